@@ -1,0 +1,69 @@
+"""Measures language models and vision-language models. What is named here is public, and nothing else is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import DataError, ExitCode, HarnessError, ModelError, PluginError, SaveError, TaskError, UsageError
+from harness.filters import Filter
+from harness.hooks import hookimpl
+from harness.metrics import Metric, Observation
+from harness.model import Model, ModelOptions
+from harness.types import (
+    DatasetSpec,
+    GenerationParams,
+    Media,
+    Message,
+    MetricResult,
+    Prompt,
+    Record,
+    Request,
+    Response,
+    Rows,
+    Sample,
+)
+
+if TYPE_CHECKING:
+    from harness.runner import evaluate, load_run
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DataError",
+    "DatasetSpec",
+    "ExitCode",
+    "Filter",
+    "GenerationParams",
+    "HarnessError",
+    "Media",
+    "Message",
+    "Metric",
+    "MetricResult",
+    "Model",
+    "ModelError",
+    "ModelOptions",
+    "Observation",
+    "PluginError",
+    "Prompt",
+    "Record",
+    "Request",
+    "Response",
+    "Rows",
+    "Sample",
+    "SaveError",
+    "TaskError",
+    "UsageError",
+    "__version__",
+    "evaluate",
+    "hookimpl",
+    "load_run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # The runner is imported on first use: a plugin that only needs the base classes stays light.
+    if name in ("evaluate", "load_run"):
+        from harness import runner
+
+        return getattr(runner, name)
+    raise AttributeError(f"module 'harness' has no attribute '{name}'")

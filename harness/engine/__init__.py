@@ -1,0 +1,1 @@
+"""How it is run: plan, batches, memory, devices."""

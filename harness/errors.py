@@ -1,0 +1,52 @@
+"""One family of errors, each of which prints as one line: what, where, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    OK = 0
+    SAMPLES_FAILED = 1
+    INTERRUPTED = 2
+    USAGE = 4
+
+
+class HarnessError(Exception):
+    """Base of all errors that a user is meant to read. `str()` of it is one line."""
+
+    exit_code = ExitCode.USAGE
+
+
+class UsageError(HarnessError):
+    """A mistake in a command, a file or a configuration, found before any model was loaded."""
+
+
+class TaskError(UsageError):
+    """A mistake in a task file. Its text starts with `file:line:`."""
+
+
+class DataError(UsageError):
+    """Rows that are not there, cannot be reached, or are not what the task says."""
+
+
+class PluginError(UsageError):
+    """A plugin that is unknown, broken, or in conflict with another."""
+
+
+class ModelError(HarnessError):
+    """A model that cannot be loaded or cannot answer."""
+
+
+class SaveError(HarnessError):
+    """A result that could not be written to disk."""
+
+    exit_code = ExitCode.SAMPLES_FAILED
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?` for the nearest known name, or an empty string."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{near[0]}'?" if near else ""

@@ -1,0 +1,68 @@
+"""What a metric plugin is: it scores one sample, and turns all the scores of a set into one value."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from harness.types import OutputType, Response, Sample
+
+ALL_OUTPUT_TYPES: frozenset[OutputType] = frozenset(
+    {"multiple_choice", "loglikelihood", "loglikelihood_rolling", "generate_until"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a metric sees of one sample.
+
+    responses: the model's answers, one a request, unconditional ones left out.
+    unconditional: answers to the same choices without their question (`acc_mutual_info` only).
+    predictions: what the filter pipeline read from the replies, one a repeat unless a filter joined them; None where
+        nothing could be read. Empty for log-likelihood tasks.
+    """
+
+    sample: Sample
+    responses: tuple[Response, ...]
+    unconditional: tuple[Response, ...] = ()
+    predictions: tuple[str | None, ...] = ()
+
+    @property
+    def logprobs(self) -> tuple[float, ...]:
+        """One log-probability a choice, in nats."""
+        return tuple(value for response in self.responses for value in response.logprobs)
+
+
+class Metric(ABC):
+    """Base class of all metrics. Options of the `metric_list` entry arrive as keywords of `__init__`."""
+
+    name: ClassVar[str]
+    output_types: ClassVar[frozenset[OutputType]] = ALL_OUTPUT_TYPES
+    """The kinds of task that this metric can score."""
+    higher_is_better: ClassVar[bool] = True
+    aggregation: ClassVar[str] = "mean"
+    """The default way from scores to one value; a name known to `harness.scoring.aggregation`, or `self`."""
+    needs_unconditional: ClassVar[bool] = False
+
+    @abstractmethod
+    def score(self, seen: Observation) -> float | tuple[float, ...] | None:
+        """Score one sample: a number, or a tuple of sufficient statistics that `aggregate` adds up, or None.
+
+        None means that the sample cannot be scored (its gold is hidden); it is counted, and never taken for 0.
+        An exception is recorded on the sample, which then counts as failed.
+        """
+
+    def aggregate(self, scores: list[tuple[float, ...]]) -> float:
+        """The value of a set of samples from their scores; used where `aggregation` is `self`.
+
+        Must be a function of the column means alone where a fast bootstrap is wanted: see `from_means`.
+        """
+        means = [sum(column) / len(scores) for column in zip(*scores, strict=True)]
+        return self.from_means(tuple(means))
+
+    def from_means(self, means: tuple[float, ...]) -> float:
+        """The value of a set from the means of its statistics (corpus BLEU, ratios, perplexity)."""
+        if len(means) != 1:
+            raise TypeError(f"metric '{self.name}' returns {len(means)} statistics a sample and must define from_means")
+        return means[0]

@@ -1,0 +1,102 @@
+"""What a model plugin is: it answers requests, in any order, as soon as each is done."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from harness.errors import UsageError, suggest
+from harness.types import Prompt, Request, RequestKind, Response
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """What the command line says about how to run any model. None of it may change an answer beyond float noise."""
+
+    batch_size: int | str = "auto"
+    max_batch_size: int | None = None
+    device: str = "auto"
+    offline: bool = False
+
+
+class Model(ABC):
+    """Base class of all models. A life has four steps, each called once and in this order:
+
+    1. `__init__`: takes `--model_args` as keywords. Cheap; refuses bad values with `UsageError`.
+    2. `prepare`: reads configuration and tokenizer, and refuses what cannot work. No weights yet.
+    3. `load`: loads weights or opens connections. Not called when every answer is already on disk.
+    4. `respond`: answers. Then `close`.
+    """
+
+    name: ClassVar[str]
+    """The name for `--model`."""
+    supports: ClassVar[frozenset[RequestKind]]
+    """The kinds of request that this model can answer."""
+    modalities: ClassVar[frozenset[str]] = frozenset({"text"})
+    """Of `text`, `image`, `video`, `audio`: what a prompt may hold."""
+
+    options: ModelOptions = ModelOptions()
+
+    @classmethod
+    def create(cls, args: Mapping[str, Any], options: ModelOptions) -> Self:
+        """Build a model from `--model_args`, with an error that names a wrong or missing argument."""
+        parameters = inspect.signature(cls.__init__).parameters
+        known = [name for name, p in parameters.items() if name != "self" and p.kind is not p.VAR_KEYWORD]
+        open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        for name in args:
+            if name not in known and not open_ended:
+                takes = ", ".join(known) or "none"
+                raise UsageError(
+                    f"--model_args: model '{cls.name}' takes no argument '{name}'{suggest(name, known)} (it takes: {takes})"
+                )
+        for name in known:
+            if parameters[name].default is inspect.Parameter.empty and name not in args:
+                raise UsageError(f"--model_args: model '{cls.name}' needs '{name}', as in --model_args {name}=...")
+        model = cls(**args)
+        model.options = options
+        return model
+
+    def prepare(self) -> None:
+        """Read configuration and tokenizer and check that this model can work. Weights stay on disk.
+
+        Raises `UsageError` for whatever can be known now: a folder without tokenizer, an adapter for another base.
+        """
+
+    @property
+    @abstractmethod
+    def identity(self) -> Mapping[str, Any]:
+        """All that decides this model's answers, as JSON: weights, revision, adapter, dtype. Known after `prepare`.
+
+        Answers on disk are reused exactly when the identity is equal. Batch size and device are no part of it.
+        """
+
+    def load(self) -> None:
+        """Load weights, or open connections. Raises `ModelError`."""
+
+    @abstractmethod
+    def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
+        """Yield `(index into requests, response)` in any order, each as soon as it is done.
+
+        What goes wrong with one request is its response's `error`; only what ends all work is raised.
+        """
+
+    def close(self) -> None:
+        """Give back memory and connections."""
+
+    def render(self, prompt: Prompt) -> str:
+        """The exact string that the model is shown, chat template and prefill included. Works after `prepare`."""
+        if not prompt.is_chat:
+            return prompt.text
+        turns = [f"<{message.role}>\n{message.text}\n" for message in prompt.messages]
+        return "".join(turns) + prompt.prefill
+
+    def count_tokens(self, text: str) -> int | None:
+        """Tokens in `text`, special tokens that `render` already wrote included; None where it cannot be known."""
+        return None
+
+    def describe(self) -> Mapping[str, Any]:
+        """What the manifest should say about the model beyond its identity (devices, dtype, versions). After `load`."""
+        return {}

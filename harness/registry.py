@@ -1,0 +1,173 @@
+"""Finds plugins through entry points and answers by name: which model, which metric, which filter.
+
+A plugin that cannot be imported is kept, with its cause, and named in the error of whatever needed it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import Distribution, EntryPoint, distributions
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import pluggy
+
+from harness import hooks
+from harness.errors import PluginError, suggest
+from harness.filters import Filter
+from harness.metrics import Metric
+from harness.model import Model
+
+ENTRY_POINT_GROUP = "harness"
+Kind = Literal["model", "metric", "filter"]
+_HOOK_OF_KIND: dict[Kind, str] = {"model": "harness_models", "metric": "harness_metrics", "filter": "harness_filters"}
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """A plugin that was found. `error` is None when it loaded."""
+
+    name: str
+    package: str
+    version: str
+    module: str
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Provided:
+    """One class that a plugin registered under a name."""
+
+    kind: Kind
+    name: str
+    value: type[Any]
+    plugin: Plugin
+
+    @property
+    def qualified_name(self) -> str:
+        return f"{self.plugin.package}/{self.name}"
+
+
+@dataclass
+class Registry:
+    """All plugins of this process. Made by `load_plugins`."""
+
+    manager: pluggy.PluginManager
+    plugins: list[Plugin] = field(default_factory=list)
+
+    @property
+    def hook(self) -> Any:
+        """Call a hook on every plugin: `registry.hook.harness_open_dataset(...)`."""
+        return self.manager.hook
+
+    @property
+    def broken(self) -> list[Plugin]:
+        return [plugin for plugin in self.plugins if plugin.error]
+
+    @functools.cached_property
+    def provided(self) -> list[Provided]:
+        """Everything that was registered, in the order of the plugins' names."""
+        found = []
+        for kind, hook_name in _HOOK_OF_KIND.items():
+            for plugin, values in self._call_each(hook_name):
+                found += [Provided(kind, value.name, value, plugin) for value in values]
+        return found
+
+    def model(self, name: str) -> type[Model]:
+        return self._find("model", name)
+
+    def metric(self, name: str) -> type[Metric]:
+        return self._find("metric", name)
+
+    def filter(self, name: str) -> type[Filter]:
+        return self._find("filter", name)
+
+    def names(self, kind: Kind) -> list[str]:
+        return sorted({item.name for item in self.provided if item.kind == kind})
+
+    def task_folders(self) -> list[tuple[str, Path]]:
+        """(package, folder) of every folder of task files."""
+        return self._folders("harness_tasks")
+
+    def template_folders(self) -> list[tuple[str, Path]]:
+        """(package, folder) of every folder of shared templates."""
+        return self._folders("harness_templates")
+
+    def register(self, module: Any, *, package: str, name: str, version: str = "0") -> None:
+        """Add a plugin that is not installed (tests, notebooks)."""
+        self.manager.register(module, name=name)
+        self.manager.check_pending()
+        self.plugins.append(Plugin(name, package, version, getattr(module, "__name__", name)))
+        self.__dict__.pop("provided", None)
+
+    def _folders(self, hook_name: str) -> list[tuple[str, Path]]:
+        return [(plugin.package, Path(folder)) for plugin, folders in self._call_each(hook_name) for folder in folders]
+
+    def _call_each(self, hook_name: str) -> list[tuple[Plugin, Sequence[Any]]]:
+        """Call a registration hook plugin by plugin, so that one that raises is named and the others still count."""
+        results: list[tuple[Plugin, Sequence[Any]]] = []
+        for index, plugin in enumerate(self.plugins):
+            module = self.manager.get_plugin(plugin.name)
+            function = getattr(module, hook_name, None) if plugin.error is None else None
+            if function is None:
+                continue
+            try:
+                results.append((plugin, list(function())))
+            except Exception as error:
+                self.plugins[index] = _broken(plugin, error)
+        return results
+
+    def _find(self, kind: Kind, name: str) -> type[Any]:
+        found = [item for item in self.provided if item.kind == kind and name in (item.name, item.qualified_name)]
+        if len(found) == 1:
+            return found[0].value
+        if found:
+            owners = " and ".join(item.qualified_name for item in found)
+            raise PluginError(f"{kind} '{name}' is registered by more than one package: say which, {owners}")
+        message = f"unknown {kind} '{name}'{suggest(name, self.names(kind))}"
+        if self.broken:
+            causes = "; ".join(f"{plugin.name} of {plugin.package}: {plugin.error}" for plugin in self.broken)
+            message += f" (plugins that could not be loaded: {causes})"
+        raise PluginError(message + f" (`harness plugins` lists every {kind})")
+
+
+def load_plugins(sources: Iterable[tuple[EntryPoint, Distribution]] | None = None) -> Registry:
+    """Load every installed plugin, in the order of their names."""
+    manager = pluggy.PluginManager(hooks.PROJECT)
+    manager.add_hookspecs(hooks)
+    registry = Registry(manager)
+    found = sorted(sources if sources is not None else _entry_points(), key=lambda item: (item[0].name, item[1].name))
+    for entry_point, distribution in found:
+        plugin = Plugin(entry_point.name, distribution.name, distribution.version, entry_point.value)
+        registry.plugins.append(_load(manager, plugin, entry_point.load))
+    return registry
+
+
+def _load(manager: pluggy.PluginManager, plugin: Plugin, load: Callable[[], Any]) -> Plugin:
+    if manager.has_plugin(plugin.name):
+        taken = f"the plugin name '{plugin.name}' is taken by another package"
+        return Plugin(plugin.name, plugin.package, plugin.version, plugin.module, taken)
+    try:
+        manager.register(load(), name=plugin.name)
+        manager.check_pending()
+    except Exception as error:
+        if manager.has_plugin(plugin.name):
+            manager.unregister(name=plugin.name)
+        return _broken(plugin, error)
+    return plugin
+
+
+def _broken(plugin: Plugin, error: Exception) -> Plugin:
+    cause = " ".join(str(error).split())
+    return Plugin(plugin.name, plugin.package, plugin.version, plugin.module, f"{type(error).__name__}: {cause}")
+
+
+def _entry_points() -> list[tuple[EntryPoint, Distribution]]:
+    found: dict[tuple[str, str], tuple[EntryPoint, Distribution]] = {}
+    for distribution in distributions():
+        for entry_point in distribution.entry_points.select(group=ENTRY_POINT_GROUP):
+            found.setdefault((distribution.name, entry_point.name), (entry_point, distribution))
+    return list(found.values())

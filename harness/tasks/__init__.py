@@ -1,0 +1,1 @@
+"""What is asked: task files, rows, prompts, few-shot examples."""

@@ -1,0 +1,311 @@
+"""What flows through the harness: frozen values, one for each arrow of the straight line.
+
+    Task (YAML) -> Sample (one row, rendered) -> Request -> Response -> Record (one JSON line)
+
+Every room may import this module; it imports none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+OutputType = Literal["multiple_choice", "loglikelihood", "loglikelihood_rolling", "generate_until"]
+RequestKind = Literal["loglikelihood", "rolling", "generate"]
+Role = Literal["system", "user", "assistant"]
+JSON = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """An image, video or audio clip that a prompt refers to, named by the hash of its bytes."""
+
+    kind: Literal["image", "video", "audio"]
+    sha256: str
+    data: bytes = field(repr=False, compare=False)
+    mime: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat. `content` is text, or text and `Media` in the order in which they are shown."""
+
+    role: Role
+    content: str | tuple[str | Media, ...]
+
+    @property
+    def text(self) -> str:
+        """The text alone, media left out."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part for part in self.content if isinstance(part, str))
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a model is shown, either as a string or as chat turns.
+
+    A string prompt is `prefix + suffix`; `prefix` is the part that many samples share (description and few-shot
+    examples) and is one Python object for all of them. A chat prompt is `messages`, of which the first
+    `shared_messages` are shared; `prefix` and `suffix` are then empty. `prefill` is how the assistant's answer begins
+    (chat prompts only; in a string prompt it is already part of `suffix`). `media` belongs to a string prompt.
+    """
+
+    suffix: str = ""
+    prefix: str = ""
+    messages: tuple[Message, ...] = ()
+    shared_messages: int = 0
+    prefill: str = ""
+    media: tuple[Media, ...] = ()
+
+    @property
+    def is_chat(self) -> bool:
+        return bool(self.messages)
+
+    @property
+    def text(self) -> str:
+        """The string prompt (empty for a chat prompt, whose string only the model's chat template knows)."""
+        return self.prefix + self.suffix
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationParams:
+    """How an answer is generated. `None` leaves the choice to the model.
+
+    `seed` is given exactly when the answer is sampled. It belongs to the request, so that the same request gives the
+    same sample in any batch. `extra` holds what only some backends know (`repetition_penalty`, ...).
+    """
+
+    until: tuple[str, ...] = ()
+    max_new_tokens: int | None = None
+    do_sample: bool = False
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    extra: tuple[tuple[str, JSON], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One self-contained question to a model.
+
+    kind           what is asked for                              answer in `Response`
+    loglikelihood  log P(continuation | prompt), each of them     logprobs, is_greedy, token_counts: one a continuation
+    rolling        log P(prompt.text), from the first token on    logprobs, token_counts: one value
+    generate       a text that follows the prompt                 text
+
+    `unconditional` marks the extra request of `acc_mutual_info` (the choices without their question).
+    `repeat` numbers the repetitions of one prompt.
+    """
+
+    kind: RequestKind
+    prompt: Prompt
+    continuations: tuple[str, ...] = ()
+    generation: GenerationParams | None = None
+    repeat: int = 0
+    unconditional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A model's answer to one request. Natural logarithms, in nats.
+
+    `truncated` counts the prompt tokens that were cut from the left because the window was too small.
+    `reasoning` is a thinking block that was taken off `text`. `error` says why there is no answer.
+    """
+
+    text: str | None = None
+    logprobs: tuple[float, ...] = ()
+    is_greedy: tuple[bool, ...] = ()
+    token_counts: tuple[int, ...] = ()
+    reasoning: str | None = None
+    finish_reason: Literal["stop", "length"] | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    truncated: int = 0
+    seconds: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """One entry of a task's `metric_list`. `None` leaves the choice to the metric."""
+
+    metric: str
+    aggregation: str | None = None
+    higher_is_better: bool | None = None
+    options: Mapping[str, JSON] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FilterStep:
+    function: str
+    options: Mapping[str, JSON] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FilterPipeline:
+    """A named way from raw replies to answers, one entry of `filter_list`. A task without any has one, `none`."""
+
+    name: str = "none"
+    steps: tuple[FilterStep, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringSpec:
+    """All that decides how a task's samples become numbers."""
+
+    output_type: OutputType
+    metrics: tuple[MetricSpec, ...]
+    pipelines: tuple[FilterPipeline, ...] = (FilterPipeline(),)
+    average: Literal["micro", "macro"] = "micro"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One row of a benchmark, rendered: what is asked and what would be right.
+
+    target: the gold index, or indices, where the sample has choices; the gold text, or texts, elsewhere; None where
+            the benchmark keeps its answers to itself.
+    cluster: samples with the same value share an image or a passage; their errors are not independent.
+    """
+
+    task: str
+    subset: str
+    id: int
+    doc: Mapping[str, JSON]
+    requests: tuple[Request, ...]
+    target: int | str | tuple[int, ...] | tuple[str, ...] | None
+    choices: tuple[str, ...] = ()
+    cluster: str | None = None
+    subset_fields: Mapping[str, JSON] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One finished sample: a line of `<task>.jsonl`.
+
+    scores: metric -> value, or a tuple of sufficient statistics, or None where the sample was not scored. The key is
+            `metric`, or `metric@pipeline` where the task has more than one filter pipeline.
+    answers: pipeline -> what was read from each reply; None where nothing could be read.
+    request_keys: hashes of what decides each answer, in the order of `responses`.
+    """
+
+    task: str
+    subset: str
+    id: int
+    doc: Mapping[str, JSON]
+    prompt: Prompt
+    target: int | str | tuple[int, ...] | tuple[str, ...] | None
+    choices: tuple[str, ...]
+    responses: tuple[Response, ...]
+    request_keys: tuple[str, ...]
+    scores: Mapping[str, float | tuple[float, ...] | None]
+    answers: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
+    cluster: str | None = None
+    unparsed: bool = False
+    error: str | None = None
+
+    @property
+    def text(self) -> str | None:
+        """The first reply."""
+        return self.responses[0].text if self.responses else None
+
+    @property
+    def logprobs(self) -> tuple[float, ...]:
+        """Log-probabilities of the continuations, in nats, over all requests but unconditional ones."""
+        return self.responses[0].logprobs if len(self.responses) == 1 else self._joined_logprobs()
+
+    def _joined_logprobs(self) -> tuple[float, ...]:
+        values = [value for response in self.responses for value in response.logprobs]
+        return tuple(values[: len(self.choices)]) if self.choices else tuple(values)
+
+    @property
+    def truncated(self) -> bool:
+        return any(response.truncated for response in self.responses)
+
+    @property
+    def seconds(self) -> float | None:
+        known = [response.seconds for response in self.responses if response.seconds is not None]
+        return sum(known) if known else None
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetSpec:
+    """Where a task's rows are. Jinja in the YAML is already rendered.
+
+    path: the id on the hub, or a local file or folder. name: the config. hub: which hub to ask first.
+    sources: ids by hub (`hf`, `modelscope`, `url`, `local`), where they differ from `path`.
+    mirrors: folders laid out `<org>/<name>/[<config>/]<split>.<ext>`, asked before any hub.
+    base: the folder of the task's YAML file, against which relative paths are read.
+    """
+
+    path: str | None
+    name: str | None = None
+    revision: str | None = None
+    kwargs: Mapping[str, JSON] = field(default_factory=dict)
+    sources: Mapping[str, JSON] = field(default_factory=dict)
+    hub: Literal["hf", "modelscope"] = "hf"
+    mirrors: tuple[str, ...] = ()
+    offline: bool = False
+    base: str = "."
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of one split. `fingerprint` is a hash of the rows; `origin` says in words where they came from."""
+
+    rows: Sequence[Mapping[str, JSON]]
+    fingerprint: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class MetricResult:
+    """One reported value. `stderr` and `interval` are None where they are not defined (n < 2)."""
+
+    metric: str
+    value: float | None
+    n: int
+    stderr: float | None = None
+    interval: tuple[float, float] | None = None
+    higher_is_better: bool = True
+    aggregation: str = "mean"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many samples there were, and how many of them are in doubt."""
+
+    n: int = 0
+    failed: int = 0
+    unparsed: int = 0
+    truncated: int = 0
+    empty: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.n + other.n,
+            self.failed + other.failed,
+            self.unparsed + other.unparsed,
+            self.truncated + other.truncated,
+            self.empty + other.empty,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The numbers of a subset, a group of subsets, or a whole task.
+
+    `level` says which; `average` says how a value over subsets was formed (None for a single subset).
+    """
+
+    task: str
+    name: str
+    level: Literal["subset", "group", "task"]
+    counts: Counts
+    metrics: tuple[MetricResult, ...]
+    average: Literal["micro", "macro"] | None = None
+    title: str = ""

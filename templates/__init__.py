@@ -1,0 +1,1 @@
+"""Shared Jinja prompts, and the scaffolds that `harness new` copies."""
