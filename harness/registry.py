@@ -96,6 +96,11 @@ class Registry:
         """(package, folder) of every folder of shared templates."""
         return self._folders("harness_templates")
 
+    def implementations(self, hook_name: str) -> list[tuple[Plugin, Callable[..., Any]]]:
+        """Each plugin's own function for a hook, for callers that must know who raised."""
+        found = ((plugin, self.manager.get_plugin(plugin.name)) for plugin in self.plugins if plugin.error is None)
+        return [(plugin, getattr(module, hook_name)) for plugin, module in found if hasattr(module, hook_name)]
+
     def register(self, module: Any, *, package: str, name: str, version: str = "0") -> None:
         """Add a plugin that is not installed (tests, notebooks)."""
         self.manager.register(module, name=name)
@@ -109,15 +114,11 @@ class Registry:
     def _call_each(self, hook_name: str) -> list[tuple[Plugin, Sequence[Any]]]:
         """Call a registration hook plugin by plugin, so that one that raises is named and the others still count."""
         results: list[tuple[Plugin, Sequence[Any]]] = []
-        for index, plugin in enumerate(self.plugins):
-            module = self.manager.get_plugin(plugin.name)
-            function = getattr(module, hook_name, None) if plugin.error is None else None
-            if function is None:
-                continue
+        for plugin, function in self.implementations(hook_name):
             try:
                 results.append((plugin, list(function())))
             except Exception as error:
-                self.plugins[index] = _broken(plugin, error)
+                self.plugins[self.plugins.index(plugin)] = _broken(plugin, error)
         return results
 
     def _find(self, kind: Kind, name: str) -> type[Any]:

@@ -1,0 +1,177 @@
+"""All that happens before a model loads: tasks, metrics, rows and prompts, and the refusal of what cannot work."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError, ModelError, UsageError
+from harness.model import Model, ModelOptions
+from harness.registry import Registry
+from harness.scoring.scorer import Scorer
+from harness.spec import Progress, RunSpec
+from harness.tasks.build import BuildOptions, build_samples
+from harness.tasks.data import open_dataset
+from harness.tasks.library import TaskLibrary, TaskRef
+from harness.tasks.task import Task
+from harness.types import DatasetSpec, Media, Prompt, Rows, Sample
+
+
+@dataclass(slots=True)
+class Job:
+    """One task of a run: how it is scored, and its samples."""
+
+    task: Task
+    scorer: Scorer
+    samples: list[Sample] = field(default_factory=list)
+
+
+def open_library(spec: RunSpec, registry: Registry) -> TaskLibrary:
+    """All task files that this run can name."""
+    return TaskLibrary(
+        registry.task_folders(), registry.template_folders(), [Path(folder) for folder in spec.include_path]
+    )
+
+
+def load_jobs(spec: RunSpec, registry: Registry, progress: Progress) -> list[Job]:
+    """Select and load the tasks, and resolve their metrics and filters. Raises `UsageError`."""
+    if not spec.tasks:
+        raise UsageError("--tasks: name at least one task (`harness tasks` lists them)")
+    library = open_library(spec, registry)
+    refs = library.select(spec.tasks)
+    unused = set(spec.overrides) - {ref.name for ref in refs}
+    if unused:
+        raise UsageError(f"--set: task '{sorted(unused)[0]}' is not among the tasks of this run")
+    return [_load_job(library, ref, spec, registry, progress) for ref in refs]
+
+
+def _load_job(library: TaskLibrary, ref: TaskRef, spec: RunSpec, registry: Registry, progress: Progress) -> Job:
+    overrides = dict(spec.overrides.get(ref.name, {}))
+    task = library.load(ref, overrides)
+    if spec.num_fewshot is not None and "num_fewshot" not in overrides:
+        # A task that says 0 has no examples to show (as in lm-eval).
+        if task.config.num_fewshot == 0 and spec.num_fewshot > 0:
+            progress.message(f"{task.name}: zero-shot by its protocol, --num_fewshot {spec.num_fewshot} is not used")
+        else:
+            task = library.load(ref, {**overrides, "num_fewshot": spec.num_fewshot})
+    return Job(task, Scorer(task.scoring, registry.metric, registry.filter, where=str(task.file)))
+
+
+def create_model(spec: RunSpec, registry: Registry) -> Model:
+    """Make the model of a run; no weights yet."""
+    options = ModelOptions(spec.batch_size, spec.max_batch_size, spec.device, spec.offline)
+    args = dict(spec.model_args)
+    if isinstance(spec.apply_chat_template, str):
+        args.setdefault("chat_template", spec.apply_chat_template)
+    return registry.model(spec.model).create(args, options)
+
+
+def build_options(spec: RunSpec, job: Job) -> BuildOptions:
+    """How this run renders the rows of a task."""
+    return BuildOptions(
+        seed=spec.seed,
+        apply_chat_template=bool(spec.apply_chat_template),
+        fewshot_as_multiturn=spec.fewshot_as_multiturn,
+        system_instruction=spec.system_instruction,
+        gen_kwargs=spec.gen_kwargs,
+        limit=spec.limit,
+        hub=spec.hub,
+        mirrors=spec.data,
+        offline=spec.offline,
+        unconditional=job.scorer.needs_unconditional,
+    )
+
+
+def build(jobs: Sequence[Job], spec: RunSpec, registry: Registry) -> dict[str, str]:
+    """Open the rows of every task and render its samples. Returns split -> fingerprint."""
+    fingerprints: dict[str, str] = {}
+    for job in jobs:
+
+        def open_split(dataset: DatasetSpec, split: str, task: str = job.task.name) -> Rows:
+            rows = open_dataset(dataset, split, registry.hook)
+            fingerprints["/".join(part for part in (task, dataset.name, split) if part)] = rows.fingerprint
+            return rows
+
+        for subset in job.task.subsets:
+            job.samples.extend(build_samples(job.task, subset, open_split, build_options(spec, job)))
+    return fingerprints
+
+
+def check_abilities(model: Model, spec: RunSpec, jobs: Sequence[Job]) -> None:
+    """Refuse a task that asks for more than the model can do."""
+    for job in jobs:
+        for request in (request for sample in job.samples[:1] for request in sample.requests):
+            if request.kind not in model.supports:
+                can = ", ".join(sorted(model.supports))
+                raise UsageError(
+                    f"model '{spec.model}' cannot answer task '{job.task.name}': it needs {request.kind}, the model "
+                    f"can do {can} (look for a variant of the task with `harness tasks {job.task.name}`)"
+                )
+        needed = {
+            media.kind for sample in job.samples for request in sample.requests for media in _media(request.prompt)
+        }
+        if missing := needed - model.modalities:
+            raise UsageError(f"model '{spec.model}' cannot see what task '{job.task.name}' shows: {', '.join(missing)}")
+
+
+def _media(prompt: Prompt) -> Iterator[Any]:
+    yield from prompt.media
+    for message in prompt.messages:
+        if not isinstance(message.content, str):
+            yield from (part for part in message.content if not isinstance(part, str))
+
+
+def run_identity(spec: RunSpec, model: Model, jobs: Sequence[Job]) -> dict[str, Any]:
+    """What decides the answers and the scores of a run, and so which run folder it belongs to."""
+    return {
+        "model": {"name": spec.model, **model.identity},
+        "tasks": {job.task.name: job.task.digest for job in jobs},
+        "subsets": {job.task.name: [subset.name for subset in job.task.subsets] for job in jobs},
+        "apply_chat_template": spec.apply_chat_template,
+        "fewshot_as_multiturn": spec.fewshot_as_multiturn,
+        "system_instruction": spec.system_instruction,
+        "gen_kwargs": dict(spec.gen_kwargs),
+        "seed": spec.seed,
+    }
+
+
+def manifest(
+    spec: RunSpec, model: Model, jobs: Sequence[Job], registry: Registry, fingerprints: Mapping[str, str]
+) -> dict[str, Any]:
+    """What `manifest.json` says of a run beyond its identity."""
+    return {
+        "command": spec.command or _as_call(spec),
+        "spec": asdict(spec),
+        "model": {"name": spec.model, "args": dict(spec.model_args), "identity": dict(model.identity)},
+        "tasks": {
+            job.task.name: {
+                "file": str(job.task.file),
+                "digest": job.task.digest,
+                "num_fewshot": job.task.config.num_fewshot,
+                "subsets": [subset.name for subset in job.task.subsets],
+                "samples": len(job.samples),
+            }
+            for job in jobs
+        },
+        "data": dict(fingerprints),
+        "plugins": [asdict(plugin) for plugin in registry.plugins],
+    }
+
+
+def _as_call(spec: RunSpec) -> str:
+    return f"harness.evaluate({spec.model!r}, {dict(spec.model_args)!r}, {list(spec.tasks)!r})"
+
+
+@contextlib.contextmanager
+def blaming(name: str, what: str) -> Iterator[None]:
+    """Turn any exception of a plugin into one line that names it."""
+    try:
+        yield
+    except (HarnessError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        cause = " ".join(str(error).split())
+        raise ModelError(f"model '{name}' {what}: {type(error).__name__}: {cause}") from error

@@ -1,0 +1,279 @@
+"""The straight line, from a RunSpec to a report. The only module that knows the order of the rooms.
+
+    RunSpec -> tasks -> samples -> requests -> [already in the run log?] -> model -> records -> report
+
+Everything that can be refused is refused before the model loads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from harness.errors import ExitCode, HarnessError
+from harness.model import Model
+from harness.prepare import Job, blaming, build, check_abilities, create_model, load_jobs, manifest, run_identity
+from harness.record.keys import KeyMaker
+from harness.record.lm_eval import write_lm_eval
+from harness.record.report import build_report, summary_text
+from harness.record.run import RunFolder
+from harness.registry import Registry, load_plugins
+from harness.spec import DEFAULT_MODEL, Progress, RunSpec
+from harness.tasks.build import regrade
+from harness.types import JSON, Prompt, Record, Request, Response, Sample
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """A finished run: its folder, its report, and the exit code that it deserves."""
+
+    path: Path
+    report: Mapping[str, Any]
+
+    @property
+    def exit_code(self) -> ExitCode:
+        failed = any(task["counts"]["failed"] for task in self.report["tasks"])
+        return ExitCode.SAMPLES_FAILED if failed else ExitCode.OK
+
+    def summary(self, width: int = 100) -> str:
+        """The result table as text."""
+        return summary_text(self.report, width)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `report.json` holds."""
+        return dict(self.report)
+
+    def samples(self, task: str | None = None) -> Iterator[Record]:
+        """The records of a task, or of all tasks, read from disk as they are asked for."""
+        return load_run(self.path).records(task)
+
+
+class Interrupted(HarnessError):
+    """The run was stopped on request; what is done is on disk."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
+def run(spec: RunSpec, registry: Registry | None = None, progress: Progress | None = None) -> RunResult:
+    """Run `spec` from task files to report. Raises `HarnessError`; what was done before an error stays on disk."""
+    registry = registry or load_plugins()
+    progress = progress or Progress()
+    jobs = load_jobs(spec, registry, progress)
+    model = create_model(spec, registry)
+    try:
+        with blaming(spec.model, "could not be prepared"):
+            model.prepare()
+        fingerprints = build(jobs, spec, registry)
+        check_abilities(model, spec, jobs)
+        with RunFolder.open(
+            Path(spec.output),
+            spec.model,
+            run_identity(spec, model, jobs),
+            manifest(spec, model, jobs, registry, fingerprints),
+        ) as folder:
+            return _Run(spec, registry, progress, model, folder).go(jobs)
+    finally:
+        model.close()
+        progress.finished()
+
+
+def evaluate(
+    model: str = DEFAULT_MODEL,
+    model_args: Mapping[str, JSON] | None = None,
+    tasks: Sequence[str] = (),
+    **options: Any,
+) -> RunResult:
+    """Measure a model: `evaluate("hf", {"pretrained": DIR}, ["ceval", "cmmlu"], limit=10).summary()`.
+
+    `options` are the other fields of `RunSpec`, named as on the command line. Raises `HarnessError`.
+    """
+    names = (tasks,) if isinstance(tasks, str) else tuple(tasks)
+    for name in ("data", "include_path"):
+        if isinstance(options.get(name), str | Path):
+            options[name] = (str(options[name]),)
+    return run(RunSpec(tasks=names, model=model, model_args=dict(model_args or {}), **options))
+
+
+def score_run(path: str | Path, registry: Registry | None = None) -> RunResult:
+    """Score the records of a run again, with the task files as they are now. Needs neither the model nor the rows."""
+    registry = registry or load_plugins()
+    with RunFolder.reopen(Path(path)) as folder:
+        spec = RunSpec(**_tuples(folder.manifest["spec"]))
+        jobs = load_jobs(spec, registry, Progress())
+        for job in jobs:
+            folder.rewrite(job.task.name, (_score_again(job, record) for record in folder.records(job.task.name)))
+        return RunResult(folder.path, conclude(jobs, folder))
+
+
+def _score_again(job: Job, record: Record) -> Record:
+    again = scored_record(job, regrade(job.task, record), record.responses, record.request_keys)
+    return replace(again, prompt=record.prompt)
+
+
+def load_run(path: str | Path) -> RunFolder:
+    """Open a run folder for reading: `.manifest`, `.report`, `.records(task=None)`."""
+    return RunFolder.read(Path(path))
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A sample, the keys of its requests, and the answers that have come so far."""
+
+    job: Job
+    sample: Sample
+    keys: tuple[str, ...]
+    answers: dict[str, Response] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        return all(key in self.answers for key in self.keys)
+
+
+class _Observers:
+    """Calls observer hooks. An exception in one is reported once, and never stops a run."""
+
+    def __init__(self, registry: Registry, progress: Progress) -> None:
+        self.registry, self.progress = registry, progress
+        self.reported: set[str] = set()
+
+    def call(self, hook_name: str, **arguments: Any) -> None:
+        for plugin, function in self.registry.implementations(hook_name):
+            try:
+                function(**arguments)
+            except Exception as error:
+                if plugin.name not in self.reported:
+                    self.reported.add(plugin.name)
+                    self.progress.message(f"plugin {plugin.name} of {plugin.package}: {type(error).__name__}: {error}")
+
+
+class _Run:
+    """One pass over the requests of a run: what is known is taken from disk, the rest is asked for, all is written."""
+
+    def __init__(self, spec: RunSpec, registry: Registry, progress: Progress, model: Model, folder: RunFolder) -> None:
+        self.spec, self.progress, self.model, self.folder = spec, progress, model, folder
+        self.observers = _Observers(registry, progress)
+        self.waiting: dict[str, list[_Waiting]] = {}
+        self.requests: dict[str, Request] = {}
+
+    def go(self, jobs: Sequence[Job]) -> RunResult:
+        self.observers.call("harness_run_started", manifest=self.folder.manifest, path=self.folder.path)
+        try:
+            self._plan(jobs)
+            self._ask()
+        except KeyboardInterrupt:
+            self.folder.finish("interrupted")
+            again = f"; go on with: {self.spec.command}" if self.spec.command else ""
+            raise Interrupted(f"interrupted, what is done is in {self.folder.path}{again}") from None
+        except HarnessError:
+            self.folder.finish("failed")
+            raise
+        self.progress.finished()
+        return self._report(jobs)
+
+    def _plan(self, jobs: Sequence[Job]) -> None:
+        """Sort samples into those on disk, those whose answers are on disk, and those to ask for."""
+        keys = KeyMaker(self.folder.identity)
+        started, ready = [], []
+        for job in jobs:
+            done = 0
+            for sample in job.samples:
+                item = _Waiting(job, sample, tuple(keys.key(request) for request in sample.requests))
+                if self.folder.has(job.task.name, sample.subset, sample.id, item.keys):
+                    done += 1
+                elif self._enlist(item):
+                    ready.append(item)
+            started.append((job.task.name, len(job.samples), done))
+        self.progress.started(started, self.spec.model)
+        for item in ready:
+            self._finish(item)
+
+    def _enlist(self, item: _Waiting) -> bool:
+        """Give `item` the answers that are on disk and put it in line for the others; True if it needs no others.
+
+        Requests with one key are asked once, whichever samples they belong to.
+        """
+        for key, request in zip(item.keys, item.sample.requests, strict=True):
+            if (known := self.folder.known.get(key)) is not None:
+                item.answers[key] = known
+            elif key not in self.waiting:
+                self.waiting[key] = [item]
+                self.requests[key] = request
+            elif self.waiting[key][-1] is not item:
+                self.waiting[key].append(item)
+        return item.complete
+
+    def _ask(self) -> None:
+        if not self.requests:
+            return
+        keys = list(self.requests)
+        with blaming(self.spec.model, "could not be loaded"):
+            self.model.load()
+        self.folder.note(model=dict(self.model.describe()))
+        answers = iter(self.model.respond(list(self.requests.values())))
+        while True:
+            with blaming(self.spec.model, "stopped"):
+                answer = next(answers, None)
+                key = keys[answer[0]] if answer is not None else ""
+            if answer is None:
+                break
+            self._deliver(key, answer[1])
+        for key in list(self.waiting):
+            self._deliver(key, Response(error=f"model '{self.spec.model}' gave no answer"))
+
+    def _deliver(self, key: str, response: Response) -> None:
+        for item in self.waiting.pop(key, ()):
+            item.answers[key] = response
+            if item.complete:
+                self._finish(item)
+
+    def _finish(self, item: _Waiting) -> None:
+        responses = tuple(item.answers[key] for key in item.keys)
+        record = scored_record(item.job, item.sample, responses, item.keys)
+        self.folder.write(record)
+        self.observers.call("harness_record_written", record=record)
+        self.progress.sample_done(record, item.job.scorer.headline)
+
+    def _report(self, jobs: Sequence[Job]) -> RunResult:
+        wanted = {(job.task.name, sample.subset, sample.id) for job in jobs for sample in job.samples}
+        report = conclude(jobs, self.folder, lambda record: (record.task, record.subset, record.id) in wanted)
+        if self.spec.output_path:
+            write_lm_eval(self.folder, Path(self.spec.output_path), log_samples=self.spec.log_samples)
+        self.observers.call("harness_run_finished", report=report, path=self.folder.path)
+        return RunResult(self.folder.path, report)
+
+
+def scored_record(job: Job, sample: Sample, responses: tuple[Response, ...], keys: tuple[str, ...]) -> Record:
+    """Score one sample and make its line for the log."""
+    scored = job.scorer.score(sample, responses)
+    return Record(
+        task=job.task.name,
+        subset=sample.subset,
+        id=sample.id,
+        doc=sample.doc,
+        prompt=sample.requests[0].prompt if sample.requests else Prompt(),
+        target=sample.target,
+        choices=sample.choices,
+        responses=responses,
+        request_keys=keys,
+        scores=scored.scores,
+        answers=scored.answers,
+        cluster=sample.cluster,
+        unparsed=scored.unparsed,
+        error=scored.error,
+    )
+
+
+def conclude(
+    jobs: Sequence[Job], folder: RunFolder, wanted: Callable[[Record], bool] = lambda _: True
+) -> dict[str, Any]:
+    """Sum up the records on disk and write the report."""
+    results = []
+    for job in jobs:
+        subsets = [(subset.name, subset.title, subset.groups) for subset in job.task.subsets]
+        records = (record for record in folder.records(job.task.name) if wanted(record))
+        results += job.scorer.summarise(job.task.name, records, subsets)
+    report = build_report(folder.manifest, results)
+    folder.finish("finished", report)
+    return report

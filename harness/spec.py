@@ -1,0 +1,54 @@
+"""What a run is told, and what it tells whoever watches it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from harness.types import JSON, Record
+
+DEFAULT_MODEL = "demo"
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """Everything a run is told, named as on the command line."""
+
+    tasks: tuple[str, ...]
+    model: str = DEFAULT_MODEL
+    model_args: Mapping[str, JSON] = field(default_factory=dict)
+    num_fewshot: int | None = None
+    batch_size: int | str = "auto"
+    max_batch_size: int | None = None
+    device: str = "auto"
+    gen_kwargs: Mapping[str, JSON] = field(default_factory=dict)
+    limit: int | float | None = None
+    seed: int = 1234
+    apply_chat_template: bool | str = False
+    fewshot_as_multiturn: bool = True
+    system_instruction: str | None = None
+    include_path: tuple[str, ...] = ()
+    output: str = "runs"
+    data: tuple[str, ...] = ()
+    hub: str = "hf"
+    offline: bool = False
+    overrides: Mapping[str, Mapping[str, JSON]] = field(default_factory=dict)
+    output_path: str | None = None
+    log_samples: bool = False
+    command: str = ""
+
+
+class Progress:
+    """What a run tells whoever watches it. The base class is silent."""
+
+    def started(self, tasks: Sequence[tuple[str, int, int]], model: str) -> None:
+        """`tasks` are (name, samples, samples already on disk)."""
+
+    def sample_done(self, record: Record, headline: str) -> None:
+        """A record was written. `headline` is the key of the score to watch."""
+
+    def message(self, text: str) -> None:
+        """One line for the user."""
+
+    def finished(self) -> None:
+        """No more samples will come; called on every way out."""

@@ -1,0 +1,75 @@
+"""The rooms of the house: who may import whom, and what must stay light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ("torch", "transformers", "datasets", "sympy", "sacrebleu", "rouge_score", "sklearn", "peft")
+
+BASE = {"types", "errors", "model", "metrics", "filters", "hooks", "registry", "spec"}
+ALLOWED = {
+    "tasks": BASE | {"tasks"},
+    "engine": BASE | {"engine"},
+    "scoring": BASE | {"scoring"},
+    "record": BASE | {"record"},
+    "prepare": BASE | {"tasks", "scoring", "prepare"},
+    "runner": BASE | {"tasks", "engine", "scoring", "record", "prepare", "runner"},
+}
+PUBLIC_ROOMS = {"harness", "harness.engine", "harness.scoring", "harness.tasks", "harness.record"}
+
+
+def imported_modules(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(ROOT / "harness").with_suffix("").parts
+    return parts[0]
+
+
+def core_files() -> list[Path]:
+    return sorted((ROOT / "harness").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", core_files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_room_imports_only_from_rooms_above_it(path: Path) -> None:
+    allowed = ALLOWED.get(room_of(path), BASE if room_of(path) in BASE else None)
+    if allowed is None:  # cli, testing and the package itself may see everything
+        return
+    wanted = {name.split(".")[1] for name in imported_modules(path) if name.startswith("harness.")}
+    assert wanted <= allowed, f"{path.name} may not import {sorted(wanted - allowed)}"
+
+
+def test_the_core_never_imports_a_plugin() -> None:
+    for path in core_files():
+        assert not [name for name in imported_modules(path) if name.startswith("harness_")], path
+
+
+def test_plugins_import_only_the_public_api() -> None:
+    for path in sorted((ROOT / "plugins").rglob("*.py")):
+        for name in imported_modules(path):
+            if name.split(".")[0] == "harness":
+                assert name in PUBLIC_ROOMS, f"{path.relative_to(ROOT)} imports {name}, which is not public"
+
+
+def test_importing_everything_light_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, harness, harness.engine, harness.scoring, harness.tasks, harness.record\n"
+        "from harness.registry import load_plugins\n"
+        "registry = load_plugins(); registry.provided\n"
+        "assert not registry.broken, registry.broken\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,103 @@
+"""Plugins: found by entry point, never silent when broken, never guessed when two claim one name."""
+
+from __future__ import annotations
+
+import types
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from harness import Metric, PluginError, hookimpl
+from harness.registry import Registry, load_plugins
+
+
+class FakeDistribution:
+    def __init__(self, name: str, version: str = "1.0") -> None:
+        self.name, self.version = name, version
+
+
+class FakeEntryPoint:
+    """Stands for an entry point whose module was made by the test."""
+
+    def __init__(self, name: str, module: object) -> None:
+        self.name, self.value, self._module = name, f"{name}.module", module
+
+    def load(self) -> object:
+        if isinstance(self._module, Exception):
+            raise self._module
+        return self._module
+
+
+def metric_plugin(metric_name: str) -> types.ModuleType:
+    class Constant(Metric):
+        name = metric_name
+
+        def score(self, seen: object) -> float:
+            return 1.0
+
+    module = types.ModuleType(f"plugin_{metric_name}")
+    module.harness_metrics = hookimpl(lambda: [Constant])  # type: ignore[attr-defined]
+    return module
+
+
+def registry_of(**plugins: object) -> Registry:
+    sources = [(FakeEntryPoint(name, module), FakeDistribution(f"{name}-dist")) for name, module in plugins.items()]
+    return load_plugins(sources)  # type: ignore[arg-type]
+
+
+def test_a_metric_is_found_by_its_name_and_by_its_full_name() -> None:
+    registry = registry_of(first=metric_plugin("constant"))
+    assert registry.metric("constant") is registry.metric("first-dist/constant")
+
+
+def test_an_unknown_name_suggests_the_near_one() -> None:
+    registry = registry_of(first=metric_plugin("constant"))
+    with pytest.raises(PluginError, match=r"unknown metric 'constnat'; did you mean 'constant'\?"):
+        registry.metric("constnat")
+
+
+def test_two_plugins_that_claim_one_name_are_an_error_that_names_both() -> None:
+    registry = registry_of(first=metric_plugin("constant"), second=metric_plugin("constant"))
+    with pytest.raises(PluginError, match="first-dist/constant and second-dist/constant"):
+        registry.metric("constant")
+    assert registry.metric("second-dist/constant").name == "constant"
+
+
+def test_a_broken_plugin_is_listed_with_its_cause_and_named_where_it_is_missed() -> None:
+    registry = registry_of(bad=ImportError("no module named 'quantum'"), good=metric_plugin("constant"))
+    assert [(plugin.name, plugin.error) for plugin in registry.broken] == [
+        ("bad", "ImportError: no module named 'quantum'")
+    ]
+    assert registry.metric("constant").name == "constant"
+    with pytest.raises(PluginError, match="bad of bad-dist: ImportError: no module named 'quantum'"):
+        registry.metric("quantum_metric")
+
+
+def test_a_misspelt_hook_is_an_error() -> None:
+    module = types.ModuleType("misspelt")
+    module.harness_metricks = hookimpl(lambda: [])  # type: ignore[attr-defined]
+    (plugin,) = registry_of(misspelt=module).broken
+    assert "harness_metricks" in str(plugin.error)
+
+
+def test_a_plugin_that_raises_while_registering_does_not_hide_the_others() -> None:
+    def explode() -> list[type[Metric]]:
+        raise RuntimeError("boom")
+
+    module = types.ModuleType("explosive")
+    module.harness_metrics = hookimpl(explode)  # type: ignore[attr-defined]
+    registry = registry_of(explosive=module, good=metric_plugin("constant"))
+    assert registry.metric("constant").name == "constant"
+    assert [plugin.error for plugin in registry.broken] == ["RuntimeError: boom"]
+
+
+def test_plugins_load_in_the_order_of_their_names() -> None:
+    registry = registry_of(zeta=metric_plugin("z"), alpha=metric_plugin("a"))
+    assert [plugin.name for plugin in registry.plugins] == ["alpha", "zeta"]
+
+
+def test_our_own_plugins_come_through_entry_points() -> None:
+    registry = load_plugins()
+    assert registry.broken == []
+    assert {plugin.package for plugin in registry.plugins} >= {"harness-eval"}
+    assert isinstance(EntryPoint("library", "harness_plugins.library", "harness").load(), types.ModuleType)
