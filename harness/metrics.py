@@ -44,6 +44,8 @@ class Metric(ABC):
     aggregation: ClassVar[str] = "mean"
     """The default way from scores to one value; a name known to `harness.scoring.aggregation`, or `self`."""
     needs_unconditional: ClassVar[bool] = False
+    bounds: ClassVar[tuple[float, float] | None] = None
+    """The least and the greatest value there can be, where there are such; no interval reaches beyond them."""
 
     @abstractmethod
     def score(self, seen: Observation) -> float | tuple[float, ...] | None:
@@ -56,10 +58,15 @@ class Metric(ABC):
     def aggregate(self, scores: list[tuple[float, ...]]) -> float:
         """The value of a set of samples from their scores; used where `aggregation` is `self`.
 
-        Must be a function of the column means alone where a fast bootstrap is wanted: see `from_means`.
+        Must be a function of the column sums alone where a fast bootstrap is wanted: define `from_sums` or
+        `from_means` then, and leave this one as it is.
         """
-        means = [sum(column) / len(scores) for column in zip(*scores, strict=True)]
-        return self.from_means(tuple(means))
+        sums = tuple(sum(column) for column in zip(*scores, strict=True))
+        return self.from_sums(sums, len(scores))
+
+    def from_sums(self, sums: tuple[float, ...], n: int) -> float:
+        """The value of a set of `n` samples from the sums of its statistics, where their size matters (smoothing)."""
+        return self.from_means(tuple(value / n for value in sums))
 
     def from_means(self, means: tuple[float, ...]) -> float:
         """The value of a set from the means of its statistics (corpus BLEU, ratios, perplexity)."""

@@ -48,9 +48,9 @@ class Model(ABC):
         open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         for name in args:
             if name not in known and not open_ended:
-                takes = ", ".join(known) or "none"
+                takes = f"(it takes: {', '.join(known) or 'none'})"
                 raise UsageError(
-                    f"--model_args: model '{cls.name}' takes no argument '{name}'{suggest(name, known)} (it takes: {takes})"
+                    f"--model_args: model '{cls.name}' takes no argument '{name}'{suggest(name, known)} {takes}"
                 )
         for name in known:
             if parameters[name].default is inspect.Parameter.empty and name not in args:

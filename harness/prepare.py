@@ -17,7 +17,7 @@ from harness.tasks.build import BuildOptions, build_samples
 from harness.tasks.data import open_dataset
 from harness.tasks.library import TaskLibrary, TaskRef
 from harness.tasks.task import Task
-from harness.types import DatasetSpec, Media, Prompt, Rows, Sample
+from harness.types import DatasetSpec, Prompt, Rows, Sample
 
 
 @dataclass(slots=True)

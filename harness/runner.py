@@ -100,7 +100,7 @@ def score_run(path: str | Path, registry: Registry | None = None) -> RunResult:
     """Score the records of a run again, with the task files as they are now. Needs neither the model nor the rows."""
     registry = registry or load_plugins()
     with RunFolder.reopen(Path(path)) as folder:
-        spec = RunSpec(**_tuples(folder.manifest["spec"]))
+        spec = RunSpec.from_json(folder.manifest["spec"])
         jobs = load_jobs(spec, registry, Progress())
         for job in jobs:
             folder.rewrite(job.task.name, (_score_again(job, record) for record in folder.records(job.task.name)))

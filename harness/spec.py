@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 from harness.types import JSON, Record
 
@@ -36,6 +37,11 @@ class RunSpec:
     output_path: str | None = None
     log_samples: bool = False
     command: str = ""
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, JSON]) -> Self:
+        """Read back what a manifest holds; lists become tuples again."""
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()})
 
 
 class Progress:

@@ -13,11 +13,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 def test_every_plugin_file_has_an_entry_point() -> None:
     declared = set(PROJECT["project"]["entry-points"]["harness"].values())
     hook = re.compile(r"^@hookimpl", re.MULTILINE)
-    present = {
-        "harness_plugins." + ".".join(path.relative_to(ROOT / "plugins").with_suffix("").parts).removesuffix(".__init__")
-        for path in (ROOT / "plugins").rglob("*.py")
-        if hook.search(path.read_text(encoding="utf-8"))
-    }
+    files = [path for path in (ROOT / "plugins").rglob("*.py") if hook.search(path.read_text(encoding="utf-8"))]
+    dotted = [".".join(path.relative_to(ROOT / "plugins").with_suffix("").parts) for path in files]
+    present = {"harness_plugins." + name.removesuffix(".__init__") for name in dotted}
     assert declared == present, (
         "pyproject.toml [project.entry-points.harness] and plugins/ differ: add or remove "
         f"{sorted(declared ^ present)}, then `pip install -e .` again"
