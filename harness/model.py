@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from harness.errors import UsageError, suggest
-from harness.types import Prompt, Request, RequestKind, Response
+from harness.types import Prompt, Request, RequestKind, Response, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Model(ABC):
     """Base class of all models. A life has four steps, each called once and in this order:
 
     1. `__init__`: takes `--model_args` as keywords. Cheap; refuses bad values with `UsageError`.
-    2. `prepare`: reads configuration and tokenizer, and refuses what cannot work. No weights yet.
+    2. `prepare`: reads configuration and tokenizer, and refuses what cannot work. No weights yet. Then `observe`.
     3. `load`: loads weights or opens connections. Not called when every answer is already on disk.
     4. `respond`: answers. Then `close`.
     """
@@ -37,6 +37,11 @@ class Model(ABC):
     """The kinds of request that this model can answer."""
     modalities: ClassVar[frozenset[str]] = frozenset({"text"})
     """Of `text`, `image`, `video`, `audio`: what a prompt may hold."""
+    answers_samples: ClassVar[bool] = False
+    """True where the answer depends on which sample asks, not on the request alone (`replay`): then two samples with
+    one and the same prompt are asked for separately."""
+    secrets: ClassVar[frozenset[str]] = frozenset()
+    """Names of arguments that are never written down: a manifest and a log hold `***` in their place."""
 
     options: ModelOptions = ModelOptions()
 
@@ -71,6 +76,13 @@ class Model(ABC):
         """All that decides this model's answers, as JSON: weights, revision, adapter, dtype. Known after `prepare`.
 
         Answers on disk are reused exactly when the identity is equal. Batch size and device are no part of it.
+        """
+
+    def observe(self, samples: Sequence[Sample]) -> None:
+        """Look at every selected sample, once, after `prepare` and before `load`; most models need not.
+
+        For models that need more than the request: `replay` (task and id), `dummy` (target). `respond` is later given
+        the same `Request` objects that these samples hold. Raises `UsageError` for samples that it cannot answer.
         """
 
     def load(self) -> None:
