@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.errors import HarnessError, ModelError, UsageError
+from harness.errors import HarnessError, ModelError, UsageError, suggest
 from harness.model import Model, ModelOptions
 from harness.registry import Registry
 from harness.scoring.scorer import Scorer
@@ -122,6 +122,33 @@ def _media(prompt: Prompt) -> Iterator[Any]:
     for message in prompt.messages:
         if not isinstance(message.content, str):
             yield from (part for part in message.content if not isinstance(part, str))
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a model would be shown for one row."""
+
+    sample: Sample
+    text: str
+    tokens: int | None
+
+
+def preview(spec: RunSpec, registry: Registry, subset: str | None = None, doc: int = 0) -> Preview:
+    """Render one row of the first task of `spec` as the model of `spec` would see it. Loads no weights."""
+    job = load_jobs(replace(spec, tasks=spec.tasks[:1]), registry, Progress())[0]
+    names = [item.name for item in job.task.subsets]
+    if subset is not None and subset not in names:
+        raise UsageError(f"--subset: task '{job.task.name}' has no subset '{subset}'{suggest(subset, names)}")
+    model = create_model(spec, registry)
+    with blaming(spec.model, "could not be prepared"):
+        model.prepare()
+    job.task = replace(job.task, subsets=tuple(item for item in job.task.subsets if subset in (None, item.name))[:1])
+    build([job], replace(spec, limit=doc + 1), registry)
+    chosen = [sample for sample in job.samples if sample.id == doc]
+    if not chosen:
+        raise UsageError(f"--doc: task '{job.task.name}' has no row {doc}; it has {len(job.samples)} rows")
+    text = model.render(chosen[0].requests[0].prompt)
+    return Preview(chosen[0], text, model.count_tokens(text))
 
 
 def run_identity(spec: RunSpec, model: Model, jobs: Sequence[Job]) -> dict[str, Any]:

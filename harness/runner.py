@@ -19,6 +19,7 @@ from harness.record.keys import KeyMaker
 from harness.record.lm_eval import write_lm_eval
 from harness.record.report import build_report, summary_text
 from harness.record.run import RunFolder
+from harness.record.submission import write_submission
 from harness.registry import Registry, load_plugins
 from harness.spec import DEFAULT_MODEL, Progress, RunSpec
 from harness.tasks.build import regrade
@@ -238,10 +239,19 @@ class _Run:
     def _report(self, jobs: Sequence[Job]) -> RunResult:
         wanted = {(job.task.name, sample.subset, sample.id) for job in jobs for sample in job.samples}
         report = conclude(jobs, self.folder, lambda record: (record.task, record.subset, record.id) in wanted)
+        for job in jobs:
+            if job.task.config.metadata.get("submission"):
+                self._submit(job)
         if self.spec.output_path:
             write_lm_eval(self.folder, Path(self.spec.output_path), log_samples=self.spec.log_samples)
         self.observers.call("harness_run_finished", report=report, path=self.folder.path)
         return RunResult(self.folder.path, report)
+
+    def _submit(self, job: Job) -> None:
+        name = job.task.name
+        path = self.folder.path / f"submission_{name.replace(':', '@')}.json"
+        missing = write_submission(self.folder.records(name), path)
+        self.progress.message(f"{name}: answers for the leaderboard are in {path}; {missing} samples have none")
 
 
 def scored_record(job: Job, sample: Sample, responses: tuple[Response, ...], keys: tuple[str, ...]) -> Record:
