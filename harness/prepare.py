@@ -169,10 +169,15 @@ def manifest(
     spec: RunSpec, model: Model, jobs: Sequence[Job], registry: Registry, fingerprints: Mapping[str, str]
 ) -> dict[str, Any]:
     """What `manifest.json` says of a run beyond its identity."""
+    secrets = {str(value) for name, value in spec.model_args.items() if name in model.secrets and value}
+    shown = {name: "***" if name in model.secrets else value for name, value in spec.model_args.items()}
+    command = spec.command or _as_call(spec)
+    for secret in secrets:
+        command = command.replace(secret, "***")
     return {
-        "command": spec.command or _as_call(spec),
-        "spec": asdict(spec),
-        "model": {"name": spec.model, "args": dict(spec.model_args), "identity": dict(model.identity)},
+        "command": command,
+        "spec": asdict(replace(spec, model_args=shown, command=command)),
+        "model": {"name": spec.model, "args": shown, "identity": dict(model.identity)},
         "tasks": {
             job.task.name: {
                 "file": str(job.task.file),

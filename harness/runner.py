@@ -68,6 +68,8 @@ def run(spec: RunSpec, registry: Registry | None = None, progress: Progress | No
             model.prepare()
         fingerprints = build(jobs, spec, registry)
         check_abilities(model, spec, jobs)
+        with blaming(spec.model, "could not look at the samples"):
+            model.observe([sample for job in jobs for sample in job.samples])
         with RunFolder.open(
             Path(spec.output),
             spec.model,
@@ -175,12 +177,12 @@ class _Run:
 
     def _plan(self, jobs: Sequence[Job]) -> None:
         """Sort samples into those on disk, those whose answers are on disk, and those to ask for."""
-        keys = KeyMaker(self.folder.identity)
+        key_of = self._key_maker()
         started, ready = [], []
         for job in jobs:
             done = 0
             for sample in job.samples:
-                item = _Waiting(job, sample, tuple(keys.key(request) for request in sample.requests))
+                item = _Waiting(job, sample, key_of(job, sample))
                 if self.folder.has(job.task.name, sample.subset, sample.id, item.keys):
                     done += 1
                 elif self._enlist(item):
@@ -189,6 +191,16 @@ class _Run:
         self.progress.started(started, self.spec.model)
         for item in ready:
             self._finish(item)
+
+    def _key_maker(self) -> Callable[[Job, Sample], tuple[str, ...]]:
+        maker = KeyMaker(self.model.identity)
+
+        def keys(job: Job, sample: Sample) -> tuple[str, ...]:
+            # A replayed answer belongs to its sample: equal prompts may have got different replies.
+            suffix = f":{job.task.name}/{sample.subset}/{sample.id}" if self.model.answers_samples else ""
+            return tuple(maker.key(request) + suffix for request in sample.requests)
+
+        return keys
 
     def _enlist(self, item: _Waiting) -> bool:
         """Give `item` the answers that are on disk and put it in line for the others; True if it needs no others.

@@ -75,7 +75,12 @@ def test_a_broken_plugin_is_listed_with_its_cause_and_named_where_it_is_missed()
 
 def test_a_misspelt_hook_is_an_error() -> None:
     module = types.ModuleType("misspelt")
-    module.harness_metricks = hookimpl(list)  # type: ignore[attr-defined]
+
+    @hookimpl
+    def harness_metricks() -> list[type[Metric]]:
+        return []
+
+    module.harness_metricks = harness_metricks  # type: ignore[attr-defined]
     (plugin,) = registry_of(misspelt=module).broken
     assert "harness_metricks" in str(plugin.error)
 

@@ -6,7 +6,6 @@ The form is `{subset: {id: answer}}`, as in submission_example.json of the C-Eva
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -28,7 +27,7 @@ def write_submission(records: Iterable[Record], path: Path) -> int:
     partial = path.with_suffix(".tmp")
     try:
         partial.write_text(json.dumps(answers, ensure_ascii=False, indent=1), encoding="utf-8")
-        os.replace(partial, path)
+        partial.replace(path)
     except OSError as error:
         raise SaveError(f"{path}: the submission file could not be written: {error.strerror}") from error
     return missing
