@@ -1,0 +1,59 @@
+"""What commands print: tables and lines on stdout, notices on stderr. rich is imported when something is printed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PIPE_WIDTH = 120
+
+
+def width() -> int:
+    """Columns to write for: the terminal's own, or a fixed number in a pipe, so that a pipe's text never varies."""
+    if sys.stdout.isatty():
+        return console().width
+    return int(os.environ.get("COLUMNS") or PIPE_WIDTH)
+
+
+def console() -> Console:
+    """A console on stdout. In a pipe it writes plain text of a fixed width."""
+    from rich.console import Console
+
+    if sys.stdout.isatty():
+        return Console(highlight=False)
+    return Console(highlight=False, width=int(os.environ.get("COLUMNS") or PIPE_WIDTH), no_color=True)
+
+
+def show(renderable: Any) -> None:
+    """Print a table or text of rich."""
+    console().print(renderable)
+
+
+def line(text: str = "") -> None:
+    """Print one line on stdout, as it is."""
+    click.echo(text)
+
+
+def notice(text: str) -> None:
+    """Say something beside the result, on stderr."""
+    click.echo(text, err=True)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], flexible: Sequence[str] = ()) -> Any:
+    """A borderless table. `flexible` columns fold when the terminal is narrow; the others are never broken."""
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        made.add_column(column, no_wrap=column not in flexible, overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    return made

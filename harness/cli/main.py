@@ -1,0 +1,161 @@
+"""The console script. Commands are imported when they are called, so that `harness --help` answers at once."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from harness.errors import ExitCode, HarnessError, suggest
+
+COMMANDS = {
+    "run": "Measure a model. `harness --tasks ...` is short for it.",
+    "tasks": "List and filter the tasks.",
+    "show": "Print the exact prompt that a model would see.",
+    "check": "Check task files and plugins, offline.",
+    "new": "Start a task or a plugin from a scaffold.",
+    "plugins": "List plugins, models, metrics and filters.",
+    "score": "Score a run again, without the model.",
+    "report": "Print the results of a run again.",
+    "data": "Make a mirror of data sets.",
+    "schema": "Print the JSON Schema of task files.",
+}
+GROUP_FLAGS = ("--help", "-h", "--version")
+# Flags of lm-eval that would be misread as typing mistakes: what serves the same end here.
+ELSEWHERE = {
+    "--use_cache": "every answer is kept in the run folder: run the same command again and it goes on",
+    "--cache_requests": "prompts are built in seconds, there is nothing to cache",
+    "--write_out": "`harness show TASK` prints prompts",
+    "--show_config": "the manifest in the run folder holds the resolved configuration",
+    "--trust_remote_code": "say it to the model: --model_args trust_remote_code=true",
+    "--check_integrity": "`harness check` checks tasks",
+    "--verbosity": "HARNESS_DEBUG=1 shows the traceback of an error",
+    "--predict_only": "every run keeps its answers, and `harness score RUN` scores them again",
+}
+
+
+class Main(click.Group):
+    """The group of all commands. Every way out ends in one of `ExitCode` and at most one line of error."""
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> Any:
+        arguments = list(sys.argv[1:] if args is None else args)
+        command = shlex.join(["harness", *arguments])
+        extra.update(standalone_mode=False, obj=command)
+        try:
+            code = super().main(arguments, prog_name or "harness", **extra)
+            sys.stdout.flush()
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.ctx.get_help() if error.ctx else "")
+            code = ExitCode.USAGE
+        except click.ClickException as error:
+            code = _fail(_message(error), ExitCode.USAGE)
+        except click.Abort:
+            code = _fail(f"interrupted; go on with: {command}", ExitCode.INTERRUPTED)
+        except HarnessError as error:
+            if os.environ.get("HARNESS_DEBUG") == "1":
+                raise
+            code = _fail(str(error), error.exit_code)
+        except BrokenPipeError:
+            code = _forget_stdout()
+        sys.exit(int(code or ExitCode.OK))
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0].startswith("-") and args[0] not in GROUP_FLAGS:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            return _forget_stdout()
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"harness.cli.{name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS:
+            near = suggest(args[0], COMMANDS) or f" (to run a task of this name: harness --tasks {args[0]})"
+            raise click.UsageError(f"unknown command '{args[0]}'{near}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def _message(error: click.ClickException) -> str:
+    """click's errors in our form: the flag, what is wrong, what to do."""
+    if isinstance(error, click.NoSuchOption):
+        name = error.option_name.replace("-", "_").replace("__", "--", 1)
+        known = [flag for param in error.ctx.command.params for flag in param.opts] if error.ctx else []
+        advice = f": {ELSEWHERE[name]}" if name in ELSEWHERE else suggest(name, known)
+        return f"unknown flag {error.option_name}{advice}{_help_of(error)}"
+    if isinstance(error, click.MissingParameter) and error.param:
+        return f"{error.param.human_readable_name} is missing{_help_of(error)}"
+    if isinstance(error, click.BadParameter) and error.param:
+        flag = (
+            max(error.param.opts, key=len)
+            if isinstance(error.param, click.Option)
+            else error.param.make_metavar(error.ctx)
+        )
+        return f"{flag}: {_one_line(error.message)}"
+    return _one_line(error.format_message()) + _help_of(error)
+
+
+def _help_of(error: click.ClickException) -> str:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f" (see `{context.command_path} --help`)" if context else ""
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).rstrip(".")
+
+
+def _fail(message: str, code: ExitCode) -> ExitCode:
+    click.echo(f"error: {message}" if code != ExitCode.INTERRUPTED else message, err=True)
+    return code
+
+
+def _forget_stdout() -> ExitCode:
+    """Whoever read our output has gone (`| head`): be quiet, at the exit of the interpreter too."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return ExitCode.OK
+
+
+def _normalised(name: str) -> str:
+    return name.replace("-", "_")
+
+
+@click.group(
+    cls=Main,
+    name="harness",
+    no_args_is_help=True,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": _normalised,
+        "max_content_width": 100,
+    },
+)
+@click.version_option(package_name="harness-eval", prog_name="harness")
+def main() -> None:
+    """Measure language models and vision-language models.
+
+    \b
+    harness --tasks demo                                    the embedded model on the demo tasks
+    harness --tasks ceval,cmmlu --model hf --model_args pretrained=DIR
+    harness tasks --language zh                             what can be measured
+    """

@@ -1,0 +1,74 @@
+"""`harness new`: copies a scaffold that works as it is, under a name of one's own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from harness.cli.console import line
+from harness.errors import UsageError, suggest
+
+SCAFFOLDS = "new"
+"""The folder below a template folder that holds scaffolds, one folder a kind."""
+
+
+@click.command("new")
+@click.argument("kind", metavar="task|plugin")
+@click.argument("name")
+@click.option("--to", type=click.Path(path_type=Path), default=Path(), metavar="DIR", help="Where. [default: here]")
+def command(kind: str, name: str, to: Path) -> None:
+    """Start a task or a plugin from a scaffold. What is written passes `harness check` and runs.
+
+    \b
+    harness new task my_task
+    harness new plugin my_plugin --to ..
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise UsageError(f"NAME: '{name}' must be lower-case letters, digits and _, and begin with a letter")
+    written = copy_scaffold(find_scaffold(kind), f"my_{kind}", name, to)
+    for path in written:
+        line(f"wrote {path}")
+    for step in next_steps(kind, name, to):
+        line(f"next: {step}")
+
+
+def find_scaffold(kind: str) -> Path:
+    """The folder that is copied. Scaffolds come from plugins' template folders, our own included."""
+    from harness.registry import load_plugins
+
+    found: dict[str, Path] = {}
+    for _, folder in load_plugins().template_folders():
+        if (folder / SCAFFOLDS).is_dir():
+            for child in sorted((folder / SCAFFOLDS).iterdir()):
+                found.setdefault(child.name, child)
+    if kind not in found:
+        raise UsageError(f"there is no scaffold '{kind}'{suggest(kind, found)} (there are: {', '.join(sorted(found))})")
+    return found[kind]
+
+
+def copy_scaffold(scaffold: Path, placeholder: str, name: str, to: Path) -> list[Path]:
+    """Copy the files, with `placeholder` replaced by `name` in names and contents. Overwrites nothing."""
+    sources = [path for path in sorted(scaffold.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
+    targets = [to / str(path.relative_to(scaffold)).replace(placeholder, name) for path in sources]
+    for target in targets:
+        if target.exists():
+            raise UsageError(f"'{target}' is there already: choose another name, or another folder with --to")
+    for source, target in zip(sources, targets, strict=True):
+        text = source.read_text(encoding="utf-8")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text.replace(placeholder, name), encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"--to: cannot write '{target}': {error.strerror}") from None
+    return targets
+
+
+def next_steps(kind: str, name: str, to: Path) -> list[str]:
+    """What to type after the scaffold is there."""
+    if kind == "plugin":
+        return [f"pip install -e {to / name}", f"harness check {name}"]
+    if kind == "task":
+        return [f"harness check {to / name}.yaml", f"harness --tasks {name} --include_path {to}"]
+    return []

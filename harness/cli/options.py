@@ -1,0 +1,137 @@
+"""The flags that commands share, each declared once. Names are lm-eval's; dashes do as well as underscores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from harness.cli import values
+from harness.errors import UsageError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Decorator = Callable[[Command], Command]
+
+
+class Parsed(click.ParamType):
+    """A flag's value, read by a function of `harness.cli.values`."""
+
+    def __init__(self, name: str, parse: Callable[[Any], Any]) -> None:
+        self.name = name
+        self.parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return self.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+PAIRS = Parsed("k=v,k=v", values.parse_pairs)
+NAMES = Parsed("names", values.parse_names)
+OVERRIDE = Parsed("task.key=value", values.parse_override)
+
+TASKS = click.option(
+    "--tasks", "-t", type=NAMES, multiple=True, metavar="NAMES",
+    help="Tasks, groups, tags or patterns: ceval,cmmlu:lm_eval/*law* (`harness tasks` lists them).",
+)  # fmt: skip
+MODEL_OPTIONS = [
+    click.option("--model", "-M", "-m", metavar="NAME", help="Model plugin: hf, openai, ... [default: demo]"),
+    click.option(
+        "--model_args", "-a", type=PAIRS, multiple=True, metavar="K=V,...",
+        help="Its arguments, or a JSON object: pretrained=DIR,dtype=bfloat16.",
+    ),
+    click.option(
+        "--batch_size", "-b", type=Parsed("n|auto", values.parse_batch_size), metavar="N|auto",
+        help="Rows at once. [default: auto]",
+    ),
+    click.option("--max_batch_size", type=click.IntRange(min=1), metavar="N", help="The most that auto may choose."),
+    click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:0, mps. [default: auto]"),
+]  # fmt: skip
+PROMPT_OPTIONS = [
+    click.option("--num_fewshot", "-f", type=click.IntRange(min=0), metavar="N", help="Examples before each question."),
+    click.option(
+        "--apply_chat_template", type=Parsed("name", values.parse_template), is_flag=False, flag_value="true",
+        metavar="[NAME]", help="Ask by the model's chat template, or by the one of this name.",
+    ),
+    click.option("--system_instruction", metavar="TEXT", help="System prompt."),
+    click.option(
+        "--fewshot_as_multiturn", type=Parsed("true|false", values.parse_switch), is_flag=False, flag_value="true",
+        metavar="[BOOL]", help="Examples as turns of the chat. [default: true]",
+    ),
+    click.option(
+        "--gen_kwargs", type=PAIRS, multiple=True, metavar="K=V,...",
+        help="Generation parameters over the tasks' own: temperature=0.6,max_gen_toks=512.",
+    ),
+    click.option(
+        "--seed", type=Parsed("n", values.parse_seed), metavar="N",
+        help="Draws examples and samples; of lm-eval's four seeds the last. [default: 1234]",
+    ),
+    click.option(
+        "--set", "overrides", type=OVERRIDE, multiple=True, metavar="TASK.KEY=VALUE",
+        help="Change one key of one task: cmmlu.num_fewshot=3. Repeatable.",
+    ),
+]  # fmt: skip
+INCLUDE_PATH = click.option(
+    "--include_path", type=click.Path(), multiple=True, metavar="DIR", help="A folder of task files. Repeatable."
+)
+DATA_OPTIONS = [
+    INCLUDE_PATH,
+    click.option(
+        "--data", type=click.Path(), multiple=True, metavar="DIR",
+        help="A mirror of data sets, asked before any hub. Repeatable; also HARNESS_DATA.",
+    ),
+    click.option("--hub", type=click.Choice(["hf", "modelscope"]), help="Where rows come from. [default: hf]"),
+    click.option("--offline", is_flag=True, default=None, help="Never use the network."),
+]  # fmt: skip
+
+
+def options(*several: Decorator[Any] | Sequence[Decorator[Any]]) -> Decorator[Any]:
+    """Join options, in the order in which `--help` shows them."""
+    flat = [option for item in several for option in (item if isinstance(item, Sequence) else [item])]
+
+    def decorate(command: Any) -> Any:
+        for option in reversed(flat):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def joined(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given, under the names of `RunSpec`'s fields: repeated flags are joined, absent ones left out."""
+    found = {name: value for name, value in given.items() if value is not None and value != ()}
+    if "tasks" in found:
+        found["tasks"] = tuple(dict.fromkeys(name for names in found["tasks"] for name in names))
+    for name in ("model_args", "gen_kwargs"):
+        if name in found:
+            found[name] = {key: value for pairs in found[name] for key, value in pairs.items()}
+    if "overrides" in found:
+        found["overrides"] = _by_task(found["overrides"])
+    return found
+
+
+def _by_task(overrides: Sequence[tuple[str, str, Any]]) -> dict[str, dict[str, Any]]:
+    by_task: dict[str, dict[str, Any]] = {}
+    for task, key, value in overrides:
+        by_task.setdefault(task, {})[key] = value
+    return by_task
+
+
+def with_environment(settings: dict[str, Any]) -> dict[str, Any]:
+    """Add what the environment says where neither a flag nor a file did."""
+    if "data" not in settings and os.environ.get("HARNESS_DATA"):
+        folders = os.environ["HARNESS_DATA"].split(os.pathsep)
+        settings = {**settings, "data": tuple(folder for folder in folders if folder)}
+    return settings
+
+
+def checked_folders(settings: Mapping[str, Any]) -> None:
+    """Refuse a folder of tasks or data that is not there. Raises `UsageError`."""
+    for name in ("data", "include_path"):
+        for folder in settings.get(name, ()):
+            if not Path(folder).is_dir():
+                raise UsageError(f"--{name}: there is no folder '{folder}'")

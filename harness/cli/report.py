@@ -1,0 +1,44 @@
+"""`harness report`: the results of a run, again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.cli.console import line, notice, show, width
+from harness.errors import UsageError
+
+
+@click.command("report")
+@click.argument("run")
+@click.option("--json", "as_json", is_flag=True, help="As JSON: what report.json holds.")
+def command(run: str, as_json: bool) -> None:
+    """Print the results in the folder RUN.
+
+    \b
+    harness report runs/2026-08-01-demo-0f3a9c
+    """
+    from harness.runner import load_run
+
+    folder = load_run(run)
+    if not folder.report:
+        raise UsageError(f"'{run}' has no report yet: the run has not ended; its command goes on with it")
+    if as_json:
+        line(json.dumps(folder.report, ensure_ascii=False, indent=2))
+    else:
+        print_report(folder.report, folder.path)
+
+
+def print_report(report: Mapping[str, Any], path: Path) -> None:
+    """The result table on stdout; where the run is, and what failed in it, on stderr."""
+    from harness.record.report import render
+
+    show(render(report, width()))
+    failed = sum(task["counts"]["failed"] for task in report["tasks"])
+    if failed:
+        notice(f'{failed} samples failed: the lines with "error" in {path} say why; the same command tries them again')
+    notice(f"Run folder: {path}")

@@ -1,0 +1,100 @@
+"""`harness run`: the main job, from flags to a result table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli.console import notice
+from harness.cli.options import (
+    DATA_OPTIONS,
+    MODEL_OPTIONS,
+    PROMPT_OPTIONS,
+    TASKS,
+    Parsed,
+    checked_folders,
+    joined,
+    options,
+    with_environment,
+)
+from harness.cli.values import parse_limit
+
+if TYPE_CHECKING:
+    from harness.runner import RunResult
+
+RUN_OPTIONS = [
+    click.option(
+        "--limit", "-L", type=Parsed("n", parse_limit), metavar="N",
+        help="Rows of each subset: a count, or a fraction below 1.",
+    ),
+    click.option("--output", type=click.Path(), metavar="DIR", help="Where run folders are kept. [default: runs]"),
+    click.option(
+        "--output_path", "-o", type=click.Path(), metavar="PATH", help="Also write lm-eval's results JSON there."
+    ),
+    click.option("--log_samples", "-s", is_flag=True, default=None, help="With --output_path: its samples JSONL too."),
+    click.option("--config", "-C", type=click.Path(), metavar="FILE", help="Read flags from YAML; given flags win."),
+]  # fmt: skip
+
+
+class Greedy(click.Command):
+    """Lets some flags take several values, as lm-eval does: `--tasks a b` is `--tasks a --tasks b`."""
+
+    greedy = ("--tasks", "-t", "--model_args", "--model-args", "-a", "--gen_kwargs", "--gen-kwargs")
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        spread: list[str] = []
+        flag, values = "", 0
+        for arg in args:
+            if arg.startswith("-"):
+                flag, values = (arg if arg in self.greedy else ""), 0
+            elif flag:
+                values += 1
+                spread += [flag] if values > 1 else []
+            spread.append(arg)
+        return super().parse_args(ctx, spread)
+
+
+def settings_of(context: click.Context, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """What flags, configuration file and environment say together, under the names of `RunSpec`'s fields."""
+    given = dict(flags)
+    file = given.pop("config", None)
+    settings = joined(given)
+    if file is not None:
+        from harness.cli.config import read_config
+
+        settings = {**joined(read_config(file, context.command, context)), **settings}
+    settings = with_environment(settings)
+    checked_folders(settings)
+    return settings
+
+
+@click.command("run", cls=Greedy)
+@options(TASKS, MODEL_OPTIONS, PROMPT_OPTIONS, DATA_OPTIONS, RUN_OPTIONS)
+@click.pass_context
+def command(context: click.Context, **flags: Any) -> int:
+    """Measure a model on tasks. Every finished sample is on disk: the same command again goes on where it stopped.
+
+    \b
+    harness --tasks demo
+    harness --tasks ceval,cmmlu --model hf --model_args pretrained=DIR --data MIRROR
+    harness --config eval.yaml --limit 10
+    """
+    settings = settings_of(context, flags)
+    from harness.cli.progress import watch
+    from harness.runner import run
+    from harness.spec import RunSpec
+
+    if "model" not in settings:
+        notice("No --model given: this run measures the small demo model that comes with harness.")
+    spec = RunSpec(**{"tasks": (), **settings, "command": context.obj or ""})
+    return print_result(run(spec, progress=watch()))
+
+
+def print_result(result: RunResult) -> int:
+    """Print the table of a run and where its folder is. Returns the exit code."""
+    from harness.cli.report import print_report
+
+    print_report(result.report, result.path)
+    return int(result.exit_code)

@@ -1,0 +1,56 @@
+"""`harness show`: what exactly a model is shown for one row."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli.console import notice
+from harness.cli.options import DATA_OPTIONS, MODEL_OPTIONS, PROMPT_OPTIONS, options
+from harness.cli.run import settings_of
+
+if TYPE_CHECKING:
+    from harness.prepare import Preview
+
+
+@click.command("show")
+@click.argument("task")
+@click.option("--doc", type=click.IntRange(min=0), default=0, metavar="N", help="Which row, from 0. [default: 0]")
+@click.option("--subset", metavar="NAME", help="Of which subset. [default: the first]")
+@options(MODEL_OPTIONS, PROMPT_OPTIONS, DATA_OPTIONS)
+@click.pass_context
+def command(context: click.Context, task: str, doc: int, subset: str | None, **flags: Any) -> None:
+    """Print the exact prompt that a model would see for one row of TASK: on stdout the prompt, on stderr the rest.
+
+    \b
+    harness show ceval/law --doc 3 --data MIRROR
+    harness show cmmlu:gen --model hf --model_args pretrained=DIR --apply_chat_template
+    """
+    settings = settings_of(context, flags)
+    from harness.prepare import preview
+    from harness.registry import load_plugins
+    from harness.spec import RunSpec
+
+    spec = RunSpec(tasks=(task,), **settings)
+    print_preview(preview(spec, load_plugins(), subset, doc), spec.model)
+
+
+def print_preview(found: Preview, model: str) -> None:
+    """The prompt to the letter, then what is asked about it."""
+    sample = found.sample
+    sys.stdout.write(found.text + ("\n" if sys.stdout.isatty() else ""))
+    sys.stdout.flush()
+    notice("" if sys.stderr.isatty() else "\n")
+    where = f"{sample.task}/{sample.subset}" if sample.subset else sample.task
+    tokens = f"{found.tokens} tokens by {model}" if found.tokens is not None else f"{model} does not count tokens"
+    notice(f"{where} row {sample.id}: {len(found.text)} characters, {tokens}")
+    for request in sample.requests:
+        if request.continuations and not request.unconditional:
+            notice("continuations: " + ", ".join(repr(text) for text in request.continuations))
+        if request.generation is not None and request.repeat == 0:
+            notice(
+                "stops at: " + (", ".join(repr(text) for text in request.generation.until) or "the model's end token")
+            )
+    notice(f"target: {sample.target!r}")

@@ -1,0 +1,165 @@
+"""Reads what is written after a flag. Pure functions from text to typed values; a bad text is a `ValueError`.
+
+Values that are typed already, from a configuration file, pass through the same functions.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_CONSTANTS: dict[str, Any] = {"true": True, "false": False, "none": None, "null": None}
+_INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]*)")
+_DECIMAL = re.compile(r"[+-]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][+-]?[0-9]+)?")
+_CLOSING = {"[": "]", "{": "}", "(": ")"}
+
+
+def parse_value(text: str) -> Any:
+    """Read one value: true, false, null, a number, JSON in brackets, or text. Quotes keep a number text."""
+    text = text.strip()
+    if text.lower() in _CONSTANTS:
+        return _CONSTANTS[text.lower()]
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    if _DECIMAL.fullmatch(text):
+        return float(text)
+    if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"":
+        return text[1:-1]
+    if text[:1] in ("[", "{"):
+        return _bracketed(text)
+    return text
+
+
+def _bracketed(text: str) -> Any:
+    """JSON, or YAML's looser form of it: `[a, 'b']`. What is neither stays text (a chat template may start so)."""
+    import yaml
+
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        pass
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def parse_pairs(given: str | Mapping[str, Any]) -> dict[str, Any]:
+    """Read `k=v,k=v` or a JSON object. Commas inside quotes or brackets belong to the value."""
+    if isinstance(given, Mapping):
+        return {str(key): value for key, value in given.items()}
+    text = given.strip()
+    if text.startswith("{"):
+        return _json_object(text)
+    pairs: dict[str, Any] = {}
+    for part in split_outside(text, ","):
+        if not part.strip():
+            continue
+        key, equals, value = part.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise ValueError(f"'{part.strip()}' is not of the form key=value (as in pretrained=DIR,dtype=float32)")
+        if key in pairs:
+            raise ValueError(f"'{key}' is given twice")
+        pairs[key] = parse_value(value)
+    return pairs
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not a JSON object: {error.msg} at character {error.pos + 1}") from None
+    return dict(value)
+
+
+def split_outside(text: str, separator: str) -> Iterator[str]:
+    """Split at a character, but not inside quotes or brackets."""
+    start, quote, open_brackets = 0, "", []
+    for index, character in enumerate(text):
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"" and text[index - 1 : index] in ("", "=", ",", "[", "{", "(", ":", " "):
+            quote = character
+        elif character in _CLOSING:
+            open_brackets.append(_CLOSING[character])
+        elif open_brackets and character == open_brackets[-1]:
+            open_brackets.pop()
+        elif character == separator and not open_brackets:
+            yield text[start:index]
+            start = index + 1
+    if quote or open_brackets:
+        raise ValueError(f"{quote or open_brackets[-1]} is missing at the end of '{text[start:]}'")
+    yield text[start:]
+
+
+def parse_names(given: str) -> list[str]:
+    """Split task names at commas and spaces."""
+    return [name for name in re.split(r"[,\s]+", str(given)) if name]
+
+
+def parse_limit(given: str | float) -> int | float:
+    """Read `--limit`: a count of rows, or a fraction of each subset between 0 and 1."""
+    problem = f"'{given}' is neither a count of rows (such as 100) nor a fraction of them (such as 0.1)"
+    try:
+        value = float(given)
+    except (TypeError, ValueError):
+        raise ValueError(problem) from None
+    if isinstance(given, bool) or not math.isfinite(value) or value <= 0:
+        raise ValueError(problem)
+    if value < 1:
+        return value
+    if value != int(value):
+        raise ValueError(problem)
+    return int(value)
+
+
+def parse_batch_size(given: str | int) -> int | str:
+    """Read `--batch_size`: a number, or `auto` (lm-eval's `auto:N` means the same here)."""
+    text = str(given).strip().lower()
+    if re.fullmatch(r"auto(:[0-9]+)?", text):
+        return "auto"
+    if re.fullmatch(r"[0-9]+", text) and int(text) > 0:
+        return int(text)
+    raise ValueError(f"'{given}' is neither 'auto' nor a number of rows of at least 1")
+
+
+def parse_seed(given: str | int) -> int:
+    """Read `--seed`: a number. Of lm-eval's four seeds the last one is used, which draws few-shot examples."""
+    parts = [part.strip() for part in str(given).split(",")]
+    lm_eval_form = len(parts) in (3, 4) and all(re.fullmatch(r"[0-9]+|None", part) for part in parts)
+    if lm_eval_form and len(parts) == 3:
+        return 1234
+    if (lm_eval_form or len(parts) == 1) and re.fullmatch(r"[0-9]+", parts[-1]):
+        return int(parts[-1])
+    raise ValueError(f"'{given}' is not a whole number of at least 0")
+
+
+def parse_override(given: str) -> tuple[str, str, Any]:
+    """Read `--set TASK.KEY=VALUE` into (task, key, value). The key is what follows the last point."""
+    name, equals, value = given.partition("=")
+    task, point, key = name.strip().rpartition(".")
+    if not (equals and point and task and key):
+        raise ValueError(f"'{given}' is not of the form TASK.KEY=VALUE (as in cmmlu.num_fewshot=3)")
+    return task, key, parse_value(value)
+
+
+def parse_switch(given: str | bool) -> bool:
+    """Read a flag that may be followed by true or false."""
+    if isinstance(given, bool):
+        return given
+    text = given.strip().lower()
+    if text in ("true", "1", "yes", "on", "false", "0", "no", "off"):
+        return text in ("true", "1", "yes", "on")
+    raise ValueError(f"'{given}' is neither true nor false")
+
+
+def parse_template(given: str | bool) -> str | bool:
+    """Read `--apply_chat_template`: on, off, or the name of one of the model's templates."""
+    if isinstance(given, bool):
+        return given
+    text = given.strip()
+    return text.lower() == "true" if text.lower() in ("true", "false") else text

@@ -1,0 +1,130 @@
+"""Every way out of the command line: one line of error, and an exit code that means something."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from harness.cli import plugins, schema
+from harness.cli.main import COMMANDS, main
+from harness.errors import ExitCode, UsageError
+
+
+def harness(*argv: str) -> Result:
+    return CliRunner().invoke(main, list(argv))
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], Result]:
+    """Call a command that raises."""
+
+    def call(error: BaseException) -> Result:
+        @click.command("schema")
+        def command() -> None:
+            raise error
+
+        monkeypatch.setattr(schema, "command", command)
+        return harness("schema")
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--limit", "-3"], "error: --limit: '-3' is neither a count of rows"),
+        (["--limit", "0"], "error: --limit: '0' is neither"),
+        (["--limit", "ten"], "error: --limit: 'ten' is neither"),
+        (["run", "--num-fewshot", "-1"], "error: --num_fewshot: -1 is not in the range x>=0"),
+        (["--model_args", "pretrained"], "error: --model_args: 'pretrained' is not of the form key=value"),
+        (["--hub", "github"], "error: --hub: 'github' is not one of 'hf', 'modelscope'"),
+        (["--nm_fewshot", "3"], "error: unknown flag --nm_fewshot; did you mean '--num_fewshot'?"),
+        (["--use-cache", "x"], "error: unknown flag --use-cache: every answer is kept in the run folder"),
+        (["--model"], "error: Option '--model' requires an argument"),
+        (["run", "demo"], "error: Got unexpected extra argument (demo)"),
+        (["tesks"], "error: unknown command 'tesks'; did you mean 'tasks'?"),
+        (["ceval"], "error: unknown command 'ceval' (to run a task of this name: harness --tasks ceval)"),
+        (["report"], "error: RUN is missing"),
+        (["new", "task", "Bad Name"], "error: NAME: 'Bad Name' must be lower-case letters"),
+        (["new", "metrik", "x"], "error: there is no scaffold 'metrik'"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line_and_exit_4(argv: list[str], message: str) -> None:
+    result = harness(*argv)
+    assert result.exit_code == ExitCode.USAGE
+    assert result.stderr.startswith(message)
+    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""
+
+
+def test_an_error_of_ours_has_no_traceback(failing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = failing(UsageError("x.yaml:3: nothing here"))
+    assert (result.exit_code, result.stderr) == (4, "error: x.yaml:3: nothing here\n")
+    monkeypatch.setenv("HARNESS_DEBUG", "1")
+    assert isinstance(failing(UsageError("seen by a developer")).exception, UsageError)
+
+
+def test_ctrl_c_exits_2_with_the_command_that_goes_on(failing: Any) -> None:
+    result = failing(KeyboardInterrupt())
+    assert result.exit_code == ExitCode.INTERRUPTED
+    assert result.stderr.strip() == "interrupted; go on with: harness schema"
+
+
+def test_no_command_is_help_and_bare_flags_are_a_run() -> None:
+    assert "Commands:" in harness().stdout
+    assert "harness run [OPTIONS]" in harness("--tasks", "demo", "--help").stdout
+    assert harness("--version").stdout.startswith("harness, version ")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str) -> None:
+    result = harness(name, "--help")
+    assert result.exit_code == 0
+    assert f"harness {name}" in result.stdout
+
+
+def test_plugins_says_what_is_broken_and_exits_4() -> None:
+    result = harness("plugins")
+    broken = [text for text in result.stdout.splitlines() if text.startswith("broken: ")]
+    assert result.exit_code == (ExitCode.USAGE if broken else ExitCode.OK)
+    assert "library" in result.stdout
+    assert plugins.command.name == "plugins"
+
+
+def test_help_tasks_and_check_import_nothing_heavy() -> None:
+    heavy = ("torch", "transformers", "datasets", "sympy", "sacrebleu", "rouge_score")
+    code = (
+        "import sys\nfrom harness.cli.main import main\n"
+        "for argv in (['--help'], ['run', '--help'], ['tasks'], ['check', '--all']):\n"
+        "    try: main(argv)\n"
+        "    except SystemExit as done: assert not done.code, (argv, done.code)\n"
+        f"print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1:] == ["[]"], done.stderr
+
+
+def test_help_loads_no_command_it_does_not_show() -> None:
+    code = (
+        "import sys\nfrom harness.cli.main import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "print([name for name in ('rich', 'yaml', 'pydantic', 'jinja2', 'harness.runner') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    command = [sys.executable, "-m", "harness", "schema"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,128 @@
+"""Progress: bounded plain lines in a pipe, live lines on a terminal of any width."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from rich.cells import cell_len
+
+from harness.cli.progress import Board, LiveBoard, PlainBoard, clock_text, watch
+from harness.types import Prompt, Record
+
+
+def record(task: str, score: float | tuple[float, ...] | None = 1.0) -> Record:
+    return Record(task, "", 0, {}, Prompt(), None, (), (), (), {"acc": score})
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def plain(total: int, seconds: float, known: int = 0) -> list[str]:
+    """The lines of a run of `total` samples that takes `seconds`."""
+    clock, stream = Clock(), io.StringIO()
+    board = PlainBoard(stream, clock)
+    board.started([("ceval", total, known)], "hf")
+    for index in range(total - known):
+        clock.now += seconds / (total - known)
+        board.sample_done(record("ceval", float(index % 2 == 0)), "acc")
+    board.finished()
+    return stream.getvalue().splitlines()
+
+
+def test_a_quick_task_has_one_line() -> None:
+    assert plain(1000, 2.0) == ["hf: 1 task, 1000 samples", "ceval  1000/1000  acc 0.500  500/s"]
+
+
+def test_a_slow_task_has_a_line_each_tenth() -> None:
+    lines = plain(200, 100.0)
+    assert len(lines) == 11
+    assert lines[5] == "ceval  100/200  acc 0.500  2.0/s  0:50 left"
+
+
+def test_a_very_slow_task_breaks_its_silence() -> None:
+    assert len(plain(20, 1200.0)) == 21
+
+
+def test_samples_on_disk_are_not_counted_as_speed() -> None:
+    lines = plain(200, 10.0, known=150)
+    assert lines[0] == "hf: 1 task, 200 samples, 150 of them on disk already"
+    assert lines[-1] == "ceval  200/200  acc 0.500  5.0/s"
+
+
+def test_a_pipe_sees_no_control_characters() -> None:
+    text = "\n".join(plain(500, 60.0))
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", text)
+
+
+def test_a_sample_that_was_not_scored_is_no_zero() -> None:
+    stream = io.StringIO()
+    board = PlainBoard(stream)
+    board.started([("a", 3, 0), ("b", 1, 0)], "demo")
+    for score in (1.0, None, 0.0):
+        board.sample_done(record("a", score), "acc")
+    board.sample_done(record("b", (1.0, 2.0)), "acc")
+    first, second = stream.getvalue().splitlines()[1:]
+    assert "acc 0.500" in first
+    assert "acc" not in second
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_live_lines_fit_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm-256color")
+    clock, stream = Clock(), Terminal()
+    board = LiveBoard(stream, clock)
+    names = ["高等学校思想政治理论课程综合测验", "cmmlu:lm_eval"]
+    board.started([(name, 11582, 0) for name in names], "hf")
+    for _ in range(400):
+        clock.now += 0.5
+        board.sample_done(record(names[0]), "exact_match@flexible-extract")
+    board.message("shared prefixes are on [all]")
+    board.finished()
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
+    lines = [line for part in text.split("\n") for line in part.split("\r")]
+    assert max(cell_len(line) for line in lines) <= columns
+    assert "shared prefixes are on [all]" in text
+    assert any("400/11582" in line and "1:33:11 left" in line for line in lines)
+
+
+def test_finished_tasks_stay_on_the_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    stream = Terminal()
+    board = LiveBoard(stream)
+    board.started([("a", 1, 0), ("b", 2, 0)], "demo")
+    board.sample_done(record("a"), "acc")
+    board.sample_done(record("b"), "acc")
+    board.finished()
+    board.finished()
+    text = stream.getvalue()
+    assert "1/1" in text
+    assert text.count("\x1b[?25h") == 1, "the cursor is shown again, once"
+
+
+def test_a_record_of_an_unknown_task_is_ignored() -> None:
+    board = Board(io.StringIO())
+    board.started([("a", 1, 0)], "demo")
+    board.sample_done(record("b"), "acc")
+    assert board.lines["a"].done == 0
+
+
+def test_the_stream_decides() -> None:
+    assert isinstance(watch(io.StringIO()), PlainBoard)
+    assert isinstance(watch(Terminal()), LiveBoard)
+
+
+def test_clock() -> None:
+    assert [clock_text(seconds) for seconds in (0.4, 42, 725, 10890)] == ["0:00", "0:42", "12:05", "3:01:30"]
