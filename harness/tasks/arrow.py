@@ -1,0 +1,114 @@
+"""Rows of Arrow tables (Parquet files, hub datasets), without a second copy of what is large."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, overload
+
+from harness.errors import DataError
+from harness.tasks.layout import inside, missing
+from harness.types import JSON
+
+if TYPE_CHECKING:
+    import pyarrow as pa  # type: ignore[import-untyped]
+
+Row = dict[str, JSON]
+SMALL = 64 * 2**20
+"""Bytes. A table below this becomes plain dicts; above, rows are made when asked for (images stay in one place)."""
+_BATCH = 256
+
+
+class TableRows(Sequence[Row]):
+    """The rows of an Arrow table, each made anew when it is asked for."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | Sequence[Row]:
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        position = index + len(self) if index < 0 else index
+        if not 0 <= position < len(self):
+            raise IndexError(index)
+        return _rows(self._table.slice(position, 1))[0]
+
+    def __iter__(self) -> Iterator[Row]:
+        for start in range(0, len(self), _BATCH):
+            yield from _rows(self._table.slice(start, _BATCH))
+
+
+def rows_of_table(table: pa.Table) -> Sequence[Row]:
+    """The rows of a table: plain dicts when it is small, made on demand when it is not. NaN becomes None."""
+    return _rows(table) if table.nbytes <= SMALL else TableRows(table)
+
+
+def read_parquet(stream: IO[bytes], name: str) -> Sequence[Row]:
+    """Read a Parquet file. DataError when it is not one."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+    try:
+        return rows_of_table(pq.read_table(stream))
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{name}: is not a readable Parquet file: {' '.join(str(error).split())}") from error
+
+
+def read_saved(folder: Path, split: str) -> Sequence[Row]:
+    """Read what `datasets` wrote by `save_to_disk`: a split, or a folder of splits. Memory-mapped.
+
+    A single saved split says itself which one it is, in its `state.json`.
+    """
+    import pyarrow as pa
+
+    try:
+        if (folder / "dataset_dict.json").is_file():
+            splits = json.loads((folder / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
+            if split not in splits:
+                raise missing("split", split, splits, str(folder))
+            folder = folder / split
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        if state.get("_split") not in (None, split):
+            raise missing("split", split, [state["_split"]], str(folder))
+        files = [inside(folder, folder / item["filename"]) for item in state["_data_files"]]
+        tables = [pa.ipc.open_stream(pa.memory_map(str(file))).read_all() for file in files]
+        return rows_of_table(pa.concat_tables(tables))
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        raise DataError(
+            f"{folder}: is not a folder that `save_to_disk` wrote: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _rows(table: pa.Table) -> list[Row]:
+    rows: list[Row] = table.to_pylist()
+    loose = [field.name for field in table.schema if _may_hold_floats(field.type)]
+    if loose:
+        for row in rows:
+            for name in loose:
+                row[name] = _without_nan(row[name])
+    return rows
+
+
+def _may_hold_floats(kind: pa.DataType) -> bool:
+    import pyarrow.types as kinds  # type: ignore[import-untyped]
+
+    return bool(kinds.is_floating(kind) or any(_may_hold_floats(kind.field(i).type) for i in range(kind.num_fields)))
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return None if math.isnan(value) else value
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    return value

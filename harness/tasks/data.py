@@ -1,0 +1,141 @@
+"""One door to rows: whichever source has a split, it comes back as `Rows` with a fingerprint.
+
+rows = open_dataset(DatasetSpec("openai/gsm8k", "main", mirrors=("data",)), "test", registry.hook)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import decimal
+import hashlib
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from harness.errors import DataError
+from harness.tasks.layout import BUILDERS, hub_split, mirror_folders
+from harness.types import JSON, DatasetSpec, Rows
+
+_HUB_NAMES = {"hf": "Hugging Face", "modelscope": "ModelScope"}
+
+
+def open_dataset(spec: DatasetSpec, split: str, hook: Any) -> Rows:
+    """Return the rows of one split from the first source that has them, and remember them in this process.
+
+    `hook` is `Registry.hook`. Two threads that ask for one split load it once. Raises DataError when no source has
+    the split, or the one that should have it cannot give it.
+    """
+    return _OPENED.get(spec, split, hook)
+
+
+def make_rows(rows: Sequence[Mapping[str, JSON]], origin: str) -> Rows:
+    """Wrap the rows of a split. A source calls this last; `origin` says in words where the rows came from."""
+    return Rows(rows, fingerprint(rows, origin), origin)
+
+
+_BYTES_OF_SPECIAL = {
+    datetime.datetime: datetime.datetime.isoformat,
+    datetime.date: datetime.date.isoformat,
+    datetime.time: datetime.time.isoformat,
+    datetime.timedelta: datetime.timedelta.total_seconds,
+    decimal.Decimal: str,
+}
+
+
+def plain(value: Any) -> JSON:
+    """What stands for a value that JSON does not know: ISO 8601 for times, a hash for bytes. TypeError for others."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return {"sha256": hashlib.sha256(value).hexdigest()}
+    for kind, convert in _BYTES_OF_SPECIAL.items():
+        if isinstance(value, kind):
+            return convert(value)  # type: ignore[operator]
+    raise TypeError(f"a value of type {type(value).__name__} has no place in a row")
+
+
+_CANONICAL = json.JSONEncoder(
+    ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False, default=plain
+).encode
+
+
+def fingerprint(rows: Sequence[Mapping[str, JSON]], where: str = "rows") -> str:
+    """SHA-256 over the rows in their order, each as JSON with sorted keys: the same for the same rows from any file.
+
+    1 and "1" differ, as do a key that is absent and one that is null. Bytes count by their own hash.
+    """
+    digest = hashlib.sha256()
+    for number, row in enumerate(rows, 1):
+        try:
+            digest.update(_CANONICAL(row).encode("utf-8", "surrogatepass"))
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{where}: row {number} cannot be kept as JSON: {error}") from error
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+class _Opened:
+    """The splits that were opened last. A lock a split: others load meanwhile."""
+
+    LIMIT = 1024
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # The hook is kept with its rows, so that its id cannot be given to another meanwhile.
+        self._known: OrderedDict[tuple[int, str], tuple[Any, threading.Lock, list[Rows]]] = OrderedDict()
+
+    def get(self, spec: DatasetSpec, split: str, hook: Any) -> Rows:
+        key = (id(hook), json.dumps([dataclasses.asdict(spec), split], sort_keys=True, default=str))
+        with self._lock:
+            _, lock, held = self._known.setdefault(key, (hook, threading.Lock(), []))
+            self._known.move_to_end(key)
+            while len(self._known) > self.LIMIT:
+                self._known.popitem(last=False)
+        with lock:
+            if not held:
+                held.append(_opened(spec, split, hook))
+            return held[0]
+
+
+_OPENED = _Opened()
+
+
+def _opened(spec: DatasetSpec, split: str, hook: Any) -> Rows:
+    rows: Rows | None = hook.harness_open_dataset(spec=spec, split=split)
+    if rows is None:
+        raise DataError(_nobody(spec, split))
+    if len(rows.rows) == 0:
+        raise DataError(f"{dataset_title(spec)}, split '{split}': is empty ({rows.origin})")
+    return rows
+
+
+def _nobody(spec: DatasetSpec, split: str) -> str:
+    title = dataset_title(spec)
+    others = [hub for hub in _HUB_NAMES if hub != spec.hub and hub_split(spec, hub, split)]
+    if hub_split(spec, spec.hub, split) is None and others:
+        hub = _HUB_NAMES[spec.hub]
+        title += f": has no id on {hub} (add `sources: {{{spec.hub}: ID}}` to the task, or use --hub {others[0]})"
+    return f"{title}, split '{split}': no source has it; {remedy(spec, split)}"
+
+
+def dataset_title(spec: DatasetSpec) -> str:
+    """How errors call a dataset: `dataset 'openai/gsm8k' (main)`."""
+    sources = [source if isinstance(source, str) else dict(source).get("repo") for source in spec.sources.values()]
+    name = spec.path or next((source for source in sources if source), None) or "without `dataset_path`"
+    return f"dataset '{name}'" + (f" ({spec.name})" if spec.name else "")
+
+
+def remedy(spec: DatasetSpec, split: str) -> str:
+    """What a user can do about rows that cannot be had, in words that end an error's line."""
+    places = mirror_folders(spec, split)
+    advice = []
+    if places:
+        path = PurePosixPath(places[0].path, places[0].name or "", places[0].split)
+        advice.append(f"give --data DIR (or HARNESS_DATA) with DIR/{path}.jsonl (or .csv, .parquet ...)")
+    other = "modelscope" if spec.hub == "hf" else "hf"
+    if spec.path not in BUILDERS and hub_split(spec, other, split):
+        advice.append(f"try --hub {other}")
+    advice.append("make DIR where there is a network by `harness data pull TASK --to DIR`")
+    return ", or ".join(advice)

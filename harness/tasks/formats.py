@@ -1,0 +1,376 @@
+"""Reads files of rows: JSON, CSV, TSV, Parquet, SQuAD, text, each also gzipped or inside a zip.
+
+    read_rows(DataFile(Path("test.csv")), FileOptions())
+
+The format comes from the file's name or from `format:`. Values are what the file says they are: cells of CSV and TSV
+stay strings ("007", "NA" and "" included), and only JSON and Parquet have numbers. Files are opened for reading only.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import lzma
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from harness.errors import DataError, suggest
+from harness.types import JSON
+
+if TYPE_CHECKING:
+    from _csv import Reader
+
+Row = dict[str, JSON]
+FORMATS = ("json", "jsonl", "csv", "tsv", "parquet", "squad", "text")
+FILE_NAME = re.compile(r".\.(squad\.json|jsonl|ndjson|json|csv|tsv|parquet|txt)(\.gz|\.zip)?$", re.IGNORECASE)
+_FORMAT_OF = {"squad.json": "squad", "ndjson": "jsonl", "txt": "text"}
+_SPACE = re.compile(r"[ \t\r\n]*")
+_ALIASES = {"sep": "delimiter", "names": "column_names"}
+_POINTERS = (b"version https://git-lfs.github.com/spec/", b"/annex/objects/")
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A file of rows, or one member of a zip. Prints as the user would name it."""
+
+    path: Path
+    member: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.member or self.path.name
+
+    def __str__(self) -> str:
+        return f"{self.path}::{self.member}" if self.member else str(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class FileOptions:
+    """How a file is read, where its name does not say.
+
+    format: one of FORMATS. field: the key that holds the rows of a JSON object. encoding: a Python codec.
+    delimiter, quotechar, header, column_names: of CSV and TSV. `column_names` alone means that there is no header line;
+    with `header: true` they replace the header's names. TSV has no quoting unless `quotechar` says so.
+    block: the name of each line of a text file's blocks; an empty name skips its line.
+    """
+
+    format: str | None = None
+    field: str | None = None
+    encoding: str = "utf-8"
+    delimiter: str | None = None
+    quotechar: str | None = None
+    header: bool | None = None
+    column_names: tuple[str, ...] | None = None
+    block: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, settings: Mapping[str, JSON], where: str, ignore: Sequence[str] = ()) -> FileOptions:
+        """Build from a mapping, which may also hold the keys in `ignore`. DataError on any other key or a bad value.
+
+        `sep` and `names`, as pandas and lm-eval's files say, are understood.
+        """
+        known = [field.name for field in fields(cls)]
+        values: dict[str, JSON] = {}
+        for key, value in settings.items():
+            name = _ALIASES.get(key, key)
+            if name in known:
+                values[name] = _checked(name, value, where)
+            elif key not in ignore:
+                raise DataError(f"{where}: unknown key '{key}'{suggest(key, [*known, *ignore])}")
+        return cls(**values)
+
+
+def _checked(name: str, value: JSON, where: str) -> JSON:
+    if value is None:
+        return "utf-8" if name == "encoding" else None
+    if name in ("column_names", "block"):
+        if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        raise DataError(f"{where}: '{name}' must be a list of names")
+    if name == "header":
+        # pandas' spelling, which lm-eval's `dataset_kwargs` pass on: 0 is the first line.
+        if isinstance(value, bool) or value == 0:
+            return value is not False
+        raise DataError(f"{where}: 'header' must be true or false")
+    if not isinstance(value, str):
+        raise DataError(f"{where}: '{name}' must be a string")
+    if name == "format" and value not in FORMATS:
+        raise DataError(f"{where}: unknown format '{value}'{suggest(value, FORMATS)} (known: {', '.join(FORMATS)})")
+    return value
+
+
+def is_data_file(name: str) -> bool:
+    """Whether a file's name says that it holds rows."""
+    return FILE_NAME.search(name) is not None
+
+
+def read_rows(file: DataFile, options: FileOptions) -> Sequence[Row]:
+    """Read every row of a file. A large Parquet file stays an Arrow table, whose rows are made when asked for.
+
+    Raises DataError, with `file:line` where a row is bad.
+    """
+    file = _the_member(file)
+    kind = options.format or _format_of(file)
+    if kind == "parquet":
+        from harness.tasks.arrow import read_parquet
+
+        with _opened(file) as stream:
+            return read_parquet(stream, str(file))
+    text = _text(file, options.encoding)
+    if kind in ("csv", "tsv"):
+        return list(_csv_rows(text, file, kind, options))
+    if kind == "text":
+        return list(_text_rows(text, file, options.block))
+    if kind == "squad":
+        return list(_squad_rows(_parse(text, file), file))
+    return _json_rows(text, file, kind, options.field)
+
+
+def read_all(files: Sequence[DataFile], options: FileOptions) -> Sequence[Row]:
+    """Read the files of one split, one after another."""
+    if len(files) == 1:
+        return read_rows(files[0], options)
+    return [row for file in files for row in read_rows(file, options)]
+
+
+def _format_of(file: DataFile) -> str:
+    match = FILE_NAME.search(file.name)
+    if match is None:
+        raise DataError(f"{file}: cannot tell the format from the name; say `format:` (one of {', '.join(FORMATS)})")
+    extension = match[1].lower()
+    return _FORMAT_OF.get(extension, extension)
+
+
+def _the_member(file: DataFile) -> DataFile:
+    """Turn a zip into the one file of rows that it holds."""
+    if file.member or file.path.suffix.lower() != ".zip":
+        return file
+    members = [name for name in zip_members(file.path) if is_data_file(name)]
+    if len(members) != 1:
+        held = ", ".join(members[:5]) or "none"
+        raise DataError(
+            f"{file}: holds {len(members)} files of rows ({held}); name one as zip://FILE::{file.path.name}"
+        )
+    return DataFile(file.path, members[0])
+
+
+def zip_members(path: Path) -> list[str]:
+    """The names of the files in a zip, folders and macOS' resource forks left out."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [item.filename for item in archive.infolist() if not item.is_dir()]
+    except (zipfile.BadZipFile, OSError) as error:
+        raise DataError(f"{path}: cannot be read as a zip: {error}") from error
+    return sorted(name for name in names if not name.startswith("__MACOSX/"))
+
+
+@contextmanager
+def _opened(file: DataFile) -> Iterator[IO[bytes]]:
+    """The file's bytes, unpacked. What goes wrong on the way is a DataError that names the file."""
+    try:
+        if file.member:
+            with zipfile.ZipFile(file.path) as archive, archive.open(file.member) as stream:
+                yield io.BytesIO(_unpacked(stream, file.member))
+        elif file.path.suffix.lower() == ".gz":
+            with file.path.open("rb") as stream:
+                yield io.BytesIO(_unpacked(stream, file.path.name))
+        else:
+            with file.path.open("rb") as stream:
+                yield stream
+    except KeyError as error:
+        raise DataError(f"{file}: there is no such file in the zip") from error
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError) as error:
+        raise DataError(f"{file}: cannot be read: {error}") from error
+
+
+def _unpacked(stream: IO[bytes], name: str) -> bytes:
+    if not name.lower().endswith(".gz"):
+        return stream.read()
+    with gzip.open(stream) as unpacked:
+        return unpacked.read()
+
+
+def _text(file: DataFile, encoding: str) -> str:
+    with _opened(file) as stream:
+        data = stream.read()
+    if data.startswith(_POINTERS[0]) or (len(data) < 1000 and _POINTERS[1] in data):
+        raise DataError(f"{file}: is only a pointer to the data (Git LFS or git-annex); fetch the file itself")
+    try:
+        # A byte order mark is no part of the first row, whoever wrote it.
+        return data.decode(encoding).removeprefix("\ufeff")
+    except LookupError as error:
+        raise DataError(f"{file}: unknown encoding '{encoding}'") from error
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{file}:{line}: is not {encoding}; say `encoding:` (older Chinese files: gb18030)") from error
+
+
+def _constant(name: str) -> None:
+    """Literal NaN is how pandas writes "no value"; an infinity means nothing in a row."""
+    if name != "NaN":
+        raise ValueError(f"{name} is not a JSON value")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_constant)
+
+
+def _parse(text: str, file: DataFile) -> JSON:
+    values = _values(text, file)
+    if len(values) != 1:
+        raise DataError(f"{file}: holds {len(values)} JSON values where one is wanted")
+    return values[0]
+
+
+def _values(text: str, file: DataFile) -> list[JSON]:
+    """Every JSON value of a text, one after another: an array, lines, or objects without anything between them."""
+    values = []
+    position = _end_of_space(text, 0)
+    while position < len(text):
+        try:
+            value, position = _DECODER.raw_decode(text, position)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{file}:{error.lineno}: is not valid JSON: {error.msg}") from error
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{file}:{_line(text, position)}: is not valid JSON: {error}") from error
+        values.append(value)
+        position = _end_of_space(text, position)
+    return values
+
+
+def _end_of_space(text: str, position: int) -> int:
+    match = _SPACE.match(text, position)
+    return match.end() if match else position
+
+
+def _line(text: str, position: int) -> int:
+    return text.count("\n", 0, position) + 1
+
+
+def _json_rows(text: str, file: DataFile, kind: str, field: str | None) -> list[Row]:
+    values = _values(text, file)
+    if kind == "json" and len(values) == 1 and isinstance(values[0], dict):
+        values = _rows_of_object(values[0], file, field)
+    elif len(values) == 1 and isinstance(values[0], list):
+        values = values[0]
+    for number, row in enumerate(values, 1):
+        if not isinstance(row, dict):
+            raise DataError(f"{file}: row {number} is not an object but {_kind(row)}: {json.dumps(row)[:60]}")
+    return values
+
+
+def _rows_of_object(value: Row, file: DataFile, field: str | None) -> list[JSON]:
+    tables = [key for key, item in value.items() if isinstance(item, list) and item and isinstance(item[0], dict)]
+    if field is None:
+        if not tables:
+            return [value]
+        if "data" in tables and "paragraphs" in value["data"][0]:
+            raise DataError(f"{file}: looks like SQuAD; say `format: squad`")
+        raise DataError(f"{file}: is one object; its rows seem to be under '{tables[0]}': say `field: {tables[0]}`")
+    if field not in value:
+        raise DataError(f"{file}: has no field '{field}'{suggest(field, value)} (it has: {', '.join(value)})")
+    rows = value[field]
+    if not isinstance(rows, list):
+        raise DataError(f"{file}: field '{field}' is not a list of rows but {_kind(rows)}")
+    return rows
+
+
+def _kind(value: JSON) -> str:
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _csv_rows(text: str, file: DataFile, kind: str, options: FileOptions) -> Iterator[Row]:
+    reader = _reader(text, kind, options)
+    columns = list(options.column_names) if options.column_names else None
+    skip_header = options.header if options.header is not None else columns is None
+    try:
+        for cells in reader:
+            if not cells:
+                continue
+            if skip_header:
+                skip_header = False
+                columns = columns or cells
+            elif columns is None:
+                raise DataError(f"{file}: with `header: false` say `column_names:`")
+            elif len(cells) != len(columns):
+                raise DataError(
+                    f"{file}:{reader.line_num}: has {len(cells)} cells, but there are {len(columns)} columns"
+                )
+            else:
+                yield _row(columns, cells, file)
+    except csv.Error as error:
+        raise DataError(f"{file}:{reader.line_num}: {error}") from error
+
+
+def _row(columns: list[str], cells: list[str], file: DataFile) -> Row:
+    row: Row = dict(zip(columns, cells, strict=True))
+    if len(row) != len(columns):
+        twice = next(name for name in columns if columns.count(name) > 1)
+        raise DataError(f"{file}:1: two columns are called '{twice}'; say `column_names:` with `header: true`")
+    if columns[0] == "":
+        # pandas writes its row index as a first column without a name. It is no part of the row.
+        del row[""]
+    return row
+
+
+def _reader(text: str, kind: str, options: FileOptions) -> Reader:
+    # A passage may be longer than the 128 KiB that the csv module allows a cell by default.
+    csv.field_size_limit(max(csv.field_size_limit(), 1 << 30))
+    quoted = options.quotechar or ('"' if kind == "csv" else None)
+    return csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=options.delimiter or ("," if kind == "csv" else "\t"),
+        quotechar=quoted,
+        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+        strict=True,
+    )
+
+
+def _text_rows(text: str, file: DataFile, block: tuple[str, ...] | None) -> Iterator[Row]:
+    """One row `{text: line}` a line; or, with `block`, one row for every `len(block)` lines."""
+    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n") if text else []
+    if block is None:
+        yield from ({"text": line} for line in lines)
+        return
+    if len(lines) % len(block):
+        raise DataError(f"{file}: has {len(lines)} lines, which are no blocks of {len(block)} lines")
+    for start in range(0, len(lines), len(block)):
+        yield {name: line for name, line in zip(block, lines[start : start + len(block)], strict=True) if name}
+
+
+def _squad_rows(value: JSON, file: DataFile) -> Iterator[Row]:
+    """Flatten SQuAD's articles, paragraphs and questions into one row a question, as the hubs serve them."""
+    articles = value.get("data") if isinstance(value, dict) else value
+    if not isinstance(articles, list):
+        raise DataError(f"{file}: is not SQuAD: it has no list 'data'")
+    for number, article in enumerate(articles, 1):
+        try:
+            title = {"title": article["title"]} if "title" in article else {}
+            for paragraph in article["paragraphs"]:
+                context = paragraph["context"]
+                yield from (_question(title, context, question) for question in paragraph["qas"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{file}: article {number} is not SQuAD: {type(error).__name__}: {error}") from error
+
+
+def _question(title: Row, context: str, question: Row) -> Row:
+    answers = question.get("answers") or []
+    starts = [answer["answer_start"] for answer in answers if "answer_start" in answer]
+    flat = {"text": [answer["text"] for answer in answers], "answer_start": starts}
+    kept = {key: value for key, value in question.items() if key not in ("id", "question", "answers")}
+    return {
+        "id": question["id"],
+        **title,
+        "context": context,
+        "question": question["question"],
+        "answers": flat,
+        **kept,
+    }

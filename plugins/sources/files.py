@@ -1,0 +1,114 @@
+"""Rows from local files and folders: `dataset_path: FOLDER`, `dataset_path: rows.jsonl`, and lm-eval's
+`dataset_path: json` (csv, parquet, text) with `dataset_kwargs: {data_files: ...}`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from harness import DataError, DatasetSpec, Rows, hookimpl
+from harness.tasks import (
+    BUILDERS,
+    DataFile,
+    FileOptions,
+    data_files,
+    find_split,
+    is_data_folder,
+    is_hub_id,
+    make_rows,
+    match_files,
+    read_all,
+    read_saved,
+    same_split,
+    split_of_file,
+)
+
+# Keys of `dataset_kwargs` that say how `datasets` loads, not how a file is read.
+LOADER_KEYS = (
+    "cache_dir",
+    "data_dir",
+    "data_files",
+    "download_mode",
+    "features",
+    "keep_in_memory",
+    "num_proc",
+    "streaming",
+    "token",
+    "trust_remote_code",
+    "verification_mode",
+)
+FORMAT_OF_BUILDER = {"json": None, "csv": "csv", "parquet": "parquet", "text": "text"}
+
+
+@hookimpl(tryfirst=True)
+def harness_open_dataset(spec: DatasetSpec, split: str) -> Rows | None:
+    if not spec.path:
+        return None
+    if spec.path in BUILDERS:
+        return _from_builder(spec, split)
+    path = _local(spec)
+    if path is None:
+        return None
+    if not path.exists():
+        raise DataError(f"{path}: there is no such file or folder (dataset_path: {spec.path})")
+    if path.is_file():
+        return _from_one_file(path, spec, split)
+    if "data_files" in spec.kwargs:
+        return _rows(_found([path / _data_dir(spec)], data_files(spec, split)), spec)
+    if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+        return make_rows(read_saved(path, split), f"folder {path}")
+    return _rows(find_split(path, path / _data_dir(spec), spec.name, split), spec)
+
+
+def _local(spec: DatasetSpec) -> Path | None:
+    """The path that `dataset_path` names, or None when it is the id of a hub."""
+    path = Path(str(spec.path)).expanduser()
+    for folder in (Path(spec.base), Path.cwd()):
+        place = folder / path
+        if place.is_file() or is_data_folder(place) or (place.is_dir() and not is_hub_id(str(spec.path))):
+            return place
+    return None if is_hub_id(str(spec.path)) else Path(spec.base) / path
+
+
+def _from_one_file(path: Path, spec: DatasetSpec, split: str) -> Rows:
+    """A single file stands for whatever split is asked for, unless its name says that it is another one."""
+    named = split_of_file(path.name)
+    if named and not same_split(named, split):
+        raise DataError(f"{path}: is the split '{named}', and '{split}' is asked for")
+    return _rows([DataFile(path)], spec)
+
+
+def _from_builder(spec: DatasetSpec, split: str) -> Rows | None:
+    chosen = data_files(spec, split)
+    remote = [name for name in chosen if "://" in name.removeprefix("zip://")]
+    if spec.path not in FORMAT_OF_BUILDER or remote:
+        return None
+    if not chosen:
+        raise DataError(f"dataset_path: {spec.path}: needs `dataset_kwargs: {{data_files: {{{split}: FILE}}}}`")
+    return _rows(_found([Path(spec.base) / _data_dir(spec), Path.cwd() / _data_dir(spec)], chosen), spec)
+
+
+def _data_dir(spec: DatasetSpec) -> str:
+    return str(spec.kwargs.get("data_dir") or "")
+
+
+def _found(folders: list[Path], patterns: list[str]) -> list[DataFile]:
+    """The files that each pattern names, in the first folder that has any."""
+    files: list[DataFile] = []
+    for pattern in patterns:
+        found = next((found for folder in folders if (found := match_files(folder, pattern))), [])
+        if not found:
+            looked = " and ".join(dict.fromkeys(str(folder) for folder in folders))
+            raise DataError(f"data_files: there is no file {pattern} (looked in {looked})")
+        files += found
+    return files
+
+
+def _rows(files: list[DataFile], spec: DatasetSpec) -> Rows:
+    options = FileOptions.of(spec.kwargs, "dataset_kwargs", ignore=LOADER_KEYS)
+    if kind := FORMAT_OF_BUILDER.get(str(spec.path)):
+        options = replace(options, format=options.format or kind)
+    return make_rows(
+        read_all(files, options), f"file {files[0]}" + (f" and {len(files) - 1} more" if files[1:] else "")
+    )
