@@ -1,0 +1,117 @@
+"""A causal language model cut where it pays: the layers, and the head only where something is read.
+
+The head is the model's own code. It is run on hidden states by a shallow copy of the model whose layers hand their
+input through, so that soft caps and scales are those of the architecture, and no [batch, length, vocabulary] tensor
+is ever made.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+_HEAD_BYTES = {"cpu": 64 << 20, "cuda": 512 << 20}
+
+
+class _Through(torch.nn.Module):
+    """Stands in for a model's layers and returns what it is given."""
+
+    def forward(self, *_: Any, inputs_embeds: torch.Tensor, **__: Any) -> _LayersOutput:
+        return _LayersOutput(inputs_embeds)
+
+
+class _LayersOutput:
+    """Looks like any architecture's output of its layers: the hidden states, and nothing else."""
+
+    def __init__(self, hidden: torch.Tensor) -> None:
+        self.last_hidden_state = hidden
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        if index != 0:
+            raise IndexError(index)
+        return self.last_hidden_state
+
+    def __getattr__(self, name: str) -> None:
+        return None
+
+
+class Decoder:
+    """Runs a causal language model of transformers."""
+
+    def __init__(self, model: Any, device: str, dtype: str) -> None:
+        self.model = model
+        self.device = device
+        self.dtype = dtype
+        self.config = getattr(model.config, "text_config", None) or model.config
+        self.layers = getattr(model, model.base_model_prefix)
+        self._head = _head_of(model)
+        self._vocabulary = int(getattr(self.config, "vocab_size", 0) or 1)
+        self._splits = self._head_is_the_models()
+
+    def hidden(self, **inputs: Any) -> torch.Tensor:
+        """Hidden states after the last layer, [batch, length, hidden]; logits where the head cannot be run alone."""
+        if not self._splits:
+            logits: torch.Tensor = self.model(**inputs, use_cache=False).logits
+            return logits
+        output = self.layers(**inputs, use_cache=False)
+        states: torch.Tensor = output[0]
+        return states
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Float32 logits [positions, vocabulary] of hidden states [positions, hidden]."""
+        if not self._splits:
+            return hidden.float()
+        logits: torch.Tensor = self._head(inputs_embeds=hidden.unsqueeze(0), use_cache=False).logits
+        return logits[0].float()
+
+    def chunks(self, positions: int) -> Iterator[tuple[int, int]]:
+        """Cut a number of positions such that the logits of one piece stay small."""
+        room = _HEAD_BYTES.get(self.device.split(":")[0], 256 << 20)
+        size = max(1, room // (8 * self._vocabulary))
+        for at in range(0, positions, size):
+            yield at, min(positions, at + size)
+
+    @torch.inference_mode()
+    def _head_is_the_models(self) -> bool:
+        """Compare with the model's own logits, once: an architecture may do more around its layers than others."""
+        tokens = torch.arange(3, device=self.device).unsqueeze(0)
+        try:
+            states = self.layers(input_ids=tokens, use_cache=False)[0]
+            found = self._head(inputs_embeds=states, use_cache=False).logits
+        except Exception:
+            # Whatever an unknown architecture stumbles over here, its plain forward pass decides.
+            return False
+        expected = self.model(input_ids=tokens, use_cache=False).logits
+        return found.shape == expected.shape and bool(torch.allclose(found, expected, atol=1e-4, rtol=1e-3))
+
+
+def score_positions(
+    decoder: Decoder, hidden: torch.Tensor, positions: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probability, and whether it is the greatest, of each (position, target token).
+
+    hidden: [N, hidden]. positions: [M], ascending indices into N; targets: [M]. Log-softmax in float32. Returns two
+    tensors [M] on the CPU. NaN is left in the result for the caller to judge.
+    """
+    values = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
+    greedy = torch.empty(len(targets), dtype=torch.bool, device=hidden.device)
+    host = positions.cpu()
+    for start, end in decoder.chunks(len(hidden)):
+        first, last = torch.searchsorted(host, torch.tensor([start, end])).tolist()
+        logits = decoder.logits(hidden[start:end])
+        at, target = positions[first:last] - start, targets[first:last]
+        values[first:last] = logits[at, target] - torch.logsumexp(logits, dim=-1)[at]
+        greedy[first:last] = logits.argmax(dim=-1)[at] == target
+    return values.cpu(), greedy.cpu()
+
+
+def _head_of(model: Any) -> Any:
+    head = copy.copy(model)
+    for name in ("forward", "_old_forward", "_hf_hook"):
+        # accelerate binds these to the original when it spreads a model over devices.
+        head.__dict__.pop(name, None)
+    head.__dict__["_modules"] = {**model._modules, model.base_model_prefix: _Through()}
+    return head

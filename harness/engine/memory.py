@@ -1,0 +1,107 @@
+"""How much fits: free memory of a device, the cost of a token, and what running out looks like."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "alloc_cpu", "not enough memory", "cublas_status_alloc")
+# On a processor larger batches stop paying once the matrices fill its caches.
+_CPU_BATCH_TOKENS = 4096
+_GPU_BATCH_TOKENS = 131072
+_SHARE_OF_FREE = 0.8
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that a device, or the machine, has no memory left."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(sign in text for sign in _OUT_OF_MEMORY)
+    )
+
+
+def release(device: str) -> None:
+    """Give cached memory back after running out, so that the smaller batch finds it."""
+    import torch
+
+    gc.collect()
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+    elif device == "mps":
+        torch.mps.empty_cache()
+
+
+def free_memory(device: str) -> int:
+    """Bytes that can still be allocated on `device`."""
+    import torch
+
+    if device.startswith("cuda"):
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    if device == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    for line in Path("/proc/meminfo").read_text().splitlines() if Path("/proc/meminfo").exists() else ():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return 4 << 30
+
+
+@dataclass(frozen=True)
+class TokenCost:
+    """Bytes that one token takes: `cache` for its keys and values in all layers, `work` for passing activations."""
+
+    cache: int
+    work: int
+
+    @classmethod
+    def of(cls, config: Any, bytes_per_value: int) -> TokenCost:
+        """Read off a model's configuration. Unknown shapes are taken as full multi-head attention."""
+        text = getattr(config, "text_config", None) or config
+        hidden = _first(text, ("hidden_size", "d_model", "n_embd"), 1024)
+        layers = _first(text, ("num_hidden_layers", "num_layers", "n_layer"), 24)
+        heads = _first(text, ("num_attention_heads", "num_heads", "n_head"), 16)
+        kv_heads = _first(text, ("num_key_value_heads",), heads)
+        head_dim = _first(text, ("head_dim", "d_kv"), max(1, hidden // heads))
+        inner = _first(text, ("intermediate_size", "d_ff", "n_inner"), 4 * hidden)
+        return cls(
+            cache=2 * layers * kv_heads * head_dim * bytes_per_value,
+            work=(8 * hidden + 3 * inner) * max(bytes_per_value, 4),
+        )
+
+
+def batch_tokens(device: str, cost: TokenCost, keeps_cache: bool) -> int:
+    """How many tokens, padding included, one batch may hold."""
+    ceiling = _CPU_BATCH_TOKENS if device == "cpu" else _GPU_BATCH_TOKENS
+    per_token = cost.work + (cost.cache if keeps_cache else 0)
+    return max(1, min(ceiling, int(free_memory(device) * _SHARE_OF_FREE) // per_token))
+
+
+def weight_bytes(config: Any, bytes_per_value: int) -> int:
+    """Bytes of a decoder's weights, estimated from its configuration."""
+    text = getattr(config, "text_config", None) or config
+    hidden = _first(text, ("hidden_size", "d_model", "n_embd"), 1024)
+    layers = _first(text, ("num_hidden_layers", "num_layers", "n_layer"), 24)
+    inner = _first(text, ("intermediate_size", "d_ff", "n_inner"), 4 * hidden)
+    experts = _first(text, ("num_local_experts", "num_experts"), 1)
+    vocabulary = _first(text, ("vocab_size",), 32000)
+    per_layer = 4 * hidden * hidden + 3 * hidden * inner * experts
+    return (layers * per_layer + 2 * vocabulary * hidden) * bytes_per_value
+
+
+def too_large(needed: int, device: str) -> str:
+    """What to tell a user whose model does not fit."""
+    free = free_memory(device) / 1e9
+    return (
+        f"the weights need about {needed / 1e9:.1f} GB but {device} has {free:.1f} GB free: "
+        "try dtype=bfloat16, load_in_4bit=True, or parallelize=True to spread the model"
+    )
+
+
+def _first(config: Any, names: tuple[str, ...], default: int) -> int:
+    for name in names:
+        value = getattr(config, name, None)
+        if isinstance(value, int) and value > 0:
+            return value
+    return default

@@ -1,0 +1,269 @@
+"""The base class of local torch models: a plugin opens files, the engine does the work.
+
+class Mine(TorchModel):
+    name = "mine"
+
+    def __init__(self, pretrained: str) -> None:
+        super().__init__(pretrained)
+
+    def open_config(self): ...            # a transformers configuration
+    def open_tokenizer(self): ...         # a transformers tokenizer
+    def open_model(self, device, dtype):  # the module, on `device`, in evaluation mode
+        ...
+
+    @property
+    def identity(self): ...               # JSON that says which weights these are
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from harness.engine import devices, memory
+from harness.engine.chat import ChatTemplate, read_template
+from harness.engine.outcomes import Assembler, join_windows
+from harness.engine.tokens import (
+    DEFAULT_MAX_LENGTH,
+    OVERFLOW,
+    Encoded,
+    Encoder,
+    GenerateSequence,
+    TokenRules,
+    encode_requests,
+)
+from harness.errors import ModelError, UsageError, suggest
+from harness.model import Model
+from harness.types import Prompt, Request, RequestKind, Response, Sample
+
+if TYPE_CHECKING:
+    from harness.engine.plain import GenerateRow, Limits, Piece
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """How texts become tokens and tokens answers. Part of a model's identity.
+
+    max_length: the window in tokens; None reads it from the configuration. add_bos_token, prefix_token_id: None
+    leaves them to the tokenizer. chat_template: Jinja text or a file. think_end_token: text or id that ends a
+    reasoning block. on_overflow: `truncate` (from the left), `skip` (an error on that sample) or `error`.
+    """
+
+    max_length: int | None = None
+    add_bos_token: bool | None = None
+    prefix_token_id: int | None = None
+    chat_template: str | None = None
+    chat_template_args: Mapping[str, Any] = field(default_factory=dict)
+    think_end_token: str | int | None = None
+    on_overflow: str = "truncate"
+
+    def __post_init__(self) -> None:
+        if self.on_overflow not in OVERFLOW:
+            raise UsageError(
+                f"--model_args: unknown on_overflow '{self.on_overflow}'{suggest(self.on_overflow, OVERFLOW)} "
+                f"(one of {', '.join(OVERFLOW)})"
+            )
+        if self.max_length is not None and (not isinstance(self.max_length, int) or self.max_length < 2):
+            raise UsageError(f"--model_args: max_length={self.max_length} is not a number of tokens above 1")
+
+
+class TorchModel(Model):
+    """Answers requests with a transformers model in this process. See the module's docstring for what to implement."""
+
+    supports: ClassVar[frozenset[RequestKind]] = frozenset({"loglikelihood", "rolling", "generate"})
+
+    def __init__(self, where: str, text: TextOptions | None = None, dtype: str = "auto") -> None:
+        """`where` names the model in errors: its folder or id."""
+        devices.check_dtype(dtype)
+        self.where = where
+        self.text_options = text or TextOptions()
+        self.dtype = dtype
+        self.config: Any = None
+        self.tokenizer: Any = None
+        self.device = ""
+        self._module: Any = None
+
+    @abstractmethod
+    def open_config(self) -> Any:
+        """Read the configuration. Raises UsageError, one line, when it is not there."""
+
+    @abstractmethod
+    def open_tokenizer(self) -> Any:
+        """Read the tokenizer. Raises UsageError, one line, when it is not there."""
+
+    @abstractmethod
+    def open_model(self, device: str, dtype: Any) -> Any:
+        """Load the weights as `dtype` (a torch.dtype) onto `device`."""
+
+    def prepare(self) -> None:
+        self.device = devices.resolve_devices(self.options.device)[0]
+        self.config = self.open_config()
+        self.tokenizer = self.open_tokenizer()
+        self.torch_dtype = devices.resolve_dtype(self.dtype, self.config, self.device)
+        self.chat = ChatTemplate(
+            self.tokenizer,
+            read_template(self.text_options.chat_template),
+            self.text_options.chat_template_args,
+            self.where,
+        )
+        self.rules = self._token_rules()
+        self.encoder = Encoder(self.tokenizer, self.rules)
+
+    def observe(self, samples: Sequence[Sample]) -> None:
+        """Refuse generation parameters that would not be obeyed, before weights load."""
+        from harness.engine.sampling import sampling_rule
+
+        for params in {r.generation for s in samples for r in s.requests if r.generation is not None}:
+            sampling_rule(params, None)
+
+    def load(self) -> None:
+        try:
+            self._module = self.open_model(self.device, self.torch_dtype).eval()
+        except (RuntimeError, MemoryError) as error:
+            if not memory.is_out_of_memory(error):
+                raise
+            needed = memory.weight_bytes(self.config, self.torch_dtype.itemsize)
+            raise ModelError(f"{self.where}: {memory.too_large(needed, self.device)}") from None
+        self._stop_ids = self._end_tokens()
+
+    def close(self) -> None:
+        self._module = None
+        if self.device:
+            memory.release(self.device)
+
+    def render(self, prompt: Prompt) -> str:
+        return self.chat.render(prompt) if prompt.is_chat else prompt.text
+
+    def count_tokens(self, text: str) -> int | None:
+        return self.encoder.count(text)
+
+    def describe(self) -> Mapping[str, Any]:
+        import torch
+        import transformers
+
+        return {
+            "device": self.device,
+            "dtype": self.dtype_name,
+            "max_length": self.rules.max_length,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "parameters": sum(parameter.numel() for parameter in self._module.parameters()),
+        }
+
+    @property
+    def dtype_name(self) -> str:
+        """`float32`, `bfloat16` or `float16`. Known after `prepare`."""
+        return str(self.torch_dtype).removeprefix("torch.")
+
+    @property
+    def text_identity(self) -> dict[str, Any]:
+        """The part of a model's identity that the engine knows: dtype, window, template, token rules."""
+        return {
+            "dtype": self.dtype_name,
+            "max_length": self.rules.max_length,
+            "add_bos_token": self.rules.add_bos_token,
+            "prefix_token": self.rules.prefix_token,
+            "chat_template": self.chat.text,
+            "chat_template_args": dict(self.text_options.chat_template_args),
+            "think_end_token": self.text_options.think_end_token,
+            "on_overflow": self.rules.on_overflow,
+        }
+
+    def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
+        encoded = encode_requests(self.encoder, requests, self.render, self.where)
+        assembler = Assembler(encoded)
+        for answer in assembler.start():
+            yield self._finished(requests, answer)
+        for request, part, outcome, seconds in self._run(encoded):
+            for answer in assembler.add(request, part, outcome, seconds):
+                yield self._finished(requests, answer)
+
+    def _finished(self, requests: Sequence[Request], answer: tuple[int, Response]) -> tuple[int, Response]:
+        index, response = answer
+        return (index, join_windows(response)) if requests[index].kind == "rolling" else answer
+
+    def _run(self, encoded: Encoded) -> Iterator[Piece]:
+        from harness.engine.decoder import Decoder
+        from harness.engine.plain import PlainGenerator, PlainScorer
+
+        if encoded.scores:
+            decoder = Decoder(self._module, self.device, self.dtype_name)
+            yield from PlainScorer(decoder, self._limits(keeps_cache=False)).run(encoded.scores)
+        if encoded.generations:
+            rows = [self._generate_row(sequence) for sequence in encoded.generations]
+            limits = self._limits(keeps_cache=True)
+            pad = _pad_token(self.tokenizer, self._stop_ids)
+            yield from PlainGenerator(self._module, limits, self.device, self.dtype_name, pad).run(rows)
+
+    def _generate_row(self, sequence: GenerateSequence) -> GenerateRow:
+        from harness.engine.plain import GenerateRow
+        from harness.engine.sampling import sampling_rule
+        from harness.engine.stops import StopRule
+
+        rule = StopRule(
+            self.tokenizer,
+            sequence.params.until,
+            self._stop_ids,
+            sequence.max_new_tokens,
+            self.text_options.think_end_token,
+        )
+        defaults = getattr(self._module, "generation_config", None)
+        return GenerateRow(sequence, rule, sampling_rule(sequence.params, defaults))
+
+    def _limits(self, *, keeps_cache: bool) -> Limits:
+        from harness.engine.plain import Limits
+
+        cost = memory.TokenCost.of(self.config, self.torch_dtype.itemsize)
+        tokens = memory.batch_tokens(self.device, cost, keeps_cache)
+        rows = self.options.max_batch_size
+        if isinstance(self.options.batch_size, int):
+            rows = min(rows, self.options.batch_size) if rows else self.options.batch_size
+            # A number that the user chose is kept to, whatever its rows hold; running out of memory halves them.
+            return Limits(rows, max(tokens, rows * self.rules.max_length * 2))
+        return Limits(rows, tokens)
+
+    def _end_tokens(self) -> frozenset[int]:
+        stored = getattr(getattr(self._module, "generation_config", None), "eos_token_id", None)
+        found = [*(stored if isinstance(stored, list) else [stored]), self.tokenizer.eos_token_id]
+        return frozenset(int(token) for token in found if token is not None)
+
+    def _token_rules(self) -> TokenRules:
+        options = self.text_options
+        prefix = options.prefix_token_id
+        for candidate in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id):
+            prefix = candidate if prefix is None else prefix
+        if prefix is None:
+            raise UsageError(
+                f"{self.where}: the tokenizer has neither BOS nor EOS, so that nothing can stand before a text without "
+                "context: give --model_args prefix_token_id=N"
+            )
+        return TokenRules(
+            max_length=options.max_length or _window(self.config, self.tokenizer),
+            prefix_token=prefix,
+            add_bos_token=options.add_bos_token,
+            on_overflow=options.on_overflow,
+            is_encoder_decoder=bool(getattr(self.config, "is_encoder_decoder", False)),
+        )
+
+
+def _window(config: Any, tokenizer: Any) -> int:
+    """The model's window: what its configuration says, else its tokenizer, else 2,048 tokens, as in lm-eval."""
+    text = getattr(config, "text_config", None) or config
+    for name in ("n_positions", "max_position_embeddings", "n_ctx"):
+        value = getattr(text, name, None)
+        if isinstance(value, int) and value > 0:
+            return value
+    length = getattr(tokenizer, "model_max_length", None)
+    # Tokenizers without a limit say 1e30.
+    return int(length) if isinstance(length, int) and length < 10**9 else DEFAULT_MAX_LENGTH
+
+
+def _pad_token(tokenizer: Any, stop_ids: frozenset[int]) -> int:
+    if tokenizer.pad_token_id is not None:
+        return int(tokenizer.pad_token_id)
+    return min(stop_ids, default=0)

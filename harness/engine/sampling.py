@@ -1,0 +1,136 @@
+"""Which token comes next: greedily, or drawn with the request's own random stream.
+
+A draw is one uniform number from the request's generator, looked up in the cumulative distribution of its row. It
+depends on no other row, so that the same request gives the same sample in any batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from harness.errors import ModelError, UsageError, suggest
+from harness.types import GenerationParams
+
+_KNOWN_EXTRA = ("min_p", "repetition_penalty")
+# What other tools write out although it changes nothing.
+_NEUTRAL: Mapping[str, Any] = {"num_beams": 1, "use_cache": True, "num_return_sequences": 1}
+_MIX = 0x9E3779B97F4A7C15
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingRule:
+    """How the tokens of one request are chosen. `temperature` 0 is greedy."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+
+    @property
+    def is_plain_argmax(self) -> bool:
+        return self.temperature == 0.0 and self.repetition_penalty == 1.0
+
+
+def sampling_rule(params: GenerationParams, defaults: Any) -> SamplingRule:
+    """The rule of a request; what it leaves open comes from the checkpoint's generation config.
+
+    Raises UsageError for a parameter that no code here would obey.
+    """
+    extra = dict(params.extra)
+    for name, value in extra.items():
+        if name in _NEUTRAL and value == _NEUTRAL[name]:
+            continue
+        if name not in _KNOWN_EXTRA:
+            known = ("until", "max_gen_toks", "do_sample", "temperature", "top_p", "top_k", *_KNOWN_EXTRA)
+            raise UsageError(
+                f"generation_kwargs: '{name}={value}' is not known to this model{suggest(name, known)} "
+                f"(it takes: {', '.join(known)})"
+            )
+
+    def chosen(name: str, given: Any, neutral: float) -> float:
+        stored = getattr(defaults, name, None)
+        value = given if given is not None else stored if stored is not None else neutral
+        return float(value)
+
+    penalty = chosen("repetition_penalty", extra.get("repetition_penalty"), 1.0)
+    if not params.do_sample:
+        return SamplingRule(repetition_penalty=penalty)
+    return SamplingRule(
+        temperature=chosen("temperature", params.temperature, 1.0),
+        top_p=chosen("top_p", params.top_p, 1.0),
+        top_k=int(chosen("top_k", params.top_k, 0)),
+        min_p=chosen("min_p", extra.get("min_p"), 0.0),
+        repetition_penalty=penalty,
+    )
+
+
+def random_stream(seed: int | None, repeat: int) -> torch.Generator:
+    """The request's own random numbers. Repetitions of one seed differ."""
+    generator = torch.Generator()
+    generator.manual_seed(((seed or 0) + repeat * _MIX) % (1 << 63))
+    return generator
+
+
+@dataclass
+class RowChoice:
+    """What choosing a row's next token needs besides its logits. `history` is prompt and answer so far."""
+
+    rule: SamplingRule
+    generator: torch.Generator
+    history: Sequence[int]
+
+
+def choose_tokens(logits: torch.Tensor, rows: Sequence[RowChoice], dtype: str) -> list[int]:
+    """The next token of each row of `logits` [rows, vocabulary] (float32; may be changed in place).
+
+    Raises ModelError when the logits are not numbers.
+    """
+    for index, row in enumerate(rows):
+        if row.rule.repetition_penalty != 1.0:
+            _penalise(logits[index], row)
+    top, chosen = logits.max(dim=-1)
+    check_finite(top, dtype)
+    tokens: list[int] = chosen.tolist()
+    drawn = [index for index, row in enumerate(rows) if row.rule.temperature > 0]
+    for index in drawn:
+        tokens[index] = _draw(logits[index], rows[index])
+    return tokens
+
+
+def check_finite(values: torch.Tensor, dtype: str) -> None:
+    """Raise ModelError when a value is NaN, naming the dtype and what to try."""
+    if bool(torch.isnan(values).any()):
+        remedy = "try dtype=bfloat16 or dtype=float32" if dtype == "float16" else "check the weights, or try float32"
+        raise ModelError(f"the model returned NaN in {dtype}: {remedy}")
+
+
+def _penalise(logits: torch.Tensor, row: RowChoice) -> None:
+    """Divide positive and multiply negative logits of seen tokens (Keskar et al. 2019, CTRL, section 4.1)."""
+    seen = torch.tensor(sorted(set(row.history)), device=logits.device)
+    values = logits[seen]
+    penalty = row.rule.repetition_penalty
+    logits[seen] = torch.where(values < 0, values * penalty, values / penalty)
+
+
+def _draw(logits: torch.Tensor, row: RowChoice) -> int:
+    rule = row.rule
+    ordered, ids = torch.sort(logits / rule.temperature, descending=True)
+    probabilities = torch.softmax(ordered, dim=-1)
+    kept = torch.ones_like(probabilities, dtype=torch.bool)
+    if rule.top_k > 0:
+        kept[rule.top_k :] = False
+    if rule.top_p < 1.0:
+        # A token stays when the tokens above it hold less than top_p of what top_k left.
+        share = torch.softmax(ordered.masked_fill(~kept, float("-inf")), dim=-1)
+        kept &= share.cumsum(-1) - share < rule.top_p
+    kept &= probabilities >= rule.min_p * probabilities[0]
+    kept[0] = True
+    cumulative = (probabilities * kept).cumsum(-1)
+    point = torch.rand(1, generator=row.generator).to(cumulative) * cumulative[-1]
+    index = int(torch.searchsorted(cumulative, point, right=True).clamp(max=int(kept.nonzero()[-1])))
+    return int(ids[index])

@@ -1,0 +1,88 @@
+"""When a generated row is finished, and which part of it is the answer.
+
+A stop string may end in the middle of a token or span several, so it is looked for in decoded text; only the last few
+tokens are decoded at each step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+# A window may begin inside a character, and some tokens decode to nothing.
+_SLACK = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A finished row: the answer, the reasoning taken off it, why it ended, and how many tokens it took."""
+
+    text: str
+    reasoning: str | None
+    finish_reason: Literal["stop", "length"]
+    tokens: int
+
+
+class StopRule:
+    """What ends the rows of one request: EOS ids, stop strings, a number of tokens.
+
+    think_end: the text (or, as a number, the id) of the token that ends a reasoning block. Stop strings count only
+    after it, since reasoning is full of blank lines; a row that never writes it is judged as a whole.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        until: Sequence[str],
+        eos_ids: frozenset[int],
+        max_new_tokens: int,
+        think_end: str | int | None = None,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.until = tuple(stop for stop in until if stop)
+        self.eos_ids = eos_ids
+        self.max_new_tokens = max_new_tokens
+        self.think_end = think_end
+        self._window = max((len(stop.encode()) for stop in self.until), default=0) + _SLACK
+
+    def ends(self, tokens: list[int]) -> bool:
+        """Whether a row is finished with the token it got last."""
+        if len(tokens) >= self.max_new_tokens or tokens[-1] in self.eos_ids:
+            return True
+        if not self.until:
+            return False
+        tail = self._decode(tokens[-self._window :])
+        if not any(stop in tail for stop in self.until):
+            return False
+        if self.think_end is None:
+            return True
+        reasoning, text = self._split_reasoning(tokens)
+        return reasoning is not None and any(stop in text for stop in self.until)
+
+    def finish(self, tokens: list[int]) -> Finished:
+        """Cut a finished row: EOS and special tokens go, the reasoning goes aside, the first stop string ends it."""
+        content = tokens[:-1] if tokens and tokens[-1] in self.eos_ids else tokens
+        text, reasoning, stopped = self._answer(content)
+        stopped = stopped or len(content) < len(tokens)
+        return Finished(text, reasoning, "stop" if stopped else "length", len(tokens))
+
+    def _answer(self, tokens: list[int]) -> tuple[str, str | None, bool]:
+        """(answer up to the first stop string, reasoning, whether a stop string was found in the answer)"""
+        reasoning, text = self._split_reasoning(tokens)
+        cuts = [at for at in (text.find(stop) for stop in self.until) if at >= 0]
+        return (text[: min(cuts)], reasoning, True) if cuts else (text, reasoning, False)
+
+    def _split_reasoning(self, tokens: list[int]) -> tuple[str | None, str]:
+        if self.think_end is None:
+            return None, self._decode(tokens)
+        if isinstance(self.think_end, int):
+            if self.think_end not in tokens:
+                return None, self._decode(tokens)
+            cut = len(tokens) - tokens[::-1].index(self.think_end)
+            return self._decode(tokens[: cut - 1]), self._decode(tokens[cut:]).lstrip()
+        before, found, after = self._decode(tokens).rpartition(self.think_end)
+        return (before, after.lstrip()) if found else (None, after)
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True))

@@ -1,0 +1,286 @@
+"""From a request to token ids: where a continuation begins, where a window ends, and that BOS is written once.
+
+Pure Python. It asks a transformers tokenizer only to encode strings. The rules equal those of lm-eval's `hf` model
+(lm_eval/api/model.py and lm_eval/models/huggingface.py), except where those crash or shift; such places are marked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.errors import UsageError
+from harness.types import GenerationParams, Prompt, Request
+
+DEFAULT_MAX_NEW_TOKENS = 256
+DEFAULT_MAX_LENGTH = 2048
+OVERFLOW = ("truncate", "skip", "error")
+_ENCODE_CHUNK = 512
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreSequence:
+    """Token ids of which those from `start` on are scored, each given all before it. `start` is at least 1.
+
+    `part` is the number of the continuation, or of the window of a rolling request. A causal model computes
+    `tokens[:-1]`; an encoder-decoder model reads `tokens[:start]` and scores the rest.
+    """
+
+    request: int
+    part: int
+    tokens: tuple[int, ...]
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateSequence:
+    """A prompt that is to be continued by at most `max_new_tokens` tokens."""
+
+    request: int
+    tokens: tuple[int, ...]
+    max_new_tokens: int
+    params: GenerationParams
+    repeat: int = 0
+
+
+@dataclass
+class Encoded:
+    """All requests of a run as token ids. `parts[i]` says how many pieces request i was split into."""
+
+    scores: list[ScoreSequence] = field(default_factory=list)
+    generations: list[GenerateSequence] = field(default_factory=list)
+    errors: dict[int, str] = field(default_factory=dict)
+    parts: dict[int, int] = field(default_factory=dict)
+    truncated: dict[int, int] = field(default_factory=dict)
+    prompt_tokens: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TokenRules:
+    """What decides how a text becomes the tokens that a model sees.
+
+    max_length: the model's window, in tokens. prefix_token: what stands before a text that has no context.
+    add_bos_token: None leaves it to the tokenizer. on_overflow: what happens to a request that is longer than the
+    window: cut from the left (`truncate`), or answered by an error (`skip` and `error`; the latter ends the run).
+    """
+
+    max_length: int
+    prefix_token: int
+    add_bos_token: bool | None = None
+    on_overflow: str = "truncate"
+    is_encoder_decoder: bool = False
+
+
+class Encoder:
+    """Encodes texts with one tokenizer under one set of rules."""
+
+    def __init__(self, tokenizer: Any, rules: TokenRules) -> None:
+        self.tokenizer = tokenizer
+        self.rules = rules
+        heads = [tokenizer.decode([rules.prefix_token]), getattr(tokenizer, "bos_token", None) or ""]
+        self._bos_texts = tuple({text for text in heads if text.strip()})
+
+    def encode(self, texts: Sequence[str], special: bool | None = None) -> list[list[int]]:
+        """Token ids of each text. `special` None adds BOS (or EOS) as the tokenizer does, but never a second one."""
+        distinct = list(dict.fromkeys(texts))
+        known: dict[str, list[int]] = {}
+        for flag in (True, False):
+            chosen = [text for text in distinct if self._wants_special(text, special) is flag]
+            for at in range(0, len(chosen), _ENCODE_CHUNK):
+                chunk = chosen[at : at + _ENCODE_CHUNK]
+                found = self.tokenizer(chunk, add_special_tokens=flag, return_attention_mask=False, verbose=False)
+                known.update(zip(chunk, found["input_ids"], strict=True))
+        if special is None and self.rules.add_bos_token is not None:
+            known = {text: self._with_bos_rule(text, ids) for text, ids in known.items()}
+        return [known[text] for text in texts]
+
+    def count(self, text: str) -> int:
+        """Tokens of `text`, special tokens included as a model would see them."""
+        return len(self.encode([text])[0])
+
+    def _wants_special(self, text: str, special: bool | None) -> bool:
+        if special is not None:
+            return special
+        return not self._starts_with_bos(text) and self.rules.add_bos_token is not False
+
+    def _starts_with_bos(self, text: str) -> bool:
+        return bool(self._bos_texts) and text.startswith(self._bos_texts)
+
+    def _with_bos_rule(self, text: str, ids: list[int]) -> list[int]:
+        """Tokenizers differ in whether `add_special_tokens` writes BOS: here it is what `add_bos_token` says."""
+        bos = getattr(self.tokenizer, "bos_token_id", None)
+        if bos is None or self._starts_with_bos(text):
+            return ids
+        if self.rules.add_bos_token and ids[:1] != [bos]:
+            return [bos, *ids]
+        if not self.rules.add_bos_token and ids[:1] == [bos]:
+            return ids[1:]
+        return ids
+
+
+def encode_requests(
+    encoder: Encoder, requests: Sequence[Request], render: Callable[[Prompt], str], where: str
+) -> Encoded:
+    """Turn requests into token sequences. What is wrong with one request is its error and stops no other."""
+    encoded = Encoded()
+    scored = [i for i, request in enumerate(requests) if request.kind == "loglikelihood"]
+    rolling = [i for i, request in enumerate(requests) if request.kind == "rolling"]
+    generated = [i for i, request in enumerate(requests) if request.kind == "generate"]
+    _encode_choices(encoder, requests, scored, render, encoded)
+    for index in rolling:
+        (ids,) = encoder.encode([requests[index].prompt.text], special=False)
+        _add_windows(encoder, index, ids, encoded)
+    prompts = encoder.encode([render(requests[index].prompt) for index in generated])
+    for index, ids in zip(generated, prompts, strict=True):
+        _add_generation(encoder, index, ids, requests[index], encoded)
+    if encoder.rules.on_overflow == "error":
+        _refuse_overflow(encoded, where)
+    return encoded
+
+
+def split_whitespace(context: str, continuation: str) -> tuple[str, str]:
+    """Move white space at the end of the context to the continuation, where tokenizers keep it with the word."""
+    kept = context.rstrip()
+    return kept, context[len(kept) :] + continuation
+
+
+def scored_from(context: Sequence[int], whole: Sequence[int]) -> int:
+    """Index of the first token of `whole` = encode(context + continuation) that belongs to the continuation.
+
+    It follows the longest token prefix that `whole` shares with `context` = encode(context). Where no token spans the
+    join this is `len(context)`, as in lm-eval. Where one does, that token and what of the context differs with it is
+    scored too, so that every byte of the continuation counts; lm-eval would shift the cut, or find nothing to score.
+    """
+    shared = 0
+    for one, other in zip(context, whole, strict=False):
+        if one != other:
+            break
+        shared += 1
+    return min(shared, len(whole) - 1)
+
+
+def windows(tokens: Sequence[int], prefix_token: int, max_length: int) -> Iterator[tuple[tuple[int, ...], int]]:
+    """Cut a long text into (sequence, start) such that each token is scored once, given at least one token before it.
+
+    The first window begins with `prefix_token`; a later one is filled from the left with tokens already scored
+    (lm_eval/utils.py, get_rolling_token_windows with context_len=1).
+    """
+    first = min(max_length, len(tokens))
+    if first:
+        yield (prefix_token, *tokens[:first]), 1
+    done = first
+    while done < len(tokens):
+        count = min(len(tokens) - done, max_length)
+        end = done + count
+        sequence = tuple(tokens[end - max_length - 1 : end])
+        yield sequence, len(sequence) - count
+        done = end
+
+
+def _encode_choices(
+    encoder: Encoder,
+    requests: Sequence[Request],
+    indices: Sequence[int],
+    render: Callable[[Prompt], str],
+    encoded: Encoded,
+) -> None:
+    pairs: list[tuple[int, int, str, str]] = []
+    for index in indices:
+        text = render(requests[index].prompt)
+        for part, continuation in enumerate(requests[index].continuations):
+            pairs.append((index, part, *split_whitespace(text, continuation)))
+        encoded.parts[index] = len(requests[index].continuations)
+    contexts = encoder.encode([context for _, _, context, _ in pairs if context])
+    separate = encoder.rules.is_encoder_decoder
+    # An encoder-decoder model reads the context alone, so that there is no join to look for.
+    joined = [text for _, _, context, text in pairs if context and separate]
+    wholes = encoder.encode(joined, special=False) if separate else []
+    if not separate:
+        wholes = encoder.encode([context + text for _, _, context, text in pairs if context])
+    alone = encoder.encode([text for _, _, context, text in pairs if not context], special=False)
+    with_context, without = iter(zip(contexts, wholes, strict=True)), iter(alone)
+    for index, part, context, _ in pairs:
+        if not context:
+            sequence, start = _after_prefix(next(without), encoder.rules.prefix_token)
+        else:
+            before, whole = next(with_context)
+            sequence, start = ([*before, *whole], len(before)) if separate else (whole, scored_from(before, whole))
+            if start == 0 and sequence:
+                sequence, start = [encoder.rules.prefix_token, *sequence], 1
+        empty = not requests[index].continuations[part] or len(sequence) <= start
+        _add_score(encoder, index, part, [] if empty else sequence, start, encoded)
+
+
+def _after_prefix(ids: list[int], prefix_token: int) -> tuple[list[int], int]:
+    if ids[:1] == [prefix_token]:
+        return ids, 1
+    return [prefix_token, *ids], 1
+
+
+def _add_score(encoder: Encoder, index: int, part: int, sequence: Sequence[int], start: int, encoded: Encoded) -> None:
+    limit = encoder.rules.max_length
+    if not sequence:
+        encoded.errors[index] = f"continuation {part} is empty: there is nothing to score"
+        return
+    scored = len(sequence) - start
+    if scored > limit:
+        encoded.errors[index] = (
+            f"continuation {part} has {scored} tokens but the model's window is {limit}: give a larger max_length"
+        )
+        return
+    # The last token is never an input, so that one more than the window fits (and for an encoder, only its own part).
+    room = limit if encoder.rules.is_encoder_decoder else limit + 1 - scored
+    cut = max(0, start - room)
+    kept = tuple(sequence[cut:])
+    encoded.prompt_tokens[index] = max(encoded.prompt_tokens.get(index, 0), start - cut)
+    if cut and not _accept_overflow(encoder, index, cut, encoded):
+        return
+    encoded.scores.append(ScoreSequence(index, part, kept, start - cut))
+
+
+def _add_windows(encoder: Encoder, index: int, ids: Sequence[int], encoded: Encoded) -> None:
+    found = list(windows(ids, encoder.rules.prefix_token, encoder.rules.max_length))
+    encoded.parts[index] = len(found)
+    encoded.prompt_tokens[index] = len(ids)
+    encoded.scores += [ScoreSequence(index, part, sequence, start) for part, (sequence, start) in enumerate(found)]
+
+
+def _add_generation(encoder: Encoder, index: int, ids: list[int], request: Request, encoded: Encoded) -> None:
+    params = request.generation or GenerationParams()
+    new_tokens = DEFAULT_MAX_NEW_TOKENS if params.max_new_tokens is None else params.max_new_tokens
+    limit = encoder.rules.max_length
+    room = limit if encoder.rules.is_encoder_decoder else limit - new_tokens
+    ids = ids or [encoder.rules.prefix_token]
+    encoded.parts[index] = 1
+    if new_tokens < 1 or room < 1:
+        encoded.errors[index] = (
+            f"max_new_tokens={new_tokens} leaves no room for the prompt in a window of {limit} tokens: "
+            "ask for fewer, or give a larger max_length"
+        )
+        return
+    cut = max(0, len(ids) - room)
+    encoded.prompt_tokens[index] = len(ids) - cut
+    if cut and not _accept_overflow(encoder, index, cut, encoded):
+        return
+    encoded.generations.append(GenerateSequence(index, tuple(ids[cut:]), new_tokens, params, request.repeat))
+
+
+def _accept_overflow(encoder: Encoder, index: int, cut: int, encoded: Encoded) -> bool:
+    encoded.truncated[index] = max(encoded.truncated.get(index, 0), cut)
+    if encoder.rules.on_overflow == "truncate":
+        return True
+    encoded.errors[index] = (
+        f"the request is {cut} tokens longer than the model's window of {encoder.rules.max_length} "
+        f"(on_overflow={encoder.rules.on_overflow})"
+    )
+    return False
+
+
+def _refuse_overflow(encoded: Encoded, where: str) -> None:
+    if encoded.truncated:
+        worst = max(encoded.truncated.values())
+        raise UsageError(
+            f"{where}: {len(encoded.truncated)} requests are longer than the model's window, by up to {worst} tokens: "
+            "give fewer few-shot examples, a larger max_length, or on_overflow=truncate"
+        )

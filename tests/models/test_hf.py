@@ -1,0 +1,212 @@
+"""`hf` gives the numbers that transformers itself gives, whatever shares its batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import GenerationParams, ModelError, ModelOptions, Prompt, Request, Response, Sample, UsageError
+from harness.testing import tiny_causal_lm
+from harness_plugins.models.hf import HuggingFace
+
+SHOTS = "题目：下列哪一项是正确的？\nA. 甲\nB. 乙\n答案是：A\n\n" * 2
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_causal_lm(tmp_path_factory.mktemp("models") / "base")
+
+
+def loaded(folder: Path, batch_size: int | str = "auto", **args: Any) -> HuggingFace:
+    options = ModelOptions(device="cpu", batch_size=batch_size, offline=True)
+    model = HuggingFace.create({"pretrained": str(folder), **args}, options)
+    model.prepare()
+    model.load()
+    return model
+
+
+def answers(model: HuggingFace, requests: Sequence[Request]) -> list[Response]:
+    found = dict(model.respond(requests))
+    assert sorted(found) == list(range(len(requests)))
+    return [found[index] for index in range(len(requests))]
+
+
+def choices() -> list[Request]:
+    questions = ["1 + 1 =", "The quick brown fox", "下列哪一项", "0", "42 " * 20 + "="]
+    letters = [Request("loglikelihood", Prompt(q + "\n答案是：", SHOTS), ("A", "B", "C")) for q in questions]
+    options = [Request("loglikelihood", Prompt(q, SHOTS), (" 42", " jumps over", " 是正确的选项。")) for q in questions]
+    return [*letters, *options, Request("loglikelihood", Prompt(""), ("hello",))]
+
+
+def reference(folder: Path, request: Request) -> tuple[list[float], list[bool]]:
+    """Each continuation alone, through the whole model, with a plain log-softmax."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    values, greedy = [], []
+    for continuation in request.continuations:
+        context = tokenizer.encode(request.prompt.text) or [0]
+        target = tokenizer.encode(continuation)
+        with torch.no_grad():
+            logits = model(torch.tensor([context + target])).logits[0, len(context) - 1 : -1]
+        picked = logits.log_softmax(-1)[range(len(target)), target]
+        values.append(float(picked.sum()))
+        greedy.append(logits.argmax(-1).tolist() == target)
+    return values, greedy
+
+
+def test_log_likelihoods_are_those_of_the_model(folder: Path) -> None:
+    requests = choices()
+
+    for request, response in zip(requests, answers(loaded(folder), requests), strict=True):
+        values, greedy = reference(folder, request)
+        assert response.logprobs == pytest.approx(values, abs=1e-4)
+        assert list(response.is_greedy) == greedy
+        assert response.prompt_tokens is not None
+        assert response.error is None
+
+
+def test_batch_sizes_give_the_same_answers(folder: Path) -> None:
+    requests = [*choices(), *generations()]
+
+    first = answers(loaded(folder, batch_size=1), requests)
+    for batch_size in (4, 64, "auto"):
+        for one, other in zip(first, answers(loaded(folder, batch_size=batch_size), requests), strict=True):
+            assert other.logprobs == pytest.approx(one.logprobs, abs=1e-4)
+            assert (other.text, other.finish_reason) == (one.text, one.finish_reason)
+
+
+def generations(**params: Any) -> list[Request]:
+    prompts = ["The quick", "Question: How many apples", "1 + 1 = 2\n2 + 2 =", "题目："]
+    settings = GenerationParams(**{"max_new_tokens": 12, **params})
+    return [Request("generate", Prompt(text, SHOTS), generation=settings) for text in prompts]
+
+
+def test_greedy_answers_are_those_of_generate(folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    requests = generations()
+    for request, response in zip(requests, answers(loaded(folder), requests), strict=True):
+        ids = tokenizer(request.prompt.text, return_tensors="pt")
+        made = model.generate(**ids, max_new_tokens=12, do_sample=False)[0, ids["input_ids"].shape[1] :]
+        assert response.text == tokenizer.decode(made, skip_special_tokens=True)
+        assert response.completion_tokens == len(made)
+
+
+def test_a_stop_string_cuts_each_row_for_itself(folder: Path) -> None:
+    model = loaded(folder)
+    whole = [response.text or "" for response in answers(model, generations())]
+    stop = whole[0][3:5]
+
+    for text, response in zip(whole, answers(model, generations(until=(stop,))), strict=True):
+        assert response.text == text.split(stop)[0]
+        assert response.finish_reason == ("stop" if stop in text else "length")
+
+
+def test_a_sample_depends_on_its_seed_and_on_nothing_else(folder: Path) -> None:
+    params = {"do_sample": True, "temperature": 1.5, "top_p": 0.95, "top_k": 50}
+    model = loaded(folder)
+
+    together = answers(model, [*generations(**params, seed=3), *generations()])[:4]
+    alone = [answers(model, [request])[0] for request in generations(**params, seed=3)]
+    other = answers(model, generations(**params, seed=4))
+
+    assert [response.text for response in together] == [response.text for response in alone]
+    assert [response.text for response in together] != [response.text for response in other]
+    assert answers(model, generations())[0].text != together[0].text
+
+
+def test_a_seed_s_repetitions_differ(folder: Path) -> None:
+    params = GenerationParams(max_new_tokens=12, do_sample=True, temperature=1.5, seed=1)
+    requests = [Request("generate", Prompt("The quick"), generation=params, repeat=repeat) for repeat in range(3)]
+
+    assert len({response.text for response in answers(loaded(folder), requests)}) == 3
+
+
+def test_an_unknown_generation_parameter_is_refused_before_weights_load(folder: Path) -> None:
+    model = HuggingFace.create({"pretrained": str(folder)}, ModelOptions(device="cpu"))
+    model.prepare()
+    requests = tuple(generations(extra=(("temprature", 1),)))
+    sample = Sample("task", "", 0, {}, requests, None)
+
+    with pytest.raises(UsageError, match="'temprature=1' is not known to this model; did you mean 'temperature'"):
+        model.observe([sample])
+
+
+def test_perplexity_of_a_text_longer_than_the_window(folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    text = "The quick brown fox jumps over the lazy dog. " * 6
+    model = loaded(folder, max_length=32)
+    ids = model.tokenizer.encode(text)
+    (response,) = answers(model, [Request("rolling", Prompt(text))])
+
+    module = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    total, done = 0.0, 0
+    while done < len(ids):
+        end = min(len(ids), done + 32)
+        window = [0, *ids][max(0, end - 32) : end + 1]
+        with torch.no_grad():
+            logprobs = module(torch.tensor([window[:-1]])).logits[0].log_softmax(-1)
+        total += sum(float(logprobs[i, window[i + 1]]) for i in range(len(window) - 1)[-(end - done) :])
+        done = end
+    assert response.logprobs == pytest.approx((total,), abs=1e-3)
+    assert response.token_counts == (len(ids),)
+
+
+def test_truncation_is_counted(folder: Path) -> None:
+    request = Request("loglikelihood", Prompt("42 " * 100 + "="), ("A",))
+
+    (response,) = answers(loaded(folder, max_length=16), [request])
+
+    assert response.truncated > 0
+    assert response.prompt_tokens == 16
+
+
+def test_reasoning_is_taken_off_the_text(folder: Path) -> None:
+    model = loaded(folder)
+    whole = answers(model, generations())[0].text or ""
+    mark = whole[4:6]
+
+    found = answers(loaded(folder, think_end_token=mark), generations())[0]
+
+    assert found.reasoning == whole.rpartition(mark)[0]
+    assert found.text == whole.rpartition(mark)[2].lstrip()
+
+
+def test_nan_is_an_error_that_names_the_dtype(folder: Path) -> None:
+    import torch
+
+    model = loaded(folder, dtype="float16")
+    with torch.no_grad():
+        model._module.model.norm.weight.fill_(float("nan"))
+
+    for requests in (choices(), generations()):
+        with pytest.raises(ModelError, match="returned NaN in float16: try dtype=bfloat16"):
+            answers(model, requests)
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
+def test_an_adapter_changes_the_answers(folder: Path, tmp_path: Path) -> None:
+    import peft
+    from transformers import AutoModelForCausalLM
+
+    module = AutoModelForCausalLM.from_pretrained(folder)
+    config = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    peft.get_peft_model(module, config).save_pretrained(tmp_path / "adapter")
+    requests = choices()[:1]
+
+    plain = answers(loaded(folder), requests)[0]
+    adapted = answers(loaded(folder, peft=str(tmp_path / "adapter")), requests)[0]
+
+    assert adapted.logprobs != pytest.approx(plain.logprobs, abs=1e-3)
+    assert loaded(folder).identity != loaded(folder, peft=str(tmp_path / "adapter")).identity

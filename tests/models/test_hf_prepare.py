@@ -1,0 +1,138 @@
+"""What `hf` refuses before any weight is read, each in one line that says what to do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import Message, ModelOptions, Prompt, UsageError
+from harness.testing import tiny_causal_lm
+from harness_plugins.models.hf import HuggingFace
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_causal_lm(tmp_path_factory.mktemp("models") / "base")
+
+
+def prepared(folder: Path, device: str = "cpu", **args: Any) -> HuggingFace:
+    model = HuggingFace.create({"pretrained": str(folder), **args}, ModelOptions(device=device, offline=True))
+    model.prepare()
+    return model
+
+
+def refusal(folder: Path, device: str = "cpu", **args: Any) -> str:
+    with pytest.raises(UsageError) as error:
+        prepared(folder, device, **args)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def without(folder: Path, target: Path, *patterns: str) -> Path:
+    shutil.copytree(folder, target, ignore=shutil.ignore_patterns(*patterns))
+    return target
+
+
+def test_a_missing_folder(tmp_path: Path) -> None:
+    assert f"pretrained={tmp_path / 'nowhere'}: there is no such folder" in refusal(tmp_path / "nowhere")
+
+
+def test_a_folder_without_tokenizer(folder: Path, tmp_path: Path) -> None:
+    bare = without(folder, tmp_path / "bare", "tokenizer*")
+
+    assert f"{bare} has no tokenizer" in refusal(bare)
+    assert prepared(bare, tokenizer=str(folder)).count_tokens("42") == prepared(folder).count_tokens("42")
+
+
+def test_a_folder_without_weights(folder: Path, tmp_path: Path) -> None:
+    bare = without(folder, tmp_path / "bare", "*.safetensors")
+
+    assert f"{bare} has no weights" in refusal(bare)
+
+
+def test_a_folder_without_configuration(tmp_path: Path) -> None:
+    assert "has no config.json" in refusal(tmp_path)
+
+
+def test_values_that_are_not_known(folder: Path) -> None:
+    assert "unknown dtype 'float23'; did you mean 'float32'?" in refusal(folder, dtype="float23")
+    assert "unknown on_overflow 'skp'; did you mean 'skip'?" in refusal(folder, on_overflow="skp")
+    assert "chat_template=missing.jinja is neither Jinja text nor a file" in refusal(
+        folder, chat_template="missing.jinja"
+    )
+    assert "--device: unknown device 'gpu'" in refusal(folder, device="gpu")
+    assert "takes no argument 'dtyp'; did you mean 'dtype'?" in refusal(folder, dtyp="float32")
+
+
+def test_a_device_that_is_not_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    assert "asks for a GPU but torch finds none; use --device cpu" in refusal(folder, device="cuda:1")
+
+
+def test_quantised_loading_without_its_package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness_plugins.models.hf.find_spec", lambda _: None)
+
+    assert "needs the package bitsandbytes" in refusal(folder, load_in_4bit=True)
+
+
+def adapter(base: Path, target: Path) -> Path:
+    import peft
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(base)
+    config = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    peft.get_peft_model(model, config).save_pretrained(target)
+    return target
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
+def test_an_adapter_of_another_base_or_shape(folder: Path, tmp_path: Path) -> None:
+    wide = tiny_causal_lm(tmp_path / "wide" / "base", hidden=64)
+    other = tiny_causal_lm(tmp_path / "other")
+
+    assert f"was trained on '{other}', not on '{folder}'" in refusal(folder, peft=str(adapter(other, tmp_path / "a")))
+    assert "does not fit" in refusal(folder, peft=str(adapter(wide, tmp_path / "b")))
+    assert "there is no such folder" in refusal(folder, peft=str(tmp_path / "none"))
+
+
+def test_identity_follows_content_and_not_place(folder: Path, tmp_path: Path) -> None:
+    moved = without(folder, tmp_path / "base")
+    changed = tiny_causal_lm(tmp_path / "changed" / "base", seed=1)
+
+    known = prepared(folder).identity
+    assert prepared(moved).identity == known
+    assert json.loads(json.dumps(known)) == known
+    assert prepared(changed).identity["weights"] != known["weights"]
+    assert prepared(folder, dtype="bfloat16").identity != known
+    assert prepared(folder, max_length=64).identity != known
+
+
+def test_the_chat_template_writes_the_prompt(folder: Path, tmp_path: Path) -> None:
+    prompt = Prompt(messages=(Message("system", "Be brief."), Message("user", "1+1?")))
+
+    assert prepared(folder).render(prompt) == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    template = tmp_path / "chat.jinja"
+    template.write_text("{{ raise_exception('no system') if messages[0].role == 'system' }}{{ messages[0].content }}:")
+    assert prepared(folder, chat_template=str(template)).render(prompt) == "Be brief.\n\n1+1?:"
+    assert "the chat template refuses" in _render_error(folder, "{{ raise_exception('never') }}", prompt)
+
+
+def test_a_prefill_begins_the_answer(folder: Path) -> None:
+    prompt = Prompt(messages=(Message("user", "1+1?"),), prefill="The answer is")
+
+    assert prepared(folder).render(prompt).endswith("<|im_start|>assistant\nThe answer is")
+
+
+def _render_error(folder: Path, template: str, prompt: Prompt) -> str:
+    with pytest.raises(UsageError) as error:
+        prepared(folder, chat_template=template).render(prompt)
+    return str(error.value)
