@@ -1,0 +1,215 @@
+"""From the scores of samples to the results of subsets, groups and tasks.
+
+Records are read once, as a stream; what is kept of each is its numbers. A score of None is counted with its sample and
+left out of every value: what was not scored is not 0.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from harness.errors import HarnessError
+from harness.metrics import Metric
+from harness.types import Counts, MetricResult, Record, Result
+
+if TYPE_CHECKING:
+    from harness.scoring.statistics import Clusters, Estimate, Floats
+
+Average = Literal["micro", "macro"]
+
+AGGREGATIONS = frozenset({"mean", "nanmean", "median", "max", "min"})
+"""Names for `aggregation:`, beside `self`, the metric's own. `nanmean` is `mean`: an unscored sample never counts."""
+
+OWN = frozenset(
+    {
+        "bits_per_byte",
+        "bleu",
+        "brier_score",
+        "chrf",
+        "f1",
+        "matthews_corrcoef",
+        "perplexity",
+        "ter",
+        "weighted_perplexity",
+    }
+)
+"""Names that lm-eval gives to the own aggregation of one metric; they choose that metric's default."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreKey:
+    """One entry of `Record.scores`, and all that turns its values into one."""
+
+    name: str
+    pipeline: str
+    metric: Metric
+    aggregation: str
+    higher_is_better: bool
+
+
+@dataclass
+class _Column:
+    """The scores under one key in one subset: `width` numbers a sample, row after row."""
+
+    width: int = 0
+    values: array[float] = field(default_factory=lambda: array("d"))
+    clusters: array[int] = field(default_factory=lambda: array("q"))
+
+    def add(self, key: str, score: float | Sequence[float], cluster: int) -> None:
+        row = (score,) if isinstance(score, int | float) else score
+        if self.width and len(row) != self.width:
+            raise HarnessError(f"metric {key} gave {self.width} statistics for one sample and {len(row)} for another")
+        self.width = len(row)
+        self.values.extend(row)
+        self.clusters.append(cluster)
+
+
+@dataclass
+class _Table:
+    """What is kept of one subset's records."""
+
+    counts: Counts = field(default_factory=Counts)
+    columns: dict[str, _Column] = field(default_factory=dict)
+    clustered: bool = False
+
+    def add(self, record: Record, keys: Iterable[ScoreKey]) -> None:
+        self.counts += _count(record)
+        self.clustered = self.clustered or record.cluster is not None
+        cluster = hash(record.cluster) if record.cluster is not None else hash((record.subset, record.id))
+        for key in keys:
+            score = record.scores.get(key.name)
+            if score is not None:
+                self.columns.setdefault(key.name, _Column()).add(key.name, score, cluster)
+
+
+def summarise(
+    task: str,
+    rows: Iterable[Record],
+    subsets: Sequence[tuple[str, str, Sequence[str]]],
+    keys: Sequence[ScoreKey],
+    average: Average,
+) -> list[Result]:
+    """See `Scorer.summarise`."""
+    tables = {name: _Table() for name, _, _ in subsets}
+    for record in rows:
+        table = tables.get(record.subset)
+        if table is not None:
+            table.add(record, keys)
+    if [name for name, _, _ in subsets] == [""]:
+        return [_single(task, task, "task", subsets[0][1], tables[""], keys)]
+    results = [_single(task, name, "subset", title, tables[name], keys) for name, title, _ in subsets]
+    if len(subsets) == 1:
+        return [*results, _single(task, task, "task", "", tables[subsets[0][0]], keys)]
+    for group, members in _groups(subsets).items():
+        results += _averages(task, group, "group", [tables[name] for name in members], keys, average)
+    return [*results, *_averages(task, task, "task", list(tables.values()), keys, average)]
+
+
+def _groups(subsets: Sequence[tuple[str, str, Sequence[str]]]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for name, _, memberships in subsets:
+        for group in memberships:
+            groups.setdefault(group, []).append(name)
+    return groups
+
+
+def _count(record: Record) -> Counts:
+    texts = [response.text for response in record.responses if response.text is not None]
+    return Counts(
+        n=1,
+        failed=int(record.error is not None),
+        unparsed=int(record.unparsed),
+        truncated=int(record.truncated),
+        empty=int(bool(texts) and not any(text.strip() for text in texts)),
+    )
+
+
+def _single(
+    task: str, name: str, level: Literal["subset", "task"], title: str, table: _Table, keys: Sequence[ScoreKey]
+) -> Result:
+    metrics = tuple(_micro(key, [table]) for key in keys)
+    return Result(task, name, level, table.counts, metrics, title=title)
+
+
+def _averages(
+    task: str,
+    name: str,
+    level: Literal["group", "task"],
+    tables: Sequence[_Table],
+    keys: Sequence[ScoreKey],
+    first: Average,
+) -> Iterator[Result]:
+    """The micro and the macro result of several subsets, the task's own average first."""
+    counts = sum((table.counts for table in tables), Counts())
+    ways: Mapping[Average, Callable[[ScoreKey, Sequence[_Table]], MetricResult]] = {"micro": _micro, "macro": _macro}
+    for average in sorted(ways, key=lambda way: way != first):
+        metrics = tuple(ways[average](key, tables) for key in keys)
+        yield Result(task, name, level, counts, metrics, average)
+
+
+def _micro(key: ScoreKey, tables: Sequence[_Table]) -> MetricResult:
+    """One value over all samples, as if there were no subsets."""
+    values, clusters = _joined(key, tables)
+    if not len(values):
+        return _result(key, None, 0)
+    return _result(key, _estimate(key, values, clusters), len(values))
+
+
+def _macro(key: ScoreKey, tables: Sequence[_Table]) -> MetricResult:
+    """The mean of the subsets' values, each counting the same. A subset without a scored sample has no value."""
+    from harness.scoring.statistics import macro_estimate
+
+    parts = [_joined(key, [table]) for table in tables]
+    scored = [(values, clusters) for values, clusters in parts if len(values)]
+    if not scored:
+        return _result(key, None, 0)
+    estimate = macro_estimate([_estimate(key, values, clusters) for values, clusters in scored])
+    return _result(key, estimate, sum(len(values) for values, _ in scored))
+
+
+def _joined(key: ScoreKey, tables: Sequence[_Table]) -> tuple[Floats, Clusters]:
+    """The scores of some subsets, shape [n, width], and their clusters, shape [n], if any sample has one."""
+    import numpy as np
+
+    columns = [table.columns[key.name] for table in tables if key.name in table.columns]
+    if not columns:
+        return np.zeros((0, 1)), None
+    if len({column.width for column in columns}) > 1:
+        raise HarnessError(f"metric {key.name} gave different numbers of statistics in different subsets")
+    values = np.concatenate([np.frombuffer(column.values).reshape(-1, column.width) for column in columns])
+    if not any(table.clustered for table in tables):
+        return values, None
+    return values, np.concatenate([np.frombuffer(column.clusters, dtype=np.int64) for column in columns])
+
+
+def _estimate(key: ScoreKey, values: Floats, clusters: Clusters) -> Estimate:
+    from harness.scoring import statistics
+
+    if key.aggregation == "self":
+        if type(key.metric).aggregate is Metric.aggregate:
+            return statistics.own_estimate(values, key.metric.from_sums, clusters)
+        return statistics.opaque_estimate([tuple(row) for row in values.tolist()], key.metric.aggregate)
+    if values.shape[1] != 1:
+        raise HarnessError(
+            f"metric {key.name} gives {values.shape[1]} statistics a sample, which '{key.aggregation}' cannot join"
+        )
+    column = values[:, 0]
+    if key.aggregation == "median":
+        return statistics.median_estimate(column, clusters)
+    if key.aggregation in ("max", "min"):
+        return statistics.Estimate(float(column.max() if key.aggregation == "max" else column.min()))
+    return statistics.mean_estimate(column, clusters)
+
+
+def _result(key: ScoreKey, estimate: Estimate | None, n: int) -> MetricResult:
+    better, aggregation = key.higher_is_better, key.aggregation
+    if estimate is None:
+        return MetricResult(key.name, None, n, higher_is_better=better, aggregation=aggregation)
+    interval = estimate.interval
+    if interval is not None and key.metric.bounds is not None:
+        least, greatest = key.metric.bounds
+        interval = (max(least, interval[0]), min(greatest, interval[1]))
+    return MetricResult(key.name, estimate.value, n, estimate.stderr, interval, better, aggregation)

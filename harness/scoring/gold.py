@@ -1,0 +1,39 @@
+"""What is right, in the form that a metric compares with: indices of choices, or texts."""
+
+from __future__ import annotations
+
+from harness.types import Sample
+
+
+def gold_indices(sample: Sample) -> tuple[int, ...] | None:
+    """The indices of the right choices, or None where the gold is hidden.
+
+    Raises `ValueError` when the gold is no index, or lies outside the choices.
+    """
+    if sample.target is None:
+        return None
+    golds = sample.target if isinstance(sample.target, tuple) else (sample.target,)
+    return tuple(_checked_index(gold, sample.choices) for gold in golds)
+
+
+def gold_texts(sample: Sample) -> tuple[str, ...] | None:
+    """The texts of the right answers, or None where the gold is hidden.
+
+    An index stands for its choice. Raises `ValueError` when an index has no choice.
+    """
+    if sample.target is None:
+        return None
+    golds = sample.target if isinstance(sample.target, tuple) else (sample.target,)
+    return tuple(
+        gold if isinstance(gold, str) else sample.choices[_checked_index(gold, sample.choices)] for gold in golds
+    )
+
+
+def _checked_index(gold: int | str, choices: tuple[str, ...]) -> int:
+    if isinstance(gold, str):
+        if gold not in choices:
+            raise ValueError(f"the gold answer {gold!r} is none of the {len(choices)} choices")
+        return choices.index(gold)
+    if not 0 <= gold < len(choices):
+        raise ValueError(f"the gold index {gold} is outside the {len(choices)} choices")
+    return gold

@@ -1,0 +1,219 @@
+"""Turns replies into scores, one sample at a time, and scores into results.
+
+    scorer = Scorer(spec, registry.metric, registry.filter, where="tasks/gsm8k.yaml")
+    scored = scorer.score(sample, responses)
+    results = scorer.summarise("gsm8k", records, [("", "", ())])
+
+Everything that can be wrong with a task's metrics and filters is found when the scorer is made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from harness.errors import UsageError, suggest
+from harness.filters import Filter
+from harness.metrics import Metric, Observation
+from harness.scoring.aggregation import AGGREGATIONS, OWN, ScoreKey, summarise
+from harness.scoring.construct import construct
+from harness.types import FilterPipeline, MetricSpec, Record, Response, Result, Sample, ScoringSpec
+
+Score = float | tuple[float, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a sample is worth: the part of a `Record` that scoring decides. Fields as in `Record`."""
+
+    scores: Mapping[str, Score]
+    answers: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
+    unparsed: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Pipeline:
+    name: str
+    filters: tuple[Filter, ...]
+
+    def run(self, replies: Sequence[str | None], sample: Sample) -> tuple[str | None, ...]:
+        for step in self.filters:
+            try:
+                replies = step.apply(replies, sample)
+            except Exception as error:
+                raise RuntimeError(f"filter {step.name}: {_describe(error)}") from error
+        return tuple(replies)
+
+
+class Scorer:
+    """All metrics of one task. Holds no state between samples, so that one scorer can serve many threads."""
+
+    def __init__(
+        self,
+        spec: ScoringSpec,
+        find_metric: Callable[[str], type[Metric]],
+        find_filter: Callable[[str], type[Filter]],
+        where: str = "",
+    ) -> None:
+        self._spec = spec
+        self._where = where
+        self._generates = spec.output_type == "generate_until"
+        self._pipelines = self._make_pipelines(find_filter) if self._generates else (_Pipeline("none", ()),)
+        self.keys = tuple(key for item in self._checked_metrics(spec) for key in self._make_keys(item, find_metric))
+
+    @property
+    def needs_unconditional(self) -> bool:
+        """Whether a metric wants the choices scored without their question, too."""
+        return any(key.metric.needs_unconditional for key in self.keys)
+
+    @property
+    def headline(self) -> str:
+        """The score key that stands for the task: its first metric, through its first pipeline."""
+        return self.keys[0].name
+
+    def score(self, sample: Sample, responses: Sequence[Response]) -> Scored:
+        """Score one sample from the responses to `sample.requests`, in their order.
+
+        A response with an error, a filter or a metric that raises, and a score that is not finite make the sample
+        failed: `error` says why, and what could not be scored is None.
+        """
+        failed = next((response.error for response in responses if response.error), None)
+        if failed:
+            return Scored(self._unscored(), error=failed)
+        try:
+            answers = self._answers(sample, responses)
+        except RuntimeError as error:
+            return Scored(self._unscored(), error=str(error))
+        conditional, unconditional = _by_condition(sample, responses)
+        scores: dict[str, Score] = self._unscored()
+        errors = []
+        for key in self.keys:
+            seen = Observation(sample, conditional, unconditional, answers.get(key.pipeline, ()))
+            try:
+                scores[key.name] = _checked(key.metric.score(seen))
+            except Exception as error:
+                errors.append(f"metric {key.name}: {_describe(error)}")
+        first = answers.get(self._pipelines[0].name, ())
+        unparsed = bool(first) and all(answer is None for answer in first)
+        return Scored(scores, answers, unparsed, "; ".join(errors) or None)
+
+    def summarise(
+        self, task: str, rows: Iterable[Record], subsets: Sequence[tuple[str, str, Sequence[str]]]
+    ) -> list[Result]:
+        """Return the results of each subset, each group of subsets, and the task.
+
+        rows: read once; only numbers are kept. Rows of a subset that is not named in `subsets` are passed over.
+        subsets: (name, title, names of its groups), in the order of the report. A task without subsets has one, "".
+
+        A value over several subsets comes twice, as `micro` and as `macro` mean; the task's own average comes first.
+        """
+        return summarise(task, rows, subsets, self.keys, self._spec.average)
+
+    def _unscored(self) -> dict[str, Score]:
+        return {key.name: None for key in self.keys}
+
+    def _answers(self, sample: Sample, responses: Sequence[Response]) -> dict[str, tuple[str | None, ...]]:
+        if not self._generates:
+            return {}
+        replies = [response.text for response in responses]
+        return {pipeline.name: pipeline.run(replies, sample) for pipeline in self._pipelines}
+
+    def _make_pipelines(self, find_filter: Callable[[str], type[Filter]]) -> tuple[_Pipeline, ...]:
+        specs = self._spec.pipelines or (FilterPipeline(),)
+        names = [pipeline.name for pipeline in specs]
+        for name in names:
+            if names.count(name) > 1:
+                raise UsageError(f"{self._place}two pipelines of filter_list are named '{name}'; rename one")
+        return tuple(
+            _Pipeline(
+                pipeline.name,
+                tuple(
+                    construct("filter", step.function, find_filter, step.options, self._where)
+                    for step in pipeline.steps
+                ),
+            )
+            for pipeline in specs
+        )
+
+    def _checked_metrics(self, spec: ScoringSpec) -> tuple[MetricSpec, ...]:
+        if not spec.metrics:
+            raise UsageError(f"{self._place}metric_list is empty; name at least one metric")
+        names = [item.metric for item in spec.metrics]
+        for name in names:
+            if names.count(name) > 1:
+                raise UsageError(f"{self._place}metric '{name}' is listed more than once in metric_list")
+        return spec.metrics
+
+    def _make_keys(self, item: MetricSpec, find_metric: Callable[[str], type[Metric]]) -> list[ScoreKey]:
+        metric = construct("metric", item.metric, find_metric, item.options, self._where)
+        if self._spec.output_type not in metric.output_types:
+            fits = ", ".join(sorted(metric.output_types))
+            raise UsageError(
+                f"{self._place}metric '{item.metric}' cannot score a task of output_type '{self._spec.output_type}' "
+                f"(it scores: {fits})"
+            )
+        aggregation = self._aggregation(item, metric)
+        better = metric.higher_is_better if item.higher_is_better is None else item.higher_is_better
+        several = len(self._pipelines) > 1
+        return [
+            ScoreKey(
+                name=f"{item.metric}@{pipeline.name}" if several else item.metric,
+                pipeline=pipeline.name,
+                metric=metric,
+                aggregation=aggregation,
+                higher_is_better=better,
+            )
+            for pipeline in self._pipelines
+        ]
+
+    def _aggregation(self, item: MetricSpec, metric: Metric) -> str:
+        name = item.aggregation or metric.aggregation
+        # lm-eval's files name a metric's own way from scores to a value after the metric (`aggregation: bleu`).
+        name = metric.aggregation if name in OWN else name
+        if name != "self" and name not in AGGREGATIONS:
+            known = sorted({*AGGREGATIONS, "self"})
+            raise UsageError(
+                f"{self._place}metric '{item.metric}': unknown aggregation '{name}'{suggest(name, known)} "
+                f"(known: {', '.join(known)})"
+            )
+        if name != "self" and metric.aggregation == "self":
+            raise UsageError(
+                f"{self._place}metric '{item.metric}' has its own way to one value; leave its aggregation out"
+            )
+        return name
+
+    @property
+    def _place(self) -> str:
+        return f"{self._where}: " if self._where else ""
+
+
+def _by_condition(sample: Sample, responses: Sequence[Response]) -> tuple[tuple[Response, ...], tuple[Response, ...]]:
+    """Split the responses into those with and those without their question, which come last.
+
+    The split is by count and not by request: a sample that is scored again from a record has no requests.
+    """
+    wanted = len(sample.choices)
+    if not wanted or sum(len(response.logprobs) for response in responses) <= wanted:
+        return tuple(responses), ()
+    seen = 0
+    for index, response in enumerate(responses):
+        if seen >= wanted:
+            return tuple(responses[:index]), tuple(responses[index:])
+        seen += len(response.logprobs)
+    return tuple(responses), ()
+
+
+def _checked(score: Score) -> Score:
+    if score is None:
+        return None
+    parts = tuple(float(part) for part in (score if isinstance(score, tuple) else (score,)))
+    if not all(map(math.isfinite, parts)):
+        raise ValueError(f"the score {score} is not a finite number")
+    return parts if isinstance(score, tuple) else parts[0]
+
+
+def _describe(error: Exception) -> str:
+    cause = " ".join(str(error).split())
+    return f"{type(error).__name__}: {cause}" if cause else type(error).__name__

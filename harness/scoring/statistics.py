@@ -1,0 +1,241 @@
+"""How sure a number is: standard errors in closed form, clustered, or by bootstrap, and 95 % intervals.
+
+Formulas (n samples, G clusters; a sample without a cluster is a cluster of its own):
+
+mean        se = s / sqrt(n), s the sample standard deviation. Clustered: the sum of the deviations within each cluster
+            takes the place of the single deviation, se^2 = G / (G - 1) * sum_g (sum_{i in g} (x_i - mean))^2 / n^2
+            (cluster-robust variance; with clusters of one it is s^2 / n). Interval of 0/1 scores: Wilson, with the
+            effective n = p (1 - p) / se^2 where the samples are clustered. Interval of other scores: Student's t.
+median      bootstrap. Without clusters exact draws from the bootstrap distribution: a resample's k-th order statistic
+            is the sample's at a Beta-distributed rank, so that no resample is formed.
+own value   (corpus BLEU, a ratio, a perplexity: a function of summed statistics) bootstrap over the statistics, 1,000
+            resamples, percentile interval; beyond 20,000 samples by the delta method, whose difference from it is of
+            the order 1 / n.
+macro       mean of k values with independent errors: se = sqrt(sum se_i^2) / k, normal interval.
+
+Every bootstrap has the same fixed seed: the same scores give the same error.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Clusters = npt.NDArray[np.int64] | None
+FromSums = Callable[[tuple[float, ...], int], float]
+
+SEED = 1234
+RESAMPLES = 1000
+BOOTSTRAP_LIMIT = 20_000
+LEVEL = 0.95
+_Z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
+_CHUNK = 4_000_000  # weights held at once, 32 MB
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A value with its standard error and 95 % interval, which are None where they are not defined."""
+
+    value: float
+    stderr: float | None = None
+    interval: tuple[float, float] | None = None
+
+
+def mean_estimate(values: Floats, clusters: Clusters = None) -> Estimate:
+    """Mean of scores, shape [n], n > 0. `clusters`: one integer a score, equal within a cluster."""
+    mean = float(values.mean())
+    stderr = mean_stderr(values, clusters)
+    if stderr is None:
+        return Estimate(mean)
+    units = _count_clusters(values, clusters)
+    if bool(np.isin(values, (0.0, 1.0)).all()):
+        return Estimate(mean, stderr, wilson_interval(mean, _effective_size(mean, stderr, units, clusters)))
+    margin = student_t_quantile(0.5 + LEVEL / 2, units - 1) * stderr
+    return Estimate(mean, stderr, (mean - margin, mean + margin))
+
+
+def mean_stderr(values: Floats, clusters: Clusters = None) -> float | None:
+    """Standard error of the mean of `values`, shape [n]; None for fewer than two samples or clusters."""
+    n = len(values)
+    deviations = values - values.mean()
+    units = deviations if clusters is None else _sums_by_cluster(deviations[:, None], clusters)[0][:, 0]
+    if len(units) < 2:
+        return None
+    return math.sqrt(len(units) / (len(units) - 1) * float(units @ units)) / n
+
+
+def wilson_interval(proportion: float, n: float) -> tuple[float, float]:
+    """Wilson's score interval of a proportion (E. B. Wilson, 1927). Lies within [0, 1] by construction."""
+    centre = (proportion + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    margin = _Z / (1 + _Z**2 / n) * math.sqrt(proportion * (1 - proportion) / n + _Z**2 / (4 * n**2))
+    return max(0.0, centre - margin), min(1.0, centre + margin)
+
+
+def median_estimate(values: Floats, clusters: Clusters = None) -> Estimate:
+    """Median (of an even number of scores: the mean of the middle two), shape [n], n > 0."""
+    median = float(np.median(values))
+    if _count_clusters(values, clusters) < 2:
+        return Estimate(median)
+    draws = _median_draws(values) if clusters is None else _clustered_median_draws(values, clusters)
+    return _from_draws(median, draws)
+
+
+def own_estimate(statistics: Floats, from_sums: FromSums, clusters: Clusters = None) -> Estimate:
+    """A function of summed statistics, shape [n, k]: `from_sums(sums, n)`."""
+    value = from_sums(tuple(statistics.sum(axis=0).tolist()), len(statistics))
+    if _count_clusters(statistics, clusters) < 2:
+        return Estimate(value)
+    if len(statistics) > BOOTSTRAP_LIMIT:
+        return _delta_estimate(value, statistics, from_sums, clusters)
+    return _from_draws(value, bootstrap_draws(statistics, from_sums, clusters))
+
+
+def bootstrap_draws(
+    statistics: Floats, from_sums: FromSums, clusters: Clusters = None, resamples: int = RESAMPLES, seed: int = SEED
+) -> Floats:
+    """The values of `resamples` resamples of the rows (or clusters of rows) of `statistics`, shape [n, k].
+
+    A resample is a vector of multinomial weights; its sums are one row of a matrix product. No text is read again.
+    """
+    table = np.column_stack([statistics, np.ones(len(statistics))])
+    if clusters is not None:
+        table, _ = _sums_by_cluster(table, clusters)
+    generator = np.random.default_rng(seed)
+    units = len(table)
+    draws: list[float] = []
+    step = max(1, _CHUNK // units)
+    for start in range(0, resamples, step):
+        count = min(step, resamples - start)
+        weights = generator.multinomial(units, np.full(units, 1 / units), size=count)
+        draws += [from_sums(tuple(row[:-1]), round(row[-1])) for row in (weights @ table).tolist()]
+    return np.array(draws)
+
+
+def opaque_estimate(scores: list[tuple[float, ...]], aggregate: Callable[[list[tuple[float, ...]]], float]) -> Estimate:
+    """A value that only `aggregate` can form from all scores. Bootstrapped with fewer resamples where n is large."""
+    value = aggregate(scores)
+    n = len(scores)
+    if n < 2:
+        return Estimate(value)
+    resamples = min(RESAMPLES, max(50, 1_000_000 // n))
+    generator = np.random.default_rng(SEED)
+    picks = (generator.integers(0, n, n) for _ in range(resamples))
+    return _from_draws(value, np.array([aggregate([scores[i] for i in pick]) for pick in picks]))
+
+
+def macro_estimate(parts: Sequence[Estimate]) -> Estimate:
+    """The unweighted mean of independent values. No error where one of them has none."""
+    k = len(parts)
+    value = sum(part.value for part in parts) / k
+    errors = [part.stderr for part in parts if part.stderr is not None]
+    if len(errors) < k:
+        return Estimate(value)
+    stderr = math.sqrt(sum(error**2 for error in errors)) / k
+    return Estimate(value, stderr, (value - _Z * stderr, value + _Z * stderr))
+
+
+@functools.lru_cache(maxsize=1024)
+def student_t_quantile(probability: float, freedom: int) -> float:
+    """The quantile of Student's t for `probability` > 0.5, by bisection on its exact distribution function."""
+    low, high = 0.0, 1.0
+    while _student_t_cdf(high, freedom) < probability:
+        high *= 2
+    while high - low > 1e-12 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if _student_t_cdf(middle, freedom) < probability else (low, middle)
+    return high
+
+
+def _student_t_cdf(t: float, freedom: int) -> float:
+    """P(T <= t), t >= 0: the finite trigonometric series for integer degrees of freedom (Abramowitz, Stegun 26.7)."""
+    if freedom > 2000:
+        return NormalDist().cdf(t * (1 - 1 / (4 * freedom)) / math.sqrt(1 + t * t / (2 * freedom)))
+    theta = math.atan(t / math.sqrt(freedom))
+    cosine = math.cos(theta)
+    odd = freedom % 2
+    term = cosine if odd else 1.0
+    total = term if freedom > 1 else 0.0
+    for k in range(2 if odd else 1, freedom - 1, 2):
+        term *= k / (k + 1) * cosine**2
+        total += term
+    inside = 2 / math.pi * (theta + math.sin(theta) * total) if odd else math.sin(theta) * total
+    return 0.5 + inside / 2
+
+
+def _effective_size(proportion: float, stderr: float, units: int, clusters: Clusters) -> float:
+    if clusters is None or stderr == 0.0 or not 0.0 < proportion < 1.0:
+        return units
+    return proportion * (1 - proportion) / stderr**2
+
+
+def _count_clusters(values: Floats, clusters: Clusters) -> int:
+    return len(values) if clusters is None else len(np.unique(clusters))
+
+
+def _sums_by_cluster(table: Floats, clusters: npt.NDArray[np.int64]) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """Return column sums, shape [clusters, k], and each row's place among the clusters, shape [n]."""
+    names, places = np.unique(clusters, return_inverse=True)
+    sums = np.zeros((len(names), table.shape[1]))
+    np.add.at(sums, places, table)
+    return sums, places
+
+
+def _median_draws(values: Floats) -> Floats:
+    """Medians of resamples. The k-th smallest of n uniform draws is Beta(k, n - k + 1), and picks the rank."""
+    generator = np.random.default_rng(SEED)
+    ordered = np.sort(values)
+    n = len(values)
+    lower = (n + 1) // 2
+    first = generator.beta(lower, n - lower + 1, RESAMPLES)
+    draws = ordered[np.minimum((first * n).astype(np.int64), n - 1)]
+    if n % 2:
+        return draws
+    # The next order statistic is the least of the n - lower draws that are left, uniform above the first.
+    second = 1 - (1 - first) * generator.random(RESAMPLES) ** (1 / (n - lower))
+    return np.asarray((draws + ordered[np.minimum((second * n).astype(np.int64), n - 1)]) / 2)
+
+
+def _clustered_median_draws(values: Floats, clusters: npt.NDArray[np.int64]) -> Floats:
+    generator = np.random.default_rng(SEED)
+    names, places = np.unique(clusters, return_inverse=True)
+    order = np.argsort(values, kind="stable")
+    ordered, places = values[order], places[order]
+    draws = []
+    for _ in range(RESAMPLES):
+        weights = np.bincount(generator.integers(0, len(names), len(names)), minlength=len(names))[places]
+        below = np.cumsum(weights)
+        total = below[-1]
+        low = ordered[np.searchsorted(below, (total + 1) // 2)]
+        high = ordered[np.searchsorted(below, total // 2 + 1)]
+        draws.append((low + high) / 2)
+    return np.array(draws)
+
+
+def _delta_estimate(value: float, statistics: Floats, from_sums: FromSums, clusters: Clusters) -> Estimate:
+    """First-order error of a smooth function of means: the standard error of the rows' linear influence on it."""
+    n, width = statistics.shape
+    means = statistics.mean(axis=0)
+    scale = np.maximum(np.abs(means), statistics.std(axis=0)) * 1e-4
+    gradient = np.zeros(width)
+    for column in np.flatnonzero(scale):
+        shift = np.zeros(width)
+        shift[column] = scale[column]
+        above = from_sums(tuple(((means + shift) * n).tolist()), n)
+        below = from_sums(tuple(((means - shift) * n).tolist()), n)
+        gradient[column] = (above - below) / (2 * scale[column])
+    stderr = mean_stderr(statistics @ gradient, clusters)
+    if stderr is None:
+        return Estimate(value)
+    return Estimate(value, stderr, (value - _Z * stderr, value + _Z * stderr))
+
+
+def _from_draws(value: float, draws: Floats) -> Estimate:
+    low, high = np.quantile(draws, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
+    return Estimate(value, float(draws.std(ddof=1)), (float(low), float(high)))

@@ -1,0 +1,115 @@
+"""Metrics that compare an answer's text with the gold: exact match, and overlap of words or characters.
+
+A sample with several replies scores the mean over its replies; an answer that could not be read scores 0. Of several
+gold answers, the best counts.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from harness import Metric, Observation, hookimpl
+from harness.scoring import gold_indices, gold_texts
+
+Judge = Callable[[str, str], float]
+
+
+class ExactMatch(Metric):
+    """1 where the answer equals a gold answer. Options and their order as in lm-evaluation-harness.
+
+    regexes_to_ignore: patterns deleted from answer and gold, first. ignore_case, ignore_punctuation, ignore_numbers:
+    ASCII punctuation and digits are deleted. On multiple choice: 1 where greedy decoding would give the gold choice.
+    """
+
+    name = "exact_match"
+    output_types = frozenset({"generate_until", "multiple_choice"})
+    bounds = (0.0, 1.0)
+
+    def __init__(
+        self,
+        ignore_case: bool = False,
+        ignore_punctuation: bool = False,
+        ignore_numbers: bool = False,
+        regexes_to_ignore: Sequence[str] = (),
+    ) -> None:
+        patterns = [regexes_to_ignore] if isinstance(regexes_to_ignore, str) else list(regexes_to_ignore or ())
+        self._ignored = [re.compile(pattern) for pattern in patterns]
+        self._ignore_case = ignore_case
+        deleted = (string.punctuation if ignore_punctuation else "") + (string.digits if ignore_numbers else "")
+        self._deleted = str.maketrans("", "", deleted)
+
+    def score(self, seen: Observation) -> float | None:
+        if seen.sample.choices and not seen.predictions:
+            golds = gold_indices(seen.sample)
+            greedy = [flag for response in seen.responses for flag in response.is_greedy]
+            return None if golds is None else float(any(greedy[gold] for gold in golds))
+        return _best_mean(seen, lambda answer, gold: float(self._normalised(answer) == self._normalised(gold)))
+
+    def _normalised(self, text: str) -> str:
+        for pattern in self._ignored:
+            text = pattern.sub("", text)
+        text = text.lower() if self._ignore_case else text
+        return text.translate(self._deleted)
+
+
+class TokenF1(Metric):
+    """Overlap of answer and gold as bags of tokens: 2 P R / (P + R).
+
+    level: `word` (SQuAD 1.1's evaluate-v1.1.py: lower case, without punctuation and a, an, the), or `char` for Chinese:
+    each Chinese character is a token, other scripts keep their words, punctuation of any script is left out.
+    On multiple choice: the binary F1 of label 1 over the whole set, as in lm-evaluation-harness.
+    """
+
+    name = "f1"
+    output_types = frozenset({"generate_until"})
+    bounds = (0.0, 1.0)
+
+    def __init__(self, level: str = "word") -> None:
+        if level not in ("word", "char"):
+            raise ValueError(f"level is '{level}'; it can be 'word' or 'char'")
+        self._tokens = squad_tokens if level == "word" else mixed_tokens
+
+    def score(self, seen: Observation) -> float | None:
+        return _best_mean(seen, lambda answer, gold: _bag_f1(self._tokens(answer), self._tokens(gold)))
+
+
+def squad_tokens(text: str) -> list[str]:
+    """Tokens of the SQuAD 1.1 script: lower case, no ASCII punctuation, no articles, split at white space."""
+    bare = "".join(char for char in text.lower() if char not in string.punctuation)
+    return re.sub(r"\b(a|an|the)\b", " ", bare).split()
+
+
+def mixed_tokens(text: str) -> list[str]:
+    """Chinese, Japanese and Korean characters one by one, runs of other letters and digits as words, lower case."""
+    return re.findall(rf"[{CJK}]|[^\W_{CJK}]+", unicodedata.normalize("NFKC", text).lower())
+
+
+# Unified ideographs (with extension A and the astral extensions), compatibility ideographs, kana, hangul syllables.
+CJK = "\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
+
+
+def _bag_f1(answer: Sequence[str], gold: Sequence[str]) -> float:
+    if not answer or not gold:
+        return float(answer == gold)
+    shared = sum((Counter(answer) & Counter(gold)).values())
+    return 2 * shared / (len(answer) + len(gold))
+
+
+def _best_mean(seen: Observation, judge: Judge) -> float | None:
+    golds = gold_texts(seen.sample)
+    if golds is None:
+        return None
+    values = [
+        max((judge(text, gold) for gold in golds), default=0.0) if text is not None else 0.0
+        for text in seen.predictions
+    ]
+    return sum(values) / len(values) if values else None
+
+
+@hookimpl
+def harness_metrics() -> list[type[Metric]]:
+    return [ExactMatch, TokenF1]

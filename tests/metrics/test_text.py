@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+
+from harness_plugins.metrics.text import ExactMatch, TokenF1, mixed_tokens, squad_tokens
+
+
+def test_exact_match_compares_as_it_stands(text_seen):
+    assert ExactMatch().score(text_seen("Paris", "Paris")) == 1.0
+    assert ExactMatch().score(text_seen("Paris", "paris")) == 0.0
+    assert ExactMatch().score(text_seen("Paris", " Paris")) == 0.0
+
+
+def test_options_are_applied_to_answer_and_gold(text_seen):
+    # the options of GSM8K in lm-evaluation-harness
+    metric = ExactMatch(
+        ignore_case=True, ignore_punctuation=False, regexes_to_ignore=[",", r"\$", r"(?s).*#### ", r"\.$"]
+    )
+    assert metric.score(text_seen("She pays 5 + 3.\n#### 1,080", "$1080.")) == 1.0
+    assert metric.score(text_seen("#### 70000", "70005")) == 0.0
+    assert ExactMatch(ignore_punctuation=True, ignore_numbers=True).score(text_seen("a.b1", "ab")) == 1.0
+
+
+def test_of_several_gold_answers_one_is_enough(text_seen):
+    assert ExactMatch().score(text_seen(("NYC", "New York"), "New York")) == 1.0
+
+
+def test_an_unread_answer_is_wrong_and_hidden_gold_is_unscored(text_seen):
+    assert ExactMatch().score(text_seen("A", None)) == 0.0
+    assert ExactMatch().score(text_seen(None, "A")) is None
+
+
+def test_several_replies_score_their_mean(text_seen):
+    assert ExactMatch().score(text_seen("A", "A", "B", None, "A")) == 0.5
+
+
+def test_an_index_stands_for_its_choice(choice_seen):
+    from harness import Observation, Response, Sample
+
+    sample = Sample("t", "", 0, {}, (), 1, ("entailment", "neutral"))
+    assert ExactMatch().score(Observation(sample, (Response(text="neutral"),), (), ("neutral",))) == 1.0
+
+
+def test_exact_match_on_choices_asks_for_the_greedy_continuation(choice_seen):
+    assert ExactMatch().score(choice_seen(["a", "b"], 1, [-1.0, -2.0], greedy=[False, True])) == 1.0
+    assert ExactMatch().score(choice_seen(["a", "b"], 0, [-1.0, -2.0], greedy=[False, True])) == 0.0
+
+
+def test_word_f1_ignores_case_articles_and_punctuation(text_seen):
+    assert squad_tokens("The  Eiffel-Tower, a tower.") == ["eiffeltower", "tower"]
+    assert TokenF1().score(text_seen("the Eiffel Tower", "Eiffel Tower in Paris")) == pytest.approx(2 * 2 / (2 + 4))
+
+
+def test_char_f1_counts_chinese_characters_and_keeps_words(text_seen):
+    assert mixed_tokens("Ｇ20 峰会，于杭州。") == ["g20", "峰", "会", "于", "杭", "州"]
+    metric = TokenF1(level="char")
+    assert metric.score(text_seen("北京大学", "北京，大学。")) == 1.0
+    assert metric.score(text_seen("北京大学", "清华大学")) == pytest.approx(0.5)
+
+
+def test_two_empty_answers_agree(text_seen):
+    assert TokenF1().score(text_seen("the", "a")) == 1.0
+    assert TokenF1().score(text_seen("the", "cat")) == 0.0
