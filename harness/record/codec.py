@@ -1,0 +1,277 @@
+"""One record as one line of JSON, and back, exactly.
+
+JSON has no infinity, no NaN and no bytes, and a line must stay valid JSON for every other tool. So a log-probability
+or a score that is not finite is the string "Infinity", "-Infinity" or "NaN" (which `float` reads back), the same inside
+a row is {"$float": "NaN"}, and bytes are left out: {"$sha256": "...", "$bytes": 1234} stands in their place.
+
+The order of the keys is part of the format: task, subset and id come first, so that an index needs no JSON parser, and
+`seconds` comes last, because it alone differs between two runs of the same work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from harness.types import JSON, Media, Message, Prompt, Record, Response
+
+Key = tuple[str, str, int]
+"""(task, subset, id): what a line is about. The last line of a key wins."""
+Resolve = Callable[[str], str | tuple[Message, ...]]
+"""Finds the shared part of a prompt by its reference. Raises KeyError for an unknown one."""
+
+_HEAD = re.compile(rb'\{"task": ("(?:[^"\\]|\\.)*"), "subset": ("(?:[^"\\]|\\.)*"), "id": (-?\d+), ')
+_RESPONSE_FIELDS = ("text", "reasoning", "finish_reason", "prompt_tokens", "completion_tokens", "truncated", "error")
+# Valid inside JSON strings, but taken for line ends by many readers.
+_LINE_ENDS = {"\u0085": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+
+
+def encode_record(record: Record, reference: str | None) -> bytes:
+    """The line of a record, line end included. `reference` stands for the shared part of its prompt."""
+    fields = {
+        "task": record.task,
+        "subset": record.subset,
+        "id": record.id,
+        "target": record.target,
+        "choices": record.choices,
+        "prompt": _encode_prompt(record.prompt, reference),
+        "responses": [_encode_response(response) for response in record.responses],
+        "scores": dict(record.scores),
+        "answers": dict(record.answers),
+        "cluster": record.cluster,
+        "unparsed": record.unparsed,
+        "error": record.error,
+        "request_keys": record.request_keys,
+        "doc": dict(record.doc),
+        "seconds": [response.seconds for response in record.responses],
+    }
+    try:
+        return encode_line(fields)
+    except ValueError:
+        return encode_line(_finite(fields))
+
+
+def encode_line(fields: Mapping[str, JSON]) -> bytes:
+    """One line of UTF-8 JSON. Raises ValueError for NaN and infinities."""
+    text = json.dumps(fields, ensure_ascii=False, allow_nan=False, default=_plain)
+    for character, escape in _LINE_ENDS.items():
+        if character in text:
+            text = text.replace(character, escape)
+    try:
+        return text.encode() + b"\n"
+    except UnicodeEncodeError:  # A lone surrogate has no UTF-8; as an escape it survives.
+        return json.dumps(fields, allow_nan=False, default=_plain).encode("ascii") + b"\n"
+
+
+def jsonable(value: Any) -> Any:
+    """The value as JSON can hold it: numbers that are not finite by their names, all else as `encode_record` does."""
+    if isinstance(value, Mapping):
+        return {str(name): jsonable(item) for name, item in value.items()}
+    return _name_numbers(value) if isinstance(value, float) else _each(value, jsonable)
+
+
+def line_key(line: bytes) -> Key | None:
+    """What a line is about, read from its beginning alone; None where it does not look like a line of ours."""
+    head = _HEAD.match(line)
+    if head is None or not line.rstrip().endswith(b"}"):
+        return None
+    try:
+        return json.loads(head[1]), json.loads(head[2]), int(head[3])
+    except ValueError:
+        return None
+
+
+def without_seconds(line: bytes) -> bytes:
+    """The line without the one field that differs between two runs of the same work."""
+    return line[: line.rfind(b', "seconds": ')]
+
+
+def parse_line(line: bytes) -> dict[str, JSON]:
+    """The fields of a line. Raises ValueError where it is no line of a record."""
+    fields = json.loads(line)
+    if not isinstance(fields, dict) or not {"task", "subset", "id", "responses"} <= fields.keys():
+        raise ValueError("not a record")
+    if b'"$float"' in line:
+        fields["doc"] = _revive(fields["doc"])
+    return fields
+
+
+def decode_record(fields: Mapping[str, JSON], resolve: Resolve) -> Record:
+    """The record of a line's fields, as `parse_line` gives them."""
+    return Record(
+        task=fields["task"],
+        subset=fields["subset"],
+        id=fields["id"],
+        doc=fields["doc"],
+        prompt=_decode_prompt(fields["prompt"], resolve),
+        target=_tuple(fields["target"]),
+        choices=tuple(fields["choices"]),
+        responses=decode_responses(fields),
+        request_keys=tuple(fields["request_keys"]),
+        scores={name: _score(value) for name, value in fields["scores"].items()},
+        answers={name: tuple(values) for name, values in fields["answers"].items()},
+        cluster=fields["cluster"],
+        unparsed=fields["unparsed"],
+        error=fields["error"],
+    )
+
+
+def decode_responses(fields: Mapping[str, JSON]) -> tuple[Response, ...]:
+    responses = fields["responses"]
+    seconds = fields.get("seconds") or [None] * len(responses)
+    return tuple(_decode_response(item, value) for item, value in zip(responses, seconds, strict=True))
+
+
+def encode_messages(messages: Sequence[Message]) -> list[JSON]:
+    return [{"role": message.role, "content": _encode_content(message.content)} for message in messages]
+
+
+def decode_messages(values: Sequence[JSON]) -> tuple[Message, ...]:
+    return tuple(Message(value["role"], _decode_content(value["content"])) for value in values)
+
+
+def _encode_prompt(prompt: Prompt, reference: str | None) -> dict[str, JSON]:
+    fields: dict[str, JSON] = {"prefix": reference} if reference else {}
+    if prompt.is_chat:
+        fields["messages"] = encode_messages(prompt.messages[prompt.shared_messages :])
+    else:
+        fields["suffix"] = prompt.suffix
+    if prompt.prefill:
+        fields["prefill"] = prompt.prefill
+    if prompt.media:
+        fields["media"] = [_encode_media(media) for media in prompt.media]
+    return fields
+
+
+def _decode_prompt(fields: Mapping[str, JSON], resolve: Resolve) -> Prompt:
+    shared = resolve(fields["prefix"]) if "prefix" in fields else ""
+    prefill, media = fields.get("prefill", ""), tuple(map(_decode_media, fields.get("media", ())))
+    if "messages" not in fields:
+        return Prompt(fields["suffix"], str(shared), prefill=prefill, media=media)
+    first = shared if isinstance(shared, tuple) else ()
+    messages = (*first, *decode_messages(fields["messages"]))
+    return Prompt(messages=messages, shared_messages=len(first), prefill=prefill, media=media)
+
+
+def _encode_content(content: str | tuple[str | Media, ...]) -> JSON:
+    if isinstance(content, str):
+        return content
+    return [part if isinstance(part, str) else _encode_media(part) for part in content]
+
+
+def _decode_content(content: JSON) -> str | tuple[str | Media, ...]:
+    if isinstance(content, str):
+        return content
+    return tuple(part if isinstance(part, str) else _decode_media(part) for part in content)
+
+
+def _encode_media(media: Media) -> dict[str, str]:
+    return {"kind": media.kind, "sha256": media.sha256, "mime": media.mime}
+
+
+def _decode_media(fields: Mapping[str, JSON]) -> Media:
+    return Media(fields["kind"], fields["sha256"], b"", fields["mime"])
+
+
+def _encode_response(response: Response) -> dict[str, JSON]:
+    """Only what was said: a missing field is the field's default."""
+    fields: dict[str, JSON] = {}
+    if response.logprobs:
+        fields["logprobs"] = response.logprobs
+    if response.is_greedy:
+        fields["is_greedy"] = response.is_greedy
+    if response.token_counts:
+        fields["token_counts"] = response.token_counts
+    for name in _RESPONSE_FIELDS:
+        value = getattr(response, name)
+        if value is not None and not (name == "truncated" and value == 0):
+            fields[name] = value
+    return fields
+
+
+def _decode_response(fields: Mapping[str, JSON], seconds: float | None) -> Response:
+    return Response(
+        text=fields.get("text"),
+        logprobs=tuple(map(_number, fields.get("logprobs", ()))),
+        is_greedy=tuple(fields.get("is_greedy", ())),
+        token_counts=tuple(fields.get("token_counts", ())),
+        reasoning=fields.get("reasoning"),
+        finish_reason=fields.get("finish_reason"),
+        prompt_tokens=fields.get("prompt_tokens"),
+        completion_tokens=fields.get("completion_tokens"),
+        truncated=fields.get("truncated", 0),
+        seconds=None if seconds is None else _number(seconds),
+        error=fields.get("error"),
+    )
+
+
+def _number(value: JSON) -> float:
+    return float(value) if isinstance(value, str) else value
+
+
+def _score(value: JSON) -> float | tuple[float, ...] | None:
+    if isinstance(value, list):
+        return tuple(map(_number, value))
+    return None if value is None else _number(value)
+
+
+def _tuple(value: JSON) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _finite(fields: Mapping[str, JSON]) -> dict[str, JSON]:
+    """The fields with NaN and infinities written as the module says; only a line that holds one comes here."""
+    named = {name: _name_numbers(value) for name, value in fields.items() if name != "doc"}
+    return {name: _tag_numbers(value) if name == "doc" else named[name] for name, value in fields.items()}
+
+
+def _name_numbers(value: JSON) -> JSON:
+    if isinstance(value, float) and not math.isfinite(value):
+        return _name_of(value)
+    return _each(value, _name_numbers)
+
+
+def _tag_numbers(value: JSON) -> JSON:
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"$float": _name_of(value)}
+    return _each(value, _tag_numbers)
+
+
+def _each(value: JSON, change: Callable[[JSON], JSON]) -> JSON:
+    if isinstance(value, Mapping):
+        return {name: change(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [change(item) for item in value]
+    return value if value is None or isinstance(value, str | int | float) else change(_plain(value))
+
+
+def _name_of(value: float) -> str:
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _revive(value: JSON) -> JSON:
+    if isinstance(value, dict):
+        if value.keys() == {"$float"}:
+            return float(value["$float"])
+        return {name: _revive(item) for name, item in value.items()}
+    return [_revive(item) for item in value] if isinstance(value, list) else value
+
+
+def _plain(value: Any) -> JSON:
+    """What JSON does not know: bytes by their hash, array values and dates as plain ones, all else by its text."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return {"$sha256": hashlib.sha256(value).hexdigest(), "$bytes": len(value)}
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=repr)
+    for method in ("tolist", "isoformat"):  # numpy arrays and scalars; dates and times
+        if callable(getattr(value, method, None)):
+            return getattr(value, method)()
+    if callable(getattr(value, "tobytes", None)):  # a decoded image
+        return _plain(value.tobytes())
+    return str(value)

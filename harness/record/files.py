@@ -1,0 +1,132 @@
+"""Writing that survives a kill and a full disk: append whole lines, replace whole files, repair what was torn."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from harness.errors import SaveError
+from harness.types import JSON
+
+Say = Callable[[str], None]
+_BLOCK = 1 << 16
+_REMEDIES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some of your quota",
+    errno.EFBIG: "raise the file size limit (`ulimit -f`)",
+    errno.EROFS: "mount the disk for writing",
+    errno.EACCES: "give yourself the right to write there",
+    errno.EPERM: "give yourself the right to write there",
+}
+
+
+def save_error(path: Path, error: OSError) -> SaveError:
+    """One line: which file, why, and how to go on."""
+    remedy = _REMEDIES.get(error.errno or 0, "check the disk")
+    cause = error.strerror or str(error)
+    return SaveError(f"{path}: cannot be written: {cause}; {remedy} and run the same command again to go on")
+
+
+def append(path: Path, data: bytes) -> int:
+    """Add whole lines to a file, all of them or none. Returns the offset of the first. Raises SaveError."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o644)
+    except OSError as error:
+        raise save_error(path, error) from error
+    try:
+        start = os.fstat(handle).st_size
+        try:
+            _write_all(handle, data)
+        except BaseException as error:
+            # A part of a line may be there: on a full disk, or when Ctrl-C comes between two writes.
+            os.ftruncate(handle, start)
+            if isinstance(error, OSError):
+                raise save_error(path, error) from error
+            raise
+        return start
+    finally:
+        os.close(handle)
+
+
+def replace(path: Path, chunks: Iterable[bytes]) -> None:
+    """Write a file so that at any moment either the old or the new one is there, whole. Raises SaveError."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        try:
+            with temporary.open("wb") as handle:
+                handle.writelines(chunks)
+                handle.flush()
+                os.fsync(handle.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise save_error(path, error) from error
+
+
+def replace_json(path: Path, value: JSON) -> None:
+    """Write JSON for people and programs: indented, UTF-8, a lone surrogate as its escape. Raises SaveError."""
+    text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
+    try:
+        data = text.encode()
+    except UnicodeEncodeError:
+        data = json.dumps(value, indent=2, allow_nan=False).encode("ascii")
+    replace(path, (data, b"\n"))
+
+
+def lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """(number, offset, line with its end) of every line; only `\\n` ends one. A file that is not there has none."""
+    offset = 0
+    try:
+        with path.open("rb") as handle:
+            for number, line in enumerate(handle, 1):
+                yield number, offset, line
+                offset += len(line)
+    except FileNotFoundError:
+        return
+
+
+def repair(path: Path, say: Say) -> None:
+    """Take off a half-written last line, which is what a kill leaves. A whole one without its end is completed."""
+    with path.open("r+b") as handle:
+        size = handle.seek(0, os.SEEK_END)
+        start = _last_line_start(handle.fileno(), size)
+        if start == size:
+            return
+        handle.seek(start)
+        if is_whole(handle.read()):
+            handle.write(b"\n")
+            return
+        handle.truncate(start)
+    say(f"{path}: the last line was half written ({size - start} bytes); it was taken off and its sample runs again")
+
+
+def is_whole(line: bytes) -> bool:
+    """Whether the line is a whole JSON object. No part of one is, which is what makes a torn line certain."""
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _last_line_start(handle: int, size: int) -> int:
+    """The offset after the last line end."""
+    end = size
+    while end > 0:
+        start = max(0, end - _BLOCK)
+        os.lseek(handle, start, os.SEEK_SET)
+        found = os.read(handle, end - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def _write_all(handle: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(handle, view) :]

@@ -1,0 +1,165 @@
+"""The file of a task's records: lines are only ever added, the last one of a sample wins, and an index knows where."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from harness.record import files
+from harness.record.codec import Key, line_key, parse_line, without_seconds
+from harness.types import JSON
+
+# What a line that is valid JSON, but no record, can raise while it is read.
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+_DIGEST_BYTES = 8
+
+
+class Place(NamedTuple):
+    """Where the winning line of a sample is, and what must be known of it without reading it again.
+
+    digest: of the whole line but its seconds; tells whether a new line says anything new.
+    answered: digest of the keys of its requests; None where an answer is missing or the sample failed.
+    prefix: the reference to the shared part of its prompt.
+    """
+
+    offset: int
+    length: int
+    digest: bytes
+    answered: bytes | None
+    prefix: str | None
+
+
+class Line(NamedTuple):
+    """An encoded record on its way to the file."""
+
+    key: Key
+    data: bytes
+    answered: bytes | None
+    prefix: str | None
+
+    def at(self, offset: int) -> Place:
+        return Place(offset, len(self.data), _digest(self.data), self.answered, self.prefix)
+
+
+class Journal:
+    """One `<task>.jsonl`. Opened for writing by `recover`, for reading by `survey`."""
+
+    def __init__(self, path: Path, say: files.Say) -> None:
+        self.path = path
+        self._say = say
+        self._places: dict[Key, Place] = {}
+        self._size = 0
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def recover(self, accept: Callable[[Mapping[str, JSON]], bytes | None]) -> None:
+        """Repair the file and index it. `accept` sees the fields of every line, refuses one by raising, and returns
+        the `answered` of the others.
+
+        What cannot be read is named, with its line, and left out; its sample runs again.
+        """
+        files.repair(self.path, self._say)
+        for number, offset, line in files.lines(self.path):
+            self._size = offset + len(line)
+            try:
+                fields = parse_line(line)
+                answered = accept(fields)
+                key = (fields["task"], fields["subset"], fields["id"])
+                self._places[key] = Line(key, line, answered, fields["prompt"].get("prefix")).at(offset)
+            except UNREADABLE as error:
+                self.complain(number, error)
+
+    def survey(self) -> None:
+        """Index the file as it is, without changing it and without reading more of a line than its beginning."""
+        for number, offset, line in files.lines(self.path):
+            whole = line.endswith(b"\n") or files.is_whole(line)
+            key = line_key(line) if whole else None
+            if key is None:
+                self.complain(number, ValueError("not a record" if whole else "half written"))
+                continue
+            self._places[key] = Place(offset, len(line), b"", None, None)
+
+    def answered(self, key: Key) -> bytes | None:
+        """The digest of the request keys of a sample that is done; None where it is not."""
+        place = self._places.get(key)
+        return place.answered if place else None
+
+    def add(self, line: Line) -> None:
+        """Write a line, unless it says what the file already says. Raises SaveError; the file is then as before."""
+        place = self._places.get(line.key)
+        if place is not None and place.digest == _digest(line.data):
+            return
+        offset = files.append(self.path, line.data)
+        self._places[line.key] = line.at(offset)
+        self._size = offset + len(line.data)
+
+    def rewrite(self, task: str, lines: Iterable[Line]) -> None:
+        """Put new lines in the place of all lines of a task, at one stroke. Raises SaveError; all is then as before."""
+        places: dict[Key, Place] = {}
+
+        def chunks() -> Iterator[bytes]:
+            offset = 0
+            for key, place in self._places.items():
+                if key[0] != task:  # Another task's lines in this file: see `RunFolder._journal`.
+                    places[key] = place._replace(offset=offset)
+                    offset += place.length
+                    yield from self._pick([place])
+            for line in lines:
+                places[line.key] = line.at(offset)
+                offset += len(line.data)
+                yield line.data
+
+        files.replace(self.path, chunks())
+        self._places = places
+        self._size = sum(place.length for place in places.values())
+
+    def read(self) -> Iterator[tuple[int, bytes]]:
+        """(line number, line) of the winning lines, in the order of the file."""
+        winners = {place.offset for place in self._places.values()}
+        for number, offset, line in files.lines(self.path):
+            if offset in winners:
+                yield number, line
+
+    def compact(self, rank: Callable[[Key], tuple[int, ...]]) -> None:
+        """Leave one line a sample, in the order (rank, subset, id). A file that is so already is not touched."""
+        ordered = sorted(self._places.items(), key=lambda item: (*rank(item[0]), *item[0]))
+        starts = itertools.accumulate((place.length for _, place in ordered), initial=0)
+        moved = [(key, place, start) for (key, place), start in zip(ordered, starts, strict=False)]
+        in_order = all(place.offset == start for _, place, start in moved)
+        length = sum(place.length for _, place in ordered)
+        if not (in_order and length == self._size):
+            files.replace(self.path, self._pick([place for _, place in ordered]))
+        self._places = {key: place._replace(offset=start) for key, place, start in moved}
+        self._size = length
+
+    def rank(self, rank: Callable[[Key], tuple[int, ...]]) -> tuple[tuple[int, ...], str]:
+        """Where this file stands among the files of the run."""
+        return min(map(rank, self._places), default=()), self.path.name
+
+    def prefixes(self) -> Iterator[str]:
+        """References to the shared prompts that the winning lines use, in the order of the index."""
+        return (place.prefix for place in self._places.values() if place.prefix is not None)
+
+    def complain(self, number: int, error: Exception) -> None:
+        """Name a line that cannot be read."""
+        cause = " ".join(str(error).split()) or type(error).__name__
+        self._say(f"{self.path}:{number}: not a readable record ({cause}); the line is left out")
+
+    def _pick(self, places: list[Place]) -> Iterator[bytes]:
+        with self.path.open("rb") as handle:
+            for place in places:
+                handle.seek(place.offset)
+                yield handle.read(place.length)
+
+
+def keys_digest(keys: Iterable[str]) -> bytes:
+    """What `Place.answered` holds for a sample with these request keys."""
+    return hashlib.blake2b("\n".join(keys).encode(), digest_size=_DIGEST_BYTES).digest()
+
+
+def _digest(line: bytes) -> bytes:
+    return hashlib.blake2b(without_seconds(line), digest_size=_DIGEST_BYTES).digest()

@@ -1,0 +1,141 @@
+"""What a run folder says about itself, where it lies, and how two configurations differ."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+import unicodedata
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from harness.errors import UsageError, suggest
+from harness.record.keys import canonical_json
+from harness.types import JSON
+
+MANIFEST_FILE = "manifest.json"
+FORMAT = 1
+"""Of the run folder. A folder of a later format is refused."""
+_HASH_LENGTH = 8
+_SHOWN_DIFFERENCES = 4
+_SHOWN_CHARACTERS = 60
+_NAME_BYTES = 100
+# Names that Windows keeps for devices, and those that a run folder uses itself.
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in range(1, 10))}
+_TAKEN = {"prompts"}
+_ABSENT = object()
+
+
+def identity_hash(identity: Mapping[str, JSON]) -> str:
+    """The hash that names the folder of a configuration."""
+    return hashlib.sha256(canonical_json(identity, "the run's identity")).hexdigest()[:_HASH_LENGTH]
+
+
+def plain(value: Mapping[str, JSON]) -> dict[str, JSON]:
+    """The value as it will be read back from disk: tuples as lists, keys as text."""
+    loaded: dict[str, JSON] = json.loads(canonical_json(value, "the run's identity"))
+    return loaded
+
+
+def now() -> str:
+    """This moment in ISO 8601, to the second, with the offset from UTC."""
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    return f"{stamp[:-2]}:{stamp[-2:]}"
+
+
+def folder_name(model_name: str, identity: Mapping[str, JSON]) -> str:
+    return f"{time.strftime('%Y-%m-%d')}-{safe_name(Path(model_name).name or 'model')}-{identity_hash(identity)}"
+
+
+def record_file(task: str) -> str:
+    """`cmmlu:lm_eval` -> `cmmlu@lm_eval.jsonl`. Names that had to be changed more carry a hash, to stay apart."""
+    name = safe_name(task.replace(":", "@"))
+    if name != task.replace(":", "@") or "@" in task:
+        name = f"{name}-{hashlib.sha256(task.encode('utf-8', 'surrogatepass')).hexdigest()[:6]}"
+    return f"{name}.jsonl"
+
+
+def safe_name(text: str) -> str:
+    """The text as a file name that every operating system takes: letters of any script, digits, `.`, `_`, `@`, `-`."""
+    name = re.sub(r"[^\w.@-]+", "-", unicodedata.normalize("NFC", text)).strip(".-") or "unnamed"
+    while len(name.encode()) > _NAME_BYTES:
+        name = name[:-1]
+    if name.split(".")[0].lower() in _RESERVED | _TAKEN:
+        name = f"_{name}"
+    return name
+
+
+def read_manifest(folder: Path) -> dict[str, JSON]:
+    """Raises UsageError where the folder is no run, naming run folders near it."""
+    path = folder / MANIFEST_FILE
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(f"{folder}: no run folder (it has no {MANIFEST_FILE}){_nearby(folder)}") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: not JSON ({error}); the run cannot go on, start it in another --output") from None
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("identity"), dict):
+        raise UsageError(f"{path}: not the manifest of a run (it has no 'identity'); name a run folder")
+    if manifest.get("format", FORMAT) > FORMAT:
+        raise UsageError(f"{path}: written by a later version of harness (format {manifest['format']}); update harness")
+    return manifest
+
+
+def read_json(path: Path) -> dict[str, JSON] | None:
+    """A JSON file of a run folder; None where there is none. Raises UsageError where it is damaged."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read ({error}); `harness score {path.parent}` writes it anew") from None
+    return value if isinstance(value, dict) else None
+
+
+def runs_below(output: Path) -> list[Path]:
+    """The run folders directly in `output`, the newest name last."""
+    if not output.is_dir():
+        return []
+    return sorted(child for child in output.iterdir() if (child / MANIFEST_FILE).is_file())
+
+
+def require_same(folder: Path, identity: Mapping[str, JSON]) -> None:
+    """Raises UsageError, naming keys and both values, when the folder belongs to another configuration."""
+    found = list(differences(read_manifest(folder)["identity"], plain(identity)))
+    if not found:
+        return
+    shown = "; ".join(
+        f"{key} is {_show(old)} there and {_show(new)} here" for key, old, new in found[:_SHOWN_DIFFERENCES]
+    )
+    more = f"; and {len(found) - _SHOWN_DIFFERENCES} more" if len(found) > _SHOWN_DIFFERENCES else ""
+    raise UsageError(f"{folder}: a run of another configuration: {shown}{more}; choose another --output")
+
+
+def differences(old: JSON, new: JSON, key: str = "") -> Iterator[tuple[str, JSON, JSON]]:
+    """(dotted key, old value, new value) wherever two configurations differ; a missing value is shown as `unset`."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in sorted(old.keys() | new.keys()):
+            inner = f"{key}.{name}" if key else name
+            yield from differences(old.get(name, _ABSENT), new.get(name, _ABSENT), inner)
+    elif old != new or type(old) is not type(new):
+        yield key, old, new
+
+
+def _show(value: JSON) -> str:
+    if value is _ABSENT:
+        return "unset"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 3]}..."
+
+
+def _nearby(folder: Path) -> str:
+    inside = runs_below(folder)
+    if inside:
+        return f"; it holds {len(inside)} of them, the newest is {inside[-1]}"
+    if folder.is_dir():
+        return "; name the folder that a run has printed"
+    names = [run.name for run in runs_below(folder.parent)]
+    return suggest(folder.name, names) or (f"; {folder.parent} holds {', '.join(names[-3:])}" if names else "")

@@ -1,0 +1,106 @@
+"""The parts of prompts that many samples share, once each: `prompts.jsonl`.
+
+The file is only added to, and always before the records that refer to it, so that a kill at any moment leaves no record
+whose prompt is lost. Texts are read back when they are needed; in memory are only their places.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from harness.record import files
+from harness.record.codec import decode_messages, encode_line, encode_messages
+from harness.types import Message, Prompt
+
+PROMPTS_FILE = "prompts.jsonl"
+_CACHE_SIZE = 256
+Shared = str | tuple[Message, ...]
+
+
+class SharedPrompts:
+    """Gives each shared part a reference (16 hexadecimal digits of the SHA-256 of its line) and finds it again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._places: dict[str, tuple[int, int]] = {}
+        self._pending: dict[str, bytes] = {}
+        self._references: dict[Shared, str] = {}
+        self._texts: dict[str, Shared] = {}
+
+    def load(self, say: files.Say, *, repair: bool) -> None:
+        """Index the file. A line that cannot be read is named; the records that need it are left out later."""
+        if repair and self.path.exists():
+            files.repair(self.path, say)
+        for number, offset, line in files.lines(self.path):
+            try:
+                self._places[json.loads(line)["hash"]] = (offset, len(line))
+            except (ValueError, KeyError, TypeError):
+                if repair or line.endswith(b"\n"):
+                    say(f"{self.path}:{number}: not a readable prompt; the line is left out")
+
+    def __contains__(self, reference: str) -> bool:
+        return reference in self._places or reference in self._pending
+
+    def refer(self, prompt: Prompt) -> str | None:
+        """The reference to a prompt's shared part, which is kept for the next `flush`; None where nothing is shared."""
+        shared: Shared = prompt.messages[: prompt.shared_messages] if prompt.is_chat else prompt.prefix
+        if not shared:
+            return None
+        reference = self._references.get(shared)
+        if reference is None:
+            content = {"text": shared} if isinstance(shared, str) else {"messages": encode_messages(shared)}
+            reference = hashlib.sha256(encode_line(content)).hexdigest()[:16]
+            _remember(self._references, shared, reference)
+            if reference not in self:
+                self._pending[reference] = encode_line({"hash": reference, **content})
+        return reference
+
+    def resolve(self, reference: str) -> Shared:
+        """The shared part itself; one object for all who ask. Raises KeyError for an unknown reference."""
+        shared = self._texts.get(reference)
+        if shared is None:
+            fields = json.loads(self._line(reference))
+            shared = fields["text"] if "text" in fields else decode_messages(fields["messages"])
+            _remember(self._texts, reference, shared)
+        return shared
+
+    def flush(self) -> None:
+        """Write the parts that are new. Raises SaveError; they then stay for the next try."""
+        if not self._pending:
+            return
+        offset = files.append(self.path, b"".join(self._pending.values()))
+        for reference, line in self._pending.items():
+            self._places[reference] = (offset, len(line))
+            offset += len(line)
+        self._pending.clear()
+
+    def compact(self, used: Iterable[str]) -> None:
+        """Leave the parts that are used, in the order of their first use."""
+        wanted = list(dict.fromkeys(used))
+        if wanted == list(self._places):
+            return
+        data = [self._line(reference) for reference in wanted]
+        files.replace(self.path, data)
+        self._places, self._references, offset = {}, {}, 0
+        for reference, line in zip(wanted, data, strict=True):
+            self._places[reference] = (offset, len(line))
+            offset += len(line)
+
+    def _line(self, reference: str) -> bytes:
+        if reference in self._pending:
+            return self._pending[reference]
+        if reference not in self._places:
+            raise KeyError(f"its shared prompt {reference} is not in {PROMPTS_FILE}")
+        offset, length = self._places[reference]
+        with self.path.open("rb") as handle:
+            handle.seek(offset)
+            return handle.read(length)
+
+
+def _remember(cache: dict[str, Shared] | dict[Shared, str], key: Shared, value: Shared) -> None:
+    if len(cache) >= _CACHE_SIZE:
+        cache.clear()
+    cache[key] = value  # type: ignore[index,assignment]

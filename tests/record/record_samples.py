@@ -1,0 +1,37 @@
+"""What the tests of the record share: a sample that holds everything a record can hold, and a folder to put it in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from harness import Prompt, Record, Response
+from harness.record.run import RunFolder
+
+IDENTITY = {"model": {"name": "tiny", "revision": "a1"}, "tasks": {"law": "d1"}, "seed": 1234}
+MANIFEST = {"command": "harness --tasks law", "tasks": {"law": {"subsets": ["civil", "criminal"], "num_fewshot": 5}}}
+SHOTS = "以下是中国关于法学考试的单项选择题。\r\n\r\n"
+
+
+def make_record(number: int = 0, subset: str = "civil", task: str = "law", **fields: Any) -> Record:
+    """A scored multiple-choice sample."""
+    known: dict[str, Any] = {
+        "task": task,
+        "subset": subset,
+        "id": number,
+        "doc": {"question": f"问题 {number} 🙂", "A": "甲"},
+        "prompt": Prompt(prefix=SHOTS, suffix=f"问题 {number}\r\n答案:"),
+        "target": number % 4,
+        "choices": ("A", "B", "C", "D"),
+        "responses": (
+            Response(logprobs=(-0.1, -1 / 3, -3.0, -4.5), is_greedy=(True, False, False, False), seconds=0.5),
+        ),
+        "request_keys": (f"{task}-{subset}-{number}",),
+        "scores": {"acc": float(number % 2)},
+    }
+    return Record(**{**known, **fields})
+
+
+def open_run(folder: Path) -> RunFolder:
+    """The run folder below `folder`, the same each time, as the same command would open it."""
+    return RunFolder.open(folder / "runs", "tiny", IDENTITY, MANIFEST)
