@@ -42,16 +42,19 @@ ELSEWHERE = {
 class Main(click.Group):
     """The group of all commands. Every way out ends in one of `ExitCode` and at most one line of error."""
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
         arguments = list(sys.argv[1:] if args is None else args)
         command = shlex.join(["harness", *arguments])
-        extra.update(standalone_mode=False, obj=command)
         try:
-            code = super().main(arguments, prog_name or "harness", **extra)
+            code = super().main(arguments, prog_name or "harness", complete_var, False, obj=command, **extra)
             sys.stdout.flush()
-        except click.exceptions.NoArgsIsHelpError as error:
-            click.echo(error.ctx.get_help() if error.ctx else "")
-            code = ExitCode.USAGE
         except click.ClickException as error:
             code = _fail(_message(error), ExitCode.USAGE)
         except click.Abort:
@@ -102,16 +105,14 @@ def _message(error: click.ClickException) -> str:
     if isinstance(error, click.NoSuchOption):
         name = error.option_name.replace("-", "_").replace("__", "--", 1)
         known = [flag for param in error.ctx.command.params for flag in param.opts] if error.ctx else []
-        advice = f": {ELSEWHERE[name]}" if name in ELSEWHERE else suggest(name, known)
-        return f"unknown flag {error.option_name}{advice}{_help_of(error)}"
+        if name in ELSEWHERE:
+            return f"{name} of lm-eval is not here: {ELSEWHERE[name]}"
+        return f"unknown flag {error.option_name}{suggest(name, known)}{_help_of(error)}"
     if isinstance(error, click.MissingParameter) and error.param:
         return f"{error.param.human_readable_name} is missing{_help_of(error)}"
     if isinstance(error, click.BadParameter) and error.param:
-        flag = (
-            max(error.param.opts, key=len)
-            if isinstance(error.param, click.Option)
-            else error.param.make_metavar(error.ctx)
-        )
+        option = isinstance(error.param, click.Option)
+        flag = max(error.param.opts, key=len) if option else error.param.human_readable_name
         return f"{flag}: {_one_line(error.message)}"
     return _one_line(error.format_message()) + _help_of(error)
 
@@ -143,7 +144,7 @@ def _normalised(name: str) -> str:
 @click.group(
     cls=Main,
     name="harness",
-    no_args_is_help=True,
+    invoke_without_command=True,
     context_settings={
         "help_option_names": ["-h", "--help"],
         "token_normalize_func": _normalised,
@@ -151,7 +152,8 @@ def _normalised(name: str) -> str:
     },
 )
 @click.version_option(package_name="harness-eval", prog_name="harness")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Measure language models and vision-language models.
 
     \b
@@ -159,3 +161,5 @@ def main() -> None:
     harness --tasks ceval,cmmlu --model hf --model_args pretrained=DIR
     harness tasks --language zh                             what can be measured
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())

@@ -16,7 +16,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
 
 
-class Parsed(click.ParamType):
+class Parsed(click.ParamType):  # type: ignore[type-arg] # generic in the newest click only
     """A flag's value, read by a function of `harness.cli.values`."""
 
     def __init__(self, name: str, parse: Callable[[Any], Any]) -> None:

@@ -73,7 +73,7 @@ def settings_of(context: click.Context, flags: Mapping[str, Any]) -> dict[str, A
 @click.command("run", cls=Greedy)
 @options(TASKS, MODEL_OPTIONS, PROMPT_OPTIONS, DATA_OPTIONS, RUN_OPTIONS)
 @click.pass_context
-def command(context: click.Context, **flags: Any) -> int:
+def command(context: click.Context, /, **flags: Any) -> int:
     """Measure a model on tasks. Every finished sample is on disk: the same command again goes on where it stopped.
 
     \b

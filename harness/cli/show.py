@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--subset", metavar="NAME", help="Of which subset. [default: the first]")
 @options(MODEL_OPTIONS, PROMPT_OPTIONS, DATA_OPTIONS)
 @click.pass_context
-def command(context: click.Context, task: str, doc: int, subset: str | None, **flags: Any) -> None:
+def command(context: click.Context, /, task: str, doc: int, subset: str | None, **flags: Any) -> None:
     """Print the exact prompt that a model would see for one row of TASK: on stdout the prompt, on stderr the rest.
 
     \b

@@ -55,9 +55,9 @@ def command(
         )
     else:
         names = [name for entry in entries for name in (entry.name, *entry.groups, *entry.tags)]
-        wanted = ", ".join(patterns) or "these filters"
+        asked = ", ".join(patterns) or "these filters"
         near = suggest(patterns[0], names) if patterns else ""
-        raise UsageError(f"no task fits {wanted}{near} (`harness tasks` lists all {len(entries)})")
+        raise UsageError(f"no task fits {asked}{near} (`harness tasks` lists all {len(entries)})")
 
 
 def all_entries(include_path: Sequence[str]) -> list[TaskEntry]:

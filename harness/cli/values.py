@@ -139,9 +139,12 @@ def parse_seed(given: str | int) -> int:
 
 
 def parse_override(given: str) -> tuple[str, str, Any]:
-    """Read `--set TASK.KEY=VALUE` into (task, key, value). The key is what follows the last point."""
+    """Read `--set TASK.KEY=VALUE` into (task, key, value).
+
+    The key may reach into a mapping: `gsm8k.generation_kwargs.temperature=0.6`.
+    """
     name, equals, value = given.partition("=")
-    task, point, key = name.strip().rpartition(".")
+    task, point, key = name.strip().partition(".")
     if not (equals and point and task and key):
         raise ValueError(f"'{given}' is not of the form TASK.KEY=VALUE (as in cmmlu.num_fewshot=3)")
     return task, key, parse_value(value)

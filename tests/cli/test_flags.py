@@ -125,7 +125,7 @@ def test_a_mistake_in_the_file_names_its_line(tmp_path: Path, text: str, message
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--config: cannot read 'no.yaml': No such file"):
+    with pytest.raises(UsageError, match=r"--config: cannot read 'no\.yaml': No such file"):
         settings("--config", "no.yaml")
     empty = tmp_path / "empty.yaml"
     empty.touch()

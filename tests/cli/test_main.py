@@ -46,7 +46,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], Result
         (["--model_args", "pretrained"], "error: --model_args: 'pretrained' is not of the form key=value"),
         (["--hub", "github"], "error: --hub: 'github' is not one of 'hf', 'modelscope'"),
         (["--nm_fewshot", "3"], "error: unknown flag --nm_fewshot; did you mean '--num_fewshot'?"),
-        (["--use-cache", "x"], "error: unknown flag --use-cache: every answer is kept in the run folder"),
+        (["--use-cache", "x"], "error: --use_cache of lm-eval is not here: every answer is kept in the run folder"),
         (["--model"], "error: Option '--model' requires an argument"),
         (["run", "demo"], "error: Got unexpected extra argument (demo)"),
         (["tesks"], "error: unknown command 'tesks'; did you mean 'tasks'?"),

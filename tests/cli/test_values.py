@@ -120,7 +120,7 @@ def test_bad_seed(text: str) -> None:
 
 def test_override() -> None:
     assert values.parse_override("cmmlu.num_fewshot=3") == ("cmmlu", "num_fewshot", 3)
-    assert values.parse_override("v1.5:a.description='x=y'") == ("v1.5:a", "description", "x=y")
+    assert values.parse_override("a:v.fewshot_config.split='x=y'") == ("a:v", "fewshot_config.split", "x=y")
     for text in ("cmmlu", "cmmlu.num_fewshot", "num_fewshot=3", ".k=1", "t.=1"):
         with pytest.raises(ValueError, match="form TASK"):
             values.parse_override(text)

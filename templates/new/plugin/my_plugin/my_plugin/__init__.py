@@ -1,0 +1,1 @@
+"""What my_plugin adds to harness, in a few words."""
