@@ -1,15 +1,36 @@
 """Fixtures for the authors of plugins and tasks. Importing this module imports no torch.
 
-def test_my_task(tmp_path):
-    model = tiny_causal_lm(tmp_path / "model")
-    harness.evaluate("hf", {"pretrained": str(model)}, ["my_task"])
+    def test_my_metric():
+        assert check_metric(MyMetric()) == []
+        assert MyMetric().score(observation("Beijing", reply="beijing")) == 1.0
+
+    def test_my_model():
+        assert check_model(MyModel()) == []
+
+    def test_my_task(tmp_path):
+        model = tiny_causal_lm(tmp_path / "model")
+        result = run_harness("--tasks", "my_task", "--model", "hf", "--model_args", f"pretrained={model}")
+        assert result.exit_code == 0
+
+`harness check` makes the same checks of metrics, models and tasks, without a test.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from harness.metrics import ALL_OUTPUT_TYPES, Metric, Observation
+from harness.model import Model
+from harness.types import JSON, GenerationParams, OutputType, Prompt, Request, Response, Sample
+
+if TYPE_CHECKING:
+    from click.testing import Result as CommandResult
+
+_KINDS = ("loglikelihood", "rolling", "generate")
 
 _TEXT = (
     "The quick brown fox jumps over the lazy dog.\n",
@@ -125,3 +146,151 @@ def _config(architecture: str, vocab: int, hidden: int, layers: int, max_length:
     # Names that an architecture maps to another one would be set twice.
     chosen = {key: value for key, value in names.items() if key in known and key not in kind.attribute_map}
     return kind(**{**chosen, **extra})
+
+
+def run_harness(*argv: str) -> CommandResult:
+    """Run a command of the command line in this process. Returns `.exit_code`, `.stdout` and `.stderr`."""
+    from click.testing import CliRunner
+
+    from harness.cli.main import main
+
+    return CliRunner().invoke(main, [str(word) for word in argv])
+
+
+def observation(
+    target: int | str | tuple[str, ...] | None,
+    reply: str | None = None,
+    *,
+    choices: Sequence[str] = (),
+    logprobs: Sequence[float] = (),
+    doc: Mapping[str, JSON] | None = None,
+) -> Observation:
+    """What a metric sees of one sample: a generated reply, or the log-probabilities of choices or of a text."""
+    sample = Sample("task", "", 0, dict(doc or {}), (), target, tuple(choices))
+    if not logprobs:
+        return Observation(sample, (Response(text=reply or ""),), predictions=(reply,))
+    best = max(logprobs)
+    response = Response(
+        logprobs=tuple(logprobs),
+        is_greedy=tuple(value == best for value in logprobs),
+        token_counts=tuple(max(1, len(text)) for text in choices) or (max(1, len(str(target))),),
+    )
+    return Observation(sample, (response,), unconditional=(response,) if choices else ())
+
+
+def check_metric(metric: Metric, seen: Sequence[Observation] = ()) -> list[str]:
+    """Hold a metric against the contract of `harness.Metric`. Returns what is wrong, one line each.
+
+    `seen` are observations to score; without any, a few plain ones of each output type that the metric names.
+    """
+    where = f"metric '{getattr(metric, 'name', type(metric).__name__)}'"
+    unknown = set(metric.output_types) - ALL_OUTPUT_TYPES
+    problems = [f"{where}: output_types names '{name}', which is no output type" for name in sorted(unknown)]
+    scores: list[tuple[float, ...]] = []
+    for each in seen or [item for kind in sorted(metric.output_types & ALL_OUTPUT_TYPES) for item in _examples(kind)]:
+        shown = f"target {each.sample.target!r}, reply {each.predictions or each.logprobs}"
+        try:
+            first, second = metric.score(each), metric.score(each)
+        except Exception as error:
+            problems.append(f"{where}: score raises {type(error).__name__}: {error} ({shown})")
+            continue
+        if repr(first) != repr(second):
+            problems.append(f"{where}: score gives {first!r} and then {second!r} for the same sample ({shown})")
+        if first is not None:
+            row = first if isinstance(first, tuple) else (first,)
+            problems += [
+                f"{where}: score gives {value!r}, not a finite number ({shown})" for value in _not_numbers(row)
+            ]
+            scores.append(row)
+    return problems or _check_aggregation(metric, where, scores)
+
+
+def _not_numbers(row: Sequence[Any]) -> Iterator[Any]:
+    yield from (value for value in row if not isinstance(value, int | float) or not math.isfinite(value))
+
+
+def _check_aggregation(metric: Metric, where: str, scores: list[tuple[float, ...]]) -> list[str]:
+    from harness.scoring.aggregation import AGGREGATIONS
+
+    if metric.aggregation != "self" and metric.aggregation not in AGGREGATIONS:
+        known = ", ".join(sorted({*AGGREGATIONS, "self"}))
+        return [f"{where}: unknown aggregation '{metric.aggregation}' (known: {known})"]
+    widths = {len(row) for row in scores}
+    if len(widths) > 1:
+        return [f"{where}: score gives {sorted(widths)} numbers for different samples; the count must be the same"]
+    if metric.aggregation != "self" and widths - {1}:
+        return [f"{where}: score gives {widths.pop()} numbers, which '{metric.aggregation}' cannot join; use 'self'"]
+    if metric.aggregation == "self" and scores:
+        try:
+            float(metric.aggregate(scores))
+        except Exception as error:
+            return [f"{where}: aggregate raises {type(error).__name__}: {error}"]
+    return []
+
+
+def _examples(kind: OutputType) -> list[Observation]:
+    if kind == "multiple_choice":
+        choices = ("Paris", "Rome", "罗马")
+        return [observation(gold, choices=choices, logprobs=(-1.0, -2.0, -3.0)) for gold in (0, 2)]
+    if kind in ("loglikelihood", "loglikelihood_rolling"):
+        return [observation("两点之间", logprobs=(-4.0,)), observation("a straight line", logprobs=(-9.5,))]
+    return [observation("42", "42"), observation("42", "7"), observation(("42", "43"), "43"), observation("42", None)]
+
+
+def check_model(model: Model) -> list[str]:
+    """Take a model through its life, as a run does, and hold it against `harness.Model`. Returns what is wrong."""
+    where = f"model '{getattr(model, 'name', type(model).__name__)}'"
+    problems = [
+        f"{where}: supports names '{kind}', which is no kind" for kind in sorted(set(model.supports) - {*_KINDS})
+    ]
+    try:
+        model.prepare()
+        identity = json.dumps(dict(model.identity), sort_keys=True)
+        requests = _requests(model)
+        model.observe([Sample("task", "", n, {}, (request,), "8") for n, request in enumerate(requests)])
+        model.load()
+        problems += [f"{where}: {problem}" for problem in _check_answers(requests, model)]
+        if json.dumps(dict(model.identity), sort_keys=True) != identity:
+            problems.append(f"{where}: identity is another after answering than after prepare")
+    except Exception as error:
+        problems.append(f"{where}: {type(error).__name__}: {error}")
+    finally:
+        model.close()
+    return problems
+
+
+def _requests(model: Model) -> list[Request]:
+    prompt = Prompt("3 + 5 =", prefix="1 + 1 = 2\n\n")
+    every = [
+        Request("loglikelihood", prompt, (" 8", " 15", "八")),
+        Request("rolling", Prompt("Water boils at 100 degrees.")),
+        Request("generate", prompt, generation=GenerationParams(until=("\n",), max_new_tokens=4)),
+    ]
+    return [request for request in every if request.kind in model.supports]
+
+
+def _check_answers(requests: Sequence[Request], model: Model) -> Iterator[str]:
+    if list(model.respond([])):
+        yield "respond answers where nothing was asked"
+    answers = list(model.respond(requests))
+    if sorted(index for index, _ in answers) != list(range(len(requests))):
+        yield f"respond answers {[index for index, _ in answers]} where {len(requests)} requests were numbered from 0"
+        return
+    for index, response in answers:
+        request = requests[index]
+        wanted = max(1, len(request.continuations))
+        if response.error:
+            yield f"a plain {request.kind} request fails: {response.error}"
+        elif request.kind == "generate" and not isinstance(response.text, str):
+            yield f"a generate request needs a text in its response, not {response.text!r}"
+        elif request.kind != "generate":
+            yield from _check_logprobs(request.kind, wanted, response)
+
+
+def _check_logprobs(kind: str, wanted: int, response: Response) -> Iterator[str]:
+    needed = ("logprobs", "token_counts") if kind == "rolling" else ("logprobs", "is_greedy", "token_counts")
+    for name in needed:
+        if len(getattr(response, name)) != wanted:
+            yield f"a {kind} response needs {wanted} values in {name}, not {len(getattr(response, name))}"
+    if not all(value <= 1e-6 for value in response.logprobs):
+        yield f"a {kind} response holds {response.logprobs}: log-probabilities are numbers of at most 0"

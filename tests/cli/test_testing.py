@@ -1,0 +1,135 @@
+"""The checks that plugin authors use: silent on what keeps the contract, plain about what does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from harness import Metric, Model, Observation, Request, Response
+from harness.registry import load_plugins
+from harness.testing import check_metric, check_model, observation, run_harness
+
+
+class Length(Metric):
+    name = "length"
+    output_types = frozenset({"generate_until"})
+
+    def score(self, seen: Observation) -> Any:
+        return float(len(seen.predictions[0] or ""))
+
+
+class Parrot(Model):
+    name = "parrot"
+    supports = frozenset({"generate", "loglikelihood", "rolling"})
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return {}
+
+    def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
+        for index, request in reversed(list(enumerate(requests))):
+            n = max(1, len(request.continuations))
+            yield (index, Response(text="8", logprobs=(-1.0,) * n, is_greedy=(True,) * n, token_counts=(1,) * n))
+
+
+def test_what_keeps_the_contract_has_no_problems() -> None:
+    assert check_metric(Length()) == []
+    assert check_model(Parrot()) == []
+
+
+@pytest.mark.parametrize("name", load_plugins().names("metric"))
+def test_our_own_metrics_keep_it(name: str) -> None:
+    assert check_metric(load_plugins().metric(name)()) == []
+
+
+def test_our_dummy_keeps_it() -> None:
+    assert check_model(load_plugins().model("dummy")()) == []
+
+
+@pytest.mark.parametrize(
+    ("score", "problem"),
+    [
+        (lambda seen: "1", "score gives '1', not a finite number"),
+        (lambda seen: float("nan"), "score gives nan, not a finite number"),
+        (lambda seen: (1.0, 2.0), "score gives 2 numbers, which 'mean' cannot join; use 'self'"),
+        (lambda seen: len(seen.predictions[0]), "score raises TypeError"),
+        (lambda seen: object(), "and then"),
+        (lambda seen: (1.0,) * (1 + isinstance(seen.sample.target, tuple)), "the count must be the same"),
+    ],
+)
+def test_a_metric_that_does_not(score: Any, problem: str) -> None:
+    bad = type("Bad", (Length,), {"score": lambda self, seen: score(seen)})()
+    assert problem in check_metric(bad)[0]
+    assert check_metric(bad)[0].startswith("metric 'length': ")
+
+
+def test_a_metric_with_its_own_way_to_one_value() -> None:
+    own = type("Own", (Length,), {"aggregation": "self", "score": lambda self, seen: (1.0, 2.0)})
+    assert "must define from_means" in check_metric(own())[0]
+    own.from_means = lambda self, means: means[0] / means[1]  # type: ignore[attr-defined]
+    assert check_metric(own()) == []
+    assert "unknown aggregation" in check_metric(type("Odd", (Length,), {"aggregation": "average"})())[0]
+    assert "is no output type" in check_metric(type("Odd", (Length,), {"output_types": frozenset({"chat"})})())[0]
+
+
+def test_a_metric_may_be_checked_on_ones_own_samples() -> None:
+    class Half(Length):
+        def score(self, seen: Observation) -> float:
+            return float(str(seen.sample.doc["limit"])) / 2
+
+    assert "KeyError" in check_metric(Half())[0]
+    assert check_metric(Half(), [observation("x", "y", doc={"limit": 3})]) == []
+
+
+@pytest.mark.parametrize(
+    ("response", "problem"),
+    [
+        (Response(), "a generate request needs a text in its response, not None"),
+        (Response(text="8", error="busy"), "a plain generate request fails: busy"),
+        (
+            Response(text="8", logprobs=(-1.0,), token_counts=(1,)),
+            "a loglikelihood response needs 3 values in logprobs",
+        ),
+        (Response(text="8", logprobs=(1.0,) * 3, token_counts=(1,) * 3), "log-probabilities are numbers of at most 0"),
+    ],
+)
+def test_a_model_that_does_not(response: Response, problem: str) -> None:
+    class Bad(Parrot):
+        def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
+            yield from ((index, response) for index, _ in enumerate(requests))
+
+    assert any(problem in found for found in check_model(Bad()))
+
+
+def test_a_model_that_forgets_a_request_or_changes_its_identity() -> None:
+    class Forgetful(Parrot):
+        count = 0
+
+        @property
+        def identity(self) -> Mapping[str, Any]:
+            self.count += 1
+            return {"asked": self.count}
+
+        def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
+            yield 0, Response(text="8")
+
+    problems = check_model(Forgetful())
+    assert any("where nothing was asked" in problem for problem in problems)
+    assert any("where 3 requests were numbered" in problem for problem in problems)
+    assert any("identity is another" in problem for problem in problems)
+
+
+def test_a_model_that_raises_is_named() -> None:
+    class Broken(Parrot):
+        def load(self) -> None:
+            raise OSError("no weights")
+
+    assert check_model(Broken()) == ["model 'parrot': OSError: no weights"]
+
+
+def test_commands_run_in_process() -> None:
+    result = run_harness("--limit", "-3")
+    assert result.exit_code == 4
+    assert result.stderr.startswith("error: --limit")
