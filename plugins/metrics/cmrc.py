@@ -1,0 +1,184 @@
+"""CMRC 2018's exact match and F1, by the rules of its official script (`baseline/cmrc2018_evaluate.py`, version 6).
+
+Three rules differ from what the names suggest, and decide the score:
+
+- Punctuation that is left out is a fixed list of 32 characters. It lacks `,`, `.`, `(`, `!` and the opening `‘`.
+- F1 is no bag of characters. The overlap is the longest run of tokens that occurs in both, so that "4 月 1 日" against
+  "1 月 4 日" has an overlap of one.
+- A character of U+4E00 to U+9FA5 is a token; what stands between such characters is split as English words by NLTK's
+  `word_tokenize` (Penn Treebank rules, after a split into sentences). `word_tokens` follows those rules for text that
+  is in lower case and without the 32 characters, which is all that reaches it here.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Sequence
+
+from harness import Metric, Observation, hookimpl
+from harness.scoring import gold_texts
+
+# The script's list also has '……', two characters that never equal one, so that the ellipsis stays.
+IGNORED = frozenset("-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
+
+
+class CmrcExactMatch(Metric):
+    """1 where the answer equals a gold answer without case, outer white space and ignored punctuation."""
+
+    name = "cmrc_em"
+    output_types = frozenset({"generate_until"})
+    bounds = (0.0, 1.0)
+
+    def score(self, seen: Observation) -> float | None:
+        return _best_mean(seen, lambda answer, gold: float(_bare(answer) == _bare(gold)))
+
+
+class CmrcF1(Metric):
+    """2 P R / (P + R) of the longest common run of tokens; the best over the gold answers."""
+
+    name = "cmrc_f1"
+    output_types = frozenset({"generate_until"})
+    bounds = (0.0, 1.0)
+
+    def score(self, seen: Observation) -> float | None:
+        return _best_mean(seen, cmrc_f1)
+
+
+def cmrc_f1(answer: str, gold: str) -> float:
+    """The official F1 of one answer against one gold answer."""
+    answer_tokens, gold_tokens = cmrc_tokens(answer), cmrc_tokens(gold)
+    overlap = _longest_run(gold_tokens, answer_tokens)
+    if overlap == 0:
+        return 0.0
+    precision, recall = overlap / len(answer_tokens), overlap / len(gold_tokens)
+    return 2 * precision * recall / (precision + recall)
+
+
+def cmrc_tokens(text: str) -> list[str]:
+    """The script's `mixed_segmentation(text, rm_punc=True)`."""
+    tokens: list[str] = []
+    for part in re.split(r"([\u4e00-\u9fa5])", _bare(text)):
+        tokens += [part] if "\u4e00" <= part <= "\u9fa5" and len(part) == 1 else word_tokens(part)
+    return tokens
+
+
+def word_tokens(text: str) -> list[str]:
+    """What NLTK's `word_tokenize` gives for English text in lower case, without any of the ignored punctuation."""
+    return [token for sentence in _sentences(text) for token in _treebank_tokens(sentence)]
+
+
+def _bare(text: str) -> str:
+    return "".join(char for char in text.lower().strip() if char not in IGNORED)
+
+
+def _longest_run(first: Sequence[str], second: Sequence[str]) -> int:
+    """Length of the longest run of tokens that stands in both."""
+    best = 0
+    row = [0] * (len(second) + 1)
+    for token in first:
+        previous = row
+        row = [0] * (len(second) + 1)
+        for place, other in enumerate(second, 1):
+            if token == other:
+                row[place] = previous[place - 1] + 1
+                best = max(best, row[place])
+    return best
+
+
+# Where a full stop does not end a sentence: the abbreviations of NLTK's English model `punkt_tab`, as a pattern.
+# Single letters are among them; other single letters are initials, with the same effect before a small letter.
+_ABBREVIATION = re.compile(
+    r"""(?:.*-)?(?:[cdefghklmnprstvw]|adm|ala|ariz|aug|ave|bros|calif|chg|cie|co|col|colo|conn|corp|cos|ct|dec|dr|feb
+    |fla|fri|ft|ga|gen|ill|inc|jan|jr|kan|ky|lt|ltd|maj|messrs|mg|mich|minn|mr|mrs|ms|nev|nov|oct|ok|okla|ore|pa|prof
+    |rep|reps|sen|sep|sept|sr|st|sw|tenn|tues|va|vs|vt|wash|wed|wis|yr|ph\.d|w\.va|c\.i\.t|c\.o\.m\.b|i\.m\.s|m\.b\.a
+    |m\.d\.c|a\.m\.e|p\.a\.m|s\.a\.y|s\.p\.a|u\.s\.a|u\.s\.s\.r|a\.[acdghmst]|b\.[fv]|c\.v|d\.[chw]|e\.[fhlm]|f\.[gj]
+    |g\.[dfk]|h\.[cfm]|j\.[bcjkpr]|l\.[afp]|m\.j|n\.[cdhjmvy]|p\.m|r\.[ahijkt]|s\.[acgs]|t\.j|u\.[kns]|w\.[crw])""",
+    re.VERBOSE,
+)
+# Marks that are no part of a word: a sentence may end in front of them without white space.
+_MARKS = r"""?!)";}\]*:@'({\["""
+_END = re.compile(rf"[.?!](?=[{_MARKS}]|$)")
+_LAST_WORD = re.compile(rf"""'?[^{_MARKS}]*\Z""")
+_CLOSING = re.compile(r"""["')\]}]+(?:\s+|$)|\s*""")
+
+
+def _sentences(text: str) -> list[str]:
+    """Split after a full stop that ends a sentence; other sentence ends make no difference to the tokens.
+
+    Of the possible ends between two white spaces, Punkt looks at the last alone.
+    """
+    cuts = []
+    chunks: list[re.Match[str] | None] = [*re.finditer(r"\S+", text), None]
+    for chunk, successor in itertools.pairwise(chunks):
+        following = successor.group() if successor else ""
+        ends = [end.start() for end in _END.finditer(chunk.group()) if following or end.end() < len(chunk.group())]
+        if ends and _ends_sentence(chunk.group(), ends[-1], following):
+            after = chunk.start() + ends[-1] + 1
+            closing = _CLOSING.match(text, after)
+            cuts.append(closing.end() if closing else after)
+    return [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+
+
+def _ends_sentence(chunk: str, place: int, following: str) -> bool:
+    if chunk[place] != "." or chunk[place - 1 : place] == ".":
+        return False
+    found = _LAST_WORD.search(chunk[:place])
+    word = found.group().lstrip("&#,") if found else ""
+    if _ABBREVIATION.fullmatch(word):
+        return False
+    after = (chunk[place + 1 :] or following)[0]
+    initial_or_number = re.fullmatch(r"[^\W\d_]|-?[.,]?\d[\d,.-]*", word)
+    return not (initial_or_number and (after.islower() or after in ";:,.!?"))
+
+
+# Penn Treebank rules, in their order: quotation marks that open, punctuation, brackets, marks that close, clitics.
+_TREEBANK = [
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"([«‘„])", r" \1 "),
+        (r'^"', " `` "),
+        (r"([ (\[{<])(?:\"|'')", r"\1 `` "),
+        (r"(?<!\w)'(?!(?:re|ve|ll|m|t|s|d|n)\b)(?=\w)", "' "),
+        (r"([^.])\.([\])}>\"'» ]*)\s*$", r"\1 . \2 "),
+        (r",(\D)", r" , \1"),
+        (r",$", " , "),
+        (r"\.{2,}", r" \g<0> "),
+        (r"[;@#$%&\u2012-\u2015?!]", r" \g<0> "),
+        (r"([^'])' ", r"\1 ' "),
+        (r"[\]\[(){}<>]", r" \g<0> "),
+        (r"^|$", " "),
+        (r"»", " » "),
+        (r"''|\"", " '' "),
+        (r"\s+", " "),
+        (r"([^' ])('[smd]|') ", r"\1 \2 "),
+        (r"([^' ])('ll|'re|'ve|n't) ", r"\1 \2 "),
+        (r"\b(can)(not)\b", r" \1 \2 "),
+        (r"\b(d)('ye)\b", r" \1 \2 "),
+        (r"\b(gim|lem)(me)\b", r" \1 \2 "),
+        (r"\b(gon)(na)\b", r" \1 \2 "),
+        (r"\b(got)(ta)\b", r" \1 \2 "),
+        (r"\b(more)('n)\b", r" \1 \2 "),
+        (r"\b(wan)(na)(?=\s)", r" \1 \2 "),
+        (r" ('t)(is|was)\b", r" \1 \2 "),
+    )
+]
+
+
+def _treebank_tokens(sentence: str) -> list[str]:
+    for pattern, replacement in _TREEBANK:
+        sentence = pattern.sub(replacement, sentence)
+    return sentence.split()
+
+
+def _best_mean(seen: Observation, judge: Callable[[str, str], float]) -> float | None:
+    golds = gold_texts(seen.sample)
+    if golds is None:
+        return None
+    values = [0.0 if text is None else max(judge(text, gold) for gold in golds) for text in seen.predictions]
+    return sum(values) / len(values) if values else None
+
+
+@hookimpl
+def harness_metrics() -> list[type[Metric]]:
+    return [CmrcExactMatch, CmrcF1]

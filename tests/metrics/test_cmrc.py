@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+
+from harness_plugins.metrics.cmrc import CmrcExactMatch, CmrcF1, cmrc_f1, cmrc_tokens, word_tokens
+
+
+def test_exact_match_leaves_out_listed_punctuation_only(text_seen):
+    assert CmrcExactMatch().score(text_seen("《红楼梦》", " 红楼梦。")) == 1.0
+    assert CmrcExactMatch().score(text_seen("NBA", "nba")) == 1.0
+    assert CmrcExactMatch().score(text_seen("1,000", "1000")) == 0.0
+    assert CmrcExactMatch().score(text_seen(("甲", "乙"), "乙")) == 1.0
+
+
+def test_f1_is_that_of_the_longest_common_run():
+    assert cmrc_f1("北京大学", "北京大学") == 1.0
+    assert cmrc_f1("在北京大学读书", "北京大学") == pytest.approx(2 * (4 / 7) * 1 / (4 / 7 + 1))
+    # As bags of characters these would agree; the longest run is one token.
+    assert cmrc_f1("一月四日", "四月一日") == pytest.approx(0.25)
+    assert cmrc_f1("", "北京") == 0.0
+
+
+def test_the_best_gold_and_the_mean_over_replies_count(text_seen):
+    assert CmrcF1().score(text_seen(("甲乙", "丙丁"), "丙丁", "甲戊")) == pytest.approx((1 + 0.5) / 2)
+    assert CmrcF1().score(text_seen("甲乙", None)) == 0.0
+    assert CmrcF1().score(text_seen(None, "甲")) is None
+
+
+def test_chinese_is_split_by_character_and_english_by_word():
+    assert cmrc_tokens("于1999年，在St. Louis的NBA") == ["于", "1999", "年", "在", "st.", "louis", "的", "nba"]
+
+
+# Tokens by NLTK 3.9's word_tokenize with its English model.
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("j. k. rowling", "j. k. rowling"),
+        ("foo. bar", "foo . bar"),
+        ("st. louis, no. 5", "st. louis , no . 5"),
+        ("1992. the", "1992. the"),
+        ("3.14% of $1,000.5", "3.14 % of $ 1,000.5"),
+        ("don't it's cannot gonna", "do n't it 's can not gon na"),
+        ('lorikeet("t. rubritorquis")', "lorikeet ( `` t. rubritorquis '' )"),
+        ("r.s.;", "r.s . ;"),
+        ("a.;", "a. ;"),
+        ("the end.", "the end ."),
+        ("what?yes!...", "what ? yes ! ..."),
+        ("dogs' <br> ‘x’", "dogs ' < br > ‘ x ’"),
+        ("b.) cannot", "b . ) can not"),
+    ],
+)
+def test_words_are_split_as_by_the_official_script(text, tokens):
+    assert " ".join(word_tokens(text.replace("’", ""))) == tokens.replace(" ’", "")
