@@ -20,12 +20,10 @@ from typing import Any
 from harness.errors import SaveError
 from harness.record import files
 from harness.record.codec import encode_line, encode_messages, jsonable
-from harness.record.manifest import record_file
+from harness.record.manifest import model_title, record_file
 from harness.record.run import RunFolder
 from harness.types import JSON, Prompt, Record
 
-# lm-eval looks for these, in this order, to learn a model's name from its arguments.
-_NAMING_ARGUMENTS = ("peft", "delta", "pretrained", "model", "path", "engine")
 _WRITE_BYTES = 1 << 20
 
 
@@ -38,7 +36,7 @@ def write_lm_eval(
     """
     stamp = datetime.now().isoformat().replace(":", "-")
     writer = _Writer(run, run.report or {"tasks": []}, wanted)
-    name = model_name(run.manifest)
+    name = model_title(run.manifest)
     if output_path.suffix == ".json":
         results = output_path.with_name(f"{output_path.stem}_{stamp}.json")
     else:
@@ -50,13 +48,6 @@ def write_lm_eval(
     hashes = writer.write_samples(results.parent, stamp) if log_samples else {}
     files.replace_json(results, jsonable({**writer.results(), "task_hashes": hashes}))
     return results
-
-
-def model_name(manifest: Mapping[str, JSON]) -> str:
-    """The name that lm-eval would give the model: the folder or hub id in its arguments, else the plugin's name."""
-    model = manifest.get("model", {})
-    arguments = model.get("args", {})
-    return next((str(arguments[key]) for key in _NAMING_ARGUMENTS if key in arguments), str(model.get("name", "model")))
 
 
 @dataclass
@@ -136,7 +127,7 @@ class _Writer:
     def _metadata(self) -> dict[str, JSON]:
         """Everything beside the numbers."""
         spec, model = self.spec, self.manifest.get("model", {})
-        name, system = model_name(self.manifest), spec.get("system_instruction")
+        name, system = model_title(self.manifest), spec.get("system_instruction")
         seeds = dict.fromkeys(("random_seed", "numpy_seed", "torch_seed", "fewshot_seed"), spec.get("seed"))
         execution = {key: spec.get(key) for key in ("batch_size", "device", "limit", "gen_kwargs")}
         started = self.manifest.get("started")

@@ -25,6 +25,8 @@ _NAME_BYTES = 100
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in range(1, 10))}
 _TAKEN = {"prompts"}
 _ABSENT = object()
+# Arguments of a model that name it, as lm-eval reads them: an adapter stands for the model that it changes.
+_NAMING_ARGUMENTS = ("peft", "delta", "pretrained", "model", "path", "engine")
 
 
 def identity_hash(identity: Mapping[str, JSON]) -> str:
@@ -42,6 +44,15 @@ def now() -> str:
     """This moment in ISO 8601, to the second, with the offset from UTC."""
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     return f"{stamp[:-2]}:{stamp[-2:]}"
+
+
+def model_title(manifest: Mapping[str, JSON]) -> str:
+    """What a reader calls the model: the folder or hub id in its arguments, else the plugin's name."""
+    model = manifest.get("model", {})
+    arguments = model.get("args") or {}
+    return next(
+        (str(arguments[key]) for key in _NAMING_ARGUMENTS if arguments.get(key)), str(model.get("name", "model"))
+    )
 
 
 def folder_name(model_name: str, identity: Mapping[str, JSON]) -> str:

@@ -16,12 +16,14 @@ from typing import Self
 from harness.errors import UsageError
 from harness.record import files, manifest
 from harness.record.codec import Key, decode_record, decode_responses, encode_record, jsonable, parse_line
+from harness.record.html import report_html
 from harness.record.journal import UNREADABLE, Journal, Line, keys_digest
 from harness.record.lock import FolderLock
 from harness.record.prompts import PROMPTS_FILE, SharedPrompts
 from harness.types import JSON, Record, Response
 
 REPORT_FILE = "report.json"
+HTML_FILE = "report.html"
 RUNNING, INTERRUPTED = "running", "interrupted"
 
 
@@ -172,6 +174,9 @@ class RunFolder:
             self._compact()
         if report is not None:
             files.replace_json(self.path / REPORT_FILE, jsonable(report))
+            files.replace(
+                self.path / HTML_FILE, [report_html(jsonable(report), self.records()).encode("utf-8", "replace")]
+            )
         sessions = self._manifest.get("sessions") or [{}]
         sessions[-1] = {**sessions[-1], "finished": manifest.now(), "status": status}
         self.note(status=status, finished=sessions[-1]["finished"], sessions=sessions)

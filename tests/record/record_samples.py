@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from harness import Prompt, Record, Response
+from harness import MetricResult, Prompt, Record, Response
+from harness.record.report import build_report
 from harness.record.run import RunFolder
+from harness.types import Counts, Result
 
 IDENTITY = {"model": {"name": "tiny", "revision": "a1"}, "tasks": {"law": "d1"}, "seed": 1234}
 MANIFEST = {"command": "harness --tasks law", "tasks": {"law": {"subsets": ["civil", "criminal"], "num_fewshot": 5}}}
+ACCURACY = MetricResult("acc", 0.5, 6, 0.2, (0.1, 0.9))
+REPORT = build_report(MANIFEST, [Result("law", "law", "task", Counts(6), (ACCURACY,))])
 SHOTS = "以下是中国关于法学考试的单项选择题。\r\n\r\n"
 
 

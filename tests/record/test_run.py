@@ -8,14 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from record_samples import IDENTITY, MANIFEST, SHOTS, make_record, open_run
+from record_samples import IDENTITY, MANIFEST, REPORT, SHOTS, make_record, open_run
 
 from harness import Message, Prompt, Record, Response, UsageError
 from harness.record import manifest
 from harness.record.codec import without_seconds
 from harness.record.run import RunFolder
-
-REPORT = {"tasks": [{"task": "law"}]}
 
 
 def contents(folder: Path) -> dict[str, list[bytes]]:
@@ -339,5 +337,5 @@ def test_a_damaged_report_is_named(tmp_path: Path) -> None:
 
 def test_a_report_with_infinite_values_stays_json(tmp_path: Path) -> None:
     with open_run(tmp_path) as run:
-        run.finish("finished", {"value": float("inf")})
-        assert run.report == {"value": "Infinity"}
+        run.finish("finished", {**REPORT, "loss": float("inf")})
+        assert run.report == {**REPORT, "loss": "Infinity"}

@@ -1,0 +1,161 @@
+"""The files that scripts for lm-eval read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from record_samples import IDENTITY, SHOTS, make_record
+
+from harness import Message, MetricResult, Prompt, Response, SaveError
+from harness.record.lm_eval import write_lm_eval
+from harness.record.report import build_report
+from harness.record.run import RunFolder
+from harness.types import Counts, Result
+
+MANIFEST = {
+    "command": "harness",
+    "model": {"name": "hf", "args": {"dtype": "float32", "pretrained": "Qwen/Qwen3-0.6B"}},
+    "spec": {"seed": 7, "limit": None, "batch_size": "auto", "system_instruction": "你好"},
+    "versions": {"harness-eval": "0.1.0", "transformers": "5"},
+    "tasks": {
+        "law": {
+            "subsets": ["civil", "criminal"],
+            "num_fewshot": 5,
+            "version": 2,
+            "config": {"target_delimiter": "", "dataset_path": "ceval/ceval-exam"},
+        },
+        "gsm8k": {
+            "subsets": [""],
+            "num_fewshot": 0,
+            "version": 1,
+            "config": {
+                "generation_kwargs": {"until": ["\n"]},
+                "filter_list": [{"name": "strict"}, {"name": "flexible"}],
+            },
+        },
+    },
+}
+
+
+def metrics(value: float, *names: str) -> tuple[MetricResult, ...]:
+    return tuple(MetricResult(name, value, 2, None if value == 1 else 0.25, (0.0, 1.0)) for name in names)
+
+
+RESULTS = [
+    Result("law", "civil", "subset", Counts(2), metrics(0.5, "acc")),
+    Result("law", "criminal", "subset", Counts(2), metrics(1.0, "acc")),
+    Result("law", "hard", "group", Counts(2), metrics(1.0, "acc"), "micro"),
+    Result("law", "law", "task", Counts(4), metrics(0.75, "acc"), "micro"),
+    Result("law", "law", "task", Counts(4), metrics(0.75, "acc"), "macro"),
+    Result("gsm8k", "gsm8k", "task", Counts(1), metrics(0.5, "exact_match@strict", "exact_match@flexible")),
+]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    with RunFolder.open(tmp_path / "runs", "hf", IDENTITY, MANIFEST) as folder:
+        for subset in ("civil", "criminal"):
+            for number in range(2):
+                folder.write(make_record(number, subset))
+        folder.write(
+            make_record(
+                0,
+                "",
+                "gsm8k",
+                prompt=Prompt(messages=(Message("user", "1+1=?"),), prefill="A:"),
+                target="2",
+                choices=(),
+                responses=(Response(text="so 2\n"), Response(text="3")),
+                request_keys=("a", "b"),
+                scores={"exact_match@strict": 0.0, "exact_match@flexible": 1.0},
+                answers={"strict": (None,), "flexible": ("2", "3")},
+            )
+        )
+        folder.finish("finished", build_report(folder.manifest, RESULTS, seconds=3.5))
+    return RunFolder.read(folder.path)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_results_have_the_names_that_scripts_look_for(run: RunFolder, tmp_path: Path) -> None:
+    path = write_lm_eval(run, tmp_path / "out")
+    assert path.parent == tmp_path / "out" / "Qwen__Qwen3-0.6B"
+    assert path.name.startswith("results_20")
+    assert ":" not in path.name
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert found["results"]["law_civil"] == {
+        "name": "law_civil",
+        "alias": " - law_civil",
+        "sample_len": 2,
+        "acc,none": 0.5,
+        "acc_stderr,none": 0.25,
+    }
+    assert found["results"]["law"]["acc,none"] == 0.75
+    assert found["results"]["law_criminal"]["acc_stderr,none"] == "N/A"
+    assert found["results"]["gsm8k"]["exact_match,strict"] == 0.5
+    assert found["results"]["gsm8k"]["exact_match_stderr,flexible"] == 0.25
+    assert set(found["groups"]) == {"law", "law_hard"}
+    assert found["group_subtasks"] == {"law": ["law_civil", "law_criminal"], "gsm8k": []}
+    assert found["configs"]["law_civil"]["dataset_path"] == "ceval/ceval-exam"
+    assert (found["versions"]["law_civil"], found["n-shot"]["law_civil"]) == (2, 5)
+    assert found["higher_is_better"]["gsm8k"] == {"exact_match": True}
+    assert found["n-samples"]["law_criminal"] == {"original": 2, "effective": 2}
+    assert found["config"]["model"] == "hf"
+    assert found["config"]["fewshot_seed"] == 7
+    assert found["model_name"] == "Qwen/Qwen3-0.6B"
+    assert found["total_evaluation_time_seconds"] == "3.5"
+    assert found["date"] > 1.7e9
+    assert found["transformers_version"] == "5"
+    assert len(found["system_instruction_sha"]) == 64
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_samples_have_the_shape_that_scripts_look_for(run: RunFolder, tmp_path: Path) -> None:
+    path = write_lm_eval(run, tmp_path / "out", log_samples=True)
+    stamp = path.stem.removeprefix("results_")
+    names = sorted(file.name.removesuffix(f"_{stamp}.jsonl") for file in path.parent.glob("samples_*"))
+    assert names == ["samples_gsm8k", "samples_law_civil", "samples_law_criminal"]
+    first, second = read_lines(path.parent / f"samples_law_civil_{stamp}.jsonl")
+    assert (first["doc_id"], second["doc_id"]) == (0, 1)
+    assert first["doc"] == {"question": "问题 0 🙂", "A": "甲"}
+    assert (first["target"], second["target"]) == ("0", "1")
+    assert first["arguments"]["gen_args_1"] == {"arg_0": f"{SHOTS}问题 0\r\n答案:", "arg_1": "B"}
+    assert first["resps"][0] == [["-0.1", "True"]]
+    assert first["filtered_resps"][1] == [str(-1 / 3), "False"]
+    assert (first["filter"], first["metrics"], second["acc"]) == ("none", ["acc"], 1.0)
+    assert len({first["doc_hash"], second["doc_hash"]}) == 2
+    assert set(json.loads(path.read_text(encoding="utf-8"))["task_hashes"]) == {"law_civil", "law_criminal", "gsm8k"}
+
+
+def test_each_pipeline_has_a_line_of_its_own(run: RunFolder, tmp_path: Path) -> None:
+    path = write_lm_eval(run, tmp_path / "out", log_samples=True)
+    (file,) = path.parent.glob("samples_gsm8k_*")
+    strict, flexible = read_lines(file)
+    assert (strict["filter"], strict["exact_match"], strict["filtered_resps"]) == ("strict", 0.0, ["None"])
+    assert (flexible["filter"], flexible["exact_match"], flexible["filtered_resps"]) == ("flexible", 1.0, [["2", "3"]])
+    assert strict["resps"] == [["so 2\n", "3"]]
+    prompt = '[{"role": "user", "content": "1+1=?"}]A:'
+    assert strict["arguments"] == {"gen_args_0": {"arg_0": prompt, "arg_1": {"until": ["\n"]}}}
+
+
+def test_only_wanted_samples_are_written(run: RunFolder, tmp_path: Path) -> None:
+    path = write_lm_eval(run, tmp_path / "out", log_samples=True, wanted=lambda record: record.subset == "civil")
+    assert len(list(path.parent.glob("samples_*"))) == 1
+
+
+def test_a_json_file_name_is_a_file_name(run: RunFolder, tmp_path: Path) -> None:
+    path = write_lm_eval(run, tmp_path / "out.json", log_samples=True)
+    assert path.parent == tmp_path
+    assert path.name.startswith("out_20")
+    assert len(list(tmp_path.glob("samples_*"))) == 3
+
+
+def test_an_output_path_that_cannot_be_written_is_named(run: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    with pytest.raises(SaveError, match="cannot be written"):
+        write_lm_eval(run, tmp_path / "file")
