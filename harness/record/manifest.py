@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
 import time
 import unicodedata
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 
 from harness.errors import UsageError, suggest
@@ -41,9 +43,17 @@ def plain(value: Mapping[str, JSON]) -> dict[str, JSON]:
 
 
 def now() -> str:
-    """This moment in ISO 8601, to the second, with the offset from UTC."""
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    return f"{stamp[:-2]}:{stamp[-2:]}"
+    """This moment in ISO 8601, with the offset from UTC."""
+    return datetime.now().astimezone().isoformat(timespec="milliseconds")
+
+
+def seconds_of(manifest: Mapping[str, JSON]) -> float | None:
+    """How long the last session of the run took, or takes until now; None where the manifest does not say."""
+    sessions = manifest.get("sessions")
+    if not sessions:
+        return None
+    ended = datetime.fromisoformat(sessions[-1].get("finished") or now())
+    return (ended - datetime.fromisoformat(sessions[-1]["started"])).total_seconds()
 
 
 def model_title(manifest: Mapping[str, JSON]) -> str:
@@ -59,6 +69,7 @@ def folder_name(model_name: str, identity: Mapping[str, JSON]) -> str:
     return f"{time.strftime('%Y-%m-%d')}-{safe_name(Path(model_name).name or 'model')}-{identity_hash(identity)}"
 
 
+@functools.lru_cache(maxsize=1024)
 def record_file(task: str) -> str:
     """`cmmlu:lm_eval` -> `cmmlu@lm_eval.jsonl`. Names that had to be changed more carry a hash, to stay apart."""
     name = safe_name(task.replace(":", "@"))

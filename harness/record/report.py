@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,20 +17,44 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from harness.types import JSON, Counts, MetricResult, Result
+from harness.record.manifest import seconds_of
+from harness.types import JSON, Counts, MetricResult, Record, Result
 
 FORMAT = 1
 DOUBTS = ("failed", "unparsed", "truncated", "empty")
 _FROM_MANIFEST = ("command", "model", "plugins", "versions", "environment", "started", "spec", "data")
 
 
+@dataclass(slots=True)
+class Usage:
+    """What answers cost, as far as the model says: tokens, prompt tokens cut off, and seconds of the model's time."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    truncated_tokens: int = 0
+    seconds: float = 0.0
+
+
+def watch(records: Iterable[Record], usage: dict[str, Usage]) -> Iterator[Record]:
+    """Hand the records on, and add up in `usage` (by task) what their answers cost."""
+    for record in records:
+        total = usage.setdefault(record.task, Usage())
+        for response in record.responses:
+            total.prompt_tokens += response.prompt_tokens or 0
+            total.completion_tokens += response.completion_tokens or 0
+            total.truncated_tokens += response.truncated
+            total.seconds += response.seconds or 0.0
+        yield record
+
+
 def build_report(
-    manifest: Mapping[str, JSON], results: Sequence[Result], *, seconds: float | None = None
+    manifest: Mapping[str, JSON], results: Sequence[Result], usage: Mapping[str, Usage] | None = None
 ) -> dict[str, JSON]:
     """What `report.json` holds.
 
     `tasks` is a list in the order of the results; a task holds `counts`, `metrics` (each with value, n, stderr,
-    interval), the same `by_average` (micro and macro) where it has subsets, and its `groups` and `subsets`.
+    interval), the same `by_average` (micro and macro) where it has subsets, and its `groups` and `subsets`. usage: what
+    each task cost, see `watch`.
     """
     tasks: dict[str, dict[str, JSON]] = {}
     for result in results:
@@ -43,8 +67,14 @@ def build_report(
     return {
         "format": FORMAT,
         **{name: manifest[name] for name in _FROM_MANIFEST if name in manifest},
-        "seconds": seconds,
-        "tasks": [_finish(task, manifest.get("tasks", {}).get(name, {})) for name, task in tasks.items()],
+        "seconds": seconds_of(manifest),
+        "tasks": [
+            {
+                **_finish(task, manifest.get("tasks", {}).get(name, {})),
+                "usage": asdict((usage or {}).get(name, Usage())),
+            }
+            for name, task in tasks.items()
+        ],
     }
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Self
 
-from harness.errors import UsageError
-from harness.record import files, manifest
+from harness.errors import SaveError, UsageError
+from harness.record import environment, files, manifest
 from harness.record.codec import Key, decode_record, decode_responses, encode_record, jsonable, parse_line
 from harness.record.html import report_html
 from harness.record.journal import UNREADABLE, Journal, Line, keys_digest
@@ -24,7 +24,7 @@ from harness.types import JSON, Record, Response
 
 REPORT_FILE = "report.json"
 HTML_FILE = "report.html"
-RUNNING, INTERRUPTED = "running", "interrupted"
+RUNNING, FINISHED = "running", "finished"
 
 
 class RunFolder:
@@ -39,6 +39,7 @@ class RunFolder:
         self.messages: list[str] = []
         self._manifest = found
         self._lock = lock
+        self._in_session = False
         self._known: dict[str, Response] = {}
         self._prompts = SharedPrompts(path / PROMPTS_FILE)
         self._journals: dict[str, Journal] = {}
@@ -166,20 +167,31 @@ class RunFolder:
     def finish(self, status: str, report: Mapping[str, JSON] | None = None) -> None:
         """End the run: files in order, report written, status in the manifest. Raises SaveError.
 
-        A file holds one line a sample, by subset (in the order of the manifest's `tasks`) and id, so that a run that
-        was killed and resumed leaves the same files as one that was not, `seconds` aside. The files of an interrupted
-        run stay as they are, for the next time.
+        A file then holds one line a sample, by subset (in the order of the manifest's `tasks`) and id, so that a run
+        that was killed and resumed leaves the same files as one that was not, `seconds` aside. A run that did not end
+        well (any status but `finished`) leaves its files as they are, for the next time.
         """
-        if status != INTERRUPTED:
+        if status == FINISHED:
             self._compact()
         if report is not None:
-            files.replace_json(self.path / REPORT_FILE, jsonable(report))
-            files.replace(
-                self.path / HTML_FILE, [report_html(jsonable(report), self.records()).encode("utf-8", "replace")]
-            )
-        sessions = self._manifest.get("sessions") or [{}]
-        sessions[-1] = {**sessions[-1], "finished": manifest.now(), "status": status}
-        self.note(status=status, finished=sessions[-1]["finished"], sessions=sessions)
+            plain = jsonable(report)
+            files.replace_json(self.path / REPORT_FILE, plain)
+            page = report_html(plain, self.records())
+            files.replace(self.path / HTML_FILE, [page.encode("utf-8", "replace")])
+        try:
+            self._end_session(status)
+        except SaveError:
+            # Another error ends this run; that the manifest still says `running` takes nothing from the next one.
+            if status == FINISHED:
+                raise
+
+    def _end_session(self, status: str) -> None:
+        if not self._in_session:  # scored again: the session that asked the model keeps its times
+            self.note(rescored=manifest.now())
+            return
+        *earlier, last = self._manifest["sessions"]
+        last = {**last, "finished": manifest.now(), "status": status}
+        self.note(status=status, finished=last["finished"], sessions=[*earlier, last])
 
     def close(self) -> None:
         """Let other processes in."""
@@ -201,8 +213,10 @@ class RunFolder:
             "format": manifest.FORMAT,
             "status": RUNNING,
             "started": found.get("started", session["started"]),
+            **environment.describe(),
             **jsonable(fields),
         }
+        self._in_session = True
         self.note(sessions=sessions)
 
     def _recover(self) -> None:

@@ -246,6 +246,20 @@ def test_a_disk_that_is_full_at_the_end_leaves_the_run_to_go_on(
         assert [record.id for record in again.records()] == [1, 2]
 
 
+def test_an_end_for_another_reason_is_not_hidden_by_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with open_run(tmp_path) as run:
+        run.write(make_record(1))
+        monkeypatch.setattr(files.os, "fsync", no_space)
+        run.finish("failed")
+    monkeypatch.undo()
+    assert RunFolder.read(run.path).manifest["status"] == "running"
+
+
 def test_a_file_size_limit_of_the_system_loses_nothing(tmp_path: Path) -> None:
     code = f"""\
 import resource, signal

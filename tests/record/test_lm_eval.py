@@ -74,7 +74,7 @@ def run(tmp_path: Path) -> RunFolder:
                 answers={"strict": (None,), "flexible": ("2", "3")},
             )
         )
-        folder.finish("finished", build_report(folder.manifest, RESULTS, seconds=3.5))
+        folder.finish("finished", build_report(folder.manifest, RESULTS))
     return RunFolder.read(folder.path)
 
 
@@ -108,7 +108,7 @@ def test_results_have_the_names_that_scripts_look_for(run: RunFolder, tmp_path: 
     assert found["config"]["model"] == "hf"
     assert found["config"]["fewshot_seed"] == 7
     assert found["model_name"] == "Qwen/Qwen3-0.6B"
-    assert found["total_evaluation_time_seconds"] == "3.5"
+    assert float(found["total_evaluation_time_seconds"]) >= 0
     assert found["date"] > 1.7e9
     assert found["transformers_version"] == "5"
     assert len(found["system_instruction_sha"]) == 64

@@ -15,13 +15,17 @@ from rich.cells import cell_len
 from harness import Media, Message, MetricResult, Prompt, Record, Response
 from harness.record.codec import jsonable
 from harness.record.html import kind_of, report_html
-from harness.record.report import build_report, number, summary_text
+from harness.record.report import Usage, build_report, number, summary_text, watch
 from harness.types import Counts, Result
 
 
 def metric(value: float | None, n: int = 20, name: str = "acc", **fields: Any) -> MetricResult:
     known = {"stderr": 0.1, "interval": (value - 0.2, value + 0.2)} if value is not None else {}
     return MetricResult(name, value, n, **{**known, **fields})
+
+
+TIMES = {"started": "2026-08-01T10:00:00.000+08:00", "finished": "2026-08-01T10:00:12.500+08:00"}
+TIMED = {**MANIFEST, "sessions": [{"started": "2026-07-31T10:00:00.000+08:00"}, TIMES]}
 
 
 def results(counts: Counts = Counts(40, 1, 2)) -> list[Result]:  # noqa: B008
@@ -37,7 +41,7 @@ def results(counts: Counts = Counts(40, 1, 2)) -> list[Result]:  # noqa: B008
 
 
 def test_the_report_holds_every_number(tmp_path: Path) -> None:
-    report = build_report(MANIFEST, results(), seconds=12.5)
+    report = build_report(TIMED, results())
     law, ppl = report["tasks"]
     assert (law["task"], law["num_fewshot"], law["average"]) == ("law", 5, "micro")
     assert law["counts"] == {"n": 40, "failed": 1, "unparsed": 2, "truncated": 0, "empty": 0}
@@ -51,8 +55,23 @@ def test_the_report_holds_every_number(tmp_path: Path) -> None:
     assert [(g["name"], g["metrics"][0]["value"]) for g in law["groups"]] == [("all of it", 0.6)]
     assert (ppl["subsets"], ppl["groups"], ppl["average"]) == ([], [], None)
     assert report["seconds"] == 12.5
-    assert report["command"] == MANIFEST["command"]
+    assert report["command"] == TIMED["command"]
     assert json.loads(json.dumps(report)) == report
+
+
+def test_the_report_says_what_the_answers_cost() -> None:
+    answers = (Response(prompt_tokens=100, completion_tokens=7, seconds=0.5), Response(prompt_tokens=50, truncated=3))
+    usage: dict[str, Usage] = {}
+    records = [make_record(1, responses=answers), make_record(2, responses=answers)]
+    assert list(watch(records, usage)) == records
+    report = build_report(MANIFEST, results(), usage)
+    assert report["tasks"][0]["usage"] == {
+        "prompt_tokens": 300,
+        "completion_tokens": 14,
+        "truncated_tokens": 6,
+        "seconds": 1.0,
+    }
+    assert report["tasks"][1]["usage"]["prompt_tokens"] == 0
 
 
 def test_the_table_names_values_and_doubts() -> None:
@@ -164,8 +183,8 @@ def test_the_page_needs_no_network() -> None:
 
 def test_the_page_shows_the_table_the_bars_and_the_samples() -> None:
     wrong = make_record(1, scores={"acc": 0.0})
-    page = Page(report_html(build_report(MANIFEST, results(), seconds=3), [wrong, make_record(2, error="HTTP 500")]))
-    for text in ("0.6200", "民法", "刑法", "HTTP 500", "问题 1\r\n答案:".replace("\r\n", "\n"), "-0.3333", "3 s"):
+    page = Page(report_html(build_report(TIMED, results()), [wrong, make_record(2, error="HTTP 500")]))
+    for text in ("0.6200", "民法", "刑法", "HTTP 500", "问题 1\r\n答案:".replace("\r\n", "\n"), "-0.3333", "12 s"):
         assert text in page.text.replace("\r\n", "\n"), text
     assert page.text.index("HTTP 500") < page.text.index("问题 1")
 

@@ -253,6 +253,36 @@ def test_the_manifest_tells_every_session(tmp_path: Path) -> None:
         assert noted.manifest["model"] == {"device": "cpu", "dtype": "float32"}
 
 
+def test_the_manifest_says_where_the_run_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    with open_run(tmp_path) as run:
+        found = run.manifest
+    assert {"harness-eval", "torch", "transformers", "rich"} <= set(found["versions"])
+    assert found["environment"]["settings"]["CUDA_VISIBLE_DEVICES"] == "0,1"
+    assert found["environment"]["python"].startswith("3.")
+
+
+def test_scoring_again_keeps_the_times_of_the_run(tmp_path: Path) -> None:
+    with open_run(tmp_path) as run:
+        run.finish("finished", REPORT)
+        sessions = run.manifest["sessions"]
+    with RunFolder.reopen(run.path) as again:
+        again.finish("finished", REPORT)
+        assert again.manifest["sessions"] == sessions
+        assert again.manifest["rescored"] >= sessions[-1]["finished"]
+
+
+@pytest.mark.parametrize("status", ["interrupted", "failed"])
+def test_a_run_that_did_not_end_well_says_so_and_leaves_its_files(tmp_path: Path, status: str) -> None:
+    with open_run(tmp_path) as run:
+        for number in (2, 1):
+            run.write(make_record(number))
+        run.finish(status)
+        assert run.manifest["status"] == status
+        assert [record.id for record in run.records()] == [2, 1]
+    assert not (run.path / "report.json").exists()
+
+
 def test_a_run_folder_named_as_output_is_used_itself(tmp_path: Path) -> None:
     with open_run(tmp_path) as run:
         run.write(make_record(1))

@@ -1,0 +1,55 @@
+"""Where a run ran: versions and settings that can change a number or a speed. Nothing heavy is imported for it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from importlib.metadata import PackageNotFoundError, requires, version
+
+from harness.types import JSON
+
+DISTRIBUTION = "harness-eval"
+# None of these holds a secret.
+_SETTINGS = (
+    "CUDA_VISIBLE_DEVICES",
+    "HARNESS_DATA",
+    "HF_ENDPOINT",
+    "HF_HUB_OFFLINE",
+    "OMP_NUM_THREADS",
+    "PYTORCH_CUDA_ALLOC_CONF",
+    "TOKENIZERS_PARALLELISM",
+)
+
+
+def describe() -> dict[str, JSON]:
+    """`versions` of this package and of what it needs, and the `environment`: interpreter, machine, settings."""
+    return {
+        "versions": versions(),
+        "environment": {
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "machine": platform.machine(),
+            "cpus": os.cpu_count(),
+            "settings": {name: os.environ[name] for name in _SETTINGS if name in os.environ},
+        },
+    }
+
+
+def versions() -> dict[str, str]:
+    """Package -> version, for this package and everything that it can use and that is installed."""
+    names = (re.match(r"[\w.-]+", requirement) for requirement in [DISTRIBUTION, *_requirements()])
+    found = {}
+    for name in sorted({match[0] for match in names if match}):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _requirements() -> list[str]:
+    try:
+        return requires(DISTRIBUTION) or []
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        return []
