@@ -182,11 +182,17 @@ def manifest(
             job.task.name: {
                 "file": str(job.task.file),
                 "digest": job.task.digest,
-                "num_fewshot": job.task.config.num_fewshot,
+                "num_fewshot": config.num_fewshot,
+                "title": job.task.title,
+                "version": config.version if config.version is not None else (config.metadata or {}).get("version"),
+                "config": config.model_dump(
+                    mode="json", exclude_unset=True, exclude={"example", "subsets", "variants"}
+                ),
                 "subsets": [subset.name for subset in job.task.subsets],
                 "samples": len(job.samples),
             }
             for job in jobs
+            for config in (job.task.config,)
         },
         "data": dict(fingerprints),
         "plugins": [asdict(plugin) for plugin in registry.plugins],

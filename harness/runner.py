@@ -17,7 +17,8 @@ from harness.model import Model
 from harness.prepare import Job, blaming, build, check_abilities, create_model, load_jobs, manifest, run_identity
 from harness.record.keys import KeyMaker
 from harness.record.lm_eval import write_lm_eval
-from harness.record.report import build_report, summary_text
+from harness.record.manifest import model_title
+from harness.record.report import Usage, build_report, summary_text, watch
 from harness.record.run import RunFolder
 from harness.record.submission import write_submission
 from harness.registry import Registry, load_plugins
@@ -70,12 +71,11 @@ def run(spec: RunSpec, registry: Registry | None = None, progress: Progress | No
         check_abilities(model, spec, jobs)
         with blaming(spec.model, "could not look at the samples"):
             model.observe([sample for job in jobs for sample in job.samples])
-        with RunFolder.open(
-            Path(spec.output),
-            spec.model,
-            run_identity(spec, model, jobs),
-            manifest(spec, model, jobs, registry, fingerprints),
-        ) as folder:
+        described = manifest(spec, model, jobs, registry, fingerprints)
+        identity = run_identity(spec, model, jobs)
+        with RunFolder.open(Path(spec.output), model_title(described), identity, described) as folder:
+            for message in folder.messages:
+                progress.message(message)
             return _Run(spec, registry, progress, model, folder).go(jobs)
     finally:
         model.close()
@@ -250,12 +250,17 @@ class _Run:
 
     def _report(self, jobs: Sequence[Job]) -> RunResult:
         wanted = {(job.task.name, sample.subset, sample.id) for job in jobs for sample in job.samples}
-        report = conclude(jobs, self.folder, lambda record: (record.task, record.subset, record.id) in wanted)
+
+        def is_wanted(record: Record) -> bool:
+            return (record.task, record.subset, record.id) in wanted
+
+        report = conclude(jobs, self.folder, is_wanted)
         for job in jobs:
-            if job.task.config.metadata.get("submission"):
+            if (job.task.config.metadata or {}).get("submission"):
                 self._submit(job)
         if self.spec.output_path:
-            write_lm_eval(self.folder, Path(self.spec.output_path), log_samples=self.spec.log_samples)
+            path = Path(self.spec.output_path)
+            write_lm_eval(self.folder, path, log_samples=self.spec.log_samples, wanted=is_wanted)
         self.observers.call("harness_run_finished", report=report, path=self.folder.path)
         return RunResult(self.folder.path, report)
 
@@ -292,10 +297,11 @@ def conclude(
 ) -> dict[str, Any]:
     """Sum up the records on disk and write the report."""
     results = []
+    usage: dict[str, Usage] = {}
     for job in jobs:
         subsets = [(subset.name, subset.title, subset.groups) for subset in job.task.subsets]
         records = (record for record in folder.records(job.task.name) if wanted(record))
-        results += job.scorer.summarise(job.task.name, records, subsets)
-    report = build_report(folder.manifest, results)
+        results += job.scorer.summarise(job.task.name, watch(records, usage), subsets)
+    report = build_report(folder.manifest, results, usage)
     folder.finish("finished", report)
     return report
