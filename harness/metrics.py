@@ -47,6 +47,11 @@ class Metric(ABC):
     bounds: ClassVar[tuple[float, float] | None] = None
     """The least and the greatest value there can be, where there are such; no interval reaches beyond them."""
 
+    @classmethod
+    def for_output_type(cls, output_type: OutputType) -> type[Metric]:
+        """The class for tasks of this kind, where one name means two formulas (`f1` of choices and of texts)."""
+        return cls
+
     @abstractmethod
     def score(self, seen: Observation) -> float | tuple[float, ...] | None:
         """Score one sample: a number, or a tuple of sufficient statistics that `aggregate` adds up, or None.

@@ -147,7 +147,7 @@ class Scorer:
         return spec.metrics
 
     def _make_keys(self, item: MetricSpec, find_metric: Callable[[str], type[Metric]]) -> list[ScoreKey]:
-        metric = construct("metric", item.metric, find_metric, item.options, self._where)
+        metric = self._make_metric(item, find_metric)
         if self._spec.output_type not in metric.output_types:
             fits = ", ".join(sorted(metric.output_types))
             raise UsageError(
@@ -167,6 +167,16 @@ class Scorer:
             )
             for pipeline in self._pipelines
         ]
+
+    def _make_metric(self, item: MetricSpec, find_metric: Callable[[str], type[Metric]]) -> Metric:
+        output_type = self._spec.output_type
+        return construct(
+            "metric",
+            item.metric,
+            lambda name: find_metric(name).for_output_type(output_type),
+            item.options,
+            self._where,
+        )
 
     def _aggregation(self, item: MetricSpec, metric: Metric) -> str:
         name = item.aggregation or metric.aggregation

@@ -61,7 +61,7 @@ class TokenF1(Metric):
 
     level: `word` (SQuAD 1.1's evaluate-v1.1.py: lower case, without punctuation and a, an, the), or `char` for Chinese:
     each Chinese character is a token, other scripts keep their words, punctuation of any script is left out.
-    On multiple choice: the binary F1 of label 1 over the whole set, as in lm-evaluation-harness.
+    On multiple choice, `f1` is `LabelF1`.
     """
 
     name = "f1"
@@ -73,8 +73,35 @@ class TokenF1(Metric):
             raise ValueError(f"level is '{level}'; it can be 'word' or 'char'")
         self._tokens = squad_tokens if level == "word" else mixed_tokens
 
+    @classmethod
+    def for_output_type(cls, output_type: str) -> type[Metric]:
+        return LabelF1 if output_type == "multiple_choice" else cls
+
     def score(self, seen: Observation) -> float | None:
         return _best_mean(seen, lambda answer, gold: _bag_f1(self._tokens(answer), self._tokens(gold)))
+
+
+class LabelF1(Metric):
+    """F1 of the label with index 1 over the whole set, as in lm-evaluation-harness. 0 where that label is nowhere.
+
+    Statistics of a sample: chosen and gold, chosen, gold.
+    """
+
+    name = "f1"
+    output_types = frozenset({"multiple_choice"})
+    aggregation = "self"
+    bounds = (0.0, 1.0)
+
+    def score(self, seen: Observation) -> tuple[float, ...] | None:
+        golds = gold_indices(seen.sample)
+        if golds is None:
+            return None
+        chosen = max(range(len(seen.logprobs)), key=seen.logprobs.__getitem__) == 1
+        gold = golds[0] == 1
+        return float(chosen and gold), float(chosen), float(gold)
+
+    def from_means(self, means: tuple[float, ...]) -> float:
+        return 2 * means[0] / (means[1] + means[2]) if means[1] + means[2] else 0.0
 
 
 def squad_tokens(text: str) -> list[str]:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from harness import Observation, Response, Sample
 from harness_plugins.metrics.text import ExactMatch, TokenF1, mixed_tokens, squad_tokens
 
 
@@ -35,8 +38,6 @@ def test_several_replies_score_their_mean(text_seen):
 
 
 def test_an_index_stands_for_its_choice(choice_seen):
-    from harness import Observation, Response, Sample
-
     sample = Sample("t", "", 0, {}, (), 1, ("entailment", "neutral"))
     assert ExactMatch().score(Observation(sample, (Response(text="neutral"),), (), ("neutral",))) == 1.0
 
@@ -61,3 +62,17 @@ def test_char_f1_counts_chinese_characters_and_keeps_words(text_seen):
 def test_two_empty_answers_agree(text_seen):
     assert TokenF1().score(text_seen("the", "a")) == 1.0
     assert TokenF1().score(text_seen("the", "cat")) == 0.0
+
+
+@settings(max_examples=40, derandomize=True, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=30))
+def test_f1_of_choices_is_that_of_scikit_learn(pairs):
+    sklearn = pytest.importorskip("sklearn.metrics")
+    metric = TokenF1.for_output_type("multiple_choice")()
+    rows = []
+    for gold, chosen in pairs:
+        sample = Sample("t", "", 0, {}, (), gold, ("no", "yes"))
+        logprobs = (-1.0, -2.0) if chosen == 0 else (-2.0, -1.0)
+        rows.append(metric.score(Observation(sample, (Response(logprobs=logprobs),))))
+    theirs = sklearn.f1_score([gold for gold, _ in pairs], [chosen for _, chosen in pairs], zero_division=0.0)
+    assert metric.aggregate(rows) == pytest.approx(theirs)

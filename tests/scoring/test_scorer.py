@@ -153,6 +153,13 @@ def test_wrong_options_of_a_metric_name_those_it_takes():
         scorer("generate_until", ["exact_match"], exact_match={"ignore_cas": True})
 
 
+def test_one_name_may_mean_one_formula_for_choices_and_one_for_texts():
+    sample = Sample("t", "", 0, {}, (), 1, ("no", "yes"))
+    labels = scorer("multiple_choice", ["f1"]).score(sample, [Response(logprobs=(-2.0, -1.0))])
+    assert labels.scores == {"f1": (1.0, 1.0, 1.0)}
+    assert scorer("generate_until", ["f1"]).score(*generated("x b", "b c")).scores == {"f1": 0.5}
+
+
 def test_unknown_aggregation_is_refused():
     spec = ScoringSpec("multiple_choice", (MetricSpec("acc", aggregation="meen"),))
     with pytest.raises(UsageError, match="unknown aggregation 'meen'; did you mean 'mean'"):
