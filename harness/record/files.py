@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -42,7 +43,8 @@ def append(path: Path, data: bytes) -> int:
             _write_all(handle, data)
         except BaseException as error:
             # A part of a line may be there: on a full disk, or when Ctrl-C comes between two writes.
-            os.ftruncate(handle, start)
+            with contextlib.suppress(OSError):
+                os.ftruncate(handle, start)
             if isinstance(error, OSError):
                 raise save_error(path, error) from error
             raise
