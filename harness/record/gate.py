@@ -64,11 +64,9 @@ def junit_xml(checks: Sequence[GateCheck]) -> str:
 def markdown(checks: Sequence[GateCheck], baseline: str, current: str) -> str:
     """A summary for a pull request: the verdict, then a table with what failed first."""
     count = Counter(check.outcome for check in checks)
-    verdict = (
-        f"failed: {count['failed']} of {len(checks)} checks" if count["failed"] else f"passed: {len(checks)} checks"
-    )
-    skipped = f", {count['skipped']} skipped" if count["skipped"] else ""
     order = ("failed", "skipped", "passed")
+    verdict = "failed" if count["failed"] else "passed"
+    found = ", ".join(f"{count[outcome]} {outcome}" for outcome in order if count[outcome])
     rows = [_row(check) for check in sorted(checks, key=lambda check: order.index(check.outcome))]
     return "\n".join(
         [
