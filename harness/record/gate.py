@@ -45,7 +45,7 @@ class GateCheck:
 
 def junit_xml(checks: Sequence[GateCheck]) -> str:
     """A JUnit file: a test case a check, a failure for each that failed, the numbers in its text."""
-    count = Counter(check.outcome for check in checks)
+    count = Counter[str](check.outcome for check in checks)
     totals = {"name": _SUITE, "tests": str(len(checks)), "failures": str(count["failed"]), "errors": "0"}
     suites = ET.Element("testsuites", totals)
     suite = ET.SubElement(suites, "testsuite", {**totals, "skipped": str(count["skipped"])})
@@ -63,7 +63,7 @@ def junit_xml(checks: Sequence[GateCheck]) -> str:
 
 def markdown(checks: Sequence[GateCheck], baseline: str, current: str) -> str:
     """A summary for a pull request: the verdict, then a table with what failed first."""
-    count = Counter(check.outcome for check in checks)
+    count = Counter[str](check.outcome for check in checks)
     order = ("failed", "skipped", "passed")
     verdict = "failed" if count["failed"] else "passed"
     found = ", ".join(f"{count[outcome]} {outcome}" for outcome in order if count[outcome])
