@@ -15,29 +15,30 @@ from harness.errors import UsageError
 
 @click.command("report")
 @click.argument("run")
+@click.option("--subsets", is_flag=True, help="With a row for every subset.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON: what report.json holds.")
-def command(run: str, as_json: bool) -> None:
+def command(run: str, subsets: bool, as_json: bool) -> None:
     """Print the results in the folder RUN.
 
     \b
-    harness report runs/2026-08-01-demo-0f3a9c
+    harness report runs/2026-08-01-demo-0f3a9c --subsets
     """
     from harness.runner import load_run
 
-    folder = load_run(run)
+    folder = load_run(Path(run))
     if not folder.report:
         raise UsageError(f"'{run}' has no report yet: the run has not ended; its command goes on with it")
     if as_json:
         line(json.dumps(folder.report, ensure_ascii=False, indent=2))
     else:
-        print_report(folder.report, folder.path)
+        print_report(folder.report, folder.path, subsets=subsets)
 
 
-def print_report(report: Mapping[str, Any], path: Path) -> None:
+def print_report(report: Mapping[str, Any], path: Path, *, subsets: bool = False) -> None:
     """The result table on stdout; where the run is, and what failed in it, on stderr."""
     from harness.record.report import render
 
-    show(render(report, width()))
+    show(render(report, width(), subsets=subsets))
     failed = sum(task["counts"]["failed"] for task in report["tasks"])
     if failed:
         notice(f'{failed} samples failed: the lines with "error" in {path} say why; the same command tries them again')

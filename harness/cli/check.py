@@ -1,0 +1,129 @@
+"""`harness check`: finds what is wrong with task files and plugins before a run does. Needs neither data nor models."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.cli.console import line
+from harness.cli.options import INCLUDE_PATH, checked_folders
+from harness.errors import ExitCode, HarnessError, UsageError
+
+if TYPE_CHECKING:
+    from harness.registry import Registry
+    from harness.tasks.library import TaskEntry, TaskLibrary
+
+
+@click.command("check")
+@click.argument("targets", nargs=-1, metavar="[TASK|FILE|FOLDER|PACKAGE]...")
+@click.option("--all", "everything", is_flag=True, help="All tasks and all plugins that are installed.")
+@INCLUDE_PATH
+def command(targets: tuple[str, ...], everything: bool, include_path: tuple[str, ...]) -> int:
+    """Check tasks (with all their variants), task files, or the plugins and tasks of a package. Offline.
+
+    Of a task: keys, templates, metrics and filters, and that its `example` gives the prompt and the scores it states.
+    Of a plugin: that it loads, and that its metrics and models keep their contract. Exits 4 when something is wrong.
+
+    \b
+    harness check my_task.yaml
+    harness check ceval cmmlu
+    harness check --all
+    """
+    if not targets and not everything:
+        raise UsageError("name tasks, files, folders or packages to check, or say --all")
+    checked_folders({"include_path": include_path})
+    from harness.registry import load_plugins
+
+    checker = Checker(load_plugins(), [Path(folder) for folder in include_path])
+    found = [*checker.check_everything()] if everything else [*checker.check(targets)]
+    for problem in dict.fromkeys(found):
+        line(problem)
+    line(f"{checker.tasks} tasks and {checker.plugins} plugins checked: {len(found) or 'no'} problems")
+    return ExitCode.USAGE if found else ExitCode.OK
+
+
+@dataclass
+class Checker:
+    """Counts what it checks; yields problems, one line each."""
+
+    registry: Registry
+    include: Sequence[Path]
+    tasks: int = 0
+    plugins: int = 0
+
+    def check_everything(self) -> Iterator[str]:
+        for package in dict.fromkeys(plugin.package for plugin in self.registry.plugins):
+            yield from self._package(package, models=False)
+        for folder in self.include:
+            yield from self._folder(folder)
+
+    def check(self, targets: Sequence[str]) -> Iterator[str]:
+        packages = {_dashed(plugin.package): plugin.package for plugin in self.registry.plugins}
+        for target in targets:
+            if _dashed(target) in packages:
+                yield from self._package(packages[_dashed(target)], models=True)
+            elif Path(target).is_dir():
+                yield from self._folder(Path(target))
+            else:
+                yield from self._expressions([target], self._library(self.include))
+
+    def _package(self, package: str, *, models: bool) -> Iterator[str]:
+        """The plugins of a package, what they brought, and its tasks. `models`: have its models answer, too."""
+        from harness.testing import check_metric, check_model
+
+        for plugin in self.registry.plugins:
+            if plugin.package == package:
+                self.plugins += 1
+                if plugin.error:
+                    yield f"plugin {plugin.name} of {package} could not be loaded: {plugin.error}"
+        for item in self.registry.provided:
+            if item.plugin.package == package and not _needs_arguments(item.value):
+                yield from check_metric(item.value()) if item.kind == "metric" else ()
+                yield from check_model(item.value()) if item.kind == "model" and models else ()
+        yield from self._entries(self._library([]), lambda entry: entry.package == package)
+
+    def _folder(self, folder: Path) -> Iterator[str]:
+        inside = folder.resolve()
+        yield from self._entries(
+            self._library([folder]), lambda entry: Path(entry.path).resolve().is_relative_to(inside)
+        )
+
+    def _entries(self, library: TaskLibrary, wanted: Callable[[TaskEntry], bool]) -> Iterator[str]:
+        names = [
+            f"{entry.package}/{entry.name}" if entry.package else entry.name
+            for entry in filter(wanted, library.entries())
+        ]
+        yield from self._expressions(names, library)
+
+    def _expressions(self, expressions: Sequence[str], library: TaskLibrary) -> Iterator[str]:
+        """Tasks as they are named, and all variants of those that are named without one."""
+        from harness.tasks.check import check_task
+
+        for ref in library.select(expressions):
+            self.tasks += 1
+            variants = () if ref.variant else library.entry(ref).variants
+            for each in (ref, *(replace(ref, variant=variant) for variant in variants)):
+                try:
+                    yield from check_task(library.load(each), None, self.registry)
+                except HarnessError as error:
+                    yield str(error)
+
+    def _library(self, include: Sequence[Path]) -> TaskLibrary:
+        from harness.tasks.library import TaskLibrary
+
+        return TaskLibrary(self.registry.task_folders(), self.registry.template_folders(), include)
+
+
+def _needs_arguments(value: type) -> bool:
+    """Whether a metric or model cannot be made as it is: such a one is checked where a task or a run names it."""
+    parameters = inspect.signature(value).parameters.values()
+    return any(p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters)
+
+
+def _dashed(name: str) -> str:
+    return name.lower().replace("_", "-")

@@ -1,0 +1,235 @@
+"""Every mistake ends in one clear line that says what, where and what to do, and in exit 4, before a model loads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from harness.record.run import RunFolder
+from harness.registry import load_plugins
+from harness.testing import run_harness, tiny_causal_lm
+
+TASK = """\
+task: rivers
+dataset_path: rivers.jsonl
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{ question }}"
+doc_to_choice: [甲, 乙, 丙]
+doc_to_target: "{{ answer }}"
+metric_list:
+  - metric: acc
+"""
+GENERATED = (
+    TASK.replace("multiple_choice", "generate_until")
+    .replace("doc_to_choice: [甲, 乙, 丙]\n", "")
+    .replace("metric: acc", "metric: exact_match")
+)
+ROWS = [{"question": f"哪一条河？{n}", "answer": n % 3} for n in range(4)]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with a task that is right."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HARNESS_DATA", raising=False)
+    write(TASK)
+    Path("rivers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def _no_model_may_load(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    loaded: list[str] = []
+    monkeypatch.setattr(load_plugins().model("hf"), "load", lambda self: loaded.append("hf"))
+    yield
+    assert loaded == []
+
+
+def write(text: str) -> None:
+    Path("rivers.yaml").write_text(text, encoding="utf-8")
+
+
+def run(*argv: str, model: str = "dummy") -> Result:
+    return run_harness("--tasks", "rivers.yaml", "--model", model, *argv)
+
+
+def refused(result: Result, *parts: str) -> None:
+    """One line of error with all the parts, exit 4, nothing on stdout, and no run folder."""
+    assert result.exit_code == 4, result.output
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1, result.stderr
+    for part in parts:
+        assert part in result.stderr, f"{part!r} is not in: {result.stderr}"
+    assert result.stdout == ""
+    assert not list(Path("runs").glob("*/*.jsonl"))
+
+
+def test_the_task_of_these_tests_is_right() -> None:
+    assert run("--model_args", "mode=gold").exit_code == 0
+
+
+def test_an_unknown_task() -> None:
+    refused(
+        run_harness("--tasks", "riversides", "--include_path", ".", "--model", "dummy"),
+        "'riversides'",
+        "did you mean 'rivers'?",
+    )
+
+
+def test_no_task_at_all() -> None:
+    refused(run_harness("--model", "dummy"), "--tasks", "harness tasks")
+
+
+def test_an_unknown_model() -> None:
+    refused(run(model="dumy"), "unknown model 'dumy'; did you mean 'dummy'?")
+
+
+def test_an_argument_that_the_model_does_not_take() -> None:
+    refused(run("--model_args", "mood=gold"), "--model_args", "'mood'; did you mean 'mode'?")
+
+
+def test_an_unknown_metric() -> None:
+    write(TASK.replace("metric: acc", "metric: acc_nrom"))
+    refused(run(), "rivers.yaml", "unknown metric 'acc_nrom'; did you mean 'acc_norm'?")
+
+
+def test_an_unknown_filter() -> None:
+    write(GENERATED + "filter_list:\n  - name: first\n    filter:\n      - function: take_frist\n")
+    refused(run(), "rivers.yaml", "unknown filter 'take_frist'; did you mean 'take_first'?")
+
+
+def test_an_option_that_the_metric_does_not_take() -> None:
+    write(GENERATED.replace("metric: exact_match", "metric: exact_match\n    ignore_cose: true"))
+    refused(run(), "rivers.yaml", "'ignore_cose'; did you mean 'ignore_case'?")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("metric_list", "metirc_list", "rivers.yaml:8: unknown key 'metirc_list'; did you mean 'metric_list'?"),
+        ("multiple_choice", "multiple_choices", "rivers.yaml:4:"),
+        ('doc_to_text: "{{ question }}"', 'doc_to_text: "{{ question"', "rivers.yaml:5:"),
+        ("task: rivers", "task: [rivers", "rivers.yaml:"),
+        ("[甲, 乙, 丙]", "7.5", "rivers.yaml:6:"),
+    ],
+)
+def test_a_mistake_in_the_task_file(old: str, new: str, message: str) -> None:
+    write(TASK.replace(old, new))
+    refused(run(), message)
+
+
+def test_a_template_that_uses_a_missing_field() -> None:
+    write(TASK.replace("{{ question }}", "{{ questoin }}"))
+    refused(run(), "rivers.yaml", "questoin", "question")
+
+
+def test_a_data_set_that_is_not_there() -> None:
+    write(TASK.replace("rivers.jsonl", "nobody/has-this-set"))
+    refused(run("--offline"), "nobody/has-this-set", "--data", "harness data pull")
+
+
+def test_a_file_of_rows_that_is_not_there() -> None:
+    write(TASK.replace("rivers.jsonl", "lakes.jsonl"))
+    refused(run(), "lakes.jsonl")
+
+
+def test_a_split_that_does_not_exist() -> None:
+    Path("set").mkdir()
+    Path("rivers.jsonl").rename("set/validation.jsonl")
+    write(TASK.replace("rivers.jsonl", "./set"))
+    refused(run(), "'test'", "validation")
+
+
+def test_a_subset_that_does_not_exist() -> None:
+    write(TASK + "subsets:\n  asia: {title: 亚洲}\n  europe: {title: 欧洲}\n")
+    refused(run_harness("--tasks", "rivers/asai", "--include_path", ".", "--model", "dummy"), "asai", "asia")
+
+
+def test_a_gold_answer_outside_the_choices() -> None:
+    Path("rivers.jsonl").write_text(json.dumps({"question": "?", "answer": 7}) + "\n", encoding="utf-8")
+    refused(run(), "rivers.yaml", "row 0", "7", "3 choices")
+
+
+def test_an_override_of_a_task_that_does_not_run() -> None:
+    refused(run("--set", "lakes.num_fewshot=0"), "--set", "'lakes'")
+
+
+def test_an_override_of_a_key_that_does_not_exist() -> None:
+    refused(run("--set", "rivers.num_fewshto=0"), "--set", "'num_fewshto'; did you mean 'num_fewshot'?")
+
+
+def test_an_output_folder_that_cannot_be_written() -> None:
+    Path("occupied").write_text("a file", encoding="utf-8")
+    refused(run("--output", "occupied"), "--output", "occupied")
+    refused(run("--output", "occupied/below"), "--output", "occupied")
+
+
+def test_a_run_folder_of_another_configuration() -> None:
+    assert run("--output", "mine").exit_code == 0
+    (path,) = Path("mine").iterdir()
+    refused(run("--output", str(path), "--seed", "7"), str(path), "seed")
+
+
+def test_a_run_folder_that_is_in_use() -> None:
+    assert run("--output", "mine").exit_code == 0
+    (path,) = Path("mine").iterdir()
+    with RunFolder.resume(path):
+        refused(run("--output", "mine"), str(path), "in use")
+
+
+def test_a_folder_that_is_no_run() -> None:
+    refused(run_harness("report", "."), "manifest.json")
+    refused(run_harness("score", "nowhere"), "nowhere")
+
+
+def test_a_row_and_a_subset_to_show_that_do_not_exist() -> None:
+    refused(run_harness("show", "rivers.yaml", "--model", "dummy", "--doc", "9"), "--doc", "no row 9")
+    refused(run_harness("show", "rivers.yaml", "--model", "dummy", "--subset", "asia"), "--subset", "asia")
+
+
+def test_a_model_folder_without_weights_or_tokenizer(folder: Path) -> None:
+    refused(run("--model_args", "pretrained=./nothing", model="hf"), "nothing")
+    model = tiny_causal_lm(folder / "model")
+    for file in model.glob("token*"):
+        file.unlink()
+    refused(run("--model_args", f"pretrained={model}", model="hf"), "tokenizer", str(model))
+
+
+def test_an_adapter_for_another_base_model(folder: Path) -> None:
+    model = tiny_causal_lm(folder / "model")
+    adapter = folder / "adapter"
+    adapter.mkdir()
+    config: dict[str, Any] = {
+        "base_model_name_or_path": "someone/another-base",
+        "peft_type": "LORA",
+        "r": 2,
+        "target_modules": ["no_such_layer"],
+        "task_type": "CAUSAL_LM",
+    }
+    (adapter / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    refused(run("--model_args", f"pretrained={model},peft={adapter}", model="hf"), "adapter", "someone/another-base")
+
+
+def test_a_sample_that_fails_is_counted_and_turns_the_exit_code_to_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    metric = load_plugins().metric("acc")
+    score = metric.score
+
+    def touchy(self: Any, seen: Any) -> Any:
+        if seen.sample.id == 2:
+            raise ValueError("two is unlucky")
+        return score(self, seen)
+
+    monkeypatch.setattr(metric, "score", touchy)
+    result = run("--model_args", "mode=gold")
+    assert result.exit_code == 1
+    assert "failed" in result.stdout
+    assert "1 samples failed" in result.stderr
+    (file,) = Path("runs").glob("*/rivers.jsonl")
+    records = [json.loads(text) for text in file.read_text(encoding="utf-8").splitlines()]
+    assert [record["error"] for record in records if record.get("error")] == ["metric acc: ValueError: two is unlucky"]

@@ -1,0 +1,146 @@
+"""What the documents say is true: commands parse, flags exist, and the recipes do what they promise."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+import sysconfig
+import venv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import pytest
+
+from harness.cli.main import COMMANDS, main
+
+ROOT = Path(__file__).parents[1]
+_FENCE = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, the file that it is (if any), and its text."""
+
+    language: str
+    file: str
+    text: str
+
+
+def sections(name: str) -> dict[str, list[Block]]:
+    """Title of a `## ` section -> its blocks."""
+    parts = re.split(r"^## (.+)$", (ROOT / name).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    pairs = zip(parts[1::2], parts[2::2], strict=True)
+    return {title: [Block(*found) for found in _FENCE.findall(text)] for title, text in pairs}
+
+
+def commands(name: str) -> Iterator[str]:
+    """Every line of a Markdown file that is a command of ours, wherever it stands in code."""
+    text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = re.findall(r"^(?: {4}|\$ )?(harness .*|.*&& harness .*)$", text, flags=re.MULTILINE)
+    spans = [" ".join(span.split()) for span in re.findall(r"`(harness [^`]+)`", text)]
+    for found in [*lines, *spans]:
+        yield found.partition("&& ")[2] if "&& harness" in found else found
+
+
+DOCUMENTS = ("README.md", "CONTRIBUTING.md")
+RECIPES = [title for title in sections("CONTRIBUTING.md") if title.startswith("A ")]
+
+
+def parsed(line: str) -> click.Context:
+    """Parse a command line as the console script would, without running it."""
+    argv = shlex.split(line.partition(" > ")[0].partition(" #")[0])[1:]
+    words = ["run", *argv] if argv[0].startswith("-") and argv[0] not in ("--help", "--version") else argv
+    context = main.make_context("harness", ["--tasks", "any"])
+    command = main.get_command(context, words[0])
+    assert command is not None, f"there is no command '{words[0]}': {line}"
+    if isinstance(command, click.Group) and len(words) > 1 and not words[1].startswith("-"):
+        command = command.commands[words[1]]
+        words = words[1:]
+    rest = [word for word in words[1:] if word != "..."]
+    return command.make_context(words[0], rest, parent=context)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_command_in_the_documents_parses(document: str) -> None:
+    found = list(commands(document))
+    assert found
+    for line in found:
+        try:
+            parsed(line)
+        except click.exceptions.Exit as done:  # --help
+            assert done.exit_code == 0
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_flag_in_the_documents_exists(document: str) -> None:
+    context = click.Context(main)
+    known = {"--help", "--version", "-c", "-e"}
+    for name in COMMANDS:
+        command = main.get_command(context, name)
+        below = command.commands.values() if isinstance(command, click.Group) else [command]
+        known |= {flag for each in below if each for param in each.params for flag in param.opts}
+    text = (ROOT / document).read_text(encoding="utf-8")
+    assert set(re.findall(r"(?<![\w-])--[a-z_]+", text)) <= known
+
+
+def test_help_names_every_command_that_there_is() -> None:
+    modules = {path.stem for path in (ROOT / "harness" / "cli").glob("*.py")}
+    assert set(COMMANDS) <= modules
+    context = click.Context(main)
+    for name in COMMANDS:
+        command = main.get_command(context, name)
+        assert command is not None
+        assert command.name == name
+        assert command.help
+
+
+def test_every_relative_link_leads_somewhere() -> None:
+    for document in (*DOCUMENTS, "CHANGELOG.md"):
+        for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / document).read_text(encoding="utf-8")):
+            assert (ROOT / target).exists(), f"{document} links to {target}"
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment of its own, that sees what this one has: recipes may install into it."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=False)
+    own = folder / "bin" / "python"
+    where = [str(own), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    site = Path(subprocess.run(where, capture_output=True, text=True, check=True).stdout.strip())
+    line = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
+    (site / "this_environment.pth").write_text(line, encoding="utf-8")
+    return own
+
+
+@pytest.mark.parametrize("title", RECIPES)
+def test_a_recipe_does_what_it_says(title: str, tmp_path: Path, python: Path) -> None:
+    blocks = sections("CONTRIBUTING.md")[title]
+    last = ""
+    for block in blocks:
+        if block.file:
+            (tmp_path / block.file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / block.file).write_text(block.text, encoding="utf-8")
+        else:
+            last = follow(block, tmp_path, python)
+    assert last.startswith("harness check"), "a recipe ends in a check"
+
+
+def follow(block: Block, folder: Path, python: Path) -> str:
+    """Run the commands of a block. Returns the last one."""
+    assert block.language == "bash"
+    for line in block.text.splitlines():
+        tool, *argv = shlex.split(line)
+        if tool == "pip":
+            argv = [*argv, "--quiet", "--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
+            command = [sys.executable, "-m", "pip", "--python", str(python), *argv]
+        else:
+            assert tool == "harness"
+            command = [str(python), "-m", "harness", *argv]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+    return line
