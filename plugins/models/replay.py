@@ -1,0 +1,387 @@
+"""A model that answers with what was recorded: by an earlier run, or in files of outputs that somebody published.
+
+    harness --model replay --model_args path=runs/2026-01-05-qwen-1f3c --tasks cmmlu
+    harness --model replay --model_args path=outputs.jsonl,id_field=qid,text_field=answer --tasks gsm8k
+    harness --model replay --model_args path=gpt-4-0314,records_field=example,id_field=index,text_field=model_output \\
+        --tasks gaokao_bench
+
+So a new metric, filter or variant is tried on old answers, and official scores are reproduced on official outputs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from harness import Model, Request, Response, Sample, UsageError, hookimpl
+
+ID_FIELDS = ("id", "doc_id")
+TEXT_FIELDS = ("text", "response", "output", "resps")
+MISSING = ("sample", "error")
+
+
+@dataclass(slots=True)
+class Entry:
+    """What was recorded for one row. `row` holds hashes of the row's plain fields, to notice another row."""
+
+    responses: tuple[Response, ...]
+    row: Mapping[str, int]
+    by_repeat: bool = True
+
+
+@dataclass(slots=True)
+class Book:
+    """The answers of one file, or of one subset in a run folder, by the recorded id.
+
+    `names` are the names under which a subset may ask for it; empty where it serves all.
+    """
+
+    source: str
+    task: str | None = None
+    subset: str | None = None
+    names: frozenset[str] = frozenset()
+    entries: dict[str, Entry] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Which fields of a record hold what. None: the usual names are tried."""
+
+    records: str | None
+    id: str | None
+    text: str | None
+    logprobs: str
+    task: str | None
+    subset: str | None
+
+
+class ReplayModel(Model):
+    """`--model replay --model_args path=...`.
+
+    path           a run folder of the harness (answers are matched by task, subset, id and repeat, whichever model gave
+                   them), a .json or .jsonl file of records, or a folder of such files with one file a subset
+    records_field  the field that holds the list of records, in a .json file that is an object
+    id_field       the field that names the row (default: `id` or `doc_id`; without either, the position in the file)
+    text_field     the field with the answer (default: `text`, `response`, `output` or `resps`); a list is one answer a
+                   repeat
+    logprobs_field the field with one log-probability a choice (default: `logprobs`)
+    match          what `id_field` is compared with: `id`, the number of the row in its split, or a field of the row
+    task_field     the field that names the task, where one file holds several
+    subset_field   the field that names the subset, where one file holds several
+    file           the file of a subset below `path`, where its name does not tell: `out_{subset}.json`; also `{task}`
+    missing        `sample`: a row without recorded answer fails alone; `error`: nothing runs then
+    """
+
+    name = "replay"
+    supports: ClassVar = frozenset({"loglikelihood", "rolling", "generate"})
+    modalities: ClassVar = frozenset({"text", "image", "video", "audio"})
+    answers_samples = True
+
+    def __init__(
+        self,
+        path: str,
+        records_field: str | None = None,
+        id_field: str | None = None,
+        text_field: str | None = None,
+        logprobs_field: str = "logprobs",
+        match: str = "id",
+        task_field: str | None = None,
+        subset_field: str | None = None,
+        file: str | None = None,
+        missing: str = "sample",
+    ) -> None:
+        if missing not in MISSING:
+            raise UsageError(f"--model_args: missing must be one of {', '.join(MISSING)}, not '{missing}'")
+        self.path = Path(path).expanduser()
+        self.layout = Layout(records_field, id_field, text_field, logprobs_field, task_field, subset_field)
+        self.match, self.file, self.missing = match, file, missing
+        self._books: list[Book] = []
+        self._digest = hashlib.sha256()
+        self._answers: dict[int, Response] = {}
+        self._observed: Sequence[Sample] = ()
+
+    def prepare(self) -> None:
+        """Read all that was recorded."""
+        if not self.path.exists():
+            raise UsageError(f"--model_args path={self.path}: there is no such file or folder")
+        if (self.path / "manifest.json").is_file():
+            self._books = _books_of_run(self.path)
+            files = sorted(self.path.glob("*.jsonl"))
+        else:
+            files = [self.path] if self.path.is_file() else _files_below(self.path)
+            self._books = [book for file in files for book in _books_of_file(file, self.path, self.layout)]
+        for file in files:
+            self._digest.update(hashlib.sha256(file.read_bytes()).digest())
+        if not any(book.entries for book in self._books):
+            raise UsageError(f"--model_args path={self.path}: no recorded answers (.json or .jsonl files) are there")
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        layout = {name: getattr(self.layout, name) for name in Layout.__dataclass_fields__}
+        return {"recorded": self._digest.hexdigest(), "match": self.match, "file": self.file, "layout": layout}
+
+    def observe(self, samples: Sequence[Sample]) -> None:
+        """Find the answer of every request, and refuse records that are not about these rows."""
+        self._observed = samples
+        groups: dict[tuple[str, str], list[Sample]] = {}
+        for sample in samples:
+            groups.setdefault((sample.task, sample.subset), []).append(sample)
+        missing: list[str] = []
+        for (task, subset), members in groups.items():
+            book = self._book_for(task, subset, alone=len(groups) == 1)
+            found = [(sample, book.entries.get(self._key(sample))) for sample in members]
+            _refuse_other_rows(book, found)
+            missing += [self._describe(sample) for sample, entry in found if entry is None]
+            for sample, entry in found:
+                self._answer(sample, entry, book)
+        self._refuse_missing(missing, len(samples))
+
+    def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
+        unseen = Response(error="replay has not seen the sample of this request")
+        for index, request in enumerate(requests):
+            yield index, self._answers.get(id(request), unseen)
+
+    def close(self) -> None:
+        self._answers, self._observed = {}, ()
+
+    def _refuse_missing(self, missing: Sequence[str], n: int) -> None:
+        if missing and (self.missing == "error" or len(missing) == n):
+            raise UsageError(
+                f"{self.path}: {len(missing)} of {n} samples have no recorded answer, the first is {missing[0]} "
+                f"(recorded ids are compared with '{self.match}': see match= and id_field= of --model_args)"
+            )
+
+    def _answer(self, sample: Sample, entry: Entry | None, book: Book) -> None:
+        for place, request in enumerate(sample.requests):
+            self._answers[id(request)] = _pick(entry, place, request, f"{book.source}, {self._describe(sample)}")
+
+    def _key(self, sample: Sample) -> str:
+        if self.match == "id":
+            return str(sample.id)
+        if self.match not in sample.doc:
+            raise UsageError(
+                f"--model_args match={self.match}: the rows of task '{sample.task}' have no such field "
+                f"(they have: {', '.join(map(str, sample.doc))})"
+            )
+        return str(sample.doc[self.match])
+
+    def _describe(self, sample: Sample) -> str:
+        place = f"{sample.task}/{sample.subset}" if sample.subset else sample.task
+        return f"{place} {self.match} {self._key(sample)}"
+
+    def _book_for(self, task: str, subset: str, *, alone: bool) -> Book:
+        """The answers to one subset. Never a guess: two candidates are an error, and so is none."""
+        wanted = subset or task.partition(":")[0]
+        books = [book for book in self._books if book.task in (None, task) and book.subset in (None, subset)]
+        if self.file is not None and self.path.is_dir():
+            name = self.file.replace("{subset}", subset).replace("{task}", task.partition(":")[0])
+            books = [book for book in books if book.source == name]
+        elif any(book.names for book in books):
+            exact = [book for book in books if wanted in book.names]
+            books = exact or [book for book in books if any(_mentions(name, wanted) for name in book.names)]
+        elif not alone and self.match == "id" and any(book.subset is None and book.task is None for book in books):
+            raise UsageError(
+                f"{self.path}: one file cannot tell the rows of several subsets apart by number: name the field that "
+                "holds the subset (--model_args subset_field=...), or one that is unique (match=...,id_field=...)"
+            )
+        if len(books) == 1:
+            return books[0]
+        place = f"task '{task}', subset '{subset}'" if subset else f"task '{task}'"
+        if books:
+            names = ", ".join(book.source for book in books[:4])
+            raise UsageError(f"{self.path}: more than one file could hold {place}: {names} (say which, file=...)")
+        known = ", ".join(sorted({_label(book) for book in self._books})[:6])
+        raise UsageError(f"{self.path}: nothing recorded for {place} (there is: {known}; see file= of --model_args)")
+
+
+def _pick(entry: Entry | None, place: int, request: Request, where: str) -> Response:
+    """The recorded answer to one request, or an error that says what is missing."""
+    if entry is None:
+        return Response(error=f"no recorded answer ({where})")
+    number = request.repeat if entry.by_repeat else place
+    if number >= len(entry.responses):
+        return Response(error=f"{len(entry.responses)} recorded answers, number {number + 1} is asked for ({where})")
+    response = entry.responses[number]
+    if response.error is not None:
+        return Response(error=f"the recorded answer is an error: {response.error} ({where})")
+    expected = 1 if request.kind == "rolling" else len(request.continuations)
+    if request.kind == "generate" and response.text is None:
+        return Response(error=f"the recorded answer holds no text ({where})")
+    if request.kind != "generate" and len(response.logprobs) != expected:
+        return Response(
+            error=f"{len(response.logprobs)} recorded log-probabilities, {expected} are asked for ({where})"
+        )
+    return response
+
+
+def _refuse_other_rows(book: Book, found: Iterable[tuple[Sample, Entry | None]]) -> None:
+    """Refuse answers to other rows than these: the longest text that both sides have differs in most rows.
+
+    A few differences are let pass: published outputs often quote an earlier edition of the data.
+    """
+    same: Counter[str] = Counter()
+    other: Counter[str] = Counter()
+    length: Counter[str] = Counter()
+    for sample, entry in found:
+        for name, value in (entry.row if entry is not None else {}).items():
+            text = sample.doc.get(name)
+            if isinstance(text, str):
+                length[name] += len(text)
+                (same if hash(text.strip()) == value else other)[name] += 1
+    for name, _ in length.most_common(1):
+        if other[name] > same[name]:
+            raise UsageError(
+                f"{book.source}: these answers belong to other rows: '{name}' differs in {other[name]} of "
+                f"{other[name] + same[name]} (is this the right task, subset, split and match=?)"
+            )
+
+
+def _row(fields: Mapping[str, Any], without: Sequence[str | None] = ()) -> dict[str, int]:
+    """Hashes of the texts of a row, by field."""
+    return {
+        name: hash(value.strip()) for name, value in fields.items() if isinstance(value, str) and name not in without
+    }
+
+
+def _books_of_run(path: Path) -> list[Book]:
+    from harness import load_run
+
+    books: dict[tuple[str, str], Book] = {}
+    for record in load_run(path).records():
+        place = record.task, record.subset
+        if place not in books:
+            books[place] = Book("/".join(part for part in (path.name, *place) if part), *place)
+        responses = tuple(replace(response, seconds=None) for response in record.responses)
+        books[place].entries[str(record.id)] = Entry(responses, _row(record.doc), by_repeat=False)
+    return list(books.values())
+
+
+def _files_below(path: Path) -> list[Path]:
+    return sorted(
+        file for file in path.rglob("*.json*") if file.suffix in (".json", ".jsonl") and not file.name.startswith(".")
+    )
+
+
+def _books_of_file(file: Path, root: Path, layout: Layout) -> list[Book]:
+    """The answers of one file, one book for each task and subset that its records name."""
+    source = file.relative_to(root).as_posix() if file != root else file.name
+    content = _parse(file)
+    records = _records(content, file, layout)
+    if records is None:
+        return []  # another file of the folder, without records: a summary of scores, a configuration
+    names = frozenset({file.stem, *_labels(content)}) if file != root else frozenset()
+    books: dict[tuple[str | None, str | None], Book] = {}
+    for position, record in enumerate(records):
+        place = tuple(None if name is None else str(record.get(name, "")) for name in (layout.task, layout.subset))
+        if place not in books:
+            books[place] = Book(source, place[0], place[1], frozenset() if layout.subset else names)
+        _enter(books[place], position, record, file, layout)
+    return list(books.values())
+
+
+def _parse(file: Path) -> Any:
+    text = file.read_text(encoding="utf-8-sig")
+    if file.suffix == ".json":
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise UsageError(f"{file}: not valid JSON: {error}") from error
+    rows = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        try:
+            if line.strip():
+                rows.append(json.loads(line))
+        except ValueError as error:
+            raise UsageError(f"{file}:{number}: not valid JSON: {error}") from error
+    return rows
+
+
+def _records(content: Any, file: Path, layout: Layout) -> list[dict[str, Any]] | None:
+    """The records of a parsed file; None for a file of a folder that has no `records_field`."""
+    if layout.records is not None and isinstance(content, dict):
+        if layout.records not in content:
+            return None
+        content = content[layout.records]
+    if isinstance(content, dict):
+        lists = [name for name, value in content.items() if isinstance(value, list)]
+        if lists and not all(isinstance(value, list) for value in content.values()):
+            raise UsageError(f"{file}: which field holds the records? (--model_args records_field={lists[0]})")
+        content = [_keyed(key, value) for key, value in content.items()]
+    if not isinstance(content, list):
+        raise UsageError(f"{file}: expected a list of records, found {type(content).__name__}")
+    for position, record in enumerate(content):
+        if not isinstance(record, dict):
+            raise UsageError(f"{file}: record {position + 1} is {type(record).__name__}, not an object")
+        if "request_keys" in record:
+            raise UsageError(f"{file}: this belongs to a run folder: give the folder, --model_args path={file.parent}")
+    return content
+
+
+def _keyed(key: str, value: Any) -> dict[str, Any]:
+    """A record of a file that is a mapping from id to record, or from id to text."""
+    return {"id": key, **value} if isinstance(value, dict) else {"id": key, "text": value}
+
+
+def _labels(content: Any) -> set[str]:
+    """The texts at the top of a file, by which some files say what they are about (`"keyword": "2010-2022_..."`)."""
+    return {value for value in content.values() if isinstance(value, str)} if isinstance(content, dict) else set()
+
+
+def _enter(book: Book, position: int, record: Mapping[str, Any], file: Path, layout: Layout) -> None:
+    key = _field(record, layout.id, ID_FIELDS, file, "id_field", needed=False)
+    name = str(record[key]) if key is not None else str(position)
+    text = layout.text or next((name for name in TEXT_FIELDS if name in record), None)
+    entry = Entry(_responses(record, file, layout), _row(record, without=(key, text)))
+    known = book.entries.setdefault(name, entry)
+    # lm-eval's sample files hold a line for each filter, with the same answer in each.
+    if known.responses != entry.responses:
+        raise UsageError(f"{file}: two different answers for id {name} (is id_field= unique within a subset?)")
+
+
+def _responses(record: Mapping[str, Any], file: Path, layout: Layout) -> tuple[Response, ...]:
+    logprobs = record.get(layout.logprobs)
+    scores = tuple(map(float, logprobs)) if isinstance(logprobs, list) else ()
+    key = _field(record, layout.text, TEXT_FIELDS, file, "text_field", needed=not scores)
+    texts = _flat(record[key]) if key is not None else [None]
+    return tuple(Response(text=text, logprobs=scores) for text in texts)
+
+
+def _flat(value: Any) -> list[str | None]:
+    if isinstance(value, list):
+        return [text for item in value for text in _flat(item)]
+    return [value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)]
+
+
+def _field(
+    record: Mapping[str, Any], given: str | None, usual: Sequence[str], file: Path, argument: str, *, needed: bool
+) -> str | None:
+    names = usual if given is None else (given,)
+    for name in names:
+        if name in record:
+            return name
+    if needed or given is not None:
+        wanted, there = "' or '".join(names), ", ".join(record)
+        raise UsageError(
+            f"{file}: a record has no field '{wanted}': say which, --model_args {argument}=... (it has: {there})"
+        )
+    return None
+
+
+def _mentions(name: str, subset: str) -> bool:
+    """Whether a file's name holds the subset's name as a whole: `gpt4_law` does, `outlaws` does not."""
+    return re.search(rf"(?<![^\W_]){re.escape(subset)}(?![^\W_])", name) is not None
+
+
+def _label(book: Book) -> str:
+    return "/".join(part for part in (book.task, book.subset) if part) or book.source
+
+
+@hookimpl
+def harness_models() -> list[type[Model]]:
+    return [ReplayModel]
