@@ -42,14 +42,14 @@ def load_jobs(spec: RunSpec, registry: Registry, progress: Progress) -> list[Job
         raise UsageError("--tasks: name at least one task (`harness tasks` lists them)")
     library = open_library(spec, registry)
     refs = library.select(spec.tasks)
-    unused = set(spec.overrides) - {ref.name for ref in refs}
+    unused = set(spec.overrides) - {name for ref in refs for name in (ref.name, ref.full_name)}
     if unused:
         raise UsageError(f"--set: task '{sorted(unused)[0]}' is not among the tasks of this run")
     return [_load_job(library, ref, spec, registry, progress) for ref in refs]
 
 
 def _load_job(library: TaskLibrary, ref: TaskRef, spec: RunSpec, registry: Registry, progress: Progress) -> Job:
-    overrides = dict(spec.overrides.get(ref.name, {}))
+    overrides = {**spec.overrides.get(ref.name, {}), **spec.overrides.get(ref.full_name, {})}
     task = library.load(ref, overrides)
     if spec.num_fewshot is not None and "num_fewshot" not in overrides:
         # A task that says 0 has no examples to show (as in lm-eval).

@@ -1,0 +1,364 @@
+"""From rows to samples: each row of a subset, rendered, with the requests that it becomes."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.errors import DataError, HarnessError, UsageError
+from harness.tasks.data import plain
+from harness.tasks.fewshot import Row, ShotPool, make_pool
+from harness.tasks.prompts import Opening, Style, choice_delimiter, opening, prompt, shot_turns, system_text
+from harness.tasks.render import Rendered, gold_of
+from harness.tasks.schema import GenerationKwargs
+from harness.tasks.task import Subset, Task
+from harness.tasks.templates import Context, Template
+from harness.types import JSON, DatasetSpec, GenerationParams, Prompt, Record, Request, Rows, Sample
+
+OpenSplit = Callable[[DatasetSpec, str], Rows]
+_MAX_TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+_SAMPLING = ("temperature", "top_p", "top_k")
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """How a run renders rows. limit: rows a subset, or a fraction of them below 1."""
+
+    seed: int = 1234
+    apply_chat_template: bool = False
+    fewshot_as_multiturn: bool = True
+    system_instruction: str | None = None
+    gen_kwargs: Mapping[str, JSON] = field(default_factory=dict)
+    limit: int | float | None = None
+    hub: Any = "hf"
+    mirrors: tuple[str, ...] = ()
+    offline: bool = False
+    unconditional: bool = False
+
+
+def build_samples(task: Task, subset: Subset, open_split: OpenSplit, options: BuildOptions) -> Iterator[Sample]:
+    """Render the rows of a subset, in their order. A sample's id is its index among the rows that `where` keeps.
+
+    Raises `DataError` and `TaskError` that name task, split, row and value.
+    """
+    builder = _Builder(task, subset, open_split, options)
+    for number, row in enumerate(builder.rows):
+        with builder.blaming(f"row {number}"):
+            sample = builder.sample(number, row)
+        yield sample
+
+
+def regrade(task: Task, record: Record) -> Sample:
+    """What is right, rendered anew from a record: for scoring without rows and without a model. Has no requests.
+
+    Raises `DataError` and `TaskError`, as `build_samples`.
+    """
+    subset = task.subset(record.subset)
+    with _blaming(task, subset, task.eval_split, f"row {record.id}"):
+        rendered = task.templates.doc.render(_context(record.doc, subset), record.doc.keys())
+        return _sample(task, subset, record.id, record.doc, rendered, (), record.doc.keys())
+
+
+def dataset_spec(task: Task, subset: Subset, options: BuildOptions) -> DatasetSpec:
+    """Where the rows of a subset are. `dataset_name` defaults to the subset's name."""
+    config, document = task.config, task.document
+    name = config.dataset_name if config.dataset_name is not None or not subset.name else subset.name
+    kwargs = dict(config.dataset_kwargs or {})
+    kwargs.pop("trust_remote_code", None)  # lm-eval drops it too; code that comes with rows is never run
+    revision = kwargs.pop("revision", None)
+
+    def filled(value: JSON, key: str) -> JSON:
+        """The value with its templates rendered, which see the subset and nothing else."""
+        if isinstance(value, str):
+            template = task.templates.compiler.compile(value, key, document.place(tuple(key.split("."))))
+            return template.text({"subset": subset.context} if subset.name else {})
+        if isinstance(value, dict):
+            return {inner: filled(item, f"{key}.{inner}") for inner, item in value.items()}
+        return [filled(item, key) for item in value] if isinstance(value, list) else value
+
+    return DatasetSpec(
+        path=filled(config.dataset_path, "dataset_path"),
+        name=filled(name, "dataset_name"),
+        revision=config.revision or revision,
+        kwargs=filled(kwargs, "dataset_kwargs"),
+        sources=filled(dict(config.sources or {}), "sources"),
+        hub=options.hub,
+        mirrors=tuple(options.mirrors),
+        offline=options.offline,
+        base=str(document.place(("dataset_path",)).file.parent),
+    )
+
+
+class _Builder:
+    """All that the rows of one subset share: the columns, the examples, and openings that are joined once."""
+
+    def __init__(self, task: Task, subset: Subset, open_split: OpenSplit, options: BuildOptions) -> None:
+        self.task, self.subset, self.options = task, subset, options
+        self.open_split = open_split
+        self.spec = dataset_spec(task, subset, options)
+        rows = self.open(task.eval_split)
+        self.columns: Set[str] = {column for row in rows for column in row}
+        self.rows = rows[: _row_count(options.limit, len(rows))]
+        self.style = _style(task, options)
+        self.generation = _generation(task, options)
+        self.pool = self.make_pool()
+        self.shot_columns = self.columns | {column for row in self.pool.rows for column in row}
+        self.shots: dict[int, tuple[Any, ...]] = {}
+        self.openings: dict[tuple[str, tuple[int, ...]], Opening] = {}
+
+    def blaming(self, what: str) -> _blaming:
+        return _blaming(self.task, self.subset, self.task.eval_split, what)
+
+    def open(self, split: str) -> Sequence[Row]:
+        rows = self.open_split(self.spec, split).rows
+        kept: list[Row] = []
+        for number, row in enumerate(rows):
+            with _blaming(self.task, self.subset, split, f"row {number}"):
+                row = plain_row(row)
+                context = _context(row, self.subset)
+                if all(condition.is_true(context) for condition in self.task.templates.where):
+                    kept.append(row)
+        if not kept and rows:
+            raise DataError(f"{_where(self.task, self.subset, split)}: 'where' keeps none of the {len(rows)} rows")
+        return kept
+
+    def make_pool(self) -> ShotPool:
+        """The examples' pool: a split, rows of the task file, or lm-eval's order training, validation, test."""
+        task, config = self.task, self.task.config
+        salt = f"{self.options.seed}\0{task.base_name}\0{self.subset.name}"
+        if not config.num_fewshot:
+            return ShotPool((), 0, True, "", salt)
+        own = config.fewshot_config
+        split = (own and own.split) or config.fewshot_split
+        indices = own.fewshot_indices if own else None
+        if split is None and own is not None and own.samples is not None:
+            rows = [plain_row(row) for row in own.samples]
+            return make_pool(rows, task, f"fewshot_config.samples of task '{task.name}'", salt, True, indices)
+        split = split or config.training_split or config.validation_split or config.test_split or ""
+        origin = _where(task, self.subset, split)
+        return make_pool(self.open(split), task, origin, salt, split == task.eval_split, indices)
+
+    def opening(self, number: int, row: Row, context: Context) -> Opening:
+        """What stands before a row's question; one object for all rows with the same description and examples."""
+        description = _resolved(self.task.templates.description, context)
+        drawn = self.pool.draw(number, row) if self.pool.count else ()
+        key = (description, drawn)
+        found = self.openings.get(key)
+        if found is None:
+            system = system_text(self.options.system_instruction, description, self.task.config.fewshot_delimiter)
+            found = opening(system, [self.shot(index) for index in drawn], self.style)
+            if self.pool.is_fixed:
+                self.openings[key] = found
+        return found
+
+    def shot(self, index: int) -> tuple[Any, ...]:
+        if index not in self.shots:
+            try:
+                rendered = self.task.templates.shot.render(
+                    _context(self.pool.rows[index], self.subset), self.shot_columns
+                )
+                self.shots[index] = shot_turns(rendered, self.style)
+            except HarnessError as error:
+                raise type(error)(f"few-shot example {index} of {self.pool.origin}: {error}") from error
+        return self.shots[index]
+
+    def sample(self, number: int, row: Row) -> Sample:
+        context = _context(row, self.subset)
+        rendered = self.task.templates.doc.render(context, self.columns)
+        requests = self.requests(number, rendered, self.opening(number, row, context))
+        return _sample(self.task, self.subset, number, row, rendered, requests, self.columns)
+
+    def requests(self, number: int, rendered: Rendered, before: Opening) -> tuple[Request, ...]:
+        kind = self.task.config.output_type
+        if kind == "loglikelihood_rolling":
+            return (Request("rolling", Prompt(suffix=str(gold_of(rendered, kind) or ""))),)
+        shown = prompt(before, rendered.text, rendered.gen_prefix, self.style)
+        if kind == "loglikelihood":
+            return (Request("loglikelihood", shown, (str(gold_of(rendered, kind) or ""),)),)
+        if kind == "generate_until":
+            repeats = range(self.task.config.repeats)
+            return tuple(
+                Request("generate", shown, generation=self.generation_of(number, repeat), repeat=repeat)
+                for repeat in repeats
+            )
+        return self.choice_requests(rendered, shown, before)
+
+    def choice_requests(self, rendered: Rendered, shown: Prompt, before: Opening) -> tuple[Request, ...]:
+        delimiter = choice_delimiter(rendered.gen_prefix, self.style)
+        continuations = tuple(delimiter + choice for choice in rendered.choices)
+        if rendered.contexts:
+            follows = (delimiter + rendered.continuation,)
+            prompts = [prompt(before, text, rendered.gen_prefix, self.style, True) for text in rendered.contexts]
+            requests = tuple(Request("loglikelihood", item, follows) for item in prompts)
+        else:
+            requests = (Request("loglikelihood", shown, continuations),)
+        if self.options.unconditional:
+            requests += (Request("loglikelihood", Prompt(), continuations, unconditional=True),)
+        return requests
+
+    def generation_of(self, number: int, repeat: int) -> GenerationParams:
+        if not self.generation.do_sample:
+            return self.generation
+        text = f"{self.options.seed}\0{self.task.base_name}\0{self.subset.name}\0{number}\0{repeat}"
+        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+        return GenerationParams(
+            **{name: getattr(self.generation, name) for name in self.generation.__slots__ if name != "seed"}, seed=seed
+        )
+
+
+def _sample(
+    task: Task,
+    subset: Subset,
+    number: int,
+    row: Row,
+    rendered: Rendered,
+    requests: tuple[Request, ...],
+    columns: Set[str],
+) -> Sample:
+    context = _context(row, subset)
+    cluster = task.templates.cluster
+    value = None if cluster is None else _resolved_value(cluster, context, columns)
+    return Sample(
+        task=task.name,
+        subset=subset.name,
+        id=number,
+        doc=row,
+        requests=requests,
+        target=gold_of(rendered, task.config.output_type),
+        choices=rendered.choices,
+        cluster=None if value is None else str(value),
+        subset_fields=subset.context if subset.name else {},
+    )
+
+
+def plain_row(row: Row) -> Row:
+    """The row as JSON keeps it: what is not a number (NaN, infinity) is null; times and bytes as the data door says."""
+    if not isinstance(row, Mapping):
+        raise DataError(f"should be a mapping of columns to values, found {type(row).__name__}")
+    if all(type(value) in _JSON_SCALARS for value in row.values()):
+        return row
+    return {str(column): _plain_value(value) for column, value in row.items()}
+
+
+_JSON_SCALARS = frozenset({str, int, bool, type(None)})
+
+
+def _plain_value(value: Any) -> JSON:
+    if type(value) in _JSON_SCALARS:
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain_value(item) for item in value]
+    if hasattr(value, "tolist"):  # numpy
+        return _plain_value(value.tolist())
+    if isinstance(value, str | int):
+        return value
+    try:
+        return plain(value)
+    except TypeError as error:
+        raise DataError(str(error)) from error
+
+
+def _context(row: Row, subset: Subset) -> Context:
+    return {**row, "subset": subset.context} if subset.name else row
+
+
+def _resolved(template: Template | None, context: Context) -> str:
+    """lm-eval's `resolve_field`: the column of that name, or else the rendered template."""
+    if template is None:
+        return ""
+    if template.source in context:
+        value = context[template.source]
+        return "" if value is None else str(value)
+    return template.text(context)
+
+
+def _resolved_value(template: Template, context: Context, columns: Set[str]) -> JSON:
+    if template.source in columns:
+        return context.get(template.source)
+    return template.value(context)
+
+
+def _row_count(limit: int | float | None, rows: int) -> int:
+    """How many rows a limit keeps. A fraction rounds up, as in lm-eval. Raises `UsageError`."""
+    if limit is None:
+        return rows
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0 or limit == math.inf:
+        raise UsageError(f"--limit {limit}: should be a number of rows, or a fraction between 0 and 1")
+    if limit < 1:
+        return math.ceil(rows * limit)
+    if limit != int(limit):
+        raise UsageError(f"--limit {limit}: a number of rows is whole; a fraction is below 1")
+    return min(int(limit), rows)
+
+
+def _style(task: Task, options: BuildOptions) -> Style:
+    config, own = task.config, task.config.fewshot_config
+    shot_target = own.target_delimiter if own else None
+    shot_delimiter = own.fewshot_delimiter if own else None
+    return Style(
+        chat=options.apply_chat_template,
+        multiturn=options.fewshot_as_multiturn,
+        target_delimiter=config.target_delimiter,
+        shot_target_delimiter=config.target_delimiter if shot_target is None else shot_target,
+        shot_delimiter=config.fewshot_delimiter if shot_delimiter is None else shot_delimiter,
+    )
+
+
+def _generation(task: Task, options: BuildOptions) -> GenerationParams:
+    """The task's `generation_kwargs` under those of the run. Stops at the few-shot delimiter where none is named.
+
+    The names of the token limit, and when an answer is sampled, are lm-eval's (models/utils.py, normalize_gen_kwargs).
+    """
+    own = task.config.generation_kwargs
+    given = own.model_dump(exclude_none=True) if own else {}
+    given |= _checked_gen_kwargs(options.gen_kwargs)
+    until = given.pop("until", [task.config.fewshot_delimiter])
+    limits = [given.pop(name) for name in _MAX_TOKENS if name in given]
+    temperature = given.get("temperature")
+    do_sample = given.pop("do_sample", None)
+    samples = bool(temperature) if do_sample is None else do_sample and temperature != 0
+    sampling = {name: value for name in _SAMPLING if (value := given.pop(name, None)) is not None and samples}
+    return GenerationParams(
+        until=(until,) if isinstance(until, str) else tuple(until),
+        max_new_tokens=limits[0] if limits else None,
+        do_sample=bool(samples),
+        extra=tuple(sorted(given.items())),
+        **sampling,
+    )
+
+
+def _checked_gen_kwargs(given: Mapping[str, JSON]) -> dict[str, JSON]:
+    try:
+        return GenerationKwargs.model_validate(dict(given)).model_dump(exclude_none=True)
+    except ValueError as error:
+        errors: list[dict[str, Any]] = getattr(error, "errors", list)()
+        what = f"{errors[0]['loc'][0]}: {errors[0]['msg']}" if errors else str(error)
+        raise UsageError(f"--gen_kwargs: {' '.join(what.split())}") from error
+
+
+def _where(task: Task, subset: Subset, split: str) -> str:
+    name = f"{task.name}/{subset.name}" if subset.name else task.name
+    return f"task '{name}', split '{split}'"
+
+
+class _blaming:  # noqa: N801 - reads as a verb: `with _blaming(...):`
+    """Adds to an error of ours which row it is about. A class, since a generator would cost more than a render."""
+
+    __slots__ = ("split", "subset", "task", "what")
+
+    def __init__(self, task: Task, subset: Subset, split: str, what: str) -> None:
+        self.task, self.subset, self.split, self.what = task, subset, split, what
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, HarnessError):
+            raise type(error)(f"{error} ({_where(self.task, self.subset, self.split)}, {self.what})") from error

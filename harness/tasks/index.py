@@ -1,0 +1,193 @@
+"""What every task file says about itself, read once and kept on disk, so that finding a task parses only what changed.
+
+The cache is keyed by each file's time and size, those of its includes too. It can always be deleted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import TaskError
+from harness.tasks.schema import words
+from harness.tasks.yaml_file import Document, load_document
+from harness.types import JSON
+
+# Raise it when an entry's fields change: older caches are then read anew.
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEntry:
+    """A task or a group, as `harness tasks` lists it. `members` are what a group names; empty for a task.
+
+    `error` is why the file cannot be read; `name` is then the file's own name.
+    """
+
+    name: str
+    package: str
+    path: Path
+    title: str = ""
+    ability: tuple[str, ...] = ()
+    language: tuple[str, ...] = ()
+    modality: tuple[str, ...] = ()
+    license: str = ""
+    paper: str = ""
+    tags: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ()
+    subsets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    members: tuple[JSON, ...] = ()
+    overrides: Mapping[str, JSON] = field(default_factory=dict)
+    error: str = ""
+
+    @property
+    def is_group(self) -> bool:
+        return bool(self.members)
+
+
+def read_folder(folder: Path, package: str, cache_dir: Path) -> list[TaskEntry]:
+    """The entries of all task files below `folder`, in the order of their paths."""
+    cache_file = cache_dir / f"tasks-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]}.json"
+    known = _read_cache(cache_file)
+    fresh: dict[str, Any] = {}
+    for path in sorted(_yaml_files(folder)):
+        row = known.get(path)
+        fresh[path] = row if row is not None and _is_current(row["files"]) else _read_row(Path(path))
+    if fresh != known:
+        _write_cache(cache_file, fresh)
+    return [entry_of(Path(path), package, row) for path, row in fresh.items() if row["entry"] is not None]
+
+
+def read_file(path: Path, package: str) -> TaskEntry | None:
+    """The entry of one file; None for a file that holds neither a task nor a group."""
+    row = _read_row(path)
+    return None if row["entry"] is None else entry_of(path, package, row)
+
+
+def entry_of(path: Path, package: str, row: Mapping[str, Any]) -> TaskEntry:
+    """An entry from its cached form, in which tuples are lists."""
+    fields = dict(row["entry"])
+    for name in ("ability", "language", "modality", "tags", "groups", "variants", "members"):
+        fields[name] = tuple(fields.get(name, ()))
+    fields["subsets"] = {name: tuple(groups) for name, groups in fields.get("subsets", {}).items()}
+    return TaskEntry(package=package, path=path, **fields)
+
+
+def default_cache_dir() -> Path:
+    """`$XDG_CACHE_HOME/harness`, or `~/.cache/harness`."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "harness"
+
+
+def _yaml_files(folder: Path) -> Iterator[str]:
+    for root, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
+        # A scaffold is a text to copy, not a task.
+        for name in names:
+            if name.endswith((".yaml", ".yml")) and not name.startswith("."):
+                yield str(Path(root) / name)
+
+
+def _stamp(path: str) -> list[int]:
+    status = Path(path).stat()
+    return [status.st_mtime_ns, status.st_size]
+
+
+def _is_current(files: Mapping[str, list[int]]) -> bool:
+    try:
+        return all(_stamp(path) == stamp for path, stamp in files.items())
+    except OSError:
+        return False
+
+
+def _read_row(path: Path) -> dict[str, Any]:
+    try:
+        document = load_document(path)
+    except TaskError as error:
+        stamps = {str(path): _stamp(str(path))} if path.exists() else {}
+        return {"files": stamps, "entry": {"name": path.stem, "error": str(error)}}
+    files = {str(file): _stamp(str(file)) for file in document.files}
+    return {"files": files, "entry": _describe(document)}
+
+
+def _describe(document: Document) -> dict[str, Any] | None:
+    """What the index keeps of a file. Wrong types are left to `load`, which says what is wrong with them."""
+    data = document.data
+    name, group = data.get("task"), data.get("group")
+    if isinstance(group, str) and (isinstance(name, list) or (isinstance(name, str) and "output_type" not in data)):
+        own = ("group", "task", "group_alias", "aggregate_metric_list", "metadata", "tag", "title", "include")
+        overrides = {key: value for key, value in data.items() if key not in own and _is_plain(value)}
+        members = name if isinstance(name, list) else [name]
+        return {"name": group, "title": _text(data, "title", "group_alias"), "members": members, "overrides": overrides}
+    if not isinstance(name, str):
+        return None
+    subsets = _subsets(data.get("subsets"))
+    return {
+        "name": name,
+        "title": _text(data, "title", "task_alias"),
+        **{key: _listed(data.get(key)) for key in ("ability", "language", "modality")},
+        "license": _text(data, "license"),
+        "paper": _text(data, "paper"),
+        "tags": [*_listed(data.get("tag")), *_listed(group)],
+        "groups": list(dict.fromkeys(group for groups in subsets.values() for group in groups)),
+        "variants": list(data["variants"]) if isinstance(data.get("variants"), dict) else [],
+        "subsets": subsets,
+    }
+
+
+def _subsets(given: JSON) -> dict[str, list[str]]:
+    if isinstance(given, list):
+        return {str(name): [] for name in given}
+    if not isinstance(given, dict):
+        return {}
+    return {name: _listed(fields.get("group")) if isinstance(fields, dict) else [] for name, fields in given.items()}
+
+
+def _listed(value: JSON) -> list[str]:
+    if isinstance(value, str):
+        return list(words(value))
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def _text(data: Mapping[str, JSON], *keys: str) -> str:
+    return next((value for key in keys if isinstance(value := data.get(key), str)), "")
+
+
+def _is_plain(value: JSON) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _read_cache(file: Path) -> dict[str, Any]:
+    """The cached rows; empty when there are none or they cannot be trusted."""
+    try:
+        cache = json.loads(file.read_text(encoding="utf-8"))
+        return dict(cache["rows"]) if cache["version"] == _VERSION else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _write_cache(file: Path, rows: Mapping[str, Any]) -> None:
+    """Replace the cache at one stroke. A folder that cannot be written costs time, nothing else."""
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, partial = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
+            json.dump({"version": _VERSION, "rows": rows}, handle, ensure_ascii=False)
+        Path(partial).replace(file)
+
+
+def as_json(entries: Sequence[TaskEntry]) -> list[dict[str, Any]]:
+    """Entries as plain values."""
+    return [{**asdict(entry), "path": str(entry.path)} for entry in entries]

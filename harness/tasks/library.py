@@ -1,0 +1,266 @@
+"""From what a user writes after `--tasks` to tasks: names, variants, subsets, groups, tags, patterns and files.
+
+[PACKAGE/]NAME[:VARIANT][/SUBSET]        cmmlu:lm_eval/college_law      cmmlu/*law*      my_task.yaml
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from harness.errors import TaskError, UsageError, suggest
+from harness.tasks.index import TaskEntry, default_cache_dir, read_file, read_folder
+from harness.tasks.schema import validate_group
+from harness.tasks.task import Task, make_task
+from harness.tasks.yaml_file import Place, load_document, shown
+from harness.types import JSON
+
+__all__ = ["TaskEntry", "TaskLibrary", "TaskRef"]
+
+_WILD = frozenset("*?[")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRef:
+    """One task that was asked for. `subsets` is None for all. `overrides` come from the groups that named it."""
+
+    name: str
+    package: str
+    path: Path
+    variant: str | None = None
+    subsets: tuple[str, ...] | None = None
+    overrides: Mapping[str, JSON] = field(default_factory=dict)
+    overridden_at: Path | None = None
+
+    @property
+    def full_name(self) -> str:
+        """`NAME` or `NAME:VARIANT`, as records carry it."""
+        return f"{self.name}:{self.variant}" if self.variant else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class _Address:
+    """An expression taken apart. Which part is which is known only once names are looked up."""
+
+    text: str
+
+    def readings(self) -> Iterator[tuple[str, str, str | None, str | None]]:
+        """(package, name, variant, subset) in the order of preference."""
+        parts = self.text.split("/")
+        if len(parts) <= 2:
+            yield ("", *_split_variant(parts[0]), parts[1] if len(parts) == 2 else None)
+        if len(parts) in (2, 3):
+            yield (parts[0], *_split_variant(parts[1]), parts[2] if len(parts) == 3 else None)
+
+
+class TaskLibrary:
+    """Every task file that this process can name. Files are read when they are needed."""
+
+    def __init__(
+        self,
+        folders: Sequence[tuple[str, Path]],
+        template_folders: Sequence[tuple[str, Path]],
+        include_paths: Sequence[Path] = (),
+        cache_dir: Path | None = None,
+    ) -> None:
+        self._folders = [*folders, *(("", path) for path in include_paths)]
+        self._templates = tuple(template_folders)
+        self._cache_dir = cache_dir or default_cache_dir()
+        self._loose: dict[Path, TaskEntry] = {}
+
+    def entries(self) -> list[TaskEntry]:
+        """Every task, groups left out, by package and name. A file that cannot be read is in `broken`."""
+        return [entry for entry in self._all if not entry.is_group and not entry.error]
+
+    @property
+    def broken(self) -> list[TaskEntry]:
+        """Files that cannot be read; `error` says why."""
+        return [entry for entry in self._all if entry.error]
+
+    def entry(self, ref: TaskRef) -> TaskEntry:
+        """What the index knows of a task that was selected."""
+        known = (entry for entry in [*self._all, *self._loose.values()] if entry.path == ref.path)
+        return next(entry for entry in known if entry.name == ref.name)
+
+    def select(self, expressions: Sequence[str]) -> tuple[TaskRef, ...]:
+        """The tasks that the expressions name, in their order; the subsets of one task are put together.
+
+        Raises `UsageError` for a name that is not there, or that stands for more than one task.
+        """
+        merged: dict[tuple[Path, str], TaskRef] = {}
+        for expression in expressions:
+            found = list(self._find(expression.strip(), ()))
+            for ref in found:
+                key = (ref.path, ref.full_name)
+                merged[key] = _joined(merged[key], ref) if key in merged else ref
+        self._refuse_homonyms(list(merged.values()))
+        return tuple(self._in_order(ref) for ref in merged.values())
+
+    def load(self, ref: TaskRef, overrides: Mapping[str, JSON] | None = None) -> Task:
+        """Read and check a task. Raises `TaskError` that names file and line."""
+        document = load_document(ref.path)
+        place = None if ref.overridden_at is None or overrides else Place(ref.overridden_at, 1)
+        return make_task(
+            document,
+            ref.package,
+            self._templates,
+            ref.variant,
+            ref.subsets,
+            {**ref.overrides, **(overrides or {})},
+            place,
+        )
+
+    @functools.cached_property
+    def _all(self) -> list[TaskEntry]:
+        found: list[TaskEntry] = []
+        for package, path in self._folders:
+            if path.is_dir():
+                found += read_folder(path, package, self._cache_dir)
+            elif (entry := read_file(path, package)) is not None:
+                found.append(entry)
+        self._refuse_clashes(found)
+        return found
+
+    def _refuse_clashes(self, entries: Sequence[TaskEntry]) -> None:
+        seen: dict[tuple[str, str], TaskEntry] = {}
+        for entry in entries:
+            first = seen.setdefault((entry.package, entry.name), entry)
+            if first.path != entry.path and not entry.error and not first.error:
+                raise UsageError(f"two files define task '{entry.name}': {shown(first.path)} and {shown(entry.path)}")
+
+    def _find(self, expression: str, inside: tuple[str, ...]) -> Iterator[TaskRef]:
+        if not expression:
+            raise UsageError("--tasks: an empty name (a comma too many?)")
+        if expression.endswith((".yaml", ".yml")) or Path(expression).is_dir():
+            yield from self._from_path(Path(expression))
+            return
+        for package, name, variant, subset in _Address(expression).readings():
+            entries = self._named(package, name)
+            if entries:
+                yield from self._expand(entries, name, variant, subset, inside)
+                return
+        raise UsageError(self._unknown(expression))
+
+    def _from_path(self, path: Path) -> Iterator[TaskRef]:
+        if path.is_dir():
+            entries = [entry for entry in read_folder(path, "", self._cache_dir) if not entry.is_group]
+        else:
+            # An unreadable file is an error of its own, with its line.
+            load_document(path)
+            entry = read_file(path, "")
+            entries = [entry] if entry else []
+        if not entries:
+            raise UsageError(f"{path}: holds no task (a task file has the key 'task')")
+        for entry in entries:
+            if entry.error:
+                raise TaskError(entry.error)
+            self._loose[entry.path] = entry
+            yield from self._members(entry, ()) if entry.is_group else [TaskRef(entry.name, "", entry.path)]
+
+    def _named(self, package: str, name: str) -> list[TaskEntry]:
+        """Entries whose name fits, or, if there are none, those that carry the name as a tag."""
+        pool = [entry for entry in self._all if not package or _same_package(entry.package, package)]
+        if _WILD & set(name):
+            return [entry for entry in pool if fnmatchcase(entry.name, name) and not entry.is_group and not entry.error]
+        return [entry for entry in pool if entry.name == name] or [entry for entry in pool if name in entry.tags]
+
+    def _expand(
+        self, entries: Sequence[TaskEntry], name: str, variant: str | None, subset: str | None, inside: tuple[str, ...]
+    ) -> Iterator[TaskRef]:
+        exact = [entry for entry in entries if entry.name == name]
+        if len(exact) > 1:
+            # What a user's own folder says wins over nothing silently: two owners are asked to be named.
+            owners = " and ".join(f"{entry.package}/{name}" if entry.package else shown(entry.path) for entry in exact)
+            raise UsageError(f"task '{name}' is defined more than once: say which, {owners}")
+        for entry in entries:
+            if entry.error:
+                raise TaskError(entry.error)
+            if entry.is_group:
+                if variant or subset:
+                    raise UsageError(f"'{name}' is a group: it has no variants or subsets of its own")
+                yield from self._members(entry, inside)
+            else:
+                yield TaskRef(entry.name, entry.package, entry.path, variant, _chosen_subsets(entry, subset))
+
+    def _members(self, group: TaskEntry, inside: tuple[str, ...]) -> Iterator[TaskRef]:
+        if group.name in inside:
+            raise UsageError(f"{shown(group.path)}: group '{group.name}' contains itself")
+        validate_group(load_document(group.path))
+        within = (*inside, group.name)
+        for member in group.members:
+            own = member if isinstance(member, dict) else {"task": member}
+            changes = {key: value for key, value in own.items() if key not in ("task", "group", "group_alias")}
+            names = own.get("task")
+            for name in names if isinstance(names, list) else [names]:
+                if isinstance(name, dict):
+                    inner = replace(group, name=str(own.get("group")), members=(name,), overrides={})
+                    refs = self._members(inner, within)
+                else:
+                    refs = self._find(str(name), within)
+                for ref in refs:
+                    overrides = {**group.overrides, **changes, **ref.overrides}
+                    yield replace(ref, overrides=overrides, overridden_at=group.path if overrides else None)
+
+    def _unknown(self, expression: str) -> str:
+        names = [entry.name for entry in self._all if not entry.error]
+        names += [f"{entry.name}:{variant}" for entry in self._all for variant in entry.variants]
+        names += [tag for entry in self._all for tag in entry.tags]
+        if _WILD & set(expression):
+            message = f"no task fits '{expression}'"
+        else:
+            near = suggest(expression, names) or suggest(expression.split("/")[0].split(":")[0], names)
+            message = f"unknown task '{expression}'{near}"
+        if self.broken:
+            message += f" (a file that cannot be read: {self.broken[0].error})"
+        return message + " (`harness tasks` lists them; --include_path DIR adds a folder)"
+
+    def _refuse_homonyms(self, refs: Sequence[TaskRef]) -> None:
+        seen: dict[str, TaskRef] = {}
+        for ref in refs:
+            other = seen.setdefault(ref.full_name, ref)
+            if other is not ref:
+                both = f"{shown(other.path)} and {shown(ref.path)}"
+                raise UsageError(f"two tasks of one run are called '{ref.full_name}': {both}")
+
+    def _in_order(self, ref: TaskRef) -> TaskRef:
+        """Subsets in the order of the file, and None where all of them were chosen."""
+        if ref.subsets is None:
+            return ref
+        names = tuple(self.entry(ref).subsets)
+        chosen = tuple(name for name in names if name in ref.subsets)
+        return replace(ref, subsets=None if chosen == names else chosen)
+
+
+def _split_variant(text: str) -> tuple[str, str | None]:
+    name, _, variant = text.partition(":")
+    return name, variant or None
+
+
+def _same_package(package: str, asked: str) -> bool:
+    return package.lower().replace("_", "-") == asked.lower().replace("_", "-")
+
+
+def _chosen_subsets(entry: TaskEntry, subset: str | None) -> tuple[str, ...] | None:
+    """The subsets that an expression names: by name, by pattern, or by the name of a group of subsets."""
+    if subset is None:
+        return None
+    if _WILD & set(subset):
+        chosen = tuple(name for name in entry.subsets if fnmatchcase(name, subset))
+    elif subset in entry.subsets:
+        chosen = (subset,)
+    else:
+        chosen = tuple(name for name, groups in entry.subsets.items() if subset in groups)
+    if not chosen:
+        known = [*entry.subsets, *entry.groups]
+        has = f"it has {len(entry.subsets)}" if entry.subsets else "it has none"
+        raise UsageError(f"task '{entry.name}' has no subset '{subset}'{suggest(subset, known)} ({has})")
+    return chosen
+
+
+def _joined(first: TaskRef, second: TaskRef) -> TaskRef:
+    if first.subsets is None or second.subsets is None:
+        return replace(first, subsets=None)
+    return replace(first, subsets=tuple(dict.fromkeys([*first.subsets, *second.subsets])))

@@ -1,0 +1,253 @@
+"""One row as it is shown: question, choices, and what would be right. Types are decided value by value.
+
+The rules are lm-eval's (api/task.py: `doc_to_text`, `doc_to_choice`, `doc_to_target`): the name of a column stands for
+its value; digits that a template of a task with choices renders are an index; a rendered list is a list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass
+
+from harness.errors import DataError
+from harness.tasks.schema import Choices, TaskConfig
+from harness.tasks.templates import Context, Template, Templates, as_literal
+from harness.tasks.yaml_file import Document, KeyPath
+from harness.types import JSON, OutputType
+
+Gold = int | str | tuple[int, ...] | tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A row as it is shown.
+
+    contexts: one question a choice where the choices are in the question (winogrande); `continuation` is then what
+        follows all of them. target: as the templates gave it, before it was compared with the choices.
+    """
+
+    text: str
+    choices: tuple[str, ...]
+    target: JSON
+    contexts: tuple[str, ...] = ()
+    continuation: str = ""
+    gen_prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DocTemplates:
+    """How a row becomes a question and an answer."""
+
+    text: Template | int | None
+    choice: Template | tuple[str, ...] | None
+    target: Template | int | tuple[str, ...] | None
+    gen_prefix: Template | None
+    output_type: OutputType
+
+    @property
+    def templates(self) -> tuple[Template, ...]:
+        parts = (self.text, self.choice, self.target, self.gen_prefix)
+        return tuple(part for part in parts if isinstance(part, Template))
+
+    def render(self, context: Context, columns: Set[str]) -> Rendered:
+        """Render a row. Raises `DataError` for a value that cannot be shown.
+
+        columns: of all rows. A template that is one of them stands for the row's value, and the row must have it.
+        """
+        choices = self._choices(context, columns)
+        target = self._target(context, columns, has_choices=bool(choices))
+        text = self._text(context, columns)
+        gen_prefix = self._gen_prefix(context, columns)
+        index = self._input_index(text, target, choices)
+        if index is None:
+            return Rendered(str(text), choices, target, gen_prefix=gen_prefix)
+        if not 0 <= index < len(choices):
+            raise DataError(f"doc_to_text: the index {index} is outside the {len(choices)} choices")
+        return Rendered("", choices, index, choices, answer_text(target, ()), gen_prefix)
+
+    def _input_index(self, text: int | str, target: JSON, choices: tuple[str, ...]) -> int | None:
+        """Which of the contexts is right, where `doc_to_text` is an index; None where it is a question.
+
+        A question that happens to be a number ("7") is told by its target: an index or a choice makes it a question.
+        """
+        if self.output_type != "multiple_choice":
+            return None
+        if isinstance(text, int):
+            return int(text)
+        if not _is_index(text) or isinstance(target, list | int | None) or target in choices:
+            return None
+        return int(text)
+
+    def _text(self, context: Context, columns: Set[str]) -> int | str:
+        if self.text is None or isinstance(self.text, int):
+            return "" if self.text is None else self.text
+        if _is_column(self.text, columns):
+            value = _column(self.text, context)
+        else:
+            value = self.text.value(context)
+            if isinstance(value, bool) or not isinstance(value, int | str | None):
+                value = str(value)
+        if isinstance(value, str | int):
+            return value
+        raise DataError(f"{self.text.place}: doc_to_text: should be a text, found {describe(value)}")
+
+    def _choices(self, context: Context, columns: Set[str]) -> tuple[str, ...]:
+        if self.choice is None or isinstance(self.choice, tuple):
+            return self.choice or ()
+        is_column = _is_column(self.choice, columns)
+        value = _column(self.choice, context) if is_column else self.choice.value(context)
+        if isinstance(value, str):
+            value = as_literal(value)
+        where = f"{self.choice.place}: doc_to_choice"
+        if not isinstance(value, list | tuple):
+            raise DataError(f"{where}: should be a list of texts, found {describe(value)}")
+        if not value:
+            raise DataError(f"{where}: there are no choices")
+        for number, item in enumerate(value, 1):
+            if not isinstance(item, str):
+                fix = "make them texts: {{ ... | map('string') | list }}"
+                raise DataError(f"{where}: choice {number} should be a text, found {describe(item)}; {fix}")
+            if not item:
+                raise DataError(f"{where}: choice {number} is empty")
+        return tuple(value)
+
+    def _target(self, context: Context, columns: Set[str], has_choices: bool) -> JSON:
+        if not isinstance(self.target, Template):
+            return list(self.target) if isinstance(self.target, tuple) else self.target
+        if _is_column(self.target, columns):
+            value = _column(self.target, context)
+            return int(value) if isinstance(value, bool) and has_choices else value
+        value = self.target.value(context)
+        if value is None or isinstance(value, list):
+            return value
+        if isinstance(value, int) and not isinstance(value, bool) and has_choices:
+            return value
+        text = str(value)
+        if has_choices and _is_index(text):
+            return int(text)
+        listed = as_literal(text)
+        if isinstance(listed, list) and listed and all(_is_gold(item, has_choices) for item in listed):
+            return listed
+        return text
+
+    def _gen_prefix(self, context: Context, columns: Set[str]) -> str:
+        if self.gen_prefix is None:
+            return ""
+        if _is_column(self.gen_prefix, columns):
+            value = _column(self.gen_prefix, context)
+            return "" if value is None else str(value)
+        return self.gen_prefix.text(context)
+
+
+def gold_of(rendered: Rendered, output_type: OutputType) -> Gold:
+    """What would be right, in the form of `Sample.target`. Raises `DataError` for a gold that cannot be right."""
+    target, choices = rendered.target, rendered.choices
+    if target is None:
+        return None
+    if output_type in ("loglikelihood", "loglikelihood_rolling"):
+        if isinstance(target, str) and (target or output_type == "loglikelihood_rolling"):
+            return target
+        raise DataError(f"doc_to_target: should be the text that is scored, found {describe(target)}")
+    if isinstance(target, list):
+        if not target:
+            raise DataError("doc_to_target: the list of right answers is empty (null means that the answer is hidden)")
+        if choices:
+            return tuple(_index_in(item, choices) for item in target)
+        return tuple(_answer(item) for item in target)
+    return _index_in(target, choices) if choices else _answer(target)
+
+
+def answer_text(target: JSON, choices: tuple[str, ...]) -> str:
+    """The answer that a few-shot example shows: the first, where there are several (lm-eval, `build_qa_turn`)."""
+    if isinstance(target, list):
+        if not target:
+            raise DataError("doc_to_target: a few-shot example has no answer")
+        target = target[0]
+    if isinstance(target, int) and not isinstance(target, bool) and choices:
+        return choices[_index_in(target, choices)]
+    if target is None:
+        raise DataError("doc_to_target: a few-shot example has no answer (null)")
+    return target if isinstance(target, str) else _answer(target)
+
+
+def describe(value: JSON) -> str:
+    """A value, short enough for an error's line."""
+    if value is None:
+        return "null"
+    text = repr(value)
+    return f"{text if len(text) <= 80 else text[:77] + '...'} ({type(value).__name__})"
+
+
+def _index_in(target: JSON, choices: tuple[str, ...]) -> int:
+    if isinstance(target, bool) or not isinstance(target, int | str):
+        raise DataError(f"doc_to_target: should be an index or one of the choices, found {describe(target)}")
+    if isinstance(target, str):
+        if target not in choices:
+            known = describe(list(choices))
+            raise DataError(f"doc_to_target: {target!r} is none of the {len(choices)} choices {known}")
+        return choices.index(target)
+    if not 0 <= target < len(choices):
+        raise DataError(f"doc_to_target: the index {target} is outside the {len(choices)} choices")
+    return target
+
+
+def _answer(target: JSON) -> str:
+    if isinstance(target, str):
+        return target
+    if target is None or isinstance(target, dict | list):
+        raise DataError(f"doc_to_target: should be a text, found {describe(target)}")
+    return str(target)
+
+
+def _is_index(text: JSON) -> bool:
+    return isinstance(text, str) and text.isascii() and text.isdigit() and (text == "0" or text[0] != "0")
+
+
+def _is_gold(item: JSON, has_choices: bool) -> bool:
+    # [2, 3] is a list of right choices, or else the text of an interval: never a list of right texts.
+    return isinstance(item, str) or (has_choices and isinstance(item, int) and not isinstance(item, bool))
+
+
+def _is_column(template: Template, columns: Set[str]) -> bool:
+    return template.source in columns
+
+
+def _column(template: Template, context: Context) -> JSON:
+    if template.source not in context:
+        raise DataError(f"{template.place}: {template.key}: the row has no '{template.source}', which other rows have")
+    return context[template.source]
+
+
+def compile_doc(config: TaskConfig, document: Document, compiler: Templates) -> DocTemplates:
+    """The templates of the question itself."""
+    return _compile(config, config, document, compiler, ())
+
+
+def compile_shot(config: TaskConfig, document: Document, compiler: Templates) -> DocTemplates:
+    """The templates of few-shot examples: those of `fewshot_config`, and the question's own for the rest."""
+    return _compile(config, config.fewshot_config or config, document, compiler, ("fewshot_config",))
+
+
+def _compile(
+    config: TaskConfig, first: object, document: Document, compiler: Templates, prefix: KeyPath
+) -> DocTemplates:
+    def one(key: str, value: int | list[str] | Choices | None) -> Template | int | tuple[str, ...] | None:
+        own = prefix and getattr(first, key) is not None and first is not config
+        path: KeyPath = (*prefix, key) if own else (key,)
+        if isinstance(value, str):
+            return compiler.compile(value, ".".join(map(str, path)), document.place(path))
+        if isinstance(value, dict):
+            return tuple(value.values())
+        return tuple(value) if isinstance(value, list) else value
+
+    def pick(key: str) -> Template | int | tuple[str, ...] | None:
+        value = getattr(first, key)
+        return one(key, value if value is not None else getattr(config, key))
+
+    text, choice, target, gen_prefix = (pick(f"{key}") for key in _KEYS)
+    assert not isinstance(text, tuple) and not isinstance(choice, int)
+    assert gen_prefix is None or isinstance(gen_prefix, Template)
+    return DocTemplates(text, choice, target, gen_prefix, config.output_type)
+
+
+_KEYS = ("doc_to_text", "doc_to_choice", "doc_to_target", "gen_prefix")

@@ -1,0 +1,361 @@
+"""What a task file may say: lm-eval's keys with lm-eval's meaning, and ours. The JSON Schema comes from here too.
+
+A value of the wrong kind, a missing key and an unknown key are errors that name file, line and the nearest known key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from harness.errors import TaskError, suggest
+from harness.tasks.yaml_file import Document, KeyPath, PythonFunction
+from harness.types import JSON, OutputType
+
+Template = Annotated[str, Field(description="Jinja, or the name of a column")]
+Choices = list[str] | dict[str, str] | str
+Words = str | list[str]
+M = TypeVar("M", bound=BaseModel)
+
+# What lm-eval's files may say and this project does not do: Python in task files, and what hangs on it.
+REFUSED: Mapping[str, str] = {
+    "process_docs": "is Python in lm-eval; use 'where' (Jinja conditions) to choose rows, and Jinja in doc_to_*",
+    "process_results": "is Python in lm-eval; name a metric in 'metric_list' instead (a metric can be a plugin)",
+    "custom_dataset": "is Python in lm-eval; a data source can be a plugin",
+    "class": "is Python in lm-eval; write the task in YAML",
+    "use_prompt": "needs promptsource; write the prompt into 'doc_to_text'",
+    "unsafe_code": "is not known here: no task runs code",
+    "doc_to_image": "is not known here: prompts are text",
+    "doc_to_audio": "is not known here: prompts are text",
+}
+
+
+class Strict(BaseModel):
+    """No unknown keys, and no value is bent into another type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Open(BaseModel):
+    """Named keys are checked; all others are handed on as options."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+
+class MetricEntry(Open):
+    """One score. All further keys are options of the metric."""
+
+    metric: str
+    aggregation: str | None = None
+    higher_is_better: bool | None = None
+    hf_evaluate: bool = Field(False, description="lm-eval's way to name a metric of Hugging Face evaluate")
+    weight_by_size: bool | None = Field(None, description="belongs to groups; has no effect here, as in lm-eval")
+
+
+class FilterStepEntry(Open):
+    """One step from raw reply to answer. All further keys are options of the filter."""
+
+    function: str
+
+
+class FilterEntry(Strict):
+    """A named way from raw replies to answers."""
+
+    name: str
+    filter: list[FilterStepEntry] = Field(min_length=1)
+
+
+class FewshotConfig(Strict):
+    """Which examples are shown, and how. What is not given is as for the question itself."""
+
+    sampler: Literal["default", "first_n"] | None = Field(
+        None, description="default: drawn anew for each row, by a hash of seed, task and row; first_n: always the first"
+    )
+    split: str | None = None
+    samples: list[dict[str, JSON]] | None = Field(None, description="examples that are written here")
+    fewshot_indices: list[Annotated[int, Field(ge=0)]] | None = Field(
+        None, description="the rows of the split that may be shown"
+    )
+    doc_to_text: Template | int | None = None
+    doc_to_choice: Choices | None = None
+    doc_to_target: Template | int | list[str] | None = None
+    gen_prefix: Template | None = None
+    fewshot_delimiter: str | None = None
+    target_delimiter: str | None = None
+
+
+class GenerationKwargs(Open):
+    """How answers are generated. All further keys are handed to the model."""
+
+    until: Words | None = None
+    do_sample: bool | None = None
+    temperature: Annotated[float, Field(ge=0)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: int | None = None
+    max_gen_toks: Annotated[int, Field(gt=0)] | None = None
+    max_new_tokens: Annotated[int, Field(gt=0)] | None = None
+    max_tokens: Annotated[int, Field(gt=0)] | None = None
+    max_completion_tokens: Annotated[int, Field(gt=0)] | None = None
+
+
+Scores = dict[str, float | list[float] | None]
+
+
+class ExampleAnswer(Open):
+    """An answer, and the scores that it must get: `{logprobs: [-1.0, -2.0], acc: 1}`."""
+
+    reply: str | None = None
+    replies: list[str] | None = Field(None, description="one a repeat")
+    logprobs: list[float] | None = Field(None, description="one a choice, in nats")
+
+
+class Example(Strict):
+    """A row, what it must become, and what some answers to it must score. The task tests itself with it, offline."""
+
+    doc: dict[str, JSON]
+    subset: str | None = None
+    shots: list[dict[str, JSON]] = Field([], description="few-shot rows to show; none by default")
+    prompt: str | None = Field(None, description="the whole prompt, description and shots included")
+    choices: list[str] | None = None
+    target: int | str | list[int] | list[str] | None = None
+    answers: dict[str, Scores] | list[ExampleAnswer] = Field(
+        [], description="reply -> score -> value; for log-likelihoods a list of {logprobs: [...], score: value}"
+    )
+
+
+class TaskConfig(Strict):
+    """A task: rows, how each becomes a prompt, and how answers become scores."""
+
+    task: str | None = Field(None, description="the name on the command line")
+    include: Words | None = Field(None, description="files whose keys are taken over, relative to this one")
+    task_alias: str | None = None
+    title: Template | None = None
+    tag: Words | None = Field(None, description="names that stand for all tasks that carry them")
+    group: Words | None = Field(None, description="an older name for 'tag'")
+    ability: Words | None = None
+    language: Words | None = None
+    modality: Words | None = None
+    license: str | None = None
+    paper: str | None = None
+    version: str | int | float | None = None
+    metadata: dict[str, JSON] | None = None
+
+    dataset_path: str | None = Field(None, description="an id on the hub, or a local file or folder")
+    dataset_name: Template | None = Field(None, description="the config; the subset's name where there are subsets")
+    dataset_kwargs: dict[str, JSON] | None = None
+    revision: str | None = None
+    sources: dict[str, JSON] | None = Field(None, description="ids by hub: hf, modelscope, url, local")
+    training_split: str | None = None
+    validation_split: str | None = None
+    test_split: str | None = None
+    fewshot_split: str | None = None
+    where: Words | None = Field(None, description="Jinja conditions that a row must meet to be used")
+    subsets: dict[str, dict[str, JSON] | str | None] | list[str] | None = Field(
+        None, description="name -> fields (title, group, ...), which templates see as {{ subset.title }}"
+    )
+
+    output_type: OutputType = "generate_until"
+    description: Template | None = None
+    doc_to_text: Template | int | None = None
+    doc_to_choice: Choices | None = None
+    doc_to_target: Template | int | list[str] | None = None
+    gen_prefix: Template | None = Field(None, description="how the answer begins")
+    target_delimiter: str = " "
+    fewshot_delimiter: str = "\n\n"
+    num_fewshot: Annotated[int, Field(ge=0)] | None = None
+    fewshot_config: FewshotConfig | None = None
+    generation_kwargs: GenerationKwargs | None = None
+    repeats: Annotated[int, Field(ge=1)] = 1
+
+    filter_list: list[FilterEntry] | None = None
+    metric_list: Annotated[list[MetricEntry], Field(min_length=1)] | None = None
+    average: Literal["micro", "macro"] = Field("micro", description="the headline over subsets; both are reported")
+    cluster_key: Template | None = Field(None, description="rows with the same value are one cluster of errors")
+    should_decontaminate: bool | None = Field(None, description="has no effect, as in lm-eval")
+    doc_to_decontamination_query: str | None = Field(None, description="has no effect, as in lm-eval")
+
+    variants: dict[str, dict[str, JSON]] | None = Field(None, description="name -> keys to override")
+    example: Example | list[Example] | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> TaskConfig:
+        if self.doc_to_target is None and self.output_type in ("loglikelihood", "loglikelihood_rolling"):
+            raise ValueError(f"output_type {self.output_type} needs 'doc_to_target', the text that is scored")
+        if self.doc_to_text is None and self.output_type != "loglikelihood_rolling":
+            raise ValueError("missing key 'doc_to_text'")
+        if self.output_type == "multiple_choice" and self.doc_to_choice is None:
+            raise ValueError("output_type multiple_choice needs 'doc_to_choice'")
+        if self.repeats > 1 and self.output_type != "generate_until":
+            raise ValueError(f"'repeats' has no meaning for output_type {self.output_type}")
+        return self
+
+
+class GroupMetric(Strict):
+    """How a score of the members becomes one of the group."""
+
+    metric: str
+    aggregation: Literal["mean"] = "mean"
+    weight_by_size: bool = True
+    filter_list: Words | None = None
+
+
+class GroupConfig(Open):
+    """Tasks that are run, and reported, together. All further keys override those of the members."""
+
+    group: str
+    group_alias: str | None = None
+    title: str | None = None
+    include: Words | None = None
+    task: str | list[str | dict[str, JSON]] = Field(description="tasks, groups and tags, with overrides or without")
+    aggregate_metric_list: list[GroupMetric] | GroupMetric | None = None
+    tag: Words | None = None
+    metadata: dict[str, JSON] | None = None
+
+
+def words(value: Words | None) -> tuple[str, ...]:
+    """One word, several, or none."""
+    return (value,) if isinstance(value, str) else tuple(value or ())
+
+
+def validate_task(document: Document) -> TaskConfig:
+    """Check a whole task. Raises `TaskError`."""
+    data = {key: value for key, value in document.data.items() if not (key in REFUSED and value in (None, False))}
+    for key, reason in REFUSED.items():
+        if key in data:
+            raise document.error((key,), f"key '{key}' {reason}")
+    config = _validate(TaskConfig, data, document)
+    for name, changes in (config.variants or {}).items():
+        for key in changes:
+            if key in REFUSED:
+                raise document.error(("variants", name, key), f"key '{key}' {REFUSED[key]}")
+            if key in ("task", "variants", "include") or key not in TaskConfig.model_fields:
+                known = TaskConfig.model_fields
+                raise document.error(("variants", name, key), _unknown(key, known, f"in variant '{name}'"))
+    return config
+
+
+def validate_group(document: Document) -> GroupConfig:
+    """Check a group file. Raises `TaskError`."""
+    return _validate(GroupConfig, document.data, document)
+
+
+def _validate(model: type[M], data: Mapping[str, JSON], document: Document) -> M:
+    _refuse_python(data, (), document)
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise _first_problem(error, model, data, document) from None
+
+
+def _refuse_python(value: JSON, path: KeyPath, document: Document) -> None:
+    if isinstance(value, PythonFunction):
+        key = next((step for step in reversed(path) if isinstance(step, str)), "")
+        raise document.error(path, f"key '{key}': '!function {value.name}' is Python, which task files cannot run")
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        _refuse_python(item, (*path, key), document)
+
+
+def _first_problem(error: ValidationError, model: type[BaseModel], data: JSON, document: Document) -> TaskError:
+    """The problem that lies deepest of those that come first in the file, as one line."""
+    found: dict[KeyPath, list[Any]] = {}
+    for item in error.errors():
+        found.setdefault(_data_path(item["loc"], data), []).append(item)
+    # Each branch of a union complains; the branch that got furthest is the one that was meant.
+    path = max(found, key=len)
+    items = found[path]
+    place = document.place(path)
+    unknown = [item for item in items if item["type"] == "extra_forbidden"]
+    if unknown:
+        known = _fields(model, path[:-1])
+        inside = f"in '{_dotted(path[:-1])}'" if path[:-1] else ""
+        return TaskError(f"{place}: {_unknown(str(path[-1]), known, inside)}")
+    missing = [item for item in items if item["type"] == "missing"]
+    if missing:
+        inside = f" in '{_dotted(path[:-1])}'" if path[:-1] else ""
+        return TaskError(f"{place}: missing key '{path[-1]}'{inside}")
+    whats = dict.fromkeys(item["msg"].removeprefix("Value error, ").removeprefix("Input should be ") for item in items)
+    if not path:
+        return TaskError(f"{place}: {' or '.join(whats)}")
+    value = items[0]["input"]
+    return TaskError(f"{place}: {_dotted(path)}: should be {' or '.join(whats)}, found {_describe(value)}")
+
+
+def _unknown(key: str, known: Mapping[str, Any], inside: str) -> str:
+    if key in known:
+        return f"key '{key}' cannot stand here" + (f" ({inside})" if inside else "")
+    return f"unknown key '{key}'" + (f" {inside}" if inside else "") + suggest(key, known)
+
+
+def _data_path(loc: Sequence[str | int], data: JSON) -> KeyPath:
+    """Where in the file a problem is: pydantic's location without the names of union branches."""
+    path: list[str | int] = []
+    for position, step in enumerate(loc):
+        if isinstance(data, dict) and step in data:
+            data = data[str(step)]
+        elif isinstance(data, list) and isinstance(step, int) and step < len(data):
+            data = data[step]
+        elif position == len(loc) - 1 and isinstance(data, dict) and isinstance(step, str) and step.isidentifier():
+            if step in ("str", "int", "float", "bool"):
+                continue
+        else:
+            continue
+        path.append(step)
+    return tuple(path)
+
+
+def _fields(model: type[BaseModel], path: KeyPath) -> Mapping[str, Any]:
+    """The keys that may stand at `path`."""
+    current: Any = model
+    for step in path:
+        if isinstance(step, int):
+            continue
+        field = current.model_fields.get(step)
+        nested = _model_in(field.annotation) if field else None
+        if nested is None:
+            return {}
+        current = nested
+    return dict(current.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in (Union, UnionType, list, Annotated):
+        return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
+    return None
+
+
+def _dotted(path: KeyPath) -> str:
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).lstrip(".")
+
+
+def _describe(value: JSON) -> str:
+    if isinstance(value, bool):
+        return f"the boolean {str(value).lower()} (a text needs quotes)"
+    if isinstance(value, int | float):
+        return f"the number {value} (a text needs quotes)"
+    if value is None:
+        return "nothing"
+    if isinstance(value, str):
+        return f"'{value}'" if len(value) <= 60 else f"'{value[:60]}...'"
+    return "a list" if isinstance(value, list) else "a mapping"
+
+
+def json_schema() -> dict[str, JSON]:
+    """The JSON Schema of task and group files, for editors."""
+    task, group = TaskConfig.model_json_schema(), GroupConfig.model_json_schema()
+    definitions = {**task.pop("$defs"), **group.pop("$defs"), "TaskConfig": task, "GroupConfig": group}
+    changes = {"type": "object", "additionalProperties": {"$ref": "#/$defs/TaskConfig"}}
+    task["properties"]["variants"] = {"anyOf": [changes, {"type": "null"}], "default": None}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A task or a group of tasks",
+        "if": {"required": ["group"], "properties": {"task": {"type": "array"}}},
+        "then": {"$ref": "#/$defs/GroupConfig"},
+        "else": {"$ref": "#/$defs/TaskConfig"},
+        "$defs": definitions,
+    }

@@ -1,0 +1,289 @@
+"""A task, ready to be built: its file read, a variant picked, everything checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.errors import UsageError, suggest
+from harness.tasks.render import DocTemplates, compile_doc, compile_shot
+from harness.tasks.schema import TaskConfig, validate_task, words
+from harness.tasks.templates import Template, TemplateFolders, Templates, templates_of
+from harness.tasks.yaml_file import Document, KeyPath, Place
+from harness.types import JSON, FilterPipeline, FilterStep, MetricSpec, OutputType, ScoringSpec
+
+# In a variant, these mappings are merged into the task's own; all else, lists too, replaces what was there.
+MERGED = ("generation_kwargs", "fewshot_config", "metadata")
+# What may change without changing a prompt or a score.
+_DESCRIPTIVE = frozenset(
+    {
+        *("include", "task_alias", "title", "tag", "group", "ability", "language", "modality", "license", "paper"),
+        *("version", "metadata", "example", "variants", "should_decontaminate", "doc_to_decontamination_query"),
+    }
+)
+# lm-eval's metrics for a task that names none (api/registry.py, DEFAULT_METRIC_REGISTRY).
+_DEFAULT_METRICS: Mapping[OutputType, tuple[str, ...]] = {
+    "loglikelihood": ("perplexity", "acc"),
+    "loglikelihood_rolling": ("word_perplexity", "byte_perplexity", "bits_per_byte"),
+    "multiple_choice": ("acc", "acc_norm"),
+    "generate_until": ("exact_match",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Subset:
+    """A part of a task with rows of its own. `name` is empty for a task that has no subsets."""
+
+    name: str
+    title: str = ""
+    groups: tuple[str, ...] = ()
+    fields: Mapping[str, JSON] = field(default_factory=dict)
+
+    @property
+    def context(self) -> dict[str, JSON]:
+        """What templates see as `subset`."""
+        return {**self.fields, "name": self.name, "title": self.title, "groups": self.groups}
+
+
+@dataclass(frozen=True, slots=True)
+class TaskTemplates:
+    """Everything of a task that is rendered, compiled."""
+
+    doc: DocTemplates
+    shot: DocTemplates
+    description: Template | None
+    cluster: Template | None
+    where: tuple[Template, ...]
+    compiler: Templates = field(repr=False)
+
+    @property
+    def all(self) -> tuple[Template, ...]:
+        parts = (*self.doc.templates, *self.shot.templates, self.description, self.cluster, *self.where)
+        return tuple(part for part in parts if part is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task as one run sees it. Made by `TaskLibrary.load`.
+
+    name: `NAME` or `NAME:VARIANT`. base_name: `NAME`, which few-shot draws come from, so that variants share them.
+    subsets: those that were selected; all_subsets: all that there are.
+    files: the task's file, its includes and its templates. digest: a hash of all that decides prompts and scores.
+    headline: the metric that stands for the task.
+    """
+
+    name: str
+    base_name: str
+    package: str
+    title: str
+    config: TaskConfig
+    subsets: tuple[Subset, ...]
+    all_subsets: tuple[Subset, ...]
+    file: Path
+    files: tuple[Path, ...]
+    digest: str
+    scoring: ScoringSpec
+    headline: str
+    templates: TaskTemplates = field(repr=False, compare=False)
+    document: Document = field(repr=False, compare=False)
+
+    def subset(self, name: str) -> Subset:
+        """A subset by name, selected or not. Raises `UsageError`."""
+        found = next((subset for subset in self.all_subsets if subset.name == name), None)
+        if found is None:
+            names = [subset.name for subset in self.all_subsets]
+            raise UsageError(f"task '{self.name}' has no subset '{name}'{suggest(name, names)}")
+        return found
+
+    @property
+    def eval_split(self) -> str:
+        """The split that is measured: `test_split`, or else `validation_split`, as in lm-eval."""
+        split = self.config.test_split or self.config.validation_split
+        if split is None:
+            raise self.document.error((), f"task '{self.name}' has no 'test_split' and no 'validation_split'")
+        return split
+
+
+def make_task(
+    document: Document,
+    package: str,
+    shared: TemplateFolders,
+    variant: str | None = None,
+    subsets: Sequence[str] | None = None,
+    overrides: Mapping[str, JSON] | None = None,
+    overridden_at: Place | None = None,
+) -> Task:
+    """Check a task file and pick a variant. Raises `TaskError`, and `UsageError` for a variant that is not there.
+
+    overrides: keys that replace the file's, as a variant's do; `a.b` reaches into a mapping. overridden_at: who says
+    so, for errors; `--set` when None.
+    """
+    if variant is not None:
+        document = _pick_variant(document, variant)
+    name = document.data.get("task")
+    for key, value in _nested(overrides or {}).items():
+        origin = overridden_at or Place(Path(f"--set {name}.{key}"), 0)
+        document = changed(document, {key: value}, {(): origin, (key,): origin})
+    config = validate_task(document)
+    if not config.task:
+        raise document.error((), "missing key 'task', the name of the task")
+    _check_source(config, document)
+    templates = _compile(config, document, templates_of(document.files[0].parent, shared))
+    everything = make_subsets(config, document)
+    chosen = everything if subsets is None else tuple(item for item in everything if item.name in subsets)
+    template_files = tuple(dict.fromkeys(file for template in templates.all for file in template.files))
+    scoring = scoring_spec(config)
+    return Task(
+        name=config.task + (f":{variant}" if variant else ""),
+        base_name=config.task,
+        package=package,
+        title=config.title or config.task_alias or config.task,
+        config=config,
+        subsets=chosen,
+        all_subsets=everything,
+        file=document.files[0],
+        files=(*document.files, *template_files),
+        digest=_digest(config, template_files),
+        scoring=scoring,
+        headline=scoring.metrics[0].metric,
+        templates=templates,
+        document=document,
+    )
+
+
+def changed(document: Document, changes: Mapping[str, JSON], places: Mapping[KeyPath, Place]) -> Document:
+    """The document with `changes` laid over it. Mappings of `MERGED` are merged, and null there takes a key away."""
+    data, where = dict(document.data), dict(document.places)
+    for key, value in changes.items():
+        own = data.get(key)
+        if key in MERGED and isinstance(own, dict) and isinstance(value, dict):
+            merged = {**own, **value}
+            data[key] = {name: item for name, item in merged.items() if item is not None}
+            stale = tuple((key, name) for name in value)
+        else:
+            data[key] = value
+            stale = ((key,),)
+        where = {path: place for path, place in where.items() if path[:1] not in stale and path[:2] not in stale}
+    for path, place in places.items():
+        if path or not where:
+            where[path] = place
+    return Document(data, where, document.files)
+
+
+def _pick_variant(document: Document, variant: str) -> Document:
+    variants = document.data.get("variants")
+    known = variants if isinstance(variants, dict) else {}
+    if variant not in known:
+        name = document.data.get("task")
+        listed = ", ".join(known) or "none"
+        raise UsageError(f"task '{name}' has no variant '{variant}'{suggest(variant, known)} (it has: {listed})")
+    changes = known[variant]
+    if not isinstance(changes, dict):
+        raise document.error(("variants", variant), f"variants.{variant}: should be a mapping of keys to override")
+    if "variants" in changes or "task" in changes or "include" in changes:
+        key = next(key for key in ("variants", "task", "include") if key in changes)
+        raise document.error(("variants", variant, key), f"key '{key}' cannot stand in a variant")
+    prefix = ("variants", variant)
+    places = {path[2:]: place for path, place in document.places.items() if path[:2] == prefix and len(path) > 2}
+    return changed(document, changes, places)
+
+
+def _nested(overrides: Mapping[str, JSON]) -> dict[str, JSON]:
+    """`{"a.b": 1}` as `{"a": {"b": 1}}`."""
+    result: dict[str, JSON] = {}
+    for path, value in overrides.items():
+        *outer, last = path.split(".")
+        target = result
+        for name in outer:
+            inner = target.get(name)
+            target[name] = dict(inner) if isinstance(inner, dict) else {}
+            target = target[name]
+        target[last] = value
+    return result
+
+
+def make_subsets(config: TaskConfig, document: Document) -> tuple[Subset, ...]:
+    """The subsets in the order of the file; one with an empty name where there are none. Raises `TaskError`."""
+    if config.subsets is None:
+        return (Subset(""),)
+    given = config.subsets if isinstance(config.subsets, dict) else dict.fromkeys(config.subsets)
+    if not given:
+        raise document.error(("subsets",), "subsets: should name at least one subset")
+    return tuple(_subset(name, fields, document) for name, fields in given.items())
+
+
+def _subset(name: str, given: dict[str, JSON] | str | None, document: Document) -> Subset:
+    fields = {"title": given} if isinstance(given, str) else dict(given or {})
+    path = ("subsets", name)
+    if not name or any(letter in name for letter in "/:*?[],") or name != name.strip():
+        raise document.error(path, f"subsets: '{name}' cannot be a name: it may not hold / : * ? [ ] , or outer blanks")
+    for key in fields:
+        if hasattr(dict, key) or key == "name":
+            raise document.error((*path, key), f"subsets: a field cannot be called '{key}'")
+    title, group = fields.get("title", name), fields.get("group")
+    if not isinstance(title, str):
+        raise document.error((*path, "title"), "subsets: a title should be a text (a text needs quotes)")
+    groups = [group] if isinstance(group, str) else group or []
+    if not isinstance(groups, list) or not all(isinstance(item, str) for item in groups):
+        raise document.error((*path, "group"), "subsets: 'group' should be a name or a list of names")
+    return Subset(name, title, tuple(groups), fields)
+
+
+def scoring_spec(config: TaskConfig) -> ScoringSpec:
+    """What the scoring room needs to know."""
+    entries = config.metric_list
+    if entries is None:
+        metrics = tuple(MetricSpec(name) for name in _DEFAULT_METRICS[config.output_type])
+    else:
+        metrics = tuple(
+            MetricSpec(
+                f"evaluate/{entry.metric}" if entry.hf_evaluate else entry.metric,
+                entry.aggregation,
+                entry.higher_is_better,
+                dict(entry.model_extra or {}),
+            )
+            for entry in entries
+        )
+    pipelines = tuple(
+        FilterPipeline(
+            item.name, tuple(FilterStep(step.function, dict(step.model_extra or {})) for step in item.filter)
+        )
+        for item in config.filter_list or ()
+    )
+    return ScoringSpec(config.output_type, metrics, pipelines or (FilterPipeline(),), config.average)
+
+
+def _compile(config: TaskConfig, document: Document, compiler: Templates) -> TaskTemplates:
+    def one(key: str, source: str | None) -> Template | None:
+        return None if source is None else compiler.compile(source, key, document.place((key,)))
+
+    listed = isinstance(config.where, list)
+    conditions = tuple(
+        compiler.compile("{{ " + text + " }}", "where", document.place(("where", index) if listed else ("where",)))
+        for index, text in enumerate(words(config.where))
+    )
+    return TaskTemplates(
+        doc=compile_doc(config, document, compiler),
+        shot=compile_shot(config, document, compiler),
+        description=one("description", config.description),
+        cluster=one("cluster_key", config.cluster_key),
+        where=conditions,
+        compiler=compiler,
+    )
+
+
+def _check_source(config: TaskConfig, document: Document) -> None:
+    if config.dataset_path is None and not config.sources:
+        raise document.error((), "missing key 'dataset_path' (or 'sources'): where do the rows come from?")
+    if config.test_split is None and config.validation_split is None:
+        raise document.error((), "missing key 'test_split' (or 'validation_split'): which rows are asked?")
+
+
+def _digest(config: TaskConfig, template_files: Sequence[Path]) -> str:
+    kept = config.model_dump(mode="json", exclude=set(_DESCRIPTIVE), exclude_defaults=True)
+    texts = [hashlib.sha256(file.read_bytes()).hexdigest() for file in template_files]
+    canonical = json.dumps([kept, texts], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -1,0 +1,213 @@
+"""Jinja for prompts: compiled once, sandboxed, strict about names, and with errors that say where the template stands.
+
+A template gives a text, or a value: `{{ ['A', 'B'].index(answer) }}` is the number, not its digits. What is a number in
+the row stays a number, and nothing is evaluated as Python.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import GeneratorType
+from typing import Any
+
+import jinja2
+from jinja2 import meta
+from jinja2.nativetypes import NativeCodeGenerator
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+
+from harness.errors import DataError, HarnessError, TaskError, suggest
+from harness.tasks.yaml_file import Place, shown
+from harness.types import JSON
+
+Context = Mapping[str, JSON]
+TemplateFolders = tuple[tuple[str, Path], ...]
+
+
+def _joined(parts: Iterable[Any]) -> str:
+    return "".join([part if isinstance(part, str) else str(part) for part in parts])
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """Renders to parts, each of them still the value that it was. Joined, they are the text that Jinja would give."""
+
+    code_generator_class = NativeCodeGenerator
+    concat = staticmethod(_joined)
+
+
+class _Loader(jinja2.BaseLoader):
+    """Finds shared templates by file name, or by `package/name`: next to the task file, then in every package.
+
+    One final newline of a template file is dropped: editors add it, prompts do not want it.
+    """
+
+    def __init__(self, folder: Path, shared: TemplateFolders) -> None:
+        self.folders = (("", folder), *shared)
+
+    def get_source(self, environment: jinja2.Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
+        found = self.find(template)
+        if not found:
+            known = sorted({path.name for _, folder in self.folders[1:] for path in folder.glob("*.jinja")})
+            raise jinja2.TemplateNotFound(template, f"no template '{template}'{suggest(template, known)}")
+        if len(found) > 1:
+            files = " and ".join(shown(path) for path in found)
+            raise jinja2.TemplateNotFound(template, f"template '{template}' is in more than one place: {files}")
+        text = found[0].read_text(encoding="utf-8-sig").replace("\r\n", "\n").removesuffix("\n")
+        return text, str(found[0]), lambda: True
+
+    def find(self, template: str) -> list[Path]:
+        package, _, rest = template.partition("/")
+        paths = []
+        for owner, folder in self.folders:
+            for name in (template, rest if owner and owner == package else ""):
+                path = folder / name
+                inside = name and path.resolve().is_relative_to(folder.resolve())
+                if inside and path.is_file() and path.resolve() not in paths:
+                    paths.append(path.resolve())
+        return paths
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A compiled template that stands under `key` at `place`.
+
+    names: the variables that it reads. open_ended: it reads templates whose variables are not known.
+    compiled: None for a text without any Jinja.
+    """
+
+    source: str
+    key: str
+    place: Place
+    names: frozenset[str]
+    open_ended: bool
+    files: tuple[Path, ...]
+    compiled: jinja2.Template | None
+
+    def text(self, context: Context) -> str:
+        """The rendered text. Raises `TaskError` for a name that is not there, `DataError` for a value that fails."""
+        return self.source if self.compiled is None else _joined(self._parts(self.compiled, context))
+
+    def value(self, context: Context) -> JSON:
+        """The value of the template's one expression, or the text where it is more than one expression."""
+        if self.compiled is None:
+            return self.source
+        parts = self._parts(self.compiled, context)
+        if len(parts) != 1:
+            return _joined(parts)
+        return list(parts[0]) if isinstance(parts[0], GeneratorType | tuple) else parts[0]
+
+    def is_true(self, context: Context) -> bool:
+        return bool(self.value(context))
+
+    def _parts(self, compiled: jinja2.Template, context: Context) -> list[Any]:
+        try:
+            parts = list(compiled.root_render_func(compiled.new_context(dict(context))))
+            for part in parts:
+                for item in part if isinstance(part, list | tuple) else (part,):
+                    if isinstance(item, jinja2.Undefined):
+                        str(item)  # a strict undefined raises here, with its own message
+            return parts
+        except jinja2.UndefinedError as error:
+            raise TaskError(f"{self.place}: {self.key}: {self._missing(context, error)}") from error
+        except SecurityError as error:
+            raise TaskError(f"{self.place}: {self.key}: {error} (templates are sandboxed)") from error
+        except (jinja2.TemplateError, RecursionError) as error:
+            raise TaskError(f"{self.place}: {self.key}: {_one_line(error)}") from error
+        except HarnessError:
+            raise
+        except Exception as error:
+            raise DataError(f"{self.place}: {self.key}: {type(error).__name__}: {_one_line(error)}") from error
+
+    def _missing(self, context: Context, error: jinja2.UndefinedError) -> str:
+        known = [name for name in context if name != "subset"]
+        for name in sorted(self.names):
+            if name not in context and f"'{name}'" in str(error):
+                return f"the row has no field '{name}'{suggest(name, known)} (it has: {', '.join(known) or 'none'})"
+        attribute = re.search(r"has no attribute '(.+)'$", str(error))
+        subset = context.get("subset")
+        if attribute and isinstance(subset, Mapping) and f"subset.{attribute[1]}" in self.source:
+            near, has = suggest(attribute[1], subset), ", ".join(subset)
+            return f"the subset has no field '{attribute[1]}'{near} (it has: {has})"
+        return _one_line(error)
+
+
+class Templates:
+    """Compiles the templates of one task. Use `templates_of`, so that tasks of one folder share their work."""
+
+    def __init__(self, folder: Path, shared: TemplateFolders) -> None:
+        self.loader = _Loader(folder, shared)
+        self.environment = _Environment(
+            loader=self.loader, undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False
+        )
+        self.environment.filters["regex_replace"] = _regex_replace
+        self._compiled: dict[str, tuple[jinja2.Template, frozenset[str], bool, tuple[Path, ...]]] = {}
+
+    def compile(self, source: str, key: str, place: Place) -> Template:
+        """Compile `source`. Raises `TaskError` for bad syntax and for a template that is not there."""
+        if not _has_markup(source):
+            return Template(source, key, place, frozenset(), False, (), None)
+        if source not in self._compiled:
+            try:
+                self._compiled[source] = self._compile(source)
+            except jinja2.TemplateSyntaxError as error:
+                line = f" (line {error.lineno} of the template)" if "\n" in source.rstrip("\n") else ""
+                raise TaskError(f"{place}: {key}: {_one_line(error.message or error)}{line}") from error
+            except (jinja2.TemplateError, RecursionError, UnicodeError) as error:
+                raise TaskError(f"{place}: {key}: {_one_line(error)}") from error
+        compiled, names, open_ended, files = self._compiled[source]
+        return Template(source, key, place, names, open_ended, files, compiled)
+
+    def _compile(self, source: str) -> tuple[jinja2.Template, frozenset[str], bool, tuple[Path, ...]]:
+        tree = self.environment.parse(source)
+        names = meta.find_undeclared_variables(tree)
+        wanted = list(meta.find_referenced_templates(tree))
+        files = self._files(wanted, set())
+        return self.environment.from_string(source), frozenset(names), bool(wanted), tuple(sorted(files))
+
+    def _files(self, wanted: Iterable[str | None], seen: set[Path]) -> set[Path]:
+        for name in wanted:
+            if name is None:  # a name that only the row knows: any of the shared templates
+                for _, folder in self.loader.folders[1:]:
+                    seen.update(path.resolve() for path in folder.glob("*.jinja"))
+                continue
+            text, file, _ = self.loader.get_source(self.environment, name)
+            if Path(file) not in seen:
+                seen.add(Path(file))
+                self._files(meta.find_referenced_templates(self.environment.parse(text, filename=file)), seen)
+        return seen
+
+
+@functools.lru_cache(maxsize=256)
+def templates_of(folder: Path, shared: TemplateFolders) -> Templates:
+    """The templates of the task files of one folder."""
+    return Templates(folder, shared)
+
+
+def as_literal(text: str) -> JSON:
+    """A text that spells a Python list, as the list; any other text as it is. Nothing is evaluated.
+
+    lm-eval reads rendered choices and targets so (api/task.py, `doc_to_choice` and `doc_to_target`).
+    """
+    if len(text) >= 2 and text[0] == "[" and text[-1] == "]":
+        try:
+            return ast.literal_eval(text)
+        except (SyntaxError, ValueError, MemoryError, RecursionError):
+            return text
+    return text
+
+
+def _has_markup(source: str) -> bool:
+    return "{{" in source or "{%" in source or "{#" in source or "\r" in source
+
+
+def _regex_replace(string: str, pattern: str, repl: str, count: int = 0) -> str:
+    """lm-eval's filter: `{{ text | regex_replace('[ ]+', ' ') }}`."""
+    return re.sub(pattern, repl, string, count=count)
+
+
+def _one_line(what: object) -> str:
+    return " ".join(str(what).split())

@@ -1,0 +1,235 @@
+"""Reads a YAML file and remembers on which line of which file each key stands, so that an error can say so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yaml.constructor import SafeConstructor
+
+from harness.errors import TaskError
+from harness.types import JSON
+
+KeyPath = tuple[str | int, ...]
+# The C parser is about eight times as fast; PyYAML has it wherever libyaml was there at build time.
+FAST_LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_TAG = "tag:yaml.org,2002:"
+_MAX_NODES = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A line of a file. Prints as `file:line`, relative to the working directory where that is shorter."""
+
+    file: Path
+    line: int
+
+    def __str__(self) -> str:
+        return f"{shown(self.file)}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class PythonFunction:
+    """What stands for `!function module.name`, lm-eval's tag for Python code. It is never run."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The content of a YAML file, its includes merged in.
+
+    places: where each key and list item stands. files: the file itself, then all that it includes.
+    """
+
+    data: dict[str, JSON]
+    places: Mapping[KeyPath, Place]
+    files: tuple[Path, ...]
+
+    def place(self, path: KeyPath) -> Place:
+        """The line of `path`, or of the nearest key around it."""
+        for length in range(len(path), -1, -1):
+            if (found := self.places.get(path[:length])) is not None:
+                return found
+        return Place(self.files[0], 1)
+
+    def error(self, path: KeyPath, message: str) -> TaskError:
+        return TaskError(f"{self.place(path)}: {message}")
+
+
+def shown(file: Path) -> str:
+    """The path as a user would write it."""
+    try:
+        return str(file.relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return str(file)
+
+
+def load_document(file: Path, _including: tuple[Path, ...] = ()) -> Document:
+    """Read `file` and what it includes. The keys of a file replace those of its includes, as in lm-eval.
+
+    Raises `TaskError`, with the line, for anything that is not a YAML mapping with string keys.
+    """
+    own = _parse(file, read_text(file))
+    includes = own.data.pop("include", None)
+    data: dict[str, JSON] = {}
+    places: dict[KeyPath, Place] = {}
+    files = [file]
+    for index, name in enumerate(_include_names(own, includes)):
+        where: KeyPath = ("include", index) if isinstance(includes, list) else ("include",)
+        target = (file.parent / name).resolve()
+        if target in (*_including, file.resolve()):
+            raise own.error(where, f"include '{name}' leads back to a file that is being included")
+        if not target.is_file():
+            raise own.error(where, f"include '{name}' is not there (looked for {shown(target)})")
+        included = load_document(target, (*_including, file.resolve()))
+        _replace(data, places, included)
+        files += included.files
+    _replace(data, places, own)
+    return Document(data, places, tuple(dict.fromkeys(files)))
+
+
+def read_text(file: Path) -> str:
+    """The text of a YAML file, whatever its byte order mark. Raises `TaskError`."""
+    try:
+        raw = file.read_bytes()
+    except OSError as error:
+        raise TaskError(f"{shown(file)}:1: cannot be read: {error.strerror or error}") from error
+    encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        return raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise TaskError(f"{shown(file)}:{line}: is not UTF-8 text; save the file as UTF-8") from error
+
+
+def _include_names(own: Document, includes: JSON) -> list[str]:
+    names = includes if isinstance(includes, list) else [] if includes is None else [includes]
+    for name in names:
+        if not isinstance(name, str) or not name:
+            raise own.error(("include",), f"include: should be a file name or a list of them, found {name!r}")
+    return names
+
+
+def _replace(data: dict[str, JSON], places: dict[KeyPath, Place], newer: Document) -> None:
+    for path in [path for path in places if path and path[0] in newer.data]:
+        del places[path]
+    data.update(newer.data)
+    places.update(newer.places)
+
+
+def _parse(file: Path, text: str) -> Document:
+    try:
+        root = yaml.compose(text, Loader=FAST_LOADER)
+    except yaml.YAMLError as error:
+        raise _yaml_error(file, text, error) from error
+    except RecursionError as error:
+        raise TaskError(f"{shown(file)}:1: is nested too deeply") from error
+    if root is None:
+        raise TaskError(f"{shown(file)}:1: is empty")
+    if not isinstance(root, yaml.MappingNode):
+        raise TaskError(f"{shown(file)}:{root.start_mark.line + 1}: should be a mapping of keys to values")
+    reader = _Reader(file)
+    try:
+        data = reader.build(root, ())
+    except RecursionError as error:
+        raise TaskError(f"{shown(file)}:1: is nested too deeply") from error
+    return Document(data, reader.places, (file,))
+
+
+def _yaml_error(file: Path, text: str, error: yaml.YAMLError) -> TaskError:
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    position = getattr(error, "position", 0) or 0
+    line = mark.line + 1 if mark is not None else text.count("\n", 0, position) + 1
+    what = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+    lines = text.splitlines()
+    if "\t" in (lines[line - 1] if line <= len(lines) else "")[: (mark.column + 1 if mark else 0)]:
+        what = "a tab cannot be used for indentation; use spaces"
+    return TaskError(f"{shown(file)}:{line}: {' '.join(str(what).split())}")
+
+
+class _Reader:
+    """Turns YAML nodes into plain values, and writes down where each of them stands."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.places: dict[KeyPath, Place] = {}
+        self.scalars = SafeConstructor()
+        self.open: set[int] = set()
+        self.nodes = 0
+
+    def build(self, node: yaml.Node, path: KeyPath) -> Any:
+        self.nodes += 1
+        if id(node) in self.open:
+            raise self.error(node, "an alias that contains itself")
+        if self.nodes > _MAX_NODES:
+            raise self.error(node, f"more than {_MAX_NODES:,} values; put rows into a data file")
+        self.places.setdefault(path, Place(self.file, node.start_mark.line + 1))
+        if isinstance(node, yaml.ScalarNode):
+            return self.scalar(node)
+        if not node.tag.startswith(_TAG):
+            raise self.error(node, f"unknown tag '{node.tag}'")
+        self.open.add(id(node))
+        value: Any
+        if isinstance(node, yaml.SequenceNode):
+            value = [self.build(item, (*path, index)) for index, item in enumerate(node.value)]
+        else:
+            assert isinstance(node, yaml.MappingNode)
+            value = self.mapping(node, path)
+        self.open.discard(id(node))
+        return value
+
+    def mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
+        """Build a mapping. Keys of a merge (`<<`) count less than the mapping's own."""
+        value: dict[str, Any] = {}
+        own: dict[str, int] = {}
+        for key_node, item in node.value:
+            if key_node.tag == f"{_TAG}merge":
+                for merged in item.value if isinstance(item, yaml.SequenceNode) else [item]:
+                    if not isinstance(merged, yaml.MappingNode):
+                        raise self.error(item, "'<<' merges mappings only")
+                    value = {**self.build(merged, path), **value}
+                continue
+            key = self.key(key_node)
+            line = key_node.start_mark.line + 1
+            if key in own:
+                raise self.error(key_node, f"key '{key}' is given twice (first in line {own[key]})")
+            own[key] = line
+            if (*path, key) in self.places:  # a merge was here first
+                self.places = {old: at for old, at in self.places.items() if old[: len(path) + 1] != (*path, key)}
+            self.places[(*path, key)] = Place(self.file, line)
+            value[key] = self.build(item, (*path, key))
+        return value
+
+    def key(self, node: yaml.Node) -> str:
+        if not isinstance(node, yaml.ScalarNode):
+            raise self.error(node, "a key should be a word; '{' needs quotes where it begins a text")
+        key = self.scalar(node)
+        if isinstance(key, str):
+            return key
+        raise self.error(node, f"key '{node.value}' is read as {_kind(key)}; write it in quotes")
+
+    def scalar(self, node: yaml.ScalarNode) -> JSON | PythonFunction:
+        if node.tag == "!function":
+            return PythonFunction(node.value)
+        # Dates stay text: JSON knows none, and prompts show them as they are written.
+        if node.tag in (f"{_TAG}timestamp", f"{_TAG}value"):
+            return node.value
+        if not node.tag.startswith(_TAG) or node.tag == f"{_TAG}binary":
+            raise self.error(node, f"unknown tag '{node.tag}'")
+        try:
+            return self.scalars.construct_object(node)  # type: ignore[no-untyped-call]
+        except (yaml.YAMLError, ValueError, TypeError, KeyError, IndexError) as error:
+            raise self.error(node, f"'{node.value}' cannot be read as {node.tag.removeprefix(_TAG)}") from error
+
+    def error(self, node: yaml.Node, message: str) -> TaskError:
+        return TaskError(f"{Place(self.file, node.start_mark.line + 1)}: {message}")
+
+
+def _kind(value: JSON) -> str:
+    if value is None:
+        return "null"
+    return "a boolean" if isinstance(value, bool) else "a number"
