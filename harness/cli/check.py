@@ -102,14 +102,14 @@ class Checker:
 
     def _expressions(self, expressions: Sequence[str], library: TaskLibrary) -> Iterator[str]:
         """Tasks as they are named, and all variants of those that are named without one."""
-        from harness.tasks.check import check_task
+        from harness.prepare import check_task
 
         for ref in library.select(expressions):
             self.tasks += 1
             variants = () if ref.variant else library.entry(ref).variants
             for each in (ref, *(replace(ref, variant=variant) for variant in variants)):
                 try:
-                    yield from check_task(library.load(each), None, self.registry)
+                    yield from check_task(library.load(each), self.registry)
                 except HarnessError as error:
                     yield str(error)
 

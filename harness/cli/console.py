@@ -32,8 +32,14 @@ def console() -> Console:
 
 
 def show(renderable: Any) -> None:
-    """Print a table or text of rich."""
-    console().print(renderable)
+    """Print a table or text of rich. A pipe gets no spaces at the ends of lines."""
+    if sys.stdout.isatty():
+        console().print(renderable)
+        return
+    made = console()
+    with made.capture() as captured:
+        made.print(renderable)
+    click.echo("\n".join(text.rstrip() for text in captured.get().splitlines()))
 
 
 def line(text: str = "") -> None:

@@ -153,7 +153,7 @@ def test_a_subset_that_does_not_exist() -> None:
 
 def test_a_gold_answer_outside_the_choices() -> None:
     Path("rivers.jsonl").write_text(json.dumps({"question": "?", "answer": 7}) + "\n", encoding="utf-8")
-    refused(run(), "rivers.yaml", "row 0", "7", "3 choices")
+    refused(run(), "rivers", "row 0", "7", "3 choices")
 
 
 def test_an_override_of_a_task_that_does_not_run() -> None:
@@ -179,7 +179,7 @@ def test_a_run_folder_of_another_configuration() -> None:
 def test_a_run_folder_that_is_in_use() -> None:
     assert run("--output", "mine").exit_code == 0
     (path,) = Path("mine").iterdir()
-    with RunFolder.resume(path):
+    with RunFolder.reopen(path):
         refused(run("--output", "mine"), str(path), "in use")
 
 

@@ -79,8 +79,9 @@ def test_a_metric_may_be_checked_on_ones_own_samples() -> None:
         def score(self, seen: Observation) -> float:
             return float(str(seen.sample.doc["limit"])) / 2
 
-    assert "KeyError" in check_metric(Half())[0]
     assert check_metric(Half(), [observation("x", "y", doc={"limit": 3})]) == []
+    assert "KeyError" in check_metric(Half(), [observation("x", "y")])[0]
+    assert check_metric(Half()) == [], "rows without its column say nothing about the metric"
 
 
 @pytest.mark.parametrize(
