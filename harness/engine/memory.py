@@ -78,8 +78,18 @@ def batch_tokens(device: str, cost: TokenCost, keeps_cache: bool) -> int:
     return max(1, min(ceiling, int(free_memory(device) * _SHARE_OF_FREE) // per_token))
 
 
+def cached_tokens(device: str, cost: TokenCost) -> int:
+    """How many tokens' keys and values may be kept while text is generated."""
+    return max(1, int(free_memory(device) * _SHARE_OF_FREE / 2) // cost.cache)
+
+
 def weight_bytes(config: Any, bytes_per_value: int) -> int:
     """Bytes of a decoder's weights, estimated from its configuration."""
+    return parameters(config) * bytes_per_value
+
+
+def parameters(config: Any) -> int:
+    """The number of a decoder's weights, estimated from its configuration."""
     text = getattr(config, "text_config", None) or config
     hidden = _first(text, ("hidden_size", "d_model", "n_embd"), 1024)
     layers = _first(text, ("num_hidden_layers", "num_layers", "n_layer"), 24)
@@ -87,7 +97,7 @@ def weight_bytes(config: Any, bytes_per_value: int) -> int:
     experts = _first(text, ("num_local_experts", "num_experts"), 1)
     vocabulary = _first(text, ("vocab_size",), 32000)
     per_layer = 4 * hidden * hidden + 3 * hidden * inner * experts
-    return (layers * per_layer + 2 * vocabulary * hidden) * bytes_per_value
+    return layers * per_layer + 2 * vocabulary * hidden
 
 
 def too_large(needed: int, device: str) -> str:

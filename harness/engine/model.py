@@ -40,7 +40,9 @@ from harness.model import Model
 from harness.types import Prompt, Request, RequestKind, Response, Sample
 
 if TYPE_CHECKING:
-    from harness.engine.plain import GenerateRow, Limits, Piece
+    from harness.engine.execute import Executor
+    from harness.engine.forecast import Forecast
+    from harness.engine.plain import GenerateRow, Piece
 
 log = logging.getLogger(__name__)
 
@@ -174,6 +176,13 @@ class TorchModel(Model):
             "on_overflow": self.rules.on_overflow,
         }
 
+    def forecast(self, requests: Sequence[Request]) -> Forecast:
+        """What answering `requests` will compute. Works after `prepare`."""
+        from harness.engine.forecast import forecast
+
+        encoded = encode_requests(self.encoder, requests, self.render, self.where)
+        return forecast(encoded, len(requests), self.config, self.device, self.torch_dtype)
+
     def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
         encoded = encode_requests(self.encoder, requests, self.render, self.where)
         assembler = Assembler(encoded)
@@ -188,17 +197,19 @@ class TorchModel(Model):
         return (index, join_windows(response)) if requests[index].kind == "rolling" else answer
 
     def _run(self, encoded: Encoded) -> Iterator[Piece]:
-        from harness.engine.decoder import Decoder
-        from harness.engine.plain import PlainGenerator, PlainScorer
-
+        executor = self._executor()
         if encoded.scores:
-            decoder = Decoder(self._module, self.device, self.dtype_name)
-            yield from PlainScorer(decoder, self._limits(keeps_cache=False)).run(encoded.scores)
+            yield from executor.score(encoded.scores)
         if encoded.generations:
-            rows = [self._generate_row(sequence) for sequence in encoded.generations]
-            limits = self._limits(keeps_cache=True)
-            pad = _pad_token(self.tokenizer, self._stop_ids)
-            yield from PlainGenerator(self._module, limits, self.device, self.dtype_name, pad).run(rows)
+            yield from executor.generate([self._generate_row(sequence) for sequence in encoded.generations])
+
+    def _executor(self) -> Executor:
+        from harness.engine.execute import Executor, RunLimits
+
+        batch_size, most = self.options.batch_size, self.options.max_batch_size
+        rows = min(batch_size, most or batch_size) if isinstance(batch_size, int) else most
+        pad = _pad_token(self.tokenizer, self._stop_ids)
+        return Executor(self._module, self.device, self.dtype_name, pad, RunLimits(rows))
 
     def _generate_row(self, sequence: GenerateSequence) -> GenerateRow:
         from harness.engine.plain import GenerateRow
@@ -214,18 +225,6 @@ class TorchModel(Model):
         )
         defaults = getattr(self._module, "generation_config", None)
         return GenerateRow(sequence, rule, sampling_rule(sequence.params, defaults))
-
-    def _limits(self, *, keeps_cache: bool) -> Limits:
-        from harness.engine.plain import Limits
-
-        cost = memory.TokenCost.of(self.config, self.torch_dtype.itemsize)
-        tokens = memory.batch_tokens(self.device, cost, keeps_cache)
-        rows = self.options.max_batch_size
-        if isinstance(self.options.batch_size, int):
-            rows = min(rows, self.options.batch_size) if rows else self.options.batch_size
-            # A number that the user chose is kept to, whatever its rows hold; running out of memory halves them.
-            return Limits(rows, max(tokens, rows * self.rules.max_length * 2))
-        return Limits(rows, tokens)
 
     def _end_tokens(self) -> frozenset[int]:
         stored = getattr(getattr(self._module, "generation_config", None), "eos_token_id", None)

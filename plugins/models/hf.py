@@ -158,9 +158,16 @@ class HuggingFace(TorchModel):
         if getattr(self.config, "is_encoder_decoder", False):
             family = transformers.AutoModelForSeq2SeqLM
         try:
-            model = family.from_pretrained(self.pretrained, config=self.config, **options)
+            model, found = family.from_pretrained(
+                self.pretrained, config=self.config, output_loading_info=True, **options
+            )
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise ModelError(f"{self._named('pretrained', self.pretrained)}: {_one_line(error)}") from None
+        if missing := sorted(found["missing_keys"]):
+            raise ModelError(
+                f"--model_args: pretrained={self.pretrained} lacks {len(missing)} of its weights ({missing[0]}, ...): "
+                "they would be random numbers; is the folder complete?"
+            )
         if self.peft is not None:
             model = self._with_adapter(model)
         return model if "device_map" in options else model.to(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -210,3 +211,28 @@ def test_an_adapter_changes_the_answers(folder: Path, tmp_path: Path) -> None:
 
     assert adapted.logprobs != pytest.approx(plain.logprobs, abs=1e-3)
     assert loaded(folder).identity != loaded(folder, peft=str(tmp_path / "adapter")).identity
+
+
+def test_a_forecast_needs_no_weights(folder: Path) -> None:
+    model = HuggingFace.create({"pretrained": str(folder)}, ModelOptions(device="cpu"))
+    model.prepare()
+    requests = [*choices(), *generations()]
+
+    forecast = model.forecast(requests)
+
+    assert forecast.requests == len(requests)
+    assert forecast.new_tokens == 4 * 12
+    assert forecast.unique_tokens <= forecast.planned_tokens <= 1.1 * forecast.unique_tokens < 0.5 * forecast.tokens
+    assert f"{forecast.planned_tokens:,} to compute" in forecast.text
+
+
+def test_a_folder_that_lacks_some_weights_is_refused(folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    broken = shutil.copytree(folder, tmp_path / "broken")
+    weights = load_file(broken / "model.safetensors")
+    del weights["model.norm.weight"]
+    save_file(weights, broken / "model.safetensors", {"format": "pt"})
+
+    with pytest.raises(ModelError, match=r"lacks 1 of its weights \(model.norm.weight, ...\)"):
+        loaded(broken)

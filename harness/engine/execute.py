@@ -1,0 +1,220 @@
+"""Runs the encoded requests of a run on one model: shared where that is right, plain where it is not.
+
+Sharing is checked on the first batches: a few sequences go through the model a second time, alone and by its own
+attention. Where the two differ, or the shared pass fails, the rest runs plainly and the log says so.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from harness.engine import memory
+from harness.engine.attention import SharedAttention
+from harness.engine.decoder import Decoder
+from harness.engine.encoder_decoder import EncoderDecoderScorer
+from harness.engine.generate import SharedGenerator
+from harness.engine.outcomes import Scored
+from harness.engine.plain import GenerateRow, Limits, Piece, PlainGenerator, PlainScorer
+from harness.engine.score import SharedScorer
+from harness.engine.tokens import ScoreSequence
+
+log = logging.getLogger(__name__)
+
+_SHAREABLE_LAYERS = {"full_attention", "sliding_attention"}
+# Settings of a checkpoint that only transformers' own `generate` obeys.
+_FOREIGN_GENERATION = (
+    "no_repeat_ngram_size",
+    "encoder_no_repeat_ngram_size",
+    "bad_words_ids",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "sequence_bias",
+    "exponential_decay_length_penalty",
+    "min_length",
+    "min_new_tokens",
+)
+_GENERATED_ROWS = {"cpu": 64, "cuda": 384}
+
+
+class SharingDiffersError(Exception):
+    """A shared pass and a plain pass of the same tokens disagree."""
+
+
+@dataclass(frozen=True)
+class RunLimits:
+    """What the command line allows: rows of a batch (None: as many as fit)."""
+
+    rows: int | None = None
+
+
+@dataclass
+class Executor:
+    """One model on one device. `notes` says, in words, where it could not share."""
+
+    model: Any
+    device: str
+    dtype: str
+    pad_token: int
+    limits: RunLimits
+    share: bool = True
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.cost = memory.TokenCost.of(self.model.config, _bytes_of(self.dtype))
+        self.is_encoder_decoder = bool(self.model.config.is_encoder_decoder)
+        self.decoder = None if self.is_encoder_decoder else Decoder(self.model, self.device, self.dtype)
+        reason = why_not_shared(self.model)
+        self.attention = None
+        if self.share and reason is None:
+            self.attention = SharedAttention(self.model)
+        elif self.share:
+            self.notes.append(f"prefixes are not shared: {reason}")
+
+    def score(self, sequences: Sequence[ScoreSequence]) -> Iterator[Piece]:
+        """Outcomes of all sequences, each as soon as it is known."""
+        if self.decoder is None:
+            limits = self._limits(keeps_cache=False)
+            scorer = EncoderDecoderScorer(self.model, limits, self.device, self.dtype, self.pad_token)
+            yield from scorer.run(sequences)
+            return
+
+        def left(done: set[tuple[int, int]]) -> list[ScoreSequence]:
+            return [sequence for sequence in sequences if (sequence.request, sequence.part) not in done]
+
+        yield from self._with_fallback(
+            lambda done: self._shared_scorer().run(left(done)),
+            lambda done: self._plain_scorer().run(left(done)),
+        )
+
+    def generate(self, rows: Sequence[GenerateRow]) -> Iterator[Piece]:
+        """Outcomes of all rows, each as soon as it is finished."""
+
+        def left(done: set[tuple[int, int]]) -> list[GenerateRow]:
+            return [row for row in rows if (row.sequence.request, 0) not in done]
+
+        plain = PlainGenerator(self.model, self._limits(keeps_cache=True), self.device, self.dtype, self.pad_token)
+        if foreign := _foreign_settings(self.model):
+            self._note(f"prompts are not shared: the checkpoint's generation config sets {foreign}")
+            yield from plain.run(rows)
+            return
+        yield from self._with_fallback(
+            lambda done: self._shared_generator(rows).run(left(done)), lambda done: plain.run(left(done))
+        )
+
+    def _with_fallback(
+        self,
+        shared: Callable[[set[tuple[int, int]]], Iterator[Piece]],
+        plain: Callable[[set[tuple[int, int]]], Iterator[Piece]],
+    ) -> Iterator[Piece]:
+        """Run shared, with fused kernels, then without; and plainly when both go wrong before they are checked."""
+        done: set[tuple[int, int]] = set()
+        while self.attention is not None:
+            try:
+                for piece in shared(done):
+                    done.add(piece[:2])
+                    yield piece
+                return
+            except Exception as error:
+                # An unknown architecture may stumble anywhere. Once a batch has come through, an error is real.
+                if done and not isinstance(error, SharingDiffersError):
+                    raise
+                self._fall_back(error)
+        yield from plain(done)
+
+    def _fall_back(self, error: Exception) -> None:
+        assert self.attention is not None
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if self.attention.fast:
+            self.attention.fast = False
+            log.warning("sharing prefixes with fused kernels went wrong, trying without them: %s", reason)
+        else:
+            self.attention = None
+            self._note(f"prefixes are not shared, which is slower: {reason}")
+
+    def _note(self, text: str) -> None:
+        self.notes.append(text)
+        log.warning(text)
+
+    def _plain_scorer(self) -> PlainScorer:
+        assert self.decoder is not None
+        return PlainScorer(self.decoder, self._limits(keeps_cache=False))
+
+    def _shared_scorer(self) -> SharedScorer:
+        assert self.decoder is not None
+        assert self.attention is not None
+        scorer = SharedScorer(self.decoder, self.attention, self._limits(keeps_cache=True))
+        scorer.verify = self._verify_score
+        return scorer
+
+    def _shared_generator(self, rows: Sequence[GenerateRow]) -> SharedGenerator:
+        assert self.decoder is not None
+        assert self.attention is not None
+        longest = max(len(row.sequence.tokens) + row.sequence.max_new_tokens for row in rows)
+        slots = self.limits.rows
+        if slots is None:
+            room = memory.cached_tokens(self.device, self.cost) // longest
+            slots = max(1, min(room, _GENERATED_ROWS.get(self.device.split(":")[0], 64)))
+        generator = SharedGenerator(self.decoder, self.attention, self._limits(keeps_cache=True), slots)
+        generator.verify = self._verify_logits
+        return generator
+
+    def _verify_score(self, sequence: ScoreSequence, found: Scored) -> None:
+        """Raise SharingDiffersError when a plain pass scores a sequence otherwise."""
+        assert self.decoder is not None
+        for _, _, expected, _ in PlainScorer(self.decoder, Limits(1, 1)).run([sequence]):
+            if isinstance(expected, Scored):
+                allowed = self._tolerance() * max(1.0, abs(expected.logprob))
+                if not abs(found.logprob - expected.logprob) <= allowed:
+                    raise SharingDiffersError(
+                        f"a shared pass gave log-likelihood {found.logprob:.4f} where a plain one gives "
+                        f"{expected.logprob:.4f}"
+                    )
+
+    @torch.inference_mode()
+    def _verify_logits(self, tokens: Sequence[int], logits: torch.Tensor) -> None:
+        """Raise SharingDiffersError when a plain pass predicts otherwise what follows `tokens`."""
+        assert self.decoder is not None
+        ids = torch.tensor([list(tokens)], device=self.device)
+        plain = self.decoder.logits(self.decoder.hidden(input_ids=ids)[0, -1:])[0]
+        apart = float((logits - plain).norm() / plain.norm().clamp(min=1e-6))
+        if not apart <= self._tolerance():
+            raise SharingDiffersError(f"a shared step's logits are {apart:.1%} away from those of a plain pass")
+
+    def _tolerance(self) -> float:
+        return 1e-3 if self.dtype == "float32" else 0.1
+
+    def _limits(self, *, keeps_cache: bool) -> Limits:
+        rows = self.limits.rows
+        tokens = memory.batch_tokens(self.device, self.cost, keeps_cache)
+        # A number that the user chose is kept to, whatever its rows hold; running out of memory halves them.
+        return Limits(rows, tokens if rows is None else 1 << 40)
+
+
+def why_not_shared(model: Any) -> str | None:
+    """Why a model's prefixes cannot be shared, in words; None where they can, as far as its class tells."""
+    config = getattr(model.config, "text_config", None) or model.config
+    if model.config.is_encoder_decoder:
+        return "an encoder-decoder model reads each prompt as a whole"
+    if getattr(model, "_is_stateful", False):
+        return "the model carries a recurrent state"
+    if not getattr(model, "_supports_attention_backend", False):
+        return "the model does not use transformers' attention interface"
+    strange = set(getattr(config, "layer_types", None) or ()) - _SHAREABLE_LAYERS
+    return f"the model has layers of type {', '.join(sorted(strange))}" if strange else None
+
+
+def _foreign_settings(model: Any) -> str | None:
+    config = getattr(model, "generation_config", None)
+    found = [name for name in _FOREIGN_GENERATION if getattr(config, name, None)]
+    return ", ".join(found) or None
+
+
+def _bytes_of(dtype: str) -> int:
+    return 4 if dtype == "float32" else 2

@@ -1,0 +1,70 @@
+"""What a run will compute, known from its prompts alone: no weights are read."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from harness.engine.memory import parameters
+from harness.engine.plan import PlanItem, make_plan
+from harness.engine.tokens import Encoded
+
+_PROBE = 1024
+# Of what a large product of matrices reaches, a model reaches about this much.
+_EFFICIENCY = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """requests: how many. tokens: of all inputs, were each computed alone. unique_tokens: distinct in the prefix tree.
+    planned_tokens: what goes through the model, padding included. new_tokens: at most so many are generated.
+    seconds: a rough estimate for `device`."""
+
+    requests: int
+    tokens: int
+    unique_tokens: int
+    planned_tokens: int
+    new_tokens: int
+    seconds: float
+
+    @property
+    def text(self) -> str:
+        """One line for a person."""
+        generated = f", up to {self.new_tokens:,} to generate" if self.new_tokens else ""
+        return (
+            f"{self.requests:,} requests, {self.tokens:,} tokens, {self.unique_tokens:,} of them distinct, "
+            f"{self.planned_tokens:,} to compute ({self.planned_tokens / max(1, self.unique_tokens):.2f} x distinct)"
+            f"{generated}; about {self.seconds:,.0f} s"
+        )
+
+
+def forecast(encoded: Encoded, requests: int, config: Any, device: str, dtype: Any) -> Forecast:
+    """Plan the scoring and the generation of a run."""
+    scored = list(dict.fromkeys((s.tokens[:-1], s.start) for s in encoded.scores))
+    prompts = list(dict.fromkeys(s.tokens for s in encoded.generations))
+    plans = (
+        make_plan([PlanItem(tokens, start - 1) for tokens, start in scored]),
+        make_plan([PlanItem(tokens, len(tokens) - 1) for tokens in prompts]),
+    )
+    new_tokens = sum(sequence.max_new_tokens for sequence in encoded.generations)
+    planned = sum(plan.planned_tokens for plan in plans)
+    return Forecast(
+        requests=requests,
+        tokens=sum(len(s.tokens) - 1 for s in encoded.scores) + sum(len(s.tokens) for s in encoded.generations),
+        unique_tokens=sum(plan.unique_tokens for plan in plans),
+        planned_tokens=planned,
+        new_tokens=new_tokens,
+        seconds=2 * parameters(config) * (planned + new_tokens) / (_EFFICIENCY * _rate(device, dtype)),
+    )
+
+
+def _rate(device: str, dtype: Any) -> float:
+    """Floating-point operations a second of a matrix product on `device`, measured."""
+    import torch
+
+    matrix = torch.ones((_PROBE, _PROBE), device=device, dtype=dtype)
+    matrix @ matrix
+    began = time.perf_counter()
+    total = float((matrix @ matrix @ matrix).sum())
+    return 4.0 * _PROBE**3 / (time.perf_counter() - began) if total else 1.0

@@ -1,0 +1,251 @@
+"""Generation over a plan: prompts share their prefix, and a finished row's place is filled at once."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+from harness.engine.attention import SharedAttention
+from harness.engine.decoder import Decoder
+from harness.engine.layout import Cached, PackLayout
+from harness.engine.memory import is_out_of_memory, release
+from harness.engine.outcomes import Failed
+from harness.engine.plain import GenerateRow, Limits, Piece
+from harness.engine.plan import Plan, PlanItem, Row, make_plan
+from harness.engine.sampling import RowChoice, choose_tokens, random_stream
+from harness.engine.slots import Active, SlotCache, SlotLayout
+
+# New rows enter when this share of the places is free: one by one they would be computed one by one.
+_REFILL = 8
+Verify = Callable[[Sequence[int], torch.Tensor], None]
+"""(tokens, logits of what follows them): raises when a plain pass gives something else. Called once."""
+
+
+def plan_generations(rows: Sequence[GenerateRow]) -> tuple[list[list[GenerateRow]], Plan]:
+    """Rows by prompt (repetitions share theirs), and the plan over the prompts."""
+    prompts: dict[tuple[int, ...], list[GenerateRow]] = {}
+    for row in rows:
+        prompts.setdefault(row.sequence.tokens, []).append(row)
+    return list(prompts.values()), make_plan([PlanItem(tokens, len(tokens) - 1) for tokens in prompts])
+
+
+class SharedGenerator:
+    """Continues prompts by a plan.
+
+    limits.tokens: tokens of one pass over prompts. limits.rows: how many rows are generated at a time.
+    """
+
+    def __init__(self, decoder: Decoder, attention: SharedAttention, limits: Limits, slots: int) -> None:
+        self.decoder = decoder
+        self.attention = attention
+        self.limits = limits
+        self.slots = slots
+        self.verify: Verify | None = None
+        self.computed_tokens = 0
+
+    def run(self, rows: Sequence[GenerateRow]) -> Iterator[Piece]:
+        self._prompts, self.plan = plan_generations(rows)
+        self._queue = deque(self.plan.rows)
+        self._ready: deque[Active] = deque()
+        self._active: list[Active] = []
+        self._trunks: dict[int, Cached] = {}
+        # How many rows still look up to a trunk: those of the plan, and those being generated.
+        self._users = {row.index: row.children for row in self.plan.rows}
+        self._cache = SlotCache(min(self.slots, len(rows)))
+        while self._queue or self._ready or self._active:
+            yield from self._fill()
+            if self._active:
+                yield from self._step()
+
+    def _fill(self) -> Iterator[Piece]:
+        """Fill free slots, computing the prompts of new rows when enough slots are free."""
+        free = self._cache.size - len(self._active)
+        if self._active and free < max(1, self._cache.size // _REFILL):
+            return
+        while len(self._active) < self._cache.size and (self._ready or self._queue):
+            if not self._ready:
+                yield from self._prefill(self._next_rows(self._cache.size - len(self._active)))
+                continue
+            entering = self._ready.popleft()
+            self._cache.reserve(max(row.need for row in (entering, *self._active)))
+            if entering.own is not None:
+                self._cache.put(len(self._active), entering.own, entering.length)
+                entering.own = None
+            self._active.append(entering)
+
+    def _next_rows(self, free: int) -> list[Row]:
+        """Rows of the plan for one pass: up to so many prompts, and nothing with the trunk that it continues."""
+        batch: list[Row] = []
+        tokens = prompts = 0
+        while self._queue:
+            row = self._queue[0]
+            full = tokens + len(row.tokens) > self.limits.tokens or prompts >= free
+            if batch and (full or any(other.index == row.parent for other in batch)):
+                break
+            batch.append(self._queue.popleft())
+            tokens += len(row.tokens)
+            prompts += sum(len(self._prompts[item]) for item, _ in row.ends)
+        return batch
+
+    def _prefill(self, rows: list[Row]) -> Iterator[Piece]:
+        alive = [row for row in rows if row.parent is None or row.parent in self._trunks]
+        for row in rows:
+            if row not in alive:
+                yield from self._fail(row, "the shared part of this request did not fit into memory")
+        if not alive:
+            return
+        began = time.perf_counter()
+        try:
+            entering = self._pass_over(alive)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            entering = None
+        if entering is None:
+            release(self.decoder.device)
+            if len(alive) == 1:
+                yield from self._fail(alive[0], f"{self.decoder.device} has too little memory for this prompt alone")
+            else:
+                middle = len(alive) // 2
+                yield from self._prefill(alive[:middle])
+                yield from self._prefill(alive[middle:])
+            return
+        share = (time.perf_counter() - began) / max(1, len(entering))
+        for active in entering:
+            active.seconds += share
+            if active.row.stop.ends(active.tokens):
+                yield self._finish(active)
+            else:
+                self._ready.append(active)
+        for row in alive:
+            self._leave(row.parent)
+
+    @torch.inference_mode()
+    def _pass_over(self, rows: list[Row]) -> list[Active]:
+        """Compute prompts; choose the first token of each of their rows."""
+        layout = PackLayout(rows, self._trunks, self.decoder.device, keep_all=True)
+        with self.attention.active(layout):
+            hidden = self.decoder.hidden(**layout.inputs())[0]
+        self.computed_tokens += hidden.shape[0]
+        entering, places = [], []
+        for row, offset in zip(rows, layout.offsets, strict=True):
+            for item, segment in row.ends:
+                for generated in self._prompts[item]:
+                    entering.append(self._enter(generated, row, segment, layout.cached[row.index]))
+                    places.append(offset + row.segments[segment][1] - 1)
+        if entering:
+            # Usually the first step is checked, which needs the prompt's cache too; some rows have no step.
+            check = entering[0].row.sequence.max_new_tokens == 1
+            self._choose(entering, hidden[torch.tensor(places, device=hidden.device)], check=check)
+        for row in rows:
+            if row.children:
+                self._trunks[row.index] = layout.cached[row.index]
+        for active in entering:
+            if active.trunk is not None:
+                self._users[active.trunk] += 1
+        return entering
+
+    def _enter(self, generated: GenerateRow, row: Row, segment: int, cached: Cached) -> Active:
+        sequence = generated.sequence
+        history = list(sequence.tokens)
+        choice = RowChoice(generated.rule, random_stream(sequence.params.seed, sequence.repeat), history)
+        if row.children:
+            return Active(generated, choice, history, row.index, len(sequence.tokens), 0, [], None)
+        spans = row.path(segment)
+
+        def own(store: dict[int, torch.Tensor]) -> dict[int, torch.Tensor]:
+            return {
+                layer: torch.cat([tensor[0, :, start:end] for start, end in spans], dim=1)
+                for layer, tensor in store.items()
+            }
+
+        length = sum(end - start for start, end in spans)
+        return Active(
+            generated, choice, history, row.parent, row.start, length, [], Cached(own(cached.keys), own(cached.values))
+        )
+
+    def _choose(self, rows: Sequence[Active], hidden: torch.Tensor, *, check: bool) -> None:
+        """Append to each row the token that follows, given hidden states [rows, hidden]."""
+        chosen: list[int] = []
+        for start, end in self.decoder.chunks(len(hidden)):
+            logits = self.decoder.logits(hidden[start:end])
+            if check and self.verify is not None and start == 0:
+                self.verify(rows[0].history, logits[0])
+                self.verify = None
+            chosen += choose_tokens(logits, [row.choice for row in rows[start:end]], self.decoder.dtype)
+        for row, token in zip(rows, chosen, strict=True):
+            row.tokens.append(token)
+            row.history.append(token)
+
+    def _step(self) -> Iterator[Piece]:
+        """Give each active row its next token; finished rows leave."""
+        began = time.perf_counter()
+        try:
+            self._decode()
+            fits = True
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            fits = False
+        if not fits:
+            yield from self._make_room()
+            return
+        share = (time.perf_counter() - began) / len(self._active)
+        for slot in reversed(range(len(self._active))):
+            row = self._active[slot]
+            row.seconds += share
+            if row.row.stop.ends(row.tokens):
+                yield self._finish(row)
+                last = self._active.pop()
+                if last is not row:
+                    self._active[slot] = last
+                    self._cache.move(len(self._active), slot, last.length)
+
+    @torch.inference_mode()
+    def _decode(self) -> None:
+        layout = SlotLayout(self._active, self._cache, self._trunks, self.decoder.device)
+        with self.attention.active(layout):
+            hidden = self.decoder.hidden(**layout.inputs())[0]
+        self._choose(self._active, hidden, check=True)
+        self.computed_tokens += len(self._active)
+        for row in self._active:
+            row.length += 1
+
+    def _make_room(self) -> Iterator[Piece]:
+        """Memory ran out in a step: half of the rows wait outside, or the only one fails."""
+        release(self.decoder.device)
+        if len(self._active) == 1:
+            (row,) = self._active
+            self._active = []
+            self._leave(row.trunk)
+            yield row.row.sequence.request, 0, Failed(f"{self.decoder.device} ran out of memory at this answer"), 0.0
+            return
+        kept = len(self._active) // 2
+        for slot in range(kept, len(self._active)):
+            row = self._active[slot]
+            row.own = self._cache.take(slot, row.length, "cpu")
+            self._ready.append(row)
+        self._active = self._active[:kept]
+        self._cache.shrink(kept)
+        release(self.decoder.device)
+
+    def _finish(self, row: Active) -> Piece:
+        self._leave(row.trunk)
+        return row.row.sequence.request, 0, row.row.stop.finish(row.tokens), row.seconds
+
+    def _leave(self, trunk: int | None) -> None:
+        """Forget a trunk's keys and values when nothing looks up to it any more."""
+        if trunk is None:
+            return
+        self._users[trunk] -= 1
+        if self._users[trunk] == 0:
+            self._trunks.pop(trunk, None)
+
+    def _fail(self, row: Row, reason: str) -> Iterator[Piece]:
+        self._leave(row.parent)
+        for item, _ in row.ends:
+            for generated in self._prompts[item]:
+                yield generated.sequence.request, 0, Failed(reason), 0.0

@@ -1,0 +1,234 @@
+"""Which token of a packed pass sees which keys: the rows of a plan, laid end to end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from harness.engine.attention import AttentionRule, additive, apply_sinks, attend, join, window_mask
+from harness.engine.plan import Row
+
+# Rows of one attention call are padded to the longest: at most this much is spent on that.
+_PADDING = 1.25
+
+
+@dataclass
+class Cached:
+    """Keys and values of a path from the first token on: one tensor [1, kv heads, tokens, dim] a layer."""
+
+    keys: dict[int, torch.Tensor] = field(default_factory=dict)
+    values: dict[int, torch.Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class _Bucket:
+    """Rows that attend to themselves in one padded call.
+
+    index: [rows, width], where in the pack each place is taken from (padding repeats the row's last token). targets
+    and sources: where the real places go. contiguous: the rows are equally long and stand together.
+    """
+
+    index: torch.Tensor
+    sources: torch.Tensor
+    targets: torch.Tensor
+    contiguous: tuple[int, int] | None
+    positions: torch.Tensor
+    hidden: torch.Tensor | None
+    masks: dict[tuple[int | None, torch.dtype], torch.Tensor | None] = field(default_factory=dict)
+
+    def mask(self, window: int | None, dtype: torch.dtype) -> torch.Tensor | None:
+        """What to add to scores, or None where plain causal attention is right."""
+        key = (window, dtype)
+        if key not in self.masks:
+            far = window_mask(self.positions, self.positions, window)
+            hidden = self.hidden
+            if far is not None:
+                width = far.shape[-1]
+                later = torch.ones(width, width, dtype=torch.bool, device=far.device).triu_(1)
+                hidden = far | (later if hidden is None else hidden)
+            self.masks[key] = None if hidden is None else additive(hidden.unsqueeze(1), dtype)
+        return self.masks[key]
+
+
+class PackLayout:
+    """The rows of one batch: each token sees its own branch of its row, and the trunk that the row continues.
+
+    trunks: keys and values of the trunks above, by row index. Those of rows that have children, or all where
+    `keep_all`, are found in `cached` after the pass.
+    """
+
+    def __init__(self, rows: Sequence[Row], trunks: Mapping[int, Cached], device: str, keep_all: bool = False) -> None:
+        self.rows = rows
+        self.device = device
+        self.offsets = _offsets(rows)
+        self.cached: dict[int, Cached] = {row.index: Cached() for row in rows if row.children or keep_all}
+        self._trunks = trunks
+        self._positions = torch.tensor([at for row in rows for at in row.positions], device=device)
+        self._buckets = [self._bucket(group) for group in _group_by_length(rows)]
+        self._shared = _runs_below_one_trunk(rows, self.offsets)
+
+    def inputs(self) -> dict[str, torch.Tensor]:
+        """`input_ids` and `position_ids`, [1, tokens]."""
+        tokens = [token for row in self.rows for token in row.tokens]
+        return {
+            "input_ids": torch.tensor([tokens], device=self.device),
+            "position_ids": self._positions.unsqueeze(0),
+        }
+
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rule: AttentionRule
+    ) -> torch.Tensor:
+        heads, tokens = query.shape[0], query.shape[1]
+        out = query.new_empty((tokens, heads, value.shape[-1]))
+        lse = torch.empty((tokens, heads), dtype=torch.float32, device=query.device)
+        for bucket in self._buckets:
+            self._attend_within(bucket, query, key, value, rule, out, lse)
+        for start, end, trunk in self._shared:
+            self._attend_above(layer, start, end, self._trunks[trunk], query, rule, out, lse)
+        self._keep(layer, key, value)
+        return out if rule.sinks is None else apply_sinks(out, lse, rule.sinks)
+
+    def _attend_within(
+        self,
+        bucket: _Bucket,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        rule: AttentionRule,
+        out: torch.Tensor,
+        lse: torch.Tensor,
+    ) -> None:
+        mask = bucket.mask(rule.window, query.dtype)
+        # A model that is spread over devices has layers elsewhere than the batch was made.
+        mask = None if mask is None else mask.to(query.device)
+        own_query, own_key, own_value = (_gather(tensor, bucket) for tensor in (query, key, value))
+        found, found_lse = attend(own_query, own_key, own_value, rule, causal=mask is None, mask=mask)
+        flat, flat_lse = found.transpose(1, 2).flatten(0, 1), found_lse.transpose(1, 2).flatten(0, 1)
+        if bucket.contiguous is not None:
+            start, end = bucket.contiguous
+            out[start:end], lse[start:end] = flat, flat_lse
+            return
+        sources, targets = bucket.sources.to(query.device), bucket.targets.to(query.device)
+        out[targets] = flat[sources]
+        lse[targets] = flat_lse[sources]
+
+    def _attend_above(
+        self,
+        layer: int,
+        start: int,
+        end: int,
+        trunk: Cached,
+        query: torch.Tensor,
+        rule: AttentionRule,
+        out: torch.Tensor,
+        lse: torch.Tensor,
+    ) -> None:
+        keys, values = trunk.keys[layer], trunk.values[layer]
+        above = torch.arange(keys.shape[2], device=keys.device)
+        far = window_mask(self._positions[start:end].to(keys.device), above, rule.window)
+        mask = None if far is None else additive(far, query.dtype)[None, None]
+        found, found_lse = attend(query[None, :, start:end], keys, values, rule, mask=mask)
+        joined = join(out[start:end], lse[start:end], found[0].transpose(0, 1), found_lse[0].transpose(0, 1))
+        out[start:end], lse[start:end] = joined
+
+    def _keep(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
+        for row, start in zip(self.rows, self.offsets, strict=True):
+            cached = self.cached.get(row.index)
+            if cached is None:
+                continue
+            end = start + len(row.tokens)
+            above = None if row.parent is None or not row.children else self._trunks[row.parent]
+            for store, tensor, before in (
+                (cached.keys, key, above and above.keys),
+                (cached.values, value, above and above.values),
+            ):
+                mine = tensor[None, :, start:end]
+                store[layer] = mine.clone() if not before else torch.cat((before[layer], mine), dim=2)
+
+    def _bucket(self, members: list[int]) -> _Bucket:
+        width = max(len(self.rows[member].tokens) for member in members)
+        index: list[list[int]] = []
+        sources: list[int] = []
+        targets: list[int] = []
+        for line, member in enumerate(members):
+            start, length = self.offsets[member], len(self.rows[member].tokens)
+            index.append([start + min(place, length - 1) for place in range(width)])
+            sources += range(line * width, line * width + length)
+            targets += range(start, start + length)
+        places = torch.tensor(index, device=self.device)
+        together = targets == list(range(targets[0], targets[0] + len(members) * width))
+        trees = any(not self.rows[member].is_path for member in members)
+        hidden = torch.stack([_hidden(self.rows[member], width) for member in members]) if trees else None
+        return _Bucket(
+            index=places,
+            sources=torch.tensor(sources, device=self.device),
+            targets=torch.tensor(targets, device=self.device),
+            contiguous=(targets[0], targets[0] + len(targets)) if together else None,
+            positions=self._positions[places],
+            hidden=None if hidden is None else hidden.to(self.device),
+        )
+
+
+def _gather(tensor: torch.Tensor, bucket: _Bucket) -> torch.Tensor:
+    """[heads, tokens, dim] -> [rows, heads, width, dim]."""
+    rows, width = bucket.index.shape
+    if bucket.contiguous is not None:
+        start, end = bucket.contiguous
+        return tensor[:, start:end].view(tensor.shape[0], rows, width, -1).transpose(0, 1)
+    return tensor.transpose(0, 1)[bucket.index.to(tensor.device)].transpose(1, 2)
+
+
+def _hidden(row: Row, width: int) -> torch.Tensor:
+    """[width, width], True where a token may not see another: later tokens, and other branches of the tree."""
+    hidden = torch.ones(width, width, dtype=torch.bool)
+    for segment, (start, end, _) in enumerate(row.segments):
+        for above_start, above_end in row.path(segment)[:-1]:
+            hidden[start:end, above_start:above_end] = False
+        hidden[start:end, start:end] = torch.ones(end - start, end - start, dtype=torch.bool).triu_(1)
+    # Padding sees the first token, so that no softmax is over nothing.
+    hidden[len(row.tokens) :, 0] = False
+    return hidden
+
+
+def _offsets(rows: Sequence[Row]) -> list[int]:
+    offsets, at = [], 0
+    for row in rows:
+        offsets.append(at)
+        at += len(row.tokens)
+    return offsets
+
+
+def _group_by_length(rows: Sequence[Row]) -> list[list[int]]:
+    """Group rows so that padding each group to its longest row stays cheap. Trees and paths are kept apart."""
+    groups: list[list[int]] = []
+    for wants_path in (True, False):
+        members = [index for index, row in enumerate(rows) if row.is_path is wants_path]
+        members.sort(key=lambda index: -len(rows[index].tokens))
+        group: list[int] = []
+        real = 0
+        for member in members:
+            length = len(rows[member].tokens)
+            if group and len(rows[group[0]].tokens) * (len(group) + 1) > _PADDING * (real + length):
+                groups.append(sorted(group))
+                group, real = [], 0
+            group.append(member)
+            real += length
+        if group:
+            groups.append(sorted(group))
+    return groups
+
+
+def _runs_below_one_trunk(rows: Sequence[Row], offsets: Sequence[int]) -> list[tuple[int, int, int]]:
+    """(first token, last token + 1, trunk) of each stretch of rows that continue the same trunk."""
+    runs: list[tuple[int, int, int]] = []
+    for row, start in zip(rows, offsets, strict=True):
+        if row.parent is None:
+            continue
+        end = start + len(row.tokens)
+        if runs and runs[-1][2] == row.parent and runs[-1][1] == start:
+            runs[-1] = (runs[-1][0], end, row.parent)
+        else:
+            runs.append((start, end, row.parent))
+    return runs

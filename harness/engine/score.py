@@ -1,0 +1,151 @@
+"""Log-likelihoods over a plan: each distinct token goes through the model once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from harness.engine.attention import SharedAttention
+from harness.engine.decoder import Decoder, score_positions
+from harness.engine.layout import Cached, PackLayout
+from harness.engine.outcomes import Failed, Scored
+from harness.engine.plain import Limits, Piece, ScoreRow, run_halving, score_rows
+from harness.engine.plan import Plan, PlanItem, Row, fill_batches, make_plan
+from harness.engine.sampling import check_finite
+from harness.engine.tokens import ScoreSequence
+
+
+def plan_scores(sequences: Sequence[ScoreSequence]) -> tuple[list[ScoreRow], Plan]:
+    """The inputs of the sequences, and the plan over them."""
+    inputs = score_rows(sequences)
+    return inputs, make_plan([PlanItem(row.tokens, row.first) for row in inputs])
+
+
+@dataclass(slots=True)
+class _Sum:
+    """What is known of an input's sequences so far."""
+
+    logprobs: list[float]
+    missed: list[int]
+    seconds: float = 0.0
+
+
+class SharedScorer:
+    """Scores sequences by a plan. `limits.tokens` counts tokens, of which none is padding."""
+
+    def __init__(self, decoder: Decoder, attention: SharedAttention, limits: Limits) -> None:
+        self.decoder = decoder
+        self.attention = attention
+        self.limits = limits
+        self.verify: Callable[[ScoreSequence, Scored], None] | None = None
+        self._verified: set[tuple[bool, bool]] = set()
+
+    def run(self, sequences: Sequence[ScoreSequence]) -> Iterator[Piece]:
+        self.inputs, self.plan = plan_scores(sequences)
+        self._left = list(self.plan.reads_left)
+        self._sums = [_Sum([0.0] * len(row.sequences), [0] * len(row.sequences)) for row in self.inputs]
+        self._trunks: dict[int, Cached] = {}
+        self._children = {row.index: row.children for row in self.plan.rows}
+        for batch in fill_batches(self.plan.rows, self.limits.tokens, self.limits.rows):
+            alive = [row for row in batch if row.parent is None or row.parent in self._trunks]
+            # What continues a trunk that did not fit cannot be computed either.
+            for row in batch:
+                if row not in alive:
+                    yield from self._fail(row, "the shared part of this request did not fit into memory")
+            if alive:
+                pieces = list(run_halving(alive, self._run_batch, self._fail, self.decoder.device))
+                self._check(alive, pieces)
+                yield from pieces
+            for row in batch:
+                self._release(row.parent)
+
+    def _check(self, rows: list[Row], pieces: list[Piece]) -> None:
+        """Have one sequence of each kind of row compared with a plain pass: below a trunk or not, tree or path."""
+        if self.verify is None:
+            return
+        scored = {(request, part): outcome for request, part, outcome, _ in pieces if isinstance(outcome, Scored)}
+        for row in sorted(rows, key=lambda row: -len(row.tokens)):
+            kind = (row.parent is not None, row.is_path)
+            found = [s for item, _ in row.ends for s in self.inputs[item].sequences if (s.request, s.part) in scored]
+            if found and kind not in self._verified:
+                self._verified.add(kind)
+                longest = max(found, key=lambda sequence: len(sequence.tokens))
+                self.verify(longest, scored[longest.request, longest.part])
+
+    @torch.inference_mode()
+    def _run_batch(self, rows: list[Row]) -> Iterator[Piece]:
+        began = time.perf_counter()
+        layout = PackLayout(rows, self._trunks, self.decoder.device)
+        with self.attention.active(layout):
+            hidden = self.decoder.hidden(**layout.inputs())[0]
+        gathered, positions, targets, owners = self._targets(layout)
+        if gathered:
+            picked = hidden[torch.tensor(gathered, device=hidden.device)]
+            values, greedy = score_positions(self.decoder, picked, positions, targets.to(hidden.device))
+            check_finite(values, self.decoder.dtype)
+            self._add(owners, values.tolist(), greedy.tolist())
+        self._trunks.update(layout.cached)
+        return iter(self._finished(rows, time.perf_counter() - began))
+
+    def _targets(self, layout: PackLayout) -> tuple[list[int], torch.Tensor, torch.Tensor, list[tuple[int, int]]]:
+        """(places whose predictions are read; for each scored token: index into them, its id, and whose it is)."""
+        places: dict[int, int] = {}
+        scored: list[tuple[int, int, tuple[int, int]]] = []
+        for row, offset in zip(layout.rows, layout.offsets, strict=True):
+            for read in row.reads:
+                for number, sequence in enumerate(self.inputs[read.item].sequences):
+                    first = max(read.depth, sequence.start - 1)
+                    for depth in range(first, read.depth + read.count):
+                        place = places.setdefault(offset + read.local + depth - read.depth, len(places))
+                        scored.append((place, sequence.tokens[depth + 1], (read.item, number)))
+        scored.sort(key=lambda entry: entry[0])
+        positions = torch.tensor([entry[0] for entry in scored])
+        targets = torch.tensor([entry[1] for entry in scored])
+        return list(places), positions, targets, [entry[2] for entry in scored]
+
+    def _add(self, owners: list[tuple[int, int]], values: list[float], greedy: list[bool]) -> None:
+        for (item, number), value, hit in zip(owners, values, greedy, strict=True):
+            self._sums[item].logprobs[number] += value
+            self._sums[item].missed[number] += not hit
+
+    def _finished(self, rows: list[Row], seconds: float) -> list[Piece]:
+        """Pieces of the inputs whose last positions were read in these rows."""
+        pieces: list[Piece] = []
+        share = seconds / max(1, sum(len(row.ends) for row in rows))
+        for row in rows:
+            for item, _ in row.ends:
+                self._sums[item].seconds += share
+            for read in row.reads:
+                self._left[read.item] -= 1
+                if self._left[read.item] == 0:
+                    pieces += self._pieces(read.item)
+        return pieces
+
+    def _pieces(self, item: int) -> list[Piece]:
+        found = self._sums[item]
+        share = found.seconds / len(self.inputs[item].sequences)
+        return [
+            (
+                sequence.request,
+                sequence.part,
+                Scored(logprob, missed == 0, len(sequence.tokens) - sequence.start),
+                share,
+            )
+            for sequence, logprob, missed in zip(self.inputs[item].sequences, found.logprobs, found.missed, strict=True)
+        ]
+
+    def _fail(self, row: Row, reason: str) -> Iterator[Piece]:
+        for item, _ in row.ends:
+            for sequence in self.inputs[item].sequences:
+                yield sequence.request, sequence.part, Failed(reason), 0.0
+
+    def _release(self, trunk: int | None) -> None:
+        """Forget a trunk's keys and values when nothing is left to continue it."""
+        if trunk is None:
+            return
+        self._children[trunk] -= 1
+        if self._children[trunk] == 0:
+            self._trunks.pop(trunk, None)

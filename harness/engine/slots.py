@@ -1,0 +1,186 @@
+"""Rows that are being generated: each has a slot for its own keys and values, and looks up to a trunk they share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from harness.engine.attention import AttentionRule, additive, apply_sinks, attend, join, window_mask
+from harness.engine.layout import Cached
+from harness.engine.plain import GenerateRow
+from harness.engine.sampling import RowChoice
+
+# Slots grow by this many tokens at a time.
+_GROWTH = 64
+
+
+@dataclass(slots=True)
+class Active:
+    """A row on its way. `own` holds its keys and values while it has no slot: [kv heads, length, dim] a layer.
+
+    trunk: the plan row above it, or None; start: how many tokens that holds; length: how many of its own are cached.
+    tokens: the answer so far, of which the last one is not cached yet.
+    """
+
+    row: GenerateRow
+    choice: RowChoice
+    history: list[int]
+    trunk: int | None
+    start: int
+    length: int
+    tokens: list[int]
+    own: Cached | None
+    seconds: float = 0.0
+
+    @property
+    def need(self) -> int:
+        """Tokens of cache that the row may come to need."""
+        return self.length + self.row.sequence.max_new_tokens - len(self.tokens)
+
+
+@dataclass
+class SlotCache:
+    """Keys and values of all active rows: [slots, kv heads, capacity, dim] a layer. The first slots are in use."""
+
+    size: int
+    capacity: int = 0
+    keys: dict[int, torch.Tensor] = field(default_factory=dict)
+    values: dict[int, torch.Tensor] = field(default_factory=dict)
+
+    def put(self, slot: int, own: Cached, length: int) -> None:
+        """Copy a row's own keys and values into a slot."""
+        for store, source in ((self.keys, own.keys), (self.values, own.values)):
+            for layer, tensor in source.items():
+                if layer not in store:
+                    kv_heads, _, dim = tensor.shape
+                    store[layer] = tensor.new_zeros((self.size, kv_heads, self.capacity, dim))
+                store[layer][slot, :, :length] = tensor.to(store[layer].device)
+
+    def take(self, slot: int, length: int, device: str) -> Cached:
+        """Copy a slot's keys and values out, to `device`."""
+
+        def copy(store: dict[int, torch.Tensor]) -> dict[int, torch.Tensor]:
+            return {layer: tensor[slot, :, :length].to(device, copy=True) for layer, tensor in store.items()}
+
+        return Cached(copy(self.keys), copy(self.values))
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Copy one slot over another."""
+        for store in (self.keys, self.values):
+            for tensor in store.values():
+                tensor[target, :, :length] = tensor[source, :, :length]
+
+    def reserve(self, tokens: int) -> None:
+        """Make room for rows of this many tokens, growing all slots when needed."""
+        if tokens <= self.capacity:
+            return
+        self.capacity = -(-tokens // _GROWTH) * _GROWTH
+        for store in (self.keys, self.values):
+            for layer, old in store.items():
+                store[layer] = old.new_zeros((self.size, old.shape[1], self.capacity, old.shape[3]))
+                store[layer][:, :, : old.shape[2]] = old
+
+    def shrink(self, slots: int) -> None:
+        """Keep the first slots only."""
+        self.size = slots
+        for store in (self.keys, self.values):
+            for layer, old in store.items():
+                store[layer] = old[:slots].clone()
+
+
+class SlotLayout:
+    """One step of generation: each row's newest token sees the row's own tokens, and its trunk."""
+
+    def __init__(self, active: Sequence[Active], cache: SlotCache, trunks: Mapping[int, Cached], device: str) -> None:
+        self.cache = cache
+        self.device = device
+        self._trunks = trunks
+        self._tokens = [row.tokens[-1] for row in active]
+        self._lengths = torch.tensor([row.length for row in active], device=device)
+        self._starts = torch.tensor([row.start for row in active], device=device)
+        self._slots = torch.arange(len(active), device=device)
+        self._width = max(row.length for row in active) + 1
+        self._groups = _by_trunk(active, device)
+        self._masks: dict[tuple[int | None, torch.dtype], torch.Tensor] = {}
+
+    def inputs(self) -> dict[str, torch.Tensor]:
+        """`input_ids` and `position_ids`, [1, rows]."""
+        return {
+            "input_ids": torch.tensor([self._tokens], device=self.device),
+            "position_ids": (self._starts + self._lengths).unsqueeze(0),
+        }
+
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rule: AttentionRule
+    ) -> torch.Tensor:
+        keys, values = self.cache.keys, self.cache.values
+        for store, new in ((keys, key), (values, value)):
+            if layer not in store:
+                # No row has anything of its own yet: all are ends of trunks.
+                store[layer] = new.new_zeros((self.cache.size, new.shape[0], self.cache.capacity, new.shape[2]))
+            # A model that is spread over devices has layers elsewhere than the step was made.
+            place = (self._slots.to(new.device), slice(None), self._lengths.to(new.device))
+            store[layer][place] = new.transpose(0, 1)
+        rows = len(self._slots)
+        found, found_lse = attend(
+            query.transpose(0, 1).unsqueeze(2),
+            keys[layer][:rows, :, : self._width],
+            values[layer][:rows, :, : self._width],
+            rule,
+            mask=self._mask(rule.window, query.dtype).to(query.device),
+        )
+        out, lse = found[:, :, 0], found_lse[:, :, 0]
+        for members, trunk in self._groups:
+            out, lse = self._attend_above(layer, query, members, self._trunks[trunk], rule, out, lse)
+        return out if rule.sinks is None else apply_sinks(out, lse, rule.sinks)
+
+    def _attend_above(
+        self,
+        layer: int,
+        query: torch.Tensor,
+        members: torch.Tensor | None,
+        trunk: Cached,
+        rule: AttentionRule,
+        out: torch.Tensor,
+        lse: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        keys, values = trunk.keys[layer], trunk.values[layer]
+        at = (self._starts + self._lengths).to(query.device)
+        members = None if members is None else members.to(query.device)
+        chosen = query if members is None else query[:, members]
+        above = torch.arange(keys.shape[2], device=keys.device)
+        far = window_mask(at if members is None else at[members], above, rule.window)
+        mask = None if far is None else additive(far, query.dtype)[None, None]
+        found, found_lse = attend(chosen.unsqueeze(0), keys, values, rule, mask=mask)
+        other, other_lse = found[0].transpose(0, 1), found_lse[0].transpose(0, 1)
+        if members is None:
+            return join(out, lse, other, other_lse)
+        out, lse = out.clone(), lse.clone()
+        out[members], lse[members] = join(out[members], lse[members], other, other_lse)
+        return out, lse
+
+    def _mask(self, window: int | None, dtype: torch.dtype) -> torch.Tensor:
+        """[rows, 1, 1, width]: places of a slot that hold nothing yet, or are too far back, are hidden."""
+        key = (window, dtype)
+        if key not in self._masks:
+            places = torch.arange(self._width, device=self.device)
+            hidden = places > self._lengths.unsqueeze(-1)
+            if window is not None:
+                hidden |= self._lengths.unsqueeze(-1) - places >= window
+            self._masks[key] = additive(hidden[:, None, None], dtype)
+        return self._masks[key]
+
+
+def _by_trunk(active: Sequence[Active], device: str) -> list[tuple[torch.Tensor | None, int]]:
+    """(rows, trunk) of each trunk in use; None for all rows."""
+    trunks = [row.trunk for row in active]
+    groups: list[tuple[torch.Tensor | None, int]] = []
+    for trunk in dict.fromkeys(trunks):
+        if trunk is None:
+            continue
+        members = [index for index, other in enumerate(trunks) if other == trunk]
+        everyone = len(members) == len(trunks)
+        groups.append((None if everyone else torch.tensor(members, device=device), trunk))
+    return groups

@@ -1,0 +1,231 @@
+"""Sharing changes how often a token is computed, and no answer, in every architecture."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import GenerationParams, Message, ModelOptions, Prompt, Request, Response
+from harness.testing import tiny_causal_lm
+from harness_plugins.models.hf import HuggingFace
+
+SHOTS = "题目：下列哪一项是正确的？\nA. 甲\nB. 乙\n答案是：A\n\n" * 14
+QUESTIONS = ["1 + 1 =", "The quick brown fox", "The quick red fox", "下列哪一项", "0", "42 " * 30 + "="]
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "qwen2": {},
+    "qwen3": {},
+    "llama": {"bos_token_id": 1},
+    "gemma2": {"sliding_window": 24, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0},
+    "gemma3_text": {"sliding_window": 24},
+    "gpt2": {},
+    "gpt_neox": {"rotary_pct": 0.5},
+    "mixtral": {"num_local_experts": 4, "sliding_window": 40},
+    "qwen2_moe": {"num_experts": 4, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16},
+}
+
+
+@pytest.fixture(autouse=True)
+def small_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut plans as fine as long prompts would be cut, so that short ones have trunks too."""
+    monkeypatch.setattr("harness.engine.plan.CROWN_TOKENS", 48)
+    monkeypatch.setattr("harness.engine.plan.LONG_CROWN_TOKENS", 96)
+    monkeypatch.setattr("harness.engine.plan.TRUNK_GAIN", 16)
+
+
+def make_model(path: Path, batch_size: int | str = "auto") -> HuggingFace:
+    args = {"pretrained": str(path), "dtype": "float32"}
+    model = HuggingFace.create(args, ModelOptions(device="cpu", batch_size=batch_size))
+    model.prepare()
+    model.load()
+    return model
+
+
+def requests() -> list[Request]:
+    letters = [Request("loglikelihood", Prompt(q + "\n答案是：", SHOTS), ("A", "B", "C")) for q in QUESTIONS]
+    options = [
+        Request("loglikelihood", Prompt(q, SHOTS), (" 42", " jumps over", " jumps under", " 是正确的选项。"))
+        for q in QUESTIONS
+    ]
+    settings = [
+        GenerationParams(max_new_tokens=14),
+        GenerationParams(max_new_tokens=9, until=("a", "是")),
+        GenerationParams(max_new_tokens=14, do_sample=True, temperature=1.2, top_k=40, seed=5),
+    ]
+    generated = [
+        Request("generate", Prompt(q, SHOTS), generation=params, repeat=repeat)
+        for q in QUESTIONS
+        for params in settings
+        for repeat in range(2 if params.do_sample else 1)
+    ]
+    whole = Request("generate", Prompt(SHOTS), generation=settings[0])
+    return [*letters, *options, *generated, whole, Request("rolling", Prompt(SHOTS + QUESTIONS[-1]))]
+
+
+def answers(model: HuggingFace, asked: list[Request]) -> list[Response]:
+    found = dict(model.respond(asked))
+    return [found[index] for index in range(len(asked))]
+
+
+def run_plain(path: Path, asked: list[Request]) -> list[Response]:
+    model = make_model(path)
+    executor = model._executor()
+    executor.attention = None
+    model._executor = lambda: executor  # type: ignore[method-assign]
+    return answers(model, asked)
+
+
+def assert_same(shared: list[Response], plain: list[Response]) -> None:
+    for one, other in zip(shared, plain, strict=True):
+        assert one.error is None
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4, rel=1e-5)
+        assert one.is_greedy == other.is_greedy
+        assert (one.text, one.finish_reason, one.completion_tokens) == (
+            other.text,
+            other.finish_reason,
+            other.completion_tokens,
+        )
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_shared_answers_are_plain_answers(architecture: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tiny_causal_lm(tmp_path / "model", architecture, **ARCHITECTURES[architecture])
+
+    with caplog.at_level(logging.WARNING, logger="harness"):
+        shared = answers(make_model(path), requests())
+
+    assert not [record for record in caplog.records if record.name.startswith("harness")]
+    assert_same(shared, run_plain(path, requests()))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_few_rows_at_a_time_give_the_same_answers(batch_size: int, tmp_path: Path) -> None:
+    path = tiny_causal_lm(tmp_path / "model")
+
+    assert_same(answers(make_model(path, batch_size), requests()), answers(make_model(path), requests()))
+
+
+def test_attention_without_fused_kernels_gives_the_same_answers(tmp_path: Path) -> None:
+    path = tiny_causal_lm(tmp_path / "model", "gemma3_text", sliding_window=24)
+    model = make_model(path)
+    executor = model._executor()
+    assert executor.attention is not None
+    executor.attention.fast = False
+    model._executor = lambda: executor  # type: ignore[method-assign]
+
+    assert_same(answers(model, requests()), run_plain(path, requests()))
+    assert executor.attention is not None
+
+
+def test_a_model_with_recurrent_state_runs_unshared(tmp_path: Path) -> None:
+    path = tiny_causal_lm(tmp_path / "model", "mamba", state_size=4)
+    model = make_model(path)
+    alone = [answers(make_model(path, 1), [request])[0] for request in requests()]
+
+    assert model._executor().notes == ["prefixes are not shared: the model carries a recurrent state"]
+    assert_same(answers(model, requests()), alone)
+
+
+def test_an_encoder_decoder_scores_and_generates(tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForSeq2SeqLM
+
+    path = tiny_causal_lm(tmp_path / "model", "t5")
+    model = make_model(path)
+    asked = requests()
+    found = answers(model, asked)
+
+    module = AutoModelForSeq2SeqLM.from_pretrained(path, dtype=torch.float32)
+    request, response = asked[7], found[7]
+    context = torch.tensor([model.tokenizer.encode(request.prompt.text)])
+    for continuation, value in zip(request.continuations, response.logprobs, strict=True):
+        labels = torch.tensor([model.tokenizer.encode(continuation)])
+        with torch.no_grad():
+            logprobs = module(input_ids=context, labels=labels).logits.log_softmax(-1)
+        assert value == pytest.approx(float(logprobs.gather(-1, labels.unsqueeze(-1)).sum()), abs=1e-4)
+    with torch.no_grad():
+        made = module.generate(context, max_new_tokens=14, do_sample=False)[0, 1:]
+    generated = next(i for i, r in enumerate(asked) if r.kind == "generate" and r.prompt == request.prompt)
+    assert found[generated].text == model.tokenizer.decode(made, skip_special_tokens=True)
+    assert_same(found, [answers(make_model(path, 1), [each])[0] for each in asked])
+
+
+def test_a_pass_that_differs_falls_back_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tiny_causal_lm(tmp_path / "model")
+    expected = run_plain(path, requests())
+    # An attention that forgets the shared prefix.
+    monkeypatch.setattr("harness.engine.layout.PackLayout._attend_above", lambda *_: None)
+
+    with caplog.at_level(logging.WARNING, logger="harness"):
+        found = answers(make_model(path), requests())
+
+    assert_same(found, expected)
+    assert "prefixes are not shared, which is slower: a shared pass gave log-likelihood" in caplog.text
+
+
+def test_a_step_that_differs_falls_back_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tiny_causal_lm(tmp_path / "model")
+    asked = [request for request in requests() if request.kind == "generate"]
+    expected = run_plain(path, asked)
+    monkeypatch.setattr("harness.engine.slots.SlotLayout._attend_above", lambda *args: (args[-2], args[-1]))
+
+    with caplog.at_level(logging.WARNING, logger="harness"):
+        found = answers(make_model(path), asked)
+
+    assert_same(found, expected)
+    assert "away from those of a plain pass" in caplog.text
+
+
+def test_running_out_of_memory_while_generating_keeps_every_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.engine import generate
+
+    path = tiny_causal_lm(tmp_path / "model")
+    expected = run_plain(path, requests())
+    whole_step = generate.SharedGenerator._decode
+
+    def small_step(self: Any) -> None:
+        if len(self._active) > 5:
+            raise RuntimeError("out of memory")
+        whole_step(self)
+
+    monkeypatch.setattr(generate.SharedGenerator, "_decode", small_step)
+
+    assert_same(answers(make_model(path), requests()), expected)
+
+
+def test_a_checkpoint_with_settings_of_its_own_generates_as_transformers_does(tmp_path: Path) -> None:
+    path = tiny_causal_lm(tmp_path / "model")
+    model = make_model(path)
+    model._module.generation_config.no_repeat_ngram_size = 2
+    asked = [request for request in requests() if request.kind == "generate"]
+
+    executor = model._executor()
+    rows = [model._generate_row(sequence) for sequence in model_sequences(model, asked)]
+    list(executor.generate(rows))
+
+    assert executor.notes == ["prompts are not shared: the checkpoint's generation config sets no_repeat_ngram_size"]
+
+
+def model_sequences(model: HuggingFace, asked: list[Request]) -> Any:
+    from harness.engine.tokens import encode_requests
+
+    return encode_requests(model.encoder, asked, model.render, "model").generations
+
+
+def test_chat_prompts_are_scored_and_continued(tmp_path: Path) -> None:
+    model = make_model(tiny_causal_lm(tmp_path / "model"))
+    prompt = Prompt(messages=(Message("user", "1 + 1 ="),))
+    scored = Request("loglikelihood", prompt, ("2", "3"))
+    spelled = Request("loglikelihood", Prompt(model.render(prompt)), ("2", "3"))
+
+    one, other = answers(model, [scored, spelled])
+
+    assert one.logprobs == pytest.approx(other.logprobs)
