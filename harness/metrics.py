@@ -48,7 +48,7 @@ class Metric(ABC):
     """The least and the greatest value there can be, where there are such; no interval reaches beyond them."""
 
     @classmethod
-    def for_output_type(cls, output_type: OutputType) -> type[Metric]:  # noqa: ARG003
+    def for_output_type(cls, output_type: OutputType) -> type[Metric]:
         """The class for tasks of this kind, where one name means two formulas (`f1` of choices and of texts)."""
         return cls
 

@@ -14,10 +14,11 @@ from harness.registry import Registry
 from harness.scoring.scorer import Scorer
 from harness.spec import Progress, RunSpec
 from harness.tasks.build import BuildOptions, build_samples
+from harness.tasks.check import check_examples
 from harness.tasks.data import open_dataset
 from harness.tasks.library import TaskLibrary, TaskRef
 from harness.tasks.task import Task
-from harness.types import DatasetSpec, Prompt, Rows, Sample
+from harness.types import DatasetSpec, Prompt, Response, Rows, Sample
 
 
 @dataclass(slots=True)
@@ -122,6 +123,22 @@ def _media(prompt: Prompt) -> Iterator[Any]:
     for message in prompt.messages:
         if not isinstance(message.content, str):
             yield from (part for part in message.content if not isinstance(part, str))
+
+
+def check_task(task: Task, registry: Registry) -> list[str]:
+    """What is wrong with a task, one line each: metrics and filters that are not there, examples that do not hold."""
+    try:
+        scorer = Scorer(task.scoring, registry.metric, registry.filter, where=str(task.file))
+    except UsageError as error:
+        return [str(error)]
+
+    def score(sample: Sample, responses: Sequence[Response]) -> Mapping[str, Any]:
+        scored = scorer.score(sample, responses)
+        if scored.error:
+            raise UsageError(scored.error)
+        return scored.scores
+
+    return check_examples(task, score, scorer.needs_unconditional)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 from harness.types import JSON, Record
 
@@ -41,7 +41,10 @@ class RunSpec:
     @classmethod
     def from_json(cls, saved: Mapping[str, JSON]) -> Self:
         """Read back what a manifest holds; lists become tuples again."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()})
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()
+        }
+        return cls(**values)
 
 
 class Progress:

@@ -5,7 +5,7 @@ A value of the wrong kind, a missing key and an unknown key are errors that name
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -101,11 +101,8 @@ class GenerationKwargs(Open):
     max_completion_tokens: Annotated[int, Field(gt=0)] | None = None
 
 
-Scores = dict[str, float | list[float] | None]
-
-
 class ExampleAnswer(Open):
-    """An answer, and the scores that it must get: `{logprobs: [-1.0, -2.0], acc: 1}`."""
+    """An answer, and the scores that it must get. All further keys are scores, named as in a record."""
 
     reply: str | None = None
     replies: list[str] | None = Field(None, description="one a repeat")
@@ -115,14 +112,14 @@ class ExampleAnswer(Open):
 class Example(Strict):
     """A row, what it must become, and what some answers to it must score. The task tests itself with it, offline."""
 
-    doc: dict[str, JSON]
+    row: dict[str, JSON]
     subset: str | None = None
     shots: list[dict[str, JSON]] = Field([], description="few-shot rows to show; none by default")
     prompt: str | None = Field(None, description="the whole prompt, description and shots included")
     choices: list[str] | None = None
     target: int | str | list[int] | list[str] | None = None
-    answers: dict[str, Scores] | list[ExampleAnswer] = Field(
-        [], description="reply -> score -> value; for log-likelihoods a list of {logprobs: [...], score: value}"
+    scores: list[ExampleAnswer] = Field(
+        [], description="answers and what they must score: {reply: B, exact_match: 1}, {logprobs: [-1, -2], acc: 1}"
     )
 
 
@@ -254,9 +251,11 @@ def _refuse_python(value: JSON, path: KeyPath, document: Document) -> None:
     if isinstance(value, PythonFunction):
         key = next((step for step in reversed(path) if isinstance(step, str)), "")
         raise document.error(path, f"key '{key}': '!function {value.name}' is Python, which task files cannot run")
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in items:
-        _refuse_python(item, (*path, key), document)
+    pairs: Iterable[tuple[str | int, JSON]] = ()
+    if isinstance(value, dict | list):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    for step, item in pairs:
+        _refuse_python(item, (*path, step), document)
 
 
 def _first_problem(error: ValidationError, model: type[BaseModel], data: JSON, document: Document) -> TaskError:

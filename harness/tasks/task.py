@@ -162,7 +162,7 @@ def changed(document: Document, changes: Mapping[str, JSON], places: Mapping[Key
         if key in MERGED and isinstance(own, dict) and isinstance(value, dict):
             merged = {**own, **value}
             data[key] = {name: item for name, item in merged.items() if item is not None}
-            stale = tuple((key, name) for name in value)
+            stale: tuple[KeyPath, ...] = tuple((key, name) for name in value)
         else:
             data[key] = value
             stale = ((key,),)

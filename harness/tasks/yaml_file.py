@@ -221,7 +221,7 @@ class _Reader:
         if not node.tag.startswith(_TAG) or node.tag == f"{_TAG}binary":
             raise self.error(node, f"unknown tag '{node.tag}'")
         try:
-            return self.scalars.construct_object(node)  # type: ignore[no-untyped-call]
+            return self.scalars.construct_object(node)
         except (yaml.YAMLError, ValueError, TypeError, KeyError, IndexError) as error:
             raise self.error(node, f"'{node.value}' cannot be read as {node.tag.removeprefix(_TAG)}") from error
 

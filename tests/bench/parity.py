@@ -34,7 +34,6 @@ output_type: loglikelihood_rolling
 doc_to_text: ""
 doc_to_target: "{{text}}"
 metric_list:
-  - metric: word_perplexity
   - metric: byte_perplexity
   - metric: bits_per_byte
 """

@@ -1,0 +1,119 @@
+"""Has a task test itself: its `example` must give the prompt and the scores that it states. Needs no data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from harness.errors import DataError, HarnessError
+from harness.tasks.build import BuildOptions, build_samples
+from harness.tasks.schema import Example, ExampleAnswer, FewshotConfig
+from harness.tasks.task import Task
+from harness.types import JSON, DatasetSpec, Prompt, Response, Rows, Sample
+
+Score = Callable[[Sample, Sequence[Response]], Mapping[str, JSON]]
+
+
+def check_examples(task: Task, score: Score, unconditional: bool = False) -> list[str]:
+    """What is wrong with the examples of a task, one line each; empty when all is well.
+
+    score: scores one sample by the task's metrics and raises `HarnessError` where that fails.
+    """
+    given = task.config.example
+    examples = given if isinstance(given, list) else [given] if given else []
+    where = task.document.place(("example",))
+    problems: list[str] = []
+    for number, example in enumerate(examples):
+        name = f"example {number}" if len(examples) > 1 else "example"
+        try:
+            found = [*_check(task, example, score, unconditional)]
+        except HarnessError as error:
+            found = [str(error)]
+        problems += [f"{where}: task '{task.name}', {name}: {problem}" for problem in found]
+    return problems
+
+
+def _check(task: Task, example: Example, score: Score, unconditional: bool) -> Iterator[str]:
+    sample = _sample_of(task, example, unconditional)
+    stated = example.model_fields_set
+    shown = [request.prompt for request in sample.requests if not request.unconditional]
+    if "prompt" in stated and example.prompt not in [prompt.text for prompt in shown]:
+        yield _differs("prompt", example.prompt, (shown[0] if shown else Prompt()).text)
+    if "choices" in stated and list(example.choices or ()) != list(sample.choices):
+        yield _differs("choices", example.choices, list(sample.choices))
+    if "target" in stated and _listed(example.target) != _listed(sample.target):
+        yield _differs("target", example.target, sample.target)
+    for answer in example.scores:
+        scores = score(sample, _responses(sample, answer))
+        for key, expected in (answer.model_extra or {}).items():
+            if key not in scores:
+                yield f"scores: the task has no score '{key}' (it has: {', '.join(scores)})"
+            elif not _equal(expected, scores[key]):
+                yield f"scores: {_named(answer)} should get {key} {expected}, but gets {scores[key]}"
+
+
+def _sample_of(task: Task, example: Example, unconditional: bool) -> Sample:
+    """The example's row, built as a run would, with the example's shots in the place of drawn ones."""
+    own = task.config.fewshot_config or FewshotConfig.model_validate({})
+    shots = {"samples": example.shots, "sampler": "first_n", "split": None, "fewshot_indices": None}
+    changes: dict[str, JSON] = {
+        "num_fewshot": len(example.shots),
+        "fewshot_config": own.model_copy(update=shots),
+        "fewshot_split": None,
+    }
+    alone = replace(task, config=task.config.model_copy(update=changes))
+    subset = task.all_subsets[0] if example.subset is None else task.subset(example.subset)
+    rows = Rows([example.row], "", "the example")
+
+    def open_split(spec: DatasetSpec, split: str) -> Rows:
+        return rows
+
+    samples = list(build_samples(alone, subset, open_split, BuildOptions(unconditional=unconditional)))
+    if not samples:
+        raise DataError("'where' leaves the row out")
+    return samples[0]
+
+
+def _responses(sample: Sample, answer: ExampleAnswer) -> list[Response]:
+    """What a model would have answered."""
+    if answer.logprobs is None:
+        replies = answer.replies if answer.replies is not None else [answer.reply or ""] * len(sample.requests)
+        return [Response(text=reply, finish_reason="stop") for reply in replies]
+    left = list(answer.logprobs)
+    responses = []
+    for request in sample.requests:
+        count = max(1, len(request.continuations))
+        mine, left = left[:count], left[count:]
+        mine += [0.0] * (count - len(mine))
+        greedy = tuple(value == max(mine) for value in mine)
+        responses.append(Response(logprobs=tuple(mine), is_greedy=greedy, token_counts=(1,) * count))
+    return responses
+
+
+def _named(answer: ExampleAnswer) -> str:
+    if answer.logprobs is not None:
+        return f"logprobs {answer.logprobs}"
+    return f"reply {answer.reply!r}" if answer.replies is None else f"replies {answer.replies!r}"
+
+
+def _differs(what: str, stated: JSON, found: JSON) -> str:
+    """Say where two texts part, with a little of what is around it."""
+    if not (isinstance(stated, str) and isinstance(found, str)):
+        return f"{what} should be {stated!r}, but is {found!r}"
+    pairs = zip(stated, found, strict=False)
+    at = next((index for index, (a, b) in enumerate(pairs) if a != b), min(len(stated), len(found)))
+    start = max(0, at - 20)
+    return f"{what} differs at character {at}: should be {stated[start : at + 20]!r}, but is {found[start : at + 20]!r}"
+
+
+def _listed(value: JSON) -> list[JSON]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _equal(expected: JSON, found: JSON) -> bool:
+    if expected is None or found is None:
+        return expected is found
+    pairs = list(zip(_listed(expected), _listed(found), strict=False))
+    same_length = len(_listed(expected)) == len(_listed(found))
+    return same_length and all(math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9) for a, b in pairs)
