@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.console import line
+from harness.cli.console import counted, line
 from harness.cli.options import INCLUDE_PATH, checked_folders
 from harness.errors import ExitCode, HarnessError, UsageError
 
@@ -40,10 +40,11 @@ def command(targets: tuple[str, ...], everything: bool, include_path: tuple[str,
     from harness.registry import load_plugins
 
     checker = Checker(load_plugins(), [Path(folder) for folder in include_path])
-    found = [*checker.check_everything()] if everything else [*checker.check(targets)]
-    for problem in dict.fromkeys(found):
+    found = list(dict.fromkeys(checker.check_everything() if everything else checker.check(targets)))
+    for problem in found:
         line(problem)
-    line(f"{checker.tasks} tasks and {checker.plugins} plugins checked: {len(found) or 'no'} problems")
+    checked = f"{counted(checker.tasks, 'task')} and {counted(checker.plugins, 'plugin')} checked"
+    line(f"{checked}: {counted(len(found), 'problem') if found else 'no problems'}")
     return ExitCode.USAGE if found else ExitCode.OK
 
 
@@ -98,6 +99,7 @@ class Checker:
             f"{entry.package}/{entry.name}" if entry.package else entry.name
             for entry in filter(wanted, library.entries())
         ]
+        yield from (entry.error for entry in library.broken if wanted(entry))
         yield from self._expressions(names, library)
 
     def _expressions(self, expressions: Sequence[str], library: TaskLibrary) -> Iterator[str]:

@@ -52,6 +52,11 @@ def notice(text: str) -> None:
     click.echo(text, err=True)
 
 
+def counted(n: int, noun: str) -> str:
+    """`1 task`, `2 tasks`."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], flexible: Sequence[str] = ()) -> Any:
     """A borderless table. `flexible` columns fold when the terminal is narrow; the others are never broken."""
     from rich.table import Table

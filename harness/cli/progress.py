@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
+from harness.cli.console import counted
 from harness.spec import Progress
 from harness.types import Record
 
@@ -92,7 +93,7 @@ class Board(Progress):
         self.lines = {name: Line(name, total, known, known) for name, total, known in tasks}
         total, known = sum(line.total for line in self.lines.values()), sum(line.known for line in self.lines.values())
         on_disk = f", {known} of them on disk already" if known else ""
-        self.message(f"{model}: {_count(len(self.lines), 'task')}, {_count(total, 'sample')}{on_disk}")
+        self.message(f"{model}: {counted(len(self.lines), 'task')}, {counted(total, 'sample')}{on_disk}")
 
     def sample_done(self, record: Record, headline: str) -> None:
         line = self.lines.get(record.task)
@@ -106,10 +107,6 @@ class Board(Progress):
     def message(self, text: str) -> None:
         self.stream.write(text + "\n")
         self.stream.flush()
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from harness.cli.console import line, notice, show, width
+from harness.cli.console import counted, line, notice, show, width
 from harness.errors import UsageError
 
 
@@ -41,5 +41,6 @@ def print_report(report: Mapping[str, Any], path: Path, *, subsets: bool = False
     show(render(report, width(), subsets=subsets))
     failed = sum(task["counts"]["failed"] for task in report["tasks"])
     if failed:
-        notice(f'{failed} samples failed: the lines with "error" in {path} say why; the same command tries them again')
+        what = counted(failed, "sample")
+        notice(f"{what} failed: `error` in the records says why, and the same command tries them again")
     notice(f"Run folder: {path}")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -89,7 +92,25 @@ def command(context: click.Context, /, **flags: Any) -> int:
     if "model" not in settings:
         notice("No --model given: this run measures the small demo model that comes with harness.")
     spec = RunSpec(**{"tasks": (), **settings, "command": context.obj or ""})
-    return print_result(run(spec, progress=watch()))
+    with stopped_by_sigterm():
+        return print_result(run(spec, progress=watch()))
+
+
+@contextlib.contextmanager
+def stopped_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM, which schedulers send, end a run as tidily as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def print_result(result: RunResult) -> int:

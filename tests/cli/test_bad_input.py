@@ -229,7 +229,7 @@ def test_a_sample_that_fails_is_counted_and_turns_the_exit_code_to_1(monkeypatch
     result = run("--model_args", "mode=gold")
     assert result.exit_code == 1
     assert "failed" in result.stdout
-    assert "1 samples failed" in result.stderr
+    assert "1 sample failed" in result.stderr
     (file,) = Path("runs").glob("*/rivers.jsonl")
     records = [json.loads(text) for text in file.read_text(encoding="utf-8").splitlines()]
     assert [record["error"] for record in records if record.get("error")] == ["metric acc: ValueError: two is unlucky"]
