@@ -27,7 +27,8 @@ def command(targets: tuple[str, ...], everything: bool, include_path: tuple[str,
     """Check tasks (with all their variants), task files, or the plugins and tasks of a package. Offline.
 
     Of a task: keys, templates, metrics and filters, and that its `example` gives the prompt and the scores it states.
-    Of a plugin: that it loads, and that its metrics and models keep their contract. Exits 4 when something is wrong.
+    Of a plugin: that it loads, and, where a PACKAGE is named, that its metrics and models keep their contract. Exits 4
+    when something is wrong.
 
     \b
     harness check my_task.yaml
@@ -59,7 +60,7 @@ class Checker:
 
     def check_everything(self) -> Iterator[str]:
         for package in dict.fromkeys(plugin.package for plugin in self.registry.plugins):
-            yield from self._package(package, models=False)
+            yield from self._package(package, thorough=False)
         for folder in self.include:
             yield from self._folder(folder)
 
@@ -67,14 +68,14 @@ class Checker:
         packages = {_dashed(plugin.package): plugin.package for plugin in self.registry.plugins}
         for target in targets:
             if _dashed(target) in packages:
-                yield from self._package(packages[_dashed(target)], models=True)
+                yield from self._package(packages[_dashed(target)], thorough=True)
             elif Path(target).is_dir():
                 yield from self._folder(Path(target))
             else:
                 yield from self._expressions([target], self._library(self.include))
 
-    def _package(self, package: str, *, models: bool) -> Iterator[str]:
-        """The plugins of a package, what they brought, and its tasks. `models`: have its models answer, too."""
+    def _package(self, package: str, *, thorough: bool) -> Iterator[str]:
+        """The plugins of a package, what they brought, and its tasks. `thorough`: have its metrics and models work."""
         from harness.testing import check_metric, check_model
 
         for plugin in self.registry.plugins:
@@ -83,9 +84,9 @@ class Checker:
                 if plugin.error:
                     yield f"plugin {plugin.name} of {package} could not be loaded: {plugin.error}"
         for item in self.registry.provided:
-            if item.plugin.package == package and not _needs_arguments(item.value):
+            if thorough and item.plugin.package == package and not _needs_arguments(item.value):
                 yield from check_metric(item.value()) if item.kind == "metric" else ()
-                yield from check_model(item.value()) if item.kind == "model" and models else ()
+                yield from check_model(item.value()) if item.kind == "model" else ()
         yield from self._entries(self._library([]), lambda entry: entry.package == package)
 
     def _folder(self, folder: Path) -> Iterator[str]:

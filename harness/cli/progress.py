@@ -37,8 +37,9 @@ class Line:
     sum: float = 0.0
     scored: int = 0
 
-    def add(self, record: Record, headline: str, now: float) -> None:
-        self.began = now if self.began is None else self.began
+    def add(self, record: Record, headline: str, before: float, now: float) -> None:
+        """Count a record that came at `now`, when the last one of any task had come at `before`."""
+        self.began = before if self.began is None else self.began
         self.seen = now
         self.done += 1
         self.metric = headline
@@ -55,21 +56,22 @@ class Line:
     def score(self) -> str:
         return f"{self.metric.partition('@')[0]} {self.sum / self.scored:.3f}" if self.scored else ""
 
-    def speed(self, start: float) -> float:
-        """Samples a second since the run began to answer; what was on disk already does not count."""
-        elapsed = self.seen - start
+    @property
+    def speed(self) -> float:
+        """Samples a second since the task had its turn; what was on disk already does not count."""
+        elapsed = self.seen - self.began if self.began is not None else 0.0
         return (self.done - self.known) / elapsed if elapsed > 0 else 0.0
 
     def counts(self) -> str:
         return f"{self.done}/{self.total}"
 
-    def pace(self, start: float) -> str:
-        speed = self.speed(start)
-        return f"{speed:.0f}/s" if speed >= 10 else f"{speed:.1f}/s" if speed else ""
+    def pace(self) -> str:
+        return f"{self.speed:.0f}/s" if self.speed >= 10 else f"{self.speed:.1f}/s" if self.speed else ""
 
-    def left(self, start: float) -> str:
-        speed = self.speed(start)
-        return f"{clock_text((self.total - self.done) / speed)} left" if speed and not self.finished else ""
+    def left(self) -> str:
+        if not self.speed or self.finished:
+            return ""
+        return f"{clock_text((self.total - self.done) / self.speed)} left"
 
 
 def clock_text(seconds: float) -> str:
@@ -86,10 +88,10 @@ class Board(Progress):
     stream: TextIO
     clock: Clock = time.monotonic
     lines: dict[str, Line] = field(default_factory=dict)
-    start: float = 0.0
+    latest: float = 0.0
 
     def started(self, tasks: Sequence[tuple[str, int, int]], model: str) -> None:
-        self.start = self.clock()
+        self.latest = self.clock()
         self.lines = {name: Line(name, total, known, known) for name, total, known in tasks}
         total, known = sum(line.total for line in self.lines.values()), sum(line.known for line in self.lines.values())
         on_disk = f", {known} of them on disk already" if known else ""
@@ -98,7 +100,9 @@ class Board(Progress):
     def sample_done(self, record: Record, headline: str) -> None:
         line = self.lines.get(record.task)
         if line is not None:
-            line.add(record, headline, self.clock())
+            now = self.clock()
+            line.add(record, headline, self.latest, now)
+            self.latest = now
             self.changed(line)
 
     def changed(self, line: Line) -> None:
@@ -132,7 +136,7 @@ class PlainBoard(Board):
         if line.finished or quiet >= self.patience or (tenth > self._tenths[line.name] and quiet >= self.pause):
             self._tenths[line.name] = tenth
             self._told = line.seen
-            words = (line.name, line.counts(), line.score, line.pace(self.start), line.left(self.start))
+            words = (line.name, line.counts(), line.score, line.pace(), line.left())
             self.message("  ".join(word for word in words if word))
 
 
@@ -152,7 +156,9 @@ class LiveBoard(Board):
 
         class Drawing:
             def __rich__(self) -> RenderableType:
-                return board.table([line for line in board.lines.values() if line.began and not line.finished])
+                return board.table(
+                    [line for line in board.lines.values() if line.began is not None and not line.finished]
+                )
 
         console = Console(file=self.stream, highlight=False)
         self._live = Live(Drawing(), console=console, refresh_per_second=4, transient=True, redirect_stdout=False)
@@ -176,7 +182,7 @@ class LiveBoard(Board):
             table.add_column(no_wrap=True)
         for line in lines:
             bar = [ProgressBar(total=max(line.total, 1), completed=line.done, width=min(20, width - 68))]
-            cells = [line.counts(), line.score, line.pace(self.start), line.left(self.start)]
+            cells = [line.counts(), line.score, line.pace(), line.left()]
             table.add_row(Text(line.name), *(bar if width >= 80 else []), *(Text(cell) for cell in cells))
         return table
 

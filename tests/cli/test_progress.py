@@ -126,3 +126,15 @@ def test_the_stream_decides() -> None:
 
 def test_clock() -> None:
     assert [clock_text(seconds) for seconds in (0.4, 42, 725, 10890)] == ["0:00", "0:42", "12:05", "3:01:30"]
+
+
+def test_the_speed_of_a_task_is_its_own() -> None:
+    clock, stream = Clock(), io.StringIO()
+    board = PlainBoard(stream, clock)
+    board.started([("a", 100, 0), ("b", 100, 0)], "demo")
+    for task, seconds in (("a", 50.0), ("b", 5.0)):
+        for _ in range(100):
+            clock.now += seconds / 100
+            board.sample_done(record(task), "acc")
+    finished = [line for line in stream.getvalue().splitlines() if "100/100" in line]
+    assert finished == ["a  100/100  acc 1.000  2.0/s", "b  100/100  acc 1.000  20/s"]
