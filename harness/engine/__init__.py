@@ -4,12 +4,35 @@ What a model plugin may use is named here. Importing this package imports no tor
 
 TorchModel      base class of local torch models: give it a configuration, a tokenizer and the weights
 TextOptions     how texts become tokens: window, BOS, chat template, reasoning
+ChatTemplate    chat turns as the string that a model is shown
+Encoder         texts to token ids under `TokenRules`; `encode_requests` does it for whole requests, `scored_from` finds
+                where a continuation begins
+Assembler       from the `Scored`, `Finished` and `Failed` pieces of requests back to responses; `join_windows` too
 check_dtype     refuse an unknown dtype with one line
 """
 
 from __future__ import annotations
 
+from harness.engine.chat import ChatTemplate
 from harness.engine.devices import check_dtype
 from harness.engine.model import TextOptions, TorchModel
+from harness.engine.outcomes import Assembler, Failed, Scored, join_windows
+from harness.engine.stops import Finished
+from harness.engine.tokens import Encoded, Encoder, TokenRules, encode_requests, scored_from
 
-__all__ = ["TextOptions", "TorchModel", "check_dtype"]
+__all__ = [
+    "Assembler",
+    "ChatTemplate",
+    "Encoded",
+    "Encoder",
+    "Failed",
+    "Finished",
+    "Scored",
+    "TextOptions",
+    "TokenRules",
+    "TorchModel",
+    "check_dtype",
+    "encode_requests",
+    "join_windows",
+    "scored_from",
+]

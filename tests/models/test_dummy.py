@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from harness_plugins.models.dummy import DummyModel
 
 from harness import ModelOptions, Prompt, Request, Response, Sample, UsageError
 from harness.testing import check_model
+from harness_plugins.models.dummy import DummyModel
 
 
 def make(**args: Any) -> DummyModel:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness_plugins.models.replay import ReplayModel
 
 from harness import ModelOptions, Prompt, Request, Response, Sample, UsageError
 from harness.record.run import RunFolder
 from harness.types import Record
+from harness_plugins.models.replay import ReplayModel
 
 GAOKAO = Path(__file__).parents[2].parent / "shared" / "oracles" / "gaokao" / "gpt-4-0314"
 
@@ -120,7 +120,7 @@ def test_a_folder_holds_a_file_a_subset(tmp_path: Path) -> None:
 def test_two_files_that_could_be_meant_are_refused_until_one_is_named(tmp_path: Path) -> None:
     for name in ("gpt_law", "gpt_college_law"):
         write(tmp_path / f"{name}.jsonl", [{"text": name}])
-    with pytest.raises(UsageError, match="gpt_college_law.*file="):
+    with pytest.raises(UsageError, match=r"gpt_college_law.*file="):
         replay(tmp_path, [sample(0, subset="law")])
     assert texts(tmp_path, [sample(0, subset="law")], file="gpt_{subset}.jsonl") == ["gpt_law"]
 
@@ -248,7 +248,7 @@ def test_an_old_run_of_other_rows_is_refused(run_folder: Path) -> None:
 
 
 def test_a_task_that_the_old_run_did_not_hold_is_refused(run_folder: Path) -> None:
-    with pytest.raises(UsageError, match="nothing recorded for task 'other'.*task/art"):
+    with pytest.raises(UsageError, match=r"nothing recorded for task 'other'.*task/art"):
         replay(run_folder, [sample(0, task="other", subset="art")])
 
 
