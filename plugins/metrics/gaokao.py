@@ -74,7 +74,7 @@ def _share(answer: str, gold: str, partial: bool) -> float:
     return 0.5 if partial and set(answer) <= set(gold) else 0.0
 
 
-def _single_choice(reply: str, parts: int) -> list[str]:  # noqa: ARG001
+def _single_choice(reply: str, parts: int) -> list[str]:
     """The last of A to D."""
     return re.findall(r"[A-D]", reply)[-1:]
 
@@ -85,7 +85,7 @@ def _multi_question_choice(reply: str, parts: int) -> list[str]:
     return marked if len(marked) == parts else re.findall(r"[A-Z]", reply)[:parts]
 
 
-def _multi_choice(reply: str, parts: int) -> list[str]:  # noqa: ARG001
+def _multi_choice(reply: str, parts: int) -> list[str]:
     """All of A to D after the first 【答案】, or in the last ten characters, white space left out."""
     text = re.sub(r"\s+", "", reply)
     # A mark at the very start does not count: the authors test for a place above 0.
@@ -94,7 +94,7 @@ def _multi_choice(reply: str, parts: int) -> list[str]:  # noqa: ARG001
     return ["".join(letters)] if letters else []
 
 
-def _five_out_of_seven(reply: str, parts: int) -> list[str]:  # noqa: ARG001
+def _five_out_of_seven(reply: str, parts: int) -> list[str]:
     """The first five of A to G."""
     return re.findall(r"[A-G]", reply)[:5]
 

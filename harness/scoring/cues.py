@@ -1,0 +1,220 @@
+"""The words by which replies state, deny, suppose and hedge a choice, in Chinese and English, as regular expressions.
+
+`letters.py` says how they are used. Text has been through `plain_text`: half-width letters and punctuation, no markup.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass
+
+_NEVER = re.compile(r"(?!)")
+
+# What may stand between a cue and the letter.
+_OPENERS = r"""[\s:"'“‘「『(\[【《<{"""
+_DECOR = rf"{_OPENERS}=\-–—>→”’」』}}#.]{{0,20}}(?:选项|第|option|choice|letter)?{_OPENERS}]{{0,8}}"
+
+_MAY = r"(?:即|应该|应当|应|就|只能|只有|可能|大概|显然|必然|必定|必|一定|肯定|最终|还|仍|也|我选|的)*"
+_KIND = r"(?:一项|选项|说法|答案|选择|一个|做法|结论)"
+_THINK = r"(?:认为|觉得|应该|应当|应|可能|大概|或许|也许|显然|肯定|估计|猜测?|也就|也即|就|而|只能|只有|必定|一定|确定)"
+_ZH_CUES = (
+    # 答案是, 答案选, 【答案】, 正解：, 答：
+    rf"(?:答案|正解)(?:选项)?[】\])]?\s*{_MAY}\s*(?:是|为|选择|选|即|填)?",
+    r"(?<![回解应问])答[:]",
+    # 正确的(选项)是, 最合适的一项为, 正确选项：
+    rf"(?:正确|对|最佳|最优|[^\s不错误非的,。;:A-Za-z]{{1,6}})的{_KIND}?{_MAY}(?:是|为)",
+    rf"(?:正确|最佳|合适|恰当)(?:答案|选项|选择|项){_MAY}(?:是|为)?",
+    # 故选, 应选, 选择, 我选, 选（A）
+    r"选(?:择|取|出|定)?(?![项题])(?:答案|的?是|为)?",
+    # 应该是, 应为, 我认为是, 而是, 就是, 可能是
+    rf"{_THINK}(?:答案|选项)?(?:是|为)",
+    # 因此B。 所以，B
+    r"(?:因此|所以|综上(?:所述)?|总之|故|因而|从而)[,:]?\s*(?:答案|选项|是|为)?(?=\W*[A-Za-z]\W*(?:$|\n|[。;]))",
+    r"(?:^|\n)\s*是",
+    r"(?:显而易见|显然|结论|所以|因此|综上(?:所述)?|选择)\s*:",
+    r"倾向于?(?:选择?)?|(?:故|应|所以|因此)填",
+    # 不是A，是B
+    r"(?:不是|并非|不选)[^。;\n]{1,6}[,;]\s*(?:而?是|而?选)",
+    r"(?:不对|不是|错了|更正|纠正|改为|改选)[,:。]?\s*(?:应该|应)?(?:是|为)",
+)
+_COULD = r"(?:could|might|may|can)(?: also| well)? be"
+_IS = (
+    rf"(?:\s+(?:is|are|was|were|would be|will be|should be|must be|has to be|{_COULD}|seems to be|appears to be"
+    r"|turns out to be|remains|becomes)\b|\s*['’]s\b|\s*[\"'”]?\s*(?:[:=→>]|[-–—]+>?)|\s*\n)"
+)
+_SURE = (
+    r"(?:\s+(?:that|indeed|definitely|clearly|obviously|most likely|likely|probably|therefore|thus|simply|just"
+    r"|actually|still|then|in fact))*"
+)
+_ANSWER = (
+    r"\b(?:answers?|ans|answer choice|(?:best|right|correct|true|only \w+) (?:choice|option|letter|one|statement)"
+    r"|choice|option|selection|solution|pick|correct)\b"
+)
+_EN_CUES = (
+    # the (correct) answer is, Answer:, correct option is, final answer =
+    rf"{_ANSWER}(?:\s+(?:here|option|letter|choice|to [^.\n:]{{1,60}}?|for [^.\n:]{{1,60}}?))?[\])]?{_IS}{_SURE}"
+    r"(?:\s+(?:option|choice|letter|answer|the option|the choice))?",
+    r"(?:(?:^|\n)\s*|\b(?:final|correct|my|the|right|best)\s+)(?:answer|ans)\.?\s*(?:option|choice)?(?=\W+[A-Z]\b)",
+    # I choose, I would pick, go with
+    r"\b(?:choos(?:e|ing)|chose|pick(?:ed|ing)?|select(?:ed|ing)?|go(?:ing)? with|went with|opt(?:ing)? for|settle on"
+    r"|vote for|lean towards?|conclude(?: that)?(?: it is| it's)?|guess(?: is| it is| it's| would be)?|say)\b"
+    r"(?:\s+(?:the\s+)?(?:answer|option|choice|letter))?",
+    # So, B.   Therefore (C)
+    r"\b(?:so|thus|therefore|hence|consequently|ultimately|conclusion|overall|in short)\b[,:]?"
+    r"(?:\s+(?:it is|it's|it must be|we get|we have|that is|that's))?(?=\W*[A-Z]\W*(?:$|\n))",
+    rf"\b(?:it['’]?s|it (?:is|must be|has to be|should be|would be|{_COULD})|that['’]?s|must be|has to be|actually"
+    r"|rather|instead)\b[,:]?(?:\s+(?:option|choice|letter))?(?=\W*[A-Z](?:\W*(?:$|\n)|[.,;!)]))",
+    # not A but B
+    r"\bbut\b(?=\W*[A-Z]\W*(?:$|\n|[.,;]))",
+    r"#{3,4}",
+)
+_CUES = "|".join((*_ZH_CUES, *_EN_CUES))
+_WRONG_CUE = (
+    r"(?:(?:错误|不正确|有误|不对|不恰当|不合适|不当|不合理|不属于\S{0,8}|不符合\S{0,6}|不包括\S{0,6}|不成立|不可行"
+    rf"|非\S{{1,6}})的?{_KIND}?\s*(?:应该|应|就)?(?:是|为|:))"
+    r"|\b(?:incorrect|wrong|false|untrue|odd)\s+(?:one|option|choice|answer|statement)(?:\s+out)?\s+(?:is|:)"
+)
+
+# Between the letters of a list: A、B 和 D, A and B. A comma or a space ends the list where a verdict on the next letter
+# follows: 答案是A，B错误.
+_JOINED = (
+    r"[ \t]*[)\]]?[ \t]*(?:[、/&+]|,?[ \t]*\b(?:and|or)\b|和|与|及|以及|或者?|还是|vs\.?)[ \t]*"
+    r"(?:选项|选|(?:option|either)\b)?[ \t]*[(\[]?"
+)
+_LISTED = r"[ \t]*[)\]]?[ \t]*,?[ \t]*[(\[]?"
+_NO_VERDICT = (
+    r"(?!\s*[)\]]?\s*(?:选项|项|的|是|为|都|均|也|虽|则|不|错|误|正确|对|符|中|会|只|has\b|have\b|is\b|are\b|was\b|were\b"
+    r"|does\b|do\b|can\b|would\b|['’]s\b))"
+)
+_AFTER_ITEM = r"""[)\]"'”’]*\s*"""
+
+HEDGED = re.compile(r"可能|也许|或许|大概|could|might|may\b")
+OPEN = re.compile(r"或|还是|/|\bor\b|\bvs")
+JOINING_WORDS = re.compile(r"\b(?:and|or|vs|option|either)\b", re.IGNORECASE)
+SMALL_LINE = re.compile(r"\W*[a-z](?:\W*[,、&]\W*[a-z])*\W*")
+
+# After a letter: what makes the claim a denial or a question.
+DENIED_AFTER = re.compile(
+    rf"\s*{_AFTER_ITEM}(?:选项|项)?(?:(?:是|为|显然|肯定|也|都|就|则|明显|会|的说法|答案|这个)*"
+    r"(?:不(?:对|正确|成立|合适|符合|可能|行|恰当|是答案|是正确|太)|错|有误|误|吗|么|呢)"
+    r"|\s+(?:is|was|are|would be|seems|must be)\s+(?:also |clearly |obviously |definitely |probably )*"
+    r"(?:not\b|wrong|incorrect|false|invalid|out\b|impossible|unlikely|n't)|\s+(?:isn't|can't|cannot)\b|\s*\?)"
+)
+# After a letter: words of which it is a part (B型血, C major).
+NOUN_AFTER = re.compile(
+    r"(?:型(?!的选项)|类|级|语言|股|轮|楼|座|区|班|组|肝|超|站|线|字|罩|货币|国|公司|同学|市|城|君|先生|队|层|栋|族|片|大调"
+    r"|小调|调|度|品牌|点(?!正确|对)|[两三四五六几]个|之间)"
+    r"|\s+(?:good|better|new|great|very|few|lot|little|number|man|woman|person|major|minor|sharp|flat|single|simple)\b"
+)
+# After the article or the pronoun that A and I may be: words that can follow an answer.
+ANSWER_GOES_ON = re.compile(
+    r"\s+(?:because|since|as|for|which|so|due|with|given|and|but|not|rather|in|based|according|here|from|that|is)\b"
+)
+# Before a cue: what makes the claim a denial, a supposition, or somebody else's.
+DENIED_BEFORE = re.compile(
+    r"(?:(?<![无非])不(?:能|应|应该|该|可|可以|会|要|宜|必|用|再|敢|想|得)?(?:再|直接|轻易)?|别|勿|莫|误|错|排除|难以|无法"
+    r"|没有|未|防止|避免)\s*$"
+    r"|(?:\b(?:not|never|cannot|without|avoid|neither|rather than|instead of|nor|do not)|n['’]t)"
+    r"\s+(?:to\s+|be\s+|just\s+|simply\s+)?$",
+    re.IGNORECASE,
+)
+SUPPOSED_BEFORE = re.compile(
+    r"(?:如果|若是?|假如|假设|假定|要是|倘若|即使|即便|当|是否|要不要|为什么|为何|何时)"
+    r"(?:我们|你|我|考生|正确|题目|该题|本题)*\s*$"
+    r"|\b(?:if|suppose|assuming|whether|unless|were|why|had)\s+(?:the|you|we|i|one|they)?\s*(?:correct\s|right\s)?$",
+    re.IGNORECASE,
+)
+OTHERS_BEFORE = re.compile(
+    r"(?:有人|的人|[甲乙丙丁]|小[\u4e00-\u9fff]|学生|同学|考生|多人|大家|他们?|她|某些模型|容易|易|往往)"
+    r"(?:可能|也许|往往|常常|容易|会|都|也|就|想|去|首先)*\s*$"
+    r"|\b(?:some|many|most|students?|people|others?|might|they)\s+(?:people\s|students\s|would\s|might\s|may\s|will\s)*$",
+    re.IGNORECASE,
+)
+
+_ADVERBS = r"(?:also |both |clearly |indeed |definitely |obviously |likely |probably |thus |therefore |all )*"
+_RESULT = (
+    r"(?:(?:选项|项)?(?:就|才|便|即|应该|应)?(?:是|为)(?:本题|唯一|该题|最终|此题)?的?"
+    r"(?:正确|最佳|最终|标准|最合适|最恰当|最符合|合理)?的?(?:答案|选择|正解|选项|那个|一项)"
+    rf"|(?i:\s(?:is|would be|must be|should be|has to be|seems to be|appears to be)\s+{_ADVERBS}"
+    r"(?:the |my |our )?(?:only |most \w+ |final )?(?:correct |right |best |proper |appropriate |true )?"
+    r"(?:answer|option|choice|one)\b))"
+)
+_RIGHT = (
+    r"(?:(?:选项|项|说法)?(?:的?(?:说法|描述|表述|内容|答案|做法))?"
+    r"(?:是|则|都|均|也|才|显然|明显|完全|最|更|相对|比较|很|应该|应|为)*"
+    r"(?:正确|对(?![应比于称象话方面待照立])|符合(?:题意|题目|要求|条件)|成立|合理|恰当|合适|准确)"
+    rf"|(?i:\s+(?:is|are|was|seems|appears|looks|must be)\s+{_ADVERBS}(?:the only |the )?(?:most )?"
+    r"(?:correct|right|true|accurate|valid|best|appropriate|suitable)\b"
+    r"|\s+(?:best |most closely )(?:fits|matches|describes|answers|explains|represents|completes|reflects)\b))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Patterns:
+    """The expressions that depend on the labels. Each match of a claim has the group `found`, and perhaps `cue`."""
+
+    labels: str
+    cue: re.Pattern[str]
+    small: re.Pattern[str]
+    foreign: re.Pattern[str]
+    result: re.Pattern[str]
+    wrong: re.Pattern[str]
+    bare: re.Pattern[str]
+    ending: re.Pattern[str]
+    beginning: re.Pattern[str]
+    judged: re.Pattern[str]
+    bracketed: re.Pattern[str]
+    listing: re.Pattern[str]
+    in_line: re.Pattern[str]
+
+
+@functools.lru_cache(maxsize=64)
+def patterns_for(labels: str) -> Patterns:
+    """Compile the expressions for some labels, one character each."""
+    one = f"[{re.escape(labels)}]"
+    letters = labels.isascii() and labels.isalpha()
+    edge, item = _item(labels, one, letters)
+    # Labels are at most an alphabet; the bound keeps a reply that repeats one letter for ever readable in time.
+    more = rf"(?:{_JOINED}{edge}{item}|{_LISTED}{edge}{item}{_NO_VERDICT}){{0,25}}"
+    group = rf"{edge}(?P<found>(?>{item}{more}))"
+    said = rf"(?P<cue>(?i:{_CUES}))(?P<decor>(?i:{_DECOR}))"
+    return Patterns(
+        labels=labels,
+        cue=re.compile(said + group),
+        small=re.compile(said + _small_group(labels)) if letters else _NEVER,
+        foreign=re.compile(rf"{said}(?P<found>[A-Z])(?=\s*(?:[.。)\]]|$|\n))") if letters else _NEVER,
+        result=re.compile(rf"{group}{_AFTER_ITEM}{_RESULT}"),
+        wrong=re.compile(rf"(?P<cue>(?i:{_WRONG_CUE}))(?P<decor>(?i:{_DECOR})){group}"),
+        bare=re.compile(
+            rf"^{_OPENERS}#>\-•]{{0,20}}(?:选项|选|是|(?i:option|choice|answer|ans)\b)?[\s:.(\[【]{{0,8}}{group}"
+            rf"[\s\"'”’」)\]】}}>.。,!、]*(?:选项|项|吧|。)?[\s.。!]*(?:<?eoa>?)?\s*$"
+        ),
+        ending=re.compile(rf"[。.!;]\s*[(\[]?{group}[)\]]?[\s.。!]*$"),
+        beginning=re.compile(
+            rf"^\s*[\"'“‘(\[【]*(?:选项|选|(?i:option|choice)\s+)?{group}[\"'”’]*\s*[)\]】]?\s*"
+            r"(?:[.、:,;。)\]】]|$|\n|(?<=\s)(?=[^\W\dA-Za-z_])|(?=选项|项|因为|由于|理由|解析|全选|都选))"
+        ),
+        judged=re.compile(rf"{group}{_AFTER_ITEM}{_RIGHT}"),
+        bracketed=re.compile(rf"[(\[【]\s*({one})\s*[)\]】]"),
+        listing=re.compile(rf"^\s*[(\[【]?({one})[)\]】]?\s*[.、:)]", re.MULTILINE),
+        in_line=re.compile(rf"{edge}({one})[)\]】]?\s?[.、:)]"),
+    )
+
+
+def _item(labels: str, one: str, letters: bool) -> tuple[str, str]:
+    """What must not stand before a label, and a label (or `ABD`, several that touch) with what must not follow it."""
+    if letters:
+        return r"(?<![A-Za-z0-9])", rf"{one}+(?![A-Za-z0-9]|['’][a-z]|-[A-Za-z0-9]|[+#]|\.[A-Za-z]\.)"
+    if labels.isdigit():
+        return r"(?<![\d.])", rf"{one}(?![\d%]|\.\d)"
+    return "", one
+
+
+def _small_group(labels: str) -> str:
+    """Small letters, which are read only where no word can be meant: at the end of a sentence or before a reason."""
+    small = f"[{re.escape(labels.lower())}]"
+    return (
+        rf"(?<![A-Za-z0-9])(?P<found>{small}(?:(?:\s*(?:[、,&]|和|与|\band\b)\s*|[ \t]+)[(]?{small}[)]?){{0,25}})"
+        r"(?=\s*(?:[.。,;!)\]】\"'”’}>]|$|\n)|\s+(?:because|since)\b)"
+    )

@@ -1,0 +1,26 @@
+"""Reads answers from replies: choice letters, numbers, what remains without reasoning. Pure functions for every task.
+
+    choice_letter("故选（B）。")                      # "B"
+    choice_letters("答案是A、C，B错误")               # "AC"
+    final_number("一共三十五个苹果")                  # "35"
+    strip_reasoning("<think>...</think>B")           # ("B", "...")
+
+What cannot be read is None. None of these functions guesses; how often they return None is counted and reported.
+"""
+
+from __future__ import annotations
+
+from harness.scoring.letters import choice_letter, choice_letters
+from harness.scoring.markup import boxed
+from harness.scoring.numbers import chinese_number, final_number, numbers_in
+from harness.scoring.reasoning import strip_reasoning
+
+__all__ = [
+    "boxed",
+    "chinese_number",
+    "choice_letter",
+    "choice_letters",
+    "final_number",
+    "numbers_in",
+    "strip_reasoning",
+]

@@ -1,0 +1,204 @@
+"""Reads the letter of a choice from a reply, in Chinese and English, as a careful reader would, or not at all.
+
+A reply is read for *claims*. The strongest kind that occurs decides, and of that kind the last claim:
+
+1. an answer that is set apart: `\\boxed{B}`, `<answer>B</answer>`;
+2. a conclusion: 答案是B, 故选 B, the answer is (B), I choose B, B is the correct option, a last line `**B**`;
+3. a conclusion about what is wrong, 错误的是B, which is the answer where the question asks for it;
+4. a reply that begins with the letter and goes on: `B. 北京`, `B，因为…`;
+5. the text of one option and nothing else, where the options' texts are known;
+6. a judgement on one option alone: B 选项正确, option B is right, （B）.
+
+A claim that is denied (不选A, the answer is not A), asked (答案是A吗), supposed (如果选A) or somebody else's
+(有人会选A) is none. A claim that leaves a choice open (B or C, 选A还是选B) reads as nothing, and so does a reply without a claim.
+There is no guess, and no "last capital letter of the text".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from harness.scoring import cues
+from harness.scoring.cues import Patterns, patterns_for
+from harness.scoring.markup import answer_tags, boxed, plain_text
+from harness.scoring.reasoning import strip_reasoning
+
+LETTERS = "ABCD"
+_CONTEXT = 24  # characters before a cue in which a denial or a supposition stands
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """What one place of a reply says the answer is. Several labels of which one must be chosen are `open`."""
+
+    place: int
+    labels: tuple[str, ...]
+    open: bool = False
+    hedged: bool = False
+
+
+def choice_letter(reply: str, labels: str = LETTERS, choices: Sequence[str] = ()) -> str | None:
+    """Return the one label that the reply chooses, or None.
+
+    labels: the labels of the options, one character each. choices: their texts, where known; a reply that gives the
+    text of exactly one option chooses it.
+    """
+    claim = _decide(reply, labels, choices)
+    return claim.labels[0] if claim is not None and not claim.open and len(claim.labels) == 1 else None
+
+
+def choice_letters(reply: str, labels: str = LETTERS, choices: Sequence[str] = ()) -> str | None:
+    """Return all labels that the reply chooses, in the order of `labels` ("ABD"), or None."""
+    claim = _decide(reply, labels, choices, several=True)
+    if claim is None or claim.open:
+        return None
+    return "".join(label for label in labels if label in claim.labels)
+
+
+def _decide(reply: str, labels: str, choices: Sequence[str], several: bool = False) -> _Claim | None:
+    answer, _ = strip_reasoning(reply)
+    patterns = patterns_for(labels)
+    for content in reversed([*answer_tags(answer), *boxed(answer)]):
+        claim = _set_apart(plain_text(content).strip(), patterns, choices)
+        if claim is not None:
+            return claim
+    text = plain_text(answer)
+    return (
+        _concluded(text, patterns)
+        or _wrong_ones(text, patterns)
+        or _beginning(text, patterns)
+        or _by_text(text, labels, choices)
+        or _judged(text, patterns, several)
+    )
+
+
+def _set_apart(text: str, patterns: Patterns, choices: Sequence[str]) -> _Claim | None:
+    """What a box holds; None where that is no choice."""
+    match = patterns.bare.match(text) or patterns.bare.match(text.upper()) or patterns.beginning.match(text)
+    if match:
+        return _claim(match, patterns)
+    return _by_text(text, patterns.labels, choices) or _concluded(text, patterns)
+
+
+def _concluded(text: str, patterns: Patterns) -> _Claim | None:
+    """The last conclusion. Where all are hedged and differ (it could be A, but it could also be B), nothing is said."""
+    claims = sorted(_conclusions(text, patterns), key=lambda claim: claim.place)
+    if not claims:
+        return None
+    last = claims[-1]
+    if all(claim.hedged for claim in claims) and len({claim.labels for claim in claims}) > 1:
+        return _Claim(last.place, last.labels, open=True)
+    return last
+
+
+def _conclusions(text: str, patterns: Patterns) -> Iterator[_Claim]:
+    for pattern in (patterns.cue, patterns.small):
+        for match in pattern.finditer(text):
+            if _counts(text, match) and not _in_listing(text, match.start("found"), patterns):
+                yield _claim(match, patterns)
+    for match in patterns.foreign.finditer(text):
+        if match["found"] not in patterns.labels and _counts(text, match):
+            # An option that does not exist is an answer all the same, and takes the place of an earlier one.
+            yield _Claim(match.start("found"), (), open=True)
+    for match in patterns.result.finditer(text):
+        if not cues.DENIED_BEFORE.search(_before(text, match.start())):
+            yield _claim(match, patterns)
+    yield from _lone_letters(text, patterns)
+
+
+def _lone_letters(text: str, patterns: Patterns) -> Iterator[_Claim]:
+    """A first or last line that is a letter, and a last sentence that is one."""
+    lines = list(re.finditer(r"[^\n]*\S[^\n]*", text))
+    for line in lines[:1] + lines[-1:]:
+        small = cues.SMALL_LINE.fullmatch(line.group())
+        bare = patterns.bare.match(line.group().upper() if small else line.group())
+        if bare:
+            yield _claim(bare, patterns, line.start())
+    ending = patterns.ending.search(lines[-1].group()) if lines else None
+    if ending:
+        yield _claim(ending, patterns, lines[-1].start())
+
+
+def _counts(text: str, match: re.Match[str]) -> bool:
+    """Whether the claim is the writer's own, made and not denied."""
+    before, after = _before(text, match.start("cue")), text[match.end("found") : match.end("found") + 200]
+    if cues.NOUN_AFTER.match(after) or cues.DENIED_AFTER.match(after):
+        return False
+    # "The answer is A good one": an article, unless what follows can follow an answer. "I" likewise.
+    word = match["found"] in ("A", "I") and not match["decor"].strip(" ") and re.match(r"\s+[a-z]", after)
+    if word and not cues.ANSWER_GOES_ON.match(after):
+        return False
+    return not any(pattern.search(before) for pattern in (cues.DENIED_BEFORE, cues.SUPPOSED_BEFORE, cues.OTHERS_BEFORE))
+
+
+def _before(text: str, place: int) -> str:
+    return text[max(0, place - _CONTEXT) : place]
+
+
+def _in_listing(text: str, place: int, patterns: Patterns) -> bool:
+    """Whether the letter is the label of an option in a list of options that the reply repeats, in lines or in one."""
+    line_end = text.find("\n", place) if "\n" in text[place:] else len(text)
+    labels = patterns.in_line.findall(text, place, min(line_end, place + 1000))
+    if len(set(labels)) > 2 and labels[0] == text[place]:
+        return True
+    start = text.rfind("\n", 0, place) + 1
+    if text[start:place].strip(" ([【") or start == 0:
+        return False
+    first = patterns.listing.match(text, start)
+    second = patterns.listing.match(text, line_end + 1) if first else None
+    return bool(second and second.group(1) != text[place])
+
+
+def _claim(match: re.Match[str], patterns: Patterns, offset: int = 0) -> _Claim:
+    found = match["found"]
+    letters = cues.JOINING_WORDS.sub(" ", found).upper()
+    chosen = tuple(dict.fromkeys(char for char in letters if char in patterns.labels))
+    hedged = bool(cues.HEDGED.search(match.groupdict().get("cue") or ""))
+    return _Claim(match.start("found") + offset, chosen, bool(cues.OPEN.search(found)), hedged)
+
+
+def _wrong_ones(text: str, patterns: Patterns) -> _Claim | None:
+    claims = [_claim(match, patterns) for match in patterns.wrong.finditer(text) if _counts(text, match)]
+    return claims[-1] if claims else None
+
+
+def _beginning(text: str, patterns: Patterns) -> _Claim | None:
+    """A reply that begins with its answer, unless it repeats the options."""
+    match = patterns.beginning.match(text)
+    if not match or len(set(patterns.listing.findall(text))) > 1:
+        return None
+    after = text[match.end("found") : match.end("found") + 200]
+    return None if cues.DENIED_AFTER.match(after) or cues.NOUN_AFTER.match(after) else _claim(match, patterns)
+
+
+def _judged(text: str, patterns: Patterns, several: bool) -> _Claim | None:
+    """The options that are called right, if that is one alone, or several are asked for."""
+    right = [
+        _claim(match, patterns)
+        for match in patterns.judged.finditer(text)
+        if not cues.DENIED_BEFORE.search(_before(text, match.start()))
+    ]
+    labels = tuple(dict.fromkeys(label for claim in right for label in claim.labels))
+    if labels:
+        return _Claim(right[-1].place, labels) if several or len(labels) == 1 else None
+    bracketed = set(patterns.bracketed.findall(text))
+    if len(bracketed) == 1 and not patterns.listing.search(text):
+        return _Claim(0, tuple(bracketed))
+    return None
+
+
+def _by_text(text: str, labels: str, choices: Sequence[str]) -> _Claim | None:
+    """The option whose text the reply gives, and nothing else."""
+    after_cue = re.split(r"答案(?:是|为|:)|\banswer(?:\s+is|\s*:)", text, flags=re.IGNORECASE)[-1]
+    tail = re.split(r"[\n。;]|\.\s", after_cue.strip())[0]
+    for given in (_bare_text(text), _bare_text(tail)):
+        matches = [i for i, choice in enumerate(choices) if given and _bare_text(choice) == given]
+        if len(matches) == 1:
+            return _Claim(0, (labels[matches[0]],))
+    return None
+
+
+def _bare_text(text: str) -> str:
+    return re.sub(r"[\s\"'“”‘’.。,，!！;；:：]+", " ", plain_text(text)).strip().casefold()

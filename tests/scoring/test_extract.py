@@ -1,0 +1,83 @@
+"""The table of replies in `replies.yaml` is the specification of answer extraction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness.scoring.extract import (
+    boxed,
+    chinese_number,
+    choice_letter,
+    choice_letters,
+    final_number,
+    numbers_in,
+    strip_reasoning,
+)
+
+TABLE = yaml.safe_load((Path(__file__).parent / "replies.yaml").read_text(encoding="utf-8"))
+
+
+def rows(kind):
+    return [pytest.param(row[0], row[1], row[2] if len(row) > 2 else {}, id=repr(row[0])[:60]) for row in TABLE[kind]]
+
+
+@pytest.mark.parametrize(("reply", "reading", "options"), rows("letter"))
+def test_one_letter(reply, reading, options):
+    assert choice_letter(reply, **options) == reading
+
+
+@pytest.mark.parametrize(("reply", "reading", "options"), rows("letters"))
+def test_several_letters(reply, reading, options):
+    assert choice_letters(reply, **options) == reading
+
+
+@pytest.mark.parametrize(("reply", "reading", "options"), rows("number"))
+def test_the_final_number(reply, reading, options):
+    assert final_number(reply) == reading
+
+
+@pytest.mark.parametrize(("reply", "reading", "options"), rows("reasoning"))
+def test_reasoning_is_taken_off(reply, reading, options):
+    assert strip_reasoning(reply)[0] == reading
+
+
+def test_the_table_is_large_enough_to_mean_something():
+    assert sum(map(len, TABLE.values())) >= 500
+
+
+def test_the_reasoning_is_kept_apart():
+    assert strip_reasoning("<think> a </think>x<think>b</think>y") == ("xy", "a\nb")
+    assert strip_reasoning("plain") == ("plain", None)
+    assert strip_reasoning("<think></think>B") == ("B", "")
+
+
+def test_boxes_are_read_with_their_braces_balanced():
+    assert boxed(r"\boxed{\frac{1}{2}} and \fbox{x} and \boxed{cut") == [r"\frac{1}{2}", "x"]
+
+
+def test_all_numbers_of_a_text():
+    assert numbers_in("第3题：1,000 元的 15% 是 150") == ["1000", "15", "150"]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("零", 0), ("十", 10), ("一百零五", 105), ("一百五", 150), ("三万五", 35_000), ("一亿零三", 100_000_003)],
+)
+def test_chinese_numerals(text, value):
+    assert chinese_number(text) == value
+
+
+def test_a_text_that_is_no_chinese_numeral_is_refused():
+    with pytest.raises(ValueError, match="no Chinese numeral"):
+        chinese_number("三个")
+
+
+@pytest.mark.parametrize("part", ["A, B, ", "\n", " ", "(", "1,", "一", "答案", r"\boxed{", "<think>", "- ", "“"])
+def test_endless_repetition_is_read_in_linear_time(part):
+    text = part * 6000
+    assert choice_letter(text) is None
+    assert choice_letters(text) in (None, "AB")
+    assert final_number(text) is None or part in ("1,", "一")
