@@ -79,7 +79,7 @@ def tiny_causal_lm(
     # Weights far enough from zero that predictions differ between contexts.
     for name, parameter in model.named_parameters():
         if parameter.dim() > 1:
-            torch.nn.init.normal_(parameter, std=0.08 if "embed" in name or "wte" in name else 0.15)
+            torch.nn.init.normal_(parameter, std=0.08 if "embed" in name or "wte" in name else 0.85 / hidden**0.5)
     torch.random.set_rng_state(state)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id

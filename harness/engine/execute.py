@@ -15,6 +15,7 @@ import torch
 
 from harness.engine import memory
 from harness.engine.attention import SharedAttention
+from harness.engine.cpu import speed_up_linear_layers
 from harness.engine.decoder import Decoder
 from harness.engine.encoder_decoder import EncoderDecoderScorer
 from harness.engine.generate import SharedGenerator
@@ -70,6 +71,8 @@ class Executor:
         self.cost = memory.TokenCost.of(self.model.config, _bytes_of(self.dtype))
         self.is_encoder_decoder = bool(self.model.config.is_encoder_decoder)
         self.decoder = None if self.is_encoder_decoder else Decoder(self.model, self.device, self.dtype)
+        if self.device == "cpu":
+            speed_up_linear_layers(self.model)
         reason = why_not_shared(self.model)
         self.attention = None
         if self.share and reason is None:

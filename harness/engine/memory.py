@@ -9,7 +9,7 @@ from typing import Any
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "alloc_cpu", "not enough memory", "cublas_status_alloc")
 # On a processor larger batches stop paying once the matrices fill its caches.
-_CPU_BATCH_TOKENS = 4096
+_CPU_BATCH_TOKENS = 2048
 _GPU_BATCH_TOKENS = 131072
 _SHARE_OF_FREE = 0.8
 
