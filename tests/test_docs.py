@@ -16,6 +16,9 @@ import click
 import pytest
 
 from harness.cli.main import COMMANDS, main
+from harness.cli.options import joined
+from harness.registry import load_plugins
+from harness.tasks.library import TaskLibrary
 
 ROOT = Path(__file__).parents[1]
 _FENCE = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -73,6 +76,18 @@ def test_every_command_in_the_documents_parses(document: str) -> None:
             parsed(line)
         except click.exceptions.Exit as done:  # --help
             assert done.exit_code == 0
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_task_in_the_documents_exists(document: str) -> None:
+    registry = load_plugins()
+    library = TaskLibrary(registry.task_folders(), registry.template_folders())
+    text = (ROOT / document).read_text(encoding="utf-8")
+    runs = [context for context in map(parsed, commands(document)) if context.command.name == "run"]
+    names = [name for context in runs for name in joined(context.params).get("tasks", ())]
+    names += re.findall(r"`((?:ceval|cmmlu)[:/][^`]+)`", text)
+    for ref in library.select([name for name in names if not name.endswith(".yaml")]):
+        assert library.load(ref).subsets
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from harness.cli.console import line, notice
+from harness.cli.console import counted, line, notice
 from harness.cli.options import DATA_OPTIONS, options
 from harness.cli.run import settings_of
 
@@ -21,11 +21,35 @@ def command() -> None:
 @click.argument("tasks", nargs=-1, required=True)
 @click.option("--to", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The mirror folder.")
 @options(DATA_OPTIONS)
-@click.pass_context
-def pull(context: click.Context, /, tasks: tuple[str, ...], to: Path, **flags: Any) -> None:
+def pull(tasks: tuple[str, ...], to: Path, **flags: Any) -> None:
     """Write the rows of TASKS to DIR, which `--data DIR` or HARNESS_DATA then gives to a run.
 
     \b
     harness data pull ceval cmmlu --to mirror
     harness --tasks ceval,cmmlu --data mirror --offline
     """
+    settings = settings_of(context, flags)
+    from harness.prepare import pull_data
+    from harness.registry import load_plugins
+    from harness.spec import RunSpec
+
+    names = tuple(name for task in tasks for name in task.split(",") if name)
+    files = pull_data(RunSpec(tasks=names, **settings), load_plugins(), to, notice)
+    line(f"{counted(len(files), 'file')} in {to}")
+    settings = with_environment(joined(flags))
+    checked_folders(settings)
+    from harness.prepare import open_library
+    from harness.registry import load_plugins
+    from harness.spec import RunSpec
+    from harness.tasks.build import BuildOptions
+    from harness.tasks.pull import needs
+    from harness.tasks.pull import pull as pull_rows
+
+    names = tuple(name for words in tasks for name in parse_names(words))
+    spec, registry = RunSpec(tasks=names, **settings), load_plugins()
+    library = open_library(spec, registry)
+    found = [library.load(ref) for ref in library.select(names)]
+    how = BuildOptions(hub=spec.hub, mirrors=spec.data, offline=spec.offline)
+    wanted = [need for task in found for need in needs(task, how)]
+    files = pull_rows(wanted, to, registry.hook, notice)
+    line(f"{counted(len(files), 'file')} in {to}: use them with --data {to}")

@@ -169,3 +169,18 @@ def test_schema_is_a_json_schema() -> None:
     schema = json.loads(run_harness("schema").stdout)
     assert "doc_to_text" in json.dumps(schema)
     assert "$defs" in schema
+
+
+def test_data_pull_makes_a_mirror_that_a_run_needs_alone(tmp_path: Path) -> None:
+    mirror = tmp_path / "old" / "someone" / "sums"
+    mirror.mkdir(parents=True)
+    Path("sums.jsonl").rename(mirror / "test.jsonl")
+    text = Path("sums.yaml").read_text(encoding="utf-8")
+    Path("sums.yaml").write_text(text.replace("sums.jsonl", "someone/sums"), encoding="utf-8")
+    pulled = run_harness("data", "pull", "sums.yaml", "--to", "new", "--data", "old", "--offline")
+    assert (pulled.exit_code, pulled.stdout) == (0, "1 file in new: use them with --data new\n")
+    assert (tmp_path / "new/someone/sums/test.jsonl").is_file()
+    assert run_harness(*ARGV, "--data", "new", "--offline").exit_code == 0
+    missing = run_harness("data", "pull", "sums.yaml", "--to", "other", "--offline")
+    assert missing.exit_code == 4
+    assert "someone/sums" in missing.stderr
