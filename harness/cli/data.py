@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from harness.cli.console import counted, line, notice
-from harness.cli.options import DATA_OPTIONS, options
-from harness.cli.run import settings_of
+from harness.cli.options import DATA_OPTIONS, checked_folders, joined, options, with_environment
+from harness.cli.values import parse_names
 
 
 @click.group("data")
@@ -28,28 +28,12 @@ def pull(tasks: tuple[str, ...], to: Path, **flags: Any) -> None:
     harness data pull ceval cmmlu --to mirror
     harness --tasks ceval,cmmlu --data mirror --offline
     """
-    settings = settings_of(context, flags)
+    settings = with_environment(joined(flags))
+    checked_folders(settings)
     from harness.prepare import pull_data
     from harness.registry import load_plugins
     from harness.spec import RunSpec
 
-    names = tuple(name for task in tasks for name in task.split(",") if name)
-    files = pull_data(RunSpec(tasks=names, **settings), load_plugins(), to, notice)
-    line(f"{counted(len(files), 'file')} in {to}")
-    settings = with_environment(joined(flags))
-    checked_folders(settings)
-    from harness.prepare import open_library
-    from harness.registry import load_plugins
-    from harness.spec import RunSpec
-    from harness.tasks.build import BuildOptions
-    from harness.tasks.pull import needs
-    from harness.tasks.pull import pull as pull_rows
-
     names = tuple(name for words in tasks for name in parse_names(words))
-    spec, registry = RunSpec(tasks=names, **settings), load_plugins()
-    library = open_library(spec, registry)
-    found = [library.load(ref) for ref in library.select(names)]
-    how = BuildOptions(hub=spec.hub, mirrors=spec.data, offline=spec.offline)
-    wanted = [need for task in found for need in needs(task, how)]
-    files = pull_rows(wanted, to, registry.hook, notice)
+    files = pull_data(RunSpec(tasks=names, **settings), load_plugins(), to, notice)
     line(f"{counted(len(files), 'file')} in {to}: use them with --data {to}")
