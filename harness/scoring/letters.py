@@ -10,8 +10,8 @@ A reply is read for *claims*. The strongest kind that occurs decides, and of tha
 6. a judgement on one option alone: B 选项正确, option B is right, （B）.
 
 A claim that is denied (不选A, the answer is not A), asked (答案是A吗), supposed (如果选A) or somebody else's
-(有人会选A) is none. A claim that leaves a choice open (B or C, 选A还是选B) reads as nothing, and so does a reply without a claim.
-There is no guess, and no "last capital letter of the text".
+(有人会选A) is none. A claim that leaves a choice open (B or C, 选A还是选B) reads as nothing, and so does a reply
+without a claim. There is no guess, and no "last capital letter of the text".
 """
 
 from __future__ import annotations

@@ -131,12 +131,13 @@ def _arabic(match: re.Match[str]) -> str:
     exponent = int(match["e"] or match["power"] or 0)
     if abs(exponent) > 400:
         return match.group()
-    value = value.scaleb(exponent)
+    if exponent:
+        value = value.scaleb(exponent)
     if match["units"]:
         value = _with_units(value, match["units"])
     if match["over"]:
         return _fraction(f"{sign}{_plain(value)}", match["over"])
-    return _plain(-value if sign else value)
+    return _plain(value.copy_negate() if sign else value)
 
 
 def _with_units(value: Decimal, units: str) -> Decimal:

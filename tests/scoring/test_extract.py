@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from harness.scoring.extract import (
     boxed,
@@ -81,3 +83,19 @@ def test_endless_repetition_is_read_in_linear_time(part):
     assert choice_letter(text) is None
     assert choice_letters(text) in (None, "AB")
     assert final_number(text) is None or part in ("1,", "一")
+
+
+@settings(max_examples=200, derandomize=True, deadline=None)
+@given(
+    st.text(st.sampled_from(list("ABCDab 答案是选不对的一二三百万亿点分之负.,:：（）()[]{}\\$*#-=/%19０９eE×^\n'\"<>")))
+)
+def test_any_text_can_be_read(text):
+    assert choice_letter(text) in (None, *"ABCD")
+    assert set(choice_letters(text) or "") <= set("ABCD")
+    number = final_number(text)
+    assert number is None or any(char.isdigit() for char in number)
+    assert choice_letter(text) is None or choice_letters(text) == choice_letter(text)
+
+
+def test_long_numbers_keep_all_their_digits():
+    assert final_number("-" + "1234567890" * 5) == "-" + "1234567890" * 5
