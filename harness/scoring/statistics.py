@@ -65,7 +65,7 @@ def mean_stderr(values: Floats, clusters: Clusters = None) -> float | None:
     """Standard error of the mean of `values`, shape [n]; None for fewer than two samples or clusters."""
     n = len(values)
     deviations = values - values.mean()
-    units = deviations if clusters is None else _sums_by_cluster(deviations[:, None], clusters)[0][:, 0]
+    units = deviations if clusters is None else sums_by_cluster(deviations[:, None], clusters)[:, 0]
     if len(units) < 2:
         return None
     return math.sqrt(len(units) / (len(units) - 1) * float(units @ units)) / n
@@ -106,7 +106,7 @@ def bootstrap_draws(
     """
     table = np.column_stack([statistics, np.ones(len(statistics))])
     if clusters is not None:
-        table, _ = _sums_by_cluster(table, clusters)
+        table = sums_by_cluster(table, clusters)
     generator = np.random.default_rng(seed)
     units = len(table)
     draws: list[float] = []
@@ -179,12 +179,12 @@ def _count_clusters(values: Floats, clusters: Clusters) -> int:
     return len(values) if clusters is None else len(np.unique(clusters))
 
 
-def _sums_by_cluster(table: Floats, clusters: npt.NDArray[np.int64]) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """Return column sums, shape [clusters, k], and each row's place among the clusters, shape [n]."""
+def sums_by_cluster(table: Floats, clusters: npt.NDArray[np.int64]) -> Floats:
+    """Column sums of each cluster's rows, shape [clusters, k]."""
     names, places = np.unique(clusters, return_inverse=True)
     sums = np.zeros((len(names), table.shape[1]))
     np.add.at(sums, places, table)
-    return sums, places
+    return sums
 
 
 def _median_draws(values: Floats) -> Floats:

@@ -1,0 +1,379 @@
+"""Compares two runs sample by sample: how much they differ, how sure that is, and what could have been seen at all.
+
+    pairs = pair(first.records("gsm8k"), second.records("gsm8k"), "exact_match")
+    result = compare("gsm8k", pairs)
+    result.difference, result.interval, result.p_value, result.wins
+
+Two runs answered the same questions, so their difference is judged on the pairs: most of the noise of a score is in
+which questions were asked, and that is the same for both. Tests are exact where they can be: McNemar's for scores of 0
+and 1, a sign-flip permutation test for other scores and for samples in clusters, a paired bootstrap for values of a
+whole set (corpus BLEU). Many tasks at once are corrected by Holm's method.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.errors import UsageError
+from harness.scoring.statistics import (
+    LEVEL,
+    RESAMPLES,
+    SEED,
+    Floats,
+    FromSums,
+    mean_stderr,
+    student_t_quantile,
+    sums_by_cluster,
+)
+from harness.types import Record
+
+Test = Literal["mcnemar", "permutation", "bootstrap", "normal"]
+SampleKey = tuple[str, int]
+_NORMAL = NormalDist()
+_Z = _NORMAL.inv_cdf(0.5 + LEVEL / 2)
+PERMUTATIONS = 10_000
+_EXACT_FLIPS = 14  # up to 2^14 sign patterns are tried all
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """The scores of the samples that both runs scored, in the order of the first run.
+
+    first, second: shape [n, statistics of a sample]. clusters: an integer a sample, or None. changed: samples whose
+    row or gold is not the same in both runs, which are left out. only_first, only_second: samples that the other run
+    lacks. unscored: samples that at least one run could not score.
+    """
+
+    keys: tuple[SampleKey, ...]
+    first: Floats
+    second: Floats
+    clusters: npt.NDArray[np.int64] | None = None
+    changed: int = 0
+    only_first: int = 0
+    only_second: int = 0
+    unscored: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The second run against the first. `difference` is second minus first.
+
+    wins, losses, ties: samples on which the second run scores higher, lower, the same (direction not regarded).
+    p_value: of a test of no difference; adjusted_p: after Holm's correction, where several were made.
+    detectable: the smallest true difference that this many samples would have shown, with a power of 80 % at 5 %.
+    """
+
+    name: str
+    n: int
+    first: float | None
+    second: float | None
+    difference: float | None
+    stderr: float | None = None
+    interval: tuple[float, float] | None = None
+    p_value: float | None = None
+    test: Test | None = None
+    adjusted_p: float | None = None
+    detectable: float | None = None
+    wins: tuple[SampleKey, ...] = ()
+    losses: tuple[SampleKey, ...] = ()
+    ties: int = 0
+    higher_is_better: bool = True
+    notes: Mapping[str, int] = field(default_factory=dict)
+
+
+def pair(first: Iterable[Record], second: Iterable[Record], key: str) -> Pairs:
+    """Match two runs' records of one task by subset and id. `key` is a score key (`acc`, `exact_match@strict`)."""
+    known = {(record.subset, record.id): (_content(record), _row(record, key)) for record in first}
+    matched: list[tuple[SampleKey, tuple[float, ...], tuple[float, ...], int]] = []
+    changed = only_second = unscored = 0
+    clustered = False
+    seen = set()
+    for record in second:
+        place = (record.subset, record.id)
+        if place not in known:
+            only_second += 1
+            continue
+        seen.add(place)
+        content, row = known[place]
+        other = _row(record, key)
+        if content != _content(record):
+            changed += 1
+        elif row is None or other is None:
+            unscored += 1
+        else:
+            clustered = clustered or record.cluster is not None
+            matched.append((place, row, other, hash(record.cluster if record.cluster is not None else place)))
+    order = {place: index for index, place in enumerate(known)}
+    matched.sort(key=lambda item: order[item[0]])
+    return Pairs(
+        tuple(item[0] for item in matched),
+        _table([item[1] for item in matched], key),
+        _table([item[2] for item in matched], key),
+        np.array([item[3] for item in matched], dtype=np.int64) if clustered else None,
+        changed,
+        len(known) - len(seen),
+        only_second,
+        unscored,
+    )
+
+
+def compare(
+    name: str, pairs: Pairs, higher_is_better: bool = True, from_sums: FromSums | None = None, seed: int = SEED
+) -> Comparison:
+    """Compare the pairs of one task.
+
+    from_sums: the value of summed statistics, for a metric with its own aggregation; left out, scores are averaged.
+    """
+    notes = {
+        "changed": pairs.changed,
+        "only in the first run": pairs.only_first,
+        "only in the second run": pairs.only_second,
+        "unscored": pairs.unscored,
+    }
+    notes = {what: count for what, count in notes.items() if count}
+    n = len(pairs.keys)
+    if n == 0:
+        return Comparison(name, 0, None, None, None, higher_is_better=higher_is_better, notes=notes)
+    if from_sums is not None:
+        return replace(_compare_sets(name, pairs, from_sums, seed), higher_is_better=higher_is_better, notes=notes)
+    if pairs.first.shape[1] != 1 or pairs.second.shape[1] != 1:
+        raise UsageError(f"{name}: its scores are statistics of a whole set; compare them by their metric's own value")
+    first, second = pairs.first[:, 0], pairs.second[:, 0]
+    differences = second - first
+    stderr = mean_stderr(differences, pairs.clusters)
+    p_value, test = _test(differences, first, second, pairs.clusters, seed)
+    return Comparison(
+        name,
+        n,
+        float(first.mean()),
+        float(second.mean()),
+        float(differences.mean()),
+        stderr,
+        _interval(differences, first, second, stderr, pairs.clusters),
+        p_value,
+        test,
+        detectable=None if stderr is None else detectable_difference(stderr),
+        wins=tuple(pairs.keys[i] for i in np.flatnonzero(differences > 0)),
+        losses=tuple(pairs.keys[i] for i in np.flatnonzero(differences < 0)),
+        ties=int((differences == 0).sum()),
+        higher_is_better=higher_is_better,
+        notes=notes,
+    )
+
+
+def compare_macro(name: str, parts: Sequence[Comparison]) -> Comparison:
+    """Compare unweighted means over subsets (or tasks) from the comparisons of each; a normal test and interval."""
+    scored = [part for part in parts if part.difference is not None]
+    if not scored:
+        return Comparison(name, 0, None, None, None)
+    k = len(scored)
+    difference = sum(part.difference or 0.0 for part in scored) / k
+    errors = [part.stderr for part in scored if part.stderr is not None]
+    stderr = math.sqrt(sum(error**2 for error in errors)) / k if len(errors) == k else None
+    return Comparison(
+        name,
+        sum(part.n for part in scored),
+        sum(part.first or 0.0 for part in scored) / k,
+        sum(part.second or 0.0 for part in scored) / k,
+        difference,
+        stderr,
+        None if stderr is None else (difference - _Z * stderr, difference + _Z * stderr),
+        None if stderr is None else normal_p(difference, stderr),
+        None if stderr is None else "normal",
+        detectable=None if stderr is None else detectable_difference(stderr),
+        higher_is_better=scored[0].higher_is_better,
+    )
+
+
+def correct_for_many(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """The comparisons with Holm-adjusted p-values. Those without a p-value are left as they are."""
+    tested = [comparison.p_value for comparison in comparisons if comparison.p_value is not None]
+    adjusted = iter(holm(tested))
+    return [
+        comparison if comparison.p_value is None else replace(comparison, adjusted_p=next(adjusted))
+        for comparison in comparisons
+    ]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values, in the order given (S. Holm, 1979): the chance of any false finding stays below the level."""
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
+def mcnemar_p(wins: int, losses: int) -> float:
+    """Two-sided exact McNemar test: a fair coin decides each of the samples on which the runs differ."""
+    n, least = wins + losses, min(wins, losses)
+    if n == 0:
+        return 1.0
+    logs = [math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in range(least + 1)]
+    top = max(logs)
+    tail = top + math.log(math.fsum(math.exp(value - top) for value in logs)) - n * math.log(2)
+    return min(1.0, 2 * math.exp(tail))
+
+
+def permutation_p(
+    differences: Floats, clusters: npt.NDArray[np.int64] | None = None, resamples: int = PERMUTATIONS, seed: int = SEED
+) -> float:
+    """Two-sided sign-flip test of a mean difference of zero; clusters are flipped whole.
+
+    All sign patterns where there are at most 2^14, else `resamples` random ones, whose p-value counts the observed
+    pattern too and so is never 0.
+    """
+    units = differences if clusters is None else sums_by_cluster(differences[:, None], clusters)[:, 0]
+    units = units[units != 0]
+    if len(units) == 0:
+        return 1.0
+    # Sums that are equal but for rounding count as equal.
+    observed = abs(float(units.sum())) * (1 - 1e-12) - 1e-15
+    if len(units) <= _EXACT_FLIPS:
+        patterns = (np.arange(2 ** len(units))[:, None] >> np.arange(len(units))) & 1
+        return float((np.abs((2 * patterns - 1) @ units) >= observed).mean())
+    generator = np.random.default_rng(seed)
+    step = max(1, 4_000_000 // len(units))
+    extreme = 0
+    for start in range(0, resamples, step):
+        signs = generator.integers(0, 2, (min(step, resamples - start), len(units)), dtype=np.int8) * 2 - 1
+        extreme += int((np.abs(signs @ units) >= observed).sum())
+    return (extreme + 1) / (resamples + 1)
+
+
+def normal_p(difference: float, stderr: float) -> float:
+    """Two-sided p-value of a difference with a known standard error."""
+    if stderr == 0.0:
+        return 1.0 if difference == 0.0 else 0.0
+    return 2 * (1 - _NORMAL.cdf(abs(difference) / stderr))
+
+
+def detectable_difference(stderr: float, alpha: float = 0.05, power: float = 0.8) -> float:
+    """The smallest true difference that a two-sided test at `alpha` finds with probability `power`."""
+    return (_NORMAL.inv_cdf(1 - alpha / 2) + _NORMAL.inv_cdf(power)) * stderr
+
+
+def samples_needed(deviation: float, difference: float, alpha: float = 0.05, power: float = 0.8) -> int:
+    """How many pairs show a true `difference`, when paired differences have the standard deviation `deviation`."""
+    if difference == 0:
+        raise ValueError("no number of samples shows a difference of 0")
+    return math.ceil((detectable_difference(deviation, alpha, power) / difference) ** 2)
+
+
+def _compare_sets(name: str, pairs: Pairs, from_sums: FromSums, seed: int) -> Comparison:
+    """Paired bootstrap: both runs are resampled by the same weights."""
+    n, width = pairs.first.shape
+    value = _both(from_sums, width)
+    joined = np.column_stack([pairs.first, pairs.second])
+    first, second = value(tuple(joined.sum(axis=0).tolist()), n)
+    table = np.column_stack([joined, np.ones(n)])
+    if pairs.clusters is not None:
+        table = sums_by_cluster(table, pairs.clusters)
+    if len(table) < 2:
+        return Comparison(name, n, first, second, second - first)
+    weights = np.random.default_rng(seed).multinomial(len(table), np.full(len(table), 1 / len(table)), size=RESAMPLES)
+    values = [value(tuple(row[:-1]), round(row[-1])) for row in (weights @ table).tolist()]
+    draws = np.array([after - before for before, after in values])
+    below, above = int((draws <= 0).sum()), int((draws >= 0).sum())
+    low, high = np.quantile(draws, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
+    stderr = float(draws.std(ddof=1))
+    return Comparison(
+        name,
+        n,
+        first,
+        second,
+        second - first,
+        stderr,
+        (float(low), float(high)),
+        min(1.0, 2 * (min(below, above) + 1) / (RESAMPLES + 1)),
+        "bootstrap",
+        detectable=detectable_difference(stderr),
+    )
+
+
+def _both(from_sums: FromSums, width: int) -> Callable[[tuple[float, ...], int], tuple[float, float]]:
+    return lambda sums, n: (from_sums(sums[:width], n), from_sums(sums[width:], n))
+
+
+def _test(
+    differences: Floats, first: Floats, second: Floats, clusters: npt.NDArray[np.int64] | None, seed: int
+) -> tuple[float, Test]:
+    if clusters is None and _binary(first) and _binary(second):
+        return mcnemar_p(int((differences > 0).sum()), int((differences < 0).sum())), "mcnemar"
+    return permutation_p(differences, clusters, seed=seed), "permutation"
+
+
+def _interval(
+    differences: Floats,
+    first: Floats,
+    second: Floats,
+    stderr: float | None,
+    clusters: npt.NDArray[np.int64] | None,
+) -> tuple[float, float] | None:
+    n = len(differences)
+    if stderr is None:
+        return None
+    if clusters is None and _binary(first) and _binary(second):
+        return _agresti_min(int((differences > 0).sum()), int((differences < 0).sum()), n)
+    units = n if clusters is None else len(np.unique(clusters))
+    margin = student_t_quantile(0.5 + LEVEL / 2, units - 1) * stderr
+    mean = float(differences.mean())
+    return mean - margin, mean + margin
+
+
+def _agresti_min(wins: int, losses: int, n: int) -> tuple[float, float]:
+    """Interval of a difference of paired proportions: Wald's with half a sample added to each cell.
+
+    A. Agresti and Y. Min, Statistics in Medicine 24 (2005). It is never empty, also where no sample differs.
+    """
+    better, worse, size = wins + 0.5, losses + 0.5, n + 2
+    centre = (better - worse) / size
+    margin = _Z * math.sqrt(better + worse - (better - worse) ** 2 / size) / size
+    return max(-1.0, centre - margin), min(1.0, centre + margin)
+
+
+def _binary(values: Floats) -> bool:
+    return bool(np.isin(values, (0.0, 1.0)).all())
+
+
+def _row(record: Record, key: str) -> tuple[float, ...] | None:
+    score = record.scores.get(key)
+    if score is None:
+        return None
+    return (float(score),) if isinstance(score, int | float) else tuple(score)
+
+
+def _content(record: Record) -> int:
+    """Changes where the question or its gold does; the model's answers and few-shot examples are no part of it."""
+    return hash((repr(sorted(record.doc.items())), repr(record.target), record.choices))
+
+
+def _table(rows: list[tuple[float, ...]], key: str) -> Floats:
+    if len({len(row) for row in rows}) > 1:
+        raise UsageError(f"the scores '{key}' of the two runs are of different kinds; score both again first")
+    return np.array(rows, dtype=np.float64).reshape(len(rows), -1) if rows else np.zeros((0, 1))
+
+
+__all__ = [
+    "Comparison",
+    "Pairs",
+    "compare",
+    "compare_macro",
+    "correct_for_many",
+    "detectable_difference",
+    "holm",
+    "mcnemar_p",
+    "normal_p",
+    "pair",
+    "permutation_p",
+    "samples_needed",
+]
