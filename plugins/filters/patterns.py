@@ -26,7 +26,7 @@ class FirstPattern(Filter):
                 raise ValueError(f"pattern '{pattern.pattern}' has {pattern.groups} groups; it must have one")
         self._place = 0 if take == "first" else -1
 
-    def apply(self, replies: Sequence[str | None], sample: Sample) -> list[str | None]:  # noqa: ARG002
+    def apply(self, replies: Sequence[str | None], sample: Sample) -> list[str | None]:
         return [None if reply is None else self._read(reply) for reply in replies]
 
     def _read(self, reply: str) -> str | None:
