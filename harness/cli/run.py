@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.console import notice
+from harness.cli.console import counted, line, notice
 from harness.cli.options import (
     DATA_OPTIONS,
     MODEL_OPTIONS,
@@ -26,6 +26,7 @@ from harness.cli.values import parse_limit
 
 if TYPE_CHECKING:
     from harness.runner import RunResult
+    from harness.spec import RunSpec
 
 RUN_OPTIONS = [
     click.option(
@@ -37,6 +38,7 @@ RUN_OPTIONS = [
         "--output_path", "-o", type=click.Path(), metavar="PATH", help="Also write lm-eval's results JSON there."
     ),
     click.option("--log_samples", "-s", is_flag=True, default=None, help="With --output_path: its samples JSONL too."),
+    click.option("--dry_run", is_flag=True, default=None, help="Say what would be computed. Loads no weights."),
     click.option("--config", "-C", type=click.Path(), metavar="FILE", help="Read flags from YAML; given flags win."),
 ]  # fmt: skip
 
@@ -85,6 +87,7 @@ def command(context: click.Context, /, **flags: Any) -> int:
     harness --config eval.yaml --limit 10
     """
     settings = settings_of(context, flags)
+    dry = settings.pop("dry_run", False)
     from harness.cli.progress import watch
     from harness.runner import run
     from harness.spec import RunSpec
@@ -92,6 +95,8 @@ def command(context: click.Context, /, **flags: Any) -> int:
     if "model" not in settings:
         notice("No --model given: this run measures the small demo model that comes with harness.")
     spec = RunSpec(**{"tasks": (), **settings, "command": context.obj or ""})
+    if dry:
+        return print_forecast(spec)
     with stopped_by_sigterm():
         return print_result(run(spec, progress=watch()))
 
@@ -119,3 +124,25 @@ def print_result(result: RunResult) -> int:
 
     print_report(result.report, result.path)
     return int(result.exit_code)
+
+
+def print_forecast(spec: RunSpec) -> int:
+    """Do all that a run does before weights load, and say what would follow."""
+    from harness.prepare import blaming, build, check_abilities, create_model, load_jobs
+    from harness.registry import load_plugins
+    from harness.spec import Progress
+
+    registry = load_plugins()
+    jobs = load_jobs(spec, registry, Progress())
+    model = create_model(spec, registry)
+    with blaming(spec.model, "could not be prepared"):
+        model.prepare()
+    build(jobs, spec, registry)
+    check_abilities(model, spec, jobs)
+    for job in jobs:
+        asked = sum(len(sample.requests) for sample in job.samples)
+        line(f"{job.task.name}: {counted(len(job.samples), 'sample')}, {counted(asked, 'request')}")
+    if hasattr(model, "forecast"):  # models of the engine know their tokens
+        requests = [request for job in jobs for sample in job.samples for request in sample.requests]
+        line(model.forecast(requests).text)
+    return 0

@@ -15,7 +15,7 @@ import pytest
 
 from harness import Request, Response
 from harness.registry import load_plugins
-from harness.testing import run_harness
+from harness.testing import run_harness, tiny_causal_lm
 
 ROWS = 6
 ARGV = ("--tasks", "sums.yaml", "--model", "dummy", "--model_args", "mode=gold")
@@ -184,3 +184,15 @@ def test_data_pull_makes_a_mirror_that_a_run_needs_alone(tmp_path: Path) -> None
     missing = run_harness("data", "pull", "sums.yaml", "--to", "other", "--offline")
     assert missing.exit_code == 4
     assert "someone/sums" in missing.stderr
+
+
+def test_a_dry_run_says_what_would_be_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load_plugins().model("hf"), "load", None)
+    model = tiny_causal_lm(tmp_path / "model")
+    result = run_harness("--tasks", "sums.yaml", "--model", "hf", "--model_args", f"pretrained={model}", "--dry_run")
+    assert result.exit_code == 0
+    first, second = result.stdout.splitlines()
+    assert first == "sums: 6 samples, 6 requests"
+    assert re.match(r"6 requests, \d+ tokens, \d+ of them distinct, \d+ to compute", second)
+    assert not Path("runs").exists()
+    assert run_harness(*ARGV, "--dry_run").stdout == "sums: 6 samples, 6 requests\n"
