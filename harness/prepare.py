@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from harness.tasks.build import BuildOptions, build_samples
 from harness.tasks.check import check_examples
 from harness.tasks.data import open_dataset
 from harness.tasks.library import TaskLibrary, TaskRef
+from harness.tasks.pull import needs, pull
 from harness.tasks.task import Task
 from harness.types import DatasetSpec, Prompt, Response, Rows, Sample
 
@@ -123,6 +124,13 @@ def _media(prompt: Prompt) -> Iterator[Any]:
     for message in prompt.messages:
         if not isinstance(message.content, str):
             yield from (part for part in message.content if not isinstance(part, str))
+
+
+def pull_data(spec: RunSpec, registry: Registry, to: Path, message: Callable[[str], None]) -> list[Path]:
+    """Write all rows that the tasks of `spec` ask or show into a mirror folder. Returns the files."""
+    jobs = load_jobs(spec, registry, Progress())
+    wanted = (need for job in jobs for need in needs(job.task, build_options(spec, job)))
+    return pull(wanted, to, registry.hook, message)
 
 
 def check_task(task: Task, registry: Registry) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from harness.tasks.arrow import read_saved, rows_of_table
 from harness.tasks.data import dataset_title, fingerprint, make_rows, open_dataset, remedy
+from harness.tasks.download import Server, cache_folder
 from harness.tasks.formats import DataFile, FileOptions, is_data_file, read_all, read_rows
 from harness.tasks.layout import (
     BUILDERS,
@@ -35,6 +36,8 @@ __all__ = [
     "FileOptions",
     "FileSource",
     "HubSplit",
+    "Server",
+    "cache_folder",
     "data_files",
     "dataset_title",
     "file_source",

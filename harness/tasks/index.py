@@ -81,12 +81,6 @@ def entry_of(path: Path, package: str, row: Mapping[str, Any]) -> TaskEntry:
     return TaskEntry(package=package, path=path, **fields)
 
 
-def default_cache_dir() -> Path:
-    """`$XDG_CACHE_HOME/harness`, or `~/.cache/harness`."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "harness"
-
-
 def _yaml_files(folder: Path) -> Iterator[str]:
     for root, folders, names in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))

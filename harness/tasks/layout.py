@@ -30,46 +30,46 @@ _NOT_SPLITS = frozenset(
     ("dataset_info", "dataset_infos", "dataset_dict", "state", "config", "readme", "license", "licence", "notice")
 )
 _SYNONYMS = (("train", "training"), ("validation", "valid", "val", "dev"), ("test", "testing", "eval", "evaluation"))
-_HUB_KEYS = ("path", "name", "revision", "splits")
+_HUB_KEYS = ("path", "name", "revision", "splits", "files")
 
 
 @dataclass(frozen=True, slots=True)
 class HubSplit:
-    """One split as one hub calls it."""
+    """One split as one hub calls it. `patterns` are its files there, where the task names them."""
 
     path: str
     name: str | None
     revision: str | None
     split: str
+    patterns: tuple[str, ...] = ()
+    options: FileOptions = FileOptions()
 
 
 def hub_split(spec: DatasetSpec, hub: str, split: str) -> HubSplit | None:
     """What `hub` ('hf', 'modelscope', 'local') calls this split, or None when the task gives no id for that hub.
 
     `dataset_path` is the Hugging Face id where `sources` names no other. A source is an id, or a mapping with `path`,
-    `name`, `revision` and `splits` (the task's name of a split -> the hub's), each of which defaults to the task's own.
+    `name`, `revision`, `splits` (the task's name of a split -> the hub's) and `files` (split -> paths, globs or
+    `zip://FILE::ARCHIVE` in the repository, with the keys of `FileOptions` beside it). What it leaves out is the
+    task's own.
     """
     source = spec.sources.get(hub)
+    revision = spec.revision if hub == "hf" else None
+    if source is None:
+        is_id = hub == "hf" and spec.path and spec.path not in BUILDERS
+        return HubSplit(str(spec.path), spec.name, revision, split) if is_id else None
     if isinstance(source, str):
-        return HubSplit(source, spec.name, spec.revision if hub == "hf" else None, split)
-    if isinstance(source, Mapping):
-        check_keys(source, _HUB_KEYS, f"sources: {hub}")
-        path = source.get("path", spec.path)
-        revision = source.get("revision", spec.revision if hub == "hf" else None)
-        name = source.get("name", spec.name)
-        return HubSplit(path, name, revision, source.get("splits", {}).get(split, split)) if path else None
-    if source is not None:
-        raise DataError(f"sources: {hub}: must be an id or a mapping with {', '.join(_HUB_KEYS)}")
-    if hub == "hf" and spec.path and spec.path not in BUILDERS:
-        return HubSplit(spec.path, spec.name, spec.revision, split)
-    return None
-
-
-def check_keys(mapping: Mapping[str, JSON], known: Sequence[str], where: str) -> None:
-    """Raise DataError that names the first key which is not known."""
-    for key in mapping:
-        if key not in known:
-            raise DataError(f"{where}: unknown key '{key}'{suggest(key, known)} (known: {', '.join(known)})")
+        return HubSplit(source, spec.name, revision, split)
+    where = f"sources: {hub}"
+    if not isinstance(source, Mapping) or not isinstance(source.get("splits", {}), Mapping):
+        raise DataError(f"{where}: must be an id or a mapping with {', '.join(_HUB_KEYS)}")
+    options = FileOptions.of(source, where, ignore=_HUB_KEYS)
+    path = source.get("path", spec.path)
+    if not path:
+        return None
+    files = tuple(patterns_of(source["files"], split, where)) if source.get("files") else ()
+    name, revision = source.get("name", spec.name), source.get("revision", revision)
+    return HubSplit(str(path), name, revision, source.get("splits", {}).get(split, split), files, options)
 
 
 def is_hub_id(path: str) -> bool:
@@ -82,23 +82,23 @@ def mirror_folders(spec: DatasetSpec, split: str) -> list[HubSplit]:
     own = HubSplit(spec.path, spec.name, None, split) if spec.path and spec.path not in BUILDERS else None
     local, hf, modelscope = (hub_split(spec, hub, split) for hub in ("local", "hf", "modelscope"))
     places = [place for place in (local, own, hf, modelscope) if place and is_relative(place.path)]
-    if not places:
-        places = [HubSplit(_name_of_files(spec), None, None, split)] if file_source(spec, None) else []
-    if chosen := _chosen_files(spec):
-        places = [HubSplit(f"{place.path}/rows/{chosen}", None, None, split) for place in places]
-    return list(dict.fromkeys(HubSplit(place.path, place.name, None, place.split) for place in places))
-
-
-def _name_of_files(spec: DatasetSpec) -> str:
-    source = file_source(spec, None)
-    return f"github/{source.repository}" if source and source.repository else "url"
+    if not places and (source := file_source(spec, None)):
+        name = f"github/{source.repository}" if source.repository else "url"
+        places = [HubSplit(name, None, None, split)]
+    chosen = _chosen_files(spec)
+    found = []
+    for place in places:
+        shared = chosen and (spec.kwargs.get("data_files") or not place.name)
+        path, name = (f"{place.path}/rows/{chosen}", None) if shared else (place.path, place.name)
+        found.append(HubSplit(path, name, None, place.split))
+    return list(dict.fromkeys(found))
 
 
 def _chosen_files(spec: DatasetSpec) -> str:
     """A folder name for a spec that picks files of its set: two such specs of one set must not share a place."""
     picked: JSON = {key: spec.kwargs[key] for key in ("data_files", "data_dir") if key in spec.kwargs}
     if not picked and not spec.path:
-        picked = [source["files"] for source in map(spec.sources.get, FILE_SOURCES) if isinstance(source, Mapping)]
+        picked = [source["files"] for source in spec.sources.values() if isinstance(source, Mapping) and "files" in source]
     if not picked:
         return ""
     canonical = json.dumps(picked, sort_keys=True, ensure_ascii=False)

@@ -12,7 +12,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from harness.errors import TaskError, UsageError, suggest
-from harness.tasks.index import TaskEntry, default_cache_dir, read_file, read_folder
+from harness.tasks.download import cache_folder
+from harness.tasks.index import TaskEntry, read_file, read_folder
 from harness.tasks.schema import validate_group
 from harness.tasks.task import Task, make_task
 from harness.tasks.yaml_file import Place, load_document, shown
@@ -68,7 +69,7 @@ class TaskLibrary:
     ) -> None:
         self._folders = [*folders, *(("", path) for path in include_paths)]
         self._templates = tuple(template_folders)
-        self._cache_dir = cache_dir or default_cache_dir()
+        self._cache_dir = cache_dir or cache_folder()
         self._loose: dict[Path, TaskEntry] = {}
 
     def entries(self) -> list[TaskEntry]:

@@ -1,0 +1,92 @@
+"""The Hugging Face hub through the real `datasets` library, against a server on this machine.
+
+`datasets` reads its settings when it is imported, so all of it runs in one process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hub_server import HubServer
+
+CASES = {
+    "well": ("org/set", "law", "val", {}),
+    "flaky": ("org/flaky", "law", "val", {}),
+    "torn": ("org/torn", "law", "val", {}),
+    "pinned": ("org/set", "law", "dev", {"revision": "a" * 40}),
+    "absent": ("org/absent", "law", "val", {}),
+    "gated": ("org/gated", "law", "val", {}),
+    "config": ("org/set", "lwa", "val", {}),
+    "split": ("org/set", "law", "test", {}),
+}
+OFFLINE = {
+    "cached": ("org/set", "law", "val", {"offline": True}),
+    "not cached": ("org/other", "law", "val", {"offline": True}),
+}
+SCRIPT = """
+import json, sys
+from harness import DataError, DatasetSpec
+from harness.registry import load_plugins
+from harness.tasks.data import open_dataset
+hook, found = load_plugins().hook, {}
+for case, (path, name, split, more) in json.load(sys.stdin).items():
+    try:
+        found[case] = [dict(row) for row in open_dataset(DatasetSpec(path, name, **more), split, hook).rows]
+    except DataError as error:
+        found[case] = str(error)
+print(json.dumps(found))
+"""
+
+
+def open_all(cases: dict[str, Any], home: Path, endpoint: str) -> dict[str, Any]:
+    environment = {**os.environ, "HF_HOME": str(home), "HF_ENDPOINT": endpoint, "HARNESS_RETRY_DELAY": "0.001"}
+    environment.pop("HF_TOKEN", None)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], input=json.dumps(cases), env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    server, home = HubServer(), tmp_path_factory.mktemp("hub")
+    found = open_all(CASES, home, server.url)
+    asked = len(server.asked)
+    found |= open_all(OFFLINE, home, server.url)
+    found["asked while offline"] = server.asked[asked:]
+    server.shutdown()
+    server.server_close()
+    return found
+
+
+@pytest.mark.parametrize("case", ["well", "flaky", "torn", "pinned", "cached"])
+def test_rows_come_through(answers: dict[str, Any], case: str) -> None:
+    assert [(row["question"], row["answer"]) for row in answers[case]] == [("问题？", "A"), ("第二题😀", "B")]
+
+
+@pytest.mark.parametrize(
+    ("case", "parts"),
+    [
+        ("absent", ["dataset 'org/absent'", "is not on the Hugging Face hub (404)", "--data DIR", "harness data pull"]),
+        ("gated", ["needs permission: accept the terms on the page of the set, then set HF_TOKEN"]),
+        ("config", ["has no config 'lwa'; did you mean 'law'?"]),
+        ("split", ["has no split 'test' (it has: dev, val)"]),
+        ("not cached", ["--offline forbids the network, and the cache does not hold it"]),
+    ],
+)
+def test_each_refusal_is_one_line_with_a_remedy(answers: dict[str, Any], case: str, parts: list[str]) -> None:
+    assert isinstance(answers[case], str)
+    assert "\n" not in answers[case]
+    for part in parts:
+        assert part in answers[case]
+
+
+def test_offline_means_no_network_call_at_all(answers: dict[str, Any]) -> None:
+    assert answers["asked while offline"] == []
