@@ -33,18 +33,24 @@ def console() -> Console:
 
 def show(renderable: Any) -> None:
     """Print a table or text of rich. A pipe gets no spaces at the ends of lines."""
-    if sys.stdout.isatty():
-        console().print(renderable)
-        return
     made = console()
     with made.capture() as captured:
         made.print(renderable)
-    click.echo("\n".join(text.rstrip() for text in captured.get().splitlines()))
+    text = captured.get()
+    line(text.rstrip("\n") if sys.stdout.isatty() else "\n".join(part.rstrip() for part in text.splitlines()))
 
 
 def line(text: str = "") -> None:
-    """Print one line on stdout, as it is."""
-    click.echo(text)
+    """Print on stdout, as it is. Whoever reads it may have gone (`| head`), which is no error."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        forget_stdout()
+
+
+def forget_stdout() -> None:
+    """Send what is still to be printed nowhere, at the exit of the interpreter too."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def notice(text: str) -> None:

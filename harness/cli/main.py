@@ -54,7 +54,6 @@ class Main(click.Group):
         command = shlex.join(["harness", *arguments])
         try:
             code = super().main(arguments, prog_name or "harness", complete_var, False, obj=command, **extra)
-            sys.stdout.flush()
         except click.ClickException as error:
             code = _fail(_message(error), ExitCode.USAGE)
         except click.Abort:
@@ -62,21 +61,13 @@ class Main(click.Group):
         except HarnessError as error:
             if os.environ.get("HARNESS_DEBUG") == "1":
                 raise
-            code = _fail(str(error), error.exit_code)
-        except BrokenPipeError:
-            code = _forget_stdout()
+            code = _fail(" ".join(str(error).splitlines()), error.exit_code)
         sys.exit(int(code or ExitCode.OK))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0].startswith("-") and args[0] not in GROUP_FLAGS:
             args = ["run", *args]
         return super().parse_args(ctx, args)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            return _forget_stdout()
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -129,12 +120,6 @@ def _one_line(text: str) -> str:
 def _fail(message: str, code: ExitCode) -> ExitCode:
     click.echo(f"error: {message}" if code != ExitCode.INTERRUPTED else message, err=True)
     return code
-
-
-def _forget_stdout() -> ExitCode:
-    """Whoever read our output has gone (`| head`): be quiet, at the exit of the interpreter too."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return ExitCode.OK
 
 
 def _normalised(name: str) -> str:

@@ -121,10 +121,11 @@ def test_help_loads_no_command_it_does_not_show() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
-    command = [sys.executable, "-m", "harness", "schema"]
+@pytest.mark.parametrize("argv", ["schema", "plugins"])
+def test_a_reader_that_goes_away_is_no_error(argv: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
+    command = [sys.executable, "-m", "harness", argv]
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
