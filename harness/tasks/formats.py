@@ -237,7 +237,9 @@ def _values(text: str, file: DataFile) -> list[JSON]:
         try:
             value, position = _DECODER.raw_decode(text, position)
         except json.JSONDecodeError as error:
-            raise DataError(f"{file}:{error.lineno}: is not valid JSON: {error.msg}") from error
+            # A value that runs on to a later line was torn where it began, as far as a reader can tell.
+            line = min(error.lineno, _line(text, position)) if "jsonl" in file.name else error.lineno
+            raise DataError(f"{file}:{line}: is not valid JSON: {error.msg}") from error
         except (ValueError, RecursionError) as error:
             raise DataError(f"{file}:{_line(text, position)}: is not valid JSON: {error}") from error
         values.append(value)

@@ -1,0 +1,187 @@
+"""Local files and mirror folders: every format, and every way in which a file can be wrong."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import DataError, DatasetSpec
+from harness.registry import Registry
+from harness.tasks.data import open_dataset
+from harness.tasks.pull import pull
+
+MIRROR = Path(__file__).parents[2].parent / "shared" / "mirror"
+ROWS = [{"id": "007", "q": "问题😀\r\n第二行"}, {"id": "NA", "q": ""}]
+
+
+def rows_of(registry: Registry, path: Path, split: str = "test", **kwargs: Any) -> list[dict[str, Any]]:
+    spec = DatasetSpec(str(path), kwargs=kwargs, base=str(path.parent))
+    return [dict(row) for row in open_dataset(spec, split, registry.hook).rows]
+
+
+def write(path: Path, data: str | bytes) -> Path:
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+    return path
+
+
+LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS)
+CSV = 'id,q\r\n007,"问题😀\r\n第二行"\r\nNA,\r\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "kwargs"),
+    [
+        ("a.jsonl", LINES, {}),
+        ("a.jsonl.gz", gzip.compress(LINES.encode()), {}),
+        ("a.json", json.dumps(ROWS), {}),
+        ("b.json", json.dumps({"keywords": "x", "example": ROWS}), {"field": "example"}),
+        ("c.json", "".join(json.dumps(row, indent=1) for row in ROWS), {}),
+        ("a.csv", CSV, {}),
+        ("b.csv", "\ufeff" + CSV, {}),
+        ("c.csv", CSV.encode("gb18030"), {"encoding": "gb18030"}),
+        ("a.tsv", CSV.replace(",", "\t"), {"quotechar": '"'}),
+    ],
+)
+def test_the_same_rows_come_from_every_format(
+    registry: Registry, tmp_path: Path, name: str, data: str | bytes, kwargs: dict[str, Any]
+) -> None:
+    assert rows_of(registry, write(tmp_path / name, data), **kwargs) == ROWS
+
+
+def test_a_zip_of_one_file_is_that_file(registry: Registry, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "rows.zip", "w") as archive:
+        archive.writestr("inner/rows.jsonl", LINES)
+    assert rows_of(registry, tmp_path / "rows.zip") == ROWS
+
+
+def test_squad_becomes_one_row_a_question(registry: Registry, tmp_path: Path) -> None:
+    question = {"id": "q1", "question": "谁？", "answers": [{"text": "我", "answer_start": 0}]}
+    squad = {"data": [{"title": "t", "paragraphs": [{"id": "p1", "context": "我们", "qas": [question]}]}]}
+    (row,) = rows_of(registry, write(tmp_path / "x.squad.json", json.dumps(squad)))
+    assert (row["id"], row["question"], row["context"]) == ("q1", "谁？", "我们")
+    assert row["answers"] == {"text": ["我"], "answer_start": [0]}
+
+
+def test_what_is_not_a_number_is_null(registry: Registry, tmp_path: Path) -> None:
+    assert rows_of(registry, write(tmp_path / "a.jsonl", '{"x": NaN, "y": 1}\n')) == [{"x": None, "y": 1}]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "where"),
+    [
+        ("a.jsonl", '{"x": 1}\n{"x": 2\n', "a.jsonl:2"),
+        ("a.jsonl", '{"x": 1}\n[1, 2]\n', "a.jsonl: row 2"),
+        ("a.csv", "a,b\n1,2\n1,2,3\n", "a.csv:3"),
+        ("a.jsonl", b'{"x": "\xff"}\n', "a.jsonl"),
+        ("a.parquet", b"PAR1 but not really", "a.parquet"),
+    ],
+)
+def test_a_bad_row_is_named_with_its_line(
+    registry: Registry, tmp_path: Path, name: str, data: str | bytes, where: str
+) -> None:
+    with pytest.raises(DataError, match=where) as refused:
+        rows_of(registry, write(tmp_path / name, data))
+    assert "\n" not in str(refused.value)
+
+
+def test_an_absent_file_is_one_line(registry: Registry, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"absent.jsonl: there is no such file"):
+        rows_of(registry, tmp_path / "absent.jsonl")
+
+
+def mirror_of(folder: Path) -> Path:
+    for split in ("dev", "test"):
+        place = folder / "org" / "set" / "law"
+        place.mkdir(parents=True, exist_ok=True)
+        write(place / f"{split}.jsonl", LINES)
+    return folder
+
+
+def in_mirror(folder: Path, config: str | None = "law", path: str = "org/set") -> DatasetSpec:
+    return DatasetSpec(path, config, mirrors=(str(folder),), offline=True)
+
+
+def test_a_mirror_is_asked_before_any_hub(registry: Registry, tmp_path: Path) -> None:
+    rows = open_dataset(in_mirror(mirror_of(tmp_path)), "test", registry.hook)
+    assert [dict(row) for row in rows.rows] == ROWS
+    assert str(tmp_path) in rows.origin
+
+
+@pytest.mark.parametrize(
+    ("config", "split", "message"),
+    [("law", "tset", r"has no split 'tset'; did you mean 'test'\?"), ("lwa", "test", r"did you mean 'law'\?")],
+)
+def test_what_a_mirror_lacks_is_named_with_what_it_has(
+    registry: Registry, tmp_path: Path, config: str, split: str, message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        open_dataset(in_mirror(mirror_of(tmp_path), config), split, registry.hook)
+
+
+def test_a_mirror_that_is_no_folder_is_named(registry: Registry, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"is not a folder \(--data or HARNESS_DATA"):
+        open_dataset(in_mirror(tmp_path / "absent"), "test", registry.hook)
+
+
+def test_nothing_outside_a_mirror_is_read(registry: Registry, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    mirror_of(secret)
+    mirror = tmp_path / "mirror"
+    (mirror / "org").mkdir(parents=True)
+    (mirror / "org" / "set").symlink_to(secret / "org" / "set")
+    with pytest.raises(DataError, match="leads out of the folder"):
+        open_dataset(in_mirror(mirror), "test", registry.hook)
+
+
+def test_what_is_pulled_reads_back_as_the_same_rows(registry: Registry, tmp_path: Path) -> None:
+    source = in_mirror(mirror_of(tmp_path / "source"))
+    said: list[str] = []
+    (file,) = pull([(source, "test", True)], tmp_path / "copy", registry.hook, said.append)
+    first = open_dataset(source, "test", registry.hook)
+    copy = open_dataset(in_mirror(tmp_path / "copy"), "test", registry.hook)
+    assert copy.fingerprint == first.fingerprint
+    assert file == tmp_path / "copy" / "org" / "set" / "law" / "test.jsonl"
+    assert first.fingerprint in said[0]
+    assert said[0] in (tmp_path / "copy" / "README.md").read_text(encoding="utf-8")
+
+
+def test_bytes_are_pulled_as_parquet_and_read_back(registry: Registry, tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    place = tmp_path / "source" / "org" / "pictures"
+    place.mkdir(parents=True)
+    pq.write_table(
+        pa.table({"id": [1, 2], "image": [{"bytes": b"\x89PNG\x00"}, {"bytes": b"\xff"}]}), place / "test.parquet"
+    )
+    source = in_mirror(tmp_path / "source", None, "org/pictures")
+    (file,) = pull([(source, "test", True)], tmp_path / "copy", registry.hook, lambda _: None)
+    assert file.suffix == ".parquet"
+    copy = open_dataset(in_mirror(tmp_path / "copy", None, "org/pictures"), "test", registry.hook)
+    assert copy.rows[0]["image"]["bytes"] == b"\x89PNG\x00"
+    assert copy.fingerprint == open_dataset(source, "test", registry.hook).fingerprint
+
+
+@pytest.mark.skipif(not MIRROR.is_dir(), reason="runs where real rows lie beside the project")
+@pytest.mark.parametrize(
+    ("path", "split", "subsets", "rows"),
+    [
+        ("ceval/ceval-exam", "val", 52, 1346),
+        ("ceval/ceval-exam", "dev", 52, 260),
+        ("haonan-li/cmmlu", "test", 67, 11582),
+    ],
+)
+def test_real_sets_have_all_their_rows(registry: Registry, path: str, split: str, subsets: int, rows: int) -> None:
+    names = sorted(folder.name for folder in (MIRROR / path).iterdir() if folder.is_dir())
+    counts = [len(open_dataset(in_mirror(MIRROR, name, path), split, registry.hook).rows) for name in names]
+    assert (len(names), sum(counts)) == (subsets, rows)
+
+
+@pytest.mark.skipif(not MIRROR.is_dir(), reason="runs where real rows lie beside the project")
+def test_cmrc_has_all_its_questions(registry: Registry) -> None:
+    assert len(open_dataset(in_mirror(MIRROR, None, "hfl/cmrc2018"), "dev", registry.hook).rows) == 3219
