@@ -7,6 +7,7 @@ TextOptions     how texts become tokens: window, BOS, chat template, reasoning
 ChatTemplate    chat turns as the string that a model is shown
 Encoder         texts to token ids under `TokenRules`; `encode_requests` does it for whole requests, `scored_from` finds
                 where a continuation begins
+StopRule        what ends a generated row, and which part of it is the answer
 Assembler       from the `Scored`, `Finished` and `Failed` pieces of requests back to responses; `join_windows` too
 check_dtype     refuse an unknown dtype with one line
 """
@@ -17,7 +18,7 @@ from harness.engine.chat import ChatTemplate
 from harness.engine.devices import check_dtype
 from harness.engine.model import TextOptions, TorchModel
 from harness.engine.outcomes import Assembler, Failed, Scored, join_windows
-from harness.engine.stops import Finished
+from harness.engine.stops import Finished, StopRule
 from harness.engine.tokens import Encoded, Encoder, TokenRules, encode_requests, scored_from
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Failed",
     "Finished",
     "Scored",
+    "StopRule",
     "TextOptions",
     "TokenRules",
     "TorchModel",

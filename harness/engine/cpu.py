@@ -25,11 +25,9 @@ def speed_up_linear_layers(model: Any) -> int:
         return 0
     changed = 0
     for module in model.modules():
-        if type(module) is torch.nn.Linear and _is_plain(module, module.weight):
-            module.forward = _Linear(module, transposed=False)
-            changed += 1
-        elif type(module).__name__ == "Conv1D" and _is_plain(module, module.weight):
-            module.forward = _Linear(module, transposed=True)
+        transposed = type(module).__name__ == "Conv1D"
+        if (transposed or type(module) is torch.nn.Linear) and _is_plain(module, module.weight):
+            module.forward = _Linear(module, transposed=transposed)
             changed += 1
     return changed
 
@@ -51,8 +49,9 @@ class _Linear:
 
 
 def _pays() -> bool:
+    mkldnn: Any = torch.backends.mkldnn
     return (
-        torch.backends.mkldnn.is_available()
+        mkldnn.is_available()
         and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     )

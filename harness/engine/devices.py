@@ -13,18 +13,21 @@ _KINDS = ("auto", "cpu", "cuda", "mps")
 def resolve_devices(text: str) -> tuple[str, ...]:
     """The torch devices that `--device` names, in order: `auto`, `cpu`, `mps`, `cuda`, `cuda:1`, `cuda:0,1`.
 
-    `auto` is the first GPU where there is one, else Apple's, else the processor; `cuda` is the first GPU.
+    `auto` is the first GPU where there is one, else Apple's, else the processor; `cuda` is the first GPU. `cpu:0,1` is
+    the processor twice: two workers with half of its cores each.
     Raises UsageError for a device that is not known or not there.
     """
     import torch
 
     kind, _, numbers = text.partition(":")
-    if kind not in _KINDS or (numbers and kind != "cuda"):
+    if kind not in _KINDS or (numbers and kind not in ("cuda", "cpu")):
         raise UsageError(f"--device: unknown device '{text}'{suggest(kind, _KINDS)} (auto, cpu, mps, cuda, cuda:0,1)")
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if kind == "mps" and not torch.backends.mps.is_available():
         raise UsageError("--device: mps is not available on this machine; use --device cpu")
+    if kind == "cpu" and numbers:
+        return tuple("cpu" for _ in numbers.split(","))
     if kind != "cuda":
         return (kind,)
     return _cuda_devices(text, numbers)

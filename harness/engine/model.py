@@ -32,6 +32,7 @@ from harness.engine.tokens import (
     Encoded,
     Encoder,
     GenerateSequence,
+    ScoreSequence,
     TokenRules,
     encode_requests,
 )
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from harness.engine.execute import Executor
     from harness.engine.forecast import Forecast
     from harness.engine.plain import GenerateRow, Piece
+    from harness.engine.workers import WorkerPool
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +81,9 @@ class TorchModel(Model):
 
     supports: ClassVar[frozenset[RequestKind]] = frozenset({"loglikelihood", "rolling", "generate"})
 
+    spreads: bool = False
+    """Whether one copy of the model lies on all devices, rather than a copy on each."""
+
     def __init__(self, where: str, text: TextOptions | None = None, dtype: str = "auto") -> None:
         """`where` names the model in errors: its folder or id."""
         devices.check_dtype(dtype)
@@ -88,7 +93,9 @@ class TorchModel(Model):
         self.config: Any = None
         self.tokenizer: Any = None
         self.device = ""
+        self.devices: tuple[str, ...] = ()
         self._module: Any = None
+        self._pool: WorkerPool | None = None
 
     @abstractmethod
     def open_config(self) -> Any:
@@ -103,7 +110,8 @@ class TorchModel(Model):
         """Load the weights as `dtype` (a torch.dtype) onto `device`."""
 
     def prepare(self) -> None:
-        self.device = devices.resolve_devices(self.options.device)[0]
+        self.devices = devices.resolve_devices(self.options.device)
+        self.device = self.devices[0]
         self.config = self.open_config()
         self.tokenizer = self.open_tokenizer()
         self.torch_dtype = devices.resolve_dtype(self.dtype, self.config, self.device)
@@ -124,6 +132,11 @@ class TorchModel(Model):
             sampling_rule(params, None)
 
     def load(self) -> None:
+        if len(self.devices) > 1 and not self.spreads:
+            from harness.engine.workers import WorkerPool
+
+            self._pool = WorkerPool(self, self.devices)
+            return
         try:
             self._module = self.open_model(self.device, self.torch_dtype).eval()
         except (RuntimeError, MemoryError) as error:
@@ -132,9 +145,14 @@ class TorchModel(Model):
             needed = memory.weight_bytes(self.config, self.torch_dtype.itemsize)
             raise ModelError(f"{self.where}: {memory.too_large(needed, self.device)}") from None
         self._stop_ids = self._end_tokens()
+        self.executor = self._make_executor()
 
     def close(self) -> None:
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
         self._module = None
+        self.__dict__.pop("executor", None)
         if self.device:
             memory.release(self.device)
 
@@ -145,6 +163,8 @@ class TorchModel(Model):
         return self.encoder.count(text)
 
     def describe(self) -> Mapping[str, Any]:
+        if self._pool is not None:
+            return {**self._pool.description, "device": ", ".join(self.devices), "workers": len(self.devices)}
         import torch
         import transformers
 
@@ -154,6 +174,7 @@ class TorchModel(Model):
             "max_length": self.rules.max_length,
             "torch": torch.__version__,
             "transformers": transformers.__version__,
+            "sharing": self.executor.notes or "prefixes are computed once",
             "parameters": sum(parameter.numel() for parameter in self._module.parameters()),
         }
 
@@ -197,13 +218,20 @@ class TorchModel(Model):
         return (index, join_windows(response)) if requests[index].kind == "rolling" else answer
 
     def _run(self, encoded: Encoded) -> Iterator[Piece]:
-        executor = self._executor()
-        if encoded.scores:
-            yield from executor.score(encoded.scores)
-        if encoded.generations:
-            yield from executor.generate([self._generate_row(sequence) for sequence in encoded.generations])
+        if self._pool is not None:
+            return self._pool.run(encoded)
+        return self.run_sequences(encoded.scores, encoded.generations)
 
-    def _executor(self) -> Executor:
+    def run_sequences(
+        self, scores: Sequence[ScoreSequence], generations: Sequence[GenerateSequence]
+    ) -> Iterator[Piece]:
+        """Compute token sequences on this process's copy of the model."""
+        if scores:
+            yield from self.executor.score(scores)
+        if generations:
+            yield from self.executor.generate([self._generate_row(sequence) for sequence in generations])
+
+    def _make_executor(self) -> Executor:
         from harness.engine.execute import Executor, RunLimits
 
         batch_size, most = self.options.batch_size, self.options.max_batch_size

@@ -152,7 +152,7 @@ class _Node:
         return self.end - self.start
 
 
-def _common(one: tuple[int, ...], other: tuple[int, ...]) -> int:
+def common_prefix(one: tuple[int, ...], other: tuple[int, ...]) -> int:
     """Length of the common prefix, by bisection over slices (compared in C)."""
     low, high = 0, min(len(one), len(other))
     while low < high:
@@ -171,7 +171,7 @@ def _build_tree(items: Sequence[PlanItem]) -> _Node:
     before: tuple[int, ...] = ()
     for index in sorted(range(len(items)), key=lambda i: items[i].tokens):
         tokens = items[index].tokens
-        shared = _common(before, tokens)
+        shared = common_prefix(before, tokens)
         below = None
         while stack[-1].end > shared:
             below = stack.pop()

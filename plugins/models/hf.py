@@ -81,7 +81,7 @@ class HuggingFace(TorchModel):
         self.revision = str(revision)
         self.peft = str(peft) if peft else None
         self.allow_other_base = allow_other_base
-        self.parallelize = parallelize
+        self.parallelize = self.spreads = parallelize
         self.max_memory_per_gpu, self.max_cpu_memory = max_memory_per_gpu, max_cpu_memory
         self.offload_folder = offload_folder
         self.trust_remote_code = trust_remote_code

@@ -70,9 +70,12 @@ def measure(work: str, args: argparse.Namespace, model: Path, folder: Path) -> t
         found[side] = (time.perf_counter() - began, usage.ru_maxrss / 1024, json.loads(out.read_text()))
     theirs, mine = found["peer"], found["ours"]
     difference, wrong = compare(theirs[2]["answers"], mine[2]["answers"])
+    requests_again, unloaded = prepared(asked, model)
+    forecast = unloaded.forecast(requests_again)
+    ratio = forecast.planned_tokens / forecast.unique_tokens
     line = (
         f"| {work} | {len(requests)} | {theirs[0]:.1f} s | {mine[0]:.1f} s | {theirs[0] / mine[0]:.1f} x | "
-        f"{theirs[1]:.0f} MB | {mine[1]:.0f} MB | {mine[2]['ratio']:.3f} | {difference} |"
+        f"{theirs[1]:.0f} MB | {mine[1]:.0f} MB | {ratio:.3f} | {difference} |"
     )
     print(line, file=sys.stderr)
     return line, wrong
@@ -89,6 +92,15 @@ def compare(theirs: list[Any], mine: list[Any]) -> tuple[str, int]:
 
 def ours(asked: Path, model: Path, out: Path) -> None:
     """Answer with this harness."""
+    requests, loaded = prepared(asked, model)
+    loaded.load()
+    responses = dict(loaded.respond(requests))
+    answers = [responses[i].text if r.kind == "generate" else responses[i].logprobs for i, r in enumerate(requests)]
+    out.write_text(json.dumps({"answers": answers}))
+
+
+def prepared(asked: Path, model: Path) -> tuple[list[Any], Any]:
+    """The requests, and this harness's model before its weights are read."""
     from harness import GenerationParams, ModelOptions, Prompt, Request
     from harness.registry import load_plugins
 
@@ -102,12 +114,7 @@ def ours(asked: Path, model: Path, out: Path) -> None:
     args = {"pretrained": str(model), "dtype": "float32"}
     loaded = load_plugins().model("hf").create(args, ModelOptions(device="cpu"))
     loaded.prepare()
-    loaded.load()
-    responses = dict(loaded.respond(requests))
-    answers = [responses[i].text if r.kind == "generate" else responses[i].logprobs for i, r in enumerate(requests)]
-    forecast = loaded.forecast(requests) if os.environ.get("FORECAST") else None
-    ratio = forecast.planned_tokens / forecast.unique_tokens if forecast else 0.0
-    out.write_text(json.dumps({"answers": answers, "ratio": ratio}))
+    return requests, loaded
 
 
 def peer(asked: Path, model: Path, out: Path) -> None:

@@ -71,9 +71,7 @@ def answers(model: HuggingFace, asked: list[Request]) -> list[Response]:
 
 def run_plain(path: Path, asked: list[Request]) -> list[Response]:
     model = make_model(path)
-    executor = model._executor()
-    executor.attention = None
-    model._executor = lambda: executor  # type: ignore[method-assign]
+    model.executor.attention = None
     return answers(model, asked)
 
 
@@ -110,13 +108,11 @@ def test_few_rows_at_a_time_give_the_same_answers(batch_size: int, tmp_path: Pat
 def test_attention_without_fused_kernels_gives_the_same_answers(tmp_path: Path) -> None:
     path = tiny_causal_lm(tmp_path / "model", "gemma3_text", sliding_window=24)
     model = make_model(path)
-    executor = model._executor()
-    assert executor.attention is not None
-    executor.attention.fast = False
-    model._executor = lambda: executor  # type: ignore[method-assign]
+    assert model.executor.attention is not None
+    model.executor.attention.fast = False
 
     assert_same(answers(model, requests()), run_plain(path, requests()))
-    assert executor.attention is not None
+    assert model.executor.attention is not None
 
 
 def test_a_model_with_recurrent_state_runs_unshared(tmp_path: Path) -> None:
@@ -124,7 +120,7 @@ def test_a_model_with_recurrent_state_runs_unshared(tmp_path: Path) -> None:
     model = make_model(path)
     alone = [answers(make_model(path, 1), [request])[0] for request in requests()]
 
-    assert model._executor().notes == ["prefixes are not shared: the model carries a recurrent state"]
+    assert model.executor.notes == ["prefixes are not shared: the model carries a recurrent state"]
     assert_same(answers(model, requests()), alone)
 
 
@@ -207,7 +203,7 @@ def test_a_checkpoint_with_settings_of_its_own_generates_as_transformers_does(tm
     model._module.generation_config.no_repeat_ngram_size = 2
     asked = [request for request in requests() if request.kind == "generate"]
 
-    executor = model._executor()
+    executor = model.executor
     rows = [model._generate_row(sequence) for sequence in model_sequences(model, asked)]
     list(executor.generate(rows))
 

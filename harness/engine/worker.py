@@ -1,0 +1,63 @@
+"""The other end of `workers`: loads the model on one device and answers jobs until told to end."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.engine.model import TorchModel
+    from harness.engine.workers import Job
+
+_PIECES = 16
+
+
+def main(descriptor: int) -> None:
+    """Serve one parent over an open pipe."""
+    connection: Connection[Any, Any] = Connection(descriptor)
+    parcel, device, threads = connection.recv()
+    try:
+        model = _load(parcel, device, threads)
+        connection.send(("ready", dict(model.describe())))
+    except Exception as error:
+        connection.send(("error", _one_line(error)))
+        return
+    while (job := connection.recv()) is not None:
+        try:
+            _answer(model, job, connection)
+        except Exception as error:
+            connection.send(("error", _one_line(error)))
+            return
+
+
+def _load(parcel: bytes, device: str, threads: int) -> TorchModel:
+    import torch
+
+    if device == "cpu":
+        torch.set_num_threads(threads)
+    model: TorchModel = pickle.loads(parcel)
+    model.devices = (device,)
+    model.device = device
+    model.load()
+    return model
+
+
+def _answer(model: TorchModel, job: Job, connection: Connection[Any, Any]) -> None:
+    pieces = []
+    for piece in model.run_sequences(job.scores, job.generations):
+        pieces.append(piece)
+        if len(pieces) == _PIECES:
+            connection.send(("pieces", pieces))
+            pieces = []
+    connection.send(("pieces", pieces))
+    connection.send(("done", None))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,101 @@
+"""Several processes take work from one queue; one that dies gives its work back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import GenerationParams, ModelError, ModelOptions, Prompt, Request, Response
+from harness.engine.tokens import Encoded, GenerateSequence, ScoreSequence
+from harness.engine.workers import WorkerPool, cut_jobs
+from harness.testing import tiny_causal_lm
+from harness_plugins.models.hf import HuggingFace
+
+SHOTS = "Question: How many apples are left? Answer: 42\n" * 6
+
+
+def requests() -> list[Request]:
+    scored = [Request("loglikelihood", Prompt(f"{i} + 1 =", SHOTS), (" 1", " 2", " 42")) for i in range(40)]
+    params = GenerationParams(max_new_tokens=8)
+    return [*scored, *(Request("generate", Prompt(f"{i} * 2 =", SHOTS), generation=params) for i in range(20))]
+
+
+def make_model(path: Path, device: str) -> HuggingFace:
+    model = HuggingFace.create({"pretrained": str(path), "dtype": "float32"}, ModelOptions(device=device))
+    model.prepare()
+    model.load()
+    return model
+
+
+def answers(model: HuggingFace) -> list[Response]:
+    found = dict(model.respond(requests()))
+    return [found[index] for index in range(len(requests()))]
+
+
+def assert_same(found: list[Response], expected: list[Response]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert one.error is None
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+        assert one.text == other.text
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_causal_lm(tmp_path_factory.mktemp("models") / "base")
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path) -> list[Response]:
+    return answers(make_model(folder, "cpu"))
+
+
+@pytest.fixture
+def pair(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HuggingFace]:
+    # Small jobs, so that both workers get several.
+    monkeypatch.setattr("harness.engine.workers._SMALL_JOB", 64)
+    model = make_model(folder, "cpu:0,1")
+    yield model
+    model.close()
+
+
+def test_workers_share_the_work_and_survive_each_other(pair: HuggingFace, alone: list[Response]) -> None:
+    assert pair.describe()["workers"] == 2
+    assert_same(answers(pair), alone)
+
+    stream = pair.respond(requests())
+    first = next(stream)
+    pool = pair._pool
+    assert isinstance(pool, WorkerPool)
+    victim = pool._workers[0]
+    victim.process.kill()
+    found = dict([first, *stream])
+
+    assert_same([found[index] for index in range(len(requests()))], alone)
+    assert pool.notes == [f"{victim.name} died (exit status -9); its work went to the others"]
+
+
+def test_a_model_that_no_worker_can_load_is_one_error(folder: Path, tmp_path: Path) -> None:
+    model = HuggingFace.create({"pretrained": str(folder)}, ModelOptions(device="cpu:0,1"))
+    model.prepare()
+    model.pretrained = str(tmp_path / "gone")
+
+    with pytest.raises(ModelError, match="gone"):
+        model.load()
+
+
+def test_jobs_keep_together_what_shares_an_input() -> None:
+    prefix = tuple(range(3000))
+    encoded = Encoded(
+        scores=[ScoreSequence(i, part, (*prefix, 5000 + i, part), 3001) for i in range(50) for part in range(4)],
+        generations=[GenerateSequence(100 + i, (i, 2, 3), 600, GenerationParams()) for i in range(10)],
+    )
+
+    jobs = cut_jobs(encoded, 4)
+
+    assert sorted(s.request for job in jobs for s in job.scores) == sorted([*range(50)] * 4)
+    assert sorted(s.request for job in jobs for s in job.generations) == list(range(100, 110))
+    for job in jobs:
+        inputs = [sequence.tokens[:-1] for sequence in job.scores]
+        assert all(inputs.count(each) == 4 for each in inputs)
