@@ -1,8 +1,7 @@
-"""`python -m harness` is the console script `harness`."""
+"""`python -m harness` is the command `harness`."""
 
-from __future__ import annotations
+import sys
 
 from harness.cli.main import main
 
-if __name__ == "__main__":
-    main()
+sys.exit(main())

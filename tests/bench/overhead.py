@@ -67,7 +67,7 @@ def measure(name: str, count: int) -> None:
                 handle.write(json.dumps(row, ensure_ascii=False) + "\n")
         task = work / f"{name}.yaml"
         task.write_text(TASKS[name].replace("ROWS", str(rows)), encoding="utf-8")
-        command = [sys.executable, "-m", "harness.cli.main", "--tasks", str(task), "--model", "dummy"]
+        command = [sys.executable, "-m", "harness", "--tasks", str(task), "--model", "dummy"]
         start = time.perf_counter()
         done = subprocess.run([*command, "--output", str(work / "runs")], capture_output=True, text=True, check=False)
         seconds = time.perf_counter() - start
