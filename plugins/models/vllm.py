@@ -1,0 +1,304 @@
+"""`--model vllm`: a model in the format of transformers, run by vLLM in this process.
+
+    harness --model vllm --model_args pretrained=DIR,gpu_memory_utilization=0.8 --tasks cmmlu,gsm8k
+
+Log-likelihoods use vLLM's prefix cache, which its `prompt_logprobs` by default does not: choices of one token are read
+off one generated token (`logprob_token_ids`); for longer ones the cache is read for the context, and what it may not
+skip is checked in each answer. Needs the extra `vllm`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from importlib.util import find_spec
+from typing import Any
+
+from harness import GenerationParams, Model, ModelError, Request, Response, Sample, UsageError, hookimpl
+from harness.engine import Assembler, Encoded, Encoder, Failed, Finished, Scored, StopRule, encode_requests
+from harness_plugins.models.hf import HuggingFace
+
+# Enough to keep any scheduler busy, and few enough to be dropped at once.
+IN_FLIGHT = 1024
+# vllm.sampling_params.MAX_LOGPROB_TOKEN_IDS
+MOST_CHOICES = 128
+# One token more is generated than scored, and one more than the window is never fed.
+SPARE_TOKENS = 2
+NEEDED_FIELDS = ("logprob_token_ids", "skip_reading_prefix_cache")
+# Where and how fast, not what.
+PLACEMENT = frozenset(
+    ("gpu_memory_utilization", "tensor_parallel_size", "pipeline_parallel_size", "max_num_seqs", "enforce_eager",
+     "max_num_batched_tokens", "swap_space", "cpu_offload_gb", "distributed_executor_backend", "download_dir")
+)  # fmt: skip
+
+Outcome = Scored | Finished | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One question to the engine: what follows `tokens`, or (`start` given) what the tokens from `start` on are worth.
+
+    parts: the numbers of the continuations that it answers. wanted: the next token of each, where one token is all.
+    """
+
+    request: int
+    tokens: tuple[int, ...]
+    parts: tuple[int, ...] = (0,)
+    wanted: tuple[int, ...] = ()
+    start: int | None = None
+    use_cache: bool = True
+    generation: GenerationParams | None = None
+    max_new_tokens: int = 1
+
+
+class VLLMModel(HuggingFace):
+    """`--model vllm --model_args pretrained=DIR`; every further argument is one of vLLM's engine arguments."""
+
+    name = "vllm"
+
+    def __init__(
+        self,
+        pretrained: str,
+        tokenizer: str | None = None,
+        revision: str = "main",
+        dtype: str = "auto",
+        trust_remote_code: bool = False,
+        chat_template: str | None = None,
+        chat_template_args: Mapping[str, Any] | None = None,
+        enable_thinking: bool | None = None,
+        think_end_token: str | int | None = None,
+        max_length: int | None = None,
+        max_model_len: int | None = None,
+        add_bos_token: bool | None = None,
+        prefix_token_id: int | None = None,
+        on_overflow: str = "truncate",
+        **engine: Any,
+    ) -> None:
+        super().__init__(
+            pretrained,
+            tokenizer=tokenizer,
+            revision=revision,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            chat_template=chat_template,
+            chat_template_args=chat_template_args,
+            enable_thinking=enable_thinking,
+            think_end_token=think_end_token,
+            max_length=max_length or max_model_len,
+            add_bos_token=add_bos_token,
+            prefix_token_id=prefix_token_id,
+            on_overflow=on_overflow,
+        )
+        self.engine_args = engine
+        self._llm: Any = None
+        self._defaults: Mapping[str, Any] = {}
+
+    def prepare(self) -> None:
+        """Read configuration and tokenizer, and check vLLM's version and arguments. The engine is not started."""
+        if find_spec("vllm") is None:
+            raise UsageError("--model vllm needs the package vllm: pip install 'harness-eval[vllm]'")
+        super().prepare()
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        import vllm
+
+        known = [field.name for field in fields(vllm.EngineArgs)]
+        for name in self.engine_args:
+            if name not in known:
+                near = get_close_matches(name, known, n=1)
+                hint = f"; did you mean '{near[0]}'?" if near else ""
+                raise UsageError(f"--model_args: neither this model nor vLLM's engine takes '{name}'{hint}")
+        missing = [name for name in NEEDED_FIELDS if not hasattr(vllm.SamplingParams, name)]
+        if missing:
+            raise UsageError(f"vllm {vllm.__version__} is too old: its SamplingParams has no {missing[0]}")
+        self.max_model_len = self.rules.max_length
+        self.rules = replace(self.rules, max_length=self.max_model_len - SPARE_TOKENS)
+        self.encoder = Encoder(self.tokenizer, self.rules)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        deciding = {name: value for name, value in sorted(self.engine_args.items()) if name not in PLACEMENT}
+        return {**super().identity, "engine": "vllm", "engine_args": deciding}
+
+    def observe(self, samples: Sequence[Sample]) -> None:
+        """Refuse generation parameters that vLLM does not know."""
+        import vllm
+
+        for params in {r.generation for s in samples for r in s.requests if r.generation is not None}:
+            for name, _ in params.extra:
+                if not hasattr(vllm.SamplingParams, name):
+                    raise UsageError(f"--gen_kwargs: vLLM knows no sampling parameter '{name}'")
+
+    def load(self) -> None:
+        import vllm
+
+        if isinstance(self.options.batch_size, int):
+            self.engine_args.setdefault("max_num_seqs", self.options.batch_size)
+        try:
+            self._llm = vllm.LLM(
+                model=self.pretrained,
+                tokenizer=self.tokenizer_path,
+                revision=None if self.revision == "main" else self.revision,
+                dtype=self.dtype_name,
+                trust_remote_code=self.trust_remote_code,
+                max_model_len=self.max_model_len,
+                **{"enable_prefix_caching": True, "disable_log_stats": True, **self.engine_args},
+            )
+        except Exception as error:
+            raise ModelError(
+                f"vLLM cannot start {self.pretrained}: {_one_line(error)} (its own log names the cause; "
+                "where memory is short, give --model_args gpu_memory_utilization=0.5 or max_length=N)"
+            ) from error
+        self._defaults = self._llm.llm_engine.model_config.try_get_generation_config()
+        stored = self._defaults.get("eos_token_id")
+        ends = [*(stored if isinstance(stored, list) else [stored]), self.tokenizer.eos_token_id]
+        self._stop_ids = frozenset(int(token) for token in ends if token is not None)
+
+    def close(self) -> None:
+        llm, self._llm = self._llm, None
+        if llm is not None:
+            llm.llm_engine.engine_core.shutdown()
+
+    def describe(self) -> Mapping[str, Any]:
+        import vllm
+
+        return {"dtype": self.dtype_name, "max_length": self.max_model_len, "vllm": vllm.__version__}
+
+    def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
+        encoded = encode_requests(self.encoder, requests, self.render, self.where)
+        assembler = Assembler(encoded)
+        for answer in assembler.start():
+            yield self._finished(requests, answer)
+        waiting = deque(_asks(encoded))
+        for ask, output, seconds in self._stream(waiting):
+            outcomes = _refused(ask, output) if isinstance(output, Exception) else self._read(ask, output)
+            if outcomes is None:
+                waiting.append(replace(ask, use_cache=False))
+                continue
+            for part, outcome in zip(ask.parts, outcomes, strict=True):
+                for answer in assembler.add(ask.request, part, outcome, seconds):
+                    yield self._finished(requests, answer)
+
+    def _stream(self, waiting: deque[Ask]) -> Iterator[tuple[Ask, Any, float]]:
+        """Ask everything that is waiting (the caller may add to it), and yield each output as it is finished."""
+        engine = self._llm.llm_engine
+        under_way: dict[str, tuple[Ask, float]] = {}
+        count = 0
+        try:
+            while waiting or under_way:
+                while waiting and len(under_way) < IN_FLIGHT:
+                    ask, name, count = waiting.popleft(), f"{count}", count + 1
+                    try:
+                        engine.add_request(name, {"prompt_token_ids": list(ask.tokens)}, self._params(ask))
+                    except ValueError as error:
+                        yield ask, error, 0.0
+                        continue
+                    under_way[name] = ask, time.monotonic()
+                for output in self._step(engine):
+                    if output.finished:
+                        ask, started = under_way.pop(output.request_id)
+                        yield ask, output, time.monotonic() - started
+        finally:
+            if under_way and self._llm is not None:
+                engine.abort_request(list(under_way))
+
+    def _step(self, engine: Any) -> Sequence[Any]:
+        try:
+            return list(engine.step())
+        except Exception as error:
+            raise ModelError(
+                f"vLLM stopped: {_one_line(error)} (its own log says more; the same command goes on from here)"
+            ) from error
+
+    def _params(self, ask: Ask) -> Any:
+        import vllm
+
+        if ask.generation is not None:
+            return vllm.SamplingParams(**self._sampling(ask.generation), max_tokens=ask.max_new_tokens)
+        plain = {"temperature": 0.0, "max_tokens": 1, "detokenize": False}
+        if ask.wanted:
+            return vllm.SamplingParams(**plain, logprob_token_ids=list(dict.fromkeys(ask.wanted)))
+        return vllm.SamplingParams(**plain, prompt_logprobs=0, skip_reading_prefix_cache=not ask.use_cache)
+
+    def _sampling(self, params: GenerationParams) -> dict[str, Any]:
+        # Stop sequences are about the answer; a reasoning block may hold any of them.
+        stops = [stop for stop in params.until if stop] if self.text_options.think_end_token is None else []
+        chosen: dict[str, Any] = {"temperature": 0.0}
+        if params.do_sample:
+            given = {name: getattr(params, name) for name in ("temperature", "top_p", "top_k")}
+            usual = {name: self._defaults[name] for name in given if name in self._defaults}
+            chosen = {**usual, **{name: value for name, value in given.items() if value is not None}}
+            chosen["seed"] = params.seed
+        return {**chosen, "stop": stops, "skip_special_tokens": True, **dict(params.extra)}
+
+    def _read(self, ask: Ask, output: Any) -> list[Outcome] | None:
+        """The outcome of each part; None where the cache skipped tokens that are to be scored."""
+        if ask.generation is not None:
+            return [self._read_text(ask, output.outputs[0])]
+        if ask.wanted:
+            best, found = output.outputs[0].token_ids[0], output.outputs[0].logprobs[0]
+            return [self._checked(Scored(found[token].logprob, token == best, 1)) for token in ask.wanted]
+        assert ask.start is not None
+        scored = ask.tokens[ask.start :]
+        entries = output.prompt_logprobs[-len(scored) :]
+        # Token `start` is predicted from the one before it, so that one must have been computed.
+        skipped = (output.num_cached_tokens or 0) >= ask.start
+        if skipped or any(entry is None or token not in entry for token, entry in zip(scored, entries, strict=True)):
+            if not ask.use_cache:
+                return [Failed("vLLM gave no log-probability of a scored token")]
+            return None
+        values = [entry[token] for token, entry in zip(scored, entries, strict=True)]
+        total = math.fsum(value.logprob for value in values)
+        return [self._checked(Scored(total, all(value.rank == 1 for value in values), len(values)))]
+
+    def _read_text(self, ask: Ask, output: Any) -> Finished:
+        assert ask.generation is not None
+        rule = StopRule(
+            self.tokenizer,
+            ask.generation.until,
+            self._stop_ids,
+            ask.max_new_tokens,
+            self.text_options.think_end_token,
+        )
+        finished = rule.finish(list(output.token_ids))
+        # A stop string is found in vLLM's text, which may be one space away from the tokenizer's.
+        return replace(finished, finish_reason="stop") if output.finish_reason == "stop" else finished
+
+    def _checked(self, scored: Scored) -> Scored | Failed:
+        if math.isnan(scored.logprob):
+            return Failed(f"the model returned NaN in {self.dtype_name}: try --model_args dtype=float32")
+        return scored
+
+
+def _asks(encoded: Encoded) -> Iterator[Ask]:
+    """One question a prompt: choices that differ in their last token alone are one question."""
+    together: dict[tuple[int, tuple[int, ...]], list[tuple[int, int]]] = {}
+    for item in encoded.scores:
+        if item.start == len(item.tokens) - 1:
+            together.setdefault((item.request, item.tokens[:-1]), []).append((item.part, item.tokens[-1]))
+    for (request, tokens), pairs in together.items():
+        for at in range(0, len(pairs), MOST_CHOICES):
+            parts, wanted = zip(*pairs[at : at + MOST_CHOICES], strict=True)
+            yield Ask(request, tokens, parts, wanted)
+    for item in encoded.scores:
+        if item.start < len(item.tokens) - 1:
+            yield Ask(item.request, item.tokens, (item.part,), start=item.start)
+    for item in encoded.generations:
+        yield Ask(item.request, item.tokens, generation=item.params, max_new_tokens=item.max_new_tokens)
+
+
+def _refused(ask: Ask, error: Exception) -> list[Outcome]:
+    return [Failed(f"vLLM refuses the request: {_one_line(error)}") for _ in ask.parts]
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@hookimpl
+def harness_models() -> list[type[Model]]:
+    return [VLLMModel]

