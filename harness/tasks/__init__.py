@@ -9,25 +9,30 @@ from __future__ import annotations
 
 from harness.tasks.arrow import read_saved, rows_of_table
 from harness.tasks.data import dataset_title, fingerprint, make_rows, open_dataset, remedy
-from harness.tasks.download import Server, cache_folder
+from harness.tasks.download import Server, Unreachable, cache_folder
 from harness.tasks.formats import DataFile, FileOptions, is_data_file, read_all, read_rows
 from harness.tasks.layout import (
+    card_config,
+    card_files,
+    find_files,
+    find_split,
+    inside,
+    is_data_folder,
+    match_files,
+    missing,
+    same_split,
+    split_of_file,
+)
+from harness.tasks.places import (
     BUILDERS,
     FileSource,
     HubSplit,
     data_files,
     file_source,
-    find_files,
-    find_split,
     hub_split,
-    inside,
-    is_data_folder,
     is_hub_id,
-    match_files,
+    local_path,
     mirror_folders,
-    missing,
-    same_split,
-    split_of_file,
 )
 
 __all__ = [
@@ -37,7 +42,10 @@ __all__ = [
     "FileSource",
     "HubSplit",
     "Server",
+    "Unreachable",
     "cache_folder",
+    "card_config",
+    "card_files",
     "data_files",
     "dataset_title",
     "file_source",
@@ -49,6 +57,7 @@ __all__ = [
     "is_data_file",
     "is_data_folder",
     "is_hub_id",
+    "local_path",
     "make_rows",
     "match_files",
     "mirror_folders",

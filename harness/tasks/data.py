@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from harness.errors import DataError
-from harness.tasks.layout import BUILDERS, hub_split, mirror_folders
+from harness.tasks.places import BUILDERS, hub_split, mirror_folders
 from harness.types import JSON, DatasetSpec, Rows
 
 _HUB_NAMES = {"hf": "Hugging Face", "modelscope": "ModelScope"}

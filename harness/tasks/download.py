@@ -6,11 +6,12 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from io import BufferedRandom
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.errors import DataError
 
@@ -20,7 +21,14 @@ if TYPE_CHECKING:
 ATTEMPTS = 4
 TIMEOUT = (10, 60)
 """Seconds to connect, and seconds of silence while reading."""
+LONGEST_WAIT = 30.0
+"""Seconds. A server that asks for more (`Retry-After`) is asked again sooner."""
 _CHUNK = 1 << 20
+_Answer = TypeVar("_Answer")
+
+
+class Unreachable(DataError):
+    """A server that could not be asked. What was fetched before may still serve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +45,7 @@ class Server:
     delay: float = 1.0
 
     def json(self, url: str, what: str, params: Mapping[str, Any] | None = None) -> Any:
-        """GET a JSON document. Raises DataError."""
+        """GET a JSON document. Raises DataError, and Unreachable after the last attempt."""
 
         def read(reply: requests.Response) -> Any:
             try:
@@ -45,40 +53,50 @@ class Server:
             except ValueError as error:
                 raise ConnectionError(f"the reply is not JSON: {error}") from error
 
-        return self._get(url, what, read, params)
+        return self._get(url, what, read, dict, params)
 
     def fetch(self, url: str, to: Path, what: str, size: int | None = None, sha256: str | None = None) -> Path:
-        """Put the file at `url` at `to`, unless it is there already. Raises DataError; `to` is then not there.
+        """Bring the file at `url` to `to`. Raises DataError, and Unreachable after the last attempt.
 
-        size, sha256: what the server's listing says the file is; a file that differs is fetched again.
+        size, sha256: what the server's listing says the file is. A file that is there and fits is not asked for again;
+        without them the server is asked whether it has a newer one, by the ETag. What came is moved to `to` when it is
+        whole; a connection that breaks is taken up where it broke.
         """
-        if to.is_file():
+        if _fits(to, size, sha256):
             return to
+        partial = _Partial(to, size, sha256)
+        try:
+            return self._get(url, what, partial.receive, partial.headers)
+        finally:
+            partial.close()
 
-        def save(reply: requests.Response) -> Path:
-            return _save(reply, to, size, sha256)
-
-        saved: Path = self._get(url, what, save)
-        return saved
-
-    def _get(self, url: str, what: str, use: Any, params: Mapping[str, Any] | None = None) -> Any:
+    def _get(
+        self,
+        url: str,
+        what: str,
+        use: Callable[[requests.Response], _Answer],
+        headers: Callable[[], Mapping[str, str]],
+        params: Mapping[str, Any] | None = None,
+    ) -> _Answer:
         import requests
         from urllib3.exceptions import HTTPError
 
-        cause = ""
+        cause, wait = "", 0.0
         for attempt in range(ATTEMPTS):
-            if attempt:
-                time.sleep(self.delay * 2 ** (attempt - 1))
+            time.sleep(wait)
+            wait = self.delay * 2**attempt
+            sent = {"Accept-Encoding": "identity", **self.headers, **headers()}
             try:
-                with requests.get(url, params=params, headers=self.headers, timeout=TIMEOUT, stream=True) as reply:
+                with requests.get(url, params=params, headers=sent, timeout=TIMEOUT, stream=True) as reply:
                     if reply.status_code < 400:
                         return use(reply)
                     cause = self._refused(reply.status_code, what)
+                    wait = max(wait, _retry_after(reply))
             except (requests.RequestException, HTTPError, ConnectionError) as error:
                 if "NameResolutionError" in repr(error):
-                    raise DataError(f"{what}: {self.title} cannot be reached: this machine has no network") from error
+                    raise Unreachable(f"{what}: {self.title} cannot be reached: its name is not known here") from error
                 cause = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise DataError(f"{what}: {self.title} could not be reached after {ATTEMPTS} attempts ({cause})")
+        raise Unreachable(f"{what}: {self.title} could not be reached after {ATTEMPTS} attempts ({cause})")
 
     def _refused(self, status: int, what: str) -> str:
         """Raise for an answer that is final; return the cause where another attempt can help."""
@@ -86,48 +104,111 @@ class Server:
             raise DataError(f"{what}: {self.title} says {status}, no permission: {self.permission}")
         if status in (404, 410):
             raise DataError(f"{what}: is not on {self.title} ({status})")
-        if status < 500 and status not in (408, 429):
+        if status < 500 and status not in (408, 416, 429):
             raise DataError(f"{what}: {self.title} says {status}")
         return f"it says {status}"
 
 
+def _retry_after(reply: requests.Response) -> float:
+    value = reply.headers.get("Retry-After", "")
+    return min(float(value), LONGEST_WAIT) if value.isdigit() else 0.0
+
+
 def cache_folder(*parts: str) -> Path:
-    """A folder below `$XDG_CACHE_HOME/harness` (or `~/.cache/harness`). What no file name may hold becomes `_`."""
+    """A path below `$XDG_CACHE_HOME/harness` (or `~/.cache/harness`), one name for each part.
+
+    A part with letters that no file name should hold gets a hash in their place, so that no two parts share a name.
+    """
     base = os.environ.get("XDG_CACHE_HOME")
     root = (Path(base) if base else Path.home() / ".cache") / "harness"
-    safe = ["".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in part) for part in parts]
-    return root.joinpath(*(part.strip(".") or "_" for part in safe))
+    return root.joinpath(*(_file_name(part) for part in parts))
 
 
-def _save(reply: requests.Response, to: Path, size: int | None, sha256: str | None) -> Path:
-    digest, length = hashlib.sha256(), 0
-    try:
-        to.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=to.parent, suffix=".part")
-    except OSError as error:
-        raise DataError(f"{to}: cannot be written: {error.strerror}") from error
-    partial = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as handle:
-            for chunk in reply.iter_content(_CHUNK):
-                digest.update(chunk)
-                length += len(chunk)
-                _write(handle, chunk, to)
-        expected = int(reply.headers.get("Content-Length", -1)) if size is None else size
-        # A compressed reply is longer once it is unpacked, so its own length says nothing.
-        if "Content-Encoding" not in reply.headers and expected not in (-1, length):
-            raise ConnectionError(f"{length} of {expected} bytes came")
-        if sha256 and digest.hexdigest() != sha256.lower():
-            raise ConnectionError("the file that came is not the one that the server lists (its SHA-256 differs)")
-        partial.replace(to)
-    finally:
+def _file_name(part: str) -> str:
+    safe = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in part).lstrip(".")[-80:]
+    return part if safe == part else f"{hashlib.sha256(part.encode()).hexdigest()[:8]}-{safe}"
+
+
+def _fits(path: Path, size: int | None, sha256: str | None) -> bool:
+    if not path.is_file() or (size is None and sha256 is None):
+        return False
+    if size is not None and path.stat().st_size != size:
+        return False
+    if sha256 is None:
+        return True
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest() == sha256.lower()
+
+
+class _Partial:
+    """A file on its way: what came so far stays over several attempts."""
+
+    def __init__(self, to: Path, size: int | None, sha256: str | None) -> None:
+        self._to, self._size, self._sha256 = to, size, sha256
+        self._etag_file = to.with_name(f"{to.name}.etag")
+        self._etag = ""
+        try:
+            to.parent.mkdir(parents=True, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(dir=to.parent, prefix=".", suffix=".part")
+        except OSError as error:
+            raise DataError(f"{to}: cannot be written: {error.strerror}") from error
+        self._file: BufferedRandom = os.fdopen(descriptor, "w+b")
+        self._path = Path(name)
+
+    def headers(self) -> Mapping[str, str]:
+        """What the next request asks: the rest of what broke off, or only a file newer than the one that is there."""
+        length = self._file.seek(0, os.SEEK_END)
+        if length and (self._etag or self._sha256):
+            return {"Range": f"bytes={length}-"} | ({"If-Range": self._etag} if self._etag else {})
+        if not self._sha256 and self._to.is_file() and self._etag_file.is_file():
+            return {"If-None-Match": self._etag_file.read_text(encoding="ascii")}
+        return {}
+
+    def receive(self, reply: requests.Response) -> Path:
+        if reply.status_code == 304:
+            return self._to
+        if reply.status_code != 206:
+            self._truncate()
+        etag = reply.headers.get("ETag", "")
+        self._etag = etag if etag.isascii() and not etag.startswith("W/") else ""
+        for chunk in reply.iter_content(_CHUNK):
+            self._write(chunk)
+        self._check(reply)
+        try:
+            self._file.close()
+            self._path.replace(self._to)
+            if etag.isascii() and self._size is None and self._sha256 is None:
+                self._etag_file.write_text(etag, encoding="ascii")
+        except OSError as error:
+            raise DataError(f"{self._to}: cannot be written: {error.strerror}") from error
+        return self._to
+
+    def _check(self, reply: requests.Response) -> None:
+        length = self._file.seek(0, os.SEEK_END)
+        plain = reply.status_code == 200 and "Content-Encoding" not in reply.headers
+        said = int(reply.headers.get("Content-Length", -1)) if plain and self._size is None else self._size
+        if said not in (None, -1, length):
+            if length > int(said or 0):
+                self._truncate()
+            raise ConnectionError(f"{length} of {said} bytes came")
+        if self._sha256:
+            self._file.seek(0)
+            if hashlib.file_digest(self._file, "sha256").hexdigest() != self._sha256.lower():
+                self._truncate()
+                raise ConnectionError("the file that came is not the one that the server lists (its SHA-256 differs)")
+
+    def _write(self, chunk: bytes) -> None:
+        try:
+            self._file.write(chunk)
+        except OSError as error:
+            raise DataError(f"{self._to}: cannot be written: {error.strerror}") from error
+
+    def _truncate(self) -> None:
+        self._file.seek(0)
+        self._file.truncate()
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._file.close()
         with suppress(FileNotFoundError):
-            partial.unlink()
-    return to
-
-
-def _write(handle: Any, chunk: bytes, to: Path) -> None:
-    try:
-        handle.write(chunk)
-    except OSError as error:
-        raise DataError(f"{to}: cannot be written: {error.strerror}") from error
+            self._path.unlink()

@@ -10,176 +10,34 @@ folders of numbered Parquet files that the Hugging Face hub makes (`<config>/<sp
 from __future__ import annotations
 
 import fnmatch
-import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from harness.errors import DataError, suggest
-from harness.tasks.formats import FILE_NAME, DataFile, FileOptions, is_data_file, zip_members
-from harness.types import JSON, DatasetSpec
+import yaml
 
-BUILDERS = ("json", "csv", "parquet", "text", "arrow", "imagefolder", "audiofolder", "webdataset")
-"""`dataset_path` values that name a way of reading `data_files`, not a set."""
-FILE_SOURCES = ("github", "url")
+from harness.errors import DataError, suggest
+from harness.tasks.formats import FILE_NAME, DataFile, zip_members
+from harness.types import JSON
+
 _SHARD = re.compile(r"^(?P<split>.+)-(?P<index>\d{5})-of-(?P<count>\d{5})$")
 _NUMBERED = re.compile(r"^\d{4,}\.parquet$")
 _NOT_SPLITS = frozenset(
     ("dataset_info", "dataset_infos", "dataset_dict", "state", "config", "readme", "license", "licence", "notice")
 )
 _SYNONYMS = (("train", "training"), ("validation", "valid", "val", "dev"), ("test", "testing", "eval", "evaluation"))
-_HUB_KEYS = ("path", "name", "revision", "splits", "files")
 
 
-@dataclass(frozen=True, slots=True)
-class HubSplit:
-    """One split as one hub calls it. `patterns` are its files there, where the task names them."""
-
-    path: str
-    name: str | None
-    revision: str | None
-    split: str
-    patterns: tuple[str, ...] = ()
-    options: FileOptions = FileOptions()
-
-
-def hub_split(spec: DatasetSpec, hub: str, split: str) -> HubSplit | None:
-    """What `hub` ('hf', 'modelscope', 'local') calls this split, or None when the task gives no id for that hub.
-
-    `dataset_path` is the Hugging Face id where `sources` names no other. A source is an id, or a mapping with `path`,
-    `name`, `revision`, `splits` (the task's name of a split -> the hub's) and `files` (split -> paths, globs or
-    `zip://FILE::ARCHIVE` in the repository, with the keys of `FileOptions` beside it). What it leaves out is the
-    task's own.
-    """
-    source = spec.sources.get(hub)
-    revision = spec.revision if hub == "hf" else None
-    if source is None:
-        is_id = hub == "hf" and spec.path and spec.path not in BUILDERS
-        return HubSplit(str(spec.path), spec.name, revision, split) if is_id else None
-    if isinstance(source, str):
-        return HubSplit(source, spec.name, revision, split)
-    where = f"sources: {hub}"
-    if not isinstance(source, Mapping) or not isinstance(source.get("splits", {}), Mapping):
-        raise DataError(f"{where}: must be an id or a mapping with {', '.join(_HUB_KEYS)}")
-    options = FileOptions.of(source, where, ignore=_HUB_KEYS)
-    path = source.get("path", spec.path)
-    if not path:
-        return None
-    files = tuple(patterns_of(source["files"], split, where)) if source.get("files") else ()
-    name, revision = source.get("name", spec.name), source.get("revision", revision)
-    return HubSplit(str(path), name, revision, source.get("splits", {}).get(split, split), files, options)
-
-
-def is_hub_id(path: str) -> bool:
-    """Whether a `dataset_path` can be an id such as `openai/gsm8k`, and not a path of files."""
-    return re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", path) is not None and not is_data_file(path)
-
-
-def mirror_folders(spec: DatasetSpec, split: str) -> list[HubSplit]:
-    """The places below a mirror folder where a split may lie, most particular first."""
-    own = HubSplit(spec.path, spec.name, None, split) if spec.path and spec.path not in BUILDERS else None
-    local, hf, modelscope = (hub_split(spec, hub, split) for hub in ("local", "hf", "modelscope"))
-    places = [place for place in (local, own, hf, modelscope) if place and is_relative(place.path)]
-    if not places and (source := file_source(spec, None)):
-        name = f"github/{source.repository}" if source.repository else "url"
-        places = [HubSplit(name, None, None, split)]
-    chosen = _chosen_files(spec)
-    found = []
-    for place in places:
-        shared = chosen and (spec.kwargs.get("data_files") or not place.name)
-        path, name = (f"{place.path}/rows/{chosen}", None) if shared else (place.path, place.name)
-        found.append(HubSplit(path, name, None, place.split))
-    return list(dict.fromkeys(found))
-
-
-def _chosen_files(spec: DatasetSpec) -> str:
-    """A folder name for a spec that picks files of its set: two such specs of one set must not share a place."""
-    picked: JSON = {key: spec.kwargs[key] for key in ("data_files", "data_dir") if key in spec.kwargs}
-    if not picked and not spec.path:
-        picked = [source["files"] for source in spec.sources.values() if isinstance(source, Mapping) and "files" in source]
-    if not picked:
-        return ""
-    canonical = json.dumps(picked, sort_keys=True, ensure_ascii=False)
-    first = next(iter(_strings(picked)), "files")
-    stem = re.sub(r"[^\w.-]+", "_", PurePosixPath(first).name).strip("._")
-    return f"{stem}-{hashlib.sha256(canonical.encode()).hexdigest()[:8]}"
-
-
-def _strings(value: JSON) -> Iterable[str]:
+def strings(value: JSON) -> Iterable[str]:
+    """Every string of nested lists and mappings, in their order."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
         for item in value.values():
-            yield from _strings(item)
+            yield from strings(item)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from _strings(item)
-
-
-@dataclass(frozen=True, slots=True)
-class FileSource:
-    """Files that are a set's home: those of a GitHub repository, or plain addresses (`repository` is then empty)."""
-
-    repository: str
-    revision: str
-    patterns: tuple[str, ...]
-    options: FileOptions
-
-
-def file_source(spec: DatasetSpec, split: str | None) -> FileSource | None:
-    """What `sources: {github: {repo, files, ...}}` or `sources: {url: {files, ...}}` says of a split (None: of any).
-
-    None when the task has neither, or has a hub id beside it and no file for this split. The mapping also takes the
-    keys of `FileOptions`.
-    """
-    for kind in FILE_SOURCES:
-        source = spec.sources.get(kind)
-        if source is None:
-            continue
-        where = f"sources: {kind}"
-        if not isinstance(source, Mapping) or "files" not in source:
-            raise DataError(f"{where}: needs `files: {{split: path, glob or list}}`")
-        options = FileOptions.of(source, where=where, ignore=("repo", "files", "revision"))
-        repository = _repository(source, where) if kind == "github" else ""
-        if split is not None and spec.path and split not in source["files"]:
-            return None
-        patterns = () if split is None else tuple(patterns_of(source["files"], split, where))
-        return FileSource(repository, source.get("revision", "HEAD"), patterns, options)
-    return None
-
-
-def _repository(source: Mapping[str, JSON], where: str) -> str:
-    repository = source.get("repo")
-    if isinstance(repository, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", repository) and ".." not in repository:
-        return repository
-    raise DataError(f"{where}: needs `repo: owner/name`")
-
-
-def patterns_of(files: JSON, split: str, where: str) -> list[str]:
-    """The paths or globs that `files` (a mapping from split to one or several) gives for a split."""
-    if not isinstance(files, Mapping):
-        raise DataError(f"{where}: `files` must map each split to a path, a glob, or a list of these")
-    if split not in files:
-        raise missing("split", split, list(files), where)
-    value = files[split]
-    patterns = [value] if isinstance(value, str) else value
-    if not isinstance(patterns, (list, tuple)) or not all(isinstance(item, str) for item in patterns) or not patterns:
-        raise DataError(f"{where}: split '{split}' must be a path, a glob, or a list of these")
-    return list(patterns)
-
-
-def data_files(spec: DatasetSpec, split: str) -> list[str]:
-    """The files that `dataset_kwargs: {data_files: ...}` gives for a split; empty without `data_files`.
-
-    As everywhere where lm-eval's files run, files that are not given by split are the split `train`.
-    """
-    files = spec.kwargs.get("data_files")
-    if files is None:
-        return []
-    by_split = files if isinstance(files, Mapping) else {"train": files}
-    return patterns_of(by_split, split, "dataset_kwargs: data_files")
+            yield from strings(item)
 
 
 def missing(what: str, name: str, known: Iterable[str], where: str) -> DataError:
@@ -244,14 +102,62 @@ def find_split(root: Path, folder: Path, config: str | None, split: str) -> list
     """The files of one split in a folder of the layout above. DataError when the config or the split is not there.
 
     A split is also found under the hub's synonyms (`dev`, `val`, `valid`, `validation`; `test`, `eval`; ...) where
-    exactly one of them is there and the name itself is not.
+    exactly one of them is there and the name itself is not. Where the folder has a dataset card (`README.md`) that
+    lists the files of the config, the card is right.
     """
+    if files := _files_of_card(root, folder, config, split):
+        return files
     place = _config_folder(folder, config)
     splits = splits_in(place)
     name = split if split in splits else _synonym(split, splits)
     if name is None:
         raise missing("split", split, splits, str(place))
     return [DataFile(inside(root, path)) for path in _whole(splits[name], place, name)]
+
+
+def _files_of_card(root: Path, folder: Path, config: str | None, split: str) -> list[DataFile]:
+    card = folder / "README.md"
+    if not card.is_file():
+        return []
+    configs = card_files(card.read_text(encoding="utf-8", errors="replace"))
+    by_split = card_config(configs, config)
+    return find_files(folder, by_split[split]) if split in by_split and inside(root, folder) else []
+
+
+def card_files(text: str) -> dict[str, dict[str, list[str]]]:
+    """Config -> split -> paths or globs, as the `configs` of a dataset card's YAML head say.
+
+    https://huggingface.co/docs/hub/datasets-manual-configuration. The default config is also there under "".
+    """
+    head = re.match(r"\ufeff?---\s*\n(.*?)\n---\s*(\n|$)", text, re.DOTALL)
+    try:
+        card = yaml.safe_load(head[1]) if head else None
+    except yaml.YAMLError:
+        return {}
+    found: dict[str, dict[str, list[str]]] = {}
+    for config in (card.get("configs") if isinstance(card, dict) else None) or []:
+        if isinstance(config, dict) and "data_files" in config:
+            files = _files_by_split(config["data_files"], str(config.get("data_dir") or ""))
+            found[str(config.get("config_name", "default"))] = files
+            if config.get("default"):
+                found[""] = files
+    return found
+
+
+def _files_by_split(files: JSON, below: str) -> dict[str, list[str]]:
+    if isinstance(files, list) and all(isinstance(item, dict) and "path" in item for item in files):
+        pairs = [(str(item.get("split", "train")), item["path"]) for item in files]
+    else:
+        pairs = list(files.items()) if isinstance(files, dict) else [("train", files)]
+    return {split: [str(PurePosixPath(below, path)) for path in strings(paths)] for split, paths in pairs}
+
+
+def card_config(configs: Mapping[str, dict[str, list[str]]], config: str | None) -> dict[str, list[str]]:
+    """The files of a config of `card_files`; without a name, of the default or the only one. Empty if not there."""
+    if config is not None:
+        return configs.get(config, {})
+    only = next(iter(configs.values())) if len(configs) == 1 else {}
+    return configs.get("") or configs.get("default") or only
 
 
 def _config_folder(folder: Path, config: str | None) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 from harness.errors import DataError, SaveError
 from harness.tasks.build import BuildOptions, dataset_spec
 from harness.tasks.data import dataset_title, open_dataset
-from harness.tasks.layout import BUILDERS, mirror_folders
+from harness.tasks.places import BUILDERS, mirror_folders
 from harness.tasks.task import Task
 from harness.types import JSON, DatasetSpec
 

@@ -14,8 +14,7 @@ from harness.tasks import (
     FileOptions,
     data_files,
     find_split,
-    is_data_folder,
-    is_hub_id,
+    local_path,
     make_rows,
     match_files,
     read_all,
@@ -47,7 +46,7 @@ def harness_open_dataset(spec: DatasetSpec, split: str) -> Rows | None:
         return None
     if spec.path in BUILDERS:
         return _from_builder(spec, split)
-    path = _local(spec)
+    path = local_path(spec)
     if path is None:
         return None
     if not path.exists():
@@ -59,16 +58,6 @@ def harness_open_dataset(spec: DatasetSpec, split: str) -> Rows | None:
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
         return make_rows(read_saved(path, split), f"folder {path}")
     return _rows(find_split(path, path / _data_dir(spec), spec.name, split), spec)
-
-
-def _local(spec: DatasetSpec) -> Path | None:
-    """The path that `dataset_path` names, or None when it is the id of a hub."""
-    path = Path(str(spec.path)).expanduser()
-    for folder in (Path(spec.base), Path.cwd()):
-        place = folder / path
-        if place.is_file() or is_data_folder(place) or (place.is_dir() and not is_hub_id(str(spec.path))):
-            return place
-    return None if is_hub_id(str(spec.path)) else Path(spec.base) / path
 
 
 def _from_one_file(path: Path, spec: DatasetSpec, split: str) -> Rows:
