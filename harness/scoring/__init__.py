@@ -12,7 +12,9 @@ from harness.scoring.extract import (
     strip_reasoning,
 )
 from harness.scoring.gold import gold_indices, gold_texts
+from harness.scoring.math import math_equal
 from harness.scoring.scorer import Scored, Scorer
+from harness.scoring.syntax import code_block, same_code
 
 __all__ = [
     "Scored",
@@ -21,9 +23,12 @@ __all__ = [
     "chinese_number",
     "choice_letter",
     "choice_letters",
+    "code_block",
     "final_number",
     "gold_indices",
     "gold_texts",
+    "math_equal",
     "numbers_in",
+    "same_code",
     "strip_reasoning",
 ]

@@ -1,0 +1,113 @@
+"""Prepares mathematical text for the parser: one alphabet, no decoration, the unit apart. No sympy here."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from harness.scoring.markup import boxed
+
+_WIDTH: dict[int, int | str] = {0xFF01 + i: 0x21 + i for i in range(94)}
+_SIGNS: dict[int, int | str] = {
+    ord(sign): f" {command} "
+    for sign, command in {
+        "×": "*", "·": "*", "⋅": "*", "∙": "*", "÷": "/", "−": "-", "–": "-", "∞": r"\infty", "π": r"\pi", "√": "sqrt",
+        "≤": r"\le", "⩽": r"\le", "≥": r"\ge", "⩾": r"\ge", "≠": r"\ne", "∪": r"\cup", "∩": r"\cap", "∈": r"\in",
+        "±": r"\pm", "∅": r"\emptyset", "°": r"^\circ", "²": "^{2}", "³": "^{3}", "¹": "^{1}", "⁴": "^{4}", "½": "1/2",
+        "α": r"\alpha", "β": r"\beta", "θ": r"\theta", "、": ",", "，": ",", "。": ".", "：": ":", "；": ";",
+        "\u3000": " ", "（": "(", "）": ")", "［": "[", "］": "]",
+    }.items()
+}  # fmt: skip
+_DROPPED = re.compile(
+    r"\\(?:left|right|bigg?|Bigg?|displaystyle|textstyle|limits|quad|qquad|mathstrut|big[lr])(?![A-Za-z])"
+    r"|\\[,!;:> $]|~|\$"
+)
+_WRAPPED = re.compile(r"\\(?:mathrm|mathbf|mathit|mathsf|mathcal|boldsymbol|operatorname|rm|bf)\s*\{([^{}]*)\}")
+_TEXT = re.compile(r"\\(?:text|mbox|textrm|textbf|textit)\s*\{([^{}]*)\}")
+
+# Unit: (dimension, how many of the dimension's base unit). Counters have no dimension: 3 个 is 3.
+_UNITS: dict[str, tuple[str, Fraction]] = {}
+for _dimension, _members in {
+    "length": "mm 毫米 1/1000,cm 厘米 1/100,dm 分米 1/10,m 米 1,meter 1,meters 1,metres 1,km 千米 公里 1000",
+    "area": "cm^2 平方厘米 1/10000,dm^2 平方分米 1/100,m^2 平方米 1,km^2 平方千米 平方公里 1000000,公顷 10000",
+    "volume": "cm^3 立方厘米 毫升 ml mL 1/1000000,dm^3 立方分米 升 L 1/1000,m^3 立方米 1",
+    "mass": "g 克 1/1000,kg 千克 公斤 1,t 吨 1000,斤 1/2,grams 1/1000",
+    "time": "s 秒 second seconds 1,min 分钟 minute minutes 60,h 小时 hour hours 3600,天 日 day days 86400",
+    "money": "分钱 1/100,角 1/10,元 块 块钱 圆 人民币 1",
+    "dollar": "cents 1/100,dollars dollar 1",
+    "speed": "km/h 千米/时 千米/小时 5/18,m/s 米/秒 1",
+    "": "个 只 本 人 名 次 件 张 条 支 枝 棵 块儿 岁 页 颗 辆 台 位 座 间 组 队 套 双 种 倍 袋 箱 盒 包 瓶 杯 根 朵 头 匹"
+    " units unit square 1",
+}.items():
+    for _entry in _members.split(","):
+        *_names, _factor = _entry.split()
+        _UNITS |= {name: (_dimension, Fraction(_factor)) for name in _names}
+_UNIT_END = re.compile(
+    r"(?<=[\d)}\]])(?P<unit>\s*(?:"
+    + "|".join(re.escape(name) for name in sorted(_UNITS, key=len, reverse=True) if len(name) > 1 or not name.isascii())
+    # A letter may be a variable (2t); as a unit it stands apart (2 t).
+    + r")|\s+[mgtshL])\s*$"
+)
+
+
+def prepare(text: str) -> tuple[str, str | None]:
+    """Return (expression, unit): the last box if there is one, without decoration, and a known unit at its end."""
+    text = (boxed(text) or [text])[-1].translate(_WIDTH).translate(_SIGNS)
+    text = _DROPPED.sub(" ", text)
+    text, unit = _text_unit(_WRAPPED.sub(r"\1", text))
+    text = (
+        re.sub(r"(?<=\d)\{,\}(?=\d)", ",", text)
+        .replace(r"\%", "%")
+        .replace(r"\{", r"\lbrace ")
+        .replace(r"\}", r"\rbrace ")
+    )
+    text = re.sub(r"(?<![A-Za-z\\])(?:or|and)(?![A-Za-z])|或者?|以及|和", " , ", text)
+    text = re.sub(r"(?<=\d) +(?=\d{3}(?:\D|$))(?!\d{3}\s*/)", "", text).strip().rstrip(".;:").strip()
+    if unit is None:
+        match = _UNIT_END.search(text)
+        if match:
+            text, unit = text[: match.start()].rstrip(), match["unit"].strip()
+    return text.removeprefix("¥").removeprefix("￥").strip(), unit
+
+
+def _text_unit(text: str) -> tuple[str, str | None]:
+    """Take `\\text{ cm}^2` off the end, and turn other `\\text{}` into its words."""
+    match = re.search(r"\\(?:text|mbox|textrm)\s*\{([^{}]*)\}\s*(\^\s*\{?\s*([23])\s*\}?)?\s*\.?\s*$", text)
+    if match and match.start():
+        name = match[1].strip() + (f"^{match[3]}" if match[3] else "")
+        if name in _UNITS or not re.search(r"[\d=]", name):
+            return text[: match.start()], name if name in _UNITS else None
+    return _TEXT.sub(r" \1 ", text), None
+
+
+def unit_ratio(first: str | None, second: str | None) -> Fraction | None:
+    """What an amount in the first unit is multiplied by to be in the second; None where they cannot be compared.
+
+    A missing unit, and a counter (个, 本), fits every other.
+    """
+    if first is None or second is None:
+        return Fraction(1)
+    (dimension, factor), (other_dimension, other_factor) = _UNITS[first], _UNITS[second]
+    if not dimension or not other_dimension:
+        return Fraction(1)
+    return factor / other_factor if dimension == other_dimension else None
+
+
+def rational(text: str) -> Fraction | None:
+    """The value of a plain number: `-1,234.50`, `3/4`, `\\frac{3}{4}`, `1e5`, `15%`; None for anything else."""
+    if re.search(r"\d\s+\d", text):
+        return None  # a mixed number, or two numbers
+    compact = re.sub(r"\s+", "", text)
+    compact = re.sub(r"^([+-]?)\\[dt]?frac\{(-?\d+)\}\{(\d+)\}$", r"\1\2/\3", compact)
+    if len(compact) > 1000:
+        return None
+    if re.fullmatch(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?%?", compact):
+        compact = compact.replace(",", "")
+    if re.fullmatch(r"[+-]?\d+/\d+", compact):
+        above, below = compact.split("/")
+        return Fraction(int(above), int(below)) if int(below) else None
+    match = re.fullmatch(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:[eE]([+-]?\d{1,3}))?(%?)", compact)
+    if match is None:
+        return None
+    value = Fraction(match[1]) * Fraction(10) ** int(match[2] or 0)
+    return value / 100 if match[3] else value

@@ -1,0 +1,214 @@
+"""Decides whether two parsed values are equal. Runs in a process of its own, which `math.py` starts and may kill.
+
+Equality is proved or refuted, never approximated: numbers are exact, expressions are compared by simplification and by
+evaluation at points with 60 digits. What can be neither proved nor refuted is not equal.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import sympy  # type: ignore[import-untyped]
+
+from harness.scoring.math_parser import Bracketed, Collection, MathSyntaxError, Relation, parse
+
+_DIGITS = 60
+_DEGREE = sympy.Symbol("degree", positive=True)
+# Points at which expressions with letters are evaluated: on both sides of zero, and of no special form.
+_POINTS = (sympy.Rational(17, 23), sympy.Rational(-31, 19), sympy.Rational(283, 97))
+_MEMORY = 2 * 1024**3
+
+
+def equal(first: Any, second: Any, tolerance: float = 0.0) -> bool:
+    """Whether two values of `math_parser.parse` mean the same.
+
+    tolerance: largest relative difference of numbers that still counts as equal.
+    """
+    names = {_named(first), _named(second)} - {None}
+    if len(names) > 1:
+        return False  # x = 4 is not y = 4
+    first, second = _plain(first), _plain(second)
+    if isinstance(first, Relation) or isinstance(second, Relation):
+        return _relations_equal(first, second, tolerance)
+    if isinstance(first, Collection) or isinstance(second, Collection):
+        return _unordered_equal(_members(first), _members(second), tolerance)
+    if isinstance(first, sympy.MatrixBase) or isinstance(second, sympy.MatrixBase):
+        return _matrices_equal(first, second, tolerance)
+    if isinstance(first, Bracketed) or isinstance(second, Bracketed):
+        return _bracketed_equal(first, second, tolerance)
+    return _expressions_equal(first, second, tolerance)
+
+
+def _named(value: Any) -> Any:
+    """The letter that a relation is about: x in `x = 4`, `x > 3`, `0 < x < 1`."""
+    if not isinstance(value, Relation) or "!=" in value.operators:
+        return None
+    letters = {side for side in value.sides if isinstance(side, sympy.Symbol)}
+    return letters.pop() if len(letters) == 1 else None
+
+
+def _plain(value: Any) -> Any:
+    """`x = 4`, `x \\in [0, 1]`, `0 < x \\le 1` and `x > 3` name what the letter is: compare that."""
+    if isinstance(value, Collection):
+        return Collection(value.kind, tuple(_plain(item) for item in value.items))
+    if not isinstance(value, Relation):
+        return value
+    sides, operators = value.sides, value.operators
+    symbols = [isinstance(side, sympy.Symbol) for side in sides]
+    if len(sides) == 2 and symbols[0] and operators[0] in ("=", "in") and not symbols[1]:
+        return _plain(sides[1])
+    if len(sides) == 2 and symbols[1] and operators == ("=",) and not symbols[0]:
+        return _plain(sides[0])
+    if len(sides) == 2 and set(operators) <= {"<", "<="} and symbols != [True, True] and any(symbols):
+        if symbols[0]:
+            return Bracketed("(", "]" if operators[0] == "<=" else ")", (-sympy.oo, sides[1]))
+        return Bracketed("[" if operators[0] == "<=" else "(", ")", (sides[0], sympy.oo))
+    if len(sides) == 3 and symbols[1] and set(operators) <= {"<", "<="}:
+        opening, closing = "[" if operators[0] == "<=" else "(", "]" if operators[1] == "<=" else ")"
+        return Bracketed(opening, closing, (sides[0], sides[2]))
+    if len(sides) > 2 and symbols[0] and set(operators) == {"="}:
+        return _plain(sides[-1])
+    return value
+
+
+def _members(value: Any) -> tuple[Any, ...]:
+    return value.items if isinstance(value, Collection) else (value,)
+
+
+def _unordered_equal(first: Sequence[Any], second: Sequence[Any], tolerance: float) -> bool:
+    """As sets: each item of one has its equal in the other, and there are as many."""
+    if len(first) != len(second):
+        return False
+    left = list(second)
+    for item in first:
+        match = next((i for i, other in enumerate(left) if equal(item, other, tolerance)), None)
+        if match is None:
+            return False
+        del left[match]
+    return True
+
+
+def _bracketed_equal(first: Any, second: Any, tolerance: float) -> bool:
+    if not (isinstance(first, Bracketed) and isinstance(second, Bracketed)):
+        return False
+    ends = (first.opening, first.closing) == (second.opening, second.closing) or _infinite_ends(first, second)
+    pairs = zip(first.items, second.items, strict=False)
+    return ends and len(first.items) == len(second.items) and all(equal(a, b, tolerance) for a, b in pairs)
+
+
+def _infinite_ends(first: Bracketed, second: Bracketed) -> bool:
+    """Whether the brackets differ only at an infinite end, where either form is written: [0, +\\infty]."""
+    if len(first.items) != 2 or len(second.items) != 2:
+        return False
+    low = first.opening == second.opening or first.items[0] == second.items[0] == -sympy.oo
+    return low and (first.closing == second.closing or first.items[1] == second.items[1] == sympy.oo)
+
+
+def _matrices_equal(first: Any, second: Any, tolerance: float) -> bool:
+    """Matrices entry by entry; a vector may be written in brackets."""
+    first, second = _as_matrix(first), _as_matrix(second)
+    if first is None or second is None:
+        return False
+    vectors = 1 in first.shape and 1 in second.shape and len(first) == len(second)
+    if first.shape != second.shape and not vectors:
+        return False
+    return all(_expressions_equal(a, b, tolerance) for a, b in zip(first, second, strict=True))
+
+
+def _as_matrix(value: Any) -> Any:
+    if isinstance(value, Bracketed) and all(isinstance(item, sympy.Expr) for item in value.items):
+        return sympy.ImmutableMatrix([list(value.items)])
+    return value if isinstance(value, sympy.MatrixBase) else None
+
+
+def _relations_equal(first: Any, second: Any, tolerance: float) -> bool:
+    if isinstance(second, Relation) and not isinstance(first, Relation):
+        first, second = second, first
+    if not isinstance(second, Relation):
+        # y = 2x + 1 against 2x + 1
+        is_definition = len(first.sides) == 2 and first.operators == ("=",) and isinstance(first.sides[0], sympy.Symbol)
+        return is_definition and equal(first.sides[1], second, tolerance)
+    if first.operators != second.operators:
+        return False
+    if first.operators != ("=",):
+        return all(equal(a, b, tolerance) for a, b in zip(first.sides, second.sides, strict=True))
+    if not all(isinstance(side, sympy.Expr) for side in (*first.sides, *second.sides)):
+        return all(equal(a, b, tolerance) for a, b in zip(first.sides, second.sides, strict=True))
+    return _equations_equal(first.sides[0] - first.sides[1], second.sides[0] - second.sides[1])
+
+
+def _equations_equal(first: Any, second: Any) -> bool:
+    """Equations are equal when their differences of sides are multiples of each other."""
+    if first == 0 or second == 0:
+        return bool(first == second)
+    ratio = sympy.simplify(first / second)
+    return bool(ratio.is_number and ratio != 0 and ratio.is_finite)
+
+
+def _expressions_equal(first: Any, second: Any, tolerance: float) -> bool:
+    if not (isinstance(first, sympy.Basic) and isinstance(second, sympy.Basic)):
+        return False
+    if _DEGREE in first.free_symbols | second.free_symbols:
+        return any(
+            _expressions_equal(first.subs(_DEGREE, value), second.subs(_DEGREE, value), tolerance)
+            for value in (sympy.Integer(1), sympy.pi / 180)
+        )
+    if first == second:
+        return True
+    if first.is_infinite or second.is_infinite:
+        return False
+    if first.is_Rational and second.is_Rational:
+        return bool(tolerance and abs(first - second) <= sympy.Rational(tolerance) * abs(second))
+    difference = first - second
+    if not _vanishes(difference, first, second, tolerance):
+        return False
+    return bool(tolerance) or difference.equals(0) is not False
+
+
+def _vanishes(difference: Any, first: Any, second: Any, tolerance: float) -> bool:
+    """Whether the difference is 0 to 50 digits (or within the tolerance) at every point where it can be evaluated."""
+    symbols = sorted(first.free_symbols | second.free_symbols, key=str)
+    evaluated = 0
+    for shift in range(len(_POINTS) if symbols else 1):
+        point = {symbol: _POINTS[(shift + i) % len(_POINTS)] + i for i, symbol in enumerate(symbols)}
+        left, value = (part.subs(point).evalf(_DIGITS) for part in (difference, second))
+        if not (left.is_number and value.is_number) or left.has(sympy.nan, sympy.zoo, sympy.oo):
+            continue
+        evaluated += 1
+        limit = sympy.Float(tolerance) * abs(value) if tolerance else (1 + abs(value)) * sympy.Float(10) ** -50
+        if not bool(abs(left) <= limit):
+            return False
+    return evaluated > 0
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """Handle one request of `math.py`: {"first", "second", "ratio", "tolerance"} -> {"equal"} or {"error"}."""
+    try:
+        first, second = parse(request["first"]), parse(request["second"])
+        if request["ratio"] != "1":
+            first = first * sympy.Rational(request["ratio"])
+        return {"equal": equal(first, second, request["tolerance"])}
+    except (MathSyntaxError, RecursionError) as error:
+        return {"error": str(error)}
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+
+
+def main() -> None:
+    """Answer requests, a JSON line each, until the input ends."""
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    except (ImportError, ValueError, OSError):
+        pass  # no limits on this system; the time limit is kept by the other side
+    print(json.dumps({"ready": True}), flush=True)
+    for line in sys.stdin:
+        print(json.dumps(answer(json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Metrics that understand what they compare: mathematical answers, and programs as syntax trees.
+
+A sample with several replies scores the mean over its replies; an answer that could not be read scores 0. Of several
+gold answers, one is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from harness import Metric, Observation, hookimpl
+from harness.scoring import gold_texts, math_equal, same_code
+
+
+class MathEqual(Metric):
+    """1 where the answer is mathematically equal to a gold answer (`harness.scoring.math_equal`).
+
+    tolerance: largest relative difference of numbers that counts as equal. percent: whether 50% also equals 50.
+    seconds: after so long a comparison is given up, and the answer counts as wrong.
+    """
+
+    name = "math_equal"
+    output_types = frozenset({"generate_until"})
+    bounds = (0.0, 1.0)
+
+    def __init__(self, tolerance: float = 0.0, percent: bool = False, seconds: float = 2.0) -> None:
+        if tolerance < 0 or seconds <= 0:
+            raise ValueError("tolerance must not be negative, and seconds must be positive")
+        self._options = {"tolerance": tolerance, "percent": percent, "seconds": seconds}
+
+    def score(self, seen: Observation) -> float | None:
+        return _share(seen, lambda answer, gold: math_equal(answer, gold, **self._options))
+
+
+class CodeEqual(Metric):
+    """1 where the answer has the syntax tree of a gold program; `rename: true` where only names may differ (Python)."""
+
+    name = "code_equal"
+    output_types = frozenset({"generate_until"})
+    bounds = (0.0, 1.0)
+
+    def __init__(self, rename: bool = False) -> None:
+        self._rename = rename
+
+    def score(self, seen: Observation) -> float | None:
+        return _share(seen, lambda answer, gold: same_code(answer, gold, self._rename))
+
+
+def _share(seen: Observation, same: Callable[[str, str], bool]) -> float | None:
+    golds = gold_texts(seen.sample)
+    if golds is None or not seen.predictions:
+        return None
+    right = [answer is not None and any(same(answer, gold) for gold in golds) for answer in seen.predictions]
+    return sum(right) / len(right)
+
+
+@hookimpl
+def harness_metrics() -> list[type[Metric]]:
+    return [CodeEqual, MathEqual]
