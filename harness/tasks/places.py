@@ -96,8 +96,8 @@ def mirror_folders(spec: DatasetSpec, split: str) -> list[HubSplit]:
     local, hf, modelscope = (_place(spec, hub, split) for hub in ("local", "hf", "modelscope"))
     places = [place for place in (local, own, hf, modelscope) if place and is_relative(place.path)]
     if not places and (source := file_source(spec, None)):
-        name = f"github/{source.repository}" if source.repository else "url"
-        places = [HubSplit(name, None, None, split)]
+        home = f"github/{source.repository}" if source.repository else "url"
+        places = [HubSplit(home, None, None, split)]
     chosen = _chosen_files(spec)
     found = []
     for place in places:

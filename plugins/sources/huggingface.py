@@ -1,145 +1,322 @@
 """Rows from the Hugging Face hub, through `datasets`. Code that comes with a set is never run.
 
-`HF_ENDPOINT`, `HF_TOKEN` and `HF_HOME` mean what they always mean. With `--offline` only the cache is read.
+`HF_ENDPOINT`, `HF_TOKEN` and `HF_HOME` mean what they always mean. With `--offline`, and where the hub cannot be
+reached, only the cache is read. Images and audio stay the bytes that they are.
 """
 
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import re
+import threading
 import time
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
 
 from harness import DataError, DatasetSpec, Rows, hookimpl
 from harness.tasks import (
+    BUILDERS,
+    FileOptions,
     HubSplit,
-    Server,
+    Unreachable,
+    data_files,
     dataset_title,
     hub_split,
     is_hub_id,
     make_rows,
+    match_files,
     missing,
+    read_all,
     remedy,
     rows_of_table,
 )
 
-ATTEMPTS = 3
+ATTEMPTS = 4
+CONVERTED = "refs/convert/parquet"
+"""The branch where the hub keeps a Parquet copy of sets that a script makes."""
 PERMISSION = "accept the terms on the page of the set, then set HF_TOKEN"
-LOADER_KEYS = ("data_dir", "data_files", "field", "sep", "delimiter", "names", "column_names", "encoding")
+# What says how `datasets` loads, and not what. The harness decides these.
+IGNORED = ("trust_remote_code", "streaming", "num_proc", "cache_dir", "download_mode", "keep_in_memory", "save_infos")
+# `datasets` keeps its settings and its cache's state in module globals, so one thread loads at a time.
+_LOADING = threading.RLock()
 
 
 @hookimpl
 def harness_open_dataset(spec: DatasetSpec, split: str) -> Rows | None:
-    place = hub_split(spec, "hf", split) if spec.hub == "hf" else None
-    if place is None or not is_hub_id(place.path) or "/" not in place.path:
+    if spec.path in BUILDERS:
+        remote = [name for name in data_files(spec, split) if "://" in name.removeprefix("zip://")]
+        place = HubSplit(spec.path, spec.name, None, split) if remote else None
+    else:
+        place = hub_split(spec, "hf", split) if spec.hub == "hf" else None
+    if place is None or not is_hub_id(place.path):
         return None
     try:
-        table, revision = _load(spec, place)
+        with _LOADING:
+            return _open(spec, place)
     except DataError as error:
         raise DataError(f"{error}; {remedy(spec, split)}") from error
-    return make_rows(rows_of_table(table), f"Hugging Face {place.path} at {revision}")
+    except Exception as error:  # every layer below lets its own errors through
+        raise DataError(
+            f"{dataset_title(spec)}: could not be loaded: {type(error).__name__}: {_line(error)}"
+        ) from error
 
 
-@functools.cache
-def _unreachable(path: str) -> str:
-    """Why the hub cannot be asked for a set now; empty when it can. Raises DataError when the set is not there.
+def _open(spec: DatasetSpec, place: HubSplit) -> Rows:
+    title = dataset_title(spec)
+    if place.path in BUILDERS:
+        with _settings(offline=spec.offline):
+            return _loaded(spec, place, "", title)
+    if spec.offline:
+        commit, closed = place.revision or "", f"{title}: --offline forbids the network"
+    else:
+        commit, closed = _commit(_endpoint(), place.path, place.revision, _five_minutes())
+    with _settings(offline=bool(closed)):
+        try:
+            if place.patterns:
+                return _files(place, place.revision, place.patterns, place.options, title)
+            return _loaded(spec, place, commit, title)
+        except Unreachable as error:
+            raise DataError(f"{closed}, and the cache does not hold it" if closed else str(error)) from error
 
-    `datasets` would find out too, after half a minute of retries for every subset.
+
+@functools.lru_cache(maxsize=1024)
+def _commit(endpoint: str, path: str, revision: str | None, _: int) -> tuple[str, str]:
+    """The commit that a revision is now, and why the hub cannot be asked (empty when it can).
+
+    All subsets of a set are read at one commit, so that a run does not mix two; and a hub that is away is waited for
+    once. Raises DataError when the set is not there.
     """
-    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
-    token = os.environ.get("HF_TOKEN")
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    server = Server("the Hugging Face hub", PERMISSION, headers, _delay())
+    from huggingface_hub import HfApi
+
+    api = HfApi(endpoint=endpoint)
     try:
-        server.json(f"{endpoint}/api/datasets/{path}", f"dataset '{path}'")
-    except DataError as error:
-        if "reached" not in str(error):
-            raise
-        return str(error)
+        return _attempt(f"dataset '{path}'", lambda: api.dataset_info(path, revision=revision, timeout=20).sha), ""
+    except Unreachable as error:
+        return revision or "", str(error)
+
+
+def _five_minutes() -> int:
+    """A number for every five minutes: what the hub said is believed for that long."""
+    return int(time.monotonic() // 300)
+
+
+def _loaded(spec: DatasetSpec, place: HubSplit, commit: str, title: str) -> Rows:
+    """A split by `datasets.load_dataset`, without a copy in memory of what is large."""
+    import datasets
+
+    kwargs = {key: value for key, value in spec.kwargs.items() if key not in IGNORED}
+
+    def load() -> Any:
+        return datasets.load_dataset(place.path, place.name, split=place.split, revision=commit or None, **kwargs)
+
+    try:
+        loaded = _attempt(title, load)
+    except (_Script, Unreachable) as error:
+        return _instead(place, error, title)
+    except DataError:
+        raise
+    except Exception as error:
+        _refuse(error, title, place)
+    held = _commit_of_cache(loaded)
+    if re.fullmatch(r"[0-9a-f]{40}", commit) and held and held != commit:
+        # Where the hub cannot be asked, `datasets` takes whatever revision its cache holds.
+        raise DataError(f"{title}: the cache holds revision {held[:12]}, and {commit[:12]} is asked for")
+    return make_rows(rows_of_table(_with_bytes(loaded)), f"Hugging Face {place.path} at {held or commit or 'cache'}")
+
+
+def _instead(place: HubSplit, error: Exception, title: str) -> Rows:
+    """The hub's Parquet copy of a set that a script makes. Offline, the copy is all that the cache can have of it."""
+    from huggingface_hub import constants
+
+    if isinstance(error, Unreachable) and (place.revision or not constants.HF_HUB_OFFLINE):
+        raise error
+    reason = f"{title}: is made by a script of its own, and such code is never run"
+    if place.revision:
+        raise DataError(f"{reason}; without `revision` the hub's Parquet copy would be read") from error
+    try:
+        return _converted(place, title)
+    except _NoRevision as absent:
+        raise DataError(f"{reason}; name the files that hold its rows by `sources: {{hf: {{files: ...}}}}`") from absent
+
+
+def _commit_of_cache(loaded: Any) -> str:
+    """The commit that a loaded set was made from, which `datasets` keeps as the name of a cache folder."""
+    for file in loaded.cache_files:
+        commits = [part for part in Path(file["filename"]).parts if re.fullmatch(r"[0-9a-f]{40}", part)]
+        if commits:
+            return commits[-1]
     return ""
 
 
-def _load(spec: DatasetSpec, place: HubSplit) -> tuple[Any, str]:
-    """The Arrow table of a split, media still encoded, and its revision."""
-    title = dataset_title(spec)
-    closed = f"{title}: --offline forbids the network" if spec.offline else _unreachable(place.path)
-    if closed:
-        _go_offline()
-    import datasets
+def _with_bytes(loaded: Any) -> Any:
+    """The Arrow table with its media as bytes, where it only holds the paths of files in the cache."""
+    table = loaded.data.table
+    media = [name for name, feature in loaded.features.items() if type(feature).__name__ in ("Image", "Audio", "Video")]
+    first = table.slice(0, 1).to_pylist()
+    if any(isinstance(row[name], dict) and row[name].get("bytes") is None for row in first for name in media):
+        from datasets.table import embed_table_storage
 
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    datasets.disable_progress_bars()
-    kwargs = {name: value for name, value in spec.kwargs.items() if name in LOADER_KEYS}
-    cause: Exception | None = None
+        return embed_table_storage(table)
+    return table
+
+
+def _converted(place: HubSplit, title: str) -> Rows:
+    """The hub's own Parquet copy of a set that a script makes, `<config>/<split>/0000.parquet`."""
+    listed = [Path(name).parts for name in _listing(place.path, CONVERTED, title) if name.endswith(".parquet")]
+    configs = {parts[0] for parts in listed}
+    config = place.name or ("default" if "default" in configs else min(configs, default="default"))
+    if config not in configs or (place.name is None and len(configs) > 1 and config != "default"):
+        raise missing("config", place.name or "default", configs, title)
+    splits = {parts[1] for parts in listed if parts[0] == config}
+    if place.split not in splits:
+        raise missing("split", place.split, splits, f"{title}, config '{config}'")
+    return _files(place, CONVERTED, (f"{config}/{place.split}/*.parquet",), FileOptions(), title)
+
+
+def _files(place: HubSplit, revision: str | None, patterns: tuple[str, ...], options: FileOptions, title: str) -> Rows:
+    """Rows of files of the repository, which the task names itself."""
+    # The archive of `zip://FILE::ARCHIVE` is what is fetched.
+    wanted = [pattern.rpartition("::")[2] if pattern.startswith("zip://") else pattern for pattern in patterns]
+    folder = _snapshot(place.path, revision, wanted, title)
+    files = [file for pattern in patterns for file in match_files(folder, pattern)]
+    if not files:
+        raise DataError(f"{title}: there is no file {', '.join(patterns)} in the repository or its cached copy")
+    return make_rows(read_all(files, options), f"Hugging Face {place.path} at {folder.name}, {patterns[0]}")
+
+
+def _snapshot(path: str, revision: str | None, wanted: list[str] | None, title: str) -> Path:
+    """The folder of the cache that holds the wanted files of a revision. It is named by the commit."""
+    from huggingface_hub import snapshot_download
+
+    def fetch() -> str:
+        return str(snapshot_download(path, repo_type="dataset", revision=revision, allow_patterns=wanted))
+
+    return Path(_attempt(title, fetch))
+
+
+def _listing(path: str, revision: str, title: str) -> list[str]:
+    from huggingface_hub import HfApi, constants
+
+    if constants.HF_HUB_OFFLINE:
+        folder = _snapshot(path, revision, None, title)
+        return [str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()]
+    files = _attempt(title, lambda: HfApi().list_repo_files(path, repo_type="dataset", revision=revision))
+    return [str(name) for name in files]
+
+
+class _Script(Exception):
+    """The set is made by a script."""
+
+
+class _NoRevision(DataError):
+    """The hub has the set, and not this revision of it."""
+
+
+def _attempt(title: str, ask: Callable[[], Any]) -> Any:
+    """Ask the hub, again where that can help. Raises DataError; Unreachable when no attempt got through."""
+    cause: BaseException | None = None
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(_delay() * 2 ** (attempt - 1))
         try:
-            loaded = datasets.load_dataset(place.path, place.name, split=place.split, revision=place.revision, **kwargs)
-            return loaded.data.table, place.revision or "its newest revision"
-        except Exception as error:  # `datasets` lets every layer's own errors through
+            return ask()
+        except Exception as error:  # every layer below lets its own errors through
             cause = error
-            if closed and not _names_what_is_there(error):
-                raise DataError(f"{closed}, and the cache does not hold it") from error
-            if not _can_pass(error):
-                raise _explained(error, title, place) from error
-    raise DataError(f"{title}: the Hugging Face hub could not be reached after {ATTEMPTS} attempts ({_line(cause)})")
+            if not _can_pass(error, title):
+                break
+    raise Unreachable(f"{title}: the Hugging Face hub cannot be reached ({_line(cause)})") from cause
+
+
+def _can_pass(error: BaseException, title: str) -> bool:
+    """Whether another attempt can help. Raises what is final; False where the network is closed."""
+    chain = list(_chain(error))
+    names = {kind.__name__ for link in chain for kind in type(link).__mro__}
+    status = next((code for link in chain if (code := _status(link))), 0)
+    text = " ".join(_line(link) for link in chain)
+    if "scripts are no longer supported" in text:
+        raise _Script from error
+    if "GatedRepoError" in names or "gated dataset" in text or status == 403:
+        raise DataError(f"{title}: needs permission: {PERMISSION}") from error
+    if "RevisionNotFoundError" in names or re.search(r"Revision '.*' doesn't exist", text):
+        raise _NoRevision(f"{title}: the Hugging Face hub has no such revision") from error
+    if {"OfflineModeIsEnabled", "LocalEntryNotFoundError"} & names and not status:
+        return False
+    if status in (401, 404) or "DatasetNotFoundError" in names:
+        raise DataError(f"{title}: is not on the Hugging Face hub ({status or 404}), or is private (then set HF_TOKEN)")
+    if status:
+        return status >= 500 or status in (408, 429)
+    if {"ConnectError", "ConnectTimeout"} & names:  # nobody answers, and will not a second later
+        return False
+    if {"TransportError", "ConnectionError", "TimeoutError", "IncompleteRead"} & names:
+        return True
+    if isinstance(error, OSError) and "Consistency check failed" in text:
+        return True
+    raise error
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what caused it."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _status(error: BaseException) -> int:
+    code = getattr(getattr(error, "response", None), "status_code", 0)
+    return code if isinstance(code, int) else 0
+
+
+def _refuse(error: Exception, title: str, place: HubSplit) -> NoReturn:
+    """Raise the one line for an error that `datasets` has with what was asked for."""
+    text = _line(error)
+    names = re.findall(r"'([^']+)'", text.partition("[")[2])
+    if place.name and re.search(r"BuilderConfig '.*' not found|Couldn't find cache for .* for config", text):
+        raise missing("config", place.name, names, title) from error
+    if "Config name is missing" in text:
+        raise DataError(f"{title}: has several configs, say `dataset_name:` (it has: {', '.join(names)})") from error
+    if "Unknown split" in text or "Bad split" in text:
+        raise missing("split", place.split, names, title) from error
+    raise DataError(f"{title}: could not be loaded: {type(error).__name__}: {text}") from error
+
+
+def _line(error: BaseException | None) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _delay() -> float:
     return float(os.environ.get("HARNESS_RETRY_DELAY", "1"))
 
 
-def _go_offline() -> None:
-    """Forbid the network to libraries that may have been imported already."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ["HF_DATASETS_OFFLINE"] = "1"
+def _endpoint() -> str:
+    return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+
+
+@contextmanager
+def _settings(offline: bool) -> Iterator[None]:
+    """Quiet loading, and no network where it is forbidden: the libraries may have read their settings long ago."""
     import datasets.config
-    import huggingface_hub.constants
+    import huggingface_hub.constants as hub
+    from datasets.utils import logging
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-    datasets.config.HF_HUB_OFFLINE = True
-    huggingface_hub.constants.HF_HUB_OFFLINE = True
-
-
-def _can_pass(error: BaseException | None) -> bool:
-    """Whether another attempt can help: a server in trouble, a connection that broke."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        if status is not None:
-            return bool(status >= 500 or status in (408, 429))
-        if type(error).__module__.split(".")[0] in ("httpx", "httpcore", "requests", "urllib3", "aiohttp"):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _names_what_is_there(error: Exception) -> bool:
-    """Whether the set is at hand, and only the config or the split is wrong."""
-    return bool(re.search(r"BuilderConfig|Config name is missing|Unknown split", str(error)))
-
-
-def _explained(error: Exception, title: str, place: HubSplit) -> DataError:
-    """The one line for an error that is final."""
-    text, kind = _line(error), type(error).__name__
-    names = re.findall(r"'([^']+)'", text.partition("[")[2])
-    if "gated" in text.lower() or re.search(r"\b40[13]\b|Unauthorized|Forbidden", text):
-        return DataError(f"{title}: needs permission: {PERMISSION}")
-    if kind == "DatasetNotFoundError" or "404" in text:
-        return DataError(f"{title}: is not on the Hugging Face hub, or is private (then set HF_TOKEN)")
-    if "BuilderConfig" in text and place.name:
-        return missing("config", place.name, names, title)
-    if "Config name is missing" in text:
-        return DataError(f"{title}: has several configs, say `dataset_name:` (it has: {', '.join(names)})")
-    if "Unknown split" in text:
-        return missing("split", place.split, names, title)
-    if "script" in text.lower():
-        return DataError(f"{title}: is made by a script of its own, and such code is never run")
-    return DataError(f"{title}: could not be loaded: {kind}: {text}")
-
-
-def _line(error: BaseException | None) -> str:
-    return " ".join(str(error).split())[:300]
+    bars, verbosity, was = datasets.are_progress_bars_disabled(), logging.get_verbosity(), hub.HF_HUB_OFFLINE
+    theirs = datasets.config.HF_HUB_OFFLINE
+    hub_bars = are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    disable_progress_bars()
+    logging.set_verbosity_error()
+    hub.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = offline or was, offline or theirs
+    try:
+        yield
+    finally:
+        hub.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = was, theirs
+        logging.set_verbosity(verbosity)
+        if not bars:
+            datasets.enable_progress_bars()
+        if not hub_bars:
+            enable_progress_bars()

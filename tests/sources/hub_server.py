@@ -1,15 +1,19 @@
 """A server on this machine that speaks as much of each hub as the sources use, and fails on request.
 
 The name of a set says what happens: `org/set` is well, `org/gated` wants permission, `org/flaky` answers 503 at first,
-`org/torn` breaks the first connection of each file half way. Everything else is not there.
+`org/torn` breaks the first connection of each file half way, `org/cdn` sends downloads on to another host, `org/dead`
+never gives a file, `org/script` is made by a script and has the hub's Parquet copy, `org/plain` has several shapes of
+files and no card. Everything else is not there.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 import threading
+import zipfile
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -24,35 +28,79 @@ configs:
   - {split: dev, path: law/dev.csv}
 ---
 """
-FILES = {"README.md": README, "law/val.csv": CSV, "law/dev.csv": CSV}
-SETS = ("org/set", "org/gated", "org/flaky", "org/torn")
+LAW = {"README.md": README, "law/val.csv": CSV, "law/dev.csv": CSV}
+LINES = '{"id": "007", "question": "问题？", "answer": "A"}\n{"id": "008", "question": "第二题😀", "answer": "B"}\n'
 COMMIT = "a" * 40
+CONVERTED = "c" * 40
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def parquet() -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([json.loads(line) for line in LINES.splitlines()]), buffer)
+    return buffer.getvalue()
+
+
+PLAIN = {
+    "all.zip": zipped({"val/law_val.csv": CSV}),
+    "data/法 #1 & 2.csv": CSV,
+    "law/val-00000-of-00002.jsonl": LINES.splitlines(keepends=True)[0].encode(),
+    "law/val-00001-of-00002.jsonl": LINES.splitlines(keepends=True)[1].encode(),
+}
+SETS: dict[str, dict[str, bytes]] = {
+    **{f"org/{name}": LAW for name in ("set", "gated", "flaky", "torn", "cdn", "dead")},
+    "org/script": {"script.py": b"print('never run')"},
+    "org/plain": PLAIN,
+}
 
 
 class HubServer(ThreadingHTTPServer):
-    """`asked` lists all requests, as (method, path)."""
+    """`asked` lists all requests, as (method, path); `trusted` those that carried credentials, as (host, path).
+
+    `files` may be changed while it runs, as a hub's do.
+    """
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.asked: list[tuple[str, str]] = []
+        self.trusted: list[tuple[str, str]] = []
         self.failures: Counter[str] = Counter()
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        self.files = {name: dict(files) for name, files in SETS.items()}
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
+
+    @property
+    def other_host(self) -> str:
+        """The same server by another name, as a hub's downloads come from another host."""
+        return f"http://localhost:{self.server_address[1]}"
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: HubServer
 
     def do_GET(self) -> None:
-        path = unquote(urlsplit(self.path).path)
+        # A branch may have slashes in its name, so it is told apart before they are unquoted.
+        path = unquote(urlsplit(self.path).path.replace("refs%2Fconvert%2Fparquet", CONVERTED))
         query = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
         self.server.asked.append((self.command, path))
-        name = next((name for name in SETS if f"/{name}" in path), None)
+        if "Authorization" in self.headers or "Cookie" in self.headers:
+            self.server.trusted.append((self.headers["Host"], path))
+        name = next((name for name in SETS if f"/{name}/" in f"{path}/"), None)
         if name is None:
             self._json({"error": "not found"}, 404)
         elif name == "org/flaky" and self._fails(name, 2):
@@ -62,9 +110,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif path.startswith("/api/datasets/"):
             self._hugging_face_api(name, path)
         elif "/resolve/" in path:
-            self._file(name, path.split("/resolve/")[1].partition("/")[2])
+            revision, _, file = path.split("/resolve/")[1].partition("/")
+            self._file(name, file, self._files(name, revision), path)
         else:
-            self._file(name, path.removeprefix(f"/{name}/").partition("/")[2])
+            self._file(name, path.partition(f"/{name}/")[2].partition("/")[2], self.server.files[name], path)
 
     do_HEAD = do_GET  # noqa: N815 - the name that http.server looks for
 
@@ -72,37 +121,67 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.failures[key] += 1
         return self.server.failures[key] <= times
 
+    def _files(self, name: str, revision: str) -> dict[str, bytes]:
+        if name == "org/script" and revision == CONVERTED:
+            return {"law/val/0000.parquet": parquet()}
+        return self.server.files[name]
+
     def _hugging_face_api(self, name: str, path: str) -> None:
         if "/tree/" in path:
-            folder = path.partition("/tree/")[2].partition("/")[2]
-            self._json([self._entry(file) for file in FILES if file.startswith(folder)])
-        else:
-            siblings = [{"rfilename": file} for file in FILES]
-            self._json({"_id": "1", "id": name, "sha": COMMIT, "private": False, "tags": [], "siblings": siblings})
+            revision, _, folder = path.partition("/tree/")[2].partition("/")
+            files = self._files(name, revision)
+            self._json([self._entry(file, files[file]) for file in files if file.startswith(folder)])
+            return
+        revision = path.partition("/revision/")[2] or "main"
+        known = ("main", COMMIT) if name != "org/script" else ("main", COMMIT, CONVERTED)
+        if revision not in known:
+            self._answer(404, b"", {"X-Error-Code": "RevisionNotFound"})
+            return
+        commit = CONVERTED if revision == CONVERTED else COMMIT
+        siblings = [{"rfilename": file} for file in self._files(name, revision)]
+        self._json({"_id": "1", "id": name, "sha": commit, "private": False, "tags": [], "siblings": siblings})
 
-    def _entry(self, file: str) -> dict[str, Any]:
-        return {"type": "file", "oid": "b" * 40, "size": len(FILES[file]), "path": file}
+    def _entry(self, file: str, body: bytes) -> dict[str, Any]:
+        return {"type": "file", "oid": "b" * 40, "size": len(body), "path": file}
 
     def _modelscope(self, name: str, path: str, query: dict[str, str]) -> None:
-        if path.endswith("/repo/tree"):
-            files = [
-                {"Path": file, "Type": "blob", "Size": len(body), "Sha256": hashlib.sha256(body).hexdigest()}
-                for file, body in FILES.items()
-            ]
-            self._json({"Code": 200, "Success": True, "Data": {"Files": files}})
-        else:
-            self._file(name, query["FilePath"])
+        if not path.endswith("/repo/tree"):
+            self._file(name, query["FilePath"], self.server.files[name], path)
+            return
+        files: list[dict[str, Any]] = [
+            {"Path": file, "Type": "blob", "Size": len(body), "Sha256": hashlib.sha256(body).hexdigest()}
+            for file, body in self.server.files[name].items()
+        ]
+        files.insert(0, {"Path": "law", "Type": "tree"})
+        size, page = int(query["PageSize"]), int(query["PageNumber"])
+        self._json({"Code": 200, "Success": True, "Data": {"Files": files[(page - 1) * size : page * size]}})
 
-    def _file(self, name: str, file: str) -> None:
-        body = FILES.get(file)
+    def _file(self, name: str, file: str, files: dict[str, bytes], path: str) -> None:
+        body = files.get(file)
         if name == "org/gated":
             self._answer(401, b"", {"X-Error-Code": "GatedRepo"})
         elif body is None:
             self._answer(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
+        elif name == "org/dead" and self.command == "GET" and file.endswith(".csv"):
+            self._json({"error": "busy"}, 503)
+        elif name == "org/cdn" and not path.startswith("/cdn/"):
+            place = {"Location": f"{self.server.other_host}/cdn/{name}/x/{file}", "X-Repo-Commit": COMMIT}
+            self._answer(302, b"", {**place, "X-Linked-Size": str(len(body)), "X-Linked-Etag": f'"{_etag(body)}"'})
         else:
             torn = name == "org/torn" and self.command == "GET" and file.endswith(".csv") and self._fails(file, 1)
-            etag = hashlib.sha1(file.encode() + body).hexdigest()
-            self._answer(200, body, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT}, torn)
+            self._body(body, torn)
+
+    def _body(self, body: bytes, torn: bool) -> None:
+        headers = {"ETag": f'"{_etag(body)}"', "X-Repo-Commit": CONVERTED if CONVERTED in self.path else COMMIT}
+        begin = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        if self.headers.get("If-None-Match") == headers["ETag"]:
+            self._answer(304, b"", headers)
+        elif begin and self.headers.get("If-Range", headers["ETag"]) == headers["ETag"]:
+            start = int(begin[1])
+            headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
+            self._answer(206, body[start:], headers, torn)
+        else:
+            self._answer(200, body, headers, torn)
 
     def _json(self, value: Any, status: int = 200) -> None:
         self._answer(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
@@ -119,6 +198,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
+
+
+def _etag(body: bytes) -> str:
+    return hashlib.sha1(body).hexdigest()
 
 
 def data_requests(server: HubServer) -> list[str]:
