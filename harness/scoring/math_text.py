@@ -36,8 +36,8 @@ for _dimension, _members in {
     "money": "分钱 1/100,角 1/10,元 块 块钱 圆 人民币 1",
     "dollar": "cents 1/100,dollars dollar 1",
     "speed": "km/h 千米/时 千米/小时 5/18,m/s 米/秒 1",
-    "": "个 只 本 人 名 次 件 张 条 支 枝 棵 块儿 岁 页 颗 辆 台 位 座 间 组 队 套 双 种 倍 袋 箱 盒 包 瓶 杯 根 朵 头 匹"
-    " units unit square 1",
+    "": "个 只 本 人 名 次 件 张 条 支 枝 棵 块儿 岁 页 颗 辆 台 位 座 间 组 队 套 双 种 倍 袋 箱 盒 包 瓶 杯 根 朵"
+    " 头 匹 units unit square 1",
 }.items():
     for _entry in _members.split(","):
         *_names, _factor = _entry.split()
