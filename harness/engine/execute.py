@@ -102,7 +102,9 @@ class Executor:
         def left(done: set[tuple[int, int]]) -> list[GenerateRow]:
             return [row for row in rows if (row.sequence.request, 0) not in done]
 
-        plain = PlainGenerator(self.model, self._limits(keeps_cache=True), self.device, self.dtype, self.pad_token)
+        most = self.limits.rows or _GENERATED_ROWS.get(self.device.split(":")[0], 64)
+        room = Limits(most, memory.cached_tokens(self.device, self.cost))
+        plain = PlainGenerator(self.model, room, self.device, self.dtype, self.pad_token)
         if foreign := _foreign_settings(self.model):
             self._note(f"prompts are not shared: the checkpoint's generation config sets {foreign}")
             yield from plain.run(rows)
@@ -194,10 +196,8 @@ class Executor:
         return 1e-3 if self.dtype == "float32" else 0.1
 
     def _limits(self, *, keeps_cache: bool) -> Limits:
-        rows = self.limits.rows
-        tokens = memory.batch_tokens(self.device, self.cost, keeps_cache)
-        # A number that the user chose is kept to, whatever its rows hold; running out of memory halves them.
-        return Limits(rows, tokens if rows is None else 1 << 40)
+        """A number of rows that the user chose is the most that a batch holds; long rows make it hold fewer."""
+        return Limits(self.limits.rows, memory.batch_tokens(self.device, self.cost, keeps_cache))
 
 
 def why_not_shared(model: Any) -> str | None:

@@ -67,6 +67,7 @@ class PackLayout:
         self._trunks = trunks
         self._positions = torch.tensor([at for row in rows for at in row.positions], device=device)
         self._buckets = [self._bucket(group) for group in _group_by_length(rows)]
+        self._masks: dict[tuple[int, int, torch.dtype], torch.Tensor | None] = {}
         self._shared = _runs_below_one_trunk(rows, self.offsets)
 
     def inputs(self) -> dict[str, torch.Tensor]:
@@ -126,12 +127,23 @@ class PackLayout:
         lse: torch.Tensor,
     ) -> None:
         keys, values = trunk.keys[layer], trunk.values[layer]
-        above = torch.arange(keys.shape[2], device=keys.device)
-        far = window_mask(self._positions[start:end].to(keys.device), above, rule.window)
-        mask = None if far is None else additive(far, query.dtype)[None, None]
+        mask = self._mask_above(start, end, keys.shape[2], rule.window, query)
         found, found_lse = attend(query[None, :, start:end], keys, values, rule, mask=mask)
         joined = join(out[start:end], lse[start:end], found[0].transpose(0, 1), found_lse[0].transpose(0, 1))
         out[start:end], lse[start:end] = joined
+
+    def _mask_above(
+        self, start: int, end: int, keys: int, window: int | None, query: torch.Tensor
+    ) -> torch.Tensor | None:
+        """What of a trunk is too far back for the tokens of a stretch; the same in all layers of one window."""
+        if window is None:
+            return None
+        key = (start, window, query.dtype)
+        if key not in self._masks:
+            far = window_mask(self._positions[start:end], torch.arange(keys, device=self.device), window)
+            self._masks[key] = None if far is None else additive(far, query.dtype)[None, None]
+        mask = self._masks[key]
+        return None if mask is None else mask.to(query.device)
 
     def _keep(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
         for row, start in zip(self.rows, self.offsets, strict=True):

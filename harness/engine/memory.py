@@ -79,8 +79,8 @@ def batch_tokens(device: str, cost: TokenCost, keeps_cache: bool) -> int:
 
 
 def cached_tokens(device: str, cost: TokenCost) -> int:
-    """How many tokens' keys and values may be kept while text is generated."""
-    return max(1, int(free_memory(device) * _SHARE_OF_FREE / 2) // cost.cache)
+    """How many tokens' keys and values may be kept, and passed at once, while text is generated."""
+    return max(1, int(free_memory(device) * _SHARE_OF_FREE / 2) // (cost.cache + cost.work))
 
 
 def weight_bytes(config: Any, bytes_per_value: int) -> int:

@@ -147,12 +147,9 @@ class SlotLayout:
         lse: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         keys, values = trunk.keys[layer], trunk.values[layer]
-        at = (self._starts + self._lengths).to(query.device)
         members = None if members is None else members.to(query.device)
         chosen = query if members is None else query[:, members]
-        above = torch.arange(keys.shape[2], device=keys.device)
-        far = window_mask(at if members is None else at[members], above, rule.window)
-        mask = None if far is None else additive(far, query.dtype)[None, None]
+        mask = self._mask_above(members, keys.shape[2], rule.window, query)
         found, found_lse = attend(chosen.unsqueeze(0), keys, values, rule, mask=mask)
         other, other_lse = found[0].transpose(0, 1), found_lse[0].transpose(0, 1)
         if members is None:
@@ -160,6 +157,16 @@ class SlotLayout:
         out, lse = out.clone(), lse.clone()
         out[members], lse[members] = join(out[members], lse[members], other, other_lse)
         return out, lse
+
+    def _mask_above(
+        self, members: torch.Tensor | None, keys: int, window: int | None, query: torch.Tensor
+    ) -> torch.Tensor | None:
+        """What of a trunk is too far back for the rows below it."""
+        if window is None:
+            return None
+        at = (self._starts + self._lengths).to(query.device)
+        far = window_mask(at if members is None else at[members], torch.arange(keys, device=query.device), window)
+        return None if far is None else additive(far, query.dtype)[None, None]
 
     def _mask(self, window: int | None, dtype: torch.dtype) -> torch.Tensor:
         """[rows, 1, 1, width]: places of a slot that hold nothing yet, or are too far back, are hidden."""

@@ -4,7 +4,8 @@
 
 MIRROR is a folder laid out as `--data` wants it. PYTHON is the interpreter of an environment that has lm-eval[hf]. The
 model is a random Qwen2 of about 20 million parameters in float32. Each side is timed as a whole command: start,
-imports, loading, tokenising, computing. Prints a table, and exits 1 when answers differ.
+imports, loading, tokenising, computing. CPU seconds are given beside the time on the clock: on a machine that is busy
+with other things only they compare. Prints a table, and exits 1 when answers differ.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ def main() -> int:
     parser.add_argument("--peer-python", required=True)
     parser.add_argument("--work", default=",".join(WORK))
     parser.add_argument("--rows", type=int, help="questions of each work; default: as in the table of the README")
+    parser.add_argument("--threads", type=int, help="threads of each side; default: one a core")
     parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
     if "--worker" in sys.argv:
         side, *paths = sys.argv[sys.argv.index("--worker") + 1 :]
@@ -63,11 +65,13 @@ def measure(work: str, args: argparse.Namespace, model: Path, folder: Path) -> t
         out = folder / f"{work}.{side}.json"
         command = [python, __file__, "--worker", side, str(asked), str(model), str(out)]
         began = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=sys.stderr)
+        threads = {"OMP_NUM_THREADS": str(args.threads)} if args.threads else {}
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=sys.stderr, env={**os.environ, **threads})
         _, status, usage = os.wait4(process.pid, 0)
         if status:
             raise SystemExit(f"{side} failed at {work}")
-        found[side] = (time.perf_counter() - began, usage.ru_maxrss / 1024, json.loads(out.read_text()))
+        wall, busy = time.perf_counter() - began, usage.ru_utime + usage.ru_stime
+        found[side] = (wall, usage.ru_maxrss / 1024, json.loads(out.read_text()), busy)
     theirs, mine = found["peer"], found["ours"]
     difference, wrong = compare(theirs[2]["answers"], mine[2]["answers"])
     requests_again, unloaded = prepared(asked, model)
@@ -75,6 +79,7 @@ def measure(work: str, args: argparse.Namespace, model: Path, folder: Path) -> t
     ratio = forecast.planned_tokens / forecast.unique_tokens
     line = (
         f"| {work} | {len(requests)} | {theirs[0]:.1f} s | {mine[0]:.1f} s | {theirs[0] / mine[0]:.1f} x | "
+        f"{theirs[3]:.1f} s | {mine[3]:.1f} s | {theirs[3] / mine[3]:.1f} x | "
         f"{theirs[1]:.0f} MB | {mine[1]:.0f} MB | {ratio:.3f} | {difference} |"
     )
     print(line, file=sys.stderr)

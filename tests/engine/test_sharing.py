@@ -118,7 +118,7 @@ def test_attention_without_fused_kernels_gives_the_same_answers(tmp_path: Path) 
 def test_a_model_with_recurrent_state_runs_unshared(tmp_path: Path) -> None:
     path = tiny_causal_lm(tmp_path / "model", "mamba", state_size=4)
     model = make_model(path)
-    alone = [answers(make_model(path, 1), [request])[0] for request in requests()]
+    alone = answers(make_model(path, batch_size=1), requests())
 
     assert model.executor.notes == ["prefixes are not shared: the model carries a recurrent state"]
     assert_same(answers(model, requests()), alone)
@@ -145,7 +145,7 @@ def test_an_encoder_decoder_scores_and_generates(tmp_path: Path) -> None:
         made = module.generate(context, max_new_tokens=14, do_sample=False)[0, 1:]
     generated = next(i for i, r in enumerate(asked) if r.kind == "generate" and r.prompt == request.prompt)
     assert found[generated].text == model.tokenizer.decode(made, skip_special_tokens=True)
-    assert_same(found, [answers(make_model(path, 1), [each])[0] for each in asked])
+    assert_same(found, answers(make_model(path, batch_size=1), asked))
 
 
 def test_a_pass_that_differs_falls_back_and_says_so(

@@ -236,3 +236,23 @@ def test_a_folder_that_lacks_some_weights_is_refused(folder: Path, tmp_path: Pat
 
     with pytest.raises(ModelError, match=r"lacks 1 of its weights \(model.norm.weight, ...\)"):
         loaded(broken)
+
+
+def test_a_large_vocabulary_is_never_spread_over_a_batch(folder: Path) -> None:
+    vocabulary = 150_000
+    model = loaded(folder, batch_size=64)
+    model._module.resize_token_embeddings(vocabulary, mean_resizing=False)
+    model.executor = model._make_executor()
+    largest = 0
+
+    def note(_: Any, __: Any, logits: Any) -> None:
+        nonlocal largest
+        largest = max(largest, logits.numel())
+
+    model._module.lm_head.register_forward_hook(note)
+    long = [Request("rolling", Prompt(f"{i} The quick brown fox " * 40)) for i in range(8)]
+    found = answers(model, [*long, *choices(), *generations()])
+
+    assert not [response for response in found if response.error]
+    assert sum(response.token_counts[0] for response in found[:8]) > 2000
+    assert largest * 8 <= 64 << 20
