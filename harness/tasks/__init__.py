@@ -18,9 +18,9 @@ from harness.tasks.layout import (
     find_split,
     inside,
     is_data_folder,
+    is_name_of,
     match_files,
     missing,
-    same_split,
     split_of_file,
 )
 from harness.tasks.places import (
@@ -57,6 +57,7 @@ __all__ = [
     "is_data_file",
     "is_data_folder",
     "is_hub_id",
+    "is_name_of",
     "local_path",
     "make_rows",
     "match_files",
@@ -68,6 +69,5 @@ __all__ = [
     "read_saved",
     "remedy",
     "rows_of_table",
-    "same_split",
     "split_of_file",
 ]

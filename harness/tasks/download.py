@@ -23,7 +23,8 @@ TIMEOUT = (10, 60)
 """Seconds to connect, and seconds of silence while reading."""
 LONGEST_WAIT = 30.0
 """Seconds. A server that asks for more (`Retry-After`) is asked again sooner."""
-_CHUNK = 1 << 20
+_CHUNK = 1 << 16
+"""Bytes. What a broken connection left of the last one is asked for again."""
 _Answer = TypeVar("_Answer")
 
 

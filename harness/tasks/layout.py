@@ -25,7 +25,13 @@ _NUMBERED = re.compile(r"^\d{4,}\.parquet$")
 _NOT_SPLITS = frozenset(
     ("dataset_info", "dataset_infos", "dataset_dict", "state", "config", "readme", "license", "licence", "notice")
 )
-_SYNONYMS = (("train", "training"), ("validation", "valid", "val", "dev"), ("test", "testing", "eval", "evaluation"))
+_FILE_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+"""The names that the Hugging Face hub knows for files of its three splits. `dev` alone is not another name of `val`:
+C-Eval has both, and the one is shown to the model where the other is asked."""
 
 
 def strings(value: JSON) -> Iterable[str]:
@@ -101,9 +107,9 @@ def _matching(path: Path) -> list[Path]:
 def find_split(root: Path, folder: Path, config: str | None, split: str) -> list[DataFile]:
     """The files of one split in a folder of the layout above. DataError when the config or the split is not there.
 
-    A split is also found under the hub's synonyms (`dev`, `val`, `valid`, `validation`; `test`, `eval`; ...) where
-    exactly one of them is there and the name itself is not. Where the folder has a dataset card (`README.md`) that
-    lists the files of the config, the card is right.
+    The splits `train`, `validation` and `test` are also found under the other names that the hub knows for their files
+    (`val`, `dev`, `eval` ...), where exactly one of them is there and the name itself is not. Where the folder has a
+    dataset card (`README.md`) that lists the files of the config, the card is right.
     """
     if files := _files_of_card(root, folder, config, split):
         return files
@@ -197,11 +203,8 @@ def _numbered_splits(folder: Path) -> dict[str, list[Path]]:
 
 
 def _synonym(split: str, splits: Mapping[str, JSON]) -> str | None:
-    for names in _SYNONYMS:
-        if split in names:
-            there = [name for name in names if name in splits]
-            return there[0] if len(there) == 1 else None
-    return None
+    there = [name for name in _FILE_NAMES.get(split, ()) if name in splits]
+    return there[0] if len(there) == 1 else None
 
 
 def _whole(files: list[Path], folder: Path, split: str) -> list[Path]:
@@ -221,12 +224,12 @@ def split_of_file(name: str) -> str | None:
     """The split that a file's name says it is (`dev.csv`), or None when the name says nothing of the kind."""
     match = FILE_NAME.search(name)
     stem = name[: match.start() + 1].lower() if match else ""
-    return stem if any(stem in names for names in _SYNONYMS) else None
+    return stem if any(stem in names for names in _FILE_NAMES.values()) else None
 
 
-def same_split(first: str, second: str) -> bool:
-    """Whether two names mean one split on the hubs, such as `dev` and `validation`."""
-    return first == second or any(first in names and second in names for names in _SYNONYMS)
+def is_name_of(name: str, split: str) -> bool:
+    """Whether a file called `name` is the split: by that name, or by one that the hub takes for it."""
+    return name == split or name in _FILE_NAMES.get(split, ())
 
 
 def is_data_folder(folder: Path) -> bool:

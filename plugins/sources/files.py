@@ -14,12 +14,12 @@ from harness.tasks import (
     FileOptions,
     data_files,
     find_split,
+    is_name_of,
     local_path,
     make_rows,
     match_files,
     read_all,
     read_saved,
-    same_split,
     split_of_file,
 )
 
@@ -63,7 +63,7 @@ def harness_open_dataset(spec: DatasetSpec, split: str) -> Rows | None:
 def _from_one_file(path: Path, spec: DatasetSpec, split: str) -> Rows:
     """A single file stands for whatever split is asked for, unless its name says that it is another one."""
     named = split_of_file(path.name)
-    if named and not same_split(named, split):
+    if named and not is_name_of(named, split):
         raise DataError(f"{path}: is the split '{named}', and '{split}' is asked for")
     return _rows([DataFile(path)], spec)
 

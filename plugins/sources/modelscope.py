@@ -1,21 +1,30 @@
 """Rows from the ModelScope hub (`--hub modelscope`), by its file API; no further package is needed.
 
 `MODELSCOPE_API_TOKEN` opens what needs permission, `MODELSCOPE_ENDPOINT` names another server. Files are kept below
-`$XDG_CACHE_HOME/harness/modelscope`.
+`$XDG_CACHE_HOME/harness/modelscope`, and fetched again only where the hub lists another hash.
 """
 
 from __future__ import annotations
 
+import fnmatch
+import functools
 import os
-from pathlib import Path
+import time
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
 from harness import DataError, DatasetSpec, Rows, hookimpl
 from harness.tasks import (
+    DataFile,
     FileOptions,
     HubSplit,
     Server,
+    Unreachable,
     cache_folder,
+    card_config,
+    card_files,
     data_files,
     dataset_title,
     find_files,
@@ -30,7 +39,8 @@ from harness.tasks import (
 
 ENDPOINT = "https://modelscope.cn"
 PAGE_SIZE = 200
-LOADER_KEYS = ("cache_dir", "data_dir", "data_files", "features", "streaming", "token", "trust_remote_code")
+CARD = "README.md"
+Entry = dict[str, Any]
 
 
 @hookimpl
@@ -39,56 +49,110 @@ def harness_open_dataset(spec: DatasetSpec, split: str) -> Rows | None:
     if place is None:
         return None
     try:
-        return _open(spec, place, data_files(spec, split))
+        return _open(spec, place, list(place.patterns) or data_files(spec, split))
     except DataError as error:
         raise DataError(f"{error}; {remedy(spec, split)}") from error
 
 
 def _open(spec: DatasetSpec, place: HubSplit, chosen: list[str]) -> Rows:
-    revision = place.revision or "master"
+    """Bring the files that the split may be in, and read them. Without network the cache must have them."""
+    title, revision = dataset_title(spec), place.revision or "master"
     root = cache_folder("modelscope", *place.path.split("/"), revision)
-    if not spec.offline:
-        _bring(root, place, revision, chosen)
-    elif not root.is_dir():
-        raise DataError(f"{dataset_title(spec)}: is not in the cache, and --offline forbids the network")
+    closed = f"{title}: --offline forbids the network" if spec.offline else _bring(root, place, revision, chosen)
+    if closed and not root.is_dir():
+        raise DataError(f"{closed}, and the set is not in the cache")
     files = find_files(root, chosen) if chosen else find_split(root, root, place.name, place.split)
-    options = FileOptions.of(spec.kwargs, "dataset_kwargs", ignore=LOADER_KEYS)
-    return make_rows(read_all(files, options), f"ModelScope {place.path} at {revision}")
+    if not files:
+        raise DataError(f"{title}: there is no file {', '.join(chosen)}")
+    return make_rows(read_all(files, _options(spec, place, files)), f"ModelScope {place.path} at {revision}")
 
 
-def _bring(root: Path, place: HubSplit, revision: str, chosen: list[str]) -> None:
-    """Fetch the files that the split may be in: those that were named, or those of its config."""
+def _options(spec: DatasetSpec, place: HubSplit, files: Iterable[DataFile]) -> FileOptions:
+    if place.patterns:
+        return place.options
+    return FileOptions.of(spec.kwargs, "dataset_kwargs", ignore=tuple(spec.kwargs))
+
+
+def _bring(root: Path, place: HubSplit, revision: str, chosen: list[str]) -> str:
+    """Fetch what is wanted and drop what the hub no longer lists. Returns why the hub cannot be asked, or nothing."""
     title = f"dataset '{place.path}'"
-    listed = [entry for entry in _listing(place.path, revision) if is_data_file(str(entry.get("Path")))]
-    wanted = [entry for entry in listed if _is_wanted(entry["Path"], place, chosen)]
+    listed, closed = _listing(_endpoint(), place.path, revision, int(time.monotonic() // 300))
+    if closed:
+        if not root.is_dir():
+            raise DataError(closed)
+        return closed
+    entries = {entry["Path"]: entry for entry in listed}
+    _drop_others(root, entries)
+    card = _fetch(root, place, revision, entries[CARD]) if CARD in entries else None
+    wanted = _wanted(entries, place, chosen, card)
     if not wanted:
-        if place.name:
-            folders = {part for entry in listed for part in Path(entry["Path"]).parts[:-1]} - {"data"}
-            raise missing("config", place.name, folders, title)
-        names = {Path(entry["Path"]).name for entry in listed}
-        raise missing("file", ", ".join(chosen) or place.split, names, title)
-    for entry in wanted:
-        url = f"{_endpoint()}/api/v1/datasets/{place.path}/repo?Revision={revision}&FilePath={entry['Path']}"
-        target = root / entry["Path"]
-        if not target.resolve().is_relative_to(root.resolve()):
-            raise DataError(f"{title}: lists a file outside its folder ({entry['Path']})")
-        _server().fetch(url, target, f"{title}, {entry['Path']}", entry.get("Size"), entry.get("Sha256"))
+        raise _nothing(entries, place, chosen, title)
+    for path in wanted:
+        _fetch(root, place, revision, entries[path])
+    return ""
 
 
-def _is_wanted(path: str, place: HubSplit, chosen: list[str]) -> bool:
+def _wanted(entries: Iterable[str], place: HubSplit, chosen: list[str], card: Path | None) -> list[str]:
+    """The files to fetch: those that were named, those that the dataset card names, or those of the config."""
+    if not chosen and card is not None:
+        configs = card_files(card.read_text(encoding="utf-8", errors="replace"))
+        chosen = card_config(configs, place.name).get(place.split, [])
+    outer = [pattern.rpartition("::")[2] if pattern.startswith("zip://") else pattern for pattern in chosen]
+    if outer:
+        return [path for path in entries if any(fnmatch.fnmatchcase(path, pattern) for pattern in outer)]
+    rows = [path for path in entries if is_data_file(path)]
+    mine = [path for path in rows if place.name in PurePosixPath(path).parts[:-1]]
+    return mine or ([path for path in rows if _is_flat(path)] if place.name else rows)
+
+
+def _is_flat(path: str) -> bool:
+    return not set(PurePosixPath(path).parts[:-1]) - {"data"}
+
+
+def _nothing(entries: Iterable[str], place: HubSplit, chosen: list[str], title: str) -> DataError:
+    rows = [PurePosixPath(path) for path in entries if is_data_file(path)]
     if chosen:
-        return any(Path(path).match(pattern) for pattern in chosen)
-    parents = Path(path).parts[:-1]
-    return place.name is None or place.name in parents or not set(parents) - {"data"}
+        return missing("file", ", ".join(chosen), [str(path) for path in rows], title)
+    if place.name:
+        return missing("config", place.name, {part for path in rows for part in path.parts[:-1]} - {"data"}, title)
+    return DataError(
+        f"{title}: has no file of rows that can be read; name one by `sources: {{modelscope: {{files: ...}}}}`"
+    )
 
 
-def _listing(path: str, revision: str) -> list[dict[str, Any]]:
-    url = f"{_endpoint()}/api/v1/datasets/{path}/repo/tree"
-    entries: list[dict[str, Any]] = []
+def _fetch(root: Path, place: HubSplit, revision: str, entry: Entry) -> Path:
+    path, title = str(entry["Path"]), f"dataset '{place.path}'"
+    target = root / path
+    if ".." in PurePosixPath(path).parts or not target.resolve().is_relative_to(root.resolve()):
+        raise DataError(f"{title}: lists a file outside its folder ({path})")
+    query = f"Revision={quote(revision, safe='')}&FilePath={quote(path, safe='')}"
+    url = f"{_endpoint()}/api/v1/datasets/{quote(place.path)}/repo?{query}"
+    return _server().fetch(url, target, f"{title}, {path}", entry.get("Size"), entry.get("Sha256") or None)
+
+
+def _drop_others(root: Path, entries: Iterable[str]) -> None:
+    """Remove files of our cache that the hub does not list any more: they would be taken for splits."""
+    known = {root / path for path in entries}
+    for file in root.rglob("*") if root.is_dir() else ():
+        if file.is_file() and file not in known and not file.name.startswith("."):
+            file.unlink(missing_ok=True)
+
+
+@functools.lru_cache(maxsize=256)
+def _listing(endpoint: str, path: str, revision: str, _: int) -> tuple[list[Entry], str]:
+    """The files of a set, and why the hub cannot be asked (empty when it can), believed for five minutes.
+
+    Raises DataError when the set is not there or needs permission.
+    """
+    url = f"{endpoint}/api/v1/datasets/{quote(path)}/repo/tree"
+    entries: list[Entry] = []
     page = 1
     while True:
         params = {"Revision": revision, "Recursive": "True", "PageNumber": page, "PageSize": PAGE_SIZE}
-        reply = _server().json(url, f"dataset '{path}'", params)
+        try:
+            reply = _server().json(url, f"dataset '{path}'", params)
+        except Unreachable as error:
+            return [], str(error)
         data = reply.get("Data") if isinstance(reply, dict) else None
         files = data.get("Files") if isinstance(data, dict) else data
         if not isinstance(files, list):
@@ -96,7 +160,7 @@ def _listing(path: str, revision: str) -> list[dict[str, Any]]:
             raise DataError(f"dataset '{path}': ModelScope says: {message}")
         entries += [entry for entry in files if entry.get("Type") != "tree"]
         if len(files) < PAGE_SIZE:
-            return entries
+            return entries, ""
         page += 1
 
 
@@ -106,6 +170,7 @@ def _endpoint() -> str:
 
 def _server() -> Server:
     token = os.environ.get("MODELSCOPE_API_TOKEN")
-    headers = {"Cookie": f"m_session_id={token}"} if token else {}
+    # The older half of the API reads the cookie, the newer one the header. Neither follows a redirect elsewhere.
+    headers = {"Authorization": f"Bearer {token}", "Cookie": f"m_session_id={token}"} if token else {}
     permission = "accept the terms on the page of the set, then set MODELSCOPE_API_TOKEN"
     return Server("ModelScope", permission, headers, float(os.environ.get("HARNESS_RETRY_DELAY", "1")))

@@ -67,7 +67,7 @@ SETS: dict[str, dict[str, bytes]] = {
 class HubServer(ThreadingHTTPServer):
     """`asked` lists all requests, as (method, path); `trusted` those that carried credentials, as (host, path).
 
-    `files` may be changed while it runs, as a hub's do.
+    `files` may be changed while it runs, as a hub's do. A file in `swapped` arrives as zeros.
     """
 
     daemon_threads = True
@@ -76,6 +76,8 @@ class HubServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.asked: list[tuple[str, str]] = []
         self.trusted: list[tuple[str, str]] = []
+        self.swapped: set[str] = set()
+        self.sent: list[tuple[str, int]] = []
         self.failures: Counter[str] = Counter()
         self.files = {name: dict(files) for name, files in SETS.items()}
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
@@ -83,6 +85,10 @@ class HubServer(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def sent_of(self, file: str) -> list[int]:
+        """How many bytes of a file went out, request by request."""
+        return [length for path, length in self.sent if path.endswith(file)]
 
     @property
     def other_host(self) -> str:
@@ -169,7 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(302, b"", {**place, "X-Linked-Size": str(len(body)), "X-Linked-Etag": f'"{_etag(body)}"'})
         else:
             torn = name == "org/torn" and self.command == "GET" and file.endswith(".csv") and self._fails(file, 1)
-            self._body(body, torn)
+            self._body(bytes(len(body)) if file in self.server.swapped else body, torn)
 
     def _body(self, body: bytes, torn: bool) -> None:
         headers = {"ETag": f'"{_etag(body)}"', "X-Repo-Commit": CONVERTED if CONVERTED in self.path else COMMIT}
@@ -191,8 +197,10 @@ class _Handler(BaseHTTPRequestHandler):
         for key, value in {**headers, "Content-Length": str(len(body))}.items():
             self.send_header(key, value)
         self.end_headers()
+        sent = body[: len(body) // 2] if torn else body
         if self.command != "HEAD":
-            self.wfile.write(body[: len(body) // 2] if torn else body)
+            self.wfile.write(sent)
+            self.server.sent.append((unquote(self.path), len(sent)))
         if torn:
             self.close_connection = True
 
