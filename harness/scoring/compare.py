@@ -28,6 +28,7 @@ from harness.scoring.statistics import (
     SEED,
     Floats,
     FromSums,
+    bootstrap_draws,
     mean_stderr,
     student_t_quantile,
     sums_by_cluster,
@@ -275,14 +276,9 @@ def _compare_sets(name: str, pairs: Pairs, from_sums: FromSums, seed: int) -> Co
     value = _both(from_sums, width)
     joined = np.column_stack([pairs.first, pairs.second])
     first, second = value(tuple(joined.sum(axis=0).tolist()), n)
-    table = np.column_stack([joined, np.ones(n)])
-    if pairs.clusters is not None:
-        table = sums_by_cluster(table, pairs.clusters)
-    if len(table) < 2:
+    if n < 2 or (pairs.clusters is not None and len(np.unique(pairs.clusters)) < 2):
         return Comparison(name, n, first, second, second - first)
-    weights = np.random.default_rng(seed).multinomial(len(table), np.full(len(table), 1 / len(table)), size=RESAMPLES)
-    values = [value(tuple(row[:-1]), round(row[-1])) for row in (weights @ table).tolist()]
-    draws = np.array([after - before for before, after in values])
+    draws = bootstrap_draws(joined, lambda sums, size: _change(value(sums, size)), pairs.clusters, seed=seed)
     below, above = int((draws <= 0).sum()), int((draws >= 0).sum())
     low, high = np.quantile(draws, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
     stderr = float(draws.std(ddof=1))
@@ -302,6 +298,10 @@ def _compare_sets(name: str, pairs: Pairs, from_sums: FromSums, seed: int) -> Co
 
 def _both(from_sums: FromSums, width: int) -> Callable[[tuple[float, ...], int], tuple[float, float]]:
     return lambda sums, n: (from_sums(sums[:width], n), from_sums(sums[width:], n))
+
+
+def _change(values: tuple[float, float]) -> float:
+    return values[1] - values[0]
 
 
 def _test(

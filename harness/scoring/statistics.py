@@ -113,9 +113,15 @@ def bootstrap_draws(
     step = max(1, _CHUNK // units)
     for start in range(0, resamples, step):
         count = min(step, resamples - start)
-        weights = generator.multinomial(units, np.full(units, 1 / units), size=count)
+        weights = resample_weights(generator, units, count)
         draws += [from_sums(tuple(row[:-1]), round(row[-1])) for row in (weights @ table).tolist()]
     return np.array(draws)
+
+
+def resample_weights(generator: np.random.Generator, units: int, count: int) -> Floats:
+    """How often each unit is drawn in each of `count` resamples with replacement, shape [count, units]."""
+    picks = generator.integers(0, units, (count, units)) + units * np.arange(count)[:, None]
+    return np.bincount(picks.ravel(), minlength=count * units).reshape(count, units).astype(np.float64)
 
 
 def opaque_estimate(scores: list[tuple[float, ...]], aggregate: Callable[[list[tuple[float, ...]]], float]) -> Estimate:

@@ -61,8 +61,8 @@ def vqa_accuracy(answer: str, references: Sequence[str], vlmevalkit: bool = Fals
 def anls(answer: str, references: Sequence[str], threshold: float = 0.5) -> float:
     """Average normalised Levenshtein similarity of one answer: the best reference, 0 below the threshold.
 
-    Case and repeated white space do not count; the length by which the distance is divided does count them, as in the
-    peers' code, and a similarity of exactly the threshold is kept.
+    Case and repeated white space do not count; the length by which the distance is divided does count them, as in
+    lmms-eval and VLMEvalKit, and a similarity of exactly the threshold is kept.
     """
     return max(_similarity(answer, reference, threshold) for reference in references)
 
