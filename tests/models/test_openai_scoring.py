@@ -123,6 +123,13 @@ def test_a_token_across_the_join_belongs_to_the_continuation(start: Callable[...
     assert response.logprobs == pytest.approx((value,)) and response.token_counts == (2,)
 
 
+def test_white_space_at_the_end_of_a_context_goes_with_the_continuation(start: Callable[..., Server]) -> None:
+    server = start()
+    response = answer(make(server), choices("ab:  ", "cd"))
+    assert [asked.body["prompt"] for asked in server.asked] == ["ab:", "ab:  cd"]
+    assert response.logprobs == pytest.approx((expected(["ab"], [": ", " c", "d"])[0],))
+
+
 def test_a_bos_of_the_server_changes_nothing_but_the_first_token(start: Callable[..., Server]) -> None:
     response = answer(make(start(bos="<s>")), choices("ab", "cd"))
     assert response.logprobs == pytest.approx((expected(["<s>", "ab"], ["cd"])[0],))

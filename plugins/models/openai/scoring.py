@@ -48,7 +48,8 @@ class PromptScorer:
         if request.kind == "rolling":
             return _joined([_known(self._tokens(request.prompt.text), request.prompt.text)])
         context = request.prompt.text
-        before = self._tokens(context) if context.strip() else []
+        # White space at the end goes with the next word, in tokenizers and so in `encode_requests` too.
+        before = self._tokens(context.rstrip()) if context.strip() else []
         pieces = []
         for continuation in request.continuations:
             whole = self._tokens(context + continuation)
@@ -151,7 +152,9 @@ def _separate(pieces: Sequence[Sequence[Token]], prompt_tokens: int | None, trun
 def _joined(pieces: Sequence[Sequence[Token]], truncated: int = 0) -> Response:
     """One value for all windows of a text."""
     tokens = [token for piece in pieces for token in piece]
-    return Response(logprobs=(_sum(tokens),), token_counts=(len(tokens),), truncated=truncated)
+    greedy = _greedy(tokens)
+    flags = () if greedy is None else (greedy,)
+    return Response(logprobs=(_sum(tokens),), is_greedy=flags, token_counts=(len(tokens),), truncated=truncated)
 
 
 def _sum(tokens: Sequence[Token]) -> float:
