@@ -43,7 +43,8 @@ def make_model(path: Path, batch_size: int | str = "auto") -> HuggingFace:
     return model
 
 
-def requests() -> list[Request]:
+def requests(generated: int = 3) -> list[Request]:
+    """Letters, options and a text to score, and the first `generated` questions to continue."""
     letters = [Request("loglikelihood", Prompt(q + "\n答案是：", SHOTS), ("A", "B", "C")) for q in QUESTIONS]
     options = [
         Request("loglikelihood", Prompt(q, SHOTS), (" 42", " jumps over", " jumps under", " 是正确的选项。"))
@@ -54,14 +55,14 @@ def requests() -> list[Request]:
         GenerationParams(max_new_tokens=9, until=("a", "是")),
         GenerationParams(max_new_tokens=14, do_sample=True, temperature=1.2, top_k=40, seed=5),
     ]
-    generated = [
+    continued = [
         Request("generate", Prompt(q, SHOTS), generation=params, repeat=repeat)
-        for q in QUESTIONS
+        for q in QUESTIONS[:generated]
         for params in settings
         for repeat in range(2 if params.do_sample else 1)
     ]
     whole = Request("generate", Prompt(SHOTS), generation=settings[0])
-    return [*letters, *options, *generated, whole, Request("rolling", Prompt(SHOTS + QUESTIONS[-1]))]
+    return [*letters, *options, *continued, whole, Request("rolling", Prompt(SHOTS + QUESTIONS[-1]))]
 
 
 def answers(model: HuggingFace, asked: list[Request]) -> list[Response]:
@@ -167,7 +168,7 @@ def test_a_step_that_differs_falls_back_and_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tiny_causal_lm(tmp_path / "model")
-    asked = [request for request in requests() if request.kind == "generate"]
+    asked = [request for request in requests(generated=6) if request.kind == "generate"]
     expected = run_plain(path, asked)
     monkeypatch.setattr("harness.engine.slots.SlotLayout._attend_above", lambda *args: (args[-2], args[-1]))
 
@@ -184,7 +185,7 @@ def test_running_out_of_memory_while_generating_keeps_every_row(
     from harness.engine import generate
 
     path = tiny_causal_lm(tmp_path / "model")
-    expected = run_plain(path, requests())
+    expected = run_plain(path, requests(generated=6))
     whole_step = generate.SharedGenerator._decode
 
     def small_step(self: Any) -> None:
@@ -194,7 +195,7 @@ def test_running_out_of_memory_while_generating_keeps_every_row(
 
     monkeypatch.setattr(generate.SharedGenerator, "_decode", small_step)
 
-    assert_same(answers(make_model(path), requests()), expected)
+    assert_same(answers(make_model(path), requests(generated=6)), expected)
 
 
 def test_a_checkpoint_with_settings_of_its_own_generates_as_transformers_does(tmp_path: Path) -> None:
