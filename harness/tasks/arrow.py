@@ -27,6 +27,10 @@ class TableRows(Sequence[Row]):
     def __init__(self, table: pa.Table) -> None:
         self._table = table
 
+    @property
+    def table(self) -> pa.Table:
+        return self._table
+
     def __len__(self) -> int:
         return int(self._table.num_rows)
 

@@ -95,14 +95,15 @@ class _Opened:
                 self._known.popitem(last=False)
         with lock:
             if not held:
-                held.append(_opened(spec, split, hook))
+                held.append(load_split(spec, split, hook))
             return held[0]
 
 
 _OPENED = _Opened()
 
 
-def _opened(spec: DatasetSpec, split: str, hook: Any) -> Rows:
+def load_split(spec: DatasetSpec, split: str, hook: Any) -> Rows:
+    """`open_dataset` for rows that are needed once: nothing is remembered."""
     rows: Rows | None = hook.harness_open_dataset(spec=spec, split=split)
     if rows is None:
         raise DataError(_nobody(spec, split))

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from harness.errors import DataError, SaveError
+from harness.tasks.arrow import TableRows
 from harness.tasks.build import BuildOptions, dataset_spec
-from harness.tasks.data import dataset_title, open_dataset
-from harness.tasks.places import BUILDERS, mirror_folders
+from harness.tasks.data import dataset_title, load_split, plain
+from harness.tasks.layout import is_relative
+from harness.tasks.places import BUILDERS, local_path, mirror_folders
 from harness.tasks.task import Task
-from harness.types import JSON, DatasetSpec
+from harness.types import JSON, DatasetSpec, Rows
 
-NOTE = """\
+NOTE = "ORIGIN.md"
+HEAD = """\
 Rows of public benchmarks, written by `harness data pull`, one line a split below. Their licences are those of the sets,
 which the task files name.
 """
@@ -37,29 +42,51 @@ def needs(task: Task, options: BuildOptions) -> Iterator[tuple[DatasetSpec, str,
 def pull(
     wanted: Iterable[tuple[DatasetSpec, str, bool]], to: Path, hook: Any, message: Callable[[str], None]
 ) -> list[Path]:
-    """Open every split and write it below `to`, where the mirror source finds it. Returns the files.
+    """Write every split below `to`, where the mirror source finds it, and read it back. Returns the files.
 
-    A split that is there already with the same rows is left as it is. Raises `DataError` and `SaveError`.
+    A file that is there already with the same rows is left as it is. Raises `DataError` and `SaveError`.
     """
     written: dict[Path, str] = {}
     for spec, split, required in wanted:
-        if spec.path in BUILDERS or Path(spec.base, str(spec.path)).exists():
+        if spec.path in BUILDERS or local_path(spec):
             message(f"{dataset_title(spec)}: is a local file, which travels with its task")
             continue
+        # Rows that an earlier pull put here are what may be out of date.
+        others = tuple(folder for folder in spec.mirrors if Path(folder).expanduser().resolve() != to.resolve())
         try:
-            rows = open_dataset(spec, split, hook)
+            rows = load_split(replace(spec, mirrors=others), split, hook)
         except DataError as error:
             if required:
                 raise
             message(f"left out: {error}")
             continue
-        place = mirror_folders(spec, split)[0]
-        target = to / PurePosixPath(place.path, place.name or "", place.split)
-        file = _write_rows(target, rows.rows)
+        file = _write_rows(_target(spec, split, to), rows.rows)
+        _read_back(spec, split, file, to, hook, rows)
         written[file] = f"{file.relative_to(to)}: {len(rows.rows)} rows, sha256 {rows.fingerprint}, from {rows.origin}"
         message(written[file])
     _write_note(to, list(written.values()))
     return list(written)
+
+
+def _target(spec: DatasetSpec, split: str, to: Path) -> Path:
+    """Where the rows go, without the extension."""
+    place = mirror_folders(spec, split)[0]
+    path = PurePosixPath(place.path, place.name or "", place.split)
+    if not is_relative(str(path)):
+        raise DataError(f"{dataset_title(spec)}, split '{split}': has no place of its own below {to} ({path})")
+    return to / path
+
+
+def _read_back(spec: DatasetSpec, split: str, file: Path, to: Path, hook: Any, rows: Rows) -> None:
+    """Make sure that a run with `--data` will see these very rows. A file that it would not read so is taken away."""
+    try:
+        copy = load_split(replace(spec, mirrors=(str(to),), offline=True), split, hook)
+        if copy.fingerprint != rows.fingerprint:
+            title = f"{dataset_title(spec)}, split '{split}'"
+            raise DataError(f"{title}: {copy.origin} gives other rows than {rows.origin}; pull into an empty folder")
+    except DataError:
+        file.unlink()
+        raise
 
 
 def _write_rows(target: Path, rows: Sequence[Mapping[str, JSON]]) -> Path:
@@ -79,18 +106,22 @@ def _holds_bytes(value: Any) -> bool:
 
 def _save_lines(path: Path, rows: Sequence[Mapping[str, JSON]]) -> None:
     with path.open("w", encoding="utf-8", newline="\n") as handle:
-        handle.writelines(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
+        handle.writelines(json.dumps(row, ensure_ascii=False, default=plain) + "\n" for row in rows)
 
 
 def _save_parquet(path: Path, rows: Sequence[Mapping[str, JSON]]) -> None:
     import pyarrow as pa  # type: ignore[import-untyped]
     import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-    pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), path)
+    try:
+        table = rows.table if isinstance(rows, TableRows) else pa.Table.from_pylist([dict(row) for row in rows])
+        pq.write_table(table, path)
+    except pa.ArrowException as error:
+        raise SaveError(f"{path}: these rows do not fit a table: {' '.join(str(error).split())}") from error
 
 
 def _replace(file: Path, save: Callable[[Path], None]) -> Path:
-    """Write a file beside its place, then move it there at one stroke."""
+    """Write a file beside its place, then move it there at one stroke, unless it is there already."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=file.parent, suffix=".part")
@@ -98,7 +129,9 @@ def _replace(file: Path, save: Callable[[Path], None]) -> Path:
         partial = Path(name)
         try:
             save(partial)
-            partial.replace(file)
+            if not (file.is_file() and filecmp.cmp(partial, file, shallow=False)):
+                partial.chmod(0o666 & ~_umask())
+                partial.replace(file)
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
@@ -106,16 +139,19 @@ def _replace(file: Path, save: Callable[[Path], None]) -> Path:
     return file
 
 
+def _umask() -> int:
+    """A temporary file is for its owner alone; a mirror is for whoever may read the folder."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
 def _write_note(to: Path, lines: Sequence[str]) -> None:
-    """Keep a README that says of each file where it came from; lines of earlier pulls stay."""
-    note = to / "README.md"
-    known = {}
-    if note.is_file():
-        for line in note.read_text(encoding="utf-8").splitlines():
-            if line.startswith("- "):
-                known[line.partition(":")[0]] = line
-    known.update({f"- {line}".partition(":")[0]: f"- {line}" for line in lines})
-    text = NOTE + "\n" + "\n".join(known[name] for name in sorted(known)) + "\n"
+    """Keep a note that says of each file where it came from; lines of earlier pulls stay."""
+    note = to / NOTE
+    earlier = note.read_text(encoding="utf-8").splitlines() if note.is_file() else []
+    known = {line.partition(":")[0]: line for line in [*earlier, *(f"- {line}" for line in lines)] if line[:2] == "- "}
+    text = HEAD + "\n" + "\n".join(known[name] for name in sorted(known)) + "\n"
 
     def save(path: Path) -> None:
         path.write_text(text, encoding="utf-8")

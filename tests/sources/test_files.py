@@ -147,7 +147,7 @@ def test_what_is_pulled_reads_back_as_the_same_rows(registry: Registry, tmp_path
     assert copy.fingerprint == first.fingerprint
     assert file == tmp_path / "copy" / "org" / "set" / "law" / "test.jsonl"
     assert first.fingerprint in said[0]
-    assert said[0] in (tmp_path / "copy" / "README.md").read_text(encoding="utf-8")
+    assert said[0] in (tmp_path / "copy" / "ORIGIN.md").read_text(encoding="utf-8")
 
 
 def test_bytes_are_pulled_as_parquet_and_read_back(registry: Registry, tmp_path: Path) -> None:
