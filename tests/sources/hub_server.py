@@ -199,8 +199,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         sent = body[: len(body) // 2] if torn else body
         if self.command != "HEAD":
-            self.wfile.write(sent)
             self.server.sent.append((unquote(self.path), len(sent)))
+            self.wfile.write(sent)
         if torn:
             self.close_connection = True
 
