@@ -54,13 +54,15 @@ def tiny_causal_lm(
     layers: int = 2,
     max_length: int = 512,
     seed: int = 0,
+    gain: float = 0.85,
     texts: Sequence[str] = (),
     **config: Any,
 ) -> Path:
     """Write a small random model with a tokenizer trained on the spot to `path`, and return `path`.
 
     architecture: a model type of transformers: `qwen2`, `llama`, `gpt2`, `mamba`, `t5` and so on. Further keywords go
-    into its configuration. The same arguments give the same files.
+    into its configuration. gain: how far a layer stretches what it is given; larger makes answers depend more on what
+    came long before. The same arguments give the same files.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
@@ -79,7 +81,7 @@ def tiny_causal_lm(
     # Weights far enough from zero that predictions differ between contexts.
     for name, parameter in model.named_parameters():
         if parameter.dim() > 1:
-            torch.nn.init.normal_(parameter, std=0.08 if "embed" in name or "wte" in name else 0.85 / hidden**0.5)
+            torch.nn.init.normal_(parameter, std=0.08 if "embed" in name or "wte" in name else gain / hidden**0.5)
     torch.random.set_rng_state(state)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
