@@ -49,6 +49,7 @@ def commands(name: str) -> Iterator[str]:
         yield found.partition("&& ")[2] if "&& harness" in found else found
 
 
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = ("README.md", "CONTRIBUTING.md")
 RECIPES = [title for title in sections("CONTRIBUTING.md") if title.startswith("A ")]
 
@@ -100,6 +101,36 @@ def test_every_flag_in_the_documents_exists(document: str) -> None:
         known |= {flag for each in below if each for param in each.params for flag in param.opts}
     text = (ROOT / document).read_text(encoding="utf-8")
     assert set(re.findall(r"(?<![\w-])--[a-z_]+", text)) <= known
+
+
+def test_the_result_table_is_of_the_demo_tasks_as_they_are() -> None:
+    registry = load_plugins()
+    library = TaskLibrary(registry.task_folders(), registry.template_folders())
+    rows = re.findall(r"^ {4}(demo_\w+)? +(\w+)(?:, \w+)?(?: \(.*\))? +\d\.\d{4} .* \d+$", README, re.MULTILINE)
+    shown: dict[str, set[str]] = {}
+    for task, metric in rows:
+        name = task or list(shown)[-1]
+        shown.setdefault(name, set()).add(metric)
+    tasks = [library.load(ref) for ref in library.select(["demo"])]
+    assert shown == {task.name: {metric.metric for metric in task.scoring.metrics} for task in tasks}
+
+
+def test_the_python_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (block,) = [block for block in sections("README.md")["Python"] if block.language == "python"]
+    for shown, tried in (
+        (
+            'model="hf", model_args={"pretrained": DIR}, tasks=["ceval", "cmmlu"]',
+            'model="dummy", tasks=["demo_choice_zh"]',
+        ),
+        ('"ceval"', '"demo_choice_zh"'),
+        ('"runs/NAME"', "result.path"),
+    ):
+        assert shown in block.text
+        block = Block(block.language, block.file, block.text.replace(shown, tried))
+    names: dict[str, object] = {}
+    exec(block.text + "records = [*run.records()]\n", names)
+    assert names["records"]
 
 
 def test_help_names_every_command_that_there_is() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -9,19 +10,31 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli.console import line, show, table
-from harness.errors import ExitCode
+from harness.errors import ExitCode, UsageError, suggest
 
 if TYPE_CHECKING:
     from harness.registry import Plugin, Registry
 
 
 @click.command("plugins")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def command(as_json: bool) -> int:
-    """List plugins with what they provide. Exits 4 when one could not be loaded."""
+def command(names: tuple[str, ...], as_json: bool) -> int:
+    """List plugins with what they provide, or explain the models, metrics and filters called NAME and their arguments.
+
+    Exits 4 when a plugin could not be loaded.
+
+    \b
+    harness plugins
+    harness plugins hf exact_match
+    """
     from harness.registry import load_plugins
 
     registry = load_plugins()
+    if names:
+        for name in names:
+            explain(name, registry)
+        return ExitCode.OK
     brought = {plugin.name: provided_by(registry, plugin) for plugin in registry.plugins}
     if as_json:
         found = [{**asdict(plugin), "provides": brought[plugin.name]} for plugin in registry.plugins]
@@ -33,6 +46,22 @@ def command(as_json: bool) -> int:
         for plugin in registry.broken:
             line(f"broken: {plugin.name} of {plugin.package} {plugin.version} ({plugin.module}): {plugin.error}")
     return ExitCode.USAGE if registry.broken else ExitCode.OK
+
+
+def explain(name: str, registry: Registry) -> None:
+    """Print what a class is for and how it is set up: its arguments with their defaults, and its docstring."""
+    found = [item for item in registry.provided if name in (item.name, item.qualified_name)]
+    if not found:
+        known = sorted({item.name for item in registry.provided})
+        raise UsageError(f"no model, metric or filter is called '{name}'{suggest(name, known)}")
+    for item in found:
+        line(f"{item.kind} {item.qualified_name} ({item.plugin.module})")
+        line()
+        line(inspect.getdoc(item.value) or "")
+        line()
+        for parameter in inspect.signature(item.value).parameters.values():
+            given = "needed" if parameter.default is parameter.empty else f"default {parameter.default!r}"
+            line(f"    {parameter.name}: {given}" if parameter.kind is not parameter.VAR_KEYWORD else "    ...")
 
 
 def provided_by(registry: Registry, plugin: Plugin) -> dict[str, list[str]]:

@@ -98,6 +98,15 @@ def test_plugins_says_what_is_broken_and_exits_4() -> None:
     assert plugins.command.name == "plugins"
 
 
+def test_plugins_explains_a_class_and_its_arguments() -> None:
+    shown = harness("plugins", "dummy", "harness-eval/exact_match").stdout
+    assert "model harness-eval/dummy (harness_plugins.models.dummy)" in shown
+    assert "    mode: default 'random'" in shown
+    assert "metric harness-eval/exact_match" in shown
+    unknown = harness("plugins", "dumy")
+    assert (unknown.exit_code, "did you mean 'dummy'?" in unknown.stderr) == (4, True)
+
+
 def test_help_tasks_and_check_import_nothing_heavy() -> None:
     heavy = ("torch", "transformers", "datasets", "sympy")
     code = (
