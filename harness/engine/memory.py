@@ -12,6 +12,8 @@ _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "alloc_cpu", "not en
 _CPU_BATCH_TOKENS = 2048
 _GPU_BATCH_TOKENS = 131072
 _SHARE_OF_FREE = 0.8
+# Where the system does not say, as on macOS.
+_UNKNOWN_MEMORY = 4 << 30
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -42,10 +44,20 @@ def free_memory(device: str) -> int:
         return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     if device == "mps":
         return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
-    for line in Path("/proc/meminfo").read_text().splitlines() if Path("/proc/meminfo").exists() else ():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return 4 << 30
+    return _free_main_memory()
+
+
+def _free_main_memory() -> int:
+    """What the machine has left, or the container, where that allows less."""
+    found = [_UNKNOWN_MEMORY]
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
+        found = [int(lines["MemAvailable"].split()[0]) * 1024]
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.exists() and used.exists() and limit.read_text().strip().isdigit():
+        found.append(int(limit.read_text()) - int(used.read_text()))
+    return max(0, min(found))
 
 
 @dataclass(frozen=True)

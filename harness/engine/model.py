@@ -125,11 +125,17 @@ class TorchModel(Model):
         self.encoder = Encoder(self.tokenizer, self.rules)
 
     def observe(self, samples: Sequence[Sample]) -> None:
-        """Refuse generation parameters that would not be obeyed, before weights load."""
+        """Refuse before weights load what would be refused later: generation parameters that would not be obeyed, a
+        chat template that takes no such conversation, and requests that are too long where `on_overflow` forbids it."""
         from harness.engine.sampling import sampling_rule
 
-        for params in {r.generation for s in samples for r in s.requests if r.generation is not None}:
+        requests = [request for sample in samples for request in sample.requests]
+        for params in {request.generation for request in requests if request.generation is not None}:
             sampling_rule(params, None)
+        for request in requests[:1]:
+            self.render(request.prompt)
+        if self.rules.on_overflow == "error":
+            encode_requests(self.encoder, requests, self.render, self.where)
 
     def load(self) -> None:
         if len(self.devices) > 1 and not self.spreads:

@@ -142,6 +142,15 @@ def test_an_unknown_generation_parameter_is_refused_before_weights_load(folder: 
         model.observe([sample])
 
 
+def test_requests_that_are_too_long_are_refused_before_weights_load(folder: Path) -> None:
+    args = {"pretrained": str(folder), "max_length": 16, "on_overflow": "error"}
+    model = HuggingFace.create(args, ModelOptions(device="cpu"))
+    model.prepare()
+
+    with pytest.raises(UsageError, match="10 requests are longer than the model's window, by up to"):
+        model.observe([Sample("task", "", 0, {}, tuple(choices()), None)])
+
+
 def test_perplexity_of_a_text_longer_than_the_window(folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM
