@@ -20,6 +20,7 @@ ALLOWED = {
     "scoring": BASE | {"scoring"},
     "record": BASE | {"record"},
     "prepare": BASE | {"tasks", "scoring", "prepare"},
+    "comparing": BASE | {"prepare", "scoring", "record", "comparing"},
     "runner": BASE | {"tasks", "engine", "scoring", "record", "prepare", "runner"},
 }
 PUBLIC_ROOMS = {"harness", "harness.engine", "harness.scoring", "harness.tasks", "harness.record"}

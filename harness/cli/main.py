@@ -22,6 +22,8 @@ COMMANDS = {
     "plugins": "List plugins, models, metrics and filters.",
     "score": "Score a run again, without the model.",
     "report": "Print the results of a run again.",
+    "compare": "Compare runs, sample by sample.",
+    "gate": "Fail when a run is worse than its baseline.",
     "data": "Make a mirror of data sets.",
     "schema": "Print the JSON Schema of task files.",
 }

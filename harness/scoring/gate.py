@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
-from xml.etree import ElementTree
 
 from harness.scoring.compare import Comparison
 
@@ -54,37 +53,3 @@ def _judge(comparison: Comparison, max_drop: float, alpha: float) -> Verdict:
 
 def _change(comparison: Comparison) -> str:
     return f"{comparison.first:.4g} -> {comparison.second:.4g} ({comparison.difference:+.4g}, n = {comparison.n})"
-
-
-def junit(verdicts: Sequence[Verdict], suite: str = "harness gate") -> str:
-    """The verdicts as JUnit XML: a test case a comparison, a failure a regression."""
-    failed = [verdict for verdict in verdicts if not verdict.passed]
-    root = ElementTree.Element("testsuite", name=suite, tests=str(len(verdicts)), failures=str(len(failed)))
-    for verdict in verdicts:
-        case = ElementTree.SubElement(root, "testcase", classname=suite, name=verdict.comparison.name)
-        if not verdict.passed:
-            ElementTree.SubElement(case, "failure", message=verdict.reason, type=verdict.finding)
-        else:
-            ElementTree.SubElement(case, "system-out").text = verdict.reason
-    ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
-
-
-def markdown(verdicts: Sequence[Verdict]) -> str:
-    """The verdicts as a Markdown table, for a pull request."""
-    lines = [
-        "| task | baseline | current | difference | 95 % interval | p | n | finding |",
-        "|---|---:|---:|---:|---|---:|---:|---|",
-    ]
-    for verdict in verdicts:
-        item = verdict.comparison
-        p_value = item.p_value if item.adjusted_p is None else item.adjusted_p
-        interval = "" if item.interval is None else f"{item.interval[0]:+.4g} to {item.interval[1]:+.4g}"
-        numbers = [_number(item.first), _number(item.second), _number(item.difference, "+"), interval, _number(p_value)]
-        name = item.name.replace("|", "\\|")
-        lines.append(f"| {name} | {' | '.join(numbers)} | {item.n} | {verdict.finding} |")
-    return "\n".join(lines) + "\n"
-
-
-def _number(value: float | None, sign: str = "") -> str:
-    return "" if value is None else f"{value:{sign}.4g}"

@@ -1,0 +1,75 @@
+"""`harness compare`: what a run is worth beside another."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.cli.console import counted, line, show, table
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.scoring.compare import Comparison
+
+COLUMNS = ("task", "first", "second", "difference", "p", "n")
+
+
+@click.command("compare")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN RUN...")
+@click.option("--list", "listed", is_flag=True, help="Name the samples that were won and lost.")
+@click.option("--json", "as_json", is_flag=True, help="All numbers, as JSON.")
+def command(runs: tuple[str, ...], listed: bool, as_json: bool) -> None:
+    """Compare runs with the first of them, sample by sample.
+
+    The difference is that of the same questions; p is of an exact McNemar or permutation test (a bootstrap for values
+    of a whole set), corrected by Holm's method where there are several tasks.
+
+    \b
+    harness compare runs/before runs/after
+    """
+    if len(runs) < 2:
+        raise UsageError("name two runs or more: the first is what the others are compared with")
+    from harness.comparing import compare_runs
+
+    for other in runs[1:]:
+        found = compare_runs(runs[0], other)
+        if as_json:
+            line(json.dumps([asdict(item) for item in found], ensure_ascii=False))
+            continue
+        line(f"first {runs[0]}, second {other}")
+        show(table(COLUMNS, [_row(item) for item in found], ["task"]))
+        for item in found:
+            _explain(item, listed)
+
+
+def _row(found: Comparison) -> tuple[str, ...]:
+    p_value = found.p_value if found.adjusted_p is None else found.adjusted_p
+    numbers = ["-" if value is None else f"{value:.4f}" for value in (found.first, found.second)]
+    difference = "-" if found.difference is None else f"{found.difference:+.4f}"
+    return (found.name, *numbers, difference, "-" if p_value is None else f"{p_value:.4f}", str(found.n))
+
+
+def _explain(found: Comparison, listed: bool) -> None:
+    """What the table has no room for."""
+    # A sample is won where the second run is better, whichever direction that is.
+    won, lost = (found.wins, found.losses) if found.higher_is_better else (found.losses, found.wins)
+    facts = []
+    if found.interval is not None:
+        facts.append(f"95% interval {found.interval[0]:+.4f} .. {found.interval[1]:+.4f}")
+    if won or lost or found.ties:
+        facts.append(f"{len(won)} won, {len(lost)} lost, {counted(found.ties, 'tie')}")
+    if found.detectable:
+        facts.append(f"a difference below {found.detectable:.4f} would hardly show")
+    facts += [f"{counted(count, 'sample')} left out: {what}" for what, count in found.notes.items()]
+    if facts:
+        line(f"{found.name}: {'; '.join(facts)}")
+    if listed:
+        for title, samples in (("won", won), ("lost", lost)):
+            line(f"{found.name}: {title}: " + (", ".join(_place(*sample) for sample in samples) or "none"))
+
+
+def _place(subset: str, number: int) -> str:
+    return f"{subset}/{number}" if subset else str(number)

@@ -1,0 +1,75 @@
+"""`harness gate`: may this run take the place of that one?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli.console import counted, line, notice
+from harness.errors import ExitCode, SaveError
+
+if TYPE_CHECKING:
+    from harness.record.gate import GateCheck
+
+
+@click.command("gate")
+@click.option("--baseline", required=True, metavar="RUN", help="The run that sets the standard.")
+@click.option("--current", required=True, metavar="RUN", help="The run that is judged.")
+@click.option("--max_drop", type=click.FloatRange(min=0), default=0.0, help="How much worse is allowed. [default: 0]")
+@click.option("--alpha", type=click.FloatRange(0, 1), default=0.05, help="Level of the test. [default: 0.05]")
+@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write a JUnit file for a CI.")
+@click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write a summary for people.")
+@click.option("--webhook", metavar="URL", help="Post the findings there as JSON.")
+def command(
+    baseline: str,
+    current: str,
+    max_drop: float,
+    alpha: float,
+    junit: Path | None,
+    markdown: Path | None,
+    webhook: str | None,
+) -> int:
+    """Exit with 1 when a task of CURRENT is worse than in BASELINE by more than --max_drop, beyond chance.
+
+    \b
+    harness gate --baseline runs/released --current runs/candidate --max_drop 0.01 --junit gate.xml
+    """
+    from harness.comparing import check_gate, compare_runs
+    from harness.record import gate as writers
+
+    checks = check_gate(compare_runs(baseline, current), max_drop, alpha)
+    summary = writers.markdown(checks, baseline, current)
+    if junit:
+        _write(junit, writers.junit_xml(checks))
+    if markdown:
+        _write(markdown, summary)
+    failed = [check for check in checks if check.outcome != "passed"]
+    for check in checks:
+        line(f"{check.outcome}: {check.task}: {check.metric}: {check.reason}")
+    line(f"gate {'failed' if failed else 'passed'}: {len(failed)} of {counted(len(checks), 'task')} worse")
+    if webhook:
+        _post(webhook, checks, summary)
+    return ExitCode.SAMPLES_FAILED if failed else ExitCode.OK
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SaveError(f"{path}: could not be written: {error.strerror}") from error
+
+
+def _post(url: str, checks: Sequence[GateCheck], summary: str) -> None:
+    """Tell a server. That it cannot be told changes nothing of the verdict."""
+    import requests
+
+    passed = all(check.outcome == "passed" for check in checks)
+    body: dict[str, Any] = {"passed": passed, "checks": [asdict(check) for check in checks], "text": summary}
+    try:
+        requests.post(url, json=body, timeout=10).raise_for_status()
+    except requests.RequestException as error:
+        notice(f"--webhook: {' '.join(str(error).split())[:200]}")
