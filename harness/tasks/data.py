@@ -104,7 +104,10 @@ _OPENED = _Opened()
 
 def load_split(spec: DatasetSpec, split: str, hook: Any) -> Rows:
     """`open_dataset` for rows that are needed once: nothing is remembered."""
-    rows: Rows | None = hook.harness_open_dataset(spec=spec, split=split)
+    try:
+        rows: Rows | None = hook.harness_open_dataset(spec=spec, split=split)
+    except OSError as error:
+        raise DataError(f"{dataset_title(spec)}, split '{split}': cannot be read: {error}") from error
     if rows is None:
         raise DataError(_nobody(spec, split))
     if len(rows.rows) == 0:
@@ -123,8 +126,11 @@ def _nobody(spec: DatasetSpec, split: str) -> str:
 
 def dataset_title(spec: DatasetSpec) -> str:
     """How errors call a dataset: `dataset 'openai/gsm8k' (main)`."""
-    sources = [source if isinstance(source, str) else dict(source).get("repo") for source in spec.sources.values()]
-    name = spec.path or next((source for source in sources if source), None) or "without `dataset_path`"
+    named = (
+        source.get("repo", source.get("path")) if isinstance(source, Mapping) else source
+        for source in spec.sources.values()
+    )
+    name = spec.path or next(filter(None, named), "without `dataset_path`")
     return f"dataset '{name}'" + (f" ({spec.name})" if spec.name else "")
 
 

@@ -90,7 +90,8 @@ class FileOptions:
 
 def _checked(name: str, value: JSON, where: str) -> JSON:
     if value is None:
-        return "utf-8" if name == "encoding" else None
+        # pandas' `header: null` says that there is none; elsewhere null is as good as nothing.
+        return {"encoding": "utf-8", "header": False}.get(name)
     if name in ("column_names", "block"):
         if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
             return tuple(value)
@@ -100,8 +101,10 @@ def _checked(name: str, value: JSON, where: str) -> JSON:
         if isinstance(value, bool) or value == 0:
             return value is not False
         raise DataError(f"{where}: 'header' must be true or false")
-    if not isinstance(value, str):
-        raise DataError(f"{where}: '{name}' must be a string")
+    if not isinstance(value, str) or (name in ("delimiter", "quotechar") and len(value) != 1):
+        raise DataError(
+            f"{where}: '{name}' must be a {'string' if name in ('format', 'field', 'encoding') else 'character'}"
+        )
     if name == "format" and value not in FORMATS:
         raise DataError(f"{where}: unknown format '{value}'{suggest(value, FORMATS)} (known: {', '.join(FORMATS)})")
     return value
@@ -123,6 +126,8 @@ def read_rows(file: DataFile, options: FileOptions) -> Sequence[Row]:
         from harness.tasks.arrow import read_parquet
 
         with _opened(file) as stream:
+            _refuse_pointer(stream.read(1000), file)
+            stream.seek(0)
             return read_parquet(stream, str(file))
     text = _text(file, options.encoding)
     if kind in ("csv", "tsv"):
@@ -201,8 +206,7 @@ def _unpacked(stream: IO[bytes], name: str) -> bytes:
 def _text(file: DataFile, encoding: str) -> str:
     with _opened(file) as stream:
         data = stream.read()
-    if data.startswith(_POINTERS[0]) or (len(data) < 1000 and _POINTERS[1] in data):
-        raise DataError(f"{file}: is only a pointer to the data (Git LFS or git-annex); fetch the file itself")
+    _refuse_pointer(data[:1000], file)
     try:
         # A byte order mark is no part of the first row, whoever wrote it.
         return data.decode(encoding).removeprefix("\ufeff")
@@ -211,6 +215,11 @@ def _text(file: DataFile, encoding: str) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise DataError(f"{file}:{line}: is not {encoding}; say `encoding:` (older Chinese files: gb18030)") from error
+
+
+def _refuse_pointer(head: bytes, file: DataFile) -> None:
+    if head.startswith(_POINTERS[0]) or (len(head) < 1000 and _POINTERS[1] in head):
+        raise DataError(f"{file}: is only a pointer to the data (Git LFS or git-annex); fetch the file itself")
 
 
 def _constant(name: str) -> None:

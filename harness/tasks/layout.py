@@ -64,7 +64,11 @@ def is_relative(path: str) -> bool:
 
 def inside(root: Path, path: Path) -> Path:
     """Return `path`; DataError when it leaves `root`, by `..` or by a symbolic link."""
-    if not path.resolve().is_relative_to(root.resolve()):
+    try:
+        leaves = not path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError) as error:  # links in a circle
+        raise DataError(f"{path}: cannot be followed: {error}") from error
+    if leaves:
         raise DataError(f"{path}: leads out of the folder {root}; nothing outside it is read")
     return path
 
@@ -111,8 +115,20 @@ def find_split(root: Path, folder: Path, config: str | None, split: str) -> list
     (`val`, `dev`, `eval` ...), where exactly one of them is there and the name itself is not. Where the folder has a
     dataset card (`README.md`) that lists the files of the config, the card is right.
     """
-    if files := _files_of_card(root, folder, config, split):
+    card = folder / "README.md"
+    configs = card_files(card.read_text(encoding="utf-8", errors="replace")) if card.is_file() else {}
+    by_split = card_config(configs, config)
+    if files := find_files(folder, by_split.get(split, [])):
         return files
+    try:
+        return _files_of_layout(root, folder, config, split)
+    except DataError:
+        if configs:
+            raise _not_on_card(configs, by_split, config, split, str(folder)) from None
+        raise
+
+
+def _files_of_layout(root: Path, folder: Path, config: str | None, split: str) -> list[DataFile]:
     place = _config_folder(folder, config)
     splits = splits_in(place)
     name = split if split in splits else _synonym(split, splits)
@@ -121,13 +137,20 @@ def find_split(root: Path, folder: Path, config: str | None, split: str) -> list
     return [DataFile(inside(root, path)) for path in _whole(splits[name], place, name)]
 
 
-def _files_of_card(root: Path, folder: Path, config: str | None, split: str) -> list[DataFile]:
-    card = folder / "README.md"
-    if not card.is_file():
-        return []
-    configs = card_files(card.read_text(encoding="utf-8", errors="replace"))
-    by_split = card_config(configs, config)
-    return find_files(folder, by_split[split]) if split in by_split and inside(root, folder) else []
+Files = Mapping[str, list[str]]
+
+
+def _not_on_card(configs: Mapping[str, Files], files: Files, config: str | None, split: str, where: str) -> DataError:
+    names = sorted(set(configs) - {""})
+    if config is not None and config not in configs:
+        return missing("config", config, names, where)
+    if not files:
+        return DataError(f"{where}: has several configs, say `dataset_name:` (it has: {_listed(names)})")
+    if split in files:
+        return DataError(
+            f"{where}: the files of split '{split}' that its card names are not there ({', '.join(files[split])})"
+        )
+    return missing("split", split, files, where)
 
 
 def card_files(text: str) -> dict[str, dict[str, list[str]]]:
