@@ -23,8 +23,9 @@ LIBRARY = TaskLibrary([("harness-eval", ROOT / "tasks")], [("harness-eval", ROOT
 NAMES = [name for entry in LIBRARY.entries() for name in (entry.name, *(f"{entry.name}:{v}" for v in entry.variants))]
 needs_mirror = pytest.mark.skipif(not MIRROR.is_dir(), reason="the mirror of real rows is not here")
 
-# What lm-evaluation-harness 0.4.13 shows a model for rows 0, 1 and 7 of a subject with five shots (ACLUE and
-# XCOPA with none, GSM8K with its `first_n` sampler): the first 16 digits of the SHA-256 of the context that its own prompt builder makes.
+# What lm-evaluation-harness 0.4.13 shows a model for rows 0, 1 and 7 of a subject with five shots (ACLUE and XCOPA with
+# none, GSM8K with its `first_n` sampler): the first 16 digits of the SHA-256 of the context that its own prompt builder
+# makes.
 LM_EVAL = {
     "ceval:lm_eval/law": ("8beea5c77a657deb", "a604fed3084cbeea", "0d4d1112852732cf"),
     "ceval:lm_eval/computer_network": ("a3a131323630bb72", "c925b3ad0787dac5", "e34fc8ca059de4ee"),
