@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import struct
 import warnings
@@ -122,9 +123,16 @@ class HuggingFace(TorchModel):
         from transformers import AutoConfig
 
         self._check_folder()
+        # Its retries are no news: what comes of them is said below.
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
         try:
             return AutoConfig.from_pretrained(self.pretrained, **self._source())
         except (OSError, ValueError, KeyError, ImportError) as error:
+            if "couldn't connect" in str(error):
+                raise UsageError(
+                    f"--model_args: pretrained={self.pretrained}: there is no such folder, and the Hugging Face hub cannot "
+                    "be reached; give the folder of a model that is on this machine"
+                ) from None
             raise UsageError(f"{self._named('pretrained', self.pretrained)}: {_one_line(error)}") from None
 
     def open_tokenizer(self) -> Any:
