@@ -281,7 +281,9 @@ def _refuse(error: Exception, title: str, place: HubSplit) -> NoReturn:
         raise DataError(f"{title}: has several configs, say `dataset_name:` (it has: {', '.join(names)})") from error
     if "Unknown split" in text or "Bad split" in text:
         raise missing("split", place.split, names, title) from error
-    raise DataError(f"{title}: could not be loaded: {type(error).__name__}: {text}") from error
+    # `datasets` wraps what happened in an error of its own that says nothing.
+    cause = error.__cause__ or error if type(error).__name__ == "DatasetGenerationError" else error
+    raise DataError(f"{title}: could not be loaded: {type(cause).__name__}: {_line(cause)}") from error
 
 
 def _line(error: BaseException | None) -> str:

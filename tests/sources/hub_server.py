@@ -3,7 +3,7 @@
 The name of a set says what happens: `org/set` is well, `org/gated` wants permission, `org/flaky` answers 503 at first,
 `org/torn` breaks the first connection of each file half way, `org/cdn` sends downloads on to another host, `org/dead`
 never gives a file, `org/script` is made by a script and has the hub's Parquet copy, `org/plain` has several shapes of
-files and no card. Everything else is not there.
+files and no card, `org/pictures` has media. Everything else is not there.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import threading
 import zipfile
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -42,13 +43,23 @@ def zipped(files: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def parquet() -> bytes:
+def parquet(rows: list[dict[str, Any]], features: dict[str, Any] | None = None) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist([json.loads(line) for line in LINES.splitlines()]), buffer)
+    table = pa.Table.from_pylist(rows)
+    if features:
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    pq.write_table(table, buffer)
     return buffer.getvalue()
+
+
+def pictures() -> dict[str, bytes]:
+    """A set with a picture that no library could decode."""
+    features = {"image": {"_type": "Image"}, "q": {"dtype": "string", "_type": "Value"}}
+    rows = [{"image": {"bytes": b"\x89PNG and no more", "path": "a.png"}, "q": "?"}]
+    return {"data/test-00000-of-00001.parquet": parquet(rows, features)}
 
 
 PLAIN = {
@@ -61,6 +72,7 @@ SETS: dict[str, dict[str, bytes]] = {
     **{f"org/{name}": LAW for name in ("set", "gated", "flaky", "torn", "cdn", "dead")},
     "org/script": {"script.py": b"print('never run')"},
     "org/plain": PLAIN,
+    "org/pictures": {},
 }
 
 
@@ -129,14 +141,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _files(self, name: str, revision: str) -> dict[str, bytes]:
         if name == "org/script" and revision == CONVERTED:
-            return {"law/val/0000.parquet": parquet()}
-        return self.server.files[name]
+            return {"law/val/0000.parquet": parquet([json.loads(line) for line in LINES.splitlines()])}
+        return pictures() if name == "org/pictures" else self.server.files[name]
 
     def _hugging_face_api(self, name: str, path: str) -> None:
         if "/tree/" in path:
             revision, _, folder = path.partition("/tree/")[2].partition("/")
             files = self._files(name, revision)
-            self._json([self._entry(file, files[file]) for file in files if file.startswith(folder)])
+            everything = "recursive=true" in self.path.lower()
+            self._json(_tree(files, folder, everything))
             return
         revision = path.partition("/revision/")[2] or "main"
         known = ("main", COMMIT) if name != "org/script" else ("main", COMMIT, CONVERTED)
@@ -146,9 +159,6 @@ class _Handler(BaseHTTPRequestHandler):
         commit = CONVERTED if revision == CONVERTED else COMMIT
         siblings = [{"rfilename": file} for file in self._files(name, revision)]
         self._json({"_id": "1", "id": name, "sha": commit, "private": False, "tags": [], "siblings": siblings})
-
-    def _entry(self, file: str, body: bytes) -> dict[str, Any]:
-        return {"type": "file", "oid": "b" * 40, "size": len(body), "path": file}
 
     def _modelscope(self, name: str, path: str, query: dict[str, str]) -> None:
         if not path.endswith("/repo/tree"):
@@ -206,6 +216,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
+
+
+def _tree(files: dict[str, bytes], folder: str, everything: bool) -> list[dict[str, Any]]:
+    """The entries of a folder, or all below it, as the Hugging Face hub lists them."""
+    folders = {str(parent) for file in files for parent in PurePosixPath(file).parents if str(parent) != "."}
+    entries: list[dict[str, Any]] = [
+        {"type": "directory", "oid": "d" * 40, "size": 0, "path": name} for name in folders
+    ]
+    entries += [{"type": "file", "oid": "b" * 40, "size": len(body), "path": file} for file, body in files.items()]
+    below = [entry for entry in entries if not folder or entry["path"].startswith(f"{folder}/")]
+    return [entry for entry in below if everything or str(PurePosixPath(entry["path"]).parent) == (folder or ".")]
 
 
 def _etag(body: bytes) -> str:

@@ -30,6 +30,7 @@ CASES = {
     "script": ("org/script", "law", "val", {}),
     "script config": ("org/script", "lwa", "val", {}),
     "script revision": ("org/script", "law", "val", {"revision": "a" * 40}),
+    "pictures": ("org/pictures", None, "test", {}),
     "named files": ("org/plain", "law", "val", {"sources": {"hf": {"files": {"val": "law/val-*.jsonl"}}}}),
     "zip": ("org/plain", "law", "val", {"sources": {"hf": {"files": {"val": "zip://val/law_*.csv::all.zip"}}}}),
 }
@@ -60,7 +61,7 @@ for case, (path, name, split, more) in json.load(sys.stdin).items():
         found[case] = [dict(row) for row in open_dataset(DatasetSpec(path, name, **more), split, hook).rows]
     except DataError as error:
         found[case] = str(error)
-print(json.dumps(found))
+print(json.dumps(found, default=repr))
 """
 
 
@@ -128,3 +129,7 @@ def test_a_token_goes_to_the_hub_and_not_where_it_sends_us(answers: dict[str, An
 
 def test_what_datasets_knows_of_types_stays(answers: dict[str, Any]) -> None:
     assert [row["id"] for row in answers["named files"]] == ["007", "008"]
+
+
+def test_media_stay_the_bytes_that_they_are(answers: dict[str, Any]) -> None:
+    assert answers["pictures"] == [{"image": {"bytes": repr(b"\x89PNG and no more"), "path": "a.png"}, "q": "?"}]
