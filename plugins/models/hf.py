@@ -130,8 +130,8 @@ class HuggingFace(TorchModel):
         except (OSError, ValueError, KeyError, ImportError) as error:
             if "couldn't connect" in str(error):
                 raise UsageError(
-                    f"--model_args: pretrained={self.pretrained}: there is no such folder, and the Hugging Face hub cannot "
-                    "be reached; give the folder of a model that is on this machine"
+                    f"--model_args: pretrained={self.pretrained}: there is no such folder, and the Hugging Face hub "
+                    "cannot be reached; give the folder of a model that is on this machine"
                 ) from None
             raise UsageError(f"{self._named('pretrained', self.pretrained)}: {_one_line(error)}") from None
 
