@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -96,6 +97,7 @@ class VLLMModel(HuggingFace):
         )
         self.engine_args = engine
         self._llm: Any = None
+        self._closed = threading.Event()
         self._defaults: Mapping[str, Any] = {}
 
     def prepare(self) -> None:
@@ -153,6 +155,8 @@ class VLLMModel(HuggingFace):
                 f"vLLM cannot start {self.pretrained}: {_one_line(error)} (its own log names the cause; "
                 "where memory is short, give --model_args gpu_memory_utilization=0.5 or max_length=N)"
             ) from error
+        core = self._llm.llm_engine.engine_core
+        threading.Thread(target=_report_death, args=(core, self._closed), daemon=True).start()
         self._defaults = self._llm.llm_engine.model_config.try_get_generation_config()
         stored = self._defaults.get("eos_token_id")
         ends = [*(stored if isinstance(stored, list) else [stored]), self.tokenizer.eos_token_id]
@@ -160,6 +164,7 @@ class VLLMModel(HuggingFace):
 
     def close(self) -> None:
         llm, self._llm = self._llm, None
+        self._closed.set()
         if llm is not None:
             llm.llm_engine.engine_core.shutdown()
 
@@ -289,6 +294,15 @@ def _asks(encoded: Encoded) -> Iterator[Ask]:
             yield Ask(item.request, item.tokens, (item.part,), start=item.start)
     for item in encoded.generations:
         yield Ask(item.request, item.tokens, generation=item.params, max_new_tokens=item.max_new_tokens)
+
+
+def _report_death(core: Any, closed: threading.Event) -> None:
+    """Wake whoever waits for an engine process that was killed: vLLM's client knows, but would wait for ever."""
+    resources, outputs = getattr(core, "resources", None), getattr(core, "outputs_queue", None)
+    while resources is not None and outputs is not None and not closed.wait(1.0):
+        if resources.engine_dead:
+            outputs.put_nowait(RuntimeError("the engine's process ended"))
+            return
 
 
 def _refused(ask: Ask, error: Exception) -> list[Outcome]:
