@@ -539,9 +539,12 @@ def test_a_model_answers_again_after_it_was_interrupted(server: ScriptedServer) 
 def test_ctrl_c_leaves_while_the_server_hangs(server: ScriptedServer) -> None:
     gate = threading.Event()
     server.script(Reply({}, wait=gate))
+    # A job in the background of a shell is started with SIGINT ignored, and its children inherit that.
     code = f"""
+        import signal
         from harness import ModelOptions, Prompt, Request
         from harness_plugins.models.openai import OpenAIModel
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         model = OpenAIModel.create({{"model": "small", "api": "chat", "base_url": {server.url!r}}}, ModelOptions())
         try:
             list(model.respond([Request("generate", Prompt("?")) for _ in range(50)]))
@@ -555,8 +558,9 @@ def test_ctrl_c_leaves_while_the_server_hangs(server: ScriptedServer) -> None:
                 break
             threading.Event().wait(0.02)
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=10)
+        out, _ = process.communicate(timeout=60)
     finally:
         process.kill()
+        process.wait()
         gate.set()
     assert (process.returncode, out.strip()) == (0, "left")
