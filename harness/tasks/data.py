@@ -13,11 +13,12 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Any
 
 from harness.errors import DataError
-from harness.tasks.places import BUILDERS, hub_split, mirror_folders
+from harness.tasks.places import BUILDERS, file_source, is_on_hub, mirror_folders
 from harness.types import JSON, DatasetSpec, Rows
 
 _HUB_NAMES = {"hf": "Hugging Face", "modelscope": "ModelScope"}
@@ -117,8 +118,8 @@ def load_split(spec: DatasetSpec, split: str, hook: Any) -> Rows:
 
 def _nobody(spec: DatasetSpec, split: str) -> str:
     title = dataset_title(spec)
-    others = [hub for hub in _HUB_NAMES if hub != spec.hub and hub_split(spec, hub, split)]
-    if hub_split(spec, spec.hub, split) is None and others:
+    others = [hub for hub in _HUB_NAMES if hub != spec.hub and is_on_hub(spec, hub)]
+    if others and not is_on_hub(spec, spec.hub):
         hub = _HUB_NAMES[spec.hub]
         title += f": has no id on {hub} (add `sources: {{{spec.hub}: ID}}` to the task, or use --hub {others[0]})"
     return f"{title}, split '{split}': no source has it; {remedy(spec, split)}"
@@ -136,13 +137,22 @@ def dataset_title(spec: DatasetSpec) -> str:
 
 def remedy(spec: DatasetSpec, split: str) -> str:
     """What a user can do about rows that cannot be had, in words that end an error's line."""
-    places = mirror_folders(spec, split)
     advice = []
-    if places:
-        path = PurePosixPath(places[0].path, places[0].name or "", places[0].split)
-        advice.append(f"give --data DIR (or HARNESS_DATA) with DIR/{path}.jsonl (or .csv, .parquet ...)")
+    if place := _place_in_mirror(spec, split):
+        advice.append(f"give --data DIR (or HARNESS_DATA) with DIR/{place}")
     other = "modelscope" if spec.hub == "hf" else "hf"
-    if spec.path not in BUILDERS and hub_split(spec, other, split):
+    if spec.path not in BUILDERS and is_on_hub(spec, other):
         advice.append(f"try --hub {other}")
     advice.append("make DIR where there is a network by `harness data pull TASK --to DIR`")
     return ", or ".join(advice)
+
+
+def _place_in_mirror(spec: DatasetSpec, split: str) -> str:
+    """Where a user can put a file by hand: as its repository has it, or by the layout of hubs."""
+    with suppress(DataError):  # the task names no file for this split
+        source = file_source(spec, split)
+        if source and source.repository:
+            return str(PurePosixPath("github", source.repository, source.patterns[0]))
+    places = mirror_folders(spec, split)
+    path = PurePosixPath(places[0].path, places[0].name or "", places[0].split) if places else None
+    return f"{path}.jsonl (or .csv, .parquet ...)" if path else ""

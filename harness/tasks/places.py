@@ -52,6 +52,11 @@ def hub_split(spec: DatasetSpec, hub: str, split: str) -> HubSplit | None:
     return replace(place, patterns=files, options=FileOptions.of(source, where, ignore=_HUB_KEYS))
 
 
+def is_on_hub(spec: DatasetSpec, hub: str) -> bool:
+    """Whether the task gives an id for a hub."""
+    return _place(spec, hub, "") is not None
+
+
 def _place(spec: DatasetSpec, hub: str, split: str) -> HubSplit | None:
     """`hub_split` without the files."""
     source = spec.sources.get(hub)

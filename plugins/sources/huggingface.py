@@ -242,7 +242,7 @@ def _can_pass(error: BaseException, title: str) -> bool:
         raise DataError(f"{title}: needs permission: {PERMISSION}") from error
     if "RevisionNotFoundError" in names or re.search(r"Revision '.*' doesn't exist", text):
         raise _NoRevision(f"{title}: the Hugging Face hub has no such revision") from error
-    if {"OfflineModeIsEnabled", "LocalEntryNotFoundError"} & names and not status:
+    if ({"OfflineModeIsEnabled", "LocalEntryNotFoundError"} & names or "OfflineModeIsEnabled" in text) and not status:
         return False
     if status in (401, 404) or "DatasetNotFoundError" in names:
         raise DataError(f"{title}: is not on the Hugging Face hub ({status or 404}), or is private (then set HF_TOKEN)")

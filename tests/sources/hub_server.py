@@ -203,13 +203,15 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
     def _answer(self, status: int, body: bytes, headers: dict[str, str], torn: bool = False) -> None:
+        sent = body[: len(body) // 2] if torn else body
+        # Noted before it goes out: a client may look as soon as it has the headers.
+        if self.command != "HEAD":
+            self.server.sent.append((unquote(self.path), len(sent)))
         self.send_response(status)
         for key, value in {**headers, "Content-Length": str(len(body))}.items():
             self.send_header(key, value)
         self.end_headers()
-        sent = body[: len(body) // 2] if torn else body
         if self.command != "HEAD":
-            self.server.sent.append((unquote(self.path), len(sent)))
             self.wfile.write(sent)
         if torn:
             self.close_connection = True
