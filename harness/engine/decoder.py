@@ -13,7 +13,10 @@ from typing import Any
 
 import torch
 
-_HEAD_BYTES = {"cpu": 64 << 20, "cuda": 512 << 20}
+# Logits of one piece: on a processor they stay in its cache while they are summed up.
+_HEAD_BYTES = {"cpu": 16 << 20, "cuda": 512 << 20}
+# Fewer positions than this would read the head's weights for too little.
+_HEAD_POSITIONS = 64
 
 
 class _Through(torch.nn.Module):
@@ -70,7 +73,7 @@ class Decoder:
     def chunks(self, positions: int) -> Iterator[tuple[int, int]]:
         """Cut a number of positions such that the logits of one piece stay small."""
         room = _HEAD_BYTES.get(self.device.split(":")[0], 256 << 20)
-        size = max(1, room // (8 * self._vocabulary))
+        size = max(_HEAD_POSITIONS, room // (8 * self._vocabulary))
         for at in range(0, positions, size):
             yield at, min(positions, at + size)
 
@@ -103,8 +106,13 @@ def score_positions(
         first, last = torch.searchsorted(host, torch.tensor([start, end])).tolist()
         logits = decoder.logits(hidden[start:end])
         at, target = positions[first:last] - start, targets[first:last]
-        values[first:last] = logits[at, target] - torch.logsumexp(logits, dim=-1)[at]
-        greedy[first:last] = logits.argmax(dim=-1)[at] == target
+        chosen, top = logits[at, target], logits.amax(dim=-1)
+        # The first of several equal logits is the greedy one; where the target is below the top, none is looked for.
+        hits = (chosen == top[at]).nonzero().squeeze(-1)
+        greedy[first:last] = False
+        greedy[first + hits] = logits[at[hits]].argmax(dim=-1) == target[hits]
+        total = logits.sub_(top.unsqueeze(-1)).exp_().sum(dim=-1)
+        values[first:last] = chosen - (top + total.log())[at]
     return values.cpu(), greedy.cpu()
 
 

@@ -27,7 +27,8 @@ class _Bucket:
     """Rows that attend to themselves in one padded call.
 
     index: [rows, width], where in the pack each place is taken from (padding repeats the row's last token). targets
-    and sources: where the real places go. contiguous: the rows are equally long and stand together.
+    and sources: where the real places go. contiguous: the rows are equally long and stand together. stem: up to here no
+    row branches.
     """
 
     index: torch.Tensor
@@ -36,6 +37,7 @@ class _Bucket:
     contiguous: tuple[int, int] | None
     positions: torch.Tensor
     hidden: torch.Tensor | None
+    stem: int
     masks: dict[tuple[int | None, torch.dtype], torch.Tensor | None] = field(default_factory=dict)
 
     def mask(self, window: int | None, dtype: torch.dtype) -> torch.Tensor | None:
@@ -105,7 +107,12 @@ class PackLayout:
         # A model that is spread over devices has layers elsewhere than the batch was made.
         mask = None if mask is None else mask.to(query.device)
         own_query, own_key, own_value = (_gather(tensor, bucket) for tensor in (query, key, value))
-        found, found_lse = attend(own_query, own_key, own_value, rule, causal=mask is None, mask=mask)
+        stem = bucket.stem if mask is not None and rule.window is None else 0
+        if stem == 0:
+            found, found_lse = attend(own_query, own_key, own_value, rule, causal=mask is None, mask=mask)
+        else:
+            assert mask is not None
+            found, found_lse = _attend_tree(own_query, own_key, own_value, rule, mask, stem)
         flat, flat_lse = found.transpose(1, 2).flatten(0, 1), found_lse.transpose(1, 2).flatten(0, 1)
         if bucket.contiguous is not None:
             start, end = bucket.contiguous
@@ -180,7 +187,17 @@ class PackLayout:
             contiguous=(targets[0], targets[0] + len(targets)) if together else None,
             positions=self._positions[places],
             hidden=None if hidden is None else hidden.to(self.device),
+            stem=min(self.rows[member].segments[0][1] for member in members) if trees else 0,
         )
+
+
+def _attend_tree(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rule: AttentionRule, mask: torch.Tensor, stem: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Causal attention up to where rows branch, and masked attention from there: a mask costs what it hides."""
+    upper, upper_lse = attend(query[:, :, :stem], key[:, :, :stem], value[:, :, :stem], rule, causal=True)
+    lower, lower_lse = attend(query[:, :, stem:], key, value, rule, mask=mask[:, :, stem:])
+    return torch.cat((upper, lower), dim=2), torch.cat((upper_lse, lower_lse), dim=2)
 
 
 def _gather(tensor: torch.Tensor, bucket: _Bucket) -> torch.Tensor:
