@@ -120,6 +120,8 @@ def _describe(document: Document) -> dict[str, Any] | None:
         own = ("group", "task", "group_alias", "aggregate_metric_list", "metadata", "tag", "title", "include")
         overrides = {key: value for key, value in data.items() if key not in own and _is_plain(value)}
         members = name if isinstance(name, list) else [name]
+        if not _is_plain(members):
+            return {"name": group, "error": str(document.error(("task",), "'!function' is Python, which is never run"))}
         return {"name": group, "title": _text(data, "title", "group_alias"), "members": members, "overrides": overrides}
     if not isinstance(name, str):
         return None

@@ -122,15 +122,7 @@ class TaskLibrary:
                 found += read_folder(path, package, self._cache_dir)
             elif (entry := read_file(path, package)) is not None:
                 found.append(entry)
-        self._refuse_clashes(found)
         return found
-
-    def _refuse_clashes(self, entries: Sequence[TaskEntry]) -> None:
-        seen: dict[tuple[str, str], TaskEntry] = {}
-        for entry in entries:
-            first = seen.setdefault((entry.package, entry.name), entry)
-            if first.path != entry.path and not entry.error and not first.error:
-                raise UsageError(f"two files define task '{entry.name}': {shown(first.path)} and {shown(entry.path)}")
 
     def _find(self, expression: str, inside: tuple[str, ...]) -> Iterator[TaskRef]:
         if not expression:
@@ -173,8 +165,12 @@ class TaskLibrary:
     ) -> Iterator[TaskRef]:
         exact = [entry for entry in entries if entry.name == name]
         if len(exact) > 1:
-            # What a user's own folder says wins over nothing silently: two owners are asked to be named.
-            owners = " and ".join(f"{entry.package}/{name}" if entry.package else shown(entry.path) for entry in exact)
+            # No folder wins over another silently: the user says which one is meant.
+            packages = {entry.package for entry in exact}
+            if "" in packages or len(packages) < len(exact):
+                files = " and ".join(shown(entry.path) for entry in exact)
+                raise UsageError(f"task '{name}' is defined more than once: name the file instead, {files}")
+            owners = " and ".join(f"{entry.package}/{name}" for entry in exact)
             raise UsageError(f"task '{name}' is defined more than once: say which, {owners}")
         for entry in entries:
             if entry.error:
