@@ -11,6 +11,7 @@ from typing import Any
 from harness.errors import HarnessError, ModelError, UsageError, suggest
 from harness.model import Model, ModelOptions
 from harness.registry import Registry
+from harness.scoring import sandbox
 from harness.scoring.scorer import Scorer
 from harness.spec import Progress, RunSpec
 from harness.tasks.build import BuildOptions, build_samples
@@ -42,6 +43,7 @@ def load_jobs(spec: RunSpec, registry: Registry, progress: Progress) -> list[Job
     """Select and load the tasks, and resolve their metrics and filters. Raises `UsageError`."""
     if not spec.tasks:
         raise UsageError("--tasks: name at least one task (`harness tasks` lists them)")
+    sandbox.choose(spec.sandbox)
     library = open_library(spec, registry)
     refs = library.select(spec.tasks)
     unused = set(spec.overrides) - {name for ref in refs for name in (ref.name, ref.full_name)}

@@ -33,6 +33,7 @@ class RunSpec:
     data: tuple[str, ...] = ()
     hub: str = "hf"
     offline: bool = False
+    sandbox: str = "auto"
     overrides: Mapping[str, Mapping[str, JSON]] = field(default_factory=dict)
     output_path: str | None = None
     log_samples: bool = False

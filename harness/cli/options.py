@@ -126,6 +126,8 @@ def with_environment(settings: dict[str, Any]) -> dict[str, Any]:
     if "data" not in settings and os.environ.get("HARNESS_DATA"):
         folders = os.environ["HARNESS_DATA"].split(os.pathsep)
         settings = {**settings, "data": tuple(folder for folder in folders if folder)}
+    if "sandbox" not in settings and os.environ.get("HARNESS_SANDBOX"):
+        settings = {**settings, "sandbox": os.environ["HARNESS_SANDBOX"]}
     return settings
 
 

@@ -38,6 +38,10 @@ RUN_OPTIONS = [
         "--output_path", "-o", type=click.Path(), metavar="PATH", help="Also write lm-eval's results JSON there."
     ),
     click.option("--log_samples", "-s", is_flag=True, default=None, help="With --output_path: its samples JSONL too."),
+    click.option(
+        "--sandbox", type=click.Choice(["auto", "docker", "none"]),
+        help="Where programs that a model wrote run; auto is Linux namespaces. Also HARNESS_SANDBOX. [default: auto]",
+    ),
     click.option("--dry_run", is_flag=True, default=None, help="Say what would be computed. Loads no weights."),
     click.option("--config", "-C", type=click.Path(), metavar="FILE", help="Read flags from YAML; given flags win."),
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.scoring import sandbox
 from harness.scoring.extract import (
     boxed,
     chinese_number,
@@ -30,5 +31,6 @@ __all__ = [
     "math_equal",
     "numbers_in",
     "same_code",
+    "sandbox",
     "strip_reasoning",
 ]

@@ -1,0 +1,16 @@
+"""A safe place for programs that a model wrote. Plugins may use what is named here."""
+
+from __future__ import annotations
+
+from harness.scoring.sandbox.execute import (
+    MODES,
+    Limits,
+    Outcome,
+    choose,
+    command_line,
+    run_program,
+    run_programs,
+    usable,
+)
+
+__all__ = ["MODES", "Limits", "Outcome", "choose", "command_line", "run_program", "run_programs", "usable"]

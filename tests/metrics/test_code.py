@@ -1,0 +1,104 @@
+"""Metrics that run programs: what passes, what does not, and the estimate from several replies."""
+
+from __future__ import annotations
+
+import itertools
+from math import comb
+
+import pytest
+
+from harness import Observation, Response, Sample
+from harness.errors import UsageError
+from harness.registry import load_plugins
+from harness.scoring import sandbox
+from harness_plugins.filters.code import CodeBlock
+from harness_plugins.metrics.code import PassAt10, PassAtK, pass_at_k
+
+try:
+    sandbox.usable()
+    REFUSED = ""
+except UsageError as error:
+    REFUSED = str(error)
+needs_sandbox = pytest.mark.skipif(bool(REFUSED), reason=REFUSED)
+
+PROGRAM = "{{reply}}\nassert f({{given}}) == {{wanted}}"
+RIGHT, WRONG = "def f(x): return x + 1", "def f(x): return x"
+
+
+def seen(*replies, **doc):
+    sample = Sample("t", "", 0, {"given": 1, "wanted": 2, **doc}, (), "")
+    return Observation(sample, tuple(Response(text=reply) for reply in replies), (), replies)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 9])
+def test_the_estimate_is_the_share_of_draws_with_a_pass(n):
+    for c, k in itertools.product(range(n + 1), range(1, n + 1)):
+        draws = list(itertools.combinations(range(n), k))
+        share = sum(any(index < c for index in draw) for draw in draws) / len(draws)
+        assert pass_at_k(n, c, k) == pytest.approx(share)
+        assert pass_at_k(n, c, k) == pytest.approx(1 - comb(n - c, k) / comb(n, k))
+
+
+def test_the_estimate_is_exact_where_binomials_are_huge():
+    assert pass_at_k(2000, 1, 1000) == pytest.approx(0.5)
+
+
+@needs_sandbox
+def test_programs_pass_or_fail():
+    metric = PassAtK(PROGRAM)
+    assert metric.score(seen(RIGHT)) == 1.0
+    assert metric.score(seen(WRONG)) == 0.0
+    assert metric.score(seen("def f(x) return x")) == 0.0
+    assert metric.score(seen("import os; os._exit(0)")) == 0.0
+    assert metric.score(seen("raise SystemExit")) == 0.0
+    assert metric.score(seen(None)) == 0.0
+    assert metric.score(seen()) is None
+
+
+@needs_sandbox
+def test_several_replies_make_an_estimate():
+    replies = [RIGHT, WRONG, None, WRONG]
+    assert PassAtK(PROGRAM).score(seen(*replies)) == pytest.approx(1 / 4)
+    assert PassAtK(PROGRAM, k=2).score(seen(*replies)) == pytest.approx(1 / 2)
+    assert PassAt10(PROGRAM).score(seen(*[WRONG] * 9, RIGHT)) == 1.0
+    with pytest.raises(ValueError, match="repeats"):
+        PassAt10(PROGRAM).score(seen(*replies))
+
+
+@needs_sandbox
+def test_bad_options_are_refused():
+    with pytest.raises(ValueError, match="k is 0"):
+        PassAtK(PROGRAM, k=0)
+    with pytest.raises(ValueError, match="line 1"):
+        PassAtK("{{reply")
+    with pytest.raises(ValueError, match="positive"):
+        PassAtK(PROGRAM, timeout=0)
+
+
+def test_no_sandbox_no_metric(monkeypatch):
+    monkeypatch.setenv("HARNESS_SANDBOX", "doker")
+    with pytest.raises(UsageError, match="did you mean 'docker'"):
+        PassAtK(PROGRAM)
+
+
+@pytest.mark.parametrize(
+    ("reply", "program"),
+    [
+        ("Here:\n```python\ndef f(): 1\n```\nDone.", "def f(): 1\n"),
+        ("```\ndef f(): 1\n", "def f(): 1\n"),
+        ("```sh\npip install g\n```\n```py\ndef f(): 1\n```", "def f(): 1\n"),
+        ("<think>```python\nf = 0\n```</think>```python\ndef f(): 1\n```", "def f(): 1\n"),
+        ("def f(): 1", "def f(): 1"),
+        ("```python\n```", None),
+        (None, None),
+    ],
+)
+def test_the_code_of_a_reply(reply, program):
+    sample = Sample("t", "", 0, {"name": "f"}, (), "")
+    assert CodeBlock(naming="name").apply([reply], sample) == [program]
+
+
+def test_plugins_are_found():
+    registry = load_plugins()
+    assert registry.metric("pass_at_k") is PassAtK
+    assert registry.filter("code_block") is CodeBlock
