@@ -318,7 +318,10 @@ def _generation(task: Task, options: BuildOptions) -> GenerationParams:
     """
     own = task.config.generation_kwargs
     given = own.model_dump(exclude_none=True) if own else {}
-    given |= _checked_gen_kwargs(options.gen_kwargs)
+    asked = _checked_gen_kwargs(options.gen_kwargs)
+    if any(name in asked for name in _MAX_TOKENS):  # the run's limit wins, by whichever of its names
+        given = {name: value for name, value in given.items() if name not in _MAX_TOKENS}
+    given |= asked
     until = given.pop("until", [task.config.fewshot_delimiter])
     limits = [given.pop(name) for name in _MAX_TOKENS if name in given]
     temperature = given.get("temperature")

@@ -1,0 +1,65 @@
+"""A task's own example: what it states must hold, and `harness check` says where it does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from task_files import CHOICE, REPLY, load
+
+from harness.prepare import check_task
+from harness.registry import load_plugins
+
+GOOD = (
+    CHOICE
+    + """\
+example:
+  row: {q: "Is it?", a: 0}
+  shots: [{q: "Was it?", a: 1}]
+  prompt: "Subject.\\n\\nWas it?\\nAnswer: no\\n\\nIs it?\\nAnswer:"
+  choices: ['yes', 'no']
+  target: 0
+  scores:
+    - {logprobs: [-1.0, -2.0], acc: 1}
+    - {logprobs: [-2.0, -1.0], acc: 0}
+"""
+)
+
+
+def problems(folder: Path, text: str) -> list[str]:
+    return check_task(load(folder, text), load_plugins())
+
+
+def test_an_example_that_holds_says_nothing(tmp_path: Path) -> None:
+    assert problems(tmp_path, GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("Is it?\\nAnswer:", "Is it?\\nAnswers:"), "prompt differs at character 43: should be"),
+        (("choices: ['yes', 'no']\n  target", "choices: ['no', 'yes']\n  target"), "choices should be ['no', 'yes']"),
+        (("target: 0", "target: 1"), "target should be 1, but is 0"),
+        (("[-2.0, -1.0], acc: 0", "[-2.0, -1.0], acc: 1"), "logprobs [-2.0, -1.0] should get acc 1, but gets 0.0"),
+        (("acc: 0}", "accc: 0}"), "the task has no score 'accc' (it has: acc)"),
+        (('row: {q: "Is it?", a: 0}', 'row: {q: "Is it?", a: 7}'), "the index 7 is outside the 2 choices"),
+    ],
+)
+def test_an_example_that_does_not_hold_says_what_and_where(
+    tmp_path: Path, change: tuple[str, str], message: str
+) -> None:
+    assert change[0] in GOOD
+    (problem,) = problems(tmp_path, GOOD.replace(*change))
+    assert message in problem
+    assert "task.yaml:" in problem and "\n" not in problem
+
+
+def test_replies_are_scored_too(tmp_path: Path) -> None:
+    text = REPLY + "example: {row: {q: a, a: b}, scores: [{reply: b, exact_match: 1}, {reply: c, exact_match: 1}]}\n"
+    (problem,) = problems(tmp_path, text)
+    assert "reply 'c' should get exact_match 1, but gets 0.0" in problem
+
+
+def test_an_unknown_metric_is_a_problem(tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, GOOD.replace("metric: acc", "metric: accc"))
+    assert "unknown metric 'accc'; did you mean 'acc'?" in problem
