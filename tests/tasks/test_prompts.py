@@ -124,7 +124,7 @@ def test_repeats_have_seeds_of_their_own_that_last(tmp_path: Path) -> None:
 
 
 def test_gen_kwargs_of_the_command_line_win(tmp_path: Path) -> None:
-    text = REPLY + "generation_kwargs: {max_gen_toks: 7, until: ['\\n']}\n"
+    text = REPLY + 'generation_kwargs: {max_gen_toks: 7, until: ["\\n"]}\n'
     (sample,) = build(load(tmp_path, text), [{"q": "1", "a": "2"}], gen_kwargs={"max_new_tokens": 9})
     params = sample.requests[0].generation
     assert params is not None and (params.max_new_tokens, params.until) == (9, ("\n",))
