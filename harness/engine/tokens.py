@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.engine.spelling import Speller
 from harness.errors import UsageError
 from harness.types import GenerationParams, Prompt, Request
 
 DEFAULT_MAX_NEW_TOKENS = 256
 DEFAULT_MAX_LENGTH = 2048
 OVERFLOW = ("truncate", "skip", "error")
-_ENCODE_CHUNK = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,22 +78,37 @@ class Encoder:
     def __init__(self, tokenizer: Any, rules: TokenRules) -> None:
         self.tokenizer = tokenizer
         self.rules = rules
+        self._speller = Speller(tokenizer)
         heads = [tokenizer.decode([rules.prefix_token]), getattr(tokenizer, "bos_token", None) or ""]
         self._bos_texts = tuple({text for text in heads if text.strip()})
 
     def encode(self, texts: Sequence[str], special: bool | None = None) -> list[list[int]]:
         """Token ids of each text. `special` None adds BOS (or EOS) as the tokenizer does, but never a second one."""
-        distinct = list(dict.fromkeys(texts))
         known: dict[str, list[int]] = {}
         for flag in (True, False):
-            chosen = [text for text in distinct if self._wants_special(text, special) is flag]
-            for at in range(0, len(chosen), _ENCODE_CHUNK):
-                chunk = chosen[at : at + _ENCODE_CHUNK]
-                found = self.tokenizer(chunk, add_special_tokens=flag, return_attention_mask=False, verbose=False)
-                known.update(zip(chunk, found["input_ids"], strict=True))
+            chosen = [text for text in dict.fromkeys(texts) if self._wants_special(text, special) is flag]
+            known.update(zip(chosen, self._speller.encode(chosen, flag), strict=True))
         if special is None and self.rules.add_bos_token is not None:
             known = {text: self._with_bos_rule(text, ids) for text, ids in known.items()}
         return [known[text] for text in texts]
+
+    def extend(
+        self, contexts: Sequence[str], encoded: Sequence[list[int]], continuations: Sequence[str]
+    ) -> list[list[int]]:
+        """Token ids of `context + continuation` for each pair; `encoded` are those of the contexts."""
+        found: dict[int, list[int]] = {}
+        for flag in (True, False):
+            chosen = [index for index, text in enumerate(contexts) if self._wants_special(text, None) is flag]
+            ids = self._speller.extend(
+                [contexts[index] for index in chosen],
+                [encoded[index] for index in chosen],
+                [continuations[index] for index in chosen],
+                flag,
+            )
+            found.update(zip(chosen, ids, strict=True))
+        if self.rules.add_bos_token is None:
+            return [found[index] for index in range(len(contexts))]
+        return [self._with_bos_rule(context, found[index]) for index, context in enumerate(contexts)]
 
     def count(self, text: str) -> int:
         """Tokens of `text`, special tokens included as a model would see them."""
@@ -191,21 +206,20 @@ def _encode_choices(
         for part, continuation in enumerate(requests[index].continuations):
             pairs.append((index, part, *split_whitespace(text, continuation)))
         encoded.parts[index] = len(requests[index].continuations)
-    contexts = encoder.encode([context for _, _, context, _ in pairs if context])
+    before = [context for _, _, context, _ in pairs if context]
+    after = [text for _, _, context, text in pairs if context]
+    contexts = encoder.encode(before)
     separate = encoder.rules.is_encoder_decoder
     # An encoder-decoder model reads the context alone, so that there is no join to look for.
-    joined = [text for _, _, context, text in pairs if context and separate]
-    wholes = encoder.encode(joined, special=False) if separate else []
-    if not separate:
-        wholes = encoder.encode([context + text for _, _, context, text in pairs if context])
+    wholes = encoder.encode(after, special=False) if separate else encoder.extend(before, contexts, after)
     alone = encoder.encode([text for _, _, context, text in pairs if not context], special=False)
     with_context, without = iter(zip(contexts, wholes, strict=True)), iter(alone)
     for index, part, context, _ in pairs:
         if not context:
             sequence, start = _after_prefix(next(without), encoder.rules.prefix_token)
         else:
-            before, whole = next(with_context)
-            sequence, start = ([*before, *whole], len(before)) if separate else (whole, scored_from(before, whole))
+            ids, whole = next(with_context)
+            sequence, start = ([*ids, *whole], len(ids)) if separate else (whole, scored_from(ids, whole))
             if start == 0 and sequence:
                 sequence, start = [encoder.rules.prefix_token, *sequence], 1
         empty = not requests[index].continuations[part] or len(sequence) <= start

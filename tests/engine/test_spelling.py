@@ -1,0 +1,88 @@
+"""Token ids are those of the tokenizer, whether a beginning is spelled again or taken from another text."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.engine.spelling import Speller
+from harness.testing import tiny_tokenizer
+
+SHOTS = "Question: How many apples are left? Answer: 42\n题目：下列哪一项是正确的？\nA. 甲\nB. 乙\n\n" * 6
+PIECES = st.sampled_from(
+    ["the", " fox", "42", "7", "\n", "\n\n", "  ", "题目", "：", "A", "'s", "<|im_end|>", "<|im", "é", "e\u0301"]
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return tiny_tokenizer(600)
+
+
+def plain(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    found: list[list[int]] = tokenizer(texts)["input_ids"]
+    return found
+
+
+class CountingSpeller(Speller):
+    """Counts the characters that are spelled the plain way."""
+
+    spelled = 0
+
+    def _plain(self, texts: Any, special: bool) -> list[list[int]]:
+        self.spelled += sum(map(len, texts))
+        return super()._plain(texts, special)
+
+
+def test_a_shared_beginning_is_spelled_once(tokenizer: Any) -> None:
+    speller = CountingSpeller(tokenizer)
+    texts = [f"{SHOTS}{i} + {i} =" for i in range(300)]
+
+    assert speller.encode(texts, True) == plain(tokenizer, texts)
+    assert 0 < speller.spelled < 0.1 * sum(map(len, texts))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.lists(PIECES, max_size=8).map("".join), min_size=8, max_size=24), st.lists(PIECES, min_size=1))
+def test_ids_are_those_of_the_tokenizer(ends: list[str], last: list[str]) -> None:
+    tokenizer = tiny_tokenizer_once()
+    speller = Speller(tokenizer)
+    contexts = [SHOTS + end for end in ends]
+    continuations = ["".join(last)] * len(contexts)
+
+    encoded = speller.encode(contexts, True)
+
+    assert encoded == plain(tokenizer, contexts)
+    wholes = [context + text for context, text in zip(contexts, continuations, strict=True)]
+    assert speller.extend(contexts, encoded, continuations, True) == plain(tokenizer, wholes)
+    assert speller.shares
+
+
+@functools.cache
+def tiny_tokenizer_once() -> Any:
+    return tiny_tokenizer(600)
+
+
+def test_a_tokenizer_that_looks_back_is_left_alone() -> None:
+    from tokenizers import pre_tokenizers
+
+    tokenizer = tiny_tokenizer(600)
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    texts = [f"{SHOTS}{i} + {i} =" for i in range(20)]
+    speller = Speller(tokenizer)
+
+    assert not speller.shares
+    assert speller.encode(texts, True) == plain(tokenizer, texts)
+
+
+def test_a_difference_on_the_checked_texts_ends_sharing(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    speller = Speller(tokenizer)
+    texts = [f"{SHOTS}{i} + {i} =" for i in range(20)]
+    monkeypatch.setattr(Speller, "_head", lambda *_: ([1, 2, 3], 10))
+
+    assert speller.encode(texts, True) == plain(tokenizer, texts)
+    assert not speller.shares
