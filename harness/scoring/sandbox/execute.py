@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import math
 import os
 import secrets
 import selectors
@@ -38,7 +39,9 @@ from harness.errors import UsageError, suggest
 MODES = ("auto", "namespaces", "docker", "none")
 _HERE = Path(__file__).parent
 _STARTING = 60.0  # seconds until a sandbox stands, on a machine that is busy
+_ENDING = 5.0
 _IMAGE = "python:3.11-slim"
+_CPU_SIGNAL = 24  # SIGXCPU: the processor time is used up
 _MOST_OUTPUT = 16_384  # bytes
 _ENVIRONMENT = {
     "HOME": "/tmp",
@@ -115,8 +118,8 @@ def _problem(mode: str) -> str:
     if mode == "docker" and shutil.which("docker") is None:
         return f"there is no command 'docker'; {remedy}"
     outcome = _run("", Limits(seconds=5), mode)
-    said = (outcome.output.strip().splitlines() or [outcome.reason])[-1]
-    return "" if outcome.passed else f"{said}; {remedy}"
+    lines = [line for line in outcome.output.splitlines() if line.startswith(("jail: ", "docker: "))]
+    return "" if outcome.passed else f"{(lines or [outcome.reason])[0].rstrip('.')}; {remedy}"
 
 
 def run_program(program: str, limits: Limits | None = None) -> Outcome:
@@ -144,7 +147,7 @@ def command_line(mode: str, limits: Limits, root: str, name: str) -> list[str]:
 
 def _docker(limits: Limits, name: str) -> list[str]:
     options = [
-        "--rm", "--interactive", "--init", f"--name={name}", "--network=none", "--read-only", "--cap-drop=ALL",
+        "--rm", "--pull=never", "--interactive", "--init", f"--name={name}", "--network=none", "--read-only", "--cap-drop=ALL",
         "--security-opt=no-new-privileges", "--user=65534:65534", "--workdir=/tmp", "--ipc=none",
         f"--tmpfs=/tmp:rw,nosuid,nodev,size={limits.space}", f"--memory={limits.memory}",
         f"--memory-swap={limits.memory}", f"--pids-limit={limits.processes + 2}",
@@ -157,7 +160,7 @@ def _docker(limits: Limits, name: str) -> list[str]:
 def _shown() -> list[str]:
     """The paths that a program sees: this Python, its packages, the system's libraries, and harmless devices."""
     python = {sys.base_prefix, sys.base_exec_prefix, sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
-    wanted = [*(str(Path(path).resolve()) for path in python), *_packages()]
+    wanted = [*(str(Path(path).resolve()) for path in python), *_packages(), str(Path(sys.executable).resolve())]
     system = ["/usr", "/bin", "/lib", "/lib64", "/lib32", "/etc/ld.so.cache", "/etc/localtime"]
     devices = [f"/dev/{name}" for name in ("null", "zero", "random", "urandom")]
     paths = [path for path in sorted({*wanted, *system, *devices}) if os.path.lexists(path) and path != "/"]
@@ -173,7 +176,7 @@ def _run(program: str, limits: Limits, mode: str) -> Outcome:
     token = secrets.token_hex(16)
     name = f"harness-{token[:12]}"
     bounds = {
-        "cpu": max(1, round(limits.seconds + 0.499)),
+        "cpu": math.ceil(limits.seconds),
         "memory": limits.memory,
         "file_size": limits.file_size,
         "files": limits.files,
@@ -220,6 +223,9 @@ def _watch(process: subprocess.Popen[bytes], order: bytes, seconds: float) -> tu
             if left <= 0:
                 return bytes(answers), bytes(output), True
             _read(selector, left)
+            if process.stdout not in selector.get_map():  # it has ended, and soon says how
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_ENDING)
             if not ready and answers.startswith(b"ready\n"):
                 ready, deadline = True, time.monotonic() + seconds
         while process.stderr in selector.get_map() and _read(selector, 0.0):
@@ -260,13 +266,18 @@ def _outcome(answers: bytes, output: str, late: bool, code: int, token: str) -> 
         return Outcome(False, lines[1].removeprefix("failed "), output)
     if not lines:
         return Outcome(False, f"the sandbox did not start (exit code {code})", output)
-    return Outcome(False, "ended before its end", output)
+    if code in (-_CPU_SIGNAL, 128 + _CPU_SIGNAL):
+        return Outcome(False, "out of time", output)
+    return Outcome(False, f"ended before its end (exit code {code})", output)
 
 
-def run_programs(programs: Sequence[str], limits: Limits | None = None) -> Iterator[Outcome]:
-    """Run several programs, as many at once as there are processors, and yield their outcomes in order."""
+def run_programs(programs: Sequence[str], limits: Limits | None = None, mode: str | None = None) -> Iterator[Outcome]:
+    """Run several programs, as many at once as there are processors, and yield their outcomes in order.
+
+    mode: what `usable` said earlier, maybe in another thread; left out, it is asked now.
+    """
     from concurrent.futures import ThreadPoolExecutor
 
-    mode, bounds = usable(), limits or Limits()
+    mode, bounds = mode or usable(), limits or Limits()
     with ThreadPoolExecutor(min(len(programs), os.cpu_count() or 1) or 1) as pool:
         yield from pool.map(lambda program: _run(program, bounds, mode), programs)

@@ -89,11 +89,12 @@ def _build_root(order: dict[str, Any]) -> None:
     root = order["root"]
     _mount("none", "/", None, _REC | _PRIVATE)
     _mount("tmpfs", root, "tmpfs", _NOSUID | _NODEV, "size=1m,mode=755")
-    for path in order["show"]:
-        _show(root, path)
     for name in ("tmp", "proc"):
         Path(root, name).mkdir(exist_ok=True)
+    # Before all that is shown: an environment may itself lie below /tmp.
     _mount("tmpfs", f"{root}/tmp", "tmpfs", _NOSUID | _NODEV, f"size={order['space']},nr_inodes=4096,mode=1777")
+    for path in order["show"]:
+        _show(root, path)
     try:
         _mount("proc", f"{root}/proc", "proc", _NOSUID | _NODEV | _NOEXEC)
     except OSError:  # a container that hides parts of /proc lets nobody mount one: the command has none, then

@@ -29,9 +29,11 @@ def _limit(limits: dict[str, int]) -> None:
     for name, kind in kinds.items():
         if kind is not None and name in limits:
             value = limits[name]
+            # The last second of processor time is for SIGXCPU, by which the end can be told from others.
+            wanted = value + 1 if name == "cpu" else value
             hard = resource.getrlimit(kind)[1]
-            value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-            resource.setrlimit(kind, (value, value))
+            most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(kind, (min(value, most), most))
 
 
 def _run(program: str) -> str | None:
