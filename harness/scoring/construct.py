@@ -26,6 +26,8 @@ def construct(kind: str, name: str, find: Callable[[str], type[T]], options: Map
     _check_names(kind, name, cls, options, place)
     try:
         return cls(**options)
+    except UsageError as error:
+        raise UsageError(f"{place}{kind} '{name}': {error}") from error
     except Exception as error:
         cause = " ".join(str(error).split()) or type(error).__name__
         raise UsageError(f"{place}{kind} '{name}' refuses its options: {cause}") from error

@@ -24,12 +24,11 @@ class _Remembered:
         self._most = most
         self._lock = Lock()
 
-    def run(self, programs: Sequence[str], limits: sandbox.Limits) -> list[bool]:
-        mode = sandbox.usable()
+    def run(self, programs: Sequence[str], limits: sandbox.Limits, mode: str) -> list[bool]:
         with self._lock:
             found = {program: self._known.get((program, limits, mode)) for program in programs}
         unknown = [program for program, passed in found.items() if passed is None]
-        for program, outcome in zip(unknown, sandbox.run_programs(unknown, limits), strict=True):
+        for program, outcome in zip(unknown, sandbox.run_programs(unknown, limits, mode), strict=True):
             found[program] = outcome.passed
         with self._lock:
             self._known.update({(program, limits, mode): bool(found[program]) for program in unknown})
@@ -63,7 +62,7 @@ class PassAtK(Metric):
             self._program = _JINJA.from_string(program)
         except jinja2.TemplateSyntaxError as error:
             raise ValueError(f"program, line {error.lineno}: {error.message}") from None
-        sandbox.usable()  # refused here, and not after the model has answered
+        self._mode = sandbox.usable()  # refused here, and not after the model has answered
 
     def score(self, seen: Observation) -> float | None:
         n = len(seen.predictions)
@@ -72,7 +71,7 @@ class PassAtK(Metric):
         if n < self._k:
             raise ValueError(f"there are {n} replies, fewer than k = {self._k}; raise the task's repeats")
         programs = [self._program.render(**seen.sample.doc, reply=reply) for reply in seen.predictions if reply]
-        return pass_at_k(n, sum(_REMEMBERED.run(programs, self._limits)), self._k)
+        return pass_at_k(n, sum(_REMEMBERED.run(programs, self._limits, self._mode)), self._k)
 
 
 class PassAt10(PassAtK):

@@ -147,7 +147,8 @@ def command_line(mode: str, limits: Limits, root: str, name: str) -> list[str]:
 
 def _docker(limits: Limits, name: str) -> list[str]:
     options = [
-        "--rm", "--pull=never", "--interactive", "--init", f"--name={name}", "--network=none", "--read-only", "--cap-drop=ALL",
+        "--rm", "--pull=never", "--interactive", "--init", f"--name={name}", "--network=none", "--read-only",
+        "--cap-drop=ALL",
         "--security-opt=no-new-privileges", "--user=65534:65534", "--workdir=/tmp", "--ipc=none",
         f"--tmpfs=/tmp:rw,nosuid,nodev,size={limits.space}", f"--memory={limits.memory}",
         f"--memory-swap={limits.memory}", f"--pids-limit={limits.processes + 2}",
