@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.errors import UsageError
 from harness.registry import load_plugins
 from harness.scoring import Scorer
 from harness.tasks.build import BuildOptions, build_samples
