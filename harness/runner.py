@@ -296,6 +296,8 @@ def conclude(
     jobs: Sequence[Job], folder: RunFolder, wanted: Callable[[Record], bool] = lambda _: True
 ) -> dict[str, Any]:
     """Sum up the records on disk and write the report."""
+    # A bootstrap is of the rows as they come: those that a batch answered first must not decide an error bar.
+    folder.put_in_order()
     results = []
     usage: dict[str, Usage] = {}
     for job in jobs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -58,6 +59,16 @@ class Adder(Model):
             yield index, Response(text=str(int(left) + int(right)))
 
 
+class Hasty(Adder):
+    """Answers the last question first, and the first two wrongly."""
+
+    name = "hasty"
+
+    def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
+        for index in reversed(range(len(requests))):
+            yield index, Response(text="no") if index < 2 else next(iter(super().respond([requests[index]])))[1]
+
+
 class Touchy(Metric):
     """Exact match that raises on one gold."""
 
@@ -77,7 +88,7 @@ def registry() -> Registry:
 
 def make_registry() -> Registry:
     module = types.ModuleType("adder_plugin")
-    module.harness_models = hookimpl(lambda: [Adder])  # type: ignore[attr-defined]
+    module.harness_models = hookimpl(lambda: [Adder, Hasty])  # type: ignore[attr-defined]
     module.harness_metrics = hookimpl(lambda: [Touchy])  # type: ignore[attr-defined]
     registry = load_plugins()
     registry.register(module, package="test-package", name="adder_plugin")
@@ -118,6 +129,13 @@ def test_the_same_command_again_asks_nothing(registry: Registry, spec: RunSpec) 
     assert Adder.asked == []
     assert again.path == first.path
     assert headline(again.report) == (1.0, 5)
+
+
+def test_error_bars_are_the_same_in_whatever_order_the_answers_came(registry: Registry, tmp_path: Path) -> None:
+    spec = dataclasses.replace(make_spec(tmp_path, "chrf"), model="hasty")
+    (fresh,), (again,) = (run(spec, registry).report["tasks"][0]["metrics"] for _ in range(2))
+    assert fresh["stderr"] > 0
+    assert fresh == again
 
 
 def test_other_weights_never_get_the_old_answers(registry: Registry, spec: RunSpec, tmp_path: Path) -> None:

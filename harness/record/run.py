@@ -164,6 +164,18 @@ class RunFolder:
                 if task is None or record.task == task:
                     yield record
 
+    def put_in_order(self) -> None:
+        """One line a sample, by subset (in the order of the manifest's `tasks`) and id. Raises SaveError.
+
+        What is computed from the records afterwards does not depend on the order in which a model gave its answers.
+        """
+        rank = _ranking(self._manifest.get("tasks"))
+        ordered = sorted(self._journals.values(), key=lambda journal: journal.rank(rank))
+        for journal in ordered:
+            journal.compact(rank)
+        # After the records: until here every prompt is still there, so that a kill between the two loses nothing.
+        self._prompts.compact(prefix for journal in ordered for prefix in journal.prefixes())
+
     def finish(self, status: str, report: Mapping[str, JSON] | None = None) -> None:
         """End the run: files in order, report written, status in the manifest. Raises SaveError.
 
@@ -172,7 +184,7 @@ class RunFolder:
         well (any status but `finished`) leaves its files as they are, for the next time.
         """
         if status == FINISHED:
-            self._compact()
+            self.put_in_order()
         if report is not None:
             plain = jsonable(report)
             files.replace_json(self.path / REPORT_FILE, plain)
@@ -254,14 +266,6 @@ class RunFolder:
         if folded not in self._journals:
             self._journals[folded] = Journal(self.path / name, self.messages.append)
         return self._journals[folded]
-
-    def _compact(self) -> None:
-        rank = _ranking(self._manifest.get("tasks"))
-        ordered = sorted(self._journals.values(), key=lambda journal: journal.rank(rank))
-        for journal in ordered:
-            journal.compact(rank)
-        # After the records: until here every prompt is still there, so that a kill between the two loses nothing.
-        self._prompts.compact(prefix for journal in ordered for prefix in journal.prefixes())
 
 
 def _find_folder(output: Path, model_name: str, identity: Mapping[str, JSON]) -> Path:

@@ -60,7 +60,9 @@ class Scorer:
         self._spec = spec
         self._where = where
         self._generates = spec.output_type == "generate_until"
-        self._pipelines = self._make_pipelines(find_filter) if self._generates else (_Pipeline("none", ()),)
+        # Filters are for texts, but a mistake in their names is one for every kind of task.
+        pipelines = self._make_pipelines(find_filter)
+        self._pipelines = pipelines if self._generates else (_Pipeline("none", ()),)
         self.keys = tuple(key for item in self._checked_metrics(spec) for key in self._make_keys(item, find_metric))
 
     @property

@@ -129,6 +129,7 @@ def test_hidden_gold_is_unscored_and_not_failed():
         (("generate_until", []), "metric_list is empty"),
         (("generate_until", ["f1", "f1"]), "listed more than once"),
         (("generate_until", ["f1"], [pipeline("a", ("regx", {}))]), "unknown filter 'regx'; did you mean 'regex'?"),
+        (("multiple_choice", ["acc"], [pipeline("a", ("regx", {}))]), "unknown filter 'regx'; did you mean 'regex'?"),
         (
             ("generate_until", ["f1"], [pipeline("a", ("regex", {"patern": "x"}))]),
             "filter 'regex' takes no option 'patern'",
