@@ -60,11 +60,17 @@ def forecast(encoded: Encoded, requests: int, config: Any, device: str, dtype: A
 
 
 def _rate(device: str, dtype: Any) -> float:
-    """Floating-point operations a second of a matrix product on `device`, measured."""
+    """Floating-point operations a second of a linear layer on `device`, as the engine would run it, measured."""
     import torch
 
-    matrix = torch.ones((_PROBE, _PROBE), device=device, dtype=dtype)
-    matrix @ matrix
-    began = time.perf_counter()
-    total = float((matrix @ matrix @ matrix).sum())
-    return 4.0 * _PROBE**3 / (time.perf_counter() - began) if total else 1.0
+    from harness.engine.cpu import speed_up_linear_layers
+
+    layer = torch.nn.Linear(_PROBE, _PROBE, bias=False, device=device, dtype=dtype)
+    speed_up_linear_layers(layer)
+    values = torch.ones((_PROBE, _PROBE), device=device, dtype=dtype)
+    with torch.inference_mode():
+        float(layer(values)[0, 0])
+        began = time.perf_counter()
+        # Reading a value waits for a device that computes on its own.
+        float(layer(layer(values))[0, 0])
+    return 4.0 * _PROBE**3 / (time.perf_counter() - began)

@@ -167,12 +167,10 @@ def scored_from(context: Sequence[int], whole: Sequence[int]) -> int:
     join this is `len(context)`, as in lm-eval. Where one does, that token and what of the context differs with it is
     scored too, so that every byte of the continuation counts; lm-eval would shift the cut, or find nothing to score.
     """
-    shared = 0
-    for one, other in zip(context, whole, strict=False):
-        if one != other:
-            break
-        shared += 1
-    return min(shared, len(whole) - 1)
+    if whole[: len(context)] == context:
+        return min(len(context), len(whole) - 1)
+    pairs = enumerate(zip(context, whole, strict=False))
+    return min(next((at for at, (one, other) in pairs if one != other), len(whole)), len(whole) - 1)
 
 
 def windows(tokens: Sequence[int], prefix_token: int, max_length: int) -> Iterator[tuple[tuple[int, ...], int]]:
