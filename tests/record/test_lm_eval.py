@@ -10,7 +10,7 @@ import pytest
 from record_samples import IDENTITY, SHOTS, make_record
 
 from harness import Message, MetricResult, Prompt, Response, SaveError
-from harness.record.lm_eval import write_lm_eval
+from harness.record.lm_eval import sample_lines, write_lm_eval
 from harness.record.report import build_report
 from harness.record.run import RunFolder
 from harness.types import Counts, Result
@@ -141,6 +141,13 @@ def test_each_pipeline_has_a_line_of_its_own(run: RunFolder, tmp_path: Path) -> 
     assert strict["resps"] == [["so 2\n", "3"]]
     prompt = '[{"role": "user", "content": "1+1=?"}]A:'
     assert strict["arguments"] == {"gen_args_0": {"arg_0": prompt, "arg_1": {"until": ["\n"]}}}
+
+
+@pytest.mark.parametrize(("prefill", "choice"), [("", "A"), ("I say:", " A"), ("I say: ", "A")])
+def test_the_choice_of_a_chat_is_written_as_the_model_was_asked_for_it(prefill: str, choice: str) -> None:
+    record = make_record(prompt=Prompt(messages=(Message("user", "1+1=?"),), prefill=prefill))
+    (line,) = sample_lines(record, {"target_delimiter": " "}, "none")
+    assert line["arguments"]["gen_args_0"]["arg_1"] == choice
 
 
 def test_only_wanted_samples_are_written(run: RunFolder, tmp_path: Path) -> None:
