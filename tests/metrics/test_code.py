@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import json
 from math import comb
+from pathlib import Path
 
 import pytest
 
-from harness import Observation, Response, Sample
+from harness import Observation, Response, Sample, load_run
 from harness.errors import UsageError
 from harness.registry import load_plugins
 from harness.scoring import sandbox
+from harness.testing import run_harness
 from harness_plugins.filters.code import CodeBlock
 from harness_plugins.metrics.code import PassAt10, PassAtK, pass_at_k
 
@@ -21,6 +24,7 @@ except UsageError as error:
     REFUSED = str(error)
 needs_sandbox = pytest.mark.skipif(bool(REFUSED), reason=REFUSED)
 
+MIRROR = Path(__file__).parents[2].parent / "shared" / "mirror"
 PROGRAM = "{{reply}}\nassert f({{given}}) == {{wanted}}"
 RIGHT, WRONG = "def f(x): return x + 1", "def f(x): return x"
 
@@ -96,6 +100,39 @@ def test_no_sandbox_no_metric(monkeypatch):
 def test_the_code_of_a_reply(reply, program):
     sample = Sample("t", "", 0, {"name": "f"}, (), "")
     assert CodeBlock(naming="name").apply([reply], sample) == [program]
+
+
+def test_the_choice_of_a_sandbox_is_in_the_manifest(tmp_path):
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"ask": "f", "solution": RIGHT, "given": 1, "wanted": 2}) + "\n")
+    (tmp_path / "inc.yaml").write_text(
+        "task: inc\ndataset_path: rows.jsonl\ntest_split: test\noutput_type: generate_until\n"
+        "doc_to_text: '{{ask}}'\ndoc_to_target: '{{solution}}'\n"
+        f"metric_list: [{{metric: pass_at_k, program: {json.dumps(PROGRAM)}}}]\n"
+    )
+    model = ("--model", "dummy", "--model_args", "mode=gold")
+    try:
+        done = run_harness("--tasks", tmp_path / "inc.yaml", *model, "--sandbox", "none", "--output", tmp_path / "runs")
+    finally:
+        sandbox.choose("auto")
+    assert done.exit_code == 0, done.output
+    (manifest,) = (tmp_path / "runs").glob("*/manifest.json")
+    assert json.loads(manifest.read_text())["spec"]["sandbox"] == "none"
+    assert [record.scores["pass_at_k"] for record in load_run(manifest.parent).records()] == [1.0]
+
+
+@needs_sandbox
+@pytest.mark.skipif(not MIRROR.is_dir(), reason="the mirror of real rows is not here")
+@pytest.mark.parametrize(
+    "name", ["openai/openai_humaneval/test.jsonl", "github/FloatAI/humaneval-xl/data/python/Chinese.jsonl"]
+)
+def test_the_benchmarks_own_solutions_pass_and_broken_ones_fail(name):
+    rows = [json.loads(line) for line in (MIRROR / name).read_text("utf-8").splitlines()][::10]
+    for reply, passes in ((None, True), ("    return NotImplemented\n", False)):
+        programs = [
+            f"{row['prompt']}{reply or row['canonical_solution']}\n{row['test']}\ncheck({row['entry_point']})"
+            for row in rows
+        ]
+        assert [outcome.passed for outcome in sandbox.run_programs(programs)] == [passes] * len(rows)
 
 
 def test_plugins_are_found():
