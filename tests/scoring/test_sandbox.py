@@ -254,12 +254,13 @@ def test_much_output_is_cut():
 
 
 @needs_sandbox
-def test_it_ends_with_the_harness():
+def test_it_ends_with_the_harness(tmp_path):
     mark = f"harness-orphan-{os.getpid()}"
     sleep = "import time; time.sleep(600)"
     program = f"import os, sys; os.execv(sys.executable, [sys.executable, '-c', {sleep!r}, {mark!r}])"
     parent = subprocess.Popen(
         [sys.executable, "-c", f"from harness.scoring.sandbox import *; run_program({program!r}, Limits(seconds=300))"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},  # its folder stays behind
     )
     try:
         for _ in range(1500):
