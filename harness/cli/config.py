@@ -60,7 +60,7 @@ def _entries(path: str) -> list[tuple[str, Any, int]]:
 
 def _converted(param: click.Parameter, value: Any, context: click.Context) -> Any:
     if param.name == "overrides" and isinstance(value, Mapping):
-        return tuple((task, key, item) for task, keys in value.items() for key, item in _mapping(task, keys).items())
+        return tuple(override for task, keys in value.items() for override in _overrides(str(task), keys))
     if param.multiple:
         items = value if isinstance(value, list) else [value]
         return tuple(param.type.convert(item, param, context) for item in items)
@@ -69,7 +69,11 @@ def _converted(param: click.Parameter, value: Any, context: click.Context) -> An
     return param.type.convert(value, param, context)
 
 
-def _mapping(task: str, keys: Any) -> Mapping[str, Any]:
-    if not isinstance(keys, Mapping):
+def _overrides(name: str, value: Any) -> list[tuple[str, str, Any]]:
+    """(task, key, value) of `cmmlu: {num_fewshot: 3}`, or of `cmmlu.num_fewshot: 3` as `--set` has it."""
+    task, _, key = name.partition(".")
+    if key:
+        return [(task, key, value)]
+    if not isinstance(value, Mapping):
         raise ValueError(f"keys and values are expected below '{task}', such as num_fewshot: 3")
-    return keys
+    return [(task, inner, item) for inner, item in value.items()]

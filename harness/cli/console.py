@@ -74,3 +74,15 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], flexible: Seque
     for row in rows:
         made.add_row(*(Text(cell) for cell in row))
     return made
+
+
+def long_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The same table as text that is never folded: thousands of rows, for which rich takes seconds."""
+    from rich.cells import cell_len
+
+    lines = [columns, *rows]
+    widths = [max(map(cell_len, cells)) + 2 for cells in zip(*lines, strict=True)]
+    return "\n".join(
+        "".join(cell + " " * (size - cell_len(cell)) for cell, size in zip(row, widths, strict=True)).rstrip()
+        for row in lines
+    )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.console import line, show, table
+from harness.cli.console import line, long_table, show, table
 from harness.cli.options import INCLUDE_PATH, checked_folders
 from harness.errors import UsageError, suggest
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from harness.tasks.library import TaskEntry
 
 FILTERS = ("language", "ability", "modality", "tag")
+COLUMNS = ("task", "title", "ability", "language", "subsets", "variants")
+MANY = 500
 
 
 @click.command("tasks")
@@ -46,13 +48,11 @@ def command(
     if as_json:
         line(json.dumps([_plain(asdict(entry)) for entry in found], ensure_ascii=False, indent=2))
     elif found:
-        show(
-            table(
-                ["task", "title", "ability", "language", "subsets", "variants"],
-                [_row(entry) for entry in found],
-                ["title", "variants"],
-            )
-        )
+        rows = [_row(entry) for entry in found]
+        if len(rows) > MANY:
+            line(long_table(COLUMNS, rows))
+        else:
+            show(table(COLUMNS, rows, ["title", "variants"]))
     else:
         names = [name for entry in entries for name in (entry.name, *entry.groups, *entry.tags)]
         asked = ", ".join(patterns) or "these filters"

@@ -101,6 +101,13 @@ def test_a_file_gives_what_the_command_line_does_not(tmp_path: Path) -> None:
     }
 
 
+def test_the_file_takes_a_changed_key_as_the_flag_has_it(tmp_path: Path) -> None:
+    file = tmp_path / "eval.yaml"
+    file.write_text("set:\n  cmmlu.num_fewshot: 3\n  gsm8k.generation_kwargs.temperature: 0.6\n", encoding="utf-8")
+    flags = settings("--set", "cmmlu.num_fewshot=3", "--set", "gsm8k.generation_kwargs.temperature=0.6")
+    assert settings("--config", str(file)) == flags
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -130,6 +130,13 @@ def test_help_loads_no_command_it_does_not_show() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_a_list_of_very_many_tasks_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = harness("tasks", "demo_*").stdout
+    monkeypatch.setattr("harness.cli.tasks.MANY", 0)
+    assert harness("tasks", "demo_*").stdout == few
+    assert "demo_choice_zh" in few
+
+
 @pytest.mark.parametrize("argv", ["schema", "plugins"])
 def test_a_reader_that_goes_away_is_no_error(argv: str) -> None:
     reader, writer = os.pipe()
