@@ -16,6 +16,7 @@ from harness.tasks.render import Rendered, gold_of
 from harness.tasks.schema import GenerationKwargs
 from harness.tasks.task import Subset, Task
 from harness.tasks.templates import Context, Template
+from harness.tasks.yaml_file import shown
 from harness.types import JSON, DatasetSpec, GenerationParams, Prompt, Record, Request, Rows, Sample
 
 OpenSplit = Callable[[DatasetSpec, str], Rows]
@@ -352,7 +353,7 @@ def _where(task: Task, subset: Subset, split: str) -> str:
 
 
 class _blaming:  # noqa: N801 - reads as a verb: `with _blaming(...):`
-    """Adds to an error of ours which row it is about. A class, since a generator would cost more than a render."""
+    """Adds to an error of ours which file and row it is about. A class: a generator would cost more than a render."""
 
     __slots__ = ("split", "subset", "task", "what")
 
@@ -364,4 +365,6 @@ class _blaming:  # noqa: N801 - reads as a verb: `with _blaming(...):`
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, HarnessError):
-            raise type(error)(f"{error} ({_where(self.task, self.subset, self.split)}, {self.what})") from error
+            file, text = shown(self.task.file), str(error)
+            text = text if file in text else f"{file}: {text}"
+            raise type(error)(f"{text} ({_where(self.task, self.subset, self.split)}, {self.what})") from error

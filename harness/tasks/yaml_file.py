@@ -22,13 +22,16 @@ _MAX_NODES = 200_000
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A line of a file. Prints as `file:line`, relative to the working directory where that is shorter."""
+    """A line of a file. Prints as `file:line`, relative to the working directory where that is shorter.
+
+    Line 0: the place is no file but a flag, which is all that is printed.
+    """
 
     file: Path
     line: int
 
     def __str__(self) -> str:
-        return f"{shown(self.file)}:{self.line}"
+        return f"{shown(self.file)}:{self.line}" if self.line else str(self.file)
 
 
 @dataclass(frozen=True, slots=True)
