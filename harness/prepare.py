@@ -45,7 +45,12 @@ def load_jobs(spec: RunSpec, registry: Registry, progress: Progress) -> list[Job
         raise UsageError("--tasks: name at least one task (`harness tasks` lists them)")
     sandbox.choose(spec.sandbox)
     library = open_library(spec, registry)
-    refs = library.select(spec.tasks)
+    try:
+        refs = library.select(spec.tasks)
+    except UsageError as error:
+        if registry.broken and str(error).startswith("unknown task"):
+            raise UsageError(f"{error}{registry.missing_plugins}") from None
+        raise
     unused = set(spec.overrides) - {name for ref in refs for name in (ref.name, ref.full_name)}
     if unused:
         raise UsageError(f"--set: task '{sorted(unused)[0]}' is not among the tasks of this run")

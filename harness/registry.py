@@ -129,10 +129,13 @@ class Registry:
             owners = " and ".join(item.qualified_name for item in found)
             raise PluginError(f"{kind} '{name}' is registered by more than one package: say which, {owners}")
         message = f"unknown {kind} '{name}'{suggest(name, self.names(kind))}"
-        if self.broken:
-            causes = "; ".join(f"{plugin.name} of {plugin.package}: {plugin.error}" for plugin in self.broken)
-            message += f" (plugins that could not be loaded: {causes})"
-        raise PluginError(message + f" (`harness plugins` lists every {kind})")
+        raise PluginError(f"{message}{self.missing_plugins} (`harness plugins` lists every {kind})")
+
+    @property
+    def missing_plugins(self) -> str:
+        """What ends the error of anything that is not there: a broken plugin may have brought it."""
+        causes = "; ".join(f"{plugin.name} of {plugin.package}: {plugin.error}" for plugin in self.broken)
+        return f" (plugins that could not be loaded: {causes})" if causes else ""
 
 
 def load_plugins(sources: Iterable[tuple[EntryPoint, Distribution]] | None = None) -> Registry:

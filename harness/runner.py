@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.errors import ExitCode, HarnessError
+from harness.errors import ExitCode, HarnessError, UsageError, suggest
 from harness.model import Model
 from harness.prepare import Job, blaming, build, check_abilities, create_model, load_jobs, manifest, run_identity
 from harness.record.keys import KeyMaker
@@ -48,7 +48,10 @@ class RunResult:
         return dict(self.report)
 
     def samples(self, task: str | None = None) -> Iterator[Record]:
-        """The records of a task, or of all tasks, read from disk as they are asked for."""
+        """The records of a task, or of all, read from disk as they are asked for. `UsageError` for an unknown task."""
+        names = [row["task"] for row in self.report["tasks"]]
+        if task is not None and task not in names:
+            raise UsageError(f"this run has no task '{task}'{suggest(task, names)} (it has: {', '.join(names)})")
         return load_run(self.path).records(task)
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 import types
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 
 from harness import Metric, Model, ModelError, Observation, Request, Response, UsageError, hookimpl
 from harness.errors import ExitCode
-from harness.registry import Registry, load_plugins
+from harness.registry import Plugin, Registry, load_plugins
 from harness.runner import Interrupted, load_run, run, score_run
 from harness.spec import Progress, RunSpec
 
@@ -120,6 +121,17 @@ def test_a_run_ends_in_a_report_and_a_record_for_every_sample(registry: Registry
     assert [(record.id, record.text, record.scores) for record in result.samples("sums")] == [
         (n, str(2 * n), {"exact_match": 1.0}) for n in range(5)
     ]
+
+
+def test_samples_of_a_task_that_was_not_run_are_an_error(registry: Registry, spec: RunSpec) -> None:
+    with pytest.raises(UsageError, match=r"no task 'sum'; did you mean 'sums'\? \(it has: sums\)"):
+        run(spec, registry).samples("sum")
+
+
+def test_an_unknown_task_names_the_plugins_that_are_broken(registry: Registry, spec: RunSpec) -> None:
+    registry.plugins.append(Plugin("exams", "exam-package", "1", "exams", "ImportError: no module named 'tables'"))
+    with pytest.raises(UsageError, match=r"unknown task 'entrance'.*exams of exam-package: ImportError"):
+        run(replace(spec, tasks=("entrance",)), registry)
 
 
 def test_the_same_command_again_asks_nothing(registry: Registry, spec: RunSpec) -> None:

@@ -70,7 +70,8 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], flexible: Seque
 
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
-        made.add_column(column, no_wrap=column not in flexible, overflow="fold")
+        folds = column in flexible
+        made.add_column(column, no_wrap=not folds, overflow="fold", min_width=6 if folds else None)
     for row in rows:
         made.add_row(*(Text(cell) for cell in row))
     return made

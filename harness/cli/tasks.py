@@ -52,7 +52,7 @@ def command(
         if len(rows) > MANY:
             line(long_table(COLUMNS, rows))
         else:
-            show(table(COLUMNS, rows, ["title", "variants"]))
+            show(table(COLUMNS, rows, ["title", "ability", "language", "variants"]))
     else:
         names = [name for entry in entries for name in (entry.name, *entry.groups, *entry.tags)]
         asked = ", ".join(patterns) or "these filters"
