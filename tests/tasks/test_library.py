@@ -134,6 +134,26 @@ def test_a_folder_of_ones_own_can_be_included(tmp_path: Path) -> None:
     assert names(books, "talk") == [("talk", None)]
 
 
+def test_a_file_may_be_asked_for_with_variant_and_subset(books: TaskLibrary, tmp_path: Path) -> None:
+    file = write(tmp_path, "exam.yaml", (tmp_path / "exam.yaml").read_text(encoding="utf-8"))
+    assert names(books, f"{file}:short/*law*") == [("exam:short", ("law", "tax_law"))]
+    with pytest.raises(UsageError, match="has no subset 'low'; did you mean 'law'"):
+        books.select([f"{file}/low"])
+
+
+def test_a_folder_called_like_a_task_hides_no_task(
+    books: TaskLibrary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "elsewhere/exam/mine.yaml", REPLY.replace("talk", "mine"))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert names(books, "exam") == [("exam", None)]
+
+
+def test_a_folder_of_task_files_may_be_asked_for(tmp_path: Path) -> None:
+    write(tmp_path, "loose/mine.yaml", REPLY.replace("talk", "mine"))
+    assert names(TaskLibrary([], [], cache_dir=tmp_path / "cache"), str(tmp_path / "loose")) == [("mine", None)]
+
+
 def test_a_file_that_cannot_be_read_hides_no_other(books: TaskLibrary, tmp_path: Path) -> None:
     write(tmp_path, "broken.yaml", "task: [")
     again = library(tmp_path)

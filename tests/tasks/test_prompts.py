@@ -42,6 +42,13 @@ def test_the_question_itself_is_never_an_example(tmp_path: Path) -> None:
         assert prompt.count(f"q{number}\n") == 1
 
 
+def test_an_unnamed_pool_gives_no_copy_of_the_question(tmp_path: Path) -> None:
+    text = CHOICE.replace("test_split: test", "validation_split: val")
+    text = text.replace("fewshot_split: dev", "training_split: train") + FIRST
+    (prompt,) = prompts(build(load(tmp_path, text), [{"q": "d0", "a": 0, "note": "a copy"}], DEV))
+    assert prompt == "Subject.\n\nd1\nAnswer: no\n\nd2\nAnswer: yes\n\nd0\nAnswer:"
+
+
 def test_too_few_examples_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="9 few-shot examples are asked for"):
         build(load(tmp_path, CHOICE + "num_fewshot: 9\n"), ROWS, DEV)

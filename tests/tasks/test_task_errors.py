@@ -26,6 +26,11 @@ from harness import DataError, HarnessError, TaskError
         (("test_split: test\n", ""), r"missing key 'test_split'"),
         (("['yes', 'no']", "['yes', 'no'"), r"task.yaml:\d+"),
         (("task: exam", "\ttask: exam"), r"task.yaml:1"),
+        (("['yes', 'no']", "[yes, no]"), r"task.yaml:8: .*found the boolean true \(a text needs quotes\)"),
+        (("task: exam", "task: 5"), r"task.yaml:1: task: .*found the number 5 \(a text needs quotes\)"),
+        (("doc_to_target", "subsets: [a, b, a]\ndoc_to_target"), r"task.yaml:9: subsets: 'a' is given twice"),
+        (("doc_to_target", "generation_kwargs: {until: ['']}\ndoc_to_target"), r"task.yaml:9: .*until"),
+        (("[{metric: acc}]", "[]"), r"task.yaml:10: metric_list: should be something, not empty"),
     ],
 )
 def test_a_mistake_names_its_line(tmp_path: Path, change: tuple[str, str], message: str) -> None:

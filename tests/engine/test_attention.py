@@ -1,0 +1,70 @@
+"""All ways to attend give what the definition gives, and two sets of keys join to one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from harness.engine import cpu
+from harness.engine.attention import AttentionRule, additive, attend, join
+
+
+def tensors(length: int, keys: int, strided: bool = False) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+
+    def make(heads: int, tokens: int) -> torch.Tensor:
+        if strided:
+            return torch.randn(1, tokens, heads, 16, generator=generator).transpose(1, 2)
+        return torch.randn(1, heads, tokens, 16, generator=generator)
+
+    return make(6, length), make(2, keys), make(2, keys)
+
+
+RULE = AttentionRule(scale=0.25)
+MATH = AttentionRule(scale=0.25, fast=False)
+
+
+@pytest.mark.parametrize("strided", [False, True])
+def test_attention_to_a_prefix_is_that_of_the_definition(strided: bool) -> None:
+    query, key, value = tensors(70, 300, strided)
+
+    expected, expected_lse = attend(query, key, value, MATH)
+
+    for out, lse in (attend(query, key, value, RULE), cpu.attend_to_all(query[0], key[0], value[0], 0.25)):
+        torch.testing.assert_close(out.view_as(expected), expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(lse.view_as(expected_lse), expected_lse, atol=1e-5, rtol=1e-5)
+
+
+def test_masks_and_order_are_those_of_the_definition() -> None:
+    query, key, value = tensors(40, 40)
+    hidden = torch.rand(40, 40, generator=torch.Generator().manual_seed(2)) < 0.5
+    hidden[:, 0] = False
+    for options in ({"causal": True}, {"mask": additive(hidden, torch.float32)[None, None]}):
+        out, lse = attend(query, key, value, RULE, **options)  # type: ignore[arg-type]
+        expected, expected_lse = attend(query, key, value, MATH, **options)  # type: ignore[arg-type]
+        torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(lse, expected_lse, atol=1e-5, rtol=1e-5)
+
+
+def test_two_sets_of_keys_join_to_one() -> None:
+    query, key, value = tensors(5, 200)
+    expected, expected_lse = attend(query, key, value, MATH)
+    one = attend(query, key[:, :, :150], value[:, :, :150], RULE)
+    other = attend(query, key[:, :, 150:], value[:, :, 150:], RULE)
+
+    out, lse = join(*one, *other)
+
+    torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(lse, expected_lse, atol=1e-5, rtol=1e-5)
+
+
+def test_a_query_that_sees_no_key_adds_nothing() -> None:
+    query, key, value = tensors(3, 10)
+    mask = additive(torch.tensor([[False] * 10, [True] * 10, [False] * 10]), torch.float32)[None, None]
+    seen = attend(query, key, value, RULE)
+
+    for rule in (RULE, MATH):
+        out, lse = join(*seen, *attend(query, key, value, rule, mask=mask))
+        torch.testing.assert_close(out[:, :, 1], seen[0][:, :, 1])
+        torch.testing.assert_close(lse[:, :, 1], seen[1][:, :, 1])
+        assert torch.isfinite(out).all()
