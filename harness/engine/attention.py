@@ -120,6 +120,8 @@ def attend(
         if mask is None and not causal and cpu.pays_to_attend(query, key):
             out, lse = cpu.attend_to_all(query[0], key[0], value[0], rule.scale)
             return out.unsqueeze(0), lse.unsqueeze(0)
+        if query.device.type == "cpu" and query.dtype == torch.float32 and query.shape[2] == 1 and mask is not None:
+            return cpu.attend_one(query, key, value, rule.scale, mask)
         if query.device.type == "cpu":
             out, lse = _flash_cpu(query, key, value, rule.scale, causal, mask)
             return out, _forget_blind_rows(lse, mask)

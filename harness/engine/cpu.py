@@ -56,7 +56,7 @@ class _Linear:
 def attend_to_all(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention of every query to every key, by oneDNN: 1.4 times as fast as torch's fused kernel, which uses MKL.
+    """Attention of every query to every key, by oneDNN: 1.3 to 1.6 times as fast as torch's fused kernel, which uses MKL.
 
     query [heads, L, dim]; key, value [kv heads, S, dim], float32. Returns out [heads, L, dim] and lse [heads, L].
     Where there is no order among queries, the heads of a group are just more queries of one key head.
@@ -67,7 +67,9 @@ def attend_to_all(
     grouped = query.reshape(kv_heads, -1, dim)
     out = torch.empty_like(grouped)
     lse = torch.empty(grouped.shape[:2])
-    step = max(_ENOUGH_ROWS, min(_QUERIES, _SCORE_VALUES // keys))
+    # Equal pieces: a short last one would be slow.
+    pieces = -(-grouped.shape[1] // max(_ENOUGH_ROWS, min(_QUERIES, _SCORE_VALUES // keys)))
+    step = -(-grouped.shape[1] // pieces)
     for head in range(kv_heads):
         weights = value[head].t().contiguous()
         for start in range(0, grouped.shape[1], step):
@@ -78,6 +80,25 @@ def attend_to_all(
             lse[head, start : start + step] = scores.amax(dim=-1) - shares.amax(dim=-1).log()
             out[head, start : start + step] = torch.ops.mkldnn._linear_pointwise(shares, weights, None, "none", [], "")
     return out.view(query.shape), lse.view(query.shape[:2])
+
+
+def attend_one(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention of one query a row and head: torch's fused kernel is made for many, and 1.4 times as slow here.
+
+    query [batch, heads, 1, dim]; key, value [batch, kv heads, S, dim]; mask: additive, [batch, 1, 1, S]. Returns out
+    [batch, heads, 1, dim] and lse [batch, heads, 1]; of a row that sees no key, zeros and -inf.
+    """
+    grouped = query.view(len(key), key.shape[1], -1, key.shape[-1])
+    scores = torch.matmul(grouped * scale, key.transpose(-1, -2)).add_(mask)
+    shares = torch.softmax(scores, dim=-1)
+    top = scores.amax(dim=-1)
+    out, lse = torch.matmul(shares, value), top - shares.amax(dim=-1).log()
+    blind = torch.isneginf(top)
+    if bool(blind.any()):
+        out, lse = out.masked_fill(blind.unsqueeze(-1), 0.0), lse.masked_fill(blind, float("-inf"))
+    return out.view(query.shape), lse.view(query.shape[:3])
 
 
 def pays_to_attend(query: torch.Tensor, key: torch.Tensor) -> bool:

@@ -41,7 +41,7 @@ _FOREIGN_GENERATION = (
     "min_length",
     "min_new_tokens",
 )
-_GENERATED_ROWS = {"cpu": 64, "cuda": 384}
+_GENERATED_ROWS = {"cpu": 128, "cuda": 384}
 
 
 class SharingDiffersError(Exception):

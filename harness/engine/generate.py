@@ -54,7 +54,7 @@ class SharedGenerator:
         self._trunks: dict[int, Cached] = {}
         # How many rows still look up to a trunk: those of the plan, and those being generated.
         self._users = {row.index: row.children for row in self.plan.rows}
-        self._cache = SlotCache(min(self.slots, len(rows)))
+        self._cache = SlotCache(min(self.slots, len(rows)), self._longest_slot())
         while self._queue or self._ready or self._active:
             yield from self._fill()
             if self._active:
@@ -70,11 +70,19 @@ class SharedGenerator:
                 yield from self._prefill(self._next_rows(self._cache.size - len(self._active)))
                 continue
             entering = self._ready.popleft()
-            self._cache.reserve(max(row.need for row in (entering, *self._active)))
             if entering.own is not None:
                 self._cache.put(len(self._active), entering.own, entering.length)
                 entering.own = None
             self._active.append(entering)
+
+    def _longest_slot(self) -> int:
+        """Tokens that a slot may come to hold: reserved once, since growing would copy all slots."""
+        return max(
+            sum(end - start for start, end in ([] if row.children else row.path(segment)))
+            + max(generated.sequence.max_new_tokens for generated in self._prompts[item])
+            for row in self.plan.rows
+            for item, segment in row.ends
+        )
 
     def _next_rows(self, free: int) -> list[Row]:
         """Rows of the plan for one pass: up to so many prompts, and nothing with the trunk that it continues."""

@@ -12,8 +12,6 @@ from harness.engine.layout import Cached
 from harness.engine.plain import GenerateRow
 from harness.engine.sampling import RowChoice
 
-# Slots grow by this many tokens at a time.
-_GROWTH = 64
 # Slots of similar length attend together: so many, where that spares this share of the places looked at.
 _STRETCH = 16
 _WORTH_CUTTING = 0.85
@@ -37,18 +35,12 @@ class Active:
     own: Cached | None
     seconds: float = 0.0
 
-    @property
-    def need(self) -> int:
-        """Tokens of cache that the row may come to need."""
-        return self.length + self.row.sequence.max_new_tokens - len(self.tokens)
-
-
 @dataclass
 class SlotCache:
     """Keys and values of all active rows: [slots, kv heads, capacity, dim] a layer. The first slots are in use."""
 
     size: int
-    capacity: int = 0
+    capacity: int
     keys: dict[int, torch.Tensor] = field(default_factory=dict)
     values: dict[int, torch.Tensor] = field(default_factory=dict)
 
@@ -74,16 +66,6 @@ class SlotCache:
         for store in (self.keys, self.values):
             for tensor in store.values():
                 tensor[target, :, :length] = tensor[source, :, :length]
-
-    def reserve(self, tokens: int) -> None:
-        """Make room for rows of this many tokens, growing all slots when needed."""
-        if tokens <= self.capacity:
-            return
-        self.capacity = -(-tokens // _GROWTH) * _GROWTH
-        for store in (self.keys, self.values):
-            for layer, old in store.items():
-                store[layer] = old.new_zeros((self.size, old.shape[1], self.capacity, old.shape[3]))
-                store[layer][:, :, : old.shape[2]] = old
 
     def shrink(self, slots: int) -> None:
         """Keep the first slots only."""
