@@ -1,11 +1,15 @@
-"""Measure the engine against lm-evaluation-harness (lm-eval): the same requests, one machine, one run.
+"""Measure the engine against lm-evaluation-harness (lm-eval): the same task files, whole commands, one machine.
 
     python tests/bench/engine.py --data MIRROR --peer-python PYTHON [--work cmmlu,logiqa0,logiqa3,gsm8k] [--rows N]
 
 MIRROR is a folder laid out as `--data` wants it. PYTHON is the interpreter of an environment that has lm-eval[hf]. The
-model is a random Qwen2 of about 20 million parameters in float32. Each side is timed as a whole command: start,
-imports, loading, tokenising, computing. CPU seconds are given beside the time on the clock: on a machine that is busy
-with other things only they compare. Prints a table, and exits 1 when answers differ.
+model is a random Qwen2 of about 20 million parameters in float32; --size 1.5b makes one of that size for a GPU
+(--device cuda --dtype bfloat16 --peer-batch auto --subjects 67). Both sides read the same YAML files and rows, and are
+timed from the start of the command to its end: imports, loading, tokenising, computing, scoring, logs. Processor
+seconds stand beside the time on the clock: on a machine that is busy with other things only they compare. Prints a
+table, and exits 1 when answers differ: texts, or log-likelihoods by more than 1e-4. There a float64 pass of the same
+weights decides: float32 itself steps by 6e-5 at 600 nats, and the harness may not be off by more than 1e-4 unless
+lm-eval is further off.
 """
 
 from __future__ import annotations
@@ -19,16 +23,58 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 TOLERANCE = 1e-4
-SUBJECTS = 10
 WORK = ("cmmlu", "logiqa0", "logiqa3", "gsm8k")
-PEER_BATCH = 16
-NEW_TOKENS = 128
-Requests = list[dict[str, Any]]
+SIZES: Mapping[str, Mapping[str, Any]] = {
+    "20m": {"vocab_size": 16_000, "hidden": 384, "layers": 8, "num_attention_heads": 6},
+    "1.5b": {
+        "vocab_size": 32_000, "hidden": 1536, "layers": 28, "num_attention_heads": 12, "head_dim": 128,
+        "intermediate_size": 8960, "initializer_range": 0.02,
+    },
+}  # fmt: skip
+TASK = """\
+task: {name}
+tag: bench_{work}
+dataset_path: json
+dataset_kwargs: {{data_files: {{shots: {shots}, test: {rows}}}}}
+test_split: test
+fewshot_split: shots
+num_fewshot: {count}
+fewshot_config: {{sampler: first_n}}
+description: {description}
+"""
+CHOOSE = """\
+output_type: multiple_choice
+doc_to_text: {text}
+doc_to_choice: "{{{{options}}}}"
+doc_to_target: "{{{{gold}}}}"
+metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
+"""
+GENERATE = """\
+output_type: generate_until
+doc_to_text: "Question: {{question}}\\nAnswer:"
+doc_to_target: "{{answer}}"
+generation_kwargs: {until: ["Question:", "</s>", "<|im_end|>"], do_sample: false, max_gen_toks: 128}
+metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]
+"""
+LETTERS = "{{question}}\nA. {{A}}\nB. {{B}}\nC. {{C}}\nD. {{D}}\n答案："
+PASSAGE = "文章：{{passage}}\n问题：{{question}}\n选项：\n{{listed}}\n答案："
+Key = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One command: seconds on the clock, processor seconds, peak memory in MB, and the logged samples."""
+
+    seconds: float
+    busy: float
+    peak: float
+    samples: dict[Key, dict[str, Any]]
 
 
 def main() -> int:
@@ -37,161 +83,212 @@ def main() -> int:
     parser.add_argument("--peer-python", required=True)
     parser.add_argument("--work", default=",".join(WORK))
     parser.add_argument("--rows", type=int, help="questions of each work; default: as in the table of the README")
+    parser.add_argument("--subjects", type=int, default=10, help="subjects of CMMLU")
     parser.add_argument("--threads", type=int, help="threads of each side; default: one a core")
-    parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
-    if "--worker" in sys.argv:
-        side, *paths = sys.argv[sys.argv.index("--worker") + 1 :]
-        (ours if side == "ours" else peer)(*map(Path, paths))
-        return 0
+    parser.add_argument("--size", choices=SIZES, default="20m")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--peer-batch", default="16")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        model = make_model(Path(folder) / "model", args.data)
-        results = [measure(work, args, model, Path(folder)) for work in args.work.split(",")]
+        model = make_model(Path(folder) / "model", args)
+        results = [measure(work, args, model, Path(folder) / work) for work in args.work.split(",")]
     print(
-        "| work | requests | lm-eval | harness | ratio | lm-eval peak | harness peak | planned/unique | differences |"
+        "| work | samples | lm-eval | harness | faster | lm-eval processor | harness processor | less | lm-eval peak "
+        "| harness peak | planned / unique | differences |\n|---|" + "---:|" * 11
     )
-    print("|---|---|---|---|---|---|---|---|---|")
     for line, _ in results:
         print(line)
     return int(any(wrong for _, wrong in results))
 
 
 def measure(work: str, args: argparse.Namespace, model: Path, folder: Path) -> tuple[str, int]:
-    requests = list(build(work, args.data, args.rows))
-    asked = folder / f"{work}.json"
-    asked.write_text(json.dumps(requests, ensure_ascii=False))
-    found = {}
-    for side, python in (("peer", args.peer_python), ("ours", sys.executable)):
-        out = folder / f"{work}.{side}.json"
-        command = [python, __file__, "--worker", side, str(asked), str(model), str(out)]
-        began = time.perf_counter()
-        threads = {"OMP_NUM_THREADS": str(args.threads)} if args.threads else {}
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=sys.stderr, env={**os.environ, **threads})
-        _, status, usage = os.wait4(process.pid, 0)
-        if status:
-            raise SystemExit(f"{side} failed at {work}")
-        wall, busy = time.perf_counter() - began, usage.ru_utime + usage.ru_stime
-        found[side] = (wall, usage.ru_maxrss / 1024, json.loads(out.read_text()), busy)
-    theirs, mine = found["peer"], found["ours"]
-    difference, wrong = compare(theirs[2]["answers"], mine[2]["answers"])
-    requests_again, unloaded = prepared(asked, model)
-    forecast = unloaded.forecast(requests_again)
-    ratio = forecast.planned_tokens / forecast.unique_tokens
+    (folder / "tasks").mkdir(parents=True)
+    write_tasks(work, args, folder)
+    asked = [
+        "--model", "hf", "--model_args", f"pretrained={model},dtype={args.dtype}", "--tasks", f"bench_{work}",
+        "--include_path", str(folder / "tasks"), "--device", args.device, "--log_samples",
+    ]  # fmt: skip
+    cores = {"OMP_NUM_THREADS": str(args.threads)} if args.threads else {}
+    environment = {**os.environ, **cores, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hf")}
+    their_command = [args.peer_python, "-m", "lm_eval", *asked, "--batch_size", args.peer_batch]
+    theirs = timed([*their_command, "--output_path", str(folder / "theirs")], folder / "theirs", environment)
+    our_command = [sys.executable, "-m", "harness", *asked, "--output", str(folder / "runs")]
+    ours = timed([*our_command, "--output_path", str(folder / "ours")], folder / "ours", environment)
+    ratio = planned([*our_command, "--dry_run"], environment)
+    difference, wrong = compare(theirs.samples, ours.samples, model)
     line = (
-        f"| {work} | {len(requests)} | {theirs[0]:.1f} s | {mine[0]:.1f} s | {theirs[0] / mine[0]:.1f} x | "
-        f"{theirs[3]:.1f} s | {mine[3]:.1f} s | {theirs[3] / mine[3]:.1f} x | "
-        f"{theirs[1]:.0f} MB | {mine[1]:.0f} MB | {ratio:.3f} | {difference} |"
+        f"| {work} | {len(ours.samples)} | {theirs.seconds:.1f} s | {ours.seconds:.1f} s | "
+        f"{theirs.seconds / ours.seconds:.1f} x | {theirs.busy:.1f} s | {ours.busy:.1f} s | "
+        f"{theirs.busy / ours.busy:.1f} x | {theirs.peak:.0f} MB | {ours.peak:.0f} MB | {ratio:.3f} | {difference} |"
     )
     print(line, file=sys.stderr)
     return line, wrong
 
 
-def compare(theirs: list[Any], mine: list[Any]) -> tuple[str, int]:
+def timed(command: list[str], out: Path, environment: Mapping[str, str]) -> Side:
+    began = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - began
+        if status:
+            log.seek(0)
+            raise SystemExit(f"{' '.join(command[:3])} failed:\n{log.read()[-3000:]}")
+    samples = dict(logged(out.rglob("samples_*.jsonl")))
+    return Side(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, samples)
+
+
+def logged(files: Iterable[Path]) -> Iterator[tuple[Key, dict[str, Any]]]:
+    """The samples of logs in lm-eval's layout, by (task, row)."""
+    for file in files:
+        task = re.fullmatch(r"samples_(.+?)_\d{4}-.*", file.stem)
+        assert task is not None, file
+        for line in file.read_text(encoding="utf-8").splitlines():
+            sample = json.loads(line)
+            yield (task[1], sample["doc_id"]), sample
+
+
+def planned(command: list[str], environment: Mapping[str, str]) -> float:
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"([\d,]+) of them distinct, ([\d,]+) to compute", " ".join(said.split()))
+    assert found is not None, said
+    distinct, computed = (int(number.replace(",", "")) for number in found.groups())
+    return computed / distinct
+
+
+def compare(theirs: dict[Key, Any], ours: dict[Key, Any], model: Path) -> tuple[str, int]:
     """(in words, how many answers differ)"""
-    if isinstance(theirs[0], str):
-        wrong = sum(one != other for one, other in zip(theirs, mine, strict=True))
-        return f"{wrong} of {len(theirs)} texts", wrong
-    apart = [abs(a - b) for one, other in zip(theirs, mine, strict=True) for a, b in zip(one, other, strict=True)]
-    return f"largest {max(apart):.1e}", sum(value > TOLERANCE for value in apart)
+    if theirs.keys() != ours.keys():
+        return f"{len(theirs.keys() ^ ours.keys())} samples only on one side", 1
+    if not isinstance(arguments(next(iter(ours.values())))[0]["arg_1"], str):
+        wrong = sum(first(theirs[key]) != first(ours[key]) for key in ours)
+        return f"{wrong} of {len(ours)} texts", wrong
+    apart = []
+    for key, sample in ours.items():
+        pairs = zip(log_likelihoods(theirs[key]), log_likelihoods(sample), arguments(sample), strict=True)
+        apart += [(abs(one - other), one, other, argument) for one, other, argument in pairs]
+    far = [pair for pair in apart if pair[0] > TOLERANCE]
+    words = f"largest {max(pair[0] for pair in apart):.1e}"
+    if not far:
+        return words, 0
+    exact = [log_likelihood(model, argument["arg_0"], argument["arg_1"]) for *_, argument in far]
+    theirs_off = [abs(one - value) for (_, one, _, _), value in zip(far, exact, strict=True)]
+    ours_off = [abs(other - value) for (_, _, other, _), value in zip(far, exact, strict=True)]
+    words += f" ({len(far)} of {len(apart)} above {TOLERANCE:.0e}; off float64: "
+    words += f"lm-eval {max(theirs_off):.1e}, harness {max(ours_off):.1e})"
+    return words, sum(mine > max(TOLERANCE, their) for mine, their in zip(ours_off, theirs_off, strict=True))
 
 
-def ours(asked: Path, model: Path, out: Path) -> None:
-    """Answer with this harness."""
-    requests, loaded = prepared(asked, model)
-    loaded.load()
-    responses = dict(loaded.respond(requests))
-    answers = [responses[i].text if r.kind == "generate" else responses[i].logprobs for i, r in enumerate(requests)]
-    out.write_text(json.dumps({"answers": answers}))
+def arguments(sample: dict[str, Any]) -> list[dict[str, Any]]:
+    """lm-eval's layout: {"gen_args_0": {"arg_0": context, "arg_1": continuation or settings}, ...}."""
+    return list(sample["arguments"].values())
 
 
-def prepared(asked: Path, model: Path) -> tuple[list[Any], Any]:
-    """The requests, and this harness's model before its weights are read."""
-    from harness import GenerationParams, ModelOptions, Prompt, Request
-    from harness.registry import load_plugins
-
-    requests = []
-    for entry in json.loads(asked.read_text()):
-        if "continuations" in entry:
-            requests.append(Request("loglikelihood", Prompt(entry["context"]), tuple(entry["continuations"])))
-        else:
-            params = GenerationParams(until=tuple(entry["until"]), max_new_tokens=NEW_TOKENS)
-            requests.append(Request("generate", Prompt(entry["context"]), generation=params))
-    args = {"pretrained": str(model), "dtype": "float32"}
-    loaded = load_plugins().model("hf").create(args, ModelOptions(device="cpu"))
-    loaded.prepare()
-    return requests, loaded
+def first(sample: dict[str, Any]) -> Any:
+    value = sample["resps"]
+    while isinstance(value, list):
+        value = value[0]
+    return value
 
 
-def peer(asked: Path, model: Path, out: Path) -> None:
-    """Answer with lm-eval's `hf` model."""
-    from lm_eval.api.instance import Instance
-    from lm_eval.models.huggingface import HFLM
-
-    entries = json.loads(asked.read_text())
-    lm = HFLM(pretrained=str(model), device="cpu", dtype="float32", batch_size=PEER_BATCH)
-    if "continuations" not in entries[0]:
-        settings = {"max_gen_toks": NEW_TOKENS, "do_sample": False}
-        asks = [("generate_until", (e["context"], {**settings, "until": e["until"]})) for e in entries]
-        answers: list[Any] = lm.generate_until(instances(Instance, asks))
-    else:
-        asks = [("loglikelihood", (e["context"], c)) for e in entries for c in e["continuations"]]
-        values = iter(lm.loglikelihood(instances(Instance, asks)))
-        answers = [[next(values)[0] for _ in entry["continuations"]] for entry in entries]
-    out.write_text(json.dumps({"answers": answers}))
+def log_likelihoods(sample: dict[str, Any]) -> list[float]:
+    return [float(response[0][0]) for response in sample["resps"]]
 
 
-def instances(kind: Any, asks: list[tuple[str, tuple[Any, ...]]]) -> list[Any]:
-    return [kind(request_type=name, doc={}, arguments=args, idx=i) for i, (name, args) in enumerate(asks)]
+def log_likelihood(path: Path, context: str, continuation: str) -> float:
+    """The same weights in float64, one text at a time, by transformers alone."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float64)
+    start = len(tokenizer(context, add_special_tokens=False).input_ids)
+    tokens = tokenizer(context + continuation, add_special_tokens=False).input_ids
+    with torch.inference_mode():
+        logprobs = model(torch.tensor([tokens])).logits[0].log_softmax(-1)
+    return sum(float(logprobs[at - 1, tokens[at]]) for at in range(start, len(tokens)))
 
 
-def make_model(path: Path, data: Path) -> Path:
+def make_model(path: Path, args: argparse.Namespace) -> Path:
     from harness.testing import tiny_causal_lm
 
     # Other exams than those that are asked: a tokenizer trained on the prompts would spell them in a few long tokens.
     texts = [
         "\n".join(filter(None, row.values()))
-        for path in sorted((data / "ceval" / "ceval-exam").rglob("test.csv"))
+        for path in sorted((args.data / "ceval" / "ceval-exam").rglob("test.csv"))
         for row in read_csv(path)
     ]
-    return tiny_causal_lm(
-        path,
-        vocab_size=16_000,
-        hidden=384,
-        layers=8,
-        max_length=4096,
-        texts=texts,
-        num_attention_heads=6,
-        head_dim=64,
-        # Answers that hang on the whole context, so that equal ones mean something.
-        gain=1.2,
-    )
+    # Answers that hang on the whole context, so that equal ones mean something.
+    settings = {"max_length": 4096, "head_dim": 64, "gain": 1.2, **SIZES[args.size]}
+    return tiny_causal_lm(path, texts=texts, **settings)
 
 
-def build(work: str, data: Path, rows: int | None) -> Iterator[dict[str, Any]]:
-    """The requests of one work, from real rows."""
+def write_tasks(work: str, args: argparse.Namespace, folder: Path) -> None:
+    """Task files in the dialect that both sides read, over rows of the mirror."""
     if work == "cmmlu":
-        yield from cmmlu(data, rows)
-    elif work.startswith("logiqa"):
-        yield from logiqa(data, int(work[6:]), rows)
+        for subject in sorted((args.data / "haonan-li" / "cmmlu").iterdir())[: args.subjects]:
+            shots, rows = (letters(subject / f"{split}.csv") for split in ("dev", "test"))
+            rows = rows[: args.rows and max(1, args.rows // args.subjects)]
+            title = subject.name.replace("_", " ")
+            description = f"以下是关于{title}的单项选择题，请直接给出正确答案的选项。\n\n"
+            write_task(folder, work, f"bench_cmmlu_{subject.name}", shots, rows, 5, CHOOSE, LETTERS, description)
+    elif work in ("logiqa0", "logiqa3"):
+        docs, count = logiqa(args.data), int(work[6:])
+        rows = docs[count : count + (args.rows or (256 if count == 0 else 128))]
+        write_task(folder, work, f"bench_{work}_all", docs[: max(1, count)], rows, count, CHOOSE, PASSAGE)
     elif work == "gsm8k":
-        yield from gsm8k(data, rows)
+        source = next((args.data / "openai" / "gsm8k").rglob("train.jsonl")).parent
+        shots, rows = (jsonl(source / f"{split}.jsonl") for split in ("train", "test"))
+        write_task(folder, work, "bench_gsm8k_all", shots[:5], rows[: args.rows or 256], 5, GENERATE)
     else:
         raise SystemExit(f"unknown work {work}: one of {', '.join(WORK)}")
 
 
-def cmmlu(data: Path, rows: int | None) -> Iterator[dict[str, Any]]:
-    for folder in sorted((data / "haonan-li" / "cmmlu").iterdir())[:SUBJECTS]:
-        title = folder.name.replace("_", " ")
-        shots = "".join(f"{ask_letter(row)} {row['Answer']}\n\n" for row in read_csv(folder / "dev.csv"))
-        description = f"以下是关于{title}的单项选择题，请直接给出正确答案的选项。\n\n"
-        for row in read_csv(folder / "test.csv")[: rows and max(1, rows // SUBJECTS)]:
-            letters = [f" {letter}" for letter in "ABCD"]
-            yield {"context": description + shots + ask_letter(row), "continuations": letters}
+def write_task(
+    folder: Path,
+    work: str,
+    name: str,
+    shots: list[dict[str, Any]],
+    rows: list[dict[str, Any]],
+    count: int,
+    output: str,
+    text: str = "",
+    description: str = "",
+) -> None:
+    files = {}
+    for kind, docs in (("shots", shots), ("rows", rows)):
+        files[kind] = folder / f"{name}.{kind}.jsonl"
+        files[kind].write_text("".join(json.dumps(doc, ensure_ascii=False) + "\n" for doc in docs), encoding="utf-8")
+    head = TASK.format(name=name, work=work, count=count, description=json.dumps(description), **files)
+    tail = output if output is GENERATE else output.format(text=json.dumps(text, ensure_ascii=False))
+    (folder / "tasks" / f"{name}.yaml").write_text(head + tail, encoding="utf-8")
 
 
-def ask_letter(row: dict[str, str]) -> str:
-    options = "\n".join(f"{letter}. {row[letter]}" for letter in "ABCD")
-    return f"{row['Question'].strip()}\n{options}\n答案："
+def letters(path: Path) -> list[dict[str, Any]]:
+    return [
+        {
+            "question": row["Question"].strip(),
+            **{letter: row[letter] for letter in "ABCD"},
+            "options": list("ABCD"),
+            "gold": "ABCD".index(row["Answer"]),
+        }
+        for row in read_csv(path)
+    ]
+
+
+def logiqa(data: Path) -> list[dict[str, Any]]:
+    """Rows whose options are texts without their letters."""
+    docs = jsonl(data / "github/ruixiangcui/AGIEval/data/v1/logiqa-zh.jsonl")
+    for doc in docs:
+        doc["options"] = [text for option in doc["options"] if (text := re.sub(r"^\([A-D]\)", "", option))]
+        doc["listed"] = "\n".join(f"{letter}. {text}" for letter, text in zip("ABCD", doc["options"], strict=False))
+        doc["gold"] = "ABCD".index(doc["label"])
+    return [
+        {key: doc[key] for key in ("passage", "question", "listed", "options", "gold")}
+        for doc in docs
+        if doc["gold"] < len(doc["options"])
+    ]
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -199,27 +296,8 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def logiqa(data: Path, shots: int, rows: int | None) -> Iterator[dict[str, Any]]:
-    path = data / "github/ruixiangcui/AGIEval/data/v1/logiqa-zh.jsonl"
-    docs = [json.loads(line) for line in path.read_text().splitlines()]
-    docs = [{**doc, "options": [re.sub(r"^\([A-D]\)", "", option) for option in doc["options"]]} for doc in docs]
-
-    def ask(doc: dict[str, Any]) -> str:
-        listed = "\n".join(f"{letter}. {option}" for letter, option in zip("ABCD", doc["options"], strict=False))
-        return f"文章：{doc['passage']}\n问题：{doc['question']}\n选项：\n{listed}\n答案："
-
-    examples = "".join(f"{ask(doc)} {doc['options']['ABCD'.index(doc['label'])]}\n\n" for doc in docs[:shots])
-    for doc in docs[shots : shots + (rows or 256)]:
-        yield {"context": examples + ask(doc), "continuations": [f" {option}" for option in doc["options"] if option]}
-
-
-def gsm8k(data: Path, rows: int | None) -> Iterator[dict[str, Any]]:
-    folder = next((data / "openai" / "gsm8k").rglob("train.jsonl")).parent
-    train = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
-    test = [json.loads(line) for line in (folder / "test.jsonl").read_text().splitlines()]
-    shots = "".join(f"Question: {row['question']}\nAnswer: {row['answer']}\n\n" for row in train[:5])
-    for row in test[: rows or 256]:
-        yield {"context": f"{shots}Question: {row['question']}\nAnswer:", "until": ["Question:", "</s>", "<|im_end|>"]}
+def jsonl(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 if __name__ == "__main__":
