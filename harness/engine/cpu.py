@@ -56,7 +56,7 @@ class _Linear:
 def attend_to_all(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention of every query to every key, by oneDNN: 1.3 to 1.6 times as fast as torch's fused kernel, which uses MKL.
+    """Attention of every query to every key, by oneDNN: 1.3 to 1.6 times as fast as torch's fused kernel on MKL.
 
     query [heads, L, dim]; key, value [kv heads, S, dim], float32. Returns out [heads, L, dim] and lse [heads, L].
     Where there is no order among queries, the heads of a group are just more queries of one key head.

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from harness.engine.devices import upload
+
 # Logits of one piece: on a processor they stay in its cache while they are summed up.
 _HEAD_BYTES = {"cpu": 16 << 20, "cuda": 512 << 20}
 # Fewer positions than this would read the head's weights for too little.
@@ -96,24 +98,35 @@ def score_positions(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probability, and whether it is the greatest, of each (position, target token).
 
-    hidden: [N, hidden]. positions: [M], ascending indices into N; targets: [M]. Log-softmax in float32. Returns two
-    tensors [M] on the CPU. NaN is left in the result for the caller to judge.
+    hidden: [N, hidden]. positions: [M], ascending indices into N, and targets: [M], both on the CPU. Log-softmax in
+    float32. Returns two tensors [M] on the device, which nothing here waits for. NaN is left in the result for the
+    caller to judge.
     """
-    values = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
-    greedy = torch.empty(len(targets), dtype=torch.bool, device=hidden.device)
-    host = positions.cpu()
+    device = str(hidden.device)
+    values = torch.empty(len(targets), dtype=torch.float32, device=device)
+    greedy = torch.empty(len(targets), dtype=torch.bool, device=device)
+    there, wanted = upload(positions, device), upload(targets, device)
     for start, end in decoder.chunks(len(hidden)):
-        first, last = torch.searchsorted(host, torch.tensor([start, end])).tolist()
+        first, last = torch.searchsorted(positions, torch.tensor([start, end])).tolist()
         logits = decoder.logits(hidden[start:end])
-        at, target = positions[first:last] - start, targets[first:last]
+        at, target = there[first:last] - start, wanted[first:last]
         chosen, top = logits[at, target], logits.amax(dim=-1)
-        # The first of several equal logits is the greedy one; where the target is below the top, none is looked for.
-        hits = (chosen == top[at]).nonzero().squeeze(-1)
-        greedy[first:last] = False
-        greedy[first + hits] = logits[at[hits]].argmax(dim=-1) == target[hits]
+        greedy[first:last] = _is_first_greatest(logits, at, target, chosen == top[at])
         total = logits.sub_(top.unsqueeze(-1)).exp_().sum(dim=-1)
         values[first:last] = chosen - (top + total.log())[at]
-    return values.cpu(), greedy.cpu()
+    return values, greedy
+
+
+def _is_first_greatest(
+    logits: torch.Tensor, at: torch.Tensor, target: torch.Tensor, is_top: torch.Tensor
+) -> torch.Tensor:
+    """Whether each target is the greedy token: the first of several equal logits."""
+    if logits.is_cuda:
+        # To ask which rows need a look would wait for the device.
+        return logits.argmax(dim=-1)[at] == target
+    hits = is_top.nonzero().squeeze(-1)
+    is_top[hits] = logits[at[hits]].argmax(dim=-1) == target[hits]
+    return is_top
 
 
 def _head_of(model: Any) -> Any:

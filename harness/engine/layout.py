@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
+from harness.engine import varlen
 from harness.engine.attention import AttentionRule, additive, apply_sinks, attend, join, window_mask
+from harness.engine.devices import upload
 from harness.engine.plan import Row
 
 # Rows of one attention call are padded to the longest: at most this much is spent on that.
@@ -67,8 +70,10 @@ class PackLayout:
         self.offsets = _offsets(rows)
         self.cached: dict[int, Cached] = {row.index: Cached() for row in rows if row.children or keep_all}
         self._trunks = trunks
-        self._positions = torch.tensor([at for row in rows for at in row.positions], device=device)
-        self._buckets = [self._bucket(group) for group in _group_by_length(rows)]
+        self._positions = upload([at for row in rows for at in row.positions], device)
+        self._paths = [member for member, row in enumerate(rows) if row.is_path]
+        trees = [member for member, row in enumerate(rows) if not row.is_path]
+        self._tree_buckets = [self._bucket(group) for group in _group_by_length(rows, trees)]
         self._masks: dict[tuple[int, int, torch.dtype], torch.Tensor | None] = {}
         self._shared = _runs_below_one_trunk(rows, self.offsets)
 
@@ -76,9 +81,31 @@ class PackLayout:
         """`input_ids` and `position_ids`, [1, tokens]."""
         tokens = [token for row in self.rows for token in row.tokens]
         return {
-            "input_ids": torch.tensor([tokens], device=self.device),
+            "input_ids": upload([tokens], self.device),
             "position_ids": self._positions.unsqueeze(0),
         }
+
+    @functools.cached_property
+    def _path_buckets(self) -> list[_Bucket]:
+        """The rows that are paths, for padded calls."""
+        return [self._bucket(group) for group in _group_by_length(self.rows, self._paths)]
+
+    @functools.cached_property
+    def _path_spans(self) -> varlen.Spans:
+        """The rows that are paths, for calls without padding."""
+        return varlen.Spans.of([len(self.rows[member].tokens) for member in self._paths], self.device)
+
+    @functools.cached_property
+    def _path_places(self) -> torch.Tensor | None:
+        """Where the tokens of paths lie in the pack; None: everywhere."""
+        if len(self._paths) == len(self.rows):
+            return None
+        places = [
+            place
+            for member in self._paths
+            for place in range(self.offsets[member], self.offsets[member] + len(self.rows[member].tokens))
+        ]
+        return torch.as_tensor(upload(places, self.device))
 
     def attend(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rule: AttentionRule
@@ -86,12 +113,33 @@ class PackLayout:
         heads, tokens = query.shape[0], query.shape[1]
         out = query.new_empty((tokens, heads, value.shape[-1]))
         lse = torch.empty((tokens, heads), dtype=torch.float32, device=query.device)
-        for bucket in self._buckets:
+        packed = bool(self._paths) and varlen.serves(query, value, rule)
+        if packed:
+            self._attend_paths(query, key, value, rule, out, lse)
+        for bucket in self._tree_buckets if packed else (*self._path_buckets, *self._tree_buckets):
             self._attend_within(bucket, query, key, value, rule, out, lse)
         for start, end, trunk in self._shared:
             self._attend_above(layer, start, end, self._trunks[trunk], query, rule, out, lse)
         self._keep(layer, key, value)
         return out if rule.sinks is None else apply_sinks(out, lse, rule.sinks)
+
+    def _attend_paths(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        rule: AttentionRule,
+        out: torch.Tensor,
+        lse: torch.Tensor,
+    ) -> None:
+        places, spans = self._path_places, self._path_spans
+        own = [tensor.transpose(0, 1) for tensor in (query, key, value)]
+        if places is None:
+            out[:], lse[:] = varlen.attend_spans(own[0], own[1], own[2], rule, spans, spans, causal=True)
+            return
+        places = places.to(query.device)
+        own = [tensor[places] for tensor in own]
+        out[places], lse[places] = varlen.attend_spans(own[0], own[1], own[2], rule, spans, spans, causal=True)
 
     def _attend_within(
         self,
@@ -180,17 +228,17 @@ class PackLayout:
             index.append([start + min(place, length - 1) for place in range(width)])
             sources += range(line * width, line * width + length)
             targets += range(start, start + length)
-        places = torch.tensor(index, device=self.device)
+        places = upload(index, self.device)
         together = targets == list(range(targets[0], targets[0] + len(members) * width))
         trees = any(not self.rows[member].is_path for member in members)
         hidden = torch.stack([_hidden(self.rows[member], width) for member in members]) if trees else None
         return _Bucket(
             index=places,
-            sources=torch.tensor(sources, device=self.device),
-            targets=torch.tensor(targets, device=self.device),
+            sources=upload(sources, self.device),
+            targets=upload(targets, self.device),
             contiguous=(targets[0], targets[0] + len(targets)) if together else None,
             positions=self._positions[places],
-            hidden=None if hidden is None else hidden.to(self.device),
+            hidden=None if hidden is None else upload(hidden, self.device),
             stem=min(self.rows[member].segments[0][1] for member in members) if trees else 0,
         )
 
@@ -233,24 +281,19 @@ def _offsets(rows: Sequence[Row]) -> list[int]:
     return offsets
 
 
-def _group_by_length(rows: Sequence[Row]) -> list[list[int]]:
-    """Group rows so that padding each group to its longest row stays cheap. Trees and paths are kept apart."""
+def _group_by_length(rows: Sequence[Row], members: Sequence[int]) -> list[list[int]]:
+    """Group some of the rows so that padding each group to its longest row stays cheap."""
     groups: list[list[int]] = []
-    for wants_path in (True, False):
-        members = [index for index, row in enumerate(rows) if row.is_path is wants_path]
-        members.sort(key=lambda index: -len(rows[index].tokens))
-        group: list[int] = []
-        real = 0
-        for member in members:
-            length = len(rows[member].tokens)
-            if group and len(rows[group[0]].tokens) * (len(group) + 1) > _PADDING * (real + length):
-                groups.append(sorted(group))
-                group, real = [], 0
-            group.append(member)
-            real += length
-        if group:
+    group: list[int] = []
+    real = 0
+    for member in sorted(members, key=lambda index: -len(rows[index].tokens)):
+        length = len(rows[member].tokens)
+        if group and len(rows[group[0]].tokens) * (len(group) + 1) > _PADDING * (real + length):
             groups.append(sorted(group))
-    return groups
+            group, real = [], 0
+        group.append(member)
+        real += length
+    return [*groups, sorted(group)] if group else groups
 
 
 def _runs_below_one_trunk(rows: Sequence[Row], offsets: Sequence[int]) -> list[tuple[int, int, int]]:

@@ -21,6 +21,7 @@ from harness.engine.stops import StopRule
 from harness.engine.tokens import GenerateSequence, ScoreSequence
 
 T = TypeVar("T")
+R = TypeVar("R")
 Piece = tuple[int, int, Outcome, float]
 """(request, part, outcome, seconds)"""
 
@@ -71,8 +72,8 @@ def cut_batches(items: Sequence[T], length: Callable[[T], int], limits: Limits) 
 
 
 def run_halving(
-    batch: list[T], run: Callable[[list[T]], Iterator[Piece]], fail: Callable[[T, str], Iterator[Piece]], device: str
-) -> Iterator[Piece]:
+    batch: list[T], run: Callable[[list[T]], Iterator[R]], fail: Callable[[T, str], Iterator[R]], device: str
+) -> Iterator[R]:
     """Run a batch; when memory runs out, run its halves. One item that does not fit alone is an error of its own."""
     try:
         done = list(run(batch))
@@ -152,8 +153,8 @@ class ScoreTargets:
         """Outcomes of all sequences, given the gathered hidden states [N, hidden]."""
         positions = torch.tensor(self._positions)
         order = torch.argsort(positions, stable=True)
-        tokens = torch.tensor(self._tokens)[order].to(hidden.device)
-        values, greedy = score_positions(decoder, hidden, positions[order].to(hidden.device), tokens)
+        found = score_positions(decoder, hidden, positions[order], torch.tensor(self._tokens)[order])
+        values, greedy = (tensor.cpu() for tensor in found)
         check_finite(values, decoder.dtype)
         owners = torch.tensor(self._owners)[order]
         sums = torch.zeros(len(self.sequences), dtype=torch.float64).index_add_(0, owners, values.double())

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from harness.engine.attention import SharedAttention
 from harness.engine.decoder import Decoder, score_positions
+from harness.engine.devices import upload
 from harness.engine.layout import Cached, PackLayout
 from harness.engine.outcomes import Failed, Scored
 from harness.engine.plain import Limits, Piece, ScoreRow, run_halving, score_rows
@@ -33,13 +35,32 @@ class _Sum:
     seconds: float = 0.0
 
 
+@dataclass(slots=True)
+class _Pass:
+    """A batch on its way: rows, and what the device will have found of them. `failed` are pieces without a pass.
+
+    owners: (input, number of the sequence) of each value. seconds: spent on it so far.
+    """
+
+    rows: list[Row]
+    seconds: float = 0.0
+    values: torch.Tensor | None = None
+    greedy: torch.Tensor | None = None
+    owners: list[tuple[int, int]] = field(default_factory=list)
+    failed: list[Piece] = field(default_factory=list)
+
+
 class SharedScorer:
-    """Scores sequences by a plan. `limits.tokens` counts tokens, of which none is padding."""
+    """Scores sequences by a plan. `limits.tokens` counts tokens, of which none is padding.
+
+    ahead: how many batches may wait on the device while the next one is prepared; a processor has nothing to wait for.
+    """
 
     def __init__(self, decoder: Decoder, attention: SharedAttention, limits: Limits) -> None:
         self.decoder = decoder
         self.attention = attention
         self.limits = limits
+        self.ahead = 1 if decoder.device.startswith("cuda") else 0
         self.verify: Callable[[ScoreSequence, Scored], None] | None = None
         self._verified: set[tuple[bool, bool]] = set()
 
@@ -49,18 +70,21 @@ class SharedScorer:
         self._sums = [_Sum([0.0] * len(row.sequences), [0] * len(row.sequences)) for row in self.inputs]
         self._trunks: dict[int, Cached] = {}
         self._children = {row.index: row.children for row in self.plan.rows}
+        under_way: deque[_Pass] = deque()
         for batch in fill_batches(self.plan.rows, self.limits.tokens, self.limits.rows):
             alive = [row for row in batch if row.parent is None or row.parent in self._trunks]
             # What continues a trunk that did not fit cannot be computed either.
             for row in batch:
                 if row not in alive:
-                    yield from self._fail(row, "the shared part of this request did not fit into memory")
+                    yield from self._pieces_without(row, "the shared part of this request did not fit into memory")
             if alive:
-                pieces = list(run_halving(alive, self._run_batch, self._fail, self.decoder.device))
-                self._check(alive, pieces)
-                yield from pieces
+                under_way += run_halving(alive, self._launch, self._fail, self.decoder.device)
             for row in batch:
                 self._release(row.parent)
+            while len(under_way) > self.ahead:
+                yield from self._collect(under_way.popleft())
+        while under_way:
+            yield from self._collect(under_way.popleft())
 
     def _check(self, rows: list[Row], pieces: list[Piece]) -> None:
         """Have one sequence of each kind of row compared with a plain pass: below a trunk or not, tree or path."""
@@ -76,19 +100,33 @@ class SharedScorer:
                 self.verify(longest, scored[longest.request, longest.part])
 
     @torch.inference_mode()
-    def _run_batch(self, rows: list[Row]) -> Iterator[Piece]:
+    def _launch(self, rows: list[Row]) -> Iterator[_Pass]:
+        """Send a batch through the model. Nothing is read back."""
         began = time.perf_counter()
         layout = PackLayout(rows, self._trunks, self.decoder.device)
+        gathered, positions, targets, owners = self._targets(layout)
+        picked = upload(gathered, self.decoder.device, torch.long)
         with self.attention.active(layout):
             hidden = self.decoder.hidden(**layout.inputs())[0]
-        gathered, positions, targets, owners = self._targets(layout)
+        found = _Pass(rows, owners=owners)
         if gathered:
-            picked = hidden[torch.tensor(gathered, device=hidden.device)]
-            values, greedy = score_positions(self.decoder, picked, positions, targets.to(hidden.device))
-            check_finite(values, self.decoder.dtype)
-            self._add(owners, values.tolist(), greedy.tolist())
+            chosen = hidden[picked.to(hidden.device)]
+            found.values, found.greedy = score_positions(self.decoder, chosen, positions, targets)
         self._trunks.update(layout.cached)
-        return iter(self._finished(rows, time.perf_counter() - began))
+        found.seconds = time.perf_counter() - began
+        return iter([found])
+
+    def _collect(self, found: _Pass) -> list[Piece]:
+        """Wait for a batch, and hand out what it finished."""
+        began = time.perf_counter()
+        if found.values is not None and found.greedy is not None:
+            values = found.values.cpu()
+            check_finite(values, self.decoder.dtype)
+            self._add(found.owners, values.tolist(), found.greedy.tolist())
+        found.seconds += time.perf_counter() - began
+        pieces = found.failed or self._finished(found.rows, found.seconds)
+        self._check(found.rows, pieces)
+        return pieces
 
     def _targets(self, layout: PackLayout) -> tuple[list[int], torch.Tensor, torch.Tensor, list[tuple[int, int]]]:
         """(places whose predictions are read; for each scored token: index into them, its id, and whose it is)."""
@@ -137,7 +175,10 @@ class SharedScorer:
             for sequence, logprob, missed in zip(self.inputs[item].sequences, found.logprobs, found.missed, strict=True)
         ]
 
-    def _fail(self, row: Row, reason: str) -> Iterator[Piece]:
+    def _fail(self, row: Row, reason: str) -> Iterator[_Pass]:
+        yield _Pass([row], failed=list(self._pieces_without(row, reason)))
+
+    def _pieces_without(self, row: Row, reason: str) -> Iterator[Piece]:
         for item, _ in row.ends:
             for sequence in self.inputs[item].sequences:
                 yield sequence.request, sequence.part, Failed(reason), 0.0

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 import torch
 
+from harness.engine import varlen
 from harness.engine.attention import AttentionRule, additive, apply_sinks, attend, join, window_mask
+from harness.engine.devices import upload
 from harness.engine.layout import Cached
 from harness.engine.plain import GenerateRow
 from harness.engine.sampling import RowChoice
@@ -34,6 +36,7 @@ class Active:
     tokens: list[int]
     own: Cached | None
     seconds: float = 0.0
+
 
 @dataclass
 class SlotCache:
@@ -83,17 +86,18 @@ class SlotLayout:
         self.device = device
         self._trunks = trunks
         self._tokens = [row.tokens[-1] for row in active]
-        self._lengths = torch.tensor([row.length for row in active], device=device)
-        self._starts = torch.tensor([row.start for row in active], device=device)
+        self._lengths = upload([row.length for row in active], device)
+        self._starts = upload([row.start for row in active], device)
         self._slots = torch.arange(len(active), device=device)
         self._parts = _by_length([row.length for row in active])
         self._groups = _by_trunk(active, device)
         self._masks: dict[tuple[int | None, torch.dtype], torch.Tensor] = {}
+        self._spans: tuple[varlen.Spans, varlen.Spans, torch.Tensor] | None = None
 
     def inputs(self) -> dict[str, torch.Tensor]:
         """`input_ids` and `position_ids`, [1, rows]."""
         return {
-            "input_ids": torch.tensor([self._tokens], device=self.device),
+            "input_ids": upload([self._tokens], self.device),
             "position_ids": (self._starts + self._lengths).unsqueeze(0),
         }
 
@@ -108,22 +112,55 @@ class SlotLayout:
             # A model that is spread over devices has layers elsewhere than the step was made.
             place = (self._slots.to(new.device), slice(None), self._lengths.to(new.device))
             store[layer][place] = new.transpose(0, 1)
+        if varlen.serves(query, value, rule):
+            out, lse = self._attend_filled(query, keys[layer], values[layer], rule)
+        else:
+            out, lse = self._attend_padded(query, keys[layer], values[layer], rule)
+        for members, trunk in self._groups:
+            out, lse = self._attend_above(layer, query, members, self._trunks[trunk], rule, out, lse)
+        return out if rule.sinks is None else apply_sinks(out, lse, rule.sinks)
+
+    def _attend_padded(
+        self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rule: AttentionRule
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Each row to its own slot, looking at empty places too, hidden by a mask."""
         queries = query.transpose(0, 1).unsqueeze(2)
         pieces = [
             attend(
                 queries[start:end],
-                keys[layer][start:end, :, :width],
-                values[layer][start:end, :, :width],
+                keys[start:end, :, :width],
+                values[start:end, :, :width],
                 rule,
                 mask=self._mask(rule.window, query.dtype)[start:end, ..., :width].to(query.device),
             )
             for start, end, width in self._parts
         ]
         out = torch.cat([found[:, :, 0] for found, _ in pieces])
-        lse = torch.cat([found_lse[:, :, 0] for _, found_lse in pieces])
-        for members, trunk in self._groups:
-            out, lse = self._attend_above(layer, query, members, self._trunks[trunk], rule, out, lse)
-        return out if rule.sinks is None else apply_sinks(out, lse, rule.sinks)
+        return out, torch.cat([found_lse[:, :, 0] for _, found_lse in pieces])
+
+    def _attend_filled(
+        self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rule: AttentionRule
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Each row to what its own slot holds. To the kernel, each key head of a slot is a sequence of its own."""
+        heads, rows, dim = query.shape
+        _, kv_heads, capacity, _ = keys.shape
+        lengths = [1] * (rows * kv_heads)
+        if self._spans is None:
+            used = (self._lengths + 1).repeat_interleave(kv_heads).int()
+            slots = varlen.Spans.of([capacity * one for one in lengths], self.device)
+            self._spans = (varlen.Spans.of(lengths, self.device), slots, used)
+        queries, slots, used = self._spans
+        out, lse = varlen.attend_spans(
+            query.transpose(0, 1).reshape(rows * kv_heads, heads // kv_heads, dim),
+            keys[:rows].reshape(-1, 1, dim),
+            values[:rows].reshape(-1, 1, dim),
+            rule,
+            queries,
+            slots,
+            causal=True,
+            used=used,
+        )
+        return out.reshape(rows, heads, dim), lse.reshape(rows, heads)
 
     def _attend_above(
         self,
@@ -192,5 +229,5 @@ def _by_trunk(active: Sequence[Active], device: str) -> list[tuple[torch.Tensor 
             continue
         members = [index for index, other in enumerate(trunks) if other == trunk]
         everyone = len(members) == len(trunks)
-        groups.append((None if everyone else torch.tensor(members, device=device), trunk))
+        groups.append((None if everyone else upload(members, device), trunk))
     return groups

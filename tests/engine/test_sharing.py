@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from harness import GenerationParams, Message, ModelOptions, Prompt, Request, Response
+from harness.engine import varlen
+from harness.engine.score import SharedScorer
 from harness.testing import tiny_causal_lm
 from harness_plugins.models.hf import HuggingFace
 
 SHOTS = "题目：下列哪一项是正确的？\nA. 甲\nB. 乙\n答案是：A\n\n" * 14
+ROOM = 700
 QUESTIONS = ["1 + 1 =", "The quick brown fox", "The quick red fox", "下列哪一项", "0", "42 " * 30 + "="]
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "qwen2": {},
@@ -114,6 +118,96 @@ def test_attention_without_fused_kernels_gives_the_same_answers(tmp_path: Path) 
 
     assert_same(answers(model, requests()), run_plain(path, requests()))
     assert model.executor.attention is not None
+
+
+def attends_as_documented(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    query_ends: torch.Tensor,
+    key_ends: torch.Tensor,
+    longest_query: int,
+    longest_key: int,
+    *,
+    scale: float,
+    window_size: tuple[int, int],
+    enable_gqa: bool,
+    seqused_k: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What torch says of its kernel for sequences that lie end to end, computed one query at a time."""
+    out, lse = torch.empty_like(query), torch.empty(query.shape[1], query.shape[0])
+    assert enable_gqa == (query.shape[1] != key.shape[1])
+    assert max(query_ends.diff()) == longest_query
+    assert max(key_ends.diff()) == longest_key
+    for number in range(len(query_ends) - 1):
+        first, last = int(query_ends[number]), int(query_ends[number + 1])
+        keys_from, keys_to = int(key_ends[number]), int(key_ends[number + 1])
+        if seqused_k is not None:
+            keys_to = keys_from + int(seqused_k[number])
+        for at in range(first, last):
+            end = keys_to if window_size[1] < 0 else keys_to - (last - 1 - at)
+            start = keys_from if window_size[0] < 0 else max(keys_from, end - 1 - window_size[0])
+            groups = query.shape[1] // key.shape[1]
+            own_key, own_value = (tensor[start:end].repeat_interleave(groups, dim=1) for tensor in (key, value))
+            scores = torch.einsum("hd,khd->hk", query[at], own_key) * scale
+            out[at] = torch.einsum("hk,khd->hd", scores.softmax(-1), own_value)
+            lse[:, at] = scores.logsumexp(-1)
+    return out, lse
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "mixtral", "gpt_neox"])
+def test_sequences_end_to_end_and_batches_ahead_give_the_same_answers(
+    architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The way of a GPU, on a processor: the kernel is replaced by its documentation."""
+    path = tiny_causal_lm(tmp_path / "model", architecture, **ARCHITECTURES[architecture])
+    plain = run_plain(path, requests())
+    calls = []
+    monkeypatch.setattr(varlen, "serves", lambda query, value, rule: calls.append(rule) or rule.fast)
+    monkeypatch.setattr(varlen, "_kernel", lambda: attends_as_documented)
+    model = make_model(path, batch_size=4)
+    scorer = model.executor._shared_scorer
+
+    def with_batches_ahead() -> SharedScorer:
+        found = scorer()
+        found.ahead = 2
+        return found
+
+    monkeypatch.setattr(model.executor, "_shared_scorer", with_batches_ahead)
+
+    assert_same(answers(model, requests()), plain)
+    assert not [record for record in caplog.records if record.name.startswith("harness")]
+    assert calls
+
+
+def test_memory_that_runs_out_while_batches_wait_halves_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tiny_causal_lm(tmp_path / "model")
+    plain = run_plain(path, requests(0))
+    model = make_model(path)
+    scorer, hidden = model.executor._shared_scorer, model.executor.decoder.hidden
+    passes = []
+
+    def short_of_memory(**inputs: torch.Tensor) -> torch.Tensor:
+        passes.append(inputs["input_ids"].shape[1])
+        if passes[-1] > ROOM:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return hidden(**inputs)
+
+    def with_batches_ahead() -> SharedScorer:
+        found = scorer()
+        found.ahead = 1
+        return found
+
+    monkeypatch.setattr(model.executor, "_shared_scorer", with_batches_ahead)
+    monkeypatch.setattr(model.executor.decoder, "hidden", short_of_memory)
+
+    found = answers(model, requests(0))
+
+    assert max(passes) > ROOM
+    assert sum(size <= ROOM for size in passes) > 1
+    assert_same(found, plain)
 
 
 def test_a_model_with_recurrent_state_runs_unshared(tmp_path: Path) -> None:
