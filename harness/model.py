@@ -112,3 +112,10 @@ class Model(ABC):
     def describe(self) -> Mapping[str, Any]:
         """What the manifest should say about the model beyond its identity (devices, dtype, versions). After `load`."""
         return {}
+
+    def incidents(self) -> Sequence[Mapping[str, Any]]:
+        """What went wrong while it answered and was survived, for the report: JSON, each with one line as its `text`.
+
+        A worker that died, a faster way that had to be given up. What failed a request is that response's error.
+        """
+        return ()

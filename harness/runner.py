@@ -7,6 +7,7 @@ Everything that can be refused is refused before the model loads.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -169,12 +170,15 @@ class _Run:
             self._plan(jobs)
             self._ask()
         except KeyboardInterrupt:
+            self._note_incidents_of_a_failure()
             self.folder.finish("interrupted")
             again = f"; go on with: {self.spec.command}" if self.spec.command else ""
             raise Interrupted(f"interrupted, what is done is in {self.folder.path}{again}") from None
         except HarnessError:
+            self._note_incidents_of_a_failure()
             self.folder.finish("failed")
             raise
+        self._note_incidents()
         self.progress.finished()
         return self._report(jobs)
 
@@ -237,6 +241,19 @@ class _Run:
             self._deliver(key, answer[1])
         for key in list(self.waiting):
             self._deliver(key, Response(error=f"model '{self.spec.model}' gave no answer"))
+
+        self.folder.note(model=dict(self.model.describe()))
+
+    def _note_incidents(self) -> None:
+        """Keep what was survived on the way: it belongs to this session's answers, whatever the next one meets."""
+        with blaming(self.spec.model, "could not say what went wrong on the way"):
+            found = [dict(incident) for incident in self.model.incidents()]
+        if found:
+            self.folder.note_session(incidents=found)
+
+    def _note_incidents_of_a_failure(self) -> None:
+        with contextlib.suppress(HarnessError):  # what ends the run is the error to tell of
+            self._note_incidents()
 
     def _deliver(self, key: str, response: Response) -> None:
         for item in self.waiting.pop(key, ()):

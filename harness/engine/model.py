@@ -152,6 +152,7 @@ class TorchModel(Model):
             raise ModelError(f"{self.where}: {memory.too_large(needed, self.device)}") from None
         self._stop_ids = self._end_tokens()
         self.executor = self._make_executor()
+        self._notes_at_load = len(self.executor.notes)
 
     def close(self) -> None:
         if self._pool is not None:
@@ -183,6 +184,14 @@ class TorchModel(Model):
             "sharing": self.executor.notes or "prefixes are computed once",
             "parameters": sum(parameter.numel() for parameter in self._module.parameters()),
         }
+
+    def incidents(self) -> Sequence[Mapping[str, Any]]:
+        if self._pool is not None:
+            notes, lost = self._pool.notes, [each.to_dict() for each in self._pool.lost]
+        else:
+            executor = self.__dict__.get("executor")
+            notes, lost = ([] if executor is None else executor.notes[self._notes_at_load :]), []
+        return [*lost, *({"kind": "sharing", "text": note} for note in notes)]
 
     @property
     def dtype_name(self) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import sys
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.engine.model import TorchModel
@@ -15,20 +18,32 @@ _PIECES = 16
 
 
 def main(descriptor: int) -> None:
-    """Serve one parent over an open pipe."""
+    """Serve one parent over an open pipe, until it says so or is gone."""
     connection: Connection[Any, Any] = Connection(descriptor)
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        _serve(connection)
+
+
+def _serve(connection: Connection[Any, Any]) -> None:
     parcel, device, threads = connection.recv()
     try:
         model = _load(parcel, device, threads)
-        connection.send(("ready", dict(model.describe())))
+        described = dict(model.describe())
     except Exception as error:
-        connection.send(("error", _one_line(error)))
+        connection.send(("broken", _one_line(error)))
         return
+    connection.send(("ready", described))
     while (job := connection.recv()) is not None:
         try:
             _answer(model, job, connection)
+        except HarnessError as error:
+            # The model itself is at fault, on whichever device.
+            connection.send(("refused", _one_line(error)))
+            return
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            raise
         except Exception as error:
-            connection.send(("error", _one_line(error)))
+            connection.send(("broken", f"stopped: {type(error).__name__}: {_one_line(error)}"))
             return
 
 
@@ -52,7 +67,7 @@ def _answer(model: TorchModel, job: Job, connection: Connection[Any, Any]) -> No
             connection.send(("pieces", pieces))
             pieces = []
     connection.send(("pieces", pieces))
-    connection.send(("done", None))
+    connection.send(("done", [incident["text"] for incident in model.incidents()]))
 
 
 def _one_line(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """Several devices at once: a process each, all taking their work from one queue.
 
 Work is cut along the prefix tree: sequences in the order of their tokens, so that neighbours share what they begin
-with, in pieces of about equal cost. A worker that dies gives its piece back to the queue, and is named.
+with, in pieces of about equal cost. A worker that dies gives its piece back to the queue, and is named in the report.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from harness.engine.incidents import WorkerLost, ending
+from harness.engine.outcomes import Failed
 from harness.engine.plan import common_prefix
 from harness.engine.tokens import Encoded, GenerateSequence, ScoreSequence
 from harness.errors import ModelError
@@ -35,16 +37,23 @@ _JOBS_A_WORKER = 4
 _SMALL_JOB = 2048
 # A piece of work that was there when this many workers died is not tried again.
 _DEATHS = 2
+# What comes back from a death is cut into so many pieces: if one request kills, few others share its fate.
+_PIECES_AFTER_DEATH = 8
 _GOODBYE_SECONDS = 10
 
 
 @dataclass
 class Job:
-    """A piece of work: some of the sequences of a run."""
+    """A piece of work: some of the sequences of a run. `lost` is the worker that had it before, if it died."""
 
     scores: list[ScoreSequence] = field(default_factory=list)
     generations: list[GenerateSequence] = field(default_factory=list)
     deaths: int = 0
+    lost: WorkerLost | None = None
+
+    @property
+    def requests(self) -> set[int]:
+        return {score.request for score in self.scores} | {generation.request for generation in self.generations}
 
     def without(self, done: set[tuple[int, int]]) -> Job:
         """What is left of it."""
@@ -52,32 +61,37 @@ class Job:
             [sequence for sequence in self.scores if (sequence.request, sequence.part) not in done],
             [sequence for sequence in self.generations if (sequence.request, 0) not in done],
             self.deaths,
+            self.lost,
         )
 
 
 @dataclass
 class _Worker:
     name: str
+    device: str
     process: subprocess.Popen[bytes]
     connection: Connection
     job: Job | None = None
     done: set[tuple[int, int]] = field(default_factory=set)
 
+    @property
+    def label(self) -> str:
+        return f"{self.name} ({self.device}, pid {self.process.pid})"
+
 
 class WorkerPool:
-    """Workers for one model, one a device. Raises ModelError when none can load it."""
+    """Workers for one model, one a device. `lost` are those that died. Raises ModelError when none can load it."""
 
     def __init__(self, model: TorchModel, devices: Sequence[str]) -> None:
+        self.lost: list[WorkerLost] = []
         self.notes: list[str] = []
         self.description: dict[str, Any] = {}
         self._workers = [_start(index, device) for index, device in enumerate(devices)]
         threads = max(1, (os.cpu_count() or 1) // len(devices))
         parcel = pickle.dumps(model)
         for worker, device in zip(self._workers, devices, strict=True):
-            worker.connection.send((parcel, device, threads))
-        reasons = [self._greet(worker) for worker in list(self._workers)]
-        if not self._workers:
-            raise ModelError(next((reason for reason in reasons if reason), "no worker could load the model"))
+            _send(worker, (parcel, device, threads))
+        self._greet_all()
 
     def run(self, encoded: Encoded) -> Iterator[Piece]:
         """Outcomes of all sequences, each as soon as some worker has it."""
@@ -90,100 +104,119 @@ class WorkerPool:
             for ready in multiprocessing.connection.wait(list(busy)):
                 assert isinstance(ready, Connection)
                 yield from self._hear(busy[ready], queue)
-            if not self._workers and queue:
-                raise ModelError(f"all workers died: {'; '.join(self.notes)}")
 
     def close(self) -> None:
         """Let all workers end; one that does not is ended."""
         for worker in self._workers:
-            try:
-                worker.connection.send(None)
-                worker.connection.close()
-            except OSError:
-                continue
+            _send(worker, None)
+            worker.connection.close()
         for worker in self._workers:
             try:
                 worker.process.wait(_GOODBYE_SECONDS)
             except subprocess.TimeoutExpired:
                 worker.process.kill()
+                worker.process.wait()
         self._workers = []
+
+    def _greet_all(self) -> None:
+        """Wait until all workers have loaded the model; those that cannot are left out."""
+        reasons = [self._greet(worker) for worker in list(self._workers)]
+        if not self._workers:
+            raise ModelError(next((reason for reason in reasons if reason), "no worker could load the model"))
 
     def _greet(self, worker: _Worker) -> str | None:
         """Wait until a worker has loaded the model. Returns why it has not."""
         try:
             kind, content = worker.connection.recv()
-        except EOFError:
-            kind, content = "error", f"{worker.name} died while loading (exit status {worker.process.wait()})"
+        except (EOFError, OSError):
+            kind, content = "broken", ""
         if kind == "ready":
             self.description = content
             return None
-        self._workers.remove(worker)
-        worker.connection.close()
-        worker.process.wait()
-        self._note(f"{worker.name} could not load the model: {content}")
-        return str(content)
+        lost = self._remove(worker, content, "could not load the model: ")
+        return content or lost.text
 
     def _give(self, worker: _Worker, job: Job) -> None:
         worker.job, worker.done = job, set()
-        try:
-            worker.connection.send(job)
-        except OSError:
-            # Its end is noticed, and the job taken back, where answers are awaited.
-            log.debug("%s took no job", worker.name)
+        # If it is gone already, that is noticed, and the job taken back, where answers are awaited.
+        _send(worker, Job(job.scores, job.generations))
 
     def _hear(self, worker: _Worker, queue: deque[Job]) -> Iterator[Piece]:
         try:
             kind, content = worker.connection.recv()
-        except (EOFError, ConnectionResetError):
-            yield from self._bury(worker, queue)
-            return
+        except (EOFError, OSError):
+            kind, content = "broken", ""
+        assert worker.job is not None
         if kind == "pieces":
             worker.done |= {piece[:2] for piece in content}
+            if worker.job.lost is not None:
+                worker.job.lost.done_by(worker.label, [piece[0] for piece in content])
             yield from content
         elif kind == "done":
             worker.job = None
+            self.notes += [note for note in content if note not in self.notes]
+        elif kind == "refused":
+            raise ModelError(content)
         else:
-            raise ModelError(f"{worker.name}: {content}")
+            yield from self._bury(worker, content, queue)
 
-    def _bury(self, worker: _Worker, queue: deque[Job]) -> Iterator[Piece]:
+    def _bury(self, worker: _Worker, cause: str, queue: deque[Job]) -> Iterator[Piece]:
         """A worker died: what it had not answered goes back, unless it seems to be what kills."""
-        from harness.engine.outcomes import Failed
-
         assert worker.job is not None
-        self._workers.remove(worker)
-        worker.connection.close()
-        self._note(f"{worker.name} died (exit status {worker.process.wait()}); its work went to the others")
         left = worker.job.without(worker.done)
+        lost = self._remove(worker, cause)
+        lost.returned = len(left.requests)
+        if not self._workers:
+            raise ModelError(
+                f"all workers died: {'; '.join(each.cause_text for each in self.lost)}; what was finished is on disk, "
+                "and the same command goes on from there"
+            )
         left.deaths += 1
         if left.deaths < _DEATHS:
-            queue.appendleft(left)
+            queue.extendleft(_cut_again(left, lost))
             return
+        lost.failed = len(left.requests)
         reason = f"{left.deaths} workers died while they computed this"
         for score in left.scores:
             yield score.request, score.part, Failed(reason), 0.0
         for generation in left.generations:
             yield generation.request, 0, Failed(reason), 0.0
 
-    def _note(self, text: str) -> None:
-        self.notes.append(text)
-        log.warning(text)
+    def _remove(self, worker: _Worker, cause: str, when: str = "") -> WorkerLost:
+        """Take a worker out of the pool, and remember how it ended. `cause`: what it said itself, if anything."""
+        self._workers.remove(worker)
+        worker.connection.close()
+        status = worker.process.wait()
+        lost = WorkerLost(worker.name, worker.device, worker.process.pid, when + (cause or ending(status)), status)
+        self.lost.append(lost)
+        log.warning(lost.cause_text)
+        return lost
 
 
 def cut_jobs(encoded: Encoded, pieces: int) -> list[Job]:
     """Cut the sequences of a run into about so many jobs of equal cost, generation first, since it takes longest."""
-    jobs = [Job(generations=part) for part in _cut(encoded.generations, pieces)]
-    return jobs + [Job(scores=part) for part in _cut(encoded.scores, pieces)]
+    jobs = [Job(generations=part) for part in _cut(encoded.generations, pieces, _SMALL_JOB)]
+    return jobs + [Job(scores=part) for part in _cut(encoded.scores, pieces, _SMALL_JOB)]
 
 
-def _cut(sequences: Sequence[Sequence_], pieces: int) -> list[list[Sequence_]]:
-    """Cut in the order of tokens, and never between sequences of one input."""
+def _cut_again(job: Job, lost: WorkerLost) -> list[Job]:
+    """The pieces of a job whose worker died."""
+    parts = [Job(generations=part) for part in _cut(job.generations, _PIECES_AFTER_DEATH, 1)]
+    parts += [Job(scores=part) for part in _cut(job.scores, _PIECES_AFTER_DEATH, 1)]
+    for part in parts:
+        part.deaths, part.lost = job.deaths, lost
+    return parts
+
+
+def _cut(sequences: Sequence[Sequence_], pieces: int, least: int) -> list[list[Sequence_]]:
+    """Cut in the order of tokens, and never between sequences of one input. `least`: tokens that a piece is worth."""
     ordered: list[Sequence_] = sorted(sequences, key=lambda sequence: sequence.tokens)
     shared = [0, *(common_prefix(a.tokens, b.tokens) for a, b in itertools.pairwise(ordered))]
     costs = [
         len(sequence.tokens) - common + getattr(sequence, "max_new_tokens", 0)
         for sequence, common in zip(ordered, shared, strict=False)
     ]
-    size = max(_SMALL_JOB, -(-sum(costs) // max(1, pieces)))
+    size = max(least, -(-sum(costs) // max(1, pieces)))
     parts: list[list[Sequence_]] = []
     total = size
     for sequence, cost, common in zip(ordered, costs, shared, strict=False):
@@ -202,4 +235,12 @@ def _start(index: int, device: str) -> _Worker:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment)
     theirs.close()
-    return _Worker(f"worker {index} ({device})", process, ours)
+    return _Worker(f"worker {index}", device, process, ours)
+
+
+def _send(worker: _Worker, message: Any) -> None:
+    """Send, if there is still somebody to hear it."""
+    try:
+        worker.connection.send(message)
+    except OSError:
+        log.debug("%s took no message", worker.label)

@@ -53,8 +53,9 @@ def build_report(
     """What `report.json` holds.
 
     `tasks` is a list in the order of the results; a task holds `counts`, `metrics` (each with value, n, stderr,
-    interval), the same `by_average` (micro and macro) where it has subsets, and its `groups` and `subsets`. usage: what
-    each task cost, see `watch`.
+    interval), the same `by_average` (micro and macro) where it has subsets, and its `groups` and `subsets`. `incidents`
+    is what was survived on the way, in whichever session, each with a line `text`. usage: what each task cost, see
+    `watch`.
     """
     tasks: dict[str, dict[str, JSON]] = {}
     for result in results:
@@ -68,6 +69,7 @@ def build_report(
         "format": FORMAT,
         **{name: manifest[name] for name in _FROM_MANIFEST if name in manifest},
         "seconds": seconds_of(manifest),
+        "incidents": [found for session in manifest.get("sessions", ()) for found in session.get("incidents", ())],
         "tasks": [
             {
                 **_finish(task, manifest.get("tasks", {}).get(name, {})),
@@ -116,6 +118,7 @@ def render(report: Mapping[str, JSON], width: int = 80, *, subsets: bool = False
     if _width(rows, columns) > width and doubts:
         columns = columns[: -len(doubts)]
         words = list(_in_words(report["tasks"], doubts))
+    words += [Text(str(found["text"]), style="yellow") for found in report.get("incidents", ())]
     return Group(_table(rows, columns), *words)
 
 

@@ -130,6 +130,11 @@ class RunFolder:
             self._manifest[name] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
         files.replace_json(self.path / manifest.MANIFEST_FILE, self._manifest)
 
+    def note_session(self, **fields: JSON) -> None:
+        """Write into the manifest what became known of this session alone."""
+        *earlier, last = self._manifest["sessions"]
+        self.note(sessions=[*earlier, {**last, **fields}])
+
     def write(self, record: Record) -> None:
         """Put a record on disk; a kill right after this call does not lose it. Raises SaveError."""
         line = self._line(record)

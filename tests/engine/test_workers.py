@@ -73,7 +73,8 @@ def test_workers_share_the_work_and_survive_each_other(pair: HuggingFace, alone:
     found = dict([first, *stream])
 
     assert_same([found[index] for index in range(len(requests()))], alone)
-    assert pool.notes == [f"{victim.name} died (exit status -9); its work went to the others"]
+    (lost,) = pool.lost
+    assert (lost.pid, lost.status, lost.failed) == (victim.process.pid, -9, 0)
 
 
 def test_a_model_that_no_worker_can_load_is_one_error(folder: Path, tmp_path: Path) -> None:
