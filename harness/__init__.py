@@ -24,7 +24,7 @@ from harness.types import (
 )
 
 if TYPE_CHECKING:
-    from harness.runner import evaluate, load_run
+    from harness.runner import evaluate, evaluate_each, load_run
 
 __version__ = "0.1.0"
 
@@ -55,6 +55,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "evaluate",
+    "evaluate_each",
     "hookimpl",
     "load_run",
 ]
@@ -62,7 +63,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # The runner is imported on first use: a plugin that only needs the base classes stays light.
-    if name in ("evaluate", "load_run"):
+    if name in ("evaluate", "evaluate_each", "load_run"):
         from harness import runner
 
         return getattr(runner, name)

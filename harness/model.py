@@ -85,6 +85,13 @@ class Model(ABC):
         the same `Request` objects that these samples hold. Raises `UsageError` for samples that it cannot answer.
         """
 
+    def take_over(self, other: Model) -> None:
+        """Keep what `other` has loaded and this model would load again: the base of two adapters, say.
+
+        When several models run one after another, this is called once the earlier one has answered, and before `load`
+        (if that is called at all). `other` is closed next. Most models need not.
+        """
+
     def load(self) -> None:
         """Load weights, or open connections. Raises `ModelError`."""
 

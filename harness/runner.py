@@ -64,26 +64,63 @@ class Interrupted(HarnessError):
 
 def run(spec: RunSpec, registry: Registry | None = None, progress: Progress | None = None) -> RunResult:
     """Run `spec` from task files to report. Raises `HarnessError`; what was done before an error stays on disk."""
+    (result,) = run_each(spec, [spec.model_args], registry, progress)
+    return result
+
+
+def run_each(
+    spec: RunSpec,
+    model_args: Sequence[Mapping[str, JSON]],
+    registry: Registry | None = None,
+    progress: Progress | None = None,
+) -> Iterator[RunResult]:
+    """Run `spec` once with each of `model_args`, one after another: the same questions to several models.
+
+    Each is a run of its own, in the folder that it would have alone. A model keeps what it can use of the one before
+    it: adapters on one base share its weights. All are checked before the first one loads. Raises `HarnessError`.
+    """
     registry = registry or load_plugins()
     progress = progress or Progress()
     jobs = load_jobs(spec, registry, progress)
-    model = create_model(spec, registry)
+    specs = [replace(spec, model_args=dict(args)) for args in model_args]
+    models = [create_model(each, registry) for each in specs]
     try:
-        with blaming(spec.model, "could not be prepared"):
-            model.prepare()
+        for model in models:
+            with blaming(spec.model, "could not be prepared"):
+                model.prepare()
         fingerprints = build(jobs, spec, registry)
-        check_abilities(model, spec, jobs)
-        with blaming(spec.model, "could not look at the samples"):
-            model.observe([sample for job in jobs for sample in job.samples])
-        described = manifest(spec, model, jobs, registry, fingerprints)
-        identity = run_identity(spec, model, jobs)
-        with RunFolder.open(Path(spec.output), model_title(described), identity, described) as folder:
-            for message in folder.messages:
-                progress.message(message)
-            return _Run(spec, registry, progress, model, folder).go(jobs)
+        for model in models:
+            check_abilities(model, spec, jobs)
+            with blaming(spec.model, "could not look at the samples"):
+                model.observe([sample for job in jobs for sample in job.samples])
+        for index, (each, model) in enumerate(zip(specs, models, strict=True)):
+            if index:
+                with blaming(spec.model, "could not follow the one before it"):
+                    model.take_over(models[index - 1])
+                models[index - 1].close()
+            described = manifest(each, model, jobs, registry, fingerprints)
+            if len(specs) > 1:
+                progress.message(f"model {index + 1} of {len(specs)}: {model_title(described)}")
+            yield _run_one(each, model, jobs, described, registry, progress)
     finally:
-        model.close()
+        for model in models:
+            model.close()
         progress.finished()
+
+
+def _run_one(
+    spec: RunSpec,
+    model: Model,
+    jobs: Sequence[Job],
+    described: Mapping[str, Any],
+    registry: Registry,
+    progress: Progress,
+) -> RunResult:
+    identity = run_identity(spec, model, jobs)
+    with RunFolder.open(Path(spec.output), model_title(described), identity, described) as folder:
+        for message in folder.messages:
+            progress.message(message)
+        return _Run(spec, registry, progress, model, folder).go(jobs)
 
 
 def evaluate(
@@ -96,11 +133,25 @@ def evaluate(
 
     `options` are the other fields of `RunSpec`, named as on the command line. Raises `HarnessError`.
     """
+    return run(_spec(model, model_args or {}, tasks, options))
+
+
+def _spec(model: str, model_args: Mapping[str, JSON], tasks: Sequence[str], options: Mapping[str, Any]) -> RunSpec:
     names = (tasks,) if isinstance(tasks, str) else tuple(tasks)
-    for name in ("data", "include_path"):
-        if isinstance(options.get(name), str | Path):
-            options[name] = (str(options[name]),)
-    return run(RunSpec(tasks=names, model=model, model_args=dict(model_args or {}), **options))
+    folders = {
+        name: (str(options[name]),) for name in ("data", "include_path") if isinstance(options.get(name), str | Path)
+    }
+    return RunSpec(tasks=names, model=model, model_args=dict(model_args), **{**options, **folders})
+
+
+def evaluate_each(
+    model: str, model_args: Sequence[Mapping[str, JSON]], tasks: Sequence[str], **options: Any
+) -> list[RunResult]:
+    """Measure several models, one after another, as `evaluate` does each of them. Adapters share their base:
+
+    `evaluate_each("hf", [{"pretrained": DIR}, {"pretrained": DIR, "peft": ADAPTER}], ["ceval"])`
+    """
+    return list(run_each(_spec(model, {}, tasks, options), model_args))
 
 
 def score_run(path: str | Path, registry: Registry | None = None) -> RunResult:

@@ -149,6 +149,7 @@ class LiveBoard(Board):
 
     def started(self, tasks: Sequence[tuple[str, int, int]], model: str) -> None:
         super().started(tasks, model)
+        self._kept = set()
         from rich.console import Console
         from rich.live import Live
 

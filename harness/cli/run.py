@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,12 +25,18 @@ from harness.cli.options import (
     with_environment,
 )
 from harness.cli.values import parse_limit
+from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.runner import RunResult
     from harness.spec import RunSpec
 
+NO_ADAPTER = "none"
 RUN_OPTIONS = [
+    click.option(
+        "--peft", multiple=True, metavar="DIR",
+        help="An adapter on the model. Several run one after another on one loaded base; `none` is the base alone.",
+    ),
     click.option(
         "--limit", "-L", type=Parsed("n", parse_limit), metavar="N",
         help="Rows of each subset: a count, or a fraction below 1.",
@@ -50,7 +58,7 @@ RUN_OPTIONS = [
 class Greedy(click.Command):
     """Lets some flags take several values, as lm-eval does: `--tasks a b` is `--tasks a --tasks b`."""
 
-    greedy = ("--tasks", "-t", "--model_args", "--model-args", "-a", "--gen_kwargs", "--gen-kwargs")
+    greedy = ("--tasks", "-t", "--model_args", "--model-args", "-a", "--gen_kwargs", "--gen-kwargs", "--peft")
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         spread: list[str] = []
@@ -92,17 +100,41 @@ def command(context: click.Context, /, **flags: Any) -> int:
     """
     settings = settings_of(context, flags)
     dry = settings.pop("dry_run", False)
+    adapters = settings.pop("peft", ())
     from harness.cli.progress import watch
-    from harness.runner import run
+    from harness.runner import run_each
     from harness.spec import RunSpec
 
     if "model" not in settings:
         notice("No --model given: this run measures the small demo model that comes with harness.")
     spec = RunSpec(**{"tasks": (), **settings, "command": context.obj or ""})
+    models = with_adapters(spec.model_args, adapters)
     if dry:
-        return print_forecast(spec)
+        return print_forecast(spec, models)
     with stopped_by_sigterm():
-        return print_result(run(spec, progress=watch()))
+        results = []
+        for result in run_each(spec, list(models.values()), progress=watch()):
+            results.append(result)
+            print_result(result)
+    if len(results) > 1:
+        print_together(dict(zip(models, results, strict=True)))
+    return max(int(result.exit_code) for result in results)
+
+
+def with_adapters(model_args: Mapping[str, Any], adapters: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Name -> arguments of each model that a run is to measure: one, or one an adapter. Raises `UsageError`."""
+    if not adapters:
+        return {"": dict(model_args)}
+    if "peft" in model_args:
+        raise UsageError("--peft: --model_args names an adapter too (peft=...); give each of them with --peft")
+    chosen = list(dict.fromkeys(str(adapter).rstrip("/") for adapter in adapters))
+    names = ["no adapter" if adapter == NO_ADAPTER else Path(adapter).name for adapter in chosen]
+    # Checkpoints of two trainings have one name: then the whole path tells them apart.
+    names = [name if names.count(name) == 1 else adapter for name, adapter in zip(names, chosen, strict=True)]
+    return {
+        name: {**model_args, **({} if adapter == NO_ADAPTER else {"peft": adapter})}
+        for name, adapter in zip(names, chosen, strict=True)
+    }
 
 
 @contextlib.contextmanager
@@ -130,23 +162,34 @@ def print_result(result: RunResult) -> int:
     return int(result.exit_code)
 
 
-def print_forecast(spec: RunSpec) -> int:
-    """Do all that a run does before weights load, and say what would follow."""
+def print_together(results: Mapping[str, RunResult]) -> None:
+    """One table of the main numbers of several runs."""
+    from harness.cli.console import show
+    from harness.record.report import render_together
+
+    line()
+    show(render_together({name: result.report for name, result in results.items()}))
+
+
+def print_forecast(spec: RunSpec, models: Mapping[str, Mapping[str, Any]]) -> int:
+    """Do all that a run does before weights load, and say what would follow, for each model."""
     from harness.prepare import blaming, build, check_abilities, create_model, load_jobs
     from harness.registry import load_plugins
     from harness.spec import Progress
 
     registry = load_plugins()
     jobs = load_jobs(spec, registry, Progress())
-    model = create_model(spec, registry)
-    with blaming(spec.model, "could not be prepared"):
-        model.prepare()
+    made = [create_model(replace(spec, model_args=args), registry) for args in models.values()]
+    for model in made:
+        with blaming(spec.model, "could not be prepared"):
+            model.prepare()
     build(jobs, spec, registry)
-    check_abilities(model, spec, jobs)
+    for model in made:
+        check_abilities(model, spec, jobs)
     for job in jobs:
         asked = sum(len(sample.requests) for sample in job.samples)
         line(f"{job.task.name}: {counted(len(job.samples), 'sample')}, {counted(asked, 'request')}")
     if hasattr(model, "forecast"):  # models of the engine know their tokens
         requests = [request for job in jobs for sample in job.samples for request in sample.requests]
-        line(model.forecast(requests).text)
+        line(model.forecast(requests).text + (f", {len(made)} times" if len(made) > 1 else ""))
     return 0

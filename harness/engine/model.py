@@ -137,11 +137,21 @@ class TorchModel(Model):
         if self.rules.on_overflow == "error":
             encode_requests(self.encoder, requests, self.render, self.where)
 
+    def take_over(self, other: Model) -> None:
+        """Keep the worker processes of `other`; each of them keeps what this model can use of what it has loaded."""
+        if isinstance(other, TorchModel) and other.devices == self.devices and not (self.spreads or other.spreads):
+            self._pool, other._pool = other._pool, None
+
     def load(self) -> None:
         if len(self.devices) > 1 and not self.spreads:
             from harness.engine.workers import WorkerPool
 
-            self._pool = WorkerPool(self, self.devices)
+            pool, self._pool = self._pool, None
+            if pool is None:
+                pool = WorkerPool(self, self.devices)
+            else:
+                pool.switch(self)
+            self._pool = pool
             return
         try:
             self._module = self.open_model(self.device, self.torch_dtype).eval()

@@ -26,16 +26,13 @@ def main(descriptor: int) -> None:
 
 def _serve(connection: Connection[Any, Any]) -> None:
     parcel, device, threads = connection.recv()
-    try:
-        model = _load(parcel, device, threads)
-        described = dict(model.describe())
-    except Exception as error:
-        connection.send(("broken", _one_line(error)))
-        return
-    connection.send(("ready", described))
-    while (job := connection.recv()) is not None:
+    model = _load(parcel, device, threads, None, connection)
+    while model is not None and (order := connection.recv()) is not None:
+        if isinstance(order, bytes):
+            model = _load(order, device, threads, model, connection)
+            continue
         try:
-            _answer(model, job, connection)
+            _answer(model, order, connection)
         except HarnessError as error:
             # The model itself is at fault, on whichever device.
             connection.send(("refused", _one_line(error)))
@@ -47,15 +44,27 @@ def _serve(connection: Connection[Any, Any]) -> None:
             return
 
 
-def _load(parcel: bytes, device: str, threads: int) -> TorchModel:
-    import torch
+def _load(
+    parcel: bytes, device: str, threads: int, before: TorchModel | None, connection: Connection[Any, Any]
+) -> TorchModel | None:
+    """Load a model, in the place of `before`, and say so. None when it cannot be loaded."""
+    try:
+        import torch
 
-    if device == "cpu":
-        torch.set_num_threads(threads)
-    model: TorchModel = pickle.loads(parcel)
-    model.devices = (device,)
-    model.device = device
-    model.load()
+        if device == "cpu":
+            torch.set_num_threads(threads)
+        model: TorchModel = pickle.loads(parcel)
+        model.devices = (device,)
+        model.device = device
+        if before is not None:
+            model.take_over(before)
+            before.close()
+        model.load()
+        described = dict(model.describe())
+    except Exception as error:
+        connection.send(("broken", _one_line(error)))
+        return None
+    connection.send(("ready", described))
     return model
 
 

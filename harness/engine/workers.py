@@ -93,6 +93,14 @@ class WorkerPool:
             _send(worker, (parcel, device, threads))
         self._greet_all()
 
+    def switch(self, model: TorchModel) -> None:
+        """Have all workers answer for another model; each keeps what it can of what it has loaded."""
+        self.lost, self.notes = [], []
+        parcel = pickle.dumps(model)
+        for worker in self._workers:
+            _send(worker, parcel)
+        self._greet_all()
+
     def run(self, encoded: Encoded) -> Iterator[Piece]:
         """Outcomes of all sequences, each as soon as some worker has it."""
         queue = deque(cut_jobs(encoded, len(self._workers) * _JOBS_A_WORKER))

@@ -122,6 +122,26 @@ def render(report: Mapping[str, JSON], width: int = 80, *, subsets: bool = False
     return Group(_table(rows, columns), *words)
 
 
+def render_together(reports: Mapping[str, Mapping[str, JSON]]) -> RenderableType:
+    """One table of several runs, a metric of a task at a time: what each run got, under its name."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("task, metric, model", overflow="fold")
+    for name in ("value", "stderr", "n"):
+        table.add_column(name, justify="right", no_wrap=True, style=_style(name))
+    lines: dict[str, dict[str, Mapping[str, JSON]]] = {}
+    for name, report in reports.items():
+        for task in report["tasks"]:
+            for metric in task["metrics"]:
+                title = f"{task['task']}, {_metric_label(metric, task.get('average'))}"
+                lines.setdefault(title, {})[name] = metric
+    for title, by_run in lines.items():
+        table.add_row(Text(title), style="dim")
+        for name, metric in by_run.items():
+            cells = (f"  {name}", number(metric["value"]), number(metric["stderr"]), str(metric["n"]))
+            table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
 def summary_text(report: Mapping[str, JSON], width: int = 100) -> str:
     """The result table as plain text, without colour or line ends at odd places."""
     stream = io.StringIO()

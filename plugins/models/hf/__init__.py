@@ -7,24 +7,20 @@ Before weights load, `prepare` reads the configuration and the tokenizer and ref
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import os
-import struct
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from harness import Model, ModelError, UsageError, hookimpl
 from harness.engine import TextOptions, TorchModel
+from harness_plugins.models.hf.adapters import Base, can_be_kept, check_adapter
+from harness_plugins.models.hf.weights import WEIGHTS, adapter_identity, fingerprint, is_path, short_hash, weight_files
 
-_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+log = logging.getLogger(__name__)
 _TOKENIZER = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "sentencepiece.bpe.model")
-_SAMPLE_BYTES = 65536
-_SAMPLES = 8
 
 
 @hookimpl
@@ -80,7 +76,7 @@ class HuggingFace(TorchModel):
         self.pretrained = str(pretrained)
         self.tokenizer_path = str(tokenizer) if tokenizer else self.pretrained
         self.revision = str(revision)
-        self.peft = str(peft) if peft else None
+        self.peft = str(Path(str(peft)).expanduser()) if peft else None
         self.allow_other_base = allow_other_base
         self.parallelize = self.spreads = parallelize
         self.max_memory_per_gpu, self.max_cpu_memory = max_memory_per_gpu, max_cpu_memory
@@ -88,6 +84,7 @@ class HuggingFace(TorchModel):
         self.trust_remote_code = trust_remote_code
         self.attn_implementation = attn_implementation
         self.load_in_4bit, self.load_in_8bit = load_in_4bit, load_in_8bit
+        self._base: Base | None = None
 
     def prepare(self) -> None:
         for package, wanted, flag in (
@@ -98,23 +95,32 @@ class HuggingFace(TorchModel):
             if wanted and find_spec(package) is None:
                 raise UsageError(f"--model_args: {flag} needs the package {package}: pip install {package}")
         super().prepare()
+        # transformers writes into the configuration when it loads weights.
+        self._config_hash = short_hash(json.dumps(_config_dict(self.config), sort_keys=True, default=str).encode())
         if self.peft is not None:
-            self._check_adapter()
+            check_adapter(
+                self.peft,
+                self.pretrained,
+                self.config,
+                trust_remote_code=self.trust_remote_code,
+                offline=self.options.offline,
+                allow_other_base=self.allow_other_base,
+            )
 
     @property
     def identity(self) -> Mapping[str, Any]:
         """Which weights, read how. Local weight files are known by name, size and a hash of samples of their bytes
         (the first 64 KiB, which hold a safetensors header, and eight more blocks spread over the file)."""
         local = Path(self.pretrained).expanduser()
-        weights: Any = _fingerprint(local) if local.is_dir() else getattr(self.config, "_commit_hash", None)
+        weights: Any = fingerprint(local) if local.is_dir() else getattr(self.config, "_commit_hash", None)
         return {
             # A folder may be moved, or mounted elsewhere: its content is what it is.
             "pretrained": local.resolve().name if local.is_dir() else self.pretrained,
             "revision": self.revision,
             "weights": weights or self.revision,
-            "config": _hash(json.dumps(_config_dict(self.config), sort_keys=True, default=str).encode()),
+            "config": self._config_hash,
             "tokenizer": _tokenizer_hash(self.tokenizer),
-            "peft": _adapter_identity(self.peft),
+            "peft": adapter_identity(self.peft),
             "quantization": "4bit" if self.load_in_4bit else "8bit" if self.load_in_8bit else None,
             **self.text_identity,
         }
@@ -151,7 +157,44 @@ class HuggingFace(TorchModel):
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise UsageError(f"{self._named('tokenizer', self.tokenizer_path)}: {_one_line(error)}") from None
 
+    def take_over(self, other: Model) -> None:
+        """Keep the base that `other` has in memory, where this is another adapter on it, or none."""
+        super().take_over(other)
+        if isinstance(other, HuggingFace) and type(other) is type(self) and other._base_key == self._base_key:
+            self._base, other._base = other._kept_base(), None
+
+    @property
+    def _base_key(self) -> tuple[Any, ...]:
+        """What decides the weights of the base, and where they lie."""
+        return (
+            (self.pretrained, self.revision, self.dtype_name, self.devices, self._config_hash),
+            (self.load_in_4bit, self.load_in_8bit, self.attn_implementation, self.trust_remote_code),
+            (self.parallelize, self.max_memory_per_gpu, self.max_cpu_memory, self.offload_folder),
+        )
+
+    def _kept_base(self) -> Base | None:
+        if self._base is None and self.peft is None and self._module is not None and can_be_kept(self._module):
+            return Base(self._module)
+        return self._base
+
     def open_model(self, device: str, dtype: Any) -> Any:
+        base, self._base = self._base, None
+        if base is not None and not base.restore():
+            log.warning("the last adapter changed weights of %s for good: they are loaded again", self.pretrained)
+            base = None
+        if self.peft is None:
+            return base.module if base is not None else self._open_base(device, dtype)
+        if base is None:
+            base = Base(self._open_base(device, dtype))
+        if can_be_kept(base.module):
+            self._base = base
+        return base.with_adapter(self.peft)
+
+    def close(self) -> None:
+        self._base = None
+        super().close()
+
+    def _open_base(self, device: str, dtype: Any) -> Any:
         import transformers
 
         transformers.utils.logging.disable_progress_bar()
@@ -176,8 +219,6 @@ class HuggingFace(TorchModel):
                 f"--model_args: pretrained={self.pretrained} lacks {len(missing)} of its weights ({missing[0]}, ...): "
                 "they would be random numbers; is the folder complete?"
             )
-        if self.peft is not None:
-            model = self._with_adapter(model)
         return model if "device_map" in options else model.to(device)
 
     def _placement(self, device: str) -> dict[str, Any]:
@@ -193,16 +234,6 @@ class HuggingFace(TorchModel):
             memory["cpu"] = self.max_cpu_memory
         return {**options, "max_memory": memory} if memory else options
 
-    def _with_adapter(self, model: Any) -> Any:
-        from peft import PeftModel
-
-        with warnings.catch_warnings():
-            # peft still asks transformers for a property by its old name.
-            warnings.filterwarnings("ignore", message=".is_gradient_checkpointing", category=FutureWarning)
-            adapted = PeftModel.from_pretrained(model, self.peft)
-        # The layers now hold the adapter; the outer shell only renames methods.
-        return adapted.get_base_model()
-
     def _source(self) -> dict[str, Any]:
         return {
             "revision": self.revision,
@@ -216,137 +247,27 @@ class HuggingFace(TorchModel):
             self.pretrained = str(folder)
             if not (folder / "config.json").exists():
                 raise UsageError(f"{folder} has no config.json: it is not a model of transformers")
-            if not list(_weight_files(folder)):
-                raise UsageError(f"{folder} has no weights (none of {', '.join(_WEIGHTS)})")
+            if not list(weight_files(folder)):
+                raise UsageError(f"{folder} has no weights (none of {', '.join(WEIGHTS)})")
         elif folder.exists():
             raise UsageError(f"--model_args: pretrained={folder} is a file; give the folder that holds config.json")
-        elif _is_path(self.pretrained):
+        elif is_path(self.pretrained):
             raise UsageError(f"--model_args: pretrained={self.pretrained}: there is no such folder")
 
     def _named(self, argument: str, value: str) -> str:
         return f"--model_args: {argument}={value}"
 
-    def _check_adapter(self) -> None:
-        """Refuse an adapter of a kind that is not a change of weights, of another base, or of another shape."""
-        from peft import PeftConfig
-
-        if _is_path(str(self.peft)) and not Path(str(self.peft)).is_dir():
-            raise UsageError(f"--model_args: peft={self.peft}: there is no such folder")
-        try:
-            adapter = PeftConfig.from_pretrained(self.peft, local_files_only=self.options.offline)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"{self._named('peft', str(self.peft))}: {_one_line(error)}") from None
-        kind = getattr(adapter.peft_type, "value", str(adapter.peft_type))
-        if adapter.is_prompt_learning:
-            raise UsageError(
-                f"--model_args: peft={self.peft} is of type {kind}, which puts virtual tokens before "
-                "every prompt; adapters that change weights (LORA and its relatives) are supported"
-            )
-        base = adapter.base_model_name_or_path
-        if base and not self.allow_other_base and _last_part(base) != _last_part(self.pretrained):
-            raise UsageError(
-                f"--model_args: peft={self.peft} was trained on '{base}', not on '{self.pretrained}': give pretrained="
-                f"{base}, or allow_other_base=True if both are the same weights"
-            )
-        self._check_adapter_shapes()
-
-    def _check_adapter_shapes(self) -> None:
-        """Compare the adapter's matrices with an empty model of this configuration (no memory is taken)."""
-        import torch
-        import transformers
-
-        file = Path(str(self.peft)) / "adapter_model.safetensors"
-        if not file.is_file():
-            return
-        family = transformers.AutoModelForCausalLM
-        if getattr(self.config, "is_encoder_decoder", False):
-            family = transformers.AutoModelForSeq2SeqLM
-        with torch.device("meta"):
-            model = family.from_config(self.config, trust_remote_code=self.trust_remote_code)
-        modules = dict(model.named_modules())
-        for name, shape in _tensor_shapes(file):
-            path, _, matrix = name.removeprefix("base_model.model.").rpartition(".lora_")
-            if not path or matrix[:1] not in "AB" or not matrix.endswith("weight"):
-                continue
-            module = modules.get(path)
-            if module is None:
-                raise UsageError(f"--model_args: peft={self.peft} changes '{path}', which '{self.pretrained}' has not")
-            inner, outer = _features(module)
-            wanted, found = (inner, shape[-1]) if matrix.startswith("A") else (outer, shape[0])
-            if wanted is not None and wanted != found:
-                raise UsageError(
-                    f"--model_args: peft={self.peft} does not fit '{self.pretrained}': {path} takes {wanted} values "
-                    f"where the adapter has {found}"
-                )
-
-
-def _features(module: Any) -> tuple[int | None, int | None]:
-    """(inputs, outputs) of a linear layer, GPT-2's transposed kind and embeddings included."""
-    weight = getattr(module, "weight", None)
-    if hasattr(module, "in_features"):
-        return module.in_features, module.out_features
-    if weight is None or weight.dim() != 2:
-        return None, None
-    return int(weight.shape[0]), int(weight.shape[1])
-
-
-def _tensor_shapes(file: Path) -> Iterator[tuple[str, list[int]]]:
-    """Names and shapes from the header of a safetensors file."""
-    with file.open("rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
-        header = json.loads(stream.read(length))
-    for name, entry in header.items():
-        if name != "__metadata__":
-            yield name, entry["shape"]
-
-
-def _weight_files(folder: Path) -> Iterator[Path]:
-    for pattern in _WEIGHTS:
-        yield from sorted(folder.glob(pattern))
-
-
-def _fingerprint(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for file in _weight_files(folder):
-        size = file.stat().st_size
-        digest.update(f"{file.name}:{size}\n".encode())
-        with file.open("rb") as stream:
-            for index in range(_SAMPLES + 1):
-                stream.seek(max(0, size - _SAMPLE_BYTES) * index // _SAMPLES)
-                digest.update(stream.read(_SAMPLE_BYTES))
-    return digest.hexdigest()[:16]
-
-
-def _adapter_identity(peft: str | None) -> Any:
-    if peft is None:
-        return None
-    folder = Path(peft).expanduser()
-    return {"name": folder.name, "weights": _fingerprint(folder)} if folder.is_dir() else {"name": peft}
-
 
 def _tokenizer_hash(tokenizer: Any) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     text = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
-    return _hash(text.encode("utf-8"))
+    return short_hash(text.encode("utf-8"))
 
 
 def _config_dict(config: Any) -> dict[str, Any]:
     # Where the files lie and who wrote them decides nothing.
     ignored = ("_name_or_path", "transformers_version")
     return {key: value for key, value in config.to_dict().items() if key not in ignored}
-
-
-def _hash(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
-
-
-def _is_path(text: str) -> bool:
-    """Whether a name can only be a path: ids on the hub have one slash at most and start with a letter or digit."""
-    return text.startswith((".", "~", os.sep)) or text.count("/") > 1
-
-
-def _last_part(name: str) -> str:
-    return name.rstrip("/").replace("\\", "/").rpartition("/")[2].lower()
 
 
 def _one_line(error: BaseException) -> str:

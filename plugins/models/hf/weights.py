@@ -1,0 +1,76 @@
+"""Which weights a folder holds, without reading them: their names, shapes, sizes, and a fingerprint for an identity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+_ADAPTER = ("adapter_model.safetensors", "adapter_model.bin")
+# What an adapter's configuration says about its origin and not about its arithmetic.
+_ORIGIN = ("base_model_name_or_path", "revision", "inference_mode", "peft_version", "auto_mapping")
+_SAMPLE_BYTES = 65536
+_SAMPLES = 8
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold a model's weights."""
+    return [file for pattern in WEIGHTS for file in sorted(folder.glob(pattern))]
+
+
+def fingerprint(folder: Path) -> str:
+    """A hash of the weight files' names, sizes and samples of their bytes.
+
+    The first 64 KiB hold a safetensors header; eight more blocks are spread over the file.
+    """
+    return _fingerprint(weight_files(folder))
+
+
+def adapter_identity(peft: str | None) -> Any:
+    """What is known of an adapter: its weights, and the settings that scale them."""
+    if peft is None:
+        return None
+    folder = Path(peft)
+    if not folder.is_dir():
+        return {"name": peft}
+    stored = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    settings = {key: value for key, value in stored.items() if key not in _ORIGIN}
+    return {
+        "name": folder.resolve().name,
+        "weights": _fingerprint([folder / name for name in _ADAPTER if (folder / name).exists()]),
+        "config": short_hash(json.dumps(settings, sort_keys=True).encode()),
+    }
+
+
+def stored_tensors(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(name, entry) from the header of a safetensors file: `shape`, `dtype` and `data_offsets`."""
+    with file.open("rb") as stream:
+        (length,) = struct.unpack("<Q", stream.read(8))
+        header = json.loads(stream.read(length))
+    yield from ((name, entry) for name, entry in header.items() if name != "__metadata__")
+
+
+def short_hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def is_path(text: str) -> bool:
+    """Whether a name can only be a path: ids on the hub have one slash at most and start with a letter or digit."""
+    return text.startswith((".", "~", os.sep)) or text.count("/") > 1
+
+
+def _fingerprint(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        size = file.stat().st_size
+        digest.update(f"{file.name}:{size}\n".encode())
+        with file.open("rb") as stream:
+            for index in range(_SAMPLES + 1):
+                stream.seek(max(0, size - _SAMPLE_BYTES) * index // _SAMPLES)
+                digest.update(stream.read(_SAMPLE_BYTES))
+    return digest.hexdigest()[:16]
