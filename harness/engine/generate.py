@@ -10,6 +10,7 @@ import torch
 
 from harness.engine.attention import SharedAttention
 from harness.engine.decoder import Decoder
+from harness.engine.devices import upload
 from harness.engine.layout import Cached, PackLayout
 from harness.engine.memory import is_out_of_memory, release
 from harness.engine.outcomes import Failed
@@ -147,7 +148,7 @@ class SharedGenerator:
         if entering:
             # Usually the first step is checked, which needs the prompt's cache too; some rows have no step.
             check = entering[0].row.sequence.max_new_tokens == 1
-            self._choose(entering, hidden[torch.tensor(places, device=hidden.device)], check=check)
+            self._choose(entering, hidden[upload(places, str(hidden.device))], check=check)
         for row in rows:
             if row.children:
                 self._trunks[row.index] = layout.cached[row.index]
