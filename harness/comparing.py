@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.errors import HarnessError, UsageError
+from harness.metrics import Metric
 from harness.prepare import load_jobs
 from harness.record.gate import GateCheck
 from harness.record.run import RunFolder
 from harness.registry import Registry, load_plugins
 from harness.scoring.compare import Comparison, compare, compare_macro, correct_for_many, pair
 from harness.scoring.gate import Verdict, gate
-from harness.scoring.statistics import FromSums
 from harness.spec import Progress, RunSpec
 
 
@@ -57,15 +57,21 @@ def _compare_task(old: RunFolder, new: RunFolder, task: Mapping[str, Any], regis
     name, metric = task["task"], task["metrics"][0]
     key, better = metric["metric"], metric["higher_is_better"]
     title = f"{name}: {key}"
-    from_sums = _own_value(old, name, key, registry) if metric["aggregation"] == "self" else None
+    own = _own_metric(old, name, key, registry) if metric["aggregation"] == "self" else None
+    from_sums, statistics = (own.from_sums, own.statistics) if own else (None, tuple)
     if task["average"] == "macro" and len(task["subsets"]) > 1:
         subsets = [subset["name"] for subset in task["subsets"]]
         parts = [
-            compare(subset, pair(_records(old, name, subset), _records(new, name, subset), key), better, from_sums)
+            compare(
+                subset,
+                pair(_records(old, name, subset), _records(new, name, subset), key, statistics),
+                better,
+                from_sums,
+            )
             for subset in subsets
         ]
         return _with_counts(compare_macro(title, parts), parts)
-    return compare(title, pair(old.records(name), new.records(name), key), better, from_sums)
+    return compare(title, pair(old.records(name), new.records(name), key, statistics), better, from_sums)
 
 
 def _records(run: RunFolder, task: str, subset: str) -> list[Any]:
@@ -83,15 +89,15 @@ def _with_counts(whole: Comparison, parts: Sequence[Comparison]) -> Comparison:
     return replace(whole, wins=wins, losses=losses, ties=sum(part.ties for part in parts), notes=notes)
 
 
-def _own_value(run: RunFolder, task: str, key: str, registry: Registry | None) -> FromSums:
-    """How a metric with sufficient statistics (corpus BLEU, points) forms its value; the task file says which it is."""
+def _own_metric(run: RunFolder, task: str, key: str, registry: Registry | None) -> Metric:
+    """The metric that forms a value from sufficient statistics (corpus BLEU, points), as the task file says it."""
     spec = RunSpec.from_json(run.manifest["spec"])
     try:
         jobs = load_jobs(spec, registry or load_plugins(), Progress())
     except HarnessError as error:
         raise UsageError(f"{task}: '{key}' is a value of a whole set, and its task cannot be read: {error}") from error
     keys = next(job.scorer.keys for job in jobs if job.task.name == task)
-    return next(item.metric.from_sums for item in keys if item.name == key)
+    return next(item.metric for item in keys if item.name == key)
 
 
 def _as_check(verdict: Verdict) -> GateCheck:

@@ -60,6 +60,13 @@ class Metric(ABC):
         An exception is recorded on the sample, which then counts as failed.
         """
 
+    def statistics(self, score: tuple[float, ...]) -> tuple[float, ...]:
+        """What is added up of a sample, given its score: the score itself, unless a shorter one is logged.
+
+        The number of statistics must be the same for all samples. `from_means` and `from_sums` get these.
+        """
+        return score
+
     def aggregate(self, scores: list[tuple[float, ...]]) -> float:
         """The value of a set of samples from their scores; used where `aggregation` is `self`.
 

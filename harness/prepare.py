@@ -20,7 +20,7 @@ from harness.tasks.data import open_dataset
 from harness.tasks.library import TaskLibrary, TaskRef
 from harness.tasks.pull import needs, pull
 from harness.tasks.task import Task
-from harness.types import DatasetSpec, Prompt, Response, Rows, Sample
+from harness.types import JSON, DatasetSpec, MetricSpec, Prompt, Response, Rows, Sample
 
 
 @dataclass(slots=True)
@@ -54,7 +54,12 @@ def load_jobs(spec: RunSpec, registry: Registry, progress: Progress) -> list[Job
     unused = set(spec.overrides) - {name for ref in refs for name in (ref.name, ref.full_name)}
     if unused:
         raise UsageError(f"--set: task '{sorted(unused)[0]}' is not among the tasks of this run")
-    return [_load_job(library, ref, spec, registry, progress) for ref in refs]
+    jobs = [_load_job(library, ref, spec, registry, progress) for ref in refs]
+    for name in spec.metrics:
+        if not any(key.metric.name == registry.metric(name).name for job in jobs for key in job.scorer.keys):
+            fits = ", ".join(sorted(registry.metric(name).output_types))
+            raise UsageError(f"--metrics: '{name}' can score none of these tasks (it scores: {fits})")
+    return jobs
 
 
 def _load_job(library: TaskLibrary, ref: TaskRef, spec: RunSpec, registry: Registry, progress: Progress) -> Job:
@@ -65,8 +70,28 @@ def _load_job(library: TaskLibrary, ref: TaskRef, spec: RunSpec, registry: Regis
         if task.config.num_fewshot == 0 and spec.num_fewshot > 0:
             progress.message(f"{task.name}: zero-shot by its protocol, --num_fewshot {spec.num_fewshot} is not used")
         else:
-            task = library.load(ref, {**overrides, "num_fewshot": spec.num_fewshot})
+            overrides = {**overrides, "num_fewshot": spec.num_fewshot}
+            task = library.load(ref, overrides)
+    if added := _added_metrics(task, spec, registry):
+        task = library.load(ref, {**overrides, "metric_list": [*map(_metric_entry, task.scoring.metrics), *added]})
     return Job(task, Scorer(task.scoring, registry.metric, registry.filter, where=str(task.file)))
+
+
+def _added_metrics(task: Task, spec: RunSpec, registry: Registry) -> list[dict[str, JSON]]:
+    """What `--metrics` adds to a task: those that can score it, and that it does not have."""
+    known = {item.metric for item in task.scoring.metrics}
+    return [
+        {"metric": name}
+        for name in spec.metrics
+        if name not in known and task.scoring.output_type in registry.metric(name).output_types
+    ]
+
+
+def _metric_entry(item: MetricSpec) -> dict[str, JSON]:
+    """An entry of `metric_list`, as a task file would say it."""
+    given = {"aggregation": item.aggregation, "higher_is_better": item.higher_is_better}
+    kept = {key: value for key, value in given.items() if value is not None}
+    return {"metric": item.metric, **kept, **item.options}
 
 
 def create_model(spec: RunSpec, registry: Registry) -> Model:

@@ -154,11 +154,18 @@ def evaluate_each(
     return list(run_each(_spec(model, {}, tasks, options), model_args))
 
 
-def score_run(path: str | Path, registry: Registry | None = None) -> RunResult:
-    """Score the records of a run again, with the task files as they are now. Needs neither the model nor the rows."""
+def score_run(path: str | Path, registry: Registry | None = None, metrics: Sequence[str] = ()) -> RunResult:
+    """Score the records of a run again, with the task files as they are now. Needs neither the model nor the rows.
+
+    metrics: names of metrics to report beside those of the tasks, where they can score them.
+    """
     registry = registry or load_plugins()
+    for name in metrics:
+        if registry.metric(name).needs_unconditional:
+            raise UsageError(f"--metrics: '{name}' needs answers that a run holds only when it was asked for there")
     with RunFolder.reopen(Path(path)) as folder:
         spec = RunSpec.from_json(folder.manifest["spec"])
+        spec = replace(spec, metrics=tuple(dict.fromkeys((*spec.metrics, *metrics))))
         jobs = load_jobs(spec, registry, Progress())
         for job in jobs:
             folder.rewrite(job.task.name, (_score_again(job, record) for record in folder.records(job.task.name)))

@@ -23,6 +23,7 @@ class RunSpec:
     max_batch_size: int | None = None
     device: str = "auto"
     gen_kwargs: Mapping[str, JSON] = field(default_factory=dict)
+    metrics: tuple[str, ...] = ()
     limit: int | float | None = None
     seed: int = 1234
     apply_chat_template: bool | str = False

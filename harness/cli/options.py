@@ -75,6 +75,10 @@ PROMPT_OPTIONS = [
         help="Change one key of one task: cmmlu.num_fewshot=3. Repeatable.",
     ),
 ]  # fmt: skip
+METRICS = click.option(
+    "--metrics", type=NAMES, multiple=True, metavar="NAMES",
+    help="Also report these, where they can score a task: ece,margin (`harness plugins` lists them).",
+)  # fmt: skip
 INCLUDE_PATH = click.option(
     "--include_path", type=click.Path(), multiple=True, metavar="DIR", help="A folder of task files. Repeatable."
 )
@@ -109,6 +113,8 @@ def joined(given: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("model_args", "gen_kwargs"):
         if name in found:
             found[name] = {key: value for pairs in found[name] for key, value in pairs.items()}
+    if "metrics" in found:
+        found["metrics"] = tuple(dict.fromkeys(name for names in found["metrics"] for name in names))
     if "overrides" in found:
         found["overrides"] = _by_task(found["overrides"])
     return found

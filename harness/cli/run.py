@@ -15,6 +15,7 @@ import click
 from harness.cli.console import counted, line, notice
 from harness.cli.options import (
     DATA_OPTIONS,
+    METRICS,
     MODEL_OPTIONS,
     PROMPT_OPTIONS,
     TASKS,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 NO_ADAPTER = "none"
 RUN_OPTIONS = [
+    METRICS,
     click.option(
         "--peft", multiple=True, metavar="DIR",
         help="An adapter on the model. Several run one after another on one loaded base; `none` is the base alone.",

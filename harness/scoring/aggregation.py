@@ -58,10 +58,11 @@ class _Column:
     values: array[float] = field(default_factory=lambda: array("d"))
     clusters: array[int] = field(default_factory=lambda: array("q"))
 
-    def add(self, key: str, score: float | Sequence[float], cluster: int) -> None:
-        row = (score,) if isinstance(score, int | float) else score
+    def add(self, key: ScoreKey, score: float | Sequence[float], cluster: int) -> None:
+        row = key.metric.statistics((score,) if isinstance(score, int | float) else tuple(score))
         if self.width and len(row) != self.width:
-            raise HarnessError(f"metric {key} gave {self.width} statistics for one sample and {len(row)} for another")
+            what = f"gave {self.width} statistics for one sample and {len(row)} for another"
+            raise HarnessError(f"metric {key.name} {what}")
         self.width = len(row)
         self.values.extend(row)
         self.clusters.append(cluster)
@@ -82,7 +83,7 @@ class _Table:
         for key in keys:
             score = record.scores.get(key.name)
             if score is not None:
-                self.columns.setdefault(key.name, _Column()).add(key.name, score, cluster)
+                self.columns.setdefault(key.name, _Column()).add(key, score, cluster)
 
 
 def summarise(

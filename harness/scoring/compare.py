@@ -89,9 +89,17 @@ class Comparison:
     notes: Mapping[str, int] = field(default_factory=dict)
 
 
-def pair(first: Iterable[Record], second: Iterable[Record], key: str) -> Pairs:
-    """Match two runs' records of one task by subset and id. `key` is a score key (`acc`, `exact_match@strict`)."""
-    known = {(record.subset, record.id): (_content(record), _row(record, key)) for record in first}
+def pair(
+    first: Iterable[Record],
+    second: Iterable[Record],
+    key: str,
+    statistics: Callable[[tuple[float, ...]], tuple[float, ...]] = tuple,
+) -> Pairs:
+    """Match two runs' records of one task by subset and id. `key` is a score key (`acc`, `exact_match@strict`).
+
+    statistics: what a metric with its own aggregation adds up, given a sample's score (`Metric.statistics`).
+    """
+    known = {(record.subset, record.id): (_content(record), _row(record, key, statistics)) for record in first}
     matched: list[tuple[SampleKey, tuple[float, ...], tuple[float, ...], int]] = []
     changed = only_second = unscored = 0
     clustered = False
@@ -103,7 +111,7 @@ def pair(first: Iterable[Record], second: Iterable[Record], key: str) -> Pairs:
             continue
         seen.add(place)
         content, row = known[place]
-        other = _row(record, key)
+        other = _row(record, key, statistics)
         if content != _content(record):
             changed += 1
         elif row is None or other is None:
@@ -345,11 +353,13 @@ def _binary(values: Floats) -> bool:
     return bool(np.isin(values, (0.0, 1.0)).all())
 
 
-def _row(record: Record, key: str) -> tuple[float, ...] | None:
+def _row(
+    record: Record, key: str, statistics: Callable[[tuple[float, ...]], tuple[float, ...]]
+) -> tuple[float, ...] | None:
     score = record.scores.get(key)
     if score is None:
         return None
-    return (float(score),) if isinstance(score, int | float) else tuple(score)
+    return statistics((float(score),) if isinstance(score, int | float) else tuple(score))
 
 
 def _content(record: Record) -> int:
