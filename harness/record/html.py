@@ -15,6 +15,7 @@ from typing import Any
 
 import jinja2
 
+from harness.record.calibration import Calibration
 from harness.record.codec import jsonable
 from harness.record.manifest import model_title
 from harness.record.report import DOUBTS, interval, number
@@ -30,15 +31,24 @@ KINDS = tuple(_QUOTAS)
 def report_html(report: Mapping[str, JSON], records: Iterable[Record]) -> str:
     """The page of a report. `records` are read once; few of them are kept."""
     tasks = [
-        {**task, "bars": [_Bars.of(task, "groups"), _Bars.of(task, "subsets")], "samples": []}
-        for task in report["tasks"]
+        {**task, "bars": [_Bars.of(task, name) for name in _divisions(task)], "samples": []} for task in report["tasks"]
     ]
     shown = {task["task"]: task["samples"] for task in tasks}
     headlines = {task["task"]: task["metrics"][0]["metric"] if task["metrics"] else "" for task in tasks}
-    for kind, record in pick(records, headlines):
+    calibrations = {name: Calibration() for name in shown}
+
+    def seen() -> Iterator[Record]:
+        for record in records:
+            if record.task in calibrations:
+                calibrations[record.task].add(record)
+            yield record
+
+    for kind, record in pick(seen(), headlines):
         shown[record.task].append(_sample(kind, record))
     for samples in shown.values():
         samples.sort(key=lambda sample: KINDS.index(sample["kind"]))
+    for task in tasks:
+        task["calibration"] = calibrations[task["task"]].bins()
     return _template().render(report=report, tasks=tasks, model=model_title(report), doubts=DOUBTS, kinds=KINDS)
 
 
@@ -63,6 +73,11 @@ def kind_of(record: Record, headline: str) -> str:
     if not isinstance(score, int | float) or not 0 <= score <= 1:
         return "unscored" if score is None else "partial"
     return "wrong" if score == 0 else "right" if score == 1 else "partial"
+
+
+def _divisions(task: Mapping[str, JSON]) -> Sequence[str]:
+    """Groups and subsets, or one of them where each group is a single subset."""
+    return ("subsets",) if len(task["groups"]) == len(task["subsets"]) else ("groups", "subsets")
 
 
 @dataclass(frozen=True, slots=True)

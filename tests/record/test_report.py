@@ -233,3 +233,15 @@ def test_lone_surrogates_do_not_stop_the_report(tmp_path: Path) -> None:
 )
 def test_the_kind_of_a_sample(fields: dict[str, Any], kind: str) -> None:
     assert kind_of(make_record(1, **fields), "acc") == kind
+
+
+def test_the_page_draws_confidence_against_accuracy() -> None:
+    sure = [make_record(n, scores={"acc": 1.0, "ece": (0.95, float(n > 0))}) for n in range(4)]
+    unsure = [make_record(n + 4, scores={"acc": 0.0, "ece": (0.3, 0.0)}) for n in range(2)]
+
+    html = report_html(build_report(MANIFEST, results()), [*sure, *unsure, make_record(9)])
+
+    assert "4 samples, 95.0% sure, 75.0% right" in html
+    assert "2 samples, 30.0% sure, 0.0% right" in html
+    assert "<td>20% .. 30%</td>" in html
+    assert "confidence and accuracy" not in report_html(build_report(MANIFEST, results()), [make_record(1)])
