@@ -8,6 +8,7 @@ IEEE float32; only the order of sums differs.
 from __future__ import annotations
 
 import functools
+import types
 from typing import Any
 
 import torch
@@ -31,26 +32,27 @@ def speed_up_linear_layers(model: Any) -> int:
     changed = 0
     for module in model.modules():
         transposed = type(module).__name__ == "Conv1D"
-        if (transposed or type(module) is torch.nn.Linear) and _is_plain(module, module.weight):
-            module.forward = _Linear(module, transposed=transposed)
+        if (transposed or type(module) is torch.nn.Linear) and _is_plain(module):
+            module.forward = types.MethodType(_transposed if transposed else _linear, module)
             changed += 1
     return changed
 
 
-class _Linear:
-    """A linear layer's forward pass. transposed: the weight is [inputs, outputs], as in GPT-2's layers."""
+def _linear(module: Any, values: torch.Tensor) -> torch.Tensor:
+    """A linear layer's forward pass."""
+    return _multiply(values, module.weight, module.bias)
 
-    def __init__(self, module: Any, *, transposed: bool) -> None:
-        self.module = module
-        self.transposed = transposed
 
-    def __call__(self, values: torch.Tensor) -> torch.Tensor:
-        module = self.module
-        weight = module.weight.t() if self.transposed else module.weight
-        if values.dtype != torch.float32 or values.numel() < _ENOUGH_ROWS * values.shape[-1]:
-            return torch.nn.functional.linear(values, weight, module.bias)
-        out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(values.contiguous(), weight, module.bias, "none", [], "")
-        return out
+def _transposed(module: Any, values: torch.Tensor) -> torch.Tensor:
+    """The same where the weight is [inputs, outputs], as in GPT-2's layers."""
+    return _multiply(values, module.weight.t(), module.bias)
+
+
+def _multiply(values: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    if values.dtype != torch.float32 or values.numel() < _ENOUGH_ROWS * values.shape[-1]:
+        return torch.nn.functional.linear(values, weight, bias)
+    out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(values.contiguous(), weight, bias, "none", [], "")
+    return out
 
 
 def attend_to_all(
@@ -117,5 +119,10 @@ def _pays() -> bool:
     )
 
 
-def _is_plain(module: Any, weight: torch.Tensor) -> bool:
-    return weight.device.type == "cpu" and weight.dtype == torch.float32 and not hasattr(module, "_hf_hook")
+def _is_plain(module: Any) -> bool:
+    weight = getattr(module, "weight", None)
+    if weight is None or weight.device.type != "cpu" or weight.dtype != torch.float32 or hasattr(module, "_hf_hook"):
+        return False
+    # Quantised weights can look like float32 ones and be of a class of their own, or hide behind another forward pass.
+    others = "forward" in vars(module) and getattr(module.forward, "__func__", None) not in (_linear, _transposed)
+    return type(weight) in (torch.Tensor, torch.nn.Parameter) and not others

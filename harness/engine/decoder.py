@@ -83,13 +83,14 @@ class Decoder:
     def _head_is_the_models(self) -> bool:
         """Compare with the model's own logits, once: an architecture may do more around its layers than others."""
         tokens = torch.arange(3, device=self.device).unsqueeze(0)
+        # The whole model first: some make themselves ready when they are called, such as one of compressed weights.
+        expected = self.model(input_ids=tokens, use_cache=False).logits
         try:
             states = self.layers(input_ids=tokens, use_cache=False)[0]
             found = self._head(inputs_embeds=states, use_cache=False).logits
         except Exception:
             # Whatever an unknown architecture stumbles over here, its plain forward pass decides.
             return False
-        expected = self.model(input_ids=tokens, use_cache=False).logits
         return found.shape == expected.shape and bool(torch.allclose(found, expected, atol=1e-4, rtol=1e-3))
 
 

@@ -192,7 +192,8 @@ class TorchModel(Model):
             "torch": torch.__version__,
             "transformers": transformers.__version__,
             "sharing": self.executor.notes or "prefixes are computed once",
-            "parameters": sum(parameter.numel() for parameter in self._module.parameters()),
+            "parameters": self._module.num_parameters(),
+            "weight_bytes": self._module.get_memory_footprint(),
         }
 
     def incidents(self) -> Sequence[Mapping[str, Any]]:

@@ -79,7 +79,7 @@ def test_a_device_that_is_not_there(folder: Path, monkeypatch: pytest.MonkeyPatc
 def test_quantised_loading_without_its_package(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness_plugins.models.hf.find_spec", lambda _: None)
 
-    assert "needs the package bitsandbytes" in refusal(folder, load_in_4bit=True)
+    assert "bitsandbytes: pip install 'harness-eval[bitsandbytes]'" in refusal(folder, load_in_4bit=True)
 
 
 def adapter(base: Path, target: Path) -> Path:

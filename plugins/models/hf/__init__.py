@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from harness import Model, ModelError, UsageError, hookimpl
-from harness.engine import TextOptions, TorchModel
+from harness.engine import TextOptions, TorchModel, check_dtype
 from harness_plugins.models.hf.adapters import Base, can_be_kept, check_adapter
+from harness_plugins.models.hf.quantization import LowBits, check_quantization, stored_format
 from harness_plugins.models.hf.weights import WEIGHTS, adapter_identity, fingerprint, is_path, short_hash, weight_files
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,20 @@ def harness_models() -> Sequence[type[Model]]:
 
 
 class HuggingFace(TorchModel):
-    """A model in the format of transformers. Arguments are those of `--model_args`."""
+    """A model in the format of transformers. Arguments are those of `--model_args`.
+
+    pretrained        a folder, or an id on the hub, with `revision`; `tokenizer`: another one; `trust_remote_code`
+    dtype             auto (as stored, but no float16 on a processor), float32, bfloat16, float16
+    peft              an adapter; `--peft` takes several. `allow_other_base`: its base has another name here
+    load_in_4bit, load_in_8bit   quantise while loading, by bitsandbytes; `bnb_4bit_quant_type` (fp4, nf4),
+                      `bnb_4bit_use_double_quant`, `bnb_4bit_compute_dtype`. Weights stored quantised need no flag
+    parallelize       one copy over all GPUs, then main memory, then disk (`offload_folder`), each up to
+                      `max_memory_per_gpu` and `max_cpu_memory` (20GiB)
+    max_length        the window in tokens; `on_overflow` (truncate, skip, error): what becomes of longer requests
+    chat_template, chat_template_args, enable_thinking, think_end_token: how a chat is written, and reasoning taken off
+    add_bos_token, prefix_token_id: which token a text begins with
+    attn_implementation: of transformers, where prefixes are not shared
+    """
 
     name = "hf"
 
@@ -57,6 +71,9 @@ class HuggingFace(TorchModel):
         on_overflow: str = "truncate",
         load_in_4bit: bool = False,
         load_in_8bit: bool = False,
+        bnb_4bit_quant_type: str = "fp4",
+        bnb_4bit_use_double_quant: bool = False,
+        bnb_4bit_compute_dtype: str | None = None,
     ) -> None:
         template_args = dict(chat_template_args or {})
         if enable_thinking is not None:
@@ -83,20 +100,27 @@ class HuggingFace(TorchModel):
         self.offload_folder = offload_folder
         self.trust_remote_code = trust_remote_code
         self.attn_implementation = attn_implementation
-        self.load_in_4bit, self.load_in_8bit = load_in_4bit, load_in_8bit
+        if bnb_4bit_compute_dtype is not None:
+            check_dtype(bnb_4bit_compute_dtype)
+        self.low_bits = LowBits(
+            load_in_4bit, load_in_8bit, bnb_4bit_quant_type, bnb_4bit_use_double_quant, bnb_4bit_compute_dtype
+        )
         self._base: Base | None = None
 
     def prepare(self) -> None:
         for package, wanted, flag in (
-            ("bitsandbytes", self.load_in_4bit or self.load_in_8bit, "load_in_4bit and load_in_8bit"),
-            ("accelerate", self.parallelize or self.load_in_4bit or self.load_in_8bit, "parallelize"),
+            ("bitsandbytes", bool(self.low_bits), "load_in_4bit and load_in_8bit"),
+            ("accelerate", self.parallelize or bool(self.low_bits), "parallelize"),
             ("peft", self.peft is not None, "peft"),
         ):
             if wanted and find_spec(package) is None:
-                raise UsageError(f"--model_args: {flag} needs the package {package}: pip install {package}")
+                raise UsageError(
+                    f"--model_args: {flag} needs the package {package}: pip install 'harness-eval[{package}]'"
+                )
         super().prepare()
         # transformers writes into the configuration when it loads weights.
         self._config_hash = short_hash(json.dumps(_config_dict(self.config), sort_keys=True, default=str).encode())
+        check_quantization(self.pretrained, self.config, self.low_bits)
         if self.peft is not None:
             check_adapter(
                 self.peft,
@@ -121,7 +145,7 @@ class HuggingFace(TorchModel):
             "config": self._config_hash,
             "tokenizer": _tokenizer_hash(self.tokenizer),
             "peft": adapter_identity(self.peft),
-            "quantization": "4bit" if self.load_in_4bit else "8bit" if self.load_in_8bit else None,
+            "quantization": self.low_bits.identity,
             **self.text_identity,
         }
 
@@ -168,7 +192,7 @@ class HuggingFace(TorchModel):
         """What decides the weights of the base, and where they lie."""
         return (
             (self.pretrained, self.revision, self.dtype_name, self.devices, self._config_hash),
-            (self.load_in_4bit, self.load_in_8bit, self.attn_implementation, self.trust_remote_code),
+            (self.low_bits, self.attn_implementation, self.trust_remote_code),
             (self.parallelize, self.max_memory_per_gpu, self.max_cpu_memory, self.offload_folder),
         )
 
@@ -201,10 +225,8 @@ class HuggingFace(TorchModel):
         options = {**self._source(), "dtype": dtype, **self._placement(device)}
         if self.attn_implementation:
             options["attn_implementation"] = self.attn_implementation
-        if self.load_in_4bit or self.load_in_8bit:
-            options["quantization_config"] = transformers.BitsAndBytesConfig(
-                load_in_4bit=self.load_in_4bit, load_in_8bit=self.load_in_8bit, bnb_4bit_compute_dtype=dtype
-            )
+        if self.low_bits:
+            options["quantization_config"] = self.low_bits.config(dtype)
         family = transformers.AutoModelForCausalLM
         if getattr(self.config, "is_encoder_decoder", False):
             family = transformers.AutoModelForSeq2SeqLM
@@ -223,7 +245,8 @@ class HuggingFace(TorchModel):
 
     def _placement(self, device: str) -> dict[str, Any]:
         if not self.parallelize:
-            return {"device_map": {"": device}} if self.load_in_4bit or self.load_in_8bit else {}
+            # Quantised weights are made where they stay.
+            return {"device_map": {"": device}} if self.low_bits or stored_format(self.config) else {}
         import torch
 
         options: dict[str, Any] = {"device_map": "auto", "offload_folder": self.offload_folder}

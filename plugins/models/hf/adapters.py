@@ -24,8 +24,9 @@ class Base:
 
     def __init__(self, module: Any) -> None:
         self.module = module
-        self._states = [(part, _attributes(part)) for part in module.modules()]
-        tensors = {id(tensor): tensor for _, state in self._states for tensor in _tensors(state)}
+        # Layers of quantised weights rearrange themselves when they are first used; no adapter touches their insides.
+        self._states = [(part, _copied(vars(part))) for part in module.modules() if all(map(_is_plain, _tensors(part)))]
+        tensors = {id(tensor): tensor for part in module.modules() for tensor in _tensors(part) if _is_plain(tensor)}
         # Where the values lie: `tensor.data = ...` makes a tensor point elsewhere.
         self._data = [(tensor, tensor.data) for tensor in tensors.values()]
         # Biases and norms are small enough to keep a copy of.
@@ -64,8 +65,15 @@ class Base:
 
 
 def can_be_kept(module: Any) -> bool:
-    """Whether all weights of a module are in memory: what accelerate moves to and fro cannot be put back in place."""
-    return not any(parameter.is_meta for parameter in module.parameters())
+    """Whether other adapters may follow on a module: its weights are in memory, and stay as they are when peft looks.
+
+    What accelerate moves to and fro cannot be put back in place. On a processor, bitsandbytes (0.50) rearranges a used
+    4-bit layer back when its state is read, and gets it wrong.
+    """
+    return not any(
+        parameter.is_meta or (parameter.device.type == "cpu" and type(parameter).__name__ == "Params4bit")
+        for parameter in module.parameters()
+    )
 
 
 def check_adapter(
@@ -143,17 +151,19 @@ def _last_part(name: str) -> str:
     return name.rstrip("/").replace("\\", "/").rpartition("/")[2].lower()
 
 
-def _attributes(part: Any) -> dict[str, Any]:
-    return _copied(vars(part))
-
-
 def _copied(state: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value.copy() if name in _TABLES else value for name, value in state.items()}
 
 
-def _tensors(state: Mapping[str, Any]) -> Iterator[Any]:
-    for table in ("_parameters", "_buffers"):
-        yield from (tensor for tensor in state[table].values() if tensor is not None)
+def _tensors(part: Any) -> Iterator[Any]:
+    yield from part.parameters(recurse=False)
+    yield from part.buffers(recurse=False)
+
+
+def _is_plain(tensor: Any) -> bool:
+    import torch
+
+    return type(tensor) in (torch.Tensor, torch.nn.Parameter)
 
 
 def _configs(module: Any) -> Iterator[Any]:
@@ -168,6 +178,5 @@ def _checksum(data: Any) -> int:
     words = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
     if not data.numel():
         return 0
-    # A weight of a quantised kind looks like a tensor of another type than what it stores.
-    plain = data.detach().as_subclass(torch.Tensor).contiguous()
+    plain = data.detach().contiguous()
     return int(plain.view(words[plain.element_size()]).sum(dtype=torch.int64))
