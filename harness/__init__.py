@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import DataError, ExitCode, HarnessError, ModelError, PluginError, SaveError, TaskError, UsageError
 from harness.filters import Filter
 from harness.hooks import hookimpl
-from harness.metrics import Metric, Observation
+from harness.metrics import Answered, Metric, Observation, ScoreKey
 from harness.model import Model, ModelOptions
+from harness.modifiers import Asked, Modifier, RowScore
 from harness.types import (
     DatasetSpec,
     GenerationParams,
@@ -21,6 +22,7 @@ from harness.types import (
     Response,
     Rows,
     Sample,
+    View,
 )
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Answered",
+    "Asked",
     "DataError",
     "DatasetSpec",
     "ExitCode",
@@ -42,17 +46,21 @@ __all__ = [
     "Model",
     "ModelError",
     "ModelOptions",
+    "Modifier",
     "Observation",
     "PluginError",
     "Prompt",
     "Record",
     "Request",
     "Response",
+    "RowScore",
     "Rows",
     "Sample",
     "SaveError",
+    "ScoreKey",
     "TaskError",
     "UsageError",
+    "View",
     "__version__",
     "evaluate",
     "evaluate_each",

@@ -6,36 +6,42 @@ checks = check_gate(comparisons, max_drop=0.01)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from harness.errors import HarnessError, UsageError
 from harness.metrics import Metric
-from harness.prepare import load_jobs
+from harness.prepare import Job, load_jobs
 from harness.record.gate import GateCheck
 from harness.record.run import RunFolder
 from harness.registry import Registry, load_plugins
-from harness.scoring.compare import Comparison, compare, compare_macro, correct_for_many, pair
+from harness.scoring.compare import Comparison, Pairs, compare, compare_macro, correct_for_many, pair
 from harness.scoring.gate import Verdict, gate
+from harness.scoring.scorer import Scorer
 from harness.spec import Progress, RunSpec
+from harness.types import Record
 
 
-def compare_runs(first: str | Path, second: str | Path, registry: Registry | None = None) -> list[Comparison]:
+def compare_runs(
+    first: str | Path, second: str | Path, registry: Registry | None = None, *, across: bool = False
+) -> list[Comparison]:
     """Compare the headline metric of every task that both runs have, sample by sample, `second` against `first`.
 
     A task whose average is the macro mean is compared by it. P-values are corrected for the number of tasks.
-    Raises `UsageError` for what is no run, has no report yet, or shares no task.
+    across: where the runs share no task, a task and its modified form (`cmmlu` and `cmmlu+circular`) are compared, row
+    by row. Raises `UsageError` for what is no run, has no report yet, or shares no task.
     """
-    old, new = _opened(first), _opened(second)
-    old_tasks, new_tasks = ({task["task"]: task for task in run["tasks"]} for run in (_report(old), _report(new)))
-    common = [name for name in old_tasks if name in new_tasks]
+    old, new = _Side(first, registry), _Side(second, registry)
+    common = [(name, name) for name in old.tasks if name in new.tasks]
+    if not common and across:
+        common = [(name, other) for name in old.tasks for other in new.tasks if _base(name) == _base(other)]
     if not common:
-        there, here = ", ".join(old_tasks), ", ".join(new_tasks)
-        raise UsageError(f"the runs share no task: {old.path} has {there}; {new.path} has {here}")
-    found = [_compare_task(old, new, old_tasks[name], registry) for name in common]
-    return correct_for_many(found)
+        there, here = ", ".join(old.tasks), ", ".join(new.tasks)
+        raise UsageError(f"the runs share no task: {old.run.path} has {there}; {new.run.path} has {here}")
+    return correct_for_many([_compare_task(old, new, *names) for names in common])
 
 
 def check_gate(comparisons: Sequence[Comparison], max_drop: float = 0.0, alpha: float = 0.05) -> list[GateCheck]:
@@ -43,39 +49,74 @@ def check_gate(comparisons: Sequence[Comparison], max_drop: float = 0.0, alpha: 
     return [_as_check(verdict) for verdict in gate(comparisons, max_drop, alpha)]
 
 
-def _opened(path: str | Path) -> RunFolder:
-    return RunFolder.read(Path(path))
+class _Side:
+    """One of two runs: its report, and its records as rows, the views of a modified task joined."""
+
+    def __init__(self, path: str | Path, registry: Registry | None) -> None:
+        self.run = RunFolder.read(Path(path))
+        self.registry = registry
+        report = self.run.report
+        if report is None:
+            raise UsageError(f"{self.run.path}: has no report yet: the run has not ended; its command goes on with it")
+        self.tasks: dict[str, Mapping[str, Any]] = {task["task"]: task for task in report["tasks"]}
+
+    @functools.cached_property
+    def jobs(self) -> dict[str, Job]:
+        """The tasks of the run, from their files."""
+        spec = RunSpec.from_json(self.run.manifest["spec"])
+        return {job.task.name: job for job in load_jobs(spec, self.registry or load_plugins(), Progress())}
+
+    def rows(self, task: str, subset: str | None = None) -> Iterator[Record]:
+        records = self.run.records(task)
+        if self.run.manifest["tasks"][task].get("modifiers"):
+            records = self._scorer(task, "its views are joined").rows(records)
+        return (record for record in records if subset in (None, record.subset))
+
+    def own_metric(self, task: str, key: str) -> Metric:
+        """The metric that forms a value from sufficient statistics (corpus BLEU, points), as the task file says it."""
+        keys = self._scorer(task, f"'{key}' is a value of a whole set").reported
+        return next(item.metric for item in keys if item.name == key)
+
+    def _scorer(self, task: str, why: str) -> Scorer:
+        try:
+            return self.jobs[task].scorer
+        except HarnessError as error:
+            raise UsageError(f"{task}: {why}, and its task cannot be read: {error}") from error
 
 
-def _report(run: RunFolder) -> Mapping[str, Any]:
-    if run.report is None:
-        raise UsageError(f"{run.path}: has no report yet: the run has not ended; its command goes on with it")
-    return run.report
+def _base(name: str) -> str:
+    return name.partition("+")[0]
 
 
-def _compare_task(old: RunFolder, new: RunFolder, task: Mapping[str, Any], registry: Registry | None) -> Comparison:
-    name, metric = task["task"], task["metrics"][0]
+def _compare_task(old: _Side, new: _Side, name: str, other: str) -> Comparison:
+    task, metric = old.tasks[name], old.tasks[name]["metrics"][0]
     key, better = metric["metric"], metric["higher_is_better"]
-    title = f"{name}: {key}"
-    own = _own_metric(old, name, key, registry) if metric["aggregation"] == "self" else None
+    new_key, title = key, f"{name}: {key}"
+    if name != other:
+        new_key = new.tasks[other]["metrics"][0]["metric"]
+        title = f"{name}: {key}, {other}: {new_key}"
+        if _rows_of(old, name) != _rows_of(new, other):
+            raise UsageError(
+                f"{name} and {other}: the runs asked rows of different data; compare runs on the same rows"
+            )
+    own = old.own_metric(name, key) if metric["aggregation"] == "self" else None
     from_sums, statistics = (own.from_sums, own.statistics) if own else (None, tuple)
+
+    def paired(subset: str | None = None) -> Pairs:
+        rows = old.rows(name, subset), new.rows(other, subset)
+        return pair(*rows, key, statistics, second_key=new_key, same_rows=name == other)
+
     if task["average"] == "macro" and len(task["subsets"]) > 1:
         subsets = [subset["name"] for subset in task["subsets"]]
-        parts = [
-            compare(
-                subset,
-                pair(_records(old, name, subset), _records(new, name, subset), key, statistics),
-                better,
-                from_sums,
-            )
-            for subset in subsets
-        ]
+        parts = [compare(subset, paired(subset), better, from_sums) for subset in subsets]
         return _with_counts(compare_macro(title, parts), parts)
-    return compare(title, pair(old.records(name), new.records(name), key, statistics), better, from_sums)
+    return compare(title, paired(), better, from_sums)
 
 
-def _records(run: RunFolder, task: str, subset: str) -> list[Any]:
-    return [record for record in run.records(task) if record.subset == subset]
+def _rows_of(side: _Side, task: str) -> dict[str, str]:
+    """Fingerprints of the rows that a task read, by split."""
+    data = side.run.manifest.get("data", {})
+    return {name.removeprefix(task): value for name, value in data.items() if name.startswith(f"{task}/")}
 
 
 def _with_counts(whole: Comparison, parts: Sequence[Comparison]) -> Comparison:
@@ -87,17 +128,6 @@ def _with_counts(whole: Comparison, parts: Sequence[Comparison]) -> Comparison:
     wins = tuple(key for part in parts for key in part.wins)
     losses = tuple(key for part in parts for key in part.losses)
     return replace(whole, wins=wins, losses=losses, ties=sum(part.ties for part in parts), notes=notes)
-
-
-def _own_metric(run: RunFolder, task: str, key: str, registry: Registry | None) -> Metric:
-    """The metric that forms a value from sufficient statistics (corpus BLEU, points), as the task file says it."""
-    spec = RunSpec.from_json(run.manifest["spec"])
-    try:
-        jobs = load_jobs(spec, registry or load_plugins(), Progress())
-    except HarnessError as error:
-        raise UsageError(f"{task}: '{key}' is a value of a whole set, and its task cannot be read: {error}") from error
-    keys = next(job.scorer.keys for job in jobs if job.task.name == task)
-    return next(item.metric for item in keys if item.name == key)
 
 
 def _as_check(verdict: Verdict) -> GateCheck:

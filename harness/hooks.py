@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from harness.filters import Filter
     from harness.metrics import Metric
     from harness.model import Model
+    from harness.modifiers import Modifier
 
 PROJECT = "harness"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -47,6 +48,11 @@ def harness_metrics() -> Sequence[type[Metric]]:  # type: ignore[empty-body]
 @hookspec
 def harness_filters() -> Sequence[type[Filter]]:  # type: ignore[empty-body]
     """Return filter classes. Each is chosen by its `name`: `function: NAME` in a task's `filter_list`."""
+
+
+@hookspec
+def harness_modifiers() -> Sequence[type[Modifier]]:  # type: ignore[empty-body]
+    """Return modifier classes. Each is chosen by its `name`: `--modify NAME`, for any task."""
 
 
 @hookspec

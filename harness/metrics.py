@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from harness.types import OutputType, Response, Sample
+from harness.types import OutputType, Response, Sample, View
 
 ALL_OUTPUT_TYPES: frozenset[OutputType] = frozenset(
     {"multiple_choice", "loglikelihood", "loglikelihood_rolling", "generate_until"}
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One view of a row, and what came of it under one score key.
+
+    answer: what the model answered, said so that it means the same in every view: the number of the option in the row,
+        numbers of options, or the text that was read; None where nothing could be read.
+    place: where the chosen option stood, from 0; None where that cannot be told.
+    places: how many options there were, and `right` how many of them were right; 0 where that is not known.
+    """
+
+    view: View
+    score: float | tuple[float, ...] | None
+    answer: Hashable = None
+    place: int | None = None
+    places: int = 0
+    right: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +40,15 @@ class Observation:
     unconditional: answers to the same choices without their question (`acc_mutual_info` only).
     predictions: what the filter pipeline read from the replies, one a repeat unless a filter joined them; None where
         nothing could be read. Empty for log-likelihood tasks.
+    views: all views of the row, for a metric of whole rows that a modifier brings (`Modifier.row_scores`); `sample` is
+        then that of the first view. Empty otherwise.
     """
 
     sample: Sample
     responses: tuple[Response, ...]
     unconditional: tuple[Response, ...] = ()
     predictions: tuple[str | None, ...] = ()
+    views: tuple[Answered, ...] = ()
 
     @property
     def logprobs(self) -> tuple[float, ...]:
@@ -44,7 +66,7 @@ class Metric(ABC):
     aggregation: ClassVar[str] = "mean"
     """The default way from scores to one value; a name known to `harness.scoring.aggregation`, or `self`."""
     needs_unconditional: ClassVar[bool] = False
-    bounds: ClassVar[tuple[float, float] | None] = None
+    bounds: tuple[float, float] | None = None
     """The least and the greatest value there can be, where there are such; no interval reaches beyond them."""
 
     @classmethod
@@ -67,6 +89,13 @@ class Metric(ABC):
         """
         return score
 
+    def chosen(self, seen: Observation) -> int | None:
+        """Which choice the model took, as this metric sees it: the likeliest. None where there are no choices."""
+        values = seen.logprobs
+        if not values or len(values) != len(seen.sample.choices):
+            return None
+        return max(range(len(values)), key=values.__getitem__)
+
     def aggregate(self, scores: list[tuple[float, ...]]) -> float:
         """The value of a set of samples from their scores; used where `aggregation` is `self`.
 
@@ -85,3 +114,14 @@ class Metric(ABC):
         if len(means) != 1:
             raise TypeError(f"metric '{self.name}' returns {len(means)} statistics a sample and must define from_means")
         return means[0]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreKey:
+    """One entry of `Record.scores`, and all that turns its values into one."""
+
+    name: str
+    pipeline: str
+    metric: Metric
+    aggregation: str
+    higher_is_better: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -10,14 +11,18 @@ from typing import Any
 
 from harness.errors import HarnessError, ModelError, UsageError, suggest
 from harness.model import Model, ModelOptions
+from harness.modifiers import Modifier
 from harness.registry import Registry
 from harness.scoring import sandbox
+from harness.scoring.construct import construct
 from harness.scoring.scorer import Scorer
+from harness.scoring.views import ViewScorer
 from harness.spec import Progress, RunSpec
 from harness.tasks.build import BuildOptions, build_samples
 from harness.tasks.check import check_examples
 from harness.tasks.data import open_dataset
 from harness.tasks.library import TaskLibrary, TaskRef
+from harness.tasks.modify import option_labels, refuse_together
 from harness.tasks.pull import needs, pull
 from harness.tasks.task import Task
 from harness.types import JSON, DatasetSpec, MetricSpec, Prompt, Response, Rows, Sample
@@ -51,10 +56,11 @@ def load_jobs(spec: RunSpec, registry: Registry, progress: Progress) -> list[Job
         if registry.broken and str(error).startswith("unknown task"):
             raise UsageError(f"{error}{registry.missing_plugins}") from None
         raise
+    modifiers = make_modifiers(spec.modify, registry)
     unused = set(spec.overrides) - {name for ref in refs for name in (ref.name, ref.full_name)}
     if unused:
         raise UsageError(f"--set: task '{sorted(unused)[0]}' is not among the tasks of this run")
-    jobs = [_load_job(library, ref, spec, registry, progress) for ref in refs]
+    jobs = [_load_job(library, ref, spec, registry, progress, modifiers) for ref in refs]
     for name in spec.metrics:
         if not any(key.metric.name == registry.metric(name).name for job in jobs for key in job.scorer.keys):
             fits = ", ".join(sorted(registry.metric(name).output_types))
@@ -62,19 +68,55 @@ def load_jobs(spec: RunSpec, registry: Registry, progress: Progress) -> list[Job
     return jobs
 
 
-def _load_job(library: TaskLibrary, ref: TaskRef, spec: RunSpec, registry: Registry, progress: Progress) -> Job:
+def make_modifiers(asked: Sequence[str], registry: Registry) -> tuple[Modifier, ...]:
+    """The modifiers of `--modify NAME` and `--modify NAME=VALUE`, in their order. Raises `UsageError`."""
+    modifiers = []
+    for text in asked:
+        name, equals, given = text.partition("=")
+        value = int(given) if given.isascii() and given.isdigit() else given
+        options = {_first_parameter(text, registry.modifier(name)): value} if equals else {}
+        modifier = construct("modifier", name, registry.modifier, options, "--modify")
+        modifier.value = value if equals else None
+        modifiers.append(modifier)
+    refuse_together(modifiers)
+    return tuple(modifiers)
+
+
+def _first_parameter(asked: str, modifier: type[Modifier]) -> str:
+    for name in inspect.signature(modifier).parameters:
+        return name
+    raise UsageError(f"--modify {asked}: modifier '{modifier.name}' takes no value")
+
+
+def _load_job(
+    library: TaskLibrary,
+    ref: TaskRef,
+    spec: RunSpec,
+    registry: Registry,
+    progress: Progress,
+    modifiers: Sequence[Modifier],
+) -> Job:
     overrides = {**spec.overrides.get(ref.name, {}), **spec.overrides.get(ref.full_name, {})}
-    task = library.load(ref, overrides)
+    task = library.load(ref, overrides, modifiers)
     if spec.num_fewshot is not None and "num_fewshot" not in overrides:
         # A task that says 0 has no examples to show (as in lm-eval).
         if task.config.num_fewshot == 0 and spec.num_fewshot > 0:
             progress.message(f"{task.name}: zero-shot by its protocol, --num_fewshot {spec.num_fewshot} is not used")
         else:
             overrides = {**overrides, "num_fewshot": spec.num_fewshot}
-            task = library.load(ref, overrides)
+            task = library.load(ref, overrides, modifiers)
     if added := _added_metrics(task, spec, registry):
-        task = library.load(ref, {**overrides, "metric_list": [*map(_metric_entry, task.scoring.metrics), *added]})
-    return Job(task, Scorer(task.scoring, registry.metric, registry.filter, where=str(task.file)))
+        entries = [*map(_metric_entry, task.scoring.metrics), *added]
+        task = library.load(ref, {**overrides, "metric_list": entries}, modifiers)
+    return Job(task, make_scorer(task, registry))
+
+
+def make_scorer(task: Task, registry: Registry) -> Scorer:
+    """What scores a task: each sample, and the views of a row together where the task is modified."""
+    where = str(task.file)
+    if not task.modifiers:
+        return Scorer(task.scoring, registry.metric, registry.filter, where=where)
+    return ViewScorer(task.scoring, registry.metric, registry.filter, where, task.modifiers, option_labels(task.config))
 
 
 def _added_metrics(task: Task, spec: RunSpec, registry: Registry) -> list[dict[str, JSON]]:
@@ -151,6 +193,26 @@ def check_abilities(model: Model, spec: RunSpec, jobs: Sequence[Job]) -> None:
             raise UsageError(f"model '{spec.model}' cannot see what task '{job.task.name}' shows: {', '.join(missing)}")
 
 
+def remarks(jobs: Sequence[Job]) -> Iterator[str]:
+    """What is worth knowing of a run before it asks, one line each."""
+    for job in jobs:
+        generation = next((request.generation for sample in job.samples[:1] for request in sample.requests), None)
+        if job.task.config.repeats > 1 and generation is not None and not generation.do_sample:
+            yield (
+                f"{job.task.name}: each question is asked {job.task.config.repeats} times, but greedily, which gives "
+                "the same answer each time; sample with --gen_kwargs temperature=0.7"
+            )
+        rows = [sample for sample in job.samples if sample.view is not None and sample.view.index == 0]
+        if kept := [sample for sample in rows if sample.view is not None and sample.view.fixed]:
+            first = kept[0]
+            where = f"{first.subset} {first.id}".strip()
+            reason = first.view.fixed if first.view is not None else ""
+            yield (
+                f"{job.task.name}: {len(kept)} of {len(rows)} rows keep the order of their options; the first is "
+                f"{where}: {reason}"
+            )
+
+
 def _media(prompt: Prompt) -> Iterator[Any]:
     yield from prompt.media
     for message in prompt.messages:
@@ -168,7 +230,7 @@ def pull_data(spec: RunSpec, registry: Registry, to: Path, message: Callable[[st
 def check_task(task: Task, registry: Registry) -> list[str]:
     """What is wrong with a task, one line each: metrics and filters that are not there, examples that do not hold."""
     try:
-        scorer = Scorer(task.scoring, registry.metric, registry.filter, where=str(task.file))
+        scorer = make_scorer(task, registry)
     except UsageError as error:
         return [str(error)]
 
@@ -183,15 +245,18 @@ def check_task(task: Task, registry: Registry) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a model would be shown for one row."""
+    """What a model would be shown for one view of a row."""
 
     sample: Sample
     text: str
     tokens: int | None
 
 
-def preview(spec: RunSpec, registry: Registry, subset: str | None = None, doc: int = 0) -> Preview:
-    """Render one row of the first task of `spec` as the model of `spec` would see it. Loads no weights."""
+def preview(spec: RunSpec, registry: Registry, subset: str | None = None, doc: int = 0) -> list[Preview]:
+    """Render one row of the first task of `spec` as the model of `spec` would see it, each of its views.
+
+    Loads no weights.
+    """
     job = load_jobs(replace(spec, tasks=spec.tasks[:1]), registry, Progress())[0]
     names = [item.name for item in job.task.subsets]
     if subset is not None and subset not in names:
@@ -203,9 +268,10 @@ def preview(spec: RunSpec, registry: Registry, subset: str | None = None, doc: i
     build([job], replace(spec, limit=doc + 1), registry)
     chosen = [sample for sample in job.samples if sample.id == doc]
     if not chosen:
-        raise UsageError(f"--doc: task '{job.task.name}' has no row {doc}; it has {len(job.samples)} rows")
-    text = model.render(chosen[0].requests[0].prompt)
-    return Preview(chosen[0], text, model.count_tokens(text))
+        rows = len({sample.id for sample in job.samples})
+        raise UsageError(f"--doc: task '{job.task.name}' has no row {doc}; it has {rows} rows")
+    texts = [model.render(sample.requests[0].prompt) for sample in chosen]
+    return [Preview(sample, text, model.count_tokens(text)) for sample, text in zip(chosen, texts, strict=True)]
 
 
 def run_identity(spec: RunSpec, model: Model, jobs: Sequence[Job]) -> dict[str, Any]:
@@ -240,6 +306,7 @@ def manifest(
                 "file": str(job.task.file),
                 "digest": job.task.digest,
                 "num_fewshot": config.num_fewshot,
+                "modifiers": [modifier.label for modifier in job.task.modifiers],
                 "title": job.task.title,
                 "version": config.version if config.version is not None else (config.metadata or {}).get("version"),
                 "config": config.model_dump(

@@ -1,4 +1,4 @@
-"""Finds plugins through entry points and answers by name: which model, which metric, which filter.
+"""Finds plugins through entry points and answers by name: which model, metric, filter, modifier.
 
 A plugin that cannot be imported is kept, with its cause, and named in the error of whatever needed it.
 """
@@ -19,10 +19,16 @@ from harness.errors import PluginError, suggest
 from harness.filters import Filter
 from harness.metrics import Metric
 from harness.model import Model
+from harness.modifiers import Modifier
 
 ENTRY_POINT_GROUP = "harness"
-Kind = Literal["model", "metric", "filter"]
-_HOOK_OF_KIND: dict[Kind, str] = {"model": "harness_models", "metric": "harness_metrics", "filter": "harness_filters"}
+Kind = Literal["model", "metric", "filter", "modifier"]
+_HOOK_OF_KIND: dict[Kind, str] = {
+    "model": "harness_models",
+    "metric": "harness_metrics",
+    "filter": "harness_filters",
+    "modifier": "harness_modifiers",
+}
 T = TypeVar("T")
 
 
@@ -84,6 +90,9 @@ class Registry:
 
     def filter(self, name: str) -> type[Filter]:
         return self._find("filter", name)
+
+    def modifier(self, name: str) -> type[Modifier]:
+        return self._find("modifier", name)
 
     def names(self, kind: Kind) -> list[str]:
         return sorted({item.name for item in self.provided if item.kind == kind})

@@ -15,7 +15,17 @@ from typing import Any
 
 from harness.errors import ExitCode, HarnessError, UsageError, suggest
 from harness.model import Model
-from harness.prepare import Job, blaming, build, check_abilities, create_model, load_jobs, manifest, run_identity
+from harness.prepare import (
+    Job,
+    blaming,
+    build,
+    check_abilities,
+    create_model,
+    load_jobs,
+    manifest,
+    remarks,
+    run_identity,
+)
 from harness.record.keys import KeyMaker
 from harness.record.lm_eval import write_lm_eval
 from harness.record.manifest import model_title
@@ -93,6 +103,8 @@ def run_each(
             check_abilities(model, spec, jobs)
             with blaming(spec.model, "could not look at the samples"):
                 model.observe([sample for job in jobs for sample in job.samples])
+        for message in remarks(jobs):
+            progress.message(message)
         for index, (each, model) in enumerate(zip(specs, models, strict=True)):
             if index:
                 with blaming(spec.model, "could not follow the one before it"):
@@ -138,10 +150,9 @@ def evaluate(
 
 def _spec(model: str, model_args: Mapping[str, JSON], tasks: Sequence[str], options: Mapping[str, Any]) -> RunSpec:
     names = (tasks,) if isinstance(tasks, str) else tuple(tasks)
-    folders = {
-        name: (str(options[name]),) for name in ("data", "include_path") if isinstance(options.get(name), str | Path)
-    }
-    return RunSpec(tasks=names, model=model, model_args=dict(model_args), **{**options, **folders})
+    listed = ("data", "include_path", "modify")
+    single = {name: (str(options[name]),) for name in listed if isinstance(options.get(name), str | Path)}
+    return RunSpec(tasks=names, model=model, model_args=dict(model_args), **{**options, **single})
 
 
 def evaluate_each(
@@ -248,7 +259,7 @@ class _Run:
             done = 0
             for sample in job.samples:
                 item = _Waiting(job, sample, key_of(job, sample))
-                if self.folder.has(job.task.name, sample.subset, sample.id, item.keys):
+                if self.folder.has(job.task.name, sample.subset, sample.id, item.keys, _view_index(sample)):
                     done += 1
                 elif self._enlist(item):
                     ready.append(item)
@@ -262,7 +273,8 @@ class _Run:
 
         def keys(job: Job, sample: Sample) -> tuple[str, ...]:
             # A replayed answer belongs to its sample: equal prompts may have got different replies.
-            suffix = f":{job.task.name}/{sample.subset}/{sample.id}" if self.model.answers_samples else ""
+            place = f":{job.task.name}/{sample.subset}/{sample.id}" + (f"@{_view_index(sample)}" if sample.view else "")
+            suffix = place if self.model.answers_samples else ""
             return tuple(maker.key(request) + suffix for request in sample.requests)
 
         return keys
@@ -327,14 +339,17 @@ class _Run:
         self.progress.sample_done(record, item.job.scorer.headline)
 
     def _report(self, jobs: Sequence[Job]) -> RunResult:
-        wanted = {(job.task.name, sample.subset, sample.id) for job in jobs for sample in job.samples}
+        wanted = {
+            (job.task.name, sample.subset, sample.id, _view_index(sample)) for job in jobs for sample in job.samples
+        }
 
         def is_wanted(record: Record) -> bool:
-            return (record.task, record.subset, record.id) in wanted
+            return (record.task, record.subset, record.id, _view_index(record)) in wanted
 
         report = conclude(jobs, self.folder, is_wanted)
         for job in jobs:
-            if (job.task.config.metadata or {}).get("submission"):
+            # The letters of a modified task are not those of the leaderboard's questions.
+            if (job.task.config.metadata or {}).get("submission") and not job.task.modifiers:
                 self._submit(job)
         if self.spec.output_path:
             path = Path(self.spec.output_path)
@@ -367,7 +382,12 @@ def scored_record(job: Job, sample: Sample, responses: tuple[Response, ...], key
         cluster=sample.cluster,
         unparsed=scored.unparsed,
         error=scored.error,
+        view=sample.view,
     )
+
+
+def _view_index(seen: Sample | Record) -> int:
+    return seen.view.index if seen.view is not None else 0
 
 
 def conclude(

@@ -18,6 +18,7 @@ class RunSpec:
     tasks: tuple[str, ...]
     model: str = DEFAULT_MODEL
     model_args: Mapping[str, JSON] = field(default_factory=dict)
+    modify: tuple[str, ...] = ()
     num_fewshot: int | None = None
     batch_size: int | str = "auto"
     max_batch_size: int | None = None

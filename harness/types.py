@@ -164,12 +164,41 @@ class ScoringSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class View:
+    """One of the ways in which a modified task shows a row: number `index`, from 0, of `count`.
+
+    order: which of the row's options stands at each place; empty where it is not known what the options are.
+    wording: which of the task's wordings asks; 0 is its own.
+    question: what stands in the place of the row's question; None leaves it. Empty: neither question nor passage.
+    fixed: why the options keep their places although a modifier moves options; empty where they do not have to.
+    """
+
+    index: int = 0
+    count: int = 1
+    order: tuple[int, ...] = ()
+    wording: int = 0
+    question: str | None = None
+    fixed: str = ""
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether options stand at other places than in the row."""
+        return self.order != tuple(range(len(self.order)))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the row is shown as the task itself shows it."""
+        return not self.is_moved and self.wording == 0 and self.question is None
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One row of a benchmark, rendered: what is asked and what would be right.
 
     target: the gold index, or indices, where the sample has choices; the gold text, or texts, elsewhere; None where
             the benchmark keeps its answers to itself.
     cluster: samples with the same value share an image or a passage; their errors are not independent.
+    view: how the row is shown, where the task is modified; `doc` is then the row as it is shown.
     """
 
     task: str
@@ -181,6 +210,7 @@ class Sample:
     choices: tuple[str, ...] = ()
     cluster: str | None = None
     subset_fields: Mapping[str, JSON] = field(default_factory=dict)
+    view: View | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +221,7 @@ class Record:
             `metric`, or `metric@pipeline` where the task has more than one filter pipeline.
     answers: pipeline -> what was read from each reply; None where nothing could be read.
     request_keys: hashes of what decides each answer, in the order of `responses`.
+    view: as in `Sample`. The views of a row have its subset and id in common.
     """
 
     task: str
@@ -207,6 +238,7 @@ class Record:
     cluster: str | None = None
     unparsed: bool = False
     error: str | None = None
+    view: View | None = None
 
     @property
     def text(self) -> str | None:

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "transformers", "datasets", "sympy", "sacrebleu", "rouge_score", "sklearn", "peft")
 
-BASE = {"types", "errors", "model", "metrics", "filters", "hooks", "registry", "spec"}
+BASE = {"types", "errors", "model", "metrics", "filters", "modifiers", "hooks", "registry", "spec"}
 ALLOWED = {
     "tasks": BASE | {"tasks"},
     "engine": BASE | {"engine"},

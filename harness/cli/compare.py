@@ -25,7 +25,8 @@ def command(runs: tuple[str, ...], listed: bool, as_json: bool) -> None:
     """Compare runs with the first of them, sample by sample.
 
     The difference is that of the same questions; p is of an exact McNemar or permutation test (a bootstrap for values
-    of a whole set), corrected by Holm's method where there are several tasks.
+    of a whole set), corrected by Holm's method where there are several tasks. A task and its form under --modify are
+    compared row by row.
 
     \b
     harness compare runs/before runs/after
@@ -35,7 +36,7 @@ def command(runs: tuple[str, ...], listed: bool, as_json: bool) -> None:
     from harness.comparing import compare_runs
 
     for other in runs[1:]:
-        found = compare_runs(runs[0], other)
+        found = compare_runs(runs[0], other, across=True)
         if as_json:
             line(json.dumps([asdict(item) for item in found], ensure_ascii=False))
             continue

@@ -52,6 +52,10 @@ MODEL_OPTIONS = [
     click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:0, mps. [default: auto]"),
 ]  # fmt: skip
 PROMPT_OPTIONS = [
+    click.option(
+        "--modify", type=Parsed("name", values.parse_modifier), multiple=True, metavar="NAME[=VALUE]",
+        help="Ask in another way: circular, shuffle_options, paraphrase, no_question, repeats=5. Repeatable.",
+    ),
     click.option("--num_fewshot", "-f", type=click.IntRange(min=0), metavar="N", help="Examples before each question."),
     click.option(
         "--apply_chat_template", type=Parsed("name", values.parse_template), is_flag=False, flag_value="true",

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def command(names: tuple[str, ...], as_json: bool) -> int:
-    """List plugins with what they provide, or explain the models, metrics and filters called NAME and their arguments.
+    """List plugins with what they provide, or explain what is called NAME: a model, metric, filter or modifier, and its
+    arguments.
 
     Exits 4 when a plugin could not be loaded.
 
@@ -53,7 +54,7 @@ def explain(name: str, registry: Registry) -> None:
     found = [item for item in registry.provided if name in (item.name, item.qualified_name)]
     if not found:
         known = sorted({item.name for item in registry.provided})
-        raise UsageError(f"no model, metric or filter is called '{name}'{suggest(name, known)}")
+        raise UsageError(f"no model, metric, filter or modifier is called '{name}'{suggest(name, known)}")
     for item in found:
         line(f"{item.kind} {item.qualified_name} ({item.plugin.module})")
         line()

@@ -13,6 +13,7 @@ from harness.cli.run import settings_of
 
 if TYPE_CHECKING:
     from harness.prepare import Preview
+    from harness.types import Sample
 
 
 @click.command("show")
@@ -27,6 +28,7 @@ def command(context: click.Context, /, task: str, doc: int, subset: str | None, 
     \b
     harness show ceval/law --doc 3 --data MIRROR
     harness show cmmlu:gen --model hf --model_args pretrained=DIR --apply_chat_template
+    harness show cmmlu --modify circular
     """
     settings = settings_of(context, flags)
     from harness.prepare import preview
@@ -34,7 +36,9 @@ def command(context: click.Context, /, task: str, doc: int, subset: str | None, 
     from harness.spec import RunSpec
 
     spec = RunSpec(tasks=(task,), **settings)
-    print_preview(preview(spec, load_plugins(), subset, doc), spec.model)
+    for index, found in enumerate(preview(spec, load_plugins(), subset, doc)):
+        sys.stdout.write("\n\n" if index and not sys.stdout.isatty() else "")
+        print_preview(found, spec.model)
 
 
 def print_preview(found: Preview, model: str) -> None:
@@ -45,7 +49,7 @@ def print_preview(found: Preview, model: str) -> None:
     notice("" if sys.stderr.isatty() else "\n")
     where = f"{sample.task}/{sample.subset}" if sample.subset else sample.task
     tokens = f"{found.tokens} tokens by {model}" if found.tokens is not None else f"{model} does not count tokens"
-    notice(f"{where} row {sample.id}: {len(found.text)} characters, {tokens}")
+    notice(f"{where} row {sample.id}{_view(sample)}: {len(found.text)} characters, {tokens}")
     for request in sample.requests:
         if request.continuations and not request.unconditional:
             notice("continuations: " + ", ".join(repr(text) for text in request.continuations))
@@ -54,3 +58,16 @@ def print_preview(found: Preview, model: str) -> None:
                 "stops at: " + (", ".join(repr(text) for text in request.generation.until) or "the model's end token")
             )
     notice(f"target: {sample.target!r}")
+
+
+def _view(sample: Sample) -> str:
+    """How a modified task shows the row, in words."""
+    view = sample.view
+    if view is None:
+        return ""
+    words = [f", view {view.index + 1} of {view.count}"] if view.count > 1 else [""]
+    words += [f"options {', '.join(str(place + 1) for place in view.order)}"] if view.is_moved else []
+    words += [f"options stay: {view.fixed}"] if view.fixed else []
+    words += [f"wording {view.wording}"] if view.wording else []
+    words += [f"question {view.question!r}"] if view.question is not None else []
+    return "; ".join(words)

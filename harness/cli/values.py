@@ -150,6 +150,14 @@ def parse_override(given: str) -> tuple[str, str, Any]:
     return task, key, parse_value(value)
 
 
+def parse_modifier(given: str) -> str:
+    """Read `--modify NAME` or `--modify NAME=VALUE`."""
+    name, equals, value = (part.strip() for part in str(given).partition("="))
+    if not name or (equals and not value) or "," in name:
+        raise ValueError(f"'{given}' is not of the form NAME or NAME=VALUE (give the flag again for another modifier)")
+    return f"{name}{equals}{value}"
+
+
 def parse_switch(given: str | bool) -> bool:
     """Read a flag that may be followed by true or false."""
     if isinstance(given, bool):

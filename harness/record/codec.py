@@ -4,8 +4,9 @@ JSON has no infinity, no NaN and no bytes, and a line must stay valid JSON for e
 or a score that is not finite is the string "Infinity", "-Infinity" or "NaN" (which `float` reads back), the same inside
 a row is {"$float": "NaN"}, and bytes are left out: {"$sha256": "...", "$bytes": 1234} stands in their place.
 
-The order of the keys is part of the format: task, subset and id come first, so that an index needs no JSON parser, and
-`seconds` comes last, because it alone differs between two runs of the same work.
+The order of the keys is part of the format: task, subset, id and view (where there is one, its index first) come
+first, so that an index needs no JSON parser, and `seconds` comes last, because it alone differs between two runs of the
+same work.
 """
 
 from __future__ import annotations
@@ -17,14 +18,17 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from harness.types import JSON, Media, Message, Prompt, Record, Response
+from harness.types import JSON, Media, Message, Prompt, Record, Response, View
 
-Key = tuple[str, str, int]
-"""(task, subset, id): what a line is about. The last line of a key wins."""
+Key = tuple[str, str, int, int]
+"""(task, subset, id, index of the view): what a line is about. The last line of a key wins."""
 Resolve = Callable[[str], str | tuple[Message, ...]]
 """Finds the shared part of a prompt by its reference. Raises KeyError for an unknown one."""
 
-_HEAD = re.compile(rb'\{"task": ("(?:[^"\\]|\\.)*"), "subset": ("(?:[^"\\]|\\.)*"), "id": (-?\d+), ')
+_HEAD = re.compile(
+    rb'\{"task": ("(?:[^"\\]|\\.)*"), "subset": ("(?:[^"\\]|\\.)*"), "id": (-?\d+), '
+    rb'(?:"view": \{"index": (\d+)[,}])?'
+)
 _RESPONSE_FIELDS = ("text", "reasoning", "finish_reason", "prompt_tokens", "completion_tokens", "truncated", "error")
 # Valid inside JSON strings, but taken for line ends by many readers.
 _LINE_ENDS = {"\u0085": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
@@ -36,6 +40,7 @@ def encode_record(record: Record, reference: str | None) -> bytes:
         "task": record.task,
         "subset": record.subset,
         "id": record.id,
+        **({"view": _encode_view(record.view)} if record.view is not None else {}),
         "target": record.target,
         "choices": record.choices,
         "prompt": _encode_prompt(record.prompt, reference),
@@ -80,7 +85,7 @@ def line_key(line: bytes) -> Key | None:
     if head is None or not line.rstrip().endswith(b"}"):
         return None
     try:
-        return json.loads(head[1]), json.loads(head[2]), int(head[3])
+        return json.loads(head[1]), json.loads(head[2]), int(head[3]), int(head[4] or 0)
     except ValueError:
         return None
 
@@ -117,7 +122,18 @@ def decode_record(fields: Mapping[str, JSON], resolve: Resolve) -> Record:
         cluster=fields["cluster"],
         unparsed=fields["unparsed"],
         error=fields["error"],
+        view=_decode_view(fields["view"]) if "view" in fields else None,
     )
+
+
+def key_of(record: Record) -> Key:
+    """What a record is about."""
+    return record.task, record.subset, record.id, record.view.index if record.view is not None else 0
+
+
+def key_in(fields: Mapping[str, JSON]) -> Key:
+    """What a line's fields are about."""
+    return fields["task"], fields["subset"], fields["id"], fields.get("view", {}).get("index", 0)
 
 
 def decode_responses(fields: Mapping[str, JSON]) -> tuple[Response, ...]:
@@ -132,6 +148,18 @@ def encode_messages(messages: Sequence[Message]) -> list[JSON]:
 
 def decode_messages(values: Sequence[JSON]) -> tuple[Message, ...]:
     return tuple(Message(value["role"], _decode_content(value["content"])) for value in values)
+
+
+def _encode_view(view: View) -> dict[str, JSON]:
+    """Index and count, and whatever is not as it is by default."""
+    plain = View(view.index, view.count)
+    names = ("order", "wording", "question", "fixed")
+    rest = {name: getattr(view, name) for name in names if getattr(view, name) != getattr(plain, name)}
+    return {"index": view.index, "count": view.count, **rest}
+
+
+def _decode_view(fields: Mapping[str, JSON]) -> View:
+    return View(**{**fields, "order": tuple(fields.get("order", ()))})
 
 
 def _encode_prompt(prompt: Prompt, reference: str | None) -> dict[str, JSON]:

@@ -69,7 +69,8 @@ def kind_of(record: Record, headline: str) -> str:
         return "failed"
     if record.unparsed:
         return "unparsed"
-    score = record.scores.get(headline)
+    # A view of a row has the task's own scores; the headline is of all views together.
+    score = record.scores.get(headline, next(iter(record.scores.values()), None))
     if not isinstance(score, int | float) or not 0 <= score <= 1:
         return "unscored" if score is None else "partial"
     return "wrong" if score == 0 else "right" if score == 1 else "partial"
@@ -124,7 +125,7 @@ def _sample(kind: str, record: Record) -> dict[str, Any]:
     return {
         "kind": kind,
         "subset": record.subset,
-        "id": record.id,
+        "id": f"{record.id} ({record.view.index + 1} of {record.view.count})" if record.view else record.id,
         "turns": list(_turns(record.prompt)),
         "target": _target(record),
         "choices": list(_choices(record)),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.record import files
-from harness.record.codec import Key, line_key, parse_line, without_seconds
+from harness.record.codec import Key, key_in, line_key, parse_line, without_seconds
 from harness.types import JSON
 
 # What a line that is valid JSON, but no record, can raise while it is read.
@@ -68,7 +68,7 @@ class Journal:
             try:
                 fields = parse_line(line)
                 answered = accept(fields)
-                key = (fields["task"], fields["subset"], fields["id"])
+                key = key_in(fields)
                 self._places[key] = Line(key, line, answered, fields["prompt"].get("prefix")).at(offset)
             except UNREADABLE as error:
                 self.complain(number, error)
@@ -125,7 +125,7 @@ class Journal:
                 yield number, line
 
     def compact(self, rank: Callable[[Key], tuple[int, ...]]) -> None:
-        """Leave one line a sample, in the order (rank, subset, id). A file that is so already is not touched."""
+        """Leave one line a sample, in the order (rank, subset, id, view). A file that is so already is not touched."""
         ordered = sorted(self._places.items(), key=lambda item: (*rank(item[0]), *item[0]))
         starts = itertools.accumulate((place.length for _, place in ordered), initial=0)
         moved = [(key, place, start) for (key, place), start in zip(ordered, starts, strict=False)]

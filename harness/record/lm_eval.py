@@ -178,6 +178,7 @@ def sample_lines(record: Record, config: Mapping[str, JSON], only_pipeline: str)
         }
         yield {
             "doc_id": record.id,
+            **({"view": record.view.index} if record.view is not None else {}),
             "doc": doc,
             "target": target,
             "arguments": _arguments(record, prompt, config),

@@ -79,8 +79,8 @@ def record_file(task: str) -> str:
 
 
 def safe_name(text: str) -> str:
-    """The text as a file name that every operating system takes: letters of any script, digits, `.`, `_`, `@`, `-`."""
-    name = re.sub(r"[^\w.@-]+", "-", unicodedata.normalize("NFC", text)).strip(".-") or "unnamed"
+    """The text as a file name that every operating system takes: letters of any script, digits, and `._@+=-`."""
+    name = re.sub(r"[^\w.@+=-]+", "-", unicodedata.normalize("NFC", text)).strip(".-") or "unnamed"
     while len(name.encode()) > _NAME_BYTES:
         name = name[:-1]
     if name.split(".")[0].lower() in _RESERVED | _TAKEN:

@@ -15,7 +15,7 @@ from typing import Self
 
 from harness.errors import SaveError, UsageError
 from harness.record import environment, files, manifest
-from harness.record.codec import Key, decode_record, decode_responses, encode_record, jsonable, parse_line
+from harness.record.codec import Key, decode_record, decode_responses, encode_record, jsonable, key_of, parse_line
 from harness.record.html import report_html
 from harness.record.journal import UNREADABLE, Journal, Line, keys_digest
 from harness.record.lock import FolderLock
@@ -117,10 +117,12 @@ class RunFolder:
         """The number of samples on disk."""
         return sum(len(journal) for journal in self._journals.values())
 
-    def has(self, task: str, subset: str, sample_id: int, request_keys: Sequence[str]) -> bool:
-        """Whether the sample is on disk with answers to exactly these requests, and did not fail."""
+    def has(self, task: str, subset: str, sample_id: int, request_keys: Sequence[str], view: int = 0) -> bool:
+        """Whether the sample (its view of this index) is on disk with answers to exactly these requests, and did not
+        fail.
+        """
         journal = self._journals.get(manifest.record_file(task).casefold())
-        answered = journal.answered((task, subset, sample_id)) if journal else None
+        answered = journal.answered((task, subset, sample_id, view)) if journal else None
         return answered is not None and answered == keys_digest(request_keys)
 
     def note(self, **fields: JSON) -> None:
@@ -260,7 +262,7 @@ class RunFolder:
         reference = self._prompts.refer(record.prompt)
         done = record.error is None and all(response.error is None for response in record.responses)
         answered = keys_digest(record.request_keys) if done else None
-        return Line((record.task, record.subset, record.id), encode_record(record, reference), answered, reference)
+        return Line(key_of(record), encode_record(record, reference), answered, reference)
 
     def _record_files(self) -> list[Path]:
         return sorted(file for file in self.path.glob("*.jsonl") if file.name != PROMPTS_FILE)

@@ -14,12 +14,35 @@ from harness.scoring.extract import (
 )
 from harness.scoring.gold import gold_indices, gold_texts
 from harness.scoring.math import math_equal
+from harness.scoring.row_metrics import (
+    MOST_VIEWS,
+    ZERO_TO_ONE,
+    Consistency,
+    Contradiction,
+    FirstView,
+    Kept,
+    MeanOfViews,
+    Spread,
+    WorstView,
+    averaged,
+    per_view,
+)
 from harness.scoring.scorer import Scored, Scorer
 from harness.scoring.syntax import code_block, same_code
 
 __all__ = [
+    "MOST_VIEWS",
+    "ZERO_TO_ONE",
+    "Consistency",
+    "Contradiction",
+    "FirstView",
+    "Kept",
+    "MeanOfViews",
     "Scored",
     "Scorer",
+    "Spread",
+    "WorstView",
+    "averaged",
     "boxed",
     "chinese_number",
     "choice_letter",
@@ -30,6 +53,7 @@ __all__ = [
     "gold_texts",
     "math_equal",
     "numbers_in",
+    "per_view",
     "same_code",
     "sandbox",
     "strip_reasoning",

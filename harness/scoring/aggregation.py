@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from harness.errors import HarnessError
-from harness.metrics import Metric
+from harness.metrics import Metric, ScoreKey
 from harness.types import Counts, MetricResult, Record, Result
 
 if TYPE_CHECKING:
@@ -37,17 +37,6 @@ OWN = frozenset(
     }
 )
 """Names that lm-eval gives to the own aggregation of one metric; they choose that metric's default."""
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreKey:
-    """One entry of `Record.scores`, and all that turns its values into one."""
-
-    name: str
-    pipeline: str
-    metric: Metric
-    aggregation: str
-    higher_is_better: bool
 
 
 @dataclass

@@ -94,10 +94,15 @@ def pair(
     second: Iterable[Record],
     key: str,
     statistics: Callable[[tuple[float, ...]], tuple[float, ...]] = tuple,
+    *,
+    second_key: str | None = None,
+    same_rows: bool = True,
 ) -> Pairs:
     """Match two runs' records of one task by subset and id. `key` is a score key (`acc`, `exact_match@strict`).
 
     statistics: what a metric with its own aggregation adds up, given a sample's score (`Metric.statistics`).
+    second_key: that of the second run, where it is another. same_rows: whether rows that differ are left out; a task
+    and its modified form show the same rows differently.
     """
     known = {(record.subset, record.id): (_content(record), _row(record, key, statistics)) for record in first}
     matched: list[tuple[SampleKey, tuple[float, ...], tuple[float, ...], int]] = []
@@ -111,8 +116,8 @@ def pair(
             continue
         seen.add(place)
         content, row = known[place]
-        other = _row(record, key, statistics)
-        if content != _content(record):
+        other = _row(record, second_key or key, statistics)
+        if same_rows and content != _content(record):
             changed += 1
         elif row is None or other is None:
             unscored += 1

@@ -1,4 +1,4 @@
-"""Makes a metric or a filter from the options of a task file, with an error that names what is wrong with them."""
+"""Makes a metric, a filter or a modifier from its options, with an error that names what is wrong with them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ T = TypeVar("T")
 def construct(kind: str, name: str, find: Callable[[str], type[T]], options: Mapping[str, JSON], where: str) -> T:
     """Return `find(name)(**options)`.
 
-    `kind` is `metric` or `filter`; `where` names the task file and starts each message. Raises `UsageError` for an
-    unknown name, an option that is unknown or missing, and an option's value that the class refuses.
+    `kind` is `metric`, `filter` or `modifier`; `where` names the task file or the flag and starts each message. Raises
+    `UsageError` for an unknown name, an option that is unknown or missing, and a value that the class refuses.
     """
     place = f"{where}: " if where else ""
     try:

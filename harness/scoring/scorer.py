@@ -10,13 +10,13 @@ Everything that can be wrong with a task's metrics and filters is found when the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.errors import UsageError, suggest
 from harness.filters import Filter
-from harness.metrics import Metric, Observation
-from harness.scoring.aggregation import AGGREGATIONS, OWN, ScoreKey, summarise
+from harness.metrics import Metric, Observation, ScoreKey
+from harness.scoring.aggregation import AGGREGATIONS, OWN, summarise
 from harness.scoring.construct import construct
 from harness.types import FilterPipeline, MetricSpec, Record, Response, Result, Sample, ScoringSpec
 
@@ -43,7 +43,7 @@ class _Pipeline:
             try:
                 replies = step.apply(replies, sample)
             except Exception as error:
-                raise RuntimeError(f"filter {step.name}: {_describe(error)}") from error
+                raise RuntimeError(f"filter {step.name}: {described(error)}") from error
         return tuple(replies)
 
 
@@ -71,6 +71,11 @@ class Scorer:
         return any(key.metric.needs_unconditional for key in self.keys)
 
     @property
+    def reported(self) -> tuple[ScoreKey, ...]:
+        """The scores that the report holds, the headline first."""
+        return self.keys
+
+    @property
     def headline(self) -> str:
         """The score key that stands for the task: its first metric, through its first pipeline."""
         return self.keys[0].name
@@ -88,15 +93,15 @@ class Scorer:
             answers = self._answers(sample, responses)
         except RuntimeError as error:
             return Scored(self._unscored(), error=str(error))
-        conditional, unconditional = _by_condition(sample, responses)
+        conditional, unconditional = split_by_condition(len(sample.choices), responses)
         scores: dict[str, Score] = self._unscored()
         errors = []
         for key in self.keys:
             seen = Observation(sample, conditional, unconditional, answers.get(key.pipeline, ()))
             try:
-                scores[key.name] = _checked(key.metric.score(seen))
+                scores[key.name] = checked(key.metric.score(seen))
             except Exception as error:
-                errors.append(f"metric {key.name}: {_describe(error)}")
+                errors.append(f"metric {key.name}: {described(error)}")
         first = answers.get(self._pipelines[0].name, ())
         unparsed = bool(first) and all(answer is None for answer in first)
         return Scored(scores, answers, unparsed, "; ".join(errors) or None)
@@ -111,7 +116,11 @@ class Scorer:
 
         A value over several subsets comes twice, as `micro` and as `macro` mean; the task's own average comes first.
         """
-        return summarise(task, rows, subsets, self.keys, self._spec.average)
+        return summarise(task, rows, subsets, self.reported, self._spec.average)
+
+    def rows(self, records: Iterable[Record]) -> Iterator[Record]:
+        """One record a row, with the scores that are reported: the records themselves."""
+        return iter(records)
 
     def _unscored(self) -> dict[str, Score]:
         return {key.name: None for key in self.keys}
@@ -201,12 +210,11 @@ class Scorer:
         return f"{self._where}: " if self._where else ""
 
 
-def _by_condition(sample: Sample, responses: Sequence[Response]) -> tuple[tuple[Response, ...], tuple[Response, ...]]:
-    """Split the responses into those with and those without their question, which come last.
+def split_by_condition(wanted: int, responses: Sequence[Response]) -> tuple[tuple[Response, ...], tuple[Response, ...]]:
+    """Split the responses to `wanted` choices into those with and those without their question, which come last.
 
     The split is by count and not by request: a sample that is scored again from a record has no requests.
     """
-    wanted = len(sample.choices)
     if not wanted or sum(len(response.logprobs) for response in responses) <= wanted:
         return tuple(responses), ()
     seen = 0
@@ -217,7 +225,8 @@ def _by_condition(sample: Sample, responses: Sequence[Response]) -> tuple[tuple[
     return tuple(responses), ()
 
 
-def _checked(score: Score) -> Score:
+def checked(score: Score) -> Score:
+    """The score as floats. Raises `ValueError` for one that is not finite."""
     if score is None:
         return None
     parts = tuple(float(part) for part in (score if isinstance(score, tuple) else (score,)))
@@ -226,6 +235,7 @@ def _checked(score: Score) -> Score:
     return parts if isinstance(score, tuple) else parts[0]
 
 
-def _describe(error: Exception) -> str:
+def described(error: Exception) -> str:
+    """An error of a plugin on one line, with its kind."""
     cause = " ".join(str(error).split())
     return f"{type(error).__name__}: {cause}" if cause else type(error).__name__

@@ -13,11 +13,12 @@ from harness.tasks.data import plain
 from harness.tasks.fewshot import Row, ShotPool, make_pool
 from harness.tasks.prompts import Opening, Style, choice_delimiter, opening, prompt, shot_turns, system_text
 from harness.tasks.render import Rendered, gold_of
-from harness.tasks.schema import GenerationKwargs
-from harness.tasks.task import Subset, Task
+from harness.tasks.schema import GenerationKwargs, TaskConfig
+from harness.tasks.task import Subset, Task, Wording
 from harness.tasks.templates import Context, Template
+from harness.tasks.views import check_gold, differs, views_of
 from harness.tasks.yaml_file import KeyPath, shown
-from harness.types import JSON, DatasetSpec, GenerationParams, Prompt, Record, Request, Rows, Sample
+from harness.types import JSON, DatasetSpec, GenerationParams, Prompt, Record, Request, Rows, Sample, View
 
 OpenSplit = Callable[[DatasetSpec, str], Rows]
 _MAX_TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
@@ -43,13 +44,15 @@ class BuildOptions:
 def build_samples(task: Task, subset: Subset, open_split: OpenSplit, options: BuildOptions) -> Iterator[Sample]:
     """Render the rows of a subset, in their order. A sample's id is its index among the rows that `where` keeps.
 
-    Raises `DataError` and `TaskError` that name task, split, row and value.
+    A modified task may have several samples of one id, one a view. Raises `DataError` and `TaskError` that name task,
+    split, row and value.
     """
     builder = _Builder(task, subset, open_split, options)
     for number, row in enumerate(builder.rows):
         with builder.blaming(f"row {number}"):
-            sample = builder.sample(number, row)
-        yield sample
+            samples = [builder.sample(number, row)] if not task.modifiers else builder.views(number, row)
+        yield from samples
+    builder.refuse_idle()
 
 
 def regrade(task: Task, record: Record) -> Sample:
@@ -59,8 +62,9 @@ def regrade(task: Task, record: Record) -> Sample:
     """
     subset = task.subset(record.subset)
     with _blaming(task, subset, task.eval_split, f"row {record.id}"):
-        rendered = task.templates.doc.render(_context(record.doc, subset), record.doc.keys())
-        return _sample(task, subset, record.id, record.doc, rendered, (), record.doc.keys())
+        wording = _wording(task, record.view)
+        rendered = wording.templates.doc.render(_context(record.doc, subset), record.doc.keys())
+        return _sample(task, subset, record.id, record.doc, rendered, (), record.doc.keys(), record.view)
 
 
 def dataset_spec(task: Task, subset: Subset, options: BuildOptions) -> DatasetSpec:
@@ -103,12 +107,13 @@ class _Builder:
         rows = self.open(task.eval_split)
         self.columns: Set[str] = {column for row in rows for column in row}
         self.rows = rows[: _row_count(options.limit, len(rows))]
-        self.style = _style(task, options)
+        self.styles = [_style(wording.config, options) for wording in task.wordings]
         self.generation = _generation(task, options)
         self.pool = self.make_pool()
         self.shot_columns = self.columns | {column for row in self.pool.rows for column in row}
-        self.shots: dict[int, tuple[Any, ...]] = {}
-        self.openings: dict[tuple[str, tuple[int, ...]], Opening] = {}
+        self.shots: dict[tuple[int, int], tuple[Any, ...]] = {}
+        self.openings: dict[tuple[int, str, tuple[int, ...]], Opening] = {}
+        self.changes: dict[bool, int] = {True: 0, False: 0}
 
     def blaming(self, what: str) -> _blaming:
         return _blaming(self.task, self.subset, self.task.eval_split, what)
@@ -145,42 +150,76 @@ class _Builder:
         origin = _where(task, self.subset, split)
         return make_pool(self.open(split), task, origin, salt, unnamed or split == task.eval_split, indices)
 
-    def opening(self, number: int, row: Row, context: Context) -> Opening:
+    def opening(self, drawn: tuple[int, ...], context: Context, wording: int) -> Opening:
         """What stands before a row's question; one object for all rows with the same description and examples."""
-        description = _resolved(self.task.templates.description, context)
-        drawn = self.pool.draw(number, row) if self.pool.count else ()
-        key = (description, drawn)
+        description = _resolved(self.task.wordings[wording].templates.description, context)
+        key = (wording, description, drawn)
         found = self.openings.get(key)
         if found is None:
             system = system_text(self.options.system_instruction, description, self.task.config.fewshot_delimiter)
-            found = opening(system, [self.shot(index) for index in drawn], self.style)
-            if self.pool.is_fixed:
-                self.openings[key] = found
+            found = opening(system, [self.shot(index, wording) for index in drawn], self.styles[wording])
+            if not self.pool.is_fixed:  # the views of one row share theirs, and no other row does
+                self.openings.clear()
+            self.openings[key] = found
         return found
 
-    def shot(self, index: int) -> tuple[Any, ...]:
-        if index not in self.shots:
+    def shot(self, index: int, wording: int) -> tuple[Any, ...]:
+        key = (wording, index)
+        if key not in self.shots:
+            templates = self.task.wordings[wording].templates.shot
             try:
-                rendered = self.task.templates.shot.render(
-                    _context(self.pool.rows[index], self.subset), self.shot_columns
-                )
-                self.shots[index] = shot_turns(rendered, self.style)
+                rendered = templates.render(_context(self.pool.rows[index], self.subset), self.shot_columns)
+                self.shots[key] = shot_turns(rendered, self.styles[wording])
             except HarnessError as error:
                 text = _placed(self.task, error, ("fewshot_config",))
                 raise type(error)(f"{text} (few-shot example {index} of {self.pool.origin})") from error
-        return self.shots[index]
+        return self.shots[key]
+
+    def draw(self, number: int, row: Row) -> tuple[int, ...]:
+        return self.pool.draw(number, row) if self.pool.count else ()
 
     def sample(self, number: int, row: Row) -> Sample:
-        context = _context(row, self.subset)
-        rendered = self.task.templates.doc.render(context, self.columns)
-        requests = self.requests(number, rendered, self.opening(number, row, context))
-        return _sample(self.task, self.subset, number, row, rendered, requests, self.columns)
+        rendered = self.task.templates.doc.render(_context(row, self.subset), self.columns)
+        return self.asked(number, row, rendered, self.draw(number, row))
 
-    def requests(self, number: int, rendered: Rendered, before: Opening) -> tuple[Request, ...]:
+    def views(self, number: int, row: Row) -> list[Sample]:
+        """The samples of a row of a modified task. All views of it are shown the examples of the plain row."""
+        plain = self.task.templates.doc.render(_context(row, self.subset), self.columns)
+        drawn = self.draw(number, row)
+        samples = []
+        for view, changed in views_of(self.task, row, f"{self.pool.salt}\0{number}"):
+            templates = self.task.wordings[view.wording].templates.doc
+            rendered = templates.render(_context(changed, self.subset), self.columns)
+            sample = self.asked(number, changed, rendered, drawn, view)
+            check_gold(self.task, view, gold_of(plain, self.task.config.output_type), sample.target)
+            if not view.is_plain:
+                self.changes[differs(plain, rendered)] += 1
+            samples.append(sample)
+        return samples
+
+    def refuse_idle(self) -> None:
+        """Refuse modifiers that changed rows, but not what a model sees of any of them."""
+        if self.changes[False] and not self.changes[True]:
+            label = " and ".join(modifier.label for modifier in self.task.modifiers)
+            raise self.task.document.error(
+                ("doc_to_text",),
+                f"the prompt of task '{self.task.name}' does not show what --modify {label} changes, so every score "
+                "would stay as it is (a variant of the task may show it)",
+            )
+
+    def asked(
+        self, number: int, row: Row, rendered: Rendered, drawn: tuple[int, ...], view: View | None = None
+    ) -> Sample:
+        wording = view.wording if view else 0
+        before = self.opening(drawn, _context(row, self.subset), wording)
+        requests = self.requests(number, rendered, before, self.styles[wording])
+        return _sample(self.task, self.subset, number, row, rendered, requests, self.columns, view)
+
+    def requests(self, number: int, rendered: Rendered, before: Opening, style: Style) -> tuple[Request, ...]:
         kind = self.task.config.output_type
         if kind == "loglikelihood_rolling":
             return (Request("rolling", Prompt(suffix=str(gold_of(rendered, kind) or ""))),)
-        shown = prompt(before, rendered.text, rendered.gen_prefix, self.style)
+        shown = prompt(before, rendered.text, rendered.gen_prefix, style)
         if kind == "loglikelihood":
             return (Request("loglikelihood", shown, (str(gold_of(rendered, kind) or ""),)),)
         if kind == "generate_until":
@@ -189,14 +228,14 @@ class _Builder:
                 Request("generate", shown, generation=self.generation_of(number, repeat), repeat=repeat)
                 for repeat in repeats
             )
-        return self.choice_requests(rendered, shown, before)
+        return self.choice_requests(rendered, shown, before, style)
 
-    def choice_requests(self, rendered: Rendered, shown: Prompt, before: Opening) -> tuple[Request, ...]:
-        delimiter = choice_delimiter(rendered.gen_prefix, self.style)
+    def choice_requests(self, rendered: Rendered, shown: Prompt, before: Opening, style: Style) -> tuple[Request, ...]:
+        delimiter = choice_delimiter(rendered.gen_prefix, style)
         continuations = tuple(delimiter + choice for choice in rendered.choices)
         if rendered.contexts:
             follows = (delimiter + rendered.continuation,)
-            prompts = [prompt(before, text, rendered.gen_prefix, self.style, True) for text in rendered.contexts]
+            prompts = [prompt(before, text, rendered.gen_prefix, style, True) for text in rendered.contexts]
             requests = tuple(Request("loglikelihood", item, follows) for item in prompts)
         else:
             requests = (Request("loglikelihood", shown, continuations),)
@@ -222,6 +261,7 @@ def _sample(
     rendered: Rendered,
     requests: tuple[Request, ...],
     columns: Set[str],
+    view: View | None = None,
 ) -> Sample:
     context = _context(row, subset)
     cluster = task.templates.cluster
@@ -236,7 +276,17 @@ def _sample(
         choices=rendered.choices,
         cluster=None if value is None else str(value),
         subset_fields=subset.context if subset.name else {},
+        view=view,
     )
+
+
+def _wording(task: Task, view: View | None) -> Wording:
+    """The wording that asked. Raises `DataError` where the task has lost it since."""
+    index = view.wording if view else 0
+    if index >= len(task.wordings):
+        count = len(task.paraphrases)
+        raise DataError(f"paraphrases: wording {index} was asked, but the task has {count} paraphrases now")
+    return task.wordings[index]
 
 
 def plain_row(row: Row) -> Row:
@@ -303,8 +353,8 @@ def _row_count(limit: int | float | None, rows: int) -> int:
     return min(int(limit), rows)
 
 
-def _style(task: Task, options: BuildOptions) -> Style:
-    config, own = task.config, task.config.fewshot_config
+def _style(config: TaskConfig, options: BuildOptions) -> Style:
+    own = config.fewshot_config
     shot_target = own.target_delimiter if own else None
     shot_delimiter = own.fewshot_delimiter if own else None
     return Style(

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from harness.errors import TaskError, UsageError, suggest
+from harness.modifiers import Modifier
 from harness.tasks.download import cache_folder
 from harness.tasks.index import TaskEntry, read_file, read_folder
 from harness.tasks.schema import validate_group, validate_task
@@ -102,7 +103,9 @@ class TaskLibrary:
         self._refuse_homonyms(list(merged.values()))
         return tuple(self._in_order(ref) for ref in merged.values())
 
-    def load(self, ref: TaskRef, overrides: Mapping[str, JSON] | None = None) -> Task:
+    def load(
+        self, ref: TaskRef, overrides: Mapping[str, JSON] | None = None, modifiers: Sequence[Modifier] = ()
+    ) -> Task:
         """Read and check a task. Raises `TaskError` that names file and line."""
         document = load_document(ref.path)
         place = None if ref.overridden_at is None or overrides else Place(ref.overridden_at, 1)
@@ -114,6 +117,7 @@ class TaskLibrary:
             ref.subsets,
             {**ref.overrides, **(overrides or {})},
             place,
+            modifiers,
         )
 
     @functools.cached_property

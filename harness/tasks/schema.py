@@ -5,11 +5,12 @@ A value of the wrong kind, a missing key and an unknown key are errors that name
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness.errors import TaskError, suggest
 from harness.tasks.yaml_file import Document, KeyPath, PythonFunction
@@ -124,6 +125,66 @@ class Example(Strict):
     )
 
 
+def _distinct(labels: str) -> str:
+    if len(set(labels)) < len(labels):
+        raise ValueError("letters that all differ")
+    return labels
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"a regular expression ({error})") from None
+    return text
+
+
+class OptionsEntry(Strict):
+    """Where a row's options are, so that `--modify` can move them. Columns can be reached into: `choices.text`."""
+
+    columns: Annotated[list[str], Field(min_length=2)] | str = Field(
+        description="a column for each option, or the one that holds them all (a list, or a text with separators)"
+    )
+    answer: str | None = Field(None, description="the column that says which option is right")
+    form: Literal["letter", "index", "text"] | None = Field(
+        None, description="how it says so; by default numbers are indices from 0, and letters are letters"
+    )
+    question: Words | None = Field(None, description="the column of the question; further ones hold what belongs to it")
+    labels: Annotated[str, AfterValidator(_distinct)] = Field(
+        "ABCDEFGHIJ", min_length=2, description="the letters of the options"
+    )
+    separator: Stop | None = Field(None, description="between options in a text; a line break by default")
+    prefix: Annotated[str, AfterValidator(_pattern)] | None = Field(
+        None, description="pattern of the letter in front of an option's text: '[A-D]\\. '"
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> OptionsEntry:
+        columns = self.columns if isinstance(self.columns, list) else []
+        if len(columns) > len(self.labels):
+            raise ValueError(f"a mapping with labels for all {len(columns)} columns")
+        letters = "".join(columns).upper()
+        single = all(len(name) == 1 and name.upper() in self.labels for name in columns)
+        if columns and single and letters != self.labels[: len(letters)]:
+            raise ValueError(f"a mapping whose columns stand in the order of the labels '{self.labels}'")
+        return self
+
+
+class ParaphraseEntry(Strict):
+    """Another wording of the question; what is not given stays as it is."""
+
+    doc_to_text: Template | None = None
+    description: Template | None = None
+    gen_prefix: Template | None = None
+    target_delimiter: str | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> ParaphraseEntry:
+        if not self.model_fields_set:
+            raise ValueError("a mapping with at least one key, such as 'doc_to_text'")
+        return self
+
+
 class TaskConfig(Strict):
     """A task: rows, how each becomes a prompt, and how answers become scores."""
 
@@ -172,6 +233,11 @@ class TaskConfig(Strict):
     metric_list: Annotated[list[MetricEntry], Field(min_length=1)] | None = None
     average: Literal["micro", "macro"] = Field("micro", description="the headline over subsets; both are reported")
     cluster_key: Template | None = Field(None, description="rows with the same value are one cluster of errors")
+    options: OptionsEntry | None = Field(None, description="where the options are, for --modify")
+    paraphrases: Annotated[list[str | ParaphraseEntry], Field(min_length=1)] | str | None = Field(
+        None,
+        description="other wordings for --modify paraphrase: doc_to_text, or keys; or a column with other questions",
+    )
     should_decontaminate: bool | None = Field(None, description="has no effect, as in lm-eval")
     doc_to_decontamination_query: str | None = Field(None, description="has no effect, as in lm-eval")
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import UsageError, suggest
+from harness.modifiers import Modifier
+from harness.tasks.modify import checked_needs, labels_of
 from harness.tasks.render import DocTemplates, compile_doc, compile_shot
 from harness.tasks.schema import TaskConfig, validate_task, words
 from harness.tasks.templates import Template, TemplateFolders, Templates, templates_of
@@ -24,6 +26,10 @@ _DESCRIPTIVE = frozenset(
         *("version", "metadata", "example", "variants", "should_decontaminate", "doc_to_decontamination_query"),
     }
 )
+# What only a modifier acts on.
+_FOR_MODIFIERS = frozenset({"options", "paraphrases"})
+# A variant that changes one of these words the question itself: the task's paraphrases are not of its question.
+_WORDING = frozenset({"doc_to_text", "description", "gen_prefix"})
 # lm-eval's metrics for a task that names none (api/registry.py, DEFAULT_METRIC_REGISTRY).
 _DEFAULT_METRICS: Mapping[OutputType, tuple[str, ...]] = {
     "loglikelihood": ("perplexity", "acc"),
@@ -66,13 +72,23 @@ class TaskTemplates:
 
 
 @dataclass(frozen=True, slots=True)
+class Wording:
+    """One way in which a task asks: its own keys, or those of one of its paraphrases laid over them."""
+
+    config: TaskConfig
+    templates: TaskTemplates
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """A task as one run sees it. Made by `TaskLibrary.load`.
 
-    name: `NAME` or `NAME:VARIANT`. base_name: `NAME`, which few-shot draws come from, so that variants share them.
+    name: `NAME` or `NAME:VARIANT`, and `+MODIFIER` for each modifier.
+    base_name: `NAME`, which few-shot draws come from, so that variants share them.
     subsets: those that were selected; all_subsets: all that there are.
     files: the task's file, its includes and its templates. digest: a hash of all that decides prompts and scores.
     headline: the metric that stands for the task.
+    modifiers: what changes how rows are shown. paraphrases: the wordings beside the task's own.
     """
 
     name: str
@@ -89,6 +105,13 @@ class Task:
     headline: str
     templates: TaskTemplates = field(repr=False, compare=False)
     document: Document = field(repr=False, compare=False)
+    modifiers: tuple[Modifier, ...] = field(default=(), repr=False, compare=False)
+    paraphrases: tuple[Wording, ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def wordings(self) -> tuple[Wording, ...]:
+        """All wordings, the task's own first."""
+        return (Wording(self.config, self.templates), *self.paraphrases)
 
     def subset(self, name: str) -> Subset:
         """A subset by name, selected or not. Raises `UsageError`."""
@@ -115,43 +138,68 @@ def make_task(
     subsets: Sequence[str] | None = None,
     overrides: Mapping[str, JSON] | None = None,
     overridden_at: Place | None = None,
+    modifiers: Sequence[Modifier] = (),
 ) -> Task:
     """Check a task file and pick a variant. Raises `TaskError`, and `UsageError` for a variant that is not there.
 
     overrides: keys that replace the file's, as a variant's do; `a.b` reaches into a mapping. overridden_at: who says
-    so, for errors; `--set` when None.
+    so, for errors; `--set` when None. modifiers: what changes how rows are shown.
     """
     if variant is not None:
         document = _pick_variant(document, variant)
-    name = document.data.get("task")
-    for key, value in _nested(overrides or {}).items():
-        origin = overridden_at or Place(Path(f"--set {name}.{key}"), 0)
-        document = changed(document, {key: value}, {(): origin, (key,): origin})
+    document = _overridden(document, overrides or {}, overridden_at)
+    document = _modified(document, modifiers)
     config = validate_task(document)
-    if not config.task:
+    name = config.task
+    if not name:
         raise document.error((), "missing key 'task', the name of the task")
     _check_source(config, document)
-    templates = _compile(config, document, templates_of(document.files[0].parent, shared))
+    full_name = name + (f":{variant}" if variant else "")
+    config = checked_needs(modifiers, config, document, full_name)
+    compiler = templates_of(document.files[0].parent, shared)
+    templates = _compile(config, document, compiler)
+    paraphrases = tuple(_paraphrases(config, document, compiler))
     everything = make_subsets(config, document)
     chosen = everything if subsets is None else tuple(item for item in everything if item.name in subsets)
-    template_files = tuple(dict.fromkeys(file for template in templates.all for file in template.files))
+    template_files = _files([templates, *(wording.templates for wording in paraphrases)])
     scoring = scoring_spec(config)
     return Task(
-        name=config.task + (f":{variant}" if variant else ""),
-        base_name=config.task,
+        name=full_name + labels_of(modifiers),
+        base_name=name,
         package=package,
-        title=config.title or config.task_alias or config.task,
+        title=config.title or config.task_alias or name,
         config=config,
         subsets=chosen,
         all_subsets=everything,
         file=document.files[0],
         files=(*document.files, *template_files),
-        digest=_digest(config, template_files),
+        digest=_digest(config, template_files if modifiers else _files([templates]), modifiers),
         scoring=scoring,
         headline=scoring.metrics[0].metric,
         templates=templates,
         document=document,
+        modifiers=tuple(modifiers),
+        paraphrases=paraphrases,
     )
+
+
+def _overridden(document: Document, overrides: Mapping[str, JSON], by: Place | None) -> Document:
+    name = document.data.get("task")
+    for key, value in _nested(overrides).items():
+        origin = by or Place(Path(f"--set {name}.{key}"), 0)
+        document = changed(document, {key: value}, {(): origin, (key,): origin})
+    return document
+
+
+def _modified(document: Document, modifiers: Sequence[Modifier]) -> Document:
+    """The document with the keys that modifiers replace."""
+    if modifiers:
+        validate_task(document)  # a modifier may trust the keys that it is shown
+    for modifier in modifiers:
+        for key, value in modifier.keys(document.data).items():
+            origin = Place(Path(f"--modify {modifier.label}"), 0)
+            document = changed(document, {key: value}, {(): origin, (key,): origin})
+    return document
 
 
 def changed(document: Document, changes: Mapping[str, JSON], places: Mapping[KeyPath, Place]) -> Document:
@@ -188,6 +236,8 @@ def _pick_variant(document: Document, variant: str) -> Document:
         raise document.error(("variants", variant, key), f"key '{key}' cannot stand in a variant")
     prefix = ("variants", variant)
     places = {path[2:]: place for path, place in document.places.items() if path[:2] == prefix and len(path) > 2}
+    if _WORDING & changes.keys() and "paraphrases" in document.data:
+        changes = {"paraphrases": None, **changes}
     return changed(document, changes, places)
 
 
@@ -278,6 +328,20 @@ def _compile(config: TaskConfig, document: Document, compiler: Templates) -> Tas
     )
 
 
+def _paraphrases(config: TaskConfig, document: Document, compiler: Templates) -> Iterator[Wording]:
+    """The wordings beside the task's own, compiled. A column of wordings is read row by row, and is none of them."""
+    listed = config.paraphrases if isinstance(config.paraphrases, list) else ()
+    for index, given in enumerate(listed):
+        keys = {"doc_to_text": given} if isinstance(given, str) else given.model_dump(exclude_unset=True)
+        places: dict[KeyPath, Place] = {(key,): document.place(("paraphrases", index, key)) for key in keys}
+        own = config.model_copy(update=keys)
+        yield Wording(own, _compile(own, changed(document, keys, places), compiler))
+
+
+def _files(several: Sequence[TaskTemplates]) -> tuple[Path, ...]:
+    return tuple(dict.fromkeys(file for templates in several for one in templates.all for file in one.files))
+
+
 def _check_source(config: TaskConfig, document: Document) -> None:
     if config.dataset_path is None and not config.sources:
         raise document.error((), "missing key 'dataset_path' (or 'sources'): where do the rows come from?")
@@ -285,8 +349,10 @@ def _check_source(config: TaskConfig, document: Document) -> None:
         raise document.error((), "missing key 'test_split' (or 'validation_split'): which rows are asked?")
 
 
-def _digest(config: TaskConfig, template_files: Sequence[Path]) -> str:
-    kept = config.model_dump(mode="json", exclude=set(_DESCRIPTIVE), exclude_defaults=True)
+def _digest(config: TaskConfig, template_files: Sequence[Path], modifiers: Sequence[Modifier]) -> str:
+    unused = _DESCRIPTIVE if modifiers else _DESCRIPTIVE | _FOR_MODIFIERS
+    kept = config.model_dump(mode="json", exclude=set(unused), exclude_defaults=True)
     texts = [hashlib.sha256(file.read_bytes()).hexdigest() for file in template_files]
-    canonical = json.dumps([kept, texts], sort_keys=True, ensure_ascii=False)
+    parts = [kept, texts, labels_of(modifiers)] if modifiers else [kept, texts]
+    canonical = json.dumps(parts, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:16]

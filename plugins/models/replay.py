@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness import Model, Request, Response, Sample, UsageError, hookimpl
+from harness import Model, Request, Response, Sample, UsageError, View, hookimpl
 
 ID_FIELDS = ("id", "doc_id")
 TEXT_FIELDS = ("text", "response", "output", "resps")
@@ -162,14 +162,15 @@ class ReplayModel(Model):
             self._answers[id(request)] = _pick(entry, place, request, f"{book.source}, {self._describe(sample)}")
 
     def _key(self, sample: Sample) -> str:
+        """What names the sample in a book. An answer to a row as it is never answers one that was changed."""
         if self.match == "id":
-            return str(sample.id)
+            return f"{sample.id}{_view(sample.view)}"
         if self.match not in sample.doc:
             raise UsageError(
                 f"--model_args match={self.match}: the rows of task '{sample.task}' have no such field "
                 f"(they have: {', '.join(map(str, sample.doc))})"
             )
-        return str(sample.doc[self.match])
+        return f"{sample.doc[self.match]}{_view(sample.view)}"
 
     def _describe(self, sample: Sample) -> str:
         place = f"{sample.task}/{sample.subset}" if sample.subset else sample.task
@@ -249,6 +250,13 @@ def _row(fields: Mapping[str, Any], without: Sequence[str | None] = ()) -> dict[
     }
 
 
+def _view(view: View | None) -> str:
+    """How a row was shown, where it was not as it is."""
+    if view is None or view.is_plain:
+        return ""
+    return f"@order={','.join(map(str, view.order))};wording={view.wording};question={view.question!r}"
+
+
 def _books_of_run(path: Path) -> list[Book]:
     from harness import load_run
 
@@ -258,7 +266,7 @@ def _books_of_run(path: Path) -> list[Book]:
         if place not in books:
             books[place] = Book("/".join(part for part in (path.name, *place) if part), *place)
         responses = tuple(replace(response, seconds=None) for response in record.responses)
-        books[place].entries[str(record.id)] = Entry(responses, _row(record.doc), by_repeat=False)
+        books[place].entries[f"{record.id}{_view(record.view)}"] = Entry(responses, _row(record.doc), by_repeat=False)
     return list(books.values())
 
 

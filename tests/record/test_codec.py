@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from record_samples import SHOTS, make_record
 
-from harness import Media, Message, Prompt, Record, Response
+from harness import Media, Message, Prompt, Record, Response, View
 from harness.record.codec import decode_record, encode_record, line_key, parse_line, without_seconds
 
 FULL = Response(
@@ -143,10 +143,31 @@ def test_seconds_alone_differ_between_two_runs_of_the_same_work() -> None:
     assert without_seconds(encode_record(slow, None)) == without_seconds(encode_record(fast, None))
 
 
-@given(st.text(), st.text(), st.integers(0, 2**60))
-def test_the_key_is_read_without_parsing_the_line(task: str, subset: str, number: int) -> None:
-    line = encode_record(make_record(number, subset, task), None)
-    assert line_key(line) == (task, subset, number)
+views = st.none() | st.builds(
+    View,
+    index=st.integers(0, 99),
+    count=st.integers(1, 99),
+    order=st.permutations(range(4)).map(tuple),
+    wording=st.integers(0, 9),
+    question=st.none() | st.text(),
+    fixed=st.text(),
+)
+
+
+@given(st.text(), st.text(), st.integers(0, 2**60), views)
+def test_the_key_is_read_without_parsing_the_line(task: str, subset: str, number: int, view: View | None) -> None:
+    line = encode_record(make_record(number, subset, task, view=view), None)
+    assert line_key(line) == (task, subset, number, view.index if view else 0)
+
+
+@given(views)
+def test_a_view_comes_back_as_it_was(view: View | None) -> None:
+    record = make_record(view=view)
+    assert there_and_back(record) == record
+
+
+def test_a_record_without_views_says_nothing_of_them() -> None:
+    assert b'"view"' not in encode_record(make_record(), None)
 
 
 @pytest.mark.parametrize(

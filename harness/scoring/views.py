@@ -1,0 +1,163 @@
+"""Scores a modified task: each view of a row as any sample, and all views of a row as what they are together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from harness.errors import UsageError
+from harness.filters import Filter
+from harness.metrics import Answered, Metric, Observation, ScoreKey
+from harness.modifiers import Modifier, RowScore
+from harness.scoring.aggregation import summarise
+from harness.scoring.scorer import Score, Scorer, checked, described, split_by_condition
+from harness.types import Record, Result, Sample, ScoringSpec, View
+
+
+class ViewScorer(Scorer):
+    """The scorer of a modified task. `keys` are the scores of a view, `reported` those of a row."""
+
+    def __init__(
+        self,
+        spec: ScoringSpec,
+        find_metric: Callable[[str], type[Metric]],
+        find_filter: Callable[[str], type[Filter]],
+        where: str,
+        modifiers: Sequence[Modifier],
+        labels: str,
+    ) -> None:
+        super().__init__(spec, find_metric, find_filter, where)
+        self._labels = labels
+        self._of = {key.name: key for key in self.keys}
+        self._row_scores = [score for modifier in modifiers for score in modifier.row_scores(self.keys, labels)]
+        several = [modifier.label for modifier in modifiers if modifier.several]
+        if several and not self._row_scores:
+            raise UsageError(
+                f"{where}: --modify {several[0]} can report nothing of these scores: {', '.join(self._of)}"
+            )
+        self._views_count = not several
+
+    @property
+    def reported(self) -> tuple[ScoreKey, ...]:
+        """What the report holds: where a row is shown several times, its scores alone; else the task's own first."""
+        own = self.keys if self._views_count else ()
+        return (*own, *map(self._key, self._row_scores))
+
+    def _key(self, score: RowScore) -> ScoreKey:
+        pipeline, metric = self._of[score.of].pipeline, score.metric
+        return ScoreKey(score.name, pipeline, metric, metric.aggregation, score.higher_is_better)
+
+    def summarise(
+        self, task: str, rows: Iterable[Record], subsets: Sequence[tuple[str, str, Sequence[str]]]
+    ) -> list[Result]:
+        return summarise(task, self.rows(rows), subsets, self.reported, self._spec.average)
+
+    def rows(self, records: Iterable[Record]) -> Iterator[Record]:
+        """One record a row, with the scores that are reported: its first view, with the responses of all.
+
+        The views of a row may come in any order, but are held until the last of them has come.
+        """
+        waiting: dict[tuple[str, int], list[Record]] = {}
+        for record in records:
+            place = record.subset, record.id
+            views = waiting.setdefault(place, [])
+            views.append(record)
+            if len(views) == _view(record).count:
+                yield self._row(waiting.pop(place))
+        for views in waiting.values():  # of a run that was stopped
+            yield self._row(views)
+
+    def _row(self, records: list[Record]) -> Record:
+        records = sorted(records, key=lambda record: _view(record).index)
+        first = records[0]
+        scores: dict[str, Score] = dict(first.scores) if self._views_count else {}
+        complete = len(records) == _view(first).count
+        errors = [record.error for record in records if record.error is not None]
+        scores.update(dict.fromkeys(score.name for score in self._row_scores))
+        if complete and not errors:
+            errors += self._score_row(records, scores)
+        return replace(
+            first,
+            view=None,
+            responses=tuple(response for record in records for response in record.responses),
+            request_keys=tuple(key for record in records for key in record.request_keys),
+            scores=scores,
+            unparsed=any(record.unparsed for record in records),
+            error=errors[0] if errors else None,
+        )
+
+    def _score_row(self, records: Sequence[Record], scores: dict[str, Score]) -> Iterator[str]:
+        """Fill in the scores of a row. Yields what went wrong with one."""
+        first = records[0]
+        seen: dict[str, tuple[Answered, ...]] = {}
+        for score in self._row_scores:
+            try:
+                if score.of not in seen:
+                    seen[score.of] = tuple(self._answered(record, self._of[score.of]) for record in records)
+                observation = Observation(_sample(first), first.responses, views=seen[score.of])
+                scores[score.name] = checked(score.metric.score(observation))
+            except Exception as error:
+                yield f"{score.name}: {described(error)}"
+
+    def _answered(self, record: Record, key: ScoreKey) -> Answered:
+        """What came of one view, as row metrics see it."""
+        view = _view(record)
+        predictions = record.answers.get(key.pipeline, ())
+        score = record.scores.get(key.name)
+        if record.choices and not predictions:
+            conditional, unconditional = split_by_condition(len(record.choices), record.responses)
+            place = key.metric.chosen(Observation(_sample(record), conditional, unconditional))
+            count = len(view.order) or len(record.choices)
+            return Answered(view, score, _in_the_row(view, place), place, count, _count_of(record))
+        answer = _most_common(predictions)
+        places = self._places(answer, view)
+        if not places:
+            return Answered(view, score, answer, None, len(view.order), self._right(record))
+        inside = tuple(sorted(view.order[place] for place in places))
+        single = places[0] if len(places) == 1 else None
+        return Answered(view, score, inside, single, len(view.order), self._right(record))
+
+    def _places(self, answer: str | None, view: View) -> list[int]:
+        """The places that an answer of letters names; none where it is anything else."""
+        letters = (answer or "").strip().upper()
+        known = self._labels[: len(view.order)]
+        return [known.index(letter) for letter in letters] if all(letter in known for letter in letters) else []
+
+    def _right(self, record: Record) -> int:
+        """How many options are right where one letter answers; 0 where it is several letters or a text."""
+        gold = record.target
+        return 1 if isinstance(gold, str) and len(self._places(gold, _view(record))) == 1 else 0
+
+
+def _view(record: Record) -> View:
+    return record.view or View()
+
+
+def _sample(record: Record) -> Sample:
+    """The sample of a record, as metrics see it; without requests, as where a run is scored again."""
+    return Sample(
+        record.task,
+        record.subset,
+        record.id,
+        record.doc,
+        (),
+        record.target,
+        record.choices,
+        record.cluster,
+        view=record.view,
+    )
+
+
+def _in_the_row(view: View, place: int | None) -> Hashable:
+    return view.order[place] if place is not None and place < len(view.order) else place
+
+
+def _most_common(predictions: Sequence[str | None]) -> str | None:
+    """What a view was answered, where it was asked several times; of equally frequent answers the first."""
+    votes: Mapping[str, int] = Counter(prediction for prediction in predictions if prediction is not None)
+    return max(votes, key=votes.__getitem__) if votes else None
+
+
+def _count_of(record: Record) -> int:
+    return len(record.target) if isinstance(record.target, tuple) else int(record.target is not None)

@@ -1,0 +1,196 @@
+"""Where the options of a multiple-choice row are, and the same row with its options at other places.
+
+A task says so once (`options:`), and every modifier can act on the row before it is rendered: prompts, examples,
+extraction and scores need not know.
+
+    options: {columns: [A, B, C, D], answer: answer, question: question}
+    options: {columns: choices, answer: answer}                           # one column that holds them all
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.errors import DataError, suggest
+from harness.tasks.references import place_reference
+from harness.tasks.schema import OptionsEntry, words
+from harness.types import JSON
+
+Row = Mapping[str, JSON]
+_BETWEEN = " \t,，、;；"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of one row, as the row has them.
+
+    values: as they stand in the row, without what belongs to the place. labels: what belongs to each place ("A."), in
+    front of the option. golds: which are right; empty where the answer is hidden. fixed: why none may be moved.
+    """
+
+    values: tuple[JSON, ...]
+    labels: tuple[str, ...]
+    golds: tuple[int, ...]
+    fixed: str
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return tuple(map(str, self.values))
+
+
+def find_options(row: Row, entry: OptionsEntry) -> Options:
+    """Find the options of a row. Options that are missing at the end (null, empty) are none.
+
+    Raises `DataError` for a row that is not as `options` says.
+    """
+    values = _values(row, entry)
+    while values and values[-1] in (None, ""):
+        values.pop()
+    if len(values) > len(entry.labels):
+        raise DataError(f"options: {len(values)} options, but labels for {len(entry.labels)}: lengthen options.labels")
+    labels = [_label(value, entry, place) for place, value in enumerate(values)]
+    fixed = ""
+    if any(labels) and not all(labels):
+        fixed, labels = "only some options carry letters in their texts", [""] * len(values)
+    bare = [value[len(label) :] if label else value for value, label in zip(values, labels, strict=True)]
+    if not fixed and any(value in (None, "") for value in bare):
+        fixed = "an option is empty"
+    question = " ".join(str(value(row, name)) for name in words(entry.question)) if entry.question else ""
+    fixed = fixed or place_reference([str(item) for item in bare], question, entry.labels)
+    return Options(tuple(bare), tuple(labels), _golds(row, entry, values), fixed)
+
+
+def moved(row: Row, entry: OptionsEntry, found: Options, order: Sequence[int]) -> Row:
+    """The row with option `order[i]` at place `i`, and its answer after it."""
+    items = [
+        f"{label}{found.values[old]}" if label else found.values[old]
+        for label, old in zip(found.labels, order, strict=True)
+    ]
+    changed = dict(row)
+    if isinstance(entry.columns, str):
+        whole = [*items, *_values(row, entry)[len(items) :]]
+        as_text = isinstance(value(row, entry.columns), str)
+        _put(changed, entry.columns, _separator(entry).join(map(str, whole)) if as_text else whole)
+    else:
+        for name, item in zip(entry.columns, items, strict=False):
+            _put(changed, name, item)
+    if entry.answer is not None and found.golds:
+        _put(changed, entry.answer, _answer(value(row, entry.answer), entry, order))
+    return changed
+
+
+def asking(row: Row, entry: OptionsEntry, question: str) -> Row:
+    """The row with another question. An empty one takes what belongs to it (a passage) away, too."""
+    changed = dict(row)
+    first, *others = words(entry.question)
+    _put(changed, first, question)
+    for name in () if question else others:
+        _put(changed, name, "")
+    return changed
+
+
+def value(row: Row, path: str) -> JSON:
+    """The value of a column; `choices.text` reaches into a mapping. Raises `DataError` where it is not there."""
+    if path in row:
+        return row[path]
+    current: JSON = row
+    for name in path.split("."):
+        if not isinstance(current, Mapping) or name not in current:
+            raise DataError(f"options: the row has no '{path}'{suggest(path, row)} (it has: {', '.join(row)})")
+        current = current[name]
+    return current
+
+
+def _put(row: dict[str, JSON], path: str, new: JSON) -> None:
+    """Replace a value in a row of our own; mappings on the way are copied."""
+    first, _, rest = path.partition(".")
+    if path in row or not rest:
+        row[path] = new
+        return
+    inner = dict(row[first])
+    _put(inner, rest, new)
+    row[first] = inner
+
+
+def _values(row: Row, entry: OptionsEntry) -> list[JSON]:
+    if not isinstance(entry.columns, str):
+        return [value(row, name) for name in entry.columns]
+    found = value(row, entry.columns)
+    if isinstance(found, str):
+        return list(found.split(_separator(entry)))
+    if isinstance(found, list | tuple):
+        return list(found)
+    kind = type(found).__name__
+    raise DataError(f"options: column '{entry.columns}' should be a list or a text, found {kind}")
+
+
+def _separator(entry: OptionsEntry) -> str:
+    return entry.separator or "\n"
+
+
+def _label(item: JSON, entry: OptionsEntry, place: int) -> str:
+    """What of an option's text is its letter, and so belongs to the place; only the place's own letter does."""
+    found = re.match(entry.prefix, item) if entry.prefix and isinstance(item, str) else None
+    return found[0] if found and entry.labels[place] in found[0] else ""
+
+
+def _golds(row: Row, entry: OptionsEntry, values: Sequence[JSON]) -> tuple[int, ...]:
+    """Which options are right, from 0. A leaderboard's rows have no answer column, or an empty one."""
+    if entry.answer is None:
+        return ()
+    try:
+        answer = value(row, entry.answer)
+    except DataError:
+        return ()
+    if answer is None or answer in ("", [], ()):
+        return ()
+    items = answer if isinstance(answer, list | tuple) else [answer]
+    golds = tuple(gold for item in items for gold in _places(item, entry, values))
+    if any(not 0 <= gold < len(values) for gold in golds):
+        raise DataError(f"options: the answer {answer!r} is none of the {len(values)} options (see options.answer)")
+    return golds
+
+
+def _places(item: JSON, entry: OptionsEntry, values: Sequence[JSON]) -> list[int]:
+    if isinstance(item, int) and not isinstance(item, bool) and entry.form in (None, "index"):
+        return [item]
+    if entry.form == "text":
+        if list(values).count(item) != 1:
+            raise DataError(f"options: the answer {item!r} is not the text of exactly one option (see options.form)")
+        return [list(values).index(item)]
+    text = str(item).strip()
+    if entry.form in (None, "letter") and (found := letters_in(text, entry.labels)):
+        return found
+    if text.isascii() and text.isdigit() and entry.form in (None, "index"):
+        return [int(text)]
+    raise DataError(f"options: the answer {item!r} is neither letters nor an index; say what it is with options.form")
+
+
+def _answer(answer: JSON, entry: OptionsEntry, order: Sequence[int]) -> JSON:
+    """The answer as it was written, for the options at their new places."""
+    place_of = {old: new for new, old in enumerate(order)}
+    if isinstance(answer, list | tuple):
+        return [_answer(item, entry, order) for item in answer]
+    if entry.form == "text":
+        return answer
+    if isinstance(answer, int):
+        return place_of[answer]
+    text = str(answer)
+    found = letters_in(text, entry.labels) if entry.form != "index" else None
+    if not found:
+        return str(place_of[int(text)])
+    letters = iter(sorted(entry.labels[place_of[place]] for place in found))
+    return "".join(
+        letter if letter in _BETWEEN else next(letters).lower() if letter.islower() else next(letters)
+        for letter in text
+    )
+
+
+def letters_in(text: str, labels: str) -> list[int] | None:
+    """The options that a text of letters names ("B", "AC", "a, c"); None for any other text."""
+    letters = [letter.upper() for letter in text if letter not in _BETWEEN]
+    if not letters or any(letter not in labels for letter in letters):
+        return None
+    return [labels.index(letter) for letter in letters]

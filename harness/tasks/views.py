@@ -1,0 +1,112 @@
+"""The ways in which a modified task shows a row, and the proof that the right answer is still the right one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from harness.errors import DataError, PluginError
+from harness.modifiers import Asked, Modifier
+from harness.tasks.options import Options, Row, asking, find_options, letters_in, moved, value
+from harness.tasks.render import Gold, Rendered
+from harness.tasks.task import Task
+from harness.types import View
+
+
+def views_of(task: Task, row: Row, salt: str) -> Iterator[tuple[View, Row]]:
+    """Each view of a row, and the row as it is shown in it. Raises `DataError` for a row without the task's options.
+
+    salt: what is the row's own, and the same in every run.
+    """
+    entry = task.config.options
+    options = find_options(row, entry) if entry is not None else None
+    for view in _numbered(_composed(task, row, options, salt), options):
+        shown = row
+        if entry is not None and options is not None and view.is_moved:
+            shown = moved(shown, entry, options, view.order)
+        if entry is not None and view.question is not None:
+            shown = asking(shown, entry, view.question)
+        yield view, shown
+
+
+def check_gold(task: Task, view: View, plain: Gold, gold: Gold) -> None:
+    """Raises `DataError` where the right answer did not move with its option."""
+    if not view.order or _in_the_row(task, view, gold) == _in_the_row(task, View(order=()), plain):
+        return
+    raise DataError(
+        f"options: the right answer does not follow its option: {plain!r} became {gold!r} where the options stand as "
+        f"{list(view.order)}; 'options' should name the column of the answer that doc_to_target reads"
+    )
+
+
+def differs(plain: Rendered, shown: Rendered) -> bool:
+    """Whether a model is shown something else than in the plain row."""
+    return (plain.text, plain.contexts, plain.gen_prefix) != (shown.text, shown.contexts, shown.gen_prefix)
+
+
+def _composed(task: Task, row: Row, options: Options | None, salt: str) -> list[View]:
+    """What all modifiers together make of a row: each acts on what those before it show."""
+    texts = options.texts if options is not None else ()
+    rewordings = _rewordings(task, row)
+    views = [View(order=tuple(range(len(texts))))]
+    for modifier in task.modifiers:
+        asked = Asked(texts, len(task.wordings), rewordings, f"{salt}\0{modifier.name}")
+        steps = list(modifier.views(asked))
+        if not steps:
+            raise PluginError(f"modifier '{modifier.name}' shows a row in no way at all")
+        views = [_joined(modifier, view, step) for view in views for step in steps]
+    return views
+
+
+def _joined(modifier: Modifier, view: View, step: View) -> View:
+    if step.order and sorted(step.order) != sorted(view.order):
+        raise PluginError(
+            f"modifier '{modifier.name}' orders {len(view.order)} options as {list(step.order)}: each must come once"
+        )
+    if (view.question is not None and step.question is not None) or (view.wording and step.wording):
+        raise PluginError(f"modifier '{modifier.name}' changes what another one has changed: the words of the question")
+    return replace(
+        view,
+        order=tuple(view.order[place] for place in step.order) or view.order,
+        wording=view.wording or step.wording,
+        question=view.question if step.question is None else step.question,
+    )
+
+
+def _numbered(views: Sequence[View], options: Options | None) -> list[View]:
+    """The views of a row, each once. Options that refer to each other by place stay where they are."""
+    if options is not None and options.fixed and any(view.is_moved for view in views):
+        own = tuple(range(len(options.values)))
+        views = [replace(view, order=own, fixed=options.fixed) for view in views]
+    views = list(dict.fromkeys(views))
+    return [replace(view, index=index, count=len(views)) for index, view in enumerate(views)]
+
+
+def _rewordings(task: Task, row: Row) -> tuple[str, ...]:
+    """Other texts of this row's question, where a column holds them."""
+    column = task.config.paraphrases
+    if not isinstance(column, str):
+        return ()
+    found = value(row, column)
+    listed = [found] if isinstance(found, str) else found or []
+    if not isinstance(listed, list | tuple) or not all(isinstance(text, str) for text in listed):
+        raise DataError(f"paraphrases: column '{column}' should be a list of texts, found {type(found).__name__}")
+    return tuple(text for text in listed if text.strip())
+
+
+def _in_the_row(task: Task, view: View, gold: Gold) -> object:
+    """The gold as the row's own options: indices and letters through the order, texts as they are."""
+    entry = task.config.options
+    order = view.order
+    if gold is None or entry is None:
+        return gold
+    parts = gold if isinstance(gold, tuple) else (gold,)
+    found: list[object] = []
+    for part in parts:
+        as_text = isinstance(part, str) and entry.form == "text"
+        places = [part] if isinstance(part, int) else None if as_text else letters_in(part, entry.labels)
+        if places is None:
+            found.append(part)
+        else:
+            found.append(tuple(sorted(order[place] if place < len(order) else place for place in places)))
+    return sorted(map(repr, found))

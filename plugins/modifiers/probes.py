@@ -1,0 +1,64 @@
+"""Modifiers that take away what a question cannot be answered without: what is then still right was not understood."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness import Asked, Metric, Modifier, Observation, RowScore, ScoreKey, View, hookimpl
+from harness.scoring import ZERO_TO_ONE, averaged
+
+
+class NoQuestion(Modifier):
+    """The options without their question (and without its passage). A score above chance shows what the options alone
+    give away: a shortcut in how they were written, or rows that the model has met in training.
+
+    Reported beside the task's scores: `chance`, the mean of one right guess among a row's options, and `above_chance_`,
+    the difference of each score to it, with its own interval.
+    """
+
+    name = "no_question"
+    needs = frozenset({"options", "question"})
+
+    def views(self, asked: Asked) -> list[View]:
+        return [View(question="")]
+
+    def row_scores(self, keys: Sequence[ScoreKey], labels: str) -> list[RowScore]:
+        usual = averaged(keys)
+        above = [RowScore(f"above_chance_{key.name}", key.name, AboveChance()) for key in usual if _is_share(key)]
+        return [*above, RowScore("chance", usual[0].name, Chance())] if above else []
+
+
+class Chance(Metric):
+    """What a guess among the options would score on average; not scored where that cannot be told."""
+
+    name = "chance"
+    bounds = ZERO_TO_ONE
+
+    def score(self, seen: Observation) -> float | None:
+        return _chance(seen)
+
+
+class AboveChance(Metric):
+    """The score of a row less what a guess would score on average."""
+
+    name = "above_chance"
+    bounds = (-1.0, 1.0)
+
+    def score(self, seen: Observation) -> float | None:
+        chance = _chance(seen)
+        scores = [view.score for view in seen.views if isinstance(view.score, int | float)]
+        return None if chance is None or not scores else sum(scores) / len(scores) - chance
+
+
+def _is_share(key: ScoreKey) -> bool:
+    return key.metric.bounds == ZERO_TO_ONE and key.higher_is_better
+
+
+def _chance(seen: Observation) -> float | None:
+    view = seen.views[0]
+    return view.right / view.places if view.places and view.right and view.score is not None else None
+
+
+@hookimpl
+def harness_modifiers() -> list[type[Modifier]]:
+    return [NoQuestion]
