@@ -12,6 +12,8 @@ _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "alloc_cpu", "not en
 _CPU_BATCH_TOKENS = 2048
 _GPU_BATCH_TOKENS = 131072
 _SHARE_OF_FREE = 0.8
+# A request of usual length, to say what a cache takes.
+_SHOWN_TOKENS = 2048
 # Where the system does not say, as on macOS.
 _UNKNOWN_MEMORY = 4 << 30
 
@@ -112,13 +114,21 @@ def parameters(config: Any) -> int:
     return layers * per_layer + 2 * vocabulary * hidden
 
 
-def too_large(needed: int, device: str) -> str:
-    """What to tell a user whose model does not fit."""
-    free = free_memory(device) / 1e9
+def too_large(weights: int, cost: TokenCost, window: int, device: str, dtype: str) -> str:
+    """What to tell a user whose model does not fit: how much is needed, how much there is, and what to try."""
+    tokens = min(window, _SHOWN_TOKENS)
+    cache = tokens * cost.cache
+    smaller = "load_in_4bit=True" if dtype != "float32" else "dtype=bfloat16 or load_in_4bit=True"
     return (
-        f"the weights need about {needed / 1e9:.1f} GB but {device} has {free:.1f} GB free: "
-        "try dtype=bfloat16, load_in_4bit=True, or parallelize=True to spread the model"
+        f"{device} has {_size(free_memory(device))} free, but {_size(weights + cache)} are needed: {_size(weights)} "
+        f"for the weights and {_size(cache)} for the keys and values of {tokens:,} tokens. Try {smaller} in "
+        "--model_args, another --device, or parallelize=True, which spreads the model over GPUs, main memory and disk"
     )
+
+
+def _size(size: float) -> str:
+    """`1.5 GB`, `30.2 MB`."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 def _first(config: Any, names: tuple[str, ...], default: int) -> int:

@@ -153,16 +153,29 @@ class TorchModel(Model):
                 pool.switch(self)
             self._pool = pool
             return
+        needed = self.bytes_to_load()
+        # Where main memory runs out, the system ends the process without a word: that is worth looking first.
+        if needed is not None and needed > memory.free_memory(self.device):
+            raise self._too_large(needed)
         try:
             self._module = self.open_model(self.device, self.torch_dtype).eval()
         except (RuntimeError, MemoryError) as error:
             if not memory.is_out_of_memory(error):
                 raise
-            needed = memory.weight_bytes(self.config, self.torch_dtype.itemsize)
-            raise ModelError(f"{self.where}: {memory.too_large(needed, self.device)}") from None
+            raise self._too_large(needed or memory.weight_bytes(self.config, self.torch_dtype.itemsize)) from None
         self._stop_ids = self._end_tokens()
         self.executor = self._make_executor()
         self._notes_at_load = len(self.executor.notes)
+
+    def bytes_to_load(self) -> int | None:
+        """Bytes that the weights will take on the device: 0 where they are there already, or are spread over several;
+        None where that is known only once they are loaded."""
+        return None
+
+    def _too_large(self, needed: int) -> ModelError:
+        cost = memory.TokenCost.of(self.config, self.torch_dtype.itemsize)
+        what = memory.too_large(needed, cost, self.rules.max_length, self.device, self.dtype_name)
+        return ModelError(f"{self.where}: {what}")
 
     def close(self) -> None:
         if self._pool is not None:

@@ -18,7 +18,16 @@ from harness import Model, ModelError, UsageError, hookimpl
 from harness.engine import TextOptions, TorchModel, check_dtype
 from harness_plugins.models.hf.adapters import Base, can_be_kept, check_adapter
 from harness_plugins.models.hf.quantization import LowBits, check_quantization, stored_format
-from harness_plugins.models.hf.weights import WEIGHTS, adapter_identity, fingerprint, is_path, short_hash, weight_files
+from harness_plugins.models.hf.spread import Spread
+from harness_plugins.models.hf.weights import (
+    WEIGHTS,
+    adapter_identity,
+    fingerprint,
+    is_path,
+    short_hash,
+    stored_bytes,
+    weight_files,
+)
 
 log = logging.getLogger(__name__)
 _TOKENIZER = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "sentencepiece.bpe.model")
@@ -37,8 +46,8 @@ class HuggingFace(TorchModel):
     peft              an adapter; `--peft` takes several. `allow_other_base`: its base has another name here
     load_in_4bit, load_in_8bit   quantise while loading, by bitsandbytes; `bnb_4bit_quant_type` (fp4, nf4),
                       `bnb_4bit_use_double_quant`, `bnb_4bit_compute_dtype`. Weights stored quantised need no flag
-    parallelize       one copy over all GPUs, then main memory, then disk (`offload_folder`), each up to
-                      `max_memory_per_gpu` and `max_cpu_memory` (20GiB)
+    parallelize       one copy over all GPUs, then main memory, then disk (`offload_folder`), each up to `max_memory`
+                      ({0: 20GiB, cpu: 60GiB}), or `max_memory_per_gpu` and `max_cpu_memory`; `device_map`: in which way
     max_length        the window in tokens; `on_overflow` (truncate, skip, error): what becomes of longer requests
     chat_template, chat_template_args, enable_thinking, think_end_token: how a chat is written, and reasoning taken off
     add_bos_token, prefix_token_id: which token a text begins with
@@ -56,9 +65,11 @@ class HuggingFace(TorchModel):
         peft: str | None = None,
         allow_other_base: bool = False,
         parallelize: bool = False,
+        device_map: str | None = None,
+        max_memory: Mapping[int | str, int | str] | None = None,
         max_memory_per_gpu: int | str | None = None,
         max_cpu_memory: int | str | None = None,
-        offload_folder: str = "offload",
+        offload_folder: str | None = None,
         trust_remote_code: bool = False,
         attn_implementation: str | None = None,
         chat_template: str | None = None,
@@ -95,9 +106,9 @@ class HuggingFace(TorchModel):
         self.revision = str(revision)
         self.peft = str(Path(str(peft)).expanduser()) if peft else None
         self.allow_other_base = allow_other_base
-        self.parallelize = self.spreads = parallelize
-        self.max_memory_per_gpu, self.max_cpu_memory = max_memory_per_gpu, max_cpu_memory
-        self.offload_folder = offload_folder
+        limits = (max_memory, max_memory_per_gpu, max_cpu_memory)
+        self.spread = Spread.of(parallelize, device_map, *limits, offload_folder)
+        self.spreads = self.spread is not None
         self.trust_remote_code = trust_remote_code
         self.attn_implementation = attn_implementation
         if bnb_4bit_compute_dtype is not None:
@@ -110,7 +121,8 @@ class HuggingFace(TorchModel):
     def prepare(self) -> None:
         for package, wanted, flag in (
             ("bitsandbytes", bool(self.low_bits), "load_in_4bit and load_in_8bit"),
-            ("accelerate", self.parallelize or bool(self.low_bits), "parallelize"),
+            ("accelerate", self.spreads, "a model that is spread over devices"),
+            ("accelerate", bool(self.low_bits), "load_in_4bit and load_in_8bit"),
             ("peft", self.peft is not None, "peft"),
         ):
             if wanted and find_spec(package) is None:
@@ -118,6 +130,8 @@ class HuggingFace(TorchModel):
                     f"--model_args: {flag} needs the package {package}: pip install 'harness-eval[{package}]'"
                 )
         super().prepare()
+        if self.spread is not None:
+            self.spread.check()
         # transformers writes into the configuration when it loads weights.
         self._config_hash = short_hash(json.dumps(_config_dict(self.config), sort_keys=True, default=str).encode())
         check_quantization(self.pretrained, self.config, self.low_bits)
@@ -193,7 +207,7 @@ class HuggingFace(TorchModel):
         return (
             (self.pretrained, self.revision, self.dtype_name, self.devices, self._config_hash),
             (self.low_bits, self.attn_implementation, self.trust_remote_code),
-            (self.parallelize, self.max_memory_per_gpu, self.max_cpu_memory, self.offload_folder),
+            self.spread,
         )
 
     def _kept_base(self) -> Base | None:
@@ -217,6 +231,8 @@ class HuggingFace(TorchModel):
     def close(self) -> None:
         self._base = None
         super().close()
+        if self.spread is not None:
+            self.spread.close()
 
     def _open_base(self, device: str, dtype: Any) -> Any:
         import transformers
@@ -243,19 +259,16 @@ class HuggingFace(TorchModel):
             )
         return model if "device_map" in options else model.to(device)
 
-    def _placement(self, device: str) -> dict[str, Any]:
-        if not self.parallelize:
-            # Quantised weights are made where they stay.
-            return {"device_map": {"": device}} if self.low_bits or stored_format(self.config) else {}
-        import torch
+    def bytes_to_load(self) -> int | None:
+        if self._base is not None or self.spreads:
+            return 0
+        return stored_bytes(Path(self.pretrained), self.torch_dtype, self.low_bits, bool(stored_format(self.config)))
 
-        options: dict[str, Any] = {"device_map": "auto", "offload_folder": self.offload_folder}
-        memory: dict[int | str, int | str] = {}
-        if self.max_memory_per_gpu is not None:
-            memory = dict.fromkeys(range(torch.cuda.device_count()), self.max_memory_per_gpu)
-        if self.max_cpu_memory is not None:
-            memory["cpu"] = self.max_cpu_memory
-        return {**options, "max_memory": memory} if memory else options
+    def _placement(self, device: str) -> dict[str, Any]:
+        if self.spread is not None:
+            return self.spread.options()
+        # Quantised weights are made where they stay.
+        return {"device_map": {"": device}} if self.low_bits or stored_format(self.config) else {}
 
     def _source(self) -> dict[str, Any]:
         return {

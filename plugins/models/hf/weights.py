@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import struct
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,9 @@ WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _ADAPTER = ("adapter_model.safetensors", "adapter_model.bin")
 # What an adapter's configuration says about its origin and not about its arithmetic.
 _ORIGIN = ("base_model_name_or_path", "revision", "inference_mode", "peft_version", "auto_mapping")
+_NEVER_QUANTISED = ("embed", "lm_head", "shared.weight", "wte", "wpe")
+# Bytes a weight, with its share of a scale: 4 bits (a float32 for 64 of them), and 8 bits.
+_LOW_BYTES = {True: 0.5 + 4 / 64, False: 1.0}
 _SAMPLE_BYTES = 65536
 _SAMPLES = 8
 
@@ -53,6 +57,27 @@ def stored_tensors(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         (length,) = struct.unpack("<Q", stream.read(8))
         header = json.loads(stream.read(length))
     yield from ((name, entry) for name, entry in header.items() if name != "__metadata__")
+
+
+def stored_bytes(folder: Path, dtype: Any, low_bits: Any, is_quantised: bool) -> int | None:
+    """Bytes that a folder's weights will take when they are loaded as `dtype`, or with `low_bits`.
+
+    None where only reading them would tell: no safetensors, or no folder. Tied weights are stored, and counted, once.
+    """
+    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    if not files:
+        return None
+    total = 0.0
+    for entry_name, entry in (found for file in files for found in stored_tensors(file)):
+        start, end = entry["data_offsets"]
+        if is_quantised or not entry["dtype"].startswith(("F", "BF")):
+            total += end - start
+            continue
+        values = math.prod(entry["shape"])
+        # What bitsandbytes leaves as it is: vectors, embeddings and the head.
+        whole = not low_bits or len(entry["shape"]) < 2 or any(part in entry_name for part in _NEVER_QUANTISED)
+        total += values * (dtype.itemsize if whole else _LOW_BYTES[low_bits.load_in_4bit])
+    return int(total)
 
 
 def short_hash(data: bytes) -> str:
