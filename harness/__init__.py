@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import DataError, ExitCode, HarnessError, ModelError, PluginError, SaveError, TaskError, UsageError
 from harness.filters import Filter
 from harness.hooks import hookimpl
-from harness.metrics import Answered, Metric, Observation, ScoreKey
+from harness.metrics import (
+    Answered,
+    BatchMetric,
+    CorpusMetric,
+    Metric,
+    MetricOptions,
+    Observation,
+    Outcome,
+    ScoreKey,
+)
 from harness.model import Model, ModelOptions
 from harness.modifiers import Asked, Modifier, RowScore
 from harness.types import (
@@ -33,6 +42,8 @@ __version__ = "0.1.0"
 __all__ = [
     "Answered",
     "Asked",
+    "BatchMetric",
+    "CorpusMetric",
     "DataError",
     "DatasetSpec",
     "ExitCode",
@@ -42,12 +53,14 @@ __all__ = [
     "Media",
     "Message",
     "Metric",
+    "MetricOptions",
     "MetricResult",
     "Model",
     "ModelError",
     "ModelOptions",
     "Modifier",
     "Observation",
+    "Outcome",
     "PluginError",
     "Prompt",
     "Record",

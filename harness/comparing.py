@@ -18,6 +18,7 @@ from harness.prepare import Job, load_jobs
 from harness.record.gate import GateCheck
 from harness.record.run import RunFolder
 from harness.registry import Registry, load_plugins
+from harness.scoring.aggregation import WHOLE
 from harness.scoring.compare import Comparison, Pairs, compare, compare_macro, correct_for_many, pair
 from harness.scoring.gate import Verdict, gate
 from harness.scoring.scorer import Scorer
@@ -89,7 +90,10 @@ def _base(name: str) -> str:
 
 
 def _compare_task(old: _Side, new: _Side, name: str, other: str) -> Comparison:
-    task, metric = old.tasks[name], old.tasks[name]["metrics"][0]
+    task = old.tasks[name]
+    # A metric of whole sets says nothing about a sample; the next one may.
+    metric = next((metric for metric in task["metrics"] if metric["aggregation"] != WHOLE), task["metrics"][0])
+    _require_one_scorer(metric, old, name, new, other)
     key, better = metric["metric"], metric["higher_is_better"]
     new_key, title = key, f"{name}: {key}"
     if name != other:
@@ -117,6 +121,19 @@ def _rows_of(side: _Side, task: str) -> dict[str, str]:
     """Fingerprints of the rows that a task read, by split."""
     data = side.run.manifest.get("data", {})
     return {name.removeprefix(task): value for name, value in data.items() if name.startswith(f"{task}/")}
+
+
+def _require_one_scorer(metric: Mapping[str, Any], old: _Side, name: str, new: _Side, other: str) -> None:
+    """Raise UsageError where two models scored the two runs: a difference would be theirs."""
+    key, first = metric["metric"], metric.get("scorer") or {}
+    found = [each for each in new.tasks[other]["metrics"] if each["metric"] == key]
+    second: Mapping[str, Any] = (found[0].get("scorer") or {}) if found else first
+    for what in [*first, *second]:
+        if first.get(what) != second.get(what):
+            raise UsageError(
+                f"{name}: '{key}' was scored with {what} {first.get(what)} in {old.run.path} and {second.get(what)} "
+                f"in {new.run.path}: score both with the same, by `harness score RUN`"
+            )
 
 
 def _with_counts(whole: Comparison, parts: Sequence[Comparison]) -> Comparison:

@@ -1,13 +1,19 @@
-"""What a metric plugin is: it scores one sample, and turns all the scores of a set into one value."""
+"""What a metric plugin is: it scores samples, and turns all the scores of a set into one value.
+
+Metric        scores one sample at a time: all that is a formula
+BatchMetric   scores many samples at once: all that runs a model
+CorpusMetric  has no score of a sample, only a value of a whole set
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
-from harness.types import OutputType, Response, Sample, View
+from harness.types import JSON, OutputType, Response, Sample, View
 
 ALL_OUTPUT_TYPES: frozenset[OutputType] = frozenset(
     {"multiple_choice", "loglikelihood", "loglikelihood_rolling", "generate_until"}
@@ -56,6 +62,18 @@ class Observation:
         return tuple(value for response in self.responses for value in response.logprobs)
 
 
+@dataclass(frozen=True, slots=True)
+class MetricOptions:
+    """What a metric may want to know of its surroundings. None of it may change a score beyond float noise.
+
+    base: the folder of the task file, against which relative paths in options are read.
+    """
+
+    base: Path = Path()
+    device: str = "auto"
+    offline: bool = False
+
+
 class Metric(ABC):
     """Base class of all metrics. Options of the `metric_list` entry arrive as keywords of `__init__`."""
 
@@ -68,11 +86,29 @@ class Metric(ABC):
     needs_unconditional: ClassVar[bool] = False
     bounds: tuple[float, float] | None = None
     """The least and the greatest value there can be, where there are such; no interval reaches beyond them."""
+    values: tuple[str, ...] = ()
+    """Names of the numbers of one score, where it has several: each is averaged and reported as `<metric>_<name>`."""
 
     @classmethod
     def for_output_type(cls, output_type: OutputType) -> type[Metric]:
         """The class for tasks of this kind, where one name means two formulas (`f1` of choices and of texts)."""
         return cls
+
+    @classmethod
+    def for_aggregation(cls, aggregation: str | None) -> type[Metric]:
+        """The class for an entry's `aggregation`, where a metric can score samples as well as whole sets."""
+        return cls
+
+    @classmethod
+    def member(cls, name: str) -> type[Self] | None:
+        """The class for `metric: <this metric>/<name>`, where this metric is a family; None where it is not."""
+        return None
+
+    def prepare(self, options: MetricOptions) -> None:
+        """Look at files and packages, and refuse what cannot work with `UsageError`. Called before any model loads.
+
+        Weights stay on disk until there is something to score.
+        """
 
     @abstractmethod
     def score(self, seen: Observation) -> float | tuple[float, ...] | None:
@@ -118,10 +154,96 @@ class Metric(ABC):
 
 @dataclass(frozen=True, slots=True)
 class ScoreKey:
-    """One entry of `Record.scores`, and all that turns its values into one."""
+    """One entry of `Record.scores`, and all that turns its values into one.
+
+    group: the same for all keys that one metric fills at once, through one pipeline.
+    """
 
     name: str
     pipeline: str
     metric: Metric
     aggregation: str
     higher_is_better: bool
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a metric that scores in batches says of one sample: a score, as `Metric.score` gives it, or an error.
+
+    truncated: how many texts of the sample were longer than the metric's window and were cut.
+    """
+
+    score: float | tuple[float, ...] | None = None
+    error: str | None = None
+    truncated: int = 0
+
+
+class BatchMetric(Metric):
+    """A metric that scores many samples at once, as one that runs a model must.
+
+    Answers are on disk before it is asked; what it has scored is written batch by batch, and a run that was killed goes
+    on with the rest. `observe` is called before the first batch, in every session.
+    """
+
+    def observe(self, samples: Iterable[Sample]) -> None:
+        """Look at all samples that will be scored, once: for what depends on the whole set (inverse document
+        frequencies). They come as a stream; most metrics need not look."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> Mapping[str, JSON]:
+        """All that decides the scores beside the task file, as JSON: the model's weights, what `observe` has found.
+
+        Known after `prepare` and `observe`. It stands in the report, and a score on disk is kept while it is the same.
+        """
+
+    @abstractmethod
+    def score_batch(self, seen: Sequence[Observation]) -> Sequence[Outcome]:
+        """Score some samples: one outcome each, in their order.
+
+        What goes wrong with one sample is its outcome's `error`; an exception is the error of all of them.
+        """
+
+    def score(self, seen: Observation) -> float | tuple[float, ...] | None:
+        (outcome,) = self.score_batch([seen])
+        if outcome.error is not None:
+            raise ValueError(outcome.error)
+        return outcome.score
+
+    def close(self) -> None:
+        """Give back memory; there may be more to score later."""
+
+
+class CorpusMetric(Metric):
+    """A metric that only a whole set of samples has: no sample has a score, and no sums of numbers make the value.
+
+    What `item` returns is kept in memory for every sample of the set: for what can be summed, define `from_sums` of a
+    plain metric instead.
+    """
+
+    aggregation: ClassVar[str] = "self"
+    resamples: int = 0
+    """How many bootstrap resamples the standard error is made of. Each costs a `measure`; with 0 there is no error."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> Mapping[str, JSON]:
+        """All that decides the value beside the task file and the answers, as JSON; it stands in the report."""
+
+    @abstractmethod
+    def item(self, seen: Observation) -> Any | None:
+        """What the value needs of one sample; None where it cannot be scored (its gold is hidden).
+
+        `seen.sample` has no requests. An exception fails the sample, which is then left out of the value.
+        """
+
+    @abstractmethod
+    def measure(self, items: Sequence[Any]) -> float | Mapping[str, float]:
+        """The value of a set, or several by name, of which each is reported as `<metric>_<name>`.
+
+        One under the metric's own name is reported as `<metric>`.
+        """
+
+    def score(self, seen: Observation) -> None:
+        self.item(seen)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, ModelError, UsageError, suggest
+from harness.metrics import MetricOptions
 from harness.model import Model, ModelOptions
 from harness.modifiers import Modifier
 from harness.registry import Registry
@@ -25,7 +26,7 @@ from harness.tasks.library import TaskLibrary, TaskRef
 from harness.tasks.modify import option_labels, refuse_together
 from harness.tasks.pull import needs, pull
 from harness.tasks.task import Task
-from harness.types import JSON, DatasetSpec, MetricSpec, Prompt, Response, Rows, Sample
+from harness.types import JSON, DatasetSpec, MetricSpec, Prompt, Record, Response, Rows, Sample
 
 
 @dataclass(slots=True)
@@ -108,15 +109,19 @@ def _load_job(
     if added := _added_metrics(task, spec, registry):
         entries = [*map(_metric_entry, task.scoring.metrics), *added]
         task = library.load(ref, {**overrides, "metric_list": entries}, modifiers)
-    return Job(task, make_scorer(task, registry))
+    return Job(task, make_scorer(task, registry, spec.device, spec.offline))
 
 
-def make_scorer(task: Task, registry: Registry) -> Scorer:
+def make_scorer(task: Task, registry: Registry, device: str = "auto", offline: bool = False) -> Scorer:
     """What scores a task: each sample, and the views of a row together where the task is modified."""
     where = str(task.file)
-    if not task.modifiers:
-        return Scorer(task.scoring, registry.metric, registry.filter, where=where)
-    return ViewScorer(task.scoring, registry.metric, registry.filter, where, task.modifiers, option_labels(task.config))
+    if task.modifiers:
+        labels = option_labels(task.config)
+        scorer: Scorer = ViewScorer(task.scoring, registry.metric, registry.filter, where, task.modifiers, labels)
+    else:
+        scorer = Scorer(task.scoring, registry.metric, registry.filter, where=where)
+    scorer.prepare(MetricOptions(task.file.parent, device, offline))
+    return scorer
 
 
 def _added_metrics(task: Task, spec: RunSpec, registry: Registry) -> list[dict[str, JSON]]:
@@ -235,12 +240,37 @@ def check_task(task: Task, registry: Registry) -> list[str]:
         return [str(error)]
 
     def score(sample: Sample, responses: Sequence[Response]) -> Mapping[str, Any]:
-        scored = scorer.score(sample, responses)
-        if scored.error:
-            raise UsageError(scored.error)
-        return scored.scores
+        record = scored_record(Job(task, scorer), sample, tuple(responses), ())
+        if scorer.batches is not None:
+            scorer.batches.observe(lambda: [sample])
+            (record,) = scorer.batches.complete([sample], [record])
+        if record.error:
+            raise UsageError(record.error)
+        return record.scores
 
     return check_examples(task, score, scorer.needs_unconditional)
+
+
+def scored_record(job: Job, sample: Sample, responses: tuple[Response, ...], keys: tuple[str, ...]) -> Record:
+    """Score one sample and make its line for the log."""
+    scored = job.scorer.score(sample, responses)
+    return Record(
+        task=job.task.name,
+        subset=sample.subset,
+        id=sample.id,
+        doc=sample.doc,
+        prompt=sample.requests[0].prompt if sample.requests else Prompt(),
+        target=sample.target,
+        choices=sample.choices,
+        responses=responses,
+        request_keys=keys,
+        scores=scored.scores,
+        answers=scored.answers,
+        cluster=sample.cluster,
+        unparsed=scored.unparsed,
+        error=scored.error,
+        view=sample.view,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,11 +134,19 @@ class Registry:
         found = [item for item in self.provided if item.kind == kind and name in (item.name, item.qualified_name)]
         if len(found) == 1:
             return found[0].value
+        if not found and kind == "metric" and (member := self._member_of_family(name)) is not None:
+            return member
         if found:
             owners = " and ".join(item.qualified_name for item in found)
             raise PluginError(f"{kind} '{name}' is registered by more than one package: say which, {owners}")
         message = f"unknown {kind} '{name}'{suggest(name, self.names(kind))}"
         raise PluginError(f"{message}{self.missing_plugins} (`harness plugins` lists every {kind})")
+
+    def _member_of_family(self, name: str) -> type[Metric] | None:
+        """`evaluate/accuracy`: what the metric `evaluate` has under the name `accuracy`, if it is a family."""
+        families = {item.name: item.value for item in self.provided if item.kind == "metric"}
+        family, slash, rest = name.partition("/")
+        return families[family].member(rest) if slash and rest and family in families else None
 
     @property
     def missing_plugins(self) -> str:

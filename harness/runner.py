@@ -8,6 +8,7 @@ Everything that can be refused is refused before the model loads.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from harness.prepare import (
     manifest,
     remarks,
     run_identity,
+    scored_record,
 )
 from harness.record.keys import KeyMaker
 from harness.record.lm_eval import write_lm_eval
@@ -33,9 +35,9 @@ from harness.record.report import Usage, build_report, summary_text, watch
 from harness.record.run import RunFolder
 from harness.record.submission import write_submission
 from harness.registry import Registry, load_plugins
+from harness.rescoring import score_again, score_missing
 from harness.spec import DEFAULT_MODEL, Progress, RunSpec
-from harness.tasks.build import regrade
-from harness.types import JSON, Prompt, Record, Request, Response, Sample
+from harness.types import JSON, Record, Request, Response, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,10 @@ class RunResult:
 
     @property
     def exit_code(self) -> ExitCode:
-        failed = any(task["counts"]["failed"] for task in self.report["tasks"])
+        failed = any(
+            task["counts"]["failed"] or any(metric.get("error") for metric in task["metrics"])
+            for task in self.report["tasks"]
+        )
         return ExitCode.SAMPLES_FAILED if failed else ExitCode.OK
 
     def summary(self, width: int = 100) -> str:
@@ -113,7 +118,7 @@ def run_each(
             described = manifest(each, model, jobs, registry, fingerprints)
             if len(specs) > 1:
                 progress.message(f"model {index + 1} of {len(specs)}: {model_title(described)}")
-            yield _run_one(each, model, jobs, described, registry, progress)
+            yield _run_one(each, model, jobs, described, registry, progress, last=model is models[-1])
     finally:
         for model in models:
             model.close()
@@ -127,12 +132,13 @@ def _run_one(
     described: Mapping[str, Any],
     registry: Registry,
     progress: Progress,
+    last: bool,
 ) -> RunResult:
     identity = run_identity(spec, model, jobs)
     with RunFolder.open(Path(spec.output), model_title(described), identity, described) as folder:
         for message in folder.messages:
             progress.message(message)
-        return _Run(spec, registry, progress, model, folder).go(jobs)
+        return _Run(spec, registry, progress, model, folder, last).go(jobs)
 
 
 def evaluate(
@@ -179,13 +185,9 @@ def score_run(path: str | Path, registry: Registry | None = None, metrics: Seque
         spec = replace(spec, metrics=tuple(dict.fromkeys((*spec.metrics, *metrics))))
         jobs = load_jobs(spec, registry, Progress())
         for job in jobs:
-            folder.rewrite(job.task.name, (_score_again(job, record) for record in folder.records(job.task.name)))
+            name = job.task.name
+            folder.rewrite(name, score_again(job, functools.partial(folder.records, name)))
         return RunResult(folder.path, conclude(jobs, folder))
-
-
-def _score_again(job: Job, record: Record) -> Record:
-    again = scored_record(job, regrade(job.task, record), record.responses, record.request_keys)
-    return replace(again, prompt=record.prompt)
 
 
 def load_run(path: str | Path) -> RunFolder:
@@ -227,8 +229,10 @@ class _Observers:
 class _Run:
     """One pass over the requests of a run: what is known is taken from disk, the rest is asked for, all is written."""
 
-    def __init__(self, spec: RunSpec, registry: Registry, progress: Progress, model: Model, folder: RunFolder) -> None:
-        self.spec, self.progress, self.model, self.folder = spec, progress, model, folder
+    def __init__(
+        self, spec: RunSpec, registry: Registry, progress: Progress, model: Model, folder: RunFolder, last: bool
+    ) -> None:
+        self.spec, self.progress, self.model, self.folder, self.last = spec, progress, model, folder, last
         self.observers = _Observers(registry, progress)
         self.waiting: dict[str, list[_Waiting]] = {}
         self.requests: dict[str, Request] = {}
@@ -238,6 +242,8 @@ class _Run:
         try:
             self._plan(jobs)
             self._ask()
+            self._note_incidents()
+            self._score_in_batches(jobs)
         except KeyboardInterrupt:
             self._note_incidents_of_a_failure()
             self.folder.finish("interrupted")
@@ -247,7 +253,6 @@ class _Run:
             self._note_incidents_of_a_failure()
             self.folder.finish("failed")
             raise
-        self._note_incidents()
         self.progress.finished()
         return self._report(jobs)
 
@@ -335,8 +340,23 @@ class _Run:
         responses = tuple(item.answers[key] for key in item.keys)
         record = scored_record(item.job, item.sample, responses, item.keys)
         self.folder.write(record)
-        self.observers.call("harness_record_written", record=record)
+        if item.job.scorer.batches is None:
+            self.observers.call("harness_record_written", record=record)
         self.progress.sample_done(record, item.job.scorer.headline)
+
+    def _score_in_batches(self, jobs: Sequence[Job]) -> None:
+        """Have the metrics that take many samples at once score what they have not scored yet.
+
+        All answers are on disk by now: memory holds one batch of them, and a kill loses no more than its scores.
+        """
+        if self.last and any(job.scorer.batches for job in jobs):  # its memory is needed, and nobody asks it again
+            self.model.close()
+        for job in jobs:
+            if job.scorer.batches is not None:
+                records = functools.partial(self.folder.records, job.task.name)
+                for record in score_missing(job, job.scorer.batches, records, self.progress):
+                    self.folder.write(record)
+                    self.observers.call("harness_record_written", record=record)
 
     def _report(self, jobs: Sequence[Job]) -> RunResult:
         wanted = {
@@ -362,28 +382,6 @@ class _Run:
         path = self.folder.path / f"submission_{name.replace(':', '@')}.json"
         missing = write_submission(self.folder.records(name), path)
         self.progress.message(f"{name}: answers for the leaderboard are in {path}; {missing} samples have none")
-
-
-def scored_record(job: Job, sample: Sample, responses: tuple[Response, ...], keys: tuple[str, ...]) -> Record:
-    """Score one sample and make its line for the log."""
-    scored = job.scorer.score(sample, responses)
-    return Record(
-        task=job.task.name,
-        subset=sample.subset,
-        id=sample.id,
-        doc=sample.doc,
-        prompt=sample.requests[0].prompt if sample.requests else Prompt(),
-        target=sample.target,
-        choices=sample.choices,
-        responses=responses,
-        request_keys=keys,
-        scores=scored.scores,
-        answers=scored.answers,
-        cluster=sample.cluster,
-        unparsed=scored.unparsed,
-        error=scored.error,
-        view=sample.view,
-    )
 
 
 def _view_index(seen: Sample | Record) -> int:

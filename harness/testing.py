@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.metrics import ALL_OUTPUT_TYPES, Metric, Observation
+from harness.metrics import ALL_OUTPUT_TYPES, BatchMetric, CorpusMetric, Metric, Observation
 from harness.model import Model
 from harness.types import JSON, GenerationParams, OutputType, Prompt, Request, Response, Sample
 
@@ -193,6 +193,8 @@ def check_metric(metric: Metric, seen: Sequence[Observation] = ()) -> list[str]:
     unknown = set(metric.output_types) - ALL_OUTPUT_TYPES
     problems = [f"{where}: output_types names '{name}', which is no output type" for name in sorted(unknown)]
     scores: list[tuple[float, ...]] = []
+    if isinstance(metric, BatchMetric):
+        metric.observe([each.sample for each in seen])
     for each in seen or [item for kind in sorted(metric.output_types & ALL_OUTPUT_TYPES) for item in _examples(kind)]:
         shown = f"target {each.sample.target!r}, reply {each.predictions or each.logprobs}"
         try:
@@ -210,6 +212,8 @@ def check_metric(metric: Metric, seen: Sequence[Observation] = ()) -> list[str]:
                 f"{where}: score gives {value!r}, not a finite number ({shown})" for value in _not_numbers(row)
             ]
             scores.append(row)
+    if isinstance(metric, CorpusMetric):
+        return problems
     return problems or _check_aggregation(metric, where, scores)
 
 
@@ -224,6 +228,9 @@ def _check_aggregation(metric: Metric, where: str, scores: list[tuple[float, ...
         known = ", ".join(sorted({*AGGREGATIONS, "self"}))
         return [f"{where}: unknown aggregation '{metric.aggregation}' (known: {known})"]
     widths = {len(row) for row in scores}
+    if metric.values and widths:
+        names = ", ".join(metric.values)
+        return [] if widths == {len(metric.values)} else [f"{where}: score gives {sorted(widths)} numbers for {names}"]
     if len(widths) > 1:
         return [f"{where}: score gives {sorted(widths)} numbers for different samples; the count must be the same"]
     if metric.aggregation != "self" and widths - {1}:

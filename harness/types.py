@@ -214,6 +214,18 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoredBy:
+    """Which state of a metric gave a sample's score, where more decides it than the task file: a model, other samples.
+
+    fingerprint: a hash of `BatchMetric.identity`. truncated: how many texts were longer than the metric's window and
+    were cut.
+    """
+
+    fingerprint: str
+    truncated: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """One finished sample: a line of `<task>.jsonl`.
 
@@ -222,6 +234,7 @@ class Record:
     answers: pipeline -> what was read from each reply; None where nothing could be read.
     request_keys: hashes of what decides each answer, in the order of `responses`.
     view: as in `Sample`. The views of a row have its subset and id in common.
+    scored_by: metric (or `metric@pipeline`) -> what scored it, for metrics that score in batches.
     """
 
     task: str
@@ -239,6 +252,7 @@ class Record:
     unparsed: bool = False
     error: str | None = None
     view: View | None = None
+    scored_by: Mapping[str, ScoredBy] = field(default_factory=dict)
 
     @property
     def text(self) -> str | None:
@@ -296,7 +310,12 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class MetricResult:
-    """One reported value. `stderr` and `interval` are None where they are not defined (n < 2)."""
+    """One reported value. `stderr` and `interval` are None where they are not defined (n < 2).
+
+    scorer: what decides the scores beside the task file (`BatchMetric.identity`): a model's weights, for example.
+    truncated: how many samples had a text that the metric cut. error: why there is no value, where the samples are not
+    the reason.
+    """
 
     metric: str
     value: float | None
@@ -305,6 +324,9 @@ class MetricResult:
     interval: tuple[float, float] | None = None
     higher_is_better: bool = True
     aggregation: str = "mean"
+    scorer: Mapping[str, JSON] | None = None
+    truncated: int = 0
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

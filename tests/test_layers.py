@@ -21,7 +21,8 @@ ALLOWED = {
     "record": BASE | {"record"},
     "prepare": BASE | {"tasks", "scoring", "prepare"},
     "comparing": BASE | {"prepare", "scoring", "record", "comparing"},
-    "runner": BASE | {"tasks", "engine", "scoring", "record", "prepare", "runner"},
+    "rescoring": BASE | {"tasks", "scoring", "prepare", "rescoring"},
+    "runner": BASE | {"tasks", "engine", "scoring", "record", "prepare", "rescoring", "runner"},
 }
 PUBLIC_ROOMS = {"harness", "harness.engine", "harness.scoring", "harness.tasks", "harness.record"}
 

@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from harness.types import JSON, Media, Message, Prompt, Record, Response, View
+from harness.types import JSON, Media, Message, Prompt, Record, Response, ScoredBy, View
 
 Key = tuple[str, str, int, int]
 """(task, subset, id, index of the view): what a line is about. The last line of a key wins."""
@@ -51,6 +51,7 @@ def encode_record(record: Record, reference: str | None) -> bytes:
         "unparsed": record.unparsed,
         "error": record.error,
         "request_keys": record.request_keys,
+        **({"scored_by": _encode_scored_by(record)} if record.scored_by else {}),
         "doc": dict(record.doc),
         "seconds": [response.seconds for response in record.responses],
     }
@@ -123,6 +124,7 @@ def decode_record(fields: Mapping[str, JSON], resolve: Resolve) -> Record:
         unparsed=fields["unparsed"],
         error=fields["error"],
         view=_decode_view(fields["view"]) if "view" in fields else None,
+        scored_by={name: ScoredBy(**value) for name, value in fields.get("scored_by", {}).items()},
     )
 
 
@@ -134,6 +136,13 @@ def key_of(record: Record) -> Key:
 def key_in(fields: Mapping[str, JSON]) -> Key:
     """What a line's fields are about."""
     return fields["task"], fields["subset"], fields["id"], fields.get("view", {}).get("index", 0)
+
+
+def _encode_scored_by(record: Record) -> dict[str, JSON]:
+    return {
+        name: {"fingerprint": scored.fingerprint, "truncated": scored.truncated}
+        for name, scored in record.scored_by.items()
+    }
 
 
 def decode_responses(fields: Mapping[str, JSON]) -> tuple[Response, ...]:

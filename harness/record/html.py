@@ -18,7 +18,7 @@ import jinja2
 from harness.record.calibration import Calibration
 from harness.record.codec import jsonable
 from harness.record.manifest import model_title
-from harness.record.report import DOUBTS, interval, number
+from harness.record.report import DOUBTS, doubts_about_metrics, interval, number, scorers
 from harness.types import JSON, Message, Prompt, Record
 
 # How many samples of each kind a task shows, when it is the only one; many tasks share `_MOST_SAMPLES`.
@@ -49,7 +49,15 @@ def report_html(report: Mapping[str, JSON], records: Iterable[Record]) -> str:
         samples.sort(key=lambda sample: KINDS.index(sample["kind"]))
     for task in tasks:
         task["calibration"] = calibrations[task["task"]].bins()
-    return _template().render(report=report, tasks=tasks, model=model_title(report), doubts=DOUBTS, kinds=KINDS)
+    return _template().render(
+        report=report,
+        tasks=tasks,
+        model=model_title(report),
+        doubts=DOUBTS,
+        kinds=KINDS,
+        scorers=list(scorers(report)),
+        doubts_about_metrics=list(doubts_about_metrics(report)),
+    )
 
 
 def pick(records: Iterable[Record], headlines: Mapping[str, str]) -> Iterator[tuple[str, Record]]:

@@ -53,9 +53,10 @@ def build_report(
     """What `report.json` holds.
 
     `tasks` is a list in the order of the results; a task holds `counts`, `metrics` (each with value, n, stderr,
-    interval), the same `by_average` (micro and macro) where it has subsets, and its `groups` and `subsets`. `incidents`
-    is what was survived on the way, in whichever session, each with a line `text`. usage: what each task cost, see
-    `watch`.
+    interval, and where there are such: the `scorer` behind it, `truncated`, how many samples it cut a text of, and the
+    `error` in the place of a value), the same `by_average` (micro and macro) where it has subsets, and its `groups` and
+    `subsets`. `incidents` is what was survived on the way, in whichever session, each with a line `text`. usage: what
+    each task cost, see `watch`.
     """
     tasks: dict[str, dict[str, JSON]] = {}
     for result in results:
@@ -100,6 +101,9 @@ def _finish(task: dict[str, JSON], known: Mapping[str, JSON]) -> dict[str, JSON]
 def _metric(metric: MetricResult) -> dict[str, JSON]:
     fields = asdict(metric)
     fields["interval"] = list(metric.interval) if metric.interval else None
+    for name in ("scorer", "truncated", "error"):
+        if not fields[name]:
+            del fields[name]
     return fields
 
 
@@ -119,6 +123,8 @@ def render(report: Mapping[str, JSON], width: int = 80, *, subsets: bool = False
         columns = columns[: -len(doubts)]
         words = list(_in_words(report["tasks"], doubts))
     words += [Text(str(found["text"]), style="yellow") for found in report.get("incidents", ())]
+    words += [Text(text, style="dim") for text in scorers(report)]
+    words += [Text(text, style="yellow") for text in doubts_about_metrics(report)]
     return Group(_table(rows, columns), *words)
 
 
@@ -140,6 +146,32 @@ def render_together(reports: Mapping[str, Mapping[str, JSON]]) -> RenderableType
             cells = (f"  {name}", number(metric["value"]), number(metric["stderr"]), str(metric["n"]))
             table.add_row(*(Text(cell) for cell in cells))
     return table
+
+
+def scorers(report: Mapping[str, JSON]) -> Iterator[str]:
+    """One line for each model (or other people's code) that scored answers: a task, its metrics, and what it was."""
+    for task in report["tasks"]:
+        found: dict[str, list[str]] = {}
+        for metric in task["metrics"]:
+            if scorer := metric.get("scorer"):
+                words = ", ".join(f"{name} {value}" for name, value in scorer.items() if value is not None)
+                found.setdefault(words, []).append(metric["metric"])
+        for words, metrics in found.items():
+            yield f"{task['task']}: {', '.join(metrics)} by {words}"
+
+
+def doubts_about_metrics(report: Mapping[str, JSON]) -> Iterator[str]:
+    """One line for each metric that has no value for its set, or cut texts that are longer than its window."""
+    for task in report["tasks"]:
+        cut: dict[int, list[str]] = {}
+        for metric in task["metrics"]:
+            if metric.get("truncated"):
+                cut.setdefault(metric["truncated"], []).append(metric["metric"])
+            if metric.get("error"):
+                yield f"{task['task']}: {metric['metric']} has no value: {metric['error']}"
+        for count, metrics in cut.items():
+            texts = "sample has a text" if count == 1 else "samples have a text"
+            yield f"{task['task']}: {count} {texts} longer than the window of {', '.join(metrics)}, which was cut"
 
 
 def summary_text(report: Mapping[str, JSON], width: int = 100) -> str:

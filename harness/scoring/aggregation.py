@@ -7,18 +7,24 @@ left out of every value: what was not scored is not 0.
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import HarnessError
-from harness.metrics import Metric, ScoreKey
-from harness.types import Counts, MetricResult, Record, Result
+from harness.metrics import BatchMetric, CorpusMetric, Metric, ScoreKey
+from harness.scoring.observing import observation, recorded_sample
+from harness.types import JSON, Counts, MetricResult, Record, Result
 
 if TYPE_CHECKING:
+    from harness.scoring.corpus import Measured
     from harness.scoring.statistics import Clusters, Estimate, Floats
 
 Average = Literal["micro", "macro"]
+
+WHOLE = "whole set"
+"""What the report says of a metric of whole sets in the place of an aggregation: samples have no scores."""
 
 AGGREGATIONS = frozenset({"mean", "nanmean", "median", "max", "min"})
 """Names for `aggregation:`, beside `self`, the metric's own. `nanmean` is `mean`: an unscored sample never counts."""
@@ -58,11 +64,29 @@ class _Column:
 
 
 @dataclass
+class _Items:
+    """What a metric of whole sets keeps of one subset, and its values, which several means are made of."""
+
+    items: list[Any] = field(default_factory=list)
+    clusters: list[int] = field(default_factory=list)
+    measured: Measured | None = None
+
+    def measure(self, metric: CorpusMetric) -> Measured:
+        from harness.scoring.corpus import measure
+
+        if self.measured is None:
+            self.measured = measure(metric, self.items, self.clusters)
+        return self.measured
+
+
+@dataclass
 class _Table:
-    """What is kept of one subset's records."""
+    """What is kept of one subset's records. truncated: samples of which a metric cut a text, by key."""
 
     counts: Counts = field(default_factory=Counts)
     columns: dict[str, _Column] = field(default_factory=dict)
+    items: dict[str, _Items] = field(default_factory=dict)
+    truncated: Counter[str] = field(default_factory=Counter)
     clustered: bool = False
 
     def add(self, record: Record, keys: Iterable[ScoreKey]) -> None:
@@ -73,6 +97,16 @@ class _Table:
             score = record.scores.get(key.name)
             if score is not None:
                 self.columns.setdefault(key.name, _Column()).add(key, score, cluster)
+            if (scored := record.scored_by.get(key.group)) is not None and scored.truncated:
+                self.truncated[key.name] += 1
+            if isinstance(key.metric, CorpusMetric):
+                self._keep(key.name, _item(key.metric, record, key.pipeline), cluster)
+
+    def _keep(self, key: str, item: Any | None, cluster: int) -> None:
+        if item is not None:
+            kept = self.items.setdefault(key, _Items())
+            kept.items.append(item)
+            kept.clusters.append(cluster)
 
 
 def summarise(
@@ -98,6 +132,15 @@ def summarise(
     return [*results, *_averages(task, task, "task", list(tables.values()), keys, average)]
 
 
+def _item(metric: CorpusMetric, record: Record, pipeline: str) -> Any | None:
+    if any(response.error is not None for response in record.responses):
+        return None
+    try:
+        return metric.item(observation(recorded_sample(record), record, pipeline))
+    except Exception:  # The same was raised when the sample was scored, which then counts as failed.
+        return None
+
+
 def _groups(subsets: Sequence[tuple[str, str, Sequence[str]]]) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
     for name, _, memberships in subsets:
@@ -120,7 +163,7 @@ def _count(record: Record) -> Counts:
 def _single(
     task: str, name: str, level: Literal["subset", "task"], title: str, table: _Table, keys: Sequence[ScoreKey]
 ) -> Result:
-    metrics = tuple(_micro(key, [table]) for key in keys)
+    metrics = tuple(result for key in keys for result in _micro(key, [table]))
     return Result(task, name, level, table.counts, metrics, title=title)
 
 
@@ -134,30 +177,67 @@ def _averages(
 ) -> Iterator[Result]:
     """The micro and the macro result of several subsets, the task's own average first."""
     counts = sum((table.counts for table in tables), Counts())
-    ways: Mapping[Average, Callable[[ScoreKey, Sequence[_Table]], MetricResult]] = {"micro": _micro, "macro": _macro}
+    ways: Mapping[Average, Callable[[ScoreKey, Sequence[_Table]], list[MetricResult]]] = {
+        "micro": _micro,
+        "macro": _macro,
+    }
     for average in sorted(ways, key=lambda way: way != first):
-        metrics = tuple(ways[average](key, tables) for key in keys)
+        metrics = tuple(result for key in keys for result in ways[average](key, tables))
         yield Result(task, name, level, counts, metrics, average)
 
 
-def _micro(key: ScoreKey, tables: Sequence[_Table]) -> MetricResult:
+def _micro(key: ScoreKey, tables: Sequence[_Table]) -> list[MetricResult]:
     """One value over all samples, as if there were no subsets."""
+    if isinstance(key.metric, CorpusMetric):
+        return _corpus(key, key.metric, tables, "micro")
     values, clusters = _joined(key, tables)
     if not len(values):
-        return _result(key, None, 0)
-    return _result(key, _estimate(key, values, clusters), len(values))
+        return [_result(key, None, 0, tables)]
+    return [_result(key, _estimate(key, values, clusters), len(values), tables)]
 
 
-def _macro(key: ScoreKey, tables: Sequence[_Table]) -> MetricResult:
+def _macro(key: ScoreKey, tables: Sequence[_Table]) -> list[MetricResult]:
     """The mean of the subsets' values, each counting the same. A subset without a scored sample has no value."""
     from harness.scoring.statistics import macro_estimate
 
+    if isinstance(key.metric, CorpusMetric):
+        return _corpus(key, key.metric, tables, "macro")
     parts = [_joined(key, [table]) for table in tables]
     scored = [(values, clusters) for values, clusters in parts if len(values)]
     if not scored:
-        return _result(key, None, 0)
+        return [_result(key, None, 0, tables)]
     estimate = macro_estimate([_estimate(key, values, clusters) for values, clusters in scored])
-    return _result(key, estimate, sum(len(values) for values, _ in scored))
+    return [_result(key, estimate, sum(len(values) for values, _ in scored), tables)]
+
+
+def _corpus(key: ScoreKey, metric: CorpusMetric, tables: Sequence[_Table], average: Average) -> list[MetricResult]:
+    """The values of a metric of whole sets; one that raises has none, and says why."""
+    from harness.scoring.corpus import mean_of
+
+    parts = [table.items[key.name] for table in tables if key.name in table.items]
+    n = sum(len(part.items) for part in parts)
+    if not parts:
+        return [_result(key, None, 0, tables)]
+    try:
+        if average == "macro":
+            found = mean_of([part.measure(metric) for part in parts])
+        else:
+            found = (parts[0] if len(parts) == 1 else _together(parts)).measure(metric)
+    except Exception as error:
+        cause = " ".join(str(error).split())
+        return [replace(_result(key, None, n, tables), error=f"{type(error).__name__}: {cause}")]
+    whole = {_value_name(key, name): estimate for name, estimate in found.items()}
+    return [replace(_result(key, estimate, n, tables), metric=name) for name, estimate in whole.items()]
+
+
+def _together(parts: Sequence[_Items]) -> _Items:
+    return _Items([item for part in parts for item in part.items], [c for part in parts for c in part.clusters])
+
+
+def _value_name(key: ScoreKey, value: str) -> str:
+    """`evaluate/rouge_rouge1@strict` for the value `rouge1` under the key `evaluate/rouge@strict`."""
+    name, at, pipeline = key.name.partition("@")
+    return f"{name}_{value}{at}{pipeline}" if value else key.name
 
 
 def _joined(key: ScoreKey, tables: Sequence[_Table]) -> tuple[Floats, Clusters]:
@@ -194,12 +274,22 @@ def _estimate(key: ScoreKey, values: Floats, clusters: Clusters) -> Estimate:
     return statistics.mean_estimate(column, clusters)
 
 
-def _result(key: ScoreKey, estimate: Estimate | None, n: int) -> MetricResult:
-    better, aggregation = key.higher_is_better, key.aggregation
+def _result(key: ScoreKey, estimate: Estimate | None, n: int, tables: Sequence[_Table]) -> MetricResult:
+    metric = key.metric
+    scorer: Mapping[str, JSON] | None = metric.identity if isinstance(metric, BatchMetric | CorpusMetric) else None
+    told = MetricResult(
+        key.name,
+        None,
+        n,
+        higher_is_better=key.higher_is_better,
+        aggregation=WHOLE if isinstance(metric, CorpusMetric) else key.aggregation,
+        scorer=scorer,
+        truncated=sum(table.truncated[key.name] for table in tables),
+    )
     if estimate is None:
-        return MetricResult(key.name, None, n, higher_is_better=better, aggregation=aggregation)
+        return told
     interval = estimate.interval
-    if interval is not None and key.metric.bounds is not None:
-        least, greatest = key.metric.bounds
+    if interval is not None and metric.bounds is not None:
+        least, greatest = metric.bounds
         interval = (max(least, interval[0]), min(greatest, interval[1]))
-    return MetricResult(key.name, estimate.value, n, estimate.stderr, interval, better, aggregation)
+    return replace(told, value=estimate.value, stderr=estimate.stderr, interval=interval)

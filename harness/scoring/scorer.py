@@ -9,18 +9,19 @@ Everything that can be wrong with a task's metrics and filters is found when the
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.errors import UsageError, suggest
 from harness.filters import Filter
-from harness.metrics import Metric, Observation, ScoreKey
+from harness.metrics import BatchMetric, CorpusMetric, Metric, MetricOptions, Observation, ScoreKey
 from harness.scoring.aggregation import AGGREGATIONS, OWN, summarise
+from harness.scoring.batches import Batches
 from harness.scoring.construct import construct
+from harness.scoring.observing import split_by_condition
+from harness.scoring.scores import Score, checked, described, named
 from harness.types import FilterPipeline, MetricSpec, Record, Response, Result, Sample, ScoringSpec
-
-Score = float | tuple[float, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,21 @@ class Scorer:
         pipelines = self._make_pipelines(find_filter)
         self._pipelines = pipelines if self._generates else (_Pipeline("none", ()),)
         self.keys = tuple(key for item in self._checked_metrics(spec) for key in self._make_keys(item, find_metric))
+        groups = [tuple(keys) for _, keys in itertools.groupby(self.keys, key=lambda key: key.group)]
+        self._groups = [keys for keys in groups if not isinstance(keys[0].metric, BatchMetric)]
+        in_batches = [keys for keys in groups if isinstance(keys[0].metric, BatchMetric)]
+        self.batches = Batches(in_batches, self._place) if in_batches else None
+        """The metrics that score many samples at once, if there are any: `score` leaves their scores out."""
+
+    def prepare(self, options: MetricOptions) -> None:
+        """Have every metric look at files and packages, before any model loads. Raises `UsageError`."""
+        for metric in {id(key.metric): key.metric for key in self.keys}.values():
+            try:
+                metric.prepare(options)
+            except UsageError as error:
+                raise UsageError(f"{self._place}metric '{metric.name}': {error}") from error
+            except Exception as error:
+                raise UsageError(f"{self._place}metric '{metric.name}' cannot work: {described(error)}") from error
 
     @property
     def needs_unconditional(self) -> bool:
@@ -81,7 +97,7 @@ class Scorer:
         return self.keys[0].name
 
     def score(self, sample: Sample, responses: Sequence[Response]) -> Scored:
-        """Score one sample from the responses to `sample.requests`, in their order.
+        """Score one sample from the responses to `sample.requests`, in their order, by all metrics but `batches`.
 
         A response with an error, a filter or a metric that raises, and a score that is not finite make the sample
         failed: `error` says why, and what could not be scored is None.
@@ -96,12 +112,14 @@ class Scorer:
         conditional, unconditional = split_by_condition(len(sample.choices), responses)
         scores: dict[str, Score] = self._unscored()
         errors = []
-        for key in self.keys:
-            seen = Observation(sample, conditional, unconditional, answers.get(key.pipeline, ()))
+        for keys in self._groups:
+            metric, pipeline = keys[0].metric, keys[0].pipeline
+            seen = Observation(sample, conditional, unconditional, answers.get(pipeline, ()))
             try:
-                scores[key.name] = checked(key.metric.score(seen))
+                score = checked(metric.score(seen))
+                scores.update({} if isinstance(metric, CorpusMetric) else named(keys, score))
             except Exception as error:
-                errors.append(f"metric {key.name}: {described(error)}")
+                errors.append(f"metric {keys[0].group}: {described(error)}")
         first = answers.get(self._pipelines[0].name, ())
         unparsed = bool(first) and all(answer is None for answer in first)
         return Scored(scores, answers, unparsed, "; ".join(errors) or None)
@@ -123,7 +141,7 @@ class Scorer:
         return iter(records)
 
     def _unscored(self) -> dict[str, Score]:
-        return {key.name: None for key in self.keys}
+        return {key.name: None for key in self.keys if not isinstance(key.metric, CorpusMetric)}
 
     def _answers(self, sample: Sample, responses: Sequence[Response]) -> dict[str, tuple[str | None, ...]]:
         if not self._generates:
@@ -170,13 +188,16 @@ class Scorer:
         several = len(self._pipelines) > 1
         return [
             ScoreKey(
-                name=f"{item.metric}@{pipeline.name}" if several else item.metric,
+                name=f"{item.metric}{value}{ending}",
                 pipeline=pipeline.name,
                 metric=metric,
                 aggregation=aggregation,
                 higher_is_better=better,
+                group=f"{item.metric}{ending}",
             )
             for pipeline in self._pipelines
+            for ending in [f"@{pipeline.name}" if several else ""]
+            for value in [f"_{value}" for value in metric.values] or [""]
         ]
 
     def _make_metric(self, item: MetricSpec, find_metric: Callable[[str], type[Metric]]) -> Metric:
@@ -184,7 +205,7 @@ class Scorer:
         return construct(
             "metric",
             item.metric,
-            lambda name: find_metric(name).for_output_type(output_type),
+            lambda name: find_metric(name).for_output_type(output_type).for_aggregation(item.aggregation),
             item.options,
             self._where,
         )
@@ -208,34 +229,3 @@ class Scorer:
     @property
     def _place(self) -> str:
         return f"{self._where}: " if self._where else ""
-
-
-def split_by_condition(wanted: int, responses: Sequence[Response]) -> tuple[tuple[Response, ...], tuple[Response, ...]]:
-    """Split the responses to `wanted` choices into those with and those without their question, which come last.
-
-    The split is by count and not by request: a sample that is scored again from a record has no requests.
-    """
-    if not wanted or sum(len(response.logprobs) for response in responses) <= wanted:
-        return tuple(responses), ()
-    seen = 0
-    for index, response in enumerate(responses):
-        if seen >= wanted:
-            return tuple(responses[:index]), tuple(responses[index:])
-        seen += len(response.logprobs)
-    return tuple(responses), ()
-
-
-def checked(score: Score) -> Score:
-    """The score as floats. Raises `ValueError` for one that is not finite."""
-    if score is None:
-        return None
-    parts = tuple(float(part) for part in (score if isinstance(score, tuple) else (score,)))
-    if not all(map(math.isfinite, parts)):
-        raise ValueError(f"the score {score} is not a finite number")
-    return parts if isinstance(score, tuple) else parts[0]
-
-
-def described(error: Exception) -> str:
-    """An error of a plugin on one line, with its kind."""
-    cause = " ".join(str(error).split())
-    return f"{type(error).__name__}: {cause}" if cause else type(error).__name__

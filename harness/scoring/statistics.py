@@ -84,7 +84,7 @@ def median_estimate(values: Floats, clusters: Clusters = None) -> Estimate:
     if _count_clusters(values, clusters) < 2:
         return Estimate(median)
     draws = _median_draws(values) if clusters is None else _clustered_median_draws(values, clusters)
-    return _from_draws(median, draws)
+    return from_draws(median, draws)
 
 
 def own_estimate(statistics: Floats, from_sums: FromSums, clusters: Clusters = None) -> Estimate:
@@ -94,7 +94,7 @@ def own_estimate(statistics: Floats, from_sums: FromSums, clusters: Clusters = N
         return Estimate(value)
     if len(statistics) > BOOTSTRAP_LIMIT:
         return _delta_estimate(value, statistics, from_sums, clusters)
-    return _from_draws(value, bootstrap_draws(statistics, from_sums, clusters))
+    return from_draws(value, bootstrap_draws(statistics, from_sums, clusters))
 
 
 def bootstrap_draws(
@@ -133,7 +133,7 @@ def opaque_estimate(scores: list[tuple[float, ...]], aggregate: Callable[[list[t
     resamples = min(RESAMPLES, max(50, 1_000_000 // n))
     generator = np.random.default_rng(SEED)
     picks = (generator.integers(0, n, n) for _ in range(resamples))
-    return _from_draws(value, np.array([aggregate([scores[i] for i in pick]) for pick in picks]))
+    return from_draws(value, np.array([aggregate([scores[i] for i in pick]) for pick in picks]))
 
 
 def macro_estimate(parts: Sequence[Estimate]) -> Estimate:
@@ -242,6 +242,7 @@ def _delta_estimate(value: float, statistics: Floats, from_sums: FromSums, clust
     return Estimate(value, stderr, (value - _Z * stderr, value + _Z * stderr))
 
 
-def _from_draws(value: float, draws: Floats) -> Estimate:
+def from_draws(value: float, draws: Floats) -> Estimate:
+    """A value with the standard error and the percentile interval of its resamples, shape [resamples]."""
     low, high = np.quantile(draws, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
     return Estimate(value, float(draws.std(ddof=1)), (float(low), float(high)))

@@ -11,8 +11,10 @@ from harness.filters import Filter
 from harness.metrics import Answered, Metric, Observation, ScoreKey
 from harness.modifiers import Modifier, RowScore
 from harness.scoring.aggregation import summarise
-from harness.scoring.scorer import Score, Scorer, checked, described, split_by_condition
-from harness.types import Record, Result, Sample, ScoringSpec, View
+from harness.scoring.observing import recorded_sample, split_by_condition
+from harness.scoring.scorer import Scorer
+from harness.scoring.scores import Score, checked, described
+from harness.types import Record, Result, ScoringSpec, View
 
 
 class ViewScorer(Scorer):
@@ -95,7 +97,7 @@ class ViewScorer(Scorer):
             try:
                 if score.of not in seen:
                     seen[score.of] = tuple(self._answered(record, self._of[score.of]) for record in records)
-                observation = Observation(_sample(first), first.responses, views=seen[score.of])
+                observation = Observation(recorded_sample(first), first.responses, views=seen[score.of])
                 scores[score.name] = checked(score.metric.score(observation))
             except Exception as error:
                 yield f"{score.name}: {described(error)}"
@@ -107,7 +109,7 @@ class ViewScorer(Scorer):
         score = record.scores.get(key.name)
         if record.choices and not predictions:
             conditional, unconditional = split_by_condition(len(record.choices), record.responses)
-            place = key.metric.chosen(Observation(_sample(record), conditional, unconditional))
+            place = key.metric.chosen(Observation(recorded_sample(record), conditional, unconditional))
             count = len(view.order) or len(record.choices)
             return Answered(view, score, _in_the_row(view, place), place, count, _count_of(record))
         answer = _most_common(predictions)
@@ -132,21 +134,6 @@ class ViewScorer(Scorer):
 
 def _view(record: Record) -> View:
     return record.view or View()
-
-
-def _sample(record: Record) -> Sample:
-    """The sample of a record, as metrics see it; without requests, as where a run is scored again."""
-    return Sample(
-        record.task,
-        record.subset,
-        record.id,
-        record.doc,
-        (),
-        record.target,
-        record.choices,
-        record.cluster,
-        view=record.view,
-    )
 
 
 def _in_the_row(view: View, place: int | None) -> Hashable:

@@ -1,0 +1,72 @@
+"""Scores answers that are on disk: those that a metric takes many of at once, and all of them for new scores.
+
+Both read the records as a stream and hold one batch of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from harness.prepare import Job, scored_record
+from harness.scoring.batches import Batches
+from harness.spec import Progress
+from harness.tasks.build import regrade
+from harness.types import Record, Sample
+
+BATCH = 256
+"""Samples that a metric is given at once. Enough to sort texts by length; few enough to hold all their embeddings."""
+
+Read = Callable[[], Iterable[Record]]
+T = TypeVar("T")
+
+
+def score_missing(job: Job, batches: Batches, records: Read, progress: Progress) -> Iterator[Record]:
+    """The records of a job's samples that a metric had yet to score, with their scores, batch by batch."""
+    samples = {_place(sample): sample for sample in job.samples}
+
+    def waiting() -> Iterator[tuple[Sample, Record]]:
+        for record in records():
+            sample = samples.get(_place(record))
+            if sample is not None and batches.lack(record):
+                yield sample, record
+
+    batches.observe(lambda: job.samples)
+    pairs = waiting()
+    try:
+        for number, batch in enumerate(_batched(pairs)):
+            if not number:
+                progress.message(f"{job.task.name}: {batches.title} reads the answers")
+            yield from batches.complete([sample for sample, _ in batch], [record for _, record in batch])
+    finally:
+        batches.close()
+
+
+def score_again(job: Job, records: Read) -> Iterator[Record]:
+    """All records of a job, scored by the task as it is now, from what the records themselves hold."""
+    batches = job.scorer.batches
+    if batches is not None:
+        batches.observe(lambda: (regrade(job.task, record) for record in records()))
+    for batch in _batched(records()):
+        samples = [regrade(job.task, record) for record in batch]
+        again = [_scored(job, sample, record) for sample, record in zip(samples, batch, strict=True)]
+        yield from again if batches is None else batches.complete(samples, again)
+    if batches is not None:
+        batches.close()
+
+
+def _place(seen: Sample | Record) -> tuple[str, int, int]:
+    return seen.subset, seen.id, seen.view.index if seen.view is not None else 0
+
+
+def _scored(job: Job, sample: Sample, record: Record) -> Record:
+    again = scored_record(job, sample, record.responses, record.request_keys)
+    return replace(again, prompt=record.prompt)
+
+
+def _batched(items: Iterable[T]) -> Iterator[Sequence[T]]:
+    stream = iter(items)
+    while batch := list(itertools.islice(stream, BATCH)):
+        yield batch

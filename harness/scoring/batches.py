@@ -1,0 +1,107 @@
+"""Scores by metrics that take many samples at once, filled into records whose answers are on disk.
+
+Such a metric is a model: it may fail, it may be replaced by another, and a run may be killed while it works. So a
+record says by what it was scored, and what does not say so, or names another, is scored again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from harness.errors import HarnessError, UsageError
+from harness.metrics import BatchMetric, Observation, Outcome, ScoreKey
+from harness.scoring.observing import observation
+from harness.scoring.scores import checked, described, named
+from harness.types import Record, Sample, ScoredBy
+
+
+class Batches:
+    """All metrics of one task that score in batches.
+
+    groups: the keys of each, one group a metric and pipeline. Its state is what `observe` finds; until then, no record
+    counts as scored.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[ScoreKey]], place: str) -> None:
+        self._groups = [(keys[0], keys, keys[0].metric) for keys in groups]
+        self._place = place
+        self._fingerprints: dict[str, str] = {}
+
+    @property
+    def title(self) -> str:
+        """The metrics' names, for whoever waits."""
+        return ", ".join(first.group for first, _, _ in self._groups)
+
+    def observe(self, samples: Callable[[], Iterable[Sample]]) -> None:
+        """Show every metric all samples that will be scored. Raises `UsageError` where one cannot look at them."""
+        for first, _, metric in self._groups:
+            assert isinstance(metric, BatchMetric)
+            try:
+                if type(metric).observe is not BatchMetric.observe:
+                    metric.observe(samples())
+                identity = json.dumps(dict(metric.identity), sort_keys=True, allow_nan=False)
+            except HarnessError as error:
+                raise UsageError(f"{self._place}metric '{first.group}': {error}") from error
+            except Exception as error:
+                raise UsageError(f"{self._place}metric '{first.group}' cannot begin: {described(error)}") from error
+            self._fingerprints[first.group] = hashlib.sha256(identity.encode()).hexdigest()[:12]
+
+    def lack(self, record: Record) -> bool:
+        """Whether a metric has yet to score the record. One with a failed answer has nothing to score."""
+        return any(self._lacks(first, record) for first, _, _ in self._groups)
+
+    def complete(self, samples: Sequence[Sample], records: Sequence[Record]) -> list[Record]:
+        """The records with the scores that they lack. `samples` are theirs, in the same order."""
+        done = list(records)
+        for first, keys, metric in self._groups:
+            assert isinstance(metric, BatchMetric)
+            places = [place for place, record in enumerate(done) if self._lacks(first, record)]
+            seen = [observation(samples[place], done[place], first.pipeline) for place in places]
+            for place, outcome in zip(places, _outcomes(metric, seen), strict=True):
+                by = ScoredBy(self._fingerprints[first.group], outcome.truncated)
+                done[place] = _with(done[place], keys, outcome, by)
+        return done
+
+    def close(self) -> None:
+        for _, _, metric in self._groups:
+            assert isinstance(metric, BatchMetric)
+            metric.close()
+
+    def _lacks(self, first: ScoreKey, record: Record) -> bool:
+        if any(response.error is not None for response in record.responses):
+            return False
+        scored = record.scored_by.get(first.group)
+        return scored is None or scored.fingerprint != self._fingerprints.get(first.group)
+
+
+def _outcomes(metric: BatchMetric, seen: Sequence[Observation]) -> Sequence[Outcome]:
+    if not seen:
+        return ()
+    try:
+        outcomes = metric.score_batch(seen)
+        if len(outcomes) != len(seen):
+            raise ValueError(f"it gave {len(outcomes)} scores for {len(seen)} samples")
+    except Exception as error:
+        return [Outcome(error=described(error))] * len(seen)
+    return outcomes
+
+
+def _with(record: Record, keys: Sequence[ScoreKey], outcome: Outcome, by: ScoredBy) -> Record:
+    """The record with what a metric said of it."""
+    error = outcome.error
+    scores = named(keys, None)
+    if error is None:
+        try:
+            scores = named(keys, checked(outcome.score))
+        except (TypeError, ValueError) as wrong:
+            error = described(wrong)
+    told = None if error is None else f"metric {keys[0].group}: {error}"
+    return replace(
+        record,
+        scores={**record.scores, **scores},
+        scored_by={**record.scored_by, keys[0].group: by},
+        error="; ".join(part for part in (record.error, told) if part) or None,
+    )

@@ -1,0 +1,64 @@
+"""Values of metrics that see a whole set at once (`CorpusMetric`), with a bootstrapped error where one is asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from harness.metrics import CorpusMetric
+from harness.scoring.statistics import SEED, Estimate, from_draws, macro_estimate
+
+Measured = Mapping[str, Estimate]
+"""Name of a value (empty for the metric's only one) -> estimate."""
+
+
+def measure(metric: CorpusMetric, items: Sequence[Any], clusters: Sequence[int]) -> Measured:
+    """All values of the set `items`, n > 0; `clusters` holds one integer an item, equal within a cluster.
+
+    Raises whatever the metric raises, and `ValueError` where a value is no finite number.
+    """
+    found = _values(metric, items)
+    units: dict[int, list[Any]] = {}
+    for item, cluster in zip(items, clusters, strict=True):
+        units.setdefault(cluster, []).append(item)
+    if len(units) < 2 or metric.resamples < 2:
+        return {name: Estimate(value) for name, value in found.items()}
+    draws = _draws(metric, list(units.values()))
+    return {name: _estimate(value, [draw.get(name) for draw in draws]) for name, value in found.items()}
+
+
+def mean_of(parts: Sequence[Measured]) -> Measured:
+    """The unweighted mean over sets, of each value that all of them have."""
+    names = [name for name in parts[0] if all(name in part for part in parts)]
+    return {name: macro_estimate([part[name] for part in parts]) for name in names}
+
+
+def _values(metric: CorpusMetric, items: Sequence[Any]) -> dict[str, float]:
+    found = metric.measure(items)
+    values = dict(found) if isinstance(found, Mapping) else {"": found}
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise ValueError(f"{name or 'the value'} is {value}, not a finite number")
+    return {name: float(value) for name, value in values.items()}
+
+
+def _draws(metric: CorpusMetric, units: Sequence[Sequence[Any]]) -> list[dict[str, float]]:
+    """The values of resamples. One that has none (a label was not drawn, for example) is empty."""
+    generator = np.random.default_rng(SEED)
+    draws: list[dict[str, float]] = []
+    for _ in range(metric.resamples):
+        picks = generator.integers(0, len(units), len(units))
+        try:
+            draws.append(_values(metric, [item for pick in picks for item in units[pick]]))
+        except Exception:
+            draws.append({})
+    return draws
+
+
+def _estimate(value: float, draws: Sequence[float | None]) -> Estimate:
+    """No error where a resample lacks the value: what is left would look surer than it is."""
+    known = [draw for draw in draws if draw is not None]
+    return Estimate(value) if len(known) < len(draws) else from_draws(value, np.array(known))
