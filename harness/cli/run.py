@@ -40,6 +40,11 @@ RUN_OPTIONS = [
         help="An adapter on the model. Several run one after another on one loaded base; `none` is the base alone.",
     ),
     click.option(
+        "--on_overflow", type=click.Choice(["truncate", "skip", "error"]),
+        help="Requests longer than the model's window: cut from the left and counted, failed, or refused at once. "
+        "[default: truncate]",
+    ),
+    click.option(
         "--limit", "-L", type=Parsed("n", parse_limit), metavar="N",
         help="Rows of each subset: a count, or a fraction below 1.",
     ),
@@ -84,6 +89,8 @@ def settings_of(context: click.Context, flags: Mapping[str, Any]) -> dict[str, A
         from harness.cli.config import read_config
 
         settings = {**joined(read_config(file, context.command, context)), **settings}
+    if "on_overflow" in settings:
+        settings["model_args"] = {**settings.get("model_args", {}), "on_overflow": settings.pop("on_overflow")}
     settings = with_environment(settings)
     checked_folders(settings)
     return settings

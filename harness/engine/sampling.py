@@ -18,6 +18,11 @@ from harness.types import GenerationParams
 _KNOWN_EXTRA = ("min_p", "repetition_penalty")
 # What other tools write out although it changes nothing.
 _NEUTRAL: Mapping[str, Any] = {"num_beams": 1, "use_cache": True, "num_return_sequences": 1}
+_REMEDIES = {
+    "float16": "try dtype=bfloat16 or dtype=float32",
+    "bfloat16": "check the weights, or try dtype=float32",
+    "float32": "its weights are damaged, or not of this architecture",
+}
 _MIX = 0x9E3779B97F4A7C15
 
 
@@ -94,7 +99,8 @@ def choose_tokens(logits: torch.Tensor, rows: Sequence[RowChoice], dtype: str) -
         if row.rule.repetition_penalty != 1.0:
             _penalise(logits[index], row)
     top, chosen = logits.max(dim=-1)
-    check_finite(top, dtype)
+    # Nothing can be said of infinite logits either: half precision overflows to them.
+    check_finite(top - top, dtype)
     tokens: list[int] = chosen.tolist()
     drawn = [index for index, row in enumerate(rows) if row.rule.temperature > 0]
     for index in drawn:
@@ -103,10 +109,9 @@ def choose_tokens(logits: torch.Tensor, rows: Sequence[RowChoice], dtype: str) -
 
 
 def check_finite(values: torch.Tensor, dtype: str) -> None:
-    """Raise ModelError when a value is NaN, naming the dtype and what to try."""
+    """Raise ModelError when a value is NaN, naming the dtype and what to try. -inf is a number: of a barred token."""
     if bool(torch.isnan(values).any()):
-        remedy = "try dtype=bfloat16 or dtype=float32" if dtype == "float16" else "check the weights, or try float32"
-        raise ModelError(f"the model returned NaN in {dtype}: {remedy}")
+        raise ModelError(f"the model returned NaN in {dtype}: {_REMEDIES.get(dtype, _REMEDIES['float32'])}")
 
 
 def _penalise(logits: torch.Tensor, row: RowChoice) -> None:

@@ -292,7 +292,9 @@ def _accept_overflow(encoder: Encoder, index: int, cut: int, encoded: Encoded) -
 def _refuse_overflow(encoded: Encoded, where: str) -> None:
     if encoded.truncated:
         worst = max(encoded.truncated.values())
+        many = len(encoded.truncated)
+        which = "1 request is" if many == 1 else f"{many} requests are"
         raise UsageError(
-            f"{where}: {len(encoded.truncated)} requests are longer than the model's window, by up to {worst} tokens: "
+            f"{where}: {which} longer than the model's window, by up to {worst} tokens: "
             "give fewer few-shot examples, a larger max_length, or on_overflow=truncate"
         )
