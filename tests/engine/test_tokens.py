@@ -122,7 +122,7 @@ def test_overflow_can_be_skipped_or_refused() -> None:
     skipped = encode(long, max_length=8, on_overflow="skip")
     assert list(skipped.errors) == [0]
     assert [sequence.request for sequence in skipped.scores] == [1]
-    with pytest.raises(UsageError, match="1 requests are longer than the model's window, by up to 13 tokens"):
+    with pytest.raises(UsageError, match="1 request is longer than the model's window, by up to 13 tokens"):
         encode(long, max_length=8, on_overflow="error")
 
 
