@@ -48,8 +48,10 @@ class Model(ABC):
     @classmethod
     def create(cls, args: Mapping[str, Any], options: ModelOptions) -> Self:
         """Build a model from `--model_args`, with an error that names a wrong or missing argument."""
-        parameters = inspect.signature(cls.__init__).parameters
-        known = [name for name, p in parameters.items() if name != "self" and p.kind is not p.VAR_KEYWORD]
+        # Without an `__init__` of its own a class shows that of `object`, which seems to take anything.
+        plain = cls.__init__ is object.__init__
+        parameters = {} if plain else inspect.signature(cls.__init__).parameters
+        known = [n for n, p in parameters.items() if n != "self" and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
         open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         for name in args:
             if name not in known and not open_ended:

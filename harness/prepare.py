@@ -16,26 +16,33 @@ from harness.modifiers import Modifier
 from harness.registry import Registry
 from harness.scoring import sandbox
 from harness.scoring.construct import construct
+from harness.scoring.groups import MemberScores, problems
 from harness.scoring.scorer import Scorer
 from harness.scoring.views import ViewScorer
 from harness.spec import Progress, RunSpec
 from harness.tasks.build import BuildOptions, build_samples
 from harness.tasks.check import check_examples
 from harness.tasks.data import open_dataset
+from harness.tasks.groups import Way, tree
 from harness.tasks.library import TaskLibrary, TaskRef
 from harness.tasks.modify import option_labels, refuse_together
 from harness.tasks.pull import needs, pull
 from harness.tasks.task import Task
-from harness.types import JSON, DatasetSpec, MetricSpec, Prompt, Record, Response, Rows, Sample
+from harness.types import JSON, DatasetSpec, GroupMembers, MetricSpec, Prompt, Record, Response, Result, Rows, Sample
 
 
 @dataclass(slots=True)
 class Job:
-    """One task of a run: how it is scored, and its samples."""
+    """One task of a run: how it is scored, its samples, and the ways by which groups name it."""
 
     task: Task
     scorer: Scorer
     samples: list[Sample] = field(default_factory=list)
+    ways: tuple[Way, ...] = ()
+
+    def member_scores(self, results: Sequence[Result] = ()) -> MemberScores:
+        """What a group of tasks knows of this one."""
+        return MemberScores(self.scorer.reported, self.task.scoring.pipelines[0].name, results)
 
 
 def open_library(spec: RunSpec, registry: Registry) -> TaskLibrary:
@@ -54,7 +61,7 @@ def load_jobs(spec: RunSpec, registry: Registry, progress: Progress) -> list[Job
     try:
         refs = library.select(spec.tasks)
     except UsageError as error:
-        if registry.broken and str(error).startswith("unknown task"):
+        if registry.broken and "unknown task '" in str(error):
             raise UsageError(f"{error}{registry.missing_plugins}") from None
         raise
     modifiers = make_modifiers(spec.modify, registry)
@@ -66,6 +73,10 @@ def load_jobs(spec: RunSpec, registry: Registry, progress: Progress) -> list[Job
         if not any(key.metric.name == registry.metric(name).name for job in jobs for key in job.scorer.keys):
             fits = ", ".join(sorted(registry.metric(name).output_types))
             raise UsageError(f"--metrics: '{name}' can score none of these tasks (it scores: {fits})")
+    scores = {job.task.name: job.member_scores() for job in jobs}
+    for members in groups_of(jobs):
+        for problem in problems(members, scores):
+            progress.message(problem)
     return jobs
 
 
@@ -89,6 +100,11 @@ def _first_parameter(asked: str, modifier: type[Modifier]) -> str:
     raise UsageError(f"--modify {asked}: modifier '{modifier.name}' takes no value")
 
 
+def groups_of(jobs: Sequence[Job]) -> list[GroupMembers]:
+    """The groups by which the tasks of a run were named."""
+    return tree((job.task.name, job.ways) for job in jobs)
+
+
 def _load_job(
     library: TaskLibrary,
     ref: TaskRef,
@@ -109,7 +125,7 @@ def _load_job(
     if added := _added_metrics(task, spec, registry):
         entries = [*map(_metric_entry, task.scoring.metrics), *added]
         task = library.load(ref, {**overrides, "metric_list": entries}, modifiers)
-    return Job(task, make_scorer(task, registry, spec.device, spec.offline))
+    return Job(task, make_scorer(task, registry, spec.device, spec.offline), ways=ref.ways)
 
 
 def make_scorer(task: Task, registry: Registry, device: str = "auto", offline: bool = False) -> Scorer:
@@ -271,6 +287,18 @@ def scored_record(job: Job, sample: Sample, responses: tuple[Response, ...], key
         error=scored.error,
         view=sample.view,
     )
+
+
+def check_groups(library: TaskLibrary, refs: Sequence[TaskRef], registry: Registry) -> Iterator[str]:
+    """What the groups that named these tasks ask for and none of them has, where all of a group can be read."""
+    scores: dict[str, MemberScores] = {}
+    for ref in refs:
+        with contextlib.suppress(HarnessError):  # a task that cannot be read is told of on its own
+            task = library.load(ref)
+            scores[ref.full_name] = Job(task, Scorer(task.scoring, registry.metric, registry.filter)).member_scores()
+    for members in tree((ref.full_name, ref.ways) for ref in refs):
+        if all(name in scores for name, _ in members.tasks):
+            yield from problems(members, scores)
 
 
 @dataclass(frozen=True, slots=True)

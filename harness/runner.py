@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from harness.conclude import conclude
 from harness.errors import ExitCode, HarnessError, UsageError, suggest
 from harness.model import Model
 from harness.prepare import (
@@ -31,7 +32,7 @@ from harness.prepare import (
 from harness.record.keys import KeyMaker
 from harness.record.lm_eval import write_lm_eval
 from harness.record.manifest import model_title
-from harness.record.report import Usage, build_report, summary_text, watch
+from harness.record.report import summary_text
 from harness.record.run import RunFolder
 from harness.record.submission import write_submission
 from harness.registry import Registry, load_plugins
@@ -386,20 +387,3 @@ class _Run:
 
 def _view_index(seen: Sample | Record) -> int:
     return seen.view.index if seen.view is not None else 0
-
-
-def conclude(
-    jobs: Sequence[Job], folder: RunFolder, wanted: Callable[[Record], bool] = lambda _: True
-) -> dict[str, Any]:
-    """Sum up the records on disk and write the report."""
-    # A bootstrap is of the rows as they come: those that a batch answered first must not decide an error bar.
-    folder.put_in_order()
-    results = []
-    usage: dict[str, Usage] = {}
-    for job in jobs:
-        subsets = [(subset.name, subset.title, subset.groups) for subset in job.task.subsets]
-        records = (record for record in folder.records(job.task.name) if wanted(record))
-        results += job.scorer.summarise(job.task.name, watch(records, usage), subsets)
-    report = build_report(folder.manifest, results, usage)
-    folder.finish("finished", report)
-    return report

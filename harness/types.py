@@ -226,6 +226,42 @@ class ScoredBy:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupMetric:
+    """One entry of a group's `aggregate_metric_list`.
+
+    weight_by_size: the mean over samples (micro) and not over tasks (macro). filters: the filter pipelines that count;
+    None for all that the tasks have. where: its line, for messages.
+    """
+
+    metric: str
+    weight_by_size: bool = True
+    filters: tuple[str, ...] | None = None
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskGroup:
+    """A group of tasks, as its file names it."""
+
+    name: str
+    title: str = ""
+    version: str | None = None
+    metrics: tuple[GroupMetric, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GroupMembers:
+    """A group of a run with what it holds: `children` directly (tasks and groups), `tasks` at any depth.
+
+    tasks: (name, its subsets that the group names; None for all of them).
+    """
+
+    group: TaskGroup
+    children: tuple[str, ...]
+    tasks: tuple[tuple[str, tuple[str, ...] | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """One finished sample: a line of `<task>.jsonl`.
 
@@ -363,3 +399,26 @@ class Result:
     metrics: tuple[MetricResult, ...]
     average: Literal["micro", "macro"] | None = None
     title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupScore:
+    """One value over the tasks of a group. `missing` are its tasks that have no such value.
+
+    pipeline: the filter pipeline of the tasks that it stands for.
+    """
+
+    result: MetricResult
+    average: Literal["micro", "macro"]
+    pipeline: str = "none"
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GroupResult:
+    """The numbers of a group of tasks. `others` are the same scores by the average that the group did not ask for."""
+
+    members: GroupMembers
+    counts: Counts
+    scores: tuple[GroupScore, ...] = ()
+    others: tuple[GroupScore, ...] = ()

@@ -22,7 +22,8 @@ ALLOWED = {
     "prepare": BASE | {"tasks", "scoring", "prepare"},
     "comparing": BASE | {"prepare", "scoring", "record", "comparing"},
     "rescoring": BASE | {"tasks", "scoring", "prepare", "rescoring"},
-    "runner": BASE | {"tasks", "engine", "scoring", "record", "prepare", "rescoring", "runner"},
+    "conclude": BASE | {"tasks", "scoring", "record", "prepare", "conclude"},
+    "runner": BASE | {"tasks", "engine", "scoring", "record", "prepare", "rescoring", "conclude", "runner"},
 }
 PUBLIC_ROOMS = {"harness", "harness.engine", "harness.scoring", "harness.tasks", "harness.record"}
 

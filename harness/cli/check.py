@@ -102,12 +102,15 @@ class Checker:
         ]
         yield from (entry.error for entry in library.broken if wanted(entry))
         yield from self._expressions(names, library)
+        for group in filter(wanted, library.groups()):
+            yield from self._group(f"{group.package}/{group.name}" if group.package else group.name, library)
 
     def _expressions(self, expressions: Sequence[str], library: TaskLibrary) -> Iterator[str]:
         """Tasks as they are named, and all variants of those that are named without one."""
-        from harness.prepare import check_task
+        from harness.prepare import check_groups, check_task
 
-        for ref in library.select(expressions):
+        refs = library.select(expressions)
+        for ref in refs:
             self.tasks += 1
             variants = () if ref.variant else library.entry(ref).variants
             for each in (ref, *(replace(ref, variant=variant) for variant in variants)):
@@ -115,6 +118,16 @@ class Checker:
                     yield from check_task(library.load(each), self.registry)
                 except HarnessError as error:
                     yield str(error)
+        yield from check_groups(library, refs, self.registry)
+
+    def _group(self, name: str, library: TaskLibrary) -> Iterator[str]:
+        """A group whose tasks are checked on their own: that they are there, and have what it asks for."""
+        from harness.prepare import check_groups
+
+        try:
+            yield from check_groups(library, library.select([name]), self.registry)
+        except HarnessError as error:
+            yield str(error)
 
     def _library(self, include: Sequence[Path]) -> TaskLibrary:
         from harness.tasks.library import TaskLibrary

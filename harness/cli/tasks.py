@@ -16,7 +16,7 @@ from harness.cli.options import INCLUDE_PATH, checked_folders
 from harness.errors import UsageError, suggest
 
 if TYPE_CHECKING:
-    from harness.tasks.library import TaskEntry
+    from harness.tasks.library import TaskEntry, TaskLibrary
 
 FILTERS = ("language", "ability", "modality", "tag")
 COLUMNS = ("task", "title", "ability", "language", "subsets", "variants")
@@ -41,10 +41,16 @@ def command(
     harness tasks 'c*' --language zh --ability knowledge
     """
     checked_folders({"include_path": include_path})
-    entries = all_entries(include_path)
+    library = open_library(include_path)
+    entries = library.entries()
     for name, wanted in filters.items():
         _refuse_unknown(name, wanted, entries)
-    found = [entry for entry in entries if fits(entry, patterns, filters)]
+    members = {ref.path for group in named_groups(patterns, library) for ref in library.select([group])}
+    found = [
+        entry
+        for entry in entries
+        if fits(entry, patterns, filters) or (entry.path in members and fits(entry, (), filters))
+    ]
     if as_json:
         line(json.dumps([_plain(asdict(entry)) for entry in found], ensure_ascii=False, indent=2))
     elif found:
@@ -55,19 +61,25 @@ def command(
             show(table(COLUMNS, rows, ["title", "ability", "language", "variants"]))
     else:
         names = [name for entry in entries for name in (entry.name, *entry.groups, *entry.tags)]
+        names += [group.name for group in library.groups()]
         asked = ", ".join(patterns) or "these filters"
         near = suggest(patterns[0], names) if patterns else ""
         raise UsageError(f"no task fits {asked}{near} (`harness tasks` lists all {len(entries)})")
 
 
-def all_entries(include_path: Sequence[str]) -> list[TaskEntry]:
+def open_library(include_path: Sequence[str]) -> TaskLibrary:
     """Every task of every plugin and of the folders that were named."""
     from harness.registry import load_plugins
     from harness.tasks.library import TaskLibrary
 
     registry = load_plugins()
     folders = [Path(folder) for folder in include_path]
-    return TaskLibrary(registry.task_folders(), registry.template_folders(), folders).entries()
+    return TaskLibrary(registry.task_folders(), registry.template_folders(), folders)
+
+
+def named_groups(patterns: Sequence[str], library: TaskLibrary) -> list[str]:
+    """The groups of tasks that a pattern names; looked up only where there is one, for that parses their files."""
+    return [group.name for group in library.groups() if group.name in patterns] if patterns else []
 
 
 def fits(entry: TaskEntry, patterns: Sequence[str], filters: dict[str, tuple[str, ...]]) -> bool:

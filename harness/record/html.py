@@ -18,7 +18,7 @@ import jinja2
 from harness.record.calibration import Calibration
 from harness.record.codec import jsonable
 from harness.record.manifest import model_title
-from harness.record.report import DOUBTS, doubts_about_metrics, interval, number, scorers
+from harness.record.report import DOUBTS, doubts_about_metrics, gaps, interval, number, rows, scorers
 from harness.types import JSON, Message, Prompt, Record
 
 # How many samples of each kind a task shows, when it is the only one; many tasks share `_MOST_SAMPLES`.
@@ -30,9 +30,7 @@ KINDS = tuple(_QUOTAS)
 
 def report_html(report: Mapping[str, JSON], records: Iterable[Record]) -> str:
     """The page of a report. `records` are read once; few of them are kept."""
-    tasks = [
-        {**task, "bars": [_Bars.of(task, name) for name in _divisions(task)], "samples": []} for task in report["tasks"]
-    ]
+    tasks = [{**task, "samples": []} for task in report["tasks"]]
     shown = {task["task"]: task["samples"] for task in tasks}
     headlines = {task["task"]: task["metrics"][0]["metric"] if task["metrics"] else "" for task in tasks}
     calibrations = {name: Calibration() for name in shown}
@@ -49,11 +47,15 @@ def report_html(report: Mapping[str, JSON], records: Iterable[Record]) -> str:
         samples.sort(key=lambda sample: KINDS.index(sample["kind"]))
     for task in tasks:
         task["calibration"] = calibrations[task["task"]].bins()
+    doubts = [doubt for doubt in DOUBTS if any(task["counts"].get(doubt) for task in tasks)]
     return _template().render(
         report=report,
+        rows=list(rows(report)),
+        gaps=list(gaps(report)),
+        charts=[(title, bars) for title, bars in _charts(report) if bars is not None and len(bars.rows) > 1],
         tasks=tasks,
         model=model_title(report),
-        doubts=DOUBTS,
+        doubts=doubts,
         kinds=KINDS,
         scorers=list(scorers(report)),
         doubts_about_metrics=list(doubts_about_metrics(report)),
@@ -84,11 +86,6 @@ def kind_of(record: Record, headline: str) -> str:
     return "wrong" if score == 0 else "right" if score == 1 else "partial"
 
 
-def _divisions(task: Mapping[str, JSON]) -> Sequence[str]:
-    """Groups and subsets, or one of them where each group is a single subset."""
-    return ("subsets",) if len(task["groups"]) == len(task["subsets"]) else ("groups", "subsets")
-
-
 @dataclass(frozen=True, slots=True)
 class _Bars:
     """The first metric of each group or subset as bars. Positions are percents of the width."""
@@ -99,9 +96,9 @@ class _Bars:
     rows: Sequence[Mapping[str, JSON]]
 
     @classmethod
-    def of(cls, task: Mapping[str, JSON], name: str) -> _Bars | None:
+    def of(cls, name: str, parts: Sequence[Mapping[str, JSON]]) -> _Bars | None:
         """None where there is nothing that a bar could show."""
-        parts = [part for part in task[name] if part["metrics"] and part["metrics"][0]["value"] is not None]
+        parts = [part for part in parts if part["metrics"] and part["metrics"][0]["value"] is not None]
         metrics = [part["metrics"][0] for part in parts]
         ends = [bound for metric in metrics for bound in (metric["value"], *(metric["interval"] or ()))]
         if not ends or any(isinstance(end, str) or end < -0.5 for end in ends):
@@ -109,6 +106,29 @@ class _Bars:
         top = 1.0 if max(ends) <= 1.2 else max(ends)
         rows = [_bar(part, metric, top) for part, metric in zip(parts, metrics, strict=True)]
         return cls(name, metrics[0]["metric"], top, rows)
+
+
+def _charts(report: Mapping[str, JSON]) -> Iterator[tuple[str, _Bars | None]]:
+    """(title, bars): the tasks of each group of tasks, then the groups and the subsets of each task."""
+    for group in report.get("groups", ()):
+        for first in group["metrics"][:1]:
+            metric = first["metric"].partition("@")[0]
+            yield group["title"], _Bars.of("tasks", [_part(task, metric) for task in _tasks_of(group, report)])
+    for task in report["tasks"]:
+        # Where each group is a single subset, one chart says it all.
+        alike = len(task["groups"]) == len(task["subsets"])
+        for name in ("subsets",) if alike else ("groups", "subsets"):
+            yield task["task"], _Bars.of(name, task[name])
+
+
+def _tasks_of(group: Mapping[str, JSON], report: Mapping[str, JSON]) -> list[Mapping[str, JSON]]:
+    return [task for task in report["tasks"] if task["task"] in group["tasks"]]
+
+
+def _part(task: Mapping[str, JSON], metric: str) -> dict[str, JSON]:
+    """A task as a part of a group, with the metric that the group is known by."""
+    metrics = [found for found in task["metrics"] if found["metric"].partition("@")[0] == metric]
+    return {"name": task["task"], "title": task["task"], "metrics": metrics}
 
 
 def _bar(part: Mapping[str, JSON], metric: Mapping[str, JSON], top: float) -> dict[str, JSON]:

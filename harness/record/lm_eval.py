@@ -2,7 +2,7 @@
 
 The shapes are those of lm_eval/result_schema.py and lm_eval/loggers/evaluation_tracker.py: `results_<time>.json` and
 `samples_<task>_<time>.jsonl` in a folder named after the model. A task with subsets is a group `<task>` there, whose
-subtasks are `<task>_<subset>`.
+subtasks are `<task>_<subset>`. A group of tasks is a group there, too.
 """
 
 from __future__ import annotations
@@ -73,6 +73,9 @@ class _Writer:
         groups: dict[str, JSON] = {}
         for task in self.report["tasks"]:
             self._add_task(task, parts, groups)
+        for group in self.report.get("groups", ()):
+            shots = {task.get("num_fewshot") or 0 for task in self.report["tasks"] if task["task"] in group["tasks"]}
+            _add_group(group, shots, parts, groups)
         return {**parts, **({"groups": groups} if groups else {}), **self._metadata()}
 
     def _add_task(self, task: Mapping[str, JSON], parts: dict[str, dict[str, JSON]], groups: dict[str, JSON]) -> None:
@@ -103,7 +106,7 @@ class _Writer:
         samples = part["counts"]["n"]
         parts["configs"][full] = {"task": full, **self._config(task["task"])}
         parts["versions"][full] = task.get("version")
-        parts["n-shot"][full] = task.get("num_fewshot")
+        parts["n-shot"][full] = task.get("num_fewshot") or 0
         # With a limit, how many rows there would have been was not asked.
         whole = None if self.spec.get("limit") is not None else samples
         parts["n-samples"][full] = {"original": whole, "effective": samples}
@@ -162,6 +165,35 @@ class _Writer:
                 for line in sample_lines(record, self._config(record.task), self._only_pipeline(record.task)):
                     hashes.setdefault(name, _Hashes()).add(line)
                     yield name, encode_line(line)
+
+
+def _add_group(
+    group: Mapping[str, JSON], shots: set[JSON], parts: dict[str, dict[str, JSON]], groups: dict[str, JSON]
+) -> None:
+    """A group of tasks, under the keys of lm_eval/api/group.py; without values where it asks for none."""
+    name = group["group"]
+    # A group that is written inside another one is called by its whole name, where it has no alias.
+    alias = name if name.endswith(f"::{group['title']}") else group["title"]
+    values: dict[str, JSON] = {"alias": alias, "name": name}
+    if group["metrics"]:
+        values["sample_len"] = group["counts"]["n"]
+    scored = {}
+    for metric in group["metrics"]:
+        if metric["value"] is not None:
+            base = metric["metric"].partition("@")[0]
+            key = f"{base},{metric['filter']}"
+            scored[key] = metric["n"]
+            values[key] = metric["value"]
+            values[f"{base}_stderr,{metric['filter']}"] = "N/A" if metric["stderr"] is None else metric["stderr"]
+    parts["results"][name] = values if not scored else {**values, "sample_count": scored}
+    parts["group_subtasks"][name] = group["members"]
+    parts["versions"][name] = group["version"] or "N/A"
+    if len(shots) == 1:
+        (parts["n-shot"][name],) = shots
+    better = [parts["higher_is_better"].get(task, {}) for task in group["tasks"]]
+    parts["higher_is_better"][name] = {metric: way for found in better for metric, way in found.items()}
+    if group["metrics"]:
+        groups[name] = parts["results"][name]
 
 
 def sample_lines(record: Record, config: Mapping[str, JSON], only_pipeline: str) -> Iterator[dict[str, JSON]]:

@@ -18,9 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.record.manifest import seconds_of
-from harness.types import JSON, Counts, MetricResult, Record, Result
+from harness.types import JSON, Counts, GroupResult, GroupScore, MetricResult, Record, Result
 
 FORMAT = 1
+_NAMED = 5
 DOUBTS = ("failed", "unparsed", "truncated", "empty")
 _FROM_MANIFEST = ("command", "model", "plugins", "versions", "environment", "started", "spec", "data")
 
@@ -48,14 +49,19 @@ def watch(records: Iterable[Record], usage: dict[str, Usage]) -> Iterator[Record
 
 
 def build_report(
-    manifest: Mapping[str, JSON], results: Sequence[Result], usage: Mapping[str, Usage] | None = None
+    manifest: Mapping[str, JSON],
+    results: Sequence[Result],
+    usage: Mapping[str, Usage] | None = None,
+    groups: Sequence[GroupResult] = (),
 ) -> dict[str, JSON]:
     """What `report.json` holds.
 
     `tasks` is a list in the order of the results; a task holds `counts`, `metrics` (each with value, n, stderr,
     interval, and where there are such: the `scorer` behind it, `truncated`, how many samples it cut a text of, and the
     `error` in the place of a value), the same `by_average` (micro and macro) where it has subsets, and its `groups` and
-    `subsets`. `incidents` is what was survived on the way, in whichever session, each with a line `text`. usage: what
+    `subsets`. `groups` beside them are groups of tasks: `members` (tasks and groups), `tasks` (all that they come to),
+    and `metrics`, each with the `average` that the group asks for, the `filter` pipeline, and the tasks where it is
+    `missing`. `incidents` is what was survived on the way, in whichever session, each with a line `text`. usage: what
     each task cost, see `watch`.
     """
     tasks: dict[str, dict[str, JSON]] = {}
@@ -78,6 +84,34 @@ def build_report(
             }
             for name, task in tasks.items()
         ],
+        "groups": [_group(group) for group in groups],
+    }
+
+
+def _group(found: GroupResult) -> dict[str, JSON]:
+    group, members = found.members.group, found.members
+    by_average: dict[str, list[JSON]] = {}
+    for asked, other in zip(found.scores, found.others, strict=True):
+        for score in sorted((asked, other), key=lambda score: score.average != "micro"):
+            by_average.setdefault(score.average, []).append(_group_score(score))
+    return {
+        "group": group.name,
+        "title": group.title or group.name,
+        "version": group.version,
+        "members": list(members.children),
+        "tasks": [name for name, _ in members.tasks],
+        "counts": asdict(found.counts),
+        "metrics": [_group_score(score) for score in found.scores],
+        "by_average": by_average,
+    }
+
+
+def _group_score(score: GroupScore) -> dict[str, JSON]:
+    return {
+        **_metric(score.result),
+        "average": score.average,
+        "filter": score.pipeline,
+        "missing": list(score.missing),
     }
 
 
@@ -110,22 +144,66 @@ def _metric(metric: MetricResult) -> dict[str, JSON]:
 def render(report: Mapping[str, JSON], width: int = 80, *, subsets: bool = False) -> RenderableType:
     """The result table, for a console of `width` columns: a task's rows, then its groups, then (if asked) its subsets.
 
-    What does not fit is left out from the right of this list: the interval, the columns of doubt (which then stand
-    below, in words). A single sample of doubt is enough for its column.
+    A group of tasks stands above its tasks, which are indented. What does not fit is left out from the right of this
+    list: the interval, the columns of doubt (which then stand below, in words). A single sample of doubt is enough for
+    its column.
     """
-    rows = [row for task in report["tasks"] for row in _rows(task, subsets)]
-    doubts = [name for name in DOUBTS if any(row.counts.get(name) for row in rows)]
+    found = list(rows(report, subsets=subsets))
+    doubts = [name for name in DOUBTS if any(row.counts.get(name) for row in found)]
     columns = ["metric", "value", "stderr", "95% interval", "n", *doubts]
     words: list[Text] = []
-    if _width(rows, columns) > width:
+    if _width(found, columns) > width:
         columns.remove("95% interval")
-    if _width(rows, columns) > width and doubts:
+    if _width(found, columns) > width and doubts:
         columns = columns[: -len(doubts)]
         words = list(_in_words(report["tasks"], doubts))
-    words += [Text(str(found["text"]), style="yellow") for found in report.get("incidents", ())]
+    words += [Text(line, style="yellow") for line in gaps(report)]
+    words += [Text(str(incident["text"]), style="yellow") for incident in report.get("incidents", ())]
     words += [Text(text, style="dim") for text in scorers(report)]
     words += [Text(text, style="yellow") for text in doubts_about_metrics(report)]
-    return Group(_table(rows, columns), *words)
+    return Group(_table(found, columns), *words)
+
+
+def ordered(report: Mapping[str, JSON]) -> Iterator[tuple[int, Mapping[str, JSON]]]:
+    """(depth, entry) of all tasks and groups of tasks, each task below the first group that holds it.
+
+    A group without values takes no row.
+    """
+    groups = {group["group"]: group for group in report.get("groups", ())}
+    tasks = {task["task"]: task for task in report["tasks"]}
+    inner = {name for group in groups.values() for name in group["members"]}
+    shown: set[str] = set()
+
+    def below(name: str, depth: int) -> Iterator[tuple[int, Mapping[str, JSON]]]:
+        if name in shown:
+            return
+        shown.add(name)
+        if name not in groups:
+            yield depth, tasks[name]
+            return
+        if groups[name]["metrics"]:
+            yield depth, groups[name]
+        for member in groups[name]["members"]:
+            yield from below(member, depth + bool(groups[name]["metrics"]))
+
+    for task in tasks:
+        for name, group in groups.items():
+            if name not in inner and task in group["tasks"]:
+                yield from below(name, 0)
+        yield from below(task, 0)
+
+
+def gaps(report: Mapping[str, JSON]) -> Iterator[str]:
+    """One line for each group of which not every task has every metric, for the reader of a mean over the others."""
+    for group in report.get("groups", ()):
+        found: dict[tuple[str, ...], list[str]] = {}
+        for metric in group["metrics"]:
+            if metric["missing"]:
+                found.setdefault(tuple(metric["missing"]), []).append(metric["metric"])
+        for missing, metrics in found.items():
+            more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+            where = f"no value in {', '.join(missing[:_NAMED])}{more}"
+            yield f"{group['title']}: {', '.join(metrics)} has {where}; its mean is over the other tasks"
 
 
 def render_together(reports: Mapping[str, Mapping[str, JSON]]) -> RenderableType:
@@ -136,9 +214,9 @@ def render_together(reports: Mapping[str, Mapping[str, JSON]]) -> RenderableType
         table.add_column(name, justify="right", no_wrap=True, style=_style(name))
     lines: dict[str, dict[str, Mapping[str, JSON]]] = {}
     for name, report in reports.items():
-        for task in report["tasks"]:
-            for metric in task["metrics"]:
-                title = f"{task['task']}, {_metric_label(metric, task.get('average'))}"
+        for _, entry in ordered(report):
+            for metric in entry["metrics"]:
+                title = f"{_name_of(entry)}, {_metric_label(metric, metric.get('average', entry.get('average')))}"
                 lines.setdefault(title, {})[name] = metric
     for title, by_run in lines.items():
         table.add_row(Text(title), style="dim")
@@ -198,12 +276,15 @@ def interval(metric: Mapping[str, JSON]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class Row:
+    """A line of the result table. `part`: a part of a task, and not a task or a group of tasks."""
+
     label: str
     depth: int
     metric: str
     result: Mapping[str, JSON]
     counts: Mapping[str, int]
+    part: bool = False
 
     def cells(self, columns: Sequence[str]) -> list[str]:
         known = {
@@ -217,33 +298,46 @@ class _Row:
         return ["  " * self.depth + self.label, *({**known, **doubts}[name] for name in columns)]
 
 
-def _rows(task: Mapping[str, JSON], subsets: bool) -> Iterator[_Row]:
-    """All metrics of the task, its other average, and the first metric of each group and subset."""
-    named = [(_metric_label(metric, task.get("average")), metric) for metric in task["metrics"]]
-    for average, metrics in task.get("by_average", {}).items():
-        if average != task.get("average"):
-            named += [(_metric_label(metric, average), metric) for metric in metrics[:1]]
-    for index, (label, metric) in enumerate(named):
-        yield _Row("" if index else task["task"], 0, label, metric, {} if index else task["counts"])
-    for part in [*task["groups"], *(task["subsets"] if subsets else ())]:
-        for metric in part["metrics"][:1]:
-            name = part["title"] or part["name"]
-            yield _Row(name, 1, _metric_label(metric, part.get("average")), metric, part["counts"])
+def rows(report: Mapping[str, JSON], *, subsets: bool = False) -> Iterator[Row]:
+    """The result table: all metrics of each task and group, its other average, then the first metric of its parts."""
+    for depth, entry in ordered(report):
+        name = _name_of(entry)
+        for index, (label, metric) in enumerate(_labelled(entry)):
+            yield Row("" if index else name, depth, label, metric, {} if index else entry["counts"])
+        for part in [*entry.get("groups", ()), *(entry.get("subsets", ()) if subsets else ())]:
+            for metric in part["metrics"][:1]:
+                label = _metric_label(metric, part.get("average"))
+                yield Row(part["title"] or part["name"], depth + 1, label, metric, part["counts"], part=True)
+
+
+def _name_of(entry: Mapping[str, JSON]) -> str:
+    return str(entry["task"] if "task" in entry else entry["title"])
+
+
+def _labelled(entry: Mapping[str, JSON]) -> Iterator[tuple[str, Mapping[str, JSON]]]:
+    own = entry.get("average")
+    named = {_metric_label(metric, metric.get("average", own)): metric for metric in entry["metrics"]}
+    if len(entry.get("tasks", ())) != 1:  # a group of one: its averages are one
+        for average, metrics in entry.get("by_average", {}).items():
+            for metric in metrics[:1]:
+                named.setdefault(_metric_label(metric, average), metric)
+    yield from named.items()
 
 
 def _metric_label(metric: Mapping[str, JSON], average: str | None) -> str:
     arrow = "" if metric["higher_is_better"] else " (less is better)"
-    return f"{metric['metric']}{f', {average}' if average else ''}{arrow}"
+    gap = ", not of all tasks" if metric.get("missing") else ""
+    return f"{metric['metric']}{f', {average}' if average else ''}{gap}{arrow}"
 
 
-def _table(rows: Sequence[_Row], columns: Sequence[str]) -> Table:
+def _table(rows: Sequence[Row], columns: Sequence[str]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("task", overflow="fold")
     for name in columns:
         right = name != "metric"
         table.add_column(name, justify="right" if right else "left", no_wrap=right, style=_style(name))
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row.cells(columns)), style="" if row.depth == 0 else "dim")
+        table.add_row(*(Text(cell) for cell in row.cells(columns)), style="dim" if row.part else "")
     return table
 
 
@@ -251,7 +345,7 @@ def _style(column: str) -> str:
     return "bold" if column == "value" else "yellow" if column in DOUBTS else ""
 
 
-def _width(rows: Sequence[_Row], columns: Sequence[str]) -> int:
+def _width(rows: Sequence[Row], columns: Sequence[str]) -> int:
     """Columns of a terminal that the table takes; a Chinese character takes two."""
     cells = [("task", *columns), *(row.cells(columns) for row in rows)]
     return sum(max(map(cell_len, column)) for column in zip(*cells, strict=True)) + len(columns)

@@ -144,7 +144,12 @@ def macro_estimate(parts: Sequence[Estimate]) -> Estimate:
     if len(errors) < k:
         return Estimate(value)
     stderr = math.sqrt(sum(error**2 for error in errors)) / k
-    return Estimate(value, stderr, (value - _Z * stderr, value + _Z * stderr))
+    return Estimate(value, stderr, normal_interval(value, stderr))
+
+
+def normal_interval(value: float, stderr: float) -> tuple[float, float]:
+    """The 95 % interval of a value whose error is normal."""
+    return value - _Z * stderr, value + _Z * stderr
 
 
 @functools.lru_cache(maxsize=1024)
@@ -239,7 +244,7 @@ def _delta_estimate(value: float, statistics: Floats, from_sums: FromSums, clust
     stderr = mean_stderr(statistics @ gradient, clusters)
     if stderr is None:
         return Estimate(value)
-    return Estimate(value, stderr, (value - _Z * stderr, value + _Z * stderr))
+    return Estimate(value, stderr, normal_interval(value, stderr))
 
 
 def from_draws(value: float, draws: Floats) -> Estimate:

@@ -21,7 +21,7 @@ from harness.tasks.yaml_file import Document, load_document
 from harness.types import JSON
 
 # Raise it when an entry's fields change: older caches are then read anew.
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,6 @@ class TaskEntry:
     variants: tuple[str, ...] = ()
     subsets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     members: tuple[JSON, ...] = ()
-    overrides: Mapping[str, JSON] = field(default_factory=dict)
     error: str = ""
 
     @property
@@ -117,12 +116,10 @@ def _describe(document: Document) -> dict[str, Any] | None:
     data = document.data
     name, group = data.get("task"), data.get("group")
     if isinstance(group, str) and (isinstance(name, list) or (isinstance(name, str) and "output_type" not in data)):
-        own = ("group", "task", "group_alias", "aggregate_metric_list", "metadata", "tag", "title", "include")
-        overrides = {key: value for key, value in data.items() if key not in own and _is_plain(value)}
         members = name if isinstance(name, list) else [name]
         if not _is_plain(members):
             return {"name": group, "error": str(document.error(("task",), "'!function' is Python, which is never run"))}
-        return {"name": group, "title": _text(data, "title", "group_alias"), "members": members, "overrides": overrides}
+        return {"name": group, "title": _text(data, "title", "group_alias"), "members": members}
     if not isinstance(name, str):
         return None
     subsets = _subsets(data.get("subsets"))

@@ -15,10 +15,11 @@ from pathlib import Path
 from harness.errors import TaskError, UsageError, suggest
 from harness.modifiers import Modifier
 from harness.tasks.download import cache_folder
+from harness.tasks.groups import Changes, Member, Way, Within, members_of
 from harness.tasks.index import TaskEntry, read_file, read_folder
-from harness.tasks.schema import validate_group, validate_task
+from harness.tasks.schema import validate_task
 from harness.tasks.task import Task, make_task
-from harness.tasks.yaml_file import Place, load_document, shown
+from harness.tasks.yaml_file import load_document, shown
 from harness.types import JSON
 
 __all__ = ["TaskEntry", "TaskLibrary", "TaskRef"]
@@ -29,15 +30,19 @@ _FILE = re.compile(r"(?P<path>.+\.ya?ml)(?::(?P<variant>[^/:]+))?(?:/(?P<subset>
 
 @dataclass(frozen=True, slots=True)
 class TaskRef:
-    """One task that was asked for. `subsets` is None for all. `overrides` come from the groups that named it."""
+    """One task that was asked for.
+
+    subsets: None for all. changes: keys that groups override, and where they stand. ways: each way by which groups
+    name the task: the groups, the outermost first, and the subsets that they name.
+    """
 
     name: str
     package: str
     path: Path
     variant: str | None = None
     subsets: tuple[str, ...] | None = None
-    overrides: Mapping[str, JSON] = field(default_factory=dict)
-    overridden_at: Path | None = None
+    changes: Changes = field(default_factory=dict)
+    ways: tuple[Way, ...] = ()
 
     @property
     def full_name(self) -> str:
@@ -79,6 +84,10 @@ class TaskLibrary:
         """Every task, groups left out, by package and name. A file that cannot be read is in `broken`."""
         return [entry for entry in self._all if not entry.is_group and not entry.error]
 
+    def groups(self) -> list[TaskEntry]:
+        """Every group of tasks that has a file."""
+        return [entry for entry in self._all if entry.is_group]
+
     @property
     def broken(self) -> list[TaskEntry]:
         """Files that cannot be read; `error` says why."""
@@ -96,8 +105,7 @@ class TaskLibrary:
         """
         merged: dict[tuple[Path, str], TaskRef] = {}
         for expression in expressions:
-            found = list(self._find(expression.strip(), ()))
-            for ref in found:
+            for ref in self._find(expression.strip(), Within()):
                 key = (ref.path, ref.full_name)
                 merged[key] = _joined(merged[key], ref) if key in merged else ref
         self._refuse_homonyms(list(merged.values()))
@@ -108,16 +116,12 @@ class TaskLibrary:
     ) -> Task:
         """Read and check a task. Raises `TaskError` that names file and line."""
         document = load_document(ref.path)
-        place = None if ref.overridden_at is None or overrides else Place(ref.overridden_at, 1)
+        given = overrides or {}
+        changes = {key: value for key, (value, _) in ref.changes.items()}
+        places = {key: place for key, (_, place) in ref.changes.items() if key not in given}
+        overridden = {**changes, **given}
         return make_task(
-            document,
-            ref.package,
-            self._templates,
-            ref.variant,
-            ref.subsets,
-            {**ref.overrides, **(overrides or {})},
-            place,
-            modifiers,
+            document, ref.package, self._templates, ref.variant, ref.subsets, overridden, places, modifiers
         )
 
     @functools.cached_property
@@ -130,45 +134,52 @@ class TaskLibrary:
                 found.append(entry)
         return found
 
-    def _find(self, expression: str, inside: tuple[str, ...]) -> Iterator[TaskRef]:
+    def _find(self, expression: str, within: Within) -> Iterator[TaskRef]:
         if not expression:
             raise UsageError("--tasks: an empty name (a comma too many?)")
         if file := _FILE.fullmatch(expression):
-            yield from self._from_file(Path(file["path"]).expanduser(), file["variant"], file["subset"])
+            yield from self._from_file(_found(file["path"], within.folder), file["variant"], file["subset"], within)
             return
         path = Path(expression).expanduser()
         if not expression.startswith((".", "/", "~")):
             for package, name, variant, subset in _Address(expression).readings():
-                entries = self._named(package, name)
+                entries = self._named(package, name) or self._beside(within.folder, name)
                 if entries:
-                    yield from self._expand(entries, name, variant, subset, inside)
+                    yield from self._expand(entries, name, variant, subset, within)
                     return
             # A name wins over a folder: what a run asks does not depend on what lies in the working directory.
             if not path.is_dir():
                 raise UsageError(self._unknown(expression))
-        yield from self._from_folder(path)
+        yield from self._from_folder(path, within)
 
-    def _from_folder(self, path: Path) -> Iterator[TaskRef]:
+    def _from_folder(self, path: Path, within: Within) -> Iterator[TaskRef]:
         if not path.is_dir():
             raise UsageError(f"{path}: there is no such folder, and a task file ends in .yaml")
         entries = [entry for entry in read_folder(path, "", self._cache_dir) if not entry.is_group]
         if not entries:
             raise UsageError(f"{path}: holds no task (a task file has the key 'task')")
         for entry in entries:
-            yield from self._loosely(entry, None, None)
+            yield from self._loosely(entry, None, None, within)
 
-    def _from_file(self, path: Path, variant: str | None, subset: str | None) -> Iterator[TaskRef]:
+    def _from_file(self, path: Path, variant: str | None, subset: str | None, within: Within) -> Iterator[TaskRef]:
         document = load_document(path)  # an unreadable file is an error of its own, with its line
         entry = read_file(path, "")
         if entry is None:
             validate_task(document)  # says what is wrong with a name that is no text
             raise UsageError(f"{path}: holds no task (a task file has the key 'task')")
-        yield from self._loosely(entry, variant, subset)
+        yield from self._loosely(entry, variant, subset, within)
 
-    def _loosely(self, entry: TaskEntry, variant: str | None, subset: str | None) -> Iterator[TaskRef]:
+    def _loosely(self, entry: TaskEntry, variant: str | None, subset: str | None, within: Within) -> Iterator[TaskRef]:
         """The tasks of a file that no folder of tasks holds."""
         self._loose[entry.path] = entry
-        return self._expand([entry], entry.name, variant, subset, ())
+        return self._expand([entry], entry.name, variant, subset, within)
+
+    def _beside(self, folder: Path | None, name: str) -> list[TaskEntry]:
+        """Entries of this name in the files next to that of a group: a group can be run where it lies."""
+        files = sorted(folder.glob("*.y*ml")) if folder is not None else []
+        found = [entry for file in files if (entry := read_file(file, "")) is not None and entry.name == name]
+        self._loose.update({entry.path: entry for entry in found})
+        return found
 
     def _named(self, package: str, name: str) -> list[TaskEntry]:
         """Entries whose name fits, or, if there are none, those that carry the name as a tag."""
@@ -178,45 +189,45 @@ class TaskLibrary:
         return [entry for entry in pool if entry.name == name] or [entry for entry in pool if name in entry.tags]
 
     def _expand(
-        self, entries: Sequence[TaskEntry], name: str, variant: str | None, subset: str | None, inside: tuple[str, ...]
+        self, entries: Sequence[TaskEntry], name: str, variant: str | None, subset: str | None, within: Within
     ) -> Iterator[TaskRef]:
-        exact = [entry for entry in entries if entry.name == name]
-        if len(exact) > 1:
-            # No folder wins over another silently: the user says which one is meant.
-            packages = {entry.package for entry in exact}
-            if "" in packages or len(packages) < len(exact):
-                files = " and ".join(shown(entry.path) for entry in exact)
-                raise UsageError(f"task '{name}' is defined more than once: name the file instead, {files}")
-            owners = " and ".join(f"{entry.package}/{name}" for entry in exact)
-            raise UsageError(f"task '{name}' is defined more than once: say which, {owners}")
+        self._refuse_doubt(name, [entry for entry in entries if entry.name == name])
         for entry in entries:
             if entry.error:
                 raise TaskError(entry.error)
             if entry.is_group:
                 if variant or subset:
                     raise UsageError(f"'{name}' is a group: it has no variants or subsets of its own")
-                yield from self._members(entry, inside)
+                if within.leads_back_to(entry.name):
+                    raise UsageError(f"{shown(entry.path)}: group '{entry.name}' contains itself")
+                yield from self._members(members_of(load_document(entry.path), within))
             else:
-                yield TaskRef(entry.name, entry.package, entry.path, variant, _chosen_subsets(entry, subset))
+                subsets = _chosen_subsets(entry, subset)
+                ways = ((within.groups, subsets),) if within.groups else ()
+                yield TaskRef(entry.name, entry.package, entry.path, variant, subsets, within.changes, ways)
 
-    def _members(self, group: TaskEntry, inside: tuple[str, ...]) -> Iterator[TaskRef]:
-        if group.name in inside:
-            raise UsageError(f"{shown(group.path)}: group '{group.name}' contains itself")
-        validate_group(load_document(group.path))
-        within = (*inside, group.name)
-        for member in group.members:
-            own = member if isinstance(member, dict) else {"task": member}
-            changes = {key: value for key, value in own.items() if key not in ("task", "group", "group_alias")}
-            names = own.get("task")
-            for name in names if isinstance(names, list) else [names]:
-                if isinstance(name, dict):
-                    inner = replace(group, name=str(own.get("group")), members=(name,), overrides={})
-                    refs = self._members(inner, within)
-                else:
-                    refs = self._find(str(name), within)
-                for ref in refs:
-                    overrides = {**group.overrides, **changes, **ref.overrides}
-                    yield replace(ref, overrides=overrides, overridden_at=group.path if overrides else None)
+    def _members(self, members: Iterator[Member]) -> Iterator[TaskRef]:
+        for member in members:
+            if member.document is not None:
+                yield from self._members(members_of(member.document, member.within, in_place=True))
+                continue
+            try:
+                yield from self._find(member.expression, member.within)
+            except TaskError:
+                raise
+            except UsageError as error:
+                raise TaskError(f"{member.place}: group '{member.within.groups[-1].name}': {error}") from error
+
+    def _refuse_doubt(self, name: str, exact: Sequence[TaskEntry]) -> None:
+        """No folder wins over another silently: the user says which task is meant."""
+        if len(exact) < 2:
+            return
+        packages = {entry.package for entry in exact}
+        if "" in packages or len(packages) < len(exact):
+            files = " and ".join(shown(entry.path) for entry in exact)
+            raise UsageError(f"task '{name}' is defined more than once: name the file instead, {files}")
+        owners = " and ".join(f"{entry.package}/{name}" for entry in exact)
+        raise UsageError(f"task '{name}' is defined more than once: say which, {owners}")
 
     def _unknown(self, expression: str) -> str:
         names = [entry.name for entry in self._all if not entry.error]
@@ -274,7 +285,26 @@ def _chosen_subsets(entry: TaskEntry, subset: str | None) -> tuple[str, ...] | N
     return chosen
 
 
+def _found(path: str, folder: Path | None) -> Path:
+    """A file that a group names is next to the group's own, or where the command runs."""
+    given = Path(path).expanduser()
+    return folder / given if folder is not None and (folder / given).is_file() else given
+
+
 def _joined(first: TaskRef, second: TaskRef) -> TaskRef:
-    if first.subsets is None or second.subsets is None:
-        return replace(first, subsets=None)
-    return replace(first, subsets=tuple(dict.fromkeys([*first.subsets, *second.subsets])))
+    _refuse_two_settings(first, second)
+    every = first.subsets is None or second.subsets is None
+    subsets = None if every else tuple(dict.fromkeys([*(first.subsets or ()), *(second.subsets or ())]))
+    return replace(first, subsets=subsets, ways=tuple(dict.fromkeys([*first.ways, *second.ways])))
+
+
+def _refuse_two_settings(first: TaskRef, second: TaskRef) -> None:
+    """A task of a run has one prompt and one score: two groups that want it differently need two runs."""
+    for key in dict.fromkeys([*first.changes, *second.changes]):
+        found = [ref.changes.get(key) for ref in (first, second)]
+        if found[0] is None or found[1] is None or found[0][0] != found[1][0]:
+            said = [f"{change[0]!r} by {change[1]}" if change else "as in its own file" for change in found]
+            raise UsageError(
+                f"task '{first.full_name}' is asked for in two ways: its '{key}' is {said[0]} and {said[1]}; "
+                "run them apart"
+            )

@@ -330,8 +330,9 @@ def _first_problem(error: ValidationError, model: type[BaseModel], data: JSON, d
     found: dict[KeyPath, list[Any]] = {}
     for item in error.errors():
         found.setdefault(_data_path(item["loc"], data), []).append(item)
-    # Each branch of a union complains; the branch that got furthest is the one that was meant.
-    path = max(found, key=len)
+    # Each branch of a union complains; the branch that got furthest is the one that was meant. A key that is missing
+    # beside one that is unknown was misspelt.
+    path = max(found, key=lambda path: (len(path), found[path][0]["type"] == "extra_forbidden"))
     items = found[path]
     place = document.place(path)
     unknown = [item for item in items if item["type"] == "extra_forbidden"]

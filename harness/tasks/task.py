@@ -14,7 +14,7 @@ from harness.tasks.modify import checked_needs, labels_of
 from harness.tasks.render import DocTemplates, compile_doc, compile_shot
 from harness.tasks.schema import TaskConfig, validate_task, words
 from harness.tasks.templates import Template, TemplateFolders, Templates, templates_of
-from harness.tasks.yaml_file import Document, KeyPath, Place
+from harness.tasks.yaml_file import Document, KeyPath, Place, part_of
 from harness.types import JSON, FilterPipeline, FilterStep, MetricSpec, OutputType, ScoringSpec
 
 # In a variant, these mappings are merged into the task's own; all else, lists too, replaces what was there.
@@ -137,17 +137,17 @@ def make_task(
     variant: str | None = None,
     subsets: Sequence[str] | None = None,
     overrides: Mapping[str, JSON] | None = None,
-    overridden_at: Place | None = None,
+    overridden_at: Mapping[str, Place] | None = None,
     modifiers: Sequence[Modifier] = (),
 ) -> Task:
     """Check a task file and pick a variant. Raises `TaskError`, and `UsageError` for a variant that is not there.
 
-    overrides: keys that replace the file's, as a variant's do; `a.b` reaches into a mapping. overridden_at: who says
-    so, for errors; `--set` when None. modifiers: what changes how rows are shown.
+    overrides: keys that replace the file's, as a variant's do; `a.b` reaches into a mapping. overridden_at: where
+    each of them stands, for errors; `--set` where it does not say. modifiers: what changes how rows are shown.
     """
     if variant is not None:
         document = _pick_variant(document, variant)
-    document = _overridden(document, overrides or {}, overridden_at)
+    document = _overridden(document, overrides or {}, overridden_at or {})
     document = _modified(document, modifiers)
     config = validate_task(document)
     name = config.task
@@ -183,10 +183,10 @@ def make_task(
     )
 
 
-def _overridden(document: Document, overrides: Mapping[str, JSON], by: Place | None) -> Document:
+def _overridden(document: Document, overrides: Mapping[str, JSON], at: Mapping[str, Place]) -> Document:
     name = document.data.get("task")
     for key, value in _nested(overrides).items():
-        origin = by or Place(Path(f"--set {name}.{key}"), 0)
+        origin = at.get(key) or Place(Path(f"--set {name}.{key}"), 0)
         document = changed(document, {key: value}, {(): origin, (key,): origin})
     return document
 
@@ -234,11 +234,9 @@ def _pick_variant(document: Document, variant: str) -> Document:
     if "variants" in changes or "task" in changes or "include" in changes:
         key = next(key for key in ("variants", "task", "include") if key in changes)
         raise document.error(("variants", variant, key), f"key '{key}' cannot stand in a variant")
-    prefix = ("variants", variant)
-    places = {path[2:]: place for path, place in document.places.items() if path[:2] == prefix and len(path) > 2}
     if _WORDING & changes.keys() and "paraphrases" in document.data:
         changes = {"paraphrases": None, **changes}
-    return changed(document, changes, places)
+    return changed(document, changes, part_of(document, ("variants", variant)).places)
 
 
 def _nested(overrides: Mapping[str, JSON]) -> dict[str, JSON]:

@@ -63,6 +63,16 @@ class Document:
         return TaskError(f"{self.place(path)}: {message}")
 
 
+def part_of(document: Document, path: KeyPath) -> Document:
+    """What stands at `path`, as a document of its own; without keys where that is no mapping."""
+    data: Any = document.data
+    for step in path:
+        data = data[step]
+    length = len(path)
+    places = {inner[length:]: place for inner, place in document.places.items() if inner[:length] == path}
+    return Document(data if isinstance(data, dict) else {}, {(): document.place(path), **places}, document.files)
+
+
 def shown(file: Path) -> str:
     """The path as a user would write it."""
     try:
