@@ -64,6 +64,8 @@ class _Side:
     @functools.cached_property
     def jobs(self) -> dict[str, Job]:
         """The tasks of the run, from their files."""
+        if "spec" not in self.run.manifest:
+            raise UsageError("it holds judgements, which know no task files")
         spec = RunSpec.from_json(self.run.manifest["spec"])
         return {job.task.name: job for job in load_jobs(spec, self.registry or load_plugins(), Progress())}
 

@@ -46,6 +46,12 @@ class SaveError(HarnessError):
     exit_code = ExitCode.SAMPLES_FAILED
 
 
+class Interrupted(HarnessError):
+    """The work was stopped on request; what is done is on disk."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` for the nearest known name, or an empty string."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)

@@ -62,7 +62,10 @@ def harness_tasks() -> Sequence[Path]:  # type: ignore[empty-body]
 
 @hookspec
 def harness_templates() -> Sequence[Path]:  # type: ignore[empty-body]
-    """Return folders of Jinja templates that task files can include or import by file name."""
+    """Return folders of Jinja templates that task files can include or import by file name.
+
+    Files `rubrics/NAME.yaml` in such a folder are rubrics for `harness judge`.
+    """
 
 
 @hookspec(firstresult=True)

@@ -28,7 +28,7 @@ class Model(ABC):
     1. `__init__`: takes `--model_args` as keywords. Cheap; refuses bad values with `UsageError`.
     2. `prepare`: reads configuration and tokenizer, and refuses what cannot work. No weights yet. Then `observe`.
     3. `load`: loads weights or opens connections. Not called when every answer is already on disk.
-    4. `respond`: answers. Then `close`.
+    4. `respond`: answers; a judge is asked again for what could not be read. Then `close`.
     """
 
     name: ClassVar[str]

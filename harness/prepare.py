@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,19 @@ from harness.tasks.library import TaskLibrary, TaskRef
 from harness.tasks.modify import option_labels, refuse_together
 from harness.tasks.pull import needs, pull
 from harness.tasks.task import Task
-from harness.types import JSON, DatasetSpec, GroupMembers, MetricSpec, Prompt, Record, Response, Result, Rows, Sample
+from harness.types import (
+    JSON,
+    DatasetSpec,
+    GroupMembers,
+    MetricSpec,
+    Prompt,
+    Record,
+    Request,
+    Response,
+    Result,
+    Rows,
+    Sample,
+)
 
 
 @dataclass(slots=True)
@@ -350,11 +362,8 @@ def manifest(
     spec: RunSpec, model: Model, jobs: Sequence[Job], registry: Registry, fingerprints: Mapping[str, str]
 ) -> dict[str, Any]:
     """What `manifest.json` says of a run beyond its identity."""
-    secrets = {str(value) for name, value in spec.model_args.items() if name in model.secrets and value}
-    shown = {name: "***" if name in model.secrets else value for name, value in spec.model_args.items()}
-    command = spec.command or _as_call(spec)
-    for secret in secrets:
-        command = command.replace(secret, "***")
+    shown = shown_args(spec.model_args, model.secrets)
+    command = without_secrets(spec.command or _as_call(spec), spec.model_args, model.secrets)
     return {
         "command": command,
         "spec": asdict(replace(spec, model_args=shown, command=command)),
@@ -381,8 +390,45 @@ def manifest(
     }
 
 
+def shown_args(args: Mapping[str, Any], secrets: Iterable[str]) -> dict[str, Any]:
+    """A model's arguments as they may be written down. `secrets` are the names of those that may not."""
+    return {name: "***" if name in secrets else value for name, value in args.items()}
+
+
+def without_secrets(text: str, args: Mapping[str, Any], secrets: Iterable[str]) -> str:
+    """The text without the values of secret arguments, also where they lie inside a JSON object."""
+    for value in {leaf for name in secrets for leaf in _leaves(args.get(name))}:
+        text = text.replace(value, "***")
+    return text
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _leaves(item)
+    elif value:
+        yield str(value)
+
+
 def _as_call(spec: RunSpec) -> str:
     return f"harness.evaluate({spec.model!r}, {dict(spec.model_args)!r}, {list(spec.tasks)!r})"
+
+
+def answers(model: Model, name: str, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
+    """The model's answers as they come, one a request; one that it leaves out is an error. Raises `HarnessError`."""
+    left = dict.fromkeys(range(len(requests)))
+    given = iter(model.respond(requests))
+    while True:
+        with blaming(name, "stopped"):
+            answer = next(given, None)
+            if answer is not None and not 0 <= answer[0] < len(requests):
+                raise IndexError(f"it answered request {answer[0]}, and was asked {len(requests)}")
+        if answer is None:
+            break
+        if answer[0] in left:
+            del left[answer[0]]
+            yield answer
+    yield from ((index, Response(error=f"model '{name}' gave no answer")) for index in left)
 
 
 @contextlib.contextmanager

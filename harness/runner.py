@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.conclude import conclude
-from harness.errors import ExitCode, HarnessError, UsageError, suggest
+from harness.errors import ExitCode, HarnessError, Interrupted, UsageError, suggest
 from harness.model import Model
 from harness.prepare import (
     Job,
+    answers,
     blaming,
     build,
     check_abilities,
@@ -70,12 +71,6 @@ class RunResult:
         if task is not None and task not in names:
             raise UsageError(f"this run has no task '{task}'{suggest(task, names)} (it has: {', '.join(names)})")
         return load_run(self.path).records(task)
-
-
-class Interrupted(HarnessError):
-    """The run was stopped on request; what is done is on disk."""
-
-    exit_code = ExitCode.INTERRUPTED
 
 
 def run(spec: RunSpec, registry: Registry | None = None, progress: Progress | None = None) -> RunResult:
@@ -182,6 +177,8 @@ def score_run(path: str | Path, registry: Registry | None = None, metrics: Seque
         if registry.metric(name).needs_unconditional:
             raise UsageError(f"--metrics: '{name}' needs answers that a run holds only when it was asked for there")
     with RunFolder.reopen(Path(path)) as folder:
+        if "rubric" in folder.manifest:
+            raise UsageError(f"{path}: holds judgements; their command again reads the replies again, and asks nothing")
         spec = RunSpec.from_json(folder.manifest["spec"])
         spec = replace(spec, metrics=tuple(dict.fromkeys((*spec.metrics, *metrics))))
         jobs = load_jobs(spec, registry, Progress())
@@ -307,16 +304,8 @@ class _Run:
         with blaming(self.spec.model, "could not be loaded"):
             self.model.load()
         self.folder.note(model=dict(self.model.describe()))
-        answers = iter(self.model.respond(list(self.requests.values())))
-        while True:
-            with blaming(self.spec.model, "stopped"):
-                answer = next(answers, None)
-                key = keys[answer[0]] if answer is not None else ""
-            if answer is None:
-                break
-            self._deliver(key, answer[1])
-        for key in list(self.waiting):
-            self._deliver(key, Response(error=f"model '{self.spec.model}' gave no answer"))
+        for index, response in answers(self.model, self.spec.model, list(self.requests.values())):
+            self._deliver(keys[index], response)
 
         self.folder.note(model=dict(self.model.describe()))
 

@@ -271,6 +271,7 @@ class Record:
     request_keys: hashes of what decides each answer, in the order of `responses`.
     view: as in `Sample`. The views of a row have its subset and id in common.
     scored_by: metric (or `metric@pipeline`) -> what scored it, for metrics that score in batches.
+    judge: of a judgement, who judged by which rubric, and what was asked for each of the `responses`; else empty.
     """
 
     task: str
@@ -289,6 +290,7 @@ class Record:
     error: str | None = None
     view: View | None = None
     scored_by: Mapping[str, ScoredBy] = field(default_factory=dict)
+    judge: Mapping[str, JSON] = field(default_factory=dict)
 
     @property
     def text(self) -> str | None:

@@ -23,6 +23,7 @@ ALLOWED = {
     "comparing": BASE | {"prepare", "scoring", "record", "comparing"},
     "rescoring": BASE | {"tasks", "scoring", "prepare", "rescoring"},
     "conclude": BASE | {"tasks", "scoring", "record", "prepare", "conclude"},
+    "judging": BASE | {"prepare", "tasks", "scoring", "record", "judging"},
     "runner": BASE | {"tasks", "engine", "scoring", "record", "prepare", "rescoring", "conclude", "runner"},
 }
 PUBLIC_ROOMS = {"harness", "harness.engine", "harness.scoring", "harness.tasks", "harness.record"}

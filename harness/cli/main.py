@@ -21,6 +21,7 @@ COMMANDS = {
     "new": "Start a task or a plugin from a scaffold.",
     "plugins": "List plugins, models, metrics and filters.",
     "score": "Score a run again, without the model.",
+    "judge": "Let models judge the answers of a run.",
     "report": "Print the results of a run again.",
     "compare": "Compare runs, sample by sample.",
     "gate": "Fail when a run is worse than its baseline.",

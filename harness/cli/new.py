@@ -15,11 +15,11 @@ SCAFFOLDS = "new"
 
 
 @click.command("new")
-@click.argument("kind", metavar="task|plugin")
+@click.argument("kind", metavar="task|plugin|rubric")
 @click.argument("name")
 @click.option("--to", type=click.Path(path_type=Path), default=Path(), metavar="DIR", help="Where. [default: here]")
 def command(kind: str, name: str, to: Path) -> None:
-    """Start a task or a plugin from a scaffold. What is written passes `harness check` and runs.
+    """Start a task, a plugin or a rubric for judges from a scaffold. What is written passes `harness check` and runs.
 
     \b
     harness new task my_task
@@ -69,6 +69,8 @@ def next_steps(kind: str, name: str, to: Path) -> list[str]:
     """What to type after the scaffold is there."""
     if kind == "plugin":
         return [f"pip install -e {to / name}", f"harness check {name}"]
+    if kind == "rubric":
+        return [f"harness judge RUN --rubric {to / name}.yaml --model dummy"]
     if kind == "task":
         return [f"harness check {to / name}.yaml", f"harness --tasks {name} --include_path {to}"]
     return []

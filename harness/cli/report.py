@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import click
 
 from harness.cli.console import counted, line, notice, show, width
 from harness.errors import UsageError
+
+_SHOWN_PROBLEMS = 3
 
 
 @click.command("report")
@@ -30,8 +32,11 @@ def command(run: str, subsets: bool, as_json: bool) -> None:
         raise UsageError(f"'{run}' has no report yet: the run has not ended; its command goes on with it")
     if as_json:
         line(json.dumps(folder.report, ensure_ascii=False, indent=2))
+    elif "rubric" in folder.report:
+        print_judgement(folder.report, folder.path, subsets=subsets)
     else:
         print_report(folder.report, folder.path, subsets=subsets)
+        print_judgements_of(folder.path, subsets=subsets)
 
 
 def print_report(report: Mapping[str, Any], path: Path, *, subsets: bool = False) -> None:
@@ -44,3 +49,51 @@ def print_report(report: Mapping[str, Any], path: Path, *, subsets: bool = False
         what = counted(failed, "sample")
         notice(f"{what} failed: `error` in the records says why, and the same command tries them again")
     notice(f"Run folder: {path}")
+
+
+def print_judgements_of(run: Path, *, subsets: bool = False) -> None:
+    """What judges said of a run, as far as they have ended."""
+    from harness.judging.judge import JUDGEMENTS
+    from harness.record.manifest import runs_below
+    from harness.runner import load_run
+
+    for path in runs_below(run / JUDGEMENTS):
+        report = load_run(path).report
+        if report and "rubric" in report:
+            print_judgement(report, path, subsets=subsets)
+
+
+def print_judgement(report: Mapping[str, Any], path: Path, *, subsets: bool = False) -> None:
+    """The table of a judge, and what it took."""
+    from harness.record.manifest import model_title
+    from harness.record.report import render
+
+    judged = " against ".join(item["model"] for item in reversed(report["judged"]))
+    line(f"{judged}, judged by {model_title(report)} ({report['rubric']['name']}@{report['rubric']['digest']})")
+    show(render(report, width(), subsets=subsets))
+    for task, pairs in report.get("pairs", {}).items():
+        p_value = "" if pairs["p_value"] is None else f"; p {pairs['p_value']:.4f} (exact sign test)"
+        line(f"{task}: {pairs['wins']} won, {pairs['losses']} lost, {counted(pairs['ties'], 'tie')}{p_value}")
+    for task, work in report["work"].items():
+        line(f"{task}: {'; '.join(_work(work))}")
+    failed = sum(task["counts"]["failed"] for task in report["tasks"])
+    if failed:
+        notice(f"{counted(failed, 'judgement')} failed: `error` in the records says why, the same command tries again")
+    notice(f"Judgements: {path}")
+
+
+def _work(work: Mapping[str, Any]) -> Iterator[str]:
+    """What a judging took, in words."""
+    yield f"{work['scored']} of {counted(work['judged'], 'sample')} scored"
+    yield from (f"{count} not asked: {why}" for why, count in work["skipped"].items())
+    replies = "1 reply" if work["replies"] == 1 else f"{work['replies']} replies"
+    yield f"{replies}, {work['asked_again']} of them asked again" if work["asked_again"] else replies
+    for problem, count in list(work["failed"].items())[:_SHOWN_PROBLEMS]:
+        yield f"{count} failed: {problem}"
+    for problem, count in list(work["unreadable"].items())[:_SHOWN_PROBLEMS]:
+        yield f"{count} never readable: {problem}"
+    if work["prompt_tokens"] or work["completion_tokens"]:
+        cost = "" if work["cost"] is None else f", cost {work['cost']:.4f}"
+        unknown = work["replies_without_tokens"]
+        more = f" (and those of {unknown} replies, which the model did not tell)" if unknown else ""
+        yield f"{work['prompt_tokens']:,} prompt and {work['completion_tokens']:,} completion tokens{cost}{more}"

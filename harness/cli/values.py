@@ -158,6 +158,26 @@ def parse_modifier(given: str) -> str:
     return f"{name}{equals}{value}"
 
 
+def parse_judge(given: str) -> tuple[str, dict[str, Any]]:
+    """Read `--judge MODEL,K=V,...` into the model's name and its arguments."""
+    name, _, args = given.partition(",")
+    if not name.strip() or "=" in name:
+        raise ValueError(f"'{given}' does not begin with the name of a model (as in openai,model=NAME,base_url=URL)")
+    return name.strip(), parse_pairs(args)
+
+
+def parse_prices(given: str) -> tuple[float, float]:
+    """Read `--prices IN,OUT`: two prices of at least 0."""
+    parts = given.split(",")
+    try:
+        found = [float(part) for part in parts]
+    except ValueError:
+        found = []
+    if len(found) != 2 or not all(math.isfinite(price) and price >= 0 for price in found):
+        raise ValueError(f"'{given}' is not two prices (of a million prompt and completion tokens, as in 0.15,0.6)")
+    return found[0], found[1]
+
+
 def parse_switch(given: str | bool) -> bool:
     """Read a flag that may be followed by true or false."""
     if isinstance(given, bool):

@@ -52,6 +52,7 @@ def encode_record(record: Record, reference: str | None) -> bytes:
         "error": record.error,
         "request_keys": record.request_keys,
         **({"scored_by": _encode_scored_by(record)} if record.scored_by else {}),
+        **({"judge": dict(record.judge)} if record.judge else {}),
         "doc": dict(record.doc),
         "seconds": [response.seconds for response in record.responses],
     }
@@ -125,6 +126,7 @@ def decode_record(fields: Mapping[str, JSON], resolve: Resolve) -> Record:
         error=fields["error"],
         view=_decode_view(fields["view"]) if "view" in fields else None,
         scored_by={name: ScoredBy(**value) for name, value in fields.get("scored_by", {}).items()},
+        judge=fields.get("judge", {}),
     )
 
 

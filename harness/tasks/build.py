@@ -106,7 +106,7 @@ class _Builder:
         self.spec = dataset_spec(task, subset, options)
         rows = self.open(task.eval_split)
         self.columns: Set[str] = {column for row in rows for column in row}
-        self.rows = rows[: _row_count(options.limit, len(rows))]
+        self.rows = rows[: row_count(options.limit, len(rows))]
         self.styles = [_style(wording.config, options) for wording in task.wordings]
         self.generation = _generation(task, options)
         self.pool = self.make_pool()
@@ -340,7 +340,7 @@ def _resolved_value(template: Template, context: Context, columns: Set[str]) -> 
     return template.value(context)
 
 
-def _row_count(limit: int | float | None, rows: int) -> int:
+def row_count(limit: int | float | None, rows: int) -> int:
     """How many rows a limit keeps. A fraction rounds up, as in lm-eval. Raises `UsageError`."""
     if limit is None:
         return rows
@@ -373,11 +373,17 @@ def _generation(task: Task, options: BuildOptions) -> GenerationParams:
     """
     own = task.config.generation_kwargs
     given = own.model_dump(exclude_none=True) if own else {}
-    asked = _checked_gen_kwargs(options.gen_kwargs)
+    return generation_params(given, options.gen_kwargs, (task.config.fewshot_delimiter,))
+
+
+def generation_params(own: Mapping[str, JSON], asked: Mapping[str, JSON], until: Sequence[str]) -> GenerationParams:
+    """What a file says under what the run asks for; `until` where neither names a stop. Raises `UsageError`."""
+    given = dict(own)
+    asked = _checked_gen_kwargs(asked)
     if any(name in asked for name in _MAX_TOKENS):  # the run's limit wins, by whichever of its names
         given = {name: value for name, value in given.items() if name not in _MAX_TOKENS}
     given |= asked
-    until = given.pop("until", [task.config.fewshot_delimiter])
+    until = given.pop("until", until)
     limits = [given.pop(name) for name in _MAX_TOKENS if name in given]
     temperature = given.get("temperature")
     do_sample = given.pop("do_sample", None)

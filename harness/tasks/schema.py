@@ -290,7 +290,7 @@ def validate_task(document: Document) -> TaskConfig:
     for key, reason in REFUSED.items():
         if key in data:
             raise document.error((key,), f"key '{key}' {reason}")
-    config = _validate(TaskConfig, data, document)
+    config = validate(TaskConfig, data, document)
     for name, changes in (config.variants or {}).items():
         for key in changes:
             if key in REFUSED:
@@ -303,10 +303,11 @@ def validate_task(document: Document) -> TaskConfig:
 
 def validate_group(document: Document) -> GroupConfig:
     """Check a group file. Raises `TaskError`."""
-    return _validate(GroupConfig, document.data, document)
+    return validate(GroupConfig, document.data, document)
 
 
-def _validate(model: type[M], data: Mapping[str, JSON], document: Document) -> M:
+def validate(model: type[M], data: Mapping[str, JSON], document: Document) -> M:
+    """Check the content of a file by a model of its keys. Raises `TaskError` with the line of the first problem."""
     _refuse_python(data, (), document)
     try:
         return model.model_validate(data)
@@ -380,21 +381,24 @@ def _data_path(loc: Sequence[str | int], data: JSON) -> KeyPath:
 def _fields(model: type[BaseModel], path: KeyPath) -> Mapping[str, Any]:
     """The keys that may stand at `path`."""
     current: Any = model
+    named = False  # whether the next step is a name that the author chose
     for step in path:
-        if isinstance(step, int):
+        if isinstance(step, int) or named:
+            named = False
             continue
         field = current.model_fields.get(step)
         nested = _model_in(field.annotation) if field else None
-        if nested is None:
+        if nested is None or field is None:
             return {}
+        named = get_origin(field.annotation) is dict
         current = nested
-    return dict(current.model_fields)
+    return {} if named else dict(current.model_fields)
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    if get_origin(annotation) in (Union, UnionType, list, Annotated):
+    if get_origin(annotation) in (Union, UnionType, list, dict, Annotated):
         return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
     return None
 

@@ -1,0 +1,320 @@
+"""The straight line of judging: a rubric, the log of a run, one judge after another, and what they found.
+
+Everything that can be refused is refused before the first judge loads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import ExitCode, HarnessError, Interrupted, UsageError
+from harness.judging.material import JudgedTask, Run, judged_tasks, open_run
+from harness.judging.panel import Panel, make_panel
+from harness.judging.questions import Asking, Matter
+from harness.judging.report import Prices, pairs_of, work_of
+from harness.judging.rubric import Rubric, find_rubric
+from harness.judging.session import Session
+from harness.judging.verdicts import score_keys
+from harness.model import Model
+from harness.prepare import blaming, create_model, shown_args, without_secrets
+from harness.record.codec import key_of
+from harness.record.manifest import identity_hash, model_title
+from harness.record.report import Usage, build_report, watch
+from harness.record.run import RunFolder
+from harness.registry import Registry, load_plugins
+from harness.scoring.aggregation import summarise
+from harness.spec import Progress, RunSpec
+from harness.tasks.build import generation_params
+from harness.types import JSON, Record, Result
+
+JUDGEMENTS = "judgements"
+"""The folder of a run folder that holds the judgements of it."""
+DEFAULT_TOKENS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeModel:
+    """One judge: a model plugin and its arguments. prices: of a million prompt and a million completion tokens."""
+
+    name: str
+    args: Mapping[str, JSON] = field(default_factory=dict)
+    prices: Prices | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeSpec:
+    """Everything that a judging is told, named as on the command line.
+
+    runs: one, or two for a rubric of pairs; a win is then the second run's. retries: how often a reply that cannot be
+    read is asked for again. output: where folders of judgements are kept; `judgements` of the last run by default.
+    """
+
+    runs: tuple[str, ...]
+    rubric: str
+    judges: tuple[JudgeModel, ...]
+    tasks: tuple[str, ...] = ()
+    limit: int | float | None = None
+    retries: int = 2
+    seed: int = 1234
+    apply_chat_template: bool = True
+    gen_kwargs: Mapping[str, JSON] = field(default_factory=dict)
+    batch_size: int | str = "auto"
+    max_batch_size: int | None = None
+    device: str = "auto"
+    offline: bool = False
+    output: str | None = None
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What one judge found, and the folder that it is in."""
+
+    path: Path
+    report: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeResult:
+    """What every judge found, and, of several, what they found together."""
+
+    judgements: tuple[Judgement, ...]
+    panel: Panel | None = None
+
+    @property
+    def exit_code(self) -> ExitCode:
+        tasks = [task for judgement in self.judgements for task in judgement.report["tasks"]]
+        failed = any(task["counts"]["failed"] for task in tasks)
+        return ExitCode.SAMPLES_FAILED if failed else ExitCode.OK
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        judged = [{"path": str(each.path), **each.report} for each in self.judgements]
+        return {"judges": judged, "panel": self.panel.to_dict() if self.panel else None}
+
+
+@dataclass(slots=True)
+class Case:
+    """All that is known before a judge is asked: the rubric, the runs, and the questions."""
+
+    spec: JudgeSpec
+    rubric: Rubric
+    runs: list[Run]
+    tasks: list[JudgedTask]
+    matters: list[Matter]
+    asking: Asking
+
+
+def run_judges(spec: JudgeSpec, registry: Registry | None = None, progress: Progress | None = None) -> JudgeResult:
+    """Have every judge judge the runs. Raises `HarnessError`; what was judged before an error stays on disk."""
+    registry, progress = registry or load_plugins(), progress or Progress()
+    case = open_case(spec, registry, progress)
+    done: list[Judgement] = []
+    models = prepared_judges(case, registry)
+    try:
+        for each, model in zip(spec.judges, models, strict=True):
+            done.append(_judge_by(case, each, model, registry, progress))
+            model.close()  # the next judge may need its memory
+    finally:
+        for model in models[len(done) :]:
+            model.close()
+        progress.finished()
+    panel = make_panel(case.rubric, case.tasks, [each.path for each in done]) if len(done) > 1 else None
+    return JudgeResult(tuple(done), panel)
+
+
+def open_case(spec: JudgeSpec, registry: Registry, progress: Progress) -> Case:
+    """Read the rubric and the runs, and render every question. Raises `UsageError`."""
+    rubric = find_rubric(spec.rubric, tuple(registry.template_folders()))
+    wanted = 2 if rubric.pairwise else 1
+    if len(spec.runs) != wanted:
+        kind = "compares the answers of two runs" if rubric.pairwise else "judges the answers of one run"
+        raise UsageError(f"the rubric '{rubric.name}' {kind}: name {wanted}, not {len(spec.runs)}")
+    if not spec.judges:
+        raise UsageError("--model: name the model that judges (`harness plugins` lists what there is)")
+    runs = [open_run(path) for path in spec.runs]
+    tasks = judged_tasks(runs, spec.tasks, spec.limit, progress.message)
+    own = {"max_gen_toks": DEFAULT_TOKENS, **rubric.generation}
+    asking = Asking(rubric, spec.apply_chat_template, generation_params(own, spec.gen_kwargs, ()), spec.seed)
+    matters = [asking.matter(records) for task in tasks for records in task.samples]
+    return Case(spec, rubric, runs, tasks, matters, asking)
+
+
+def prepared_judges(case: Case, registry: Registry) -> list[Model]:
+    """The judges' models, none of them loaded yet. Raises `UsageError` where one of them cannot judge this."""
+    models: list[Model] = []
+    try:
+        for judge in case.spec.judges:
+            models.append(create_model(_as_run(case.spec, judge), registry))
+            _prepare(case, judge, models[-1])
+        _refuse_twins(models)
+    except BaseException:
+        for model in models:
+            model.close()
+        raise
+    return models
+
+
+def _prepare(case: Case, judge: JudgeModel, model: Model) -> None:
+    """All that a judge does before it loads. Raises `UsageError` where it cannot answer these questions."""
+    if "generate" not in model.supports:
+        raise UsageError(f"model '{judge.name}' writes no texts, so it cannot judge")
+    with blaming(judge.name, "could not be prepared"):
+        model.prepare()
+    try:
+        with blaming(judge.name, "could not look at the samples"):
+            model.observe([case.asking.sample(each) for each in case.matters])
+    except UsageError as error:
+        if case.asking.chat and "chat template" in str(error):
+            raise UsageError(f"{error} (a judge is asked by chat, unless --apply_chat_template false)") from None
+        raise
+
+
+def _refuse_twins(models: Sequence[Model]) -> None:
+    """Two judges that are the same would agree, and prove nothing."""
+    identities = [{"name": model.name, **model.identity} for model in models]
+    for place, identity in enumerate(identities):
+        if identity in identities[:place]:
+            raise UsageError(f"--judge: judge {place + 1} is the same as judge {identities.index(identity) + 1}")
+
+
+def _judge_by(case: Case, judge: JudgeModel, model: Model, registry: Registry, progress: Progress) -> Judgement:
+    described = _manifest(case, judge, model, registry)
+    identity = _identity(case, model)
+    title = Path(model_title(described)).name
+    output = Path(case.spec.output) if case.spec.output else case.runs[-1].folder.path / JUDGEMENTS
+    _warn_of_itself(case, model, progress)
+    with RunFolder.open(output, f"{case.rubric.name}-{title}", identity, described) as folder:
+        for message in folder.messages:
+            progress.message(message)
+        stamp = {
+            "model": title,
+            "identity": identity_hash({"name": model.name, **model.identity}),
+            "rubric": case.rubric.name,
+            "rubric_hash": case.rubric.digest,
+        }
+        keys = score_keys(case.rubric)
+        session = Session(case.asking, keys, model, judge.name, folder, progress, stamp, case.spec.retries)
+        try:
+            session.go(case.matters)
+        except (KeyboardInterrupt, HarnessError) as error:
+            with contextlib.suppress(HarnessError):  # what ends the judging is the error to tell of
+                _note_incidents(judge, model, folder)
+            interrupted = isinstance(error, KeyboardInterrupt)
+            folder.finish("interrupted" if interrupted else "failed")
+            if not interrupted:
+                raise
+            again = f"; go on with: {described['command']}" if described["command"] else ""
+            raise Interrupted(f"interrupted, what is done is in {folder.path}{again}") from None
+        _note_incidents(judge, model, folder)
+        return Judgement(folder.path, _conclude(case, folder, judge.prices))
+
+
+def _note_incidents(judge: JudgeModel, model: Model, folder: RunFolder) -> None:
+    """Keep what was survived on the way; the report shows it."""
+    with blaming(judge.name, "could not say what went wrong on the way"):
+        found = [dict(incident) for incident in model.incidents()]
+    if found:
+        folder.note_session(incidents=found)
+
+
+def _conclude(case: Case, folder: RunFolder, prices: Prices | None) -> dict[str, Any]:
+    """Sum up the judgements on disk and write the report."""
+    folder.put_in_order()
+    keys = score_keys(case.rubric)
+    results: list[Result] = []
+    usage: dict[str, Usage] = {}
+    for task in case.tasks:
+        subsets = [(name, title, ()) for name, title in task.subsets]
+        results += summarise(task.name, watch(records_of(folder, task), usage), subsets, keys, task.average)
+    report = build_report(folder.manifest, results, usage)
+    works = work_of(_all_records(case, folder), keys[0].name)
+    report |= {
+        "rubric": folder.manifest["rubric"],
+        "judged": folder.manifest["judged"],
+        "prices_per_million": list(prices) if prices else None,
+        "work": {task: work.to_dict(prices) for task, work in works.items()},
+    }
+    if case.rubric.pairwise:
+        report["pairs"] = {task: pairs.to_dict() for task, pairs in pairs_of(_all_records(case, folder)).items()}
+    folder.finish("finished", report)
+    return report
+
+
+def _all_records(case: Case, folder: RunFolder) -> Iterator[Record]:
+    return (record for task in case.tasks for record in records_of(folder, task))
+
+
+def records_of(folder: RunFolder, task: JudgedTask) -> Iterator[Record]:
+    """The judgements of the samples that were wanted; a larger limit may have left more of them."""
+    wanted = {key_of(records[0]) for records in task.samples}
+    yield from (record for record in folder.records(task.name) if key_of(record) in wanted)
+
+
+def _identity(case: Case, model: Model) -> dict[str, Any]:
+    """All that decides judgements: who judges what, by which rubric, asked how."""
+    generation = case.asking.generation
+    drawn = {name: getattr(generation, name) for name in generation.__slots__ if name != "seed"}
+    return {
+        "judge": {"name": model.name, **model.identity},
+        "rubric": case.rubric.digest,
+        "runs": [run.identity for run in case.runs],
+        "chat": case.asking.chat,
+        "generation": {**drawn, "extra": dict(generation.extra)},
+        "seed": case.spec.seed if generation.do_sample else None,
+    }
+
+
+def _manifest(case: Case, judge: JudgeModel, model: Model, registry: Registry) -> dict[str, Any]:
+    """What `manifest.json` says of a judging beyond its identity. No secret of any of the judges is in it."""
+    command = case.spec.command
+    for each in case.spec.judges:
+        command = without_secrets(command, each.args, registry.model(each.name).secrets)
+    rubric = case.rubric
+    return {
+        "command": command,
+        "model": {"name": judge.name, "args": shown_args(judge.args, model.secrets), "identity": dict(model.identity)},
+        "rubric": {
+            "name": rubric.name,
+            "digest": rubric.digest,
+            "title": rubric.title,
+            "file": str(rubric.prompt.place.file),
+            "pairwise": rubric.pairwise,
+            "criteria": list(rubric.criteria),
+            "system": rubric.system.source if rubric.system else None,
+            "prompt": rubric.prompt.source,
+            "format": rubric.format.instruction(),
+            "score": rubric.score,
+        },
+        "judged": [{"run": str(run.folder.path), "identity": run.identity, "model": run.title} for run in case.runs],
+        "tasks": {
+            task.name: {**task.fields, "subsets": [name for name, _ in task.subsets], "samples": len(task.samples)}
+            for task in case.tasks
+        },
+        "plugins": [asdict(plugin) for plugin in registry.plugins],
+    }
+
+
+def _warn_of_itself(case: Case, model: Model, progress: Progress) -> None:
+    own = {"name": model.name, **model.identity}
+    for run in case.runs:
+        if run.folder.manifest["identity"].get("model") == own:
+            progress.message(f"the judge is the model of {run.folder.path}: models favour their own answers")
+
+
+def _as_run(spec: JudgeSpec, judge: JudgeModel) -> RunSpec:
+    """What `create_model` needs to know of a judge."""
+    return RunSpec(
+        tasks=(),
+        model=judge.name,
+        model_args=judge.args,
+        batch_size=spec.batch_size,
+        max_batch_size=spec.max_batch_size,
+        device=spec.device,
+        offline=spec.offline,
+        command=spec.command,
+    )

@@ -1,0 +1,87 @@
+"""Several judges of the same answers: what they say together, and how far they agree.
+
+The panel's score of a sample is the mean of its judges', where every one of them gave one: the mean of those that
+happen to be there would move with who failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness.judging.material import JudgedTask
+from harness.judging.rubric import Rubric
+from harness.judging.verdicts import score_keys
+from harness.record.codec import Key, key_of
+from harness.record.report import build_report
+from harness.record.run import RunFolder
+from harness.scoring.aggregation import summarise
+from harness.scoring.agreement import Level, equal_share, krippendorff_alpha
+from harness.types import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far the judges of a task agree on the headline.
+
+    alpha: Krippendorff's, with its 95 % interval; None where it is not defined. equal: the share of the `n` samples,
+    those that every judge scored, on which all say the same.
+    """
+
+    task: str
+    level: Level
+    alpha: float | None
+    interval: tuple[float, float] | None
+    equal: float | None
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """The judges by their folders, their joint report (its tasks are those of any report), and their agreement."""
+
+    judges: tuple[str, ...]
+    report: Mapping[str, Any]
+    agreement: tuple[Agreement, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "report": dict(self.report)}
+
+
+def make_panel(rubric: Rubric, tasks: Sequence[JudgedTask], paths: Sequence[Path]) -> Panel:
+    """Read what each judge wrote, and put it together."""
+    folders = [RunFolder.read(path) for path in paths]
+    key = score_keys(rubric)[0]
+    headline = next(each for each in rubric.format.fields if each.name == rubric.score)
+    level: Level = "nominal" if not rubric.pairwise and headline.type in ("boolean", "choice") else "interval"
+    results, agreement = [], []
+    for task in tasks:
+        columns = [{key_of(record): record for record in folder.records(task.name)} for folder in folders]
+        places = [key_of(records[0]) for records in task.samples]
+        ratings = [[_score(column.get(place), key.name) for column in columns] for place in places]
+        alpha, equal = krippendorff_alpha(ratings, level), equal_share(ratings)
+        value, interval = (alpha.value, alpha.interval) if alpha else (None, None)
+        share, n = equal if equal else (None, 0)
+        agreement.append(Agreement(task.name, level, value, interval, share, n))
+        subsets = [(name, title, ()) for name, title in task.subsets]
+        joint = _joined(columns[0], places, ratings, key.name)
+        results += summarise(task.name, joint, subsets, (key,), task.average)
+    report = build_report({"tasks": {task.name: dict(task.fields) for task in tasks}}, results)
+    return Panel(tuple(map(str, paths)), report, tuple(agreement))
+
+
+def _score(record: Record | None, key: str) -> float | None:
+    score = record.scores.get(key) if record is not None else None
+    return score if isinstance(score, float) else None
+
+
+def _joined(
+    first: Mapping[Key, Record], places: Sequence[Key], ratings: Sequence[Sequence[float | None]], key: str
+) -> Iterator[Record]:
+    """The samples with their joint score."""
+    for place, row in zip(places, ratings, strict=True):
+        scores = [score for score in row if score is not None]
+        joint = sum(scores) / len(scores) if len(scores) == len(row) else None
+        yield replace(first[place], scores={key: joint}, responses=(), unparsed=False, error=None)

@@ -1,0 +1,91 @@
+"""What judging took: replies, attempts, tokens, money; and, of pairs, who won how often."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.judging.verdicts import WIN_RATE
+from harness.scoring.compare import mcnemar_p
+from harness.types import JSON, Record
+
+Prices = tuple[float, float]
+_MILLION = 1_000_000
+
+
+@dataclass
+class Work:
+    """What the judgements of one task took. failed: why, a sample; unreadable: why, a question without verdict."""
+
+    judged: int = 0
+    scored: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
+    replies: int = 0
+    asked_again: int = 0
+    unreadable: Counter[str] = field(default_factory=Counter)
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    replies_without_tokens: int = 0
+
+    def add(self, record: Record, headline: str) -> None:
+        story = record.judge
+        self.judged += 1
+        self.scored += record.scores.get(headline) is not None
+        if story.get("skipped"):
+            self.skipped[story["skipped"]] += 1
+        if record.error is not None:
+            self.failed[record.error] += 1
+        last: dict[int, Mapping[str, JSON]] = {asked["question"]: asked for asked in story["asked"]}
+        self.unreadable.update(asked["problem"] for asked in last.values() if "problem" in asked)
+        self.asked_again += sum(asked["attempt"] > 0 for asked in story["asked"])
+        for response in record.responses:
+            self.replies += 1
+            self.prompt_tokens += response.prompt_tokens or 0
+            self.completion_tokens += response.completion_tokens or 0
+            self.replies_without_tokens += response.prompt_tokens is None or response.completion_tokens is None
+
+    def cost(self, prices: Prices) -> float:
+        """In the currency of the prices. Replies whose tokens the model did not tell are not in it."""
+        return (self.prompt_tokens * prices[0] + self.completion_tokens * prices[1]) / _MILLION
+
+    def to_dict(self, prices: Prices | None) -> dict[str, Any]:
+        plain = {name: dict(v.most_common()) if isinstance(v, Counter) else v for name, v in self.__dict__.items()}
+        return {**plain, "cost": None if prices is None else self.cost(prices)}
+
+
+@dataclass
+class Pairs:
+    """Samples that the second run won, lost, and neither. p_value: of an exact sign test of no difference."""
+
+    wins: int = 0
+    losses: int = 0
+    ties: int = 0
+
+    def add(self, record: Record) -> None:
+        score = record.scores.get(WIN_RATE)
+        if isinstance(score, float):
+            self.wins += score > 0.5
+            self.losses += score < 0.5
+            self.ties += score == 0.5
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self.__dict__, "p_value": mcnemar_p(self.wins, self.losses) if self.wins + self.losses else None}
+
+
+def work_of(records: Iterable[Record], headline: str) -> dict[str, Work]:
+    """What the judgements took, by task."""
+    works: dict[str, Work] = {}
+    for record in records:
+        works.setdefault(record.task, Work()).add(record, headline)
+    return works
+
+
+def pairs_of(records: Iterable[Record]) -> dict[str, Pairs]:
+    """Who won, by task."""
+    found: dict[str, Pairs] = {}
+    for record in records:
+        found.setdefault(record.task, Pairs()).add(record)
+    return found

@@ -1,0 +1,80 @@
+"""How far several judges agree, beyond chance: Krippendorff's alpha.
+
+    krippendorff_alpha([[7, 8], [3, 3], [9, None]], "interval").value
+
+K. Krippendorff, Content Analysis (4th ed., 2018), chapter 12: alpha = 1 - D_o / D_e, the disagreement that was observed
+over the disagreement that chance would give. It takes any number of judges, and samples that some of them left out.
+1 is agreement throughout, 0 is what chance gives.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from harness.scoring.statistics import Estimate, Floats, own_estimate
+
+Level = Literal["nominal", "interval"]
+Ratings = Sequence[Sequence[float | None]]
+
+
+def krippendorff_alpha(ratings: Ratings, level: Level) -> Estimate | None:
+    """Alpha of `ratings`, one row a sample and one column a judge, with an interval from a bootstrap of the samples.
+
+    level: `nominal` where two ratings are the same or not, `interval` where their distance counts, squared. A sample
+    with fewer than two ratings says nothing. None where no two ratings differ, so that chance is not defined, or where
+    fewer than two samples are left.
+    """
+    rows = [[value for value in row if value is not None] for row in ratings]
+    rows = [row for row in rows if len(row) > 1]
+    values = sorted({value for row in rows for value in row})
+    if len(rows) < 2 or len(values) < 2:
+        return None
+    if level == "nominal":
+        found = own_estimate(_nominal(rows, values), lambda sums, _: _alpha(sums[0], *_nominal_chance(sums[1:])))
+    else:
+        found = own_estimate(_interval(rows, values), lambda sums, _: _alpha(sums[0], *_interval_chance(*sums[1:])))
+    known = found.interval is not None and all(map(math.isfinite, found.interval))
+    # Where resamples may hold one value only, their alpha is not defined, and neither is the interval.
+    return found if known else Estimate(found.value)
+
+
+def equal_share(ratings: Ratings) -> tuple[float, int] | None:
+    """(share of the samples on which all judges give the same rating, number of samples with a rating of each)."""
+    whole = [row for row in ratings if len(row) > 1 and None not in row]
+    return (sum(len(set(row)) == 1 for row in whole) / len(whole), len(whole)) if whole else None
+
+
+def _nominal(rows: Sequence[Sequence[float]], values: Sequence[float]) -> Floats:
+    """For each sample its observed disagreement and how often it was given each value: alpha needs their sums alone."""
+    counts = np.array([[row.count(value) for value in values] for row in rows], dtype=np.float64)
+    sizes = counts.sum(axis=1)
+    observed = (counts * (sizes[:, None] - counts)).sum(axis=1) / (sizes - 1)
+    return np.column_stack([observed, counts])
+
+
+def _nominal_chance(counts: Sequence[float]) -> tuple[float, float]:
+    n = sum(counts)
+    return sum(count * (n - count) for count in counts), n
+
+
+def _interval(rows: Sequence[Sequence[float]], values: Sequence[float]) -> Floats:
+    """For each sample its observed disagreement, its number of ratings, their sum and their sum of squares."""
+    middle = (values[0] + values[-1]) / 2  # alpha does not change with the origin; small numbers keep their digits
+    shifted = [np.array(row) - middle for row in rows]
+    sizes = np.array([len(row) for row in shifted], dtype=np.float64)
+    sums = np.array([row.sum() for row in shifted])
+    observed = np.array([2 * len(row) * ((row - row.mean()) ** 2).sum() / (len(row) - 1) for row in shifted])
+    return np.column_stack([observed, sizes, sums, [(row**2).sum() for row in shifted]])
+
+
+def _interval_chance(n: float, total: float, squares: float) -> tuple[float, float]:
+    return 2 * (n * squares - total**2), n
+
+
+def _alpha(observed: float, chance: float, n: float) -> float:
+    """`observed` and `chance` are sums over ordered pairs of ratings, within a sample and within the whole."""
+    return 1 - (n - 1) * observed / chance if chance > 1e-9 else math.nan
