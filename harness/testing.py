@@ -12,7 +12,7 @@
         result = run_harness("--tasks", "my_task", "--model", "hf", "--model_args", f"pretrained={model}")
         assert result.exit_code == 0
 
-`harness check` makes the same checks of metrics, models and tasks, without a test.
+`harness check` makes the same checks of metrics, models, modifiers and tasks, without a test.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.metrics import ALL_OUTPUT_TYPES, BatchMetric, CorpusMetric, Metric, Observation
+from harness.metrics import ALL_OUTPUT_TYPES, BatchMetric, CorpusMetric, Metric, Observation, ScoreKey
 from harness.model import Model
+from harness.modifiers import OPTIONS, PARAPHRASES, QUESTION, Asked, Modifier
 from harness.types import JSON, GenerationParams, OutputType, Prompt, Request, Response, Sample
 
 if TYPE_CHECKING:
@@ -272,6 +273,40 @@ def check_model(model: Model) -> list[str]:
     finally:
         model.close()
     return problems
+
+
+def check_modifier(modifier: Modifier) -> list[str]:
+    """Hold a modifier against the contract of `harness.Modifier`. Returns what is wrong, one line each."""
+    where = f"modifier '{getattr(modifier, 'name', type(modifier).__name__)}'"
+    unknown = sorted(set(modifier.needs) - {OPTIONS, QUESTION, PARAPHRASES})
+    problems = [f"needs names '{name}', which no task says" for name in unknown]
+    asked = Asked(("one", "two", "三"), wordings=2, rewordings=("How so?",), salt="salt")
+    try:
+        views, again = list(modifier.views(asked)), list(modifier.views(asked))
+        scores = modifier.row_scores([ScoreKey("acc", "none", _Share(), "mean", True)], "ABC")
+    except Exception as error:
+        return [f"{where}: {type(error).__name__}: {error}"]
+    if not views or views != again:
+        problems.append("views gives no view at all" if not views else "views gives other views for the same row")
+    if len(views) > 1 and not modifier.several:
+        problems.append("views shows a row several times, which 'several' does not say")
+    if modifier.several and not scores:
+        problems.append("shows a row several times, and row_scores says nothing of all its views together")
+    orders = [view.order for view in views if view.order and sorted(view.order) != [0, 1, 2]]
+    problems += [f"views orders three options as {list(order)}" for order in orders]
+    strange = [score for score in scores if score.of != "acc"]
+    problems += [f"row_scores: '{score.name}' is of '{score.of}', no score of the task" for score in strange]
+    return [f"{where}: {problem}" for problem in problems]
+
+
+class _Share(Metric):
+    """The score of the task that `check_modifier` makes up."""
+
+    name = "acc"
+    bounds = (0.0, 1.0)
+
+    def score(self, seen: Observation) -> float:
+        return 1.0
 
 
 def _requests(model: Model) -> list[Request]:

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 def command(targets: tuple[str, ...], everything: bool, include_path: tuple[str, ...]) -> int:
     """Check tasks (with all their variants), task files, or the plugins and tasks of a package. Offline.
 
-    Of a task: keys, templates, metrics and filters, and that its `example` gives the prompt and the scores it states.
-    Of a plugin: that it loads, and, where a PACKAGE is named, that its metrics and models keep their contract. Exits 4
-    when something is wrong.
+    Of a task: keys, templates, metrics and filters, and that its `example` gives the prompt and the scores it states,
+    also with its options at other places.
+    Of a plugin: that it loads, and, where a PACKAGE is named, that its metrics, models and modifiers keep
+    their contract. Exits 4 when something is wrong.
 
     \b
     harness check my_task.yaml
@@ -75,8 +76,8 @@ class Checker:
                 yield from self._expressions([target], self._library(self.include))
 
     def _package(self, package: str, *, thorough: bool) -> Iterator[str]:
-        """The plugins of a package, what they brought, and its tasks. `thorough`: have its metrics and models work."""
-        from harness.testing import check_metric, check_model
+        """The plugins of a package, what they brought, and its tasks. `thorough`: have its classes work."""
+        from harness.testing import check_metric, check_model, check_modifier
 
         for plugin in self.registry.plugins:
             if plugin.package == package:
@@ -87,6 +88,7 @@ class Checker:
             if thorough and item.plugin.package == package and not _needs_arguments(item.value):
                 yield from check_metric(item.value()) if item.kind == "metric" else ()
                 yield from check_model(item.value()) if item.kind == "model" else ()
+                yield from check_modifier(item.value()) if item.kind == "modifier" else ()
         yield from self._entries(self._library([]), lambda entry: entry.package == package)
 
     def _folder(self, folder: Path) -> Iterator[str]:

@@ -182,7 +182,7 @@ def print_together(results: Mapping[str, RunResult]) -> None:
 
 def print_forecast(spec: RunSpec, models: Mapping[str, Mapping[str, Any]]) -> int:
     """Do all that a run does before weights load, and say what would follow, for each model."""
-    from harness.prepare import blaming, build, check_abilities, create_model, load_jobs
+    from harness.prepare import blaming, build, check_abilities, create_model, load_jobs, remarks
     from harness.registry import load_plugins
     from harness.spec import Progress
 
@@ -195,6 +195,8 @@ def print_forecast(spec: RunSpec, models: Mapping[str, Mapping[str, Any]]) -> in
     build(jobs, spec, registry)
     for model in made:
         check_abilities(model, spec, jobs)
+    for message in remarks(jobs):
+        notice(message)
     for job in jobs:
         asked = sum(len(sample.requests) for sample in job.samples)
         line(f"{job.task.name}: {counted(len(job.samples), 'sample')}, {counted(asked, 'request')}")

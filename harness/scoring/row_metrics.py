@@ -13,6 +13,7 @@ from harness.modifiers import RowScore
 
 ZERO_TO_ONE = (0.0, 1.0)
 MOST_VIEWS = 16
+FIRST = "vanilla"
 
 
 class FirstView(Metric):
@@ -116,10 +117,10 @@ def averaged(keys: Sequence[ScoreKey]) -> list[ScoreKey]:
     return [key for key in keys if key.aggregation in ("mean", "nanmean")]
 
 
-def per_view(key: ScoreKey, worst: str, first: str = "vanilla", mean: str = "mean") -> dict[str, RowScore]:
-    """The worst, the first and the mean of a row's views under one key, by these words, which go before its name."""
+def per_view(key: ScoreKey, worst: str) -> dict[str, RowScore]:
+    """The worst, the first and the mean of a row's views under one key, by the words that go before its name."""
     bounds, better = key.metric.bounds, key.higher_is_better
-    metrics = {worst: WorstView(bounds, better), first: FirstView(bounds), mean: MeanOfViews(bounds)}
+    metrics = {worst: WorstView(bounds, better), FIRST: FirstView(bounds), "mean": MeanOfViews(bounds)}
     return {word: RowScore(f"{word}_{key.name}", key.name, metric, better) for word, metric in metrics.items()}
 
 

@@ -12,6 +12,7 @@ from harness.metrics import Answered, Metric, Observation, ScoreKey
 from harness.modifiers import Modifier, RowScore
 from harness.scoring.aggregation import summarise
 from harness.scoring.observing import recorded_sample, split_by_condition
+from harness.scoring.row_metrics import FIRST, averaged
 from harness.scoring.scorer import Scorer
 from harness.scoring.scores import Score, checked, described
 from harness.types import Record, Result, ScoringSpec, View
@@ -39,12 +40,16 @@ class ViewScorer(Scorer):
                 f"{where}: --modify {several[0]} can report nothing of these scores: {', '.join(self._of)}"
             )
         self._views_count = not several
+        # Values of a whole set (calibration, F1) have no worst view: they are reported of the views that come first.
+        shared = averaged(self.keys)
+        self._firsts = [key for key in self.keys if key not in shared] if several else []
 
     @property
     def reported(self) -> tuple[ScoreKey, ...]:
         """What the report holds: where a row is shown several times, its scores alone; else the task's own first."""
         own = self.keys if self._views_count else ()
-        return (*own, *map(self._key, self._row_scores))
+        firsts = (replace(key, name=f"{FIRST}_{key.name}") for key in self._firsts)
+        return (*own, *map(self._key, self._row_scores), *firsts)
 
     def _key(self, score: RowScore) -> ScoreKey:
         pipeline, metric = self._of[score.of].pipeline, score.metric
@@ -77,6 +82,7 @@ class ViewScorer(Scorer):
         complete = len(records) == _view(first).count
         errors = [record.error for record in records if record.error is not None]
         scores.update(dict.fromkeys(score.name for score in self._row_scores))
+        scores.update({f"{FIRST}_{key.name}": first.scores.get(key.name) for key in self._firsts})
         if complete and not errors:
             errors += self._score_row(records, scores)
         return replace(

@@ -63,7 +63,7 @@ def regrade(task: Task, record: Record) -> Sample:
     subset = task.subset(record.subset)
     with _blaming(task, subset, task.eval_split, f"row {record.id}"):
         wording = _wording(task, record.view)
-        rendered = wording.templates.doc.render(_context(record.doc, subset), record.doc.keys())
+        rendered = wording.templates.doc.render(row_context(record.doc, subset), record.doc.keys())
         return _sample(task, subset, record.id, record.doc, rendered, (), record.doc.keys(), record.view)
 
 
@@ -124,7 +124,7 @@ class _Builder:
         for number, row in enumerate(rows):
             with _blaming(self.task, self.subset, split, f"row {number}"):
                 row = plain_row(row)
-                context = _context(row, self.subset)
+                context = row_context(row, self.subset)
                 if all(condition.is_true(context) for condition in self.task.templates.where):
                     kept.append(row)
         if not kept and rows:
@@ -168,7 +168,7 @@ class _Builder:
         if key not in self.shots:
             templates = self.task.wordings[wording].templates.shot
             try:
-                rendered = templates.render(_context(self.pool.rows[index], self.subset), self.shot_columns)
+                rendered = templates.render(row_context(self.pool.rows[index], self.subset), self.shot_columns)
                 self.shots[key] = shot_turns(rendered, self.styles[wording])
             except HarnessError as error:
                 text = _placed(self.task, error, ("fewshot_config",))
@@ -179,17 +179,17 @@ class _Builder:
         return self.pool.draw(number, row) if self.pool.count else ()
 
     def sample(self, number: int, row: Row) -> Sample:
-        rendered = self.task.templates.doc.render(_context(row, self.subset), self.columns)
+        rendered = self.task.templates.doc.render(row_context(row, self.subset), self.columns)
         return self.asked(number, row, rendered, self.draw(number, row))
 
     def views(self, number: int, row: Row) -> list[Sample]:
         """The samples of a row of a modified task. All views of it are shown the examples of the plain row."""
-        plain = self.task.templates.doc.render(_context(row, self.subset), self.columns)
+        plain = self.task.templates.doc.render(row_context(row, self.subset), self.columns)
         drawn = self.draw(number, row)
         samples = []
         for view, changed in views_of(self.task, row, f"{self.pool.salt}\0{number}"):
             templates = self.task.wordings[view.wording].templates.doc
-            rendered = templates.render(_context(changed, self.subset), self.columns)
+            rendered = templates.render(row_context(changed, self.subset), self.columns)
             sample = self.asked(number, changed, rendered, drawn, view)
             check_gold(self.task, view, gold_of(plain, self.task.config.output_type), sample.target)
             if not view.is_plain:
@@ -204,14 +204,14 @@ class _Builder:
             raise self.task.document.error(
                 ("doc_to_text",),
                 f"the prompt of task '{self.task.name}' does not show what --modify {label} changes, so every score "
-                "would stay as it is (a variant of the task may show it)",
+                f"would stay as it is{_variants_of(self.task)}",
             )
 
     def asked(
         self, number: int, row: Row, rendered: Rendered, drawn: tuple[int, ...], view: View | None = None
     ) -> Sample:
         wording = view.wording if view else 0
-        before = self.opening(drawn, _context(row, self.subset), wording)
+        before = self.opening(drawn, row_context(row, self.subset), wording)
         requests = self.requests(number, rendered, before, self.styles[wording])
         return _sample(self.task, self.subset, number, row, rendered, requests, self.columns, view)
 
@@ -263,7 +263,7 @@ def _sample(
     columns: Set[str],
     view: View | None = None,
 ) -> Sample:
-    context = _context(row, subset)
+    context = row_context(row, subset)
     cluster = task.templates.cluster
     value = None if cluster is None else _resolved_value(cluster, context, columns)
     return Sample(
@@ -287,6 +287,11 @@ def _wording(task: Task, view: View | None) -> Wording:
         count = len(task.paraphrases)
         raise DataError(f"paraphrases: wording {index} was asked, but the task has {count} paraphrases now")
     return task.wordings[index]
+
+
+def _variants_of(task: Task) -> str:
+    names = [f"{task.base_name}:{name}" for name in task.config.variants or ()]
+    return f" (its variants: {', '.join(names)})" if names else ""
 
 
 def plain_row(row: Row) -> Row:
@@ -320,7 +325,8 @@ def _plain_value(value: Any) -> JSON:
         raise DataError(str(error)) from error
 
 
-def _context(row: Row, subset: Subset) -> Context:
+def row_context(row: Row, subset: Subset) -> Context:
+    """What templates see of a row."""
     return {**row, "subset": subset.context} if subset.name else row
 
 

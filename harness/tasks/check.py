@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from harness.errors import DataError, HarnessError
-from harness.tasks.build import BuildOptions, build_samples
+from harness.tasks.build import BuildOptions, build_samples, row_context
+from harness.tasks.options import find_options, moved
+from harness.tasks.render import gold_of
 from harness.tasks.schema import Example, ExampleAnswer, FewshotConfig
 from harness.tasks.task import Task
-from harness.types import JSON, DatasetSpec, Prompt, Response, Rows, Sample
+from harness.tasks.views import check_gold
+from harness.types import JSON, DatasetSpec, Prompt, Response, Rows, Sample, View
 
 Score = Callable[[Sample, Sequence[Response]], Mapping[str, JSON]]
 
@@ -44,6 +47,7 @@ def _check(task: Task, example: Example, score: Score, unconditional: bool) -> I
         yield _differs("choices", example.choices, list(sample.choices))
     if "target" in stated and _listed(example.target) != _listed(sample.target):
         yield _differs("target", example.target, sample.target)
+    yield from _check_modifiable(task, sample)
     for answer in example.scores:
         scores = score(sample, _responses(sample, answer))
         for key, expected in (answer.model_extra or {}).items():
@@ -51,6 +55,23 @@ def _check(task: Task, example: Example, score: Score, unconditional: bool) -> I
                 yield f"scores: the task has no score '{key}' (it has: {', '.join(scores)})"
             elif not _equal(expected, scores[key]):
                 yield f"scores: {_named(answer)} should get {key} {expected}, but gets {scores[key]}"
+
+
+def _check_modifiable(task: Task, sample: Sample) -> Iterator[str]:
+    """That `options` and `paraphrases` are of this row: modifiers will rely on them."""
+    subset = task.subset(sample.subset)
+    columns = sample.doc.keys()
+    for wording in task.paraphrases:
+        wording.templates.doc.render(row_context(sample.doc, subset), columns)
+    entry = task.config.options
+    if entry is None:
+        return
+    options = find_options(sample.doc, entry)
+    order = (*range(1, len(options.values)), 0)
+    shown = task.templates.doc.render(row_context(moved(sample.doc, entry, options, order), subset), columns)
+    check_gold(task, View(order=order), sample.target, gold_of(shown, task.config.output_type))
+    if task.config.paraphrases and isinstance(task.config.paraphrases, str) and not entry.question:
+        yield "paraphrases: a column of other questions needs 'options.question', the column that they replace"
 
 
 def _sample_of(task: Task, example: Example, unconditional: bool) -> Sample:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from harness import Metric, Model, Observation, Request, Response
+from harness import Asked, Metric, Model, Modifier, Observation, Request, Response, RowScore, ScoreKey, View
 from harness.registry import load_plugins
-from harness.testing import check_metric, check_model, observation, run_harness
+from harness.testing import check_metric, check_model, check_modifier, observation, run_harness
 
 
 class Length(Metric):
@@ -142,3 +142,64 @@ def test_commands_run_in_process() -> None:
     result = run_harness("--limit", "-3")
     assert result.exit_code == 4
     assert result.stderr.startswith("error: --limit")
+
+
+class Turned(Modifier):
+    name = "turned"
+    needs = frozenset({"options"})
+
+    def views(self, asked: Asked) -> Sequence[View]:
+        return [View(order=tuple(reversed(range(len(asked.options)))))]
+
+
+class Twice(Turned):
+    def views(self, asked: Asked) -> Sequence[View]:
+        return [View(), View(wording=1)]
+
+
+class Silent(Twice):
+    several = True
+
+
+class Odd(Turned):
+    needs = frozenset({"optoins"})
+
+    def views(self, asked: Asked) -> Sequence[View]:
+        return [View(order=(0, 0))]
+
+    def row_scores(self, keys: Sequence[ScoreKey], labels: str) -> Sequence[RowScore]:
+        return [RowScore("half", "f2", Length())]
+
+
+class Loud(Turned):
+    def views(self, asked: Asked) -> Sequence[View]:
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize(
+    ("modifier", "problems"),
+    [
+        (Turned(), []),
+        (Twice(), ["modifier 'turned': views shows a row several times, which 'several' does not say"]),
+        (
+            Silent(),
+            ["modifier 'turned': shows a row several times, and row_scores says nothing of all its views together"],
+        ),
+        (
+            Odd(),
+            [
+                "modifier 'turned': needs names 'optoins', which no task says",
+                "modifier 'turned': views orders three options as [0, 0]",
+                "modifier 'turned': row_scores: 'half' is of 'f2', no score of the task",
+            ],
+        ),
+        (Loud(), ["modifier 'turned': RuntimeError: no"]),
+    ],
+)
+def test_a_modifier_that_breaks_the_contract_is_told_so(modifier: Modifier, problems: list[str]) -> None:
+    assert check_modifier(modifier) == problems
+
+
+@pytest.mark.parametrize("name", ["circular", "shuffle_options", "paraphrase", "no_question"])
+def test_our_own_modifiers_keep_it(name: str) -> None:
+    assert check_modifier(load_plugins().modifier(name)()) == []

@@ -63,3 +63,39 @@ def test_replies_are_scored_too(tmp_path: Path) -> None:
 def test_an_unknown_metric_is_a_problem(tmp_path: Path) -> None:
     (problem,) = problems(tmp_path, GOOD.replace("metric: acc", "metric: accc"))
     assert "unknown metric 'accc'; did you mean 'acc'?" in problem
+
+
+LETTERED = """\
+task: letters
+dataset_path: org/letters
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{q}}\\nA. {{A}}\\nB. {{B}}"
+doc_to_choice: [A, B]
+doc_to_target: y
+metric_list: [{metric: acc}]
+options: {columns: [A, B], answer: y}
+paraphrases: ["{{q}} {{A}} {{B}}"]
+example: {row: {q: "Is it?", A: yes, B: no, y: B, z: A, others: [Is it so?]}, target: 1}
+"""
+
+
+def test_an_example_is_also_shown_with_its_options_at_other_places_and_in_other_words(tmp_path: Path) -> None:
+    assert problems(tmp_path, LETTERED) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("answer: y}", "answer: z}"), "example: options: the right answer does not follow its option"),
+        (("columns: [A, B]", "columns: [A, none]"), "options: the row has no 'none'"),
+        (('{{A}} {{B}}"]', '{{A}} {{C}}"]'), "task.yaml:10: doc_to_text: the row has no field 'C'"),
+        (('["{{q}} {{A}} {{B}}"]', "others"), "needs 'options.question', the column that they replace"),
+    ],
+)
+def test_options_and_paraphrases_that_do_not_fit_the_example_are_problems(
+    tmp_path: Path, change: tuple[str, str], message: str
+) -> None:
+    assert change[0] in LETTERED
+    (problem,) = problems(tmp_path, LETTERED.replace(*change))
+    assert message in problem and "\n" not in problem
