@@ -8,6 +8,13 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
+    """What a command ends with.
+
+    OK: all is well. SAMPLES_FAILED: the run came to its end and has a report, and some samples failed (of `gate`: a run
+    is worse). INTERRUPTED: stopped before the end, by Ctrl-C, a full disk, or a model that went away; what is done is
+    on disk, and the same command goes on. USAGE: a mistake in a command, a file or a configuration.
+    """
+
     OK = 0
     SAMPLES_FAILED = 1
     INTERRUPTED = 2
@@ -17,7 +24,7 @@ class ExitCode(IntEnum):
 class HarnessError(Exception):
     """Base of all errors that a user is meant to read. `str()` of it is one line."""
 
-    exit_code = ExitCode.USAGE
+    exit_code: ExitCode = ExitCode.USAGE
 
 
 class UsageError(HarnessError):
@@ -37,17 +44,17 @@ class PluginError(UsageError):
 
 
 class ModelError(HarnessError):
-    """A model that cannot be loaded or cannot answer."""
+    """A model that cannot be loaded or cannot answer. Where it did answer before, the run can go on: exit code 2."""
 
 
 class SaveError(HarnessError):
-    """A result that could not be written to disk."""
+    """A result that could not be written to disk. The same command goes on, once there is room."""
 
-    exit_code = ExitCode.SAMPLES_FAILED
+    exit_code = ExitCode.INTERRUPTED
 
 
 class Interrupted(HarnessError):
-    """The work was stopped on request; what is done is on disk."""
+    """The work was stopped on request, which is no mistake; what is done is on disk."""
 
     exit_code = ExitCode.INTERRUPTED
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.conclude import conclude
-from harness.errors import ExitCode, HarnessError, Interrupted, UsageError, suggest
+from harness.errors import ExitCode, HarnessError, Interrupted, SaveError, UsageError, suggest
 from harness.model import Model
 from harness.prepare import (
     Job,
@@ -31,7 +31,7 @@ from harness.prepare import (
     scored_record,
 )
 from harness.record.keys import KeyMaker
-from harness.record.lm_eval import write_lm_eval
+from harness.record.lm_eval import check_output_path, write_lm_eval
 from harness.record.manifest import model_title
 from harness.record.report import summary_text
 from harness.record.run import RunFolder
@@ -92,6 +92,8 @@ def run_each(
     """
     registry = registry or load_plugins()
     progress = progress or Progress()
+    if spec.output_path:
+        check_output_path(Path(spec.output_path))
     jobs = load_jobs(spec, registry, progress)
     specs = [replace(spec, model_args=dict(args)) for args in model_args]
     models = [create_model(each, registry) for each in specs]
@@ -207,6 +209,13 @@ class _Waiting:
         return all(key in self.answers for key in self.keys)
 
 
+def _stopped(error: HarnessError, how_to_go_on: str) -> HarnessError:
+    """The same error, of a run that can go on: its text says how, and its exit code that it was stopped."""
+    stopped = type(error)(f"{error}; {how_to_go_on}")
+    stopped.exit_code = ExitCode.INTERRUPTED
+    return stopped
+
+
 class _Observers:
     """Calls observer hooks. An exception in one is reported once, and never stops a run."""
 
@@ -234,6 +243,7 @@ class _Run:
         self.observers = _Observers(registry, progress)
         self.waiting: dict[str, list[_Waiting]] = {}
         self.requests: dict[str, Request] = {}
+        self.answered = False
 
     def go(self, jobs: Sequence[Job]) -> RunResult:
         self.observers.call("harness_run_started", manifest=self.folder.manifest, path=self.folder.path)
@@ -242,17 +252,23 @@ class _Run:
             self._ask()
             self._note_incidents()
             self._score_in_batches(jobs)
+            self.progress.finished()
+            return self._report(jobs)
         except KeyboardInterrupt:
             self._note_incidents_of_a_failure()
             self.folder.finish("interrupted")
-            again = f"; go on with: {self.spec.command}" if self.spec.command else ""
-            raise Interrupted(f"interrupted, what is done is in {self.folder.path}{again}") from None
-        except HarnessError:
+            raise Interrupted(f"interrupted, {self._how_to_go_on}") from None
+        except HarnessError as error:
             self._note_incidents_of_a_failure()
             self.folder.finish("failed")
-            raise
-        self.progress.finished()
-        return self._report(jobs)
+            if not (isinstance(error, SaveError) or self.answered):
+                raise  # nothing was done: the mistake is to be mended, and nothing goes on
+            raise _stopped(error, self._how_to_go_on) from error
+
+    @property
+    def _how_to_go_on(self) -> str:
+        command = f"; go on with: {self.spec.command}" if self.spec.command else ""
+        return f"what is done is in {self.folder.path}{command}"
 
     def _plan(self, jobs: Sequence[Job]) -> None:
         """Sort samples into those on disk, those whose answers are on disk, and those to ask for."""
@@ -305,6 +321,7 @@ class _Run:
             self.model.load()
         self.folder.note(model=dict(self.model.describe()))
         for index, response in answers(self.model, self.spec.model, list(self.requests.values())):
+            self.answered = True
             self._deliver(keys[index], response)
 
         self.folder.note(model=dict(self.model.describe()))

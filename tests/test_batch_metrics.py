@@ -13,9 +13,9 @@ import pytest
 
 from harness import BatchMetric, CorpusMetric, MetricOptions, Observation, Outcome, Sample, UsageError, hookimpl
 from harness.comparing import compare_runs
-from harness.errors import ExitCode
+from harness.errors import ExitCode, Interrupted
 from harness.registry import Registry, load_plugins
-from harness.runner import Interrupted, RunResult, run, score_run
+from harness.runner import RunResult, run, score_run
 from harness.spec import Progress, RunSpec
 
 TASK = """\

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from harness import Metric, Model, ModelError, Observation, Request, Response, UsageError, hookimpl
-from harness.errors import ExitCode
+from harness.errors import ExitCode, Interrupted
 from harness.registry import Plugin, Registry, load_plugins
-from harness.runner import Interrupted, load_run, run, score_run
+from harness.runner import load_run, run, score_run
 from harness.spec import Progress, RunSpec
 
 TASK = """\

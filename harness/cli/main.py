@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from harness.errors import ExitCode, HarnessError, suggest
+from harness.errors import ExitCode, HarnessError, Interrupted, suggest
 
 COMMANDS = {
     "run": "Measure a model. `harness --tasks ...` is short for it.",
@@ -60,11 +60,13 @@ class Main(click.Group):
         except click.ClickException as error:
             code = _fail(_message(error), ExitCode.USAGE)
         except click.Abort:
-            code = _fail(f"interrupted; go on with: {command}", ExitCode.INTERRUPTED)
+            code = _fail(f"interrupted; go on with: {command}", ExitCode.INTERRUPTED, quiet=True)
         except HarnessError as error:
             if os.environ.get("HARNESS_DEBUG") == "1":
                 raise
-            code = _fail(" ".join(str(error).splitlines()), error.exit_code)
+            code = _fail(" ".join(str(error).splitlines()), error.exit_code, quiet=isinstance(error, Interrupted))
+        except OSError as error:
+            code = _output_failed(error)
         sys.exit(int(code or ExitCode.OK))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -120,9 +122,23 @@ def _one_line(text: str) -> str:
     return " ".join(text.split()).rstrip(".")
 
 
-def _fail(message: str, code: ExitCode) -> ExitCode:
-    click.echo(f"error: {message}" if code != ExitCode.INTERRUPTED else message, err=True)
+def _fail(message: str, code: ExitCode, *, quiet: bool = False) -> ExitCode:
+    """Say why a command ends. quiet: on request, which is no error."""
+    click.echo(message if quiet else f"error: {message}", err=True)
     return code
+
+
+def _output_failed(error: OSError) -> ExitCode:
+    """Errors of files have their own texts: what is left is stdout, on a full disk or after its reader went away."""
+    from harness.cli.console import forget_stdout
+
+    if os.environ.get("HARNESS_DEBUG") == "1":
+        raise error
+    forget_stdout()
+    if isinstance(error, BrokenPipeError):
+        return ExitCode.OK
+    what = f"{error.filename}: " if error.filename else "the output cannot be written: "
+    return _fail(f"{what}{error.strerror or error}", ExitCode.INTERRUPTED)
 
 
 def _normalised(name: str) -> str:

@@ -28,7 +28,7 @@ def save_error(path: Path, error: OSError) -> SaveError:
     """One line: which file, why, and how to go on."""
     remedy = _REMEDIES.get(error.errno or 0, "check the disk")
     cause = error.strerror or str(error)
-    return SaveError(f"{path}: cannot be written: {cause}; {remedy} and run the same command again to go on")
+    return SaveError(f"{path}: cannot be written: {cause}; {remedy} and run the same command again")
 
 
 def append(path: Path, data: bytes) -> int:

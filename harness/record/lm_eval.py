@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from harness.errors import SaveError
+from harness.errors import SaveError, UsageError
 from harness.record import files
 from harness.record.codec import encode_line, encode_messages, jsonable
 from harness.record.manifest import model_title, record_file
@@ -25,6 +26,18 @@ from harness.record.run import RunFolder
 from harness.types import JSON, Prompt, Record
 
 _WRITE_BYTES = 1 << 20
+
+
+def check_output_path(output_path: Path) -> None:
+    """Raise `UsageError`, before a model loads, where nothing can be written there. Makes no folder."""
+    folder = output_path.parent if output_path.suffix == ".json" else output_path
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not there.is_dir():
+        raise UsageError(
+            f"--output_path {output_path}: '{there}' is a file; name a folder, or a file that ends in .json"
+        )
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"--output_path {output_path}: '{there}' cannot be written; choose another folder")
 
 
 def write_lm_eval(

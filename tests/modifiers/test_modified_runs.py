@@ -14,8 +14,9 @@ import pytest
 
 from harness import Model, Record, Request, Response, UsageError, hookimpl
 from harness.comparing import check_gate, compare_runs
+from harness.errors import Interrupted
 from harness.registry import Registry, load_plugins
-from harness.runner import Interrupted, load_run, run, score_run
+from harness.runner import load_run, run, score_run
 from harness.spec import Progress, RunSpec
 
 TASK = """\

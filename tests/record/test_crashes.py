@@ -201,7 +201,7 @@ def test_a_full_disk_is_one_line_and_leaves_whole_lines(
             with pytest.raises(SaveError) as failed:
                 run.write(make_record(2))
         assert "law.jsonl: cannot be written: No space left on device; free some space" in str(failed.value)
-        assert failed.value.exit_code == 1
+        assert failed.value.exit_code == 2
         assert list(run.records()) == [make_record(1)]
         run.write(make_record(2))
         assert list(run.records()) == [make_record(1), make_record(2)]
