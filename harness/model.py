@@ -108,10 +108,13 @@ class Model(ABC):
         """Give back memory and connections."""
 
     def render(self, prompt: Prompt) -> str:
-        """The exact string that the model is shown, chat template and prefill included. Works after `prepare`."""
+        """The exact string that the model is shown, chat template and prefill included. Works after `prepare`.
+
+        Here, for models with a template of their own elsewhere: the turns, images by their hashes.
+        """
         if not prompt.is_chat:
             return prompt.text
-        turns = [f"<{message.role}>\n{message.text}\n" for message in prompt.messages]
+        turns = [f"<{message.role}>\n{message.outline}\n" for message in prompt.messages]
         return "".join(turns) + prompt.prefill
 
     def count_tokens(self, text: str) -> int | None:

@@ -17,7 +17,7 @@ from typing import ClassVar
 from harness.metrics import Metric, ScoreKey
 from harness.types import JSON, View
 
-OPTIONS, QUESTION, PARAPHRASES = "options", "question", "paraphrases"
+OPTIONS, QUESTION, PARAPHRASES, IMAGES = "options", "question", "paraphrases", "images"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Modifier(ABC):
 
     name: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset()
-    """What a task must say for this modifier: where its `options` are, where its `question` is, its `paraphrases`."""
+    """What a task must say for this modifier: where its `options`, its `question`, its `images` are; `paraphrases`."""
     several: ClassVar[bool] = False
     """Whether a row is shown several times. `row_scores` then take the place of the task's own scores."""
     value: JSON = None

@@ -35,6 +35,13 @@ class Message:
     content: str | tuple[str | Media, ...]
 
     @property
+    def outline(self) -> str:
+        """The text, with the kind and the hash of each image, video or clip in its place."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part if isinstance(part, str) else f"[{part.kind} {part.sha256[:12]}]" for part in self.content)
+
+    @property
     def text(self) -> str:
         """The text alone, media left out."""
         if isinstance(self.content, str):
@@ -171,6 +178,7 @@ class View:
     wording: which of the task's wordings asks; 0 is its own.
     question: what stands in the place of the row's question; None leaves it. Empty: neither question nor passage.
     fixed: why the options keep their places although a modifier moves options; empty where they do not have to.
+    images: whether the row's images are shown.
     """
 
     index: int = 0
@@ -179,6 +187,7 @@ class View:
     wording: int = 0
     question: str | None = None
     fixed: str = ""
+    images: bool = True
 
     @property
     def is_moved(self) -> bool:
@@ -188,7 +197,7 @@ class View:
     @property
     def is_plain(self) -> bool:
         """Whether the row is shown as the task itself shows it."""
-        return not self.is_moved and self.wording == 0 and self.question is None
+        return not self.is_moved and self.wording == 0 and self.question is None and self.images
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,4 +70,5 @@ def _view(sample: Sample) -> str:
     words += [f"options stay: {view.fixed}"] if view.fixed else []
     words += [f"wording {view.wording}"] if view.wording else []
     words += [f"question {view.question!r}"] if view.question is not None else []
+    words += ["no images"] if not view.images else []
     return "; ".join(words)

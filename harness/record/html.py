@@ -19,7 +19,7 @@ from harness.record.calibration import Calibration
 from harness.record.codec import jsonable
 from harness.record.manifest import model_title
 from harness.record.report import DOUBTS, doubts_about_metrics, gaps, interval, number, rows, scorers
-from harness.types import JSON, Message, Prompt, Record
+from harness.types import JSON, Prompt, Record
 
 # How many samples of each kind a task shows, when it is the only one; many tasks share `_MOST_SAMPLES`.
 _QUOTAS = {"failed": 12, "unparsed": 12, "wrong": 24, "partial": 8, "right": 8, "unscored": 4}
@@ -179,7 +179,7 @@ def clip(text: str) -> str:
 def _turns(prompt: Prompt) -> Iterator[tuple[str, str, bool]]:
     """(who speaks, what, whether other samples share it)."""
     for index, message in enumerate(prompt.messages):
-        yield message.role, clip(_message_text(message)), index < prompt.shared_messages
+        yield message.role, clip(message.outline), index < prompt.shared_messages
     if prompt.prefill:
         yield "prefill", clip(prompt.prefill), False
     if prompt.is_chat:
@@ -188,12 +188,6 @@ def _turns(prompt: Prompt) -> Iterator[tuple[str, str, bool]]:
         yield "shared prompt", clip(prompt.prefix), True
     media = "".join(f"[{item.kind} {item.sha256[:12]}]\n" for item in prompt.media)
     yield "prompt", clip(media + prompt.suffix), False
-
-
-def _message_text(message: Message) -> str:
-    if isinstance(message.content, str):
-        return message.content
-    return "".join(part if isinstance(part, str) else f"[{part.kind} {part.sha256[:12]}]" for part in message.content)
 
 
 def _target(record: Record) -> str:

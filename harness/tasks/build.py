@@ -5,20 +5,21 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harness.errors import DataError, HarnessError, UsageError
+from harness.errors import DataError, HarnessError, UsageError, suggest
 from harness.tasks.data import plain
 from harness.tasks.fewshot import Row, ShotPool, make_pool
+from harness.tasks.media import Images, images_of, interleaved, roots_of, without_bytes, without_marks
 from harness.tasks.prompts import Opening, Style, choice_delimiter, opening, prompt, shot_turns, system_text
 from harness.tasks.render import Rendered, gold_of
-from harness.tasks.schema import GenerationKwargs, TaskConfig
+from harness.tasks.schema import GenerationKwargs, TaskConfig, words
 from harness.tasks.task import Subset, Task, Wording
 from harness.tasks.templates import Context, Template
 from harness.tasks.views import check_gold, differs, views_of
 from harness.tasks.yaml_file import KeyPath, shown
-from harness.types import JSON, DatasetSpec, GenerationParams, Prompt, Record, Request, Rows, Sample, View
+from harness.types import JSON, DatasetSpec, GenerationParams, Message, Prompt, Record, Request, Rows, Sample, View
 
 OpenSplit = Callable[[DatasetSpec, str], Rows]
 _MAX_TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
@@ -104,12 +105,15 @@ class _Builder:
         self.task, self.subset, self.options = task, subset, options
         self.open_split = open_split
         self.spec = dataset_spec(task, subset, options)
+        self.image_columns = words(task.config.doc_to_image)
+        self.images: dict[int, Images] = {}
         rows = self.open(task.eval_split)
         self.columns: Set[str] = {column for row in rows for column in row}
         self.rows = rows[: row_count(options.limit, len(rows))]
         self.styles = [_style(wording.config, options) for wording in task.wordings]
         self.generation = _generation(task, options)
         self.pool = self.make_pool()
+        self.check_images(rows)
         self.shot_columns = self.columns | {column for row in self.pool.rows for column in row}
         self.shots: dict[tuple[int, int], tuple[Any, ...]] = {}
         self.openings: dict[tuple[int, str, tuple[int, ...]], Opening] = {}
@@ -123,7 +127,7 @@ class _Builder:
         kept: list[Row] = []
         for number, row in enumerate(rows):
             with _blaming(self.task, self.subset, split, f"row {number}"):
-                row = plain_row(row)
+                row = self.plain(row)
                 context = row_context(row, self.subset)
                 if all(condition.is_true(context) for condition in self.task.templates.where):
                     kept.append(row)
@@ -131,6 +135,25 @@ class _Builder:
             place, where = self.task.document.place(("where",)), _where(self.task, self.subset, split)
             raise DataError(f"{place}: where: keeps none of the {len(rows)} rows ({where})")
         return kept
+
+    def plain(self, row: Mapping[str, Any]) -> Row:
+        """The row as JSON keeps it; its images are kept aside."""
+        if not self.image_columns:
+            return plain_row(row)
+        images = images_of(row, self.image_columns, roots_of(self.spec))
+        kept = plain_row(without_bytes(row, self.image_columns, images))
+        self.images[id(kept)] = images
+        return kept
+
+    def check_images(self, rows: Sequence[Row]) -> None:
+        """Refuse a column that no row has, and examples that would be shown without their images."""
+        for column in self.image_columns if rows else ():
+            if column not in self.columns:
+                what = f"doc_to_image: no row has a column '{column}'{suggest(column, self.columns)}"
+                raise self.task.document.error(("doc_to_image",), what)
+        if any(image for row in self.pool.rows for image in self.images.get(id(row), ())):
+            what = "doc_to_image: examples with images are not shown yet; set num_fewshot to 0"
+            raise self.task.document.error(("doc_to_image",), what)
 
     def make_pool(self) -> ShotPool:
         """The examples' pool: a split, rows of the task file, or lm-eval's order training, validation, test."""
@@ -180,20 +203,20 @@ class _Builder:
 
     def sample(self, number: int, row: Row) -> Sample:
         rendered = self.task.templates.doc.render(row_context(row, self.subset), self.columns)
-        return self.asked(number, row, rendered, self.draw(number, row))
+        return self.asked(number, row, rendered, self.draw(number, row), self.images.get(id(row), ()))
 
     def views(self, number: int, row: Row) -> list[Sample]:
         """The samples of a row of a modified task. All views of it are shown the examples of the plain row."""
         plain = self.task.templates.doc.render(row_context(row, self.subset), self.columns)
-        drawn = self.draw(number, row)
+        drawn, images = self.draw(number, row), self.images.get(id(row), ())
         samples = []
         for view, changed in views_of(self.task, row, f"{self.pool.salt}\0{number}"):
             templates = self.task.wordings[view.wording].templates.doc
             rendered = templates.render(row_context(changed, self.subset), self.columns)
-            sample = self.asked(number, changed, rendered, drawn, view)
+            sample = self.asked(number, changed, rendered, drawn, images, view)
             check_gold(self.task, view, gold_of(plain, self.task.config.output_type), sample.target)
             if not view.is_plain:
-                self.changes[differs(plain, rendered)] += 1
+                self.changes[differs(plain, rendered) or (any(images) and not view.images)] += 1
             samples.append(sample)
         return samples
 
@@ -208,11 +231,24 @@ class _Builder:
             )
 
     def asked(
-        self, number: int, row: Row, rendered: Rendered, drawn: tuple[int, ...], view: View | None = None
+        self,
+        number: int,
+        row: Row,
+        rendered: Rendered,
+        drawn: tuple[int, ...],
+        images: Images,
+        view: View | None = None,
     ) -> Sample:
         wording = view.wording if view else 0
         before = self.opening(drawn, row_context(row, self.subset), wording)
+        if view and not view.images:
+            images, rendered = (), replace(rendered, text=without_marks(rendered.text))
         requests = self.requests(number, rendered, before, self.styles[wording])
+        if any(images):
+            requests = tuple(
+                request if request.unconditional else replace(request, prompt=_with_images(request.prompt, images))
+                for request in requests
+            )
         return _sample(self.task, self.subset, number, row, rendered, requests, self.columns, view)
 
     def requests(self, number: int, rendered: Rendered, before: Opening, style: Style) -> tuple[Request, ...]:
@@ -251,6 +287,13 @@ class _Builder:
         return GenerationParams(
             **{name: getattr(self.generation, name) for name in self.generation.__slots__ if name != "seed"}, seed=seed
         )
+
+
+def _with_images(shown: Prompt, images: Images) -> Prompt:
+    """The prompt as a chat whose last turn of the user holds the images: all models that see are asked by turns."""
+    *before, last = shown.messages or (Message("user", shown.text),)
+    last = Message(last.role, interleaved(last.text, images))
+    return Prompt(messages=(*before, last), shared_messages=shown.shared_messages, prefill=shown.prefill)
 
 
 def _sample(

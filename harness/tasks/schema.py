@@ -30,8 +30,7 @@ REFUSED: Mapping[str, str] = {
     "class": "is Python in lm-eval; write the task in YAML",
     "use_prompt": "needs promptsource; write the prompt into 'doc_to_text'",
     "unsafe_code": "is not needed here: metrics that run programs run them in a sandbox; take the key out",
-    "doc_to_image": "is not known here: prompts are text",
-    "doc_to_audio": "is not known here: prompts are text",
+    "doc_to_audio": "is not known here: prompts are text and images",
 }
 
 
@@ -219,6 +218,9 @@ class TaskConfig(Strict):
     output_type: OutputType = "generate_until"
     description: Template | None = None
     doc_to_text: Template | int | None = None
+    doc_to_image: Words | None = Field(
+        None, description="columns of images, which the prompt speaks of as <image 1>, <image 2>, ..."
+    )
     doc_to_choice: Choices | None = None
     doc_to_target: Template | int | list[str] | None = None
     gen_prefix: Template | None = Field(None, description="how the answer begins")

@@ -70,6 +70,7 @@ def _joined(modifier: Modifier, view: View, step: View) -> View:
         order=tuple(view.order[place] for place in step.order) or view.order,
         wording=view.wording or step.wording,
         question=view.question if step.question is None else step.question,
+        images=view.images and step.images,
     )
 
 

@@ -23,9 +23,24 @@ class NoQuestion(Modifier):
         return [View(question="")]
 
     def row_scores(self, keys: Sequence[ScoreKey], labels: str) -> list[RowScore]:
-        usual = averaged(keys)
-        above = [RowScore(f"above_chance_{key.name}", key.name, AboveChance()) for key in usual if _is_share(key)]
-        return [*above, RowScore("chance", usual[0].name, Chance())] if above else []
+        return _against_chance(keys)
+
+
+class NoImage(Modifier):
+    """The question without its images (Chen et al. 2024, MMStar, arXiv 2403.20330, section 3.1). A score above chance
+    shows what can be told without seeing: from the text alone, or because the rows were in the training.
+
+    Where the task says where its options are, `chance` and `above_chance_` are reported too, as for `no_question`.
+    """
+
+    name = "no_image"
+    needs = frozenset({"images"})
+
+    def views(self, asked: Asked) -> list[View]:
+        return [View(images=False)]
+
+    def row_scores(self, keys: Sequence[ScoreKey], labels: str) -> list[RowScore]:
+        return _against_chance(keys) if labels else []
 
 
 class Chance(Metric):
@@ -50,6 +65,12 @@ class AboveChance(Metric):
         return None if chance is None or not scores else sum(scores) / len(scores) - chance
 
 
+def _against_chance(keys: Sequence[ScoreKey]) -> list[RowScore]:
+    usual = averaged(keys)
+    above = [RowScore(f"above_chance_{key.name}", key.name, AboveChance()) for key in usual if _is_share(key)]
+    return [*above, RowScore("chance", usual[0].name, Chance())] if above else []
+
+
 def _is_share(key: ScoreKey) -> bool:
     return key.metric.bounds == ZERO_TO_ONE and key.higher_is_better
 
@@ -61,4 +82,4 @@ def _chance(seen: Observation) -> float | None:
 
 @hookimpl
 def harness_modifiers() -> list[type[Modifier]]:
-    return [NoQuestion]
+    return [NoImage, NoQuestion]

@@ -329,7 +329,8 @@ def test_a_reply_that_drips_does_not_outlive_the_timeout(server: ScriptedServer)
 def test_total_time_bounds_a_sample(server: ScriptedServer) -> None:
     server.script(chat("fine"), error(503))
     _, late = answers(make(server, total_timeout=0.2, retry_delay=0.05, max_retries=1000), [ask(), ask()])
-    assert late.error is not None and "503" in late.error
+    # On a busy machine the time may be over while a reply is on its way.
+    assert late.error is not None and ("503" in late.error or "too long" in late.error)
     assert len(server.asked) < 50
 
 

@@ -1,0 +1,176 @@
+"""Images in prompts: where rows hold them, where a prompt shows them, and what is left when they are taken away."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import Media, UsageError, evaluate
+from harness.errors import HarnessError
+from harness.testing import run_harness
+from harness_plugins.models.openai.wire import chat_messages
+
+TASK = """\
+task: see
+dataset_path: rows.jsonl
+test_split: test
+doc_to_text: "{{q}}"
+doc_to_target: "{{a}}"
+doc_to_image: %s
+generation_kwargs: {max_gen_toks: 4}
+metric_list: [{metric: exact_match}]
+"""
+CHOICES = """\
+options: {columns: [A, B], answer: a}
+"""
+
+
+def png(shade: int) -> bytes:
+    """A picture of one grey pixel."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes([0, shade]))) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def uri(shade: int) -> str:
+    return "data:image/png;base64," + base64.b64encode(png(shade)).decode()
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def ask(rows: list[dict[str, Any]], columns: str = "image", more: str = "", **options: Any) -> list[Any]:
+    """The records of a run over `rows`, by a model that gives the gold."""
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    Path("see.yaml").write_text(TASK % columns + more, encoding="utf-8")
+    result = evaluate("dummy", {"mode": "gold"}, ["see.yaml"], **options)
+    return sorted(result.samples(), key=lambda record: record.id)
+
+
+def shown(record: Any) -> list[Any]:
+    """What the last turn shows: texts, and hashes of images."""
+    content = record.prompt.messages[-1].content
+    return [part.sha256 if isinstance(part, Media) else part for part in content]
+
+
+def sha(shade: int) -> str:
+    return hashlib.sha256(png(shade)).hexdigest()
+
+
+def test_an_image_stands_where_the_prompt_speaks_of_it() -> None:
+    row = {"q": "In <image 2> or <image 1>?", "a": "x", "first": uri(1), "second": uri(2), "third": None}
+    (record,) = ask([row], "[first, second, third]")
+    assert shown(record) == ["In ", sha(2), " or ", sha(1), "?"]
+
+
+def test_an_image_that_is_not_spoken_of_comes_first() -> None:
+    (record,) = ask([{"q": "颜色？", "a": "x", "image": [uri(3), uri(4)]}])
+    assert shown(record) == [sha(3), sha(4), "颜色？"]
+
+
+def test_marks_without_a_number_are_taken_in_order() -> None:
+    (record,) = ask([{"q": "<image>then<image>", "a": "x", "image": [uri(3), uri(4)]}])
+    assert shown(record) == [sha(3), "then", sha(4)]
+
+
+def test_a_row_without_an_image_is_a_plain_prompt() -> None:
+    _, second = ask([{"q": "q", "a": "x", "image": uri(1)}, {"q": "q", "a": "x", "image": None}])
+    assert second.prompt.text == "q"
+    assert not second.prompt.messages
+
+
+@pytest.mark.parametrize("value", ["pictures/1.png", {"bytes": None, "path": "pictures/1.png"}, uri(9)])
+def test_rows_hold_images_in_several_ways(value: Any) -> None:
+    Path("pictures").mkdir()
+    Path("pictures/1.png").write_bytes(png(9))
+    (record,) = ask([{"q": "q", "a": "x", "image": value}])
+    assert shown(record) == [sha(9), "q"]
+
+
+def test_a_log_holds_hashes_and_no_picture() -> None:
+    (record,) = ask([{"q": "q", "a": "x", "image": uri(7)}])
+    assert record.doc["image"] == {"sha256": sha(7)}
+    (log,) = Path("runs").glob("*/see.jsonl")
+    assert base64.b64encode(png(7)).decode() not in log.read_text(encoding="utf-8")
+
+
+def test_a_file_elsewhere_on_the_machine_is_not_read(tmp_path_factory: pytest.TempPathFactory) -> None:
+    secret = tmp_path_factory.mktemp("elsewhere") / "secret.png"
+    secret.write_bytes(png(1))
+    for path in (str(secret), f"../{secret.parent.name}/secret.png"):
+        with pytest.raises(HarnessError, match=r"see\.yaml:6: doc_to_image: column 'image' names .* is not below"):
+            ask([{"q": "q", "a": "x", "image": path}])
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"image": 5}, "should hold an image, found int"),
+        ({"image": "data:image/png;base64,AAAA"}, "holds no PNG, JPEG, GIF, WebP or BMP image"),
+        ({"image": uri(1), "q": "<image 2>"}, "the prompt says <image 2>, and the row has no image 2"),
+        ({"picture": uri(1)}, "no row has a column 'image'"),
+        ({"image": {"url": "x"}}, "has neither 'bytes' nor a 'path'"),
+    ],
+)
+def test_what_is_no_image_is_one_line(row: dict[str, Any], said: str) -> None:
+    with pytest.raises(HarnessError, match=r"see\.yaml:6: doc_to_image: ") as error:
+        ask([{"q": "q", "a": "x", **row}])
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_examples_with_images_are_refused() -> None:
+    more = "num_fewshot: 1\nfewshot_split: test\n"
+    with pytest.raises(HarnessError, match="examples with images are not shown yet; set num_fewshot to 0"):
+        ask([{"q": str(n), "a": "x", "image": uri(n)} for n in range(3)], more=more)
+
+
+def test_a_model_that_cannot_see_is_refused() -> None:
+    ask([{"q": "q", "a": "x", "image": uri(1)}])
+    with pytest.raises(UsageError, match="cannot see what task 'see' shows: image"):
+        evaluate("demo", {}, ["see.yaml"])
+
+
+def test_a_server_gets_the_images_in_their_places() -> None:
+    (record,) = ask([{"q": "Is <image 1> grey?", "a": "x", "image": uri(8)}])
+    before, image, after = chat_messages(record.prompt)[-1]["content"]
+    assert (before["text"], after["text"]) == ("Is ", " grey?")
+    assert image["image_url"]["url"].startswith("data:image/png;base64,")
+
+
+def test_without_images_the_text_alone_is_asked() -> None:
+    rows = [{"q": f"Is <image 1> {n}?", "a": "x", "image": uri(n)} for n in range(3)]
+    rows.append({"q": "none", "a": "x", "image": None})
+    records = ask(rows, modify=("no_image",))
+    assert [record.prompt.text for record in records] == ["Is  0?", "Is  1?", "Is  2?", "none"]
+    assert {record.task for record in records} == {"see+no_image"}
+
+
+def test_a_blind_score_stands_beside_chance() -> None:
+    rows = [{"q": "A or B?", "A": "1", "B": "2", "a": "AB"[n % 2], "image": uri(n)} for n in range(4)]
+    ask(rows, more=CHOICES, modify=("no_image",))
+    done = run_harness("report", str(next(Path("runs").iterdir())), "--json")
+    metrics = {metric["metric"]: metric["value"] for metric in json.loads(done.stdout)["tasks"][0]["metrics"]}
+    assert metrics["exact_match"] == 1.0
+    assert metrics["chance"] == 0.5
+    assert metrics["above_chance_exact_match"] == 0.5
+
+
+def test_a_task_without_images_says_so() -> None:
+    Path("rows.jsonl").write_text('{"q": "q", "a": "x"}\n', encoding="utf-8")
+    Path("see.yaml").write_text(TASK.replace("doc_to_image: %s\n", ""), encoding="utf-8")
+    with pytest.raises(HarnessError, match="does not say which columns hold images: add 'doc_to_image:'"):
+        evaluate("dummy", {"mode": "gold"}, ["see.yaml"], modify=("no_image",))
