@@ -10,16 +10,19 @@ Encoder         texts to token ids under `TokenRules`; `encode_requests` does it
 StopRule        what ends a generated row, and which part of it is the answer
 Assembler       from the `Scored`, `Finished` and `Failed` pieces of requests back to responses; `join_windows` too
 check_dtype     refuse an unknown dtype with one line
+resolve_devices the torch devices that `--device` names
+weights_fingerprint   a hash of weight files, from samples of their bytes
 """
 
 from __future__ import annotations
 
 from harness.engine.chat import ChatTemplate
-from harness.engine.devices import check_dtype
+from harness.engine.devices import check_dtype, resolve_devices
 from harness.engine.model import TextOptions, TorchModel
 from harness.engine.outcomes import Assembler, Failed, Scored, join_windows
 from harness.engine.stops import Finished, StopRule
 from harness.engine.tokens import Encoded, Encoder, TokenRules, encode_requests, scored_from
+from harness.engine.weights import weights_fingerprint
 
 __all__ = [
     "Assembler",
@@ -36,5 +39,7 @@ __all__ = [
     "check_dtype",
     "encode_requests",
     "join_windows",
+    "resolve_devices",
     "scored_from",
+    "weights_fingerprint",
 ]

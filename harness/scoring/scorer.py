@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from harness.errors import UsageError, suggest
+from harness.errors import HarnessError, UsageError, suggest
 from harness.filters import Filter
 from harness.metrics import BatchMetric, CorpusMetric, Metric, MetricOptions, Observation, ScoreKey
 from harness.scoring.aggregation import AGGREGATIONS, OWN, summarise
@@ -76,7 +76,7 @@ class Scorer:
         for metric in {id(key.metric): key.metric for key in self.keys}.values():
             try:
                 metric.prepare(options)
-            except UsageError as error:
+            except HarnessError as error:
                 raise UsageError(f"{self._place}metric '{metric.name}': {error}") from error
             except Exception as error:
                 raise UsageError(f"{self._place}metric '{metric.name}' cannot work: {described(error)}") from error

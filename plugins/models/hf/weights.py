@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.engine import weights_fingerprint
+
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _ADAPTER = ("adapter_model.safetensors", "adapter_model.bin")
 # What an adapter's configuration says about its origin and not about its arithmetic.
@@ -18,8 +20,6 @@ _ORIGIN = ("base_model_name_or_path", "revision", "inference_mode", "peft_versio
 _NEVER_QUANTISED = ("embed", "lm_head", "shared.weight", "wte", "wpe")
 # Bytes a weight, with its share of a scale: 4 bits (a float32 for 64 of them), and 8 bits.
 _LOW_BYTES = {True: 0.5 + 4 / 64, False: 1.0}
-_SAMPLE_BYTES = 65536
-_SAMPLES = 8
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -28,11 +28,8 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def fingerprint(folder: Path) -> str:
-    """A hash of the weight files' names, sizes and samples of their bytes.
-
-    The first 64 KiB hold a safetensors header; eight more blocks are spread over the file.
-    """
-    return _fingerprint(weight_files(folder))
+    """A hash that tells the folder's weights from others."""
+    return weights_fingerprint(weight_files(folder))
 
 
 def adapter_identity(peft: str | None) -> Any:
@@ -46,7 +43,7 @@ def adapter_identity(peft: str | None) -> Any:
     settings = {key: value for key, value in stored.items() if key not in _ORIGIN}
     return {
         "name": folder.resolve().name,
-        "weights": _fingerprint([folder / name for name in _ADAPTER if (folder / name).exists()]),
+        "weights": weights_fingerprint([folder / name for name in _ADAPTER if (folder / name).exists()]),
         "config": short_hash(json.dumps(settings, sort_keys=True).encode()),
     }
 
@@ -87,15 +84,3 @@ def short_hash(data: bytes) -> str:
 def is_path(text: str) -> bool:
     """Whether a name can only be a path: ids on the hub have one slash at most and start with a letter or digit."""
     return text.startswith((".", "~", os.sep)) or text.count("/") > 1
-
-
-def _fingerprint(files: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        size = file.stat().st_size
-        digest.update(f"{file.name}:{size}\n".encode())
-        with file.open("rb") as stream:
-            for index in range(_SAMPLES + 1):
-                stream.seek(max(0, size - _SAMPLE_BYTES) * index // _SAMPLES)
-                digest.update(stream.read(_SAMPLE_BYTES))
-    return digest.hexdigest()[:16]
