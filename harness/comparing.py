@@ -38,7 +38,7 @@ def compare_runs(
     old, new = _Side(first, registry), _Side(second, registry)
     common = [(name, name) for name in old.tasks if name in new.tasks]
     if not common and across:
-        common = [(name, other) for name in old.tasks for other in new.tasks if _base(name) == _base(other)]
+        common = [(name, other) for name in old.tasks for other in new.tasks if old.base(name) == new.base(other)]
     if not common:
         there, here = ", ".join(old.tasks), ", ".join(new.tasks)
         raise UsageError(f"the runs share no task: {old.run.path} has {there}; {new.run.path} has {here}")
@@ -69,9 +69,16 @@ class _Side:
         spec = RunSpec.from_json(self.run.manifest["spec"])
         return {job.task.name: job for job in load_jobs(spec, self.registry or load_plugins(), Progress())}
 
+    def base(self, task: str) -> str:
+        """The task's name without its modifiers."""
+        return task.removesuffix("".join(f"+{name}" for name in self._modifiers(task)))
+
+    def _modifiers(self, task: str) -> Sequence[str]:
+        return self.run.manifest["tasks"][task].get("modifiers") or ()
+
     def rows(self, task: str, subset: str | None = None) -> Iterator[Record]:
         records = self.run.records(task)
-        if self.run.manifest["tasks"][task].get("modifiers"):
+        if self._modifiers(task):
             records = self._scorer(task, "its views are joined").rows(records)
         return (record for record in records if subset in (None, record.subset))
 
@@ -85,10 +92,6 @@ class _Side:
             return self.jobs[task].scorer
         except HarnessError as error:
             raise UsageError(f"{task}: {why}, and its task cannot be read: {error}") from error
-
-
-def _base(name: str) -> str:
-    return name.partition("+")[0]
 
 
 def _compare_task(old: _Side, new: _Side, name: str, other: str) -> Comparison:

@@ -25,7 +25,7 @@ from harness.tasks.check import check_examples
 from harness.tasks.data import open_dataset
 from harness.tasks.groups import Way, tree
 from harness.tasks.library import TaskLibrary, TaskRef
-from harness.tasks.modify import option_labels, refuse_together
+from harness.tasks.modify import labels_of, option_labels, refuse_together
 from harness.tasks.pull import needs, pull
 from harness.tasks.task import Task
 from harness.types import (
@@ -113,8 +113,25 @@ def _first_parameter(asked: str, modifier: type[Modifier]) -> str:
 
 
 def groups_of(jobs: Sequence[Job]) -> list[GroupMembers]:
-    """The groups by which the tasks of a run were named."""
-    return tree((job.task.name, job.ways) for job in jobs)
+    """The groups by which the tasks of a run were named; of modified tasks, modified groups."""
+    found = tree((job.task.name, job.ways) for job in jobs)
+    suffix = labels_of(jobs[0].task.modifiers) if jobs else ""
+    if not suffix:
+        return found
+    # What a row's several views come to has names of its own: a group asks for them by the name of the task's score.
+    names = {name: new for job in jobs for name, new in job.scorer.renamed.items()}
+    return [_modified_group(members, suffix, names) for members in found]
+
+
+def _modified_group(members: GroupMembers, suffix: str, names: Mapping[str, str]) -> GroupMembers:
+    """A group with its modifiers in its name, as its tasks have them in theirs."""
+    group, tasks = members.group, {name for name, _ in members.tasks}
+    metrics = tuple(replace(entry, metric=names.get(entry.metric, entry.metric)) for entry in group.metrics)
+    title = group.title and group.title + suffix
+    children = tuple(child if child in tasks else child + suffix for child in members.children)
+    return replace(
+        members, group=replace(group, name=group.name + suffix, title=title, metrics=metrics), children=children
+    )
 
 
 def _load_job(

@@ -92,6 +92,11 @@ class Scorer:
         return self.keys
 
     @property
+    def renamed(self) -> Mapping[str, str]:
+        """Metric -> what the report calls it, where that is another name."""
+        return {}
+
+    @property
     def headline(self) -> str:
         """The score key that stands for the task: its first metric, through its first pipeline."""
         return self.keys[0].name

@@ -51,6 +51,14 @@ class ViewScorer(Scorer):
         firsts = (replace(key, name=f"{FIRST}_{key.name}") for key in self._firsts)
         return (*own, *map(self._key, self._row_scores), *firsts)
 
+    @property
+    def renamed(self) -> Mapping[str, str]:
+        """Where a row is shown several times: metric -> the first thing that its modifier reports of it."""
+        names: dict[str, str] = {}
+        for score in () if self._views_count else self._row_scores:
+            names.setdefault(score.of.partition("@")[0], score.name.partition("@")[0])
+        return names
+
     def _key(self, score: RowScore) -> ScoreKey:
         pipeline, metric = self._of[score.of].pipeline, score.metric
         return ScoreKey(score.name, pipeline, metric, metric.aggregation, score.higher_is_better)

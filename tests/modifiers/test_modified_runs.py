@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import types
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from harness import Model, Record, Request, Response, UsageError, hookimpl
+from harness import DataError, Model, Record, Request, Response, UsageError, hookimpl
 from harness.comparing import check_gate, compare_runs
 from harness.errors import Interrupted
 from harness.registry import Registry, load_plugins
@@ -76,6 +77,8 @@ class Habit(Model):
             return shown[sorted(shown)[0 if prompt.startswith("Please") else -1]]
         if self.habit == "often right":
             return "A" if request.repeat in (0, 3) else "B"
+        if self.habit == "random":
+            return "ABCD"[zlib.crc32(prompt.encode()) % 4]
         if self.habit == "silent":
             return "..."
         return self.habit
@@ -346,6 +349,52 @@ def test_answers_to_rows_as_they_are_never_answer_rows_that_were_changed(registr
     turned = run(spec_of(tmp_path, "circular", habit="B"), registry)
     again = replace(spec, model_args={"path": str(turned.path)})
     assert run(again, registry).report["tasks"][0]["metrics"] == turned.report["tasks"][0]["metrics"]
+
+
+def test_a_group_of_modified_tasks_is_a_modified_group(registry: Registry, tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, "circular", habit="A")
+    (tmp_path / "pair.yaml").write_text(
+        "group: pair\ntitle: A pair\ntask: [quiz, 'quiz:scored']\n"
+        "aggregate_metric_list: [{metric: exact_match}, {metric: acc}]\n",
+        encoding="utf-8",
+    )
+    report = run(replace(spec, tasks=("pair",), include_path=(str(tmp_path),)), registry).report
+    (group,) = report["groups"]
+    assert (group["group"], group["title"]) == ("pair+circular", "A pair+circular")
+    assert [metric["metric"] for metric in group["metrics"]] == ["circular_exact_match", "circular_acc"]
+    assert group["members"] == ["quiz+circular", "quiz:scored+circular"]
+
+
+def test_reported_numbers_are_what_the_records_say(registry: Registry, tmp_path: Path) -> None:
+    rows = [{**row, "q": f"{row['q']} {copy}", "note": str(copy // 2)} for copy in range(6) for row in ROWS]
+    result = run(spec_of(tmp_path, "circular", habit="random", rows=rows, text=TASK + "cluster_key: note\n"), registry)
+    by_row: dict[int, list[Record]] = {}
+    for record in result.samples():
+        by_row.setdefault(record.id, []).append(record)
+    assert {len(views) for views in by_row.values()} == {4}
+    scores = [[record.scores["exact_match"] for record in views] for views in by_row.values()]
+    letters = [[record.answers["letter"][0] for record in views] for views in by_row.values()]
+    texts = [[record.doc[record.answers["letter"][0]] for record in views] for views in by_row.values()]
+    found = numbers(result.report)
+    assert found["circular_exact_match"] == pytest.approx(sum(map(min, scores)) / 48)
+    assert found["vanilla_exact_match"] == pytest.approx(sum(row[0] for row in scores) / 48)
+    assert found["mean_exact_match"] == pytest.approx(sum(map(sum, scores)) / 192)
+    assert found["consistency"] == pytest.approx(sum(len(set(row)) == 1 for row in texts) / 48)
+    shares = [sum(row.count(letter) for row in letters) / 192 for letter in "ABCD"]
+    assert [found[f"chose_{letter}"] for letter in "ABCD"] == pytest.approx(shares)
+    assert found["position_bias"] == pytest.approx(sum(abs(share - 0.25) for share in shares) / 2)
+    mean = result.report["tasks"][0]["metrics"][2]
+    means = [sum(row) / 4 for row in scores]
+    sums = [sum(means[i] - mean["value"] for i in range(48) if i // 16 == cluster) for cluster in range(3)]
+    assert mean["stderr"] == pytest.approx((3 / 2 * sum(value**2 for value in sums)) ** 0.5 / 48)
+
+
+def test_a_wording_that_is_gone_is_an_error_when_a_run_is_scored_again(registry: Registry, tmp_path: Path) -> None:
+    first = run(spec_of(tmp_path, "paraphrase"), registry)
+    text = TASK.replace(TASK[TASK.index('  - "{{q | upper}}') : TASK.index("variants")], "")
+    (tmp_path / "quiz.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match="paraphrases: wording 2 was asked, but the task has 1 paraphrases now"):
+        score_run(first.path, registry)
 
 
 def test_samples_of_every_view_are_in_the_files_for_others(registry: Registry, tmp_path: Path) -> None:

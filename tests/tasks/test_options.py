@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from task_files import load
 
 from harness import DataError, TaskError
@@ -65,6 +67,16 @@ def test_a_letter_in_front_of_an_option_belongs_to_the_place() -> None:
     row = {"o": ["(A)春", "(B)夏", "(C)秋"], "y": "C"}
     shown = turned(row, (2, 0, 1), columns="o", answer="y", prefix=r"\([A-G]\)")
     assert shown == {"o": ["(A)秋", "(B)春", "(C)夏"], "y": "A"}
+
+
+@given(st.permutations("ABCD"), st.sampled_from("ABCD"), st.lists(st.text(min_size=1), min_size=4, max_size=4))
+def test_there_and_back_is_the_row_itself(order: list[str], answer: str, texts: list[str]) -> None:
+    row = {**dict(zip("ABCD", texts, strict=True)), "answer": answer}
+    there = tuple("ABCD".index(letter) for letter in order)
+    back = tuple(there.index(place) for place in range(4))
+    shown = turned(row, there, **COLUMNS)
+    assert shown[shown["answer"]] == row[row["answer"]]
+    assert turned(shown, back, **COLUMNS) == row
 
 
 def test_options_that_are_missing_at_the_end_are_none() -> None:
