@@ -18,6 +18,7 @@ from harness.metrics import Metric, ScoreKey
 from harness.types import JSON, View
 
 OPTIONS, QUESTION, PARAPHRASES, IMAGES = "options", "question", "paraphrases", "images"
+NEEDS = frozenset({OPTIONS, QUESTION, PARAPHRASES, IMAGES})
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.metrics import ALL_OUTPUT_TYPES, BatchMetric, CorpusMetric, Metric, Observation, ScoreKey
 from harness.model import Model
-from harness.modifiers import OPTIONS, PARAPHRASES, QUESTION, Asked, Modifier
+from harness.modifiers import NEEDS, Asked, Modifier
 from harness.types import JSON, GenerationParams, OutputType, Prompt, Request, Response, Sample
 
 if TYPE_CHECKING:
@@ -278,7 +278,7 @@ def check_model(model: Model) -> list[str]:
 def check_modifier(modifier: Modifier) -> list[str]:
     """Hold a modifier against the contract of `harness.Modifier`. Returns what is wrong, one line each."""
     where = f"modifier '{getattr(modifier, 'name', type(modifier).__name__)}'"
-    unknown = sorted(set(modifier.needs) - {OPTIONS, QUESTION, PARAPHRASES})
+    unknown = sorted(set(modifier.needs) - NEEDS)
     problems = [f"needs names '{name}', which no task says" for name in unknown]
     asked = Asked(("one", "two", "三"), wordings=2, rewordings=("How so?",), salt="salt")
     try:

@@ -54,7 +54,7 @@ MODEL_OPTIONS = [
 PROMPT_OPTIONS = [
     click.option(
         "--modify", type=Parsed("name", values.parse_modifier), multiple=True, metavar="NAME[=VALUE]",
-        help="Ask in another way: circular, shuffle_options, paraphrase, no_question, repeats=5. Repeatable.",
+        help="Ask in another way: circular, shuffle_options, paraphrase, no_question, no_image, repeats=5.",
     ),
     click.option("--num_fewshot", "-f", type=click.IntRange(min=0), metavar="N", help="Examples before each question."),
     click.option(

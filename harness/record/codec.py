@@ -11,6 +11,7 @@ same work.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -164,7 +165,7 @@ def decode_messages(values: Sequence[JSON]) -> tuple[Message, ...]:
 def _encode_view(view: View) -> dict[str, JSON]:
     """Index and count, and whatever is not as it is by default."""
     plain = View(view.index, view.count)
-    names = ("order", "wording", "question", "fixed")
+    names = [each.name for each in dataclasses.fields(View)]
     rest = {name: getattr(view, name) for name in names if getattr(view, name) != getattr(plain, name)}
     return {"index": view.index, "count": view.count, **rest}
 

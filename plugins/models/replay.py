@@ -15,7 +15,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -254,7 +254,8 @@ def _view(view: View | None) -> str:
     """How a row was shown, where it was not as it is."""
     if view is None or view.is_plain:
         return ""
-    return f"@order={','.join(map(str, view.order))};wording={view.wording};question={view.question!r}"
+    shown = replace(view, index=0, count=1, fixed="")  # how many views there are changes none of them
+    return "@" + ";".join(f"{each.name}={getattr(shown, each.name)!r}" for each in fields(shown))
 
 
 def _books_of_run(path: Path) -> list[Book]:

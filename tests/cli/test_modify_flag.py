@@ -98,7 +98,7 @@ def test_from_python_a_single_name_will_do() -> None:
         (["--modify", "circular,paraphrase"], "is not of the form NAME or NAME=VALUE (give the flag again"),
         (["--modify", "repeats="], "is not of the form NAME or NAME=VALUE"),
         (["--modify", "circular", "--modify", "paraphrase"], "circular and paraphrase each show a row several times"),
-        (["--modify", "no_image"], "unknown modifier 'no_image'"),
+        (["--modify", "no_image"], "does not say which columns hold images: add 'doc_to_image:'"),
     ],
 )
 def test_a_mistake_is_one_line(argv: list[str], message: str) -> None:
@@ -118,5 +118,5 @@ def test_a_task_whose_prompt_hides_its_options_names_its_variants() -> None:
 def test_modifiers_are_listed_and_explained() -> None:
     listed = json.loads(run_harness("plugins", "--json").stdout)
     brought = {name for plugin in listed for name in plugin["provides"].get("modifier", [])}
-    assert brought >= {"circular", "shuffle_options", "paraphrase", "no_question", "repeats"}
+    assert brought >= {"circular", "shuffle_options", "paraphrase", "no_question", "no_image", "repeats"}
     assert "right only if" in run_harness("plugins", "circular").stdout

@@ -200,6 +200,6 @@ def test_a_modifier_that_breaks_the_contract_is_told_so(modifier: Modifier, prob
     assert check_modifier(modifier) == problems
 
 
-@pytest.mark.parametrize("name", ["circular", "shuffle_options", "paraphrase", "no_question"])
+@pytest.mark.parametrize("name", ["circular", "shuffle_options", "paraphrase", "no_question", "no_image"])
 def test_our_own_modifiers_keep_it(name: str) -> None:
     assert check_modifier(load_plugins().modifier(name)()) == []

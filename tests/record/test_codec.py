@@ -151,6 +151,7 @@ views = st.none() | st.builds(
     wording=st.integers(0, 9),
     question=st.none() | st.text(),
     fixed=st.text(),
+    images=st.booleans(),
 )
 
 

@@ -157,6 +157,7 @@ def test_without_images_the_text_alone_is_asked() -> None:
     records = ask(rows, modify=("no_image",))
     assert [record.prompt.text for record in records] == ["Is  0?", "Is  1?", "Is  2?", "none"]
     assert {record.task for record in records} == {"see+no_image"}
+    assert all(record.view is not None and not record.view.images for record in records)
 
 
 def test_a_blind_score_stands_beside_chance() -> None:
