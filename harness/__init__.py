@@ -35,6 +35,7 @@ from harness.types import (
 )
 
 if TYPE_CHECKING:
+    from harness.judging.judge import judge
     from harness.runner import evaluate, evaluate_each, load_run
 
 __version__ = "0.1.0"
@@ -78,6 +79,7 @@ __all__ = [
     "evaluate",
     "evaluate_each",
     "hookimpl",
+    "judge",
     "load_run",
 ]
 
@@ -88,4 +90,8 @@ def __getattr__(name: str) -> Any:
         from harness import runner
 
         return getattr(runner, name)
+    if name == "judge":
+        from harness.judging.judge import judge
+
+        return judge
     raise AttributeError(f"module 'harness' has no attribute '{name}'")

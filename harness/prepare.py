@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -414,12 +415,18 @@ def shown_args(args: Mapping[str, Any], secrets: Iterable[str]) -> dict[str, Any
 
 def without_secrets(text: str, args: Mapping[str, Any], secrets: Iterable[str]) -> str:
     """The text without the values of secret arguments, also where they lie inside a JSON object."""
-    for value in {leaf for name in secrets for leaf in _leaves(args.get(name))}:
-        text = text.replace(value, "***")
+    for value in sorted({leaf for name in secrets for leaf in _leaves(args.get(name))}, key=len, reverse=True):
+        # As it is, inside JSON, and as `shlex.quote` writes it.
+        for written in (value, json.dumps(value)[1:-1], value.replace("'", "'\"'\"'")):
+            text = text.replace(written, "***")
     return text
 
 
 def _leaves(value: Any) -> Iterator[str]:
+    """The texts in a value, also in one that is JSON itself."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
+        with contextlib.suppress(ValueError, RecursionError):
+            yield from _leaves(json.loads(value))
     if isinstance(value, Mapping | list | tuple):
         for item in value.values() if isinstance(value, Mapping) else value:
             yield from _leaves(item)

@@ -19,7 +19,7 @@ SCAFFOLDS = "new"
 @click.argument("name")
 @click.option("--to", type=click.Path(path_type=Path), default=Path(), metavar="DIR", help="Where. [default: here]")
 def command(kind: str, name: str, to: Path) -> None:
-    """Start a task, a plugin or a rubric for judges from a scaffold. What is written passes `harness check` and runs.
+    """Start a task, a plugin or a rubric for judges from a scaffold. What is written works as it is.
 
     \b
     harness new task my_task

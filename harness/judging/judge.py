@@ -18,7 +18,7 @@ from harness.judging.questions import Asking, Matter
 from harness.judging.report import Prices, pairs_of, work_of
 from harness.judging.rubric import Rubric, find_rubric
 from harness.judging.session import Session
-from harness.judging.verdicts import score_keys
+from harness.judging.verdicts import scale, score_keys
 from harness.model import Model
 from harness.prepare import blaming, create_model, shown_args, without_secrets
 from harness.record.codec import key_of
@@ -127,6 +127,23 @@ def run_judges(spec: JudgeSpec, registry: Registry | None = None, progress: Prog
     return JudgeResult(tuple(done), panel)
 
 
+def judge(
+    runs: str | Path | Sequence[str | Path],
+    rubric: str | Path,
+    model: str,
+    model_args: Mapping[str, JSON] | None = None,
+    **options: Any,
+) -> JudgeResult:
+    """Have a model judge a finished run, or compare two: `judge("runs/NAME", "quality_en", "hf", {"pretrained": DIR})`.
+
+    `options` are the other fields of `JudgeSpec`; `judges=[JudgeModel(...), ...]` adds more judges to this one. Raises
+    `HarnessError`.
+    """
+    named = (str(runs),) if isinstance(runs, str | Path) else tuple(map(str, runs))
+    judges = (JudgeModel(model, dict(model_args or {})), *options.pop("judges", ()))
+    return run_judges(JudgeSpec(named, str(rubric), judges, **options))
+
+
 def open_case(spec: JudgeSpec, registry: Registry, progress: Progress) -> Case:
     """Read the rubric and the runs, and render every question. Raises `UsageError`."""
     rubric = find_rubric(spec.rubric, tuple(registry.template_folders()))
@@ -196,6 +213,7 @@ def _judge_by(case: Case, judge: JudgeModel, model: Model, registry: Registry, p
             "identity": identity_hash({"name": model.name, **model.identity}),
             "rubric": case.rubric.name,
             "rubric_hash": case.rubric.digest,
+            "scale": list(scale(case.rubric)),
         }
         keys = score_keys(case.rubric)
         session = Session(case.asking, keys, model, judge.name, folder, progress, stamp, case.spec.retries)

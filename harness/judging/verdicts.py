@@ -120,6 +120,12 @@ def score_keys(rubric: Rubric) -> tuple[ScoreKey, ...]:
     return tuple(keys)
 
 
+def scale(rubric: Rubric) -> tuple[float, float]:
+    """The worst and the best score that the headline can be."""
+    least, most = score_keys(rubric)[0].metric.bounds or (0.0, 1.0)
+    return (least, most) if rubric.higher_is_better else (most, least)
+
+
 def _key(name: str, answer: str, metric: Metric, higher_is_better: bool) -> ScoreKey:
     return ScoreKey(name, answer, metric, "mean", higher_is_better)
 

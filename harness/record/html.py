@@ -81,9 +81,10 @@ def kind_of(record: Record, headline: str) -> str:
         return "unparsed"
     # A view of a row has the task's own scores; the headline is of all views together.
     score = record.scores.get(headline, next(iter(record.scores.values()), None))
-    if not isinstance(score, int | float) or not 0 <= score <= 1:
+    if not isinstance(score, int | float):
         return "unscored" if score is None else "partial"
-    return "wrong" if score == 0 else "right" if score == 1 else "partial"
+    worst, best = record.judge.get("scale", (0, 1))
+    return "wrong" if score == worst else "right" if score == best else "partial"
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,7 +178,7 @@ def test_more_retries_go_on_where_the_others_ended(tmp_path: Path) -> None:
 def test_the_record_says_who_judged_by_what(tmp_path: Path) -> None:
     result = judge(make_run(tmp_path, REPLIES), "quality_en", graded, "one", "two")
     (one, two) = (records(result, place)[0] for place in (0, 1))
-    assert one.judge.keys() == {"model", "identity", "rubric", "rubric_hash", "asked"}
+    assert one.judge.keys() == {"model", "identity", "rubric", "rubric_hash", "scale", "asked"}
     assert one.judge["identity"] != two.judge["identity"]
     assert (one.judge["rubric"], one.judge["rubric_hash"]) == (two.judge["rubric"], two.judge["rubric_hash"])
     hashes = [asked["prompt_hash"] for record in records(result).values() for asked in record.judge["asked"]]
@@ -430,3 +430,55 @@ def test_a_model_without_chat_template_is_told_the_flag(tmp_path: Path, monkeypa
     monkeypatch.setattr(Judging, "observe", observe)
     with pytest.raises(UsageError, match=r"give one \(a judge is asked by chat, unless --apply_chat_template false\)"):
         judge(make_run(tmp_path, REPLIES), "quality_en", graded)
+
+
+def test_the_views_of_a_row_are_judged_one_by_one_and_are_one_cluster(tmp_path: Path) -> None:
+    from judged_runs import registry
+
+    from harness.runner import run
+    from harness.spec import RunSpec
+
+    file = write_task(
+        tmp_path / "task", extra="paraphrases: ['Please tell: {{ question }}', '{{ question }} 请回答。']\n"
+    )
+    spec = RunSpec((str(file),), "says", {"replies": REPLIES}, output=str(tmp_path / "run"), modify=("paraphrase",))
+    path = str(run(spec, registry()).path)
+    result = judge(path, "quality_en", graded, limit=3)
+    assert len(Judging.asked) == 3 * 3
+    found = list(RunFolder.read(result.judgements[0].path).records())
+    assert [record.view.index for record in found if record.view] == [0, 1, 2] * 3
+    assert (headline(result)["n"], headline(result)["value"]) == (9, 8.0)
+    whole = headline(judge(path, "quality_en", graded))
+    # Four rows, whose views agree: the error is that of four samples and not that of twelve.
+    assert (whole["n"], whole["value"], whole["stderr"]) == (12, 6.75, pytest.approx(1.25))
+    with pytest.raises(UsageError, match="its views are joined, and its task cannot be read: it holds judgements"):
+        compare_runs(result.judgements[0].path, result.judgements[0].path)
+
+
+def test_judging_from_python(tmp_path: Path) -> None:
+    import harness
+    from harness.judging.judge import JudgeModel
+
+    run = make_run(tmp_path, REPLIES)
+    result = harness.judge(Path(run), "quality_en", "dummy", {"mode": "gold"}, limit=2)
+    assert headline(result)["value"] == 10.0
+    other = JudgeModel("dummy", {"mode": "fixed", "index": 0})
+    both = harness.judge(run, "quality_en", "dummy", {"mode": "gold"}, judges=[other])
+    assert [headline(both, place)["value"] for place in (0, 1)] == [10.0, 1.0]
+    assert both.panel is not None
+    assert both.panel.report["tasks"][0]["metrics"][0]["value"] == 5.5
+
+
+def test_the_page_calls_right_what_is_at_the_top_of_the_scale(tmp_path: Path) -> None:
+    from harness.record.html import kind_of
+
+    run = make_run(tmp_path, REPLIES)
+    values = iter((1, 10, 5, 7))
+    found = records(judge(run, "quality_en", lambda prompt: score(next(values))))
+    assert [kind_of(record, "score") for record in found.values()] == ["wrong", "right", "partial", "partial"]
+    keep, _, rest = RUBRIC.partition("  verdict:")
+    severe = keep + "  faults: {type: integer, min: 0, max: 9}" + rest[rest.index("\n") :]
+    severe = severe.replace("score: verdict", "score: faults\nhigher_is_better: false")
+    result = judge(run, write_rubric(tmp_path, severe), lambda prompt: '{"reason": "", "faults": 0, "polite": true}')
+    assert kind_of(records(result)[0], "faults") == "right"
+    assert headline(result)["higher_is_better"] is False

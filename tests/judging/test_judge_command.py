@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from judged_runs import make_run
 
-from harness.testing import run_harness
+from harness.testing import run_harness, tiny_causal_lm
 
 REPLIES = {"中国": "北京", "化学式": "H2O", "2 + 2": "4", "red": "Venus"}
 
@@ -133,3 +133,25 @@ def test_the_demo_model_is_no_judge_but_can_be_asked(run: str) -> None:
     done = run_harness(*argv, "--gen_kwargs", "max_gen_toks=4", "--retries", "1", "--limit", "2")
     assert done.exit_code == 0
     assert "talk: 0 of 2 samples scored; 4 replies, 2 of them asked again; 2 never readable: " in done.stdout
+
+
+def test_a_model_of_transformers_judges_by_its_chat_template(run: str, tmp_path: Path) -> None:
+    model = tiny_causal_lm(tmp_path / "tiny", max_length=4096)
+    argv = [
+        "judge",
+        run,
+        "--rubric",
+        "quality_zh",
+        "--model",
+        "hf",
+        "--model_args",
+        f"pretrained={model},dtype=float32",
+    ]
+    done = run_harness(*argv, "--gen_kwargs", "max_gen_toks=6", "--retries", "1", "--limit", "2", "--json")
+    assert done.exit_code == 0, done.stderr
+    (judged,) = json.loads(done.stdout)["judges"]
+    work = judged["work"]["talk"]
+    assert (work["judged"], work["scored"], work["replies"], work["asked_again"]) == (2, 0, 4, 2)
+    assert judged["tasks"][0]["metrics"][0]["value"] is None
+    lines = (Path(judged["path"]) / "talk.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(lines[0])["prompt"]["messages"][0]["role"] == "user"

@@ -5,64 +5,29 @@ Runs where the server's packages are installed: `pip install "transformers[servi
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+from served_model import needs_server, serving
 
 from harness import GenerationParams, Message, ModelError, ModelOptions, Prompt, Request, Response
-from harness.testing import tiny_causal_lm
 from harness_plugins.models.openai import OpenAIModel
 
-NEEDED = ("uvicorn", "fastapi", "openai")
-pytestmark = pytest.mark.skipif(
-    not all(map(find_spec, NEEDED)), reason=f"runs where {', '.join(NEEDED)} are installed (transformers[serving])"
-)
+pytestmark = needs_server
 TURNS = (Message("user", "How many apples are left?"),)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_causal_lm(tmp_path_factory.mktemp("served") / "model")
+    return tmp_path_factory.mktemp("served") / "model"
 
 
 @pytest.fixture(scope="module")
 def url(folder: Path) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder), "--device", "cpu"]
-    process = subprocess.Popen(
-        [*command, "--host", "127.0.0.1", "--port", str(port)],
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        _wait_for(f"http://127.0.0.1:{port}/health", process)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(600):
-        try:
-            with urllib.request.urlopen(address, timeout=1):
-                return
-        except OSError:
-            assert process.poll() is None, "transformers serve ended before it answered"
-            time.sleep(0.1)
-    pytest.fail("transformers serve did not answer within a minute")
+    with serving(folder) as address:
+        yield address
 
 
 def ask(url: str, folder: Path, requests: Sequence[Request], **args: Any) -> list[Response]:
