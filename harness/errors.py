@@ -59,6 +59,13 @@ class Interrupted(HarnessError):
     exit_code = ExitCode.INTERRUPTED
 
 
+def stopped(error: HarnessError, how_to_go_on: str) -> HarnessError:
+    """The same error, of work that can go on: its text says how, and its exit code that it was stopped."""
+    again = type(error)(f"{error}; {how_to_go_on}")
+    again.exit_code = ExitCode.INTERRUPTED
+    return again
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` for the nearest known name, or an empty string."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.conclude import conclude
-from harness.errors import ExitCode, HarnessError, Interrupted, SaveError, UsageError, suggest
+from harness.errors import ExitCode, HarnessError, Interrupted, SaveError, UsageError, stopped, suggest
 from harness.model import Model
 from harness.prepare import (
     Job,
@@ -209,13 +209,6 @@ class _Waiting:
         return all(key in self.answers for key in self.keys)
 
 
-def _stopped(error: HarnessError, how_to_go_on: str) -> HarnessError:
-    """The same error, of a run that can go on: its text says how, and its exit code that it was stopped."""
-    stopped = type(error)(f"{error}; {how_to_go_on}")
-    stopped.exit_code = ExitCode.INTERRUPTED
-    return stopped
-
-
 class _Observers:
     """Calls observer hooks. An exception in one is reported once, and never stops a run."""
 
@@ -263,7 +256,7 @@ class _Run:
             self.folder.finish("failed")
             if not (isinstance(error, SaveError) or self.answered):
                 raise  # nothing was done: the mistake is to be mended, and nothing goes on
-            raise _stopped(error, self._how_to_go_on) from error
+            raise stopped(error, self._how_to_go_on) from error
 
     @property
     def _how_to_go_on(self) -> str:

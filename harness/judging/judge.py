@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.errors import ExitCode, HarnessError, Interrupted, UsageError
+from harness.errors import ExitCode, HarnessError, Interrupted, SaveError, UsageError, stopped
 from harness.judging.material import JudgedTask, Run, judged_tasks, open_run
 from harness.judging.panel import Panel, make_panel
 from harness.judging.questions import Asking, Matter
@@ -217,19 +217,22 @@ def _judge_by(case: Case, judge: JudgeModel, model: Model, registry: Registry, p
         }
         keys = score_keys(case.rubric)
         session = Session(case.asking, keys, model, judge.name, folder, progress, stamp, case.spec.retries)
+        command = described["command"]
+        on = f"what is done is in {folder.path}" + (f"; go on with: {command}" if command else "")
         try:
             session.go(case.matters)
+            _note_incidents(judge, model, folder)
+            return Judgement(folder.path, _conclude(case, folder, judge.prices))
         except (KeyboardInterrupt, HarnessError) as error:
             with contextlib.suppress(HarnessError):  # what ends the judging is the error to tell of
                 _note_incidents(judge, model, folder)
-            interrupted = isinstance(error, KeyboardInterrupt)
-            folder.finish("interrupted" if interrupted else "failed")
-            if not interrupted:
-                raise
-            again = f"; go on with: {described['command']}" if described["command"] else ""
-            raise Interrupted(f"interrupted, what is done is in {folder.path}{again}") from None
-        _note_incidents(judge, model, folder)
-        return Judgement(folder.path, _conclude(case, folder, judge.prices))
+            if isinstance(error, KeyboardInterrupt):
+                folder.finish("interrupted")
+                raise Interrupted(f"interrupted, {on}") from None
+            folder.finish("failed")
+            if not (isinstance(error, SaveError) or session.answered):
+                raise  # nothing was done: the mistake is to be mended, and nothing goes on
+            raise stopped(error, on) from error
 
 
 def _note_incidents(judge: JudgeModel, model: Model, folder: RunFolder) -> None:

@@ -74,6 +74,7 @@ class Session:
     ) -> None:
         self.asking, self.keys, self.model, self.name = asking, keys, model, name
         self.folder, self.progress, self.stamp, self.retries = folder, progress, stamp, retries
+        self.answered = False
         self._known = folder.known
         self._maker = KeyMaker(model.identity)
         self._pending: dict[str, tuple[Request, list[tuple[Case, Course]]]] = {}
@@ -136,6 +137,7 @@ class Session:
         batch, self._pending = self._pending, {}
         keys = list(batch)
         for index, response in answers(self.model, self.name, [request for request, _ in batch.values()]):
+            self.answered = True
             request, askers = batch[keys[index]]
             for case, course in askers:
                 self._take(course, Attempt(request, keys[index], response))

@@ -124,8 +124,9 @@ def test_a_server_that_goes_away_ends_the_judging_and_what_it_said_stays(
 
     run = make_run(tmp_path, REPLIES)
     server.answer = lambda asked: chat(GOOD) if asked.number < 2 else error(401, "key sk-hidden-key expired")
-    with pytest.raises(HarnessError, match="answers 401: key \\*\\*\\* expired"):
+    with pytest.raises(HarnessError, match=r"answers 401: key \*\*\* expired.*; what is done is in ") as stopped:
         judge(server, run, args={"num_concurrent": 1})
+    assert stopped.value.exit_code == 2
     (folder,) = (Path(run) / "judgements").iterdir()
     read = RunFolder.read(folder)
     assert read.manifest["status"] == "failed"
