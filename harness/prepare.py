@@ -153,8 +153,12 @@ def _load_job(
             overrides = {**overrides, "num_fewshot": spec.num_fewshot}
             task = library.load(ref, overrides, modifiers)
     if added := _added_metrics(task, spec, registry):
-        entries = [*map(_metric_entry, task.scoring.metrics), *added]
-        task = library.load(ref, {**overrides, "metric_list": entries}, modifiers)
+        own = task.scoring.metrics
+        task = library.load(ref, {**overrides, "metric_list": [*map(_metric_entry, own), *added]}, modifiers)
+        # The task's own metrics still stand where they stood; those that were added are of the flag.
+        lines = [*(item.where for item in own), *("--metrics" for _ in added)]
+        metrics = tuple(replace(item, where=line) for item, line in zip(task.scoring.metrics, lines, strict=True))
+        task = replace(task, scoring=replace(task.scoring, metrics=metrics))
     return Job(task, make_scorer(task, registry, spec.device, spec.offline), ways=ref.ways)
 
 

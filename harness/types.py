@@ -138,18 +138,22 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class MetricSpec:
-    """One entry of a task's `metric_list`. `None` leaves the choice to the metric."""
+    """One entry of a task's `metric_list`. `None` leaves the choice to the metric. `where`: `file:line`, for errors."""
 
     metric: str
     aggregation: str | None = None
     higher_is_better: bool | None = None
     options: Mapping[str, JSON] = field(default_factory=dict)
+    where: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class FilterStep:
+    """One step of a filter pipeline. `where`: `file:line`, for errors."""
+
     function: str
     options: Mapping[str, JSON] = field(default_factory=dict)
+    where: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +162,7 @@ class FilterPipeline:
 
     name: str = "none"
     steps: tuple[FilterStep, ...] = ()
+    where: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,7 @@ def use(python: Path, folder: Path) -> None:
     use_example(harness, elsewhere)
     harness("new", "task", "fresh")
     harness("check", "fresh.yaml")
+    use_scaffold(harness, python, elsewhere)
     harness("--tasks", "demo", "--limit", "2")
 
 
@@ -110,13 +111,29 @@ def use_example(harness: object, elsewhere: Path) -> None:
     expect(0.3 < scores["similarity"] < 1 and scores["exact_match"] == 0, f"scores: {scores}")
 
 
-def run(command: list[str], folder: Path) -> str:
-    """Run a command, and stop with its output if it fails."""
+def use_scaffold(harness: object, python: Path, elsewhere: Path) -> None:
+    """A package that `harness new plugin` wrote builds without a warning, and its task runs from the wheel."""
+    assert callable(harness)
+    harness("new", "plugin", "stranger")
+    output = elsewhere / "dist"
+    command = [sys.executable, "-m", "build", *isolation(), "--outdir", str(output), "stranger"]
+    said = run(command, elsewhere, errors=True)
+    warned = [line for line in said.splitlines() if "warning" in line.lower() and "byte-compiling" not in line]
+    expect(not warned and "would be ignored" not in said, f"the scaffold's build warns: {warned}")
+    (wheel,) = output.glob("*.whl")
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check"]
+    run([*pip, "install", "--quiet", "--no-index", "--no-deps", str(wheel)], elsewhere)
+    harness("check", "stranger")
+    harness("--tasks", "stranger_task", "--model", "stranger_model", "--output", "stranger_runs")
+
+
+def run(command: list[str], folder: Path, *, errors: bool = False) -> str:
+    """Run a command, and stop with its output if it fails. Returns stdout, and with `errors` stderr after it."""
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"wheel check: `{' '.join(command)}` ended with {done.returncode}\n{done.stdout}{done.stderr}")
-    return done.stdout
+    return done.stdout + (done.stderr if errors else "")
 
 
 def expect(condition: bool, message: str) -> None:

@@ -60,6 +60,7 @@ class Scorer:
     ) -> None:
         self._spec = spec
         self._where = where
+        self._lines: dict[int, str] = {}  # id of a metric -> where the task file asks for it
         self._generates = spec.output_type == "generate_until"
         # Filters are for texts, but a mistake in their names is one for every kind of task.
         pipelines = self._make_pipelines(find_filter)
@@ -68,7 +69,7 @@ class Scorer:
         groups = [tuple(keys) for _, keys in itertools.groupby(self.keys, key=lambda key: key.group)]
         self._groups = [keys for keys in groups if not isinstance(keys[0].metric, BatchMetric)]
         in_batches = [keys for keys in groups if isinstance(keys[0].metric, BatchMetric)]
-        self.batches = Batches(in_batches, self._place) if in_batches else None
+        self.batches = Batches(in_batches, self._at()) if in_batches else None
         """The metrics that score many samples at once, if there are any: `score` leaves their scores out."""
 
     def prepare(self, options: MetricOptions) -> None:
@@ -77,9 +78,12 @@ class Scorer:
             try:
                 metric.prepare(options)
             except HarnessError as error:
-                raise UsageError(f"{self._place}metric '{metric.name}': {error}") from error
+                raise UsageError(
+                    f"{self._at(self._lines.get(id(metric), ''))}metric '{metric.name}': {error}"
+                ) from error
             except Exception as error:
-                raise UsageError(f"{self._place}metric '{metric.name}' cannot work: {described(error)}") from error
+                where = self._at(self._lines.get(id(metric), ""))
+                raise UsageError(f"{where}metric '{metric.name}' cannot work: {described(error)}") from error
 
     @property
     def needs_unconditional(self) -> bool:
@@ -156,15 +160,15 @@ class Scorer:
 
     def _make_pipelines(self, find_filter: Callable[[str], type[Filter]]) -> tuple[_Pipeline, ...]:
         specs = self._spec.pipelines or (FilterPipeline(),)
-        names = [pipeline.name for pipeline in specs]
-        for name in names:
-            if names.count(name) > 1:
-                raise UsageError(f"{self._place}two pipelines of filter_list are named '{name}'; rename one")
+        for index, pipeline in enumerate(specs):
+            if pipeline.name in [other.name for other in specs[:index]]:
+                where = self._at(pipeline.where)
+                raise UsageError(f"{where}two pipelines of filter_list are named '{pipeline.name}'; rename one")
         return tuple(
             _Pipeline(
                 pipeline.name,
                 tuple(
-                    construct("filter", step.function, find_filter, step.options, self._where)
+                    construct("filter", step.function, find_filter, step.options, step.where or self._where)
                     for step in pipeline.steps
                 ),
             )
@@ -173,19 +177,20 @@ class Scorer:
 
     def _checked_metrics(self, spec: ScoringSpec) -> tuple[MetricSpec, ...]:
         if not spec.metrics:
-            raise UsageError(f"{self._place}metric_list is empty; name at least one metric")
-        names = [item.metric for item in spec.metrics]
-        for name in names:
-            if names.count(name) > 1:
-                raise UsageError(f"{self._place}metric '{name}' is listed more than once in metric_list")
+            raise UsageError(f"{self._at()}metric_list is empty; name at least one metric")
+        for index, item in enumerate(spec.metrics):
+            if item.metric in [other.metric for other in spec.metrics[:index]]:
+                raise UsageError(
+                    f"{self._at(item.where)}metric '{item.metric}' is listed more than once in metric_list"
+                )
         return spec.metrics
 
     def _make_keys(self, item: MetricSpec, find_metric: Callable[[str], type[Metric]]) -> list[ScoreKey]:
         metric = self._make_metric(item, find_metric)
         if self._spec.output_type not in metric.output_types:
-            fits = ", ".join(sorted(metric.output_types))
+            fits, kind = ", ".join(sorted(metric.output_types)), self._spec.output_type
             raise UsageError(
-                f"{self._place}metric '{item.metric}' cannot score a task of output_type '{self._spec.output_type}' "
+                f"{self._at(item.where)}metric '{item.metric}' cannot score a task of output_type '{kind}' "
                 f"(it scores: {fits})"
             )
         aggregation = self._aggregation(item, metric)
@@ -207,13 +212,15 @@ class Scorer:
 
     def _make_metric(self, item: MetricSpec, find_metric: Callable[[str], type[Metric]]) -> Metric:
         output_type = self._spec.output_type
-        return construct(
+        made = construct(
             "metric",
             item.metric,
             lambda name: find_metric(name).for_output_type(output_type).for_aggregation(item.aggregation),
             item.options,
-            self._where,
+            item.where or self._where,
         )
+        self._lines[id(made)] = item.where
+        return made
 
     def _aggregation(self, item: MetricSpec, metric: Metric) -> str:
         name = item.aggregation or metric.aggregation
@@ -222,15 +229,16 @@ class Scorer:
         if name != "self" and name not in AGGREGATIONS:
             known = sorted({*AGGREGATIONS, "self"})
             raise UsageError(
-                f"{self._place}metric '{item.metric}': unknown aggregation '{name}'{suggest(name, known)} "
+                f"{self._at(item.where)}metric '{item.metric}': unknown aggregation '{name}'{suggest(name, known)} "
                 f"(known: {', '.join(known)})"
             )
         if name != "self" and metric.aggregation == "self":
             raise UsageError(
-                f"{self._place}metric '{item.metric}' has its own way to one value; leave its aggregation out"
+                f"{self._at(item.where)}metric '{item.metric}' has its own way to one value; leave its aggregation out"
             )
         return name
 
-    @property
-    def _place(self) -> str:
-        return f"{self._where}: " if self._where else ""
+    def _at(self, where: str = "") -> str:
+        """How a message begins: the line of the task file, or the file."""
+        place = where or self._where
+        return f"{place}: " if place else ""

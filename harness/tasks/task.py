@@ -162,7 +162,7 @@ def make_task(
     everything = make_subsets(config, document)
     chosen = everything if subsets is None else tuple(item for item in everything if item.name in subsets)
     template_files = _files([templates, *(wording.templates for wording in paraphrases)])
-    scoring = scoring_spec(config)
+    scoring = scoring_spec(config, document)
     return Task(
         name=full_name + labels_of(modifiers),
         base_name=name,
@@ -283,8 +283,12 @@ def _subset(name: str, given: dict[str, JSON] | str | None, document: Document) 
     return Subset(name, title, tuple(groups), fields)
 
 
-def scoring_spec(config: TaskConfig) -> ScoringSpec:
+def scoring_spec(config: TaskConfig, document: Document) -> ScoringSpec:
     """What the scoring room needs to know."""
+
+    def where(*path: str | int) -> str:
+        return str(document.place(path))
+
     entries = config.metric_list
     if entries is None:
         metrics = tuple(MetricSpec(name) for name in _DEFAULT_METRICS[config.output_type])
@@ -295,14 +299,20 @@ def scoring_spec(config: TaskConfig) -> ScoringSpec:
                 entry.aggregation,
                 entry.higher_is_better,
                 dict(entry.model_extra or {}),
+                where("metric_list", index),
             )
-            for entry in entries
+            for index, entry in enumerate(entries)
         )
     pipelines = tuple(
         FilterPipeline(
-            item.name, tuple(FilterStep(step.function, dict(step.model_extra or {})) for step in item.filter)
+            item.name,
+            tuple(
+                FilterStep(step.function, dict(step.model_extra or {}), where("filter_list", index, "filter", number))
+                for number, step in enumerate(item.filter)
+            ),
+            where("filter_list", index),
         )
-        for item in config.filter_list or ()
+        for index, item in enumerate(config.filter_list or ())
     )
     return ScoringSpec(config.output_type, metrics, pipelines or (FilterPipeline(),), config.average)
 

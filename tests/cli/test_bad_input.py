@@ -96,17 +96,27 @@ def test_an_argument_that_the_model_does_not_take() -> None:
 
 def test_an_unknown_metric() -> None:
     write(TASK.replace("metric: acc", "metric: acc_nrom"))
-    refused(run(), "rivers.yaml", "unknown metric 'acc_nrom'; did you mean 'acc_norm'?")
+    refused(run(), "error: rivers.yaml:9: unknown metric 'acc_nrom'; did you mean 'acc_norm'?")
+    refused(run("--metrics", "brier_score"), "error: rivers.yaml:9: unknown metric 'acc_nrom'")
 
 
 def test_an_unknown_filter() -> None:
     write(GENERATED + "filter_list:\n  - name: first\n    filter:\n      - function: take_frist\n")
-    refused(run(), "rivers.yaml", "unknown filter 'take_frist'; did you mean 'take_first'?")
+    refused(run(), "error: rivers.yaml:12: unknown filter 'take_frist'; did you mean 'take_first'?")
+
+
+def test_a_metric_or_a_pipeline_given_twice_and_a_metric_of_another_kind() -> None:
+    write(TASK + "  - metric: acc\n")
+    refused(run(), "error: rivers.yaml:10: metric 'acc' is listed more than once")
+    write(TASK.replace("metric: acc", "metric: bleu"))
+    refused(run(), "error: rivers.yaml:9: metric 'bleu' cannot score a task of output_type 'multiple_choice'")
+    write(GENERATED + "filter_list:\n- &one {name: first, filter: [{function: take_first}]}\n- *one\n")
+    refused(run(), "error: rivers.yaml:", "two pipelines of filter_list are named 'first'; rename one")
 
 
 def test_an_option_that_the_metric_does_not_take() -> None:
     write(GENERATED.replace("metric: exact_match", "metric: exact_match\n    ignore_cose: true"))
-    refused(run(), "rivers.yaml", "'ignore_cose'; did you mean 'ignore_case'?")
+    refused(run(), "error: rivers.yaml:8: ", "'ignore_cose'; did you mean 'ignore_case'?")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -34,10 +37,36 @@ def test_a_new_plugin_is_named_throughout() -> None:
     made = run_harness("new", "plugin", "shouting")
     assert made.exit_code == 0
     files = [path for path in Path("shouting").rglob("*") if path.is_file()]
-    assert len(files) == 5
+    assert len(files) == 6
     assert not [path for path in files if "my_plugin" in str(path) + path.read_text(encoding="utf-8")]
     project = tomllib.loads(Path("shouting/pyproject.toml").read_text(encoding="utf-8"))
     assert project["project"]["entry-points"]["harness"] == {"shouting": "shouting.plugin"}
+
+
+@pytest.mark.parametrize("package", ["scaffold", "example"])
+def test_a_package_is_built_whole_and_without_a_warning(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if package == "scaffold":
+        run_harness("new", "plugin", "rivers")
+        deep = Path("rivers/rivers/tasks/deep")
+        deep.mkdir()
+        (deep / "more.yaml").write_text("task: more\n", encoding="utf-8")
+        (Path("rivers/rivers/tasks") / "__pycache__").mkdir()
+    else:
+        shutil.copytree(Path(__file__).parents[1] / "example_package", "rivers")
+    build = "import setuptools; setuptools.setup()"
+    command = [sys.executable, "-W", "error", "-c", build, "-q", "build_py", "--build-lib", str(tmp_path / "built")]
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)  # setuptools says so, where it is set
+    done = subprocess.run(command, cwd="rivers", capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    files = [path for path in (tmp_path / "built").rglob("*.*") if path.suffix != ".pyc"]
+    built = {str(path.relative_to(tmp_path / "built")) for path in files}
+    wanted = {"tasks/deep/more.yaml", "tasks/rivers_task.yaml", "tasks/rivers_task.jsonl", "plugin.py", "__init__.py"}
+    if package == "example":
+        wanted = {"tasks/example_reading.yaml", "tasks/example_reading.jsonl", "templates/example_passage.jinja"}
+        wanted |= {"plugin.py", "__init__.py"}
+    assert built == {f"{'rivers' if package == 'scaffold' else 'harness_example'}/{name}" for name in wanted}
 
 
 def test_nothing_is_overwritten() -> None:
