@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -14,9 +13,9 @@ from harness.errors import HarnessError, ModelError, UsageError, suggest
 from harness.metrics import MetricOptions
 from harness.model import Model, ModelOptions
 from harness.modifiers import Modifier
+from harness.modifying import make_modifiers, modified_groups
 from harness.registry import Registry
 from harness.scoring import sandbox
-from harness.scoring.construct import construct
 from harness.scoring.groups import MemberScores, problems
 from harness.scoring.scorer import Scorer
 from harness.scoring.views import ViewScorer
@@ -26,7 +25,7 @@ from harness.tasks.check import check_examples
 from harness.tasks.data import open_dataset
 from harness.tasks.groups import Way, tree
 from harness.tasks.library import TaskLibrary, TaskRef
-from harness.tasks.modify import labels_of, option_labels, refuse_together
+from harness.tasks.modify import option_labels
 from harness.tasks.pull import needs, pull
 from harness.tasks.task import Task
 from harness.types import (
@@ -93,46 +92,11 @@ def load_jobs(spec: RunSpec, registry: Registry, progress: Progress) -> list[Job
     return jobs
 
 
-def make_modifiers(asked: Sequence[str], registry: Registry) -> tuple[Modifier, ...]:
-    """The modifiers of `--modify NAME` and `--modify NAME=VALUE`, in their order. Raises `UsageError`."""
-    modifiers = []
-    for text in asked:
-        name, equals, given = text.partition("=")
-        value = int(given) if given.isascii() and given.isdigit() else given
-        options = {_first_parameter(text, registry.modifier(name)): value} if equals else {}
-        modifier = construct("modifier", name, registry.modifier, options, "--modify")
-        modifier.value = value if equals else None
-        modifiers.append(modifier)
-    refuse_together(modifiers)
-    return tuple(modifiers)
-
-
-def _first_parameter(asked: str, modifier: type[Modifier]) -> str:
-    for name in inspect.signature(modifier).parameters:
-        return name
-    raise UsageError(f"--modify {asked}: modifier '{modifier.name}' takes no value")
-
-
 def groups_of(jobs: Sequence[Job]) -> list[GroupMembers]:
     """The groups by which the tasks of a run were named; of modified tasks, modified groups."""
     found = tree((job.task.name, job.ways) for job in jobs)
-    suffix = labels_of(jobs[0].task.modifiers) if jobs else ""
-    if not suffix:
-        return found
-    # What a row's several views come to has names of its own: a group asks for them by the name of the task's score.
     names = {name: new for job in jobs for name, new in job.scorer.renamed.items()}
-    return [_modified_group(members, suffix, names) for members in found]
-
-
-def _modified_group(members: GroupMembers, suffix: str, names: Mapping[str, str]) -> GroupMembers:
-    """A group with its modifiers in its name, as its tasks have them in theirs."""
-    group, tasks = members.group, {name for name, _ in members.tasks}
-    metrics = tuple(replace(entry, metric=names.get(entry.metric, entry.metric)) for entry in group.metrics)
-    title = group.title and group.title + suffix
-    children = tuple(child if child in tasks else child + suffix for child in members.children)
-    return replace(
-        members, group=replace(group, name=group.name + suffix, title=title, metrics=metrics), children=children
-    )
+    return modified_groups(found, jobs[0].task.modifiers if jobs else (), names)
 
 
 def _load_job(

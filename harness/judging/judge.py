@@ -28,7 +28,7 @@ from harness.record.run import RunFolder
 from harness.registry import Registry, load_plugins
 from harness.scoring.aggregation import summarise
 from harness.spec import Progress, RunSpec
-from harness.tasks.build import generation_params
+from harness.tasks.generation import generation_params
 from harness.types import JSON, Record, Result
 
 JUDGEMENTS = "judgements"

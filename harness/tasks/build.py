@@ -11,10 +11,11 @@ from typing import Any
 from harness.errors import DataError, HarnessError, UsageError, suggest
 from harness.tasks.data import plain
 from harness.tasks.fewshot import Row, ShotPool, make_pool
+from harness.tasks.generation import task_generation
 from harness.tasks.media import Images, images_of, interleaved, roots_of, without_bytes, without_marks
 from harness.tasks.prompts import Opening, Style, choice_delimiter, opening, prompt, shot_turns, system_text
 from harness.tasks.render import Rendered, gold_of
-from harness.tasks.schema import GenerationKwargs, TaskConfig, words
+from harness.tasks.schema import TaskConfig, words
 from harness.tasks.task import Subset, Task, Wording
 from harness.tasks.templates import Context, Template
 from harness.tasks.views import check_gold, differs, views_of
@@ -22,8 +23,6 @@ from harness.tasks.yaml_file import KeyPath, shown
 from harness.types import JSON, DatasetSpec, GenerationParams, Message, Prompt, Record, Request, Rows, Sample, View
 
 OpenSplit = Callable[[DatasetSpec, str], Rows]
-_MAX_TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
-_SAMPLING = ("temperature", "top_p", "top_k")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +110,7 @@ class _Builder:
         self.columns: Set[str] = {column for row in rows for column in row}
         self.rows = rows[: row_count(options.limit, len(rows))]
         self.styles = [_style(wording.config, options) for wording in task.wordings]
-        self.generation = _generation(task, options)
+        self.generation = task_generation(task.config, options.gen_kwargs)
         self.pool = self.make_pool()
         self.check_images(rows)
         self.shot_columns = self.columns | {column for row in self.pool.rows for column in row}
@@ -413,47 +412,6 @@ def _style(config: TaskConfig, options: BuildOptions) -> Style:
         shot_target_delimiter=config.target_delimiter if shot_target is None else shot_target,
         shot_delimiter=config.fewshot_delimiter if shot_delimiter is None else shot_delimiter,
     )
-
-
-def _generation(task: Task, options: BuildOptions) -> GenerationParams:
-    """The task's `generation_kwargs` under those of the run. Stops at the few-shot delimiter where none is named.
-
-    The names of the token limit, and when an answer is sampled, are lm-eval's (models/utils.py, normalize_gen_kwargs).
-    """
-    own = task.config.generation_kwargs
-    given = own.model_dump(exclude_none=True) if own else {}
-    return generation_params(given, options.gen_kwargs, (task.config.fewshot_delimiter,))
-
-
-def generation_params(own: Mapping[str, JSON], asked: Mapping[str, JSON], until: Sequence[str]) -> GenerationParams:
-    """What a file says under what the run asks for; `until` where neither names a stop. Raises `UsageError`."""
-    given = dict(own)
-    asked = _checked_gen_kwargs(asked)
-    if any(name in asked for name in _MAX_TOKENS):  # the run's limit wins, by whichever of its names
-        given = {name: value for name, value in given.items() if name not in _MAX_TOKENS}
-    given |= asked
-    until = given.pop("until", until)
-    limits = [given.pop(name) for name in _MAX_TOKENS if name in given]
-    temperature = given.get("temperature")
-    do_sample = given.pop("do_sample", None)
-    samples = bool(temperature) if do_sample is None else do_sample and temperature != 0
-    sampling = {name: value for name in _SAMPLING if (value := given.pop(name, None)) is not None and samples}
-    return GenerationParams(
-        until=(until,) if isinstance(until, str) else tuple(until),
-        max_new_tokens=limits[0] if limits else None,
-        do_sample=bool(samples),
-        extra=tuple(sorted(given.items())),
-        **sampling,
-    )
-
-
-def _checked_gen_kwargs(given: Mapping[str, JSON]) -> dict[str, JSON]:
-    try:
-        return GenerationKwargs.model_validate(dict(given)).model_dump(exclude_none=True)
-    except ValueError as error:
-        errors: list[dict[str, Any]] = getattr(error, "errors", list)()
-        what = f"{errors[0]['loc'][0]}: {errors[0]['msg']}" if errors else str(error)
-        raise UsageError(f"--gen_kwargs: {' '.join(what.split())}") from error
 
 
 def _where(task: Task, subset: Subset, split: str) -> str:

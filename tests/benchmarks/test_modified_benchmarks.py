@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness import Rows, TaskError
-from harness.prepare import make_modifiers
+from harness.modifying import make_modifiers
 from harness.registry import load_plugins
 from harness.tasks.build import BuildOptions, build_samples
 from harness.tasks.data import open_dataset

@@ -11,7 +11,7 @@ import pytest
 from task_files import build, library, prompts, write
 
 from harness import Asked, DataError, Modifier, PluginError, Sample, TaskError, UsageError, View
-from harness.prepare import make_modifiers
+from harness.modifying import make_modifiers
 from harness.registry import load_plugins
 from harness.tasks.build import regrade
 from harness.tasks.task import Task
