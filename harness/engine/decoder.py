@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -94,8 +94,18 @@ class Decoder:
         return found.shape == expected.shape and bool(torch.allclose(found, expected, atol=1e-4, rtol=1e-3))
 
 
+class Head(Protocol):
+    """What gives logits for hidden states, a piece at a time."""
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Float32 logits [positions, vocabulary] of hidden states [positions, hidden]."""
+
+    def chunks(self, positions: int) -> Iterator[tuple[int, int]]:
+        """Cut a number of positions such that the logits of one piece stay small."""
+
+
 def score_positions(
-    decoder: Decoder, hidden: torch.Tensor, positions: torch.Tensor, targets: torch.Tensor
+    decoder: Head, hidden: torch.Tensor, positions: torch.Tensor, targets: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probability, and whether it is the greatest, of each (position, target token).
 

@@ -26,23 +26,27 @@ def resolve_devices(text: str) -> tuple[str, ...]:
         kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if kind == "mps" and not torch.backends.mps.is_available():
         raise UsageError("--device: mps is not available on this machine; use --device cpu")
-    if kind == "cpu" and numbers:
-        return tuple("cpu" for _ in numbers.split(","))
-    if kind != "cuda":
-        return (kind,)
-    return _cuda_devices(text, numbers)
+    chosen = _numbers(text, numbers)
+    if kind == "cpu":
+        return ("cpu",) * max(1, len(chosen))
+    return _cuda_devices(text, chosen) if kind == "cuda" else (kind,)
 
 
-def _cuda_devices(text: str, numbers: str) -> tuple[str, ...]:
+def _numbers(text: str, numbers: str) -> list[int]:
+    try:
+        return [int(number) for number in numbers.split(",")] if numbers else []
+    except ValueError:
+        kind = text.partition(":")[0]
+        raise UsageError(f"--device: '{text}' is not of the form {kind}:0,1") from None
+
+
+def _cuda_devices(text: str, chosen: list[int]) -> tuple[str, ...]:
     import torch
 
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not found:
         raise UsageError(f"--device: {text} asks for a GPU but torch finds none; use --device cpu")
-    try:
-        chosen = [int(number) for number in numbers.split(",")] if numbers else [0]
-    except ValueError:
-        raise UsageError(f"--device: '{text}' is not of the form cuda:0,1") from None
+    chosen = chosen or [0]
     missing = [number for number in chosen if not 0 <= number < found]
     if missing or len(set(chosen)) != len(chosen):
         raise UsageError(f"--device: {text} names GPUs that are not there or twice; torch finds {found} (from 0 on)")

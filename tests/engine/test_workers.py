@@ -37,8 +37,9 @@ def answers(model: HuggingFace) -> list[Response]:
 def assert_same(found: list[Response], expected: list[Response]) -> None:
     for one, other in zip(found, expected, strict=True):
         assert one.error is None
-        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
-        assert one.text == other.text
+        # Other batches, and so another order of sums; nothing else.
+        assert one.logprobs == pytest.approx(other.logprobs, rel=2e-5, abs=2e-5)
+        assert (one.text, one.is_greedy, one.token_counts) == (other.text, other.is_greedy, other.token_counts)
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ from harness_plugins.models.hf.weights import (
     is_path,
     short_hash,
     stored_bytes,
+    stored_dtype,
     weight_files,
 )
 
@@ -170,7 +171,7 @@ class HuggingFace(TorchModel):
         # Its retries are no news: what comes of them is said below.
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
         try:
-            return AutoConfig.from_pretrained(self.pretrained, **self._source())
+            config = AutoConfig.from_pretrained(self.pretrained, **self._source())
         except (OSError, ValueError, KeyError, ImportError) as error:
             if "couldn't connect" in str(error):
                 raise UsageError(
@@ -178,6 +179,10 @@ class HuggingFace(TorchModel):
                     "cannot be reached; give the folder of a model that is on this machine"
                 ) from None
             raise UsageError(f"{self._named('pretrained', self.pretrained)}: {_one_line(error)}") from None
+        if getattr(config, "dtype", None) is None:
+            # Some checkpoints do not say it: then their weights do.
+            config.dtype = stored_dtype(Path(self.pretrained))
+        return config
 
     def open_tokenizer(self) -> Any:
         from transformers import AutoTokenizer
@@ -266,7 +271,7 @@ class HuggingFace(TorchModel):
 
     def _placement(self, device: str) -> dict[str, Any]:
         if self.spread is not None:
-            return self.spread.options()
+            return self.spread.options(self.devices)
         # Quantised weights are made where they stay.
         return {"device_map": {"": device}} if self.low_bits or stored_format(self.config) else {}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -62,14 +62,23 @@ class Spread:
                     f"--model_args: max_memory of {place}: '{amount}' is no amount of memory (20GiB, 500MB, or bytes)"
                 ) from None
 
-    def options(self) -> dict[str, Any]:
-        """What `from_pretrained` is told."""
+    def options(self, devices: Sequence[str]) -> dict[str, Any]:
+        """What `from_pretrained` is told. Several `devices` are the only GPUs that are used; a single one means all."""
         import torch
 
         if self.folder is None and self._own is None:
             self._own = tempfile.mkdtemp(prefix="harness_offload_")
         options: dict[str, Any] = {"device_map": self.device_map, "offload_folder": self.folder or self._own}
         limits = self._limits(torch.cuda.device_count() if torch.cuda.is_available() else 0)
+        if len(devices) > 1 and devices[0].startswith("cuda:"):
+            from accelerate.utils import get_max_memory
+
+            chosen = {int(device.partition(":")[2]) for device in devices}
+            limits = {
+                place: amount
+                for place, amount in get_max_memory(limits or None).items()
+                if not isinstance(place, int) or place in chosen
+            }
         return {**options, "max_memory": limits} if limits else options
 
     def close(self) -> None:

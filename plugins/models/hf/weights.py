@@ -7,6 +7,7 @@ import json
 import math
 import os
 import struct
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ _ORIGIN = ("base_model_name_or_path", "revision", "inference_mode", "peft_versio
 _NEVER_QUANTISED = ("embed", "lm_head", "shared.weight", "wte", "wpe")
 # Bytes a weight, with its share of a scale: 4 bits (a float32 for 64 of them), and 8 bits.
 _LOW_BYTES = {True: 0.5 + 4 / 64, False: 1.0}
+_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -54,6 +56,15 @@ def stored_tensors(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         (length,) = struct.unpack("<Q", stream.read(8))
         header = json.loads(stream.read(length))
     yield from ((name, entry) for name, entry in header.items() if name != "__metadata__")
+
+
+def stored_dtype(folder: Path) -> str | None:
+    """The dtype of most values in a folder's safetensors, `bfloat16` for example; None where there are none."""
+    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    sizes: Counter[str] = Counter()
+    for _, entry in (found for file in files for found in stored_tensors(file)):
+        sizes[entry["dtype"]] += math.prod(entry["shape"])
+    return _DTYPES.get(sizes.most_common(1)[0][0]) if sizes else None
 
 
 def stored_bytes(folder: Path, dtype: Any, low_bits: Any, is_quantised: bool) -> int | None:
