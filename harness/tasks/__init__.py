@@ -22,6 +22,7 @@ from harness.tasks.layout import (
     match_files,
     missing,
     split_of_file,
+    stem_of_file,
 )
 from harness.tasks.places import (
     BUILDERS,
@@ -70,4 +71,5 @@ __all__ = [
     "remedy",
     "rows_of_table",
     "split_of_file",
+    "stem_of_file",
 ]

@@ -15,6 +15,7 @@ from harness.tasks.generation import task_generation
 from harness.tasks.media import Images, images_of, interleaved, roots_of, without_bytes, without_marks
 from harness.tasks.prompts import Opening, Style, choice_delimiter, opening, prompt, shot_turns, system_text
 from harness.tasks.render import Rendered, gold_of
+from harness.tasks.rows import dataset_spec, one_file, second_split
 from harness.tasks.schema import TaskConfig, words
 from harness.tasks.task import Subset, Task, Wording
 from harness.tasks.templates import Context, Template
@@ -65,36 +66,6 @@ def regrade(task: Task, record: Record) -> Sample:
         wording = _wording(task, record.view)
         rendered = wording.templates.doc.render(row_context(record.doc, subset), record.doc.keys())
         return _sample(task, subset, record.id, record.doc, rendered, (), record.doc.keys(), record.view)
-
-
-def dataset_spec(task: Task, subset: Subset, options: BuildOptions) -> DatasetSpec:
-    """Where the rows of a subset are. `dataset_name` defaults to the subset's name."""
-    config, document = task.config, task.document
-    name = config.dataset_name if config.dataset_name is not None or not subset.name else subset.name
-    kwargs = dict(config.dataset_kwargs or {})
-    kwargs.pop("trust_remote_code", None)  # lm-eval drops it too; code that comes with rows is never run
-    revision = kwargs.pop("revision", None)
-
-    def filled(value: JSON, key: str) -> JSON:
-        """The value with its templates rendered, which see the subset and nothing else."""
-        if isinstance(value, str):
-            template = task.templates.compiler.compile(value, key, document.place(tuple(key.split("."))))
-            return template.text({"subset": subset.context} if subset.name else {})
-        if isinstance(value, dict):
-            return {inner: filled(item, f"{key}.{inner}") for inner, item in value.items()}
-        return [filled(item, key) for item in value] if isinstance(value, list) else value
-
-    return DatasetSpec(
-        path=filled(config.dataset_path, "dataset_path"),
-        name=filled(name, "dataset_name"),
-        revision=config.revision or revision,
-        kwargs=filled(kwargs, "dataset_kwargs"),
-        sources=filled(dict(config.sources or {}), "sources"),
-        hub=options.hub,
-        mirrors=tuple(options.mirrors),
-        offline=options.offline,
-        base=str(document.place(("dataset_path",)).file.parent),
-    )
 
 
 class _Builder:
@@ -169,6 +140,8 @@ class _Builder:
         # lm-eval (api/task.py, `fewshot_context`) takes the row that is asked out of a pool that no key names.
         unnamed = split is None and config.test_split is None
         split = split or config.training_split or config.validation_split or config.test_split or ""
+        if split != task.eval_split and (file := one_file(self.spec)):
+            raise second_split(task, split, file)
         origin = _where(task, self.subset, split)
         return make_pool(self.open(split), task, origin, salt, unnamed or split == task.eval_split, indices)
 

@@ -245,9 +245,14 @@ def _whole(files: list[Path], folder: Path, split: str) -> list[Path]:
 
 def split_of_file(name: str) -> str | None:
     """The split that a file's name says it is (`dev.csv`), or None when the name says nothing of the kind."""
-    match = FILE_NAME.search(name)
-    stem = name[: match.start() + 1].lower() if match else ""
+    stem = stem_of_file(name).lower()
     return stem if any(stem in names for names in _FILE_NAMES.values()) else None
+
+
+def stem_of_file(name: str) -> str:
+    """The name of a file of rows without what says its format (`hard` of `hard.jsonl.gz`); empty for other files."""
+    match = FILE_NAME.search(name)
+    return name[: match.start() + 1] if match else ""
 
 
 def is_name_of(name: str, split: str) -> bool:

@@ -13,10 +13,11 @@ from typing import Any
 
 from harness.errors import DataError, SaveError
 from harness.tasks.arrow import TableRows
-from harness.tasks.build import BuildOptions, dataset_spec
+from harness.tasks.build import BuildOptions
 from harness.tasks.data import dataset_title, load_split, plain
 from harness.tasks.layout import is_relative
 from harness.tasks.places import BUILDERS, local_path, mirror_folders
+from harness.tasks.rows import dataset_spec
 from harness.tasks.task import Task
 from harness.types import JSON, DatasetSpec, Rows
 

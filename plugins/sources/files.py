@@ -18,9 +18,11 @@ from harness.tasks import (
     local_path,
     make_rows,
     match_files,
+    missing,
     read_all,
     read_saved,
     split_of_file,
+    stem_of_file,
 )
 
 # Keys of `dataset_kwargs` that say how `datasets` loads, not how a file is read.
@@ -37,6 +39,8 @@ LOADER_KEYS = (
     "trust_remote_code",
     "verification_mode",
 )
+# What a file can be whose name is no split: the three splits, and other names that people have for them.
+SPLITS = ("test", "train", "validation", "dev", "eval", "evaluation", "testing", "training", "val", "valid")
 FORMAT_OF_BUILDER = {"json": None, "csv": "csv", "parquet": "parquet", "text": "text"}
 
 
@@ -61,10 +65,12 @@ def harness_open_dataset(spec: DatasetSpec, split: str) -> Rows | None:
 
 
 def _from_one_file(path: Path, spec: DatasetSpec, split: str) -> Rows:
-    """A single file stands for whatever split is asked for, unless its name says that it is another one."""
+    """A single file is the split that its name says; where it says none, the one split that the task asks."""
     named = split_of_file(path.name)
     if named and not is_name_of(named, split):
         raise DataError(f"{path}: is the split '{named}', and '{split}' is asked for")
+    if not named and split not in SPLITS and split != stem_of_file(path.name):
+        raise missing("split", split, SPLITS[:3], f"{path} (one file)")
     return _rows([DataFile(path)], spec)
 
 
