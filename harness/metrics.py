@@ -172,11 +172,14 @@ class Outcome:
     """What a metric that scores in batches says of one sample: a score, as `Metric.score` gives it, or an error.
 
     truncated: how many texts of the sample were longer than the metric's window and were cut.
+    not_in_log: the error is that a log does not hold what has to be looked at (a picture). Where a run is scored again,
+        a score of the same answer by the same metric then stays.
     """
 
     score: float | tuple[float, ...] | None = None
     error: str | None = None
     truncated: int = 0
+    not_in_log: bool = False
 
 
 class BatchMetric(Metric):

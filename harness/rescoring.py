@@ -52,7 +52,7 @@ def score_again(job: Job, records: Read) -> Iterator[Record]:
     for batch in _batched(records()):
         samples = [regrade(job.task, record) for record in batch]
         again = [_scored(job, sample, record) for sample, record in zip(samples, batch, strict=True)]
-        yield from again if batches is None else batches.complete(samples, again)
+        yield from again if batches is None else batches.complete(samples, again, before=batch)
     if batches is not None:
         batches.close()
 

@@ -255,7 +255,7 @@ def test_a_metric_that_cannot_work_is_refused_before_the_model_is_asked(
         raise UsageError(f"{options.base / 'weights'} is not there")
 
     monkeypatch.setattr(Shares, "prepare", refuse)
-    with pytest.raises(UsageError, match=r"echo\.yaml: metric 'shares': .*weights is not there$"):
+    with pytest.raises(UsageError, match=r"echo\.yaml:8: metric 'shares': .*weights is not there$"):
         run(spec_of(tmp_path), registry)
     assert not (tmp_path / "runs").exists()
 

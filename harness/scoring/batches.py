@@ -8,26 +8,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from harness.errors import HarnessError, UsageError
 from harness.metrics import BatchMetric, Observation, Outcome, ScoreKey
 from harness.scoring.observing import observation
 from harness.scoring.scores import checked, described, named
-from harness.types import Record, Sample, ScoredBy
+from harness.types import JSON, Record, Sample, ScoredBy
 
 
 class Batches:
     """All metrics of one task that score in batches.
 
-    groups: the keys of each, one group a metric and pipeline. Its state is what `observe` finds; until then, no record
-    counts as scored.
+    groups: the keys of each, one group a metric and pipeline. options: of each metric, as the task file has them.
+    place: begins each error. Its state is what `observe` finds; until then, no record counts as scored.
     """
 
-    def __init__(self, groups: Sequence[Sequence[ScoreKey]], place: str) -> None:
+    def __init__(
+        self, groups: Sequence[Sequence[ScoreKey]], options: Mapping[str, Mapping[str, JSON]], place: str
+    ) -> None:
         self._groups = [(keys[0], keys, keys[0].metric) for keys in groups]
-        self._place = place
+        self._options, self._place = options, place
         self._fingerprints: dict[str, str] = {}
 
     @property
@@ -42,7 +44,8 @@ class Batches:
             try:
                 if type(metric).observe is not BatchMetric.observe:
                     metric.observe(samples())
-                identity = json.dumps(dict(metric.identity), sort_keys=True, allow_nan=False)
+                deciding = [self._options.get(first.group.partition("@")[0]), dict(metric.identity)]
+                identity = json.dumps(deciding, sort_keys=True, allow_nan=False, default=dict)
             except HarnessError as error:
                 raise UsageError(f"{self._place}metric '{first.group}': {error}") from error
             except Exception as error:
@@ -53,8 +56,14 @@ class Batches:
         """Whether a metric has yet to score the record. One with a failed answer has nothing to score."""
         return any(self._lacks(first, record) for first, _, _ in self._groups)
 
-    def complete(self, samples: Sequence[Sample], records: Sequence[Record]) -> list[Record]:
-        """The records with the scores that they lack. `samples` are theirs, in the same order."""
+    def complete(
+        self, samples: Sequence[Sample], records: Sequence[Record], before: Sequence[Record] = ()
+    ) -> list[Record]:
+        """The records with the scores that they lack. `samples` are theirs, in the same order.
+
+        before: the same records as they were, where they are scored again; what cannot be scored from a log keeps the
+        score that it has there.
+        """
         done = list(records)
         for first, keys, metric in self._groups:
             assert isinstance(metric, BatchMetric)
@@ -62,7 +71,11 @@ class Batches:
             seen = [observation(samples[place], done[place], first.pipeline) for place in places]
             for place, outcome in zip(places, _outcomes(metric, seen), strict=True):
                 by = ScoredBy(self._fingerprints[first.group], outcome.truncated)
-                done[place] = _with(done[place], keys, outcome, by)
+                old = before[place] if before and outcome.not_in_log else None
+                kept = old is not None and _still_holds(old, done[place], first, by.fingerprint)
+                done[place] = (
+                    _carried(old, done[place], keys) if kept and old else _with(done[place], keys, outcome, by)
+                )
         return done
 
     def close(self) -> None:
@@ -87,6 +100,18 @@ def _outcomes(metric: BatchMetric, seen: Sequence[Observation]) -> Sequence[Outc
     except Exception as error:
         return [Outcome(error=described(error))] * len(seen)
     return outcomes
+
+
+def _still_holds(old: Record, new: Record, key: ScoreKey, fingerprint: str) -> bool:
+    """Whether an old score is of the same answer and gold, by the same metric."""
+    by = old.scored_by.get(key.group)
+    same = old.answers.get(key.pipeline) == new.answers.get(key.pipeline) and old.target == new.target
+    return same and by is not None and by.fingerprint == fingerprint and old.scores.get(key.name) is not None
+
+
+def _carried(old: Record, new: Record, keys: Sequence[ScoreKey]) -> Record:
+    scores = {**new.scores, **{key.name: old.scores.get(key.name) for key in keys}}
+    return replace(new, scores=scores, scored_by={**new.scored_by, keys[0].group: old.scored_by[keys[0].group]})
 
 
 def _with(record: Record, keys: Sequence[ScoreKey], outcome: Outcome, by: ScoredBy) -> Record:

@@ -69,7 +69,8 @@ class Scorer:
         groups = [tuple(keys) for _, keys in itertools.groupby(self.keys, key=lambda key: key.group)]
         self._groups = [keys for keys in groups if not isinstance(keys[0].metric, BatchMetric)]
         in_batches = [keys for keys in groups if isinstance(keys[0].metric, BatchMetric)]
-        self.batches = Batches(in_batches, self._at()) if in_batches else None
+        options = {item.metric: item.options for item in spec.metrics}
+        self.batches = Batches(in_batches, options, self._at()) if in_batches else None
         """The metrics that score many samples at once, if there are any: `score` leaves their scores out."""
 
     def prepare(self, options: MetricOptions) -> None:

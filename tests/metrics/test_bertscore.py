@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +60,9 @@ def test_each_distinct_text_is_encoded_once_and_many_together(folder: Path, monk
     batches: list[int] = []
     forward = TextEncoder._forward
 
-    def counted(self: TextEncoder, rows: Sequence[Sequence[int]]) -> Any:
-        batches.append(len(rows))
-        return forward(self, rows)
+    def counted(self: TextEncoder, ids: Any, mask: Any) -> Any:
+        batches.append(len(ids))
+        return forward(self, ids, mask)
 
     monkeypatch.setattr(TextEncoder, "_forward", counted)
     texts = [f"{'the cat sat ' * (number % 5)} {'dog ' * (number % 7)}" for number in range(250)]
@@ -207,7 +206,7 @@ def test_a_missing_folder_is_refused_before_the_model_answers(tmp_path: Path) ->
     task = write_task(tmp_path, Path("nowhere"))
     done = run_harness("--tasks", task, *dummy(tmp_path))
     assert done.exit_code == 4 and not (tmp_path / "runs").exists()
-    assert "words.yaml: metric 'bertscore': model: there is no folder 'nowhere'" in done.stderr
+    assert "words.yaml:8: metric 'bertscore': model: there is no folder 'nowhere'" in done.stderr
     assert run_harness("check", task).exit_code != 0
 
 

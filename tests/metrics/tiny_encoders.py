@@ -52,3 +52,28 @@ def tiny_bert(path: Path, layers: int = 3, window: int = 32, words: tuple[str, .
     set_weights(model)
     model.save_pretrained(path)
     return path
+
+
+def tiny_clip(path: Path, window: int = 16, likes: bool = True) -> Path:
+    """Write a CLIP of pictures of 16 pixels a side, with the vocabulary of `tiny_bert`.
+
+    likes: whether cosines between texts and pictures are above 0; else they are below.
+    """
+    import torch
+    from transformers import CLIPConfig, CLIPModel
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    tiny_bert(path, window=window)  # for its tokenizer; the rest is written over
+    layers = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    ends = {"bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0}
+    text = {**layers, **ends, "vocab_size": len(SPECIAL) + len(WORDS.split()), "max_position_embeddings": window}
+    vision = {**layers, "image_size": 16, "patch_size": 8}
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16))
+    set_weights(model)
+    if likes:
+        with torch.no_grad():
+            model.visual_projection.weight[:8] *= -1
+    model.save_pretrained(path)
+    size = {"size": {"shortest_edge": 16}, "crop_size": {"height": 16, "width": 16}}
+    CLIPImageProcessorPil(**size).save_pretrained(path)
+    return path

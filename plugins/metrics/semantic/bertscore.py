@@ -138,7 +138,7 @@ class BertScore(BatchMetric):
         self._frequencies = found
 
     def _count(self, texts: Sequence[str], found: _Frequencies) -> None:
-        for ids, _ in self._encoder.tokens(texts):
+        for ids, _ in self._encoder.tokens.of(texts):
             found.n += 1
             found.df.update(set(ids))
 
@@ -177,8 +177,8 @@ class BertScore(BatchMetric):
         import torch
 
         encoder = self._encoder
-        tokens = encoder.tokens(texts)
-        bare = encoder.tokenizer.num_special_tokens_to_add()
+        tokens = encoder.tokens.of(texts)
+        bare = encoder.tokens.tokenizer.num_special_tokens_to_add()
         found = {}
         for places, states, _ in encoder.states([ids for ids, _ in tokens]):
             states = torch.nn.functional.normalize(states.float(), dim=-1)
@@ -190,7 +190,7 @@ class BertScore(BatchMetric):
     def _weights(self, ids: Sequence[int]) -> Any | None:
         import torch
 
-        tokenizer = self._encoder.tokenizer
+        tokenizer = self._encoder.tokens.tokenizer
         if self._frequencies is None:
             silent = (tokenizer.cls_token_id, tokenizer.sep_token_id)
             weights = [0.0 if token in silent else 1.0 for token in ids]

@@ -6,6 +6,7 @@ import functools
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from harness import ModelError
@@ -14,6 +15,56 @@ from harness_plugins.metrics.semantic.folder import ModelFolder, Running
 # Of these, the official bert-score reads a text as if a space stood before it (`sent_encode`), as in mid-sentence.
 _SPACE_BEFORE = {"roberta", "gpt2"}
 _NO_LIMIT = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A tokenizer, and how many tokens its model reads."""
+
+    tokenizer: Any
+    window: int
+
+    def of(self, texts: Sequence[str], window: int | None = None) -> list[tuple[list[int], bool]]:
+        """Token ids of each text, special tokens included, cut to the window; and whether something was cut off."""
+        longest = min(self.window, window or self.window)
+        if not texts:
+            return []
+        if longest >= _NO_LIMIT:
+            return [(ids, False) for ids in self._ids(texts)]
+        # A token more than fits tells which texts are too long, without any of them being read to its end.
+        found = [(ids, False) for ids in self._ids(texts, longest + 1)]
+        long = [place for place, (ids, _) in enumerate(found) if len(ids) > longest]
+        if long:
+            for place, ids in zip(long, self._ids([texts[place] for place in long], longest), strict=True):
+                found[place] = ids, True
+        return found
+
+    def _ids(self, texts: Sequence[str], longest: int | None = None) -> list[list[int]]:
+        cut = {"truncation": True, "max_length": longest} if longest is not None else {}
+        return list(self.tokenizer(list(texts), add_special_tokens=True, **cut)["input_ids"])
+
+    def batches(
+        self, sequences: Sequence[Sequence[int]], size: int, device: str, forward: Callable[[Any, Any], Any]
+    ) -> Iterator[tuple[list[int], Any, Any]]:
+        """Batch by batch: places in `sequences`, what `forward(ids, mask)` gives, and the mask.
+
+        Rows of a batch are of about the same length; padding stands at their right end and is False in the mask.
+        """
+        order = sorted(range(len(sequences)), key=lambda place: -len(sequences[place]))
+
+        def run(places: Sequence[int]) -> tuple[Any, Any]:
+            ids, mask = self._padded([sequences[place] for place in places], device)
+            return forward(ids, mask), mask
+
+        yield from in_batches(order, size, run)
+
+    def _padded(self, rows: Sequence[Sequence[int]], device: str) -> tuple[Any, Any]:
+        import torch
+
+        longest = max(1, *(len(row) for row in rows))
+        pad = self.tokenizer.pad_token_id or 0
+        ids = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in rows], device=device)
+        return ids, torch.tensor([[place < len(row) for place in range(longest)] for row in rows], device=device)
 
 
 class TextEncoder:
@@ -25,52 +76,26 @@ class TextEncoder:
         import torch
 
         self.device, self.batch_size = device, running.batch_size
-        self.tokenizer = _load_tokenizer(folder, as_bert_score)
-        self.model, self.layer = _load_model(folder, getattr(torch, running.dtype)), layer
+        self.model = _load_model(folder, getattr(torch, running.dtype))
         self.hidden_state: int | None = None
         if layer is not None and not _cut_layers(self.model, layer):
             self.hidden_state = layer
         self.model.to(device)
-        self.window = min(_positions(self.model.config), self.tokenizer.model_max_length)
-
-    def tokens(self, texts: Sequence[str]) -> list[tuple[list[int], bool]]:
-        """Token ids of each text, special tokens included, cut to the window; and whether something was cut off."""
-        if not texts:
-            return []
-        if self.window >= _NO_LIMIT:
-            return [(ids, False) for ids in self._ids(texts)]
-        found = [(ids, False) for ids in self._ids(texts, self.window + 1)]
-        long = [place for place, (ids, _) in enumerate(found) if len(ids) > self.window]
-        if long:
-            for place, ids in zip(long, self._ids([texts[place] for place in long], self.window), strict=True):
-                found[place] = ids, True
-        return found
-
-    def _ids(self, texts: Sequence[str], longest: int | None = None) -> list[list[int]]:
-        cut = {"truncation": True, "max_length": longest} if longest is not None else {}
-        return list(self.tokenizer(list(texts), add_special_tokens=True, **cut)["input_ids"])
+        tokenizer = load_tokenizer(folder, as_bert_score)
+        self.tokens = Tokens(tokenizer, min(_positions(self.model.config), tokenizer.model_max_length))
 
     def states(self, sequences: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], Any, Any]]:
-        """Batch by batch: places in `sequences`, hidden states [batch, length, width], mask [batch, length].
+        """Batch by batch: places in `sequences`, hidden states [batch, length, width], mask [batch, length]."""
+        yield from self.tokens.batches(sequences, self.batch_size, self.device, self._forward)
 
-        Padding stands at the right end and is False in the mask.
-        """
-        order = sorted(range(len(sequences)), key=lambda place: -len(sequences[place]))
-        yield from in_batches(order, self.batch_size, lambda places: self._forward([sequences[p] for p in places]))
-
-    def _forward(self, rows: Sequence[Sequence[int]]) -> tuple[Any, Any]:
+    def _forward(self, ids: Any, mask: Any) -> Any:
         import torch
 
-        longest = max(1, *(len(row) for row in rows))
-        pad = self.tokenizer.pad_token_id or 0
-        ids = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in rows], device=self.device)
-        mask = torch.tensor([[i < len(row) for i in range(longest)] for row in rows], device=self.device)
         with torch.inference_mode():
             found = self.model(
                 input_ids=ids, attention_mask=mask.long(), output_hidden_states=self.hidden_state is not None
             )
-        states = found.last_hidden_state if self.hidden_state is None else found.hidden_states[self.hidden_state]
-        return states, mask
+        return found.last_hidden_state if self.hidden_state is None else found.hidden_states[self.hidden_state]
 
 
 @functools.lru_cache(maxsize=2)
@@ -128,7 +153,8 @@ def require_all_weights(folder: ModelFolder, info: Any) -> None:
         raise ModelError(f"{folder.path} lacks {len(missing)} weights of its model ({missing[0]}, ...)")
 
 
-def _load_tokenizer(folder: ModelFolder, as_bert_score: bool) -> Any:
+def load_tokenizer(folder: ModelFolder, as_bert_score: bool = False) -> Any:
+    """The tokenizer of a folder. as_bert_score: with the space before a text that the official package puts there."""
     from transformers import AutoTokenizer
 
     space = as_bert_score and folder.config.get("model_type") in _SPACE_BEFORE
