@@ -86,6 +86,9 @@ class Metric(ABC):
     needs_unconditional: ClassVar[bool] = False
     bounds: tuple[float, float] | None = None
     """The least and the greatest value there can be, where there are such; no interval reaches beyond them."""
+    is_distance: ClassVar[bool] = False
+    """Whether an own value (`aggregation` is `self`) says how far sums are from zero, so that noise alone makes it
+    positive, as it does a calibration error. Its interval allows for that."""
     values: tuple[str, ...] = ()
     """Names of the numbers of one score, where it has several: each is averaged and reported as `<metric>_<name>`."""
 

@@ -260,7 +260,8 @@ def _estimate(key: ScoreKey, values: Floats, clusters: Clusters) -> Estimate:
 
     if key.aggregation == "self":
         if type(key.metric).aggregate is Metric.aggregate:
-            return statistics.own_estimate(values, key.metric.from_sums, clusters)
+            estimate = statistics.distance_estimate if key.metric.is_distance else statistics.own_estimate
+            return estimate(values, key.metric.from_sums, clusters)
         return statistics.opaque_estimate([tuple(row) for row in values.tolist()], key.metric.aggregate)
     if values.shape[1] != 1:
         raise HarnessError(

@@ -37,21 +37,22 @@ class _Confidence(Metric):
         weights = [math.exp(value - top) for value in values]
         return [weight / sum(weights) for weight in weights]
 
-    def chosen(self, seen: Observation) -> tuple[float, bool] | None:
+    def chosen(self, seen: Observation) -> int:
+        probabilities = self.probabilities(seen)
+        return max(range(len(probabilities)), key=probabilities.__getitem__)
+
+    def judged(self, seen: Observation) -> tuple[float, bool] | None:
         """(confidence, whether the likeliest choice is right); None where the gold is hidden."""
         golds = gold_indices(seen.sample)
-        if golds is None:
-            return None
-        probabilities = self.probabilities(seen)
-        best = max(range(len(probabilities)), key=probabilities.__getitem__)
-        return probabilities[best], best in golds
+        return None if golds is None else (max(self.probabilities(seen)), self.chosen(seen) in golds)
 
 
 class ExpectedCalibrationError(_Confidence):
     """Expected calibration error: how far accuracy is from confidence, in bins of equal width weighted by their size.
 
     Guo et al. 2017, On Calibration of Modern Neural Networks, equation 3: bin m of M holds confidences in
-    ((m - 1) / M, m / M]. 0 is perfect. It is biased upwards where bins hold few samples; its interval shows that.
+    ((m - 1) / M, m / M]. 0 is perfect. Where bins hold few samples, noise alone makes it larger than it is; its
+    interval allows for that, and begins at 0 where a calibrated model could well show as much.
     A sample's score is (confidence, 1 where right).
     """
 
@@ -59,6 +60,7 @@ class ExpectedCalibrationError(_Confidence):
     higher_is_better = False
     aggregation = "self"
     bounds = (0.0, 1.0)
+    is_distance = True
 
     def __init__(self, bins: int = 15, per_character: bool = False) -> None:
         super().__init__(per_character)
@@ -67,7 +69,7 @@ class ExpectedCalibrationError(_Confidence):
         self.bins = bins
 
     def score(self, seen: Observation) -> tuple[float, ...] | None:
-        found = self.chosen(seen)
+        found = self.judged(seen)
         return None if found is None else (found[0], float(found[1]))
 
     def statistics(self, score: tuple[float, ...]) -> tuple[float, ...]:
@@ -110,8 +112,10 @@ class LuckyGuess(_Confidence):
 
         ((1 - s) / k) / p = (1 - p) / ((k - 1) p),
 
-    which is 1 at p = 1/k and 0 at p = 1. That holds as far as confidence can be believed: read it beside `ece`. A wrong
-    answer has no score.
+    which is 1 at p = 1/k and 0 at p = 1. (With m right choices a guess is right by m / k.) Of a calibrated model, which
+    is right with probability p, the sum of these is on average W / (k - 1), W the wrong answers: what the correction
+    for guessing takes off the score of a test (J. Diamond and W. Evans, Review of Educational Research 43, 1973). It
+    holds as far as confidence can be believed: read it beside `ece`. A wrong answer has no score.
     """
 
     name = "lucky_guess"
@@ -119,11 +123,13 @@ class LuckyGuess(_Confidence):
     bounds = (0.0, 1.0)
 
     def score(self, seen: Observation) -> float | None:
-        found = self.chosen(seen)
-        others = len(seen.sample.choices) - 1
-        if found is None or not found[1] or others < 1:
+        found = self.judged(seen)
+        k = len(seen.sample.choices)
+        if found is None or not found[1] or k < 2:
             return None
-        return min(1.0, (1 - found[0]) / (others * found[0]))
+        right = len(set(gold_indices(seen.sample) or ())) / k  # the chance of a guess
+        guessed = min(1.0, k * (1 - found[0]) / (k - 1))  # 1 - s
+        return guessed * right / (1 - guessed + guessed * right)
 
 
 @hookimpl

@@ -102,6 +102,18 @@ def test_brier_score_is_that_of_scikit_learn(rows):
     assert metric.aggregate([(value,) for value in ours]) == pytest.approx(theirs / len(rows), abs=1e-9)
 
 
+def test_brier_score_of_several_classes_is_that_of_scikit_learn():
+    sklearn = pytest.importorskip("sklearn.metrics")
+    shares, golds = [(0.7, 0.2, 0.1), (0.1, 0.1, 0.8), (1.0, 0.0, 0.0)], [0, 1, 0]
+    logprobs = [tuple(math.log(share) - 3 if share else -math.inf for share in row) for row in shares]
+    ours = [
+        BrierScore().score(Observation(Sample("t", "", 0, {}, (), gold, ("a", "b", "c")), (Response(logprobs=values),)))
+        for gold, values in zip(golds, logprobs, strict=True)
+    ]
+    # Brier's own form of 1950, between 0 and 2; scikit-learn halves it for two classes only.
+    assert sum(ours) / 3 == pytest.approx(sklearn.brier_score_loss(golds, shares, labels=[0, 1, 2]))
+
+
 @QUICK
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=2, max_size=40))
 def test_matthews_correlation_is_that_of_scikit_learn(pairs):
