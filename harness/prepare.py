@@ -221,6 +221,7 @@ def remarks(jobs: Sequence[Job]) -> Iterator[str]:
                 f"{job.task.name}: each question is asked {job.task.config.repeats} times, but greedily, which gives "
                 "the same answer each time; sample with --gen_kwargs temperature=0.7"
             )
+        yield from _null_remarks(job)
         rows = [sample for sample in job.samples if sample.view is not None and sample.view.index == 0]
         if kept := [sample for sample in rows if sample.view is not None and sample.view.fixed]:
             first = kept[0]
@@ -230,6 +231,21 @@ def remarks(jobs: Sequence[Job]) -> Iterator[str]:
                 f"{job.task.name}: {len(kept)} of {len(rows)} rows keep the order of their options; the first is "
                 f"{where}: {reason}"
             )
+
+
+def _null_remarks(job: Job) -> Iterator[str]:
+    """A null is shown as `None`, as lm-eval does, so that prompts stay comparable; who reads the score has to know."""
+    rows = [(sample.subset, sample.id) for sample in job.samples]
+    shown: dict[str, set[tuple[str, int]]] = {}
+    for sample, row in zip(job.samples, rows, strict=True):
+        for column in sample.nulls:
+            shown.setdefault(column, set()).add(row)
+    for column, found in shown.items():
+        where = " ".join(map(str, min(found))).strip()
+        yield (
+            f"{job.task.name}: prompts of {len(found)} of {len(set(rows))} rows show None where '{column}' is null, as "
+            f"lm-eval does (first: row {where}); {{{{ {column} or '' }}}} shows nothing"
+        )
 
 
 def _media(prompt: Prompt) -> Iterator[Any]:
@@ -268,6 +284,8 @@ def check_task(task: Task, registry: Registry) -> list[str]:
 def scored_record(job: Job, sample: Sample, responses: tuple[Response, ...], keys: tuple[str, ...]) -> Record:
     """Score one sample and make its line for the log."""
     scored = job.scorer.score(sample, responses)
+    asked = [request for request in sample.requests if not request.unconditional]
+    several = any(request.prompt != asked[0].prompt for request in asked)
     return Record(
         task=job.task.name,
         subset=sample.subset,
@@ -284,6 +302,8 @@ def scored_record(job: Job, sample: Sample, responses: tuple[Response, ...], key
         unparsed=scored.unparsed,
         error=scored.error,
         view=sample.view,
+        contexts=tuple(request.prompt for request in asked) if several else (),
+        continuation=asked[0].continuations[0] if several else "",
     )
 
 

@@ -63,7 +63,7 @@ def _place(seen: Sample | Record) -> tuple[str, int, int]:
 
 def _scored(job: Job, sample: Sample, record: Record) -> Record:
     again = scored_record(job, sample, record.responses, record.request_keys)
-    return replace(again, prompt=record.prompt)
+    return replace(again, prompt=record.prompt, contexts=record.contexts, continuation=record.continuation)
 
 
 def _batched(items: Iterable[T]) -> Iterator[Sequence[T]]:

@@ -213,6 +213,7 @@ class Sample:
             the benchmark keeps its answers to itself.
     cluster: samples with the same value share an image or a passage; their errors are not independent.
     view: how the row is shown, where the task is modified; `doc` is then the row as it is shown.
+    nulls: columns without a value, in the place of which the prompt (or its examples) shows `None`.
     """
 
     task: str
@@ -225,6 +226,7 @@ class Sample:
     cluster: str | None = None
     subset_fields: Mapping[str, JSON] = field(default_factory=dict)
     view: View | None = None
+    nulls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +288,8 @@ class Record:
     view: as in `Sample`. The views of a row have its subset and id in common.
     scored_by: metric (or `metric@pipeline`) -> what scored it, for metrics that score in batches.
     judge: of a judgement, who judged by which rubric, and what was asked for each of the `responses`; else empty.
+    contexts: the prompt of each request, where a choice is part of the question (winogrande) and `prompt` is but the
+            first of them; else empty. `continuation` is then what was scored behind each.
     """
 
     task: str
@@ -305,6 +309,8 @@ class Record:
     view: View | None = None
     scored_by: Mapping[str, ScoredBy] = field(default_factory=dict)
     judge: Mapping[str, JSON] = field(default_factory=dict)
+    contexts: tuple[Prompt, ...] = ()
+    continuation: str = ""
 
     @property
     def text(self) -> str | None:

@@ -13,7 +13,7 @@ from harness.cli.run import settings_of
 
 if TYPE_CHECKING:
     from harness.prepare import Preview
-    from harness.types import Sample
+    from harness.types import Prompt, Sample
 
 
 @click.command("show")
@@ -50,14 +50,23 @@ def print_preview(found: Preview, model: str) -> None:
     where = f"{sample.task}/{sample.subset}" if sample.subset else sample.task
     tokens = f"{found.tokens} tokens by {model}" if found.tokens is not None else f"{model} does not count tokens"
     notice(f"{where} row {sample.id}{_view(sample)}: {len(found.text)} characters, {tokens}")
-    for request in sample.requests:
-        if request.continuations and not request.unconditional:
+    asked = [request for request in sample.requests if not request.unconditional]
+    for number, request in enumerate(asked):
+        if request.prompt != asked[0].prompt:
+            notice(f"prompt {number + 1} ends: {_ending(request.prompt)!r}")
+        if request.continuations:
             notice("continuations: " + ", ".join(repr(text) for text in request.continuations))
         if request.generation is not None and request.repeat == 0:
             notice(
                 "stops at: " + (", ".join(repr(text) for text in request.generation.until) or "the model's end token")
             )
+    for column in sample.nulls:
+        notice(f"the prompt shows None where '{column}' is null; {{{{ {column} or '' }}}} shows nothing")
     notice(f"target: {sample.target!r}")
+
+
+def _ending(prompt: Prompt) -> str:
+    return prompt.prefill or (prompt.messages[-1].text if prompt.is_chat else prompt.suffix)
 
 
 def _view(sample: Sample) -> str:

@@ -45,6 +45,7 @@ def encode_record(record: Record, reference: str | None) -> bytes:
         "target": record.target,
         "choices": record.choices,
         "prompt": _encode_prompt(record.prompt, reference),
+        **(_encode_contexts(record, reference) if record.contexts else {}),
         "responses": [_encode_response(response) for response in record.responses],
         "scores": dict(record.scores),
         "answers": dict(record.answers),
@@ -128,6 +129,8 @@ def decode_record(fields: Mapping[str, JSON], resolve: Resolve) -> Record:
         view=_decode_view(fields["view"]) if "view" in fields else None,
         scored_by={name: ScoredBy(**value) for name, value in fields.get("scored_by", {}).items()},
         judge=fields.get("judge", {}),
+        contexts=tuple(_decode_prompt(context, resolve) for context in fields.get("contexts", ())),
+        continuation=fields.get("continuation", ""),
     )
 
 
@@ -185,6 +188,18 @@ def _encode_prompt(prompt: Prompt, reference: str | None) -> dict[str, JSON]:
     if prompt.media:
         fields["media"] = [_encode_media(media) for media in prompt.media]
     return fields
+
+
+def _encode_contexts(record: Record, reference: str | None) -> dict[str, JSON]:
+    """The contexts of a sample begin alike; one that does not is written in full."""
+    first = record.prompt
+    alike = first.messages[: first.shared_messages] if first.is_chat else first.prefix
+    encoded = []
+    for context in record.contexts:
+        begins = context.messages[: context.shared_messages] if context.is_chat else context.prefix
+        whole = Prompt(suffix=context.text, messages=context.messages, prefill=context.prefill, media=context.media)
+        encoded.append(_encode_prompt(context, reference) if begins == alike else _encode_prompt(whole, None))
+    return {"contexts": encoded, "continuation": record.continuation}
 
 
 def _decode_prompt(fields: Mapping[str, JSON], resolve: Resolve) -> Prompt:

@@ -155,7 +155,7 @@ def _sample(kind: str, record: Record) -> dict[str, Any]:
         "kind": kind,
         "subset": record.subset,
         "id": f"{record.id} ({record.view.index + 1} of {record.view.count})" if record.view else record.id,
-        "turns": list(_turns(record.prompt)),
+        "turns": list(_turns_of(record)),
         "target": _target(record),
         "choices": list(_choices(record)),
         "replies": [] if record.logprobs and record.choices else list(_replies(record)),
@@ -175,6 +175,19 @@ def clip(text: str) -> str:
         half = _LONGEST_TEXT // 2
         text = f"{text[:half]}\n[... {len(text) - 2 * half:,} characters not shown ...]\n{text[-half:]}"
     return text.encode("utf-8", "replace").decode()
+
+
+def _turns_of(record: Record) -> Iterator[tuple[str, str, bool]]:
+    """The prompt; where a choice is part of it, the end of each prompt and what followed them all."""
+    if not record.contexts:
+        yield from _turns(record.prompt)
+        return
+    yield from (turn for turn in _turns(record.prompt) if turn[2])
+    for place, context in enumerate(record.contexts, 1):
+        for who, text, shared in _turns(context):
+            if not shared:
+                yield f"{who} {place}", text, False
+    yield "scored behind each", clip(record.continuation), False
 
 
 def _turns(prompt: Prompt) -> Iterator[tuple[str, str, bool]]:

@@ -239,12 +239,16 @@ def sample_lines(record: Record, config: Mapping[str, JSON], only_pipeline: str)
 
 
 def _arguments(record: Record, prompt: str, config: Mapping[str, JSON]) -> dict[str, JSON]:
-    if record.choices and record.logprobs:
+    if record.contexts:
+        pairs: list[JSON] = [(_prompt_text(context), record.continuation) for context in record.contexts]
+    elif record.choices and record.logprobs:
         # In a chat the choice begins the turn, and a delimiter stands only behind a prefill without a blank at its end.
         prefill = record.prompt.prefill
         bare = record.prompt.is_chat and (not prefill or prefill[-1].isspace())
         delimiter = "" if bare else config.get("target_delimiter", " ")
-        pairs: list[JSON] = [(prompt, delimiter + choice) for choice in record.choices]
+        pairs = [(prompt, delimiter + choice) for choice in record.choices]
+    elif record.logprobs and config.get("output_type") == "loglikelihood":
+        pairs = [(prompt, record.target)]
     elif record.logprobs:
         pairs = [(prompt,)]
     else:

@@ -86,6 +86,7 @@ class _Builder:
         self.check_images(rows)
         self.shot_columns = self.columns | {column for row in self.pool.rows for column in row}
         self.shots: dict[tuple[int, int], tuple[Any, ...]] = {}
+        self.shot_nulls: dict[tuple[int, int], tuple[str, ...]] = {}
         self.openings: dict[tuple[int, str, tuple[int, ...]], Opening] = {}
         self.changes: dict[bool, int] = {True: 0, False: 0}
 
@@ -162,8 +163,10 @@ class _Builder:
         key = (wording, index)
         if key not in self.shots:
             templates = self.task.wordings[wording].templates.shot
+            context = row_context(self.pool.rows[index], self.subset)
             try:
-                rendered = templates.render(row_context(self.pool.rows[index], self.subset), self.shot_columns)
+                rendered = templates.render(context, self.shot_columns)
+                self.shot_nulls[key] = templates.shown_nulls(context, self.shot_columns)
                 self.shots[key] = shot_turns(rendered, self.styles[wording])
             except HarnessError as error:
                 text = _placed(self.task, error, ("fewshot_config",))
@@ -221,7 +224,15 @@ class _Builder:
                 request if request.unconditional else replace(request, prompt=_with_images(request.prompt, images))
                 for request in requests
             )
-        return _sample(self.task, self.subset, number, row, rendered, requests, self.columns, view)
+        sample = _sample(self.task, self.subset, number, row, rendered, requests, self.columns, view)
+        nulls = self.nulls(row, drawn, wording)
+        return replace(sample, nulls=nulls) if nulls else sample
+
+    def nulls(self, row: Row, drawn: tuple[int, ...], wording: int) -> tuple[str, ...]:
+        """Columns of the row and of its examples in the place of which `None` is shown."""
+        own = self.task.wordings[wording].templates.doc.shown_nulls(row_context(row, self.subset), self.columns)
+        shown = (name for index in drawn for name in self.shot_nulls[wording, index])
+        return tuple(dict.fromkeys([*own, *shown]))
 
     def requests(self, number: int, rendered: Rendered, before: Opening, style: Style) -> tuple[Request, ...]:
         kind = self.task.config.output_type

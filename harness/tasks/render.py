@@ -65,6 +65,11 @@ class DocTemplates:
             raise DataError(f"doc_to_text: the index {index} is outside the {len(choices)} choices")
         return Rendered("", choices, index, choices, answer_text(target, ()), gen_prefix)
 
+    def shown_nulls(self, context: Context, columns: Set[str]) -> tuple[str, ...]:
+        """Columns without a value, in the place of which the row's text or answer shows `None`."""
+        templates = (part for part in self.templates if part is not self.choice and not _is_column(part, columns))
+        return tuple(dict.fromkeys(name for template in templates for name in template.shown_nulls(context)))
+
     def _input_index(self, text: int | str, target: JSON, choices: tuple[str, ...]) -> int | None:
         """Which of the contexts is right, where `doc_to_text` is an index; None where it is a question.
 

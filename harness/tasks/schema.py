@@ -205,7 +205,10 @@ class TaskConfig(Strict):
     dataset_name: Template | None = Field(None, description="the config; the subset's name where there are subsets")
     dataset_kwargs: dict[str, JSON] | None = None
     revision: str | None = None
-    sources: dict[str, JSON] | None = Field(None, description="ids by hub: hf, modelscope, url, local")
+    sources: dict[str, JSON] | None = Field(
+        None,
+        description="where the rows are: on a hub (hf, modelscope), in files (github, url), in a mirror (local)",
+    )
     training_split: str | None = None
     validation_split: str | None = None
     test_split: str | None = None

@@ -104,6 +104,22 @@ class Template:
     def is_true(self, context: Context) -> bool:
         return bool(self.value(context))
 
+    def shown_nulls(self, context: Context) -> tuple[str, ...]:
+        """The variables without a value (null, or with one inside) in the place of which the text shows `None`."""
+        empty = [name for name in sorted(self.names) if _holds_null(context.get(name))]
+        count = self._count_nulls(context) if empty else 0
+        if not count or len(empty) == 1:
+            return tuple(empty) if count else ()
+        return tuple(name for name in empty if self._count_nulls({**context, name: ""}) < count)
+
+    def _count_nulls(self, context: Context) -> int:
+        """How often the text shows `None`. A template of one expression shows nothing: its value is null."""
+        try:
+            parts = self._parts(self.compiled, context) if self.compiled is not None else []
+        except HarnessError:  # a text in the place of a mapping, tried out to see which variable it is
+            return 0
+        return sum(part is None for part in parts) if len(parts) > 1 else 0
+
     def _parts(self, compiled: jinja2.Template, context: Context) -> list[Any]:
         try:
             parts = list(compiled.root_render_func(compiled.new_context(dict(context))))
@@ -199,6 +215,12 @@ def as_literal(text: str, brackets: Sequence[str] = ("[]",)) -> JSON:
         except (SyntaxError, ValueError, MemoryError, RecursionError):
             return text
     return text
+
+
+def _holds_null(value: JSON) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_holds_null, value.values()))
+    return value is None or (isinstance(value, list | tuple) and any(map(_holds_null, value)))
 
 
 def _has_markup(source: str) -> bool:

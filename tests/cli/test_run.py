@@ -15,6 +15,7 @@ import pytest
 
 from harness import Request, Response
 from harness.registry import load_plugins
+from harness.runner import load_run
 from harness.testing import run_harness, tiny_causal_lm
 
 ROWS = 6
@@ -196,3 +197,49 @@ def test_a_dry_run_says_what_would_be_computed(tmp_path: Path, monkeypatch: pyte
     assert re.match(r"6 requests, \d+ tokens, \d+ of them distinct, \d+ to compute", second)
     assert not Path("runs").exists()
     assert run_harness(*ARGV, "--dry_run").stdout == "sums: 6 samples, 6 requests\n"
+
+
+def test_nulls_that_prompts_show_are_told_of_before_a_run_and_by_show() -> None:
+    rows = [{"question": "1+1=", "answer": "2", "hint": None if n % 3 else "two"} for n in range(6)]
+    Path("sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    text = Path("sums.yaml").read_text(encoding="utf-8").replace("{{ question }}", "({{ hint }}) {{ question }}")
+    Path("sums.yaml").write_text(text, encoding="utf-8")
+    said = (
+        "sums: prompts of 4 of 6 rows show None where 'hint' is null, as lm-eval does (first: row 1); {{ hint or '' }}"
+    )
+    assert said in run_harness(*ARGV).stderr
+    assert said in run_harness(*ARGV, "--dry_run").stderr + run_harness(*ARGV, "--dry_run").stdout
+    shown = run_harness("show", "sums.yaml", "--doc", "1", "--model", "dummy")
+    assert shown.stdout.startswith("(None) 1+1=")
+    assert "the prompt shows None where 'hint' is null; {{ hint or '' }} shows nothing" in shown.stderr
+    assert "None" not in run_harness("show", "sums.yaml", "--doc", "0", "--model", "dummy").output
+
+
+def test_a_question_of_several_contexts_is_logged_whole() -> None:
+    """Winogrande's way: the choices are in the question, and one text is scored behind each of them."""
+    rows = [{"of": ["Ann", "Bob"], "right": n % 2, "rest": "left early."} for n in range(3)]
+    Path("who.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    Path("who.yaml").write_text(
+        "task: who\ndataset_path: who.jsonl\ntest_split: test\noutput_type: multiple_choice\ndescription: 'Who?\\n'\n"
+        "doc_to_text: right\ndoc_to_choice: of\ndoc_to_target: rest\nmetric_list: [{metric: acc}]\n",
+        encoding="utf-8",
+    )
+    argv = ("--tasks", "who.yaml", "--model", "dummy", "--output_path", "out", "--log_samples")
+    assert run_harness(*argv).exit_code == 0
+    for _ in range(2):
+        record = next(load_run(run_folder()).records())
+        assert [context.text for context in record.contexts] == ["Who?\\nAnn", "Who?\\nBob"]
+        assert record.continuation == " left early."
+        run_harness("score", str(run_folder()))
+    (samples,) = Path("out").glob("*/samples_who_*.jsonl")
+    first = json.loads(samples.read_text(encoding="utf-8").splitlines()[0])
+    assert first["arguments"] == {
+        "gen_args_0": {"arg_0": "Who?\\nAnn", "arg_1": " left early."},
+        "gen_args_1": {"arg_0": "Who?\\nBob", "arg_1": " left early."},
+    }
+    page = (run_folder() / "report.html").read_text(encoding="utf-8")
+    assert "prompt 2" in page
+    assert "scored behind each" in page
+    shown = run_harness("show", "who.yaml", "--model", "dummy")
+    assert shown.stdout == "Who?\\nAnn"
+    assert "prompt 2 ends: 'Bob'" in shown.stderr

@@ -166,3 +166,9 @@ def test_an_output_path_that_cannot_be_written_is_named(run: RunFolder, tmp_path
     (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(SaveError, match="cannot be written"):
         write_lm_eval(run, tmp_path / "file")
+
+
+def test_a_scored_text_is_written_behind_its_prompt() -> None:
+    record = make_record(prompt=Prompt(suffix="1+1="), choices=(), target=" 2", responses=(Response(logprobs=(-1.0,)),))
+    (line,) = sample_lines(record, {"output_type": "loglikelihood"}, "none")
+    assert line["arguments"] == {"gen_args_0": {"arg_0": "1+1=", "arg_1": " 2"}}

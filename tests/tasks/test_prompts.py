@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -145,3 +146,33 @@ def test_a_record_is_graded_again_without_its_prompt(tmp_path: Path) -> None:
     )
     again = regrade(task, old)
     assert (again.id, again.target, again.choices, again.requests) == (3, 1, ("no", "yes"), ())
+
+
+@pytest.mark.parametrize(
+    ("text", "row", "nulls"),
+    [
+        ("{{q}} ({{hint}})", {"hint": None}, ("hint",)),
+        ("{{q}} ({{hint}})", {"hint": "None"}, ()),
+        ("{{q}} ({{hint or ''}})", {"hint": None}, ()),
+        ("{{q}}{% if hint %} ({{hint}}){% endif %}", {"hint": None}, ()),
+        ("{{q}} {{hint}}{% if note %}{{note}}{% endif %}", {"hint": None, "note": None}, ("hint",)),
+        ("{{q}} {{more.hint}}", {"more": {"hint": None}}, ("more",)),
+        ("{{q}} {% for item in more %}{{item}}{% endfor %}", {"more": ["a", None]}, ("more",)),
+        ("{{q}} {{hint}} {{more.hint}}", {"hint": None, "more": {"hint": None}}, ("hint", "more")),
+    ],
+)
+def test_a_null_that_a_prompt_shows_is_known(
+    tmp_path: Path, text: str, row: dict[str, object], nulls: tuple[str, ...]
+) -> None:
+    task = load(tmp_path, CHOICE.replace('doc_to_text: "{{q}}\\nAnswer:"', f"doc_to_text: {json.dumps(text)}"))
+    full = {"q": "1", "a": 0, "hint": "h", "note": "n", "more": {"hint": "h"}}
+    samples = build(task, [full, {**full, **row}])
+    assert [sample.nulls for sample in samples] == [(), nulls]
+    assert ("None" in prompts(samples)[1]) is bool(nulls or row.get("hint"))
+
+
+def test_a_null_in_an_example_counts_for_the_rows_that_see_it(tmp_path: Path) -> None:
+    task = load(tmp_path, CHOICE.replace("{{q}}\\nAnswer:", "{{q}} {{hint}}") + "num_fewshot: 1\n")
+    shots = [{"q": "0", "a": 1, "hint": None}]
+    samples = build(task, [{"q": "1", "a": 0, "hint": "h"}, {"q": "2", "a": 0, "hint": None}], shots)
+    assert [sample.nulls for sample in samples] == [("hint",), ("hint",)]
