@@ -31,6 +31,10 @@ class UsageError(HarnessError):
     """A mistake in a command, a file or a configuration, found before any model was loaded."""
 
 
+class MachineError(UsageError):
+    """This machine lacks what a metric needs. Nothing is wrong with the task, and another machine may run it."""
+
+
 class TaskError(UsageError):
     """A mistake in a task file. Its text starts with `file:line:`."""
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.errors import HarnessError, ModelError, UsageError, suggest
+from harness.errors import HarnessError, MachineError, ModelError, UsageError, suggest
 from harness.metrics import MetricOptions
 from harness.model import Model, ModelOptions
 from harness.modifiers import Modifier
@@ -123,10 +123,10 @@ def _load_job(
         lines = [*(item.where for item in own), *("--metrics" for _ in added)]
         metrics = tuple(replace(item, where=line) for item, line in zip(task.scoring.metrics, lines, strict=True))
         task = replace(task, scoring=replace(task.scoring, metrics=metrics))
-    return Job(task, make_scorer(task, registry, spec.device, spec.offline), ways=ref.ways)
+    return Job(task, make_scorer(task, registry), ways=ref.ways)
 
 
-def make_scorer(task: Task, registry: Registry, device: str = "auto", offline: bool = False) -> Scorer:
+def make_scorer(task: Task, registry: Registry) -> Scorer:
     """What scores a task: each sample, and the views of a row together where the task is modified."""
     where = str(task.file)
     if task.modifiers:
@@ -134,8 +134,16 @@ def make_scorer(task: Task, registry: Registry, device: str = "auto", offline: b
         scorer: Scorer = ViewScorer(task.scoring, registry.metric, registry.filter, where, task.modifiers, labels)
     else:
         scorer = Scorer(task.scoring, registry.metric, registry.filter, where=where)
-    scorer.prepare(MetricOptions(task.file.parent, device, offline))
     return scorer
+
+
+def prepare_metrics(jobs: Sequence[Job], spec: RunSpec) -> None:
+    """Have all metrics look at what they need on this machine. Raises `UsageError`.
+
+    Not where tasks are only looked at, or runs compared: that may be another machine.
+    """
+    for job in jobs:
+        job.scorer.prepare(MetricOptions(job.task.file.parent, spec.device, spec.offline))
 
 
 def _added_metrics(task: Task, spec: RunSpec, registry: Registry) -> list[dict[str, JSON]]:
@@ -262,10 +270,21 @@ def pull_data(spec: RunSpec, registry: Registry, to: Path, message: Callable[[st
     return pull(wanted, to, registry.hook, message)
 
 
-def check_task(task: Task, registry: Registry) -> list[str]:
-    """What is wrong with a task, one line each: metrics and filters that are not there, examples that do not hold."""
+def check_task(task: Task, registry: Registry, note: Callable[[str], None] = lambda text: None) -> list[str]:
+    """What is wrong with a task, one line each: metrics and filters that are not there, examples that do not hold.
+
+    note: is told what could not be checked on this machine.
+    """
     try:
         scorer = make_scorer(task, registry)
+    except UsageError as error:
+        return [str(error)]
+
+    try:
+        scorer.prepare(MetricOptions(task.file.parent))
+    except MachineError as error:
+        note(f"task '{task.name}': the scores of its example were not checked: {error}")
+        return check_examples(task, None, scorer.needs_unconditional)
     except UsageError as error:
         return [str(error)]
 

@@ -26,6 +26,7 @@ from harness.prepare import (
     create_model,
     load_jobs,
     manifest,
+    prepare_metrics,
     remarks,
     run_identity,
     scored_record,
@@ -95,6 +96,7 @@ def run_each(
     if spec.output_path:
         check_output_path(Path(spec.output_path))
     jobs = load_jobs(spec, registry, progress)
+    prepare_metrics(jobs, spec)
     specs = [replace(spec, model_args=dict(args)) for args in model_args]
     models = [create_model(each, registry) for each in specs]
     try:
@@ -184,6 +186,7 @@ def score_run(path: str | Path, registry: Registry | None = None, metrics: Seque
         spec = RunSpec.from_json(folder.manifest["spec"])
         spec = replace(spec, metrics=tuple(dict.fromkeys((*spec.metrics, *metrics))))
         jobs = load_jobs(spec, registry, Progress())
+        prepare_metrics(jobs, spec)
         for job in jobs:
             name = job.task.name
             folder.rewrite(name, score_again(job, functools.partial(folder.records, name)))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.console import counted, line
+from harness.cli.console import counted, line, notice
 from harness.cli.options import INCLUDE_PATH, checked_folders
 from harness.errors import ExitCode, HarnessError, UsageError
 
@@ -45,6 +45,8 @@ def command(targets: tuple[str, ...], everything: bool, include_path: tuple[str,
     found = list(dict.fromkeys(checker.check_everything() if everything else checker.check(targets)))
     for problem in found:
         line(problem)
+    for note in dict.fromkeys(checker.notes):
+        notice(note)
     checked = f"{counted(checker.tasks, 'task')} and {counted(checker.plugins, 'plugin')} checked"
     line(f"{checked}: {counted(len(found), 'problem') if found else 'no problems'}")
     return ExitCode.USAGE if found else ExitCode.OK
@@ -58,6 +60,7 @@ class Checker:
     include: Sequence[Path]
     tasks: int = 0
     plugins: int = 0
+    notes: list[str] = field(default_factory=list)
 
     def check_everything(self) -> Iterator[str]:
         for package in dict.fromkeys(plugin.package for plugin in self.registry.plugins):
@@ -117,7 +120,7 @@ class Checker:
             variants = () if ref.variant else library.entry(ref).variants
             for each in (ref, *(replace(ref, variant=variant) for variant in variants)):
                 try:
-                    yield from check_task(library.load(each), self.registry)
+                    yield from check_task(library.load(each), self.registry, self.notes.append)
                 except HarnessError as error:
                     yield str(error)
         yield from check_groups(library, refs, self.registry)

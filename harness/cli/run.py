@@ -182,12 +182,13 @@ def print_together(results: Mapping[str, RunResult]) -> None:
 
 def print_forecast(spec: RunSpec, models: Mapping[str, Mapping[str, Any]]) -> int:
     """Do all that a run does before weights load, and say what would follow, for each model."""
-    from harness.prepare import blaming, build, check_abilities, create_model, load_jobs, remarks
+    from harness.prepare import blaming, build, check_abilities, create_model, load_jobs, prepare_metrics, remarks
     from harness.registry import load_plugins
     from harness.spec import Progress
 
     registry = load_plugins()
     jobs = load_jobs(spec, registry, Progress())
+    prepare_metrics(jobs, spec)
     made = [create_model(replace(spec, model_args=args), registry) for args in models.values()]
     for model in made:
         with blaming(spec.model, "could not be prepared"):

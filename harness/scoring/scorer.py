@@ -79,9 +79,8 @@ class Scorer:
             try:
                 metric.prepare(options)
             except HarnessError as error:
-                raise UsageError(
-                    f"{self._at(self._lines.get(id(metric), ''))}metric '{metric.name}': {error}"
-                ) from error
+                kind = type(error) if isinstance(error, UsageError) else UsageError
+                raise kind(f"{self._at(self._lines.get(id(metric), ''))}metric '{metric.name}': {error}") from error
             except Exception as error:
                 where = self._at(self._lines.get(id(metric), ""))
                 raise UsageError(f"{where}metric '{metric.name}' cannot work: {described(error)}") from error

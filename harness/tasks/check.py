@@ -18,10 +18,10 @@ from harness.types import JSON, DatasetSpec, Prompt, Response, Rows, Sample, Vie
 Score = Callable[[Sample, Sequence[Response]], Mapping[str, JSON]]
 
 
-def check_examples(task: Task, score: Score, unconditional: bool = False) -> list[str]:
+def check_examples(task: Task, score: Score | None, unconditional: bool = False) -> list[str]:
     """What is wrong with the examples of a task, one line each; empty when all is well.
 
-    score: scores one sample by the task's metrics and raises `HarnessError` where that fails.
+    score: scores one sample by the task's metrics and raises `HarnessError` where that fails; None scores nothing.
     """
     given = task.config.example
     examples = given if isinstance(given, list) else [given] if given else []
@@ -37,7 +37,7 @@ def check_examples(task: Task, score: Score, unconditional: bool = False) -> lis
     return problems
 
 
-def _check(task: Task, example: Example, score: Score, unconditional: bool) -> Iterator[str]:
+def _check(task: Task, example: Example, score: Score | None, unconditional: bool) -> Iterator[str]:
     sample = _sample_of(task, example, unconditional)
     stated = example.model_fields_set
     shown = [request.prompt for request in sample.requests if not request.unconditional]
@@ -48,6 +48,8 @@ def _check(task: Task, example: Example, score: Score, unconditional: bool) -> I
     if "target" in stated and _listed(example.target) != _listed(sample.target):
         yield _differs("target", example.target, sample.target)
     yield from _check_modifiable(task, sample)
+    if score is None:
+        return
     for answer in example.scores:
         scores = score(sample, _responses(sample, answer))
         for key, expected in (answer.model_extra or {}).items():

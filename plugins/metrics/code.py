@@ -10,7 +10,7 @@ from threading import Lock
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from harness import Metric, Observation, hookimpl
+from harness import Metric, MetricOptions, Observation, hookimpl
 from harness.scoring import sandbox
 
 _JINJA = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
@@ -62,6 +62,9 @@ class PassAtK(Metric):
             self._program = _JINJA.from_string(program)
         except jinja2.TemplateSyntaxError as error:
             raise ValueError(f"program, line {error.lineno}: {error.message}") from None
+        self._mode = ""
+
+    def prepare(self, options: MetricOptions) -> None:
         self._mode = sandbox.usable()  # refused here, and not after the model has answered
 
     def score(self, seen: Observation) -> float | None:
@@ -71,7 +74,8 @@ class PassAtK(Metric):
         if n < self._k:
             raise ValueError(f"there are {n} replies, fewer than k = {self._k}; raise the task's repeats")
         programs = [self._program.render(**seen.sample.doc, reply=reply) for reply in seen.predictions if reply]
-        return pass_at_k(n, sum(_REMEMBERED.run(programs, self._limits, self._mode)), self._k)
+        passed = _REMEMBERED.run(programs, self._limits, self._mode or sandbox.usable())
+        return pass_at_k(n, sum(passed), self._k)
 
 
 class PassAt10(PassAtK):

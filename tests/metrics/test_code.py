@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import Observation, Response, Sample, load_run
-from harness.errors import UsageError
+from harness import MetricOptions, Observation, Response, Sample, load_run
+from harness.errors import MachineError, UsageError
 from harness.registry import load_plugins
 from harness.scoring import sandbox
 from harness.testing import run_harness
@@ -82,7 +82,27 @@ def test_bad_options_are_refused():
 def test_no_sandbox_no_metric(monkeypatch):
     monkeypatch.setenv("HARNESS_SANDBOX", "doker")
     with pytest.raises(UsageError, match="did you mean 'docker'"):
-        PassAtK(PROGRAM)
+        PassAtK(PROGRAM).prepare(MetricOptions())
+
+
+def test_without_a_sandbox_a_task_can_be_looked_at_and_not_run(monkeypatch, tmp_path):
+    task = tmp_path / "inc.yaml"
+    task.write_text(
+        "task: inc\ndataset_path: rows.jsonl\ntest_split: test\ndoc_to_text: '{{ask}}'\ndoc_to_target: '{{solution}}'\n"
+        f"metric_list: [{{metric: pass_at_k, program: {json.dumps(PROGRAM)}}}]\n"
+        "example: {row: {ask: f, solution: s, given: 1, wanted: 2}, prompt: f, scores: [{reply: x, pass_at_k: 0}]}\n"
+    )
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"ask": "f", "solution": "s", "given": 1, "wanted": 2}) + "\n")
+    monkeypatch.setattr(sandbox, "usable", lambda: (_ for _ in ()).throw(MachineError("nothing safe here")))
+
+    assert run_harness("show", task, "--model", "dummy").exit_code == 0
+    checked = run_harness("check", task)
+    refused = run_harness("--tasks", task, "--model", "dummy", "--output", tmp_path / "runs")
+
+    assert (checked.exit_code, "the scores of its example were not checked" in checked.stderr) == (0, True)
+    assert refused.exit_code == 4
+    assert "metric 'pass_at_k': nothing safe here" in refused.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from harness.errors import UsageError, suggest
+from harness.errors import MachineError, UsageError, suggest
 
 MODES = ("auto", "namespaces", "docker", "none")
 _HERE = Path(__file__).parent
@@ -92,7 +92,7 @@ def choose(mode: str) -> None:
 
 
 def usable() -> str:
-    """The sandbox that was chosen, `namespaces`, `docker` or `none`, after a try. Raises `UsageError` if it fails."""
+    """The sandbox that was chosen, `namespaces`, `docker` or `none`, after a try. Raises `MachineError` if it fails."""
     mode = _chosen.get()
     if mode == "auto":
         mode = os.environ.get("HARNESS_SANDBOX") or "auto"
@@ -101,7 +101,7 @@ def usable() -> str:
             raise UsageError(f"HARNESS_SANDBOX: there is no sandbox '{mode}'{suggest(mode, MODES)} (known: {known})")
     mode = "namespaces" if mode == "auto" else mode
     if problem := _problem(mode):
-        raise UsageError(f"programs cannot be run safely here: {problem}")
+        raise MachineError(f"programs cannot be run safely here: {problem}")
     return mode
 
 
