@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -65,6 +67,21 @@ def read_parquet(stream: IO[bytes], name: str) -> Sequence[Row]:
         return rows_of_table(pq.read_table(stream))
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{name}: is not a readable Parquet file: {' '.join(str(error).split())}") from error
+
+
+def infer_types(rows: Sequence[Row]) -> Sequence[Row]:
+    """Rows of texts with the types that `datasets` infers for a CSV file, which are pandas': column by column."""
+    import pandas  # type: ignore[import-untyped]
+    import pyarrow as pa
+
+    if not rows:
+        return rows
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, quoting=csv.QUOTE_ALL)
+    writer.writerow(rows[0])
+    writer.writerows(row.values() for row in rows)
+    text.seek(0)
+    return rows_of_table(pa.Table.from_pandas(pandas.read_csv(text), preserve_index=False))
 
 
 def read_saved(folder: Path, split: str) -> Sequence[Row]:

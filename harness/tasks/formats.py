@@ -3,7 +3,8 @@
     read_rows(DataFile(Path("test.csv")), FileOptions())
 
 The format comes from the file's name or from `format:`. Values are what the file says they are: cells of CSV and TSV
-stay strings ("007", "NA" and "" included), and only JSON and Parquet have numbers. Files are opened for reading only.
+stay strings ("007", "NA" and "" included), and only JSON and Parquet have numbers. `types: inferred` reads cells as
+`datasets` does. Files are opened for reading only.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, JSON]
 FORMATS = ("json", "jsonl", "csv", "tsv", "parquet", "squad", "text")
+TYPES = ("text", "inferred")
 FILE_NAME = re.compile(r".\.(squad\.json|jsonl|ndjson|json|csv|tsv|parquet|txt)(\.gz|\.zip)?$", re.IGNORECASE)
 _FORMAT_OF = {"squad.json": "squad", "ndjson": "jsonl", "txt": "text"}
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -60,6 +62,8 @@ class FileOptions:
     delimiter, quotechar, header, column_names: of CSV and TSV. `column_names` alone means that there is no header line;
     with `header: true` they replace the header's names. TSV has no quoting unless `quotechar` says so.
     block: the name of each line of a text file's blocks; an empty name skips its line.
+    types: of CSV and TSV. `text`: a cell is what it says. `inferred`: a column of numbers or booleans is one, and an
+    empty cell, NA, null and the like are null, as `datasets` (and so lm-eval) reads such files.
     """
 
     format: str | None = None
@@ -70,6 +74,7 @@ class FileOptions:
     header: bool | None = None
     column_names: tuple[str, ...] | None = None
     block: tuple[str, ...] | None = None
+    types: str = "text"
 
     @classmethod
     def of(cls, settings: Mapping[str, JSON], where: str, ignore: Sequence[str] = ()) -> FileOptions:
@@ -91,7 +96,7 @@ class FileOptions:
 def _checked(name: str, value: JSON, where: str) -> JSON:
     if value is None:
         # pandas' `header: null` says that there is none; elsewhere null is as good as nothing.
-        return {"encoding": "utf-8", "header": False}.get(name)
+        return {"encoding": "utf-8", "header": False, "types": "text"}.get(name)
     if name in ("column_names", "block"):
         if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
             return tuple(value)
@@ -102,11 +107,11 @@ def _checked(name: str, value: JSON, where: str) -> JSON:
             return value is not False
         raise DataError(f"{where}: 'header' must be true or false")
     if not isinstance(value, str) or (name in ("delimiter", "quotechar") and len(value) != 1):
-        raise DataError(
-            f"{where}: '{name}' must be a {'string' if name in ('format', 'field', 'encoding') else 'character'}"
-        )
-    if name == "format" and value not in FORMATS:
-        raise DataError(f"{where}: unknown format '{value}'{suggest(value, FORMATS)} (known: {', '.join(FORMATS)})")
+        kind = "character" if name in ("delimiter", "quotechar") else "string"
+        raise DataError(f"{where}: '{name}' must be a {kind}")
+    known = {"format": FORMATS, "types": TYPES}.get(name)
+    if known and value not in known:
+        raise DataError(f"{where}: unknown {name} '{value}'{suggest(value, known)} (known: {', '.join(known)})")
     return value
 
 
@@ -131,7 +136,12 @@ def read_rows(file: DataFile, options: FileOptions) -> Sequence[Row]:
             return read_parquet(stream, str(file))
     text = _text(file, options.encoding)
     if kind in ("csv", "tsv"):
-        return list(_csv_rows(text, file, kind, options))
+        rows = list(_csv_rows(text, file, kind, options))
+        if options.types == "text":
+            return rows
+        from harness.tasks.arrow import infer_types
+
+        return infer_types(rows)
     if kind == "text":
         return list(_text_rows(text, file, options.block))
     if kind == "squad":

@@ -149,6 +149,12 @@ class Template:
         if attribute and isinstance(subset, Mapping) and f"subset.{attribute[1]}" in self.source:
             near, has = suggest(attribute[1], subset), ", ".join(subset)
             return f"the subset has no field '{attribute[1]}'{near} (it has: {has})"
+        if re.search(r"'list object' has no attribute '\d+'$", str(error)):
+            # A number in a CSV file is a text: it finds nothing in a list.
+            index = attribute[1] if attribute else ""
+            return (
+                f"the index '{index}' of a list is a text, as all cells of a CSV file are; make it a number: name | int"
+            )
         return _one_line(error)
 
 

@@ -103,7 +103,9 @@ def _found(folders: list[Path], patterns: list[str]) -> list[DataFile]:
 def _rows(files: list[DataFile], spec: DatasetSpec) -> Rows:
     options = FileOptions.of(spec.kwargs, "dataset_kwargs", ignore=LOADER_KEYS)
     if kind := FORMAT_OF_BUILDER.get(str(spec.path)):
-        options = replace(options, format=options.format or kind)
+        # Who names lm-eval's reader of CSV gets its types, too; `types: text` reads a cell as it is.
+        types = "inferred" if kind == "csv" and "types" not in spec.kwargs else options.types
+        options = replace(options, format=options.format or kind, types=types)
     return make_rows(
         read_all(files, options), f"file {files[0]}" + (f" and {len(files) - 1} more" if files[1:] else "")
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,35 @@ def test_the_same_rows_come_from_every_format(
     registry: Registry, tmp_path: Path, name: str, data: str | bytes, kwargs: dict[str, Any]
 ) -> None:
     assert rows_of(registry, write(tmp_path / name, data), **kwargs) == ROWS
+
+
+ODD_CSV = """\
+n,big,float,with_gap,flag,mixed,code,null,text,date
+1,9223372036854775807,0.50,3,True,1,007,,"a, ""b""\nc",2024-01-01
+2,3,1e3,,False,x,012,NA,"",2024-01-02
+-3,4, 7,5,True,2.5,000,null,n/a,2024-01-03
+"""
+
+
+def test_csv_is_read_with_the_types_that_datasets_infers_where_a_task_asks_for_them(
+    registry: Registry, tmp_path: Path
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    path = write(tmp_path / "odd.csv", ODD_CSV)
+    theirs = datasets.load_dataset("csv", data_files=str(path), cache_dir=str(tmp_path / "cache"))["train"]
+    plain = rows_of(registry, path)
+    assert {type(value) for row in plain for value in row.values()} == {str}
+    assert rows_of(registry, path, types="inferred") == theirs.to_list()
+    spec = DatasetSpec("csv", kwargs={"data_files": {"test": "odd.csv"}}, base=str(tmp_path))
+    assert list(open_dataset(spec, "test", registry.hook).rows) == theirs.to_list()
+    spec = replace(spec, kwargs={**spec.kwargs, "types": "text"})
+    assert list(open_dataset(spec, "test", registry.hook).rows) == plain
+    tsv = write(tmp_path / "odd.tsv", 'n\tq\n1\t"x\n\tNA\n')
+    assert rows_of(registry, tsv, types="inferred") == [{"n": 1.0, "q": '"x'}, {"n": None, "q": None}]
+    with pytest.raises(DataError, match="is empty"):
+        rows_of(registry, write(tmp_path / "empty.csv", "n,q\n"), types="inferred")
+    with pytest.raises(DataError, match=r"unknown types 'infered'; did you mean 'inferred'\?"):
+        rows_of(registry, path, types="infered")
 
 
 def test_a_zip_of_one_file_is_that_file(registry: Registry, tmp_path: Path) -> None:

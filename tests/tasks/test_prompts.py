@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from task_files import CHOICE, REPLY, build, load, prompts
 
-from harness import DataError, Message, Record, Response
+from harness import DataError, Message, Record, Response, TaskError
 from harness.tasks.build import regrade
 
 ROWS = [{"q": f"q{n}", "a": n % 2} for n in range(6)]
@@ -176,3 +176,12 @@ def test_a_null_in_an_example_counts_for_the_rows_that_see_it(tmp_path: Path) ->
     shots = [{"q": "0", "a": 1, "hint": None}]
     samples = build(task, [{"q": "1", "a": 0, "hint": "h"}, {"q": "2", "a": 0, "hint": None}], shots)
     assert [sample.nulls for sample in samples] == [("hint",), ("hint",)]
+
+
+def test_a_text_as_an_index_says_what_to_write(tmp_path: Path) -> None:
+    task = load(tmp_path, CHOICE.replace("{{q}}\\nAnswer:", "{{ ['x', 'y'][n] }}"))
+    with pytest.raises(
+        TaskError, match=r"the index '1' of a list is a text, as all cells of a CSV file are; .* name | int"
+    ):
+        build(task, [{"n": "1", "a": 0}])
+    assert prompts(build(task, [{"n": 1, "a": 0}])) == ["Subject.\n\ny"]
