@@ -203,5 +203,7 @@ def print_forecast(spec: RunSpec, models: Mapping[str, Mapping[str, Any]]) -> in
         line(f"{job.task.name}: {counted(len(job.samples), 'sample')}, {counted(asked, 'request')}")
     if hasattr(model, "forecast"):  # models of the engine know their tokens
         requests = [request for job in jobs for sample in job.samples for request in sample.requests]
-        line(model.forecast(requests).text + (f", {len(made)} times" if len(made) > 1 else ""))
+        forecast = model.forecast(requests)
+        line(forecast.text + (f", {len(made)} times" if len(made) > 1 else ""))
+        line(forecast.memory)
     return 0

@@ -19,7 +19,7 @@ _EFFICIENCY = 0.5
 class Forecast:
     """requests: how many. tokens: of all inputs, were each computed alone. unique_tokens: distinct in the prefix tree.
     planned_tokens: what goes through the model, padding included. new_tokens: at most so many are generated.
-    seconds: a rough estimate for `device`."""
+    seconds: a rough estimate for `device`. memory: what the model takes of it, in a line."""
 
     requests: int
     tokens: int
@@ -27,6 +27,7 @@ class Forecast:
     planned_tokens: int
     new_tokens: int
     seconds: float
+    memory: str = ""
 
     @property
     def text(self) -> str:

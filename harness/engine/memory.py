@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(sign in text for sign in _OUT_OF_MEMORY)
     )
+
+
+def wanted(error: BaseException) -> str:
+    """` (it wanted 2.00 GiB more)`, as torch says it when memory runs out; empty where it does not."""
+    found = re.search(r"tried to allocate ([\d.]+ ?\w+)", str(error), re.IGNORECASE)
+    return f" (it wanted {found[1]} more)" if found else ""
 
 
 def release(device: str) -> None:
@@ -126,9 +133,20 @@ def too_large(weights: int, cost: TokenCost, window: int, device: str, dtype: st
     )
 
 
+def outlook(weights: int, cost: TokenCost, device: str, dtype: str) -> str:
+    """What a model will take of a device, in a line."""
+    return (
+        f"{_size(weights)} of weights in {dtype} and {_size(cost.cache)} of keys and values a token; "
+        f"{device} has {_size(free_memory(device))} free"
+    )
+
+
 def _size(size: float) -> str:
-    """`1.5 GB`, `30.2 MB`."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+    """`1.5 GB`, `30.2 MB`, `12.3 kB`."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB")):
+        if size >= unit:
+            return f"{size / unit:.1f} {name}"
+    return f"{size / 1e3:.1f} kB"
 
 
 def _first(config: Any, names: tuple[str, ...], default: int) -> int:

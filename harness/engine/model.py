@@ -20,7 +20,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.engine import devices, memory
@@ -241,7 +241,10 @@ class TorchModel(Model):
         from harness.engine.forecast import forecast
 
         encoded = encode_requests(self.encoder, requests, self.render, self.where)
-        return forecast(encoded, len(requests), self.config, self.device, self.torch_dtype)
+        found = forecast(encoded, len(requests), self.config, self.device, self.torch_dtype)
+        weights = self.bytes_to_load() or memory.weight_bytes(self.config, self.torch_dtype.itemsize)
+        cost = memory.TokenCost.of(self.config, self.torch_dtype.itemsize)
+        return replace(found, memory=memory.outlook(weights, cost, self.device, self.dtype_name))
 
     def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
         encoded = encode_requests(self.encoder, requests, self.render, self.where)

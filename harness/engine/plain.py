@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 
 from harness.engine.decoder import Decoder, score_positions
-from harness.engine.memory import is_out_of_memory, release
+from harness.engine.memory import is_out_of_memory, release, wanted
 from harness.engine.outcomes import Failed, Outcome, Scored
 from harness.engine.sampling import RowChoice, SamplingRule, check_finite, choose_tokens, random_stream
 from harness.engine.stops import StopRule
@@ -80,14 +80,16 @@ def run_halving(
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        done = None
+        done, more = None, wanted(error)
     if done is not None:
         yield from done
         return
     # Outside the handler: the exception holds the frames, and they the tensors.
     release(device)
     if len(batch) == 1:
-        yield from fail(batch[0], f"{device} has too little memory for this request alone: try a shorter max_length")
+        yield from fail(
+            batch[0], f"{device} has too little memory for this request alone{more}: try a shorter max_length"
+        )
         return
     middle = len(batch) // 2
     yield from run_halving(batch[:middle], run, fail, device)

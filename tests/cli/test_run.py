@@ -192,7 +192,10 @@ def test_a_dry_run_says_what_would_be_computed(tmp_path: Path, monkeypatch: pyte
     model = tiny_causal_lm(tmp_path / "model")
     result = run_harness("--tasks", "sums.yaml", "--model", "hf", "--model_args", f"pretrained={model}", "--dry_run")
     assert result.exit_code == 0
-    first, second = result.stdout.splitlines()
+    first, second, third = result.stdout.splitlines()
+    assert re.fullmatch(
+        r"\S+ [kMG]B of weights in float32 and \S+ kB of keys and values a token; \S+ has .+ free", third
+    )
     assert first == "sums: 6 samples, 6 requests"
     assert re.match(r"6 requests, \d+ tokens, \d+ of them distinct, \d+ to compute", second)
     assert not Path("runs").exists()

@@ -117,14 +117,25 @@ def test_too_little_memory_says_how_much_is_needed_and_what_to_try(
     # Keys and values of the window: 4 layers, 2 heads of 8 values, 4 bytes, for 512 tokens.
     cache = 2 * 4 * 2 * 8 * 4 * 512
     assert str(error.value) == (
-        f"{folder}: cpu has {(size - 1) / 1e6:.1f} MB free, but {(size + cache) / 1e6:.1f} MB are needed: "
-        f"{size / 1e6:.1f} MB for the weights and {cache / 1e6:.1f} MB for the keys and values of 512 tokens. "
+        f"{folder}: cpu has {(size - 1) / 1e3:.1f} kB free, but {(size + cache) / 1e3:.1f} kB are needed: "
+        f"{size / 1e3:.1f} kB for the weights and {cache / 1e3:.1f} kB for the keys and values of 512 tokens. "
         "Try dtype=bfloat16 or load_in_4bit=True in --model_args, another --device, or parallelize=True, which spreads "
         "the model over GPUs, main memory and disk"
     )
     # Half the bytes fit, and so does what is not on one device.
     assert (prepared(folder, dtype="bfloat16").bytes_to_load() or 0) < size
     loaded(folder, parallelize=True)
+
+
+def test_a_dry_run_says_what_the_model_takes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_memory", lambda device: 5 << 30)
+    model = prepared(folder)
+
+    said = model.forecast([Request("loglikelihood", Prompt("1 + 1 ="), ("A", "B"))]).memory
+
+    # Of each of 4 layers, 2 heads of 8 keys and 8 values in 4 bytes.
+    weights = (model.bytes_to_load() or 0) / 1e3
+    assert said == f"{weights:.1f} kB of weights in float32 and 0.5 kB of keys and values a token; cpu has 5.4 GB free"
 
 
 def test_a_device_that_runs_out_while_loading_says_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +145,7 @@ def test_a_device_that_runs_out_while_loading_says_the_same(folder: Path, monkey
         raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     monkeypatch.setattr(model, "open_model", run_out)
-    with pytest.raises(ModelError, match=r"MB are needed: .* Try load_in_4bit=True in --model_args"):
+    with pytest.raises(ModelError, match=r"kB are needed: .* Try load_in_4bit=True in --model_args"):
         model.load()
 
 
