@@ -296,7 +296,8 @@ def scoring_spec(config: TaskConfig, document: Document) -> ScoringSpec:
         metrics = tuple(
             MetricSpec(
                 f"evaluate/{entry.metric}" if entry.hf_evaluate else entry.metric,
-                entry.aggregation,
+                # lm-eval has `evaluate` score sample by sample, and averages.
+                entry.aggregation or ("mean" if entry.hf_evaluate else None),
                 entry.higher_is_better,
                 dict(entry.model_extra or {}),
                 where("metric_list", index),
