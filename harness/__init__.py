@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import DataError, ExitCode, HarnessError, ModelError, PluginError, SaveError, TaskError, UsageError
+from harness.errors import (
+    DataError,
+    ExitCode,
+    HarnessError,
+    MachineError,
+    ModelError,
+    PluginError,
+    SaveError,
+    TaskError,
+    UsageError,
+)
 from harness.filters import Filter
 from harness.hooks import hookimpl
 from harness.metrics import (
@@ -51,6 +61,7 @@ __all__ = [
     "Filter",
     "GenerationParams",
     "HarnessError",
+    "MachineError",
     "Media",
     "Message",
     "Metric",

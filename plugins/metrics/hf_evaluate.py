@@ -21,7 +21,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness import BatchMetric, CorpusMetric, Metric, MetricOptions, Observation, Outcome, UsageError, hookimpl
+from harness import (
+    BatchMetric,
+    CorpusMetric,
+    MachineError,
+    Metric,
+    MetricOptions,
+    Observation,
+    Outcome,
+    UsageError,
+    hookimpl,
+)
 from harness.scoring import gold_indices, gold_texts
 
 _REPLY = ("predictions", "prediction_scores", "data")
@@ -80,7 +90,7 @@ class _Published:
 
     def prepare(self, options: MetricOptions) -> None:
         if find_spec("evaluate") is None:
-            raise UsageError("needs the package evaluate: pip install 'harness-eval[evaluate]'")
+            raise MachineError("needs the package evaluate: pip install 'harness-eval[evaluate]'")
         source = self.called if self._path is None else _found(self._path, self.called, options)
         self._module = _load(source, self._config, options.offline)
         self._features = _features(self._module)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -44,3 +44,14 @@ def rolling_seen() -> Callable[..., Observation]:
         return Observation(sample, (Response(logprobs=(logprob,)),))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def evaluate_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Hugging Face's evaluate copies the code that it runs: not into the home folder here, and into one a process."""
+    import evaluate
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("HF_MODULES_CACHE", "HF_METRICS_CACHE"):
+            patch.setattr(evaluate.config, name, str(tmp_path_factory.mktemp(name.lower())))
+        yield

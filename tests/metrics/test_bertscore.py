@@ -207,7 +207,7 @@ def test_a_missing_folder_is_refused_before_the_model_answers(tmp_path: Path) ->
     done = run_harness("--tasks", task, *dummy(tmp_path))
     assert done.exit_code == 4 and not (tmp_path / "runs").exists()
     assert "words.yaml:8: metric 'bertscore': model: there is no folder 'nowhere'" in done.stderr
-    assert run_harness("check", task).exit_code != 0
+    assert run_harness("check", task).exit_code == 0  # the task is well, only this machine lacks the model
 
 
 def test_weights_are_given_back_after_a_run(folder: Path, tmp_path: Path) -> None:

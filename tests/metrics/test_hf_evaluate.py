@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,17 +85,8 @@ SCRIPTS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """evaluate copies the code that it runs: not into the home folder here."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("HF_MODULES_CACHE", "HF_METRICS_CACHE"):
-            patch.setattr(evaluate.config, name, str(tmp_path_factory.mktemp(name.lower())))
-        yield
-
-
 @pytest.fixture(scope="module")
-def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def scripts(tmp_path_factory: pytest.TempPathFactory, evaluate_caches: None) -> Path:
     """A folder `<name>/<name>.py` for each metric, as `evaluate` wants it."""
     folder = tmp_path_factory.mktemp("metrics", numbered=False)
     for name, (features, arguments, body) in SCRIPTS.items():

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from harness import BatchMetric, Metric, MetricOptions, Observation, Outcome, UsageError, hookimpl
+from harness import BatchMetric, MachineError, Metric, MetricOptions, Observation, Outcome, UsageError, hookimpl
 from harness.scoring import gold_texts
 from harness_plugins.metrics.semantic.encoder import (
     Tokens,
@@ -128,7 +128,7 @@ class ClipScore(BatchMetric):
 
     def prepare(self, options: MetricOptions) -> None:
         if find_spec("PIL") is None:
-            raise UsageError("needs the package pillow: pip install 'harness-eval[clip]'")
+            raise MachineError("needs the package pillow: pip install 'harness-eval[clip]'")
         self._folder = ModelFolder.find(self._named, options)
         if not {"text_config", "vision_config"} <= self._folder.config.keys():
             kind = self._folder.config.get("model_type", "unknown")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import MetricOptions, UsageError
+from harness import MachineError, MetricOptions, UsageError
 from harness.engine import resolve_devices, weights_fingerprint
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -27,13 +27,16 @@ class ModelFolder:
 
     @classmethod
     def find(cls, named: str, options: MetricOptions) -> ModelFolder:
-        """The folder that an option names, relative to the task file or to where the command runs. `UsageError`."""
+        """The folder that an option names, relative to the task file or to where the command runs.
+
+        Raises `MachineError` where there is none, `UsageError` where it holds no model.
+        """
         given = Path(named).expanduser()
         places = list(dict.fromkeys((options.base / given, Path.cwd() / given)))
         path = next((place for place in places if place.is_dir()), None)
         if path is None:
             looked = " and ".join(str(place) for place in places)
-            raise UsageError(
+            raise MachineError(
                 f"model: there is no folder '{named}' (looked in {looked}); nothing is downloaded: get the model first"
             )
         folder = cls(path.resolve())
