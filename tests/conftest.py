@@ -1,4 +1,4 @@
-"""What holds for every test: one thread a process, and caches that are nobody's own."""
+"""What holds for every test: one thread a process, a terminal of one width, and caches that are nobody's own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pytest
 
 # The models of the tests are so small that threads cost more than they bring; two cores run four times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tables are cut to the terminal, and where there is none, to what the system takes for one.
+os.environ["COLUMNS"] = "160"
 
 
 @pytest.fixture(scope="session", autouse=True)
