@@ -175,10 +175,7 @@ class WorkerPool:
         lost = self._remove(worker, cause)
         lost.returned = len(left.requests)
         if not self._workers:
-            raise ModelError(
-                f"all workers died: {'; '.join(each.cause_text for each in self.lost)}; what was finished is on disk, "
-                "and the same command goes on from there"
-            )
+            raise ModelError(f"all workers died: {'; '.join(each.cause_text for each in self.lost)}")
         left.deaths += 1
         if left.deaths < _DEATHS:
             queue.extendleft(_cut_again(left, lost))

@@ -116,6 +116,7 @@ def test_when_all_workers_die_the_run_goes_on_later(folder: Path, undisturbed: R
     assert text.startswith("all workers died: worker ")
     assert all(f"pid {pid}) was killed by SIGKILL" in text for pid in pids)
     (path,) = (folder / "dead").iterdir()
+    assert f"what is done is in {path}" in text
     done = (path / "sums.jsonl").read_text(encoding="utf-8").count("\n")
     assert 10 <= done < ROWS
 
