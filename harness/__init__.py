@@ -25,6 +25,7 @@ from harness.metrics import (
     MetricOptions,
     Observation,
     Outcome,
+    RepeatMetric,
     ScoreKey,
 )
 from harness.model import Model, ModelOptions
@@ -76,6 +77,7 @@ __all__ = [
     "PluginError",
     "Prompt",
     "Record",
+    "RepeatMetric",
     "Request",
     "Response",
     "RowScore",

@@ -13,6 +13,8 @@ class Filter(ABC):
     """Base class of all filters. Options of the `filter` entry arrive as keywords of `__init__`."""
 
     name: ClassVar[str]
+    joins: ClassVar[bool] = False
+    """Whether it makes one answer of a sample's replies; metrics of all replies (pass@k) leave it out."""
 
     @abstractmethod
     def apply(self, replies: Sequence[str | None], sample: Sample) -> Sequence[str | None]:

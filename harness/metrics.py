@@ -3,13 +3,14 @@
 Metric        scores one sample at a time: all that is a formula
 BatchMetric   scores many samples at once: all that runs a model
 CorpusMetric  has no score of a sample, only a value of a whole set
+RepeatMetric  says how often another metric's score is reached when a question is asked several times (pass@k)
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -91,6 +92,8 @@ class Metric(ABC):
     positive, as it does a calibration error. Its interval allows for that."""
     values: tuple[str, ...] = ()
     """Names of the numbers of one score, where it has several: each is averaged and reported as `<metric>_<name>`."""
+    stem: str = ""
+    """What stands before those names, where it is not the metric's own name (`pass_at` of `pass_at_k`)."""
 
     @classmethod
     def for_output_type(cls, output_type: OutputType) -> type[Metric]:
@@ -253,3 +256,42 @@ class CorpusMetric(Metric):
 
     def score(self, seen: Observation) -> None:
         self.item(seen)
+
+
+class RepeatMetric(Metric):
+    """A metric of all replies to a question, each of which another metric scores on its own (pass@k).
+
+    Where `wants_inner`, `use` is called with that metric when the task's metrics are made: the one that `of` names,
+    with the task's own options where the task lists it, or the task's first one. It gives one number for a sample, of
+    which more is better. `predictions` hold an answer for each reply: filters that make one of them are left out.
+    """
+
+    of: str | Mapping[str, JSON] | None = None
+    """The option `of`: a metric's name, or an entry as `metric_list` has it."""
+    replies: int = 1
+    """How many replies there must be at least: the task's `repeats`."""
+    inner: Metric | None = None
+
+    @property
+    def wants_inner(self) -> bool:
+        return True
+
+    def use(self, inner: Metric) -> None:
+        self.inner = inner
+
+    def prepare(self, options: MetricOptions) -> None:
+        if self.inner is not None:
+            self.inner.prepare(options)
+
+    def score_each(self, seen: Observation) -> list[float | None]:
+        """The inner metric's score of each reply; None where it has none, because the gold is hidden."""
+        if self.inner is None:
+            raise ValueError("it was not told which metric scores a reply")
+        scores: list[float | None] = []
+        for index, prediction in enumerate(seen.predictions):
+            own = seen.responses[index : index + 1] if len(seen.responses) == len(seen.predictions) else seen.responses
+            score = self.inner.score(replace(seen, responses=own, predictions=(prediction,)))
+            if isinstance(score, tuple):
+                raise ValueError(f"metric '{self.inner.name}' gives several numbers for a reply")
+            scores.append(score)
+        return scores

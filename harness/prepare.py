@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, MachineError, ModelError, UsageError, suggest
-from harness.metrics import MetricOptions
+from harness.metrics import MetricOptions, RepeatMetric
 from harness.model import Model, ModelOptions
 from harness.modifiers import Modifier
 from harness.modifying import make_modifiers, modified_groups
@@ -41,6 +41,9 @@ from harness.types import (
     Rows,
     Sample,
 )
+
+AddedMetric = str | Mapping[str, JSON]
+"""One of `--metrics`: a name, or an entry as `metric_list` has it."""
 
 
 @dataclass(slots=True)
@@ -81,7 +84,7 @@ def load_jobs(spec: RunSpec, registry: Registry, progress: Progress) -> list[Job
     if unused:
         raise UsageError(f"--set: task '{sorted(unused)[0]}' is not among the tasks of this run")
     jobs = [_load_job(library, ref, spec, registry, progress, modifiers) for ref in refs]
-    for name in spec.metrics:
+    for name in map(added_name, spec.metrics):
         if not any(key.metric.name == registry.metric(name).name for job in jobs for key in job.scorer.keys):
             fits = ", ".join(sorted(registry.metric(name).output_types))
             raise UsageError(f"--metrics: '{name}' can score none of these tasks (it scores: {fits})")
@@ -134,6 +137,12 @@ def make_scorer(task: Task, registry: Registry) -> Scorer:
         scorer: Scorer = ViewScorer(task.scoring, registry.metric, registry.filter, where, task.modifiers, labels)
     else:
         scorer = Scorer(task.scoring, registry.metric, registry.filter, where=where)
+    for metric in (key.metric for key in scorer.keys):
+        if isinstance(metric, RepeatMetric) and metric.replies > task.config.repeats:
+            raise UsageError(
+                f"{where}: metric '{metric.name}' needs {metric.replies} replies to each question, and task "
+                f"'{task.name}' has repeats: {task.config.repeats} (--set {task.base_name}.repeats={metric.replies})"
+            )
     return scorer
 
 
@@ -149,11 +158,19 @@ def prepare_metrics(jobs: Sequence[Job], spec: RunSpec) -> None:
 def _added_metrics(task: Task, spec: RunSpec, registry: Registry) -> list[dict[str, JSON]]:
     """What `--metrics` adds to a task: those that can score it, and that it does not have."""
     known = {item.metric for item in task.scoring.metrics}
-    return [
-        {"metric": name}
-        for name in spec.metrics
-        if name not in known and task.scoring.output_type in registry.metric(name).output_types
-    ]
+    added = []
+    for entry in spec.metrics:
+        name = added_name(entry)
+        if name in known and not isinstance(entry, str):
+            raise UsageError(f"--metrics: task '{task.name}' has '{name}' already, with options of its own")
+        if name not in known and task.scoring.output_type in registry.metric(name).output_types:
+            added.append({"metric": name} if isinstance(entry, str) else dict(entry))
+    return added
+
+
+def added_name(entry: AddedMetric) -> str:
+    """The metric that an entry of `--metrics` names."""
+    return entry if isinstance(entry, str) else str(entry["metric"])
 
 
 def _metric_entry(item: MetricSpec) -> dict[str, JSON]:

@@ -18,7 +18,9 @@ from harness.conclude import conclude
 from harness.errors import ExitCode, HarnessError, Interrupted, SaveError, UsageError, stopped, suggest
 from harness.model import Model
 from harness.prepare import (
+    AddedMetric,
     Job,
+    added_name,
     answers,
     blaming,
     build,
@@ -171,20 +173,20 @@ def evaluate_each(
     return list(run_each(_spec(model, {}, tasks, options), model_args))
 
 
-def score_run(path: str | Path, registry: Registry | None = None, metrics: Sequence[str] = ()) -> RunResult:
+def score_run(path: str | Path, registry: Registry | None = None, metrics: Sequence[AddedMetric] = ()) -> RunResult:
     """Score the records of a run again, with the task files as they are now. Needs neither the model nor the rows.
 
-    metrics: names of metrics to report beside those of the tasks, where they can score them.
+    metrics: what to report beside the tasks' own metrics, where it can score them: names, or entries with options.
     """
     registry = registry or load_plugins()
-    for name in metrics:
+    for name in map(added_name, metrics):
         if registry.metric(name).needs_unconditional:
             raise UsageError(f"--metrics: '{name}' needs answers that a run holds only when it was asked for there")
     with RunFolder.reopen(Path(path)) as folder:
         if "rubric" in folder.manifest:
             raise UsageError(f"{path}: holds judgements; their command again reads the replies again, and asks nothing")
         spec = RunSpec.from_json(folder.manifest["spec"])
-        spec = replace(spec, metrics=tuple(dict.fromkeys((*spec.metrics, *metrics))))
+        spec = replace(spec, metrics=(*spec.metrics, *(entry for entry in metrics if entry not in spec.metrics)))
         jobs = load_jobs(spec, registry, Progress())
         prepare_metrics(jobs, spec)
         for job in jobs:

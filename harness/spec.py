@@ -24,7 +24,7 @@ class RunSpec:
     max_batch_size: int | None = None
     device: str = "auto"
     gen_kwargs: Mapping[str, JSON] = field(default_factory=dict)
-    metrics: tuple[str, ...] = ()
+    metrics: tuple[str | Mapping[str, JSON], ...] = ()
     limit: int | float | None = None
     seed: int = 1234
     apply_chat_template: bool | str = False

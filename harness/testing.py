@@ -20,10 +20,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.metrics import ALL_OUTPUT_TYPES, BatchMetric, CorpusMetric, Metric, Observation, ScoreKey
+from harness.metrics import ALL_OUTPUT_TYPES, BatchMetric, CorpusMetric, Metric, Observation, RepeatMetric, ScoreKey
 from harness.model import Model
 from harness.modifiers import NEEDS, Asked, Modifier
 from harness.types import JSON, GenerationParams, OutputType, Prompt, Request, Response, Sample
@@ -196,7 +197,13 @@ def check_metric(metric: Metric, seen: Sequence[Observation] = ()) -> list[str]:
     scores: list[tuple[float, ...]] = []
     if isinstance(metric, BatchMetric):
         metric.observe([each.sample for each in seen])
-    for each in seen or [item for kind in sorted(metric.output_types & ALL_OUTPUT_TYPES) for item in _examples(kind)]:
+    times = 1
+    if isinstance(metric, RepeatMetric):
+        times = metric.replies
+        if metric.wants_inner and metric.inner is None:
+            metric.use(_Same())
+    kinds = sorted(metric.output_types & ALL_OUTPUT_TYPES)
+    for each in seen or [_repeated(item, times) for kind in kinds for item in _examples(kind)]:
         shown = f"target {each.sample.target!r}, reply {each.predictions or each.logprobs}"
         try:
             first, second = metric.score(each), metric.score(each)
@@ -242,6 +249,19 @@ def _check_aggregation(metric: Metric, where: str, scores: list[tuple[float, ...
         except Exception as error:
             return [f"{where}: aggregate raises {type(error).__name__}: {error}"]
     return []
+
+
+class _Same(Metric):
+    """1 where a reply is the target: what metrics of several replies are tried with."""
+
+    name = "same"
+
+    def score(self, seen: Observation) -> float:
+        return float(seen.predictions[0] == seen.sample.target)
+
+
+def _repeated(seen: Observation, times: int) -> Observation:
+    return replace(seen, responses=seen.responses * times, predictions=seen.predictions * times)
 
 
 def _examples(kind: OutputType) -> list[Observation]:

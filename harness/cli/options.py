@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -80,8 +80,8 @@ PROMPT_OPTIONS = [
     ),
 ]  # fmt: skip
 METRICS = click.option(
-    "--metrics", type=NAMES, multiple=True, metavar="NAMES",
-    help="Also report these, where they can score a task: ece,margin (`harness plugins` lists them).",
+    "--metrics", type=Parsed("names", values.parse_metrics), multiple=True, metavar="NAMES",
+    help="Also report these, where they can score a task: ece,pass_at_k(k=8) (`harness plugins` lists them).",
 )  # fmt: skip
 INCLUDE_PATH = click.option(
     "--include_path", type=click.Path(), multiple=True, metavar="DIR", help="A folder of task files. Repeatable."
@@ -118,10 +118,18 @@ def joined(given: Mapping[str, Any]) -> dict[str, Any]:
         if name in found:
             found[name] = {key: value for pairs in found[name] for key, value in pairs.items()}
     if "metrics" in found:
-        found["metrics"] = tuple(dict.fromkeys(name for names in found["metrics"] for name in names))
+        found["metrics"] = without_repetitions(entry for entries in found["metrics"] for entry in entries)
     if "overrides" in found:
         found["overrides"] = _by_task(found["overrides"])
     return found
+
+
+def without_repetitions(entries: Iterable[Any]) -> tuple[Any, ...]:
+    """What was given, in its order, each once: names, and entries with options, which no set can hold."""
+    kept: list[Any] = []
+    for entry in entries:
+        kept += [] if entry in kept else [entry]
+    return tuple(kept)
 
 
 def _by_task(overrides: Sequence[tuple[str, str, Any]]) -> dict[str, dict[str, Any]]:

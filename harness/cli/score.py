@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from harness.cli.options import METRICS
+from harness.cli.options import METRICS, without_repetitions
 from harness.cli.run import print_result
 
 
 @click.command("score")
 @click.argument("run")
 @METRICS
-def command(run: str, metrics: tuple[tuple[str, ...], ...]) -> int:
+def command(run: str, metrics: tuple[list[str | dict[str, Any]], ...]) -> int:
     """Score the answers in the folder RUN again, by the task files as they are now. Asks no model and loads no rows.
 
     \b
@@ -20,4 +22,5 @@ def command(run: str, metrics: tuple[tuple[str, ...], ...]) -> int:
     """
     from harness.runner import score_run
 
-    return print_result(score_run(run, metrics=[name for names in metrics for name in names]))
+    added = without_repetitions(entry for entries in metrics for entry in entries)
+    return print_result(score_run(run, metrics=added))

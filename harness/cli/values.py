@@ -101,6 +101,23 @@ def parse_names(given: str) -> list[str]:
     return [name for name in re.split(r"[,\s]+", str(given)) if name]
 
 
+def parse_metrics(given: str | Mapping[str, Any]) -> list[str | dict[str, Any]]:
+    """Read `ece,pass_hat_k(k=[2,8])`: names, and entries as `metric_list` has them where there are options."""
+    if isinstance(given, Mapping):  # an entry of a configuration file
+        if not isinstance(given.get("metric"), str):
+            raise ValueError("an entry needs the key 'metric', as in {metric: ece, bins: 10}")
+        return [dict(given)]
+    found: list[str | dict[str, Any]] = []
+    for part in split_outside(str(given), ","):
+        if call := re.fullmatch(r"\s*([^\s()]+)\((.*)\)\s*", part, re.DOTALL):
+            found.append({"metric": call[1], **parse_pairs(call[2])})
+        elif "(" in part or ")" in part:
+            raise ValueError(f"'{part.strip()}' is not of the form NAME or NAME(option=value)")
+        else:
+            found += part.split()
+    return found
+
+
 def parse_limit(given: str | float) -> int | float:
     """Read `--limit`: a count of rows, or a fraction of each subset between 0 and 1."""
     problem = f"'{given}' is neither a count of rows (such as 100) nor a fraction of them (such as 0.1)"

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from harness.errors import HarnessError, UsageError, suggest
 from harness.filters import Filter
-from harness.metrics import BatchMetric, CorpusMetric, Metric, MetricOptions, Observation, ScoreKey
+from harness.metrics import BatchMetric, CorpusMetric, Metric, MetricOptions, Observation, RepeatMetric, ScoreKey
 from harness.scoring.aggregation import AGGREGATIONS, OWN, summarise
 from harness.scoring.batches import Batches
 from harness.scoring.construct import construct
@@ -39,8 +39,11 @@ class _Pipeline:
     name: str
     filters: tuple[Filter, ...]
 
-    def run(self, replies: Sequence[str | None], sample: Sample) -> tuple[str | None, ...]:
+    def run(self, replies: Sequence[str | None], sample: Sample, every: bool = False) -> tuple[str | None, ...]:
+        """The answers that are read from the replies; with `every` one of each, where the pipeline would join them."""
         for step in self.filters:
+            if every and step.joins:
+                continue
             try:
                 replies = step.apply(replies, sample)
             except Exception as error:
@@ -66,6 +69,8 @@ class Scorer:
         pipelines = self._make_pipelines(find_filter)
         self._pipelines = pipelines if self._generates else (_Pipeline("none", ()),)
         self.keys = tuple(key for item in self._checked_metrics(spec) for key in self._make_keys(item, find_metric))
+        self._refuse_homonyms()
+        self._looks_at_every_reply = any(isinstance(key.metric, RepeatMetric) for key in self.keys)
         groups = [tuple(keys) for _, keys in itertools.groupby(self.keys, key=lambda key: key.group)]
         self._groups = [keys for keys in groups if not isinstance(keys[0].metric, BatchMetric)]
         in_batches = [keys for keys in groups if isinstance(keys[0].metric, BatchMetric)]
@@ -116,6 +121,7 @@ class Scorer:
             return Scored(self._unscored(), error=failed)
         try:
             answers = self._answers(sample, responses)
+            every = self._answers(sample, responses, every=True) if self._looks_at_every_reply else {}
         except RuntimeError as error:
             return Scored(self._unscored(), error=str(error))
         conditional, unconditional = split_by_condition(len(sample.choices), responses)
@@ -123,7 +129,8 @@ class Scorer:
         errors = []
         for keys in self._groups:
             metric, pipeline = keys[0].metric, keys[0].pipeline
-            seen = Observation(sample, conditional, unconditional, answers.get(pipeline, ()))
+            read = every if isinstance(metric, RepeatMetric) else answers
+            seen = Observation(sample, conditional, unconditional, read.get(pipeline, ()))
             try:
                 score = checked(metric.score(seen))
                 scores.update({} if isinstance(metric, CorpusMetric) else named(keys, score))
@@ -152,11 +159,13 @@ class Scorer:
     def _unscored(self) -> dict[str, Score]:
         return {key.name: None for key in self.keys if not isinstance(key.metric, CorpusMetric)}
 
-    def _answers(self, sample: Sample, responses: Sequence[Response]) -> dict[str, tuple[str | None, ...]]:
+    def _answers(
+        self, sample: Sample, responses: Sequence[Response], every: bool = False
+    ) -> dict[str, tuple[str | None, ...]]:
         if not self._generates:
             return {}
         replies = [response.text for response in responses]
-        return {pipeline.name: pipeline.run(replies, sample) for pipeline in self._pipelines}
+        return {pipeline.name: pipeline.run(replies, sample, every) for pipeline in self._pipelines}
 
     def _make_pipelines(self, find_filter: Callable[[str], type[Filter]]) -> tuple[_Pipeline, ...]:
         specs = self._spec.pipelines or (FilterPipeline(),)
@@ -187,18 +196,14 @@ class Scorer:
 
     def _make_keys(self, item: MetricSpec, find_metric: Callable[[str], type[Metric]]) -> list[ScoreKey]:
         metric = self._make_metric(item, find_metric)
-        if self._spec.output_type not in metric.output_types:
-            fits, kind = ", ".join(sorted(metric.output_types)), self._spec.output_type
-            raise UsageError(
-                f"{self._at(item.where)}metric '{item.metric}' cannot score a task of output_type '{kind}' "
-                f"(it scores: {fits})"
-            )
+        if isinstance(metric, RepeatMetric) and metric.wants_inner:
+            metric.use(self._make_inner(item, metric, find_metric))
         aggregation = self._aggregation(item, metric)
         better = metric.higher_is_better if item.higher_is_better is None else item.higher_is_better
         several = len(self._pipelines) > 1
         return [
             ScoreKey(
-                name=f"{item.metric}{value}{ending}",
+                name=f"{metric.stem if value and metric.stem else item.metric}{value}{ending}",
                 pipeline=pipeline.name,
                 metric=metric,
                 aggregation=aggregation,
@@ -220,7 +225,41 @@ class Scorer:
             item.where or self._where,
         )
         self._lines[id(made)] = item.where
+        if output_type not in made.output_types:
+            fits = ", ".join(sorted(made.output_types))
+            raise UsageError(
+                f"{self._at(item.where)}metric '{item.metric}' cannot score a task of output_type '{output_type}' "
+                f"(it scores: {fits})"
+            )
         return made
+
+    def _make_inner(self, item: MetricSpec, outer: RepeatMetric, find_metric: Callable[[str], type[Metric]]) -> Metric:
+        """The metric that scores each reply for `outer`."""
+        place = f"{self._at(item.where)}metric '{item.metric}'"
+        own = {spec.metric: spec for spec in self._spec.metrics}
+        if outer.of is None:
+            wanted = self._spec.metrics[0]
+        elif isinstance(outer.of, str):
+            wanted = own.get(outer.of) or MetricSpec(outer.of, where=item.where)
+        elif isinstance(outer.of, Mapping) and "metric" in outer.of:
+            options = dict(outer.of)
+            wanted = MetricSpec(str(options.pop("metric")), options=options, where=item.where)
+        else:
+            raise UsageError(f"{place}: of: a metric's name, or an entry with the key 'metric' is expected")
+        inner = self._make_metric(wanted, find_metric)
+        if isinstance(inner, RepeatMetric):
+            raise UsageError(f"{place}: say by `of` which metric scores a single reply (of: exact_match)")
+        if isinstance(inner, BatchMetric | CorpusMetric) or inner.aggregation != "mean" or inner.values:
+            raise UsageError(f"{place}: '{wanted.metric}' does not score a single reply by one number at once")
+        if not (inner.higher_is_better if wanted.higher_is_better is None else wanted.higher_is_better):
+            raise UsageError(f"{place}: less is better for '{wanted.metric}', so that no score of it is a pass")
+        return inner
+
+    def _refuse_homonyms(self) -> None:
+        names = [key.name for key in self.keys]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                raise UsageError(f"{self._at()}metric_list: two metrics give a score '{name}'; take one out")
 
     def _aggregation(self, item: MetricSpec, metric: Metric) -> str:
         name = item.aggregation or metric.aggregation

@@ -109,6 +109,7 @@ class TakeFirst(Filter):
     """The first reply."""
 
     name = "take_first"
+    joins = True
 
     def apply(self, replies: Replies, sample: Sample) -> Replies:
         return replies[:1]
@@ -134,6 +135,7 @@ class MajorityVote(Filter):
     """The answer that most replies give; of equally frequent ones, the first. What could not be read has no vote."""
 
     name = "majority_vote"
+    joins = True
 
     def apply(self, replies: Replies, sample: Sample) -> list[str | None]:
         votes = Counter(reply for reply in replies if reply is not None)

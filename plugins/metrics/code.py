@@ -1,16 +1,22 @@
-"""Metrics that run the programs that a model wrote, in a sandbox (`harness.scoring.sandbox`)."""
+"""Metrics over several replies to one question: how likely one of k passes, and how likely all of them do.
+
+A reply passes by another metric of the task, or when the program that it holds comes to its end in a sandbox
+(`harness.scoring.sandbox`).
+"""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from threading import Lock
+from typing import Any
 
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from harness import Metric, MetricOptions, Observation, hookimpl
+from harness import Metric, MetricOptions, Observation, RepeatMetric, hookimpl
 from harness.scoring import sandbox
 
 _JINJA = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
@@ -40,42 +46,87 @@ class _Remembered:
 _REMEMBERED = _Remembered()
 
 
-class PassAtK(Metric):
-    """The chance that at least one of `k` programs passes the tests, without bias, from n replies of which c pass:
-    1 - C(n-c, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374, equation 1).
+class _Passes(RepeatMetric):
+    """Base of the metrics of this file: n replies of which c pass, and an estimate for a draw of k."""
 
-    program: Jinja, the whole program with its tests, from the row's fields and `reply`. It passes when it comes to its
-        end within `timeout` seconds of processor time, three times that by the clock, and `memory` MB.
-    A reply in which no program could be found has failed. The task's `repeats` say how many replies there are.
-    """
-
-    name = "pass_at_k"
     output_types = frozenset({"generate_until"})
     bounds = (0.0, 1.0)
 
-    def __init__(self, program: str, k: int = 1, timeout: float = 3.0, memory: int = 1024) -> None:
-        if k < 1:
-            raise ValueError(f"k is {k}; it must be at least 1")
-        self._k = k
+    def __init__(
+        self,
+        program: str | None = None,
+        k: int | Sequence[int] = 1,
+        timeout: float = 3.0,
+        memory: int = 1024,
+        of: str | Mapping[str, Any] | None = None,
+        threshold: float = 1.0,
+    ) -> None:
+        if program is not None and of is not None:
+            raise ValueError("program and of: both say which replies pass; take one out")
+        self._ks = _numbers(k)
+        self.values = () if isinstance(k, int) else tuple(map(str, self._ks))
+        self.replies = max(self._ks)
+        self.of = of
+        self._threshold = threshold
         self._limits = sandbox.Limits(seconds=timeout, memory=memory << 20)
-        try:
-            self._program = _JINJA.from_string(program)
-        except jinja2.TemplateSyntaxError as error:
-            raise ValueError(f"program, line {error.lineno}: {error.message}") from None
-        self._mode = ""
+        self._program = None if program is None else _template(program)
+        self._mode: str | None = None
+
+    @property
+    def wants_inner(self) -> bool:
+        return self._program is None
 
     def prepare(self, options: MetricOptions) -> None:
-        self._mode = sandbox.usable()  # refused here, and not after the model has answered
+        super().prepare(options)
+        if self._program is not None:
+            self._mode = sandbox.usable()  # refused here, and not after the model has answered
 
-    def score(self, seen: Observation) -> float | None:
+    def score(self, seen: Observation) -> float | tuple[float, ...] | None:
         n = len(seen.predictions)
         if not n:
             return None
-        if n < self._k:
-            raise ValueError(f"there are {n} replies, fewer than k = {self._k}; raise the task's repeats")
-        programs = [self._program.render(**seen.sample.doc, reply=reply) for reply in seen.predictions if reply]
-        passed = _REMEMBERED.run(programs, self._limits, self._mode or sandbox.usable())
-        return pass_at_k(n, sum(passed), self._k)
+        if n < self.replies:
+            raise ValueError(f"there are {n} replies, fewer than k = {self.replies}; raise the task's repeats")
+        passed = self._passed(seen)
+        if passed is None:
+            return None
+        estimates = tuple(self.estimate(n, passed, k) for k in self._ks)
+        return estimates if self.values else estimates[0]
+
+    @abstractmethod
+    def estimate(self, n: int, c: int, k: int) -> float:
+        """The value for draws of k from n replies of which c pass."""
+
+    def _passed(self, seen: Observation) -> int | None:
+        """How many replies pass; None where that cannot be told, because the gold is hidden. Unread ones do not."""
+        if self._program is not None:
+            programs = [self._program.render(**seen.sample.doc, reply=reply) for reply in seen.predictions if reply]
+            return sum(_REMEMBERED.run(programs, self._limits, self._mode or sandbox.usable()))
+        scores = self.score_each(seen)
+        if None in scores:
+            return None
+        pairs = zip(scores, seen.predictions, strict=True)
+        return sum(score is not None and score >= self._threshold and reply is not None for score, reply in pairs)
+
+
+class PassAtK(_Passes):
+    """The chance that at least one of `k` replies passes, without bias, from n replies of which c pass:
+    1 - C(n-c, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374, equation 1).
+
+    k: a number, or several: `k: [1, 10]` is reported as `pass_at_1` and `pass_at_10`.
+    program: Jinja, the whole program with its tests, from the row's fields and `reply`. It passes when it comes to its
+        end within `timeout` seconds of processor time, three times that by the clock, and `memory` MB.
+    of: without a program, the metric that says which replies pass: those to which it gives at least `threshold`. A
+        metric of the task by its name, with its options there, or an entry of its own; left out, the task's first.
+    A reply that could not be read has failed. The task's `repeats` say how many replies there are; filters that make
+    one answer of them (take_first, majority_vote) are left out.
+    """
+
+    name = "pass_at_k"
+    stem = "pass_at"
+
+    def estimate(self, n: int, c: int, k: int) -> float:
+        return pass_at_k(n, c, k)
 
 
 class PassAt10(PassAtK):
@@ -83,8 +134,15 @@ class PassAt10(PassAtK):
 
     name = "pass_at_10"
 
-    def __init__(self, program: str, timeout: float = 3.0, memory: int = 1024) -> None:
-        super().__init__(program, 10, timeout, memory)
+    def __init__(
+        self,
+        program: str | None = None,
+        timeout: float = 3.0,
+        memory: int = 1024,
+        of: str | Mapping[str, Any] | None = None,
+        threshold: float = 1.0,
+    ) -> None:
+        super().__init__(program, 10, timeout, memory, of, threshold)
 
 
 class PassAt100(PassAtK):
@@ -92,8 +150,29 @@ class PassAt100(PassAtK):
 
     name = "pass_at_100"
 
-    def __init__(self, program: str, timeout: float = 3.0, memory: int = 1024) -> None:
-        super().__init__(program, 100, timeout, memory)
+    def __init__(
+        self,
+        program: str | None = None,
+        timeout: float = 3.0,
+        memory: int = 1024,
+        of: str | Mapping[str, Any] | None = None,
+        threshold: float = 1.0,
+    ) -> None:
+        super().__init__(program, 100, timeout, memory, of, threshold)
+
+
+class PassHatK(_Passes):
+    """pass^k, the chance that all of `k` replies pass: how far a model can be relied on, not what its best reply is.
+
+    C(c, k) / C(n, k), without bias, from n replies of which c pass (Yao et al. 2024, tau-bench, arXiv 2406.12045).
+    Options as of `pass_at_k`; `k: [1, 8]` is reported as `pass_hat_1` and `pass_hat_8`.
+    """
+
+    name = "pass_hat_k"
+    stem = "pass_hat"
+
+    def estimate(self, n: int, c: int, k: int) -> float:
+        return pass_hat_k(n, c, k)
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
@@ -103,6 +182,28 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     return 1.0 - prod(1.0 - k / i for i in range(n - c + 1, n + 1))
 
 
+def pass_hat_k(n: int, c: int, k: int) -> float:
+    """The share of draws of k from n replies that are all among the c that pass; needs 1 <= k <= n."""
+    return prod((c - i) / (n - i) for i in range(k)) if c >= k else 0.0
+
+
+def _numbers(k: int | Sequence[int]) -> tuple[int, ...]:
+    given = [k] if isinstance(k, int) else list(k)
+    for number in given:
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise ValueError(f"k is {number}; it must be at least 1")
+    if not given or len(set(given)) < len(given):
+        raise ValueError(f"k is {given}; it must be a number or several that differ")
+    return tuple(given)
+
+
+def _template(program: str) -> jinja2.Template:
+    try:
+        return _JINJA.from_string(program)
+    except jinja2.TemplateSyntaxError as error:
+        raise ValueError(f"program, line {error.lineno}: {error.message}") from None
+
+
 @hookimpl
 def harness_metrics() -> list[type[Metric]]:
-    return [PassAt10, PassAt100, PassAtK]
+    return [PassAt10, PassAt100, PassAtK, PassHatK]

@@ -84,9 +84,32 @@ def test_runs_are_compared_by_a_value_of_the_whole_set() -> None:
     assert all(value in done.stdout for value in values)
 
 
+def test_options_stand_in_brackets_and_in_files_as_entries() -> None:
+    path = run("--tasks", "capitals.yaml", "--metrics", "ece(bins=1),margin(per_character=true)")
+    Path("eval.yaml").write_text("metrics: [margin, {metric: ece, bins: 1}]\n", encoding="utf-8")
+    other = run("--tasks", "capitals.yaml", "--config", "eval.yaml")
+
+    assert metrics_of(path)["ece"] == metrics_of(other)["ece"]
+    assert metrics_of(path)["margin"] != metrics_of(other)["margin"]
+    scored = run_harness("score", str(other), "--metrics", "lucky_guess(per_character=true)")
+    assert scored.exit_code == 0, scored.stderr
+    assert list(metrics_of(other)) == ["acc", "acc_norm", "margin", "ece", "lucky_guess"]
+
+
+def test_several_replies_to_a_question_give_pass_at_k_by_the_tasks_own_metric() -> None:
+    path = run("--tasks", "sums.yaml", "--set", "sums.repeats=4", "--metrics", "pass_at_k(k=[1,4]),pass_hat_k(k=4)")
+
+    assert list(metrics_of(path, "sums")) == ["exact_match", "pass_at_1", "pass_at_4", "pass_hat_k"]
+
+
 @pytest.mark.parametrize(
     ("names", "said"),
     [
+        ("ece(bin=3)", "metric 'ece' takes no option 'bin'; did you mean 'bins'?"),
+        ("ece(bins)", "'bins' is not of the form key=value"),
+        ("ece(bins=3", "--metrics: ) is missing at the end"),
+        ("ece(bins=3)x", "'ece(bins=3)x' is not of the form NAME or NAME(option=value)"),
+        ("acc(x=1)", "task 'capitals' has 'acc' already"),
         ("ecce", "unknown metric 'ecce'; did you mean 'ece'?"),
         ("chrf", "'chrf' can score none of these tasks (it scores: generate_until)"),
     ],

@@ -15,7 +15,7 @@ from harness.registry import load_plugins
 from harness.scoring import sandbox
 from harness.testing import run_harness
 from harness_plugins.filters.code import CodeBlock
-from harness_plugins.metrics.code import PassAt10, PassAtK, pass_at_k
+from harness_plugins.metrics.code import PassAt10, PassAtK, PassHatK, pass_at_k, pass_hat_k
 
 try:
     sandbox.usable()
@@ -41,10 +41,14 @@ def test_the_estimate_is_the_share_of_draws_with_a_pass(n):
         share = sum(any(index < c for index in draw) for draw in draws) / len(draws)
         assert pass_at_k(n, c, k) == pytest.approx(share)
         assert pass_at_k(n, c, k) == pytest.approx(1 - comb(n - c, k) / comb(n, k))
+        every = sum(all(index < c for index in draw) for draw in draws) / len(draws)
+        assert pass_hat_k(n, c, k) == pytest.approx(every)
+        assert pass_hat_k(n, c, k) == pytest.approx(comb(c, k) / comb(n, k))
 
 
 def test_the_estimate_is_exact_where_binomials_are_huge():
     assert pass_at_k(2000, 1, 1000) == pytest.approx(0.5)
+    assert pass_hat_k(2000, 1999, 1000) == pytest.approx(0.5)
 
 
 @needs_sandbox
@@ -65,18 +69,27 @@ def test_several_replies_make_an_estimate():
     assert PassAtK(PROGRAM).score(seen(*replies)) == pytest.approx(1 / 4)
     assert PassAtK(PROGRAM, k=2).score(seen(*replies)) == pytest.approx(1 / 2)
     assert PassAt10(PROGRAM).score(seen(*[WRONG] * 9, RIGHT)) == 1.0
+    assert PassHatK(PROGRAM, k=2).score(seen(RIGHT, WRONG, RIGHT)) == pytest.approx(1 / 3)
+    assert PassAtK(PROGRAM, k=[1, 2, 4]).score(seen(*replies)) == pytest.approx((1 / 4, 1 / 2, 1.0))
     with pytest.raises(ValueError, match="repeats"):
         PassAt10(PROGRAM).score(seen(*replies))
 
 
-@needs_sandbox
 def test_bad_options_are_refused():
     with pytest.raises(ValueError, match="k is 0"):
         PassAtK(PROGRAM, k=0)
+    with pytest.raises(ValueError, match="k is True"):
+        PassAtK(PROGRAM, k=True)
+    with pytest.raises(ValueError, match=r"k is \[2, 2\]"):
+        PassHatK(PROGRAM, k=[2, 2])
+    with pytest.raises(ValueError, match=r"k is \[\]"):
+        PassHatK(PROGRAM, k=[])
     with pytest.raises(ValueError, match="line 1"):
         PassAtK("{{reply")
     with pytest.raises(ValueError, match="positive"):
         PassAtK(PROGRAM, timeout=0)
+    with pytest.raises(ValueError, match="both say which replies pass"):
+        PassAtK(PROGRAM, of="exact_match")
 
 
 def test_no_sandbox_no_metric(monkeypatch):
