@@ -42,6 +42,8 @@ def test_what_keeps_the_contract_has_no_problems() -> None:
 
 def without_options(name: str) -> bool:
     """Whether a metric can be made as it is; the others are checked by the examples of their tasks."""
+    if load_plugins().metric(name).member.__func__ is not Metric.member.__func__:  # a family: only its members can
+        return False
     parameters = inspect.signature(load_plugins().metric(name)).parameters.values()
     named = [item for item in parameters if item.kind not in (item.VAR_POSITIONAL, item.VAR_KEYWORD)]
     return all(item.default is not item.empty for item in named)
