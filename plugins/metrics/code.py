@@ -35,6 +35,8 @@ class _Remembered:
             found = {program: self._known.get((program, limits, mode)) for program in programs}
         unknown = [program for program, passed in found.items() if passed is None]
         for program, outcome in zip(unknown, sandbox.run_programs(unknown, limits, mode), strict=True):
+            if not outcome.started:  # says nothing about the program: the sample fails, and is tried again
+                raise RuntimeError(outcome.reason)
             found[program] = outcome.passed
         with self._lock:
             self._known.update({(program, limits, mode): bool(found[program]) for program in unknown})

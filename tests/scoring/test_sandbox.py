@@ -322,7 +322,8 @@ def fresh(monkeypatch):
 
 
 def test_none_is_never_chosen_by_itself(fresh):
-    fresh.setattr(execute, "_run", lambda *_: sandbox.Outcome(False, "", "jail: unshare: Operation not permitted"))
+    refused = execute._outcome(b"", "jail: unshare: Operation not permitted\n", False, 125, "token")
+    fresh.setattr(execute, "_run", lambda *_: refused)
     with pytest.raises(UsageError, match=r"Operation not permitted; allow user namespaces, or choose --sandbox docker"):
         sandbox.usable()
 

@@ -41,6 +41,7 @@ _HERE = Path(__file__).parent
 _STARTING = 60.0  # seconds until a sandbox stands, on a machine that is busy
 _ENDING = 5.0
 _IMAGE = "python:3.11-slim"
+_NOT_STARTED = "the sandbox did not start: "
 _CPU_SIGNAL = 24  # SIGXCPU: the processor time is used up
 _MOST_OUTPUT = 16_384  # bytes
 _ENVIRONMENT = {
@@ -77,11 +78,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a program ended. `reason` says in words why it did not pass; `output` is the beginning of what it printed."""
+    """How a program ended. `reason` says in words why it did not pass; `output` is the beginning of what it printed.
+
+    started: False where the sandbox did not stand (docker went away, say). Nothing is known of the program then.
+    """
 
     passed: bool
     reason: str = ""
     output: str = ""
+    started: bool = True
 
 
 def choose(mode: str) -> None:
@@ -118,8 +123,14 @@ def _problem(mode: str) -> str:
     if mode == "docker" and shutil.which("docker") is None:
         return f"there is no command 'docker'; {remedy}"
     outcome = _run("", Limits(seconds=5), mode)
-    lines = [line for line in outcome.output.splitlines() if line.startswith(("jail: ", "docker: "))]
-    return "" if outcome.passed else f"{(lines or [outcome.reason])[0].rstrip('.')}; {remedy}"
+    return "" if outcome.passed else f"{outcome.reason.removeprefix(_NOT_STARTED)}; {remedy}"
+
+
+def _complaint(output: str) -> str:
+    """What is wrong with a sandbox that did not start, on one line, from what it printed; empty if that is nothing."""
+    lines = [" ".join(line.split()) for line in output.splitlines() if line.strip()]
+    said = [line for line in lines if line.startswith(("jail: ", "docker: "))] or lines[-1:]
+    return said[0].rstrip(".") if said else ""
 
 
 def run_program(program: str, limits: Limits | None = None) -> Outcome:
@@ -148,6 +159,7 @@ def command_line(mode: str, limits: Limits, root: str, name: str) -> list[str]:
 def _docker(limits: Limits, name: str) -> list[str]:
     options = [
         "--rm", "--pull=never", "--interactive", "--init", f"--name={name}", "--network=none", "--read-only",
+        "--log-driver=none",  # what a program prints without end does not fill the disk of the daemon
         "--cap-drop=ALL",
         "--security-opt=no-new-privileges", "--user=65534:65534", "--workdir=/tmp", "--ipc=none",
         f"--tmpfs=/tmp:rw,nosuid,nodev,size={limits.space}", f"--memory={limits.memory}",
@@ -197,11 +209,14 @@ def _run(program: str, limits: Limits, mode: str) -> Outcome:
             cwd=root,
             start_new_session=True,
         )
+        verdict = b""
         with process:
             try:
                 verdict, output, late = _watch(process, order, limits.seconds * limits.patience)
             finally:
-                _end(process, name if mode == "docker" else None)
+                if mode == "docker":
+                    _end_container(process, name, verdict.count(b"\n") > 1)
+                _end(process)
     return _outcome(verdict, output.decode("utf-8", "replace"), late, process.returncode, token)
 
 
@@ -247,10 +262,17 @@ def _read(selector: selectors.BaseSelector, seconds: float) -> bool:
     return bool(events)
 
 
-def _end(process: subprocess.Popen[bytes], container: str | None) -> None:
+def _end_container(process: subprocess.Popen[bytes], name: str, finished: bool) -> None:
+    """Kill the container, unless the program has `finished` and its container ends by itself: the client with it."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_ENDING if finished else 0)
+        return
+    with contextlib.suppress(subprocess.TimeoutExpired):  # a daemon that hangs does not hang the run
+        subprocess.run(["docker", "kill", name], capture_output=True, check=False, timeout=_STARTING)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
     """End the process and all of its group; in a sandbox, the kernel ends all that came from it."""
-    if container and process.poll() is None:
-        subprocess.run(["docker", "kill", container], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         # Not waited for yet, so the number is still its own.
         os.killpg(process.pid, signal.SIGKILL)
@@ -259,14 +281,15 @@ def _end(process: subprocess.Popen[bytes], container: str | None) -> None:
 
 def _outcome(answers: bytes, output: str, late: bool, code: int, token: str) -> Outcome:
     lines = answers.decode("utf-8", "replace").splitlines()
+    if not lines:
+        cause = _complaint(output) or ("out of time" if late else f"exit code {code}")
+        return Outcome(False, f"{_NOT_STARTED}{cause}", output, started=False)
     if late:
-        return Outcome(False, "out of time" if lines else "the sandbox did not start in time", output)
+        return Outcome(False, "out of time", output)
     if lines[1:2] == [f"passed {token}"]:
         return Outcome(True, "", output)
     if lines[1:2] and lines[1].startswith("failed "):
         return Outcome(False, lines[1].removeprefix("failed "), output)
-    if not lines:
-        return Outcome(False, f"the sandbox did not start (exit code {code})", output)
     if code in (-_CPU_SIGNAL, 128 + _CPU_SIGNAL):
         return Outcome(False, "out of time", output)
     return Outcome(False, f"ended before its end (exit code {code})", output)
