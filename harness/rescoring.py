@@ -6,6 +6,7 @@ Both read the records as a stream and hold one batch of them.
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -18,6 +19,7 @@ from harness.types import Record, Sample
 
 BATCH = 256
 """Samples that a metric is given at once. Enough to sort texts by length; few enough to hold all their embeddings."""
+_PATIENCE = 30.0  # seconds without a word
 
 Read = Callable[[], Iterable[Record]]
 T = TypeVar("T")
@@ -34,12 +36,16 @@ def score_missing(job: Job, batches: Batches, records: Read, progress: Progress)
                 yield sample, record
 
     batches.observe(lambda: job.samples)
-    pairs = waiting()
+    done, told = 0, time.monotonic()
     try:
-        for number, batch in enumerate(_batched(pairs)):
-            if not number:
-                progress.message(f"{job.task.name}: {batches.title} reads the answers")
+        for batch in _batched(waiting()):
+            if not done:
+                progress.message(f"{job.task.name}: answers are on disk, and now scored by {batches.title}")
             yield from batches.complete([sample for sample, _ in batch], [record for _, record in batch])
+            done += len(batch)
+            if time.monotonic() - told > _PATIENCE:
+                progress.message(f"{job.task.name}: {done} answers scored")
+                told = time.monotonic()
     finally:
         batches.close()
 

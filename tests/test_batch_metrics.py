@@ -121,7 +121,8 @@ def test_samples_come_in_batches_and_every_value_is_reported(registry: Registry,
         "shares_back": (1.0, 600),
     }
     assert found["shares_forth"]["scorer"] == {"model": "shares", "weights": "v1"}
-    assert "echo: shares_forth, shares_back by model shares, weights v1" in result.summary()
+    told = "echo: shares_forth, shares_back by model shares, weights v1"
+    assert told in result.summary() and told in (result.path / "report.html").read_text(encoding="utf-8")
     record = next(result.samples())
     assert record.scores == {"shares_forth": 1.0, "shares_back": 1.0}
     assert list(record.scored_by) == ["shares"] and len(record.scored_by["shares"].fingerprint) == 12
@@ -235,7 +236,7 @@ def test_texts_that_were_cut_are_counted(registry: Registry, tmp_path: Path) -> 
     assert "echo: 1 sample has a text longer than the window of shares_forth, shares_back" in result.summary(200)
 
 
-def test_filter_pipelines_are_scored_each(registry: Registry, tmp_path: Path) -> None:
+def test_filter_pipelines_are_scored_together(registry: Registry, tmp_path: Path) -> None:
     spec = spec_of(tmp_path, rows=3)
     task = tmp_path / "echo.yaml"
     pipelines = (
@@ -245,7 +246,7 @@ def test_filter_pipelines_are_scored_each(registry: Registry, tmp_path: Path) ->
     assert list(metrics_of(run(spec, registry))) == [
         "shares_forth@a", "shares_back@a", "shares_forth@b", "shares_back@b",
     ]  # fmt: skip
-    assert Shares.batches == [3, 3]
+    assert Shares.batches == [6]
 
 
 def test_a_metric_that_cannot_work_is_refused_before_the_model_is_asked(
@@ -268,6 +269,16 @@ def test_runs_that_two_models_scored_are_not_compared(registry: Registry, tmp_pa
         runs.append(run(spec_of(tmp_path / name, rows=5), registry).path)
     with pytest.raises(UsageError, match=r"'shares_forth' was scored with weights v1 in .* and v2 in .*: score both"):
         compare_runs(*runs, registry)
+
+
+def test_runs_are_compared_by_a_metric_that_scores_samples(registry: Registry, tmp_path: Path) -> None:
+    runs = []
+    for name, text in (("right", "{answer}"), ("wrong", "no {answer}")):
+        (tmp_path / name).mkdir()
+        spec = spec_of(tmp_path / name, "[{metric: distinct}, {metric: exact_match}]", rows=9)
+        runs.append(run(replace(spec, model_args={"mode": "gold", "text": text}), registry).path)
+    (comparison,) = compare_runs(*runs, registry)
+    assert (comparison.name, comparison.difference, comparison.n) == ("echo: exact_match", -1.0, 9)
 
 
 def test_a_metric_of_a_whole_set_reports_what_it_finds(registry: Registry, tmp_path: Path) -> None:

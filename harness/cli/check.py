@@ -12,9 +12,10 @@ import click
 
 from harness.cli.console import counted, line, notice
 from harness.cli.options import INCLUDE_PATH, checked_folders
-from harness.errors import ExitCode, HarnessError, UsageError
+from harness.errors import ExitCode, HarnessError, MachineError, UsageError
 
 if TYPE_CHECKING:
+    from harness.metrics import Metric
     from harness.registry import Registry
     from harness.tasks.library import TaskEntry, TaskLibrary
 
@@ -80,7 +81,7 @@ class Checker:
 
     def _package(self, package: str, *, thorough: bool) -> Iterator[str]:
         """The plugins of a package, what they brought, and its tasks. `thorough`: have its classes work."""
-        from harness.testing import check_metric, check_model, check_modifier
+        from harness.testing import check_model, check_modifier
 
         for plugin in self.registry.plugins:
             if plugin.package == package:
@@ -89,10 +90,25 @@ class Checker:
                     yield f"plugin {plugin.name} of {package} could not be loaded: {plugin.error}"
         for item in self.registry.provided:
             if thorough and item.plugin.package == package and not _needs_arguments(item.value):
-                yield from check_metric(item.value()) if item.kind == "metric" else ()
+                yield from self._metric(item.value) if item.kind == "metric" else ()
                 yield from check_model(item.value()) if item.kind == "model" else ()
                 yield from check_modifier(item.value()) if item.kind == "modifier" else ()
         yield from self._entries(self._library([]), lambda entry: entry.package == package)
+
+    def _metric(self, metric: type[Metric]) -> Iterator[str]:
+        """Hold a metric against its contract, by its defaults; a family of metrics has none of its own."""
+        from harness.metrics import MetricOptions
+        from harness.testing import check_metric
+
+        if metric.member("any") is not None:
+            return
+        made = metric()
+        try:
+            made.prepare(MetricOptions())
+        except MachineError as error:
+            self.notes.append(f"metric '{metric.name}' was not checked: {error}")
+            return
+        yield from check_metric(made)
 
     def _folder(self, folder: Path) -> Iterator[str]:
         inside = folder.resolve()

@@ -65,11 +65,18 @@ class Batches:
         score that it has there.
         """
         done = list(records)
-        for first, keys, metric in self._groups:
+        for groups in self._by_metric():
+            metric = groups[0][0].metric
             assert isinstance(metric, BatchMetric)
-            places = [place for place, record in enumerate(done) if self._lacks(first, record)]
-            seen = [observation(samples[place], done[place], first.pipeline) for place in places]
-            for place, outcome in zip(places, _outcomes(metric, seen), strict=True):
+            # All pipelines at once: what they have in common is looked at once.
+            todo = [
+                (place, first, keys)
+                for first, keys in groups
+                for place, record in enumerate(done)
+                if self._lacks(first, record)
+            ]
+            seen = [observation(samples[place], done[place], first.pipeline) for place, first, _ in todo]
+            for (place, first, keys), outcome in zip(todo, _outcomes(metric, seen), strict=True):
                 by = ScoredBy(self._fingerprints[first.group], outcome.truncated)
                 old = before[place] if before and outcome.not_in_log else None
                 kept = old is not None and _still_holds(old, done[place], first, by.fingerprint)
@@ -77,6 +84,13 @@ class Batches:
                     _carried(old, done[place], keys) if kept and old else _with(done[place], keys, outcome, by)
                 )
         return done
+
+    def _by_metric(self) -> Iterable[list[tuple[ScoreKey, Sequence[ScoreKey]]]]:
+        """The groups of each metric, one a pipeline."""
+        found: dict[int, list[tuple[ScoreKey, Sequence[ScoreKey]]]] = {}
+        for first, keys, metric in self._groups:
+            found.setdefault(id(metric), []).append((first, keys))
+        return found.values()
 
     def close(self) -> None:
         for _, _, metric in self._groups:

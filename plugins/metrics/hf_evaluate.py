@@ -307,7 +307,7 @@ def _load(source: str, config: str | None, offline: bool) -> Any:
     try:
         return evaluate.load(source, config_name=config, keep_in_memory=True)
     except Exception as error:
-        cause = " ".join(str(error).split())
+        cause = " ".join(str(error).split()).rstrip(".")
         local = "; without network, `path:` names a local folder with the metric's code" if source[-3:] != ".py" else ""
         raise UsageError(f"evaluate cannot load '{source}': {type(error).__name__}: {cause}{local}") from error
     finally:

@@ -17,6 +17,7 @@ from record_samples import SHOTS, make_record
 
 from harness import Media, Message, Prompt, Record, Response, View
 from harness.record.codec import decode_record, encode_record, line_key, parse_line, without_seconds
+from harness.types import ScoredBy
 
 FULL = Response(
     text="因为…<br>\r\nB",
@@ -61,6 +62,7 @@ def there_and_back(record: Record) -> Record:
         {"target": "一"},
         {"scores": {"bleu@x": (1.0, 2.0, 0.1 + 0.2), "acc": None, "f1": 1e-300}},
         {"answers": {"none": ("A", None)}, "unparsed": True, "cluster": "图 1"},
+        {"scored_by": {"bertscore@x": ScoredBy("3f2a90c1d4e5", 2), "clip_score": ScoredBy("0")}},
         {"doc": {"n": None, "f": 0.1, "l": [1, [2, {"x": True}]], "big": 2**70}},
         {"subset": '怪"\\名', "id": 10**12},
     ],
