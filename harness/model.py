@@ -46,13 +46,24 @@ class Model(ABC):
     options: ModelOptions = ModelOptions()
 
     @classmethod
-    def create(cls, args: Mapping[str, Any], options: ModelOptions) -> Self:
-        """Build a model from `--model_args`, with an error that names a wrong or missing argument."""
+    def arguments(cls) -> tuple[Mapping[str, inspect.Parameter], bool]:
+        """The arguments of `--model_args` by name, and whether any others are taken, too."""
         # Without an `__init__` of its own a class shows that of `object`, which seems to take anything.
         plain = cls.__init__ is object.__init__
         parameters = {} if plain else inspect.signature(cls.__init__).parameters
-        known = [n for n, p in parameters.items() if n != "self" and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
-        open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        known = {n: p for n, p in parameters.items() if n != "self" and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+        return known, any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+    @classmethod
+    def takes(cls, name: str) -> bool:
+        """Whether `--model_args` may hold an argument of this name."""
+        known, open_ended = cls.arguments()
+        return open_ended or name in known
+
+    @classmethod
+    def create(cls, args: Mapping[str, Any], options: ModelOptions) -> Self:
+        """Build a model from `--model_args`, with an error that names a wrong or missing argument."""
+        known, open_ended = cls.arguments()
         for name in args:
             if name not in known and not open_ended:
                 takes = f"(it takes: {', '.join(known) or 'none'})"
@@ -60,7 +71,7 @@ class Model(ABC):
                     f"--model_args: model '{cls.name}' takes no argument '{name}'{suggest(name, known)} {takes}"
                 )
         for name in known:
-            if parameters[name].default is inspect.Parameter.empty and name not in args:
+            if known[name].default is inspect.Parameter.empty and name not in args:
                 raise UsageError(f"--model_args: model '{cls.name}' needs '{name}', as in --model_args {name}=...")
         model = cls(**args)
         model.options = options

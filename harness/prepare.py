@@ -28,6 +28,7 @@ from harness.tasks.library import TaskLibrary, TaskRef
 from harness.tasks.modify import option_labels
 from harness.tasks.pull import needs, pull
 from harness.tasks.task import Task
+from harness.tasks.yaml_file import Place
 from harness.types import (
     JSON,
     DatasetSpec,
@@ -117,7 +118,8 @@ def _load_job(
         if task.config.num_fewshot == 0 and spec.num_fewshot > 0:
             progress.message(f"{task.name}: zero-shot by its protocol, --num_fewshot {spec.num_fewshot} is not used")
         else:
-            overrides = {**overrides, "num_fewshot": spec.num_fewshot}
+            flag = (spec.num_fewshot, Place(Path("--num_fewshot"), 0))
+            ref = replace(ref, changes={**ref.changes, "num_fewshot": flag})
             task = library.load(ref, overrides, modifiers)
     if added := _added_metrics(task, spec, registry):
         own = task.scoring.metrics
@@ -184,9 +186,13 @@ def create_model(spec: RunSpec, registry: Registry) -> Model:
     """Make the model of a run; no weights yet."""
     options = ModelOptions(spec.batch_size, spec.max_batch_size, spec.device, spec.offline)
     args = dict(spec.model_args)
+    kind = registry.model(spec.model)
     if isinstance(spec.apply_chat_template, str):
+        if not kind.takes("chat_template"):
+            what = f"model '{spec.model}' has no chat templates to choose from; say the flag without a name"
+            raise UsageError(f"--apply_chat_template {spec.apply_chat_template}: {what}")
         args.setdefault("chat_template", spec.apply_chat_template)
-    return registry.model(spec.model).create(args, options)
+    return kind.create(args, options)
 
 
 def build_options(spec: RunSpec, job: Job) -> BuildOptions:
@@ -247,6 +253,9 @@ def remarks(jobs: Sequence[Job]) -> Iterator[str]:
                 "the same answer each time; sample with --gen_kwargs temperature=0.7"
             )
         yield from _null_remarks(job)
+        hidden = sum(sample.target is None for sample in job.samples)
+        if 0 < hidden < len(job.samples):
+            yield f"{job.task.name}: {hidden} of {len(job.samples)} samples have no gold answer (null) and no score"
         rows = [sample for sample in job.samples if sample.view is not None and sample.view.index == 0]
         if kept := [sample for sample in rows if sample.view is not None and sample.view.fixed]:
             first = kept[0]

@@ -58,6 +58,7 @@ def command(
 
 def _write(path: Path, text: str) -> None:
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise SaveError(f"{path}: could not be written: {error.strerror}") from error

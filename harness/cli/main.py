@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from harness.errors import ExitCode, HarnessError, Interrupted, suggest
+from harness.cli.mistakes import message_of, unknown_command
+from harness.errors import ExitCode, HarnessError, Interrupted
 
 COMMANDS = {
     "run": "Measure a model. `harness --tasks ...` is short for it.",
@@ -29,17 +30,6 @@ COMMANDS = {
     "schema": "Print the JSON Schema of task files.",
 }
 GROUP_FLAGS = ("--help", "-h", "--version")
-# Flags of lm-eval that would be misread as typing mistakes: what serves the same end here.
-ELSEWHERE = {
-    "--use_cache": "every answer is kept in the run folder: run the same command again and it goes on",
-    "--cache_requests": "prompts are built in seconds, there is nothing to cache",
-    "--write_out": "`harness show TASK` prints prompts",
-    "--show_config": "the manifest in the run folder holds the resolved configuration",
-    "--trust_remote_code": "say it to the model: --model_args trust_remote_code=true",
-    "--check_integrity": "`harness check` checks tasks",
-    "--verbosity": "HARNESS_DEBUG=1 shows the traceback of an error",
-    "--predict_only": "every run keeps its answers, and `harness score RUN` scores them again",
-}
 
 
 class Main(click.Group):
@@ -58,7 +48,7 @@ class Main(click.Group):
         try:
             code = super().main(arguments, prog_name or "harness", complete_var, False, obj=command, **extra)
         except click.ClickException as error:
-            code = _fail(_message(error), ExitCode.USAGE)
+            code = _fail(message_of(error, arguments), ExitCode.USAGE)
         except click.Abort:
             code = _fail(f"interrupted; go on with: {command}", ExitCode.INTERRUPTED, quiet=True)
         except HarnessError as error:
@@ -87,39 +77,12 @@ class Main(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in COMMANDS:
-            near = suggest(args[0], COMMANDS) or f" (to run a task of this name: harness --tasks {args[0]})"
-            raise click.UsageError(f"unknown command '{args[0]}'{near}", ctx)
+            raise click.UsageError(unknown_command(args[0], COMMANDS), ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
-
-
-def _message(error: click.ClickException) -> str:
-    """click's errors in our form: the flag, what is wrong, what to do."""
-    if isinstance(error, click.NoSuchOption):
-        name = error.option_name.replace("-", "_").replace("__", "--", 1)
-        known = [flag for param in error.ctx.command.params for flag in param.opts] if error.ctx else []
-        if name in ELSEWHERE:
-            return f"{name} of lm-eval is not here: {ELSEWHERE[name]}"
-        return f"unknown flag {error.option_name}{suggest(name, known)}{_help_of(error)}"
-    if isinstance(error, click.MissingParameter) and error.param:
-        return f"{error.param.human_readable_name} is missing{_help_of(error)}"
-    if isinstance(error, click.BadParameter) and error.param:
-        option = isinstance(error.param, click.Option)
-        flag = max(error.param.opts, key=len) if option else error.param.human_readable_name
-        return f"{flag}: {_one_line(error.message)}"
-    return _one_line(error.format_message()) + _help_of(error)
-
-
-def _help_of(error: click.ClickException) -> str:
-    context = error.ctx if isinstance(error, click.UsageError) else None
-    return f" (see `{context.command_path} --help`)" if context else ""
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split()).rstrip(".")
 
 
 def _fail(message: str, code: ExitCode, *, quiet: bool = False) -> ExitCode:

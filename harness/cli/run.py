@@ -116,6 +116,8 @@ def command(context: click.Context, /, **flags: Any) -> int:
 
     if "model" not in settings:
         notice("No --model given: this run measures the small demo model that comes with harness.")
+    if settings.get("log_samples") and not settings.get("output_path"):
+        notice("--log_samples without --output_path: the samples are in the run folder, in our format alone.")
     spec = RunSpec(**{"tasks": (), **settings, "command": context.obj or ""})
     models = with_adapters(spec.model_args, adapters)
     if dry:

@@ -124,6 +124,17 @@ def runs_below(output: Path) -> list[Path]:
     return sorted(child for child in output.iterdir() if (child / MANIFEST_FILE).is_file())
 
 
+def newest_run(output: Path = Path("runs")) -> Path | None:
+    """The run folder directly in `output` that was written to last; None where there is none."""
+    return max(runs_below(output), key=lambda run: (run / MANIFEST_FILE).stat().st_mtime, default=None)
+
+
+def the_run(path: Path) -> Path:
+    """The run folder that `path` names: itself, or the only one in it."""
+    inside = [] if (path / MANIFEST_FILE).is_file() else runs_below(path)
+    return inside[0] if len(inside) == 1 else path
+
+
 def require_same(folder: Path, identity: Mapping[str, JSON]) -> None:
     """Raises UsageError, naming keys and both values, when the folder belongs to another configuration."""
     found = list(differences(read_manifest(folder)["identity"], plain(identity)))
@@ -156,7 +167,7 @@ def _show(value: JSON) -> str:
 def _nearby(folder: Path) -> str:
     inside = runs_below(folder)
     if inside:
-        return f"; it holds {len(inside)} of them, the newest is {inside[-1]}"
+        return f"; it holds {len(inside)} of them, the newest is {newest_run(folder)}"
     if folder.is_dir():
         return "; name the folder that a run has printed"
     names = [run.name for run in runs_below(folder.parent)]

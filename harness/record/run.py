@@ -75,7 +75,8 @@ class RunFolder:
 
     @classmethod
     def reopen(cls, path: Path) -> RunFolder:
-        """An existing run folder, to be changed, whatever its configuration (re-scoring)."""
+        """An existing run folder, to be changed, whatever its configuration (re-scoring). `path`: it, or around it."""
+        path = manifest.the_run(path)
         found = manifest.read_manifest(path)
         try:
             lock = FolderLock(path)
@@ -91,7 +92,11 @@ class RunFolder:
 
     @classmethod
     def read(cls, path: Path) -> RunFolder:
-        """An existing run folder, to be looked at; nothing in it is changed, and a running process is no hindrance."""
+        """An existing run folder, to be looked at; nothing in it is changed, and a running process is no hindrance.
+
+        path: the folder, or one that holds no other run.
+        """
+        path = manifest.the_run(path)
         run = cls(path, manifest.read_manifest(path), None)
         run._prompts.load(run.messages.append, repair=False)
         for file in run._record_files():

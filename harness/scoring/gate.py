@@ -47,7 +47,8 @@ def _judge(comparison: Comparison, max_drop: float, alpha: float) -> Verdict:
     chance = "no test was possible" if p_value is None else f"p = {p_value:.3g}"
     if p_value is not None and p_value < alpha:
         return Verdict(comparison, "regression", f"{_change(comparison)}, more than {max_drop:g} worse; {chance}")
-    seen = "" if comparison.detectable is None else f"; a difference below {comparison.detectable:.3g} would not show"
+    # Where all samples differ alike, no spread is left to say it from.
+    seen = f"; a difference below {comparison.detectable:.3g} would not show" if comparison.detectable else ""
     return Verdict(comparison, "unclear", f"{_change(comparison)}, but chance could do that: {chance}{seen}")
 
 

@@ -94,7 +94,11 @@ class _Builder:
         return _blaming(self.task, self.subset, self.task.eval_split, what)
 
     def open(self, split: str) -> Sequence[Row]:
-        rows = self.open_split(self.spec, split).rows
+        try:
+            rows = self.open_split(self.spec, split).rows
+        except DataError as error:
+            place = self.task.document.place(("dataset_path",))
+            raise DataError(f"{error} (task '{self.task.name}', {place})") from error
         kept: list[Row] = []
         for number, row in enumerate(rows):
             with _blaming(self.task, self.subset, split, f"row {number}"):

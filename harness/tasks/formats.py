@@ -159,7 +159,10 @@ def read_all(files: Sequence[DataFile], options: FileOptions) -> Sequence[Row]:
 def _format_of(file: DataFile) -> str:
     match = FILE_NAME.search(file.name)
     if match is None:
-        raise DataError(f"{file}: cannot tell the format from the name; say `format:` (one of {', '.join(FORMATS)})")
+        if file.name.lower().endswith((".xlsx", ".xls", ".ods")):
+            raise DataError(f"{file}: is a spreadsheet; save it as CSV (UTF-8)")
+        known = ", ".join(FORMATS)
+        raise DataError(f"{file}: cannot tell the format from the name; say `format:` in dataset_kwargs ({known})")
     extension = match[1].lower()
     return _FORMAT_OF.get(extension, extension)
 
@@ -224,7 +227,17 @@ def _text(file: DataFile, encoding: str) -> str:
         raise DataError(f"{file}: unknown encoding '{encoding}'") from error
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{file}:{line}: is not {encoding}; say `encoding:` (older Chinese files: gb18030)") from error
+        raise DataError(f"{file}:{line}: is not {encoding}; {_encoding_of(data)}") from error
+
+
+def _encoding_of(data: bytes) -> str:
+    """What to write for a file in another encoding: tables of a spreadsheet are often in one of these."""
+    name = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "gb18030"
+    try:
+        data.decode(name)
+    except UnicodeDecodeError:
+        return "say its `encoding:` (in dataset_kwargs)"
+    return f"it reads as {name}: say `encoding: {name}` (in dataset_kwargs)"
 
 
 def _refuse_pointer(head: bytes, file: DataFile) -> None:
@@ -293,8 +306,9 @@ def _rows_of_object(value: Row, file: DataFile, field: str | None) -> list[JSON]
         if not tables:
             return [value]
         if "data" in tables and "paragraphs" in value["data"][0]:
-            raise DataError(f"{file}: looks like SQuAD; say `format: squad`")
-        raise DataError(f"{file}: is one object; its rows seem to be under '{tables[0]}': say `field: {tables[0]}`")
+            raise DataError(f"{file}: looks like SQuAD; say `format: squad` (in dataset_kwargs)")
+        fix = f"say `field: {tables[0]}` (in dataset_kwargs)"
+        raise DataError(f"{file}: is one object; its rows seem to be under '{tables[0]}': {fix}")
     if field not in value:
         raise DataError(f"{file}: has no field '{field}'{suggest(field, value)} (it has: {', '.join(value)})")
     rows = value[field]
@@ -320,7 +334,7 @@ def _csv_rows(text: str, file: DataFile, kind: str, options: FileOptions) -> Ite
                 skip_header = False
                 columns = columns or cells
             elif columns is None:
-                raise DataError(f"{file}: with `header: false` say `column_names:`")
+                raise DataError(f"{file}: with `header: false` say `column_names:` (in dataset_kwargs)")
             elif len(cells) != len(columns):
                 raise DataError(
                     f"{file}:{reader.line_num}: has {len(cells)} cells, but there are {len(columns)} columns"
@@ -335,7 +349,8 @@ def _row(columns: list[str], cells: list[str], file: DataFile) -> Row:
     row: Row = dict(zip(columns, cells, strict=True))
     if len(row) != len(columns):
         twice = next(name for name in columns if columns.count(name) > 1)
-        raise DataError(f"{file}:1: two columns are called '{twice}'; say `column_names:` with `header: true`")
+        fix = "say `column_names:` with `header: true` (in dataset_kwargs)"
+        raise DataError(f"{file}:1: two columns are called '{twice}'; {fix}")
     if columns[0] == "":
         # pandas writes its row index as a first column without a name. It is no part of the row.
         del row[""]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.errors import UsageError
-from harness.tasks.schema import GenerationKwargs, TaskConfig
+from harness.tasks.schema import GenerationKwargs, TaskConfig, in_our_words
 from harness.types import JSON, GenerationParams
 
 _MAX_TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
@@ -50,5 +50,6 @@ def _checked_gen_kwargs(given: Mapping[str, JSON]) -> dict[str, JSON]:
         return GenerationKwargs.model_validate(dict(given)).model_dump(exclude_none=True)
     except ValueError as error:
         errors: list[dict[str, Any]] = getattr(error, "errors", list)()
-        what = f"{errors[0]['loc'][0]}: {errors[0]['msg']}" if errors else str(error)
+        where = "".join(f"{step}: " for step in errors[0]["loc"][:1]) if errors else ""
+        what = where + in_our_words(errors[0]["msg"], "should be ") if errors else str(error)
         raise UsageError(f"--gen_kwargs: {' '.join(what.split())}") from error

@@ -237,7 +237,8 @@ class TaskLibrary:
             message = f"no task fits '{expression}'"
         else:
             near = suggest(expression, names) or suggest(expression.split("/")[0].split(":")[0], names)
-            message = f"unknown task '{expression}'{near}"
+            files = [name for name in (f"{expression}.yaml", f"{expression}.yml") if Path(name).is_file()]
+            message = f"unknown task '{expression}'" + (f"; did you mean the file {files[0]}?" if files else near)
         if self.broken:
             message += f" (a file that cannot be read: {self.broken[0].error})"
         return message + " (`harness tasks` lists them; --include_path DIR adds a folder)"

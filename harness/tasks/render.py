@@ -193,7 +193,9 @@ def _index_in(target: JSON, choices: tuple[str, ...]) -> int:
     if isinstance(target, str):
         if target not in choices:
             known = short(list(choices))
-            raise DataError(f"doc_to_target: {target!r} is none of the {len(choices)} choices {known}")
+            letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(choices)]
+            fix = f"; a letter is made an index by {{{{ '{letters}'.index(...) }}}}" if target in [*letters] else ""
+            raise DataError(f"doc_to_target: {target!r} is none of the {len(choices)} choices {known}{fix}")
         return choices.index(target)
     if not 0 <= target < len(choices):
         # Digits that a template prints are an index, as in lm-eval; a column's text is a choice.

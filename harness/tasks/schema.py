@@ -5,12 +5,14 @@ A value of the wrong kind, a missing key and an unknown key are errors that name
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from harness.errors import TaskError, suggest
 from harness.tasks.yaml_file import Document, KeyPath, PythonFunction
@@ -21,6 +23,7 @@ Choices = list[str] | dict[str, str] | str
 Words = str | list[str]
 Stop = Annotated[str, Field(min_length=1)]
 M = TypeVar("M", bound=BaseModel)
+_MISSPELT = "misspelt"
 
 # What lm-eval's files may say and this project does not do: Python in task files, and what hangs on it.
 REFUSED: Mapping[str, str] = {
@@ -100,6 +103,16 @@ class GenerationKwargs(Open):
     max_new_tokens: Annotated[int, Field(gt=0)] | None = None
     max_tokens: Annotated[int, Field(gt=0)] | None = None
     max_completion_tokens: Annotated[int, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _is_spelt_right(self) -> GenerationKwargs:
+        """Any key may be a model's own, but one that is a letter away from ours is none."""
+        for key in self.model_extra or {}:
+            if near := difflib.get_close_matches(key, type(self).model_fields, n=1, cutoff=0.9):
+                raise PydanticCustomError(
+                    _MISSPELT, "unknown key '{key}'; did you mean '{near}'?", {"key": key, "near": near[0]}
+                )
+        return self
 
 
 class ExampleAnswer(Open):
@@ -350,14 +363,29 @@ def _first_problem(error: ValidationError, model: type[BaseModel], data: JSON, d
     if missing:
         inside = f" in '{_dotted(path[:-1])}'" if path[:-1] else ""
         return TaskError(f"{place}: missing key '{path[-1]}'{inside}")
-    whats = dict.fromkeys(item["msg"].removeprefix("Value error, ").removeprefix("Input should be ") for item in items)
+    whats = dict.fromkeys(in_our_words(item["msg"]) for item in items)
     if not path:
         return TaskError(f"{place}: {' or '.join(whats)}")
+    if items[0]["type"] == _MISSPELT:
+        return TaskError(f"{place}: {_dotted(path)}: {items[0]['msg']}")
     value = items[0]["input"]
     empty = any(item["type"] in ("too_short", "string_too_short") for item in items)
     expected = "something, not empty" if empty else " or ".join(whats)
     hint = " (a text needs quotes)" if "valid string" in expected and isinstance(value, int | float) else ""
+    if "valid integer" in expected and isinstance(value, str) and value.strip().isdecimal():
+        hint = " (a number takes no quotes)"
     return TaskError(f"{place}: {_dotted(path)}: should be {expected}, found {_describe(value)}{hint}")
+
+
+def in_our_words(message: str, verb: str = "") -> str:
+    """pydantic's words in those of a YAML file. `verb` stands before what a value should be."""
+    if not message.startswith("Input should be "):
+        return message.removeprefix("Value error, ")
+    what = verb + message.removeprefix("Input should be ")
+    if name := re.fullmatch(r"a valid dictionary or instance of (\w+)", what):
+        first = {"MetricEntry": "metric", "FilterStepEntry": "function", "FilterEntry": "name"}.get(name[1])
+        return "a mapping of keys to values" + (f", as in `{first}: NAME`" if first else "")
+    return what
 
 
 def _unknown(key: str, known: Mapping[str, Any], inside: str) -> str:

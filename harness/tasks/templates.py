@@ -143,7 +143,8 @@ class Template:
         known = [name for name in context if name != "subset"]
         for name in sorted(self.names):
             if name not in context and f"'{name}'" in str(error):
-                return f"the row has no field '{name}'{suggest(name, known)} (it has: {', '.join(known) or 'none'})"
+                has = f"(it has: {', '.join(known) or 'none'}){_delimiter(known)}"
+                return f"the row has no field '{name}'{suggest(name, known)} {has}"
         attribute = re.search(r"has no attribute '(.+)'$", str(error))
         subset = context.get("subset")
         if attribute and isinstance(subset, Mapping) and f"subset.{attribute[1]}" in self.source:
@@ -221,6 +222,12 @@ def as_literal(text: str, brackets: Sequence[str] = ("[]",)) -> JSON:
         except (SyntaxError, ValueError, MemoryError, RecursionError):
             return text
     return text
+
+
+def _delimiter(columns: Sequence[str]) -> str:
+    """A table that was cut at commas, and is not separated by them, has one column with all the names in it."""
+    found = next((mark for mark in ";\t|" if len(columns) == 1 and mark in columns[0]), "")
+    return f"; is it separated by {found!r}? Say `delimiter:` (in dataset_kwargs)" if found else ""
 
 
 def _holds_null(value: JSON) -> bool:

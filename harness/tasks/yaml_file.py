@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from yaml.constructor import SafeConstructor
 
-from harness.errors import TaskError
+from harness.errors import TaskError, suggest
 from harness.types import JSON
 
 KeyPath = tuple[str | int, ...]
@@ -109,6 +109,9 @@ def read_text(file: Path) -> str:
     """The text of a YAML file, whatever its byte order mark. Raises `TaskError`."""
     try:
         raw = file.read_bytes()
+    except FileNotFoundError as error:
+        beside = [other.name for other in file.parent.glob("*.y*ml")] if file.parent.is_dir() else []
+        raise TaskError(f"{shown(file)}: there is no such file{suggest(file.name, beside)}") from error
     except OSError as error:
         raise TaskError(f"{shown(file)}:1: cannot be read: {error.strerror or error}") from error
     encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
@@ -116,7 +119,15 @@ def read_text(file: Path) -> str:
         return raw.decode(encoding)
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise TaskError(f"{shown(file)}:{line}: is not UTF-8 text; save the file as UTF-8") from error
+        raise TaskError(f"{shown(file)}:{line}: is not UTF-8 text; save the file as UTF-8{_as_gb(raw)}") from error
+
+
+def _as_gb(raw: bytes) -> str:
+    try:
+        raw.decode("gb18030")
+    except UnicodeDecodeError:
+        return ""
+    return " (it reads as gb18030: iconv -f gb18030 -t utf-8)"
 
 
 def _include_names(own: Document, includes: JSON) -> list[str]:
@@ -159,6 +170,8 @@ def _yaml_error(file: Path, text: str, error: yaml.YAMLError) -> TaskError:
     line = mark.line + 1 if mark is not None else text.count("\n", 0, position) + 1
     what = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
     lines = text.splitlines()
+    if what == "but found another document":
+        what = "a second document ('---') begins here; a task file holds one"
     if "\t" in (lines[line - 1] if line <= len(lines) else "")[: (mark.column + 1 if mark else 0)]:
         what = "a tab cannot be used for indentation; use spaces"
     return TaskError(f"{shown(file)}:{line}: {' '.join(str(what).split())}")

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import glob
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def harness_open_dataset(spec: DatasetSpec, split: str) -> Rows | None:
     if path is None:
         return None
     if not path.exists():
-        raise DataError(f"{path}: there is no such file or folder (dataset_path: {spec.path})")
+        raise DataError(f"{path}: there is no such file or folder{_meant(path)} (dataset_path: {spec.path})")
     if path.is_file():
         return _from_one_file(path, spec, split)
     if "data_files" in spec.kwargs:
@@ -62,6 +63,16 @@ def harness_open_dataset(spec: DatasetSpec, split: str) -> Rows | None:
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
         return make_rows(read_saved(path, split), f"folder {path}")
     return _rows(find_split(path, path / _data_dir(spec), spec.name, split), spec)
+
+
+def _meant(path: Path) -> str:
+    """What was most likely meant: a path with slashes, or a file with another ending."""
+    with_slashes = Path(str(path).replace("\\", "/"))
+    if with_slashes != path and with_slashes.exists():
+        return "; paths are written with /"
+    beside = path.parent.glob(f"{glob.escape(path.stem)}.*") if path.parent.is_dir() else ()
+    alike = ", ".join(sorted(other.name for other in beside))
+    return f"; there is {alike}" if alike else ""
 
 
 def _from_one_file(path: Path, spec: DatasetSpec, split: str) -> Rows:

@@ -246,3 +246,62 @@ def test_a_sample_that_fails_is_counted_and_turns_the_exit_code_to_1(monkeypatch
     (file,) = Path("runs").glob("*/rivers.jsonl")
     records = [json.loads(text) for text in file.read_text(encoding="utf-8").splitlines()]
     assert [record["error"] for record in records if record.get("error")] == ["metric acc: ValueError: two is unlucky"]
+
+
+def test_a_file_that_was_meant_is_named() -> None:
+    refused(
+        run_harness("--tasks", "rivers.yml", "--model", "dummy"),
+        "rivers.yml: there is no such file; did you mean 'rivers.yaml'?",
+    )
+    refused(
+        run_harness("--tasks", "rivers", "--model", "dummy"),
+        "unknown task 'rivers'; did you mean the file rivers.yaml?",
+    )
+    write(TASK.replace("rivers.jsonl", "rivers.csv"))
+    refused(run(), "rivers.csv: there is no such file or folder; there is rivers.jsonl, rivers.yaml")
+    write(TASK.replace("rivers.jsonl", "sub\\rivers.jsonl"))
+    Path("sub").mkdir()
+    Path("rivers.jsonl").rename("sub/rivers.jsonl")
+    refused(run(), "; paths are written with / (dataset_path: sub\\rivers.jsonl) (task 'rivers', rivers.yaml:2)")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("rows.csv", "question;answer\n江;1\n".encode(), "is it separated by ';'? Say `delimiter:` (in dataset_kw"),
+        ("rows.csv", "question,answer\n江,1\n".encode("gbk"), "rows.csv:2: is not utf-8; it reads as gb18030: say"),
+        ("rows.csv", "question,answer\n江,1\n".encode("utf-16"), "it reads as utf-16: say `encoding: utf-16`"),
+        ("rows.xlsx", b"PK", "rows.xlsx: is a spreadsheet; save it as CSV (UTF-8)"),
+        ("rows.csv", b"question,answer\nA,A\n", "; a letter is made an index by {{ 'ABC'.index(...) }}"),
+    ],
+)  # fmt: skip
+def test_a_table_that_is_not_as_expected_says_what_to_write(name: str, data: bytes, said: str) -> None:
+    Path(name).write_bytes(data)
+    write(TASK.replace("rivers.jsonl", name))
+    refused(run(), said)
+
+
+def test_slips_in_a_task_file_are_told_apart() -> None:
+    write(TASK + "---\n" + TASK)
+    refused(run(), "rivers.yaml:10: a second document ('---') begins here; a task file holds one")
+    write(TASK + 'num_fewshot: "5"\n')
+    refused(run(), "rivers.yaml:10: num_fewshot: should be a valid integer, found '5' (a number takes no quotes)")
+    write(TASK.replace("- metric: acc", "- acc"))
+    refused(run(), "rivers.yaml:9: metric_list[0]: should be a mapping of keys to values, as in `metric: NAME`, found")
+    write(GENERATED + "generation_kwargs:\n  temprature: 1\n")
+    refused(run(), "rivers.yaml:9: generation_kwargs: unknown key 'temprature'; did you mean 'temperature'?")
+    Path("rivers.yaml").write_bytes(TASK.encode("gbk"))
+    refused(run(), "rivers.yaml:6: is not UTF-8 text; save the file as UTF-8 (it reads as gb18030: iconv -f gb18030")
+
+
+def test_a_flag_is_blamed_by_its_own_name() -> None:
+    refused(run("--num_fewshot", "9"), "error: --num_fewshot: num_fewshot: 9 few-shot examples are asked for")
+    refused(run("--gen_kwargs", "temprature=1"), "--gen_kwargs: unknown key 'temprature'; did you mean 'temperature'?")
+    refused(run("--gen_kwargs", "temperature=hot"), "--gen_kwargs: temperature: should be a valid number")
+    refused(run("--apply_chat_template", "vicuna"), "--apply_chat_template vicuna: model 'dummy' has no chat templates")
+
+
+def test_what_has_no_effect_is_said() -> None:
+    assert "--log_samples without --output_path" in run("--log_samples").stderr
+    Path("rivers.jsonl").write_text('{"question": "a", "answer": 0}\n{"question": "b", "answer": null}\n')
+    assert "rivers: 1 of 2 samples have no gold answer (null) and no score" in run().stderr

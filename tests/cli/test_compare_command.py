@@ -116,3 +116,25 @@ def test_the_gate_tells_a_webhook_and_lives_without_it(make_run: Run) -> None:
     silent = harness("gate", *runs, "--webhook", "http://127.0.0.1:9")
     assert silent.exit_code == 0
     assert "--webhook: " in silent.output
+
+
+def test_a_run_is_named_by_the_folder_around_it_too_and_files_of_a_gate_make_theirs(
+    make_run: Run, tmp_path: Path
+) -> None:
+    before, after = make_run("before", 30), make_run("after", 30)
+    assert "+0.0000" in harness("compare", before.parent, after.parent).output
+    assert harness("report", before.parent).exit_code == 0
+    assert harness("score", before.parent).exit_code == 0
+    junit = tmp_path / "ci" / "deep" / "gate.xml"
+    assert harness("gate", "--baseline", before.parent, "--current", after, "--junit", junit).exit_code == 0
+    assert junit.is_file()
+
+
+def test_a_report_without_a_run_names_the_newest(
+    make_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run("a", 30)
+    (tmp_path / "runs").mkdir()
+    run.rename(tmp_path / "runs" / run.name)
+    monkeypatch.chdir(tmp_path)
+    assert f"RUN is missing; the newest here is runs/{run.name}" in harness("report").output

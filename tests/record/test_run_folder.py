@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -322,8 +323,13 @@ def test_an_output_that_cannot_be_written_is_refused(tmp_path: Path, below: str,
 def test_a_folder_that_is_no_run_names_runs_near_it(tmp_path: Path) -> None:
     with open_run(tmp_path) as run:
         pass
-    with pytest.raises(UsageError, match=f"it holds 1 of them, the newest is .*{run.path.name}"):
+    assert RunFolder.read(run.path.parent).path == run.path  # the only one there
+    other = {**IDENTITY, "seed": 1}
+    with RunFolder.open(tmp_path / "runs", "tiny", other, MANIFEST) as newer:
+        pass
+    with pytest.raises(UsageError, match=f"it holds 2 of them, the newest is .*{newer.path.name}"):
         RunFolder.read(run.path.parent)
+    shutil.rmtree(newer.path)
     with pytest.raises(UsageError, match=f"did you mean '{run.path.name}'"):
         RunFolder.read(run.path.with_name(run.path.name[:-1] + "x"))
     with pytest.raises(UsageError, match=f"holds {run.path.name}"):

@@ -1,0 +1,106 @@
+"""Mistakes on the command line, each in one line: the flag, what is wrong with it, and what to write."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+
+import click
+
+from harness.errors import suggest
+
+# Flags of lm-eval that would be misread as typing mistakes: what serves the same end here.
+ELSEWHERE = {
+    "--use_cache": "every answer is kept in the run folder: run the same command again and it goes on",
+    "--cache_requests": "prompts are built in seconds, there is nothing to cache",
+    "--write_out": "`harness show TASK` prints prompts",
+    "--show_config": "the manifest in the run folder holds the resolved configuration",
+    "--trust_remote_code": "say it to the model: --model_args trust_remote_code=true",
+    "--check_integrity": "`harness check` checks tasks",
+    "--verbosity": "HARNESS_DEBUG=1 shows the traceback of an error",
+    "--predict_only": "every run keeps its answers, and `harness score RUN` scores them again",
+    "--samples": "--limit N takes the first rows, and 'where' in a task file chooses rows",
+    "--metadata": "--set TASK.metadata.KEY=VALUE changes what a task file says",
+    "--confirm_run_unsafe_code": "programs of a model run in a sandbox (--sandbox)",
+    "--wandb_args": "no W&B logger is built in: a plugin can observe runs, `harness_run_finished`",
+    "--wandb_config_args": "no W&B logger is built in: a plugin can observe runs, `harness_run_finished`",
+    "--trackio_args": "no Trackio logger is built in: a plugin can observe runs, `harness_run_finished`",
+    "--hf_hub_log_args": "results are not pushed to a hub: --output_path writes lm-eval's files",
+}
+COMMANDS_ELSEWHERE = {"ls": "harness tasks", "list": "harness tasks", "validate": "harness check"}
+
+
+def message_of(error: click.ClickException, arguments: Sequence[str]) -> str:
+    """click's errors in our form. `arguments`: all that was given, to see what was meant."""
+    if isinstance(error, click.NoSuchOption):
+        return _unknown_flag(error)
+    if isinstance(error, click.MissingParameter) and error.param:
+        return f"{_name(error.param)} is missing{_newest_run(error.param)}{_help_of(error)}"
+    if isinstance(error, click.BadParameter) and error.param:
+        return f"{_name(error.param)}: {_bad_value(error)}"
+    if isinstance(error, click.exceptions.NoArgsIsHelpError) and error.ctx:
+        command = error.ctx.command
+        names = ", ".join(command.commands) if isinstance(command, click.Group) else ""
+        return f"`{error.ctx.command_path}` needs to know what to do: {names}{_help_of(error)}"
+    if extra := re.search(r"unexpected extra arguments? \((.*)\)", error.format_message()):
+        return _extra(extra[1], arguments) + _help_of(error)
+    return _one_line(error.format_message()) + _help_of(error)
+
+
+def unknown_command(name: str, known: Iterable[str]) -> str:
+    """What was meant by a word in the place of a command."""
+    if name in COMMANDS_ELSEWHERE:
+        return f"'{name}' of lm-eval is `{COMMANDS_ELSEWHERE[name]}` here"
+    near = suggest(name, known) or f" (to run a task of this name: harness --tasks {name})"
+    return f"unknown command '{name}'{near}"
+
+
+def _unknown_flag(error: click.NoSuchOption) -> str:
+    name = error.option_name.replace("-", "_").replace("__", "--", 1)
+    known = [flag for param in error.ctx.command.params for flag in param.opts] if error.ctx else []
+    if name in ELSEWHERE:
+        return f"{name} of lm-eval is not here: {ELSEWHERE[name]}"
+    return f"unknown flag {error.option_name}{suggest(name, known)}{_help_of(error)}"
+
+
+def _extra(extra: str, arguments: Sequence[str]) -> str:
+    """An argument where none is taken: most often one of a flag that lacks a dash, or a task without `--tasks`."""
+    for flag, value in itertools.pairwise(arguments):
+        if value == extra.split()[0] and re.match(r"-[a-z_]{2,}$", flag):
+            return f"unexpected argument '{extra}': {flag} is read as -{flag[1]}; write -{flag} {extra}"
+    return f"unexpected argument '{extra}' (tasks are named by --tasks {extra})"
+
+
+def _bad_value(error: click.BadParameter) -> str:
+    message = _one_line(error.message)
+    kind = error.param.type if error.param else None
+    if isinstance(kind, click.IntRange | click.FloatRange) and "is not a valid" in message:
+        number = "a whole number" if isinstance(kind, click.IntRange) else "a number"
+        above = f" of at least {kind.min}" if kind.min is not None and kind.max is None else ""
+        within = f" from {kind.min} to {kind.max}" if kind.min is not None and kind.max is not None else ""
+        return f"{message.split(' is not a valid')[0]} is not {number}{above}{within}"
+    return message
+
+
+def _name(param: click.Parameter) -> str:
+    return max(param.opts, key=len) if isinstance(param, click.Option) else param.human_readable_name
+
+
+def _newest_run(param: click.Parameter) -> str:
+    """The run that was most likely meant."""
+    if _name(param) != "RUN":
+        return ""
+    from harness.record.manifest import newest_run
+
+    found = newest_run()
+    return f"; the newest here is {found}" if found else ""
+
+
+def _help_of(error: click.ClickException) -> str:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f" (see `{context.command_path} --help`)" if context else ""
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).rstrip(".")
