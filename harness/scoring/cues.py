@@ -12,7 +12,7 @@ from dataclasses import dataclass
 _NEVER = re.compile(r"(?!)")
 
 # What may stand between a cue and the letter.
-_OPENERS = r"""[\s:"'“‘「『(\[【《<{"""
+_OPENERS = r"""[\s:"'“‘「『(\[【《<{√"""
 _DECOR = rf"{_OPENERS}=\-–—>→”’」』}}#.]{{0,20}}(?:选项|第|option|choice|letter)?{_OPENERS}]{{0,8}}"
 
 _MAY = r"(?:即|应该|应当|应|就|只能|只有|可能|大概|显然|必然|必定|必|一定|肯定|最终|还|仍|也|我选|的)*"
@@ -24,6 +24,11 @@ _ZH_CUES = (
     r"(?<![回解应问])答[:]",
     # 正确的(选项)是, 最合适的一项为, 正确选项：
     rf"(?:正确|对|最佳|最优|[^\s不错误非的,。;:A-Za-z]{{1,6}})的{_KIND}?{_MAY}(?:是|为)",
+    # 正确的有A、C, "选项": "C"
+    rf"(?:正确|对|符合题意)的{_KIND}?(?:分别)?(?:有|包括|包含)",
+    r"[\"“']选项[\"”']\s*:",
+    # 只剩C
+    r"(?:只?剩(?:下|余)?的?(?:选项)?(?:就?只?有|就?是)?)(?=\s*[A-Z](?:选项|项)?(?:\W|$|了))",
     rf"(?:正确|最佳|合适|恰当)(?:答案|选项|选择|项){_MAY}(?:是|为)?",
     # 故选, 应选, 选择, 我选, 选（A）
     r"选(?:择|取|出|定)?(?![项题])(?:答案|的?是|为)?",
@@ -31,6 +36,10 @@ _ZH_CUES = (
     rf"{_THINK}(?:答案|选项)?(?:是|为)",
     # 因此B。 所以，B
     r"(?:因此|所以|综上(?:所述)?|总之|故|因而|从而)[,:]?\s*(?:答案|选项|是|为)?(?=\W*[A-Za-z]\W*(?:$|\n|[。;]))",
+    # 因此，D. would have gone 是正确的
+    r"(?:因此|所以|综上(?:所述)?|故|因而|从而)[,:]?\s*"
+    r"(?=\W{0,3}[A-Z]\s*[.、:)][^\n。;]{1,80}?(?<![不非])"
+    r"(?:是正确|符合题意|是对的|最恰当|最合适|is (?:correct|right|best)))",
     r"(?:^|\n)\s*是",
     r"(?:显而易见|显然|结论|所以|因此|综上(?:所述)?|选择)\s*:",
     r"倾向于?(?:选择?)?|(?:故|应|所以|因此)填",
@@ -48,7 +57,7 @@ _SURE = (
     r"|actually|still|then|in fact))*"
 )
 _ANSWER = (
-    r"\b(?:answers?|ans|answer choice|(?:best|right|correct|true|only \w+) (?:choice|option|letter|one|statement)"
+    r"\b(?:answers?|ans|answer choice|(?:best|right|correct|true|only \w+) (?:choice|option|letter|one|statement)s?"
     r"|choice|option|selection|solution|pick|correct)\b"
 )
 _EN_CUES = (
@@ -65,6 +74,9 @@ _EN_CUES = (
     r"(?:\s+(?:it is|it's|it must be|we get|we have|that is|that's))?(?=\W*[A-Z]\W*(?:$|\n))",
     rf"\b(?:it['’]?s|it (?:is|must be|has to be|should be|would be|{_COULD})|that['’]?s|must be|has to be|actually"
     r"|rather|instead)\b[,:]?(?:\s+(?:option|choice|letter))?(?=\W*[A-Z](?:\W*(?:$|\n)|[.,;!)]))",
+    # That leaves C.
+    r"\b(?:(?:that|this|which|it|[A-Z]) leaves|leaving|left with)\b(?:\s+(?:us|me|with|only|just|the|option))"
+    r"{0,4}(?=\W*[A-Z](?:\W*(?:$|\n)|[.,;!)]))",
     # not A but B
     r"\bbut\b(?=\W*[A-Z]\W*(?:$|\n|[.,;]))",
     r"#{3,4}",
@@ -72,7 +84,7 @@ _EN_CUES = (
 _CUES = "|".join((*_ZH_CUES, *_EN_CUES))
 _WRONG_CUE = (
     r"(?:(?:错误|不正确|有误|不对|不恰当|不合适|不当|不合理|不属于\S{0,8}|不符合\S{0,6}|不包括\S{0,6}|不成立|不可行"
-    rf"|非\S{{1,6}})的?{_KIND}?\s*(?:应该|应|就)?(?:是|为|:))"
+    rf"|非\S{{1,6}})的?{_KIND}?\s*(?:应该|应|就)?(?:是|为|有|:))"
     r"|\b(?:incorrect|wrong|false|untrue|odd)\s+(?:one|option|choice|answer|statement)(?:\s+out)?\s+(?:is|:)"
 )
 
@@ -82,7 +94,7 @@ _JOINED = (
     r"[ \t]*[)\]]?[ \t]*(?:[、/&+]|,?[ \t]*\b(?:and|or)\b|和|与|及|以及|或者?|还是|vs\.?)[ \t]*"
     r"(?:选项|选|(?:option|either)\b)?[ \t]*[(\[]?"
 )
-_LISTED = r"[ \t]*[)\]]?[ \t]*,?[ \t]*[(\[]?"
+_LISTED = r"""[ \t]*["'”’]?[)\]]?[ \t]*,?[ \t]*[(\[]?["'“‘]?"""
 _NO_VERDICT = (
     r"(?!\s*[)\]]?\s*(?:选项|项|的|是|为|都|均|也|虽|则|不|错|误|正确|对|符|中|会|只|has\b|have\b|is\b|are\b|was\b|were\b"
     r"|does\b|do\b|can\b|would\b|['’]s\b))"
@@ -90,7 +102,8 @@ _NO_VERDICT = (
 _AFTER_ITEM = r"""[)\]"'”’]*\s*"""
 
 HEDGED = re.compile(r"可能|也许|或许|大概|could|might|may\b")
-OPEN = re.compile(r"或|还是|/|\bor\b|\bvs")
+# A/B leaves a choice; A/B/D is a list.
+OPEN = re.compile(r"或|还是|\bor\b|\bvs|^[^/]*/[^/]*$")
 JOINING_WORDS = re.compile(r"\b(?:and|or|vs|option|either)\b", re.IGNORECASE)
 SMALL_LINE = re.compile(r"\W*[a-z](?:\W*[,、&]\W*[a-z])*\W*")
 
@@ -138,15 +151,58 @@ _RESULT = (
     r"(?:正确|最佳|最终|标准|最合适|最恰当|最符合|合理)?的?(?:答案|选择|正解|选项|那个|一项)"
     rf"|(?i:\s(?:is|would be|must be|should be|has to be|seems to be|appears to be)\s+{_ADVERBS}"
     r"(?:the |my |our )?(?:only |most \w+ |final )?(?:correct |right |best |proper |appropriate |true )?"
-    r"(?:answer|option|choice|one)\b))"
+    r"(?:answer|option|choice|one)\b|\s+it is(?=\W*(?:$|\n))))"
 )
 _RIGHT = (
     r"(?:(?:选项|项|说法)?(?:的?(?:说法|描述|表述|内容|答案|做法))?"
     r"(?:是|则|都|均|也|才|显然|明显|完全|最|更|相对|比较|很|应该|应|为)*"
-    r"(?:正确|对(?![应比于称象话方面待照立])|符合(?:题意|题目|要求|条件)|成立|合理|恰当|合适|准确)"
-    rf"|(?i:\s+(?:is|are|was|seems|appears|looks|must be)\s+{_ADVERBS}(?:the only |the )?(?:most )?"
-    r"(?:correct|right|true|accurate|valid|best|appropriate|suitable)\b"
+    r"(?:正确|对(?![应比于称象话方面待照立])|符合(?:题意|题目|要求|条件|文意|原文|史实|事实|语境|题干)|成立|合理|恰当|合适|准确)"
+    rf"|(?i:\s+(?:is|are|was|seems|appears|looks|must be)\s+{_ADVERBS}(?:the only |the )?(?:most |more |the more )?"
+    r"(?:correct|right|true|better|accurate|valid|best|appropriate|suitable)\b"
     r"|\s+(?:best |most closely )(?:fits|matches|describes|answers|explains|represents|completes|reflects)\b))"
+)
+
+# Verdicts on one option after the other: A. 错误 B. 正确; | C | ✅ |; Option D: incorrect; (A) False.
+_GOOD = r"(?:√|正确|对|符合题意|(?i:correct|right|true|yes)\b)"
+_BAD = r"(?:×|不正确|不对|错误|错|有误|不符合题意|不符合|(?i:incorrect|wrong|false|no)\b)"
+VERDICT_TEXT = re.compile(rf"\W*(?:{_GOOD}|{_BAD})\W*")
+_VERDICT_ENDS = (
+    r"(?=\s*(?:$|[\n.,;:。、|)\]!—–√×-]|因为|because\b|since\b|as\b|[(\[]?(?i:option\s*|choice\s*)?[A-Z](?![A-Za-z])))"
+)
+NOT_ALL = re.compile(r"(?:不是|并非|未必|不|非|not)\s*$", re.IGNORECASE)
+# In the cue of a claim that takes back the one before.
+CORRECTS = re.compile(r"不|改|更正|纠正|错|而|\b(?:actually|rather|instead|but)\b", re.IGNORECASE)
+# Where a base model goes on with the next question of its own.
+NEXT_QUESTION = re.compile(
+    r"\n\s*(?:(?:Question|Q|Problem)\b(?:\s*\d+)?\s*[:.]|(?:题目|问题|问|例)\s*\d*\s*:|第\S{1,3}题[:\s])"
+)
+# 正确的有: and then a letter a line, without a verdict on it.
+_BULLET = (
+    r"(?:\A|\n)\s*(?:[-•·]|\d+[.)])[ \t]*(?:选项|(?i:option)\s)?[A-Z]"
+    r"(?:[.、:)](?![^\n]*(?:错|对|正确|[√×]|(?i:correct|wrong|true|false)))[^\n]*)?(?=\n|$)"
+)
+LETTER_LINES = re.compile(rf"(?:(?<=:)|\A)(?:{_BULLET}){{2,}}")
+# What an option's text follows where it is the answer, and what makes a sentence no statement.
+COPULA_END = re.compile(r"(?:\b(?:is|are|was|were|be|called)(?: the| an?)?\s|[是为叫即]\s?|=\s?)$")
+NOT_STATED = re.compile(
+    r"[不非没未若]|如果|无法|可能|也许|\b(?:not|never|neither|nor|no|if|could|might|may|cannot)\b|n t\b"
+)
+
+
+def one_line(match: re.Match[str]) -> str:
+    """The letters of several lines in one: `- A` and `- C` as `A, C`."""
+    return (
+        " " + ", ".join(re.findall(r"(?:\A|\n)\s*\W*(?:\d+\W+)?(?:选项|(?i:option)\s)?([A-Z])", match.group())) + "\n"
+    )
+
+
+# 四个选项全部正确, 以上都对, all (four) options are correct
+ALL_RIGHT = re.compile(
+    r"(?:(?:[三四五六]个|所有|全部|以上)?选项|以上(?:各项|说法)?)(?:全部|全|均|都)(?:是)?(?:正确|对|符合)"
+    r"|\ball (?:of )?(?:the )?(?:(?:three|four|five|six) )?"
+    r"(?:above|options|choices|statements|answers)(?: above)?"
+    r" (?:are|is) (?:correct|right|true)\b",
+    re.IGNORECASE,
 )
 
 
@@ -164,6 +220,9 @@ class Patterns:
     ending: re.Pattern[str]
     beginning: re.Pattern[str]
     judged: re.Pattern[str]
+    verdict: re.Pattern[str]
+    all_but: re.Pattern[str]
+    open_after: re.Pattern[str]
     bracketed: re.Pattern[str]
     listing: re.Pattern[str]
     in_line: re.Pattern[str]
@@ -192,10 +251,20 @@ def patterns_for(labels: str) -> Patterns:
         ),
         ending=re.compile(rf"[。.!;]\s*[(\[]?{group}[)\]]?[\s.。!]*$"),
         beginning=re.compile(
-            rf"^\s*[\"'“‘(\[【]*(?:选项|选|(?i:option|choice)\s+)?{group}[\"'”’]*\s*[)\]】]?\s*"
-            r"(?:[.、:,;。)\]】]|$|\n|(?<=\s)(?=[^\W\dA-Za-z_])|(?=选项|项|因为|由于|理由|解析|全选|都选))"
+            rf"^\s*[\"'“‘(\[【√\s]*(?:选项|选|(?i:option|choice)\s+)?{group}[\"'”’]*\s*[)\]】]?\s*"
+            r"(?:[.、:,;。)\]】]|$|\n|(?<=\s)(?=[^\W\dA-Za-z_])|(?=(?:选项|项)(?:\W|$|因为|由于|吧)|因为|由于|理由|解析|全选|都选))"
         ),
         judged=re.compile(rf"{group}{_AFTER_ITEM}{_RIGHT}"),
+        verdict=re.compile(
+            rf"{edge}(?P<found>{one})(?![A-Za-z0-9])(?:选项|项)?(?:说法|是|为|:)?[\s.、:|()\]】,=\-–—>]{{0,6}}"
+            rf"(?:(?P<good>{_GOOD})|(?P<bad>{_BAD})){_VERDICT_ENDS}"
+        ),
+        all_but=re.compile(
+            rf"除了?\s*{group}\s*(?:选项|项)?[之以]?外,?\s*(?:其余|其他|其它|别的)?.{{0,3}}?(?:选项|项)?(?:全部|全|均|都)(?:是)?(?:正确|对|符合)"
+        ),
+        open_after=re.compile(
+            rf"{_AFTER_ITEM},?\s*(?:\bor\s+not\b|(?:\bor\b|或|还是)[^.。\n;A-Z]{{0,24}}[(\[]?{one}(?![A-Za-z0-9]))"
+        ),
         bracketed=re.compile(rf"[(\[【]\s*({one})\s*[)\]】]"),
         listing=re.compile(rf"^\s*[(\[【]?({one})[)\]】]?\s*[.、:)]", re.MULTILINE),
         in_line=re.compile(rf"{edge}({one})[)\]】]?\s?[.、:)]"),

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from harness.scoring.letters import choice_letter, choice_letters
 from harness.scoring.markup import boxed
-from harness.scoring.numbers import chinese_number, final_number, numbers_in
+from harness.scoring.numbers import final_number, numbers_in
+from harness.scoring.numerals import chinese_number
 from harness.scoring.reasoning import strip_reasoning
 
 __all__ = [

@@ -5,13 +5,15 @@ A reply is read for *claims*. The strongest kind that occurs decides, and of tha
 1. an answer that is set apart: `\\boxed{B}`, `<answer>B</answer>`;
 2. a conclusion: 答案是B, 故选 B, the answer is (B), I choose B, B is the correct option, a last line `**B**`;
 3. a conclusion about what is wrong, 错误的是B, which is the answer where the question asks for it;
-4. a reply that begins with the letter and goes on: `B. 北京`, `B，因为…`;
-5. the text of one option and nothing else, where the options' texts are known;
-6. a judgement on one option alone: B 选项正确, option B is right, （B）.
+4. verdicts on one option after the other, of which one is good: A. 错误 B. 正确; | C | ✅ |;
+5. a reply that begins with the letter and goes on: `B. 北京`, `B，因为…`;
+6. the text of one option, where the options' texts are known: alone, or at the end of a sentence that names no other;
+7. a judgement on one option alone: B 选项正确, option B is right, （B）.
 
 A claim that is denied (不选A, the answer is not A), asked (答案是A吗), supposed (如果选A) or somebody else's
-(有人会选A) is none. A claim that leaves a choice open (B or C, 选A还是选B) reads as nothing, and so does a reply
-without a claim. There is no guess, and no "last capital letter of the text".
+(有人会选A) is none. A claim that leaves a choice open (B or C, 选A还是选B) reads as nothing, and so do two claims in a
+row that contradict each other and a reply without a claim. Where a model goes on to ask itself a further question, its
+answer is what stands before. There is no guess, and no "last capital letter of the text".
 """
 
 from __future__ import annotations
@@ -27,16 +29,22 @@ from harness.scoring.reasoning import strip_reasoning
 
 LETTERS = "ABCD"
 _CONTEXT = 24  # characters before a cue in which a denial or a supposition stands
+_SENTENCE = 200  # characters of the longest sentence that is read for an option's text
 
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """What one place of a reply says the answer is. Several labels of which one must be chosen are `open`."""
+    """What one place of a reply says the answer is. Several labels of which one must be chosen are `open`.
+
+    start and end: where its words begin, cue and all, and where its labels end.
+    """
 
     place: int
     labels: tuple[str, ...]
     open: bool = False
     hedged: bool = False
+    start: int = 0
+    end: int = 0
 
 
 def choice_letter(reply: str, labels: str = LETTERS, choices: Sequence[str] = ()) -> str | None:
@@ -65,9 +73,17 @@ def _decide(reply: str, labels: str, choices: Sequence[str], several: bool = Fal
         if claim is not None:
             return claim
     text = plain_text(answer)
+    if several:
+        text = cues.LETTER_LINES.sub(cues.one_line, text)
+    head = cues.NEXT_QUESTION.split(text, maxsplit=1)[0]
+    if head != text:
+        claim = _concluded(head, patterns) or _beginning(head, patterns)
+        if claim is not None:
+            return claim
     return (
         _concluded(text, patterns)
         or _wrong_ones(text, patterns)
+        or _verdicts(text, patterns, choices, several)
         or _beginning(text, patterns)
         or _by_text(text, labels, choices)
         or _judged(text, patterns, several)
@@ -88,9 +104,19 @@ def _concluded(text: str, patterns: Patterns) -> _Claim | None:
     if not claims:
         return None
     last = claims[-1]
+    earlier = next((claim for claim in reversed(claims) if claim.labels != last.labels), None)
+    if earlier and _contradicts(text, earlier, last):
+        return _Claim(last.place, last.labels, open=True)
     if all(claim.hedged for claim in claims) and len({claim.labels for claim in claims}) > 1:
         return _Claim(last.place, last.labels, open=True)
     return last
+
+
+def _contradicts(text: str, earlier: _Claim, last: _Claim) -> bool:
+    """Whether two claims stand side by side, 答案：A 答案：B, and no word takes the first one back."""
+    if earlier.end >= last.start or re.search(r"\w", text[earlier.end : last.start]):
+        return False
+    return not cues.CORRECTS.search(text[last.start : last.place])
 
 
 def _conclusions(text: str, patterns: Patterns) -> Iterator[_Claim]:
@@ -101,7 +127,7 @@ def _conclusions(text: str, patterns: Patterns) -> Iterator[_Claim]:
     for match in patterns.foreign.finditer(text):
         if match["found"] not in patterns.labels and _counts(text, match):
             # An option that does not exist is an answer all the same, and takes the place of an earlier one.
-            yield _Claim(match.start("found"), (), open=True)
+            yield _Claim(match.start("found"), (), open=True, start=match.start(), end=match.end("found"))
     for match in patterns.result.finditer(text):
         if not cues.DENIED_BEFORE.search(_before(text, match.start())):
             yield _claim(match, patterns)
@@ -156,12 +182,30 @@ def _claim(match: re.Match[str], patterns: Patterns, offset: int = 0) -> _Claim:
     letters = cues.JOINING_WORDS.sub(" ", found).upper()
     chosen = tuple(dict.fromkeys(char for char in letters if char in patterns.labels))
     hedged = bool(cues.HEDGED.search(match.groupdict().get("cue") or ""))
-    return _Claim(match.start("found") + offset, chosen, bool(cues.OPEN.search(found)), hedged)
+    undecided = bool(cues.OPEN.search(found) or patterns.open_after.match(match.string, match.end("found")))
+    start, end = match.start() + offset, match.end("found") + offset
+    return _Claim(match.start("found") + offset, chosen, undecided, hedged, start, end)
 
 
 def _wrong_ones(text: str, patterns: Patterns) -> _Claim | None:
     claims = [_claim(match, patterns) for match in patterns.wrong.finditer(text) if _counts(text, match)]
     return claims[-1] if claims else None
+
+
+def _verdicts(text: str, patterns: Patterns, choices: Sequence[str], several: bool) -> _Claim | None:
+    """The options that are called good where each has its verdict: one, or all of them where several are asked for."""
+    if any(cues.VERDICT_TEXT.fullmatch(choice) for choice in choices):
+        return None  # the options are 正确 and 错误 themselves: the reply repeats them
+    if several and (but := patterns.all_but.search(text)):
+        return _Claim(but.start(), tuple(label for label in patterns.labels if label not in but["found"]))
+    every = cues.ALL_RIGHT.search(text) if several else None
+    if every and not cues.NOT_ALL.search(_before(text, every.start())):
+        return _Claim(every.start(), tuple(patterns.labels))
+    verdicts = {match["found"]: match["good"] is not None for match in patterns.verdict.finditer(text)}
+    good = tuple(label for label in patterns.labels if verdicts.get(label))
+    if len(verdicts) < 2 or not good:
+        return None
+    return _Claim(0, good, open=len(good) > 1 and not several)
 
 
 def _beginning(text: str, patterns: Patterns) -> _Claim | None:
@@ -170,6 +214,8 @@ def _beginning(text: str, patterns: Patterns) -> _Claim | None:
     if not match or len(set(patterns.listing.findall(text))) > 1:
         return None
     after = text[match.end("found") : match.end("found") + 200]
+    if any(verdict["bad"] and verdict["found"] == match["found"] for verdict in patterns.verdict.finditer(text)):
+        return None  # A. 错误
     return None if cues.DENIED_AFTER.match(after) or cues.NOUN_AFTER.match(after) else _claim(match, patterns)
 
 
@@ -190,14 +236,39 @@ def _judged(text: str, patterns: Patterns, several: bool) -> _Claim | None:
 
 
 def _by_text(text: str, labels: str, choices: Sequence[str]) -> _Claim | None:
-    """The option whose text the reply gives, and nothing else."""
-    after_cue = re.split(r"答案(?:是|为|:)|\banswer(?:\s+is|\s*:)", text, flags=re.IGNORECASE)[-1]
+    """The option whose text the reply gives, and nothing else, or with which its only sentence ends."""
+    after_cue = re.split(
+        r"答案(?:应该|应当|应|就|即|只能)?(?:是|为|:)|\banswer(?:\s+is|\s*:)", text, flags=re.IGNORECASE
+    )[-1]
     tail = re.split(r"[\n。;]|\.\s", after_cue.strip())[0]
     for given in (_bare_text(text), _bare_text(tail)):
         matches = [i for i, choice in enumerate(choices) if given and _bare_text(choice) == given]
         if len(matches) == 1:
             return _Claim(0, (labels[matches[0]],))
-    return None
+    return _by_last_words(text, labels, choices)
+
+
+def _by_last_words(text: str, labels: str, choices: Sequence[str]) -> _Claim | None:
+    """The option with which a reply of one sentence ends that names no other: The capital of France is Paris."""
+    sentence = text.strip(" \n.。!")
+    if not choices or len(sentence) > _SENTENCE or re.search(r"[。;!\n?]|\.\s", sentence):
+        return None
+    given = _bare_text(sentence)
+    named = [(i, _bare_text(choice)) for i, choice in enumerate(choices) if _names(given, _bare_text(choice))]
+    if len(named) != 1 or not given.endswith(named[0][1]):
+        return None
+    before = given.removesuffix(named[0][1])
+    joined = cues.COPULA_END.search(before) or (before.endswith(" ") and not named[0][1].isascii())
+    return _Claim(0, (labels[named[0][0]],)) if joined and not cues.NOT_STATED.search(before) else None
+
+
+def _names(text: str, choice: str) -> bool:
+    """Whether the text holds the choice's words, and not as parts of others."""
+    if not choice:
+        return False
+    before = r"(?<![^\W\u4e00-\u9fff])" if choice[0].isascii() else ""
+    after = r"(?![^\W\u4e00-\u9fff])" if choice[-1].isascii() else ""
+    return re.search(before + re.escape(choice) + after, text) is not None
 
 
 def _bare_text(text: str) -> str:

@@ -22,7 +22,7 @@ from fractions import Fraction
 from typing import IO, Any
 
 from harness.scoring.math_text import prepare, rational, unit_ratio
-from harness.scoring.numbers import chinese_number
+from harness.scoring.numerals import chinese_number
 
 SECONDS = 2.0
 _LONGEST = 2000  # characters; what is longer is no final answer

@@ -1,8 +1,10 @@
 """Reads the final number from a reply: Arabic or Chinese numerals, fractions, thousands separators, units left out.
 
 The number that a reply sets apart (`\\boxed{18}`, `#### 18`, <answer>) comes first, then the one that follows a cue
-(答案是18, the answer is 18), then the last of the text. Chinese numerals are read where there is no Arabic one. Numbers
-that count nothing are passed over: list markers (`2.`), steps (步骤2, Step 2), ordinals (第一), parts of names (H2O).
+(答案是18, the answer is 18), then a first line that an explanation follows, then the last of the text. Numbers in words
+are read where there is no Arabic one, English ones only after a cue or where the reply begins with them. Numbers that
+count nothing are passed over: list markers (`2.`), steps (步骤2, Step 2), ordinals (第一), parts of names (H2O), dates.
+A range (between 3 and 5) is no number.
 
 A number is returned as plain text: `-5`, `1024`, `0.5`, `3/4`; `45%` is `45`.
 """
@@ -13,6 +15,7 @@ import re
 from decimal import Decimal
 
 from harness.scoring.markup import answer_tags, boxed, plain_numbers
+from harness.scoring.numerals import MYRIADS, TENS, chinese_numbers, english_number, fraction, plain
 from harness.scoring.reasoning import strip_reasoning
 
 _PLAIN = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
@@ -24,7 +27,9 @@ _ARABIC = re.compile(
     rf"(?:\\[dt]?frac\s*\{{\s*(?P<above>-?\d+)\s*\}}\s*\{{\s*(?P<below>\d+)\s*\}}"
     rf"|(?P<whole>{_PLAIN})(?:{_POWER}|\s*/\s*(?P<over>\d+)(?![\d/]|\.\d))?(?P<units>{_UNITS}(?:\d+(?:\.\d+)?{_UNITS})*)?(?!\d*(?:st|nd|rd|th)\b))"
 )
-_NOT_COUNTED_BEFORE = re.compile(r"(?:第|步骤|\bstep|\bSTEP|\bStep|步|\bNo\.|\bitem|\bfigure|\btable|图|表)\s*$")
+_NOT_COUNTED_BEFORE = re.compile(
+    r"(?:第|步骤|步|图|表|\b(?:step|no\.|item|figure|table|question|problem|section|chapter|page))\s*$", re.IGNORECASE
+)
 _MARKER = re.compile(r"(?:^|\n)[ \t]*[(]?\d{1,2}(?:[、)]|\.(?!\d))[ \t]*(?=\S)")
 _CUE = re.compile(
     r"(?:答案|结果)(?:应该|应|就|便)?(?:是|为|等于|[:=]|即)+\s*[:=]?|答\s*:|(?<=[\"'])answer[\"']\s*:"
@@ -32,23 +37,23 @@ _CUE = re.compile(
     r"(?:\s+(?:therefore|thus|approximately|about|simply))?",
     re.IGNORECASE,
 )
-
-_DIGITS = {"零": 0, "〇": 0, "一": 1, "二": 2, "两": 2, "三": 3, "四": 4, "五": 5, "六": 6, "七": 7, "八": 8, "九": 9}
-_TENS = {"十": 10, "百": 100, "千": 1000}
-_MYRIADS = {"万": 10_000, "亿": 100_000_000}
-_NUMERAL = r"[零〇一二两三四五六七八九十百千万亿]{1,40}"
-_CHINESE = re.compile(
-    rf"(?P<sign>负)?(?:(?P<below>百|千|万|{_NUMERAL})分之(?P<above>{_NUMERAL}(?:点[零〇一二三四五六七八九]{{1,40}})?)"
-    rf"|(?P<whole>{_NUMERAL})(?:点(?P<decimals>[零〇一二三四五六七八九]{{1,40}}))?)"
+_MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*\.?"
+_DATE = re.compile(
+    r"(?:\d{2,4}\s*年\s*)?(?<!\d)\d{1,2}\s*月\s*\d{1,2}\s*[日号]"
+    r"|(?<![\d.])(?:19|20)\d\d([-/.])(?:0?[1-9]|1[0-2])\1(?:0?[1-9]|[12]\d|3[01])(?![\d/.-]\d|\d)"
+    rf"|\b{_MONTH}\s+\d{{1,2}}(?:st|nd|rd|th)?,?\s+(?:19|20)\d\d\b|\b\d{{1,2}}(?:st|nd|rd|th)?\s+{_MONTH},?\s+(?:19|20)\d\d\b"
 )
-# Words in which 一 and its like count nothing; a lone numeral counts only before what can be counted, or alone.
-_WORDS = re.compile(
-    r"一(?:起|样|般|定|直|些|旦|切|致|边|下|方面|共|次性|同|点儿?|步|是|种|道)|统一|唯一|万一|(?<!分)之一|逐一|第[零〇一二两三四五六七八九十百千]+"
-    r"|[三四五六]角形?|四边形|十分(?!之)|千万(?!\S*[零一二三四五六七八九])|百科|万物|一二"
+_NUMBER = rf"-?(?:{_PLAIN})\s?[^\s\d,.;。，]{{0,6}}?"
+_RANGE = re.compile(
+    rf"\bbetween\s+\W?{_NUMBER}\s+and\s+\W?(?:{_PLAIN})|(?:{_PLAIN})\s?[^\s\d]{{0,3}}?\s*(?:到|至|和|与|-|~|—)\s*{_NUMBER}之间"
 )
-_COUNTED = re.compile(
-    r"$|[\s。,.;!、)）]|[个只元块条张本名人次天年月日小时分秒米克吨升里斤公倍种台辆件岁页颗棵支枝头匹位座间组队套双对把]"
-    r"|[瓶杯盒袋箱包层排行列厘毫平立度角毛]"
+_BETWEEN = "¤"  # stands for a range
+_MIXED = re.compile(
+    r"(?<![\d.,/^\w\\])(\d{1,6})(?:\s*\\[dt]?frac\s*\{\s*(\d{1,4})\s*\}\s*\{\s*(\d{1,4})\s*\}"
+    r"| (\d{1,3})/(\d{1,3})(?![\d/.]|-[A-Za-z]))"
+)
+_EXPLAINED = re.compile(
+    r"\s*([^\n]{1,80})\n\s*[\W_]*(?:explanation|reason|because|解析|解释|理由|分析|说明|过程)", re.IGNORECASE
 )
 
 
@@ -60,60 +65,48 @@ def final_number(reply: str) -> str | None:
         numbers = numbers_in(content.rpartition("=")[2])
         if numbers:
             return numbers[-1]
-    text = plain_numbers(answer)
+    text = _RANGE.sub(_BETWEEN, _DATE.sub(" ", plain_numbers(answer)))
     cues = list(_CUE.finditer(text))
     for cue in reversed(cues):
         number = _after_cue(text[cue.end() :])
         if number is not None:
-            return number
-    numbers = numbers_in(_before_aside(text))
-    return numbers[-1] if numbers else None
+            return number or None
+    first = _EXPLAINED.match(text)
+    if first and len(result := numbers_in(first[1].rpartition("=")[2])) == 1:
+        return result[0]
+    numbers = numbers_in(_before_aside(text).rpartition(_BETWEEN)[2])
+    return numbers[-1] if numbers else english_number(text.strip())
 
 
 def numbers_in(text: str) -> list[str]:
     """All numbers of a text in their order; Chinese numerals only where there is no Arabic one."""
-    text = plain_numbers(text)
-    markers = [match.span() for match in _MARKER.finditer(text)]
+    text = _MIXED.sub(_improper, plain_numbers(text))
+    markers = {place for match in _MARKER.finditer(text) for place in range(*match.span())}
     found = []
     for match in _ARABIC.finditer(text):
-        if any(start <= match.start() < end for start, end in markers):
+        if match.start() in markers:
             continue
-        if not _NOT_COUNTED_BEFORE.search(text[max(0, match.start() - 8) : match.start()]):
+        if not _NOT_COUNTED_BEFORE.search(text[max(0, match.start() - 12) : match.start()]):
             found.append(_arabic(match))
-    return found or _chinese_numbers(text)
+    return found or chinese_numbers(text)
 
 
-def chinese_number(text: str) -> int:
-    """The value of a Chinese numeral: 两千零五 is 2005, 二〇二四 is 2024, 三万五 is 35000. Raises `ValueError`."""
-    if not re.fullmatch(_NUMERAL, text):
-        raise ValueError(f"{text!r} is no Chinese numeral")
-    if all(char in _DIGITS for char in text):
-        return int("".join(str(_DIGITS[char]) for char in text))
-    total = section = digit = 0
-    unit = 1
-    for char in text:
-        if char in _DIGITS:
-            digit = _DIGITS[char]
-            unit = 1 if char in "零〇" else unit
-        elif char in _TENS:
-            # 十二 begins with a ten that has no digit.
-            section += (digit or 1) * _TENS[char]
-            unit, digit = _TENS[char], 0
-        else:
-            total = (total + section + digit) * _MYRIADS[char] if char == "亿" else total + (section + digit) * 10_000
-            unit, section, digit = _MYRIADS[char], 0, 0
-    # In 三万五 and 两百五 the last digit stands for the next lower unit.
-    return total + section + digit * (unit // 10 if unit >= 100 else 1)
+def _improper(match: re.Match[str]) -> str:
+    """3 1/4 as 13/4."""
+    above, below = int(match[2] or match[4]), int(match[3] or match[5])
+    return f"{int(match[1]) * below + above}/{below}" if above < below else match.group()
 
 
 def _after_cue(tail: str) -> str | None:
-    """The number of the cue's own sentence: what follows its last equals sign, or the first."""
+    """The number of the cue's own sentence: what follows its last equals sign, or the first. Empty for a range."""
     sentence = re.split(r"[。;\n]|\.(?=\s|$)", tail.lstrip(), maxsplit=1)[0]
     left, equals, right = sentence.rpartition("=")
     numbers = numbers_in(right if equals else sentence)
     if not numbers and equals:
         numbers = numbers_in(left)
-    return numbers[0] if numbers else None
+    if not numbers and _BETWEEN in sentence:
+        return ""
+    return numbers[0] if numbers else english_number(sentence.strip())
 
 
 def _before_aside(text: str) -> str:
@@ -126,7 +119,7 @@ def _before_aside(text: str) -> str:
 def _arabic(match: re.Match[str]) -> str:
     sign = "-" if match["sign"] else ""
     if match["below"]:
-        return _fraction(f"{sign}{match['above']}", match["below"])
+        return fraction(f"{sign}{match['above']}", match["below"])
     value = Decimal(match["whole"].replace(",", ""))
     exponent = int(match["e"] or match["power"] or 0)
     if abs(exponent) > 400:
@@ -136,8 +129,8 @@ def _arabic(match: re.Match[str]) -> str:
     if match["units"]:
         value = _with_units(value, match["units"])
     if match["over"]:
-        return _fraction(f"{sign}{_plain(value)}", match["over"])
-    return _plain(value.copy_negate() if sign else value)
+        return fraction(f"{sign}{plain(value)}", match["over"])
+    return plain(value.copy_negate() if sign else value)
 
 
 def _with_units(value: Decimal, units: str) -> Decimal:
@@ -146,52 +139,6 @@ def _with_units(value: Decimal, units: str) -> Decimal:
     for number, signs in re.findall(r"([\d.]*)\s?([百千万亿]+)", units):
         part = Decimal(number) if number else value
         for sign in signs:
-            part *= {**_TENS, **_MYRIADS}[sign]
+            part *= {**TENS, **MYRIADS}[sign]
         total += part
     return total
-
-
-def _chinese_numbers(text: str) -> list[str]:
-    masked = _WORDS.sub(lambda match: "#" * len(match.group()), text)
-    found = []
-    for match in _CHINESE.finditer(masked):
-        numeral = match["whole"]
-        if numeral and len(numeral) == 1 and not match["decimals"] and not match["sign"]:
-            alone = _COUNTED.match(masked, match.end())
-            if numeral in "百千万亿" or not alone:
-                continue
-            if (
-                numeral == "一"
-                and masked[match.end() : match.end() + 1] == "个"
-                and re.match(r"个[^\s。,.;!]", masked[match.end() :])
-            ):
-                continue
-        if numeral and all(char in "百千万亿" for char in numeral):
-            continue
-        found.append(_chinese(match))
-    return found
-
-
-def _chinese(match: re.Match[str]) -> str:
-    sign = "-" if match["sign"] else ""
-    if match["below"]:
-        above, _, decimals = match["above"].partition("点")
-        value = _plain(Decimal(_decimal(above, decimals)))
-        # 百分之二十 is a percentage, and read like 20%.
-        return sign + value if match["below"] == "百" else _fraction(sign + value, str(chinese_number(match["below"])))
-    return _plain(Decimal(sign + _decimal(match["whole"], match["decimals"] or "")))
-
-
-def _decimal(whole: str, decimals: str) -> str:
-    return f"{chinese_number(whole)}" + ("." + "".join(str(_DIGITS[char]) for char in decimals) if decimals else "")
-
-
-def _fraction(above: str, below: str) -> str:
-    return f"{above}/{below}".replace("--", "")
-
-
-def _plain(value: Decimal) -> str:
-    text = f"{value:f}"
-    if "." in text:
-        text = text.rstrip("0").rstrip(".")
-    return "0" if text in ("-0", "") else text

@@ -1,0 +1,130 @@
+"""Numbers in words: 三千六百五十二, 三又四分之一, 百分之十二点五, 负五; twelve, twenty-five."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+_DIGITS = {"零": 0, "〇": 0, "一": 1, "二": 2, "两": 2, "三": 3, "四": 4, "五": 5, "六": 6, "七": 7, "八": 8, "九": 9}
+TENS = {"十": 10, "百": 100, "千": 1000}
+MYRIADS = {"万": 10_000, "亿": 100_000_000}
+_NUMERAL = r"[零〇一二两三四五六七八九十百千万亿]{1,40}"
+_CHINESE = re.compile(
+    rf"(?P<sign>负)?(?:(?:(?P<mixed>{_NUMERAL})又)?(?P<below>百|千|万|{_NUMERAL})分之(?P<above>{_NUMERAL}(?:点[零〇一二三四五六七八九]{{1,40}})?)"
+    rf"|(?P<whole>{_NUMERAL})(?:点(?P<decimals>[零〇一二三四五六七八九]{{1,40}}))?)"
+)
+# 一个半小时, 两公里半; not ten semicircles.
+_AND_A_HALF = re.compile(rf"({_NUMERAL})(?:个|年|天|公里|里|斤|米|倍)半(?![圆径球数价岛决成])")
+_ONES = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
+)
+_DECADES = "twenty thirty forty fifty sixty seventy eighty ninety"
+_ENGLISH_WORDS = {word: value for value, word in enumerate(_ONES.split(" "))}
+_ENGLISH_WORDS |= {word: 20 + 10 * place for place, word in enumerate(_DECADES.split(" "))}
+_ENGLISH_THOUSANDS = {"thousand": 1000, "million": 10**6, "billion": 10**9}
+_SMALL = "|".join(_ENGLISH_WORDS)
+_ENGLISH = re.compile(
+    rf"(?:about |approximately |exactly |only )?(?P<sign>(?:minus|negative) )?(?:{_SMALL})\b"
+    rf"(?:(?:\s+and\s+|\s*-\s*|\s+)(?:{_SMALL}|hundred|{'|'.join(_ENGLISH_THOUSANDS)})\b){{0,12}}",
+    re.IGNORECASE,
+)
+# Words in which 一 and its like count nothing; a lone numeral counts only before what can be counted, or alone.
+_WORDS = re.compile(
+    r"一(?:起|样|般|定|直|些|旦|切|致|边|下|方面|共|次性|同|点(?![零〇一二三四五六七八九])|步|是|种|道)|统一|唯一|万一|(?<!分)之一|逐一|第[零〇一二两三四五六七八九十百千]+"
+    r"|[三四五六]角形?|四边形|十分(?!之)|千万(?!\S*[零一二三四五六七八九])|百科|万物|一二"
+)
+_COUNTED = re.compile(
+    r"$|[\s。,.;!、)）]|[个只元块条张本名人次天年月日小时分秒米克吨升里斤公倍种台辆件岁页颗棵支枝头匹位座间组队套双对把]"
+    r"|[瓶杯盒袋箱包层排行列厘毫平立度角毛]"
+)
+
+
+def chinese_number(text: str) -> int:
+    """The value of a Chinese numeral: 两千零五 is 2005, 二〇二四 is 2024, 三万五 is 35000. Raises `ValueError`."""
+    if not re.fullmatch(_NUMERAL, text):
+        raise ValueError(f"{text!r} is no Chinese numeral")
+    if all(char in _DIGITS for char in text):
+        return int("".join(str(_DIGITS[char]) for char in text))
+    total = section = digit = 0
+    unit = 1
+    for char in text:
+        if char in _DIGITS:
+            digit = _DIGITS[char]
+            unit = 1 if char in "零〇" else unit
+        elif char in TENS:
+            # 十二 begins with a ten that has no digit.
+            section += (digit or 1) * TENS[char]
+            unit, digit = TENS[char], 0
+        else:
+            total = (total + section + digit) * MYRIADS[char] if char == "亿" else total + (section + digit) * 10_000
+            unit, section, digit = MYRIADS[char], 0, 0
+    # In 三万五 and 两百五 the last digit stands for the next lower unit.
+    return total + section + digit * (unit // 10 if unit >= 100 else 1)
+
+
+def chinese_numbers(text: str) -> list[str]:
+    """All Chinese numerals of a text that count something, as plain text."""
+    text = _AND_A_HALF.sub(r"\1点五", text)
+    masked = _WORDS.sub(lambda match: "#" * len(match.group()), text)
+    found = []
+    for match in _CHINESE.finditer(masked):
+        numeral = match["whole"]
+        if numeral and len(numeral) == 1 and not match["decimals"] and not match["sign"]:
+            alone = _COUNTED.match(masked, match.end())
+            if numeral in "百千万亿" or not alone:
+                continue
+            if (
+                numeral == "一"
+                and masked[match.end() : match.end() + 1] == "个"
+                and re.match(r"个[^\s。,.;!]", masked[match.end() :])
+            ):
+                continue
+        if numeral and all(char in "百千万亿" for char in numeral):
+            continue
+        found.append(_chinese(match))
+    return found
+
+
+def _chinese(match: re.Match[str]) -> str:
+    sign = "-" if match["sign"] else ""
+    if match["below"]:
+        above, _, decimals = match["above"].partition("点")
+        value = plain(Decimal(_decimal(above, decimals)))
+        if match["mixed"]:
+            below = chinese_number(match["below"])
+            return fraction(f"{sign}{chinese_number(match['mixed']) * below + int(Decimal(value))}", str(below))
+        # 百分之二十 is a percentage, and read like 20%.
+        return sign + value if match["below"] == "百" else fraction(sign + value, str(chinese_number(match["below"])))
+    return plain(Decimal(sign + _decimal(match["whole"], match["decimals"] or "")))
+
+
+def _decimal(whole: str, decimals: str) -> str:
+    return f"{chinese_number(whole)}" + ("." + "".join(str(_DIGITS[char]) for char in decimals) if decimals else "")
+
+
+def english_number(text: str) -> str | None:
+    """The number with which a text begins, in English words: `twenty-five apples` is 25; None where there is none."""
+    match = _ENGLISH.match(text)
+    if not match or re.match(r"\s+of\b", text[match.end() :]):  # one of the following
+        return None
+    total = part = 0
+    for word in re.findall(r"[a-z]+", match.group().lower()):
+        if word == "hundred":
+            part *= 100
+        elif word in _ENGLISH_THOUSANDS:
+            total, part = total + part * _ENGLISH_THOUSANDS[word], 0
+        elif word != "and":
+            part += _ENGLISH_WORDS[word]
+    return f"{'-' if match['sign'] else ''}{total + part}"
+
+
+def fraction(above: str, below: str) -> str:
+    return f"{above}/{below}".replace("--", "")
+
+
+def plain(value: Decimal) -> str:
+    text = f"{value:f}"
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text in ("-0", "") else text
