@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-_NEVER = re.compile(r"(?!)")
+_NOTHING = r"(?!)"
 
 # What may stand between a cue and the letter.
 _OPENERS = r"""[\s:"'“‘「『(\[【《<{√"""
@@ -206,14 +207,47 @@ ALL_RIGHT = re.compile(
 )
 
 
+_REACH = 200  # characters around a label in which a cue before it, and what must or must not follow it, stand
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """An expression all of whose matches hold a label. Only text around labels is searched, since most text has none.
+
+    label: a label, and the signs after it without any word.
+    """
+
+    pattern: re.Pattern[str]
+    label: re.Pattern[str]
+
+    def finditer(self, text: str) -> Iterator[re.Match[str]]:
+        for start, last, end in self._stretches(text):
+            for match in self.pattern.finditer(text, start, end):
+                # A word that is cut off where a stretch ends is no label.
+                if match.start("found") <= last:
+                    yield match
+
+    def _stretches(self, text: str) -> Iterator[tuple[int, int, int]]:
+        """The parts of a text with labels in them: start, place of the last label, end."""
+        start = last = end = -1
+        for label in self.label.finditer(text):
+            if label.start() - _REACH > end:
+                if end >= 0:
+                    yield start, last, end
+                start = max(0, label.start() - _REACH)
+            last, end = label.start(), label.end() + _REACH
+        if end >= 0:
+            yield start, last, end
+
+
 @dataclass(frozen=True, slots=True)
 class Patterns:
     """The expressions that depend on the labels. Each match of a claim has the group `found`, and perhaps `cue`."""
 
     labels: str
-    cue: re.Pattern[str]
-    small: re.Pattern[str]
-    foreign: re.Pattern[str]
+    cue: Near
+    small: Near
+    foreign: Near
     result: re.Pattern[str]
     wrong: re.Pattern[str]
     bare: re.Pattern[str]
@@ -238,11 +272,12 @@ def patterns_for(labels: str) -> Patterns:
     more = rf"(?:{_JOINED}{edge}{item}|{_LISTED}{edge}{item}{_NO_VERDICT}){{0,25}}"
     group = rf"{edge}(?P<found>(?>{item}{more}))"
     said = rf"(?P<cue>(?i:{_CUES}))(?P<decor>(?i:{_DECOR}))"
+    small, other = (_small_group(labels), _other(labels)) if letters else (_NOTHING, _NOTHING)
     return Patterns(
         labels=labels,
-        cue=re.compile(said + group),
-        small=re.compile(said + _small_group(labels)) if letters else _NEVER,
-        foreign=re.compile(rf"{said}(?P<found>[A-Z])(?=\s*(?:[.。)\]]|$|\n))") if letters else _NEVER,
+        cue=Near(re.compile(said + group), re.compile(rf"{edge}{one}+\W*")),
+        small=Near(re.compile(said + small), re.compile(rf"{small}\W*")),
+        foreign=Near(re.compile(said + other), re.compile(rf"{other}\W*")),
         result=re.compile(rf"{group}{_AFTER_ITEM}{_RESULT}"),
         wrong=re.compile(rf"(?P<cue>(?i:{_WRONG_CUE}))(?P<decor>(?i:{_DECOR})){group}"),
         bare=re.compile(
@@ -278,6 +313,11 @@ def _item(labels: str, one: str, letters: bool) -> tuple[str, str]:
     if labels.isdigit():
         return r"(?<![\d.])", rf"{one}(?![\d%]|\.\d)"
     return "", one
+
+
+def _other(labels: str) -> str:
+    """A letter that is no label, where nothing can be meant but an answer."""
+    return rf"(?P<found>(?![{re.escape(labels)}])[A-Z])(?=\s*(?:[.。)\]]|$|\n))"
 
 
 def _small_group(labels: str) -> str:

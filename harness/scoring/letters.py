@@ -125,7 +125,7 @@ def _conclusions(text: str, patterns: Patterns) -> Iterator[_Claim]:
             if _counts(text, match) and not _in_listing(text, match.start("found"), patterns):
                 yield _claim(match, patterns)
     for match in patterns.foreign.finditer(text):
-        if match["found"] not in patterns.labels and _counts(text, match):
+        if _counts(text, match):
             # An option that does not exist is an answer all the same, and takes the place of an earlier one.
             yield _Claim(match.start("found"), (), open=True, start=match.start(), end=match.end("found"))
     for match in patterns.result.finditer(text):
