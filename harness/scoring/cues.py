@@ -22,9 +22,13 @@ _THINK = r"(?:认为|觉得|应该|应当|应|可能|大概|或许|也许|显然
 _ZH_CUES = (
     # 答案是, 答案选, 【答案】, 正解：, 答：
     rf"(?:答案|正解)(?:选项)?[】\])]?\s*{_MAY}\s*(?:是|为|选择|选|即|填)?",
-    r"(?<![回解应问])答[:]",
+    r"答(?<![回解应问]答):",
     # 正确的(选项)是, 最合适的一项为, 正确选项：
     rf"(?:正确|对|最佳|最优|[^\s不错误非的,。;:A-Za-z]{{1,6}})的{_KIND}?{_MAY}(?:是|为)",
+    r"(?:^|\n)\s*是",
+)
+_ZH_SIGNS = "正对符\"“'只剩最合恰选认觉应可大或也显肯估猜就而必一确因所综总故从结倾不并错更纠改"
+_ZH_CUES_BY_SIGN = (
     # 正确的有A、C, "选项": "C"
     rf"(?:正确|对|符合题意)的{_KIND}?(?:分别)?(?:有|包括|包含)",
     r"[\"“']选项[\"”']\s*:",
@@ -41,7 +45,6 @@ _ZH_CUES = (
     r"(?:因此|所以|综上(?:所述)?|故|因而|从而)[,:]?\s*"
     r"(?=\W{0,3}[A-Z]\s*[.、:)][^\n。;]{1,80}?(?<![不非])"
     r"(?:是正确|符合题意|是对的|最恰当|最合适|is (?:correct|right|best)))",
-    r"(?:^|\n)\s*是",
     r"(?:显而易见|显然|结论|所以|因此|综上(?:所述)?|选择)\s*:",
     r"倾向于?(?:选择?)?|(?:故|应|所以|因此)填",
     # 不是A，是B
@@ -58,31 +61,40 @@ _SURE = (
     r"|actually|still|then|in fact))*"
 )
 _ANSWER = (
-    r"\b(?:answers?|ans|answer choice|(?:best|right|correct|true|only \w+) (?:choice|option|letter|one|statement)s?"
+    r"(?:answers?|ans|answer choice|(?:best|right|correct|true|only \w+) (?:choice|option|letter|one|statement)s?"
     r"|choice|option|selection|solution|pick|correct)\b"
 )
+_ANSWER_ALONE = r"(?:answer|ans)\.?\s*(?:option|choice)?(?=\W+[A-Z]\b)"
 _EN_CUES = (
     # the (correct) answer is, Answer:, correct option is, final answer =
     rf"{_ANSWER}(?:\s+(?:here|option|letter|choice|to [^.\n:]{{1,60}}?|for [^.\n:]{{1,60}}?))?[\])]?{_IS}{_SURE}"
     r"(?:\s+(?:option|choice|letter|answer|the option|the choice))?",
-    r"(?:(?:^|\n)\s*|\b(?:final|correct|my|the|right|best)\s+)(?:answer|ans)\.?\s*(?:option|choice)?(?=\W+[A-Z]\b)",
+    rf"(?:final|correct|my|the|right|best)\s+{_ANSWER_ALONE}",
     # I choose, I would pick, go with
-    r"\b(?:choos(?:e|ing)|chose|pick(?:ed|ing)?|select(?:ed|ing)?|go(?:ing)? with|went with|opt(?:ing)? for|settle on"
+    r"(?:choos(?:e|ing)|chose|pick(?:ed|ing)?|select(?:ed|ing)?|go(?:ing)? with|went with|opt(?:ing)? for|settle on"
     r"|vote for|lean towards?|conclude(?: that)?(?: it is| it's)?|guess(?: is| it is| it's| would be)?|say)\b"
     r"(?:\s+(?:the\s+)?(?:answer|option|choice|letter))?",
     # So, B.   Therefore (C)
-    r"\b(?:so|thus|therefore|hence|consequently|ultimately|conclusion|overall|in short)\b[,:]?"
+    r"(?:so|thus|therefore|hence|consequently|ultimately|conclusion|overall|in short)\b[,:]?"
     r"(?:\s+(?:it is|it's|it must be|we get|we have|that is|that's))?(?=\W*[A-Z]\W*(?:$|\n))",
-    rf"\b(?:it['’]?s|it (?:is|must be|has to be|should be|would be|{_COULD})|that['’]?s|must be|has to be|actually"
+    rf"(?:it['’]?s|it (?:is|must be|has to be|should be|would be|{_COULD})|that['’]?s|must be|has to be|actually"
     r"|rather|instead)\b[,:]?(?:\s+(?:option|choice|letter))?(?=\W*[A-Z](?:\W*(?:$|\n)|[.,;!)]))",
     # That leaves C.
-    r"\b(?:(?:that|this|which|it|[A-Z]) leaves|leaving|left with)\b(?:\s+(?:us|me|with|only|just|the|option))"
+    r"(?:(?:that|this|which|it|[A-Z]) leaves|leaving|left with)\b(?:\s+(?:us|me|with|only|just|the|option))"
     r"{0,4}(?=\W*[A-Z](?:\W*(?:$|\n)|[.,;!)]))",
     # not A but B
-    r"\bbut\b(?=\W*[A-Z]\W*(?:$|\n|[.,;]))",
-    r"#{3,4}",
+    r"but\b(?=\W*[A-Z]\W*(?:$|\n|[.,;]))",
 )
-_CUES = "|".join((*_ZH_CUES, *_EN_CUES))
+# One look at the sign with which a cue begins spares trying all the others: most places of a text end there.
+_CUES = "|".join(
+    (
+        *_ZH_CUES,
+        rf"(?=[{_ZH_SIGNS}])(?:{'|'.join(_ZH_CUES_BY_SIGN)})",
+        rf"\b(?=[a-z])(?:{'|'.join(_EN_CUES)})",
+        rf"(?:^|\n)\s*{_ANSWER_ALONE}",
+        r"#{3,4}",
+    )
+)
 _WRONG_CUE = (
     r"(?:(?:错误|不正确|有误|不对|不恰当|不合适|不当|不合理|不属于\S{0,8}|不符合\S{0,6}|不包括\S{0,6}|不成立|不可行"
     rf"|非\S{{1,6}})的?{_KIND}?\s*(?:应该|应|就)?(?:是|为|有|:))"
