@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from harness.prepare import Job, scored_record
+from harness.prepare import Job
 from harness.scoring.batches import Batches
 from harness.spec import Progress
 from harness.tasks.build import regrade
@@ -68,8 +68,20 @@ def _place(seen: Sample | Record) -> tuple[str, int, int]:
 
 
 def _scored(job: Job, sample: Sample, record: Record) -> Record:
-    again = scored_record(job, sample, record.responses, record.request_keys)
-    return replace(again, prompt=record.prompt, contexts=record.contexts, continuation=record.continuation)
+    """The record with what scoring decides, all of it anew."""
+    scored = job.scorer.score(sample, record.responses)
+    return replace(
+        record,
+        target=sample.target,
+        choices=sample.choices,
+        cluster=sample.cluster,
+        scores=scored.scores,
+        answers=scored.answers,
+        unparsed=scored.unparsed,
+        error=scored.error,
+        scored_by={},
+        judge={},
+    )
 
 
 def _batched(items: Iterable[T]) -> Iterator[Sequence[T]]:

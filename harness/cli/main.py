@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import shlex
@@ -45,6 +46,9 @@ class Main(click.Group):
     ) -> Any:
         arguments = list(sys.argv[1:] if args is None else args)
         command = shlex.join(["harness", *arguments])
+        # Samples are small objects without cycles: looking for garbage among them as often as usual costs a fifth of
+        # the time of scoring them.
+        gc.set_threshold(50_000, 20, 20)
         try:
             code = super().main(arguments, prog_name or "harness", complete_var, False, obj=command, **extra)
         except click.ClickException as error:

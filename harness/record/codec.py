@@ -101,7 +101,7 @@ def without_seconds(line: bytes) -> bytes:
 
 def parse_line(line: bytes) -> dict[str, JSON]:
     """The fields of a line. Raises ValueError where it is no line of a record."""
-    fields = json.loads(line)
+    fields = json.loads(line.decode())
     if not isinstance(fields, dict) or not {"task", "subset", "id", "responses"} <= fields.keys():
         raise ValueError("not a record")
     if b'"$float"' in line:

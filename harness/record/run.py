@@ -75,7 +75,10 @@ class RunFolder:
 
     @classmethod
     def reopen(cls, path: Path) -> RunFolder:
-        """An existing run folder, to be changed, whatever its configuration (re-scoring). `path`: it, or around it."""
+        """An existing run folder, to be changed, whatever its configuration (re-scoring); it has nothing `known`.
+
+        path: the folder, or one that holds no other run.
+        """
         path = manifest.the_run(path)
         found = manifest.read_manifest(path)
         try:
@@ -84,7 +87,7 @@ class RunFolder:
             raise UsageError(f"{path}: cannot be written ({error.strerror or error})") from error
         run = cls(path, found, lock)
         try:
-            run._recover()
+            run._recover(learn=False)
         except BaseException:
             lock.release()
             raise
@@ -243,25 +246,31 @@ class RunFolder:
         self._in_session = True
         self.note(sessions=sessions)
 
-    def _recover(self) -> None:
+    def _recover(self, learn: bool = True) -> None:
+        """Repair and index the files. learn: keep the answers, which nobody asks for where no model will be asked."""
         if self._lock is not None and not self._lock.held:
             self.messages.append(f"{self.path}: this file system knows no locks; do not run a second process here")
         for temporary in self.path.glob(".*.tmp"):
             temporary.unlink()
         self._prompts.load(self.messages.append, repair=True)
         for file in self._record_files():
-            self._journal(file.name).recover(self._accept)
+            self._journal(file.name).recover(self._learn if learn else self._accept)
 
     def _accept(self, fields: Mapping[str, JSON]) -> bytes | None:
-        """Learn the answers of a line; see `Journal.recover`."""
+        """Whether a line is whole and its sample done; see `Journal.recover`."""
         prefix = fields["prompt"].get("prefix")
         if prefix is not None and prefix not in self._prompts:
             raise ValueError(f"its shared prompt {prefix} is not in {PROMPTS_FILE}")
-        keys, responses = fields["request_keys"], decode_responses(fields)
-        answers = [(key, response) for key, response in zip(keys, responses, strict=True) if response.error is None]
-        self._known.update(answers)
-        done = len(answers) == len(keys) and fields["error"] is None
-        return keys_digest(keys) if done else None
+        keys, responses = fields["request_keys"], fields["responses"]
+        answers = [response.get("error") is None for _, response in zip(keys, responses, strict=True)]
+        return keys_digest(keys) if all(answers) and fields["error"] is None else None
+
+    def _learn(self, fields: Mapping[str, JSON]) -> bytes | None:
+        """Accept a line, and learn its answers."""
+        answered = self._accept(fields)
+        answers = zip(fields["request_keys"], decode_responses(fields), strict=True)
+        self._known.update((key, response) for key, response in answers if response.error is None)
+        return answered
 
     def _line(self, record: Record) -> Line:
         reference = self._prompts.refer(record.prompt)

@@ -219,7 +219,7 @@ ALL_RIGHT = re.compile(
 )
 
 
-_REACH = 200  # characters around a label in which a cue before it, and what must or must not follow it, stand
+_BEFORE, _AFTER = 160, 100  # characters around a label with the longest cue, and what must or must not follow
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,13 +241,17 @@ class Near:
 
     def _stretches(self, text: str) -> Iterator[tuple[int, int, int]]:
         """The parts of a text with labels in them: start, place of the last label, end."""
+        if len(text) <= _BEFORE + _AFTER:
+            if self.label.search(text):
+                yield 0, len(text), len(text)
+            return
         start = last = end = -1
         for label in self.label.finditer(text):
-            if label.start() - _REACH > end:
+            if label.start() - _BEFORE > end:
                 if end >= 0:
                     yield start, last, end
-                start = max(0, label.start() - _REACH)
-            last, end = label.start(), label.end() + _REACH
+                start = max(0, label.start() - _BEFORE)
+            last, end = label.start(), label.end() + _AFTER
         if end >= 0:
             yield start, last, end
 

@@ -64,7 +64,7 @@ def regrade(task: Task, record: Record) -> Sample:
     subset = task.subset(record.subset)
     with _blaming(task, subset, task.eval_split, f"row {record.id}"):
         wording = _wording(task, record.view)
-        rendered = wording.templates.doc.render(row_context(record.doc, subset), record.doc.keys())
+        rendered = wording.templates.doc.graded(row_context(record.doc, subset), record.doc.keys())
         return _sample(task, subset, record.id, record.doc, rendered, (), record.doc.keys(), record.view)
 
 

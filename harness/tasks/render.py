@@ -65,6 +65,13 @@ class DocTemplates:
             raise DataError(f"doc_to_text: the index {index} is outside the {len(choices)} choices")
         return Rendered("", choices, index, choices, answer_text(target, ()), gen_prefix)
 
+    def graded(self, context: Context, columns: Set[str]) -> Rendered:
+        """What is right, and only as much of what is shown as it takes to know that. Raises as `render`."""
+        if self.output_type == "multiple_choice":  # the text may be an index
+            return self.render(context, columns)
+        choices = self._choices(context, columns)
+        return Rendered("", choices, self._target(context, columns, has_choices=bool(choices)))
+
     def shown_nulls(self, context: Context, columns: Set[str]) -> tuple[str, ...]:
         """Columns without a value, in the place of which the row's text or answer shows `None`."""
         templates = (part for part in self.templates if part is not self.choice and not _is_column(part, columns))

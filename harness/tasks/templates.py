@@ -122,7 +122,7 @@ class Template:
 
     def _parts(self, compiled: jinja2.Template, context: Context) -> list[Any]:
         try:
-            parts = list(compiled.root_render_func(compiled.new_context(dict(context))))
+            parts = list(compiled.root_render_func(compiled.new_context({**compiled.globals, **context}, shared=True)))
             for part in parts:
                 for item in part if isinstance(part, list | tuple) else (part,):
                     if isinstance(item, jinja2.Undefined):

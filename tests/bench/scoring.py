@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ _REPLIES = (
     "<think>也许是A，不对，再想想。" + "题目要求选出符合题意的一项。" * 20 + "</think>\n\\boxed{{{0}}}",
     "抱歉，我无法回答这个问题。",
 )
-_WORDS = "the cat sat on a mat while it rained 今天 天气 很好 我们 去 公园 散步 然后 回家 吃饭 。".split(" ")
+_SENTENCE = "the cat sat on a mat while it rained 今天 天气 很好 我们 去 公园 散步 然后 回家 吃饭 。"
 
 
 def main() -> int:
@@ -75,10 +75,10 @@ def choice_rows(count: int) -> Iterator[dict[str, Any]]:
 
 
 def text_rows(count: int) -> Iterator[dict[str, Any]]:
-    draw = random.Random(2)
+    draw, vocabulary = random.Random(2), _SENTENCE.split(" ")
     for index in range(count):
-        words = draw.choices(_WORDS, k=30)
-        reply = [word if draw.random() < 0.8 else draw.choice(_WORDS) for word in words]
+        words = draw.choices(vocabulary, k=30)
+        reply = [word if draw.random() < 0.8 else draw.choice(vocabulary) for word in words]
         yield {"id": index, "question": f"{index}", "answer": " ".join(words), "reply": " ".join(reply)}
 
 
@@ -86,7 +86,7 @@ def measure(name: str, task: str, rows: Iterator[Mapping[str, Any]], goal: float
     """Print a line; return whether the goal was missed."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        count = write(work, rows)
+        count = write(work, list(rows))
         (work / f"{name}.yaml").write_text(task, encoding="utf-8")
         model = f"path={work / 'replies.jsonl'},text_field=reply"
         command = ("--tasks", str(work / f"{name}.yaml"), "--model", "replay", "--model_args", model)
@@ -96,15 +96,14 @@ def measure(name: str, task: str, rows: Iterator[Mapping[str, Any]], goal: float
     return scored > goal
 
 
-def write(work: Path, rows: Iterator[Mapping[str, Any]]) -> int:
+def write(work: Path, rows: Sequence[Mapping[str, Any]]) -> int:
     """The rows of the benchmark and, apart from them, what was replied; returns how many."""
-    count = 0
     with (work / "rows.jsonl").open("w", encoding="utf-8") as asked, (work / "replies.jsonl").open("w") as replied:
-        for count, row in enumerate(rows, start=1):
+        for row in rows:
             kept = {key: value for key, value in row.items() if key != "reply"}
             asked.write(json.dumps(kept, ensure_ascii=False) + "\n")
             replied.write(json.dumps({"id": row["id"], "reply": row["reply"]}) + "\n")
-    return count
+    return len(rows)
 
 
 def seconds(*arguments: str) -> float:
