@@ -127,11 +127,14 @@ class TaskLibrary:
     @functools.cached_property
     def _all(self) -> list[TaskEntry]:
         found: list[TaskEntry] = []
+        folders: list[Path] = []
         for package, path in self._folders:
             if path.is_dir():
-                found += read_folder(path, package, self._cache_dir)
-            elif (entry := read_file(path, package)) is not None:
-                found.append(entry)
+                entries = read_folder(path, package, self._cache_dir)
+            else:
+                entries = [entry] if (entry := read_file(path, package)) is not None else []
+            found += _not_in(folders, path.resolve(), entries)
+            folders.append(path.resolve())
         return found
 
     def _find(self, expression: str, within: Within) -> Iterator[TaskRef]:
@@ -258,6 +261,13 @@ class TaskLibrary:
         names = tuple(self.entry(ref).subsets)
         chosen = tuple(name for name in names if name in ref.subsets)
         return replace(ref, subsets=None if chosen == names else chosen)
+
+
+def _not_in(folders: Sequence[Path], here: Path, entries: list[TaskEntry]) -> list[TaskEntry]:
+    """The entries of a folder but those that are in one before it, too: `--include_path` may name a package's own."""
+    if not any(here.is_relative_to(folder) or folder.is_relative_to(here) for folder in folders):
+        return entries
+    return [entry for entry in entries if not any(entry.path.resolve().is_relative_to(folder) for folder in folders)]
 
 
 def _split_variant(text: str) -> tuple[str, str | None]:

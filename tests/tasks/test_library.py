@@ -134,6 +134,16 @@ def test_a_folder_of_ones_own_can_be_included(tmp_path: Path) -> None:
     assert names(books, "talk") == [("talk", None)]
 
 
+def test_a_folder_that_is_included_twice_holds_each_task_once(tmp_path: Path) -> None:
+    folder = tmp_path / "pack"
+    write(folder / "chat", "talk.yaml", REPLY)
+    write(folder, "exam.yaml", CHOICE)
+    for included in ([folder], [folder / "chat"], [folder / "chat", folder / "chat"], [folder / "chat", tmp_path]):
+        books = TaskLibrary([("pack", folder)], [], include_paths=included, cache_dir=tmp_path / "cache")
+        assert [entry.name for entry in books.entries()] == ["talk", "exam"]
+        assert names(books, "talk") == [("talk", None)]
+
+
 def test_a_file_may_be_asked_for_with_variant_and_subset(books: TaskLibrary, tmp_path: Path) -> None:
     file = write(tmp_path, "exam.yaml", (tmp_path / "exam.yaml").read_text(encoding="utf-8"))
     assert names(books, f"{file}:short/*law*") == [("exam:short", ("law", "tax_law"))]
