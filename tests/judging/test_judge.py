@@ -356,7 +356,7 @@ def test_a_judge_that_answers_too_little_or_too_much(tmp_path: Path, monkeypatch
         (lambda run: {"runs": [run, run]}, "'quality_en' judges the answers of one run: name 1, not 2"),
         (lambda run: {"runs": f"{run}x"}, "no run folder"),
         (lambda run: {"tasks": ("talks",)}, "the run has no task 'talks'; did you mean 'talk'?"),
-        (lambda run: {"rubric": "none.yaml"}, r"none\.yaml:1: cannot be read"),
+        (lambda run: {"rubric": "none.yaml"}, r"none\.yaml: there is no such file"),
         (lambda run: {"gen_kwargs": {"temperature": "hot"}}, "--gen_kwargs: temperature"),
     ],
 )
