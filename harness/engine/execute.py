@@ -21,6 +21,7 @@ from harness.engine.encoder_decoder import EncoderDecoderScorer
 from harness.engine.generate import SharedGenerator
 from harness.engine.outcomes import Scored
 from harness.engine.plain import GenerateRow, Limits, Piece, PlainGenerator, PlainScorer
+from harness.engine.recorded import Steps, recorder
 from harness.engine.score import SharedScorer
 from harness.engine.tokens import ScoreSequence
 
@@ -167,6 +168,7 @@ class Executor:
             room = memory.cached_tokens(self.device, self.cost) // longest
             slots = max(1, min(room, _GENERATED_ROWS.get(self.device.split(":")[0], 64)))
         generator = SharedGenerator(self.decoder, self.attention, self._limits(keeps_cache=True), slots)
+        generator.steps = Steps(self.decoder, self.attention, recorder(self.model, self.device), self._tolerance())
         generator.verify = self._verify_logits
         return generator
 

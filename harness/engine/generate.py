@@ -16,8 +16,9 @@ from harness.engine.memory import is_out_of_memory, release
 from harness.engine.outcomes import Failed
 from harness.engine.plain import GenerateRow, Limits, Piece
 from harness.engine.plan import Plan, PlanItem, Row, make_plan
+from harness.engine.recorded import Steps
 from harness.engine.sampling import RowChoice, choose_tokens, random_stream
-from harness.engine.slots import Active, SlotCache, SlotLayout
+from harness.engine.slots import Active, SlotCache
 
 # New rows enter when this share of the places is free: one by one they would be computed one by one.
 _REFILL = 8
@@ -44,6 +45,7 @@ class SharedGenerator:
         self.attention = attention
         self.limits = limits
         self.slots = slots
+        self.steps = Steps(decoder, attention)
         self.verify: Verify | None = None
         self.computed_tokens = 0
 
@@ -215,9 +217,7 @@ class SharedGenerator:
 
     @torch.inference_mode()
     def _decode(self) -> None:
-        layout = SlotLayout(self._active, self._cache, self._trunks, self.decoder.device)
-        with self.attention.active(layout):
-            hidden = self.decoder.hidden(**layout.inputs())[0]
+        hidden = self.steps.hidden(self._active, self._cache, self._trunks)
         self._choose(self._active, hidden, check=True)
         self.computed_tokens += len(self._active)
         for row in self._active:
@@ -225,6 +225,7 @@ class SharedGenerator:
 
     def _make_room(self) -> Iterator[Piece]:
         """Memory ran out in a step: half of the rows wait outside, or the only one fails."""
+        self.steps.forget()
         release(self.decoder.device)
         if len(self._active) == 1:
             (row,) = self._active

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
 from harness.engine import varlen
-from harness.engine.attention import AttentionRule, additive, apply_sinks, attend, join, window_mask
+from harness.engine.attention import AttentionRule, additive, apply_sinks, attend, join
 from harness.engine.devices import upload
 from harness.engine.layout import Cached
 from harness.engine.plain import GenerateRow
@@ -78,6 +80,15 @@ class SlotCache:
                 store[layer] = old[:slots].clone()
 
 
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Rows below one trunk; members None: all rows. latest: the greatest position among their newest tokens."""
+
+    members: torch.Tensor | None
+    trunk: int
+    latest: int
+
+
 class SlotLayout:
     """One step of generation: each row's newest token sees the row's own tokens, and its trunk."""
 
@@ -85,19 +96,18 @@ class SlotLayout:
         self.cache = cache
         self.device = device
         self._trunks = trunks
-        self._tokens = [row.tokens[-1] for row in active]
-        self._lengths = upload([row.length for row in active], device)
-        self._starts = upload([row.start for row in active], device)
+        self._tokens, self._lengths, self._starts = upload(_numbers(active), device)
         self._slots = torch.arange(len(active), device=device)
         self._parts = _by_length([row.length for row in active])
         self._groups = _by_trunk(active, device)
-        self._masks: dict[tuple[int | None, torch.dtype], torch.Tensor] = {}
-        self._spans: tuple[varlen.Spans, varlen.Spans, torch.Tensor] | None = None
+        self._masks: dict[Any, torch.Tensor | None] = {}
+        self._spans: tuple[varlen.Spans, varlen.Spans] | None = None
+        self._used: torch.Tensor | None = None
 
     def inputs(self) -> dict[str, torch.Tensor]:
         """`input_ids` and `position_ids`, [1, rows]."""
         return {
-            "input_ids": upload([self._tokens], self.device),
+            "input_ids": self._tokens.unsqueeze(0),
             "position_ids": (self._starts + self._lengths).unsqueeze(0),
         }
 
@@ -116,8 +126,8 @@ class SlotLayout:
             out, lse = self._attend_filled(query, keys[layer], values[layer], rule)
         else:
             out, lse = self._attend_padded(query, keys[layer], values[layer], rule)
-        for members, trunk in self._groups:
-            out, lse = self._attend_above(layer, query, members, self._trunks[trunk], rule, out, lse)
+        for group in self._groups:
+            out, lse = self._attend_above(layer, query, group, rule, out, lse)
         return out if rule.sinks is None else apply_sinks(out, lse, rule.sinks)
 
     def _attend_padded(
@@ -144,12 +154,13 @@ class SlotLayout:
         """Each row to what its own slot holds. To the kernel, each key head of a slot is a sequence of its own."""
         heads, rows, dim = query.shape
         _, kv_heads, capacity, _ = keys.shape
-        lengths = [1] * (rows * kv_heads)
         if self._spans is None:
-            used = (self._lengths + 1).repeat_interleave(kv_heads).int()
+            lengths = [1] * (rows * kv_heads)
             slots = varlen.Spans.of([capacity * one for one in lengths], self.device)
-            self._spans = (varlen.Spans.of(lengths, self.device), slots, used)
-        queries, slots, used = self._spans
+            self._spans = (varlen.Spans.of(lengths, self.device), slots)
+        if self._used is None:
+            self._used = (self._lengths + 1).repeat_interleave(kv_heads).int()
+        queries, slots = self._spans
         out, lse = varlen.attend_spans(
             query.transpose(0, 1).reshape(rows * kv_heads, heads // kv_heads, dim),
             keys[:rows].reshape(-1, 1, dim),
@@ -158,7 +169,7 @@ class SlotLayout:
             queries,
             slots,
             causal=True,
-            used=used,
+            used=self._used,
         )
         return out.reshape(rows, heads, dim), lse.reshape(rows, heads)
 
@@ -166,16 +177,16 @@ class SlotLayout:
         self,
         layer: int,
         query: torch.Tensor,
-        members: torch.Tensor | None,
-        trunk: Cached,
+        group: _Group,
         rule: AttentionRule,
         out: torch.Tensor,
         lse: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        trunk = self._trunks[group.trunk]
         keys, values = trunk.keys[layer], trunk.values[layer]
-        members = None if members is None else members.to(query.device)
+        members = None if group.members is None else group.members.to(query.device)
         chosen = query if members is None else query[:, members]
-        mask = self._mask_above(members, keys.shape[2], rule.window, query)
+        mask = self._mask_above(group, keys.shape[2], rule.window, query)
         found, found_lse = attend(chosen.unsqueeze(0), keys, values, rule, mask=mask)
         other, other_lse = found[0].transpose(0, 1), found_lse[0].transpose(0, 1)
         if members is None:
@@ -184,26 +195,68 @@ class SlotLayout:
         out[members], lse[members] = join(out[members], lse[members], other, other_lse)
         return out, lse
 
-    def _mask_above(
-        self, members: torch.Tensor | None, keys: int, window: int | None, query: torch.Tensor
-    ) -> torch.Tensor | None:
-        """What of a trunk is too far back for the rows below it."""
-        if window is None:
+    def _mask_above(self, group: _Group, keys: int, window: int | None, query: torch.Tensor) -> torch.Tensor | None:
+        """What of a trunk is too far back for the rows below it; the same in all layers of one window."""
+        if window is None or group.latest < window:
             return None
-        at = (self._starts + self._lengths).to(query.device)
-        far = window_mask(at if members is None else at[members], torch.arange(keys, device=query.device), window)
-        return None if far is None else additive(far, query.dtype)[None, None]
+        key = (group.trunk, window, query.dtype)
+        if key not in self._masks:
+            at = self._starts + self._lengths
+            at = at if group.members is None else at[group.members]
+            far = at.unsqueeze(-1) - torch.arange(keys, device=self.device) >= window
+            self._masks[key] = additive(far, query.dtype)[None, None]
+        mask = self._masks[key]
+        return None if mask is None else mask.to(query.device)
 
     def _mask(self, window: int | None, dtype: torch.dtype) -> torch.Tensor:
         """[rows, 1, 1, width]: places of a slot that hold nothing yet, or are too far back, are hidden."""
         key = (window, dtype)
-        if key not in self._masks:
+        if (mask := self._masks.get(key)) is None:
             places = torch.arange(max(width for _, _, width in self._parts), device=self.device)
             hidden = places > self._lengths.unsqueeze(-1)
             if window is not None:
                 hidden |= self._lengths.unsqueeze(-1) - places >= window
-            self._masks[key] = additive(hidden[:, None, None], dtype)
-        return self._masks[key]
+            mask = self._masks[key] = additive(hidden[:, None, None], dtype)
+        return mask
+
+
+class FixedLayout(SlotLayout):
+    """A step of all slots below one trunk, which is computed at the same places of memory each time.
+
+    What differs between steps is copied there by `load`. Free slots are computed too: such a row has no tokens, and
+    writes where nobody reads.
+    """
+
+    def __init__(self, active: Sequence[Active], cache: SlotCache, trunks: Mapping[int, Cached], device: str) -> None:
+        super().__init__(active, cache, trunks, device)
+        self._numbers = torch.zeros(3, cache.size, dtype=torch.long, device=device)
+        self._tokens, self._lengths, self._starts = self._numbers
+        self._slots = torch.arange(cache.size, device=device)
+        self._parts = [(0, cache.size, cache.capacity)]
+        self._groups = [_Group(None, group.trunk, sys.maxsize) for group in self._groups]
+        self.load(active)
+
+    def load(self, active: Sequence[Active]) -> None:
+        """Make the next step that of these rows."""
+        free = [0] * (self.cache.size - len(active))
+        numbers = [[*numbers, *free] for numbers in _numbers(active)]
+        self._numbers.copy_(upload(numbers, self.device), non_blocking=True)
+
+    def renewed(self) -> FixedLayout:
+        """This layout, without what it computed from the numbers of a step before."""
+        self._masks.clear()
+        self._used = None
+        return self
+
+
+def trunks_of(active: Sequence[Active]) -> list[int | None]:
+    """The trunks that rows look up to, each once; None stands for rows without one."""
+    return list(dict.fromkeys(row.trunk for row in active))
+
+
+def _numbers(active: Sequence[Active]) -> list[list[int]]:
+    """The newest token of each row, how many tokens of its own are cached, and how many are above."""
+    return [[row.tokens[-1] for row in active], [row.length for row in active], [row.start for row in active]]
 
 
 def _by_length(lengths: Sequence[int]) -> list[tuple[int, int, int]]:
@@ -220,14 +273,14 @@ def _by_length(lengths: Sequence[int]) -> list[tuple[int, int, int]]:
     return parts if spent < _WORTH_CUTTING * len(lengths) * whole[0][2] else whole
 
 
-def _by_trunk(active: Sequence[Active], device: str) -> list[tuple[torch.Tensor | None, int]]:
-    """(rows, trunk) of each trunk in use; None for all rows."""
-    trunks = [row.trunk for row in active]
-    groups: list[tuple[torch.Tensor | None, int]] = []
-    for trunk in dict.fromkeys(trunks):
+def _by_trunk(active: Sequence[Active], device: str) -> list[_Group]:
+    """The rows of each trunk in use."""
+    groups: list[_Group] = []
+    for trunk in trunks_of(active):
         if trunk is None:
             continue
-        members = [index for index, other in enumerate(trunks) if other == trunk]
-        everyone = len(members) == len(trunks)
-        groups.append((None if everyone else upload(members, device), trunk))
+        members = [index for index, row in enumerate(active) if row.trunk == trunk]
+        latest = max(active[index].start + active[index].length for index in members)
+        everyone = len(members) == len(active)
+        groups.append(_Group(None if everyone else upload(members, device), trunk, latest))
     return groups
