@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from harness.engine.devices import upload
 from harness.errors import ModelError, UsageError, suggest
 from harness.types import GenerationParams
 
@@ -99,43 +100,59 @@ def choose_tokens(logits: torch.Tensor, rows: Sequence[RowChoice], dtype: str) -
         if row.rule.repetition_penalty != 1.0:
             _penalise(logits[index], row)
     top, chosen = logits.max(dim=-1)
-    # Nothing can be said of infinite logits either: half precision overflows to them.
-    check_finite(top - top, dtype)
-    tokens: list[int] = chosen.tolist()
     drawn = [index for index, row in enumerate(rows) if row.rule.temperature > 0]
-    for index in drawn:
-        tokens[index] = _draw(logits[index], rows[index])
-    return tokens
+    if drawn:
+        places = upload(drawn, str(logits.device))
+        chosen[places] = _draw(logits[places], [rows[index] for index in drawn])
+    # Nothing can be said of infinite logits either: half precision overflows to them.
+    broken = torch.isnan(top - top)
+    # All that a step must know of the device comes in one piece, for which it waits once.
+    tokens, bad = torch.stack((chosen, broken.long())).tolist()
+    if any(bad):
+        raise _not_numbers(dtype)
+    return list(tokens)
 
 
 def check_finite(values: torch.Tensor, dtype: str) -> None:
     """Raise ModelError when a value is NaN, naming the dtype and what to try. -inf is a number: of a barred token."""
     if bool(torch.isnan(values).any()):
-        raise ModelError(f"the model returned NaN in {dtype}: {_REMEDIES.get(dtype, _REMEDIES['float32'])}")
+        raise _not_numbers(dtype)
+
+
+def _not_numbers(dtype: str) -> ModelError:
+    return ModelError(f"the model returned NaN in {dtype}: {_REMEDIES.get(dtype, _REMEDIES['float32'])}")
 
 
 def _penalise(logits: torch.Tensor, row: RowChoice) -> None:
     """Divide positive and multiply negative logits of seen tokens (Keskar et al. 2019, CTRL, section 4.1)."""
-    seen = torch.tensor(sorted(set(row.history)), device=logits.device)
+    seen = upload(sorted(set(row.history)), str(logits.device))
     values = logits[seen]
     penalty = row.rule.repetition_penalty
     logits[seen] = torch.where(values < 0, values * penalty, values / penalty)
 
 
-def _draw(logits: torch.Tensor, row: RowChoice) -> int:
-    rule = row.rule
-    ordered, ids = torch.sort(logits / rule.temperature, descending=True)
+def _draw(logits: torch.Tensor, rows: Sequence[RowChoice]) -> torch.Tensor:
+    """A token for each row of logits [rows, vocabulary], by its own rule and its own random numbers."""
+    rules = [row.rule for row in rows]
+    settings = [[rule.temperature for rule in rules], [rule.top_p for rule in rules], [rule.min_p for rule in rules]]
+    points = [float(torch.rand(1, generator=row.generator)) for row in rows]
+    numbers = upload([*settings, points], str(logits.device), torch.float32)
+    temperature, top_p, min_p, point = numbers.unsqueeze(-1)
+    size = logits.shape[-1]
+    top_k = upload([rule.top_k or size for rule in rules], str(logits.device)).unsqueeze(-1)
+    rank = torch.arange(size, device=logits.device)
+
+    ordered, ids = torch.sort(logits / temperature, dim=-1, descending=True)
     probabilities = torch.softmax(ordered, dim=-1)
-    kept = torch.ones_like(probabilities, dtype=torch.bool)
-    if rule.top_k > 0:
-        kept[rule.top_k :] = False
-    if rule.top_p < 1.0:
+    kept = rank < top_k
+    if any(rule.top_p < 1.0 for rule in rules):
         # A token stays when the tokens above it hold less than top_p of what top_k left.
         share = torch.softmax(ordered.masked_fill(~kept, float("-inf")), dim=-1)
-        kept &= share.cumsum(-1) - share < rule.top_p
-    kept &= probabilities >= rule.min_p * probabilities[0]
-    kept[0] = True
+        kept &= (share.cumsum(-1) - share < top_p) | (top_p >= 1.0)
+    kept &= probabilities >= min_p * probabilities[:, :1]
+    kept[:, 0] = True
     cumulative = (probabilities * kept).cumsum(-1)
-    point = torch.rand(1, generator=row.generator).to(cumulative) * cumulative[-1]
-    index = int(torch.searchsorted(cumulative, point, right=True).clamp(max=int(kept.nonzero()[-1])))
-    return int(ids[index])
+    index = torch.searchsorted(cumulative, point * cumulative[:, -1:], right=True)
+    # Rounding may leave the point at the end of all; what is kept are the first tokens.
+    index = torch.minimum(index, kept.sum(dim=-1, keepdim=True) - 1)
+    return ids.gather(-1, index).squeeze(-1)
