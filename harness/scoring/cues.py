@@ -18,16 +18,24 @@ _DECOR = rf"{_OPENERS}=\-–—>→”’」』}}#.]{{0,20}}(?:选项|第|option
 
 _MAY = r"(?:即|应该|应当|应|就|只能|只有|可能|大概|显然|必然|必定|必|一定|肯定|最终|还|仍|也|我选|的)*"
 _KIND = r"(?:一项|选项|说法|答案|选择|一个|做法|结论)"
-_THINK = r"(?:认为|觉得|应该|应当|应|可能|大概|或许|也许|显然|肯定|估计|猜测?|也就|也即|就|而|只能|只有|必定|一定|确定)"
+# A label with which a line ends; and one with which a line or a sentence does.
+_ALONE = r"\W*[A-Z]\W*(?:$|\n)"
+_ENDS = r"\W{0,4}[A-Z](?:选项|项)?[)\]】”\"]?(?:[吧了啊呀哦啦的]?\W*(?:$|\n)|[。;.](?:\s|$))"
+_THINK = (
+    r"(?:认为|觉得|应该|应当|应|可能|大概率?|八成|多半|当然|或许|也许"
+    r"|显然|肯定|估计|猜测?|也就|也即|就|而|只能|只有|必定|一定|确定)"
+)
 _ZH_CUES = (
     # 答案是, 答案选, 【答案】, 正解：, 答：
-    rf"(?:答案|正解)(?:选项)?[】\])]?\s*{_MAY}\s*(?:是|为|选择|选|即|填)?",
+    rf"(?:答案|正解)(?:选项|如下)?[】\])]?(?:\([^()\n]{{1,20}}\)(?=\s*[:是为]))?\s*{_MAY}\s*(?:是|为|选择|选|即|填)?",
     r"答(?<![回解应问]答):",
     # 正确的(选项)是, 最合适的一项为, 正确选项：
     rf"(?:正确|对|最佳|最优|[^\s不错误非的,。;:A-Za-z]{{1,6}})的{_KIND}?{_MAY}(?:是|为)",
     r"(?:^|\n)\s*是",
+    # 输出：B, alone in its line
+    rf"(?:^|\n)\W*(?:助手|输出|回答|结果|解答|我的回答|判断结果)\s*(?:是|为|:)(?={_ALONE})",
 )
-_ZH_SIGNS = "正对符\"“'只剩最合恰选认觉应可大或也显肯估猜就而必一确因所综总故从结倾不并错更纠改"
+_ZH_SIGNS = "正对符\"“'只剩最合恰选认觉应可大八多当或也显肯估猜蒙就而即匹与必一确因所综总故从结倾不并错更纠改"
 _ZH_CUES_BY_SIGN = (
     # 正确的有A、C, "选项": "C"
     rf"(?:正确|对|符合题意)的{_KIND}?(?:分别)?(?:有|包括|包含)",
@@ -35,12 +43,22 @@ _ZH_CUES_BY_SIGN = (
     # 只剩C
     r"(?:只?剩(?:下|余)?的?(?:选项)?(?:就?只?有|就?是)?)(?=\s*[A-Z](?:选项|项)?(?:\W|$|了))",
     rf"(?:正确|最佳|合适|恰当)(?:答案|选项|选择|项){_MAY}(?:是|为)?",
+    # 错误：A、B；正确：C, and not the verdict A 正确：
+    r"(?<![A-Z])(?<![A-Z][\s.、:)])(?<!不)(?:正确|对)(?:的|项)?\s*:(?=\W{0,3}[A-Z](?![A-Za-z]))",
+    # 对应选项C, 与选项B一致, 即选项D; 选项为C
+    r"(?:对应|符合|匹配|即为?|所以是)(?:的|是|于)*(?:选项|答案)(?:是|为)?",
+    r"与(?:选项|答案)(?=\W{0,2}[A-Z]\W{0,2}(?:选项|项)?(?:的\S{1,6})?(?:一致|相符|吻合|符合|对应|匹配|相同))",
+    r"选项(?:应该|应)?(?:是|为)",
+    # 第二个选项，即B。
+    rf"(?<=[,:。\s])即(?:为|是)?(?={_ENDS})",
+    # 我猜B, 应该B
+    rf"(?:猜|蒙)(?:测|一个|个)?(?={_ENDS})|应该(?={_ENDS})",
     # 故选, 应选, 选择, 我选, 选（A）
     r"选(?:择|取|出|定)?(?![项题])(?:答案|的?是|为)?",
     # 应该是, 应为, 我认为是, 而是, 就是, 可能是
     rf"{_THINK}(?:答案|选项)?(?:是|为)",
     # 因此B。 所以，B
-    r"(?:因此|所以|综上(?:所述)?|总之|故|因而|从而)[,:]?\s*(?:答案|选项|是|为)?(?=\W*[A-Za-z]\W*(?:$|\n|[。;]))",
+    r"(?:因此|所以|综上(?:所述)?|总之|故|因而|从而)[,:]?\s*(?:答案|选项|是|为)?(?=\W*[A-Za-z](?:选项|项)?\W*(?:$|\n|[。;]))",
     # 因此，D. would have gone 是正确的
     r"(?:因此|所以|综上(?:所述)?|故|因而|从而)[,:]?\s*"
     r"(?=\W{0,3}[A-Z]\s*[.、:)][^\n。;]{1,80}?(?<![不非])"
@@ -62,7 +80,7 @@ _SURE = (
 )
 _ANSWER = (
     r"(?:answers?|ans|answer choice|(?:best|right|correct|true|only \w+) (?:choice|option|letter|one|statement)s?"
-    r"|choice|option|selection|solution|pick|correct)\b"
+    r"|choice|option|selection|solution|pick|(?:closest|nearest)(?: match| one)?)\b(?:\s*\([^()\n]{1,30}\)(?=\s*:))?"
 )
 _ANSWER_ALONE = r"(?:answer|ans)\.?\s*(?:option|choice)?(?=\W+[A-Z]\b)"
 _EN_CUES = (
@@ -70,15 +88,28 @@ _EN_CUES = (
     rf"{_ANSWER}(?:\s+(?:here|option|letter|choice|to [^.\n:]{{1,60}}?|for [^.\n:]{{1,60}}?))?[\])]?{_IS}{_SURE}"
     r"(?:\s+(?:option|choice|letter|answer|the option|the choice))?",
     rf"(?:final|correct|my|the|right|best)\s+{_ANSWER_ALONE}",
+    # Incorrect: A, B. Correct: C.
+    rf"(?:correct|right)\s*:(?=\s{_ENDS})",
+    r"(?<!\bis )(?<!\bare )(?<![A-Z][.):] )(?<![A-Z]\) )(?:correct|right)\b\s*(?::|is\b)",
+    # matches option C, which is choice (D), so option B
+    rf"(?:match(?:es|ing)?|correspond(?:s|ing)?\s+to|equals|is|that['’]s|so|hence|thus|therefore|namely|i\.e\.)[,:]?"
+    rf"\s+(?:the\s+)?(?:(?:answer\s+)?(?:option|choice)|answer)(?=\s{_ENDS})|match(?:es)?(?=\s{_ENDS})",
+    # C) I and III only
+    r"(?:so|thus|therefore|hence)\b[,:]?(?=\s[A-Z]\)\s)",
+    # the one that best fits is A
+    r"the (?:one|option|choice) that (?!(?:is|are|was) )(?:(?!\bnot\b|n['’]t)[^.\n]){1,60}? is"
+    r"(?=\s\W?[A-Z]\W*(?:$|\n))",
     # I choose, I would pick, go with
     r"(?:choos(?:e|ing)|chose|pick(?:ed|ing)?|select(?:ed|ing)?|go(?:ing)? with|went with|opt(?:ing)? for|settle on"
-    r"|vote for|lean towards?|conclude(?: that)?(?: it is| it's)?|guess(?: is| it is| it's| would be)?|say)\b"
+    r"|vote for|lean towards?|conclude(?: that)?(?: it is| it's)?|guess(?: is| it is| it's| would be)?|say|vote"
+    r"|(?:(?<=would )|(?<=['’]d ))answer)\b"
     r"(?:\s+(?:the\s+)?(?:answer|option|choice|letter))?",
     # So, B.   Therefore (C)
-    r"(?:so|thus|therefore|hence|consequently|ultimately|conclusion|overall|in short)\b[,:]?"
+    r"(?:so|thus|therefore|hence|consequently|ultimately|conclusion|overall|in short"
+    r"|(?<!or )(?:definitely|probably|certainly|clearly|obviously|apparently|perhaps|maybe|surely))\b[,:]?"
     r"(?:\s+(?:it is|it's|it must be|we get|we have|that is|that's))?(?=\W*[A-Z]\W*(?:$|\n))",
-    rf"(?:it['’]?s|it (?:is|must be|has to be|should be|would be|{_COULD})|that['’]?s|must be|has to be|actually"
-    r"|rather|instead)\b[,:]?(?:\s+(?:option|choice|letter))?(?=\W*[A-Z](?:\W*(?:$|\n)|[.,;!)]))",
+    rf"(?:it['’]?s|it (?:is|must be|has to be|should be|would be|{_COULD})|that (?:is|would be)|that['’]?s|must be"
+    r"|has to be|actually|rather|instead)\b[,:]?(?:\s+(?:option|choice|letter))?(?=\W*[A-Z](?:\W*(?:$|\n)|[.,;!)]))",
     # That leaves C.
     r"(?:(?:that|this|which|it|[A-Z]) leaves|leaving|left with)\b(?:\s+(?:us|me|with|only|just|the|option))"
     r"{0,4}(?=\W*[A-Z](?:\W*(?:$|\n)|[.,;!)]))",
@@ -92,6 +123,8 @@ _CUES = "|".join(
         rf"(?=[{_ZH_SIGNS}])(?:{'|'.join(_ZH_CUES_BY_SIGN)})",
         rf"\b(?=[a-z])(?:{'|'.join(_EN_CUES)})",
         rf"(?:^|\n)\s*{_ANSWER_ALONE}",
+        rf"(?:^|\n)\W*(?:assistant|response|output|result|reply|letter|key|vote)\b\s*:(?={_ALONE})",
+        rf"(?:^|\n)(?:the )?letter is(?={_ALONE})",
         r"#{3,4}",
     )
 )
@@ -107,14 +140,16 @@ _JOINED = (
     r"[ \t]*[)\]]?[ \t]*(?:[、/&+]|,?[ \t]*\b(?:and|or)\b|和|与|及|以及|或者?|还是|vs\.?)[ \t]*"
     r"(?:选项|选|(?:option|either)\b)?[ \t]*[(\[]?"
 )
-_LISTED = r"""[ \t]*["'”’]?[)\]]?[ \t]*,?[ \t]*[(\[]?["'“‘]?"""
+_LISTED = r"""[ \t]*["'”’]?[)\]]?[ \t]*[,;]?[ \t]*[(\[]?["'“‘]?"""
 _NO_VERDICT = (
     r"(?!\s*[)\]]?\s*(?:选项|项|的|是|为|都|均|也|虽|则|不|错|误|正确|对|符|中|会|只|has\b|have\b|is\b|are\b|was\b|were\b"
     r"|does\b|do\b|can\b|would\b|['’]s\b))"
 )
+# Between letters of which one verdict is given: A和B正确.
+_BOTH = r"\s*[)\]]?\s*(?:[、/&]|,?\s*\band\b|和|与|及|以及)\s*(?:选项|option\b)?\s*[(\[]?"
 _AFTER_ITEM = r"""[)\]"'”’]*\s*"""
 
-HEDGED = re.compile(r"可能|也许|或许|大概|could|might|may\b")
+HEDGED = re.compile(r"可能|也许|或许|大概|could|might|may\b|maybe|perhaps")
 # A/B leaves a choice; A/B/D is a list.
 OPEN = re.compile(r"或|还是|\bor\b|\bvs|^[^/]*/[^/]*$")
 JOINING_WORDS = re.compile(r"\b(?:and|or|vs|option|either)\b", re.IGNORECASE)
@@ -146,7 +181,7 @@ DENIED_BEFORE = re.compile(
     re.IGNORECASE,
 )
 SUPPOSED_BEFORE = re.compile(
-    r"(?:如果|若是?|假如|假设|假定|要是|倘若|即使|即便|当|是否|要不要|为什么|为何|何时)"
+    r"(?:如果|若是?|假如|假设|假定|要是|倘若|即使|即便|(?<!应)当|是否|要不要|为什么|为何|何时)"
     r"(?:我们|你|我|考生|正确|题目|该题|本题)*\s*$"
     r"|\b(?:if|suppose|assuming|whether|unless|were|why|had)\s+(?:the|you|we|i|one|they)?\s*(?:correct\s|right\s)?$",
     re.IGNORECASE,
@@ -164,15 +199,17 @@ _RESULT = (
     r"(?:正确|最佳|最终|标准|最合适|最恰当|最符合|合理)?的?(?:答案|选择|正解|选项|那个|一项)"
     rf"|(?i:\s(?:is|would be|must be|should be|has to be|seems to be|appears to be)\s+{_ADVERBS}"
     r"(?:the |my |our )?(?:only |most \w+ |final )?(?:correct |right |best |proper |appropriate |true )?"
-    r"(?:answer|option|choice|one)\b|\s+it is(?=\W*(?:$|\n))))"
+    r"(?:(?:strong|bett|clos|saf|clear)(?:er|est) )?(?:answer|option|choice|one)\b|\s+it is(?=\W*(?:$|\n))))"
 )
 _RIGHT = (
     r"(?:(?:选项|项|说法)?(?:的?(?:说法|描述|表述|内容|答案|做法))?"
     r"(?:是|则|都|均|也|才|显然|明显|完全|最|更|相对|比较|很|应该|应|为)*"
-    r"(?:正确|对(?![应比于称象话方面待照立])|符合(?:题意|题目|要求|条件|文意|原文|史实|事实|语境|题干)|成立|合理|恰当|合适|准确)"
+    r"(?:正确|对(?![应比于称象话方面待照立])|符合(?:题意|题目|要求|条件|文意|原文|史实|事实|语境|题干)|成立|合理|恰当|合适|准确"
+    r"|(?<=最)(?:符合|贴切)|满足(?:题意|题目|要求|条件|题设)|当选(?=\W|$))"
     rf"|(?i:\s+(?:is|are|was|seems|appears|looks|must be)\s+{_ADVERBS}(?:the only |the )?(?:most |more |the more )?"
     r"(?:correct|right|true|better|accurate|valid|best|appropriate|suitable)\b"
-    r"|\s+(?:best |most closely )(?:fits|matches|describes|answers|explains|represents|completes|reflects)\b))"
+    r"|\s+(?:best |most closely )(?:fits|matches|describes|answers|explains|represents|completes|reflects)\b"
+    r"|\s+(?:satisf(?:y|ies)|meets?|fulfil(?:l)?s?)\s+(?:all|both|the|every)\b))"
 )
 
 # Verdicts on one option after the other: A. 错误 B. 正确; | C | ✅ |; Option D: incorrect; (A) False.
@@ -185,9 +222,13 @@ _VERDICT_ENDS = (
 NOT_ALL = re.compile(r"(?:不是|并非|未必|不|非|not)\s*$", re.IGNORECASE)
 # In the cue of a claim that takes back the one before.
 CORRECTS = re.compile(r"不|改|更正|纠正|错|而|\b(?:actually|rather|instead|but)\b", re.IGNORECASE)
+ANSWER_WORD = re.compile(r"答案|answer", re.IGNORECASE)
 # Where a base model goes on with the next question of its own.
 NEXT_QUESTION = re.compile(
-    r"\n\s*(?:(?:Question|Q|Problem)\b(?:\s*\d+)?\s*[:.]|(?:题目|问题|问|例)\s*\d*\s*:|第\S{1,3}题[:\s])"
+    r"\n[\s#*]*(?:(?:Question|Q|Problem|Exercise|Human|User|Instruction)\b(?:\s*\d+)?[*\s]*[:.：]"
+    r"|(?:题目|问题|问|例|下一题|用户)\s*\d*\s*[:：]|第\S{1,3}题[:：\s])"
+    # 2. Which planet ...? and its options
+    r"|\n\s*\d{1,2}\s*[.、][^\n]{4,300}[?？:：]\s*\n\s*[(（]?A[)）]?\s*[.、:：)）]"
 )
 # 正确的有: and then a letter a line, without a verdict on it.
 _BULLET = (
@@ -195,6 +236,28 @@ _BULLET = (
     r"(?:[.、:)](?![^\n]*(?:错|对|正确|[√×]|(?i:correct|wrong|true|false)))[^\n]*)?(?=\n|$)"
 )
 LETTER_LINES = re.compile(rf"(?:(?<=:)|\A)(?:{_BULLET}){{2,}}")
+_LISTED_OPTION = r"[A-Z][.、)]\s?(?:(?!错|对|正确|符合|[√×]|(?i:correct|wrong|true|false|right))[^\n。;,A-Z]){1,60}"
+_LISTED_OPTIONS = re.compile(rf"(?<=[:是为有])\s*{_LISTED_OPTION}(?:\s*[;,、\n]\s*{_LISTED_OPTION})+")
+_VERDICT_WORD = re.compile(r"[√×]|错|正确|correct|false|true", re.IGNORECASE)
+_OPTION_LINE = re.compile(r"\s*\W{0,3}([A-Z])[.、)]\s?[^\n]*")
+
+
+def as_one_list(text: str, labels: str) -> str:
+    """Several chosen options, each with its text or in a line of its own, as `A, C`; all else as it is."""
+    text = LETTER_LINES.sub(one_line, text)
+    text = _LISTED_OPTIONS.sub(lambda match: " " + ", ".join(re.findall(r"([A-Z])[.、)]", match.group())), text)
+    if re.fullmatch(r"\W*[A-Z](?:\s*[;|+]\s*[A-Z])+\W*", text):
+        return re.sub(r"[;|+]", ",", text)
+    lines = [_OPTION_LINE.fullmatch(line) for line in text.splitlines() if line.strip()]
+    chosen = [line[1] for line in lines if line]
+    # A reply that gives all options, or the last of them as they stand, has chosen none.
+    if 1 < len(chosen) == len(lines) and not labels.endswith("".join(chosen)) and not _VERDICT_WORD.search(text):
+        return ", ".join(chosen)
+    return text
+
+
+# `A: B` of a model that goes on with questions and answers.
+ANSWER_MARK = re.compile(r"\A\s*A\s?:\s*(?=[(]?[A-Z][)]?\s*(?:[.,\n]|$))")
 # What an option's text follows where it is the answer, and what makes a sentence no statement.
 COPULA_END = re.compile(r"(?:\b(?:is|are|was|were|be|called)(?: the| an?)?\s|[是为叫即]\s?|=\s?)$")
 NOT_STATED = re.compile(
@@ -207,6 +270,14 @@ def one_line(match: re.Match[str]) -> str:
     return (
         " " + ", ".join(re.findall(r"(?:\A|\n)\s*\W*(?:\d+\W+)?(?:选项|(?i:option)\s)?([A-Z])", match.group())) + "\n"
     )
+
+
+# The reply says that the question asks for the option that is wrong.
+ASKS_WRONG = re.compile(
+    r"选非题|(?:要求|选出|选择|找出|问的?是?|题为|要选)[^。\n]{0,12}(?:不正确|不恰当|错误|有误|不符合|不属于)"
+    r"|\b(?:asks|asking|asked|find|choose|select|which)\b[^.\n]{0,40}\b(?:not|incorrect|false|wrong|except(?:ion)?)\b",
+    re.IGNORECASE,
+)
 
 
 # 四个选项全部正确, 以上都对, all (four) options are correct
@@ -271,7 +342,8 @@ class Patterns:
     beginning: re.Pattern[str]
     judged: re.Pattern[str]
     verdict: re.Pattern[str]
-    all_but: re.Pattern[str]
+    numbered: re.Pattern[str]
+    all_but: tuple[re.Pattern[str], ...]
     open_after: re.Pattern[str]
     bracketed: re.Pattern[str]
     listing: re.Pattern[str]
@@ -287,6 +359,7 @@ def patterns_for(labels: str) -> Patterns:
     # Labels are at most an alphabet; the bound keeps a reply that repeats one letter for ever readable in time.
     more = rf"(?:{_JOINED}{edge}{item}|{_LISTED}{edge}{item}{_NO_VERDICT}){{0,25}}"
     group = rf"{edge}(?P<found>(?>{item}{more}))"
+    together = rf"{edge}(?P<found>{one}(?:{_BOTH}{edge}{one})*)(?![A-Za-z0-9])"
     said = rf"(?P<cue>(?i:{_CUES}))(?P<decor>(?i:{_DECOR}))"
     small, other = (_small_group(labels), _other(labels)) if letters else (_NOTHING, _NOTHING)
     return Patterns(
@@ -297,28 +370,42 @@ def patterns_for(labels: str) -> Patterns:
         result=re.compile(rf"{group}{_AFTER_ITEM}{_RESULT}"),
         wrong=re.compile(rf"(?P<cue>(?i:{_WRONG_CUE}))(?P<decor>(?i:{_DECOR})){group}"),
         bare=re.compile(
-            rf"^{_OPENERS}#>\-•]{{0,20}}(?:选项|选|是|(?i:option|choice|answer|ans)\b)?[\s:.(\[【]{{0,8}}{group}"
-            rf"[\s\"'”’」)\]】}}>.。,!、]*(?:选项|项|吧|。)?[\s.。!]*(?:<?eoa>?)?\s*$"
+            rf"^{_OPENERS}#>\-•]{{0,20}}(?:(?i:嗯+|好的?|好吧|那就|ok|okay|hm+|well|sure)[,:.!\s]{{1,3}})?"
+            rf"(?:选项|只?选|只有|是|(?i:option|choice|answer|ans|only|just)\b)?[\s:.(\[【]{{0,8}}{group}"
+            rf"[\s\"'”’」)\]】}}>.。,!、]*(?:选项|项|[吧啊呀哦啦嘛])?[\s.。!]*(?:<?eoa>?)?\s*$"
         ),
-        ending=re.compile(rf"[。.!;]\s*[(\[]?{group}[)\]]?[\s.。!]*$"),
+        # Not the end of U.S.A., and not the second of several numbered answers.
+        ending=re.compile(rf"(?:[。!]|(?<![A-Z])[.;]|\.(?=\s))\s*[(\[]?{group}[)\]]?[\s.。!]*$"),
         beginning=re.compile(
             rf"^\s*[\"'“‘(\[【√\s]*(?:选项|选|(?i:option|choice)\s+)?{group}[\"'”’]*\s*[)\]】]?\s*"
-            r"(?:[.、:,;。)\]】]|$|\n|(?<=\s)(?=[^\W\dA-Za-z_])|(?=(?:选项|项)(?:\W|$|因为|由于|吧)|因为|由于|理由|解析|全选|都选))"
+            r"(?:[.、:,;。)\]】]|$|\n|(?<=\s)(?=[^\W\dA-Za-z_])|(?=(?:选项|项)(?:\W|$|因为|由于|吧)|因为|由于|理由|解析|全选|都选)"
+            r"|[-–—]{1,2}\s+(?![A-Z]\b)|(?<=\s)(?:because|since)\b|\([^()\n]{2,80}\)[\s.。]*\Z)"
         ),
         judged=re.compile(rf"{group}{_AFTER_ITEM}{_RIGHT}"),
         verdict=re.compile(
-            rf"{edge}(?P<found>{one})(?![A-Za-z0-9])(?:选项|项)?(?:说法|是|为|:)?[\s.、:|()\]】,=\-–—>]{{0,6}}"
+            rf"{together}(?:\s*[两三四五]?(?:个?选项|项|个|者))?(?:的?(?:说法|表述|描述))?"
+            rf"(?:都|均|皆|全|是|为|:)*[\s.、:|()\]】,=\-–—>]{{0,6}}"
             rf"(?:(?P<good>{_GOOD})|(?P<bad>{_BAD})){_VERDICT_ENDS}"
         ),
-        all_but=re.compile(
-            rf"除了?\s*{group}\s*(?:选项|项)?[之以]?外,?\s*(?:其余|其他|其它|别的)?.{{0,3}}?(?:选项|项)?(?:全部|全|均|都)(?:是)?(?:正确|对|符合)"
+        numbered=re.compile(rf"^\s*[(]?(?:第|Q)?\d{{1,3}}(?:题|[.、)])?\s*[.、:)]?\s*[(]?({one})[)]?\W*$"),
+        all_but=(
+            re.compile(
+                rf"(?:除了?|排除|只有)\s*{together}\s*(?:选项|项)?(?:[之以]?外|不正确|不对|错误|错|有误|正确)?,?\s*"
+                r"(?:其余|其他|其它|别的)?[^A-Z,。;\n]{0,6}?(?:全部|全|均|都)(?:是)?(?:(?P<good>正确|对|符合)|(?P<bad>不|错|有误))"
+            ),
+            re.compile(
+                rf"\b(?i:all\s+(?:(?:of\s+)?the\s+)?(?:(?:other\s+)?(?:options|choices|statements|answers)\s+)?"
+                rf"(?:but|except)(?:\s+for)?)\s+(?i:(?:option|choice)\s+)?{together}\s+"
+                r"(?i:are|is)\s+(?:(?P<good>(?i:correct|right|true))|(?P<bad>(?i:incorrect|wrong|false)))\b"
+            ),
         ),
         open_after=re.compile(
             rf"{_AFTER_ITEM},?\s*(?:\bor\s+not\b|(?:\bor\b|或|还是)[^.。\n;A-Z]{{0,24}}[(\[]?{one}(?![A-Za-z0-9]))"
         ),
-        bracketed=re.compile(rf"[(\[【]\s*({one})\s*[)\]】]"),
+        bracketed=re.compile(rf"(?<![A-Za-z0-9'])[(\[【]\s*({one})\s*[)\]】]"),
         listing=re.compile(rf"^\s*[(\[【]?({one})[)\]】]?\s*[.、:)]", re.MULTILINE),
-        in_line=re.compile(rf"{edge}({one})[)\]】]?\s?[.、:)]"),
+        # Not A、 of A、B、C, which is a list of letters.
+        in_line=re.compile(rf"{edge}({one})[)\]】]?\s?[.、:)](?!\s*[(\[【]?{one}(?![A-Za-z0-9]))"),
     )
 
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 from harness.scoring import cues
 from harness.scoring.cues import Patterns, patterns_for
-from harness.scoring.markup import answer_tags, boxed, plain_text
+from harness.scoring.markup import answer_tags, boxed, own_turn, plain_text
 from harness.scoring.reasoning import strip_reasoning
 
 LETTERS = "ABCD"
@@ -66,15 +66,15 @@ def choice_letters(reply: str, labels: str = LETTERS, choices: Sequence[str] = (
 
 
 def _decide(reply: str, labels: str, choices: Sequence[str], several: bool = False) -> _Claim | None:
-    answer, _ = strip_reasoning(reply)
+    answer = own_turn(strip_reasoning(reply)[0])
     patterns = patterns_for(labels)
     for content in reversed([*answer_tags(answer), *boxed(answer)]):
         claim = _set_apart(plain_text(content).strip(), patterns, choices)
         if claim is not None:
             return claim
-    text = plain_text(answer)
+    text = cues.ANSWER_MARK.sub("", plain_text(answer))
     if several:
-        text = cues.LETTER_LINES.sub(cues.one_line, text)
+        text = cues.as_one_list(text, labels)
     head = cues.NEXT_QUESTION.split(text, maxsplit=1)[0]
     if head != text:
         claim = _concluded(head, patterns) or _beginning(head, patterns)
@@ -116,7 +116,10 @@ def _contradicts(text: str, earlier: _Claim, last: _Claim) -> bool:
     """Whether two claims stand side by side, 答案：A 答案：B, and no word takes the first one back."""
     if earlier.end >= last.start or re.search(r"\w", text[earlier.end : last.start]):
         return False
-    return not cues.CORRECTS.search(text[last.start : last.place])
+    earlier_cue, last_cue = text[earlier.start : earlier.place], text[last.start : last.place]
+    if cues.ANSWER_WORD.search(last_cue) and earlier_cue and not cues.ANSWER_WORD.search(earlier_cue):
+        return False  # ... which is option A. Answer: C
+    return not cues.CORRECTS.search(last_cue)
 
 
 def _conclusions(text: str, patterns: Patterns) -> Iterator[_Claim]:
@@ -137,6 +140,8 @@ def _conclusions(text: str, patterns: Patterns) -> Iterator[_Claim]:
 def _lone_letters(text: str, patterns: Patterns) -> Iterator[_Claim]:
     """A first or last line that is a letter, and a last sentence that is one."""
     lines = list(re.finditer(r"[^\n]*\S[^\n]*", text))
+    if len({found for line in lines for found in patterns.numbered.findall(line.group())}) > 1:
+        return  # the answers of several questions
     for line in lines[:1] + lines[-1:]:
         small = cues.SMALL_LINE.fullmatch(line.group())
         bare = patterns.bare.match(line.group().upper() if small else line.group())
@@ -196,12 +201,23 @@ def _verdicts(text: str, patterns: Patterns, choices: Sequence[str], several: bo
     """The options that are called good where each has its verdict: one, or all of them where several are asked for."""
     if any(cues.VERDICT_TEXT.fullmatch(choice) for choice in choices):
         return None  # the options are 正确 and 错误 themselves: the reply repeats them
-    if several and (but := patterns.all_but.search(text)):
-        return _Claim(but.start(), tuple(label for label in patterns.labels if label not in but["found"]))
+    for pattern in patterns.all_but:
+        if but := pattern.search(text):
+            others = tuple(label for label in patterns.labels if label not in but["found"])
+            # Where one is right, the exception is the answer whatever the others are.
+            return _claim(but, patterns) if but["bad"] or not several else _Claim(but.start(), others)
     every = cues.ALL_RIGHT.search(text) if several else None
     if every and not cues.NOT_ALL.search(_before(text, every.start())):
         return _Claim(every.start(), tuple(patterns.labels))
-    verdicts = {match["found"]: match["good"] is not None for match in patterns.verdict.finditer(text)}
+    verdicts = {
+        label: match["good"] is not None
+        for match in patterns.verdict.finditer(text)
+        for label in match["found"]
+        if label in patterns.labels
+    }
+    wrong = [label for label in verdicts if not verdicts[label]]
+    if not several and len(wrong) == 1 and len(verdicts) > 2 and cues.ASKS_WRONG.search(text):
+        return _Claim(0, (wrong[0],))
     good = tuple(label for label in patterns.labels if verdicts.get(label))
     if len(verdicts) < 2 or not good:
         return None
@@ -214,7 +230,7 @@ def _beginning(text: str, patterns: Patterns) -> _Claim | None:
     if not match or len(set(patterns.listing.findall(text))) > 1:
         return None
     after = text[match.end("found") : match.end("found") + 200]
-    if any(verdict["bad"] and verdict["found"] == match["found"] for verdict in patterns.verdict.finditer(text)):
+    if any(verdict["bad"] and match["found"] in verdict["found"] for verdict in patterns.verdict.finditer(text)):
         return None  # A. 错误
     return None if cues.DENIED_AFTER.match(after) or cues.NOUN_AFTER.match(after) else _claim(match, patterns)
 
@@ -241,7 +257,7 @@ def _by_text(text: str, labels: str, choices: Sequence[str]) -> _Claim | None:
         r"答案(?:应该|应当|应|就|即|只能)?(?:是|为|:)|\banswer(?:\s+is|\s*:)", text, flags=re.IGNORECASE
     )[-1]
     tail = re.split(r"[\n。;]|\.\s", after_cue.strip())[0]
-    for given in (_bare_text(text), _bare_text(tail)):
+    for given in (_bare_text(text), _bare_text(tail), _bare_text(re.sub(r"\s*\([^()]*\)\W*$", "", tail))):
         matches = [i for i, choice in enumerate(choices) if given and _bare_text(choice) == given]
         if len(matches) == 1:
             return _Claim(0, (labels[matches[0]],))
@@ -255,6 +271,8 @@ def _by_last_words(text: str, labels: str, choices: Sequence[str]) -> _Claim | N
         return None
     given = _bare_text(sentence)
     named = [(i, _bare_text(choice)) for i, choice in enumerate(choices) if _names(given, _bare_text(choice))]
+    if len(named) == 1 and given.endswith(named[0][1] + "的"):
+        given = given.removesuffix("的")
     if len(named) != 1 or not given.endswith(named[0][1]):
         return None
     before = given.removesuffix(named[0][1])

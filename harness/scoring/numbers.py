@@ -12,9 +12,10 @@ A number is returned as plain text: `-5`, `1024`, `0.5`, `3/4`; `45%` is `45`.
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from decimal import Decimal, localcontext
 
-from harness.scoring.markup import answer_tags, boxed, plain_numbers
+from harness.scoring.cues import NEXT_QUESTION
+from harness.scoring.markup import answer_tags, boxed, own_turn, plain_numbers
 from harness.scoring.numerals import MYRIADS, TENS, chinese_numbers, english_number, fraction, plain
 from harness.scoring.reasoning import strip_reasoning
 
@@ -23,16 +24,21 @@ _POWER = r"(?:[eE](?P<e>[+-]?\d+)(?![\d.])|\s*(?:×|x|\*|\\times|\\cdot)\s*10\s*
 # 3万, 5千, 2亿5千万; not 2千克 and not 百分.
 _UNITS = r"\s?(?:[百千]?[万亿]+|[百千](?![克米瓦卡赫帕伏分字兆]))"
 _ARABIC = re.compile(
-    rf"(?<![A-Za-z_\d.\\])(?<![A-Za-z]-)(?P<sign>(?<![\d)\]A-Za-z}}%])-\s*)?"
+    rf"(?<![A-Za-z_\d.\\])(?<![A-Za-z]-)(?P<sign>(?<![\d)\]A-Za-z}}%])-\s*|零下\s*)?"
     rf"(?:\\[dt]?frac\s*\{{\s*(?P<above>-?\d+)\s*\}}\s*\{{\s*(?P<below>\d+)\s*\}}"
-    rf"|(?P<whole>{_PLAIN})(?:{_POWER}|\s*/\s*(?P<over>\d+)(?![\d/]|\.\d))?(?P<units>{_UNITS}(?:\d+(?:\.\d+)?{_UNITS})*)?(?!\d*(?:st|nd|rd|th)\b))"
+    rf"|(?P<whole>{_PLAIN})(?:{_POWER}|\s*\^\s*(?:(?P<raised>\d{{1,3}})(?![\d.])|\{{\s*(?P<raised_>\d{{1,3}})\s*\}})"
+    r"|\s*/\s*(?P<over>\d+)(?![\d/]|\.\d))?"
+    rf"(?:(?P<units>{_UNITS}(?:\d+(?:\.\d+)?{_UNITS})*)|\s?(?P<words>thousand|million|billion|trillion)\b"
+    rf"|(?<=\d)(?P<thousands>k)\b)?(?!\d*(?:st|nd|rd|th)\b))",
 )
+_WORDS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_MOST_DIGITS = 400  # of a power; what is longer is no answer
 _NOT_COUNTED_BEFORE = re.compile(
     r"(?:第|步骤|步|图|表|\b(?:step|no\.|item|figure|table|question|problem|section|chapter|page))\s*$", re.IGNORECASE
 )
 _MARKER = re.compile(r"(?:^|\n)[ \t]*[(]?\d{1,2}(?:[、)]|\.(?!\d))[ \t]*(?=\S)")
 _CUE = re.compile(
-    r"(?:答案|结果)(?:应该|应|就|便)?(?:是|为|等于|[:=]|即)+\s*[:=]?|答\s*:|(?<=[\"'])answer[\"']\s*:"
+    r"最[终后](?:得到|得出|得)|(?:答案|结果)(?:应该|应|就|便)?(?:是|为|等于|[:=]|即)+\s*[:=]?|答\s*:|(?<=[\"'])answer[\"']\s*:"
     r"|\b(?:answer|result|total)\b(?:\s+(?:to|for|of)\s[^.\n:]{1,60}?)?\s*(?:is|:|=|equals|would be|should be|must be)"
     r"(?:\s+(?:therefore|thus|approximately|about|simply))?",
     re.IGNORECASE,
@@ -42,10 +48,21 @@ _DATE = re.compile(
     r"(?:\d{2,4}\s*年\s*)?(?<!\d)\d{1,2}\s*月\s*\d{1,2}\s*[日号]"
     r"|(?<![\d.])(?:19|20)\d\d([-/.])(?:0?[1-9]|1[0-2])\1(?:0?[1-9]|[12]\d|3[01])(?![\d/.-]\d|\d)"
     rf"|\b{_MONTH}\s+\d{{1,2}}(?:st|nd|rd|th)?,?\s+(?:19|20)\d\d\b|\b\d{{1,2}}(?:st|nd|rd|th)?\s+{_MONTH},?\s+(?:19|20)\d\d\b"
+    r"|(?<![\d/])\d{1,2}/\d{1,2}/(?:19|20)\d\d\b"
+    # Versions and addresses: 1.2.3, 192.168.1.1
+    r"|(?<![\d.])\d+(?:\.\d+){2,}(?![\d.])"
+)
+# 3元5角 is one amount, 3.5.
+_MONEY = re.compile(
+    r"(?P<yuan>\d+|[零一二两三四五六七八九十百千万]+)\s*[元块]\s*[零]?(?:(?P<jiao>\d|[一二三四五六七八九])\s*[角毛])(?:\s*(?P<fen>\d|[一二三四五六七八九])\s*分)?"
 )
 _NUMBER = rf"-?(?:{_PLAIN})\s?[^\s\d,.;。，]{{0,6}}?"
 _RANGE = re.compile(
     rf"\bbetween\s+\W?{_NUMBER}\s+and\s+\W?(?:{_PLAIN})|(?:{_PLAIN})\s?[^\s\d]{{0,3}}?\s*(?:到|至|和|与|-|~|—)\s*{_NUMBER}之间"
+)
+# 3-5, 10%~20%, 10到15: not 10-3, which is a difference, nor 5-8=-3.
+_SPAN = re.compile(
+    rf"(?<![\d.,A-Za-z+*/×^_(-])(?P<low>{_PLAIN})\s?[%％°℃]?(?:-|\s?(?:~|—|到|至)\s?)[$￥¥€£]?(?P<high>{_PLAIN})(?![\d.]*\d|\s*[=+*/×^-]|\s?[年月日号])"
 )
 _BETWEEN = "¤"  # stands for a range
 _MIXED = re.compile(
@@ -59,13 +76,16 @@ _EXPLAINED = re.compile(
 
 def final_number(reply: str) -> str | None:
     """Return the number that the reply gives as its answer, or None."""
-    answer, _ = strip_reasoning(reply)
+    answer = own_turn(strip_reasoning(reply)[0])
     hashes = re.findall(r"####\s*([^\n]+)", answer)
     for content in (*boxed(answer)[::-1], *answer_tags(answer)[::-1], *hashes[::-1]):
         numbers = numbers_in(content.rpartition("=")[2])
         if numbers:
             return numbers[-1]
-    text = _RANGE.sub(_BETWEEN, _DATE.sub(" ", plain_numbers(answer)))
+    if not NEXT_QUESTION.match("\n" + answer):  # nor do its own questions begin the reply
+        head = NEXT_QUESTION.split(answer, maxsplit=1)[0]
+        answer = head if re.search(r"[\d一二三四五六七八九]", head) else answer
+    text = _SPAN.sub(_between, _RANGE.sub(_BETWEEN, _DATE.sub(" ", plain_numbers(answer))))
     cues = list(_CUE.finditer(text))
     for cue in reversed(cues):
         number = _after_cue(text[cue.end() :])
@@ -78,9 +98,14 @@ def final_number(reply: str) -> str | None:
     return numbers[-1] if numbers else english_number(text.strip())
 
 
+def _between(match: re.Match[str]) -> str:
+    low, high = (Decimal(match[name].replace(",", "")) for name in ("low", "high"))
+    return _BETWEEN if low < high else match.group()
+
+
 def numbers_in(text: str) -> list[str]:
     """All numbers of a text in their order; Chinese numerals only where there is no Arabic one."""
-    text = _MIXED.sub(_improper, plain_numbers(text))
+    text = _MONEY.sub(_amount, _MIXED.sub(_improper, plain_numbers(text)))
     markers = {place for match in _MARKER.finditer(text) for place in range(*match.span())}
     found = []
     for match in _ARABIC.finditer(text):
@@ -95,6 +120,13 @@ def _improper(match: re.Match[str]) -> str:
     """3 1/4 as 13/4."""
     above, below = int(match[2] or match[4]), int(match[3] or match[5])
     return f"{int(match[1]) * below + above}/{below}" if above < below else match.group()
+
+
+def _amount(match: re.Match[str]) -> str:
+    """12元5角 as 12.5元; 五百块零五毛 as 五百点五块."""
+    figures = match["yuan"].isdecimal()
+    point, none = (".", "0") if figures else ("点", "零")
+    return f"{match['yuan']}{point}{match['jiao'] or none}{match['fen'] or ''}元"
 
 
 def _after_cue(tail: str) -> str | None:
@@ -126,6 +158,13 @@ def _arabic(match: re.Match[str]) -> str:
         return match.group()
     if exponent:
         value = value.scaleb(exponent)
+    if raised := match["raised"] or match["raised_"]:
+        if int(raised) * len(match["whole"]) > _MOST_DIGITS:
+            return match.group()
+        with localcontext(prec=_MOST_DIGITS + 10):
+            value = value ** int(raised)
+    if match["words"] or match["thousands"]:
+        value = value.scaleb(_WORDS[match["words"].lower()] if match["words"] else 3)
     if match["units"]:
         value = _with_units(value, match["units"])
     if match["over"]:

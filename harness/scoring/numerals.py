@@ -10,7 +10,7 @@ TENS = {"十": 10, "百": 100, "千": 1000}
 MYRIADS = {"万": 10_000, "亿": 100_000_000}
 _NUMERAL = r"[零〇一二两三四五六七八九十百千万亿]{1,40}"
 _CHINESE = re.compile(
-    rf"(?P<sign>负)?(?:(?:(?P<mixed>{_NUMERAL})又)?(?P<below>百|千|万|{_NUMERAL})分之(?P<above>{_NUMERAL}(?:点[零〇一二三四五六七八九]{{1,40}})?)"
+    rf"(?P<sign>负|零下)?(?:(?:(?P<mixed>{_NUMERAL})又)?(?P<below>百|千|万|{_NUMERAL})分之(?P<above>{_NUMERAL}(?:点[零〇一二三四五六七八九]{{1,40}})?)"
     rf"|(?P<whole>{_NUMERAL})(?:点(?P<decimals>[零〇一二三四五六七八九]{{1,40}}))?)"
 )
 # 一个半小时, 两公里半; not ten semicircles.
@@ -29,10 +29,25 @@ _ENGLISH = re.compile(
     rf"(?:(?:\s+and\s+|\s*-\s*|\s+)(?:{_SMALL}|hundred|{'|'.join(_ENGLISH_THOUSANDS)})\b){{0,12}}",
     re.IGNORECASE,
 )
+_PARTS = {
+    "hal": 2,
+    "third": 3,
+    "quarter": 4,
+    "fourth": 4,
+    "fifth": 5,
+    "sixth": 6,
+    "seventh": 7,
+    "eighth": 8,
+    "ninth": 9,
+}
+_PARTS |= {"tenth": 10}
+_ENGLISH_PARTS = re.compile(rf"[\s-]+((?:{'|'.join(_PARTS)})(?:s|f|ves)?)\b", re.IGNORECASE)
 # Words in which 一 and its like count nothing; a lone numeral counts only before what can be counted, or alone.
 _WORDS = re.compile(
     r"一(?:起|样|般|定|直|些|旦|切|致|边|下|方面|共|次性|同|点(?![零〇一二三四五六七八九])|步|是|种|道)|统一|唯一|万一|(?<!分)之一|逐一|第[零〇一二两三四五六七八九十百千]+"
     r"|[三四五六]角形?|四边形|十分(?!之)|千万(?!\S*[零一二三四五六七八九])|百科|万物|一二"
+    # about thirty to forty; seven or eight of them
+    r"|(?<![零〇一二三四五六七八九十百千万亿])[一二三四五六七八九]{2}(?=[十百千万亿]|[个只元块条张本名人次天年月岁件页颗棵位座间双](?![零〇一二三四五六七八九十]))[十百千万亿]*"
 )
 _COUNTED = re.compile(
     r"$|[\s。,.;!、)）]|[个只元块条张本名人次天年月日小时分秒米克吨升里斤公倍种台辆件岁页颗棵支枝头匹位座间组队套双对把]"
@@ -108,6 +123,11 @@ def english_number(text: str) -> str | None:
     match = _ENGLISH.match(text)
     if not match or re.match(r"\s+of\b", text[match.end() :]):  # one of the following
         return None
+    if part_of := _ENGLISH_PARTS.match(text, match.end()):
+        below = next(below for word, below in _PARTS.items() if part_of[1].lower().startswith(word))
+        return (
+            None if re.search(r"[\s-]", match.group().strip()) else f"{_ENGLISH_WORDS[match.group().lower()]}/{below}"
+        )
     total = part = 0
     for word in re.findall(r"[a-z]+", match.group().lower()):
         if word == "hundred":

@@ -15,10 +15,15 @@ _PAIRS = (
     ("[THINK]", "[/THINK]"),
     ("◁think▷", "◁/think▷"),
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<unused94>", "<unused95>"),
     ("<|channel|>analysis<|message|>", "<|end|>"),
 )
 _FINAL_CHANNEL = re.compile(r"(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>")
-_SOLUTION = re.compile(r"<\|(?:begin|end)_of_solution\|>|<\|(?:end|return)\|>")
+_SOLUTION = re.compile(r"<\|(?:begin|end)_of_solution\|>|<\|(?:end|return)\|>|<\|(?:START|END)_(?:RESPONSE|TEXT)\|>")
+_OTHER_CASE = re.compile(r"</?(?:think|thinking|thought|reasoning|reflection)>", re.IGNORECASE)
+# The channels of gpt-oss where a server has dropped the marks between them.
+_BARE_CHANNELS = re.compile(r"\Aanalysis(?=[A-Z\W])(.*?)assistantfinal", re.DOTALL)
 
 
 def strip_reasoning(reply: str) -> tuple[str, str | None]:
@@ -28,7 +33,9 @@ def strip_reasoning(reply: str) -> tuple[str, str | None]:
     follows. An opening mark that is never closed (the reply was cut) begins reasoning that has no end: the answer is
     what stands before it, most often nothing.
     """
-    answer = reply
+    if bare := _BARE_CHANNELS.match(reply):
+        return reply[bare.end() :].strip(), bare[1].strip()
+    answer = _OTHER_CASE.sub(lambda mark: mark.group().lower(), reply)
     thoughts: list[str] = []
     for opening, closing in _PAIRS:
         if opening in answer or closing in answer:
