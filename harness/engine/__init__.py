@@ -10,6 +10,7 @@ Encoder         texts to token ids under `TokenRules`; `encode_requests` does it
 StopRule        what ends a generated row, and which part of it is the answer
 Assembler       from the `Scored`, `Finished` and `Failed` pieces of requests back to responses; `join_windows` too
 check_dtype     refuse an unknown dtype with one line
+is_out_of_memory   whether an exception says so: `TorchModel.load` turns it into advice, so let it through
 resolve_devices the torch devices that `--device` names
 weights_fingerprint   a hash of weight files, from samples of their bytes
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 from harness.engine.chat import ChatTemplate
 from harness.engine.devices import check_dtype, resolve_devices
+from harness.engine.memory import is_out_of_memory
 from harness.engine.model import TextOptions, TorchModel
 from harness.engine.outcomes import Assembler, Failed, Scored, join_windows
 from harness.engine.stops import Finished, StopRule
@@ -38,6 +40,7 @@ __all__ = [
     "TorchModel",
     "check_dtype",
     "encode_requests",
+    "is_out_of_memory",
     "join_windows",
     "resolve_devices",
     "scored_from",

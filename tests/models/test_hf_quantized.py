@@ -151,7 +151,7 @@ def stored_as(folder: Path, target: Path, **quantization: Any) -> Path:
 def test_what_reads_a_format_is_named_where_it_is_missing(
     folder: Path, tmp_path: Path, settings: dict[str, Any], needed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness_plugins.models.hf.quantization.find_spec", lambda _: None)
+    monkeypatch.setattr("harness_plugins.models.hf.stored.find_spec", lambda _: None)
     stored = stored_as(folder, tmp_path / "stored", **settings)
 
     with pytest.raises(UsageError) as error:

@@ -7,18 +7,32 @@ Before weights load, `prepare` reads the configuration and the tokenizer and ref
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from harness import Model, ModelError, UsageError, hookimpl
-from harness.engine import TextOptions, TorchModel, check_dtype
+from harness.engine import TextOptions, TorchModel, check_dtype, is_out_of_memory
 from harness_plugins.models.hf.adapters import Base, can_be_kept, check_adapter
-from harness_plugins.models.hf.quantization import LowBits, check_quantization, stored_format
+from harness_plugins.models.hf.quantization import LowBits
 from harness_plugins.models.hf.spread import Spread
+from harness_plugins.models.hf.stored import (
+    check_quantization,
+    check_read,
+    config_to_read,
+    count_weights,
+    held_bytes,
+    is_unpacked,
+    readers,
+    stored_format,
+    stored_identity,
+    unpack,
+)
 from harness_plugins.models.hf.weights import (
     WEIGHTS,
     adapter_identity,
@@ -32,6 +46,9 @@ from harness_plugins.models.hf.weights import (
 
 log = logging.getLogger(__name__)
 _TOKENIZER = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "sentencepiece.bpe.model")
+
+# What torch calls them where it says that two do not match.
+_OWN_DTYPES = {"BFloat16": "bfloat16", "Half": "float16"}
 
 
 @hookimpl
@@ -164,7 +181,7 @@ class HuggingFace(TorchModel):
             "config": self._config_hash,
             "tokenizer": _tokenizer_hash(self.tokenizer),
             "peft": adapter_identity(self.peft),
-            "quantization": self.low_bits.identity,
+            "quantization": self.low_bits.identity or stored_identity(self.config),
             **self.text_identity,
         }
 
@@ -237,6 +254,29 @@ class HuggingFace(TorchModel):
             self._base = base
         return base.with_adapter(self.peft)
 
+    def load(self) -> None:
+        stored = stored_format(self.config)
+        try:
+            super().load()
+        except RuntimeError as error:
+            # The first pass: weights of some formats come out in a dtype of their own.
+            own = next((name for sign, name in _OWN_DTYPES.items() if sign in str(error)), None)
+            if stored is None or own is None or "dtype" not in str(error):
+                raise
+            raise ModelError(
+                f"{self._named('pretrained', self.pretrained)} has weights in the format {stored}, which cannot be "
+                f"computed with in {self.dtype_name} ({_one_line(error)}): try dtype={own}"
+            ) from None
+
+    def describe(self) -> Mapping[str, Any]:
+        """What the engine says; of weights that were stored quantised also how, what read them, and their true size."""
+        said, stored = super().describe(), stored_identity(self.config)
+        if stored is None or self._pool is not None:
+            return said
+        counted = count_weights(self.config, self.trust_remote_code) or said["parameters"]
+        true = {"parameters": counted, "weight_bytes": held_bytes(self._module)}
+        return {**said, **true, "quantization": stored, "read_by": readers(self.config)}
+
     def close(self) -> None:
         self._base = None
         super().close()
@@ -252,25 +292,31 @@ class HuggingFace(TorchModel):
             options["attn_implementation"] = self.attn_implementation
         if self.low_bits:
             options["quantization_config"] = self.low_bits.config(dtype)
+        where = self._named("pretrained", self.pretrained)
         family = transformers.AutoModelForCausalLM
         if getattr(self.config, "is_encoder_decoder", False):
             family = transformers.AutoModelForSeq2SeqLM
         try:
-            model, found = family.from_pretrained(
-                self.pretrained, config=self.config, output_loading_info=True, **options
-            )
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            raise ModelError(f"{self._named('pretrained', self.pretrained)}: {_one_line(error)}") from None
-        if missing := sorted(found["missing_keys"]):
-            raise ModelError(
-                f"--model_args: pretrained={self.pretrained} lacks {len(missing)} of its weights ({missing[0]}, ...): "
-                "they would be random numbers; is the folder complete?"
-            )
+            # Some readers of quantised weights talk on stdout, where the table goes.
+            with contextlib.redirect_stdout(sys.stderr):
+                model, found = family.from_pretrained(
+                    self.pretrained, config=config_to_read(self.config), output_loading_info=True, **options
+                )
+                check_read(self.config, found, where)
+                if stored_format(self.config) and not self.spreads:
+                    unpack(model, dtype)
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
+            raise ModelError(f"{where}: {_one_line(error)}") from None
         return model if "device_map" in options else model.to(device)
 
     def bytes_to_load(self) -> int | None:
         if self._base is not None or self.spreads:
             return 0
+        if is_unpacked(self.config, self.device):
+            weights = count_weights(self.config, self.trust_remote_code)
+            return None if weights is None else weights * self.torch_dtype.itemsize
         return stored_bytes(Path(self.pretrained), self.torch_dtype, self.low_bits, bool(stored_format(self.config)))
 
     def _placement(self, device: str) -> dict[str, Any]:

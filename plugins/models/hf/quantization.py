@@ -1,34 +1,14 @@
-"""Weights of fewer bits: made so while they load (bitsandbytes), or stored so by whoever published them.
-
-A folder whose configuration says how its weights are stored needs no flag; transformers reads it, if the package that
-knows the format is there.
-"""
+"""Weights that are quantised while they load, by bitsandbytes. Those that were published so: stored.py."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 from harness import UsageError
 
 QUANT_TYPES = ("fp4", "nf4")
-_EXTRA = {"bitsandbytes": "'harness-eval[bitsandbytes]'"}
-# Format -> (module, name to install) of what transformers needs to read it.
-_READERS: Mapping[str, tuple[tuple[str, str], ...]] = {
-    "aqlm": (("aqlm", "aqlm"), ("accelerate", "accelerate")),
-    "auto-round": (("auto_round", "auto-round"),),
-    "awq": (("gptqmodel", "gptqmodel"), ("accelerate", "accelerate")),
-    "bitsandbytes": (("bitsandbytes", "bitsandbytes"), ("accelerate", "accelerate")),
-    "compressed-tensors": (("compressed_tensors", "compressed-tensors"),),
-    "fp8": (("accelerate", "accelerate"),),
-    "gptq": (("optimum", "optimum"), ("gptqmodel", "gptqmodel")),
-    "hqq": (("hqq", "hqq"),),
-    "mxfp4": (("accelerate", "accelerate"),),
-    "torchao": (("torchao", "torchao"),),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,31 +57,4 @@ class LowBits:
             bnb_4bit_quant_type=self.quant_type,
             bnb_4bit_use_double_quant=self.double_quant,
             bnb_4bit_compute_dtype=getattr(torch, self.compute_dtype) if self.compute_dtype else dtype,
-        )
-
-
-def stored_format(config: Any) -> str | None:
-    """How a checkpoint's weights are quantised, `gptq` for example; None where they are plain."""
-    stored = getattr(config, "quantization_config", None)
-    if stored is None:
-        return None
-    method = stored.get("quant_method") if isinstance(stored, Mapping) else getattr(stored, "quant_method", None)
-    return str(getattr(method, "value", method) or "bitsandbytes")
-
-
-def check_quantization(pretrained: str, config: Any, wanted: LowBits) -> None:
-    """Refuse what no installed package can read, and weights that would be quantised twice."""
-    stored = stored_format(config)
-    where = f"--model_args: pretrained={pretrained}"
-    if stored is None:
-        return
-    if wanted:
-        flag = "load_in_4bit" if wanted.load_in_4bit else "load_in_8bit"
-        raise UsageError(f"{where} is quantised already, by {stored}: leave {flag} out")
-    missing = [name for module, name in _READERS.get(stored, ()) if find_spec(module) is None]
-    if missing:
-        need = "the package" if len(missing) == 1 else "the packages"
-        raise UsageError(
-            f"{where} has weights in the format {stored}, which needs {need} {' and '.join(missing)}: "
-            f"pip install {' '.join(_EXTRA.get(name, name) for name in missing)}"
         )

@@ -78,7 +78,9 @@ def stored_bytes(folder: Path, dtype: Any, low_bits: Any, is_quantised: bool) ->
     total = 0.0
     for entry_name, entry in (found for file in files for found in stored_tensors(file)):
         start, end = entry["data_offsets"]
-        if is_quantised or not entry["dtype"].startswith(("F", "BF")):
+        # Codes and their scales stay as they are stored; what was left whole becomes `dtype`, in any model.
+        is_code = is_quantised and not (entry["dtype"] in _DTYPES and entry_name.endswith((".weight", ".bias")))
+        if is_code or not entry["dtype"].startswith(("F", "BF")):
             total += end - start
             continue
         values = math.prod(entry["shape"])

@@ -1,0 +1,227 @@
+"""Weights that were published with fewer bits: what reads them, what they take in memory, whether all were read.
+
+A folder whose configuration says how its weights are stored needs no flag; transformers reads it, if the package that
+knows the format is there. What transformers itself cannot read here is its word to say, in one line.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Any
+
+from harness import ModelError, UsageError
+from harness_plugins.models.hf.quantization import LowBits
+
+_EXTRA = {name: f"'harness-eval[{name}]'" for name in ("accelerate", "bitsandbytes", "compressed-tensors")}
+_ACCELERATE = ("accelerate", "accelerate")
+# Format -> (module, name to install) of what transformers (its `quantizers`) needs to read it.
+_READERS: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "aqlm": (("aqlm", "'aqlm[cpu,gpu]'"), _ACCELERATE),
+    "auto-round": (("auto_round", "auto-round"),),
+    "awq": (("gptqmodel", "gptqmodel"), _ACCELERATE),
+    "bitnet": (_ACCELERATE,),
+    "bitsandbytes": (("bitsandbytes", "bitsandbytes"), _ACCELERATE),
+    "compressed-tensors": (("compressed_tensors", "compressed-tensors"),),
+    "eetq": (("kernels", "kernels"), _ACCELERATE),
+    "fbgemm_fp8": (("fbgemm_gpu", "fbgemm-gpu"), _ACCELERATE),
+    "fouroversix": (("fouroversix", "fouroversix"),),
+    "fp8": (_ACCELERATE,),
+    "fp_quant": (("fp_quant", "fp_quant"),),
+    "gptq": (("optimum", "optimum"), ("gptqmodel", "gptqmodel")),
+    "higgs": (("flute", "flute-kernel"), ("fast_hadamard_transform", "fast-hadamard-transform"), _ACCELERATE),
+    "hqq": (("hqq", "hqq"),),
+    "metal": (("kernels", "kernels"),),
+    "mxfp4": (_ACCELERATE,),
+    "mxfp8": (_ACCELERATE,),
+    "quanto": (("optimum.quanto", "optimum-quanto"), _ACCELERATE),
+    "quark": (("quark", "amd-quark"),),
+    "sinq": (("sinq", "sinq"),),
+    "spqr": (("spqr_quant", "'spqr_quant[gpu]'"), _ACCELERATE),
+    "torchao": (("torchao", "torchao"),),
+    "vptq": (("vptq", "vptq"), _ACCELERATE),
+}
+# What the formats call how many bits a weight has, how many weights share a scale, and the layout of a file.
+_BITS = ("bits", "nbits", "num_bits")
+_GROUP = ("group_size", "q_group_size", "weight_block_size")
+_LAYOUT = ("format", "checkpoint_format", "version", "_type", "fmt")
+# Names of tensors without which quantised weights are not what they say.
+_PARTS = ("qweight", "weight_packed", "weight_scale", "weight_scale_2", "weight_scale_inv", "weight.absmax")
+
+
+def stored_settings(config: Any) -> Mapping[str, Any]:
+    """What a checkpoint's configuration says of how its weights are quantised; empty where they are plain."""
+    stored = getattr(config, "quantization_config", None)
+    if stored is None:
+        return {}
+    return stored if isinstance(stored, Mapping) else stored.to_dict()
+
+
+def stored_format(config: Any) -> str | None:
+    """How a checkpoint's weights are quantised, `gptq` for example; None where they are plain."""
+    settings = stored_settings(config)
+    if not settings:
+        return None
+    method = settings.get("quant_method")
+    if method is None:
+        return "bitsandbytes" if settings.get("load_in_4bit") or settings.get("load_in_8bit") else "unnamed"
+    return str(getattr(method, "value", method))
+
+
+def stored_identity(config: Any) -> str | None:
+    """How the weights are stored, for those who read a manifest: `gptq 4 bit, groups of 128, gptq_v2`."""
+    settings = stored_settings(config)
+    if not settings:
+        return None
+    bits, group, layout = (next(_named(settings, names), None) for names in (_BITS, _GROUP, _LAYOUT))
+    if bits is None:
+        bits = 4 if settings.get("load_in_4bit") else 8 if settings.get("load_in_8bit") else None
+    said = [f"{stored_format(config)} {bits} bit" if bits else str(stored_format(config))]
+    if group is not None and group != -1:
+        said.append(f"groups of {group}")
+    return ", ".join([*said, str(layout)] if layout else said)
+
+
+def _named(settings: Any, names: Sequence[str]) -> Iterator[Any]:
+    """Values of these names, wherever they stand; what is said of activations is not about weights."""
+    if isinstance(settings, Mapping):
+        yield from (settings[name] for name in names if settings.get(name) not in (None, ""))
+        for key, value in settings.items():
+            if "activations" not in str(key):
+                yield from _named(value, names)
+
+
+def check_quantization(pretrained: str, config: Any, wanted: LowBits) -> None:
+    """Refuse what no installed package can read, and weights that would be quantised twice."""
+    stored = stored_format(config)
+    where = f"--model_args: pretrained={pretrained}"
+    if stored is None:
+        return
+    if wanted:
+        flag = "load_in_4bit" if wanted.load_in_4bit else "load_in_8bit"
+        raise UsageError(f"{where} is quantised already, by {stored}: leave {flag} out")
+    missing = [name for module, name in _READERS.get(stored, ()) if not _is_installed(module)]
+    if missing:
+        need = "the package" if len(missing) == 1 else "the packages"
+        raise UsageError(
+            f"{where} has weights in the format {stored}, which needs {need} {' and '.join(missing)}: "
+            f"pip install {' '.join(_EXTRA.get(name, name) for name in missing)}"
+        )
+
+
+def _is_installed(module: str) -> bool:
+    package, _, _ = module.rpartition(".")
+    return (not package or find_spec(package) is not None) and find_spec(module) is not None
+
+
+def readers(config: Any) -> Mapping[str, str]:
+    """The packages, and their versions, that read these weights: kernels, and so last digits, differ between them."""
+    found = {}
+    for _, name in _READERS.get(stored_format(config) or "", ()):
+        package = name.strip("'").partition("[")[0]
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def config_to_read(config: Any) -> Any:
+    """The configuration that transformers is given.
+
+    compressed-tensors unpacks weights at the first pass unless it is told to do so while they load. The latter gives
+    the same weights, reads zero points that the former has no room for (0.20), heeds the model's dtype, and leaves
+    layers that the engine knows. It drops what becomes of activations, so that it is for weights alone.
+    """
+    settings = stored_settings(config)
+    if stored_format(config) != "compressed-tensors" or settings.get("kv_cache_scheme"):
+        return config
+    import transformers
+
+    groups = (settings.get("config_groups") or {}).values()
+    weights_alone = all(
+        isinstance(group, Mapping) and not group.get("input_activations") and not group.get("output_activations")
+        for group in groups
+    )
+    known = inspect.signature(transformers.CompressedTensorsConfig.__init__).parameters
+    if not weights_alone or "dequantize" not in known:
+        return config
+    told = copy.deepcopy(config)
+    told.quantization_config = {**settings, "dequantize": True}
+    return told
+
+
+def check_read(config: Any, found: Mapping[str, Any], where: str) -> None:
+    """Refuse a model with random numbers in it, and one whose quantised weights were taken for plain ones.
+
+    transformers skips formats that it does not know, with a warning: the codes of weights, without their scales, would
+    be read as if they were weights. found: the `output_loading_info` of transformers.
+    """
+    import transformers
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
+
+    stored, missing = stored_format(config), sorted(found["missing_keys"])
+    is_known = stored == "bitsandbytes" or stored in AUTO_QUANTIZATION_CONFIG_MAPPING
+    unread = [name for name in sorted(found["unexpected_keys"]) if name.endswith(_PARTS)]
+    if not is_known and (unread or (missing and stored)):
+        name = f"the format '{stored}'" if stored else "a format that config.json does not name"
+        raise ModelError(
+            f"{where} has weights in {name}, which transformers {transformers.__version__} does not read: "
+            f"{len(unread) + len(missing)} tensors ({[*unread, *missing][0]}, ...) do not fit the model"
+        )
+    if missing:
+        raise ModelError(
+            f"{where} lacks {len(missing)} of its weights ({missing[0]}, ...): they would be random numbers; is the "
+            "folder complete?"
+        )
+
+
+def unpack(model: Any, dtype: Any) -> None:
+    """Have weights whole now that would be unpacked at the first pass, and in `dtype` what became bfloat16 throughout,
+    as fp8 does on a processor."""
+    quantizer = getattr(model, "hf_quantizer", None)
+    if hasattr(model, "ct_decompress_hook") and hasattr(quantizer, "compressor"):
+        quantizer.compressor.decompress_model(model)
+    if quantizer is None and model.dtype != dtype:
+        model.to(dtype)
+
+
+def is_unpacked(config: Any, device: str) -> bool:
+    """Whether weights of this format are whole in memory."""
+    stored = stored_format(config)
+    if stored == "mxfp4" and device.startswith("cuda"):
+        return find_spec("kernels") is None or find_spec("triton") is None
+    return stored == "compressed-tensors" or (stored in ("fp8", "mxfp4", "mxfp8") and not device.startswith("cuda"))
+
+
+def count_weights(config: Any, trust_remote_code: bool) -> int | None:
+    """The number of weights of the model that a configuration describes; None where its code needs them to be built."""
+    import torch
+    import transformers
+
+    plain = copy.deepcopy(config)
+    if hasattr(plain, "quantization_config"):
+        del plain.quantization_config
+    family = transformers.AutoModelForCausalLM
+    if getattr(config, "is_encoder_decoder", False):
+        family = transformers.AutoModelForSeq2SeqLM
+    try:
+        with torch.device("meta"):
+            return int(family.from_config(plain, trust_remote_code=trust_remote_code).num_parameters())
+    except (RuntimeError, ValueError, TypeError, AttributeError, ImportError, OSError):
+        return None
+
+
+def held_bytes(model: Any) -> int:
+    """Bytes of all tensors of a model. Tensors of quantisation packages say the size that they would have if whole."""
+    return sum(_bytes(tensor) for tensor in (*model.parameters(), *model.buffers()))
+
+
+def _bytes(tensor: Any) -> int:
+    if hasattr(tensor, "__tensor_flatten__"):
+        parts, _ = tensor.__tensor_flatten__()
+        return sum(_bytes(getattr(tensor, part)) for part in parts)
+    return int(tensor.nelement() * tensor.element_size())
