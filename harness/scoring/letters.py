@@ -18,6 +18,7 @@ answer is what stands before. There is no guess, and no "last capital letter of 
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from harness.scoring.reasoning import strip_reasoning
 
 LETTERS = "ABCD"
 _CONTEXT = 24  # characters before a cue in which a denial or a supposition stands
+_SHORT = 60  # characters of a reply that is worth remembering
 _SENTENCE = 200  # characters of the longest sentence that is read for an option's text
 
 
@@ -53,19 +55,25 @@ def choice_letter(reply: str, labels: str = LETTERS, choices: Sequence[str] = ()
     labels: the labels of the options, one character each. choices: their texts, where known; a reply that gives the
     text of exactly one option chooses it.
     """
-    claim = _decide(reply, labels, choices)
+    claim = _read(reply, labels, choices)
     return claim.labels[0] if claim is not None and not claim.open and len(claim.labels) == 1 else None
 
 
 def choice_letters(reply: str, labels: str = LETTERS, choices: Sequence[str] = ()) -> str | None:
     """Return all labels that the reply chooses, in the order of `labels` ("ABD"), or None."""
-    claim = _decide(reply, labels, choices, several=True)
+    claim = _read(reply, labels, choices, several=True)
     if claim is None or claim.open:
         return None
     return "".join(label for label in labels if label in claim.labels)
 
 
-def _decide(reply: str, labels: str, choices: Sequence[str], several: bool = False) -> _Claim | None:
+def _read(reply: str, labels: str, choices: Sequence[str], several: bool = False) -> _Claim | None:
+    """Short replies are often the same: `B`, `答案：B`."""
+    decide = _decide_once if len(reply) <= _SHORT else _decide
+    return decide(reply, labels, tuple(choices), several)
+
+
+def _decide(reply: str, labels: str, choices: tuple[str, ...], several: bool) -> _Claim | None:
     answer = own_turn(strip_reasoning(reply)[0])
     patterns = patterns_for(labels)
     for content in reversed([*answer_tags(answer), *boxed(answer)]):
@@ -88,6 +96,9 @@ def _decide(reply: str, labels: str, choices: Sequence[str], several: bool = Fal
         or _by_text(text, labels, choices)
         or _judged(text, patterns, several)
     )
+
+
+_decide_once = functools.lru_cache(maxsize=4096)(_decide)
 
 
 def _set_apart(text: str, patterns: Patterns, choices: Sequence[str]) -> _Claim | None:
