@@ -22,7 +22,7 @@ from fractions import Fraction
 from typing import IO, Any
 
 from harness.scoring.math_text import prepare, rational, unit_ratio
-from harness.scoring.numerals import chinese_number
+from harness.scoring.numerals import chinese_value
 
 SECONDS = 2.0
 _LONGEST = 2000  # characters; what is longer is no final answer
@@ -55,16 +55,17 @@ def math_equal(answer: str, gold: str, tolerance: float = 0.0, percent: bool = F
 
 
 def _same_text(first: str, second: str) -> bool:
-    return re.sub(r"\s+", "", first).casefold() == re.sub(r"\s+", "", second).casefold() and first[:1].isupper() == (
-        second[:1].isupper()
-    )
+    return _compact(first) == _compact(second) and first[:1].isupper() == second[:1].isupper()
+
+
+def _compact(text: str) -> str:
+    """Without white space, but for that between two digits: 2 1/2 is not 21/2."""
+    return re.sub(r"(?<!\d)\s+|\s+(?!\d)", "", text).casefold()
 
 
 def _number(text: str) -> Fraction | None:
     value = rational(text)
-    if value is None and re.fullmatch(r"负?[零〇一二两三四五六七八九十百千万亿]{1,40}", text):
-        value = Fraction(chinese_number(text.removeprefix("负"))) * (-1 if text.startswith("负") else 1)
-    return value
+    return value if value is not None else chinese_value(text)
 
 
 def _numbers_equal(left: Fraction, right: Fraction, tolerance: float, percent: bool) -> bool:

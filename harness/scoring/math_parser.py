@@ -31,7 +31,7 @@ class Bracketed:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """A set, or several answers: the order is nothing. `kind`: `set` (braces or a bare list) or `union`."""
+    """A set, or several answers: the order is nothing. `kind`: `set` (braces), `list`, `union` or `either` (of ±)."""
 
     kind: str
     items: tuple[Any, ...]
@@ -46,7 +46,7 @@ class Relation:
 
 
 _TOKEN = re.compile(
-    r"\s*(?:(?P<number>\d{1,3}(?:,\d{3})+(?!\d|,\d)(?:\.\d+)?|\d+\.\d+|\d+|\.\d+)"
+    r"\s*(?:(?P<number>\d{1,3}(?:,\d{3})+(?!\d|,\d)(?:\.\d+)?|(?:\d+\.?\d*|\.\d+)[eE][+-]?\d{1,3}(?![\d.A-Za-z])|\d+\.\d+|\d+|\.\d+)"
     r"|(?P<environment>\\(?:begin|end)\s*\{\s*[A-Za-z]+\*?\s*\})|(?P<command>\\(?:[A-Za-z]+|\\))|(?P<name>[A-Za-z]+)|(?P<operator>\*\*|<=|>=|!=|==|[-+*/^!%=<>|(){}\[\],_&:;']))"
 )
 _FUNCTIONS = {
@@ -55,6 +55,9 @@ _FUNCTIONS = {
     "atan": sympy.atan, "sinh": sympy.sinh, "cosh": sympy.cosh, "tanh": sympy.tanh, "ln": sympy.log, "exp": sympy.exp,
     "log": None, "lg": None, "sqrt": sympy.sqrt, "abs": sympy.Abs, "max": sympy.Max, "min": sympy.Min,
 }  # fmt: skip
+# C_5^2 and A_5^2 (or P_5^2): combinations and permutations.
+_COUNTS = {"C": sympy.binomial, "A": sympy.ff, "P": sympy.ff}
+_BOTH_INDICES = r"_(?:\d+|\{\d+\})\^(?:\d+|\{\d+\})"
 _INVERSE = {"sin": sympy.asin, "cos": sympy.acos, "tan": sympy.atan}
 _GREEK = frozenset({
     "alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta", "iota", "kappa",
@@ -140,7 +143,7 @@ class _Parser:
         items = [self.relation()]
         while self.accept(",", ";", r"\lor", r"\vee"):
             items.append(self.relation())
-        return items[0] if len(items) == 1 else Collection("set", tuple(items))
+        return items[0] if len(items) == 1 else Collection("list", tuple(items))
 
     def relation(self) -> Any:
         sides, operators = [self.union()], []
@@ -155,10 +158,20 @@ class _Parser:
         return Relation(tuple(sides), tuple(operators))
 
     def union(self) -> Any:
-        items = [self.sum()]
+        items = [self.ratio()]
         while self.accept(r"\cup"):
-            items.append(self.sum())
+            items.append(self.ratio())
         return items[0] if len(items) == 1 else Collection("union", tuple(items))
+
+    def ratio(self) -> Any:
+        """2 : 3, the quotient; 1 : 2 : 3, as multiples of the first."""
+        items = [self.sum()]
+        while self.accept(":"):
+            items.append(self.sum())
+        if len(items) == 1:
+            return items[0]
+        quotients = tuple(_combine("/", items[0], item) for item in items[1:])
+        return quotients[0] if len(quotients) == 1 else Bracketed("ratio", "ratio", quotients)
 
     def sum(self) -> Any:
         self._depth += 1
@@ -201,7 +214,7 @@ class _Parser:
         """What follows without an operator: a factor, or the fraction of a mixed number (1 1/2, 1\\frac{1}{2})."""
         whole = self._place > 0 and self._tokens[self._place - 1].isdigit() and isinstance(value, sympy.Integer)
         if whole and self.token in (r"\frac", r"\dfrac", r"\tfrac"):
-            return _combine("+", value, self.power())
+            return self.postfix(_combine("+", value, self.primary()))
         if whole and self.token is not None and self.token.isdigit():
             above = sympy.Integer(int(self.take()))
             self.take("/")
@@ -254,7 +267,8 @@ class _Parser:
     def primary(self) -> Any:
         token = self.take()
         if token[0].isdigit() or token[0] == ".":
-            return sympy.Rational(token.replace(",", ""))
+            value = sympy.Rational(token.replace(",", ""))
+            return self._in_base(token) if token.isdigit() and self.accept("_") else value
         if token in _CLOSING:
             return self._brackets(token)
         if token == "|":
@@ -267,7 +281,24 @@ class _Parser:
             return self._symbol(token)
         raise MathSyntaxError(f"unexpected '{token}'")
 
+    def _in_base(self, digits: str) -> Any:
+        """10101_2, 2516_{8}"""
+        base = self._argument()
+        if not (isinstance(base, sympy.Integer) and 2 <= base <= 16 and all(int(digit) < base for digit in digits)):
+            raise MathSyntaxError("an index that is no base of a number")
+        return sympy.Integer(int(digits, int(base)))
+
+    def _conditions(self) -> Any:
+        """What follows `{x |`, where that is one condition on x."""
+        self._place += 2
+        value = self.relation()
+        self.take(r"\rbrace")
+        return value
+
     def _brackets(self, opening: str) -> Any:
+        ahead = self._tokens[self._place : self._place + 2]
+        if opening == r"\lbrace" and len(ahead) == 2 and ahead[0].isalpha() and ahead[1] in ("|", r"\mid", ":"):
+            return self._conditions()
         bars, self._bars = self._bars, 0
         items: list[Any] = []
         while self.token not in _CLOSING[opening]:
@@ -277,7 +308,7 @@ class _Parser:
         closing = self.take(*_CLOSING[opening])
         self._bars = bars
         if opening == r"\lbrace":
-            return Collection("set", tuple(items))
+            return Collection("set", tuple(dict.fromkeys(items)))
         if len(items) == 1 and (opening, closing) in (("(", ")"), ("{", "}"), ("[", "]")):
             return items[0]
         return Bracketed(opening, closing, tuple(items))
@@ -313,7 +344,9 @@ class _Parser:
 
     def _function_argument(self) -> Any:
         """`(...)`, or a product of what follows: sin 2x, arctan \\frac{12}{5}; not the next function."""
-        if self.token in ("(", "{", "|"):
+        if self.token == "(":
+            return self.primary()  # sin(x)^2 is the square of the sine
+        if self.token in ("{", "|"):
             return self.power()
         value = self.power()
         while self._starts_factor() and self.token is not None and self.token.lstrip("\\") not in _FUNCTIONS:
@@ -351,6 +384,10 @@ class _Parser:
             value = _expression(self.sum())
             self.take({"lvert": r"\rvert", "lfloor": r"\rfloor", "lceil": r"\rceil"}[name])
             return {"lvert": sympy.Abs, "lfloor": sympy.floor, "lceil": sympy.ceiling}[name](value)
+        if name == "mathbb":
+            return sympy.Symbol(f"set of {self._argument()}")
+        if name == "approx":
+            return self.sum()
         if name in ("overline", "vec", "hat", "bar"):
             return self._argument()
         if name in _GREEK:
@@ -358,6 +395,8 @@ class _Parser:
         raise MathSyntaxError(f"unknown command '\\{name}'")
 
     def _matrix(self, kind: str) -> Any:
+        if kind == "cases":
+            return self._cases()
         if kind not in ("matrix", "pmatrix", "bmatrix", "vmatrix", "Bmatrix", "array"):
             raise MathSyntaxError(f"unknown environment '{kind}'")
         if kind == "array" and self.token == "{":
@@ -377,7 +416,22 @@ class _Parser:
         matrix = sympy.ImmutableMatrix(rows)
         return matrix.det() if kind == "vmatrix" else matrix
 
+    def _cases(self) -> Any:
+        """Equations one below the other."""
+        items: list[Any] = []
+        while self.token != r"\end{cases}":
+            items.append(self.relation())
+            while self.accept("\\\\", ",", ";"):
+                pass
+        self.take()
+        return Collection("list", tuple(items))
+
     def _symbol(self, name: str) -> Any:
+        if name in _COUNTS and re.match(_BOTH_INDICES, "".join(self._tokens[self._place : self._place + 8])):
+            self.take("_")
+            total = self._argument()
+            self.take("^")
+            return _COUNTS[name](total, self._argument())
         if name in ("pi", "infty", "oo", "inf"):
             return sympy.pi if name == "pi" else sympy.oo
         if name in ("e", "i"):
@@ -397,6 +451,10 @@ def _expression(value: Any) -> Any:
 
 
 def _combine(operator: str, left: Any, right: Any) -> Any:
+    for value, swapped in ((left, False), (right, True)):
+        if isinstance(value, Collection) and value.kind == "either":
+            pairs = ((left, item) if swapped else (item, right) for item in value.items)
+            return Collection("either", tuple(_combine(operator, *pair) for pair in pairs))
     matrices = isinstance(left, sympy.MatrixBase) or isinstance(right, sympy.MatrixBase)
     if isinstance(left, Bracketed | Collection | Relation) or isinstance(right, Bracketed | Collection | Relation):
         raise MathSyntaxError("a list or a relation where a number should be")
@@ -417,7 +475,7 @@ def _combine(operator: str, left: Any, right: Any) -> Any:
 
 def _plus_minus(left: Any, right: Any) -> Collection:
     left, right = _expression(left), _expression(right)
-    return Collection("set", (left + right, left - right))
+    return Collection("either", (left + right, left - right))
 
 
 def _degrees(value: Any) -> Any:
@@ -429,7 +487,7 @@ def _apply(name: str, argument: Any, base: Any) -> Any:
     degree = sympy.Symbol("degree", positive=True)
     argument = argument.subs(degree, sympy.pi / 180)
     if name in ("log", "lg"):
-        return sympy.log(argument) if base is None else sympy.log(argument) / sympy.log(base)
+        return sympy.log(argument) / (sympy.Symbol("log_base", positive=True) if base is None else sympy.log(base))
     return _FUNCTIONS[name](argument)
 
 

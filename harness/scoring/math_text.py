@@ -13,15 +13,31 @@ _SIGNS: dict[int, int | str] = {
     for sign, command in {
         "×": "*", "·": "*", "⋅": "*", "∙": "*", "÷": "/", "−": "-", "–": "-", "∞": r"\infty", "π": r"\pi", "√": "sqrt",
         "≤": r"\le", "⩽": r"\le", "≥": r"\ge", "⩾": r"\ge", "≠": r"\ne", "∪": r"\cup", "∩": r"\cap", "∈": r"\in",
-        "±": r"\pm", "∅": r"\emptyset", "°": r"^\circ", "²": "^{2}", "³": "^{3}", "¹": "^{1}", "⁴": "^{4}", "½": "1/2",
+        "±": r"\pm", "∅": r"\emptyset", "°": r"^\circ", "²": "^{2}", "³": "^{3}", "¹": "^{1}", "⁴": "^{4}",
+        "½": " 1/2", "¼": " 1/4", "¾": " 3/4", "⅓": " 1/3", "⅔": " 2/3", "∛": r"\sqrt[3]", "≈": r"\approx",
         "α": r"\alpha", "β": r"\beta", "θ": r"\theta", "、": ",", "，": ",", "。": ".", "：": ":", "；": ";",
         "\u3000": " ", "（": "(", "）": ")", "［": "[", "］": "]",
     }.items()
 }  # fmt: skip
 _DROPPED = re.compile(
     r"\\(?:left|right|bigg?|Bigg?|displaystyle|textstyle|limits|quad|qquad|mathstrut|big[lr])(?![A-Za-z])"
-    r"|\\[,!;:> $]|~|\$"
+    r"|(?<!\\)\\[,!;:> $]|~|\$|\*\*(?=[^*]*\*\*\s*$)|(?<=\S)\*\*\s*$|^\s*(?:\\approx|约|大约|about\b|approximately\b)"
 )
+# The one formula of a sentence: 最小值为 $\frac{1}{2}$。 And the words in front of an answer: 答案是5, the answer is 5.
+_FORMULA = re.compile(r"(?<!\\)\$\$?([^$]+)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_WORDS_BEFORE = re.compile(
+    r"^\s*(?:[\u4e00-\u9fff,\s]{1,30}?(?:是|为|等于|得)\s*[:：]?|[\u4e00-\u9fff]{1,12}\s*[:：]"
+    r"|(?:(?:so|thus|therefore|hence),?\s+)?(?:the\s+)?(?:final\s+|correct\s+)?answer\s*(?:is|:)\s*:?)\s*(?=\S)",
+    re.IGNORECASE,
+)
+_SAYS_NOT = re.compile(r"[不非没未]|\b(?:not|no|never|isn)\b", re.IGNORECASE)
+_WORDS_ALONE = re.compile(r"[^\d=<>\\^_+*/|(){}\[\]-]*")
+_REALS = re.compile(r"\\math(?:bb|bf)\s*\{?\s*R\s*\}?|\\R(?![A-Za-z])|ℝ")
+# 0.1\overline{6}, 0.\dot{3}, 0.\dot{1}4\dot{2}
+_RECURRING = re.compile(
+    r"(?<![\d.])(\d*)\.(\d*)(?:\\overline\s*\{\s*(\d+)\s*\}|\\dot\s*\{?\s*(\d)\s*\}?(?:(\d*)\\dot\s*\{?\s*(\d)\s*\}?)?)"
+)
+_DEGREES = re.compile(r"(?<=[\d)}])\s*(?:degrees?\b|度(?!\w))")
 _WRAPPED = re.compile(r"\\(?:mathrm|mathbf|mathit|mathsf|mathcal|boldsymbol|operatorname|rm|bf)\s*\{([^{}]*)\}")
 _TEXT = re.compile(r"\\(?:text|mbox|textrm|textbf|textit)\s*\{([^{}]*)\}")
 
@@ -34,7 +50,7 @@ for _dimension, _members in {
     "mass": "g 克 1/1000,kg 千克 公斤 1,t 吨 1000,斤 1/2,grams 1/1000",
     "time": "s 秒 second seconds 1,min 分钟 minute minutes 60,h 小时 hour hours 3600,天 日 day days 86400",
     "money": "分钱 1/100,角 1/10,元 块 块钱 圆 人民币 1",
-    "dollar": "cents 1/100,dollars dollar 1",
+    "dollar": "cents 1/100,dollars dollar 美元 1",
     "speed": "km/h 千米/时 千米/小时 5/18,m/s 米/秒 1",
     "": "个 只 本 人 名 次 件 张 条 支 枝 棵 块儿 岁 页 颗 辆 台 位 座 间 组 队 套 双 种 倍 袋 箱 盒 包 瓶 杯 根 朵"
     " 头 匹 units unit square 1",
@@ -52,8 +68,9 @@ _UNIT_END = re.compile(
 
 def prepare(text: str) -> tuple[str, str | None]:
     """Return (expression, unit): the last box if there is one, without decoration, and a known unit at its end."""
-    text = (boxed(text) or [text])[-1].translate(_WIDTH).translate(_SIGNS)
-    text = _DROPPED.sub(" ", text)
+    text = _formula((boxed(text) or [text])[-1]).translate(_WIDTH).translate(_SIGNS)
+    text = _RECURRING.sub(_recurring, _REALS.sub(r"(-\\infty,\\infty)", text))
+    text = _DEGREES.sub(r"^\\circ", _DROPPED.sub(" ", text))
     text, unit = _text_unit(_WRAPPED.sub(r"\1", text))
     text = (
         re.sub(r"(?<=\d)\{,\}(?=\d)", ",", text)
@@ -62,12 +79,36 @@ def prepare(text: str) -> tuple[str, str | None]:
         .replace(r"\}", r"\rbrace ")
     )
     text = re.sub(r"(?<![A-Za-z\\])(?:or|and)(?![A-Za-z])|或者?|以及|和", " , ", text)
-    text = re.sub(r"(?<=\d) +(?=\d{3}(?:\D|$))(?!\d{3}\s*/)", "", text).strip().rstrip(".;:").strip()
+    text = _WORDS_BEFORE.sub("", text) if not _SAYS_NOT.search(text) else text
+    text = re.sub(r"(?<=\d) +(?=\d{3}(?:\D|$))(?!\d{3}\s*/)", "", text).strip().rstrip(".,;:").strip()
+    # The argument belongs to the name: f(x)=x^2 is f_{x}=x^2, and f(1)=2 is not f(2)=2.
+    text = re.sub(r"^([fghFGHP])\s*\(([A-Za-z]|-?\d{1,3})\)\s*=(?!.*=)", r"\1_{\2}=", text)
     if unit is None:
         match = _UNIT_END.search(text)
         if match:
             text, unit = text[: match.start()].rstrip(), match["unit"].strip()
     return text.removeprefix("¥").removeprefix("￥").strip(), unit
+
+
+def _formula(text: str) -> str:
+    """The formula of a text that is one formula and words, with what stands behind it; else the text."""
+    formulas = list(_FORMULA.finditer(text))
+    if len(formulas) != 1:
+        return text
+    inside = next(part for part in formulas[0].groups() if part)
+    before, after = text[: formulas[0].start()], text[formulas[0].end() :]
+    if not _WORDS_ALONE.fullmatch(before) or _SAYS_NOT.search(before) or not _WORDS_ALONE.fullmatch(after):
+        return text
+    unit = after.strip(" 。.,，;；")
+    return f"{inside} {unit}" if unit in _UNITS else inside
+
+
+def _recurring(match: re.Match[str]) -> str:
+    """0.1\\overline{6} as (15/90): all digits less those in front of the period, over nines and noughts."""
+    period = match[3] or (match[4] + (match[5] or "") + (match[6] or ""))
+    whole, fixed = match[1] or "0", match[2]
+    above = int(whole + fixed + period) - int(whole + fixed)
+    return f"({above}/{'9' * len(period)}{'0' * len(fixed)})"
 
 
 def _text_unit(text: str) -> tuple[str, str | None]:

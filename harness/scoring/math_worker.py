@@ -17,6 +17,12 @@ from harness.scoring.math_parser import Bracketed, Collection, MathSyntaxError, 
 
 _DIGITS = 60
 _DEGREE = sympy.Symbol("degree", positive=True)
+# What \\log stands for: the natural logarithm, or that to base 10 (\\log 100).
+_LOG_BASE = sympy.Symbol("log_base", positive=True)
+_READINGS = {
+    _DEGREE: (sympy.Integer(1), sympy.pi / 180),
+    _LOG_BASE: (sympy.Integer(1), sympy.log(10)),
+}
 # Points at which expressions with letters are evaluated: on both sides of zero, and of no special form.
 _POINTS = (sympy.Rational(17, 23), sympy.Rational(-31, 19), sympy.Rational(283, 97))
 _MEMORY = 2 * 1024**3
@@ -30,16 +36,61 @@ def equal(first: Any, second: Any, tolerance: float = 0.0) -> bool:
     names = {_named(first), _named(second)} - {None}
     if len(names) > 1:
         return False  # x = 4 is not y = 4
+    if _are_equations(first, second) and not all(map(_is_closed, (first, second))):
+        return _relations_equal(first, second, tolerance)
+    values = _values_by_name(first), _values_by_name(second)
+    if all(values):
+        return _named_values_equal(*values, tolerance)
+    first, second = _as_point(first, values[0], second), _as_point(second, values[1], first)
     first, second = _plain(first), _plain(second)
     if isinstance(first, Relation) or isinstance(second, Relation):
         return _relations_equal(first, second, tolerance)
     if isinstance(first, Collection) or isinstance(second, Collection):
+        if "union" in (getattr(first, "kind", ""), getattr(second, "kind", "")):
+            joined = _joined(_members(first)), _joined(_members(second))
+            return _unordered_equal(*joined, tolerance)
         return _unordered_equal(_members(first), _members(second), tolerance)
     if isinstance(first, sympy.MatrixBase) or isinstance(second, sympy.MatrixBase):
         return _matrices_equal(first, second, tolerance)
     if isinstance(first, Bracketed) or isinstance(second, Bracketed):
         return _bracketed_equal(first, second, tolerance)
     return _expressions_equal(first, second, tolerance)
+
+
+def _are_equations(first: Any, second: Any) -> bool:
+    return all(
+        isinstance(value, Relation)
+        and value.operators == ("=",)
+        and all(isinstance(x, sympy.Expr) for x in value.sides)
+        for value in (first, second)
+    )
+
+
+def _is_closed(equation: Relation) -> bool:
+    """x = 4, which says what a letter is without others."""
+    return any(isinstance(side, sympy.Symbol) for side in equation.sides) and any(
+        side.is_number for side in equation.sides
+    )
+
+
+def _values_by_name(value: Any) -> dict[Any, Any]:
+    """{x: 2, y: 3} of `x = 2, y = 3`; empty for anything else, also for x = 1, x = 2."""
+    items = value.items if isinstance(value, Collection) else ()
+    names = [_named(item) for item in items if isinstance(item, Relation) and item.operators == ("=",)]
+    if len(names) < 2 or len(names) != len(items) or None in names or len(set(names)) != len(names):
+        return {}
+    return {name: _plain(item) for name, item in zip(names, items, strict=True)}
+
+
+def _named_values_equal(first: dict[Any, Any], second: dict[Any, Any], tolerance: float) -> bool:
+    return first.keys() == second.keys() and all(equal(first[name], second[name], tolerance) for name in first)
+
+
+def _as_point(value: Any, values: dict[Any, Any], other: Any) -> Any:
+    """`x = 2, y = 3` against a point is the point (2, 3), where the letters stand in their order."""
+    if isinstance(other, Bracketed) and values and list(values) == sorted(values, key=str):
+        return Bracketed(other.opening, other.closing, tuple(values.values()))
+    return value
 
 
 def _named(value: Any) -> Any:
@@ -58,6 +109,11 @@ def _plain(value: Any) -> Any:
         return value
     sides, operators = value.sides, value.operators
     symbols = [isinstance(side, sympy.Symbol) for side in sides]
+    if len(sides) == 2 and operators == ("=",) and isinstance(sides[0], Bracketed) and _symbols_only(sides[0]):
+        return _plain(sides[1])  # (x, y) = (2, 3)
+    if len(sides) == 2 and operators == ("!=",) and symbols == [True, False]:
+        ends = Bracketed("(", ")", (-sympy.oo, sides[1])), Bracketed("(", ")", (sides[1], sympy.oo))
+        return Collection("union", ends)
     if len(sides) == 2 and symbols[0] and operators[0] in ("=", "in") and not symbols[1]:
         return _plain(sides[1])
     if len(sides) == 2 and symbols[1] and operators == ("=",) and not symbols[0]:
@@ -74,8 +130,36 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _symbols_only(value: Bracketed) -> bool:
+    return all(isinstance(item, sympy.Symbol) for item in value.items)
+
+
 def _members(value: Any) -> tuple[Any, ...]:
     return value.items if isinstance(value, Collection) else (value,)
+
+
+def _joined(parts: Sequence[Any]) -> list[Any]:
+    """The intervals of a union, joined where they meet: [1,2] and (2,3] are [1,3]. Other parts as they stand."""
+    if not all(isinstance(part, Bracketed) and _is_interval(part) for part in parts):
+        return list(parts)
+    joined: list[Any] = []
+    for part in sorted(parts, key=lambda part: (part.items[0], part.opening != "[")):
+        last = joined[-1] if joined else None
+        if last is None or not _meet(last, part):
+            joined.append(part)
+        elif last.items[1] < part.items[1] or (last.items[1] == part.items[1] and part.closing == "]"):
+            joined[-1] = Bracketed(last.opening, part.closing, (last.items[0], part.items[1]))
+    return joined
+
+
+def _is_interval(value: Bracketed) -> bool:
+    return len(value.items) == 2 and all(item.is_extended_real and item.is_number for item in value.items)
+
+
+def _meet(left: Bracketed, right: Bracketed) -> bool:
+    """Whether an interval begins within another, or where it ends and one of the two holds the point."""
+    end, start = left.items[1], right.items[0]
+    return bool(start < end or (start == end and (left.closing == "]" or right.opening == "[")))
 
 
 def _unordered_equal(first: Sequence[Any], second: Sequence[Any], tolerance: float) -> bool:
@@ -108,11 +192,12 @@ def _infinite_ends(first: Bracketed, second: Bracketed) -> bool:
 
 
 def _matrices_equal(first: Any, second: Any, tolerance: float) -> bool:
-    """Matrices entry by entry; a vector may be written in brackets."""
+    """Matrices entry by entry; a vector, of a row or a column, may be written in brackets."""
+    brackets = isinstance(first, Bracketed) or isinstance(second, Bracketed)
     first, second = _as_matrix(first), _as_matrix(second)
     if first is None or second is None:
         return False
-    vectors = 1 in first.shape and 1 in second.shape and len(first) == len(second)
+    vectors = brackets and 1 in first.shape and 1 in second.shape and len(first) == len(second)
     if first.shape != second.shape and not vectors:
         return False
     return all(_expressions_equal(a, b, tolerance) for a, b in zip(first, second, strict=True))
@@ -151,11 +236,9 @@ def _equations_equal(first: Any, second: Any) -> bool:
 def _expressions_equal(first: Any, second: Any, tolerance: float) -> bool:
     if not (isinstance(first, sympy.Basic) and isinstance(second, sympy.Basic)):
         return False
-    if _DEGREE in first.free_symbols | second.free_symbols:
-        return any(
-            _expressions_equal(first.subs(_DEGREE, value), second.subs(_DEGREE, value), tolerance)
-            for value in (sympy.Integer(1), sympy.pi / 180)
-        )
+    for symbol, readings in _READINGS.items():
+        if symbol in first.free_symbols | second.free_symbols:
+            return any(_expressions_equal(first.subs(symbol, x), second.subs(symbol, x), tolerance) for x in readings)
     if first == second:
         return True
     if first.is_infinite or second.is_infinite:

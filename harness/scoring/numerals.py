@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from fractions import Fraction
 
 _DIGITS = {"零": 0, "〇": 0, "一": 1, "二": 2, "两": 2, "三": 3, "四": 4, "五": 5, "六": 6, "七": 7, "八": 8, "九": 9}
 TENS = {"十": 10, "百": 100, "千": 1000}
@@ -76,6 +77,15 @@ def chinese_number(text: str) -> int:
             unit, section, digit = MYRIADS[char], 0, 0
     # In 三万五 and 两百五 the last digit stands for the next lower unit.
     return total + section + digit * (unit // 10 if unit >= 100 else 1)
+
+
+def chinese_value(text: str) -> Fraction | None:
+    """The value of a text that is one Chinese numeral: 三分之二, 百分之五十 (a half), 负二; None for anything else."""
+    match = _CHINESE.fullmatch(text.strip())
+    if match is None or len(text) > 40:
+        return None
+    value = Fraction(_chinese(match))
+    return value / 100 if match["below"] == "百" else value
 
 
 def chinese_numbers(text: str) -> list[str]:
