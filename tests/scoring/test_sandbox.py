@@ -183,6 +183,37 @@ def test_no_network():
 
 
 @needs_sandbox
+@pytest.mark.parametrize("family", [17, 38, 40])  # packets, the kernel's cryptography, the host of a virtual machine
+def test_no_sockets_that_know_no_network_namespace(family):
+    outcome = run(f"import socket; socket.socket({family}, socket.SOCK_STREAM)")
+    assert "Errno 97" in outcome.reason
+
+
+@needs_sandbox
+def test_pairs_of_sockets_and_processes_still_work():
+    assert run("import socket; a, b = socket.socketpair(); a.send(b'x'); assert b.recv(1) == b'x'").passed
+    assert run("import subprocess, sys; subprocess.run([sys.executable, '-c', ''], check=True)").passed
+
+
+@needs_sandbox
+def test_no_memory_that_no_process_owns():
+    segment = "import ctypes; assert ctypes.CDLL(None).shmget(0, 500 << 20, 0o1600) == -1"
+    assert run(segment).passed
+    assert "Errno 38" in run("import os; os.memfd_create('x')").reason
+
+
+@needs_sandbox
+def test_no_keys_of_the_session():
+    number = {"x86_64": 250, "aarch64": 219, "riscv64": 219}[os.uname().machine]
+    assert run(f"import ctypes; assert ctypes.CDLL(None).syscall({number}, 0, -3, 1) == -1").passed
+
+
+@needs_sandbox
+def test_a_cause_is_fit_for_a_terminal():
+    assert run(r"raise ValueError('\x1b[31m 错误 \x00 \ud800\n')").reason == "ValueError: ?[31m 错误 ? ?"
+
+
+@needs_sandbox
 def test_the_environment_is_not_ours(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "a secret")
     outcome = run("import os, json; print(json.dumps(dict(os.environ)))")

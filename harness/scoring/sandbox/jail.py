@@ -5,7 +5,7 @@
     this process      waits; dies with the harness
       process 1       first of a process namespace: when it ends, the kernel ends everything in there
         the command   no privileges; sees a read-only copy of the paths in `show`, a /tmp of its own and a /proc of its
-                      own namespace; no network but its own; no further namespaces
+                      own namespace; no network but its own; no further namespaces; no system calls that get round these
 
 An ordinary user needs user namespaces; root does not, and the command runs as nobody. What cannot be set up ends this
 process with code 125 and `jail: REASON` on standard error, and the command is not started.
@@ -33,11 +33,38 @@ _ATTR_RDONLY, _ATTR_NOSUID = 0x1, 0x2
 _DETACH = 2
 _PDEATHSIG, _DUMPABLE, _NO_NEW_PRIVS = 1, 4, 38
 
+# What namespaces and limits do not hold: kinds of sockets that know no network namespace (AF_VSOCK leads out of a
+# virtual machine), memory that is nobody's address space, keys of the session, and interfaces that need none of it.
+# By machine: the mark of its calls (linux/audit.h), socket and socketpair, and the calls that do not exist in there:
+# shmget, msgget, memfd_create, memfd_secret, add_key, request_key, keyctl, io_uring_setup, bpf, perf_event_open,
+# userfaultfd.
+_GENERIC = ((198, 199), (194, 186, 279, 447, 217, 218, 219, 425, 280, 241, 282))
+_CALLS: dict[str, tuple[int, tuple[tuple[int, ...], tuple[int, ...]]]] = {
+    "x86_64": (0xC000003E, ((41, 53), (29, 68, 319, 447, 248, 249, 250, 425, 321, 298, 323))),
+    "aarch64": (0xC00000B7, _GENERIC),
+    "riscv64": (0xC00000F3, _GENERIC),
+}
+_FAMILIES = (1, 2, 10, 16)  # unix, inet, inet6, netlink: each of them lives in the network namespace
+_SECCOMP, _SECCOMP_FILTER = 22, 2
+_ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
+_EAFNOSUPPORT, _ENOSYS = 97, 38
+_LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06  # linux/bpf_common.h
+_NUMBER_AT, _MACHINE_AT, _FIRST_ARGUMENT_AT = 0, 4, 16  # struct seccomp_data
+_OTHER_ABI = 0x40000000  # x32, whose calls have numbers of their own
+
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class _Attributes(ctypes.Structure):
     _fields_ = [(name, ctypes.c_uint64) for name in ("set", "clear", "propagation", "namespace")]
+
+
+class _Instruction(ctypes.Structure):
+    _fields_ = [("code", ctypes.c_uint16), ("yes", ctypes.c_uint8), ("no", ctypes.c_uint8), ("k", ctypes.c_uint32)]
+
+
+class _Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_uint16), ("filter", ctypes.POINTER(_Instruction))]
 
 
 def _checked(what: str, result: int) -> None:
@@ -109,6 +136,35 @@ def _build_root(order: dict[str, Any]) -> None:
     os.chdir("/tmp")
 
 
+def _instructions(machine: str) -> list[tuple[int, int, int, int]]:
+    """The filter of system calls, as BPF: (code, jump if so, jump if not, operand)."""
+    mark, (sockets, absent) = _CALLS[machine]
+    program = [
+        (_LOAD, 0, 0, _MACHINE_AT),
+        (_EQUAL, 1, 0, mark),
+        (_RETURN, 0, 0, _KILL),
+        (_LOAD, 0, 0, _NUMBER_AT),
+        (_AT_LEAST, 0, 1, _OTHER_ABI),
+        (_RETURN, 0, 0, _ERRNO | _ENOSYS),
+    ]
+    for number in absent:
+        program += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _ERRNO | _ENOSYS)]
+    program += [(_EQUAL, 2, 0, sockets[0]), (_EQUAL, 1, 0, sockets[1]), (_RETURN, 0, 0, _ALLOW)]
+    program += [(_LOAD, 0, 0, _FIRST_ARGUMENT_AT)]
+    for family in _FAMILIES:
+        program += [(_EQUAL, 0, 1, family), (_RETURN, 0, 0, _ALLOW)]
+    return [*program, (_RETURN, 0, 0, _ERRNO | _EAFNOSUPPORT)]
+
+
+def _filter_calls() -> None:
+    machine = os.uname().machine
+    if machine not in _CALLS:
+        raise OSError(0, f"no filter of system calls is known for {machine}")
+    lines = _instructions(machine)
+    program = _Program(len(lines), (_Instruction * len(lines))(*(_Instruction(*line) for line in lines)))
+    _checked("seccomp", _LIBC.prctl(_SECCOMP, ctypes.c_ulong(_SECCOMP_FILTER), ctypes.byref(program), 0, 0))
+
+
 def _start(order: dict[str, Any], user: int) -> None:
     """Drop every privilege and become the command."""
     if user == 0:
@@ -121,6 +177,7 @@ def _start(order: dict[str, Any], user: int) -> None:
     if limit.exists():
         limit.write_text("0")  # counts for namespaces below this one: no new ones, in which it would be root
     _LIBC.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0)
+    _filter_calls()
     os.execve(order["command"][0], order["command"], order["environment"])
 
 

@@ -44,7 +44,8 @@ def _run(program: str) -> str | None:
         exec(compile(program, "program.py", "exec", dont_inherit=True), module.__dict__)
     except BaseException as error:  # SystemExit too: a program that leaves has not passed its tests
         try:
-            cause = " ".join(str(error).split())[:300]
+            cause = " ".join(str(error)[:1000].split())[:300]
+            cause = "".join(char if char.isprintable() else "?" for char in cause)  # it is shown on terminals
         except BaseException:
             cause = ""
         name = type(error).__name__
