@@ -244,6 +244,7 @@ def check(folder: Path, said: str, *, near: float, error: float = 1e-4, dtype: s
     model = loaded(folder, dtype=dtype)
     found = answers(model)
 
+    assert model.executor.attention is not None
     assert model.executor.notes == []
     assert apart(found, by_transformers(model)) < error
     assert apart(found, answers(loaded(folder.with_name(folder.name + "-whole"), dtype="float32"))) < near
@@ -307,6 +308,24 @@ def test_compressed_tensors_that_round_activations_too(base: Path, tmp_path: Pat
     assert apart(answers(model), answers(loaded(tmp_path / "packed-whole"))) > 1e-3
 
 
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
+def test_an_adapter_on_stored_weights(base: Path, tmp_path: Path) -> None:
+    pytest.importorskip("compressed_tensors")
+    peft = pytest.importorskip("peft")
+    from transformers import AutoModelForCausalLM
+
+    settings = settings_of_ct("int-quantized", {"num_bits": 8, "strategy": "channel"}, input_activations=DYNAMIC)
+    folder = published(base, tmp_path / "packed", settings, int_quantized, "float32")
+    lora = peft.LoraConfig(r=2, target_modules=["q_proj", "up_proj"], init_lora_weights=False)
+    peft.get_peft_model(AutoModelForCausalLM.from_pretrained(base), lora).save_pretrained(tmp_path / "adapter")
+
+    adapted = loaded(folder, peft=str(tmp_path / "adapter"), allow_other_base=True)
+    found = answers(adapted)
+
+    assert apart(found, by_transformers(adapted)) < 0.05
+    assert apart(found, answers(loaded(folder))) > 0.1
+
+
 def test_fp8_needs_no_package(base: Path, tmp_path: Path) -> None:
     folder = published(base, tmp_path / "packed", FP8, fp8, "bfloat16")
 
@@ -346,7 +365,9 @@ def test_a_dry_run_counts_what_the_weights_become(base: Path, tmp_path: Path) ->
 
 
 def test_formats_that_nobody_here_knows(base: Path, tmp_path: Path) -> None:
-    unread = r"has weights in the format 'nextbit', which transformers \S+ does not read: 14 tensors \(.*_scale_inv"
+    from torch import int8
+
+    unread = r"has weights in the format 'nextbit', which transformers \S+ did not read here: 14 tensors \(.*_scale_inv"
     folder = published(base, tmp_path / "next", {"quant_method": "nextbit"}, fp8, "float32")
     with pytest.raises(ModelError, match=unread):
         loaded(folder)
@@ -356,6 +377,11 @@ def test_formats_that_nobody_here_knows(base: Path, tmp_path: Path) -> None:
     shutil.copy(base / "config.json", silent)
     with pytest.raises(ModelError, match=r"a format that config\.json does not name"):
         loaded(silent)
+
+    unknown = {"quant_method": "hqq-next", "nbits": 4}
+    codes = published(base, tmp_path / "codes", unknown, lambda it: ({"W_q": it.to(int8), "scale": it}, it), "float32")
+    with pytest.raises(ModelError, match=r"has weights in the format 'hqq-next'.* 28 tensors \(\S+W_q"):
+        loaded(codes)
 
     # Plain weights are weights, whatever stands beside them.
     plain = published(base, tmp_path / "plain", {"quant_method": "nextbit"}, lambda it: ({"weight": it}, it), "float32")
@@ -376,8 +402,8 @@ def test_what_transformers_refuses_is_one_line(base: Path, tmp_path: Path) -> No
         ("aqlm", "pip install 'aqlm[cpu,gpu]' 'harness-eval[accelerate]'"),
         ("auto-round", "the package auto-round"),
         ("quanto", "the packages optimum-quanto and accelerate"),
-        ("vptq", "the packages vptq and accelerate"),
         ("hqq", "pip install hqq"),
+        ("vptq", "has weights in the format vptq, which transformers computes with on GPUs only"),
         ("mxfp8", "pip install 'harness-eval[accelerate]'"),
         ("compressed-tensors", "pip install 'harness-eval[compressed-tensors]'"),
     ],

@@ -165,7 +165,7 @@ class HuggingFace(TorchModel):
 
     def check_weights(self) -> None:
         """Refuse weights in a format that cannot be read here."""
-        check_quantization(self.pretrained, self.config, self.low_bits)
+        check_quantization(self.pretrained, self.config, self.low_bits, self.device)
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -275,6 +275,7 @@ class HuggingFace(TorchModel):
             return said
         counted = count_weights(self.config, self.trust_remote_code) or said["parameters"]
         true = {"parameters": counted, "weight_bytes": held_bytes(self._module)}
+        true["dtype"] = str(self._module.dtype).removeprefix("torch.")
         return {**said, **true, "quantization": stored, "read_by": readers(self.config)}
 
     def close(self) -> None:
@@ -302,13 +303,15 @@ class HuggingFace(TorchModel):
                 model, found = family.from_pretrained(
                     self.pretrained, config=config_to_read(self.config), output_loading_info=True, **options
                 )
-                check_read(self.config, found, where)
+                check_read(model, self.config, found, where)
                 if stored_format(self.config) and not self.spreads:
                     unpack(model, dtype)
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
             if is_out_of_memory(error):
                 raise
             raise ModelError(f"{where}: {_one_line(error)}") from None
+        if model.dtype != dtype and stored_format(self.config):
+            log.warning("%s: what reads %s made it %s, not %s", where, stored_format(self.config), model.dtype, dtype)
         return model if "device_map" in options else model.to(device)
 
     def bytes_to_load(self) -> int | None:
@@ -322,8 +325,11 @@ class HuggingFace(TorchModel):
     def _placement(self, device: str) -> dict[str, Any]:
         if self.spread is not None:
             return self.spread.options(self.devices)
+        stored = stored_format(self.config)
+        # transformers refuses to place hqq on a processor, where it is when nothing is said.
+        unsaid = stored == "hqq" and device == "cpu"
         # Quantised weights are made where they stay.
-        return {"device_map": {"": device}} if self.low_bits or stored_format(self.config) else {}
+        return {"device_map": {"": device}} if (self.low_bits or stored) and not unsaid else {}
 
     def _source(self) -> dict[str, Any]:
         return {

@@ -34,7 +34,6 @@ _READERS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "gptq": (("optimum", "optimum"), ("gptqmodel", "gptqmodel")),
     "higgs": (("flute", "flute-kernel"), ("fast_hadamard_transform", "fast-hadamard-transform"), _ACCELERATE),
     "hqq": (("hqq", "hqq"),),
-    "metal": (("kernels", "kernels"),),
     "mxfp4": (_ACCELERATE,),
     "mxfp8": (_ACCELERATE,),
     "quanto": (("optimum.quanto", "optimum-quanto"), _ACCELERATE),
@@ -44,12 +43,19 @@ _READERS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "torchao": (("torchao", "torchao"),),
     "vptq": (("vptq", "vptq"), _ACCELERATE),
 }
+# Formats whose kernels, in transformers, are for GPUs only.
+_GPU_ONLY = ("eetq", "fbgemm_fp8", "fp_quant", "higgs", "spqr", "vptq")
+# Formats that are unpacked while they load, except on this kind of device.
+_UNPACKED_BUT_ON = {"compressed-tensors": "nothing", "fp8": "cuda", "metal": "mps", "mxfp4": "cuda", "mxfp8": "cuda"}
 # What the formats call how many bits a weight has, how many weights share a scale, and the layout of a file.
 _BITS = ("bits", "nbits", "num_bits")
 _GROUP = ("group_size", "q_group_size", "weight_block_size")
 _LAYOUT = ("format", "checkpoint_format", "version", "_type", "fmt")
 # Names of tensors without which quantised weights are not what they say.
-_PARTS = ("qweight", "weight_packed", "weight_scale", "weight_scale_2", "weight_scale_inv", "weight.absmax")
+_PARTS = (
+    *("qweight", "weight_packed", "W_q", "weight._data"),
+    *("weight_scale", "weight_scale_2", "weight_scale_inv", "weight.absmax", "scales"),
+)
 
 
 def stored_settings(config: Any) -> Mapping[str, Any]:
@@ -57,7 +63,7 @@ def stored_settings(config: Any) -> Mapping[str, Any]:
     stored = getattr(config, "quantization_config", None)
     if stored is None:
         return {}
-    return stored if isinstance(stored, Mapping) else stored.to_dict()
+    return stored if isinstance(stored, Mapping) else getattr(stored, "to_dict", dict)()
 
 
 def stored_format(config: Any) -> str | None:
@@ -94,8 +100,8 @@ def _named(settings: Any, names: Sequence[str]) -> Iterator[Any]:
                 yield from _named(value, names)
 
 
-def check_quantization(pretrained: str, config: Any, wanted: LowBits) -> None:
-    """Refuse what no installed package can read, and weights that would be quantised twice."""
+def check_quantization(pretrained: str, config: Any, wanted: LowBits, device: str) -> None:
+    """Refuse what no installed package can read, or not on this device, and weights that would be quantised twice."""
     stored = stored_format(config)
     where = f"--model_args: pretrained={pretrained}"
     if stored is None:
@@ -103,6 +109,8 @@ def check_quantization(pretrained: str, config: Any, wanted: LowBits) -> None:
     if wanted:
         flag = "load_in_4bit" if wanted.load_in_4bit else "load_in_8bit"
         raise UsageError(f"{where} is quantised already, by {stored}: leave {flag} out")
+    if stored in _GPU_ONLY and device == "cpu":
+        raise UsageError(f"{where} has weights in the format {stored}, which transformers computes with on GPUs only")
     missing = [name for module, name in _READERS.get(stored, ()) if not _is_installed(module)]
     if missing:
         need = "the package" if len(missing) == 1 else "the packages"
@@ -154,22 +162,25 @@ def config_to_read(config: Any) -> Any:
     return told
 
 
-def check_read(config: Any, found: Mapping[str, Any], where: str) -> None:
+def check_read(model: Any, config: Any, found: Mapping[str, Any], where: str) -> None:
     """Refuse a model with random numbers in it, and one whose quantised weights were taken for plain ones.
 
-    transformers skips formats that it does not know, with a warning: the codes of weights, without their scales, would
-    be read as if they were weights. found: the `output_loading_info` of transformers.
+    transformers skips formats that it does not know with a warning, and some that it knows without one: the codes of
+    weights, without their scales, would be read as if they were weights. found: transformers' `output_loading_info`.
     """
     import transformers
-    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
     stored, missing = stored_format(config), sorted(found["missing_keys"])
-    is_known = stored == "bitsandbytes" or stored in AUTO_QUANTIZATION_CONFIG_MAPPING
-    unread = [name for name in sorted(found["unexpected_keys"]) if name.endswith(_PARTS)]
-    if not is_known and (unread or (missing and stored)):
+    modules = {name for name, _ in model.named_modules()}
+    unread = [
+        name
+        for name in sorted(found["unexpected_keys"])
+        if any(name.endswith(f".{part}") and name.removesuffix(f".{part}") in modules for part in _PARTS)
+    ]
+    if unread or (stored and missing and found["unexpected_keys"]):
         name = f"the format '{stored}'" if stored else "a format that config.json does not name"
         raise ModelError(
-            f"{where} has weights in {name}, which transformers {transformers.__version__} does not read: "
+            f"{where} has weights in {name}, which transformers {transformers.__version__} did not read here: "
             f"{len(unread) + len(missing)} tensors ({[*unread, *missing][0]}, ...) do not fit the model"
         )
     if missing:
@@ -180,13 +191,25 @@ def check_read(config: Any, found: Mapping[str, Any], where: str) -> None:
 
 
 def unpack(model: Any, dtype: Any) -> None:
-    """Have weights whole now that would be unpacked at the first pass, and in `dtype` what became bfloat16 throughout,
-    as fp8 does on a processor."""
+    """Have weights whole now that would be unpacked at the first pass, and in `dtype` what became bfloat16 regardless.
+
+    compressed-tensors would also put all tensors into containers of its own, which adapters cannot copy.
+    """
+    import torch
+
     quantizer = getattr(model, "hf_quantizer", None)
-    if hasattr(model, "ct_decompress_hook") and hasattr(quantizer, "compressor"):
-        quantizer.compressor.decompress_model(model)
     if quantizer is None and model.dtype != dtype:
         model.to(dtype)
+    if not hasattr(model, "ct_decompress_hook"):
+        return
+    from compressed_tensors.compressors import decompress_module
+
+    for layer in model.modules():
+        decompress_module(layer)
+        weight = getattr(layer, "weight", None)
+        if isinstance(layer, torch.nn.Linear) and weight is not None and weight.dtype != dtype:
+            layer.weight = torch.nn.Parameter(weight.to(dtype), requires_grad=False)
+    quantizer.compressor.remove_decompression_hook(model)
 
 
 def is_unpacked(config: Any, device: str) -> bool:
@@ -194,7 +217,8 @@ def is_unpacked(config: Any, device: str) -> bool:
     stored = stored_format(config)
     if stored == "mxfp4" and device.startswith("cuda"):
         return find_spec("kernels") is None or find_spec("triton") is None
-    return stored == "compressed-tensors" or (stored in ("fp8", "mxfp4", "mxfp8") and not device.startswith("cuda"))
+    kernels = _UNPACKED_BUT_ON.get(stored or "")
+    return kernels is not None and not device.startswith(kernels)
 
 
 def count_weights(config: Any, trust_remote_code: bool) -> int | None:
