@@ -146,11 +146,12 @@ def apply_sinks(out: torch.Tensor, lse: torch.Tensor, sinks: torch.Tensor) -> to
     return out * share.unsqueeze(-1).to(out.dtype)
 
 
-def window_mask(query_at: torch.Tensor, key_at: torch.Tensor, window: int | None) -> torch.Tensor | None:
-    """True where a key is too far back, [..., L, S]; None where no key is. Positions are [..., L] and [..., S]."""
-    if window is None or not query_at.numel() or not key_at.numel():
-        return None
-    if int(query_at.max()) - int(key_at.min()) < window:
+def window_mask(query_at: torch.Tensor, key_at: torch.Tensor, window: int | None, reach: int) -> torch.Tensor | None:
+    """True where a key is too far back, [..., L, S]; None where no key is. Positions are [..., L] and [..., S].
+
+    reach: how far back the furthest key is. Who knows that without asking the device spares waiting for it.
+    """
+    if window is None or reach < window:
         return None
     return query_at.unsqueeze(-1) - key_at.unsqueeze(-2) >= window
 

@@ -31,7 +31,7 @@ class _Bucket:
 
     index: [rows, width], where in the pack each place is taken from (padding repeats the row's last token). targets
     and sources: where the real places go. contiguous: the rows are equally long and stand together. stem: up to here no
-    row branches.
+    row branches. reach: how far a row's first token is before its last.
     """
 
     index: torch.Tensor
@@ -41,13 +41,14 @@ class _Bucket:
     positions: torch.Tensor
     hidden: torch.Tensor | None
     stem: int
+    reach: int
     masks: dict[tuple[int | None, torch.dtype], torch.Tensor | None] = field(default_factory=dict)
 
     def mask(self, window: int | None, dtype: torch.dtype) -> torch.Tensor | None:
         """What to add to scores, or None where plain causal attention is right."""
         key = (window, dtype)
         if key not in self.masks:
-            far = window_mask(self.positions, self.positions, window)
+            far = window_mask(self.positions, self.positions, window, self.reach)
             hidden = self.hidden
             if far is not None:
                 width = far.shape[-1]
@@ -70,7 +71,8 @@ class PackLayout:
         self.offsets = _offsets(rows)
         self.cached: dict[int, Cached] = {row.index: Cached() for row in rows if row.children or keep_all}
         self._trunks = trunks
-        self._positions = upload([at for row in rows for at in row.positions], device)
+        self._at = [at for row in rows for at in row.positions]
+        self._positions = upload(self._at, device)
         self._paths = [member for member, row in enumerate(rows) if row.is_path]
         trees = [member for member, row in enumerate(rows) if not row.is_path]
         self._tree_buckets = [self._bucket(group) for group in _group_by_length(rows, trees)]
@@ -195,7 +197,8 @@ class PackLayout:
             return None
         key = (start, window, query.dtype)
         if key not in self._masks:
-            far = window_mask(self._positions[start:end], torch.arange(keys, device=self.device), window)
+            places = torch.arange(keys, device=self.device)
+            far = window_mask(self._positions[start:end], places, window, max(self._at[start:end]))
             self._masks[key] = None if far is None else additive(far, query.dtype)[None, None]
         mask = self._masks[key]
         return None if mask is None else mask.to(query.device)
@@ -240,6 +243,7 @@ class PackLayout:
             positions=self._positions[places],
             hidden=None if hidden is None else upload(hidden, self.device),
             stem=min(self.rows[member].segments[0][1] for member in members) if trees else 0,
+            reach=max(max(self.rows[member].positions) - self.rows[member].start for member in members),
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from harness.engine import varlen
-from harness.engine.attention import AttentionRule, additive, apply_sinks, attend, join
+from harness.engine.attention import AttentionRule, additive, apply_sinks, attend, join, window_mask
 from harness.engine.devices import upload
 from harness.engine.layout import Cached
 from harness.engine.plain import GenerateRow
@@ -197,14 +197,12 @@ class SlotLayout:
 
     def _mask_above(self, group: _Group, keys: int, window: int | None, query: torch.Tensor) -> torch.Tensor | None:
         """What of a trunk is too far back for the rows below it; the same in all layers of one window."""
-        if window is None or group.latest < window:
-            return None
         key = (group.trunk, window, query.dtype)
         if key not in self._masks:
             at = self._starts + self._lengths
             at = at if group.members is None else at[group.members]
-            far = at.unsqueeze(-1) - torch.arange(keys, device=self.device) >= window
-            self._masks[key] = additive(far, query.dtype)[None, None]
+            far = window_mask(at, torch.arange(keys, device=self.device), window, group.latest)
+            self._masks[key] = None if far is None else additive(far, query.dtype)[None, None]
         mask = self._masks[key]
         return None if mask is None else mask.to(query.device)
 

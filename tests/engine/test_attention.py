@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from harness.engine import cpu
+from harness.engine import cpu, varlen
 from harness.engine.attention import AttentionRule, additive, attend, join
 
 
@@ -68,3 +69,19 @@ def test_a_query_that_sees_no_key_adds_nothing() -> None:
         torch.testing.assert_close(out[:, :, 1], seen[0][:, :, 1])
         torch.testing.assert_close(lse[:, :, 1], seen[1][:, :, 1])
         assert torch.isfinite(out).all()
+
+
+@pytest.mark.parametrize("window", [None, 4])
+@pytest.mark.parametrize("filled", [False, True])
+def test_a_gpus_kernel_takes_what_it_is_given(window: int | None, filled: bool) -> None:
+    """Tensors without values, on a GPU that need not be there: torch checks what it would check, and says the shapes."""
+    with FakeTensorMode():
+        query = torch.empty(10, 8, 64, dtype=torch.bfloat16, device="cuda")
+        key = torch.empty(30, 2, 64, dtype=torch.bfloat16, device="cuda")
+        queries, keys = (varlen.Spans(torch.empty(4, dtype=torch.int32, device="cuda"), most) for most in (5, 12))
+        used = torch.empty(3, dtype=torch.int32, device="cuda") if filled else None
+        rule = AttentionRule(0.125, window=window)
+        out, lse = varlen.attend_spans(query, key, key, rule, queries, keys, causal=True, used=used)
+
+    assert (out.shape, out.dtype, out.device.type) == (query.shape, torch.bfloat16, "cuda")
+    assert (lse.shape, lse.dtype) == ((10, 8), torch.float32)
