@@ -74,7 +74,7 @@ def test_a_query_that_sees_no_key_adds_nothing() -> None:
 @pytest.mark.parametrize("window", [None, 4])
 @pytest.mark.parametrize("filled", [False, True])
 def test_a_gpus_kernel_takes_what_it_is_given(window: int | None, filled: bool) -> None:
-    """Tensors without values, on a GPU that need not be there: torch checks what it would check, and says the shapes."""
+    """Tensors without values, on a GPU that need not be there: torch checks them as it would, and says the shapes."""
     with FakeTensorMode():
         query = torch.empty(10, 8, 64, dtype=torch.bfloat16, device="cuda")
         key = torch.empty(30, 2, 64, dtype=torch.bfloat16, device="cuda")
