@@ -45,6 +45,27 @@ def compare_runs(
     return correct_for_many([_compare_task(old, new, *names) for names in common])
 
 
+def tasks_of_one(first: str | Path, second: str | Path) -> tuple[list[str], list[str]]:
+    """The tasks that only the first and only the second run has; none where they share none."""
+    old, new = _Side(first, None).tasks, _Side(second, None).tasks
+    if not old.keys() & new.keys():
+        return [], []
+    return [name for name in old if name not in new], [name for name in new if name not in old]
+
+
+def gate_runs(baseline: str | Path, current: str | Path, max_drop: float = 0.0, alpha: float = 0.05) -> list[GateCheck]:
+    """Judge every task of the baseline. One that the current run lacks has failed: nothing shows it to be no worse."""
+    checks = check_gate(compare_runs(baseline, current), max_drop, alpha)
+    tasks, (gone, _) = _Side(baseline, None).tasks, tasks_of_one(baseline, current)
+    return [*checks, *(_gone(tasks[name]) for name in gone)]
+
+
+def _gone(task: Mapping[str, Any]) -> GateCheck:
+    metric = task["metrics"][0]
+    value, reason = metric["value"], "the current run has no such task"
+    return GateCheck(task["task"], metric["metric"], value, None, None, None, 0, "failed", reason)
+
+
 def check_gate(comparisons: Sequence[Comparison], max_drop: float = 0.0, alpha: float = 0.05) -> list[GateCheck]:
     """Judge comparisons of a baseline with a current run; `outcome` of each says whether it passed."""
     return [_as_check(verdict) for verdict in gate(comparisons, max_drop, alpha)]

@@ -33,7 +33,7 @@ def command(runs: tuple[str, ...], listed: bool, as_json: bool) -> None:
     """
     if len(runs) < 2:
         raise UsageError("name two runs or more: the first is what the others are compared with")
-    from harness.comparing import compare_runs
+    from harness.comparing import compare_runs, tasks_of_one
 
     for other in runs[1:]:
         found = compare_runs(runs[0], other, across=True)
@@ -44,13 +44,18 @@ def command(runs: tuple[str, ...], listed: bool, as_json: bool) -> None:
         show(table(COLUMNS, [_row(item) for item in found], ["task"]))
         for item in found:
             _explain(item, listed)
+        for which, names in zip(("first", "second"), tasks_of_one(runs[0], other), strict=True):
+            if names:
+                line(f"only in the {which} run: {', '.join(names)}")
 
 
 def _row(found: Comparison) -> tuple[str, ...]:
+    from harness.record.gate import p_value as as_text
+
     p_value = found.p_value if found.adjusted_p is None else found.adjusted_p
     numbers = ["-" if value is None else f"{value:.4f}" for value in (found.first, found.second)]
     difference = "-" if found.difference is None else f"{found.difference:+.4f}"
-    return (found.name, *numbers, difference, "-" if p_value is None else f"{p_value:.4f}", str(found.n))
+    return (found.name, *numbers, difference, as_text(p_value), str(found.n))
 
 
 def _explain(found: Comparison, listed: bool) -> None:

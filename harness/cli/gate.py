@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,17 +11,31 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.console import counted, line, notice
-from harness.errors import ExitCode, SaveError
+from harness.errors import ExitCode, SaveError, UsageError
 
 if TYPE_CHECKING:
     from harness.record.gate import GateCheck
 
 
+def _finite(context: click.Context, parameter: click.Parameter, value: float) -> float:
+    if not math.isfinite(value):  # of which click's ranges know nothing
+        raise UsageError(f"--{parameter.name}: {value} is no number to compare with")
+    return value
+
+
 @click.command("gate")
 @click.option("--baseline", required=True, metavar="RUN", help="The run that sets the standard.")
 @click.option("--current", required=True, metavar="RUN", help="The run that is judged.")
-@click.option("--max_drop", type=click.FloatRange(min=0), default=0.0, help="How much worse is allowed. [default: 0]")
-@click.option("--alpha", type=click.FloatRange(0, 1), default=0.05, help="Level of the test. [default: 0.05]")
+@click.option(
+    "--max_drop",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    callback=_finite,
+    help="How much worse is allowed. [default: 0]",
+)
+@click.option(
+    "--alpha", type=click.FloatRange(0, 1), default=0.05, callback=_finite, help="Level of the test. [default: 0.05]"
+)
 @click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write a JUnit file for a CI.")
 @click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write a summary for people.")
 @click.option("--webhook", metavar="URL", help="Post the findings there as JSON.")
@@ -38,10 +53,10 @@ def command(
     \b
     harness gate --baseline runs/released --current runs/candidate --max_drop 0.01 --junit gate.xml
     """
-    from harness.comparing import check_gate, compare_runs
+    from harness.comparing import gate_runs
     from harness.record import gate as writers
 
-    checks = check_gate(compare_runs(baseline, current), max_drop, alpha)
+    checks = gate_runs(baseline, current, max_drop, alpha)
     summary = writers.markdown(checks, baseline, current)
     if junit:
         _write(junit, writers.junit_xml(checks))
@@ -50,7 +65,7 @@ def command(
     failed = [check for check in checks if check.outcome != "passed"]
     for check in checks:
         line(f"{check.outcome}: {check.task}: {check.metric}: {check.reason}")
-    line(f"gate {'failed' if failed else 'passed'}: {len(failed)} of {counted(len(checks), 'task')} worse")
+    line(f"gate {'failed' if failed else 'passed'}: {len(failed)} of {counted(len(checks), 'task')} failed")
     if webhook:
         _post(webhook, checks, summary)
     return ExitCode.SAMPLES_FAILED if failed else ExitCode.OK
@@ -71,6 +86,8 @@ def _post(url: str, checks: Sequence[GateCheck], summary: str) -> None:
     passed = all(check.outcome == "passed" for check in checks)
     body: dict[str, Any] = {"passed": passed, "checks": [asdict(check) for check in checks], "text": summary}
     try:
-        requests.post(url, json=body, timeout=10).raise_for_status()
+        # The reply's body is not waited for: a server that never ends it does not hold up a CI.
+        with requests.post(url, json=body, timeout=10, stream=True) as response:
+            response.raise_for_status()
     except requests.RequestException as error:
         notice(f"--webhook: {' '.join(str(error).split())[:200]}")

@@ -91,7 +91,7 @@ def _row(check: GateCheck) -> str:
         number(check.current),
         _signed(check.difference),
         _interval(check),
-        _p_value(check.p_value),
+        p_value(check.p_value),
         str(check.n),
         _cell(check.reason),
     ]
@@ -101,7 +101,7 @@ def _row(check: GateCheck) -> str:
 def _numbers(check: GateCheck) -> str:
     return (
         f"baseline {number(check.baseline)}, current {number(check.current)}, difference {_signed(check.difference)}, "
-        f"95% interval {_interval(check)}, p {_p_value(check.p_value)}, n {check.n}"
+        f"95% interval {_interval(check)}, p {p_value(check.p_value)}, n {check.n}"
     )
 
 
@@ -113,7 +113,8 @@ def _interval(check: GateCheck) -> str:
     return f"{_signed(check.interval[0])} .. {_signed(check.interval[1])}" if check.interval else "-"
 
 
-def _p_value(value: float | None) -> str:
+def p_value(value: float | None) -> str:
+    """A p-value as text. It is never 0, so a small one is not shown as that."""
     return "-" if value is None else "<0.0001" if value < 0.0001 else f"{value:.4f}"
 
 

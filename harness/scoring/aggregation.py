@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import HarnessError
 from harness.metrics import BatchMetric, CorpusMetric, Metric, ScoreKey
+from harness.scoring.clusters import cluster_number
 from harness.scoring.observing import observation, recorded_sample
 from harness.types import JSON, Counts, MetricResult, Record, Result
 
@@ -92,7 +93,7 @@ class _Table:
     def add(self, record: Record, keys: Iterable[ScoreKey]) -> None:
         self.counts += _count(record)
         self.clustered = self.clustered or record.cluster is not None
-        cluster = hash(record.cluster) if record.cluster is not None else hash((record.subset, record.id))
+        cluster = cluster_number(record.cluster, record.subset, record.id)
         for key in keys:
             score = record.scores.get(key.name)
             if score is not None:

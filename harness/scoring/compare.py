@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.errors import UsageError
+from harness.scoring.clusters import cluster_number
 from harness.scoring.statistics import (
     LEVEL,
     RESAMPLES,
@@ -123,7 +124,7 @@ def pair(
             unscored += 1
         else:
             clustered = clustered or record.cluster is not None
-            matched.append((place, row, other, hash(record.cluster if record.cluster is not None else place)))
+            matched.append((place, row, other, cluster_number(record.cluster, *place)))
     order = {place: index for index, place in enumerate(known)}
     matched.sort(key=lambda item: order[item[0]])
     return Pairs(

@@ -38,18 +38,24 @@ def gate(comparisons: Sequence[Comparison], max_drop: float = 0.0, alpha: float 
 
 
 def _judge(comparison: Comparison, max_drop: float, alpha: float) -> Verdict:
+    found, reason = _finding(comparison, max_drop, alpha)
+    left_out = [f"{n} {'sample' if n == 1 else 'samples'} left out: {what}" for what, n in comparison.notes.items()]
+    return Verdict(comparison, found, "; ".join([reason, *left_out]))
+
+
+def _finding(comparison: Comparison, max_drop: float, alpha: float) -> tuple[Finding, str]:
     if comparison.difference is None:
-        return Verdict(comparison, "no data", "the runs share no scored sample")
+        return "no data", "the runs share no scored sample"
     drop = -comparison.difference if comparison.higher_is_better else comparison.difference
     p_value = comparison.p_value if comparison.adjusted_p is None else comparison.adjusted_p
     if drop <= max_drop:
-        return Verdict(comparison, "not worse", f"{_change(comparison)}; a drop of {max_drop:g} is allowed")
+        return "not worse", f"{_change(comparison)}; a drop of {max_drop:g} is allowed"
     chance = "no test was possible" if p_value is None else f"p = {p_value:.3g}"
     if p_value is not None and p_value < alpha:
-        return Verdict(comparison, "regression", f"{_change(comparison)}, more than {max_drop:g} worse; {chance}")
+        return "regression", f"{_change(comparison)}, more than {max_drop:g} worse; {chance}"
     # Where all samples differ alike, no spread is left to say it from.
     seen = f"; a difference below {comparison.detectable:.3g} would not show" if comparison.detectable else ""
-    return Verdict(comparison, "unclear", f"{_change(comparison)}, but chance could do that: {chance}{seen}")
+    return "unclear", f"{_change(comparison)}, but chance could do that: {chance}{seen}"
 
 
 def _change(comparison: Comparison) -> str:

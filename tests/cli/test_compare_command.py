@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Sequence
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -92,6 +92,85 @@ def test_the_gate_lets_through_what_is_not_worse_beyond_chance(make_run: Run, ri
     result = harness("gate", *arguments)
     assert result.exit_code == 0, result.output
     assert "gate passed" in result.output
+
+
+def test_a_task_that_the_current_run_lacks_has_failed_and_is_told(make_run: Run, tmp_path: Path) -> None:
+    answers = tmp_path / "both"
+    both = evaluate(
+        "replay", {"path": str(answers)}, made_twice(tmp_path, answers, 30), output=str(tmp_path / "two")
+    ).path
+    one = make_run("one", 30)
+    result = harness("gate", "--baseline", both, "--current", one, "--junit", tmp_path / "gate.xml")
+    assert result.exit_code == 1
+    assert "failed: other: exact_match: the current run has no such task" in result.output
+    assert ElementTree.parse(tmp_path / "gate.xml").getroot().attrib["failures"] == "1"
+    assert harness("gate", "--baseline", one, "--current", both).exit_code == 0
+    assert "only in the first run: other" in harness("compare", both, one).output
+    assert "only in the second run: other" in harness("compare", one, both).output
+
+
+def made_twice(tmp_path: Path, answers: Path, right: int) -> list[str]:
+    """The files of the task and of one that is called `other`, and the answers to both."""
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"question": f"q{n}"}) + "\n" for n in range(60)))
+    answers.mkdir()
+    for name in ("letters", "other"):
+        (tmp_path / f"{name}.yaml").write_text(TASK.replace("letters", name), encoding="utf-8")
+        lines = [json.dumps({"id": n, "text": "A" if n < right else "B"}) + "\n" for n in range(60)]
+        (answers / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+    return [str(tmp_path / f"{name}.yaml") for name in ("letters", "other")]
+
+
+def test_the_gate_says_which_samples_have_no_score(make_run: Run, tmp_path: Path) -> None:
+    before, recorded = make_run("before", 30), tmp_path / "half.jsonl"
+    recorded.write_text("".join(json.dumps({"id": n, "text": "A" if n < 30 else "B"}) + "\n" for n in range(40)))
+    half = evaluate(
+        "replay", {"path": str(recorded)}, [str(tmp_path / "letters.yaml")], output=str(tmp_path / "h")
+    ).path
+    result = harness("gate", "--baseline", before, "--current", half, "--junit", tmp_path / "gate.xml")
+    assert "20 samples left out: unscored" in result.output
+    recorded.write_text('{"id": 99, "text": "A"}\n')  # of no sample
+    lost = evaluate(
+        "replay", {"path": str(recorded)}, [str(tmp_path / "letters.yaml")], output=str(tmp_path / "l")
+    ).path
+    result = harness("gate", "--baseline", before, "--current", lost)
+    assert result.exit_code == 1
+    assert "no scored sample; 60 samples left out: unscored" in result.output
+
+
+def test_a_small_p_value_is_not_shown_as_none_at_all(make_run: Run) -> None:
+    assert "<0.0001" in harness("compare", make_run("a", 60), make_run("b", 0)).output
+
+
+@pytest.mark.parametrize("flag", ["--max_drop", "--alpha"])
+def test_what_is_no_number_is_refused(flag: str) -> None:
+    result = harness("gate", "--baseline", "a", "--current", "b", flag, "nan")
+    assert (result.exit_code, result.output.count("\n")) == (4, 1)
+    assert f"{flag}: nan" in result.output
+
+
+def test_a_webhook_that_never_ends_its_reply_holds_up_nothing(make_run: Run) -> None:
+    release = threading.Event()
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            release.wait(60)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    runs = ("--baseline", make_run("a", 30), "--current", make_run("b", 31))
+    result = harness("gate", *runs, "--webhook", f"http://127.0.0.1:{server.server_address[1]}")
+    assert not release.is_set() and result.exit_code == 0
+    assert "--webhook: " not in result.output  # it has been told
+    release.set()
+    server.shutdown()
+    server.server_close()
 
 
 def test_the_gate_tells_a_webhook_and_lives_without_it(make_run: Run) -> None:
