@@ -226,3 +226,9 @@ def test_the_gate_closes_on_a_significant_drop_only():
         ("no data", False),
     ]
     assert "a difference below 0.14 would not show" in verdicts[3].reason
+
+
+def test_a_task_without_a_common_score_does_not_pass_and_says_what_was_left_out():
+    (verdict,) = gate([compare("t", pair(records([1.0, 1.0]), records([None, None]), "acc"))])
+    assert not verdict.passed
+    assert verdict.reason == "the runs share no scored sample; 2 samples left out: unscored"
