@@ -211,7 +211,8 @@ class PlainGenerator:
         ids, mask = _pad([row.sequence.tokens for row in batch], self.pad_token, left=not decodes_apart)
         start = 1 if decodes_apart else ids.shape[1]
         progress = _Progress(batch, start, self.dtype)
-        eos = sorted(frozenset().union(*(row.stop.eos_ids for row in batch)))
+        # What ends some rows only is up to `progress`.
+        eos = sorted(frozenset.intersection(*(row.stop.eos_ids for row in batch)))
         # Penalties and draws are ours, per row; None and 1.0 keep the checkpoint's own from being applied as well.
         config = new_config(
             max_new_tokens=max(row.sequence.max_new_tokens for row in batch),

@@ -27,8 +27,10 @@ class Finished:
 class StopRule:
     """What ends the rows of one request: EOS ids, stop strings, a number of tokens.
 
-    think_end: the text (or, as a number, the id) of the token that ends a reasoning block. Stop strings count only
-    after it, since reasoning is full of blank lines; a row that never writes it is judged as a whole.
+    A stop string that is a special token, such as `<|im_end|>`, ends a row as EOS does: special tokens are no part of
+    the text in which strings are looked for. think_end: the text (or, as a number, the id) of the token that ends a
+    reasoning block. Stop strings count only after it, since reasoning is full of blank lines; a row that never writes
+    it is judged as a whole.
     """
 
     def __init__(
@@ -41,9 +43,11 @@ class StopRule:
     ) -> None:
         self.tokenizer = tokenizer
         self.until = tuple(stop for stop in until if stop)
-        self.eos_ids = eos_ids
+        self.eos_ids = eos_ids | special_ids(tokenizer, self.until)
         self.max_new_tokens = max_new_tokens
-        self.think_end = think_end
+        # Where it is a special token, its text would be looked for in vain too.
+        ends = special_ids(tokenizer, (think_end,)) if isinstance(think_end, str) else ()
+        self.think_end = next(iter(ends), think_end)
         self._window = max((len(stop.encode()) for stop in self.until), default=0) + _SLACK
 
     def ends(self, tokens: list[int]) -> bool:
@@ -86,3 +90,16 @@ class StopRule:
 
     def _decode(self, tokens: Sequence[int]) -> str:
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+
+
+def special_ids(tokenizer: Any, texts: Sequence[str]) -> frozenset[int]:
+    """Ids of those texts that are special tokens, which decoded text leaves out."""
+    found = [(text, tokenizer.convert_tokens_to_ids(text)) for text in texts]
+    return frozenset(
+        token
+        for text, token in found
+        # Of a text that is no token, this is the id of the unknown one.
+        if isinstance(token, int)
+        and tokenizer.convert_ids_to_tokens(token) == text
+        and not tokenizer.decode([token], skip_special_tokens=True)
+    )

@@ -226,7 +226,10 @@ class VLLMModel(HuggingFace):
         import vllm
 
         if ask.generation is not None:
-            return vllm.SamplingParams(**self._sampling(ask.generation), max_tokens=ask.max_new_tokens)
+            # A stop string that is a special token is never found in the text, which is without such tokens.
+            stop_ids = {"stop_token_ids": sorted(self._rule(ask, ask.generation).eos_ids)}
+            chosen = {**stop_ids, **self._sampling(ask.generation)}
+            return vllm.SamplingParams(**chosen, max_tokens=ask.max_new_tokens)
         plain = {"temperature": 0.0, "max_tokens": 1, "detokenize": False}
         if ask.wanted:
             return vllm.SamplingParams(**plain, logprob_token_ids=list(dict.fromkeys(ask.wanted)))
@@ -265,16 +268,13 @@ class VLLMModel(HuggingFace):
 
     def _read_text(self, ask: Ask, output: Any) -> Finished:
         assert ask.generation is not None
-        rule = StopRule(
-            self.tokenizer,
-            ask.generation.until,
-            self._stop_ids,
-            ask.max_new_tokens,
-            self.text_options.think_end_token,
-        )
-        finished = rule.finish(list(output.token_ids))
+        finished = self._rule(ask, ask.generation).finish(list(output.token_ids))
         # A stop string is found in vLLM's text, which may be one space away from the tokenizer's.
         return replace(finished, finish_reason="stop") if output.finish_reason == "stop" else finished
+
+    def _rule(self, ask: Ask, params: GenerationParams) -> StopRule:
+        think_end = self.text_options.think_end_token
+        return StopRule(self.tokenizer, params.until, self._stop_ids, ask.max_new_tokens, think_end)
 
     def _checked(self, scored: Scored) -> Scored | Failed:
         if math.isnan(scored.logprob):

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from harness.engine.stops import StopRule
 
-VOCABULARY = {0: "<eos>", 1: "a", 2: "b\n", 3: "\nQ", 4: "x", 5: "</think>", 6: "\n\n"}
+VOCABULARY = {0: "<eos>", 1: "a", 2: "b\n", 3: "\nQ", 4: "x", 5: "</think>", 6: "\n\n", 7: "<|im_end|>", 8: "<unk>"}
+SPECIAL = (0, 7, 8)
 
 
 class WordTokenizer:
     def decode(self, ids: list[int], skip_special_tokens: bool) -> str:
-        return "".join(VOCABULARY[i] for i in ids if not (skip_special_tokens and i == 0))
+        return "".join(VOCABULARY[i] for i in ids if not (skip_special_tokens and i in SPECIAL))
+
+    def convert_tokens_to_ids(self, token: str) -> int:
+        return next((i for i, text in VOCABULARY.items() if text == token), 8)
+
+    def convert_ids_to_tokens(self, token: int) -> str:
+        return VOCABULARY[token]
 
 
 def rule(*until: str, limit: int = 10, think_end: str | int | None = None) -> StopRule:
@@ -29,6 +36,20 @@ def test_eos_ends_the_row_and_is_no_part_of_the_text() -> None:
     found = rule().finish([1, 4, 0])
 
     assert (found.text, found.finish_reason, found.tokens) == ("ax", "stop", 3)
+
+
+def test_a_stop_string_that_is_a_special_token_ends_the_row() -> None:
+    stop = rule("no such token", "<|im_end|>")
+
+    assert not stop.ends([1, 8])
+    assert stop.ends([1, 7])
+    assert (stop.finish([1, 7]).text, stop.finish([1, 7]).finish_reason) == ("a", "stop")
+
+
+def test_a_special_token_may_end_the_reasoning() -> None:
+    found = rule(think_end="<|im_end|>").finish([1, 7, 4, 0])
+
+    assert (found.reasoning, found.text) == ("a", "x")
 
 
 def test_the_first_of_several_stop_strings_cuts() -> None:

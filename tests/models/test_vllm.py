@@ -99,6 +99,15 @@ def test_an_empty_continuation_is_an_error_alone(models: tuple[Model, Model]) ->
     assert empty.error is not None and fine.error is None
 
 
+def test_a_stop_string_that_is_a_special_token_ends_an_answer(models: tuple[Model, Model]) -> None:
+    only = (("allowed_token_ids", (2,)),)
+    params = GenerationParams(until=("<|im_end|>",), max_new_tokens=8, extra=only)
+
+    (found,) = answers(models[1], [Request("generate", Prompt("The quick"), generation=params)])
+
+    assert (found.text, found.finish_reason, found.completion_tokens) == ("", "stop", 1)
+
+
 def test_the_prefix_cache_is_really_used(models: tuple[Model, Model]) -> None:
     theirs: Any = models[1]
     cached: list[tuple[int, int]] = []
