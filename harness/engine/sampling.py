@@ -6,6 +6,7 @@ depends on no other row, so that the same request gives the same sample in any b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,13 @@ _REMEDIES = {
     "float16": "try dtype=bfloat16 or dtype=float32",
     "bfloat16": "check the weights, or try dtype=float32",
     "float32": "its weights are damaged, or not of this architecture",
+}
+# What a value may be, where that is not any number from 0 on. A top_k of -1 says, as to vLLM, that all tokens count.
+_RANGES = {
+    "top_p": (0.0, 1.0, "a share from 0 to 1"),
+    "top_k": (-1, math.inf, "a number of tokens (0 or -1: all)"),
+    "min_p": (0.0, 1.0, "a share from 0 to 1"),
+    "repetition_penalty": (1e-6, math.inf, "a number above 0"),
 }
 _MIX = 0x9E3779B97F4A7C15
 
@@ -45,7 +53,7 @@ class SamplingRule:
 def sampling_rule(params: GenerationParams, defaults: Any) -> SamplingRule:
     """The rule of a request; what it leaves open comes from the checkpoint's generation config.
 
-    Raises UsageError for a parameter that no code here would obey.
+    Raises UsageError for a parameter that no code here would obey, and for a value that makes no sense.
     """
     extra = dict(params.extra)
     for name, value in extra.items():
@@ -61,7 +69,7 @@ def sampling_rule(params: GenerationParams, defaults: Any) -> SamplingRule:
     def chosen(name: str, given: Any, neutral: float) -> float:
         stored = getattr(defaults, name, None)
         value = given if given is not None else stored if stored is not None else neutral
-        return float(value)
+        return _number_in_range(name, value)
 
     penalty = chosen("repetition_penalty", extra.get("repetition_penalty"), 1.0)
     if not params.do_sample:
@@ -69,10 +77,19 @@ def sampling_rule(params: GenerationParams, defaults: Any) -> SamplingRule:
     return SamplingRule(
         temperature=chosen("temperature", params.temperature, 1.0),
         top_p=chosen("top_p", params.top_p, 1.0),
-        top_k=int(chosen("top_k", params.top_k, 0)),
+        top_k=max(0, int(chosen("top_k", params.top_k, 0))),
         min_p=chosen("min_p", extra.get("min_p"), 0.0),
         repetition_penalty=penalty,
     )
+
+
+def _number_in_range(name: str, value: Any) -> float:
+    """The value of a parameter. Raises UsageError for one that would silently choose nothing, or divide by zero."""
+    least, most, words = _RANGES.get(name, (0.0, math.inf, "a number of 0 or more"))
+    fits = isinstance(value, int | float) and least <= value <= most
+    if not fits:
+        raise UsageError(f"generation_kwargs: {name}={value} is not {words}")
+    return float(value)
 
 
 def random_stream(seed: int | None, repeat: int) -> torch.Generator:
