@@ -35,7 +35,7 @@ _ZH_CUES = (
     # 输出：B, alone in its line
     rf"(?:^|\n)\W*(?:助手|输出|回答|结果|解答|我的回答|判断结果)\s*(?:是|为|:)(?={_ALONE})",
 )
-_ZH_SIGNS = "正对符\"“'只剩最合恰选认觉应可大八多当或也显肯估猜蒙就而即匹与必一确因所综总故从结倾不并错更纠改"
+_ZH_SIGNS = "正对符\"“'只剩最合恰选认觉应可大八多当或也显肯估猜蒙投那就而即匹与必一确因所综总故从结倾不并错更纠改"
 _ZH_CUES_BY_SIGN = (
     # 正确的有A、C, "选项": "C"
     rf"(?:正确|对|符合题意)的{_KIND}?(?:分别)?(?:有|包括|包含)",
@@ -52,7 +52,7 @@ _ZH_CUES_BY_SIGN = (
     # 第二个选项，即B。
     rf"(?<=[,:。\s])即(?:为|是)?(?={_ENDS})",
     # 我猜B, 应该B
-    rf"(?:猜|蒙)(?:测|一个|个)?(?={_ENDS})|应该(?={_ENDS})",
+    rf"(?:猜|蒙|投)(?:测|一个|个)?(?={_ENDS})|应该(?={_ENDS})|那?就?只有(?={_ENDS})|那就(?={_ENDS})",
     # 故选, 应选, 选择, 我选, 选（A）
     r"选(?:择|取|出|定)?(?![项题])(?:答案|的?是|为)?",
     # 应该是, 应为, 我认为是, 而是, 就是, 可能是
@@ -76,7 +76,7 @@ _IS = (
 )
 _SURE = (
     r"(?:\s+(?:that|indeed|definitely|clearly|obviously|most likely|likely|probably|therefore|thus|simply|just"
-    r"|actually|still|then|in fact))*"
+    r"|actually|still|then|in fact|both))*"
 )
 _ANSWER = (
     r"(?:answers?|ans|answer choice|(?:best|right|correct|true|only \w+) (?:choice|option|letter|one|statement)s?"
@@ -85,7 +85,9 @@ _ANSWER = (
 _ANSWER_ALONE = r"(?:answer|ans)\.?\s*(?:option|choice)?(?=\W+[A-Z]\b)"
 _EN_CUES = (
     # the (correct) answer is, Answer:, correct option is, final answer =
-    rf"{_ANSWER}(?:\s+(?:here|option|letter|choice|to [^.\n:]{{1,60}}?|for [^.\n:]{{1,60}}?))?[\])]?{_IS}{_SURE}"
+    rf"{_ANSWER}(?:,[^,.:\n]{{1,30}},)?"
+    rf"(?:\s+(?:here|chosen|selected|option|letter|choice|to [^.\n:]{{1,60}}?|for [^.\n:]{{1,60}}?))?[\])]?"
+    rf"{_IS}(?:,[^,.:\n]{{1,30}},)?{_SURE}"
     r"(?:\s+(?:option|choice|letter|answer|the option|the choice))?",
     rf"(?:final|correct|my|the|right|best)\s+{_ANSWER_ALONE}",
     # Incorrect: A, B. Correct: C.
@@ -101,7 +103,7 @@ _EN_CUES = (
     r"(?=\s\W?[A-Z]\W*(?:$|\n))",
     # I choose, I would pick, go with
     r"(?:choos(?:e|ing)|chose|pick(?:ed|ing)?|select(?:ed|ing)?|go(?:ing)? with|went with|opt(?:ing)? for|settle on"
-    r"|vote for|lean towards?|conclude(?: that)?(?: it is| it's)?|guess(?: is| it is| it's| would be)?|say|vote"
+    r"|vote for|lean(?: towards?)?|conclude(?: that)?(?: it is| it's)?|guess(?: is| it is| it's| would be)?|say|vote"
     r"|(?:(?<=would )|(?<=['’]d ))answer)\b"
     r"(?:\s+(?:the\s+)?(?:answer|option|choice|letter))?",
     # So, B.   Therefore (C)
@@ -125,6 +127,7 @@ _CUES = "|".join(
         rf"(?:^|\n)\s*{_ANSWER_ALONE}",
         rf"(?:^|\n)\W*(?:assistant|response|output|result|reply|letter|key|vote)\b\s*:(?={_ALONE})",
         rf"(?:^|\n)(?:the )?letter is(?={_ALONE})",
+        rf"(?:^|\n)\s*(?:→|=+>|⇒|∴)(?={_ALONE})",
         r"#{3,4}",
     )
 )
@@ -142,8 +145,8 @@ _JOINED = (
 )
 _LISTED = r"""[ \t]*["'”’]?[)\]]?[ \t]*[,;]?[ \t]*[(\[]?["'“‘]?"""
 _NO_VERDICT = (
-    r"(?!\s*[)\]]?\s*(?:选项|项|的|是|为|都|均|也|虽|则|不|错|误|正确|对|符|中|会|只|has\b|have\b|is\b|are\b|was\b|were\b"
-    r"|does\b|do\b|can\b|would\b|['’]s\b))"
+    r"(?!\s*[)\]]?\s*(?:选项|项|的|是|为|都|均|也|虽|则|不|错|误|有误|正确|对|符|中|会|只|has\b|have\b|is\b|are\b|was\b|were\b"
+    r"|does\b|do\b|can\b|would\b|['’]s\b|(?:和|与|、)\s*[A-Z]\s*(?:选项|项)?(?:都|均|皆)?(?:错|不|有误|误)))"
 )
 # Between letters of which one verdict is given: A和B正确.
 _BOTH = r"\s*[)\]]?\s*(?:[、/&]|,?\s*\band\b|和|与|及|以及)\s*(?:选项|option\b)?\s*[(\[]?"
@@ -205,7 +208,7 @@ _RIGHT = (
     r"(?:(?:选项|项|说法)?(?:的?(?:说法|描述|表述|内容|答案|做法))?"
     r"(?:是|则|都|均|也|才|显然|明显|完全|最|更|相对|比较|很|应该|应|为)*"
     r"(?:正确|对(?![应比于称象话方面待照立])|符合(?:题意|题目|要求|条件|文意|原文|史实|事实|语境|题干)|成立|合理|恰当|合适|准确"
-    r"|(?<=最)(?:符合|贴切)|满足(?:题意|题目|要求|条件|题设)|当选(?=\W|$))"
+    r"|(?<=最)(?:符合|贴切|能(?:体现|说明|反映|表现|概括|表达|代表|支持))|没错|无误|没有(?:错误?|问题)|满足(?:题意|题目|要求|条件|题设)|当选(?=\W|$))"
     rf"|(?i:\s+(?:is|are|was|seems|appears|looks|must be)\s+{_ADVERBS}(?:the only |the )?(?:most |more |the more )?"
     r"(?:correct|right|true|better|accurate|valid|best|appropriate|suitable)\b"
     r"|\s+(?:best |most closely )(?:fits|matches|describes|answers|explains|represents|completes|reflects)\b"
@@ -222,6 +225,7 @@ _VERDICT_ENDS = (
 NOT_ALL = re.compile(r"(?:不是|并非|未必|不|非|not)\s*$", re.IGNORECASE)
 # In the cue of a claim that takes back the one before.
 CORRECTS = re.compile(r"不|改|更正|纠正|错|而|\b(?:actually|rather|instead|but)\b", re.IGNORECASE)
+STRONG_WORD = re.compile(r"答案|answer|正确|correct|right|best|选", re.IGNORECASE)
 ANSWER_WORD = re.compile(r"答案|answer", re.IGNORECASE)
 # Where a base model goes on with the next question of its own.
 NEXT_QUESTION = re.compile(

@@ -85,14 +85,14 @@ def _decide(reply: str, labels: str, choices: tuple[str, ...], several: bool) ->
         text = cues.as_one_list(text, labels)
     head = cues.NEXT_QUESTION.split(text, maxsplit=1)[0]
     if head != text:
-        claim = _concluded(head, patterns) or _beginning(head, patterns)
+        claim = _concluded(head, patterns) or _beginning(head, patterns, choices)
         if claim is not None:
             return claim
     return (
         _concluded(text, patterns)
         or _wrong_ones(text, patterns)
         or _verdicts(text, patterns, choices, several)
-        or _beginning(text, patterns)
+        or _beginning(text, patterns, choices)
         or _by_text(text, labels, choices)
         or _judged(text, patterns, several)
     )
@@ -128,7 +128,7 @@ def _contradicts(text: str, earlier: _Claim, last: _Claim) -> bool:
     if earlier.end >= last.start or re.search(r"\w", text[earlier.end : last.start]):
         return False
     earlier_cue, last_cue = text[earlier.start : earlier.place], text[last.start : last.place]
-    if cues.ANSWER_WORD.search(last_cue) and earlier_cue and not cues.ANSWER_WORD.search(earlier_cue):
+    if cues.ANSWER_WORD.search(last_cue) and earlier_cue and not cues.STRONG_WORD.search(earlier_cue):
         return False  # ... which is option A. Answer: C
     return not cues.CORRECTS.search(last_cue)
 
@@ -235,13 +235,18 @@ def _verdicts(text: str, patterns: Patterns, choices: Sequence[str], several: bo
     return _Claim(0, good, open=len(good) > 1 and not several)
 
 
-def _beginning(text: str, patterns: Patterns) -> _Claim | None:
+def _beginning(text: str, patterns: Patterns, choices: Sequence[str]) -> _Claim | None:
     """A reply that begins with its answer, unless it repeats the options."""
     match = patterns.beginning.match(text)
     if not match or len(set(patterns.listing.findall(text))) > 1:
         return None
     after = text[match.end("found") : match.end("found") + 200]
-    if any(verdict["bad"] and match["found"] in verdict["found"] for verdict in patterns.verdict.finditer(text)):
+    judges = not any(
+        cues.VERDICT_TEXT.fullmatch(choice) for choice in choices
+    )  # else `B. 错误` gives the option's text
+    if judges and any(
+        verdict["bad"] and match["found"] in verdict["found"] for verdict in patterns.verdict.finditer(text)
+    ):
         return None  # A. 错误
     return None if cues.DENIED_AFTER.match(after) or cues.NOUN_AFTER.match(after) else _claim(match, patterns)
 
@@ -267,7 +272,7 @@ def _by_text(text: str, labels: str, choices: Sequence[str]) -> _Claim | None:
     after_cue = re.split(
         r"答案(?:应该|应当|应|就|即|只能)?(?:是|为|:)|\banswer(?:\s+is|\s*:)", text, flags=re.IGNORECASE
     )[-1]
-    tail = re.split(r"[\n。;]|\.\s", after_cue.strip())[0]
+    tail = re.split(r"[\n。;]|\.\s|,\s*(?:因为|由于|because\b|since\b)", after_cue.strip())[0]
     for given in (_bare_text(text), _bare_text(tail), _bare_text(re.sub(r"\s*\([^()]*\)\W*$", "", tail))):
         matches = [i for i, choice in enumerate(choices) if given and _bare_text(choice) == given]
         if len(matches) == 1:

@@ -47,6 +47,8 @@ _END_OF_TURN = re.compile(
 _BOX_TOKENS = re.compile(r"<\|begin_of_box\|>(.*?)<\|end_of_box\|>", re.DOTALL)
 _FORMAL = str.maketrans("壹贰貳叁參肆伍陆陸柒捌玖拾佰仟萬億兩", "一二二三三四五六六七八九十百千万亿两")
 _FORMAL_NUMERAL = re.compile(r"[零壹贰貳叁參肆伍陆陸柒捌玖拾佰仟万萬亿億]{2,40}(?=[元圆圓整]|\W|$)")
+# option (b): no word can be meant
+_OPTION_IN_BRACKETS = re.compile(r"\b((?i:option|choice)\s?\()([a-z])(?=\))")
 _REPEATED_SPACE = re.compile(r"(\s)\1{2,}")
 
 
@@ -65,6 +67,7 @@ def plain_text(text: str) -> str:
     text = _MARKUP.sub("", _REPEATED_SPACE.sub(r"\1\1", text.translate(_LETTERS)))
     # The names of JSON keys: final_answer, selected_option.
     text = re.sub(r"(?<=[A-Za-z]{2})_(?=[A-Za-z]{2})", " ", text) if "_" in text else text
+    text = _OPTION_IN_BRACKETS.sub(lambda match: match[1] + match[2].upper(), text)
     return re.sub(r"\{\s*(\(?[A-Za-z]\)?)\s*\}", r"\1", text)
 
 
@@ -75,6 +78,8 @@ def plain_numbers(text: str) -> str:
     text = _FORMAL_NUMERAL.sub(lambda match: match.group().translate(_FORMAL), text)
     text = _REPEATED_SPACE.sub(r"\1\1", text.translate(_NUMBERS))
     text = re.sub(r"(?<![\w\\])_([^_\n]{1,80})_(?!\w)", r"\1", text)
+    text = re.sub(r"\b[A-Z]{1,3}\\?\$(?=\d)", " ", text)  # US$5
+    text = re.sub(r"\\(?:text|mathrm|mathbf)\{\s*(\\?[$-]?\d[^{}]*)\}", r" \1 ", text)
     text = re.sub(r"\\[,!;: ]|\*\*|\\?\$|`|\\(?:text|mathrm|mathbf)\{[^{}]*\}", "", text)
     text = re.sub(r"(?<=\d)\{,\}(?=\d)", ",", text)
     text = re.sub(r"(?<=\d)['’](?=\d{3}(?!\d))", ",", text)

@@ -26,7 +26,7 @@ _UNITS = r"\s?(?:[百千]?[万亿]+|[百千](?![克米瓦卡赫帕伏分字兆])
 _ARABIC = re.compile(
     rf"(?<![A-Za-z_\d.\\])(?<![A-Za-z]-)(?P<sign>(?<![\d)\]A-Za-z}}%])-\s*|零下\s*)?"
     rf"(?:\\[dt]?frac\s*\{{\s*(?P<above>-?\d+)\s*\}}\s*\{{\s*(?P<below>\d+)\s*\}}"
-    rf"|(?P<whole>{_PLAIN})(?:{_POWER}|\s*\^\s*(?:(?P<raised>\d{{1,3}})(?![\d.])|\{{\s*(?P<raised_>\d{{1,3}})\s*\}})"
+    rf"|(?P<whole>{_PLAIN})(?:{_POWER}|\s*\^\s*(?:(?P<raised>-?\d{{1,3}})(?![\d.])|\{{\s*(?P<raised_>-?\d{{1,3}})\s*\}})"
     r"|\s*/\s*(?P<over>\d+)(?![\d/]|\.\d))?"
     rf"(?:(?P<units>{_UNITS}(?:\d+(?:\.\d+)?{_UNITS})*)|\s?(?P<words>thousand|million|billion|trillion)\b"
     rf"|(?<=\d)(?P<thousands>k)\b)?(?!\d*(?:st|nd|rd|th)\b))",
@@ -159,10 +159,12 @@ def _arabic(match: re.Match[str]) -> str:
     if exponent:
         value = value.scaleb(exponent)
     if raised := match["raised"] or match["raised_"]:
-        if int(raised) * len(match["whole"]) > _MOST_DIGITS:
-            return match.group()
+        if "." in match["whole"] or abs(int(raised)) * len(match["whole"]) > _MOST_DIGITS:
+            return plain(value.copy_negate() if sign else value)
         with localcontext(prec=_MOST_DIGITS + 10):
-            value = value ** int(raised)
+            value = value ** abs(int(raised))
+        if int(raised) < 0:
+            return plain(1 / value) if match["whole"] == "10" else fraction(f"{sign}1", plain(value))
     if match["words"] or match["thousands"]:
         value = value.scaleb(_WORDS[match["words"].lower()] if match["words"] else 3)
     if match["units"]:

@@ -30,6 +30,7 @@ _ENGLISH = re.compile(
     rf"(?:(?:\s+and\s+|\s*-\s*|\s+)(?:{_SMALL}|hundred|{'|'.join(_ENGLISH_THOUSANDS)})\b){{0,12}}",
     re.IGNORECASE,
 )
+_NO_NUMBERS = frozenset({"about", "approximately", "exactly", "only", "minus", "negative", "and"})
 _PARTS = {
     "hal": 2,
     "third": 3,
@@ -120,7 +121,8 @@ def _chinese(match: re.Match[str]) -> str:
             below = chinese_number(match["below"])
             return fraction(f"{sign}{chinese_number(match['mixed']) * below + int(Decimal(value))}", str(below))
         # 百分之二十 is a percentage, and read like 20%.
-        return sign + value if match["below"] == "百" else fraction(sign + value, str(chinese_number(match["below"])))
+        below = MYRIADS.get(match["below"]) or chinese_number(match["below"])
+        return sign + value if match["below"] == "百" else fraction(sign + value, str(below))
     return plain(Decimal(sign + _decimal(match["whole"], match["decimals"] or "")))
 
 
@@ -133,20 +135,20 @@ def english_number(text: str) -> str | None:
     match = _ENGLISH.match(text)
     if not match or re.match(r"\s+of\b", text[match.end() :]):  # one of the following
         return None
+    sign = "-" if match["sign"] else ""
+    words = [word for word in re.findall(r"[a-z]+", match.group().lower()) if word not in _NO_NUMBERS]
     if part_of := _ENGLISH_PARTS.match(text, match.end()):
         below = next(below for word, below in _PARTS.items() if part_of[1].lower().startswith(word))
-        return (
-            None if re.search(r"[\s-]", match.group().strip()) else f"{_ENGLISH_WORDS[match.group().lower()]}/{below}"
-        )
+        return f"{sign}{_ENGLISH_WORDS[words[0]]}/{below}" if len(words) == 1 else None
     total = part = 0
-    for word in re.findall(r"[a-z]+", match.group().lower()):
+    for word in words:
         if word == "hundred":
             part *= 100
         elif word in _ENGLISH_THOUSANDS:
             total, part = total + part * _ENGLISH_THOUSANDS[word], 0
-        elif word != "and":
+        else:
             part += _ENGLISH_WORDS[word]
-    return f"{'-' if match['sign'] else ''}{total + part}"
+    return f"{sign}{total + part}"
 
 
 def fraction(above: str, below: str) -> str:
