@@ -363,7 +363,7 @@ def patterns_for(labels: str) -> Patterns:
     # Labels are at most an alphabet; the bound keeps a reply that repeats one letter for ever readable in time.
     more = rf"(?:{_JOINED}{edge}{item}|{_LISTED}{edge}{item}{_NO_VERDICT}){{0,25}}"
     group = rf"{edge}(?P<found>(?>{item}{more}))"
-    together = rf"{edge}(?P<found>{one}(?:{_BOTH}{edge}{one})*)(?![A-Za-z0-9])"
+    together = rf"{edge}(?P<found>(?>{one}(?:{_BOTH}{edge}{one}){{0,25}}))(?![A-Za-z0-9])"
     said = rf"(?P<cue>(?i:{_CUES}))(?P<decor>(?i:{_DECOR}))"
     small, other = (_small_group(labels), _other(labels)) if letters else (_NOTHING, _NOTHING)
     return Patterns(
