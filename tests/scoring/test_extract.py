@@ -127,13 +127,13 @@ def test_any_text_can_be_read(text):
 WORDS = """
 A B (A) A. B、 答案 答案是 正确 错误 不 选 除了 其余 都 ： ， 。 option answer is The correct wrong not Therefore, ~~A~~
 \\text{ } \\boxed{ $ <think> </think> minus about two thirds half hundred million and twenty-five 3 3.5 1,000 - % 3-5 到
-元 5角 零下 百分之 万分之 五 三十 壹佰 两 万 分之 又 点 2^ {10} × 10 / ( ) | ✅ → => Question: Human: <|im_end|> 題目 選擇
-or 或 US$3k 1.2.3
-""".split()
+元 5角 零下 百分之 万分之 五 三十 壹佰 两 万 分之 又 点 2^ {10} × 10 / ( ) | ✅ → => Question: Human: <|im_end|> 題目
+選擇 or 或 US$3k 1.2.3
+"""
 
 
 @settings(max_examples=400, derandomize=True, deadline=None)
-@given(st.lists(st.sampled_from(WORDS), max_size=12), st.sampled_from(["", " ", "\n"]))
+@given(st.lists(st.sampled_from(WORDS.split()), max_size=12), st.sampled_from(["", " ", "\n"]))
 def test_any_words_can_be_read(words, between):
     text = between.join(words)
     assert choice_letter(text) in (None, *"ABCD")
