@@ -1,7 +1,9 @@
 """Which token comes next: greedily, or drawn with the request's own random stream.
 
-A draw is one uniform number from the request's generator, looked up in the cumulative distribution of its row. It
-depends on no other row, so that the same request gives the same sample in any batch.
+A draw is the largest of the logits, each with a Gumbel number of its own added (Gumbel 1954; Maddison et al. 2014, A*
+Sampling, section 2). The numbers are hashes of the request's seed, the step and the token, so that the same request
+gives the same sample in any batch. Rounding differs a little with the batch: here it changes a draw only where two
+tokens come out equal, and not wherever a cumulative sum passes a random point.
 """
 
 from __future__ import annotations
@@ -32,7 +34,10 @@ _RANGES = {
     "min_p": (0.0, 1.0, "a share from 0 to 1"),
     "repetition_penalty": (1e-6, math.inf, "a number above 0"),
 }
-_MIX = 0x9E3779B97F4A7C15
+# SplitMix64: what is added for each step, and how a state is mixed (shift, then factor).
+_GAMMA = 0x9E3779B97F4A7C15
+_MIXING = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+_LAST_SHIFT = 31
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +97,25 @@ def _number_in_range(name: str, value: Any) -> float:
     return float(value)
 
 
-def random_stream(seed: int | None, repeat: int) -> torch.Generator:
+class RandomStream:
+    """The random numbers of one request: a 64-bit key for each draw (Steele et al. 2014, SplitMix)."""
+
+    def __init__(self, state: int) -> None:
+        self._state = state
+
+    def next_key(self) -> int:
+        """The key of the next draw, as a signed number."""
+        self._state = (self._state + _GAMMA) % (1 << 64)
+        mixed = self._state
+        for shift, factor in _MIXING:
+            mixed = ((mixed ^ (mixed >> shift)) * factor) % (1 << 64)
+        return _signed(mixed ^ (mixed >> _LAST_SHIFT))
+
+
+def random_stream(seed: int | None, repeat: int) -> RandomStream:
     """The request's own random numbers. Repetitions of one seed differ."""
-    generator = torch.Generator()
-    generator.manual_seed(((seed or 0) + repeat * _MIX) % (1 << 63))
-    return generator
+    # Mixed first: the streams of seeds that follow each other would overlap.
+    return RandomStream(RandomStream((seed or 0) * _GAMMA).next_key() + repeat * _MIXING[0][1])
 
 
 @dataclass
@@ -104,7 +123,7 @@ class RowChoice:
     """What choosing a row's next token needs besides its logits. `history` is prompt and answer so far."""
 
     rule: SamplingRule
-    generator: torch.Generator
+    stream: RandomStream
     history: Sequence[int]
 
 
@@ -152,24 +171,44 @@ def _draw(logits: torch.Tensor, rows: Sequence[RowChoice]) -> torch.Tensor:
     """A token for each row of logits [rows, vocabulary], by its own rule and its own random numbers."""
     rules = [row.rule for row in rows]
     settings = [[rule.temperature for rule in rules], [rule.top_p for rule in rules], [rule.min_p for rule in rules]]
-    points = [float(torch.rand(1, generator=row.generator)) for row in rows]
-    numbers = upload([*settings, points], str(logits.device), torch.float32)
-    temperature, top_p, min_p, point = numbers.unsqueeze(-1)
+    temperature, top_p, min_p = upload(settings, str(logits.device), torch.float32).unsqueeze(-1)
+    keys = upload([row.stream.next_key() for row in rows], str(logits.device)).unsqueeze(-1)
     size = logits.shape[-1]
-    top_k = upload([rule.top_k or size for rule in rules], str(logits.device)).unsqueeze(-1)
-    rank = torch.arange(size, device=logits.device)
-
-    ordered, ids = torch.sort(logits / temperature, dim=-1, descending=True)
-    probabilities = torch.softmax(ordered, dim=-1)
-    kept = rank < top_k
-    if any(rule.top_p < 1.0 for rule in rules):
+    scaled = logits / temperature
+    if any(rule.min_p > 0.0 for rule in rules):
+        # A token that is so much less likely than the likeliest.
+        scaled.masked_fill_(scaled < scaled.amax(dim=-1, keepdim=True) + min_p.log(), float("-inf"))
+    ids = torch.arange(size, device=logits.device).unsqueeze(0)
+    if any(rule.top_k or rule.top_p < 1.0 for rule in rules):
+        kept = [min(rule.top_k or size, size) for rule in rules]
+        rank = ids[:, : max(kept)]
+        scaled, ids = torch.topk(scaled, max(kept), dim=-1)
+        top_k = upload(kept, str(logits.device)).unsqueeze(-1)
+        scaled.masked_fill_(rank >= top_k, float("-inf"))
         # A token stays when the tokens above it hold less than top_p of what top_k left.
-        share = torch.softmax(ordered.masked_fill(~kept, float("-inf")), dim=-1)
-        kept &= (share.cumsum(-1) - share < top_p) | (top_p >= 1.0)
-    kept &= probabilities >= min_p * probabilities[:, :1]
-    kept[:, 0] = True
-    cumulative = (probabilities * kept).cumsum(-1)
-    index = torch.searchsorted(cumulative, point * cumulative[:, -1:], right=True)
-    # Rounding may leave the point at the end of all; what is kept are the first tokens.
-    index = torch.minimum(index, kept.sum(dim=-1, keepdim=True) - 1)
-    return ids.gather(-1, index).squeeze(-1)
+        share = torch.softmax(scaled, dim=-1)
+        beyond = (share.cumsum(-1) - share >= top_p) & (top_p < 1.0)
+        scaled.masked_fill_(beyond & (rank > 0), float("-inf"))
+    chosen = scaled.add_(_gumbel(keys, ids)).argmax(dim=-1, keepdim=True)
+    return ids.expand(len(rows), -1).gather(-1, chosen).squeeze(-1)
+
+
+def _gumbel(keys: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """A Gumbel number for each (key [rows, 1], token id [rows or 1, tokens]): float32 [rows, tokens]."""
+    mixed = keys + ids * _signed(_GAMMA)
+    for shift, factor in _MIXING:
+        mixed.bitwise_xor_(_shifted(mixed, shift)).mul_(_signed(factor))
+    mixed.bitwise_xor_(_shifted(mixed, _LAST_SHIFT))
+    uniform = _shifted(mixed, 11).float().mul_(2.0**-53).clamp_(min=2.0**-54)
+    # Small numbers are exact, and become the large ones here, which decide.
+    return uniform.neg_().log1p_().neg_().log_().neg_()
+
+
+def _shifted(values: torch.Tensor, bits: int) -> torch.Tensor:
+    """A shift to the right that brings zeros in, of 64-bit numbers that torch takes as signed."""
+    return (values >> bits).bitwise_and_((1 << (64 - bits)) - 1)
+
+
+def _signed(number: int) -> int:
+    """A 64-bit number as torch writes it."""
+    return number - (1 << 64) if number >= 1 << 63 else number

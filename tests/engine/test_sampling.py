@@ -73,3 +73,35 @@ def test_values_of_no_sense_are_refused(given: dict[str, Any], message: str) -> 
 
 def test_a_top_k_of_minus_one_keeps_all_tokens() -> None:
     assert sampling_rule(GenerationParams(do_sample=True, top_k=-1), None).top_k == 0
+
+
+def test_rounding_hardly_ever_changes_a_draw() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4000, 400, generator=generator)
+    rounded = logits + 3e-5 * torch.randn(4000, 400, generator=generator)
+    rule = SamplingRule(temperature=1.0, top_p=0.95)
+
+    one, other = (
+        choose_tokens(values.clone(), [RowChoice(rule, random_stream(seed, 0), []) for seed in range(4000)], "float32")
+        for values in (logits, rounded)
+    )
+
+    assert sum(a != b for a, b in zip(one, other, strict=True)) <= 1
+
+
+def test_steps_seeds_and_repeats_draw_independently() -> None:
+    logits = torch.zeros(1, 2)
+    rule = SamplingRule(temperature=1.0)
+    streams = [random_stream(seed, repeat) for seed in range(40) for repeat in range(10)]
+    drawn = torch.tensor(
+        [
+            [choose_tokens(logits.clone(), [RowChoice(rule, stream, [])], "float32")[0] for _ in range(10)]
+            for stream in streams
+        ]
+    ).float()
+
+    # Of 400 fair coins in a row, the mean is within 0.1 of a half; of any two columns, the share that agrees too.
+    assert float((drawn.mean(dim=0) - 0.5).abs().max()) < 0.1
+    agree = (drawn[:, 1:] == drawn[:, :-1]).float().mean(dim=0)
+    assert float((agree - 0.5).abs().max()) < 0.1
+    assert abs(float((drawn[1:] == drawn[:-1]).float().mean()) - 0.5) < 0.05
