@@ -80,7 +80,9 @@ def _decide(reply: str, labels: str, choices: tuple[str, ...], several: bool) ->
         claim = _set_apart(plain_text(content).strip(), patterns, choices)
         if claim is not None:
             return claim
-    text = cues.ANSWER_MARK.sub("", plain_text(answer))
+    text = plain_text(answer)
+    if mark := cues.ANSWER_MARK.match(text):
+        text = text[mark.end() :]
     if several:
         text = cues.as_one_list(text, labels)
     head = cues.NEXT_QUESTION.split(text, maxsplit=1)[0]
@@ -151,7 +153,7 @@ def _conclusions(text: str, patterns: Patterns) -> Iterator[_Claim]:
 def _lone_letters(text: str, patterns: Patterns) -> Iterator[_Claim]:
     """A first or last line that is a letter, and a last sentence that is one."""
     lines = list(re.finditer(r"[^\n]*\S[^\n]*", text))
-    if len({found for line in lines for found in patterns.numbered.findall(line.group())}) > 1:
+    if len({found[1] for line in lines if (found := patterns.numbered.match(line.group()))}) > 1:
         return  # the answers of several questions
     for line in lines[:1] + lines[-1:]:
         small = cues.SMALL_LINE.fullmatch(line.group())

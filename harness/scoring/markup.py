@@ -54,6 +54,8 @@ _REPEATED_SPACE = re.compile(r"(\s)\1{2,}")
 
 def own_turn(text: str) -> str:
     """The text up to the mark that ends the model's turn; all of it where there is none, or nothing before it."""
+    if "<" not in text:
+        return text
     head, *_ = _END_OF_TURN.split(text, maxsplit=1)
     return head if head.strip() else _END_OF_TURN.sub("", text)
 
@@ -67,7 +69,8 @@ def plain_text(text: str) -> str:
     text = _MARKUP.sub("", _REPEATED_SPACE.sub(r"\1\1", text.translate(_LETTERS)))
     # The names of JSON keys: final_answer, selected_option.
     text = re.sub(r"(?<=[A-Za-z]{2})_(?=[A-Za-z]{2})", " ", text) if "_" in text else text
-    text = _OPTION_IN_BRACKETS.sub(lambda match: match[1] + match[2].upper(), text)
+    if "(" in text:
+        text = _OPTION_IN_BRACKETS.sub(lambda match: match[1] + match[2].upper(), text)
     return re.sub(r"\{\s*(\(?[A-Za-z]\)?)\s*\}", r"\1", text)
 
 

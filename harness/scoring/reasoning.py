@@ -35,7 +35,7 @@ def strip_reasoning(reply: str) -> tuple[str, str | None]:
     """
     if bare := _BARE_CHANNELS.match(reply):
         return reply[bare.end() :].strip(), bare[1].strip()
-    answer = _OTHER_CASE.sub(lambda mark: mark.group().lower(), reply)
+    answer = _OTHER_CASE.sub(lambda mark: mark.group().lower(), reply) if "<" in reply else reply
     thoughts: list[str] = []
     for opening, closing in _PAIRS:
         if opening in answer or closing in answer:
