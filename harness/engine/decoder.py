@@ -51,8 +51,9 @@ class Decoder:
         self.device = device
         self.dtype = dtype
         self.config = getattr(model.config, "text_config", None) or model.config
-        self.layers = getattr(model, model.base_model_prefix)
-        self._head = _head_of(model)
+        name = next((name for name in (model.base_model_prefix, "model") if hasattr(model, name)), None)
+        self.layers: Any = None if name is None else getattr(model, name)
+        self._head: Any = None if name is None else _head_of(model, name)
         self._vocabulary = int(getattr(self.config, "vocab_size", 0) or 1)
         self._splits = self._head_is_the_models()
 
@@ -85,6 +86,8 @@ class Decoder:
         tokens = torch.arange(3, device=self.device).unsqueeze(0)
         # The whole model first: some make themselves ready when they are called, such as one of compressed weights.
         expected = self.model(input_ids=tokens, use_cache=False).logits
+        if self.layers is None:
+            return False
         try:
             states = self.layers(input_ids=tokens, use_cache=False)[0]
             found = self._head(inputs_embeds=states, use_cache=False).logits
@@ -140,10 +143,10 @@ def _is_first_greatest(
     return is_top
 
 
-def _head_of(model: Any) -> Any:
+def _head_of(model: Any, layers: str) -> Any:
     head = copy.copy(model)
     for name in ("forward", "_old_forward", "_hf_hook"):
         # accelerate binds these to the original when it spreads a model over devices.
         head.__dict__.pop(name, None)
-    head.__dict__["_modules"] = {**model._modules, model.base_model_prefix: _Through()}
+    head.__dict__["_modules"] = {**model._modules, layers: _Through()}
     return head

@@ -81,15 +81,26 @@ class TokenCost:
         """Read off a model's configuration. Unknown shapes are taken as full multi-head attention."""
         text = getattr(config, "text_config", None) or config
         hidden = _first(text, ("hidden_size", "d_model", "n_embd"), 1024)
-        layers = _first(text, ("num_hidden_layers", "num_layers", "n_layer"), 24)
-        heads = _first(text, ("num_attention_heads", "num_heads", "n_head"), 16)
-        kv_heads = _first(text, ("num_key_value_heads",), heads)
-        head_dim = _first(text, ("head_dim", "d_kv"), max(1, hidden // heads))
-        inner = _first(text, ("intermediate_size", "d_ff", "n_inner"), 4 * hidden)
+        inner = max(_first(layer, ("intermediate_size", "d_ff", "n_inner"), 4 * hidden) for layer in _layers(text))
         return cls(
-            cache=2 * layers * kv_heads * head_dim * bytes_per_value,
+            cache=sum(_cached_values(layer, hidden) for layer in _layers(text)) * bytes_per_value,
             work=(8 * hidden + 3 * inner) * max(bytes_per_value, 4),
         )
+
+
+def _cached_values(layer: Any, hidden: int) -> int:
+    """How many values the keys and values of a token are in one layer."""
+    heads = _first(layer, ("num_attention_heads", "num_heads", "n_head"), 16)
+    kv_heads = _first(layer, ("num_key_value_heads",), heads)
+    return 2 * kv_heads * _first(layer, ("head_dim", "d_kv"), max(1, hidden // heads))
+
+
+def _layers(text: Any) -> list[Any]:
+    """A configuration for each layer; the same one for all, but where an architecture (Gemma 4) has layers of kinds."""
+    count = _first(text, ("num_hidden_layers", "num_layers", "n_layer"), 24)
+    if getattr(text, "is_heterogeneous", False):
+        return [text.per_layer_config[index] for index in range(count)]
+    return [text] * count
 
 
 def batch_tokens(device: str, cost: TokenCost, keeps_cache: bool) -> int:
@@ -113,12 +124,13 @@ def parameters(config: Any) -> int:
     """The number of a decoder's weights, estimated from its configuration."""
     text = getattr(config, "text_config", None) or config
     hidden = _first(text, ("hidden_size", "d_model", "n_embd"), 1024)
-    layers = _first(text, ("num_hidden_layers", "num_layers", "n_layer"), 24)
-    inner = _first(text, ("intermediate_size", "d_ff", "n_inner"), 4 * hidden)
-    experts = _first(text, ("num_local_experts", "num_experts"), 1)
     vocabulary = _first(text, ("vocab_size",), 32000)
-    per_layer = 4 * hidden * hidden + 3 * hidden * inner * experts
-    return layers * per_layer + 2 * vocabulary * hidden
+    layers = 0
+    for layer in _layers(text):
+        inner = _first(layer, ("intermediate_size", "d_ff", "n_inner"), 4 * hidden)
+        experts = _first(layer, ("num_local_experts", "num_experts"), 1)
+        layers += 4 * hidden * hidden + 3 * hidden * inner * experts
+    return layers + 2 * vocabulary * hidden
 
 
 def too_large(weights: int, cost: TokenCost, window: int, device: str, dtype: str) -> str:
