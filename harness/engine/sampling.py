@@ -38,6 +38,8 @@ _RANGES = {
 _GAMMA = 0x9E3779B97F4A7C15
 _MIXING = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 _LAST_SHIFT = 31
+# Rows are drawn so many values at a time on a processor, where they then stay in its cache.
+_CACHED_VALUES = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,46 +171,68 @@ def _penalise(logits: torch.Tensor, row: RowChoice) -> None:
 
 def _draw(logits: torch.Tensor, rows: Sequence[RowChoice]) -> torch.Tensor:
     """A token for each row of logits [rows, vocabulary], by its own rule and its own random numbers."""
-    rules = [row.rule for row in rows]
+    keys = torch.tensor([row.stream.next_key() for row in rows])
+    step = len(rows) if logits.is_cuda else max(1, _CACHED_VALUES // logits.shape[-1])
+    pieces = [
+        _draw_some(logits[at : at + step], [row.rule for row in rows[at : at + step]], keys[at : at + step])
+        for at in range(0, len(rows), step)
+    ]
+    return torch.cat(pieces)
+
+
+def _draw_some(logits: torch.Tensor, rules: Sequence[SamplingRule], keys: torch.Tensor) -> torch.Tensor:
+    device, size = str(logits.device), logits.shape[-1]
     settings = [[rule.temperature for rule in rules], [rule.top_p for rule in rules], [rule.min_p for rule in rules]]
-    temperature, top_p, min_p = upload(settings, str(logits.device), torch.float32).unsqueeze(-1)
-    keys = upload([row.stream.next_key() for row in rows], str(logits.device)).unsqueeze(-1)
-    size = logits.shape[-1]
+    temperature, top_p, min_p = upload(settings, device, torch.float32).unsqueeze(-1)
     scaled = logits / temperature
-    if any(rule.min_p > 0.0 for rule in rules):
-        # A token that is so much less likely than the likeliest.
-        scaled.masked_fill_(scaled < scaled.amax(dim=-1, keepdim=True) + min_p.log(), float("-inf"))
-    ids = torch.arange(size, device=logits.device).unsqueeze(0)
+    ids = torch.arange(size, dtype=torch.int32, device=logits.device).unsqueeze(0)
+    least = scaled.amax(dim=-1, keepdim=True) + min_p.log()
     if any(rule.top_k or rule.top_p < 1.0 for rule in rules):
         kept = [min(rule.top_k or size, size) for rule in rules]
         rank = ids[:, : max(kept)]
-        scaled, ids = torch.topk(scaled, max(kept), dim=-1)
-        top_k = upload(kept, str(logits.device)).unsqueeze(-1)
+        # To have all in order, sorting is much faster than asking for the largest.
+        ordered = scaled.sort(dim=-1, descending=True) if max(kept) == size else scaled.topk(max(kept), dim=-1)
+        scaled, ids = ordered[0], ordered[1].int()
+        top_k = upload(kept, device).unsqueeze(-1)
         scaled.masked_fill_(rank >= top_k, float("-inf"))
         # A token stays when the tokens above it hold less than top_p of what top_k left.
         share = torch.softmax(scaled, dim=-1)
         beyond = (share.cumsum(-1) - share >= top_p) & (top_p < 1.0)
         scaled.masked_fill_(beyond & (rank > 0), float("-inf"))
-    chosen = scaled.add_(_gumbel(keys, ids)).argmax(dim=-1, keepdim=True)
-    return ids.expand(len(rows), -1).gather(-1, chosen).squeeze(-1)
+    if any(rule.min_p > 0.0 for rule in rules):
+        # A token that is so much less likely than the likeliest.
+        scaled.masked_fill_(scaled < least, float("-inf"))
+    chosen = scaled.add_(_gumbel(upload(keys, device), ids)).argmax(dim=-1, keepdim=True)
+    return ids.expand(len(rules), -1).gather(-1, chosen).squeeze(-1).long()
 
 
 def _gumbel(keys: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    """A Gumbel number for each (key [rows, 1], token id [rows or 1, tokens]): float32 [rows, tokens]."""
-    mixed = keys + ids * _signed(_GAMMA)
-    for shift, factor in _MIXING:
-        mixed.bitwise_xor_(_shifted(mixed, shift)).mul_(_signed(factor))
-    mixed.bitwise_xor_(_shifted(mixed, _LAST_SHIFT))
-    uniform = _shifted(mixed, 11).float().mul_(2.0**-53).clamp_(min=2.0**-54)
+    """A Gumbel number for each key [rows] and token id [rows or 1, tokens], int32: float32 [rows, tokens].
+
+    The hash is lowbias32 (Wellons 2018), on 32-bit numbers because processors multiply eight of them at once; the two
+    halves of a key enter before it and within.
+    """
+    low, high = (_low_bits(keys).unsqueeze(-1), _low_bits(keys >> 32).unsqueeze(-1))
+    mixed = ids * _signed(0x9E3779B1, 32) + low
+    mixed.bitwise_xor_(_shifted(mixed, 16)).mul_(0x7FEB352D)
+    mixed.bitwise_xor_(_shifted(mixed, 15)).bitwise_xor_(high).mul_(_signed(0x846CA68B, 32))
+    mixed.bitwise_xor_(_shifted(mixed, 16))
+    uniform = _shifted(mixed, 8).float().add_(0.5).mul_(2.0**-24)
     # Small numbers are exact, and become the large ones here, which decide.
     return uniform.neg_().log1p_().neg_().log_().neg_()
 
 
+def _low_bits(numbers: torch.Tensor) -> torch.Tensor:
+    """The lower 32 bits of 64-bit numbers, as int32."""
+    low = numbers.bitwise_and(0xFFFFFFFF)
+    return torch.where(low >= 1 << 31, low - (1 << 32), low).int()
+
+
 def _shifted(values: torch.Tensor, bits: int) -> torch.Tensor:
-    """A shift to the right that brings zeros in, of 64-bit numbers that torch takes as signed."""
-    return (values >> bits).bitwise_and_((1 << (64 - bits)) - 1)
+    """A shift to the right that brings zeros in, of 32-bit numbers that torch takes as signed."""
+    return (values >> bits).bitwise_and_((1 << (32 - bits)) - 1)
 
 
-def _signed(number: int) -> int:
-    """A 64-bit number as torch writes it."""
-    return number - (1 << 64) if number >= 1 << 63 else number
+def _signed(number: int, bits: int = 64) -> int:
+    """A number of so many bits as torch writes it."""
+    return number - (1 << bits) if number >= 1 << (bits - 1) else number

@@ -17,6 +17,7 @@ RULES = [
     SamplingRule(temperature=1.0, top_p=0.6),
     SamplingRule(temperature=1.5, top_p=0.8, top_k=7),
     SamplingRule(temperature=1.0, min_p=0.3),
+    SamplingRule(temperature=1.0, top_p=0.8, min_p=0.15),
     SamplingRule(temperature=0.7, repetition_penalty=1.4),
     SamplingRule(temperature=1.3, top_p=0.9, top_k=9, min_p=0.05, repetition_penalty=0.8),
 ]
