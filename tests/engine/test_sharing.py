@@ -223,7 +223,9 @@ def test_a_model_with_recurrent_state_runs_unshared(tmp_path: Path) -> None:
 
 def test_a_model_with_chunked_attention_runs_unshared(tmp_path: Path) -> None:
     # Its layers are not where its class says.
-    path = tiny_causal_lm(tmp_path / "model", "llama4_text", layers=4, intermediate_size_mlp=64, attention_chunk_size=32)
+    path = tiny_causal_lm(
+        tmp_path / "model", "llama4_text", layers=4, intermediate_size_mlp=64, attention_chunk_size=32
+    )
     model = make_model(path)
     alone = answers(make_model(path, batch_size=1), requests())
 
