@@ -25,7 +25,12 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "gemma2": {"sliding_window": 24, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0},
     "gemma3_text": {"sliding_window": 24},
     # Its layers of two kinds have heads of two sizes.
-    "gemma4_text": {"sliding_window": 24, "global_head_dim": 16, "hidden_size_per_layer_input": 8},
+    "gemma4_text": {
+        "sliding_window": 24,
+        "global_head_dim": 16,
+        "hidden_size_per_layer_input": 8,
+        "vocab_size_per_layer_input": 403,
+    },
     "gpt2": {},
     "gpt_neox": {"rotary_pct": 0.5},
     "mixtral": {"num_local_experts": 4, "sliding_window": 40},
@@ -223,9 +228,8 @@ def test_a_model_with_recurrent_state_runs_unshared(tmp_path: Path) -> None:
 
 def test_a_model_with_chunked_attention_runs_unshared(tmp_path: Path) -> None:
     # Its layers are not where its class says.
-    path = tiny_causal_lm(
-        tmp_path / "model", "llama4_text", layers=4, intermediate_size_mlp=64, attention_chunk_size=32
-    )
+    small = {"num_local_experts": 2, "intermediate_size_mlp": 64, "attention_chunk_size": 32}
+    path = tiny_causal_lm(tmp_path / "model", "llama4_text", layers=4, **small)
     model = make_model(path)
     alone = answers(make_model(path, batch_size=1), requests())
 
