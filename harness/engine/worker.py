@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import signal
 import sys
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ _PIECES = 16
 
 def main(descriptor: int) -> None:
     """Serve one parent over an open pipe, until it says so or is gone."""
+    # Ctrl-C reaches all processes of a terminal: the parent says what it means, and this one has nothing to add.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     connection: Connection[Any, Any] = Connection(descriptor)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         _serve(connection)

@@ -55,14 +55,14 @@ def undisturbed(folder: Path) -> RunResult:
 class Killer(Progress):
     """Kills workers once some samples are done."""
 
-    def __init__(self, pids: list[int], victims: int) -> None:
-        self.pids, self.victims, self.done = pids, victims, 0
+    def __init__(self, pids: list[int], victims: int, by: signal.Signals = signal.SIGKILL) -> None:
+        self.pids, self.victims, self.by, self.done = pids, victims, by, 0
 
     def sample_done(self, record: Record, headline: str) -> None:
         self.done += 1
         if self.done == 10:
             for pid in self.pids[: self.victims]:
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, self.by)
 
 
 @pytest.fixture
@@ -148,3 +148,13 @@ def test_a_model_of_python_that_knows_no_incidents_runs_as_before(tmp_path: Path
     result = evaluate("dummy", {"mode": "gold"}, ["demo_choice_zh"], output=str(tmp_path), limit=1)
 
     assert result.report["incidents"] == []
+
+
+def test_a_worker_that_ctrl_c_reaches_ends_without_a_word(
+    folder: Path, pids: list[int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    found = run(spec(folder, "interrupted", "cpu:0,1"), load_plugins(), Killer(pids, 1, signal.SIGINT))
+
+    (lost,) = json.loads((found.path / "manifest.json").read_text(encoding="utf-8"))["sessions"][-1]["incidents"]
+    assert (lost["pid"], lost["signal"]) == (pids[0], "SIGINT")
+    assert "Traceback" not in capfd.readouterr().err
