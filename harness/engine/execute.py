@@ -74,7 +74,7 @@ class Executor:
         self.decoder = None if self.is_encoder_decoder else Decoder(self.model, self.device, self.dtype)
         if self.device == "cpu":
             speed_up_linear_layers(self.model)
-        reason = why_not_shared(self.model)
+        reason = why_not_shared(self.model, self.model.config)
         self.attention = None
         if self.share and reason is None:
             self.attention = SharedAttention(self.model)
@@ -204,16 +204,19 @@ class Executor:
         return Limits(self.limits.rows, memory.batch_tokens(self.device, self.cost, keeps_cache))
 
 
-def why_not_shared(model: Any) -> str | None:
-    """Why a model's prefixes cannot be shared, in words; None where they can, as far as its class tells."""
-    config = getattr(model.config, "text_config", None) or model.config
-    if model.config.is_encoder_decoder:
+def why_not_shared(model: Any, config: Any) -> str | None:
+    """Why a model's prefixes cannot be shared, in words; None where they can, as far as its class tells.
+
+    model: the model or its class. config: its configuration.
+    """
+    text = getattr(config, "text_config", None) or config
+    if config.is_encoder_decoder:
         return "an encoder-decoder model reads each prompt as a whole"
     if getattr(model, "_is_stateful", False):
         return "the model carries a recurrent state"
     if not getattr(model, "_supports_attention_backend", False):
         return "the model does not use transformers' attention interface"
-    strange = set(getattr(config, "layer_types", None) or ()) - _SHAREABLE_LAYERS
+    strange = set(getattr(text, "layer_types", None) or ()) - _SHAREABLE_LAYERS
     return f"the model has layers of type {', '.join(sorted(strange))}" if strange else None
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
-from harness.engine.memory import parameters
+from harness.engine.memory import TokenCost, batch_tokens, parameters
 from harness.engine.plan import PlanItem, make_plan
 from harness.engine.tokens import Encoded
 
@@ -19,7 +20,8 @@ _EFFICIENCY = 0.5
 class Forecast:
     """requests: how many. tokens: of all inputs, were each computed alone. unique_tokens: distinct in the prefix tree.
     planned_tokens: what goes through the model, padding included. new_tokens: at most so many are generated.
-    seconds: a rough estimate for `device`. memory: what the model takes of it, in a line."""
+    seconds: a rough estimate for `device`. memory: what the model takes of it, in a line. unshared: why each input is
+    computed alone, in words; empty where prefixes are shared."""
 
     requests: int
     tokens: int
@@ -28,6 +30,7 @@ class Forecast:
     new_tokens: int
     seconds: float
     memory: str = ""
+    unshared: str = ""
 
     @property
     def text(self) -> str:
@@ -37,11 +40,12 @@ class Forecast:
             f"{self.requests:,} requests, {self.tokens:,} tokens, {self.unique_tokens:,} of them distinct, "
             f"{self.planned_tokens:,} to compute ({self.planned_tokens / max(1, self.unique_tokens):.2f} x distinct)"
             f"{generated}; about {self.seconds:,.0f} s"
+            + (f" (prefixes are not shared: {self.unshared})" if self.unshared else "")
         )
 
 
-def forecast(encoded: Encoded, requests: int, config: Any, device: str, dtype: Any) -> Forecast:
-    """Plan the scoring and the generation of a run."""
+def forecast(encoded: Encoded, requests: int, config: Any, device: str, dtype: Any, copies: int = 1) -> Forecast:
+    """Plan the scoring and the generation of a run. copies: how many devices have the model and work at a time."""
     scored = list(dict.fromkeys((s.tokens[:-1], s.start) for s in encoded.scores))
     prompts = list(dict.fromkeys(s.tokens for s in encoded.generations))
     plans = (
@@ -50,14 +54,48 @@ def forecast(encoded: Encoded, requests: int, config: Any, device: str, dtype: A
     )
     new_tokens = sum(sequence.max_new_tokens for sequence in encoded.generations)
     planned = sum(plan.planned_tokens for plan in plans)
+    unshared = _why_not_shared(config)
+    if unshared is not None:
+        planned = _unshared_tokens(encoded, config, device, dtype)
     return Forecast(
         requests=requests,
         tokens=sum(len(s.tokens) - 1 for s in encoded.scores) + sum(len(s.tokens) for s in encoded.generations),
         unique_tokens=sum(plan.unique_tokens for plan in plans),
         planned_tokens=planned,
         new_tokens=new_tokens,
-        seconds=2 * parameters(config) * (planned + new_tokens) / (_EFFICIENCY * _rate(device, dtype)),
+        seconds=2 * parameters(config) * (planned + new_tokens) / (_EFFICIENCY * _rate(device, dtype) * copies),
+        unshared=unshared or "",
     )
+
+
+def _why_not_shared(config: Any) -> str | None:
+    """Why a run will not share prefixes, as far as the configuration tells; None where it will."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    from harness.engine.execute import why_not_shared
+
+    known = config.is_encoder_decoder or type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
+    # Of an architecture that brings its own code, only loading it would tell.
+    if not known:
+        return None
+    return why_not_shared(None if config.is_encoder_decoder else MODEL_FOR_CAUSAL_LM_MAPPING[type(config)], config)
+
+
+def _unshared_tokens(encoded: Encoded, config: Any, device: str, dtype: Any) -> int:
+    """Tokens that go through a model that computes each input alone, padding included."""
+    from harness.engine.plain import Limits, cut_batches
+
+    lengths = [len(sequence.tokens) for sequence in encoded.generations]
+    if config.is_encoder_decoder:
+        # A context is read once for all its answers.
+        by_context = sorted(encoded.scores, key=lambda s: s.tokens[: s.start])
+        for context, group in groupby(by_context, key=lambda s: s.tokens[: s.start]):
+            lengths.append(len(context) + sum(len(s.tokens) - s.start for s in group))
+    else:
+        lengths += [len(tokens) for tokens in {s.tokens[:-1] for s in encoded.scores}]
+    room = batch_tokens(device, TokenCost.of(config, dtype.itemsize), keeps_cache=False)
+    batches = cut_batches(sorted(lengths, reverse=True), lambda length: length, Limits(None, room))
+    return sum(len(batch) * batch[0] for batch in batches)
 
 
 def _rate(device: str, dtype: Any) -> float:

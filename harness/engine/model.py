@@ -134,7 +134,7 @@ class TorchModel(Model):
             sampling_rule(params, None)
         for request in requests[:1]:
             self.render(request.prompt)
-        if self.rules.on_overflow == "error":
+        if self.rules.may_refuse:
             encode_requests(self.encoder, requests, self.render, self.where)
 
     def take_over(self, other: Model) -> None:
@@ -241,7 +241,9 @@ class TorchModel(Model):
         from harness.engine.forecast import forecast
 
         encoded = encode_requests(self.encoder, requests, self.render, self.where)
-        found = forecast(encoded, len(requests), self.config, self.device, self.torch_dtype)
+        # Workers on a processor share its cores.
+        copies = 1 if self.spreads or self.device == "cpu" else len(self.devices)
+        found = forecast(encoded, len(requests), self.config, self.device, self.torch_dtype, copies)
         weights = self.bytes_to_load() or memory.weight_bytes(self.config, self.torch_dtype.itemsize)
         cost = memory.TokenCost.of(self.config, self.torch_dtype.itemsize)
         return replace(found, memory=memory.outlook(weights, cost, self.device, self.dtype_name))
@@ -317,7 +319,14 @@ class TorchModel(Model):
             add_bos_token=options.add_bos_token,
             on_overflow=options.on_overflow,
             is_encoder_decoder=bool(getattr(self.config, "is_encoder_decoder", False)),
+            vocabulary=_smaller_vocabulary(self.config, self.tokenizer),
         )
+
+
+def _smaller_vocabulary(config: Any, tokenizer: Any) -> int | None:
+    """How many tokens the model knows, where its tokenizer knows more: some have spare ones that no text contains."""
+    size = getattr(getattr(config, "text_config", None) or config, "vocab_size", None)
+    return size if isinstance(size, int) and len(tokenizer) > size else None
 
 
 def _window(config: Any, tokenizer: Any) -> int:

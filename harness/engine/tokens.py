@@ -63,6 +63,7 @@ class TokenRules:
     max_length: the model's window, in tokens. prefix_token: what stands before a text that has no context.
     add_bos_token: None leaves it to the tokenizer. on_overflow: what happens to a request that is longer than the
     window: cut from the left (`truncate`), or answered by an error (`skip` and `error`; the latter ends the run).
+    vocabulary: how many tokens the model knows, where the tokenizer knows more; None where every token is known.
     """
 
     max_length: int
@@ -70,6 +71,12 @@ class TokenRules:
     add_bos_token: bool | None = None
     on_overflow: str = "truncate"
     is_encoder_decoder: bool = False
+    vocabulary: int | None = None
+
+    @property
+    def may_refuse(self) -> bool:
+        """Whether requests can be such that none is to be answered."""
+        return self.on_overflow == "error" or self.vocabulary is not None
 
 
 class Encoder:
@@ -151,6 +158,8 @@ def encode_requests(
         _add_generation(encoder, index, ids, requests[index], encoded)
     if encoder.rules.on_overflow == "error":
         _refuse_overflow(encoded, where)
+    if encoder.rules.vocabulary is not None:
+        _refuse_unknown_tokens(encoder, encoder.rules.vocabulary, encoded, where)
     return encoded
 
 
@@ -297,4 +306,13 @@ def _refuse_overflow(encoded: Encoded, where: str) -> None:
         raise UsageError(
             f"{where}: {which} longer than the model's window, by up to {worst} tokens: "
             "give fewer few-shot examples, a larger max_length, or on_overflow=truncate"
+        )
+
+
+def _refuse_unknown_tokens(encoder: Encoder, vocabulary: int, encoded: Encoded, where: str) -> None:
+    largest = max((max(sequence.tokens) for sequence in (*encoded.scores, *encoded.generations)), default=0)
+    if largest >= vocabulary:
+        raise UsageError(
+            f"{where}: the prompts have the token {largest} ({encoder.tokenizer.convert_ids_to_tokens(largest)!r}), but "
+            f"the model knows {vocabulary}: give the tokenizer that belongs to it with --model_args tokenizer=DIR"
         )

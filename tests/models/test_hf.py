@@ -235,6 +235,23 @@ def test_a_forecast_needs_no_weights(folder: Path) -> None:
     assert f"{forecast.planned_tokens:,} to compute" in forecast.text
 
 
+@pytest.mark.parametrize("architecture", ["mamba", "t5"])
+def test_a_forecast_knows_what_cannot_share(architecture: str, tmp_path: Path) -> None:
+    path = tiny_causal_lm(tmp_path / "model", architecture)
+    model = HuggingFace.create({"pretrained": str(path)}, ModelOptions(device="cpu"))
+    model.prepare()
+    requests = [*choices(), *generations()]
+
+    forecast = model.forecast(requests)
+    model.load()
+
+    # What is said before is what the loaded model says, and each of the five questions with letters counts in full.
+    assert [f"prefixes are not shared: {forecast.unshared}"] == model.executor.notes
+    alone = sum(len(model.tokenizer.encode(request.prompt.text)) for request in [*choices()[:5], *generations()])
+    assert max(2 * forecast.unique_tokens, alone) < forecast.planned_tokens <= 1.3 * forecast.tokens
+    assert f"(prefixes are not shared: {forecast.unshared})" in forecast.text
+
+
 def test_a_folder_that_lacks_some_weights_is_refused(folder: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 

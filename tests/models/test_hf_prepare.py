@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness import Message, ModelOptions, Prompt, UsageError
+from harness import Message, ModelError, ModelOptions, Prompt, Request, Sample, UsageError
 from harness.testing import tiny_causal_lm
 from harness_plugins.models.hf import HuggingFace
 
@@ -136,3 +136,31 @@ def _render_error(folder: Path, template: str, prompt: Prompt) -> str:
     with pytest.raises(UsageError) as error:
         prepared(folder, chat_template=template).render(prompt)
     return str(error.value)
+
+
+def test_a_tokenizer_that_knows_more_than_the_model(folder: Path, tmp_path: Path) -> None:
+    target = shutil.copytree(folder, tmp_path / "model")
+    config = json.loads((target / "config.json").read_text(encoding="utf-8"))
+    (target / "config.json").write_text(json.dumps({**config, "vocab_size": 260}), encoding="utf-8")
+    model = prepared(target)
+
+    # Spare tokens that no prompt has do no harm.
+    model.observe([sample("zqx")])
+    with pytest.raises(
+        UsageError, match=r"have the token \d+ \('.+'\), but the model knows 260: give the tokenizer that"
+    ):
+        model.observe([sample("The quick brown fox")])
+
+
+def sample(text: str) -> Sample:
+    return Sample("task", "", 0, {}, (Request("loglikelihood", Prompt(text), ("z",)),), 0)
+
+
+def test_weights_that_were_not_copied_to_their_end(folder: Path, tmp_path: Path) -> None:
+    target = shutil.copytree(folder, tmp_path / "model")
+    weights = target / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    model = prepared(target)
+
+    with pytest.raises(ModelError, match="a file of weights is damaged, or was not copied to its end"):
+        model.load()

@@ -286,6 +286,7 @@ class HuggingFace(TorchModel):
 
     def _open_base(self, device: str, dtype: Any) -> Any:
         import transformers
+        from safetensors import SafetensorError
 
         transformers.utils.logging.disable_progress_bar()
         options = {**self._source(), "dtype": dtype, **self._placement(device)}
@@ -310,6 +311,9 @@ class HuggingFace(TorchModel):
             if is_out_of_memory(error):
                 raise
             raise ModelError(f"{where}: {_one_line(error)}") from None
+        except SafetensorError as error:
+            reason = f"a file of weights is damaged, or was not copied to its end ({_one_line(error)}): get it again"
+            raise ModelError(f"{where}: {reason}") from None
         if model.dtype != dtype and stored_format(self.config):
             log.warning("%s: what reads %s made it %s, not %s", where, stored_format(self.config), model.dtype, dtype)
         return model if "device_map" in options else model.to(device)
