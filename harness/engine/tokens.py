@@ -312,7 +312,8 @@ def _refuse_overflow(encoded: Encoded, where: str) -> None:
 def _refuse_unknown_tokens(encoder: Encoder, vocabulary: int, encoded: Encoded, where: str) -> None:
     largest = max((max(sequence.tokens) for sequence in (*encoded.scores, *encoded.generations)), default=0)
     if largest >= vocabulary:
+        text = encoder.tokenizer.convert_ids_to_tokens(largest)
         raise UsageError(
-            f"{where}: the prompts have the token {largest} ({encoder.tokenizer.convert_ids_to_tokens(largest)!r}), but "
+            f"{where}: the prompts have the token {largest} ({text!r}), but "
             f"the model knows {vocabulary}: give the tokenizer that belongs to it with --model_args tokenizer=DIR"
         )
