@@ -310,7 +310,8 @@ def _refuse_overflow(encoded: Encoded, where: str) -> None:
 
 
 def _refuse_unknown_tokens(encoder: Encoder, vocabulary: int, encoded: Encoded, where: str) -> None:
-    largest = max((max(sequence.tokens) for sequence in (*encoded.scores, *encoded.generations)), default=0)
+    inputs = [score.tokens for score in encoded.scores] + [prompt.tokens for prompt in encoded.generations]
+    largest = max(map(max, inputs), default=0)
     if largest >= vocabulary:
         text = encoder.tokenizer.convert_ids_to_tokens(largest)
         raise UsageError(
