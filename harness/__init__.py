@@ -47,7 +47,7 @@ from harness.types import (
 
 if TYPE_CHECKING:
     from harness.judging.judge import judge
-    from harness.runner import evaluate, evaluate_each, load_run
+    from harness.run.runner import evaluate, evaluate_each, load_run
 
 __version__ = "0.1.0"
 
@@ -100,7 +100,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # The runner is imported on first use: a plugin that only needs the base classes stays light.
     if name in ("evaluate", "evaluate_each", "load_run"):
-        from harness import runner
+        from harness.run import runner
 
         return getattr(runner, name)
     if name == "judge":

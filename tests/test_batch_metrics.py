@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 import pytest
 
 from harness import BatchMetric, CorpusMetric, MetricOptions, Observation, Outcome, Sample, UsageError, hookimpl
-from harness.comparing import compare_runs
 from harness.errors import ExitCode, Interrupted
 from harness.registry import Registry, load_plugins
-from harness.runner import RunResult, run, score_run
-from harness.spec import Progress, RunSpec
+from harness.run.compare import compare_runs
+from harness.run.runner import RunResult, run, score_run
+from harness.run.spec import Progress, RunSpec
 
 TASK = """\
 task: echo

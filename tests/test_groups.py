@@ -12,8 +12,8 @@ import pytest
 
 from harness import Model, Response, TaskError, UsageError, evaluate, hookimpl
 from harness.registry import load_plugins
-from harness.runner import RunResult, load_run, run, score_run
-from harness.spec import Progress, RunSpec
+from harness.run.runner import RunResult, load_run, run, score_run
+from harness.run.spec import Progress, RunSpec
 from harness.testing import run_harness
 
 FOLDER = Path(__file__).parent / "lm_eval_groups"

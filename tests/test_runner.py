@@ -20,8 +20,8 @@ import pytest
 from harness import Metric, Model, ModelError, Observation, Request, Response, UsageError, hookimpl
 from harness.errors import ExitCode, Interrupted
 from harness.registry import Plugin, Registry, load_plugins
-from harness.runner import load_run, run, score_run
-from harness.spec import Progress, RunSpec
+from harness.run.runner import load_run, run, score_run
+from harness.run.spec import Progress, RunSpec
 
 TASK = """\
 task: sums

@@ -128,7 +128,7 @@ class Checker:
 
     def _expressions(self, expressions: Sequence[str], library: TaskLibrary) -> Iterator[str]:
         """Tasks as they are named, and all variants of those that are named without one."""
-        from harness.prepare import check_groups, check_task
+        from harness.run.check import check_groups, check_task
 
         refs = library.select(expressions)
         for ref in refs:
@@ -143,7 +143,7 @@ class Checker:
 
     def _group(self, name: str, library: TaskLibrary) -> Iterator[str]:
         """A group whose tasks are checked on their own: that they are there, and have what it asks for."""
-        from harness.prepare import check_groups
+        from harness.run.check import check_groups
 
         try:
             yield from check_groups(library, library.select([name]), self.registry)

@@ -12,7 +12,7 @@ from harness.cli.console import counted, line, show, table
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from harness.scoring.compare import Comparison
+    from harness.scoring.statistics.paired import Comparison
 
 COLUMNS = ("task", "first", "second", "difference", "p", "n")
 
@@ -33,7 +33,7 @@ def command(runs: tuple[str, ...], listed: bool, as_json: bool) -> None:
     """
     if len(runs) < 2:
         raise UsageError("name two runs or more: the first is what the others are compared with")
-    from harness.comparing import compare_runs, tasks_of_one
+    from harness.run.compare import compare_runs, tasks_of_one
 
     for other in runs[1:]:
         found = compare_runs(runs[0], other, across=True)
@@ -50,7 +50,7 @@ def command(runs: tuple[str, ...], listed: bool, as_json: bool) -> None:
 
 
 def _row(found: Comparison) -> tuple[str, ...]:
-    from harness.record.gate import p_value as as_text
+    from harness.record.junit import p_value as as_text
 
     p_value = found.p_value if found.adjusted_p is None else found.adjusted_p
     numbers = ["-" if value is None else f"{value:.4f}" for value in (found.first, found.second)]

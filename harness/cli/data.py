@@ -30,9 +30,9 @@ def pull(tasks: tuple[str, ...], to: Path, **flags: Any) -> None:
     """
     settings = with_environment(joined(flags))
     checked_folders(settings)
-    from harness.prepare import pull_data
     from harness.registry import load_plugins
-    from harness.spec import RunSpec
+    from harness.run.jobs import pull_data
+    from harness.run.spec import RunSpec
 
     names = tuple(name for words in tasks for name in parse_names(words))
     files = pull_data(RunSpec(tasks=names, **settings), load_plugins(), to, notice)

@@ -14,7 +14,7 @@ from harness.cli.console import counted, line, notice
 from harness.errors import ExitCode, SaveError, UsageError
 
 if TYPE_CHECKING:
-    from harness.record.gate import GateCheck
+    from harness.record.junit import GateCheck
 
 
 def _finite(context: click.Context, parameter: click.Parameter, value: float) -> float:
@@ -53,8 +53,8 @@ def command(
     \b
     harness gate --baseline runs/released --current runs/candidate --max_drop 0.01 --junit gate.xml
     """
-    from harness.comparing import gate_runs
-    from harness.record import gate as writers
+    from harness.record import junit as writers
+    from harness.run.compare import gate_runs
 
     checks = gate_runs(baseline, current, max_drop, alpha)
     summary = writers.markdown(checks, baseline, current)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
 from harness.cli.console import counted
-from harness.spec import Progress
+from harness.run.spec import Progress
 from harness.types import Record
 
 if TYPE_CHECKING:

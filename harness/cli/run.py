@@ -29,8 +29,8 @@ from harness.cli.values import parse_limit
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from harness.runner import RunResult
-    from harness.spec import RunSpec
+    from harness.run.runner import RunResult
+    from harness.run.spec import RunSpec
 
 NO_ADAPTER = "none"
 RUN_OPTIONS = [
@@ -111,8 +111,8 @@ def command(context: click.Context, /, **flags: Any) -> int:
     dry = settings.pop("dry_run", False)
     adapters = settings.pop("peft", ())
     from harness.cli.progress import watch
-    from harness.runner import run_each
-    from harness.spec import RunSpec
+    from harness.run.runner import run_each
+    from harness.run.spec import RunSpec
 
     if "model" not in settings:
         notice("No --model given: this run measures the small demo model that comes with harness.")
@@ -184,16 +184,18 @@ def print_together(results: Mapping[str, RunResult]) -> None:
 
 def print_forecast(spec: RunSpec, models: Mapping[str, Mapping[str, Any]]) -> int:
     """Do all that a run does before weights load, and say what would follow, for each model."""
-    from harness.prepare import blaming, build, check_abilities, create_model, load_jobs, prepare_metrics, remarks
     from harness.registry import load_plugins
-    from harness.spec import Progress
+    from harness.run.answers import plugin_errors
+    from harness.run.describe import remarks
+    from harness.run.jobs import build, check_abilities, create_model, load_jobs, prepare_metrics
+    from harness.run.spec import Progress
 
     registry = load_plugins()
     jobs = load_jobs(spec, registry, Progress())
     prepare_metrics(jobs, spec)
     made = [create_model(replace(spec, model_args=args), registry) for args in models.values()]
     for model in made:
-        with blaming(spec.model, "could not be prepared"):
+        with plugin_errors(spec.model, "could not be prepared"):
             model.prepare()
     build(jobs, spec, registry)
     for model in made:

@@ -12,7 +12,7 @@ from harness.cli.options import DATA_OPTIONS, MODEL_OPTIONS, PROMPT_OPTIONS, opt
 from harness.cli.run import settings_of
 
 if TYPE_CHECKING:
-    from harness.prepare import Preview
+    from harness.run.preview import Preview
     from harness.types import Prompt, Sample
 
 
@@ -31,9 +31,9 @@ def command(context: click.Context, /, task: str, doc: int, subset: str | None, 
     harness show cmmlu --modify circular
     """
     settings = settings_of(context, flags)
-    from harness.prepare import preview
     from harness.registry import load_plugins
-    from harness.spec import RunSpec
+    from harness.run.preview import preview
+    from harness.run.spec import RunSpec
 
     spec = RunSpec(tasks=(task,), **settings)
     for index, found in enumerate(preview(spec, load_plugins(), subset, doc)):

@@ -16,12 +16,12 @@ import torch
 from harness.engine import memory
 from harness.engine.attention import SharedAttention
 from harness.engine.cpu import speed_up_linear_layers
+from harness.engine.cuda_graphs import Steps, recorder
 from harness.engine.decoder import Decoder
 from harness.engine.encoder_decoder import EncoderDecoderScorer
 from harness.engine.generate import SharedGenerator
 from harness.engine.outcomes import Scored
 from harness.engine.plain import GenerateRow, Limits, Piece, PlainGenerator, PlainScorer
-from harness.engine.recorded import Steps, recorder
 from harness.engine.score import SharedScorer
 from harness.engine.tokens import ScoreSequence
 

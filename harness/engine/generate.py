@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from harness.engine.attention import SharedAttention
+from harness.engine.batches import Cached, PackLayout
+from harness.engine.cuda_graphs import Steps
+from harness.engine.decode_cache import Active, SlotCache
 from harness.engine.decoder import Decoder
 from harness.engine.devices import upload
-from harness.engine.layout import Cached, PackLayout
 from harness.engine.memory import is_out_of_memory, release
 from harness.engine.outcomes import Failed
 from harness.engine.plain import GenerateRow, Limits, Piece
 from harness.engine.plan import Plan, PlanItem, Row, make_plan
-from harness.engine.recorded import Steps
 from harness.engine.sampling import RowChoice, choose_tokens, random_stream
-from harness.engine.slots import Active, SlotCache
 
 # New rows enter when this share of the places is free: one by one they would be computed one by one.
 _REFILL = 8

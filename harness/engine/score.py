@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import torch
 
 from harness.engine.attention import SharedAttention
+from harness.engine.batches import Cached, PackLayout
 from harness.engine.decoder import Decoder, score_positions
 from harness.engine.devices import upload
-from harness.engine.layout import Cached, PackLayout
 from harness.engine.outcomes import Failed, Scored
 from harness.engine.plain import Limits, Piece, ScoreRow, run_halving, score_rows
 from harness.engine.plan import Plan, PlanItem, Row, fill_batches, make_plan

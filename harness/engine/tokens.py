@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.engine.spelling import Speller
+from harness.engine.prefix_tokens import Speller
 from harness.errors import UsageError
 from harness.types import GenerationParams, Prompt, Request
 

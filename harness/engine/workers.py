@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from harness.engine.incidents import WorkerLost, ending
 from harness.engine.outcomes import Failed
 from harness.engine.plan import common_prefix
 from harness.engine.tokens import Encoded, GenerateSequence, ScoreSequence
+from harness.engine.worker_failures import WorkerLost, ending
 from harness.errors import ModelError
 
 if TYPE_CHECKING:

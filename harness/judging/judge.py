@@ -20,14 +20,16 @@ from harness.judging.rubric import Rubric, find_rubric
 from harness.judging.session import Session
 from harness.judging.verdicts import scale, score_keys
 from harness.model import Model
-from harness.prepare import blaming, create_model, shown_args, without_secrets
 from harness.record.codec import key_of
 from harness.record.manifest import identity_hash, model_title
 from harness.record.report import Usage, build_report, watch
 from harness.record.run import RunFolder
 from harness.registry import Registry, load_plugins
+from harness.run.answers import plugin_errors
+from harness.run.describe import shown_args, without_secrets
+from harness.run.jobs import create_model
+from harness.run.spec import Progress, RunSpec
 from harness.scoring.aggregation import summarise
-from harness.spec import Progress, RunSpec
 from harness.tasks.generation import generation_params
 from harness.types import JSON, Record, Result
 
@@ -180,10 +182,10 @@ def _prepare(case: Case, judge: JudgeModel, model: Model) -> None:
     """All that a judge does before it loads. Raises `UsageError` where it cannot answer these questions."""
     if "generate" not in model.supports:
         raise UsageError(f"model '{judge.name}' writes no texts, so it cannot judge")
-    with blaming(judge.name, "could not be prepared"):
+    with plugin_errors(judge.name, "could not be prepared"):
         model.prepare()
     try:
-        with blaming(judge.name, "could not look at the samples"):
+        with plugin_errors(judge.name, "could not look at the samples"):
             model.observe([case.asking.sample(each) for each in case.matters])
     except UsageError as error:
         if case.asking.chat and "chat template" in str(error):
@@ -237,7 +239,7 @@ def _judge_by(case: Case, judge: JudgeModel, model: Model, registry: Registry, p
 
 def _note_incidents(judge: JudgeModel, model: Model, folder: RunFolder) -> None:
     """Keep what was survived on the way; the report shows it."""
-    with blaming(judge.name, "could not say what went wrong on the way"):
+    with plugin_errors(judge.name, "could not say what went wrong on the way"):
         found = [dict(incident) for incident in model.incidents()]
     if found:
         folder.note_session(incidents=found)

@@ -18,7 +18,7 @@ from harness.record.codec import Key, key_of
 from harness.record.report import build_report
 from harness.record.run import RunFolder
 from harness.scoring.aggregation import summarise
-from harness.scoring.agreement import Level, equal_share, krippendorff_alpha
+from harness.scoring.statistics.agreement import Level, equal_share, krippendorff_alpha
 from harness.types import Record
 
 

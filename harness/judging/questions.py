@@ -14,8 +14,8 @@ from typing import Any
 
 from harness.judging.rubric import Rubric
 from harness.record.codec import key_of
+from harness.scoring.extraction.reasoning import strip_reasoning
 from harness.scoring.gold import gold_texts
-from harness.scoring.reasoning import strip_reasoning
 from harness.types import JSON, GenerationParams, Message, Prompt, Record, Request, Sample
 
 # Of a reply that could not be read; a judge that ran on until it was cut off would fill the next prompt with it.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.judging.verdicts import WIN_RATE
-from harness.scoring.compare import mcnemar_p
+from harness.scoring.statistics.paired import mcnemar_p
 from harness.types import JSON, Record
 
 Prices = tuple[float, float]

@@ -15,12 +15,12 @@ from harness.judging.replies import ReplyError
 from harness.judging.verdicts import WIN_RATE
 from harness.metrics import Observation, ScoreKey
 from harness.model import Model
-from harness.prepare import answers, blaming
 from harness.record.codec import encode_messages, key_of
 from harness.record.keys import KeyMaker
 from harness.record.run import RunFolder
-from harness.scoring.reasoning import strip_reasoning
-from harness.spec import Progress
+from harness.run.answers import answers, plugin_errors
+from harness.run.spec import Progress
+from harness.scoring.extraction.reasoning import strip_reasoning
 from harness.types import JSON, Prompt, Record, Request, Response
 
 
@@ -93,7 +93,7 @@ class Session:
                 self.folder.write(self._record(case))
         if not self._pending:
             return
-        with blaming(self.name, "could not be loaded"):
+        with plugin_errors(self.name, "could not be loaded"):
             self.model.load()
         self.folder.note(model=dict(self.model.describe()))
         while self._pending:

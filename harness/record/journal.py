@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.record import files
+from harness import files
 from harness.record.codec import Key, key_in, line_key, parse_line, without_seconds
 from harness.types import JSON
 

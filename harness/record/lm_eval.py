@@ -18,8 +18,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from harness import files
 from harness.errors import SaveError, UsageError
-from harness.record import files
 from harness.record.codec import encode_line, encode_messages, jsonable
 from harness.record.manifest import model_title, record_file
 from harness.record.run import RunFolder

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from harness.record import files
+from harness import files
 from harness.record.codec import decode_messages, encode_line, encode_messages
 from harness.types import Message, Prompt
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Self
 
+from harness import files
 from harness.errors import SaveError, UsageError
-from harness.record import environment, files, manifest
+from harness.record import environment, manifest
 from harness.record.codec import Key, decode_record, decode_responses, encode_record, jsonable, key_of, parse_line
 from harness.record.html import report_html
 from harness.record.journal import UNREADABLE, Journal, Line, keys_digest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.scoring import sandbox
-from harness.scoring.extract import (
+from harness.scoring.extraction.answers import (
     boxed,
     chinese_number,
     choice_letter,
@@ -12,8 +12,9 @@ from harness.scoring.extract import (
     numbers_in,
     strip_reasoning,
 )
+from harness.scoring.extraction.code import code_block, same_code
 from harness.scoring.gold import gold_indices, gold_texts
-from harness.scoring.math import math_equal
+from harness.scoring.math.equality import math_equal
 from harness.scoring.row_metrics import (
     MOST_VIEWS,
     ZERO_TO_ONE,
@@ -28,7 +29,6 @@ from harness.scoring.row_metrics import (
     per_view,
 )
 from harness.scoring.scorer import Scored, Scorer
-from harness.scoring.syntax import code_block, same_code
 
 __all__ = [
     "MOST_VIEWS",

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import HarnessError
 from harness.metrics import BatchMetric, CorpusMetric, Metric, ScoreKey
-from harness.scoring.clusters import cluster_number
 from harness.scoring.observing import observation, recorded_sample
+from harness.scoring.statistics.clusters import cluster_number
 from harness.types import JSON, Counts, MetricResult, Record, Result
 
 if TYPE_CHECKING:
     from harness.scoring.corpus import Measured
-    from harness.scoring.statistics import Clusters, Estimate, Floats
+    from harness.scoring.statistics.estimates import Clusters, Estimate, Floats
 
 Average = Literal["micro", "macro"]
 
@@ -199,7 +199,7 @@ def _micro(key: ScoreKey, tables: Sequence[_Table]) -> list[MetricResult]:
 
 def _macro(key: ScoreKey, tables: Sequence[_Table]) -> list[MetricResult]:
     """The mean of the subsets' values, each counting the same. A subset without a scored sample has no value."""
-    from harness.scoring.statistics import macro_estimate
+    from harness.scoring.statistics.estimates import macro_estimate
 
     if isinstance(key.metric, CorpusMetric):
         return _corpus(key, key.metric, tables, "macro")
@@ -257,7 +257,7 @@ def _joined(key: ScoreKey, tables: Sequence[_Table]) -> tuple[Floats, Clusters]:
 
 
 def _estimate(key: ScoreKey, values: Floats, clusters: Clusters) -> Estimate:
-    from harness.scoring import statistics
+    from harness.scoring.statistics import estimates as statistics
 
     if key.aggregation == "self":
         if type(key.metric).aggregate is Metric.aggregate:

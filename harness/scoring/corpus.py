@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from harness.metrics import CorpusMetric
-from harness.scoring.statistics import SEED, Estimate, from_draws, macro_estimate
+from harness.scoring.statistics.estimates import SEED, Estimate, from_draws, macro_estimate
 
 Measured = Mapping[str, Estimate]
 """Name of a value (empty for the metric's only one) -> estimate."""

@@ -159,7 +159,7 @@ def pooled_stderr(errors: Sequence[float], sizes: Sequence[int]) -> float:
 
 
 def _interval(mean: float, stderr: float, bounds: tuple[float, float] | None) -> tuple[float, float]:
-    from harness.scoring.statistics import normal_interval
+    from harness.scoring.statistics.estimates import normal_interval
 
     low, high = normal_interval(mean, stderr)
     least, greatest = bounds or (-math.inf, math.inf)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from harness.data.open import plain
 from harness.errors import DataError, HarnessError, UsageError, suggest
-from harness.tasks.data import plain
 from harness.tasks.fewshot import Row, ShotPool, make_pool
 from harness.tasks.generation import task_generation
 from harness.tasks.media import Images, images_of, interleaved, roots_of, without_bytes, without_marks
@@ -50,7 +50,7 @@ def build_samples(task: Task, subset: Subset, open_split: OpenSplit, options: Bu
     """
     builder = _Builder(task, subset, open_split, options)
     for number, row in enumerate(builder.rows):
-        with builder.blaming(f"row {number}"):
+        with builder.plugin_errors(f"row {number}"):
             samples = [builder.sample(number, row)] if not task.modifiers else builder.views(number, row)
         yield from samples
     builder.refuse_idle()
@@ -90,7 +90,7 @@ class _Builder:
         self.openings: dict[tuple[int, str, tuple[int, ...]], Opening] = {}
         self.changes: dict[bool, int] = {True: 0, False: 0}
 
-    def blaming(self, what: str) -> _blaming:
+    def plugin_errors(self, what: str) -> _blaming:
         return _blaming(self.task, self.subset, self.task.eval_split, what)
 
     def open(self, split: str) -> Sequence[Row]:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from harness.data.download import cache_folder
 from harness.errors import TaskError, UsageError, suggest
 from harness.modifiers import Modifier
-from harness.tasks.download import cache_folder
 from harness.tasks.groups import Changes, Member, Way, Within, members_of
 from harness.tasks.index import TaskEntry, read_file, read_folder
 from harness.tasks.schema import validate_task

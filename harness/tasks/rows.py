@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Protocol
 
+from harness.data.locations import local_path
 from harness.errors import TaskError
-from harness.tasks.places import local_path
 from harness.tasks.task import Subset, Task
 from harness.types import JSON, DatasetSpec
 
@@ -86,3 +86,15 @@ def second_split(task: Task, split: str, file: Path) -> TaskError:
         f"(the row that is asked is never shown), or dataset_path: json and dataset_kwargs: {{data_files: {files}}}"
     )
     return task.document.error((key,), what)
+
+
+def needed_splits(task: Task, options: Where) -> Iterator[tuple[DatasetSpec, str, bool]]:
+    """(spec, split, required) of all the rows that a task asks or shows. Examples of a zero-shot task are optional."""
+    config = task.config
+    own = config.fewshot_config.split if config.fewshot_config else None
+    shots = own or config.fewshot_split or (config.training_split if config.num_fewshot else None)
+    for subset in task.subsets:
+        spec = dataset_spec(task, subset, options)
+        yield spec, task.eval_split, True
+        if shots and shots != task.eval_split:
+            yield spec, shots, bool(config.num_fewshot)

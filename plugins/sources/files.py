@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness import DataError, DatasetSpec, Rows, hookimpl
-from harness.tasks import (
+from harness.data import (
     BUILDERS,
     DataFile,
     FileOptions,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from harness import DataError, DatasetSpec, Rows, hookimpl
-from harness.tasks import (
+from harness.data import (
     BUILDERS,
     FileOptions,
     HubSplit,

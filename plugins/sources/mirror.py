@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from harness import DataError, DatasetSpec, Rows, hookimpl
-from harness.tasks import (
+from harness.data import (
     BUILDERS,
     DataFile,
     FileOptions,

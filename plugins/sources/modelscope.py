@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from harness import DataError, DatasetSpec, Rows, hookimpl
-from harness.tasks import (
+from harness.data import (
     DataFile,
     FileOptions,
     HubSplit,

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from harness import DataError, DatasetSpec, Rows, hookimpl
-from harness.tasks import (
+from harness.data import (
     DataFile,
     FileSource,
     Server,

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from harness import Rows, TaskError
-from harness.modifying import make_modifiers
+from harness.data.open import open_dataset
 from harness.registry import load_plugins
+from harness.run.modify import make_modifiers
 from harness.tasks.build import BuildOptions, build_samples
-from harness.tasks.data import open_dataset
 from harness.tasks.library import TaskLibrary
 
 ROOT = Path(__file__).parents[2]

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from harness.data.open import open_dataset
 from harness.errors import UsageError
 from harness.registry import load_plugins
 from harness.scoring import Scorer
 from harness.tasks.build import BuildOptions, build_samples
 from harness.tasks.check import check_examples
-from harness.tasks.data import open_dataset
 from harness.tasks.library import TaskLibrary
 
 ROOT = Path(__file__).parents[2]

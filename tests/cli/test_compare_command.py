@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from harness.cli.main import main
-from harness.runner import evaluate
+from harness.run.runner import evaluate
 
 TASK = """\
 task: letters

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.prepare import check_task, open_library
 from harness.registry import Registry, load_plugins
-from harness.runner import run
-from harness.spec import RunSpec
+from harness.run.check import check_task
+from harness.run.jobs import open_library
+from harness.run.runner import run
+from harness.run.spec import RunSpec
 from harness.testing import check_metric, check_model, observation
 
 PACKAGE = Path(__file__).parents[1] / "example_package"

@@ -134,7 +134,7 @@ def test_help_loads_no_command_it_does_not_show() -> None:
     code = (
         "import sys\nfrom harness.cli.main import main\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"
-        "print([name for name in ('rich', 'yaml', 'pydantic', 'jinja2', 'harness.runner') if name in sys.modules])"
+        "print([name for name in ('rich', 'yaml', 'pydantic', 'jinja2', 'harness.run.runner') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

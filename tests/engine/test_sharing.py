@@ -267,7 +267,7 @@ def test_a_pass_that_differs_falls_back_and_says_so(
     path = tiny_causal_lm(tmp_path / "model")
     expected = run_plain(path, requests())
     # An attention that forgets the shared prefix.
-    monkeypatch.setattr("harness.engine.layout.PackLayout._attend_above", lambda *_: None)
+    monkeypatch.setattr("harness.engine.batches.PackLayout._attend_above", lambda *_: None)
 
     with caplog.at_level(logging.WARNING, logger="harness"):
         found = answers(make_model(path), requests())
@@ -282,7 +282,7 @@ def test_a_step_that_differs_falls_back_and_says_so(
     path = tiny_causal_lm(tmp_path / "model")
     asked = [request for request in requests(generated=6) if request.kind == "generate"]
     expected = run_plain(path, asked)
-    monkeypatch.setattr("harness.engine.slots.SlotLayout._attend_above", lambda *args: (args[-2], args[-1]))
+    monkeypatch.setattr("harness.engine.decode_cache.SlotLayout._attend_above", lambda *args: (args[-2], args[-1]))
 
     with caplog.at_level(logging.WARNING, logger="harness"):
         found = answers(make_model(path), asked)

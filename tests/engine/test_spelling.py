@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.engine.spelling import Speller
+from harness.engine.prefix_tokens import Speller
 from harness.testing import tiny_tokenizer
 
 SHOTS = "Question: How many apples are left? Answer: 42\n题目：下列哪一项是正确的？\nA. 甲\nB. 乙\n\n" * 6

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from harness import ModelError, Record, evaluate
-from harness.engine.incidents import WorkerLost, ending
+from harness.engine.worker_failures import WorkerLost, ending
 from harness.record.html import report_html
 from harness.registry import load_plugins
-from harness.runner import RunResult, run
-from harness.spec import Progress, RunSpec
+from harness.run.runner import RunResult, run
+from harness.run.spec import Progress, RunSpec
 from harness.testing import run_harness, tiny_causal_lm
 
 TASK = """\

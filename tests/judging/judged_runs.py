@@ -12,8 +12,8 @@ from harness import Model, Record, Request, Response, hookimpl
 from harness.judging.judge import JudgeModel, JudgeResult, JudgeSpec, run_judges
 from harness.record.run import RunFolder
 from harness.registry import Registry, load_plugins
-from harness.runner import run
-from harness.spec import Progress, RunSpec
+from harness.run.runner import run
+from harness.run.spec import Progress, RunSpec
 
 Said = str | Response
 Judge = Callable[[str], Said]

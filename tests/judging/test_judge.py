@@ -12,9 +12,9 @@ import pytest
 from judged_runs import ROWS, Judging, Messages, headline, judge, make_run, records, write_task
 
 from harness import ModelError, Response, UsageError
-from harness.comparing import compare_runs
 from harness.record.run import RunFolder
-from harness.runner import load_run, score_run
+from harness.run.compare import compare_runs
+from harness.run.runner import load_run, score_run
 
 GOOD = '{"reason": "fine", "score": 8}'
 REPLIES = {"中国": "北京", "化学式": "H2O。", "2 + 2": "<think>two and two</think>4", "red": "Venus"}
@@ -435,8 +435,8 @@ def test_a_model_without_chat_template_is_told_the_flag(tmp_path: Path, monkeypa
 def test_the_views_of_a_row_are_judged_one_by_one_and_are_one_cluster(tmp_path: Path) -> None:
     from judged_runs import registry
 
-    from harness.runner import run
-    from harness.spec import RunSpec
+    from harness.run.runner import run
+    from harness.run.spec import RunSpec
 
     file = write_task(
         tmp_path / "task", extra="paraphrases: ['Please tell: {{ question }}', '{{ question }} 请回答。']\n"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.scoring.statistics import BOOTSTRAP_LIMIT, distance_estimate
+from harness.scoring.statistics.estimates import BOOTSTRAP_LIMIT, distance_estimate
 from harness_plugins.metrics.confidence import Confidence, ExpectedCalibrationError, LuckyGuess, Margin
 
 QUICK = settings(max_examples=40, derandomize=True, deadline=None)
@@ -83,7 +83,7 @@ def test_the_interval_of_a_model_that_is_too_sure_holds_its_true_error(count):
 def test_many_samples_have_the_same_error_and_interval_by_a_shorter_way(monkeypatch):
     scores = draws(random.Random(7), 3000, lambda p: p - 0.05)
     slow = ece_of(ExpectedCalibrationError(), scores)
-    monkeypatch.setattr("harness.scoring.statistics.BOOTSTRAP_LIMIT", 2999)
+    monkeypatch.setattr("harness.scoring.statistics.estimates.BOOTSTRAP_LIMIT", 2999)
     fast = ece_of(ExpectedCalibrationError(), scores)
 
     assert fast.value == slow.value and BOOTSTRAP_LIMIT > 3000

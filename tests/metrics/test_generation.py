@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import Observation, Sample
-from harness.scoring import statistics
+from harness.scoring.statistics import estimates as statistics
 from harness_plugins.metrics.generation import Bleu, Chrf, Rouge1, Rouge2, RougeL, RougeLsum, Ter
 
 QUICK = settings(max_examples=25, derandomize=True, deadline=None)

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from harness import DataError, Model, Record, Request, Response, UsageError, hookimpl
-from harness.comparing import check_gate, compare_runs
 from harness.errors import Interrupted
 from harness.registry import Registry, load_plugins
-from harness.runner import load_run, run, score_run
-from harness.spec import Progress, RunSpec
+from harness.run.compare import check_gate, compare_runs
+from harness.run.runner import load_run, run, score_run
+from harness.run.spec import Progress, RunSpec
 
 TASK = """\
 task: quiz

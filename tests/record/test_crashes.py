@@ -16,8 +16,7 @@ from pathlib import Path
 import pytest
 from record_samples import IDENTITY, MANIFEST, make_record, open_run
 
-from harness import Prompt, SaveError, UsageError
-from harness.record import files
+from harness import Prompt, SaveError, UsageError, files
 from harness.record.run import RunFolder
 
 HERE = str(Path(__file__).parent)

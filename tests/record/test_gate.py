@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.record.gate import GateCheck, junit_xml, markdown
+from harness.record.junit import GateCheck, junit_xml, markdown
 
 WORSE = GateCheck("ceval", "acc", 0.62, 0.58, (-0.06, -0.02), 0.00001, 1346, "failed", "drop of 0.0400, 0.0100 allowed")
 SAME = GateCheck("cmmlu:lm_eval", "acc_norm", 0.5, 0.51, (-0.01, 0.03), 0.4, 900, "passed")

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from harness.scoring.agreement import Level, equal_share, krippendorff_alpha
+from harness.scoring.statistics.agreement import Level, equal_share, krippendorff_alpha
 
 # Four observers and twelve units: the example of K. Krippendorff, Computing Krippendorff's Alpha-Reliability (2011),
 # section E, with missing ratings. He gives 0.743 (nominal) and 0.849 (interval).

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import Prompt, Record, UsageError
-from harness.scoring.clusters import cluster_number
-from harness.scoring.compare import (
+from harness.run.gate import gate
+from harness.scoring.statistics.clusters import cluster_number
+from harness.scoring.statistics.paired import (
     Comparison,
     compare,
     compare_macro,
@@ -20,7 +21,6 @@ from harness.scoring.compare import (
     permutation_p,
     samples_needed,
 )
-from harness.scoring.gate import gate
 
 QUICK = settings(max_examples=40, derandomize=True, deadline=None)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.scoring import statistics
+from harness.scoring.statistics import estimates as statistics
 
 QUICK = settings(max_examples=40, derandomize=True, deadline=None)
 SCORES = st.lists(st.floats(-10, 10), min_size=2, max_size=60)

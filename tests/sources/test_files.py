@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from harness import DataError, DatasetSpec
+from harness.data.mirror import pull
+from harness.data.open import open_dataset
 from harness.registry import Registry
-from harness.tasks.data import open_dataset
-from harness.tasks.pull import pull
 
 MIRROR = Path(__file__).parents[2].parent / "shared" / "mirror"
 ROWS = [{"id": "007", "q": "问题😀\r\n第二行"}, {"id": "NA", "q": ""}]

@@ -50,7 +50,7 @@ SCRIPT = """
 import json, os, socket, sys
 from harness import DataError, DatasetSpec
 from harness.registry import load_plugins
-from harness.tasks.data import open_dataset
+from harness.data.open import open_dataset
 hook, found = load_plugins().hook, {}
 if "NO_SOCKETS" in os.environ:
     def refuse(*_, **__):

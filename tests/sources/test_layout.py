@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import DataError, DatasetSpec, Rows
+from harness.data import DataFile, FileOptions, fingerprint, make_rows, open_dataset, read_rows
 from harness.registry import Registry
-from harness.tasks import DataFile, FileOptions, fingerprint, make_rows, open_dataset, read_rows
 
 MIRROR = Path(__file__).parents[2].parent / "shared" / "mirror"
 real_rows = pytest.mark.skipif(not MIRROR.is_dir(), reason="runs where real rows lie beside the project")
@@ -269,7 +269,7 @@ def test_every_subject_is_read_without_a_heavy_library() -> None:
 import sys
 from harness import DatasetSpec
 from harness.registry import load_plugins
-from harness.tasks import open_dataset
+from harness.data import open_dataset
 hook, root = load_plugins().hook, __import__("pathlib").Path({str(MIRROR)!r})
 for path, splits in (("ceval/ceval-exam", ("dev", "val")), ("haonan-li/cmmlu", ("dev", "test"))):
     specs = [DatasetSpec(path, folder.name, mirrors=(str(root),)) for folder in (root / path).iterdir()]

@@ -10,8 +10,8 @@ import pytest
 from hub_server import CSV, LINES, HubServer, data_requests
 
 from harness import DataError, DatasetSpec, Rows
+from harness.data.open import open_dataset
 from harness.registry import Registry
-from harness.tasks.data import open_dataset
 
 
 def modelscope(name: str, config: str | None = "law", **changes: object) -> DatasetSpec:

@@ -13,10 +13,10 @@ import pytest
 from hub_server import CSV, HubServer
 
 from harness import DataError, DatasetSpec, Rows, SaveError
+from harness.data import make_rows
+from harness.data.mirror import pull
+from harness.data.open import open_dataset
 from harness.registry import Registry
-from harness.tasks import make_rows
-from harness.tasks.data import open_dataset
-from harness.tasks.pull import pull
 from harness.types import JSON
 
 

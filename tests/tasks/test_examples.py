@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from task_files import CHOICE, REPLY, load
 
-from harness.prepare import check_task
 from harness.registry import load_plugins
+from harness.run.check import check_task
 
 GOOD = (
     CHOICE

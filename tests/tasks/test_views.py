@@ -11,8 +11,8 @@ import pytest
 from task_files import build, library, prompts, write
 
 from harness import Asked, DataError, Modifier, PluginError, Sample, TaskError, UsageError, View
-from harness.modifying import make_modifiers
 from harness.registry import load_plugins
+from harness.run.modify import make_modifiers
 from harness.tasks.build import regrade
 from harness.tasks.task import Task
 from harness.types import Record

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from harness.scoring.statistics import Estimate, Floats, own_estimate
+from harness.scoring.statistics.estimates import Estimate, Floats, own_estimate
 
 Level = Literal["nominal", "interval"]
 Ratings = Sequence[Sequence[float | None]]

@@ -14,15 +14,15 @@ from typing import Any, Literal
 
 from harness.errors import HarnessError, UsageError
 from harness.metrics import Metric
-from harness.prepare import Job, load_jobs
-from harness.record.gate import GateCheck
+from harness.record.junit import GateCheck
 from harness.record.run import RunFolder
 from harness.registry import Registry, load_plugins
+from harness.run.gate import Verdict, gate
+from harness.run.jobs import Job, load_jobs
+from harness.run.spec import Progress, RunSpec
 from harness.scoring.aggregation import WHOLE
-from harness.scoring.compare import Comparison, Pairs, compare, compare_macro, correct_for_many, pair
-from harness.scoring.gate import Verdict, gate
 from harness.scoring.scorer import Scorer
-from harness.spec import Progress, RunSpec
+from harness.scoring.statistics.paired import Comparison, Pairs, compare, compare_macro, correct_for_many, pair
 from harness.types import Record
 
 

@@ -5,7 +5,7 @@
 
 Plain numbers are compared here, exactly. All else goes to a process of its own, which is killed after a limit, so that
 `9**9**9` costs two seconds and not the run. Nothing that a model wrote is ever evaluated as code: the grammar is our
-own (`math_parser.py`), because the maintained LaTeX parsers for sympy hand part of their input to `eval`.
+own (`parser.py`), because the maintained LaTeX parsers for sympy hand part of their input to `eval`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import threading
 from fractions import Fraction
 from typing import IO, Any
 
-from harness.scoring.math_text import prepare, rational, unit_ratio
-from harness.scoring.numerals import chinese_value
+from harness.scoring.extraction.numerals import chinese_value
+from harness.scoring.math.text import prepare, rational, unit_ratio
 
 SECONDS = 2.0
 _LONGEST = 2000  # characters; what is longer is no final answer
@@ -110,7 +110,7 @@ class _Worker:
             self.stop()
             self._lines = queue.Queue()
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "harness.scoring.math_worker"],
+                [sys.executable, "-m", "harness.scoring.math.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -11,8 +11,8 @@ import torch
 
 from harness.engine import varlen
 from harness.engine.attention import AttentionRule, additive, apply_sinks, attend, join, window_mask
+from harness.engine.batches import Cached
 from harness.engine.devices import upload
-from harness.engine.layout import Cached
 from harness.engine.plain import GenerateRow
 from harness.engine.sampling import RowChoice
 

@@ -14,25 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.conclude import conclude
 from harness.errors import ExitCode, HarnessError, Interrupted, SaveError, UsageError, stopped, suggest
 from harness.model import Model
-from harness.prepare import (
-    AddedMetric,
-    Job,
-    added_name,
-    answers,
-    blaming,
-    build,
-    check_abilities,
-    create_model,
-    load_jobs,
-    manifest,
-    prepare_metrics,
-    remarks,
-    run_identity,
-    scored_record,
-)
 from harness.record.keys import KeyMaker
 from harness.record.lm_eval import check_output_path, write_lm_eval
 from harness.record.manifest import model_title
@@ -40,8 +23,22 @@ from harness.record.report import summary_text
 from harness.record.run import RunFolder
 from harness.record.submission import write_submission
 from harness.registry import Registry, load_plugins
-from harness.rescoring import score_again, score_missing
-from harness.spec import DEFAULT_MODEL, Progress, RunSpec
+from harness.run.answers import answers, plugin_errors
+from harness.run.describe import manifest, remarks, run_identity
+from harness.run.jobs import (
+    AddedMetric,
+    Job,
+    added_name,
+    build,
+    check_abilities,
+    create_model,
+    load_jobs,
+    prepare_metrics,
+    scored_record,
+)
+from harness.run.rescore import score_again, score_missing
+from harness.run.spec import DEFAULT_MODEL, Progress, RunSpec
+from harness.run.summarise import conclude
 from harness.types import JSON, Record, Request, Response, Sample
 
 
@@ -103,18 +100,18 @@ def run_each(
     models = [create_model(each, registry) for each in specs]
     try:
         for model in models:
-            with blaming(spec.model, "could not be prepared"):
+            with plugin_errors(spec.model, "could not be prepared"):
                 model.prepare()
         fingerprints = build(jobs, spec, registry)
         for model in models:
             check_abilities(model, spec, jobs)
-            with blaming(spec.model, "could not look at the samples"):
+            with plugin_errors(spec.model, "could not look at the samples"):
                 model.observe([sample for job in jobs for sample in job.samples])
         for message in remarks(jobs):
             progress.message(message)
         for index, (each, model) in enumerate(zip(specs, models, strict=True)):
             if index:
-                with blaming(spec.model, "could not follow the one before it"):
+                with plugin_errors(spec.model, "could not follow the one before it"):
                     model.take_over(models[index - 1])
                 models[index - 1].close()
             described = manifest(each, model, jobs, registry, fingerprints)
@@ -315,7 +312,7 @@ class _Run:
         if not self.requests:
             return
         keys = list(self.requests)
-        with blaming(self.spec.model, "could not be loaded"):
+        with plugin_errors(self.spec.model, "could not be loaded"):
             self.model.load()
         self.folder.note(model=dict(self.model.describe()))
         for index, response in answers(self.model, self.spec.model, list(self.requests.values())):
@@ -326,7 +323,7 @@ class _Run:
 
     def _note_incidents(self) -> None:
         """Keep what was survived on the way: it belongs to this session's answers, whatever the next one meets."""
-        with blaming(self.spec.model, "could not say what went wrong on the way"):
+        with plugin_errors(self.spec.model, "could not say what went wrong on the way"):
             found = [dict(incident) for incident in self.model.incidents()]
         if found:
             self.folder.note_session(incidents=found)

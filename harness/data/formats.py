@@ -128,7 +128,7 @@ def read_rows(file: DataFile, options: FileOptions) -> Sequence[Row]:
     file = _the_member(file)
     kind = options.format or _format_of(file)
     if kind == "parquet":
-        from harness.tasks.arrow import read_parquet
+        from harness.data.arrow import read_parquet
 
         with _opened(file) as stream:
             _refuse_pointer(stream.read(1000), file)
@@ -139,7 +139,7 @@ def read_rows(file: DataFile, options: FileOptions) -> Sequence[Row]:
         rows = list(_csv_rows(text, file, kind, options))
         if options.types == "text":
             return rows
-        from harness.tasks.arrow import infer_types
+        from harness.data.arrow import infer_types
 
         return infer_types(rows)
     if kind == "text":

@@ -6,19 +6,16 @@ import filecmp
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from harness.data.arrow import TableRows
+from harness.data.folders import is_relative
+from harness.data.locations import BUILDERS, local_path, mirror_folders
+from harness.data.open import dataset_title, load_split, plain
 from harness.errors import DataError, SaveError
-from harness.tasks.arrow import TableRows
-from harness.tasks.build import BuildOptions
-from harness.tasks.data import dataset_title, load_split, plain
-from harness.tasks.layout import is_relative
-from harness.tasks.places import BUILDERS, local_path, mirror_folders
-from harness.tasks.rows import dataset_spec
-from harness.tasks.task import Task
 from harness.types import JSON, DatasetSpec, Rows
 
 NOTE = "ORIGIN.md"
@@ -26,18 +23,6 @@ HEAD = """\
 Rows of public benchmarks, written by `harness data pull`, one line a split below. Their licences are those of the sets,
 which the task files name.
 """
-
-
-def needs(task: Task, options: BuildOptions) -> Iterator[tuple[DatasetSpec, str, bool]]:
-    """(spec, split, required) of all the rows that a task asks or shows. Examples of a zero-shot task are optional."""
-    config = task.config
-    own = config.fewshot_config.split if config.fewshot_config else None
-    shots = own or config.fewshot_split or (config.training_split if config.num_fewshot else None)
-    for subset in task.subsets:
-        spec = dataset_spec(task, subset, options)
-        yield spec, task.eval_split, True
-        if shots and shots != task.eval_split:
-            yield spec, shots, bool(config.num_fewshot)
 
 
 def pull(

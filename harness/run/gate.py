@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.scoring.compare import Comparison
+from harness.scoring.statistics.paired import Comparison
 
 Finding = Literal["regression", "not worse", "unclear", "no data"]
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, overload
 
+from harness.data.folders import inside, missing
 from harness.errors import DataError
-from harness.tasks.layout import inside, missing
 from harness.types import JSON
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from harness.data.folders import is_data_folder, is_relative, missing, strings
+from harness.data.formats import FileOptions, is_data_file
 from harness.errors import DataError
-from harness.tasks.formats import FileOptions, is_data_file
-from harness.tasks.layout import is_data_folder, is_relative, missing, strings
 from harness.types import JSON, DatasetSpec
 
 BUILDERS = ("json", "csv", "parquet", "text", "arrow", "imagefolder", "audiofolder", "webdataset")

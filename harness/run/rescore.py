@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from harness.prepare import Job
+from harness.run.jobs import Job
+from harness.run.spec import Progress
 from harness.scoring.batches import Batches
-from harness.spec import Progress
 from harness.tasks.build import regrade
 from harness.types import Record, Sample
 

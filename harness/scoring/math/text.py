@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from harness.scoring.markup import boxed
+from harness.scoring.extraction.markup import boxed
 
 _WIDTH: dict[int, int | str] = {0xFF01 + i: 0x21 + i for i in range(94)}
 _SIGNS: dict[int, int | str] = {

@@ -17,8 +17,8 @@ from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Any
 
+from harness.data.locations import BUILDERS, file_source, is_on_hub, mirror_folders
 from harness.errors import DataError
-from harness.tasks.places import BUILDERS, file_source, is_on_hub, mirror_folders
 from harness.types import JSON, DatasetSpec, Rows
 
 _HUB_NAMES = {"hf": "Hugging Face", "modelscope": "ModelScope"}

@@ -4,7 +4,7 @@
     parse("[1, 2)")                       # Bracketed
     parse(r"\\{1, 2\\}"), parse("1, 2")     # Collection
 
-Decimals are exact fractions. Letters are symbols, `e`, `i` and `\\pi` the constants. Runs in the worker of `math.py`.
+Decimals are exact fractions. Letters are symbols, `e`, `i` and `\\pi` the constants. `worker.py` runs it.
 """
 
 from __future__ import annotations
@@ -479,7 +479,7 @@ def _plus_minus(left: Any, right: Any) -> Collection:
 
 
 def _degrees(value: Any) -> Any:
-    """An angle in degrees stays its number, with a mark: `math.py` compares it as the number and as the angle."""
+    """An angle in degrees stays its number, with a mark: `equality.py` compares it as the number and as the angle."""
     return _expression(value) * sympy.Symbol("degree", positive=True)
 
 

@@ -1,4 +1,4 @@
-"""Decides whether two parsed values are equal. Runs in a process of its own, which `math.py` starts and may kill.
+"""Decides whether two parsed values are equal. Runs in a process of its own, which `equality.py` starts and may kill.
 
 Equality is proved or refuted, never approximated: numbers are exact, expressions are compared by simplification and by
 evaluation at points with 60 digits. What can be neither proved nor refuted is not equal.
@@ -13,7 +13,7 @@ from typing import Any
 
 import sympy  # type: ignore[import-untyped]
 
-from harness.scoring.math_parser import Bracketed, Collection, MathSyntaxError, Relation, parse
+from harness.scoring.math.parser import Bracketed, Collection, MathSyntaxError, Relation, parse
 
 _DIGITS = 60
 _DEGREE = sympy.Symbol("degree", positive=True)
@@ -268,7 +268,7 @@ def _vanishes(difference: Any, first: Any, second: Any, tolerance: float) -> boo
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Handle one request of `math.py`: {"first", "second", "ratio", "tolerance"} -> {"equal"} or {"error"}."""
+    """Handle one request of `equality.py`: {"first", "second", "ratio", "tolerance"} -> {"equal"} or {"error"}."""
     try:
         first, second = parse(request["first"]), parse(request["second"])
         if request["ratio"] != "1":

@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 
+from harness.data.formats import FILE_NAME, DataFile, zip_members
 from harness.errors import DataError, suggest
-from harness.tasks.formats import FILE_NAME, DataFile, zip_members
 from harness.types import JSON
 
 _SHARD = re.compile(r"^(?P<split>.+)-(?P<index>\d{5})-of-(?P<count>\d{5})$")

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 
 from harness.engine.attention import SharedAttention
+from harness.engine.batches import Cached
+from harness.engine.decode_cache import Active, FixedLayout, SlotCache, SlotLayout, trunks_of
 from harness.engine.decoder import Decoder
-from harness.engine.layout import Cached
 from harness.engine.memory import is_out_of_memory, release
-from harness.engine.slots import Active, FixedLayout, SlotCache, SlotLayout, trunks_of
 
 log = logging.getLogger(__name__)
 

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.errors import HarnessError, MachineError, ModelError, UsageError, suggest
+from harness.data.mirror import pull
+from harness.data.open import open_dataset
+from harness.errors import UsageError
 from harness.metrics import MetricOptions, RepeatMetric
 from harness.model import Model, ModelOptions
 from harness.modifiers import Modifier
-from harness.modifying import make_modifiers, modified_groups
 from harness.registry import Registry
+from harness.run.modify import make_modifiers, modified_groups
+from harness.run.spec import Progress, RunSpec
 from harness.scoring import sandbox
 from harness.scoring.groups import MemberScores, problems
 from harness.scoring.scorer import Scorer
-from harness.scoring.views import ViewScorer
-from harness.spec import Progress, RunSpec
+from harness.scoring.view_scorer import ViewScorer
 from harness.tasks.build import BuildOptions, build_samples
-from harness.tasks.check import check_examples
-from harness.tasks.data import open_dataset
 from harness.tasks.groups import Way, tree
 from harness.tasks.library import TaskLibrary, TaskRef
 from harness.tasks.modify import option_labels
-from harness.tasks.pull import needs, pull
+from harness.tasks.rows import needed_splits
 from harness.tasks.task import Task
 from harness.tasks.yaml_file import Place
 from harness.types import (
@@ -36,7 +34,6 @@ from harness.types import (
     MetricSpec,
     Prompt,
     Record,
-    Request,
     Response,
     Result,
     Rows,
@@ -243,87 +240,11 @@ def check_abilities(model: Model, spec: RunSpec, jobs: Sequence[Job]) -> None:
             raise UsageError(f"model '{spec.model}' cannot see what task '{job.task.name}' shows: {', '.join(missing)}")
 
 
-def remarks(jobs: Sequence[Job]) -> Iterator[str]:
-    """What is worth knowing of a run before it asks, one line each."""
-    for job in jobs:
-        generation = next((request.generation for sample in job.samples[:1] for request in sample.requests), None)
-        if job.task.config.repeats > 1 and generation is not None and not generation.do_sample:
-            yield (
-                f"{job.task.name}: each question is asked {job.task.config.repeats} times, but greedily, which gives "
-                "the same answer each time; sample with --gen_kwargs temperature=0.7"
-            )
-        yield from _null_remarks(job)
-        hidden = sum(sample.target is None for sample in job.samples)
-        if 0 < hidden < len(job.samples):
-            yield f"{job.task.name}: {hidden} of {len(job.samples)} samples have no gold answer (null) and no score"
-        rows = [sample for sample in job.samples if sample.view is not None and sample.view.index == 0]
-        if kept := [sample for sample in rows if sample.view is not None and sample.view.fixed]:
-            first = kept[0]
-            where = f"{first.subset} {first.id}".strip()
-            reason = first.view.fixed if first.view is not None else ""
-            yield (
-                f"{job.task.name}: {len(kept)} of {len(rows)} rows keep the order of their options; the first is "
-                f"{where}: {reason}"
-            )
-
-
-def _null_remarks(job: Job) -> Iterator[str]:
-    """A null is shown as `None`, as lm-eval does, so that prompts stay comparable; who reads the score has to know."""
-    rows = [(sample.subset, sample.id) for sample in job.samples]
-    shown: dict[str, set[tuple[str, int]]] = {}
-    for sample, row in zip(job.samples, rows, strict=True):
-        for column in sample.nulls:
-            shown.setdefault(column, set()).add(row)
-    for column, found in shown.items():
-        where = " ".join(map(str, min(found))).strip()
-        yield (
-            f"{job.task.name}: prompts of {len(found)} of {len(set(rows))} rows show None where '{column}' is null, as "
-            f"lm-eval does (first: row {where}); {{{{ {column} or '' }}}} shows nothing"
-        )
-
-
 def _media(prompt: Prompt) -> Iterator[Any]:
     yield from prompt.media
     for message in prompt.messages:
         if not isinstance(message.content, str):
             yield from (part for part in message.content if not isinstance(part, str))
-
-
-def pull_data(spec: RunSpec, registry: Registry, to: Path, message: Callable[[str], None]) -> list[Path]:
-    """Write all rows that the tasks of `spec` ask or show into a mirror folder. Returns the files."""
-    jobs = load_jobs(spec, registry, Progress())
-    wanted = (need for job in jobs for need in needs(job.task, build_options(spec, job)))
-    return pull(wanted, to, registry.hook, message)
-
-
-def check_task(task: Task, registry: Registry, note: Callable[[str], None] = lambda text: None) -> list[str]:
-    """What is wrong with a task, one line each: metrics and filters that are not there, examples that do not hold.
-
-    note: is told what could not be checked on this machine.
-    """
-    try:
-        scorer = make_scorer(task, registry)
-    except UsageError as error:
-        return [str(error)]
-
-    try:
-        scorer.prepare(MetricOptions(task.file.parent))
-    except MachineError as error:
-        note(f"task '{task.name}': the scores of its example were not checked: {error}")
-        return check_examples(task, None, scorer.needs_unconditional)
-    except UsageError as error:
-        return [str(error)]
-
-    def score(sample: Sample, responses: Sequence[Response]) -> Mapping[str, Any]:
-        record = scored_record(Job(task, scorer), sample, tuple(responses), ())
-        if scorer.batches is not None:
-            scorer.batches.observe(lambda: [sample])
-            (record,) = scorer.batches.complete([sample], [record])
-        if record.error:
-            raise UsageError(record.error)
-        return record.scores
-
-    return check_examples(task, score, scorer.needs_unconditional)
 
 
 def scored_record(job: Job, sample: Sample, responses: tuple[Response, ...], keys: tuple[str, ...]) -> Record:
@@ -352,149 +273,8 @@ def scored_record(job: Job, sample: Sample, responses: tuple[Response, ...], key
     )
 
 
-def check_groups(library: TaskLibrary, refs: Sequence[TaskRef], registry: Registry) -> Iterator[str]:
-    """What the groups that named these tasks ask for and none of them has, where all of a group can be read."""
-    scores: dict[str, MemberScores] = {}
-    for ref in refs:
-        with contextlib.suppress(HarnessError):  # a task that cannot be read is told of on its own
-            task = library.load(ref)
-            scores[ref.full_name] = Job(task, Scorer(task.scoring, registry.metric, registry.filter)).member_scores()
-    for members in tree((ref.full_name, ref.ways) for ref in refs):
-        if all(name in scores for name, _ in members.tasks):
-            yield from problems(members, scores)
-
-
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """What a model would be shown for one view of a row."""
-
-    sample: Sample
-    text: str
-    tokens: int | None
-
-
-def preview(spec: RunSpec, registry: Registry, subset: str | None = None, doc: int = 0) -> list[Preview]:
-    """Render one row of the first task of `spec` as the model of `spec` would see it, each of its views.
-
-    Loads no weights.
-    """
-    job = load_jobs(replace(spec, tasks=spec.tasks[:1]), registry, Progress())[0]
-    names = [item.name for item in job.task.subsets]
-    if subset is not None and subset not in names:
-        raise UsageError(f"--subset: task '{job.task.name}' has no subset '{subset}'{suggest(subset, names)}")
-    model = create_model(spec, registry)
-    with blaming(spec.model, "could not be prepared"):
-        model.prepare()
-    job.task = replace(job.task, subsets=tuple(item for item in job.task.subsets if subset in (None, item.name))[:1])
-    build([job], replace(spec, limit=doc + 1), registry)
-    chosen = [sample for sample in job.samples if sample.id == doc]
-    if not chosen:
-        rows = len({sample.id for sample in job.samples})
-        raise UsageError(f"--doc: task '{job.task.name}' has no row {doc}; it has {rows} rows")
-    texts = [model.render(sample.requests[0].prompt) for sample in chosen]
-    return [Preview(sample, text, model.count_tokens(text)) for sample, text in zip(chosen, texts, strict=True)]
-
-
-def run_identity(spec: RunSpec, model: Model, jobs: Sequence[Job]) -> dict[str, Any]:
-    """What decides the answers and the scores of a run, and so which run folder it belongs to."""
-    return {
-        "model": {"name": spec.model, **model.identity},
-        "tasks": {job.task.name: job.task.digest for job in jobs},
-        "subsets": {job.task.name: [subset.name for subset in job.task.subsets] for job in jobs},
-        "apply_chat_template": spec.apply_chat_template,
-        "fewshot_as_multiturn": spec.fewshot_as_multiturn,
-        "system_instruction": spec.system_instruction,
-        "gen_kwargs": dict(spec.gen_kwargs),
-        "seed": spec.seed,
-    }
-
-
-def manifest(
-    spec: RunSpec, model: Model, jobs: Sequence[Job], registry: Registry, fingerprints: Mapping[str, str]
-) -> dict[str, Any]:
-    """What `manifest.json` says of a run beyond its identity."""
-    shown = shown_args(spec.model_args, model.secrets)
-    command = without_secrets(spec.command or _as_call(spec), spec.model_args, model.secrets)
-    return {
-        "command": command,
-        "spec": asdict(replace(spec, model_args=shown, command=command)),
-        "model": {"name": spec.model, "args": shown, "identity": dict(model.identity)},
-        "tasks": {
-            job.task.name: {
-                "file": str(job.task.file),
-                "digest": job.task.digest,
-                "num_fewshot": config.num_fewshot,
-                "modifiers": [modifier.label for modifier in job.task.modifiers],
-                "title": job.task.title,
-                "version": config.version if config.version is not None else (config.metadata or {}).get("version"),
-                "config": config.model_dump(
-                    mode="json", exclude_unset=True, exclude={"example", "subsets", "variants"}
-                ),
-                "subsets": [subset.name for subset in job.task.subsets],
-                "samples": len(job.samples),
-            }
-            for job in jobs
-            for config in (job.task.config,)
-        },
-        "data": dict(fingerprints),
-        "plugins": [asdict(plugin) for plugin in registry.plugins],
-    }
-
-
-def shown_args(args: Mapping[str, Any], secrets: Iterable[str]) -> dict[str, Any]:
-    """A model's arguments as they may be written down. `secrets` are the names of those that may not."""
-    return {name: "***" if name in secrets else value for name, value in args.items()}
-
-
-def without_secrets(text: str, args: Mapping[str, Any], secrets: Iterable[str]) -> str:
-    """The text without the values of secret arguments, also where they lie inside a JSON object."""
-    for value in sorted({leaf for name in secrets for leaf in _leaves(args.get(name))}, key=len, reverse=True):
-        # As it is, inside JSON, and as `shlex.quote` writes it.
-        for written in (value, json.dumps(value)[1:-1], value.replace("'", "'\"'\"'")):
-            text = text.replace(written, "***")
-    return text
-
-
-def _leaves(value: Any) -> Iterator[str]:
-    """The texts in a value, also in one that is JSON itself."""
-    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
-        with contextlib.suppress(ValueError, RecursionError):
-            yield from _leaves(json.loads(value))
-    if isinstance(value, Mapping | list | tuple):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from _leaves(item)
-    elif value:
-        yield str(value)
-
-
-def _as_call(spec: RunSpec) -> str:
-    return f"harness.evaluate({spec.model!r}, {dict(spec.model_args)!r}, {list(spec.tasks)!r})"
-
-
-def answers(model: Model, name: str, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
-    """The model's answers as they come, one a request; one that it leaves out is an error. Raises `HarnessError`."""
-    left = dict.fromkeys(range(len(requests)))
-    given = iter(model.respond(requests))
-    while True:
-        with blaming(name, "stopped"):
-            answer = next(given, None)
-            if answer is not None and not 0 <= answer[0] < len(requests):
-                raise IndexError(f"it answered request {answer[0]}, and was asked {len(requests)}")
-        if answer is None:
-            break
-        if answer[0] in left:
-            del left[answer[0]]
-            yield answer
-    yield from ((index, Response(error=f"model '{name}' gave no answer")) for index in left)
-
-
-@contextlib.contextmanager
-def blaming(name: str, what: str) -> Iterator[None]:
-    """Turn any exception of a plugin into one line that names it."""
-    try:
-        yield
-    except (HarnessError, KeyboardInterrupt):
-        raise
-    except Exception as error:
-        cause = " ".join(str(error).split())
-        raise ModelError(f"model '{name}' {what}: {type(error).__name__}: {cause}") from error
+def pull_data(spec: RunSpec, registry: Registry, to: Path, message: Callable[[str], None]) -> list[Path]:
+    """Write all rows that the tasks of `spec` ask or show into a mirror folder. Returns the files."""
+    jobs = load_jobs(spec, registry, Progress())
+    wanted = (need for job in jobs for need in needed_splits(job.task, build_options(spec, job)))
+    return pull(wanted, to, registry.hook, message)

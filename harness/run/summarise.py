@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.prepare import Job, groups_of
 from harness.record.report import Usage, build_report, watch
 from harness.record.run import RunFolder
+from harness.run.jobs import Job, groups_of
 from harness.scoring.groups import group_result
 from harness.tasks.task import Subset
 from harness.types import GroupMembers, GroupResult, Record, Result

@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.errors import UsageError
-from harness.scoring.clusters import cluster_number
-from harness.scoring.statistics import (
+from harness.scoring.statistics.clusters import cluster_number
+from harness.scoring.statistics.estimates import (
     LEVEL,
     RESAMPLES,
     SEED,

@@ -1,0 +1,75 @@
+"""Rows: where they lie, how their files are read, and how they come here.
+
+A source plugin finds here what it needs to turn files into rows:
+
+    from harness.data import FileOptions, find_split, make_rows, read_all
+"""
+
+from __future__ import annotations
+
+from harness.data.arrow import read_saved, rows_of_table
+from harness.data.download import Server, Unreachable, cache_folder
+from harness.data.folders import (
+    card_config,
+    card_files,
+    find_files,
+    find_split,
+    inside,
+    is_data_folder,
+    is_name_of,
+    match_files,
+    missing,
+    split_of_file,
+    stem_of_file,
+)
+from harness.data.formats import DataFile, FileOptions, is_data_file, read_all, read_rows
+from harness.data.locations import (
+    BUILDERS,
+    FileSource,
+    HubSplit,
+    data_files,
+    file_source,
+    hub_split,
+    is_hub_id,
+    local_path,
+    mirror_folders,
+)
+from harness.data.open import dataset_title, fingerprint, make_rows, open_dataset, remedy
+
+__all__ = [
+    "BUILDERS",
+    "DataFile",
+    "FileOptions",
+    "FileSource",
+    "HubSplit",
+    "Server",
+    "Unreachable",
+    "cache_folder",
+    "card_config",
+    "card_files",
+    "data_files",
+    "dataset_title",
+    "file_source",
+    "find_files",
+    "find_split",
+    "fingerprint",
+    "hub_split",
+    "inside",
+    "is_data_file",
+    "is_data_folder",
+    "is_hub_id",
+    "is_name_of",
+    "local_path",
+    "make_rows",
+    "match_files",
+    "mirror_folders",
+    "missing",
+    "open_dataset",
+    "read_all",
+    "read_rows",
+    "read_saved",
+    "remedy",
+    "rows_of_table",
+    "split_of_file",
+    "stem_of_file",
+]

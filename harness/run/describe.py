@@ -1,0 +1,129 @@
+"""What a run says of itself: its identity, its manifest, its remarks, and never a secret."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from harness.model import Model
+from harness.registry import Registry
+from harness.run.jobs import Job
+from harness.run.spec import RunSpec
+
+
+def run_identity(spec: RunSpec, model: Model, jobs: Sequence[Job]) -> dict[str, Any]:
+    """What decides the answers and the scores of a run, and so which run folder it belongs to."""
+    return {
+        "model": {"name": spec.model, **model.identity},
+        "tasks": {job.task.name: job.task.digest for job in jobs},
+        "subsets": {job.task.name: [subset.name for subset in job.task.subsets] for job in jobs},
+        "apply_chat_template": spec.apply_chat_template,
+        "fewshot_as_multiturn": spec.fewshot_as_multiturn,
+        "system_instruction": spec.system_instruction,
+        "gen_kwargs": dict(spec.gen_kwargs),
+        "seed": spec.seed,
+    }
+
+
+def manifest(
+    spec: RunSpec, model: Model, jobs: Sequence[Job], registry: Registry, fingerprints: Mapping[str, str]
+) -> dict[str, Any]:
+    """What `manifest.json` says of a run beyond its identity."""
+    shown = shown_args(spec.model_args, model.secrets)
+    command = without_secrets(spec.command or _as_call(spec), spec.model_args, model.secrets)
+    return {
+        "command": command,
+        "spec": asdict(replace(spec, model_args=shown, command=command)),
+        "model": {"name": spec.model, "args": shown, "identity": dict(model.identity)},
+        "tasks": {
+            job.task.name: {
+                "file": str(job.task.file),
+                "digest": job.task.digest,
+                "num_fewshot": config.num_fewshot,
+                "modifiers": [modifier.label for modifier in job.task.modifiers],
+                "title": job.task.title,
+                "version": config.version if config.version is not None else (config.metadata or {}).get("version"),
+                "config": config.model_dump(
+                    mode="json", exclude_unset=True, exclude={"example", "subsets", "variants"}
+                ),
+                "subsets": [subset.name for subset in job.task.subsets],
+                "samples": len(job.samples),
+            }
+            for job in jobs
+            for config in (job.task.config,)
+        },
+        "data": dict(fingerprints),
+        "plugins": [asdict(plugin) for plugin in registry.plugins],
+    }
+
+
+def shown_args(args: Mapping[str, Any], secrets: Iterable[str]) -> dict[str, Any]:
+    """A model's arguments as they may be written down. `secrets` are the names of those that may not."""
+    return {name: "***" if name in secrets else value for name, value in args.items()}
+
+
+def without_secrets(text: str, args: Mapping[str, Any], secrets: Iterable[str]) -> str:
+    """The text without the values of secret arguments, also where they lie inside a JSON object."""
+    for value in sorted({leaf for name in secrets for leaf in _leaves(args.get(name))}, key=len, reverse=True):
+        # As it is, inside JSON, and as `shlex.quote` writes it.
+        for written in (value, json.dumps(value)[1:-1], value.replace("'", "'\"'\"'")):
+            text = text.replace(written, "***")
+    return text
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    """The texts in a value, also in one that is JSON itself."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
+        with contextlib.suppress(ValueError, RecursionError):
+            yield from _leaves(json.loads(value))
+    if isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _leaves(item)
+    elif value:
+        yield str(value)
+
+
+def _as_call(spec: RunSpec) -> str:
+    return f"harness.evaluate({spec.model!r}, {dict(spec.model_args)!r}, {list(spec.tasks)!r})"
+
+
+def remarks(jobs: Sequence[Job]) -> Iterator[str]:
+    """What is worth knowing of a run before it asks, one line each."""
+    for job in jobs:
+        generation = next((request.generation for sample in job.samples[:1] for request in sample.requests), None)
+        if job.task.config.repeats > 1 and generation is not None and not generation.do_sample:
+            yield (
+                f"{job.task.name}: each question is asked {job.task.config.repeats} times, but greedily, which gives "
+                "the same answer each time; sample with --gen_kwargs temperature=0.7"
+            )
+        yield from _null_remarks(job)
+        hidden = sum(sample.target is None for sample in job.samples)
+        if 0 < hidden < len(job.samples):
+            yield f"{job.task.name}: {hidden} of {len(job.samples)} samples have no gold answer (null) and no score"
+        rows = [sample for sample in job.samples if sample.view is not None and sample.view.index == 0]
+        if kept := [sample for sample in rows if sample.view is not None and sample.view.fixed]:
+            first = kept[0]
+            where = f"{first.subset} {first.id}".strip()
+            reason = first.view.fixed if first.view is not None else ""
+            yield (
+                f"{job.task.name}: {len(kept)} of {len(rows)} rows keep the order of their options; the first is "
+                f"{where}: {reason}"
+            )
+
+
+def _null_remarks(job: Job) -> Iterator[str]:
+    """A null is shown as `None`, as lm-eval does, so that prompts stay comparable; who reads the score has to know."""
+    rows = [(sample.subset, sample.id) for sample in job.samples]
+    shown: dict[str, set[tuple[str, int]]] = {}
+    for sample, row in zip(job.samples, rows, strict=True):
+        for column in sample.nulls:
+            shown.setdefault(column, set()).add(row)
+    for column, found in shown.items():
+        where = " ".join(map(str, min(found))).strip()
+        yield (
+            f"{job.task.name}: prompts of {len(found)} of {len(set(rows))} rows show None where '{column}' is null, as "
+            f"lm-eval does (first: row {where}); {{{{ {column} or '' }}}} shows nothing"
+        )

@@ -1,0 +1,1 @@
+"""Reads answers from replies: letters, numbers, boxed results, code."""
