@@ -38,7 +38,7 @@ CSV = 'id,q\r\n007,"问题😀\r\n第二行"\r\nNA,\r\n'
     ("name", "data", "kwargs"),
     [
         ("a.jsonl", LINES, {}),
-        ("a.jsonl.gz", gzip.compress(LINES.encode()), {}),
+        ("a.jsonl.gz", gzip.compress(LINES.encode(), mtime=0), {}),
         ("a.json", json.dumps(ROWS), {}),
         ("b.json", json.dumps({"keywords": "x", "example": ROWS}), {"field": "example"}),
         ("c.json", "".join(json.dumps(row, indent=1) for row in ROWS), {}),
