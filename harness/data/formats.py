@@ -60,8 +60,11 @@ class FileOptions:
 
     format: one of FORMATS. field: the key that holds the rows of a JSON object. encoding: a Python codec.
     delimiter, quotechar, header, column_names: of CSV and TSV. `column_names` alone means that there is no header line;
-    with `header: true` they replace the header's names. TSV has no quoting unless `quotechar` says so.
+    with `header: true` they replace the header's names. They also name the items of JSON rows that are arrays. TSV has no
+    quoting unless `quotechar` says so.
     block: the name of each line of a text file's blocks; an empty name skips its line.
+    explode: a list in each row of JSON, of which each item becomes a row: its own keys (or, where it is no object,
+    itself under the list's name) beside the row's others. Several names are parallel lists, which are taken together.
     types: of CSV and TSV. `text`: a cell is what it says. `inferred`: a column of numbers or booleans is one, and an
     empty cell, NA, null and the like are null, as `datasets` (and so lm-eval) reads such files.
     """
@@ -74,6 +77,7 @@ class FileOptions:
     header: bool | None = None
     column_names: tuple[str, ...] | None = None
     block: tuple[str, ...] | None = None
+    explode: tuple[str, ...] = ()
     types: str = "text"
 
     @classmethod
@@ -96,8 +100,9 @@ class FileOptions:
 def _checked(name: str, value: JSON, where: str) -> JSON:
     if value is None:
         # pandas' `header: null` says that there is none; elsewhere null is as good as nothing.
-        return {"encoding": "utf-8", "header": False, "types": "text"}.get(name)
-    if name in ("column_names", "block"):
+        return {"encoding": "utf-8", "header": False, "types": "text", "explode": ()}.get(name)
+    if name in ("column_names", "block", "explode"):
+        value = (value,) if name == "explode" and isinstance(value, str) else value
         if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
             return tuple(value)
         raise DataError(f"{where}: '{name}' must be a list of names")
@@ -146,7 +151,7 @@ def read_rows(file: DataFile, options: FileOptions) -> Sequence[Row]:
         return list(_text_rows(text, file, options.block))
     if kind == "squad":
         return list(_squad_rows(_parse(text, file), file))
-    return _json_rows(text, file, kind, options.field)
+    return _json_rows(text, file, kind, options)
 
 
 def read_all(files: Sequence[DataFile], options: FileOptions) -> Sequence[Row]:
@@ -288,16 +293,40 @@ def _line(text: str, position: int) -> int:
     return text.count("\n", 0, position) + 1
 
 
-def _json_rows(text: str, file: DataFile, kind: str, field: str | None) -> list[Row]:
+def _json_rows(text: str, file: DataFile, kind: str, options: FileOptions) -> list[Row]:
     values = _values(text, file)
     if kind == "json" and len(values) == 1 and isinstance(values[0], dict):
-        values = _rows_of_object(values[0], file, field)
+        values = _rows_of_object(values[0], file, options.field)
     elif len(values) == 1 and isinstance(values[0], list):
         values = values[0]
+    names = options.column_names
     for number, row in enumerate(values, 1):
-        if not isinstance(row, dict):
+        if names and isinstance(row, list):
+            if len(row) != len(names):
+                raise DataError(f"{file}: row {number} has {len(row)} items, but there are {len(names)} columns")
+            values[number - 1] = dict(zip(names, row, strict=True))
+        elif not isinstance(row, dict):
             raise DataError(f"{file}: row {number} is not an object but {_kind(row)}: {json.dumps(row)[:60]}")
-    return values
+    return list(_exploded(values, file, options.explode)) if options.explode else values
+
+
+def _exploded(rows: list[Row], file: DataFile, lists: tuple[str, ...]) -> Iterator[Row]:
+    """One row for each item of one list, or of several parallel ones."""
+    for number, row in enumerate(rows, 1):
+        for name in lists:
+            if not isinstance(row.get(name), list):
+                has = f"no list but {_kind(row[name])}" if name in row else f"not there{suggest(name, row)}"
+                raise DataError(f"{file}: row {number}: 'explode: {name}' is {has}")
+        lengths = {name: len(row[name]) for name in lists}
+        if len(set(lengths.values())) > 1:
+            listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
+            raise DataError(f"{file}: row {number}: the lists of `explode` differ in length ({listed})")
+        kept = {key: value for key, value in row.items() if key not in lists}
+        for items in zip(*(row[name] for name in lists), strict=True):
+            own: Row = {}
+            for name, item in zip(lists, items, strict=True):
+                own.update(item if isinstance(item, dict) else {name: item})
+            yield {**kept, **own}
 
 
 def _rows_of_object(value: Row, file: DataFile, field: str | None) -> list[JSON]:

@@ -1,4 +1,4 @@
-"""A filter for benchmarks whose authors read answers with a list of patterns, tried one after another."""
+"""Filters for benchmarks whose authors read answers with patterns: the first that occurs, or all that one finds."""
 
 from __future__ import annotations
 
@@ -36,6 +36,32 @@ class FirstPattern(Filter):
         return None
 
 
+class FindAll(Filter):
+    """All that `pattern` finds in a reply (its group, where it has one), joined by `separator`; None where it finds nothing.
+
+    as_set: each finding once, sorted, for questions with several right letters in any order. at_most: only so many.
+    """
+
+    name = "find_all"
+
+    def __init__(self, pattern: str, separator: str = " ", as_set: bool = False, at_most: int | None = None) -> None:
+        self._pattern = re.compile(pattern, re.MULTILINE)
+        if self._pattern.groups > 1:
+            raise ValueError(f"pattern '{pattern}' has {self._pattern.groups} groups; it must have one, or none")
+        self._separator = separator
+        self._as_set = as_set
+        self._at_most = at_most
+
+    def apply(self, replies: Sequence[str | None], sample: Sample) -> list[str | None]:
+        return [None if reply is None else self._read(reply) for reply in replies]
+
+    def _read(self, reply: str) -> str | None:
+        found = self._pattern.findall(reply)
+        if self._as_set:
+            found = sorted(set(found))
+        return self._separator.join(found[: self._at_most]) or None
+
+
 @hookimpl
 def harness_filters() -> list[type[Filter]]:
-    return [FirstPattern]
+    return [FindAll, FirstPattern]

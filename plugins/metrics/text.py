@@ -104,6 +104,39 @@ class LabelF1(Metric):
         return 2 * means[0] / (means[1] + means[2]) if means[1] + means[2] else 0.0
 
 
+class PartAccuracy(Metric):
+    """Right parts by parts, over all rows: a row whose gold has several parts in order, as the blanks of a passage.
+
+    Parts stand between `separator` (white space where it is not given). Statistics of a row: right parts, parts. A
+    part that the answer does not have is wrong; further ones are not looked at.
+    """
+
+    name = "part_acc"
+    output_types = frozenset({"generate_until"})
+    aggregation = "self"
+    bounds = (0.0, 1.0)
+
+    def __init__(self, separator: str | None = None) -> None:
+        self._separator = separator
+
+    def score(self, seen: Observation) -> tuple[float, ...] | None:
+        golds = gold_texts(seen.sample)
+        if not golds or not seen.predictions:
+            return None
+        gold = self._parts(golds[0])
+        right = [
+            sum(part == wanted for part, wanted in zip(self._parts(answer or ""), gold, strict=False))
+            for answer in seen.predictions
+        ]
+        return sum(right) / len(right), float(len(gold))
+
+    def _parts(self, text: str) -> list[str]:
+        return [part.strip() for part in text.split(self._separator)]
+
+    def from_means(self, means: tuple[float, ...]) -> float:
+        return means[0] / means[1] if means[1] else 0.0
+
+
 def squad_tokens(text: str) -> list[str]:
     """Tokens of the SQuAD 1.1 script: lower case, no ASCII punctuation, no articles, split at white space."""
     bare = "".join(char for char in text.lower() if char not in string.punctuation)
@@ -139,4 +172,4 @@ def _best_mean(seen: Observation, judge: Judge) -> float | None:
 
 @hookimpl
 def harness_metrics() -> list[type[Metric]]:
-    return [ExactMatch, TokenF1]
+    return [ExactMatch, PartAccuracy, TokenF1]

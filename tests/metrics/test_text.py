@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import Observation, Response, Sample
-from harness_plugins.metrics.text import ExactMatch, TokenF1, mixed_tokens, squad_tokens
+from harness_plugins.metrics.text import ExactMatch, PartAccuracy, TokenF1, mixed_tokens, squad_tokens
 
 
 def test_exact_match_compares_as_it_stands(text_seen):
@@ -76,3 +76,12 @@ def test_f1_of_choices_is_that_of_scikit_learn(pairs):
         rows.append(metric.score(Observation(sample, (Response(logprobs=logprobs),))))
     theirs = sklearn.f1_score([gold for gold, _ in pairs], [chosen for _, chosen in pairs], zero_division=0.0)
     assert metric.aggregate(rows) == pytest.approx(theirs)
+
+
+def test_parts_count_one_by_one_at_their_places(text_seen):
+    metric = PartAccuracy()
+    assert metric.score(text_seen("5 8 6", "5 6 8")) == (1, 3)
+    assert metric.score(text_seen("5 8 6", "5 8")) == (2, 3)
+    assert metric.score(text_seen("5 8 6", None)) == (0, 3)
+    assert metric.from_means((1.5, 3)) == 0.5
+    assert PartAccuracy(";").score(text_seen("十;千", "十 ; 百")) == (1, 2)

@@ -89,6 +89,30 @@ def test_a_zip_of_one_file_is_that_file(registry: Registry, tmp_path: Path) -> N
     assert rows_of(registry, tmp_path / "rows.zip") == ROWS
 
 
+def test_arrays_get_names_and_lists_become_rows(registry: Registry, tmp_path: Path) -> None:
+    triples = [
+        [["句一。", "句二。"], [{"question": "问一", "answer": "甲"}, {"question": "问二", "answer": "乙"}], "7"]
+    ]
+    file = write(tmp_path / "a.json", json.dumps(triples))
+    names = ["context", "asked", "id"]
+    assert rows_of(registry, file, column_names=names, explode="asked") == [
+        {"context": ["句一。", "句二。"], "id": "7", "question": "问一", "answer": "甲"},
+        {"context": ["句一。", "句二。"], "id": "7", "question": "问二", "answer": "乙"},
+    ]
+    parallel = write(tmp_path / "b.json", json.dumps({"data": [{"id": 1, "q": ["a", "b"], "gold": ["A", "D"]}]}))
+    assert rows_of(registry, parallel, field="data", explode=["q", "gold"]) == [
+        {"id": 1, "q": "a", "gold": "A"},
+        {"id": 1, "q": "b", "gold": "D"},
+    ]
+    with pytest.raises(DataError, match="row 1 has 3 items, but there are 2 columns"):
+        rows_of(registry, file, column_names=names[:2])
+    with pytest.raises(DataError, match=r"row 1: 'explode: golds' is not there; did you mean 'gold'"):
+        rows_of(registry, parallel, field="data", explode="golds")
+    uneven = write(tmp_path / "c.jsonl", json.dumps({"q": ["a", "b"], "gold": ["A"]}))
+    with pytest.raises(DataError, match=r"differ in length \(q 2, gold 1\)"):
+        rows_of(registry, uneven, explode=["q", "gold"])
+
+
 def test_squad_becomes_one_row_a_question(registry: Registry, tmp_path: Path) -> None:
     question = {"id": "q1", "question": "谁？", "answers": [{"text": "我", "answer_start": 0}]}
     squad = {"data": [{"title": "t", "paragraphs": [{"id": "p1", "context": "我们", "qas": [question]}]}]}
