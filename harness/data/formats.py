@@ -60,8 +60,8 @@ class FileOptions:
 
     format: one of FORMATS. field: the key that holds the rows of a JSON object. encoding: a Python codec.
     delimiter, quotechar, header, column_names: of CSV and TSV. `column_names` alone means that there is no header line;
-    with `header: true` they replace the header's names. They also name the items of JSON rows that are arrays. TSV has no
-    quoting unless `quotechar` says so.
+    with `header: true` they replace the header's names. TSV has no quoting unless `quotechar` says so. `column_names`
+    also name the items of JSON rows that are arrays.
     block: the name of each line of a text file's blocks; an empty name skips its line.
     explode: a list in each row of JSON, of which each item becomes a row: its own keys (or, where it is no object,
     itself under the list's name) beside the row's others. Several names are parallel lists, which are taken together.

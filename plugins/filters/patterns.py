@@ -37,7 +37,7 @@ class FirstPattern(Filter):
 
 
 class FindAll(Filter):
-    """All that `pattern` finds in a reply (its group, where it has one), joined by `separator`; None where it finds nothing.
+    """All that `pattern` (or its one group) finds in a reply, joined by `separator`; None where it finds nothing.
 
     as_set: each finding once, sorted, for questions with several right letters in any order. at_most: only so many.
     """
