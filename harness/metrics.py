@@ -67,12 +67,14 @@ class Observation:
 class MetricOptions:
     """What a metric may want to know of its surroundings. None of it may change a score beyond float noise.
 
-    base: the folder of the task file, against which relative paths in options are read.
+    base: the folder of the task file, against which relative paths in options are read. sandbox: where programs that a
+    model wrote are run, as `--sandbox` says.
     """
 
     base: Path = Path()
     device: str = "auto"
     offline: bool = False
+    sandbox: str = "auto"
 
 
 class Metric(ABC):

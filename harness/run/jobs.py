@@ -69,7 +69,7 @@ def load_jobs(spec: RunSpec, registry: Registry, progress: Progress) -> list[Job
     """Select and load the tasks, and resolve their metrics and filters. Raises `UsageError`."""
     if not spec.tasks:
         raise UsageError("--tasks: name at least one task (`harness tasks` lists them)")
-    sandbox.choose(spec.sandbox)
+    sandbox.check_mode(spec.sandbox)
     library = open_library(spec, registry)
     try:
         refs = library.select(spec.tasks)
@@ -151,7 +151,7 @@ def prepare_metrics(jobs: Sequence[Job], spec: RunSpec) -> None:
     Not where tasks are only looked at, or runs compared: that may be another machine.
     """
     for job in jobs:
-        job.scorer.prepare(MetricOptions(job.task.file.parent, spec.device, spec.offline))
+        job.scorer.prepare(MetricOptions(job.task.file.parent, spec.device, spec.offline, spec.sandbox))
 
 
 def _added_metrics(task: Task, spec: RunSpec, registry: Registry) -> list[dict[str, JSON]]:

@@ -81,7 +81,7 @@ class _Passes(RepeatMetric):
     def prepare(self, options: MetricOptions) -> None:
         super().prepare(options)
         if self._program is not None:
-            self._mode = sandbox.usable()  # refused here, and not after the model has answered
+            self._mode = sandbox.usable(options.sandbox)  # refused here, and not after the model has answered
 
     def score(self, seen: Observation) -> float | tuple[float, ...] | None:
         n = len(seen.predictions)

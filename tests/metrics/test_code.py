@@ -106,7 +106,7 @@ def test_without_a_sandbox_a_task_can_be_looked_at_and_not_run(monkeypatch, tmp_
         "example: {row: {ask: f, solution: s, given: 1, wanted: 2}, prompt: f, scores: [{reply: x, pass_at_k: 0}]}\n"
     )
     (tmp_path / "rows.jsonl").write_text(json.dumps({"ask": "f", "solution": "s", "given": 1, "wanted": 2}) + "\n")
-    monkeypatch.setattr(sandbox, "usable", lambda: (_ for _ in ()).throw(MachineError("nothing safe here")))
+    monkeypatch.setattr(sandbox, "usable", lambda mode="auto": (_ for _ in ()).throw(MachineError("nothing safe here")))
 
     assert run_harness("show", task, "--model", "dummy").exit_code == 0
     checked = run_harness("check", task)
@@ -143,10 +143,7 @@ def test_the_choice_of_a_sandbox_is_in_the_manifest(tmp_path):
         f"metric_list: [{{metric: pass_at_k, program: {json.dumps(PROGRAM)}}}]\n"
     )
     model = ("--model", "dummy", "--model_args", "mode=gold")
-    try:
-        done = run_harness("--tasks", tmp_path / "inc.yaml", *model, "--sandbox", "none", "--output", tmp_path / "runs")
-    finally:
-        sandbox.choose("auto")
+    done = run_harness("--tasks", tmp_path / "inc.yaml", *model, "--sandbox", "none", "--output", tmp_path / "runs")
     assert done.exit_code == 0, done.output
     (manifest,) = (tmp_path / "runs").glob("*/manifest.json")
     assert json.loads(manifest.read_text())["spec"]["sandbox"] == "none"

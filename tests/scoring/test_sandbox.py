@@ -343,12 +343,10 @@ def test_many_run_at_once_and_in_order():
 
 @pytest.fixture
 def fresh(monkeypatch):
-    """Chosen anew, whatever was chosen or tried before."""
+    """Tried anew, whatever was tried before."""
     monkeypatch.delenv("HARNESS_SANDBOX", raising=False)
     execute._problem.cache_clear()
-    sandbox.choose("auto")
     yield monkeypatch
-    sandbox.choose("auto")
     execute._problem.cache_clear()
 
 
@@ -361,11 +359,10 @@ def test_none_is_never_chosen_by_itself(fresh):
 
 def test_what_cannot_be_chosen(fresh):
     with pytest.raises(UsageError, match=r"--sandbox: there is no sandbox 'dokcer'; did you mean 'docker'"):
-        sandbox.choose("dokcer")
+        sandbox.usable("dokcer")
     fresh.setenv("PATH", "/nowhere")
-    sandbox.choose("docker")
     with pytest.raises(UsageError, match="there is no command 'docker'"):
-        sandbox.usable()
+        sandbox.usable("docker")
 
 
 def test_none_runs_with_limits_alone(fresh):

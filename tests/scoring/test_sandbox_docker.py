@@ -75,10 +75,8 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Docker:
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("HARNESS_SANDBOX", "docker")
     monkeypatch.delenv("HARNESS_SANDBOX_IMAGE", raising=False)
-    sandbox.choose("auto")
     execute._problem.cache_clear()
     yield Docker(tmp_path)
-    sandbox.choose("auto")
     execute._problem.cache_clear()
 
 

@@ -6,11 +6,11 @@ from harness.scoring.sandbox.execute import (
     MODES,
     Limits,
     Outcome,
-    choose,
+    check_mode,
     command_line,
     run_program,
     run_programs,
     usable,
 )
 
-__all__ = ["MODES", "Limits", "Outcome", "choose", "command_line", "run_program", "run_programs", "usable"]
+__all__ = ["MODES", "Limits", "Outcome", "check_mode", "command_line", "run_program", "run_programs", "usable"]

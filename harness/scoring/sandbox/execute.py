@@ -29,7 +29,6 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -51,7 +50,6 @@ _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
-_chosen: ContextVar[str] = ContextVar("sandbox", default="auto")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,21 +87,21 @@ class Outcome:
     started: bool = True
 
 
-def choose(mode: str) -> None:
-    """Say which sandbox programs run in from here on; `auto` leaves it to HARNESS_SANDBOX. Raises `UsageError`."""
+def check_mode(mode: str, flag: str = "--sandbox") -> None:
+    """Raise `UsageError` for a sandbox that there is not."""
     if mode not in MODES:
-        raise UsageError(f"--sandbox: there is no sandbox '{mode}'{suggest(mode, MODES)} (known: {', '.join(MODES)})")
-    _chosen.set(mode)
+        raise UsageError(f"{flag}: there is no sandbox '{mode}'{suggest(mode, MODES)} (known: {', '.join(MODES)})")
 
 
-def usable() -> str:
-    """The sandbox that was chosen, `namespaces`, `docker` or `none`, after a try. Raises `MachineError` if it fails."""
-    mode = _chosen.get()
+def usable(mode: str = "auto") -> str:
+    """The sandbox that `mode` means here, `namespaces`, `docker` or `none`, after a try; `auto` asks HARNESS_SANDBOX.
+
+    Raises `UsageError` for an unknown one, and `MachineError` where it does not work.
+    """
+    check_mode(mode)
     if mode == "auto":
         mode = os.environ.get("HARNESS_SANDBOX") or "auto"
-        if mode not in MODES:
-            known = ", ".join(MODES)
-            raise UsageError(f"HARNESS_SANDBOX: there is no sandbox '{mode}'{suggest(mode, MODES)} (known: {known})")
+        check_mode(mode, "HARNESS_SANDBOX")
     mode = "namespaces" if mode == "auto" else mode
     if problem := _problem(mode):
         raise MachineError(f"programs cannot be run safely here: {problem}")
@@ -133,9 +131,9 @@ def _complaint(output: str) -> str:
     return said[0].rstrip(".") if said else ""
 
 
-def run_program(program: str, limits: Limits | None = None) -> Outcome:
-    """Run a Python program in the chosen sandbox. Raises `UsageError` where that is not to be had."""
-    return _run(program, limits or Limits(), usable())
+def run_program(program: str, limits: Limits | None = None, mode: str = "auto") -> Outcome:
+    """Run a Python program in a sandbox, see `usable`. Raises `UsageError` where that is not to be had."""
+    return _run(program, limits or Limits(), usable(mode))
 
 
 def command_line(mode: str, limits: Limits, root: str, name: str) -> list[str]:
