@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.terminal import visible
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -37,10 +39,17 @@ def show(renderable: Any) -> None:
     with made.capture() as captured:
         made.print(renderable)
     text = captured.get()
-    line(text.rstrip("\n") if sys.stdout.isatty() else "\n".join(part.rstrip() for part in text.splitlines()))
+    _write(
+        text.rstrip("\n") if sys.stdout.isatty() else "\n".join(part.rstrip() for part in text.split("\n")).rstrip("\n")
+    )
 
 
 def line(text: str = "") -> None:
+    """Print on stdout; control characters in it are written out."""
+    _write(visible(text))
+
+
+def _write(text: str) -> None:
     """Print on stdout, as it is. Whoever reads it may have gone (`| head`), which is no error."""
     try:
         click.echo(text)
@@ -53,9 +62,16 @@ def forget_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def write_what_can_be_written() -> None:
+    """Have stdout and stderr take any text: what their encoding lacks (cp1252, GBK, ASCII) is written as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def notice(text: str) -> None:
     """Say something beside the result, on stderr."""
-    click.echo(text, err=True)
+    click.echo(visible(text), err=True)
 
 
 def counted(n: int, noun: str) -> str:
@@ -71,9 +87,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], flexible: Seque
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
         folds = column in flexible
-        made.add_column(column, no_wrap=not folds, overflow="fold", min_width=6 if folds else None)
+        made.add_column(column, no_wrap=not folds, overflow="fold", min_width=max(6, len(column)) if folds else None)
     for row in rows:
-        made.add_row(*(Text(cell) for cell in row))
+        made.add_row(*(Text(visible(cell)) for cell in row))
     return made
 
 
@@ -81,7 +97,7 @@ def long_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """The same table as text that is never folded: thousands of rows, for which rich takes seconds."""
     from rich.cells import cell_len
 
-    lines = [columns, *rows]
+    lines = [columns, *([visible(cell) for cell in row] for row in rows)]
     widths = [max(map(cell_len, cells)) + 2 for cells in zip(*lines, strict=True)]
     return "\n".join(
         "".join(cell + " " * (size - cell_len(cell)) for cell, size in zip(row, widths, strict=True)).rstrip()

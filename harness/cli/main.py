@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from harness.cli.console import notice, write_what_can_be_written
 from harness.cli.mistakes import message_of, unknown_command
 from harness.errors import ExitCode, HarnessError, Interrupted
 
@@ -46,6 +47,7 @@ class Main(click.Group):
     ) -> Any:
         arguments = list(sys.argv[1:] if args is None else args)
         command = shlex.join(["harness", *arguments])
+        write_what_can_be_written()
         # Samples are small objects without cycles: looking for garbage among them as often as usual costs a fifth of
         # the time of scoring them.
         gc.set_threshold(50_000, 20, 20)
@@ -91,7 +93,7 @@ class Main(click.Group):
 
 def _fail(message: str, code: ExitCode, *, quiet: bool = False) -> ExitCode:
     """Say why a command ends. quiet: on request, which is no error."""
-    click.echo(message if quiet else f"error: {message}", err=True)
+    notice(message if quiet else f"error: {message}")
     return code
 
 

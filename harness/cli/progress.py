@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from harness.cli.console import counted
 from harness.run.spec import Progress
+from harness.terminal import visible
 from harness.types import Record
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class Board(Progress):
         """A sample was added to `line`."""
 
     def message(self, text: str) -> None:
-        self.stream.write(text + "\n")
+        self.stream.write(visible(text) + "\n")
         self.stream.flush()
 
 
@@ -184,14 +185,14 @@ class LiveBoard(Board):
         for line in lines:
             bar = [ProgressBar(total=max(line.total, 1), completed=line.done, width=min(20, width - 68))]
             cells = [line.counts(), line.score, line.pace(), line.left()]
-            table.add_row(Text(line.name), *(bar if width >= 80 else []), *(Text(cell) for cell in cells))
+            table.add_row(Text(visible(line.name)), *(bar if width >= 80 else []), *(Text(cell) for cell in cells))
         return table
 
     def message(self, text: str) -> None:
         if self._live is None:
             super().message(text)
         else:
-            self._live.console.print(text, markup=False)
+            self._live.console.print(visible(text), markup=False)
 
     def finished(self) -> None:
         if self._live is not None:

@@ -10,6 +10,7 @@ import click
 from harness.cli.console import notice
 from harness.cli.options import DATA_OPTIONS, MODEL_OPTIONS, PROMPT_OPTIONS, options
 from harness.cli.run import settings_of
+from harness.terminal import visible
 
 if TYPE_CHECKING:
     from harness.run.preview import Preview
@@ -44,7 +45,7 @@ def command(context: click.Context, /, task: str, doc: int, subset: str | None, 
 def print_preview(found: Preview, model: str) -> None:
     """The prompt to the letter, then what is asked about it."""
     sample = found.sample
-    sys.stdout.write(found.text + ("\n" if sys.stdout.isatty() else ""))
+    sys.stdout.write(visible(found.text) + ("\n" if sys.stdout.isatty() else ""))
     sys.stdout.flush()
     notice("" if sys.stderr.isatty() else "\n")
     where = f"{sample.task}/{sample.subset}" if sample.subset else sample.task

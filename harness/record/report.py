@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.record.manifest import seconds_of
+from harness.terminal import visible
 from harness.types import JSON, Counts, GroupResult, GroupScore, MetricResult, Record, Result
 
 FORMAT = 1
@@ -157,10 +158,10 @@ def render(report: Mapping[str, JSON], width: int = 80, *, subsets: bool = False
     if _width(found, columns) > width and doubts:
         columns = columns[: -len(doubts)]
         words = list(_in_words(report["tasks"], doubts))
-    words += [Text(line, style="yellow") for line in gaps(report)]
-    words += [Text(str(incident["text"]), style="yellow") for incident in report.get("incidents", ())]
-    words += [Text(text, style="dim") for text in scorers(report)]
-    words += [Text(text, style="yellow") for text in doubts_about_metrics(report)]
+    words += [Text(visible(line), style="yellow") for line in gaps(report)]
+    words += [Text(visible(str(incident["text"])), style="yellow") for incident in report.get("incidents", ())]
+    words += [Text(visible(text), style="dim") for text in scorers(report)]
+    words += [Text(visible(text), style="yellow") for text in doubts_about_metrics(report)]
     return Group(_table(found, columns), *words)
 
 
@@ -219,10 +220,10 @@ def render_together(reports: Mapping[str, Mapping[str, JSON]]) -> RenderableType
                 title = f"{_name_of(entry)}, {_metric_label(metric, metric.get('average', entry.get('average')))}"
                 lines.setdefault(title, {})[name] = metric
     for title, by_run in lines.items():
-        table.add_row(Text(title), style="dim")
+        table.add_row(Text(visible(title)), style="dim")
         for name, metric in by_run.items():
             cells = (f"  {name}", number(metric["value"]), number(metric["stderr"]), str(metric["n"]))
-            table.add_row(*(Text(cell) for cell in cells))
+            table.add_row(*(Text(visible(cell)) for cell in cells))
     return table
 
 
@@ -337,7 +338,7 @@ def _table(rows: Sequence[Row], columns: Sequence[str]) -> Table:
         right = name != "metric"
         table.add_column(name, justify="right" if right else "left", no_wrap=right, style=_style(name))
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row.cells(columns)), style="dim" if row.part else "")
+        table.add_row(*(Text(visible(cell)) for cell in row.cells(columns)), style="dim" if row.part else "")
     return table
 
 
@@ -355,4 +356,4 @@ def _in_words(tasks: Sequence[Mapping[str, Any]], doubts: Sequence[str]) -> Iter
     for task in tasks:
         found = [f"{task['counts'][name]} {name}" for name in doubts if task["counts"].get(name)]
         if found:
-            yield Text(f"{task['task']}: {', '.join(found)}", style="yellow")
+            yield Text(visible(f"{task['task']}: {', '.join(found)}"), style="yellow")
