@@ -5,10 +5,11 @@ The rules are those of `harness.scoring.extraction.answers`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from harness import Filter, Sample, hookimpl
-from harness.scoring import choice_letter, choice_letters, final_number, strip_reasoning
+from harness.scoring import boxed, choice_letter, choice_letters, final_number, strip_reasoning
 
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -56,6 +57,37 @@ class LastNumber(Filter):
         return [None if reply is None else final_number(reply) for reply in replies]
 
 
+class MathAnswer(Filter):
+    """The expression that a reply gives as its answer, for `math_equal`: what its last `\\boxed{}` holds; without one,
+    what follows the last cue (答案是, "the answer is", ####) on its line; else the last formula between dollar signs; else
+    the whole reply where it is one line of mathematics; else the number at which it arrives. Reasoning is left out.
+    """
+
+    name = "math_answer"
+
+    def apply(self, replies: Replies, sample: Sample) -> list[str | None]:
+        return [None if reply is None else _math_answer(strip_reasoning(reply)[0]) for reply in replies]
+
+
+_CUE = re.compile(r"(?:答案(?:应该|应)?(?:是|为|為|:|：)|\banswer(?: is|:)|####)[:：]?\s*(\S[^\n]*)", re.IGNORECASE)
+_FORMULA = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+
+
+def _math_answer(reply: str) -> str | None:
+    if found := boxed(reply):
+        return found[-1].strip() or None
+    if cues := _CUE.findall(reply):
+        after = cues[-1].strip().rstrip("。．.*")
+        formulas = _FORMULA.findall(after)
+        return "".join(formulas[0]) if len(formulas) == 1 else after
+    if formulas := _FORMULA.findall(reply):
+        return "".join(formulas[-1]).strip()
+    line = reply.strip().rstrip("。．.")
+    if line and re.fullmatch(r"[\x20-\x7e±√π°∞∪∩≤≥≠，；：]+", line) and not re.search(r"[a-z]{4,} ", line):
+        return line
+    return final_number(reply)
+
+
 @hookimpl
 def harness_filters() -> list[type[Filter]]:
-    return [ChoiceLetter, LastNumber, StripReasoning]
+    return [ChoiceLetter, LastNumber, MathAnswer, StripReasoning]

@@ -1,0 +1,32 @@
+"""Where in a reply the answer to a mathematical question stands."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness import Sample
+from harness_plugins.filters.answers import MathAnswer
+
+SAMPLE = Sample("t", "", 0, {}, (), "1")
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        (r"由 $2x=3$ 得 \boxed{\frac{3}{2}}。答案是 7", r"\frac{3}{2}"),
+        (r"先得 \boxed{1}，更正：\boxed{2}", "2"),
+        (r"移项得 $2x=3$，所以 $x=\frac{3}{2}$。", r"x=\frac{3}{2}"),
+        (r"$2x=3$。所以答案是 $\frac{3}{2}$。", r"\frac{3}{2}"),
+        ("所以答案为：$5$;$10$。", "$5$;$10$"),
+        ("3*4=12\n#### 12", "12"),
+        ("The answer is 4*sqrt(15)-14.", "4*sqrt(15)-14"),
+        (r"x^2/3-y^2/6=1", "x^2/3-y^2/6=1"),
+        ("一共有 12 支铅笔。", "12"),
+        (r"<think>\boxed{9}</think>还剩 3 个", "3"),
+        ("不知道", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_the_answer_is_found_where_the_reply_gives_it(reply, answer):
+    assert MathAnswer().apply([reply], SAMPLE) == [answer]
