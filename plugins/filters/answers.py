@@ -58,9 +58,10 @@ class LastNumber(Filter):
 
 
 class MathAnswer(Filter):
-    """The expression that a reply gives as its answer, for `math_equal`: what its last `\\boxed{}` holds; without one,
-    what follows the last cue (答案是, "the answer is", ####) on its line; else the last formula between dollar signs; else
-    the whole reply where it is one line of mathematics; else the number at which it arrives. Reasoning is left out.
+    """The expression that a reply gives as its answer, for `math_equal`. Reasoning is left out.
+
+    What the last `\\boxed{}` holds; else what follows the last cue (答案是, "answer is", ####) on its line; else the
+    last formula between dollar signs; else a reply of one line of mathematics; else the number at which it arrives.
     """
 
     name = "math_answer"
