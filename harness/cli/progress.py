@@ -25,7 +25,7 @@ Clock = Callable[[], float]
 
 
 @dataclass(slots=True)
-class Line:
+class TaskProgress:
     """How far one task is."""
 
     name: str
@@ -88,12 +88,12 @@ class Board(Progress):
 
     stream: TextIO
     clock: Clock = time.monotonic
-    lines: dict[str, Line] = field(default_factory=dict)
+    lines: dict[str, TaskProgress] = field(default_factory=dict)
     latest: float = 0.0
 
     def started(self, tasks: Sequence[tuple[str, int, int]], model: str) -> None:
         self.latest = self.clock()
-        self.lines = {name: Line(name, total, known, known) for name, total, known in tasks}
+        self.lines = {name: TaskProgress(name, total, known, known) for name, total, known in tasks}
         total, known = sum(line.total for line in self.lines.values()), sum(line.known for line in self.lines.values())
         on_disk = f", {known} of them on disk already" if known else ""
         self.message(f"{model}: {counted(len(self.lines), 'task')}, {counted(total, 'sample')}{on_disk}")
@@ -106,7 +106,7 @@ class Board(Progress):
             self.latest = now
             self.changed(line)
 
-    def changed(self, line: Line) -> None:
+    def changed(self, line: TaskProgress) -> None:
         """A sample was added to `line`."""
 
     def message(self, text: str) -> None:
@@ -131,7 +131,7 @@ class PlainBoard(Board):
         self._told = self.clock()
         self._tenths = {name: 10 * line.done // max(line.total, 1) for name, line in self.lines.items()}
 
-    def changed(self, line: Line) -> None:
+    def changed(self, line: TaskProgress) -> None:
         tenth = 10 * line.done // max(line.total, 1)
         quiet = line.seen - self._told
         if line.finished or quiet >= self.patience or (tenth > self._tenths[line.name] and quiet >= self.pause):
@@ -166,12 +166,12 @@ class LiveBoard(Board):
         self._live = Live(Drawing(), console=console, refresh_per_second=4, transient=True, redirect_stdout=False)
         self._live.start()
 
-    def changed(self, line: Line) -> None:
+    def changed(self, line: TaskProgress) -> None:
         if line.finished and line.name not in self._kept and self._live is not None:
             self._kept.add(line.name)
             self._live.console.print(self.table([line]))
 
-    def table(self, lines: Sequence[Line]) -> Table:
+    def table(self, lines: Sequence[TaskProgress]) -> Table:
         """Name, bar, counts, score, speed and time left; the name gives way when the terminal is narrow."""
         from rich.progress_bar import ProgressBar
         from rich.table import Table

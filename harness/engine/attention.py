@@ -41,7 +41,7 @@ class AttentionRule:
     fast: bool = True
 
 
-class Layout(Protocol):
+class AttentionLayout(Protocol):
     """Says which tokens of a packed pass see which keys."""
 
     def attend(
@@ -51,7 +51,7 @@ class Layout(Protocol):
 
 
 class SharedAttention:
-    """Makes one model attend by a `Layout`, while it is active; otherwise the model is as it was."""
+    """Makes one model attend by a `AttentionLayout`, while it is active; otherwise the model is as it was."""
 
     def __init__(self, model: Any) -> None:
         from transformers import AttentionInterface
@@ -59,13 +59,13 @@ class SharedAttention:
         self.model = model
         self.fast = True
         self._name = f"harness_shared_{next(_names)}"
-        self._layout: Layout | None = None
+        self._layout: AttentionLayout | None = None
         # The registry outlives every model: it must not keep this one's weights.
         me = weakref.ref(self)
         AttentionInterface.register(self._name, lambda *args, **kwargs: _alive(me)._forward(*args, **kwargs))
 
     @contextlib.contextmanager
-    def active(self, layout: Layout) -> Iterator[None]:
+    def active(self, layout: AttentionLayout) -> Iterator[None]:
         """Within the block, the model attends by `layout`; masks that it would build are not built."""
         configs = {id(module.config): module.config for module in self.model.modules() if hasattr(module, "config")}
         before = {key: config._attn_implementation for key, config in configs.items()}

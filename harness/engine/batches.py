@@ -11,7 +11,7 @@ import torch
 from harness.engine import varlen
 from harness.engine.attention import AttentionRule, additive, apply_sinks, attend, join, window_mask
 from harness.engine.devices import upload
-from harness.engine.plan import Row
+from harness.engine.plan import PlanRow
 
 # Rows of one attention call are padded to the longest: at most this much is spent on that.
 _PADDING = 1.25
@@ -65,7 +65,9 @@ class PackLayout:
     `keep_all`, are found in `cached` after the pass.
     """
 
-    def __init__(self, rows: Sequence[Row], trunks: Mapping[int, Cached], device: str, keep_all: bool = False) -> None:
+    def __init__(
+        self, rows: Sequence[PlanRow], trunks: Mapping[int, Cached], device: str, keep_all: bool = False
+    ) -> None:
         self.rows = rows
         self.device = device
         self.offsets = _offsets(rows)
@@ -265,7 +267,7 @@ def _gather(tensor: torch.Tensor, bucket: _Bucket) -> torch.Tensor:
     return tensor.transpose(0, 1)[bucket.index.to(tensor.device)].transpose(1, 2)
 
 
-def _hidden(row: Row, width: int) -> torch.Tensor:
+def _hidden(row: PlanRow, width: int) -> torch.Tensor:
     """[width, width], True where a token may not see another: later tokens, and other branches of the tree."""
     hidden = torch.ones(width, width, dtype=torch.bool)
     for segment, (start, end, _) in enumerate(row.segments):
@@ -277,7 +279,7 @@ def _hidden(row: Row, width: int) -> torch.Tensor:
     return hidden
 
 
-def _offsets(rows: Sequence[Row]) -> list[int]:
+def _offsets(rows: Sequence[PlanRow]) -> list[int]:
     offsets, at = [], 0
     for row in rows:
         offsets.append(at)
@@ -285,7 +287,7 @@ def _offsets(rows: Sequence[Row]) -> list[int]:
     return offsets
 
 
-def _group_by_length(rows: Sequence[Row], members: Sequence[int]) -> list[list[int]]:
+def _group_by_length(rows: Sequence[PlanRow], members: Sequence[int]) -> list[list[int]]:
     """Group some of the rows so that padding each group to its longest row stays cheap."""
     groups: list[list[int]] = []
     group: list[int] = []
@@ -300,7 +302,7 @@ def _group_by_length(rows: Sequence[Row], members: Sequence[int]) -> list[list[i
     return [*groups, sorted(group)] if group else groups
 
 
-def _runs_below_one_trunk(rows: Sequence[Row], offsets: Sequence[int]) -> list[tuple[int, int, int]]:
+def _runs_below_one_trunk(rows: Sequence[PlanRow], offsets: Sequence[int]) -> list[tuple[int, int, int]]:
     """(first token, last token + 1, trunk) of each stretch of rows that continue the same trunk."""
     runs: list[tuple[int, int, int]] = []
     for row, start in zip(rows, offsets, strict=True):

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from harness.engine.decoder import score_positions
-from harness.engine.outcomes import Failed, Outcome, Scored
-from harness.engine.plain import Limits, Piece, cut_batches, run_halving
+from harness.engine.outcomes import Failed, Scored, SequenceOutcome
+from harness.engine.plain import BatchLimits, Piece, cut_batches, run_halving
 from harness.engine.sampling import check_finite
 from harness.engine.tokens import ScoreSequence
 
@@ -29,7 +29,7 @@ Group = list[ScoreSequence]
 class EncoderDecoderScorer:
     """Scores `tokens[start:]` on the decoder's side, given `tokens[:start]` on the encoder's."""
 
-    def __init__(self, model: Any, limits: Limits, device: str, dtype: str, pad_token: int) -> None:
+    def __init__(self, model: Any, limits: BatchLimits, device: str, dtype: str, pad_token: int) -> None:
         self.model = model
         self.limits = limits
         self.device = device
@@ -70,12 +70,12 @@ class EncoderDecoderScorer:
         ]
         return sorted(groups, key=lambda group: -_longest(group))
 
-    def _group_limits(self, sequences: Sequence[ScoreSequence]) -> Limits:
+    def _group_limits(self, sequences: Sequence[ScoreSequence]) -> BatchLimits:
         """A batch holds groups here: as many as their sequences would be."""
         contexts = len({sequence.tokens[: sequence.start] for sequence in sequences})
         rows = self.limits.rows
         share = max(1, len(sequences) // max(1, contexts))
-        return Limits(None if rows is None else max(1, rows // share), self.limits.tokens)
+        return BatchLimits(None if rows is None else max(1, rows // share), self.limits.tokens)
 
     @torch.inference_mode()
     def _run_batch(self, batch: list[Group]) -> Iterator[Piece]:
@@ -94,7 +94,7 @@ class EncoderDecoderScorer:
         share = (time.perf_counter() - began) / len(sequences)
         return iter([(s.request, s.part, outcome, share) for s, outcome in zip(sequences, outcomes, strict=True)])
 
-    def _score(self, hidden: torch.Tensor, answers: Sequence[Sequence[int]]) -> list[Outcome]:
+    def _score(self, hidden: torch.Tensor, answers: Sequence[Sequence[int]]) -> list[SequenceOutcome]:
         """Outcomes of answers, given what the head is to be given for them [answers, length, hidden]."""
         picked = torch.cat([row[: len(answer)] for row, answer in zip(hidden, answers, strict=True)])
         targets = torch.tensor([token for answer in answers for token in answer], device=picked.device)

@@ -21,7 +21,7 @@ from harness.engine.decoder import Decoder
 from harness.engine.encoder_decoder import EncoderDecoderScorer
 from harness.engine.generate import SharedGenerator
 from harness.engine.outcomes import Scored
-from harness.engine.plain import GenerateRow, Limits, Piece, PlainGenerator, PlainScorer
+from harness.engine.plain import BatchLimits, GenerateRow, Piece, PlainGenerator, PlainScorer
 from harness.engine.score import SharedScorer
 from harness.engine.tokens import ScoreSequence
 
@@ -104,7 +104,7 @@ class Executor:
             return [row for row in rows if (row.sequence.request, 0) not in done]
 
         most = self.limits.rows or _GENERATED_ROWS.get(self.device.split(":")[0], 64)
-        room = Limits(most, memory.cached_tokens(self.device, self.cost))
+        room = BatchLimits(most, memory.cached_tokens(self.device, self.cost))
         plain = PlainGenerator(self.model, room, self.device, self.dtype, self.pad_token)
         if foreign := _foreign_settings(self.model):
             self._note(f"prompts are not shared: the checkpoint's generation config sets {foreign}")
@@ -175,7 +175,7 @@ class Executor:
     def _verify_score(self, sequence: ScoreSequence, found: Scored) -> None:
         """Raise SharingDiffersError when a plain pass scores a sequence otherwise."""
         assert self.decoder is not None
-        for _, _, expected, _ in PlainScorer(self.decoder, Limits(1, 1)).run([sequence]):
+        for _, _, expected, _ in PlainScorer(self.decoder, BatchLimits(1, 1)).run([sequence]):
             if isinstance(expected, Scored):
                 allowed = self._tolerance() * max(1.0, abs(expected.logprob))
                 if not abs(found.logprob - expected.logprob) <= allowed:
@@ -199,9 +199,9 @@ class Executor:
         quantised = getattr(self.model, "hf_quantizer", None) is not None
         return 1e-3 if self.dtype == "float32" and not quantised else 0.1
 
-    def _limits(self, *, keeps_cache: bool) -> Limits:
+    def _limits(self, *, keeps_cache: bool) -> BatchLimits:
         """A number of rows that the user chose is the most that a batch holds; long rows make it hold fewer."""
-        return Limits(self.limits.rows, memory.batch_tokens(self.device, self.cost, keeps_cache))
+        return BatchLimits(self.limits.rows, memory.batch_tokens(self.device, self.cost, keeps_cache))
 
 
 def why_not_shared(model: Any, config: Any) -> str | None:

@@ -83,7 +83,7 @@ def _why_not_shared(config: Any) -> str | None:
 
 def _unshared_tokens(encoded: Encoded, config: Any, device: str, dtype: Any) -> int:
     """Tokens that go through a model that computes each input alone, padding included."""
-    from harness.engine.plain import Limits, cut_batches
+    from harness.engine.plain import BatchLimits, cut_batches
 
     lengths = [len(sequence.tokens) for sequence in encoded.generations]
     if config.is_encoder_decoder:
@@ -94,7 +94,7 @@ def _unshared_tokens(encoded: Encoded, config: Any, device: str, dtype: Any) -> 
     else:
         lengths += [len(tokens) for tokens in {s.tokens[:-1] for s in encoded.scores}]
     room = batch_tokens(device, TokenCost.of(config, dtype.itemsize), keeps_cache=False)
-    batches = cut_batches(sorted(lengths, reverse=True), lambda length: length, Limits(None, room))
+    batches = cut_batches(sorted(lengths, reverse=True), lambda length: length, BatchLimits(None, room))
     return sum(len(batch) * batch[0] for batch in batches)
 
 

@@ -16,8 +16,8 @@ from harness.engine.decoder import Decoder
 from harness.engine.devices import upload
 from harness.engine.memory import is_out_of_memory, release
 from harness.engine.outcomes import Failed
-from harness.engine.plain import GenerateRow, Limits, Piece
-from harness.engine.plan import Plan, PlanItem, Row, make_plan
+from harness.engine.plain import BatchLimits, GenerateRow, Piece
+from harness.engine.plan import Plan, PlanItem, PlanRow, make_plan
 from harness.engine.sampling import RowChoice, choose_tokens, random_stream
 
 # New rows enter when this share of the places is free: one by one they would be computed one by one.
@@ -40,7 +40,7 @@ class SharedGenerator:
     limits.tokens: tokens of one pass over prompts. limits.rows: how many rows are generated at a time.
     """
 
-    def __init__(self, decoder: Decoder, attention: SharedAttention, limits: Limits, slots: int) -> None:
+    def __init__(self, decoder: Decoder, attention: SharedAttention, limits: BatchLimits, slots: int) -> None:
         self.decoder = decoder
         self.attention = attention
         self.limits = limits
@@ -87,9 +87,9 @@ class SharedGenerator:
             for item, segment in row.ends
         )
 
-    def _next_rows(self, free: int) -> list[Row]:
+    def _next_rows(self, free: int) -> list[PlanRow]:
         """Rows of the plan for one pass: up to so many prompts, and nothing with the trunk that it continues."""
-        batch: list[Row] = []
+        batch: list[PlanRow] = []
         tokens = prompts = 0
         while self._queue:
             row = self._queue[0]
@@ -101,7 +101,7 @@ class SharedGenerator:
             prompts += sum(len(self._prompts[item]) for item, _ in row.ends)
         return batch
 
-    def _prefill(self, rows: list[Row]) -> Iterator[Piece]:
+    def _prefill(self, rows: list[PlanRow]) -> Iterator[Piece]:
         alive = [row for row in rows if row.parent is None or row.parent in self._trunks]
         for row in rows:
             if row not in alive:
@@ -135,7 +135,7 @@ class SharedGenerator:
             self._leave(row.parent)
 
     @torch.inference_mode()
-    def _pass_over(self, rows: list[Row]) -> list[Active]:
+    def _pass_over(self, rows: list[PlanRow]) -> list[Active]:
         """Compute prompts; choose the first token of each of their rows."""
         layout = PackLayout(rows, self._trunks, self.decoder.device, keep_all=True)
         with self.attention.active(layout):
@@ -159,7 +159,7 @@ class SharedGenerator:
                 self._users[active.trunk] += 1
         return entering
 
-    def _enter(self, generated: GenerateRow, row: Row, segment: int, cached: Cached) -> Active:
+    def _enter(self, generated: GenerateRow, row: PlanRow, segment: int, cached: Cached) -> Active:
         sequence = generated.sequence
         history = list(sequence.tokens)
         choice = RowChoice(generated.rule, random_stream(sequence.params.seed, sequence.repeat), history)
@@ -254,7 +254,7 @@ class SharedGenerator:
         if self._users[trunk] == 0:
             self._trunks.pop(trunk, None)
 
-    def _fail(self, row: Row, reason: str) -> Iterator[Piece]:
+    def _fail(self, row: PlanRow, reason: str) -> Iterator[Piece]:
         self._leave(row.parent)
         for item, _ in row.ends:
             for generated in self._prompts[item]:

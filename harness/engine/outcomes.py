@@ -27,7 +27,7 @@ class Failed:
     reason: str
 
 
-Outcome = Scored | Finished | Failed
+SequenceOutcome = Scored | Finished | Failed
 
 
 class Assembler:
@@ -35,7 +35,7 @@ class Assembler:
 
     def __init__(self, encoded: Encoded) -> None:
         self._encoded = encoded
-        self._parts: dict[int, dict[int, Outcome]] = {}
+        self._parts: dict[int, dict[int, SequenceOutcome]] = {}
         self._seconds: dict[int, float] = {}
         self._done: set[int] = set()
 
@@ -47,7 +47,7 @@ class Assembler:
             if count == 0 and index not in self._done:
                 yield self._finish(index, Response(logprobs=(0.0,), is_greedy=(True,), token_counts=(0,)))
 
-    def add(self, request: int, part: int, outcome: Outcome, seconds: float) -> Iterator[tuple[int, Response]]:
+    def add(self, request: int, part: int, outcome: SequenceOutcome, seconds: float) -> Iterator[tuple[int, Response]]:
         """Take one outcome; yield the response of its request when it was the last missing one."""
         if request in self._done:
             return
@@ -60,7 +60,7 @@ class Assembler:
         if len(found) == self._encoded.parts[request]:
             yield self._finish(request, self._respond(request, [found[part] for part in sorted(found)]))
 
-    def _respond(self, request: int, outcomes: list[Outcome]) -> Response:
+    def _respond(self, request: int, outcomes: list[SequenceOutcome]) -> Response:
         seconds = self._seconds.pop(request)
         finished = [outcome for outcome in outcomes if isinstance(outcome, Finished)]
         if finished:

@@ -15,19 +15,19 @@ import torch
 
 from harness.engine.decoder import Decoder, score_positions
 from harness.engine.memory import is_out_of_memory, release, wanted
-from harness.engine.outcomes import Failed, Outcome, Scored
+from harness.engine.outcomes import Failed, Scored, SequenceOutcome
 from harness.engine.sampling import RowChoice, SamplingRule, check_finite, choose_tokens, random_stream
 from harness.engine.stops import StopRule
 from harness.engine.tokens import GenerateSequence, ScoreSequence
 
 T = TypeVar("T")
 R = TypeVar("R")
-Piece = tuple[int, int, Outcome, float]
+Piece = tuple[int, int, SequenceOutcome, float]
 """(request, part, outcome, seconds)"""
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class BatchLimits:
     """What one batch may hold: rows (None: any number) and tokens, padding included."""
 
     rows: int | None
@@ -56,7 +56,7 @@ def score_rows(sequences: Sequence[ScoreSequence]) -> list[ScoreRow]:
     return sorted(rows.values(), key=lambda row: -len(row.tokens))
 
 
-def cut_batches(items: Sequence[T], length: Callable[[T], int], limits: Limits) -> Iterator[list[T]]:
+def cut_batches(items: Sequence[T], length: Callable[[T], int], limits: BatchLimits) -> Iterator[list[T]]:
     """Cut a list, longest first, such that rows times the longest row stays within the limits."""
     batch: list[T] = []
     longest = 0
@@ -99,7 +99,7 @@ def run_halving(
 class PlainScorer:
     """Scores sequences of a causal model in right-padded batches."""
 
-    def __init__(self, decoder: Decoder, limits: Limits) -> None:
+    def __init__(self, decoder: Decoder, limits: BatchLimits) -> None:
         self.decoder = decoder
         self.limits = limits
 
@@ -151,7 +151,7 @@ class ScoreTargets:
         self._owners += [len(self.sequences)] * (len(sequence.tokens) - sequence.start)
         self.sequences.append(sequence)
 
-    def score(self, decoder: Decoder, hidden: torch.Tensor) -> list[tuple[ScoreSequence, Outcome]]:
+    def score(self, decoder: Decoder, hidden: torch.Tensor) -> list[tuple[ScoreSequence, SequenceOutcome]]:
         """Outcomes of all sequences, given the gathered hidden states [N, hidden]."""
         positions = torch.tensor(self._positions)
         order = torch.argsort(positions, stable=True)
@@ -182,7 +182,7 @@ class PlainGenerator:
     A model with a recurrent state would carry padding along in it: its batches hold prompts of one length only.
     """
 
-    def __init__(self, model: Any, limits: Limits, device: str, dtype: str, pad_token: int) -> None:
+    def __init__(self, model: Any, limits: BatchLimits, device: str, dtype: str, pad_token: int) -> None:
         self.model = model
         self.limits = limits
         self.device = device

@@ -41,7 +41,7 @@ class Read:
 
 
 @dataclass(slots=True)
-class Row:
+class PlanRow:
     """A connected piece of the tree that goes through the model in one pass.
 
     parent: the trunk that it continues; None at the root. start: how many tokens come before it.
@@ -83,7 +83,7 @@ class Plan:
     """
 
     items: Sequence[PlanItem]
-    rows: list[Row]
+    rows: list[PlanRow]
     reads_left: list[int]
     request_tokens: int
     unique_tokens: int
@@ -115,12 +115,12 @@ def make_plan(items: Sequence[PlanItem]) -> Plan:
     )
 
 
-def fill_batches(rows: Sequence[Row], max_tokens: int, max_rows: int | None = None) -> Iterator[list[Row]]:
+def fill_batches(rows: Sequence[PlanRow], max_tokens: int, max_rows: int | None = None) -> Iterator[list[PlanRow]]:
     """Cut rows, in their order, into batches of at most `max_tokens` tokens (a single longer row is a batch).
 
     A row never shares a batch with the trunk that it continues.
     """
-    batch: list[Row] = []
+    batch: list[PlanRow] = []
     inside: set[int] = set()
     tokens = 0
     for row in rows:
@@ -211,7 +211,7 @@ class _Planner:
 
     def __init__(self, items: Sequence[PlanItem]) -> None:
         self.items = items
-        self.rows: list[Row] = []
+        self.rows: list[PlanRow] = []
         self.reads_left = [0] * len(items)
         # (node, trunk above it, short nodes above it that are computed again in each row below them)
         self._todo: list[tuple[_Node, int | None, tuple[_Node, ...]]] = []
@@ -252,10 +252,10 @@ class _Planner:
             self._emit(parent, above, group)
         self._todo += [(child, parent, above) for child in reversed(large)]
 
-    def _emit(self, parent: int | None, above: tuple[_Node, ...], tops: list[_Node]) -> Row:
+    def _emit(self, parent: int | None, above: tuple[_Node, ...], tops: list[_Node]) -> PlanRow:
         """Add a row: the path `above`, then the subtrees `tops`. Without `tops` the path's last node may end items."""
         first = (above or tuple(tops))[0]
-        row = Row(len(self.rows), parent, first.start)
+        row = PlanRow(len(self.rows), parent, first.start)
         self.rows.append(row)
         if parent is not None:
             self.rows[parent].children += 1
@@ -272,7 +272,7 @@ class _Planner:
             stack += [(child, segment) for child in reversed(node.children)]
         return row
 
-    def _end_items(self, row: Row, node: _Node, segment: int) -> None:
+    def _end_items(self, row: PlanRow, node: _Node, segment: int) -> None:
         """Note where the positions of the items that end at `node` are read, in this row and the trunks above it."""
         for item in node.items:
             row.ends.append((item, segment))
@@ -287,7 +287,7 @@ class _Planner:
                 self._read(trunk, item, 0, len(trunk.tokens), first)
                 above = trunk.parent
 
-    def _read(self, row: Row, item: int, start: int, end: int, first: int) -> None:
+    def _read(self, row: PlanRow, item: int, start: int, end: int, first: int) -> None:
         depth = row.positions[start]
         skipped = max(0, first - depth)
         if skipped < end - start:
@@ -304,7 +304,7 @@ def _fits_one_row(below: int, longest: int, above: int) -> bool:
     return size <= CROWN_TOKENS or size == path or (size <= LONG_CROWN_TOKENS and size <= 2 * path)
 
 
-def _add_segment(row: Row, node: _Node, parent: int) -> int:
+def _add_segment(row: PlanRow, node: _Node, parent: int) -> int:
     start = len(row.tokens)
     row.tokens += node.source[node.start : node.end]
     row.positions += range(node.start, node.end)

@@ -14,8 +14,8 @@ from harness.engine.batches import Cached, PackLayout
 from harness.engine.decoder import Decoder, score_positions
 from harness.engine.devices import upload
 from harness.engine.outcomes import Failed, Scored
-from harness.engine.plain import Limits, Piece, ScoreRow, run_halving, score_rows
-from harness.engine.plan import Plan, PlanItem, Row, fill_batches, make_plan
+from harness.engine.plain import BatchLimits, Piece, ScoreRow, run_halving, score_rows
+from harness.engine.plan import Plan, PlanItem, PlanRow, fill_batches, make_plan
 from harness.engine.sampling import check_finite
 from harness.engine.tokens import ScoreSequence
 
@@ -42,7 +42,7 @@ class _Pass:
     owners: (input, number of the sequence) of each value. seconds: spent on it so far.
     """
 
-    rows: list[Row]
+    rows: list[PlanRow]
     seconds: float = 0.0
     values: torch.Tensor | None = None
     greedy: torch.Tensor | None = None
@@ -56,7 +56,7 @@ class SharedScorer:
     ahead: how many batches may wait on the device while the next one is prepared; a processor has nothing to wait for.
     """
 
-    def __init__(self, decoder: Decoder, attention: SharedAttention, limits: Limits) -> None:
+    def __init__(self, decoder: Decoder, attention: SharedAttention, limits: BatchLimits) -> None:
         self.decoder = decoder
         self.attention = attention
         self.limits = limits
@@ -86,7 +86,7 @@ class SharedScorer:
         while under_way:
             yield from self._collect(under_way.popleft())
 
-    def _check(self, rows: list[Row], pieces: list[Piece]) -> None:
+    def _check(self, rows: list[PlanRow], pieces: list[Piece]) -> None:
         """Have one sequence of each kind of row compared with a plain pass: below a trunk or not, tree or path."""
         if self.verify is None:
             return
@@ -100,7 +100,7 @@ class SharedScorer:
                 self.verify(longest, scored[longest.request, longest.part])
 
     @torch.inference_mode()
-    def _launch(self, rows: list[Row]) -> Iterator[_Pass]:
+    def _launch(self, rows: list[PlanRow]) -> Iterator[_Pass]:
         """Send a batch through the model. Nothing is read back."""
         began = time.perf_counter()
         layout = PackLayout(rows, self._trunks, self.decoder.device)
@@ -149,7 +149,7 @@ class SharedScorer:
             self._sums[item].logprobs[number] += value
             self._sums[item].missed[number] += not hit
 
-    def _finished(self, rows: list[Row], seconds: float) -> list[Piece]:
+    def _finished(self, rows: list[PlanRow], seconds: float) -> list[Piece]:
         """Pieces of the inputs whose last positions were read in these rows."""
         pieces: list[Piece] = []
         share = seconds / max(1, sum(len(row.ends) for row in rows))
@@ -175,10 +175,10 @@ class SharedScorer:
             for sequence, logprob, missed in zip(self.inputs[item].sequences, found.logprobs, found.missed, strict=True)
         ]
 
-    def _fail(self, row: Row, reason: str) -> Iterator[_Pass]:
+    def _fail(self, row: PlanRow, reason: str) -> Iterator[_Pass]:
         yield _Pass([row], failed=list(self._pieces_without(row, reason)))
 
-    def _pieces_without(self, row: Row, reason: str) -> Iterator[Piece]:
+    def _pieces_without(self, row: PlanRow, reason: str) -> Iterator[Piece]:
         for item, _ in row.ends:
             for sequence in self.inputs[item].sequences:
                 yield sequence.request, sequence.part, Failed(reason), 0.0

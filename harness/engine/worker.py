@@ -13,7 +13,7 @@ from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.engine.model import TorchModel
-    from harness.engine.workers import Job
+    from harness.engine.workers import WorkItem
 
 _PIECES = 16
 
@@ -71,7 +71,7 @@ def _load(
     return model
 
 
-def _answer(model: TorchModel, job: Job, connection: Connection[Any, Any]) -> None:
+def _answer(model: TorchModel, job: WorkItem, connection: Connection[Any, Any]) -> None:
     pieces = []
     for piece in model.run_sequences(job.scores, job.generations):
         pieces.append(piece)

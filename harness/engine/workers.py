@@ -43,7 +43,7 @@ _GOODBYE_SECONDS = 10
 
 
 @dataclass
-class Job:
+class WorkItem:
     """A piece of work: some of the sequences of a run. `lost` is the worker that had it before, if it died."""
 
     scores: list[ScoreSequence] = field(default_factory=list)
@@ -55,9 +55,9 @@ class Job:
     def requests(self) -> set[int]:
         return {score.request for score in self.scores} | {generation.request for generation in self.generations}
 
-    def without(self, done: set[tuple[int, int]]) -> Job:
+    def without(self, done: set[tuple[int, int]]) -> WorkItem:
         """What is left of it."""
-        return Job(
+        return WorkItem(
             [sequence for sequence in self.scores if (sequence.request, sequence.part) not in done],
             [sequence for sequence in self.generations if (sequence.request, 0) not in done],
             self.deaths,
@@ -71,7 +71,7 @@ class _Worker:
     device: str
     process: subprocess.Popen[bytes]
     connection: Connection
-    job: Job | None = None
+    job: WorkItem | None = None
     done: set[tuple[int, int]] = field(default_factory=set)
 
     @property
@@ -144,12 +144,12 @@ class WorkerPool:
         lost = self._remove(worker, content, "could not load the model: ")
         return content or lost.text
 
-    def _give(self, worker: _Worker, job: Job) -> None:
+    def _give(self, worker: _Worker, job: WorkItem) -> None:
         worker.job, worker.done = job, set()
         # If it is gone already, that is noticed, and the job taken back, where answers are awaited.
-        _send(worker, Job(job.scores, job.generations))
+        _send(worker, WorkItem(job.scores, job.generations))
 
-    def _hear(self, worker: _Worker, queue: deque[Job]) -> Iterator[Piece]:
+    def _hear(self, worker: _Worker, queue: deque[WorkItem]) -> Iterator[Piece]:
         try:
             kind, content = worker.connection.recv()
         except (EOFError, OSError):
@@ -168,7 +168,7 @@ class WorkerPool:
         else:
             yield from self._bury(worker, content, queue)
 
-    def _bury(self, worker: _Worker, cause: str, queue: deque[Job]) -> Iterator[Piece]:
+    def _bury(self, worker: _Worker, cause: str, queue: deque[WorkItem]) -> Iterator[Piece]:
         """A worker died: what it had not answered goes back, unless it seems to be what kills."""
         assert worker.job is not None
         left = worker.job.without(worker.done)
@@ -198,16 +198,16 @@ class WorkerPool:
         return lost
 
 
-def cut_jobs(encoded: Encoded, pieces: int) -> list[Job]:
+def cut_jobs(encoded: Encoded, pieces: int) -> list[WorkItem]:
     """Cut the sequences of a run into about so many jobs of equal cost, generation first, since it takes longest."""
-    jobs = [Job(generations=part) for part in _cut(encoded.generations, pieces, _SMALL_JOB)]
-    return jobs + [Job(scores=part) for part in _cut(encoded.scores, pieces, _SMALL_JOB)]
+    jobs = [WorkItem(generations=part) for part in _cut(encoded.generations, pieces, _SMALL_JOB)]
+    return jobs + [WorkItem(scores=part) for part in _cut(encoded.scores, pieces, _SMALL_JOB)]
 
 
-def _cut_again(job: Job, lost: WorkerLost) -> list[Job]:
+def _cut_again(job: WorkItem, lost: WorkerLost) -> list[WorkItem]:
     """The pieces of a job whose worker died."""
-    parts = [Job(generations=part) for part in _cut(job.generations, _PIECES_AFTER_DEATH, 1)]
-    parts += [Job(scores=part) for part in _cut(job.scores, _PIECES_AFTER_DEATH, 1)]
+    parts = [WorkItem(generations=part) for part in _cut(job.generations, _PIECES_AFTER_DEATH, 1)]
+    parts += [WorkItem(scores=part) for part in _cut(job.scores, _PIECES_AFTER_DEATH, 1)]
     for part in parts:
         part.deaths, part.lost = job.deaths, lost
     return parts

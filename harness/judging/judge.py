@@ -15,9 +15,9 @@ from harness.errors import ExitCode, HarnessError, Interrupted, SaveError, Usage
 from harness.judging.material import JudgedTask, Run, judged_tasks, open_run
 from harness.judging.panel import Panel, make_panel
 from harness.judging.questions import Asking, Matter
-from harness.judging.report import Prices, pairs_of, work_of
 from harness.judging.rubric import Rubric, find_rubric
 from harness.judging.session import Session
+from harness.judging.usage import Prices, pairs_of, work_of
 from harness.judging.verdicts import scale, score_keys
 from harness.model import Model
 from harness.record.codec import key_of
@@ -100,7 +100,7 @@ class JudgeResult:
 
 
 @dataclass(slots=True)
-class Case:
+class JudgingPlan:
     """All that is known before a judge is asked: the rubric, the runs, and the questions."""
 
     spec: JudgeSpec
@@ -146,7 +146,7 @@ def judge(
     return run_judges(JudgeSpec(named, str(rubric), judges, **options))
 
 
-def open_case(spec: JudgeSpec, registry: Registry, progress: Progress) -> Case:
+def open_case(spec: JudgeSpec, registry: Registry, progress: Progress) -> JudgingPlan:
     """Read the rubric and the runs, and render every question. Raises `UsageError`."""
     rubric = find_rubric(spec.rubric, tuple(registry.template_folders()))
     wanted = 2 if rubric.pairwise else 1
@@ -160,10 +160,10 @@ def open_case(spec: JudgeSpec, registry: Registry, progress: Progress) -> Case:
     own = {"max_gen_toks": DEFAULT_TOKENS, **rubric.generation}
     asking = Asking(rubric, spec.apply_chat_template, generation_params(own, spec.gen_kwargs, ()), spec.seed)
     matters = [asking.matter(records) for task in tasks for records in task.samples]
-    return Case(spec, rubric, runs, tasks, matters, asking)
+    return JudgingPlan(spec, rubric, runs, tasks, matters, asking)
 
 
-def prepared_judges(case: Case, registry: Registry) -> list[Model]:
+def prepared_judges(case: JudgingPlan, registry: Registry) -> list[Model]:
     """The judges' models, none of them loaded yet. Raises `UsageError` where one of them cannot judge this."""
     models: list[Model] = []
     try:
@@ -178,7 +178,7 @@ def prepared_judges(case: Case, registry: Registry) -> list[Model]:
     return models
 
 
-def _prepare(case: Case, judge: JudgeModel, model: Model) -> None:
+def _prepare(case: JudgingPlan, judge: JudgeModel, model: Model) -> None:
     """All that a judge does before it loads. Raises `UsageError` where it cannot answer these questions."""
     if "generate" not in model.supports:
         raise UsageError(f"model '{judge.name}' writes no texts, so it cannot judge")
@@ -201,7 +201,7 @@ def _refuse_twins(models: Sequence[Model]) -> None:
             raise UsageError(f"--judge: judge {place + 1} is the same as judge {identities.index(identity) + 1}")
 
 
-def _judge_by(case: Case, judge: JudgeModel, model: Model, registry: Registry, progress: Progress) -> Judgement:
+def _judge_by(case: JudgingPlan, judge: JudgeModel, model: Model, registry: Registry, progress: Progress) -> Judgement:
     described = _manifest(case, judge, model, registry)
     identity = _identity(case, model)
     title = Path(model_title(described)).name
@@ -245,7 +245,7 @@ def _note_incidents(judge: JudgeModel, model: Model, folder: RunFolder) -> None:
         folder.note_session(incidents=found)
 
 
-def _conclude(case: Case, folder: RunFolder, prices: Prices | None) -> dict[str, Any]:
+def _conclude(case: JudgingPlan, folder: RunFolder, prices: Prices | None) -> dict[str, Any]:
     """Sum up the judgements on disk and write the report."""
     folder.put_in_order()
     keys = score_keys(case.rubric)
@@ -268,7 +268,7 @@ def _conclude(case: Case, folder: RunFolder, prices: Prices | None) -> dict[str,
     return report
 
 
-def _all_records(case: Case, folder: RunFolder) -> Iterator[Record]:
+def _all_records(case: JudgingPlan, folder: RunFolder) -> Iterator[Record]:
     return (record for task in case.tasks for record in records_of(folder, task))
 
 
@@ -278,7 +278,7 @@ def records_of(folder: RunFolder, task: JudgedTask) -> Iterator[Record]:
     yield from (record for record in folder.records(task.name) if key_of(record) in wanted)
 
 
-def _identity(case: Case, model: Model) -> dict[str, Any]:
+def _identity(case: JudgingPlan, model: Model) -> dict[str, Any]:
     """All that decides judgements: who judges what, by which rubric, asked how."""
     generation = case.asking.generation
     drawn = {name: getattr(generation, name) for name in generation.__slots__ if name != "seed"}
@@ -292,7 +292,7 @@ def _identity(case: Case, model: Model) -> dict[str, Any]:
     }
 
 
-def _manifest(case: Case, judge: JudgeModel, model: Model, registry: Registry) -> dict[str, Any]:
+def _manifest(case: JudgingPlan, judge: JudgeModel, model: Model, registry: Registry) -> dict[str, Any]:
     """What `manifest.json` says of a judging beyond its identity. No secret of any of the judges is in it."""
     command = case.spec.command
     for each in case.spec.judges:
@@ -322,7 +322,7 @@ def _manifest(case: Case, judge: JudgeModel, model: Model, registry: Registry) -
     }
 
 
-def _warn_of_itself(case: Case, model: Model, progress: Progress) -> None:
+def _warn_of_itself(case: JudgingPlan, model: Model, progress: Progress) -> None:
     own = {"name": model.name, **model.identity}
     for run in case.runs:
         if run.folder.manifest["identity"].get("model") == own:

@@ -47,7 +47,7 @@ class Course:
 
 
 @dataclass(slots=True)
-class Case:
+class AskedSample:
     """A sample and the courses of its questions."""
 
     matter: Matter
@@ -77,7 +77,7 @@ class Session:
         self.answered = False
         self._known = folder.known
         self._maker = KeyMaker(model.identity)
-        self._pending: dict[str, tuple[Request, list[tuple[Case, Course]]]] = {}
+        self._pending: dict[str, tuple[Request, list[tuple[AskedSample, Course]]]] = {}
 
     def go(self, matters: Sequence[Matter]) -> None:
         """Judge all of them; what is known is not asked. Raises `HarnessError`; what is done by then is on disk."""
@@ -100,13 +100,13 @@ class Session:
             self._round()
         self.folder.note(model=dict(self.model.describe()))  # a model may know more of itself by now
 
-    def _case(self, matter: Matter) -> Case:
-        case = Case(matter, [Course(question, number) for number, question in enumerate(matter.questions)])
+    def _case(self, matter: Matter) -> AskedSample:
+        case = AskedSample(matter, [Course(question, number) for number, question in enumerate(matter.questions)])
         for course in case.courses:
             self._advance(case, course)
         return case
 
-    def _advance(self, case: Case, course: Course) -> None:
+    def _advance(self, case: AskedSample, course: Course) -> None:
         """Go through the attempts that are on disk, up to one that is not, which is put in line."""
         while not course.over:
             request = self._next_request(case, course)
@@ -117,14 +117,14 @@ class Session:
                 return
             self._take(course, Attempt(request, key, known))
 
-    def _next_request(self, case: Case, course: Course) -> Request:
+    def _next_request(self, case: AskedSample, course: Course) -> Request:
         if not course.attempts:
             return course.question.request
         last = course.attempts[-1]
         prompt = self.asking.again(last.request.prompt, last.response.text or "", last.problem or "")
         return self.asking.request(case.matter.record, course.number, len(course.attempts), prompt)
 
-    def _key(self, case: Case, course: Course, request: Request) -> str:
+    def _key(self, case: AskedSample, course: Course, request: Request) -> str:
         key = self._maker.key(request)
         if not self.model.answers_samples:
             return key
@@ -160,7 +160,7 @@ class Session:
         again = attempt.problem is not None and len(course.attempts) <= self.retries
         course.over = not again
 
-    def _record(self, case: Case) -> Record:
+    def _record(self, case: AskedSample) -> Record:
         matter, judged = case.matter, case.matter.record
         attempts = [attempt for course in case.courses for attempt in course.attempts]
         found = self._answers(case)
@@ -187,7 +187,7 @@ class Session:
             judge={**self.stamp, **self._story(case)},
         )
 
-    def _answers(self, case: Case) -> dict[str, tuple[str | None, ...]]:
+    def _answers(self, case: AskedSample) -> dict[str, tuple[str | None, ...]]:
         """What was read, by key of the reply: one a question."""
         form = self.asking.rubric.format
         read = [form.answers(course.verdict) if course.verdict else {} for course in case.courses]
@@ -197,7 +197,7 @@ class Session:
 
     def _scores(
         self,
-        case: Case,
+        case: AskedSample,
         found: Mapping[str, tuple[str | None, ...]],
         responses: tuple[Response, ...],
         error: str | None,
@@ -213,7 +213,7 @@ class Session:
             for key in self.keys
         }
 
-    def _story(self, case: Case) -> dict[str, JSON]:
+    def _story(self, case: AskedSample) -> dict[str, JSON]:
         """What was asked for each reply, in their order."""
         asked = [item for course in case.courses for item in self._asked(course)]
         return {"asked": asked, **({"skipped": case.matter.skipped} if case.matter.skipped else {})}

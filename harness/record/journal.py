@@ -17,7 +17,7 @@ UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 _DIGEST_BYTES = 8
 
 
-class Place(NamedTuple):
+class LinePosition(NamedTuple):
     """Where the winning line of a sample is, and what must be known of it without reading it again.
 
     digest: of the whole line but its seconds; tells whether a new line says anything new.
@@ -32,7 +32,7 @@ class Place(NamedTuple):
     prefix: str | None
 
 
-class Line(NamedTuple):
+class EncodedRecord(NamedTuple):
     """An encoded record on its way to the file."""
 
     key: Key
@@ -40,8 +40,8 @@ class Line(NamedTuple):
     answered: bytes | None
     prefix: str | None
 
-    def at(self, offset: int) -> Place:
-        return Place(offset, len(self.data), _digest(self.data), self.answered, self.prefix)
+    def at(self, offset: int) -> LinePosition:
+        return LinePosition(offset, len(self.data), _digest(self.data), self.answered, self.prefix)
 
 
 class Journal:
@@ -50,7 +50,7 @@ class Journal:
     def __init__(self, path: Path, say: files.Say) -> None:
         self.path = path
         self._say = say
-        self._places: dict[Key, Place] = {}
+        self._places: dict[Key, LinePosition] = {}
         self._size = 0
 
     def __len__(self) -> int:
@@ -69,7 +69,7 @@ class Journal:
                 fields = parse_line(line)
                 answered = accept(fields)
                 key = key_in(fields)
-                self._places[key] = Line(key, line, answered, fields["prompt"].get("prefix")).at(offset)
+                self._places[key] = EncodedRecord(key, line, answered, fields["prompt"].get("prefix")).at(offset)
             except UNREADABLE as error:
                 self.complain(number, error)
 
@@ -81,14 +81,14 @@ class Journal:
             if key is None:
                 self.complain(number, ValueError("not a record" if whole else "half written"))
                 continue
-            self._places[key] = Place(offset, len(line), b"", None, None)
+            self._places[key] = LinePosition(offset, len(line), b"", None, None)
 
     def answered(self, key: Key) -> bytes | None:
         """The digest of the request keys of a sample that is done; None where it is not."""
         place = self._places.get(key)
         return place.answered if place else None
 
-    def add(self, line: Line) -> None:
+    def add(self, line: EncodedRecord) -> None:
         """Write a line, unless it says what the file already says. Raises SaveError; the file is then as before."""
         place = self._places.get(line.key)
         if place is not None and place.digest == _digest(line.data):
@@ -97,9 +97,9 @@ class Journal:
         self._places[line.key] = line.at(offset)
         self._size = offset + len(line.data)
 
-    def rewrite(self, task: str, lines: Iterable[Line]) -> None:
+    def rewrite(self, task: str, lines: Iterable[EncodedRecord]) -> None:
         """Put new lines in the place of all lines of a task, at one stroke. Raises SaveError; all is then as before."""
-        places: dict[Key, Place] = {}
+        places: dict[Key, LinePosition] = {}
 
         def chunks() -> Iterator[bytes]:
             offset = 0
@@ -149,7 +149,7 @@ class Journal:
         cause = " ".join(str(error).split()) or type(error).__name__
         self._say(f"{self.path}:{number}: not a readable record ({cause}); the line is left out")
 
-    def _pick(self, places: list[Place]) -> Iterator[bytes]:
+    def _pick(self, places: list[LinePosition]) -> Iterator[bytes]:
         with self.path.open("rb") as handle:
             for place in places:
                 handle.seek(place.offset)

@@ -277,7 +277,7 @@ def interval(metric: Mapping[str, JSON]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TableRow:
     """A line of the result table. `part`: a part of a task, and not a task or a group of tasks."""
 
     label: str
@@ -299,16 +299,16 @@ class Row:
         return ["  " * self.depth + self.label, *({**known, **doubts}[name] for name in columns)]
 
 
-def rows(report: Mapping[str, JSON], *, subsets: bool = False) -> Iterator[Row]:
+def rows(report: Mapping[str, JSON], *, subsets: bool = False) -> Iterator[TableRow]:
     """The result table: all metrics of each task and group, its other average, then the first metric of its parts."""
     for depth, entry in ordered(report):
         name = _name_of(entry)
         for index, (label, metric) in enumerate(_labelled(entry)):
-            yield Row("" if index else name, depth, label, metric, {} if index else entry["counts"])
+            yield TableRow("" if index else name, depth, label, metric, {} if index else entry["counts"])
         for part in [*entry.get("groups", ()), *(entry.get("subsets", ()) if subsets else ())]:
             for metric in part["metrics"][:1]:
                 label = _metric_label(metric, part.get("average"))
-                yield Row(part["title"] or part["name"], depth + 1, label, metric, part["counts"], part=True)
+                yield TableRow(part["title"] or part["name"], depth + 1, label, metric, part["counts"], part=True)
 
 
 def _name_of(entry: Mapping[str, JSON]) -> str:
@@ -331,7 +331,7 @@ def _metric_label(metric: Mapping[str, JSON], average: str | None) -> str:
     return f"{metric['metric']}{f', {average}' if average else ''}{gap}{arrow}"
 
 
-def _table(rows: Sequence[Row], columns: Sequence[str]) -> Table:
+def _table(rows: Sequence[TableRow], columns: Sequence[str]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("task", overflow="fold")
     for name in columns:
@@ -346,7 +346,7 @@ def _style(column: str) -> str:
     return "bold" if column == "value" else "yellow" if column in DOUBTS else ""
 
 
-def _width(rows: Sequence[Row], columns: Sequence[str]) -> int:
+def _width(rows: Sequence[TableRow], columns: Sequence[str]) -> int:
     """Columns of a terminal that the table takes; a Chinese character takes two."""
     cells = [("task", *columns), *(row.cells(columns) for row in rows)]
     return sum(max(map(cell_len, column)) for column in zip(*cells, strict=True)) + len(columns)

@@ -18,7 +18,7 @@ from harness.errors import SaveError, UsageError
 from harness.record import environment, manifest
 from harness.record.codec import Key, decode_record, decode_responses, encode_record, jsonable, key_of, parse_line
 from harness.record.html import report_html
-from harness.record.journal import UNREADABLE, Journal, Line, keys_digest
+from harness.record.journal import UNREADABLE, EncodedRecord, Journal, keys_digest
 from harness.record.lock import FolderLock
 from harness.record.prompts import PROMPTS_FILE, SharedPrompts
 from harness.types import JSON, Record, Response
@@ -156,7 +156,7 @@ class RunFolder:
     def rewrite(self, task: str, records: Iterable[Record]) -> None:
         """Put new records in the place of all of a task's, at one stroke (re-scoring). Raises SaveError."""
 
-        def lines() -> Iterator[Line]:
+        def lines() -> Iterator[EncodedRecord]:
             for record in records:
                 yield self._line(record)
             self._prompts.flush()
@@ -273,11 +273,11 @@ class RunFolder:
         self._known.update((key, response) for key, response in answers if response.error is None)
         return answered
 
-    def _line(self, record: Record) -> Line:
+    def _line(self, record: Record) -> EncodedRecord:
         reference = self._prompts.refer(record.prompt)
         done = record.error is None and all(response.error is None for response in record.responses)
         answered = keys_digest(record.request_keys) if done else None
-        return Line(key_of(record), encode_record(record, reference), answered, reference)
+        return EncodedRecord(key_of(record), encode_record(record, reference), answered, reference)
 
     def _record_files(self) -> list[Path]:
         return sorted(file for file in self.path.glob("*.jsonl") if file.name != PROMPTS_FILE)

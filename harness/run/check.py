@@ -12,7 +12,7 @@ from harness.registry import Registry
 from harness.run.jobs import Job, make_scorer, scored_record
 from harness.scoring.groups import MemberScores, problems
 from harness.scoring.scorer import Scorer
-from harness.tasks.check import check_examples
+from harness.tasks.examples import check_examples
 from harness.tasks.groups import tree
 from harness.tasks.library import TaskLibrary, TaskRef
 from harness.tasks.task import Task

@@ -22,7 +22,7 @@ from harness.run.jobs import Job, load_jobs
 from harness.run.spec import Progress, RunSpec
 from harness.scoring.aggregation import WHOLE
 from harness.scoring.scorer import Scorer
-from harness.scoring.statistics.paired import Comparison, Pairs, compare, compare_macro, correct_for_many, pair
+from harness.scoring.statistics.paired import Comparison, PairedScores, compare, compare_macro, correct_for_many, pair
 from harness.types import Record
 
 
@@ -132,7 +132,7 @@ def _compare_task(old: _Side, new: _Side, name: str, other: str) -> Comparison:
     own = old.own_metric(name, key) if metric["aggregation"] == "self" else None
     from_sums, statistics = (own.from_sums, own.statistics) if own else (None, tuple)
 
-    def paired(subset: str | None = None) -> Pairs:
+    def paired(subset: str | None = None) -> PairedScores:
         rows = old.rows(name, subset), new.rows(other, subset)
         return pair(*rows, key, statistics, second_key=new_key, same_rows=name == other)
 

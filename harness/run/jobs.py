@@ -26,7 +26,7 @@ from harness.tasks.library import TaskLibrary, TaskRef
 from harness.tasks.modify import option_labels
 from harness.tasks.rows import needed_splits
 from harness.tasks.task import Task
-from harness.tasks.yaml_file import Place
+from harness.tasks.yaml_file import FileLine
 from harness.types import (
     JSON,
     DatasetSpec,
@@ -115,7 +115,7 @@ def _load_job(
         if task.config.num_fewshot == 0 and spec.num_fewshot > 0:
             progress.message(f"{task.name}: zero-shot by its protocol, --num_fewshot {spec.num_fewshot} is not used")
         else:
-            flag = (spec.num_fewshot, Place(Path("--num_fewshot"), 0))
+            flag = (spec.num_fewshot, FileLine(Path("--num_fewshot"), 0))
             ref = replace(ref, changes={**ref.changes, "num_fewshot": flag})
             task = library.load(ref, overrides, modifiers)
     if added := _added_metrics(task, spec, registry):

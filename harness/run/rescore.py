@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from harness.run.jobs import Job
 from harness.run.spec import Progress
-from harness.scoring.batches import Batches
+from harness.scoring.batches import BatchScorer
 from harness.tasks.build import regrade
 from harness.types import Record, Sample
 
@@ -25,7 +25,7 @@ Read = Callable[[], Iterable[Record]]
 T = TypeVar("T")
 
 
-def score_missing(job: Job, batches: Batches, records: Read, progress: Progress) -> Iterator[Record]:
+def score_missing(job: Job, batches: BatchScorer, records: Read, progress: Progress) -> Iterator[Record]:
     """The records of a job's samples that a metric had yet to score, with their scores, batch by batch."""
     samples = {_place(sample): sample for sample in job.samples}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.scoring import sandbox
-from harness.scoring.extraction.answers import (
+from harness.scoring.extraction.final_answers import (
     boxed,
     chinese_number,
     choice_letter,
@@ -12,7 +12,7 @@ from harness.scoring.extraction.answers import (
     numbers_in,
     strip_reasoning,
 )
-from harness.scoring.extraction.code import code_block, same_code
+from harness.scoring.extraction.programs import code_block, same_code
 from harness.scoring.gold import gold_indices, gold_texts
 from harness.scoring.math.equality import math_equal
 from harness.scoring.row_metrics import (
@@ -28,7 +28,7 @@ from harness.scoring.row_metrics import (
     averaged,
     per_view,
 )
-from harness.scoring.scorer import Scored, Scorer
+from harness.scoring.scorer import SampleScores, Scorer
 
 __all__ = [
     "MOST_VIEWS",
@@ -38,7 +38,7 @@ __all__ = [
     "FirstView",
     "Kept",
     "MeanOfViews",
-    "Scored",
+    "SampleScores",
     "Scorer",
     "Spread",
     "WorstView",

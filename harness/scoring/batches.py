@@ -18,7 +18,7 @@ from harness.scoring.scores import checked, described, named
 from harness.types import JSON, Record, Sample, ScoredBy
 
 
-class Batches:
+class BatchScorer:
     """All metrics of one task that score in batches.
 
     groups: the keys of each, one group a metric and pipeline. options: of each metric, as the task file has them.

@@ -17,7 +17,7 @@ from harness.errors import HarnessError, UsageError, suggest
 from harness.filters import Filter
 from harness.metrics import BatchMetric, CorpusMetric, Metric, MetricOptions, Observation, RepeatMetric, ScoreKey
 from harness.scoring.aggregation import AGGREGATIONS, OWN, summarise
-from harness.scoring.batches import Batches
+from harness.scoring.batches import BatchScorer
 from harness.scoring.construct import construct
 from harness.scoring.observing import split_by_condition
 from harness.scoring.scores import Score, checked, described, named
@@ -25,7 +25,7 @@ from harness.types import FilterPipeline, MetricSpec, Record, Response, Result, 
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class SampleScores:
     """What a sample is worth: the part of a `Record` that scoring decides. Fields as in `Record`."""
 
     scores: Mapping[str, Score]
@@ -75,7 +75,7 @@ class Scorer:
         self._groups = [keys for keys in groups if not isinstance(keys[0].metric, BatchMetric)]
         in_batches = [keys for keys in groups if isinstance(keys[0].metric, BatchMetric)]
         options = {item.metric: item.options for item in spec.metrics}
-        self.batches = Batches(in_batches, options, self._at()) if in_batches else None
+        self.batches = BatchScorer(in_batches, options, self._at()) if in_batches else None
         """The metrics that score many samples at once, if there are any: `score` leaves their scores out."""
 
     def prepare(self, options: MetricOptions) -> None:
@@ -110,7 +110,7 @@ class Scorer:
         """The score key that stands for the task: its first metric, through its first pipeline."""
         return self.keys[0].name
 
-    def score(self, sample: Sample, responses: Sequence[Response]) -> Scored:
+    def score(self, sample: Sample, responses: Sequence[Response]) -> SampleScores:
         """Score one sample from the responses to `sample.requests`, in their order, by all metrics but `batches`.
 
         A response with an error, a filter or a metric that raises, and a score that is not finite make the sample
@@ -118,12 +118,12 @@ class Scorer:
         """
         failed = next((response.error for response in responses if response.error), None)
         if failed:
-            return Scored(self._unscored(), error=failed)
+            return SampleScores(self._unscored(), error=failed)
         try:
             answers = self._answers(sample, responses)
             every = self._answers(sample, responses, every=True) if self._looks_at_every_reply else {}
         except RuntimeError as error:
-            return Scored(self._unscored(), error=str(error))
+            return SampleScores(self._unscored(), error=str(error))
         conditional, unconditional = split_by_condition(len(sample.choices), responses)
         scores: dict[str, Score] = self._unscored()
         errors = []
@@ -138,7 +138,7 @@ class Scorer:
                 errors.append(f"metric {keys[0].group}: {described(error)}")
         first = answers.get(self._pipelines[0].name, ())
         unparsed = bool(first) and all(answer is None for answer in first)
-        return Scored(scores, answers, unparsed, "; ".join(errors) or None)
+        return SampleScores(scores, answers, unparsed, "; ".join(errors) or None)
 
     def summarise(
         self, task: str, rows: Iterable[Record], subsets: Sequence[tuple[str, str, Sequence[str]]]

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from harness.errors import suggest
 from harness.tasks.schema import REFUSED, GroupConfig, TaskConfig, validate_group, words
-from harness.tasks.yaml_file import Document, Place, part_of
+from harness.tasks.yaml_file import Document, FileLine, part_of
 from harness.types import JSON, GroupMembers, GroupMetric, TaskGroup
 
-Changes = Mapping[str, tuple[JSON, Place]]
+Changes = Mapping[str, tuple[JSON, FileLine]]
 Way = tuple[tuple[TaskGroup, ...], tuple[str, ...] | None]
 """By which groups a task is named, the outermost first, and the subsets that they name (None for all)."""
 
@@ -39,7 +39,7 @@ class Within:
 class Member:
     """One thing that a group names: an expression, or a group that is written in place (`document`)."""
 
-    place: Place
+    place: FileLine
     within: Within
     expression: str = ""
     document: Document | None = None

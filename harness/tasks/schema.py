@@ -275,7 +275,7 @@ class TaskConfig(Strict):
         return self
 
 
-class GroupMetric(Strict):
+class GroupMetricConfig(Strict):
     """How a score of the members becomes one of the group."""
 
     metric: str
@@ -292,7 +292,7 @@ class GroupConfig(Open):
     title: str | None = None
     include: Words | None = None
     task: str | list[str | dict[str, JSON]] = Field(description="tasks, groups and tags, with overrides or without")
-    aggregate_metric_list: list[GroupMetric] | GroupMetric | None = None
+    aggregate_metric_list: list[GroupMetricConfig] | GroupMetricConfig | None = None
     tag: Words | None = None
     metadata: dict[str, JSON] | None = None
 

@@ -14,7 +14,7 @@ from harness.tasks.modify import checked_needs, labels_of
 from harness.tasks.render import DocTemplates, compile_doc, compile_shot
 from harness.tasks.schema import TaskConfig, validate_task, words
 from harness.tasks.templates import Template, TemplateFolders, Templates, templates_of
-from harness.tasks.yaml_file import Document, KeyPath, Place, part_of
+from harness.tasks.yaml_file import Document, FileLine, KeyPath, part_of
 from harness.types import JSON, FilterPipeline, FilterStep, MetricSpec, OutputType, ScoringSpec
 
 # In a variant, these mappings are merged into the task's own; all else, lists too, replaces what was there.
@@ -137,7 +137,7 @@ def make_task(
     variant: str | None = None,
     subsets: Sequence[str] | None = None,
     overrides: Mapping[str, JSON] | None = None,
-    overridden_at: Mapping[str, Place] | None = None,
+    overridden_at: Mapping[str, FileLine] | None = None,
     modifiers: Sequence[Modifier] = (),
 ) -> Task:
     """Check a task file and pick a variant. Raises `TaskError`, and `UsageError` for a variant that is not there.
@@ -183,10 +183,10 @@ def make_task(
     )
 
 
-def _overridden(document: Document, overrides: Mapping[str, JSON], at: Mapping[str, Place]) -> Document:
+def _overridden(document: Document, overrides: Mapping[str, JSON], at: Mapping[str, FileLine]) -> Document:
     name = document.data.get("task")
     for key, value in _nested(overrides).items():
-        origin = at.get(key) or Place(Path(f"--set {name}.{key}"), 0)
+        origin = at.get(key) or FileLine(Path(f"--set {name}.{key}"), 0)
         document = changed(document, {key: value}, {(): origin, (key,): origin})
     return document
 
@@ -197,12 +197,12 @@ def _modified(document: Document, modifiers: Sequence[Modifier]) -> Document:
         validate_task(document)  # a modifier may trust the keys that it is shown
     for modifier in modifiers:
         for key, value in modifier.keys(document.data).items():
-            origin = Place(Path(f"--modify {modifier.label}"), 0)
+            origin = FileLine(Path(f"--modify {modifier.label}"), 0)
             document = changed(document, {key: value}, {(): origin, (key,): origin})
     return document
 
 
-def changed(document: Document, changes: Mapping[str, JSON], places: Mapping[KeyPath, Place]) -> Document:
+def changed(document: Document, changes: Mapping[str, JSON], places: Mapping[KeyPath, FileLine]) -> Document:
     """The document with `changes` laid over it. Mappings of `MERGED` are merged, and null there takes a key away."""
     data, where = dict(document.data), dict(document.places)
     for key, value in changes.items():
@@ -342,7 +342,7 @@ def _paraphrases(config: TaskConfig, document: Document, compiler: Templates) ->
     listed = config.paraphrases if isinstance(config.paraphrases, list) else ()
     for index, given in enumerate(listed):
         keys = {"doc_to_text": given} if isinstance(given, str) else given.model_dump(exclude_unset=True)
-        places: dict[KeyPath, Place] = {(key,): document.place(("paraphrases", index, key)) for key in keys}
+        places: dict[KeyPath, FileLine] = {(key,): document.place(("paraphrases", index, key)) for key in keys}
         own = config.model_copy(update=keys)
         yield Wording(own, _compile(own, changed(document, keys, places), compiler))
 

@@ -22,7 +22,7 @@ from jinja2.nativetypes import NativeCodeGenerator
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from harness.errors import DataError, HarnessError, TaskError, suggest
-from harness.tasks.yaml_file import Place, shown
+from harness.tasks.yaml_file import FileLine, shown
 from harness.types import JSON
 
 Context = Mapping[str, JSON]
@@ -82,7 +82,7 @@ class Template:
 
     source: str
     key: str
-    place: Place
+    place: FileLine
     names: frozenset[str]
     open_ended: bool
     files: tuple[Path, ...]
@@ -170,7 +170,7 @@ class Templates:
         self.environment.filters["regex_replace"] = _regex_replace
         self._compiled: dict[str, tuple[jinja2.Template, frozenset[str], bool, tuple[Path, ...]]] = {}
 
-    def compile(self, source: str, key: str, place: Place) -> Template:
+    def compile(self, source: str, key: str, place: FileLine) -> Template:
         """Compile `source`. Raises `TaskError` for bad syntax and for a template that is not there."""
         if not _has_markup(source):
             return Template(source, key, place, frozenset(), False, (), None)

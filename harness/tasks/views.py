@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from harness.errors import DataError, PluginError
 from harness.modifiers import Asked, Modifier
-from harness.tasks.options import Options, Row, asking, find_options, letters_in, moved, value
+from harness.tasks.answer_options import Options, Row, asking, find_options, letters_in, moved, value
 from harness.tasks.render import Gold, Rendered
 from harness.tasks.task import Task
 from harness.types import View

@@ -21,7 +21,7 @@ _MAX_NODES = 200_000
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FileLine:
     """A line of a file. Prints as `file:line`, relative to the working directory where that is shorter.
 
     Line 0: the place is no file but a flag, which is all that is printed.
@@ -49,15 +49,15 @@ class Document:
     """
 
     data: dict[str, JSON]
-    places: Mapping[KeyPath, Place]
+    places: Mapping[KeyPath, FileLine]
     files: tuple[Path, ...]
 
-    def place(self, path: KeyPath) -> Place:
+    def place(self, path: KeyPath) -> FileLine:
         """The line of `path`, or of the nearest key around it."""
         for length in range(len(path), -1, -1):
             if (found := self.places.get(path[:length])) is not None:
                 return found
-        return Place(self.files[0], 1)
+        return FileLine(self.files[0], 1)
 
     def error(self, path: KeyPath, message: str) -> TaskError:
         return TaskError(f"{self.place(path)}: {message}")
@@ -89,7 +89,7 @@ def load_document(file: Path, _including: tuple[Path, ...] = ()) -> Document:
     own = _parse(file, read_text(file))
     includes = own.data.pop("include", None)
     data: dict[str, JSON] = {}
-    places: dict[KeyPath, Place] = {}
+    places: dict[KeyPath, FileLine] = {}
     files = [file]
     for index, name in enumerate(_include_names(own, includes)):
         where: KeyPath = ("include", index) if isinstance(includes, list) else ("include",)
@@ -138,7 +138,7 @@ def _include_names(own: Document, includes: JSON) -> list[str]:
     return names
 
 
-def _replace(data: dict[str, JSON], places: dict[KeyPath, Place], newer: Document) -> None:
+def _replace(data: dict[str, JSON], places: dict[KeyPath, FileLine], newer: Document) -> None:
     for path in [path for path in places if path and path[0] in newer.data]:
         del places[path]
     data.update(newer.data)
@@ -182,7 +182,7 @@ class _Reader:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.places: dict[KeyPath, Place] = {}
+        self.places: dict[KeyPath, FileLine] = {}
         self.scalars = SafeConstructor()
         self.open: set[int] = set()
         self.nodes = 0
@@ -193,7 +193,7 @@ class _Reader:
             raise self.error(node, "an alias that contains itself")
         if self.nodes > _MAX_NODES:
             raise self.error(node, f"more than {_MAX_NODES:,} values; put rows into a data file")
-        self.places.setdefault(path, Place(self.file, node.start_mark.line + 1))
+        self.places.setdefault(path, FileLine(self.file, node.start_mark.line + 1))
         if isinstance(node, yaml.ScalarNode):
             return self.scalar(node)
         if not node.tag.startswith(_TAG):
@@ -226,7 +226,7 @@ class _Reader:
             own[key] = line
             if (*path, key) in self.places:  # a merge was here first
                 self.places = {old: at for old, at in self.places.items() if old[: len(path) + 1] != (*path, key)}
-            self.places[(*path, key)] = Place(self.file, line)
+            self.places[(*path, key)] = FileLine(self.file, line)
             value[key] = self.build(item, (*path, key))
         return value
 
@@ -252,7 +252,7 @@ class _Reader:
             raise self.error(node, f"'{node.value}' cannot be read as {node.tag.removeprefix(_TAG)}") from error
 
     def error(self, node: yaml.Node, message: str) -> TaskError:
-        return TaskError(f"{Place(self.file, node.start_mark.line + 1)}: {message}")
+        return TaskError(f"{FileLine(self.file, node.start_mark.line + 1)}: {message}")
 
 
 def _kind(value: JSON) -> str:

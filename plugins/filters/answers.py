@@ -1,6 +1,6 @@
 """Filters that read an answer from a reply as a careful reader would. What cannot be read is None, and counted.
 
-The rules are those of `harness.scoring.extraction.answers`.
+The rules are those of `harness.scoring.extraction.final_answers`.
 """
 
 from __future__ import annotations

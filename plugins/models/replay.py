@@ -50,7 +50,7 @@ class Book:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class RecordFields:
     """Which fields of a record hold what. None: the usual names are tried."""
 
     records: str | None
@@ -99,7 +99,7 @@ class ReplayModel(Model):
         if missing not in MISSING:
             raise UsageError(f"--model_args: missing must be one of {', '.join(MISSING)}, not '{missing}'")
         self.path = Path(path).expanduser()
-        self.layout = Layout(records_field, id_field, text_field, logprobs_field, task_field, subset_field)
+        self.layout = RecordFields(records_field, id_field, text_field, logprobs_field, task_field, subset_field)
         self.match, self.file, self.missing = match, file, missing
         self._books: list[Book] = []
         self._digest = hashlib.sha256()
@@ -123,7 +123,7 @@ class ReplayModel(Model):
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        layout = {name: getattr(self.layout, name) for name in Layout.__dataclass_fields__}
+        layout = {name: getattr(self.layout, name) for name in RecordFields.__dataclass_fields__}
         return {"recorded": self._digest.hexdigest(), "match": self.match, "file": self.file, "layout": layout}
 
     def observe(self, samples: Sequence[Sample]) -> None:
@@ -277,7 +277,7 @@ def _files_below(path: Path) -> list[Path]:
     )
 
 
-def _books_of_file(file: Path, root: Path, layout: Layout) -> list[Book]:
+def _books_of_file(file: Path, root: Path, layout: RecordFields) -> list[Book]:
     """The answers of one file, one book for each task and subset that its records name."""
     source = file.relative_to(root).as_posix() if file != root else file.name
     content = _parse(file)
@@ -311,7 +311,7 @@ def _parse(file: Path) -> Any:
     return rows
 
 
-def _records(content: Any, file: Path, layout: Layout) -> list[dict[str, Any]] | None:
+def _records(content: Any, file: Path, layout: RecordFields) -> list[dict[str, Any]] | None:
     """The records of a parsed file; None for a file of a folder that has no `records_field`."""
     if layout.records is not None and isinstance(content, dict):
         if layout.records not in content:
@@ -342,7 +342,7 @@ def _labels(content: Any) -> set[str]:
     return {value for value in content.values() if isinstance(value, str)} if isinstance(content, dict) else set()
 
 
-def _enter(book: Book, position: int, record: Mapping[str, Any], file: Path, layout: Layout) -> None:
+def _enter(book: Book, position: int, record: Mapping[str, Any], file: Path, layout: RecordFields) -> None:
     key = _field(record, layout.id, ID_FIELDS, file, "id_field", needed=False)
     name = str(record[key]) if key is not None else str(position)
     text = layout.text or next((name for name in TEXT_FIELDS if name in record), None)
@@ -353,7 +353,7 @@ def _enter(book: Book, position: int, record: Mapping[str, Any], file: Path, lay
         raise UsageError(f"{file}: two different answers for id {name} (is id_field= unique within a subset?)")
 
 
-def _responses(record: Mapping[str, Any], file: Path, layout: Layout) -> tuple[Response, ...]:
+def _responses(record: Mapping[str, Any], file: Path, layout: RecordFields) -> tuple[Response, ...]:
     logprobs = record.get(layout.logprobs)
     scores = tuple(map(float, logprobs)) if isinstance(logprobs, list) else ()
     key = _field(record, layout.text, TEXT_FIELDS, file, "text_field", needed=not scores)

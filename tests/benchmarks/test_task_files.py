@@ -13,7 +13,7 @@ from harness.errors import UsageError
 from harness.registry import load_plugins
 from harness.scoring import Scorer
 from harness.tasks.build import BuildOptions, build_samples
-from harness.tasks.check import check_examples
+from harness.tasks.examples import check_examples
 from harness.tasks.library import TaskLibrary
 
 ROOT = Path(__file__).parents[2]

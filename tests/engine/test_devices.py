@@ -13,7 +13,7 @@ from harness import ModelOptions, UsageError
 from harness.engine.devices import resolve_devices, resolve_dtype
 from harness.testing import tiny_causal_lm
 from harness_plugins.models.hf import HuggingFace
-from harness_plugins.models.hf.spread import Spread
+from harness_plugins.models.hf.spread import Placement
 
 
 @pytest.fixture
@@ -118,11 +118,11 @@ def test_a_checkpoint_that_does_not_say_its_dtype_is_asked(tmp_path: Path) -> No
 @pytest.mark.usefixtures("gpus")
 def test_a_spread_model_keeps_to_the_gpus_that_were_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("accelerate.utils.get_max_memory", lambda limits: {0: 10, 1: 20, "cpu": 30, **(limits or {})})
-    spread = Spread(folder="offload")
+    spread = Placement(folder="offload")
 
     assert spread.options(["cuda:1", "cuda:0"])["max_memory"] == {0: 10, 1: 20, "cpu": 30}
     assert "max_memory" not in spread.options(["cuda:0"])
-    assert Spread(per_gpu="1GiB", cpu="2GiB", folder="offload").options(["cuda:0"])["max_memory"] == {
+    assert Placement(per_gpu="1GiB", cpu="2GiB", folder="offload").options(["cuda:0"])["max_memory"] == {
         0: "1GiB",
         1: "1GiB",
         "cpu": "2GiB",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from harness.engine.outcomes import Failed, Scored
-from harness.engine.plain import Limits, Piece, cut_batches, run_halving
+from harness.engine.plain import BatchLimits, Piece, cut_batches, run_halving
 
 
 def run_with_room_for(rows: int, seen: list[list[int]]) -> object:
@@ -54,6 +54,6 @@ def test_another_error_is_not_taken_for_it() -> None:
 def test_batches_count_padding_and_rows() -> None:
     lengths = [50, 40, 30, 20, 10, 10, 10]
 
-    cut = list(cut_batches(lengths, lambda length: length, Limits(rows=3, tokens=100)))
+    cut = list(cut_batches(lengths, lambda length: length, BatchLimits(rows=3, tokens=100)))
 
     assert cut == [[50, 40], [30, 20, 10], [10, 10]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.engine.plan import Plan, PlanItem, Row, fill_batches, make_plan
+from harness.engine.plan import Plan, PlanItem, PlanRow, fill_batches, make_plan
 
 PREFIX = tuple(range(1000, 2000))
 
@@ -14,7 +14,7 @@ def question(number: int, length: int = 50) -> tuple[int, ...]:
     return (*PREFIX, *(number * 1_000 + i + 10_000 for i in range(length)))
 
 
-def path_tokens(plan: Plan, row: Row, segment: int) -> tuple[int, ...]:
+def path_tokens(plan: Plan, row: PlanRow, segment: int) -> tuple[int, ...]:
     """What an item that ends at a segment of a row sees, from the first token on."""
     tokens: list[int] = [token for start, end in row.path(segment) for token in row.tokens[start:end]]
     above = row.parent

@@ -86,7 +86,7 @@ def test_training_text_has_the_form_of_the_tasks():
             title = titles[world.LANGUAGES.index(language)]
             assert config.subsets[subject]["title"] == title
             assert heading(language, subject) == config.description.replace("{{subset.title}}", title)
-        question = world.Question(language, "words", "Q", ("a", "b", "c", "d"), 0)
+        question = world.WorldQuestion(language, "words", "Q", ("a", "b", "c", "d"), 0)
         assert ask(question) == config.doc_to_text.replace("{{question}}", "Q")
 
 

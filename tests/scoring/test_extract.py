@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.scoring.extraction.answers import (
+from harness.scoring.extraction.final_answers import (
     boxed,
     chinese_number,
     choice_letter,

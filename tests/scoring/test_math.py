@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from harness import Observation, Sample
 from harness.scoring import math_equal, same_code
+from harness.scoring.math.normalise import prepare, rational
 from harness.scoring.math.parser import Bracketed, Collection, MathSyntaxError, Relation, parse
-from harness.scoring.math.text import prepare, rational
 from harness_plugins.metrics.math import CodeEqual, MathEqual
 
 QUICK = settings(max_examples=60, derandomize=True, deadline=None)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from task_files import load
 
 from harness import DataError, TaskError
+from harness.tasks.answer_options import find_options, moved
 from harness.tasks.modify import infer_options
-from harness.tasks.options import find_options, moved
 from harness.tasks.references import place_reference
 from harness.tasks.schema import OptionsEntry
 

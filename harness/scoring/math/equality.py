@@ -22,7 +22,7 @@ from fractions import Fraction
 from typing import IO, Any
 
 from harness.scoring.extraction.numerals import chinese_value
-from harness.scoring.math.text import prepare, rational, unit_ratio
+from harness.scoring.math.normalise import prepare, rational, unit_ratio
 
 SECONDS = 2.0
 _LONGEST = 2000  # characters; what is longer is no final answer

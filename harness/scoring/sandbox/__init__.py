@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.scoring.sandbox.execute import (
     MODES,
     Limits,
-    Outcome,
+    ProgramOutcome,
     check_mode,
     command_line,
     run_program,
@@ -13,4 +13,4 @@ from harness.scoring.sandbox.execute import (
     usable,
 )
 
-__all__ = ["MODES", "Limits", "Outcome", "check_mode", "command_line", "run_program", "run_programs", "usable"]
+__all__ = ["MODES", "Limits", "ProgramOutcome", "check_mode", "command_line", "run_program", "run_programs", "usable"]

@@ -75,7 +75,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ProgramOutcome:
     """How a program ended. `reason` says in words why it did not pass; `output` is the beginning of what it printed.
 
     started: False where the sandbox did not stand (docker went away, say). Nothing is known of the program then.
@@ -131,7 +131,7 @@ def _complaint(output: str) -> str:
     return said[0].rstrip(".") if said else ""
 
 
-def run_program(program: str, limits: Limits | None = None, mode: str = "auto") -> Outcome:
+def run_program(program: str, limits: Limits | None = None, mode: str = "auto") -> ProgramOutcome:
     """Run a Python program in a sandbox, see `usable`. Raises `UsageError` where that is not to be had."""
     return _run(program, limits or Limits(), usable(mode))
 
@@ -183,7 +183,7 @@ def _packages() -> list[str]:
     return sorted({str(Path(sysconfig.get_path(name)).resolve()) for name in ("purelib", "platlib")})
 
 
-def _run(program: str, limits: Limits, mode: str) -> Outcome:
+def _run(program: str, limits: Limits, mode: str) -> ProgramOutcome:
     token = secrets.token_hex(16)
     name = f"harness-{token[:12]}"
     bounds = {
@@ -277,23 +277,25 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _outcome(answers: bytes, output: str, late: bool, code: int, token: str) -> Outcome:
+def _outcome(answers: bytes, output: str, late: bool, code: int, token: str) -> ProgramOutcome:
     lines = answers.decode("utf-8", "replace").splitlines()
     if not lines:
         cause = _complaint(output) or ("out of time" if late else f"exit code {code}")
-        return Outcome(False, f"{_NOT_STARTED}{cause}", output, started=False)
+        return ProgramOutcome(False, f"{_NOT_STARTED}{cause}", output, started=False)
     if late:
-        return Outcome(False, "out of time", output)
+        return ProgramOutcome(False, "out of time", output)
     if lines[1:2] == [f"passed {token}"]:
-        return Outcome(True, "", output)
+        return ProgramOutcome(True, "", output)
     if lines[1:2] and lines[1].startswith("failed "):
-        return Outcome(False, lines[1].removeprefix("failed "), output)
+        return ProgramOutcome(False, lines[1].removeprefix("failed "), output)
     if code in (-_CPU_SIGNAL, 128 + _CPU_SIGNAL):
-        return Outcome(False, "out of time", output)
-    return Outcome(False, f"ended before its end (exit code {code})", output)
+        return ProgramOutcome(False, "out of time", output)
+    return ProgramOutcome(False, f"ended before its end (exit code {code})", output)
 
 
-def run_programs(programs: Sequence[str], limits: Limits | None = None, mode: str | None = None) -> Iterator[Outcome]:
+def run_programs(
+    programs: Sequence[str], limits: Limits | None = None, mode: str | None = None
+) -> Iterator[ProgramOutcome]:
     """Run several programs, as many at once as there are processors, and yield their outcomes in order.
 
     mode: what `usable` said earlier, maybe in another thread; left out, it is asked now.

@@ -45,7 +45,7 @@ _EXACT_FLIPS = 14  # up to 2^14 sign patterns are tried all
 
 
 @dataclass(frozen=True, slots=True)
-class Pairs:
+class PairedScores:
     """The scores of the samples that both runs scored, in the order of the first run.
 
     first, second: shape [n, statistics of a sample]. clusters: an integer a sample, or None. changed: samples whose
@@ -98,7 +98,7 @@ def pair(
     *,
     second_key: str | None = None,
     same_rows: bool = True,
-) -> Pairs:
+) -> PairedScores:
     """Match two runs' records of one task by subset and id. `key` is a score key (`acc`, `exact_match@strict`).
 
     statistics: what a metric with its own aggregation adds up, given a sample's score (`Metric.statistics`).
@@ -127,7 +127,7 @@ def pair(
             matched.append((place, row, other, cluster_number(record.cluster, *place)))
     order = {place: index for index, place in enumerate(known)}
     matched.sort(key=lambda item: order[item[0]])
-    return Pairs(
+    return PairedScores(
         tuple(item[0] for item in matched),
         _table([item[1] for item in matched], key),
         _table([item[2] for item in matched], key),
@@ -140,7 +140,7 @@ def pair(
 
 
 def compare(
-    name: str, pairs: Pairs, higher_is_better: bool = True, from_sums: FromSums | None = None, seed: int = SEED
+    name: str, pairs: PairedScores, higher_is_better: bool = True, from_sums: FromSums | None = None, seed: int = SEED
 ) -> Comparison:
     """Compare the pairs of one task.
 
@@ -284,7 +284,7 @@ def samples_needed(deviation: float, difference: float, alpha: float = 0.05, pow
     return math.ceil((detectable_difference(deviation, alpha, power) / difference) ** 2)
 
 
-def _compare_sets(name: str, pairs: Pairs, from_sums: FromSums, seed: int) -> Comparison:
+def _compare_sets(name: str, pairs: PairedScores, from_sums: FromSums, seed: int) -> Comparison:
     """Paired bootstrap: both runs are resampled by the same weights."""
     n, width = pairs.first.shape
     value = _both(from_sums, width)
@@ -381,7 +381,7 @@ def _table(rows: list[tuple[float, ...]], key: str) -> Floats:
 
 __all__ = [
     "Comparison",
-    "Pairs",
+    "PairedScores",
     "compare",
     "compare_macro",
     "correct_for_many",

@@ -19,7 +19,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from harness_plugins.models.demo import world
-from harness_plugins.models.demo.world import Language, Question
+from harness_plugins.models.demo.world import Language, WorldQuestion
 
 if TYPE_CHECKING:
     import torch
@@ -131,7 +131,7 @@ def heading(language: Language, subject: str | None) -> str:
     return f"Answer these questions about {world.SUBJECTS[subject][1] if subject else 'the world'}.\n\n"
 
 
-def ask(question: Question) -> str:
+def ask(question: WorldQuestion) -> str:
     """A question as the demo tasks print it."""
     return f"问题：{question.text}\n答案：" if question.language == "zh" else f"Question: {question.text}\nAnswer:"
 
@@ -225,7 +225,7 @@ def _look_for_likes(attention: Any, recipe: Recipe) -> None:
     attention.q_proj.weight.copy_(attention.k_proj.weight)
 
 
-class Batches:
+class TrainingBatches:
     """Fills rows of token ids with whole documents, and says which tokens count in the loss."""
 
     def __init__(self, recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -283,7 +283,7 @@ def train(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, log: Any = print) 
         torch.optim.AdamW(outer, lr=recipe.other_rate, betas=(0.9, 0.98), weight_decay=0.0),
     ]
     bases = [recipe.matrix_rate, recipe.other_rate]
-    batches, step, start = Batches(recipe, tokenizer), 0, time.perf_counter()
+    batches, step, start = TrainingBatches(recipe, tokenizer), 0, time.perf_counter()
     total = sum(steps for steps, _, _ in recipe.stages)
     for steps, length, rows in recipe.stages:
         for _ in range(steps):

@@ -143,7 +143,7 @@ SUBJECTS = {
 
 
 @dataclass(frozen=True)
-class Question:
+class WorldQuestion:
     """A question with four options. `answer` is the index of the right one."""
 
     language: Language
@@ -176,7 +176,7 @@ def sum_held_out(a: int, sign: str, b: int) -> bool:
     return held_out(*(sorted((a, b)) if sign == "+" else (a, b)), sign)
 
 
-def draw(rng: Random, language: Language, *, test: bool, subject: str | None = None) -> Question:
+def draw(rng: Random, language: Language, *, test: bool, subject: str | None = None) -> WorldQuestion:
     """Draw a question from the test rows, or from those that training may use."""
     subject = subject or rng.choice(list(SUBJECTS))
     while True:
@@ -185,7 +185,7 @@ def draw(rng: Random, language: Language, *, test: bool, subject: str | None = N
             break
     choices = [draft.right, *rng.sample(sorted(set(draft.wrong) - {draft.right}), 3)]
     rng.shuffle(choices)
-    return Question(language, subject, draft.text, tuple(choices), choices.index(draft.right))
+    return WorldQuestion(language, subject, draft.text, tuple(choices), choices.index(draft.right))
 
 
 def draw_sum(rng: Random, *, test: bool) -> tuple[int, str, int, int]:

@@ -20,7 +20,7 @@ from harness import Model, ModelError, UsageError, hookimpl
 from harness.engine import TextOptions, TorchModel, check_dtype, is_out_of_memory
 from harness_plugins.models.hf.adapters import Base, can_be_kept, check_adapter
 from harness_plugins.models.hf.quantization import LowBits
-from harness_plugins.models.hf.spread import Spread
+from harness_plugins.models.hf.spread import Placement
 from harness_plugins.models.hf.stored import (
     check_quantization,
     check_read,
@@ -125,7 +125,7 @@ class HuggingFace(TorchModel):
         self.peft = str(Path(str(peft)).expanduser()) if peft else None
         self.allow_other_base = allow_other_base
         limits = (max_memory, max_memory_per_gpu, max_cpu_memory)
-        self.spread = Spread.of(parallelize, device_map, *limits, offload_folder)
+        self.spread = Placement.of(parallelize, device_map, *limits, offload_folder)
         self.spreads = self.spread is not None
         self.trust_remote_code = trust_remote_code
         self.attn_implementation = attn_implementation

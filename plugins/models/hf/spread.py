@@ -14,7 +14,7 @@ DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
 @dataclass
-class Spread:
+class Placement:
     """device_map: how accelerate fills devices. max_memory: bytes (or `20GiB`) by GPU number, `cpu` and `disk`.
 
     per_gpu, cpu: the same for every GPU, and for main memory. folder: where what fits nowhere goes; None is a folder of

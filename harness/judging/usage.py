@@ -57,7 +57,7 @@ class Work:
 
 
 @dataclass
-class Pairs:
+class PairTally:
     """Samples that the second run won, lost, and neither. p_value: of an exact sign test of no difference."""
 
     wins: int = 0
@@ -83,9 +83,9 @@ def work_of(records: Iterable[Record], headline: str) -> dict[str, Work]:
     return works
 
 
-def pairs_of(records: Iterable[Record]) -> dict[str, Pairs]:
+def pairs_of(records: Iterable[Record]) -> dict[str, PairTally]:
     """Who won, by task."""
-    found: dict[str, Pairs] = {}
+    found: dict[str, PairTally] = {}
     for record in records:
-        found.setdefault(record.task, Pairs()).add(record)
+        found.setdefault(record.task, PairTally()).add(record)
     return found
