@@ -194,19 +194,19 @@ class BatchMetric(Metric):
     """A metric that scores many samples at once, as one that runs a model must.
 
     Answers are on disk before it is asked; what it has scored is written batch by batch, and a run that was killed goes
-    on with the rest. `observe` is called before the first batch, in every session.
+    on with the rest. `prepare_corpus` is called before the first batch, in every session.
     """
 
-    def observe(self, samples: Iterable[Sample]) -> None:
+    def prepare_corpus(self, samples: Iterable[Sample]) -> None:
         """Look at all samples that will be scored, once: for what depends on the whole set (inverse document
         frequencies). They come as a stream; most metrics need not look."""
 
     @property
     @abstractmethod
     def identity(self) -> Mapping[str, JSON]:
-        """All that decides the scores beside the task file, as JSON: the model's weights, what `observe` has found.
+        """All that decides the scores beside the task file, as JSON: the model's weights, what `prepare_corpus` has found.
 
-        Known after `prepare` and `observe`. It stands in the report, and a score on disk is kept while it is the same.
+        Known after `prepare` and `prepare_corpus`. It stands in the report, and a score on disk is kept while it is the same.
         """
 
     @abstractmethod

@@ -26,7 +26,7 @@ class Model(ABC):
     """Base class of all models. A life has four steps, each called once and in this order:
 
     1. `__init__`: takes `--model_args` as keywords. Cheap; refuses bad values with `UsageError`.
-    2. `prepare`: reads configuration and tokenizer, and refuses what cannot work. No weights yet. Then `observe`.
+    2. `prepare`: reads configuration and tokenizer, and refuses what cannot work. No weights yet. Then `inspect_samples`.
     3. `load`: loads weights or opens connections. Not called when every answer is already on disk.
     4. `respond`: answers; a judge is asked again for what could not be read. Then `close`.
     """
@@ -91,7 +91,7 @@ class Model(ABC):
         Answers on disk are reused exactly when the identity is equal. Batch size and device are no part of it.
         """
 
-    def observe(self, samples: Sequence[Sample]) -> None:
+    def inspect_samples(self, samples: Sequence[Sample]) -> None:
         """Look at every selected sample, once, after `prepare` and before `load`; most models need not.
 
         For models that need more than the request: `replay` (task and id), `dummy` (target). `respond` is later given

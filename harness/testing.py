@@ -196,7 +196,7 @@ def check_metric(metric: Metric, seen: Sequence[Observation] = ()) -> list[str]:
     problems = [f"{where}: output_types names '{name}', which is no output type" for name in sorted(unknown)]
     scores: list[tuple[float, ...]] = []
     if isinstance(metric, BatchMetric):
-        metric.observe([each.sample for each in seen])
+        metric.prepare_corpus([each.sample for each in seen])
     times = 1
     if isinstance(metric, RepeatMetric):
         times = metric.replies
@@ -283,7 +283,7 @@ def check_model(model: Model) -> list[str]:
         model.prepare()
         identity = json.dumps(dict(model.identity), sort_keys=True)
         requests = _requests(model)
-        model.observe([Sample("task", "", n, {}, (request,), "8") for n, request in enumerate(requests)])
+        model.inspect_samples([Sample("task", "", n, {}, (request,), "8") for n, request in enumerate(requests)])
         model.load()
         problems += [f"{where}: {problem}" for problem in _check_answers(requests, model)]
         if json.dumps(dict(model.identity), sort_keys=True) != identity:

@@ -42,7 +42,7 @@ class Shares(BatchMetric):
     trouble: ClassVar[Any] = None
     """Called with the texts of a batch, to raise; or a mapping of a text to its outcome."""
 
-    def observe(self, samples: Iterable[Sample]) -> None:
+    def prepare_corpus(self, samples: Iterable[Sample]) -> None:
         self.observed.append(len(list(samples)))
 
     @property

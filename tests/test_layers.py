@@ -79,3 +79,26 @@ def test_importing_everything_light_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def project_modules() -> list[Path]:
+    """All modules of the core, the plugins and the example of a package."""
+    roots = (ROOT / "harness", ROOT / "plugins", ROOT / "tests" / "example_package")
+    return sorted(path for root in roots for path in root.rglob("*.py") if "build" not in path.parts)
+
+
+def test_no_two_public_classes_have_one_name() -> None:
+    places: dict[str, list[str]] = {}
+    for path in project_modules():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert not {name: found for name, found in places.items() if len(found) > 1}
+
+
+def test_no_three_modules_have_one_name() -> None:
+    places: dict[str, list[str]] = {}
+    for path in project_modules():
+        places.setdefault(path.stem, []).append(str(path.relative_to(ROOT)))
+    del places["__init__"]
+    assert not {name: found for name, found in places.items() if len(found) > 2}

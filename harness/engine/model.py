@@ -124,7 +124,7 @@ class TorchModel(Model):
         self.rules = self._token_rules()
         self.encoder = Encoder(self.tokenizer, self.rules)
 
-    def observe(self, samples: Sequence[Sample]) -> None:
+    def inspect_samples(self, samples: Sequence[Sample]) -> None:
         """Refuse before weights load what would be refused later: generation parameters that would not be obeyed, a
         chat template that takes no such conversation, and requests that are too long where `on_overflow` forbids it."""
         from harness.engine.sampling import sampling_rule

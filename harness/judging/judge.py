@@ -186,7 +186,7 @@ def _prepare(case: JudgingPlan, judge: JudgeModel, model: Model) -> None:
         model.prepare()
     try:
         with plugin_errors(judge.name, "could not look at the samples"):
-            model.observe([case.asking.sample(each) for each in case.matters])
+            model.inspect_samples([case.asking.sample(each) for each in case.matters])
     except UsageError as error:
         if case.asking.chat and "chat template" in str(error):
             raise UsageError(f"{error} (a judge is asked by chat, unless --apply_chat_template false)") from None

@@ -40,7 +40,7 @@ def check_task(task: Task, registry: Registry, note: Callable[[str], None] = lam
     def score(sample: Sample, responses: Sequence[Response]) -> Mapping[str, Any]:
         record = scored_record(Job(task, scorer), sample, tuple(responses), ())
         if scorer.batches is not None:
-            scorer.batches.observe(lambda: [sample])
+            scorer.batches.prepare_corpus(lambda: [sample])
             (record,) = scorer.batches.complete([sample], [record])
         if record.error:
             raise UsageError(record.error)

@@ -35,7 +35,7 @@ def score_missing(job: Job, batches: BatchScorer, records: Read, progress: Progr
             if sample is not None and batches.lack(record):
                 yield sample, record
 
-    batches.observe(lambda: job.samples)
+    batches.prepare_corpus(lambda: job.samples)
     done, told = 0, time.monotonic()
     try:
         for batch in _batched(waiting()):
@@ -54,7 +54,7 @@ def score_again(job: Job, records: Read) -> Iterator[Record]:
     """All records of a job, scored by the task as it is now, from what the records themselves hold."""
     batches = job.scorer.batches
     if batches is not None:
-        batches.observe(lambda: (regrade(job.task, record) for record in records()))
+        batches.prepare_corpus(lambda: (regrade(job.task, record) for record in records()))
     for batch in _batched(records()):
         samples = [regrade(job.task, record) for record in batch]
         again = [_scored(job, sample, record) for sample, record in zip(samples, batch, strict=True)]

@@ -106,7 +106,7 @@ def run_each(
         for model in models:
             check_abilities(model, spec, jobs)
             with plugin_errors(spec.model, "could not look at the samples"):
-                model.observe([sample for job in jobs for sample in job.samples])
+                model.inspect_samples([sample for job in jobs for sample in job.samples])
         for message in remarks(jobs):
             progress.message(message)
         for index, (each, model) in enumerate(zip(specs, models, strict=True)):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import HarnessError
 from harness.metrics import BatchMetric, CorpusMetric, Metric, ScoreKey
-from harness.scoring.observing import observation, recorded_sample
+from harness.scoring.observations import observation, recorded_sample
 from harness.scoring.statistics.clusters import cluster_number
 from harness.types import JSON, Counts, MetricResult, Record, Result
 

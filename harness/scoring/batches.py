@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from harness.errors import HarnessError, UsageError
 from harness.metrics import BatchMetric, Observation, Outcome, ScoreKey
-from harness.scoring.observing import observation
+from harness.scoring.observations import observation
 from harness.scoring.scores import checked, described, named
 from harness.types import JSON, Record, Sample, ScoredBy
 
@@ -22,7 +22,7 @@ class BatchScorer:
     """All metrics of one task that score in batches.
 
     groups: the keys of each, one group a metric and pipeline. options: of each metric, as the task file has them.
-    place: begins each error. Its state is what `observe` finds; until then, no record counts as scored.
+    place: begins each error. Its state is what `prepare_corpus` finds; until then, no record counts as scored.
     """
 
     def __init__(
@@ -37,13 +37,13 @@ class BatchScorer:
         """The metrics' names, for whoever waits."""
         return ", ".join(first.group for first, _, _ in self._groups)
 
-    def observe(self, samples: Callable[[], Iterable[Sample]]) -> None:
+    def prepare_corpus(self, samples: Callable[[], Iterable[Sample]]) -> None:
         """Show every metric all samples that will be scored. Raises `UsageError` where one cannot look at them."""
         for first, _, metric in self._groups:
             assert isinstance(metric, BatchMetric)
             try:
-                if type(metric).observe is not BatchMetric.observe:
-                    metric.observe(samples())
+                if type(metric).prepare_corpus is not BatchMetric.prepare_corpus:
+                    metric.prepare_corpus(samples())
                 deciding = [self._options.get(first.group.partition("@")[0]), dict(metric.identity)]
                 identity = json.dumps(deciding, sort_keys=True, allow_nan=False, default=dict)
             except HarnessError as error:

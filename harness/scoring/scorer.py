@@ -19,7 +19,7 @@ from harness.metrics import BatchMetric, CorpusMetric, Metric, MetricOptions, Ob
 from harness.scoring.aggregation import AGGREGATIONS, OWN, summarise
 from harness.scoring.batches import BatchScorer
 from harness.scoring.construct import construct
-from harness.scoring.observing import split_by_condition
+from harness.scoring.observations import split_by_condition
 from harness.scoring.scores import Score, checked, described, named
 from harness.types import FilterPipeline, MetricSpec, Record, Response, Result, Sample, ScoringSpec
 

@@ -11,7 +11,7 @@ from harness.filters import Filter
 from harness.metrics import Answered, Metric, Observation, ScoreKey
 from harness.modifiers import Modifier, RowScore
 from harness.scoring.aggregation import summarise
-from harness.scoring.observing import recorded_sample, split_by_condition
+from harness.scoring.observations import recorded_sample, split_by_condition
 from harness.scoring.row_metrics import FIRST, averaged
 from harness.scoring.scorer import Scorer
 from harness.scoring.scores import Score, checked, described

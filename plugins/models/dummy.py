@@ -50,7 +50,7 @@ class DummyModel(Model):
     def identity(self) -> Mapping[str, Any]:
         return {"mode": self.mode, "text": self.text, "index": self.index, "seed": self.seed}
 
-    def observe(self, samples: Sequence[Sample]) -> None:
+    def inspect_samples(self, samples: Sequence[Sample]) -> None:
         """Remember which sample asks, and which of its contexts, by the identity of its requests."""
         for sample in samples:
             for place, request in enumerate(sample.requests):

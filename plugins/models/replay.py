@@ -126,7 +126,7 @@ class ReplayModel(Model):
         layout = {name: getattr(self.layout, name) for name in RecordFields.__dataclass_fields__}
         return {"recorded": self._digest.hexdigest(), "match": self.match, "file": self.file, "layout": layout}
 
-    def observe(self, samples: Sequence[Sample]) -> None:
+    def inspect_samples(self, samples: Sequence[Sample]) -> None:
         """Find the answer of every request, and refuse records that are not about these rows."""
         self._observed = samples
         groups: dict[tuple[str, str], list[Sample]] = {}

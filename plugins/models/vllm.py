@@ -129,7 +129,7 @@ class VLLMModel(HuggingFace):
         deciding = {name: value for name, value in sorted(self.engine_args.items()) if name not in PLACEMENT}
         return {**super().identity, "engine": "vllm", "engine_args": deciding}
 
-    def observe(self, samples: Sequence[Sample]) -> None:
+    def inspect_samples(self, samples: Sequence[Sample]) -> None:
         """Refuse generation parameters that vLLM does not know."""
         import vllm
 

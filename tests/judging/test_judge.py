@@ -424,10 +424,10 @@ def test_a_task_of_no_rows_column_is_an_error_with_the_line_of_the_rubric(tmp_pa
 
 
 def test_a_model_without_chat_template_is_told_the_flag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def observe(self: Judging, samples: object) -> None:
+    def inspect_samples(self: Judging, samples: object) -> None:
         raise UsageError("model X has no chat template: give one")
 
-    monkeypatch.setattr(Judging, "observe", observe)
+    monkeypatch.setattr(Judging, "inspect_samples", inspect_samples)
     with pytest.raises(UsageError, match=r"give one \(a judge is asked by chat, unless --apply_chat_template false\)"):
         judge(make_run(tmp_path, REPLIES), "quality_en", graded)
 

@@ -42,7 +42,7 @@ def pairs() -> list[Observation]:
 @pytest.mark.parametrize("case", CASES)
 def test_every_value_is_that_of_the_official_package(case: str, folder: Path) -> None:
     metric = ready(folder, **CASES[case])
-    metric.observe([each.sample for each in pairs()])
+    metric.prepare_corpus([each.sample for each in pairs()])
     found = [outcome.score for outcome in metric.score_batch(pairs())]
     for ours, theirs in zip(zip(*found, strict=True), OFFICIAL[case], strict=True):
         assert ours == pytest.approx(theirs, abs=1e-5)
@@ -97,7 +97,7 @@ def test_texts_beyond_the_window_are_cut_and_counted(folder: Path) -> None:
 
 def test_idf_of_one_reference_is_no_number_and_said_so(folder: Path) -> None:
     metric = ready(folder, idf=True)
-    metric.observe([seen("the cat", "a dog").sample])
+    metric.prepare_corpus([seen("the cat", "a dog").sample])
     (outcome,) = metric.score_batch([seen("the cat", "a dog")])
     assert outcome.score is None and outcome.error is not None and "no token of the reference" in outcome.error
 
@@ -111,9 +111,9 @@ def test_the_identity_tells_models_layers_and_sets_apart(folder: Path, tmp_path:
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
     assert ready(moved).identity != ready(folder).identity
     metric = ready(folder, idf=True)
-    metric.observe([seen("the cat", "").sample])
+    metric.prepare_corpus([seen("the cat", "").sample])
     before = metric.identity
-    metric.observe([seen("the cat", "").sample, seen("a dog", "").sample])
+    metric.prepare_corpus([seen("the cat", "").sample, seen("a dog", "").sample])
     assert metric.identity != before
 
 

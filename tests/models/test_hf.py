@@ -139,7 +139,7 @@ def test_an_unknown_generation_parameter_is_refused_before_weights_load(folder: 
     sample = Sample("task", "", 0, {}, requests, None)
 
     with pytest.raises(UsageError, match="'temprature=1' is not known to this model; did you mean 'temperature'"):
-        model.observe([sample])
+        model.inspect_samples([sample])
 
 
 def test_requests_that_are_too_long_are_refused_before_weights_load(folder: Path) -> None:
@@ -148,7 +148,7 @@ def test_requests_that_are_too_long_are_refused_before_weights_load(folder: Path
     model.prepare()
 
     with pytest.raises(UsageError, match="10 requests are longer than the model's window, by up to"):
-        model.observe([Sample("task", "", 0, {}, tuple(choices()), None)])
+        model.inspect_samples([Sample("task", "", 0, {}, tuple(choices()), None)])
 
 
 def test_perplexity_of_a_text_longer_than_the_window(folder: Path) -> None:

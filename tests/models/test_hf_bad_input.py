@@ -109,10 +109,10 @@ def test_what_is_too_long_is_refused_before_weights_load(folder: Path, kind: str
     sample = Sample("task", "", 0, {}, (KINDS[kind],), None)
 
     if kind == "rolling":
-        model.observe([sample])
+        model.inspect_samples([sample])
         return
     with pytest.raises(UsageError, match=r"1 request is longer than the model's window, by up to \d+ tokens"):
-        model.observe([sample])
+        model.inspect_samples([sample])
 
 
 def test_the_flag_says_it_to_the_model(tmp_path: Path) -> None:

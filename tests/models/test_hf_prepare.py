@@ -145,11 +145,11 @@ def test_a_tokenizer_that_knows_more_than_the_model(folder: Path, tmp_path: Path
     model = prepared(target)
 
     # Spare tokens that no prompt has do no harm.
-    model.observe([sample("zqx")])
+    model.inspect_samples([sample("zqx")])
     with pytest.raises(
         UsageError, match=r"have the token \d+ \('.+'\), but the model knows 260: give the tokenizer that"
     ):
-        model.observe([sample("The quick brown fox")])
+        model.inspect_samples([sample("The quick brown fox")])
 
 
 def sample(text: str) -> Sample:

@@ -57,7 +57,7 @@ def sample(request: Request) -> Sample:
 
 def answers(model: OpenAIModel, requests: Sequence[Request]) -> list[Response]:
     model.prepare()
-    model.observe([sample(request) for request in requests])
+    model.inspect_samples([sample(request) for request in requests])
     model.load()
     given = dict(model.respond(requests))
     return [given[number] for number in range(len(requests))]

@@ -89,7 +89,7 @@ def make(server: ScriptedServer, **args: Any) -> OpenAIModel:
 
 def answer(model: OpenAIModel, request: Request) -> Response:
     model.prepare()
-    model.observe([Sample("task", "", 0, {}, (request,), 0)])
+    model.inspect_samples([Sample("task", "", 0, {}, (request,), 0)])
     model.load()
     return dict(model.respond([request]))[0]
 

@@ -33,7 +33,7 @@ def write(path: Path, value: Any) -> Path:
 def replay(path: Path, samples: Sequence[Sample], **args: Any) -> list[Response]:
     model = ReplayModel.create({"path": str(path), **args}, ModelOptions())
     model.prepare()
-    model.observe(samples)
+    model.inspect_samples(samples)
     requests = [request for each in samples for request in each.requests]
     given = dict(model.respond(requests))
     return [given[number] for number in range(len(requests))]

@@ -45,7 +45,7 @@ def models(folder: Path) -> Iterator[tuple[Model, Model]]:
 
 
 def answers(model: Model, requests: Sequence[Request]) -> list[Response]:
-    model.observe([Sample("task", "", number, {}, (request,), 0) for number, request in enumerate(requests)])
+    model.inspect_samples([Sample("task", "", number, {}, (request,), 0) for number, request in enumerate(requests)])
     given = dict(model.respond(requests))
     return [given[number] for number in range(len(requests))]
 

@@ -123,7 +123,7 @@ class BertScore(BatchMetric):
             "dtype": None if self._running.dtype == "float32" else self._running.dtype,
         }
 
-    def observe(self, samples: Iterable[Sample]) -> None:
+    def prepare_corpus(self, samples: Iterable[Sample]) -> None:
         if self._frequencies is None:
             return
         found = _Frequencies()

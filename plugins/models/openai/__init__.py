@@ -137,7 +137,7 @@ class OpenAIModel(Model):
             "continue_final_message": self.continue_final_message,
         }
 
-    def observe(self, samples: Sequence[Sample]) -> None:
+    def inspect_samples(self, samples: Sequence[Sample]) -> None:
         """Refuse what the API in use cannot answer, before anything runs."""
         for sample in samples:
             for request in sample.requests:
