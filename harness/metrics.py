@@ -204,9 +204,9 @@ class BatchMetric(Metric):
     @property
     @abstractmethod
     def identity(self) -> Mapping[str, JSON]:
-        """All that decides the scores beside the task file, as JSON: the model's weights, what `prepare_corpus` has found.
+        """All that decides the scores beside the task file, as JSON: the model's weights, what `prepare_corpus` found.
 
-        Known after `prepare` and `prepare_corpus`. It stands in the report, and a score on disk is kept while it is the same.
+        Known after `prepare` and `prepare_corpus`. It stands in the report; a score on disk is kept while it stays.
         """
 
     @abstractmethod

@@ -26,7 +26,8 @@ class Model(ABC):
     """Base class of all models. A life has four steps, each called once and in this order:
 
     1. `__init__`: takes `--model_args` as keywords. Cheap; refuses bad values with `UsageError`.
-    2. `prepare`: reads configuration and tokenizer, and refuses what cannot work. No weights yet. Then `inspect_samples`.
+    2. `prepare`: reads configuration and tokenizer, and refuses what cannot work. Then `inspect_samples`. No
+       weights yet.
     3. `load`: loads weights or opens connections. Not called when every answer is already on disk.
     4. `respond`: answers; a judge is asked again for what could not be read. Then `close`.
     """
