@@ -15,7 +15,7 @@ from harness_plugins.metrics.instructions import (
     loosened,
 )
 from harness_plugins.metrics.instructions.ifeval import CHECKS
-from harness_plugins.metrics.instructions.text import language_of, sentences, tokens
+from harness_plugins.metrics.instructions.units import language_of, sentences, tokens
 
 # name, arguments, a reply that follows it, a reply that does not. What follows was agreed with the official script.
 CASES = [
