@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import secrets
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from harness.errors import SaveError
 from harness.types import JSON
 
 Say = Callable[[str], None]
+UNFINISHED = ".tmp"
+"""How the names end of files that are being written. One that is still there was left by a kill."""
 _BLOCK = 1 << 16
 _REMEDIES = {
     errno.ENOSPC: "free some space",
@@ -53,19 +56,34 @@ def append(path: Path, data: bytes) -> int:
         os.close(handle)
 
 
-def replace(path: Path, chunks: Iterable[bytes]) -> None:
-    """Write a file so that at any moment either the old or the new one is there, whole. Raises SaveError."""
-    temporary = path.with_name(f".{path.name}.tmp")
+def beside(path: Path) -> Path:
+    """A name that nobody has in the folder of `path`, hidden and short: for what takes its place once it is whole."""
+    return path.with_name(f".{secrets.token_hex(8)}{UNFINISHED}")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Where to write a file that takes the place of `path` at one stroke when the block ends well.
+
+    At any moment either the old or the new one is there, whole. A block that takes its file away again replaces
+    nothing. Raises OSError.
+    """
+    temporary = beside(path)
     try:
-        try:
-            with temporary.open("wb") as handle:
-                handle.writelines(chunks)
-                handle.flush()
+        yield temporary
+        if temporary.exists():
+            with temporary.open("rb+") as handle:
                 os.fsync(handle.fileno())
             temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def replace(path: Path, chunks: Iterable[bytes]) -> None:
+    """Write a file so that at any moment either the old or the new one is there, whole. Raises SaveError."""
+    try:
+        with replacing(path) as temporary, temporary.open("xb") as handle:
+            handle.writelines(chunks)
     except OSError as error:
         raise save_error(path, error) from error
 

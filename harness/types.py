@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 OutputType = Literal["multiple_choice", "loglikelihood", "loglikelihood_rolling", "generate_until"]
 RequestKind = Literal["loglikelihood", "rolling", "generate"]
@@ -136,6 +136,22 @@ class Response:
     error: str | None = None
 
 
+class ScoreName(NamedTuple):
+    """The name of a score: a metric, and the filter pipeline that read the answer; "" where the task has only one."""
+
+    metric: str
+    pipeline: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> ScoreName:
+        """Read what `str` writes: `metric`, or `metric@pipeline`."""
+        metric, _, pipeline = text.partition("@")
+        return cls(metric, pipeline)
+
+    def __str__(self) -> str:
+        return f"{self.metric}@{self.pipeline}" if self.pipeline else self.metric
+
+
 @dataclass(frozen=True, slots=True)
 class MetricSpec:
     """One entry of a task's `metric_list`. `None` leaves the choice to the metric. `where`: `file:line`, for errors."""
@@ -205,6 +221,15 @@ class View:
         return not self.is_moved and self.wording == 0 and self.question is None and self.images
 
 
+class SampleKey(NamedTuple):
+    """What names a sample in a run: its task, its subset, the number of its row, and the index of the view of it."""
+
+    task: str
+    subset: str
+    id: int
+    view: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One row of a benchmark, rendered: what is asked and what would be right.
@@ -227,6 +252,10 @@ class Sample:
     subset_fields: Mapping[str, JSON] = field(default_factory=dict)
     view: View | None = None
     nulls: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> SampleKey:
+        return SampleKey(self.task, self.subset, self.id, self.view.index if self.view is not None else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +340,10 @@ class Record:
     judge: Mapping[str, JSON] = field(default_factory=dict)
     contexts: tuple[Prompt, ...] = ()
     continuation: str = ""
+
+    @property
+    def key(self) -> SampleKey:
+        return SampleKey(self.task, self.subset, self.id, self.view.index if self.view is not None else 0)
 
     @property
     def text(self) -> str | None:

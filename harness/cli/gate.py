@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness import files
 from harness.cli.console import counted, line, notice
 from harness.errors import ExitCode, SaveError, UsageError
 
@@ -74,7 +75,7 @@ def command(
 def _write(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        files.replace(path, [text.encode("utf-8", "replace")])
     except OSError as error:
         raise SaveError(f"{path}: could not be written: {error.strerror}") from error
 

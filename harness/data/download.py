@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -13,6 +12,7 @@ from io import BufferedRandom
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from harness import files
 from harness.errors import DataError
 
 if TYPE_CHECKING:
@@ -150,11 +150,10 @@ class _Partial:
         self._etag = ""
         try:
             to.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(dir=to.parent, prefix=".", suffix=".part")
+            self._path = files.beside(to)
+            self._file: BufferedRandom = self._path.open("x+b")
         except OSError as error:
             raise DataError(f"{to}: cannot be written: {error.strerror}") from error
-        self._file: BufferedRandom = os.fdopen(descriptor, "w+b")
-        self._path = Path(name)
 
     def headers(self) -> Mapping[str, str]:
         """What the next request asks: the rest of what broke off, or only a file newer than the one that is there."""

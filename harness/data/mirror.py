@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import filecmp
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from harness import files
 from harness.data.arrow import TableRows
 from harness.data.folders import is_relative
 from harness.data.locations import BUILDERS, local_path, mirror_folders
@@ -110,26 +109,13 @@ def _replace(file: Path, save: Callable[[Path], None]) -> Path:
     """Write a file beside its place, then move it there at one stroke, unless it is there already."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=file.parent, suffix=".part")
-        os.close(descriptor)
-        partial = Path(name)
-        try:
+        with files.replacing(file) as partial:
             save(partial)
-            if not (file.is_file() and filecmp.cmp(partial, file, shallow=False)):
-                partial.chmod(0o666 & ~_umask())
-                partial.replace(file)
-        finally:
-            partial.unlink(missing_ok=True)
+            if file.is_file() and filecmp.cmp(partial, file, shallow=False):
+                partial.unlink()
     except OSError as error:
         raise SaveError(f"{file}: could not be written: {error.strerror}; --to needs a folder with room") from error
     return file
-
-
-def _umask() -> int:
-    """A temporary file is for its owner alone; a mirror is for whoever may read the folder."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _write_note(to: Path, lines: Sequence[str]) -> None:

@@ -20,7 +20,6 @@ from harness.judging.session import Session
 from harness.judging.usage import Prices, pairs_of, work_of
 from harness.judging.verdicts import scale, score_keys
 from harness.model import Model
-from harness.record.codec import key_of
 from harness.record.manifest import identity_hash, model_title
 from harness.record.report import Usage, build_report, watch
 from harness.record.run import RunFolder
@@ -274,8 +273,8 @@ def _all_records(case: JudgingPlan, folder: RunFolder) -> Iterator[Record]:
 
 def records_of(folder: RunFolder, task: JudgedTask) -> Iterator[Record]:
     """The judgements of the samples that were wanted; a larger limit may have left more of them."""
-    wanted = {key_of(records[0]) for records in task.samples}
-    yield from (record for record in folder.records(task.name) if key_of(record) in wanted)
+    wanted = {records[0].key for records in task.samples}
+    yield from (record for record in folder.records(task.name) if record.key in wanted)
 
 
 def _identity(case: JudgingPlan, model: Model) -> dict[str, Any]:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError, suggest
-from harness.record.codec import Key, key_of
 from harness.record.manifest import identity_hash, model_title
 from harness.record.run import FINISHED, RunFolder
 from harness.tasks.build import row_count
-from harness.types import JSON, Record
+from harness.types import JSON, Record, SampleKey
 
 Say = Callable[[str], None]
 
@@ -88,7 +87,7 @@ def judged_tasks(runs: Sequence[Run], wanted: Sequence[str], limit: int | float 
 def _task(runs: Sequence[Run], name: str, limit: int | float | None, say: Say) -> JudgedTask:
     known, report = runs[0].folder.manifest.get("tasks", {}).get(name, {}), runs[0].tasks[name]
     subsets = tuple((part["name"], part["title"]) for part in report["subsets"]) or (("", ""),)
-    columns = [{key_of(record): record for record in run.folder.records(name)} for run in runs]
+    columns = [{record.key: record for record in run.folder.records(name)} for run in runs]
     for message in (message for run in runs for message in run.folder.messages):
         say(message)
     fields = {key: known[key] for key in ("title", "version", "num_fewshot", "digest", "modifiers") if key in known}
@@ -98,7 +97,7 @@ def _task(runs: Sequence[Run], name: str, limit: int | float | None, say: Say) -
     return JudgedTask(name, subsets, report.get("average") or "micro", fields, samples)
 
 
-def _shared(task: str, columns: Sequence[Mapping[Key, Record]], say: Say) -> Iterator[tuple[Record, ...]]:
+def _shared(task: str, columns: Sequence[Mapping[SampleKey, Record]], say: Say) -> Iterator[tuple[Record, ...]]:
     """Samples that every run has, of the same row with the same gold."""
     left_out = 0
     for place, first in columns[0].items():

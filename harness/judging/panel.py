@@ -14,12 +14,11 @@ from typing import Any
 from harness.judging.material import JudgedTask
 from harness.judging.rubric import Rubric
 from harness.judging.verdicts import score_keys
-from harness.record.codec import Key, key_of
 from harness.record.report import build_report
 from harness.record.run import RunFolder
 from harness.scoring.aggregation import summarise
 from harness.scoring.statistics.agreement import Level, equal_share, krippendorff_alpha
-from harness.types import Record
+from harness.types import Record, SampleKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +57,8 @@ def make_panel(rubric: Rubric, tasks: Sequence[JudgedTask], paths: Sequence[Path
     level: Level = "nominal" if not rubric.pairwise and headline.type in ("boolean", "choice") else "interval"
     results, agreement = [], []
     for task in tasks:
-        columns = [{key_of(record): record for record in folder.records(task.name)} for folder in folders]
-        places = [key_of(records[0]) for records in task.samples]
+        columns = [{record.key: record for record in folder.records(task.name)} for folder in folders]
+        places = [records[0].key for records in task.samples]
         ratings = [[_score(column.get(place), key.name) for column in columns] for place in places]
         alpha, equal = krippendorff_alpha(ratings, level), equal_share(ratings)
         value, interval = (alpha.value, alpha.interval) if alpha else (None, None)
@@ -78,7 +77,7 @@ def _score(record: Record | None, key: str) -> float | None:
 
 
 def _joined(
-    first: Mapping[Key, Record], places: Sequence[Key], ratings: Sequence[Sequence[float | None]], key: str
+    first: Mapping[SampleKey, Record], places: Sequence[SampleKey], ratings: Sequence[Sequence[float | None]], key: str
 ) -> Iterator[Record]:
     """The samples with their joint score."""
     for place, row in zip(places, ratings, strict=True):

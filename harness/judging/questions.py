@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.judging.rubric import Rubric
-from harness.record.codec import key_of
 from harness.scoring.extraction.reasoning import strip_reasoning
 from harness.scoring.gold import gold_texts
 from harness.types import JSON, GenerationParams, Message, Prompt, Record, Request, Sample
@@ -129,7 +128,7 @@ class Asking:
         """The request of a question's attempt. A sampled reply has a seed of its own, which no other attempt has."""
         if not self.generation.do_sample:
             return Request("generate", prompt, generation=self.generation)
-        text = "\0".join(map(str, (self.seed, *key_of(record), number, attempt)))
+        text = "\0".join(map(str, (self.seed, *record.key, number, attempt)))
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
         return Request("generate", prompt, generation=replace(self.generation, seed=seed))
 

@@ -15,7 +15,7 @@ from harness.judging.replies import ReplyError
 from harness.judging.verdicts import WIN_RATE
 from harness.metrics import Observation, ScoreKey
 from harness.model import Model
-from harness.record.codec import encode_messages, key_of
+from harness.record.codec import encode_messages
 from harness.record.keys import KeyMaker
 from harness.record.run import RunFolder
 from harness.run.answers import answers, plugin_errors
@@ -130,7 +130,7 @@ class Session:
             return key
         # The answers of such a model belong to the sample: equal prompts may get different ones.
         record = case.matter.record
-        return f"{key}:{'/'.join(map(str, key_of(record)))}/{course.number}"
+        return f"{key}:{'/'.join(map(str, record.key))}/{course.number}"
 
     def _round(self) -> None:
         """Ask all that waits. What cannot be read waits again, for the next round."""

@@ -19,10 +19,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from harness.types import JSON, Media, Message, Prompt, Record, Response, ScoredBy, View
+from harness.types import JSON, Media, Message, Prompt, Record, Response, SampleKey, ScoredBy, View
 
-Key = tuple[str, str, int, int]
-"""(task, subset, id, index of the view): what a line is about. The last line of a key wins."""
 Resolve = Callable[[str], str | tuple[Message, ...]]
 """Finds the shared part of a prompt by its reference. Raises KeyError for an unknown one."""
 
@@ -83,13 +81,13 @@ def jsonable(value: Any) -> Any:
     return _name_numbers(value) if isinstance(value, float) else _each(value, jsonable)
 
 
-def line_key(line: bytes) -> Key | None:
+def line_key(line: bytes) -> SampleKey | None:
     """What a line is about, read from its beginning alone; None where it does not look like a line of ours."""
     head = _HEAD.match(line)
     if head is None or not line.rstrip().endswith(b"}"):
         return None
     try:
-        return json.loads(head[1]), json.loads(head[2]), int(head[3]), int(head[4] or 0)
+        return SampleKey(json.loads(head[1]), json.loads(head[2]), int(head[3]), int(head[4] or 0))
     except ValueError:
         return None
 
@@ -134,14 +132,9 @@ def decode_record(fields: Mapping[str, JSON], resolve: Resolve) -> Record:
     )
 
 
-def key_of(record: Record) -> Key:
-    """What a record is about."""
-    return record.task, record.subset, record.id, record.view.index if record.view is not None else 0
-
-
-def key_in(fields: Mapping[str, JSON]) -> Key:
+def key_in(fields: Mapping[str, JSON]) -> SampleKey:
     """What a line's fields are about."""
-    return fields["task"], fields["subset"], fields["id"], fields.get("view", {}).get("index", 0)
+    return SampleKey(fields["task"], fields["subset"], fields["id"], fields.get("view", {}).get("index", 0))
 
 
 def _encode_scored_by(record: Record) -> dict[str, JSON]:

@@ -19,7 +19,7 @@ from harness.record.calibration import Calibration
 from harness.record.codec import jsonable
 from harness.record.manifest import model_title
 from harness.record.report import DOUBTS, doubts_about_metrics, gaps, interval, number, rows, scorers
-from harness.types import JSON, Prompt, Record
+from harness.types import JSON, Prompt, Record, ScoreName
 
 # How many samples of each kind a task shows, when it is the only one; many tasks share `_MOST_SAMPLES`.
 _QUOTAS = {"failed": 12, "unparsed": 12, "wrong": 24, "partial": 8, "right": 8, "unscored": 4}
@@ -113,7 +113,7 @@ def _charts(report: Mapping[str, JSON]) -> Iterator[tuple[str, _Bars | None]]:
     """(title, bars): the tasks of each group of tasks, then the groups and the subsets of each task."""
     for group in report.get("groups", ()):
         for first in group["metrics"][:1]:
-            metric = first["metric"].partition("@")[0]
+            metric = ScoreName.parse(first["metric"]).metric
             yield group["title"], _Bars.of("tasks", [_part(task, metric) for task in _tasks_of(group, report)])
     for task in report["tasks"]:
         # Where each group is a single subset, one chart says it all.
@@ -128,7 +128,7 @@ def _tasks_of(group: Mapping[str, JSON], report: Mapping[str, JSON]) -> list[Map
 
 def _part(task: Mapping[str, JSON], metric: str) -> dict[str, JSON]:
     """A task as a part of a group, with the metric that the group is known by."""
-    metrics = [found for found in task["metrics"] if found["metric"].partition("@")[0] == metric]
+    metrics = [found for found in task["metrics"] if ScoreName.parse(found["metric"]).metric == metric]
     return {"name": task["task"], "title": task["task"], "metrics": metrics}
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness import files
-from harness.record.codec import Key, key_in, line_key, parse_line, without_seconds
-from harness.types import JSON
+from harness.record.codec import key_in, line_key, parse_line, without_seconds
+from harness.types import JSON, SampleKey
 
 # What a line that is valid JSON, but no record, can raise while it is read.
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
@@ -35,7 +35,7 @@ class LinePosition(NamedTuple):
 class EncodedRecord(NamedTuple):
     """An encoded record on its way to the file."""
 
-    key: Key
+    key: SampleKey
     data: bytes
     answered: bytes | None
     prefix: str | None
@@ -50,7 +50,7 @@ class Journal:
     def __init__(self, path: Path, say: files.Say) -> None:
         self.path = path
         self._say = say
-        self._places: dict[Key, LinePosition] = {}
+        self._places: dict[SampleKey, LinePosition] = {}
         self._size = 0
 
     def __len__(self) -> int:
@@ -83,7 +83,7 @@ class Journal:
                 continue
             self._places[key] = LinePosition(offset, len(line), b"", None, None)
 
-    def answered(self, key: Key) -> bytes | None:
+    def answered(self, key: SampleKey) -> bytes | None:
         """The digest of the request keys of a sample that is done; None where it is not."""
         place = self._places.get(key)
         return place.answered if place else None
@@ -99,7 +99,7 @@ class Journal:
 
     def rewrite(self, task: str, lines: Iterable[EncodedRecord]) -> None:
         """Put new lines in the place of all lines of a task, at one stroke. Raises SaveError; all is then as before."""
-        places: dict[Key, LinePosition] = {}
+        places: dict[SampleKey, LinePosition] = {}
 
         def chunks() -> Iterator[bytes]:
             offset = 0
@@ -124,7 +124,7 @@ class Journal:
             if offset in winners:
                 yield number, line
 
-    def compact(self, rank: Callable[[Key], tuple[int, ...]]) -> None:
+    def compact(self, rank: Callable[[SampleKey], tuple[int, ...]]) -> None:
         """Leave one line a sample, in the order (rank, subset, id, view). A file that is so already is not touched."""
         ordered = sorted(self._places.items(), key=lambda item: (*rank(item[0]), *item[0]))
         starts = itertools.accumulate((place.length for _, place in ordered), initial=0)
@@ -136,7 +136,7 @@ class Journal:
         self._places = {key: place._replace(offset=start) for key, place, start in moved}
         self._size = length
 
-    def rank(self, rank: Callable[[Key], tuple[int, ...]]) -> tuple[tuple[int, ...], str]:
+    def rank(self, rank: Callable[[SampleKey], tuple[int, ...]]) -> tuple[tuple[int, ...], str]:
         """Where this file stands among the files of the run."""
         return min(map(rank, self._places), default=()), self.path.name
 

@@ -23,7 +23,7 @@ from harness.errors import SaveError, UsageError
 from harness.record.codec import encode_line, encode_messages, jsonable
 from harness.record.manifest import model_title, record_file
 from harness.record.run import RunFolder
-from harness.types import JSON, Prompt, Record
+from harness.types import JSON, Prompt, Record, ScoreName
 
 _WRITE_BYTES = 1 << 20
 
@@ -98,7 +98,7 @@ class _Writer:
         for full, alias, part in entries:
             parts["results"][full] = self._metrics(name, full, alias, part)
             parts["higher_is_better"][full] = {
-                m["metric"].split("@")[0]: m["higher_is_better"] for m in part["metrics"]
+                ScoreName.parse(m["metric"]).metric: m["higher_is_better"] for m in part["metrics"]
             }
         for full, part in zip(children, task["subsets"], strict=True) if children else [(name, task)]:
             self._add_leaf(task, full, part, parts)
@@ -127,7 +127,7 @@ class _Writer:
     def _metrics(self, task: str, full: str, alias: str, part: Mapping[str, JSON]) -> dict[str, JSON]:
         values: dict[str, JSON] = {"name": full, "alias": alias, "sample_len": part["counts"]["n"]}
         for metric in part["metrics"]:
-            name, _, pipeline = metric["metric"].partition("@")
+            name, pipeline = ScoreName.parse(metric["metric"])
             pipeline = pipeline or self._only_pipeline(task)
             values[f"{name},{pipeline}"] = metric["value"]
             values[f"{name}_stderr,{pipeline}"] = "N/A" if metric["stderr"] is None else metric["stderr"]
@@ -193,7 +193,7 @@ def _add_group(
     scored = {}
     for metric in group["metrics"]:
         if metric["value"] is not None:
-            base = metric["metric"].partition("@")[0]
+            base = ScoreName.parse(metric["metric"]).metric
             key = f"{base},{metric['filter']}"
             scored[key] = metric["n"]
             values[key] = metric["value"]
@@ -211,16 +211,13 @@ def _add_group(
 
 def sample_lines(record: Record, config: Mapping[str, JSON], only_pipeline: str) -> Iterator[dict[str, JSON]]:
     """One sample as lm-eval logs it: a line for each filter pipeline. `doc` is the row as loaded."""
-    pipelines = [*dict.fromkeys(key.partition("@")[2] or only_pipeline for key in record.scores)] or [only_pipeline]
+    named = {ScoreName.parse(key): value for key, value in record.scores.items()}
+    pipelines = [*dict.fromkeys(name.pipeline or only_pipeline for name in named)] or [only_pipeline]
     prompt = _prompt_text(record.prompt)
     doc = jsonable(record.doc)
     target = str(list(record.target) if isinstance(record.target, tuple) else record.target)
     for pipeline in pipelines:
-        scores = {
-            key.partition("@")[0]: value
-            for key, value in record.scores.items()
-            if (key.partition("@")[2] or only_pipeline) == pipeline
-        }
+        scores = {name.metric: value for name, value in named.items() if (name.pipeline or only_pipeline) == pipeline}
         yield {
             "doc_id": record.id,
             **({"view": record.view.index} if record.view is not None else {}),

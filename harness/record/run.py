@@ -16,12 +16,12 @@ from typing import Self
 from harness import files
 from harness.errors import SaveError, UsageError
 from harness.record import environment, manifest
-from harness.record.codec import Key, decode_record, decode_responses, encode_record, jsonable, key_of, parse_line
+from harness.record.codec import decode_record, decode_responses, encode_record, jsonable, parse_line
 from harness.record.html import report_html
 from harness.record.journal import UNREADABLE, EncodedRecord, Journal, keys_digest
-from harness.record.lock import FolderLock
+from harness.record.lock import LEASE_FILE, FolderLock
 from harness.record.prompts import PROMPTS_FILE, SharedPrompts
-from harness.types import JSON, Record, Response
+from harness.types import JSON, Record, Response, SampleKey
 
 REPORT_FILE = "report.json"
 HTML_FILE = "report.html"
@@ -126,12 +126,10 @@ class RunFolder:
         """The number of samples on disk."""
         return sum(len(journal) for journal in self._journals.values())
 
-    def has(self, task: str, subset: str, sample_id: int, request_keys: Sequence[str], view: int = 0) -> bool:
-        """Whether the sample (its view of this index) is on disk with answers to exactly these requests, and did not
-        fail.
-        """
-        journal = self._journals.get(manifest.record_file(task).casefold())
-        answered = journal.answered((task, subset, sample_id, view)) if journal else None
+    def has(self, key: SampleKey, request_keys: Sequence[str]) -> bool:
+        """Whether the sample is on disk with answers to exactly these requests, and did not fail."""
+        journal = self._journals.get(manifest.record_file(key.task).casefold())
+        answered = journal.answered(key) if journal else None
         return answered is not None and answered == keys_digest(request_keys)
 
     def note(self, **fields: JSON) -> None:
@@ -249,9 +247,9 @@ class RunFolder:
 
     def _recover(self, learn: bool = True) -> None:
         """Repair and index the files. learn: keep the answers, which nobody asks for where no model will be asked."""
-        if self._lock is not None and not self._lock.held:
-            self.messages.append(f"{self.path}: this file system knows no locks; do not run a second process here")
-        for temporary in self.path.glob(".*.tmp"):
+        if self._lock is not None and self._lock.is_lease:
+            self.messages.append(f"{self.path}: this file system knows no locks; the file {LEASE_FILE} stands for one")
+        for temporary in self.path.glob(f".*{files.UNFINISHED}"):
             temporary.unlink()
         self._prompts.load(self.messages.append, repair=True)
         for file in self._record_files():
@@ -277,7 +275,7 @@ class RunFolder:
         reference = self._prompts.refer(record.prompt)
         done = record.error is None and all(response.error is None for response in record.responses)
         answered = keys_digest(record.request_keys) if done else None
-        return EncodedRecord(key_of(record), encode_record(record, reference), answered, reference)
+        return EncodedRecord(record.key, encode_record(record, reference), answered, reference)
 
     def _record_files(self) -> list[Path]:
         return sorted(file for file in self.path.glob("*.jsonl") if file.name != PROMPTS_FILE)
@@ -300,7 +298,7 @@ def _find_folder(output: Path, model_name: str, identity: Mapping[str, JSON]) ->
     return found[-1] if found else output / manifest.folder_name(model_name, identity)
 
 
-def _ranking(tasks: JSON) -> Callable[[Key], tuple[int, int]]:
+def _ranking(tasks: JSON) -> Callable[[SampleKey], tuple[int, int]]:
     """Where a task and a subset stand in the run; those that are not in the manifest come last."""
     tasks = tasks if isinstance(tasks, dict) else {}
     task_ranks = {task: rank for rank, task in enumerate(tasks)}
@@ -311,7 +309,7 @@ def _ranking(tasks: JSON) -> Callable[[Key], tuple[int, int]]:
         for rank, subset in enumerate(fields.get("subsets", ()))
     }
 
-    def rank(key: Key) -> tuple[int, int]:
+    def rank(key: SampleKey) -> tuple[int, int]:
         return task_ranks.get(key[0], len(task_ranks)), subset_ranks.get(key[:2], len(subset_ranks))
 
     return rank

@@ -9,12 +9,15 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from harness.errors import SaveError
+from harness import files
 from harness.types import Record
 
 
 def write_submission(records: Iterable[Record], path: Path) -> int:
-    """Write the submission file of one task. Returns how many samples have no answer; those are left out."""
+    """Write the submission file of one task. Returns how many samples have no answer; those are left out.
+
+    Raises SaveError.
+    """
     answers: dict[str, dict[str, str]] = {}
     missing = 0
     for record in records:
@@ -24,12 +27,7 @@ def write_submission(records: Iterable[Record], path: Path) -> int:
         else:
             # The row's own id is what the leaderboard knows; our ids count rows.
             answers.setdefault(record.subset, {})[str(record.doc.get("id", record.id))] = answer
-    partial = path.with_suffix(".tmp")
-    try:
-        partial.write_text(json.dumps(answers, ensure_ascii=False, indent=1), encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise SaveError(f"{path}: the submission file could not be written: {error.strerror}") from error
+    files.replace(path, [json.dumps(answers, ensure_ascii=False, indent=1).encode("utf-8", "replace")])
     return missing
 
 

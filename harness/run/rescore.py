@@ -27,11 +27,11 @@ T = TypeVar("T")
 
 def score_missing(job: Job, batches: BatchScorer, records: Read, progress: Progress) -> Iterator[Record]:
     """The records of a job's samples that a metric had yet to score, with their scores, batch by batch."""
-    samples = {_place(sample): sample for sample in job.samples}
+    samples = {sample.key: sample for sample in job.samples}
 
     def waiting() -> Iterator[tuple[Sample, Record]]:
         for record in records():
-            sample = samples.get(_place(record))
+            sample = samples.get(record.key)
             if sample is not None and batches.lack(record):
                 yield sample, record
 
@@ -61,10 +61,6 @@ def score_again(job: Job, records: Read) -> Iterator[Record]:
         yield from again if batches is None else batches.complete(samples, again, before=batch)
     if batches is not None:
         batches.close()
-
-
-def _place(seen: Sample | Record) -> tuple[str, int, int]:
-    return seen.subset, seen.id, seen.view.index if seen.view is not None else 0
 
 
 def _scored(job: Job, sample: Sample, record: Record) -> Record:

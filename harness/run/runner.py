@@ -273,7 +273,7 @@ class _Run:
             done = 0
             for sample in job.samples:
                 item = _Waiting(job, sample, key_of(job, sample))
-                if self.folder.has(job.task.name, sample.subset, sample.id, item.keys, _view_index(sample)):
+                if self.folder.has(sample.key, item.keys):
                     done += 1
                 elif self._enlist(item):
                     ready.append(item)
@@ -287,7 +287,7 @@ class _Run:
 
         def keys(job: Job, sample: Sample) -> tuple[str, ...]:
             # A replayed answer belongs to its sample: equal prompts may have got different replies.
-            place = f":{job.task.name}/{sample.subset}/{sample.id}" + (f"@{_view_index(sample)}" if sample.view else "")
+            place = f":{job.task.name}/{sample.subset}/{sample.id}" + (f"@{sample.key.view}" if sample.view else "")
             suffix = place if self.model.answers_samples else ""
             return tuple(maker.key(request) + suffix for request in sample.requests)
 
@@ -361,12 +361,10 @@ class _Run:
                     self.observers.call("harness_record_written", record=record)
 
     def _report(self, jobs: Sequence[Job]) -> RunResult:
-        wanted = {
-            (job.task.name, sample.subset, sample.id, _view_index(sample)) for job in jobs for sample in job.samples
-        }
+        wanted = {sample.key for job in jobs for sample in job.samples}
 
         def is_wanted(record: Record) -> bool:
-            return (record.task, record.subset, record.id, _view_index(record)) in wanted
+            return record.key in wanted
 
         report = conclude(jobs, self.folder, is_wanted)
         for job in jobs:
@@ -384,7 +382,3 @@ class _Run:
         path = self.folder.path / f"submission_{name.replace(':', '@')}.json"
         missing = write_submission(self.folder.records(name), path)
         self.progress.message(f"{name}: answers for the leaderboard are in {path}; {missing} samples have none")
-
-
-def _view_index(seen: Sample | Record) -> int:
-    return seen.view.index if seen.view is not None else 0

@@ -16,7 +16,7 @@ from harness.errors import HarnessError
 from harness.metrics import BatchMetric, CorpusMetric, Metric, ScoreKey
 from harness.scoring.observations import observation, recorded_sample
 from harness.scoring.statistics.clusters import cluster_number
-from harness.types import JSON, Counts, MetricResult, Record, Result
+from harness.types import JSON, Counts, MetricResult, Record, Result, ScoreName
 
 if TYPE_CHECKING:
     from harness.scoring.corpus import Measured
@@ -237,8 +237,8 @@ def _together(parts: Sequence[_Items]) -> _Items:
 
 def _value_name(key: ScoreKey, value: str) -> str:
     """`evaluate/rouge_rouge1@strict` for the value `rouge1` under the key `evaluate/rouge@strict`."""
-    name, at, pipeline = key.name.partition("@")
-    return f"{name}_{value}{at}{pipeline}" if value else key.name
+    name = ScoreName.parse(key.name)
+    return str(name._replace(metric=f"{name.metric}_{value}")) if value else key.name
 
 
 def _joined(key: ScoreKey, tables: Sequence[_Table]) -> tuple[Floats, Clusters]:

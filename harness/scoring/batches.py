@@ -15,7 +15,7 @@ from harness.errors import HarnessError, UsageError
 from harness.metrics import BatchMetric, Observation, Outcome, ScoreKey
 from harness.scoring.observations import observation
 from harness.scoring.scores import checked, described, named
-from harness.types import JSON, Record, Sample, ScoredBy
+from harness.types import JSON, Record, Sample, ScoredBy, ScoreName
 
 
 class BatchScorer:
@@ -44,7 +44,7 @@ class BatchScorer:
             try:
                 if type(metric).prepare_corpus is not BatchMetric.prepare_corpus:
                     metric.prepare_corpus(samples())
-                deciding = [self._options.get(first.group.partition("@")[0]), dict(metric.identity)]
+                deciding = [self._options.get(ScoreName.parse(first.group).metric), dict(metric.identity)]
                 identity = json.dumps(deciding, sort_keys=True, allow_nan=False, default=dict)
             except HarnessError as error:
                 raise UsageError(f"{self._place}metric '{first.group}': {error}") from error

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from harness.errors import suggest
 from harness.metrics import ScoreKey
 from harness.scoring.aggregation import Average
-from harness.types import Counts, GroupMembers, GroupMetric, GroupResult, GroupScore, MetricResult, Result
+from harness.types import Counts, GroupMembers, GroupMetric, GroupResult, GroupScore, MetricResult, Result, ScoreName
 
 _OTHER: Mapping[Average, Average] = {"micro": "macro", "macro": "micro"}
 
@@ -40,10 +40,10 @@ class MemberScores:
         return next((key for key in self.named(metric) if self.pipeline_of(key) == pipeline), None)
 
     def named(self, metric: str) -> list[ScoreKey]:
-        return [key for key in self.keys if key.name.partition("@")[0] == metric]
+        return [key for key in self.keys if ScoreName.parse(key.name).metric == metric]
 
     def pipeline_of(self, key: ScoreKey) -> str:
-        return key.pipeline if "@" in key.name else self.only_pipeline
+        return key.pipeline if ScoreName.parse(key.name).pipeline else self.only_pipeline
 
     def value(self, key: ScoreKey, average: Average) -> MetricResult | None:
         """The task's value as the group's average needs it; None where no sample was scored."""
@@ -74,7 +74,7 @@ def problems(members: GroupMembers, scores: Mapping[str, MemberScores]) -> Itera
             yield from _contradiction(entry, members, scores)
             continue
         keys = [(key, scores[name]) for name, _ in members.tasks for key in scores[name].keys]
-        names = list(dict.fromkeys(key.name.partition("@")[0] for key, _ in keys))
+        names = list(dict.fromkeys(ScoreName.parse(key.name).metric for key, _ in keys))
         what, known = f"metric '{entry.metric}'", names
         if entry.metric in names:
             known = list(dict.fromkeys(one.pipeline_of(key) for key, one in keys))
@@ -125,7 +125,7 @@ def _named(scores: Sequence[GroupScore]) -> Iterator[GroupScore]:
     """A metric that has values for several pipelines is named by both, as in a task."""
     for score in scores:
         several = len({other.pipeline for other in scores if other.result.metric == score.result.metric}) > 1
-        name = f"{score.result.metric}@{score.pipeline}" if several else score.result.metric
+        name = str(ScoreName(score.result.metric, score.pipeline if several else ""))
         yield replace(score, result=replace(score.result, metric=name))
 
 

@@ -21,7 +21,7 @@ from harness.scoring.batches import BatchScorer
 from harness.scoring.construct import construct
 from harness.scoring.observations import split_by_condition
 from harness.scoring.scores import Score, checked, described, named
-from harness.types import FilterPipeline, MetricSpec, Record, Response, Result, Sample, ScoringSpec
+from harness.types import FilterPipeline, MetricSpec, Record, Response, Result, Sample, ScoreName, ScoringSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,15 +203,15 @@ class Scorer:
         several = len(self._pipelines) > 1
         return [
             ScoreKey(
-                name=f"{metric.stem if value and metric.stem else item.metric}{value}{ending}",
+                name=str(ScoreName(f"{metric.stem if value and metric.stem else item.metric}{value}", ending)),
                 pipeline=pipeline.name,
                 metric=metric,
                 aggregation=aggregation,
                 higher_is_better=better,
-                group=f"{item.metric}{ending}",
+                group=str(ScoreName(item.metric, ending)),
             )
             for pipeline in self._pipelines
-            for ending in [f"@{pipeline.name}" if several else ""]
+            for ending in [pipeline.name if several else ""]
             for value in [f"_{value}" for value in metric.values] or [""]
         ]
 

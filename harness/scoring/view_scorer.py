@@ -15,7 +15,7 @@ from harness.scoring.observations import recorded_sample, split_by_condition
 from harness.scoring.row_metrics import FIRST, averaged
 from harness.scoring.scorer import Scorer
 from harness.scoring.scores import Score, checked, described
-from harness.types import Record, Result, ScoringSpec, View
+from harness.types import Record, Result, ScoreName, ScoringSpec, View
 
 
 class ViewScorer(Scorer):
@@ -56,7 +56,7 @@ class ViewScorer(Scorer):
         """Where a row is shown several times: metric -> the first thing that its modifier reports of it."""
         names: dict[str, str] = {}
         for score in () if self._views_count else self._row_scores:
-            names.setdefault(score.of.partition("@")[0], score.name.partition("@")[0])
+            names.setdefault(ScoreName.parse(score.of).metric, ScoreName.parse(score.name).metric)
         return names
 
     def _key(self, score: RowScore) -> ScoreKey:

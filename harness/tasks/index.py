@@ -9,13 +9,13 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.errors import TaskError
+from harness import files
+from harness.errors import SaveError, TaskError
 from harness.tasks.schema import words
 from harness.tasks.yaml_file import Document, load_document
 from harness.types import JSON
@@ -173,12 +173,10 @@ def _read_cache(file: Path) -> dict[str, Any]:
 
 def _write_cache(file: Path, rows: Mapping[str, Any]) -> None:
     """Replace the cache at one stroke. A folder that cannot be written costs time, nothing else."""
-    with contextlib.suppress(OSError):
+    data = json.dumps({"version": _VERSION, "rows": rows}, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    with contextlib.suppress(OSError, SaveError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, partial = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-            json.dump({"version": _VERSION, "rows": rows}, handle, ensure_ascii=False)
-        Path(partial).replace(file)
+        files.replace(file, [data])
 
 
 def as_json(entries: Sequence[TaskEntry]) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from record_samples import IDENTITY, MANIFEST, make_record, open_run
 
 from harness import Prompt, SaveError, UsageError, files
 from harness.record.run import RunFolder
+from harness.types import SampleKey
 
 HERE = str(Path(__file__).parent)
 WRITER = """\
@@ -145,7 +146,7 @@ def test_a_damaged_line_inside_gives_way_to_a_new_answer(tmp_path: Path) -> None
     assert list(read.records()) == []
     assert len(read.messages) == 1
     with open_run(tmp_path) as again:
-        assert not again.has("law", "civil", 1, ["law-civil-1"])
+        assert not again.has(SampleKey("law", "civil", 1), ["law-civil-1"])
         again.write(make_record(1))
         assert list(again.records()) == [make_record(1)]
 
@@ -315,6 +316,27 @@ def test_a_second_process_is_kept_out_until_the_first_is_gone(tmp_path: Path) ->
         end(process)
     with open_run(tmp_path) as run:
         assert run.path == folder
+
+
+NO_LOCKS = """\
+import errno, fcntl
+def refuse(*_):
+    raise OSError(errno.ENOLCK, "No locks available")
+fcntl.flock = fcntl.lockf = refuse
+"""
+
+
+def test_where_there_are_no_locks_a_second_process_is_kept_out_too(tmp_path: Path) -> None:
+    holder = NO_LOCKS + HOLDER.format(here=HERE, folder=str(tmp_path))
+    first = spawn(holder)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "open\n"
+    second = spawn(holder)
+    _, said = second.communicate(timeout=60)
+    assert f"is in use by process {first.pid} on " in said.splitlines()[-1]
+    end(first)  # by SIGKILL, which takes nothing away
+    third = spawn(holder.replace("time.sleep(60)", 'print(*run.messages, "lost" * run._lock.is_lost)'))
+    assert "knows no locks; the file .lease stands for one" in third.communicate(timeout=60)[0]
 
 
 def test_one_process_cannot_open_a_run_twice(tmp_path: Path) -> None:

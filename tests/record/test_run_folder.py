@@ -15,6 +15,7 @@ from harness import Message, Prompt, Record, Response, UsageError
 from harness.record import manifest
 from harness.record.codec import without_seconds
 from harness.record.run import RunFolder
+from harness.types import SampleKey
 
 
 def contents(folder: Path) -> dict[str, list[bytes]]:
@@ -59,10 +60,10 @@ def test_the_same_configuration_goes_on_in_the_same_folder(tmp_path: Path) -> No
     with open_run(tmp_path) as again:
         assert again.path == run.path
         assert again.known == {"law-civil-1": make_record(1).responses[0]}
-        assert again.has("law", "civil", 1, ["law-civil-1"])
-        assert not again.has("law", "civil", 2, ["law-civil-2"])
-        assert not again.has("law", "civil", 1, ["another key"])
-        assert not again.has("unknown", "civil", 1, ["law-civil-1"])
+        assert again.has(SampleKey("law", "civil", 1), ["law-civil-1"])
+        assert not again.has(SampleKey("law", "civil", 2), ["law-civil-2"])
+        assert not again.has(SampleKey("law", "civil", 1), ["another key"])
+        assert not again.has(SampleKey("unknown", "civil", 1), ["law-civil-1"])
 
 
 def test_another_configuration_gets_a_folder_of_its_own(tmp_path: Path) -> None:
@@ -77,7 +78,7 @@ def test_an_answer_with_an_error_is_not_known_and_its_sample_not_done(tmp_path: 
         run.write(failed)
     with open_run(tmp_path) as again:
         assert dict(again.known) == {}
-        assert not again.has("law", "civil", 1, ["law-civil-1"])
+        assert not again.has(SampleKey("law", "civil", 1), ["law-civil-1"])
         assert list(again.records()) == [failed]
 
 
@@ -86,7 +87,7 @@ def test_a_metric_that_raised_leaves_the_answer_known_and_the_sample_to_do(tmp_p
         run.write(make_record(1, error="metric acc: ValueError"))
     with open_run(tmp_path) as again:
         assert list(again.known) == ["law-civil-1"]
-        assert not again.has("law", "civil", 1, ["law-civil-1"])
+        assert not again.has(SampleKey("law", "civil", 1), ["law-civil-1"])
 
 
 def test_the_last_line_of_a_sample_wins(tmp_path: Path) -> None:

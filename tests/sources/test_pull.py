@@ -79,7 +79,7 @@ def test_a_second_pull_leaves_what_is_unchanged(hub: HubServer, registry: Regist
     hub.files["org/set"]["law/val.csv"] = CSV.replace(b"007", b"700")
     pull([(from_github("law/val.csv"), "test", True)], tmp_path, registry.hook, say)
     assert json.loads(file.read_text(encoding="utf-8").splitlines()[0])["id"] == "700"
-    assert not list(tmp_path.rglob("*.part"))
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_a_mirror_is_not_pulled_from_itself(hub: HubServer, registry: Registry, tmp_path: Path) -> None:
