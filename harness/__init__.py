@@ -13,6 +13,7 @@ from harness.errors import (
     PluginError,
     SaveError,
     TaskError,
+    Undecided,
     UsageError,
 )
 from harness.filters import Filter
@@ -86,6 +87,7 @@ __all__ = [
     "SaveError",
     "ScoreKey",
     "TaskError",
+    "Undecided",
     "UsageError",
     "View",
     "__version__",

@@ -51,6 +51,10 @@ class ModelError(HarnessError):
     """A model that cannot be loaded or cannot answer. Where it did answer before, the run can go on: exit code 2."""
 
 
+class Undecided(HarnessError):
+    """What a sample scores could not be decided within a limit. The sample fails, is counted, and is never 0."""
+
+
 class SaveError(HarnessError):
     """A result that could not be written to disk. The same command goes on, once there is room."""
 

@@ -6,9 +6,9 @@ gold answers, one is enough.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from harness import Metric, Observation, hookimpl
+from harness import Metric, Observation, Undecided, hookimpl
 from harness.scoring import gold_texts, math_equal, same_code
 
 
@@ -16,7 +16,7 @@ class MathEqual(Metric):
     """1 where the answer is mathematically equal to a gold answer (`harness.scoring.math_equal`).
 
     tolerance: largest relative difference of numbers that counts as equal. percent: whether 50% also equals 50.
-    seconds: after so long a comparison is given up, and the answer counts as wrong.
+    seconds: of processor time for a comparison. One that comes to no end fails the sample, and is no wrong answer.
     """
 
     name = "math_equal"
@@ -43,15 +43,29 @@ class CodeEqual(Metric):
         self._rename = rename
 
     def score(self, seen: Observation) -> float | None:
-        return _share(seen, lambda answer, gold: same_code(answer, gold, self._rename))
+        return _share(seen, lambda answer, gold: same_code(answer, gold, rename=self._rename))
 
 
 def _share(seen: Observation, same: Callable[[str, str], bool]) -> float | None:
     golds = gold_texts(seen.sample)
     if golds is None or not seen.predictions:
         return None
-    right = [answer is not None and any(same(answer, gold) for gold in golds) for answer in seen.predictions]
+    right = [answer is not None and _any_equal(answer, golds, same) for answer in seen.predictions]
     return sum(right) / len(right)
+
+
+def _any_equal(answer: str, golds: Sequence[str], same: Callable[[str, str], bool]) -> bool:
+    """Whether one of the golds is equal. Raises `Undecided` where none is, and of one it could not be told."""
+    undecided = None
+    for gold in golds:
+        try:
+            if same(answer, gold):
+                return True
+        except Undecided as error:
+            undecided = error
+    if undecided is not None:
+        raise undecided
+    return False
 
 
 @hookimpl

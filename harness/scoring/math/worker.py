@@ -1,19 +1,18 @@
 """Decides whether two parsed values are equal. Runs in a process of its own, which `equality.py` starts and may kill.
 
 Equality is proved or refuted, never approximated: numbers are exact, expressions are compared by simplification and by
-evaluation at points with 60 digits. What can be neither proved nor refuted is not equal.
+evaluation at points with 60 digits. What comes to no end within its processor time ends this process: undecided.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import sympy  # type: ignore[import-untyped]
 
-from harness.scoring.math.parser import Bracketed, Collection, MathSyntaxError, Relation, parse
+from harness.limited import serve
+from harness.scoring.math.parser import Bracketed, Collection, Relation, parse
 
 _DIGITS = 60
 _DEGREE = sympy.Symbol("degree", positive=True)
@@ -25,7 +24,6 @@ _READINGS = {
 }
 # Points at which expressions with letters are evaluated: on both sides of zero, and of no special form.
 _POINTS = (sympy.Rational(17, 23), sympy.Rational(-31, 19), sympy.Rational(283, 97))
-_MEMORY = 2 * 1024**3
 
 
 def equal(first: Any, second: Any, tolerance: float = 0.0) -> bool:
@@ -268,30 +266,17 @@ def _vanishes(difference: Any, first: Any, second: Any, tolerance: float) -> boo
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Handle one request of `equality.py`: {"first", "second", "ratio", "tolerance"} -> {"equal"} or {"error"}."""
+    """Handle one request of `equality.py`: {"first", "second", "ratio", "tolerance"} -> {"equal"}."""
     try:
         first, second = parse(request["first"]), parse(request["second"])
         if request["ratio"] != "1":
             first = first * sympy.Rational(request["ratio"])
-        return {"equal": equal(first, second, request["tolerance"])}
-    except (MathSyntaxError, RecursionError) as error:
-        return {"error": str(error)}
-    except Exception as error:
-        return {"error": f"{type(error).__name__}: {error}"}
-
-
-def main() -> None:
-    """Answer requests, a JSON line each, until the input ends."""
-    try:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    except (ImportError, ValueError, OSError):
-        pass  # no limits on this system; the time limit is kept by the other side
-    print(json.dumps({"ready": True}), flush=True)
-    for line in sys.stdin:
-        print(json.dumps(answer(json.loads(line))), flush=True)
+    except MemoryError:
+        raise
+    except Exception:  # no mathematics that can be read, and as text they differ
+        return {"equal": False}
+    return {"equal": equal(first, second, request["tolerance"])}
 
 
 if __name__ == "__main__":
-    main()
+    serve(answer)
