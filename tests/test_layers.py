@@ -13,7 +13,19 @@ import pytest
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "transformers", "datasets", "sympy", "sacrebleu", "rouge_score", "sklearn", "peft")
 
-BASE = {"types", "errors", "model", "metrics", "filters", "modifiers", "hooks", "registry", "files", "limited", "terminal"}
+BASE = {
+    "types",
+    "errors",
+    "model",
+    "metrics",
+    "filters",
+    "modifiers",
+    "hooks",
+    "registry",
+    "files",
+    "limited",
+    "terminal",
+}
 """What every room may use. `testing` is for authors of plugins, and may see everything, as `cli` does."""
 
 BELOW = {
