@@ -21,14 +21,16 @@ from harness.tasks.yaml_file import Document, load_document
 from harness.types import JSON
 
 # Raise it when an entry's fields change: older caches are then read anew.
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
 class TaskEntry:
     """A task or a group, as `harness tasks` lists it. `members` are what a group names; empty for a task.
 
-    `error` is why the file cannot be read; `name` is then the file's own name.
+    aliases: other name -> the expression that it stands for. date: when the benchmark was published (`2023-05`).
+    rows: how many are asked, as its authors published it. metric: the one of the headline.
+    places: folders of a mirror that may hold the rows. error: why the file cannot be read; `name` is then the file's own.
     """
 
     name: str
@@ -45,6 +47,13 @@ class TaskEntry:
     variants: tuple[str, ...] = ()
     subsets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     members: tuple[JSON, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    date: str = ""
+    rows: int | None = None
+    num_fewshot: int = 0
+    output_type: str = ""
+    metric: str = ""
+    places: tuple[str, ...] = ()
     error: str = ""
 
     @property
@@ -74,7 +83,7 @@ def read_file(path: Path, package: str) -> TaskEntry | None:
 def entry_of(path: Path, package: str, row: Mapping[str, Any]) -> TaskEntry:
     """An entry from its cached form, in which tuples are lists."""
     fields = dict(row["entry"])
-    for name in ("ability", "language", "modality", "tags", "groups", "variants", "members"):
+    for name in ("ability", "language", "modality", "tags", "groups", "variants", "members", "places"):
         fields[name] = tuple(fields.get(name, ()))
     fields["subsets"] = {name: tuple(groups) for name, groups in fields.get("subsets", {}).items()}
     return TaskEntry(package=package, path=path, **fields)
@@ -133,7 +142,55 @@ def _describe(document: Document) -> dict[str, Any] | None:
         "groups": list(dict.fromkeys(group for groups in subsets.values() for group in groups)),
         "variants": list(data["variants"]) if isinstance(data.get("variants"), dict) else [],
         "subsets": subsets,
+        "aliases": _aliases(data.get("aliases"), name),
+        "date": str((_mapping(data, "metadata").get("date")) or ""),
+        "rows": _published_rows(data),
+        "num_fewshot": data["num_fewshot"] if isinstance(data.get("num_fewshot"), int) else 0,
+        "output_type": _text(data, "output_type") or "generate_until",
+        "metric": _first_metric(data.get("metric_list")),
+        "places": _places(data),
     }
+
+
+def _aliases(given: JSON, name: str) -> dict[str, str]:
+    if isinstance(given, dict):
+        return {alias: target for alias, target in given.items() if isinstance(target, str)}
+    return dict.fromkeys(_listed(given), name)
+
+
+def _mapping(data: Mapping[str, JSON], key: str) -> Mapping[str, JSON]:
+    value = data.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _published_rows(data: Mapping[str, JSON]) -> int | None:
+    """`metadata.rows`: a number, or one for each split, of which that counts which is asked."""
+    rows = _mapping(data, "metadata").get("rows")
+    if isinstance(rows, dict):
+        asked = _text(data, "test_split", "validation_split", "training_split")
+        rows = rows.get(asked)
+    return rows if isinstance(rows, int) else None
+
+
+def _first_metric(given: JSON) -> str:
+    entry = given[0] if isinstance(given, list) and given else given
+    name = entry.get("metric") if isinstance(entry, dict) else entry
+    return name if isinstance(name, str) else ""
+
+
+def _places(data: Mapping[str, JSON]) -> list[str]:
+    """Where a mirror would hold the rows: by the id of each hub, and by the repository of files."""
+    path, sources = _text(data, "dataset_path"), _mapping(data, "sources")
+    places = [path] if path else []
+    for hub in ("hf", "modelscope"):
+        source = sources.get(hub)
+        found = source.get("path") if isinstance(source, dict) else source
+        places += [found] if isinstance(found, str) else []
+    repo = _mapping(sources, "github").get("repo")
+    places += [f"github/{repo}"] if isinstance(repo, str) else []
+    local = sources.get("local")
+    places += [local] if isinstance(local, str) else []
+    return list(dict.fromkeys(places))
 
 
 def _subsets(given: JSON) -> dict[str, list[str]]:

@@ -1,6 +1,10 @@
 """From what a user writes after `--tasks` to tasks: names, variants, subsets, groups, tags, patterns and files.
 
 [PACKAGE/]NAME[:VARIANT][/SUBSET]        cmmlu:lm_eval/college_law      cmmlu/*law*      my_task.yaml:short/law
+KEY:VALUE                                tag:chinese     ability:logic     language:zh      modality:image
+
+A name that is not there is looked up once more among the aliases of task files, without regard to case and separators:
+`C-Eval`, `cmmlu_anatomy`, `gpqa-diamond`. `names.yaml` in a folder of tasks answers for names that are no benchmark.
 """
 
 from __future__ import annotations
@@ -25,6 +29,9 @@ from harness.types import JSON
 __all__ = ["TaskEntry", "TaskLibrary", "TaskRef"]
 
 _WILD = frozenset("*?[")
+_BY_KEY = re.compile(r"(tag|ability|language|modality):(.+)")
+NAMES_FILE = "names.yaml"
+"""Of a folder of tasks: `absent: {NAME: what to say of it}`, names that people ask for and that no benchmark has."""
 _FILE = re.compile(r"(?P<path>.+\.ya?ml)(?::(?P<variant>[^/:]+))?(?:/(?P<subset>[^/]+))?")
 
 
@@ -143,6 +150,9 @@ class TaskLibrary:
         if file := _FILE.fullmatch(expression):
             yield from self._from_file(_found(file["path"], within.folder), file["variant"], file["subset"], within)
             return
+        if by_key := _BY_KEY.fullmatch(expression):
+            yield from self._with_key(by_key[1], by_key[2], within)
+            return
         path = Path(expression).expanduser()
         if not expression.startswith((".", "/", "~")):
             for package, name, variant, subset in _Address(expression).readings():
@@ -152,8 +162,51 @@ class TaskLibrary:
                     return
             # A name wins over a folder: what a run asks does not depend on what lies in the working directory.
             if not path.is_dir():
-                raise UsageError(self._unknown(expression))
+                meant = self._meant(expression)
+                if meant is None:
+                    raise UsageError(self._unknown(expression))
+                yield from self._find(meant, within)
+                return
         yield from self._from_folder(path, within)
+
+    def _with_key(self, key: str, value: str, within: Within) -> Iterator[TaskRef]:
+        """Every task that has a value under a key: `ability:logic`."""
+        names = {"tag": "tags"}.get(key, key)
+        having = [entry for entry in self.entries() if any(fnmatchcase(item, value) for item in getattr(entry, names))]
+        if not having:
+            known = {item for entry in self.entries() for item in getattr(entry, names)}
+            raise UsageError(f"no task has {key} '{value}'{suggest(value, sorted(known))} (`harness tasks` lists them)")
+        for entry in having:
+            yield from self._expand([entry], entry.name, None, None, within)
+
+    def _meant(self, expression: str) -> str | None:
+        """What a name stands for that is not there: an alias, another way to write a name, `TASK_SUBSET` of lm-eval."""
+        name, colon, variant = expression.partition(":")
+        name, slash, subset = name.partition("/") if not colon else (name, "", "")
+        rest = colon + variant + slash + subset
+        if known := self._other_names.get(_bare(name)):
+            return known + rest
+        if rest:
+            return None
+        subsets = {
+            _bare(entry.name + title): f"{entry.name}/{title}" for entry in self.entries() for title in entry.subsets
+        }
+        return subsets.get(_bare(name))
+
+    @functools.cached_property
+    def _other_names(self) -> dict[str, str]:
+        """Aliases and names without case and separators -> the expression that they stand for."""
+        named = {_bare(alias): target for entry in self._all for alias, target in entry.aliases.items()}
+        return named | {_bare(entry.name): entry.name for entry in self._all if not entry.error}
+
+    def _absent(self, expression: str) -> str | None:
+        """What is to be said of a name that is no benchmark."""
+        for _, folder in self._folders:
+            if (file := folder / NAMES_FILE).is_file():
+                for name, text in load_document(file).data.get("absent", {}).items():
+                    if _bare(name) == _bare(expression):
+                        return f"'{expression}': {text}"
+        return None
 
     def _from_folder(self, path: Path, within: Within) -> Iterator[TaskRef]:
         if not path.is_dir():
@@ -233,6 +286,10 @@ class TaskLibrary:
         raise UsageError(f"task '{name}' is defined more than once: say which, {owners}")
 
     def _unknown(self, expression: str) -> str:
+        if expression in ("list", "list_tasks"):
+            return "--tasks list: `harness tasks` lists the tasks, `harness tasks --help` says how to filter them"
+        if absent := self._absent(expression):
+            return absent
         names = [entry.name for entry in self._all if not entry.error]
         names += [f"{entry.name}:{variant}" for entry in self._all for variant in entry.variants]
         names += [tag for entry in self._all for tag in entry.tags]
@@ -268,6 +325,11 @@ def _not_in(folders: Sequence[Path], here: Path, entries: list[TaskEntry]) -> li
     if not any(here.is_relative_to(folder) or folder.is_relative_to(here) for folder in folders):
         return entries
     return [entry for entry in entries if not any(entry.path.resolve().is_relative_to(folder) for folder in folders)]
+
+
+def _bare(name: str) -> str:
+    """A name as people remember it: without case, hyphens, underscores, points and blanks."""
+    return re.sub(r"[\W_]+", "", name.casefold())
 
 
 def _split_variant(text: str) -> tuple[str, str | None]:

@@ -206,6 +206,10 @@ class TaskConfig(Strict):
     title: Template | None = None
     tag: Words | None = Field(None, description="names that stand for all tasks that carry them")
     group: Words | None = Field(None, description="an older name for 'tag'")
+    aliases: Words | dict[str, str] | None = Field(
+        None,
+        description="names by which people know the task, or name -> what it stands for (`gpqa_diamond: gpqa/diamond`)",
+    )
     ability: Words | None = None
     language: Words | None = None
     modality: Words | None = None
