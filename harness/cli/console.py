@@ -79,15 +79,27 @@ def counted(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], flexible: Sequence[str] = ()) -> Any:
-    """A borderless table. `flexible` columns fold when the terminal is narrow; the others are never broken."""
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], flexible: Sequence[str] = (), shortened: Sequence[str] = ()
+) -> Any:
+    """A borderless table. When the terminal is narrow, `flexible` columns fold and `shortened` ones end in an ellipsis.
+
+    The others are never broken.
+    """
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        folds = column in flexible
-        made.add_column(column, no_wrap=not folds, overflow="fold", min_width=max(6, len(column)) if folds else None)
+    for number, column in enumerate(columns):
+        folds, shrinks = column in flexible, column in shortened
+        widest = max((cell_len(visible(row[number])) for row in rows), default=0)
+        made.add_column(
+            column,
+            no_wrap=not folds,
+            overflow="ellipsis" if shrinks else "fold",
+            min_width=max(6 if folds or shrinks else widest, len(column)),
+        )
     for row in rows:
         made.add_row(*(Text(visible(cell)) for cell in row))
     return made

@@ -11,16 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.console import line, long_table, show, table
-from harness.cli.options import INCLUDE_PATH, checked_folders
+from harness.cli.console import line, long_table, show, table, width
+from harness.cli.options import INCLUDE_PATH, checked_folders, with_environment
+from harness.data.locations import BUILDERS
 from harness.errors import UsageError, suggest
+from harness.tasks.abilities import ability_name
 
 if TYPE_CHECKING:
     from harness.tasks.library import TaskEntry, TaskLibrary
 
 FILTERS = ("language", "ability", "modality", "tag")
-COLUMNS = ("task", "title", "ability", "language", "subsets", "variants")
+COLUMNS = ("task", "rows", "shots", "metric", "offline", "title", "ability", "language", "subsets", "variants")
+WIDE_FROM = 110
+FIRST_TO_GO = ("offline", "shots", "metric", "rows")
+"""What a narrow terminal is spared, so that names are whole and titles can be read."""
 MANY = 500
+SUITE = "reported_2026"
+"""The group of tasks that model reports name."""
 
 
 @click.command("tasks")
@@ -29,36 +36,61 @@ MANY = 500
 @click.option("--ability", multiple=True, metavar="NAME", help="Such as knowledge or mathematics.")
 @click.option("--modality", multiple=True, metavar="NAME", help="Such as text or image.")
 @click.option("--tag", multiple=True, metavar="NAME", help="A tag or a group.")
+@click.option("--reported", is_flag=True, help=f"Those that model reports of 2025 and 2026 name (the group {SUITE}).")
+@click.option(
+    "--data",
+    type=click.Path(),
+    multiple=True,
+    metavar="DIR",
+    help="Mirrors in which to look for the rows; also HARNESS_DATA.",
+)
 @INCLUDE_PATH
 @click.option("--json", "as_json", is_flag=True, help="All that is known of each task, as JSON.")
 def command(
-    patterns: tuple[str, ...], include_path: tuple[str, ...], as_json: bool, **filters: tuple[str, ...]
+    patterns: tuple[str, ...],
+    include_path: tuple[str, ...],
+    data: tuple[str, ...],
+    reported: bool,
+    as_json: bool,
+    **filters: tuple[str, ...],
 ) -> None:
-    """List the tasks, or those whose name, group or tag fits a PATTERN.
+    """List the tasks, or those whose name, alias, group or tag fits a PATTERN.
+
+    rows: how many are asked, as published; shots: examples before each; offline: whether the rows are on this machine.
 
     \b
     harness tasks
     harness tasks 'c*' --language zh --ability knowledge
+    harness tasks --ability math --reported --data MIRROR
     """
-    checked_folders({"include_path": include_path})
+    settings = with_environment({"include_path": include_path, **({"data": data} if data else {})})
+    checked_folders(settings)
     library = open_library(include_path)
     entries = library.entries()
+    filters["ability"] = tuple(ability_name(word) for word in filters["ability"])
     for name, wanted in filters.items():
         _refuse_unknown(name, wanted, entries)
     members = {ref.path for group in named_groups(patterns, library) for ref in library.select([group])}
+    if reported:
+        patterns = (*patterns, SUITE)
+        members |= {ref.path for ref in library.select([SUITE])}
     found = [
         entry
         for entry in entries
         if fits(entry, patterns, filters) or (entry.path in members and fits(entry, (), filters))
     ]
+    mirrors = [Path(folder) for folder in settings.get("data", ())]
     if as_json:
-        line(json.dumps([_plain(asdict(entry)) for entry in found], ensure_ascii=False, indent=2))
+        described = [{**_plain(asdict(entry)), "offline": is_offline(entry, mirrors)} for entry in found]
+        line(json.dumps(described, ensure_ascii=False, indent=2))
     elif found:
-        rows = [_row(entry) for entry in found]
+        every = [_row(entry, mirrors) for entry in found]
+        columns = _columns_for(width(), every)
+        rows = [[cell for name, cell in zip(COLUMNS, row, strict=True) if name in columns] for row in every]
         if len(rows) > MANY:
-            line(long_table(COLUMNS, rows))
+            line(long_table(columns, rows))
         else:
-            show(table(COLUMNS, rows, ["title", "ability", "language", "variants"]))
+            show(table(columns, rows, ["ability", "language", "variants"], shortened=["title"]))
     else:
         names = [name for entry in entries for name in (entry.name, *entry.groups, *entry.tags)]
         names += [group.name for group in library.groups()]
@@ -84,7 +116,7 @@ def named_groups(patterns: Sequence[str], library: TaskLibrary) -> list[str]:
 
 def fits(entry: TaskEntry, patterns: Sequence[str], filters: dict[str, tuple[str, ...]]) -> bool:
     """Whether a task answers to one of the patterns and to every filter."""
-    names = (entry.name, f"{entry.package}/{entry.name}", *entry.groups, *entry.tags)
+    names = (entry.name, f"{entry.package}/{entry.name}", *entry.groups, *entry.tags, *entry.aliases)
     if patterns and not any(fnmatchcase(name, pattern) for name in names for pattern in patterns):
         return False
     return all(not wanted or set(wanted) & set(values(entry, name)) for name, wanted in filters.items())
@@ -105,9 +137,30 @@ def _refuse_unknown(name: str, wanted: Sequence[str], entries: Sequence[TaskEntr
             raise UsageError(f"--{name}: no task has '{value}'{suggest(value, known)} (there are: {', '.join(known)})")
 
 
-def _row(entry: TaskEntry) -> tuple[str, ...]:
+def _row(entry: TaskEntry, mirrors: Sequence[Path]) -> tuple[str, ...]:
     ability, language = (", ".join(values(entry, name)) for name in ("ability", "language"))
-    return (entry.name, entry.title, ability, language, str(len(entry.subsets) or ""), ", ".join(entry.variants))
+    rows = f"{entry.rows:,}" if entry.rows is not None else ""
+    offline = "yes" if is_offline(entry, mirrors) else "no"
+    subsets, variants = str(len(entry.subsets) or ""), ", ".join(entry.variants)
+    shots, metric = str(entry.num_fewshot), entry.metric
+    return (entry.name, rows, shots, metric, offline, entry.title, ability, language, subsets, variants)
+
+
+def _columns_for(columns: int, rows: Sequence[Sequence[str]]) -> list[str]:
+    """The columns of the table that fit a terminal of so many columns, with room for titles."""
+    chosen = list(COLUMNS if columns >= WIDE_FROM else COLUMNS[:6])
+    longest = {name: max(map(len, (name, *cells))) + 2 for name, *cells in zip(COLUMNS, *rows, strict=True)}
+    for name in FIRST_TO_GO:
+        if len(chosen) <= 6 and sum(longest[other] for other in chosen if other != "title") + 20 > columns:
+            chosen.remove(name)
+    return chosen
+
+
+def is_offline(entry: TaskEntry, mirrors: Sequence[Path]) -> bool:
+    """Whether the rows of a task are on this machine: beside its file, made at run time, or in a mirror."""
+    if not entry.places or entry.places[0] in BUILDERS:
+        return True
+    return any((folder / place).exists() for place in entry.places for folder in (entry.path.parent, *mirrors))
 
 
 def _plain(value: Any) -> Any:

@@ -29,8 +29,8 @@ class TaskEntry:
     """A task or a group, as `harness tasks` lists it. `members` are what a group names; empty for a task.
 
     aliases: other name -> the expression that it stands for. date: when the benchmark was published (`2023-05`).
-    rows: how many are asked, as its authors published it. metric: the one of the headline.
-    places: folders of a mirror that may hold the rows. error: why the file cannot be read; `name` is then the file's own.
+    rows: how many are asked, as its authors published it. metric: the one of the headline. titles: of subsets.
+    places: folders of a mirror that may hold the rows. error: why the file cannot be read; `name` is then its own.
     """
 
     name: str
@@ -47,6 +47,7 @@ class TaskEntry:
     variants: tuple[str, ...] = ()
     subsets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     members: tuple[JSON, ...] = ()
+    titles: Mapping[str, str] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     date: str = ""
     rows: int | None = None
@@ -142,6 +143,7 @@ def _describe(document: Document) -> dict[str, Any] | None:
         "groups": list(dict.fromkeys(group for groups in subsets.values() for group in groups)),
         "variants": list(data["variants"]) if isinstance(data.get("variants"), dict) else [],
         "subsets": subsets,
+        "titles": _titles(data.get("subsets")),
         "aliases": _aliases(data.get("aliases"), name),
         "date": str((_mapping(data, "metadata").get("date")) or ""),
         "rows": _published_rows(data),
@@ -150,6 +152,13 @@ def _describe(document: Document) -> dict[str, Any] | None:
         "metric": _first_metric(data.get("metric_list")),
         "places": _places(data),
     }
+
+
+def _titles(given: JSON) -> dict[str, str]:
+    """What subsets are called beside their names."""
+    fields = given.items() if isinstance(given, dict) else ()
+    titles = {name: value if isinstance(value, str) else (value or {}).get("title") for name, value in fields}
+    return {name: title for name, title in titles.items() if isinstance(title, str)}
 
 
 def _aliases(given: JSON, name: str) -> dict[str, str]:

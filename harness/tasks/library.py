@@ -19,6 +19,7 @@ from pathlib import Path
 from harness.data.download import cache_folder
 from harness.errors import TaskError, UsageError, suggest
 from harness.modifiers import Modifier
+from harness.tasks.abilities import ability_name
 from harness.tasks.groups import Changes, Member, Way, Within, members_of
 from harness.tasks.index import TaskEntry, read_file, read_folder
 from harness.tasks.schema import validate_task
@@ -171,7 +172,7 @@ class TaskLibrary:
 
     def _with_key(self, key: str, value: str, within: Within) -> Iterator[TaskRef]:
         """Every task that has a value under a key: `ability:logic`."""
-        names = {"tag": "tags"}.get(key, key)
+        names, value = {"tag": "tags"}.get(key, key), ability_name(value) if key == "ability" else value
         having = [entry for entry in self.entries() if any(fnmatchcase(item, value) for item in getattr(entry, names))]
         if not having:
             known = {item for entry in self.entries() for item in getattr(entry, names)}
@@ -349,10 +350,12 @@ def _chosen_subsets(entry: TaskEntry, subset: str | None) -> tuple[str, ...] | N
         chosen = tuple(name for name in entry.subsets if fnmatchcase(name, subset))
     elif subset in entry.subsets:
         chosen = (subset,)
+    elif titled := tuple(name for name, title in entry.titles.items() if _bare(subset) in (_bare(title), _bare(name))):
+        chosen = titled
     else:
         chosen = tuple(name for name, groups in entry.subsets.items() if subset in groups)
     if not chosen:
-        known = [*entry.subsets, *entry.groups]
+        known = [*entry.subsets, *entry.groups, *entry.titles.values()]
         has = f"it has {len(entry.subsets)}" if entry.subsets else "it has none"
         raise UsageError(f"task '{entry.name}' has no subset '{subset}'{suggest(subset, known)} ({has})")
     return chosen

@@ -22,7 +22,19 @@ MERGED = ("generation_kwargs", "fewshot_config", "metadata")
 # What may change without changing a prompt or a score.
 _DESCRIPTIVE = frozenset(
     {
-        *("include", "task_alias", "title", "tag", "group", "ability", "language", "modality", "license", "paper"),
+        *(
+            "include",
+            "task_alias",
+            "title",
+            "tag",
+            "group",
+            "aliases",
+            "ability",
+            "language",
+            "modality",
+            "license",
+            "paper",
+        ),
         *("version", "metadata", "example", "variants", "should_decontaminate", "doc_to_decontamination_query"),
     }
 )

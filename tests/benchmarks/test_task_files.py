@@ -12,6 +12,7 @@ from harness.data.open import open_dataset
 from harness.errors import UsageError
 from harness.registry import load_plugins
 from harness.scoring import Scorer
+from harness.tasks.abilities import ABILITIES
 from harness.tasks.build import BuildOptions, build_samples
 from harness.tasks.examples import check_examples
 from harness.tasks.library import TaskLibrary
@@ -54,6 +55,20 @@ def rows_of(expression, limit=8, **overrides):
 
     for subset in task.subsets:
         yield from build_samples(task, subset, open_split, options)
+
+
+def test_the_abilities_of_tasks_are_those_of_the_list():
+    unknown = {entry.name: entry.ability for entry in LIBRARY.entries() if not set(entry.ability) <= set(ABILITIES)}
+    assert not unknown, f"harness/tasks/abilities.py has: {', '.join(ABILITIES)}"
+
+
+def test_every_alias_names_a_task_and_no_two_tasks_share_one():
+    entries = [*LIBRARY.entries(), *LIBRARY.groups()]
+    taken = {entry.name.casefold(): entry.name for entry in entries}
+    for entry in entries:
+        for alias, target in entry.aliases.items():
+            assert LIBRARY.select([target]) and LIBRARY.select([alias]) == LIBRARY.select([target]), alias
+            assert taken.setdefault(alias.casefold(), entry.name) == entry.name, alias
 
 
 @pytest.mark.parametrize("name", NAMES)

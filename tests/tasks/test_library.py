@@ -26,10 +26,12 @@ metadata: {version: 1, note: a}
 
 @pytest.fixture
 def books(tmp_path: Path) -> TaskLibrary:
-    write(tmp_path, "exam.yaml", CHOICE.replace("Subject.", "{{ subset.title }}") + SUBSETS)
     write(tmp_path, "talk.yaml", REPLY + "tag: [chatty, small]\n")
     write(tmp_path, "talk2.yaml", REPLY.replace("talk", "talk_two") + "tag: chatty\n")
     write(tmp_path, "all.yaml", "group: everything\ntask: [exam, {group: inner, task: [chatty]}]\n")
+    names = "aliases: {Grand-Exam: exam:short, 期末: exam/law}\nability: knowledge\nlanguage: zh\n"
+    write(tmp_path, "exam.yaml", CHOICE.replace("Subject.", "{{ subset.title }}") + SUBSETS + names)
+    write(tmp_path, "names.yaml", "absent:\n  Quizzy: no benchmark has this name; exam comes nearest\n")
     write(tmp_path, "few.yaml", "group: few\ntask: [{task: talk, num_fewshot: 0, repeats: 2}]\n")
     return library(tmp_path)
 
@@ -51,6 +53,16 @@ def names(books: TaskLibrary, *expressions: str) -> list[tuple[str, tuple[str, .
         (["exam/law", "exam"], [("exam", None)]),
         (["talk*"], [("talk", None), ("talk_two", None)]),
         (["chatty"], [("talk", None), ("talk_two", None)]),
+        (["EXAM", "exam:other"], [("exam", None), ("exam:other", None)]),
+        (["exam/法学"], [("exam", ("law",))]),
+        (["exam/Tax-Law"], [("exam", ("tax_law",))]),
+        (["exam_tax_law"], [("exam", ("tax_law",))]),
+        (["grand exam"], [("exam:short", None)]),
+        (["期末"], [("exam", ("law",))]),
+        (["tag:small"], [("talk", None)]),
+        (["tag:chat*"], [("talk", None), ("talk_two", None)]),
+        (["ability:subject_knowledge"], [("exam", None)]),
+        (["language:zh"], [("exam", None)]),
         (["everything"], [("exam", None), ("talk", None), ("talk_two", None)]),
     ],
 )
@@ -63,6 +75,9 @@ def test_what_an_expression_stands_for(
 @pytest.mark.parametrize(
     ("expression", "message"),
     [
+        ("quizzy", r"'quizzy': no benchmark has this name; exam comes nearest"),
+        ("list", r"`harness tasks` lists the tasks"),
+        ("ability:knowledgee", r"no task has ability 'knowledgee'; did you mean 'knowledge'\?"),
         ("exma", r"unknown task 'exma'; did you mean 'exam'\?"),
         ("exam/lwa", r"no subset 'lwa'; did you mean 'law'\?"),
         ("talk/law", r"no subset 'law'.*it has none"),
