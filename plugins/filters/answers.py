@@ -60,18 +60,31 @@ class LastNumber(Filter):
 class MathAnswer(Filter):
     """The expression that a reply gives as its answer, for `math_equal`. Reasoning is left out.
 
-    What the last `\\boxed{}` holds; else what follows the last cue (答案是, "answer is", ####) on its line; else the
-    last formula between dollar signs; else a reply of one line of mathematics; else the number at which it arrives.
+    What the last `\\boxed{}` holds; else what follows the last cue (答案是, "answer is", ####) on its line; else a
+    reply that is one line of mathematics; else the last formula between dollar signs; else the number at which it
+    arrives. words: an answer may also be in words, which is what a reply of one line without numbers or formulas is.
     """
 
     name = "math_answer"
 
+    def __init__(self, words: bool = False) -> None:
+        self._words = words
+
     def apply(self, replies: Replies, sample: Sample) -> list[str | None]:
-        return [None if reply is None else _math_answer(strip_reasoning(reply)[0]) for reply in replies]
+        return [None if reply is None else self._read(strip_reasoning(reply)[0]) for reply in replies]
+
+    def _read(self, reply: str) -> str | None:
+        found, line = _math_answer(reply), reply.strip()
+        if self._words and "\n" not in line and not re.search(r"(?<![A-Za-z])[0-9]|[$\\]|答案|answer", line):
+            return line or None
+        return found
 
 
 _CUE = re.compile(r"(?:答案(?:应该|应)?(?:是|为|為|:|：)|\banswer(?: is|:)|####)[:：]?\s*(\S[^\n]*)", re.IGNORECASE)
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+_SIGNS = re.compile(r"[\x20-\x7e±√π°∞∪∩≤≥≠，；：]+")
+_WORDS = re.compile(r"[A-Za-z]{4,} +[A-Za-z]{2,}")
 
 
 def _math_answer(reply: str) -> str | None:
@@ -81,11 +94,11 @@ def _math_answer(reply: str) -> str | None:
         after = cues[-1].strip().rstrip("。．.*")
         formulas = _FORMULA.findall(after)
         return "".join(formulas[0]) if len(formulas) == 1 else after
+    line = reply.strip().rstrip("。．.")
+    if "\n" not in line and _SIGNS.fullmatch(line) and not _WORDS.search(_COMMAND.sub("", line)):
+        return line  # nothing but mathematics; several results stand side by side
     if formulas := _FORMULA.findall(reply):
         return "".join(formulas[-1]).strip()
-    line = reply.strip().rstrip("。．.")
-    if line and re.fullmatch(r"[\x20-\x7e±√π°∞∪∩≤≥≠，；：]+", line) and not re.search(r"[a-z]{4,} ", line):
-        return line
     return final_number(reply)
 
 

@@ -1,4 +1,4 @@
-"""Metrics that understand what they compare: mathematical answers, and programs as syntax trees.
+"""Metrics that understand what they compare: mathematical answers, sums, and programs as syntax trees.
 
 A sample with several replies scores the mean over its replies; an answer that could not be read scores 0. Of several
 gold answers, one is enough.
@@ -6,6 +6,10 @@ gold answers, one is enough.
 
 from __future__ import annotations
 
+import ast
+import math
+import operator
+import re
 from collections.abc import Callable, Sequence
 
 from harness import Metric, Observation, Undecided, hookimpl
@@ -30,6 +34,65 @@ class MathEqual(Metric):
 
     def score(self, seen: Observation) -> float | None:
         return _share(seen, lambda answer, gold: math_equal(answer, gold, **self._options))
+
+
+class ArithmeticEqual(Metric):
+    """1 where answer and gold have the same value, both rounded to `places` (MathGLM's evaluation_acc.py has 2).
+
+    Either may be a number or a sum still to be worked out: + - * / and ** over decimals, per cent and brackets.
+    """
+
+    name = "arithmetic_equal"
+    output_types = frozenset({"generate_until"})
+    bounds = (0.0, 1.0)
+
+    def __init__(self, places: int = 2) -> None:
+        self._places = places
+
+    def score(self, seen: Observation) -> float | None:
+        return _share(seen, self._same)
+
+    def _same(self, answer: str, gold: str) -> bool:
+        first, second = arithmetic_value(answer), arithmetic_value(gold)
+        if first is None or second is None:
+            return False
+        return round(first, self._places) == round(second, self._places)
+
+
+_SUM = re.compile(r"[0-9eE.+\-*/()% ]+")
+_OPERATORS: dict[type[ast.AST], Callable[..., float]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+}
+
+
+def arithmetic_value(text: str) -> float | None:
+    """What a sum comes to, or None where the text is none. `5%` is 5/100; `[` and `×` mean what a reader thinks."""
+    plain = text.translate(str.maketrans("[]{}（）×÷−＝", "()()()*/-=")).strip().removesuffix("=").replace(",", "")
+    plain = re.sub(r"(\d+(?:\.\d+)?)%", r"(\1/100)", plain)
+    if len(plain) > 1000 or not _SUM.fullmatch(plain):
+        return None
+    try:
+        value = _value(ast.parse(plain.strip(), mode="eval").body)
+        return value if math.isfinite(value) else None
+    except (SyntaxError, ArithmeticError, ValueError, TypeError, RecursionError, MemoryError):
+        return None  # TypeError: a root of a negative number
+
+
+def _value(node: ast.expr) -> float:
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+        return node.value
+    if isinstance(node, ast.UnaryOp) and type(node.op) in _OPERATORS:
+        return _OPERATORS[type(node.op)](_value(node.operand))
+    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+        return _OPERATORS[type(node.op)](_value(node.left), _value(node.right))
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
+        return float(_value(node.left)) ** _value(node.right)
+    raise ValueError("no arithmetic")
 
 
 class CodeEqual(Metric):
@@ -70,4 +133,4 @@ def _any_equal(answer: str, golds: Sequence[str], same: Callable[[str, str], boo
 
 @hookimpl
 def harness_metrics() -> list[type[Metric]]:
-    return [CodeEqual, MathEqual]
+    return [ArithmeticEqual, CodeEqual, MathEqual]

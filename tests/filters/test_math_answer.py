@@ -21,6 +21,10 @@ SAMPLE = Sample("t", "", 0, {}, (), "1")
         ("3*4=12\n#### 12", "12"),
         ("The answer is 4*sqrt(15)-14.", "4*sqrt(15)-14"),
         (r"x^2/3-y^2/6=1", "x^2/3-y^2/6=1"),
+        (r"\pi -\arccos \frac{1}{8}", r"\pi -\arccos \frac{1}{8}"),
+        ("$5$;$10$", "$5$;$10$"),
+        ("((2)/(3))", "((2)/(3))"),
+        ("There are 12 pens, so $12$", "12"),
         ("一共有 12 支铅笔。", "12"),
         (r"<think>\boxed{9}</think>还剩 3 个", "3"),
         ("不知道", None),
@@ -30,3 +34,8 @@ SAMPLE = Sample("t", "", 0, {}, (), "1")
 )
 def test_the_answer_is_found_where_the_reply_gives_it(reply, answer):
     assert MathAnswer().apply([reply], SAMPLE) == [answer]
+
+
+def test_an_answer_may_be_a_line_of_words_where_the_task_says_so():
+    replies = ["线段F1F2或椭圆", "三组对边", "甲\n乙", "", "答案是圆", "还剩 3 个"]
+    assert MathAnswer(words=True).apply(replies, SAMPLE) == ["线段F1F2或椭圆", "三组对边", None, None, "圆", "3"]
