@@ -18,7 +18,7 @@ _PADDING = 1.25
 
 
 @dataclass
-class Cached:
+class KeyValues:
     """Keys and values of a path from the first token on: one tensor [1, kv heads, tokens, dim] a layer."""
 
     keys: dict[int, torch.Tensor] = field(default_factory=dict)
@@ -59,27 +59,27 @@ class _Bucket:
 
 
 class PackLayout:
-    """The rows of one batch: each token sees its own branch of its row, and the trunk that the row continues.
+    """The rows of one batch: each token sees its own branch of its row, and the shared prefix that the row continues.
 
-    trunks: keys and values of the trunks above, by row index. Those of rows that have children, or all where
+    prefixes: keys and values of the shared prefixes above, by row index. Those of rows that have children, or all where
     `keep_all`, are found in `cached` after the pass.
     """
 
     def __init__(
-        self, rows: Sequence[PlanRow], trunks: Mapping[int, Cached], device: str, keep_all: bool = False
+        self, rows: Sequence[PlanRow], prefixes: Mapping[int, KeyValues], device: str, keep_all: bool = False
     ) -> None:
         self.rows = rows
         self.device = device
         self.offsets = _offsets(rows)
-        self.cached: dict[int, Cached] = {row.index: Cached() for row in rows if row.children or keep_all}
-        self._trunks = trunks
+        self.cached: dict[int, KeyValues] = {row.index: KeyValues() for row in rows if row.children or keep_all}
+        self._prefixes = prefixes
         self._at = [at for row in rows for at in row.positions]
         self._positions = upload(self._at, device)
         self._paths = [member for member, row in enumerate(rows) if row.is_path]
         trees = [member for member, row in enumerate(rows) if not row.is_path]
         self._tree_buckets = [self._bucket(group) for group in _group_by_length(rows, trees)]
         self._masks: dict[tuple[int, int, torch.dtype], torch.Tensor | None] = {}
-        self._shared = _runs_below_one_trunk(rows, self.offsets)
+        self._shared = _runs_below_one_prefix(rows, self.offsets)
 
     def inputs(self) -> dict[str, torch.Tensor]:
         """`input_ids` and `position_ids`, [1, tokens]."""
@@ -122,8 +122,8 @@ class PackLayout:
             self._attend_paths(query, key, value, rule, out, lse)
         for bucket in self._tree_buckets if packed else (*self._path_buckets, *self._tree_buckets):
             self._attend_within(bucket, query, key, value, rule, out, lse)
-        for start, end, trunk in self._shared:
-            self._attend_above(layer, start, end, self._trunks[trunk], query, rule, out, lse)
+        for start, end, prefix in self._shared:
+            self._attend_above(layer, start, end, self._prefixes[prefix], query, rule, out, lse)
         self._keep(layer, key, value)
         return out if rule.sinks is None else apply_sinks(out, lse, rule.sinks)
 
@@ -179,13 +179,13 @@ class PackLayout:
         layer: int,
         start: int,
         end: int,
-        trunk: Cached,
+        prefix: KeyValues,
         query: torch.Tensor,
         rule: AttentionRule,
         out: torch.Tensor,
         lse: torch.Tensor,
     ) -> None:
-        keys, values = trunk.keys[layer], trunk.values[layer]
+        keys, values = prefix.keys[layer], prefix.values[layer]
         mask = self._mask_above(start, end, keys.shape[2], rule.window, query)
         found, found_lse = attend(query[None, :, start:end], keys, values, rule, mask=mask)
         joined = join(out[start:end], lse[start:end], found[0].transpose(0, 1), found_lse[0].transpose(0, 1))
@@ -194,7 +194,7 @@ class PackLayout:
     def _mask_above(
         self, start: int, end: int, keys: int, window: int | None, query: torch.Tensor
     ) -> torch.Tensor | None:
-        """What of a trunk is too far back for the tokens of a stretch; the same in all layers of one window."""
+        """What of a shared prefix is too far back for the tokens of a stretch; the same in all layers of one window."""
         if window is None:
             return None
         key = (start, window, query.dtype)
@@ -211,7 +211,7 @@ class PackLayout:
             if cached is None:
                 continue
             end = start + len(row.tokens)
-            above = None if row.parent is None or not row.children else self._trunks[row.parent]
+            above = None if row.parent is None or not row.children else self._prefixes[row.parent]
             for store, tensor, before in (
                 (cached.keys, key, above and above.keys),
                 (cached.values, value, above and above.values),
@@ -302,8 +302,8 @@ def _group_by_length(rows: Sequence[PlanRow], members: Sequence[int]) -> list[li
     return [*groups, sorted(group)] if group else groups
 
 
-def _runs_below_one_trunk(rows: Sequence[PlanRow], offsets: Sequence[int]) -> list[tuple[int, int, int]]:
-    """(first token, last token + 1, trunk) of each stretch of rows that continue the same trunk."""
+def _runs_below_one_prefix(rows: Sequence[PlanRow], offsets: Sequence[int]) -> list[tuple[int, int, int]]:
+    """(first token, last token + 1, shared prefix) of each stretch of rows that continue the same shared prefix."""
     runs: list[tuple[int, int, int]] = []
     for row, start in zip(rows, offsets, strict=True):
         if row.parent is None:

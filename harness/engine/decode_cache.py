@@ -1,4 +1,7 @@
-"""Rows that are being generated: each has a slot for its own keys and values, and looks up to a trunk they share."""
+"""The KV cache of decoding: each row that is being generated has a slot for its own keys and values.
+
+What the rows of a shared prefix have in common is stored once, beside the slots, and attended to in place.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import torch
 
 from harness.engine import varlen
 from harness.engine.attention import AttentionRule, additive, apply_sinks, attend, join, window_mask
-from harness.engine.batches import Cached
+from harness.engine.batches import KeyValues
 from harness.engine.devices import upload
 from harness.engine.plain import GenerateRow
 from harness.engine.sampling import RowChoice
@@ -22,26 +25,26 @@ _WORTH_CUTTING = 0.85
 
 
 @dataclass(slots=True)
-class Active:
-    """A row on its way. `own` holds its keys and values while it has no slot: [kv heads, length, dim] a layer.
+class DecodingRow:
+    """A row that is being generated. `own`: its keys and values while it has no slot, [kv heads, length, dim] a layer.
 
-    trunk: the plan row above it, or None; start: how many tokens that holds; length: how many of its own are cached.
+    prefix: the plan row above it, or None; start: how many tokens that holds; length: how many of its own are cached.
     tokens: the answer so far, of which the last one is not cached yet.
     """
 
     row: GenerateRow
     choice: RowChoice
     history: list[int]
-    trunk: int | None
+    prefix: int | None
     start: int
     length: int
     tokens: list[int]
-    own: Cached | None
+    own: KeyValues | None
     seconds: float = 0.0
 
 
 @dataclass
-class SlotCache:
+class DecodeCache:
     """Keys and values of all active rows: [slots, kv heads, capacity, dim] a layer. The first slots are in use."""
 
     size: int
@@ -49,7 +52,7 @@ class SlotCache:
     keys: dict[int, torch.Tensor] = field(default_factory=dict)
     values: dict[int, torch.Tensor] = field(default_factory=dict)
 
-    def put(self, slot: int, own: Cached, length: int) -> None:
+    def put(self, slot: int, own: KeyValues, length: int) -> None:
         """Copy a row's own keys and values into a slot."""
         for store, source in ((self.keys, own.keys), (self.values, own.values)):
             for layer, tensor in source.items():
@@ -58,13 +61,13 @@ class SlotCache:
                     store[layer] = tensor.new_zeros((self.size, kv_heads, self.capacity, dim))
                 store[layer][slot, :, :length] = tensor.to(store[layer].device)
 
-    def take(self, slot: int, length: int, device: str) -> Cached:
+    def take(self, slot: int, length: int, device: str) -> KeyValues:
         """Copy a slot's keys and values out, to `device`."""
 
         def copy(store: dict[int, torch.Tensor]) -> dict[int, torch.Tensor]:
             return {layer: tensor[slot, :, :length].to(device, copy=True) for layer, tensor in store.items()}
 
-        return Cached(copy(self.keys), copy(self.values))
+        return KeyValues(copy(self.keys), copy(self.values))
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copy one slot over another."""
@@ -81,25 +84,27 @@ class SlotCache:
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
-    """Rows below one trunk; members None: all rows. latest: the greatest position among their newest tokens."""
+class _PrefixGroup:
+    """Rows below one shared prefix; members None: all rows. latest: the greatest position among their newest tokens."""
 
     members: torch.Tensor | None
-    trunk: int
+    prefix: int
     latest: int
 
 
-class SlotLayout:
-    """One step of generation: each row's newest token sees the row's own tokens, and its trunk."""
+class DecodeLayout:
+    """One step of generation: each row's newest token sees the row's own tokens, and its shared prefix."""
 
-    def __init__(self, active: Sequence[Active], cache: SlotCache, trunks: Mapping[int, Cached], device: str) -> None:
+    def __init__(
+        self, active: Sequence[DecodingRow], cache: DecodeCache, prefixes: Mapping[int, KeyValues], device: str
+    ) -> None:
         self.cache = cache
         self.device = device
-        self._trunks = trunks
+        self._prefixes = prefixes
         self._tokens, self._lengths, self._starts = upload(_numbers(active), device)
         self._slots = torch.arange(len(active), device=device)
         self._parts = _by_length([row.length for row in active])
-        self._groups = _by_trunk(active, device)
+        self._groups = _by_prefix(active, device)
         self._masks: dict[Any, torch.Tensor | None] = {}
         self._spans: tuple[varlen.Spans, varlen.Spans] | None = None
         self._used: torch.Tensor | None = None
@@ -117,7 +122,7 @@ class SlotLayout:
         keys, values = self.cache.keys, self.cache.values
         for store, new in ((keys, key), (values, value)):
             if layer not in store:
-                # No row has anything of its own yet: all are ends of trunks.
+                # No row has anything of its own yet: all are ends of shared prefixes.
                 store[layer] = new.new_zeros((self.cache.size, new.shape[0], self.cache.capacity, new.shape[2]))
             # A model that is spread over devices has layers elsewhere than the step was made.
             place = (self._slots.to(new.device), slice(None), self._lengths.to(new.device))
@@ -177,13 +182,13 @@ class SlotLayout:
         self,
         layer: int,
         query: torch.Tensor,
-        group: _Group,
+        group: _PrefixGroup,
         rule: AttentionRule,
         out: torch.Tensor,
         lse: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        trunk = self._trunks[group.trunk]
-        keys, values = trunk.keys[layer], trunk.values[layer]
+        prefix = self._prefixes[group.prefix]
+        keys, values = prefix.keys[layer], prefix.values[layer]
         members = None if group.members is None else group.members.to(query.device)
         chosen = query if members is None else query[:, members]
         mask = self._mask_above(group, keys.shape[2], rule.window, query)
@@ -195,9 +200,11 @@ class SlotLayout:
         out[members], lse[members] = join(out[members], lse[members], other, other_lse)
         return out, lse
 
-    def _mask_above(self, group: _Group, keys: int, window: int | None, query: torch.Tensor) -> torch.Tensor | None:
-        """What of a trunk is too far back for the rows below it; the same in all layers of one window."""
-        key = (group.trunk, window, query.dtype)
+    def _mask_above(
+        self, group: _PrefixGroup, keys: int, window: int | None, query: torch.Tensor
+    ) -> torch.Tensor | None:
+        """What of a shared prefix is too far back for the rows below it; the same in all layers of one window."""
+        key = (group.prefix, window, query.dtype)
         if key not in self._masks:
             at = self._starts + self._lengths
             at = at if group.members is None else at[group.members]
@@ -218,41 +225,43 @@ class SlotLayout:
         return mask
 
 
-class FixedLayout(SlotLayout):
-    """A step of all slots below one trunk, which is computed at the same places of memory each time.
+class StaticDecodeLayout(DecodeLayout):
+    """A step of all slots below one shared prefix, which is computed at the same places of memory each time.
 
     What differs between steps is copied there by `load`. Free slots are computed too: such a row has no tokens, and
     writes where nobody reads.
     """
 
-    def __init__(self, active: Sequence[Active], cache: SlotCache, trunks: Mapping[int, Cached], device: str) -> None:
-        super().__init__(active, cache, trunks, device)
+    def __init__(
+        self, active: Sequence[DecodingRow], cache: DecodeCache, prefixes: Mapping[int, KeyValues], device: str
+    ) -> None:
+        super().__init__(active, cache, prefixes, device)
         self._numbers = torch.zeros(3, cache.size, dtype=torch.long, device=device)
         self._tokens, self._lengths, self._starts = self._numbers
         self._slots = torch.arange(cache.size, device=device)
         self._parts = [(0, cache.size, cache.capacity)]
-        self._groups = [_Group(None, group.trunk, sys.maxsize) for group in self._groups]
+        self._groups = [_PrefixGroup(None, group.prefix, sys.maxsize) for group in self._groups]
         self.load(active)
 
-    def load(self, active: Sequence[Active]) -> None:
+    def load(self, active: Sequence[DecodingRow]) -> None:
         """Make the next step that of these rows."""
         free = [0] * (self.cache.size - len(active))
         numbers = [[*numbers, *free] for numbers in _numbers(active)]
         self._numbers.copy_(upload(numbers, self.device), non_blocking=True)
 
-    def renewed(self) -> FixedLayout:
+    def renewed(self) -> StaticDecodeLayout:
         """This layout, without what it computed from the numbers of a step before."""
         self._masks.clear()
         self._used = None
         return self
 
 
-def trunks_of(active: Sequence[Active]) -> list[int | None]:
-    """The trunks that rows look up to, each once; None stands for rows without one."""
-    return list(dict.fromkeys(row.trunk for row in active))
+def prefixes_of(active: Sequence[DecodingRow]) -> list[int | None]:
+    """The shared prefixes that rows look up to, each once; None stands for rows without one."""
+    return list(dict.fromkeys(row.prefix for row in active))
 
 
-def _numbers(active: Sequence[Active]) -> list[list[int]]:
+def _numbers(active: Sequence[DecodingRow]) -> list[list[int]]:
     """The newest token of each row, how many tokens of its own are cached, and how many are above."""
     return [[row.tokens[-1] for row in active], [row.length for row in active], [row.start for row in active]]
 
@@ -271,14 +280,14 @@ def _by_length(lengths: Sequence[int]) -> list[tuple[int, int, int]]:
     return parts if spent < _WORTH_CUTTING * len(lengths) * whole[0][2] else whole
 
 
-def _by_trunk(active: Sequence[Active], device: str) -> list[_Group]:
-    """The rows of each trunk in use."""
-    groups: list[_Group] = []
-    for trunk in trunks_of(active):
-        if trunk is None:
+def _by_prefix(active: Sequence[DecodingRow], device: str) -> list[_PrefixGroup]:
+    """The rows of each shared prefix in use."""
+    groups: list[_PrefixGroup] = []
+    for prefix in prefixes_of(active):
+        if prefix is None:
             continue
-        members = [index for index, row in enumerate(active) if row.trunk == trunk]
+        members = [index for index, row in enumerate(active) if row.prefix == prefix]
         latest = max(active[index].start + active[index].length for index in members)
         everyone = len(members) == len(active)
-        groups.append(_Group(None if everyone else upload(members, device), trunk, latest))
+        groups.append(_PrefixGroup(None if everyone else upload(members, device), prefix, latest))
     return groups

@@ -16,10 +16,11 @@ import torch
 from harness.engine import memory
 from harness.engine.attention import SharedAttention
 from harness.engine.cpu import speed_up_linear_layers
-from harness.engine.cuda_graphs import Steps, recorder
+from harness.engine.cuda_graphs import DecodeSteps, graph_capture
 from harness.engine.decoder import Decoder
 from harness.engine.encoder_decoder import EncoderDecoderScorer
 from harness.engine.generate import SharedGenerator
+from harness.engine.limits import EngineLimits
 from harness.engine.outcomes import Scored
 from harness.engine.plain import BatchLimits, GenerateRow, Piece, PlainGenerator, PlainScorer
 from harness.engine.score import SharedScorer
@@ -49,22 +50,19 @@ class SharingDiffersError(Exception):
     """A shared pass and a plain pass of the same tokens disagree."""
 
 
-@dataclass(frozen=True)
-class RunLimits:
-    """What the command line allows: rows of a batch (None: as many as fit)."""
-
-    rows: int | None = None
-
-
 @dataclass
 class Executor:
-    """One model on one device. `notes` says, in words, where it could not share."""
+    """One model on one device. `notes` says, in words, where it could not share.
+
+    rows: the most rows of a batch, as the command line allows; None for as many as fit. limits: how work is cut.
+    """
 
     model: Any
     device: str
     dtype: str
     pad_token: int
-    limits: RunLimits
+    rows: int | None = None
+    limits: EngineLimits = field(default_factory=EngineLimits)
     share: bool = True
     notes: list[str] = field(default_factory=list)
 
@@ -84,7 +82,7 @@ class Executor:
     def score(self, sequences: Sequence[ScoreSequence]) -> Iterator[Piece]:
         """Outcomes of all sequences, each as soon as it is known."""
         if self.decoder is None:
-            limits = self._limits(keeps_cache=False)
+            limits = self._batch_limits(keeps_cache=False)
             scorer = EncoderDecoderScorer(self.model, limits, self.device, self.dtype, self.pad_token)
             yield from scorer.run(sequences)
             return
@@ -103,7 +101,7 @@ class Executor:
         def left(done: set[tuple[int, int]]) -> list[GenerateRow]:
             return [row for row in rows if (row.sequence.request, 0) not in done]
 
-        most = self.limits.rows or _GENERATED_ROWS.get(self.device.split(":")[0], 64)
+        most = self.rows or _GENERATED_ROWS.get(self.device.split(":")[0], 64)
         room = BatchLimits(most, memory.cached_tokens(self.device, self.cost))
         plain = PlainGenerator(self.model, room, self.device, self.dtype, self.pad_token)
         if foreign := _foreign_settings(self.model):
@@ -150,12 +148,13 @@ class Executor:
 
     def _plain_scorer(self) -> PlainScorer:
         assert self.decoder is not None
-        return PlainScorer(self.decoder, self._limits(keeps_cache=False))
+        return PlainScorer(self.decoder, self._batch_limits(keeps_cache=False))
 
     def _shared_scorer(self) -> SharedScorer:
         assert self.decoder is not None
         assert self.attention is not None
-        scorer = SharedScorer(self.decoder, self.attention, self._limits(keeps_cache=True))
+        scorer = SharedScorer(self.decoder, self.attention, self._batch_limits(keeps_cache=True))
+        scorer.plan_limits = self.limits.plan
         scorer.verify = self._verify_score
         return scorer
 
@@ -163,12 +162,14 @@ class Executor:
         assert self.decoder is not None
         assert self.attention is not None
         longest = max(len(row.sequence.tokens) + row.sequence.max_new_tokens for row in rows)
-        slots = self.limits.rows
+        slots = self.rows
         if slots is None:
             room = memory.cached_tokens(self.device, self.cost) // longest
             slots = max(1, min(room, _GENERATED_ROWS.get(self.device.split(":")[0], 64)))
-        generator = SharedGenerator(self.decoder, self.attention, self._limits(keeps_cache=True), slots)
-        generator.steps = Steps(self.decoder, self.attention, recorder(self.model, self.device), self._tolerance())
+        generator = SharedGenerator(self.decoder, self.attention, self._batch_limits(keeps_cache=True), slots)
+        generator.plan_limits = self.limits.plan
+        capture = graph_capture(self.model, self.device)
+        generator.steps = DecodeSteps(self.decoder, self.attention, capture, self._tolerance(), self.limits.graphs)
         generator.verify = self._verify_logits
         return generator
 
@@ -199,9 +200,9 @@ class Executor:
         quantised = getattr(self.model, "hf_quantizer", None) is not None
         return 1e-3 if self.dtype == "float32" and not quantised else 0.1
 
-    def _limits(self, *, keeps_cache: bool) -> BatchLimits:
+    def _batch_limits(self, *, keeps_cache: bool) -> BatchLimits:
         """A number of rows that the user chose is the most that a batch holds; long rows make it hold fewer."""
-        return BatchLimits(self.limits.rows, memory.batch_tokens(self.device, self.cost, keeps_cache))
+        return BatchLimits(self.rows, memory.batch_tokens(self.device, self.cost, keeps_cache))
 
 
 def why_not_shared(model: Any, config: Any) -> str | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from harness.engine.limits import PlanLimits
 from harness.engine.memory import TokenCost, batch_tokens, parameters
 from harness.engine.plan import PlanItem, make_plan
 from harness.engine.tokens import Encoded
@@ -44,13 +45,21 @@ class Forecast:
         )
 
 
-def forecast(encoded: Encoded, requests: int, config: Any, device: str, dtype: Any, copies: int = 1) -> Forecast:
+def forecast(
+    encoded: Encoded,
+    requests: int,
+    config: Any,
+    device: str,
+    dtype: Any,
+    copies: int = 1,
+    limits: PlanLimits | None = None,
+) -> Forecast:
     """Plan the scoring and the generation of a run. copies: how many devices have the model and work at a time."""
     scored = list(dict.fromkeys((s.tokens[:-1], s.start) for s in encoded.scores))
     prompts = list(dict.fromkeys(s.tokens for s in encoded.generations))
     plans = (
-        make_plan([PlanItem(tokens, start - 1) for tokens, start in scored]),
-        make_plan([PlanItem(tokens, len(tokens) - 1) for tokens in prompts]),
+        make_plan([PlanItem(tokens, start - 1) for tokens, start in scored], limits),
+        make_plan([PlanItem(tokens, len(tokens) - 1) for tokens in prompts], limits),
     )
     new_tokens = sum(sequence.max_new_tokens for sequence in encoded.generations)
     planned = sum(plan.planned_tokens for plan in plans)

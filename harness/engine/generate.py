@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from harness.engine.attention import SharedAttention
-from harness.engine.batches import Cached, PackLayout
-from harness.engine.cuda_graphs import Steps
-from harness.engine.decode_cache import Active, SlotCache
+from harness.engine.batches import KeyValues, PackLayout
+from harness.engine.cuda_graphs import DecodeSteps
+from harness.engine.decode_cache import DecodeCache, DecodingRow
 from harness.engine.decoder import Decoder
 from harness.engine.devices import upload
+from harness.engine.limits import PlanLimits
 from harness.engine.memory import is_out_of_memory, release
 from harness.engine.outcomes import Failed
 from harness.engine.plain import BatchLimits, GenerateRow, Piece
@@ -26,12 +27,14 @@ Verify = Callable[[Sequence[int], torch.Tensor], None]
 """(tokens, logits of what follows them): raises when a plain pass gives something else. Called once."""
 
 
-def plan_generations(rows: Sequence[GenerateRow]) -> tuple[list[list[GenerateRow]], Plan]:
+def plan_generations(
+    rows: Sequence[GenerateRow], limits: PlanLimits | None = None
+) -> tuple[list[list[GenerateRow]], Plan]:
     """Rows by prompt (repetitions share theirs), and the plan over the prompts."""
     prompts: dict[tuple[int, ...], list[GenerateRow]] = {}
     for row in rows:
         prompts.setdefault(row.sequence.tokens, []).append(row)
-    return list(prompts.values()), make_plan([PlanItem(tokens, len(tokens) - 1) for tokens in prompts])
+    return list(prompts.values()), make_plan([PlanItem(tokens, len(tokens) - 1) for tokens in prompts], limits)
 
 
 class SharedGenerator:
@@ -45,19 +48,20 @@ class SharedGenerator:
         self.attention = attention
         self.limits = limits
         self.slots = slots
-        self.steps = Steps(decoder, attention)
+        self.plan_limits: PlanLimits | None = None
+        self.steps = DecodeSteps(decoder, attention)
         self.verify: Verify | None = None
         self.computed_tokens = 0
 
     def run(self, rows: Sequence[GenerateRow]) -> Iterator[Piece]:
-        self._prompts, self.plan = plan_generations(rows)
+        self._prompts, self.plan = plan_generations(rows, self.plan_limits)
         self._queue = deque(self.plan.rows)
-        self._ready: deque[Active] = deque()
-        self._active: list[Active] = []
-        self._trunks: dict[int, Cached] = {}
-        # How many rows still look up to a trunk: those of the plan, and those being generated.
+        self._ready: deque[DecodingRow] = deque()
+        self._active: list[DecodingRow] = []
+        self._prefixes: dict[int, KeyValues] = {}
+        # How many rows still look up to a shared prefix: those of the plan, and those being generated.
         self._users = {row.index: row.children for row in self.plan.rows}
-        self._cache = SlotCache(min(self.slots, len(rows)), self._longest_slot())
+        self._cache = DecodeCache(min(self.slots, len(rows)), self._longest_slot())
         while self._queue or self._ready or self._active:
             yield from self._fill()
             if self._active:
@@ -88,7 +92,7 @@ class SharedGenerator:
         )
 
     def _next_rows(self, free: int) -> list[PlanRow]:
-        """Rows of the plan for one pass: up to so many prompts, and nothing with the trunk that it continues."""
+        """Rows of the plan for one pass: up to so many prompts, none with the shared prefix that it continues."""
         batch: list[PlanRow] = []
         tokens = prompts = 0
         while self._queue:
@@ -102,7 +106,7 @@ class SharedGenerator:
         return batch
 
     def _prefill(self, rows: list[PlanRow]) -> Iterator[Piece]:
-        alive = [row for row in rows if row.parent is None or row.parent in self._trunks]
+        alive = [row for row in rows if row.parent is None or row.parent in self._prefixes]
         for row in rows:
             if row not in alive:
                 yield from self._fail(row, "the shared part of this request did not fit into memory")
@@ -135,9 +139,9 @@ class SharedGenerator:
             self._leave(row.parent)
 
     @torch.inference_mode()
-    def _pass_over(self, rows: list[PlanRow]) -> list[Active]:
+    def _pass_over(self, rows: list[PlanRow]) -> list[DecodingRow]:
         """Compute prompts; choose the first token of each of their rows."""
-        layout = PackLayout(rows, self._trunks, self.decoder.device, keep_all=True)
+        layout = PackLayout(rows, self._prefixes, self.decoder.device, keep_all=True)
         with self.attention.active(layout):
             hidden = self.decoder.hidden(**layout.inputs())[0]
         self.computed_tokens += hidden.shape[0]
@@ -153,18 +157,18 @@ class SharedGenerator:
             self._choose(entering, hidden[upload(places, str(hidden.device))], check=check)
         for row in rows:
             if row.children:
-                self._trunks[row.index] = layout.cached[row.index]
+                self._prefixes[row.index] = layout.cached[row.index]
         for active in entering:
-            if active.trunk is not None:
-                self._users[active.trunk] += 1
+            if active.prefix is not None:
+                self._users[active.prefix] += 1
         return entering
 
-    def _enter(self, generated: GenerateRow, row: PlanRow, segment: int, cached: Cached) -> Active:
+    def _enter(self, generated: GenerateRow, row: PlanRow, segment: int, cached: KeyValues) -> DecodingRow:
         sequence = generated.sequence
         history = list(sequence.tokens)
         choice = RowChoice(generated.rule, random_stream(sequence.params.seed, sequence.repeat), history)
         if row.children:
-            return Active(generated, choice, history, row.index, len(sequence.tokens), 0, [], None)
+            return DecodingRow(generated, choice, history, row.index, len(sequence.tokens), 0, [], None)
         spans = row.path(segment)
 
         def own(store: dict[int, torch.Tensor]) -> dict[int, torch.Tensor]:
@@ -174,11 +178,18 @@ class SharedGenerator:
             }
 
         length = sum(end - start for start, end in spans)
-        return Active(
-            generated, choice, history, row.parent, row.start, length, [], Cached(own(cached.keys), own(cached.values))
+        return DecodingRow(
+            generated,
+            choice,
+            history,
+            row.parent,
+            row.start,
+            length,
+            [],
+            KeyValues(own(cached.keys), own(cached.values)),
         )
 
-    def _choose(self, rows: Sequence[Active], hidden: torch.Tensor, *, check: bool) -> None:
+    def _choose(self, rows: Sequence[DecodingRow], hidden: torch.Tensor, *, check: bool) -> None:
         """Append to each row the token that follows, given hidden states [rows, hidden]."""
         chosen: list[int] = []
         for start, end in self.decoder.chunks(len(hidden)):
@@ -217,7 +228,7 @@ class SharedGenerator:
 
     @torch.inference_mode()
     def _decode(self) -> None:
-        hidden = self.steps.hidden(self._active, self._cache, self._trunks)
+        hidden = self.steps.hidden(self._active, self._cache, self._prefixes)
         self._choose(self._active, hidden, check=True)
         self.computed_tokens += len(self._active)
         for row in self._active:
@@ -230,7 +241,7 @@ class SharedGenerator:
         if len(self._active) == 1:
             (row,) = self._active
             self._active = []
-            self._leave(row.trunk)
+            self._leave(row.prefix)
             yield row.row.sequence.request, 0, Failed(f"{self.decoder.device} ran out of memory at this answer"), 0.0
             return
         kept = len(self._active) // 2
@@ -242,17 +253,17 @@ class SharedGenerator:
         self._cache.shrink(kept)
         release(self.decoder.device)
 
-    def _finish(self, row: Active) -> Piece:
-        self._leave(row.trunk)
+    def _finish(self, row: DecodingRow) -> Piece:
+        self._leave(row.prefix)
         return row.row.sequence.request, 0, row.row.stop.finish(row.tokens), row.seconds
 
-    def _leave(self, trunk: int | None) -> None:
-        """Forget a trunk's keys and values when nothing looks up to it any more."""
-        if trunk is None:
+    def _leave(self, prefix: int | None) -> None:
+        """Forget a shared prefix's keys and values when nothing looks up to it any more."""
+        if prefix is None:
             return
-        self._users[trunk] -= 1
-        if self._users[trunk] == 0:
-            self._trunks.pop(trunk, None)
+        self._users[prefix] -= 1
+        if self._users[prefix] == 0:
+            self._prefixes.pop(prefix, None)
 
     def _fail(self, row: PlanRow, reason: str) -> Iterator[Piece]:
         self._leave(row.parent)

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.engine import devices, memory
 from harness.engine.chat import ChatTemplate, read_template
+from harness.engine.limits import EngineLimits
 from harness.engine.outcomes import Assembler, join_windows
 from harness.engine.tokens import (
     DEFAULT_MAX_LENGTH,
@@ -83,6 +84,8 @@ class TorchModel(Model):
 
     spreads: bool = False
     """Whether one copy of the model lies on all devices, rather than a copy on each."""
+    limits: EngineLimits = EngineLimits()
+    """The sizes by which its work is cut."""
 
     def __init__(self, where: str, text: TextOptions | None = None, dtype: str = "auto") -> None:
         """`where` names the model in errors: its folder or id."""
@@ -243,7 +246,7 @@ class TorchModel(Model):
         encoded = encode_requests(self.encoder, requests, self.render, self.where)
         # Workers on a processor share its cores.
         copies = 1 if self.spreads or self.device == "cpu" else len(self.devices)
-        found = forecast(encoded, len(requests), self.config, self.device, self.torch_dtype, copies)
+        found = forecast(encoded, len(requests), self.config, self.device, self.torch_dtype, copies, self.limits.plan)
         weights = self.bytes_to_load() or memory.weight_bytes(self.config, self.torch_dtype.itemsize)
         cost = memory.TokenCost.of(self.config, self.torch_dtype.itemsize)
         return replace(found, memory=memory.outlook(weights, cost, self.device, self.dtype_name))
@@ -276,12 +279,12 @@ class TorchModel(Model):
             yield from self.executor.generate([self._generate_row(sequence) for sequence in generations])
 
     def _make_executor(self) -> Executor:
-        from harness.engine.execute import Executor, RunLimits
+        from harness.engine.execute import Executor
 
         batch_size, most = self.options.batch_size, self.options.max_batch_size
         rows = min(batch_size, most or batch_size) if isinstance(batch_size, int) else most
         pad = _pad_token(self.tokenizer, self._stop_ids)
-        return Executor(self._module, self.device, self.dtype_name, pad, RunLimits(rows))
+        return Executor(self._module, self.device, self.dtype_name, pad, rows, self.limits)
 
     def _generate_row(self, sequence: GenerateSequence) -> GenerateRow:
         from harness.engine.plain import GenerateRow

@@ -1,9 +1,9 @@
 """What is computed, and how often: every token that requests share is planned once. Pure Python.
 
 The inputs of a run are the leaves of a radix tree over token ids. The tree is cut into rows, the pieces that go through
-the model in one pass. A row is either a *trunk*, a path whose keys and values are kept for the rows that continue it,
-or a *crown*, a subtree with nothing left below it: a question with its options, or a single prompt. Rows of a batch
-are laid end to end, so that no padding is computed.
+the model in one pass. A row is either a *shared prefix*, a path whose keys and values are kept for the rows that
+continue it, or a *leaf*, a subtree with nothing left below it: a question with its options, or a single prompt. Rows of
+a batch are laid end to end, so that no padding is computed.
 
     plan = make_plan([PlanItem(tokens=(1, 2, 3, 4), first=3), PlanItem(tokens=(1, 2, 3, 5), first=3)])
     plan.request_tokens, plan.unique_tokens, plan.planned_tokens    # 8, 5, 5
@@ -14,12 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-# Tokens of a crown below which its branches are worth one row, whatever they share.
-CROWN_TOKENS = 256
-# A crown may grow to this many tokens when most of it is one shared path (a long passage with its options).
-LONG_CROWN_TOKENS = 1024
-# Tokens that a trunk must save: it costs a separate step and its place in memory.
-TRUNK_GAIN = 64
+from harness.engine.limits import PlanLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +39,10 @@ class Read:
 class PlanRow:
     """A connected piece of the tree that goes through the model in one pass.
 
-    parent: the trunk that it continues; None at the root. start: how many tokens come before it.
+    parent: the shared prefix that it continues; None at the root. start: how many tokens come before it.
     segments: (first, last + 1, index of the parent segment or -1) of each tree node in it, in local positions; a
-    token sees its own segment up to itself, the segments above it, and the trunk. ends: (item, segment) of the items
-    that end in this row. children: how many rows continue it (0 for a crown).
+    token sees its own segment up to itself, the segments above it, and the shared prefix. ends: (item, segment) of the
+    items that end in this row. children: how many rows continue it (0 for a leaf).
     """
 
     index: int
@@ -77,7 +72,7 @@ class PlanRow:
 
 @dataclass(frozen=True)
 class Plan:
-    """All rows of a run, trunks before what continues them, and what they cost.
+    """All rows of a run, shared prefixes before what continues them, and what they cost.
 
     reads_left: for each item, in how many rows its positions lie.
     """
@@ -99,11 +94,11 @@ class Plan:
         )
 
 
-def make_plan(items: Sequence[PlanItem]) -> Plan:
+def make_plan(items: Sequence[PlanItem], limits: PlanLimits | None = None) -> Plan:
     """Cut the prefix tree of `items` into rows."""
     root = _build_tree(items)
     unique = _measure(root)
-    planner = _Planner(items)
+    planner = _Planner(items, limits or PlanLimits())
     planner.run(root)
     return Plan(
         items=items,
@@ -118,7 +113,7 @@ def make_plan(items: Sequence[PlanItem]) -> Plan:
 def fill_batches(rows: Sequence[PlanRow], max_tokens: int, max_rows: int | None = None) -> Iterator[list[PlanRow]]:
     """Cut rows, in their order, into batches of at most `max_tokens` tokens (a single longer row is a batch).
 
-    A row never shares a batch with the trunk that it continues.
+    A row never shares a batch with the shared prefix that it continues.
     """
     batch: list[PlanRow] = []
     inside: set[int] = set()
@@ -209,11 +204,12 @@ def _measure(root: _Node) -> int:
 class _Planner:
     """Cuts a measured tree into rows, depth first."""
 
-    def __init__(self, items: Sequence[PlanItem]) -> None:
+    def __init__(self, items: Sequence[PlanItem], limits: PlanLimits) -> None:
         self.items = items
+        self.limits = limits
         self.rows: list[PlanRow] = []
         self.reads_left = [0] * len(items)
-        # (node, trunk above it, short nodes above it that are computed again in each row below them)
+        # (node, shared prefix above it, short nodes above it that are computed again in each row below them)
         self._todo: list[tuple[_Node, int | None, tuple[_Node, ...]]] = []
 
     def run(self, root: _Node) -> None:
@@ -223,11 +219,11 @@ class _Planner:
 
     def _visit(self, node: _Node, parent: int | None, above: tuple[_Node, ...]) -> None:
         own = node.length + sum(upper.length for upper in above)
-        if own and _fits_one_row(node.size - node.length, node.longest - node.length, own):
+        if own and self._fits_one_row(node.size - node.length, node.longest - node.length, own):
             self._emit(parent, above, [node])
             return
-        pieces = -(-(node.size - node.length) // CROWN_TOKENS)
-        if own * (pieces - 1) > TRUNK_GAIN:
+        pieces = -(-(node.size - node.length) // self.limits.leaf)
+        if own * (pieces - 1) > self.limits.gain:
             row = self._emit(parent, (*above, node), [])
             self._descend(node, row.index, ())
         else:
@@ -236,15 +232,15 @@ class _Planner:
                 self._emit(parent, (*above, node), [])
 
     def _descend(self, node: _Node, parent: int | None, above: tuple[_Node, ...]) -> None:
-        """Cut what is below a node: crowns now, the longest first, and what is larger later."""
+        """Cut what is below a node: leaves now, the longest first, and what is larger later."""
         own = sum(upper.length for upper in above)
-        small = [child for child in node.children if _fits_one_row(child.size, child.longest, own)]
-        large = [child for child in node.children if not _fits_one_row(child.size, child.longest, own)]
+        small = [child for child in node.children if self._fits_one_row(child.size, child.longest, own)]
+        large = [child for child in node.children if not self._fits_one_row(child.size, child.longest, own)]
         small.sort(key=lambda child: -child.size)
         group: list[_Node] = []
         for child in small:
             # Branches that recompute what is above them do so together.
-            if group and (not above or own + sum(n.size for n in group) + child.size > CROWN_TOKENS):
+            if group and (not above or own + sum(n.size for n in group) + child.size > self.limits.leaf):
                 self._emit(parent, above, group)
                 group = []
             group.append(child)
@@ -273,7 +269,7 @@ class _Planner:
         return row
 
     def _end_items(self, row: PlanRow, node: _Node, segment: int) -> None:
-        """Note where the positions of the items that end at `node` are read, in this row and the trunks above it."""
+        """Note where the positions of the items that end at `node` are read: in this row and the prefixes above it."""
         for item in node.items:
             row.ends.append((item, segment))
             first = self.items[item].first
@@ -281,11 +277,11 @@ class _Planner:
                 self._read(row, item, start, end, first)
             above = row.parent
             while above is not None:
-                trunk = self.rows[above]
-                if trunk.start + len(trunk.tokens) <= first:
+                prefix = self.rows[above]
+                if prefix.start + len(prefix.tokens) <= first:
                     break
-                self._read(trunk, item, 0, len(trunk.tokens), first)
-                above = trunk.parent
+                self._read(prefix, item, 0, len(prefix.tokens), first)
+                above = prefix.parent
 
     def _read(self, row: PlanRow, item: int, start: int, end: int, first: int) -> None:
         depth = row.positions[start]
@@ -294,14 +290,13 @@ class _Planner:
             row.reads.append(Read(item, depth + skipped, start + skipped, end - start - skipped))
             self.reads_left[item] += 1
 
+    def _fits_one_row(self, below: int, longest: int, above: int) -> bool:
+        """Whether a subtree is computed in one row: small, or mostly one path, or nothing but one path.
 
-def _fits_one_row(below: int, longest: int, above: int) -> bool:
-    """Whether a subtree is computed in one row: small, or mostly one path, or nothing but one path.
-
-    below and longest are the size of what branches and its longest path; above is the path before it.
-    """
-    size, path = above + below, above + longest
-    return size <= CROWN_TOKENS or size == path or (size <= LONG_CROWN_TOKENS and size <= 2 * path)
+        below and longest are the size of what branches and its longest path; above is the path before it.
+        """
+        size, path = above + below, above + longest
+        return size <= self.limits.leaf or size == path or (size <= self.limits.long_leaf and size <= 2 * path)
 
 
 def _add_segment(row: PlanRow, node: _Node, parent: int) -> int:

@@ -1,4 +1,4 @@
-"""Token ids of many long texts that begin alike, without spelling the beginning again for each.
+"""Token ids of many long texts that begin alike, without tokenising their shared prefix again for each.
 
 Five shots in front of 10,000 questions are tokenised 50,000 times by the plain way: once for each context and once for
 each of its continuations. Where a tokenizer first cuts a text into words by a pattern that looks at what follows only
@@ -16,14 +16,15 @@ from typing import Any
 
 # How far from the place where texts part a cut is made: more than any pattern looks ahead.
 _MARGIN = 24
-# Texts that share fewer characters are not worth it.
-_WORTH = 256
-_FEW = 8
+# Texts that share fewer characters, and lists of fewer texts, are tokenised as they are.
+_LEAST_SHARED = 256
+_LEAST_TEXTS = 8
+# How many texts are tokenised both ways.
 _CHECKS = 12
 _CHUNK = 512
 
 
-class Speller:
+class PrefixTokenizer:
     """Encodes lists of texts with a transformers tokenizer."""
 
     def __init__(self, tokenizer: Any) -> None:
@@ -38,13 +39,13 @@ class Speller:
 
     def encode(self, texts: Sequence[str], special: bool) -> list[list[int]]:
         """Ids of each text, with the tokenizer's special tokens when `special`."""
-        if len(texts) < _FEW or not self.shares:
+        if len(texts) < _LEAST_TEXTS or not self.shares:
             return self._plain(texts, special)
         found: dict[int, list[int]] = {}
         for run in _runs(texts):
-            if len(run) > 1 and (head := self._head(texts, run, special)) is not None:
-                ids, cut = head
-                tails = self._spell([texts[index][cut:] for index in run])
+            if len(run) > 1 and (prefix := self._shared_prefix(texts, run, special)) is not None:
+                ids, cut = prefix
+                tails = self._tokenize([texts[index][cut:] for index in run])
                 found.update((index, ids + tail.ids) for index, tail in zip(run, tails, strict=True))
         rest = [index for index in range(len(texts)) if index not in found]
         found.update(zip(rest, self._plain([texts[index] for index in rest], special), strict=True))
@@ -55,14 +56,14 @@ class Speller:
     ) -> list[list[int]]:
         """Ids of `context + text` for each pair, given the ids of the contexts."""
         wholes = [context + text for context, text in zip(contexts, texts, strict=True)]
-        if len(texts) < _FEW or not self.shares:
+        if len(texts) < _LEAST_TEXTS or not self.shares:
             return self._plain(wholes, special)
         # The last words of a context are all that a continuation can change.
         cuts = {context: max(0, len(context) - 4 * self._margin) for context in set(contexts)}
-        spelled = dict(zip(cuts, self._spell([context[cut:] for context, cut in cuts.items()]), strict=True))
-        places = {context: self._last_word(context, cut, spelled[context]) for context, cut in cuts.items()}
+        last_words = dict(zip(cuts, self._tokenize([context[cut:] for context, cut in cuts.items()]), strict=True))
+        places = {context: self._last_word(context, cut, last_words[context]) for context, cut in cuts.items()}
         shared = [(index, place) for index, context in enumerate(contexts) if (place := places[context]) is not None]
-        tails = self._spell([wholes[index][start:] for index, (start, _, _) in shared])
+        tails = self._tokenize([wholes[index][start:] for index, (start, _, _) in shared])
         found: dict[int, list[int]] = {}
         for (index, (_, count, last)), tail in zip(shared, tails, strict=True):
             kept = len(encoded[index]) - count
@@ -72,20 +73,20 @@ class Speller:
         found.update(zip(rest, self._plain([wholes[index] for index in rest], special), strict=True))
         return self._checked(wholes, special, [found[index] for index in range(len(wholes))], set(found) - set(rest))
 
-    def _last_word(self, context: str, start: int, spelled: Any) -> tuple[int, int, list[int]] | None:
+    def _last_word(self, context: str, start: int, encoding: Any) -> tuple[int, int, list[int]] | None:
         """(where a word begins near the end of a context, how many tokens follow, their ids), from its last words.
 
         The first word after an arbitrary cut is no word of the context; those after it are.
         """
-        words, offsets = spelled.word_ids, spelled.offsets
+        words, offsets = encoding.word_ids, encoding.offsets
         limit = len(context) - start - self._margin
         for token in reversed(range(1, len(words))):
             begins = words[token] is not None and words[token - 1] not in (words[token], words[0])
             if begins and offsets[token][0] <= limit:
-                return start + offsets[token][0], len(words) - token, spelled.ids[token:]
+                return start + offsets[token][0], len(words) - token, encoding.ids[token:]
         return None
 
-    def _head(self, texts: Sequence[str], run: Sequence[int], special: bool) -> tuple[list[int], int] | None:
+    def _shared_prefix(self, texts: Sequence[str], run: Sequence[int], special: bool) -> tuple[list[int], int] | None:
         """(ids, characters) of the beginning that the texts of a run share, up to the start of a word."""
         first = texts[run[0]]
         limit = min(_common_characters(first, texts[index]) for index in run[1:]) - self._margin
@@ -97,7 +98,7 @@ class Speller:
                 return list(whole.ids[:token]), int(offsets[token][0])
         return None
 
-    def _spell(self, texts: Sequence[str]) -> list[Any]:
+    def _tokenize(self, texts: Sequence[str]) -> list[Any]:
         return [
             encoding
             for at in range(0, len(texts), _CHUNK)
@@ -160,7 +161,7 @@ def _runs(texts: Sequence[str]) -> list[list[int]]:
         if runs:
             common = _common_characters(texts[runs[-1][0]], texts[index])
             least = shared // 2 if len(runs[-1]) > 1 else 0
-            if common >= max(_WORTH, least):
+            if common >= max(_LEAST_SHARED, least):
                 shared = min(shared, common) if len(runs[-1]) > 1 else common
                 runs[-1].append(index)
                 continue

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 import torch
 
 from harness.engine.attention import SharedAttention
-from harness.engine.batches import Cached, PackLayout
+from harness.engine.batches import KeyValues, PackLayout
 from harness.engine.decoder import Decoder, score_positions
 from harness.engine.devices import upload
+from harness.engine.limits import PlanLimits
 from harness.engine.outcomes import Failed, Scored
 from harness.engine.plain import BatchLimits, Piece, ScoreRow, run_halving, score_rows
 from harness.engine.plan import Plan, PlanItem, PlanRow, fill_batches, make_plan
@@ -20,10 +21,10 @@ from harness.engine.sampling import check_finite
 from harness.engine.tokens import ScoreSequence
 
 
-def plan_scores(sequences: Sequence[ScoreSequence]) -> tuple[list[ScoreRow], Plan]:
+def plan_scores(sequences: Sequence[ScoreSequence], limits: PlanLimits | None = None) -> tuple[list[ScoreRow], Plan]:
     """The inputs of the sequences, and the plan over them."""
     inputs = score_rows(sequences)
-    return inputs, make_plan([PlanItem(row.tokens, row.first) for row in inputs])
+    return inputs, make_plan([PlanItem(row.tokens, row.first) for row in inputs], limits)
 
 
 @dataclass(slots=True)
@@ -60,20 +61,21 @@ class SharedScorer:
         self.decoder = decoder
         self.attention = attention
         self.limits = limits
+        self.plan_limits: PlanLimits | None = None
         self.ahead = 1 if decoder.device.startswith("cuda") else 0
         self.verify: Callable[[ScoreSequence, Scored], None] | None = None
         self._verified: set[tuple[bool, bool]] = set()
 
     def run(self, sequences: Sequence[ScoreSequence]) -> Iterator[Piece]:
-        self.inputs, self.plan = plan_scores(sequences)
+        self.inputs, self.plan = plan_scores(sequences, self.plan_limits)
         self._left = list(self.plan.reads_left)
         self._sums = [_Sum([0.0] * len(row.sequences), [0] * len(row.sequences)) for row in self.inputs]
-        self._trunks: dict[int, Cached] = {}
+        self._prefixes: dict[int, KeyValues] = {}
         self._children = {row.index: row.children for row in self.plan.rows}
         under_way: deque[_Pass] = deque()
         for batch in fill_batches(self.plan.rows, self.limits.tokens, self.limits.rows):
-            alive = [row for row in batch if row.parent is None or row.parent in self._trunks]
-            # What continues a trunk that did not fit cannot be computed either.
+            alive = [row for row in batch if row.parent is None or row.parent in self._prefixes]
+            # What continues a shared prefix that did not fit cannot be computed either.
             for row in batch:
                 if row not in alive:
                     yield from self._pieces_without(row, "the shared part of this request did not fit into memory")
@@ -87,7 +89,7 @@ class SharedScorer:
             yield from self._collect(under_way.popleft())
 
     def _check(self, rows: list[PlanRow], pieces: list[Piece]) -> None:
-        """Have one sequence of each kind of row compared with a plain pass: below a trunk or not, tree or path."""
+        """Have one sequence of each kind of row compared with a plain pass: below a prefix or not, tree or path."""
         if self.verify is None:
             return
         scored = {(request, part): outcome for request, part, outcome, _ in pieces if isinstance(outcome, Scored)}
@@ -103,7 +105,7 @@ class SharedScorer:
     def _launch(self, rows: list[PlanRow]) -> Iterator[_Pass]:
         """Send a batch through the model. Nothing is read back."""
         began = time.perf_counter()
-        layout = PackLayout(rows, self._trunks, self.decoder.device)
+        layout = PackLayout(rows, self._prefixes, self.decoder.device)
         gathered, positions, targets, owners = self._targets(layout)
         picked = upload(gathered, self.decoder.device, torch.long)
         with self.attention.active(layout):
@@ -112,7 +114,7 @@ class SharedScorer:
         if gathered:
             chosen = hidden[picked.to(hidden.device)]
             found.values, found.greedy = score_positions(self.decoder, chosen, positions, targets)
-        self._trunks.update(layout.cached)
+        self._prefixes.update(layout.cached)
         found.seconds = time.perf_counter() - began
         return iter([found])
 
@@ -183,10 +185,10 @@ class SharedScorer:
             for sequence in self.inputs[item].sequences:
                 yield sequence.request, sequence.part, Failed(reason), 0.0
 
-    def _release(self, trunk: int | None) -> None:
-        """Forget a trunk's keys and values when nothing is left to continue it."""
-        if trunk is None:
+    def _release(self, prefix: int | None) -> None:
+        """Forget a shared prefix's keys and values when nothing is left to continue it."""
+        if prefix is None:
             return
-        self._children[trunk] -= 1
-        if self._children[trunk] == 0:
-            self._trunks.pop(trunk, None)
+        self._children[prefix] -= 1
+        if self._children[prefix] == 0:
+            self._prefixes.pop(prefix, None)

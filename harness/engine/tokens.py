@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.engine.prefix_tokens import Speller
+from harness.engine.prefix_tokens import PrefixTokenizer
 from harness.errors import UsageError
 from harness.types import GenerationParams, Prompt, Request
 
@@ -85,7 +85,7 @@ class Encoder:
     def __init__(self, tokenizer: Any, rules: TokenRules) -> None:
         self.tokenizer = tokenizer
         self.rules = rules
-        self._speller = Speller(tokenizer)
+        self._prefix_tokenizer = PrefixTokenizer(tokenizer)
         heads = [tokenizer.decode([rules.prefix_token]), getattr(tokenizer, "bos_token", None) or ""]
         self._bos_texts = tuple({text for text in heads if text.strip()})
 
@@ -94,7 +94,7 @@ class Encoder:
         known: dict[str, list[int]] = {}
         for flag in (True, False):
             chosen = [text for text in dict.fromkeys(texts) if self._wants_special(text, special) is flag]
-            known.update(zip(chosen, self._speller.encode(chosen, flag), strict=True))
+            known.update(zip(chosen, self._prefix_tokenizer.encode(chosen, flag), strict=True))
         if special is None and self.rules.add_bos_token is not None:
             known = {text: self._with_bos_rule(text, ids) for text, ids in known.items()}
         return [known[text] for text in texts]
@@ -106,7 +106,7 @@ class Encoder:
         found: dict[int, list[int]] = {}
         for flag in (True, False):
             chosen = [index for index, text in enumerate(contexts) if self._wants_special(text, None) is flag]
-            ids = self._speller.extend(
+            ids = self._prefix_tokenizer.extend(
                 [contexts[index] for index in chosen],
                 [encoded[index] for index in chosen],
                 [continuations[index] for index in chosen],

@@ -1,4 +1,4 @@
-"""The other end of `workers`: loads the model on one device and answers jobs until told to end."""
+"""The other end of `workers`: loads the model on one device and works until told to end."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def main(descriptor: int) -> None:
 
 
 def _serve(connection: Connection[Any, Any]) -> None:
-    parcel, device, threads = connection.recv()
-    model = _load(parcel, device, threads, None, connection)
+    pickled, device, threads = connection.recv()
+    model = _load(pickled, device, threads, None, connection)
     while model is not None and (order := connection.recv()) is not None:
         if isinstance(order, bytes):
             model = _load(order, device, threads, model, connection)
@@ -48,7 +48,7 @@ def _serve(connection: Connection[Any, Any]) -> None:
 
 
 def _load(
-    parcel: bytes, device: str, threads: int, before: TorchModel | None, connection: Connection[Any, Any]
+    pickled: bytes, device: str, threads: int, before: TorchModel | None, connection: Connection[Any, Any]
 ) -> TorchModel | None:
     """Load a model, in the place of `before`, and say so. None when it cannot be loaded."""
     try:
@@ -56,7 +56,7 @@ def _load(
 
         if device == "cpu":
             torch.set_num_threads(threads)
-        model: TorchModel = pickle.loads(parcel)
+        model: TorchModel = pickle.loads(pickled)
         model.devices = (device,)
         model.device = device
         if before is not None:
@@ -71,9 +71,9 @@ def _load(
     return model
 
 
-def _answer(model: TorchModel, job: WorkItem, connection: Connection[Any, Any]) -> None:
+def _answer(model: TorchModel, item: WorkItem, connection: Connection[Any, Any]) -> None:
     pieces = []
-    for piece in model.run_sequences(job.scores, job.generations):
+    for piece in model.run_sequences(item.scores, item.generations):
         pieces.append(piece)
         if len(pieces) == _PIECES:
             connection.send(("pieces", pieces))

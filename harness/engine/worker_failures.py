@@ -9,7 +9,7 @@ from typing import Any
 
 
 @dataclass
-class WorkerLost:
+class WorkerFailure:
     """A worker that ended before its time, and what became of its work.
 
     cause: how it ended, in words; status: its exit status, negative for a signal. returned: requests that went back to

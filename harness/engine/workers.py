@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from harness.engine.outcomes import Failed
 from harness.engine.plan import common_prefix
 from harness.engine.tokens import Encoded, GenerateSequence, ScoreSequence
-from harness.engine.worker_failures import WorkerLost, ending
+from harness.engine.worker_failures import WorkerFailure, ending
 from harness.errors import ModelError
 
 if TYPE_CHECKING:
@@ -32,14 +32,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 Sequence_ = TypeVar("Sequence_", ScoreSequence, GenerateSequence)
 
-_JOBS_A_WORKER = 4
-# Less than this many tokens is not worth a trip.
-_SMALL_JOB = 2048
+_ITEMS_A_WORKER = 4
 # A piece of work that was there when this many workers died is not tried again.
 _DEATHS = 2
 # What comes back from a death is cut into so many pieces: if one request kills, few others share its fate.
 _PIECES_AFTER_DEATH = 8
-_GOODBYE_SECONDS = 10
+_CLOSE_SECONDS = 10
 
 
 @dataclass
@@ -49,7 +47,7 @@ class WorkItem:
     scores: list[ScoreSequence] = field(default_factory=list)
     generations: list[GenerateSequence] = field(default_factory=list)
     deaths: int = 0
-    lost: WorkerLost | None = None
+    lost: WorkerFailure | None = None
 
     @property
     def requests(self) -> set[int]:
@@ -71,7 +69,7 @@ class _Worker:
     device: str
     process: subprocess.Popen[bytes]
     connection: Connection
-    job: WorkItem | None = None
+    item: WorkItem | None = None
     done: set[tuple[int, int]] = field(default_factory=set)
 
     @property
@@ -83,35 +81,36 @@ class WorkerPool:
     """Workers for one model, one a device. `lost` are those that died. Raises ModelError when none can load it."""
 
     def __init__(self, model: TorchModel, devices: Sequence[str]) -> None:
-        self.lost: list[WorkerLost] = []
+        self.lost: list[WorkerFailure] = []
         self.notes: list[str] = []
         self.description: dict[str, Any] = {}
+        self._least_tokens = model.limits.work_item
         self._workers = [_start(index, device) for index, device in enumerate(devices)]
         threads = max(1, (os.cpu_count() or 1) // len(devices))
-        parcel = pickle.dumps(model)
+        pickled = pickle.dumps(model)
         for worker, device in zip(self._workers, devices, strict=True):
-            _send(worker, (parcel, device, threads))
-        self._greet_all()
+            _send(worker, (pickled, device, threads))
+        self._wait_for_all()
 
     def switch(self, model: TorchModel) -> None:
         """Have all workers answer for another model; each keeps what it can of what it has loaded."""
         self.lost, self.notes = [], []
-        parcel = pickle.dumps(model)
+        pickled = pickle.dumps(model)
         for worker in self._workers:
-            _send(worker, parcel)
-        self._greet_all()
+            _send(worker, pickled)
+        self._wait_for_all()
 
     def run(self, encoded: Encoded) -> Iterator[Piece]:
         """Outcomes of all sequences, each as soon as some worker has it."""
-        queue = deque(cut_jobs(encoded, len(self._workers) * _JOBS_A_WORKER))
-        while queue or any(worker.job for worker in self._workers):
+        queue = deque(cut_work(encoded, len(self._workers) * _ITEMS_A_WORKER, self._least_tokens))
+        while queue or any(worker.item for worker in self._workers):
             for worker in self._workers:
-                if worker.job is None and queue:
-                    self._give(worker, queue.popleft())
-            busy = {worker.connection: worker for worker in self._workers if worker.job is not None}
+                if worker.item is None and queue:
+                    self._assign(worker, queue.popleft())
+            busy = {worker.connection: worker for worker in self._workers if worker.item is not None}
             for ready in multiprocessing.connection.wait(list(busy)):
                 assert isinstance(ready, Connection)
-                yield from self._hear(busy[ready], queue)
+                yield from self._receive(busy[ready], queue)
 
     def close(self) -> None:
         """Let all workers end; one that does not is ended."""
@@ -120,19 +119,19 @@ class WorkerPool:
             worker.connection.close()
         for worker in self._workers:
             try:
-                worker.process.wait(_GOODBYE_SECONDS)
+                worker.process.wait(_CLOSE_SECONDS)
             except subprocess.TimeoutExpired:
                 worker.process.kill()
                 worker.process.wait()
         self._workers = []
 
-    def _greet_all(self) -> None:
+    def _wait_for_all(self) -> None:
         """Wait until all workers have loaded the model; those that cannot are left out."""
-        reasons = [self._greet(worker) for worker in list(self._workers)]
+        reasons = [self._wait_until_loaded(worker) for worker in list(self._workers)]
         if not self._workers:
             raise ModelError(next((reason for reason in reasons if reason), "no worker could load the model"))
 
-    def _greet(self, worker: _Worker) -> str | None:
+    def _wait_until_loaded(self, worker: _Worker) -> str | None:
         """Wait until a worker has loaded the model. Returns why it has not."""
         try:
             kind, content = worker.connection.recv()
@@ -144,34 +143,34 @@ class WorkerPool:
         lost = self._remove(worker, content, "could not load the model: ")
         return content or lost.text
 
-    def _give(self, worker: _Worker, job: WorkItem) -> None:
-        worker.job, worker.done = job, set()
-        # If it is gone already, that is noticed, and the job taken back, where answers are awaited.
-        _send(worker, WorkItem(job.scores, job.generations))
+    def _assign(self, worker: _Worker, item: WorkItem) -> None:
+        worker.item, worker.done = item, set()
+        # If it is gone already, that is noticed, and the work taken back, where answers are awaited.
+        _send(worker, WorkItem(item.scores, item.generations))
 
-    def _hear(self, worker: _Worker, queue: deque[WorkItem]) -> Iterator[Piece]:
+    def _receive(self, worker: _Worker, queue: deque[WorkItem]) -> Iterator[Piece]:
         try:
             kind, content = worker.connection.recv()
         except (EOFError, OSError):
             kind, content = "broken", ""
-        assert worker.job is not None
+        assert worker.item is not None
         if kind == "pieces":
             worker.done |= {piece[:2] for piece in content}
-            if worker.job.lost is not None:
-                worker.job.lost.done_by(worker.label, [piece[0] for piece in content])
+            if worker.item.lost is not None:
+                worker.item.lost.done_by(worker.label, [piece[0] for piece in content])
             yield from content
         elif kind == "done":
-            worker.job = None
+            worker.item = None
             self.notes += [note for note in content if note not in self.notes]
         elif kind == "refused":
             raise ModelError(content)
         else:
-            yield from self._bury(worker, content, queue)
+            yield from self._return_work(worker, content, queue)
 
-    def _bury(self, worker: _Worker, cause: str, queue: deque[WorkItem]) -> Iterator[Piece]:
+    def _return_work(self, worker: _Worker, cause: str, queue: deque[WorkItem]) -> Iterator[Piece]:
         """A worker died: what it had not answered goes back, unless it seems to be what kills."""
-        assert worker.job is not None
-        left = worker.job.without(worker.done)
+        assert worker.item is not None
+        left = worker.item.without(worker.done)
         lost = self._remove(worker, cause)
         lost.returned = len(left.requests)
         if not self._workers:
@@ -187,29 +186,29 @@ class WorkerPool:
         for generation in left.generations:
             yield generation.request, 0, Failed(reason), 0.0
 
-    def _remove(self, worker: _Worker, cause: str, when: str = "") -> WorkerLost:
+    def _remove(self, worker: _Worker, cause: str, when: str = "") -> WorkerFailure:
         """Take a worker out of the pool, and remember how it ended. `cause`: what it said itself, if anything."""
         self._workers.remove(worker)
         worker.connection.close()
         status = worker.process.wait()
-        lost = WorkerLost(worker.name, worker.device, worker.process.pid, when + (cause or ending(status)), status)
+        lost = WorkerFailure(worker.name, worker.device, worker.process.pid, when + (cause or ending(status)), status)
         self.lost.append(lost)
         log.warning(lost.cause_text)
         return lost
 
 
-def cut_jobs(encoded: Encoded, pieces: int) -> list[WorkItem]:
-    """Cut the sequences of a run into about so many jobs of equal cost, generation first, since it takes longest."""
-    jobs = [WorkItem(generations=part) for part in _cut(encoded.generations, pieces, _SMALL_JOB)]
-    return jobs + [WorkItem(scores=part) for part in _cut(encoded.scores, pieces, _SMALL_JOB)]
+def cut_work(encoded: Encoded, pieces: int, least: int) -> list[WorkItem]:
+    """Cut the sequences of a run into about so many pieces of equal cost, generation first, since it takes longest."""
+    items = [WorkItem(generations=part) for part in _cut(encoded.generations, pieces, least)]
+    return items + [WorkItem(scores=part) for part in _cut(encoded.scores, pieces, least)]
 
 
-def _cut_again(job: WorkItem, lost: WorkerLost) -> list[WorkItem]:
-    """The pieces of a job whose worker died."""
-    parts = [WorkItem(generations=part) for part in _cut(job.generations, _PIECES_AFTER_DEATH, 1)]
-    parts += [WorkItem(scores=part) for part in _cut(job.scores, _PIECES_AFTER_DEATH, 1)]
+def _cut_again(item: WorkItem, lost: WorkerFailure) -> list[WorkItem]:
+    """What is left of a piece of work whose worker died, in smaller pieces."""
+    parts = [WorkItem(generations=part) for part in _cut(item.generations, _PIECES_AFTER_DEATH, 1)]
+    parts += [WorkItem(scores=part) for part in _cut(item.scores, _PIECES_AFTER_DEATH, 1)]
     for part in parts:
-        part.deaths, part.lost = job.deaths, lost
+        part.deaths, part.lost = item.deaths, lost
     return parts
 
 

@@ -52,17 +52,17 @@ def test_letters_are_one_input() -> None:
     assert [read.item for read in row.reads] == [0, 1, 2, 3]
 
 
-def test_positions_scored_inside_a_trunk_are_read_there() -> None:
+def test_positions_scored_inside_a_shared_prefix_are_read_there() -> None:
     items = [PlanItem(question(i), 998) for i in range(10)]
     plan = make_plan(items)
 
-    trunk = plan.rows[0]
-    assert len(trunk.reads) == 10
-    assert {(read.depth, read.count) for read in trunk.reads} == {(998, 2)}
+    prefix = plan.rows[0]
+    assert len(prefix.reads) == 10
+    assert {(read.depth, read.count) for read in prefix.reads} == {(998, 2)}
     assert plan.reads_left == [2] * 10
 
 
-def test_a_trunk_is_never_in_the_batch_of_what_continues_it() -> None:
+def test_a_shared_prefix_is_never_in_the_batch_of_what_continues_it() -> None:
     plan = make_plan([PlanItem(question(i), 1049) for i in range(100)])
 
     batches = list(fill_batches(plan.rows, max_tokens=500))

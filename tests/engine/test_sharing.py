@@ -11,12 +11,15 @@ import torch
 
 from harness import GenerationParams, Message, ModelOptions, Prompt, Request, Response
 from harness.engine import varlen
+from harness.engine.limits import EngineLimits, PlanLimits
 from harness.engine.score import SharedScorer
 from harness.testing import tiny_causal_lm
 from harness_plugins.models.hf import HuggingFace
 
 SHOTS = "题目：下列哪一项是正确的？\nA. 甲\nB. 乙\n答案是：A\n\n" * 14
 ROOM = 700
+# Plans are cut as finely as long prompts would be cut, so that short ones have shared prefixes too.
+SMALL = EngineLimits(PlanLimits(leaf=48, long_leaf=96, gain=16))
 QUESTIONS = ["1 + 1 =", "The quick brown fox", "The quick red fox", "下列哪一项", "0", "42 " * 30 + "="]
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "qwen2": {},
@@ -38,17 +41,10 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def small_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cut plans as fine as long prompts would be cut, so that short ones have trunks too."""
-    monkeypatch.setattr("harness.engine.plan.CROWN_TOKENS", 48)
-    monkeypatch.setattr("harness.engine.plan.LONG_CROWN_TOKENS", 96)
-    monkeypatch.setattr("harness.engine.plan.TRUNK_GAIN", 16)
-
-
 def make_model(path: Path, batch_size: int | str = "auto") -> HuggingFace:
     args = {"pretrained": str(path), "dtype": "float32"}
     model = HuggingFace.create(args, ModelOptions(device="cpu", batch_size=batch_size))
+    model.limits = SMALL
     model.prepare()
     model.load()
     return model
@@ -282,7 +278,7 @@ def test_a_step_that_differs_falls_back_and_says_so(
     path = tiny_causal_lm(tmp_path / "model")
     asked = [request for request in requests(generated=6) if request.kind == "generate"]
     expected = run_plain(path, asked)
-    monkeypatch.setattr("harness.engine.decode_cache.SlotLayout._attend_above", lambda *args: (args[-2], args[-1]))
+    monkeypatch.setattr("harness.engine.decode_cache.DecodeLayout._attend_above", lambda *args: (args[-2], args[-1]))
 
     with caplog.at_level(logging.WARNING, logger="harness"):
         found = answers(make_model(path), asked)
@@ -333,8 +329,8 @@ def test_chat_prompts_are_scored_and_continued(tmp_path: Path) -> None:
     model = make_model(tiny_causal_lm(tmp_path / "model"))
     prompt = Prompt(messages=(Message("user", "1 + 1 ="),))
     scored = Request("loglikelihood", prompt, ("2", "3"))
-    spelled = Request("loglikelihood", Prompt(model.render(prompt)), ("2", "3"))
+    written_out = Request("loglikelihood", Prompt(model.render(prompt)), ("2", "3"))
 
-    one, other = answers(model, [scored, spelled])
+    one, other = answers(model, [scored, written_out])
 
     assert one.logprobs == pytest.approx(other.logprobs)

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from harness import ModelError, Record, evaluate
-from harness.engine.worker_failures import WorkerLost, ending
+from harness.engine import TorchModel
+from harness.engine.limits import EngineLimits
+from harness.engine.worker_failures import WorkerFailure, ending
 from harness.record.html import report_html
 from harness.registry import load_plugins
 from harness.run.runner import RunResult, run
@@ -67,10 +69,10 @@ class Killer(Progress):
 
 @pytest.fixture
 def pids(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The processes of the workers, as they start. Their jobs are small, so that each gets several."""
+    """The processes of the workers, as they start. Their pieces of work are small, so that each gets several."""
     from harness.engine import workers
 
-    monkeypatch.setattr("harness.engine.workers._SMALL_JOB", 64)
+    monkeypatch.setattr(TorchModel, "limits", EngineLimits(work_item=64))
     found: list[int] = []
     start = workers._start
 
@@ -133,7 +135,7 @@ def test_a_run_without_incidents_says_nothing_of_them(undisturbed: RunResult) ->
 
 
 def test_what_a_lost_worker_is_called() -> None:
-    lost = WorkerLost("worker 2", "cuda:2", 47, ending(1), 1, returned=5, failed=2)
+    lost = WorkerFailure("worker 2", "cuda:2", 47, ending(1), 1, returned=5, failed=2)
     lost.done_by("worker 0 (cuda:0, pid 45)", [1, 1, 2])
 
     assert lost.text == (

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from harness import GenerationParams, ModelError, ModelOptions, Prompt, Request, Response
+from harness.engine.limits import EngineLimits
 from harness.engine.tokens import Encoded, GenerateSequence, ScoreSequence
-from harness.engine.workers import WorkerPool, cut_jobs
+from harness.engine.workers import WorkerPool, cut_work
 from harness.testing import tiny_causal_lm
 from harness_plugins.models.hf import HuggingFace
 
@@ -24,6 +25,7 @@ def requests() -> list[Request]:
 
 def make_model(path: Path, device: str) -> HuggingFace:
     model = HuggingFace.create({"pretrained": str(path), "dtype": "float32"}, ModelOptions(device=device))
+    model.limits = EngineLimits(work_item=64)  # small pieces of work, so that each worker gets several
     model.prepare()
     model.load()
     return model
@@ -53,9 +55,7 @@ def alone(folder: Path) -> list[Response]:
 
 
 @pytest.fixture
-def pair(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HuggingFace]:
-    # Small jobs, so that both workers get several.
-    monkeypatch.setattr("harness.engine.workers._SMALL_JOB", 64)
+def pair(folder: Path) -> Iterator[HuggingFace]:
     model = make_model(folder, "cpu:0,1")
     yield model
     model.close()
@@ -94,10 +94,10 @@ def test_jobs_keep_together_what_shares_an_input() -> None:
         generations=[GenerateSequence(100 + i, (i, 2, 3), 600, GenerationParams()) for i in range(10)],
     )
 
-    jobs = cut_jobs(encoded, 4)
+    items = cut_work(encoded, 4, 2048)
 
-    assert sorted(s.request for job in jobs for s in job.scores) == sorted([*range(50)] * 4)
-    assert sorted(s.request for job in jobs for s in job.generations) == list(range(100, 110))
-    for job in jobs:
-        inputs = [sequence.tokens[:-1] for sequence in job.scores]
+    assert sorted(s.request for item in items for s in item.scores) == sorted([*range(50)] * 4)
+    assert sorted(s.request for item in items for s in item.generations) == list(range(100, 110))
+    for item in items:
+        inputs = [sequence.tokens[:-1] for sequence in item.scores]
         assert all(inputs.count(each) == 4 for each in inputs)

@@ -10,23 +10,20 @@ import pytest
 
 from harness import GenerationParams, ModelError, ModelOptions, Prompt, Request, Response, UsageError
 from harness.engine import memory
+from harness.engine.limits import EngineLimits, PlanLimits
 from harness.testing import tiny_causal_lm
 from harness_plugins.models.hf import HuggingFace
 
 SHOTS = "题目：下列哪一项是正确的？\nA. 甲\nB. 乙\n答案是：A\n\n" * 14
+# Plans are cut as finely as long prompts would be cut, so that short ones have shared prefixes too.
+SMALL = EngineLimits(PlanLimits(leaf=48, gain=16))
 QUESTIONS = ("1 + 1 =", "The quick brown fox", "The quick red fox", "下列哪一项", "42 " * 30 + "=")
-
-
-@pytest.fixture(autouse=True)
-def small_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cut plans as fine as long prompts would be cut, so that short ones have trunks too."""
-    monkeypatch.setattr("harness.engine.plan.CROWN_TOKENS", 48)
-    monkeypatch.setattr("harness.engine.plan.TRUNK_GAIN", 16)
 
 
 def prepared(folder: Path, **args: Any) -> HuggingFace:
     options = ModelOptions(device="cpu", offline=True)
     model = HuggingFace.create({"pretrained": str(folder), "dtype": "float32", **args}, options)
+    model.limits = SMALL
     model.prepare()
     return model
 

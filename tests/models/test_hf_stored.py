@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness import GenerationParams, ModelError, ModelOptions, Prompt, Request, Response, UsageError
+from harness.engine.limits import EngineLimits, PlanLimits
 from harness.testing import run_harness, tiny_causal_lm
 from harness_plugins.models.hf import HuggingFace
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import torch
 
 SHOTS = "题目：下列哪一项是正确的？\nA. 甲\nB. 乙\n答案是：A\n\n" * 14
+# Plans are cut as finely as long prompts would be cut, so that short ones have shared prefixes too.
+SMALL = EngineLimits(PlanLimits(leaf=48, gain=16))
 QUESTIONS = ("1 + 1 =", "The quick brown fox", "下列哪一项", "0", "42 " * 30 + "=")
 GROUP = 32
 # The package deprecates what it calls, and itself calls what transformers deprecates.
@@ -30,13 +33,6 @@ READERS_WARN = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::Depr
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_causal_lm(tmp_path_factory.mktemp("stored") / "base", hidden=128)
-
-
-@pytest.fixture(autouse=True)
-def small_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cut plans as fine as long prompts would be cut, so that short ones have trunks too."""
-    monkeypatch.setattr("harness.engine.plan.CROWN_TOKENS", 48)
-    monkeypatch.setattr("harness.engine.plan.TRUNK_GAIN", 16)
 
 
 @pytest.fixture
@@ -196,6 +192,7 @@ DYNAMIC = {"num_bits": 8, "type": "int", "strategy": "token", "dynamic": True, "
 def prepared(folder: Path, batch_size: int | str = "auto", **args: Any) -> HuggingFace:
     options = ModelOptions(device="cpu", batch_size=batch_size, offline=True)
     model = HuggingFace.create({"pretrained": str(folder), **args}, options)
+    model.limits = SMALL
     model.prepare()
     return model
 

@@ -1,7 +1,7 @@
-"""Recorded steps give the answers of steps that are not; what a card would not record is not in them.
+"""Captured decode steps give the answers of plain ones; what a card would not capture is not in them.
 
 A tape stands in for a CUDA graph. It keeps the operations of one step with the very tensors they had, and does them
-again when it is asked: so whatever Python decided while it was recorded, stays decided. As a graph it takes no
+again when it is asked: so whatever Python decided while it was captured, stays decided. As a graph it takes no
 operation in which the processor waits for a number or brings one along.
 """
 
@@ -17,8 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from harness import GenerationParams, ModelOptions, Prompt, Request, Response
-from harness.engine import execute, recorded, varlen
+from harness.engine import cuda_graphs, execute, varlen
 from harness.engine.generate import SharedGenerator
+from harness.engine.limits import EngineLimits, GraphLimits, PlanLimits
 from harness.testing import tiny_causal_lm
 from harness_plugins.models.hf import HuggingFace
 
@@ -30,7 +31,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "gpt_neox": {"rotary_pct": 0.5},
     "mixtral": {"num_local_experts": 4, "sliding_window": 40},
 }
-# To read a number, to count hits, and to make a tensor of Python's numbers, a recording would have to stop.
+# To read a number, to count hits, and to make a tensor of Python's numbers, a capture would have to stop.
 REFUSED = ("_local_scalar_dense", "nonzero", "lift_fresh", "is_nonzero")
 
 
@@ -54,21 +55,21 @@ class Tape(TorchDispatchMode):
                     old.copy_(new)
 
 
-def record(step: recorded.Step) -> recorded.Step:
+def capture(step: cuda_graphs.Step) -> cuda_graphs.Step:
     step()
     with Tape() as tape:
         result = step()
 
-    def repeat() -> torch.Tensor:
+    def replay() -> torch.Tensor:
         tape.again()
         return result
 
-    return repeat
+    return replay
 
 
 @pytest.fixture
 def generators(monkeypatch: pytest.MonkeyPatch) -> list[SharedGenerator]:
-    """Steps are recorded, however long that takes; the generators that did so."""
+    """Steps are captured, however long that takes; the generators that did so."""
     made: list[SharedGenerator] = []
     make = execute.Executor._shared_generator
 
@@ -77,18 +78,14 @@ def generators(monkeypatch: pytest.MonkeyPatch) -> list[SharedGenerator]:
         return made[-1]
 
     monkeypatch.setattr(execute.Executor, "_shared_generator", remembered)
-    monkeypatch.setattr(execute, "recorder", lambda model, device: record)
-    monkeypatch.setattr(recorded, "_STEPS_BEFORE", 3)
-    monkeypatch.setattr(recorded, "_WORTH", float("inf"))
-    monkeypatch.setattr("harness.engine.plan.CROWN_TOKENS", 8)
-    monkeypatch.setattr("harness.engine.plan.LONG_CROWN_TOKENS", 8)
-    monkeypatch.setattr("harness.engine.plan.TRUNK_GAIN", 16)
+    monkeypatch.setattr(execute, "graph_capture", lambda model, device: capture)
     return made
 
 
-def make_model(path: Path, batch_size: int | str = SLOTS) -> HuggingFace:
+def make_model(path: Path, batch_size: int | str = SLOTS, most: float = float("inf")) -> HuggingFace:
     args = {"pretrained": str(path), "dtype": "float32"}
     model = HuggingFace.create(args, ModelOptions(device="cpu", batch_size=batch_size))
+    model.limits = EngineLimits(PlanLimits(leaf=8, long_leaf=8, gain=16), GraphLimits(steps_before=3, most=most))
     model.prepare()
     model.load()
     assert model.executor.attention is not None
@@ -119,20 +116,20 @@ def texts(responses: list[Response]) -> list[tuple[str | None, str | None, str |
 
 @pytest.mark.parametrize("prefix", [SHOTS, ""])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_recorded_steps_give_the_same_answers(
+def test_captured_steps_give_the_same_answers(
     architecture: str, prefix: str, tmp_path: Path, generators: list[SharedGenerator], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tiny_causal_lm(tmp_path / "model", architecture, **ARCHITECTURES[architecture])
     found = texts(answers(make_model(path), requests(prefix)))
-    assert generators[0].steps.repeated > 30
+    assert generators[0].steps.replayed > 30
     assert any(row.children for row in generators[0].plan.rows) == bool(prefix)
 
-    monkeypatch.setattr(execute, "recorder", lambda model, device: None)
+    monkeypatch.setattr(execute, "graph_capture", lambda model, device: None)
     assert found == texts(answers(make_model(path), requests(prefix)))
-    assert generators[1].steps.repeated == 0
+    assert generators[1].steps.replayed == 0
 
 
-def test_a_window_that_leaves_the_trunk_behind_after_the_recording(
+def test_a_window_that_leaves_the_shared_prefix_behind_after_the_capture(
     tmp_path: Path, generators: list[SharedGenerator], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = requests(SHOTS[: len(SHOTS) // 3])
@@ -140,9 +137,9 @@ def test_a_window_that_leaves_the_trunk_behind_after_the_recording(
     assert tokens is not None
     path = tiny_causal_lm(tmp_path / "model", "gemma3_text", sliding_window=tokens + 5)
     found = texts(answers(make_model(path), asked))
-    assert generators[0].steps.repeated > 30
+    assert generators[0].steps.replayed > 30
 
-    monkeypatch.setattr(execute, "recorder", lambda model, device: None)
+    monkeypatch.setattr(execute, "graph_capture", lambda model, device: None)
     assert found == texts(answers(make_model(path), asked))
 
 
@@ -150,7 +147,7 @@ def test_a_window_that_leaves_the_trunk_behind_after_the_recording(
 def attend_filled(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, ends: torch.Tensor, used: torch.Tensor, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One query a sequence, which sees the keys that are used. To a recording this is one operation."""
+    """One query a sequence, which sees the keys that are used. To a capture this is one operation."""
     out, lse = torch.empty_like(query), torch.empty(query.shape[1], query.shape[0])
     for number, (first, count) in enumerate(zip(ends.tolist()[:-1], used.tolist(), strict=True)):
         scores = torch.einsum("hd,kd->hk", query[number], key[first : first + count, 0]) * scale
@@ -159,7 +156,7 @@ def attend_filled(
     return out, lse
 
 
-def test_steps_with_a_gpus_kernel_are_recorded_too(
+def test_steps_with_a_gpus_kernel_are_captured_too(
     tmp_path: Path, generators: list[SharedGenerator], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tiny_causal_lm(tmp_path / "model")
@@ -173,44 +170,43 @@ def test_steps_with_a_gpus_kernel_are_recorded_too(
     monkeypatch.setattr(varlen, "serves", lambda query, value, rule: query.shape[1] == SLOTS)
 
     assert texts(answers(make_model(path), requests())) == plain
-    assert generators[-1].steps.repeated > 30
+    assert generators[-1].steps.replayed > 30
 
 
 @pytest.mark.parametrize("wrong", ["values", "refused", "memory", "slower"])
-def test_a_recording_that_is_not_right_or_not_faster_is_not_used(
+def test_a_capture_that_is_not_right_or_not_faster_is_not_used(
     wrong: str,
     tmp_path: Path,
     generators: list[SharedGenerator],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def bad(step: recorded.Step) -> recorded.Step:
+    def bad(step: cuda_graphs.Step) -> cuda_graphs.Step:
         if wrong == "refused":
             raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
         if wrong == "memory":
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        repeat = record(step)
-        return repeat if wrong == "slower" else lambda: repeat() * 1.2
+        replay = capture(step)
+        return replay if wrong == "slower" else lambda: replay() * 1.2
 
-    monkeypatch.setattr(execute, "recorder", lambda model, device: bad)
-    if wrong == "slower":
-        monkeypatch.setattr(recorded, "_WORTH", 0.0)
+    monkeypatch.setattr(execute, "graph_capture", lambda model, device: bad)
     path = tiny_causal_lm(tmp_path / "model")
     with caplog.at_level(logging.INFO, logger="harness"):
-        found = texts(answers(make_model(path), requests()))
+        model = make_model(path, most=0.0 if wrong == "slower" else float("inf"))
+        found = texts(answers(model, requests()))
 
-    assert generators[0].steps.repeated == 0
+    assert generators[0].steps.replayed == 0
     said = {"values": "20.0% away", "refused": "capturing", "memory": "out of memory", "slower": "takes"}[wrong]
     assert said in caplog.text
-    monkeypatch.setattr(execute, "recorder", lambda model, device: None)
+    monkeypatch.setattr(execute, "graph_capture", lambda model, device: None)
     assert found == texts(answers(make_model(path), requests()))
 
 
-def test_only_a_model_on_one_gpu_is_recorded() -> None:
+def test_only_a_model_on_one_gpu_is_captured() -> None:
     model = torch.nn.Linear(1, 1)
-    assert recorded.recorder(model, "cpu") is None
-    assert recorded.recorder(model, "cuda:0") is not None
+    assert cuda_graphs.graph_capture(model, "cpu") is None
+    assert cuda_graphs.graph_capture(model, "cuda:0") is not None
     model.hf_device_map = {"": 0}  # type: ignore[assignment]
-    assert recorded.recorder(model, "cuda:0") is not None
+    assert cuda_graphs.graph_capture(model, "cuda:0") is not None
     model.hf_device_map = {"model": 0, "lm_head": "cpu"}  # type: ignore[assignment]
-    assert recorded.recorder(model, "cuda:0") is None
+    assert cuda_graphs.graph_capture(model, "cuda:0") is None
