@@ -19,7 +19,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from _csv import Reader
 
 Row = dict[str, JSON]
-FORMATS = ("json", "jsonl", "csv", "tsv", "parquet", "squad", "text")
+FORMATS = ("json", "jsonl", "csv", "tsv", "parquet", "squad", "text", "conll")
 TYPES = ("text", "inferred")
 FILE_NAME = re.compile(r".\.(squad\.json|jsonl|ndjson|json|csv|tsv|parquet|txt)(\.gz|\.zip)?$", re.IGNORECASE)
 _FORMAT_OF = {"squad.json": "squad", "ndjson": "jsonl", "txt": "text"}
@@ -62,7 +62,11 @@ class FileOptions:
     delimiter, quotechar, header, column_names: of CSV and TSV. `column_names` alone means that there is no header line;
     with `header: true` they replace the header's names. TSV has no quoting unless `quotechar` says so. `column_names`
     also name the items of JSON rows that are arrays.
-    block: the name of each line of a text file's blocks; an empty name skips its line.
+    keyed_by: the rows are the values of a JSON object; the column of this name gets their keys.
+    block: the name of each line of a text file's blocks; an empty name skips its line. skip_lines: of a text file.
+    side_by_side: the files of a split are texts of equal length, one beside another; each gets its line a column of
+    these names (parallel corpora). A file in the format conll has a token and its tag a line and a blank line between
+    sentences; its rows are `{tokens: [...], tags: [...]}`.
     explode: a list in each row of JSON, of which each item becomes a row: its own keys (or, where it is no object,
     itself under the list's name) beside the row's others. Several names are parallel lists, which are taken together.
     types: of CSV and TSV. `text`: a cell is what it says. `inferred`: a column of numbers or booleans is one, and an
@@ -77,6 +81,9 @@ class FileOptions:
     header: bool | None = None
     column_names: tuple[str, ...] | None = None
     block: tuple[str, ...] | None = None
+    skip_lines: int = 0
+    keyed_by: str | None = None
+    side_by_side: tuple[str, ...] = ()
     explode: tuple[str, ...] = ()
     types: str = "text"
 
@@ -100,12 +107,23 @@ class FileOptions:
 def _checked(name: str, value: JSON, where: str) -> JSON:
     if value is None:
         # pandas' `header: null` says that there is none; elsewhere null is as good as nothing.
-        return {"encoding": "utf-8", "header": False, "types": "text", "explode": ()}.get(name)
-    if name in ("column_names", "block", "explode"):
+        return {
+            "encoding": "utf-8",
+            "header": False,
+            "types": "text",
+            "explode": (),
+            "side_by_side": (),
+            "skip_lines": 0,
+        }.get(name)
+    if name in ("column_names", "block", "explode", "side_by_side"):
         value = (value,) if name == "explode" and isinstance(value, str) else value
         if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
             return tuple(value)
         raise DataError(f"{where}: '{name}' must be a list of names")
+    if name == "skip_lines":
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return value
+        raise DataError(f"{where}: 'skip_lines' must be a number of lines")
     if name == "header":
         # pandas' spelling, which lm-eval's `dataset_kwargs` pass on: 0 is the first line.
         if isinstance(value, bool) or value == 0:
@@ -148,17 +166,36 @@ def read_rows(file: DataFile, options: FileOptions) -> Sequence[Row]:
 
         return infer_types(rows)
     if kind == "text":
-        return list(_text_rows(text, file, options.block))
+        return list(_text_rows(text, file, options))
+    if kind == "conll":
+        return list(_conll_rows(text, file))
     if kind == "squad":
         return list(_squad_rows(_parse(text, file), file))
     return _json_rows(text, file, kind, options)
 
 
 def read_all(files: Sequence[DataFile], options: FileOptions) -> Sequence[Row]:
-    """Read the files of one split, one after another."""
+    """Read the files of one split, one after another, or side by side where `options` say so."""
+    if options.side_by_side:
+        return _side_by_side(files, options)
     if len(files) == 1:
         return read_rows(files[0], options)
     return [row for file in files for row in read_rows(file, options)]
+
+
+def _side_by_side(files: Sequence[DataFile], options: FileOptions) -> list[Row]:
+    """One row for the lines with the same number of several texts."""
+    names = options.side_by_side
+    if len(files) != len(names):
+        listed = ", ".join(map(str, files))
+        raise DataError(f"side_by_side: {len(names)} columns ({', '.join(names)}), but {len(files)} files: {listed}")
+    columns = [list(_text_rows(_text(file, options.encoding), file, replace(options, block=None))) for file in files]
+    if len({len(column) for column in columns}) > 1:
+        lengths = ", ".join(f"{file} {len(column)}" for file, column in zip(files, columns, strict=True))
+        raise DataError(f"side_by_side: the texts differ in their number of lines ({lengths})")
+    return [
+        {name: line["text"] for name, line in zip(names, lines, strict=True)} for lines in zip(*columns, strict=True)
+    ]
 
 
 def _format_of(file: DataFile) -> str:
@@ -296,7 +333,7 @@ def _line(text: str, position: int) -> int:
 def _json_rows(text: str, file: DataFile, kind: str, options: FileOptions) -> list[Row]:
     values = _values(text, file)
     if kind == "json" and len(values) == 1 and isinstance(values[0], dict):
-        values = _rows_of_object(values[0], file, options.field)
+        values = _rows_of_object(values[0], file, options)
     elif len(values) == 1 and isinstance(values[0], list):
         values = values[0]
     names = options.column_names
@@ -329,7 +366,13 @@ def _exploded(rows: list[Row], file: DataFile, lists: tuple[str, ...]) -> Iterat
             yield {**kept, **own}
 
 
-def _rows_of_object(value: Row, file: DataFile, field: str | None) -> list[JSON]:
+def _rows_of_object(value: Row, file: DataFile, options: FileOptions) -> list[JSON]:
+    field = options.field
+    if options.keyed_by:
+        strange = next((key for key, row in value.items() if not isinstance(row, dict)), None)
+        if strange is not None:
+            raise DataError(f"{file}: '{strange}' is not an object but {_kind(value[strange])} (keyed_by)")
+        return [{options.keyed_by: key, **row} for key, row in value.items()]
     tables = [key for key, item in value.items() if isinstance(item, list) and item and isinstance(item[0], dict)]
     if field is None:
         if not tables:
@@ -399,9 +442,10 @@ def _reader(text: str, kind: str, options: FileOptions) -> Reader:
     )
 
 
-def _text_rows(text: str, file: DataFile, block: tuple[str, ...] | None) -> Iterator[Row]:
+def _text_rows(text: str, file: DataFile, options: FileOptions) -> Iterator[Row]:
     """One row `{text: line}` a line; or, with `block`, one row for every `len(block)` lines."""
-    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n") if text else []
+    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")[options.skip_lines :] if text else []
+    block = options.block
     if block is None:
         yield from ({"text": line} for line in lines)
         return
@@ -409,6 +453,22 @@ def _text_rows(text: str, file: DataFile, block: tuple[str, ...] | None) -> Iter
         raise DataError(f"{file}: has {len(lines)} lines, which are no blocks of {len(block)} lines")
     for start in range(0, len(lines), len(block)):
         yield {name: line for name, line in zip(block, lines[start : start + len(block)], strict=True) if name}
+
+
+def _conll_rows(text: str, file: DataFile) -> Iterator[Row]:
+    """A token and its tag a line, a blank line between sentences. The tag is what stands last in a line."""
+    tokens: list[str] = []
+    tags: list[str] = []
+    for number, line in enumerate([*text.split("\n"), ""], 1):
+        if line.strip():
+            cells = line.split()
+            if len(cells) < 2:
+                raise DataError(f"{file}:{number}: has no token and tag")
+            tokens.append(cells[0])
+            tags.append(cells[-1])
+        elif tokens:
+            yield {"tokens": tokens, "tags": tags}
+            tokens, tags = [], []
 
 
 def _squad_rows(value: JSON, file: DataFile) -> Iterator[Row]:

@@ -113,6 +113,38 @@ def test_arrays_get_names_and_lists_become_rows(registry: Registry, tmp_path: Pa
         rows_of(registry, uneven, explode=["q", "gold"])
 
 
+def test_objects_by_key_and_texts_side_by_side_become_rows(registry: Registry, tmp_path: Path) -> None:
+    keyed = write(tmp_path / "a.json", json.dumps({"h1": {"sentence": "一"}, "h2": {"sentence": "二"}}))
+    assert rows_of(registry, keyed, keyed_by="id") == [{"id": "h1", "sentence": "一"}, {"id": "h2", "sentence": "二"}]
+    with pytest.raises(DataError, match="'sentence' is not an object but a string"):
+        rows_of(registry, write(tmp_path / "b.json", json.dumps({"sentence": "一"})), keyed_by="id")
+    write(tmp_path / "t.zh.txt", "你好\r\n再见\r\n")
+    write(tmp_path / "t.en.txt", "Hello\nBye\n")
+    files = {"data_files": {"test": ["t.zh.txt", "t.en.txt"]}}
+    assert rows_of(registry, tmp_path, side_by_side=["zh", "en"], **files) == [
+        {"zh": "你好", "en": "Hello"},
+        {"zh": "再见", "en": "Bye"},
+    ]
+    write(tmp_path / "short.en.txt", "Hello\n")
+    files = {"data_files": {"test": ["t.zh.txt", "short.en.txt"]}}
+    with pytest.raises(DataError, match=r"differ in their number of lines \(.*zh.txt 2, .*en.txt 1\)"):
+        rows_of(registry, tmp_path, side_by_side=["zh", "en"], **files)
+    with pytest.raises(DataError, match="1 columns"):
+        rows_of(registry, tmp_path, side_by_side=["zh"], **files)
+
+
+def test_tagged_sentences_and_lines_after_a_head_become_rows(registry: Registry, tmp_path: Path) -> None:
+    tagged = write(tmp_path / "test.char.bmes", "高 B-NAME\n勇 E-NAME\n\n\n男 O\n")
+    assert rows_of(registry, tagged, format="conll") == [
+        {"tokens": ["高", "勇"], "tags": ["B-NAME", "E-NAME"]},
+        {"tokens": ["男"], "tags": ["O"]},
+    ]
+    with pytest.raises(DataError, match=r"bad\.bmes:2: has no token and tag"):
+        rows_of(registry, write(tmp_path / "bad.bmes", "高 B-NAME\n勇\n"), format="conll")
+    pairs = write(tmp_path / "pairs.txt", "head\n好\n坏\n")
+    assert rows_of(registry, pairs, skip_lines=1, block=["good", "bad"]) == [{"good": "好", "bad": "坏"}]
+
+
 def test_squad_becomes_one_row_a_question(registry: Registry, tmp_path: Path) -> None:
     question = {"id": "q1", "question": "谁？", "answers": [{"text": "我", "answer_start": 0}]}
     squad = {"data": [{"title": "t", "paragraphs": [{"id": "p1", "context": "我们", "qas": [question]}]}]}

@@ -1,0 +1,81 @@
+"""How answers that are numbers go along with gold numbers: Pearson's r, and Spearman's rho of their ranks.
+
+An answer in which no number was read is counted as unparsed and left out of the value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from harness import CorpusMetric, Metric, Observation, hookimpl
+from harness.scoring import gold_texts
+from harness.types import JSON
+
+
+def _pair(seen: Observation) -> tuple[float, float] | None:
+    """(mean of the answers, gold), or None where one of them is no number."""
+    golds = gold_texts(seen.sample)
+    try:
+        answers = [float(answer) for answer in seen.predictions if answer is not None]
+        return (sum(answers) / len(answers), float(golds[0])) if answers and golds else None
+    except ValueError:
+        return None
+
+
+class Pearson(Metric):
+    """Pearson's correlation coefficient over the whole set. Statistics of a sample: x, y, x², y², xy."""
+
+    name = "pearson"
+    output_types = frozenset({"generate_until"})
+    aggregation = "self"
+    bounds = (-1.0, 1.0)
+
+    def score(self, seen: Observation) -> tuple[float, ...] | None:
+        pair = _pair(seen)
+        return pair and (pair[0], pair[1], pair[0] ** 2, pair[1] ** 2, pair[0] * pair[1])
+
+    def from_means(self, means: tuple[float, ...]) -> float:
+        x, y, xx, yy, xy = means
+        spread = (xx - x * x) * (yy - y * y)
+        return (xy - x * y) / math.sqrt(spread) if spread > 1e-12 else 0.0
+
+
+class Spearman(CorpusMetric):
+    """Spearman's rank correlation over the whole set; equal numbers share the mean of their ranks."""
+
+    name = "spearman"
+    output_types = frozenset({"generate_until"})
+    bounds = (-1.0, 1.0)
+    resamples = 200
+
+    @property
+    def identity(self) -> Mapping[str, JSON]:
+        return {}
+
+    def item(self, seen: Observation) -> tuple[float, float] | None:
+        return _pair(seen)
+
+    def measure(self, items: Sequence[tuple[float, float]]) -> float:
+        pairs = zip(_ranks([x for x, _ in items]), _ranks([y for _, y in items]), strict=True)
+        products = [(x, y, x * x, y * y, x * y) for x, y in pairs]
+        return Pearson().from_means(tuple(sum(column) / len(items) for column in zip(*products, strict=True)))
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    order = sorted(range(len(values)), key=values.__getitem__)
+    ranks = [0.0] * len(values)
+    first = 0
+    while first < len(order):
+        last = first
+        while last + 1 < len(order) and values[order[last + 1]] == values[order[first]]:
+            last += 1
+        for place in order[first : last + 1]:
+            ranks[place] = (first + last) / 2
+        first = last + 1
+    return ranks
+
+
+@hookimpl
+def harness_metrics() -> list[type[Metric]]:
+    return [Pearson, Spearman]

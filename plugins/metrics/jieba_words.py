@@ -1,0 +1,154 @@
+"""Overlap of Chinese texts in words as jieba cuts them: ROUGE, and the F1 of LongBench and LV-Eval.
+
+ROUGE is that of the packages `rouge` (LongBench, LV-Eval) and `rouge-chinese` (LawBench, OpenCompass): both take the
+union of longest common subsequences over sentences, and the latter knows Chinese sentence ends. Scores are 0 to 1.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import string
+from collections import Counter
+from typing import Any
+
+from harness import MachineError, Metric, MetricOptions, Observation, hookimpl
+from harness.scoring import gold_texts
+
+PACKAGES = ("rouge", "rouge_chinese")
+# What LongBench leaves out of a word (THUDM/LongBench, `LongBench/metrics.py`, normalize_zh_answer).
+_PUNCTUATION = frozenset(
+    string.punctuation
+    + "！？｡。＂＃＄％＆＇（）＊＋，－／：；＜＝＞＠［＼］＾＿｀｛｜｝～｟｠｢｣､"
+    + "、〃》「」『』【】〔〕〖〗〘〙〚〛〜〝〞〟〰〾〿–—‘’‛“”„‟…‧﹏."
+)
+# Words that say nothing of an answer (infinigence/LVEval, `metrics.py`, ABANDON_WORDS_ZH).
+_LVEVAL_WORDS = """
+的 和 是 等 在 年 可以 为 与 ‰ 了 或 一种 月 c 至 日 有 进行 于 不 中 × 根据 小 由 亩 也 要 指 法 会 元 主要
+以及 通过 首先 对 然后 号 以 所 后 丁 包括 无 将 用 能 形 方面 因素 位于 而 从 到 一定 用于 但 使用 让 具有 并
+亿元 万元 上 类 基于 才 来 地 片 其他 个 或者 变得 时 给 你 使 条 受 已经 带 度
+"""
+_LVEVAL_IGNORED = frozenset(_LVEVAL_WORDS.split())
+
+
+@functools.cache
+def _jieba() -> Any:
+    import jieba
+
+    jieba.setLogLevel(60)  # it tells how long its dictionary takes to load
+    return jieba
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, white space and punctuation among them."""
+    return list(_jieba().cut(text, cut_all=False))
+
+
+def _bare_words(text: str) -> list[str]:
+    """Words in lower case, without punctuation and white space inside them; of some, nothing is left."""
+    return ["".join("".join(c for c in word.lower() if c not in _PUNCTUATION).split()) for word in words(text)]
+
+
+class _Words(Metric):
+    output_types = frozenset({"generate_until"})
+    bounds = (0.0, 1.0)
+    packages: tuple[str, ...] = ("jieba",)
+
+    def prepare(self, options: MetricOptions) -> None:
+        for package in self.packages:
+            if importlib.util.find_spec(package) is None:
+                name = package.replace("_", "-")
+                raise MachineError(f"needs the package {name}: pip install 'harness-eval[chinese]'")
+
+    def score(self, seen: Observation) -> float | None:
+        golds = gold_texts(seen.sample)
+        if golds is None or not seen.predictions:
+            return None
+        best = [
+            max((self.compare(answer or "", gold, seen) for gold in golds), default=0.0) for answer in seen.predictions
+        ]
+        return sum(best) / len(best)
+
+    def compare(self, answer: str, gold: str, seen: Observation) -> float:
+        raise NotImplementedError
+
+
+class _Rouge(_Words):
+    """package: `rouge` or `rouge_chinese`. ignored: `lveval` leaves out punctuation and the words of its list.
+
+    empty: what stands for an answer without words.
+    """
+
+    kind = ""
+
+    def __init__(self, package: str = "rouge_chinese", ignored: str | None = None, empty: str = "") -> None:
+        if package not in PACKAGES:
+            raise ValueError(f"package is '{package}'; it can be {' or '.join(PACKAGES)}")
+        if ignored not in (None, "lveval"):
+            raise ValueError(f"ignored is '{ignored}'; it can be 'lveval'")
+        self.packages = ("jieba", package)
+        self._package, self._ignored, self._empty = package, ignored, empty
+
+    @functools.cached_property
+    def _scorer(self) -> Any:
+        return importlib.import_module(self._package).Rouge(metrics=[self.kind])
+
+    def compare(self, answer: str, gold: str, seen: Observation) -> float:
+        texts = []
+        for text in (answer, gold):
+            cut = words(text) if self._ignored is None else [w for w in _bare_words(text) if w not in _LVEVAL_IGNORED]
+            texts.append(" ".join(cut))
+        answer, gold = texts[0] if texts[0].strip() else self._empty, texts[1]
+        try:
+            return float(self._scorer.get_scores([answer], [gold])[0][self.kind]["f"])
+        except (ValueError, RecursionError):  # one of them has no word, or is too long for the package
+            return 0.0
+
+
+class JiebaRouge1(_Rouge):
+    """ROUGE-1: words that both have."""
+
+    name = "jieba_rouge1"
+    kind = "rouge-1"
+
+
+class JiebaRouge2(_Rouge):
+    """ROUGE-2: pairs of words that both have."""
+
+    name = "jieba_rouge2"
+    kind = "rouge-2"
+
+
+class JiebaRougeL(_Rouge):
+    """ROUGE-L: longest common subsequences of words."""
+
+    name = "jieba_rougeL"
+    kind = "rouge-l"
+
+
+class JiebaF1(_Words):
+    """F1 of bags of words without punctuation (LongBench, qa_f1_zh_score).
+
+    keywords: the column of an answer's keywords; where it is empty, the gold answer has that place. An answer with less
+    than `recall` of their words scores 0; words of LV-Eval's list never count as found (qa_f1_zh_score_with_gold_ans).
+    """
+
+    name = "jieba_f1"
+
+    def __init__(self, keywords: str | None = None, recall: float = 0.4) -> None:
+        self._keywords, self._recall = keywords, recall
+
+    def compare(self, answer: str, gold: str, seen: Observation) -> float:
+        answered, wanted = ([word for word in _bare_words(text) if word] for text in (answer, gold))
+        if self._keywords is not None:
+            keys = [word for word in _bare_words(str(seen.sample.doc.get(self._keywords) or gold)) if word]
+            found = Counter(answered) & Counter(keys)
+            if sum(n for word, n in found.items() if word not in _LVEVAL_IGNORED) < self._recall * len(keys):
+                return 0.0
+        shared = sum((Counter(answered) & Counter(wanted)).values())
+        return 2 * shared / (len(answered) + len(wanted)) if shared else 0.0
+
+
+@hookimpl
+def harness_metrics() -> list[type[Metric]]:
+    return [JiebaF1, JiebaRouge1, JiebaRouge2, JiebaRougeL]
