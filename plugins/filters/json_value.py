@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from harness import Filter, Sample, hookimpl
 from harness.scoring import strip_reasoning
-from harness.types import JSON
 
 _DECODER = json.JSONDecoder()
 
@@ -37,7 +37,7 @@ class JsonValue(Filter):
         return None
 
 
-def _values(text: str) -> Iterator[JSON]:
+def _values(text: str) -> Iterator[Any]:
     """Every object and list of a text, one after another."""
     position = 0
     while (starts := [place for mark in "{[" if (place := text.find(mark, position)) >= 0]) and starts:
@@ -48,7 +48,7 @@ def _values(text: str) -> Iterator[JSON]:
             position = min(starts) + 1
 
 
-def _text(value: JSON) -> str:
+def _text(value: Any) -> str:
     return value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from harness import CorpusMetric, Metric, Observation, hookimpl
 from harness.scoring import gold_texts
-from harness.types import JSON
 
 
 def _pair(seen: Observation) -> tuple[float, float] | None:
@@ -50,7 +50,7 @@ class Spearman(CorpusMetric):
     resamples = 200
 
     @property
-    def identity(self) -> Mapping[str, JSON]:
+    def identity(self) -> Mapping[str, Any]:
         return {}
 
     def item(self, seen: Observation) -> tuple[float, float] | None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 from harness import Metric, Observation, hookimpl
 from harness.scoring import gold_texts
-from harness.types import JSON
 
 
 class ExtractionF1(Metric):
@@ -41,14 +41,14 @@ class ExtractionF1(Metric):
         return 2 * right / (extracted + gold) if extracted + gold else 1.0
 
 
-def _parsed(answer: str | None) -> JSON:
+def _parsed(answer: str | None) -> Any:
     try:
         return json.loads(answer or "[]")
     except json.JSONDecodeError:
         return []
 
 
-def _items(value: JSON) -> Iterator[tuple[str, ...]]:
+def _items(value: Any) -> Iterator[tuple[str, ...]]:
     """Each item as a tuple of texts: (type, entity), (head, relation, tail), or (item,)."""
     if isinstance(value, dict):
         for kind, found in value.items():
