@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import ast
 import functools
+import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import GeneratorType
 from typing import Any
 
 import jinja2
-from jinja2 import meta
+from jinja2 import meta, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.nativetypes import NativeCodeGenerator
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -167,7 +168,8 @@ class Templates:
         self.environment = _Environment(
             loader=self.loader, undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False
         )
-        self.environment.filters["regex_replace"] = _regex_replace
+        self.environment.filters |= {"regex_replace": _regex_replace, "shuffled": _shuffled}
+        self.environment.globals["column"] = _column
         self._compiled: dict[str, tuple[jinja2.Template, frozenset[str], bool, tuple[Path, ...]]] = {}
 
     def compile(self, source: str, key: str, place: FileLine) -> Template:
@@ -187,7 +189,8 @@ class Templates:
 
     def _compile(self, source: str) -> tuple[jinja2.Template, frozenset[str], bool, tuple[Path, ...]]:
         tree = self.environment.parse(source)
-        names = meta.find_undeclared_variables(tree)
+        called = set(_columns(tree))
+        names = meta.find_undeclared_variables(tree) - ({"column"} if called else set()) | called
         wanted = list(meta.find_referenced_templates(tree))
         files = self._files(wanted, set())
         return self.environment.from_string(source), frozenset(names), bool(wanted), tuple(sorted(files))
@@ -243,6 +246,30 @@ def _has_markup(source: str) -> bool:
 def _regex_replace(string: str, pattern: str, repl: str, count: int = 0) -> str:
     """lm-eval's filter: `{{ text | regex_replace('[ ]+', ' ') }}`."""
     return re.sub(pattern, repl, string, count=count)
+
+
+def _shuffled(options: Sequence[JSON], key: str) -> list[JSON]:
+    """`{{ [right, wrong] | shuffled(question) }}`: an order that hangs on the key alone, the same in every run."""
+
+    def place(index: int) -> bytes:  # a hash, so that no Python version changes it
+        return hashlib.sha256(f"{index}\0{key}".encode("utf-8", "surrogatepass")).digest()
+
+    return [options[index] for index in sorted(range(len(options)), key=place)]
+
+
+@jinja2.pass_context
+def _column(context: Context, name: str) -> JSON:
+    """`{{ column('Correct Answer') }}`: a column whose name is no name in Jinja."""
+    if name not in context:
+        raise jinja2.UndefinedError(f"'{name}' is undefined")
+    return context[name]
+
+
+def _columns(tree: nodes.Template) -> Iterator[str]:
+    """The columns that a template reads by `column('...')`."""
+    for call in tree.find_all(nodes.Call):
+        if isinstance(call.node, nodes.Name) and call.node.name == "column":
+            yield from (arg.value for arg in call.args if isinstance(arg, nodes.Const))
 
 
 def _one_line(what: object) -> str:
