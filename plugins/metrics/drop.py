@@ -1,4 +1,4 @@
-"""DROP's exact match and F1, by the rules of its official script (drop_eval.py, allenai/allennlp-reading-comprehension).
+"""DROP's exact match and F1, by the rules of its official script (allennlp-reading-comprehension, drop_eval.py).
 
 A gold answer is a number, a date, or one or several spans of the passage; there may be several gold answers, of which
 the best counts. Spans of the reply are matched with those of the gold so that the sum of their F1 is greatest; a span

@@ -72,6 +72,27 @@ def test_a_column_name_stands_for_its_value(tmp_path: Path) -> None:
     assert (sample.requests[0].prompt.suffix, sample.choices, sample.target) == ("?", ("甲", "乙", "丙"), 2)
 
 
+def test_options_are_shuffled_by_a_key_and_not_by_their_place(tmp_path: Path) -> None:
+    text = """task: t
+dataset_path: rows.jsonl
+doc_to_text: "{{ [column('Right One'), x, y] | shuffled(q) | join(' ') }}"
+doc_to_target: "{{ [column('Right One'), 0, 0] | shuffled(q) }}"
+test_split: test
+"""
+    rows = [{"q": f"q{n}", "Right One": "r", "x": "x", "y": "y"} for n in range(60)]
+    samples = build(load(tmp_path, text), rows, [])
+    assert len(set(prompts(samples))) == 6
+    assert prompts(build(load(tmp_path, text), rows[::-1], []))[::-1] == prompts(samples)
+    assert all(sample.target.index("r") == sample.requests[0].prompt.text.split().index("r") for sample in samples)
+
+
+def test_a_column_that_is_asked_for_by_its_text_and_is_not_there_is_an_error(tmp_path: Path) -> None:
+    text = "task: t\ndataset_path: x.jsonl\ntest_split: test\ndoc_to_target: a\n"
+    task = load(tmp_path, text + "doc_to_text: \"{{ column('Right Won') }}\"\n")
+    with pytest.raises(TaskError, match="no field 'Right Won'; did you mean 'Right One'"):
+        build(task, [{"a": "1", "Right One": "r"}], [])
+
+
 def test_several_contexts_with_one_continuation(tmp_path: Path) -> None:
     """Winogrande's way: the target says what follows, the choices are what stands before."""
     text = CHOICE.replace('"{{q}}\\nAnswer:"', '"{{a}}"').replace("['yes', 'no']", '"{{[q1, q2]}}"')
