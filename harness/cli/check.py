@@ -17,32 +17,42 @@ from harness.errors import ExitCode, HarnessError, MachineError, UsageError
 if TYPE_CHECKING:
     from harness.metrics import Metric
     from harness.registry import Registry
-    from harness.tasks.library import TaskEntry, TaskLibrary
+    from harness.tasks.library import TaskEntry, TaskLibrary, TaskRef
 
 
 @click.command("check")
 @click.argument("targets", nargs=-1, metavar="[TASK|FILE|FOLDER|PACKAGE]...")
 @click.option("--all", "everything", is_flag=True, help="All tasks and all plugins that are installed.")
+@click.option(
+    "--data",
+    type=click.Path(),
+    multiple=True,
+    metavar="DIR",
+    help="Also build every row that the tasks ask, from these mirrors, and say what the rows are like.",
+)
 @INCLUDE_PATH
-def command(targets: tuple[str, ...], everything: bool, include_path: tuple[str, ...]) -> int:
+def command(targets: tuple[str, ...], everything: bool, data: tuple[str, ...], include_path: tuple[str, ...]) -> int:
     """Check tasks (with all their variants), task files, or the plugins and tasks of a package. Offline.
 
     Of a task: keys, templates, metrics and filters, and that its `example` gives the prompt and the scores it states,
     also with its options at other places.
     Of a plugin: that it loads, and, where a PACKAGE is named, that its metrics, models and modifiers keep
-    their contract. Exits 4 when something is wrong.
+    their contract. Of the rows of a task (--data): that each can be asked and has a gold answer within its options,
+    that they are as many as its authors published, which answers are right how often, and which rows should be looked
+    at: empty or equal options, ids and rows that are there twice. Exits 4 when something is wrong.
 
     \b
     harness check my_task.yaml
     harness check ceval cmmlu
+    harness check ceval --data MIRROR
     harness check --all
     """
     if not targets and not everything:
         raise UsageError("name tasks, files, folders or packages to check, or say --all")
-    checked_folders({"include_path": include_path})
+    checked_folders({"include_path": include_path, "data": data})
     from harness.registry import load_plugins
 
-    checker = Checker(load_plugins(), [Path(folder) for folder in include_path])
+    checker = Checker(load_plugins(), [Path(folder) for folder in include_path], data)
     found = list(dict.fromkeys(checker.check_everything() if everything else checker.check(targets)))
     for problem in found:
         line(problem)
@@ -59,6 +69,7 @@ class Checker:
 
     registry: Registry
     include: Sequence[Path]
+    mirrors: tuple[str, ...] = ()
     tasks: int = 0
     plugins: int = 0
     notes: list[str] = field(default_factory=list)
@@ -139,7 +150,30 @@ class Checker:
                     yield from check_task(library.load(each), self.registry, self.notes.append)
                 except HarnessError as error:
                     yield str(error)
+            if self.mirrors:
+                yield from self._rows(ref, library)
         yield from check_groups(library, refs, self.registry)
+
+    def _rows(self, ref: TaskRef, library: TaskLibrary) -> Iterator[str]:
+        """Print what the rows of a task are like; yield what makes them unfit."""
+        from harness.data.open import open_dataset
+        from harness.tasks.build import BuildOptions
+        from harness.tasks.row_report import report_rows
+
+        options = BuildOptions(mirrors=self.mirrors, offline=True)
+        try:
+            task = library.load(ref)
+            report = report_rows(task, lambda spec, split: open_dataset(spec, split, self.registry.hook), options)
+        except HarnessError as error:
+            yield f"{ref.full_name}: its rows were not checked: {error}"
+            return
+        for text in report.lines():
+            line(text)
+        unfit = sum(map(len, report.problems.rows.values()))
+        if unfit:
+            yield f"{report.task}: {counted(unfit, 'row')} cannot be used"
+        if report.count_differs:
+            yield f"{report.task}: {counted(report.rows, 'row')}, and its authors published {report.published}"
 
     def _group(self, name: str, library: TaskLibrary) -> Iterator[str]:
         """A group whose tasks are checked on their own: that they are there, and have what it asks for."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.data.open import plain
-from harness.errors import DataError, HarnessError, UsageError, suggest
+from harness.errors import DataError, HarnessError, TaskError, UsageError, suggest
 from harness.tasks.fewshot import Row, ShotPool, make_pool
 from harness.tasks.generation import task_generation
 from harness.tasks.media import Images, images_of, interleaved, roots_of, without_bytes, without_marks
@@ -46,13 +46,35 @@ def build_samples(task: Task, subset: Subset, open_split: OpenSplit, options: Bu
     """Render the rows of a subset, in their order. A sample's id is its index among the rows that `where` keeps.
 
     A modified task may have several samples of one id, one a view. Raises `DataError` and `TaskError` that name task,
-    split, row and value.
+    split, row and value, and how many rows are so.
     """
+    bad: list[tuple[int, HarnessError]] = []
+    for number, built in built_rows(task, subset, open_split, options):
+        if isinstance(built, HarnessError):
+            bad.append((number, built))
+        elif not bad:
+            yield from built
+    if len(bad) == 1:
+        raise bad[0][1]
+    if bad:
+        first = ", ".join(str(number) for number, _ in bad[:3])
+        raise type(bad[0][1])(f"{bad[0][1]}; {len(bad)} rows cannot be used, the first are {first}") from bad[0][1]
+
+
+def built_rows(
+    task: Task, subset: Subset, open_split: OpenSplit, options: BuildOptions
+) -> Iterator[tuple[int, list[Sample] | HarnessError]]:
+    """Each row of a subset: its number, and its samples or what is wrong with it. Raises as `build_samples` does for
+    what is wrong with all of them."""
     builder = _Builder(task, subset, open_split, options)
     for number, row in enumerate(builder.rows):
-        with builder.plugin_errors(f"row {number}"):
-            samples = [builder.sample(number, row)] if not task.modifiers else builder.views(number, row)
-        yield from samples
+        try:
+            with builder.plugin_errors(f"row {number}"):
+                samples = [builder.sample(number, row)] if not task.modifiers else builder.views(number, row)
+        except (DataError, TaskError) as error:
+            yield number, error
+        else:
+            yield number, samples
     builder.refuse_idle()
 
 
