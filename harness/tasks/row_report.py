@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from harness.errors import HarnessError
 from harness.tasks.build import BuildOptions, OpenSplit, built_rows
 from harness.tasks.task import Task
-from harness.types import JSON, Sample
+from harness.types import JSON, DatasetSpec, Rows, Sample
 
 SHOWN_IDS = 3
 _MOST_LABELS = 12
@@ -42,7 +42,7 @@ class Findings:
 class RowReport:
     """What was found in the rows that a task asks.
 
-    rows: how many there are. published: how many its file says (`metadata.rows`), or None. hidden: rows without gold.
+    rows: how many are asked. left_out: those that `where` leaves out. published: how many its file says (`metadata.rows`), or None. hidden: rows without gold.
     labels: place of the right option, or the right answer, -> rows. options: place -> the texts that stand there.
     problems: rows that cannot be asked or scored. remarks: rows to look at.
     """
@@ -50,6 +50,7 @@ class RowReport:
     task: str
     split: str
     rows: int = 0
+    left_out: int = 0
     published: int | None = None
     hidden: int = 0
     labels: Counter[int | str] = field(default_factory=Counter)
@@ -59,13 +60,16 @@ class RowReport:
 
     @property
     def count_differs(self) -> bool:
-        return self.published is not None and self.published != self.rows
+        return self.published is not None and self.published != self.rows + self.left_out
 
     def lines(self) -> Iterator[str]:
         """The report for a person: the first line is the count, the others are indented."""
-        expected = {None: "", self.rows: ", as published"}.get(self.published, f", but {self.published} were published")
+        expected = "" if self.published is None else ", as published"
+        if self.count_differs:
+            expected = f", but {self.published} were published"
+        left_out = f" and {self.left_out} that 'where' leaves out" if self.left_out else ""
         hidden = f", {self.hidden} without a gold answer" if self.hidden else ""
-        yield f"{self.task}, split {self.split}: {self.rows} rows{expected}{hidden}"
+        yield f"{self.task}, split {self.split}: {self.rows} rows{left_out}{expected}{hidden}"
         if 0 < len(self.labels) <= _MOST_LABELS:
             total = sum(self.labels.values())
             places = sorted(self.labels.items(), key=lambda item: (isinstance(item[0], str), item[0]))
@@ -87,15 +91,24 @@ def report_rows(task: Task, open_split: OpenSplit, options: BuildOptions) -> Row
     """Build every row that a task asks, and say what they are like. Raises `DataError` where a split is not there."""
     report = RowReport(task.name, task.eval_split)
     report.published = _published(task)
+    found = 0
+
+    def counted_split(spec: DatasetSpec, split: str) -> Rows:
+        nonlocal found
+        rows = open_split(spec, split)
+        found += len(rows.rows) if split == task.eval_split else 0
+        return rows
+
     for subset in task.subsets:
         seen = _Seen()
-        for number, built in built_rows(task, subset, open_split, options):
+        for number, built in built_rows(task, subset, counted_split, options):
             name = f"{subset.name} {number}".strip()
             report.rows += 1
             if isinstance(built, HarnessError):
                 report.problems.add(_NUMBER_OF_ROW.sub("", str(built)).strip(), name)
                 continue
             _look_at(task, built[0], name, report, seen)
+    report.left_out = max(0, found - report.rows)
     return report
 
 
@@ -108,10 +121,10 @@ class _Seen:
 
 
 def _published(task: Task) -> int | None:
-    """`metadata.rows` counts whole benchmarks: it says nothing of a part, or of rows that `where` chooses."""
+    """`metadata.rows` counts whole benchmarks: it says nothing of a part."""
     given = (task.config.metadata or {}).get("rows")
     given = given.get(task.eval_split) if isinstance(given, Mapping) else given
-    whole = len(task.subsets) == len(task.all_subsets) and not task.config.where
+    whole = len(task.subsets) == len(task.all_subsets)
     return given if isinstance(given, int) and whole else None
 
 
