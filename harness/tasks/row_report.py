@@ -42,9 +42,10 @@ class Findings:
 class RowReport:
     """What was found in the rows that a task asks.
 
-    rows: how many are asked. left_out: those that `where` leaves out. published: how many its file says (`metadata.rows`), or None. hidden: rows without gold.
-    labels: place of the right option, or the right answer, -> rows. options: place -> the texts that stand there.
-    problems: rows that cannot be asked or scored. remarks: rows to look at.
+    rows: how many are asked. left_out: those that `where` leaves out. published: how many its file says
+    (`metadata.rows`), or None. hidden: rows without gold. labels: place of the right option, or the right answer, ->
+    rows. options: place -> the texts that stand there. problems: rows that cannot be asked or scored. remarks: rows to
+    look at.
     """
 
     task: str
@@ -91,16 +92,15 @@ def report_rows(task: Task, open_split: OpenSplit, options: BuildOptions) -> Row
     """Build every row that a task asks, and say what they are like. Raises `DataError` where a split is not there."""
     report = RowReport(task.name, task.eval_split)
     report.published = _published(task)
-    found = 0
-
-    def counted_split(spec: DatasetSpec, split: str) -> Rows:
-        nonlocal found
-        rows = open_split(spec, split)
-        found += len(rows.rows) if split == task.eval_split else 0
-        return rows
-
     for subset in task.subsets:
-        seen = _Seen()
+        seen, opened = _Seen(), []
+
+        def counted_split(spec: DatasetSpec, split: str, opened: list[int] = opened) -> Rows:
+            rows = open_split(spec, split)
+            opened.append(len(rows.rows))
+            return rows
+
+        before = report.rows
         for number, built in built_rows(task, subset, counted_split, options):
             name = f"{subset.name} {number}".strip()
             report.rows += 1
@@ -108,7 +108,7 @@ def report_rows(task: Task, open_split: OpenSplit, options: BuildOptions) -> Row
                 report.problems.add(_NUMBER_OF_ROW.sub("", str(built)).strip(), name)
                 continue
             _look_at(task, built[0], name, report, seen)
-    report.left_out = max(0, found - report.rows)
+        report.left_out += opened[0] - (report.rows - before)  # the first split that is opened is the one that is asked
     return report
 
 
