@@ -93,7 +93,8 @@ def report_rows(task: Task, open_split: OpenSplit, options: BuildOptions) -> Row
     report = RowReport(task.name, task.eval_split)
     report.published = _published(task)
     for subset in task.subsets:
-        seen, opened = _Seen(), []
+        seen = _Seen()
+        opened: list[int] = []
 
         def counted_split(spec: DatasetSpec, split: str, opened: list[int] = opened) -> Rows:
             rows = open_split(spec, split)
