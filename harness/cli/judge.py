@@ -123,13 +123,13 @@ def list_rubrics() -> int:
 def print_questions(spec: JudgeSpec) -> int:
     """The first question as the judge would see it, and how many there are."""
     from harness.cli.progress import watch
-    from harness.judging.judge import open_case, prepared_judges
+    from harness.judging.judge import plan_judging, prepared_judges
     from harness.registry import load_plugins
 
     registry = load_plugins()
-    case = open_case(spec, registry, watch())
-    models = prepared_judges(case, registry)
-    asked = [question.request.prompt for matter in case.matters for question in matter.questions]
+    plan = plan_judging(spec, registry, watch())
+    models = prepared_judges(plan, registry)
+    asked = [question.request.prompt for sample in plan.samples for question in sample.questions]
     if asked:
         line(models[0].render(asked[0]).rstrip())
         line()
@@ -137,7 +137,7 @@ def print_questions(spec: JudgeSpec) -> int:
         counts = [model.count_tokens(model.render(prompt)) for prompt in asked]
         known = [count for count in counts if count is not None]
         tokens = f", {counted(sum(known), 'prompt token')}" if known and len(known) == len(counts) else ""
-        line(f"{judge.name}: {counted(len(case.matters), 'sample')}, {counted(len(asked), 'question')}{tokens}")
+        line(f"{judge.name}: {counted(len(plan.samples), 'sample')}, {counted(len(asked), 'question')}{tokens}")
         model.close()
     return 0
 

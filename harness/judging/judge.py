@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ExitCode, HarnessError, Interrupted, SaveError, UsageError, stopped
-from harness.judging.material import JudgedTask, Run, judged_tasks, open_run
+from harness.judging.judged_runs import JudgedTask, Run, judged_tasks, open_run
 from harness.judging.panel import Panel, make_panel
-from harness.judging.questions import Asking, Matter
+from harness.judging.questions import JudgedSample, QuestionMaker
 from harness.judging.rubric import Rubric, find_rubric
 from harness.judging.session import Session
 from harness.judging.usage import Prices, pairs_of, work_of
@@ -88,8 +88,9 @@ class JudgeResult:
 
     @property
     def exit_code(self) -> ExitCode:
+        """Samples that failed, and a judge of whom not one reply could be read, are no success."""
         tasks = [task for judgement in self.judgements for task in judgement.report["tasks"]]
-        failed = any(task["counts"]["failed"] for task in tasks)
+        failed = any(task["counts"]["failed"] or not task["metrics"][0]["n"] for task in tasks)
         return ExitCode.SAMPLES_FAILED if failed else ExitCode.OK
 
     def to_dict(self) -> dict[str, Any]:
@@ -106,25 +107,25 @@ class JudgingPlan:
     rubric: Rubric
     runs: list[Run]
     tasks: list[JudgedTask]
-    matters: list[Matter]
-    asking: Asking
+    samples: list[JudgedSample]
+    maker: QuestionMaker
 
 
 def run_judges(spec: JudgeSpec, registry: Registry | None = None, progress: Progress | None = None) -> JudgeResult:
     """Have every judge judge the runs. Raises `HarnessError`; what was judged before an error stays on disk."""
     registry, progress = registry or load_plugins(), progress or Progress()
-    case = open_case(spec, registry, progress)
+    plan = plan_judging(spec, registry, progress)
     done: list[Judgement] = []
-    models = prepared_judges(case, registry)
+    models = prepared_judges(plan, registry)
     try:
         for each, model in zip(spec.judges, models, strict=True):
-            done.append(_judge_by(case, each, model, registry, progress))
+            done.append(_judge_by(plan, each, model, registry, progress))
             model.close()  # the next judge may need its memory
     finally:
         for model in models[len(done) :]:
             model.close()
         progress.finished()
-    panel = make_panel(case.rubric, case.tasks, [each.path for each in done]) if len(done) > 1 else None
+    panel = make_panel(plan.rubric, plan.tasks, [each.path for each in done]) if len(done) > 1 else None
     return JudgeResult(tuple(done), panel)
 
 
@@ -145,7 +146,7 @@ def judge(
     return run_judges(JudgeSpec(named, str(rubric), judges, **options))
 
 
-def open_case(spec: JudgeSpec, registry: Registry, progress: Progress) -> JudgingPlan:
+def plan_judging(spec: JudgeSpec, registry: Registry, progress: Progress) -> JudgingPlan:
     """Read the rubric and the runs, and render every question. Raises `UsageError`."""
     rubric = find_rubric(spec.rubric, tuple(registry.template_folders()))
     wanted = 2 if rubric.pairwise else 1
@@ -157,18 +158,18 @@ def open_case(spec: JudgeSpec, registry: Registry, progress: Progress) -> Judgin
     runs = [open_run(path) for path in spec.runs]
     tasks = judged_tasks(runs, spec.tasks, spec.limit, progress.message)
     own = {"max_gen_toks": DEFAULT_TOKENS, **rubric.generation}
-    asking = Asking(rubric, spec.apply_chat_template, generation_params(own, spec.gen_kwargs, ()), spec.seed)
-    matters = [asking.matter(records) for task in tasks for records in task.samples]
-    return JudgingPlan(spec, rubric, runs, tasks, matters, asking)
+    maker = QuestionMaker(rubric, spec.apply_chat_template, generation_params(own, spec.gen_kwargs, ()), spec.seed)
+    samples = [maker.judged_sample(records) for task in tasks for records in task.samples]
+    return JudgingPlan(spec, rubric, runs, tasks, samples, maker)
 
 
-def prepared_judges(case: JudgingPlan, registry: Registry) -> list[Model]:
+def prepared_judges(plan: JudgingPlan, registry: Registry) -> list[Model]:
     """The judges' models, none of them loaded yet. Raises `UsageError` where one of them cannot judge this."""
     models: list[Model] = []
     try:
-        for judge in case.spec.judges:
-            models.append(create_model(_as_run(case.spec, judge), registry))
-            _prepare(case, judge, models[-1])
+        for judge in plan.spec.judges:
+            models.append(create_model(_as_run(plan.spec, judge), registry))
+            _prepare(plan, judge, models[-1])
         _refuse_twins(models)
     except BaseException:
         for model in models:
@@ -177,7 +178,7 @@ def prepared_judges(case: JudgingPlan, registry: Registry) -> list[Model]:
     return models
 
 
-def _prepare(case: JudgingPlan, judge: JudgeModel, model: Model) -> None:
+def _prepare(plan: JudgingPlan, judge: JudgeModel, model: Model) -> None:
     """All that a judge does before it loads. Raises `UsageError` where it cannot answer these questions."""
     if "generate" not in model.supports:
         raise UsageError(f"model '{judge.name}' writes no texts, so it cannot judge")
@@ -185,9 +186,9 @@ def _prepare(case: JudgingPlan, judge: JudgeModel, model: Model) -> None:
         model.prepare()
     try:
         with plugin_errors(judge.name, "could not look at the samples"):
-            model.inspect_samples([case.asking.sample(each) for each in case.matters])
+            model.inspect_samples([plan.maker.sample(each) for each in plan.samples])
     except UsageError as error:
-        if case.asking.chat and "chat template" in str(error):
+        if plan.maker.chat and "chat template" in str(error):
             raise UsageError(f"{error} (a judge is asked by chat, unless --apply_chat_template false)") from None
         raise
 
@@ -200,30 +201,30 @@ def _refuse_twins(models: Sequence[Model]) -> None:
             raise UsageError(f"--judge: judge {place + 1} is the same as judge {identities.index(identity) + 1}")
 
 
-def _judge_by(case: JudgingPlan, judge: JudgeModel, model: Model, registry: Registry, progress: Progress) -> Judgement:
-    described = _manifest(case, judge, model, registry)
-    identity = _identity(case, model)
+def _judge_by(plan: JudgingPlan, judge: JudgeModel, model: Model, registry: Registry, progress: Progress) -> Judgement:
+    described = _manifest(plan, judge, model, registry)
+    identity = _identity(plan, model)
     title = Path(model_title(described)).name
-    output = Path(case.spec.output) if case.spec.output else case.runs[-1].folder.path / JUDGEMENTS
-    _warn_of_itself(case, model, progress)
-    with RunFolder.open(output, f"{case.rubric.name}-{title}", identity, described) as folder:
+    output = Path(plan.spec.output) if plan.spec.output else plan.runs[-1].folder.path / JUDGEMENTS
+    _warn_of_itself(plan, model, progress)
+    with RunFolder.open(output, f"{plan.rubric.name}-{title}", identity, described) as folder:
         for message in folder.messages:
             progress.message(message)
-        stamp = {
+        judged_by = {
             "model": title,
             "identity": identity_hash({"name": model.name, **model.identity}),
-            "rubric": case.rubric.name,
-            "rubric_hash": case.rubric.digest,
-            "scale": list(scale(case.rubric)),
+            "rubric": plan.rubric.name,
+            "rubric_hash": plan.rubric.digest,
+            "scale": list(scale(plan.rubric)),
         }
-        keys = score_keys(case.rubric)
-        session = Session(case.asking, keys, model, judge.name, folder, progress, stamp, case.spec.retries)
+        keys = score_keys(plan.rubric)
+        session = Session(plan.maker, keys, model, judge.name, folder, progress, judged_by, plan.spec.retries)
         command = described["command"]
         on = f"what is done is in {folder.path}" + (f"; go on with: {command}" if command else "")
         try:
-            session.go(case.matters)
+            session.go(plan.samples)
             _note_incidents(judge, model, folder)
-            return Judgement(folder.path, _conclude(case, folder, judge.prices))
+            return Judgement(folder.path, _conclude(plan, folder, judge.prices))
         except (KeyboardInterrupt, HarnessError) as error:
             with contextlib.suppress(HarnessError):  # what ends the judging is the error to tell of
                 _note_incidents(judge, model, folder)
@@ -244,31 +245,31 @@ def _note_incidents(judge: JudgeModel, model: Model, folder: RunFolder) -> None:
         folder.note_session(incidents=found)
 
 
-def _conclude(case: JudgingPlan, folder: RunFolder, prices: Prices | None) -> dict[str, Any]:
+def _conclude(plan: JudgingPlan, folder: RunFolder, prices: Prices | None) -> dict[str, Any]:
     """Sum up the judgements on disk and write the report."""
     folder.put_in_order()
-    keys = score_keys(case.rubric)
+    keys = score_keys(plan.rubric)
     results: list[Result] = []
     usage: dict[str, Usage] = {}
-    for task in case.tasks:
+    for task in plan.tasks:
         subsets = [(name, title, ()) for name, title in task.subsets]
         results += summarise(task.name, watch(records_of(folder, task), usage), subsets, keys, task.average)
     report = build_report(folder.manifest, results, usage)
-    works = work_of(_all_records(case, folder), keys[0].name)
+    works = work_of(_all_records(plan, folder), keys[0].name)
     report |= {
         "rubric": folder.manifest["rubric"],
         "judged": folder.manifest["judged"],
         "prices_per_million": list(prices) if prices else None,
         "work": {task: work.to_dict(prices) for task, work in works.items()},
     }
-    if case.rubric.pairwise:
-        report["pairs"] = {task: pairs.to_dict() for task, pairs in pairs_of(_all_records(case, folder)).items()}
+    if plan.rubric.pairwise:
+        report["pairs"] = {task: pairs.to_dict() for task, pairs in pairs_of(_all_records(plan, folder)).items()}
     folder.finish("finished", report)
     return report
 
 
-def _all_records(case: JudgingPlan, folder: RunFolder) -> Iterator[Record]:
-    return (record for task in case.tasks for record in records_of(folder, task))
+def _all_records(plan: JudgingPlan, folder: RunFolder) -> Iterator[Record]:
+    return (record for task in plan.tasks for record in records_of(folder, task))
 
 
 def records_of(folder: RunFolder, task: JudgedTask) -> Iterator[Record]:
@@ -277,26 +278,26 @@ def records_of(folder: RunFolder, task: JudgedTask) -> Iterator[Record]:
     yield from (record for record in folder.records(task.name) if record.key in wanted)
 
 
-def _identity(case: JudgingPlan, model: Model) -> dict[str, Any]:
+def _identity(plan: JudgingPlan, model: Model) -> dict[str, Any]:
     """All that decides judgements: who judges what, by which rubric, asked how."""
-    generation = case.asking.generation
+    generation = plan.maker.generation
     drawn = {name: getattr(generation, name) for name in generation.__slots__ if name != "seed"}
     return {
         "judge": {"name": model.name, **model.identity},
-        "rubric": case.rubric.digest,
-        "runs": [run.identity for run in case.runs],
-        "chat": case.asking.chat,
+        "rubric": plan.rubric.digest,
+        "runs": [run.identity for run in plan.runs],
+        "chat": plan.maker.chat,
         "generation": {**drawn, "extra": dict(generation.extra)},
-        "seed": case.spec.seed if generation.do_sample else None,
+        "seed": plan.spec.seed if generation.do_sample else None,
     }
 
 
-def _manifest(case: JudgingPlan, judge: JudgeModel, model: Model, registry: Registry) -> dict[str, Any]:
+def _manifest(plan: JudgingPlan, judge: JudgeModel, model: Model, registry: Registry) -> dict[str, Any]:
     """What `manifest.json` says of a judging beyond its identity. No secret of any of the judges is in it."""
-    command = case.spec.command
-    for each in case.spec.judges:
+    command = plan.spec.command
+    for each in plan.spec.judges:
         command = without_secrets(command, each.args, registry.model(each.name).secrets)
-    rubric = case.rubric
+    rubric = plan.rubric
     return {
         "command": command,
         "model": {"name": judge.name, "args": shown_args(judge.args, model.secrets), "identity": dict(model.identity)},
@@ -312,18 +313,18 @@ def _manifest(case: JudgingPlan, judge: JudgeModel, model: Model, registry: Regi
             "format": rubric.format.instruction(),
             "score": rubric.score,
         },
-        "judged": [{"run": str(run.folder.path), "identity": run.identity, "model": run.title} for run in case.runs],
+        "judged": [{"run": str(run.folder.path), "identity": run.identity, "model": run.title} for run in plan.runs],
         "tasks": {
             task.name: {**task.fields, "subsets": [name for name, _ in task.subsets], "samples": len(task.samples)}
-            for task in case.tasks
+            for task in plan.tasks
         },
         "plugins": [asdict(plugin) for plugin in registry.plugins],
     }
 
 
-def _warn_of_itself(case: JudgingPlan, model: Model, progress: Progress) -> None:
+def _warn_of_itself(plan: JudgingPlan, model: Model, progress: Progress) -> None:
     own = {"name": model.name, **model.identity}
-    for run in case.runs:
+    for run in plan.runs:
         if run.folder.manifest["identity"].get("model") == own:
             progress.message(f"the judge is the model of {run.folder.path}: models favour their own answers")
 

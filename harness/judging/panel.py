@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.judging.material import JudgedTask
+from harness.judging.judged_runs import JudgedTask
 from harness.judging.rubric import Rubric
 from harness.judging.verdicts import score_keys
 from harness.record.report import build_report

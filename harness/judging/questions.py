@@ -33,7 +33,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Matter:
+class JudgedSample:
     """One sample that is to be judged.
 
     records: of the run, or of both runs of a pair. failure: why it cannot be asked about, which counts as a failed
@@ -51,7 +51,7 @@ class Matter:
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class QuestionMaker:
     """How a rubric's questions are put: as chat turns or as one text, and how replies are drawn."""
 
     rubric: Rubric
@@ -59,20 +59,20 @@ class Asking:
     generation: GenerationParams
     seed: int
 
-    def matter(self, records: tuple[Record, ...]) -> Matter:
+    def judged_sample(self, records: tuple[Record, ...]) -> JudgedSample:
         """The sample with its questions. Raises `TaskError` and `DataError` where the rubric cannot show it."""
         failed = [record for record in records if _texts(record) is None]
         if failed:
-            return Matter(records, failure=f"there is no answer to judge: {failed[0].error or 'it has no text'}")
+            return JudgedSample(records, failure=f"there is no answer to judge: {failed[0].error or 'it has no text'}")
         try:
             references = _references(records[0])
         except ValueError as error:
-            return Matter(records, failure=str(error))
+            return JudgedSample(records, failure=str(error))
         if self.rubric.needs_reference and references is None:
-            return Matter(records, skipped=HIDDEN)
+            return JudgedSample(records, skipped=HIDDEN)
         if self.rubric.pairwise and _texts(records[0]) == _texts(records[1]):
-            return Matter(records, skipped=SAME)
-        return Matter(records, tuple(self._questions(records, references)))
+            return JudgedSample(records, skipped=SAME)
+        return JudgedSample(records, tuple(self._questions(records, references)))
 
     def _questions(self, records: tuple[Record, ...], references: tuple[str, ...] | None) -> Iterator[Question]:
         for number, (swapped, shown) in enumerate(self._shown(records)):
@@ -132,13 +132,13 @@ class Asking:
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
         return Request("generate", prompt, generation=replace(self.generation, seed=seed))
 
-    def sample(self, matter: Matter) -> Sample:
+    def sample(self, judged: JudgedSample) -> Sample:
         """What a model may look at before it loads. The choices are replies that can be read, the best one is right.
 
         So the `dummy` model can try a rubric: in gold, at random, or always the same.
         """
-        record, replies = matter.record, self.rubric.format.examples()
-        requests = tuple(question.request for question in matter.questions)
+        record, replies = judged.record, self.rubric.format.examples()
+        requests = tuple(question.request for question in judged.questions)
         best = len(replies) - 1 if self.rubric.higher_is_better else 0
         return Sample(record.task, record.subset, record.id, record.doc, requests, best, replies)
 

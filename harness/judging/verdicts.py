@@ -107,7 +107,7 @@ def score_keys(rubric: Rubric) -> tuple[ScoreKey, ...]:
     """The scores of a rubric, the headline first.
 
     Of a pair: `win_rate` of the second run (a tie is half a win), `win`, `loss` and `tie`, how often the verdict
-    changed with the order, and how often the answer that was shown first won (0.5 where the place does not matter).
+    changed with the order, and how often the answer that was shown first won (0.5 where the place does not sample).
     """
     if rubric.pairwise:
         return tuple(_key(item.name, rubric.score, Paired(item.value), item.higher_is_better) for item in _OF_PAIRS)

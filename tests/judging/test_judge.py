@@ -118,7 +118,7 @@ def test_a_judge_that_never_makes_sense_gives_null_and_is_counted(tmp_path: Path
     assert headline(result) | {"value": None, "n": 0, "stderr": None} == headline(result)
     assert result.judgements[0].report["tasks"][0]["counts"]["unparsed"] == 4
     assert result.judgements[0].report["work"]["talk"]["unreadable"] == {'it does not begin with "{"': 4}
-    assert result.exit_code == 0  # a judge without sense is no failure that the same command could mend
+    assert result.exit_code == 1  # nothing was judged, and a script has to see that
     assert all(record.scores == {"score": None} and record.error is None for record in records(result).values())
 
 
