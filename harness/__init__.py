@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import (
+    ChatTemplateError,
     DataError,
     ExitCode,
     HarnessError,
@@ -29,7 +30,7 @@ from harness.metrics import (
     RepeatMetric,
     ScoreKey,
 )
-from harness.model import Model, ModelOptions
+from harness.model import Forecast, Model, ModelOptions
 from harness.modifiers import Asked, Modifier, RowScore
 from harness.types import (
     DatasetSpec,
@@ -48,7 +49,8 @@ from harness.types import (
 
 if TYPE_CHECKING:
     from harness.judging.judge import judge
-    from harness.run.runner import evaluate, evaluate_each, load_run
+    from harness.run.evaluate import evaluate, evaluate_each
+    from harness.run.result import load_run
 
 __version__ = "0.1.0"
 
@@ -56,11 +58,13 @@ __all__ = [
     "Answered",
     "Asked",
     "BatchMetric",
+    "ChatTemplateError",
     "CorpusMetric",
     "DataError",
     "DatasetSpec",
     "ExitCode",
     "Filter",
+    "Forecast",
     "GenerationParams",
     "HarnessError",
     "MachineError",
@@ -101,10 +105,14 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # The runner is imported on first use: a plugin that only needs the base classes stays light.
-    if name in ("evaluate", "evaluate_each", "load_run"):
-        from harness.run import runner
+    if name in ("evaluate", "evaluate_each"):
+        from harness.run import evaluate
 
-        return getattr(runner, name)
+        return getattr(evaluate, name)
+    if name == "load_run":
+        from harness.run.result import load_run
+
+        return load_run
     if name == "judge":
         from harness.judging.judge import judge
 

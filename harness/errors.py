@@ -35,6 +35,10 @@ class MachineError(UsageError):
     """This machine lacks what a metric needs. Nothing is wrong with the task, and another machine may run it."""
 
 
+class ChatTemplateError(UsageError):
+    """A model without a chat template was to be asked by turns."""
+
+
 class TaskError(UsageError):
     """A mistake in a task file. Its text starts with `file:line:`."""
 

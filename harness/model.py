@@ -22,6 +22,37 @@ class ModelOptions:
     offline: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a model will compute for a set of requests, known before it loads.
+
+    requests: how many. tokens: of all inputs, were each computed alone. unique_tokens: distinct in the prefix tree.
+    planned_tokens: what goes through the model, padding included. new_tokens: at most so many are generated.
+    seconds: a rough estimate for the device. memory: what the model takes of it, in a line. unshared: why each input is
+    computed alone, in words; empty where prefixes are shared.
+    """
+
+    requests: int
+    tokens: int
+    unique_tokens: int
+    planned_tokens: int
+    new_tokens: int
+    seconds: float
+    memory: str = ""
+    unshared: str = ""
+
+    @property
+    def text(self) -> str:
+        """One line for a person."""
+        generated = f", up to {self.new_tokens:,} to generate" if self.new_tokens else ""
+        return (
+            f"{self.requests:,} requests, {self.tokens:,} tokens, {self.unique_tokens:,} of them distinct, "
+            f"{self.planned_tokens:,} to compute ({self.planned_tokens / max(1, self.unique_tokens):.2f} x distinct)"
+            f"{generated}; about {self.seconds:,.0f} s"
+            + (f" (prefixes are not shared: {self.unshared})" if self.unshared else "")
+        )
+
+
 class Model(ABC):
     """Base class of all models. A life has four steps, each called once and in this order:
 
@@ -98,6 +129,10 @@ class Model(ABC):
         For models that need more than the request: `replay` (task and id), `dummy` (target). `respond` is later given
         the same `Request` objects that these samples hold. Raises `UsageError` for samples that it cannot answer.
         """
+
+    def forecast(self, requests: Sequence[Request]) -> Forecast | None:
+        """What answering `requests` will compute; None where that cannot be known. Works after `prepare`."""
+        return None
 
     def take_over(self, other: Model) -> None:
         """Keep what `other` has loaded and this model would load again: the base of two adapters, say.

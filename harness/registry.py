@@ -5,7 +5,6 @@ A plugin that cannot be imported is kept, with its cause, and named in the error
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import Distribution, EntryPoint, distributions
@@ -63,6 +62,7 @@ class Registry:
 
     manager: pluggy.PluginManager
     plugins: list[Plugin] = field(default_factory=list)
+    _provided: list[Provided] | None = field(default=None, init=False, repr=False)
 
     @property
     def hook(self) -> Any:
@@ -73,14 +73,17 @@ class Registry:
     def broken(self) -> list[Plugin]:
         return [plugin for plugin in self.plugins if plugin.error]
 
-    @functools.cached_property
+    @property
     def provided(self) -> list[Provided]:
         """Everything that was registered, in the order of the plugins' names."""
-        found = []
-        for kind, hook_name in _HOOK_OF_KIND.items():
-            for plugin, values in self._call_each(hook_name):
-                found += [Provided(kind, value.name, value, plugin) for value in values]
-        return found
+        if self._provided is None:
+            self._provided = [
+                Provided(kind, value.name, value, plugin)
+                for kind, hook_name in _HOOK_OF_KIND.items()
+                for plugin, values in self._call_each(hook_name)
+                for value in values
+            ]
+        return self._provided
 
     def model(self, name: str) -> type[Model]:
         return self._find("model", name)
@@ -115,7 +118,7 @@ class Registry:
         self.manager.register(module, name=name)
         self.manager.check_pending()
         self.plugins.append(Plugin(name, package, version, getattr(module, "__name__", name)))
-        self.__dict__.pop("provided", None)
+        self._provided = None
 
     def _folders(self, hook_name: str) -> list[tuple[str, Path]]:
         return [(plugin.package, Path(folder)) for plugin, folders in self._call_each(hook_name) for folder in folders]

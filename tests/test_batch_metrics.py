@@ -15,7 +15,9 @@ from harness import BatchMetric, CorpusMetric, MetricOptions, Observation, Outco
 from harness.errors import ExitCode, Interrupted
 from harness.registry import Registry, load_plugins
 from harness.run.compare import compare_runs
-from harness.run.runner import RunResult, run, score_run
+from harness.run.rescore import score_run
+from harness.run.result import RunResult
+from harness.run.runner import run
 from harness.run.spec import Progress, RunSpec
 
 TASK = """\

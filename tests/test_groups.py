@@ -12,7 +12,9 @@ import pytest
 
 from harness import Model, Response, TaskError, UsageError, evaluate, hookimpl
 from harness.registry import load_plugins
-from harness.run.runner import RunResult, load_run, run, score_run
+from harness.run.rescore import score_run
+from harness.run.result import RunResult, load_run
+from harness.run.runner import run
 from harness.run.spec import Progress, RunSpec
 from harness.testing import run_harness
 

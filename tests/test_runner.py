@@ -20,7 +20,9 @@ import pytest
 from harness import Metric, Model, ModelError, Observation, Request, Response, UsageError, hookimpl
 from harness.errors import ExitCode, Interrupted
 from harness.registry import Plugin, Registry, load_plugins
-from harness.run.runner import load_run, run, score_run
+from harness.run.rescore import score_run
+from harness.run.result import load_run
+from harness.run.runner import run
 from harness.run.spec import Progress, RunSpec
 
 TASK = """\

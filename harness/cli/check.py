@@ -146,10 +146,7 @@ class Checker:
             self.tasks += 1
             variants = () if ref.variant else library.entry(ref).variants
             for each in (ref, *(replace(ref, variant=variant) for variant in variants)):
-                try:
-                    yield from check_task(library.load(each), self.registry, self.notes.append)
-                except HarnessError as error:
-                    yield str(error)
+                yield from check_task(library, each, self.registry, self.notes.append)
             if self.mirrors:
                 yield from self._rows(ref, library)
         yield from check_groups(library, refs, self.registry)

@@ -33,7 +33,7 @@ def command(runs: tuple[str, ...], listed: bool, as_json: bool) -> None:
     """
     if len(runs) < 2:
         raise UsageError("name two runs or more: the first is what the others are compared with")
-    from harness.run.compare import compare_runs, tasks_of_one
+    from harness.run.compare import compare_runs, unshared_tasks
 
     for other in runs[1:]:
         found = compare_runs(runs[0], other, across=True)
@@ -44,7 +44,7 @@ def command(runs: tuple[str, ...], listed: bool, as_json: bool) -> None:
         show(table(COLUMNS, [_row(item) for item in found], ["task"]))
         for item in found:
             _explain(item, listed)
-        for which, names in zip(("first", "second"), tasks_of_one(runs[0], other), strict=True):
+        for which, names in zip(("first", "second"), unshared_tasks(runs[0], other), strict=True):
             if names:
                 line(f"only in the {which} run: {', '.join(names)}")
 

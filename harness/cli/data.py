@@ -31,7 +31,7 @@ def pull(tasks: tuple[str, ...], to: Path, **flags: Any) -> None:
     settings = with_environment(joined(flags))
     checked_folders(settings)
     from harness.registry import load_plugins
-    from harness.run.jobs import pull_data
+    from harness.run.samples import pull_data
     from harness.run.spec import RunSpec
 
     names = tuple(name for words in tasks for name in parse_names(words))

@@ -55,7 +55,7 @@ def command(
     harness gate --baseline runs/released --current runs/candidate --max_drop 0.01 --junit gate.xml
     """
     from harness.record import junit as writers
-    from harness.run.compare import gate_runs
+    from harness.run.gate import gate_runs
 
     checks = gate_runs(baseline, current, max_drop, alpha)
     summary = writers.markdown(checks, baseline, current)

@@ -25,7 +25,7 @@ def command(run: str, subsets: bool, as_json: bool) -> None:
     \b
     harness report runs/2026-08-01-demo-0f3a9c --subsets
     """
-    from harness.run.runner import load_run
+    from harness.run.result import load_run
 
     folder = load_run(Path(run))
     if not folder.report:
@@ -55,7 +55,7 @@ def print_judgements_of(run: Path, *, subsets: bool = False) -> None:
     """What judges said of a run, as far as they have ended."""
     from harness.judging.judge import JUDGEMENTS
     from harness.record.manifest import runs_below
-    from harness.run.runner import load_run
+    from harness.run.result import load_run
 
     for path in runs_below(run / JUDGEMENTS):
         report = load_run(path).report

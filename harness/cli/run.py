@@ -6,7 +6,6 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,7 @@ from harness.cli.values import parse_limit
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
-    from harness.run.runner import RunResult
+    from harness.run.result import RunResult
     from harness.run.spec import RunSpec
 
 NO_ADAPTER = "none"
@@ -121,7 +120,7 @@ def command(context: click.Context, /, **flags: Any) -> int:
     spec = RunSpec(**{"tasks": (), **settings, "command": context.obj or ""})
     models = with_adapters(spec.model_args, adapters)
     if dry:
-        return print_forecast(spec, models)
+        return print_forecast(spec, list(models.values()))
     with stopped_by_sigterm():
         results = []
         for result in run_each(spec, list(models.values()), progress=watch()):
@@ -182,32 +181,18 @@ def print_together(results: Mapping[str, RunResult]) -> None:
     show(render_together({name: result.report for name, result in results.items()}))
 
 
-def print_forecast(spec: RunSpec, models: Mapping[str, Mapping[str, Any]]) -> int:
-    """Do all that a run does before weights load, and say what would follow, for each model."""
-    from harness.registry import load_plugins
-    from harness.run.answers import plugin_errors
-    from harness.run.describe import remarks
-    from harness.run.jobs import build, check_abilities, create_model, load_jobs, prepare_metrics
-    from harness.run.spec import Progress
+def print_forecast(spec: RunSpec, models: Sequence[Mapping[str, Any]]) -> int:
+    """Do all that a run does before weights load, and say what would follow."""
+    from harness.run.prepare import prepare_run
 
-    registry = load_plugins()
-    jobs = load_jobs(spec, registry, Progress())
-    prepare_metrics(jobs, spec)
-    made = [create_model(replace(spec, model_args=args), registry) for args in models.values()]
-    for model in made:
-        with plugin_errors(spec.model, "could not be prepared"):
-            model.prepare()
-    build(jobs, spec, registry)
-    for model in made:
-        check_abilities(model, spec, jobs)
-    for message in remarks(jobs):
-        notice(message)
-    for job in jobs:
-        asked = sum(len(sample.requests) for sample in job.samples)
-        line(f"{job.task.name}: {counted(len(job.samples), 'sample')}, {counted(asked, 'request')}")
-    if hasattr(model, "forecast"):  # models of the engine know their tokens
-        requests = [request for job in jobs for sample in job.samples for request in sample.requests]
-        forecast = model.forecast(requests)
-        line(forecast.text + (f", {len(made)} times" if len(made) > 1 else ""))
+    with prepare_run(spec, models) as prepared:
+        for message in prepared.remarks:
+            notice(message)
+        for job in prepared.jobs:
+            asked = sum(len(sample.requests) for sample in job.samples)
+            line(f"{job.task.name}: {counted(len(job.samples), 'sample')}, {counted(asked, 'request')}")
+        forecast = prepared.forecast()
+    if forecast is not None:
+        line(forecast.text + (f", {len(models)} times" if len(models) > 1 else ""))
         line(forecast.memory)
     return 0

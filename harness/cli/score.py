@@ -20,7 +20,7 @@ def command(run: str, metrics: tuple[list[str | dict[str, Any]], ...]) -> int:
     harness score runs/2026-08-01-demo-0f3a9c
     harness score runs/2026-08-01-demo-0f3a9c --metrics ece,lucky_guess
     """
-    from harness.run.runner import score_run
+    from harness.run.rescore import score_run
 
     added = without_repetitions(entry for entries in metrics for entry in entries)
     return print_result(score_run(run, metrics=added))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UsageError
+from harness.errors import ChatTemplateError, UsageError
 from harness.types import Message, Prompt
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class ChatTemplate:
     def render(self, prompt: Prompt) -> str:
         """The prompt up to where the assistant's answer begins, or after its `prefill`. Raises UsageError."""
         if self.text is None:
-            raise UsageError(
+            raise ChatTemplateError(
                 f"{self.where} has no chat template: give one with --model_args chat_template=FILE, "
                 "or run without --apply_chat_template"
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -11,38 +10,11 @@ from harness.engine.limits import PlanLimits
 from harness.engine.memory import TokenCost, batch_tokens, parameters
 from harness.engine.plan import PlanItem, make_plan
 from harness.engine.tokens import Encoded
+from harness.model import Forecast
 
 _PROBE = 1024
 # Of what a large product of matrices reaches, a model reaches about this much.
 _EFFICIENCY = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """requests: how many. tokens: of all inputs, were each computed alone. unique_tokens: distinct in the prefix tree.
-    planned_tokens: what goes through the model, padding included. new_tokens: at most so many are generated.
-    seconds: a rough estimate for `device`. memory: what the model takes of it, in a line. unshared: why each input is
-    computed alone, in words; empty where prefixes are shared."""
-
-    requests: int
-    tokens: int
-    unique_tokens: int
-    planned_tokens: int
-    new_tokens: int
-    seconds: float
-    memory: str = ""
-    unshared: str = ""
-
-    @property
-    def text(self) -> str:
-        """One line for a person."""
-        generated = f", up to {self.new_tokens:,} to generate" if self.new_tokens else ""
-        return (
-            f"{self.requests:,} requests, {self.tokens:,} tokens, {self.unique_tokens:,} of them distinct, "
-            f"{self.planned_tokens:,} to compute ({self.planned_tokens / max(1, self.unique_tokens):.2f} x distinct)"
-            f"{generated}; about {self.seconds:,.0f} s"
-            + (f" (prefixes are not shared: {self.unshared})" if self.unshared else "")
-        )
 
 
 def forecast(

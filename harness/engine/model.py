@@ -38,12 +38,11 @@ from harness.engine.tokens import (
     encode_requests,
 )
 from harness.errors import ModelError, UsageError, suggest
-from harness.model import Model
+from harness.model import Forecast, Model
 from harness.types import Prompt, Request, RequestKind, Response, Sample
 
 if TYPE_CHECKING:
     from harness.engine.execute import Executor
-    from harness.engine.forecast import Forecast
     from harness.engine.plain import GenerateRow, Piece
     from harness.engine.workers import WorkerPool
 

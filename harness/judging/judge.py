@@ -5,13 +5,12 @@ Everything that can be refused is refused before the first judge loads.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.errors import ExitCode, HarnessError, Interrupted, SaveError, UsageError, stopped
+from harness.errors import ChatTemplateError, ExitCode, UsageError
 from harness.judging.judged_runs import JudgedTask, Run, judged_tasks, open_run
 from harness.judging.panel import Panel, make_panel
 from harness.judging.questions import JudgedSample, QuestionMaker
@@ -24,10 +23,10 @@ from harness.record.manifest import identity_hash, model_title
 from harness.record.report import Usage, build_report, watch
 from harness.record.run import RunFolder
 from harness.registry import Registry, load_plugins
-from harness.run.answers import plugin_errors
 from harness.run.describe import shown_args, without_secrets
-from harness.run.jobs import create_model
+from harness.run.prepare import prepare_models
 from harness.run.spec import Progress, RunSpec
+from harness.run.stopping import note_incidents, tidy_stop
 from harness.scoring.aggregation import summarise
 from harness.tasks.generation import generation_params
 from harness.types import JSON, Record, Result
@@ -165,32 +164,23 @@ def plan_judging(spec: JudgeSpec, registry: Registry, progress: Progress) -> Jud
 
 def prepared_judges(plan: JudgingPlan, registry: Registry) -> list[Model]:
     """The judges' models, none of them loaded yet. Raises `UsageError` where one of them cannot judge this."""
-    models: list[Model] = []
+    specs = [_as_run(plan.spec, judge) for judge in plan.spec.judges]
+    for spec in specs:
+        if "generate" not in registry.model(spec.model).supports:
+            raise UsageError(f"model '{spec.model}' writes no texts, so it cannot judge")
     try:
-        for judge in plan.spec.judges:
-            models.append(create_model(_as_run(plan.spec, judge), registry))
-            _prepare(plan, judge, models[-1])
+        models = prepare_models(specs, registry, lambda: [plan.maker.sample(each) for each in plan.samples])
+    except ChatTemplateError as error:
+        if not plan.maker.chat:
+            raise
+        raise UsageError(f"{error} (a judge is asked by chat, unless --apply_chat_template false)") from None
+    try:
         _refuse_twins(models)
-    except BaseException:
+    except UsageError:
         for model in models:
             model.close()
         raise
     return models
-
-
-def _prepare(plan: JudgingPlan, judge: JudgeModel, model: Model) -> None:
-    """All that a judge does before it loads. Raises `UsageError` where it cannot answer these questions."""
-    if "generate" not in model.supports:
-        raise UsageError(f"model '{judge.name}' writes no texts, so it cannot judge")
-    with plugin_errors(judge.name, "could not be prepared"):
-        model.prepare()
-    try:
-        with plugin_errors(judge.name, "could not look at the samples"):
-            model.inspect_samples([plan.maker.sample(each) for each in plan.samples])
-    except UsageError as error:
-        if plan.maker.chat and "chat template" in str(error):
-            raise UsageError(f"{error} (a judge is asked by chat, unless --apply_chat_template false)") from None
-        raise
 
 
 def _refuse_twins(models: Sequence[Model]) -> None:
@@ -219,30 +209,10 @@ def _judge_by(plan: JudgingPlan, judge: JudgeModel, model: Model, registry: Regi
         }
         keys = score_keys(plan.rubric)
         session = Session(plan.maker, keys, model, judge.name, folder, progress, judged_by, plan.spec.retries)
-        command = described["command"]
-        on = f"what is done is in {folder.path}" + (f"; go on with: {command}" if command else "")
-        try:
+        with tidy_stop(folder, model, judge.name, described["command"], lambda: session.answered):
             session.go(plan.samples)
-            _note_incidents(judge, model, folder)
+            note_incidents(folder, model, judge.name)
             return Judgement(folder.path, _conclude(plan, folder, judge.prices))
-        except (KeyboardInterrupt, HarnessError) as error:
-            with contextlib.suppress(HarnessError):  # what ends the judging is the error to tell of
-                _note_incidents(judge, model, folder)
-            if isinstance(error, KeyboardInterrupt):
-                folder.finish("interrupted")
-                raise Interrupted(f"interrupted, {on}") from None
-            folder.finish("failed")
-            if not (isinstance(error, SaveError) or session.answered):
-                raise  # nothing was done: the mistake is to be mended, and nothing goes on
-            raise stopped(error, on) from error
-
-
-def _note_incidents(judge: JudgeModel, model: Model, folder: RunFolder) -> None:
-    """Keep what was survived on the way; the report shows it."""
-    with plugin_errors(judge.name, "could not say what went wrong on the way"):
-        found = [dict(incident) for incident in model.incidents()]
-    if found:
-        folder.note_session(incidents=found)
 
 
 def _conclude(plan: JudgingPlan, folder: RunFolder, prices: Prices | None) -> dict[str, Any]:

@@ -34,6 +34,6 @@ def plugin_errors(name: str, what: str) -> Iterator[None]:
         yield
     except (HarnessError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a plugin that calls `exit()` does not end the run in silence
         cause = " ".join(str(error).split())
         raise ModelError(f"model '{name}' {what}: {type(error).__name__}: {cause}") from error

@@ -7,30 +7,31 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.errors import HarnessError, MachineError, UsageError
-from harness.metrics import MetricOptions
 from harness.registry import Registry
-from harness.run.jobs import Job, make_scorer, scored_record
+from harness.run.jobs import load_job, prepare_metrics, scored_record
+from harness.run.spec import RunSpec
 from harness.scoring.groups import MemberScores, problems
-from harness.scoring.scorer import Scorer
 from harness.tasks.examples import check_examples
-from harness.tasks.groups import tree
+from harness.tasks.groups import group_members
 from harness.tasks.library import TaskLibrary, TaskRef
-from harness.tasks.task import Task
 from harness.types import Response, Sample
 
 
-def check_task(task: Task, registry: Registry, note: Callable[[str], None] = lambda text: None) -> list[str]:
+def check_task(
+    library: TaskLibrary, ref: TaskRef, registry: Registry, note: Callable[[str], None] = lambda text: None
+) -> list[str]:
     """What is wrong with a task, one line each: metrics and filters that are not there, examples that do not hold.
 
     note: is told what could not be checked on this machine.
     """
+    spec = RunSpec((ref.full_name,))
     try:
-        scorer = make_scorer(task, registry)
-    except UsageError as error:
+        job = load_job(library, ref, spec, registry)
+    except HarnessError as error:
         return [str(error)]
-
+    task, scorer = job.task, job.scorer
     try:
-        scorer.prepare(MetricOptions(task.file.parent))
+        prepare_metrics([job], spec)
     except MachineError as error:
         note(f"task '{task.name}': the scores of its example were not checked: {error}")
         return check_examples(task, None, scorer.needs_unconditional)
@@ -38,7 +39,7 @@ def check_task(task: Task, registry: Registry, note: Callable[[str], None] = lam
         return [str(error)]
 
     def score(sample: Sample, responses: Sequence[Response]) -> Mapping[str, Any]:
-        record = scored_record(Job(task, scorer), sample, tuple(responses), ())
+        record = scored_record(job, sample, tuple(responses), ())
         if scorer.batches is not None:
             scorer.batches.prepare_corpus(lambda: [sample])
             (record,) = scorer.batches.complete([sample], [record])
@@ -54,8 +55,7 @@ def check_groups(library: TaskLibrary, refs: Sequence[TaskRef], registry: Regist
     scores: dict[str, MemberScores] = {}
     for ref in refs:
         with contextlib.suppress(HarnessError):  # a task that cannot be read is told of on its own
-            task = library.load(ref)
-            scores[ref.full_name] = Job(task, Scorer(task.scoring, registry.metric, registry.filter)).member_scores()
-    for members in tree((ref.full_name, ref.ways) for ref in refs):
+            scores[ref.full_name] = load_job(library, ref, RunSpec((ref.full_name,)), registry).member_scores()
+    for members in group_members((ref.full_name, ref.memberships) for ref in refs):
         if all(name in scores for name, _ in members.tasks):
             yield from problems(members, scores)

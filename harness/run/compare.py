@@ -1,8 +1,4 @@
-"""Compares runs that are on disk, and decides whether one may replace another.
-
-comparisons = compare_runs("runs/baseline", "runs/current")
-checks = check_gate(comparisons, max_drop=0.01)
-"""
+"""Compares runs that are on disk, sample by sample: `compare_runs("runs/baseline", "runs/current")`."""
 
 from __future__ import annotations
 
@@ -10,15 +6,13 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from harness.errors import HarnessError, UsageError
 from harness.metrics import Metric
-from harness.record.junit import GateCheck
 from harness.record.run import RunFolder
 from harness.registry import Registry, load_plugins
-from harness.run.gate import Verdict, gate
-from harness.run.jobs import Job, load_jobs
+from harness.run.jobs import TaskJob, load_jobs
 from harness.run.spec import Progress, RunSpec
 from harness.scoring.aggregation import WHOLE
 from harness.scoring.scorer import Scorer
@@ -35,7 +29,7 @@ def compare_runs(
     across: where the runs share no task, a task and its modified form (`cmmlu` and `cmmlu+circular`) are compared, row
     by row. Raises `UsageError` for what is no run, has no report yet, or shares no task.
     """
-    old, new = _Side(first, registry), _Side(second, registry)
+    old, new = RunSide(first, registry), RunSide(second, registry)
     common = [(name, name) for name in old.tasks if name in new.tasks]
     if not common and across:
         common = [(name, other) for name in old.tasks for other in new.tasks if old.base(name) == new.base(other)]
@@ -45,33 +39,15 @@ def compare_runs(
     return correct_for_many([_compare_task(old, new, *names) for names in common])
 
 
-def tasks_of_one(first: str | Path, second: str | Path) -> tuple[list[str], list[str]]:
+def unshared_tasks(first: str | Path, second: str | Path) -> tuple[list[str], list[str]]:
     """The tasks that only the first and only the second run has; none where they share none."""
-    old, new = _Side(first, None).tasks, _Side(second, None).tasks
+    old, new = RunSide(first, None).tasks, RunSide(second, None).tasks
     if not old.keys() & new.keys():
         return [], []
     return [name for name in old if name not in new], [name for name in new if name not in old]
 
 
-def gate_runs(baseline: str | Path, current: str | Path, max_drop: float = 0.0, alpha: float = 0.05) -> list[GateCheck]:
-    """Judge every task of the baseline. One that the current run lacks has failed: nothing shows it to be no worse."""
-    checks = check_gate(compare_runs(baseline, current), max_drop, alpha)
-    tasks, (gone, _) = _Side(baseline, None).tasks, tasks_of_one(baseline, current)
-    return [*checks, *(_gone(tasks[name]) for name in gone)]
-
-
-def _gone(task: Mapping[str, Any]) -> GateCheck:
-    metric = task["metrics"][0]
-    value, reason = metric["value"], "the current run has no such task"
-    return GateCheck(task["task"], metric["metric"], value, None, None, None, 0, "failed", reason)
-
-
-def check_gate(comparisons: Sequence[Comparison], max_drop: float = 0.0, alpha: float = 0.05) -> list[GateCheck]:
-    """Judge comparisons of a baseline with a current run; `outcome` of each says whether it passed."""
-    return [_as_check(verdict) for verdict in gate(comparisons, max_drop, alpha)]
-
-
-class _Side:
+class RunSide:
     """One of two runs: its report, and its records as rows, the views of a modified task joined."""
 
     def __init__(self, path: str | Path, registry: Registry | None) -> None:
@@ -83,7 +59,7 @@ class _Side:
         self.tasks: dict[str, Mapping[str, Any]] = {task["task"]: task for task in report["tasks"]}
 
     @functools.cached_property
-    def jobs(self) -> dict[str, Job]:
+    def jobs(self) -> dict[str, TaskJob]:
         """The tasks of the run, from their files."""
         if "spec" not in self.run.manifest:
             raise UsageError("it holds judgements, which know no task files")
@@ -115,7 +91,7 @@ class _Side:
             raise UsageError(f"{task}: {why}, and its task cannot be read: {error}") from error
 
 
-def _compare_task(old: _Side, new: _Side, name: str, other: str) -> Comparison:
+def _compare_task(old: RunSide, new: RunSide, name: str, other: str) -> Comparison:
     task = old.tasks[name]
     # A metric of whole sets says nothing about a sample; the next one may.
     metric = next((metric for metric in task["metrics"] if metric["aggregation"] != WHOLE), task["metrics"][0])
@@ -143,13 +119,13 @@ def _compare_task(old: _Side, new: _Side, name: str, other: str) -> Comparison:
     return compare(title, paired(), better, from_sums)
 
 
-def _rows_of(side: _Side, task: str) -> dict[str, str]:
+def _rows_of(side: RunSide, task: str) -> dict[str, str]:
     """Fingerprints of the rows that a task read, by split."""
     data = side.run.manifest.get("data", {})
     return {name.removeprefix(task): value for name, value in data.items() if name.startswith(f"{task}/")}
 
 
-def _require_one_scorer(metric: Mapping[str, Any], old: _Side, name: str, new: _Side, other: str) -> None:
+def _require_one_scorer(metric: Mapping[str, Any], old: RunSide, name: str, new: RunSide, other: str) -> None:
     """Raise UsageError where two models scored the two runs: a difference would be theirs."""
     key, first = metric["metric"], metric.get("scorer") or {}
     found = [each for each in new.tasks[other]["metrics"] if each["metric"] == key]
@@ -171,11 +147,3 @@ def _with_counts(whole: Comparison, parts: Sequence[Comparison]) -> Comparison:
     wins = tuple(key for part in parts for key in part.wins)
     losses = tuple(key for part in parts for key in part.losses)
     return replace(whole, wins=wins, losses=losses, ties=sum(part.ties for part in parts), notes=notes)
-
-
-def _as_check(verdict: Verdict) -> GateCheck:
-    found = verdict.comparison
-    task, _, metric = found.name.partition(": ")
-    p_value = found.p_value if found.adjusted_p is None else found.adjusted_p
-    outcome: Literal["passed", "failed"] = "passed" if verdict.passed else "failed"
-    return GateCheck(task, metric, found.first, found.second, found.interval, p_value, found.n, outcome, verdict.reason)

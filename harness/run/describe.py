@@ -10,11 +10,11 @@ from typing import Any
 
 from harness.model import Model
 from harness.registry import Registry
-from harness.run.jobs import Job
+from harness.run.jobs import TaskJob
 from harness.run.spec import RunSpec
 
 
-def run_identity(spec: RunSpec, model: Model, jobs: Sequence[Job]) -> dict[str, Any]:
+def run_identity(spec: RunSpec, model: Model, jobs: Sequence[TaskJob]) -> dict[str, Any]:
     """What decides the answers and the scores of a run, and so which run folder it belongs to."""
     return {
         "model": {"name": spec.model, **model.identity},
@@ -29,7 +29,7 @@ def run_identity(spec: RunSpec, model: Model, jobs: Sequence[Job]) -> dict[str, 
 
 
 def manifest(
-    spec: RunSpec, model: Model, jobs: Sequence[Job], registry: Registry, fingerprints: Mapping[str, str]
+    spec: RunSpec, model: Model, jobs: Sequence[TaskJob], registry: Registry, fingerprints: Mapping[str, str]
 ) -> dict[str, Any]:
     """What `manifest.json` says of a run beyond its identity."""
     shown = shown_args(spec.model_args, model.secrets)
@@ -90,7 +90,7 @@ def _as_call(spec: RunSpec) -> str:
     return f"harness.evaluate({spec.model!r}, {dict(spec.model_args)!r}, {list(spec.tasks)!r})"
 
 
-def remarks(jobs: Sequence[Job]) -> Iterator[str]:
+def remarks(jobs: Sequence[TaskJob]) -> Iterator[str]:
     """What is worth knowing of a run before it asks, one line each."""
     for job in jobs:
         generation = next((request.generation for sample in job.samples[:1] for request in sample.requests), None)
@@ -114,7 +114,7 @@ def remarks(jobs: Sequence[Job]) -> Iterator[str]:
             )
 
 
-def _null_remarks(job: Job) -> Iterator[str]:
+def _null_remarks(job: TaskJob) -> Iterator[str]:
     """A null is shown as `None`, as lm-eval does, so that prompts stay comparable; who reads the score has to know."""
     rows = [(sample.subset, sample.id) for sample in job.samples]
     shown: dict[str, set[tuple[str, int]]] = {}

@@ -1,15 +1,18 @@
 """Decides whether a run may replace another: no task worse than allowed, beyond what chance explains.
 
-verdicts = gate(correct_for_many([compare(...), ...]), max_drop=0.01)
-passed = all(verdict.passed for verdict in verdicts)
+checks = gate_runs("runs/baseline", "runs/current", max_drop=0.01)
+passed = all(check.outcome == "passed" for check in checks)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
+from harness.record.junit import GateCheck
+from harness.run.compare import RunSide, compare_runs, unshared_tasks
 from harness.scoring.statistics.paired import Comparison
 
 Finding = Literal["regression", "not worse", "unclear", "no data"]
@@ -26,6 +29,32 @@ class Verdict:
     @property
     def passed(self) -> bool:
         return self.finding in ("not worse", "unclear")
+
+
+def gate_runs(baseline: str | Path, current: str | Path, max_drop: float = 0.0, alpha: float = 0.05) -> list[GateCheck]:
+    """Judge every task of the baseline. One that the current run lacks has failed: nothing shows it to be no worse."""
+    checks = check_gate(compare_runs(baseline, current), max_drop, alpha)
+    tasks, (missing, _) = RunSide(baseline, None).tasks, unshared_tasks(baseline, current)
+    return [*checks, *(_missing_task(tasks[name]) for name in missing)]
+
+
+def check_gate(comparisons: Sequence[Comparison], max_drop: float = 0.0, alpha: float = 0.05) -> list[GateCheck]:
+    """Judge comparisons of a baseline with a current run; `outcome` of each says whether it passed."""
+    return [_check_of(verdict) for verdict in gate(comparisons, max_drop, alpha)]
+
+
+def _missing_task(task: Mapping[str, Any]) -> GateCheck:
+    metric = task["metrics"][0]
+    value, reason = metric["value"], "the current run has no such task"
+    return GateCheck(task["task"], metric["metric"], value, None, None, None, 0, "failed", reason)
+
+
+def _check_of(verdict: Verdict) -> GateCheck:
+    found = verdict.comparison
+    task, _, metric = found.name.partition(": ")
+    p_value = found.p_value if found.adjusted_p is None else found.adjusted_p
+    outcome: Literal["passed", "failed"] = "passed" if verdict.passed else "failed"
+    return GateCheck(task, metric, found.first, found.second, found.interval, p_value, found.n, outcome, verdict.reason)
 
 
 def gate(comparisons: Sequence[Comparison], max_drop: float = 0.0, alpha: float = 0.05) -> list[Verdict]:

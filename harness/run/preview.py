@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from harness.errors import UsageError, suggest
 from harness.registry import Registry
-from harness.run.answers import plugin_errors
-from harness.run.jobs import build, create_model, load_jobs
-from harness.run.spec import Progress, RunSpec
+from harness.run.jobs import TaskJob
+from harness.run.prepare import prepare_run
+from harness.run.spec import RunSpec
 from harness.types import Sample
 
 
@@ -26,18 +27,21 @@ def preview(spec: RunSpec, registry: Registry, subset: str | None = None, doc: i
 
     Loads no weights.
     """
-    job = load_jobs(replace(spec, tasks=spec.tasks[:1]), registry, Progress())[0]
-    names = [item.name for item in job.task.subsets]
-    if subset is not None and subset not in names:
-        raise UsageError(f"--subset: task '{job.task.name}' has no subset '{subset}'{suggest(subset, names)}")
-    model = create_model(spec, registry)
-    with plugin_errors(spec.model, "could not be prepared"):
-        model.prepare()
-    job.task = replace(job.task, subsets=tuple(item for item in job.task.subsets if subset in (None, item.name))[:1])
-    build([job], replace(spec, limit=doc + 1), registry)
-    chosen = [sample for sample in job.samples if sample.id == doc]
-    if not chosen:
-        rows = len({sample.id for sample in job.samples})
-        raise UsageError(f"--doc: task '{job.task.name}' has no row {doc}; it has {rows} rows")
-    texts = [model.render(sample.requests[0].prompt) for sample in chosen]
-    return [Preview(sample, text, model.count_tokens(text)) for sample, text in zip(chosen, texts, strict=True)]
+
+    def narrow(jobs: Sequence[TaskJob]) -> list[TaskJob]:
+        job = jobs[0]
+        names = [item.name for item in job.task.subsets]
+        if subset is not None and subset not in names:
+            raise UsageError(f"--subset: task '{job.task.name}' has no subset '{subset}'{suggest(subset, names)}")
+        job.task = replace(job.task, subsets=job.task.subsets[names.index(subset) if subset is not None else 0 :][:1])
+        return [job]
+
+    spec = replace(spec, tasks=spec.tasks[:1], limit=doc + 1)
+    with prepare_run(spec, [spec.model_args], registry, narrow=narrow, scoring=False) as prepared:
+        (job,), (model,) = prepared.jobs, prepared.models
+        chosen = [sample for sample in job.samples if sample.id == doc]
+        if not chosen:
+            rows = len({sample.id for sample in job.samples})
+            raise UsageError(f"--doc: task '{job.task.name}' has no row {doc}; it has {rows} rows")
+        texts = [model.render(sample.requests[0].prompt) for sample in chosen]
+        return [Preview(sample, text, model.count_tokens(text)) for sample, text in zip(chosen, texts, strict=True)]

@@ -5,16 +5,23 @@ Both read the records as a stream and hold one batch of them.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
-from harness.run.jobs import Job
-from harness.run.spec import Progress
+from harness.errors import UsageError
+from harness.record.run import RunFolder
+from harness.registry import Registry, load_plugins
+from harness.run.jobs import AddedMetric, TaskJob, added_name, load_jobs, prepare_metrics
+from harness.run.result import RunResult
+from harness.run.spec import Progress, RunSpec
+from harness.run.summarise import summarise_run
 from harness.scoring.batches import BatchScorer
-from harness.tasks.build import regrade
+from harness.tasks.build import sample_from_record
 from harness.types import Record, Sample
 
 BATCH = 256
@@ -25,7 +32,29 @@ Read = Callable[[], Iterable[Record]]
 T = TypeVar("T")
 
 
-def score_missing(job: Job, batches: BatchScorer, records: Read, progress: Progress) -> Iterator[Record]:
+def score_run(path: str | Path, registry: Registry | None = None, metrics: Sequence[AddedMetric] = ()) -> RunResult:
+    """Score the records of a run again, with the task files as they are now. Needs neither the model nor the rows.
+
+    metrics: what to report beside the tasks' own metrics, where it can score them: names, or entries with options.
+    """
+    registry = registry or load_plugins()
+    for name in map(added_name, metrics):
+        if registry.metric(name).needs_unconditional:
+            raise UsageError(f"--metrics: '{name}' needs answers that a run holds only when it was asked for there")
+    with RunFolder.reopen(Path(path)) as folder:
+        if "rubric" in folder.manifest:
+            raise UsageError(f"{path}: holds judgements; their command again reads the replies again, and asks nothing")
+        spec = RunSpec.from_json(folder.manifest["spec"])
+        spec = replace(spec, metrics=(*spec.metrics, *(entry for entry in metrics if entry not in spec.metrics)))
+        jobs = load_jobs(spec, registry, Progress())
+        prepare_metrics(jobs, spec)
+        for job in jobs:
+            name = job.task.name
+            folder.rewrite(name, rescored(job, functools.partial(folder.records, name)))
+        return RunResult(folder.path, summarise_run(jobs, folder))
+
+
+def score_missing(job: TaskJob, batches: BatchScorer, records: Read, progress: Progress) -> Iterator[Record]:
     """The records of a job's samples that a metric had yet to score, with their scores, batch by batch."""
     samples = {sample.key: sample for sample in job.samples}
 
@@ -50,20 +79,20 @@ def score_missing(job: Job, batches: BatchScorer, records: Read, progress: Progr
         batches.close()
 
 
-def score_again(job: Job, records: Read) -> Iterator[Record]:
+def rescored(job: TaskJob, records: Read) -> Iterator[Record]:
     """All records of a job, scored by the task as it is now, from what the records themselves hold."""
     batches = job.scorer.batches
     if batches is not None:
-        batches.prepare_corpus(lambda: (regrade(job.task, record) for record in records()))
+        batches.prepare_corpus(lambda: (sample_from_record(job.task, record) for record in records()))
     for batch in _batched(records()):
-        samples = [regrade(job.task, record) for record in batch]
+        samples = [sample_from_record(job.task, record) for record in batch]
         again = [_scored(job, sample, record) for sample, record in zip(samples, batch, strict=True)]
         yield from again if batches is None else batches.complete(samples, again, before=batch)
     if batches is not None:
         batches.close()
 
 
-def _scored(job: Job, sample: Sample, record: Record) -> Record:
+def _scored(job: TaskJob, sample: Sample, record: Record) -> Record:
     """The record with what scoring decides, all of it anew."""
     scored = job.scorer.score(sample, record.responses)
     return replace(

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.record.report import Usage, build_report, watch
 from harness.record.run import RunFolder
-from harness.run.jobs import Job, groups_of
+from harness.run.jobs import TaskJob, groups_of
 from harness.scoring.groups import group_result
 from harness.tasks.task import Subset
 from harness.types import GroupMembers, GroupResult, Record, Result
@@ -16,11 +16,11 @@ from harness.types import GroupMembers, GroupResult, Record, Result
 Wanted = Callable[[Record], bool]
 
 
-def conclude(jobs: Sequence[Job], folder: RunFolder, wanted: Wanted = lambda _: True) -> dict[str, Any]:
+def summarise_run(jobs: Sequence[TaskJob], folder: RunFolder, wanted: Wanted = lambda _: True) -> dict[str, Any]:
     """Sum up the records on disk and write the report."""
     # A bootstrap is of the rows as they come: those that a batch answered first must not decide an error bar.
     folder.put_in_order()
-    sums = _Sums(folder, wanted)
+    sums = _Summary(folder, wanted)
     results = {job.task.name: sums.of(job, job.task.subsets) for job in jobs}
     known = {job.task.name: job for job in jobs}
     groups = [sums.of_group(members, known, results) for members in groups_of(jobs)]
@@ -30,18 +30,18 @@ def conclude(jobs: Sequence[Job], folder: RunFolder, wanted: Wanted = lambda _: 
 
 
 @dataclass
-class _Sums:
+class _Summary:
     """Reads the records of a run, one task at a time; `usage` is what the answers of each task cost."""
 
     folder: RunFolder
     wanted: Wanted
     usage: dict[str, Usage] = field(default_factory=dict)
 
-    def of(self, job: Job, subsets: Sequence[Subset]) -> list[Result]:
+    def of(self, job: TaskJob, subsets: Sequence[Subset]) -> list[Result]:
         return self._results(job, subsets, self.usage)
 
     def of_group(
-        self, members: GroupMembers, jobs: Mapping[str, Job], results: Mapping[str, Sequence[Result]]
+        self, members: GroupMembers, jobs: Mapping[str, TaskJob], results: Mapping[str, Sequence[Result]]
     ) -> GroupResult:
         scores = {}
         for name, chosen in members.tasks:
@@ -52,7 +52,7 @@ class _Sums:
             scores[name] = job.member_scores([result for result in found if result.level == "task"])
         return group_result(members, scores)
 
-    def _results(self, job: Job, subsets: Sequence[Subset], usage: dict[str, Usage]) -> list[Result]:
+    def _results(self, job: TaskJob, subsets: Sequence[Subset], usage: dict[str, Usage]) -> list[Result]:
         records = (record for record in self.folder.records(job.task.name) if self.wanted(record))
         named = [(subset.name, subset.title, subset.groups) for subset in subsets]
         return job.scorer.summarise(job.task.name, watch(records, usage), named)

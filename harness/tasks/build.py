@@ -78,7 +78,7 @@ def built_rows(
     builder.refuse_idle()
 
 
-def regrade(task: Task, record: Record) -> Sample:
+def sample_from_record(task: Task, record: Record) -> Sample:
     """What is right, rendered anew from a record: for scoring without rows and without a model. Has no requests.
 
     Raises `DataError` and `TaskError`, as `build_samples`.

@@ -16,13 +16,13 @@ from harness.tasks.yaml_file import Document, FileLine, part_of
 from harness.types import JSON, GroupMembers, GroupMetric, TaskGroup
 
 Changes = Mapping[str, tuple[JSON, FileLine]]
-Way = tuple[tuple[TaskGroup, ...], tuple[str, ...] | None]
-"""By which groups a task is named, the outermost first, and the subsets that they name (None for all)."""
+Membership = tuple[tuple[TaskGroup, ...], tuple[str, ...] | None]
+"""The groups by which a task was named, the outermost first, and the subsets that they name (None for all)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Within:
-    """Where a name was met: in which groups, the outermost first, and with which keys overridden.
+class Enclosing:
+    """What encloses a name: its groups, the outermost first, and the keys that they override.
 
     folder: of the file of the innermost group; files next to it can be its members.
     """
@@ -31,7 +31,7 @@ class Within:
     changes: Changes = field(default_factory=dict)
     folder: Path | None = None
 
-    def leads_back_to(self, name: str) -> bool:
+    def holds(self, name: str) -> bool:
         return any(group.name == name for group in self.groups)
 
 
@@ -40,12 +40,12 @@ class Member:
     """One thing that a group names: an expression, or a group that is written in place (`document`)."""
 
     place: FileLine
-    within: Within
+    enclosing: Enclosing
     expression: str = ""
     document: Document | None = None
 
 
-def members_of(document: Document, above: Within, *, in_place: bool = False) -> Iterator[Member]:
+def members_of(document: Document, above: Enclosing, *, in_place: bool = False) -> Iterator[Member]:
     """What the group in `document` names, in its order. Raises `TaskError`.
 
     in_place: the group is written inside another one; its name then begins with that of the other, as in lm-eval.
@@ -54,13 +54,13 @@ def members_of(document: Document, above: Within, *, in_place: bool = False) -> 
     own = {key: (value, document.place((key,))) for key, value in (config.model_extra or {}).items()}
     _refuse_unknown(own, document)
     group = _group(config, document, f"{above.groups[-1].name}::" if in_place else "")
-    inside = Within((*above.groups, group), {**own, **above.changes}, document.files[0].parent)
+    inside = Enclosing((*above.groups, group), {**own, **above.changes}, document.files[0].parent)
     listed = isinstance(config.task, list)
     for index, member in enumerate(config.task if isinstance(config.task, list) else [config.task]):
         yield from _member(member, part_of(document, ("task", index) if listed else ("task",)), inside)
 
 
-def _member(member: str | Mapping[str, JSON], document: Document, inside: Within) -> Iterator[Member]:
+def _member(member: str | Mapping[str, JSON], document: Document, inside: Enclosing) -> Iterator[Member]:
     place = document.place(())
     if isinstance(member, str):
         yield Member(place, inside, member)
@@ -75,7 +75,7 @@ def _member(member: str | Mapping[str, JSON], document: Document, inside: Within
     own = {key: (value, document.place((key,))) for key, value in member.items() if key not in ("task", "group")}
     _refuse_unknown(own, document)
     for name in names:
-        yield Member(place, Within(inside.groups, {**inside.changes, **own}, inside.folder), name)
+        yield Member(place, Enclosing(inside.groups, {**inside.changes, **own}, inside.folder), name)
 
 
 def _refuse_unknown(changes: Changes, document: Document) -> None:
@@ -108,13 +108,13 @@ def _group(config: GroupConfig, document: Document, prefix: str) -> TaskGroup:
     )
 
 
-def tree(named: Iterable[tuple[str, Sequence[Way]]]) -> list[GroupMembers]:
-    """All groups of a run, in the order in which they were met, from each task and the ways to it."""
+def group_members(named: Iterable[tuple[str, Sequence[Membership]]]) -> list[GroupMembers]:
+    """All groups of a run with their members, in the order in which they were named."""
     groups: dict[str, TaskGroup] = {}
     children: dict[str, dict[str, None]] = {}
     tasks: dict[str, dict[str, tuple[str, ...] | None]] = {}
-    for task, ways in named:
-        for chain, subsets in ways:
+    for task, memberships in named:
+        for chain, subsets in memberships:
             for group, child in zip(chain, [*(inner.name for inner in chain[1:]), task], strict=True):
                 groups.setdefault(group.name, group)
                 children.setdefault(group.name, {})[child] = None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -20,11 +20,11 @@ from harness.data.download import cache_folder
 from harness.errors import TaskError, UsageError, suggest
 from harness.modifiers import Modifier
 from harness.tasks.abilities import ability_name
-from harness.tasks.groups import Changes, Member, Way, Within, members_of
+from harness.tasks.groups import Changes, Enclosing, Member, Membership, members_of
 from harness.tasks.index import TaskEntry, read_file, read_folder
 from harness.tasks.schema import validate_task
 from harness.tasks.task import Task, make_task
-from harness.tasks.yaml_file import load_document, shown
+from harness.tasks.yaml_file import Document, load_document, shown
 from harness.types import JSON
 
 __all__ = ["TaskEntry", "TaskLibrary", "TaskRef"]
@@ -40,8 +40,8 @@ _FILE = re.compile(r"(?P<path>.+\.ya?ml)(?::(?P<variant>[^/:]+))?(?:/(?P<subset>
 class TaskRef:
     """One task that was asked for.
 
-    subsets: None for all. changes: keys that groups override, and where they stand. ways: each way by which groups
-    name the task: the groups, the outermost first, and the subsets that they name.
+    subsets: None for all. changes: keys that groups override, and where they stand. memberships: the groups by which it
+    was named.
     """
 
     name: str
@@ -50,7 +50,7 @@ class TaskRef:
     variant: str | None = None
     subsets: tuple[str, ...] | None = None
     changes: Changes = field(default_factory=dict)
-    ways: tuple[Way, ...] = ()
+    memberships: tuple[Membership, ...] = ()
 
     @property
     def full_name(self) -> str:
@@ -82,11 +82,14 @@ class TaskLibrary:
         template_folders: Sequence[tuple[str, Path]],
         include_paths: Sequence[Path] = (),
         cache_dir: Path | None = None,
+        missing: str = "",
     ) -> None:
+        """missing: plugins that could not be loaded, for the error of an unknown name: one may have brought it."""
         self._folders = [*folders, *(("", path) for path in include_paths)]
         self._templates = tuple(template_folders)
+        self._missing = missing
         self._cache_dir = cache_dir or cache_folder()
-        self._loose: dict[Path, TaskEntry] = {}
+        self._files_outside: dict[Path, TaskEntry] = {}
 
     def entries(self) -> list[TaskEntry]:
         """Every task, groups left out, by package and name. A file that cannot be read is in `broken`."""
@@ -103,7 +106,7 @@ class TaskLibrary:
 
     def entry(self, ref: TaskRef) -> TaskEntry:
         """What the index knows of a task that was selected."""
-        known = (entry for entry in [*self._all, *self._loose.values()] if entry.path == ref.path)
+        known = (entry for entry in [*self._all, *self._files_outside.values()] if entry.path == ref.path)
         return next(entry for entry in known if entry.name == ref.name)
 
     def select(self, expressions: Sequence[str]) -> tuple[TaskRef, ...]:
@@ -113,23 +116,30 @@ class TaskLibrary:
         """
         merged: dict[tuple[Path, str], TaskRef] = {}
         for expression in expressions:
-            for ref in self._find(expression.strip(), Within()):
+            for ref in self._find(expression.strip(), Enclosing()):
                 key = (ref.path, ref.full_name)
                 merged[key] = _joined(merged[key], ref) if key in merged else ref
         self._refuse_homonyms(list(merged.values()))
         return tuple(self._in_order(ref) for ref in merged.values())
 
     def load(
-        self, ref: TaskRef, overrides: Mapping[str, JSON] | None = None, modifiers: Sequence[Modifier] = ()
+        self,
+        ref: TaskRef,
+        overrides: Mapping[str, JSON] | None = None,
+        modifiers: Sequence[Modifier] = (),
+        change: Callable[[Document], Document] = lambda document: document,
     ) -> Task:
-        """Read and check a task. Raises `TaskError` that names file and line."""
+        """Read and check a task. Raises `TaskError` that names file and line.
+
+        change: what else is to be changed in its keys, after `overrides` and before `modifiers`.
+        """
         document = load_document(ref.path)
         given = overrides or {}
         changes = {key: value for key, (value, _) in ref.changes.items()}
         places = {key: place for key, (_, place) in ref.changes.items() if key not in given}
         overridden = {**changes, **given}
         return make_task(
-            document, ref.package, self._templates, ref.variant, ref.subsets, overridden, places, modifiers
+            document, ref.package, self._templates, ref.variant, ref.subsets, overridden, places, change, modifiers
         )
 
     @functools.cached_property
@@ -145,32 +155,34 @@ class TaskLibrary:
             folders.append(path.resolve())
         return found
 
-    def _find(self, expression: str, within: Within) -> Iterator[TaskRef]:
+    def _find(self, expression: str, enclosing: Enclosing) -> Iterator[TaskRef]:
         if not expression:
             raise UsageError("--tasks: an empty name (a comma too many?)")
         if file := _FILE.fullmatch(expression):
-            yield from self._from_file(_found(file["path"], within.folder), file["variant"], file["subset"], within)
+            yield from self._from_file(
+                _found(file["path"], enclosing.folder), file["variant"], file["subset"], enclosing
+            )
             return
         if by_key := _BY_KEY.fullmatch(expression):
-            yield from self._with_key(by_key[1], by_key[2], within)
+            yield from self._with_key(by_key[1], by_key[2], enclosing)
             return
         path = Path(expression).expanduser()
         if not expression.startswith((".", "/", "~")):
             for package, name, variant, subset in _Address(expression).readings():
-                entries = self._named(package, name) or self._beside(within.folder, name)
+                entries = self._named(package, name) or self._beside(enclosing.folder, name)
                 if entries:
-                    yield from self._expand(entries, name, variant, subset, within)
+                    yield from self._expand(entries, name, variant, subset, enclosing)
                     return
             # A name wins over a folder: what a run asks does not depend on what lies in the working directory.
             if not path.is_dir():
                 meant = self._meant(expression)
                 if meant is None:
                     raise UsageError(self._unknown(expression))
-                yield from self._find(meant, within)
+                yield from self._find(meant, enclosing)
                 return
-        yield from self._from_folder(path, within)
+        yield from self._from_folder(path, enclosing)
 
-    def _with_key(self, key: str, value: str, within: Within) -> Iterator[TaskRef]:
+    def _with_key(self, key: str, value: str, enclosing: Enclosing) -> Iterator[TaskRef]:
         """Every task that has a value under a key: `ability:logic`."""
         names, value = {"tag": "tags"}.get(key, key), ability_name(value) if key == "ability" else value
         having = [entry for entry in self.entries() if any(fnmatchcase(item, value) for item in getattr(entry, names))]
@@ -178,7 +190,7 @@ class TaskLibrary:
             known = {item for entry in self.entries() for item in getattr(entry, names)}
             raise UsageError(f"no task has {key} '{value}'{suggest(value, sorted(known))} (`harness tasks` lists them)")
         for entry in having:
-            yield from self._expand([entry], entry.name, None, None, within)
+            yield from self._expand([entry], entry.name, None, None, enclosing)
 
     def _meant(self, expression: str) -> str | None:
         """What a name stands for that is not there: an alias, another way to write a name, `TASK_SUBSET` of lm-eval."""
@@ -209,33 +221,37 @@ class TaskLibrary:
                         return f"'{expression}': {text}"
         return None
 
-    def _from_folder(self, path: Path, within: Within) -> Iterator[TaskRef]:
+    def _from_folder(self, path: Path, enclosing: Enclosing) -> Iterator[TaskRef]:
         if not path.is_dir():
             raise UsageError(f"{path}: there is no such folder, and a task file ends in .yaml")
         entries = [entry for entry in read_folder(path, "", self._cache_dir) if not entry.is_group]
         if not entries:
             raise UsageError(f"{path}: holds no task (a task file has the key 'task')")
         for entry in entries:
-            yield from self._loosely(entry, None, None, within)
+            yield from self._outside(entry, None, None, enclosing)
 
-    def _from_file(self, path: Path, variant: str | None, subset: str | None, within: Within) -> Iterator[TaskRef]:
+    def _from_file(
+        self, path: Path, variant: str | None, subset: str | None, enclosing: Enclosing
+    ) -> Iterator[TaskRef]:
         document = load_document(path)  # an unreadable file is an error of its own, with its line
         entry = read_file(path, "")
         if entry is None:
             validate_task(document)  # says what is wrong with a name that is no text
             raise UsageError(f"{path}: holds no task (a task file has the key 'task')")
-        yield from self._loosely(entry, variant, subset, within)
+        yield from self._outside(entry, variant, subset, enclosing)
 
-    def _loosely(self, entry: TaskEntry, variant: str | None, subset: str | None, within: Within) -> Iterator[TaskRef]:
+    def _outside(
+        self, entry: TaskEntry, variant: str | None, subset: str | None, enclosing: Enclosing
+    ) -> Iterator[TaskRef]:
         """The tasks of a file that no folder of tasks holds."""
-        self._loose[entry.path] = entry
-        return self._expand([entry], entry.name, variant, subset, within)
+        self._files_outside[entry.path] = entry
+        return self._expand([entry], entry.name, variant, subset, enclosing)
 
     def _beside(self, folder: Path | None, name: str) -> list[TaskEntry]:
         """Entries of this name in the files next to that of a group: a group can be run where it lies."""
         files = sorted(folder.glob("*.y*ml")) if folder is not None else []
         found = [entry for file in files if (entry := read_file(file, "")) is not None and entry.name == name]
-        self._loose.update({entry.path: entry for entry in found})
+        self._files_outside.update({entry.path: entry for entry in found})
         return found
 
     def _named(self, package: str, name: str) -> list[TaskEntry]:
@@ -246,7 +262,7 @@ class TaskLibrary:
         return [entry for entry in pool if entry.name == name] or [entry for entry in pool if name in entry.tags]
 
     def _expand(
-        self, entries: Sequence[TaskEntry], name: str, variant: str | None, subset: str | None, within: Within
+        self, entries: Sequence[TaskEntry], name: str, variant: str | None, subset: str | None, enclosing: Enclosing
     ) -> Iterator[TaskRef]:
         self._refuse_doubt(name, [entry for entry in entries if entry.name == name])
         for entry in entries:
@@ -255,25 +271,25 @@ class TaskLibrary:
             if entry.is_group:
                 if variant or subset:
                     raise UsageError(f"'{name}' is a group: it has no variants or subsets of its own")
-                if within.leads_back_to(entry.name):
+                if enclosing.holds(entry.name):
                     raise UsageError(f"{shown(entry.path)}: group '{entry.name}' contains itself")
-                yield from self._members(members_of(load_document(entry.path), within))
+                yield from self._members(members_of(load_document(entry.path), enclosing))
             else:
                 subsets = _chosen_subsets(entry, subset)
-                ways = ((within.groups, subsets),) if within.groups else ()
-                yield TaskRef(entry.name, entry.package, entry.path, variant, subsets, within.changes, ways)
+                memberships = ((enclosing.groups, subsets),) if enclosing.groups else ()
+                yield TaskRef(entry.name, entry.package, entry.path, variant, subsets, enclosing.changes, memberships)
 
     def _members(self, members: Iterator[Member]) -> Iterator[TaskRef]:
         for member in members:
             if member.document is not None:
-                yield from self._members(members_of(member.document, member.within, in_place=True))
+                yield from self._members(members_of(member.document, member.enclosing, in_place=True))
                 continue
             try:
-                yield from self._find(member.expression, member.within)
+                yield from self._find(member.expression, member.enclosing)
             except TaskError:
                 raise
             except UsageError as error:
-                raise TaskError(f"{member.place}: group '{member.within.groups[-1].name}': {error}") from error
+                raise TaskError(f"{member.place}: group '{member.enclosing.groups[-1].name}': {error}") from error
 
     def _refuse_doubt(self, name: str, exact: Sequence[TaskEntry]) -> None:
         """No folder wins over another silently: the user says which task is meant."""
@@ -302,7 +318,7 @@ class TaskLibrary:
             message = f"unknown task '{expression}'" + (f"; did you mean the file {files[0]}?" if files else near)
         if self.broken:
             message += f" (a file that cannot be read: {self.broken[0].error})"
-        return message + " (`harness tasks` lists them; --include_path DIR adds a folder)"
+        return f"{message} (`harness tasks` lists them; --include_path DIR adds a folder){self._missing}"
 
     def _refuse_homonyms(self, refs: Sequence[TaskRef]) -> None:
         seen: dict[str, TaskRef] = {}
@@ -371,7 +387,7 @@ def _joined(first: TaskRef, second: TaskRef) -> TaskRef:
     _refuse_two_settings(first, second)
     every = first.subsets is None or second.subsets is None
     subsets = None if every else tuple(dict.fromkeys([*(first.subsets or ()), *(second.subsets or ())]))
-    return replace(first, subsets=subsets, ways=tuple(dict.fromkeys([*first.ways, *second.ways])))
+    return replace(first, subsets=subsets, memberships=tuple(dict.fromkeys([*first.memberships, *second.memberships])))
 
 
 def _refuse_two_settings(first: TaskRef, second: TaskRef) -> None:

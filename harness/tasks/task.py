@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -150,16 +150,18 @@ def make_task(
     subsets: Sequence[str] | None = None,
     overrides: Mapping[str, JSON] | None = None,
     overridden_at: Mapping[str, FileLine] | None = None,
+    change: Callable[[Document], Document] = lambda document: document,
     modifiers: Sequence[Modifier] = (),
 ) -> Task:
     """Check a task file and pick a variant. Raises `TaskError`, and `UsageError` for a variant that is not there.
 
     overrides: keys that replace the file's, as a variant's do; `a.b` reaches into a mapping. overridden_at: where
-    each of them stands, for errors; `--set` where it does not say. modifiers: what changes how rows are shown.
+    each of them stands, for errors; `--set` where it does not say. change: what else is to be changed, after these.
+    modifiers: what changes how rows are shown.
     """
     if variant is not None:
         document = _pick_variant(document, variant)
-    document = _overridden(document, overrides or {}, overridden_at or {})
+    document = change(_overridden(document, overrides or {}, overridden_at or {}))
     document = _modified(document, modifiers)
     config = validate_task(document)
     name = config.task

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.run.runner import load_run
+from harness.run.result import load_run
 from harness.testing import run_harness
 
 TASK = """\

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from harness.cli.main import main
-from harness.run.runner import evaluate
+from harness.run.evaluate import evaluate
 
 TASK = """\
 task: letters

@@ -38,7 +38,7 @@ def test_its_task_its_template_and_its_model_work_together(registry: Registry, t
     spec = RunSpec(tasks=("harness-example/example_reading",), model="echo", output=str(tmp_path))
     library = open_library(spec, registry)
     (ref,) = library.select(spec.tasks)
-    assert check_task(library.load(ref), registry) == []
+    assert check_task(library, ref, registry) == []
     result = run(spec, registry)
     first = next(iter(result.samples("example_reading")))
     assert first.text == "The heron stands in shallow water."

@@ -15,7 +15,7 @@ import pytest
 
 from harness import Request, Response
 from harness.registry import load_plugins
-from harness.run.runner import load_run
+from harness.run.result import load_run
 from harness.testing import run_harness, tiny_causal_lm
 
 ROWS = 6

@@ -16,7 +16,8 @@ from harness.engine.limits import EngineLimits
 from harness.engine.worker_failures import WorkerFailure, ending
 from harness.record.html import report_html
 from harness.registry import load_plugins
-from harness.run.runner import RunResult, run
+from harness.run.result import RunResult
+from harness.run.runner import run
 from harness.run.spec import Progress, RunSpec
 from harness.testing import run_harness, tiny_causal_lm
 

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from judged_runs import ROWS, Judging, Messages, headline, judge, make_run, records, write_task
 
-from harness import ModelError, Response, UsageError
+from harness import ChatTemplateError, ModelError, Response, UsageError
 from harness.record.run import RunFolder
 from harness.run.compare import compare_runs
-from harness.run.runner import load_run, score_run
+from harness.run.rescore import score_run
+from harness.run.result import load_run
 
 GOOD = '{"reason": "fine", "score": 8}'
 REPLIES = {"中国": "北京", "化学式": "H2O。", "2 + 2": "<think>two and two</think>4", "red": "Venus"}
@@ -425,7 +426,7 @@ def test_a_task_of_no_rows_column_is_an_error_with_the_line_of_the_rubric(tmp_pa
 
 def test_a_model_without_chat_template_is_told_the_flag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def inspect_samples(self: Judging, samples: object) -> None:
-        raise UsageError("model X has no chat template: give one")
+        raise ChatTemplateError("model X has no chat template: give one")
 
     monkeypatch.setattr(Judging, "inspect_samples", inspect_samples)
     with pytest.raises(UsageError, match=r"give one \(a judge is asked by chat, unless --apply_chat_template false\)"):

@@ -10,7 +10,7 @@ import pytest
 
 from harness import Request, Response, Sample, UsageError
 from harness.registry import load_plugins
-from harness.run.runner import load_run
+from harness.run.result import load_run
 from harness.scoring import Scorer
 from harness.testing import run_harness
 from harness.types import FilterPipeline, FilterStep, MetricSpec, Prompt, ScoringSpec

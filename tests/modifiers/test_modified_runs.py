@@ -16,8 +16,11 @@ import pytest
 from harness import DataError, Model, Record, Request, Response, UsageError, hookimpl
 from harness.errors import Interrupted
 from harness.registry import Registry, load_plugins
-from harness.run.compare import check_gate, compare_runs
-from harness.run.runner import load_run, run, score_run
+from harness.run.compare import compare_runs
+from harness.run.gate import check_gate
+from harness.run.rescore import score_run
+from harness.run.result import load_run
+from harness.run.runner import run
 from harness.run.spec import Progress, RunSpec
 
 TASK = """\

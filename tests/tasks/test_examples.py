@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from task_files import CHOICE, REPLY, load
+from task_files import CHOICE, REPLY, library, write
 
 from harness.registry import load_plugins
 from harness.run.check import check_task
@@ -27,7 +27,10 @@ example:
 
 
 def problems(folder: Path, text: str) -> list[str]:
-    return check_task(load(folder, text), load_plugins())
+    write(folder, "task.yaml", text)
+    books = library(folder)
+    (ref,) = books.select([entry.name for entry in books.entries()])
+    return check_task(books, ref, load_plugins())
 
 
 def test_an_example_that_holds_says_nothing(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from task_files import CHOICE, REPLY, build, load, prompts
 
 from harness import DataError, Message, Record, Response, TaskError
-from harness.tasks.build import regrade
+from harness.tasks.build import sample_from_record
 
 ROWS = [{"q": f"q{n}", "a": n % 2} for n in range(6)]
 DEV = [{"q": f"d{n}", "a": n % 2} for n in range(4)]
@@ -165,7 +165,7 @@ def test_a_record_is_graded_again_without_its_prompt(tmp_path: Path) -> None:
     old = Record(
         "exam", "", 3, {"q": "q", "a": 1}, sample.requests[0].prompt, 0, ("yes", "no"), (Response(),), ("k",), {}
     )
-    again = regrade(task, old)
+    again = sample_from_record(task, old)
     assert (again.id, again.target, again.choices, again.requests) == (3, 1, ("no", "yes"), ())
 
 

@@ -13,7 +13,7 @@ from task_files import build, library, prompts, write
 from harness import Asked, DataError, Modifier, PluginError, Sample, TaskError, UsageError, View
 from harness.registry import load_plugins
 from harness.run.modify import make_modifiers
-from harness.tasks.build import regrade
+from harness.tasks.build import sample_from_record
 from harness.tasks.task import Task
 from harness.types import Record
 
@@ -168,7 +168,7 @@ def test_a_record_is_graded_again_in_the_view_that_was_asked(tmp_path: Path) -> 
         record = Record(
             sample.task, "", sample.id, sample.doc, sample.requests[0].prompt, None, (), (), (), {}, view=sample.view
         )
-        again = regrade(task, record)
+        again = sample_from_record(task, record)
         assert (again.target, again.choices, again.view) == (sample.target, sample.choices, sample.view)
 
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
-from harness import GenerationParams, Model, Prompt, Request, Response, Sample, UsageError, hookimpl
+from harness import ChatTemplateError, GenerationParams, Model, Prompt, Request, Response, Sample, UsageError, hookimpl
 from harness_plugins.models.openai.client import Client, Patience, RequestError
 from harness_plugins.models.openai.wire import (
     chat_messages,
@@ -180,7 +180,7 @@ class OpenAIModel(Model):
         if has_media(prompt):
             raise UsageError(f"task '{task}' shows images, which the completions API does not take: use api=chat")
         if prompt.is_chat and (self._tokenizer is None or not self._tokenizer.has_chat_template):
-            raise UsageError(
+            raise ChatTemplateError(
                 f"task '{task}' has chat prompts, which the completions API takes only as text: give the model's "
                 "tokenizer and chat template (--model_args tokenizer=DIR), or run without --apply_chat_template"
             )

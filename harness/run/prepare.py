@@ -1,0 +1,154 @@
+"""The order of a run up to the moment at which its models would load. All that can be refused is refused here.
+
+    with prepare_run(spec, [spec.model_args]) as prepared:
+        prepared.jobs, prepared.models, prepared.remarks
+
+A run goes on from here, a dry run and `harness show` print what is here, and a judging prepares its judges here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from harness.errors import UsageError
+from harness.model import Forecast, Model, ModelOptions
+from harness.record.lm_eval import check_output_path
+from harness.registry import Registry, load_plugins
+from harness.run.answers import plugin_errors
+from harness.run.describe import remarks
+from harness.run.jobs import TaskJob, load_jobs, prepare_metrics
+from harness.run.samples import render_samples
+from harness.run.spec import Progress, RunSpec
+from harness.types import JSON, Prompt, Request, Sample
+
+Narrow = Callable[[Sequence[TaskJob]], Sequence[TaskJob]]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRun:
+    """All that is known before weights load: tasks with their samples, and models that are ready to load.
+
+    specs: one a model, which differ in `model_args`. fingerprints: of the rows, by task and split. remarks: what is
+    worth knowing before anything is asked, one line each.
+    """
+
+    specs: Sequence[RunSpec]
+    models: Sequence[Model]
+    jobs: Sequence[TaskJob]
+    registry: Registry
+    fingerprints: Mapping[str, str]
+    remarks: Sequence[str]
+
+    @property
+    def requests(self) -> list[Request]:
+        return [request for job in self.jobs for sample in job.samples for request in sample.requests]
+
+    def forecast(self) -> Forecast | None:
+        """What one of the models would compute, where it can tell; the others are asked the same."""
+        return self.models[-1].forecast(self.requests)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for model in self.models:
+            model.close()
+
+
+def prepare_run(
+    spec: RunSpec,
+    models: Sequence[Mapping[str, JSON]],
+    registry: Registry | None = None,
+    progress: Progress | None = None,
+    *,
+    narrow: Narrow = list,
+    scoring: bool = True,
+) -> PreparedRun:
+    """Do all that a run of `spec` does before weights load. Raises `HarnessError`; what is returned is to be closed.
+
+    models: the arguments of each model that is to answer. narrow: which of the tasks are wanted, before their rows are
+    opened. scoring: False where answers are not scored, on a machine that may lack what the metrics need.
+    """
+    registry, progress = registry or load_plugins(), progress or Progress()
+    if spec.output_path:
+        check_output_path(Path(spec.output_path))
+    jobs = narrow(load_jobs(spec, registry, progress))
+    if scoring:
+        prepare_metrics(jobs, spec)
+    specs = [replace(spec, model_args=dict(args)) for args in models]
+    fingerprints: dict[str, str] = {}
+
+    def samples() -> list[Sample]:
+        fingerprints.update(render_samples(jobs, spec, registry))
+        return [sample for job in jobs for sample in job.samples]
+
+    made = prepare_models(specs, registry, samples)
+    return PreparedRun(specs, made, jobs, registry, fingerprints, list(remarks(jobs)))
+
+
+def prepare_models(
+    specs: Sequence[RunSpec], registry: Registry, samples: Callable[[], Sequence[Sample]]
+) -> list[Model]:
+    """Make the model of each of `specs`, and have it look at what it will be asked; none of them loads weights.
+
+    samples: renders them, once the models have said that they can work. Raises `HarnessError`, and closes all then.
+    """
+    made: list[Model] = []
+    with contextlib.ExitStack() as stack:
+        for spec in specs:
+            made.append(create_model(spec, registry))
+            stack.callback(made[-1].close)
+        for spec, model in zip(specs, made, strict=True):
+            with plugin_errors(spec.model, "could not be prepared"):
+                model.prepare()
+        asked = samples()
+        for spec, model in zip(specs, made, strict=True):
+            check_abilities(model, spec.model, asked)
+            with plugin_errors(spec.model, "could not look at the samples"):
+                model.inspect_samples(asked)
+        stack.pop_all()
+    return made
+
+
+def create_model(spec: RunSpec, registry: Registry) -> Model:
+    """Make the model of a run; no weights yet."""
+    options = ModelOptions(spec.batch_size, spec.max_batch_size, spec.device, spec.offline)
+    args = dict(spec.model_args)
+    kind = registry.model(spec.model)
+    if isinstance(spec.apply_chat_template, str):
+        if not kind.takes("chat_template"):
+            what = f"model '{spec.model}' has no chat templates to choose from; say the flag without a name"
+            raise UsageError(f"--apply_chat_template {spec.apply_chat_template}: {what}")
+        args.setdefault("chat_template", spec.apply_chat_template)
+    return kind.create(args, options)
+
+
+def check_abilities(model: Model, name: str, samples: Sequence[Sample]) -> None:
+    """Refuse samples that ask for more than the model can do. Raises `UsageError`."""
+    seen: set[str] = set()
+    shown: dict[str, set[str]] = {}
+    for sample in samples:
+        for request in sample.requests if sample.task not in seen else ():
+            if request.kind not in model.supports:
+                can = ", ".join(sorted(model.supports))
+                raise UsageError(
+                    f"model '{name}' cannot answer task '{sample.task}': it needs {request.kind}, the model can do "
+                    f"{can} (look for a variant of the task with `harness tasks {sample.task}`)"
+                )
+        seen.add(sample.task)
+        for request in sample.requests:
+            shown.setdefault(sample.task, set()).update(media.kind for media in _media(request.prompt))
+    for task, kinds in shown.items():
+        if missing := kinds - model.modalities:
+            raise UsageError(f"model '{name}' cannot see what task '{task}' shows: {', '.join(sorted(missing))}")
+
+
+def _media(prompt: Prompt) -> Iterator[Any]:
+    yield from prompt.media
+    for message in prompt.messages:
+        if not isinstance(message.content, str):
+            yield from (part for part in message.content if not isinstance(part, str))

@@ -1,0 +1,49 @@
+"""What a run leaves: its folder, its report, and its records as they are read back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import ExitCode, UsageError, suggest
+from harness.record.report import summary_text
+from harness.record.run import RunFolder
+from harness.types import Record
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """A finished run: its folder, its report, and the exit code that it deserves."""
+
+    path: Path
+    report: Mapping[str, Any]
+
+    @property
+    def exit_code(self) -> ExitCode:
+        failed = any(
+            task["counts"]["failed"] or any(metric.get("error") for metric in task["metrics"])
+            for task in self.report["tasks"]
+        )
+        return ExitCode.SAMPLES_FAILED if failed else ExitCode.OK
+
+    def summary(self, width: int = 100) -> str:
+        """The result table as text."""
+        return summary_text(self.report, width)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `report.json` holds."""
+        return dict(self.report)
+
+    def samples(self, task: str | None = None) -> Iterator[Record]:
+        """The records of a task, or of all, read from disk as they are asked for. `UsageError` for an unknown task."""
+        names = [row["task"] for row in self.report["tasks"]]
+        if task is not None and task not in names:
+            raise UsageError(f"this run has no task '{task}'{suggest(task, names)} (it has: {', '.join(names)})")
+        return load_run(self.path).records(task)
+
+
+def load_run(path: str | Path) -> RunFolder:
+    """Open a run folder for reading: `.manifest`, `.report`, `.records(task=None)`."""
+    return RunFolder.read(Path(path))

@@ -1,0 +1,53 @@
+"""The rows of a run's tasks: opened, rendered as samples, or taken along to a machine without network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from harness.data.mirror import pull
+from harness.data.open import open_dataset
+from harness.registry import Registry
+from harness.run.jobs import TaskJob, load_jobs
+from harness.run.spec import Progress, RunSpec
+from harness.tasks.build import BuildOptions, build_samples
+from harness.tasks.rows import needed_splits
+from harness.types import DatasetSpec, Rows
+
+
+def build_options(spec: RunSpec, job: TaskJob) -> BuildOptions:
+    """How this run renders the rows of a task."""
+    return BuildOptions(
+        seed=spec.seed,
+        apply_chat_template=bool(spec.apply_chat_template),
+        fewshot_as_multiturn=spec.fewshot_as_multiturn,
+        system_instruction=spec.system_instruction,
+        gen_kwargs=spec.gen_kwargs,
+        limit=spec.limit,
+        hub=spec.hub,
+        mirrors=spec.data,
+        offline=spec.offline,
+        unconditional=job.scorer.needs_unconditional,
+    )
+
+
+def render_samples(jobs: Sequence[TaskJob], spec: RunSpec, registry: Registry) -> dict[str, str]:
+    """Open the rows of every task and render its samples into `job.samples`. Returns split -> fingerprint."""
+    fingerprints: dict[str, str] = {}
+    for job in jobs:
+
+        def open_split(dataset: DatasetSpec, split: str, task: str = job.task.name) -> Rows:
+            rows = open_dataset(dataset, split, registry.hook)
+            fingerprints["/".join(part for part in (task, dataset.name, split) if part)] = rows.fingerprint
+            return rows
+
+        for subset in job.task.subsets:
+            job.samples.extend(build_samples(job.task, subset, open_split, build_options(spec, job)))
+    return fingerprints
+
+
+def pull_data(spec: RunSpec, registry: Registry, to: Path, message: Callable[[str], None]) -> list[Path]:
+    """Write all rows that the tasks of `spec` ask or show into a mirror folder. Returns the files."""
+    jobs = load_jobs(spec, registry, Progress())
+    wanted = (need for job in jobs for need in needed_splits(job.task, build_options(spec, job)))
+    return pull(wanted, to, registry.hook, message)

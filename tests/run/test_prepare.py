@@ -1,0 +1,89 @@
+"""What is done before weights load is one thing: what a run refuses, its dry run and `harness show` refuse too."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import UsageError
+from harness.registry import load_plugins
+from harness.run.jobs import load_jobs
+from harness.run.prepare import prepare_run
+from harness.run.spec import Progress, RunSpec
+from harness.tasks import library
+from harness.testing import run_harness, tiny_causal_lm
+
+TASK = """\
+task: sums
+dataset_path: rows.jsonl
+test_split: test
+fewshot_split: test
+num_fewshot: 1
+output_type: generate_until
+doc_to_text: "{{question}}"
+doc_to_target: "{{answer}}"
+generation_kwargs: {until: ["\\n"]}
+metric_list: [{metric: exact_match}]
+"""
+
+
+@pytest.fixture(autouse=True)
+def _a_task_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HARNESS_DATA", raising=False)
+    rows = [{"question": f"{n}+1=", "answer": str(n + 1)} for n in range(4)]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Path("sums.yaml").write_text(TASK)
+    (Path("answers.jsonl")).write_text('{"id": 0, "text": "1"}\n')
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--model", "dummy", "--model_args", "mode=wrong"),
+        ("--model", "hf", "--model_args", "pretrained=model", "--gen_kwargs", "foo=1"),
+        ("--model", "replay", "--model_args", "path=answers.jsonl,missing=error"),
+        ("--model", "dummy", "--output_path", "sums.yaml/results"),
+    ],
+    ids=lambda flags: " ".join(flags),
+)
+def test_a_dry_run_refuses_what_the_run_refuses(flags: tuple[str, ...]) -> None:
+    tiny_causal_lm(Path("model"))
+    dry, real = run_harness("--tasks", "sums.yaml", *flags, "--dry_run"), run_harness("--tasks", "sums.yaml", *flags)
+
+    assert (dry.exit_code, dry.stderr) == (real.exit_code, real.stderr) == (4, dry.stderr)
+    assert dry.stderr.startswith("error: ")
+    assert not Path("runs").exists()
+
+
+def test_a_wrong_generation_parameter_is_refused_by_show_too() -> None:
+    tiny_causal_lm(Path("model"))
+    flags = ("--model", "hf", "--model_args", "pretrained=model", "--gen_kwargs", "foo=1")
+    shown, real = run_harness("show", "sums.yaml", *flags), run_harness("--tasks", "sums.yaml", *flags)
+    assert (shown.exit_code, shown.stderr) == (4, real.stderr)
+
+
+def test_flags_change_a_task_before_it_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[Any] = []
+    make = library.make_task
+    monkeypatch.setattr(library, "make_task", lambda *args: loaded.append(args) or make(*args))
+    (job,) = load_jobs(RunSpec(("sums.yaml",), num_fewshot=2, metrics=("f1",)), load_plugins(), Progress())
+
+    assert len(loaded) == 1
+    assert job.task.config.num_fewshot == 2
+    assert [(item.metric, item.where) for item in job.task.scoring.metrics] == [
+        ("exact_match", "sums.yaml:10"),
+        ("f1", "--metrics"),
+    ]
+
+
+def test_models_are_closed_where_one_of_them_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[str] = []
+    dummy = load_plugins().model("dummy")
+    monkeypatch.setattr(dummy, "close", lambda self: closed.append(self.mode))
+    with pytest.raises(UsageError, match="knows no mode"):
+        prepare_run(RunSpec(("sums.yaml",), "dummy"), [{"mode": "gold"}, {"mode": "fixed"}, {"mode": "no"}])
+    assert closed == ["fixed", "gold"]
