@@ -6,6 +6,8 @@ A reply passes by another metric of the task, or when the program that it holds 
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -62,6 +64,7 @@ class _Passes(RepeatMetric):
         memory: int = 1024,
         of: str | Mapping[str, Any] | None = None,
         threshold: float = 1.0,
+        packages: str = "",
     ) -> None:
         if program is not None and of is not None:
             raise ValueError("program and of: both say which replies pass; take one out")
@@ -72,6 +75,7 @@ class _Passes(RepeatMetric):
         self._threshold = threshold
         self._limits = sandbox.Limits(seconds=timeout, memory=memory << 20)
         self._program = None if program is None else _template(program)
+        self._packages = packages
         self._mode: str | None = None
 
     @property
@@ -102,6 +106,7 @@ class _Passes(RepeatMetric):
     def _passed(self, seen: Observation) -> int | None:
         """How many replies pass; None where that cannot be told, because the gold is hidden. Unread ones do not."""
         if self._program is not None:
+            _refuse_missing(seen.sample.doc.get(self._packages) if self._packages else None)
             programs = [self._program.render(**seen.sample.doc, reply=reply) for reply in seen.predictions if reply]
             return sum(_REMEMBERED.run(programs, self._limits, self._mode or sandbox.usable()))
         scores = self.score_each(seen)
@@ -120,6 +125,8 @@ class PassAtK(_Passes):
         end within `timeout` seconds of processor time, three times that by the clock, and `memory` MB.
     of: without a program, the metric that says which replies pass: those to which it gives at least `threshold`. A
         metric of the task by its name, with its options there, or an entry of its own; left out, the task's first.
+    packages: a column with the packages that a row's programs need (BigCodeBench's `libs`). Where one is not installed,
+        the row is no failure of the model: it is an error, which has no score.
     A reply that could not be read has failed. The task's `repeats` say how many replies there are; filters that make
     one answer of them (take_first, majority_vote) are left out.
     """
@@ -197,6 +204,13 @@ def _numbers(k: int | Sequence[int]) -> tuple[int, ...]:
     if not given or len(set(given)) < len(given):
         raise ValueError(f"k is {given}; it must be a number or several that differ")
     return tuple(given)
+
+
+def _refuse_missing(packages: Any) -> None:
+    names = ast.literal_eval(packages) if isinstance(packages, str) else packages or ()
+    missing = [str(name) for name in names if importlib.util.find_spec(str(name).partition(".")[0]) is None]
+    if missing:
+        raise ValueError(f"its programs need {', '.join(missing)}, which is not installed here")
 
 
 def _template(program: str) -> jinja2.Template:

@@ -169,3 +169,23 @@ def test_plugins_are_found():
     registry = load_plugins()
     assert registry.metric("pass_at_k") is PassAtK
     assert registry.filter("code_block") is CodeBlock
+
+
+@needs_sandbox
+def test_a_row_whose_packages_are_not_here_is_an_error_and_no_failure():
+    metric = PassAtK(program="{{reply}}", packages="libs")
+
+    def score(libs):
+        sample = Sample("t", "", 0, {"libs": libs}, (), "x")
+        return metric.score(Observation(sample, (Response(text="pass"),), (), ("pass",)))
+
+    assert score("['json', 'os.path']") == score(["json"]) == 1.0
+    with pytest.raises(ValueError, match="no_such_package"):
+        score("['json', 'no_such_package.part']")
+
+
+def test_the_first_code_block_counts_or_the_last():
+    reply = "Draft:\n```python\na = 1\n```\nFinal:\n```\na = 2\n```"
+    sample = Sample("t", "", 0, {}, (), "x")
+    assert CodeBlock().apply([reply], sample) == ["a = 1\n"]
+    assert CodeBlock(take="last").apply([reply], sample) == ["a = 2\n"]
