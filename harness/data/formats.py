@@ -121,6 +121,8 @@ def _checked(name: str, value: JSON, where: str) -> JSON:
             return tuple(value)
         raise DataError(f"{where}: '{name}' must be a list of names")
     if name == "skip_lines":
+        if isinstance(value, str) and value.isdecimal():  # a template's
+            value = int(value)
         if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
             return value
         raise DataError(f"{where}: 'skip_lines' must be a number of lines")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -168,7 +169,7 @@ class Templates:
         self.environment = _Environment(
             loader=self.loader, undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False
         )
-        self.environment.filters |= {"regex_replace": _regex_replace, "shuffled": _shuffled}
+        self.environment.filters |= {"regex_replace": _regex_replace, "shuffled": _shuffled, "parsed": _parsed}
         self.environment.globals["column"] = _column
         self._compiled: dict[str, tuple[jinja2.Template, frozenset[str], bool, tuple[Path, ...]]] = {}
 
@@ -241,6 +242,17 @@ def _holds_null(value: JSON) -> bool:
 
 def _has_markup(source: str) -> bool:
     return "{{" in source or "{%" in source or "{#" in source or "\r" in source
+
+
+def _parsed(text: str) -> JSON:
+    """A text that spells JSON or a Python literal, as what it spells: `{{ (options | parsed).A }}`."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        value = as_literal(text.strip(), ("[]", "{}", "()"))
+    if isinstance(value, str):
+        raise ValueError(f"'{text[:40]}' is neither JSON nor a Python literal")
+    return value
 
 
 def _regex_replace(string: str, pattern: str, repl: str, count: int = 0) -> str:

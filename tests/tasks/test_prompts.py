@@ -93,6 +93,19 @@ def test_a_column_that_is_asked_for_by_its_text_and_is_not_there_is_an_error(tmp
         build(task, [{"a": "1", "Right One": "r"}], [])
 
 
+def test_columns_with_spaces_and_texts_that_spell_values_can_be_read(tmp_path: Path) -> None:
+    text = CHOICE.replace('"{{q}}\\nAnswer:"', "\"{{ column('the question') }}\"")
+    text = text.replace("['yes', 'no']", '"{{ (options | parsed).values() | list }}"')
+    task = load(tmp_path, text)
+    rows = [{"the question": "?", "options": "{'A': '甲', 'B': '乙'}", "a": 1}]
+    (sample,) = build(task, rows)
+    assert (sample.requests[0].prompt.suffix, sample.choices) == ("?", ("甲", "乙"))
+    (sample,) = build(task, [{**rows[0], "options": '{"A": "甲", "B": "乙"}'}])
+    assert sample.choices == ("甲", "乙")
+    with pytest.raises(DataError, match="neither JSON nor a Python literal"):
+        build(task, [{**rows[0], "options": "甲乙"}])
+
+
 def test_several_contexts_with_one_continuation(tmp_path: Path) -> None:
     """Winogrande's way: the target says what follows, the choices are what stands before."""
     text = CHOICE.replace('"{{q}}\\nAnswer:"', '"{{a}}"').replace("['yes', 'no']", '"{{[q1, q2]}}"')
