@@ -131,7 +131,7 @@ def test_the_demo_model_is_no_judge_but_can_be_asked(run: str) -> None:
     """A real model in this process: a million parameters that know nothing of JSON."""
     argv = ["judge", run, "--rubric", "correctness_en", "--model", "demo", "--apply_chat_template", "false"]
     done = run_harness(*argv, "--gen_kwargs", "max_gen_toks=4", "--retries", "1", "--limit", "2")
-    assert done.exit_code == 0
+    assert done.exit_code == 1
     assert "talk: 0 of 2 samples scored; 4 replies, 2 of them asked again; 2 never readable: " in done.stdout
 
 
@@ -148,7 +148,7 @@ def test_a_model_of_transformers_judges_by_its_chat_template(run: str, tmp_path:
         f"pretrained={model},dtype=float32",
     ]
     done = run_harness(*argv, "--gen_kwargs", "max_gen_toks=6", "--retries", "1", "--limit", "2", "--json")
-    assert done.exit_code == 0, done.stderr
+    assert done.exit_code == 1, done.stderr
     (judged,) = json.loads(done.stdout)["judges"]
     work = judged["work"]["talk"]
     assert (work["judged"], work["scored"], work["replies"], work["asked_again"]) == (2, 0, 4, 2)
