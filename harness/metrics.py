@@ -197,6 +197,9 @@ class BatchMetric(Metric):
     on with the rest. `prepare_corpus` is called before the first batch, in every session.
     """
 
+    is_filled_later: ClassVar[bool] = False
+    """Whether its scores are null until something else gives them (`judge`)."""
+
     def prepare_corpus(self, samples: Iterable[Sample]) -> None:
         """Look at all samples that will be scored, once: for what depends on the whole set (inverse document
         frequencies). They come as a stream; most metrics need not look."""

@@ -139,6 +139,7 @@ class Checker:
 
     def _expressions(self, expressions: Sequence[str], library: TaskLibrary) -> Iterator[str]:
         """Tasks as they are named, and all variants of those that are named without one."""
+        from harness.judging.judged_metrics import check_rubrics
         from harness.run.check import check_groups, check_task
 
         refs = library.select(expressions)
@@ -147,6 +148,7 @@ class Checker:
             variants = () if ref.variant else library.entry(ref).variants
             for each in (ref, *(replace(ref, variant=variant) for variant in variants)):
                 yield from check_task(library, each, self.registry, self.notes.append)
+                yield from check_rubrics(library, each, self.registry)
             if self.mirrors:
                 yield from self._rows(ref, library)
         yield from check_groups(library, refs, self.registry)

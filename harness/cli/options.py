@@ -83,6 +83,10 @@ METRICS = click.option(
     "--metrics", type=Parsed("names", values.parse_metrics), multiple=True, metavar="NAMES",
     help="Also report these, where they can score a task: ece,pass_at_k(k=8) (`harness plugins` lists them).",
 )  # fmt: skip
+JUDGES = click.option(
+    "--judge", "judges", type=Parsed("model,k=v", values.parse_judge), multiple=True, metavar="MODEL[,K=V...]",
+    help="The model that scores what tasks leave to a judge (`metric: judge`). Several: their mean.",
+)  # fmt: skip
 INCLUDE_PATH = click.option(
     "--include_path", type=click.Path(), multiple=True, metavar="DIR", help="A folder of task files. Repeatable."
 )

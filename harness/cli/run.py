@@ -14,6 +14,7 @@ import click
 from harness.cli.console import counted, line, notice
 from harness.cli.options import (
     DATA_OPTIONS,
+    JUDGES,
     METRICS,
     MODEL_OPTIONS,
     PROMPT_OPTIONS,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 NO_ADAPTER = "none"
 RUN_OPTIONS = [
     METRICS,
+    JUDGES,
     click.option(
         "--peft", multiple=True, metavar="DIR",
         help="An adapter on the model. Several run one after another on one loaded base; `none` is the base alone.",
@@ -109,6 +111,7 @@ def command(context: click.Context, /, **flags: Any) -> int:
     settings = settings_of(context, flags)
     dry = settings.pop("dry_run", False)
     adapters = settings.pop("peft", ())
+    judges = settings.pop("judges", ())
     from harness.cli.progress import watch
     from harness.run.runner import run_each
     from harness.run.spec import RunSpec
@@ -121,14 +124,21 @@ def command(context: click.Context, /, **flags: Any) -> int:
     models = with_adapters(spec.model_args, adapters)
     if dry:
         return print_forecast(spec, list(models.values()))
+    if judges:
+        from harness.judging.judge import JudgeModel
+        from harness.judging.judged_metrics import check_judges
+
+        check_judges(spec, [JudgeModel(name, args) for name, args in judges])
     with stopped_by_sigterm():
-        results = []
+        results, codes = [], []
         for result in run_each(spec, list(models.values()), progress=watch()):
-            results.append(result)
-            print_result(result)
+            judged, code = judged_result(result, judges, spec.command)
+            results.append(judged)
+            codes.append(code)
+            print_result(judged)
     if len(results) > 1:
         print_together(dict(zip(models, results, strict=True)))
-    return max(int(result.exit_code) for result in results)
+    return max(codes)
 
 
 def with_adapters(model_args: Mapping[str, Any], adapters: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -162,6 +172,23 @@ def stopped_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def judged_result(
+    result: RunResult, judges: Sequence[tuple[str, Mapping[str, Any]]], command: str = ""
+) -> tuple[RunResult, int]:
+    """The run with the scores that judges give, and its exit code. Without a judge, say what would fill them in."""
+    from harness.cli.progress import watch
+    from harness.judging.judge import JudgeModel
+    from harness.judging.judged_metrics import fill_judged_scores, waiting_tasks
+
+    if judges:
+        models = [JudgeModel(name, args) for name, args in judges]
+        judged = fill_judged_scores(result.path, models, progress=watch(), keys=result.keys, command=command)
+        return judged.result, int(judged.exit_code)
+    for task in waiting_tasks(result.report):
+        notice(f"{task}: its answers wait for a judge: harness score {result.path} --judge MODEL,K=V")
+    return result, int(result.exit_code)
 
 
 def print_result(result: RunResult) -> int:

@@ -6,21 +6,28 @@ from typing import Any
 
 import click
 
-from harness.cli.options import METRICS, without_repetitions
-from harness.cli.run import print_result
+from harness.cli.options import JUDGES, METRICS, without_repetitions
+from harness.cli.run import judged_result, print_result
 
 
 @click.command("score")
 @click.argument("run")
 @METRICS
-def command(run: str, metrics: tuple[list[str | dict[str, Any]], ...]) -> int:
-    """Score the answers in the folder RUN again, by the task files as they are now. Asks no model and loads no rows.
+@JUDGES
+def command(
+    run: str, metrics: tuple[list[str | dict[str, Any]], ...], judges: tuple[tuple[str, dict[str, Any]], ...]
+) -> int:
+    """Score the answers in the folder RUN again, by the task files as they are now. Loads no rows, and asks no model
+    but the judges that are named.
 
     \b
     harness score runs/2026-08-01-demo-0f3a9c
     harness score runs/2026-08-01-demo-0f3a9c --metrics ece,lucky_guess
+    harness score runs/2026-08-01-demo-0f3a9c --judge openai,model=JUDGE,base_url=URL
     """
     from harness.run.rescore import score_run
 
     added = without_repetitions(entry for entries in metrics for entry in entries)
-    return print_result(score_run(run, metrics=added))
+    result, code = judged_result(score_run(run, metrics=added), judges)
+    print_result(result)
+    return code

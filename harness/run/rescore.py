@@ -68,7 +68,7 @@ def score_missing(job: TaskJob, batches: BatchScorer, records: Read, progress: P
     done, told = 0, time.monotonic()
     try:
         for batch in _batched(waiting()):
-            if not done:
+            if not done and batches.title:
                 progress.message(f"{job.task.name}: answers are on disk, and now scored by {batches.title}")
             yield from batches.complete([sample for sample, _ in batch], [record for _, record in batch])
             done += len(batch)

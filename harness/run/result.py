@@ -10,15 +10,19 @@ from typing import Any
 from harness.errors import ExitCode, UsageError, suggest
 from harness.record.report import summary_text
 from harness.record.run import RunFolder
-from harness.types import Record
+from harness.types import Record, SampleKey
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """A finished run: its folder, its report, and the exit code that it deserves."""
+    """A finished run: its folder, its report, and the exit code that it deserves.
+
+    keys: the samples that the report is about; None for all that the folder holds.
+    """
 
     path: Path
     report: Mapping[str, Any]
+    keys: frozenset[SampleKey] | None = None
 
     @property
     def exit_code(self) -> ExitCode:

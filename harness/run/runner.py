@@ -213,7 +213,7 @@ class _Run:
                     self.observers.call("harness_record_written", record=record)
 
     def _report(self, jobs: Sequence[TaskJob]) -> RunResult:
-        wanted = {sample.key for job in jobs for sample in job.samples}
+        wanted = frozenset(sample.key for job in jobs for sample in job.samples)
 
         def is_wanted(record: Record) -> bool:
             return record.key in wanted
@@ -227,7 +227,7 @@ class _Run:
             path = Path(self.spec.output_path)
             write_lm_eval(self.folder, path, log_samples=self.spec.log_samples, wanted=is_wanted)
         self.observers.call("harness_run_finished", report=report, path=self.folder.path)
-        return RunResult(self.folder.path, report)
+        return RunResult(self.folder.path, report, wanted)
 
     def _submit(self, job: TaskJob) -> None:
         name = job.task.name

@@ -34,8 +34,9 @@ class BatchScorer:
 
     @property
     def title(self) -> str:
-        """The metrics' names, for whoever waits."""
-        return ", ".join(first.group for first, _, _ in self._groups)
+        """The names of the metrics that are waited for; empty where there are none."""
+        waited_for = (key for key, _, metric in self._groups if not getattr(metric, "is_filled_later", False))
+        return ", ".join(key.group for key in waited_for)
 
     def prepare_corpus(self, samples: Callable[[], Iterable[Sample]]) -> None:
         """Show every metric all samples that will be scored. Raises `UsageError` where one cannot look at them."""

@@ -1,0 +1,167 @@
+"""Fills the scores of `metric: judge` into a run: its answers are judged, and its report is written again.
+
+    fill_judged_scores("runs/NAME", [JudgeModel("openai", {"model": "NAME"})])
+
+The judgements are kept in the run folder, so that nothing is asked twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness.errors import ExitCode, HarnessError, TaskError, UsageError
+from harness.judging.judge import JudgeModel, JudgeResult, JudgeSpec, run_judges
+from harness.judging.rubric import find_rubric
+from harness.judging.verdicts import score_keys
+from harness.record.run import RunFolder
+from harness.registry import Registry, load_plugins
+from harness.run.jobs import TaskJob, load_jobs
+from harness.run.prepare import create_model
+from harness.run.result import RunResult
+from harness.run.spec import Progress, RunSpec
+from harness.run.summarise import summarise_run
+from harness.tasks.library import TaskLibrary, TaskRef
+from harness.tasks.task import Task
+from harness.types import MetricSpec, Record, SampleKey, ScoreName
+
+JUDGE = "judge"
+Scores = Mapping[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedRun:
+    """A run whose judged scores are in its report, and what the judges did."""
+
+    result: RunResult
+    judged: tuple[JudgeResult, ...]
+
+    @property
+    def exit_code(self) -> ExitCode:
+        return max([self.result.exit_code, *(each.exit_code for each in self.judged)])
+
+
+def waiting_tasks(report: Mapping[str, Any]) -> list[str]:
+    """The tasks of a report with answers that only a judge can score, and that none has scored."""
+    return [task["task"] for task in report["tasks"] if any(_waits(metric) for metric in task["metrics"])]
+
+
+def _waits(metric: Mapping[str, Any]) -> bool:
+    return not metric["n"] and str(metric["metric"]).partition("_")[0].partition("@")[0] == JUDGE
+
+
+def judged_metrics(task: Task) -> list[MetricSpec]:
+    """The entries of a task's `metric_list` that a judge fills."""
+    return [item for item in task.scoring.metrics if item.metric == JUDGE]
+
+
+def check_rubrics(library: TaskLibrary, ref: TaskRef, registry: Registry) -> list[str]:
+    """What is wrong with the rubrics that a task names, one line each; nothing of a task that cannot be read."""
+    try:
+        task = library.load(ref)
+    except HarnessError:
+        return []
+    problems = []
+    for item in judged_metrics(task):
+        try:
+            _scores_of(item, task, registry)
+        except (TaskError, UsageError) as error:
+            problems.append(f"{item.where or task.file}: {str(error).removeprefix('--rubric: ')}")
+    return problems
+
+
+def check_judges(spec: RunSpec, judges: Sequence[JudgeModel], registry: Registry | None = None) -> None:
+    """Refuse, before a run begins, judges that have nothing to judge or cannot be made. Raises `UsageError`."""
+    registry = registry or load_plugins()
+    tasks = [job.task for job in load_jobs(spec, registry, Progress())]
+    if not any(judged_metrics(task) for task in tasks):
+        raise UsageError("--judge: none of the tasks has scores that a judge gives (`metric: judge`)")
+    for task in tasks:
+        for item in judged_metrics(task):
+            _scores_of(item, task, registry)
+    for judge in judges:
+        create_model(
+            replace(spec, model=judge.name, model_args=judge.args, apply_chat_template=False), registry
+        ).close()
+
+
+def fill_judged_scores(
+    path: str | Path,
+    judges: Sequence[JudgeModel],
+    registry: Registry | None = None,
+    progress: Progress | None = None,
+    *,
+    keys: frozenset[SampleKey] | None = None,
+    command: str = "",
+) -> JudgedRun:
+    """Have judges score what the tasks of a finished run leave to them, and sum the run up again.
+
+    keys: the samples that the report is about; None for all that the run holds. Raises `HarnessError`.
+    """
+    registry, progress = registry or load_plugins(), progress or Progress()
+    run = RunFolder.read(Path(path))
+    jobs = load_jobs(RunSpec.from_json(run.manifest["spec"]), registry, Progress())
+    asked = [(job, item) for job in jobs for item in judged_metrics(job.task)]
+    if not asked:
+        raise UsageError("--judge: none of the tasks has scores that a judge gives (`metric: judge`)")
+    wanted = {id(item): _scores_of(item, job.task, registry) for job, item in asked}
+    judged = []
+    scores: dict[str, dict[SampleKey, dict[str, float | None]]] = {job.task.name: {} for job in jobs}
+    for job, item in asked:
+        spec = JudgeSpec((str(run.path),), _rubric(item, job.task), tuple(judges), (job.task.name,), command=command)
+        judged.append(run_judges(spec, registry, progress))
+        paths = [judgement.path for judgement in judged[-1].judgements]
+        for key, found in _means(paths, job.task.name, wanted[id(item)]).items():
+            scores[job.task.name].setdefault(key, {}).update(found)
+    with RunFolder.reopen(run.path) as folder:
+        for job in jobs:
+            if of_task := scores[job.task.name]:
+                folder.rewrite(job.task.name, _filled(job, folder, of_task))
+        folder.note(judges=[{"model": judge.name} for judge in judges])
+        report = summarise_run(jobs, folder, lambda record: keys is None or record.key in keys)
+        return JudgedRun(RunResult(folder.path, report), tuple(judged))
+
+
+def _rubric(item: MetricSpec, task: Task) -> str:
+    """The rubric's name, or its file, which is relative to the task's."""
+    name = str(item.options["rubric"])
+    return str(task.file.parent / name) if name.endswith((".yaml", ".yml")) else name
+
+
+def _scores_of(item: MetricSpec, task: Task, registry: Registry) -> dict[str, str]:
+    """Score of the run -> score of the rubric. Raises `UsageError`."""
+    rubric = find_rubric(_rubric(item, task), tuple(registry.template_folders()))
+    if rubric.pairwise:
+        raise UsageError(f"the rubric '{rubric.name}' compares two runs, and cannot score one")
+    known = [key.name for key in score_keys(rubric)]
+    values = item.options.get("values") or ()
+    values = (values,) if isinstance(values, str) else tuple(values)
+    for value in values:
+        if value not in known:
+            raise UsageError(f"the rubric '{rubric.name}' has no score '{value}' (it has: {', '.join(known)})")
+    return {f"{JUDGE}_{value}": value for value in values} or {JUDGE: known[0]}
+
+
+def _means(paths: Sequence[Path], task: str, wanted: Mapping[str, str]) -> dict[SampleKey, Scores]:
+    """The mean of the judges' scores of each sample that all of them scored."""
+    columns = [{record.key: record.scores for record in RunFolder.read(path).records(task)} for path in paths]
+    return {
+        key: {name: _mean([column.get(key, {}).get(score) for column in columns]) for name, score in wanted.items()}
+        for key in columns[0]
+    }
+
+
+def _mean(values: Sequence[object]) -> float | None:
+    numbers = [value for value in values if isinstance(value, int | float)]
+    return sum(numbers) / len(numbers) if len(numbers) == len(values) else None
+
+
+def _filled(job: TaskJob, folder: RunFolder, scores: Mapping[SampleKey, Scores]) -> Iterator[Record]:
+    """The records of a task with what the judges gave them, under each of its filter pipelines."""
+    names = {key.name: ScoreName.parse(key.name).metric for key in job.scorer.keys}
+    for record in folder.records(job.task.name):
+        found = scores.get(record.key, {})
+        given = {name: found[metric] for name, metric in names.items() if metric in found}
+        yield replace(record, scores={**record.scores, **given}) if given else record
