@@ -64,6 +64,7 @@ class FileOptions:
     also name the items of JSON rows that are arrays.
     keyed_by: the rows are the values of a JSON object; the column of this name gets their keys.
     block: the name of each line of a text file's blocks; an empty name skips its line. skip_lines: of a text file.
+    record_start: a pattern; in a text file that has it, a row is the lines from one that matches to the next.
     side_by_side: the files of a split are texts of equal length, one beside another; each gets its line a column of
     these names (parallel corpora). A file in the format conll has a token and its tag a line and a blank line between
     sentences; its rows are `{tokens: [...], tags: [...]}`.
@@ -82,6 +83,7 @@ class FileOptions:
     column_names: tuple[str, ...] | None = None
     block: tuple[str, ...] | None = None
     skip_lines: int = 0
+    record_start: str | None = None
     keyed_by: str | None = None
     side_by_side: tuple[str, ...] = ()
     explode: tuple[str, ...] = ()
@@ -131,6 +133,11 @@ def _checked(name: str, value: JSON, where: str) -> JSON:
         if isinstance(value, bool) or value == 0:
             return value is not False
         raise DataError(f"{where}: 'header' must be true or false")
+    if name == "record_start":
+        try:
+            return re.compile(value).pattern
+        except (re.error, TypeError) as error:
+            raise DataError(f"{where}: 'record_start' must be a pattern ({error})") from None
     if not isinstance(value, str) or (name in ("delimiter", "quotechar") and len(value) != 1):
         kind = "character" if name in ("delimiter", "quotechar") else "string"
         raise DataError(f"{where}: '{name}' must be a {kind}")
@@ -444,12 +451,22 @@ def _reader(text: str, kind: str, options: FileOptions) -> Reader:
     )
 
 
+def _records(lines: list[str], start: str | None) -> Iterator[str]:
+    """The lines; or, where some of them match `start`, each of these with those that follow it."""
+    starts = [number for number, line in enumerate(lines) if start and re.match(start, line)]
+    if not starts:
+        yield from lines
+        return
+    for begin, end in zip([0, *starts[1:]], [*starts[1:], len(lines)], strict=True):
+        yield "\n".join(lines[begin:end])
+
+
 def _text_rows(text: str, file: DataFile, options: FileOptions) -> Iterator[Row]:
     """One row `{text: line}` a line; or, with `block`, one row for every `len(block)` lines."""
     lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")[options.skip_lines :] if text else []
     block = options.block
     if block is None:
-        yield from ({"text": line} for line in lines)
+        yield from ({"text": record} for record in _records(lines, options.record_start))
         return
     if len(lines) % len(block):
         raise DataError(f"{file}: has {len(lines)} lines, which are no blocks of {len(block)} lines")
@@ -474,28 +491,32 @@ def _conll_rows(text: str, file: DataFile) -> Iterator[Row]:
 
 
 def _squad_rows(value: JSON, file: DataFile) -> Iterator[Row]:
-    """Flatten SQuAD's articles, paragraphs and questions into one row a question, as the hubs serve them."""
+    """Flatten SQuAD's articles, paragraphs and questions into one row a question, as the hubs serve them.
+
+    What else an article or a paragraph says (`domain`, `casename`) is in each of its rows; ids are the questions'.
+    """
     articles = value.get("data") if isinstance(value, dict) else value
     if not isinstance(articles, list):
         raise DataError(f"{file}: is not SQuAD: it has no list 'data'")
     for number, article in enumerate(articles, 1):
         try:
-            title = {"title": article["title"]} if "title" in article else {}
+            about = {key: value for key, value in article.items() if key not in ("id", "paragraphs")}
             for paragraph in article["paragraphs"]:
+                own = {key: value for key, value in paragraph.items() if key not in ("id", "context", "qas")}
                 context = paragraph["context"]
-                yield from (_question(title, context, question) for question in paragraph["qas"])
+                yield from (_question({**about, **own}, context, question) for question in paragraph["qas"])
         except (KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{file}: article {number} is not SQuAD: {type(error).__name__}: {error}") from error
 
 
-def _question(title: Row, context: str, question: Row) -> Row:
+def _question(about: Row, context: str, question: Row) -> Row:
     answers = question.get("answers") or []
     starts = [answer["answer_start"] for answer in answers if "answer_start" in answer]
     flat = {"text": [answer["text"] for answer in answers], "answer_start": starts}
     kept = {key: value for key, value in question.items() if key not in ("id", "question", "answers")}
     return {
         "id": question["id"],
-        **title,
+        **about,
         "context": context,
         "question": question["question"],
         "answers": flat,

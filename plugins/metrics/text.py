@@ -108,7 +108,8 @@ class PartAccuracy(Metric):
     """Right parts by parts, over all rows: a row whose gold has several parts in order, as the blanks of a passage.
 
     Parts stand between `separator` (white space where it is not given). Statistics of a row: right parts, parts. A
-    part that the answer does not have is wrong; further ones are not looked at.
+    part that the answer does not have is wrong, and with `penalise_missing` takes away a right one, too (CMRC 2019's
+    script); further ones are not looked at.
     """
 
     name = "part_acc"
@@ -116,19 +117,22 @@ class PartAccuracy(Metric):
     aggregation = "self"
     bounds = (0.0, 1.0)
 
-    def __init__(self, separator: str | None = None) -> None:
+    def __init__(self, separator: str | None = None, penalise_missing: bool = False) -> None:
         self._separator = separator
+        self._penalise_missing = penalise_missing
 
     def score(self, seen: Observation) -> tuple[float, ...] | None:
         golds = gold_texts(seen.sample)
         if not golds or not seen.predictions:
             return None
         gold = self._parts(golds[0])
-        right = [
-            sum(part == wanted for part, wanted in zip(self._parts(answer or ""), gold, strict=False))
-            for answer in seen.predictions
-        ]
+        right = [self._right(self._parts(answer or ""), gold) for answer in seen.predictions]
         return sum(right) / len(right), float(len(gold))
+
+    def _right(self, parts: Sequence[str], gold: Sequence[str]) -> int:
+        right = sum(part == wanted for part, wanted in zip(parts, gold, strict=False))
+        missing = max(0, len(gold) - len(parts)) if self._penalise_missing else 0
+        return max(0, right - missing)
 
     def _parts(self, text: str) -> list[str]:
         return [part.strip() for part in text.split(self._separator)]

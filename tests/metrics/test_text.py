@@ -85,3 +85,4 @@ def test_parts_count_one_by_one_at_their_places(text_seen):
     assert metric.score(text_seen("5 8 6", None)) == (0, 3)
     assert metric.from_means((1.5, 3)) == 0.5
     assert PartAccuracy(";").score(text_seen("十;千", "十 ; 百")) == (1, 2)
+    assert PartAccuracy(penalise_missing=True).score(text_seen("5 8 6", "5 8")) == (1, 3)

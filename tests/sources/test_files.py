@@ -145,6 +145,27 @@ def test_tagged_sentences_and_lines_after_a_head_become_rows(registry: Registry,
     assert rows_of(registry, pairs, skip_lines=1, block=["good", "bad"]) == [{"good": "好", "bad": "坏"}]
 
 
+def test_records_of_a_text_begin_where_a_line_says_so(registry: Registry, tmp_path: Path) -> None:
+    passages = write(tmp_path / "a.txt", "1 | 甲\n2 | 乙\n<q> | 谁\n1 | 丙\n<q> | 何\n")
+    records = [{"text": "1 | 甲\n2 | 乙\n<q> | 谁"}, {"text": "1 | 丙\n<q> | 何"}]
+    assert rows_of(registry, passages, record_start=r"1 \|") == records
+    # A text beside it may have a line a record.
+    write(tmp_path / "b.txt", "A\nB\n")
+    spec = DatasetSpec(
+        "json",
+        kwargs={
+            "data_files": {"test": [str(passages), str(tmp_path / "b.txt")]},
+            "side_by_side": ["text", "answer"],
+            "record_start": r"1 \|",
+        },
+        base=str(tmp_path),
+    )
+    found = [dict(row) for row in open_dataset(spec, "test", registry.hook).rows]
+    assert found == [{**records[0], "answer": "A"}, {**records[1], "answer": "B"}]
+    with pytest.raises(DataError, match="'record_start' must be a pattern"):
+        rows_of(registry, passages, record_start="(")
+
+
 def test_squad_becomes_one_row_a_question(registry: Registry, tmp_path: Path) -> None:
     question = {"id": "q1", "question": "谁？", "answers": [{"text": "我", "answer_start": 0}]}
     squad = {"data": [{"title": "t", "paragraphs": [{"id": "p1", "context": "我们", "qas": [question]}]}]}
