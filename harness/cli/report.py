@@ -41,9 +41,15 @@ def command(run: str, subsets: bool, as_json: bool) -> None:
 
 def print_report(report: Mapping[str, Any], path: Path, *, subsets: bool = False) -> None:
     """The result table on stdout; where the run is, and what failed in it, on stderr."""
+    from harness.record.capability_table import capability_table, cutoff_line
     from harness.record.report import render
 
     show(render(report, width(), subsets=subsets))
+    if (table := capability_table(report)) is not None:
+        line()
+        show(table)
+    if older := cutoff_line(report):
+        notice(older)
     failed = sum(task["counts"]["failed"] for task in report["tasks"])
     if failed:
         what = counted(failed, "sample")

@@ -25,7 +25,7 @@ from harness.cli.options import (
     options,
     with_environment,
 )
-from harness.cli.values import parse_limit
+from harness.cli.values import parse_date, parse_limit
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -48,6 +48,10 @@ RUN_OPTIONS = [
     click.option(
         "--limit", "-L", type=Parsed("n", parse_limit), metavar="N",
         help="Rows of each subset: a count, or a fraction below 1.",
+    ),
+    click.option(
+        "--before_cutoff", "cutoff", type=Parsed("date", parse_date), metavar="DATE",
+        help="When the model's training data ends (2025-06): older benchmarks are named.",
     ),
     click.option("--output", type=click.Path(), metavar="DIR", help="Where run folders are kept. [default: runs]"),
     click.option(

@@ -118,6 +118,14 @@ def parse_metrics(given: str | Mapping[str, Any]) -> list[str | dict[str, Any]]:
     return found
 
 
+def parse_date(text: Any) -> str:
+    """A year, a month or a day: `2025`, `2025-06`, `2025-06-30`."""
+    date = str(text)
+    if not re.fullmatch(r"\d{4}(?:-(?:0[1-9]|1[0-2])(?:-(?:0[1-9]|[12]\d|3[01]))?)?", date):
+        raise ValueError(f"'{date}' is no date such as 2025, 2025-06 or 2025-06-30")
+    return date
+
+
 def parse_limit(given: str | float) -> int | float:
     """Read `--limit`: a count of rows, or a fraction of each subset between 0 and 1."""
     problem = f"'{given}' is neither a count of rows (such as 100) nor a fraction of them (such as 0.1)"

@@ -126,7 +126,7 @@ def _add_average(entry: dict[str, JSON], result: Result) -> None:
 
 
 def _finish(task: dict[str, JSON], known: Mapping[str, JSON]) -> dict[str, JSON]:
-    order = ("task", "title", "version", "num_fewshot", "average", "counts", "metrics", "by_average")
+    order = ("task", "title", "date", "version", "num_fewshot", "average", "counts", "metrics", "by_average")
     empty = {"counts": asdict(Counts()), "metrics": []}
     fields = {**empty, **{name: known[name] for name in order if name in known}, **task}
     whole = {name: fields[name] for name in order if name in fields}

@@ -45,6 +45,7 @@ def manifest(
                 "num_fewshot": config.num_fewshot,
                 "modifiers": [modifier.label for modifier in job.task.modifiers],
                 "title": job.task.title,
+                "date": str((config.metadata or {}).get("date") or "") or None,
                 "version": config.version if config.version is not None else (config.metadata or {}).get("version"),
                 "config": config.model_dump(
                     mode="json", exclude_unset=True, exclude={"example", "subsets", "variants"}

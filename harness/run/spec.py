@@ -39,6 +39,7 @@ class RunSpec:
     overrides: Mapping[str, Mapping[str, JSON]] = field(default_factory=dict)
     output_path: str | None = None
     log_samples: bool = False
+    cutoff: str | None = None
     command: str = ""
 
     @classmethod

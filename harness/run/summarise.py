@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from harness.record.report import Usage, build_report, watch
 from harness.record.run import RunFolder
 from harness.run.jobs import TaskJob, groups_of
+from harness.scoring.capability import GuessTally, TaskValue, ability_scores
 from harness.scoring.groups import group_result
+from harness.tasks.schema import words
 from harness.tasks.task import Subset
-from harness.types import GroupMembers, GroupResult, Record, Result
+from harness.types import GroupMembers, GroupResult, MetricResult, Record, Result
 
 Wanted = Callable[[Record], bool]
 
@@ -25,20 +27,27 @@ def summarise_run(jobs: Sequence[TaskJob], folder: RunFolder, wanted: Wanted = l
     known = {job.task.name: job for job in jobs}
     groups = [sums.of_group(members, known, results) for members in groups_of(jobs)]
     report = build_report(folder.manifest, [each for found in results.values() for each in found], sums.usage, groups)
+    headlines = [sums.headline(job, results[job.task.name]) for job in jobs]
+    report["cutoff"] = folder.manifest.get("spec", {}).get("cutoff")
+    report["abilities"] = [asdict(score) for score in ability_scores(headlines)]
     folder.finish("finished", report)
     return report
 
 
 @dataclass
 class _Summary:
-    """Reads the records of a run, one task at a time; `usage` is what the answers of each task cost."""
+    """Reads the records of a run, one task at a time.
+
+    usage: what the answers of each task cost. guesses: what blind choices would score in each.
+    """
 
     folder: RunFolder
     wanted: Wanted
     usage: dict[str, Usage] = field(default_factory=dict)
+    guesses: dict[str, GuessTally] = field(default_factory=dict)
 
     def of(self, job: TaskJob, subsets: Sequence[Subset]) -> list[Result]:
-        return self._results(job, subsets, self.usage)
+        return self._results(job, subsets, self.usage, self.guesses.setdefault(job.task.name, GuessTally()))
 
     def of_group(
         self, members: GroupMembers, jobs: Mapping[str, TaskJob], results: Mapping[str, Sequence[Result]]
@@ -48,11 +57,29 @@ class _Summary:
             job, found = jobs[name], results[name]
             subsets = [subset for subset in job.task.subsets if chosen is None or subset.name in chosen]
             if len(subsets) < len(job.task.subsets):  # the run asks for more of the task than the group does
-                found = self._results(job, subsets, {})
+                found = self._results(job, subsets, {}, GuessTally())
             scores[name] = job.member_scores([result for result in found if result.level == "task"])
         return group_result(members, scores)
 
-    def _results(self, job: TaskJob, subsets: Sequence[Subset], usage: dict[str, Usage]) -> list[Result]:
+    def headline(self, job: TaskJob, results: Sequence[Result]) -> TaskValue:
+        """What a task says of its abilities: its first score, and what a guess is worth."""
+        key, whole = job.scorer.reported[0], next((each for each in results if each.level == "task"), None)
+        metric = whole.metrics[0] if whole and whole.metrics else MetricResult(key.name, None, 0)
+        return TaskValue(
+            task=job.task.name,
+            abilities=words(job.task.config.ability),
+            metric=key.name,
+            value=metric.value,
+            interval=metric.interval,
+            n=metric.n,
+            bounds=key.metric.bounds,
+            higher_is_better=key.higher_is_better,
+            chance=self.guesses[job.task.name].value if key.higher_is_better else None,
+        )
+
+    def _results(
+        self, job: TaskJob, subsets: Sequence[Subset], usage: dict[str, Usage], guesses: GuessTally
+    ) -> list[Result]:
         records = (record for record in self.folder.records(job.task.name) if self.wanted(record))
         named = [(subset.name, subset.title, subset.groups) for subset in subsets]
-        return job.scorer.summarise(job.task.name, watch(records, usage), named)
+        return job.scorer.summarise(job.task.name, guesses.watch(watch(records, usage)), named)
