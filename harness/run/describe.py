@@ -101,6 +101,7 @@ def remarks(jobs: Sequence[TaskJob]) -> Iterator[str]:
                 "the same answer each time; sample with --gen_kwargs temperature=0.7"
             )
         yield from _null_remarks(job)
+        yield from _example_remarks(job)
         hidden = sum(sample.target is None for sample in job.samples)
         if 0 < hidden < len(job.samples):
             yield f"{job.task.name}: {hidden} of {len(job.samples)} samples have no gold answer (null) and no score"
@@ -113,6 +114,20 @@ def remarks(jobs: Sequence[TaskJob]) -> Iterator[str]:
                 f"{job.task.name}: {len(kept)} of {len(rows)} rows keep the order of their options; the first is "
                 f"{where}: {reason}"
             )
+
+
+def _example_remarks(job: TaskJob) -> Iterator[str]:
+    """Rows whose question stands among their own few-shot examples, as far as those were drawn."""
+    rows = [(subset, number) for subset, notes in job.notes.items() for number in notes.own_examples]
+    if rows:
+        fewer = sum(notes.fewer_examples for notes in job.notes.values())
+        asked = len({(sample.subset, sample.id) for sample in job.samples})
+        where = " ".join(map(str, rows[0])).strip()
+        yield (
+            f"{job.task.name}: {len(rows)} of {asked} rows were drawn among their own few-shot examples (the same "
+            f"question, first: row {where}); such an example is left out"
+            + (f", and {fewer} of these rows see fewer examples" if fewer else "")
+        )
 
 
 def _null_remarks(job: TaskJob) -> Iterator[str]:

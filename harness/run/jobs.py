@@ -16,6 +16,7 @@ from harness.scoring import sandbox
 from harness.scoring.groups import MemberScores, problems
 from harness.scoring.scorer import Scorer
 from harness.scoring.view_scorer import ViewScorer
+from harness.tasks.build import SubsetNotes
 from harness.tasks.groups import Membership, group_members
 from harness.tasks.library import TaskLibrary, TaskRef
 from harness.tasks.modify import labels_of, option_labels
@@ -39,11 +40,12 @@ AddedMetric = str | Mapping[str, JSON]
 
 @dataclass(slots=True)
 class TaskJob:
-    """One task of a run: how it is scored, its samples, and the groups by which it was named."""
+    """One task of a run: how it is scored, its samples, notes on its subsets, and the groups by which it was named."""
 
     task: Task
     scorer: Scorer
     samples: list[Sample] = field(default_factory=list)
+    notes: dict[str, SubsetNotes] = field(default_factory=dict)
     memberships: tuple[Membership, ...] = ()
 
     def member_scores(self, results: Sequence[Result] = ()) -> MemberScores:

@@ -10,7 +10,7 @@ from harness.data.open import open_dataset
 from harness.registry import Registry
 from harness.run.jobs import TaskJob, load_jobs
 from harness.run.spec import Progress, RunSpec
-from harness.tasks.build import BuildOptions, build_samples
+from harness.tasks.build import BuildOptions, SubsetNotes, build_samples
 from harness.tasks.rows import needed_splits
 from harness.types import DatasetSpec, Rows
 
@@ -32,7 +32,10 @@ def build_options(spec: RunSpec, job: TaskJob) -> BuildOptions:
 
 
 def render_samples(jobs: Sequence[TaskJob], spec: RunSpec, registry: Registry) -> dict[str, str]:
-    """Open the rows of every task and render its samples into `job.samples`. Returns split -> fingerprint."""
+    """Open the rows of every task and render its samples into `job.samples`, with `job.notes` of each subset.
+
+    Returns split -> fingerprint.
+    """
     fingerprints: dict[str, str] = {}
     for job in jobs:
 
@@ -42,7 +45,9 @@ def render_samples(jobs: Sequence[TaskJob], spec: RunSpec, registry: Registry) -
             return rows
 
         for subset in job.task.subsets:
-            job.samples.extend(build_samples(job.task, subset, open_split, build_options(spec, job)))
+            job.notes[subset.name] = SubsetNotes()
+            options = build_options(spec, job)
+            job.samples.extend(build_samples(job.task, subset, open_split, options, job.notes[subset.name]))
     return fingerprints
 
 

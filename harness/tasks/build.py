@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
@@ -10,7 +11,7 @@ from typing import Any
 
 from harness.data.open import plain
 from harness.errors import DataError, HarnessError, TaskError, UsageError, suggest
-from harness.tasks.fewshot import Row, ShotPool, make_pool
+from harness.tasks.fewshot import Question, Row, ShotPool, make_pool
 from harness.tasks.generation import task_generation
 from harness.tasks.media import Images, images_of, interleaved, roots_of, without_bytes, without_marks
 from harness.tasks.prompts import Opening, Style, choice_delimiter, opening, prompt, shot_turns, system_text
@@ -42,14 +43,29 @@ class BuildOptions:
     unconditional: bool = False
 
 
-def build_samples(task: Task, subset: Subset, open_split: OpenSplit, options: BuildOptions) -> Iterator[Sample]:
+@dataclass(slots=True)
+class SubsetNotes:
+    """What is worth knowing of a subset beside its samples.
+
+    rows: how many it has, whatever the limit. own_examples: numbers of the rows that were drawn as their own few-shot
+    example, which was left out. fewer_examples: how many of them see fewer examples for it.
+    """
+
+    rows: int = 0
+    own_examples: list[int] = field(default_factory=list)
+    fewer_examples: int = 0
+
+
+def build_samples(
+    task: Task, subset: Subset, open_split: OpenSplit, options: BuildOptions, notes: SubsetNotes | None = None
+) -> Iterator[Sample]:
     """Render the rows of a subset, in their order. A sample's id is its index among the rows that `where` keeps.
 
     A modified task may have several samples of one id, one a view. Raises `DataError` and `TaskError` that name task,
-    split, row and value, and how many rows are so.
+    split, row and value, and how many rows are so. notes: is filled in.
     """
     bad: list[tuple[int, HarnessError]] = []
-    for number, built in built_rows(task, subset, open_split, options):
+    for number, built in built_rows(task, subset, open_split, options, notes):
         if isinstance(built, HarnessError):
             bad.append((number, built))
         elif not bad:
@@ -62,14 +78,14 @@ def build_samples(task: Task, subset: Subset, open_split: OpenSplit, options: Bu
 
 
 def built_rows(
-    task: Task, subset: Subset, open_split: OpenSplit, options: BuildOptions
+    task: Task, subset: Subset, open_split: OpenSplit, options: BuildOptions, notes: SubsetNotes | None = None
 ) -> Iterator[tuple[int, list[Sample] | HarnessError]]:
     """Each row of a subset: its number, and its samples or what is wrong with it. Raises as `build_samples` does for
     what is wrong with all of them."""
-    builder = _Builder(task, subset, open_split, options)
+    builder = _Builder(task, subset, open_split, options, notes or SubsetNotes())
     for number, row in enumerate(builder.rows):
         try:
-            with builder.plugin_errors(f"row {number}"):
+            with builder.naming_row(f"row {number}"):
                 samples = [builder.sample(number, row)] if not task.modifiers else builder.views(number, row)
         except (DataError, TaskError) as error:
             yield number, error
@@ -84,7 +100,7 @@ def sample_from_record(task: Task, record: Record) -> Sample:
     Raises `DataError` and `TaskError`, as `build_samples`.
     """
     subset = task.subset(record.subset)
-    with _blaming(task, subset, task.eval_split, f"row {record.id}"):
+    with _NamingRow(task, subset, task.eval_split, f"row {record.id}"):
         wording = _wording(task, record.view)
         rendered = wording.templates.doc.graded(row_context(record.doc, subset), record.doc.keys())
         return _sample(task, subset, record.id, record.doc, rendered, (), record.doc.keys(), record.view)
@@ -93,8 +109,10 @@ def sample_from_record(task: Task, record: Record) -> Sample:
 class _Builder:
     """All that the rows of one subset share: the columns, the examples, and openings that are joined once."""
 
-    def __init__(self, task: Task, subset: Subset, open_split: OpenSplit, options: BuildOptions) -> None:
-        self.task, self.subset, self.options = task, subset, options
+    def __init__(
+        self, task: Task, subset: Subset, open_split: OpenSplit, options: BuildOptions, notes: SubsetNotes
+    ) -> None:
+        self.task, self.subset, self.options, self.notes = task, subset, options, notes
         self.open_split = open_split
         self.spec = dataset_spec(task, subset, options)
         self.image_columns = words(task.config.doc_to_image)
@@ -102,18 +120,21 @@ class _Builder:
         rows = self.open(task.eval_split)
         self.columns: Set[str] = {column for row in rows for column in row}
         self.rows = rows[: row_count(options.limit, len(rows))]
+        notes.rows = len(rows)
+        self.question = Question(task, self.columns)
         self.styles = [_style(wording.config, options) for wording in task.wordings]
         self.generation = task_generation(task.config, options.gen_kwargs)
         self.pool = self.make_pool()
         self.check_images(rows)
         self.shot_columns = self.columns | {column for row in self.pool.rows for column in row}
+        self.rendered_shots: dict[tuple[int, int], Rendered] = {}
         self.shots: dict[tuple[int, int], tuple[Any, ...]] = {}
         self.shot_nulls: dict[tuple[int, int], tuple[str, ...]] = {}
         self.openings: dict[tuple[int, str, tuple[int, ...]], Opening] = {}
         self.changes: dict[bool, int] = {True: 0, False: 0}
 
-    def plugin_errors(self, what: str) -> _blaming:
-        return _blaming(self.task, self.subset, self.task.eval_split, what)
+    def naming_row(self, what: str) -> _NamingRow:
+        return _NamingRow(self.task, self.subset, self.task.eval_split, what)
 
     def open(self, split: str) -> Sequence[Row]:
         try:
@@ -123,7 +144,7 @@ class _Builder:
             raise DataError(f"{error} (task '{self.task.name}', {place})") from error
         kept: list[Row] = []
         for number, row in enumerate(rows):
-            with _blaming(self.task, self.subset, split, f"row {number}"):
+            with _NamingRow(self.task, self.subset, split, f"row {number}"):
                 row = self.plain(row)
                 context = row_context(row, self.subset)
                 if all(condition.is_true(context) for condition in self.task.templates.where):
@@ -186,30 +207,59 @@ class _Builder:
         return found
 
     def shot(self, index: int, wording: int) -> tuple[Any, ...]:
+        """The turns of a few-shot example."""
         key = (wording, index)
         if key not in self.shots:
             templates = self.task.wordings[wording].templates.shot
-            context = row_context(self.pool.rows[index], self.subset)
-            try:
-                rendered = templates.render(context, self.shot_columns)
+            rendered = self.rendered_shot(index, wording)
+            with self.example_errors(index):
+                context = row_context(self.pool.rows[index], self.subset)
                 self.shot_nulls[key] = templates.shown_nulls(context, self.shot_columns)
                 self.shots[key] = shot_turns(rendered, self.styles[wording])
-            except HarnessError as error:
-                text = _placed(self.task, error, ("fewshot_config",))
-                raise type(error)(f"{text} (few-shot example {index} of {self.pool.origin})") from error
         return self.shots[key]
 
-    def draw(self, number: int, row: Row) -> tuple[int, ...]:
-        return self.pool.draw(number, row) if self.pool.count else ()
+    def rendered_shot(self, index: int, wording: int) -> Rendered:
+        key = (wording, index)
+        if key not in self.rendered_shots:
+            with self.example_errors(index):
+                context = row_context(self.pool.rows[index], self.subset)
+                templates = self.task.wordings[wording].templates.shot
+                self.rendered_shots[key] = templates.render(context, self.shot_columns)
+        return self.rendered_shots[key]
+
+    @contextlib.contextmanager
+    def example_errors(self, index: int) -> Iterator[None]:
+        """Say of an error which few-shot example it is about."""
+        try:
+            yield
+        except HarnessError as error:
+            text = _placed(self.task, error, ("fewshot_config",))
+            raise type(error)(f"{text} (few-shot example {index} of {self.pool.origin})") from error
+
+    def draw(self, number: int, row: Row, rendered: Rendered) -> tuple[int, ...]:
+        """The examples of a row, never the question itself. `rendered` is the row as it stands, in no other view."""
+        if not self.pool.count:
+            return ()
+
+        def is_asked(index: int) -> bool:
+            if self.pool.holds_asked and self.question.same_columns(row, self.pool.rows[index]):
+                return True
+            return self.question.same_text(rendered, self.rendered_shot(index, 0))
+
+        drawn, left_out = self.pool.draw(number, is_asked)
+        if any(not self.pool.holds_asked or self.pool.rows[index] != row for index in left_out):
+            self.notes.own_examples.append(number)
+            self.notes.fewer_examples += len(drawn) < self.pool.count
+        return drawn
 
     def sample(self, number: int, row: Row) -> Sample:
         rendered = self.task.templates.doc.render(row_context(row, self.subset), self.columns)
-        return self.asked(number, row, rendered, self.draw(number, row), self.images.get(id(row), ()))
+        return self.asked(number, row, rendered, self.draw(number, row, rendered), self.images.get(id(row), ()))
 
     def views(self, number: int, row: Row) -> list[Sample]:
         """The samples of a row of a modified task. All views of it are shown the examples of the plain row."""
         plain = self.task.templates.doc.render(row_context(row, self.subset), self.columns)
-        drawn, images = self.draw(number, row), self.images.get(id(row), ())
+        drawn, images = self.draw(number, row, plain), self.images.get(id(row), ())
         samples = []
         for view, changed in views_of(self.task, row, f"{self.pool.salt}\0{number}"):
             templates = self.task.wordings[view.wording].templates.doc
@@ -442,7 +492,7 @@ def _placed(task: Task, error: HarnessError, around: KeyPath = ()) -> str:
     return f"{document.place(path if path in document.places else ())}: {text}"
 
 
-class _blaming:  # noqa: N801 - reads as a verb: `with _blaming(...):`
+class _NamingRow:
     """Adds to an error of ours which file and row it is about. A class: a generator would cost more than a render."""
 
     __slots__ = ("split", "subset", "task", "what")

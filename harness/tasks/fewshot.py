@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass
 
 from harness.errors import DataError
+from harness.tasks.render import Rendered
 from harness.tasks.task import Task
 from harness.types import JSON
 
@@ -18,8 +19,8 @@ Row = Mapping[str, JSON]
 class ShotPool:
     """The rows that examples are drawn from.
 
-    origin: what errors call the pool. salt: seed, task and subset; with a row's id it decides the draw.
-    twin_key: what two rows have in common that are the same question; None where no test row can be in the pool.
+    origin: what errors call the pool. salt: seed, task and subset; with a row's id it decides the draw. holds_asked:
+    whether the rows that are asked are in it: then there must be enough of them besides the one that is asked.
     """
 
     rows: Sequence[Row]
@@ -27,30 +28,41 @@ class ShotPool:
     first_n: bool
     origin: str
     salt: str
-    twin_key: Callable[[Row], str] | None = None
-    _twins: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    holds_asked: bool = False
 
     @property
     def is_fixed(self) -> bool:
         """Whether all rows are shown the same examples, but for a row that is itself among them."""
         return self.first_n
 
-    def draw(self, doc_id: int, row: Row) -> tuple[int, ...]:
-        """Indices into `rows` of the examples for a row, which is never one of them. Raises `DataError`."""
-        twins = frozenset(self._twins.get(self.twin_key(row), ())) if self.twin_key else frozenset[int]()
-        if len(self.rows) - len(twins) < self.count:
-            without = f" besides the row that is asked ({len(twins)} alike)" if twins else ""
-            raise DataError(
-                f"num_fewshot: {self.count} few-shot examples are asked for, but {self.origin} has "
-                f"{len(self.rows) - len(twins)}{without}; lower num_fewshot or name another fewshot_split"
-            )
-        if self.first_n:
-            return tuple(index for index in range(self.count + len(twins)) if index not in twins)[: self.count]
-        return _draw(f"{self.salt}\0{doc_id}", len(self.rows), self.count, twins)
+    def draw(self, doc_id: int, is_asked: Callable[[int], bool]) -> tuple[tuple[int, ...], frozenset[int]]:
+        """Indices into `rows` of the examples for a row, and of those that were left out of the draw.
+
+        is_asked: whether a row of the pool is the question that is asked, which would show its answer. Where a pool of
+        other rows has no more to show in its place, there are fewer examples. Raises `DataError`.
+        """
+        left_out: frozenset[int] = frozenset()
+        while True:
+            left = len(self.rows) - len(left_out)
+            if left < self.count and (self.holds_asked or not left_out):
+                without = f" besides the row that is asked ({len(left_out)} alike)" if left_out else ""
+                raise DataError(
+                    f"num_fewshot: {self.count} few-shot examples are asked for, but {self.origin} has "
+                    f"{left}{without}; lower num_fewshot or name another fewshot_split"
+                )
+            count = min(self.count, left)
+            if self.first_n:
+                drawn = tuple(index for index in range(count + len(left_out)) if index not in left_out)[:count]
+            else:
+                drawn = _draw(f"{self.salt}\0{doc_id}", len(self.rows), count, left_out)
+            asked = frozenset(filter(is_asked, drawn))
+            if not asked:
+                return drawn, left_out
+            left_out |= asked
 
 
 def make_pool(
-    rows: Sequence[Row], task: Task, origin: str, salt: str, may_hold_test_rows: bool, indices: Sequence[int] | None
+    rows: Sequence[Row], task: Task, origin: str, salt: str, holds_asked: bool, indices: Sequence[int] | None
 ) -> ShotPool:
     """Make the pool of a subset. Raises `TaskError` for `fewshot_indices` that are not there."""
     config = task.config.fewshot_config
@@ -64,21 +76,39 @@ def make_pool(
     written_here = bool(config and config.samples is not None and not own_split)
     # Examples that are written into the task have an order on purpose; only `sampler: default` says otherwise.
     first_n = sampler == "first_n" or (sampler is None and written_here)
-    twin_key = _twin_key(task, rows) if may_hold_test_rows else None
-    twins: dict[str, list[int]] = {}
-    if twin_key:
-        for index, row in enumerate(rows):
-            twins.setdefault(twin_key(row), []).append(index)
-    return ShotPool(rows, task.config.num_fewshot or 0, first_n, origin, salt, twin_key, twins)
+    return ShotPool(rows, task.config.num_fewshot or 0, first_n, origin, salt, holds_asked)
 
 
-def _twin_key(task: Task, rows: Sequence[Row]) -> Callable[[Row], str]:
-    """Rows are the same question when they agree in every column that the task's templates read."""
-    templates = task.templates.doc.templates
-    columns = {column for row in rows for column in row}
-    read = {name for template in templates for name in (template.names | {template.source}) & columns}
-    names = sorted(columns if not read or any(template.open_ended for template in templates) else read)
-    return lambda row: json.dumps([row.get(name) for name in names], sort_keys=True, default=str)
+class Question:
+    """What makes two rows of a subset the same question: the columns that are read, or the text that is shown.
+
+    columns: of the rows that are asked.
+    """
+
+    def __init__(self, task: Task, columns: Set[str]) -> None:
+        templates = task.templates.doc.templates
+        read = {name for template in templates for name in (template.names | {template.source}) & columns}
+        open_ended = any(template.open_ended for template in templates)
+        self._names = sorted(columns if not read or open_ended else read)
+        # A text that reads no column is the same for all rows, whatever they ask.
+        shown = [part for part in templates if part is not task.templates.doc.target]
+        self._is_shown = any(part.open_ended or (part.names | {part.source}) & columns for part in shown)
+
+    def same_columns(self, first: Row, second: Row) -> bool:
+        """Whether the rows agree in every column that the task's templates read."""
+        return all(_canonical(first.get(name)) == _canonical(second.get(name)) for name in self._names)
+
+    def same_text(self, first: Rendered, second: Rendered) -> bool:
+        """Whether the rows show the same text and the same choices, blanks and the order of the choices aside."""
+        return self._is_shown and _shown(first) == _shown(second)
+
+
+def _canonical(value: JSON) -> JSON:
+    return value if value is None or isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+
+
+def _shown(row: Rendered) -> tuple[str, frozenset[str]]:
+    return " ".join(f"{row.text} {row.gen_prefix}".split()), frozenset(row.choices)
 
 
 def _draw(salt: str, size: int, count: int, without: frozenset[int]) -> tuple[int, ...]:

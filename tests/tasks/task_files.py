@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import DatasetSpec, Rows, Sample
-from harness.tasks.build import BuildOptions, build_samples
+from harness.tasks.build import BuildOptions, SubsetNotes, build_samples
 from harness.tasks.library import TaskLibrary
 from harness.tasks.task import Task
 
@@ -53,14 +53,18 @@ def load(folder: Path, text: str, name: str = "task.yaml", variant: str = "", **
 
 
 def build(
-    task: Task, rows: Sequence[Mapping[str, Any]], shots: Sequence[Mapping[str, Any]] = (), **options: Any
+    task: Task,
+    rows: Sequence[Mapping[str, Any]],
+    shots: Sequence[Mapping[str, Any]] = (),
+    notes: SubsetNotes | None = None,
+    **options: Any,
 ) -> list[Sample]:
     """The samples of a task's first subset. `shots` are the rows of every split but the one that is asked."""
 
     def open_split(spec: DatasetSpec, split: str) -> Rows:
         return Rows(rows if split == task.eval_split else shots, "", "here")
 
-    return list(build_samples(task, task.subsets[0], open_split, BuildOptions(**options)))
+    return list(build_samples(task, task.subsets[0], open_split, BuildOptions(**options), notes))
 
 
 def prompts(samples: Sequence[Sample]) -> list[str]:
