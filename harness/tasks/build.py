@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.data.open import plain
 from harness.errors import DataError, HarnessError, TaskError, UsageError, suggest
-from harness.tasks.fewshot import Question, Row, ShotPool, make_pool
+from harness.tasks.fewshot import Row, SameQuestion, ShotPool, make_pool
 from harness.tasks.generation import task_generation
 from harness.tasks.media import Images, images_of, interleaved, roots_of, without_bytes, without_marks
 from harness.tasks.prompts import Opening, Style, choice_delimiter, opening, prompt, shot_turns, system_text
@@ -121,7 +121,7 @@ class _Builder:
         self.columns: Set[str] = {column for row in rows for column in row}
         self.rows = rows[: row_count(options.limit, len(rows))]
         notes.rows = len(rows)
-        self.question = Question(task, self.columns)
+        self.same_question = SameQuestion(task, self.columns)
         self.styles = [_style(wording.config, options) for wording in task.wordings]
         self.generation = task_generation(task.config, options.gen_kwargs)
         self.pool = self.make_pool()
@@ -242,9 +242,9 @@ class _Builder:
             return ()
 
         def is_asked(index: int) -> bool:
-            if self.pool.holds_asked and self.question.same_columns(row, self.pool.rows[index]):
+            if self.pool.holds_asked and self.same_question.same_columns(row, self.pool.rows[index]):
                 return True
-            return self.question.same_text(rendered, self.rendered_shot(index, 0))
+            return self.same_question.same_text(rendered, self.rendered_shot(index, 0))
 
         drawn, left_out = self.pool.draw(number, is_asked)
         if any(not self.pool.holds_asked or self.pool.rows[index] != row for index in left_out):

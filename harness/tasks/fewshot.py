@@ -79,7 +79,7 @@ def make_pool(
     return ShotPool(rows, task.config.num_fewshot or 0, first_n, origin, salt, holds_asked)
 
 
-class Question:
+class SameQuestion:
     """What makes two rows of a subset the same question: the columns that are read, or the text that is shown.
 
     columns: of the rows that are asked.
