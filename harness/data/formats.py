@@ -66,7 +66,8 @@ class FileOptions:
     block: the name of each line of a text file's blocks; an empty name skips its line. skip_lines: of a text file.
     record_start: a pattern; in a text file that has it, a row is the lines from one that matches to the next.
     side_by_side: the files of a split are texts of equal length, one beside another; each gets its line a column of
-    these names (parallel corpora). A file in the format conll has a token and its tag a line and a blank line between
+    these names (parallel corpora). join_by: the first file of a split has the rows; each other one is an object whose
+    keys are values of this column, or rows that have it, and adds its columns (answers that are kept apart). A file in the format conll has a token and its tag a line and a blank line between
     sentences; its rows are `{tokens: [...], tags: [...]}`.
     explode: a list in each row of JSON, of which each item becomes a row: its own keys (or, where it is no object,
     itself under the list's name) beside the row's others. Several names are parallel lists, which are taken together.
@@ -86,6 +87,7 @@ class FileOptions:
     record_start: str | None = None
     keyed_by: str | None = None
     side_by_side: tuple[str, ...] = ()
+    join_by: str | None = None
     explode: tuple[str, ...] = ()
     types: str = "text"
 
@@ -187,6 +189,8 @@ def read_all(files: Sequence[DataFile], options: FileOptions) -> Sequence[Row]:
     """Read the files of one split, one after another, or side by side where `options` say so."""
     if options.side_by_side:
         return _side_by_side(files, options)
+    if options.join_by and len(files) > 1:
+        return _joined(files, replace(options, join_by=None), options.join_by)
     if len(files) == 1:
         return read_rows(files[0], options)
     return [row for file in files for row in read_rows(file, options)]
@@ -205,6 +209,23 @@ def _side_by_side(files: Sequence[DataFile], options: FileOptions) -> list[Row]:
     return [
         {name: line["text"] for name, line in zip(names, lines, strict=True)} for lines in zip(*columns, strict=True)
     ]
+
+
+def _joined(files: Sequence[DataFile], options: FileOptions, column: str) -> list[Row]:
+    """The rows of the first file, each with the columns that the others have for it."""
+    rows = [dict(row) for row in read_rows(files[0], options)]
+    for file in files[1:]:
+        kind = options.format or _format_of(file)
+        value = _parse(_text(file, options.encoding), file) if kind == "json" else None
+        if isinstance(value, dict):
+            others = {str(key): row for key, row in value.items() if isinstance(row, dict)}
+        else:
+            others = {str(row.get(column)): row for row in read_rows(file, options)}
+        lost = [str(row.get(column)) for row in rows if str(row.get(column)) not in others]
+        if lost:
+            raise DataError(f"{file}: has nothing for {column} {', '.join(lost[:3])} ({len(lost)} rows of {files[0]})")
+        rows = [{**others[str(row[column])], **row} for row in rows]
+    return rows
 
 
 def _format_of(file: DataFile) -> str:

@@ -80,6 +80,21 @@ class BrierScore(Metric):
         return min(square - 2 * probabilities[gold] + 1 for gold in golds)
 
 
+class GoldMass(Metric):
+    """How much of the probability of all choices the right ones have, 0 to 1 (MC2 of TruthfulQA, Lin et al. 2021)."""
+
+    name = "gold_mass"
+    output_types = frozenset({"multiple_choice"})
+    bounds = (0.0, 1.0)
+
+    def score(self, seen: Observation) -> float | None:
+        golds = gold_indices(seen.sample)
+        if golds is None:
+            return None
+        probabilities = _softmax(_logprobs(seen))
+        return sum(probabilities[gold] for gold in golds)
+
+
 class MatthewsCorrelation(Metric):
     """Matthews' correlation of chosen and gold labels (Gorodkin's R_K for more than two), over the whole set.
 
@@ -146,6 +161,7 @@ def harness_metrics() -> list[type[Metric]]:
         BrierScore,
         ByteNormAccuracy,
         CharNormAccuracy,
+        GoldMass,
         MatthewsCorrelation,
         MutualInformationAccuracy,
     ]

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from harness import Observation, Response, Sample
 from harness_plugins.metrics.choice import (
+    GoldMass,
     Accuracy,
     BrierScore,
     ByteNormAccuracy,
@@ -127,3 +128,9 @@ def test_matthews_correlation_is_that_of_scikit_learn(pairs):
         statistics.append(metric.score(Observation(sample, (Response(logprobs=logprobs),))))
     theirs = sklearn.matthews_corrcoef([gold for gold, _ in pairs], [chosen for _, chosen in pairs])
     assert metric.aggregate(statistics) == pytest.approx(theirs, abs=1e-9)
+
+
+def test_gold_mass_is_the_share_of_all_right_choices():
+    sample = Sample("t", "", 0, {}, (), (0, 2), ("a", "b", "c"))
+    seen = Observation(sample, (Response(logprobs=(math.log(0.1), math.log(0.3), math.log(0.1))),))
+    assert GoldMass().score(seen) == pytest.approx(0.4)

@@ -133,6 +133,19 @@ def test_objects_by_key_and_texts_side_by_side_become_rows(registry: Registry, t
         rows_of(registry, tmp_path, side_by_side=["zh"], **files)
 
 
+def test_answers_that_are_kept_apart_are_joined(registry: Registry, tmp_path: Path) -> None:
+    write(tmp_path / "asked.json", json.dumps([{"id": 2, "q": "a"}, {"id": 5, "q": "b"}]))
+    write(tmp_path / "gold.json", json.dumps({"2": {"answer": 1}, "5": {"answer": 0}, "7": {"answer": 1}}))
+    write(tmp_path / "rows.json", json.dumps([{"id": 5, "answer": 0}]))
+    both = {"data_files": {"test": ["asked.json", "gold.json"]}}
+    assert rows_of(registry, tmp_path, join_by="id", **both) == [
+        {"id": 2, "q": "a", "answer": 1},
+        {"id": 5, "q": "b", "answer": 0},
+    ]
+    with pytest.raises(DataError, match=r"rows\.json: has nothing for id 2 \(1 rows of .*asked\.json\)"):
+        rows_of(registry, tmp_path, join_by="id", data_files={"test": ["asked.json", "rows.json"]})
+
+
 def test_tagged_sentences_and_lines_after_a_head_become_rows(registry: Registry, tmp_path: Path) -> None:
     tagged = write(tmp_path / "test.char.bmes", "高 B-NAME\n勇 E-NAME\n\n\n男 O\n")
     assert rows_of(registry, tagged, format="conll") == [

@@ -1,0 +1,45 @@
+"""Whether a reply names the gold answer somewhere, in any words around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness import Metric, Observation, hookimpl
+from harness.scoring import gold_texts
+
+
+class Contains(Metric):
+    """1 where a reply contains a gold answer, letter for letter; of several, one is enough.
+
+    every: what stands between the parts of a gold answer that must all be there. uncertain: words that make a reply
+    wrong. negative: what a gold answer begins with that must not be there (CHARM's `[not]`).
+    """
+
+    name = "contains"
+    output_types = frozenset({"generate_until"})
+    bounds = (0.0, 1.0)
+
+    def __init__(self, every: str | None = None, uncertain: Sequence[str] = (), negative: str | None = None) -> None:
+        self._every, self._uncertain, self._negative = every, list(uncertain), negative
+
+    def score(self, seen: Observation) -> float | None:
+        golds = gold_texts(seen.sample)
+        if golds is None or not seen.predictions:
+            return None
+        right = [answer is not None and self._is_right(answer, golds) for answer in seen.predictions]
+        return sum(right) / len(right)
+
+    def _is_right(self, answer: str, golds: Sequence[str]) -> bool:
+        if any(word in answer for word in self._uncertain):
+            return False
+        if self._negative and golds[0].startswith(self._negative):
+            return self._negative in answer or golds[0].removeprefix(self._negative) not in answer
+        return any(all(part in answer for part in self._parts(gold)) for gold in golds)
+
+    def _parts(self, gold: str) -> list[str]:
+        return [gold] if self._every is None else [part for part in gold.split(self._every) if part]
+
+
+@hookimpl
+def harness_metrics() -> list[type[Metric]]:
+    return [Contains]
