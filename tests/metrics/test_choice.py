@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from harness import Observation, Response, Sample
 from harness_plugins.metrics.choice import (
-    GoldMass,
     Accuracy,
     BrierScore,
     ByteNormAccuracy,
     CharNormAccuracy,
+    GoldMass,
     MatthewsCorrelation,
     MutualInformationAccuracy,
 )
