@@ -66,9 +66,11 @@ class FileOptions:
     block: the name of each line of a text file's blocks; an empty name skips its line. skip_lines: of a text file.
     record_start: a pattern; in a text file that has it, a row is the lines from one that matches to the next.
     side_by_side: the files of a split are texts of equal length, one beside another; each gets its line a column of
-    these names (parallel corpora). join_by: the first file of a split has the rows; each other one is an object whose
-    keys are values of this column, or rows that have it, and adds its columns (answers that are kept apart). A file in the format conll has a token and its tag a line and a blank line between
-    sentences; its rows are `{tokens: [...], tags: [...]}`.
+    these names (parallel corpora).
+    join_by: the first file of a split has the rows; each other is an object whose keys are values of this column, or
+    rows that have it, and adds its columns (answers that are kept apart).
+    A file in the format conll has a token and its tag a line and a blank line between sentences; its rows are
+    `{tokens: [...], tags: [...]}`.
     explode: a list in each row of JSON, of which each item becomes a row: its own keys (or, where it is no object,
     itself under the list's name) beside the row's others. Several names are parallel lists, which are taken together.
     types: of CSV and TSV. `text`: a cell is what it says. `inferred`: a column of numbers or booleans is one, and an
