@@ -21,6 +21,8 @@ from harness.model import Model
 from harness.modifiers import Modifier
 
 ENTRY_POINT_GROUP = "harness"
+BUILT_IN = "harness-eval"
+"""The package of the plugins that come with the harness."""
 Kind = Literal["model", "metric", "filter", "modifier"]
 _HOOK_OF_KIND: dict[Kind, str] = {
     "model": "harness_models",
@@ -88,11 +90,13 @@ class Registry:
     def model(self, name: str) -> type[Model]:
         return self._find("model", name)
 
-    def metric(self, name: str) -> type[Metric]:
-        return self._find("metric", name)
+    def metric(self, name: str, of: str = "") -> type[Metric]:
+        """A metric by its name. of: the package of the task that asks, which means its own, and then the built-in."""
+        return self._find("metric", name, (of, BUILT_IN))
 
-    def filter(self, name: str) -> type[Filter]:
-        return self._find("filter", name)
+    def filter(self, name: str, of: str = "") -> type[Filter]:
+        """A filter by its name, chosen as a metric is."""
+        return self._find("filter", name, (of, BUILT_IN))
 
     def modifier(self, name: str) -> type[Modifier]:
         return self._find("modifier", name)
@@ -133,8 +137,14 @@ class Registry:
                 self.plugins[self.plugins.index(plugin)] = _broken(plugin, error)
         return results
 
-    def _find(self, kind: Kind, name: str) -> type[Any]:
+    def _find(self, kind: Kind, name: str, preferred: Sequence[str] = ()) -> type[Any]:
+        """preferred: the packages of which one is meant where several have the name, the first of them first."""
         found = [item for item in self.provided if item.kind == kind and name in (item.name, item.qualified_name)]
+        for package in preferred if len(found) > 1 else ():
+            own = [item for item in found if item.plugin.package == package]
+            found = own or found
+            if len(own) == 1:
+                break
         if len(found) == 1:
             return found[0].value
         if not found and kind == "metric" and (member := self._member_of_family(name)) is not None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import types
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
 from harness import Metric, PluginError, hookimpl
 from harness.registry import Registry, load_plugins
+from harness.run.jobs import load_job
+from harness.run.spec import RunSpec
+from harness.tasks.library import TaskLibrary
 
 
 class FakeDistribution:
@@ -61,6 +65,46 @@ def test_two_plugins_that_claim_one_name_are_an_error_that_names_both() -> None:
     with pytest.raises(PluginError, match="first-dist/constant and second-dist/constant"):
         registry.metric("constant")
     assert registry.metric("second-dist/constant").name == "constant"
+
+
+def test_a_task_means_the_metric_of_its_own_package_and_then_the_built_in_one() -> None:
+    registry = load_plugins()
+    built_in = registry.metric("acc")
+    for package in ("first", "second"):
+        registry.register(metric_plugin("acc"), package=package, name=package)
+        registry.register(metric_plugin(f"new_{package}"), package=package, name=f"new_{package}")
+    own = {package: registry.metric(f"{package}/acc") for package in ("first", "second")}
+
+    assert len({built_in, *own.values()}) == 3
+    assert registry.metric("acc") is registry.metric("acc", of="harness-eval") is registry.metric("acc", of="third")
+    assert registry.metric("acc") is built_in
+    assert {package: registry.metric("acc", of=package) for package in own} == own
+    assert registry.metric("exact_match", of="first").name == "exact_match"
+    assert registry.metric("new_second", of="first").name == "new_second"
+
+
+def test_a_package_with_a_metric_of_a_known_name_changes_its_own_tasks_alone(tmp_path: Path) -> None:
+    registry = load_plugins()
+    registry.register(metric_plugin("acc"), package="mine", name="mine")
+    text = (
+        "task: {0}\ndataset_path: x\ntest_split: test\noutput_type: multiple_choice\ndoc_to_text: q\n"
+        "doc_to_choice: [a, b]\ndoc_to_target: a\nmetric_list: [{{metric: acc}}]\n"
+    )
+    for package in ("mine", "harness-eval", "local"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "t.yaml").write_text(text.format(f"t_{package}".replace("-", "_")))
+    folders = [
+        (package if package != "local" else "", tmp_path / package) for package in ("mine", "harness-eval", "local")
+    ]
+    library = TaskLibrary(folders, [], cache_dir=tmp_path / "cache")
+    refs = library.select(["t_mine", "t_harness_eval", "t_local"])
+    metrics = [load_job(library, ref, RunSpec(()), registry).scorer.keys[0].metric for ref in refs]
+    assert [type(metric).__name__ for metric in metrics] == [
+        "Constant",
+        type(metrics[1]).__name__,
+        type(metrics[1]).__name__,
+    ]
+    assert type(metrics[1]) is not type(metrics[0])
 
 
 def test_a_broken_plugin_is_listed_with_its_cause_and_named_where_it_is_missed() -> None:

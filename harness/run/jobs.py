@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -142,11 +143,13 @@ def _with_metrics(document: Document, ref: TaskRef, spec: RunSpec, registry: Reg
 def make_scorer(task: Task, registry: Registry) -> Scorer:
     """What scores a task: each sample, and the views of a row together where the task is modified."""
     where = str(task.file)
+    find_metric = functools.partial(registry.metric, of=task.package)
+    find_filter = functools.partial(registry.filter, of=task.package)
     if task.modifiers:
         labels = option_labels(task.config)
-        scorer: Scorer = ViewScorer(task.scoring, registry.metric, registry.filter, where, task.modifiers, labels)
+        scorer: Scorer = ViewScorer(task.scoring, find_metric, find_filter, where, task.modifiers, labels)
     else:
-        scorer = Scorer(task.scoring, registry.metric, registry.filter, where=where)
+        scorer = Scorer(task.scoring, find_metric, find_filter, where=where)
     for metric in (key.metric for key in scorer.keys):
         if isinstance(metric, RepeatMetric) and metric.replies > task.config.repeats:
             raise UsageError(
