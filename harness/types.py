@@ -392,11 +392,15 @@ class DatasetSpec:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows of one split. `fingerprint` is a hash of the rows; `origin` says in words where they came from."""
+    """The rows of one split. `fingerprint` is a hash of the rows; `origin` says in words where they came from.
+
+    made: rows that are made when they are looked at, all with the same columns; no more of them are than are asked.
+    """
 
     rows: Sequence[Mapping[str, JSON]]
     fingerprint: str
     origin: str
+    made: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,7 @@ class _Builder:
         self.spec = dataset_spec(task, subset, options)
         self.image_columns = words(task.config.doc_to_image)
         self.images: dict[int, Images] = {}
-        rows = self.open(task.eval_split)
+        rows = self.open(task.eval_split, options.limit)
         self.columns: Set[str] = {column for row in rows for column in row}
         self.rows = rows[: row_count(options.limit, len(rows))]
         notes.rows = len(rows)
@@ -136,12 +136,15 @@ class _Builder:
     def naming_row(self, what: str) -> _NamingRow:
         return _NamingRow(self.task, self.subset, self.task.eval_split, what)
 
-    def open(self, split: str) -> Sequence[Row]:
+    def open(self, split: str, limit: int | float | None = None) -> Sequence[Row]:
         try:
-            rows = self.open_split(self.spec, split).rows
+            opened = self.open_split(self.spec, split)
         except DataError as error:
             place = self.task.document.place(("dataset_path",))
             raise DataError(f"{error} (task '{self.task.name}', {place})") from error
+        rows = opened.rows
+        if opened.made and isinstance(limit, int) and not self.task.templates.where:
+            rows = rows[: row_count(limit, len(rows))]
         kept: list[Row] = []
         for number, row in enumerate(rows):
             with _NamingRow(self.task, self.subset, split, f"row {number}"):

@@ -1,0 +1,70 @@
+"""How benchmarks of long texts compare: does the reply hold what was hidden, and how much of a text is given back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from difflib import SequenceMatcher
+
+from harness import Metric, Observation, hookimpl
+from harness.scoring import gold_texts
+
+
+class StringMatch(Metric):
+    """How many of the gold texts stand in the reply, in any case: RULER's string_match_all, 0 to 1.
+
+    texts: the column that holds them, where the target is one text of them all. any: 1 where one of them does, RULER's
+    string_match_part (NVIDIA/RULER, scripts/eval/synthetic/constants.py).
+    """
+
+    name = "string_match"
+    output_types = frozenset({"generate_until"})
+    bounds = (0.0, 1.0)
+
+    def __init__(self, texts: str = "", any: bool = False) -> None:
+        self._texts = texts
+        self._join: Callable[[list[bool]], float] = max if any else _share
+
+    def score(self, seen: Observation) -> float | None:
+        golds = seen.sample.doc[self._texts] if self._texts else gold_texts(seen.sample)
+        if not golds or not seen.predictions:
+            return None
+        held = [[gold.lower() in (reply or "").lower() for gold in golds] for reply in seen.predictions]
+        return sum(float(self._join(found)) for found in held) / len(held)
+
+
+class SequenceRatio(Metric):
+    """How much of the gold text the reply gives back, by difflib's ratio, 0 to 1; 0 where it does not start as told.
+
+    prefix: the column with the text that both have to start with, which is left out of the comparison. As OpenAI's MRCR
+    grades (huggingface.co/datasets/openai/mrcr, README.md).
+    """
+
+    name = "sequence_ratio"
+    output_types = frozenset({"generate_until"})
+    bounds = (0.0, 1.0)
+
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix
+
+    def score(self, seen: Observation) -> float | None:
+        golds = gold_texts(seen.sample)
+        if not golds or not seen.predictions:
+            return None
+        start = str(seen.sample.doc[self._prefix]) if self._prefix else ""
+        values = [max(_ratio(reply or "", gold, start) for gold in golds) for reply in seen.predictions]
+        return sum(values) / len(values)
+
+
+def _ratio(reply: str, gold: str, start: str) -> float:
+    if not reply.startswith(start):
+        return 0.0
+    return SequenceMatcher(None, reply.removeprefix(start), gold.removeprefix(start)).ratio()
+
+
+def _share(found: list[bool]) -> float:
+    return sum(found) / len(found)
+
+
+@hookimpl
+def harness_metrics() -> list[type[Metric]]:
+    return [SequenceRatio, StringMatch]
