@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from harness.cli.console import line
+from harness.cli.options import checked_folders
 from harness.errors import UsageError, suggest
 
 SCAFFOLDS = "new"
@@ -18,20 +19,48 @@ SCAFFOLDS = "new"
 @click.argument("kind", metavar="task|plugin|rubric")
 @click.argument("name")
 @click.option("--to", type=click.Path(path_type=Path), default=Path(), metavar="DIR", help="Where. [default: here]")
-def command(kind: str, name: str, to: Path) -> None:
+@click.option(
+    "--from",
+    "source",
+    metavar="FILE|ID[:CONFIG]",
+    help="Of a task: look at these rows, and propose its columns, options and answers from them.",
+)
+@click.option("--data", type=click.Path(), multiple=True, metavar="DIR", help="Mirrors in which --from looks first.")
+def command(kind: str, name: str, to: Path, source: str | None, data: tuple[str, ...]) -> None:
     """Start a task, a plugin or a rubric for judges from a scaffold. What is written works as it is.
 
     \b
     harness new task my_task
+    harness new task my_exam --from questions.csv
     harness new plugin my_plugin --to ..
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise UsageError(f"NAME: '{name}' must be lower-case letters, digits and _, and begin with a letter")
+    if source is not None:
+        if kind != "task":
+            raise UsageError(f"--from: a {kind} is not made from rows")
+        print_new_task(name, source, to, data)
+        return
     written = copy_scaffold(find_scaffold(kind), f"my_{kind}", name, to)
     for path in written:
         line(f"wrote {path}")
     for step in next_steps(kind, name, to):
         line(f"next: {step}")
+
+
+def print_new_task(name: str, source: str, to: Path, data: tuple[str, ...]) -> None:
+    """Write a task file from rows, and say what was found and what is left."""
+    from harness.registry import load_plugins
+    from harness.run.new_task import write_task
+
+    checked_folders({"data": data})
+    made = write_task(name, source, to, load_plugins(), data)
+    line(f"wrote {made.file}")
+    line(made.description)
+    for doubt in made.doubts:
+        line(f"look at: {doubt}")
+    line(f"next: harness show {made.file} --model dummy")
+    line(f"next: harness check {made.file} --data {data[0] if data else to}")
 
 
 def find_scaffold(kind: str) -> Path:

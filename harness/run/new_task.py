@@ -1,0 +1,152 @@
+"""Writes a first task file from real rows, with an example that it keeps, and says what is left to do.
+
+write_task("law_exam", "rows.csv", Path("tasks"), registry)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.data.formats import is_data_file
+from harness.data.open import open_dataset
+from harness.errors import DataError, HarnessError, UsageError
+from harness.files import replace
+from harness.registry import Registry
+from harness.tasks.build import BuildOptions, build_samples
+from harness.tasks.library import TaskLibrary
+from harness.tasks.propose import Proposal, propose, quoted, task_keys
+from harness.tasks.task import Task
+from harness.types import JSON, DatasetSpec, Rows, Sample
+
+SPLITS = ("test", "validation", "val", "dev", "train")
+_ASKED_KEY = {"validation": "validation_split", "val": "validation_split", "dev": "validation_split"}
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """The file that was written, what the columns seem to be, and what a person should look at."""
+
+    file: Path
+    proposal: Proposal
+    doubts: tuple[str, ...]
+
+    @property
+    def description(self) -> str:
+        """One line: what the columns were taken for."""
+        options = ", ".join(self.proposal.options) or "none"
+        form = f"{self.proposal.answer} ({self.proposal.form})"
+        return f"question: {self.proposal.question}; options: {options}; answer: {form}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Rows, and the keys of a task file that find them again."""
+
+    rows: Sequence[Mapping[str, JSON]]
+    split: str
+    keys: Mapping[str, JSON]
+
+
+def write_task(
+    name: str, source: str, to: Path, registry: Registry, mirrors: Sequence[str] = (), offline: bool = False
+) -> NewTask:
+    """Look at the rows of a file, or of a data set on the hub (`ID` or `ID:CONFIG`), and write `NAME.yaml` below `to`.
+
+    Raises `UsageError` where nothing can be proposed, and `DataError` where the rows cannot be read.
+    """
+    file = to / f"{name}.yaml"
+    if file.exists():
+        raise UsageError(f"'{file}' is there already: choose another name, or another folder with --to")
+    found = _open(source, to, registry, tuple(mirrors), offline)
+    try:
+        proposal = propose(found.rows)
+    except ValueError as error:
+        raise UsageError(f"--from {source}: {error}") from None
+    keys = {"task": name, **found.keys, **task_keys(proposal)}
+    text = _file_text(keys, proposal)
+    to.mkdir(parents=True, exist_ok=True)
+    replace(file, [text.encode()])
+    try:
+        sample = _first_sample(file, registry, found)
+        replace(file, [(text + _example_text(proposal, sample)).encode()])
+    except HarnessError as error:
+        proposal.doubts.append(f"the first row cannot be shown yet: {error}")
+    return NewTask(file, proposal, (*proposal.doubts, *_left_to_do(proposal)))
+
+
+def _open(source: str, to: Path, registry: Registry, mirrors: tuple[str, ...], offline: bool) -> _Source:
+    path = Path(source).expanduser()
+    local = path.exists() or is_data_file(source)
+    where = os.path.relpath(path, to) if local else source
+    where, _, config = (where, "", "") if local else where.partition(":")
+    spec = DatasetSpec(where, config or None, mirrors=mirrors, offline=offline, base=str(to))
+    errors: list[str] = []
+    for split in SPLITS:
+        try:
+            rows = open_dataset(spec, split, registry.hook).rows
+        except DataError as error:
+            errors.append(str(error))
+            continue
+        if not rows:
+            raise UsageError(f"--from {source}: holds no rows")
+        named = {"dataset_name": config} if config else {}
+        return _Source(rows, split, {"dataset_path": where, **named, _ASKED_KEY.get(split, "test_split"): split})
+    raise UsageError(f"--from {source}: {errors[0]}")
+
+
+def _first_sample(file: Path, registry: Registry, source: _Source) -> Sample:
+    """The first row as the new file shows it."""
+    library = TaskLibrary([], registry.template_folders())
+    (ref,) = library.select([str(file)])
+    task: Task = library.load(ref)
+    return next(build_samples(task, task.subsets[0], lambda *_: Rows(source.rows, "", ""), BuildOptions(limit=1)))
+
+
+def _file_text(keys: Mapping[str, JSON], proposal: Proposal) -> str:
+    """The task file without its example."""
+    language = "zh" if proposal.chinese else "en"
+    data = ("dataset_path", "dataset_name", "test_split", "validation_split")
+    lines = [
+        f"task: {keys['task']}",
+        "title: what it measures, in a few words",
+        "ability: knowledge  # one of those that `harness tasks` lists",
+        f"language: {language}",
+        "modality: text",
+        "license: unknown  # of the rows",
+        "paper: unknown  # where the protocol comes from",
+        "",
+        *(f"{key}: {quoted(keys[key])}" for key in data if key in keys),
+        "",
+        f"# Proposed from the rows: '{proposal.question}' is the question, '{proposal.answer}' the answer "
+        f"({proposal.form}).",
+        *(f"# Look at: {doubt}." for doubt in proposal.doubts),
+        *(f"{key}: {quoted(value)}" for key, value in keys.items() if key not in ("task", *data)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _example_text(proposal: Proposal, sample: Sample) -> str:
+    """The first row, its prompt, and what a right and a wrong answer score."""
+    options = (column.partition(".")[0] for column in proposal.options)
+    columns = {proposal.question, proposal.passage, proposal.answer, *options}
+    shown = {column: value for column, value in sample.doc.items() if column in columns}
+    lines = ["", "# The task tests itself: this row gives this prompt, and these answers get these scores.", "example:"]
+    lines += [f"  row: {quoted(shown)}", f"  prompt: {quoted(sample.requests[0].prompt.text)}", "  scores:"]
+    if sample.choices and isinstance(sample.target, int):
+        right = [-1 if place == sample.target else -2 for place in range(len(sample.choices))]
+        wrong = [right[place - 1] for place in range(len(right))]  # the next option is the likeliest
+        lines += [f"    - {{logprobs: {quoted(right)}, acc: 1}}", f"    - {{logprobs: {quoted(wrong)}, acc: 0}}"]
+    else:
+        gold = str(sample.target[0] if isinstance(sample.target, tuple) else sample.target)
+        lines += [f"    - {{reply: {quoted(gold)}, exact_match: 1}}", '    - {reply: "?", exact_match: 0}']
+    return "\n".join(lines) + "\n"
+
+
+def _left_to_do(proposal: Proposal) -> list[str]:
+    left = ["title, ability, license and paper are still to be said"]
+    if not proposal.options or proposal.form == "free text":
+        left.append("how an answer is read from a longer reply: filter_list")
+    return left

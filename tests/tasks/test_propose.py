@@ -1,0 +1,119 @@
+"""`harness new task --from`: columns, options and answers are proposed from real rows, and the file works at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.tasks.propose import propose
+from harness.testing import run_harness
+
+LETTERED = [
+    {"题目": f"哪个是{n}？", "A": f"甲{n}", "B": f"乙{n}", "C": f"丙{n}", "答案": "ABC"[n % 3]} for n in range(6)
+]
+SHAPES: dict[str, tuple[list[dict[str, Any]], str, tuple[str, ...], str]] = {
+    "letters": (LETTERED, "题目", ("A", "B", "C"), "letter"),
+    "small letters": ([{**row, "答案": row["答案"].lower()} for row in LETTERED], "题目", ("A", "B", "C"), "letter"),
+    "numbered columns, place from 0": (
+        [{"question": f"q{n}", "option_a": "x", "option_b": "y", "label": n % 2} for n in range(4)],
+        "question",
+        ("option_a", "option_b"),
+        "index from 0",
+    ),
+    "list, place from 1": (
+        [{"question": f"q{n}", "choices": ["x", "y", "z"], "answer": str(n % 3 + 1)} for n in range(6)],
+        "question",
+        ("choices",),
+        "index from 1",
+    ),
+    "list, text of an option": (
+        [{"stem": f"q{n}", "options": [f"x{n}", f"y{n}"], "answer": f"y{n}"} for n in range(4)],
+        "stem",
+        ("options",),
+        "text of an option",
+    ),
+    "mapping of lists": (
+        [
+            {"question": f"q{n}", "choices": {"text": ["u", "v"], "label": ["A", "B"]}, "answerKey": "B"}
+            for n in range(3)
+        ],
+        "question",
+        ("choices.text",),
+        "letter",
+    ),
+    "free text": ([{"question": f"1+{n}=?", "answer": str(1 + n)} for n in range(4)], "question", (), "free text"),
+    "passage": (
+        [{"context": f"第{n}段。" * 9, "question": f"问{n}", "A": "对", "B": "错", "answer": "A"} for n in range(4)],
+        "question",
+        ("A", "B"),
+        "letter",
+    ),
+    "answers under an unknown name": (
+        [{"question": f"q{n}", "A": "x", "B": "y", "key": "AB"[n % 2]} for n in range(4)],
+        "question",
+        ("A", "B"),
+        "letter",
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_is_proposed_passes_its_own_check_and_a_right_model_scores_1(
+    shape: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows, question, options, form = SHAPES[shape]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    proposal = propose(rows)
+    assert (proposal.question, proposal.options, proposal.form) == (question, options, form)
+    made = run_harness("new", "task", "mine", "--from", "rows.jsonl")
+    assert made.exit_code == 0, made.output
+    assert f"question: {question}; options: {', '.join(options) or 'none'}" in made.output
+    checked = run_harness("check", "mine.yaml", "--data", ".")
+    assert checked.exit_code == 0, checked.output
+    assert f"mine, split test: {len(rows)} rows" in checked.output
+    ran = run_harness("--tasks", "mine.yaml", "--model", "dummy", "--model_args", "mode=gold")
+    assert ran.exit_code == 0, ran.output
+    assert " 1.0000 " in ran.output
+
+
+def test_a_csv_in_a_mirror_and_a_config_of_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("mirror/org/set/law")
+    folder.mkdir(parents=True)
+    (folder / "val.csv").write_text("question,A,B,answer\nq1,x,y,A\nq2,x,y,B\n", encoding="utf-8")
+    made = run_harness("new", "task", "mine", "--from", "org/set:law", "--data", "mirror")
+    assert made.exit_code == 0, made.output
+    text = Path("mine.yaml").read_text(encoding="utf-8")
+    assert 'dataset_path: "org/set"\ndataset_name: "law"\nvalidation_split: "validation"' in text
+    assert run_harness("check", "mine.yaml", "--data", "mirror").exit_code == 0
+
+
+def test_doubts_are_said_and_stand_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [{"question": f"q{n}", "choices": ["x", "y", "z"], "answer": 1} for n in range(4)]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    made = run_harness("new", "task", "mine", "--from", "rows.jsonl")
+    assert "is never 0 and never the last: does it count from 1?" in made.output
+    assert "# Look at: 'answer' is never 0" in Path("mine.yaml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"n": 1, "m": 2}], "no column holds texts"),
+        ([{"question": "q"}], "no column says which answer is right"),
+    ],
+)
+def test_rows_that_say_too_little_are_refused(
+    rows: list[dict[str, Any]], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    made = run_harness("new", "task", "mine", "--from", "rows.jsonl")
+    assert made.exit_code == 4
+    assert said in made.output
+    assert not Path("mine.yaml").exists()
