@@ -16,6 +16,7 @@ from harness.errors import (
     TaskError,
     Undecided,
     UsageError,
+    one_line,
 )
 from harness.filters import Filter
 from harness.hooks import hookimpl
@@ -41,6 +42,7 @@ from harness.types import (
     Prompt,
     Record,
     Request,
+    RequestKind,
     Response,
     Rows,
     Sample,
@@ -84,6 +86,7 @@ __all__ = [
     "Record",
     "RepeatMetric",
     "Request",
+    "RequestKind",
     "Response",
     "RowScore",
     "Rows",
@@ -100,6 +103,7 @@ __all__ = [
     "hookimpl",
     "judge",
     "load_run",
+    "one_line",
 ]
 
 

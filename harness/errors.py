@@ -78,6 +78,11 @@ def stopped(error: HarnessError, how_to_go_on: str) -> HarnessError:
     return again
 
 
+def one_line(error: BaseException) -> str:
+    """What an exception says, in one line; its type where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` for the nearest known name, or an empty string."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)

@@ -2,37 +2,47 @@
 
 What a model plugin may use is named here. Importing this package imports no torch.
 
+LocalCheckpoint a model in the format of transformers before its weights are read: configuration, tokenizer, identity
 TorchModel      base class of local torch models: give it a configuration, a tokenizer and the weights
 TextOptions     how texts become tokens: window, BOS, chat template, reasoning
+PromptEncoder   requests as strings and token ids for one model, and what is refused before weights load
 ChatTemplate    chat turns as the string that a model is shown
 Encoder         texts to token ids under `TokenRules`; `encode_requests` does it for whole requests, `scored_from` finds
                 where a continuation begins
-StopRule        what ends a generated row, and which part of it is the answer
-Assembler       from the `Scored`, `Finished` and `Failed` pieces of requests back to responses; `join_windows` too
-check_dtype     refuse an unknown dtype with one line
+StopRule        what ends a generated row, and which part of it is the answer; `end_tokens` are a checkpoint's own
+Assembler       from the `Scored`, `Finished` and `Failed` pieces of requests back to responses
+check_dtype, resolve_dtype   refuse an unknown dtype with one line; which one `auto` is
 is_out_of_memory   whether an exception says so: `TorchModel.load` turns it into advice, so let it through
 resolve_devices the torch devices that `--device` names
-weights_fingerprint   a hash of weight files, from samples of their bytes
+weights_fingerprint   a hash of weight files, from samples of their bytes; `weight_files`, `stored_tensors`,
+                `short_hash`, `FLOAT_DTYPES`: what a folder of weights holds; `is_path`: no id on the hub
+stored_format, stored_settings, stored_identity   how a configuration says that its weights are quantised
 """
 
 from __future__ import annotations
 
 from harness.engine.chat import ChatTemplate
-from harness.engine.devices import check_dtype, resolve_devices
+from harness.engine.checkpoint import LocalCheckpoint, is_path
+from harness.engine.devices import check_dtype, resolve_devices, resolve_dtype
 from harness.engine.memory import is_out_of_memory
-from harness.engine.model import TextOptions, TorchModel
-from harness.engine.outcomes import Assembler, Failed, Scored, join_windows
-from harness.engine.stops import Finished, StopRule
+from harness.engine.model import TorchModel
+from harness.engine.outcomes import Assembler, Failed, Scored
+from harness.engine.prompt_encoder import PromptEncoder, TextOptions
+from harness.engine.quantised import stored_format, stored_identity, stored_settings
+from harness.engine.stops import Finished, StopRule, end_tokens
 from harness.engine.tokens import Encoded, Encoder, TokenRules, encode_requests, scored_from
-from harness.engine.weights import weights_fingerprint
+from harness.engine.weights import FLOAT_DTYPES, short_hash, stored_tensors, weight_files, weights_fingerprint
 
 __all__ = [
+    "FLOAT_DTYPES",
     "Assembler",
     "ChatTemplate",
     "Encoded",
     "Encoder",
     "Failed",
     "Finished",
+    "LocalCheckpoint",
+    "PromptEncoder",
     "Scored",
     "StopRule",
     "TextOptions",
@@ -40,9 +50,17 @@ __all__ = [
     "TorchModel",
     "check_dtype",
     "encode_requests",
+    "end_tokens",
     "is_out_of_memory",
-    "join_windows",
+    "is_path",
     "resolve_devices",
+    "resolve_dtype",
     "scored_from",
+    "short_hash",
+    "stored_format",
+    "stored_identity",
+    "stored_settings",
+    "stored_tensors",
+    "weight_files",
     "weights_fingerprint",
 ]

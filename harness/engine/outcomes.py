@@ -72,6 +72,14 @@ class Assembler:
                 seconds=seconds,
             )
         scored = [outcome for outcome in outcomes if isinstance(outcome, Scored)]
+        if request in self._encoded.rolling:
+            # One value out of the windows of a text.
+            return Response(
+                logprobs=(math.fsum(item.logprob for item in scored),),
+                is_greedy=(all(item.greedy for item in scored),),
+                token_counts=(sum(item.count for item in scored),),
+                seconds=seconds,
+            )
         return Response(
             logprobs=tuple(item.logprob for item in scored),
             is_greedy=tuple(item.greedy for item in scored),
@@ -87,15 +95,3 @@ class Assembler:
             truncated=self._encoded.truncated.get(request, 0),
             prompt_tokens=self._encoded.prompt_tokens.get(request),
         )
-
-
-def join_windows(response: Response) -> Response:
-    """One value out of the windows of a rolling request."""
-    if response.error is not None:
-        return response
-    return replace(
-        response,
-        logprobs=(math.fsum(response.logprobs),),
-        is_greedy=(all(response.is_greedy),),
-        token_counts=(sum(response.token_counts),),
-    )

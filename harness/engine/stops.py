@@ -92,6 +92,12 @@ class StopRule:
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
 
 
+def end_tokens(stored: int | Sequence[int] | None, tokenizer: Any) -> frozenset[int]:
+    """Ids that end an answer: a generation config's `eos_token_id`, as `stored`, and the tokenizer's own."""
+    ids = [*(stored if isinstance(stored, Sequence) else [stored]), tokenizer.eos_token_id]
+    return frozenset(int(token) for token in ids if token is not None)
+
+
 def special_ids(tokenizer: Any, texts: Sequence[str]) -> frozenset[int]:
     """Ids of those texts that are special tokens, which decoded text leaves out."""
     found = [(text, tokenizer.convert_tokens_to_ids(text)) for text in texts]

@@ -46,7 +46,10 @@ class GenerateSequence:
 
 @dataclass
 class Encoded:
-    """All requests of a run as token ids. `parts[i]` says how many pieces request i was split into."""
+    """All requests of a run as token ids. `parts[i]` says how many pieces request i was split into.
+
+    rolling: the requests whose pieces are windows of one text, to be added up.
+    """
 
     scores: list[ScoreSequence] = field(default_factory=list)
     generations: list[GenerateSequence] = field(default_factory=list)
@@ -54,6 +57,7 @@ class Encoded:
     parts: dict[int, int] = field(default_factory=dict)
     truncated: dict[int, int] = field(default_factory=dict)
     prompt_tokens: dict[int, int] = field(default_factory=dict)
+    rolling: set[int] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -261,6 +265,7 @@ def _add_score(encoder: Encoder, index: int, part: int, sequence: Sequence[int],
 
 
 def _add_windows(encoder: Encoder, index: int, ids: Sequence[int], encoded: Encoded) -> None:
+    encoded.rolling.add(index)
     found = list(windows(ids, encoder.rules.prefix_token, encoder.rules.max_length))
     encoded.parts[index] = len(found)
     encoded.prompt_tokens[index] = len(ids)

@@ -18,11 +18,35 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, ClassVar
 
-from harness import GenerationParams, Model, ModelError, Request, Response, Sample, UsageError, hookimpl
-from harness.engine import Assembler, Encoded, Encoder, Failed, Finished, Scored, StopRule, encode_requests
-from harness_plugins.models.hf import HuggingFace
+from harness import (
+    GenerationParams,
+    Model,
+    ModelError,
+    Prompt,
+    Request,
+    RequestKind,
+    Response,
+    Sample,
+    UsageError,
+    hookimpl,
+    one_line,
+)
+from harness.engine import (
+    Assembler,
+    Encoded,
+    Failed,
+    Finished,
+    LocalCheckpoint,
+    Scored,
+    StopRule,
+    TextOptions,
+    check_dtype,
+    end_tokens,
+    resolve_devices,
+    resolve_dtype,
+)
 
 # Enough to keep any scheduler busy, and few enough to be dropped at once.
 IN_FLIGHT = 1024
@@ -57,10 +81,11 @@ class Ask:
     max_new_tokens: int = 1
 
 
-class VLLMModel(HuggingFace):
+class VLLMModel(Model):
     """`--model vllm --model_args pretrained=DIR`; every further argument is one of vLLM's engine arguments."""
 
     name = "vllm"
+    supports: ClassVar[frozenset[RequestKind]] = frozenset({"loglikelihood", "rolling", "generate"})
 
     def __init__(
         self,
@@ -80,21 +105,21 @@ class VLLMModel(HuggingFace):
         on_overflow: str = "truncate",
         **engine: Any,
     ) -> None:
-        super().__init__(
-            pretrained,
-            tokenizer=tokenizer,
-            revision=revision,
-            dtype=dtype,
-            trust_remote_code=trust_remote_code,
+        check_dtype(str(dtype))
+        text = TextOptions.of(
+            max_length=max_length or max_model_len,
+            add_bos_token=add_bos_token,
+            prefix_token_id=prefix_token_id,
             chat_template=chat_template,
             chat_template_args=chat_template_args,
             enable_thinking=enable_thinking,
             think_end_token=think_end_token,
-            max_length=max_length or max_model_len,
-            add_bos_token=add_bos_token,
-            prefix_token_id=prefix_token_id,
             on_overflow=on_overflow,
         )
+        self.checkpoint = LocalCheckpoint(
+            pretrained, tokenizer=tokenizer, revision=revision, trust_remote_code=trust_remote_code, text=text
+        )
+        self.dtype = str(dtype)
         self.engine_args = engine
         self._llm: Any = None
         self._closed = threading.Event()
@@ -104,7 +129,8 @@ class VLLMModel(HuggingFace):
         """Read configuration and tokenizer, and check vLLM's version and arguments. The engine is not started."""
         if find_spec("vllm") is None:
             raise UsageError("--model vllm needs the package vllm: pip install 'harness-eval[vllm]'")
-        super().prepare()
+        (device, *_) = resolve_devices(self.options.device)
+        self.checkpoint.open(offline=self.options.offline)
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         import vllm
 
@@ -117,26 +143,38 @@ class VLLMModel(HuggingFace):
         missing = [name for name in NEEDED_FIELDS if not hasattr(vllm.SamplingParams, name)]
         if missing:
             raise UsageError(f"vllm {vllm.__version__} is too old: its SamplingParams has no {missing[0]}")
-        self.max_model_len = self.rules.max_length
-        self.rules = replace(self.rules, max_length=self.max_model_len - SPARE_TOKENS)
-        self.encoder = Encoder(self.tokenizer, self.rules)
-
-    def check_weights(self) -> None:
-        """vLLM has readers of its own for quantised weights, and says itself what it cannot read."""
+        self.dtype_name = str(resolve_dtype(self.dtype, self.checkpoint.config, device)).removeprefix("torch.")
+        self.max_model_len = self.checkpoint.prompts.rules.max_length
+        self.checkpoint.prompts.reserve(SPARE_TOKENS)
 
     @property
     def identity(self) -> Mapping[str, Any]:
         deciding = {name: value for name, value in sorted(self.engine_args.items()) if name not in PLACEMENT}
-        return {**super().identity, "engine": "vllm", "engine_args": deciding}
+        return {
+            **self.checkpoint.identity,
+            "peft": None,
+            "dtype": self.dtype_name,
+            **self.checkpoint.prompts.identity,
+            "engine": "vllm",
+            "engine_args": deciding,
+        }
 
     def inspect_samples(self, samples: Sequence[Sample]) -> None:
-        """Refuse generation parameters that vLLM does not know."""
+        """Refuse generation parameters that vLLM does not know, and all that `PromptEncoder.check` refuses."""
         import vllm
 
-        for params in {r.generation for s in samples for r in s.requests if r.generation is not None}:
+        requests = [request for sample in samples for request in sample.requests]
+        for params in {request.generation for request in requests if request.generation is not None}:
             for name, _ in params.extra:
                 if not hasattr(vllm.SamplingParams, name):
                     raise UsageError(f"--gen_kwargs: vLLM knows no sampling parameter '{name}'")
+        self.checkpoint.prompts.check(requests)
+
+    def render(self, prompt: Prompt) -> str:
+        return self.checkpoint.prompts.render(prompt)
+
+    def count_tokens(self, text: str) -> int | None:
+        return self.checkpoint.prompts.count_tokens(text)
 
     def load(self) -> None:
         import vllm
@@ -145,25 +183,23 @@ class VLLMModel(HuggingFace):
             self.engine_args.setdefault("max_num_seqs", self.options.batch_size)
         try:
             self._llm = vllm.LLM(
-                model=self.pretrained,
-                tokenizer=self.tokenizer_path,
-                revision=None if self.revision == "main" else self.revision,
+                model=self.checkpoint.pretrained,
+                tokenizer=self.checkpoint.tokenizer_path,
+                revision=None if self.checkpoint.revision == "main" else self.checkpoint.revision,
                 dtype=self.dtype_name,
-                trust_remote_code=self.trust_remote_code,
+                trust_remote_code=self.checkpoint.trust_remote_code,
                 max_model_len=self.max_model_len,
                 **{"enable_prefix_caching": True, "disable_log_stats": True, **self.engine_args},
             )
         except Exception as error:
             raise ModelError(
-                f"vLLM cannot start {self.pretrained}: {_one_line(error)} (its own log names the cause; "
+                f"vLLM cannot start {self.checkpoint.pretrained}: {one_line(error)} (its own log names the cause; "
                 "where memory is short, give --model_args gpu_memory_utilization=0.5 or max_length=N)"
             ) from error
         core = self._llm.llm_engine.engine_core
         threading.Thread(target=_report_death, args=(core, self._closed), daemon=True).start()
         self._defaults = self._llm.llm_engine.model_config.try_get_generation_config()
-        stored = self._defaults.get("eos_token_id")
-        ends = [*(stored if isinstance(stored, list) else [stored]), self.tokenizer.eos_token_id]
-        self._stop_ids = frozenset(int(token) for token in ends if token is not None)
+        self._stop_ids = end_tokens(self._defaults.get("eos_token_id"), self.checkpoint.tokenizer)
 
     def close(self) -> None:
         llm, self._llm = self._llm, None
@@ -177,10 +213,9 @@ class VLLMModel(HuggingFace):
         return {"dtype": self.dtype_name, "max_length": self.max_model_len, "vllm": vllm.__version__}
 
     def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
-        encoded = encode_requests(self.encoder, requests, self.render, self.where)
+        encoded = self.checkpoint.prompts.encode(requests)
         assembler = Assembler(encoded)
-        for answer in assembler.start():
-            yield self._finished(requests, answer)
+        yield from assembler.start()
         waiting = deque(_asks(encoded))
         for ask, output, seconds in self._stream(waiting):
             outcomes = _refused(ask, output) if isinstance(output, Exception) else self._read(ask, output)
@@ -188,8 +223,7 @@ class VLLMModel(HuggingFace):
                 waiting.append(replace(ask, use_cache=False))
                 continue
             for part, outcome in zip(ask.parts, outcomes, strict=True):
-                for answer in assembler.add(ask.request, part, outcome, seconds):
-                    yield self._finished(requests, answer)
+                yield from assembler.add(ask.request, part, outcome, seconds)
 
     def _stream(self, waiting: deque[Ask]) -> Iterator[tuple[Ask, Any, float]]:
         """Ask everything that is waiting (the caller may add to it), and yield each output as it is finished."""
@@ -219,7 +253,7 @@ class VLLMModel(HuggingFace):
             return list(engine.step())
         except Exception as error:
             raise ModelError(
-                f"vLLM stopped: {_one_line(error)} (its own log says more; the same command goes on from here)"
+                f"vLLM stopped: {one_line(error)} (its own log says more; the same command goes on from here)"
             ) from error
 
     def _params(self, ask: Ask) -> Any:
@@ -237,7 +271,7 @@ class VLLMModel(HuggingFace):
 
     def _sampling(self, params: GenerationParams) -> dict[str, Any]:
         # Stop sequences are about the answer; a reasoning block may hold any of them.
-        stops = [stop for stop in params.until if stop] if self.text_options.think_end_token is None else []
+        stops = [stop for stop in params.until if stop] if self.checkpoint.text_options.think_end_token is None else []
         chosen: dict[str, Any] = {"temperature": 0.0}
         if params.do_sample:
             given = {name: getattr(params, name) for name in ("temperature", "top_p", "top_k")}
@@ -273,8 +307,8 @@ class VLLMModel(HuggingFace):
         return replace(finished, finish_reason="stop") if output.finish_reason == "stop" else finished
 
     def _rule(self, ask: Ask, params: GenerationParams) -> StopRule:
-        think_end = self.text_options.think_end_token
-        return StopRule(self.tokenizer, params.until, self._stop_ids, ask.max_new_tokens, think_end)
+        think_end = self.checkpoint.text_options.think_end_token
+        return StopRule(self.checkpoint.tokenizer, params.until, self._stop_ids, ask.max_new_tokens, think_end)
 
     def _checked(self, scored: Scored) -> Scored | Failed:
         if math.isnan(scored.logprob):
@@ -309,11 +343,7 @@ def _report_death(core: Any, closed: threading.Event) -> None:
 
 
 def _refused(ask: Ask, error: Exception) -> list[Outcome]:
-    return [Failed(f"vLLM refuses the request: {_one_line(error)}") for _ in ask.parts]
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return [Failed(f"vLLM refuses the request: {one_line(error)}") for _ in ask.parts]
 
 
 @hookimpl

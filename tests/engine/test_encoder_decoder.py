@@ -33,7 +33,7 @@ def loaded(folder: Path, batch_size: int | str = "auto") -> HuggingFace:
     model = HuggingFace.create({"pretrained": str(folder), "dtype": "float32"}, options)
     model.prepare()
     model.load()
-    bias = getattr(model._module, "final_logits_bias", None)
+    bias = getattr(model.module, "final_logits_bias", None)
     if bias is not None:  # what some heads add must not be forgotten
         bias.copy_((bias + 1).cumsum(-1) % 3)
     return model
@@ -47,9 +47,9 @@ def answers(model: HuggingFace, requests: list[Request]) -> list[Response]:
 def reference(model: HuggingFace, context: list[int], target: list[int]) -> tuple[float, bool]:
     import torch
 
-    start = model._module.config.decoder_start_token_id
+    start = model.module.config.decoder_start_token_id
     with torch.no_grad():
-        logits = model._module(
+        logits = model.module(
             input_ids=torch.tensor([context]), decoder_input_ids=torch.tensor([[start, *target[:-1]]])
         ).logits[0]
     value = logits.log_softmax(-1)[range(len(target)), target].sum()
@@ -71,7 +71,7 @@ def test_log_likelihoods_are_those_of_the_model(folder: Path, batch_size: int | 
 def test_a_context_is_encoded_once_for_all_its_continuations(folder: Path) -> None:
     model = loaded(folder)
     rows: list[int] = []  # of the inputs that are longer than those by which the head is checked
-    model._module.get_encoder().register_forward_pre_hook(
+    model.module.get_encoder().register_forward_pre_hook(
         lambda _, __, given: rows.append(len(given["input_ids"])) if given["input_ids"].shape[1] > 3 else None,
         with_kwargs=True,
     )
@@ -87,14 +87,14 @@ def test_a_large_vocabulary_is_never_spread_over_a_text(folder: Path) -> None:
     vocabulary = 150_000
     model = loaded(folder)
     expected = answers(model, [Request("rolling", Prompt("1 2 3 4 5 " * 80))])[0].token_counts
-    model._module.resize_token_embeddings(vocabulary, mean_resizing=False)
+    model.module.resize_token_embeddings(vocabulary, mean_resizing=False)
     largest = 0
 
     def note(_: Any, __: Any, logits: Any) -> None:
         nonlocal largest
         largest = max(largest, logits.numel())
 
-    model._module.get_output_embeddings().register_forward_hook(note)
+    model.module.get_output_embeddings().register_forward_hook(note)
     (found,) = answers(model, [Request("rolling", Prompt("1 2 3 4 5 " * 80))])
 
     assert found.error is None and found.token_counts == expected and expected[0] > 400

@@ -21,7 +21,7 @@ options = ModelOptions(device="cpu", batch_size=64, offline=True)
 model = load_plugins().model("hf").create({"pretrained": str(path), "dtype": "float32"}, options)
 model.prepare()
 model.load()
-model._module.resize_token_embeddings(150_000, mean_resizing=False)
+model.module.resize_token_embeddings(150_000, mean_resizing=False)
 model.executor = model._make_executor()
 
 def peak():

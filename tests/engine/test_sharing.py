@@ -309,7 +309,7 @@ def test_running_out_of_memory_while_generating_keeps_every_row(
 def test_a_checkpoint_with_settings_of_its_own_generates_as_transformers_does(tmp_path: Path) -> None:
     path = tiny_causal_lm(tmp_path / "model")
     model = make_model(path)
-    model._module.generation_config.no_repeat_ngram_size = 2
+    model.module.generation_config.no_repeat_ngram_size = 2
     asked = [request for request in requests() if request.kind == "generate"]
 
     executor = model.executor
@@ -320,9 +320,8 @@ def test_a_checkpoint_with_settings_of_its_own_generates_as_transformers_does(tm
 
 
 def model_sequences(model: HuggingFace, asked: list[Request]) -> Any:
-    from harness.engine.tokens import encode_requests
 
-    return encode_requests(model.encoder, asked, model.render, "model").generations
+    return model.prompts.encode(asked).generations
 
 
 def test_chat_prompts_are_scored_and_continued(tmp_path: Path) -> None:

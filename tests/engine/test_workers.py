@@ -81,7 +81,7 @@ def test_workers_share_the_work_and_survive_each_other(pair: HuggingFace, alone:
 def test_a_model_that_no_worker_can_load_is_one_error(folder: Path, tmp_path: Path) -> None:
     model = HuggingFace.create({"pretrained": str(folder)}, ModelOptions(device="cpu:0,1"))
     model.prepare()
-    model.pretrained = str(tmp_path / "gone")
+    model.checkpoint.pretrained = str(tmp_path / "gone")
 
     with pytest.raises(ModelError, match="gone"):
         model.load()

@@ -198,7 +198,7 @@ def test_nan_is_an_error_that_names_the_dtype(folder: Path) -> None:
 
     model = loaded(folder, dtype="float16")
     with torch.no_grad():
-        model._module.model.norm.weight.fill_(float("nan"))
+        model.module.model.norm.weight.fill_(float("nan"))
 
     for requests in (choices(), generations()):
         with pytest.raises(ModelError, match="returned NaN in float16: try dtype=bfloat16"):
@@ -267,7 +267,7 @@ def test_a_folder_that_lacks_some_weights_is_refused(folder: Path, tmp_path: Pat
 def test_a_large_vocabulary_is_never_spread_over_a_batch(folder: Path) -> None:
     vocabulary = 150_000
     model = loaded(folder, batch_size=64)
-    model._module.resize_token_embeddings(vocabulary, mean_resizing=False)
+    model.module.resize_token_embeddings(vocabulary, mean_resizing=False)
     model.executor = model._make_executor()
     largest = 0
 
@@ -275,7 +275,7 @@ def test_a_large_vocabulary_is_never_spread_over_a_batch(folder: Path) -> None:
         nonlocal largest
         largest = max(largest, logits.numel())
 
-    model._module.lm_head.register_forward_hook(note)
+    model.module.lm_head.register_forward_hook(note)
     long = [Request("rolling", Prompt(f"{i} The quick brown fox " * 40)) for i in range(8)]
     found = answers(model, [*long, *choices(), *generations()])
 

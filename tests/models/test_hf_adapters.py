@@ -103,7 +103,7 @@ def test_weights_that_were_changed_for_good_are_loaded_again(
     expected = answers(make(folder, "large"))
     model = make(folder, "small")
     with torch.no_grad():
-        model._module.model.layers[0].mlp.down_proj.weight[0, 0] += 1e-6
+        model.module.model.layers[0].mlp.down_proj.weight[0, 0] += 1e-6
     loads.clear()
 
     assert answers(make(folder, "large", model)) == expected

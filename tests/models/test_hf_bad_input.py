@@ -65,7 +65,7 @@ def test_a_model_that_returns_no_numbers(folder: Path, architecture: str, kind: 
 
     model = loaded(folder)
     with torch.no_grad():
-        dict(model._module.named_parameters())[LAST_NORM[architecture]].fill_(value)
+        dict(model.module.named_parameters())[LAST_NORM[architecture]].fill_(value)
 
     with pytest.raises(ModelError) as error:
         answers(model, [KINDS[kind]])

@@ -61,7 +61,7 @@ def test_what_lies_on_disk_answers_as_what_lies_in_memory(
         spread = loaded(path, max_memory={"cpu": size // 2}, offload_folder=str(tmp_path / "offload"))
         found = answers(spread)
 
-    places = set(spread._module.hf_device_map.values())
+    places = set(spread.module.hf_device_map.values())
     assert places == {"cpu", "disk"}
     assert not [record for record in caplog.records if record.name.startswith("harness")]
     assert_same(found, answers(loaded(path)))
@@ -102,7 +102,7 @@ def test_limits_of_no_sense(folder: Path, args: dict[str, Any], reason: str) -> 
 def test_too_little_memory_says_how_much_is_needed_and_what_to_try(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    size = sum(parameter.numel() for parameter in loaded(folder)._module.parameters()) * 4
+    size = sum(parameter.numel() for parameter in loaded(folder).module.parameters()) * 4
     model = prepared(folder)
     assert model.bytes_to_load() == size
     monkeypatch.setattr(memory, "free_memory", lambda device: size - 1)

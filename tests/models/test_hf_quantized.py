@@ -79,7 +79,7 @@ def test_a_model_of_fewer_bits(folder: Path, args: dict[str, Any], share: float,
     assert model.describe()["weight_bytes"] < share * whole.describe()["weight_bytes"]
     assert model.identity != whole.identity
     # The faster matrix products for whole layers leave these alone.
-    changed = [part for part in model._module.modules() if "forward" in vars(part)]
+    changed = [part for part in model.module.modules() if "forward" in vars(part)]
     assert [type(part).__name__ for part in changed] in ([], ["Linear"])
 
 

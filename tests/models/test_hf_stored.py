@@ -229,7 +229,7 @@ def by_transformers(model: HuggingFace) -> list[Response]:
         for continuation in ("A", " 42", " 是正确的"):
             target = model.tokenizer.encode(continuation)
             with torch.no_grad():
-                logits = model._module(torch.tensor([context + target]), use_cache=False).logits
+                logits = model.module(torch.tensor([context + target]), use_cache=False).logits
             picked = logits[0, len(context) - 1 : -1].float().log_softmax(-1)[range(len(target)), target]
             sums.append(float(picked.sum()))
         found.append(Response(logprobs=tuple(sums)))

@@ -8,7 +8,6 @@ Before weights load, `prepare` reads the configuration and the tokenizer and ref
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,8 +15,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from harness import Model, ModelError, UsageError, hookimpl
-from harness.engine import TextOptions, TorchModel, check_dtype, is_out_of_memory
+from harness import Model, ModelError, UsageError, hookimpl, one_line
+from harness.engine import (
+    LocalCheckpoint,
+    TextOptions,
+    TorchModel,
+    check_dtype,
+    is_out_of_memory,
+    stored_format,
+    stored_identity,
+)
 from harness_plugins.models.hf.adapters import Base, can_be_kept, check_adapter
 from harness_plugins.models.hf.quantization import LowBits
 from harness_plugins.models.hf.spread import Placement
@@ -29,23 +36,11 @@ from harness_plugins.models.hf.stored import (
     held_bytes,
     is_unpacked,
     readers,
-    stored_format,
-    stored_identity,
     unpack,
 )
-from harness_plugins.models.hf.weights import (
-    WEIGHTS,
-    adapter_identity,
-    fingerprint,
-    is_path,
-    short_hash,
-    stored_bytes,
-    stored_dtype,
-    weight_files,
-)
+from harness_plugins.models.hf.weights import adapter_identity, stored_bytes
 
 log = logging.getLogger(__name__)
-_TOKENIZER = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "sentencepiece.bpe.model")
 
 # What torch calls them where it says that two do not match.
 _OWN_DTYPES = {"BFloat16": "bfloat16", "Half": "float16"}
@@ -104,30 +99,25 @@ class HuggingFace(TorchModel):
         bnb_4bit_use_double_quant: bool = False,
         bnb_4bit_compute_dtype: str | None = None,
     ) -> None:
-        template_args = dict(chat_template_args or {})
-        if enable_thinking is not None:
-            template_args["enable_thinking"] = enable_thinking
-        if isinstance(think_end_token, str) and think_end_token.isdigit():
-            think_end_token = int(think_end_token)
-        text = TextOptions(
+        text = TextOptions.of(
             max_length=max_length,
             add_bos_token=add_bos_token,
             prefix_token_id=prefix_token_id,
             chat_template=chat_template,
-            chat_template_args=template_args,
+            chat_template_args=chat_template_args,
+            enable_thinking=enable_thinking,
             think_end_token=think_end_token,
             on_overflow=on_overflow,
         )
         super().__init__(str(pretrained), text, str(dtype))
-        self.pretrained = str(pretrained)
-        self.tokenizer_path = str(tokenizer) if tokenizer else self.pretrained
-        self.revision = str(revision)
+        self.checkpoint = LocalCheckpoint(
+            pretrained, tokenizer=tokenizer, revision=revision, trust_remote_code=trust_remote_code, text=text
+        )
         self.peft = str(Path(str(peft)).expanduser()) if peft else None
         self.allow_other_base = allow_other_base
         limits = (max_memory, max_memory_per_gpu, max_cpu_memory)
         self.spread = Placement.of(parallelize, device_map, *limits, offload_folder)
         self.spreads = self.spread is not None
-        self.trust_remote_code = trust_remote_code
         self.attn_implementation = attn_implementation
         if bnb_4bit_compute_dtype is not None:
             check_dtype(bnb_4bit_compute_dtype)
@@ -150,76 +140,38 @@ class HuggingFace(TorchModel):
         super().prepare()
         if self.spread is not None:
             self.spread.check()
-        # transformers writes into the configuration when it loads weights.
-        self._config_hash = short_hash(json.dumps(_config_dict(self.config), sort_keys=True, default=str).encode())
-        self.check_weights()
+        check_quantization(self.pretrained, self.config, self.low_bits, self.device)
         if self.peft is not None:
             check_adapter(
                 self.peft,
                 self.pretrained,
                 self.config,
-                trust_remote_code=self.trust_remote_code,
+                trust_remote_code=self.checkpoint.trust_remote_code,
                 offline=self.options.offline,
                 allow_other_base=self.allow_other_base,
             )
 
-    def check_weights(self) -> None:
-        """Refuse weights in a format that cannot be read here."""
-        check_quantization(self.pretrained, self.config, self.low_bits, self.device)
+    @property
+    def pretrained(self) -> str:
+        """The folder, or the id on the hub."""
+        return self.checkpoint.pretrained
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Which weights, read how. Local weight files are known by name, size and a hash of samples of their bytes
-        (the first 64 KiB, which hold a safetensors header, and eight more blocks spread over the file)."""
-        local = Path(self.pretrained).expanduser()
-        weights: Any = fingerprint(local) if local.is_dir() else getattr(self.config, "_commit_hash", None)
+        """Which weights, read how; see `LocalCheckpoint.identity`."""
+        known = self.checkpoint.identity
         return {
-            # A folder may be moved, or mounted elsewhere: its content is what it is.
-            "pretrained": local.resolve().name if local.is_dir() else self.pretrained,
-            "revision": self.revision,
-            "weights": weights or self.revision,
-            "config": self._config_hash,
-            "tokenizer": _tokenizer_hash(self.tokenizer),
+            **known,
             "peft": adapter_identity(self.peft),
-            "quantization": self.low_bits.identity or stored_identity(self.config),
+            "quantization": self.low_bits.identity or known["quantization"],
             **self.text_identity,
         }
 
     def open_config(self) -> Any:
-        from transformers import AutoConfig
-
-        self._check_folder()
-        # Its retries are no news: what comes of them is said below.
-        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-        try:
-            config = AutoConfig.from_pretrained(self.pretrained, **self._source())
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            if "couldn't connect" in str(error):
-                raise UsageError(
-                    f"--model_args: pretrained={self.pretrained}: there is no such folder, and the Hugging Face hub "
-                    "cannot be reached; give the folder of a model that is on this machine"
-                ) from None
-            raise UsageError(f"{self._named('pretrained', self.pretrained)}: {_one_line(error)}") from None
-        if getattr(config, "dtype", None) is None:
-            # Some checkpoints do not say it: then their weights do.
-            config.dtype = stored_dtype(Path(self.pretrained))
-        return config
+        return self.checkpoint.open_config(offline=self.options.offline)
 
     def open_tokenizer(self) -> Any:
-        from transformers import AutoTokenizer
-
-        folder = Path(self.tokenizer_path).expanduser()
-        if folder.is_dir() and not any((folder / name).exists() for name in _TOKENIZER):
-            raise UsageError(
-                f"{folder} has no tokenizer (none of {', '.join(_TOKENIZER)}): give one with --model_args tokenizer=DIR"
-            )
-        options = self._source()
-        if self.text_options.add_bos_token is not None:
-            options["add_bos_token"] = self.text_options.add_bos_token
-        try:
-            return AutoTokenizer.from_pretrained(self.tokenizer_path, **options)
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            raise UsageError(f"{self._named('tokenizer', self.tokenizer_path)}: {_one_line(error)}") from None
+        return self.checkpoint.open_tokenizer(offline=self.options.offline)
 
     def take_over(self, other: Model) -> None:
         """Keep the base that `other` has in memory, where this is another adapter on it, or none."""
@@ -231,14 +183,14 @@ class HuggingFace(TorchModel):
     def _base_key(self) -> tuple[Any, ...]:
         """What decides the weights of the base, and where they lie."""
         return (
-            (self.pretrained, self.revision, self.dtype_name, self.devices, self._config_hash),
-            (self.low_bits, self.attn_implementation, self.trust_remote_code),
+            (self.pretrained, self.checkpoint.revision, self.dtype_name, self.devices, self.checkpoint.config_hash),
+            (self.low_bits, self.attn_implementation, self.checkpoint.trust_remote_code),
             self.spread,
         )
 
     def _kept_base(self) -> Base | None:
-        if self._base is None and self.peft is None and self._module is not None and can_be_kept(self._module):
-            return Base(self._module)
+        if self._base is None and self.peft is None and self.module is not None and can_be_kept(self.module):
+            return Base(self.module)
         return self._base
 
     def open_model(self, device: str, dtype: Any) -> Any:
@@ -264,18 +216,18 @@ class HuggingFace(TorchModel):
             if stored is None or own is None or "dtype" not in str(error):
                 raise
             raise ModelError(
-                f"{self._named('pretrained', self.pretrained)} has weights in the format {stored}, which cannot be "
-                f"computed with in {self.dtype_name} ({_one_line(error)}): try dtype={own}"
+                f"--model_args: pretrained={self.pretrained} has weights in the format {stored}, which cannot be "
+                f"computed with in {self.dtype_name} ({one_line(error)}): try dtype={own}"
             ) from None
 
     def describe(self) -> Mapping[str, Any]:
         """What the engine says; of weights that were stored quantised also how, what read them, and their true size."""
         said, stored = super().describe(), stored_identity(self.config)
-        if stored is None or self._pool is not None:
+        if stored is None or self.module is None:
             return said
-        counted = count_weights(self.config, self.trust_remote_code) or said["parameters"]
-        true = {"parameters": counted, "weight_bytes": held_bytes(self._module)}
-        true["dtype"] = str(self._module.dtype).removeprefix("torch.")
+        counted = count_weights(self.config, self.checkpoint.trust_remote_code) or said["parameters"]
+        true = {"parameters": counted, "weight_bytes": held_bytes(self.module)}
+        true["dtype"] = str(self.module.dtype).removeprefix("torch.")
         return {**said, **true, "quantization": stored, "read_by": readers(self.config)}
 
     def close(self) -> None:
@@ -289,12 +241,12 @@ class HuggingFace(TorchModel):
         from safetensors import SafetensorError
 
         transformers.utils.logging.disable_progress_bar()
-        options = {**self._source(), "dtype": dtype, **self._placement(device)}
+        options = {**self.checkpoint.source(offline=self.options.offline), "dtype": dtype, **self._placement(device)}
         if self.attn_implementation:
             options["attn_implementation"] = self.attn_implementation
         if self.low_bits:
             options["quantization_config"] = self.low_bits.config(dtype)
-        where = self._named("pretrained", self.pretrained)
+        where = f"--model_args: pretrained={self.pretrained}"
         family = transformers.AutoModelForCausalLM
         if getattr(self.config, "is_encoder_decoder", False):
             family = transformers.AutoModelForSeq2SeqLM
@@ -310,9 +262,9 @@ class HuggingFace(TorchModel):
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
             if is_out_of_memory(error):
                 raise
-            raise ModelError(f"{where}: {_one_line(error)}") from None
+            raise ModelError(f"{where}: {one_line(error)}") from None
         except SafetensorError as error:
-            reason = f"a file of weights is damaged, or was not copied to its end ({_one_line(error)}): get it again"
+            reason = f"a file of weights is damaged, or was not copied to its end ({one_line(error)}): get it again"
             raise ModelError(f"{where}: {reason}") from None
         if model.dtype != dtype and stored_format(self.config):
             log.warning("%s: what reads %s made it %s, not %s", where, stored_format(self.config), model.dtype, dtype)
@@ -322,7 +274,7 @@ class HuggingFace(TorchModel):
         if self._base is not None or self.spreads:
             return 0
         if is_unpacked(self.config, self.device):
-            weights = count_weights(self.config, self.trust_remote_code)
+            weights = count_weights(self.config, self.checkpoint.trust_remote_code)
             return None if weights is None else weights * self.torch_dtype.itemsize
         return stored_bytes(Path(self.pretrained), self.torch_dtype, self.low_bits, bool(stored_format(self.config)))
 
@@ -334,42 +286,3 @@ class HuggingFace(TorchModel):
         unsaid = stored == "hqq" and device == "cpu"
         # Quantised weights are made where they stay.
         return {"device_map": {"": device}} if (self.low_bits or stored) and not unsaid else {}
-
-    def _source(self) -> dict[str, Any]:
-        return {
-            "revision": self.revision,
-            "trust_remote_code": self.trust_remote_code,
-            "local_files_only": self.options.offline,
-        }
-
-    def _check_folder(self) -> None:
-        folder = Path(self.pretrained).expanduser()
-        if folder.is_dir():
-            self.pretrained = str(folder)
-            if not (folder / "config.json").exists():
-                raise UsageError(f"{folder} has no config.json: it is not a model of transformers")
-            if not list(weight_files(folder)):
-                raise UsageError(f"{folder} has no weights (none of {', '.join(WEIGHTS)})")
-        elif folder.exists():
-            raise UsageError(f"--model_args: pretrained={folder} is a file; give the folder that holds config.json")
-        elif is_path(self.pretrained):
-            raise UsageError(f"--model_args: pretrained={self.pretrained}: there is no such folder")
-
-    def _named(self, argument: str, value: str) -> str:
-        return f"--model_args: {argument}={value}"
-
-
-def _tokenizer_hash(tokenizer: Any) -> str:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    text = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
-    return short_hash(text.encode("utf-8"))
-
-
-def _config_dict(config: Any) -> dict[str, Any]:
-    # Where the files lie and who wrote them decides nothing.
-    ignored = ("_name_or_path", "transformers_version")
-    return {key: value for key, value in config.to_dict().items() if key not in ignored}
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import UsageError
-from harness_plugins.models.hf.weights import is_path, stored_tensors
+from harness.engine import is_path, stored_tensors
 
 # Parts of a module that are dictionaries of its own: a copy of the module's attributes must copy them too.
 _TABLES = ("_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks")

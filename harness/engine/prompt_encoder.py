@@ -1,0 +1,138 @@
+"""What stands between requests and token ids: chat template, token rules, and what is refused before weights load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from harness.engine.chat import ChatTemplate, read_template
+from harness.engine.tokens import DEFAULT_MAX_LENGTH, OVERFLOW, Encoded, Encoder, TokenRules, encode_requests
+from harness.errors import UsageError, suggest
+from harness.types import Prompt, Request
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """How texts become tokens and tokens answers. Part of a model's identity.
+
+    max_length: the window in tokens; None reads it from the configuration. add_bos_token, prefix_token_id: None
+    leaves them to the tokenizer. chat_template: Jinja text or a file. think_end_token: text or id that ends a
+    reasoning block. on_overflow: `truncate` (from the left), `skip` (an error on that sample) or `error`.
+    """
+
+    max_length: int | None = None
+    add_bos_token: bool | None = None
+    prefix_token_id: int | None = None
+    chat_template: str | None = None
+    chat_template_args: Mapping[str, Any] = field(default_factory=dict)
+    think_end_token: str | int | None = None
+    on_overflow: str = "truncate"
+
+    def __post_init__(self) -> None:
+        if self.on_overflow not in OVERFLOW:
+            raise UsageError(
+                f"--model_args: unknown on_overflow '{self.on_overflow}'{suggest(self.on_overflow, OVERFLOW)} "
+                f"(one of {', '.join(OVERFLOW)})"
+            )
+        if self.max_length is not None and (not isinstance(self.max_length, int) or self.max_length < 2):
+            raise UsageError(f"--model_args: max_length={self.max_length} is not a number of tokens above 1")
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        enable_thinking: bool | None = None,
+        chat_template_args: Mapping[str, Any] | None = None,
+        think_end_token: str | int | None = None,
+        **others: Any,
+    ) -> TextOptions:
+        """From `--model_args`: `enable_thinking` is a variable of the chat template, a number is the id of a token."""
+        template_args = dict(chat_template_args or {})
+        if enable_thinking is not None:
+            template_args["enable_thinking"] = enable_thinking
+        if isinstance(think_end_token, str) and think_end_token.isdigit():
+            think_end_token = int(think_end_token)
+        return cls(chat_template_args=template_args, think_end_token=think_end_token, **others)
+
+
+class PromptEncoder:
+    """Renders and encodes requests for one model. `where` names the model in errors."""
+
+    def __init__(self, config: Any, tokenizer: Any, options: TextOptions, where: str) -> None:
+        self.tokenizer = tokenizer
+        self.options = options
+        self.where = where
+        self.chat = ChatTemplate(tokenizer, read_template(options.chat_template), options.chat_template_args, where)
+        self.rules = _token_rules(config, tokenizer, options, where)
+        self.encoder = Encoder(tokenizer, self.rules)
+
+    def reserve(self, tokens: int) -> None:
+        """Keep so many tokens of the window free, for a backend that needs more room than it says."""
+        self.rules = replace(self.rules, max_length=self.rules.max_length - tokens)
+        self.encoder = Encoder(self.tokenizer, self.rules)
+
+    def render(self, prompt: Prompt) -> str:
+        """The string that the model is shown. Raises UsageError where the chat template refuses the prompt."""
+        return self.chat.render(prompt) if prompt.is_chat else prompt.text
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of `text`, special tokens included as the model would see them."""
+        return self.encoder.count(text)
+
+    def encode(self, requests: Sequence[Request]) -> Encoded:
+        """Token ids of all requests. Raises UsageError for what `on_overflow=error` and the vocabulary forbid."""
+        return encode_requests(self.encoder, requests, self.render, self.where)
+
+    def check(self, requests: Sequence[Request]) -> None:
+        """Refuse before weights load what `encode` would refuse later. Raises UsageError."""
+        for request in requests[:1]:
+            self.render(request.prompt)
+        if self.rules.may_refuse:
+            self.encode(requests)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What of this decides a model's answers: window, template, token rules."""
+        return {
+            "max_length": self.rules.max_length,
+            "add_bos_token": self.rules.add_bos_token,
+            "prefix_token": self.rules.prefix_token,
+            "chat_template": self.chat.text,
+            "chat_template_args": dict(self.options.chat_template_args),
+            "think_end_token": self.options.think_end_token,
+            "on_overflow": self.rules.on_overflow,
+        }
+
+
+def _token_rules(config: Any, tokenizer: Any, options: TextOptions, where: str) -> TokenRules:
+    prefix = options.prefix_token_id
+    for candidate in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        prefix = candidate if prefix is None else prefix
+    if prefix is None:
+        raise UsageError(
+            f"{where}: the tokenizer has neither BOS nor EOS, so that nothing can stand before a text without "
+            "context: give --model_args prefix_token_id=N"
+        )
+    size = getattr(getattr(config, "text_config", None) or config, "vocab_size", None)
+    return TokenRules(
+        max_length=options.max_length or _window(config, tokenizer),
+        prefix_token=prefix,
+        add_bos_token=options.add_bos_token,
+        on_overflow=options.on_overflow,
+        is_encoder_decoder=bool(getattr(config, "is_encoder_decoder", False)),
+        # Some tokenizers have spare tokens that the model does not know and no text contains.
+        vocabulary=size if isinstance(size, int) and len(tokenizer) > size else None,
+    )
+
+
+def _window(config: Any, tokenizer: Any) -> int:
+    """The model's window: what its configuration says, else its tokenizer, else 2,048 tokens, as in lm-eval."""
+    text = getattr(config, "text_config", None) or config
+    for name in ("n_positions", "max_position_embeddings", "n_ctx"):
+        value = getattr(text, name, None)
+        if isinstance(value, int) and value > 0:
+            return value
+    length = getattr(tokenizer, "model_max_length", None)
+    # Tokenizers without a limit say 1e30.
+    return int(length) if isinstance(length, int) and length < 10**9 else DEFAULT_MAX_LENGTH
