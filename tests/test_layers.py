@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -79,6 +79,43 @@ def test_plugins_import_only_the_public_api() -> None:
         for name in imported_modules(path):
             if name.split(".")[0] == "harness":
                 assert name in PUBLIC_ROOMS, f"{path.relative_to(ROOT)} imports {name}, which is not public"
+
+
+def plugin_of(path: Path) -> str:
+    """`models/hf` for all modules of that folder, `models/dummy` for a plugin of one file."""
+    parts = path.relative_to(ROOT / "plugins").with_suffix("").parts
+    return "/".join(parts[:2])
+
+
+def test_no_plugin_imports_another() -> None:
+    for path in sorted((ROOT / "plugins").rglob("*.py")):
+        others = {name.replace(".", "/") for name in imported_modules(path) if name.startswith("harness_plugins.")}
+        own = f"harness_plugins/{plugin_of(path)}"
+        assert all(f"{name}/".startswith(f"{own}/") for name in others), f"{path.relative_to(ROOT)} imports {others}"
+
+
+def private_names(paths: Iterable[Path], *, defined: bool) -> set[str]:
+    """Names with one leading underscore: those that are defined (or set on `self`), or those that are read."""
+    found: set[str] = set()
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and defined:
+                found.add(node.name)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) is defined:
+                found.add(node.id)
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) is defined:
+                found.add(node.attr)
+    return {name for name in found if name.startswith("_") and not name.startswith("__") and len(name) > 1}
+
+
+def test_no_plugin_reaches_for_a_private_name_of_the_core_or_of_another_plugin() -> None:
+    files = sorted((ROOT / "plugins").rglob("*.py"))
+    core = private_names(core_files(), defined=True)
+    for plugin in sorted({plugin_of(path) for path in files}):
+        own = [path for path in files if plugin_of(path) == plugin]
+        others = private_names((path for path in files if path not in own), defined=True)
+        borrowed = (private_names(own, defined=False) - private_names(own, defined=True)) & (core | others)
+        assert not borrowed, f"plugins/{plugin} uses {sorted(borrowed)}"
 
 
 def test_importing_everything_light_imports_nothing_heavy() -> None:

