@@ -50,8 +50,8 @@ from harness.types import (
 )
 
 if TYPE_CHECKING:
+    from harness.api import evaluate, evaluate_each
     from harness.judging.judge import judge
-    from harness.run.evaluate import evaluate, evaluate_each
     from harness.run.result import load_run
 
 __version__ = "0.1.0"
@@ -110,9 +110,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # The runner is imported on first use: a plugin that only needs the base classes stays light.
     if name in ("evaluate", "evaluate_each"):
-        from harness.run import evaluate
+        from harness import api
 
-        return getattr(evaluate, name)
+        return getattr(api, name)
     if name == "load_run":
         from harness.run.result import load_run
 

@@ -75,7 +75,7 @@ class Judgement:
     """What one judge found, and the folder that it is in."""
 
     path: Path
-    report: Mapping[str, Any]
+    report: Mapping[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ExitCode, UsageError, suggest
-from harness.record.report import summary_text
+from harness.record.report import number, summary_text
 from harness.record.run import RunFolder
 from harness.types import Record, SampleKey
 
+_SHOWN_TASKS = 5
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class RunResult:
     """A finished run: its folder, its report, and the exit code that it deserves.
 
@@ -23,6 +25,15 @@ class RunResult:
     path: Path
     report: Mapping[str, Any]
     keys: frozenset[SampleKey] | None = None
+
+    def __repr__(self) -> str:
+        shown = []
+        for task in self.report["tasks"][:_SHOWN_TASKS]:
+            for metric in task["metrics"][:1]:
+                shown.append(f"{task['task']}: {metric['metric']} {number(metric['value'])} (n = {metric['n']})")
+        more = len(self.report["tasks"]) - _SHOWN_TASKS
+        words = "; ".join([*shown, *([f"and {more} tasks more"] if more > 0 else [])])
+        return f"<RunResult {self.path}: {words}>"
 
     @property
     def exit_code(self) -> ExitCode:

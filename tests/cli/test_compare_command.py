@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 import pytest
 from click.testing import CliRunner, Result
 
+from harness.api import evaluate
 from harness.cli.main import main
-from harness.run.evaluate import evaluate
 
 TASK = """\
 task: letters
