@@ -61,7 +61,7 @@ def evaluate_each(
 ) -> list[RunResult]:
     """Measure several models, one after another, as `evaluate` does each of them, with the same `options`.
 
-    Adapters share their base: `evaluate_each("hf", [{"pretrained": DIR}, {"pretrained": DIR, "peft": ADAPTER}], "ceval")`
+    Adapters share their base: `evaluate_each("hf", ["pretrained=DIR", "pretrained=DIR,peft=ADAPTER"], "ceval")`
     """
     if isinstance(model_args, str | Mapping):
         raise UsageError("model_args: should be a list with the arguments of each model; `evaluate` takes one of them")
