@@ -346,7 +346,7 @@ def _not_in(folders: Sequence[Path], here: Path, entries: list[TaskEntry]) -> li
 
 def _bare(name: str) -> str:
     """A name as people remember it: without case, hyphens, underscores, points and blanks."""
-    return re.sub(r"[\W_]+", "", name.casefold())
+    return re.sub(r"[\W_]+", "", name.casefold().replace("+", "plus"))
 
 
 def _split_variant(text: str) -> tuple[str, str | None]:

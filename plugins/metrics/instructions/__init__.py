@@ -14,13 +14,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
-from harness import Metric, Observation, hookimpl
-from harness_plugins.metrics.instructions import ifeval
+from harness import Metric, MetricOptions, Observation, UsageError, hookimpl
+from harness_plugins.metrics.instructions import ifbench, ifeval
 
-CHECKS: Mapping[str, Mapping[str, ifeval.Check]] = {"ifeval": ifeval.CHECKS}
+CHECKS: Mapping[str, Mapping[str, ifeval.Check]] = {
+    "ifeval": ifeval.CHECKS,
+    "ifbench": {**ifeval.CHECKS, **ifbench.CHECKS},
+}
 """Sets of checks by the name that the option `checks` gives them."""
+
+
+NEEDS = {"ifbench": ("emoji", "syllapy")}
+"""The packages that only some checks need; they are in an extra of the set's name."""
 
 
 class _Followed(Metric):
@@ -37,8 +45,15 @@ class _Followed(Metric):
     def __init__(self, checks: str = "ifeval", ids: str = "instruction_id_list", arguments: str = "kwargs") -> None:
         if checks not in CHECKS:
             raise ValueError(f"checks is '{checks}'; it can be one of {', '.join(CHECKS)}")
+        self._name = checks
         self._checks = CHECKS[checks]
         self._columns = (ids, arguments)
+
+    def prepare(self, options: MetricOptions) -> None:
+        missing = [name for name in NEEDS.get(self._name, ()) if find_spec(name) is None]
+        if missing:
+            what = f"metric '{self.name}' needs {' and '.join(missing)}"
+            raise UsageError(f"{what}: pip install harness-eval[{self._name}]")
 
     def followed(self, seen: Observation) -> list[list[bool]]:
         """For each reply, which of the row's instructions it follows. Raises `ValueError` for a row that lacks one."""
