@@ -33,14 +33,16 @@ def command(runs: tuple[str, ...], listed: bool, as_json: bool) -> None:
     """
     if len(runs) < 2:
         raise UsageError("name two runs or more: the first is what the others are compared with")
-    from harness.run.compare import compare_runs, unshared_tasks
+    from harness.run.compare import compare_runs, run_labels, unshared_tasks
 
+    labels = dict(zip(runs, run_labels(runs), strict=True))
     for other in runs[1:]:
         found = compare_runs(runs[0], other, across=True)
         if as_json:
             line(json.dumps([asdict(item) for item in found], ensure_ascii=False))
             continue
-        line(f"first {runs[0]}, second {other}")
+        line(f"first:  {labels[runs[0]]}")
+        line(f"second: {labels[other]}")
         show(table(COLUMNS, [_row(item) for item in found], ["task"]))
         for item in found:
             _explain(item, listed)

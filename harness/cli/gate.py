@@ -37,6 +37,19 @@ def _finite(context: click.Context, parameter: click.Parameter, value: float) ->
 @click.option(
     "--alpha", type=click.FloatRange(0, 1), default=0.05, callback=_finite, help="Level of the test. [default: 0.05]"
 )
+@click.option("--allow_missing", is_flag=True, help="Pass although samples of the baseline are missing or unscored.")
+@click.option(
+    "--min_samples",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="The least number of samples that both runs scored. [default: 30 where a task came out worse]",
+)
+@click.option(
+    "--detect",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="DROP",
+    help="Fail where so large a drop might not have shown (at a power of 80 %).",
+)
 @click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write a JUnit file for a CI.")
 @click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write a summary for people.")
 @click.option("--webhook", metavar="URL", help="Post the findings there as JSON.")
@@ -45,19 +58,26 @@ def command(
     current: str,
     max_drop: float,
     alpha: float,
+    allow_missing: bool,
+    min_samples: int | None,
+    detect: float | None,
     junit: Path | None,
     markdown: Path | None,
     webhook: str | None,
 ) -> int:
     """Exit with 1 when a task of CURRENT is worse than in BASELINE by more than --max_drop, beyond chance.
 
+    A task also fails that CURRENT lacks, wholly or in part, and one that is too small to show what is asked. Each line
+    says what drop would have shown.
+
     \b
     harness gate --baseline runs/released --current runs/candidate --max_drop 0.01 --junit gate.xml
     """
     from harness.record import junit as writers
-    from harness.run.gate import gate_runs
+    from harness.run.gate import GatePolicy, gate_runs
 
-    checks = gate_runs(baseline, current, max_drop, alpha)
+    policy = GatePolicy(max_drop, alpha, allow_missing, min_samples, detect)
+    checks = gate_runs(baseline, current, policy)
     summary = writers.markdown(checks, baseline, current)
     if junit:
         _write(junit, writers.junit_xml(checks))

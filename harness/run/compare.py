@@ -10,13 +10,14 @@ from typing import Any
 
 from harness.errors import HarnessError, UsageError
 from harness.metrics import Metric
+from harness.record.manifest import model_title
 from harness.record.run import RunFolder
 from harness.registry import Registry, load_plugins
 from harness.run.jobs import TaskJob, load_jobs
 from harness.run.spec import Progress, RunSpec
 from harness.scoring.aggregation import WHOLE
 from harness.scoring.scorer import Scorer
-from harness.scoring.statistics.paired import Comparison, PairedScores, compare, compare_macro, correct_for_many, pair
+from harness.scoring.statistics.paired import Comparison, compare, compare_macro, correct_for_many, pair, pair_by_subset
 from harness.types import Record
 
 
@@ -37,6 +38,24 @@ def compare_runs(
         there, here = ", ".join(old.tasks), ", ".join(new.tasks)
         raise UsageError(f"the runs share no task: {old.run.path} has {there}; {new.run.path} has {here}")
     return correct_for_many([_compare_task(old, new, *names) for names in common])
+
+
+def run_labels(paths: Sequence[str | Path]) -> list[str]:
+    """What tells runs apart: the model, the arguments in which it differs, when the run began, its folder."""
+    manifests = [RunFolder.read(Path(path)).manifest for path in paths]
+    titles = [model_title(manifest) for manifest in manifests]
+    args = [{**manifest.get("model", {}).get("args", {})} for manifest in manifests]
+    differing = [key for key in {key: None for found in args for key in found} if _differs(key, args)]
+    labels = []
+    for path, manifest, title, own in zip(paths, manifests, titles, args, strict=True):
+        differences = [f"{key}={own.get(key, 'default')}" for key in differing if titles.count(title) > 1]
+        began = str(manifest.get("started") or "")[:16].replace("T", " ")
+        labels.append(f"{', '.join([title, *differences])} ({', '.join(filter(None, [began, str(path)]))})")
+    return labels
+
+
+def _differs(key: str, args: Sequence[Mapping[str, Any]]) -> bool:
+    return any(found.get(key) != args[0].get(key) for found in args)
 
 
 def unshared_tasks(first: str | Path, second: str | Path) -> tuple[list[str], list[str]]:
@@ -73,11 +92,11 @@ class RunSide:
     def _modifiers(self, task: str) -> Sequence[str]:
         return self.run.manifest["tasks"][task].get("modifiers") or ()
 
-    def rows(self, task: str, subset: str | None = None) -> Iterator[Record]:
+    def rows(self, task: str) -> Iterator[Record]:
         records = self.run.records(task)
         if self._modifiers(task):
-            records = self._scorer(task, "its views are joined").rows(records)
-        return (record for record in records if subset in (None, record.subset))
+            records = iter(self._scorer(task, "its views are joined").rows(records))
+        return records
 
     def own_metric(self, task: str, key: str) -> Metric:
         """The metric that forms a value from sufficient statistics (corpus BLEU, points), as the task file says it."""
@@ -108,15 +127,14 @@ def _compare_task(old: RunSide, new: RunSide, name: str, other: str) -> Comparis
     own = old.own_metric(name, key) if metric["aggregation"] == "self" else None
     from_sums, statistics = (own.from_sums, own.statistics) if own else (None, tuple)
 
-    def paired(subset: str | None = None) -> PairedScores:
-        rows = old.rows(name, subset), new.rows(other, subset)
-        return pair(*rows, key, statistics, second_key=new_key, same_rows=name == other)
-
+    rows, same = (old.rows(name), new.rows(other)), name == other
     if task["average"] == "macro" and len(task["subsets"]) > 1:
-        subsets = [subset["name"] for subset in task["subsets"]]
-        parts = [compare(subset, paired(subset), better, from_sums) for subset in subsets]
+        pairs = pair_by_subset(*rows, key, statistics, second_key=new_key, same_rows=same)
+        known = [subset["name"] for subset in task["subsets"]]
+        parts = [compare(subset, pairs[subset], better, from_sums) for subset in known if subset in pairs]
         return _with_counts(compare_macro(title, parts), parts)
-    return compare(title, paired(), better, from_sums)
+    pairs_of_all = pair(*rows, key, statistics, second_key=new_key, same_rows=same)
+    return compare(title, pairs_of_all, better, from_sums)
 
 
 def _rows_of(side: RunSide, task: str) -> dict[str, str]:
@@ -146,4 +164,5 @@ def _with_counts(whole: Comparison, parts: Sequence[Comparison]) -> Comparison:
             notes[what] = notes.get(what, 0) + count
     wins = tuple(key for part in parts for key in part.wins)
     losses = tuple(key for part in parts for key in part.losses)
-    return replace(whole, wins=wins, losses=losses, ties=sum(part.ties for part in parts), notes=notes)
+    ties, missing = sum(part.ties for part in parts), sum(part.missing for part in parts)
+    return replace(whole, wins=wins, losses=losses, ties=ties, notes=notes, missing=missing)

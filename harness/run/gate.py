@@ -1,6 +1,6 @@
 """Decides whether a run may replace another: no task worse than allowed, beyond what chance explains.
 
-checks = gate_runs("runs/baseline", "runs/current", max_drop=0.01)
+checks = gate_runs("runs/baseline", "runs/current", GatePolicy(max_drop=0.01))
 passed = all(check.outcome == "passed" for check in checks)
 """
 
@@ -15,7 +15,26 @@ from harness.record.junit import GateCheck
 from harness.run.compare import RunSide, compare_runs, unshared_tasks
 from harness.scoring.statistics.paired import Comparison
 
-Finding = Literal["regression", "not worse", "unclear", "no data"]
+Finding = Literal["regression", "not worse", "unclear", "too few", "missing samples", "no data"]
+
+FEWEST = 30
+"""With fewer pairs, a drop that chance could have made is no reason to let a run pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatePolicy:
+    """What a run must show to pass.
+
+    max_drop: how much worse a task may be. alpha: level of the test. allow_missing: whether samples of the baseline may
+    be missing or unscored. min_samples: the least number of pairs, for every task; without it, `FEWEST` for those that
+    came out worse. detect: a drop that every task must have been able to show, with a power of 80 %.
+    """
+
+    max_drop: float = 0.0
+    alpha: float = 0.05
+    allow_missing: bool = False
+    min_samples: int | None = None
+    detect: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +50,16 @@ class Verdict:
         return self.finding in ("not worse", "unclear")
 
 
-def gate_runs(baseline: str | Path, current: str | Path, max_drop: float = 0.0, alpha: float = 0.05) -> list[GateCheck]:
+def gate_runs(baseline: str | Path, current: str | Path, policy: GatePolicy = GatePolicy()) -> list[GateCheck]:
     """Judge every task of the baseline. One that the current run lacks has failed: nothing shows it to be no worse."""
-    checks = check_gate(compare_runs(baseline, current), max_drop, alpha)
+    checks = check_gate(compare_runs(baseline, current), policy)
     tasks, (missing, _) = RunSide(baseline, None).tasks, unshared_tasks(baseline, current)
     return [*checks, *(_missing_task(tasks[name]) for name in missing)]
 
 
-def check_gate(comparisons: Sequence[Comparison], max_drop: float = 0.0, alpha: float = 0.05) -> list[GateCheck]:
+def check_gate(comparisons: Sequence[Comparison], policy: GatePolicy = GatePolicy()) -> list[GateCheck]:
     """Judge comparisons of a baseline with a current run; `outcome` of each says whether it passed."""
-    return [_check_of(verdict) for verdict in gate(comparisons, max_drop, alpha)]
+    return [_check_of(verdict) for verdict in gate(comparisons, policy)]
 
 
 def _missing_task(task: Mapping[str, Any]) -> GateCheck:
@@ -57,34 +76,60 @@ def _check_of(verdict: Verdict) -> GateCheck:
     return GateCheck(task, metric, found.first, found.second, found.interval, p_value, found.n, outcome, verdict.reason)
 
 
-def gate(comparisons: Sequence[Comparison], max_drop: float = 0.0, alpha: float = 0.05) -> list[Verdict]:
+def gate(comparisons: Sequence[Comparison], policy: GatePolicy = GatePolicy()) -> list[Verdict]:
     """Judge each comparison of a baseline (first) with a current run (second).
 
     A regression is a drop by more than `max_drop` whose p-value, Holm-adjusted where that was done, is below `alpha`.
-    A comparison without a common sample does not pass: nothing was shown.
+    A comparison without a common sample does not pass, nor does one that lacks samples or is too small to show what the
+    policy asks for: nothing was shown.
     """
-    return [_judge(comparison, max_drop, alpha) for comparison in comparisons]
+    return [_judge(comparison, policy) for comparison in comparisons]
 
 
-def _judge(comparison: Comparison, max_drop: float, alpha: float) -> Verdict:
-    found, reason = _finding(comparison, max_drop, alpha)
-    left_out = [f"{n} {'sample' if n == 1 else 'samples'} left out: {what}" for what, n in comparison.notes.items()]
-    return Verdict(comparison, found, "; ".join([reason, *left_out]))
+def _judge(comparison: Comparison, policy: GatePolicy) -> Verdict:
+    finding, reason = _finding(comparison, policy)
+    left_out = [f"{_samples(n)} left out: {what}" for what, n in comparison.notes.items()]
+    return Verdict(comparison, finding, "; ".join([reason, *left_out]))
 
 
-def _finding(comparison: Comparison, max_drop: float, alpha: float) -> tuple[Finding, str]:
+def _finding(comparison: Comparison, policy: GatePolicy) -> tuple[Finding, str]:
     if comparison.difference is None:
         return "no data", "the runs share no scored sample"
     drop = -comparison.difference if comparison.higher_is_better else comparison.difference
     p_value = comparison.p_value if comparison.adjusted_p is None else comparison.adjusted_p
-    if drop <= max_drop:
-        return "not worse", f"{_change(comparison)}; a drop of {max_drop:g} is allowed"
     chance = "no test was possible" if p_value is None else f"p = {p_value:.3g}"
-    if p_value is not None and p_value < alpha:
-        return "regression", f"{_change(comparison)}, more than {max_drop:g} worse; {chance}"
-    # Where all samples differ alike, no spread is left to say it from.
-    seen = f"; a difference below {comparison.detectable:.3g} would not show" if comparison.detectable else ""
-    return "unclear", f"{_change(comparison)}, but chance could do that: {chance}{seen}"
+    change, seen = _change(comparison), smallest_visible(comparison)
+    power = "what drop would have shown cannot be said" if seen is None else f"a drop of {seen:.3g} would have shown"
+    if drop > policy.max_drop and p_value is not None and p_value < policy.alpha:
+        return "regression", f"{change}, more than {policy.max_drop:g} worse; {chance}"
+    if comparison.missing and not policy.allow_missing:
+        what = f"{_samples(comparison.missing)} of the baseline are missing or unscored"
+        return "missing samples", f"{change}; {what} (--allow_missing lets them be)"
+    least = policy.min_samples if policy.min_samples is not None else FEWEST if drop > policy.max_drop else 0
+    if comparison.n < least:
+        return "too few", f"{change}; {least} samples are the least that says something (--min_samples); {power}"
+    if policy.detect is not None and (seen is None or seen > policy.detect):
+        return "too few", f"{change}; a drop of {policy.detect:g} might not have shown (--detect); {power}"
+    if drop <= policy.max_drop:
+        return "not worse", f"{change}; a drop of {policy.max_drop:g} is allowed; {power}"
+    return "unclear", f"{change}, but chance could do that: {chance}; {power}"
+
+
+def smallest_visible(comparison: Comparison) -> float | None:
+    """The smallest drop that this many samples would have shown; None where nothing says it.
+
+    Where no sample differs, no spread is left to say it from: then it is how far the interval reaches.
+    """
+    reach = None
+    if comparison.interval is not None and comparison.difference is not None:
+        low, high = comparison.interval
+        reach = comparison.difference - low if comparison.higher_is_better else high - comparison.difference
+    known = [value for value in (comparison.detectable, reach) if value]
+    return max(known) if known else None
+
+
+def _samples(n: int) -> str:
+    return f"{n} {'sample' if n == 1 else 'samples'}"
 
 
 def _change(comparison: Comparison) -> str:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import Prompt, Record, UsageError
-from harness.run.gate import gate
+from harness.run.gate import GatePolicy, gate
 from harness.scoring.statistics.clusters import cluster_number
 from harness.scoring.statistics.paired import (
     Comparison,
@@ -18,6 +20,7 @@ from harness.scoring.statistics.paired import (
     mcnemar_p,
     normal_p,
     pair,
+    pair_by_subset,
     permutation_p,
     samples_needed,
 )
@@ -214,7 +217,7 @@ def test_the_gate_closes_on_a_significant_drop_only():
             Comparison("perplexity", 100, 10.0, 12.0, 2.0, p_value=0.001, higher_is_better=False),
             Comparison("empty", 0, None, None, None),
         ],
-        max_drop=0.01,
+        GatePolicy(max_drop=0.01),
     )
     assert [(verdict.finding, verdict.passed) for verdict in verdicts] == [
         ("not worse", True),
@@ -225,7 +228,46 @@ def test_the_gate_closes_on_a_significant_drop_only():
         ("regression", False),
         ("no data", False),
     ]
-    assert "a difference below 0.14 would not show" in verdicts[3].reason
+    assert "a drop of 0.14 would have shown" in verdicts[3].reason
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "policy", "finding"),
+    [
+        ([1.0] * 200, [0.0] * 3, GatePolicy(), "missing samples"),
+        ([1.0] * 200, [0.0] * 3, GatePolicy(allow_missing=True), "too few"),
+        ([1.0] * 200, [0.0] * 3, GatePolicy(allow_missing=True, min_samples=3), "unclear"),
+        ([1.0] * 200, [0.0] * 200, GatePolicy(), "regression"),
+        ([1.0] * 3, [0.0] * 3, GatePolicy(), "too few"),
+        ([1.0] * 40, [*([1.0] * 38), None, None], GatePolicy(), "missing samples"),
+        ([1.0] * 40, [*([1.0] * 38), None, None], GatePolicy(allow_missing=True), "not worse"),
+        ([None] * 5 + [1.0] * 40, [None] * 5 + [1.0] * 40, GatePolicy(), "not worse"),
+        ([1.0] * 8, [1.0] * 8, GatePolicy(), "not worse"),
+        ([1.0] * 8, [1.0] * 8, GatePolicy(min_samples=9), "too few"),
+        ([1.0] * 8, [1.0] * 8, GatePolicy(detect=0.1), "too few"),
+        ([1.0] * 200, [1.0] * 200, GatePolicy(detect=0.1), "not worse"),
+        ([1.0] * 40, [1.0] * 60, GatePolicy(), "not worse"),
+    ],
+)
+def test_what_too_few_or_missing_samples_do_to_a_gate(first, second, policy, finding):
+    (verdict,) = gate([compare("t", pair(records(first), records(second), "acc"))], policy)
+    assert verdict.finding == finding
+    assert verdict.passed == (finding in ("not worse", "unclear"))
+    assert "would have shown" in verdict.reason or finding in ("regression", "missing samples")
+
+
+def test_subsets_are_paired_in_one_reading():
+    one = [replace(record, subset=subset) for subset in "ab" for record in records([1.0, 0.0, 1.0])]
+    two = [replace(record, subset=subset) for subset in "bc" for record in records([1.0, 1.0, None])]
+    pairs = pair_by_subset(iter(one), iter(two), "acc")
+    assert {name: (len(found.keys), found.only_first, found.only_second) for name, found in pairs.items()} == {
+        "a": (0, 3, 0),
+        "b": (2, 0, 0),
+        "c": (0, 0, 3),
+    }
+    assert pairs["b"].lost == 1
+    whole = pair(iter(one), iter(two), "acc")
+    assert (whole.only_first, whole.only_second, whole.unscored) == (3, 3, 1)
 
 
 def test_a_task_without_a_common_score_does_not_pass_and_says_what_was_left_out():

@@ -13,6 +13,7 @@ whole set (corpus BLEU). Many tasks at once are corrected by Holm's method.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import NormalDist
@@ -50,7 +51,7 @@ class PairedScores:
 
     first, second: shape [n, statistics of a sample]. clusters: an integer a sample, or None. changed: samples whose
     row or gold is not the same in both runs, which are left out. only_first, only_second: samples that the other run
-    lacks. unscored: samples that at least one run could not score.
+    lacks. unscored: samples that at least one run could not score; lost: those of them that the first run did score.
     """
 
     keys: tuple[SampleKey, ...]
@@ -61,6 +62,7 @@ class PairedScores:
     only_first: int = 0
     only_second: int = 0
     unscored: int = 0
+    lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class Comparison:
     wins, losses, ties: samples on which the second run scores higher, lower, the same (direction not regarded).
     p_value: of a test of no difference; adjusted_p: after Holm's correction, where several were made.
     detectable: the smallest true difference that this many samples would have shown, with a power of 80 % at 5 %.
+    missing: samples that the first run scored and the second does not hold, holds otherwise, or did not score.
     """
 
     name: str
@@ -88,6 +91,7 @@ class Comparison:
     ties: int = 0
     higher_is_better: bool = True
     notes: Mapping[str, int] = field(default_factory=dict)
+    missing: int = 0
 
 
 def pair(
@@ -105,37 +109,84 @@ def pair(
     second_key: that of the second run, where it is another. same_rows: whether rows that differ are left out; a task
     and its modified form show the same rows differently.
     """
-    known = {(record.subset, record.id): (_content(record), _row(record, key, statistics)) for record in first}
-    matched: list[tuple[SampleKey, tuple[float, ...], tuple[float, ...], int]] = []
-    changed = only_second = unscored = 0
-    clustered = False
-    seen = set()
+    matching = _matched(first, second, key, statistics, second_key=second_key, same_rows=same_rows)
+    return _joined_pairs(matching.values(), key)
+
+
+def pair_by_subset(
+    first: Iterable[Record],
+    second: Iterable[Record],
+    key: str,
+    statistics: Callable[[tuple[float, ...]], tuple[float, ...]] = tuple,
+    *,
+    second_key: str | None = None,
+    same_rows: bool = True,
+) -> dict[str, PairedScores]:
+    """As `pair`, for each subset apart; each record is read once."""
+    matching = _matched(first, second, key, statistics, second_key=second_key, same_rows=same_rows)
+    return {subset: _joined_pairs([found], key) for subset, found in matching.items()}
+
+
+@dataclass(slots=True)
+class _Matching:
+    """The samples of one subset. pairs: key, both scores, cluster, and place in the first run; counts: of the rest."""
+
+    pairs: list[tuple[SampleKey, tuple[float, ...], tuple[float, ...], int, int]] = field(default_factory=list)
+    clustered: bool = False
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+def _matched(
+    first: Iterable[Record],
+    second: Iterable[Record],
+    key: str,
+    statistics: Callable[[tuple[float, ...]], tuple[float, ...]],
+    *,
+    second_key: str | None,
+    same_rows: bool,
+) -> dict[str, _Matching]:
+    known = {
+        (record.subset, record.id): (_content(record), _row(record, key, statistics), place)
+        for place, record in enumerate(first)
+    }
+    found: dict[str, _Matching] = {subset: _Matching() for subset, _ in known}
+    for subset, _ in known:
+        found[subset].counts["only_first"] += 1
     for record in second:
         place = (record.subset, record.id)
+        matching = found.setdefault(record.subset, _Matching())
         if place not in known:
-            only_second += 1
+            matching.counts["only_second"] += 1
             continue
-        seen.add(place)
-        content, row = known[place]
+        matching.counts["only_first"] -= 1
+        content, row, order = known[place]
         other = _row(record, second_key or key, statistics)
         if same_rows and content != _content(record):
-            changed += 1
+            matching.counts["changed"] += 1
         elif row is None or other is None:
-            unscored += 1
+            matching.counts["unscored"] += 1
+            matching.counts["lost"] += row is not None
         else:
-            clustered = clustered or record.cluster is not None
-            matched.append((place, row, other, cluster_number(record.cluster, *place)))
-    order = {place: index for index, place in enumerate(known)}
-    matched.sort(key=lambda item: order[item[0]])
+            matching.clustered = matching.clustered or record.cluster is not None
+            matching.pairs.append((place, row, other, cluster_number(record.cluster, *place), order))
+    return found
+
+
+def _joined_pairs(matchings: Iterable[_Matching], key: str) -> PairedScores:
+    matchings = list(matchings)
+    matched = sorted((pair for each in matchings for pair in each.pairs), key=lambda pair: pair[4])
+    counts = sum((each.counts for each in matchings), Counter[str]())
+    clustered = any(each.clustered for each in matchings)
     return PairedScores(
         tuple(item[0] for item in matched),
         _table([item[1] for item in matched], key),
         _table([item[2] for item in matched], key),
         np.array([item[3] for item in matched], dtype=np.int64) if clustered else None,
-        changed,
-        len(known) - len(seen),
-        only_second,
-        unscored,
+        counts["changed"],
+        counts["only_first"],
+        counts["only_second"],
+        counts["unscored"],
+        counts["lost"],
     )
 
 
@@ -153,11 +204,12 @@ def compare(
         "unscored": pairs.unscored,
     }
     notes = {what: count for what, count in notes.items() if count}
-    n = len(pairs.keys)
+    n, missing = len(pairs.keys), pairs.only_first + pairs.changed + pairs.lost
     if n == 0:
-        return Comparison(name, 0, None, None, None, higher_is_better=higher_is_better, notes=notes)
+        return Comparison(name, 0, None, None, None, higher_is_better=higher_is_better, notes=notes, missing=missing)
     if from_sums is not None:
-        return replace(_compare_sets(name, pairs, from_sums, seed), higher_is_better=higher_is_better, notes=notes)
+        found = _compare_sets(name, pairs, from_sums, seed)
+        return replace(found, higher_is_better=higher_is_better, notes=notes, missing=missing)
     if pairs.first.shape[1] != 1 or pairs.second.shape[1] != 1:
         raise UsageError(f"{name}: its scores are statistics of a whole set; compare them by their metric's own value")
     first, second = pairs.first[:, 0], pairs.second[:, 0]
@@ -180,6 +232,7 @@ def compare(
         ties=int((differences == 0).sum()),
         higher_is_better=higher_is_better,
         notes=notes,
+        missing=missing,
     )
 
 
@@ -390,6 +443,7 @@ __all__ = [
     "mcnemar_p",
     "normal_p",
     "pair",
+    "pair_by_subset",
     "permutation_p",
     "samples_needed",
 ]
