@@ -1,6 +1,6 @@
 """Metrics over several replies to one question: how likely one of k passes, and how likely all of them do.
 
-A reply passes by another metric of the task, or when the program that it holds comes to its end in a sandbox
+A reply passes by another metric of the task, or when the program that it holds passes its tests in a sandbox
 (`harness.scoring.sandbox`).
 """
 
@@ -16,35 +16,39 @@ from threading import Lock
 from typing import Any
 
 import jinja2
+import jinja2.nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from harness import Metric, MetricOptions, Observation, RepeatMetric, hookimpl
+from harness import Metric, MetricOptions, Observation, RepeatMetric, Undecided, hookimpl
 from harness.scoring import sandbox
 
 _JINJA = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
+
+
+_REPLY = "\ue000the reply\ue001"  # stands for the reply where a program is taken apart
 
 
 class _Remembered:
     """Which programs have passed, for the metrics of one task that ask for the same ones (pass@1, pass@10)."""
 
     def __init__(self, most: int = 4096) -> None:
-        self._known: OrderedDict[tuple[str, sandbox.Limits, str], bool] = OrderedDict()
+        self._known: OrderedDict[tuple[sandbox.Program, sandbox.Limits, str], bool] = OrderedDict()
         self._most = most
         self._lock = Lock()
 
-    def run(self, programs: Sequence[str], limits: sandbox.Limits, mode: str) -> list[bool]:
+    def run(self, programs: Sequence[sandbox.Program], limits: sandbox.Limits, mode: str) -> list[bool]:
         with self._lock:
-            found = {program: self._known.get((program, limits, mode)) for program in programs}
-        unknown = [program for program, passed in found.items() if passed is None]
+            passed = {program: self._known.get((program, limits, mode)) for program in programs}
+        unknown = [program for program, known in passed.items() if known is None]
         for program, outcome in zip(unknown, sandbox.run_programs(unknown, limits, mode), strict=True):
-            if not outcome.started:  # says nothing about the program: the sample fails, and is tried again
-                raise RuntimeError(outcome.reason)
-            found[program] = outcome.passed
+            if not outcome.decided:  # says nothing about the program: the sample fails, and is tried again
+                raise Undecided(outcome.reason)
+            passed[program] = outcome.passed
         with self._lock:
-            self._known.update({(program, limits, mode): bool(found[program]) for program in unknown})
+            self._known.update({(program, limits, mode): bool(passed[program]) for program in unknown})
             while len(self._known) > self._most:
                 self._known.popitem(last=False)
-        return [bool(found[program]) for program in programs]
+        return [bool(passed[program]) for program in programs]
 
 
 _REMEMBERED = _Remembered()
@@ -107,7 +111,7 @@ class _Passes(RepeatMetric):
         """How many replies pass; None where that cannot be told, because the gold is hidden. Unread ones do not."""
         if self._program is not None:
             _refuse_missing(seen.sample.doc.get(self._packages) if self._packages else None)
-            programs = [self._program.render(**seen.sample.doc, reply=reply) for reply in seen.predictions if reply]
+            programs = [_tested(self._program, seen.sample.doc, reply) for reply in seen.predictions if reply]
             return sum(_REMEMBERED.run(programs, self._limits, self._mode or sandbox.usable()))
         scores = self.score_each(seen)
         if None in scores:
@@ -121,8 +125,9 @@ class PassAtK(_Passes):
     1 - C(n-c, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374, equation 1).
 
     k: a number, or several: `k: [1, 10]` is reported as `pass_at_1` and `pass_at_10`.
-    program: Jinja, the whole program with its tests, from the row's fields and `reply`. It passes when it comes to its
-        end within `timeout` seconds of processor time, three times that by the clock, and `memory` MB.
+    program: Jinja, the whole program, from the row's fields and `reply`; its tests are the lines below that of the
+        reply. It passes when they raise nothing within `timeout` seconds of processor time, three times that by the
+        clock, and `memory` MB. The tests run in another process than the program: they get copies of its values.
     of: without a program, the metric that says which replies pass: those to which it gives at least `threshold`. A
         metric of the task by its name, with its options there, or an entry of its own; left out, the task's first.
     packages: a column with the packages that a row's programs need (BigCodeBench's `libs`). Where one is not installed,
@@ -215,9 +220,25 @@ def _refuse_missing(packages: Any) -> None:
 
 def _template(program: str) -> jinja2.Template:
     try:
+        names = [node.name for node in _JINJA.parse(program).find_all(jinja2.nodes.Name)]
+        if names.count("reply") != 1:
+            raise ValueError("program: {{ reply }} must stand in it, and once")
         return _JINJA.from_string(program)
     except jinja2.TemplateSyntaxError as error:
         raise ValueError(f"program, line {error.lineno}: {error.message}") from None
+
+
+def _tested(template: jinja2.Template, doc: Mapping[str, Any], reply: str) -> sandbox.Program:
+    """A reply's program, its tests apart: they are what stands below the line in which the reply ends."""
+    reply = reply.lstrip("\ufeff")
+    above, _, below = template.render(**doc, reply=_REPLY).partition(_REPLY)
+    whole = template.render(**doc, reply=reply)
+    if not (whole.startswith(above) and whole.endswith(below) and len(whole) >= len(above) + len(below)):
+        raise ValueError("program: what stands around {{ reply }} must not depend on the reply")
+    rest, _, tests = below.partition("\n")
+    if rest.strip() and not rest.lstrip().startswith("#") and not tests.strip():
+        raise ValueError("program: tests must stand on lines of their own, below that of {{ reply }}")
+    return sandbox.Program(whole[: len(whole) - len(tests)], tests, above)
 
 
 @hookimpl

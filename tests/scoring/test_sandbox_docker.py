@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from harness import MetricOptions, Observation, Response, Sample
+from harness import MetricOptions, Observation, Response, Sample, Undecided
 from harness.errors import MachineError
 from harness.scoring import sandbox
 from harness.scoring.sandbox import Limits, execute
@@ -98,8 +98,9 @@ def test_a_container_reaches_nothing(docker: Docker, monkeypatch: pytest.MonkeyP
     options = docker.options()
     assert {
         "--rm", "--interactive", "--init", "--pull=never", "--network=none", "--read-only", "--cap-drop=ALL",
-        "--security-opt=no-new-privileges", "--user=65534:65534", "--ipc=none", "--log-driver=none",
-        f"--memory={512 << 20}", f"--memory-swap={512 << 20}", "--pids-limit=7",
+        "--security-opt=no-new-privileges", "--user=65534:65534", "--ipc=private", f"--shm-size={256 << 20}",
+        "--log-driver=none",
+        f"--memory={512 << 20}", f"--memory-swap={512 << 20}", "--pids-limit=8",
         f"--tmpfs=/tmp:rw,nosuid,nodev,size={8 << 20}",
     } <= {*options}  # fmt: skip
     refused = ("-v", "--volume", "--mount", "--privileged", "--cap-add", "--device", "--env-file", "--publish", "--pid")
@@ -172,7 +173,7 @@ def test_a_docker_that_does_not_work_is_one_line_before_anything_is_asked(
 def test_a_program_that_is_late_is_killed_by_the_name_of_its_container(docker: Docker) -> None:
     outcome = sandbox.run_program("import time; time.sleep(600)", Limits(seconds=1, patience=1))
 
-    assert (outcome.passed, outcome.reason, outcome.started) == (False, "out of time", True)
+    assert (outcome.passed, outcome.reason, outcome.decided) == (False, "out of time", True)
     run, kill = (call["argv"] for call in docker.calls[-2:])
     assert kill == ["kill", next(word for word in run if word.startswith("--name=")).removeprefix("--name=")]
 
@@ -183,7 +184,7 @@ def test_a_container_that_never_stands_is_killed_too(docker: Docker, monkeypatch
     docker.plan(hangs="waiting for the daemon")
     outcome = sandbox.run_program("pass")
 
-    assert (outcome.passed, outcome.started) == (False, False)
+    assert (outcome.passed, outcome.decided) == (False, False)
     assert outcome.reason == "the sandbox did not start: waiting for the daemon"
     assert docker.calls[-1]["argv"][0] == "kill"
 
@@ -197,7 +198,7 @@ def test_a_daemon_that_goes_away_fails_samples_and_scores_none_of_them(docker: D
     assert metric.score(seen("x = 1")) == 1.0
 
     docker.plan(says="docker: Cannot connect to the Docker daemon. Is the docker daemon running?")
-    with pytest.raises(RuntimeError, match=r"the sandbox did not start: docker: Cannot connect"):
+    with pytest.raises(Undecided, match=r"the sandbox did not start: docker: Cannot connect"):
         metric.score(seen("x = 2"))
     docker.plan()
     assert metric.score(seen("x = 2")) == 1.0  # and is not remembered as a failure of the program

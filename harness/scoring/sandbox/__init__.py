@@ -5,12 +5,27 @@ from __future__ import annotations
 from harness.scoring.sandbox.execute import (
     MODES,
     Limits,
+    Program,
     ProgramOutcome,
+    ScriptOutcome,
     check_mode,
     command_line,
     run_program,
     run_programs,
+    run_script,
     usable,
 )
 
-__all__ = ["MODES", "Limits", "ProgramOutcome", "check_mode", "command_line", "run_program", "run_programs", "usable"]
+__all__ = [
+    "MODES",
+    "Limits",
+    "Program",
+    "ProgramOutcome",
+    "ScriptOutcome",
+    "check_mode",
+    "command_line",
+    "run_program",
+    "run_programs",
+    "run_script",
+    "usable",
+]

@@ -1,6 +1,6 @@
-"""Runs a Python program that nobody has read, and says whether it came to its end.
+"""Runs Python programs that nobody has read, and says whether they pass their tests.
 
-    outcome = run_program("assert 1 + 1 == 2", Limits(seconds=3))
+    outcome = run_program(Program("def f(x): return x + 1", tests="assert f(1) == 2"), Limits(seconds=3))
     outcome.passed, outcome.reason, outcome.output
 
     namespaces  (default) Linux namespaces: no network, no files but a read-only Python and a /tmp of its own, no
@@ -8,8 +8,8 @@
     docker      the same limits by a container; the image is HARNESS_SANDBOX_IMAGE
     none        limits on resources alone: the program can read, write and send what you can. Never chosen by itself
 
-A program that passes could still have looked for the tests in its own process and tricked them: a sandbox protects the
-machine, not the benchmark.
+Tests run in a process of their own, which the program cannot read: what a function returns comes to them as a value,
+and is compared there. A program without tests passes when it comes to its end, which it may claim as it likes.
 """
 
 from __future__ import annotations
@@ -27,21 +27,28 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from harness.errors import MachineError, UsageError, suggest
 
+_PACKAGE = "harness.scoring.sandbox"
 MODES = ("auto", "namespaces", "docker", "none")
 _HERE = Path(__file__).parent
-_STARTING = 60.0  # seconds until a sandbox stands, on a machine that is busy
+_STARTING = 300.0  # seconds until a sandbox stands, on a machine that is busy
 _ENDING = 5.0
+_MOST_WAITING = 20.0  # times the time by the clock, where the processors are taken by others
 _IMAGE = "python:3.11-slim"
 _NOT_STARTED = "the sandbox did not start: "
 _CPU_SIGNAL = 24  # SIGXCPU: the processor time is used up
+_OUT_OF_MEMORY = 124  # what jail.py ends with
+_OUT_OF_TIME = "out of time"
+_ROOM = 4 << 30  # bytes of address space beside the memory: stacks and libraries that are never used up
+_MOST_PRINTED = 16 << 20  # bytes of standard output of a script
 _MOST_OUTPUT = 16_384  # bytes
 _ENVIRONMENT = {
     "HOME": "/tmp",
@@ -49,6 +56,7 @@ _ENVIRONMENT = {
     "LANG": "C.UTF-8",
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "2",  # else each thread reserves much memory that it does not use
 }
 
 
@@ -56,18 +64,18 @@ _ENVIRONMENT = {
 class Limits:
     """What a program may use.
 
-    seconds: of processor time (rounded up), for each process; by the clock, `patience` times as long, so that a busy
-        machine fails no program. memory: bytes of address space a process. processes: and threads, at one time.
-        file_size: bytes of one file. space: bytes of all files together.
+    seconds: of processor time (rounded up), for each process; by the clock, `patience` times as long, not counting the
+        time for which it waits for a processor. memory: bytes of all processes together (with `none`: of each).
+        processes: and threads, at one time. file_size: bytes of one file. space: bytes of all files together.
     """
 
     seconds: float = 3.0
     patience: float = 3.0
     memory: int = 1 << 30
-    processes: int = 8
+    processes: int = 64
     file_size: int = 16 << 20
     space: int = 64 << 20
-    files: int = 64
+    files: int = 256
 
     def __post_init__(self) -> None:
         if self.seconds <= 0 or self.patience < 1 or self.memory <= 0:
@@ -75,16 +83,43 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Program:
+    """A program of a model, and what it is tested with.
+
+    text: the whole program. tests: Python that uses what the program defines and raises where it is wrong. setup: the
+    part of `text` that is not the model's: the tests have its complete functions and classes too, unchanged.
+    """
+
+    text: str
+    tests: str = ""
+    setup: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ProgramOutcome:
     """How a program ended. `reason` says in words why it did not pass; `output` is the beginning of what it printed.
 
-    started: False where the sandbox did not stand (docker went away, say). Nothing is known of the program then.
+    decided: False where nothing is known of the program: the sandbox did not stand (docker went away, say), the machine
+        gave it no time, or its tests cannot be run from outside.
     """
 
     passed: bool
     reason: str = ""
     output: str = ""
-    started: bool = True
+    decided: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptOutcome:
+    """How a run of a script ended. `printed`: its standard output; `code`: its exit code, as a shell gives it.
+
+    reason: why it did not come to its end by itself, in words; else empty. decided: as in `ProgramOutcome`.
+    """
+
+    printed: str
+    code: int = 0
+    reason: str = ""
+    decided: bool = True
 
 
 def check_mode(mode: str, flag: str = "--sandbox") -> None:
@@ -131,14 +166,14 @@ def _complaint(output: str) -> str:
     return said[0].rstrip(".") if said else ""
 
 
-def run_program(program: str, limits: Limits | None = None, mode: str = "auto") -> ProgramOutcome:
-    """Run a Python program in a sandbox, see `usable`. Raises `UsageError` where that is not to be had."""
+def run_program(program: str | Program, limits: Limits | None = None, mode: str = "auto") -> ProgramOutcome:
+    """Run a Python program and its tests in a sandbox. Raises `UsageError` where that is not to be had."""
     return _run(program, limits or Limits(), usable(mode))
 
 
 def command_line(mode: str, limits: Limits, root: str, name: str) -> list[str]:
     """The command that starts the runner. `root` is an empty folder; `name` names a container."""
-    runner = ["-I", "-S", "-X", "utf8", "-c", (_HERE / "runner.py").read_text("utf-8")]
+    runner = ["-I", "-S", "-X", "utf8", "-c", _runner_code()]
     if mode == "docker":
         return [*_docker(limits, name), "python", *runner]
     python = str(Path(sys.executable).resolve())
@@ -150,8 +185,24 @@ def command_line(mode: str, limits: Limits, root: str, name: str) -> list[str]:
         "command": [python, *runner],
         "environment": _ENVIRONMENT,
         "space": limits.space,
+        "memory": limits.memory,
     }
     return [python, "-I", "-S", str(_HERE / "jail.py"), json.dumps(order)]
+
+
+@functools.cache
+def _runner_code() -> str:
+    """One text that makes the modules of the runner, where this package cannot be imported, and starts it."""
+    sources = {name: (_HERE / f"{name}.py").read_text("utf-8") for name in ("wire", "program", "judge", "runner")}
+    return f"""
+import sys, types
+package = sys.modules[{_PACKAGE!r}] = types.ModuleType({_PACKAGE!r})
+for name, source in {sources!r}.items():
+    module = sys.modules[{_PACKAGE!r} + "." + name] = types.ModuleType({_PACKAGE!r} + "." + name)
+    setattr(package, name, module)
+    exec(compile(source, f"<{{name}}>", "exec"), module.__dict__)
+module.main()
+"""
 
 
 def _docker(limits: Limits, name: str) -> list[str]:
@@ -159,9 +210,10 @@ def _docker(limits: Limits, name: str) -> list[str]:
         "--rm", "--pull=never", "--interactive", "--init", f"--name={name}", "--network=none", "--read-only",
         "--log-driver=none",  # what a program prints without end does not fill the disk of the daemon
         "--cap-drop=ALL",
-        "--security-opt=no-new-privileges", "--user=65534:65534", "--workdir=/tmp", "--ipc=none",
+        "--security-opt=no-new-privileges", "--user=65534:65534", "--workdir=/tmp", "--ipc=private",
+        f"--shm-size={limits.memory // 2}",
         f"--tmpfs=/tmp:rw,nosuid,nodev,size={limits.space}", f"--memory={limits.memory}",
-        f"--memory-swap={limits.memory}", f"--pids-limit={limits.processes + 2}",
+        f"--memory-swap={limits.memory}", f"--pids-limit={limits.processes + 3}",
     ]  # fmt: skip
     variables = [f"--env={key}={value}" for key, value in _ENVIRONMENT.items()]
     return ["docker", "run", *options, *variables, os.environ.get("HARNESS_SANDBOX_IMAGE") or _IMAGE]
@@ -180,87 +232,264 @@ def _shown() -> list[str]:
 
 
 def _packages() -> list[str]:
-    return sorted({str(Path(sysconfig.get_path(name)).resolve()) for name in ("purelib", "platlib")})
+    own = [sysconfig.get_path(name) for name in ("purelib", "platlib")]
+    others = [
+        path for path in sys.path if Path(path).name in ("site-packages", "dist-packages") and Path(path).is_dir()
+    ]
+    return list(dict.fromkeys(str(Path(path).resolve()) for path in [*own, *others]))
 
 
-def _run(program: str, limits: Limits, mode: str) -> ProgramOutcome:
-    token = secrets.token_hex(16)
-    name = f"harness-{token[:12]}"
-    bounds = {
-        "cpu": math.ceil(limits.seconds),
-        "memory": limits.memory,
-        "file_size": limits.file_size,
-        "files": limits.files,
-    }
-    if mode == "namespaces":  # elsewhere the limit would count all processes of this user
-        bounds["processes"] = limits.processes
-    packages = [] if mode == "docker" else _packages()
-    order = json.dumps({"program": program, "token": token, "limits": bounds, "path": packages}).encode()
-    with tempfile.TemporaryDirectory(prefix="harness-", ignore_cleanup_errors=True) as root:
-        environment = None if mode == "docker" else _ENVIRONMENT  # docker's client needs its own
-        process = subprocess.Popen(
-            command_line(mode, limits, root, name),
+class _Sandbox:
+    """A runner in a sandbox, from its start to its end. `with` ends it."""
+
+    def __init__(self, parts: Sequence[dict[str, Any]], limits: Limits, mode: str) -> None:
+        self._limits, self._mode = limits, mode
+        self._name = f"harness-{secrets.token_hex(6)}"
+        self._root = tempfile.TemporaryDirectory(prefix="harness-", ignore_cleanup_errors=True)
+        self._answers, self._output = bytearray(), bytearray()
+        self.ready = self.late = self.busy = self.answered = False
+        self._process = subprocess.Popen(
+            command_line(mode, limits, self._root.name, self._name),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment,
-            cwd=root,
+            env=None if mode == "docker" else _ENVIRONMENT,  # docker's client needs its own
+            cwd=self._root.name,
             start_new_session=True,
         )
-        verdict = b""
-        with process:
-            try:
-                verdict, output, late = _watch(process, order, limits.seconds * limits.patience)
-            finally:
-                if mode == "docker":
-                    _end_container(process, name, verdict.count(b"\n") > 1)
-                _end(process)
-    return _outcome(verdict, output.decode("utf-8", "replace"), late, process.returncode, token)
+        bodies = [json.dumps(part).encode() for part in parts]
+        data = b"".join(f"{len(body):016d}".encode() + body for body in bodies)
+        # A sandbox that reads nothing must not hold up what ends it.
+        self._feeder = threading.Thread(target=self._feed, args=(data,), daemon=True)
+        self._feeder.start()
+        self._selector = selectors.DefaultSelector()
+        for stream, buffer in ((self._process.stdout, self._answers), (self._process.stderr, self._output)):
+            assert stream is not None
+            self._selector.register(stream, selectors.EVENT_READ, buffer)
+        self._deadline = self._began = time.monotonic()
+        self._allow(_STARTING)
 
+    def __enter__(self) -> _Sandbox:
+        return self
 
-def _watch(process: subprocess.Popen[bytes], order: bytes, seconds: float) -> tuple[bytes, bytes, bool]:
-    """Feed the runner and read it until it has said how it went, has ended, or its time is up.
+    def __exit__(self, *error: object) -> None:
+        if self._mode == "docker":
+            _end_container(self._process, self._name, finished=self.answered)
+        _end(self._process)
+        self._feeder.join()
+        self._selector.close()
+        for stream in (self._process.stdout, self._process.stderr):
+            assert stream is not None
+            stream.close()
+        self._root.cleanup()
 
-    Returns its answers, the beginning of the program's output, and whether its time was up.
-    """
-    assert process.stdin and process.stdout and process.stderr
-    with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
-        stdin.write(order)
-    answers, output = bytearray(), bytearray()
-    deadline = time.monotonic() + _STARTING
-    ready = False
-    with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ, answers)
-        selector.register(process.stderr, selectors.EVENT_READ, output)
-        while answers.count(b"\n") < 2 and len(answers) < _MOST_OUTPUT and process.stdout in selector.get_map():
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return bytes(answers), bytes(output), True
-            _read(selector, left)
-            if process.stdout not in selector.get_map():  # it has ended, and soon says how
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(_ENDING)
-            if not ready and answers.startswith(b"ready\n"):
-                ready, deadline = True, time.monotonic() + seconds
-        while process.stderr in selector.get_map() and _read(selector, 0.0):
-            if len(output) >= _MOST_OUTPUT:
+    @property
+    def output(self) -> str:
+        """The beginning of what the program has printed to standard error, or to both where it was tested."""
+        return self._output.decode("utf-8", "replace")
+
+    @property
+    def code(self) -> int:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_ENDING)
+        return self._process.returncode if self._process.returncode is not None else 0
+
+    def start(self) -> bool:
+        """Wait until the program runs; whether it does."""
+        self.ready = self.line() == b"ready"
+        self._allow(self._limits.seconds * self._limits.patience)
+        return self.ready
+
+    def line(self) -> bytes | None:
+        """The runner's next line, without its end; None where it has ended, or its time has."""
+        while b"\n" not in self._answers:
+            if len(self._answers) >= _MOST_OUTPUT or not self._read():
+                return None
+        line, _, rest = self._answers.partition(b"\n")
+        self._answers[:] = rest
+        return bytes(line)
+
+    def exactly(self, size: int) -> bytes | None:
+        """The runner's next bytes."""
+        while len(self._answers) < size:
+            if not self._read():
+                return None
+        data = bytes(self._answers[:size])
+        del self._answers[:size]
+        return data
+
+    def again(self) -> None:
+        """Allow as much time as at first: another run begins."""
+        self._allow(self._limits.seconds * self._limits.patience)
+
+    def rest(self) -> None:
+        """Read what has come of the program's output."""
+        while self._process.stderr in self._selector.get_map() and len(self._output) < _MOST_OUTPUT:
+            if not self._read_some(0.0):
                 break
-    return bytes(answers), bytes(output), False
+
+    def _allow(self, seconds: float) -> None:
+        self._began = time.monotonic()
+        self._seconds = seconds
+        self._deadline = self._began + seconds
+
+    def _read(self) -> bool:
+        """Read more of the answers; whether that can go on."""
+        if self._process.stdout not in self._selector.get_map():
+            return False
+        left = self._deadline - time.monotonic()
+        if left <= 0 and not self._may_wait_longer():
+            return False
+        self._read_some(max(left, 0.05))
+        return True
+
+    def _may_wait_longer(self) -> bool:
+        """Whether the time by the clock is up because others have the processors; sets a later deadline then."""
+        now = time.monotonic()
+        self.late = True
+        if not self.ready:
+            return False
+        used, waited = _times_of(self._process.pid, now - self._began) if self._mode != "docker" else (0.0, None)
+        if waited is None:
+            waited = self._seconds * max(0.0, os.getloadavg()[0] / (os.cpu_count() or 1) - 1)
+        if used >= self._limits.seconds or self._began + self._seconds + waited <= now:
+            return False
+        if now - self._began > self._seconds * _MOST_WAITING:
+            self.busy = True
+            return False
+        self.late = False
+        self._deadline = max(now + 0.1, min(self._began + self._seconds + waited, now + self._seconds))
+        return True
+
+    def _read_some(self, seconds: float) -> bool:
+        """Read what has come within so many seconds; whether there was anything. What is too much is dropped."""
+        events = self._selector.select(seconds)
+        for key, _ in events:
+            stream: IO[bytes] = key.fileobj  # type: ignore[assignment] # what was registered
+            if not (chunk := os.read(stream.fileno(), 65_536)):
+                self._selector.unregister(stream)
+            elif key.data is self._answers:
+                key.data.extend(chunk)
+            else:
+                key.data.extend(chunk[: max(0, _MOST_OUTPUT - len(key.data))])
+        return bool(events)
+
+    def _feed(self, data: bytes) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError, ValueError), self._process.stdin as stdin:
+            stdin.write(data)
+
+    def not_started(self) -> str:
+        """Why there is no program to speak of."""
+        self.rest()
+        late = "out of time" if self.late else f"exit code {self.code}"
+        return f"{_NOT_STARTED}{_complaint(self.output) or late}"
+
+    def end_in_words(self) -> str:
+        """Why the runner has ended without an answer."""
+        if self.late:
+            return "the machine is too busy to run it" if self.busy else _OUT_OF_TIME
+        code = self.code
+        if code in (-_CPU_SIGNAL, 128 + _CPU_SIGNAL):
+            return _OUT_OF_TIME
+        return "out of memory" if code == _OUT_OF_MEMORY else f"ended before its end (exit code {code})"
 
 
-def _read(selector: selectors.BaseSelector, seconds: float) -> bool:
-    """Read what has come within so many seconds; whether there was anything. What is too much is dropped."""
-    events = selector.select(seconds)
-    for key, _ in events:
-        stream: IO[bytes] = key.fileobj  # type: ignore[assignment] # what was registered
-        if chunk := os.read(stream.fileno(), 65_536):
-            key.data.extend(chunk[: _MOST_OUTPUT - len(key.data)])
-        else:
-            selector.unregister(stream)
-    return bool(events)
+def _bounds(limits: Limits, mode: str) -> dict[str, int]:
+    bounds = {
+        "cpu": math.ceil(limits.seconds),
+        "memory": limits.memory,
+        "space": limits.memory + _ROOM,
+        "file_size": limits.file_size,
+        "files": limits.files,
+    }
+    # Elsewhere the limit would count all processes of this user.
+    return {**bounds, "processes": limits.processes} if mode == "namespaces" else bounds
 
 
-def _end_container(process: subprocess.Popen[bytes], name: str, finished: bool) -> None:
+def _run(program: str | Program, limits: Limits, mode: str) -> ProgramOutcome:
+    program = Program(program) if isinstance(program, str) else program
+    token = secrets.token_hex(16)
+    order = {
+        "program": program.text,
+        "setup": program.setup,
+        "limits": _bounds(limits, mode),
+        "path": [] if mode == "docker" else _packages(),
+    }
+    with _Sandbox([order, {"tests": program.tests, "token": token}], limits, mode) as box:
+        if not box.start():
+            return ProgramOutcome(False, box.not_started(), box.output, decided=False)
+        line = box.line()
+        verdict = "" if line is None else line.decode("utf-8", "replace")
+        if not verdict:
+            reason = box.end_in_words()
+            return ProgramOutcome(False, reason, box.output, decided=not box.busy)
+        box.rest()
+        box.answered = True
+        word, _, reason = verdict.partition(" ")
+        if word == "passed":
+            return ProgramOutcome(reason == token, "" if reason == token else "a verdict that is none", box.output)
+        return ProgramOutcome(False, reason, box.output, decided=word != "undecided")
+
+
+def run_script(
+    text: str, inputs: Sequence[str], limits: Limits | None = None, mode: str = "auto"
+) -> Iterator[ScriptOutcome]:
+    """Run a script once for each input, as `python script.py < input` does, and yield how each run went.
+
+    The limits are those of one run; all runs share a sandbox, and nothing but its /tmp. One that is not asked for its
+    next outcome runs no further. Raises `UsageError` where no sandbox is to be had.
+    """
+    bounds, mode = limits or Limits(), usable(mode)
+    order = {
+        "program": text,
+        "inputs": list(inputs),
+        "limits": _bounds(bounds, mode),
+        "path": [] if mode == "docker" else _packages(),
+        "most_output": _MOST_PRINTED,
+    }
+    with _Sandbox([order], bounds, mode) as box:
+        problem = None if box.start() else ScriptOutcome("", 1, box.not_started(), decided=False)
+        for _ in inputs:
+            head = None if problem else box.line()
+            words = head.split() if head else []
+            printed = box.exactly(int(words[2])) if len(words) == 4 else None
+            if printed is None:
+                problem = problem or ScriptOutcome("", 1, box.end_in_words(), decided=not box.busy)
+                yield problem
+                continue
+            code = int(words[1])
+            late = code == -_CPU_SIGNAL or (code == -9 and float(words[3]) >= math.ceil(bounds.seconds))
+            reason = _OUT_OF_TIME if late else f"ended by signal {-code}" if code < 0 else ""
+            yield ScriptOutcome(printed.decode("utf-8", "replace"), code if code >= 0 else 128 - code, reason)
+            box.again()
+        box.answered = problem is None
+
+
+def _times_of(root: int, elapsed: float) -> tuple[float, float | None]:
+    """Seconds of processor time that a process and all below it have used, and for which one of them waited for a
+    processor at most; None for the latter where the system does not say."""
+    parents: dict[int, int] = {}
+    used: dict[int, float] = {}
+    ticks = os.sysconf("SC_CLK_TCK")
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):  # it has ended meanwhile
+            fields = entry.read_text("utf-8", "replace").rpartition(")")[2].split()
+            number = int(entry.parent.name)
+            parents[number], used[number] = int(fields[1]), sum(map(int, fields[11:15])) / ticks
+    below, known = [root], {root}
+    while more := [number for number, parent in parents.items() if parent in known and number not in known]:
+        below += more
+        known |= set(more)
+    waited = None
+    for number in below:
+        for entry in Path(f"/proc/{number}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                waited = max(waited or 0.0, int(entry.read_text().split()[1]) / 1e9)
+    return sum(used.get(number, 0.0) for number in below), None if waited is None else min(waited, elapsed)
+
+
+def _end_container(process: subprocess.Popen[bytes], name: str, *, finished: bool) -> None:
     """Kill the container, unless the program has `finished` and its container ends by itself: the client with it."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_ENDING if finished else 0)
@@ -277,31 +506,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _outcome(answers: bytes, output: str, late: bool, code: int, token: str) -> ProgramOutcome:
-    lines = answers.decode("utf-8", "replace").splitlines()
-    if not lines:
-        cause = _complaint(output) or ("out of time" if late else f"exit code {code}")
-        return ProgramOutcome(False, f"{_NOT_STARTED}{cause}", output, started=False)
-    if late:
-        return ProgramOutcome(False, "out of time", output)
-    if lines[1:2] == [f"passed {token}"]:
-        return ProgramOutcome(True, "", output)
-    if lines[1:2] and lines[1].startswith("failed "):
-        return ProgramOutcome(False, lines[1].removeprefix("failed "), output)
-    if code in (-_CPU_SIGNAL, 128 + _CPU_SIGNAL):
-        return ProgramOutcome(False, "out of time", output)
-    return ProgramOutcome(False, f"ended before its end (exit code {code})", output)
-
-
 def run_programs(
-    programs: Sequence[str], limits: Limits | None = None, mode: str | None = None
+    programs: Sequence[str | Program], limits: Limits | None = None, mode: str = "auto"
 ) -> Iterator[ProgramOutcome]:
-    """Run several programs, as many at once as there are processors, and yield their outcomes in order.
-
-    mode: what `usable` said earlier, maybe in another thread; left out, it is asked now.
-    """
+    """Run several programs, as many at once as there are processors, and yield their outcomes in order."""
     from concurrent.futures import ThreadPoolExecutor
 
-    mode, bounds = mode or usable(), limits or Limits()
+    bounds, mode = limits or Limits(), usable(mode)
     with ThreadPoolExecutor(min(len(programs), os.cpu_count() or 1) or 1) as pool:
         yield from pool.map(lambda program: _run(program, bounds, mode), programs)

@@ -1,6 +1,7 @@
 """Builds a sandbox of Linux namespaces and starts a command in it. A script of its own: standard library alone.
 
-    python jail.py '{"root": DIR, "show": [PATH, ...], "command": [...], "environment": {...}, "space": BYTES}'
+    python jail.py '{"root": DIR, "show": [PATH, ...], "command": [...], "environment": {...}, "space": BYTES,
+                    "memory": BYTES}'
 
     this process      waits; dies with the harness
       process 1       first of a process namespace: when it ends, the kernel ends everything in there
@@ -8,7 +9,8 @@
                       own namespace; no network but its own; no further namespaces; no system calls that get round these
 
 An ordinary user needs user namespaces; root does not, and the command runs as nobody. What cannot be set up ends this
-process with code 125 and `jail: REASON` on standard error, and the command is not started.
+process with code 125 and `jail: REASON` on standard error, and the command is not started. Where its processes use more
+memory than allowed, all of them together, this process ends with code 124, and they with it.
 """
 
 from __future__ import annotations
@@ -16,12 +18,15 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import select
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 FAILED = 125
+OUT_OF_MEMORY = 124
+_LOOK_EVERY = 0.03  # seconds
 _NOBODY = 65534
 
 # linux/sched.h, linux/mount.h, linux/prctl.h
@@ -122,6 +127,8 @@ def _build_root(order: dict[str, Any]) -> None:
     _mount("tmpfs", f"{root}/tmp", "tmpfs", _NOSUID | _NODEV, f"size={order['space']},nr_inodes=4096,mode=1777")
     for path in order["show"]:
         _show(root, path)
+    Path(root, "dev", "shm").mkdir(parents=True, exist_ok=True)
+    _mount("tmpfs", f"{root}/dev/shm", "tmpfs", _NOSUID | _NODEV, f"size={order['memory'] // 2},mode=1777")
     try:
         _mount("proc", f"{root}/proc", "proc", _NOSUID | _NODEV | _NOEXEC)
     except OSError:  # a container that hides parts of /proc lets nobody mount one: the command has none, then
@@ -186,13 +193,40 @@ def _fail(error: OSError) -> None:
     os._exit(FAILED)
 
 
-def _wait(child: int) -> int:
-    """Wait for `child`, reaping whatever else ends meanwhile; return its code as a shell would."""
+def _wait(child: int, memory: int = 0) -> int:
+    """Wait for `child`, reaping whatever else ends meanwhile; return its code as a shell would.
+
+    memory: bytes that all processes may use together, where this is the first of them; 0 is no limit.
+    """
+    handle = os.pidfd_open(child)
     while True:
-        ended, status = os.wait()
-        if ended == child:
-            code = os.waitstatus_to_exitcode(status)
-            return code if code >= 0 else 128 - code
+        select.select([handle], [], [], _LOOK_EVERY if memory else None)
+        while True:
+            ended, status = os.waitpid(-1, os.WNOHANG)
+            if ended == child:
+                code = os.waitstatus_to_exitcode(status)
+                return code if code >= 0 else 128 - code
+            if not ended:
+                break
+        if memory and _memory(exact=False) > memory and _memory(exact=True) > memory:
+            return OUT_OF_MEMORY
+
+
+def _memory(*, exact: bool) -> int:
+    """Bytes that the processes of this namespace use, and their files in memory. What processes share, as after a fork,
+    counts for each of them unless `exact`, which takes longer."""
+    file, field = ("smaps_rollup", "Pss_Anon:") if exact else ("status", "RssAnon:")
+    used = 0
+    for entry in Path("/proc").glob(f"[0-9]*/{file}"):
+        try:
+            line = next(line for line in entry.read_text("utf-8", "replace").splitlines() if line.startswith(field))
+            used += int(line.split()[1]) << 10
+        except (OSError, StopIteration, ValueError):  # it has ended meanwhile
+            continue
+    for folder in ("/tmp", "/dev/shm"):
+        room = os.statvfs(folder)
+        used += (room.f_blocks - room.f_bfree) * room.f_frsize
+    return used
 
 
 def _be_first(order: dict[str, Any], user: int) -> None:
@@ -207,7 +241,7 @@ def _be_first(order: dict[str, Any], user: int) -> None:
             _start(order, user)
         except OSError as error:
             _fail(error)
-    os._exit(_wait(child))
+    os._exit(_wait(child, order["memory"]))
 
 
 def main() -> None:
