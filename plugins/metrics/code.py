@@ -69,6 +69,8 @@ class _Passes(RepeatMetric):
         of: str | Mapping[str, Any] | None = None,
         threshold: float = 1.0,
         packages: str = "",
+        tests: str | None = None,
+        one_process: bool = False,
     ) -> None:
         if program is not None and of is not None:
             raise ValueError("program and of: both say which replies pass; take one out")
@@ -79,6 +81,12 @@ class _Passes(RepeatMetric):
         self._threshold = threshold
         self._limits = sandbox.Limits(seconds=timeout, memory=memory << 20)
         self._program = None if program is None else _template(program)
+        self._tests = None if tests is None else _template(tests)
+        self._one_process = one_process
+        if program is not None and tests is None and not one_process and _uses(program, "reply") != 1:
+            raise ValueError("program: {{ reply }} must stand in it once; or say by `tests` what is tested")
+        if tests is not None and (program is None or _uses(tests, "reply")):
+            raise ValueError("tests: belong to a program, and are made without the reply")
         self._packages = packages
         self._mode: str | None = None
 
@@ -111,13 +119,29 @@ class _Passes(RepeatMetric):
         """How many replies pass; None where that cannot be told, because the gold is hidden. Unread ones do not."""
         if self._program is not None:
             _refuse_missing(seen.sample.doc.get(self._packages) if self._packages else None)
-            programs = [_tested(self._program, seen.sample.doc, reply) for reply in seen.predictions if reply]
+            programs = [self._tested(self._program, seen.sample.doc, reply) for reply in seen.predictions if reply]
             return sum(_REMEMBERED.run(programs, self._limits, self._mode or sandbox.usable()))
         scores = self.score_each(seen)
         if None in scores:
             return None
         pairs = zip(scores, seen.predictions, strict=True)
         return sum(score is not None and score >= self._threshold and reply is not None for score, reply in pairs)
+
+    def _tested(self, template: jinja2.Template, doc: Mapping[str, Any], reply: str) -> sandbox.Program:
+        """A reply's program, with its tests apart: those of `tests`, or what stands below the line of the reply."""
+        reply = reply.lstrip("\ufeff")
+        whole = template.render(**doc, reply=reply)
+        if self._one_process:
+            return sandbox.Program(whole)
+        if self._tests is not None:
+            return sandbox.Program(whole, self._tests.render(**doc))
+        above, _, below = template.render(**doc, reply=_REPLY).partition(_REPLY)
+        if not (whole.startswith(above) and whole.endswith(below) and len(whole) >= len(above) + len(below)):
+            raise ValueError("program: what stands around {{ reply }} must not depend on the reply")
+        rest, _, tests = below.partition("\n")
+        if rest.strip() and not rest.lstrip().startswith("#") and not tests.strip():
+            raise ValueError("program: tests must stand on lines of their own, below that of {{ reply }}")
+        return sandbox.Program(whole[: len(whole) - len(tests)], tests, above)
 
 
 class PassAtK(_Passes):
@@ -128,6 +152,9 @@ class PassAtK(_Passes):
     program: Jinja, the whole program, from the row's fields and `reply`; its tests are the lines below that of the
         reply. It passes when they raise nothing within `timeout` seconds of processor time, three times that by the
         clock, and `memory` MB. The tests run in another process than the program: they get copies of its values.
+    tests: Jinja, the tests, from the row's fields alone, where `program` holds none.
+    one_process: whether the tests run in the program's process, as those must that change its modules (patch, mock). A
+        program can look for its tests there, and fake a pass.
     of: without a program, the metric that says which replies pass: those to which it gives at least `threshold`. A
         metric of the task by its name, with its options there, or an entry of its own; left out, the task's first.
     packages: a column with the packages that a row's programs need (BigCodeBench's `libs`). Where one is not installed,
@@ -220,25 +247,13 @@ def _refuse_missing(packages: Any) -> None:
 
 def _template(program: str) -> jinja2.Template:
     try:
-        names = [node.name for node in _JINJA.parse(program).find_all(jinja2.nodes.Name)]
-        if names.count("reply") != 1:
-            raise ValueError("program: {{ reply }} must stand in it, and once")
         return _JINJA.from_string(program)
     except jinja2.TemplateSyntaxError as error:
         raise ValueError(f"program, line {error.lineno}: {error.message}") from None
 
 
-def _tested(template: jinja2.Template, doc: Mapping[str, Any], reply: str) -> sandbox.Program:
-    """A reply's program, its tests apart: they are what stands below the line in which the reply ends."""
-    reply = reply.lstrip("\ufeff")
-    above, _, below = template.render(**doc, reply=_REPLY).partition(_REPLY)
-    whole = template.render(**doc, reply=reply)
-    if not (whole.startswith(above) and whole.endswith(below) and len(whole) >= len(above) + len(below)):
-        raise ValueError("program: what stands around {{ reply }} must not depend on the reply")
-    rest, _, tests = below.partition("\n")
-    if rest.strip() and not rest.lstrip().startswith("#") and not tests.strip():
-        raise ValueError("program: tests must stand on lines of their own, below that of {{ reply }}")
-    return sandbox.Program(whole[: len(whole) - len(tests)], tests, above)
+def _uses(template: str, name: str) -> int:
+    return [node.name for node in _JINJA.parse(template).find_all(jinja2.nodes.Name)].count(name)
 
 
 @hookimpl

@@ -6,11 +6,12 @@
         function: metadata.func_name
       - {metric: pass_at_k, k: [1, 5], of: passes_tests}
 
-Programs run in the sandbox of `harness.scoring.sandbox`, all tests of a row in one process, by the rules of
+Programs run in the sandbox of `harness.scoring.sandbox`; what they print or return is compared outside, by the rules of
 LiveCodeBench (LiveCodeBench/LiveCodeBench, lcb_runner/evaluation/testing_util.py): output is compared line by line
 without outer blanks, and a line that differs as text may be equal as numbers; a tuple that is returned counts as a
-list; the standard library's names need not be imported. What differs: a program is run as it is and not wrapped into a
-function, so that it can end with `if __name__ == "__main__"` or use `global`, and its time is processor time.
+list; the standard library's names need not be imported. What differs: a program is run as it is, as a script of its own
+for each test, and not wrapped into a function, so that it can end with `if __name__ == "__main__"` or use `global`, and
+its time is processor time.
 """
 
 from __future__ import annotations
@@ -20,14 +21,17 @@ import binascii
 import hashlib
 import io
 import json
+import os
 import pickle
 import zlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal, InvalidOperation
 from threading import Lock
 from typing import Any
 
-from harness import Metric, MetricOptions, Observation, hookimpl
+from harness import Metric, MetricOptions, Observation, Undecided, hookimpl
 from harness.scoring import sandbox
 
 Case = tuple[str, str]
@@ -68,36 +72,64 @@ class PassesTests(Metric):
         if not cases or not seen.predictions:
             return None
         function = self._function and _named(seen.sample.doc, self._function)
-        packed = base64.b64encode(zlib.compress(json.dumps(cases).encode())).decode()
-        programs = {
-            reply: DRIVER.format(program=reply, function=function or "", cases=packed, seconds=self._timeout)
-            for reply in dict.fromkeys(seen.predictions)
-            if reply is not None
-        }
-        passed = dict(zip(programs, self._run(list(programs.values()), len(cases)), strict=True))
+        replies = [reply for reply in dict.fromkeys(seen.predictions) if reply is not None]
+        with ThreadPoolExecutor(min(len(replies), os.cpu_count() or 1) or 1) as pool:
+            passed = dict(
+                zip(replies, pool.map(lambda reply: self._passes(reply, function, cases), replies), strict=True)
+            )
         return sum(reply is not None and passed[reply] for reply in seen.predictions) / len(seen.predictions)
 
-    def _run(self, programs: Sequence[str], cases: int) -> list[bool]:
-        keys = [hashlib.sha256(program.encode("utf-8", "surrogatepass")).digest() for program in programs]
+    def _passes(self, reply: str, function: str, cases: Sequence[Case]) -> bool:
+        key = hashlib.sha256(json.dumps([reply, function, cases]).encode()).digest()
         with self._lock:
-            found = {key: self._known.get(key) for key in keys}
-        new = {key: program for key, program in zip(keys, programs, strict=True) if found[key] is None}
-        limits = sandbox.Limits(
-            seconds=(self._timeout + 1) * cases + 5,  # the script's limit for all tests of a row
-            memory=self._memory,
-            file_size=256 << 20,
-            space=512 << 20,
-        )
-        outcomes = sandbox.run_programs(list(new.values()), limits, self._mode or sandbox.usable())
-        for key, outcome in zip(new, outcomes, strict=True):
-            if not outcome.started:  # says nothing about the program: the sample fails, and is tried again
-                raise RuntimeError(outcome.reason)
-            found[key] = outcome.passed
+            known = self._known.get(key)
+        if known is not None:
+            return known
+        program = f"{PREAMBLE}\n{reply}"
+        known = self._returns(program, function, cases) if function else self._prints(program, cases)
         with self._lock:
-            self._known.update({key: bool(found[key]) for key in new})
+            self._known[key] = known
             while len(self._known) > 4096:
                 self._known.popitem(last=False)
-        return [bool(found[key]) for key in keys]
+        return known
+
+    def _prints(self, program: str, cases: Sequence[Case]) -> bool:
+        limits = sandbox.Limits(self._timeout, memory=self._memory, file_size=256 << 20, space=512 << 20)
+        outcomes = sandbox.run_script(program, [given for given, _ in cases], limits, self._mode or "auto")
+        for outcome, (_, wanted) in zip(outcomes, cases, strict=True):
+            if not outcome.decided:  # says nothing about the program: the sample fails, and is tried again
+                raise Undecided(outcome.reason)
+            if outcome.reason or not same_output(outcome.printed, wanted):
+                return False
+        return True
+
+    def _returns(self, program: str, function: str, cases: Sequence[Case]) -> bool:
+        limits = sandbox.Limits(
+            seconds=(self._timeout + 1) * len(cases) + 5,  # the script's limit for all tests of a row
+            memory=self._memory,
+            call_seconds=self._timeout,
+        )
+        tests = CALLS.format(function=function, cases=json.dumps(cases))
+        outcome = sandbox.run_program(sandbox.Program(program, tests), limits, self._mode or "auto")
+        if not outcome.decided:
+            raise Undecided(outcome.reason)
+        return outcome.passed
+
+
+def same_output(printed: str, wanted: str) -> bool:
+    """Whether two outputs are equal line by line, each as text or as numbers."""
+    mine, theirs = ([line.strip() for line in text.strip().split("\n")] for text in (printed, wanted))
+    return len(mine) == len(theirs) and all(
+        one == other or ((numbers := _numbers(one)) is not None and numbers == _numbers(other))
+        for one, other in zip(mine, theirs, strict=True)
+    )
+
+
+def _numbers(line: str) -> list[Decimal] | None:
+    try:
+        return [Decimal(part) for part in line.split()]
+    except InvalidOperation:
+        return None
 
 
 def cases_of(value: Any) -> list[Case]:
@@ -146,99 +178,27 @@ def _named(doc: Mapping[str, Any], path: str) -> str:
     return str(value or "")
 
 
-# Runs in the sandbox. It ends where all tests have passed, and raises where one has not.
-DRIVER = '''
-import base64, decimal, io, json, os, signal, sys, types, zlib
-
-PROGRAM, FUNCTION, SECONDS = {program!r}, {function!r}, {seconds!r}
-CASES = json.loads(zlib.decompress(base64.b64decode({cases!r})))
-MODULES = """string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys
-json builtins typing""".split()
-PREAMBLE = "".join(f"from {{name}} import *\\n" for name in MODULES)
-PREAMBLE += "".join(f"import {{name}}\\n" for name in MODULES)
-
-
-class OutOfTime(BaseException):
-    pass
-
-
-def out_of_time(number, frame):
-    raise OutOfTime
-
-
-def timed(work, *given):
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)
-    signal.setitimer(signal.ITIMER_REAL, 3 * SECONDS)
-    try:
-        return work(*given)
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-def fresh():
-    module = types.ModuleType("__main__")
-    sys.modules["__main__"] = module
-    exec(PREAMBLE, module.__dict__)
-    module.__dict__.update(__name__="solution" if FUNCTION else "__main__", exit=sys.exit, quit=sys.exit)
-    return module.__dict__
-
-
-def numbers(line):
-    try:
-        return [decimal.Decimal(part) for part in line.split()]
-    except decimal.InvalidOperation:
-        return None
-
-
-def same(printed, wanted):
-    found, right = ([line.strip() for line in text.strip().split("\\n")] for text in (printed, wanted))
-    if len(found) != len(right):
-        return False
-    for mine, theirs in zip(found, right):
-        if mine != theirs and (numbers(mine) is None or numbers(mine) != numbers(theirs)):
-            return False
-    return True
-
-
-def run(code, given):
-    with open("input.txt", "w", encoding="utf-8", newline="") as handle:
-        handle.write(given)
-    source = os.open("input.txt", os.O_RDONLY)
-    if source != 0:  # a program that opened and closed it has left the number free
-        os.dup2(source, 0)
-        os.close(source)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)
-    sys.stdout = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
-    written = sys.stdout
-    try:
-        timed(exec, code, fresh())
-    except SystemExit:
-        pass
-    finally:
-        sys.stdout = sys.__stdout__
-    return written.buffer.getvalue().decode("utf-8", "replace")
-
-
-signal.signal(signal.SIGPROF, out_of_time)
-signal.signal(signal.SIGALRM, out_of_time)
-sys.setrecursionlimit(50000)
-sys.set_int_max_str_digits(50000)
-os.chdir("/tmp" if os.access("/tmp", os.W_OK) else ".")
-code = compile(PROGRAM, "solution.py", "exec", dont_inherit=True)
-if FUNCTION:
-    names = fresh()
-    timed(exec, code, names)
-    method = getattr(names["Solution"](), FUNCTION) if "Solution" in names else names[FUNCTION]
-for number, (given, wanted) in enumerate(CASES, 1):
-    if FUNCTION:
-        result = timed(method, *[json.loads(line) for line in given.split("\\n")])
-        passed = (list(result) if isinstance(result, tuple) else result) == json.loads(wanted)
-    else:
-        passed = same(run(code, given), wanted)
-    if not passed:
-        raise AssertionError(f"test {{number}} of {{len(CASES)}}: another result")
-'''
+MODULES = (
+    "string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json "
+    "builtins typing"
+).split()
+PREAMBLE = "; ".join(
+    [f"from {name} import *" for name in MODULES]
+    + [f"import {name}" for name in MODULES]
+    + ["sys.setrecursionlimit(50000)", "sys.set_int_max_str_digits(50000)"]
+)
+# The tests of a function, which see no more of a program than what it returns.
+CALLS = """\
+import json
+try:
+    called = getattr(Solution(), "{function}")
+except NameError:
+    called = {function}
+for given, wanted in json.loads({cases!r}):
+    result = called(*[json.loads(line) for line in given.split("\\n")])
+    result = list(result) if isinstance(result, tuple) else result
+    assert result == json.loads(wanted)
+"""
 
 
 @hookimpl

@@ -165,7 +165,7 @@ if n < 0: 1 / 0
 def test_scripts_get_their_input_and_say_what_they_print():
     outcomes = list(sandbox.run_script(SCRIPT, ["2\n1 2\n3", "0\n", "-1\n", "x\n"]))
     assert [(outcome.printed, outcome.code, outcome.reason) for outcome in outcomes] == [
-        ("12\n", 0, ""), ("0\n", 3, ""), ("0\n", 1, ""), ("", 1, "")
+        ("12\n", 0, ""), ("0\n", 3, ""), ("0\n", 1, "an exception"), ("", 1, "an exception")
     ]  # fmt: skip
     assert all(outcome.decided for outcome in outcomes)
     loop, after = sandbox.run_script("n = input()\nwhile n == '1': pass\nprint('你好')", ["1", "2"], Limits(seconds=1))

@@ -316,7 +316,13 @@ def test_it_ends_with_the_harness(tmp_path):
 @pytest.mark.skipif(os.getuid() != 0, reason="all other tests run as an ordinary user already")
 def test_an_ordinary_user_has_a_sandbox_too():
     program = "import os; assert os.getuid() == 65534 and os.listdir('/tmp') == []; open('/tmp/x', 'w'); print('in')"
-    order = {"program": program, "setup": "", "limits": {"processes": 8, "memory": 1 << 30, "cpu": 9}, "path": []}
+    order = {
+        "program": program,
+        "setup": "",
+        "call_seconds": 0,
+        "limits": {"processes": 8, "memory": 1 << 30, "cpu": 9},
+        "path": [],
+    }
     bodies = [json.dumps(part).encode() for part in (order, {"tests": "", "token": "t"})]
     jail = (Path(execute.__file__).parent / "jail.py").read_text("utf-8")
     with tempfile.TemporaryDirectory(prefix="harness-test-") as root:

@@ -47,6 +47,7 @@ _NOT_STARTED = "the sandbox did not start: "
 _CPU_SIGNAL = 24  # SIGXCPU: the processor time is used up
 _OUT_OF_MEMORY = 124  # what jail.py ends with
 _OUT_OF_TIME = "out of time"
+_EXCEPTION = 255  # what a script ends with that raises one; as in runner.py
 _ROOM = 4 << 30  # bytes of address space beside the memory: stacks and libraries that are never used up
 _MOST_PRINTED = 16 << 20  # bytes of standard output of a script
 _MOST_OUTPUT = 16_384  # bytes
@@ -66,6 +67,7 @@ class Limits:
 
     seconds: of processor time (rounded up), for each process; by the clock, `patience` times as long, not counting the
         time for which it waits for a processor. memory: bytes of all processes together (with `none`: of each).
+        call_seconds: of processor time for one call that the tests make; 0 is no limit but that of all of them.
         processes: and threads, at one time. file_size: bytes of one file. space: bytes of all files together.
     """
 
@@ -76,6 +78,7 @@ class Limits:
     file_size: int = 16 << 20
     space: int = 64 << 20
     files: int = 256
+    call_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         if self.seconds <= 0 or self.patience < 1 or self.memory <= 0:
@@ -413,6 +416,7 @@ def _run(program: str | Program, limits: Limits, mode: str) -> ProgramOutcome:
     order = {
         "program": program.text,
         "setup": program.setup,
+        "call_seconds": limits.call_seconds,
         "limits": _bounds(limits, mode),
         "path": [] if mode == "docker" else _packages(),
     }
@@ -461,6 +465,8 @@ def run_script(
             code = int(words[1])
             late = code == -_CPU_SIGNAL or (code == -9 and float(words[3]) >= math.ceil(bounds.seconds))
             reason = _OUT_OF_TIME if late else f"ended by signal {-code}" if code < 0 else ""
+            if code == _EXCEPTION:
+                code, reason = 1, "an exception"
             yield ScriptOutcome(printed.decode("utf-8", "replace"), code if code >= 0 else 128 - code, reason)
             box.again()
         box.answered = problem is None

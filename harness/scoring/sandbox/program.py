@@ -9,6 +9,7 @@ import builtins
 import importlib
 import io
 import os
+import signal
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from typing import Any
 from harness.scoring.sandbox.wire import Broken, Channel, Node, Peer, printable, state_of
 
 _FLUSH_AT = 8192
+_CALL_PATIENCE = 20.0  # times a call's processor time, by the clock
 
 
 class ProgramSide(Peer):
@@ -26,6 +28,7 @@ class ProgramSide(Peer):
         super().__init__(channel)
         self.module = types.ModuleType("program")
         self.output = _Output(channel)
+        self.call_seconds = 0.0
         self._objects: dict[int, Any] = {}  # what the tests refer to, kept alive
         self._theirs: dict[int, Any] = {}
 
@@ -89,7 +92,15 @@ class ProgramSide(Peer):
         try:
             if what == "call":
                 function, args, options = values
-                return function(*args, **options)
+                if not self.call_seconds:
+                    return function(*args, **options)
+                signal.setitimer(signal.ITIMER_PROF, self.call_seconds)
+                signal.setitimer(signal.ITIMER_REAL, _CALL_PATIENCE * self.call_seconds)
+                try:
+                    return function(*args, **options)
+                finally:
+                    signal.setitimer(signal.ITIMER_PROF, 0)
+                    signal.setitimer(signal.ITIMER_REAL, 0)
             if what == "load":
                 return self._load(*values)
             if what == "imports":
@@ -120,7 +131,7 @@ class ProgramSide(Peer):
 
     def _load(self, text: str, shared: list[str]) -> None:
         sys.modules["program"] = self.module
-        exec(_compiled(text.lstrip("\ufeff")), self.module.__dict__)
+        exec(compiled(text.lstrip("\ufeff")), self.module.__dict__)
         for name in shared:
             cls = self.module.__dict__.get(name)
             if isinstance(cls, type):
@@ -150,7 +161,7 @@ class ProgramSide(Peer):
         raise kind(message.get("text"))
 
 
-def _compiled(text: str) -> types.CodeType:
+def compiled(text: str) -> types.CodeType:
     """A program's code. What it imports from the future comes first, wherever a prompt above it has moved it."""
     try:
         return compile(text, "program.py", "exec", dont_inherit=True)
@@ -237,9 +248,19 @@ class _Input(io.TextIOBase):
         return "".join(iter(self.readline, ""))
 
 
-def run(source: int, target: int) -> None:
-    """Serve the tests over two descriptors until they have ended, and leave without any exit handler."""
+def add_exit() -> None:
+    """Give programs `exit` and `quit`, which Python itself has from a module that is not loaded here."""
+    vars(builtins).setdefault("exit", sys.exit)
+    vars(builtins).setdefault("quit", sys.exit)
+
+
+def run(source: int, target: int, call_seconds: float) -> None:
+    """Serve the tests over two descriptors until they have ended, and leave without any exit handler.
+
+    call_seconds: of processor time for each call, after which the system ends this process; 0 is no limit.
+    """
     side = ProgramSide(Channel(source, target))
+    side.call_seconds = call_seconds
     sys.stdout = side.output
     sys.stdin = _Input(side)
 

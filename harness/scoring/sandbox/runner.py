@@ -25,6 +25,7 @@ from harness.scoring.sandbox.wire import Broken, Channel, Unpassable, printable
 
 _DUMPABLE = 4  # PR_SET_DUMPABLE
 _CHANNEL, _MOST_DESCRIPTORS = 3, 1024  # descriptors of the program's process: to its tests, and all there may be
+_EXCEPTION = 255  # what a script ends with that raises one
 _OUT_OF_TIME = "out of time"
 
 
@@ -98,7 +99,7 @@ def _start_program(order: dict[str, Any]) -> tuple[int, int]:
             os.closerange(_CHANNEL + 1, _MOST_DESCRIPTORS)  # the answers' too: they are not the program's to write
             _limit(order["limits"])
             _be_dumpable(True)
-            program.run(_CHANNEL, _CHANNEL)
+            program.run(_CHANNEL, _CHANNEL, order["call_seconds"])
         finally:
             os._exit(1)
     theirs.close()
@@ -131,7 +132,9 @@ class _Child:
         if self.code is None:
             return "ended before its end"
         # What ignores the signal of a used-up processor time is killed by the system.
-        if self.code == -signal.SIGXCPU or (self.code == -signal.SIGKILL and self.processor_time() >= self._seconds):
+        if self.code in (-signal.SIGXCPU, -signal.SIGPROF, -signal.SIGALRM) or (
+            self.code == -signal.SIGKILL and self.processor_time() >= self._seconds
+        ):
             return _OUT_OF_TIME
         return f"ended before its end (exit code {self.code if self.code >= 0 else 128 - self.code})"
 
@@ -197,19 +200,18 @@ def _run_scripts(order: dict[str, Any], answers: int) -> None:
 def _run_script(code: str) -> None:
     """Run a program as `python program.py` would, and end the process as it does."""
     module = types.ModuleType("__main__")
-    module.__dict__["__builtins__"] = __builtins__
     sys.modules["__main__"] = module
     sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
     sys.stdout = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
     status = 0
     try:
-        exec(compile(code, "program.py", "exec", dont_inherit=True), module.__dict__)
+        exec(program.compiled(code), module.__dict__)
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else int(error.code is not None)
     except BaseException as error:
         with contextlib.suppress(BaseException):
             os.write(2, f"{printable(error)}\n".encode("utf-8", "replace"))
-        status = 1
+        status = _EXCEPTION
     import threading
 
     with contextlib.suppress(BaseException):
@@ -219,7 +221,7 @@ def _run_script(code: str) -> None:
     try:
         sys.stdout.flush()
     except BaseException:
-        status = status or 1
+        status = status or _EXCEPTION
     os._exit(status & 0xFF)
 
 
@@ -248,6 +250,7 @@ def main() -> None:
     order = _read_part()
     sys.path += order["path"]
     sys.argv = ["program.py"]
+    program.add_exit()
     answers = os.dup(1)
     os.dup2(2, 1)
     if "inputs" in order:
