@@ -178,10 +178,26 @@ def _named(doc: Mapping[str, Any], path: str) -> str:
     return str(value or "")
 
 
-MODULES = (
-    "string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json "
-    "builtins typing"
-).split()
+MODULES = [
+    "string",
+    "re",
+    "datetime",
+    "collections",
+    "heapq",
+    "bisect",
+    "copy",
+    "math",
+    "random",
+    "statistics",
+    "itertools",
+    "functools",
+    "operator",
+    "io",
+    "sys",
+    "json",
+    "builtins",
+    "typing",
+]
 PREAMBLE = "; ".join(
     [f"from {name} import *" for name in MODULES]
     + [f"import {name}" for name in MODULES]
