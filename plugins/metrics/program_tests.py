@@ -178,26 +178,12 @@ def _named(doc: Mapping[str, Any], path: str) -> str:
     return str(value or "")
 
 
+# fmt: off
 MODULES = [
-    "string",
-    "re",
-    "datetime",
-    "collections",
-    "heapq",
-    "bisect",
-    "copy",
-    "math",
-    "random",
-    "statistics",
-    "itertools",
-    "functools",
-    "operator",
-    "io",
-    "sys",
-    "json",
-    "builtins",
-    "typing",
+    "string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random", "statistics", "itertools",
+    "functools", "operator", "io", "sys", "json", "builtins", "typing",
 ]
+# fmt: on
 PREAMBLE = "; ".join(
     [f"from {name} import *" for name in MODULES]
     + [f"import {name}" for name in MODULES]

@@ -196,7 +196,7 @@ def command_line(mode: str, limits: Limits, root: str, name: str) -> list[str]:
 @functools.cache
 def _runner_code() -> str:
     """One text that makes the modules of the runner, where this package cannot be imported, and starts it."""
-    sources = {name: (_HERE / f"{name}.py").read_text("utf-8") for name in ("wire", "program", "judge", "runner")}
+    sources = {name: (_HERE / f"{name}.py").read_text("utf-8") for name in ("wire", "program", "checker", "runner")}
     return f"""
 import sys, types
 package = sys.modules[{_PACKAGE!r}] = types.ModuleType({_PACKAGE!r})

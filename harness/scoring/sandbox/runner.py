@@ -20,7 +20,7 @@ import time
 import types
 from typing import Any
 
-from harness.scoring.sandbox import judge, program
+from harness.scoring.sandbox import checker, program
 from harness.scoring.sandbox.wire import Broken, Channel, Unpassable, printable
 
 _DUMPABLE = 4  # PR_SET_DUMPABLE
@@ -145,9 +145,9 @@ class _Child:
 
 def _judged(child: _Child, channel: int, order: dict[str, Any], judging: dict[str, Any]) -> str:
     """Run the program's tests; return the verdict's line."""
-    side = judge.TestSide(Channel(channel, channel, child.alive))
+    side = checker.TestSide(Channel(channel, channel, child.alive))
     try:
-        judge.run_tests(side, order["program"], order["setup"], judging["tests"])
+        checker.run_tests(side, order["program"], order["setup"], judging["tests"])
     except Unpassable as error:
         return f"undecided {printable(error).partition(': ')[2]}"
     except Broken as error:
