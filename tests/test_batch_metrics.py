@@ -172,7 +172,7 @@ def test_what_goes_wrong_with_a_batch_is_null_and_counted_and_tried_again(regist
     assert metrics_of(result)["shares_forth"]["n"] == 344
     first = next(result.samples())
     assert first.scores == {"shares_forth": None, "shares_back": None}
-    assert first.error == "metric shares: RuntimeError: out of memory"
+    assert first.error.startswith(f"metric shares: RuntimeError: out of memory ({__file__}:")
     Shares.trouble, Shares.batches = None, []
     assert metrics_of(run(spec, registry))["shares_forth"]["n"] == 600 and Shares.batches == [256]
 

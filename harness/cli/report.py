@@ -42,6 +42,7 @@ def command(run: str, subsets: bool, as_json: bool) -> None:
 def print_report(report: Mapping[str, Any], path: Path, *, subsets: bool = False) -> None:
     """The result table on stdout; where the run is, and what failed in it, on stderr."""
     from harness.record.capability_table import capability_table, cutoff_line
+    from harness.record.failures import failure_lines
     from harness.record.report import render
 
     show(render(report, width(), subsets=subsets))
@@ -52,8 +53,11 @@ def print_report(report: Mapping[str, Any], path: Path, *, subsets: bool = False
         notice(older)
     failed = sum(task["counts"]["failed"] for task in report["tasks"])
     if failed:
-        what = counted(failed, "sample")
-        notice(f"{what} failed: `error` in the records says why, and the same command tries them again")
+        causes = list(failure_lines(report))
+        why = ":" if causes else "; `error` in the records says why"
+        notice(f"{counted(failed, 'sample')} failed, and the same command tries them again{why}")
+        for cause in causes:
+            notice(cause)
     notice(f"Run folder: {path}")
 
 

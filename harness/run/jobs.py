@@ -15,7 +15,7 @@ from harness.run.modify import make_modifiers, modified_groups
 from harness.run.spec import Progress, RunSpec
 from harness.scoring import sandbox
 from harness.scoring.groups import MemberScores, problems
-from harness.scoring.scorer import Scorer
+from harness.scoring.scorer import SampleScores, Scorer
 from harness.scoring.view_scorer import ViewScorer
 from harness.tasks.build import SubsetNotes
 from harness.tasks.groups import Membership, group_members
@@ -180,9 +180,15 @@ def _metric_entry(item: MetricSpec) -> dict[str, JSON]:
     return {"metric": item.metric, **kept, **item.options}
 
 
-def scored_record(job: TaskJob, sample: Sample, responses: tuple[Response, ...], keys: tuple[str, ...]) -> Record:
-    """Score one sample and make its line for the log."""
-    scored = job.scorer.score(sample, responses)
+def scored_record(
+    job: TaskJob,
+    sample: Sample,
+    responses: tuple[Response, ...],
+    keys: tuple[str, ...],
+    scored: SampleScores | None = None,
+) -> Record:
+    """Score one sample, where it is not yet `scored`, and make its line for the log."""
+    scored = scored or job.scorer.score(sample, responses)
     asked = [request for request in sample.requests if not request.unconditional]
     several = any(request.prompt != asked[0].prompt for request in asked)
     return Record(

@@ -20,6 +20,7 @@ from harness.record.submission import write_submission
 from harness.registry import Registry
 from harness.run.answers import answers, plugin_errors
 from harness.run.describe import manifest, run_identity
+from harness.run.early_stop import EarlyStop
 from harness.run.jobs import TaskJob, scored_record
 from harness.run.prepare import PreparedRun, prepare_run
 from harness.run.rescore import score_missing
@@ -116,6 +117,7 @@ class _Run:
         self.observers = _Observers(registry, progress)
         self.pending: dict[str, list[_PendingSample]] = {}
         self.requests: dict[str, Request] = {}
+        self.early_stop = EarlyStop()
         self.answered = False
 
     def go(self, jobs: Sequence[TaskJob]) -> RunResult:
@@ -192,8 +194,10 @@ class _Run:
 
     def _finish(self, item: _PendingSample) -> None:
         responses = tuple(item.answers[key] for key in item.keys)
-        record = scored_record(item.job, item.sample, responses, item.keys)
+        scored = item.job.scorer.score(item.sample, responses)
+        record = scored_record(item.job, item.sample, responses, item.keys, scored)
         self.folder.write(record)
+        self.early_stop.watch(record.task, scored.cause, record.error)
         if item.job.scorer.batches is None:
             self.observers.call("harness_record_written", record=record)
         self.progress.sample_done(record, item.job.scorer.headline)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from harness.record.failures import Failures
 from harness.record.report import Usage, build_report, watch
 from harness.record.run import RunFolder
 from harness.run.jobs import TaskJob, groups_of
@@ -28,6 +29,9 @@ def summarise_run(jobs: Sequence[TaskJob], folder: RunFolder, wanted: Wanted = l
     groups = [sums.of_group(members, known, results) for members in groups_of(jobs)]
     report = build_report(folder.manifest, [each for found in results.values() for each in found], sums.usage, groups)
     headlines = [sums.headline(job, results[job.task.name]) for job in jobs]
+    for task in report["tasks"]:
+        if causes := sums.failures[task["task"]].to_json():
+            task["failures"] = causes
     report["cutoff"] = folder.manifest.get("spec", {}).get("cutoff")
     report["abilities"] = [asdict(score) for score in ability_scores(headlines)]
     folder.finish("finished", report)
@@ -38,16 +42,19 @@ def summarise_run(jobs: Sequence[TaskJob], folder: RunFolder, wanted: Wanted = l
 class _Summary:
     """Reads the records of a run, one task at a time.
 
-    usage: what the answers of each task cost. guesses: what blind choices would score in each.
+    usage: what the answers of each task cost. guesses: what blind choices would score in each. failures: why samples
+    failed.
     """
 
     folder: RunFolder
     wanted: Wanted
     usage: dict[str, Usage] = field(default_factory=dict)
     guesses: dict[str, GuessTally] = field(default_factory=dict)
+    failures: dict[str, Failures] = field(default_factory=dict)
 
     def of(self, job: TaskJob, subsets: Sequence[Subset]) -> list[Result]:
-        return self._results(job, subsets, self.usage, self.guesses.setdefault(job.task.name, GuessTally()))
+        guesses = self.guesses.setdefault(job.task.name, GuessTally())
+        return self._results(job, subsets, self.usage, guesses, self.failures.setdefault(job.task.name, Failures()))
 
     def of_group(
         self, members: GroupMembers, jobs: Mapping[str, TaskJob], results: Mapping[str, Sequence[Result]]
@@ -57,7 +64,7 @@ class _Summary:
             job, found = jobs[name], results[name]
             subsets = [subset for subset in job.task.subsets if chosen is None or subset.name in chosen]
             if len(subsets) < len(job.task.subsets):  # the run asks for more of the task than the group does
-                found = self._results(job, subsets, {}, GuessTally())
+                found = self._results(job, subsets, {}, GuessTally(), Failures())
             scores[name] = job.member_scores([result for result in found if result.level == "task"])
         return group_result(members, scores)
 
@@ -78,8 +85,8 @@ class _Summary:
         )
 
     def _results(
-        self, job: TaskJob, subsets: Sequence[Subset], usage: dict[str, Usage], guesses: GuessTally
+        self, job: TaskJob, subsets: Sequence[Subset], usage: dict[str, Usage], guesses: GuessTally, failures: Failures
     ) -> list[Result]:
-        records = (record for record in self.folder.records(job.task.name) if self.wanted(record))
+        records = failures.watch(record for record in self.folder.records(job.task.name) if self.wanted(record))
         named = [(subset.name, subset.title, subset.groups) for subset in subsets]
         return job.scorer.summarise(job.task.name, guesses.watch(watch(records, usage)), named)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from harness.errors import HarnessError, UsageError
 from harness.metrics import BatchMetric, Observation, Outcome, ScoreKey
 from harness.scoring.observations import observation
-from harness.scoring.scores import checked, described, named
+from harness.scoring.scores import checked, described, located, named
 from harness.types import JSON, Record, Sample, ScoredBy, ScoreName
 
 
@@ -112,8 +112,8 @@ def _outcomes(metric: BatchMetric, seen: Sequence[Observation]) -> Sequence[Outc
         outcomes = metric.score_batch(seen)
         if len(outcomes) != len(seen):
             raise ValueError(f"it gave {len(outcomes)} scores for {len(seen)} samples")
-    except Exception as error:
-        return [Outcome(error=described(error))] * len(seen)
+    except (Exception, SystemExit) as error:
+        return [Outcome(error=located(error))] * len(seen)
     return outcomes
 
 

@@ -20,18 +20,30 @@ from harness.scoring.aggregation import AGGREGATIONS, OWN, summarise
 from harness.scoring.batches import BatchScorer
 from harness.scoring.construct import construct
 from harness.scoring.observations import split_by_condition
-from harness.scoring.scores import Score, checked, described, named
+from harness.scoring.scores import Score, checked, described, located, named, raised_at
 from harness.types import FilterPipeline, MetricSpec, Record, Response, Result, Sample, ScoreName, ScoringSpec
 
 
 @dataclass(frozen=True, slots=True)
 class SampleScores:
-    """What a sample is worth: the part of a `Record` that scoring decides. Fields as in `Record`."""
+    """What scoring decides of a `Record`; fields as there.
+
+    cause: where in a metric or filter an exception was raised, for samples that fail alike; empty where none was.
+    """
 
     scores: Mapping[str, Score]
     answers: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
     unparsed: bool = False
     error: str | None = None
+    cause: str = ""
+
+
+class FilterFailure(Exception):
+    """A filter raised. Its text names the filter, `cause` the place."""
+
+    def __init__(self, message: str, cause: str) -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +58,14 @@ class _Pipeline:
                 continue
             try:
                 replies = step.apply(replies, sample)
-            except Exception as error:
-                raise RuntimeError(f"filter {step.name}: {described(error)}") from error
+            except (Exception, SystemExit) as error:
+                raise FilterFailure(f"filter {step.name}: {located(error)}", _cause(step.name, error)) from error
         return tuple(replies)
+
+
+def _cause(name: str, error: BaseException) -> str:
+    """What samples that fail alike have in common; empty for an error that is meant for a reader, and of its sample."""
+    return "" if isinstance(error, HarnessError) else f"{name} {type(error).__name__} {raised_at(error)}"
 
 
 class Scorer:
@@ -122,11 +139,11 @@ class Scorer:
         try:
             answers = self._answers(sample, responses)
             every = self._answers(sample, responses, every=True) if self._looks_at_every_reply else {}
-        except RuntimeError as error:
-            return SampleScores(self._unscored(), error=str(error))
+        except FilterFailure as error:
+            return SampleScores(self._unscored(), error=str(error), cause=error.cause)
         conditional, unconditional = split_by_condition(len(sample.choices), responses)
         scores: dict[str, Score] = self._unscored()
-        errors = []
+        errors, causes = [], []
         for keys in self._groups:
             metric, pipeline = keys[0].metric, keys[0].pipeline
             read = every if isinstance(metric, RepeatMetric) else answers
@@ -134,11 +151,12 @@ class Scorer:
             try:
                 score = checked(metric.score(seen))
                 scores.update({} if isinstance(metric, CorpusMetric) else named(keys, score))
-            except Exception as error:
-                errors.append(f"metric {keys[0].group}: {described(error)}")
+            except (Exception, SystemExit) as error:
+                errors.append(f"metric {keys[0].group}: {located(error)}")
+                causes.append(_cause(keys[0].group, error))
         first = answers.get(self._pipelines[0].name, ())
         unparsed = bool(first) and all(answer is None for answer in first)
-        return SampleScores(scores, answers, unparsed, "; ".join(errors) or None)
+        return SampleScores(scores, answers, unparsed, "; ".join(errors) or None, "; ".join(filter(None, causes)))
 
     def summarise(
         self, task: str, rows: Iterable[Record], subsets: Sequence[tuple[str, str, Sequence[str]]]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
+from harness.errors import HarnessError
 from harness.metrics import ScoreKey
 
 Score = float | tuple[float, ...] | None
@@ -30,7 +32,23 @@ def named(keys: Sequence[ScoreKey], score: Score) -> dict[str, Score]:
     return {key.name: part for key, part in zip(keys, parts, strict=True)}
 
 
-def described(error: Exception) -> str:
+def described(error: BaseException) -> str:
     """An error of a plugin on one line, with its kind."""
     cause = " ".join(str(error).split())
     return f"{type(error).__name__}: {cause}" if cause else type(error).__name__
+
+
+def located(error: BaseException) -> str:
+    """The same, and behind it the file and the line that raised it, as far as a plugin's author needs them."""
+    place = "" if isinstance(error, HarnessError) else raised_at(error)
+    return described(error) + (f" ({place})" if place else "")
+
+
+def raised_at(error: BaseException) -> str:
+    """`FILE:LINE` that raised; empty where that was a check of this room."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or Path(trace.tb_frame.f_code.co_filename).parent == Path(__file__).parent:
+        return ""
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"

@@ -14,7 +14,7 @@ from harness.scoring.aggregation import summarise
 from harness.scoring.observations import recorded_sample, split_by_condition
 from harness.scoring.row_metrics import FIRST, averaged
 from harness.scoring.scorer import Scorer
-from harness.scoring.scores import Score, checked, described
+from harness.scoring.scores import Score, checked, located
 from harness.types import Record, Result, ScoreName, ScoringSpec, View
 
 
@@ -113,8 +113,8 @@ class ViewScorer(Scorer):
                     seen[score.of] = tuple(self._answered(record, self._of[score.of]) for record in records)
                 observation = Observation(recorded_sample(first), first.responses, views=seen[score.of])
                 scores[score.name] = checked(score.metric.score(observation))
-            except Exception as error:
-                yield f"{score.name}: {described(error)}"
+            except (Exception, SystemExit) as error:
+                yield f"{score.name}: {located(error)}"
 
     def _answered(self, record: Record, key: ScoreKey) -> Answered:
         """What came of one view, as row metrics see it."""

@@ -1,0 +1,51 @@
+"""Why samples failed: the commonest causes, each with how many samples it failed and one of its messages."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from harness.types import JSON, Record
+
+MOST_CAUSES = 5
+_LONGEST = 300
+# What differs between samples that fail for one cause: numbers, ids and texts in quotes.
+_PARTICULAR = re.compile(r"'[^']*'|\"[^\"]*\"|\b[0-9a-fA-F]{8,}\b|[0-9]+(?:\.[0-9]+)?")
+
+
+@dataclass(slots=True)
+class Failures:
+    """Counts the failed samples of a task by cause."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    messages: dict[str, str] = field(default_factory=dict)
+
+    def watch(self, records: Iterable[Record]) -> Iterator[Record]:
+        """Hand the records on, and count those that failed."""
+        for record in records:
+            if record.error is not None:
+                cause = _PARTICULAR.sub("#", record.error)
+                self.counts[cause] += 1
+                self.messages.setdefault(cause, record.error)
+            yield record
+
+    def to_json(self) -> list[JSON]:
+        """The commonest causes, as the report has them: `{n, message}`, the commonest first."""
+        return [
+            {"n": n, "message": self.messages[cause][:_LONGEST]} for cause, n in self.counts.most_common(MOST_CAUSES)
+        ]
+
+
+def failure_lines(report: Mapping[str, JSON]) -> Iterator[str]:
+    """One line for each of the commonest causes of all tasks, for the reader of a result table."""
+    found = [
+        (cause["n"], task["task"], cause["message"]) for task in report["tasks"] for cause in task.get("failures", ())
+    ]
+    found.sort(key=lambda cause: -cause[0])
+    for n, task, message in found[:MOST_CAUSES]:
+        yield f"  {n} of {task}: {message}"
+    named = sum(n for n, _, _ in found[:MOST_CAUSES])
+    if found and (others := sum(task["counts"]["failed"] for task in report["tasks"]) - named) > 0:
+        yield f"  {others} for other causes: `error` in the records says each"

@@ -1,0 +1,142 @@
+"""Why samples failed: told with the table, counted in the report, and an end of the run where all fail alike."""
+
+from __future__ import annotations
+
+import json
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import Metric, Model, Observation, Request, Response, hookimpl
+from harness.cli.report import print_report
+from harness.errors import ExitCode, PluginError
+from harness.registry import Registry, load_plugins
+from harness.run.early_stop import ALIKE
+from harness.run.result import load_run
+from harness.run.runner import run
+from harness.run.spec import RunSpec
+
+ROWS = 3 * ALIKE
+
+
+class Echo(Model):
+    """Answers with the question; `refuse` says which one is an error instead."""
+
+    name = "echo"
+    supports = frozenset({"generate"})
+    refuse: Callable[[str], str | None] = staticmethod(lambda text: None)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return {}
+
+    def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
+        for index, request in enumerate(requests):
+            error = type(self).refuse(request.prompt.text)
+            yield index, Response(error=error) if error else Response(text=request.prompt.text)
+
+
+class Fragile(Metric):
+    """Exact match that does what the test wants."""
+
+    name = "fragile"
+    trouble: Callable[[str], None] = staticmethod(lambda text: None)
+
+    def score(self, seen: Observation) -> float:
+        type(self).trouble(str(seen.predictions[0]))
+        return 1.0
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
+    found = load_plugins()
+    module = types.ModuleType("fragile_plugin")
+    module.harness_models = hookimpl(lambda: [Echo])  # type: ignore[attr-defined]
+    module.harness_metrics = hookimpl(lambda: [Fragile])  # type: ignore[attr-defined]
+    found.register(module, package="fragile", name="fragile")
+    monkeypatch.setattr(Echo, "refuse", staticmethod(lambda text: None))
+    monkeypatch.setattr(Fragile, "trouble", staticmethod(lambda text: None))
+    return found
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> RunSpec:
+    rows = [{"q": str(number)} for number in range(ROWS)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "t.yaml").write_text(
+        "task: t\ndataset_path: rows.jsonl\ntest_split: test\ndoc_to_text: q\ndoc_to_target: q\n"
+        "metric_list: [{metric: fragile}]\n"
+    )
+    return RunSpec((str(tmp_path / "t.yaml"),), "echo", output=str(tmp_path / "runs"))
+
+
+def test_the_commonest_causes_are_counted_and_told(
+    registry: Registry, spec: RunSpec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(text: str) -> str | None:
+        number = int(text)
+        return f"timed out after {number}.5 s (request 'r{number}')" if number % 3 else "" if number % 2 else "too long"
+
+    Echo.refuse = staticmethod(refuse)
+    result = run(spec, registry)
+    assert result.exit_code is ExitCode.SAMPLES_FAILED
+    (task,) = result.report["tasks"]
+    assert task["failures"] == [
+        {"n": 40, "message": "timed out after 1.5 s (request 'r1')"},
+        {"n": 10, "message": "too long"},
+    ]
+    print_report(result.report, result.path)
+    assert capsys.readouterr().err.splitlines()[:3] == [
+        "50 samples failed, and the same command tries them again:",
+        "  40 of t: timed out after 1.5 s (request 'r1')",
+        "  10 of t: too long",
+    ]
+
+
+@pytest.mark.parametrize("error", [ValueError("no luck"), SystemExit(3)])
+def test_an_exception_says_its_type_its_message_its_file_and_its_line(
+    registry: Registry, spec: RunSpec, error: BaseException
+) -> None:
+    def trouble(text: str) -> None:
+        if text == "7":
+            raise error
+
+    Fragile.trouble = staticmethod(trouble)
+    result = run(spec, registry)
+    (failed,) = [record for record in result.samples() if record.error]
+    line = trouble.__code__.co_firstlineno + 2
+    assert failed.error == f"metric fragile: {type(error).__name__}: {error} ({__file__}:{line})"
+
+
+def test_a_metric_that_fails_the_first_samples_alike_ends_the_run(registry: Registry, spec: RunSpec) -> None:
+    def trouble(text: str) -> None:
+        raise KeyError(f"field {text}")
+
+    Fragile.trouble = staticmethod(trouble)
+    with pytest.raises(PluginError, match=f"t: the first {ALIKE} samples all fail alike.*KeyError: 'field") as caught:
+        run(spec, registry)
+    assert caught.value.exit_code is ExitCode.INTERRUPTED
+    (folder,) = Path(spec.output).iterdir()
+    assert len(list(load_run(folder).records())) == ALIKE
+
+    Fragile.trouble = staticmethod(lambda text: None)
+    assert run(spec, registry).report["tasks"][0]["counts"] == {
+        "n": ROWS, "failed": 0, "unparsed": 0, "truncated": 0, "empty": 0
+    }  # fmt: skip
+
+
+def test_one_sample_that_does_not_fail_so_is_enough_to_go_on(registry: Registry, spec: RunSpec) -> None:
+    def trouble(text: str) -> None:
+        if text != "0":
+            raise KeyError("field")
+
+    Fragile.trouble = staticmethod(trouble)
+    assert run(spec, registry).report["tasks"][0]["counts"]["failed"] == ROWS - 1
+
+
+def test_replies_that_fail_alike_are_the_models_affair(registry: Registry, spec: RunSpec) -> None:
+    Echo.refuse = staticmethod(lambda text: "the request is 5 tokens longer than the window")
+    assert run(spec, registry).report["tasks"][0]["counts"]["failed"] == ROWS
