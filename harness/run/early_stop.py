@@ -33,6 +33,6 @@ class EarlyStop:
         self._counts[task] = self._counts.get(task, 0) + 1
         if self._counts[task] >= self._alike:
             raise PluginError(
-                f"{task}: the first {self._alike} samples all fail alike, and so would the others: {error} (answers are "
-                "kept: mend the plugin, or take its metric out of the task)"
+                f"{task}: the first {self._alike} samples all fail alike, and so would the others: {error} (answers "
+                "are kept: mend the plugin, or take its metric out of the task)"
             )
