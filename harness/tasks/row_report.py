@@ -92,16 +92,18 @@ def report_rows(task: Task, open_split: OpenSplit, options: BuildOptions) -> Row
     """Build every row that a task asks, and say what they are like. Raises `DataError` where a split is not there."""
     report = RowReport(task.name, task.eval_split)
     report.published = _published(task)
+    # Several subsets may choose their rows from one and the same: those are counted once.
+    counts: dict[str, int] = {}
     for subset in task.subsets:
         seen = _Seen()
-        opened: list[int] = []
+        opened: list[str] = []
 
-        def counted_split(spec: DatasetSpec, split: str, opened: list[int] = opened) -> Rows:
+        def counted_split(spec: DatasetSpec, split: str, opened: list[str] = opened) -> Rows:
             rows = open_split(spec, split)
-            opened.append(len(rows.rows))
+            opened.append(f"{rows.origin} {rows.fingerprint}")
+            counts.setdefault(opened[0], len(rows.rows))  # the first split that is opened is the one that is asked
             return rows
 
-        before = report.rows
         for number, built in built_rows(task, subset, counted_split, options):
             name = f"{subset.name} {number}".strip()
             report.rows += 1
@@ -109,7 +111,7 @@ def report_rows(task: Task, open_split: OpenSplit, options: BuildOptions) -> Row
                 report.problems.add(_NUMBER_OF_ROW.sub("", str(built)).strip(), name)
                 continue
             _look_at(task, built[0], name, report, seen)
-        report.left_out += opened[0] - (report.rows - before)  # the first split that is opened is the one that is asked
+    report.left_out = max(0, sum(counts.values()) - report.rows)
     return report
 
 

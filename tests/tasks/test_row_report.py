@@ -84,3 +84,11 @@ def test_a_missing_column_is_counted() -> None:
     code, said = check(rows)
     assert code == 4
     assert "rivers: 1 row cannot be used" in said
+
+
+def test_subsets_of_one_file_are_counted_once(folder: Path) -> None:
+    halves = 'where: "(id % 2 | string) == subset.rest"\nsubsets: {even: {rest: "0"}, odd: {rest: "1"}}\n'
+    (folder / "t.yaml").write_text(TASK + halves.replace("(id % 2 | string)", "(id % 2) | string"), encoding="utf-8")
+    code, said = check(GOOD)
+    assert code == 0
+    assert "rivers, split test: 4 rows, as published" in said

@@ -1,0 +1,107 @@
+"""Every real row of the Chinese exams, mathematics, reading and classical texts: it can be asked, and has its gold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.data.open import open_dataset
+from harness.registry import load_plugins
+from harness.scoring import Scorer
+from harness.tasks.build import BuildOptions, build_samples
+from harness.tasks.library import TaskLibrary
+from harness.tasks.row_report import report_rows
+from harness.types import Response
+
+ROOT = Path(__file__).parents[2]
+MIRROR = ROOT.parent / "shared" / "mirror"
+REGISTRY = load_plugins()
+LIBRARY = TaskLibrary([("harness-eval", ROOT / "tasks")], [("harness-eval", ROOT / "templates")])
+OPTIONS = BuildOptions(mirrors=(str(MIRROR),), offline=True)
+pytestmark = pytest.mark.skipif(not MIRROR.is_dir(), reason="the mirror of real rows is not here")
+
+# Rows that are asked, and how many of them have no gold answer; where the files hold them all, as their authors count.
+ROWS = {
+    "agieval_zh": (2405, 0),
+    "agieval_zh_multiple": (2200, 1),
+    "agieval_gaokao_mathcloze": (118, 0),
+    "e_eval": (424, 0),
+    "gaokao_bench_subjective": (1030, 0),
+    "math23k": (1000, 0),
+    "mathglm_mwp": (5000, 0),
+    "mathglm_arithmetic": (9592, 0),
+    "olymmath_zh": (200, 0),
+    "conic10k": (2069, 25),
+    "yue_gsm8k": (1319, 0),
+    "yue_mmlu": (3721, 0),
+    "yue_arc_c": (1171, 0),
+    "c3": (3892, 0),
+    "cmrc2019": (300, 0),
+    "expmrc_cmrc2018": (515, 0),
+    "expmrc_c3": (505, 0),
+    "ac_eval": (65, 0),
+    "cclue_mrc": (435, 0),
+    "fspc": (2000, 0),
+    "fspc:poem": (5000, 0),
+    "wyweb_irc": (5000, 0),
+    "wyweb_wywrc": (432, 0),
+    "wyweb_fspc": (1000, 0),
+    "wyweb_xuci": (500, 0),
+    "wyweb_tlc": (6115, 0),
+    "c_clue:relation": (418, 0),
+    "wenmind": (4875, 0),
+    "wenmind:choice": (717, 0),
+}
+# Gold answers in the words of their authors, which a filter has to read out of a reply before they are compared.
+READ = [
+    "agieval_zh_multiple",
+    "agieval_gaokao_mathcloze",
+    "math23k",
+    "mathglm_mwp",
+    "mathglm_arithmetic",
+    "olymmath_zh:greedy",
+    "conic10k",
+    "yue_gsm8k",
+    "yue_mmlu",
+    "yue_arc_c",
+    "c3:opencompass",
+    "cmrc2019",
+    "expmrc_c3:gen",
+    "cclue_mrc:gen",
+    "wyweb_xuci:gen",
+    "c_clue:relation",
+    "wenmind:choice",
+]
+
+
+def load(name):
+    (ref,) = LIBRARY.select([name])
+    return LIBRARY.load(ref, {})
+
+
+def open_split(spec, split):
+    return open_dataset(spec, split, REGISTRY.hook)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_every_row_can_be_asked_and_they_are_as_many_as_there_should_be(name):
+    report = report_rows(load(name), open_split, OPTIONS)
+    assert not report.problems.rows
+    assert (report.rows, report.hidden) == ROWS[name]
+    assert not report.count_differs
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_gold_answer_is_read_as_it_is_meant(name):
+    task = load(name)
+    scorer = Scorer(task.scoring, REGISTRY.metric, REGISTRY.filter)
+    wrong = []
+    for subset in task.subsets:
+        for sample in build_samples(task, subset, open_split, OPTIONS):
+            if sample.target is not None:
+                replies = [Response(text=str(sample.target), finish_reason="stop")] * len(sample.requests)
+                score = next(iter(scorer.score(sample, replies).scores.values()))
+                right = score[0] == score[-1] if isinstance(score, tuple) else score == 1
+                wrong += [] if right else [(subset.name, sample.id, sample.target, score)]
+    assert wrong == []
