@@ -63,6 +63,8 @@ class FileOptions:
     with `header: true` they replace the header's names. TSV has no quoting unless `quotechar` says so. `column_names`
     also name the items of JSON rows that are arrays.
     keyed_by: the rows are the values of a JSON object; the column of this name gets their keys.
+    broken: the column that holds a line of JSON lines that is none, so that a task's `where` can leave out what its
+    authors have broken; without it such a line is an error.
     block: the name of each line of a text file's blocks; an empty name skips its line. skip_lines: of a text file.
     record_start: a pattern; in a text file that has it, a row is the lines from one that matches to the next.
     side_by_side: the files of a split are texts of equal length, one beside another; each gets its line a column of
@@ -88,6 +90,7 @@ class FileOptions:
     skip_lines: int = 0
     record_start: str | None = None
     keyed_by: str | None = None
+    broken: str | None = None
     side_by_side: tuple[str, ...] = ()
     join_by: str | None = None
     explode: tuple[str, ...] = ()
@@ -353,6 +356,17 @@ def _values(text: str, file: DataFile) -> list[JSON]:
     return values
 
 
+def _lines_of(text: str, file: DataFile, broken: str) -> list[JSON]:
+    """Every line's value; a line that is no JSON is a row of the column `broken`."""
+    values: list[JSON] = []
+    for line in filter(str.strip, text.split("\n")):
+        try:
+            values += _values(line, file)
+        except DataError:
+            values.append({broken: line})
+    return values
+
+
 def _end_of_space(text: str, position: int) -> int:
     match = _SPACE.match(text, position)
     return match.end() if match else position
@@ -363,7 +377,7 @@ def _line(text: str, position: int) -> int:
 
 
 def _json_rows(text: str, file: DataFile, kind: str, options: FileOptions) -> list[Row]:
-    values = _values(text, file)
+    values = _values(text, file) if options.broken is None else _lines_of(text, file, options.broken)
     if kind == "json" and len(values) == 1 and isinstance(values[0], dict):
         values = _rows_of_object(values[0], file, options)
     elif len(values) == 1 and isinstance(values[0], list):

@@ -133,6 +133,13 @@ def test_objects_by_key_and_texts_side_by_side_become_rows(registry: Registry, t
         rows_of(registry, tmp_path, side_by_side=["zh"], **files)
 
 
+def test_a_broken_line_is_an_error_or_a_row_of_its_own(registry: Registry, tmp_path: Path) -> None:
+    file = write(tmp_path / "test.jsonl", '{"a": 1}\n{"a": "x"y"}\n{"a": 2}\n')
+    with pytest.raises(DataError, match=r"test\.jsonl:2: is not valid JSON"):
+        rows_of(registry, file)
+    assert rows_of(registry, file, broken="line") == [{"a": 1}, {"line": '{"a": "x"y"}'}, {"a": 2}]
+
+
 def test_answers_that_are_kept_apart_are_joined(registry: Registry, tmp_path: Path) -> None:
     write(tmp_path / "asked.json", json.dumps([{"id": 2, "q": "a"}, {"id": 5, "q": "b"}]))
     write(tmp_path / "gold.json", json.dumps({"2": {"answer": 1}, "5": {"answer": 0}, "7": {"answer": 1}}))

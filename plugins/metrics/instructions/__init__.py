@@ -18,10 +18,11 @@ from importlib.util import find_spec
 from typing import Any
 
 from harness import Metric, MetricOptions, Observation, UsageError, hookimpl
-from harness_plugins.metrics.instructions import ifbench, ifeval
+from harness_plugins.metrics.instructions import ifbench, ifeval, ifeval_zh
 
 CHECKS: Mapping[str, Mapping[str, ifeval.Check]] = {
     "ifeval": ifeval.CHECKS,
+    "ifeval_zh": ifeval_zh.CHECKS,
     "ifbench": {**ifeval.CHECKS, **ifbench.CHECKS},
 }
 """Sets of checks by the name that the option `checks` gives them."""
