@@ -72,6 +72,10 @@ class Model(ABC):
     answers_samples: ClassVar[bool] = False
     """True where the answer depends on which sample asks, not on the request alone (`replay`): then two samples with
     one and the same prompt are asked for separately."""
+    aliases: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Other names for `--model`, as other tools have them, and the arguments that each implies."""
+    without_effect: ClassVar[frozenset[str]] = frozenset()
+    """Names of arguments that other tools take, and that change nothing here: they are understood and left out."""
     secrets: ClassVar[frozenset[str]] = frozenset()
     """Names of arguments that are never written down: a manifest and a log hold `***` in their place."""
 
@@ -96,6 +100,7 @@ class Model(ABC):
     def create(cls, args: Mapping[str, Any], options: ModelOptions) -> Self:
         """Build a model from `--model_args`, with an error that names a wrong or missing argument."""
         known, open_ended = cls.arguments()
+        args = {name: value for name, value in args.items() if name in known or name not in cls.without_effect}
         for name in args:
             if name not in known and not open_ended:
                 takes = f"(it takes: {', '.join(known) or 'none'})"

@@ -145,6 +145,8 @@ class Registry:
             found = own or found
             if len(own) == 1:
                 break
+        if not found and kind == "model":
+            found = [item for item in self.provided if item.kind == kind and name in item.value.aliases]
         if len(found) == 1:
             return found[0].value
         if not found and kind == "metric" and (member := self._member_of_family(name)) is not None:

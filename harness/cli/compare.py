@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli.completion import complete_runs
 from harness.cli.console import counted, line, show, table
 from harness.errors import UsageError
 
@@ -18,7 +19,7 @@ COLUMNS = ("task", "first", "second", "difference", "p", "n")
 
 
 @click.command("compare")
-@click.argument("runs", nargs=-1, required=True, metavar="RUN RUN...")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN RUN...", shell_complete=complete_runs)
 @click.option("--list", "listed", is_flag=True, help="Name the samples that were won and lost.")
 @click.option("--json", "as_json", is_flag=True, help="All numbers, as JSON.")
 def command(runs: tuple[str, ...], listed: bool, as_json: bool) -> None:

@@ -23,8 +23,12 @@ def read_config(path: str, command: click.Command, context: click.Context) -> di
             raise UsageError(f"{where}: unknown key '{key}'{suggest(key, parameters)}")
         if value is None:
             continue
+        if param.name == "tasks":
+            value, changes = _tasks(value, where)
+            given["overrides"] = (*given.get("overrides", ()), *changes)
         try:
-            given[param.name] = _converted(param, value, context)
+            converted = _converted(param, value, context)
+            given[param.name] = (*given.get("overrides", ()), *converted) if param.name == "overrides" else converted
         except (click.BadParameter, ValueError) as error:
             raise UsageError(
                 f"{where}: {key}: {error.message if isinstance(error, click.BadParameter) else error}"
@@ -56,6 +60,25 @@ def _entries(path: str) -> list[tuple[str, Any, int]]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UsageError(f"{path}:{line}: not YAML: {error.problem}") from None
+
+
+def _tasks(value: Any, where: str) -> tuple[list[Any], list[tuple[str, str, Any]]]:
+    """Names of tasks, and the keys that a file changes beside them: `cmmlu: {num_fewshot: 3}`, `task: cmmlu` ..."""
+    entries = [{name: keys} for name, keys in value.items()] if isinstance(value, Mapping) else value
+    names: list[Any] = []
+    changes: list[tuple[str, str, Any]] = []
+    for entry in entries if isinstance(entries, list) else [entries]:
+        if not isinstance(entry, Mapping):
+            names.append(entry)
+            continue
+        rest = dict(entry)
+        named = {str(rest.pop("task")): rest} if "task" in rest else rest
+        for name, keys in named.items():
+            if not isinstance(keys, Mapping | None):
+                raise UsageError(f"{where}: tasks: below '{name}' keys and values are expected, such as num_fewshot: 3")
+            names.append(str(name))
+            changes += [(str(name), str(key), item) for key, item in (keys or {}).items()]
+    return names, changes
 
 
 def _converted(param: click.Parameter, value: Any, context: click.Context) -> Any:

@@ -17,7 +17,7 @@ def command() -> None:
     """Make a mirror of data sets, for machines without network."""
 
 
-@command.command("pull")
+@command.command("pull", short_help="Write the rows of tasks to a folder.")
 @click.argument("tasks", nargs=-1, required=True)
 @click.option("--to", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The mirror folder.")
 @options(DATA_OPTIONS)

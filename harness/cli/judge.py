@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.completion import complete_runs
 from harness.cli.console import counted, line, notice, show, table, width
 from harness.cli.options import MODEL_OPTIONS, NAMES, PAIRS, Parsed, joined, options
 from harness.cli.run import stopped_by_sigterm
@@ -49,7 +50,7 @@ JUDGE_OPTIONS = [
 
 
 @click.command("judge")
-@click.argument("runs", nargs=-1, metavar="RUN [RUN]")
+@click.argument("runs", nargs=-1, metavar="RUN [RUN]", shell_complete=complete_runs)
 @options(JUDGE_OPTIONS, MODEL_OPTIONS)
 @click.option("--dry_run", is_flag=True, help="Say what would be asked. Asks nothing.")
 @click.option("--list", "listed", is_flag=True, help="List the rubrics.")

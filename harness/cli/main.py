@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from harness.cli.console import notice, write_what_can_be_written
 from harness.cli.mistakes import message_of, unknown_command
@@ -58,10 +59,12 @@ class Main(click.Group):
         except click.Abort:
             code = _fail(f"interrupted; go on with: {command}", ExitCode.INTERRUPTED, quiet=True)
         except HarnessError as error:
-            if os.environ.get("HARNESS_DEBUG") == "1":
+            if _shows_tracebacks(arguments):
                 raise
             code = _fail(" ".join(str(error).splitlines()), error.exit_code, quiet=isinstance(error, Interrupted))
         except OSError as error:
+            if _shows_tracebacks(arguments):
+                raise
             code = _output_failed(error)
         sys.exit(int(code or ExitCode.OK))
 
@@ -79,6 +82,12 @@ class Main(click.Group):
         command: click.Command = importlib.import_module(f"harness.cli.{name}").command
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Flags of a run complete without the word `run`, as they are understood without it."""
+        run = self.get_command(ctx, "run") if incomplete.startswith("-") else None
+        found = super().shell_complete(ctx, incomplete)
+        return found + (run.shell_complete(click.Context(run), incomplete) if run else [])
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -91,6 +100,10 @@ class Main(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
+def _shows_tracebacks(arguments: Sequence[str]) -> bool:
+    return os.environ.get("HARNESS_DEBUG") == "1" or not {"--verbose", "-v"}.isdisjoint(arguments)
+
+
 def _fail(message: str, code: ExitCode, *, quiet: bool = False) -> ExitCode:
     """Say why a command ends. quiet: on request, which is no error."""
     notice(message if quiet else f"error: {message}")
@@ -101,8 +114,6 @@ def _output_failed(error: OSError) -> ExitCode:
     """Errors of files have their own texts: what is left is stdout, on a full disk or after its reader went away."""
     from harness.cli.console import forget_stdout
 
-    if os.environ.get("HARNESS_DEBUG") == "1":
-        raise error
     forget_stdout()
     if isinstance(error, BrokenPipeError):
         return ExitCode.OK

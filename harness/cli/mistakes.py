@@ -18,7 +18,7 @@ ELSEWHERE = {
     "--show_config": "the manifest in the run folder holds the resolved configuration",
     "--trust_remote_code": "say it to the model: --model_args trust_remote_code=true",
     "--check_integrity": "`harness check` checks tasks",
-    "--verbosity": "HARNESS_DEBUG=1 shows the traceback of an error",
+    "--verbosity": "--verbose shows the traceback of an error, --quiet writes nothing but errors beside the table",
     "--predict_only": "every run keeps its answers, and `harness score RUN` scores them again",
     "--samples": "--limit N takes the first rows, and 'where' in a task file chooses rows",
     "--metadata": "--set TASK.metadata.KEY=VALUE changes what a task file says",

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from harness.cli import values
+from harness.cli.completion import complete_metrics, complete_models, complete_tasks
 from harness.errors import UsageError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -35,11 +36,14 @@ NAMES = Parsed("names", values.parse_names)
 OVERRIDE = Parsed("task.key=value", values.parse_override)
 
 TASKS = click.option(
-    "--tasks", "-t", type=NAMES, multiple=True, metavar="NAMES",
+    "--tasks", "-t", type=NAMES, multiple=True, metavar="NAMES", shell_complete=complete_tasks,
     help="Tasks, groups, tags or patterns: ceval,cmmlu:lm_eval/*law* (`harness tasks` lists them).",
 )  # fmt: skip
 MODEL_OPTIONS = [
-    click.option("--model", "-M", "-m", metavar="NAME", help="Model plugin: hf, openai, ... [default: demo]"),
+    click.option(
+        "--model", "-M", "-m", metavar="NAME", shell_complete=complete_models,
+        help="Model plugin: hf, openai, ... [default: demo]",
+    ),
     click.option(
         "--model_args", "-a", type=PAIRS, multiple=True, metavar="K=V,...",
         help="Its arguments, or a JSON object: pretrained=DIR,dtype=bfloat16.",
@@ -81,6 +85,7 @@ PROMPT_OPTIONS = [
 ]  # fmt: skip
 METRICS = click.option(
     "--metrics", type=Parsed("names", values.parse_metrics), multiple=True, metavar="NAMES",
+    shell_complete=complete_metrics,
     help="Also report these, where they can score a task: ece,pass_at_k(k=8) (`harness plugins` lists them).",
 )  # fmt: skip
 JUDGES = click.option(

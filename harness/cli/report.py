@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from harness.cli.completion import complete_runs
 from harness.cli.console import counted, line, notice, show, width
 from harness.errors import UsageError
 
@@ -16,7 +17,7 @@ _SHOWN_PROBLEMS = 3
 
 
 @click.command("report")
-@click.argument("run")
+@click.argument("run", shell_complete=complete_runs)
 @click.option("--subsets", is_flag=True, help="With a row for every subset.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON: what report.json holds.")
 def command(run: str, subsets: bool, as_json: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -62,13 +63,37 @@ RUN_OPTIONS = [
         "--sandbox", type=click.Choice(["auto", "docker", "none"]),
         help="Where programs that a model wrote run; auto is Linux namespaces. Also HARNESS_SANDBOX. [default: auto]",
     ),
+    click.option("--name", metavar="TEXT", help="What the run is called: in its folder's name and in comparisons."),
+    click.option("--quiet", "-q", is_flag=True, default=None, help="Nothing on stderr but errors."),
+    click.option("--verbose", "-v", is_flag=True, default=None, help="Show the traceback of an error."),
     click.option("--dry_run", is_flag=True, default=None, help="Say what would be computed. Loads no weights."),
     click.option("--config", "-C", type=click.Path(), metavar="FILE", help="Read flags from YAML; given flags win."),
 ]  # fmt: skip
 
 
+SECTIONS = (
+    ("What is measured", ("tasks", "modify", "num_fewshot", "limit", "metrics", "judges", "overrides", "seed")),
+    ("The model", ("model", "model_args", "peft", "batch_size", "max_batch_size", "device", "on_overflow")),
+    ("How it is asked", ("apply_chat_template", "system_instruction", "fewshot_as_multiturn", "gen_kwargs")),
+    ("Where rows come from", ("include_path", "data", "hub", "offline", "sandbox")),
+    ("What is kept and shown", ("output", "name", "output_path", "log_samples", "cutoff", "quiet", "verbose")),
+)
+"""The flags of a run in `--help`, by their parameters; what is in none of them comes last."""
+
+
 class Greedy(click.Command):
-    """Lets some flags take several values, as lm-eval does: `--tasks a b` is `--tasks a --tasks b`."""
+    """Lets some flags take several values, as lm-eval does: `--tasks a b` is `--tasks a --tasks b`.
+
+    Its help shows the flags in sections.
+    """
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        records = {str(param.name): record for param in self.get_params(ctx) if (record := param.get_help_record(ctx))}
+        for title, names in (*SECTIONS, ("Other", tuple(records))):
+            rows = [records.pop(name) for name in names if name in records]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
     greedy = ("--tasks", "-t", "--model_args", "--model-args", "-a", "--gen_kwargs", "--gen-kwargs", "--peft")
 
@@ -113,21 +138,31 @@ def command(context: click.Context, /, **flags: Any) -> int:
     harness --config eval.yaml --limit 10
     """
     settings = settings_of(context, flags)
-    dry = settings.pop("dry_run", False)
+    dry, quiet = settings.pop("dry_run", False), settings.pop("quiet", False)
+    settings.pop("verbose", None)  # `Main` reads it, where errors end
     adapters = settings.pop("peft", ())
     judges = settings.pop("judges", ())
-    from harness.cli.progress import watch
-    from harness.run.runner import run_each
-    from harness.run.spec import RunSpec
-
-    if "model" not in settings:
+    if "model" not in settings and not quiet:
         notice("No --model given: this run measures the small demo model that comes with harness.")
     if settings.get("log_samples") and not settings.get("output_path"):
         notice("--log_samples without --output_path: the samples are in the run folder, in our format alone.")
+    from harness.run.spec import RunSpec
+
     spec = RunSpec(**{"tasks": (), **settings, "command": context.obj or ""})
     models = with_adapters(spec.model_args, adapters)
     if dry:
         return print_forecast(spec, list(models.values()))
+    with contextlib.redirect_stderr(io.StringIO()) if quiet else contextlib.nullcontext():
+        return run_all(spec, models, judges)
+
+
+def run_all(
+    spec: RunSpec, models: Mapping[str, Mapping[str, Any]], judges: Sequence[tuple[str, Mapping[str, Any]]]
+) -> int:
+    """Run `spec` with each of the models and print their tables. Returns the exit code."""
+    from harness.cli.progress import watch
+    from harness.run.runner import run_each
+
     if judges:
         from harness.judging.judge import JudgeModel
         from harness.judging.judged_metrics import check_judges

@@ -6,12 +6,13 @@ from typing import Any
 
 import click
 
+from harness.cli.completion import complete_runs
 from harness.cli.options import JUDGES, METRICS, without_repetitions
 from harness.cli.run import judged_result, print_result
 
 
 @click.command("score")
-@click.argument("run")
+@click.argument("run", shell_complete=complete_runs)
 @METRICS
 @JUDGES
 def command(

@@ -33,8 +33,8 @@ SUITE = "reported_2026"
 @click.command("tasks")
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
 @click.option("--language", multiple=True, metavar="NAME", help="Such as zh or en. Repeatable, as all filters.")
-@click.option("--ability", multiple=True, metavar="NAME", help="Such as knowledge or mathematics.")
-@click.option("--modality", multiple=True, metavar="NAME", help="Such as text or image.")
+@click.option("--ability", multiple=True, metavar="NAME", help="Such as knowledge or math.")
+@click.option("--modality", multiple=True, metavar="NAME", help="Such as text.")
 @click.option("--tag", multiple=True, metavar="NAME", help="A tag or a group.")
 @click.option("--reported", is_flag=True, help=f"Those that model reports of 2025 and 2026 name (the group {SUITE}).")
 @click.option(

@@ -43,7 +43,7 @@ def compare_runs(
 def run_labels(paths: Sequence[str | Path]) -> list[str]:
     """What tells runs apart: the model, the arguments in which it differs, when the run began, its folder."""
     manifests = [RunFolder.read(Path(path)).manifest for path in paths]
-    titles = [model_title(manifest) for manifest in manifests]
+    titles = [manifest.get("spec", {}).get("name") or model_title(manifest) for manifest in manifests]
     args = [{**manifest.get("model", {}).get("args", {})} for manifest in manifests]
     differing = [key for key in {key: None for found in args for key in found} if _differs(key, args)]
     labels = []

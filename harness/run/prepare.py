@@ -79,7 +79,7 @@ def prepare_run(
     jobs = narrow(load_jobs(spec, registry, progress))
     if scoring:
         prepare_metrics(jobs, spec)
-    specs = [replace(spec, model_args=dict(args)) for args in models]
+    specs = [resolved(replace(spec, model_args=dict(args)), registry) for args in models]
     fingerprints: dict[str, str] = {}
 
     def samples() -> list[Sample]:
@@ -114,8 +114,37 @@ def prepare_models(
     return made
 
 
+_FLAGS = {"batch_size": "auto", "max_batch_size": None, "device": "auto"}
+"""Flags that lm-eval also takes among the arguments of a model, and their defaults."""
+_ELSEWHERE = {
+    "gguf": "llama.cpp's server speaks OpenAI's API: --model openai --model_args base_url=http://HOST:PORT/v1,model=NAME",
+    "ggml": "llama.cpp's server speaks OpenAI's API: --model openai --model_args base_url=http://HOST:PORT/v1,model=NAME",
+    "sglang": "SGLang's server speaks OpenAI's API: --model openai --model_args base_url=http://HOST:PORT/v1,model=NAME",
+    "sglang-generate": "SGLang's server speaks OpenAI's API: --model openai --model_args base_url=URL,model=NAME",
+    "anthropic-chat-completions": "no plugin speaks this API; one that does can be installed (`harness new plugin`)",
+    "anthropic-chat": "no plugin speaks this API; one that does can be installed (`harness new plugin`)",
+    "hf-multimodal": "pictures go to models behind OpenAI's API: --model openai --model_args base_url=URL,model=NAME",
+    "vllm-vlm": "vLLM's server shows pictures: --model openai --model_args base_url=http://HOST:PORT/v1,model=NAME",
+    "mamba_ssm": "transformers runs Mamba: --model hf --model_args pretrained=DIR",
+}
+"""Models of other tools that are not here, and what serves instead."""
+
+
+def resolved(spec: RunSpec, registry: Registry) -> RunSpec:
+    """The run with its model under the name that it has here. Raises `PluginError` for one that is not there."""
+    if spec.model in _ELSEWHERE and spec.model not in registry.names("model"):
+        raise UsageError(f"--model {spec.model}: {_ELSEWHERE[spec.model]}")
+    kind = registry.model(spec.model)
+    args = {**kind.aliases.get(spec.model, {}), **spec.model_args}
+    flags = {name: args.pop(name) for name in _FLAGS if name in args and not kind.takes(name)}
+    said = {name: value for name, value in flags.items() if getattr(spec, name) == _FLAGS[name]}
+    name = kind.name if spec.model in kind.aliases else spec.model
+    return replace(spec, model=name, model_args=args, **said)
+
+
 def create_model(spec: RunSpec, registry: Registry) -> Model:
     """Make the model of a run; no weights yet."""
+    spec = resolved(spec, registry)
     options = ModelOptions(spec.batch_size, spec.max_batch_size, spec.device, spec.offline)
     args = dict(spec.model_args)
     kind = registry.model(spec.model)

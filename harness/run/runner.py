@@ -67,7 +67,7 @@ def _run_model(prepared: PreparedRun, index: int, progress: Progress) -> RunResu
             model.take_over(before)
         before.close()
     described = manifest(spec, model, jobs, registry, prepared.fingerprints)
-    title, count = model_title(described), len(prepared.models)
+    title, count = spec.name or model_title(described), len(prepared.models)
     if count > 1:
         progress.message(f"model {index + 1} of {count}: {title}")
     with RunFolder.open(Path(spec.output), title, run_identity(spec, model, jobs), described) as folder:

@@ -40,6 +40,7 @@ class RunSpec:
     output_path: str | None = None
     log_samples: bool = False
     cutoff: str | None = None
+    name: str | None = None
     command: str = ""
 
     @classmethod

@@ -340,7 +340,8 @@ def validate(model: type[M], data: Mapping[str, JSON], document: Document) -> M:
 def _refuse_python(value: JSON, path: KeyPath, document: Document) -> None:
     if isinstance(value, PythonFunction):
         key = next((step for step in reversed(path) if isinstance(step, str)), "")
-        raise document.error(path, f"key '{key}': '!function {value.name}' is Python, which task files cannot run")
+        instead = "say it in Jinja, or as a metric or filter of a package (`harness new plugin NAME`)"
+        raise document.error(path, f"key '{key}': '!function {value.name}' is Python, which is never run: {instead}")
     pairs: Iterable[tuple[str | int, JSON]] = ()
     if isinstance(value, dict | list):
         pairs = value.items() if isinstance(value, dict) else enumerate(value)

@@ -207,7 +207,7 @@ def _listing(path: str, revision: str, title: str) -> list[str]:
     return [str(name) for name in files]
 
 
-class _Script(Exception):
+class _Script(DataError):
     """The set is made by a script."""
 
 
@@ -237,7 +237,7 @@ def _can_pass(error: BaseException, title: str) -> bool:
     status = next((code for link in chain if (code := _status(link))), 0)
     text = " ".join(_line(link) for link in chain)
     if "scripts are no longer supported" in text:
-        raise _Script from error
+        raise _Script(f"{title}: is made by a script of its own, and such code is never run") from error
     if "GatedRepoError" in names or "gated dataset" in text or status == 403:
         raise DataError(f"{title}: needs permission: {PERMISSION}") from error
     if "RevisionNotFoundError" in names or re.search(r"Revision '.*' doesn't exist", text):

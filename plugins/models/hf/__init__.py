@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from harness import Model, ModelError, UsageError, hookimpl, one_line
 from harness.engine import (
@@ -68,6 +68,8 @@ class HuggingFace(TorchModel):
     """
 
     name = "hf"
+    aliases: ClassVar = {"hf-auto": {}, "huggingface": {}}
+    without_effect: ClassVar = frozenset({"backend", "use_fast_tokenizer", "logits_cache", "mixed_precision_dtype"})
 
     def __init__(
         self,

@@ -63,6 +63,13 @@ class OpenAIModel(Model):
     name = "openai"
     supports: ClassVar = frozenset({"loglikelihood", "rolling", "generate"})
     modalities: ClassVar = frozenset({"text", "image"})
+    aliases: ClassVar = {
+        "local-chat-completions": {"api": "chat"},
+        "openai-chat-completions": {"api": "chat"},
+        "local-completions": {"api": "completions"},
+        "openai-completions": {"api": "completions"},
+    }
+    without_effect: ClassVar = frozenset({"tokenized_requests", "tokenizer_backend", "eos_string", "trust_remote_code"})
     secrets: ClassVar = frozenset({"api_key", "headers"})
 
     def __init__(

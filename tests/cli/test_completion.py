@@ -1,0 +1,91 @@
+"""What a shell offers after TAB, and what other tools' names and forms are understood as."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.testing import run_harness
+
+
+def completed(line: str) -> list[str]:
+    words = line.split()
+    variables = {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1), "_HARNESS_COMPLETE": "bash_complete"}
+    command = [sys.executable, "-c", "from harness.cli.main import main; main(prog_name='harness')"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **variables}, check=False)
+    return [item.partition(",")[2] for item in done.stdout.split()]
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("harness --ta", "--tasks"),
+        ("harness --tasks ceval,cmml", "ceval,cmmlu"),
+        ("harness --tasks cmmlu/anat", "cmmlu/anatomy"),
+        ("harness run --model dum", "dummy"),
+        ("harness --metrics lucky", "lucky_guess"),
+        ("harness comp", "compare"),
+    ],
+)
+def test_flags_tasks_models_and_metrics_complete(line: str, offered: str) -> None:
+    assert offered in completed(line)
+
+
+def test_runs_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_harness("--tasks", "demo_arithmetic", "--model", "dummy", "--limit", "1", "--name", "第一")
+    (run,) = completed("harness report runs/2")
+    assert "第一" in run
+
+
+CONFIG = {
+    "lines": "tasks: |\n  demo_arithmetic\n  demo_choice_zh\n",
+    "list": "tasks: [demo_arithmetic, demo_choice_zh]\n",
+    "mapping": "tasks:\n  demo_arithmetic: {num_fewshot: 1}\n  demo_choice_zh:\n",
+    "entries": "tasks:\n- demo_choice_zh\n- {task: demo_arithmetic, num_fewshot: 1}\n",
+    "names with keys": "tasks:\n- demo_choice_zh\n- demo_arithmetic: {num_fewshot: 1}\n",
+}
+
+
+@pytest.mark.parametrize("form", CONFIG)
+def test_a_configuration_file_names_tasks_in_the_forms_that_people_write(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("run.yaml").write_text(CONFIG[form] + "model: dummy\nlimit: 1\n", encoding="utf-8")
+    done = run_harness("--config", "run.yaml", "--dry_run")
+    assert done.exit_code == 0, done.output
+    assert "demo_arithmetic: 1 sample" in done.output and "demo_choice_zh: 5 samples" in done.output
+
+
+def test_quiet_writes_the_table_alone_and_verbose_shows_the_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run_harness("--tasks", "demo_arithmetic", "--model", "dummy", "--limit", "1", "--quiet")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.startswith("task ")
+    command = [sys.executable, "-m", "harness", "--tasks", "no_such_task"]
+    assert "Traceback" not in subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    assert "Traceback" in subprocess.run([*command, "-v"], capture_output=True, text=True, check=False).stderr
+
+
+def test_models_of_lm_eval_are_understood_or_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    at = "base_url=http://127.0.0.1:9/v1,model=m,tokenized_requests=False,eos_string=x,batch_size=4"
+    done = run_harness(
+        "--tasks", "demo_arithmetic", "--model", "local-chat-completions", "--model_args", at, "--dry_run"
+    )
+    assert done.exit_code == 0, done.output
+    done = run_harness(
+        "--tasks", "demo_choice_zh", "--model", "openai-chat-completions", "--model_args", at, "--dry_run"
+    )
+    assert "cannot answer task" in done.output  # by chat there are no log-probabilities
+    for name, said in (("gguf", "llama.cpp's server"), ("sglang", "SGLang's server"), ("mamba_ssm", "--model hf")):
+        done = run_harness("--tasks", "demo_arithmetic", "--model", name)
+        assert done.exit_code == 4
+        assert said in done.output
