@@ -19,7 +19,7 @@ def seen(*replies, solution=TABLE):
 
 
 def reply(table):
-    return f'So {{this}} is it:\n```json\n{json.dumps({"reasoning": "x", "solution": table}, indent=1)}\n```'
+    return f"So {{this}} is it:\n```json\n{json.dumps({'reasoning': 'x', 'solution': table}, indent=1)}\n```"
 
 
 def test_every_cell_counts_and_the_puzzle_is_solved_when_all_are_right():
