@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from harness.types import JSON, OutputType, Response, Sample, View
 
@@ -108,7 +108,7 @@ class Metric(ABC):
         return cls
 
     @classmethod
-    def member(cls, name: str) -> type[Self] | None:
+    def member(cls, name: str) -> type[Metric] | None:
         """The class for `metric: <this metric>/<name>`, where this metric is a family; None where it is not."""
         return None
 

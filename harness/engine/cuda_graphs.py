@@ -126,7 +126,7 @@ def graph_capture(model: Any, device: str) -> Capture | None:
 
 
 def _cuda_graph(step: Step) -> Step:
-    aside: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    aside: Any = torch.cuda.Stream()
     aside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(aside):
         step()  # what libraries make once, they make now: it could not be made in a capture

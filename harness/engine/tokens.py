@@ -173,7 +173,7 @@ def split_whitespace(context: str, continuation: str) -> tuple[str, str]:
     return kept, context[len(kept) :] + continuation
 
 
-def scored_from(context: Sequence[int], whole: Sequence[int]) -> int:
+def scored_from(context: Sequence[object], whole: Sequence[object]) -> int:
     """Index of the first token of `whole` = encode(context + continuation) that belongs to the continuation.
 
     It follows the longest token prefix that `whole` shares with `context` = encode(context). Where no token spans the

@@ -12,7 +12,6 @@ Three rules differ from what the names suggest, and decide the score:
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Callable, Sequence
 
@@ -109,9 +108,9 @@ def _sentences(text: str) -> list[str]:
     Of the possible ends between two white spaces, Punkt looks at the last alone.
     """
     cuts = []
-    chunks: list[re.Match[str] | None] = [*re.finditer(r"\S+", text), None]
-    for chunk, successor in itertools.pairwise(chunks):
-        following = successor.group() if successor else ""
+    chunks = list(re.finditer(r"\S+", text))
+    words = [*(chunk.group() for chunk in chunks[1:]), ""]
+    for chunk, following in zip(chunks, words, strict=False):
         ends = [end.start() for end in _END.finditer(chunk.group()) if following or end.end() < len(chunk.group())]
         if ends and _ends_sentence(chunk.group(), ends[-1], following):
             after = chunk.start() + ends[-1] + 1

@@ -29,6 +29,7 @@ from harness import (
     MetricOptions,
     Observation,
     Outcome,
+    OutputType,
     UsageError,
     hookimpl,
 )
@@ -64,7 +65,7 @@ class _Published:
     """
 
     name = "evaluate"
-    output_types = frozenset({"generate_until", "multiple_choice"})
+    output_types: ClassVar[frozenset[OutputType]] = frozenset({"generate_until", "multiple_choice"})
     called: ClassVar[str] = ""
     """What `evaluate` calls it; empty for the family."""
 

@@ -7,6 +7,7 @@ gold answers, one is enough.
 from __future__ import annotations
 
 import ast
+import functools
 import math
 import operator
 import re
@@ -30,10 +31,10 @@ class MathEqual(Metric):
     def __init__(self, tolerance: float = 0.0, percent: bool = False, seconds: float = 2.0) -> None:
         if tolerance < 0 or seconds <= 0:
             raise ValueError("tolerance must not be negative, and seconds must be positive")
-        self._options = {"tolerance": tolerance, "percent": percent, "seconds": seconds}
+        self._equal = functools.partial(math_equal, tolerance=tolerance, percent=percent, seconds=seconds)
 
     def score(self, seen: Observation) -> float | None:
-        return _share(seen, lambda answer, gold: math_equal(answer, gold, **self._options))
+        return _share(seen, self._equal)
 
 
 class ArithmeticEqual(Metric):
@@ -91,7 +92,8 @@ def _value(node: ast.expr) -> float:
     if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
         return _OPERATORS[type(node.op)](_value(node.left), _value(node.right))
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
-        return float(_value(node.left)) ** _value(node.right)
+        power: float = float(_value(node.left)) ** _value(node.right)
+        return power
     raise ValueError("no arithmetic")
 
 

@@ -81,7 +81,7 @@ class DummyModel(Model):
 
     def _text(self, request: Request, sample: Sample | None) -> str:
         if self.mode == "gold":
-            return _gold(gold_texts, sample)[0]
+            return str(_gold(gold_texts, sample)[0])
         choices = sample.choices if sample is not None else ()
         if self.mode == "fixed":
             return choices[self.index % len(choices)] if choices else str(self.index)

@@ -287,9 +287,10 @@ def _books_of_file(file: Path, root: Path, layout: RecordFields) -> list[Book]:
     names = frozenset({file.stem, *_labels(content)}) if file != root else frozenset()
     books: dict[tuple[str | None, str | None], Book] = {}
     for position, record in enumerate(records):
-        place = tuple(None if name is None else str(record.get(name, "")) for name in (layout.task, layout.subset))
+        task, subset = (None if name is None else str(record.get(name, "")) for name in (layout.task, layout.subset))
+        place = (task, subset)
         if place not in books:
-            books[place] = Book(source, place[0], place[1], frozenset() if layout.subset else names)
+            books[place] = Book(source, task, subset, frozenset() if layout.subset else names)
         _enter(books[place], position, record, file, layout)
     return list(books.values())
 

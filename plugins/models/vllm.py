@@ -329,8 +329,8 @@ def _asks(encoded: Encoded) -> Iterator[Ask]:
     for item in encoded.scores:
         if item.start < len(item.tokens) - 1:
             yield Ask(item.request, item.tokens, (item.part,), start=item.start)
-    for item in encoded.generations:
-        yield Ask(item.request, item.tokens, generation=item.params, max_new_tokens=item.max_new_tokens)
+    for each in encoded.generations:
+        yield Ask(each.request, each.tokens, generation=each.params, max_new_tokens=each.max_new_tokens)
 
 
 def _report_death(core: Any, closed: threading.Event) -> None:

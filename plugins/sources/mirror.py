@@ -6,6 +6,7 @@ DIR/github/<owner>/<repository>/<file>      with `sources: {github: {repo: ..., 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -58,14 +59,15 @@ def _places(root: Path, spec: DatasetSpec, split: str) -> Iterator[Callable[[], 
     for place in mirror_folders(spec, split):
         folder = inside(root, root / place.path)
         if folder.is_dir():
-            yield lambda place=place, folder=folder: _with_options(
-                find_split(root, folder, place.name, place.split), spec
-            )
+            found = functools.partial(find_split, root, folder, place.name, place.split)
+            yield functools.partial(_with_options, found, spec)
     if spec.path and is_hub_id(spec.path) and (chosen := data_files(spec, split)):
-        yield lambda: _with_options(find_files(inside(root, root / spec.path), chosen), spec)
+        found = functools.partial(find_files, inside(root, root / spec.path), chosen)
+        yield functools.partial(_with_options, found, spec)
 
 
-def _with_options(files: list[DataFile], spec: DatasetSpec) -> Found:
+def _with_options(find: Callable[[], list[DataFile]], spec: DatasetSpec) -> Found:
+    files = find()
     # `harness data pull` writes JSON lines in UTF-8, whatever the files of the hub are like.
     if all(file.name.endswith(".jsonl") for file in files):
         return files, FileOptions()

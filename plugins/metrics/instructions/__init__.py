@@ -18,7 +18,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from harness import Metric, MetricOptions, Observation, UsageError, hookimpl
-from harness_plugins.metrics.instructions import ifbench, ifeval, ifeval_zh
+
+from . import ifbench, ifeval, ifeval_zh
 
 CHECKS: Mapping[str, Mapping[str, ifeval.Check]] = {
     "ifeval": ifeval.CHECKS,

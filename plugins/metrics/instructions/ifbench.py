@@ -17,8 +17,8 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from harness_plugins.metrics.instructions.ifeval import Check
-from harness_plugins.metrics.instructions.units import sentences, tokens, words
+from .ifeval import Check
+from .units import sentences, tokens, words
 
 MARKS = string.punctuation + " "
 CONJUNCTIONS = frozenset({"and", "but", "for", "nor", "or", "so", "yet"})

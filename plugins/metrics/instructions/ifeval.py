@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from harness_plugins.metrics.instructions.units import language_of, sentences, tokens, words
+from .units import language_of, sentences, tokens, words
 
 Check = Callable[..., bool]
 """Whether a reply follows an instruction: `check(reply, **arguments)`, arguments as the benchmark's rows name them."""

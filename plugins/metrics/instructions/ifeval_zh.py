@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from harness_plugins.metrics.instructions import ifeval
+from . import ifeval
 
 _WORD = re.compile("[\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]|[A-Za-z0-9_'’-]+|[^\\W\\d_]+")
 _SENTENCE_END = re.compile(r"[。！？!?…]+[”’」』\"]*|\.(?=\s|$)|\n")

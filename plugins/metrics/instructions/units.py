@@ -65,7 +65,7 @@ _NUMBER = "##number##"  # how Punkt writes any number
 
 @functools.cache
 def _punkt() -> Any:
-    from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer  # type: ignore[import-untyped]
+    from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
 
     parameters = PunktParameters()
     parameters.abbrev_types = {*_ABBREVIATIONS.split(), ". ."}
@@ -85,7 +85,7 @@ def sentences(text: str) -> list[str]:
 
 def tokens(text: str) -> list[str]:
     """NLTK's `word_tokenize`: words and marks of an English text, sentence by sentence."""
-    from nltk.tokenize.destructive import NLTKWordTokenizer  # type: ignore[import-untyped]
+    from nltk.tokenize.destructive import NLTKWordTokenizer
 
     tokenizer = NLTKWordTokenizer()
     return [str(token) for sentence in sentences(text) for token in tokenizer.tokenize(sentence)]
@@ -98,7 +98,7 @@ def words(text: str) -> list[str]:
 
 @functools.cache
 def _languages() -> Any:
-    from langdetect.detector_factory import PROFILES_DIRECTORY, DetectorFactory  # type: ignore[import-untyped]
+    from langdetect.detector_factory import PROFILES_DIRECTORY, DetectorFactory
 
     factory = DetectorFactory()
     factory.load_profile(PROFILES_DIRECTORY)
@@ -109,7 +109,7 @@ def _languages() -> Any:
 @functools.lru_cache(maxsize=1024)
 def language_of(text: str) -> str | None:
     """The language of a text by langdetect: an ISO 639-1 code, or zh-cn or zh-tw. None where there are no letters."""
-    from langdetect.lang_detect_exception import LangDetectException  # type: ignore[import-untyped]
+    from langdetect.lang_detect_exception import LangDetectException
 
     detector = _languages().create()
     detector.append(text)

@@ -13,8 +13,9 @@ from typing import Any
 
 from harness import BatchMetric, MetricOptions, Observation, Outcome, Sample, UsageError, hookimpl
 from harness.scoring import gold_texts
-from harness_plugins.metrics.semantic.encoder import TextEncoder, layer_count, load_encoder
-from harness_plugins.metrics.semantic.folder import ModelFolder, Running
+
+from .encoder import TextEncoder, layer_count, load_encoder
+from .folder import ModelFolder, Running
 
 # The layers that the official package takes (bert_score/utils.py, `model2layers`), for folders with these names.
 _LAYERS = {

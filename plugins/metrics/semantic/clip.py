@@ -12,16 +12,17 @@ from typing import Any
 
 from harness import BatchMetric, MachineError, Metric, MetricOptions, Observation, Outcome, UsageError, hookimpl
 from harness.scoring import gold_texts
-from harness_plugins.metrics.semantic.encoder import (
+
+from .encoder import (
     Tokens,
     in_batches,
     load_tokenizer,
     quietly,
     require_all_weights,
 )
-from harness_plugins.metrics.semantic.folder import ModelFolder, Running
-from harness_plugins.metrics.semantic.pictures import NotInLog, opened, picture_of
-from harness_plugins.metrics.semantic.vectors import Vectors, cosine, nearest, unit_rows
+from .folder import ModelFolder, Running
+from .pictures import NotInLog, opened, picture_of
+from .vectors import Vectors, cosine, nearest, unit_rows
 
 WEIGHT = 2.5
 PREFIX = "A photo depicts "

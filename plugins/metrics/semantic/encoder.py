@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness import ModelError
-from harness_plugins.metrics.semantic.folder import ModelFolder, Running
+
+from .folder import ModelFolder, Running
 
 # Of these, the official bert-score reads a text as if a space stood before it (`sent_encode`), as in mid-sentence.
 _SPACE_BEFORE = {"roberta", "gpt2"}

@@ -8,9 +8,10 @@ from typing import Any
 
 from harness import BatchMetric, MetricOptions, Observation, Outcome, UsageError, hookimpl
 from harness.scoring import gold_texts
-from harness_plugins.metrics.semantic.encoder import TextEncoder, load_encoder
-from harness_plugins.metrics.semantic.folder import ModelFolder, Running
-from harness_plugins.metrics.semantic.vectors import Vectors, nearest, unit_rows
+
+from .encoder import TextEncoder, load_encoder
+from .folder import ModelFolder, Running
+from .vectors import Vectors, nearest, unit_rows
 
 POOLINGS = ("mean", "cls", "last")
 # The names of sentence-transformers: `pooling_mode` since version 5.2, one truth value a way before.

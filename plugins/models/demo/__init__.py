@@ -49,9 +49,8 @@ class DemoModel(TorchModel):
         import transformers
 
         transformers.utils.logging.disable_progress_bar()
-        return transformers.AutoModelForCausalLM.from_pretrained(
-            WEIGHTS, config=self.config, dtype=dtype, local_files_only=True
-        ).to(device)
+        family: Any = transformers.AutoModelForCausalLM
+        return family.from_pretrained(WEIGHTS, config=self.config, dtype=dtype, local_files_only=True).to(device)
 
 
 @hookimpl

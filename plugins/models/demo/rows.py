@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from harness_plugins.models.demo import world
+from . import world
 
 SEED = 7
 Row = dict[str, object]

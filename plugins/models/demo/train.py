@@ -18,8 +18,8 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from harness_plugins.models.demo import world
-from harness_plugins.models.demo.world import Language, WorldQuestion
+from . import world
+from .world import Language, WorldQuestion
 
 if TYPE_CHECKING:
     import torch
@@ -78,7 +78,9 @@ class Writer:
 
     def document(self, most: int) -> list[Piece]:
         """A document of at most `most` questions."""
-        return self.rng.choices(self.kinds, self.weights)[0](self.rng.randint(1, most))
+        (kind,) = self.rng.choices(self.kinds, self.weights)
+        document: list[Piece] = kind(self.rng.randint(1, most))
+        return document
 
     def exam(self, count: int) -> list[Piece]:
         """Questions with their answers, under a heading or without one."""
@@ -316,10 +318,11 @@ def save(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path)
     import torch
 
     model.generation_config.eos_token_id = [0, 2]
-    model.to(torch.float16).save_pretrained(out)
+    half: Any = model
+    half.to(torch.float16).save_pretrained(out)
     tokenizer.save_pretrained(out)
     # transformers 4 knows these two under older names.
-    _add(out / "config.json", rope_theta=model.config.rope_parameters["rope_theta"])
+    _add(out / "config.json", rope_theta=half.config.rope_parameters["rope_theta"])
     _add(out / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
 
 

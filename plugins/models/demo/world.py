@@ -223,13 +223,13 @@ def _fact(rng: Random, lang: int) -> Draft:
         (animal, [entry[lang] for entry in ANIMALS], _PHRASES["animal"]),
     )
     right, wrong, phrases = rng.choice(kinds)
-    return Draft(rng.choice(phrases[lang]).format(name), right, wrong)
+    return Draft(rng.choice(phrases[lang]).format(name), right, [str(each) for each in wrong])
 
 
 def _capital_of(rng: Random, lang: int) -> Draft:
     country = rng.choice(COUNTRIES)
     text = rng.choice(_PHRASES["capital of"][lang]).format(country[2 + lang])
-    return Draft(text, country[lang], [row[lang] for row in COUNTRIES])
+    return Draft(text, str(country[lang]), [str(row[lang]) for row in COUNTRIES])
 
 
 def _category(rng: Random, lang: int) -> Draft:

@@ -25,10 +25,11 @@ from harness.engine import (
     stored_format,
     stored_identity,
 )
-from harness_plugins.models.hf.adapters import Base, can_be_kept, check_adapter
-from harness_plugins.models.hf.quantization import LowBits
-from harness_plugins.models.hf.spread import Placement
-from harness_plugins.models.hf.stored import (
+
+from .adapters import Base, can_be_kept, check_adapter
+from .quantization import LowBits
+from .spread import Placement
+from .stored import (
     check_quantization,
     check_read,
     config_to_read,
@@ -38,7 +39,7 @@ from harness_plugins.models.hf.stored import (
     readers,
     unpack,
 )
-from harness_plugins.models.hf.weights import adapter_identity, stored_bytes
+from .weights import adapter_identity, stored_bytes
 
 log = logging.getLogger(__name__)
 
@@ -249,7 +250,7 @@ class HuggingFace(TorchModel):
         if self.low_bits:
             options["quantization_config"] = self.low_bits.config(dtype)
         where = f"--model_args: pretrained={self.pretrained}"
-        family = transformers.AutoModelForCausalLM
+        family: Any = transformers.AutoModelForCausalLM
         if getattr(self.config, "is_encoder_decoder", False):
             family = transformers.AutoModelForSeq2SeqLM
         try:

@@ -114,7 +114,7 @@ def _check_shapes(peft: str, pretrained: str, config: Any, trust_remote_code: bo
     file = Path(peft) / "adapter_model.safetensors"
     if not file.is_file():
         return
-    family = transformers.AutoModelForCausalLM
+    family: Any = transformers.AutoModelForCausalLM
     if getattr(config, "is_encoder_decoder", False):
         family = transformers.AutoModelForSeq2SeqLM
     with torch.device("meta"):

@@ -15,7 +15,8 @@ from typing import Any
 
 from harness import ModelError, UsageError
 from harness.engine import stored_format, stored_settings
-from harness_plugins.models.hf.quantization import LowBits
+
+from .quantization import LowBits
 
 _EXTRA = {name: f"'harness-eval[{name}]'" for name in ("accelerate", "bitsandbytes", "compressed-tensors")}
 _ACCELERATE = ("accelerate", "accelerate")
@@ -152,7 +153,7 @@ def unpack(model: Any, dtype: Any) -> None:
     """
     import torch
 
-    quantizer = getattr(model, "hf_quantizer", None)
+    quantizer: Any = getattr(model, "hf_quantizer", None)
     if quantizer is None and model.dtype != dtype:
         model.to(dtype)
     if not hasattr(model, "ct_decompress_hook"):
@@ -184,7 +185,7 @@ def count_weights(config: Any, trust_remote_code: bool) -> int | None:
     plain = copy.deepcopy(config)
     if hasattr(plain, "quantization_config"):
         del plain.quantization_config
-    family = transformers.AutoModelForCausalLM
+    family: Any = transformers.AutoModelForCausalLM
     if getattr(config, "is_encoder_decoder", False):
         family = transformers.AutoModelForSeq2SeqLM
     try:

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 from harness import ChatTemplateError, GenerationParams, Model, Prompt, Request, Response, Sample, UsageError, hookimpl
-from harness_plugins.models.openai.client import Client, Patience, RequestError
-from harness_plugins.models.openai.wire import (
+
+from .client import Client, Patience, RequestError
+from .wire import (
     chat_messages,
     finish,
     has_media,
@@ -27,11 +28,11 @@ from harness_plugins.models.openai.wire import (
     read_completion,
     sampling_fields,
 )
-from harness_plugins.models.openai.workers import answer_all
+from .workers import answer_all
 
 if TYPE_CHECKING:
-    from harness_plugins.models.openai.scoring import PromptScorer
-    from harness_plugins.models.openai.tokens import LocalTokenizer
+    from .scoring import PromptScorer
+    from .tokens import LocalTokenizer
 
 OPENAI = "https://api.openai.com/v1"
 APIS = ("auto", "chat", "completions")
@@ -124,7 +125,7 @@ class OpenAIModel(Model):
     def prepare(self) -> None:
         """Read the tokenizer, if one was given."""
         if self.tokenizer_path is not None:
-            from harness_plugins.models.openai.tokens import LocalTokenizer
+            from .tokens import LocalTokenizer
 
             self._tokenizer = LocalTokenizer(self.tokenizer_path, self.max_length, self.options.offline)
 
@@ -246,7 +247,7 @@ class OpenAIModel(Model):
         return replace(read_completion(self._post("completions", body)), truncated=truncated)
 
     def _make_scorer(self) -> PromptScorer:
-        from harness_plugins.models.openai.scoring import PromptScorer
+        from .scoring import PromptScorer
 
         return PromptScorer(lambda body: self._post("completions", body), self._tokenizer, self.dialect)
 

@@ -15,8 +15,9 @@ from typing import Any
 
 from harness import ModelError, Request, Response
 from harness.engine import scored_from
-from harness_plugins.models.openai.client import RequestError
-from harness_plugins.models.openai.tokens import LocalTokenizer
+
+from .client import RequestError
+from .tokens import LocalTokenizer
 
 ECHO, PROMPT_LOGPROBS = "echo", "prompt_logprobs"
 # How tokenizers spell a BOS token: <s>, <bos>, <|begin_of_text|>, [BOS].

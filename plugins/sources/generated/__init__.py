@@ -19,7 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from harness import DataError, DatasetSpec, Rows, hookimpl
-from harness_plugins.sources.generated import mrcr, ruler
+
+from . import mrcr, ruler
 
 RECIPES: Mapping[str, Callable[..., Callable[[int], dict[str, Any]]]] = {"mrcr": mrcr.recipe, "ruler": ruler.recipe}
 KEYS = ("length", "rows", "seed", "tokenizer")

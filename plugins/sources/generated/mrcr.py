@@ -14,7 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 from harness import DataError
-from harness_plugins.sources.generated.words import prose, words
+
+from .words import prose, words
 
 Row = dict[str, Any]
 FORMS = (

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from harness import DataError
-from harness_plugins.sources.generated.words import prose, repeated, split_sentences, words
+
+from .words import prose, repeated, split_sentences, words
 
 Count = Callable[[str], int]
 Row = dict[str, Any]
