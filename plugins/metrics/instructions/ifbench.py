@@ -207,7 +207,7 @@ def no_consecutive(reply: str) -> bool:
 
 
 def start_verb(reply: str) -> bool:
-    from nltk import pos_tag  # type: ignore[import-untyped]
+    from nltk import pos_tag
 
     found = tokens(reply)
     try:
