@@ -34,14 +34,25 @@ def save_error(path: Path, error: OSError) -> SaveError:
     return SaveError(f"{path}: cannot be written: {cause}; {remedy} and run the same command again")
 
 
-def append(path: Path, data: bytes) -> int:
-    """Add whole lines to a file, all of them or none. Returns the offset of the first. Raises SaveError."""
+def disturbed(path: Path) -> SaveError:
+    """What there is to say of a file that is not as this process left it."""
+    what = "was changed or deleted by somebody else while this command was at work"
+    return SaveError(f"{path}: {what}; what is left is safe: run the same command again, alone")
+
+
+def append(path: Path, data: bytes, size: int | None = None) -> int:
+    """Add whole lines to a file, all of them or none. Returns the offset of the first. Raises SaveError.
+
+    size: how many bytes the file must have by now; if it has others, somebody else writes to it or has deleted it.
+    """
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o644)
     except OSError as error:
         raise save_error(path, error) from error
     try:
         start = os.fstat(handle).st_size
+        if size is not None and start != size:
+            raise disturbed(path)
         try:
             _write_all(handle, data)
         except BaseException as error:
@@ -98,6 +109,13 @@ def replace_json(path: Path, value: JSON) -> None:
     replace(path, (data, b"\n"))
 
 
+def read_text(path: Path) -> str:
+    """The text of a file whose reading comes to an end. Raises OSError, also for a pipe or a device."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "no regular file")
+    return path.read_text(encoding="utf-8")
+
+
 def lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
     """(number, offset, line with its end) of every line; only `\\n` ends one. A file that is not there has none."""
     offset = 0
@@ -110,19 +128,37 @@ def lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
         return
 
 
-def repair(path: Path, say: Say) -> None:
-    """Take off a half-written last line, which is what a kill leaves. A whole one without its end is completed."""
+def repair(path: Path, say: Say, aside: Path) -> None:
+    """Take off a half-written last line, which is what a kill leaves, and keep it in the file `aside`.
+
+    A whole one without its end is completed.
+    """
     with path.open("r+b") as handle:
         size = handle.seek(0, os.SEEK_END)
         start = _last_line_start(handle.fileno(), size)
         if start == size:
             return
         handle.seek(start)
-        if is_whole(handle.read()):
+        piece = handle.read()
+        if is_whole(piece):
             handle.write(b"\n")
             return
+        set_aside(aside, [piece])
         handle.truncate(start)
     say(f"{path}: the last line was half written ({size - start} bytes); it was taken off and its sample runs again")
+
+
+def set_aside(path: Path, lines: Iterable[bytes]) -> None:
+    """Keep lines that cannot be read in a file of their own. One that is kept there already is not kept twice."""
+    known = set(path.read_bytes().splitlines()) if path.is_file() else set()
+    new = [line.rstrip(b"\r\n") for line in lines]
+    data = b"".join(line + b"\n" for line in dict.fromkeys(new) if line not in known)
+    if data:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise save_error(path, error) from error
+        append(path, data)
 
 
 def is_whole(line: bytes) -> bool:

@@ -315,6 +315,7 @@ class Record:
     answers: pipeline -> what was read from each reply; None where nothing could be read.
     request_keys: hashes of what decides each answer, in the order of `responses`.
     view: as in `Sample`. The views of a row have its subset and id in common.
+    rules: a hash of what scored it: the task file's metrics and filters with their options. Empty where nobody knows.
     scored_by: metric (or `metric@pipeline`) -> what scored it, for metrics that score in batches.
     judge: of a judgement, who judged by which rubric, and what was asked for each of the `responses`; else empty.
     contexts: the prompt of each request, where a choice is part of the question (winogrande) and `prompt` is but the
@@ -340,6 +341,7 @@ class Record:
     judge: Mapping[str, JSON] = field(default_factory=dict)
     contexts: tuple[Prompt, ...] = ()
     continuation: str = ""
+    rules: str = ""
 
     @property
     def key(self) -> SampleKey:

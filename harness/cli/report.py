@@ -33,7 +33,7 @@ def command(run: str, subsets: bool, as_json: bool) -> None:
         raise UsageError(f"'{run}' has no report yet: the run has not ended; its command goes on with it")
     if as_json:
         line(json.dumps(folder.report, ensure_ascii=False, indent=2))
-    elif "rubric" in folder.report:
+    elif folder.kind == "judgement":
         print_judgement(folder.report, folder.path, subsets=subsets)
     else:
         print_report(folder.report, folder.path, subsets=subsets)
@@ -70,7 +70,7 @@ def print_judgements_of(run: Path, *, subsets: bool = False) -> None:
 
     for path in runs_below(run / JUDGEMENTS):
         report = load_run(path).report
-        if report and "rubric" in report:
+        if report and report["kind"] == "judgement":
             print_judgement(report, path, subsets=subsets)
 
 

@@ -26,9 +26,10 @@ def command(
     harness score runs/2026-08-01-demo-0f3a9c --metrics ece,lucky_guess
     harness score runs/2026-08-01-demo-0f3a9c --judge openai,model=JUDGE,base_url=URL
     """
+    from harness.cli.progress import watch
     from harness.run.rescore import score_run
 
     added = without_repetitions(entry for entries in metrics for entry in entries)
-    result, code = judged_result(score_run(run, metrics=added), judges)
+    result, code = judged_result(score_run(run, metrics=added, progress=watch()), judges)
     print_result(result)
     return code

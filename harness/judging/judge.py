@@ -20,7 +20,7 @@ from harness.judging.usage import Prices, pairs_of, work_of
 from harness.judging.verdicts import scale, score_keys
 from harness.model import Model
 from harness.record.manifest import identity_hash, model_title
-from harness.record.report import Usage, build_report, watch
+from harness.record.report import Missing, Usage, build_report, missing_of, watch
 from harness.record.run import RunFolder
 from harness.registry import Registry, load_plugins
 from harness.run.describe import shown_args, without_secrets
@@ -89,7 +89,7 @@ class JudgeResult:
     def exit_code(self) -> ExitCode:
         """Samples that failed, and a judge of whom not one reply could be read, are no success."""
         tasks = [task for judgement in self.judgements for task in judgement.report["tasks"]]
-        failed = any(task["counts"]["failed"] or not task["metrics"][0]["n"] for task in tasks)
+        failed = any(task["counts"]["failed"] or task.get("missing") or not task["metrics"][0]["n"] for task in tasks)
         return ExitCode.SAMPLES_FAILED if failed else ExitCode.OK
 
     def to_dict(self) -> dict[str, Any]:
@@ -198,7 +198,7 @@ def _judge_by(plan: JudgingPlan, judge: JudgeModel, model: Model, registry: Regi
     output = Path(plan.spec.output) if plan.spec.output else plan.runs[-1].folder.path / JUDGEMENTS
     _warn_of_itself(plan, model, progress)
     with RunFolder.open(output, f"{plan.rubric.name}-{title}", identity, described) as folder:
-        for message in folder.messages:
+        for message in folder.take_messages():
             progress.message(message)
         judged_by = {
             "model": title,
@@ -221,10 +221,14 @@ def _conclude(plan: JudgingPlan, folder: RunFolder, prices: Prices | None) -> di
     keys = score_keys(plan.rubric)
     results: list[Result] = []
     usage: dict[str, Usage] = {}
+    missing: dict[str, Missing] = {}
     for task in plan.tasks:
         subsets = [(name, title, ()) for name, title in task.subsets]
         results += summarise(task.name, watch(records_of(folder, task), usage), subsets, keys, task.average)
-    report = build_report(folder.manifest, results, usage)
+        found = {record.key for record in records_of(folder, task)}
+        if lost := missing_of([records[0].key for records in task.samples], found):
+            missing[task.name] = lost
+    report = build_report(folder.manifest, results, usage, missing=missing)
     works = work_of(_all_records(plan, folder), keys[0].name)
     report |= {
         "rubric": folder.manifest["rubric"],
@@ -269,6 +273,7 @@ def _manifest(plan: JudgingPlan, judge: JudgeModel, model: Model, registry: Regi
         command = without_secrets(command, each.args, registry.model(each.name).secrets)
     rubric = plan.rubric
     return {
+        "kind": "judgement",
         "command": command,
         "model": {"name": judge.name, "args": shown_args(judge.args, model.secrets), "identity": dict(model.identity)},
         "rubric": {

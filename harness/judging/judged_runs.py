@@ -57,7 +57,7 @@ class JudgedTask:
 def open_run(path: str) -> Run:
     """Open a finished run. Raises `UsageError` for what is none, or has not ended."""
     folder = RunFolder.read(Path(path))
-    if "rubric" in folder.manifest:
+    if folder.kind == "judgement":
         raise UsageError(f"{path}: holds judgements; name the run that they are about")
     report = folder.report
     if report is None or folder.manifest.get("status") != FINISHED:

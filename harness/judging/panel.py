@@ -65,9 +65,10 @@ def make_panel(rubric: Rubric, tasks: Sequence[JudgedTask], paths: Sequence[Path
         share, n = equal if equal else (None, 0)
         agreement.append(Agreement(task.name, level, value, interval, share, n))
         subsets = [(name, title, ()) for name, title in task.subsets]
-        joint = _joined(columns[0], places, ratings, key.name)
+        known = {place: record for column in reversed(columns) for place, record in column.items()}
+        joint = _joined(known, places, ratings, key.name)
         results += summarise(task.name, joint, subsets, (key,), task.average)
-    report = build_report({"tasks": {task.name: dict(task.fields) for task in tasks}}, results)
+    report = build_report({"kind": "judgement", "tasks": {task.name: dict(task.fields) for task in tasks}}, results)
     return Panel(tuple(map(str, paths)), report, tuple(agreement))
 
 
@@ -77,10 +78,11 @@ def _score(record: Record | None, key: str) -> float | None:
 
 
 def _joined(
-    first: Mapping[SampleKey, Record], places: Sequence[SampleKey], ratings: Sequence[Sequence[float | None]], key: str
+    known: Mapping[SampleKey, Record], places: Sequence[SampleKey], ratings: Sequence[Sequence[float | None]], key: str
 ) -> Iterator[Record]:
-    """The samples with their joint score."""
+    """The samples with their joint score; one that no judge has is in no number."""
     for place, row in zip(places, ratings, strict=True):
         scores = [score for score in row if score is not None]
         joint = sum(scores) / len(scores) if len(scores) == len(row) else None
-        yield replace(first[place], scores={key: joint}, responses=(), unparsed=False, error=None)
+        if place in known:
+            yield replace(known[place], scores={key: joint}, responses=(), unparsed=False, error=None)

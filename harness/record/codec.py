@@ -2,7 +2,8 @@
 
 JSON has no infinity, no NaN and no bytes, and a line must stay valid JSON for every other tool. So a log-probability
 or a score that is not finite is the string "Infinity", "-Infinity" or "NaN" (which `float` reads back), the same inside
-a row is {"$float": "NaN"}, and bytes are left out: {"$sha256": "...", "$bytes": 1234} stands in their place.
+a row is {"$float": "NaN"}, and bytes are left out: {"$sha256": "...", "$bytes": 1234} stands in their place. A row that
+has such keys of its own is told apart by {"$escaped": {...}} around them.
 
 The order of the keys is part of the format: task, subset, id and view (where there is one, its index first) come
 first, so that an index needs no JSON parser, and `seconds` comes last, because it alone differs between two runs of the
@@ -17,8 +18,9 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
+from harness.record.file_types import FORMAT, RecordLine, problem_of
 from harness.types import JSON, Media, Message, Prompt, Record, Response, SampleKey, ScoredBy, View
 
 Resolve = Callable[[str], str | tuple[Message, ...]]
@@ -28,9 +30,17 @@ _HEAD = re.compile(
     rb'\{"task": ("(?:[^"\\]|\\.)*"), "subset": ("(?:[^"\\]|\\.)*"), "id": (-?\d+), '
     rb'(?:"view": \{"index": (\d+)[,}])?'
 )
+_MARKED = b'{"$'
+# How a mapping begins that is one of our markers, or could be taken for one.
+_NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_MARKERS = ({"$float"}, {"$sha256", "$bytes"}, {"$escaped"})
 _RESPONSE_FIELDS = ("text", "reasoning", "finish_reason", "prompt_tokens", "completion_tokens", "truncated", "error")
 # Valid inside JSON strings, but taken for line ends by many readers.
 _LINE_ENDS = {"\u0085": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+
+
+class OmittedBytes(dict[str, JSON]):
+    """Stands in a row for bytes that were left out: their SHA-256 and their number."""
 
 
 def encode_record(record: Record, reference: str | None) -> bytes:
@@ -40,6 +50,8 @@ def encode_record(record: Record, reference: str | None) -> bytes:
         "subset": record.subset,
         "id": record.id,
         **({"view": _encode_view(record.view)} if record.view is not None else {}),
+        "kind": "judgement" if record.judge else "sample",
+        "format": FORMAT,
         "target": record.target,
         "choices": record.choices,
         "prompt": _encode_prompt(record.prompt, reference),
@@ -51,15 +63,36 @@ def encode_record(record: Record, reference: str | None) -> bytes:
         "unparsed": record.unparsed,
         "error": record.error,
         "request_keys": record.request_keys,
+        **({"rules": record.rules} if record.rules else {}),
         **({"scored_by": _encode_scored_by(record)} if record.scored_by else {}),
         **({"judge": dict(record.judge)} if record.judge else {}),
-        "doc": dict(record.doc),
+        "doc": record.doc,
         "seconds": [response.seconds for response in record.responses],
     }
     try:
-        return encode_line(fields)
-    except ValueError:
-        return encode_line(_finite(fields))
+        line = encode_line(fields)
+        if _MARKED not in line:
+            return line
+    except (TypeError, ValueError):
+        pass
+    return encode_line(
+        {name: _mark_row(value) if name == "doc" else _name_numbers(value) for name, value in fields.items()}
+    )
+
+
+def row_digest(doc: Mapping[str, JSON], target: JSON, choices: Sequence[str], cluster: str | None) -> bytes:
+    """A hash of what a row says: the same for the row of a sample, for that of its record, and for the record's line.
+
+    The order of its columns is no part of it.
+    """
+    try:
+        text = json.dumps([doc, target, choices, cluster], sort_keys=True, allow_nan=False, default=_plain)
+    except (TypeError, ValueError):
+        text = _MARKED.decode()
+    if _MARKED.decode() in text:
+        plain = json.loads(json.dumps(_mark_row(doc), default=_plain))  # keys of any kind are texts from here on
+        text = json.dumps([plain, target, choices, cluster], sort_keys=True)
+    return hashlib.blake2b(text.encode("ascii"), digest_size=8).digest()
 
 
 def encode_line(fields: Mapping[str, JSON]) -> bytes:
@@ -97,23 +130,29 @@ def without_seconds(line: bytes) -> bytes:
     return line[: line.rfind(b', "seconds": ')]
 
 
-def parse_line(line: bytes) -> dict[str, JSON]:
-    """The fields of a line. Raises ValueError where it is no line of a record."""
+def parse_line(line: bytes) -> RecordLine:
+    """The fields of a line, each of its type. Raises ValueError where it is no line of a record, naming the field."""
     fields = json.loads(line.decode())
     if not isinstance(fields, dict) or not {"task", "subset", "id", "responses"} <= fields.keys():
         raise ValueError("not a record")
-    if b'"$float"' in line:
-        fields["doc"] = _revive(fields["doc"])
-    return fields
+    if problem := problem_of(fields, RecordLine):
+        raise ValueError(problem)
+    return cast(RecordLine, fields)
 
 
-def decode_record(fields: Mapping[str, JSON], resolve: Resolve) -> Record:
+def line_digest(fields: RecordLine) -> bytes:
+    """`row_digest` of the row that a line is about."""
+    row = [fields["doc"], fields["target"], fields["choices"], fields["cluster"]]
+    return hashlib.blake2b(json.dumps(row, sort_keys=True).encode("ascii"), digest_size=8).digest()
+
+
+def decode_record(fields: RecordLine, resolve: Resolve) -> Record:
     """The record of a line's fields, as `parse_line` gives them."""
     return Record(
         task=fields["task"],
         subset=fields["subset"],
         id=fields["id"],
-        doc=fields["doc"],
+        doc=_decode_row(fields["doc"]),
         prompt=_decode_prompt(fields["prompt"], resolve),
         target=_tuple(fields["target"]),
         choices=tuple(fields["choices"]),
@@ -127,14 +166,16 @@ def decode_record(fields: Mapping[str, JSON], resolve: Resolve) -> Record:
         view=_decode_view(fields["view"]) if "view" in fields else None,
         scored_by={name: ScoredBy(**value) for name, value in fields.get("scored_by", {}).items()},
         judge=fields.get("judge", {}),
+        rules=fields.get("rules", ""),
         contexts=tuple(_decode_prompt(context, resolve) for context in fields.get("contexts", ())),
         continuation=fields.get("continuation", ""),
     )
 
 
-def key_in(fields: Mapping[str, JSON]) -> SampleKey:
+def key_in(fields: RecordLine) -> SampleKey:
     """What a line's fields are about."""
-    return SampleKey(fields["task"], fields["subset"], fields["id"], fields.get("view", {}).get("index", 0))
+    view = fields["view"]["index"] if "view" in fields else 0
+    return SampleKey(fields["task"], fields["subset"], fields["id"], view)
 
 
 def _encode_scored_by(record: Record) -> dict[str, JSON]:
@@ -144,9 +185,9 @@ def _encode_scored_by(record: Record) -> dict[str, JSON]:
     }
 
 
-def decode_responses(fields: Mapping[str, JSON]) -> tuple[Response, ...]:
+def decode_responses(fields: RecordLine) -> tuple[Response, ...]:
     responses = fields["responses"]
-    seconds = fields.get("seconds") or [None] * len(responses)
+    seconds = fields.get("seconds") or [None] * len(responses)  # it may be that nothing was timed
     return tuple(_decode_response(item, value) for item, value in zip(responses, seconds, strict=True))
 
 
@@ -241,7 +282,7 @@ def _encode_response(response: Response) -> dict[str, JSON]:
     return fields
 
 
-def _decode_response(fields: Mapping[str, JSON], seconds: float | None) -> Response:
+def _decode_response(fields: Mapping[str, JSON], seconds: JSON) -> Response:
     return Response(
         text=fields.get("text"),
         logprobs=tuple(map(_number, fields.get("logprobs", ()))),
@@ -249,12 +290,17 @@ def _decode_response(fields: Mapping[str, JSON], seconds: float | None) -> Respo
         token_counts=tuple(fields.get("token_counts", ())),
         reasoning=fields.get("reasoning"),
         finish_reason=fields.get("finish_reason"),
-        prompt_tokens=fields.get("prompt_tokens"),
-        completion_tokens=fields.get("completion_tokens"),
-        truncated=fields.get("truncated", 0),
+        prompt_tokens=_count(fields.get("prompt_tokens")),
+        completion_tokens=_count(fields.get("completion_tokens")),
+        truncated=_count(fields.get("truncated")) or 0,
         seconds=None if seconds is None else _number(seconds),
         error=fields.get("error"),
     )
+
+
+def _count(value: JSON) -> int | None:
+    """A number of tokens; None for what is none. A server may have said anything, and the answer is no worse for it."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 53 else None
 
 
 def _number(value: JSON) -> float:
@@ -271,24 +317,6 @@ def _tuple(value: JSON) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _finite(fields: Mapping[str, JSON]) -> dict[str, JSON]:
-    """The fields with NaN and infinities written as the module says; only a line that holds one comes here."""
-    named = {name: _name_numbers(value) for name, value in fields.items() if name != "doc"}
-    return {name: _tag_numbers(value) if name == "doc" else named[name] for name, value in fields.items()}
-
-
-def _name_numbers(value: JSON) -> JSON:
-    if isinstance(value, float) and not math.isfinite(value):
-        return _name_of(value)
-    return _each(value, _name_numbers)
-
-
-def _tag_numbers(value: JSON) -> JSON:
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"$float": _name_of(value)}
-    return _each(value, _tag_numbers)
-
-
 def _each(value: JSON, change: Callable[[JSON], JSON]) -> JSON:
     if isinstance(value, Mapping):
         return {name: change(item) for name, item in value.items()}
@@ -297,16 +325,63 @@ def _each(value: JSON, change: Callable[[JSON], JSON]) -> JSON:
     return value if value is None or isinstance(value, str | int | float) else change(_plain(value))
 
 
+def _name_numbers(value: JSON) -> JSON:
+    if isinstance(value, float) and not math.isfinite(value):
+        return _name_of(value)
+    return _each(value, _name_numbers)
+
+
+def _mark_row(row: Mapping[Any, JSON]) -> dict[Any, JSON]:
+    marked = {}
+    for name, item in row.items():
+        marked[name if name is None or isinstance(name, str | int | float) else str(name)] = _mark(item)
+    return marked
+
+
+def _mark(value: JSON) -> JSON:
+    """A value of a row with markers for what JSON does not know. Loops and no comprehensions: rows may be deep."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"$float": _name_of(value)}
+    if isinstance(value, OmittedBytes):
+        return dict(value)
+    if isinstance(value, Mapping):
+        marked = _mark_row(value)
+        return {"$escaped": marked} if marked.keys() in _MARKERS else marked
+    if isinstance(value, list | tuple):
+        items = []
+        for item in value:
+            items.append(_mark(item))
+        return items
+    if value is None or isinstance(value, str | int | float):
+        return value
+    plain = _plain(value)
+    return plain if isinstance(value, bytes | bytearray | memoryview) else _mark(plain)
+
+
+def _decode_row(row: dict[str, JSON]) -> dict[str, JSON]:
+    read = {}
+    for name, value in row.items():
+        read[name] = _unmark(value) if isinstance(value, dict | list) else value
+    return read
+
+
+def _unmark(value: JSON) -> JSON:
+    if isinstance(value, list):
+        items = []
+        for item in value:
+            items.append(_unmark(item) if isinstance(item, dict | list) else item)
+        return items
+    if len(value) == 1 and "$escaped" in value and isinstance(value["$escaped"], dict):
+        return _decode_row(value["$escaped"])
+    # Version 1 escaped nothing: what is none of our names was the row's own.
+    if len(value) == 1 and isinstance(value.get("$float"), str) and value["$float"] in _NOT_FINITE:
+        return _NOT_FINITE[value["$float"]]
+    read = _decode_row(value)
+    return OmittedBytes(read) if read.keys() == {"$sha256", "$bytes"} else read
+
+
 def _name_of(value: float) -> str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-
-
-def _revive(value: JSON) -> JSON:
-    if isinstance(value, dict):
-        if value.keys() == {"$float"}:
-            return float(value["$float"])
-        return {name: _revive(item) for name, item in value.items()}
-    return [_revive(item) for item in value] if isinstance(value, list) else value
 
 
 def _plain(value: Any) -> JSON:

@@ -4,31 +4,44 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from harness import files
 from harness.record.codec import key_in, line_key, parse_line, without_seconds
-from harness.types import JSON, SampleKey
+from harness.record.file_types import RecordLine
+from harness.types import SampleKey
 
 # What a line that is valid JSON, but no record, can raise while it is read.
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+UNREADABLE_FOLDER = "unreadable"
+"""The folder of a run folder that keeps lines which cannot be read. Nothing that a run holds is ever deleted."""
 _DIGEST_BYTES = 8
+
+
+class Knowledge(NamedTuple):
+    """What is known of a sample that is on disk.
+
+    answered: digest of the keys of its requests; None where an answer is missing or the sample failed.
+    scored: digest of what decides its scores beside its answers: what its row says, and the rules of the task.
+    """
+
+    answered: bytes | None
+    scored: bytes
 
 
 class LinePosition(NamedTuple):
     """Where the winning line of a sample is, and what must be known of it without reading it again.
 
     digest: of the whole line but its seconds; tells whether a new line says anything new.
-    answered: digest of the keys of its requests; None where an answer is missing or the sample failed.
     prefix: the reference to the shared part of its prompt.
     """
 
     offset: int
     length: int
     digest: bytes
-    answered: bytes | None
+    known: Knowledge | None
     prefix: str | None
 
 
@@ -37,11 +50,11 @@ class EncodedRecord(NamedTuple):
 
     key: SampleKey
     data: bytes
-    answered: bytes | None
+    known: Knowledge
     prefix: str | None
 
     def at(self, offset: int) -> LinePosition:
-        return LinePosition(offset, len(self.data), _digest(self.data), self.answered, self.prefix)
+        return LinePosition(offset, len(self.data), _digest(self.data), self.known, self.prefix)
 
 
 class Journal:
@@ -52,25 +65,37 @@ class Journal:
         self._say = say
         self._places: dict[SampleKey, LinePosition] = {}
         self._size = 0
+        self._unreadable: list[tuple[int, int]] = []
+        """(offset, length) of the lines that are no records; they leave the file when it is written anew."""
 
     def __len__(self) -> int:
         return len(self._places)
 
-    def recover(self, accept: Callable[[Mapping[str, JSON]], bytes | None]) -> None:
-        """Repair the file and index it. `accept` sees the fields of every line, refuses one by raising, and returns
-        the `answered` of the others.
+    @property
+    def aside(self) -> Path:
+        """Where lines are kept that cannot be read."""
+        return self.path.parent / UNREADABLE_FOLDER / self.path.name
+
+    @property
+    def unreadable(self) -> int:
+        """How many lines of the file are no records."""
+        return len(self._unreadable)
+
+    def recover(self, accept: Callable[[RecordLine], Knowledge]) -> None:
+        """Repair the file and index it. `accept` sees the fields of every line, and refuses one by raising.
 
         What cannot be read is named, with its line, and left out; its sample runs again.
         """
-        files.repair(self.path, self._say)
+        files.repair(self.path, self._say, self.aside)
         for number, offset, line in files.lines(self.path):
             self._size = offset + len(line)
             try:
                 fields = parse_line(line)
-                answered = accept(fields)
+                known = accept(fields)
                 key = key_in(fields)
-                self._places[key] = EncodedRecord(key, line, answered, fields["prompt"].get("prefix")).at(offset)
+                self._places[key] = EncodedRecord(key, line, known, fields["prompt"].get("prefix")).at(offset)
             except UNREADABLE as error:
+                self._unreadable.append((offset, len(line)))
                 self.complain(number, error)
 
     def survey(self) -> None:
@@ -83,17 +108,19 @@ class Journal:
                 continue
             self._places[key] = LinePosition(offset, len(line), b"", None, None)
 
-    def answered(self, key: SampleKey) -> bytes | None:
-        """The digest of the request keys of a sample that is done; None where it is not."""
+    def known(self, key: SampleKey) -> Knowledge | None:
+        """What is known of a sample; None where it is not in the file."""
         place = self._places.get(key)
-        return place.answered if place else None
+        return place.known if place else None
+
+    def says(self, line: EncodedRecord) -> bool:
+        """Whether the file says already what the line says."""
+        place = self._places.get(line.key)
+        return place is not None and place.digest == _digest(line.data)
 
     def add(self, line: EncodedRecord) -> None:
-        """Write a line, unless it says what the file already says. Raises SaveError; the file is then as before."""
-        place = self._places.get(line.key)
-        if place is not None and place.digest == _digest(line.data):
-            return
-        offset = files.append(self.path, line.data)
+        """Write a line. Raises SaveError; the file is then as before."""
+        offset = files.append(self.path, line.data, self._size)
         self._places[line.key] = line.at(offset)
         self._size = offset + len(line.data)
 
@@ -107,12 +134,13 @@ class Journal:
                 if key[0] != task:  # Another task's lines in this file: see `RunFolder._journal`.
                     places[key] = place._replace(offset=offset)
                     offset += place.length
-                    yield from self._pick([place])
+                    yield from self._pick([(key, place)])
             for line in lines:
                 places[line.key] = line.at(offset)
                 offset += len(line.data)
                 yield line.data
 
+        self._set_aside()
         files.replace(self.path, chunks())
         self._places = places
         self._size = sum(place.length for place in places.values())
@@ -131,8 +159,11 @@ class Journal:
         moved = [(key, place, start) for (key, place), start in zip(ordered, starts, strict=False)]
         in_order = all(place.offset == start for _, place, start in moved)
         length = sum(place.length for _, place in ordered)
+        if self._size and not (self.path.is_file() and self.path.stat().st_size == self._size):
+            raise files.disturbed(self.path)
         if not (in_order and length == self._size):
-            files.replace(self.path, self._pick([place for _, place in ordered]))
+            self._set_aside()
+            files.replace(self.path, self._pick(ordered))
         self._places = {key: place._replace(offset=start) for key, place, start in moved}
         self._size = length
 
@@ -149,15 +180,34 @@ class Journal:
         cause = " ".join(str(error).split()) or type(error).__name__
         self._say(f"{self.path}:{number}: not a readable record ({cause}); the line is left out")
 
-    def _pick(self, places: list[LinePosition]) -> Iterator[bytes]:
+    def _pick(self, places: Iterable[tuple[SampleKey, LinePosition]]) -> Iterator[bytes]:
+        """The lines of some samples, each as it was written. Raises SaveError where one is not."""
         with self.path.open("rb") as handle:
-            for place in places:
+            for _, place in places:
                 handle.seek(place.offset)
-                yield handle.read(place.length)
+                line = handle.read(place.length)
+                if _digest(line) != place.digest:
+                    raise files.disturbed(self.path)
+                yield line
+
+    def _set_aside(self) -> None:
+        """Keep the lines that cannot be read, which the file is about to lose."""
+        if not self._unreadable:
+            return
+        with self.path.open("rb") as handle:
+            lines = []
+            for offset, length in self._unreadable:
+                handle.seek(offset)
+                lines.append(handle.read(length))
+        files.set_aside(self.aside, lines)
+        n = len(lines)
+        what = "1 line that is no readable record is" if n == 1 else f"{n} lines that are no readable records are"
+        self._say(f"{self.path}: {what} kept in {self.aside}")
+        self._unreadable = []
 
 
 def keys_digest(keys: Iterable[str]) -> bytes:
-    """What `Place.answered` holds for a sample with these request keys."""
+    """What `Knowledge.answered` holds for a sample with these request keys."""
     return hashlib.blake2b("\n".join(keys).encode(), digest_size=_DIGEST_BYTES).digest()
 
 

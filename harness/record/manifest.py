@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 
+from harness import files
 from harness.errors import UsageError, suggest
+from harness.record.file_types import FORMAT, Manifest, Report, problem_of, upgraded
 from harness.record.keys import canonical_json
 from harness.types import JSON
 
 MANIFEST_FILE = "manifest.json"
-FORMAT = 1
-"""Of the run folder. A folder of a later format is refused."""
 _HASH_LENGTH = 8
 _SHOWN_DIFFERENCES = 4
 _SHOWN_CHARACTERS = 60
@@ -48,12 +48,15 @@ def now() -> str:
 
 
 def seconds_of(manifest: Mapping[str, JSON]) -> float | None:
-    """How long the last session of the run took, or takes until now; None where the manifest does not say."""
-    sessions = manifest.get("sessions")
-    if not sessions:
+    """How long the last session took that wrote a record, or takes until now; None where the manifest does not say."""
+    sessions = manifest.get("sessions") or []
+    # One that is at work, and those of version 1, do not say yet how much they wrote.
+    wrote = [session for session in sessions if session.get("samples") != 0] or sessions[-1:]
+    try:
+        ended = datetime.fromisoformat(wrote[-1].get("finished") or now())
+        return (ended - datetime.fromisoformat(wrote[-1]["started"])).total_seconds()
+    except (IndexError, KeyError, ValueError, TypeError):
         return None
-    ended = datetime.fromisoformat(sessions[-1].get("finished") or now())
-    return (ended - datetime.fromisoformat(sessions[-1]["started"])).total_seconds()
 
 
 def model_title(manifest: Mapping[str, JSON]) -> str:
@@ -89,32 +92,52 @@ def safe_name(text: str) -> str:
 
 
 def read_manifest(folder: Path) -> dict[str, JSON]:
-    """Raises UsageError where the folder is no run, naming run folders near it."""
+    """The manifest of a run folder, as today's version has it. Raises UsageError where the folder is no run, naming
+    run folders near it, and where the file cannot be used.
+    """
     path = folder / MANIFEST_FILE
+    again = "the run cannot go on, start it in another --output"
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(files.read_text(path))
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(f"{folder}: no run folder (it has no {MANIFEST_FILE}){_nearby(folder)}") from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
     except ValueError as error:
-        raise UsageError(f"{path}: not JSON ({error}); the run cannot go on, start it in another --output") from None
+        raise UsageError(f"{path}: not JSON ({error}); {again}") from None
+    except RecursionError:
+        raise UsageError(f"{path}: nested too deeply; {again}") from None
     if not isinstance(manifest, dict) or not isinstance(manifest.get("identity"), dict):
         raise UsageError(f"{path}: not the manifest of a run (it has no 'identity'); name a run folder")
-    if manifest.get("format", FORMAT) > FORMAT:
-        raise UsageError(f"{path}: written by a later version of harness (format {manifest['format']}); update harness")
+    _refuse_later(path, manifest)
+    manifest = upgraded(manifest)
+    if problem := problem_of(manifest, Manifest):
+        raise UsageError(f"{path}: damaged ({problem}); {again}")
     return manifest
 
 
-def read_json(path: Path) -> dict[str, JSON] | None:
-    """A JSON file of a run folder; None where there is none. Raises UsageError where it is damaged."""
+def read_report(path: Path) -> dict[str, JSON] | None:
+    """The report of a run, as today's version has it; None where there is none. Raises UsageError for a damaged one."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(files.read_text(path))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot be read ({error}); `harness score {path.parent}` writes it anew") from None
-    return value if isinstance(value, dict) else None
+    except (OSError, ValueError, RecursionError) as error:
+        cause = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise UsageError(f"{path}: cannot be read ({cause}); `harness score {path.parent}` writes it anew") from None
+    if not isinstance(value, dict):
+        raise UsageError(f"{path}: not a report; `harness score {path.parent}` writes it anew")
+    _refuse_later(path, value)
+    value = upgraded(value)
+    if problem := problem_of(value, Report):
+        raise UsageError(f"{path}: damaged ({problem}); `harness score {path.parent}` writes it anew")
+    return value
+
+
+def _refuse_later(path: Path, value: Mapping[str, JSON]) -> None:
+    version = value.get("format", 1)
+    if isinstance(version, int) and version > FORMAT:
+        raise UsageError(f"{path}: written by a later version of harness (format {version}); update harness")
 
 
 def runs_below(output: Path) -> list[Path]:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from harness import files
 from harness.record.codec import decode_messages, encode_line, encode_messages
+from harness.record.file_types import SharedPromptFields, problem_of
+from harness.record.journal import UNREADABLE_FOLDER
 from harness.types import Message, Prompt
 
 PROMPTS_FILE = "prompts.jsonl"
@@ -26,6 +28,8 @@ class SharedPrompts:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._places: dict[str, tuple[int, int]] = {}
+        self._size = 0
+        self._unreadable: list[bytes] = []
         self._pending: dict[str, bytes] = {}
         self._references: dict[Shared, str] = {}
         self._texts: dict[str, Shared] = {}
@@ -33,13 +37,22 @@ class SharedPrompts:
     def load(self, say: files.Say, *, repair: bool) -> None:
         """Index the file. A line that cannot be read is named; the records that need it are left out later."""
         if repair and self.path.exists():
-            files.repair(self.path, say)
+            files.repair(self.path, say, self._aside)
         for number, offset, line in files.lines(self.path):
+            self._size = offset + len(line)
             try:
-                self._places[json.loads(line)["hash"]] = (offset, len(line))
-            except (ValueError, KeyError, TypeError):
+                fields = json.loads(line)
+                if problem_of(fields, SharedPromptFields) is not None:
+                    raise ValueError("not a shared prompt")
+                self._places[fields["hash"]] = (offset, len(line))
+            except (ValueError, KeyError, TypeError, RecursionError):
+                self._unreadable.append(line)
                 if repair or line.endswith(b"\n"):
                     say(f"{self.path}:{number}: not a readable prompt; the line is left out")
+
+    @property
+    def _aside(self) -> Path:
+        return self.path.parent / UNREADABLE_FOLDER / self.path.name
 
     def __contains__(self, reference: str) -> bool:
         return reference in self._places or reference in self._pending
@@ -71,10 +84,11 @@ class SharedPrompts:
         """Write the parts that are new. Raises SaveError; they then stay for the next try."""
         if not self._pending:
             return
-        offset = files.append(self.path, b"".join(self._pending.values()))
+        offset = files.append(self.path, b"".join(self._pending.values()), self._size)
         for reference, line in self._pending.items():
             self._places[reference] = (offset, len(line))
             offset += len(line)
+        self._size = offset
         self._pending.clear()
 
     def compact(self, used: Iterable[str]) -> None:
@@ -83,11 +97,14 @@ class SharedPrompts:
         if wanted == list(self._places):
             return
         data = [self._line(reference) for reference in wanted]
+        files.set_aside(self._aside, self._unreadable)
+        self._unreadable = []
         files.replace(self.path, data)
         self._places, self._references, offset = {}, {}, 0
         for reference, line in zip(wanted, data, strict=True):
             self._places[reference] = (offset, len(line))
             offset += len(line)
+        self._size = offset
 
     def _line(self, reference: str) -> bytes:
         if reference in self._pending:
@@ -95,9 +112,15 @@ class SharedPrompts:
         if reference not in self._places:
             raise KeyError(f"its shared prompt {reference} is not in {PROMPTS_FILE}")
         offset, length = self._places[reference]
-        with self.path.open("rb") as handle:
-            handle.seek(offset)
-            return handle.read(length)
+        try:
+            with self.path.open("rb") as handle:
+                handle.seek(offset)
+                line = handle.read(length)
+        except FileNotFoundError:
+            raise files.disturbed(self.path) from None
+        if reference.encode() not in line:
+            raise files.disturbed(self.path)
+        return line
 
 
 def _remember(cache: dict[str, Shared] | dict[Shared, str], key: Shared, value: Shared) -> None:

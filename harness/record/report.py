@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,12 +17,13 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from harness.record.file_types import FORMAT
 from harness.record.manifest import seconds_of
 from harness.terminal import visible
-from harness.types import JSON, Counts, GroupResult, GroupScore, MetricResult, Record, Result
+from harness.types import JSON, Counts, GroupResult, GroupScore, MetricResult, Record, Result, SampleKey
 
-FORMAT = 1
-_NAMED = 5
+NAMED = 5
+"""How many of many things a line names."""
 DOUBTS = ("failed", "unparsed", "truncated", "empty")
 _FROM_MANIFEST = ("command", "model", "plugins", "versions", "environment", "started", "spec", "data")
 
@@ -35,6 +36,21 @@ class Usage:
     completion_tokens: int = 0
     truncated_tokens: int = 0
     seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Samples that were asked and cannot be read back: how many, and the names of the first of them, where known."""
+
+    n: int
+    first: tuple[str, ...] = ()
+
+
+def missing_of(asked: Iterable[SampleKey], found: Collection[SampleKey]) -> Missing | None:
+    """What of the samples that were asked was not found, if anything."""
+    lost = [key for key in asked if key not in found]
+    named = [(key.subset, str(key.id), f"view {key.view}" if key.view else "") for key in lost[:NAMED]]
+    return Missing(len(lost), tuple(" ".join(filter(None, parts)) for parts in named)) if lost else None
 
 
 def watch(records: Iterable[Record], usage: dict[str, Usage]) -> Iterator[Record]:
@@ -54,6 +70,7 @@ def build_report(
     results: Sequence[Result],
     usage: Mapping[str, Usage] | None = None,
     groups: Sequence[GroupResult] = (),
+    missing: Mapping[str, Missing] | None = None,
 ) -> dict[str, JSON]:
     """What `report.json` holds.
 
@@ -62,8 +79,8 @@ def build_report(
     `error` in the place of a value), the same `by_average` (micro and macro) where it has subsets, and its `groups` and
     `subsets`. `groups` beside them are groups of tasks: `members` (tasks and groups), `tasks` (all that they come to),
     and `metrics`, each with the `average` that the group asks for, the `filter` pipeline, and the tasks where it is
-    `missing`. `incidents` is what was survived on the way, in whichever session, each with a line `text`. usage: what
-    each task cost, see `watch`.
+    `missing`. `missing` of a task are samples that cannot be read back; see `losses`. `incidents` is what was survived
+    on the way, in whichever session, each with a line `text`. usage: what each task cost, see `watch`.
     """
     tasks: dict[str, dict[str, JSON]] = {}
     for result in results:
@@ -75,6 +92,7 @@ def build_report(
             _add_average(parts.setdefault(result.name, {"name": result.name, "title": result.title}), result)
     return {
         "format": FORMAT,
+        "kind": manifest.get("kind", "run"),
         **{name: manifest[name] for name in _FROM_MANIFEST if name in manifest},
         "seconds": seconds_of(manifest),
         "incidents": [found for session in manifest.get("sessions", ()) for found in session.get("incidents", ())],
@@ -82,6 +100,7 @@ def build_report(
             {
                 **_finish(task, manifest.get("tasks", {}).get(name, {})),
                 "usage": asdict((usage or {}).get(name, Usage())),
+                **({"missing": asdict(missing[name])} if missing and name in missing else {}),
             }
             for name, task in tasks.items()
         ],
@@ -158,7 +177,7 @@ def render(report: Mapping[str, JSON], width: int = 80, *, subsets: bool = False
     if _width(found, columns) > width and doubts:
         columns = columns[: -len(doubts)]
         words = list(_in_words(report["tasks"], doubts))
-    words += [Text(visible(line), style="yellow") for line in gaps(report)]
+    words += [Text(visible(line), style="yellow") for line in (*losses(report), *gaps(report))]
     words += [Text(visible(str(incident["text"])), style="yellow") for incident in report.get("incidents", ())]
     words += [Text(visible(text), style="dim") for text in scorers(report)]
     words += [Text(visible(text), style="yellow") for text in doubts_about_metrics(report)]
@@ -202,9 +221,23 @@ def gaps(report: Mapping[str, JSON]) -> Iterator[str]:
             if metric["missing"]:
                 found.setdefault(tuple(metric["missing"]), []).append(metric["metric"])
         for missing, metrics in found.items():
-            more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
-            where = f"no value in {', '.join(missing[:_NAMED])}{more}"
+            more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+            where = f"no value in {', '.join(missing[:NAMED])}{more}"
             yield f"{group['title']}: {', '.join(metrics)} has {where}; its mean is over the other tasks"
+
+
+def losses(report: Mapping[str, JSON]) -> Iterator[str]:
+    """One line for each task of which samples were asked that cannot be read back."""
+    for task in report["tasks"]:
+        if lost := task.get("missing"):
+            n, named = lost["n"], ", ".join(lost["first"])
+            more = f" and {n - len(lost['first'])} more" if named and n > len(lost["first"]) else ""
+            which = f" ({named}{more})" if named else ""
+            whole = n + task["counts"]["n"]
+            yield (
+                f"{task['task']}: {n} of {whole} samples cannot be read back{which} and are in no number; the command "
+                "of the run asks them again"
+            )
 
 
 def render_together(reports: Mapping[str, Mapping[str, JSON]]) -> RenderableType:

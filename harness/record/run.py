@@ -1,31 +1,55 @@
 """The run folder: every finished sample is on disk, and the same command finds it again.
 
 with RunFolder.open(Path("runs"), "Qwen3-0.6B", identity, manifest) as run:
-    if not run.has("ceval", "law", 0, keys):
+    if run.find(sample, keys, rules) is not OnDisk.DONE:
         run.write(record)
     run.finish("finished", report)
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import Enum, auto
 from pathlib import Path
 from types import MappingProxyType
-from typing import Self
+from typing import Self, cast
 
 from harness import files
 from harness.errors import SaveError, UsageError
 from harness.record import environment, manifest
-from harness.record.codec import decode_record, decode_responses, encode_record, jsonable, parse_line
+from harness.record.codec import (
+    decode_record,
+    decode_responses,
+    encode_record,
+    jsonable,
+    line_digest,
+    parse_line,
+    row_digest,
+)
+from harness.record.file_types import FORMAT, Kind, RecordLine
 from harness.record.html import report_html
-from harness.record.journal import UNREADABLE, EncodedRecord, Journal, keys_digest
+from harness.record.journal import UNREADABLE, EncodedRecord, Journal, Knowledge, keys_digest
 from harness.record.lock import LEASE_FILE, FolderLock
 from harness.record.prompts import PROMPTS_FILE, SharedPrompts
-from harness.types import JSON, Record, Response, SampleKey
+from harness.types import JSON, Record, Response, Sample, SampleKey
 
 REPORT_FILE = "report.json"
 HTML_FILE = "report.html"
 RUNNING, FINISHED = "running", "finished"
+
+
+class OnDisk(Enum):
+    """How far a sample is in a run folder.
+
+    DONE: it did not fail, was asked this, and its scores are of this row by these rules. OUTDATED: what is right, or
+    how it is scored, has changed since, and its answers are there. ASKED_OTHERWISE: what it is asked has changed.
+    """
+
+    DONE = auto()
+    OUTDATED = auto()
+    ASKED_OTHERWISE = auto()
+    ABSENT = auto()
 
 
 class RunFolder:
@@ -40,7 +64,10 @@ class RunFolder:
         self.messages: list[str] = []
         self._manifest = found
         self._lock = lock
-        self._in_session = False
+        self._told: dict[str, JSON] | None = None
+        """What this session says of itself, which stands in the manifest once it has changed something."""
+        self._written: int | None = None
+        """How many records this session has put on disk; None where the folder is in no session."""
         self._known: dict[str, Response] = {}
         self._prompts = SharedPrompts(path / PROMPTS_FILE)
         self._journals: dict[str, Journal] = {}
@@ -112,6 +139,22 @@ class RunFolder:
         """What `manifest.json` holds."""
         return dict(self._manifest)
 
+    def take_messages(self) -> list[str]:
+        """The messages that came since they were last taken, each once."""
+        taken = list(dict.fromkeys(self.messages))
+        self.messages.clear()
+        return taken
+
+    @property
+    def kind(self) -> Kind:
+        """What the folder holds."""
+        return cast(Kind, self._manifest["kind"])
+
+    @property
+    def unreadable(self) -> int:
+        """How many lines of its files are no records, as far as that is known."""
+        return sum(journal.unreadable for journal in self._journals.values())
+
     @property
     def known(self) -> Mapping[str, Response]:
         """Request key -> answer, for all answers without error that were on disk when the folder was opened."""
@@ -120,36 +163,81 @@ class RunFolder:
     @property
     def report(self) -> dict[str, JSON] | None:
         """What `report.json` holds; None where the run has none yet. Raises UsageError where it is damaged."""
-        return manifest.read_json(self.path / REPORT_FILE)
+        return manifest.read_report(self.path / REPORT_FILE)
 
     def __len__(self) -> int:
         """The number of samples on disk."""
         return sum(len(journal) for journal in self._journals.values())
 
-    def has(self, key: SampleKey, request_keys: Sequence[str]) -> bool:
-        """Whether the sample is on disk with answers to exactly these requests, and did not fail."""
-        journal = self._journals.get(manifest.record_file(key.task).casefold())
-        answered = journal.answered(key) if journal else None
-        return answered is not None and answered == keys_digest(request_keys)
+    def find(self, sample: Sample, request_keys: Sequence[str], rules: str) -> OnDisk:
+        """How far a sample is, that is asked these requests and scored by these rules (`Record.rules`)."""
+        journal = self._journals.get(manifest.record_file(sample.task).casefold())
+        known = journal.known(sample.key) if journal else None
+        if known is None or known.answered is None:
+            return OnDisk.ABSENT
+        if known.answered != keys_digest(request_keys):
+            return OnDisk.ASKED_OTHERWISE
+        row = row_digest(sample.doc, sample.target, sample.choices, sample.cluster)
+        return OnDisk.DONE if known.scored == scored_digest(row, rules) else OnDisk.OUTDATED
 
     def note(self, **fields: JSON) -> None:
         """Write into the manifest what became known later; a mapping is merged into the one that is there."""
-        for name, value in jsonable(fields).items():
-            old = self._manifest.get(name)
-            self._manifest[name] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
-        files.replace_json(self.path / manifest.MANIFEST_FILE, self._manifest)
+        self.begin_work()
+        self._note(fields)
 
     def note_session(self, **fields: JSON) -> None:
         """Write into the manifest what became known of this session alone."""
         *earlier, last = self._manifest["sessions"]
-        self.note(sessions=[*earlier, {**last, **fields}])
+        self._note({"sessions": [*earlier, {**last, **fields}]})
+
+    def begin_work(self) -> None:
+        """Say that this session is about to ask or to write something, and what it is told, in the manifest.
+
+        Until then the manifest tells of the earlier sessions, with the bare fact of this one: a command that finds
+        everything done changes nothing. What the model has said of itself stays until it says something else.
+        """
+        if self._told is None:
+            return
+        told, self._told = self._told, None
+        sessions = [dict(session) for session in self._manifest["sessions"]]
+        differing = {name: self._manifest[name] for name in ("versions", "environment") if name in self._manifest}
+        differing = {name: value for name, value in differing.items() if value != told.get(name)}
+        if differing and len(sessions) > 1:  # where the answers of before came from is not forgotten
+            sessions[-2] = {**differing, **sessions[-2]}
+        del sessions[-1]["samples"]  # how many, it will say at its end
+        self._manifest = {
+            **self._manifest,
+            **told,
+            "format": FORMAT,
+            "kind": self.kind,
+            "status": RUNNING,
+            "sessions": sessions,
+            "model": {**self._manifest.get("model", {}), **told.get("model", {})},
+        }
+        self._save()
+
+    def _note(self, fields: Mapping[str, JSON]) -> None:
+        for name, value in jsonable(fields).items():
+            old = self._manifest.get(name)
+            self._manifest[name] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
+        self._save()
+
+    def _save(self) -> None:
+        files.replace_json(self.path / manifest.MANIFEST_FILE, self._manifest)
 
     def write(self, record: Record) -> None:
         """Put a record on disk; a kill right after this call does not lose it. Raises SaveError."""
         line = self._line(record)
+        journal = self._journal(manifest.record_file(record.task))
+        if journal.says(line):
+            return
+        if self._lock is not None and self._lock.is_lost:
+            raise files.disturbed(self.path)
+        self.begin_work()
         # Prompts first: no record on disk refers to what is not there.
         self._prompts.flush()
-        self._journal(manifest.record_file(record.task)).add(line)
+        journal.add(line)
+        self._written = None if self._written is None else self._written + 1
 
     def rewrite(self, task: str, records: Iterable[Record]) -> None:
         """Put new records in the place of all of a task's, at one stroke (re-scoring). Raises SaveError."""
@@ -183,6 +271,8 @@ class RunFolder:
 
         What is computed from the records afterwards does not depend on the order in which a model gave its answers.
         """
+        if self._written is not None:  # the work is done: what follows is no part of the time that it took
+            self._manifest["sessions"][-1].setdefault("finished", manifest.now())
         rank = _ranking(self._manifest.get("tasks"))
         ordered = sorted(self._journals.values(), key=lambda journal: journal.rank(rank))
         for journal in ordered:
@@ -212,12 +302,14 @@ class RunFolder:
                 raise
 
     def _end_session(self, status: str) -> None:
-        if not self._in_session:  # scored again: the session that asked the model keeps its times
-            self.note(rescored=manifest.now())
+        if self._written is None:  # scored again: the session that asked the model keeps its times
+            self._note({"rescored": manifest.now()})
             return
         *earlier, last = self._manifest["sessions"]
-        last = {**last, "finished": manifest.now(), "status": status}
-        self.note(status=status, finished=last["finished"], sessions=[*earlier, last])
+        last = {"finished": manifest.now(), **last, "status": status, "samples": self._written}
+        changed = self._told is None or self._manifest.get("status") != FINISHED
+        whole = {"status": status, "finished": last["finished"]} if changed else {}
+        self._note({**whole, "sessions": [*earlier, last]})
 
     def close(self) -> None:
         """Let other processes in."""
@@ -232,18 +324,22 @@ class RunFolder:
 
     def _begin(self, fields: Mapping[str, JSON]) -> None:
         """Write the manifest first: a folder with records always says what they are."""
-        found = self._manifest
-        session = {"started": manifest.now(), "command": fields.get("command")}
-        sessions = [*found.get("sessions", []), session]
+        session = {"started": manifest.now(), "command": fields.get("command"), "samples": 0}
+        sessions = [*self._manifest.get("sessions", []), session]
+        self._told = {**environment.describe(), **jsonable(fields)}
+        self._written = 0
+        if self._manifest:
+            self._manifest["sessions"] = sessions
+            self._save()
+            return
         self._manifest = {
-            "format": manifest.FORMAT,
+            "format": FORMAT,
+            "kind": fields.get("kind", "run"),
             "status": RUNNING,
-            "started": found.get("started", session["started"]),
-            **environment.describe(),
-            **jsonable(fields),
+            "started": session["started"],
+            "sessions": sessions,
         }
-        self._in_session = True
-        self.note(sessions=sessions)
+        self.begin_work()
 
     def _recover(self, learn: bool = True) -> None:
         """Repair and index the files. learn: keep the answers, which nobody asks for where no model will be asked."""
@@ -255,27 +351,36 @@ class RunFolder:
         for file in self._record_files():
             self._journal(file.name).recover(self._learn if learn else self._accept)
 
-    def _accept(self, fields: Mapping[str, JSON]) -> bytes | None:
-        """Whether a line is whole and its sample done; see `Journal.recover`."""
+    def _accept(self, fields: RecordLine) -> Knowledge:
+        """What a line says of its sample; see `Journal.recover`."""
         prefix = fields["prompt"].get("prefix")
         if prefix is not None and prefix not in self._prompts:
             raise ValueError(f"its shared prompt {prefix} is not in {PROMPTS_FILE}")
         keys, responses = fields["request_keys"], fields["responses"]
         answers = [response.get("error") is None for _, response in zip(keys, responses, strict=True)]
-        return keys_digest(keys) if all(answers) and fields["error"] is None else None
+        done = all(answers) and fields["error"] is None
+        # Version 1 did not say by which rules: unless it was scored again later, by those of the run.
+        rules = fields.get("rules") or self._first_rules.get(fields["task"], "")
+        return Knowledge(keys_digest(keys) if done else None, scored_digest(line_digest(fields), rules))
 
-    def _learn(self, fields: Mapping[str, JSON]) -> bytes | None:
+    @functools.cached_property
+    def _first_rules(self) -> Mapping[str, str]:
+        tasks = self._manifest.get("identity", {}).get("tasks")
+        return tasks if isinstance(tasks, dict) and "rescored" not in self._manifest else {}
+
+    def _learn(self, fields: RecordLine) -> Knowledge:
         """Accept a line, and learn its answers."""
-        answered = self._accept(fields)
+        known = self._accept(fields)
         answers = zip(fields["request_keys"], decode_responses(fields), strict=True)
         self._known.update((key, response) for key, response in answers if response.error is None)
-        return answered
+        return known
 
     def _line(self, record: Record) -> EncodedRecord:
         reference = self._prompts.refer(record.prompt)
         done = record.error is None and all(response.error is None for response in record.responses)
-        answered = keys_digest(record.request_keys) if done else None
-        return EncodedRecord(record.key, encode_record(record, reference), answered, reference)
+        row = row_digest(record.doc, record.target, record.choices, record.cluster)
+        known = Knowledge(keys_digest(record.request_keys) if done else None, scored_digest(row, record.rules))
+        return EncodedRecord(record.key, encode_record(record, reference), known, reference)
 
     def _record_files(self) -> list[Path]:
         return sorted(file for file in self.path.glob("*.jsonl") if file.name != PROMPTS_FILE)
@@ -286,6 +391,11 @@ class RunFolder:
         if folded not in self._journals:
             self._journals[folded] = Journal(self.path / name, self.messages.append)
         return self._journals[folded]
+
+
+def scored_digest(row: bytes, rules: str) -> bytes:
+    """What `Knowledge.scored` holds."""
+    return row + rules.encode()
 
 
 def _find_folder(output: Path, model_name: str, identity: Mapping[str, JSON]) -> Path:

@@ -35,6 +35,7 @@ def manifest(
     shown = shown_args(spec.model_args, model.secrets)
     command = without_secrets(spec.command or _as_call(spec), spec.model_args, model.secrets)
     return {
+        "kind": "run",
         "command": command,
         "spec": asdict(replace(spec, model_args=shown, command=command)),
         "model": {"name": spec.model, "args": shown, "identity": dict(model.identity)},

@@ -201,6 +201,7 @@ def scored_record(
         choices=sample.choices,
         responses=responses,
         request_keys=keys,
+        rules=job.task.digest,
         scores=scored.scores,
         answers=scored.answers,
         cluster=sample.cluster,

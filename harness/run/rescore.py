@@ -32,7 +32,12 @@ Read = Callable[[], Iterable[Record]]
 T = TypeVar("T")
 
 
-def score_run(path: str | Path, registry: Registry | None = None, metrics: Sequence[AddedMetric] = ()) -> RunResult:
+def score_run(
+    path: str | Path,
+    registry: Registry | None = None,
+    metrics: Sequence[AddedMetric] = (),
+    progress: Progress | None = None,
+) -> RunResult:
     """Score the records of a run again, with the task files as they are now. Needs neither the model nor the rows.
 
     metrics: what to report beside the tasks' own metrics, where it can score them: names, or entries with options.
@@ -42,7 +47,7 @@ def score_run(path: str | Path, registry: Registry | None = None, metrics: Seque
         if registry.metric(name).needs_unconditional:
             raise UsageError(f"--metrics: '{name}' needs answers that a run holds only when it was asked for there")
     with RunFolder.reopen(Path(path)) as folder:
-        if "rubric" in folder.manifest:
+        if folder.kind == "judgement":
             raise UsageError(f"{path}: holds judgements; their command again reads the replies again, and asks nothing")
         spec = RunSpec.from_json(folder.manifest["spec"])
         spec = replace(spec, metrics=(*spec.metrics, *(entry for entry in metrics if entry not in spec.metrics)))
@@ -51,7 +56,10 @@ def score_run(path: str | Path, registry: Registry | None = None, metrics: Seque
         for job in jobs:
             name = job.task.name
             folder.rewrite(name, rescored(job, functools.partial(folder.records, name)))
-        return RunResult(folder.path, summarise_run(jobs, folder))
+        report = summarise_run(jobs, folder)
+        for message in folder.take_messages():
+            (progress or Progress()).message(message)
+        return RunResult(folder.path, report)
 
 
 def score_missing(job: TaskJob, batches: BatchScorer, records: Read, progress: Progress) -> Iterator[Record]:
@@ -104,6 +112,7 @@ def _scored(job: TaskJob, sample: Sample, record: Record) -> Record:
         answers=scored.answers,
         unparsed=scored.unparsed,
         error=scored.error,
+        rules=job.task.digest,
         scored_by={},
         judge={},
     )

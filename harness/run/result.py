@@ -38,7 +38,7 @@ class RunResult:
     @property
     def exit_code(self) -> ExitCode:
         failed = any(
-            task["counts"]["failed"] or any(metric.get("error") for metric in task["metrics"])
+            task["counts"]["failed"] or task.get("missing") or any(metric.get("error") for metric in task["metrics"])
             for task in self.report["tasks"]
         )
         return ExitCode.SAMPLES_FAILED if failed else ExitCode.OK

@@ -6,6 +6,7 @@ RunSpec -> tasks -> samples -> requests -> [already in the run log?] -> model ->
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from harness.model import Model
 from harness.record.keys import KeyMaker
 from harness.record.lm_eval import write_lm_eval
 from harness.record.manifest import model_title
-from harness.record.run import RunFolder
+from harness.record.run import OnDisk, RunFolder
 from harness.record.submission import write_submission
 from harness.registry import Registry
 from harness.run.answers import answers, plugin_errors
@@ -71,7 +72,7 @@ def _run_model(prepared: PreparedRun, index: int, progress: Progress) -> RunResu
     if count > 1:
         progress.message(f"model {index + 1} of {count}: {title}")
     with RunFolder.open(Path(spec.output), title, run_identity(spec, model, jobs), described) as folder:
-        for message in folder.messages:
+        for message in folder.take_messages():
             progress.message(message)
         return _Run(spec, registry, progress, model, folder, last=index == count - 1).go(jobs)
 
@@ -135,14 +136,16 @@ class _Run:
         keys_of = self._key_maker()
         started, ready = [], []
         for job in jobs:
-            done = 0
+            found: Counter[OnDisk] = Counter()
             for sample in job.samples:
                 item = _PendingSample(job, sample, keys_of(job, sample))
-                if self.folder.has(sample.key, item.keys):
-                    done += 1
-                elif self._take_known(item):
+                state = self.folder.find(sample, item.keys, job.task.digest)
+                found[state] += 1
+                if state is not OnDisk.DONE and self._take_known(item):
                     ready.append(item)
-            started.append((job.task.name, len(job.samples), done))
+            started.append((job.task.name, len(job.samples), found[OnDisk.DONE]))
+            for message in _changes(job.task.name, found):
+                self.progress.message(message)
         self.progress.started(started, self.spec.model)
         for item in ready:
             self._finish(item)
@@ -177,6 +180,7 @@ class _Run:
         if not self.requests:
             return
         keys = list(self.requests)
+        self.folder.begin_work()
         with plugin_errors(self.spec.model, "could not be loaded"):
             self.model.load()
         self.folder.note(model=dict(self.model.describe()))
@@ -222,7 +226,10 @@ class _Run:
         def is_wanted(record: Record) -> bool:
             return record.key in wanted
 
-        report = summarise_run(jobs, self.folder, is_wanted)
+        asked = {job.task.name: [sample.key for sample in job.samples] for job in jobs}
+        report = summarise_run(jobs, self.folder, is_wanted, asked)
+        for message in self.folder.take_messages():
+            self.progress.message(message)
         for job in jobs:
             # The letters of a modified task are not those of the leaderboard's questions.
             if (job.task.config.metadata or {}).get("submission") and not job.task.modifiers:
@@ -238,3 +245,16 @@ class _Run:
         path = self.folder.path / f"submission_{name.replace(':', '@')}.json"
         missing = write_submission(self.folder.records(name), path)
         self.progress.message(f"{name}: answers for the leaderboard are in {path}; {missing} samples have none")
+
+
+def _changes(task: str, found: Mapping[OnDisk, int]) -> Iterator[str]:
+    """What of a task is not as it was when it was asked, one line each."""
+    if asked := found.get(OnDisk.ASKED_OTHERWISE):
+        yield f"{task}: of {_samples(asked)} the question has changed since it was asked; asked again"
+    if scored := found.get(OnDisk.OUTDATED):
+        what = "the row or the scoring has changed since"
+        yield f"{task}: of {_samples(scored)} {what}, and not the question; scored again from the answers on disk"
+
+
+def _samples(n: int) -> str:
+    return "1 sample" if n == 1 else f"{n} samples"

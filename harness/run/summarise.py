@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from harness.record.failures import Failures
-from harness.record.report import Usage, build_report, watch
+from harness.record.report import Missing, Usage, build_report, missing_of, watch
 from harness.record.run import RunFolder
 from harness.run.jobs import TaskJob, groups_of
 from harness.scoring.capability import GuessTally, TaskValue, ability_scores
 from harness.scoring.groups import group_result
 from harness.tasks.schema import words
 from harness.tasks.task import Subset
-from harness.types import GroupMembers, GroupResult, MetricResult, Record, Result
+from harness.types import GroupMembers, GroupResult, MetricResult, Record, Result, SampleKey
 
 Wanted = Callable[[Record], bool]
 
 
-def summarise_run(jobs: Sequence[TaskJob], folder: RunFolder, wanted: Wanted = lambda _: True) -> dict[str, Any]:
-    """Sum up the records on disk and write the report."""
+def summarise_run(
+    jobs: Sequence[TaskJob],
+    folder: RunFolder,
+    wanted: Wanted = lambda _: True,
+    asked: Mapping[str, Collection[SampleKey]] | None = None,
+) -> dict[str, Any]:
+    """Sum up the records on disk and write the report.
+
+    asked: by task, the samples that there must be. Those that cannot be read back are named in the report: a number of
+    what happens to be left would look like the whole. Where nobody says, the manifest says how many there must be.
+    """
     # A bootstrap is of the rows as they come: those that a batch answered first must not decide an error bar.
     folder.put_in_order()
     sums = _Summary(folder, wanted)
     results = {job.task.name: sums.of(job, job.task.subsets) for job in jobs}
     known = {job.task.name: job for job in jobs}
     groups = [sums.of_group(members, known, results) for members in groups_of(jobs)]
-    report = build_report(folder.manifest, [each for found in results.values() for each in found], sums.usage, groups)
+    everything = [each for found in results.values() for each in found]
+    missing = {job.task.name: lost for job in jobs if (lost := sums.missing(job, asked))}
+    report = build_report(folder.manifest, everything, sums.usage, groups, missing)
     headlines = [sums.headline(job, results[job.task.name]) for job in jobs]
     for task in report["tasks"]:
         if causes := sums.failures[task["task"]].to_json():
@@ -51,6 +62,16 @@ class _Summary:
     usage: dict[str, Usage] = field(default_factory=dict)
     guesses: dict[str, GuessTally] = field(default_factory=dict)
     failures: dict[str, Failures] = field(default_factory=dict)
+    found: dict[str, set[SampleKey]] = field(default_factory=dict)
+
+    def missing(self, job: TaskJob, asked: Mapping[str, Collection[SampleKey]] | None) -> Missing | None:
+        """Which samples of a task there must be and are not."""
+        name = job.task.name
+        found = self.found.get(name, set())
+        if asked is not None:
+            return missing_of(asked[name], found)
+        there_must_be = self.folder.manifest.get("tasks", {}).get(name, {}).get("samples", 0)
+        return Missing(there_must_be - len(found)) if there_must_be > len(found) else None
 
     def of(self, job: TaskJob, subsets: Sequence[Subset]) -> list[Result]:
         guesses = self.guesses.setdefault(job.task.name, GuessTally())
@@ -87,6 +108,14 @@ class _Summary:
     def _results(
         self, job: TaskJob, subsets: Sequence[Subset], usage: dict[str, Usage], guesses: GuessTally, failures: Failures
     ) -> list[Result]:
-        records = failures.watch(record for record in self.folder.records(job.task.name) if self.wanted(record))
+        records = failures.watch(self._seen(job.task.name))
         named = [(subset.name, subset.title, subset.groups) for subset in subsets]
         return job.scorer.summarise(job.task.name, guesses.watch(watch(records, usage)), named)
+
+    def _seen(self, task: str) -> Iterator[Record]:
+        """The wanted records of a task, each noted as found."""
+        found = self.found.setdefault(task, set())
+        for record in self.folder.records(task):
+            if self.wanted(record):
+                found.add(record.key)
+                yield record

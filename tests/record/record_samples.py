@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from harness import MetricResult, Prompt, Record, Response
 from harness.record.report import build_report
-from harness.record.run import RunFolder
-from harness.types import Counts, Result
+from harness.record.run import OnDisk, RunFolder
+from harness.types import Counts, Result, Sample
 
 IDENTITY = {"model": {"name": "tiny", "revision": "a1"}, "tasks": {"law": "d1"}, "seed": 1234}
 MANIFEST = {"command": "harness --tasks law", "tasks": {"law": {"subsets": ["civil", "criminal"], "num_fewshot": 5}}}
@@ -32,8 +33,16 @@ def make_record(number: int = 0, subset: str = "civil", task: str = "law", **fie
         ),
         "request_keys": (f"{task}-{subset}-{number}",),
         "scores": {"acc": float(number % 2)},
+        "rules": "d1",
     }
     return Record(**{**known, **fields})
+
+
+def on_disk(run: RunFolder, record: Record, *keys: str, **changed: Any) -> OnDisk:
+    """How far the sample of a record is, asked by these keys."""
+    seen = replace(record, **changed)
+    sample = Sample(seen.task, seen.subset, seen.id, seen.doc, (), seen.target, seen.choices, seen.cluster)
+    return run.find(sample, keys or record.request_keys, seen.rules)
 
 
 def open_run(folder: Path) -> RunFolder:

@@ -16,7 +16,15 @@ from hypothesis import strategies as st
 from record_samples import SHOTS, make_record
 
 from harness import Media, Message, Prompt, Record, Response, View
-from harness.record.codec import decode_record, encode_record, line_key, parse_line, without_seconds
+from harness.record.codec import (
+    decode_record,
+    encode_record,
+    line_digest,
+    line_key,
+    parse_line,
+    row_digest,
+    without_seconds,
+)
 from harness.types import ScoredBy
 
 FULL = Response(
@@ -118,6 +126,57 @@ def test_bytes_of_media_are_left_out_and_named_by_their_hash() -> None:
     assert back.doc["image"]["bytes"]["$bytes"] == 4000
     assert len(back.doc["image"]["bytes"]["$sha256"]) == 64
     assert there_and_back(make_record(prompt=CHAT)).prompt.messages[1].content[1].data == b""
+
+
+MARKERS = st.sampled_from(["$float", "$sha256", "$bytes", "$escaped", "a"])
+ODD_ROWS = st.dictionaries(
+    MARKERS,
+    st.recursive(
+        st.sampled_from(["abc", "NaN", "Infinity", "", None, 1, True, math.inf]),
+        lambda inner: st.lists(inner, max_size=2) | st.dictionaries(MARKERS, inner, max_size=2),
+        max_leaves=6,
+    ),
+    max_size=3,
+)
+
+
+@given(doc=ODD_ROWS)
+def test_a_row_with_keys_like_our_own_comes_back_as_it_was(doc: dict[str, Any]) -> None:
+    back = there_and_back(make_record(doc=doc))
+    assert back.doc == doc
+    line = encode_record(back, None)
+    assert there_and_back(back) == back
+    assert line == encode_record(make_record(doc=doc), None)
+    assert line_digest(parse_line(line)) == row_digest(doc, back.target, back.choices, back.cluster)
+
+
+def test_a_row_of_version_1_that_looks_like_a_number_is_read_as_what_it_is() -> None:
+    line = encode_record(make_record(doc={"x": 1}), None).replace(
+        b'{"x": 1}', b'{"x": {"$float": "abc"}, "y": {"$float": "NaN"}}'
+    )
+    doc = decode_record(parse_line(line), lambda _: "").doc
+    assert doc["x"] == {"$float": "abc"}
+    assert math.isnan(doc["y"])
+
+
+def test_what_was_left_out_of_a_row_stays_left_out_when_the_record_is_written_again() -> None:
+    record = make_record(doc={"image": {"bytes": b"\x89PNG", "path": "a.png"}, "own": {"$sha256": "x", "$bytes": 1}})
+    once = encode_record(record, None)
+    assert encode_record(there_and_back(record), None) == once
+    assert there_and_back(record).doc["own"] == {"$sha256": "x", "$bytes": 1}
+
+
+@pytest.mark.parametrize(
+    "doc", [{"b": 1, "a": [np.float32(0.5), b"x"]}, {"n": math.nan}, {"k": {1: 2, "x": None}}, {"t": (1, "\ud800")}]
+)
+def test_a_row_and_its_line_have_one_digest(doc: dict[str, Any]) -> None:
+    record = make_record(doc=doc, target=(0, 1), choices=("x", "y"))
+    line = parse_line(encode_record(record, None))
+    turned = dict(reversed(doc.items()))
+    assert line_digest(line) == row_digest(turned, record.target, record.choices, record.cluster)
+    assert line_digest(line) != row_digest(doc, 0, record.choices, record.cluster)
+    back = decode_record(line, lambda _: "")
+    assert line_digest(line) == row_digest(back.doc, back.target, back.choices, back.cluster)
 
 
 def test_values_of_other_libraries_are_written_as_plain_ones() -> None:

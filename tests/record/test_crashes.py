@@ -14,11 +14,10 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from record_samples import IDENTITY, MANIFEST, make_record, open_run
+from record_samples import IDENTITY, MANIFEST, make_record, on_disk, open_run
 
 from harness import Prompt, SaveError, UsageError, files
-from harness.record.run import RunFolder
-from harness.types import SampleKey
+from harness.record.run import OnDisk, RunFolder
 
 HERE = str(Path(__file__).parent)
 WRITER = """\
@@ -26,7 +25,7 @@ import sys
 sys.path.insert(0, {here!r})
 from pathlib import Path
 from harness import Prompt
-from record_samples import make_record, open_run
+from record_samples import make_record, on_disk, open_run
 run = open_run(Path({folder!r}))
 for number in range({start}, 100000):
     prompt = Prompt(prefix=f"shots {{number // 3}} " * 50, suffix="问" * (number % 700))
@@ -146,7 +145,7 @@ def test_a_damaged_line_inside_gives_way_to_a_new_answer(tmp_path: Path) -> None
     assert list(read.records()) == []
     assert len(read.messages) == 1
     with open_run(tmp_path) as again:
-        assert not again.has(SampleKey("law", "civil", 1), ["law-civil-1"])
+        assert on_disk(again, make_record(1), "law-civil-1") is OnDisk.ABSENT
         again.write(make_record(1))
         assert list(again.records()) == [make_record(1)]
 

@@ -9,13 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from record_samples import IDENTITY, MANIFEST, REPORT, SHOTS, make_record, open_run
+from record_samples import IDENTITY, MANIFEST, REPORT, SHOTS, make_record, on_disk, open_run
 
 from harness import Message, Prompt, Record, Response, UsageError
 from harness.record import manifest
 from harness.record.codec import without_seconds
-from harness.record.run import RunFolder
-from harness.types import SampleKey
+from harness.record.run import OnDisk, RunFolder
 
 
 def contents(folder: Path) -> dict[str, list[bytes]]:
@@ -60,10 +59,10 @@ def test_the_same_configuration_goes_on_in_the_same_folder(tmp_path: Path) -> No
     with open_run(tmp_path) as again:
         assert again.path == run.path
         assert again.known == {"law-civil-1": make_record(1).responses[0]}
-        assert again.has(SampleKey("law", "civil", 1), ["law-civil-1"])
-        assert not again.has(SampleKey("law", "civil", 2), ["law-civil-2"])
-        assert not again.has(SampleKey("law", "civil", 1), ["another key"])
-        assert not again.has(SampleKey("unknown", "civil", 1), ["law-civil-1"])
+        assert on_disk(again, make_record(1), "law-civil-1") is OnDisk.DONE
+        assert on_disk(again, make_record(2), "law-civil-2") is OnDisk.ABSENT
+        assert on_disk(again, make_record(1), "another key") is OnDisk.ASKED_OTHERWISE
+        assert on_disk(again, make_record(1, task="unknown"), "law-civil-1") is OnDisk.ABSENT
 
 
 def test_another_configuration_gets_a_folder_of_its_own(tmp_path: Path) -> None:
@@ -78,7 +77,7 @@ def test_an_answer_with_an_error_is_not_known_and_its_sample_not_done(tmp_path: 
         run.write(failed)
     with open_run(tmp_path) as again:
         assert dict(again.known) == {}
-        assert not again.has(SampleKey("law", "civil", 1), ["law-civil-1"])
+        assert on_disk(again, make_record(1), "law-civil-1") is OnDisk.ABSENT
         assert list(again.records()) == [failed]
 
 
@@ -87,7 +86,7 @@ def test_a_metric_that_raised_leaves_the_answer_known_and_the_sample_to_do(tmp_p
         run.write(make_record(1, error="metric acc: ValueError"))
     with open_run(tmp_path) as again:
         assert list(again.known) == ["law-civil-1"]
-        assert not again.has(SampleKey("law", "civil", 1), ["law-civil-1"])
+        assert on_disk(again, make_record(1), "law-civil-1") is OnDisk.ABSENT
 
 
 def test_the_last_line_of_a_sample_wins(tmp_path: Path) -> None:
@@ -192,7 +191,7 @@ def test_scoring_again_replaces_all_records_of_a_task(tmp_path: Path) -> None:
     read = RunFolder.read(run.path)
     assert [record.scores["acc"] for record in read.records("law")] == [9.0] * 3
     assert [record.scores["acc"] for record in read.records("maths")] == [0.0, 1.0, 0.0]
-    assert read.report == {"tasks": []}
+    assert read.report == {"kind": "run", "tasks": []}
 
 
 def test_scoring_again_that_fails_changes_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,315 @@
+"""The files of a run folder as they lie on disk: their kinds, their versions, and the types of their fields.
+
+What is read is checked once, at the door; inside, nothing is guessed. A file of an earlier version is read as if it had
+been written today (`upgraded_...`); one of a later version is refused. A field that is not named here is left alone.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, NotRequired
+
+from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
+
+from harness.types import JSON
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+FORMAT = 2
+"""Of a run folder and its report.
+
+1: no `kind`; rows with keys like `$float` of their own could not be told from numbers; records without `rules`.
+2: as described here.
+"""
+Kind = Literal["run", "judgement"]
+"""What a folder holds: the answers of a model to tasks, or what a judge said of the answers of a run."""
+
+Number = float | Literal["NaN", "Infinity", "-Infinity"]
+"""JSON has no number that is not finite, so that these stand by their names."""
+
+
+class MediaFields(TypedDict):
+    """An image, video or clip without its bytes."""
+
+    kind: Literal["image", "video", "audio"]
+    sha256: str
+    mime: str
+
+
+class MessageFields(TypedDict):
+    """A turn of a chat."""
+
+    role: str
+    content: str | list[str | MediaFields]
+
+
+class PromptFields(TypedDict, total=False):
+    """A prompt; what is missing is empty. prefix: the reference to its shared part in `prompts.jsonl`."""
+
+    prefix: str
+    suffix: str
+    messages: list[MessageFields]
+    prefill: str
+    media: list[MediaFields]
+
+
+class SharedPromptFields(TypedDict):
+    """A line of `prompts.jsonl`: a text or turns that many prompts begin with, and the hash that names it."""
+
+    hash: str
+    text: NotRequired[str]
+    messages: NotRequired[list[MessageFields]]
+
+
+class ResponseFields(TypedDict, total=False):
+    """An answer; what is missing is as by default.
+
+    What was counted on the way (tokens, what was cut) is no part of the answer: a count that is none is unknown.
+    """
+
+    text: str | None
+    logprobs: list[Number]
+    is_greedy: list[bool]
+    token_counts: list[int]
+    reasoning: str | None
+    finish_reason: str | None
+    prompt_tokens: JSON
+    completion_tokens: JSON
+    truncated: JSON
+    error: str | None
+
+
+class ViewFields(TypedDict):
+    """How a modified task shows a row; see `View`."""
+
+    index: int
+    count: int
+    order: NotRequired[list[int]]
+    wording: NotRequired[int]
+    question: NotRequired[str | None]
+    fixed: NotRequired[str]
+    images: NotRequired[bool]
+
+
+class ScoredByFields(TypedDict):
+    """See `ScoredBy`."""
+
+    fingerprint: str
+    truncated: int
+
+
+class AskedFields(TypedDict):
+    """One reply of a judge: to which question, in which attempt, and why it could not be read."""
+
+    question: int
+    attempt: int
+    problem: NotRequired[str]
+
+
+class JudgeFields(TypedDict):
+    """Who judged, by which rubric, and what was asked for each of the replies."""
+
+    asked: list[AskedFields]
+    skipped: NotRequired[str]
+
+
+class RecordLine(TypedDict):
+    """A line of `<task>.jsonl`: one sample, or one judgement of a sample. See `Record`."""
+
+    task: str
+    subset: str
+    id: int
+    view: NotRequired[ViewFields]
+    kind: NotRequired[Literal["sample", "judgement"]]
+    format: NotRequired[int]
+    target: int | str | list[int] | list[str] | None
+    choices: list[str]
+    prompt: PromptFields
+    contexts: NotRequired[list[PromptFields]]
+    continuation: NotRequired[str]
+    responses: list[ResponseFields]
+    scores: dict[str, Number | list[Number] | None]
+    answers: dict[str, list[str | None]]
+    cluster: str | None
+    unparsed: bool
+    error: str | None
+    request_keys: list[str]
+    rules: NotRequired[str]
+    scored_by: NotRequired[dict[str, ScoredByFields]]
+    judge: NotRequired[JudgeFields]
+    doc: dict[str, JSON]
+    seconds: NotRequired[list[Number | None] | None]
+
+
+class SessionFields(TypedDict, total=False):
+    """One command that worked on the folder. samples: how many records it wrote.
+
+    versions, environment: where they were others than those of the manifest, which are the last session's that wrote.
+    """
+
+    started: str
+    finished: str
+    status: str
+    command: str | None
+    samples: int
+    incidents: list[dict[str, JSON]]
+    versions: dict[str, str]
+    environment: dict[str, JSON]
+
+
+class TaskFields(TypedDict, total=False):
+    """What a manifest says of a task. samples: how many there are to be, the views of a row each counted."""
+
+    file: str
+    digest: str
+    num_fewshot: int | None
+    modifiers: list[str]
+    title: str
+    version: JSON
+    config: dict[str, JSON]
+    subsets: list[str]
+    samples: int
+
+
+class ModelFields(TypedDict, total=False):
+    """What a manifest says of a model. Beside these stands what the model says of itself."""
+
+    name: str
+    args: dict[str, JSON]
+    identity: dict[str, JSON]
+
+
+class Manifest(TypedDict, total=False):
+    """`manifest.json`: what the folder is, and how it came about."""
+
+    format: int
+    kind: Kind
+    status: str
+    started: str
+    finished: str
+    rescored: str
+    command: str | None
+    identity: dict[str, JSON]
+    spec: dict[str, JSON]
+    model: ModelFields
+    tasks: dict[str, TaskFields]
+    data: dict[str, str]
+    plugins: list[dict[str, JSON]]
+    versions: dict[str, str]
+    environment: dict[str, JSON]
+    sessions: list[SessionFields]
+    rubric: dict[str, JSON]
+    judged: list[dict[str, JSON]]
+
+
+class MetricFields(TypedDict):
+    """A value. average, filter, missing: of a group of tasks, see `build_report`."""
+
+    metric: str
+    value: Number | None
+    n: int
+    stderr: Number | None
+    interval: list[Number] | None
+    higher_is_better: bool
+    aggregation: str
+    scorer: NotRequired[dict[str, JSON]]
+    truncated: NotRequired[int]
+    error: NotRequired[str]
+    average: NotRequired[str]
+    filter: NotRequired[str]
+    missing: NotRequired[list[str]]
+
+
+class PartFields(TypedDict):
+    """The numbers of a subset or a group of subsets."""
+
+    name: str
+    title: str
+    average: NotRequired[str | None]
+    counts: dict[str, int]
+    metrics: list[MetricFields]
+    by_average: NotRequired[dict[str, list[MetricFields]]]
+
+
+class MissingFields(TypedDict):
+    """Samples that were asked and cannot be read back: how many, and the names of the first of them."""
+
+    n: int
+    first: list[str]
+
+
+class TaskReport(TypedDict):
+    """The numbers of a task."""
+
+    task: str
+    counts: dict[str, int]
+    metrics: list[MetricFields]
+    groups: list[PartFields]
+    subsets: list[PartFields]
+    title: NotRequired[str]
+    version: NotRequired[JSON]
+    num_fewshot: NotRequired[int | None]
+    average: NotRequired[str | None]
+    by_average: NotRequired[dict[str, list[MetricFields]]]
+    usage: NotRequired[dict[str, Number]]
+    missing: NotRequired[MissingFields]
+
+
+class GroupReport(TypedDict):
+    """The numbers of a group of tasks."""
+
+    group: str
+    title: str
+    members: list[str]
+    tasks: list[str]
+    counts: dict[str, int]
+    metrics: list[MetricFields]
+    version: NotRequired[JSON]
+    by_average: NotRequired[dict[str, list[MetricFields]]]
+
+
+class Report(TypedDict):
+    """`report.json`: what was found. Beside these stands what `build_report` takes from the manifest."""
+
+    format: NotRequired[int]
+    kind: Kind
+    tasks: list[TaskReport]
+    groups: NotRequired[list[GroupReport]]
+    seconds: NotRequired[Number | None]
+    incidents: NotRequired[list[dict[str, JSON]]]
+
+
+def upgraded(fields: Mapping[str, JSON]) -> dict[str, JSON]:
+    """A manifest or a report as today's version has it. Version 1 told a judge's by their rubric alone."""
+    kind: Kind = "judgement" if "rubric" in fields else "run"
+    return {**fields, "kind": fields.get("kind", kind)}
+
+
+def problem_of(fields: Mapping[str, JSON], kind: type) -> str | None:
+    """What is wrong with the fields of one of the types above, in one line; None where all is well."""
+    from pydantic import ValidationError
+
+    try:
+        _adapter(kind).validate_python(fields, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        # Of a value that may be of several types, each type complains; their names in the path are no part of the file.
+        path = ".".join(str(part) for part in first["loc"] if not _is_type_name(part))
+        return f"{path}: {first['msg'].lower()}" if path else str(first["msg"]).lower()
+    except RecursionError:
+        return "nested too deeply"
+    return None
+
+
+def _is_type_name(part: Any) -> bool:
+    return isinstance(part, str) and ("[" in part or part in ("float", "int", "str", "none"))
+
+
+@functools.cache
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    # pydantic takes a while to import, and whoever reads no file of a run needs none of it.
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
