@@ -15,10 +15,13 @@ from pathlib import Path
 import click
 import pytest
 
+from harness.cli.help import COMPUTED, KEYS_OF, page, topics
 from harness.cli.main import COMMANDS, main
 from harness.cli.options import joined
 from harness.registry import load_plugins
 from harness.tasks.library import TaskLibrary
+from harness.tasks.schema import json_schema
+from harness.testing import run_harness
 
 ROOT = Path(__file__).parents[1]
 _FENCE = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -50,7 +53,7 @@ def commands(name: str) -> Iterator[str]:
 
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-DOCUMENTS = ("README.md", "CONTRIBUTING.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", *(f"harness/help/{name}.md" for name in topics()))
 RECIPES = [title for title in sections("CONTRIBUTING.md") if title.startswith("A ")]
 
 
@@ -70,9 +73,7 @@ def parsed(line: str) -> click.Context:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_command_in_the_documents_parses(document: str) -> None:
-    found = list(commands(document))
-    assert found
-    for line in found:
+    for line in commands(document):
         try:
             parsed(line)
         except click.exceptions.Exit as done:  # --help
@@ -115,9 +116,10 @@ def test_the_result_table_is_of_the_demo_tasks_as_they_are() -> None:
     assert shown == {task.name: {metric.metric for metric in task.scoring.metrics} for task in tasks}
 
 
-def test_the_python_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_of_the_help_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (block,) = [block for block in sections("README.md")["Python"] if block.language == "python"]
+    page_text = (ROOT / "harness" / "help" / "python.md").read_text(encoding="utf-8")
+    (block,) = [Block(*found) for found in _FENCE.findall(page_text)]
     for shown, tried in (
         (
             'model="hf", model_args={"pretrained": DIR}, tasks=["ceval", "cmmlu"]',
@@ -131,6 +133,32 @@ def test_the_python_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     names: dict[str, object] = {}
     exec(block.text + "records = [*run.records()]\n", names)
     assert names["records"]
+
+
+def test_what_the_help_computes_is_whole() -> None:
+    sources = [(ROOT / "harness" / "help" / f"{name}.md").read_text(encoding="utf-8") for name in topics()]
+    assert {mark for mark in COMPUTED if any(mark in text for text in sources)} == set(COMPUTED)
+    definitions = json_schema()["$defs"]
+    for name in KEYS_OF.values():
+        for key, entry in definitions[name]["properties"].items():
+            assert entry.get("description"), f"{name}.{key} has no description"
+            assert f"| `{key}` |" in page("tasks")
+    for name in COMMANDS:
+        assert f"## harness {name}" in page("flags")
+    for metric in load_plugins().names("metric"):
+        assert f"| `{metric}` |" in page("scores")
+
+
+def test_the_help_is_listed_and_shown() -> None:
+    listed = run_harness("help")
+    assert [line.split()[0] for line in listed.stdout.splitlines()[: len(topics())]] == topics()
+    for topic in topics():
+        shown = run_harness("help", topic)
+        assert shown.exit_code == 0
+        assert shown.stdout.startswith("# ")
+    wrong = run_harness("help", "metrcs")
+    assert wrong.exit_code == 4
+    assert "there is no page 'metrcs'" in wrong.stderr
 
 
 def test_help_names_every_command_that_there_is() -> None:

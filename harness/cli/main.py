@@ -30,6 +30,7 @@ COMMANDS = {
     "compare": "Compare runs, sample by sample.",
     "gate": "Fail when a run is worse than its baseline.",
     "data": "Make a mirror of data sets.",
+    "help": "Explain a topic: how a run works, task files, scores ...",
     "schema": "Print the JSON Schema of task files.",
 }
 GROUP_FLAGS = ("--help", "-h", "--version")

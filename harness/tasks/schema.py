@@ -52,9 +52,9 @@ class Open(BaseModel):
 class MetricEntry(Open):
     """One score. All further keys are options of the metric."""
 
-    metric: str
-    aggregation: str | None = None
-    higher_is_better: bool | None = None
+    metric: str = Field(description="its name; all other keys are its options")
+    aggregation: str | None = Field(None, description="how scores become one value; the metric's own way by default")
+    higher_is_better: bool | None = Field(None, description="the metric's own by default")
     hf_evaluate: bool = Field(False, description="lm-eval's way to name a metric of Hugging Face evaluate")
     weight_by_size: bool | None = Field(None, description="belongs to groups; has no effect here, as in lm-eval")
 
@@ -68,8 +68,8 @@ class FilterStepEntry(Open):
 class FilterEntry(Strict):
     """A named way from raw replies to answers."""
 
-    name: str
-    filter: list[FilterStepEntry] = Field(min_length=1)
+    name: str = Field(description="what scores of this pipeline are called")
+    filter: list[FilterStepEntry] = Field(min_length=1, description="steps, each with a `function` and its options")
 
 
 class FewshotConfig(Strict):
@@ -78,31 +78,35 @@ class FewshotConfig(Strict):
     sampler: Literal["default", "first_n"] | None = Field(
         None, description="default: drawn anew for each row, by a hash of seed, task and row; first_n: always the first"
     )
-    split: str | None = None
+    split: str | None = Field(None, description="where examples come from; wins over fewshot_split")
     samples: list[dict[str, JSON]] | None = Field(None, description="examples that are written here")
     fewshot_indices: list[Annotated[int, Field(ge=0)]] | None = Field(
         None, description="the rows of the split that may be shown"
     )
-    doc_to_text: Template | int | None = None
-    doc_to_choice: Choices | None = None
-    doc_to_target: Template | int | list[str] | None = None
-    gen_prefix: Template | None = None
-    fewshot_delimiter: str | None = None
-    target_delimiter: str | None = None
+    doc_to_text: Template | int | None = Field(None, description="of examples, where they differ from the question")
+    doc_to_choice: Choices | None = Field(None, description="of examples")
+    doc_to_target: Template | int | list[str] | None = Field(None, description="of examples")
+    gen_prefix: Template | None = Field(None, description="of examples")
+    fewshot_delimiter: str | None = Field(None, description="between examples; the task's own by default")
+    target_delimiter: str | None = Field(None, description="between an example and its answer")
 
 
 class GenerationKwargs(Open):
     """How answers are generated. All further keys are handed to the model."""
 
-    until: Stop | list[Stop] | None = None
-    do_sample: bool | None = None
-    temperature: Annotated[float, Field(ge=0)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: int | None = None
-    max_gen_toks: Annotated[int, Field(gt=0)] | None = None
-    max_new_tokens: Annotated[int, Field(gt=0)] | None = None
-    max_tokens: Annotated[int, Field(gt=0)] | None = None
-    max_completion_tokens: Annotated[int, Field(gt=0)] | None = None
+    until: Stop | list[Stop] | None = Field(None, description="texts that end an answer")
+    do_sample: bool | None = Field(
+        None, description="draw tokens, or take the likeliest; implied by a temperature above 0"
+    )
+    temperature: Annotated[float, Field(ge=0)] | None = Field(None, description="of sampling")
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="sample among the likeliest tokens that together have this probability"
+    )
+    top_k: int | None = Field(None, description="sample among so many of the likeliest tokens")
+    max_gen_toks: Annotated[int, Field(gt=0)] | None = Field(None, description="the most tokens of an answer")
+    max_new_tokens: Annotated[int, Field(gt=0)] | None = Field(None, description="the same as max_gen_toks")
+    max_tokens: Annotated[int, Field(gt=0)] | None = Field(None, description="the same as max_gen_toks")
+    max_completion_tokens: Annotated[int, Field(gt=0)] | None = Field(None, description="the same as max_gen_toks")
 
     @model_validator(mode="after")
     def _is_spelt_right(self) -> GenerationKwargs:
@@ -126,12 +130,12 @@ class ExampleAnswer(Open):
 class Example(Strict):
     """A row, what it must become, and what some answers to it must score. The task tests itself with it, offline."""
 
-    row: dict[str, JSON]
-    subset: str | None = None
+    row: dict[str, JSON] = Field(description="a row as the data has it")
+    subset: str | None = Field(None, description="the subset that it is in")
     shots: list[dict[str, JSON]] = Field([], description="few-shot rows to show; none by default")
     prompt: str | None = Field(None, description="the whole prompt, description and shots included")
-    choices: list[str] | None = None
-    target: int | str | list[int] | list[str] | None = None
+    choices: list[str] | None = Field(None, description="what the options must be")
+    target: int | str | list[int] | list[str] | None = Field(None, description="what the gold must be")
     scores: list[ExampleAnswer] = Field(
         [], description="answers and what they must score: {reply: B, exact_match: 1}, {logprobs: [-1, -2], acc: 1}"
     )
@@ -202,57 +206,73 @@ class TaskConfig(Strict):
 
     task: str | None = Field(None, description="the name on the command line")
     include: Words | None = Field(None, description="files whose keys are taken over, relative to this one")
-    task_alias: str | None = None
-    title: Template | None = None
+    task_alias: str | None = Field(None, description="an older name for 'title'")
+    title: Template | None = Field(None, description="what tables call it")
     tag: Words | None = Field(None, description="names that stand for all tasks that carry them")
     group: Words | None = Field(None, description="an older name for 'tag'")
     aliases: Words | dict[str, str] | None = Field(
         None,
         description="names by which people know the task, or name -> what it stands for (`gpqa_diamond: gpqa/diamond`)",
     )
-    ability: Words | None = None
-    language: Words | None = None
-    modality: Words | None = None
-    license: str | None = None
-    paper: str | None = None
-    version: str | int | float | None = None
-    metadata: dict[str, JSON] | None = None
+    ability: Words | None = Field(
+        None, description="what it measures: knowledge, reading, math, code, ... (`harness tasks`)"
+    )
+    language: Words | None = Field(None, description="of the questions: zh, en, ...")
+    modality: Words | None = Field(None, description="what prompts hold: text, image, ...")
+    license: str | None = Field(None, description="of the rows")
+    paper: str | None = Field(None, description="where the benchmark and its protocol are described")
+    version: str | int | float | None = Field(None, description="of the task file; raise it when scores change")
+    metadata: dict[str, JSON] | None = Field(
+        None, description="date (when it was published), rows (how many, by split), and whatever else is worth saying"
+    )
 
     dataset_path: str | None = Field(None, description="an id on the hub, or a local file or folder")
     dataset_name: Template | None = Field(None, description="the config; the subset's name where there are subsets")
-    dataset_kwargs: dict[str, JSON] | None = None
-    revision: str | None = None
+    dataset_kwargs: dict[str, JSON] | None = Field(
+        None, description="how files are read: data_files, field, encoding, ..."
+    )
+    revision: str | None = Field(None, description="of the data set on the hub")
     sources: dict[str, JSON] | None = Field(
         None,
         description="where the rows are: on a hub (hf, modelscope), in files (github, url), in a mirror (local)",
     )
-    training_split: str | None = None
-    validation_split: str | None = None
-    test_split: str | None = None
-    fewshot_split: str | None = None
+    training_split: str | None = Field(None, description="examples come from here where nothing else is said")
+    validation_split: str | None = Field(None, description="asked where there is no test_split")
+    test_split: str | None = Field(None, description="the split that is asked")
+    fewshot_split: str | None = Field(None, description="where examples come from")
     where: Words | None = Field(None, description="Jinja conditions that a row must meet to be used")
     subsets: dict[str, dict[str, JSON] | str | None] | list[str] | None = Field(
         None, description="name -> fields (title, group, ...), which templates see as {{ subset.title }}"
     )
 
-    output_type: OutputType = "generate_until"
-    description: Template | None = None
-    doc_to_text: Template | int | None = None
+    output_type: OutputType = Field(
+        "generate_until", description="multiple_choice, loglikelihood, loglikelihood_rolling or generate_until"
+    )
+    description: Template | None = Field(None, description="stands before everything, once")
+    doc_to_text: Template | int | None = Field(None, description="the question, as Jinja or the name of a column")
     doc_to_image: Words | None = Field(
         None, description="columns of images, which the prompt speaks of as <image 1>, <image 2>, ..."
     )
-    doc_to_choice: Choices | None = None
-    doc_to_target: Template | int | list[str] | None = None
+    doc_to_choice: Choices | None = Field(
+        None, description="the options: Jinja that gives a list, a column, a list or a mapping"
+    )
+    doc_to_target: Template | int | list[str] | None = Field(
+        None, description="what is right: the index of an option, or a text"
+    )
     gen_prefix: Template | None = Field(None, description="how the answer begins")
-    target_delimiter: str = " "
-    fewshot_delimiter: str = "\n\n"
-    num_fewshot: Annotated[int, Field(ge=0)] | None = None
-    fewshot_config: FewshotConfig | None = None
-    generation_kwargs: GenerationKwargs | None = None
-    repeats: Annotated[int, Field(ge=1)] = 1
+    target_delimiter: str = Field(" ", description="between question and answer")
+    fewshot_delimiter: str = Field("\n\n", description="between examples")
+    num_fewshot: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="how many examples stand before a question"
+    )
+    fewshot_config: FewshotConfig | None = Field(None, description="which examples, and how they are shown")
+    generation_kwargs: GenerationKwargs | None = Field(None, description="how answers are generated")
+    repeats: Annotated[int, Field(ge=1)] = Field(1, description="how often each question is asked")
 
-    filter_list: list[FilterEntry] | None = None
-    metric_list: Annotated[list[MetricEntry], Field(min_length=1)] | None = None
+    filter_list: list[FilterEntry] | None = Field(None, description="pipelines that read the answer from a reply")
+    metric_list: Annotated[list[MetricEntry], Field(min_length=1)] | None = Field(
+        None, description="what is computed; the first is the headline"
+    )
     average: Literal["micro", "macro"] = Field("micro", description="the headline over subsets; both are reported")
     cluster_key: Template | None = Field(None, description="rows with the same value are one cluster of errors")
     options: OptionsEntry | None = Field(None, description="where the options are, for --modify")
@@ -264,7 +284,9 @@ class TaskConfig(Strict):
     doc_to_decontamination_query: str | None = Field(None, description="has no effect, as in lm-eval")
 
     variants: dict[str, dict[str, JSON]] | None = Field(None, description="name -> keys to override")
-    example: Example | list[Example] | None = None
+    example: Example | list[Example] | None = Field(
+        None, description="rows with the prompt and the scores that they must get: the task tests itself"
+    )
 
     @model_validator(mode="after")
     def _is_whole(self) -> TaskConfig:
@@ -291,14 +313,16 @@ class GroupMetricConfig(Strict):
 class GroupConfig(Open):
     """Tasks that are run, and reported, together. All further keys override those of the members."""
 
-    group: str
-    group_alias: str | None = None
-    title: str | None = None
-    include: Words | None = None
+    group: str = Field(description="the name on the command line")
+    group_alias: str | None = Field(None, description="an older name for 'title'")
+    title: str | None = Field(None, description="what tables call it")
+    include: Words | None = Field(None, description="files whose keys are taken over")
     task: str | list[str | dict[str, JSON]] = Field(description="tasks, groups and tags, with overrides or without")
-    aggregate_metric_list: list[GroupMetricConfig] | GroupMetricConfig | None = None
-    tag: Words | None = None
-    metadata: dict[str, JSON] | None = None
+    aggregate_metric_list: list[GroupMetricConfig] | GroupMetricConfig | None = Field(
+        None, description="scores over all its tasks"
+    )
+    tag: Words | None = Field(None, description="names that stand for it")
+    metadata: dict[str, JSON] | None = Field(None, description="whatever is worth saying")
 
 
 def words(value: Words | None) -> tuple[str, ...]:
@@ -462,7 +486,7 @@ def json_schema() -> dict[str, JSON]:
     task, group = TaskConfig.model_json_schema(), GroupConfig.model_json_schema()
     definitions = {**task.pop("$defs"), **group.pop("$defs"), "TaskConfig": task, "GroupConfig": group}
     changes = {"type": "object", "additionalProperties": {"$ref": "#/$defs/TaskConfig"}}
-    task["properties"]["variants"] = {"anyOf": [changes, {"type": "null"}], "default": None}
+    task["properties"]["variants"] |= {"anyOf": [changes, {"type": "null"}]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A task or a group of tasks",
