@@ -30,7 +30,12 @@ class ExtractionF1(Metric):
         golds = gold_texts(seen.sample)
         if golds is None or not seen.predictions:
             return None
-        gold = set(_items(json.loads(golds[0])))
+        # A target that renders to a list is one, of texts; any other holds JSON.
+        gold = (
+            {(text.strip(),) for text in golds}
+            if isinstance(seen.sample.target, tuple)
+            else {*_items(json.loads(golds[0]))}
+        )
         answers = [set(_items(_parsed(answer))) for answer in seen.predictions]
         count = len(answers)
         right = sum(len(answer & gold) for answer in answers) / count
