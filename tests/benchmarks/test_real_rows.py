@@ -1,4 +1,4 @@
-"""Every real row of the Chinese exams, mathematics, reading and classical texts: it can be asked, and has its gold."""
+"""Every real row of Chinese benchmarks in the mirror: it can be asked, and has its gold."""
 
 from __future__ import annotations
 
@@ -52,6 +52,37 @@ ROWS = {
     "c_clue:relation": (418, 0),
     "wenmind": (4875, 0),
     "wenmind:choice": (717, 0),
+    "fewclue_bustm": (1772, 0),
+    "fewclue_chid": (2002, 0),
+    "fewclue_cluewsc": (976, 0),
+    "fewclue_csl": (2838, 0),
+    "fewclue_csldcp": (1784, 0),
+    "fewclue_eprstmt": (610, 0),
+    "fewclue_iflytek": (1749, 0),
+    "fewclue_ocnli": (2520, 0),
+    "fewclue_tnews": (2010, 0),
+    "csl_ctg": (2000, 0),
+    "kgclue": (2000, 0),
+    "ocnli": (2950, 0),
+    "charm_reasoning": (1800, 0),
+    "charm_memorization": (759, 0),
+    "chinese_ecomqa": (1800, 0),
+    "chinese_simpleqa": (3000, 0),
+    "halluqa": (450, 0),
+    "uhgeval": (1000, 0),
+    "yue_truthfulqa": (817, 0),
+    "chinese_safetyqa": (2000, 0),
+    "cvalues_prompts": (664, 664),
+    "alignbench": (683, 0),
+    "marco_mif_zh": (1081, 1081),
+    "cflue_knowledge": (3864, 0),
+    "openfindata": (575, 0),
+    "promptcblue": (80, 0),
+    "codexglue_zh": (1000, 0),
+    "humaneval_x_python": (164, 0),
+    "ntrex_zh": (3994, 0),
+    "wmt24_zh": (998, 0),
+    "yue_trans": (400, 0),
 }
 # Gold answers in the words of their authors, which a filter has to read out of a reply before they are compared.
 READ = [
@@ -72,6 +103,15 @@ READ = [
     "wyweb_xuci:gen",
     "c_clue:relation",
     "wenmind:choice",
+    "kgclue",
+    "charm_reasoning",
+    "charm_reasoning:cot",
+    "charm_memorization",
+    "chinese_safetyqa",
+    "uhgeval",
+    "cflue_knowledge",
+    "openfindata",
+    "promptcblue",
 ]
 
 
