@@ -1,0 +1,70 @@
+"""Every task can be answered right and wrong: the gold answer of its example scores 1, and nonsense scores 0."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness import Response
+from harness.errors import UsageError
+from harness.registry import load_plugins
+from harness.scoring import Scorer, gold_indices, gold_texts
+from harness.tasks.build import BuildOptions, build_samples
+from harness.tasks.library import TaskLibrary
+from harness.types import Rows
+
+ROOT = Path(__file__).parents[2]
+REGISTRY = load_plugins()
+LIBRARY = TaskLibrary([("harness-eval", ROOT / "tasks")], [("harness-eval", ROOT / "templates")])
+
+
+def sample_and_scorer(name):
+    task = LIBRARY.load(LIBRARY.select([name])[0], {"num_fewshot": 0})
+    example = task.config.example[0] if isinstance(task.config.example, list) else task.config.example
+    try:
+        scorer = Scorer(task.scoring, REGISTRY.metric, REGISTRY.filter)
+    except UsageError as error:
+        if "cannot be run safely" not in str(error):
+            raise
+        pytest.skip("runs where programs can be run in a sandbox")
+    subset = task.all_subsets[0] if example.subset is None else task.subset(example.subset)
+    rows = Rows([example.row], "", "the example")
+    options = BuildOptions(unconditional=scorer.needs_unconditional)
+    return next(iter(build_samples(task, subset, lambda spec, split: rows, options))), scorer
+
+
+def answered(sample, right):
+    """What a model says that chooses the gold choice, or another one; that writes the gold text, or nonsense."""
+    if sample.requests[0].kind == "generate":
+        return [Response(text=gold_texts(sample)[0] if right else "zq jx")] * len(sample.requests)
+    golds = set(gold_indices(sample))
+    values = [-1.0 if (place in golds) == right else -9.0 for place in range(len(sample.choices))]
+    responses = []
+    for request in sample.requests:
+        own, values = values[: len(request.continuations)], values[len(request.continuations) :]
+        own = own or [0.0] * len(request.continuations)  # the choices without their question
+        greedy = tuple(value == max(own) for value in own)
+        responses.append(Response(logprobs=tuple(own), is_greedy=greedy, token_counts=(1,) * len(own)))
+    return responses
+
+
+def headline_values(sample, scorer, right):
+    """Per filter pipeline, the value of the task's first metric."""
+    scored = scorer.score(sample, answered(sample, right))
+    assert scored.error is None, scored.error
+    first = scorer.keys[0].metric
+    keys = [key for key in scorer.keys if key.metric.name == first.name and first.bounds == (0.0, 1.0)]
+    values = [(key, scored.scores.get(key.name)) for key in keys]
+    return [key.metric.aggregate([v]) if isinstance(v, tuple) else v for key, v in values if v is not None]
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in LIBRARY.entries()])
+def test_the_gold_answer_scores_one_and_nonsense_scores_nothing(name):
+    sample, scorer = sample_and_scorer(name)
+    if sample.target is None or sample.requests[0].kind == "rolling":
+        return  # nothing is gold: instructions that programs check, judged answers, perplexity
+    right, wrong = headline_values(sample, scorer, True), headline_values(sample, scorer, False)
+    if right:
+        assert max(right) == pytest.approx(1.0, abs=1e-6)
+        assert max(wrong) == 0.0
