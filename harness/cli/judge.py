@@ -128,8 +128,12 @@ def print_questions(spec: JudgeSpec) -> int:
     from harness.registry import load_plugins
 
     registry = load_plugins()
-    plan = plan_judging(spec, registry, watch())
-    models = prepared_judges(plan, registry)
+    progress = watch()
+    try:
+        plan = plan_judging(spec, registry, progress)
+        models = prepared_judges(plan, registry, progress)
+    finally:
+        progress.finished()
     asked = [question.request.prompt for sample in plan.samples for question in sample.questions]
     if asked:
         line(models[0].render(asked[0]).rstrip())

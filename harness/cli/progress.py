@@ -1,4 +1,4 @@
-"""Shows how far a run is: a live line a task on a terminal, now and then a plain line elsewhere.
+"""Shows how far a run is: live bars on a terminal, now and then a plain line elsewhere.
 
 `sample_done` only counts. Drawing happens a few times a second at most, so that it costs nothing per sample.
 """
@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
@@ -18,15 +19,16 @@ from harness.types import Record
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.live import Live
-    from rich.table import Table
+    from rich.progress import Progress as Bars
+    from rich.progress import Task as Bar
 
 Clock = Callable[[], float]
+ALL_TASKS = "all tasks"
 
 
 @dataclass(slots=True)
 class TaskProgress:
-    """How far one task is."""
+    """How far one task is, or all of them together."""
 
     name: str
     total: int
@@ -67,12 +69,23 @@ class TaskProgress:
         return f"{self.done}/{self.total}"
 
     def pace(self) -> str:
-        return f"{self.speed:.0f}/s" if self.speed >= 10 else f"{self.speed:.1f}/s" if self.speed else ""
+        return pace_text(self.speed)
 
     def left(self) -> str:
         if not self.speed or self.finished:
             return ""
         return f"{clock_text((self.total - self.done) / self.speed)} left"
+
+
+def pace_text(speed: float) -> str:
+    """Samples a second in the unit that shows them: `12/s`, `0.3/s`, `3.2/min`, `1.5/h`; empty for none."""
+    if speed >= 10:
+        return f"{speed:.0f}/s"
+    if speed >= 0.1:
+        return f"{speed:.1f}/s"
+    if speed * 60 >= 0.1:
+        return f"{speed * 60:.1f}/min"
+    return f"{speed * 3600:.1f}/h" if speed else ""
 
 
 def clock_text(seconds: float) -> str:
@@ -90,13 +103,14 @@ class Board(Progress):
     clock: Clock = time.monotonic
     lines: dict[str, TaskProgress] = field(default_factory=dict)
     latest: float = 0.0
+    began: float = 0.0
 
     def started(self, tasks: Sequence[tuple[str, int, int]], model: str) -> None:
-        self.latest = self.clock()
+        self.began = self.latest = self.clock()
         self.lines = {name: TaskProgress(name, total, known, known) for name, total, known in tasks}
-        total, known = sum(line.total for line in self.lines.values()), sum(line.known for line in self.lines.values())
-        on_disk = f", {known} of them on disk already" if known else ""
-        self.message(f"{model}: {counted(len(self.lines), 'task')}, {counted(total, 'sample')}{on_disk}")
+        whole = self.overall()
+        on_disk = f", {whole.known} of them on disk already" if whole.known else ""
+        self.message(f"{model}: {counted(len(self.lines), 'task')}, {counted(whole.total, 'sample')}{on_disk}")
 
     def sample_done(self, record: Record, headline: str) -> None:
         line = self.lines.get(record.task)
@@ -105,6 +119,12 @@ class Board(Progress):
             line.add(record, headline, self.latest, now)
             self.latest = now
             self.changed(line)
+
+    def overall(self) -> TaskProgress:
+        """All tasks as one."""
+        lines = self.lines.values()
+        total, done, known = (sum(getattr(line, name) for line in lines) for name in ("total", "done", "known"))
+        return TaskProgress(ALL_TASKS, total, done, known, self.began, self.latest)
 
     def changed(self, line: TaskProgress) -> None:
         """A sample was added to `line`."""
@@ -118,86 +138,145 @@ class Board(Progress):
 class PlainBoard(Board):
     """Plain lines for logs and pipes: one at each tenth of a task, and never two within `pause` seconds.
 
-    The end of a task is always told; a long silence is broken after `patience` seconds.
+    The end of a task is always told; a long silence is broken after `patience` seconds. A stage is named when it has
+    taken `stage_patience` seconds, or begins after a silence of twice as many.
     """
 
     pause: float = 3.0
     patience: float = 30.0
+    stage_patience: float = 3.0
     _told: float = float("-inf")
     _tenths: dict[str, int] = field(default_factory=dict)
+    _timer: threading.Timer | None = None
+
+    def stage(self, name: str) -> None:
+        self._stop_timer()
+        if self._told == float("-inf"):
+            self._told = self.clock()
+        if self.clock() - self._told >= 2 * self.stage_patience:
+            self._tell(f"{name} ...")
+        else:
+            self._timer = threading.Timer(self.stage_patience, self._tell, [f"{name} ..."])
+            self._timer.daemon = True
+            self._timer.start()
 
     def started(self, tasks: Sequence[tuple[str, int, int]], model: str) -> None:
+        self._stop_timer()
         super().started(tasks, model)
         self._told = self.clock()
         self._tenths = {name: 10 * line.done // max(line.total, 1) for name, line in self.lines.items()}
 
     def changed(self, line: TaskProgress) -> None:
+        self._stop_timer()
         tenth = 10 * line.done // max(line.total, 1)
         quiet = line.seen - self._told
         if line.finished or quiet >= self.patience or (tenth > self._tenths[line.name] and quiet >= self.pause):
             self._tenths[line.name] = tenth
             self._told = line.seen
-            words = (line.name, line.counts(), line.score, line.pace(), line.left())
+            words = (line.name, line.counts(), line.score, line.pace(), line.left(), self._of_all())
             self.message("  ".join(word for word in words if word))
+
+    def finished(self) -> None:
+        self._stop_timer()
+
+    def _of_all(self) -> str:
+        whole = self.overall()
+        if len(self.lines) < 2 or whole.finished:
+            return ""
+        return f"({', '.join(filter(None, (f'{ALL_TASKS} {whole.counts()}', whole.left())))})"
+
+    def _tell(self, text: str) -> None:
+        self._told = self.clock()
+        self.message(text)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 @dataclass
 class LiveBoard(Board):
-    """Live lines by rich. Finished tasks move up and stay; only tasks at work are redrawn."""
+    """Live bars by rich: the stage of the run, the tasks at work, and all tasks together.
 
-    _live: Live | None = None
+    Finished tasks move up and stay.
+    """
+
+    _bars: Bars | None = None
     _kept: set[str] = field(default_factory=set)
+    _stage: str = ""
+
+    def stage(self, name: str) -> None:
+        self._stage = name
+        self._show()
 
     def started(self, tasks: Sequence[tuple[str, int, int]], model: str) -> None:
         super().started(tasks, model)
         self._kept = set()
-        from rich.console import Console
-        from rich.live import Live
-
-        board = self
-
-        class Drawing:
-            def __rich__(self) -> RenderableType:
-                return board.table(
-                    [line for line in board.lines.values() if line.began is not None and not line.finished]
-                )
-
-        console = Console(file=self.stream, highlight=False)
-        self._live = Live(Drawing(), console=console, refresh_per_second=4, transient=True, redirect_stdout=False)
-        self._live.start()
+        self._show()
 
     def changed(self, line: TaskProgress) -> None:
-        if line.finished and line.name not in self._kept and self._live is not None:
+        self._stage = ""
+        if line.finished and line.name not in self._kept and self._bars is not None:
             self._kept.add(line.name)
-            self._live.console.print(self.table([line]))
-
-    def table(self, lines: Sequence[TaskProgress]) -> Table:
-        """Name, bar, counts, score, speed and time left; the name gives way when the terminal is narrow."""
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table.grid(padding=(0, 2, 0, 0), expand=False)
-        width = self._live.console.width if self._live is not None else 80
-        table.add_column(no_wrap=True, overflow="ellipsis", width=max(10, min(32, width - 48)))
-        for _ in range(5 if width >= 80 else 4):
-            table.add_column(no_wrap=True)
-        for line in lines:
-            bar = [ProgressBar(total=max(line.total, 1), completed=line.done, width=min(20, width - 68))]
-            cells = [line.counts(), line.score, line.pace(), line.left()]
-            table.add_row(Text(visible(line.name)), *(bar if width >= 80 else []), *(Text(cell) for cell in cells))
-        return table
+            self._bars.console.print(self._bars.make_tasks_table(self._as_bars([line])))
 
     def message(self, text: str) -> None:
-        if self._live is None:
+        if self._bars is None:
             super().message(text)
         else:
-            self._live.console.print(visible(text), markup=False)
+            self._bars.console.print(visible(text), markup=False)
 
     def finished(self) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        self._stage = ""
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+    def _show(self) -> None:
+        """Start drawing, if that has not begun."""
+        if self._bars is not None:
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, ProgressColumn, TextColumn
+        from rich.progress import Progress as Bars
+        from rich.spinner import Spinner
+        from rich.table import Column
+
+        board, spinner = self, Spinner("line")
+
+        class Drawing(Bars):
+            """What is drawn: the counts as they are at that moment."""
+
+            def get_renderables(self) -> Iterable[RenderableType]:
+                yield self.make_tasks_table(board._as_bars(board.working()))
+                if board._stage:
+                    spinner.update(text=visible(board._stage))
+                    yield spinner
+
+        console = Console(file=self.stream, highlight=False)
+        width = console.width
+        name = Column(no_wrap=True, overflow="ellipsis", width=max(10, min(32, width - 48)))
+        cells = [TextColumn(f"{{task.fields[{cell}]}}", markup=False) for cell in ("counts", "score", "pace", "left")]
+        bar: list[ProgressColumn] = [BarColumn(bar_width=min(20, width - 68))] if width >= 80 else []
+        columns = (TextColumn("{task.description}", markup=False, table_column=name), *bar, *cells)
+        self._bars = Drawing(*columns, console=console, transient=True, redirect_stdout=False, refresh_per_second=4)
+        self._bars.start()
+
+    def working(self) -> list[TaskProgress]:
+        """What the bars are of: the tasks at work, and all together."""
+        lines = [line for line in self.lines.values() if line.began is not None and not line.finished]
+        return [*lines, self.overall()] if len(self.lines) > 1 and (lines or self._kept) else lines
+
+    def _as_bars(self, lines: Sequence[TaskProgress]) -> list[Bar]:
+        from rich.progress import Task, TaskID
+
+        bars = []
+        for number, line in enumerate(lines):
+            cells = {"counts": line.counts(), "score": line.score, "pace": line.pace(), "left": line.left()}
+            total = max(line.total, 1)
+            bars.append(Task(TaskID(number), visible(line.name), total, line.done, self.clock, fields=cells))
+        return bars
 
 
 def watch(stream: TextIO | None = None) -> Board:

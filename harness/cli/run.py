@@ -249,9 +249,15 @@ def print_together(results: Mapping[str, RunResult]) -> None:
 
 def print_forecast(spec: RunSpec, models: Sequence[Mapping[str, Any]]) -> int:
     """Do all that a run does before weights load, and say what would follow."""
+    from harness.cli.progress import watch
     from harness.run.prepare import prepare_run
 
-    with prepare_run(spec, models) as prepared:
+    progress = watch()
+    try:
+        prepared = prepare_run(spec, models, progress=progress)
+    finally:
+        progress.finished()
+    with prepared:
         for message in prepared.remarks:
             notice(message)
         for job in prepared.jobs:

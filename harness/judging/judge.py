@@ -113,10 +113,11 @@ class JudgingPlan:
 def run_judges(spec: JudgeSpec, registry: Registry | None = None, progress: Progress | None = None) -> JudgeResult:
     """Have every judge judge the runs. Raises `HarnessError`; what was judged before an error stays on disk."""
     registry, progress = registry or load_plugins(), progress or Progress()
-    plan = plan_judging(spec, registry, progress)
     done: list[Judgement] = []
-    models = prepared_judges(plan, registry)
+    models: list[Model] = []
     try:
+        plan = plan_judging(spec, registry, progress)
+        models = prepared_judges(plan, registry, progress)
         for each, model in zip(spec.judges, models, strict=True):
             done.append(_judge_by(plan, each, model, registry, progress))
             model.close()  # the next judge may need its memory
@@ -147,6 +148,7 @@ def judge(
 
 def plan_judging(spec: JudgeSpec, registry: Registry, progress: Progress) -> JudgingPlan:
     """Read the rubric and the runs, and render every question. Raises `UsageError`."""
+    progress.stage("reading the answers that are judged")
     rubric = find_rubric(spec.rubric, tuple(registry.template_folders()))
     wanted = 2 if rubric.pairwise else 1
     if len(spec.runs) != wanted:
@@ -162,14 +164,14 @@ def plan_judging(spec: JudgeSpec, registry: Registry, progress: Progress) -> Jud
     return JudgingPlan(spec, rubric, runs, tasks, samples, maker)
 
 
-def prepared_judges(plan: JudgingPlan, registry: Registry) -> list[Model]:
+def prepared_judges(plan: JudgingPlan, registry: Registry, progress: Progress) -> list[Model]:
     """The judges' models, none of them loaded yet. Raises `UsageError` where one of them cannot judge this."""
     specs = [_as_run(plan.spec, judge) for judge in plan.spec.judges]
     for spec in specs:
         if "generate" not in registry.model(spec.model).supports:
             raise UsageError(f"model '{spec.model}' writes no texts, so it cannot judge")
     try:
-        models = prepare_models(specs, registry, lambda: [plan.maker.sample(each) for each in plan.samples])
+        models = prepare_models(specs, registry, lambda: [plan.maker.sample(each) for each in plan.samples], progress)
     except ChatTemplateError as error:
         if not plan.maker.chat:
             raise

@@ -93,9 +93,11 @@ class Session:
                 self.folder.write(self._record(state))
         if not self._pending:
             return
+        self.progress.stage(f"loading judge {self.name}: its weights, or a connection")
         with plugin_errors(self.name, "could not be loaded"):
             self.model.load()
         self.folder.note(model=dict(self.model.describe()))
+        self.progress.stage("waiting for the first judgement")
         while self._pending:
             self._round()
         self.folder.note(model=dict(self.model.describe()))  # a model may know more of itself by now

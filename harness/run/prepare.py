@@ -76,22 +76,24 @@ def prepare_run(
     registry, progress = registry or load_plugins(), progress or Progress()
     if spec.output_path:
         check_output_path(Path(spec.output_path))
+    progress.stage("reading tasks")
     jobs = narrow(load_jobs(spec, registry, progress))
     if scoring:
+        progress.stage("preparing metrics")
         prepare_metrics(jobs, spec)
     specs = [resolved(replace(spec, model_args=dict(args)), registry) for args in models]
     fingerprints: dict[str, str] = {}
 
     def samples() -> list[Sample]:
-        fingerprints.update(render_samples(jobs, spec, registry))
+        fingerprints.update(render_samples(jobs, spec, registry, progress))
         return [sample for job in jobs for sample in job.samples]
 
-    made = prepare_models(specs, registry, samples)
+    made = prepare_models(specs, registry, samples, progress)
     return PreparedRun(specs, made, jobs, registry, fingerprints, list(remarks(jobs)))
 
 
 def prepare_models(
-    specs: Sequence[RunSpec], registry: Registry, samples: Callable[[], Sequence[Sample]]
+    specs: Sequence[RunSpec], registry: Registry, samples: Callable[[], Sequence[Sample]], progress: Progress
 ) -> list[Model]:
     """Make the model of each of `specs`, and have it look at what it will be asked; none of them loads weights.
 
@@ -103,10 +105,12 @@ def prepare_models(
             made.append(create_model(spec, registry))
             stack.callback(made[-1].close)
         for spec, model in zip(specs, made, strict=True):
+            progress.stage(f"preparing model {spec.model}: its configuration and tokenizer")
             with plugin_errors(spec.model, "could not be prepared"):
                 model.prepare()
         asked = samples()
         for spec, model in zip(specs, made, strict=True):
+            progress.stage(f"checking prompts for model {spec.model}")
             check_abilities(model, spec.model, asked)
             with plugin_errors(spec.model, "could not look at the samples"):
                 model.inspect_samples(asked)

@@ -128,8 +128,10 @@ class _Run:
             self._ask()
             note_incidents(self.folder, self.model, self.spec.model)  # before the report, which shows them
             self._score_in_batches(jobs)
+            self.progress.stage("summing up")
+            result = self._report(jobs)
             self.progress.finished()
-            return self._report(jobs)
+            return result
 
     def _plan(self, jobs: Sequence[TaskJob]) -> None:
         """Sort samples into those on disk, those whose answers are on disk, and those to ask for."""
@@ -181,9 +183,11 @@ class _Run:
             return
         keys = list(self.requests)
         self.folder.begin_work()
+        self.progress.stage(f"loading model {self.spec.model}: its weights, or a connection")
         with plugin_errors(self.spec.model, "could not be loaded"):
             self.model.load()
         self.folder.note(model=dict(self.model.describe()))
+        self.progress.stage("waiting for the first answer")
         for index, response in answers(self.model, self.spec.model, list(self.requests.values())):
             self.answered = True
             self._deliver(keys[index], response)

@@ -31,13 +31,15 @@ def build_options(spec: RunSpec, job: TaskJob) -> BuildOptions:
     )
 
 
-def render_samples(jobs: Sequence[TaskJob], spec: RunSpec, registry: Registry) -> dict[str, str]:
+def render_samples(jobs: Sequence[TaskJob], spec: RunSpec, registry: Registry, progress: Progress) -> dict[str, str]:
     """Open the rows of every task and render its samples into `job.samples`, with `job.notes` of each subset.
 
     Returns split -> fingerprint.
     """
     fingerprints: dict[str, str] = {}
-    for job in jobs:
+    for number, job in enumerate(jobs, 1):
+        which = f" (task {number} of {len(jobs)})" if len(jobs) > 1 else ""
+        progress.stage(f"opening rows and rendering prompts of {job.task.name}{which}")
 
         def open_split(dataset: DatasetSpec, split: str, task: str = job.task.name) -> Rows:
             rows = open_dataset(dataset, split, registry.hook)

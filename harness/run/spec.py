@@ -55,6 +55,9 @@ class RunSpec:
 class Progress:
     """What a run tells whoever watches it. The base class is silent."""
 
+    def stage(self, name: str) -> None:
+        """What the run does from here on, until the next stage, or until samples come: `reading tasks`."""
+
     def started(self, tasks: Sequence[tuple[str, int, int]], model: str) -> None:
         """`tasks` are (name, samples, samples already on disk)."""
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import re
+import time
 
 import pytest
 from rich.cells import cell_len
 
-from harness.cli.progress import Board, LiveBoard, PlainBoard, clock_text, watch
+from harness.cli.progress import Board, LiveBoard, PlainBoard, clock_text, pace_text, watch
 from harness.types import Prompt, Record
 
 
@@ -52,7 +53,59 @@ def test_a_slow_task_has_a_line_each_tenth() -> None:
 
 
 def test_a_very_slow_task_breaks_its_silence() -> None:
-    assert len(plain(20, 1200.0)) == 21
+    lines = plain(20, 1200.0)
+    assert len(lines) == 21
+    assert lines[-1] == "ceval  20/20  acc 0.500  1.0/min"
+
+
+@pytest.mark.parametrize(
+    ("speed", "text"),
+    [
+        (0.0, ""),
+        (12.3, "12/s"),
+        (9.94, "9.9/s"),
+        (0.1, "0.1/s"),
+        (0.049, "2.9/min"),
+        (0.002, "0.1/min"),
+        (0.001, "3.6/h"),
+    ],
+)
+def test_a_pace_is_never_nothing(speed: float, text: str) -> None:
+    assert pace_text(speed) == text
+
+
+def test_a_stage_is_named_in_a_pipe_when_it_takes_long() -> None:
+    clock, stream = Clock(), io.StringIO()
+    board = PlainBoard(stream, clock, stage_patience=0.01)
+    board.stage("reading tasks")
+    deadline = time.monotonic() + 5
+    while not stream.getvalue() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert stream.getvalue() == "reading tasks ...\n"
+    clock.now += 10  # nothing was said for long: the next stage is named as it starts
+    board.stage("loading model hf")
+    assert stream.getvalue() == "reading tasks ...\nloading model hf ...\n"
+    board.finished()
+
+
+def test_quick_stages_say_nothing_in_a_pipe() -> None:
+    stream = io.StringIO()
+    board = PlainBoard(stream, Clock(), stage_patience=0.05)
+    for name in ("reading tasks", "preparing metrics", "loading model"):
+        board.stage(name)
+    board.started([("a", 1, 0)], "demo")
+    board.finished()
+    time.sleep(0.1)
+    assert stream.getvalue() == "demo: 1 task, 1 sample\n"
+
+
+def test_a_stage_is_named_at_once_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    stream = Terminal()
+    board = LiveBoard(stream)
+    board.stage("reading tasks")
+    assert "reading tasks" in stream.getvalue()
+    board.finished()
 
 
 def test_samples_on_disk_are_not_counted_as_speed() -> None:
@@ -96,6 +149,7 @@ def test_live_lines_fit_the_terminal(columns: int, monkeypatch: pytest.MonkeyPat
     assert max(cell_len(line) for line in lines) <= columns
     assert "shared prefixes are on [all]" in text
     assert any("400/11582" in line and "1:33:11 left" in line for line in lines)
+    assert any("all tasks" in line and "400/23164" in line for line in lines)
 
 
 def test_finished_tasks_stay_on_the_screen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,4 +191,4 @@ def test_the_speed_of_a_task_is_its_own() -> None:
             clock.now += seconds / 100
             board.sample_done(record(task), "acc")
     finished = [line for line in stream.getvalue().splitlines() if "100/100" in line]
-    assert finished == ["a  100/100  acc 1.000  2.0/s", "b  100/100  acc 1.000  20/s"]
+    assert finished == ["a  100/100  acc 1.000  2.0/s  (all tasks 100/200, 0:50 left)", "b  100/100  acc 1.000  20/s"]
