@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.scoring import sandbox
+from harness.scoring.extraction.code_blocks import fenced_blocks, program_in
 from harness.scoring.extraction.final_answers import (
     boxed,
     chinese_number,
@@ -48,12 +49,14 @@ __all__ = [
     "choice_letter",
     "choice_letters",
     "code_block",
+    "fenced_blocks",
     "final_number",
     "gold_indices",
     "gold_texts",
     "math_equal",
     "numbers_in",
     "per_view",
+    "program_in",
     "same_code",
     "sandbox",
     "strip_reasoning",

@@ -187,5 +187,5 @@ def test_a_row_whose_packages_are_not_here_is_an_error_and_no_failure():
 def test_the_first_code_block_counts_or_the_last():
     reply = "Draft:\n```python\na = 1\n```\nFinal:\n```\na = 2\n```"
     sample = Sample("t", "", 0, {}, (), "x")
-    assert CodeBlock().apply([reply], sample) == ["a = 1\n"]
+    assert CodeBlock(take="first").apply([reply], sample) == ["a = 1\n"]
     assert CodeBlock(take="last").apply([reply], sample) == ["a = 2\n"]
