@@ -13,7 +13,6 @@ import ast
 import builtins
 import itertools
 import re
-import textwrap
 import warnings
 from collections.abc import Iterator
 
@@ -53,10 +52,10 @@ def program_in(reply: str, name: str = "") -> str | None:
     chosen = _chosen(blocks, name) if blocks else None
     if chosen is not None:
         return _with_helpers(blocks, chosen)
-    if not blocks or (name and _mentions(reply, name)):
+    if not blocks or (name and _mentions(reply, re.escape(name))):
         part = _longest_part(lines, name) or (None if blocks else _longest_part(lines, ""))
         if part is not None:
-            return reply if part.strip() == textwrap.dedent(reply).strip() else part
+            return reply if part.strip() == _dedented(reply).strip() else part
     if not blocks:
         return reply if re.sub(r"(?:`{3,}|~{3,})[ \t]*\w*", "", reply).strip() else None
     return max(raw, key=len)  # the body of a function, perhaps, whose margin belongs to it
@@ -96,7 +95,7 @@ def _blocks(lines: list[str]) -> list[str]:
 def _end_of_block(lines: list[str], at: int, fence: str, info: str) -> int | None:
     """The line of the fence that ends a block: of several, the first at which the block is Python."""
     mark = re.escape(fence[0])
-    closing = re.compile(rf"^(?:[^`~]*[^`~\s][ \t]*)?{mark}{{{len(fence)},}}[ \t]*$")
+    closing = re.compile(rf"^(?:[ \t]*|[^`~]*[^`~\s][ \t]*){mark}{{{len(fence)},}}[ \t]*$")
     ends = list(itertools.islice((at for at in range(at + 1, len(lines)) if closing.match(lines[at])), 8))
     if not ends:
         is_open = bool(info) or any(map(_CODE_LINE.match, lines[at + 1 :]))
@@ -117,7 +116,10 @@ def _code_behind_fence(info: str) -> str:
 
 
 def _dedented(block: str) -> str:
-    return textwrap.dedent(block.expandtabs() if re.match(r"[ ]*\t", block) else block)
+    """Without the margin that all lines share; nothing else is changed, as it may stand in a text of the program."""
+    lines = (block.expandtabs() if re.match(r"[ ]*\t", block) else block).split("\n")
+    margin = min((len(line) - len(line.lstrip()) for line in lines if line.strip()), default=0)
+    return "\n".join(line[margin:] if line.strip() else line for line in lines) if margin else block
 
 
 def _tree(text: str) -> ast.Module | None:
@@ -157,24 +159,26 @@ def _used(tree: ast.Module) -> set[str]:
 
 
 def _mentions(text: str, name: str) -> re.Match[str] | None:
-    """Where a text defines a name, whether it is Python or not."""
-    word = re.escape(name)
+    """Where a text defines a name (a pattern), whether it is Python or not."""
     return re.search(
-        rf"^[ \t]*(?:(?:async[ \t]+)?def|class)[ \t]+{word}\b|^[ \t]*{word}[ \t]*=(?!=)", text, re.MULTILINE
+        rf"^[ \t]*(?:(?:async[ \t]+)?def|class)[ \t]+{name}\b|^[ \t]*{name}[ \t]*=(?!=)", text, re.MULTILINE
     )
 
 
 def _chosen(blocks: list[str], name: str) -> int | None:
     """Which block is the program; None where none of them defines what it must."""
+    for at, block in enumerate(blocks):
+        if (
+            _tree(block) is None
+            and (part := _longest_part(block.split("\n"), name))
+            and _mentions(part, re.escape(name) or r"\w+")
+        ):
+            blocks[at] = part  # there were words in it, or it is cut off
     parsed = [_tree(block) for block in blocks]
     if name:
         whole = [at for at, tree in enumerate(parsed) if tree is not None and name in _made(tree)]
-        broken = [at for at, block in enumerate(blocks) if parsed[at] is None and _mentions(block, name)]
-        if not whole and broken:  # cut off, or with words in it
-            if part := _longest_part(blocks[broken[-1]].split("\n"), name):
-                blocks[broken[-1]] = part
-            return broken[-1]
-        return whole[-1] if whole else None
+        broken = [at for at, block in enumerate(blocks) if parsed[at] is None and _mentions(block, re.escape(name))]
+        return (whole or broken or [None])[-1]
     defining = [
         at
         for at, tree in enumerate(parsed)
@@ -255,7 +259,7 @@ def _parts(lines: list[str]) -> Iterator[str]:
             or (lines[number].strip() and len(lines[number]) - len(lines[number].lstrip()) <= margin)
         ]
         for end in ends:
-            part = textwrap.dedent("\n".join(lines[start:end])).strip("\n")
+            part = _dedented("\n".join(lines[start:end])).strip("\n")
             if part:
                 yield f"{part}\n"
         last_end = start
