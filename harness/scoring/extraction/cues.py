@@ -86,7 +86,8 @@ _ANSWER_ALONE = r"(?:answer|ans)\.?\s*(?:option|choice)?(?=\W+[A-Z]\b)"
 _EN_CUES = (
     # the (correct) answer is, Answer:, correct option is, final answer =
     rf"{_ANSWER}(?:,[^,.:\n]{{1,30}},)?"
-    rf"(?:\s+(?:here|chosen|selected|option|letter|choice|to [^.\n:]{{1,60}}?|for [^.\n:]{{1,60}}?))?[\])]?"
+    rf"(?:\s+(?:here|chosen|selected|option|letter|choice|to [^.\n:]{{1,60}}?|for [^.\n:]{{1,60}}?"
+    rf"|(?:among|amongst|out of|from|of|between)\s(?:[^.\n:]{{1,60}}?)(?=\s(?:is|are|would|must|should)\b)))?[\])]?"
     rf"{_IS}(?:,[^,.:\n]{{1,30}},)?{_SURE}"
     r"(?:\s+(?:option|choice|letter|answer|the option|the choice))?",
     rf"(?:final|correct|my|the|right|best)\s+{_ANSWER_ALONE}",
@@ -143,7 +144,10 @@ _JOINED = (
     r"[ \t]*[)\]]?[ \t]*(?:[、/&+]|,?[ \t]*\b(?:and|or)\b|和|与|及|以及|或者?|还是|vs\.?)[ \t]*"
     r"(?:选项|选|(?:option|either)\b)?[ \t]*[(\[]?"
 )
-_LISTED = r"""[ \t]*["'”’]?[)\]]?[ \t]*[,;]?[ \t]*[(\[]?["'“‘]?"""
+# A bracket that is closed ends the list, unless a sign or another bracket goes on with it: (D) A lymphocyte.
+_LISTED = (
+    r"""(?:[ \t]*["'”’]?[ \t]*[,;]?[ \t]*[(\[]?|[ \t]*["'”’]?[)\]}]["'”’]?[ \t]*(?:[,;][ \t]*[(\[]?|[(\[]))["'“‘]?"""
+)
 _NO_VERDICT = (
     r"(?!\s*[)\]]?\s*(?:选项|项|的|是|为|都|均|也|虽|则|不|错|误|有误|正确|对|符|中|会|只|has\b|have\b|is\b|are\b|was\b|were\b"
     r"|does\b|do\b|can\b|would\b|['’]s\b|(?:和|与|、)\s*[A-Z]\s*(?:选项|项)?(?:都|均|皆)?(?:错|不|有误|误)))"
@@ -218,6 +222,17 @@ _RIGHT = (
 # Verdicts on one option after the other: A. 错误 B. 正确; | C | ✅ |; Option D: incorrect; (A) False.
 _GOOD = r"(?:√|正确|对|符合题意|(?i:correct|right|true|yes)\b)"
 _BAD = r"(?:×|不正确|不对|错误|错|有误|不符合题意|不符合|(?i:incorrect|wrong|false|no)\b)"
+# In what stands behind another option's label: that the reply says something of it, and does not only repeat it.
+SAYS_WHY = re.compile(
+    r"^\s*(?:选?项|是|不|没|错|对|也|都|则|虽|因|与|只|\(|(?:is|are|was|were|does|do|has|have|would|can|cannot|could|isn't"
+    r"|doesn't|because|since|fails?|lacks?|refers?)\b)|错误|有误|不符|不对|不正确|不选|排除|正确|不是|不能|不会|不可|不属于|符合|因为|所以"
+    r"|\b(?:in)?correct\b|\bwrong\b|\bfalse\b|\bnot\b|\bbecause\b|\btherefore\b",
+    re.IGNORECASE,
+)
+# At the end of what stands in front of one.
+LEADS_ON = re.compile(
+    r"(?:\b(?:because|since|not|than|while|whereas|but|as|if|of|or|and|both)|因为|由于|而|不是|比|如果|但)\s*\(?$", re.IGNORECASE
+)
 VERDICT_TEXT = re.compile(rf"\W*(?:{_GOOD}|{_BAD})\W*")
 _VERDICT_ENDS = (
     r"(?=\s*(?:$|[\n.,;:。、|)\]!—–√×-]|因为|because\b|since\b|as\b|[(\[]?(?i:option\s*|choice\s*)?[A-Z](?![A-Za-z])))"
@@ -352,6 +367,7 @@ class Patterns:
     bracketed: re.Pattern[str]
     listing: re.Pattern[str]
     in_line: re.Pattern[str]
+    option_mark: re.Pattern[str]
 
 
 @functools.lru_cache(maxsize=64)
@@ -410,6 +426,10 @@ def patterns_for(labels: str) -> Patterns:
         listing=re.compile(rf"^\s*[(\[【]?({one})[)\]】]?\s*[.、:)]", re.MULTILINE),
         # Not A、 of A、B、C, which is a list of letters.
         in_line=re.compile(rf"{edge}({one})[)\]】]?\s?[.、:)](?!\s*[(\[【]?{one}(?![A-Za-z0-9]))"),
+        # In front of an option's text: A. (A) 【A】, and A before a Chinese word.
+        option_mark=re.compile(
+            rf"(?:[(\[【]\s?(?P<bracketed>{one})\s?[)\]】]|{edge}(?P<plain>{one})(?:\s?[.、:)](?=\s*\S)|\s(?=[\u4e00-\u9fff])))"
+        ),
     )
 
 

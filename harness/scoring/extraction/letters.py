@@ -31,6 +31,7 @@ from harness.scoring.extraction.reasoning import strip_reasoning
 LETTERS = "ABCD"
 _CONTEXT = 24  # characters before a cue in which a denial or a supposition stands
 _SHORT = 60  # characters of a reply that is worth remembering
+_LIST = 3000  # characters that are searched for a list of all options
 _SENTENCE = 200  # characters of the longest sentence that is read for an option's text
 
 
@@ -94,6 +95,7 @@ def _decide(reply: str, labels: str, choices: tuple[str, ...], several: bool) ->
         _concluded(text, patterns)
         or _wrong_ones(text, patterns)
         or _verdicts(text, patterns, choices, several)
+        or (_listed(text, patterns) if several else None)
         or _beginning(text, patterns, choices)
         or _by_text(text, labels, choices)
         or _judged(text, patterns, several)
@@ -242,6 +244,8 @@ def _beginning(text: str, patterns: Patterns, choices: Sequence[str]) -> _Claim 
     match = patterns.beginning.match(text)
     if not match or len(set(patterns.listing.findall(text))) > 1:
         return None
+    if _bare_list(text, patterns):
+        return None
     after = text[match.end("found") : match.end("found") + 200]
     judges = not any(
         cues.VERDICT_TEXT.fullmatch(choice) for choice in choices
@@ -251,6 +255,24 @@ def _beginning(text: str, patterns: Patterns, choices: Sequence[str]) -> _Claim 
     ):
         return None  # A. 错误
     return None if cues.DENIED_AFTER.match(after) or cues.NOUN_AFTER.match(after) else _claim(match, patterns)
+
+
+def _listed(text: str, patterns: Patterns) -> _Claim | None:
+    """Some of the options, each with its text. All of them, or the last ones as they stand, were not chosen."""
+    labels = _bare_list(text, patterns)
+    return _Claim(0, labels) if labels and not patterns.labels.endswith("".join(labels)) else None
+
+
+def _bare_list(text: str, patterns: Patterns) -> tuple[str, ...]:
+    """The labels of a text that is options over again and says nothing of them: A. cat B. dog C. bird; else none."""
+    marks = list(patterns.option_mark.finditer(text[:_LIST]))
+    labels = tuple(mark["bracketed"] or mark["plain"] for mark in marks)
+    if len(labels) < 2 or len(set(labels)) < len(labels) or text[: marks[0].start()].strip() or "\n\n" in text.strip():
+        return ()
+    ends = [*(mark.start() for mark in marks[1:]), len(text)]
+    parts = [text[mark.end() : end] for mark, end in zip(marks, ends, strict=True)]
+    says = any(map(cues.SAYS_WHY.search, parts[1:])) or any(map(cues.LEADS_ON.search, parts[:-1]))
+    return () if says else labels
 
 
 def _judged(text: str, patterns: Patterns, several: bool) -> _Claim | None:
