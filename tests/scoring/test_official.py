@@ -182,6 +182,49 @@ def test_mmmu_reads_numbers_and_tails_of_free_answers():
     assert mmmu_open_correct("abc", "B") is False
 
 
+def test_an_empty_tail_of_a_free_answer_does_not_end_the_search():
+    assert mmmu_open_correct("The answer is \n42", "42") is True
+    assert mmmu_open("The answer is so 42") == [42.0, 42.0]
+    assert mmmu_open("so\nit is ") == ["so\nit is"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "read"),
+    [
+        ("B is what I see, as the rest of this sentence is long enough", False),  # too far from the end
+        ("B a b c", "B"),
+        ("B a b c d", False),
+        ("a B c B d e f", False),  # where it first occurs counts
+        ("Z", "Z"),
+        ("The Answer is b", "B"),
+        ("The answer is because", "B"),
+        ("correct answer is **C**. Here is why: A is wrong", "C"),
+        ("Failed to obtain answer via API. A", False),
+        ("a dog", "B"),
+    ],
+)
+def test_the_option_that_vlmevalkit_reads(reply, read):
+    assert vlmevalkit_option(reply, ANIMALS) == read
+
+
+def test_widths_and_punctuation_as_the_scripts_have_them():
+    assert ocrbench_correct("ＡＢＣ　１２", "abc 12") is True
+    assert ocrbench_correct("Ａ", "A", True) is False
+    assert ocrbench_correct("x ^ 2", "x^2", True) is True and ocrbench_correct("X^2", "x^2", True) is False
+    assert relaxed_correct("10%", "0.1") is True and relaxed_correct("10% ", "0.1") is False
+    assert relaxed_correct("Yes", "yes") is True and relaxed_correct("Yes ", "yes") is False
+    assert words_only("Yes, it is") == "yes" and words_only("yes: it is") is None and words_only("(no)") == "no"
+
+
+def test_cmmmu_with_nothing_to_read():
+    assert cmmmu_choice("", COLOURS) == ""  # wrong, and nothing is drawn
+    assert cmmmu_choice("  ", COLOURS) is None
+    assert cmmmu_choice("看不清", {**COLOURS, "C": ""}) == "C"
+    assert cmmmu_choice("   ", {**COLOURS, "C": ""}) is None
+    assert cmmmu_judgement("") is None
+    assert cmmmu_blank_correct("", "3") is False
+
+
 def test_what_a_guess_is_worth():
     answers = [("A", "A", "ABCD"), (None, "A", "ABCD"), (None, "B", "AB"), ("C", ("C", "D"), "ABCD")]
     assert choice_scores(answers) == [1.0, 0.0, 0.0, 1.0]
@@ -199,6 +242,14 @@ def test_mathvista_by_example():
     assert mathvista_normalise("3.0", "free_form", "integer", legacy_integers=True) is None
     assert mathvista_normalise("1.26", "free_form", "float", precision=1) == "1.3"
     assert mathvista_normalise("[1, 2]", "free_form", "list") == "[1, 2]"
+    assert mathvista_normalise(None, "multi_choice", "text", ["None", "dog"]) == "None"
+    assert mathvista_normalise([1, 2], "multi_choice", "text", ["[1, 2]", "dog"]) == "[1, 2]"
+    assert mathvista_normalise(None, "free_form", "integer") is None
+    assert mathvista_normalise([3], "free_form", "float", precision=1) is None
+    assert mathvista_normalise(3, "free_form", "integer") == "3"
+    assert mathvista_normalise(3, "free_form", "text") is None
+    assert mathvista_normalise(None, "free_form", "list") == "None"
+    assert mathvista_normalise("2.6", "free_form", "float") == "3"
     assert mathvista_extract("dog", "multi_choice", "text", ["cat", "dog"]) == "dog"
     assert mathvista_extract("12", "free_form", "integer") == "12"
     assert mathvista_extract('So. The answer is "7".', "free_form", "text") == "7"

@@ -145,9 +145,7 @@ _JOINED = (
     r"(?:选项|选|(?:option|either)\b)?[ \t]*[(\[]?"
 )
 # A bracket that is closed ends the list, unless a sign or another bracket goes on with it: (D) A lymphocyte.
-_LISTED = (
-    r"""(?:[ \t]*["'”’]?[ \t]*[,;]?[ \t]*[(\[]?|[ \t]*["'”’]?[)\]}]["'”’]?[ \t]*(?:[,;][ \t]*[(\[]?|[(\[]))["'“‘]?"""
-)
+_LISTED = r"""(?:[ \t]*["'”’]?[ \t]*[,;]?[ \t]*[(\[]?|[ \t]*["'”’]?[)\]}]["'”’]?[ \t]*(?:[,;][ \t]*[(\[]?|[(\[]|(?=[A-Z][)\]])))["'“‘]?"""
 _NO_VERDICT = (
     r"(?!\s*[)\]]?\s*(?:选项|项|的|是|为|都|均|也|虽|则|不|错|误|有误|正确|对|符|中|会|只|has\b|have\b|is\b|are\b|was\b|were\b"
     r"|does\b|do\b|can\b|would\b|['’]s\b|(?:和|与|、)\s*[A-Z]\s*(?:选项|项)?(?:都|均|皆)?(?:错|不|有误|误)))"
@@ -231,7 +229,8 @@ SAYS_WHY = re.compile(
 )
 # At the end of what stands in front of one.
 LEADS_ON = re.compile(
-    r"(?:\b(?:because|since|not|than|while|whereas|but|as|if|of|or|and|both)|因为|由于|而|不是|比|如果|但)\s*\(?$", re.IGNORECASE
+    r"(?:\b(?:because|since|not|than|while|whereas|but|as|if|of|or|and|both)|因为|由于|而|不是|比|如果|但)\s*\(?$",
+    re.IGNORECASE,
 )
 VERDICT_TEXT = re.compile(rf"\W*(?:{_GOOD}|{_BAD})\W*")
 _VERDICT_ENDS = (
@@ -428,7 +427,7 @@ def patterns_for(labels: str) -> Patterns:
         in_line=re.compile(rf"{edge}({one})[)\]】]?\s?[.、:)](?!\s*[(\[【]?{one}(?![A-Za-z0-9]))"),
         # In front of an option's text: A. (A) 【A】, and A before a Chinese word.
         option_mark=re.compile(
-            rf"(?:[(\[【]\s?(?P<bracketed>{one})\s?[)\]】]|{edge}(?P<plain>{one})(?:\s?[.、:)](?=\s*\S)|\s(?=[\u4e00-\u9fff])))"
+            rf"(?:[(\[【]\s?(?P<bracketed>{one})\s?[)\]】]|{edge}(?P<plain>{one})(?:\s?[.、:)](?=\s*\S)(?!\s*[(\[【]?{one}(?![A-Za-z0-9]))|\s(?=[\u4e00-\u9fff])))"
         ),
     )
 

@@ -1,4 +1,4 @@
-"""CMMMU (CMMMU-Benchmark/CMMMU, `eval_script.py`): 选择, 判断 and 填空.
+"""CMMMU (CMMMU-Benchmark/CMMMU, `eval/utils/eval_utils.py` at e1ba883): 选择, 判断 and 填空.
 
 The rule for 判断 looks for words of agreement before words of denial, so that 不正确 counts as 对: that is how the
 published numbers came about. What the script draws at random is None here; see `guess.py`.
@@ -24,18 +24,22 @@ _NUMBERS = (
 
 
 def cmmmu_choice(response: str, options: Mapping[str, str]) -> str | None:
-    """The letters that occur most often, all of them in their order; in brackets, else bare, else by option text."""
+    """The letters that occur most often, all of them in their order; in brackets, else bare, else by option text.
+
+    An empty reply is wrong without a draw, and "" here.
+    """
+    if not response or not options:
+        return ""
     for mark in _STRIPPED:
         response = response.strip(mark)
-    for counted in (
-        {letter: response.count(f"({letter})") for letter in options},
-        {letter: response.count(letter) for letter in options},
-        {letter: response.count(text) for letter, text in options.items()},
-    ):
-        most = max(counted.values())
-        if most:
-            return "".join(letter for letter in options if counted[letter] == most)
-    return None
+    response = f" {response} "
+    counted = {letter: response.count(f"({letter})") for letter in options}
+    if not any(counted.values()):
+        counted = {letter: response.count(letter) for letter in options}
+    if not any(counted.values()) and response.strip():
+        counted = {letter: response.count(text) for letter, text in options.items()}
+    most = max(counted.values())
+    return "".join(letter for letter in options if counted[letter] == most) if most else None
 
 
 def cmmmu_judgement(response: str) -> str | None:

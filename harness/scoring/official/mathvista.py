@@ -1,4 +1,5 @@
-"""MathVista (lupantech/MathVista, `evaluation/calculate_score.py` and the rules of `evaluation/extract_answer.py`)."""
+"""MathVista (lupantech/MathVista, `evaluation/calculate_score.py` at 2a249bb and the rules of
+`evaluation/extract_answer.py`)."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from harness.scoring.official.edit_distance import edit_distance
+from harness.types import JSON
 
 
 def mathvista_extract(response: str, question_type: str, answer_type: str, choices: Sequence[str] = ()) -> str | None:
@@ -26,29 +28,34 @@ def mathvista_extract(response: str, question_type: str, answer_type: str, choic
 
 
 def mathvista_normalise(
-    extraction: str,
+    extraction: JSON,
     question_type: str,
     answer_type: str,
     choices: Sequence[str] = (),
     precision: float | None = None,
+    *,
     legacy_integers: bool = False,
     ignore_empty: bool = False,
 ) -> str | None:
     """The prediction that is compared with the gold as text, or None.
 
+    extraction: mostly a text; a model that was asked for JSON may have given anything. What is no text is written as
+        one for choices and lists, and equals no other gold.
     legacy_integers: read an integer without going through float, as the results published in 2023 did ("3.0" fails).
     ignore_empty: give up on an empty extraction; the script takes the choice with the smallest edit distance.
     """
     if question_type == "multi_choice":
-        return _choice(extraction.strip(), choices, ignore_empty)
+        return _choice(extraction.strip() if isinstance(extraction, str) else str(extraction), choices, ignore_empty)
     try:
         if answer_type == "integer":
             return str(int(extraction)) if legacy_integers else str(int(float(extraction)))
         if answer_type == "float":
-            return str(round(float(extraction), int(precision or 0)))
-    except (ValueError, OverflowError):
+            return str(round(float(extraction), None if precision is None else int(precision)))
+    except (ValueError, OverflowError, TypeError):
         return None
-    return str(extraction)
+    if answer_type == "list":
+        return str(extraction)
+    return extraction if isinstance(extraction, str) else None
 
 
 def _choice(extraction: str, choices: Sequence[str], ignore_empty: bool) -> str | None:

@@ -1,4 +1,5 @@
-"""MMMU (`mmmu/utils/eval_utils.py`) and MMMU-Pro (`mmmu-pro/evaluate.py`), both of MMMU-Benchmark/MMMU.
+"""MMMU (`mmmu/utils/eval_utils.py`) and MMMU-Pro (`mmmu-pro/evaluate.py`), both of MMMU-Benchmark/MMMU
+at bb0b95a (2025-05-19).
 
 The answer of a multiple-choice question is the candidate letter that occurs last, however it is meant. What the scripts
 draw at random is None here; see `guess.py`.
@@ -113,8 +114,10 @@ def _key_tails(response: str) -> list[str]:
     tails = []
     for index, part in enumerate(parts):
         cues = (*_CUES, "=") if index == len(parts) - 1 else _CUES
-        found = [part.split(cue)[-1].strip() for cue in cues if cue in part]
-        shortest = min(found, key=len) if found else ""
+        # An empty tail gives way to the next cue's, as in the script's test for a value that is not yet set.
+        shortest = ""
+        for tail in (part.split(cue)[-1].strip() for cue in cues if cue in part):
+            shortest = tail if not shortest or len(tail) < len(shortest) else shortest
         if shortest and shortest not in _TRIVIAL:
             tails.append(shortest)
     return tails or [text]

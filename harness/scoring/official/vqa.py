@@ -2,7 +2,8 @@
 
 VQA: the EvalAI processor (facebookresearch/mmf, `pythia/tasks/processors.py`), used by TextVQA, VQAv2, OK-VQA, VizWiz.
 ANLS: Biten et al., 2019 (DocVQA, InfoVQA). Relaxed accuracy: Methani et al., 2020 (ChartQA). OCRBench:
-Yuliang-Liu/MultimodalOCR. As lmms-eval computes them; where its rule differs from another's, the option says so.
+Yuliang-Liu/MultimodalOCR. As lmms-eval computes them at 75571cf (2026-08-06); where its rule differs from another's, the
+option says so. VLMEvalKit's variant is that of its e8e78f0 (2026-08-18).
 """
 
 from __future__ import annotations
@@ -36,24 +37,25 @@ _COMMA_IN_NUMBER = re.compile(r"(?<=\d),+(?=\d)")
 # The processor's pattern means to spare a digit's full stop, but `(?!<=\d)` is no look-behind: "1." becomes "1".
 _PERIOD = re.compile(r"\.(?!\d)")
 _PERIOD_AFTER_NO_DIGIT = re.compile(r"(?<!\d)\.(?!\d)")
+_HALF_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: ord(" ")}
 _MOST_PERIODS = 32  # `re.UNICODE` stands where the count belongs
 
 
-def vqa_normalise(answer: str, vlmevalkit: bool = False) -> str:
+def vqa_normalise(answer: str, *, vlmevalkit: bool = False) -> str:
     """The EvalAI form of an answer. `vlmevalkit`: that project's variant, which keeps "it's" and "1." as they are."""
     text = answer.lower().strip()
     if not vlmevalkit:
         text = text.replace(",", "").replace("?", "").replace("'s", " 's").strip()
     text = text.replace("\n", " ").replace("\t", " ").strip()
-    text = _without_punctuation(text, _PERIOD_AFTER_NO_DIGIT if vlmevalkit else _PERIOD)
+    text = vlmevalkit_punctuation(text) if vlmevalkit else _without_punctuation(text, _PERIOD)
     words = [_DIGITS.get(word, word) for word in text.split()]
     return " ".join(_RESTORED.get(word, word) for word in words if word not in _ARTICLES)
 
 
-def vqa_accuracy(answer: str, references: Sequence[str], vlmevalkit: bool = False) -> float:
+def vqa_accuracy(answer: str, references: Sequence[str], *, vlmevalkit: bool = False) -> float:
     """Mean over the references of min(1, how many of the others agree / 3): 0, 0.3, 0.6, 0.9 or 1 for ten."""
-    given = vqa_normalise(answer, vlmevalkit)
-    agree = [vqa_normalise(reference, vlmevalkit) == given for reference in references]
+    given = vqa_normalise(answer, vlmevalkit=vlmevalkit)
+    agree = [vqa_normalise(reference, vlmevalkit=vlmevalkit) == given for reference in references]
     total = sum(agree)
     return sum(min(1.0, (total - own) / 3) for own in agree) / len(agree)
 
@@ -72,19 +74,27 @@ def relaxed_correct(answer: str, gold: str, tolerance: float = 0.05) -> bool:
     given, wanted = _chart_number(answer), _chart_number(gold)
     if given is not None and wanted:
         return abs(given - wanted) / abs(wanted) <= tolerance
-    return answer.strip().lower() == gold.strip().lower()
+    return answer.lower() == gold.lower()
 
 
 def ocrbench_correct(answer: str, gold: str | Sequence[str], handwritten_formula: bool = False) -> bool:
-    """Whether a reference stands within the answer. Formulas (HME100k): with case, without any space."""
+    """Whether a reference stands within the answer, full-width signs being the same as ASCII's.
+
+    Formulas (HME100k): with case and width, without any space.
+    """
     golds = [gold] if isinstance(gold, str) else gold
 
     def form(text: str) -> str:
         if handwritten_formula:
             return text.strip().replace("\n", " ").replace(" ", "")
-        return text.lower().strip().replace("\n", " ")
+        return text.translate(_HALF_WIDTH).lower().strip().replace("\n", " ")
 
     return any(form(reference) in form(answer) for reference in golds)
+
+
+def vlmevalkit_punctuation(text: str) -> str:
+    """A text without the punctuation that VLMEvalKit takes out (`vlmeval/smp/misc.py`); a colon is not part of it."""
+    return _without_punctuation(text, _PERIOD_AFTER_NO_DIGIT)
 
 
 def _without_punctuation(text: str, period: re.Pattern[str]) -> str:

@@ -1,15 +1,17 @@
 """Yes-or-no questions about images: MME and POPE. Predictions are `yes`, `no` or None, which counts as wrong.
 
 MME: BradyFU/Awesome-Multimodal-Large-Language-Models, `eval_tool/calculation.py`, read as lmms-eval reads replies.
-POPE: AoiDryft/POPE, `evaluate.py`; `words_only` is VLMEvalKit's reading.
+POPE: AoiDryft/POPE, `evaluate.py`; `words_only` is VLMEvalKit's reading (`YOrN_Extraction` of
+`vlmeval/dataset/utils/yorn.py` at e8e78f0, 2026-08-18).
 """
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
+from harness.scoring.official.vqa import vlmevalkit_punctuation
 
 PERCEPTION = (
     "existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR",
@@ -28,8 +30,8 @@ def mme_answer(reply: str) -> str | None:
 
 
 def words_only(reply: str) -> str | None:
-    """Yes or no where exactly one of them stands in the reply as a word of its own."""
-    words = set(re.sub(r"[^\w\s']", " ", reply.lower()).split())
+    """Yes or no where exactly one of them stands in the reply as a word of its own; `yes:` is another word there."""
+    words = set(vlmevalkit_punctuation(reply.lower()).split())
     said = [word for word in ("yes", "no") if word in words]
     return said[0] if len(said) == 1 else None
 
