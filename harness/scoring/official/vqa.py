@@ -2,8 +2,8 @@
 
 VQA: the EvalAI processor (facebookresearch/mmf, `pythia/tasks/processors.py`), used by TextVQA, VQAv2, OK-VQA, VizWiz.
 ANLS: Biten et al., 2019 (DocVQA, InfoVQA). Relaxed accuracy: Methani et al., 2020 (ChartQA). OCRBench:
-Yuliang-Liu/MultimodalOCR. As lmms-eval computes them at 75571cf (2026-08-06); where its rule differs from another's, the
-option says so. VLMEvalKit's variant is that of its e8e78f0 (2026-08-18).
+Yuliang-Liu/MultimodalOCR. As lmms-eval computes them at 75571cf (2026-08-06); where its rule differs from another's,
+the option says so. VLMEvalKit's variant is that of its e8e78f0 (2026-08-18).
 """
 
 from __future__ import annotations
