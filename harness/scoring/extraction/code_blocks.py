@@ -178,7 +178,7 @@ def _chosen(blocks: list[str], name: str) -> int | None:
     if name:
         whole = [at for at, tree in enumerate(parsed) if tree is not None and name in _made(tree)]
         broken = [at for at, block in enumerate(blocks) if parsed[at] is None and _mentions(block, re.escape(name))]
-        return (whole or broken or [None])[-1]
+        return whole[-1] if whole else broken[-1] if broken else None
     defining = [
         at
         for at, tree in enumerate(parsed)

@@ -145,7 +145,11 @@ _JOINED = (
     r"(?:选项|选|(?:option|either)\b)?[ \t]*[(\[]?"
 )
 # A bracket that is closed ends the list, unless a sign or another bracket goes on with it: (D) A lymphocyte.
-_LISTED = r"""(?:[ \t]*["'”’]?[ \t]*[,;]?[ \t]*[(\[]?|[ \t]*["'”’]?[)\]}]["'”’]?[ \t]*(?:[,;][ \t]*[(\[]?|[(\[]|(?=[A-Z][)\]])))["'“‘]?"""
+_QUOTE_AFTER, _QUOTE_BEFORE = r"""["'”’]?""", r"""["'“‘]?"""
+_LISTED = (
+    rf"(?:[ \t]*{_QUOTE_AFTER}[ \t]*[,;]?[ \t]*[(\[]?"
+    rf"|[ \t]*{_QUOTE_AFTER}[)\]}}]{_QUOTE_AFTER}[ \t]*(?:[,;][ \t]*[(\[]?|[(\[]|(?=[A-Z][)\]]))){_QUOTE_BEFORE}"
+)
 _NO_VERDICT = (
     r"(?!\s*[)\]]?\s*(?:选项|项|的|是|为|都|均|也|虽|则|不|错|误|有误|正确|对|符|中|会|只|has\b|have\b|is\b|are\b|was\b|were\b"
     r"|does\b|do\b|can\b|would\b|['’]s\b|(?:和|与|、)\s*[A-Z]\s*(?:选项|项)?(?:都|均|皆)?(?:错|不|有误|误)))"
