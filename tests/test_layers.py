@@ -24,7 +24,9 @@ BASE = {
     "registry",
     "files",
     "limited",
+    "reasoning",
     "terminal",
+    "time_limit",
 }
 """What every room may use. `testing` is for authors of plugins, and may see everything, as `cli` does."""
 

@@ -1,16 +1,30 @@
-"""Chat turns as the string that a model is shown, by its tokenizer's template or by one that the user gives."""
+"""Chat turns as the string that a model is shown, by its tokenizer's template or by one that the user gives.
+
+Templates differ in what they take: a turn's content as a text or as a list of parts, a system turn or none. Each form
+is tried until one shows every turn: a template that drops a text (it walks over parts, say, and was given a string)
+would otherwise make all questions the same.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import ChatTemplateError, UsageError
+from harness.errors import UsageError, one_line
+from harness.reasoning import strip_reasoning
+from harness.time_limit import time_limit
 from harness.types import Message, Prompt
 
 log = logging.getLogger(__name__)
+
+# A template takes milliseconds; one that has taken this long never ends.
+_SECONDS = 10.0
+_SHOWN_CHARACTERS = 40
+_WRITTEN_PARTS = re.compile(r"""\{["']type["']: ?["']text["']""")
 
 
 def read_template(value: str | None) -> str | None:
@@ -23,15 +37,27 @@ def read_template(value: str | None) -> str | None:
     return path.read_text(encoding="utf-8")
 
 
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How turns are given to a template. parts: content as a list. folded: the system turn before the first user's."""
+
+    parts: bool = False
+    folded: bool = False
+
+
 class ChatTemplate:
     """Renders chat prompts. `template` None means the tokenizer's own; `extra` are variables for the template."""
 
-    def __init__(self, tokenizer: Any, template: str | None, extra: Mapping[str, Any], where: str) -> None:
+    def __init__(
+        self, tokenizer: Any, template: str | None, extra: Mapping[str, Any], where: str, seconds: float = _SECONDS
+    ) -> None:
         self.tokenizer = tokenizer
         self.template = template
         self.extra = dict(extra)
         self.where = where
-        self._folds_system = False
+        self.seconds = seconds
+        # The form that served the last prompt serves the next, most likely.
+        self._form = _Form()
 
     @property
     def text(self) -> str | None:
@@ -40,38 +66,72 @@ class ChatTemplate:
         return found.get("default") if isinstance(found, dict) else found
 
     def render(self, prompt: Prompt) -> str:
-        """The prompt up to where the assistant's answer begins, or after its `prefill`. Raises UsageError."""
+        """The prompt up to where the assistant's answer begins, or after its `prefill`.
+
+        Raises UsageError where there is no template, where it raises, never ends, or does not show a turn's text.
+        """
         if self.text is None:
-            raise ChatTemplateError(
+            raise UsageError(
                 f"{self.where} has no chat template: give one with --model_args chat_template=FILE, "
                 "or run without --apply_chat_template"
             )
-        if not self._folds_system:
+        reason = ""
+        for form in self._forms(prompt):
+            messages = _fold_system(prompt.messages) if form.folded else prompt.messages
             try:
-                return self._apply(prompt.messages, prompt.prefill)
-            except _template_errors() as error:
-                if not any(message.role == "system" for message in prompt.messages):
-                    raise UsageError(f"{self.where}: the chat template refuses the prompt: {error}") from None
-                self._folds_system = True
-                log.warning(
-                    "%s: the chat template takes no system turn; it is put before the first user turn", self.where
-                )
-        try:
-            return self._apply(_fold_system(prompt.messages), prompt.prefill)
-        except _template_errors() as error:
-            raise UsageError(f"{self.where}: the chat template refuses the prompt: {error}") from None
+                with time_limit(self.seconds, "it"):
+                    shown = self._apply(messages, prompt.prefill, form)
+            except Exception as error:  # whatever code of somebody else raises
+                reason = reason or f"the chat template refuses the prompt: {one_line(error)}"
+                continue
+            if form.parts and _WRITTEN_PARTS.search(shown):
+                continue  # the template wants a text, and wrote the list as Python would
+            dropped = _dropped(messages, shown)
+            if dropped is None:
+                if form.folded and not self._form.folded:
+                    log.warning(
+                        "%s: the chat template takes no system turn; it is put before the first user turn", self.where
+                    )
+                self._form = form
+                return shown
+            start = " ".join(dropped.text.split())[:_SHOWN_CHARACTERS]
+            reason = reason or f"the chat template drops the text of a turn ({dropped.role}: '{start}')"
+        raise UsageError(f"{self.where}: {reason}: give another with --model_args chat_template=FILE")
 
-    def _apply(self, messages: Sequence[Message], prefill: str) -> str:
-        turns = [{"role": message.role, "content": message.text} for message in messages]
+    def _forms(self, prompt: Prompt) -> Iterator[_Form]:
+        yield self._form
+        has_system = any(message.role == "system" for message in prompt.messages)
+        for form in (_Form(), _Form(parts=True), _Form(folded=True), _Form(parts=True, folded=True)):
+            if form != self._form and (has_system or not form.folded):
+                yield form
+
+    def _apply(self, messages: Sequence[Message], prefill: str, form: _Form) -> str:
+        def content(text: str) -> Any:
+            return [{"type": "text", "text": text}] if form.parts else text
+
+        turns = [{"role": message.role, "content": content(message.text)} for message in messages]
         options = {"tokenize": False, "chat_template": self.template, **self.extra}
         if not prefill:
             return str(self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, **options))
-        turns.append({"role": "assistant", "content": prefill})
+        turns.append({"role": "assistant", "content": content(prefill)})
         try:
             return str(self.tokenizer.apply_chat_template(turns, continue_final_message=True, **options))
         except ValueError:
             # Templates that trim an answer hide where it ended.
             return str(self.tokenizer.apply_chat_template(turns[:-1], add_generation_prompt=True, **options)) + prefill
+
+
+def _dropped(messages: Sequence[Message], shown: str) -> Message | None:
+    """The first turn whose text is not shown. White space, and the thoughts of earlier answers, may be left out."""
+    squeezed = ""
+    for message in messages:
+        text = strip_reasoning(message.text)[0] if message.role == "assistant" else message.text
+        if not text.strip() or text.strip() in shown:
+            continue
+        squeezed = squeezed or "".join(shown.split())
+        if "".join(text.split()) not in squeezed:
+            return message
+    return None
 
 
 def _fold_system(messages: Sequence[Message]) -> tuple[Message, ...]:
@@ -82,9 +142,3 @@ def _fold_system(messages: Sequence[Message]) -> tuple[Message, ...]:
             turns[index] = Message("user", f"{system}\n\n{message.text}")
             return tuple(turns)
     return (Message("user", system), *turns)
-
-
-def _template_errors() -> tuple[type[Exception], ...]:
-    from jinja2.exceptions import TemplateError
-
-    return (TemplateError,)

@@ -241,6 +241,7 @@ class TorchModel(Model):
             self._stop_ids,
             sequence.max_new_tokens,
             self.text_options.think_end_token,
+            sequence.opened,
         )
         defaults = getattr(self.module, "generation_config", None)
         return GenerateRow(sequence, rule, sampling_rule(sequence.params, defaults))

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.engine.chat import ChatTemplate, read_template
-from harness.engine.tokens import DEFAULT_MAX_LENGTH, OVERFLOW, Encoded, Encoder, TokenRules, encode_requests
+from harness.engine.tokens import (
+    DEFAULT_MAX_LENGTH,
+    OVERFLOW,
+    Encoded,
+    Encoder,
+    TokenRules,
+    encode_requests,
+    reasoning_opened_by,
+)
 from harness.errors import UsageError, suggest
+from harness.reasoning import speaks_of_reasoning
 from harness.types import Prompt, Request
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -88,8 +100,34 @@ class PromptEncoder:
         """Refuse before weights load what `encode` would refuse later. Raises UsageError."""
         for request in requests[:1]:
             self.render(request.prompt)
+        self._refuse_options_within_reasoning(requests)
         if self.rules.may_refuse:
             self.encode(requests)
+
+    @property
+    def may_reason(self) -> bool:
+        """Whether the model may put reasoning before its answer, as far as its template and the options tell."""
+        return self.options.think_end_token is not None or speaks_of_reasoning(self.chat.text or "")
+
+    def _refuse_options_within_reasoning(self, requests: Sequence[Request]) -> None:
+        """Options that are scored behind an open mark are scored as what the model thinks, not as what it answers."""
+        scored = (each.prompt for each in requests if each.kind == "loglikelihood" and each.prompt.is_chat)
+        prompt = next(scored, None)
+        if prompt is None:
+            return
+        opened = reasoning_opened_by(prompt, self.render(prompt))
+        if opened is not None:
+            raise UsageError(
+                f"{self.where}: the chat template opens reasoning ({opened}), and options would be scored as a part of "
+                "it: give --model_args enable_thinking=False where the template knows that, or "
+                "chat_template=FILE, or choose a task that generates its answers"
+            )
+        if "enable_thinking" in (self.chat.text or "") and self.chat.extra.get("enable_thinking") is not False:
+            log.warning(
+                "%s: options are scored where the model would begin to reason: --model_args enable_thinking=False "
+                "has the chat template say that it does not",
+                self.where,
+            )
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from harness.reasoning import begins_with_reasoning, strip_reasoning
+
 # A window may begin inside a character, and some tokens decode to nothing.
 _SLACK = 4
 
@@ -29,8 +31,11 @@ class StopRule:
 
     A stop string that is a special token, such as `<|im_end|>`, ends a row as EOS does: special tokens are no part of
     the text in which strings are looked for. think_end: the text (or, as a number, the id) of the token that ends a
-    reasoning block. Stop strings count only after it, since reasoning is full of blank lines; a row that never writes
-    it is judged as a whole.
+    reasoning block; None: reasoning is known by the marks that models put around it. opened: the mark by which the
+    prompt has opened reasoning.
+
+    What is reasoning is no answer, also where it was cut at the limit of tokens, and no stop string within it ends a
+    row: reasoning is full of blank lines.
     """
 
     def __init__(
@@ -40,6 +45,7 @@ class StopRule:
         eos_ids: frozenset[int],
         max_new_tokens: int,
         think_end: str | int | None = None,
+        opened: str | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.until = tuple(stop for stop in until if stop)
@@ -48,6 +54,7 @@ class StopRule:
         # Where it is a special token, its text would be looked for in vain too.
         ends = special_ids(tokenizer, (think_end,)) if isinstance(think_end, str) else ()
         self.think_end = next(iter(ends), think_end)
+        self.opened = opened
         self._window = max((len(stop.encode()) for stop in self.until), default=0) + _SLACK
 
     def ends(self, tokens: list[int]) -> bool:
@@ -59,10 +66,10 @@ class StopRule:
         tail = self._decode(tokens[-self._window :])
         if not any(stop in tail for stop in self.until):
             return False
-        if self.think_end is None:
-            return True
         reasoning, text = self._split_reasoning(tokens)
-        return reasoning is not None and any(stop in text for stop in self.until)
+        if self.think_end is not None and reasoning is None:
+            return False
+        return any(stop in text for stop in self.until)
 
     def finish(self, tokens: list[int]) -> Finished:
         """Cut a finished row: EOS and special tokens go, the reasoning goes aside, the first stop string ends it."""
@@ -77,16 +84,40 @@ class StopRule:
         cuts = [at for at in (text.find(stop) for stop in self.until) if at >= 0]
         return (text[: min(cuts)], reasoning, True) if cuts else (text, reasoning, False)
 
-    def _split_reasoning(self, tokens: list[int]) -> tuple[str | None, str]:
+    def _split_reasoning(self, tokens: Sequence[int]) -> tuple[str | None, str]:
+        """(reasoning, answer). Reasoning that never ends leaves no answer."""
         if self.think_end is None:
-            return None, self._decode(tokens)
+            return self._split_at_marks(tokens)
         if isinstance(self.think_end, int):
-            if self.think_end not in tokens:
-                return None, self._decode(tokens)
-            cut = len(tokens) - tokens[::-1].index(self.think_end)
-            return self._decode(tokens[: cut - 1]), self._decode(tokens[cut:]).lstrip()
-        before, found, after = self._decode(tokens).rpartition(self.think_end)
-        return (before, after.lstrip()) if found else (None, after)
+            if self.think_end in tokens:
+                cut = len(tokens) - list(tokens)[::-1].index(self.think_end)
+                return self._decode(tokens[: cut - 1]), self._decode(tokens[cut:]).lstrip()
+            text = self._decode(tokens)
+        else:
+            text = self._decode(tokens)
+            before, found, after = text.rpartition(self.think_end)
+            if found:
+                return before, after.lstrip()
+        return (text, "") if self.opened or begins_with_reasoning(text) else (None, text)
+
+    def _split_at_marks(self, tokens: Sequence[int]) -> tuple[str | None, str]:
+        text = self._decode(tokens)
+        # Some models have special tokens for their marks, which the text leaves out.
+        marked = str(self.tokenizer.decode(tokens, skip_special_tokens=False))
+        if self.opened is None and not begins_with_reasoning(marked):
+            return None, text
+        answer, reasoning = strip_reasoning((self.opened or "") + marked)
+        if marked != text:
+            answer = self._without_special_tokens(answer)
+        # White space behind the answer may hold the stop string; behind a mark it is no answer yet.
+        return reasoning or "", answer + (text[len(text.rstrip()) :] if answer else "")
+
+    def _without_special_tokens(self, text: str) -> str:
+        added = getattr(self.tokenizer, "added_tokens_decoder", None) or {}
+        for token in added.values():
+            if token.special:
+                text = text.replace(token.content, "")
+        return text.strip()
 
     def _decode(self, tokens: Sequence[int]) -> str:
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))

@@ -6,12 +6,13 @@ Pure Python. It asks a transformers tokenizer only to encode strings. The rules 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from harness.engine.prefix_tokens import PrefixTokenizer
 from harness.errors import UsageError
+from harness.reasoning import opened_by
 from harness.types import GenerationParams, Prompt, Request
 
 DEFAULT_MAX_NEW_TOKENS = 256
@@ -35,13 +36,17 @@ class ScoreSequence:
 
 @dataclass(frozen=True, slots=True)
 class GenerateSequence:
-    """A prompt that is to be continued by at most `max_new_tokens` tokens."""
+    """A prompt that is to be continued by at most `max_new_tokens` tokens.
+
+    opened: the mark by which the prompt has opened reasoning, so that the answer begins within it; None elsewhere.
+    """
 
     request: int
     tokens: tuple[int, ...]
     max_new_tokens: int
     params: GenerationParams
     repeat: int = 0
+    opened: str | None = None
 
 
 @dataclass
@@ -153,18 +158,40 @@ def encode_requests(
     scored = [i for i, request in enumerate(requests) if request.kind == "loglikelihood"]
     rolling = [i for i, request in enumerate(requests) if request.kind == "rolling"]
     generated = [i for i, request in enumerate(requests) if request.kind == "generate"]
-    _encode_choices(encoder, requests, scored, render, encoded)
+    texts = _rendered(requests, [*scored, *generated], render, encoded)
+    scored = [index for index in scored if index in texts]
+    generated = [index for index in generated if index in texts]
+    _encode_choices(encoder, requests, scored, texts, encoded)
     for index in rolling:
         (ids,) = encoder.encode([requests[index].prompt.text], special=False)
         _add_windows(encoder, index, ids, encoded)
-    prompts = encoder.encode([render(requests[index].prompt) for index in generated])
+    prompts = encoder.encode([texts[index] for index in generated])
     for index, ids in zip(generated, prompts, strict=True):
-        _add_generation(encoder, index, ids, requests[index], encoded)
+        opened = reasoning_opened_by(requests[index].prompt, texts[index])
+        _add_generation(encoder, index, ids, requests[index], opened, encoded)
     if encoder.rules.on_overflow == "error":
         _refuse_overflow(encoded, where)
     if encoder.rules.vocabulary is not None:
         _refuse_unknown_tokens(encoder, encoder.rules.vocabulary, encoded, where)
     return encoded
+
+
+def reasoning_opened_by(prompt: Prompt, text: str) -> str | None:
+    """The mark by which a prompt, rendered as `text`, has opened reasoning that it does not close."""
+    return opened_by(text, prompt.messages[-1].text if prompt.is_chat else "")
+
+
+def _rendered(
+    requests: Sequence[Request], indices: Sequence[int], render: Callable[[Prompt], str], encoded: Encoded
+) -> dict[int, str]:
+    """The strings of these requests. A prompt that cannot be rendered is the error of its request."""
+    texts: dict[int, str] = {}
+    for index in indices:
+        try:
+            texts[index] = render(requests[index].prompt)
+        except UsageError as error:
+            encoded.errors[index] = str(error)
+    return texts
 
 
 def split_whitespace(context: str, continuation: str) -> tuple[str, str]:
@@ -208,14 +235,13 @@ def _encode_choices(
     encoder: Encoder,
     requests: Sequence[Request],
     indices: Sequence[int],
-    render: Callable[[Prompt], str],
+    texts: Mapping[int, str],
     encoded: Encoded,
 ) -> None:
     pairs: list[tuple[int, int, str, str]] = []
     for index in indices:
-        text = render(requests[index].prompt)
         for part, continuation in enumerate(requests[index].continuations):
-            pairs.append((index, part, *split_whitespace(text, continuation)))
+            pairs.append((index, part, *split_whitespace(texts[index], continuation)))
         encoded.parts[index] = len(requests[index].continuations)
     before = [context for _, _, context, _ in pairs if context]
     after = [text for _, _, context, text in pairs if context]
@@ -272,7 +298,9 @@ def _add_windows(encoder: Encoder, index: int, ids: Sequence[int], encoded: Enco
     encoded.scores += [ScoreSequence(index, part, sequence, start) for part, (sequence, start) in enumerate(found)]
 
 
-def _add_generation(encoder: Encoder, index: int, ids: list[int], request: Request, encoded: Encoded) -> None:
+def _add_generation(
+    encoder: Encoder, index: int, ids: list[int], request: Request, opened: str | None, encoded: Encoded
+) -> None:
     params = request.generation or GenerationParams()
     new_tokens = DEFAULT_MAX_NEW_TOKENS if params.max_new_tokens is None else params.max_new_tokens
     limit = encoder.rules.max_length
@@ -289,7 +317,7 @@ def _add_generation(encoder: Encoder, index: int, ids: list[int], request: Reque
     encoded.prompt_tokens[index] = len(ids) - cut
     if cut and not _accept_overflow(encoder, index, cut, encoded):
         return
-    encoded.generations.append(GenerateSequence(index, tuple(ids[cut:]), new_tokens, params, request.repeat))
+    encoded.generations.append(GenerateSequence(index, tuple(ids[cut:]), new_tokens, params, request.repeat, opened))
 
 
 def _accept_overflow(encoder: Encoder, index: int, cut: int, encoded: Encoded) -> bool:

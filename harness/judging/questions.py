@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.judging.rubric import Rubric
-from harness.scoring.extraction.reasoning import strip_reasoning
+from harness.reasoning import strip_reasoning
 from harness.scoring.gold import gold_texts
 from harness.types import JSON, GenerationParams, Message, Prompt, Record, Request, Sample
 

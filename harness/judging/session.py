@@ -15,12 +15,12 @@ from harness.judging.replies import ReplyError
 from harness.judging.verdicts import WIN_RATE
 from harness.metrics import Observation, ScoreKey
 from harness.model import Model
+from harness.reasoning import strip_reasoning
 from harness.record.codec import encode_messages
 from harness.record.keys import KeyMaker
 from harness.record.run import RunFolder
 from harness.run.answers import answers, plugin_errors
 from harness.run.spec import Progress
-from harness.scoring.extraction.reasoning import strip_reasoning
 from harness.types import JSON, Prompt, Record, Request, Response
 
 

@@ -79,6 +79,7 @@ class Ask:
     use_cache: bool = True
     generation: GenerationParams | None = None
     max_new_tokens: int = 1
+    opened: str | None = None
 
 
 class VLLMModel(Model):
@@ -270,8 +271,8 @@ class VLLMModel(Model):
         return vllm.SamplingParams(**plain, prompt_logprobs=0, skip_reading_prefix_cache=not ask.use_cache)
 
     def _sampling(self, params: GenerationParams) -> dict[str, Any]:
-        # Stop sequences are about the answer; a reasoning block may hold any of them.
-        stops = [stop for stop in params.until if stop] if self.checkpoint.text_options.think_end_token is None else []
+        # Stop sequences are about the answer; a reasoning block may hold any of them, and vLLM would end there.
+        stops = [] if self.checkpoint.prompts.may_reason else [stop for stop in params.until if stop]
         chosen: dict[str, Any] = {"temperature": 0.0}
         if params.do_sample:
             given = {name: getattr(params, name) for name in ("temperature", "top_p", "top_k")}
@@ -308,7 +309,9 @@ class VLLMModel(Model):
 
     def _rule(self, ask: Ask, params: GenerationParams) -> StopRule:
         think_end = self.checkpoint.text_options.think_end_token
-        return StopRule(self.checkpoint.tokenizer, params.until, self._stop_ids, ask.max_new_tokens, think_end)
+        return StopRule(
+            self.checkpoint.tokenizer, params.until, self._stop_ids, ask.max_new_tokens, think_end, ask.opened
+        )
 
     def _checked(self, scored: Scored) -> Scored | Failed:
         if math.isnan(scored.logprob):
@@ -330,7 +333,9 @@ def _asks(encoded: Encoded) -> Iterator[Ask]:
         if item.start < len(item.tokens) - 1:
             yield Ask(item.request, item.tokens, (item.part,), start=item.start)
     for each in encoded.generations:
-        yield Ask(each.request, each.tokens, generation=each.params, max_new_tokens=each.max_new_tokens)
+        yield Ask(
+            each.request, each.tokens, generation=each.params, max_new_tokens=each.max_new_tokens, opened=each.opened
+        )
 
 
 def _report_death(core: Any, closed: threading.Event) -> None:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import ClassVar
+
+import pytest
+
 from harness.engine.stops import StopRule
 
-VOCABULARY = {0: "<eos>", 1: "a", 2: "b\n", 3: "\nQ", 4: "x", 5: "</think>", 6: "\n\n", 7: "<|im_end|>", 8: "<unk>"}
-SPECIAL = (0, 7, 8)
+VOCABULARY = dict(
+    enumerate(
+        ("<eos>", "a", "b\n", "\nQ", "x", "</think>", "\n\n", "<|im_end|>", "<unk>", "<think>", "[THINK]", "[/THINK]")
+    )
+)
+SPECIAL = (0, 7, 8, 10, 11)
+A, X, THINK_END, BLANK, THINK, MARK, MARK_END = 1, 4, 5, 6, 9, 10, 11
 
 
 class WordTokenizer:
+    added_tokens_decoder: ClassVar = {i: SimpleNamespace(content=VOCABULARY[i], special=True) for i in SPECIAL}
+
     def decode(self, ids: list[int], skip_special_tokens: bool) -> str:
         return "".join(VOCABULARY[i] for i in ids if not (skip_special_tokens and i in SPECIAL))
 
@@ -19,8 +31,8 @@ class WordTokenizer:
         return VOCABULARY[token]
 
 
-def rule(*until: str, limit: int = 10, think_end: str | int | None = None) -> StopRule:
-    return StopRule(WordTokenizer(), until, frozenset({0}), limit, think_end)
+def rule(*until: str, limit: int = 10, think_end: str | int | None = None, opened: str | None = None) -> StopRule:
+    return StopRule(WordTokenizer(), until, frozenset({0}), limit, think_end, opened)
 
 
 def test_a_stop_string_across_two_tokens_ends_the_row_and_is_cut() -> None:
@@ -77,3 +89,38 @@ def test_an_answer_without_reasoning_is_judged_as_a_whole() -> None:
     found = rule("x", think_end="</think>").finish([1, 4, 4])
 
     assert (found.reasoning, found.text) == (None, "a")
+
+
+@pytest.mark.parametrize(
+    ("opened", "tokens"),
+    [
+        ("<think>", [A, BLANK, THINK_END, BLANK, X, BLANK]),
+        (None, [THINK, A, BLANK, THINK_END, X, BLANK]),
+        (None, [MARK, A, BLANK, MARK_END, X, BLANK]),
+        ("[THINK]", [A, BLANK, MARK_END, X, BLANK]),
+    ],
+    ids=["opened by the prompt", "by the model", "special tokens", "special, opened by the prompt"],
+)
+def test_reasoning_is_known_by_its_marks_and_no_stop_string_in_it_counts(opened: str | None, tokens: list[int]) -> None:
+    stop = rule("\n\n", opened=opened)
+
+    assert [stop.ends(tokens[:end]) for end in range(1, len(tokens) + 1)] == [False] * (len(tokens) - 1) + [True]
+    found = stop.finish(tokens)
+    assert (found.text, found.reasoning, found.finish_reason) == ("x", "a", "stop")
+
+
+@pytest.mark.parametrize("think_end", [None, "</think>", THINK_END])
+@pytest.mark.parametrize(("opened", "tokens"), [("<think>", [A, X]), (None, [THINK, A, X])])
+def test_reasoning_that_was_cut_is_no_answer(
+    opened: str | None, tokens: list[int], think_end: str | int | None
+) -> None:
+    found = rule("x", limit=len(tokens), think_end=think_end, opened=opened).finish(tokens)
+
+    assert (found.text, found.finish_reason) == ("", "length")
+    assert found.reasoning is not None and found.reasoning.endswith("ax")
+
+
+def test_marks_that_do_not_begin_the_answer_are_a_part_of_it() -> None:
+    found = rule().finish([A, THINK, X, THINK_END, 0])
+
+    assert (found.text, found.reasoning) == ("a<think>x</think>", None)

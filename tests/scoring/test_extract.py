@@ -56,6 +56,29 @@ def test_the_reasoning_is_kept_apart():
     assert strip_reasoning("<think></think>B") == ("B", "")
 
 
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        ("analysisWe need 6*7, first 40.assistantfinalIt is 42.", "It is 42."),
+        ("analysiswe need 6*7, guess 40. assistantfinal42", "42"),
+        ("analysis\nWe need it.\nassistant final\n42", "42"),
+        ("analysisNeed a tool, 40?assistantcommentaryNone, 41.assistantfinal42", "42"),
+        ("<|channel|>analysis<|message|>40?<|end|><|start|>assistant<|channel|>final<|message|>42", "42"),
+        ("<|channel|>commentary<|message|>41?<|end|><|start|>assistant<|channel|>final<|message|>42<|return|>", "42"),
+        ("analysisWe need 6*7. Suppose 42 but check", ""),
+        ("analysis We need 6*7 = 42", ""),
+        ("analysis用户问 6*7，是 42", ""),
+        ("analysiswe need 42", ""),
+        ("analysis: the sum is 42", "analysis: the sum is 42"),
+        ("analysis of both sides gives 42", "analysis of both sides gives 42"),
+        ("Analysis shows 42", "Analysis shows 42"),
+        ("analysis_of = 42", "analysis_of = 42"),
+    ],
+)
+def test_channels_without_their_marks_are_known(reply, answer):
+    assert strip_reasoning(reply)[0] == answer
+
+
 def test_boxes_are_read_with_their_braces_balanced():
     assert boxed(r"\boxed{\frac{1}{2}} and \fbox{x} and \boxed{cut") == [r"\frac{1}{2}", "x"]
 

@@ -10,11 +10,11 @@ What cannot be read is None. None of these functions guesses; how often they ret
 
 from __future__ import annotations
 
+from harness.reasoning import strip_reasoning
 from harness.scoring.extraction.letters import choice_letter, choice_letters
 from harness.scoring.extraction.markup import boxed
 from harness.scoring.extraction.numbers import final_number, numbers_in
 from harness.scoring.extraction.numerals import chinese_number
-from harness.scoring.extraction.reasoning import strip_reasoning
 
 __all__ = [
     "boxed",

@@ -23,10 +23,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from harness.reasoning import strip_reasoning
 from harness.scoring.extraction import cues
 from harness.scoring.extraction.cues import Patterns, patterns_for
 from harness.scoring.extraction.markup import answer_tags, boxed, own_turn, plain_text
-from harness.scoring.extraction.reasoning import strip_reasoning
 
 LETTERS = "ABCD"
 _CONTEXT = 24  # characters before a cue in which a denial or a supposition stands

@@ -14,10 +14,10 @@ from __future__ import annotations
 import re
 from decimal import Decimal, localcontext
 
+from harness.reasoning import strip_reasoning
 from harness.scoring.extraction.cues import NEXT_QUESTION
 from harness.scoring.extraction.markup import answer_tags, boxed, own_turn, plain_numbers
 from harness.scoring.extraction.numerals import MYRIADS, TENS, chinese_numbers, english_number, fraction, plain
-from harness.scoring.extraction.reasoning import strip_reasoning
 
 _PLAIN = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
 _POWER = r"(?:[eE](?P<e>[+-]?\d+)(?![\d.])|\s*(?:×|x|\*|\\times|\\cdot)\s*10\s*\^\s*\{?\s*(?P<power>[+-]?\d+)\s*\}?)"

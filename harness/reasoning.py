@@ -1,4 +1,4 @@
-"""Takes a model's thinking off its reply. The record keeps the raw text; what is scored is the answer."""
+"""Reasoning: which marks models put around it, how it is taken off a reply, and whether a prompt has opened it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ _PAIRS = (
     ("<|START_THINKING|>", "<|END_THINKING|>"),
     ("<unused94>", "<unused95>"),
     ("<|channel|>analysis<|message|>", "<|end|>"),
+    ("<|channel|>commentary<|message|>", "<|end|>"),
 )
-_FINAL_CHANNEL = re.compile(r"(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>")
+_LONGEST_MARK = max(len(opening) for opening, _ in _PAIRS)
+_FINAL_CHANNEL = re.compile(r"<\|start\|>assistant|<\|channel\|>final<\|message\|>")
 _SOLUTION = re.compile(r"<\|(?:begin|end)_of_solution\|>|<\|(?:end|return)\|>|<\|(?:START|END)_(?:RESPONSE|TEXT)\|>")
 _OTHER_CASE = re.compile(r"</?(?:think|thinking|thought|reasoning|reflection)>", re.IGNORECASE)
-# The channels of gpt-oss where a server has dropped the marks between them.
-_BARE_CHANNELS = re.compile(r"\Aanalysis(?=[A-Z\W])(.*?)assistantfinal", re.DOTALL)
+# The channels of gpt-oss where a server has dropped the marks between them: all of it, or cut before the final one.
+_BARE_CHANNELS = re.compile(r"\Aanalysis(.*?)assistant\s*final", re.DOTALL)
+_BARE_ANALYSIS = re.compile(r"\Aanalysis(?=[^\W\d_]|\s+[A-Z\u4e00-\u9fff])(.*)\Z", re.DOTALL)
 
 
 def strip_reasoning(reply: str) -> tuple[str, str | None]:
@@ -33,7 +36,7 @@ def strip_reasoning(reply: str) -> tuple[str, str | None]:
     follows. An opening mark that is never closed (the reply was cut) begins reasoning that has no end: the answer is
     what stands before it, most often nothing.
     """
-    if bare := _BARE_CHANNELS.match(reply):
+    if bare := _BARE_CHANNELS.match(reply) or _BARE_ANALYSIS.match(reply):
         return reply[bare.end() :].strip(), bare[1].strip()
     answer = _OTHER_CASE.sub(lambda mark: mark.group().lower(), reply) if "<" in reply else reply
     thoughts: list[str] = []
@@ -68,3 +71,29 @@ def _without_blocks(text: str, opening: str, closing: str, thoughts: list[str]) 
         thoughts += [*kept, before]
         return after
     return "".join(kept) + text
+
+
+def opened_by(text: str, turn: str = "") -> str | None:
+    """The mark by which a rendered prompt has opened reasoning that it does not close; None where it has not.
+
+    turn: the text of the last turn, which may speak of such marks. Only what stands behind it is looked at.
+    """
+    if not turn.strip():
+        # A prompt that is one text may speak of marks anywhere: one at its end is meant.
+        return next((opening for opening, _ in _PAIRS if text.rstrip().endswith(opening)), None)
+    after = text.rpartition(turn.strip())[2]
+    places = [(after.rfind(start), start) for start, end in _PAIRS if after.rfind(end) < after.rfind(start)]
+    return max(places)[1] if places else None
+
+
+def speaks_of_reasoning(template: str) -> bool:
+    """Whether a chat template knows marks of reasoning, so that its model may write them."""
+    return any(opening in template or closing in template for opening, closing in _PAIRS)
+
+
+def begins_with_reasoning(reply: str) -> bool:
+    """Whether the first thing in a reply is reasoning."""
+    start = reply.lstrip()[:_LONGEST_MARK]
+    return any(start.lower().startswith(opening.lower()) for opening, _ in _PAIRS) or bool(
+        _BARE_CHANNELS.match(reply) or _BARE_ANALYSIS.match(reply)
+    )
