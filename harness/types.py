@@ -428,13 +428,17 @@ class MetricResult:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many samples there were, and how many of them are in doubt."""
+    """How many samples there were, and how many of them are in doubt.
+
+    truncated: their prompt was cut to the window. cut: their answer was cut at the limit of tokens.
+    """
 
     n: int = 0
     failed: int = 0
     unparsed: int = 0
     truncated: int = 0
     empty: int = 0
+    cut: int = 0
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
@@ -443,6 +447,7 @@ class Counts:
             self.unparsed + other.unparsed,
             self.truncated + other.truncated,
             self.empty + other.empty,
+            self.cut + other.cut,
         )
 
 

@@ -158,6 +158,7 @@ def _count(record: Record) -> Counts:
         unparsed=int(record.unparsed),
         truncated=int(record.truncated),
         empty=int(bool(texts) and not any(text.strip() for text in texts)),
+        cut=int(any(response.finish_reason == "length" for response in record.responses)),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness import GenerationParams, Message, ModelOptions, Prompt, Request, Sample, UsageError
+from harness import GenerationParams, Message, ModelOptions, Prompt, Request, Sample, UsageError, evaluate
 from harness.engine import ChatTemplate
 from harness.testing import tiny_causal_lm, tiny_tokenizer
 from harness.time_limit import TooSlowError, time_limit
@@ -179,3 +179,17 @@ def test_a_prompt_that_the_template_refuses_fails_alone(folder: Path) -> None:
 
     assert [found[index].error is None for index in range(4)] == [True, False, True, False]
     assert "no secrets" in str(found[1].error)
+
+
+def test_answers_cut_at_the_limit_are_counted(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"q": "1 + 1 ="}\n{"q": "2 + 2 ="}\n', encoding="utf-8")
+    (tmp_path / "sums.yaml").write_text(
+        "task: sums\ndataset_path: rows.jsonl\ntest_split: test\noutput_type: generate_until\n"
+        "doc_to_text: '{{ q }}'\ndoc_to_target: '2'\ngeneration_kwargs: {until: [never], max_gen_toks: 3}\n"
+        "metric_list: [{metric: exact_match}]\n",
+        encoding="utf-8",
+    )
+    found = evaluate("hf", {"pretrained": str(folder)}, [str(tmp_path / "sums.yaml")], output=str(tmp_path / "runs"))
+
+    assert found.report["tasks"][0]["counts"]["cut"] == 2
+    assert "cut" in found.summary()

@@ -124,7 +124,7 @@ def test_a_metric_that_fails_the_first_samples_alike_ends_the_run(registry: Regi
 
     Fragile.trouble = staticmethod(lambda text: None)
     assert run(spec, registry).report["tasks"][0]["counts"] == {
-        "n": ROWS, "failed": 0, "unparsed": 0, "truncated": 0, "empty": 0
+        "n": ROWS, "failed": 0, "unparsed": 0, "truncated": 0, "empty": 0, "cut": 0
     }  # fmt: skip
 
 
