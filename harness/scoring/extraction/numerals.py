@@ -8,6 +8,7 @@ from fractions import Fraction
 
 _DIGITS = {"零": 0, "〇": 0, "一": 1, "二": 2, "两": 2, "三": 3, "四": 4, "五": 5, "六": 6, "七": 7, "八": 8, "九": 9}
 TENS = {"十": 10, "百": 100, "千": 1000}
+_CHEQUE_DIGITS = str.maketrans("壹贰叁肆伍陆柒捌玖拾佰仟萬億", "一二三四五六七八九十百千万亿")
 MYRIADS = {"万": 10_000, "亿": 100_000_000}
 _NUMERAL = r"[零〇一二两三四五六七八九十百千万亿]{1,40}"
 _CHINESE = re.compile(
@@ -81,8 +82,11 @@ def chinese_number(text: str) -> int:
 
 
 def chinese_value(text: str) -> Fraction | None:
-    """The value of a text that is one Chinese numeral: 三分之二, 百分之五十 (a half), 负二; None for anything else."""
-    match = _CHINESE.fullmatch(text.strip())
+    """The value of a text that is one Chinese numeral: 三分之二, 百分之五十 (a half), 负二; None for anything else.
+
+    The digits of cheques are read too: 壹佰.
+    """
+    match = _CHINESE.fullmatch(text.strip().translate(_CHEQUE_DIGITS))
     if match is None or len(text) > 40:
         return None
     value = Fraction(_chinese(match))

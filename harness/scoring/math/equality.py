@@ -19,6 +19,7 @@ from harness.scoring.extraction.numerals import chinese_value
 from harness.scoring.math.normalise import prepare, rational, unit_ratio
 
 SECONDS = 2.0
+_FLOAT_DIGITS = 15  # that a floating-point number holds at least
 _LONGEST = 2000  # characters; what is longer is no final answer
 _worker = LimitedWorker("harness.scoring.math.worker", "compares mathematics")
 
@@ -45,6 +46,8 @@ def math_equal(
         return True
     left, right = _number(first), _number(second)
     if left is not None and right is not None:
+        if ratio == 1 and (_is_written_out(first, right) or _is_written_out(second, left)):
+            return True
         return _numbers_equal(left * ratio, right, tolerance, percent and first.endswith("%") != second.endswith("%"))
     request = {"first": first, "second": second, "ratio": str(ratio), "tolerance": tolerance}
     return bool(_worker.ask(request, seconds)["equal"])
@@ -62,6 +65,20 @@ def _compact(text: str) -> str:
 def _number(text: str) -> Fraction | None:
     value = rational(text)
     return value if value is not None else chinese_value(text)
+
+
+def _is_written_out(text: str, exact: Fraction) -> bool:
+    """Whether a decimal is what a floating-point number holds of a fraction without end: 0.0833333333333333 is 1/12."""
+    match = re.fullmatch(r"[+-]?(\d*)\.(\d+)", text)
+    below = exact.denominator
+    for factor in (2, 5):
+        while below % factor == 0:
+            below //= factor
+    if match is None or below == 1 or len((match[1] + match[2]).lstrip("0")) < _FLOAT_DIGITS:
+        return False
+    places = len(match[2])
+    distance = abs(Fraction(text) - exact)
+    return distance < Fraction(1, 10**places) or (distance < abs(exact) and float(text) == float(exact))
 
 
 def _numbers_equal(left: Fraction, right: Fraction, tolerance: float, percent: bool) -> bool:

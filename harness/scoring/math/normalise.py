@@ -6,6 +6,7 @@ import re
 from fractions import Fraction
 
 from harness.scoring.extraction.markup import boxed
+from harness.scoring.extraction.numerals import chinese_value
 
 _WIDTH: dict[int, int | str] = {0xFF01 + i: 0x21 + i for i in range(94)}
 _SIGNS: dict[int, int | str] = {
@@ -48,9 +49,15 @@ for _dimension, _members in {
     "area": "cm^2 平方厘米 1/10000,dm^2 平方分米 1/100,m^2 平方米 1,km^2 平方千米 平方公里 1000000,公顷 10000",
     "volume": "cm^3 立方厘米 毫升 ml mL 1/1000000,dm^3 立方分米 升 L 1/1000,m^3 立方米 1",
     "mass": "g 克 1/1000,kg 千克 公斤 1,t 吨 1000,斤 1/2,grams 1/1000",
-    "time": "s 秒 second seconds 1,min 分钟 minute minutes 60,h 小时 hour hours 3600,天 日 day days 86400",
-    "money": "分钱 1/100,角 1/10,元 块 块钱 圆 人民币 1",
+    "time": "s 秒 秒钟 second seconds 1,min mins 分钟 minute minutes 60,刻钟 900,h hr hrs 小时 钟头 hour hours 3600,"
+    "天 日 day days 86400,周 星期 week weeks 604800",
+    "months": "个月 month months 1,年 year years 12",
+    "temperature": "℃ 1",
+    "fahrenheit": "℉ 1",
+    "money": "分钱 1/100,角 毛 1/10,元 块 块钱 圆 人民币 1",
     "dollar": "cents 1/100,dollars dollar 美元 1",
+    "euro": "euros euro 欧元 1",
+    "sterling": "英镑 1",
     "speed": "km/h 千米/时 千米/小时 5/18,m/s 米/秒 1",
     "": "个 只 本 人 名 次 件 张 条 支 枝 棵 块儿 岁 页 颗 辆 台 位 座 间 组 队 套 双 种 倍 袋 箱 盒 包 瓶 杯 根 朵"
     " 头 匹 units unit square 1",
@@ -58,8 +65,39 @@ for _dimension, _members in {
     for _entry in _members.split(","):
         *_names, _factor = _entry.split()
         _UNITS |= {name: (_dimension, Fraction(_factor)) for name in _names}
+_NUMERALS = "零〇一二两三四五六七八九十百千万亿壹贰叁肆伍陆柒捌玖拾佰仟"
+_NUMBER_TEXT = rf"\d+(?:,\d{{3}})*(?:\.\d+)?|[{_NUMERALS}]+(?:点[{_NUMERALS}]+)?"
+_NAMES = "|".join(re.escape(name) for name in sorted(_UNITS, key=len, reverse=True) if _UNITS[name][0])
+# Units that have a short name beside larger ones of their kind: 3小时30分, 3元5角2分.
+_SHORT_UNITS = {("time", "分"): Fraction(60), ("money", "分"): Fraction(1, 100)}
+_PART = re.compile(
+    rf"(?:\s*(?:,|\band\b|又|零(?=\d))?\s*)(?P<number>{_NUMBER_TEXT})\s*(?P<unit>{_NAMES}|分)(?![A-Za-z^])\s*"
+)
+_HALVES = re.compile(
+    rf"(?:(?P<whole>{_NUMBER_TEXT})个半\s*(?P<unit>{_NAMES}|钟)?|半个?(?P<of>{_NAMES})|(?P<number>{_NUMBER_TEXT})\s*(?P<last>{_NAMES})半)"
+)
+_ARC = re.compile(
+    r"(-?)(\d+)\s*(?:°|度|\^\s*\{?\s*\\circ\s*\}?)\s*(\d+(?:\.\d+)?)\s*(?:'|′|’|分|\^\s*\{?\s*\\prime\s*\}?)"
+    r"(?:\s*(\d+(?:\.\d+)?)\s*(?:''|″|”|\"|′′|秒|\^\s*\{?\s*\\prime\s*\\prime\s*\}?))?"
+)
+_TEMPERATURE = re.compile(
+    rf"(-|−|零下|负)?\s*({_NUMBER_TEXT})\s*"
+    r"(℃|℉|摄氏度|华氏度|(?:°|\^\s*\{?\s*\\circ\s*\}?)\s*[CF]|degrees? (?:Celsius|Fahrenheit))"
+)
+_WORDS_IN_COMMAND = re.compile(r"\\(?:text|mbox|textrm|mathrm|rm)\s*\{([^{}]*)\}")
+_CURRENCIES = {"$": "dollars", "¥": "元", "￥": "元", "€": "euros", "£": "英镑"}
+_CURRENCY = re.compile(r"^\s*(?:US)?\\?(?P<sign>[$¥￥€£])\s*(?=[\d.])")
+_ANGLE = re.compile(r"^\s*<([^<>=]+,[^<>=]+)>\s*$|⟨([^⟨⟩]+)⟩")
+_PIECES = re.compile(r"(\\begin\s*\{cases\})(.*?)(\\end\s*\{cases\})", re.DOTALL)
+_OTHERWISE = re.compile(
+    r"(?:\\(?:text|mbox|textrm|mathrm)\s*\{\s*(?:otherwise|else|其他|其它|否则)\s*[.。]?\s*\}|\botherwise\b|\belse\b|其他|其它|否则)"
+)
+_CONDITION_WORDS = re.compile(
+    r"([&,\s])\s*(?:\\(?:text|mbox|textrm|mathrm)\s*\{\s*,?\s*(?:if|when|for|当|若|如果|时)\s*\}|(?:if|when|for)\b|当|若|如果|时)"
+)
 _UNIT_END = re.compile(
-    r"(?<=[\d)}\]])(?P<unit>\s*(?:"
+    rf"(?<=[\d)}}\]{_NUMERALS}])"
+    r"(?P<unit>\s*(?:"
     + "|".join(re.escape(name) for name in sorted(_UNITS, key=len, reverse=True) if len(name) > 1 or not name.isascii())
     # A letter may be a variable (2t); as a unit it stands apart (2 t).
     + r")|\s+[mgtshL])\s*$"
@@ -68,7 +106,18 @@ _UNIT_END = re.compile(
 
 def prepare(text: str) -> tuple[str, str | None]:
     """Return (expression, unit): the last box if there is one, without decoration, and a known unit at its end."""
-    text = _formula((boxed(text) or [text])[-1]).translate(_WIDTH).translate(_SIGNS)
+    text = _formula((boxed(text) or [text])[-1])
+    if (amount := _amount(text)) is not None:
+        return amount
+    currency = _CURRENCY.match(text) if text.count("$") < 2 else None
+    if currency:
+        text = text[currency.end() :]
+    text = (
+        _PIECES.sub(_plain_pieces, _ANGLE.sub(lambda match: f"({match[1] or match[2]})", text))
+        .replace(r"\langle", "(")
+        .replace(r"\rangle", ")")
+    )
+    text = text.translate(_WIDTH).translate(_SIGNS)
     text = _RECURRING.sub(_recurring, _REALS.sub(r"(-\\infty,\\infty)", text))
     text = _DEGREES.sub(r"^\\circ", _DROPPED.sub(" ", text))
     text, unit = _text_unit(_WRAPPED.sub(r"\1", text))
@@ -87,7 +136,53 @@ def prepare(text: str) -> tuple[str, str | None]:
         match = _UNIT_END.search(text)
         if match:
             text, unit = text[: match.start()].rstrip(), match["unit"].strip()
-    return text.removeprefix("¥").removeprefix("￥").strip(), unit
+    return text.strip(), unit or (_CURRENCIES[currency["sign"]] if currency else None)
+
+
+def _amount(text: str) -> tuple[str, str | None] | None:
+    """An amount in several units, in halves, in degrees and minutes, or below zero: (number, unit); None for others.
+
+    3小时30分钟 is 7/2 小时, 两个半小时 is 5/2 小时, 30^\\circ 30' is 61/2 degrees.
+    """
+    plain = _WORDS_IN_COMMAND.sub(r" \1 ", text).translate(_WIDTH)
+    plain = re.sub(r"\\[,;:! ]|~|(?<!\\)\$|[.。]\s*$", " ", plain).strip()
+    plain = _WORDS_BEFORE.sub("", plain) if not _SAYS_NOT.search(plain) else plain
+    if match := _ARC.fullmatch(plain):
+        degrees = _value(match[2]) + _value(match[3]) / 60 + _value(match[4] or "0") / 3600
+        return f"({match[1]}{degrees})^\\circ", None
+    if match := _TEMPERATURE.fullmatch(plain):
+        sign = "-" if match[1] else ""
+        return f"{sign}{_value(match[2])}", "℉" if match[3] in ("℉", "华氏度") or match[3].endswith("F") else "℃"
+    if (match := _HALVES.fullmatch(plain)) and (unit := match["unit"] or match["of"] or "个") in _UNITS:
+        return str(_value(match["whole"] or match["number"] or "0") + Fraction(1, 2)), unit
+    parts = list(_PART.finditer(plain))
+    if len(parts) < 2 or "".join(part.group() for part in parts) != plain:
+        return None
+    first = parts[0]["unit"]
+    dimension, factor = _UNITS.get(first, ("", Fraction(1)))
+    total = Fraction(0)
+    smallest = None
+    for part in parts:
+        own = _SHORT_UNITS.get((dimension, part["unit"])) or _UNITS.get(part["unit"], ("", None))[1]
+        known = (dimension, part["unit"]) in _SHORT_UNITS or _UNITS.get(part["unit"], ("", None))[0] == dimension
+        if not dimension or not known or own is None or (smallest is not None and own >= smallest):
+            return None
+        total += _value(part["number"]) * own
+        smallest = own
+    return str(total / factor), first
+
+
+def _value(number: str) -> Fraction:
+    value = rational(number)
+    value = value if value is not None else chinese_value(number)
+    return value if value is not None else Fraction(0)
+
+
+def _plain_pieces(match: re.Match[str]) -> str:
+    """A piecewise function with its conditions bare: without if, when and 当, and with one word for all other cases."""
+    body = _OTHERWISE.sub(r" \\otherwise ", match[2])
+    body = re.sub(r"[,.;，。；]\s*(?=\\\\|$)", " ", body.rstrip())
+    return match[1] + _CONDITION_WORDS.sub(r"\1 ", body) + match[3]
 
 
 def _formula(text: str) -> str:

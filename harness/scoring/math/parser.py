@@ -45,6 +45,9 @@ class Relation:
     operators: tuple[str, ...]
 
 
+OTHERWISE = sympy.Symbol("otherwise")
+"""The condition of the last piece of a function."""
+
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d{1,3}(?:,\d{3})+(?!\d|,\d)(?:\.\d+)?|(?:\d+\.?\d*|\.\d+)[eE][+-]?\d{1,3}(?![\d.A-Za-z])|\d+\.\d+|\d+|\.\d+)"
     r"|(?P<environment>\\(?:begin|end)\s*\{\s*[A-Za-z]+\*?\s*\})|(?P<command>\\(?:[A-Za-z]+|\\))|(?P<name>[A-Za-z]+)|(?P<operator>\*\*|<=|>=|!=|==|[-+*/^!%=<>|(){}\[\],_&:;']))"
@@ -358,7 +361,10 @@ class _Parser:
         if self.accept("["):
             degree = _expression(self.sum())
             self.take("]")
-        return sympy.Pow(_expression(self._argument()), 1 / degree)
+        argument = _expression(self._argument())
+        if degree.is_Integer and degree % 2 == 1 and argument.is_number and argument.is_negative:
+            return -sympy.Pow(-argument, 1 / degree)  # the real root
+        return sympy.Pow(argument, 1 / degree)
 
     def _argument(self) -> Any:
         """An argument of a command: `{...}`, or a single token, of a number its first digit (\\frac34)."""
@@ -386,6 +392,8 @@ class _Parser:
             return {"lvert": sympy.Abs, "lfloor": sympy.floor, "lceil": sympy.ceiling}[name](value)
         if name == "mathbb":
             return sympy.Symbol(f"set of {self._argument()}")
+        if name == "otherwise":
+            return OTHERWISE
         if name == "approx":
             return self.sum()
         if name in ("overline", "vec", "hat", "bar"):
@@ -417,14 +425,19 @@ class _Parser:
         return matrix.det() if kind == "vmatrix" else matrix
 
     def _cases(self) -> Any:
-        """Equations one below the other."""
-        items: list[Any] = []
+        """Equations one below the other, or a function in pieces: values with their conditions."""
+        rows: list[list[Any]] = [[]]
         while self.token != r"\end{cases}":
-            items.append(self.relation())
-            while self.accept("\\\\", ",", ";"):
+            rows[-1].append(self.relation())
+            while self.accept(",", ";", "&"):
                 pass
+            if self.accept("\\\\"):
+                rows.append([])
         self.take()
-        return Collection("list", tuple(items))
+        rows = [row for row in rows if row]
+        if all(len(row) == 2 and not isinstance(row[0], Relation) and _is_condition(row[1]) for row in rows):
+            return Collection("pieces", tuple(Bracketed("piece", "piece", tuple(row)) for row in rows))
+        return Collection("list", tuple(item for row in rows for item in row))
 
     def _symbol(self, name: str) -> Any:
         if name in _COUNTS and re.match(_BOTH_INDICES, "".join(self._tokens[self._place : self._place + 8])):
@@ -442,6 +455,10 @@ class _Parser:
         while self.accept("'"):
             name += "'"
         return sympy.Symbol(name)
+
+
+def _is_condition(value: Any) -> bool:
+    return isinstance(value, Relation) or value == OTHERWISE
 
 
 def _expression(value: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import sympy  # type: ignore[import-untyped]
 
 from harness.limited import serve
-from harness.scoring.math.parser import Bracketed, Collection, Relation, parse
+from harness.scoring.math.parser import OTHERWISE, Bracketed, Collection, Relation, parse
 
 _DIGITS = 60
 _DEGREE = sympy.Symbol("degree", positive=True)
@@ -43,6 +43,8 @@ def equal(first: Any, second: Any, tolerance: float = 0.0) -> bool:
     first, second = _plain(first), _plain(second)
     if isinstance(first, Relation) or isinstance(second, Relation):
         return _relations_equal(first, second, tolerance)
+    if getattr(first, "kind", "") == getattr(second, "kind", "") == "pieces":
+        return _pieces_equal(first.items, second.items, tolerance)
     if isinstance(first, Collection) or isinstance(second, Collection):
         if "union" in (getattr(first, "kind", ""), getattr(second, "kind", "")):
             joined = _joined(_members(first)), _joined(_members(second))
@@ -158,6 +160,23 @@ def _meet(left: Bracketed, right: Bracketed) -> bool:
     """Whether an interval begins within another, or where it ends and one of the two holds the point."""
     end, start = left.items[1], right.items[0]
     return bool(start < end or (start == end and (left.closing == "]" or right.opening == "[")))
+
+
+def _pieces_equal(first: Sequence[Any], second: Sequence[Any], tolerance: float) -> bool:
+    """Whether two functions in pieces have the same ones. `otherwise` is what the others leave of the real line."""
+    if _unordered_equal(first, second, tolerance):
+        return True
+    left = [piece for piece in first if not any(equal(piece, other, tolerance) for other in second)]
+    right = [piece for piece in second if not any(equal(piece, other, tolerance) for other in first)]
+    if len(first) != len(second) or len(left) != 1 or len(right) != 1:
+        return False
+    (one,), (other,) = left, right
+    if (one.items[1] == OTHERWISE) == (other.items[1] == OTHERWISE):
+        return False
+    conditions = [_plain(piece.items[1]) for piece in (second if one.items[1] == OTHERWISE else first)]
+    whole = _joined(conditions)
+    covers = len(whole) == 1 and isinstance(whole[0], Bracketed) and whole[0].items == (-sympy.oo, sympy.oo)
+    return covers and equal(one.items[0], other.items[0], tolerance)
 
 
 def _unordered_equal(first: Sequence[Any], second: Sequence[Any], tolerance: float) -> bool:
