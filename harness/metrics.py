@@ -92,6 +92,8 @@ class Metric(ABC):
     is_distance: ClassVar[bool] = False
     """Whether an own value (`aggregation` is `self`) says how far sums are from zero, so that noise alone makes it
     positive, as it does a calibration error. Its interval allows for that."""
+    is_constant: ClassVar[bool] = False
+    """Whether it describes the rows and not the answers (`chance`): such a value has no error."""
     values: tuple[str, ...] = ()
     """Names of the numbers of one score, where it has several: each is averaged and reported as `<metric>_<name>`."""
     stem: str = ""

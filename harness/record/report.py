@@ -20,7 +20,7 @@ from rich.text import Text
 from harness.record.file_types import FORMAT
 from harness.record.manifest import seconds_of
 from harness.terminal import visible
-from harness.types import JSON, Counts, GroupResult, GroupScore, MetricResult, Record, Result, SampleKey
+from harness.types import JSON, Counts, GroupResult, GroupScore, MetricResult, Record, Result, SampleKey, ScoreName
 
 NAMED = 5
 """How many of many things a line names."""
@@ -324,7 +324,7 @@ class TableRow:
         known = {
             "metric": self.metric,
             "value": number(self.result["value"]),
-            "stderr": number(self.result["stderr"]),
+            "stderr": number(_shown_stderr(self.result)),
             "95% interval": interval(self.result),
             "n": str(self.result["n"]),
         }
@@ -341,7 +341,19 @@ def rows(report: Mapping[str, JSON], *, subsets: bool = False) -> Iterator[Table
         for part in [*entry.get("groups", ()), *(entry.get("subsets", ()) if subsets else ())]:
             for metric in part["metrics"][:1]:
                 label = _metric_label(metric, part.get("average"))
-                yield TableRow(part["title"] or part["name"], depth + 1, label, metric, part["counts"], part=True)
+                yield TableRow(_part_name(part), depth + 1, label, metric, part["counts"], part=True)
+
+
+def _shown_stderr(metric: Mapping[str, JSON]) -> JSON:
+    """None where all samples score alike: what is then 0 is the spread that was seen, not the doubt."""
+    ends = metric["interval"]
+    return None if metric["stderr"] == 0 and ends and ends[0] < ends[1] else metric["stderr"]
+
+
+def _part_name(part: Mapping[str, JSON]) -> str:
+    """What a part is called, and the name by which `--tasks TASK/NAME` takes it."""
+    name, title = str(part["name"]), str(part["title"] or part["name"])
+    return title if title == name or "subsets" in part or not name.isascii() else f"{title} ({name})"
 
 
 def _name_of(entry: Mapping[str, JSON]) -> str:
@@ -350,12 +362,18 @@ def _name_of(entry: Mapping[str, JSON]) -> str:
 
 def _labelled(entry: Mapping[str, JSON]) -> Iterator[tuple[str, Mapping[str, JSON]]]:
     own = entry.get("average")
-    named = {_metric_label(metric, metric.get("average", own)): metric for metric in entry["metrics"]}
+    shown = [metric for metric in entry["metrics"] if metric["value"] != 0 or not _counts_rows(metric)]
+    named = {_metric_label(metric, metric.get("average", own)): metric for metric in shown}
     if len(entry.get("tasks", ())) != 1:  # a group of one: its averages are one
         for average, metrics in entry.get("by_average", {}).items():
             for metric in metrics[:1]:
                 named.setdefault(_metric_label(metric, average), metric)
     yield from named.items()
+
+
+def _counts_rows(metric: Mapping[str, JSON]) -> bool:
+    """Whether a metric says how many rows a modifier left alone, which is worth a line where there are any."""
+    return ScoreName.parse(str(metric["metric"])).metric == "kept_order"
 
 
 def _metric_label(metric: Mapping[str, JSON], average: str | None) -> str:

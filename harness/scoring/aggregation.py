@@ -291,6 +291,8 @@ def _result(key: ScoreKey, estimate: Estimate | None, n: int, tables: Sequence[_
     )
     if estimate is None:
         return told
+    if metric.is_constant:
+        return replace(told, value=estimate.value)
     interval = estimate.interval
     if interval is not None and metric.bounds is not None:
         least, greatest = metric.bounds

@@ -106,6 +106,7 @@ class Kept(Metric):
     """1 where the options kept their places, because they refer to each other or are not all there."""
 
     name = "kept_order"
+    is_constant = True
     bounds = ZERO_TO_ONE
 
     def score(self, seen: Observation) -> float:

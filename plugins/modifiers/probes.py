@@ -48,6 +48,7 @@ class Chance(Metric):
 
     name = "chance"
     bounds = ZERO_TO_ONE
+    is_constant = True
 
     def score(self, seen: Observation) -> float | None:
         return _chance(seen)

@@ -16,6 +16,7 @@ from harness import Media, Message, MetricResult, Prompt, Record, Response
 from harness.record.codec import jsonable
 from harness.record.html import kind_of, report_html
 from harness.record.report import Usage, build_report, number, summary_text, watch
+from harness.testing import run_harness
 from harness.types import Counts, Result
 
 
@@ -245,3 +246,22 @@ def test_the_page_draws_confidence_against_accuracy() -> None:
     assert "2 samples, 30.0% sure, 0.0% right" in html
     assert "<td>20% .. 30%</td>" in html
     assert "confidence and accuracy" not in report_html(build_report(MANIFEST, results()), [make_record(1)])
+
+
+def test_where_all_samples_score_alike_there_is_no_spread_to_show_and_chance_has_no_error(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    task = (
+        "task: t\ndataset_path: rows.jsonl\ntest_split: test\noutput_type: multiple_choice\n"
+        'doc_to_text: "{{ q }}\\nA. {{ A }}\\nB. {{ B }}\\n"\ndoc_to_choice: [A, B]\ndoc_to_target: "{{ a }}"\n'
+        "options: {columns: [A, B], answer: a, question: q}\nmetric_list: [{metric: acc}]\n"
+    )
+    (tmp_path / "t.yaml").write_text(task, encoding="utf-8")
+    rows = [{"q": f"q{n}", "A": "x", "B": "y", "a": "AB"[n % 2]} for n in range(10)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    gold = ("--tasks", "t.yaml", "--model", "dummy", "--model_args", "mode=gold")
+    table = run_harness(*gold).stdout
+    assert re.search(r"^t +acc +1\.0000 +- +0\.7225 \.\. 1\.0000 +10$", table, re.MULTILINE)
+    table = run_harness(*gold, "--modify", "no_question").stdout
+    assert re.search(r"chance +0\.5000 +- +- +10$", table, re.MULTILINE)
+    table = run_harness(*gold, "--modify", "circular").stdout
+    assert "kept_order" not in table
