@@ -33,6 +33,7 @@ from harness.metrics import (
 )
 from harness.model import Forecast, Model, ModelOptions
 from harness.modifiers import Asked, Modifier, RowScore
+from harness.secret import Secret, sealed, secrets_in, secrets_of_url, shown, shown_url
 from harness.types import (
     DatasetSpec,
     GenerationParams,
@@ -95,6 +96,7 @@ __all__ = [
     "Sample",
     "SaveError",
     "ScoreKey",
+    "Secret",
     "TaskError",
     "Undecided",
     "UsageError",
@@ -106,6 +108,11 @@ __all__ = [
     "judge",
     "load_run",
     "one_line",
+    "sealed",
+    "secrets_in",
+    "secrets_of_url",
+    "shown",
+    "shown_url",
 ]
 
 

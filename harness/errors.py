@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable
 from enum import IntEnum
 
+from harness.secret import shown_urls
+
 
 class ExitCode(IntEnum):
     """What a command ends with.
@@ -22,9 +24,12 @@ class ExitCode(IntEnum):
 
 
 class HarnessError(Exception):
-    """Base of all errors that a user is meant to read. `str()` of it is one line."""
+    """Base of all errors that a user is meant to read. `str()` of it is one line, without the password of any URL."""
 
     exit_code: ExitCode = ExitCode.USAGE
+
+    def __str__(self) -> str:
+        return shown_urls(super().__str__())
 
 
 class UsageError(HarnessError):

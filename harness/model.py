@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from harness.errors import UsageError, suggest
+from harness.secret import revealed
 from harness.types import Prompt, Request, RequestKind, Response, Sample
 
 
@@ -80,6 +81,8 @@ class Model(ABC):
     """Names of arguments that are never written down: a manifest and a log hold `***` in their place."""
 
     options: ModelOptions = ModelOptions()
+    say: Callable[[str], None] = staticmethod(lambda text: None)
+    """Tells the user something while the model works, in one line; to be called in the thread that wants answers."""
 
     @classmethod
     def arguments(cls) -> tuple[Mapping[str, inspect.Parameter], bool]:
@@ -110,7 +113,7 @@ class Model(ABC):
         for name in known:
             if known[name].default is inspect.Parameter.empty and name not in args:
                 raise UsageError(f"--model_args: model '{cls.name}' needs '{name}', as in --model_args {name}=...")
-        model = cls(**args)
+        model = cls(**revealed(dict(args)))
         model.options = options
         return model
 

@@ -120,7 +120,8 @@ class Response:
     """A model's answer to one request. Natural logarithms, in nats.
 
     `truncated` counts the prompt tokens that were cut from the left because the window was too small.
-    `reasoning` is a thinking block that was taken off `text`. `error` says why there is no answer.
+    `reasoning` is a thinking block that was taken off `text`. `error` says why there is no answer. `finish_reason` is
+    `refused` where the server's moderation, or the model itself, declined: then there is an `error`, and no `text`.
     """
 
     text: str | None = None
@@ -128,7 +129,7 @@ class Response:
     is_greedy: tuple[bool, ...] = ()
     token_counts: tuple[int, ...] = ()
     reasoning: str | None = None
-    finish_reason: Literal["stop", "length"] | None = None
+    finish_reason: Literal["stop", "length", "refused"] | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     truncated: int = 0
@@ -431,6 +432,7 @@ class Counts:
     """How many samples there were, and how many of them are in doubt.
 
     truncated: their prompt was cut to the window. cut: their answer was cut at the limit of tokens.
+    refused: of those that failed, how many because moderation or the model itself declined to answer.
     """
 
     n: int = 0
@@ -439,6 +441,7 @@ class Counts:
     truncated: int = 0
     empty: int = 0
     cut: int = 0
+    refused: int = 0
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
@@ -448,6 +451,7 @@ class Counts:
             self.truncated + other.truncated,
             self.empty + other.empty,
             self.cut + other.cut,
+            self.refused + other.refused,
         )
 
 

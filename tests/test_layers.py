@@ -23,6 +23,7 @@ BASE = {
     "hooks",
     "registry",
     "files",
+    "secret",
     "limited",
     "reasoning",
     "terminal",
@@ -101,7 +102,7 @@ def private_names(paths: Iterable[Path], *, defined: bool) -> set[str]:
     found: set[str] = set()
     for path in paths:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and defined:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and defined:
                 found.add(node.name)
             elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) is defined:
                 found.add(node.id)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -111,4 +112,7 @@ def _post(url: str, checks: Sequence[GateCheck], summary: str) -> None:
         with requests.post(url, json=body, timeout=10, stream=True) as response:
             response.raise_for_status()
     except requests.RequestException as error:
-        notice(f"--webhook: {' '.join(str(error).split())[:200]}")
+        # The address may be its own password (Slack's and Feishu's are), and stands in the error.
+        host = urlsplit(url).hostname or "the address"
+        status = error.response.status_code if error.response is not None else ""
+        notice(f"--webhook: {host} could not be told: {type(error).__name__} {status}".rstrip())

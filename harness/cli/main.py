@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import importlib
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from click.shell_completion import CompletionItem
 from harness.cli.console import notice, write_what_can_be_written
 from harness.cli.mistakes import message_of, unknown_command
 from harness.errors import ExitCode, HarnessError, Interrupted
+from harness.secret import secrets_of_command, shown_command
 
 COMMANDS = {
     "run": "Measure a model. `harness --tasks ...` is short for it.",
@@ -48,7 +48,7 @@ class Main(click.Group):
         **extra: Any,
     ) -> Any:
         arguments = list(sys.argv[1:] if args is None else args)
-        command = shlex.join(["harness", *arguments])
+        command = shown_command(["harness", *arguments])
         write_what_can_be_written()
         # Samples are small objects without cycles: looking for garbage among them as often as usual costs a fifth of
         # the time of scoring them.
@@ -56,13 +56,14 @@ class Main(click.Group):
         try:
             code = super().main(arguments, prog_name or "harness", complete_var, False, obj=command, **extra)
         except click.ClickException as error:
-            code = _fail(message_of(error, arguments), ExitCode.USAGE)
+            code = _fail(_without(arguments, message_of(error, arguments)), ExitCode.USAGE)
         except click.Abort:
             code = _fail(f"interrupted; go on with: {command}", ExitCode.INTERRUPTED, quiet=True)
         except HarnessError as error:
             if _shows_tracebacks(arguments):
                 raise
-            code = _fail(" ".join(str(error).splitlines()), error.exit_code, quiet=isinstance(error, Interrupted))
+            text = _without(arguments, " ".join(str(error).splitlines()))
+            code = _fail(text, error.exit_code, quiet=isinstance(error, Interrupted))
         except OSError as error:
             if _shows_tracebacks(arguments):
                 raise
@@ -103,6 +104,13 @@ class Main(click.Group):
 
 def _shows_tracebacks(arguments: Sequence[str]) -> bool:
     return os.environ.get("HARNESS_DEBUG") == "1" or not {"--verbose", "-v"}.isdisjoint(arguments)
+
+
+def _without(arguments: Sequence[str], message: str) -> str:
+    """An error without the secrets that a command line holds: whoever made the message may not have known them."""
+    for secret in secrets_of_command(arguments):
+        message = secret.hide_in(message)
+    return message
 
 
 def _fail(message: str, code: ExitCode, *, quiet: bool = False) -> ExitCode:

@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from harness.secret import Secret, is_secret_name, sealed, shown_argument
+
 _CONSTANTS: dict[str, Any] = {"true": True, "false": False, "none": None, "null": None}
 _INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]*)")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][+-]?[0-9]+)?")
@@ -26,11 +28,13 @@ def parse_value(text: str) -> Any:
         return int(text)
     if _DECIMAL.fullmatch(text):
         return float(text)
-    if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"":
-        return text[1:-1]
     if text[:1] in ("[", "{"):
         return _bracketed(text)
-    return text
+    return _unquoted(text)
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1] if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"" else text
 
 
 def _bracketed(text: str) -> Any:
@@ -50,21 +54,24 @@ def _bracketed(text: str) -> Any:
 def parse_pairs(given: str | Mapping[str, Any]) -> dict[str, Any]:
     """Read `k=v,k=v` or a JSON object. Commas inside quotes or brackets belong to the value."""
     if isinstance(given, Mapping):
-        return {str(key): value for key, value in given.items()}
+        return {str(key): sealed(value, str(key)) for key, value in given.items()}
     text = given.strip()
     if text.startswith("{"):
         return _json_object(text)
     pairs: dict[str, Any] = {}
-    for part in split_outside(text, ","):
+    for number, part in enumerate(split_outside(text, ","), start=1):
         if not part.strip():
             continue
         key, equals, value = part.partition("=")
         key = key.strip()
         if not equals or not key:
-            raise ValueError(f"'{part.strip()}' is not of the form key=value (as in pretrained=DIR,dtype=float32)")
+            # Behind a key it may be the rest of that key, which holds a comma.
+            after_key = any(map(is_secret_name, pairs))
+            what = f"part {number}, which is not shown," if after_key else f"'{shown_argument(part.strip())}'"
+            raise ValueError(f"{what} is not of the form key=value (as in pretrained=DIR,dtype=float32)")
         if key in pairs:
             raise ValueError(f"'{key}' is given twice")
-        pairs[key] = parse_value(value)
+        pairs[key] = Secret(_unquoted(value.strip())) if is_secret_name(key) else sealed(parse_value(value), key)
     return pairs
 
 
@@ -73,7 +80,7 @@ def _json_object(text: str) -> dict[str, Any]:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"not a JSON object: {error.msg} at character {error.pos + 1}") from None
-    return dict(value)
+    return {key: sealed(item, key) for key, item in dict(value).items()}
 
 
 def split_outside(text: str, separator: str) -> Iterator[str]:
@@ -92,7 +99,7 @@ def split_outside(text: str, separator: str) -> Iterator[str]:
             yield text[start:index]
             start = index + 1
     if quote or open_brackets:
-        raise ValueError(f"{quote or open_brackets[-1]} is missing at the end of '{text[start:]}'")
+        raise ValueError(f"{quote or open_brackets[-1]} is missing at the end of '{shown_argument(text[start:])}'")
     yield text[start:]
 
 

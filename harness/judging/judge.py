@@ -28,6 +28,7 @@ from harness.run.prepare import prepare_models
 from harness.run.spec import Progress, RunSpec
 from harness.run.stopping import note_incidents, tidy_stop
 from harness.scoring.aggregation import summarise
+from harness.secret import sealed
 from harness.tasks.generation import generation_params
 from harness.types import JSON, Record, Result
 
@@ -43,6 +44,9 @@ class JudgeModel:
     name: str
     args: Mapping[str, JSON] = field(default_factory=dict)
     prices: Prices | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "args", sealed(dict(self.args)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,7 @@ def run_judges(spec: JudgeSpec, registry: Registry | None = None, progress: Prog
         plan = plan_judging(spec, registry, progress)
         models = prepared_judges(plan, registry, progress)
         for each, model in zip(spec.judges, models, strict=True):
+            model.say = progress.message
             done.append(_judge_by(plan, each, model, registry, progress))
             model.close()  # the next judge may need its memory
     finally:

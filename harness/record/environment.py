@@ -7,10 +7,11 @@ import platform
 import re
 from importlib.metadata import PackageNotFoundError, requires, version
 
+from harness.secret import shown_urls
 from harness.types import JSON
 
 DISTRIBUTION = "harness-eval"
-# None of these holds a secret.
+# None of these holds a secret, but for the password of an address, which is not written down.
 _SETTINGS = (
     "CUDA_VISIBLE_DEVICES",
     "HARNESS_DATA",
@@ -31,7 +32,7 @@ def describe() -> dict[str, JSON]:
             "platform": platform.platform(),
             "machine": platform.machine(),
             "cpus": os.cpu_count(),
-            "settings": {name: os.environ[name] for name in _SETTINGS if name in os.environ},
+            "settings": {name: shown_urls(os.environ[name]) for name in _SETTINGS if name in os.environ},
         },
     }
 

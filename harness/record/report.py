@@ -24,7 +24,7 @@ from harness.types import JSON, Counts, GroupResult, GroupScore, MetricResult, R
 
 NAMED = 5
 """How many of many things a line names."""
-DOUBTS = ("failed", "unparsed", "truncated", "empty", "cut")
+DOUBTS = ("failed", "refused", "unparsed", "truncated", "empty", "cut")
 _FROM_MANIFEST = ("command", "model", "plugins", "versions", "environment", "started", "spec", "data")
 
 

@@ -9,6 +9,7 @@ with RunFolder.open(Path("runs"), "Qwen3-0.6B", identity, manifest) as run:
 from __future__ import annotations
 
 import functools
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
 from pathlib import Path
@@ -68,6 +69,7 @@ class RunFolder:
         """What this session says of itself, which stands in the manifest once it has changed something."""
         self._written: int | None = None
         """How many records this session has put on disk; None where the folder is in no session."""
+        self._is_new = False
         self._known: dict[str, Response] = {}
         self._prompts = SharedPrompts(path / PROMPTS_FILE)
         self._journals: dict[str, Journal] = {}
@@ -82,6 +84,7 @@ class RunFolder:
         Raises UsageError when `output` cannot be used, is a run of another configuration, or is in use.
         """
         path = _find_folder(output, model_name, identity)
+        is_new = not path.exists()
         try:
             path.mkdir(parents=True, exist_ok=True)
             lock = FolderLock(path)
@@ -94,6 +97,7 @@ class RunFolder:
                 manifest.require_same(path, identity)
                 found = manifest.read_manifest(path)
             run = cls(path, found, lock)
+            run._is_new = is_new
             run._begin({**manifest_fields, "identity": manifest.plain(identity)})
             run._recover()
         except BaseException:
@@ -310,6 +314,12 @@ class RunFolder:
         changed = self._told is None or self._manifest.get("status") != FINISHED
         whole = {"status": status, "finished": last["finished"]} if changed else {}
         self._note({**whole, "sessions": [*earlier, last]})
+
+    def discard_if_new(self) -> None:
+        """Take the folder away where this process made it: nothing came of the work, and `report` would find it."""
+        if self._is_new:
+            self.close()
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def close(self) -> None:
         """Let other processes in."""

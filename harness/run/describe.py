@@ -12,6 +12,8 @@ from harness.model import Model
 from harness.registry import Registry
 from harness.run.jobs import TaskJob
 from harness.run.spec import RunSpec
+from harness.secret import MASK, Secret, revealed, secrets_in, shown, shown_urls
+from harness.tasks.generation import with_one_name
 
 
 def run_identity(spec: RunSpec, model: Model, jobs: Sequence[TaskJob]) -> dict[str, Any]:
@@ -23,7 +25,7 @@ def run_identity(spec: RunSpec, model: Model, jobs: Sequence[TaskJob]) -> dict[s
         "apply_chat_template": spec.apply_chat_template,
         "fewshot_as_multiturn": spec.fewshot_as_multiturn,
         "system_instruction": spec.system_instruction,
-        "gen_kwargs": dict(spec.gen_kwargs),
+        "gen_kwargs": with_one_name(spec.gen_kwargs),
         "seed": spec.seed,
     }
 
@@ -32,13 +34,13 @@ def manifest(
     spec: RunSpec, model: Model, jobs: Sequence[TaskJob], registry: Registry, fingerprints: Mapping[str, str]
 ) -> dict[str, Any]:
     """What `manifest.json` says of a run beyond its identity."""
-    shown = shown_args(spec.model_args, model.secrets)
+    args = shown_args(spec.model_args, model.secrets)
     command = without_secrets(spec.command or _as_call(spec), spec.model_args, model.secrets)
     return {
         "kind": "run",
         "command": command,
-        "spec": asdict(replace(spec, model_args=shown, command=command)),
-        "model": {"name": spec.model, "args": shown, "identity": dict(model.identity)},
+        "spec": {**asdict(replace(spec, model_args={}, command=command)), "model_args": args},
+        "model": {"name": spec.model, "args": args, "identity": dict(model.identity)},
         "tasks": {
             job.task.name: {
                 "file": str(job.task.file),
@@ -64,16 +66,16 @@ def manifest(
 
 def shown_args(args: Mapping[str, Any], secrets: Iterable[str]) -> dict[str, Any]:
     """A model's arguments as they may be written down. `secrets` are the names of those that may not."""
-    return {name: "***" if name in secrets else value for name, value in args.items()}
+    return {name: MASK if name in secrets else shown(value) for name, value in args.items()}
 
 
 def without_secrets(text: str, args: Mapping[str, Any], secrets: Iterable[str]) -> str:
     """The text without the values of secret arguments, also where they lie inside a JSON object."""
-    for value in sorted({leaf for name in secrets for leaf in _leaves(args.get(name))}, key=len, reverse=True):
-        # As it is, inside JSON, and as `shlex.quote` writes it.
-        for written in (value, json.dumps(value)[1:-1], value.replace("'", "'\"'\"'")):
-            text = text.replace(written, "***")
-    return text
+    found = {leaf for name in secrets for leaf in _leaves(revealed(args.get(name)))}
+    found |= {secret.reveal() for secret in secrets_in(args)}
+    for value in sorted(found, key=len, reverse=True):
+        text = Secret(value).hide_in(text)
+    return shown_urls(text)
 
 
 def _leaves(value: Any) -> Iterator[str]:

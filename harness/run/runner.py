@@ -52,6 +52,8 @@ def run_each(
     progress = progress or Progress()
     try:
         with prepare_run(spec, model_args, registry, progress) as prepared:
+            for model in prepared.models:
+                model.say = progress.message
             for message in prepared.remarks:
                 progress.message(message)
             yield from (_run_model(prepared, index, progress) for index, _ in enumerate(prepared.models))
@@ -189,7 +191,7 @@ class _Run:
         self.folder.note(model=dict(self.model.describe()))
         self.progress.stage("waiting for the first answer")
         for index, response in answers(self.model, self.spec.model, list(self.requests.values())):
-            self.answered = True
+            self.answered = self.answered or response.error is None
             self._deliver(keys[index], response)
 
         self.folder.note(model=dict(self.model.describe()))

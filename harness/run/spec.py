@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from harness.secret import sealed
 from harness.types import JSON, Record
 
 DEFAULT_MODEL = "demo"
@@ -13,7 +14,7 @@ DEFAULT_MODEL = "demo"
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """Everything a run is told, named as on the command line."""
+    """Everything a run is told, named as on the command line. Secrets among `model_args` are `Secret`s."""
 
     tasks: tuple[str, ...]
     model: str = DEFAULT_MODEL
@@ -42,6 +43,9 @@ class RunSpec:
     cutoff: str | None = None
     name: str | None = None
     command: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "model_args", sealed(dict(self.model_args)))
 
     @classmethod
     def from_json(cls, saved: Mapping[str, JSON]) -> Self:

@@ -16,7 +16,8 @@ def tidy_stop(folder: RunFolder, model: Model, name: str, command: str, answered
     """Keep the model's incidents and the folder's status where the work inside ends before its end.
 
     name: of the model. answered: whether the model has answered anything: an error before that is a mistake to be
-    mended, and nothing goes on. Raises `Interrupted` for Ctrl-C, and each `HarnessError` with how to go on.
+    mended, nothing goes on, and a folder that was made for it is taken away. Raises `Interrupted` for Ctrl-C, and each
+    `HarnessError` with how to go on.
     """
     go_on = f"what is done is in {folder.path}" + (f"; go on with: {command}" if command else "")
     try:
@@ -29,6 +30,7 @@ def tidy_stop(folder: RunFolder, model: Model, name: str, command: str, answered
             raise Interrupted(f"interrupted, {go_on}") from None
         folder.finish("failed")
         if not (isinstance(error, SaveError) or answered()):
+            folder.discard_if_new()
             raise
         raise stopped(error, go_on) from error
 

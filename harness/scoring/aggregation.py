@@ -155,6 +155,7 @@ def _count(record: Record) -> Counts:
     return Counts(
         n=1,
         failed=int(record.error is not None),
+        refused=int(any(response.finish_reason == "refused" for response in record.responses)),
         unparsed=int(record.unparsed),
         truncated=int(record.truncated),
         empty=int(bool(texts) and not any(text.strip() for text in texts)),

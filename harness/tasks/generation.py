@@ -45,6 +45,13 @@ def generation_params(own: Mapping[str, JSON], asked: Mapping[str, JSON], until:
     )
 
 
+def with_one_name(asked: Mapping[str, JSON]) -> dict[str, JSON]:
+    """Generation parameters with the token limit under the first of its names: they all mean one thing."""
+    limits = [asked[name] for name in _MAX_TOKENS if asked.get(name) is not None]
+    others = {name: value for name, value in asked.items() if name not in _MAX_TOKENS}
+    return {**others, **({_MAX_TOKENS[0]: limits[0]} if limits else {})}
+
+
 def _checked_gen_kwargs(given: Mapping[str, JSON]) -> dict[str, JSON]:
     try:
         return GenerationKwargs.model_validate(dict(given)).model_dump(exclude_none=True)

@@ -45,7 +45,7 @@ def test_the_report_holds_every_number(tmp_path: Path) -> None:
     report = build_report(TIMED, results())
     law, ppl = report["tasks"]
     assert (law["task"], law["num_fewshot"], law["average"]) == ("law", 5, "micro")
-    assert law["counts"] == {"n": 40, "failed": 1, "unparsed": 2, "truncated": 0, "empty": 0, "cut": 0}
+    assert law["counts"] == {"n": 40, "failed": 1, "unparsed": 2, "truncated": 0, "empty": 0, "cut": 0, "refused": 0}
     assert [(m["metric"], m["value"], m["n"]) for m in law["metrics"]] == [("acc", 0.62, 40), ("acc_norm", 0.5, 40)]
     assert law["metrics"][0]["interval"] == pytest.approx([0.42, 0.82])
     assert {name: found[0]["value"] for name, found in law["by_average"].items()} == {"micro": 0.62, "macro": 0.63}

@@ -8,52 +8,102 @@ API and a server that gives log-probabilities of the prompt; the chat API has no
 
 from __future__ import annotations
 
-import json
-import os
-import re
+import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import urlsplit
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from harness import ChatTemplateError, GenerationParams, Model, Prompt, Request, Response, Sample, UsageError, hookimpl
+from harness import (
+    ChatTemplateError,
+    GenerationParams,
+    HarnessError,
+    Model,
+    Prompt,
+    Request,
+    Response,
+    Sample,
+    UsageError,
+    hookimpl,
+    sealed,
+    secrets_in,
+    secrets_of_url,
+    shown,
+)
 
-from .client import Client, Patience, RequestError
+from .background import Background
+from .client import Client, Patience
+from .connection import Connection
+from .errors import RequestError, short, wants_stream
+from .first_failures import FirstFailures
+from .pace import AUTO_MOST, Places
+from .replies import ChatReply, CompletionReply, Whole, read_reply
+from .settings import (
+    OPENAI,
+    deployment,
+    flag,
+    json_object,
+    names_secret,
+    number,
+    one_of,
+    read_address,
+    read_headers,
+    read_key,
+    whole,
+)
 from .wire import (
     chat_messages,
+    chat_response,
+    completion_response,
     finish,
     has_media,
-    read_chat,
-    read_completion,
     sampling_fields,
+    stopped_in_reasoning,
 )
-from .workers import answer_all
 
 if TYPE_CHECKING:
-    from .scoring import PromptScorer
+    from .scoring import Dialects
     from .tokens import LocalTokenizer
 
-OPENAI = "https://api.openai.com/v1"
+Made = TypeVar("Made")
+
 APIS = ("auto", "chat", "completions")
 DIALECTS = ("auto", "echo", "prompt_logprobs")
 DEFAULT_MAX_TOKENS = 256
-_OVERFLOW = re.compile(r"context.?(length|window|size)|maximum (input|sequence) length|too many tokens|too long", re.I)
-_ROUTES = {"/chat/completions": "chat", "/completions": "completions"}
+# What of a served model's entry in the list of models tells one set of weights from another: vLLM's and SGLang's path
+# of the weights, the base of an adapter, llama.cpp's description of the file.
+_SERVED = ("root", "parent", "meta")
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """One sample's request on its way: its number among the others, and its place, which it leaves while it waits."""
+
+    index: int
+    places: Places
+
+    async def rest(self, seconds: float) -> None:
+        self.places.give()
+        await asyncio.sleep(seconds)
+        await self.places.take(self.index)
 
 
 class OpenAIModel(Model):
     """`--model openai --model_args model=NAME,base_url=URL`.
 
-    model, base_url  what the server calls the model, and the server's address up to `/v1`
+    model, base_url  what the server calls the model, and the server's address up to `/v1` (default: OPENAI_BASE_URL)
+    name             what tells this model from others, where the server's name for it does not: a checkpoint's
     api_key          default: the environment's OPENAI_API_KEY
     api              `chat`, `completions`, or `auto`: chat for chat prompts and images, completions for the rest
-    num_concurrent   requests under way at once
-    timeout          seconds for one reply; `total_timeout`: for one sample with all its retries
-    max_retries      on 429, 5xx, timeouts and broken connections; `retry_delay`: seconds before the first
+    num_concurrent   requests under way at once; `auto`: up to 64, as long as replies stay quick
+    timeout          seconds for one reply; `total_timeout`: for one sample with all its retries and waits
+    max_retries      on 5xx, timeouts and broken connections; `retry_delay`: seconds before the first. A 429 is no try:
+                     the request waits as the server asks, within total_timeout
     max_gen_toks     tokens of an answer where the task says nothing (default: 256 by completions, the server's by chat)
     extra_body       further fields of every request, as JSON; `omit`: fields that this server refuses, `+` between them
+    stream           ask for replies in pieces; done without asking where a server gives no others
     headers          further headers, as JSON
+    verify_certificate  false: trust any; a file or folder: trust these. Default: REQUESTS_CA_BUNDLE, SSL_CERT_FILE
     tokenizer        the model's tokenizer, a folder or an id: needed for chat prompts by completions, for texts without
                      context, and to cut prompts to `max_length` tokens
     logprobs         `echo`, `prompt_logprobs`, or `auto`: how the server gives log-probabilities of a prompt
@@ -64,6 +114,7 @@ class OpenAIModel(Model):
     name = "openai"
     supports: ClassVar = frozenset({"loglikelihood", "rolling", "generate"})
     modalities: ClassVar = frozenset({"text", "image"})
+    secrets: ClassVar = frozenset({"api_key", "headers"})
     aliases: ClassVar = {
         "local-chat-completions": {"api": "chat"},
         "openai-chat-completions": {"api": "chat"},
@@ -71,15 +122,15 @@ class OpenAIModel(Model):
         "openai-completions": {"api": "completions"},
     }
     without_effect: ClassVar = frozenset({"tokenized_requests", "tokenizer_backend", "eos_string", "trust_remote_code"})
-    secrets: ClassVar = frozenset({"api_key", "headers"})
 
     def __init__(
         self,
         model: str,
-        base_url: str = OPENAI,
+        base_url: str | None = None,
         api_key: str | None = None,
+        name: str | None = None,
         api: str = "auto",
-        num_concurrent: int = 8,
+        num_concurrent: int | str = "auto",
         timeout: float = 300.0,
         total_timeout: float = 900.0,
         max_retries: int = 5,
@@ -87,7 +138,9 @@ class OpenAIModel(Model):
         max_gen_toks: int | None = None,
         extra_body: Mapping[str, Any] | str | None = None,
         omit: str | Sequence[str] = (),
+        stream: bool = False,
         headers: Mapping[str, str] | str | None = None,
+        verify_certificate: bool | str = True,
         tokenizer: str | None = None,
         max_length: int | None = None,
         logprobs: str = "auto",
@@ -95,32 +148,44 @@ class OpenAIModel(Model):
         continue_final_message: bool = True,
     ) -> None:
         self.model = str(model)
-        self.base_url, implied = _split_url(str(base_url))
-        self.api = _one_of("api", implied if api == "auto" and implied else api, APIS)
-        self.dialect = _one_of("logprobs", logprobs, DIALECTS)
-        self.num_concurrent = int(_number("num_concurrent", num_concurrent, 1, whole=True))
-        self.patience = Patience(
-            _number("timeout", timeout, 0.001),
-            _number("total_timeout", total_timeout, 0.001),
-            int(_number("max_retries", max_retries, 0, whole=True)),
-            _number("retry_delay", retry_delay, 0),
+        self.address, implied = read_address(None if base_url is None else str(base_url))
+        self.title = None if name is None else str(name)
+        self.api = one_of("api", implied if api == "auto" and implied else api, APIS)
+        self.dialect = one_of("logprobs", logprobs, DIALECTS)
+        most = AUTO_MOST if num_concurrent == "auto" else whole("num_concurrent", num_concurrent, 1)
+        self.places = Places(most, adapts=num_concurrent == "auto")
+        patience = Patience(
+            number("timeout", timeout, 0.001),
+            number("total_timeout", total_timeout, 0.001),
+            whole("max_retries", max_retries, 0),
+            number("retry_delay", retry_delay, 0),
         )
-        self.max_gen_toks = None if max_gen_toks is None else int(_number("max_gen_toks", max_gen_toks, 1, whole=True))
-        self.max_length = None if max_length is None else int(_number("max_length", max_length, 2, whole=True))
+        self.max_gen_toks = None if max_gen_toks is None else whole("max_gen_toks", max_gen_toks, 1)
+        self.max_length = None if max_length is None else whole("max_length", max_length, 2)
         if self.max_length is not None and tokenizer is None:
             raise UsageError("--model_args: max_length counts tokens, so it needs tokenizer=DIR too")
-        self.extra_body = _json_object("extra_body", extra_body)
-        self.headers = {name: str(value) for name, value in _json_object("headers", headers).items()}
+        self.extra_body = json_object("extra_body", extra_body)
         self.omit = tuple(omit.split("+")) if isinstance(omit, str) else tuple(omit)
+        self.stream = flag("stream", stream)
         self.tokenizer_path = None if tokenizer is None else str(tokenizer)
         self.think_end_token = think_end_token
-        self.continue_final_message = continue_final_message
+        self.continue_final_message = flag("continue_final_message", continue_final_message)
         if self.api == "chat":
             self.supports = frozenset({"generate"})  # type: ignore[misc]
-        self._key = str(api_key) if api_key is not None else os.environ.get("OPENAI_API_KEY")
+        key, sent_headers = read_key(api_key), read_headers(headers)
+        self._opens_itself = key is not None or bool(sent_headers) or names_secret(self.address)
         self._length_field = "max_tokens"
+        self._send_stops = True
         self._tokenizer: LocalTokenizer | None = None
-        self._client = Client(self.base_url, self._key, self.headers, self.patience, self.num_concurrent)
+        self._dialects: Dialects | None = None
+        self._served: Mapping[str, Any] | None = None
+        self._first_failures = FirstFailures(self.address.shown)
+        self._background = Background()
+        self._connection = Connection(self.address.base.geturl(), verify_certificate)
+        others = [*secrets_in(sealed(self.extra_body)), *secrets_of_url(self.address.base.geturl())]
+        self._client = Client(
+            self.address, key, sent_headers, others, patience, self._connection, most, omitted=self.omit
+        )
 
     def prepare(self) -> None:
         """Read the tokenizer, if one was given."""
@@ -131,12 +196,19 @@ class OpenAIModel(Model):
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Which model, asked how. Not the key, the headers, or how many requests run at once."""
+        """Which model, asked how. Not the key, the address, or how many requests run at once.
+
+        Which model: its `name`, if the user gave one; else what the server calls it, and what the server says of its
+        weights, where it says anything and is there.
+        """
+        if self.title is not None:
+            which: dict[str, Any] = {"name": self.title}
+        else:
+            which = {"model": self.model, **deployment(self.address), **self._served_identity()}
         return {
-            "base_url": self.base_url,
-            "model": self.model,
+            **which,
             "api": self.api,
-            "extra_body": self.extra_body,
+            "extra_body": shown(sealed(self.extra_body)),
             "omit": list(self.omit),
             "max_gen_toks": self.max_gen_toks,
             "tokenizer": self.tokenizer_path,
@@ -153,17 +225,20 @@ class OpenAIModel(Model):
 
     def load(self) -> None:
         """See whether the server is there."""
-        if self.base_url == OPENAI and not self._key:
+        if self.address.shown == OPENAI and not self._opens_itself:
             raise UsageError("no key for api.openai.com: set OPENAI_API_KEY, or name a server of your own by base_url=")
-        self._client.check()
+        self._run(self._client.check())
 
     def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
-        self._client.resume()
-        self._scorer = self._make_scorer()
-        try:
-            yield from answer_all(self._answer, requests, self.num_concurrent)
-        finally:
-            self._client.stop()
+        questions = len(requests)
+
+        async def ask(index: int, request: Request) -> Response:
+            return await self._answer(request, Seat(index, self.places), questions)
+
+        yield from self._background.answers(ask, requests, self.places, self._say_what_is_waited_for, self._connection)
+
+    def close(self) -> None:
+        self._background.close()
 
     def render(self, prompt: Prompt) -> str:
         if self._tokenizer is not None and self._tokenizer.has_chat_template:
@@ -174,7 +249,31 @@ class OpenAIModel(Model):
         return None if self._tokenizer is None else self._tokenizer.count(text)
 
     def describe(self) -> Mapping[str, Any]:
-        return {"base_url": self.base_url, "served_models": list(self._client.known_models[:20])}
+        return {"base_url": self.address.shown, "served_models": list(self._client.known_models[:20])}
+
+    def _run(self, work: Any) -> Any:
+        async def connected() -> Any:
+            async with self._connection:
+                return await work
+
+        return self._background.run(connected())
+
+    def _served_identity(self) -> Mapping[str, Any]:
+        """What the server says of the weights behind the model's name; nothing where it is silent, or not there."""
+        if self._served is None:
+            entry: Any = {}
+            if self.address.shown != OPENAI and not self.options.offline:
+                try:
+                    entry = self._run(self._client.check()).get(short(self.model), {})
+                except HarnessError:  # `load` says so, if an answer is needed
+                    entry = {}
+            found = {name: entry.get(name) for name in _SERVED} if isinstance(entry, Mapping) else {}
+            self._served = {name: value for name, value in found.items() if value and value != self.model}
+        return {"served": self._served} if self._served else {}
+
+    def _say_what_is_waited_for(self) -> None:
+        if waits := self._client.waits():
+            self.say(waits)
 
     def _refuse_impossible(self, request: Request, task: str) -> None:
         scores, prompt = request.kind != "generate", request.prompt
@@ -198,99 +297,108 @@ class OpenAIModel(Model):
             return self.api == "chat"
         return request.prompt.is_chat or has_media(request.prompt)
 
-    def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request, asked: Seat, questions: int) -> Response:
         started = time.monotonic()
         try:
-            response = self._generate(request) if request.kind == "generate" else self._scorer.score(request)
+            answer = self._generate if request.kind == "generate" else self._score
+            response = await answer(request, asked)
+            self._first_failures.answered()
         except RequestError as error:
-            message = str(error)
-            if error.status in (400, 413, 422) and _OVERFLOW.search(message):
-                message = f"the prompt does not fit the model's window: {message}"
-            response = Response(error=message)
+            self._first_failures.failed(error, questions)
+            remedy = f" ({error.remedy})" if error.remedy else ""
+            response = Response(error=f"{error}{remedy}", finish_reason="refused" if error.withheld else None)
         return replace(response, seconds=time.monotonic() - started)
 
-    def _generate(self, request: Request) -> Response:
-        params = request.generation or GenerationParams()
-        # Stop sequences are about the answer; a reasoning block may hold any of them.
-        body = sampling_fields(params, send_stops=self.think_end_token is None)
-        ask = self._ask_chat if self._by_chat(request) else self._ask_completions
-        response = ask(request, body, params.max_new_tokens or self.max_gen_toks)
-        return response if response.error else finish(response, params.until, self.think_end_token)
+    def _score(self, request: Request, asked: Seat) -> Awaitable[Response]:
+        from .scoring import Dialects, PromptScorer
 
-    def _ask_chat(self, request: Request, body: dict[str, Any], length: int | None) -> Response:
+        self._dialects = self._dialects or Dialects(self.dialect)
+
+        async def post(body: Mapping[str, Any]) -> CompletionReply:
+            return await self._post("completions", body, asked, CompletionReply, lambda reply: reply)
+
+        return PromptScorer(post, self._tokenizer, self._dialects).score(request)
+
+    async def _generate(self, request: Request, asked: Seat) -> Response:
+        """An answer. A stop sequence that fell within the reasoning ended no answer: then it is asked for without."""
+        params = request.generation or GenerationParams()
+        sends = self._send_stops and self.think_end_token is None
+        response = await self._ask(request, asked, sends)
+        if sends and any(params.until) and stopped_in_reasoning(response):
+            response = await self._ask(request, asked, False)
+            if response.reasoning or stopped_in_reasoning(replace(response, text=(response.text or "")[:200])):
+                self._send_stops = False
+        if response.error:
+            return response
+        return finish(response, params.until, self.think_end_token, opened=self._opens_reasoning(request))
+
+    def _opens_reasoning(self, request: Request) -> bool:
+        """Whether the chat template, where it is known, ends its prompt within reasoning."""
+        if self._tokenizer is None or not request.prompt.is_chat:
+            return False
+        return self.render(request.prompt).rstrip().endswith(("<think>", "<thinking>", "[THINK]", "<thought>"))
+
+    def _ask(self, request: Request, asked: Seat, send_stops: bool) -> Awaitable[Response]:
+        params = request.generation or GenerationParams()
+        body = sampling_fields(params, send_stops=send_stops)
+        ask = self._ask_chat if self._by_chat(request) else self._ask_completions
+        return ask(request, body, params.max_new_tokens or self.max_gen_toks, asked)
+
+    async def _ask_chat(self, request: Request, body: dict[str, Any], length: int | None, asked: Seat) -> Response:
         body["messages"] = chat_messages(request.prompt)
         if request.prompt.prefill and self.continue_final_message:
             body |= {"continue_final_message": True, "add_generation_prompt": False}
         field = self._length_field
         try:
-            return read_chat(self._post("chat/completions", {**body, field: length} if length else body))
+            limited = {**body, field: length} if length else body
+            return await self._post("chat/completions", limited, asked, ChatReply, chat_response)
         except RequestError as error:
             # Newer models of OpenAI know the limit by another name; all later requests use it.
             if error.status != 400 or field != "max_tokens" or "max_completion_tokens" not in str(error):
                 raise
         self._length_field = "max_completion_tokens"
-        return read_chat(self._post("chat/completions", {**body, self._length_field: length}))
+        limited = {**body, self._length_field: length}
+        return await self._post("chat/completions", limited, asked, ChatReply, chat_response)
 
-    def _ask_completions(self, request: Request, body: dict[str, Any], length: int | None) -> Response:
+    async def _ask_completions(
+        self, request: Request, body: dict[str, Any], length: int | None, asked: Seat
+    ) -> Response:
         body["max_tokens"] = length or DEFAULT_MAX_TOKENS
         body["prompt"] = request.prompt.text
         truncated = 0
         if self._tokenizer is not None and (self.max_length is not None or request.prompt.is_chat):
             params = replace(request.generation or GenerationParams(), max_new_tokens=body["max_tokens"])
-            encoded = self._tokenizer.encode(replace(request, generation=params))
+            encoded = await asyncio.to_thread(self._tokenizer.encode, replace(request, generation=params))
             if encoded.errors:
                 return Response(error=encoded.errors[0])
             truncated = encoded.truncated.get(0, 0)
             # A rendered chat holds its BOS already: to ids, the server adds no second one.
             if truncated or request.prompt.is_chat:
                 body["prompt"] = list(encoded.generations[0].tokens)
-        return replace(read_completion(self._post("completions", body)), truncated=truncated)
+        response = await self._post("completions", body, asked, CompletionReply, completion_response)
+        return replace(response, truncated=truncated)
 
-    def _make_scorer(self) -> PromptScorer:
-        from .scoring import PromptScorer
+    async def _post(
+        self, route: str, body: Mapping[str, Any], asked: Seat, kind: type[Whole], make: Callable[[Whole], Made]
+    ) -> Made:
+        """Ask, and read the reply as `kind`; in pieces where the server gives no others, which all later ones are."""
 
-        return PromptScorer(lambda body: self._post("completions", body), self._tokenizer, self.dialect)
+        def read(content: bytes, content_type: str) -> Made:
+            return make(read_reply(kind, content, content_type))
 
-    def _post(self, route: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        fields = {"model": self.model, **body, **self.extra_body}
-        return self._client.post(route, {name: value for name, value in fields.items() if name not in self.omit})
-
-
-def _split_url(url: str) -> tuple[str, str]:
-    """The address up to `/v1`, and the API that a full address names."""
-    url = url.rstrip("/")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"--model_args base_url={url}: expected http://HOST:PORT/v1 or https://...")
-    for route, api in _ROUTES.items():
-        if url.endswith(route):
-            return url.removesuffix(route), api
-    return url, ""
-
-
-def _one_of(name: str, value: str, known: Sequence[str]) -> str:
-    if value not in known:
-        raise UsageError(f"--model_args: {name} must be one of {', '.join(known)}, not '{value}'")
-    return value
-
-
-def _number(name: str, value: Any, least: float, *, whole: bool = False) -> float:
-    right = isinstance(value, int) or (isinstance(value, float) and not whole)
-    if not right or isinstance(value, bool) or value < least:
-        kind = "a whole number" if whole else "a number"
-        raise UsageError(f"--model_args: {name} must be {kind} of at least {least:g}, not {value!r}")
-    return float(value)
-
-
-def _json_object(name: str, value: Mapping[str, Any] | str | None) -> dict[str, Any]:
-    if isinstance(value, str):
+        streams = self.stream
         try:
-            value = json.loads(value)
-        except ValueError as error:
-            raise UsageError(f"--model_args: {name} must be a JSON object: {error}") from None
-    if value is not None and not isinstance(value, Mapping):
-        raise UsageError(f"--model_args: {name} must be a JSON object, not {value!r}")
-    return dict(value or {})
+            return await self._client.post(route, self._fields(body, streams), read, asked.rest)
+        except RequestError as error:
+            if streams or error.status != 400 or not wants_stream(str(error)):
+                raise
+        self.stream = True
+        return await self._client.post(route, self._fields(body, True), read, asked.rest)
+
+    def _fields(self, body: Mapping[str, Any], streams: bool) -> dict[str, Any]:
+        stream = {"stream": True, "stream_options": {"include_usage": True}} if streams else {}
+        fields = {"model": self.model, **body, **stream, **self.extra_body}
+        return {name: value for name, value in fields.items() if name not in self.omit}
 
 
 @hookimpl

@@ -1,35 +1,42 @@
-"""Posts JSON to one server: tries again what may work later, and says clearly what will not.
+"""Asks one server: tries again what may work later, and says clearly what will not.
 
-Tried again, with growing and random pauses: 408, 429, 5xx, broken connections, timeouts, replies that are no JSON.
-An error of one request: every other 4xx. The end of the run: a wrong key, model or address, and a server that is gone.
+Tried again, with growing and random pauses: 408, 5xx, broken connections, timeouts, replies that are no replies. A
+429 is no try: the request waits as the server asks, for as long as its time lasts. An error of one request: every other
+4xx. The end of the run: a wrong key, model or address, a server that is gone, and a mistake that all requests share.
 """
 
 from __future__ import annotations
 
-import email.utils
+import asyncio
 import json
 import random
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
+from urllib.parse import SplitResult, urlunsplit
 
-from harness import ModelError, UsageError
+from harness import ModelError, Secret, UsageError
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
-CONNECT_TIMEOUT = 10.0
+from .connection import CONNECT_TIMEOUT, Connection, NoReply, Received
+from .errors import (
+    RequestError,
+    RetryableError,
+    is_withheld,
+    message_of,
+    parse_error,
+    refusal,
+    short,
+)
+from .pace import Pace
+from .pauses import asked_pause
+
 LONGEST_PAUSE = 60.0
-SHOWN_CHARACTERS = 300
-
-
-class RequestError(Exception):
-    """One request has no answer. `status` is the server's, 0 where there was none."""
-
-    def __init__(self, message: str, status: int = 0) -> None:
-        super().__init__(message)
-        self.status = status
+# Its own rate brings the server relief; a request that waits on need not wait long.
+LONGEST_THROTTLED = 8.0
+Reply = TypeVar("Reply")
+Rest = Callable[[float], Awaitable[None]]
+"""Lets others have one's place for so many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,153 +50,170 @@ class Patience:
 
 
 @dataclass(frozen=True, slots=True)
-class _Failure:
-    """An attempt that failed in a way that may pass. `pause`: what the server asks for, in seconds."""
+class Address:
+    """A server's address up to `/v1`, to which routes are added, and what follows them (`?api-version=...`)."""
 
-    message: str
-    status: int = 0
-    pause: float | None = None
-    unreachable: bool = False
+    base: SplitResult
+    shown: str
+    """Without password and keys."""
+
+    def of(self, route: str) -> str:
+        scheme, host, path, query, _ = self.base
+        return urlunsplit((scheme, host, f"{path.rstrip('/')}/{route}", query, ""))
 
 
 class Client:
-    """One server. Used by many threads at once, each with a connection of its own."""
+    """One server. `known_models` is what it says that it serves, once it was asked.
+
+    others: further secrets in what is sent, which the server may repeat. omitted: fields left out, for remedies.
+    """
 
     def __init__(
-        self, base_url: str, key: str | None, headers: Mapping[str, str], patience: Patience, num_concurrent: int
+        self,
+        address: Address,
+        key: Secret | None,
+        headers: Mapping[str, Secret],
+        others: Sequence[Secret],
+        patience: Patience,
+        connection: Connection,
+        num_concurrent: int,
+        omitted: Sequence[str] = (),
     ) -> None:
-        self.base_url = base_url
-        self.patience = patience
-        self._key = key
-        self._headers = dict(headers)
-        self._local = threading.local()
-        self._lock = threading.Lock()
-        self._stopped = threading.Event()
+        self.address, self.patience, self.omitted = address, patience, omitted
+        self.connection = connection
+        self.pace = Pace()
+        self.sleep = asyncio.sleep
+        self.waiting: dict[int, tuple[float, str]] = {}
+        self.known_models: tuple[str, ...] = ()
+        self._secrets = [*([key] if key is not None else ()), *headers.values(), *others]
+        self._headers = {"Content-Type": "application/json"}
+        if key is not None and "authorization" not in {name.lower() for name in headers}:
+            self._headers["Authorization"] = f"Bearer {key.reveal()}"
+        self._headers |= {name: value.reveal() for name, value in headers.items()}
         self._random = random.Random()
-        self._not_before = 0.0
         self._answered = False
         self._fruitless = 0
         self._most_fruitless = max(3, num_concurrent)
-        self.known_models: tuple[str, ...] = ()
 
-    def check(self) -> None:
+    async def check(self) -> dict[str, Any]:
         """Ask for the list of models, to notice a server that is not there before any work is done.
 
         A server without that route, or one that is busy, is taken as it is. Raises UsageError or ModelError.
         """
+        url = self.address.of("models")
         try:
-            status, _, content = self._send("GET", "models", None, time.monotonic() + CONNECT_TIMEOUT)
-        except self._connection_errors() as error:
-            raise UsageError(
-                f"cannot reach {self.base_url}: {self._describe(error)} (is the server running? "
-                "--model_args base_url=http://HOST:PORT/v1)"
-            ) from None
-        if status == 401:
-            raise self._end(status, _message_of(content))
-        if status == 200:
-            self.known_models = _model_names(content)
+            reply = await self.connection.send("GET", url, None, self._headers, CONNECT_TIMEOUT)
+        except NoReply as error:
+            remedy = "is the server running? --model_args base_url=http://HOST:PORT/v1"
+            if error.certificate:
+                remedy = "REQUESTS_CA_BUNDLE=FILE names whom to trust, --model_args verify_certificate=false trusts all"
+            raise UsageError(f"cannot reach {self.address.shown}: {self._hide(str(error))} ({remedy})") from None
+        if reply.status == 401:
+            raise self._end(reply.status, message_of(reply.content))
+        listed = _listed_models(reply.content) if reply.status == 200 else {}
+        self.known_models = tuple(listed)
+        return listed
 
-    def post(self, route: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The server's JSON reply, which has `choices`. Raises RequestError, or ModelError where no other can work."""
-        deadline = time.monotonic() + self.patience.total
-        failure, attempts = _Failure("no time was left"), 0
-        for attempt in range(self.patience.retries + 1):
-            if not self._wait_until(self._not_before, deadline):
-                break
-            reply, attempts = self._attempt(route, body, deadline), attempt + 1
-            if isinstance(reply, dict):
+    async def post(
+        self, route: str, body: Mapping[str, Any], read: Callable[[bytes, str], Reply], rest: Rest = asyncio.sleep
+    ) -> Reply:
+        """What `read` makes of the server's reply. Raises RequestError, or ModelError where no other can work.
+
+        Only the time that is spent on this request counts against `Patience.total`: exchanges and pauses, not the wait
+        for a turn among others.
+        """
+        left, attempts, tries = self.patience.total, 0, 0
+        while True:
+            start = await self.pace.turn()
+            started, attempts = time.monotonic(), attempts + 1
+            try:
+                reply = await self._attempt(route, body, read, min(left, self.patience.timeout))
                 self._answered, self._fruitless = True, 0
                 return reply
-            failure = reply
-            if attempt == self.patience.retries or not self._pause(attempt, failure, deadline):
+            except RetryableError as error:
+                failure = error
+            except RequestError as error:
+                raise self._hidden(error) from None
+            if failure.status in (429, 503, 529):
+                self.pace.refused(start, failure.pause)
+            left -= time.monotonic() - started
+            tries += not failure.throttled
+            pause = self._pause(max(tries - 1, 0) if not failure.throttled else attempts - 1, failure)
+            if tries > self.patience.retries or pause >= left:
                 break
+            left -= pause
+            await self._wait(pause, failure, rest)
         self._count_fruitless(failure)
-        raise RequestError(f"{failure.message} (tried {attempts} times)", failure.status)
+        too_long = failure.pause is not None and failure.pause >= left and tries <= self.patience.retries
+        more = f"; it asks to wait {failure.pause:.0f} s, beyond total_timeout" if too_long else ""
+        times = "once" if attempts == 1 else f"{attempts} times"
+        raise self._hidden(RequestError(f"{failure} (tried {times}{more})", failure.status)) from None
 
-    def stop(self) -> None:
-        """End all pauses: whoever waits gives up at once."""
-        self._stopped.set()
+    def waits(self) -> str:
+        """What is waited for, in words; empty where nothing is."""
+        now = time.monotonic()
+        if not self.waiting:
+            return ""
+        until, why = min(self.waiting.values())
+        number = len(self.waiting)
+        whose = "a request waits" if number == 1 else f"{number} requests wait"
+        return f"{self.address.shown}: {whose}, the next for {max(0.0, until - now):.0f} s: {why}"
 
-    def resume(self) -> None:
-        self._stopped.clear()
-
-    def _attempt(self, route: str, body: Mapping[str, Any], deadline: float) -> dict[str, Any] | _Failure:
-        until = min(deadline, time.monotonic() + self.patience.timeout)
+    async def _attempt(
+        self, route: str, body: Mapping[str, Any], read: Callable[[bytes, str], Reply], seconds: float
+    ) -> Reply:
         try:
-            status, headers, content = self._send("POST", route, body, until)
-        except self._connection_errors() as error:
-            return _Failure(f"{self.base_url}: {self._describe(error)}", unreachable=_is_unreachable(error))
-        message = self._hide_key(_message_of(content))
-        if status == 200:
-            return _read_reply(content) or _Failure(f"the server's reply is not usable: {message}")
+            content = json.dumps(body).encode()
+            reply = await self.connection.send("POST", self.address.of(route), content, self._headers, seconds)
+        except NoReply as error:
+            message = f"{self.address.shown}: {error}"
+            if error.final:
+                raise RequestError(message, cause=message) from None
+            raise RetryableError(message, gone=error.gone) from None
+        if reply.status == 200:
+            return read(reply.content, reply.headers.get("content-type", ""))
+        raise self._failure(reply, body)
+
+    def _failure(self, reply: Received, body: Mapping[str, Any]) -> RequestError:
+        """The error that a status stands for. Raises ModelError where no other request can work."""
+        error, status = parse_error(reply.content), reply.status
         self._fruitless = 0 if status < 500 else self._fruitless
-        if status == 429 and "insufficient_quota" in content.decode("utf-8", "replace"):
-            raise self._end(status, message)
+        if status == 429 and b"insufficient_quota" in reply.content:
+            raise self._end(status, error.message)
         if status in (408, 429) or status >= 500:
-            return _Failure(f"status {status}: {message}", status, _retry_after(headers.get("Retry-After")))
+            pause = asked_pause(reply.headers, error.message)
+            # 529: overloaded (Anthropic). A 503 that names a time is a server that is there, and busy.
+            throttled = status in (429, 529) or (status == 503 and pause is not None)
+            return RetryableError(f"status {status}: {error.message}", status, pause=pause, throttled=throttled)
         # After an answer, a 403 is about this prompt (a provider's moderation), not about the key.
-        if status in (401, 404, 405) or 300 <= status < 400 or (status == 403 and not self._answered):
-            raise self._end(status, headers.get("Location") or message)
-        raise RequestError(f"status {status}: {message}", status)
+        moderated = status == 403 and (self._answered or is_withheld(error))
+        if status in (401, 404, 405) or 300 <= status < 400 or (status == 403 and not moderated):
+            raise self._end(status, short(reply.headers.get("location", "")) or error.message)
+        return refusal(error, status, body, self.omitted, self.known_models)
 
-    def _send(
-        self, method: str, route: str, body: Mapping[str, Any] | None, deadline: float
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        """Send one request and read all of its reply before `deadline`, however slowly its bytes come."""
-        left = max(0.001, deadline - time.monotonic())
-        reply = self._session().request(
-            method,
-            f"{self.base_url}/{route}",
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Content-Type": "application/json", **self._headers},
-            auth=self._authorise,
-            timeout=(min(CONNECT_TIMEOUT, left), left),
-            stream=True,
-            allow_redirects=False,
-        )
-        with reply:
-            return reply.status_code, reply.headers, _read_all(reply, deadline)
-
-    def _session(self) -> Any:
-        if not hasattr(self._local, "session"):
-            import requests
-
-            self._local.session = requests.Session()
-            # A proxy of the environment is for the world outside.
-            self._local.session.trust_env = urlsplit(self.base_url).hostname not in LOOPBACK
-        return self._local.session
-
-    def _authorise(self, request: Any) -> Any:
-        """Set the key here, where no entry of ~/.netrc can take its place."""
-        if self._key and "Authorization" not in self._headers:
-            request.headers["Authorization"] = f"Bearer {self._key}"
-        return request
-
-    def _pause(self, attempt: int, failure: _Failure, deadline: float) -> bool:
-        """Wait before the next attempt; False where the wait would be too long."""
-        pause = min(LONGEST_PAUSE, self.patience.delay * 2**attempt) * self._random.uniform(0.5, 1.0)
+    def _pause(self, number: int, failure: RetryableError) -> float:
+        """Seconds before the next attempt: as the server asks, else longer each time; never all at one moment."""
         if failure.pause is not None:
-            pause = failure.pause + self.patience.delay * self._random.random()
-            # What the server asks of one request it asks of all.
-            with self._lock:
-                self._not_before = max(self._not_before, min(deadline, time.monotonic() + failure.pause))
-        return self._wait_until(time.monotonic() + pause, deadline)
+            return failure.pause + (min(self.patience.delay, 0.2) + 0.1 * failure.pause) * self._random.random()
+        longest = LONGEST_THROTTLED if failure.throttled else LONGEST_PAUSE
+        return min(longest, self.patience.delay * 2.0 ** min(number, 30)) * self._random.uniform(0.5, 1.0)
 
-    def _wait_until(self, moment: float, deadline: float) -> bool:
-        if moment >= deadline:
-            return False
-        return not self._stopped.wait(max(0.0, moment - time.monotonic()))
+    async def _wait(self, pause: float, failure: RetryableError, rest: Rest) -> None:
+        ticket = id(failure)
+        self.waiting[ticket] = (time.monotonic() + pause, self._hide(str(failure)))
+        try:
+            await (rest if failure.throttled else self.sleep)(pause)
+        finally:
+            del self.waiting[ticket]
 
-    def _count_fruitless(self, failure: _Failure) -> None:
+    def _count_fruitless(self, failure: RetryableError) -> None:
         """End the run where one request after another finds nobody, instead of failing every sample slowly."""
-        with self._lock:
-            self._fruitless += 1
-            dead = failure.unreachable or not self._answered
-            gone = self._fruitless >= self._most_fruitless * (1 if dead else 10)
-        if gone:
+        self._fruitless += 1
+        dead = failure.gone or not self._answered
+        if self._fruitless >= self._most_fruitless * (1 if dead else 10):
             raise ModelError(
-                f"{self.base_url} does not answer ({self._fruitless} requests in a row): {failure.message}; "
-                "what is done is kept, the same command goes on"
+                f"{self.address.shown} does not answer ({self._fruitless} requests in a row): "
+                f"{self._hide(str(failure))}; what is done is kept, the same command goes on"
             )
 
     def _end(self, status: int, message: str) -> ModelError:
@@ -200,97 +224,23 @@ class Client:
         }.get(status, "check --model_args base_url=..., model=... and api=chat|completions")
         if status == 404 and self.known_models:
             remedy += f"; the server has {', '.join(self.known_models[:5])}"
-        return ModelError(f"{self.base_url} answers {status}: {self._hide_key(message)} ({remedy})")
+        return ModelError(f"{self.address.shown} answers {status}: {self._hide(message)} ({remedy})")
 
-    def _hide_key(self, message: str) -> str:
-        return message.replace(self._key, "***") if self._key else message
+    def _hidden(self, error: RequestError) -> RequestError:
+        """The error without anything secret that the server repeats. Its causes are told apart by now."""
+        error.args = (self._hide(str(error)),)
+        return error
 
-    def _describe(self, error: BaseException) -> str:
-        """The innermost cause in a few words: `ConnectionRefusedError: [Errno 111] Connection refused`."""
-        while (cause := _cause(error)) is not None:
-            error = cause
-        return self._hide_key(f"{type(error).__name__}: {_short(str(error))}")
-
-    def _connection_errors(self) -> tuple[type[BaseException], ...]:
-        import requests
-        import urllib3
-
-        return requests.RequestException, urllib3.exceptions.HTTPError, OSError
+    def _hide(self, message: str) -> str:
+        for secret in self._secrets:
+            message = secret.hide_in(message)
+        return message
 
 
-def _cause(error: BaseException) -> BaseException | None:
-    inner = (getattr(error, "reason", None), *error.args)
-    return next((each for each in inner if isinstance(each, BaseException)), None)
-
-
-def _is_unreachable(error: BaseException) -> bool:
-    """Nobody took the call, or the line broke, as opposed to an answer that took too long."""
-    import requests
-    import urllib3
-
-    return isinstance(error, requests.ConnectionError | urllib3.exceptions.ProtocolError)
-
-
-def _read_all(reply: Any, deadline: float) -> bytes:
-    """The body. A socket's timeout counts from byte to byte; a reply that drips would outlive it."""
-    import requests
-
-    read: Callable[..., bytes] | None = getattr(reply.raw, "read1", None)
-    if read is None:  # urllib3 before 2.1
-        return bytes(reply.content)
-    parts = []
-    while part := read(65536, decode_content=True):
-        parts.append(part)
-        if time.monotonic() > deadline:
-            raise requests.ReadTimeout("the reply took too long")
-    return b"".join(parts)
-
-
-def _read_reply(content: bytes) -> dict[str, Any] | None:
-    """The reply as JSON, or None where it is not what either API promises."""
+def _listed_models(content: bytes) -> dict[str, Any]:
+    """Name -> entry of the list of models, in whichever state it is."""
     try:
-        reply = json.loads(content)
-    except ValueError:
-        return None
-    choices = reply.get("choices") if isinstance(reply, dict) else None
-    return reply if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
-
-
-def _message_of(content: bytes) -> str:
-    """What a server says about an error, in whichever of the usual forms."""
-    text = content.decode("utf-8", "replace")
-    try:
-        value: Any = json.loads(text)
-    except ValueError:
-        return _short(text)
-    for name in ("error", "message", "detail"):
-        if isinstance(value, dict) and value.get(name):
-            value = value[name]
-    return _short(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= SHOWN_CHARACTERS else f"{line[:SHOWN_CHARACTERS]}..."
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds of a `Retry-After` header, which holds seconds or a date (RFC 9110, section 10.2.3)."""
-    if value is None:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None
-
-
-def _model_names(content: bytes) -> tuple[str, ...]:
-    try:
-        listed = json.loads(content).get("data", [])
-        return tuple(str(item["id"]) for item in listed)
-    except (ValueError, AttributeError, TypeError, KeyError):
-        return ()
+        listed = json.loads(content)["data"]
+        return {short(str(item["id"])): item for item in listed}
+    except (ValueError, RecursionError, AttributeError, TypeError, KeyError):
+        return {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from harness import Prompt, Request, UsageError
@@ -19,9 +20,16 @@ class LocalTokenizer:
         ends = (getattr(tokenizer, name, None) for name in ("bos_token_id", "eos_token_id"))
         # Room for the token that a server generates even where only the prompt is wanted.
         rules = TokenRules((max_length or UNBOUNDED) - 2, next((token for token in ends if token is not None), 0))
+        self._tokenizer = tokenizer
+        self.special = frozenset(map(str, tokenizer.all_special_tokens))
         self._encoder = Encoder(tokenizer, rules)
         self._chat = ChatTemplate(tokenizer, None, {}, path)
         self._lock = threading.Lock()
+
+    def spelling(self, ids: Sequence[int]) -> str:
+        """The text of tokens, special ones left out."""
+        with self._lock:
+            return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     @property
     def has_chat_template(self) -> bool:

@@ -1,28 +1,23 @@
-"""What goes over the wire: a request as the JSON of the chat or the completions API, and a reply as a Response.
-
-Both are described in OpenAI's API reference; where servers differ (reasoning, refusals, finish reasons), all spellings
-are read.
-"""
+"""What goes over the wire: a request as the JSON of the chat or the completions API, a typed reply as a Response."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 from harness import GenerationParams, Media, Message, Prompt, Response
+from harness.scoring import strip_reasoning
+
+from .errors import RetryableError, WithheldError, short
+from .replies import ChatReply, CompletionReply, Finish, finish_of
 
 # The APIs take no more; the others are applied here, as all of them are.
 MOST_STOPS = 4
-_FINISHED: dict[str, Literal["stop", "length"]] = {
-    "stop": "stop",
-    "eos": "stop",
-    "eos_token": "stop",
-    "stop_sequence": "stop",
-    "length": "length",
-    "max_tokens": "length",
-}
+# Channels of gpt-oss without their marks (`analysisThe user ...assistantfinal42`): the one of the answer did not come.
+_UNFINISHED_CHANNEL = re.compile(r"\s*analysis(?=[^a-z\s])(?!.*assistant\s?final)", re.DOTALL)
 _MIME = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif", b"RIFF": "image/webp"}
 
 
@@ -51,57 +46,96 @@ def has_media(prompt: Prompt) -> bool:
     return bool(prompt.media) or any(not isinstance(message.content, str) for message in prompt.messages)
 
 
-def read_chat(reply: Mapping[str, Any]) -> Response:
-    """The assistant's message, its reasoning, and what it cost."""
-    choice = reply["choices"][0]
-    message = choice.get("message") or {}
-    text, thoughts = _texts(message.get("content"))
-    reasoning = message.get("reasoning_content") or message.get("reasoning") or thoughts or None
-    # A model that declines says so in a field of its own: that is its answer.
-    return _response(reply, text or message.get("refusal") or "", reasoning if isinstance(reasoning, str) else None)
+def chat_response(reply: ChatReply) -> Response:
+    """The assistant's message, its reasoning, and what it cost. Raises RequestError where it is no answer."""
+    choice = reply.choices[0]
+    reason = finish_of(choice)
+    message = choice.message
+    if reason == "withheld":
+        raise WithheldError("refused by the server: its content filter withheld the answer")
+    if message is None:
+        raise RetryableError("the server's reply has no message")
+    text, thoughts = _texts(message.content)
+    if message.refusal and not text:
+        # What a model says in place of an answer answers nothing, whatever its text looks like.
+        raise WithheldError(f"refused by the model: {short(message.refusal)}")
+    reasoning = message.reasoning_content or message.reasoning or thoughts or None
+    return _response(reply, text, reasoning, reason)
 
 
-def read_completion(reply: Mapping[str, Any]) -> Response:
-    text = reply["choices"][0].get("text")
-    return _response(reply, text if isinstance(text, str) else "", None)
+def completion_response(reply: CompletionReply) -> Response:
+    """The text and what it cost. Raises RequestError where it is no answer."""
+    choice = reply.choices[0]
+    reason = finish_of(choice)
+    if reason == "withheld":
+        raise WithheldError("refused by the server: its content filter withheld the answer")
+    if choice.text is None:
+        raise RetryableError("the server's reply has no text")
+    return _response(reply, choice.text, None, reason)
 
 
-def finish(response: Response, until: Sequence[str], think_end: str | None) -> Response:
-    """Take the reasoning off the text and cut the answer at the first stop sequence, whatever the server did."""
+def stopped_in_reasoning(response: Response) -> bool:
+    """Whether a stop sequence may have ended the answer before it began: within the reasoning, shown or not."""
+    if response.finish_reason != "stop":
+        return False
+    text = response.text or ""
+    if not text.strip():
+        return bool(response.reasoning) or (response.completion_tokens or 0) > 1
+    return _answer_begins(text) >= len(text)
+
+
+def finish(response: Response, until: Sequence[str], think_end: str | None, *, opened: bool = False) -> Response:
+    """Take the reasoning off the text and cut the answer at the first stop sequence, whatever the server did.
+
+    think_end: the text that ends reasoning. opened: the prompt ended within reasoning. A reply that was cut before it
+    came to its answer has none. Other reasoning stays in the text, where no stop sequence means an end.
+    """
     text, reasoning = response.text or "", response.reasoning
     if think_end:
         before, found, after = text.rpartition(think_end)
         if found:
             text, reasoning = after.lstrip(), before
-        elif text.lstrip().startswith("<think>"):  # cut off while thinking: there is no answer
+        elif text and (response.finish_reason == "length" or _answer_begins(text) >= len(text)):
             text, reasoning = "", text
-    cuts = [at for at in (text.find(stop) for stop in until if stop) if at >= 0]
+    elif response.finish_reason == "length" and _is_all_reasoning(text, opened):
+        text, reasoning = "", text
+    start = 0 if think_end else _answer_begins(text)
+    cuts = [at for at in (text.find(stop, start) for stop in until if stop) if at >= 0]
     if cuts:
         return replace(response, text=text[: min(cuts)], reasoning=reasoning, finish_reason="stop")
     return replace(response, text=text, reasoning=reasoning)
 
 
-def _response(reply: Mapping[str, Any], text: str, reasoning: str | None) -> Response:
-    reason = reply["choices"][0].get("finish_reason")
-    if reason == "content_filter" and not text:
-        return Response(error="the server's content filter withheld the answer")
-    usage = reply.get("usage") or {}
+def _is_all_reasoning(text: str, opened: bool) -> bool:
+    """Whether a cut reply came to no answer, although no mark in it says so."""
+    return bool(_UNFINISHED_CHANNEL.match(text)) or (opened and strip_reasoning(text)[1] is None)
+
+
+def _answer_begins(text: str) -> int:
+    """Where the answer begins behind the reasoning in a text; at its end, where there is reasoning alone."""
+    answer, reasoning = strip_reasoning(text)
+    if reasoning is None:
+        return len(text) if _UNFINISHED_CHANNEL.match(text) else 0
+    return text.rfind(answer) if answer and answer in text else len(text)
+
+
+def _response(reply: ChatReply | CompletionReply, text: str, reasoning: str | None, reason: Finish | None) -> Response:
+    usage = reply.usage
     return Response(
         text=text,
         reasoning=reasoning,
-        finish_reason=_FINISHED.get(str(reason)),
-        prompt_tokens=usage.get("prompt_tokens"),
-        completion_tokens=usage.get("completion_tokens"),
+        finish_reason=reason,
+        prompt_tokens=usage.prompt_tokens if usage else None,
+        completion_tokens=usage.completion_tokens if usage else None,
     )
 
 
-def _texts(content: Any) -> tuple[str, str]:
+def _texts(content: str | list[dict[str, Any]] | None) -> tuple[str, str]:
     """(answer, reasoning) of a content that is a text, or a list of typed parts."""
     if not isinstance(content, list):
-        return (content if isinstance(content, str) else ""), ""
-    parts = [part for part in content if isinstance(part, dict)]
-    texts = [str(part.get("text") or "") for part in parts if part.get("type") in ("text", "output_text")]
-    thoughts = [str(part["thinking"]) for part in parts if isinstance(part.get("thinking"), str)]
+        return content or "", ""
+    texts = [str(part.get("text") or "") for part in content if part.get("type") in ("text", "output_text")]
+    thoughts = [str(part["thinking"]) for part in content if isinstance(part.get("thinking"), str)]
     return "".join(texts), "".join(thoughts)
 
 

@@ -1,0 +1,143 @@
+"""Many questions at once, in an event loop whose thread never keeps the process alive."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from typing import Any, TypeVar
+
+from .connection import Connection
+from .pace import Places
+
+Question = TypeVar("Question")
+Answer = TypeVar("Answer")
+Found = TypeVar("Found")
+Ask = Callable[[int, Question], Awaitable[Answer]]
+
+QUIET = 5.0
+"""Seconds without an answer after which it is said what is waited for; then longer and longer."""
+
+ENDING = 2.0
+"""Seconds for connections to be closed in."""
+
+
+class Background:
+    """An event loop in a thread of its own, begun when it is first used."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def run(self, work: Coroutine[Any, Any, Found]) -> Found:
+        """The result of `work`; what it raises is raised here."""
+        return asyncio.run_coroutine_threadsafe(work, self._started()).result()
+
+    def answers(
+        self,
+        ask: Ask[Question, Answer],
+        questions: Sequence[Question],
+        places: Places,
+        quiet: Callable[[], None],
+        connection: Connection,
+    ) -> Iterator[tuple[int, Answer]]:
+        """Yield (index, answer) as each is done; a place that is free is taken by the next question at once.
+
+        The first exception is raised here, after the answers that came before it. When the caller stops listening
+        (Ctrl-C, an error), no new question is begun and those under way are dropped. `quiet` is called here, in the
+        caller's thread, after some seconds without an answer. `connection` is closed in the end.
+        """
+        done: queue.SimpleQueue[tuple[int, Answer | None, BaseException | None]] = queue.SimpleQueue()
+        work = asyncio.run_coroutine_threadsafe(_ask_all(ask, questions, places, done, connection), self._started())
+        try:
+            for _ in questions:
+                index, answer, error = _next(done, quiet)
+                if error is not None:
+                    raise error
+                yield index, answer
+            with contextlib.suppress(TimeoutError):
+                work.result(ENDING)  # connections are closed
+        finally:
+            work.cancel()
+
+    def close(self) -> None:
+        """End the loop, and what is under way in it."""
+        if self._loop is None:
+            return
+        loop, self._loop = self._loop, None
+        with contextlib.suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(_drop_all(), loop).result(ENDING)
+        loop.call_soon_threadsafe(loop.stop)
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            # What is left when the process ends is no news: connections of requests that nobody waits for.
+            self._loop.set_exception_handler(lambda loop, context: None)
+            threading.Thread(target=_serve, args=(self._loop,), name="openai", daemon=True).start()
+        return self._loop
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
+
+
+async def _drop_all() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _next(done: queue.SimpleQueue[Any], quiet: Callable[[], None]) -> Any:
+    patience = QUIET
+    while True:
+        try:
+            return done.get(timeout=patience)
+        except queue.Empty:
+            quiet()
+            patience = min(2 * patience, 60.0)
+
+
+async def _ask_all(
+    ask: Ask[Question, Answer],
+    questions: Sequence[Question],
+    places: Places,
+    done: queue.SimpleQueue[Any],
+    connection: Connection,
+) -> None:
+    """Put (index, answer, error) of each question into `done`, in the order in which they end."""
+    tasks: set[asyncio.Task[None]] = set()
+    failed = False
+
+    async def one(index: int, question: Question) -> None:
+        nonlocal failed
+        try:
+            done.put((index, await ask(index, question), None))
+        except Exception as error:
+            failed = True
+            done.put((index, None, error))
+        places.give()
+
+    places.begin()
+    async with connection:
+        try:
+            for index, question in enumerate(questions):
+                await places.take(index)
+                if failed:
+                    break
+                task = asyncio.create_task(one(index, question))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+            while tasks:
+                await asyncio.wait(tasks)
+        except Exception as error:
+            done.put((-1, None, error))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,159 @@
+"""One exchange with a server: a request and its whole reply, before one deadline and below one limit of size."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import certifi
+
+from harness import UsageError
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
+CONNECT_TIMEOUT = 10.0
+# Below the five seconds after which uvicorn, and so most servers of models, drops a connection that nobody uses.
+KEEP_ALIVE = 4.0
+MOST_BYTES = 64 * 2**20
+"""Of one reply, after it was unpacked. The log-probabilities of 100,000 tokens take a tenth of it."""
+_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+
+
+class NoReply(Exception):
+    """The exchange did not end with a reply. `gone`: nobody took the call, or the line broke. `final`: nor will it."""
+
+    def __init__(self, message: str, *, gone: bool = False, final: bool = False, certificate: bool = False) -> None:
+        super().__init__(message)
+        self.gone = gone
+        self.final = final
+        self.certificate = certificate
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A reply as it came. The names of `headers` are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+
+class Connection:
+    """Keep-alive connections to one server, closed when the last `async with` on it ends. For one event loop."""
+
+    def __init__(self, url: str, verify: bool | str) -> None:
+        self._tls = tls_context(verify) if url.startswith("https:") else False
+        self._proxy = _proxy_for(url)
+        self._session: Any = None
+        self._users = 0
+
+    async def __aenter__(self) -> None:
+        self._users += 1
+
+    async def __aexit__(self, *_: object) -> None:
+        self._users -= 1
+        if not self._users and self._session is not None:
+            session, self._session = self._session, None
+            await session.close()
+
+    async def send(
+        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], seconds: float
+    ) -> Received:
+        """Send a request and read all of its reply, however slowly its bytes come. Raises NoReply."""
+        import aiohttp
+
+        try:
+            async with asyncio.timeout(max(0.001, seconds)):
+                session = self._open()
+                options = {"allow_redirects": False, "ssl": self._tls or False, "proxy": self._proxy}
+                async with session.request(method, url, data=body, headers=headers, **options) as reply:
+                    content = await _read(reply)
+                    return Received(reply.status, {k.lower(): v for k, v in reply.headers.items()}, content)
+        except TimeoutError as error:
+            if isinstance(error, aiohttp.ServerTimeoutError):
+                raise NoReply("the server could not be connected to in time", gone=True) from None
+            raise NoReply(f"the reply took too long (more than {seconds:.3g} s)") from None
+        except aiohttp.ClientConnectorCertificateError as error:
+            why = getattr(error.certificate_error, "verify_message", "") or "certificate verify failed"
+            raise NoReply(f"its certificate is not trusted: {why}", gone=True, certificate=True) from None
+        except aiohttp.ClientPayloadError:
+            raise NoReply("the reply broke off", gone=True) from None
+        except aiohttp.ServerDisconnectedError:
+            raise NoReply("the server closed the connection", gone=True) from None
+        except (aiohttp.ClientError, ValueError, OSError) as error:
+            raise NoReply(_describe(error), gone=_is_gone(error)) from None
+
+    def _open(self) -> Any:
+        if self._session is None:
+            import aiohttp
+
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE)
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
+                headers={"Accept-Encoding": "gzip, deflate", "User-Agent": "harness"},
+            )
+        return self._session
+
+
+def tls_context(verify: bool | str) -> ssl.SSLContext:
+    """What is trusted: anybody (False), the bundle of this name, that of the environment, or the usual ones."""
+    context = ssl.create_default_context()
+    if verify is False:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
+    name = "verify_certificate" if isinstance(verify, str) else next(filter(os.environ.get, _BUNDLES), "")
+    bundle = verify if isinstance(verify, str) else os.environ.get(name)
+    try:
+        if bundle is None:
+            context.load_verify_locations(certifi.where())
+        elif Path(bundle).is_dir():
+            context.load_verify_locations(capath=bundle)
+        else:
+            context.load_verify_locations(cafile=bundle)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{name}={bundle}: no bundle of certificates ({type(error).__name__})") from None
+    return context
+
+
+async def _read(reply: Any) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for part in reply.content.iter_chunked(2**16):
+        size += len(part)
+        if size > MOST_BYTES:
+            raise NoReply(f"the reply is longer than {MOST_BYTES // 2**20} MB", final=True)
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _proxy_for(url: str) -> str | None:
+    """The proxy that the environment names for this address. It is for the world outside."""
+    parts = urlsplit(url)
+    if parts.hostname is None or parts.hostname in LOOPBACK or urllib.request.proxy_bypass(parts.hostname):
+        return None
+    proxies = urllib.request.getproxies()
+    found = proxies.get(parts.scheme) or proxies.get("all")
+    return found if found and found.startswith(("http:", "https:")) else None
+
+
+def _is_gone(error: BaseException) -> bool:
+    import aiohttp
+
+    return isinstance(error, aiohttp.ClientConnectionError | OSError)
+
+
+def _describe(error: BaseException) -> str:
+    """The innermost cause in a few words: `ConnectionRefusedError: Connection refused`."""
+    inner = getattr(error, "os_error", None) or error.__cause__ or error
+    number = inner.errno if isinstance(inner, OSError) else None
+    text = os.strerror(number) if number is not None and number > 0 else str(inner)
+    return f"{type(inner).__name__}: {' '.join(text.split())[:200]}".removesuffix(": ")

@@ -1,0 +1,180 @@
+"""What a server says when it does not answer: the text, the cause, and what a user can do about it.
+
+Interpreted here before any of it is masked or shortened for people.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+SHOWN_CHARACTERS = 300
+_OVERFLOW = re.compile(r"context.?(length|window|size)|maximum (input|sequence) length|too many tokens|too long", re.I)
+# Moderation, as OpenAI, Azure, Alibaba Cloud, Zhipu, Baidu and Tencent name it.
+_WITHHELD = re.compile(
+    r"content.?(filter|policy|management)|responsibleaipolicy|data.?inspection|moderation|flagged"
+    r"|sensitive (content|word)|inappropriate content|敏感|违规|不安全",
+    re.I,
+)
+_STREAM_ONLY = re.compile(
+    r"non-?stream|only (support|work|allow)\w* .{0,20}stream|stream(ing)? (mode )?(is required|must|only)"
+    r"|(set|requires?|need\w*) .{0,12}stream",
+    re.I,
+)
+_NOT_HERE = re.compile(
+    r"\b(un|not |isn't |doesn't |does not |no longer )(support|recogni[sz]|allow|permit|accept|know|expect)\w*"
+    r"|unexpected|unknown|unrecogni[sz]ed|extra (fields|inputs)|not a valid|invalid (parameter|argument|field|value)"
+    r"|only .{0,30}(default|is supported)|deprecated|不支持",
+    re.I,
+)
+_NO_MODEL = re.compile(
+    r"model.{0,80}(does not exist|not found|not exist|unknown|no access|not available|不存在)"
+    r"|(unknown|invalid|no such) model",
+    re.I,
+)
+# Fields that a run can do without. Those that carry the question are not among them.
+_KEPT = ("model", "messages", "prompt", "echo", "logprobs", "prompt_logprobs")
+
+
+class RequestError(Exception):
+    """One request has no answer. `status` is the server's, 0 where there was none.
+
+    withheld: the server's moderation refused it. cause: what it has in common with other requests that fail alike, and
+    `remedy` what to do; empty where the cause may lie in this one prompt.
+    """
+
+    withheld = False
+
+    def __init__(self, message: str, status: int = 0, *, cause: str = "", remedy: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.cause = cause
+        self.remedy = remedy
+
+
+class RetryableError(RequestError):
+    """It may pass. `pause`: for how long the server asks to wait, in seconds. `throttled`: the server works, and wants
+    fewer requests."""
+
+    def __init__(
+        self, message: str, status: int = 0, *, pause: float | None = None, throttled: bool = False, gone: bool = False
+    ) -> None:
+        super().__init__(message, status)
+        self.pause = pause
+        self.throttled = throttled
+        self.gone = gone
+
+
+class WithheldError(RequestError):
+    """The server's moderation, or the model itself, declined."""
+
+    withheld = True
+
+
+@dataclass(frozen=True, slots=True)
+class ServerError:
+    """The error of a reply in one form: what it says, and the names that some servers give."""
+
+    message: str
+    code: str = ""
+    param: str = ""
+
+
+def parse_error(content: bytes) -> ServerError:
+    """The error that a reply's body tells of, in whichever of the usual forms."""
+    try:
+        value: Any = json.loads(content)
+    except (ValueError, RecursionError):
+        return ServerError(short(content[:20_000].decode("utf-8", "replace")))
+    return _error_of(value)
+
+
+def _error_of(value: Any) -> ServerError:
+    code = param = ""
+    for name in ("error", "message", "detail"):
+        if isinstance(value, dict):
+            code = str(value.get("code") or value.get("type") or code)
+            param = str(value.get("param") or param)
+            value = value.get(name) or value
+    return ServerError(short(value if isinstance(value, str) else _as_json(value)), code, param)
+
+
+def _as_json(value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return "(an error that cannot be read)"
+
+
+def message_of(content: bytes) -> str:
+    return parse_error(content).message
+
+
+def error_in_reply(value: Any, what: str) -> RequestError:
+    """The error inside a reply of status 200, of a choice or in the place of the choices."""
+    found = _error_of(value)
+    status = value.get("code") if isinstance(value, dict) else None
+    status = status if isinstance(status, int) and 400 <= status < 600 else 0
+    message = f"{what}: {found.message}"
+    if is_withheld(found):
+        return WithheldError(f"refused by the server: {found.message}", status)
+    if is_overflow(found.message):
+        return RequestError(message, 400)
+    if status == 429:
+        return RetryableError(message, status, throttled=True)
+    return RetryableError(message, status)
+
+
+def is_overflow(message: str) -> bool:
+    return bool(_OVERFLOW.search(message))
+
+
+def is_withheld(error: ServerError) -> bool:
+    return bool(_WITHHELD.search(error.code) or _WITHHELD.search(error.message))
+
+
+def wants_stream(message: str) -> bool:
+    """Whether a server says that it answers in pieces only."""
+    return bool(_STREAM_ONLY.search(message))
+
+
+def refusal(
+    error: ServerError, status: int, body: Mapping[str, Any], omitted: Iterable[str], models: Iterable[str]
+) -> RequestError:
+    """A status that will be the same at every try; with a remedy, where the cause lies in how all requests are sent."""
+    message = f"status {status}: {error.message}"
+    if is_overflow(error.message) and status in (400, 413, 422):
+        return RequestError(f"the prompt does not fit the model's window: {message}", status)
+    if is_withheld(error):
+        return WithheldError(message, status)
+    if error.param == "model" or _NO_MODEL.search(error.message):
+        there = ", ".join(list(models)[:5])
+        remedy = "--model_args model=NAME names the model" + (f"; the server has {there}" if there else "")
+        return RequestError(message, status, cause=message, remedy=remedy)
+    if field := _refused_field(error, body):
+        remedy = f"--model_args omit={'+'.join([*omitted, field])}"
+        return RequestError(message, status, cause=f"{status} {field}", remedy=remedy)
+    return RequestError(message, status, cause=message)
+
+
+def _refused_field(error: ServerError, body: Mapping[str, Any]) -> str:
+    """The field of the body that a server does not take, if its error is about one."""
+    fields = [name for name in body if name not in _KEPT]
+    if error.param in fields:
+        return error.param
+    if not _NOT_HERE.search(error.message):
+        return ""
+    quoted = (rf"['\"`]{re.escape(name)}['\"`]" for name in fields)
+    named = [name for name, pattern in zip(fields, quoted, strict=True) if re.search(pattern, error.message)]
+    bare = [name for name in fields if re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", error.message)]
+    return (named or [name for name in bare if "_" in name or name in ("temperature", "seed", "stop")] or [""])[0]
+
+
+def short(text: str) -> str:
+    """One line, of a length that people read, with nothing in it that a terminal would obey."""
+    line = " ".join(text.split())
+    line = "".join(character if character.isprintable() else "�" for character in line)
+    return line if len(line) <= SHOWN_CHARACTERS else f"{line[:SHOWN_CHARACTERS]}..."

@@ -1,0 +1,195 @@
+"""How many requests are under way, and how fast they follow each other, learnt from what the server grants.
+
+`Places` bounds how many samples are being asked at once. `Pace` spaces the starts of requests once a server has said
+that there are too many: at slightly more than the rate that it granted lately, so that its limit is used up and a
+rise of it is noticed, while few requests are refused. A refused request waits for itself, without a place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+Sleep = Callable[[float], Awaitable[None]]
+Clock = Callable[[], float]
+
+AUTO_FIRST, AUTO_MOST = 8, 64
+_OBSERVED = 0.5
+"""Seconds between two looks at what was granted and what was refused."""
+_SHORTEST = 0.1
+"""Seconds: what was let in at one moment is taken for what is let in within so many."""
+_SHORTEST_MEMORY, _LONGEST_MEMORY = 1.0, 120.0
+_LEAST_RISE, _FIRST_RISE, _MOST_RISE = 1.04, 1.3, 1.6
+_SLACK = 0.05
+"""Seconds by which late starts are made up for: timers and a busy processor make them late."""
+_MANY_REFUSED, _FEW_REFUSED = 0.12, 0.03
+"""Shares of requests whose refusal is a reason to be slower: with a rate of one's own, and without."""
+_OVERSHOOT, _MOST_OVERSHOOT = 1.02, 2.0
+
+
+class Places:
+    """As many samples at once as `most`; with `adapts` it begins with a few and grows while replies stay quick.
+
+    Growth is additive, by four a round. It ends, and is taken back by a tenth, when replies take twice as long as
+    they did at best (then requests only wait in the server's own line), or when the server refuses some.
+    """
+
+    def __init__(self, most: int, adapts: bool) -> None:
+        self.most = most
+        self.size = float(min(most, AUTO_FIRST) if adapts else most)
+        self._adapts = adapts
+        self._taken = 0
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._order = itertools.count()
+        self._round: list[float] = []
+        self._best = float("inf")
+
+    def begin(self) -> None:
+        """Forget who had a place before: nobody is asked."""
+        self._taken = 0
+        self._waiting.clear()
+
+    async def take(self, rank: int) -> None:
+        """Wait for a place; of those that wait, the lowest rank is next."""
+        if self._taken < int(self.size) and not self._waiting:
+            self._taken += 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (rank, next(self._order), turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.give()
+            raise
+
+    def give(self) -> None:
+        """Leave a place to the next."""
+        self._taken -= 1
+        while self._waiting and self._taken < int(self.size):
+            turn = heapq.heappop(self._waiting)[2]
+            if not turn.done():
+                self._taken += 1
+                turn.set_result(None)
+
+    def answered(self, seconds: float) -> None:
+        """A reply came after so many seconds."""
+        if not self._adapts:
+            return
+        self._round.append(seconds)
+        if len(self._round) < int(self.size):
+            return
+        middle = sorted(self._round)[len(self._round) // 2]
+        self._round.clear()
+        self._best = min(self._best, middle)
+        if middle > 2 * self._best:
+            self.size = max(AUTO_FIRST, self.size * 0.9)
+        else:
+            self.size = min(self.most, self.size + 4)
+
+
+@dataclass(slots=True)
+class Start:
+    """A request that was begun: when, and whether the server let it in, as far as one knows."""
+
+    moment: float
+    let_in: bool = True
+
+
+class Pace:
+    """When the next request may start. Without limit until the server refuses many for being too many.
+
+    Then the rate is a little above that of the requests which it let in lately. It rises while hardly any is refused,
+    by more each time, and is without limit again when the requests themselves come no faster.
+    """
+
+    def __init__(self, sleep: Sleep = asyncio.sleep, clock: Clock = time.monotonic) -> None:
+        self._sleep, self._clock = sleep, clock
+        self._turn = asyncio.Lock()
+        self._began = self._looked = clock()
+        self._next = 0.0
+        self.rate = float("inf")
+        self._rise = _LEAST_RISE
+        self._overshoot = _OVERSHOOT
+        self._memory = _SHORTEST_MEMORY
+        self._starts: deque[Start] = deque(maxlen=50_000)
+        self._begun = self._refused = 0
+        self._last_look: tuple[float, float] | None = None
+
+    async def turn(self) -> Start:
+        """Wait until a request may start."""
+        if self.rate < float("inf"):
+            async with self._turn:
+                while (wait := self._next - self._clock()) > 0:
+                    await self._sleep(min(wait, _OBSERVED))  # the rate may have changed meanwhile
+                    self._look()
+                self._next = max(self._next, self._clock() - _SLACK) + 1 / self.rate
+        start = Start(self._clock())
+        if not self._starts:
+            self._began = self._looked = start.moment
+        self._starts.append(start)
+        self._begun += 1
+        self._look()
+        return start
+
+    def refused(self, start: Start, asked_pause: float | None) -> None:
+        """asked_pause: seconds that the server wants to pass. Its limit counts over a span of about that length."""
+        start.let_in = False
+        self._refused += 1
+        self._memory = min(_LONGEST_MEMORY, max(self._memory, asked_pause or 0.0))
+        self._look()
+
+    def _look(self) -> None:
+        """Learn from what was begun and refused since the last look, if that is long enough ago."""
+        now = self._clock()
+        span = now - self._looked
+        many = self._refused >= 8 and 2 * self._refused > self._begun
+        if not many and span < max(_OBSERVED, 3 / self.rate):
+            return
+        begun, refused = self._begun, self._refused
+        self._begun = self._refused = 0
+        self._looked = now
+        if begun == 0 or (refused == 0 and self.rate == float("inf")):
+            return
+        if not many and self.rate < float("inf") and begun < 0.7 * self.rate * span:
+            return  # there was less to ask than might have been
+        share = min(1.0, refused / begun)
+        if not many:
+            self._learn_overshoot(share, (begun - refused) / max(span, _SHORTEST))
+        if share >= (_FEW_REFUSED if self.rate < float("inf") else _MANY_REFUSED):
+            self.rate = self._overshoot * self._let_in_rate(now)
+            self._rise = _LEAST_RISE if not many else _FIRST_RISE
+        elif self.rate < float("inf"):
+            self.rate *= self._rise
+            self._rise = min(_MOST_RISE, self._rise**1.5)
+            self._memory = max(_SHORTEST_MEMORY, self._memory * 0.9)
+            if self.rate > 3 * self._let_in_rate(now):
+                self.rate = float("inf")
+        self._next = min(self._next, now + 1 / self.rate)
+
+    def _let_in_rate(self, now: float) -> float:
+        """Requests a second that were let in: of those begun within the memory, or of the last ten of them."""
+        number, since = 0, max(self._began, now - self._memory)
+        for start in reversed(self._starts):
+            if start.moment < since and number >= 10:
+                break
+            if start.let_in:
+                number += 1
+                since = min(since, start.moment)
+        else:
+            since = min(since, self._began)
+        return max(1, number) / max(now - since, _SHORTEST)
+
+    def _learn_overshoot(self, share: float, let_in: float) -> None:
+        """Some servers refuse at random, however few are asked: then it takes more of them to be let in as often."""
+        before = self._last_look
+        self._last_look = (min(self.rate, 1e6), let_in)
+        if before is None or share < _MANY_REFUSED or self.rate > before[0] * 0.97:
+            self._overshoot = max(_OVERSHOOT, self._overshoot * 0.98)
+        elif let_in < before[1] * (1 - 0.5 * (1 - self.rate / before[0])):
+            self._overshoot = min(_MOST_OVERSHOOT, self._overshoot * 1.25)

@@ -1,0 +1,187 @@
+"""What a server sends back, typed at the door: a reply that is not what the API promises fails its request alone.
+
+Both APIs are described in OpenAI's API reference; where servers differ (reasoning, finish reasons, errors inside a
+reply of status 200), all spellings are read. A reply in pieces (server-sent events) is joined to a whole one first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .errors import RequestError, RetryableError, error_in_reply, message_of, short
+
+Finish = Literal["stop", "length"]
+Whole = TypeVar("Whole", "ChatReply", "CompletionReply")
+Count = Annotated[int, Field(ge=0, le=2**53)]
+
+_FINISHED: dict[str, Finish] = {
+    **dict.fromkeys(
+        ("stop", "eos", "eos_token", "stop_sequence", "stop_token", "stop_str", "end_turn", "complete", "completed"),
+        "stop",
+    ),
+    **dict.fromkeys(("length", "max_tokens", "model_length", "model_context_window_exceeded"), "length"),
+}
+# A call of a tool that nobody offered is what the model said, if not a text.
+_ODD_BUT_FINISHED = ("tool_calls", "function_call", "tool_use")
+_WITHHELD = ("content_filter", "content-filter", "contentfilter", "safety", "refusal")
+
+
+class _Typed(BaseModel):
+    """Fields of the right types, or none: the text "12" is no number of tokens."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", hide_input_in_errors=True)
+
+
+class ReplyUsage(_Typed):
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
+
+
+class ReplyMessage(_Typed):
+    content: str | list[dict[str, Any]] | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+
+
+class EchoLogprobs(_Typed):
+    """Log-probabilities of the completions API, one a token. `top_logprobs` differs between servers: read with care."""
+
+    tokens: list[str] | None = None
+    token_logprobs: list[float | None] | None = None
+    top_logprobs: Any = None
+
+
+class PromptToken(_Typed):
+    logprob: float
+    rank: int | None = None
+    decoded_token: str | None = None
+
+
+class _Choice(_Typed):
+    finish_reason: str | None = None
+    error: Any = None
+
+
+class ChatChoice(_Choice):
+    message: ReplyMessage | None = None
+
+
+class CompletionChoice(_Choice):
+    text: str | None = None
+    logprobs: EchoLogprobs | None = None
+    prompt_logprobs: list[dict[str, PromptToken] | None] | None = None
+
+
+class ChatReply(_Typed):
+    choices: list[ChatChoice] = Field(min_length=1)
+    usage: ReplyUsage | None = None
+
+
+class CompletionReply(_Typed):
+    choices: list[CompletionChoice] = Field(min_length=1)
+    usage: ReplyUsage | None = None
+    prompt_logprobs: list[dict[str, PromptToken] | None] | None = None
+
+
+def read_reply(kind: type[Whole], content: bytes, content_type: str = "") -> Whole:
+    """A reply of status 200. Raises RequestError, of the retryable kind where another try may bring a whole one."""
+    is_stream = content_type.startswith("text/event-stream") or content.startswith((b"data:", b": ", b"event:"))
+    fields = _joined(content) if is_stream else _json(content)
+    if not isinstance(fields, dict):
+        raise _unusable(short(json.dumps(fields, ensure_ascii=False)))
+    if fields.get("error"):
+        raise error_in_reply(fields["error"], "the server's reply is an error")
+    if not fields.get("choices"):
+        raise _unusable(message_of(content))
+    try:
+        reply = kind.model_validate(fields)
+    except ValidationError as error:
+        raise RequestError(f"the server's reply is not what the API promises: {_first_problem(error)}") from None
+    choice = reply.choices[0]
+    if choice.error:
+        raise error_in_reply(choice.error, "the server failed while it answered")
+    return reply
+
+
+def finish_of(choice: ChatChoice | CompletionChoice) -> Finish | Literal["withheld"] | None:
+    """How the answer ended; None where the server does not say. Raises RetryableError where it ended in a failure."""
+    reason = (choice.finish_reason or "").strip().lower().removeprefix("finish_reason_")
+    if reason in _WITHHELD:
+        return "withheld"
+    if not reason or reason in _ODD_BUT_FINISHED:
+        return None
+    if reason in _FINISHED:
+        return _FINISHED[reason]
+    raise RetryableError(f"the server broke off the answer: its finish_reason is '{short(reason)}'")
+
+
+def _json(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):  # a UnicodeDecodeError is a ValueError
+        raise _unusable(message_of(content)) from None
+
+
+def _unusable(what: str) -> RetryableError:
+    return RetryableError(f"the server's reply is not usable: {what}")
+
+
+def _first_problem(error: ValidationError) -> str:
+    """`usage.prompt_tokens: Input should be a valid integer`; of a union's branches, the first."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = [str(step) for step in first["loc"] if not str(step).endswith("]") and str(step) not in ("str", "int")]
+    return f"{'.'.join(where)}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+
+
+def _events(content: bytes) -> Iterator[dict[str, Any]]:
+    """The JSON of each server-sent event before `[DONE]` (WHATWG's HTML standard, 9.2.6); comments are passed over."""
+    for line in content.decode("utf-8", "replace").splitlines():
+        data = line.removeprefix("data:").strip()
+        if not line.startswith("data:") or not data:
+            continue
+        if data == "[DONE]":
+            return
+        event = _json(data.encode())
+        if not isinstance(event, dict):
+            raise _unusable(short(data))
+        yield event
+
+
+def _joined(content: bytes) -> dict[str, Any]:
+    """The pieces of a streamed reply as one reply. Raises RetryableError where it broke off."""
+    choice: dict[str, Any] = {}
+    whole: dict[str, Any] = {}
+    message: dict[str, Any] = {}
+    for event in _events(content):
+        if event.get("error"):
+            return {"error": event["error"]}
+        if event.get("usage"):
+            whole["usage"] = event["usage"]
+        pieces = event.get("choices")
+        if not isinstance(pieces, list):
+            continue
+        for piece in pieces:
+            if not isinstance(piece, dict):
+                raise _unusable("an event's choice is not an object")
+            _add(piece.get("delta") or piece.get("message") or {}, message)
+            _add({name: piece[name] for name in ("text",) if name in piece}, choice)
+            choice |= {name: piece[name] for name in ("finish_reason", "error") if piece.get(name)}
+    if not choice.get("finish_reason") and not choice.get("error") and b"[DONE]" not in content[-200:]:
+        raise RetryableError("the server's reply broke off: the stream has no end")
+    return {**whole, "choices": [{**choice, "message": message} if message or "text" not in choice else choice]}
+
+
+def _add(piece: Any, to: dict[str, Any]) -> None:
+    """Append the texts of a piece; what is no text stands as it is, and is refused with the whole reply."""
+    if not isinstance(piece, Mapping):
+        raise _unusable("an event's delta is not an object")
+    for name, value in piece.items():
+        if isinstance(value, str) and isinstance(to.get(name, ""), str) and name != "role":
+            to[name] = to.get(name, "") + value
+        elif value is not None:
+            to[name] = value

@@ -1,0 +1,110 @@
+"""What will not pass fails its request, or ends the run."""
+
+from __future__ import annotations
+
+import pytest
+from openai_asking import answer, answers, ask, make
+from scripted_server import Asked, Reply, ScriptedServer, chat, error
+
+from harness import (
+    ModelError,
+    UsageError,
+)
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_refused_request_fails_alone_and_is_not_repeated(server: ScriptedServer, status: int) -> None:
+    server.script(error(status, "no such field"), chat("fine"))
+    refused, fine = answers(make(server), [ask(), ask()])
+    assert refused.error == f"status {status}: no such field"
+    assert fine.text == "fine" and len(server.asked) == 2
+
+
+def test_a_prompt_that_is_too_long_is_called_so(server: ScriptedServer) -> None:
+    server.script(error(400, "This model's maximum context length is 8192 tokens, you requested 9000"))
+    assert str(answer(make(server), ask()).error).startswith("the prompt does not fit the model's window")
+
+
+@pytest.mark.parametrize(
+    ("status", "remedy"), [(401, "OPENAI_API_KEY"), (403, "api_key="), (404, "model="), (405, "base_url=")]
+)
+def test_a_wrong_key_model_or_address_ends_the_run(server: ScriptedServer, status: int, remedy: str) -> None:
+    server.script(error(status, "nope"))
+    with pytest.raises(ModelError, match=rf"{status}: nope.*{remedy}") as caught:
+        answers(make(server), [ask() for _ in range(20)])
+    assert server.url in str(caught.value) and "\n" not in str(caught.value)
+    assert len(server.asked) == 1
+
+
+def test_a_missing_model_is_told_what_there_is(server: ScriptedServer) -> None:
+    server.script(error(404, "no model 'smal'"))
+    with pytest.raises(ModelError, match="the server has small"):
+        answer(make(server, model="smal"), ask())
+
+
+def test_an_exhausted_quota_is_not_waited_for(server: ScriptedServer) -> None:
+    server.script(Reply({"error": {"message": "no more", "code": "insufficient_quota"}}, 429))
+    with pytest.raises(ModelError, match="no quota left"):
+        answer(make(server), ask())
+
+
+def test_a_moderated_prompt_fails_alone(server: ScriptedServer) -> None:
+    server.script(chat("fine"), error(403, "flagged"), chat("fine"))
+    first, flagged, last = answers(make(server), [ask(), ask(), ask()])
+    assert flagged.error == "status 403: flagged" and (first.text, last.text) == ("fine", "fine")
+
+
+def test_a_server_that_moved_is_named(server: ScriptedServer) -> None:
+    server.script(Reply({}, 301, {"Location": "https://elsewhere/v1"}))
+    with pytest.raises(ModelError, match=r"301: https://elsewhere/v1.*base_url="):
+        answer(make(server), ask())
+
+
+def test_a_server_that_was_never_there_is_named_before_anything_runs() -> None:
+    scripted = ScriptedServer()
+    scripted.close()
+    with pytest.raises(UsageError, match=rf"cannot reach {scripted.url}: .*refused.*is the server running"):
+        make(scripted).load()
+
+
+def test_a_wrong_key_is_noticed_before_anything_runs(server: ScriptedServer) -> None:
+    server.models = error(401, "who are you?")
+    with pytest.raises(ModelError, match="401: who are you"):
+        make(server).load()
+
+
+@pytest.mark.parametrize("models", [error(404), error(403), error(500), Reply(b"hello"), Reply({"data": None})])
+def test_a_server_without_a_list_of_models_is_fine(server: ScriptedServer, models: Reply) -> None:
+    server.models = models
+    assert answer(make(server), ask()).text == "yes"
+
+
+def test_a_server_that_dies_ends_the_run_after_what_was_done(server: ScriptedServer) -> None:
+    def reply(asked: Asked) -> Reply:
+        return chat("yes") if asked.number < 4 else Reply({}, cut=0)
+
+    server.answer = reply
+    model = make(server, max_retries=1)
+    model.load()
+    given = []
+    with pytest.raises(ModelError, match=r"does not answer \(3 requests in a row\).*the same command goes on"):
+        for item in model.respond([ask() for _ in range(1000)]):
+            given.append(item)
+    assert [response.text for _, response in given[:4]] == ["yes"] * 4
+    assert len(given) == 6 and len(server.asked) == 4 + 3 * 2
+
+
+def test_a_server_that_only_fails_ends_the_run(server: ScriptedServer) -> None:
+    server.script(error(500, "CUDA error"))
+    with pytest.raises(ModelError, match=r"does not answer.*CUDA error"):
+        answers(make(server, max_retries=0), [ask() for _ in range(100)])
+    assert len(server.asked) == 3
+
+
+def test_one_bad_sample_after_another_does_not_end_a_run_that_works(server: ScriptedServer) -> None:
+    server.answer = lambda asked: error(500) if asked.number % 20 else chat("yes")
+    given = answers(make(server, max_retries=0), [ask() for _ in range(40)])
+    assert sum(response.error is not None for response in given) == 38
+    server.answer = lambda asked: error(500) if asked.number > 40 else chat("yes")
+    with pytest.raises(ModelError, match=r"does not answer \(30 requests in a row\)"):
+        answers(make(server, max_retries=0), [ask() for _ in range(100)])

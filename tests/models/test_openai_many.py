@@ -1,0 +1,87 @@
+"""Many requests at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+
+import pytest
+from openai_asking import answers, ask, make
+from scripted_server import Asked, Reply, ScriptedServer, chat, error
+
+
+def test_answers_come_as_they_finish_and_places_are_filled_at_once(server: ScriptedServer) -> None:
+    gate = threading.Event()
+
+    def reply(asked: Asked) -> Reply:
+        text = asked.body["messages"][0]["content"]
+        return Reply(chat(text).body, wait=gate if text == "0" else None)
+
+    server.answer = reply
+    model = make(server, num_concurrent=2)
+    order = []
+    for index, response in model.respond([ask(str(number)) for number in range(6)]):
+        order.append(index)
+        assert response.text == str(index)
+        if len(order) == 5:
+            gate.set()
+    assert order[-1] == 0 and sorted(order) == list(range(6))
+
+
+def test_no_more_than_allowed_are_under_way(server: ScriptedServer) -> None:
+    answers(make(server, num_concurrent=4), [ask(str(number)) for number in range(40)])
+    assert 1 <= server.most_at_once <= 4
+
+
+def test_a_caller_that_stops_listening_stops_the_asking(server: ScriptedServer) -> None:
+    replies = make(server, num_concurrent=2).respond([ask() for _ in range(500)])
+    next(replies)
+    replies.close()  # type: ignore[attr-defined]
+    seen = len(server.asked)
+    threading.Event().wait(0.05)
+    assert len(server.asked) <= seen + 4 < 500
+
+
+def test_a_model_answers_again_after_it_was_interrupted(server: ScriptedServer) -> None:
+    model = make(server)
+    first = model.respond([ask(), ask()])
+    next(first)
+    first.close()  # type: ignore[attr-defined]
+    server.script(error(500), chat("yes"))
+    server.asked.clear()
+    assert dict(model.respond([ask()]))[0].text == "yes"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="runs where a process can be sent SIGINT")
+def test_ctrl_c_leaves_while_the_server_hangs(server: ScriptedServer) -> None:
+    gate = threading.Event()
+    server.script(Reply({}, wait=gate))
+    # A job in the background of a shell is started with SIGINT ignored, and its children inherit that.
+    code = f"""
+        import signal
+        from harness import ModelOptions, Prompt, Request
+        from harness_plugins.models.openai import OpenAIModel
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        model = OpenAIModel.create({{"model": "small", "api": "chat", "base_url": {server.url!r}}}, ModelOptions())
+        try:
+            list(model.respond([Request("generate", Prompt("?")) for _ in range(50)]))
+        except KeyboardInterrupt:
+            print("left")
+    """
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True)
+    try:
+        for _ in range(1000):
+            if server.asked:
+                break
+            threading.Event().wait(0.02)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+        gate.set()
+    assert (process.returncode, out.strip()) == (0, "left")

@@ -1,0 +1,167 @@
+"""A server's limit is met and not overrun: simulated in a clock of its own, so that minutes take no time."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from harness_plugins.models.openai.pace import AUTO_FIRST, AUTO_MOST, Pace, Places
+from harness_plugins.models.openai.pauses import asked_pause
+
+
+class _Instant(selectors.SelectSelector):
+    """Waits by moving the clock."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        self.now += max(0.0, timeout or 0.0)
+        return super().select(0)
+
+
+def simulated(work: Callable[[Callable[[], float]], Any]) -> Any:
+    selector = _Instant()
+    loop = asyncio.SelectorEventLoop(selector)
+    loop.time = lambda: selector.now  # type: ignore[method-assign]
+    try:
+        return loop.run_until_complete(work(lambda: selector.now))
+    finally:
+        loop.close()
+
+
+class Limited:
+    """A server that lets so many in a second, with as many saved up at most as `burst`."""
+
+    def __init__(self, clock: Callable[[], float], rate: float, burst: float) -> None:
+        self.clock, self.rate, self.burst = clock, rate, burst
+        self.saved, self.filled = burst, clock()
+
+    def lets_in(self) -> bool:
+        now = self.clock()
+        self.saved, self.filled = min(self.burst, self.saved + (now - self.filled) * self.rate), now
+        if self.saved < 1:
+            return False
+        self.saved -= 1
+        return True
+
+
+async def served(
+    clock: Callable[[], float], server: Limited, number: int, at_once: int, pause: float
+) -> dict[str, Any]:
+    """How long a server takes for so many requests, each of 200 ms, and how many of them it refused."""
+    pace, places = Pace(clock=clock), Places(at_once, adapts=False)
+    refused = 0
+
+    async def one(index: int) -> None:
+        nonlocal refused
+        while True:
+            start = await pace.turn()
+            if server.lets_in():
+                await asyncio.sleep(0.2)
+                return places.give()
+            refused += 1
+            pace.refused(start, pause)
+            places.give()
+            await asyncio.sleep(pause * (1 + 0.1 * (index % 10) / 10))
+            await places.take(index)
+
+    tasks = []
+    for index in range(number):
+        await places.take(index)
+        tasks.append(asyncio.create_task(one(index)))
+    await asyncio.gather(*tasks)
+    return {"seconds": clock(), "refused": refused}
+
+
+@pytest.mark.parametrize(("burst", "pause"), [(100.0, 1.0), (10.0, 1.0), (100.0, 0.5)])
+def test_a_server_that_allows_100_requests_a_second_is_served_at_its_rate(burst: float, pause: float) -> None:
+    found = simulated(lambda clock: served(clock, Limited(clock, 100, burst), 4000, 64, pause))
+    assert (4000 - burst) / 100 / found["seconds"] >= 0.95
+    assert found["refused"] < 800
+
+
+def test_three_requests_a_minute_are_waited_for_and_few_are_refused() -> None:
+    found = simulated(lambda clock: served(clock, Limited(clock, 3 / 60, 3), 20, 8, 30.0))
+    assert 17 * 20 * 0.95 <= found["seconds"] < 17 * 20 * 1.6
+    assert found["refused"] < 150
+
+
+def test_a_few_refusals_at_random_slow_nothing_down() -> None:
+    class Unlucky(Limited):
+        count = 0
+
+        def lets_in(self) -> bool:
+            self.count += 1
+            return self.count % 20 != 0
+
+    found = simulated(lambda clock: served(clock, Unlucky(clock, 0, 0), 2000, 64, 1.0))
+    assert found["seconds"] < 2000 / 64 * 0.2 + 2.5
+
+
+def test_a_free_place_goes_to_the_first_question() -> None:
+    async def work(clock: Callable[[], float]) -> list[int]:
+        places, order = Places(1, adapts=False), []
+
+        async def wait(rank: int) -> None:
+            await places.take(rank)
+            order.append(rank)
+            places.give()
+
+        await places.take(0)
+        tasks = [asyncio.create_task(wait(rank)) for rank in (5, 2, 9)]
+        await asyncio.sleep(0)
+        places.give()
+        await asyncio.gather(*tasks)
+        return order
+
+    assert simulated(work) == [2, 5, 9]
+
+
+def test_auto_grows_while_replies_stay_quick_and_no_further() -> None:
+    quick = Places(AUTO_MOST, adapts=True)
+    for _ in range(2000):
+        quick.answered(0.2)
+    assert int(quick.size) == AUTO_MOST
+    # Sixteen are answered at once; more of them wait in the server's line.
+    busy = Places(AUTO_MOST, adapts=True)
+    for _ in range(5000):
+        busy.answered(0.2 * max(1.0, busy.size / 16))
+    assert AUTO_FIRST <= busy.size <= 48
+
+
+@pytest.mark.parametrize(
+    ("headers", "message", "seconds"),
+    [
+        ({"Retry-After": "7"}, "", 7),
+        ({"retry-after": "1.5"}, "Please try again in 36s", 1.5),
+        ({"Retry-After-Ms": "250"}, "", 0.25),
+        ({}, "Rate limit reached. Please try again in 36s.", 36),
+        ({}, "Please try again in 1m2.5s.", 62.5),
+        ({}, "Please retry after 120ms", 0.12),
+        ({}, "请求过快，请 30 秒后重试", 30),
+        ({}, "wait 2 minutes", 120),
+        ({"x-ratelimit-reset-requests": "1m0s"}, "", 60),
+        ({"x-ratelimit-reset-requests": "9s", "x-ratelimit-reset-tokens": "40ms"}, "", 9),
+        (
+            {
+                "x-ratelimit-reset-requests": "50s",
+                "x-ratelimit-remaining-requests": "12",
+                "x-ratelimit-reset-tokens": "2s",
+                "x-ratelimit-remaining-tokens": "0",
+            },
+            "",
+            2,
+        ),
+        ({"Retry-After": "soon"}, "", None),
+        ({"Retry-After": "nan"}, "", None),
+        ({"Retry-After": "-5"}, "", 0),
+        ({"Retry-After": "Wed, 99 Foo 2026"}, "no", None),
+        ({}, "try again later", None),
+    ],
+)
+def test_for_how_long_a_server_asks_to_wait(headers: dict[str, str], message: str, seconds: float | None) -> None:
+    assert asked_pause(headers, message) == (None if seconds is None else pytest.approx(seconds))

@@ -1,0 +1,179 @@
+"""Whatever a server sends back to one request fails that request alone, in one line, and changes nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from openai_asking import answers, ask, make
+from scripted_server import Asked, Reply, ScriptedServer, chat, completion
+
+GOOD: dict[str, Any] = chat("yes").body
+PATIENT = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner))
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The way to each value inside a reply."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(way for key, item in inner for way in places(item, (*path, key)))]
+
+
+def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    if not path:
+        return new
+    key, *rest = path
+    if isinstance(value, dict):
+        return {**value, key: replaced(value[key], tuple(rest), new)}
+    return [replaced(item, tuple(rest), new) if at == key else item for at, item in enumerate(value)]
+
+
+def odd_one_out(server: ScriptedServer, odd: Any, usual: Callable[[Asked], Reply], **args: Any) -> list[Any]:
+    """Three answers, of which the second question gets the odd reply, every time that it is asked."""
+
+    def reply(asked: Asked) -> Reply:
+        text = json.dumps(asked.body)
+        return odd if "odd question" in text else usual(asked)
+
+    server.answer = reply
+    model = make(server, max_retries=1, **args)
+    try:
+        return answers(model, [ask("first question"), ask("odd question"), ask("last question")])
+    finally:
+        model.close()
+
+
+@PATIENT
+@given(path=st.sampled_from(places(GOOD)), new=values)
+def test_a_chat_reply_with_any_value_in_any_place(server: ScriptedServer, path: tuple[Any, ...], new: Any) -> None:
+    odd = Reply(replaced(GOOD, path, new))
+    first, second, last = odd_one_out(server, odd, lambda asked: chat("yes"))
+    assert (first.text, last.text) == ("yes", "yes") and not first.error and not last.error
+    if second.error is None:
+        assert isinstance(second.text, str) and second.finish_reason in ("stop", "length", None)
+        assert all(n is None or (type(n) is int and n >= 0) for n in (second.prompt_tokens, second.completion_tokens))
+    else:
+        assert second.text is None and "\n" not in second.error and len(second.error) < 700
+
+
+@PATIENT
+@given(body=st.binary(max_size=60) | values.map(lambda value: json.dumps(value).encode()))
+def test_any_bytes_at_all(server: ScriptedServer, body: bytes) -> None:
+    first, second, last = odd_one_out(server, Reply(body), lambda asked: chat("yes"))
+    assert (first.text, last.text) == ("yes", "yes")
+    assert second.text is None and second.error is not None and "\n" not in second.error
+
+
+@pytest.mark.parametrize(
+    ("usage", "named"),
+    [
+        ({"prompt_tokens": "12"}, "usage.prompt_tokens"),
+        ({"prompt_tokens": float("nan")}, "usage.prompt_tokens"),
+        ({"completion_tokens": {}}, "usage.completion_tokens"),
+        ({"completion_tokens": -1}, "usage.completion_tokens"),
+        ({"prompt_tokens": True}, "usage.prompt_tokens"),
+        ("many", "usage"),
+    ],
+)
+def test_an_odd_usage_fails_its_request_and_names_the_field(server: ScriptedServer, usage: Any, named: str) -> None:
+    odd = Reply({**GOOD, "usage": usage})
+    first, second, last = odd_one_out(server, odd, lambda asked: chat("yes"))
+    assert (first.text, last.text) == ("yes", "yes")
+    assert second.text is None and f": {named}: " in second.error
+    assert len(server.asked) == 3  # it would be the same again
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        chat("half an answ", "error"),
+        chat("half", "network_error"),
+        chat("half", "insufficient_system_resource"),
+        chat("half", "sensitive"),
+        chat("half", "abort"),
+        chat("half", "something new"),
+        Reply({"choices": [{"message": {"content": "half"}, "error": {"code": 502, "message": "upstream is gone"}}]}),
+        Reply({"error": {"message": "overloaded"}, "choices": [{"message": {"content": "half"}}]}),
+        Reply({"choices": [{"message": None, "finish_reason": "stop"}]}),
+        completion("no chat"),
+    ],
+)
+def test_a_failure_inside_a_reply_is_tried_again_and_then_fails_the_sample(
+    server: ScriptedServer, reply: Reply
+) -> None:
+    first, second, last = odd_one_out(server, reply, lambda asked: chat("yes"))
+    assert (first.text, last.text) == ("yes", "yes")
+    assert second.text is None and second.error is not None and "tried 2 times" in second.error
+    server.script(reply, chat("42"))
+    server.asked.clear()
+    assert answers(make(server), [ask()])[0].text == "42"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        chat("half", "content_filter"),
+        chat(None, "content_filter"),
+        Reply({"choices": [{"message": None, "finish_reason": "content_filter"}]}),
+        chat(None, refusal='{"score": 5}'),
+        Reply({"error": {"code": "content_filter", "message": "The response was filtered"}}, 400),
+        Reply({"error": {"code": "data_inspection_failed", "message": "Input data may contain..."}}, 400),
+        Reply({"error": {"message": "系统检测到输入或生成内容可能包含不安全或敏感内容"}}, 400),
+    ],
+)
+def test_what_was_refused_is_no_answer_and_is_counted_so(server: ScriptedServer, reply: Reply) -> None:
+    _, second, _ = odd_one_out(server, reply, lambda asked: chat("yes"))
+    assert second.text is None and second.error is not None and second.finish_reason == "refused"
+    assert len(server.asked) == 3
+
+
+@pytest.mark.parametrize("reason", ["stop", "STOP", "eos", "end_turn", "stop_sequence", "FINISH_REASON_STOP"])
+def test_every_spelling_of_an_end_is_one(server: ScriptedServer, reason: str) -> None:
+    server.script(chat("42", reason))
+    assert answers(make(server), [ask()])[0].finish_reason == "stop"
+
+
+def stream(*events: Any, end: str = "data: [DONE]\n\n") -> Reply:
+    lines = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+    return Reply((": keep-alive\n\n" + lines + end).encode(), headers={"Content-Type": "text/event-stream"})
+
+
+def piece(finish_reason: str | None = None, **delta: Any) -> dict[str, Any]:
+    return {"choices": [{"delta": delta, "finish_reason": finish_reason}]}
+
+
+def test_a_server_that_only_streams_is_asked_for_streams(server: ScriptedServer) -> None:
+    pieces = [piece(role="assistant", reasoning_content="hm"), piece(content="4"), piece(content="2"), piece("stop")]
+
+    def reply(asked: Asked) -> Reply:
+        if not asked.body.get("stream"):
+            return Reply({"error": {"message": "parameter.x must be false for non-streaming calls"}}, 400)
+        return stream(*pieces, {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}})
+
+    server.answer = reply
+    first, second = answers(make(server), [ask(), ask("again")])
+    assert (first.text, first.reasoning, first.finish_reason, first.prompt_tokens) == ("42", "hm", "stop", 5)
+    assert second.text == "42" and len(server.asked) == 3  # it is known by then
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        stream(piece(content="4"), end=""),
+        stream(piece(content="4"), {"error": {"message": "worker died"}}),
+        stream(piece(content="4"), piece("error")),
+        stream(piece(content=4), piece("stop")),
+        Reply(b"data: {not json\n\n", headers={"Content-Type": "text/event-stream"}),
+        stream({"choices": [5]}),
+    ],
+)
+def test_a_stream_that_breaks_off_is_no_answer(server: ScriptedServer, broken: Reply) -> None:
+    first, second, last = odd_one_out(server, broken, lambda asked: chat("yes"), stream=True)
+    assert (first.text, last.text) == ("yes", "yes")
+    assert second.text is None and second.error is not None

@@ -1,0 +1,150 @@
+"""What is sent to a server of OpenAI's API, and what cannot be asked of one."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai_asking import answer, answers, ask, make
+from scripted_server import Asked, Reply, ScriptedServer, chat, completion, error
+
+from harness import (
+    Media,
+    Message,
+    Prompt,
+    Request,
+    UsageError,
+)
+
+
+def test_a_string_prompt_is_one_turn_by_chat_and_as_it_is_by_completions(server: ScriptedServer) -> None:
+    server.answer = lambda asked: chat("c") if "chat" in asked.path else completion("t")
+    assert answer(make(server), ask("你好")).text == "c"
+    assert answer(make(server, api="completions"), ask("你好")).text == "t"
+    first, second = server.asked
+    assert (first.path, first.body["messages"]) == ("/v1/chat/completions", [{"role": "user", "content": "你好"}])
+    assert (second.path, second.body["prompt"]) == ("/v1/completions", "你好")
+
+
+def test_auto_takes_chat_for_chat_prompts_and_completions_for_strings(server: ScriptedServer) -> None:
+    server.answer = lambda asked: chat("c") if "chat" in asked.path else completion("t")
+    turns = Request("generate", Prompt(messages=(Message("system", "Be brief."), Message("user", "Hi"))))
+    assert [r.text for r in answers(make(server, api="auto"), [turns, ask()])] == ["c", "t"]
+    assert server.asked[0].body["messages"][0] == {"role": "system", "content": "Be brief."}
+
+
+def test_a_full_address_says_which_api(server: ScriptedServer) -> None:
+    server.script(completion("t"))
+    assert answer(make(None, base_url=f"{server.url}/completions/", api="auto"), ask()).text == "t"
+    assert server.asked[0].path == "/v1/completions"
+
+
+def test_greedy_is_temperature_0_and_sampling_has_its_seed(server: ScriptedServer) -> None:
+    answers(
+        make(server, extra_body='{"user": "me"}'),
+        [ask(max_new_tokens=9), ask(do_sample=True, temperature=0.7, top_p=0.9, seed=5, extra=(("min_p", 0.1),))],
+    )
+    greedy, sampled = (asked.body for asked in server.asked)
+    assert (greedy["temperature"], greedy["max_tokens"], greedy["model"], greedy["user"]) == (0, 9, "small", "me")
+    assert "seed" not in greedy and "top_p" not in greedy
+    assert (sampled["temperature"], sampled["top_p"], sampled["seed"], sampled["min_p"]) == (0.7, 0.9, 5, 0.1)
+    assert "max_tokens" not in sampled
+
+
+def test_completions_ask_for_256_tokens_unless_told(server: ScriptedServer) -> None:
+    server.script(completion("t"))
+    answer(make(server, api="completions"), ask())
+    answer(make(server, api="completions", max_gen_toks=32), ask())
+    assert [asked.body["max_tokens"] for asked in server.asked] == [256, 32]
+
+
+def test_fields_that_a_server_refuses_can_be_omitted(server: ScriptedServer) -> None:
+    answer(make(server, omit="temperature+stop"), ask(until=("\n",)))
+    assert {"temperature", "stop"}.isdisjoint(server.asked[0].body)
+
+
+def test_images_go_as_data_urls_between_the_texts(server: ScriptedServer) -> None:
+    picture = Media("image", "abc", b"\xff\xd8\xff jpeg")
+    turn = Message("user", ("Look: ", picture, " What is it?"))
+    answer(make(server, api="auto"), Request("generate", Prompt(messages=(turn,))))
+    before, image, after = server.asked[0].body["messages"][0]["content"]
+    assert (before["text"], after["text"]) == ("Look: ", " What is it?")
+    head, data = image["image_url"]["url"].split(",")
+    assert head == "data:image/jpeg;base64" and base64.b64decode(data) == picture.data
+
+
+def test_a_prefill_is_the_last_turn_of_the_assistant(server: ScriptedServer) -> None:
+    request = Request("generate", Prompt(messages=(Message("user", "2+2?"),), prefill="The answer is"))
+    answer(make(server), request)
+    answer(make(server, continue_final_message=False), request)
+    with_flags, without = (asked.body for asked in server.asked)
+    assert with_flags["messages"][-1] == {"role": "assistant", "content": "The answer is"}
+    assert with_flags["continue_final_message"] is True and with_flags["add_generation_prompt"] is False
+    assert "continue_final_message" not in without
+
+
+def test_the_limit_goes_by_the_name_that_the_server_knows(server: ScriptedServer) -> None:
+    def reply(asked: Asked) -> Reply:
+        if "max_tokens" in asked.body:
+            return error(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
+        return chat("yes")
+
+    server.answer = reply
+    given = answers(make(server), [ask(max_new_tokens=5), ask(max_new_tokens=6)])
+    assert [response.text for response in given] == ["yes", "yes"]
+    assert [asked.body.get("max_completion_tokens") for asked in server.asked] == [None, 5, 6]
+
+
+def test_log_likelihoods_by_chat_are_refused_before_anything_runs(server: ScriptedServer) -> None:
+    request = Request("loglikelihood", Prompt("?"), ("A", "B"))
+    model = make(server)
+    assert model.supports == {"generate"}
+    with pytest.raises(UsageError, match="task 'task' needs log-likelihoods"):
+        answer(model, request)
+    assert server.asked == []
+
+
+def test_chat_prompts_by_completions_need_a_tokenizer(server: ScriptedServer) -> None:
+    request = Request("generate", Prompt(messages=(Message("user", "?"),)))
+    with pytest.raises(UsageError, match="tokenizer="):
+        answer(make(server, api="completions"), request)
+
+
+def test_images_by_completions_are_refused(server: ScriptedServer) -> None:
+    request = Request("generate", Prompt("?", media=(Media("image", "abc", b"x"),)))
+    with pytest.raises(UsageError, match="images"):
+        answer(make(server, api="completions"), request)
+
+
+def test_openai_without_a_key_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(UsageError, match="OPENAI_API_KEY"):
+        make(None, api_key=None).load()
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        ({"base_url": "localhost:8000"}, "http://"),
+        ({"api": "grpc"}, "auto, chat, completions"),
+        ({"num_concurrent": 0}, "num_concurrent"),
+        ({"num_concurrent": 1.5}, "num_concurrent"),
+        ({"timeout": "soon"}, "timeout"),
+        ({"max_retries": -1}, "max_retries"),
+        ({"extra_body": "{"}, "extra_body"),
+        ({"headers": "[1]"}, "headers"),
+        ({"max_length": 100}, "tokenizer"),
+        ({"modle": "x"}, "modle"),
+        ({"logprobs": "yes"}, "logprobs"),
+    ],
+)
+def test_wrong_arguments_are_refused(args: dict[str, Any], named: str) -> None:
+    with pytest.raises(UsageError, match=named):
+        make(None, **args)
+
+
+def test_a_tokenizer_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"tokenizer=.*cannot be read"):
+        make(None, tokenizer=str(tmp_path)).prepare()
