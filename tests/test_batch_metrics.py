@@ -187,7 +187,7 @@ def test_one_sample_may_fail_alone(registry: Registry, tmp_path: Path) -> None:
     }
     result = run(spec_of(tmp_path, rows=6), registry)
     records = {record.id: record for record in result.samples()}
-    assert records[1].error == "metric shares: ValueError: the score (nan, 1.0) is not a finite number"
+    assert records[1].error == "metric shares: ValueError: score[0] is nan, which is not a finite number"
     assert records[2].error == "metric shares: no picture"
     assert records[3].error is None and records[3].scores["shares_back"] is None
     assert records[4].error == "metric shares: ValueError: it gave 3 numbers and names 2: forth, back"

@@ -25,6 +25,7 @@ BASE = {
     "files",
     "secret",
     "limited",
+    "plugin_values",
     "reasoning",
     "terminal",
     "time_limit",

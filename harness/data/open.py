@@ -19,6 +19,7 @@ from typing import Any
 
 from harness.data.locations import BUILDERS, file_source, is_on_hub, mirror_folders
 from harness.errors import DataError
+from harness.plugin_values import shown
 from harness.types import JSON, DatasetSpec, Rows
 
 _HUB_NAMES = {"hf": "Hugging Face", "modelscope": "ModelScope"}
@@ -106,11 +107,14 @@ _OPENED = _Opened()
 def load_split(spec: DatasetSpec, split: str, hook: Any) -> Rows:
     """`open_dataset` for rows that are needed once: nothing is remembered."""
     try:
-        rows: Rows | None = hook.harness_open_dataset(spec=spec, split=split)
+        rows: object = hook.harness_open_dataset(spec=spec, split=split)
     except OSError as error:
         raise DataError(f"{dataset_title(spec)}, split '{split}': cannot be read: {error}") from error
     if rows is None:
         raise DataError(_nobody(spec, split))
+    if not isinstance(rows, Rows) or isinstance(rows.rows, str | Mapping) or not hasattr(rows.rows, "__getitem__"):
+        given = shown(rows.rows if isinstance(rows, Rows) else rows)
+        raise DataError(f"{dataset_title(spec)}, split '{split}': its source gave {given}, where Rows are due")
     if len(rows.rows) == 0:
         raise DataError(f"{dataset_title(spec)}, split '{split}': is empty ({rows.origin})")
     return rows

@@ -1,30 +1,115 @@
-"""Asks a model, and turns whatever a plugin raises into one line that names it."""
+"""Asks a model, checks each answer where it comes in, and turns what a plugin raises into one line that names it."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from harness.errors import HarnessError, ModelError
 from harness.model import Model
+from harness.plugin_values import flag, integer, items, number, shown, text
 from harness.types import Request, Response
+
+T = TypeVar("T")
+# Log-probabilities are computed in floating point: so far above 0 one may come out.
+_ABOVE_ZERO = 1e-3
 
 
 def answers(model: Model, name: str, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
-    """The model's answers as they come, one a request; one that it leaves out is an error. Raises `HarnessError`."""
+    """The model's answers as they come, one a request; one that it leaves out is an error. Raises `HarnessError`.
+
+    An answer that is none (a wrong type, a number that is not finite, too few of them) fails its request alone, and is
+    named with its field.
+    """
     left = dict.fromkeys(range(len(requests)))
-    given = iter(model.respond(requests))
+    with plugin_errors(name, "stopped"):
+        given = iter(model.respond(requests))
     while True:
         with plugin_errors(name, "stopped"):
             answer = next(given, None)
-            if answer is not None and not 0 <= answer[0] < len(requests):
-                raise IndexError(f"it answered request {answer[0]}, and was asked {len(requests)}")
         if answer is None:
             break
-        if answer[0] in left:
-            del left[answer[0]]
-            yield answer
+        index, response = _numbered(answer, name, len(requests))
+        if index in left:
+            del left[index]
+            yield index, checked_response(response, requests[index], name)
     yield from ((index, Response(error=f"model '{name}' gave no answer")) for index in left)
+
+
+def _numbered(answer: object, name: str, count: int) -> tuple[int, object]:
+    """The two parts of what `respond` yields. Whose answer it is must be known: anything else ends the run."""
+    if not isinstance(answer, tuple | list) or len(answer) != 2:
+        raise ModelError(f"model '{name}': respond yields pairs of an index and a Response, not {shown(answer)}")
+    try:
+        index = integer(answer[0], "the index of an answer")
+    except TypeError as error:
+        raise ModelError(f"model '{name}': {error}") from None
+    if not 0 <= index < count:
+        raise ModelError(f"model '{name}': it answered request {index}, and was asked {count}, numbered from 0")
+    return index, answer[1]
+
+
+def checked_response(response: object, request: Request, name: str) -> Response:
+    """The response with plain values, or one whose `error` names the model and the field that is wrong."""
+    if not isinstance(response, Response):
+        return Response(error=f"model '{name}': an answer is a Response, not {shown(response)}")
+    try:
+        return _plain(response, request)
+    except (TypeError, ValueError) as error:
+        return Response(error=f"model '{name}': {error}")
+
+
+def _plain(response: Response, request: Request) -> Response:
+    values: dict[str, Any] = {
+        "truncated": integer(response.truncated, "truncated"),
+        "error": _optional(_as_error, response.error, "error"),
+        "reasoning": _optional(text, response.reasoning, "reasoning"),
+        "finish_reason": _optional(text, response.finish_reason, "finish_reason"),
+        "prompt_tokens": _optional(integer, response.prompt_tokens, "prompt_tokens"),
+        "completion_tokens": _optional(integer, response.completion_tokens, "completion_tokens"),
+        "seconds": _optional(number, response.seconds, "seconds"),
+    }
+    if values["error"] is not None:
+        return replace(Response(), **values)
+    if request.kind == "generate":
+        if response.text is None:
+            raise TypeError("text is None, where an answer is to be generated")
+        return replace(Response(text=text(response.text, "text")), **values)
+    wanted = 1 if request.kind == "rolling" else len(request.continuations)
+    logprobs = _each(number, response.logprobs, "logprobs", wanted)
+    above = next((value for value in logprobs if value > _ABOVE_ZERO), None)
+    if above is not None:
+        raise ValueError(f"logprobs has {above:g}: log-probabilities are at most 0")
+    return replace(
+        Response(
+            logprobs=logprobs,
+            is_greedy=_each(flag, response.is_greedy, "is_greedy", wanted, may_lack=True),
+            token_counts=_each(integer, response.token_counts, "token_counts", wanted, may_lack=True),
+        ),
+        **values,
+    )
+
+
+def _optional(check: Callable[[object, str], T], value: object, what: str) -> T | None:
+    return None if value is None else check(value, what)
+
+
+def _as_error(value: object, what: str) -> str:
+    """An exception says what it says; an empty text is still an error."""
+    del what
+    return " ".join(str(value).split()) or type(value).__name__
+
+
+def _each(
+    check: Callable[[object, str], T], values: object, what: str, wanted: int, *, may_lack: bool = False
+) -> tuple[T, ...]:
+    """The checked values of a field, as many as continuations; a field that some models do not know may be empty."""
+    found = items(values, what)
+    if len(found) != wanted and not (may_lack and not found):
+        raise ValueError(f"{what} has {len(found)} values, where {wanted} are asked for")
+    return tuple(check(value, f"{what}[{place}]") for place, value in enumerate(found))
 
 
 @contextlib.contextmanager

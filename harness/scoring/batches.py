@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from harness.errors import HarnessError, UsageError
 from harness.metrics import BatchMetric, Observation, Outcome, ScoreKey
+from harness.plugin_values import items, shown
 from harness.scoring.observations import observation
 from harness.scoring.scores import checked, described, located, named
 from harness.types import JSON, Record, Sample, ScoredBy, ScoreName
@@ -109,12 +110,15 @@ def _outcomes(metric: BatchMetric, seen: Sequence[Observation]) -> Sequence[Outc
     if not seen:
         return ()
     try:
-        outcomes = metric.score_batch(seen)
+        outcomes = items(metric.score_batch(seen), "what score_batch gave")
         if len(outcomes) != len(seen):
             raise ValueError(f"it gave {len(outcomes)} scores for {len(seen)} samples")
     except (Exception, SystemExit) as error:
         return [Outcome(error=located(error))] * len(seen)
-    return outcomes
+    return [
+        outcome if isinstance(outcome, Outcome) else Outcome(error=f"it gave {shown(outcome)} where an Outcome is due")
+        for outcome in outcomes
+    ]
 
 
 def _still_holds(old: Record, new: Record, key: ScoreKey, fingerprint: str) -> bool:

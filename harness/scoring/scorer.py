@@ -20,7 +20,7 @@ from harness.scoring.aggregation import AGGREGATIONS, OWN, summarise
 from harness.scoring.batches import BatchScorer
 from harness.scoring.construct import construct
 from harness.scoring.observations import split_by_condition
-from harness.scoring.scores import Score, checked, described, located, named, raised_at
+from harness.scoring.scores import Score, checked, checked_answers, described, located, named, raised_at
 from harness.types import FilterPipeline, MetricSpec, Record, Response, Result, Sample, ScoreName, ScoringSpec
 
 
@@ -57,7 +57,7 @@ class _Pipeline:
             if every and step.joins:
                 continue
             try:
-                replies = step.apply(replies, sample)
+                replies = checked_answers(step.apply(replies, sample), len(replies))
             except (Exception, SystemExit) as error:
                 raise FilterFailure(f"filter {step.name}: {located(error)}", _cause(step.name, error)) from error
         return tuple(replies)

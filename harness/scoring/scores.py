@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness import plugin_values
 from harness.errors import HarnessError
 from harness.metrics import ScoreKey
+from harness.plugin_values import items, number, text
 
 Score = float | tuple[float, ...] | None
 
 
-def checked(score: Score) -> Score:
-    """The score as floats. Raises `ValueError` for one that is not finite."""
+def checked(score: object) -> Score:
+    """The score as floats. Raises `ValueError` for one that is not finite, `TypeError` for what is no number."""
     if score is None:
         return None
-    parts = tuple(float(part) for part in (score if isinstance(score, tuple) else (score,)))
-    if not all(map(math.isfinite, parts)):
-        raise ValueError(f"the score {score} is not a finite number")
-    return parts if isinstance(score, tuple) else parts[0]
+    if isinstance(score, tuple):
+        return tuple(number(part, f"score[{place}]") for place, part in enumerate(score))
+    return number(score, "the score")
+
+
+def checked_answers(given: object, asked: int) -> tuple[str | None, ...]:
+    """What a filter made of `asked` replies: at most as many, and one at least. Raises `TypeError`, `ValueError`."""
+    found = items(given, "what it gave")
+    if not min(asked, 1) <= len(found) <= asked:
+        raise ValueError(f"it gave {len(found)} answers for {asked} replies")
+    return tuple(None if one is None else text(one, f"answer {place}") for place, one in enumerate(found))
 
 
 def named(keys: Sequence[ScoreKey], score: Score) -> dict[str, Score]:
@@ -45,10 +53,12 @@ def located(error: BaseException) -> str:
 
 
 def raised_at(error: BaseException) -> str:
-    """`FILE:LINE` that raised; empty where that was a check of this room."""
+    """`FILE:LINE` that raised; empty where that was a check of our own."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    if trace is None or Path(trace.tb_frame.f_code.co_filename).parent == Path(__file__).parent:
+    if trace is None:
         return ""
-    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+    file = trace.tb_frame.f_code.co_filename
+    is_ours = Path(file).parent == Path(__file__).parent or file == plugin_values.__file__
+    return "" if is_ours else f"{file}:{trace.tb_lineno}"

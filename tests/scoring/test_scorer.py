@@ -109,7 +109,7 @@ def test_an_exception_in_a_metric_stays_with_that_metric():
 
 def test_a_score_that_is_no_number_is_an_error():
     scored = scorer("generate_until", ["doubtful"]).score(*generated("x", "nan"))
-    assert scored.error == "metric doubtful: ValueError: the score nan is not a finite number"
+    assert scored.error == "metric doubtful: ValueError: the score is nan, which is not a finite number"
 
 
 def test_an_exception_in_a_filter_fails_the_sample():
