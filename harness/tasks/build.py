@@ -317,7 +317,7 @@ class _Builder:
         kind = self.task.config.output_type
         if kind == "loglikelihood_rolling":
             return (Request("rolling", Prompt(suffix=str(gold_of(rendered, kind) or ""))),)
-        shown = prompt(before, rendered.text, rendered.gen_prefix, style)
+        shown = prompt(before, rendered.text, rendered.gen_prefix, style, turns=rendered.turns)
         if kind == "loglikelihood":
             return (Request("loglikelihood", shown, (str(gold_of(rendered, kind) or ""),)),)
         if kind == "generate_until":

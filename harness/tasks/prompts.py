@@ -73,14 +73,27 @@ def opening(system: str, shots: Sequence[tuple[Turn, ...]], style: Style) -> Ope
     return Opening(system + body, messages, body)
 
 
-def prompt(before: Opening, question: str, gen_prefix: str, style: Style, is_context: bool = False) -> Prompt:
-    """The whole prompt. `is_context`: the question already holds a choice, and no delimiter follows it."""
+def prompt(
+    before: Opening,
+    question: str,
+    gen_prefix: str,
+    style: Style,
+    is_context: bool = False,
+    turns: tuple[Message, ...] = (),
+) -> Prompt:
+    """The whole prompt. `is_context`: the question already holds a choice, and no delimiter follows it.
+
+    turns: the question as a conversation. Where it begins with a system text, that follows the task's own.
+    """
     if not style.chat:
         delimiter = "" if is_context or not (gen_prefix and _apart(question, gen_prefix)) else style.target_delimiter
         return Prompt(prefix=before.text, suffix=question + delimiter + gen_prefix)
     asked = question if style.multiturn else before.body + question
+    if turns and before.messages and turns[0].role == "system":
+        system = Message("system", join(before.messages[0].text, turns[0].text, "\n\n"))
+        return Prompt(messages=(system, *turns[1:]), prefill=gen_prefix)
     return Prompt(
-        messages=(*before.messages, Message("user", asked)),
+        messages=(*before.messages, *(turns or (Message("user", asked),))),
         shared_messages=len(before.messages),
         prefill=gen_prefix,
     )

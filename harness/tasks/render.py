@@ -6,14 +6,15 @@ its value; digits that a template of a task with choices renders are an index; a
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from typing import cast, get_args
 
 from harness.errors import DataError, suggest
 from harness.tasks.schema import Choices, TaskConfig
 from harness.tasks.templates import Context, Template, Templates, as_literal
 from harness.tasks.yaml_file import Document, KeyPath
-from harness.types import JSON, OutputType
+from harness.types import JSON, Message, OutputType, Role
 
 Gold = int | str | tuple[int, ...] | tuple[str, ...] | None
 
@@ -23,7 +24,8 @@ class Rendered:
     """A row as it is shown.
 
     contexts: one question a choice where the choices are in the question (winogrande); `continuation` is then what
-        follows all of them. target: as the templates gave it, before it was compared with the choices.
+        follows all of them. target: as the templates gave it, before it was compared with the choices. turns: the
+        question as a conversation, which a chat model is shown in the place of `text`.
     """
 
     text: str
@@ -32,6 +34,7 @@ class Rendered:
     contexts: tuple[str, ...] = ()
     continuation: str = ""
     gen_prefix: str = ""
+    turns: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +46,11 @@ class DocTemplates:
     target: Template | int | tuple[str, ...] | None
     gen_prefix: Template | None
     output_type: OutputType
+    messages: Template | None = None
 
     @property
     def templates(self) -> tuple[Template, ...]:
-        parts = (self.text, self.choice, self.target, self.gen_prefix)
+        parts = (self.text, self.choice, self.target, self.gen_prefix, self.messages)
         return tuple(part for part in parts if isinstance(part, Template))
 
     def render(self, context: Context, columns: Set[str]) -> Rendered:
@@ -58,6 +62,12 @@ class DocTemplates:
         target = self._target(context, columns, has_choices=bool(choices))
         text = self._text(context, columns)
         gen_prefix = self._gen_prefix(context, columns)
+        if self.messages is not None:
+            is_column = _is_column(self.messages, columns)
+            value = _column(self.messages, context) if is_column else self.messages.value(context)
+            turns = _turns(self.messages, value)
+            shown = _transcript(turns) if self.text is None else str(text)
+            return Rendered(shown, choices, target, gen_prefix=gen_prefix, turns=turns)
         index = self._input_index(text, target, choices)
         if index is None:
             return Rendered(str(text), choices, target, gen_prefix=gen_prefix)
@@ -238,6 +248,27 @@ def _column(template: Template, context: Context) -> JSON:
     return context[template.source]
 
 
+def _turns(template: Template, value: JSON) -> tuple[Message, ...]:
+    """A conversation as the row holds it. Raises `DataError` for what is none."""
+    turns = []
+    for turn in value if isinstance(value, list | tuple) else ():
+        shown = turn if isinstance(turn, Mapping) else {}
+        role, content = shown.get("role"), shown.get("content")
+        if role not in get_args(Role) or not isinstance(content, str):
+            raise DataError(f"{template.place}: doc_to_messages: {describe(turn)} is no turn {{role, content}}")
+        turns.append(Message(cast(Role, role), content))
+    if not turns or turns[-1].role != "user":
+        what = "should be a list of turns {role, content} of which the last is the user's"
+        raise DataError(f"{template.place}: doc_to_messages: {what}, found {describe(value)}")
+    return tuple(turns)
+
+
+def _transcript(turns: Sequence[Message]) -> str:
+    """The turns one below the other, for models that know no chat."""
+    lines = [f"{turn.text}\n\n" if turn.role == "system" else f"{turn.role.title()}: {turn.text}\n\n" for turn in turns]
+    return "".join(lines) + "Assistant:"
+
+
 def compile_doc(config: TaskConfig, document: Document, compiler: Templates) -> DocTemplates:
     """The templates of the question itself."""
     return _compile(config, config, document, compiler, ())
@@ -267,7 +298,9 @@ def _compile(
     text, choice, target, gen_prefix = (pick(f"{key}") for key in _KEYS)
     assert not isinstance(text, tuple) and not isinstance(choice, int)
     assert gen_prefix is None or isinstance(gen_prefix, Template)
-    return DocTemplates(text, choice, target, gen_prefix, config.output_type)
+    messages = one("doc_to_messages", config.doc_to_messages) if first is config else None
+    assert messages is None or isinstance(messages, Template)
+    return DocTemplates(text, choice, target, gen_prefix, config.output_type, messages)
 
 
 _KEYS = ("doc_to_text", "doc_to_choice", "doc_to_target", "gen_prefix")

@@ -250,6 +250,11 @@ class TaskConfig(Strict):
     )
     description: Template | None = Field(None, description="stands before everything, once")
     doc_to_text: Template | int | None = Field(None, description="the question, as Jinja or the name of a column")
+    doc_to_messages: Template | None = Field(
+        None,
+        description="a conversation that ends with the user's turn, as a list of {role, content}; a model without a "
+        "chat template is shown doc_to_text, or the turns one below the other",
+    )
     doc_to_image: Words | None = Field(
         None, description="columns of images, which the prompt speaks of as <image 1>, <image 2>, ..."
     )
@@ -292,7 +297,12 @@ class TaskConfig(Strict):
     def _is_whole(self) -> TaskConfig:
         if self.doc_to_target is None and self.output_type in ("loglikelihood", "loglikelihood_rolling"):
             raise ValueError(f"output_type {self.output_type} needs 'doc_to_target', the text that is scored")
-        if self.doc_to_text is None and self.output_type != "loglikelihood_rolling":
+        if self.doc_to_messages is not None and self.num_fewshot:
+            raise ValueError("'doc_to_messages' is a whole conversation and takes no examples: leave out 'num_fewshot'")
+        for key in ("doc_to_image", "paraphrases"):
+            if self.doc_to_messages is not None and getattr(self, key) is not None:
+                raise ValueError(f"'doc_to_messages' and '{key}' cannot be used together")
+        if self.doc_to_text is None and self.doc_to_messages is None and self.output_type != "loglikelihood_rolling":
             raise ValueError("missing key 'doc_to_text'")
         if self.output_type == "multiple_choice" and self.doc_to_choice is None:
             raise ValueError("output_type multiple_choice needs 'doc_to_choice'")

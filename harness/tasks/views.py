@@ -41,7 +41,8 @@ def check_gold(task: Task, view: View, plain: Gold, gold: Gold) -> None:
 
 def differs(plain: Rendered, shown: Rendered) -> bool:
     """Whether a model is shown something else than in the plain row."""
-    return (plain.text, plain.contexts, plain.gen_prefix) != (shown.text, shown.contexts, shown.gen_prefix)
+    parts = ("text", "turns", "contexts", "gen_prefix")
+    return any(getattr(plain, part) != getattr(shown, part) for part in parts)
 
 
 def _composed(task: Task, row: Row, options: Options | None, salt: str) -> list[View]:

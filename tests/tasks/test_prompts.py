@@ -219,3 +219,60 @@ def test_a_text_as_an_index_says_what_to_write(tmp_path: Path) -> None:
     ):
         build(task, [{"n": "1", "a": 0}])
     assert prompts(build(task, [{"n": 1, "a": 0}])) == ["Subject.\n\ny"]
+
+
+TALK = REPLY.replace('doc_to_text: "{{q}}"', "doc_to_messages: turns")
+TURNS = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Hello"},
+    {"role": "assistant", "content": "Yes?"},
+    {"role": "user", "content": "Again"},
+]
+
+
+def test_a_conversation_of_the_row_is_asked_turn_by_turn(tmp_path: Path) -> None:
+    (sample,) = build(load(tmp_path, TALK), [{"turns": TURNS[1:], "a": 0}], apply_chat_template=True)
+    assert sample.requests[0].prompt.messages == tuple(Message(turn["role"], turn["content"]) for turn in TURNS[1:])
+
+
+def test_a_conversation_that_is_json_text_is_read_by_parsed(tmp_path: Path) -> None:
+    task = load(tmp_path, TALK.replace("doc_to_messages: turns", 'doc_to_messages: "{{turns | parsed}}"'))
+    (sample,) = build(task, [{"turns": json.dumps(TURNS), "a": 0}], apply_chat_template=True)
+    assert [message.text for message in sample.requests[0].prompt.messages] == ["Be brief.", "Hello", "Yes?", "Again"]
+
+
+def test_the_tasks_own_system_text_stands_before_that_of_a_conversation(tmp_path: Path) -> None:
+    task = load(tmp_path, TALK + "description: Rules.\n")
+    (sample,) = build(task, [{"turns": TURNS, "a": 0}], apply_chat_template=True)
+    messages = sample.requests[0].prompt.messages
+    assert messages[0] == Message("system", "Rules.\n\nBe brief.")
+    assert [message.role for message in messages] == ["system", "user", "assistant", "user"]
+
+
+def test_without_a_chat_template_a_conversation_is_one_text(tmp_path: Path) -> None:
+    samples = build(load(tmp_path, TALK), [{"turns": TURNS, "a": 0}])
+    assert prompts(samples) == ["Be brief.\n\nUser: Hello\n\nAssistant: Yes?\n\nUser: Again\n\nAssistant:"]
+    own = load(tmp_path, TALK + 'doc_to_text: "{{turns[-1].content}}"\n')
+    assert prompts(build(own, [{"turns": TURNS, "a": 0}])) == ["Again"]
+
+
+@pytest.mark.parametrize(
+    "turns, what",
+    [
+        ([], "a list of turns"),
+        ("Hello", "a list of turns"),
+        (TURNS[:3], "the last is the user's"),
+        ([{"role": "tool", "content": "x"}], "is no turn"),
+        ([{"role": "user", "content": 5}], "is no turn"),
+        (["Hello"], "is no turn"),
+    ],
+)
+def test_what_is_no_conversation_is_refused(tmp_path: Path, turns: object, what: str) -> None:
+    with pytest.raises(DataError, match=what):
+        build(load(tmp_path, TALK), [{"turns": turns, "a": 0}])
+
+
+@pytest.mark.parametrize("key", ["num_fewshot: 1", "paraphrases: [x]", "doc_to_image: [a]"])
+def test_a_conversation_takes_no_examples_other_wordings_or_images(tmp_path: Path, key: str) -> None:
+    with pytest.raises(TaskError, match="doc_to_messages"):
+        load(tmp_path, TALK + key + "\n")
