@@ -25,6 +25,7 @@ BASE = {
     "files",
     "secret",
     "limited",
+    "patterns",
     "plugin_values",
     "reasoning",
     "terminal",

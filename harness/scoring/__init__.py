@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.patterns import find_all, replace_all
 from harness.scoring import sandbox
 from harness.scoring.extraction.code_blocks import fenced_blocks, program_in
 from harness.scoring.extraction.final_answers import (
@@ -51,12 +52,14 @@ __all__ = [
     "code_block",
     "fenced_blocks",
     "final_number",
+    "find_all",
     "gold_indices",
     "gold_texts",
     "math_equal",
     "numbers_in",
     "per_view",
     "program_in",
+    "replace_all",
     "same_code",
     "sandbox",
     "strip_reasoning",

@@ -24,6 +24,7 @@ from jinja2.nativetypes import NativeCodeGenerator
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from harness.errors import DataError, HarnessError, TaskError, suggest
+from harness.patterns import replace_all
 from harness.tasks.yaml_file import FileLine, shown
 from harness.types import JSON
 
@@ -257,7 +258,7 @@ def _parsed(text: str) -> JSON:
 
 def _regex_replace(string: str, pattern: str, repl: str, count: int = 0) -> str:
     """lm-eval's filter: `{{ text | regex_replace('[ ]+', ' ') }}`."""
-    return re.sub(pattern, repl, string, count=count)
+    return replace_all(re.compile(pattern), repl, string, count)
 
 
 def _shuffled(options: Sequence[JSON], key: str) -> list[JSON]:

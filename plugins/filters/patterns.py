@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from harness import Filter, Sample, hookimpl
+from harness.scoring import find_all
 
 
 class FirstPattern(Filter):
@@ -31,8 +32,8 @@ class FirstPattern(Filter):
 
     def _read(self, reply: str) -> str | None:
         for pattern in self._patterns:
-            if found := pattern.findall(reply):
-                return str(found[self._place])
+            if matches := find_all(pattern, reply):
+                return str(matches[self._place])
         return None
 
 
@@ -56,10 +57,10 @@ class FindAll(Filter):
         return [None if reply is None else self._read(reply) for reply in replies]
 
     def _read(self, reply: str) -> str | None:
-        found = self._pattern.findall(reply)
+        matches = find_all(self._pattern, reply)
         if self._as_set:
-            found = sorted(set(found))
-        return self._separator.join(found[: self._at_most]) or None
+            matches = sorted(set(matches))
+        return self._separator.join(matches[: self._at_most]) or None
 
 
 @hookimpl

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from harness import Filter, Sample, hookimpl
+from harness.scoring import find_all
 
 Replies = Sequence[str | None]
 
@@ -41,7 +42,7 @@ class Regex(_Each):
         self._fallback = fallback
 
     def change(self, reply: str) -> str | None:
-        matches = self._pattern.findall(reply)
+        matches = find_all(self._pattern, reply)
         if not -len(matches) <= self._select < len(matches):
             return self._fallback
         match = matches[self._select]

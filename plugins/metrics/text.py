@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from harness import Metric, Observation, hookimpl
-from harness.scoring import gold_indices, gold_texts
+from harness.scoring import gold_indices, gold_texts, replace_all
 
 Judge = Callable[[str, str], float]
 
@@ -51,7 +51,7 @@ class ExactMatch(Metric):
 
     def _normalised(self, text: str) -> str:
         for pattern in self._ignored:
-            text = pattern.sub("", text)
+            text = replace_all(pattern, "", text)
         text = text.lower() if self._ignore_case else text
         return text.translate(self._deleted)
 
