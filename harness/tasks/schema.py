@@ -36,6 +36,9 @@ REFUSED: Mapping[str, str] = {
     "doc_to_audio": "is not known here: prompts are text and images",
 }
 
+MOST_REPEATS = 10_000
+"""Answers to a question, at most; published numbers need 200."""
+
 
 class Strict(BaseModel):
     """No unknown keys, and no value is bent into another type."""
@@ -272,7 +275,7 @@ class TaskConfig(Strict):
     )
     fewshot_config: FewshotConfig | None = Field(None, description="which examples, and how they are shown")
     generation_kwargs: GenerationKwargs | None = Field(None, description="how answers are generated")
-    repeats: Annotated[int, Field(ge=1)] = Field(1, description="how often each question is asked")
+    repeats: Annotated[int, Field(ge=1, le=MOST_REPEATS)] = Field(1, description="how often each question is asked")
 
     filter_list: list[FilterEntry] | None = Field(None, description="pipelines that read the answer from a reply")
     metric_list: Annotated[list[MetricEntry], Field(min_length=1)] | None = Field(
