@@ -27,7 +27,9 @@ JUDGE = f"judge {GOLD} --rubric correctness_en --model dummy --model_args mode=g
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copytree(Path(__file__).parent / "version_1", tmp_path, dirs_exist_ok=True)
+    kept = Path(__file__).parent / "version_1"
+    shutil.copytree(kept / "task", tmp_path / "task")
+    shutil.copytree(kept / "folders", tmp_path / "runs")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
