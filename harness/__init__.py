@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+# isort: off
+from harness import interrupts as _interrupts  # noqa: F401  # before all else: what follows takes a while
+
+# isort: on
+
 from harness.errors import (
     ChatTemplateError,
     DataError,

@@ -24,6 +24,7 @@ BASE = {
     "registry",
     "files",
     "secret",
+    "interrupts",
     "limited",
     "patterns",
     "plugin_values",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 
@@ -67,6 +69,35 @@ def write_what_can_be_written() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+class BestEffort:
+    """stderr; what cannot be written there (a full disk, a reader that went away) is let go: results are elsewhere."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def open_streams() -> None:
+    """Have a stdout and a stderr, also where the caller closed them, and go on where stderr cannot be written."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            # The first file that is opened takes the number of the closed one: it must not be one of ours.
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+    if not isinstance(sys.stderr, BestEffort):
+        sys.stderr = cast(TextIO, BestEffort(sys.stderr))
 
 
 def notice(text: str) -> None:

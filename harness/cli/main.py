@@ -12,9 +12,10 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from harness.cli.console import notice, write_what_can_be_written
+from harness.cli.console import notice, open_streams, write_what_can_be_written
 from harness.cli.mistakes import message_of, unknown_command
 from harness.errors import ExitCode, HarnessError, Interrupted
+from harness.interrupts import interrupt_as_usual
 from harness.secret import secrets_of_command, shown_command
 
 COMMANDS = {
@@ -49,6 +50,8 @@ class Main(click.Group):
     ) -> Any:
         arguments = list(sys.argv[1:] if args is None else args)
         command = shown_command(["harness", *arguments])
+        interrupt_as_usual()
+        open_streams()
         write_what_can_be_written()
         # Samples are small objects without cycles: looking for garbage among them as often as usual costs a fifth of
         # the time of scoring them.

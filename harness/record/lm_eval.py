@@ -26,12 +26,19 @@ from harness.record.run import RunFolder
 from harness.types import JSON, Prompt, Record, ScoreName
 
 _WRITE_BYTES = 1 << 20
+_LONGEST_NAME = 200
+"""Bytes. File systems take 255 in one name."""
 
 
 def check_output_path(output_path: Path) -> None:
     """Raise `UsageError`, before a model loads, where nothing can be written there. Makes no folder."""
     folder = output_path.parent if output_path.suffix == ".json" else output_path
-    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    try:
+        if output_path.suffix == ".json":
+            output_path.with_name(f"{output_path.stem}_{datetime.now().isoformat()}.json").exists()
+        there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    except OSError as error:  # a name that is too long, or a loop of links
+        raise UsageError(f"--output_path {output_path}: {error.strerror or error}; choose another folder") from None
     if not there.is_dir():
         raise UsageError(
             f"--output_path {output_path}: '{there}' is a file; name a folder, or a file that ends in .json"
@@ -53,7 +60,7 @@ def write_lm_eval(
     if output_path.suffix == ".json":
         results = output_path.with_name(f"{output_path.stem}_{stamp}.json")
     else:
-        results = output_path / re.sub(r'["<>:/|\\?*\[\]]+', "__", name) / f"results_{stamp}.json"
+        results = output_path / _folder_of(name) / f"results_{stamp}.json"
     try:
         results.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -155,7 +162,7 @@ class _Writer:
             "transformers_version": self.manifest.get("versions", {}).get("transformers"),
             "model_source": model.get("name"),
             "model_name": name,
-            "model_name_sanitized": re.sub(r'["<>:/|\\?*\[\]]+', "__", name),
+            "model_name_sanitized": _folder_of(name),
             "system_instruction": system,
             "system_instruction_sha": _sha(system) if system else None,
             "fewshot_as_multiturn": spec.get("fewshot_as_multiturn"),
@@ -178,6 +185,15 @@ class _Writer:
                 for line in sample_lines(record, self._config(record.task), self._only_pipeline(record.task)):
                     hashes.setdefault(name, _Hashes()).add(line)
                     yield name, encode_line(line)
+
+
+def _folder_of(model: str) -> str:
+    """The model's name as lm-eval writes it into a path; one that no file system takes is cut, and ends in a hash."""
+    name = re.sub(r'["<>:/|\\?*\[\]\x00-\x1f\ud800-\udfff]+', "__", model)
+    raw = name.encode()
+    if len(raw) > _LONGEST_NAME:
+        name = f"{raw[:_LONGEST_NAME].decode(errors='ignore')}-{_sha(model)[:8]}"
+    return name if name.strip(".") else "model"
 
 
 def _add_group(

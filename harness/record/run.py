@@ -133,8 +133,9 @@ class RunFolder:
         """
         path = manifest.the_run(path)
         run = cls(path, manifest.read_manifest(path), None)
+        record_files = run._record_files()
         run._prompts.load(run.messages.append, repair=False)
-        for file in run._record_files():
+        for file in record_files:
             run._journal(file.name).survey()
         return run
 
@@ -357,8 +358,9 @@ class RunFolder:
             self.messages.append(f"{self.path}: this file system knows no locks; the file {LEASE_FILE} stands for one")
         for temporary in self.path.glob(f".*{files.UNFINISHED}"):
             temporary.unlink()
+        record_files = self._record_files()
         self._prompts.load(self.messages.append, repair=True)
-        for file in self._record_files():
+        for file in record_files:
             self._journal(file.name).recover(self._learn if learn else self._accept)
 
     def _accept(self, fields: RecordLine) -> Knowledge:
@@ -393,7 +395,11 @@ class RunFolder:
         return EncodedRecord(record.key, encode_record(record, reference), known, reference)
 
     def _record_files(self) -> list[Path]:
-        return sorted(file for file in self.path.glob("*.jsonl") if file.name != PROMPTS_FILE)
+        found = sorted(self.path.glob("*.jsonl"))
+        for file in found:
+            if not file.is_file():
+                raise UsageError(f"{file}: no regular file; take it out of the run folder")
+        return [file for file in found if file.name != PROMPTS_FILE]
 
     def _journal(self, name: str) -> Journal:
         # Names that differ in case alone are one file on some systems, so they are one journal on all.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -15,14 +16,27 @@ from harness.types import Request, Response
 T = TypeVar("T")
 # Log-probabilities are computed in floating point: so far above 0 one may come out.
 _ABOVE_ZERO = 1e-3
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 def answers(model: Model, name: str, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
     """The model's answers as they come, one a request; one that it leaves out is an error. Raises `HarnessError`.
 
     An answer that is none (a wrong type, a number that is not finite, too few of them) fails its request alone, and is
-    named with its field.
+    named with its field. What no model can read is not asked, and fails alone too.
     """
+    asked = list(range(len(requests)))
+    if not model.answers_samples:
+        problems = {index: problem for index in asked if (problem := unreadable_text(requests[index]))}
+        yield from ((index, Response(error=problem)) for index, problem in problems.items())
+        asked = [index for index in asked if index not in problems]
+    if asked:
+        for place, response in _given(model, name, [requests[index] for index in asked]):
+            yield asked[place], response
+
+
+def _given(model: Model, name: str, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
+    """What the model yields, checked; see `answers`."""
     left = dict.fromkeys(range(len(requests)))
     with plugin_errors(name, "stopped"):
         given = iter(model.respond(requests))
@@ -110,6 +124,16 @@ def _each(
     if len(found) != wanted and not (may_lack and not found):
         raise ValueError(f"{what} has {len(found)} values, where {wanted} are asked for")
     return tuple(check(value, f"{what}[{place}]") for place, value in enumerate(found))
+
+
+def unreadable_text(request: Request) -> str | None:
+    """Why no model can be shown this: half of a character (a surrogate without its other half) is in its text."""
+    prompt = request.prompt
+    texts = [prompt.prefix, prompt.suffix, prompt.prefill, *request.continuations]
+    for part in [*texts, *(message.text for message in prompt.messages)]:
+        if not part.isascii() and (half := _HALF.search(part)):
+            return f"its text holds half of a character (U+{ord(half[0]):04X}), which no model can read: mend the row"
+    return None
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from harness.errors import UsageError
 from harness.model import Forecast, Model, ModelOptions
 from harness.record.lm_eval import check_output_path
 from harness.registry import Registry, load_plugins
-from harness.run.answers import plugin_errors
+from harness.run.answers import plugin_errors, unreadable_text
 from harness.run.describe import remarks
 from harness.run.jobs import TaskJob, load_jobs, prepare_metrics
 from harness.run.samples import render_samples
@@ -49,7 +49,7 @@ class PreparedRun:
 
     def forecast(self) -> Forecast | None:
         """What one of the models would compute, where it can tell; the others are asked the same."""
-        return self.models[-1].forecast(self.requests)
+        return self.models[-1].forecast([request for request in self.requests if unreadable_text(request) is None])
 
     def __enter__(self) -> Self:
         return self
@@ -113,7 +113,7 @@ def prepare_models(
             progress.stage(f"checking prompts for model {spec.model}")
             check_abilities(model, spec.model, asked)
             with plugin_errors(spec.model, "could not look at the samples"):
-                model.inspect_samples(asked)
+                model.inspect_samples(asked if model.answers_samples else list(filter(_is_readable, asked)))
         stack.pop_all()
     return made
 
@@ -185,3 +185,7 @@ def _media(prompt: Prompt) -> Iterator[Any]:
     for message in prompt.messages:
         if not isinstance(message.content, str):
             yield from (part for part in message.content if not isinstance(part, str))
+
+
+def _is_readable(sample: Sample) -> bool:
+    return all(unreadable_text(request) is None for request in sample.requests)

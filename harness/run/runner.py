@@ -191,6 +191,8 @@ class _Run:
         self.folder.note(model=dict(self.model.describe()))
         self.progress.stage("waiting for the first answer")
         for index, response in answers(self.model, self.spec.model, list(self.requests.values())):
+            if not self.answered:  # by its first answer, a model may know more of itself
+                self.folder.note(model=dict(self.model.describe()))
             self.answered = self.answered or response.error is None
             self._deliver(keys[index], response)
 

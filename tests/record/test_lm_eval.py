@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from record_samples import IDENTITY, SHOTS, make_record
+from record_samples import IDENTITY, REPORT, SHOTS, make_record
 
-from harness import Message, MetricResult, Prompt, Response, SaveError
-from harness.record.lm_eval import sample_lines, write_lm_eval
+from harness import Message, MetricResult, Prompt, Response, SaveError, UsageError
+from harness.record.lm_eval import check_output_path, sample_lines, write_lm_eval
 from harness.record.report import build_report
 from harness.record.run import RunFolder
 from harness.types import Counts, Result
@@ -172,3 +172,26 @@ def test_a_scored_text_is_written_behind_its_prompt() -> None:
     record = make_record(prompt=Prompt(suffix="1+1="), choices=(), target=" 2", responses=(Response(logprobs=(-1.0,)),))
     (line,) = sample_lines(record, {"output_type": "loglikelihood"}, "none")
     assert line["arguments"] == {"gen_args_0": {"arg_0": "1+1=", "arg_1": " 2"}}
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".json", "é" * 120 + ".json", "y" * 300, "z" * 240 + ".json"])
+def test_an_output_path_that_is_too_long_is_found_before_the_run(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="File name too long; choose another folder"):
+        check_output_path(tmp_path / name)
+    check_output_path(tmp_path / "short.json")
+
+
+@pytest.mark.parametrize("name", ["m" * 300, "模" * 200, "a/" * 200, ".", "..", "ctrl\x1b[31m", "half\ud800"])
+def test_any_model_has_a_folder_of_its_own_below_the_output_path(tmp_path: Path, name: str) -> None:
+    manifest = {**MANIFEST, "model": {"name": "hf", "args": {"pretrained": name}}}
+    written = []
+    for revision in ("", "-other"):
+        manifest["model"]["args"]["pretrained"] = name + revision
+        with RunFolder.open(tmp_path / "runs", "tiny", {**IDENTITY, "name": name + revision}, manifest) as run:
+            run.write(make_record(1))
+            run.finish("finished", REPORT)
+            written.append(write_lm_eval(run, tmp_path / "lm", log_samples=True))
+    first, second = written
+    assert first.parent.parent == second.parent.parent == tmp_path / "lm"
+    assert first.parent != second.parent
+    assert len(first.parent.name.encode()) <= 255

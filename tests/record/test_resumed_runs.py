@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from harness import Record, SaveError, evaluate
+from harness.cli.main import main
 from harness.record.run import RunFolder
 from harness.run.rescore import score_run
 from harness.run.result import RunResult
@@ -242,3 +244,36 @@ def test_a_call_from_python_resumes_like_a_command(folder: Path) -> None:
     options: dict[str, Any] = {"tasks": [str(folder / "sums.yaml")], "output": str(folder / "runs")}
     first = evaluate("dummy", {"mode": "gold"}, **options)
     assert evaluate("dummy", {"mode": "gold"}, **options).path == first.path
+
+
+def test_half_a_character_fails_its_row_alone(folder: Path) -> None:
+    write_rows(folder, [*ROWS[:2], {"q": "2 \ud83d + 2", "a": "4"}, ROWS[3]])
+    spec = RunSpec((str(folder / "sums.yaml"),), "demo", output=str(folder / "runs"))
+    result = run(spec)
+    errors = {record.id: record.error for record in result.samples()}
+    assert errors[2] == "its text holds half of a character (U+D83D), which no model can read: mend the row"
+    assert {number for number, error in errors.items() if error is None} == {0, 1, 3}
+    assert result.exit_code == 1
+
+
+@pytest.mark.parametrize("command", [["--dry_run"], ["show"]])
+def test_half_a_character_gives_no_traceback_where_nothing_is_asked(folder: Path, command: list[str]) -> None:
+    write_rows(folder, [{"q": "2 \ud83d + 2", "a": "4"}, ROWS[3]])
+    task = str(folder / "sums.yaml")
+    argv = ["show", task, "--model", "demo"] if command == ["show"] else ["--tasks", task, "--model", "demo", *command]
+    done = CliRunner().invoke(main, argv)
+    assert isinstance(done.exception, SystemExit | None)
+    assert done.exit_code == (4 if command == ["show"] else 0)
+
+
+DEEP: Any = 1
+for _ in range(330):
+    DEEP = {"in": DEEP}
+
+
+def test_a_row_that_is_nested_deeply_is_a_row_like_any_other(folder: Path) -> None:
+    write_rows(folder, [{**ROWS[0], "deep": DEEP, "own": {"$float": "abc"}}, *ROWS[1:]])
+    result, _ = ask(folder)
+    assert len(list(result.samples())) == 4
+    assert ask(folder)[1] == []
+    assert score_run(result.path).exit_code == 0
