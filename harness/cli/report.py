@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from harness.cli.console import counted, line, notice, show, width
 from harness.errors import UsageError
 
 _SHOWN_PROBLEMS = 3
+_SHOWN_TASKS = 5
 
 
 @click.command("report")
@@ -40,11 +42,17 @@ def command(run: str, subsets: bool, as_json: bool) -> None:
         print_judgements_of(folder.path, subsets=subsets)
 
 
-def print_report(report: Mapping[str, Any], path: Path, *, subsets: bool = False) -> None:
-    """The result table on stdout; where the run is, and what failed in it, on stderr."""
+def print_report(
+    report: Mapping[str, Any], path: Path, *, subsets: bool = False, larger: Mapping[str, Any] | None = None
+) -> None:
+    """The result table on stdout; where the run is, and what failed in it, on stderr.
+
+    larger: the report that the folder keeps in the place of this one.
+    """
     from harness.record.capability_table import capability_table, cutoff_line
+    from harness.record.coverage import setting_words
     from harness.record.failures import failure_lines
-    from harness.record.report import render
+    from harness.record.report import number, render
 
     show(render(report, width(), subsets=subsets))
     if (table := capability_table(report)) is not None:
@@ -59,6 +67,13 @@ def print_report(report: Mapping[str, Any], path: Path, *, subsets: bool = False
         notice(f"{counted(failed, 'sample')} failed, and the same command tries them again{why}")
         for cause in causes:
             notice(cause)
+    if larger is not None:
+        notice("An earlier command asked for more, and its report stays in report.json and report.html:")
+        for task in larger["tasks"][:_SHOWN_TASKS]:
+            for metric in task["metrics"][:1]:
+                value = f"{metric['metric']} {number(metric['value'])}, n = {metric['n']:,}"
+                notice(f"  {task['task']}: {value} ({setting_words(task)})")
+        notice(f"  all of it: harness report {shlex.quote(str(path))}")
     notice(f"Run folder: {path}")
 
 

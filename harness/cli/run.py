@@ -223,7 +223,7 @@ def judged_result(
 
     if judges:
         models = [JudgeModel(name, args) for name, args in judges]
-        judged = fill_judged_scores(result.path, models, progress=watch(), keys=result.keys, command=command)
+        judged = fill_judged_scores(result.path, models, progress=watch(), coverage=result.coverage, command=command)
         return judged.result, int(judged.exit_code)
     for task in waiting_tasks(result.report):
         notice(f"{task}: its answers wait for a judge: harness score {result.path} --judge MODEL,K=V")
@@ -234,7 +234,7 @@ def print_result(result: RunResult) -> int:
     """Print the table of a run and where its folder is. Returns the exit code."""
     from harness.cli.report import print_report
 
-    print_report(result.report, result.path)
+    print_report(result.report, result.path, larger=result.larger)
     return int(result.exit_code)
 
 

@@ -16,6 +16,7 @@ from harness.errors import ExitCode, HarnessError, TaskError, UsageError
 from harness.judging.judge import JudgeModel, JudgeResult, JudgeSpec, run_judges
 from harness.judging.rubric import find_rubric
 from harness.judging.verdicts import score_keys
+from harness.record.coverage import Coverage
 from harness.record.run import RunFolder
 from harness.registry import Registry, load_plugins
 from harness.run.jobs import TaskJob, load_jobs
@@ -93,12 +94,12 @@ def fill_judged_scores(
     registry: Registry | None = None,
     progress: Progress | None = None,
     *,
-    keys: frozenset[SampleKey] | None = None,
+    coverage: Coverage | None = None,
     command: str = "",
 ) -> JudgedRun:
     """Have judges score what the tasks of a finished run leave to them, and sum the run up again.
 
-    keys: the samples that the report is about; None for all that the run holds. Raises `HarnessError`.
+    coverage: what the report is about; left out, what the folder's is about. Raises `HarnessError`.
     """
     registry, progress = registry or load_plugins(), progress or Progress()
     run = RunFolder.read(Path(path))
@@ -120,8 +121,8 @@ def fill_judged_scores(
             if of_task := scores[job.task.name]:
                 folder.rewrite(job.task.name, _filled(job, folder, of_task))
         folder.note(judges=[{"model": judge.name} for judge in judges])
-        report = summarise_run(jobs, folder, lambda record: keys is None or record.key in keys)
-        return JudgedRun(RunResult(folder.path, report), tuple(judged))
+        summary = summarise_run(jobs, folder, coverage)
+        return JudgedRun(RunResult(folder.path, summary.asked, summary.coverage, summary.larger), tuple(judged))
 
 
 def _rubric(item: MetricSpec, task: Task) -> str:

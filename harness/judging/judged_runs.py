@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError, suggest
+from harness.record.coverage import coverage_of, covered
 from harness.record.manifest import identity_hash, model_title
 from harness.record.run import FINISHED, RunFolder
 from harness.tasks.build import row_count
@@ -87,7 +88,10 @@ def judged_tasks(runs: Sequence[Run], wanted: Sequence[str], limit: int | float 
 def _task(runs: Sequence[Run], name: str, limit: int | float | None, say: Say) -> JudgedTask:
     known, report = runs[0].folder.manifest.get("tasks", {}).get(name, {}), runs[0].tasks[name]
     subsets = tuple((part["name"], part["title"]) for part in report["subsets"]) or (("", ""),)
-    columns = [{record.key: record for record in run.folder.records(name)} for run in runs]
+    columns = [
+        {record.key: record for record in filter(covered(coverage_of(run.report)), run.folder.records(name))}
+        for run in runs
+    ]
     for message in (message for run in runs for message in run.folder.messages):
         say(message)
     fields = {key: known[key] for key in ("title", "version", "num_fewshot", "digest", "modifiers") if key in known}

@@ -231,6 +231,7 @@ class PartFields(TypedDict):
     counts: dict[str, int]
     metrics: list[MetricFields]
     by_average: NotRequired[dict[str, list[MetricFields]]]
+    covers: NotRequired[dict[str, int]]
 
 
 class MissingFields(TypedDict):
@@ -238,6 +239,24 @@ class MissingFields(TypedDict):
 
     n: int
     first: list[str]
+
+
+class CoverageFields(TypedDict):
+    """What of a task a report is about, see `TaskCoverage`. by_subset: how many rows were asked of how many."""
+
+    subsets: int
+    of_subsets: int
+    rows: int
+    of_rows: int | None
+    limit: Number | None
+    by_subset: dict[str, list[int | None]]
+
+
+class FailureFields(TypedDict):
+    """How many samples failed for one cause, and one of the messages."""
+
+    n: int
+    message: str
 
 
 class TaskReport(TypedDict):
@@ -255,6 +274,10 @@ class TaskReport(TypedDict):
     by_average: NotRequired[dict[str, list[MetricFields]]]
     usage: NotRequired[dict[str, Number]]
     missing: NotRequired[MissingFields]
+    date: NotRequired[str | None]
+    split: NotRequired[str]
+    covers: NotRequired[CoverageFields]
+    failures: NotRequired[list[FailureFields]]
 
 
 class GroupReport(TypedDict):

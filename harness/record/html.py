@@ -17,8 +17,9 @@ import jinja2
 
 from harness.record.calibration import Calibration
 from harness.record.codec import jsonable
+from harness.record.coverage import coverage_of, covered, part_words
 from harness.record.manifest import model_title
-from harness.record.report import DOUBTS, doubts_about_metrics, gaps, interval, number, rows, scorers
+from harness.record.report import DOUBTS, doubts_about_metrics, gaps, interval, number, rows, scorers, settings
 from harness.types import JSON, Prompt, Record, ScoreName
 
 # How many samples of each kind a task shows, when it is the only one; many tasks share `_MOST_SAMPLES`.
@@ -30,13 +31,14 @@ KINDS = tuple(_QUOTAS)
 
 def report_html(report: Mapping[str, JSON], records: Iterable[Record]) -> str:
     """The page of a report. `records` are read once; few of them are kept."""
-    tasks = [{**task, "samples": []} for task in report["tasks"]]
+    tasks = [{**task, "label": task["task"] + part_words(task), "samples": []} for task in report["tasks"]]
+    is_covered = covered(coverage_of(report))
     shown = {task["task"]: task["samples"] for task in tasks}
     headlines = {task["task"]: task["metrics"][0]["metric"] if task["metrics"] else "" for task in tasks}
     calibrations = {name: Calibration() for name in shown}
 
     def seen() -> Iterator[Record]:
-        for record in records:
+        for record in filter(is_covered, records):
             if record.task in calibrations:
                 calibrations[record.task].add(record)
             yield record
@@ -51,7 +53,7 @@ def report_html(report: Mapping[str, JSON], records: Iterable[Record]) -> str:
     return _template().render(
         report=report,
         rows=list(rows(report)),
-        gaps=list(gaps(report)),
+        gaps=[*settings(report), *gaps(report)],
         charts=[(title, bars) for title, bars in _charts(report) if bars is not None and len(bars.rows) > 1],
         tasks=tasks,
         model=model_title(report),

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 from harness import files
 from harness.errors import SaveError, UsageError
 from harness.record.codec import encode_line, encode_messages, jsonable
+from harness.record.coverage import part_words
 from harness.record.manifest import model_title, record_file
 from harness.record.run import RunFolder
 from harness.types import JSON, Prompt, Record, ScoreName
@@ -48,14 +49,20 @@ def check_output_path(output_path: Path) -> None:
 
 
 def write_lm_eval(
-    run: RunFolder, output_path: Path, *, log_samples: bool = False, wanted: Callable[[Record], bool] = lambda _: True
+    run: RunFolder,
+    output_path: Path,
+    *,
+    report: Mapping[str, JSON] | None = None,
+    log_samples: bool = False,
+    wanted: Callable[[Record], bool] = lambda _: True,
 ) -> Path:
     """Write the results, and the samples if asked for. Returns the results file.
 
-    output_path: a folder, or a file name that ends in `.json`, as for lm-eval. Raises SaveError.
+    output_path: a folder, or a file name that ends in `.json`, as for lm-eval. report: of the samples that are wanted;
+    left out, that of the folder. Raises SaveError.
     """
     stamp = datetime.now().isoformat().replace(":", "-")
-    writer = _Writer(run, run.report or {"tasks": []}, wanted)
+    writer = _Writer(run, report or run.report or {"tasks": []}, wanted)
     name = model_title(run.manifest)
     if output_path.suffix == ".json":
         results = output_path.with_name(f"{output_path.stem}_{stamp}.json")
@@ -95,13 +102,19 @@ class _Writer:
             self._add_task(task, parts, groups)
         for group in self.report.get("groups", ()):
             shots = {task.get("num_fewshot") or 0 for task in self.report["tasks"] if task["task"] in group["tasks"]}
-            _add_group(group, shots, parts, groups)
+            _add_group(group, shots, self._as_asked(group["members"]), parts, groups)
         return {**parts, **({"groups": groups} if groups else {}), **self._metadata()}
 
     def _add_task(self, task: Mapping[str, JSON], parts: dict[str, dict[str, JSON]], groups: dict[str, JSON]) -> None:
         name = task["task"]
         children = [_child(name, part["name"]) for part in task["subsets"]]
-        entries = [(name, name, task), *((child, f" - {child}", part) for child, part in self._parts(task))]
+        # A part of a task is no result of the task: lm-eval, too, reports the subtasks that were asked, and no group.
+        parted = bool(part_words(task))
+        shown = self._parts(task) if not parted else zip(children, task["subsets"], strict=True)
+        entries = [
+            *([] if parted else [(name, name, task)]),
+            *((child, child if parted else f" - {child}", part) for child, part in shown),
+        ]
         for full, alias, part in entries:
             parts["results"][full] = self._metrics(name, full, alias, part)
             parts["higher_is_better"][full] = {
@@ -109,12 +122,24 @@ class _Writer:
             }
         for full, part in zip(children, task["subsets"], strict=True) if children else [(name, task)]:
             self._add_leaf(task, full, part, parts)
+        if parted:
+            parts["group_subtasks"] |= {child: [] for child in children}
+            return
         parts["group_subtasks"][name] = children
         parts["versions"].setdefault(name, task.get("version"))
         if children:
             groups[name] = parts["results"][name]
             for part in task["groups"]:
                 groups[_child(name, part["name"])] = parts["results"][_child(name, part["name"])]
+
+    def _as_asked(self, members: Sequence[str]) -> list[str]:
+        """The members of a group, and in the place of a task of which only subsets were asked, these."""
+        parted = {task["task"]: task["subsets"] for task in self.report["tasks"] if part_words(task)}
+        return [
+            name
+            for member in members
+            for name in ([_child(member, part["name"]) for part in parted[member]] if member in parted else [member])
+        ]
 
     def _parts(self, task: Mapping[str, JSON]) -> Iterator[tuple[str, Mapping[str, JSON]]]:
         return ((_child(task["task"], part["name"]), part) for part in [*task["groups"], *task["subsets"]])
@@ -127,9 +152,10 @@ class _Writer:
         parts["configs"][full] = {"task": full, **self._config(task["task"])}
         parts["versions"][full] = task.get("version")
         parts["n-shot"][full] = task.get("num_fewshot") or 0
-        # With a limit, how many rows there would have been was not asked.
+        rows = (task.get("covers") or {}).get("by_subset", {}).get(part.get("name", ""), [None, None])[1]
+        # An older report with a limit does not say how many rows there would have been.
         whole = None if self.spec.get("limit") is not None else samples
-        parts["n-samples"][full] = {"original": whole, "effective": samples}
+        parts["n-samples"][full] = {"original": whole if rows is None else rows, "effective": samples}
 
     def _metrics(self, task: str, full: str, alias: str, part: Mapping[str, JSON]) -> dict[str, JSON]:
         values: dict[str, JSON] = {"name": full, "alias": alias, "sample_len": part["counts"]["n"]}
@@ -197,7 +223,11 @@ def _folder_of(model: str) -> str:
 
 
 def _add_group(
-    group: Mapping[str, JSON], shots: set[JSON], parts: dict[str, dict[str, JSON]], groups: dict[str, JSON]
+    group: Mapping[str, JSON],
+    shots: set[JSON],
+    members: Sequence[str],
+    parts: dict[str, dict[str, JSON]],
+    groups: dict[str, JSON],
 ) -> None:
     """A group of tasks, under the keys of lm_eval/api/group.py; without values where it asks for none."""
     name = group["group"]
@@ -215,7 +245,7 @@ def _add_group(
             values[key] = metric["value"]
             values[f"{base}_stderr,{metric['filter']}"] = "N/A" if metric["stderr"] is None else metric["stderr"]
     parts["results"][name] = values if not scored else {**values, "sample_count": scored}
-    parts["group_subtasks"][name] = group["members"]
+    parts["group_subtasks"][name] = members
     parts["versions"][name] = group["version"] or "N/A"
     if len(shots) == 1:
         (parts["n-shot"][name],) = shots

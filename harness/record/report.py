@@ -17,6 +17,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from harness.record.coverage import part_words, setting_words
 from harness.record.file_types import FORMAT
 from harness.record.manifest import seconds_of
 from harness.terminal import visible
@@ -24,6 +25,7 @@ from harness.types import JSON, Counts, GroupResult, GroupScore, MetricResult, R
 
 NAMED = 5
 """How many of many things a line names."""
+_SHOWN_SUBSETS = 12
 DOUBTS = ("failed", "refused", "unparsed", "truncated", "empty", "cut")
 _FROM_MANIFEST = ("command", "model", "plugins", "versions", "environment", "started", "spec", "data")
 
@@ -145,7 +147,7 @@ def _add_average(entry: dict[str, JSON], result: Result) -> None:
 
 
 def _finish(task: dict[str, JSON], known: Mapping[str, JSON]) -> dict[str, JSON]:
-    order = ("task", "title", "date", "version", "num_fewshot", "average", "counts", "metrics", "by_average")
+    order = ("task", "title", "date", "version", "num_fewshot", "split", "average", "counts", "metrics", "by_average")
     empty = {"counts": asdict(Counts()), "metrics": []}
     fields = {**empty, **{name: known[name] for name in order if name in known}, **task}
     whole = {name: fields[name] for name in order if name in fields}
@@ -177,6 +179,7 @@ def render(report: Mapping[str, JSON], width: int = 80, *, subsets: bool = False
     if _width(found, columns) > width and doubts:
         columns = columns[: -len(doubts)]
         words = list(_in_words(report["tasks"], doubts))
+    words += [Text(visible(line), style="dim") for line in settings(report)]
     words += [Text(visible(line), style="yellow") for line in (*losses(report), *gaps(report))]
     words += [Text(visible(str(incident["text"])), style="yellow") for incident in report.get("incidents", ())]
     words += [Text(visible(text), style="dim") for text in scorers(report)]
@@ -211,6 +214,17 @@ def ordered(report: Mapping[str, JSON]) -> Iterator[tuple[int, Mapping[str, JSON
             if name not in inner and task in group["tasks"]:
                 yield from below(name, 0)
         yield from below(task, 0)
+
+
+def settings(report: Mapping[str, JSON]) -> Iterator[str]:
+    """How the tasks were asked: shots, split and limit, a line for all that were asked alike."""
+    alike: dict[str, list[str]] = {}
+    for task in report["tasks"]:
+        if "covers" in task:
+            alike.setdefault(setting_words(task), []).append(_name_of(task))
+    for words, names in alike.items():
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        yield words if len(alike) == 1 else f"{', '.join(names[:NAMED])}{more}: {words}"
 
 
 def gaps(report: Mapping[str, JSON]) -> Iterator[str]:
@@ -338,10 +352,13 @@ def rows(report: Mapping[str, JSON], *, subsets: bool = False) -> Iterator[Table
         name = _name_of(entry)
         for index, (label, metric) in enumerate(_labelled(entry)):
             yield TableRow("" if index else name, depth, label, metric, {} if index else entry["counts"])
-        for part in [*entry.get("groups", ()), *(entry.get("subsets", ()) if subsets else ())]:
+        # Of a task that is not asked as a whole, its subsets say more than groups of which some are left out.
+        shown = subsets or (bool(part_words(entry)) and len(entry.get("subsets", ())) <= _SHOWN_SUBSETS)
+        groups = [part for part in entry.get("groups", ()) if not (shown and part_words(part))]
+        for part in [*groups, *(entry.get("subsets", ()) if shown else ())]:
             for metric in part["metrics"][:1]:
                 label = _metric_label(metric, part.get("average"))
-                yield TableRow(_part_name(part), depth + 1, label, metric, part["counts"], part=True)
+                yield TableRow(_part_name(part) + part_words(part), depth + 1, label, metric, part["counts"], part=True)
 
 
 def _shown_stderr(metric: Mapping[str, JSON]) -> JSON:
@@ -357,7 +374,7 @@ def _part_name(part: Mapping[str, JSON]) -> str:
 
 
 def _name_of(entry: Mapping[str, JSON]) -> str:
-    return str(entry["task"] if "task" in entry else entry["title"])
+    return str(entry["task"] if "task" in entry else entry["title"]) + part_words(entry)
 
 
 def _labelled(entry: Mapping[str, JSON]) -> Iterator[tuple[str, Mapping[str, JSON]]]:

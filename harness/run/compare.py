@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.errors import HarnessError, UsageError
 from harness.metrics import Metric
+from harness.record.coverage import coverage_of, covered, part_words
 from harness.record.manifest import model_title
 from harness.record.run import RunFolder
 from harness.registry import Registry, load_plugins
@@ -76,6 +77,7 @@ class RunSide:
         if report is None:
             raise UsageError(f"{self.run.path}: has no report yet: the run has not ended; its command goes on with it")
         self.tasks: dict[str, Mapping[str, Any]] = {task["task"]: task for task in report["tasks"]}
+        self._is_covered = covered(coverage_of(report))
 
     @functools.cached_property
     def jobs(self) -> dict[str, TaskJob]:
@@ -93,7 +95,7 @@ class RunSide:
         return self.run.manifest["tasks"][task].get("modifiers") or ()
 
     def rows(self, task: str) -> Iterator[Record]:
-        records = self.run.records(task)
+        records: Iterator[Record] = filter(self._is_covered, self.run.records(task))  # as the report is
         if self._modifiers(task):
             records = iter(self._scorer(task, "its views are joined").rows(records))
         return records
@@ -116,10 +118,11 @@ def _compare_task(old: RunSide, new: RunSide, name: str, other: str) -> Comparis
     metric = next((metric for metric in task["metrics"] if metric["aggregation"] != WHOLE), task["metrics"][0])
     _require_one_scorer(metric, old, name, new, other)
     key, better = metric["metric"], metric["higher_is_better"]
-    new_key, title = key, f"{name}: {key}"
+    part = _common_part(task, new.tasks[other])
+    new_key, title = key, f"{name}{part}: {key}"
     if name != other:
         new_key = new.tasks[other]["metrics"][0]["metric"]
-        title = f"{name}: {key}, {other}: {new_key}"
+        title = f"{name}{part}: {key}, {other}: {new_key}"
         if _rows_of(old, name) != _rows_of(new, other):
             raise UsageError(
                 f"{name} and {other}: the runs asked rows of different data; compare runs on the same rows"
@@ -135,6 +138,15 @@ def _compare_task(old: RunSide, new: RunSide, name: str, other: str) -> Comparis
         return _with_counts(compare_macro(title, parts), parts)
     pairs_of_all = pair(*rows, key, statistics, second_key=new_key, same_rows=same)
     return compare(title, pairs_of_all, better, from_sums)
+
+
+def _common_part(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+    """What stands behind a task's name where the runs do not both cover all of it."""
+    mine, other = first.get("covers"), second.get("covers")
+    if mine is None or other is None:
+        return ""
+    common = mine["by_subset"].keys() & other["by_subset"].keys()
+    return part_words({"covers": {"subsets": len(common), "of_subsets": mine["of_subsets"]}})
 
 
 def _rows_of(side: RunSide, task: str) -> dict[str, str]:

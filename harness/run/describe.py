@@ -46,6 +46,7 @@ def manifest(
                 "file": str(job.task.file),
                 "digest": job.task.digest,
                 "num_fewshot": config.num_fewshot,
+                "split": job.task.eval_split,
                 "modifiers": [modifier.label for modifier in job.task.modifiers],
                 "title": job.task.title,
                 "date": str((config.metadata or {}).get("date") or "") or None,

@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.errors import UsageError
 from harness.metrics import MetricOptions, RepeatMetric
 from harness.modifiers import Modifier
+from harness.record.coverage import TaskCoverage
 from harness.registry import Registry
 from harness.run.modify import make_modifiers, modified_groups
 from harness.run.spec import Progress, RunSpec
@@ -48,6 +49,12 @@ class TaskJob:
     samples: list[Sample] = field(default_factory=list)
     notes: dict[str, SubsetNotes] = field(default_factory=dict)
     memberships: tuple[Membership, ...] = ()
+
+    def coverage(self, limit: int | float | None) -> TaskCoverage:
+        """What of the task is asked, once its rows are known."""
+        asked = {name: notes.asked for name, notes in self.notes.items()}
+        rows = {name: notes.rows for name, notes in self.notes.items()}
+        return TaskCoverage(asked, rows, len(self.task.all_subsets), limit)
 
     def member_scores(self, results: Sequence[Result] = ()) -> MemberScores:
         """What a group of tasks knows of this one."""

@@ -56,10 +56,10 @@ def score_run(
         for job in jobs:
             name = job.task.name
             folder.rewrite(name, rescored(job, functools.partial(folder.records, name)))
-        report = summarise_run(jobs, folder)
+        summary = summarise_run(jobs, folder)
         for message in folder.take_messages():
             (progress or Progress()).message(message)
-        return RunResult(folder.path, report)
+        return RunResult(folder.path, summary.asked, summary.coverage)
 
 
 def score_missing(job: TaskJob, batches: BatchScorer, records: Read, progress: Progress) -> Iterator[Record]:

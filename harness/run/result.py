@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ExitCode, UsageError, suggest
+from harness.record.coverage import Coverage, covered
 from harness.record.report import number, summary_text
 from harness.record.run import RunFolder
-from harness.types import Record, SampleKey
+from harness.types import Record
 
 _SHOWN_TASKS = 5
 
@@ -19,12 +20,14 @@ _SHOWN_TASKS = 5
 class RunResult:
     """A finished run: its folder, its report, and the exit code that it deserves.
 
-    keys: the samples that the report is about; None for all that the folder holds.
+    coverage: what the report is about; None for all that the folder holds. larger: the report that the folder keeps,
+    where an earlier command asked for more.
     """
 
     path: Path
     report: Mapping[str, Any]
-    keys: frozenset[SampleKey] | None = None
+    coverage: Coverage | None = None
+    larger: Mapping[str, Any] | None = None
 
     def __repr__(self) -> str:
         shown = []
@@ -48,7 +51,7 @@ class RunResult:
         return summary_text(self.report, width)
 
     def to_dict(self) -> dict[str, Any]:
-        """What `report.json` holds."""
+        """The report of what was asked, which `report.json` holds unless it keeps a `larger` one."""
         return dict(self.report)
 
     def samples(self, task: str | None = None) -> Iterator[Record]:
@@ -56,7 +59,8 @@ class RunResult:
         names = [row["task"] for row in self.report["tasks"]]
         if task is not None and task not in names:
             raise UsageError(f"this run has no task '{task}'{suggest(task, names)} (it has: {', '.join(names)})")
-        return load_run(self.path).records(task)
+        records = load_run(self.path).records(task)
+        return records if self.coverage is None else filter(covered(self.coverage), records)
 
 
 def load_run(path: str | Path) -> RunFolder:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.model import Model
+from harness.record.coverage import covered
 from harness.record.keys import KeyMaker
 from harness.record.lm_eval import write_lm_eval
 from harness.record.manifest import model_title
@@ -29,7 +30,7 @@ from harness.run.result import RunResult
 from harness.run.spec import Progress, RunSpec
 from harness.run.stopping import note_incidents, tidy_stop
 from harness.run.summarise import summarise_run
-from harness.types import JSON, Record, Request, Response, Sample
+from harness.types import JSON, Request, Response, Sample
 
 
 def run(spec: RunSpec, registry: Registry | None = None, progress: Progress | None = None) -> RunResult:
@@ -229,13 +230,9 @@ class _Run:
                     self.observers.call("harness_record_written", record=record)
 
     def _report(self, jobs: Sequence[TaskJob]) -> RunResult:
-        wanted = frozenset(sample.key for job in jobs for sample in job.samples)
-
-        def is_wanted(record: Record) -> bool:
-            return record.key in wanted
-
+        coverage = {job.task.name: job.coverage(self.spec.limit) for job in jobs}
         asked = {job.task.name: [sample.key for sample in job.samples] for job in jobs}
-        report = summarise_run(jobs, self.folder, is_wanted, asked)
+        summary = summarise_run(jobs, self.folder, coverage, asked)
         for message in self.folder.take_messages():
             self.progress.message(message)
         for job in jobs:
@@ -244,9 +241,10 @@ class _Run:
                 self._submit(job)
         if self.spec.output_path:
             path = Path(self.spec.output_path)
-            write_lm_eval(self.folder, path, log_samples=self.spec.log_samples, wanted=is_wanted)
-        self.observers.call("harness_run_finished", report=report, path=self.folder.path)
-        return RunResult(self.folder.path, report, wanted)
+            is_asked, log = covered(coverage), self.spec.log_samples
+            write_lm_eval(self.folder, path, report=summary.asked, log_samples=log, wanted=is_asked)
+        self.observers.call("harness_run_finished", report=summary.asked, path=self.folder.path)
+        return RunResult(self.folder.path, summary.asked, coverage, summary.larger)
 
     def _submit(self, job: TaskJob) -> None:
         name = job.task.name

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from harness.errors import UsageError
+from harness.record.coverage import Coverage, counted_coverage, covered
 from harness.record.failures import Failures
 from harness.record.report import Missing, Usage, build_report, missing_of, watch
 from harness.record.run import RunFolder
@@ -13,26 +15,65 @@ from harness.run.jobs import TaskJob, groups_of
 from harness.scoring.capability import GuessTally, TaskValue, ability_scores
 from harness.scoring.groups import group_result
 from harness.tasks.schema import words
-from harness.tasks.task import Subset
+from harness.tasks.task import Subset, Task
 from harness.types import GroupMembers, GroupResult, MetricResult, Record, Result, SampleKey
 
-Wanted = Callable[[Record], bool]
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """The report of what was asked, and the larger one that the folder keeps in its place, if there is such."""
+
+    asked: dict[str, Any]
+    coverage: Coverage | None
+    larger: dict[str, Any] | None = None
 
 
 def summarise_run(
     jobs: Sequence[TaskJob],
     folder: RunFolder,
-    wanted: Wanted = lambda _: True,
+    coverage: Coverage | None = None,
     asked: Mapping[str, Collection[SampleKey]] | None = None,
-) -> dict[str, Any]:
+) -> RunSummary:
     """Sum up the records on disk and write the report.
 
+    coverage: what the report is about; left out, what the folder's own is about, or all that the folder holds. Where
+    an earlier report is about more, that is what is written, from the records beside: a smaller ask takes nothing away.
     asked: by task, the samples that there must be. Those that cannot be read back are named in the report: a number of
-    what happens to be left would look like the whole. Where nobody says, the manifest says how many there must be.
+    what happens to be left would look like the whole. Where nobody says, the coverage or the manifest does.
     """
     # A bootstrap is of the rows as they come: those that a batch answered first must not decide an error bar.
     folder.put_in_order()
-    sums = _Summary(folder, wanted)
+    earlier = _earlier_coverage(folder)
+    coverage = coverage or earlier
+    report = _report(jobs, folder, coverage, asked)
+    larger = None
+    if coverage and earlier and not _includes(coverage, earlier):
+        whole = {name: each.joined(earlier[name]) if name in earlier else each for name, each in coverage.items()}
+        larger = _report(jobs, folder, whole, None)
+    folder.finish("finished", larger or report)
+    return RunSummary(report, coverage, larger)
+
+
+def _earlier_coverage(folder: RunFolder) -> Coverage | None:
+    """What the report that is there is about; None where there is none that could be read."""
+    try:
+        return counted_coverage(folder.report) if folder.report else None
+    except (UsageError, LookupError, TypeError):
+        return None
+
+
+def _includes(coverage: Coverage, earlier: Coverage) -> bool:
+    return all(each.includes(earlier[name]) for name, each in coverage.items() if name in earlier)
+
+
+def _report(
+    jobs: Sequence[TaskJob],
+    folder: RunFolder,
+    coverage: Coverage | None,
+    asked: Mapping[str, Collection[SampleKey]] | None,
+) -> dict[str, Any]:
+    """The report of the records that are covered."""
+    sums = _Summary(folder, coverage)
     results = {job.task.name: sums.of(job, job.task.subsets) for job in jobs}
     known = {job.task.name: job for job in jobs}
     groups = [sums.of_group(members, known, results) for members in groups_of(jobs)]
@@ -41,12 +82,24 @@ def summarise_run(
     report = build_report(folder.manifest, everything, sums.usage, groups, missing)
     headlines = [sums.headline(job, results[job.task.name]) for job in jobs]
     for task in report["tasks"]:
-        if causes := sums.failures[task["task"]].to_json():
+        name = task["task"]
+        if causes := sums.failures[name].to_json():
             task["failures"] = causes
+        if coverage and name in coverage:
+            task["covers"] = coverage[name].to_json()
+            _mark_parts(task, known[name].task)
     report["cutoff"] = folder.manifest.get("spec", {}).get("cutoff")
     report["abilities"] = [asdict(score) for score in ability_scores(headlines)]
-    folder.finish("finished", report)
     return report
+
+
+def _mark_parts(entry: dict[str, Any], task: Task) -> None:
+    """Say of each group of subsets of which some are left out how many there are."""
+    chosen = {subset.name for subset in task.subsets}
+    for group in entry["groups"]:
+        members = [subset.name for subset in task.all_subsets if group["name"] in subset.groups]
+        if asked := len(chosen.intersection(members)):
+            group |= {"covers": {"subsets": asked, "of_subsets": len(members)}} if asked < len(members) else {}
 
 
 @dataclass
@@ -58,7 +111,7 @@ class _Summary:
     """
 
     folder: RunFolder
-    wanted: Wanted
+    coverage: Coverage | None
     usage: dict[str, Usage] = field(default_factory=dict)
     guesses: dict[str, GuessTally] = field(default_factory=dict)
     failures: dict[str, Failures] = field(default_factory=dict)
@@ -70,6 +123,8 @@ class _Summary:
         found = self.found.get(name, set())
         if asked is not None:
             return missing_of(asked[name], found)
+        if self.coverage and name in self.coverage:
+            return missing_of(self.coverage[name].keys(name), found)
         there_must_be = self.folder.manifest.get("tasks", {}).get(name, {}).get("samples", 0)
         return Missing(there_must_be - len(found)) if there_must_be > len(found) else None
 
@@ -115,7 +170,8 @@ class _Summary:
     def _seen(self, task: str) -> Iterator[Record]:
         """The wanted records of a task, each noted as found."""
         found = self.found.setdefault(task, set())
+        is_covered = covered(self.coverage) if self.coverage else lambda record: True
         for record in self.folder.records(task):
-            if self.wanted(record):
+            if is_covered(record):
                 found.add(record.key)
                 yield record

@@ -47,11 +47,13 @@ class BuildOptions:
 class SubsetNotes:
     """What is worth knowing of a subset beside its samples.
 
-    rows: how many it has, whatever the limit. own_examples: numbers of the rows that were drawn as their own few-shot
-    example, which was left out. fewer_examples: how many of them see fewer examples for it.
+    rows: how many it has, whatever the limit; asked: how many of them, from the first. own_examples: numbers of those
+    that were drawn as their own few-shot example, which was left out. fewer_examples: how many of them see fewer
+    examples for it.
     """
 
     rows: int = 0
+    asked: int = 0
     own_examples: list[int] = field(default_factory=list)
     fewer_examples: int = 0
 
@@ -120,7 +122,7 @@ class _Builder:
         rows = self.open(task.eval_split, options.limit)
         self.columns: Set[str] = {column for row in rows for column in row}
         self.rows = rows[: row_count(options.limit, len(rows))]
-        notes.rows = len(rows)
+        notes.rows, notes.asked = len(rows), len(self.rows)
         self.same_question = SameQuestion(task, self.columns)
         self.styles = [_style(wording.config, options) for wording in task.wordings]
         self.generation = task_generation(task.config, options.gen_kwargs)

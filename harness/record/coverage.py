@@ -1,0 +1,118 @@
+"""What a report is about: of which subsets of each task, and of how many of their first rows.
+
+A limit takes the first rows of each subset, so that a number for each subset says it all, and of two reports of one
+run folder one holds the other, or both together make a third.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from harness.types import JSON, Record, SampleKey
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCoverage:
+    """asked: subset -> how many of its rows, from the first; "" for a task without subsets. rows: subset -> how many it
+    has, as far as that is known. of_subsets: how many subsets the task has, asked or not. limit: as it was given.
+    """
+
+    asked: Mapping[str, int]
+    rows: Mapping[str, int]
+    of_subsets: int
+    limit: int | float | None = None
+
+    @property
+    def is_part(self) -> bool:
+        """Whether subsets of the task were left out."""
+        return len(self.asked) < self.of_subsets
+
+    def holds(self, record: Record) -> bool:
+        return record.id < self.asked.get(record.subset, 0)
+
+    def includes(self, other: Self) -> bool:
+        return all(self.asked.get(name, 0) >= n for name, n in other.asked.items())
+
+    def joined(self, other: Self) -> Self:
+        """What both cover together."""
+        if self.includes(other) or other.includes(self):
+            return self if self.includes(other) else other
+        names = [*self.asked, *(name for name in other.asked if name not in self.asked)]
+        asked = {name: max(self.asked.get(name, 0), other.asked.get(name, 0)) for name in names}
+        return type(self)(asked, {**other.rows, **self.rows}, max(self.of_subsets, other.of_subsets))
+
+    def keys(self, task: str) -> Iterator[SampleKey]:
+        """The samples that there must be: of a row with several views, the first."""
+        return (SampleKey(task, name, number) for name, n in self.asked.items() for number in range(n))
+
+    def to_json(self) -> dict[str, JSON]:
+        """As the report has it: `subsets` of `of_subsets`, `rows` of `of_rows`, and both by subset."""
+        known = all(name in self.rows for name in self.asked)
+        return {
+            "subsets": len(self.asked),
+            "of_subsets": self.of_subsets,
+            "rows": sum(self.asked.values()),
+            "of_rows": sum(self.rows[name] for name in self.asked) if known else None,
+            "limit": self.limit,
+            "by_subset": {name: [n, self.rows.get(name)] for name, n in self.asked.items()},
+        }
+
+
+Coverage = Mapping[str, TaskCoverage]
+"""Task -> what of it is covered."""
+
+
+def coverage_of(report: Mapping[str, JSON]) -> dict[str, TaskCoverage]:
+    """What a report says that it is about; without the tasks of which an older one does not say so."""
+    return {task["task"]: _read(task["covers"]) for task in report["tasks"] if "covers" in task}
+
+
+def counted_coverage(report: Mapping[str, JSON]) -> dict[str, TaskCoverage]:
+    """The same, and of an older report's tasks what their counts tell."""
+    counts = {
+        task["task"]: {part["name"]: part["counts"]["n"] for part in task["subsets"]} or {"": task["counts"]["n"]}
+        for task in report["tasks"]
+    }
+    return {task: TaskCoverage(asked, {}, len(asked)) for task, asked in counts.items()} | coverage_of(report)
+
+
+def _read(found: Mapping[str, JSON]) -> TaskCoverage:
+    by_subset = found["by_subset"].items()
+    return TaskCoverage(
+        {name: n for name, (n, _) in by_subset},
+        {name: rows for name, (_, rows) in by_subset if rows is not None},
+        found["of_subsets"],
+        found["limit"],
+    )
+
+
+def covered(coverage: Coverage) -> Callable[[Record], bool]:
+    """Whether a record is of what is covered; of a task of which nothing is said, each is."""
+
+    def holds(record: Record) -> bool:
+        return record.task not in coverage or coverage[record.task].holds(record)
+
+    return holds
+
+
+def part_words(entry: Mapping[str, JSON]) -> str:
+    """What stands behind the name of a task, or of a group of subsets, that is not asked as a whole."""
+    covers = entry.get("covers") or {}
+    asked, there_are = covers.get("subsets", 0), covers.get("of_subsets", 0)
+    return f" ({asked} of {there_are} subsets)" if asked < there_are else ""
+
+
+def setting_words(task: Mapping[str, JSON]) -> str:
+    """How a task was asked: `5-shot, split test, limit 10 (520 of 1,346 rows)`."""
+    covers = task.get("covers") or {}
+    words = [f"{task.get('num_fewshot') or 0}-shot", *([f"split {task['split']}"] if task.get("split") else [])]
+    asked, there_are = covers.get("rows"), covers.get("of_rows")
+    limit = covers.get("limit")
+    of_rows = f"{asked:,} of {there_are:,} rows" if there_are is not None and asked < there_are else ""
+    if limit is not None:
+        words.append(f"limit {limit:g}" + (f" ({of_rows})" if of_rows else ""))
+    elif of_rows:
+        words.append(of_rows)
+    return ", ".join(words)
