@@ -144,7 +144,7 @@ class PlainBoard(Board):
 
     pause: float = 3.0
     patience: float = 30.0
-    stage_patience: float = 3.0
+    stage_patience: float = 6.0
     _told: float = float("-inf")
     _tenths: dict[str, int] = field(default_factory=dict)
     _timer: threading.Timer | None = None
