@@ -44,6 +44,7 @@ def evaluate(
     output_path: str | Path | None = None,
     log_samples: bool = False,
     cutoff: str | None = None,
+    name: str | None = None,
 ) -> RunResult:
     """Measure a model: `evaluate("hf", {"pretrained": DIR}, ["ceval", "cmmlu"], limit=10).summary()`.
 

@@ -1,4 +1,4 @@
-"""The metrics of README's example score a task as they stand there, with small models in their folders."""
+"""The metrics of the help's example score a task as they stand there, with small models in their folders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tiny_encoders import tiny_bert, tiny_clip
 from harness.testing import run_harness
 
 pytest.importorskip("evaluate")
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "harness" / "help" / "scores.md").read_text(encoding="utf-8")
 ROUGE = """\
 import datasets
 import evaluate
@@ -30,8 +30,8 @@ class Rouge(evaluate.Metric):
 """
 
 
-def test_the_example_of_the_readme_scores_a_task(tmp_path: Path, evaluate_caches: None) -> None:
-    (example,) = re.findall(r"## Metrics that read meaning.*?```yaml\n(.*?)```", README, flags=re.DOTALL)
+def test_the_example_of_the_help_scores_a_task(tmp_path: Path, evaluate_caches: None) -> None:
+    (example,) = re.findall(r"## Metrics that read meaning.*?```yaml\n(.*?)```", PAGE, flags=re.DOTALL)
     tiny_bert(tmp_path / "models" / "bert-base-chinese", layers=8)
     tiny_bert(tmp_path / "models" / "bge-small-zh")
     tiny_clip(tmp_path / "models" / "clip-vit-base-patch32")
