@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,11 @@ from harness.patterns import replace_all
 from harness.tasks.yaml_file import FileLine, shown
 from harness.types import JSON
 
+MAX_STEPS = 1_000_000
+"""Passes of all loops, and calls of macros, that one rendering may take."""
+MAX_SIZE = 10_000_000
+"""Characters or items of a text or list that is multiplied, and bytes of a power."""
+
 Context = Mapping[str, JSON]
 TemplateFolders = tuple[tuple[str, Path], ...]
 
@@ -36,11 +42,69 @@ def _joined(parts: Iterable[Any]) -> str:
     return "".join([part if isinstance(part, str) else str(part) for part in parts])
 
 
+class EndlessTemplateError(Exception):
+    """A template takes more steps, or makes a larger value, than any prompt needs."""
+
+
+class _Steps(threading.local):
+    """How many steps the template has taken that this thread renders."""
+
+    taken = 0
+
+
 class _Environment(ImmutableSandboxedEnvironment):
-    """Renders to parts, each of them still the value that it was. Joined, they are the text that Jinja would give."""
+    """Renders to parts, each of them still the value that it was. Joined, they are the text that Jinja would give.
+
+    Loops within loops, macros that call themselves twice and texts times a number have no end that a sandbox sees:
+    passes of all loops and calls of macros are counted here, and products are looked at before they are made.
+    """
 
     code_generator_class = NativeCodeGenerator
     concat = staticmethod(_joined)
+    intercepted_binops = frozenset(("*", "**"))
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.steps = _Steps()
+        self.filters |= {"_counted": self._counted, "_step": _stepped}
+
+    def _generate(self, source: nodes.Template, *args: Any, **options: Any) -> str:
+        for loop in source.find_all(nodes.For):
+            loop.iter = nodes.Filter(loop.iter, "_counted", [], [], None, None, lineno=loop.lineno)
+        for macro in (*source.find_all(nodes.Macro), *source.find_all(nodes.CallBlock)):
+            step = nodes.Filter(nodes.Const(0), "_step", [], [], None, None, lineno=macro.lineno)
+            macro.body.insert(0, nodes.ExprStmt(step, lineno=macro.lineno))
+        nodes.Template.set_environment(source, self)
+        return super()._generate(source, *args, **options)
+
+    def _counted(self, values: Iterable[Any]) -> Iterator[Any]:
+        for value in values:
+            self.step()
+            yield value
+
+    def step(self) -> None:
+        self.steps.taken += 1
+        if self.steps.taken > MAX_STEPS:
+            raise EndlessTemplateError(f"its loops and macros take more than {MAX_STEPS:,} steps")
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        size = 0.0
+        if operator == "*":
+            long, times = (left, right) if isinstance(right, int) else (right, left)
+            if isinstance(long, str | list | tuple) and isinstance(times, int):
+                size = len(long) * max(0, times)
+        elif isinstance(left, int) and isinstance(right, int):
+            size = left.bit_length() * max(0, right) / 8
+        if size > MAX_SIZE:
+            raise EndlessTemplateError(f"'{operator}' makes a value of more than {MAX_SIZE:,} characters")
+        return super().call_binop(context, operator, left, right)
+
+
+@jinja2.pass_context  # a filter that asks for the context is not evaluated when a template is compiled
+def _stepped(context: jinja2.runtime.Context, value: Any) -> Any:
+    assert isinstance(context.environment, _Environment)
+    context.environment.step()
+    return value
 
 
 class _Loader(jinja2.BaseLoader):
@@ -124,6 +188,9 @@ class Template:
         return sum(part is None for part in parts) if len(parts) > 1 else 0
 
     def _parts(self, compiled: jinja2.Template, context: Context) -> list[Any]:
+        environment = compiled.environment
+        assert isinstance(environment, _Environment)
+        environment.steps.taken = 0
         try:
             parts = list(compiled.root_render_func(compiled.new_context({**compiled.globals, **context}, shared=True)))
             for part in parts:
@@ -135,7 +202,7 @@ class Template:
             raise TaskError(f"{self.place}: {self.key}: {self._missing(context, error)}") from error
         except SecurityError as error:
             raise TaskError(f"{self.place}: {self.key}: {error} (templates are sandboxed)") from error
-        except (jinja2.TemplateError, RecursionError) as error:
+        except (jinja2.TemplateError, RecursionError, EndlessTemplateError) as error:
             raise TaskError(f"{self.place}: {self.key}: {_one_line(error)}") from error
         except HarnessError:
             raise
