@@ -71,7 +71,8 @@ class _Environment(ImmutableSandboxedEnvironment):
     def _generate(self, source: nodes.Template, *args: Any, **options: Any) -> str:
         for loop in source.find_all(nodes.For):
             loop.iter = nodes.Filter(loop.iter, "_counted", [], [], None, None, lineno=loop.lineno)
-        for macro in (*source.find_all(nodes.Macro), *source.find_all(nodes.CallBlock)):
+        macros: list[nodes.Macro | nodes.CallBlock] = [*source.find_all(nodes.Macro), *source.find_all(nodes.CallBlock)]
+        for macro in macros:
             step = nodes.Filter(nodes.Const(0), "_step", [], [], None, None, lineno=macro.lineno)
             macro.body.insert(0, nodes.ExprStmt(step, lineno=macro.lineno))
         nodes.Template.set_environment(source, self)
