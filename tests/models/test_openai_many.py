@@ -85,3 +85,13 @@ def test_ctrl_c_leaves_while_the_server_hangs(server: ScriptedServer) -> None:
         process.wait()
         gate.set()
     assert (process.returncode, out.strip()) == (0, "left")
+
+
+def test_auto_asks_more_and_more_at_once_while_replies_stay_quick(server: ScriptedServer) -> None:
+    def reply(asked: Asked) -> Reply:
+        threading.Event().wait(0.03)
+        return chat("yes")
+
+    server.answer = reply
+    answers(make(server, num_concurrent="auto"), [ask(str(number)) for number in range(300)])
+    assert 8 < server.most_at_once <= 64

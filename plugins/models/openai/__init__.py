@@ -186,6 +186,7 @@ class OpenAIModel(Model):
         self._client = Client(
             self.address, key, sent_headers, others, patience, self._connection, most, omitted=self.omit
         )
+        self._client.replied = self.places.answered
 
     def prepare(self) -> None:
         """Read the tokenizer, if one was given."""

@@ -83,6 +83,8 @@ class Client:
         self.connection = connection
         self.pace = Pace()
         self.sleep = asyncio.sleep
+        self.replied: Callable[[float], None] = lambda seconds: None
+        """Is told of every reply in how many seconds it came."""
         self.waiting: dict[int, tuple[float, str]] = {}
         self.known_models: tuple[str, ...] = ()
         self._secrets = [*([key] if key is not None else ()), *headers.values(), *others]
@@ -129,6 +131,7 @@ class Client:
             try:
                 reply = await self._attempt(route, body, read, min(left, self.patience.timeout))
                 self._answered, self._fruitless = True, 0
+                self.replied(time.monotonic() - started)
                 return reply
             except RetryableError as error:
                 failure = error
