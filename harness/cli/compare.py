@@ -1,4 +1,4 @@
-"""`harness compare`: what a run is worth beside another."""
+"""`harness compare`: two runs, sample by sample."""
 
 from __future__ import annotations
 

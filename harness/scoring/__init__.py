@@ -1,4 +1,4 @@
-"""What a reply is worth: reading answers, gold answers, scorers, aggregation. Plugins may use what is named here."""
+"""Answer extraction, metrics, aggregation, and the sandbox for programs. Plugins may use what is named here."""
 
 from __future__ import annotations
 

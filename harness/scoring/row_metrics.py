@@ -1,4 +1,4 @@
-"""What several answers to one row are worth together: right in all its views, the same in all of them.
+"""Metrics over several answers to one row: right in all its views, the same in all of them.
 
 A row is one sample of its own for the standard error, however many views it has. A row of which a view could not be
 scored is not scored.

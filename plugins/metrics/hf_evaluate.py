@@ -109,7 +109,12 @@ class _Published:
     def identity(self) -> Mapping[str, Any]:
         import evaluate
 
-        return {"evaluate": evaluate.__version__, "code": _code_hash(self._module), "config": self._config}
+        # A hash of the metric's script and of those beside it, as `evaluate` has copied them.
+        return {
+            "evaluate": evaluate.__version__,
+            "code": _hash_of(Path(inspect.getfile(type(self._module))).parent),
+            "config": self._config,
+        }
 
     def _inputs(self, seen: Observation) -> list[dict[str, Any]] | None:
         """What the metric takes of a sample, once for each reply; None where the gold is hidden."""
@@ -393,11 +398,6 @@ def _hash_of(folder: Path) -> str:
     for file in sorted(folder.glob("*.py")):
         digest.update(f"{file.name}\n".encode() + file.read_bytes())
     return digest.hexdigest()[:12]
-
-
-def _code_hash(module: Any) -> str:
-    """A hash of the metric's script and of those beside it, as `evaluate` has copied them."""
-    return _hash_of(Path(inspect.getfile(type(module))).parent)
 
 
 @hookimpl

@@ -42,7 +42,7 @@ def math_equal(
     ratio = unit_ratio(first_unit, second_unit)
     if ratio is None:
         return False
-    if _same_text(first, second) and ratio == 1:
+    if (_compact(first) == _compact(second) and first[:1].isupper() == second[:1].isupper()) and ratio == 1:
         return True
     left, right = _number(first), _number(second)
     if left is not None and right is not None:
@@ -51,10 +51,6 @@ def math_equal(
         return _numbers_equal(left * ratio, right, tolerance, percent and first.endswith("%") != second.endswith("%"))
     request = {"first": first, "second": second, "ratio": str(ratio), "tolerance": tolerance}
     return bool(_worker.ask(request, seconds)["equal"])
-
-
-def _same_text(first: str, second: str) -> bool:
-    return _compact(first) == _compact(second) and first[:1].isupper() == second[:1].isupper()
 
 
 def _compact(text: str) -> str:

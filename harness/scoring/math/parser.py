@@ -255,7 +255,7 @@ class _Parser:
     def postfix(self, value: Any) -> Any:
         while True:
             if self.accept("!"):
-                value = sympy.factorial(_expression(value), evaluate=_small(value))
+                value = sympy.factorial(_expression(value), evaluate=bool(value.is_Integer and value < 1000))
             elif self.accept("%"):
                 value = _expression(value) / 100
             elif self.token == "^" and self._tokens[self._place + 1 : self._place + 2] == [r"\circ"]:
@@ -506,7 +506,3 @@ def _apply(name: str, argument: Any, base: Any) -> Any:
     if name in ("log", "lg"):
         return sympy.log(argument) / (sympy.Symbol("log_base", positive=True) if base is None else sympy.log(base))
     return _FUNCTIONS[name](argument)
-
-
-def _small(value: Any) -> bool:
-    return bool(value.is_Integer and value < 1000)

@@ -140,7 +140,11 @@ def _members(value: Any) -> tuple[Any, ...]:
 
 def _joined(parts: Sequence[Any]) -> list[Any]:
     """The intervals of a union, joined where they meet: [1,2] and (2,3] are [1,3]. Other parts as they stand."""
-    if not all(isinstance(part, Bracketed) and _is_interval(part) for part in parts):
+    if not all(
+        isinstance(part, Bracketed)
+        and (len(part.items) == 2 and all(item.is_extended_real and item.is_number for item in part.items))
+        for part in parts
+    ):
         return list(parts)
     joined: list[Any] = []
     for part in sorted(parts, key=lambda part: (part.items[0], part.opening != "[")):
@@ -150,10 +154,6 @@ def _joined(parts: Sequence[Any]) -> list[Any]:
         elif last.items[1] < part.items[1] or (last.items[1] == part.items[1] and part.closing == "]"):
             joined[-1] = Bracketed(last.opening, part.closing, (last.items[0], part.items[1]))
     return joined
-
-
-def _is_interval(value: Bracketed) -> bool:
-    return len(value.items) == 2 and all(item.is_extended_real and item.is_number for item in value.items)
 
 
 def _meet(left: Bracketed, right: Bracketed) -> bool:

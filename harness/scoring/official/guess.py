@@ -1,4 +1,4 @@
-"""What an answer is worth that could not be read, where an official script guesses."""
+"""The score of an answer that could not be read, where an official script guesses."""
 
 from __future__ import annotations
 
