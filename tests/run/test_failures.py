@@ -123,9 +123,8 @@ def test_a_metric_that_fails_the_first_samples_alike_ends_the_run(registry: Regi
     assert len(list(load_run(folder).records())) == ALIKE
 
     Fragile.trouble = staticmethod(lambda text: None)
-    assert run(spec, registry).report["tasks"][0]["counts"] == {
-        "n": ROWS, "failed": 0, "unparsed": 0, "truncated": 0, "empty": 0, "cut": 0
-    }  # fmt: skip
+    counts = run(spec, registry).report["tasks"][0]["counts"]
+    assert (counts["n"], counts["failed"]) == (ROWS, 0)
 
 
 def test_one_sample_that_does_not_fail_so_is_enough_to_go_on(registry: Registry, spec: RunSpec) -> None:
