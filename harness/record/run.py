@@ -364,16 +364,16 @@ class RunFolder:
             self._journal(file.name).recover(self._learn if learn else self._accept)
 
     def _accept(self, fields: RecordLine) -> Knowledge:
-        """What a line says of its sample; see `Journal.recover`."""
+        """What a line says of its sample; see `Journal.recover`. What is accepted can be read back whole."""
         prefix = fields["prompt"].get("prefix")
         if prefix is not None and prefix not in self._prompts:
             raise ValueError(f"its shared prompt {prefix} is not in {PROMPTS_FILE}")
-        keys, responses = fields["request_keys"], fields["responses"]
-        answers = [response.get("error") is None for _, response in zip(keys, responses, strict=True)]
-        done = all(answers) and fields["error"] is None
+        record = decode_record(fields, self._prompts.resolve)
+        answers = [response.error is None for _, response in zip(record.request_keys, record.responses, strict=True)]
+        done = all(answers) and record.error is None
         # Version 1 did not say by which rules: unless it was scored again later, by those of the run.
-        rules = fields.get("rules") or self._first_rules.get(fields["task"], "")
-        return Knowledge(keys_digest(keys) if done else None, scored_digest(line_digest(fields), rules))
+        rules = record.rules or self._first_rules.get(record.task, "")
+        return Knowledge(keys_digest(record.request_keys) if done else None, scored_digest(line_digest(fields), rules))
 
     @functools.cached_property
     def _first_rules(self) -> Mapping[str, str]:

@@ -12,11 +12,15 @@ import sys
 import time
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
-from record_samples import IDENTITY, MANIFEST, make_record, on_disk, open_run
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from record_samples import IDENTITY, MANIFEST, REPORT, make_record, on_disk, open_run
 
 from harness import Prompt, SaveError, UsageError, files
+from harness.record.report import watch
 from harness.record.run import OnDisk, RunFolder
 
 HERE = str(Path(__file__).parent)
@@ -161,6 +165,43 @@ def test_a_record_whose_prompt_is_lost_is_named_and_runs_again(tmp_path: Path) -
         assert dict(again.known) == {}
         again.write(make_record(1))
         assert list(again.records()) == [make_record(1)]
+
+
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-5, 10**20),
+    st.floats(),
+    st.text(max_size=3),
+    st.lists(st.one_of(st.none(), st.integers(), st.text(max_size=2), st.dictionaries(st.text(max_size=1), st.none()))),
+    st.dictionaries(st.text(max_size=3), st.one_of(st.none(), st.integers(), st.text(max_size=3), st.lists(st.none()))),
+)
+FIELDS = ["target", "choices", "prompt", "contexts", "responses", "scores", "answers", "cluster", "unparsed", "error"]
+FIELDS += ["request_keys", "rules", "scored_by", "judge", "doc", "seconds"]
+
+
+@settings(max_examples=80, deadline=None)
+@given(field=st.sampled_from(FIELDS), value=VALUES)
+def test_any_value_in_any_field_of_a_record_costs_that_sample_at_most(
+    tmp_path_factory: pytest.TempPathFactory, field: str, value: Any
+) -> None:
+    """Its line is read, or named and kept; nothing else changes, and nothing ends in an exception."""
+    folder = tmp_path_factory.mktemp("damaged")
+    with open_run(folder) as run:
+        for number in (1, 2, 3):
+            run.write(make_record(number))
+    log = run.path / "law.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    lines[1] = json.dumps({**json.loads(lines[1]), field: value}).encode() + b"\n"
+    log.write_bytes(b"".join(lines))
+    with open_run(folder) as again:
+        read = [record.id for record in again.records()]
+        named = [message for message in again.messages if "law.jsonl:2: not a readable record (" in message]
+        assert read == ([1, 3] if named else [1, 2, 3])
+        list(watch(again.records(), {}))
+        again.finish("finished", REPORT)
+        assert [record for record in again.records() if record.id != 2] == [make_record(1), make_record(3)]
+    assert not named or (run.path / "unreadable" / "law.jsonl").read_bytes() == lines[1]
 
 
 def test_windows_line_ends_are_read(tmp_path: Path) -> None:

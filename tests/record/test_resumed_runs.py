@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from harness import Record, SaveError, evaluate
 from harness.cli.main import main
@@ -277,3 +279,37 @@ def test_a_row_that_is_nested_deeply_is_a_row_like_any_other(folder: Path) -> No
     assert len(list(result.samples())) == 4
     assert ask(folder)[1] == []
     assert score_run(result.path).exit_code == 0
+
+
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-5, 10**20),
+    st.floats(),
+    st.text(max_size=3),
+    st.lists(st.one_of(st.none(), st.integers(), st.text(max_size=2), st.dictionaries(st.text(max_size=1), st.none()))),
+    st.dictionaries(st.text(max_size=3), st.one_of(st.none(), st.integers(), st.text(max_size=3), st.lists(st.none()))),
+)
+FIELDS = ("choices", "scores", "responses", "request_keys", "answers", "unparsed", "doc", "prompt", "target", "seconds")
+
+
+@pytest.mark.slow
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(field=st.sampled_from([*FIELDS, "cluster", "error", "rules", "judge", "scored_by"]), value=VALUES)
+def test_any_value_in_any_field_of_a_record_costs_that_sample_at_most(
+    tmp_path_factory: pytest.TempPathFactory, field: str, value: Any
+) -> None:
+    """It is asked or scored again, or it is what it was; nothing else changes, and nothing ends in an exception."""
+    folder = tmp_path_factory.mktemp("damaged")
+    (folder / "sums.yaml").write_text(TASK, encoding="utf-8")
+    write_rows(folder, ROWS)
+    first, _ = ask(folder)
+    whole = without_times(record_file(first).read_bytes())
+    damage(first, 1, **{field: value})
+    ask(folder)  # a value that is possible there may be taken for the sample's own
+    again, _ = ask(folder)
+    left = without_times(record_file(again).read_bytes())
+    assert [line for line in left if line["id"] not in (1, value)] == [line for line in whole if line["id"] != 1]
+    assert {0, 1, 2, 3} <= {line["id"] for line in left}
+    assert again.report["tasks"][0]["counts"]["n"] == 4
+    assert "missing" not in again.report["tasks"][0]

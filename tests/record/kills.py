@@ -1,0 +1,216 @@
+"""Kills commands at random moments and says whether what is left, once they went on to their end, is as if nobody had.
+
+python kills.py FOLDER KILLS SEED [KIND ...]
+
+A command runs in a fork of this process, which has imported what it needs, so that a kill costs no start. Each folder
+is killed one to four times, and then the command runs to its end. What may differ: times, and the list of sessions.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+ROWS = 24
+TASKS = "task/sums.yaml,task/pick.yaml"
+GENERATES = """\
+task: sums
+dataset_path: sums.jsonl
+test_split: test
+description: "Add the two numbers.\\n\\n"
+doc_to_text: "{{ q }} ="
+doc_to_target: "{{ a }}"
+generation_kwargs: {until: ["\\n"], max_gen_toks: 4}
+metric_list: [{metric: exact_match}]
+"""
+CHOOSES = """\
+task: pick
+dataset_path: pick.jsonl
+test_split: test
+output_type: multiple_choice
+description: "Pick one.\\n\\n"
+doc_to_text: "{{ q }}"
+doc_to_choice: "{{ options }}"
+doc_to_target: answer
+metric_list: [{metric: acc}]
+"""
+SERVER = """\
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from scripted_server import ScriptedServer, chat
+server = ScriptedServer()
+def answer(asked):
+    time.sleep(0.004)
+    return chat(str(len(str(asked.body["messages"])) % 7))
+server.answer = answer
+print(server.url, flush=True)
+time.sleep(3600)
+"""
+Command = Callable[[Path], list[str]]
+
+
+def write_tasks(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / "sums.yaml").write_text(GENERATES, encoding="utf-8")
+    (folder / "pick.yaml").write_text(CHOOSES, encoding="utf-8")
+    sums = [{"q": f"{n} + {n}", "a": str(2 * n), "note": "数" * n} for n in range(ROWS)]
+    picks = [{"q": f"Which is {n}?", "options": ["0", "1", "2"], "answer": n % 3} for n in range(ROWS)]
+    for name, rows in (("sums", sums), ("pick", picks)):
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
+
+
+def run_folder(folder: Path) -> Path:
+    (found,) = (path for path in (folder / "runs").iterdir())
+    return found.relative_to(folder)
+
+
+def started(folder: Path, argv: list[str]) -> int:
+    """The process id of a fork that runs the command in the folder."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        os.chdir(folder)
+        silent = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silent, 1)
+        os.dup2(os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), 2)
+        from harness.cli.main import main
+
+        main(argv)
+    except SystemExit as end:
+        os._exit(int(end.code or 0))
+    except BaseException as error:
+        os.write(2, f"{type(error).__name__}: {error}\n".encode())
+    os._exit(99)
+
+
+def finished(folder: Path, argv: list[str]) -> float:
+    """Run the command to its end. Returns how many seconds it took."""
+    begin = time.monotonic()
+    status = os.waitstatus_to_exitcode(os.waitpid(started(folder, argv), 0)[1])
+    if status not in (0, 1):
+        log = (folder / "log").read_text(encoding="utf-8")
+        raise RuntimeError(f"{argv}: ended with {status}: {log[-2000:]}")
+    return time.monotonic() - begin
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """All files of the run folders, without what may differ."""
+    found: dict[str, Any] = {}
+    for file in sorted(folder.rglob("*")):
+        name = str(file.relative_to(folder))
+        if not file.is_file() or file.name in (".lock", "log"):
+            continue
+        text = file.read_text(encoding="utf-8")
+        if file.suffix == ".jsonl":
+            found[name] = [{**json.loads(line), "seconds": None} for line in text.splitlines()]
+        elif file.suffix == ".json":
+            found[name] = timeless(json.loads(text))
+        else:
+            found[name] = re.sub(r"\d+(\.\d+)? ?(ms|s|min|h)\b|\d{4}-\d\d-\d\d[T ][\d:.+]+|\d\d:\d\d", "TIME", text)
+    return found
+
+
+def timeless(value: Any) -> Any:
+    times = ("started", "finished", "rescored", "sessions", "seconds")
+    if isinstance(value, dict):
+        return {name: timeless(item) for name, item in value.items() if name not in times}
+    return [timeless(item) for item in value] if isinstance(value, list) else value
+
+
+def differences(one: Any, other: Any, where: str = "") -> Iterator[str]:
+    if isinstance(one, dict) and isinstance(other, dict):
+        for name in sorted(one.keys() | other.keys()):
+            if name not in one or name not in other:
+                yield f"{where}/{name}: only {'after the kills' if name in other else 'without them'}"
+            else:
+                yield from differences(one[name], other[name], f"{where}/{name}")
+    elif one != other:
+        yield f"{where}: {str(one)[:200]} != {str(other)[:200]}"
+
+
+def template(folder: Path, kind: str, answers: list[str]) -> Path:
+    """What is there before the command: the tasks, and for what works on a finished run, that."""
+    write_tasks(folder / "task")
+    if kind in ("judge", "score"):
+        finished(folder, answers)
+    return folder
+
+
+def main(folder: Path, kills: int, seed: int, kinds: list[str], model: str, here: str) -> int:
+    draw = random.Random(seed)
+    server = subprocess.Popen([sys.executable, "-c", SERVER, here], stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    url = server.stdout.readline().strip()
+    ask = ["--tasks", TASKS, "--output", "runs"]
+    only = ["--tasks", "task/sums.yaml", "--output", "runs"]
+    dummy = [*ask, "--model", "dummy", "--model_args", "mode=random"]
+    rubric = ["--rubric", "correctness_en", "--model", "dummy", "--model_args", "mode=random", "--tasks", "sums"]
+    hf = ["--model", "hf", "--model_args", f"pretrained={model},dtype=float32", "--device", "cpu"]
+    served = ["--model", "openai", "--model_args", f"model=small,base_url={url},api=chat,num_concurrent=3"]
+    commands: dict[str, Command] = {
+        "dummy": lambda path: dummy,
+        "hf": lambda path: [*ask, *hf],
+        "openai": lambda path: [*only, *served],
+        "judge": lambda path: ["judge", str(run_folder(path)), *rubric],
+        "score": lambda path: ["score", str(run_folder(path))],
+    }
+    wrong, done = 0, 0
+    try:
+        for kind in kinds:
+            before = template(folder / kind / "before", kind, dummy)
+            whole = folder / kind / "whole"
+            shutil.copytree(before, whole)
+            took = finished(whole, commands[kind](whole))
+            wanted = contents(whole)
+            killed = 0
+            for number in range(10**6):
+                if killed >= kills:
+                    break
+                path = folder / kind / str(number)
+                shutil.copytree(before, path)
+                for _ in range(draw.randint(1, 4)):
+                    child = started(path, commands[kind](path))
+                    time.sleep(draw.uniform(0, took * 1.05))
+                    os.kill(child, signal.SIGKILL)
+                    killed += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+                finished(path, commands[kind](path))
+                found = list(differences(wanted, contents(path)))
+                wrong += bool(found)
+                for line in found[:5]:
+                    print(f"{kind} {number}: {line}", flush=True)
+                shutil.rmtree(path)
+            done += killed
+            print(f"{kind}: {killed} kills, {took:.2f} s without", flush=True)
+    finally:
+        server.kill()
+    print(f"{done} kills, {wrong} folders differ", flush=True)
+    return 1 if wrong or not done else 0
+
+
+if __name__ == "__main__":
+    import harness.cli.judge
+    import harness.cli.run
+    import harness.cli.score
+    import harness.judging.judge  # noqa: F401
+    from harness.registry import load_plugins
+
+    load_plugins()
+
+    kinds = sys.argv[6:] or ["dummy", "openai", "judge", "score", "hf"]
+    if "hf" in kinds:
+        import torch
+
+        torch.set_num_threads(1)
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), kinds, sys.argv[4], sys.argv[5]))
