@@ -128,7 +128,8 @@ def shown_url(url: str) -> str:
     try:
         parts = urlsplit(url)
         user, at, host = parts.netloc.rpartition("@")
-        url = parts._replace(netloc=f"{MASK if user else ''}{at}{host}").geturl()
+        if at:  # else it stays as it is written: unix:///x.sock
+            url = parts._replace(netloc=f"{MASK if user else ''}{at}{host}").geturl()
     except ValueError:
         url = re.sub(r"//[^/]*@", f"//{MASK}@", url)
     return _QUERY.sub(rf"\g<1>{MASK}", url)
