@@ -33,6 +33,8 @@ _WILD = frozenset("*?[")
 _BY_KEY = re.compile(r"(tag|ability|language|modality):(.+)")
 NAMES_FILE = "names.yaml"
 """Of a folder of tasks: `absent: {NAME: what to say of it}`, names that people ask for and that no benchmark has."""
+MOST_TASKS = 20_000
+"""So many tasks may one expression come to; groups that name one another twice come to twice as many at each step."""
 _FILE = re.compile(r"(?P<path>.+\.ya?ml)(?::(?P<variant>[^/:]+))?(?:/(?P<subset>[^/]+))?")
 
 
@@ -89,6 +91,7 @@ class TaskLibrary:
         self._templates = tuple(template_folders)
         self._missing = missing
         self._cache_dir = cache_dir or cache_folder()
+        self._group_files: dict[Path, Document] = {}
         self._files_outside: dict[Path, TaskEntry] = {}
 
     def entries(self) -> list[TaskEntry]:
@@ -116,7 +119,9 @@ class TaskLibrary:
         """
         merged: dict[tuple[Path, str], TaskRef] = {}
         for expression in expressions:
-            for ref in self._find(expression.strip(), Enclosing()):
+            for count, ref in enumerate(self._find(expression.strip(), Enclosing())):
+                if count >= MOST_TASKS:
+                    raise UsageError(f"--tasks {expression}: names more than {MOST_TASKS:,} tasks, each way counted")
                 key = (ref.path, ref.full_name)
                 merged[key] = _joined(merged[key], ref) if key in merged else ref
         self._refuse_homonyms(list(merged.values()))
@@ -273,7 +278,9 @@ class TaskLibrary:
                     raise UsageError(f"'{name}' is a group: it has no variants or subsets of its own")
                 if enclosing.holds(entry.name):
                     raise UsageError(f"{shown(entry.path)}: group '{entry.name}' contains itself")
-                yield from self._members(members_of(load_document(entry.path), enclosing))
+                if entry.path not in self._group_files:
+                    self._group_files[entry.path] = load_document(entry.path)
+                yield from self._members(members_of(self._group_files[entry.path], enclosing))
             else:
                 subsets = _chosen_subsets(entry, subset)
                 memberships = ((enclosing.groups, subsets),) if enclosing.groups else ()

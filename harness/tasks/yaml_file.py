@@ -81,11 +81,20 @@ def shown(file: Path) -> str:
         return str(file)
 
 
-def load_document(file: Path, _including: tuple[Path, ...] = ()) -> Document:
+DEEPEST_INCLUDE = 50
+"""So many files may include one another in a row."""
+
+
+def load_document(file: Path) -> Document:
     """Read `file` and what it includes. The keys of a file replace those of its includes, as in lm-eval.
 
     Raises `TaskError`, with the line, for anything that is not a YAML mapping with string keys.
     """
+    return _with_includes(file, (), {})
+
+
+def _with_includes(file: Path, including: tuple[Path, ...], known: dict[Path, Document]) -> Document:
+    """`including`: the files that led here. known: files that were read already; each is read once."""
     own = _parse(file, read_text(file))
     includes = own.data.pop("include", None)
     data: dict[str, JSON] = {}
@@ -94,11 +103,15 @@ def load_document(file: Path, _including: tuple[Path, ...] = ()) -> Document:
     for index, name in enumerate(_include_names(own, includes)):
         where: KeyPath = ("include", index) if isinstance(includes, list) else ("include",)
         target = (file.parent / name).resolve()
-        if target in (*_including, file.resolve()):
+        if target in (*including, file.resolve()):
             raise own.error(where, f"include '{name}' leads back to a file that is being included")
         if not target.is_file():
             raise own.error(where, f"include '{name}' is not there (looked for {shown(target)})")
-        included = load_document(target, (*_including, file.resolve()))
+        if len(including) >= DEEPEST_INCLUDE:
+            raise own.error(where, f"include '{name}': files include one another more than {DEEPEST_INCLUDE} deep")
+        if target not in known:
+            known[target] = _with_includes(target, (*including, file.resolve()), known)
+        included = known[target]
         _replace(data, places, included)
         files += included.files
     _replace(data, places, own)
@@ -107,6 +120,8 @@ def load_document(file: Path, _including: tuple[Path, ...] = ()) -> Document:
 
 def read_text(file: Path) -> str:
     """The text of a YAML file, whatever its byte order mark. Raises `TaskError`."""
+    if file.exists() and not file.is_file():
+        raise TaskError(f"{shown(file)}: is no file that can be read")
     try:
         raw = file.read_bytes()
     except FileNotFoundError as error:

@@ -11,6 +11,7 @@ from task_files import CHOICE, REPLY, library, load, write
 from harness import TaskError, UsageError
 from harness.tasks.library import TaskLibrary
 from harness.tasks.schema import json_schema
+from harness.tasks.yaml_file import load_document
 
 SUBSETS = """\
 subsets:
@@ -255,3 +256,31 @@ def test_nothing_dangerous_can_be_reached_from_a_template(tmp_path: Path) -> Non
     with pytest.raises(Exception, match=r"doc_to_text") as refused:
         build(task, [{"q": "1", "a": "2"}])
     assert "class 'object'" not in str(refused.value)
+
+
+def test_includes_and_groups_without_end_are_one_clear_line_within_seconds(tmp_path: Path) -> None:
+    chain, diamond, groups = tmp_path / "chain", tmp_path / "diamond", tmp_path / "groups"
+    for folder in (chain, diamond, groups):
+        folder.mkdir()
+    for number in range(200):
+        (chain / f"{number}.yaml").write_text(f"include: {number + 1}.yaml\n", encoding="utf-8")
+    write(chain, "200.yaml", REPLY)
+    with pytest.raises(TaskError, match="files include one another more than 50 deep"):
+        load_document(chain / "0.yaml")
+    for number in range(25):
+        names = f"[{number + 1}.yaml, {number + 1}.yaml]"
+        (diamond / f"{number}.yaml").write_text(f"include: {names}\n", encoding="utf-8")
+        (groups / f"{number}.yaml").write_text(f"group: g{number}\ntask: [g{number + 1}, g{number + 1}]\n", "utf-8")
+    write(diamond, "25.yaml", REPLY)
+    assert load_document(diamond / "0.yaml").data["task"] == "talk"  # each file is read once
+    (groups / "25.yaml").write_text("group: g25\ntask: talk\n", encoding="utf-8")
+    write(groups, "talk.yaml", REPLY)
+    with pytest.raises(UsageError, match="g0: names more than 20,000 tasks"):
+        library(groups).select(["g0"])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="runs where there are named pipes")
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(TaskError, match="is no file that can be read"):
+        load_document(tmp_path / "pipe.yaml")
