@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BufferedRandom
@@ -21,6 +23,12 @@ if TYPE_CHECKING:
 ATTEMPTS = 4
 TIMEOUT = (10, 60)
 """Seconds to connect, and seconds of silence while reading."""
+SLOWEST = 500.0
+"""Bytes a second, on the average of a transfer that has taken a minute: what drips has no end."""
+PATIENCE = 60.0
+"""Seconds before a transfer is held against `SLOWEST`."""
+LARGEST_DOCUMENT = 256 << 20
+"""Bytes of a JSON document; files of rows may be larger."""
 LONGEST_WAIT = 30.0
 """Seconds. A server that asks for more (`Retry-After`) is asked again sooner."""
 _CHUNK = 1 << 16
@@ -50,7 +58,7 @@ class Server:
 
         def read(reply: requests.Response) -> Any:
             try:
-                return reply.json()
+                return json.loads(b"".join(_steadily(reply, what, LARGEST_DOCUMENT)))
             except ValueError as error:
                 raise ConnectionError(f"the reply is not JSON: {error}") from error
 
@@ -108,6 +116,20 @@ class Server:
         if status < 500 and status not in (408, 416, 429):
             raise DataError(f"{what}: {self.title} says {status}")
         return f"it says {status}"
+
+
+def _steadily(reply: requests.Response, what: str, most: float = math.inf) -> Iterator[bytes]:
+    """The body of a reply, chunk by chunk. Raises `DataError` where it drips, or is larger than `most` bytes."""
+    began, size = time.monotonic(), 0
+    # `read1` gives what has come; `iter_content` waits for a whole chunk, and so for ever where bytes drip.
+    while chunk := reply.raw.read1(_CHUNK, decode_content=True):
+        size += len(chunk)
+        seconds = time.monotonic() - began
+        if size > most:
+            raise DataError(f"{what}: the reply is larger than {most / (1 << 20):,.0f} MB")
+        if seconds > PATIENCE and size / seconds < SLOWEST:
+            raise DataError(f"{what}: the server gives {size / seconds:.0f} bytes a second, which comes to no end")
+        yield chunk
 
 
 def _retry_after(reply: requests.Response) -> float:
@@ -171,7 +193,7 @@ class _Partial:
             self._truncate()
         etag = reply.headers.get("ETag", "")
         self._etag = etag if etag.isascii() and not etag.startswith("W/") else ""
-        for chunk in reply.iter_content(_CHUNK):
+        for chunk in _steadily(reply, self._to.name):
             self._write(chunk)
         self._check(reply)
         try:

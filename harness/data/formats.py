@@ -286,11 +286,25 @@ def _opened(file: DataFile) -> Iterator[IO[bytes]]:
         raise DataError(f"{file}: cannot be read: {error}") from error
 
 
+LARGEST_UNPACKED = 2 << 30
+"""Bytes that one packed file of rows may come to. A bomb of some megabytes comes to as much within seconds."""
+
+
 def _unpacked(stream: IO[bytes], name: str) -> bytes:
     if not name.lower().endswith(".gz"):
-        return stream.read()
+        return _limited(stream, name)
     with gzip.open(stream) as unpacked:
-        return unpacked.read()
+        return _limited(unpacked, name)
+
+
+def _limited(stream: IO[bytes] | gzip.GzipFile, name: str) -> bytes:
+    data = bytearray()
+    while chunk := stream.read(1 << 22):
+        data += chunk
+        if len(data) > LARGEST_UNPACKED:
+            size = LARGEST_UNPACKED / (1 << 30)
+            raise DataError(f"{name}: unpacks to more than {size:g} GB; unpack it, and name the file that it holds")
+    return bytes(data)
 
 
 def _text(file: DataFile, encoding: str) -> str:

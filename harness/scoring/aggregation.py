@@ -54,14 +54,15 @@ class _Column:
     values: array[float] = field(default_factory=lambda: array("d"))
     clusters: array[int] = field(default_factory=lambda: array("q"))
 
-    def add(self, key: ScoreKey, score: float | Sequence[float], cluster: int) -> None:
+    def add(self, key: ScoreKey, score: float | Sequence[float], cluster: int) -> bool:
+        """Take a score; False for one of another width than the others, which no value can hold: its sample failed."""
         row = key.metric.statistics((score,) if isinstance(score, int | float) else tuple(score))
         if self.width and len(row) != self.width:
-            what = f"gave {self.width} statistics for one sample and {len(row)} for another"
-            raise HarnessError(f"metric {key.name} {what}")
+            return False
         self.width = len(row)
         self.values.extend(row)
         self.clusters.append(cluster)
+        return True
 
 
 @dataclass
@@ -96,8 +97,8 @@ class _Table:
         cluster = cluster_number(record.cluster, record.subset, record.id)
         for key in keys:
             score = record.scores.get(key.name)
-            if score is not None:
-                self.columns.setdefault(key.name, _Column()).add(key, score, cluster)
+            if score is not None and not self.columns.setdefault(key.name, _Column()).add(key, score, cluster):
+                self.counts += Counts(failed=0 if record.error else 1)
             if (scored := record.scored_by.get(key.group)) is not None and scored.truncated:
                 self.truncated[key.name] += 1
             if isinstance(key.metric, CorpusMetric):

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from harness import HarnessError, Metric, Prompt, Record, Response
+from harness import Metric, Prompt, Record, Response
 from harness.scoring import Scorer
 from harness.types import Counts, MetricSpec, ScoringSpec
 from harness_plugins.metrics.choice import Accuracy, CharNormAccuracy, MatthewsCorrelation
@@ -164,10 +164,11 @@ def test_a_task_may_turn_the_direction_round():
     assert result.metrics[0].higher_is_better is False
 
 
-def test_statistics_that_do_not_fit_together_are_an_error():
-    rows = records("", [(1.0, 2.0), (1.0,)], name="word_perplexity")
-    with pytest.raises(HarnessError, match="gave 2 statistics for one sample and 1 for another"):
-        scorer("word_perplexity", output_type="loglikelihood_rolling").summarise("t", rows, [("", "", ())])
+def test_statistics_that_do_not_fit_the_others_fail_their_sample():
+    rows = records("", [(-1.0, 2.0), (1.0,), (-3.0, 4.0)], name="word_perplexity")
+    (result,) = scorer("word_perplexity", output_type="loglikelihood_rolling").summarise("t", rows, [("", "", ())])
+    assert (result.counts.n, result.counts.failed, result.metrics[0].n) == (3, 1, 2)
+    assert result.metrics[0].value is not None
 
 
 def test_records_are_read_once_and_other_subsets_are_passed_over():
