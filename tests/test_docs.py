@@ -191,6 +191,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("title", RECIPES)
 def test_a_recipe_does_what_it_says(title: str, tmp_path: Path, python: Path) -> None:
     blocks = sections("CONTRIBUTING.md")[title]

@@ -105,6 +105,14 @@ def notice(text: str) -> None:
     click.echo(visible(text), err=True)
 
 
+def notice_path(label: str, path: Path) -> None:
+    """Name a file or folder on stderr; a terminal gets a link to it."""
+    shown = visible(str(path))
+    if sys.stderr.isatty():
+        shown = f"\x1b]8;;{path.absolute().as_uri()}\x1b\\{shown}\x1b]8;;\x1b\\"
+    click.echo(f"{label}: {shown}", err=True)
+
+
 def counted(n: int, noun: str) -> str:
     """`1 task`, `2 tasks`."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from harness.cli.completion import complete_runs
-from harness.cli.console import counted, line, notice, show, width
+from harness.cli.console import counted, line, notice, notice_path, show, width
 from harness.errors import UsageError
 
 _SHOWN_PROBLEMS = 3
@@ -74,6 +74,8 @@ def print_report(
                 value = f"{metric['metric']} {number(metric['value'])}, n = {metric['n']:,}"
                 notice(f"  {task['task']}: {value} ({setting_words(task)})")
         notice(f"  all of it: harness report {shlex.quote(str(path))}")
+    if (path / "report.html").is_file():
+        notice_path("Report", path / "report.html")
     notice(f"Run folder: {path}")
 
 

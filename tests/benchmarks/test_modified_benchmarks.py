@@ -11,6 +11,8 @@ from harness.run.modify import make_modifiers
 from harness.tasks.build import BuildOptions, build_samples
 from harness.tasks.library import TaskLibrary
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 MIRROR = ROOT.parent / "shared" / "mirror"
 REGISTRY = load_plugins()

@@ -21,6 +21,8 @@ from harness.run.runner import run
 from harness.run.spec import Progress, RunSpec
 from harness.testing import run_harness, tiny_causal_lm
 
+pytestmark = pytest.mark.slow
+
 TASK = """\
 task: sums
 dataset_path: rows.jsonl

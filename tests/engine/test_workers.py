@@ -14,6 +14,8 @@ from harness.engine.workers import WorkerPool, cut_work
 from harness.testing import tiny_causal_lm
 from harness_plugins.models.hf import HuggingFace
 
+pytestmark = pytest.mark.slow
+
 SHOTS = "Question: How many apples are left? Answer: 42\n" * 6
 
 

@@ -345,7 +345,7 @@ def test_a_judge_that_answers_too_little_or_too_much(tmp_path: Path, monkeypatch
     }
     assert records(result)[0].scores == {"score": 8.0}
     monkeypatch.setattr(Judging, "respond", lambda self, requests: iter([(99, Response(GOOD))]))
-    with pytest.raises(ModelError, match="IndexError: it answered request 99, and was asked 3"):
+    with pytest.raises(ModelError, match="model 'judging': it answered request 99, and was asked 3"):
         judge(run, "quality_en", graded)
 
 

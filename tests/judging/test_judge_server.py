@@ -20,6 +20,8 @@ from served_model import needs_server, serving
 from harness.judging.judge import JudgeModel, JudgeResult, JudgeSpec, run_judges
 from harness.record.run import RunFolder
 
+pytestmark = pytest.mark.slow
+
 GOOD = '{"reason": "fine", "score": 8}'
 REPLIES = {"中国": "北京", "化学式": "H2O", "2 + 2": "4", "red": "Venus"}
 

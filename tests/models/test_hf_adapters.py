@@ -14,7 +14,7 @@ from harness import ModelOptions, Prompt, Request, UsageError, evaluate, evaluat
 from harness.testing import run_harness, tiny_causal_lm
 from harness_plugins.models.hf import HuggingFace
 
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")]
 SHOTS = "题目：下列哪一项是正确的？\nA. 甲\nB. 乙\n答案是：A\n\n" * 2
 KINDS: dict[str, dict[str, Any]] = {
     "small": {"r": 2, "target_modules": ["q_proj", "v_proj"]},
