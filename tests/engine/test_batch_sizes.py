@@ -12,6 +12,8 @@ import pytest
 
 BENCH = Path(__file__).parents[1] / "bench" / "batch_sizes.py"
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def bench() -> ModuleType:
@@ -33,8 +35,6 @@ def bench() -> ModuleType:
 def test_one_four_and_64_rows_give_the_same_scores(
     bench: ModuleType, architecture: str, dtype: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-
-pytestmark = pytest.mark.slow
     asked = bench.requests(2, 4)
 
     with caplog.at_level(logging.WARNING, logger="harness"):
