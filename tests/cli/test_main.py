@@ -117,6 +117,7 @@ def test_plugins_explains_a_class_and_its_arguments() -> None:
     assert (unknown.exit_code, "did you mean 'dummy'?" in unknown.stderr) == (4, True)
 
 
+@pytest.mark.slow
 def test_help_tasks_and_check_import_nothing_heavy() -> None:
     heavy = ("torch", "transformers", "datasets", "sympy")
     code = (

@@ -59,7 +59,7 @@ def test_streams_that_cannot_be_written_cost_no_run(folder: Path, line: str, cod
 @pytest.mark.parametrize("later", [0.0, 0.05, 0.5])
 def test_ctrl_c_at_the_start_leaves_no_traceback(folder: Path, later: float) -> None:
     command = [HARNESS, "--tasks", "sums.yaml", "--model", "dummy"]
-    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, preexec_fn=heeds_interrupts)
     for state in (True, False):  # until the interpreter has its own handler, and the program has taken it away
         while process.poll() is None and catches_interrupts(process.pid) is not state:
             time.sleep(0.001)
@@ -67,6 +67,11 @@ def test_ctrl_c_at_the_start_leaves_no_traceback(folder: Path, later: float) -> 
     process.send_signal(signal.SIGINT)
     assert "Traceback" not in process.communicate(timeout=60)[1]
     assert process.returncode in (2, -signal.SIGINT)
+
+
+def heeds_interrupts() -> None:
+    """What is started in the background by a shell ignores SIGINT, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def catches_interrupts(process: int) -> bool:

@@ -64,7 +64,9 @@ def test_no_text_commands_the_terminal(arguments: tuple[str, ...]) -> None:
     assert code in (0, 1, 2, 4)
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "gbk", "ascii"])
+@pytest.mark.parametrize(
+    "encoding", ["cp1252", *(pytest.param(name, marks=pytest.mark.slow) for name in ("latin-1", "gbk", "ascii"))]
+)
 def test_every_command_ends_well_where_the_terminal_lacks_letters(encoding: str) -> None:
     for arguments in (*COMMANDS[:4], ("report", "runs")):
         code, written = harness(*arguments, encoding=encoding)
