@@ -73,7 +73,9 @@ def parsed(line: str) -> click.Context:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_command_in_the_documents_parses(document: str) -> None:
-    for line in commands(document):
+    found = list(commands(document))
+    assert found or document.startswith("harness/help/")  # a page may explain without a command
+    for line in found:
         try:
             parsed(line)
         except click.exceptions.Exit as done:  # --help

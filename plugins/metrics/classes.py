@@ -32,7 +32,7 @@ class _ClassF1(Metric):
         if golds is None:
             return None
         if not self._labels:
-            raise ValueError("needs `labels`, the classes that answers can be")
+            raise KeyError("labels: the classes that answers can be, an option of the metric")
         if golds[0] not in self._labels:
             raise ValueError(f"the gold answer '{golds[0]}' is none of the labels ({', '.join(self._labels)})")
         share = 1 / len(seen.predictions)

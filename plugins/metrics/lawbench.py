@@ -65,7 +65,7 @@ class LawBenchScore(Metric):
 
 
 def _rule(sample: Sample) -> str:
-    rule = str(sample.subset_fields.get("rule"))
+    rule = str(sample.subset_fields["rule"])
     if rule not in _SCORES:
         raise ValueError(f"the subset's rule is '{rule}', none of {', '.join(_SCORES)}")
     return rule
