@@ -309,7 +309,7 @@ def test_any_value_in_any_field_of_a_record_costs_that_sample_at_most(
     ask(folder)  # a value that is possible there may be taken for the sample's own
     again, _ = ask(folder)
     left = without_times(record_file(again).read_bytes())
-    assert [line for line in left if line["id"] not in (1, value)] == [line for line in whole if line["id"] != 1]
+    assert [line for line in left if line["id"] != 1] == [line for line in whole if line["id"] != 1]
     assert {0, 1, 2, 3} <= {line["id"] for line in left}
     assert again.report["tasks"][0]["counts"]["n"] == 4
     assert "missing" not in again.report["tasks"][0]
