@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable
-from typing import SupportsFloat, cast
+from collections.abc import Iterable, Mapping
+from typing import Any, SupportsFloat, cast
 
 _SHOWN_CHARACTERS = 40
 
@@ -62,6 +62,13 @@ def items(value: object, what: str) -> list[object]:
         return list(value)
     except (TypeError, RuntimeError):  # an array without dimensions
         raise TypeError(f"{what} is a tuple, not {shown(value)}") from None
+
+
+def mapping(value: object, what: str) -> dict[str, Any]:
+    """What a mapping holds, by its names. Raises TypeError for what is none, and for names that are no texts."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{what} is a mapping, not {shown(value)}")
+    return {text(name, f"a name in {what}"): item for name, item in value.items()}
 
 
 def shown(value: object) -> str:

@@ -5,6 +5,7 @@ A plugin that cannot be imported is kept, with its cause, and named in the error
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import Distribution, EntryPoint, distributions
@@ -19,6 +20,7 @@ from harness.filters import Filter
 from harness.metrics import Metric
 from harness.model import Model
 from harness.modifiers import Modifier
+from harness.plugin_values import items, shown, text
 
 ENTRY_POINT_GROUP = "harness"
 BUILT_IN = "harness-eval"
@@ -30,6 +32,7 @@ _HOOK_OF_KIND: dict[Kind, str] = {
     "filter": "harness_filters",
     "modifier": "harness_modifiers",
 }
+_BASE_OF_KIND: dict[Kind, type] = {"model": Model, "metric": Metric, "filter": Filter, "modifier": Modifier}
 T = TypeVar("T")
 
 
@@ -82,7 +85,7 @@ class Registry:
             self._provided = [
                 Provided(kind, value.name, value, plugin)
                 for kind, hook_name in _HOOK_OF_KIND.items()
-                for plugin, values in self._call_each(hook_name)
+                for plugin, values in self._call_each(hook_name, functools.partial(_check_class, kind, hook_name))
                 for value in values
             ]
         return self._provided
@@ -125,15 +128,22 @@ class Registry:
         self._provided = None
 
     def _folders(self, hook_name: str) -> list[tuple[str, Path]]:
-        return [(plugin.package, Path(folder)) for plugin, folders in self._call_each(hook_name) for folder in folders]
+        found = self._call_each(hook_name, functools.partial(_check_folder, hook_name))
+        return [(plugin.package, Path(folder)) for plugin, folders in found for folder in folders]
 
-    def _call_each(self, hook_name: str) -> list[tuple[Plugin, Sequence[Any]]]:
-        """Call a registration hook plugin by plugin, so that one that raises is named and the others still count."""
+    def _call_each(self, hook_name: str, check: Callable[[Any], None]) -> list[tuple[Plugin, Sequence[Any]]]:
+        """Call a registration hook plugin by plugin, so that one that raises is named and the others still count.
+
+        check: raises TypeError for what the hook may not return.
+        """
         results: list[tuple[Plugin, Sequence[Any]]] = []
         for plugin, function in self.implementations(hook_name):
             try:
-                results.append((plugin, list(function())))
-            except Exception as error:
+                found = items(function(), f"what {hook_name} returns")
+                for value in found:
+                    check(value)
+                results.append((plugin, found))
+            except (Exception, SystemExit) as error:
                 self.plugins[self.plugins.index(plugin)] = _broken(plugin, error)
         return results
 
@@ -182,6 +192,18 @@ def load_plugins(sources: Iterable[tuple[EntryPoint, Distribution]] | None = Non
     return registry
 
 
+def _check_class(kind: Kind, hook_name: str, value: object) -> None:
+    base = _BASE_OF_KIND[kind]
+    if not isinstance(value, type) or not issubclass(value, base):
+        raise TypeError(f"{hook_name} returns classes derived from harness.{base.__name__}, not {shown(value)}")
+    text(getattr(value, "name", None), f"{hook_name}: the name of {value.__name__}")
+
+
+def _check_folder(hook_name: str, value: object) -> None:
+    if not isinstance(value, str | Path):
+        raise TypeError(f"{hook_name} returns folders, not {shown(value)}")
+
+
 def _load(manager: pluggy.PluginManager, plugin: Plugin, load: Callable[[], Any]) -> Plugin:
     if manager.has_plugin(plugin.name):
         taken = f"the plugin name '{plugin.name}' is taken by another package"
@@ -196,7 +218,7 @@ def _load(manager: pluggy.PluginManager, plugin: Plugin, load: Callable[[], Any]
     return plugin
 
 
-def _broken(plugin: Plugin, error: Exception) -> Plugin:
+def _broken(plugin: Plugin, error: BaseException) -> Plugin:
     cause = " ".join(str(error).split())
     return Plugin(plugin.name, plugin.package, plugin.version, plugin.module, f"{type(error).__name__}: {cause}")
 

@@ -19,7 +19,7 @@ from harness.reasoning import strip_reasoning
 from harness.record.codec import encode_messages
 from harness.record.keys import KeyMaker
 from harness.record.run import RunFolder
-from harness.run.answers import answers, plugin_errors
+from harness.run.answers import answers, description, plugin_errors
 from harness.run.spec import Progress
 from harness.types import JSON, Prompt, Record, Request, Response
 
@@ -96,11 +96,12 @@ class Session:
         self.progress.stage(f"loading judge {self.name}: its weights, or a connection")
         with plugin_errors(self.name, "could not be loaded"):
             self.model.load()
-        self.folder.note(model=dict(self.model.describe()))
+        self.folder.note(model=description(self.model, self.name))
         self.progress.stage("waiting for the first judgement")
         while self._pending:
             self._round()
-        self.folder.note(model=dict(self.model.describe()))  # a model may know more of itself by now
+        # A model may know more of itself by now.
+        self.folder.note(model=description(self.model, self.name, self.progress.message))
 
     def _state(self, sample: JudgedSample) -> SampleState:
         state = SampleState(

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from harness.errors import HarnessError, ModelError
+from harness.errors import HarnessError, ModelError, one_line
 from harness.model import Model
-from harness.plugin_values import flag, integer, items, number, shown, text
+from harness.plugin_values import flag, integer, items, mapping, number, shown, text
+from harness.record.keys import canonical_json
 from harness.types import Request, Response
 
 T = TypeVar("T")
@@ -134,6 +135,34 @@ def unreadable_text(request: Request) -> str | None:
         if not part.isascii() and (half := _HALF.search(part)):
             return f"its text holds half of a character (U+{ord(half[0]):04X}), which no model can read: mend the row"
     return None
+
+
+def description(model: Model, name: str, say: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
+    """What the model says of itself, for the manifest; nothing, and one line to `say`, where that is no mapping."""
+    try:
+        return mapping(model.describe(), "describe")
+    except (Exception, SystemExit) as error:
+        say(f"model '{name}': what it says of itself is left out of the manifest: {one_line(error)}")
+        return {}
+
+
+def incidents(model: Model, name: str) -> list[dict[str, Any]]:
+    """What the model survived, each with a line of text; what is none of this is an incident of its own."""
+    try:
+        found = [mapping(each, f"incidents[{n}]") for n, each in enumerate(items(model.incidents(), "incidents"))]
+        return [{**each, "text": text(each.get("text"), f"incidents[{n}]['text']")} for n, each in enumerate(found)]
+    except (Exception, SystemExit) as error:
+        return [{"text": f"model '{name}': it could not say what went wrong on the way: {one_line(error)}"}]
+
+
+def check_declared(model: Model, name: str) -> None:
+    """Hold what a model says of itself before it loads against its type. Raises `ModelError`, naming the field."""
+    with plugin_errors(name, "says of itself what cannot be"):
+        for field in ("supports", "modalities"):
+            for kind in items(getattr(model, field), field):
+                text(kind, f"a name in {field}")
+        flag(model.answers_samples, "answers_samples")
+        canonical_json(mapping(model.identity, "identity"), f"model '{name}': identity")
 
 
 @contextlib.contextmanager

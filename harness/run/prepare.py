@@ -18,7 +18,7 @@ from harness.errors import UsageError
 from harness.model import Forecast, Model, ModelOptions
 from harness.record.lm_eval import check_output_path
 from harness.registry import Registry, load_plugins
-from harness.run.answers import plugin_errors, unreadable_text
+from harness.run.answers import check_declared, plugin_errors, unreadable_text
 from harness.run.describe import remarks
 from harness.run.jobs import TaskJob, load_jobs, prepare_metrics
 from harness.run.samples import render_samples
@@ -49,7 +49,8 @@ class PreparedRun:
 
     def forecast(self) -> Forecast | None:
         """What one of the models would compute, where it can tell; the others are asked the same."""
-        return self.models[-1].forecast([request for request in self.requests if unreadable_text(request) is None])
+        with plugin_errors(self.specs[-1].model, "could not say what it will compute"):
+            return self.models[-1].forecast([request for request in self.requests if unreadable_text(request) is None])
 
     def __enter__(self) -> Self:
         return self
@@ -108,6 +109,7 @@ def prepare_models(
             progress.stage(f"preparing model {spec.model}: its configuration and tokenizer")
             with plugin_errors(spec.model, "could not be prepared"):
                 model.prepare()
+            check_declared(model, spec.model)
         asked = samples()
         for spec, model in zip(specs, made, strict=True):
             progress.stage(f"checking prompts for model {spec.model}")
@@ -157,7 +159,8 @@ def create_model(spec: RunSpec, registry: Registry) -> Model:
             what = f"model '{spec.model}' has no chat templates to choose from; say the flag without a name"
             raise UsageError(f"--apply_chat_template {spec.apply_chat_template}: {what}")
         args.setdefault("chat_template", spec.apply_chat_template)
-    return kind.create(args, options)
+    with plugin_errors(spec.model, "refuses its arguments"):
+        return kind.create(args, options)
 
 
 def check_abilities(model: Model, name: str, samples: Sequence[Sample]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from harness.errors import UsageError, suggest
 from harness.registry import Registry
-from harness.run.answers import unreadable_text
+from harness.run.answers import plugin_errors, unreadable_text
 from harness.run.jobs import TaskJob
 from harness.run.prepare import prepare_run
 from harness.run.spec import RunSpec
@@ -48,5 +48,6 @@ def preview(spec: RunSpec, registry: Registry, subset: str | None = None, doc: i
             if problem := unreadable_text(sample.requests[0]):
                 where = f"{sample.subset} {sample.id}".strip()
                 raise UsageError(f"task '{job.task.name}', row {where}: {problem}")
-        texts = [model.render(sample.requests[0].prompt) for sample in chosen]
-        return [Preview(sample, text, model.count_tokens(text)) for sample, text in zip(chosen, texts, strict=True)]
+        with plugin_errors(spec.model, "could not show a prompt"):
+            texts = [model.render(sample.requests[0].prompt) for sample in chosen]
+            return [Preview(sample, text, model.count_tokens(text)) for sample, text in zip(chosen, texts, strict=True)]

@@ -20,7 +20,7 @@ from harness.record.manifest import model_title
 from harness.record.run import OnDisk, RunFolder
 from harness.record.submission import write_submission
 from harness.registry import Registry
-from harness.run.answers import answers, plugin_errors
+from harness.run.answers import answers, description, plugin_errors
 from harness.run.describe import manifest, run_identity
 from harness.run.early_stop import EarlyStop
 from harness.run.jobs import TaskJob, scored_record
@@ -189,15 +189,17 @@ class _Run:
         self.progress.stage(f"loading model {self.spec.model}: its weights, or a connection")
         with plugin_errors(self.spec.model, "could not be loaded"):
             self.model.load()
-        self.folder.note(model=dict(self.model.describe()))
+        self._note_model()
         self.progress.stage("waiting for the first answer")
         for index, response in answers(self.model, self.spec.model, list(self.requests.values())):
             if not self.answered:  # by its first answer, a model may know more of itself
-                self.folder.note(model=dict(self.model.describe()))
+                self._note_model()
             self.answered = self.answered or response.error is None
             self._deliver(keys[index], response)
+        self._note_model(self.progress.message)
 
-        self.folder.note(model=dict(self.model.describe()))
+    def _note_model(self, say: Callable[[str], None] = lambda text: None) -> None:
+        self.folder.note(model=description(self.model, self.spec.model, say))
 
     def _deliver(self, key: str, response: Response) -> None:
         for item in self.pending.pop(key, ()):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from harness.errors import HarnessError, Interrupted, SaveError, stopped
 from harness.model import Model
 from harness.record.run import RunFolder
-from harness.run.answers import plugin_errors
+from harness.run.answers import incidents
 
 
 @contextlib.contextmanager
@@ -37,7 +37,5 @@ def tidy_stop(folder: RunFolder, model: Model, name: str, command: str, answered
 
 def note_incidents(folder: RunFolder, model: Model, name: str) -> None:
     """Keep what was survived on the way: it belongs to this session's answers, whatever the next one meets."""
-    with plugin_errors(name, "could not say what went wrong on the way"):
-        found = [dict(incident) for incident in model.incidents()]
-    if found:
+    if found := incidents(model, name):
         folder.note_session(incidents=found)

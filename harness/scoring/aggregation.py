@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.errors import HarnessError
 from harness.metrics import BatchMetric, CorpusMetric, Metric, ScoreKey
 from harness.scoring.observations import observation, recorded_sample
+from harness.scoring.scores import aggregated, identity_of, located, statistics_of, summed
 from harness.scoring.statistics.clusters import cluster_number
 from harness.types import JSON, Counts, MetricResult, Record, Result, ScoreName
 
@@ -55,8 +55,11 @@ class _Column:
     clusters: array[int] = field(default_factory=lambda: array("q"))
 
     def add(self, key: ScoreKey, score: float | Sequence[float], cluster: int) -> bool:
-        """Take a score; False for one of another width than the others, which no value can hold: its sample failed."""
-        row = key.metric.statistics((score,) if isinstance(score, int | float) else tuple(score))
+        """Take a score; False for one that no value can hold, of another width than the others: its sample failed."""
+        try:
+            row = statistics_of(key.metric, (score,) if isinstance(score, int | float) else tuple(score))
+        except (Exception, SystemExit):  # as when the sample was scored, which then counts as failed
+            return False
         if self.width and len(row) != self.width:
             return False
         self.width = len(row)
@@ -194,10 +197,11 @@ def _micro(key: ScoreKey, tables: Sequence[_Table]) -> list[MetricResult]:
     """One value over all samples, as if there were no subsets."""
     if isinstance(key.metric, CorpusMetric):
         return _corpus(key, key.metric, tables, "micro")
-    values, clusters = _joined(key, tables)
-    if not len(values):
-        return [_result(key, None, 0, tables)]
-    return [_result(key, _estimate(key, values, clusters), len(values), tables)]
+    n = _scored(key, tables)
+    try:
+        return [_result(key, _estimate(key, *_joined(key, tables)) if n else None, n, tables)]
+    except (Exception, SystemExit) as error:
+        return [_without_value(key, error, n, tables)]
 
 
 def _macro(key: ScoreKey, tables: Sequence[_Table]) -> list[MetricResult]:
@@ -206,12 +210,23 @@ def _macro(key: ScoreKey, tables: Sequence[_Table]) -> list[MetricResult]:
 
     if isinstance(key.metric, CorpusMetric):
         return _corpus(key, key.metric, tables, "macro")
-    parts = [_joined(key, [table]) for table in tables]
-    scored = [(values, clusters) for values, clusters in parts if len(values)]
-    if not scored:
-        return [_result(key, None, 0, tables)]
-    estimate = macro_estimate([_estimate(key, values, clusters) for values, clusters in scored])
-    return [_result(key, estimate, sum(len(values) for values, _ in scored), tables)]
+    n = _scored(key, tables)
+    scored = [table for table in tables if _scored(key, [table])]
+    try:
+        estimates = [_estimate(key, *_joined(key, [table])) for table in scored]
+        return [_result(key, macro_estimate(estimates) if scored else None, n, tables)]
+    except (Exception, SystemExit) as error:
+        return [_without_value(key, error, n, tables)]
+
+
+def _scored(key: ScoreKey, tables: Sequence[_Table]) -> int:
+    """How many samples have a score under the key."""
+    return sum(len(table.columns[key.name].clusters) for table in tables if key.name in table.columns)
+
+
+def _without_value(key: ScoreKey, error: BaseException, n: int, tables: Sequence[_Table]) -> MetricResult:
+    """What is told of a metric that makes no value of a set: why, and of how many samples."""
+    return replace(_result(key, None, n, tables), error=located(error))
 
 
 def _corpus(key: ScoreKey, metric: CorpusMetric, tables: Sequence[_Table], average: Average) -> list[MetricResult]:
@@ -227,9 +242,8 @@ def _corpus(key: ScoreKey, metric: CorpusMetric, tables: Sequence[_Table], avera
             found = mean_of([part.measure(metric) for part in parts])
         else:
             found = (parts[0] if len(parts) == 1 else _together(parts)).measure(metric)
-    except Exception as error:
-        cause = " ".join(str(error).split())
-        return [replace(_result(key, None, n, tables), error=f"{type(error).__name__}: {cause}")]
+    except (Exception, SystemExit) as error:
+        return [_without_value(key, error, n, tables)]
     whole = {_value_name(key, name): estimate for name, estimate in found.items()}
     return [replace(_result(key, estimate, n, tables), metric=name) for name, estimate in whole.items()]
 
@@ -249,10 +263,8 @@ def _joined(key: ScoreKey, tables: Sequence[_Table]) -> tuple[Floats, Clusters]:
     import numpy as np
 
     columns = [table.columns[key.name] for table in tables if key.name in table.columns]
-    if not columns:
-        return np.zeros((0, 1)), None
     if len({column.width for column in columns}) > 1:
-        raise HarnessError(f"metric {key.name} gave different numbers of statistics in different subsets")
+        raise ValueError("it gave different numbers of statistics in different subsets")
     values = np.concatenate([np.frombuffer(column.values).reshape(-1, column.width) for column in columns])
     if not any(table.clustered for table in tables):
         return values, None
@@ -263,14 +275,9 @@ def _estimate(key: ScoreKey, values: Floats, clusters: Clusters) -> Estimate:
     from harness.scoring.statistics import estimates as statistics
 
     if key.aggregation == "self":
-        if type(key.metric).aggregate is Metric.aggregate:
-            estimate = statistics.distance_estimate if key.metric.is_distance else statistics.own_estimate
-            return estimate(values, key.metric.from_sums, clusters)
-        return statistics.opaque_estimate([tuple(row) for row in values.tolist()], key.metric.aggregate)
+        return _own_estimate(key.metric, values, clusters)
     if values.shape[1] != 1:
-        raise HarnessError(
-            f"metric {key.name} gives {values.shape[1]} statistics a sample, which '{key.aggregation}' cannot join"
-        )
+        raise ValueError(f"it gives {values.shape[1]} statistics a sample, which '{key.aggregation}' cannot join")
     column = values[:, 0]
     if key.aggregation == "median":
         return statistics.median_estimate(column, clusters)
@@ -279,9 +286,28 @@ def _estimate(key: ScoreKey, values: Floats, clusters: Clusters) -> Estimate:
     return statistics.mean_estimate(column, clusters)
 
 
+def _own_estimate(metric: Metric, values: Floats, clusters: Clusters) -> Estimate:
+    """A metric's own value of a set; without an error where a resample of it has no value."""
+    from harness.scoring.statistics import estimates as statistics
+
+    if type(metric).aggregate is not Metric.aggregate:
+        scores, aggregate = [tuple(row) for row in values.tolist()], aggregated(metric)
+        value = aggregate(scores)
+        try:
+            return statistics.opaque_estimate(scores, aggregate)
+        except (Exception, SystemExit):
+            return statistics.Estimate(value)
+    value = summed(metric)(tuple(values.sum(axis=0).tolist()), len(values))
+    try:
+        estimate = statistics.distance_estimate if metric.is_distance else statistics.own_estimate
+        return estimate(values, summed(metric), clusters)
+    except (Exception, SystemExit):
+        return statistics.Estimate(value)
+
+
 def _result(key: ScoreKey, estimate: Estimate | None, n: int, tables: Sequence[_Table]) -> MetricResult:
     metric = key.metric
-    scorer: Mapping[str, JSON] | None = metric.identity if isinstance(metric, BatchMetric | CorpusMetric) else None
+    scorer: Mapping[str, JSON] | None = identity_of(metric) if isinstance(metric, BatchMetric | CorpusMetric) else None
     told = MetricResult(
         key.name,
         None,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from harness.metrics import CorpusMetric
+from harness.plugin_values import number, text
 from harness.scoring.statistics.estimates import SEED, Estimate, from_draws, macro_estimate
 
 Measured = Mapping[str, Estimate]
@@ -18,7 +18,7 @@ Measured = Mapping[str, Estimate]
 def measure(metric: CorpusMetric, items: Sequence[Any], clusters: Sequence[int]) -> Measured:
     """All values of the set `items`, n > 0; `clusters` holds one integer an item, equal within a cluster.
 
-    Raises whatever the metric raises, and `ValueError` where a value is no finite number.
+    Raises whatever the metric raises, `ValueError` where a value is not finite, and `TypeError` where it is no number.
     """
     found = _values(metric, items)
     units: dict[int, list[Any]] = {}
@@ -37,12 +37,10 @@ def mean_of(parts: Sequence[Measured]) -> Measured:
 
 
 def _values(metric: CorpusMetric, items: Sequence[Any]) -> dict[str, float]:
-    found = metric.measure(items)
-    values = dict(found) if isinstance(found, Mapping) else {"": found}
-    for name, value in values.items():
-        if not math.isfinite(value):
-            raise ValueError(f"{name or 'the value'} is {value}, not a finite number")
-    return {name: float(value) for name, value in values.items()}
+    found: object = metric.measure(items)
+    if not isinstance(found, Mapping):
+        return {"": number(found, "what measure gave")}
+    return {text(name, "a name that measure gave"): number(value, str(name)) for name, value in found.items()}
 
 
 def _draws(metric: CorpusMetric, units: Sequence[Sequence[Any]]) -> list[dict[str, float]]:

@@ -20,7 +20,17 @@ from harness.scoring.aggregation import AGGREGATIONS, OWN, summarise
 from harness.scoring.batches import BatchScorer
 from harness.scoring.construct import construct
 from harness.scoring.observations import split_by_condition
-from harness.scoring.scores import Score, checked, checked_answers, described, located, named, raised_at
+from harness.scoring.scores import (
+    Score,
+    check_declared,
+    checked,
+    checked_answers,
+    described,
+    located,
+    named,
+    raised_at,
+    statistics_of,
+)
 from harness.types import FilterPipeline, MetricSpec, Record, Response, Result, Sample, ScoreName, ScoringSpec
 
 
@@ -150,6 +160,8 @@ class Scorer:
             seen = Observation(sample, conditional, unconditional, read.get(pipeline, ()))
             try:
                 score = checked(metric.score(seen))
+                if score is not None and keys[0].aggregation == "self":
+                    statistics_of(metric, score if isinstance(score, tuple) else (score,))
                 scores.update({} if isinstance(metric, CorpusMetric) else named(keys, score))
             except (Exception, SystemExit) as error:
                 errors.append(f"metric {keys[0].group}: {located(error)}")
@@ -243,6 +255,7 @@ class Scorer:
             item.where or self._where,
         )
         self._lines[id(made)] = item.where
+        check_declared(made)
         if output_type not in made.output_types:
             fits = ", ".join(sorted(made.output_types))
             raise UsageError(

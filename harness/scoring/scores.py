@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness import plugin_values
-from harness.errors import HarnessError
-from harness.metrics import ScoreKey
-from harness.plugin_values import items, number, text
+from harness.errors import HarnessError, PluginError
+from harness.metrics import BatchMetric, CorpusMetric, Metric, ScoreKey
+from harness.plugin_values import flag, items, mapping, number, text
+from harness.types import JSON
 
 Score = float | tuple[float, ...] | None
 
@@ -20,6 +21,51 @@ def checked(score: object) -> Score:
     if isinstance(score, tuple):
         return tuple(number(part, f"score[{place}]") for place, part in enumerate(score))
     return number(score, "the score")
+
+
+def statistics_of(metric: Metric, score: tuple[float, ...]) -> tuple[float, ...]:
+    """What is added up of a sample's score. Raises whatever the metric raises, `TypeError` and `ValueError`."""
+    if type(metric).statistics is Metric.statistics:
+        return score
+    given = items(metric.statistics(score), "what statistics gave")
+    if not given:
+        raise ValueError("statistics gave none")
+    return tuple(number(part, f"statistics[{place}]") for place, part in enumerate(given))
+
+
+def summed(metric: Metric) -> Callable[[tuple[float, ...], int], float]:
+    """A metric's `from_sums`, whose value is a finite number or an error that names where it came from."""
+    what = "from_means" if type(metric).from_sums is Metric.from_sums else "from_sums"
+    return lambda sums, n: number(metric.from_sums(sums, n), f"what {what} gave")
+
+
+def aggregated(metric: Metric) -> Callable[[list[tuple[float, ...]]], float]:
+    """A metric's `aggregate`, whose value is a finite number or an error."""
+    return lambda scores: number(metric.aggregate(scores), "what aggregate gave")
+
+
+def identity_of(metric: BatchMetric | CorpusMetric) -> dict[str, JSON] | None:
+    """What decides a metric's scores, for the report; what is none was told of when the metric began."""
+    try:
+        return mapping(metric.identity, "identity")
+    except (Exception, SystemExit):
+        return None
+
+
+def check_declared(metric: Metric) -> None:
+    """Hold what a metric's class says of itself against its type. Raises `PluginError`, naming metric and field."""
+    try:
+        items(metric.output_types, "output_types")
+        flag(metric.higher_is_better, "higher_is_better")
+        text(metric.aggregation, "aggregation")
+        text(metric.stem, "stem")
+        for place, value in enumerate(items(metric.values, "values")):
+            text(value, f"values[{place}]")
+        if metric.bounds is not None:
+            least, greatest = items(metric.bounds, "bounds")
+            number(least, "bounds[0]"), number(greatest, "bounds[1]")
+    except (TypeError, ValueError) as error:
+        raise PluginError(f"metric '{metric.name}': {error}") from None
 
 
 def checked_answers(given: object, asked: int) -> tuple[str | None, ...]:

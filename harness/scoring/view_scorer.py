@@ -6,15 +6,16 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from harness.errors import UsageError
+from harness.errors import HarnessError, PluginError, UsageError
 from harness.filters import Filter
 from harness.metrics import Answered, Metric, Observation, ScoreKey
 from harness.modifiers import Modifier, RowScore
+from harness.plugin_values import flag, items, shown, text
 from harness.scoring.aggregation import summarise
 from harness.scoring.observations import recorded_sample, split_by_condition
 from harness.scoring.row_metrics import FIRST, averaged
 from harness.scoring.scorer import Scorer
-from harness.scoring.scores import Score, checked, located
+from harness.scoring.scores import Score, check_declared, checked, located
 from harness.types import Record, Result, ScoreName, ScoringSpec, View
 
 
@@ -33,7 +34,7 @@ class ViewScorer(Scorer):
         super().__init__(spec, find_metric, find_filter, where)
         self._labels = labels
         self._of = {key.name: key for key in self.keys}
-        self._row_scores = [score for modifier in modifiers for score in modifier.row_scores(self.keys, labels)]
+        self._row_scores = [score for modifier in modifiers for score in self._row_scores_of(modifier, labels)]
         several = [modifier.label for modifier in modifiers if modifier.several]
         if several and not self._row_scores:
             raise UsageError(
@@ -43,6 +44,25 @@ class ViewScorer(Scorer):
         # Values of a whole set (calibration, F1) have no worst view: they are reported of the views that come first.
         shared = averaged(self.keys)
         self._firsts = [key for key in self.keys if key not in shared] if several else []
+
+    def _row_scores_of(self, modifier: Modifier, labels: str) -> Iterator[RowScore]:
+        """What a modifier reports of rows. Raises `PluginError` for what is no `RowScore` of this task."""
+        try:
+            for place, score in enumerate(items(modifier.row_scores(self.keys, labels), "what row_scores gave")):
+                what = f"row_scores[{place}]"
+                if not isinstance(score, RowScore):
+                    raise TypeError(f"{what} is a RowScore, not {shown(score)}")
+                if text(score.of, f"{what}.of") not in self._of:
+                    raise ValueError(f"{what}.of is {score.of!r}, no score of this task ({', '.join(self._of)})")
+                if not isinstance(score.metric, Metric):
+                    raise TypeError(f"{what}.metric is a Metric, not {shown(score.metric)}")
+                check_declared(score.metric)
+                text(score.name, f"{what}.name"), flag(score.higher_is_better, f"{what}.higher_is_better")
+                yield score
+        except HarnessError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise PluginError(f"modifier '{modifier.name}': {located(error)}") from error
 
     @property
     def reported(self) -> tuple[ScoreKey, ...]:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.errors import UsageError, suggest
+from harness.errors import HarnessError, PluginError, UsageError, one_line, suggest
 from harness.modifiers import Modifier
+from harness.plugin_values import mapping
 from harness.tasks.modify import checked_needs, labels_of
 from harness.tasks.render import DocTemplates, compile_doc, compile_shot
 from harness.tasks.schema import TaskConfig, validate_task, words
@@ -210,7 +211,13 @@ def _modified(document: Document, modifiers: Sequence[Modifier]) -> Document:
     if modifiers:
         validate_task(document)  # a modifier may trust the keys that it is shown
     for modifier in modifiers:
-        for key, value in modifier.keys(document.data).items():
+        try:
+            keys = mapping(modifier.keys(document.data), "keys")
+        except HarnessError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise PluginError(f"modifier '{modifier.name}': {type(error).__name__}: {one_line(error)}") from error
+        for key, value in keys.items():
             origin = FileLine(Path(f"--modify {modifier.label}"), 0)
             document = changed(document, {key: value}, {(): origin, (key,): origin})
     return document

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from harness.errors import DataError, PluginError
+from harness.errors import DataError, HarnessError, PluginError
 from harness.modifiers import Asked, Modifier
+from harness.plugin_values import flag, integer, items, shown, text
 from harness.tasks.answer_options import Options, Row, asking, find_options, letters_in, moved, value
 from harness.tasks.render import Gold, Rendered
 from harness.tasks.task import Task
@@ -52,11 +53,39 @@ def _composed(task: Task, row: Row, options: Options | None, salt: str) -> list[
     views = [View(order=tuple(range(len(texts))))]
     for modifier in task.modifiers:
         asked = Asked(texts, len(task.wordings), rewordings, f"{salt}\0{modifier.name}")
-        steps = list(modifier.views(asked))
-        if not steps:
-            raise PluginError(f"modifier '{modifier.name}' shows a row in no way at all")
+        steps = _given(modifier, asked)
         views = [_joined(modifier, view, step) for view in views for step in steps]
     return views
+
+
+def _given(modifier: Modifier, asked: Asked) -> list[View]:
+    """What `views` gave, with plain values. Raises `PluginError`, naming modifier and field."""
+    try:
+        steps = [_plain(step, place, asked) for place, step in enumerate(items(modifier.views(asked), "views"))]
+    except HarnessError:
+        raise
+    except (Exception, SystemExit) as error:
+        cause = " ".join(str(error).split())
+        raise PluginError(f"modifier '{modifier.name}': {type(error).__name__}: {cause}") from error
+    if not steps:
+        raise PluginError(f"modifier '{modifier.name}' shows a row in no way at all")
+    return steps
+
+
+def _plain(step: object, place: int, asked: Asked) -> View:
+    what = f"views[{place}]"
+    if not isinstance(step, View):
+        raise TypeError(f"{what} is a View, not {shown(step)}")
+    wording = integer(step.wording, f"{what}.wording")
+    if not 0 <= wording < asked.wordings:
+        raise ValueError(f"{what}.wording is {wording}, of {asked.wordings} that the task has, numbered from 0")
+    return replace(
+        step,
+        order=tuple(integer(option, f"{what}.order") for option in items(step.order, f"{what}.order")),
+        wording=wording,
+        question=None if step.question is None else text(step.question, f"{what}.question"),
+        images=flag(step.images, f"{what}.images"),
+    )
 
 
 def _joined(modifier: Modifier, view: View, step: View) -> View:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +16,29 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness import Filter, Metric, Model, ModelError, Observation, Request, Response, Sample, hookimpl
+from harness import (
+    Asked,
+    CorpusMetric,
+    Filter,
+    HarnessError,
+    Metric,
+    Model,
+    ModelError,
+    Modifier,
+    Observation,
+    PluginError,
+    Request,
+    Response,
+    RowScore,
+    Sample,
+    View,
+    hookimpl,
+)
 from harness.registry import Registry, load_plugins
 from harness.run.answers import answers, checked_response
 from harness.run.runner import run
-from harness.run.spec import RunSpec
+from harness.run.spec import Progress, RunSpec
+from harness.scoring.row_metrics import FirstView
 from harness.types import Prompt
 
 SCORED = Request("loglikelihood", Prompt("a"), (" b", " c"))
@@ -184,15 +203,26 @@ def registry_with(**classes: Any) -> Registry:
     return registry
 
 
-def finished(tmp_path: Path, task: str, registry: Registry, model: str = "dummy") -> Any:
-    (tmp_path / "rows.jsonl").write_text('{"q": "1 + 1 ="}\n{"q": "2 + 2 ="}\n', encoding="utf-8")
+def finished(
+    tmp_path: Path,
+    task: str,
+    registry: Registry,
+    model: str = "dummy",
+    modify: Sequence[str] = (),
+    rows: Sequence[Mapping[str, Any]] = ({"q": "1 + 1 ="}, {"q": "2 + 2 ="}),
+    said: list[str] | None = None,
+) -> Any:
+    """The result of a run of a small task; `said` is filled with what it told."""
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     (tmp_path / "sums.yaml").write_text(
         "task: sums\ndataset_path: rows.jsonl\ntest_split: test\noutput_type: generate_until\n"
         f"doc_to_text: '{{{{ q }}}}'\ndoc_to_target: '2'\n{task}",
         encoding="utf-8",
     )
-    spec = RunSpec(tasks=(str(tmp_path / "sums.yaml"),), model=model, output=str(tmp_path / "runs"))
-    return run(spec, registry)
+    progress = Progress()
+    progress.message = (said if said is not None else []).append  # type: ignore[method-assign]
+    spec = RunSpec((str(tmp_path / "sums.yaml"),), model, output=str(tmp_path / "runs"), modify=tuple(modify))
+    return run(spec, registry, progress)
 
 
 @pytest.mark.parametrize(
@@ -250,3 +280,218 @@ def test_a_filter_gives_texts_or_the_sample_fails(tmp_path: Path, given_: Callab
     found = finished(tmp_path, task, registry_with(harness_filters=Odd))
 
     assert all("filter odd_filter" in str(record.error) and said in str(record.error) for record in found.samples())
+
+
+def value_or_reason(found: Any) -> tuple[float | None, str]:
+    """The first task's first value, and why there is none; a value that is missing is a failure of the run."""
+    (metric,) = found.report["tasks"][0]["metrics"]
+    assert found.exit_code == (1 if metric.get("error") or found.report["tasks"][0]["counts"]["failed"] else 0)
+    return metric["value"], str(metric.get("error"))
+
+
+@pytest.mark.parametrize("hook", ["from_means", "from_sums", "aggregate", "measure"])
+@pytest.mark.parametrize(
+    ("gives", "said"),
+    [
+        (lambda: "0.5", "is a number, not '0.5' (str)"),
+        (lambda: None, "is a number, not None"),
+        (lambda: float("nan"), "is nan, which is not a finite number"),
+        (lambda: 1 / 0, "ZeroDivisionError: division by zero"),
+        (lambda: exit(), "SystemExit"),
+        (lambda: np.float32(0.5), None),
+        (lambda: torch.tensor(0.5), None),
+    ],
+)
+def test_a_value_of_a_set_is_a_number_or_is_named_as_missing(
+    tmp_path: Path, hook: str, gives: Callable[[], Any], said: str | None
+) -> None:
+    class Odd(CorpusMetric if hook == "measure" else Metric):  # type: ignore[misc]
+        name = "odd"
+        output_types = frozenset({"generate_until"})
+        aggregation = "self"
+        identity: Mapping[str, Any] = {}
+
+        def score(self, seen: Observation) -> Any:
+            return None if hook == "measure" else (1.0, 2.0)
+
+        def item(self, seen: Observation) -> Any:
+            return 1.0
+
+        def measure(self, items: Any) -> Any:
+            raise NotImplementedError
+
+    setattr(Odd, hook, lambda self, *given: gives())
+    found = finished(tmp_path, "metric_list: [{metric: odd}]\n", registry_with(harness_metrics=Odd))
+
+    value, reason = value_or_reason(found)
+    if said is None:
+        assert value == 0.5
+    else:
+        assert value is None and said in reason
+        assert hook in reason or "Error" in reason or "Exit" in reason
+        assert "odd has no value" in found.summary()
+
+
+@pytest.mark.parametrize(
+    ("field", "given_", "said"),
+    [
+        ("statistics", lambda self, score: None, "what statistics gave is a tuple, not None"),
+        ("statistics", lambda self, score: (1.0, "x"), "statistics[1] is a number, not 'x' (str)"),
+        ("statistics", lambda self, score: (), "statistics gave none"),
+        ("statistics", lambda self, score: 1 / 0, "ZeroDivisionError"),
+    ],
+)
+def test_statistics_are_numbers_or_the_sample_fails(tmp_path: Path, field: str, given_: Any, said: str) -> None:
+    class Odd(Metric):
+        name = "odd"
+        output_types = frozenset({"generate_until"})
+        aggregation = "self"
+
+        def score(self, seen: Observation) -> Any:
+            return 1.0
+
+    setattr(Odd, field, given_)
+    found = finished(tmp_path, "metric_list: [{metric: odd}]\n", registry_with(harness_metrics=Odd))
+
+    assert all("metric odd" in str(record.error) and said in str(record.error) for record in found.samples())
+    assert value_or_reason(found)[0] is None
+
+
+@pytest.mark.parametrize(
+    ("field", "given_", "said"),
+    [
+        ("bounds", (0.0, None), "metric 'odd': bounds[1] is a number, not None"),
+        ("values", "ab", "metric 'odd': values is a tuple, not 'ab' (str)"),
+        ("higher_is_better", "yes", "metric 'odd': higher_is_better is True or False, not 'yes' (str)"),
+        ("output_types", None, "metric 'odd': output_types is a tuple, not None"),
+        ("aggregation", 3, "metric 'odd': aggregation is a text, not 3 (int)"),
+    ],
+)
+def test_what_a_metric_says_of_itself_is_held_against_its_type(
+    tmp_path: Path, field: str, given_: Any, said: str
+) -> None:
+    class Odd(Metric):
+        name = "odd"
+
+        def score(self, seen: Observation) -> Any:
+            return 1.0
+
+    setattr(Odd, field, given_)
+    with pytest.raises(PluginError, match=re.escape(said)):
+        finished(tmp_path, "metric_list: [{metric: odd}]\n", registry_with(harness_metrics=Odd))
+
+
+@pytest.mark.parametrize(
+    ("field", "given_", "said"),
+    [
+        ("views", None, "views is a tuple, not None"),
+        ("views", [5], "views[0] is a View, not 5 (int)"),
+        ("views", [], "shows a row in no way at all"),
+        ("views", [View(wording=3)], "views[0].wording is 3, of 1 that the task has"),
+        ("views", [View(wording=-1)], "views[0].wording is -1"),
+        ("views", [View(question=7)], "views[0].question is a text, not 7 (int)"),
+        ("views", [View(images="no")], "views[0].images is True or False, not 'no' (str)"),
+        ("views", [View(order=(0.5,))], "views[0].order is a whole number, not 0.5 (float)"),
+        ("views", [View(order=None)], "views[0].order is a tuple, not None"),
+        ("row_scores", None, "what row_scores gave is a tuple, not None"),
+        ("row_scores", ["worst"], "row_scores[0] is a RowScore, not 'worst' (str)"),
+        ("row_scores", [RowScore("worst", "speed", FirstView())], "row_scores[0].of is 'speed', no score of this task"),
+        ("row_scores", [RowScore("worst", "exact_match", None)], "row_scores[0].metric is a Metric, not None"),
+        ("keys", None, "keys is a mapping, not None"),
+    ],
+)
+def test_what_a_modifier_gives_is_named_before_anything_is_asked(
+    tmp_path: Path, field: str, given_: Any, said: str
+) -> None:
+    class Odd(Modifier):
+        name = "odd"
+
+    setattr(Odd, field, lambda self, *given: given_)
+    with pytest.raises(PluginError) as caught:
+        finished(
+            tmp_path, "metric_list: [{metric: exact_match}]\n", registry_with(harness_modifiers=Odd), modify=("odd",)
+        )
+    assert "modifier 'odd'" in str(caught.value) and said in str(caught.value)
+
+
+def test_a_row_score_of_numpy_counts_and_one_that_raises_fails_its_row(tmp_path: Path) -> None:
+    class Odd(Metric):
+        name = "odd"
+
+        def score(self, seen: Observation) -> Any:
+            return np.float32(0.5) if seen.sample.id else seen.views["first"]  # type: ignore[call-overload]
+
+    class Twice(Modifier):
+        name = "twice"
+        several = True
+
+        def views(self, asked: Asked) -> Any:
+            return np.array([View(), View(question="again")], dtype=object)
+
+        def row_scores(self, keys: Any, labels: str) -> Any:
+            return [RowScore("both", keys[0].name, Odd())]
+
+    task = "options: {columns: [a, b], answer: gold, question: q}\nmetric_list: [{metric: exact_match}]\n"
+    rows = [{"q": f"{n}?", "a": "x", "b": "y", "gold": 0} for n in range(2)]
+    found = finished(tmp_path, task, registry_with(harness_modifiers=Twice), modify=("twice",), rows=rows)
+
+    (metric,) = found.report["tasks"][0]["metrics"]
+    assert (metric["metric"], metric["value"], metric["n"]) == ("both", 0.5, 1)
+    assert found.report["tasks"][0]["counts"]["failed"] == 1
+
+
+@pytest.mark.parametrize("given_", [lambda: None, lambda: 5, lambda: [5], lambda: {1: 2}, lambda: 1 / 0, exit])
+@pytest.mark.parametrize("field", ["describe", "incidents"])
+def test_what_a_model_says_of_itself_costs_no_answer(tmp_path: Path, field: str, given_: Callable[[], Any]) -> None:
+    class Odd(Given):
+        name = "odd_model"
+
+        def __init__(self) -> None:
+            super().__init__(lambda requests: iter([(n, Response(text="2")) for n, _ in enumerate(requests)]))
+
+    setattr(Odd, field, lambda self: given_())
+    task, said = "metric_list: [{metric: exact_match}]\n", []
+    found = finished(tmp_path, task, registry_with(harness_models=Odd), "odd_model", said=said)
+
+    assert (found.report["tasks"][0]["metrics"][0]["value"], found.exit_code) == (1.0, 0)
+    if field == "incidents":
+        assert "model 'odd_model'" in found.report["incidents"][0]["text"]
+    else:
+        assert len([line for line in said if "model 'odd_model'" in line]) == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "given_", "said"),
+    [
+        ("identity", None, "identity is a mapping, not None"),
+        ("identity", {"weights": object()}, "identity must be plain JSON values"),
+        ("supports", None, "supports is a tuple, not None"),
+        ("modalities", {"text", 3}, "a name in modalities is a text, not 3 (int)"),
+    ],
+)
+def test_what_decides_a_models_answers_is_known_or_the_run_does_not_begin(
+    tmp_path: Path, field: str, given_: Any, said: str
+) -> None:
+    class Odd(Given):
+        name = "odd_model"
+
+        def __init__(self) -> None:
+            super().__init__([])
+
+    setattr(Odd, field, given_)
+    with pytest.raises(HarnessError) as caught:
+        finished(tmp_path, "metric_list: [{metric: exact_match}]\n", registry_with(harness_models=Odd), "odd_model")
+    assert "model 'odd_model'" in str(caught.value) and said in str(caught.value)
+    assert not list((tmp_path / "runs").glob("*/*"))
+
+
+@pytest.mark.parametrize("given_", [None, 5, [None], ["odd"], [object()], [Metric], [Modifier()]])
+@pytest.mark.parametrize("hook", ["harness_models", "harness_metrics", "harness_filters", "harness_modifiers"])
+def test_what_a_plugin_registers_is_a_class_with_a_name_or_the_plugin_is_broken(hook: str, given_: Any) -> None:
+    registry = load_plugins()
+    module = SimpleNamespace(__name__="odd_plugin", **{hook: hookimpl(specname=hook)(lambda: given_)})
+    registry.register(module, package="odd-package", name="odd")
+
+    assert "exact_match" in registry.names("metric")
+    (broken,) = registry.broken
+    assert broken.package == "odd-package" and broken.error and hook in broken.error
