@@ -30,6 +30,8 @@ def check_task(
     except HarnessError as error:
         return [str(error)]
     task, scorer = job.task, job.scorer
+    for warning in task.document.warnings:
+        note(warning)
     try:
         prepare_metrics([job], spec)
     except MachineError as error:

@@ -82,7 +82,11 @@ def load_jobs(spec: RunSpec, registry: Registry, progress: Progress) -> list[Tas
     unused = set(spec.overrides) - {name for ref in refs for name in (ref.name, ref.full_name)}
     if unused:
         raise UsageError(f"--set: task '{sorted(unused)[0]}' is not among the tasks of this run")
+    for text in library.shadowed.values():
+        progress.message(text)
     jobs = [load_job(library, ref, spec, registry, modifiers, progress) for ref in refs]
+    for text in dict.fromkeys(text for job in jobs for text in job.task.document.warnings):
+        progress.message(text)
     for name in map(added_name, spec.metrics):
         if not any(key.metric.name == registry.metric(name).name for job in jobs for key in job.scorer.keys):
             fits = ", ".join(sorted(registry.metric(name).output_types))

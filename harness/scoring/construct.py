@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
 from harness.errors import UsageError, suggest
@@ -12,17 +12,27 @@ from harness.types import JSON
 T = TypeVar("T")
 
 
-def construct(kind: str, name: str, find: Callable[[str], type[T]], options: Mapping[str, JSON], where: str) -> T:
+def construct(
+    kind: str,
+    name: str,
+    find: Callable[[str], type[T]],
+    options: Mapping[str, JSON],
+    where: str,
+    idle: Collection[str] = (),
+) -> T:
     """Return `find(name)(**options)`.
 
-    `kind` is `metric`, `filter` or `modifier`; `where` names the task file or the flag and starts each message. Raises
-    `UsageError` for an unknown name, an option that is unknown or missing, and a value that the class refuses.
+    `kind` is `metric`, `filter` or `modifier`; `where` names the task file or the flag and starts each message. idle:
+    options that mean nothing where the class does not take them. Raises `UsageError` for an unknown name, an option
+    that is unknown or missing, and a value that the class refuses.
     """
     place = f"{where}: " if where else ""
     try:
         cls = find(name)
     except UsageError as error:
         raise UsageError(f"{place}{error}") from error
+    takes = inspect.signature(cls).parameters
+    options = {option: value for option, value in options.items() if option in takes or option not in idle}
     _check_names(kind, name, cls, options, place)
     try:
         return cls(**options)

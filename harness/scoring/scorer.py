@@ -34,6 +34,11 @@ from harness.scoring.scores import (
 from harness.types import FilterPipeline, MetricSpec, Record, Response, Result, Sample, ScoreName, ScoringSpec
 
 
+TEXT_OPTIONS = frozenset({"ignore_case", "ignore_punctuation", "ignore_numbers", "regexes_to_ignore", "average"})
+"""Options of lm-eval's metrics of texts. Its files give them to metrics of choices too, where they mean nothing
+(api/task.py, `process_results`): those that a metric of choices does not take are passed over."""
+
+
 @dataclass(frozen=True, slots=True)
 class SampleScores:
     """What scoring decides of a `Record`; fields as there.
@@ -247,12 +252,14 @@ class Scorer:
 
     def _make_metric(self, item: MetricSpec, find_metric: Callable[[str], type[Metric]]) -> Metric:
         output_type = self._spec.output_type
+
         made = construct(
             "metric",
             item.metric,
             lambda name: find_metric(name).for_output_type(output_type).for_aggregation(item.aggregation),
             item.options,
             item.where or self._where,
+            idle=() if output_type == "generate_until" else TEXT_OPTIONS,
         )
         self._lines[id(made)] = item.where
         check_declared(made)

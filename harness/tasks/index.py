@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,11 +18,12 @@ from typing import Any
 from harness import files
 from harness.errors import SaveError, TaskError
 from harness.tasks.schema import words
-from harness.tasks.yaml_file import Document, load_document
+from harness.tasks.yaml_file import Document, PythonFunction, load_document, read_text
 from harness.types import JSON
 
 # Raise it when an entry's fields change: older caches are then read anew.
-_VERSION = 3
+_VERSION = 4
+_NAMED = re.compile(r"^(task|group):[ \t]*['\"]?([\w.:+-]+)['\"]?[ \t]*$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +118,17 @@ def _read_row(path: Path) -> dict[str, Any]:
         document = load_document(path)
     except TaskError as error:
         stamps = {str(path): _stamp(str(path))} if path.exists() else {}
-        return {"files": stamps, "entry": {"name": path.stem, "error": str(error)}}
+        return {"files": stamps, "entry": {"name": _name_in(path) or path.stem, "error": str(error)}}
     files = {str(file): _stamp(str(file)) for file in document.files}
     return {"files": files, "entry": _describe(document)}
+
+
+def _name_in(path: Path) -> str:
+    """What a file that cannot be read as YAML seems to be called, so that who asks for it is told what is wrong."""
+    with contextlib.suppress(TaskError):
+        found = dict(_NAMED.findall(read_text(path)))
+        return str(found.get("group") or found.get("task") or "")
+    return ""
 
 
 def _describe(document: Document) -> dict[str, Any] | None:
@@ -126,9 +136,7 @@ def _describe(document: Document) -> dict[str, Any] | None:
     data = document.data
     name, group = data.get("task"), data.get("group")
     if isinstance(group, str) and (isinstance(name, list) or (isinstance(name, str) and "output_type" not in data)):
-        members = name if isinstance(name, list) else [name]
-        if not _is_plain(members):
-            return {"name": group, "error": str(document.error(("task",), "'!function' is Python, which is never run"))}
+        members = _plain(name if isinstance(name, list) else [name])
         return {"name": group, "title": _text(data, "title", "group_alias"), "members": members}
     if not isinstance(name, str):
         return None
@@ -220,12 +228,13 @@ def _text(data: Mapping[str, JSON], *keys: str) -> str:
     return next((value for key in keys if isinstance(value := data.get(key), str)), "")
 
 
-def _is_plain(value: JSON) -> bool:
-    try:
-        json.dumps(value)
-    except (TypeError, ValueError):
-        return False
-    return True
+def _plain(value: Any) -> Any:
+    """The value as JSON keeps it: Python functions by their names."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, PythonFunction) else value
 
 
 def _read_cache(file: Path) -> dict[str, Any]:

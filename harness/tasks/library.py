@@ -43,7 +43,7 @@ class TaskRef:
     """One task that was asked for.
 
     subsets: None for all. changes: keys that groups override, and where they stand. memberships: the groups by which it
-    was named.
+    was named. document: of a task that has no file of its own, because a group defines it in place.
     """
 
     name: str
@@ -53,6 +53,7 @@ class TaskRef:
     subsets: tuple[str, ...] | None = None
     changes: Changes = field(default_factory=dict)
     memberships: tuple[Membership, ...] = ()
+    document: Document | None = field(default=None, compare=False)
 
     @property
     def full_name(self) -> str:
@@ -86,13 +87,19 @@ class TaskLibrary:
         cache_dir: Path | None = None,
         missing: str = "",
     ) -> None:
-        """missing: plugins that could not be loaded, for the error of an unknown name: one may have brought it."""
+        """include_paths: folders and files whose tasks win over those of `folders` with the same name.
+
+        missing: plugins that could not be loaded, for the error of an unknown name: one may have brought it.
+        """
         self._folders = [*folders, *(("", path) for path in include_paths)]
+        self.shadowed: dict[str, str] = {}
+        """Names that were asked for and that an included folder takes from a package, and what is to be said of it."""
         self._templates = tuple(template_folders)
         self._missing = missing
         self._cache_dir = cache_dir or cache_folder()
         self._group_files: dict[Path, Document] = {}
         self._files_outside: dict[Path, TaskEntry] = {}
+        self._written_in_groups: dict[tuple[Path, str], TaskEntry] = {}
 
     def entries(self) -> list[TaskEntry]:
         """Every task, groups left out, by package and name. A file that cannot be read is in `broken`."""
@@ -109,7 +116,8 @@ class TaskLibrary:
 
     def entry(self, ref: TaskRef) -> TaskEntry:
         """What the index knows of a task that was selected."""
-        known = (entry for entry in [*self._all, *self._files_outside.values()] if entry.path == ref.path)
+        everything = [*self._all, *self._files_outside.values(), *self._written_in_groups.values()]
+        known = (entry for entry in everything if entry.path == ref.path)
         return next(entry for entry in known if entry.name == ref.name)
 
     def select(self, expressions: Sequence[str]) -> tuple[TaskRef, ...]:
@@ -138,7 +146,7 @@ class TaskLibrary:
 
         change: what else is to be changed in its keys, after `overrides` and before `modifiers`.
         """
-        document = load_document(ref.path)
+        document = ref.document or load_document(ref.path)
         given = overrides or {}
         changes = {key: value for key, (value, _) in ref.changes.items()}
         places = {key: place for key, (_, place) in ref.changes.items() if key not in given}
@@ -263,8 +271,22 @@ class TaskLibrary:
         """Entries whose name fits, or, if there are none, those that carry the name as a tag."""
         pool = [entry for entry in self._all if not package or _same_package(entry.package, package)]
         if _WILD & set(name):
-            return [entry for entry in pool if fnmatchcase(entry.name, name) and not entry.is_group and not entry.error]
-        return [entry for entry in pool if entry.name == name] or [entry for entry in pool if name in entry.tags]
+            fits = [entry for entry in pool if fnmatchcase(entry.name, name) and not entry.is_group and not entry.error]
+            return self._included_first(fits)
+        return self._included_first([entry for entry in pool if entry.name == name]) or [
+            entry for entry in pool if name in entry.tags
+        ]
+
+    def _included_first(self, entries: list[TaskEntry]) -> list[TaskEntry]:
+        """The entries without those of packages whose name an included folder has, too: what a user names wins."""
+        own = {entry.name: entry for entry in entries if not entry.package}
+        hidden = [entry for entry in entries if entry.package and entry.name in own]
+        for entry in hidden:
+            self.shadowed[entry.name] = (
+                f"{entry.name}: the one in {shown(own[entry.name].path)} is run, as --include_path asks; the built-in one "
+                f"is {entry.package}/{entry.name}"
+            )
+        return [entry for entry in entries if entry not in hidden]
 
     def _expand(
         self, entries: Sequence[TaskEntry], name: str, variant: str | None, subset: str | None, enclosing: Enclosing
@@ -291,12 +313,31 @@ class TaskLibrary:
             if member.document is not None:
                 yield from self._members(members_of(member.document, member.enclosing, in_place=True))
                 continue
+            if "dataset_path" in member.enclosing.changes and not self._knows(member):
+                yield self._written_in_group(member)
+                continue
             try:
                 yield from self._find(member.expression, member.enclosing)
             except TaskError:
                 raise
             except UsageError as error:
                 raise TaskError(f"{member.place}: group '{member.enclosing.groups[-1].name}': {error}") from error
+
+    def _knows(self, member: Member) -> bool:
+        """Whether a group's member is a task, group or tag that has a file."""
+        name, folder = member.expression, member.enclosing.folder
+        return bool(self._named("", name) or self._beside(folder, name) or _FILE.fullmatch(name))
+
+    def _written_in_group(self, member: Member) -> TaskRef:
+        """A task whose keys all stand in the file of a group: it is called `GROUP::NAME`, as in lm-eval."""
+        enclosing = member.enclosing
+        name = f"{enclosing.groups[-1].name}::{member.expression}"
+        file = member.place.file
+        document = Document({"task": name}, {(): member.place, ("task",): member.place}, (file,))
+        self._written_in_groups[file, name] = TaskEntry(name, "", file)
+        return TaskRef(
+            name, "", file, changes=enclosing.changes, memberships=((enclosing.groups, None),), document=document
+        )
 
     def _refuse_doubt(self, name: str, exact: Sequence[TaskEntry]) -> None:
         """No folder wins over another silently: the user says which task is meant."""
@@ -324,7 +365,8 @@ class TaskLibrary:
             files = [name for name in (f"{expression}.yaml", f"{expression}.yml") if Path(name).is_file()]
             message = f"unknown task '{expression}'" + (f"; did you mean the file {files[0]}?" if files else near)
         if self.broken:
-            message += f" (a file that cannot be read: {self.broken[0].error})"
+            own = next((entry for entry in self.broken if entry.name == expression), self.broken[0])
+            message += f" (a file that cannot be read: {own.error})"
         return f"{message} (`harness tasks` lists them; --include_path DIR adds a folder){self._missing}"
 
     def _refuse_homonyms(self, refs: Sequence[TaskRef]) -> None:

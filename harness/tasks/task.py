@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.errors import HarnessError, PluginError, UsageError, one_line, suggest
@@ -15,6 +15,7 @@ from harness.tasks.modify import checked_needs, labels_of
 from harness.tasks.render import DocTemplates, compile_doc, compile_shot
 from harness.tasks.schema import TaskConfig, validate_task, words
 from harness.tasks.templates import Template, TemplateFolders, Templates, templates_of
+from harness.tasks.tolerated import tolerated
 from harness.tasks.yaml_file import Document, FileLine, KeyPath, part_of
 from harness.types import JSON, FilterPipeline, FilterStep, MetricSpec, OutputType, ScoringSpec
 
@@ -162,7 +163,7 @@ def make_task(
     """
     if variant is not None:
         document = _pick_variant(document, variant)
-    document = change(_overridden(document, overrides or {}, overridden_at or {}))
+    document = tolerated(change(_overridden(document, overrides or {}, overridden_at or {})))
     document = _modified(document, modifiers)
     config = validate_task(document)
     name = config.task
@@ -239,7 +240,7 @@ def changed(document: Document, changes: Mapping[str, JSON], places: Mapping[Key
     for path, place in places.items():
         if path or not where:
             where[path] = place
-    return Document(data, where, document.files)
+    return replace(document, data=data, places=where)
 
 
 def _pick_variant(document: Document, variant: str) -> Document:

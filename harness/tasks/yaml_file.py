@@ -36,21 +36,30 @@ class FileLine:
 
 @dataclass(frozen=True, slots=True)
 class PythonFunction:
-    """What stands for `!function module.name`, lm-eval's tag for Python code. It is never run."""
+    """What stands for `!function module.name`, lm-eval's tag for Python code. Reading a file runs none of it.
+
+    name: `module.function`. folder: of the file that writes it, where the module is looked for first.
+    """
 
     name: str
+    folder: str = ""
+
+    def __str__(self) -> str:
+        return f"!function {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
     """The content of a YAML file, its includes merged in.
 
-    places: where each key and list item stands. files: the file itself, then all that it includes.
+    places: where each key and list item stands. files: the file itself, then all that it includes. warnings: what the
+    file says and is not as it says, one line each, with the place.
     """
 
     data: dict[str, JSON]
     places: Mapping[KeyPath, FileLine]
     files: tuple[Path, ...]
+    warnings: tuple[str, ...] = ()
 
     def place(self, path: KeyPath) -> FileLine:
         """The line of `path`, or of the nearest key around it."""
@@ -70,7 +79,8 @@ def part_of(document: Document, path: KeyPath) -> Document:
         data = data[step]
     length = len(path)
     places = {inner[length:]: place for inner, place in document.places.items() if inner[:length] == path}
-    return Document(data if isinstance(data, dict) else {}, {(): document.place(path), **places}, document.files)
+    data = data if isinstance(data, dict) else {}
+    return Document(data, {(): document.place(path), **places}, document.files, document.warnings)
 
 
 def shown(file: Path) -> str:
@@ -99,7 +109,7 @@ def _with_includes(file: Path, including: tuple[Path, ...], known: dict[Path, Do
     includes = own.data.pop("include", None)
     data: dict[str, JSON] = {}
     places: dict[KeyPath, FileLine] = {}
-    files = [file]
+    files, warnings = [file], list(own.warnings)
     for index, name in enumerate(_include_names(own, includes)):
         where: KeyPath = ("include", index) if isinstance(includes, list) else ("include",)
         target = (file.parent / name).resolve()
@@ -114,8 +124,9 @@ def _with_includes(file: Path, including: tuple[Path, ...], known: dict[Path, Do
         included = known[target]
         _replace(data, places, included)
         files += included.files
+        warnings += included.warnings
     _replace(data, places, own)
-    return Document(data, places, tuple(dict.fromkeys(files)))
+    return Document(data, places, tuple(dict.fromkeys(files)), tuple(dict.fromkeys(warnings)))
 
 
 def read_text(file: Path) -> str:
@@ -176,7 +187,7 @@ def _parse(file: Path, text: str) -> Document:
         data = reader.build(root, ())
     except RecursionError as error:
         raise TaskError(f"{shown(file)}:1: is nested too deeply") from error
-    return Document(data, reader.places, (file,))
+    return Document(data, reader.places, (file,), tuple(reader.warnings))
 
 
 def _yaml_error(file: Path, text: str, error: yaml.YAMLError) -> TaskError:
@@ -198,6 +209,7 @@ class _Reader:
     def __init__(self, file: Path) -> None:
         self.file = file
         self.places: dict[KeyPath, FileLine] = {}
+        self.warnings: list[str] = []
         self.scalars = SafeConstructor()
         self.open: set[int] = set()
         self.nodes = 0
@@ -224,7 +236,8 @@ class _Reader:
         return value
 
     def mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
-        """Build a mapping. Keys of a merge (`<<`) count less than the mapping's own."""
+        """Build a mapping. Keys of a merge (`<<`) count less than the mapping's own; of one key twice the last counts,
+        as PyYAML and lm-eval have it."""
         value: dict[str, Any] = {}
         own: dict[str, int] = {}
         for key_node, item in node.value:
@@ -237,9 +250,12 @@ class _Reader:
             key = self.key(key_node)
             line = key_node.start_mark.line + 1
             if key in own:
-                raise self.error(key_node, f"key '{key}' is given twice (first in line {own[key]})")
+                place = FileLine(self.file, line)
+                self.warnings.append(
+                    f"{place}: key '{key}' is given twice; line {line} counts, line {own[key]} does not"
+                )
             own[key] = line
-            if (*path, key) in self.places:  # a merge was here first
+            if (*path, key) in self.places:  # a merge, or the same key, was here first
                 self.places = {old: at for old, at in self.places.items() if old[: len(path) + 1] != (*path, key)}
             self.places[(*path, key)] = FileLine(self.file, line)
             value[key] = self.build(item, (*path, key))
@@ -255,7 +271,7 @@ class _Reader:
 
     def scalar(self, node: yaml.ScalarNode) -> JSON | PythonFunction:
         if node.tag == "!function":
-            return PythonFunction(node.value)
+            return PythonFunction(node.value, str(self.file.parent))
         # Dates stay text: JSON knows none, and prompts show them as they are written.
         if node.tag in (f"{_TAG}timestamp", f"{_TAG}value"):
             return node.value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 from harness import Filter, Sample, hookimpl
@@ -63,6 +64,73 @@ class FindAll(Filter):
         return self._separator.join(matches[: self._at_most]) or None
 
 
+class ChoicePattern(Filter):
+    """lm-eval's `multi_choice_regex`: the letter `(A)` that a reply names, by a pattern, by an option's text, or behind
+    a colon. `fallback`: the answer where it names none; left out, such a reply is unparsed.
+
+    The options are the row's column `choices`. First the `group_select`th match of `regex_pattern` counts; then the
+    `group_select`th option whose text the reply holds (blanks around it, case, punctuation and `regexes_to_ignore` left
+    out as asked); then the `group_select`th `: A`. The rules are those of lm-eval's filters/extraction.py.
+    """
+
+    name = "multi_choice_regex"
+
+    def __init__(
+        self,
+        regex_pattern: str = r"#### (\-?[0-9\.\,]+)",
+        group_select: int = 0,
+        fallback: str | None = None,
+        ignore_case: bool = False,
+        ignore_punctuation: bool = False,
+        regexes_to_ignore: Sequence[str] | None = None,
+    ) -> None:
+        self._pattern = re.compile(regex_pattern)
+        self._place = group_select
+        self._fallback = fallback
+        self._ignore_case = ignore_case
+        self._ignore_punctuation = ignore_punctuation
+        self._ignored = [re.compile(pattern) for pattern in regexes_to_ignore or ()]
+
+    def apply(self, replies: Sequence[str | None], sample: Sample) -> list[str | None]:
+        choices = sample.doc.get("choices")
+        if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
+            raise ValueError("the row has no column 'choices' with a list of texts, which this filter looks for")
+        letters = [chr(ord("A") + number) for number in range(len(choices))]
+        texts = {self._bare(choice.strip()): f"({letter})" for letter, choice in zip(letters, choices, strict=True)}
+        # The longest first: an option that another one begins with must not hide it.
+        named = re.compile("|".join(re.escape(text) for text in sorted(texts, key=len, reverse=True)))
+        after_colon = re.compile(rf":[\s]*({'|'.join(letters)})")
+
+        def read(reply: str) -> str | None:
+            if found := self._find(self._pattern, reply):
+                return found
+            if found := self._find(named, self._bare(reply)):
+                return texts.get(found, found)
+            if found := self._find(after_colon, reply):
+                return f"({found})"
+            return self._fallback
+
+        return [None if reply is None else read(reply) for reply in replies]
+
+    def _find(self, pattern: re.Pattern[str], reply: str) -> str:
+        matches = find_all(pattern, reply)
+        if not -len(matches) <= self._place < len(matches):
+            return ""
+        match = matches[self._place]
+        if isinstance(match, tuple):
+            match = next((part for part in match if part), "")
+        return str(match).strip()
+
+    def _bare(self, text: str) -> str:
+        for pattern in self._ignored:
+            text = pattern.sub("", text)
+        if self._ignore_case:
+            text = text.lower()
+        if self._ignore_punctuation:
+            text = "".join(sign for sign in text if not unicodedata.category(sign).startswith("P"))
+        return text
+
+
 @hookimpl
 def harness_filters() -> list[type[Filter]]:
-    return [FindAll, FirstPattern]
+    return [ChoicePattern, FindAll, FirstPattern]

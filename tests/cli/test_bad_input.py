@@ -108,9 +108,7 @@ def test_an_unknown_filter() -> None:
     refused(run(), "error: rivers.yaml:12: unknown filter 'take_frist'; did you mean 'take_first'?")
 
 
-def test_a_metric_or_a_pipeline_given_twice_and_a_metric_of_another_kind() -> None:
-    write(TASK + "  - metric: acc\n")
-    refused(run(), "error: rivers.yaml:10: metric 'acc' is listed more than once")
+def test_a_pipeline_given_twice_and_a_metric_of_another_kind() -> None:
     write(TASK.replace("metric: acc", "metric: bleu"))
     refused(run(), "error: rivers.yaml:9: metric 'bleu' cannot score a task of output_type 'multiple_choice'")
     write(GENERATED + "filter_list:\n- &one {name: first, filter: [{function: take_first}]}\n- *one\n")

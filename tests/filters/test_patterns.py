@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness import Sample
-from harness_plugins.filters.patterns import FindAll, FirstPattern
+from harness_plugins.filters.patterns import ChoicePattern, FindAll, FirstPattern
 
 SAMPLE = Sample("t", "", 0, {}, (), "A")
 
@@ -32,3 +32,14 @@ def test_all_that_a_pattern_finds_in_order_or_as_a_set():
     assert FindAll(r"第(\d)空", at_most=2).apply(["第3空 第1空 第2空"], SAMPLE) == ["3 1"]
     with pytest.raises(ValueError, match="has 2 groups"):
         FindAll("(a)(b)")
+
+
+def test_the_option_that_a_reply_names_by_a_pattern_by_its_text_or_behind_a_colon():
+    row = {"choices": ["Guilty", "Guilty of Romance", "Innocent."]}
+    sample = Sample("t", "", 0, row, (), "(A)")
+    read = ChoicePattern(r"\(([A-C])\)", ignore_case=True, ignore_punctuation=True)
+    replies = ["it is (B), not (A)", "GUILTY of romance!", "innocent", "The answer: C", "who knows", None]
+    assert read.apply(replies, sample) == ["B", "(B)", "(C)", "(C)", None, None]
+    assert ChoicePattern("x", fallback="[invalid]").apply(["nothing"], sample) == ["[invalid]"]
+    with pytest.raises(ValueError, match="no column 'choices'"):
+        read.apply(["a"], SAMPLE)

@@ -119,6 +119,14 @@ def test_an_exception_in_a_filter_fails_the_sample():
     assert scored.scores == {"exact_match": None}
 
 
+def test_options_for_texts_mean_nothing_to_a_metric_of_choices_and_others_are_refused():
+    spec = ScoringSpec("multiple_choice", (MetricSpec("acc", options={"ignore_case": True, "average": "macro"}),))
+    assert Scorer(spec, find_metric, find_filter).headline == "acc"
+    spec = ScoringSpec("multiple_choice", (MetricSpec("acc", options={"ignore_cose": True}),))
+    with pytest.raises(UsageError, match="takes no option 'ignore_cose'"):
+        Scorer(spec, find_metric, find_filter)
+
+
 def test_hidden_gold_is_unscored_and_not_failed():
     scored = scorer("generate_until", ["exact_match", "f1"]).score(*generated(None, "7"))
     assert scored.scores == {"exact_match": None, "f1": None} and scored.error is None

@@ -18,7 +18,6 @@ from harness import DataError, HarnessError, TaskError
         (("output_type: multiple_choice", "output_type: multiple"), r"task.yaml:5: .*output_type"),
         (("doc_to_target", "num_fewshot: -1\ndoc_to_target"), r"task.yaml:9: .*num_fewshot"),
         (("doc_to_target", "repeats: 1000000000\ndoc_to_target"), r"task.yaml:9: repeats: .*or equal to 10000"),
-        (("doc_to_target", "doc_to_choice: [a]\ndoc_to_target"), r"task.yaml:9: .*doc_to_choice.*twice|duplicate"),
         (("doc_to_choice: ['yes', 'no']\n", ""), r"needs 'doc_to_choice'"),
         (('"{{q}}\\nAnswer:"', '"{{q"'), r"task.yaml:7: .*doc_to_text"),
         (("task: exam", "task: exam\nprocess_docs: !function utils.f"), r"task.yaml:2: .*process_docs.* is Python"),
