@@ -33,7 +33,6 @@ from harness.scoring.scores import (
 )
 from harness.types import FilterPipeline, MetricSpec, Record, Response, Result, Sample, ScoreName, ScoringSpec
 
-
 TEXT_OPTIONS = frozenset({"ignore_case", "ignore_punctuation", "ignore_numbers", "regexes_to_ignore", "average"})
 """Options of lm-eval's metrics of texts. Its files give them to metrics of choices too, where they mean nothing
 (api/task.py, `process_results`): those that a metric of choices does not take are passed over."""

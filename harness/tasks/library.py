@@ -283,8 +283,8 @@ class TaskLibrary:
         hidden = [entry for entry in entries if entry.package and entry.name in own]
         for entry in hidden:
             self.shadowed[entry.name] = (
-                f"{entry.name}: the one in {shown(own[entry.name].path)} is run, as --include_path asks; the built-in one "
-                f"is {entry.package}/{entry.name}"
+                f"{entry.name}: the one in {shown(own[entry.name].path)} is run, as --include_path asks; the built-in "
+                f"one is {entry.package}/{entry.name}"
             )
         return [entry for entry in entries if entry not in hidden]
 
