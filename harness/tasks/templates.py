@@ -214,7 +214,8 @@ class Template:
         known = [name for name in context if name != "subset"]
         for name in sorted(self.names):
             if name not in context and f"'{name}'" in str(error):
-                has = f"(it has: {', '.join(known) or 'none'}){_delimiter(known)}"
+                shown = [*known[:20], f"and {len(known) - 20} more"] if len(known) > 20 else known
+                has = f"(it has: {', '.join(shown) or 'none'}){_delimiter(known)}"
                 return f"the row has no field '{name}'{suggest(name, known)} {has}"
         attribute = re.search(r"has no attribute '(.+)'$", str(error))
         subset = context.get("subset")

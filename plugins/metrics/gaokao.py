@@ -1,7 +1,7 @@
 """GAOKAO-Bench's points (OpenLMLab/GAOKAO-Bench, `Bench/bench_function.py` and `Bench/OBJ_score_evaluation.py`).
 
-A row is one exam question, which may have several parts; the target is the tuple of their answers. The task says in its
-subsets which kind of question a file has and what a part is worth:
+A row is one exam question, which may have several parts; the target holds their answers, with spaces between. The task
+says in its subsets which kind of question a file has and what a part is worth:
 
     question_type: single_choice | multi_question_choice | multi_choice | five_out_of_seven
     partial_credit: true      # physics: 6 points for all letters, 3 for some and no wrong one
@@ -36,7 +36,7 @@ class GaokaoAnswer(Filter):
         question_type = self._question_type or sample.subset_fields.get("question_type")
         if question_type not in _READERS:
             raise ValueError(f"the subset's question_type is {question_type!r}, none of {', '.join(_READERS)}")
-        parts = len(gold_texts(sample) or ("",))
+        parts = len(_answers_of_parts(sample) or ("",))
         answers = [_READERS[question_type](reply, parts) if reply is not None else [] for reply in replies]
         return [" ".join(answer) or None for answer in answers]
 
@@ -53,7 +53,7 @@ class GaokaoPoints(Metric):
     bounds = (0.0, 1.0)
 
     def score(self, seen: Observation) -> tuple[float, ...] | None:
-        golds = gold_texts(seen.sample)
+        golds = _answers_of_parts(seen.sample)
         if golds is None or not seen.predictions:
             return None
         worth = float(seen.sample.doc["score"])
@@ -66,6 +66,11 @@ class GaokaoPoints(Metric):
 
     def from_means(self, means: tuple[float, ...]) -> float:
         return means[0] / means[1]
+
+
+def _answers_of_parts(sample: Sample) -> list[str] | None:
+    golds = gold_texts(sample)
+    return None if golds is None else " ".join(golds).split()
 
 
 def _share(answer: str, gold: str, partial: bool) -> float:

@@ -79,4 +79,10 @@ def _github_copy(root: Path, spec: DatasetSpec, split: str) -> Found:
     if source is None or not source.repository:
         return [], FileOptions()
     folder = inside(root, root / "github" / source.repository)
-    return (find_files(folder, source.patterns) if folder.is_dir() else []), source.options
+    by_pattern = {pattern: find_files(folder, [pattern]) for pattern in source.patterns if folder.is_dir()}
+    files = list(dict.fromkeys(file for found in by_pattern.values() for file in found))
+    absent = [pattern for pattern, found in by_pattern.items() if not found]
+    if files and absent:  # a part of the rows, or rows without their answers, would pass for all of them
+        names = ", ".join(absent)
+        raise DataError(f"{folder}: has no {names}, which split '{split}' needs beside {files[0].path.name}")
+    return files, source.options

@@ -132,6 +132,9 @@ def test_files_of_a_repository_are_read_from_its_copy(registry: Registry, tmp_pa
     assert keys(registry, tmp_path, None, "dev", path=None, sources={"github": source}) == ["c", "b"]
     with pytest.raises(DataError, match=r"sources: github: has no split 'tset'; did you mean 'test'\?"):
         keys(registry, tmp_path, None, "tset", path=None, sources={"github": source})
+    source["files"]["test"] = ["data/1.json", "data/gold.json"]
+    with pytest.raises(DataError, match=r"has no data/gold\.json, which split 'test' needs beside 1\.json"):
+        keys(registry, tmp_path, None, "test", path=None, sources={"github": source})
 
 
 @pytest.mark.parametrize("name", ["../secret.jsonl", "/etc/passwd", "a/../../secret.jsonl"])

@@ -73,6 +73,12 @@ def test_a_field_that_no_row_has_is_named_with_those_that_are_there(tmp_path: Pa
     assert "did you mean 'questio'?" in str(wrong.value)
 
 
+def test_of_very_many_fields_the_first_are_named(tmp_path: Path) -> None:
+    row = {str(number): {"q": "x"} for number in range(9000)}
+    with pytest.raises(TaskError, match=r"no field 'q' \(it has: 0, 1, .*, 19, and 8980 more\)"):
+        build(load(tmp_path, CHOICE), [row])
+
+
 @pytest.mark.parametrize("gold", ["maybe", 2, -1, 1.5])
 def test_a_gold_answer_outside_the_choices_names_the_row(tmp_path: Path, gold: object) -> None:
     task = load(tmp_path, CHOICE.replace('"{{a}}"', "a"))
