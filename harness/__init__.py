@@ -38,6 +38,14 @@ from harness.metrics import (
 )
 from harness.model import Forecast, Model, ModelOptions
 from harness.modifiers import Asked, Modifier, RowScore
+from harness.retry import (
+    RetriesExhausted,
+    Retryable,
+    RetryPolicy,
+    asked_pause,
+    is_throttling,
+    may_pass,
+)
 from harness.secret import Secret, sealed, secrets_in, secrets_of_url, shown, shown_url
 from harness.types import (
     DatasetSpec,
@@ -96,6 +104,9 @@ __all__ = [
     "Request",
     "RequestKind",
     "Response",
+    "RetriesExhausted",
+    "RetryPolicy",
+    "Retryable",
     "RowScore",
     "Rows",
     "Sample",
@@ -107,11 +118,14 @@ __all__ = [
     "UsageError",
     "View",
     "__version__",
+    "asked_pause",
     "evaluate",
     "evaluate_each",
     "hookimpl",
+    "is_throttling",
     "judge",
     "load_run",
+    "may_pass",
     "one_line",
     "sealed",
     "secrets_in",

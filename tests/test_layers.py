@@ -29,6 +29,7 @@ BASE = {
     "patterns",
     "plugin_values",
     "reasoning",
+    "retry",
     "terminal",
     "time_limit",
 }

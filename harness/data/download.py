@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness import files
 from harness.errors import DataError
+from harness.retry import RetriesExhausted, Retryable, RetryPolicy, asked_pause, is_throttling, may_pass
 
 if TYPE_CHECKING:
     import requests
 
-ATTEMPTS = 4
 TIMEOUT = (10, 60)
 """Seconds to connect, and seconds of silence while reading."""
 SLOWEST = 500.0
@@ -29,8 +29,6 @@ PATIENCE = 60.0
 """Seconds before a transfer is held against `SLOWEST`."""
 LARGEST_DOCUMENT = 256 << 20
 """Bytes of a JSON document; files of rows may be larger."""
-LONGEST_WAIT = 30.0
-"""Seconds. A server that asks for more (`Retry-After`) is asked again sooner."""
 _CHUNK = 1 << 16
 """Bytes. What a broken connection left of the last one is asked for again."""
 _Answer = TypeVar("_Answer")
@@ -44,14 +42,13 @@ class Unreachable(DataError):
 class Server:
     """A server, as errors call it, and what every request to it carries.
 
-    permission: what a user must do where the server says 401 or 403. delay: seconds before the second attempt; it
-    doubles from then on.
+    permission: what a user must do where the server says 401 or 403. policy: how often it is asked again.
     """
 
     title: str
     permission: str
     headers: Mapping[str, str] = field(default_factory=dict)
-    delay: float = 1.0
+    policy: RetryPolicy = field(default_factory=RetryPolicy.for_data)
 
     def json(self, url: str, what: str, params: Mapping[str, Any] | None = None) -> Any:
         """GET a JSON document. Raises DataError, and Unreachable after the last attempt."""
@@ -88,34 +85,37 @@ class Server:
         params: Mapping[str, Any] | None = None,
     ) -> _Answer:
         import requests
-        from urllib3.exceptions import HTTPError
+        from urllib3.exceptions import HTTPError, NameResolutionError
 
-        cause, wait = "", 0.0
-        for attempt in range(ATTEMPTS):
-            time.sleep(wait)
-            wait = self.delay * 2**attempt
+        def ask() -> _Answer:
             sent = {"Accept-Encoding": "identity", **self.headers, **headers()}
             try:
                 with requests.get(url, params=params, headers=sent, timeout=TIMEOUT, stream=True) as reply:
                     if reply.status_code < 400:
                         return use(reply)
-                    cause = self._refused(reply.status_code, what)
-                    wait = max(wait, _retry_after(reply))
+                    raise self._refusal(reply, what)
             except (requests.RequestException, HTTPError, ConnectionError) as error:
-                if "NameResolutionError" in repr(error):
+                if isinstance(getattr(next(iter(error.args), None), "reason", None), NameResolutionError):
                     raise Unreachable(f"{what}: {self.title} cannot be reached: its name is not known here") from error
-                cause = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise Unreachable(f"{what}: {self.title} could not be reached after {ATTEMPTS} attempts ({cause})")
+                raise Retryable(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
 
-    def _refused(self, status: int, what: str) -> str:
-        """Raise for an answer that is final; return the cause where another attempt can help."""
+        try:
+            return self.policy.call(ask)
+        except RetriesExhausted as error:
+            times = "1 attempt" if error.attempts == 1 else f"{error.attempts} attempts"
+            raise Unreachable(f"{what}: {self.title} could not be reached after {times} ({error})") from error
+
+    def _refusal(self, reply: requests.Response, what: str) -> DataError | Retryable:
+        """The error that a status stands for: final, or of a kind that may pass."""
+        status = reply.status_code
         if status in (401, 403):
-            raise DataError(f"{what}: {self.title} says {status}, no permission: {self.permission}")
+            return DataError(f"{what}: {self.title} says {status}, no permission: {self.permission}")
         if status in (404, 410):
-            raise DataError(f"{what}: is not on {self.title} ({status})")
-        if status < 500 and status not in (408, 416, 429):
-            raise DataError(f"{what}: {self.title} says {status}")
-        return f"it says {status}"
+            return DataError(f"{what}: is not on {self.title} ({status})")
+        if not may_pass(status) and status != 416:  # a range of a file that has changed meanwhile
+            return DataError(f"{what}: {self.title} says {status}")
+        pause = asked_pause(reply.headers, "")
+        return Retryable(f"it says {status}", pause=pause, throttled=is_throttling(status, pause))
 
 
 def _steadily(reply: requests.Response, what: str, most: float = math.inf) -> Iterator[bytes]:
@@ -130,11 +130,6 @@ def _steadily(reply: requests.Response, what: str, most: float = math.inf) -> It
         if seconds > PATIENCE and size / seconds < SLOWEST:
             raise DataError(f"{what}: the server gives {size / seconds:.0f} bytes a second, which comes to no end")
         yield chunk
-
-
-def _retry_after(reply: requests.Response) -> float:
-    value = reply.headers.get("Retry-After", "")
-    return min(float(value), LONGEST_WAIT) if value.isdigit() else 0.0
 
 
 def cache_folder(*parts: str) -> Path:

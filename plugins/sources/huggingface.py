@@ -16,7 +16,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from harness import DataError, DatasetSpec, Rows, hookimpl
+from harness import (
+    DataError,
+    DatasetSpec,
+    RetriesExhausted,
+    Retryable,
+    RetryPolicy,
+    Rows,
+    asked_pause,
+    hookimpl,
+    is_throttling,
+    may_pass,
+)
 from harness.data import (
     BUILDERS,
     FileOptions,
@@ -34,7 +45,6 @@ from harness.data import (
     rows_of_table,
 )
 
-ATTEMPTS = 4
 CONVERTED = "refs/convert/parquet"
 """The branch where the hub keeps a Parquet copy of sets that a script makes."""
 PERMISSION = "accept the terms on the page of the set, then set HF_TOKEN"
@@ -217,44 +227,68 @@ class _NoRevision(DataError):
 
 def _attempt(title: str, ask: Callable[[], Any]) -> Any:
     """Ask the hub, again where that can help. Raises DataError; Unreachable when no attempt got through."""
-    cause: BaseException | None = None
-    for attempt in range(ATTEMPTS):
-        if attempt:
-            time.sleep(_delay() * 2 ** (attempt - 1))
+
+    def asked() -> Any:
         try:
             return ask()
         except Exception as error:  # every layer below lets its own errors through
-            cause = error
-            if not _can_pass(error, title):
-                break
-    raise Unreachable(f"{title}: the Hugging Face hub cannot be reached ({_line(cause)})") from cause
+            failure = _failure(error, title)
+            if failure is error:
+                raise
+            raise failure from error
+
+    try:
+        return RetryPolicy.for_data().call(asked)
+    except RetriesExhausted as error:
+        raise Unreachable(f"{title}: the Hugging Face hub cannot be reached ({_line(error)})") from error
 
 
-def _can_pass(error: BaseException, title: str) -> bool:
-    """Whether another attempt can help. Raises what is final; False where the network is closed."""
+def _failure(error: Exception, title: str) -> Exception:
+    """What an error of the hub's libraries is: `Retryable`, Unreachable, the DataError of an answer that is final, or
+    itself where it has nothing to do with the hub."""
+    from datasets.exceptions import DatasetNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RevisionNotFoundError,
+    )
+
     chain = list(_chain(error))
-    names = {kind.__name__ for link in chain for kind in type(link).__mro__}
-    status = next((code for link in chain if (code := _status(link))), 0)
-    text = " ".join(_line(link) for link in chain)
-    if "scripts are no longer supported" in text:
-        raise _Script(f"{title}: is made by a script of its own, and such code is never run") from error
-    if "GatedRepoError" in names or "gated dataset" in text or status == 403:
-        raise DataError(f"{title}: needs permission: {PERMISSION}") from error
-    if "RevisionNotFoundError" in names or re.search(r"Revision '.*' doesn't exist", text):
-        raise _NoRevision(f"{title}: the Hugging Face hub has no such revision") from error
-    if ({"OfflineModeIsEnabled", "LocalEntryNotFoundError"} & names or "OfflineModeIsEnabled" in text) and not status:
-        return False
-    if status in (401, 404) or "DatasetNotFoundError" in names:
-        raise DataError(f"{title}: is not on the Hugging Face hub ({status or 404}), or is private (then set HF_TOKEN)")
+    reply = next((reply for link in chain if _status(reply := getattr(link, "response", None))), None)
+    status = _status(reply)
+
+    def caused_by(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(link, kinds) for link in chain)
+
+    # `datasets` has no type for scripts, and drops the cause of a `DatasetNotFoundError`: words are all there is.
+    if any(isinstance(link, RuntimeError) and "scripts are no longer supported" in str(link) for link in chain):
+        return _Script(f"{title}: is made by a script of its own, and such code is never run")
+    not_found = str(error) if isinstance(error, DatasetNotFoundError) else ""
+    if caused_by(GatedRepoError) or status == 403 or "is a gated dataset" in not_found:
+        return DataError(f"{title}: needs permission: {PERMISSION}")
+    if caused_by(RevisionNotFoundError) or re.search(r"Revision '.*' doesn't exist", not_found):
+        return _NoRevision(f"{title}: the Hugging Face hub has no such revision")
+    unreachable = Unreachable(f"{title}: the Hugging Face hub cannot be reached ({_line(error)})")
+    if not status and caused_by(OfflineModeIsEnabled, LocalEntryNotFoundError):
+        return unreachable
+    if status in (401, 404) or caused_by(DatasetNotFoundError):
+        return DataError(
+            f"{title}: is not on the Hugging Face hub ({status or 404}), or is private (then set HF_TOKEN)"
+        )
+    if status and may_pass(status):
+        pause = asked_pause(reply.headers, "") if reply is not None else None
+        return Retryable(_line(error), pause=pause, throttled=is_throttling(status, pause))
     if status:
-        return status >= 500 or status in (408, 429)
+        return unreachable
+    # The HTTP library below the hub's, and so the types of its errors, differs from version to version.
+    names = {kind.__name__ for link in chain for kind in type(link).__mro__}
     if {"ConnectError", "ConnectTimeout"} & names:  # nobody answers, and will not a second later
-        return False
-    if {"TransportError", "ConnectionError", "TimeoutError", "IncompleteRead"} & names:
-        return True
-    if isinstance(error, OSError) and "Consistency check failed" in text:
-        return True
-    raise error
+        return unreachable
+    torn = isinstance(error, OSError) and "Consistency check failed" in str(error)  # a plain OSError of the hub's
+    if torn or {"TransportError", "ConnectionError", "TimeoutError", "IncompleteRead"} & names:
+        return Retryable(_line(error))
+    return error
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -266,8 +300,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _status(error: BaseException) -> int:
-    code = getattr(getattr(error, "response", None), "status_code", 0)
+def _status(reply: Any) -> int:
+    """The HTTP status of a reply, 0 where there is none."""
+    code = getattr(reply, "status_code", 0)
     return code if isinstance(code, int) else 0
 
 
@@ -288,10 +323,6 @@ def _refuse(error: Exception, title: str, place: HubSplit) -> NoReturn:
 
 def _line(error: BaseException | None) -> str:
     return " ".join(str(error).split())[:300]
-
-
-def _delay() -> float:
-    return float(os.environ.get("HARNESS_RETRY_DELAY", "1"))
 
 
 def _endpoint() -> str:

@@ -173,4 +173,4 @@ def _server() -> Server:
     # The older half of the API reads the cookie, the newer one the header. Neither follows a redirect elsewhere.
     headers = {"Authorization": f"Bearer {token}", "Cookie": f"m_session_id={token}"} if token else {}
     permission = "accept the terms on the page of the set, then set MODELSCOPE_API_TOKEN"
-    return Server("ModelScope", permission, headers, float(os.environ.get("HARNESS_RETRY_DELAY", "1")))
+    return Server("ModelScope", permission, headers)

@@ -72,13 +72,8 @@ def _bring(source: FileSource, name: str, offline: bool) -> Path:
     if offline:
         raise DataError(f"{title}: --offline forbids the network, and the cache does not hold it")
     try:
-        return _server().fetch(url, to, title)
+        return Server("the server", "the file is not public; give it by --data DIR").fetch(url, to, title)
     except Unreachable:
         if to.is_file():
             return to
         raise
-
-
-def _server() -> Server:
-    delay = float(os.environ.get("HARNESS_RETRY_DELAY", "1"))
-    return Server("the server", "the file is not public; give it by --data DIR", delay=delay)

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from harness_plugins.models.openai.pace import AUTO_FIRST, AUTO_MOST, Pace, Places
-from harness_plugins.models.openai.pauses import asked_pause
 
 
 class _Instant(selectors.SelectSelector):
@@ -131,37 +130,3 @@ def test_auto_grows_while_replies_stay_quick_and_no_further() -> None:
     for _ in range(5000):
         busy.answered(0.2 * max(1.0, busy.size / 16))
     assert AUTO_FIRST <= busy.size <= 48
-
-
-@pytest.mark.parametrize(
-    ("headers", "message", "seconds"),
-    [
-        ({"Retry-After": "7"}, "", 7),
-        ({"retry-after": "1.5"}, "Please try again in 36s", 1.5),
-        ({"Retry-After-Ms": "250"}, "", 0.25),
-        ({}, "Rate limit reached. Please try again in 36s.", 36),
-        ({}, "Please try again in 1m2.5s.", 62.5),
-        ({}, "Please retry after 120ms", 0.12),
-        ({}, "请求过快，请 30 秒后重试", 30),
-        ({}, "wait 2 minutes", 120),
-        ({"x-ratelimit-reset-requests": "1m0s"}, "", 60),
-        ({"x-ratelimit-reset-requests": "9s", "x-ratelimit-reset-tokens": "40ms"}, "", 9),
-        (
-            {
-                "x-ratelimit-reset-requests": "50s",
-                "x-ratelimit-remaining-requests": "12",
-                "x-ratelimit-reset-tokens": "2s",
-                "x-ratelimit-remaining-tokens": "0",
-            },
-            "",
-            2,
-        ),
-        ({"Retry-After": "soon"}, "", None),
-        ({"Retry-After": "nan"}, "", None),
-        ({"Retry-After": "-5"}, "", 0),
-        ({"Retry-After": "Wed, 99 Foo 2026"}, "no", None),
-        ({}, "try again later", None),
-    ],
-)
-def test_for_how_long_a_server_asks_to_wait(headers: dict[str, str], message: str, seconds: float | None) -> None:
-    assert asked_pause(headers, message) == (None if seconds is None else pytest.approx(seconds))

@@ -22,6 +22,7 @@ from harness import (
     Prompt,
     Request,
     Response,
+    RetryPolicy,
     Sample,
     UsageError,
     hookimpl,
@@ -32,7 +33,7 @@ from harness import (
 )
 
 from .background import Background
-from .client import Client, Patience
+from .client import Client
 from .connection import Connection
 from .errors import RequestError, short, wants_stream
 from .first_failures import FirstFailures
@@ -154,11 +155,11 @@ class OpenAIModel(Model):
         self.dialect = one_of("logprobs", logprobs, DIALECTS)
         most = AUTO_MOST if num_concurrent == "auto" else whole("num_concurrent", num_concurrent, 1)
         self.places = Places(most, adapts=num_concurrent == "auto")
-        patience = Patience(
-            number("timeout", timeout, 0.001),
-            number("total_timeout", total_timeout, 0.001),
-            whole("max_retries", max_retries, 0),
-            number("retry_delay", retry_delay, 0),
+        patience = number("timeout", timeout, 0.001)
+        retries = RetryPolicy(
+            total=number("total_timeout", total_timeout, 0.001),
+            retries=whole("max_retries", max_retries, 0),
+            delay=number("retry_delay", retry_delay, 0),
         )
         self.max_gen_toks = None if max_gen_toks is None else whole("max_gen_toks", max_gen_toks, 1)
         self.max_length = None if max_length is None else whole("max_length", max_length, 2)
@@ -184,7 +185,7 @@ class OpenAIModel(Model):
         self._connection = Connection(self.address.base.geturl(), verify_certificate)
         others = [*secrets_in(sealed(self.extra_body)), *secrets_of_url(self.address.base.geturl())]
         self._client = Client(
-            self.address, key, sent_headers, others, patience, self._connection, most, omitted=self.omit
+            self.address, key, sent_headers, others, patience, retries, self._connection, most, omitted=self.omit
         )
         self._client.replied = self.places.answered
 

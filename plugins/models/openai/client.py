@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlunsplit
 
-from harness import ModelError, Secret, UsageError
+from harness import ModelError, RetryPolicy, Secret, UsageError, asked_pause, is_throttling, may_pass
 
 from .connection import CONNECT_TIMEOUT, Connection, NoReply, Received
 from .errors import (
@@ -29,24 +28,10 @@ from .errors import (
     short,
 )
 from .pace import Pace
-from .pauses import asked_pause
 
-LONGEST_PAUSE = 60.0
-# Its own rate brings the server relief; a request that waits on need not wait long.
-LONGEST_THROTTLED = 8.0
 Reply = TypeVar("Reply")
 Rest = Callable[[float], Awaitable[None]]
 """Lets others have one's place for so many seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to wait, in seconds: for one reply, for one sample in all, and before the first retry."""
-
-    timeout: float = 300.0
-    total: float = 900.0
-    retries: int = 5
-    delay: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +50,8 @@ class Address:
 class Client:
     """One server. `known_models` is what it says that it serves, once it was asked.
 
-    others: further secrets in what is sent, which the server may repeat. omitted: fields left out, for remedies.
+    others: further secrets in what is sent, which the server may repeat. timeout: seconds for one reply. retries: how
+    often one request is sent again. omitted: fields left out, for remedies.
     """
 
     def __init__(
@@ -74,13 +60,15 @@ class Client:
         key: Secret | None,
         headers: Mapping[str, Secret],
         others: Sequence[Secret],
-        patience: Patience,
+        timeout: float,
+        retries: RetryPolicy,
         connection: Connection,
         num_concurrent: int,
         omitted: Sequence[str] = (),
     ) -> None:
-        self.address, self.patience, self.omitted = address, patience, omitted
+        self.address, self.omitted = address, omitted
         self.connection = connection
+        self._timeout, self._retries = timeout, retries
         self.pace = Pace()
         self.sleep = asyncio.sleep
         self.replied: Callable[[float], None] = lambda seconds: None
@@ -92,7 +80,6 @@ class Client:
         if key is not None and "authorization" not in {name.lower() for name in headers}:
             self._headers["Authorization"] = f"Bearer {key.reveal()}"
         self._headers |= {name: value.reveal() for name, value in headers.items()}
-        self._random = random.Random()
         self._answered = False
         self._fruitless = 0
         self._most_fruitless = max(3, num_concurrent)
@@ -121,15 +108,15 @@ class Client:
     ) -> Reply:
         """What `read` makes of the server's reply. Raises RequestError, or ModelError where no other can work.
 
-        Only the time that is spent on this request counts against `Patience.total`: exchanges and pauses, not the wait
-        for a turn among others.
+        Only the time that is spent on this request counts against the policy's `total`: exchanges and pauses, not the
+        wait for a turn among others.
         """
-        left, attempts, tries = self.patience.total, 0, 0
+        attempts = self._retries.attempts()
         while True:
             start = await self.pace.turn()
-            started, attempts = time.monotonic(), attempts + 1
+            started = time.monotonic()
             try:
-                reply = await self._attempt(route, body, read, min(left, self.patience.timeout))
+                reply = await self._attempt(route, body, read, min(attempts.left, self._timeout))
                 self._answered, self._fruitless = True, 0
                 self.replied(time.monotonic() - started)
                 return reply
@@ -139,17 +126,15 @@ class Client:
                 raise self._hidden(error) from None
             if failure.status in (429, 503, 529):
                 self.pace.refused(start, failure.pause)
-            left -= time.monotonic() - started
-            tries += not failure.throttled
-            pause = self._pause(max(tries - 1, 0) if not failure.throttled else attempts - 1, failure)
-            if tries > self.patience.retries or pause >= left:
+            attempts.spend(time.monotonic() - started)
+            pause = attempts.failed(failure.pause, throttled=failure.throttled)
+            if pause is None:
                 break
-            left -= pause
             await self._wait(pause, failure, rest)
         self._count_fruitless(failure)
-        too_long = failure.pause is not None and failure.pause >= left and tries <= self.patience.retries
-        more = f"; it asks to wait {failure.pause:.0f} s, beyond total_timeout" if too_long else ""
-        times = "once" if attempts == 1 else f"{attempts} times"
+        asked = attempts.asked_too_much
+        more = "" if asked is None else f"; it asks to wait {asked:.0f} s, beyond total_timeout"
+        times = "once" if attempts.number == 1 else f"{attempts.number} times"
         raise self._hidden(RequestError(f"{failure} (tried {times}{more})", failure.status)) from None
 
     def waits(self) -> str:
@@ -183,23 +168,15 @@ class Client:
         self._fruitless = 0 if status < 500 else self._fruitless
         if status == 429 and b"insufficient_quota" in reply.content:
             raise self._end(status, error.message)
-        if status in (408, 429) or status >= 500:
+        if may_pass(status):
             pause = asked_pause(reply.headers, error.message)
-            # 529: overloaded (Anthropic). A 503 that names a time is a server that is there, and busy.
-            throttled = status in (429, 529) or (status == 503 and pause is not None)
+            throttled = is_throttling(status, pause)
             return RetryableError(f"status {status}: {error.message}", status, pause=pause, throttled=throttled)
         # After an answer, a 403 is about this prompt (a provider's moderation), not about the key.
         moderated = status == 403 and (self._answered or is_withheld(error))
         if status in (401, 404, 405) or 300 <= status < 400 or (status == 403 and not moderated):
             raise self._end(status, short(reply.headers.get("location", "")) or error.message)
         return refusal(error, status, body, self.omitted, self.known_models)
-
-    def _pause(self, number: int, failure: RetryableError) -> float:
-        """Seconds before the next attempt: as the server asks, else longer each time; never all at one moment."""
-        if failure.pause is not None:
-            return failure.pause + (min(self.patience.delay, 0.2) + 0.1 * failure.pause) * self._random.random()
-        longest = LONGEST_THROTTLED if failure.throttled else LONGEST_PAUSE
-        return min(longest, self.patience.delay * 2.0 ** min(number, 30)) * self._random.uniform(0.5, 1.0)
 
     async def _wait(self, pause: float, failure: RetryableError, rest: Rest) -> None:
         ticket = id(failure)
