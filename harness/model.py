@@ -73,6 +73,8 @@ class Model(ABC):
     answers_samples: ClassVar[bool] = False
     """True where the answer depends on which sample asks, not on the request alone (`replay`): then two samples with
     one and the same prompt are asked for separately."""
+    sees_prompts: ClassVar[bool] = True
+    """False where answers are known without a look at the prompt (`replay`): then its images need not be here."""
     aliases: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Other names for `--model`, as other tools have them, and the arguments that each implies."""
     without_effect: ClassVar[frozenset[str]] = frozenset()

@@ -2,14 +2,20 @@
 
     Task (YAML) -> Sample (one row, rendered) -> Request -> Response -> Record (one JSON line)
 
-Every room may import this module; it imports none of them.
+Every room may import this module; it imports none of them but the errors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
+
+from harness.errors import DataError
 
 OutputType = Literal["multiple_choice", "loglikelihood", "loglikelihood_rolling", "generate_until"]
 RequestKind = Literal["loglikelihood", "rolling", "generate"]
@@ -19,12 +25,42 @@ JSON = Any
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """An image, video or audio clip that a prompt refers to, named by the hash of its bytes."""
+    """An image, video or audio clip that a prompt refers to, named by the hash of its bytes, and opened when needed.
+
+    path: the file that holds it, or the zip of which it is the `member`; data: its bytes, where no file has them.
+    problem: why it cannot be shown; a sample with such media is answered by that as its error.
+    """
 
     kind: Literal["image", "video", "audio"]
     sha256: str
-    data: bytes = field(repr=False, compare=False)
+    data: bytes = field(default=b"", repr=False, compare=False)
     mime: str = ""
+    path: str = field(default="", compare=False)
+    member: str = field(default="", compare=False)
+    problem: str = field(default="", compare=False)
+
+    def read(self) -> bytes:
+        """The bytes. Raises DataError, one line, where the file is gone or has changed."""
+        if self.data or not self.path:
+            return self.data
+        try:
+            if self.member:
+                with zipfile.ZipFile(self.path) as archive:
+                    data = archive.read(self.member)
+            else:
+                data = Path(self.path).read_bytes()
+        except (OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            raise DataError(f"{self.place}: the {self.kind} cannot be read: {error}") from error
+        if hashlib.sha256(data).hexdigest() != self.sha256:
+            raise DataError(
+                f"{self.place}: the {self.kind} has changed since the rows were read: run the command again"
+            )
+        return data
+
+    @property
+    def place(self) -> str:
+        """Where it is, for messages."""
+        return f"{self.path}/{self.member}" if self.member else self.path or f"{self.kind} {self.sha256[:12]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +110,14 @@ class Prompt:
     def text(self) -> str:
         """The string prompt (empty for a chat prompt, whose string only the model's chat template knows)."""
         return self.prefix + self.suffix
+
+    @property
+    def shown_media(self) -> Iterator[Media]:
+        """All media that it shows, in their order."""
+        yield from self.media
+        for message in self.messages:
+            if not isinstance(message.content, str):
+                yield from (part for part in message.content if not isinstance(part, str))
 
 
 @dataclass(frozen=True, slots=True)

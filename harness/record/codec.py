@@ -259,11 +259,13 @@ def _decode_content(content: JSON) -> str | tuple[str | Media, ...]:
 
 
 def _encode_media(media: Media) -> dict[str, str]:
-    return {"kind": media.kind, "sha256": media.sha256, "mime": media.mime}
+    """Hash and place: never the bytes."""
+    named = {name: getattr(media, name) for name in ("path", "member", "problem")}
+    return {"kind": media.kind, "sha256": media.sha256, "mime": media.mime, **{k: v for k, v in named.items() if v}}
 
 
 def _decode_media(fields: Mapping[str, JSON]) -> Media:
-    return Media(fields["kind"], fields["sha256"], b"", fields["mime"])
+    return Media(**fields)
 
 
 def _encode_response(response: Response) -> dict[str, JSON]:

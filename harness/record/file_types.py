@@ -31,11 +31,14 @@ Number = float | Literal["NaN", "Infinity", "-Infinity"]
 
 
 class MediaFields(TypedDict):
-    """An image, video or clip without its bytes."""
+    """An image, video or clip without its bytes: what it is, and the file (or member of a zip) that held it."""
 
     kind: Literal["image", "video", "audio"]
     sha256: str
     mime: str
+    path: NotRequired[str]
+    member: NotRequired[str]
+    problem: NotRequired[str]
 
 
 class MessageFields(TypedDict):

@@ -27,8 +27,9 @@ def answers(model: Model, name: str, requests: Sequence[Request]) -> Iterator[tu
     named with its field. What no model can read is not asked, and fails alone too.
     """
     asked = list(range(len(requests)))
-    if not model.answers_samples:
-        problems = {index: problem for index in asked if (problem := unreadable_text(requests[index]))}
+    if model.sees_prompts:
+        looks = unshowable if model.answers_samples else unreadable
+        problems = {index: problem for index in asked if (problem := looks(requests[index]))}
         yield from ((index, Response(error=problem)) for index, problem in problems.items())
         asked = [index for index in asked if index not in problems]
     if asked:
@@ -127,14 +128,20 @@ def _each(
     return tuple(check(value, f"{what}[{place}]") for place, value in enumerate(found))
 
 
-def unreadable_text(request: Request) -> str | None:
-    """Why no model can be shown this: half of a character (a surrogate without its other half) is in its text."""
+def unreadable(request: Request) -> str | None:
+    """Why no model can be shown this: half of a character (a surrogate without its other half) is in its text, or an
+    image cannot be shown."""
     prompt = request.prompt
     texts = [prompt.prefix, prompt.suffix, prompt.prefill, *request.continuations]
     for part in [*texts, *(message.text for message in prompt.messages)]:
         if not part.isascii() and (half := _HALF.search(part)):
             return f"its text holds half of a character (U+{ord(half[0]):04X}), which no model can read: mend the row"
-    return None
+    return unshowable(request)
+
+
+def unshowable(request: Request) -> str | None:
+    """Why an image of the request cannot be shown."""
+    return next((media.problem for media in request.prompt.shown_media if media.problem), None)
 
 
 def description(model: Model, name: str, say: Callable[[str], None] = lambda text: None) -> dict[str, Any]:

@@ -9,21 +9,21 @@ A run goes on from here, a dry run and `harness show` print what is here, and a 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from harness.errors import UsageError
+from harness.errors import DataError, UsageError
 from harness.model import Forecast, Model, ModelOptions
 from harness.record.lm_eval import check_output_path
 from harness.registry import Registry, load_plugins
-from harness.run.answers import check_declared, plugin_errors, unreadable_text
+from harness.run.answers import check_declared, plugin_errors, unreadable
 from harness.run.describe import remarks
 from harness.run.jobs import TaskJob, load_jobs, prepare_metrics
 from harness.run.samples import render_samples
 from harness.run.spec import Progress, RunSpec
-from harness.types import JSON, Prompt, Request, Sample
+from harness.types import JSON, Request, Sample
 
 Narrow = Callable[[Sequence[TaskJob]], Sequence[TaskJob]]
 
@@ -50,7 +50,7 @@ class PreparedRun:
     def forecast(self) -> Forecast | None:
         """What one of the models would compute, where it can tell; the others are asked the same."""
         with plugin_errors(self.specs[-1].model, "could not say what it will compute"):
-            return self.models[-1].forecast([request for request in self.requests if unreadable_text(request) is None])
+            return self.models[-1].forecast([request for request in self.requests if unreadable(request) is None])
 
     def __enter__(self) -> Self:
         return self
@@ -114,6 +114,8 @@ def prepare_models(
         for spec, model in zip(specs, made, strict=True):
             progress.stage(f"checking prompts for model {spec.model}")
             check_abilities(model, spec.model, asked)
+            if model.sees_prompts:
+                check_media(asked)
             with plugin_errors(spec.model, "could not look at the samples"):
                 model.inspect_samples(asked if model.answers_samples else list(filter(_is_readable, asked)))
         stack.pop_all()
@@ -177,18 +179,26 @@ def check_abilities(model: Model, name: str, samples: Sequence[Sample]) -> None:
                 )
         seen.add(sample.task)
         for request in sample.requests:
-            shown.setdefault(sample.task, set()).update(media.kind for media in _media(request.prompt))
+            shown.setdefault(sample.task, set()).update(media.kind for media in request.prompt.shown_media)
     for task, kinds in shown.items():
         if missing := kinds - model.modalities:
             raise UsageError(f"model '{name}' cannot see what task '{task}' shows: {', '.join(sorted(missing))}")
 
 
-def _media(prompt: Prompt) -> Iterator[Any]:
-    yield from prompt.media
-    for message in prompt.messages:
-        if not isinstance(message.content, str):
-            yield from (part for part in message.content if not isinstance(part, str))
+def check_media(samples: Sequence[Sample]) -> None:
+    """Refuse a task of which no sample can be shown its images: that is a wrong folder, and no bad picture here and
+    there, which is the error of its sample. Raises `DataError`."""
+    found: dict[str, list[str]] = {}
+    for sample in samples:
+        media = [each for request in sample.requests for each in request.prompt.shown_media]
+        if media:
+            problem = next((each.problem for each in media if each.problem), "")
+            found.setdefault(sample.task, []).append(problem)
+    for problems in found.values():
+        if all(problems):
+            many = f"; none of the {len(problems)} samples with media can be shown" if len(problems) > 1 else ""
+            raise DataError(f"{problems[0]}{many}")
 
 
 def _is_readable(sample: Sample) -> bool:
-    return all(unreadable_text(request) is None for request in sample.requests)
+    return all(unreadable(request) is None for request in sample.requests)

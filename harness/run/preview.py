@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from harness.errors import UsageError, suggest
 from harness.registry import Registry
-from harness.run.answers import plugin_errors, unreadable_text
+from harness.run.answers import plugin_errors, unreadable
 from harness.run.jobs import TaskJob
 from harness.run.prepare import prepare_run
 from harness.run.spec import RunSpec
@@ -45,7 +45,7 @@ def preview(spec: RunSpec, registry: Registry, subset: str | None = None, doc: i
             rows = len({sample.id for sample in job.samples})
             raise UsageError(f"--doc: task '{job.task.name}' has no row {doc}; it has {rows} rows")
         for sample in chosen:
-            if problem := unreadable_text(sample.requests[0]):
+            if problem := unreadable(sample.requests[0]):
                 where = f"{sample.subset} {sample.id}".strip()
                 raise UsageError(f"task '{job.task.name}', row {where}: {problem}")
         with plugin_errors(spec.model, "could not show a prompt"):

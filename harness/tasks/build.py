@@ -13,7 +13,7 @@ from harness.data.open import plain
 from harness.errors import DataError, HarnessError, TaskError, UsageError, suggest
 from harness.tasks.fewshot import Row, SameQuestion, ShotPool, make_pool
 from harness.tasks.generation import task_generation
-from harness.tasks.media import Images, images_of, interleaved, roots_of, without_bytes, without_marks
+from harness.tasks.media import Images, Marks, images_of, roots_of, unmarked, without_bytes
 from harness.tasks.prompts import Opening, Style, choice_delimiter, opening, prompt, shot_turns, system_text
 from harness.tasks.render import Rendered, gold_of
 from harness.tasks.rows import dataset_spec, one_file, second_split
@@ -22,7 +22,7 @@ from harness.tasks.task import Subset, Task, Wording
 from harness.tasks.templates import Context, Template
 from harness.tasks.views import check_gold, differs, views_of
 from harness.tasks.yaml_file import KeyPath, shown
-from harness.types import JSON, DatasetSpec, GenerationParams, Message, Prompt, Record, Request, Rows, Sample, View
+from harness.types import JSON, DatasetSpec, GenerationParams, Prompt, Record, Request, Rows, Sample, View
 
 OpenSplit = Callable[[DatasetSpec, str], Rows]
 
@@ -118,7 +118,9 @@ class _Builder:
         self.open_split = open_split
         self.spec = dataset_spec(task, subset, options)
         self.image_columns = words(task.config.doc_to_image)
+        self.roots = roots_of(self.spec) if self.image_columns else []
         self.images: dict[int, Images] = {}
+        self.marks = Marks(self.placed_problem)
         rows = self.open(task.eval_split, options.limit)
         self.columns: Set[str] = {column for row in rows for column in row}
         self.rows = rows[: row_count(options.limit, len(rows))]
@@ -127,7 +129,10 @@ class _Builder:
         self.styles = [_style(wording.config, options) for wording in task.wordings]
         self.generation = task_generation(task.config, options.gen_kwargs)
         self.pool = self.make_pool()
-        self.check_images(rows)
+        for column in self.image_columns if rows else ():
+            if column not in self.columns:
+                what = f"doc_to_image: no row has a column '{column}'{suggest(column, self.columns)}"
+                raise self.task.document.error(("doc_to_image",), what)
         self.shot_columns = self.columns | {column for row in self.pool.rows for column in row}
         self.rendered_shots: dict[tuple[int, int], Rendered] = {}
         self.shots: dict[tuple[int, int], tuple[Any, ...]] = {}
@@ -147,10 +152,12 @@ class _Builder:
         rows = opened.rows
         if opened.made and isinstance(limit, int) and not self.task.templates.where:
             rows = rows[: row_count(limit, len(rows))]
+        # Images of rows that are only counted are not read.
+        asked = limit if isinstance(limit, int) and not self.task.templates.where else len(rows)
         kept: list[Row] = []
         for number, row in enumerate(rows):
             with _NamingRow(self.task, self.subset, split, f"row {number}"):
-                row = self.plain(row)
+                row = self.plain(row, number < asked)
                 context = row_context(row, self.subset)
                 if all(condition.is_true(context) for condition in self.task.templates.where):
                     kept.append(row)
@@ -159,24 +166,16 @@ class _Builder:
             raise DataError(f"{place}: where: keeps none of the {len(rows)} rows ({where})")
         return kept
 
-    def plain(self, row: Mapping[str, Any]) -> Row:
+    def plain(self, row: Mapping[str, Any], is_asked: bool = True) -> Row:
         """The row as JSON keeps it; its images are kept aside."""
         if not self.image_columns:
             return plain_row(row)
-        images = images_of(row, self.image_columns, roots_of(self.spec))
+        if not is_asked:
+            return plain_row({name: None if name in self.image_columns else value for name, value in row.items()})
+        images = images_of(row, self.image_columns, self.roots)
         kept = plain_row(without_bytes(row, self.image_columns, images))
         self.images[id(kept)] = images
         return kept
-
-    def check_images(self, rows: Sequence[Row]) -> None:
-        """Refuse a column that no row has, and examples that would be shown without their images."""
-        for column in self.image_columns if rows else ():
-            if column not in self.columns:
-                what = f"doc_to_image: no row has a column '{column}'{suggest(column, self.columns)}"
-                raise self.task.document.error(("doc_to_image",), what)
-        if any(image for row in self.pool.rows for image in self.images.get(id(row), ())):
-            what = "doc_to_image: examples with images are not shown yet; set num_fewshot to 0"
-            raise self.task.document.error(("doc_to_image",), what)
 
     def make_pool(self) -> ShotPool:
         """The examples' pool: a split, rows of the task file, or lm-eval's order training, validation, test."""
@@ -229,7 +228,8 @@ class _Builder:
             with self.example_errors(index):
                 context = row_context(self.pool.rows[index], self.subset)
                 templates = self.task.wordings[wording].templates.shot
-                self.rendered_shots[key] = templates.render(context, self.shot_columns)
+                images = self.images.get(id(self.pool.rows[index]), ())
+                self.rendered_shots[key] = self.marks.marked(templates.render(context, self.shot_columns), images)
         return self.rendered_shots[key]
 
     @contextlib.contextmanager
@@ -258,18 +258,23 @@ class _Builder:
         return drawn
 
     def sample(self, number: int, row: Row) -> Sample:
-        rendered = self.task.templates.doc.render(row_context(row, self.subset), self.columns)
-        return self.asked(number, row, rendered, self.draw(number, row, rendered), self.images.get(id(row), ()))
+        rendered = self.rendered(row, self.images.get(id(row), ()))
+        return self.asked(number, row, rendered, self.draw(number, row, rendered))
+
+    def rendered(self, row: Row, images: Images, wording: int = 0) -> Rendered:
+        """A row as a model is asked, with marks in the place of its images."""
+        templates = self.task.wordings[wording].templates.doc
+        return self.marks.marked(templates.render(row_context(row, self.subset), self.columns), images)
 
     def views(self, number: int, row: Row) -> list[Sample]:
         """The samples of a row of a modified task. All views of it are shown the examples of the plain row."""
-        plain = self.task.templates.doc.render(row_context(row, self.subset), self.columns)
-        drawn, images = self.draw(number, row, plain), self.images.get(id(row), ())
+        images = self.images.get(id(row), ())
+        plain = self.rendered(row, images)
+        drawn = self.draw(number, row, plain)
         samples = []
         for view, changed in views_of(self.task, row, f"{self.pool.salt}\0{number}"):
-            templates = self.task.wordings[view.wording].templates.doc
-            rendered = templates.render(row_context(changed, self.subset), self.columns)
-            sample = self.asked(number, changed, rendered, drawn, images, view)
+            rendered = self.rendered(changed, images, view.wording)
+            sample = self.asked(number, changed, rendered, drawn, view)
             check_gold(self.task, view, gold_of(plain, self.task.config.output_type), sample.target)
             if not view.is_plain:
                 self.changes[differs(plain, rendered) or (any(images) and not view.images)] += 1
@@ -292,22 +297,22 @@ class _Builder:
         row: Row,
         rendered: Rendered,
         drawn: tuple[int, ...],
-        images: Images,
         view: View | None = None,
     ) -> Sample:
         wording = view.wording if view else 0
         before = self.opening(drawn, row_context(row, self.subset), wording)
-        if view and not view.images:
-            images, rendered = (), replace(rendered, text=without_marks(rendered.text))
         requests = self.requests(number, rendered, before, self.styles[wording])
-        if any(images):
-            requests = tuple(
-                request if request.unconditional else replace(request, prompt=_with_images(request.prompt, images))
-                for request in requests
-            )
+        if self.image_columns:
+            finish = self.marks.with_images if view is None or view.images else unmarked
+            requests = tuple(replace(request, prompt=finish(request.prompt)) for request in requests)
         sample = _sample(self.task, self.subset, number, row, rendered, requests, self.columns, view)
         nulls = self.nulls(row, drawn, wording)
         return replace(sample, nulls=nulls) if nulls else sample
+
+    def placed_problem(self, problem: str) -> str:
+        """What is wrong with an image, with the line of the task file and the split."""
+        text = _placed(self.task, DataError(problem))
+        return f"{text} ({_where(self.task, self.subset, self.task.eval_split)})"
 
     def nulls(self, row: Row, drawn: tuple[int, ...], wording: int) -> tuple[str, ...]:
         """Columns of the row and of its examples in the place of which `None` is shown."""
@@ -351,13 +356,6 @@ class _Builder:
         return GenerationParams(
             **{name: getattr(self.generation, name) for name in self.generation.__slots__ if name != "seed"}, seed=seed
         )
-
-
-def _with_images(shown: Prompt, images: Images) -> Prompt:
-    """The prompt as a chat whose last turn of the user holds the images: all models that see are asked by turns."""
-    *before, last = shown.messages or (Message("user", shown.text),)
-    last = Message(last.role, interleaved(last.text, images))
-    return Prompt(messages=(*before, last), shared_messages=shown.shared_messages, prefill=shown.prefill)
 
 
 def _sample(

@@ -302,9 +302,8 @@ class TaskConfig(Strict):
             raise ValueError(f"output_type {self.output_type} needs 'doc_to_target', the text that is scored")
         if self.doc_to_messages is not None and self.num_fewshot:
             raise ValueError("'doc_to_messages' is a whole conversation and takes no examples: leave out 'num_fewshot'")
-        for key in ("doc_to_image", "paraphrases"):
-            if self.doc_to_messages is not None and getattr(self, key) is not None:
-                raise ValueError(f"'doc_to_messages' and '{key}' cannot be used together")
+        if self.doc_to_messages is not None and self.paraphrases is not None:
+            raise ValueError("'doc_to_messages' and 'paraphrases' cannot be used together")
         if self.doc_to_text is None and self.doc_to_messages is None and self.output_type != "loglikelihood_rolling":
             raise ValueError("missing key 'doc_to_text'")
         if self.output_type == "multiple_choice" and self.doc_to_choice is None:

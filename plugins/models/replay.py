@@ -82,6 +82,7 @@ class ReplayModel(Model):
     supports: ClassVar = frozenset({"loglikelihood", "rolling", "generate"})
     modalities: ClassVar = frozenset({"text", "image", "video", "audio"})
     answers_samples = True
+    sees_prompts = False
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import struct
+import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,7 @@ def test_a_file_elsewhere_on_the_machine_is_not_read(tmp_path_factory: pytest.Te
     ("row", "said"),
     [
         ({"image": 5}, "should hold an image, found int"),
-        ({"image": "data:image/png;base64,AAAA"}, "holds no PNG, JPEG, GIF, WebP or BMP image"),
+        ({"image": "data:image/png;base64,AAAA"}, "holds no PNG, JPEG, GIF, WebP, BMP, TIFF or AVIF image"),
         ({"image": uri(1), "q": "<image 2>"}, "the prompt says <image 2>, and the row has no image 2"),
         ({"picture": uri(1)}, "no row has a column 'image'"),
         ({"image": {"url": "x"}}, "has neither 'bytes' nor a 'path'"),
@@ -132,10 +133,65 @@ def test_what_is_no_image_is_one_line(row: dict[str, Any], said: str) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_examples_with_images_are_refused() -> None:
-    more = "num_fewshot: 1\nfewshot_split: test\n"
-    with pytest.raises(HarnessError, match="examples with images are not shown yet; set num_fewshot to 0"):
-        ask([{"q": str(n), "a": "x", "image": uri(n)} for n in range(3)], more=more)
+def test_examples_are_shown_with_their_own_images() -> None:
+    more = "num_fewshot: 1\nfewshot_split: test\nfewshot_config: {sampler: first_n}\n"
+    rows = [{"q": f"Is <image 2> left of <image 1>? {n}", "a": "x", "image": [uri(n), uri(10 + n)]} for n in range(3)]
+    records = ask(rows, more=more)
+    ask_of = lambda n: ["Is ", sha(10 + n), " left of ", sha(n), f"? {n}"]  # noqa: E731
+    *first, joint = ask_of(0)
+    assert shown(records[2]) == [*first, f"{joint} x\n\nIs ", *ask_of(2)[1:]]
+    by_turns = ask(rows, more=more, apply_chat_template=True)[2].prompt.messages
+    assert [part.sha256 if isinstance(part, Media) else part for part in by_turns[0].content] == ask_of(0)
+    assert by_turns[1].content == "x"
+    assert shown(ask(rows, more=more, apply_chat_template=True)[2]) == ask_of(2)
+
+
+def test_a_picture_that_is_none_is_the_error_of_its_sample_alone() -> None:
+    bad = [
+        {"image": "data:image/png;base64,AAAA"},
+        {"image": "gone.png"},
+        {"image": 5},
+        {"image": uri(1), "q": "<image 2>"},
+    ]
+    records = ask([{"q": "q", "a": "x", "image": uri(1)}, *({"q": "q", "a": "x", **row} for row in bad)])
+    assert [record.error is None for record in records] == [True, False, False, False, False]
+    assert "names 'gone.png', which is not below" in str(records[2].error)
+    assert records[2].scores["exact_match"] is None
+
+
+def test_images_lie_in_a_zip_in_a_mirror_and_behind_an_address() -> None:
+    with zipfile.ZipFile("pictures.zip", "w") as archive:
+        archive.writestr("deep/1.png", png(21))
+    place = Path("mirror/url/example.org/a b")
+    place.mkdir(parents=True)
+    (place / "2.png").write_bytes(png(22))
+    rows = [{"q": "q", "a": "x", "image": name} for name in ("deep/1.png", "1.png", "https://example.org/a%20b/2.png")]
+    records = ask(rows, data=("mirror",))
+    assert [shown(record)[0] for record in records] == [sha(21), sha(21), sha(22)]
+    (image,) = records[0].prompt.shown_media
+    assert (image.member, image.read()) == ("deep/1.png", png(21))
+
+
+def test_an_image_that_has_changed_is_not_shown() -> None:
+    Path("1.png").write_bytes(png(1))
+    (image,) = ask([{"q": "q", "a": "x", "image": "1.png"}])[0].prompt.shown_media
+    Path("1.png").write_bytes(png(2))
+    with pytest.raises(HarnessError, match="has changed since the rows were read"):
+        image.read()
+
+
+def test_turns_of_a_conversation_speak_of_images() -> None:
+    text = TASK.replace('doc_to_text: "{{q}}"', "doc_to_messages: turns") % "image"
+    turns = [
+        {"role": "user", "content": "<image 1>?"},
+        {"role": "assistant", "content": "a"},
+        {"role": "user", "content": "<image 2>!"},
+    ]
+    Path("rows.jsonl").write_text(json.dumps({"turns": turns, "a": "x", "image": [uri(1), uri(2)]}), encoding="utf-8")
+    Path("see.yaml").write_text(text, encoding="utf-8")
+    (record,) = evaluate("dummy", {"mode": "gold"}, ["see.yaml"], apply_chat_template=True).samples()
+    first, _, last = record.prompt.messages
+    assert [part.sha256 for part in (first.content[0], last.content[0])] == [sha(1), sha(2)]
 
 
 def test_a_model_that_cannot_see_is_refused() -> None:

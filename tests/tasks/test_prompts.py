@@ -272,7 +272,7 @@ def test_what_is_no_conversation_is_refused(tmp_path: Path, turns: object, what:
         build(load(tmp_path, TALK), [{"turns": turns, "a": 0}])
 
 
-@pytest.mark.parametrize("key", ["num_fewshot: 1", "paraphrases: [x]", "doc_to_image: [a]"])
-def test_a_conversation_takes_no_examples_other_wordings_or_images(tmp_path: Path, key: str) -> None:
+@pytest.mark.parametrize("key", ["num_fewshot: 1", "paraphrases: [x]"])
+def test_a_conversation_takes_no_examples_and_no_other_wordings(tmp_path: Path, key: str) -> None:
     with pytest.raises(TaskError, match="doc_to_messages"):
         load(tmp_path, TALK + key + "\n")

@@ -52,7 +52,7 @@ def _shown(sample: Sample) -> bytes:
     if len(found) != 1:
         raise ValueError(f"the prompt shows {len(found)} pictures and not one; `image:` can name a column of the row")
     (media,) = found.values()
-    return media.data
+    return media.read()
 
 
 def _media(prompt: Prompt) -> Iterator[Media]:
@@ -82,7 +82,7 @@ def _by_hash(sha256: str, column: str, sample: Sample) -> bytes:
     for request in sample.requests:
         for media in _media(request.prompt):
             if media.sha256 == sha256:
-                return media.data
+                return media.read()
     if sample.requests:
         raise ValueError(f"column '{column}' holds bytes that are not shown: name it in the task's `doc_to_image`")
     raise NotInLog(

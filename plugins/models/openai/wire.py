@@ -146,6 +146,6 @@ def _content(content: str | tuple[str | Media, ...]) -> str | list[dict[str, Any
 
 
 def _image(media: Media) -> dict[str, Any]:
-    mime = media.mime or next((name for magic, name in _MIME.items() if media.data.startswith(magic)), "image/png")
-    encoded = base64.b64encode(media.data).decode("ascii")
-    return {"type": "image_url", "image_url": {"url": f"data:{mime};base64,{encoded}"}}
+    data = media.read()
+    mime = media.mime or next((name for magic, name in _MIME.items() if data.startswith(magic)), "image/png")
+    return {"type": "image_url", "image_url": {"url": f"data:{mime};base64,{base64.b64encode(data).decode('ascii')}"}}
