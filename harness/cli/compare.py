@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli.completion import complete_runs
-from harness.cli.console import counted, line, show, table
+from harness.cli.console import counted, line, notice, show, table
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def command(runs: tuple[str, ...], listed: bool, as_json: bool) -> None:
 
     labels = dict(zip(runs, run_labels(runs), strict=True))
     for other in runs[1:]:
-        found = compare_runs(runs[0], other, across=True)
+        found = compare_runs(runs[0], other, across=True, message=notice)
         if as_json:
             line(json.dumps([asdict(item) for item in found], ensure_ascii=False))
             continue

@@ -78,7 +78,7 @@ def command(
     from harness.run.gate import GatePolicy, gate_runs
 
     policy = GatePolicy(max_drop, alpha, allow_missing, min_samples, detect)
-    checks = gate_runs(baseline, current, policy)
+    checks = gate_runs(baseline, current, policy, notice)
     summary = writers.markdown(checks, baseline, current)
     if junit:
         _write(junit, writers.junit_xml(checks))

@@ -7,6 +7,7 @@ would otherwise make all questions the same.
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any
 
 from harness.errors import UsageError, one_line
 from harness.reasoning import strip_reasoning
-from harness.time_limit import time_limit
+from harness.time_limit import TooSlowError, time_limit
 from harness.types import Message, Prompt
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 # A template takes milliseconds; one that has taken this long never ends.
 _SECONDS = 10.0
 _SHOWN_CHARACTERS = 40
+_PROBE = "Is the content of a turn shown?"
 _WRITTEN_PARTS = re.compile(r"""\{["']type["']: ?["']text["']""")
 
 
@@ -56,14 +58,31 @@ class ChatTemplate:
         self.extra = dict(extra)
         self.where = where
         self.seconds = seconds
-        # The form that served the last prompt serves the next, most likely.
-        self._form = _Form()
+        self._has_warned = False
 
     @property
     def text(self) -> str | None:
         """The Jinja text in use; None where the tokenizer has none."""
         found = self.template if self.template is not None else getattr(self.tokenizer, "chat_template", None)
         return found.get("default") if isinstance(found, dict) else found
+
+    @functools.cached_property
+    def wants_parts(self) -> bool:
+        """Whether the template shows a turn only where its content is a list of parts. Part of a model's identity."""
+        if self.text is None:
+            return False
+        turn = Message("user", _PROBE)
+        for form in (_Form(), _Form(parts=True)):
+            try:
+                with time_limit(self.seconds, "it"):
+                    shown = self._apply([turn], "", form)
+            except TooSlowError:
+                return False
+            except Exception:  # whatever code of somebody else raises
+                continue
+            if _dropped([turn], shown) is None and not _WRITTEN_PARTS.search(shown):
+                return form.parts
+        return False
 
     def render(self, prompt: Prompt) -> str:
         """The prompt up to where the assistant's answer begins, or after its `prefill`.
@@ -83,27 +102,29 @@ class ChatTemplate:
                     shown = self._apply(messages, prompt.prefill, form)
             except Exception as error:  # whatever code of somebody else raises
                 reason = reason or f"the chat template refuses the prompt: {one_line(error)}"
+                if isinstance(error, TooSlowError):
+                    break
                 continue
             if form.parts and _WRITTEN_PARTS.search(shown):
                 continue  # the template wants a text, and wrote the list as Python would
             dropped = _dropped(messages, shown)
             if dropped is None:
-                if form.folded and not self._form.folded:
+                if form.folded and not self._has_warned:
+                    self._has_warned = True
                     log.warning(
                         "%s: the chat template takes no system turn; it is put before the first user turn", self.where
                     )
-                self._form = form
                 return shown
             start = " ".join(dropped.text.split())[:_SHOWN_CHARACTERS]
             reason = reason or f"the chat template drops the text of a turn ({dropped.role}: '{start}')"
         raise UsageError(f"{self.where}: {reason}: give another with --model_args chat_template=FILE")
 
     def _forms(self, prompt: Prompt) -> Iterator[_Form]:
-        yield self._form
+        """The forms to try. Their order is the template's own, so that no prompt depends on those before it."""
         has_system = any(message.role == "system" for message in prompt.messages)
-        for form in (_Form(), _Form(parts=True), _Form(folded=True), _Form(parts=True, folded=True)):
-            if form != self._form and (has_system or not form.folded):
-                yield form
+        for folded in (False, True) if has_system else (False,):
+            for parts in (self.wants_parts, not self.wants_parts):
+                yield _Form(parts, folded)
 
     def _apply(self, messages: Sequence[Message], prefill: str, form: _Form) -> str:
         def content(text: str) -> Any:

@@ -137,6 +137,7 @@ class PromptEncoder:
             "add_bos_token": self.rules.add_bos_token,
             "prefix_token": self.rules.prefix_token,
             "chat_template": self.chat.text,
+            **({"chat_content": "parts"} if self.chat.wants_parts else {}),
             "chat_template_args": dict(self.options.chat_template_args),
             "think_end_token": self.options.think_end_token,
             "on_overflow": self.rules.on_overflow,

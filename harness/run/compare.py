@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from harness.errors import HarnessError, UsageError
 from harness.metrics import Metric
@@ -18,18 +18,28 @@ from harness.run.jobs import TaskJob, load_jobs
 from harness.run.spec import Progress, RunSpec
 from harness.scoring.aggregation import WHOLE
 from harness.scoring.scorer import Scorer
+from harness.scoring.scores import located, statistics_of, summed
 from harness.scoring.statistics.paired import Comparison, compare, compare_macro, correct_for_many, pair, pair_by_subset
 from harness.types import Record
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 
 def compare_runs(
-    first: str | Path, second: str | Path, registry: Registry | None = None, *, across: bool = False
+    first: str | Path,
+    second: str | Path,
+    registry: Registry | None = None,
+    *,
+    across: bool = False,
+    message: Callable[[str], None] = lambda text: None,
 ) -> list[Comparison]:
     """Compare the headline metric of every task that both runs have, sample by sample, `second` against `first`.
 
     A task whose average is the macro mean is compared by it. P-values are corrected for the number of tasks.
     across: where the runs share no task, a task and its modified form (`cmmlu` and `cmmlu+circular`) are compared, row
-    by row. Raises `UsageError` for what is no run, has no report yet, or shares no task.
+    by row. message: is told what of a folder cannot be read and so is in no number. Raises `UsageError` for what is no
+    run, has no report yet, or shares no task.
     """
     old, new = RunSide(first, registry), RunSide(second, registry)
     common = [(name, name) for name in old.tasks if name in new.tasks]
@@ -38,7 +48,11 @@ def compare_runs(
     if not common:
         there, here = ", ".join(old.tasks), ", ".join(new.tasks)
         raise UsageError(f"the runs share no task: {old.run.path} has {there}; {new.run.path} has {here}")
-    return correct_for_many([_compare_task(old, new, *names) for names in common])
+    found = correct_for_many([_compare_task(old, new, *names) for names in common])
+    for side in (old, new):
+        for problem in side.run.take_messages():
+            message(problem)
+    return found
 
 
 def run_labels(paths: Sequence[str | Path]) -> list[str]:
@@ -128,7 +142,8 @@ def _compare_task(old: RunSide, new: RunSide, name: str, other: str) -> Comparis
                 f"{name} and {other}: the runs asked rows of different data; compare runs on the same rows"
             )
     own = old.own_metric(name, key) if metric["aggregation"] == "self" else None
-    from_sums, statistics = (own.from_sums, own.statistics) if own else (None, tuple)
+    from_sums = _told_of(f"{name}: {key}", summed(own)) if own else None
+    statistics = _told_of(f"{name}: {key}", functools.partial(statistics_of, own)) if own else tuple
 
     rows, same = (old.rows(name), new.rows(other)), name == other
     if task["average"] == "macro" and len(task["subsets"]) > 1:
@@ -138,6 +153,18 @@ def _compare_task(old: RunSide, new: RunSide, name: str, other: str) -> Comparis
         return _with_counts(compare_macro(title, parts), parts)
     pairs_of_all = pair(*rows, key, statistics, second_key=new_key, same_rows=same)
     return compare(title, pairs_of_all, better, from_sums)
+
+
+def _told_of(what: str, function: Callable[P, T]) -> Callable[P, T]:
+    """A metric's own function, whose errors name what is compared. Raises `UsageError`."""
+
+    def call(*args: P.args, **options: P.kwargs) -> T:
+        try:
+            return function(*args, **options)
+        except (Exception, SystemExit) as error:
+            raise UsageError(f"{what} cannot be compared: {located(error)}") from error
+
+    return call
 
 
 def _common_part(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ passed = all(check.outcome == "passed" for check in checks)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -50,9 +50,17 @@ class Verdict:
         return self.finding in ("not worse", "unclear")
 
 
-def gate_runs(baseline: str | Path, current: str | Path, policy: GatePolicy = GatePolicy()) -> list[GateCheck]:
-    """Judge every task of the baseline. One that the current run lacks has failed: nothing shows it to be no worse."""
-    checks = check_gate(compare_runs(baseline, current), policy)
+def gate_runs(
+    baseline: str | Path,
+    current: str | Path,
+    policy: GatePolicy = GatePolicy(),
+    message: Callable[[str], None] = lambda text: None,
+) -> list[GateCheck]:
+    """Judge every task of the baseline. One that the current run lacks has failed: nothing shows it to be no worse.
+
+    message: is told what of a folder cannot be read.
+    """
+    checks = check_gate(compare_runs(baseline, current, message=message), policy)
     tasks, (missing, _) = RunSide(baseline, None).tasks, unshared_tasks(baseline, current)
     return [*checks, *(_missing_task(tasks[name]) for name in missing)]
 

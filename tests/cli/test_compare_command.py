@@ -210,3 +210,31 @@ def test_a_report_without_a_run_names_the_newest(
     run.rename(tmp_path / "runs" / run.name)
     monkeypatch.chdir(tmp_path)
     assert f"RUN is missing; the newest here is runs/{run.name}" in harness("report").output
+
+
+@pytest.mark.parametrize("command", [["compare"], ["gate"]])
+def test_what_of_a_folder_cannot_be_read_is_told(make_run: Run, command: list[str]) -> None:
+    before, after = make_run("before", 30), make_run("after", 40)
+    lines = (after / "letters.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    lines[7] = lines[7].replace('"scores": {', '"scores": {"x": ["y"], ')
+    (after / "letters.jsonl").write_text("".join(lines), encoding="utf-8")
+    named = ["--baseline", before, "--current", after] if command == ["gate"] else [before, after]
+
+    result = harness(*command, *named)
+
+    assert f"{after}/letters.jsonl:8: not a readable record" in result.stderr
+
+
+def test_a_value_of_a_set_that_cannot_be_made_is_one_line(tmp_path: Path, make_run: Run) -> None:
+    """A metric may be changed after its runs: what it then says is no number."""
+    paths = [make_run(name, right) for name, right in (("before", 30), ("after", 40))]
+    for path in paths:
+        report = json.loads((path / "report.json").read_text(encoding="utf-8"))
+        report["tasks"][0]["metrics"][0]["aggregation"] = "self"
+        (path / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("harness.metrics.Metric.from_means", lambda self, means: "much")
+        result = harness("compare", *paths)
+
+    assert result.exit_code == 4 and "Traceback" not in result.output
+    assert "letters: exact_match cannot be compared: TypeError: what from_means gave is a number" in result.output

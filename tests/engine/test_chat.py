@@ -57,6 +57,30 @@ def test_each_turn_is_shown_whatever_form_of_content_a_template_takes(tokenizer:
     assert "<system>Be brief.</>" in shown and "What is 6 * 7?" in shown and shown.endswith("<assistant>")
 
 
+def test_a_prompt_is_shown_alike_whichever_prompts_came_before_it(tokenizer: Any) -> None:
+    both = "{% if m['content'] is string %}text: {{ m['content'] }}{% else %}parts: {{ m['content'][0].text }}{% endif %}"
+    picky = "{% if m['content'] is string and 'picture' in m['content'] %}{{ raise_exception('parts') }}{% endif %}"
+    template = "{% for m in messages %}" + picky + both + "{% endfor %}"
+    plain, odd = Prompt(messages=(Message("user", "6 * 7?"),)), Prompt(messages=(Message("user", "a picture"),))
+    chat = ChatTemplate(tokenizer, template, {}, "the model")
+
+    assert [chat.render(prompt) for prompt in (plain, odd, plain)] == [
+        "text: 6 * 7?",
+        "parts: a picture",
+        "text: 6 * 7?",
+    ]
+
+
+@pytest.mark.parametrize(("template", "parts"), [(PLAIN, False), (LIST, True), (None, False)])
+def test_the_form_of_content_that_a_template_wants_is_part_of_the_models_identity(
+    folder: Path, template: str | None, parts: bool
+) -> None:
+    model = HuggingFace(str(folder), **({"chat_template": template} if template else {}))
+    model.prepare()
+
+    assert model.identity.get("chat_content") == ("parts" if parts else None)
+
+
 @pytest.mark.parametrize("form", [TURN, PARTS])
 @pytest.mark.parametrize(
     "unless_system",
