@@ -152,7 +152,7 @@ def print_result(result: JudgeResult) -> None:
     from harness.cli.report import print_judgement
 
     for judgement in result.judgements:
-        print_judgement(judgement.report, judgement.path)
+        print_judgement(judgement.report, judgement.path, larger=judgement.larger)
     if result.panel:
         print_panel(result.panel)
 

@@ -50,9 +50,8 @@ def print_report(
     larger: the report that the folder keeps in the place of this one.
     """
     from harness.record.capability_table import capability_table, cutoff_line
-    from harness.record.coverage import setting_words
     from harness.record.failures import failure_lines
-    from harness.record.report import number, render
+    from harness.record.report import render
 
     show(render(report, width(), subsets=subsets))
     if (table := capability_table(report)) is not None:
@@ -67,16 +66,25 @@ def print_report(
         notice(f"{counted(failed, 'sample')} failed, and the same command tries them again{why}")
         for cause in causes:
             notice(cause)
-    if larger is not None:
-        notice("An earlier command asked for more, and its report stays in report.json and report.html:")
-        for task in larger["tasks"][:_SHOWN_TASKS]:
-            for metric in task["metrics"][:1]:
-                value = f"{metric['metric']} {number(metric['value'])}, n = {metric['n']:,}"
-                notice(f"  {task['task']}: {value} ({setting_words(task)})")
-        notice(f"  all of it: harness report {shlex.quote(str(path))}")
+    _print_larger(larger, path)
     if (path / "report.html").is_file():
         notice_path("Report", path / "report.html")
     notice(f"Run folder: {path}")
+
+
+def _print_larger(larger: Mapping[str, Any] | None, path: Path) -> None:
+    """What the folder keeps in the place of the report that was shown, if anything."""
+    from harness.record.coverage import setting_words
+    from harness.record.report import number
+
+    if larger is None:
+        return
+    notice("An earlier command asked for more, and its report stays in report.json and report.html:")
+    for task in larger["tasks"][:_SHOWN_TASKS]:
+        for metric in task["metrics"][:1]:
+            value = f"{metric['metric']} {number(metric['value'])}, n = {metric['n']:,}"
+            notice(f"  {task['task']}: {value} ({setting_words(task)})")
+    notice(f"  all of it: harness report {shlex.quote(str(path))}")
 
 
 def print_judgements_of(run: Path, *, subsets: bool = False) -> None:
@@ -91,8 +99,10 @@ def print_judgements_of(run: Path, *, subsets: bool = False) -> None:
             print_judgement(report, path, subsets=subsets)
 
 
-def print_judgement(report: Mapping[str, Any], path: Path, *, subsets: bool = False) -> None:
-    """The table of a judge, and what it took."""
+def print_judgement(
+    report: Mapping[str, Any], path: Path, *, subsets: bool = False, larger: Mapping[str, Any] | None = None
+) -> None:
+    """The table of a judge, and what it took. larger: the report that the folder keeps in the place of this one."""
     from harness.record.manifest import model_title
     from harness.record.report import render
 
@@ -107,6 +117,7 @@ def print_judgement(report: Mapping[str, Any], path: Path, *, subsets: bool = Fa
     failed = sum(task["counts"]["failed"] for task in report["tasks"])
     if failed:
         notice(f"{counted(failed, 'judgement')} failed: `error` in the records says why, the same command tries again")
+    _print_larger(larger, path)
     notice(f"Judgements: {path}")
 
 

@@ -19,6 +19,7 @@ from harness.judging.session import Session
 from harness.judging.usage import Prices, pairs_of, work_of
 from harness.judging.verdicts import scale, score_keys
 from harness.model import Model
+from harness.record.coverage import Coverage, coverage_of
 from harness.record.manifest import identity_hash, model_title
 from harness.record.report import Missing, Usage, build_report, missing_of, watch
 from harness.record.run import RunFolder
@@ -76,10 +77,14 @@ class JudgeSpec:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What one judge found, and the folder that it is in."""
+    """What one judge found, and the folder that it is in.
+
+    larger: the report that the folder keeps, where an earlier command asked for more.
+    """
 
     path: Path
     report: Mapping[str, Any] = field(repr=False)
+    larger: Mapping[str, Any] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,24 +224,43 @@ def _judge_by(plan: JudgingPlan, judge: JudgeModel, model: Model, registry: Regi
         with tidy_stop(folder, model, judge.name, described["command"], lambda: session.answered):
             session.go(plan.samples)
             note_incidents(folder, model, judge.name)
-            return Judgement(folder.path, _conclude(plan, folder, judge.prices))
+            return _conclude(plan, folder, judge.prices)
 
 
-def _conclude(plan: JudgingPlan, folder: RunFolder, prices: Prices | None) -> dict[str, Any]:
-    """Sum up the judgements on disk and write the report."""
+def _conclude(plan: JudgingPlan, folder: RunFolder, prices: Prices | None) -> Judgement:
+    """Sum up the judgements on disk and write the report; where an earlier one is about more, that is what is kept."""
     folder.put_in_order()
+    coverage = {task.name: task.coverage(plan.spec.limit) for task in plan.tasks}
+    report = _report(plan, plan.tasks, coverage, folder, prices)
+    earlier, larger = coverage_of(folder.report or {"tasks": ()}), None
+    if not all(name in coverage and coverage[name].includes(other) for name, other in earlier.items()):
+        whole = {name: each.joined(earlier[name]) if name in earlier else each for name, each in coverage.items()}
+        whole = {**earlier, **whole}
+        tasks = judged_tasks(plan.runs, list(whole), None, lambda text: None)
+        larger = _report(plan, [task.of(whole[task.name]) for task in tasks], whole, folder, prices)
+    folder.finish("finished", larger or report)
+    return Judgement(folder.path, report, larger)
+
+
+def _report(
+    plan: JudgingPlan, tasks: Sequence[JudgedTask], coverage: Coverage, folder: RunFolder, prices: Prices | None
+) -> dict[str, Any]:
+    """What the judgements of the samples of some tasks come to."""
     keys = score_keys(plan.rubric)
     results: list[Result] = []
     usage: dict[str, Usage] = {}
     missing: dict[str, Missing] = {}
-    for task in plan.tasks:
+    for task in tasks:
         subsets = [(name, title, ()) for name, title in task.subsets]
         results += summarise(task.name, watch(records_of(folder, task), usage), subsets, keys, task.average)
         found = {record.key for record in records_of(folder, task)}
         if lost := missing_of([records[0].key for records in task.samples], found):
             missing[task.name] = lost
-    report = build_report(folder.manifest, results, usage, missing=missing)
-    works = work_of(_all_records(plan, folder), keys[0].name)
+    known = {**folder.manifest, "tasks": {task.name: dict(task.fields) for task in tasks}}
+    report = build_report(known, results, usage, missing=missing)
+    for entry in report["tasks"]:
+        entry["covers"] = coverage[entry["task"]].to_json()
+    works = work_of((record for task in tasks for record in records_of(folder, task)), keys[0].name)
     report |= {
         "rubric": folder.manifest["rubric"],
         "judged": folder.manifest["judged"],
@@ -244,13 +268,9 @@ def _conclude(plan: JudgingPlan, folder: RunFolder, prices: Prices | None) -> di
         "work": {task: work.to_dict(prices) for task, work in works.items()},
     }
     if plan.rubric.pairwise:
-        report["pairs"] = {task: pairs.to_dict() for task, pairs in pairs_of(_all_records(plan, folder)).items()}
-    folder.finish("finished", report)
+        pairs = pairs_of(record for task in tasks for record in records_of(folder, task))
+        report["pairs"] = {task: tally.to_dict() for task, tally in pairs.items()}
     return report
-
-
-def _all_records(plan: JudgingPlan, folder: RunFolder) -> Iterator[Record]:
-    return (record for task in plan.tasks for record in records_of(folder, task))
 
 
 def records_of(folder: RunFolder, task: JudgedTask) -> Iterator[Record]:

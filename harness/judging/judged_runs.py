@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError, suggest
-from harness.record.coverage import coverage_of, covered
+from harness.record.coverage import TaskCoverage, coverage_of, covered
 from harness.record.manifest import identity_hash, model_title
 from harness.record.run import FINISHED, RunFolder
 from harness.tasks.build import row_count
@@ -53,6 +53,23 @@ class JudgedTask:
     average: Any
     fields: Mapping[str, JSON]
     samples: tuple[tuple[Record, ...], ...]
+    everything: tuple[tuple[Record, ...], ...]
+    """The samples that there are, whatever the limit."""
+
+    def coverage(self, limit: int | float | None) -> TaskCoverage:
+        """What of the task is judged."""
+        asked, rows = (
+            {
+                name: max((each[0].id + 1 for each in samples if each[0].subset == name), default=0)
+                for name, _ in self.subsets
+            }
+            for samples in (self.samples, self.everything)
+        )
+        return TaskCoverage(asked, rows, len(self.subsets), limit)
+
+    def of(self, coverage: TaskCoverage) -> JudgedTask:
+        """The task with all samples that are covered."""
+        return replace(self, samples=tuple(each for each in self.everything if coverage.holds(each[0])))
 
 
 def open_run(path: str) -> Run:
@@ -95,10 +112,11 @@ def _task(runs: Sequence[Run], name: str, limit: int | float | None, say: Say) -
     for message in (message for run in runs for message in run.folder.messages):
         say(message)
     fields = {key: known[key] for key in ("title", "version", "num_fewshot", "digest", "modifiers") if key in known}
-    samples = tuple(_limited(list(_shared(name, columns, say)), subsets, limit))
+    everything = list(_shared(name, columns, say))
+    samples = tuple(_limited(everything, subsets, limit))
     if any(record.prompt.media or _shows_media(record) for records in samples for record in records):
         say(f"{name}: shows images, which the log does not hold: the judge sees the text alone")
-    return JudgedTask(name, subsets, report.get("average") or "micro", fields, samples)
+    return JudgedTask(name, subsets, report.get("average") or "micro", fields, samples, tuple(everything))
 
 
 def _shared(task: str, columns: Sequence[Mapping[SampleKey, Record]], say: Say) -> Iterator[tuple[Record, ...]]:

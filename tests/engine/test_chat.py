@@ -58,7 +58,9 @@ def test_each_turn_is_shown_whatever_form_of_content_a_template_takes(tokenizer:
 
 
 def test_a_prompt_is_shown_alike_whichever_prompts_came_before_it(tokenizer: Any) -> None:
-    both = "{% if m['content'] is string %}text: {{ m['content'] }}{% else %}parts: {{ m['content'][0].text }}{% endif %}"
+    both = (
+        "{% if m['content'] is string %}text: {{ m['content'] }}{% else %}parts: {{ m['content'][0].text }}{% endif %}"
+    )
     picky = "{% if m['content'] is string and 'picture' in m['content'] %}{{ raise_exception('parts') }}{% endif %}"
     template = "{% for m in messages %}" + picky + both + "{% endfor %}"
     plain, odd = Prompt(messages=(Message("user", "6 * 7?"),)), Prompt(messages=(Message("user", "a picture"),))

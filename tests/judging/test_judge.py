@@ -483,3 +483,17 @@ def test_the_page_calls_right_what_is_at_the_top_of_the_scale(tmp_path: Path) ->
     result = judge(run, write_rubric(tmp_path, severe), lambda prompt: '{"reason": "", "faults": 0, "polite": true}')
     assert kind_of(records(result)[0], "faults") == "right"
     assert headline(result)["higher_is_better"] is False
+
+
+def test_a_smaller_judging_takes_nothing_from_a_larger_one(tmp_path: Path) -> None:
+    run = make_run(tmp_path, REPLIES)
+    whole = judge(run, "quality_en", graded)
+    part = judge(run, "quality_en", graded, limit=1)
+
+    assert (headline(part)["n"], headline(part)["value"]) == (1, 8.0)
+    assert Judging.asked == []
+    kept = load_run(whole.judgements[0].path).report
+    assert kept is not None and kept["tasks"][0]["metrics"][0]["n"] == 4
+    assert part.judgements[0].larger is not None and part.judgements[0].larger["tasks"] == kept["tasks"]
+    more = judge(run, "quality_en", graded)
+    assert more.judgements[0].larger is None and headline(more)["n"] == 4

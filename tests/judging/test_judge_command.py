@@ -22,7 +22,8 @@ def test_a_table_and_what_it_took(run: str) -> None:
     argv = ["judge", run, "--rubric", "quality_en", "--model", "dummy", "--model_args", "mode=gold"]
     done = run_harness(*argv, "--prices", "1,2")
     assert done.exit_code == 0
-    first, columns, row, work = done.stdout.splitlines()
+    first, columns, row, asked, work = done.stdout.splitlines()
+    assert asked == "0-shot"
     assert first.startswith("says, judged by dummy (quality_en@")
     assert columns.split() == ["task", "metric", "value", "stderr", "95%", "interval", "n"]
     assert row.split() == ["talk", "score", "10.0000", "0.0000", "10.0000", "..", "10.0000", "4"]
