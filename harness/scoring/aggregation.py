@@ -105,13 +105,11 @@ class _Table:
             if (scored := record.scored_by.get(key.group)) is not None and scored.truncated:
                 self.truncated[key.name] += 1
             if isinstance(key.metric, CorpusMetric):
-                self._keep(key.name, _item(key.metric, record, key.pipeline), cluster)
-
-    def _keep(self, key: str, item: Any | None, cluster: int) -> None:
-        if item is not None:
-            kept = self.items.setdefault(key, _Items())
-            kept.items.append(item)
-            kept.clusters.append(cluster)
+                item = _item(key.metric, record, key.pipeline)
+                if item is not None:
+                    kept = self.items.setdefault(key.name, _Items())
+                    kept.items.append(item)
+                    kept.clusters.append(cluster)
 
 
 def summarise(
@@ -132,7 +130,11 @@ def summarise(
     results = [_single(task, name, "subset", title, tables[name], keys) for name, title, _ in subsets]
     if len(subsets) == 1:
         return [*results, _single(task, task, "task", "", tables[subsets[0][0]], keys)]
-    for group, members in _groups(subsets).items():
+    groups: dict[str, list[str]] = {}
+    for name, _, memberships in subsets:
+        for group in memberships:
+            groups.setdefault(group, []).append(name)
+    for group, members in groups.items():
         results += _averages(task, group, "group", [tables[name] for name in members], keys, average)
     return [*results, *_averages(task, task, "task", list(tables.values()), keys, average)]
 
@@ -144,14 +146,6 @@ def _item(metric: CorpusMetric, record: Record, pipeline: str) -> Any | None:
         return metric.item(observation(recorded_sample(record), record, pipeline))
     except Exception:  # The same was raised when the sample was scored, which then counts as failed.
         return None
-
-
-def _groups(subsets: Sequence[tuple[str, str, Sequence[str]]]) -> dict[str, list[str]]:
-    groups: dict[str, list[str]] = {}
-    for name, _, memberships in subsets:
-        for group in memberships:
-            groups.setdefault(group, []).append(name)
-    return groups
 
 
 def _count(record: Record) -> Counts:
@@ -239,23 +233,16 @@ def _corpus(key: ScoreKey, metric: CorpusMetric, tables: Sequence[_Table], avera
         return [_result(key, None, 0, tables)]
     try:
         if average == "macro":
-            found = mean_of([part.measure(metric) for part in parts])
+            values = mean_of([part.measure(metric) for part in parts])
         else:
-            found = (parts[0] if len(parts) == 1 else _together(parts)).measure(metric)
+            clusters = [cluster for part in parts for cluster in part.clusters]
+            values = _Items([item for part in parts for item in part.items], clusters).measure(metric)
     except (Exception, SystemExit) as error:
         return [_without_value(key, error, n, tables)]
-    whole = {_value_name(key, name): estimate for name, estimate in found.items()}
-    return [replace(_result(key, estimate, n, tables), metric=name) for name, estimate in whole.items()]
-
-
-def _together(parts: Sequence[_Items]) -> _Items:
-    return _Items([item for part in parts for item in part.items], [c for part in parts for c in part.clusters])
-
-
-def _value_name(key: ScoreKey, value: str) -> str:
-    """`evaluate/rouge_rouge1@strict` for the value `rouge1` under the key `evaluate/rouge@strict`."""
+    # `evaluate/rouge_rouge1@strict` for the value `rouge1` under the key `evaluate/rouge@strict`.
     name = ScoreName.parse(key.name)
-    return str(name._replace(metric=f"{name.metric}_{value}")) if value else key.name
+    own = {value: str(name._replace(metric=f"{name.metric}_{value}")) if value else key.name for value in values}
+    return [replace(_result(key, estimate, n, tables), metric=own[value]) for value, estimate in values.items()]
 
 
 def _joined(key: ScoreKey, tables: Sequence[_Table]) -> tuple[Floats, Clusters]:

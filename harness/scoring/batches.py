@@ -67,7 +67,10 @@ class BatchScorer:
         score that it has there.
         """
         done = list(records)
-        for groups in self._by_metric():
+        by_metric: dict[int, list[tuple[ScoreKey, Sequence[ScoreKey]]]] = {}
+        for first, keys, metric in self._groups:
+            by_metric.setdefault(id(metric), []).append((first, keys))
+        for groups in by_metric.values():
             metric = groups[0][0].metric
             assert isinstance(metric, BatchMetric)
             # All pipelines at once: what they have in common is looked at once.
@@ -81,18 +84,13 @@ class BatchScorer:
             for (place, first, keys), outcome in zip(todo, _outcomes(metric, seen), strict=True):
                 by = ScoredBy(self._fingerprints[first.group], outcome.truncated)
                 old = before[place] if before and outcome.not_in_log else None
-                kept = old is not None and _still_holds(old, done[place], first, by.fingerprint)
-                done[place] = (
-                    _carried(old, done[place], keys) if kept and old else _with(done[place], keys, outcome, by)
-                )
+                if old is None or not _still_holds(old, done[place], first, by.fingerprint):
+                    done[place] = _with(done[place], keys, outcome, by)
+                    continue
+                scores = {**done[place].scores, **{key.name: old.scores.get(key.name) for key in keys}}
+                scored_by = {**done[place].scored_by, first.group: old.scored_by[first.group]}
+                done[place] = replace(done[place], scores=scores, scored_by=scored_by)
         return done
-
-    def _by_metric(self) -> Iterable[list[tuple[ScoreKey, Sequence[ScoreKey]]]]:
-        """The groups of each metric, one a pipeline."""
-        found: dict[int, list[tuple[ScoreKey, Sequence[ScoreKey]]]] = {}
-        for first, keys, metric in self._groups:
-            found.setdefault(id(metric), []).append((first, keys))
-        return found.values()
 
     def close(self) -> None:
         for _, _, metric in self._groups:
@@ -126,11 +124,6 @@ def _still_holds(old: Record, new: Record, key: ScoreKey, fingerprint: str) -> b
     by = old.scored_by.get(key.group)
     same = old.answers.get(key.pipeline) == new.answers.get(key.pipeline) and old.target == new.target
     return same and by is not None and by.fingerprint == fingerprint and old.scores.get(key.name) is not None
-
-
-def _carried(old: Record, new: Record, keys: Sequence[ScoreKey]) -> Record:
-    scores = {**new.scores, **{key.name: old.scores.get(key.name) for key in keys}}
-    return replace(new, scores=scores, scored_by={**new.scored_by, keys[0].group: old.scored_by[keys[0].group]})
 
 
 def _with(record: Record, keys: Sequence[ScoreKey], outcome: Outcome, by: ScoredBy) -> Record:

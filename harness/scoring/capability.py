@@ -84,11 +84,11 @@ class GuessTally:
 
 
 def _ability(name: str, tasks: Sequence[TaskValue]) -> AbilityScore:
-    scaled = [(task, found) for task in tasks if (found := _scaled(task)) is not None]
+    scaled = [(task, value) for task in tasks if (value := _scaled(task)) is not None]
     used = {task.task for task, _ in scaled}
     left_out = tuple(task.task for task in tasks if task.task not in used)
-    raw = _mean([found for _, found in scaled])
-    corrected = _mean([_above_chance(found, _scaled_chance(task)) for task, found in scaled])
+    raw = _mean([value for _, value in scaled])
+    corrected = _mean([_above_chance(value, task) for task, value in scaled])
     return AbilityScore(name, tuple(used), sum(task.n for task, _ in scaled), raw, corrected, left_out)
 
 
@@ -100,21 +100,19 @@ def _scaled(task: TaskValue) -> RangedValue | None:
     return RangedValue(_on_scale(task.value, task), (min(ends), max(ends)) if ends else None)
 
 
-def _scaled_chance(task: TaskValue) -> float:
-    return 0.0 if task.chance is None or task.bounds is None else min(_on_scale(task.chance, task), 1.0)
-
-
 def _on_scale(value: float, task: TaskValue) -> float:
     least, most = task.bounds or (0.0, 1.0)
     share = (value - least) / (most - least)
     return share if task.higher_is_better else 1.0 - share
 
 
-def _above_chance(found: RangedValue, chance: float) -> RangedValue:
+def _above_chance(scaled: RangedValue, task: TaskValue) -> RangedValue:
+    """How far a value is on its way from what chance gives, 0, to the best, 1."""
+    chance = 0.0 if task.chance is None or task.bounds is None else min(_on_scale(task.chance, task), 1.0)
     if chance >= 1.0:
         return RangedValue(0.0, (0.0, 0.0))
-    ends = [(end - chance) / (1.0 - chance) for end in found.interval] if found.interval else None
-    return RangedValue((found.value - chance) / (1.0 - chance), (ends[0], ends[1]) if ends else None)
+    ends = [(end - chance) / (1.0 - chance) for end in scaled.interval] if scaled.interval else None
+    return RangedValue((scaled.value - chance) / (1.0 - chance), (ends[0], ends[1]) if ends else None)
 
 
 def _mean(ranges: Sequence[RangedValue]) -> RangedValue | None:

@@ -20,14 +20,19 @@ def measure(metric: CorpusMetric, items: Sequence[Any], clusters: Sequence[int])
 
     Raises whatever the metric raises, `ValueError` where a value is not finite, and `TypeError` where it is no number.
     """
-    found = _values(metric, items)
+    values = _values(metric, items)
     units: dict[int, list[Any]] = {}
     for item, cluster in zip(items, clusters, strict=True):
         units.setdefault(cluster, []).append(item)
     if len(units) < 2 or metric.resamples < 2:
-        return {name: Estimate(value) for name, value in found.items()}
+        return {name: Estimate(value) for name, value in values.items()}
     draws = _draws(metric, list(units.values()))
-    return {name: _estimate(value, [draw.get(name) for draw in draws]) for name, value in found.items()}
+    estimates = {}
+    for name, value in values.items():
+        known = [draw[name] for draw in draws if name in draw]
+        # No error where a resample lacks the value: what is left would look surer than it is.
+        estimates[name] = Estimate(value) if len(known) < len(draws) else from_draws(value, np.array(known))
+    return estimates
 
 
 def mean_of(parts: Sequence[Measured]) -> Measured:
@@ -37,10 +42,10 @@ def mean_of(parts: Sequence[Measured]) -> Measured:
 
 
 def _values(metric: CorpusMetric, items: Sequence[Any]) -> dict[str, float]:
-    found: object = metric.measure(items)
-    if not isinstance(found, Mapping):
-        return {"": number(found, "what measure gave")}
-    return {text(name, "a name that measure gave"): number(value, str(name)) for name, value in found.items()}
+    given: object = metric.measure(items)
+    if not isinstance(given, Mapping):
+        return {"": number(given, "what measure gave")}
+    return {text(name, "a name that measure gave"): number(value, str(name)) for name, value in given.items()}
 
 
 def _draws(metric: CorpusMetric, units: Sequence[Sequence[Any]]) -> list[dict[str, float]]:
@@ -54,9 +59,3 @@ def _draws(metric: CorpusMetric, units: Sequence[Sequence[Any]]) -> list[dict[st
         except Exception:
             draws.append({})
     return draws
-
-
-def _estimate(value: float, draws: Sequence[float | None]) -> Estimate:
-    """No error where a resample lacks the value: what is left would look surer than it is."""
-    known = [draw for draw in draws if draw is not None]
-    return Estimate(value) if len(known) < len(draws) else from_draws(value, np.array(known))

@@ -136,6 +136,8 @@ def mean_of(
 
     The interval is normal, within the metric's bounds.
     """
+    from harness.scoring.statistics.estimates import normal_interval
+
     known = [(value.value, value.n) for value in values if value.value is not None]
     sizes = [n for _, n in known]
     if not known:
@@ -148,7 +150,9 @@ def mean_of(
     if len(errors) < len(values):
         return MetricResult("", mean, sum(sizes))
     stderr = pooled_stderr(errors, sizes) if average == "micro" else math.hypot(*errors) / len(errors)
-    return MetricResult("", mean, sum(sizes), stderr, _interval(mean, stderr, bounds))
+    low, high = normal_interval(mean, stderr)
+    least, greatest = bounds or (-math.inf, math.inf)
+    return MetricResult("", mean, sum(sizes), stderr, (max(least, low), min(greatest, high)))
 
 
 def pooled_stderr(errors: Sequence[float], sizes: Sequence[int]) -> float:
@@ -156,11 +160,3 @@ def pooled_stderr(errors: Sequence[float], sizes: Sequence[int]) -> float:
     total = sum(sizes)
     squares = sum((n - 1) * n * error**2 for error, n in zip(errors, sizes, strict=True))
     return math.sqrt(squares / (total - len(sizes)) / total)
-
-
-def _interval(mean: float, stderr: float, bounds: tuple[float, float] | None) -> tuple[float, float]:
-    from harness.scoring.statistics.estimates import normal_interval
-
-    low, high = normal_interval(mean, stderr)
-    least, greatest = bounds or (-math.inf, math.inf)
-    return max(least, low), min(greatest, high)

@@ -100,7 +100,9 @@ class Scorer:
         pipelines = self._make_pipelines(find_filter)
         self._pipelines = pipelines if self._generates else (_Pipeline("none", ()),)
         self.keys = tuple(key for item in self._checked_metrics(spec) for key in self._make_keys(item, find_metric))
-        self._refuse_homonyms()
+        names = [key.name for key in self.keys]
+        if repeated := next((name for index, name in enumerate(names) if name in names[:index]), None):
+            raise UsageError(f"{self._at()}metric_list: two metrics give a score '{repeated}'; take one out")
         self._looks_at_every_reply = any(isinstance(key.metric, RepeatMetric) for key in self.keys)
         groups = [tuple(keys) for _, keys in itertools.groupby(self.keys, key=lambda key: key.group)]
         self._groups = [keys for keys in groups if not isinstance(keys[0].metric, BatchMetric)]
@@ -291,12 +293,6 @@ class Scorer:
         if not (inner.higher_is_better if wanted.higher_is_better is None else wanted.higher_is_better):
             raise UsageError(f"{place}: less is better for '{wanted.metric}', so that no score of it is a pass")
         return inner
-
-    def _refuse_homonyms(self) -> None:
-        names = [key.name for key in self.keys]
-        for index, name in enumerate(names):
-            if name in names[:index]:
-                raise UsageError(f"{self._at()}metric_list: two metrics give a score '{name}'; take one out")
 
     def _aggregation(self, item: MetricSpec, metric: Metric) -> str:
         name = item.aggregation or metric.aggregation

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from harness.errors import HarnessError, PluginError, UsageError
@@ -144,9 +144,13 @@ class ViewScorer(Scorer):
         if record.choices and not predictions:
             conditional, unconditional = split_by_condition(len(record.choices), record.responses)
             place = key.metric.chosen(Observation(recorded_sample(record), conditional, unconditional))
-            count = len(view.order) or len(record.choices)
-            return Answered(view, score, _in_the_row(view, place), place, count, _count_of(record))
-        answer = _most_common(predictions)
+            in_row = view.order[place] if place is not None and place < len(view.order) else place
+            gold, count = record.target, len(view.order) or len(record.choices)
+            right = len(gold) if isinstance(gold, tuple) else int(gold is not None)
+            return Answered(view, score, in_row, place, count, right)
+        # Of what a view was answered where it was asked several times; of equally frequent answers the first.
+        votes = Counter(prediction for prediction in predictions if prediction is not None)
+        answer = max(votes, key=votes.__getitem__) if votes else None
         places = self._places(answer, view)
         if not places:
             return Answered(view, score, answer, None, len(view.order), self._right(record))
@@ -168,17 +172,3 @@ class ViewScorer(Scorer):
 
 def _view(record: Record) -> View:
     return record.view or View()
-
-
-def _in_the_row(view: View, place: int | None) -> Hashable:
-    return view.order[place] if place is not None and place < len(view.order) else place
-
-
-def _most_common(predictions: Sequence[str | None]) -> str | None:
-    """What a view was answered, where it was asked several times; of equally frequent answers the first."""
-    votes: Mapping[str, int] = Counter(prediction for prediction in predictions if prediction is not None)
-    return max(votes, key=votes.__getitem__) if votes else None
-
-
-def _count_of(record: Record) -> int:
-    return len(record.target) if isinstance(record.target, tuple) else int(record.target is not None)

@@ -87,12 +87,9 @@ def plain_numbers(text: str) -> str:
     text = re.sub(r"(?<=\d)\{,\}(?=\d)", ",", text)
     text = re.sub(r"(?<=\d)['’](?=\d{3}(?!\d))", ",", text)
     # 1 250 000, and 12 500 with a space that does not break.
-    text = re.sub(r"(?<![\d.,])\d{1,3}(?:(?: \d{3}){2,}|(?:[\u00a0\u2009\u202f]\d{3})+)(?!\d)", _grouped, text)
+    spaced = r"(?<![\d.,])\d{1,3}(?:(?: \d{3}){2,}|(?:[\u00a0\u2009\u202f]\d{3})+)(?!\d)"
+    text = re.sub(spaced, lambda match: re.sub(r"\s", ",", match.group()), text)
     return re.sub(r"(?<=10)[⁻⁺]?[⁰¹²³⁴-⁹]+", lambda match: "^" + match.group().translate(_SUPERSCRIPTS), text)
-
-
-def _grouped(match: re.Match[str]) -> str:
-    return re.sub(r"\s", ",", match.group())
 
 
 def boxed(text: str) -> list[str]:

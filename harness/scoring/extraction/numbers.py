@@ -94,7 +94,10 @@ def final_number(reply: str) -> str | None:
     first = _EXPLAINED.match(text)
     if first and len(result := numbers_in(first[1].rpartition("=")[2])) == 1:
         return result[0]
-    numbers = numbers_in(_before_aside(text).rpartition(_BETWEEN)[2])
+    # `18 (since 9 x 2 = 18)`: a number with a remark in brackets after it stands before the remark.
+    head, _, remark = text.partition("(")
+    is_aside = remark.rstrip(" .\n").endswith(")") and "(" not in remark and "\n" not in head.strip()
+    numbers = numbers_in((head if is_aside and re.search(r"\d", head) else text).rpartition(_BETWEEN)[2])
     return numbers[-1] if numbers else english_number(text.strip())
 
 
@@ -139,13 +142,6 @@ def _after_cue(tail: str) -> str | None:
     if not numbers and _BETWEEN in sentence:
         return ""
     return numbers[0] if numbers else english_number(sentence.strip())
-
-
-def _before_aside(text: str) -> str:
-    """`18 (since 9 x 2 = 18)`: a number with a remark in brackets after it stands before the remark."""
-    head, _, remark = text.partition("(")
-    aside = remark.rstrip(" .\n").endswith(")") and "(" not in remark
-    return head if aside and "\n" not in head.strip() and re.search(r"\d", head) else text
 
 
 def _arabic(match: re.Match[str]) -> str:

@@ -48,7 +48,10 @@ def math_equal(
     if left is not None and right is not None:
         if ratio == 1 and (_is_written_out(first, right) or _is_written_out(second, left)):
             return True
-        return _numbers_equal(left * ratio, right, tolerance, percent and first.endswith("%") != second.endswith("%"))
+        candidates = [left * ratio]
+        if percent and first.endswith("%") != second.endswith("%"):
+            candidates += [left * ratio * 100, left * ratio / 100]
+        return any(abs(value - right) <= Fraction(tolerance) * abs(right) for value in candidates)
     request = {"first": first, "second": second, "ratio": str(ratio), "tolerance": tolerance}
     return bool(_worker.ask(request, seconds)["equal"])
 
@@ -75,8 +78,3 @@ def _is_written_out(text: str, exact: Fraction) -> bool:
     places = len(match[2])
     distance = abs(Fraction(text) - exact)
     return distance < Fraction(1, 10**places) or (distance < abs(exact) and float(text) == float(exact))
-
-
-def _numbers_equal(left: Fraction, right: Fraction, tolerance: float, percent: bool) -> bool:
-    candidates = [left, left * 100, left / 100] if percent else [left]
-    return any(abs(value - right) <= Fraction(tolerance) * abs(right) for value in candidates)

@@ -342,7 +342,12 @@ class _Parser:
         argument = _expression(self._function_argument())
         if exponent == -1 and name in _INVERSE:
             return _INVERSE[name](argument)
-        value = _apply(name, argument, base)
+        argument = argument.subs(sympy.Symbol("degree", positive=True), sympy.pi / 180)
+        if name in ("log", "lg"):
+            below = sympy.Symbol("log_base", positive=True) if base is None else sympy.log(base)
+            value = sympy.log(argument) / below
+        else:
+            value = _FUNCTIONS[name](argument)
         return value if exponent is None else value**exponent
 
     def _function_argument(self) -> Any:
@@ -435,7 +440,10 @@ class _Parser:
                 rows.append([])
         self.take()
         rows = [row for row in rows if row]
-        if all(len(row) == 2 and not isinstance(row[0], Relation) and _is_condition(row[1]) for row in rows):
+        if all(
+            len(row) == 2 and not isinstance(row[0], Relation) and (isinstance(row[1], Relation) or row[1] == OTHERWISE)
+            for row in rows
+        ):
             return Collection("pieces", tuple(Bracketed("piece", "piece", tuple(row)) for row in rows))
         return Collection("list", tuple(item for row in rows for item in row))
 
@@ -455,10 +463,6 @@ class _Parser:
         while self.accept("'"):
             name += "'"
         return sympy.Symbol(name)
-
-
-def _is_condition(value: Any) -> bool:
-    return isinstance(value, Relation) or value == OTHERWISE
 
 
 def _expression(value: Any) -> Any:
@@ -498,11 +502,3 @@ def _plus_minus(left: Any, right: Any) -> Collection:
 def _degrees(value: Any) -> Any:
     """An angle in degrees stays its number, with a mark: `equality.py` compares it as the number and as the angle."""
     return _expression(value) * sympy.Symbol("degree", positive=True)
-
-
-def _apply(name: str, argument: Any, base: Any) -> Any:
-    degree = sympy.Symbol("degree", positive=True)
-    argument = argument.subs(degree, sympy.pi / 180)
-    if name in ("log", "lg"):
-        return sympy.log(argument) / (sympy.Symbol("log_base", positive=True) if base is None else sympy.log(base))
-    return _FUNCTIONS[name](argument)

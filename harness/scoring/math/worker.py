@@ -34,11 +34,12 @@ def equal(first: Any, second: Any, tolerance: float = 0.0) -> bool:
     names = {_named(first), _named(second)} - {None}
     if len(names) > 1:
         return False  # x = 4 is not y = 4
-    if _are_equations(first, second) and not all(map(_is_closed, (first, second))):
+    if _is_equation(first) and _is_equation(second) and not (_is_closed(first) and _is_closed(second)):
         return _relations_equal(first, second, tolerance)
     values = _values_by_name(first), _values_by_name(second)
     if all(values):
-        return _named_values_equal(*values, tolerance)
+        named, others = values
+        return named.keys() == others.keys() and all(equal(named[name], others[name], tolerance) for name in named)
     first, second = _as_point(first, values[0], second), _as_point(second, values[1], first)
     first, second = _plain(first), _plain(second)
     if isinstance(first, Relation) or isinstance(second, Relation):
@@ -57,12 +58,11 @@ def equal(first: Any, second: Any, tolerance: float = 0.0) -> bool:
     return _expressions_equal(first, second, tolerance)
 
 
-def _are_equations(first: Any, second: Any) -> bool:
-    return all(
+def _is_equation(value: Any) -> bool:
+    return (
         isinstance(value, Relation)
         and value.operators == ("=",)
-        and all(isinstance(x, sympy.Expr) for x in value.sides)
-        for value in (first, second)
+        and all(isinstance(side, sympy.Expr) for side in value.sides)
     )
 
 
@@ -80,10 +80,6 @@ def _values_by_name(value: Any) -> dict[Any, Any]:
     if len(names) < 2 or len(names) != len(items) or None in names or len(set(names)) != len(names):
         return {}
     return {name: _plain(item) for name, item in zip(names, items, strict=True)}
-
-
-def _named_values_equal(first: dict[Any, Any], second: dict[Any, Any], tolerance: float) -> bool:
-    return first.keys() == second.keys() and all(equal(first[name], second[name], tolerance) for name in first)
 
 
 def _as_point(value: Any, values: dict[Any, Any], other: Any) -> Any:
@@ -109,7 +105,8 @@ def _plain(value: Any) -> Any:
         return value
     sides, operators = value.sides, value.operators
     symbols = [isinstance(side, sympy.Symbol) for side in sides]
-    if len(sides) == 2 and operators == ("=",) and isinstance(sides[0], Bracketed) and _symbols_only(sides[0]):
+    point = sides[0].items if len(sides) == 2 and operators == ("=",) and isinstance(sides[0], Bracketed) else None
+    if point is not None and all(isinstance(item, sympy.Symbol) for item in point):
         return _plain(sides[1])  # (x, y) = (2, 3)
     if len(sides) == 2 and operators == ("!=",) and symbols == [True, False]:
         ends = Bracketed("(", ")", (-sympy.oo, sides[1])), Bracketed("(", ")", (sides[1], sympy.oo))
@@ -130,10 +127,6 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _symbols_only(value: Bracketed) -> bool:
-    return all(isinstance(item, sympy.Symbol) for item in value.items)
-
-
 def _members(value: Any) -> tuple[Any, ...]:
     return value.items if isinstance(value, Collection) else (value,)
 
@@ -149,17 +142,14 @@ def _joined(parts: Sequence[Any]) -> list[Any]:
     joined: list[Any] = []
     for part in sorted(parts, key=lambda part: (part.items[0], part.opening != "[")):
         last = joined[-1] if joined else None
-        if last is None or not _meet(last, part):
+        start = part.items[0]
+        if last is None or not (
+            start < last.items[1] or (start == last.items[1] and (last.closing == "]" or part.opening == "["))
+        ):
             joined.append(part)
         elif last.items[1] < part.items[1] or (last.items[1] == part.items[1] and part.closing == "]"):
             joined[-1] = Bracketed(last.opening, part.closing, (last.items[0], part.items[1]))
     return joined
-
-
-def _meet(left: Bracketed, right: Bracketed) -> bool:
-    """Whether an interval begins within another, or where it ends and one of the two holds the point."""
-    end, start = left.items[1], right.items[0]
-    return bool(start < end or (start == end and (left.closing == "]" or right.opening == "[")))
 
 
 def _pieces_equal(first: Sequence[Any], second: Sequence[Any], tolerance: float) -> bool:
@@ -239,14 +229,11 @@ def _relations_equal(first: Any, second: Any, tolerance: float) -> bool:
         return all(equal(a, b, tolerance) for a, b in zip(first.sides, second.sides, strict=True))
     if not all(isinstance(side, sympy.Expr) for side in (*first.sides, *second.sides)):
         return all(equal(a, b, tolerance) for a, b in zip(first.sides, second.sides, strict=True))
-    return _equations_equal(first.sides[0] - first.sides[1], second.sides[0] - second.sides[1])
-
-
-def _equations_equal(first: Any, second: Any) -> bool:
-    """Equations are equal when their differences of sides are multiples of each other."""
-    if first == 0 or second == 0:
-        return bool(first == second)
-    ratio = sympy.simplify(first / second)
+    # Equations are equal when their differences of sides are multiples of each other.
+    left, right = first.sides[0] - first.sides[1], second.sides[0] - second.sides[1]
+    if left == 0 or right == 0:
+        return bool(left == right)
+    ratio = sympy.simplify(left / right)
     return bool(ratio.is_number and ratio != 0 and ratio.is_finite)
 
 

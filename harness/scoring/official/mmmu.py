@@ -71,8 +71,9 @@ def mmmu_pro_choice(response: str, options: Mapping[str, str]) -> str | None:
 def mmmu_open(response: str) -> list[str | float]:
     """What MMMU takes a free answer to say: the tails after its cues, and all numbers in them."""
     tails = _key_tails(response)
-    found = [*tails, *(number for tail in tails for number in _numbers(tail))]
-    return [value for text in found for value in _normalised(text)]
+    patterns = (_GROUPED, _SCIENTIFIC, _SIMPLE)
+    numbers = [number for tail in tails for pattern in patterns for number in pattern.findall(tail)]
+    return [value for text in (*tails, *numbers) for value in _normalised(text)]
 
 
 def mmmu_open_correct(response: str, gold: str | Sequence[str]) -> bool:
@@ -121,10 +122,6 @@ def _key_tails(response: str) -> list[str]:
         if shortest and shortest not in _TRIVIAL:
             tails.append(shortest)
     return tails or [text]
-
-
-def _numbers(text: str) -> list[str]:
-    return [number for pattern in (_GROUPED, _SCIENTIFIC, _SIMPLE) for number in pattern.findall(text)]
 
 
 def _normalised(text: str) -> list[str | float]:

@@ -25,7 +25,13 @@ _STATED = re.compile(r"(?i)(?:correct\s+)?answer\s+is\s+\**([ABCD])\**")
 
 def vlmevalkit_option(reply: str, options: Mapping[str, str]) -> str | Literal[False]:
     """The letter of the option, "Z", or False. `options` is letter -> text."""
-    return _by_letter(reply, options) or _by_text(reply, options)
+    if letter := _by_letter(reply, options):
+        return letter
+    lower = reply.lower()
+    if len(lower) > 2 * sum(len(str(text)) for text in options.values()):
+        return False
+    named = [letter for letter, text in options.items() if str(text).lower() in lower]
+    return named[0] if len(named) == 1 else False
 
 
 def _by_letter(reply: str, options: Mapping[str, str]) -> str | Literal[False]:
@@ -41,11 +47,3 @@ def _by_letter(reply: str, options: Mapping[str, str]) -> str | Literal[False]:
         return "Z"
     stated = _STATED.search(reply)
     return stated[1].upper() if stated and stated[1].upper() in options else False
-
-
-def _by_text(reply: str, options: Mapping[str, str]) -> str | Literal[False]:
-    lower = reply.lower()
-    if len(lower) > 2 * sum(len(str(text)) for text in options.values()):
-        return False
-    named = [letter for letter, text in options.items() if str(text).lower() in lower]
-    return named[0] if len(named) == 1 else False

@@ -162,13 +162,6 @@ def _problem(mode: str) -> str:
     return "" if outcome.passed else f"{outcome.reason.removeprefix(_NOT_STARTED)}; {remedy}"
 
 
-def _complaint(output: str) -> str:
-    """What is wrong with a sandbox that did not start, on one line, from what it printed; empty if that is nothing."""
-    lines = [" ".join(line.split()) for line in output.splitlines() if line.strip()]
-    said = [line for line in lines if line.startswith(("jail: ", "docker: "))] or lines[-1:]
-    return said[0].rstrip(".") if said else ""
-
-
 def run_program(program: str | Program, limits: Limits | None = None, mode: str = "auto") -> ProgramOutcome:
     """Run a Python program and its tests in a sandbox. Raises `UsageError` where that is not to be had."""
     return _run(program, limits or Limits(), usable(mode))
@@ -278,7 +271,11 @@ class _Sandbox:
     def __exit__(self, *error: object) -> None:
         if self._mode == "docker":
             _end_container(self._process, self._name, finished=self.answered)
-        _end(self._process)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            # The whole group; in a sandbox, the kernel ends all that came from it. Nobody has waited for the process
+            # yet, so the number is still its own.
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
         self._feeder.join()
         self._selector.close()
         for stream in (self._process.stdout, self._process.stderr):
@@ -387,7 +384,9 @@ class _Sandbox:
         """Why there is no program to speak of."""
         self.rest()
         late = "out of time" if self.late else f"exit code {self.code}"
-        return f"{_NOT_STARTED}{_complaint(self.output) or late}"
+        lines = [" ".join(line.split()) for line in self.output.splitlines() if line.strip()]
+        said = [line for line in lines if line.startswith(("jail: ", "docker: "))] or lines[-1:]
+        return f"{_NOT_STARTED}{said[0].rstrip('.') if said and said[0].rstrip('.') else late}"
 
     def end_in_words(self) -> str:
         """Why the runner has ended without an answer."""
@@ -514,14 +513,6 @@ def _end_container(process: subprocess.Popen[bytes], name: str, *, finished: boo
         return
     with contextlib.suppress(subprocess.TimeoutExpired):  # a daemon that hangs does not hang the run
         subprocess.run(["docker", "kill", name], capture_output=True, check=False, timeout=_STARTING)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the process and all of its group; in a sandbox, the kernel ends all that came from it."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        # Not waited for yet, so the number is still its own.
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def run_programs(

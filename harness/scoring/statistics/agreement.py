@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from harness.scoring.statistics.estimates import Estimate, Floats, own_estimate
+from harness.scoring.statistics.estimates import Estimate, Floats, FromSums, own_estimate
 
 Level = Literal["nominal", "interval"]
 Ratings = Sequence[Sequence[float | None]]
@@ -33,13 +33,10 @@ def krippendorff_alpha(ratings: Ratings, level: Level) -> Estimate | None:
     values = sorted({value for row in rows for value in row})
     if len(rows) < 2 or len(values) < 2:
         return None
-    if level == "nominal":
-        found = own_estimate(_nominal(rows, values), lambda sums, _: _alpha(sums[0], *_nominal_chance(sums[1:])))
-    else:
-        found = own_estimate(_interval(rows, values), lambda sums, _: _alpha(sums[0], *_interval_chance(*sums[1:])))
-    known = found.interval is not None and all(map(math.isfinite, found.interval))
+    alpha = own_estimate(*(_nominal(rows, values) if level == "nominal" else _interval(rows, values)))
+    known = alpha.interval is not None and all(map(math.isfinite, alpha.interval))
     # Where resamples may hold one value only, their alpha is not defined, and neither is the interval.
-    return found if known else Estimate(found.value)
+    return alpha if known else Estimate(alpha.value)
 
 
 def equal_share(ratings: Ratings) -> tuple[float, int] | None:
@@ -48,31 +45,33 @@ def equal_share(ratings: Ratings) -> tuple[float, int] | None:
     return (sum(len(set(row)) == 1 for row in whole) / len(whole), len(whole)) if whole else None
 
 
-def _nominal(rows: Sequence[Sequence[float]], values: Sequence[float]) -> Floats:
-    """For each sample its observed disagreement and how often it was given each value: alpha needs their sums alone."""
+def _nominal(rows: Sequence[Sequence[float]], values: Sequence[float]) -> tuple[Floats, FromSums]:
+    """For each sample its observed disagreement and how often it was given each value, and alpha from their sums."""
     counts = np.array([[row.count(value) for value in values] for row in rows], dtype=np.float64)
     sizes = counts.sum(axis=1)
     observed = (counts * (sizes[:, None] - counts)).sum(axis=1) / (sizes - 1)
-    return np.column_stack([observed, counts])
+
+    def alpha(sums: Sequence[float], _: int) -> float:
+        n = sum(sums[1:])
+        return _alpha(sums[0], sum(count * (n - count) for count in sums[1:]), n)
+
+    return np.column_stack([observed, counts]), alpha
 
 
-def _nominal_chance(counts: Sequence[float]) -> tuple[float, float]:
-    n = sum(counts)
-    return sum(count * (n - count) for count in counts), n
-
-
-def _interval(rows: Sequence[Sequence[float]], values: Sequence[float]) -> Floats:
-    """For each sample its observed disagreement, its number of ratings, their sum and their sum of squares."""
+def _interval(rows: Sequence[Sequence[float]], values: Sequence[float]) -> tuple[Floats, FromSums]:
+    """For each sample its observed disagreement, its number of ratings, their sum and their sum of squares, and alpha
+    from the sums of these."""
     middle = (values[0] + values[-1]) / 2  # alpha does not change with the origin; small numbers keep their digits
     shifted = [np.array(row) - middle for row in rows]
     sizes = np.array([len(row) for row in shifted], dtype=np.float64)
     sums = np.array([row.sum() for row in shifted])
     observed = np.array([2 * len(row) * ((row - row.mean()) ** 2).sum() / (len(row) - 1) for row in shifted])
-    return np.column_stack([observed, sizes, sums, [(row**2).sum() for row in shifted]])
 
+    def alpha(totals: Sequence[float], _: int) -> float:
+        disagreement, n, total, squares = totals
+        return _alpha(disagreement, 2 * (n * squares - total**2), n)
 
-def _interval_chance(n: float, total: float, squares: float) -> tuple[float, float]:
-    return 2 * (n * squares - total**2), n
+    return np.column_stack([observed, sizes, sums, [(row**2).sum() for row in shifted]]), alpha
 
 
 def _alpha(observed: float, chance: float, n: float) -> float:

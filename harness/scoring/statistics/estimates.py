@@ -61,7 +61,9 @@ def mean_estimate(values: Floats, clusters: Clusters = None) -> Estimate:
         return Estimate(mean)
     units = _count_clusters(values, clusters)
     if bool(np.isin(values, (0.0, 1.0)).all()):
-        return Estimate(mean, stderr, wilson_interval(mean, _effective_size(mean, stderr, units, clusters)))
+        correlated = clusters is not None and stderr != 0.0 and 0.0 < mean < 1.0
+        effective_size = mean * (1 - mean) / stderr**2 if correlated else units
+        return Estimate(mean, stderr, wilson_interval(mean, effective_size))
     margin = student_t_quantile(0.5 + LEVEL / 2, units - 1) * stderr
     return Estimate(mean, stderr, (mean - margin, mean + margin))
 
@@ -206,12 +208,6 @@ def _student_t_cdf(t: float, freedom: int) -> float:
         total += term
     inside = 2 / math.pi * (theta + math.sin(theta) * total) if odd else math.sin(theta) * total
     return 0.5 + inside / 2
-
-
-def _effective_size(proportion: float, stderr: float, units: int, clusters: Clusters) -> float:
-    if clusters is None or stderr == 0.0 or not 0.0 < proportion < 1.0:
-        return units
-    return proportion * (1 - proportion) / stderr**2
 
 
 def _count_clusters(values: Floats, clusters: Clusters) -> int:

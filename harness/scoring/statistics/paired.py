@@ -208,14 +208,18 @@ def compare(
     if n == 0:
         return Comparison(name, 0, None, None, None, higher_is_better=higher_is_better, notes=notes, missing=missing)
     if from_sums is not None:
-        found = _compare_sets(name, pairs, from_sums, seed)
-        return replace(found, higher_is_better=higher_is_better, notes=notes, missing=missing)
+        comparison = _compare_sets(name, pairs, from_sums, seed)
+        return replace(comparison, higher_is_better=higher_is_better, notes=notes, missing=missing)
     if pairs.first.shape[1] != 1 or pairs.second.shape[1] != 1:
         raise UsageError(f"{name}: its scores are statistics of a whole set; compare them by their metric's own value")
     first, second = pairs.first[:, 0], pairs.second[:, 0]
     differences = second - first
     stderr = mean_stderr(differences, pairs.clusters)
-    p_value, test = _test(differences, first, second, pairs.clusters, seed)
+    test: Test
+    if pairs.clusters is None and _binary(first) and _binary(second):
+        p_value, test = mcnemar_p(int((differences > 0).sum()), int((differences < 0).sum())), "mcnemar"
+    else:
+        p_value, test = permutation_p(differences, pairs.clusters, seed=seed), "permutation"
     return Comparison(
         name,
         n,
@@ -340,12 +344,19 @@ def samples_needed(deviation: float, difference: float, alpha: float = 0.05, pow
 def _compare_sets(name: str, pairs: PairedScores, from_sums: FromSums, seed: int) -> Comparison:
     """Paired bootstrap: both runs are resampled by the same weights."""
     n, width = pairs.first.shape
-    value = _both(from_sums, width)
+
+    def values(sums: tuple[float, ...], size: int) -> tuple[float, float]:
+        return from_sums(sums[:width], size), from_sums(sums[width:], size)
+
+    def difference(sums: tuple[float, ...], size: int) -> float:
+        first, second = values(sums, size)
+        return second - first
+
     joined = np.column_stack([pairs.first, pairs.second])
-    first, second = value(tuple(joined.sum(axis=0).tolist()), n)
+    first, second = values(tuple(joined.sum(axis=0).tolist()), n)
     if n < 2 or (pairs.clusters is not None and len(np.unique(pairs.clusters)) < 2):
         return Comparison(name, n, first, second, second - first)
-    draws = bootstrap_draws(joined, lambda sums, size: _change(value(sums, size)), pairs.clusters, seed=seed)
+    draws = bootstrap_draws(joined, difference, pairs.clusters, seed=seed)
     below, above = int((draws <= 0).sum()), int((draws >= 0).sum())
     low, high = np.quantile(draws, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
     stderr = float(draws.std(ddof=1))
@@ -361,22 +372,6 @@ def _compare_sets(name: str, pairs: PairedScores, from_sums: FromSums, seed: int
         "bootstrap",
         detectable=detectable_difference(stderr),
     )
-
-
-def _both(from_sums: FromSums, width: int) -> Callable[[tuple[float, ...], int], tuple[float, float]]:
-    return lambda sums, n: (from_sums(sums[:width], n), from_sums(sums[width:], n))
-
-
-def _change(values: tuple[float, float]) -> float:
-    return values[1] - values[0]
-
-
-def _test(
-    differences: Floats, first: Floats, second: Floats, clusters: npt.NDArray[np.int64] | None, seed: int
-) -> tuple[float, Test]:
-    if clusters is None and _binary(first) and _binary(second):
-        return mcnemar_p(int((differences > 0).sum()), int((differences < 0).sum())), "mcnemar"
-    return permutation_p(differences, clusters, seed=seed), "permutation"
 
 
 def _interval(
