@@ -96,6 +96,8 @@ class Metric(ABC):
     """Whether it describes the rows and not the answers (`chance`): such a value has no error."""
     values: tuple[str, ...] = ()
     """Names of the numbers of one score, where it has several: each is averaged and reported as `<metric>_<name>`."""
+    setting: str = ""
+    """What a table says beside its name, where the name does not say it (`k = 1`)."""
     stem: str = ""
     """What stands before those names, where it is not the metric's own name (`pass_at` of `pass_at_k`)."""
 

@@ -456,7 +456,7 @@ class MetricResult:
 
     scorer: what decides the scores beside the task file (`BatchMetric.identity`): a model's weights, for example.
     truncated: how many samples had a text that the metric cut. error: why there is no value, where the samples are not
-    the reason.
+    the reason. setting: what a table says beside the metric's name.
     """
 
     metric: str
@@ -469,6 +469,7 @@ class MetricResult:
     scorer: Mapping[str, JSON] | None = None
     truncated: int = 0
     error: str | None = None
+    setting: str = ""
 
 
 @dataclass(frozen=True, slots=True)

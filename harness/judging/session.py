@@ -141,8 +141,9 @@ class Session:
         """Ask all that waits. What cannot be read waits again, for the next round."""
         batch, self._pending = self._pending, {}
         keys = list(batch)
-        for index, response in answers(self.model, self.name, [request for request, _ in batch.values()]):
-            self.answered = True
+        asked, is_new = [request for request, _ in batch.values()], not (self._known or self.answered)
+        for index, response in answers(self.model, self.name, asked, is_new=is_new):
+            self.answered = self.answered or response.error is None
             request, askers = batch[keys[index]]
             for state, question in askers:
                 self._take(question, Attempt(request, keys[index], response))

@@ -218,6 +218,7 @@ class MetricFields(TypedDict):
     higher_is_better: bool
     aggregation: str
     scorer: NotRequired[dict[str, JSON]]
+    setting: NotRequired[str]
     truncated: NotRequired[int]
     error: NotRequired[str]
     average: NotRequired[str]

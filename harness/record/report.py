@@ -77,8 +77,9 @@ def build_report(
     """What `report.json` holds.
 
     `tasks` is a list in the order of the results; a task holds `counts`, `metrics` (each with value, n, stderr,
-    interval, and where there are such: the `scorer` behind it, `truncated`, how many samples it cut a text of, and the
-    `error` in the place of a value), the same `by_average` (micro and macro) where it has subsets, and its `groups` and
+    interval, and where there are such: the `scorer` behind it, `truncated`, how many samples it cut a text of, the
+    `error` in the place of a value, and the `setting` that a table shows beside its name), the same `by_average` (micro
+    and macro) where it has subsets, and its `groups` and
     `subsets`. `groups` beside them are groups of tasks: `members` (tasks and groups), `tasks` (all that they come to),
     and `metrics`, each with the `average` that the group asks for, the `filter` pipeline, and the tasks where it is
     `missing`. `missing` of a task are samples that cannot be read back; see `losses`. `incidents` is what was survived
@@ -157,7 +158,7 @@ def _finish(task: dict[str, JSON], known: Mapping[str, JSON]) -> dict[str, JSON]
 def _metric(metric: MetricResult) -> dict[str, JSON]:
     fields = asdict(metric)
     fields["interval"] = list(metric.interval) if metric.interval else None
-    for name in ("scorer", "truncated", "error"):
+    for name in ("scorer", "truncated", "error", "setting"):
         if not fields[name]:
             del fields[name]
     return fields
@@ -396,7 +397,8 @@ def _counts_rows(metric: Mapping[str, JSON]) -> bool:
 def _metric_label(metric: Mapping[str, JSON], average: str | None) -> str:
     arrow = "" if metric["higher_is_better"] else " (less is better)"
     gap = ", not of all tasks" if metric.get("missing") else ""
-    return f"{metric['metric']}{f', {average}' if average else ''}{gap}{arrow}"
+    words = filter(None, (str(metric["metric"]), metric.get("setting"), average))
+    return f"{', '.join(words)}{gap}{arrow}"
 
 
 def _table(rows: Sequence[TableRow], columns: Sequence[str]) -> Table:

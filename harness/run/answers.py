@@ -12,6 +12,8 @@ from harness.errors import HarnessError, ModelError, one_line
 from harness.model import Model
 from harness.plugin_values import flag, integer, items, mapping, number, shown, text
 from harness.record.keys import canonical_json
+from harness.run.early_stop import FirstReplies
+from harness.scoring.scores import located
 from harness.types import Request, Response
 
 T = TypeVar("T")
@@ -20,11 +22,14 @@ _ABOVE_ZERO = 1e-3
 _HALF = re.compile("[\ud800-\udfff]")
 
 
-def answers(model: Model, name: str, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
+def answers(
+    model: Model, name: str, requests: Sequence[Request], *, is_new: bool = False
+) -> Iterator[tuple[int, Response]]:
     """The model's answers as they come, one a request; one that it leaves out is an error. Raises `HarnessError`.
 
     An answer that is none (a wrong type, a number that is not finite, too few of them) fails its request alone, and is
     named with its field. What no model can read is not asked, and fails alone too.
+    is_new: whether nothing was answered before: then the work ends where many first requests fail alike.
     """
     asked = list(range(len(requests)))
     if model.sees_prompts:
@@ -33,8 +38,11 @@ def answers(model: Model, name: str, requests: Sequence[Request]) -> Iterator[tu
         yield from ((index, Response(error=problem)) for index, problem in problems.items())
         asked = [index for index in asked if index not in problems]
     if asked:
+        first = FirstReplies(name, len(asked))
         for place, response in _given(model, name, [requests[index] for index in asked]):
             yield asked[place], response
+            if is_new and not model.answers_samples:
+                first.watch(response.error)
 
 
 def _given(model: Model, name: str, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
@@ -180,5 +188,4 @@ def plugin_errors(name: str, what: str) -> Iterator[None]:
     except (HarnessError, KeyboardInterrupt):
         raise
     except (Exception, SystemExit) as error:  # a plugin that calls `exit()` does not end the run in silence
-        cause = " ".join(str(error).split())
-        raise ModelError(f"model '{name}' {what}: {type(error).__name__}: {cause}") from error
+        raise ModelError(f"model '{name}' {what}: {located(error)}") from error

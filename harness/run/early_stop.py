@@ -1,14 +1,16 @@
-"""Ends a run early where its first samples all fail for one cause in a metric or filter: so would all the others.
+"""Ends a run early where its first samples or requests all fail for one cause: so would all the others.
 
-A model plugin does the same for what its server says of the first requests; only it knows which errors are of all.
+A model plugin may know earlier which of its server's errors are of all requests (`openai` does, after three).
 """
 
 from __future__ import annotations
 
-from harness.errors import PluginError
+from harness.errors import ModelError, PluginError
 
 ALIKE = 20
 """So many samples must fail alike, with none among them that does not."""
+ALIKE_REPLIES = 50
+"""So many requests must fail with one and the same text: an error may be of its own request (a prompt too long)."""
 
 
 class EarlyStop:
@@ -35,4 +37,24 @@ class EarlyStop:
             raise PluginError(
                 f"{task}: the first {self._alike} samples all fail alike, and so would the others: {error} (answers "
                 "are kept: mend the plugin, or take its metric out of the task)"
+            )
+
+
+class FirstReplies:
+    """Watches the first replies of a model, until one of them is an answer, or fails in another way."""
+
+    def __init__(self, name: str, asked: int) -> None:
+        self._name, self._asked = name, asked
+        self._count, self._first, self._over = 0, "", False
+
+    def watch(self, error: str | None) -> None:
+        """Count a reply. Raises `ModelError` when so many have failed alike, and there are others to ask."""
+        self._first = self._first or error or ""
+        self._over = self._over or not error or error != self._first
+        self._count += 1
+        if not self._over and ALIKE_REPLIES <= self._count < self._asked:
+            said = self._first.removeprefix(f"model '{self._name}': ")
+            raise ModelError(
+                f"model '{self._name}': the first {ALIKE_REPLIES} requests all fail alike, and so would the others: "
+                f"{said}"
             )

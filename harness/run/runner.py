@@ -191,7 +191,8 @@ class _Run:
             self.model.load()
         self._note_model()
         self.progress.stage("waiting for the first answer")
-        for index, response in answers(self.model, self.spec.model, list(self.requests.values())):
+        asked, is_new = list(self.requests.values()), not self.folder.known
+        for index, response in answers(self.model, self.spec.model, asked, is_new=is_new):
             if not self.answered:  # by its first answer, a model may know more of itself
                 self._note_model()
             self.answered = self.answered or response.error is None

@@ -303,6 +303,7 @@ def _result(key: ScoreKey, estimate: Estimate | None, n: int, tables: Sequence[_
         aggregation=WHOLE if isinstance(metric, CorpusMetric) else key.aggregation,
         scorer=scorer,
         truncated=sum(table.truncated[key.name] for table in tables),
+        setting=metric.setting,
     )
     if estimate is None:
         return told

@@ -76,6 +76,7 @@ class _Passes(RepeatMetric):
             raise ValueError("program and of: both say which replies pass; take one out")
         self._ks = _numbers(k)
         self.values = () if isinstance(k, int) else tuple(map(str, self._ks))
+        self.setting = f"k = {k}" if isinstance(k, int) and not self.name.endswith(f"_{k}") else ""
         self.replies = max(self._ks)
         self.of = of
         self._threshold = threshold

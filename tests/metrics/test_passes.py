@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from harness import Request, Response, Sample, UsageError
+from harness.record.report import build_report, rows
 from harness.registry import load_plugins
 from harness.run.result import load_run
 from harness.scoring import Scorer
@@ -162,3 +163,21 @@ def test_too_few_replies_are_refused_before_anything_is_asked() -> None:
     assert done.exit_code == 4
     assert "needs 8 replies to each question, and task 'sums' has repeats: 3 (--set sums.repeats=8)" in done.stderr
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("metric", "options", "shown"),
+    [
+        ("pass_at_k", {}, ["pass_at_k, k = 1"]),
+        ("pass_at_k", {"k": 2}, ["pass_at_k, k = 2"]),
+        ("pass_hat_k", {"k": 2}, ["pass_hat_k, k = 2"]),
+        ("pass_at_k", {"k": [1, 2]}, ["pass_at_1", "pass_at_2"]),
+        ("pass_at_10", {}, ["pass_at_10"]),
+    ],
+)
+def test_a_table_says_of_how_many_replies_one_must_pass(metric: str, options: dict, shown: list[str]) -> None:
+    made = scorer(EXACT, MetricSpec(metric, options=options))
+    results = made.summarise("t", [], [("", "", ())])
+
+    labels = [row.metric for row in rows(build_report({}, results)) if row.metric != "exact_match"]
+    assert labels == shown

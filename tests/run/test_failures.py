@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,9 +13,9 @@ import pytest
 
 from harness import Metric, Model, Observation, Request, Response, hookimpl
 from harness.cli.report import print_report
-from harness.errors import ExitCode, PluginError
+from harness.errors import ExitCode, ModelError, PluginError
 from harness.registry import Registry, load_plugins
-from harness.run.early_stop import ALIKE
+from harness.run.early_stop import ALIKE, ALIKE_REPLIES
 from harness.run.result import load_run
 from harness.run.runner import run
 from harness.run.spec import RunSpec
@@ -136,6 +137,27 @@ def test_one_sample_that_does_not_fail_so_is_enough_to_go_on(registry: Registry,
     assert run(spec, registry).report["tasks"][0]["counts"]["failed"] == ROWS - 1
 
 
-def test_replies_that_fail_alike_are_the_models_affair(registry: Registry, spec: RunSpec) -> None:
-    Echo.refuse = staticmethod(lambda text: "the request is 5 tokens longer than the window")
+def test_replies_that_fail_each_for_its_own_length_are_asked_to_the_end(registry: Registry, spec: RunSpec) -> None:
+    Echo.refuse = staticmethod(lambda text: f"the request is {text} tokens longer than the window")
     assert run(spec, registry).report["tasks"][0]["counts"]["failed"] == ROWS
+
+
+def test_replies_that_all_fail_for_one_cause_end_the_run_and_leave_no_folder(registry: Registry, spec: RunSpec) -> None:
+    Echo.refuse = staticmethod(lambda text: "401 unauthorized")
+    with pytest.raises(ModelError, match=f"the first {ALIKE_REPLIES} requests all fail alike.*: 401 unauthorized"):
+        run(spec, registry)
+    assert not list(Path(spec.output).iterdir())
+
+    Echo.refuse = staticmethod(lambda text: None if text == "0" else "401 unauthorized")
+    assert run(spec, registry).report["tasks"][0]["counts"]["failed"] == ROWS - 1
+    assert run(spec, registry).report["tasks"][0]["counts"]["failed"] == ROWS - 1  # asked again, and to the end
+
+
+def test_a_model_that_raises_says_in_which_line(registry: Registry, spec: RunSpec) -> None:
+    def trouble(text: str) -> str | None:
+        raise KeyError("field")
+
+    Echo.refuse = staticmethod(trouble)
+    line = trouble.__code__.co_firstlineno + 1
+    with pytest.raises(ModelError, match=re.escape(f"model 'echo' stopped: KeyError: 'field' ({__file__}:{line})")):
+        run(spec, registry)
