@@ -18,7 +18,7 @@ from typing import Any
 from harness.errors import UsageError, one_line
 from harness.reasoning import strip_reasoning
 from harness.time_limit import TooSlowError, time_limit
-from harness.types import Message, Prompt
+from harness.types import Media, Message, Prompt
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,7 @@ class ChatTemplate:
         self.where = where
         self.seconds = seconds
         self._has_warned = False
+        self.image_mark = ""
 
     @property
     def text(self) -> str | None:
@@ -107,6 +108,10 @@ class ChatTemplate:
                 continue
             if form.parts and _WRITTEN_PARTS.search(shown):
                 continue  # the template wants a text, and wrote the list as Python would
+            images = sum(1 for _ in prompt.shown_media)
+            if images and shown.count(self.image_mark) < images:
+                reason = reason or "the chat template drops an image"
+                continue
             dropped = _dropped(messages, shown)
             if dropped is None:
                 if form.folded and not self._has_warned:
@@ -120,17 +125,24 @@ class ChatTemplate:
         raise UsageError(f"{self.where}: {reason}: give another with --model_args chat_template=FILE")
 
     def _forms(self, prompt: Prompt) -> Iterator[_Form]:
-        """The forms to try. Their order is the template's own, so that no prompt depends on those before it."""
+        """The forms to try. Their order is the template's own, so that no prompt depends on those before it.
+
+        With images, parts come first: a template that takes them knows where an image goes.
+        """
         has_system = any(message.role == "system" for message in prompt.messages)
+        wants_parts = self.wants_parts or any(True for _ in prompt.shown_media)
         for folded in (False, True) if has_system else (False,):
-            for parts in (self.wants_parts, not self.wants_parts):
+            for parts in (wants_parts, not wants_parts):
                 yield _Form(parts, folded)
 
     def _apply(self, messages: Sequence[Message], prefill: str, form: _Form) -> str:
-        def content(text: str) -> Any:
-            return [{"type": "text", "text": text}] if form.parts else text
+        def content(shown: str | tuple[str | Media, ...]) -> Any:
+            parts = (shown,) if isinstance(shown, str) else shown
+            if form.parts:
+                return [{"type": "text", "text": p} if isinstance(p, str) else {"type": p.kind} for p in parts]
+            return "".join(part if isinstance(part, str) else self.image_mark for part in parts)
 
-        turns = [{"role": message.role, "content": content(message.text)} for message in messages]
+        turns = [{"role": message.role, "content": content(message.content)} for message in messages]
         options = {"tokenize": False, "chat_template": self.template, **self.extra}
         if not prefill:
             return str(self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, **options))
@@ -146,12 +158,14 @@ def _dropped(messages: Sequence[Message], shown: str) -> Message | None:
     """The first turn whose text is not shown. White space, and the thoughts of earlier answers, may be left out."""
     squeezed = ""
     for message in messages:
-        text = strip_reasoning(message.text)[0] if message.role == "assistant" else message.text
-        if not text.strip() or text.strip() in shown:
-            continue
-        squeezed = squeezed or "".join(shown.split())
-        if "".join(text.split()) not in squeezed:
-            return message
+        parts = (message.content,) if isinstance(message.content, str) else message.content
+        for text in (part for part in parts if isinstance(part, str)):
+            text = strip_reasoning(text)[0] if message.role == "assistant" else text
+            if not text.strip() or text.strip() in shown:
+                continue
+            squeezed = squeezed or "".join(shown.split())
+            if "".join(text.split()) not in squeezed:
+                return message
     return None
 
 
@@ -160,6 +174,8 @@ def _fold_system(messages: Sequence[Message]) -> tuple[Message, ...]:
     turns = [message for message in messages if message.role != "system"]
     for index, message in enumerate(turns):
         if message.role == "user":
-            turns[index] = Message("user", f"{system}\n\n{message.text}")
+            whole = isinstance(message.content, str)
+            content = f"{system}\n\n{message.text}" if whole else (f"{system}\n\n", *message.content)
+            turns[index] = Message("user", content)
             return tuple(turns)
     return (Message("user", system), *turns)

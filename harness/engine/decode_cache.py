@@ -29,7 +29,8 @@ class DecodingRow:
     """A row that is being generated. `own`: its keys and values while it has no slot, [kv heads, length, dim] a layer.
 
     prefix: the plan row above it, or None; start: how many tokens that holds; length: how many of its own are cached.
-    tokens: the answer so far, of which the last one is not cached yet.
+    tokens: the answer so far, of which the last one is not cached yet. shift: how far its positions are ahead of the
+    count of tokens (`PlanRow.shifts`).
     """
 
     row: GenerateRow
@@ -41,6 +42,7 @@ class DecodingRow:
     tokens: list[int]
     own: KeyValues | None
     seconds: float = 0.0
+    shift: int = 0
 
 
 @dataclass
@@ -101,7 +103,7 @@ class DecodeLayout:
         self.cache = cache
         self.device = device
         self._prefixes = prefixes
-        self._tokens, self._lengths, self._starts = upload(_numbers(active), device)
+        self._tokens, self._lengths, self._starts, self._shifts = upload(_numbers(active), device)
         self._slots = torch.arange(len(active), device=device)
         self._parts = _by_length([row.length for row in active])
         self._groups = _by_prefix(active, device)
@@ -113,7 +115,7 @@ class DecodeLayout:
         """`input_ids` and `position_ids`, [1, rows]."""
         return {
             "input_ids": self._tokens.unsqueeze(0),
-            "position_ids": (self._starts + self._lengths).unsqueeze(0),
+            "position_ids": (self._starts + self._lengths + self._shifts).unsqueeze(0),
         }
 
     def attend(
@@ -236,8 +238,8 @@ class StaticDecodeLayout(DecodeLayout):
         self, active: Sequence[DecodingRow], cache: DecodeCache, prefixes: Mapping[int, KeyValues], device: str
     ) -> None:
         super().__init__(active, cache, prefixes, device)
-        self._numbers = torch.zeros(3, cache.size, dtype=torch.long, device=device)
-        self._tokens, self._lengths, self._starts = self._numbers
+        self._numbers = torch.zeros(4, cache.size, dtype=torch.long, device=device)
+        self._tokens, self._lengths, self._starts, self._shifts = self._numbers
         self._slots = torch.arange(cache.size, device=device)
         self._parts = [(0, cache.size, cache.capacity)]
         self._groups = [_PrefixGroup(None, group.prefix, sys.maxsize) for group in self._groups]
@@ -262,8 +264,13 @@ def prefixes_of(active: Sequence[DecodingRow]) -> list[int | None]:
 
 
 def _numbers(active: Sequence[DecodingRow]) -> list[list[int]]:
-    """The newest token of each row, how many tokens of its own are cached, and how many are above."""
-    return [[row.tokens[-1] for row in active], [row.length for row in active], [row.start for row in active]]
+    """The newest token of each row, how many tokens of its own are cached, how many are above, and its shift."""
+    return [
+        [row.tokens[-1] for row in active],
+        [row.length for row in active],
+        [row.start for row in active],
+        [row.shift for row in active],
+    ]
 
 
 def _by_length(lengths: Sequence[int]) -> list[tuple[int, int, int]]:

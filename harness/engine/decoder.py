@@ -8,12 +8,16 @@ is ever made.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from harness.engine.devices import upload
+
+if TYPE_CHECKING:
+    from harness.engine.batches import PackLayout
+    from harness.engine.plan import PlanRow
 
 # Logits of one piece: on a processor they stay in its cache while they are summed up.
 _HEAD_BYTES = {"cpu": 16 << 20, "cuda": 512 << 20}
@@ -56,6 +60,21 @@ class Decoder:
         self._head: Any = None if name is None else _head_of(model, name)
         self._vocabulary = int(getattr(self.config, "vocab_size", 0) or 1)
         self._splits = self._head_is_the_models()
+
+    def place(self, rows: Sequence[PlanRow]) -> None:
+        """Give the rows of a plan their positions, where these are not a count of tokens."""
+
+    def packed(self, layout: PackLayout) -> dict[str, Any]:
+        """What the model is given for one pass over the rows of a plan."""
+        return dict(layout.inputs())
+
+    def padded(self, rows: Sequence[Sequence[int]]) -> dict[str, Any]:
+        """What the model is given for rows of equal length."""
+        return {"input_ids": upload([list(row) for row in rows], self.device)}
+
+    def generated(self, rows: Sequence[Sequence[int]], mask: torch.Tensor) -> dict[str, Any]:
+        """What transformers' `generate` is given for rows of equal length, padded on the left."""
+        return {**self.padded(rows), "attention_mask": mask.to(self.device)}
 
     def hidden(self, **inputs: Any) -> torch.Tensor:
         """Hidden states after the last layer, [batch, length, hidden]; logits where the head cannot be run alone."""

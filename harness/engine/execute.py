@@ -23,6 +23,7 @@ from harness.engine.generate import SharedGenerator
 from harness.engine.limits import EngineLimits
 from harness.engine.outcomes import Scored
 from harness.engine.plain import BatchLimits, GenerateRow, Piece, PlainGenerator, PlainScorer
+from harness.engine.processor import ImageProcessor
 from harness.engine.score import SharedScorer
 from harness.engine.tokens import ScoreSequence
 
@@ -55,6 +56,7 @@ class Executor:
     """One model on one device. `notes` says, in words, where it could not share.
 
     rows: the most rows of a batch, as the command line allows; None for as many as fit. limits: how work is cut.
+    processor: of a model that sees images.
     """
 
     model: Any
@@ -64,12 +66,19 @@ class Executor:
     rows: int | None = None
     limits: EngineLimits = field(default_factory=EngineLimits)
     share: bool = True
+    processor: ImageProcessor | None = None
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.cost = memory.TokenCost.of(self.model.config, _bytes_of(self.dtype))
         self.is_encoder_decoder = bool(self.model.config.is_encoder_decoder)
-        self.decoder = None if self.is_encoder_decoder else Decoder(self.model, self.device, self.dtype)
+        self.decoder: Decoder | None = None
+        if self.processor is not None:
+            from harness.engine.vision import VisionDecoder
+
+            self.decoder = VisionDecoder(self.model, self.device, self.dtype, self.processor)
+        elif not self.is_encoder_decoder:
+            self.decoder = Decoder(self.model, self.device, self.dtype)
         if self.device == "cpu":
             speed_up_linear_layers(self.model)
         reason = why_not_shared(self.model, self.model.config)
@@ -103,7 +112,7 @@ class Executor:
 
         most = self.rows or _GENERATED_ROWS.get(self.device.split(":")[0], 64)
         room = BatchLimits(most, memory.cached_tokens(self.device, self.cost))
-        plain = PlainGenerator(self.model, room, self.device, self.dtype, self.pad_token)
+        plain = PlainGenerator(self.model, self.decoder, room, self.device, self.dtype, self.pad_token)
         if foreign := _foreign_settings(self.model):
             self._note(f"prompts are not shared: the checkpoint's generation config sets {foreign}")
             yield from plain.run(rows)
@@ -189,8 +198,7 @@ class Executor:
     def _verify_logits(self, tokens: Sequence[int], logits: torch.Tensor) -> None:
         """Raise SharingDiffersError when a plain pass predicts otherwise what follows `tokens`."""
         assert self.decoder is not None
-        ids = torch.tensor([list(tokens)], device=self.device)
-        plain = self.decoder.logits(self.decoder.hidden(input_ids=ids)[0, -1:])[0]
+        plain = self.decoder.logits(self.decoder.hidden(**self.decoder.padded([tokens]))[0, -1:])[0]
         apart = float((logits - plain).norm() / plain.norm().clamp(min=1e-6))
         if not apart <= self._tolerance():
             raise SharingDiffersError(f"a shared step's logits are {apart:.1%} away from those of a plain pass")

@@ -55,6 +55,7 @@ class SharedGenerator:
 
     def run(self, rows: Sequence[GenerateRow]) -> Iterator[Piece]:
         self._prompts, self.plan = plan_generations(rows, self.plan_limits)
+        self.decoder.place(self.plan.rows)
         self._queue = deque(self.plan.rows)
         self._ready: deque[DecodingRow] = deque()
         self._active: list[DecodingRow] = []
@@ -142,8 +143,9 @@ class SharedGenerator:
     def _pass_over(self, rows: list[PlanRow]) -> list[DecodingRow]:
         """Compute prompts; choose the first token of each of their rows."""
         layout = PackLayout(rows, self._prefixes, self.decoder.device, keep_all=True)
+        inputs = self.decoder.packed(layout)
         with self.attention.active(layout):
-            hidden = self.decoder.hidden(**layout.inputs())[0]
+            hidden = self.decoder.hidden(**inputs)[0]
         self.computed_tokens += hidden.shape[0]
         entering, places = [], []
         for row, offset in zip(rows, layout.offsets, strict=True):
@@ -166,9 +168,10 @@ class SharedGenerator:
     def _enter(self, generated: GenerateRow, row: PlanRow, segment: int, cached: KeyValues) -> DecodingRow:
         sequence = generated.sequence
         history = list(sequence.tokens)
+        shift = row.shifts[segment] if row.shifts else 0
         choice = RowChoice(generated.rule, random_stream(sequence.params.seed, sequence.repeat), history)
         if row.children:
-            return DecodingRow(generated, choice, history, row.index, len(sequence.tokens), 0, [], None)
+            return DecodingRow(generated, choice, history, row.index, len(sequence.tokens), 0, [], None, shift=shift)
         spans = row.path(segment)
 
         def own(store: dict[int, torch.Tensor]) -> dict[int, torch.Tensor]:
@@ -187,6 +190,7 @@ class SharedGenerator:
             length,
             [],
             KeyValues(own(cached.keys), own(cached.values)),
+            shift=shift,
         )
 
     def _choose(self, rows: Sequence[DecodingRow], hidden: torch.Tensor, *, check: bool) -> None:

@@ -19,16 +19,18 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.engine import devices, memory
 from harness.engine.limits import EngineLimits
-from harness.engine.outcomes import Assembler
+from harness.engine.outcomes import Assembler, Failed
+from harness.engine.pictures import RULE
+from harness.engine.processor import ImageProcessor
 from harness.engine.prompt_encoder import PromptEncoder, TextOptions
 from harness.engine.stops import end_tokens
-from harness.engine.tokens import Encoded, GenerateSequence, ScoreSequence
+from harness.engine.tokens import Encoded, GenerateSequence, PlacedImage, ScoreSequence
 from harness.errors import ModelError
 from harness.model import Forecast, Model
 from harness.types import Prompt, Request, RequestKind, Response, Sample
@@ -77,13 +79,23 @@ class TorchModel(Model):
     def open_model(self, device: str, dtype: Any) -> Any:
         """Load the weights as `dtype` (a torch.dtype) onto `device`."""
 
+    def open_processor(self) -> ImageProcessor | None:
+        """Read what makes tensors of images; None for a model of text alone."""
+        return None
+
     def prepare(self) -> None:
         self.devices = devices.resolve_devices(self.options.device)
         self.device = self.devices[0]
         self.config = self.open_config()
         self.tokenizer = self.open_tokenizer()
         self.torch_dtype = devices.resolve_dtype(self.dtype, self.config, self.device)
-        self.prompts = PromptEncoder(self.config, self.tokenizer, self.text_options, self.where)
+        self.processor = self.open_processor()
+        if self.processor is None:
+            self.prompts = PromptEncoder(self.config, self.tokenizer, self.text_options, self.where)
+            return
+        from harness.engine.image_prompts import ImagePromptEncoder
+
+        self.prompts = ImagePromptEncoder(self.config, self.tokenizer, self.text_options, self.where, self.processor)
 
     def inspect_samples(self, samples: Sequence[Sample]) -> None:
         """Refuse before weights load what would be refused later: generation parameters that would not be obeyed, a
@@ -166,6 +178,7 @@ class TorchModel(Model):
             "sharing": self.executor.notes or "prefixes are computed once",
             "parameters": self.module.num_parameters(),
             "weight_bytes": self.module.get_memory_footprint(),
+            **({"images_encoded": getattr(self.executor.decoder, "encoded", 0)} if self.processor else {}),
         }
 
     def incidents(self) -> Sequence[Mapping[str, Any]]:
@@ -187,6 +200,7 @@ class TorchModel(Model):
         return {
             "dtype": self.dtype_name,
             **self.prompts.identity,
+            **({} if self.processor is None else {"images": {"rule": RULE, **self.processor.identity}}),
         }
 
     def forecast(self, requests: Sequence[Request]) -> Forecast:
@@ -217,10 +231,32 @@ class TorchModel(Model):
         self, scores: Sequence[ScoreSequence], generations: Sequence[GenerateSequence]
     ) -> Iterator[Piece]:
         """Compute token sequences on this process's copy of the model."""
+        images = {(each.request, each.part): each.images for each in scores if each.images}
+        images.update({(each.request, 0): each.images for each in generations if each.images})
+        broken = self._register(images.values())
+        for request, part, outcome, seconds in self._compute(scores, generations):
+            reason = next(
+                (broken[image.first] for image in images.get((request, part), ()) if image.first in broken), ""
+            )
+            yield request, part, Failed(reason) if reason else outcome, seconds
+
+    def _compute(self, scores: Sequence[ScoreSequence], generations: Sequence[GenerateSequence]) -> Iterator[Piece]:
         if scores:
             yield from self.executor.score(scores)
         if generations:
             yield from self.executor.generate([self._generate_row(sequence) for sequence in generations])
+
+    def _register(self, images: Iterable[Sequence[PlacedImage]]) -> Mapping[int, str]:
+        """Make images known to the decoder. Returns where it will say, by their first id, which it could not show."""
+        from harness.engine.vision import VisionDecoder
+
+        decoder = self.executor.decoder
+        if not isinstance(decoder, VisionDecoder):
+            return {}
+        distinct = {image.first: image for several in images for image in several}
+        decoder.register(distinct.values())
+        decoder.check_first(distinct.values())
+        return decoder.broken
 
     def _make_executor(self) -> Executor:
         from harness.engine.execute import Executor
@@ -228,7 +264,7 @@ class TorchModel(Model):
         batch_size, most = self.options.batch_size, self.options.max_batch_size
         rows = min(batch_size, most or batch_size) if isinstance(batch_size, int) else most
         pad = _pad_token(self.tokenizer, self._stop_ids)
-        return Executor(self.module, self.device, self.dtype_name, pad, rows, self.limits)
+        return Executor(self.module, self.device, self.dtype_name, pad, rows, self.limits, processor=self.processor)
 
     def _generate_row(self, sequence: GenerateSequence) -> GenerateRow:
         from harness.engine.plain import GenerateRow

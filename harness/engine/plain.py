@@ -112,8 +112,8 @@ class PlainScorer:
         began = time.perf_counter()
         width = max(len(row.tokens) for row in batch)
         # Causal attention never looks at what pads a row on its right, whichever token it is.
-        ids = torch.tensor([[*row.tokens, *row.tokens[-1:] * (width - len(row.tokens))] for row in batch])
-        hidden = self.decoder.hidden(input_ids=ids.to(self.decoder.device))
+        ids = [[*row.tokens, *row.tokens[-1:] * (width - len(row.tokens))] for row in batch]
+        hidden = self.decoder.hidden(**self.decoder.padded(ids))
         targets = ScoreTargets()
         picked = []
         for index, row in enumerate(batch):
@@ -182,8 +182,11 @@ class PlainGenerator:
     A model with a recurrent state would carry padding along in it: its batches hold prompts of one length only.
     """
 
-    def __init__(self, model: Any, limits: BatchLimits, device: str, dtype: str, pad_token: int) -> None:
+    def __init__(
+        self, model: Any, decoder: Decoder | None, limits: BatchLimits, device: str, dtype: str, pad_token: int
+    ) -> None:
         self.model = model
+        self.decoder = decoder
         self.limits = limits
         self.device = device
         self.dtype = dtype
@@ -222,9 +225,11 @@ class PlainGenerator:
             pad_token_id=self.pad_token,
             eos_token_id=eos or None,
         )
+        inputs: Any = {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
+        if self.decoder is not None:
+            inputs = self.decoder.generated(ids.tolist(), mask)
         self.model.generate(
-            input_ids=ids.to(self.device),
-            attention_mask=mask.to(self.device),
+            **inputs,
             generation_config=config,
             logits_processor=[progress.choose],
             stopping_criteria=[progress.finished],

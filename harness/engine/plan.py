@@ -43,6 +43,9 @@ class PlanRow:
     segments: (first, last + 1, index of the parent segment or -1) of each tree node in it, in local positions; a
     token sees its own segment up to itself, the segments above it, and the shared prefix. ends: (item, segment) of the
     items that end in this row. children: how many rows continue it (0 for a leaf).
+
+    rotary: where a model's positions are not a count of tokens (in images they are places), those of each token, and
+    shifts: how far ahead of the count the token after each segment is. Empty elsewhere.
     """
 
     index: int
@@ -54,6 +57,8 @@ class PlanRow:
     reads: list[Read] = field(default_factory=list)
     ends: list[tuple[int, int]] = field(default_factory=list)
     children: int = 0
+    rotary: list[tuple[int, ...]] = field(default_factory=list)
+    shifts: list[int] = field(default_factory=list)
 
     @property
     def is_path(self) -> bool:

@@ -163,7 +163,8 @@ def _not_numbers(dtype: str) -> ModelError:
 
 def _penalise(logits: torch.Tensor, row: RowChoice) -> None:
     """Divide positive and multiply negative logits of seen tokens (Keskar et al. 2019, CTRL, section 4.1)."""
-    seen = upload(sorted(set(row.history)), str(logits.device))
+    # Places of images are no tokens of the vocabulary.
+    seen = upload(sorted({token for token in row.history if token < len(logits)}), str(logits.device))
     values = logits[seen]
     penalty = row.rule.repetition_penalty
     logits[seen] = torch.where(values < 0, values * penalty, values / penalty)

@@ -68,6 +68,7 @@ class SharedScorer:
 
     def run(self, sequences: Sequence[ScoreSequence]) -> Iterator[Piece]:
         self.inputs, self.plan = plan_scores(sequences, self.plan_limits)
+        self.decoder.place(self.plan.rows)
         self._left = list(self.plan.reads_left)
         self._sums = [_Sum([0.0] * len(row.sequences), [0] * len(row.sequences)) for row in self.inputs]
         self._prefixes: dict[int, KeyValues] = {}
@@ -108,8 +109,9 @@ class SharedScorer:
         layout = PackLayout(rows, self._prefixes, self.decoder.device)
         gathered, positions, targets, owners = self._targets(layout)
         picked = upload(gathered, self.decoder.device, torch.long)
+        inputs = self.decoder.packed(layout)
         with self.attention.active(layout):
-            hidden = self.decoder.hidden(**layout.inputs())[0]
+            hidden = self.decoder.hidden(**inputs)[0]
         found = _Pass(rows, owners=owners)
         if gathered:
             chosen = hidden[picked.to(hidden.device)]

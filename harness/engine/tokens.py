@@ -13,11 +13,25 @@ from typing import Any
 from harness.engine.prefix_tokens import PrefixTokenizer
 from harness.errors import UsageError
 from harness.reasoning import opened_by
-from harness.types import GenerationParams, Prompt, Request
+from harness.types import GenerationParams, Media, Prompt, Request
 
 DEFAULT_MAX_NEW_TOKENS = 256
 DEFAULT_MAX_LENGTH = 2048
 OVERFLOW = ("truncate", "skip", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedImage:
+    """An image whose tokens have the ids `first` to `first + count - 1`, wherever it is shown.
+
+    text: what stands for it in a prompt. grid: (time, height, width) in patches, where the model's positions need it.
+    """
+
+    media: Media
+    first: int
+    count: int
+    text: str = field(default="", compare=False)
+    grid: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +46,7 @@ class ScoreSequence:
     part: int
     tokens: tuple[int, ...]
     start: int
+    images: tuple[PlacedImage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +62,7 @@ class GenerateSequence:
     params: GenerationParams
     repeat: int = 0
     opened: str | None = None
+    images: tuple[PlacedImage, ...] = ()
 
 
 @dataclass

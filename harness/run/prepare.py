@@ -131,7 +131,6 @@ _ELSEWHERE = {
     "sglang-generate": "SGLang's server speaks OpenAI's API: --model openai --model_args base_url=URL,model=NAME",
     "anthropic-chat-completions": "no plugin speaks this API; one that does can be installed (`harness new plugin`)",
     "anthropic-chat": "no plugin speaks this API; one that does can be installed (`harness new plugin`)",
-    "hf-multimodal": "pictures go to models behind OpenAI's API: --model openai --model_args base_url=URL,model=NAME",
     "vllm-vlm": "vLLM's server shows pictures: --model openai --model_args base_url=http://HOST:PORT/v1,model=NAME",
     "mamba_ssm": "transformers runs Mamba: --model hf --model_args pretrained=DIR",
 }

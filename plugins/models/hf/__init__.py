@@ -49,7 +49,9 @@ _OWN_DTYPES = {"BFloat16": "bfloat16", "Half": "float16"}
 
 @hookimpl
 def harness_models() -> Sequence[type[Model]]:
-    return [HuggingFace]
+    from .vision import HuggingFaceVision
+
+    return [HuggingFace, HuggingFaceVision]
 
 
 class HuggingFace(TorchModel):
@@ -250,9 +252,7 @@ class HuggingFace(TorchModel):
         if self.low_bits:
             options["quantization_config"] = self.low_bits.config(dtype)
         where = f"--model_args: pretrained={self.pretrained}"
-        family: Any = transformers.AutoModelForCausalLM
-        if getattr(self.config, "is_encoder_decoder", False):
-            family = transformers.AutoModelForSeq2SeqLM
+        family = self.model_family
         try:
             # Some readers of quantised weights talk on stdout, where the table goes.
             with contextlib.redirect_stdout(sys.stderr):
@@ -272,6 +272,15 @@ class HuggingFace(TorchModel):
         if model.dtype != dtype and stored_format(self.config):
             log.warning("%s: what reads %s made it %s, not %s", where, stored_format(self.config), model.dtype, dtype)
         return model if "device_map" in options else model.to(device)
+
+    @property
+    def model_family(self) -> Any:
+        """The class of transformers that reads the weights."""
+        import transformers
+
+        if getattr(self.config, "is_encoder_decoder", False):
+            return transformers.AutoModelForSeq2SeqLM
+        return transformers.AutoModelForCausalLM
 
     def bytes_to_load(self) -> int | None:
         if self._base is not None or self.spreads:

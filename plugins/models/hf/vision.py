@@ -1,0 +1,88 @@
+"""`--model hf_vlm`: models of transformers that are shown images, run in this process by the engine.
+
+    harness --tasks mmmu --model hf_vlm --model_args pretrained=DIR,max_pixels=1003520
+
+Any image-text-to-text model whose forward pass takes the features of images (`mm_encoder_outputs`): LLaVA, Qwen-VL,
+InternVL, Idefics, SmolVLM, Gemma and others. It answers in text and scores options; an image, and what questions have
+in common behind it, are computed once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from harness import UsageError, one_line
+from harness.engine import ImageProcessor
+
+from . import HuggingFace
+
+
+class HuggingFaceVision(HuggingFace):
+    """A model of transformers that sees images. All arguments of `hf`, and:
+
+    min_pixels, max_pixels   the size that images are scaled to, where the model's processor has such bounds
+    processor         further settings of its image processor, as JSON: {"do_image_splitting": false}, {"size": ...}
+    """
+
+    name = "hf_vlm"
+    modalities: ClassVar = frozenset({"text", "image"})
+    aliases: ClassVar = {"hf-multimodal": {}, "hf-vlm": {}}
+    without_effect: ClassVar = HuggingFace.without_effect | {"max_images", "interleave", "convert_img_format"}
+
+    def __init__(
+        self,
+        pretrained: str,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        processor: Mapping[str, Any] | str | None = None,
+        **others: Any,
+    ) -> None:
+        super().__init__(pretrained, **others)
+        self.image_options = _settings(processor)
+        for name, value in (("min_pixels", min_pixels), ("max_pixels", max_pixels)):
+            if value is not None:
+                if not isinstance(value, int) or value < 1:
+                    raise UsageError(f"--model_args: {name}={value} is no number of pixels")
+                self.image_options[name] = value
+
+    @classmethod
+    def arguments(cls) -> Any:
+        own, _ = super().arguments()
+        inherited, _ = HuggingFace.arguments()
+        return {**inherited, **{name: own[name] for name in ("min_pixels", "max_pixels", "processor")}}, False
+
+    def open_processor(self) -> ImageProcessor:
+        import transformers
+
+        where = f"pretrained={self.pretrained}"
+        try:
+            found = transformers.AutoProcessor.from_pretrained(
+                self.pretrained, **self.checkpoint.source(offline=self.options.offline)
+            )
+        except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
+            raise UsageError(f"--model_args: {where}: its processor cannot be read: {one_line(error)}") from None
+        token = getattr(self.config, "image_token_id", None)
+        if not isinstance(token, int) or not hasattr(found, "image_processor"):
+            raise UsageError(f"--model_args: {where}: is no model that sees images; `--model hf` runs models of text")
+        return ImageProcessor(found, token, self.image_options, where)
+
+    @property
+    def model_family(self) -> Any:
+        import transformers
+
+        return transformers.AutoModelForImageTextToText
+
+
+def _settings(given: Mapping[str, Any] | str | None) -> dict[str, Any]:
+    if isinstance(given, str):
+        try:
+            given = json.loads(given)
+        except ValueError:
+            given = None
+        if not isinstance(given, Mapping):
+            raise UsageError(
+                '--model_args: processor takes settings of the image processor as JSON, such as {"size": 336}'
+            )
+    return dict(given or {})
