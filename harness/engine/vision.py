@@ -149,10 +149,11 @@ class VisionDecoder(Decoder):
 
     def _with_images(self, rows: Sequence[Sequence[int]]) -> dict[str, Any]:
         """`input_ids` [rows, width], and what the model is to be told of the images in them."""
-        places = [token for row in rows for token in row if token >= FIRST_ID]
-        if not places:
-            return {"input_ids": upload([list(row) for row in rows], self.device)}
         own = self.processor.image_token
+        if not any(token >= FIRST_ID for row in rows for token in row):
+            return {"input_ids": upload([list(row) for row in rows], self.device)}
+        # An answer may hold the model's own token for images: there it is a token like any other.
+        places = [token for row in rows for token in row if token >= FIRST_ID or token == own]
         ids = upload([[own if token >= FIRST_ID else token for token in row] for row in rows], self.device)
         inputs: dict[str, Any] = {"input_ids": ids, "mm_encoder_outputs": {"image": self._features_at(places)}}
         for name in ("token_type_ids", "mm_token_type_ids"):
@@ -162,15 +163,18 @@ class VisionDecoder(Decoder):
 
     def _features_at(self, places: Sequence[int]) -> _Features:
         """The features of these ids, in their order."""
-        wanted: list[tuple[PlacedImage, int, int]] = []
+        wanted: list[tuple[PlacedImage | None, int, int]] = []
         for place in places:
+            if place < FIRST_ID:
+                wanted.append((None, 0, 1))
+                continue
             image = self._image_at(place)
             at = place - image.first
             if wanted and wanted[-1][0] is image and wanted[-1][2] == at:
                 wanted[-1] = (image, wanted[-1][1], at + 1)
             else:
                 wanted.append((image, at, at + 1))
-        found = [(self._features(image), start, end) for image, start, end in wanted]
+        found = [(self._own_token() if i is None else self._features(i), start, end) for i, start, end in wanted]
         deep = len(found[0][0].deepstack_features)
         return _Features(
             [torch.cat([features.pooler_output[0][start:end] for features, start, end in found])],
@@ -221,10 +225,16 @@ class VisionDecoder(Decoder):
         """In the place of an image that cannot be shown: what is computed with it is void, what is beside it not."""
         weight = self.layers.get_input_embeddings().weight
         empty = torch.zeros((image.count, weight.shape[-1]), dtype=weight.dtype, device=weight.device)
-        known = next((len(features.deepstack_features) for features in self._kept.values()), self._deep_layers())
-        return _Features([empty], [[empty] for _ in range(known)])
+        return _Features([empty], [[empty] for _ in range(self._deep_layers())])
+
+    def _own_token(self) -> _Features:
+        """The model's token for images, as the token that it is."""
+        token = torch.tensor([self.processor.image_token], device=self.device)
+        embedded = self.layers.get_input_embeddings()(token)
+        return _Features([embedded], [[torch.zeros_like(embedded)] for _ in range(self._deep_layers())])
 
     def _deep_layers(self) -> int:
+        """How many layers of the decoder are given features of their own (Qwen3-VL's deepstack)."""
         vision = getattr(self.model.config, "vision_config", None)
         return len(getattr(vision, "deepstack_visual_indexes", None) or ())
 
