@@ -504,12 +504,13 @@ class Counts:
 class Result:
     """The numbers of a subset, a group of subsets, or a whole task.
 
-    `level` says which; `average` says how a value over subsets was formed (None for a single subset).
+    `level` says which; `average` says how a value over subsets was formed (None for a single subset). A `category` is
+    what the rows of a task are told apart by (`breakdown`), of which `title` is the name and `name` the value.
     """
 
     task: str
     name: str
-    level: Literal["subset", "group", "task"]
+    level: Literal["subset", "group", "category", "task"]
     counts: Counts
     metrics: tuple[MetricResult, ...]
     average: Literal["micro", "macro"] | None = None

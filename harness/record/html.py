@@ -112,7 +112,7 @@ class _Bars:
 
 
 def _charts(report: Mapping[str, JSON]) -> Iterator[tuple[str, _Bars | None]]:
-    """(title, bars): the tasks of each group of tasks, then the groups and the subsets of each task."""
+    """(title, bars): the tasks of each group of tasks, then the groups, subsets and categories of each task."""
     for group in report.get("groups", ()):
         for first in group["metrics"][:1]:
             metric = ScoreName.parse(first["metric"]).metric
@@ -122,6 +122,10 @@ def _charts(report: Mapping[str, JSON]) -> Iterator[tuple[str, _Bars | None]]:
         alike = len(task["groups"]) == len(task["subsets"])
         for name in ("subsets",) if alike else ("groups", "subsets"):
             yield task["task"], _Bars.of(name, task[name])
+        categories = task.get("categories", ())
+        for breakdown in dict.fromkeys(part["breakdown"] for part in categories):
+            parts = [part for part in categories if part["breakdown"] == breakdown]
+            yield task["task"], _Bars.of(breakdown, parts)
 
 
 def _tasks_of(group: Mapping[str, JSON], report: Mapping[str, JSON]) -> list[Mapping[str, JSON]]:

@@ -26,6 +26,8 @@ from harness.types import JSON, Counts, GroupResult, GroupScore, MetricResult, R
 NAMED = 5
 """How many of many things a line names."""
 _SHOWN_SUBSETS = 12
+EXTREMES = 3
+"""How many of the best, and of the worst, categories of a breakdown a table shows."""
 DOUBTS = ("failed", "refused", "unparsed", "truncated", "empty", "cut")
 _FROM_MANIFEST = ("command", "model", "plugins", "versions", "environment", "started", "spec", "data")
 
@@ -79,8 +81,8 @@ def build_report(
     `tasks` is a list in the order of the results; a task holds `counts`, `metrics` (each with value, n, stderr,
     interval, and where there are such: the `scorer` behind it, `truncated`, how many samples it cut a text of, the
     `error` in the place of a value, and the `setting` that a table shows beside its name), the same `by_average` (micro
-    and macro) where it has subsets, and its `groups` and
-    `subsets`. `groups` beside them are groups of tasks: `members` (tasks and groups), `tasks` (all that they come to),
+    and macro) where it has subsets, its `groups` and `subsets`, and `categories`, the values of its `breakdown`, where
+    it has one. `groups` beside them are groups of tasks: `members` (tasks and groups), `tasks` (all that they come to),
     and `metrics`, each with the `average` that the group asks for, the `filter` pipeline, and the tasks where it is
     `missing`. `missing` of a task are samples that cannot be read back; see `losses`. `incidents` is what was survived
     on the way, in whichever session, each with a line `text`. usage: what each task cost, see `watch`.
@@ -90,6 +92,9 @@ def build_report(
         task = tasks.setdefault(result.task, {"task": result.task})
         if result.level == "task":
             _add_average(task, result)
+        elif result.level == "category":
+            named = {"breakdown": result.title, "name": result.name, "title": result.name}
+            _add_average(task.setdefault("categories", {}).setdefault((result.title, result.name), named), result)
         else:
             parts = task.setdefault(f"{result.level}s", {})
             _add_average(parts.setdefault(result.name, {"name": result.name, "title": result.title}), result)
@@ -152,7 +157,8 @@ def _finish(task: dict[str, JSON], known: Mapping[str, JSON]) -> dict[str, JSON]
     empty = {"counts": asdict(Counts()), "metrics": []}
     fields = {**empty, **{name: known[name] for name in order if name in known}, **task}
     whole = {name: fields[name] for name in order if name in fields}
-    return {**whole, "groups": list(task.get("groups", {}).values()), "subsets": list(task.get("subsets", {}).values())}
+    levels = ("groups", "subsets", *(("categories",) if "categories" in task else ()))
+    return {**whole, **{level: list(task.get(level, {}).values()) for level in levels}}
 
 
 def _metric(metric: MetricResult) -> dict[str, JSON]:
@@ -360,6 +366,24 @@ def rows(report: Mapping[str, JSON], *, subsets: bool = False) -> Iterator[Table
             for metric in part["metrics"][:1]:
                 label = _metric_label(metric, part.get("average"))
                 yield TableRow(_part_name(part) + part_words(part), depth + 1, label, metric, part["counts"], part=True)
+        for part in shown_categories(entry.get("categories", ()), every=subsets):
+            for metric in part["metrics"][:1]:
+                label = f"{part['breakdown']}: {part['name']}"
+                yield TableRow(label, depth + 1, _metric_label(metric, None), metric, part["counts"], part=True)
+
+
+def shown_categories(
+    categories: Sequence[Mapping[str, JSON]], *, every: bool = False
+) -> Iterator[Mapping[str, JSON]]:
+    """The categories of each breakdown that a table has room for: of many, the three best and the three worst."""
+    for breakdown in dict.fromkeys(part["breakdown"] for part in categories):
+        parts = [part for part in categories if part["breakdown"] == breakdown]
+        known = [part for part in parts if part["metrics"] and part["metrics"][0]["value"] is not None]
+        if not every and len(known) > 2 * EXTREMES:
+            best_first = bool(known[0]["metrics"][0].get("higher_is_better", True))
+            known.sort(key=lambda part: part["metrics"][0]["value"], reverse=best_first)
+            parts = [*known[:EXTREMES], *known[-EXTREMES:]]
+        yield from parts
 
 
 def _shown_stderr(metric: Mapping[str, JSON]) -> JSON:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -165,7 +165,8 @@ class _Summary:
     ) -> list[Result]:
         records = failures.watch(self._seen(job.task.name))
         named = [(subset.name, subset.title, subset.groups) for subset in subsets]
-        return job.scorer.summarise(job.task.name, guesses.watch(watch(records, usage)), named)
+        seen = guesses.watch(watch(records, usage))
+        return job.scorer.summarise(job.task.name, seen, named, _categories(job.task))
 
     def _seen(self, task: str) -> Iterator[Record]:
         """The wanted records of a task, each noted as found."""
@@ -175,3 +176,10 @@ class _Summary:
             if is_covered(record):
                 found.add(record.key)
                 yield record
+
+
+def _categories(task: Task) -> Callable[[Record], list[tuple[str, str]]] | None:
+    """What the rows of a task are told apart by in its report."""
+    if not task.templates.breakdown:
+        return None
+    return lambda record: list(task.categories(record.doc, record.subset))

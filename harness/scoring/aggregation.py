@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from harness.scoring.statistics.estimates import Clusters, Estimate, Floats
 
 Average = Literal["micro", "macro"]
+Categories = Callable[[Record], Iterable[tuple[str, str]]]
+"""What a record is counted under beside its subset: (name of the breakdown, value)."""
 
 WHOLE = "whole set"
 """What the report says of a metric of whole sets in the place of an aggregation: samples have no scores."""
@@ -118,13 +120,33 @@ def summarise(
     subsets: Sequence[tuple[str, str, Sequence[str]]],
     keys: Sequence[ScoreKey],
     average: Average,
+    categories: Categories | None = None,
 ) -> list[Result]:
     """See `Scorer.summarise`."""
     tables = {name: _Table() for name, _, _ in subsets}
+    by_category: dict[tuple[str, str], _Table] = {}
     for record in rows:
         table = tables.get(record.subset)
-        if table is not None:
-            table.add(record, keys)
+        if table is None:
+            continue
+        table.add(record, keys)
+        for category in dict.fromkeys(categories(record)) if categories else ():
+            by_category.setdefault(category, _Table()).add(record, keys)
+    found = _over_subsets(task, subsets, tables, keys, average)
+    order = list(dict.fromkeys(breakdown for breakdown, _ in by_category))
+    for (breakdown, name), table in sorted(by_category.items(), key=lambda item: (order.index(item[0][0]), item[0][1])):
+        found.append(_single(task, name, "category", breakdown, table, keys))
+    return found
+
+
+def _over_subsets(
+    task: str,
+    subsets: Sequence[tuple[str, str, Sequence[str]]],
+    tables: Mapping[str, _Table],
+    keys: Sequence[ScoreKey],
+    average: Average,
+) -> list[Result]:
+    """The results of each subset, each group of subsets, and the task."""
     if [name for name, _, _ in subsets] == [""]:
         return [_single(task, task, "task", subsets[0][1], tables[""], keys)]
     results = [_single(task, name, "subset", title, tables[name], keys) for name, title, _ in subsets]
@@ -162,7 +184,7 @@ def _count(record: Record) -> Counts:
 
 
 def _single(
-    task: str, name: str, level: Literal["subset", "task"], title: str, table: _Table, keys: Sequence[ScoreKey]
+    task: str, name: str, level: Literal["subset", "category", "task"], title: str, table: _Table, keys: Sequence[ScoreKey]
 ) -> Result:
     metrics = tuple(result for key in keys for result in _micro(key, [table]))
     return Result(task, name, level, table.counts, metrics, title=title)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from harness.errors import HarnessError, UsageError, suggest
 from harness.filters import Filter
 from harness.metrics import BatchMetric, CorpusMetric, Metric, MetricOptions, Observation, RepeatMetric, ScoreKey
-from harness.scoring.aggregation import AGGREGATIONS, OWN, summarise
+from harness.scoring.aggregation import AGGREGATIONS, OWN, Categories, summarise
 from harness.scoring.batches import BatchScorer
 from harness.scoring.construct import construct
 from harness.scoring.observations import split_by_condition
@@ -177,16 +177,22 @@ class Scorer:
         return SampleScores(scores, answers, unparsed, "; ".join(errors) or None, "; ".join(filter(None, causes)))
 
     def summarise(
-        self, task: str, rows: Iterable[Record], subsets: Sequence[tuple[str, str, Sequence[str]]]
+        self,
+        task: str,
+        rows: Iterable[Record],
+        subsets: Sequence[tuple[str, str, Sequence[str]]],
+        categories: Categories | None = None,
     ) -> list[Result]:
         """Return the results of each subset, each group of subsets, and the task.
 
         rows: read once; only numbers are kept. Rows of a subset that is not named in `subsets` are passed over.
         subsets: (name, title, names of its groups), in the order of the report. A task without subsets has one, "".
 
+        categories: what else a row is counted under; each of them has a result of its own.
+
         A value over several subsets comes twice, as `micro` and as `macro` mean; the task's own average comes first.
         """
-        return summarise(task, rows, subsets, self.reported, self._spec.average)
+        return summarise(task, rows, subsets, self.reported, self._spec.average, categories)
 
     def rows(self, records: Iterable[Record]) -> Iterator[Record]:
         """One record a row, with the scores that are reported: the records themselves."""

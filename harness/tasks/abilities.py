@@ -39,6 +39,8 @@ ABILITIES = {
         Ability("finance", "finance", "金融", ("domain_finance",)),
         Ability("medicine", "medicine", "医疗", ("domain_medicine", "medical")),
         Ability("classical", "classical Chinese", "古汉语", ("classical_chinese",)),
+        Ability("vision", "seeing and reasoning over images", "视觉理解与推理", ("multimodal", "image", "vqa")),
+        Ability("documents", "documents, charts and text in images", "文档图表与文字识别", ("ocr", "charts")),
         Ability("language_modelling", "language modelling", "语言建模"),
     )
 }

@@ -41,8 +41,8 @@ def _check(task: Task, example: Example, score: Score | None, unconditional: boo
     sample = _sample_of(task, example, unconditional)
     stated = example.model_fields_set
     shown = [request.prompt for request in sample.requests if not request.unconditional]
-    if "prompt" in stated and example.prompt not in [prompt.text for prompt in shown]:
-        yield _differs("prompt", example.prompt, (shown[0] if shown else Prompt()).text)
+    if "prompt" in stated and example.prompt not in map(_as_text, shown):
+        yield _differs("prompt", example.prompt, _as_text(shown[0] if shown else Prompt()))
     if "choices" in stated and list(example.choices or ()) != list(sample.choices):
         yield _differs("choices", example.choices, list(sample.choices))
     if "target" in stated and _listed(example.target) != _listed(sample.target):
@@ -57,6 +57,21 @@ def _check(task: Task, example: Example, score: Score | None, unconditional: boo
                 yield f"scores: the task has no score '{key}' (it has: {', '.join(scores)})"
             elif not _equal(expected, scores[key]):
                 yield f"scores: {_named(answer)} should get {key} {expected}, but gets {scores[key]}"
+
+
+def _as_text(prompt: Prompt) -> str:
+    """A prompt as an example states it: of chat turns the texts, with <image 1>, <image 2>, ... where an image is shown."""
+    if not prompt.is_chat:
+        return prompt.text
+    numbers: dict[str, int] = {}
+    text = ""
+    for message in prompt.messages:
+        for part in (message.content,) if isinstance(message.content, str) else message.content:
+            if isinstance(part, str):
+                text += part
+            else:
+                text += f"<{part.kind} {numbers.setdefault(part.sha256, len(numbers) + 1)}>"
+    return text
 
 
 def _check_modifiable(task: Task, sample: Sample) -> Iterator[str]:

@@ -283,6 +283,10 @@ class TaskConfig(Strict):
     )
     average: Literal["micro", "macro"] = Field("micro", description="the headline over subsets; both are reported")
     cluster_key: Template | None = Field(None, description="rows with the same value are one cluster of errors")
+    breakdown: dict[str, Template] | None = Field(
+        None,
+        description="name -> what rows are told apart by in the report: Jinja or a column; a list counts under each",
+    )
     options: OptionsEntry | None = Field(None, description="where the options are, for --modify")
     paraphrases: Annotated[list[str | ParaphraseEntry], Field(min_length=1)] | str | None = Field(
         None,

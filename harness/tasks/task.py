@@ -76,12 +76,14 @@ class TaskTemplates:
     shot: DocTemplates
     description: Template | None
     cluster: Template | None
+    breakdown: Mapping[str, Template]
     where: tuple[Template, ...]
     compiler: Templates = field(repr=False)
 
     @property
     def all(self) -> tuple[Template, ...]:
-        parts = (*self.doc.templates, *self.shot.templates, self.description, self.cluster, *self.where)
+        parts = (*self.doc.templates, *self.shot.templates, self.description, self.cluster)
+        parts = (*parts, *self.breakdown.values(), *self.where)
         return tuple(part for part in parts if part is not None)
 
 
@@ -134,6 +136,17 @@ class Task:
             names = [subset.name for subset in self.all_subsets]
             raise UsageError(f"task '{self.name}' has no subset '{name}'{suggest(name, names)}")
         return found
+
+    def categories(self, doc: Mapping[str, JSON], subset: str) -> Iterator[tuple[str, str]]:
+        """What the report counts a row under: (name of the breakdown, value), none where the row has no value.
+
+        Raises `TaskError` and `DataError`.
+        """
+        context = {**doc, "subset": self.subset(subset).context} if subset else doc
+        for name, template in self.templates.breakdown.items():
+            found = context.get(template.source) if template.source in doc else template.value(context)
+            values = found if isinstance(found, list | tuple) else (found,)
+            yield from ((name, str(value)) for value in values if value is not None and value != "")
 
     @property
     def eval_split(self) -> str:
@@ -354,6 +367,10 @@ def _compile(config: TaskConfig, document: Document, compiler: Templates) -> Tas
         shot=compile_shot(config, document, compiler),
         description=one("description", config.description),
         cluster=one("cluster_key", config.cluster_key),
+        breakdown={
+            name: compiler.compile(source, "breakdown", document.place(("breakdown", name)))
+            for name, source in (config.breakdown or {}).items()
+        },
         where=conditions,
         compiler=compiler,
     )

@@ -1,6 +1,52 @@
-"""The scoring rules of benchmarks' authors, odd ones included, as pure functions.
+"""The scoring rules of benchmarks' authors, odd ones included, as pure functions. Plugins may use what is named here.
 
 They exist to reproduce published numbers exactly; `harness.scoring.extraction` reads replies better. Each module names
 the official script that it follows. Where a script guesses at random what it cannot read, the function returns None,
 and `guess.py` says what that is worth: the script's own draw, wrong, or what a guess is worth on average.
 """
+
+from __future__ import annotations
+
+from harness.scoring.official.cmmmu import cmmmu_blank_correct, cmmmu_choice, cmmmu_judgement
+from harness.scoring.official.edit_distance import edit_distance
+from harness.scoring.official.guess import GuessMode, choice_scores
+from harness.scoring.official.mathvista import mathvista_extract, mathvista_normalise
+from harness.scoring.official.mmmu import mmmu_choice, mmmu_open_correct, mmmu_pro_choice
+from harness.scoring.official.option_matching import vlmevalkit_option
+from harness.scoring.official.vqa import anls, ocrbench_correct, relaxed_correct, vqa_accuracy, vqa_normalise
+from harness.scoring.official.yes_no import (
+    COGNITION,
+    PERCEPTION,
+    mme_answer,
+    mme_scores,
+    pope_answer,
+    pope_scores,
+    words_only,
+)
+
+__all__ = [
+    "COGNITION",
+    "PERCEPTION",
+    "GuessMode",
+    "anls",
+    "choice_scores",
+    "cmmmu_blank_correct",
+    "cmmmu_choice",
+    "cmmmu_judgement",
+    "edit_distance",
+    "mathvista_extract",
+    "mathvista_normalise",
+    "mme_answer",
+    "mme_scores",
+    "mmmu_choice",
+    "mmmu_open_correct",
+    "mmmu_pro_choice",
+    "ocrbench_correct",
+    "pope_answer",
+    "pope_scores",
+    "relaxed_correct",
+    "vlmevalkit_option",
+    "vqa_accuracy",
+    "vqa_normalise",
+    "words_only",
+]

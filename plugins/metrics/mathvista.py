@@ -1,0 +1,56 @@
+"""MathVista's reading of answers (lupantech/MathVista, `evaluation/extract_answer.py` and `calculate_score.py`).
+
+Rows are those of the hub: `question_type`, `answer_type`, `choices`, `precision`. What the filter gives is compared
+with `answer` as text (`metric: exact_match`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness import Filter, Sample, hookimpl
+from harness.scoring import choice_letter, final_number, strip_reasoning
+from harness.scoring.official import mathvista_extract, mathvista_normalise
+
+_LONGEST_ANSWER = 300
+"""Characters. What the authors' model extracted in their recorded outputs has at most 263."""
+
+
+class MathVistaAnswer(Filter):
+    """The answer in the form of the gold: an option's text, an integer, a number of so many decimals, a list.
+
+    The authors' rules read short replies; a reply that they leave to a model to extract from is read by the rules of
+    this project where it is long, and is taken for the answer itself where it is not. A choice is then the option that
+    is nearest by edit distance, as in the script. legacy_integers: as in the results published in 2023.
+    """
+
+    name = "mathvista_answer"
+
+    def __init__(self, legacy_integers: bool = False) -> None:
+        self._legacy = legacy_integers
+
+    def apply(self, replies: Sequence[str | None], sample: Sample) -> list[str | None]:
+        return [None if reply is None else self._read(reply, sample) for reply in replies]
+
+    def _read(self, reply: str, sample: Sample) -> str | None:
+        doc = sample.doc
+        kind, form, choices = doc["question_type"], doc["answer_type"], doc.get("choices") or ()
+        extraction = mathvista_extract(reply, kind, form, choices)
+        if extraction is None:
+            extraction = reply if len(reply) <= _LONGEST_ANSWER else _stated(reply, choices)
+        if extraction is None:
+            return None
+        return mathvista_normalise(
+            extraction, kind, form, choices, doc.get("precision"), legacy_integers=self._legacy
+        )
+
+
+def _stated(reply: str, choices: Sequence[str]) -> str | None:
+    """What a long reply arrives at: in the place of the authors' model."""
+    text, _ = strip_reasoning(reply)
+    return choice_letter(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(choices)], choices) if choices else final_number(text)
+
+
+@hookimpl
+def harness_filters() -> list[type[Filter]]:
+    return [MathVistaAnswer]
