@@ -372,9 +372,7 @@ def rows(report: Mapping[str, JSON], *, subsets: bool = False) -> Iterator[Table
                 yield TableRow(label, depth + 1, _metric_label(metric, None), metric, part["counts"], part=True)
 
 
-def shown_categories(
-    categories: Sequence[Mapping[str, JSON]], *, every: bool = False
-) -> Iterator[Mapping[str, JSON]]:
+def shown_categories(categories: Sequence[Mapping[str, JSON]], *, every: bool = False) -> Iterator[Mapping[str, JSON]]:
     """The categories of each breakdown that a table has room for: of many, the three best and the three worst."""
     for breakdown in dict.fromkeys(part["breakdown"] for part in categories):
         parts = [part for part in categories if part["breakdown"] == breakdown]

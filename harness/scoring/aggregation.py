@@ -184,7 +184,12 @@ def _count(record: Record) -> Counts:
 
 
 def _single(
-    task: str, name: str, level: Literal["subset", "category", "task"], title: str, table: _Table, keys: Sequence[ScoreKey]
+    task: str,
+    name: str,
+    level: Literal["subset", "category", "task"],
+    title: str,
+    table: _Table,
+    keys: Sequence[ScoreKey],
 ) -> Result:
     metrics = tuple(result for key in keys for result in _micro(key, [table]))
     return Result(task, name, level, table.counts, metrics, title=title)

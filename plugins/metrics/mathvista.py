@@ -40,9 +40,7 @@ class MathVistaAnswer(Filter):
             extraction = reply if len(reply) <= _LONGEST_ANSWER else _stated(reply, choices)
         if extraction is None:
             return None
-        return mathvista_normalise(
-            extraction, kind, form, choices, doc.get("precision"), legacy_integers=self._legacy
-        )
+        return mathvista_normalise(extraction, kind, form, choices, doc.get("precision"), legacy_integers=self._legacy)
 
 
 def _stated(reply: str, choices: Sequence[str]) -> str | None:

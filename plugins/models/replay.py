@@ -4,6 +4,7 @@
     harness --model replay --model_args path=outputs.jsonl,id_field=qid,text_field=answer --tasks gsm8k
     harness --model replay --model_args path=gpt-4-0314,records_field=example,id_field=index,text_field=model_output \\
         --tasks gaokao_bench
+    harness --model replay --model_args path=Qwen2-VL_MMStar.xlsx --tasks mmstar
 
 So a new metric, filter or variant is tried on old answers, and official scores are reproduced on official outputs.
 """
@@ -21,9 +22,23 @@ from typing import Any, ClassVar
 
 from harness import Model, Request, Response, Sample, UsageError, View, hookimpl
 
-ID_FIELDS = ("id", "doc_id")
-TEXT_FIELDS = ("text", "response", "output", "resps")
+# As harness, lm-eval, lmms-eval, VLMEvalKit (`index`, `prediction`), LLaVA and the authors of benchmarks name them.
+ID_FIELDS = ("id", "doc_id", "index", "question_id", "questionId", "pid", "qid")
+TEXT_FIELDS = (
+    "text",
+    "response",
+    "output",
+    "resps",
+    "prediction",
+    "model_output",
+    "model_answer",
+    "generated_text",
+    "filtered_resps",
+)
+FILE_TYPES = (".json", ".jsonl", ".tsv", ".csv", ".xlsx")
 MISSING = ("sample", "error")
+_FIELD = "row."
+"""Stands before a field of the row, whose name may be `id`, in what recorded ids are compared with."""
 
 
 @dataclass(slots=True)
@@ -39,13 +54,15 @@ class Entry:
 class Book:
     """The answers of one file, or of one subset in a run folder, by the recorded id.
 
-    `names` are the names under which a subset may ask for it; empty where it serves all.
+    `names` are the names under which a subset may ask for it; empty where it serves all. `id_field` is the field of the
+    records that named them; None where they are numbered.
     """
 
     source: str
     task: str | None = None
     subset: str | None = None
     names: frozenset[str] = frozenset()
+    id_field: str | None = None
     entries: dict[str, Entry] = field(default_factory=dict)
 
 
@@ -65,13 +82,16 @@ class ReplayModel(Model):
     """`--model replay --model_args path=...`.
 
     path           a run folder of the harness (answers are matched by task, subset, id and repeat, whichever model gave
-                   them), a .json or .jsonl file of records, or a folder of such files with one file a subset
+                   them), a file of records (.json, .jsonl, .tsv, .csv, .xlsx), or a folder of such files with one file
+                   a subset, which its name or its folder's names
     records_field  the field that holds the list of records, in a .json file that is an object
-    id_field       the field that names the row (default: `id` or `doc_id`; without either, the position in the file)
-    text_field     the field with the answer (default: `text`, `response`, `output` or `resps`); a list is one answer a
-                   repeat
+    id_field       the field that names the row (default: `id`, `doc_id`, `index`, `question_id`, `pid` or the like;
+                   without any, the position in the file)
+    text_field     the field with the answer (default: `text`, `response`, `output`, `resps`, `prediction` or the like);
+                   a list is one answer a repeat
     logprobs_field the field with one log-probability a choice (default: `logprobs`)
     match          what `id_field` is compared with: `id`, the number of the row in its split, or a field of the row
+                   (default: the row's field of the same name where that finds any row, and the number otherwise)
     task_field     the field that names the task, where one file holds several
     subset_field   the field that names the subset, where one file holds several
     file           the file of a subset below `path`, where its name does not tell: `out_{subset}.json`; also `{task}`
@@ -91,7 +111,7 @@ class ReplayModel(Model):
         id_field: str | None = None,
         text_field: str | None = None,
         logprobs_field: str = "logprobs",
-        match: str = "id",
+        match: str | None = None,
         task_field: str | None = None,
         subset_field: str | None = None,
         file: str | None = None,
@@ -120,7 +140,8 @@ class ReplayModel(Model):
         for file in files:
             self._digest.update(hashlib.sha256(file.read_bytes()).digest())
         if not any(book.entries for book in self._books):
-            raise UsageError(f"--model_args path={self.path}: no recorded answers (.json or .jsonl files) are there")
+            kinds = ", ".join(FILE_TYPES)
+            raise UsageError(f"--model_args path={self.path}: no recorded answers ({kinds} files) are there")
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -135,12 +156,13 @@ class ReplayModel(Model):
             groups.setdefault((sample.task, sample.subset), []).append(sample)
         missing: list[str] = []
         for (task, subset), members in groups.items():
-            book = self._book_for(task, subset, alone=len(groups) == 1)
-            found = [(sample, book.entries.get(self._key(sample))) for sample in members]
+            book = self._book_for(task, subset, members, alone=len(groups) == 1)
+            match = self.match or _match_of(book, members)
+            found = [(sample, book.entries.get(_key(sample, match))) for sample in members]
             _refuse_other_rows(book, found)
-            missing += [self._describe(sample) for sample, entry in found if entry is None]
+            missing += [_described(sample, match) for sample, entry in found if entry is None]
             for sample, entry in found:
-                self._answer(sample, entry, book)
+                self._answer(sample, entry, f"{book.source}, {_described(sample, match)}")
         self._refuse_missing(missing, len(samples))
 
     def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
@@ -155,29 +177,14 @@ class ReplayModel(Model):
         if missing and (self.missing == "error" or len(missing) == n):
             raise UsageError(
                 f"{self.path}: {len(missing)} of {n} samples have no recorded answer, the first is {missing[0]} "
-                f"(recorded ids are compared with '{self.match}': see match= and id_field= of --model_args)"
+                "(see match= and id_field= of --model_args)"
             )
 
-    def _answer(self, sample: Sample, entry: Entry | None, book: Book) -> None:
+    def _answer(self, sample: Sample, entry: Entry | None, where: str) -> None:
         for place, request in enumerate(sample.requests):
-            self._answers[id(request)] = _pick(entry, place, request, f"{book.source}, {self._describe(sample)}")
+            self._answers[id(request)] = _pick(entry, place, request, where)
 
-    def _key(self, sample: Sample) -> str:
-        """What names the sample in a book. An answer to a row as it is never answers one that was changed."""
-        if self.match == "id":
-            return f"{sample.id}{_view(sample.view)}"
-        if self.match not in sample.doc:
-            raise UsageError(
-                f"--model_args match={self.match}: the rows of task '{sample.task}' have no such field "
-                f"(they have: {', '.join(map(str, sample.doc))})"
-            )
-        return f"{sample.doc[self.match]}{_view(sample.view)}"
-
-    def _describe(self, sample: Sample) -> str:
-        place = f"{sample.task}/{sample.subset}" if sample.subset else sample.task
-        return f"{place} {self.match} {self._key(sample)}"
-
-    def _book_for(self, task: str, subset: str, *, alone: bool) -> Book:
+    def _book_for(self, task: str, subset: str, members: Sequence[Sample], *, alone: bool) -> Book:
         """The answers to one subset. Never a guess: two candidates are an error, and so is none."""
         wanted = subset or task.partition(":")[0]
         books = [book for book in self._books if book.task in (None, task) and book.subset in (None, subset)]
@@ -187,7 +194,9 @@ class ReplayModel(Model):
         elif any(book.names for book in books):
             exact = [book for book in books if wanted in book.names]
             books = exact or [book for book in books if any(_mentions(name, wanted) for name in book.names)]
-        elif not alone and self.match == "id" and any(book.subset is None and book.task is None for book in books):
+        elif not alone and any(
+            book.subset is None and book.task is None and self._numbers(book, members) for book in books
+        ):
             raise UsageError(
                 f"{self.path}: one file cannot tell the rows of several subsets apart by number: name the field that "
                 "holds the subset (--model_args subset_field=...), or one that is unique (match=...,id_field=...)"
@@ -200,6 +209,37 @@ class ReplayModel(Model):
             raise UsageError(f"{self.path}: more than one file could hold {place}: {names} (say which, file=...)")
         known = ", ".join(sorted({_label(book) for book in self._books})[:6])
         raise UsageError(f"{self.path}: nothing recorded for {place} (there is: {known}; see file= of --model_args)")
+
+    def _numbers(self, book: Book, members: Sequence[Sample]) -> bool:
+        """Whether the book's answers are found by the number of a row, which several subsets may share."""
+        return (self.match or _match_of(book, members)) == "id"
+
+
+def _match_of(book: Book, members: Sequence[Sample]) -> str:
+    """What recorded ids are compared with where nobody says: the rows' own field of that name, or their number."""
+    name = book.id_field
+    if name is None or not any(name in sample.doc for sample in members):
+        return "id"
+    own = _FIELD + name
+    return own if any(_key(sample, own) in book.entries for sample in members if name in sample.doc) else "id"
+
+
+def _key(sample: Sample, match: str) -> str:
+    """What names the sample in a book. An answer to a row as it is never answers one that was changed."""
+    if match == "id":
+        return f"{sample.id}{_view(sample.view)}"
+    name = match.removeprefix(_FIELD)
+    if name not in sample.doc:
+        raise UsageError(
+            f"--model_args match={name}: the rows of task '{sample.task}' have no such field "
+            f"(they have: {', '.join(map(str, sample.doc))})"
+        )
+    return f"{sample.doc[name]}{_view(sample.view)}"
+
+
+def _described(sample: Sample, match: str) -> str:
+    place = f"{sample.task}/{sample.subset}" if sample.subset else sample.task
+    return f"{place} {match.removeprefix(_FIELD)} {_key(sample, match)}"
 
 
 def _pick(entry: Entry | None, place: int, request: Request, where: str) -> Response:
@@ -273,9 +313,7 @@ def _books_of_run(path: Path) -> list[Book]:
 
 
 def _files_below(path: Path) -> list[Path]:
-    return sorted(
-        file for file in path.rglob("*.json*") if file.suffix in (".json", ".jsonl") and not file.name.startswith(".")
-    )
+    return sorted(file for file in path.rglob("*") if file.suffix in FILE_TYPES and not file.name.startswith("."))
 
 
 def _books_of_file(file: Path, root: Path, layout: RecordFields) -> list[Book]:
@@ -285,7 +323,8 @@ def _books_of_file(file: Path, root: Path, layout: RecordFields) -> list[Book]:
     records = _records(content, file, layout)
     if records is None:
         return []  # another file of the folder, without records: a summary of scores, a configuration
-    names = frozenset({file.stem, *_labels(content)}) if file != root else frozenset()
+    folders = file.relative_to(root).parts[:-1] if file != root else ()
+    names = frozenset({file.stem, *folders, *_labels(content)}) if file != root else frozenset()
     books: dict[tuple[str | None, str | None], Book] = {}
     for position, record in enumerate(records):
         task, subset = (None if name is None else str(record.get(name, "")) for name in (layout.task, layout.subset))
@@ -297,6 +336,8 @@ def _books_of_file(file: Path, root: Path, layout: RecordFields) -> list[Book]:
 
 
 def _parse(file: Path) -> Any:
+    if file.suffix in (".tsv", ".csv", ".xlsx"):
+        return _parse_table(file)
     text = file.read_text(encoding="utf-8-sig")
     if file.suffix == ".json":
         try:
@@ -311,6 +352,22 @@ def _parse(file: Path) -> Any:
         except ValueError as error:
             raise UsageError(f"{file}:{number}: not valid JSON: {error}") from error
     return rows
+
+
+def _parse_table(file: Path) -> list[dict[str, str]]:
+    """The rows of a table, every cell a text. An empty cell is an empty text: an empty answer is an answer."""
+    import pandas
+
+    try:
+        if file.suffix == ".xlsx":
+            table = pandas.read_excel(file, dtype=str, keep_default_na=False)
+        else:
+            table = pandas.read_csv(file, sep="\t" if file.suffix == ".tsv" else ",", dtype=str, keep_default_na=False)
+    except ImportError as error:
+        raise UsageError(f"{file}: reading a spreadsheet needs a package: pip install 'harness-eval[excel]'") from error
+    except Exception as error:
+        raise UsageError(f"{file}: cannot be read as a table: {' '.join(str(error).split())}") from error
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
 def _records(content: Any, file: Path, layout: RecordFields) -> list[dict[str, Any]] | None:
@@ -346,9 +403,14 @@ def _labels(content: Any) -> set[str]:
 
 def _enter(book: Book, position: int, record: Mapping[str, Any], file: Path, layout: RecordFields) -> None:
     key = _field(record, layout.id, ID_FIELDS, file, "id_field", needed=False)
+    # A mapping from id to record: where the record says that id too, its field has the name that the rows know.
+    book.id_field = next(
+        (field for field in ID_FIELDS if field != key and key and record.get(field) == record[key]), key
+    )
     name = str(record[key]) if key is not None else str(position)
     text = layout.text or next((name for name in TEXT_FIELDS if name in record), None)
-    entry = Entry(_responses(record, file, layout), _row(record, without=(key, text)))
+    row = record["doc"] if isinstance(record.get("doc"), dict) else record
+    entry = Entry(_responses(record, file, layout), _row(row, without=(key, text)))
     known = book.entries.setdefault(name, entry)
     # lm-eval's sample files hold a line for each filter, with the same answer in each.
     if known.responses != entry.responses:
