@@ -86,7 +86,8 @@ def prepare_run(
     fingerprints: dict[str, str] = {}
 
     def samples() -> list[Sample]:
-        fingerprints.update(render_samples(jobs, spec, registry, progress))
+        shown = any(registry.model(each.model).sees_prompts for each in specs)
+        fingerprints.update(render_samples(jobs, spec, registry, progress, shown))
         return [sample for job in jobs for sample in job.samples]
 
     made = prepare_models(specs, registry, samples, progress)

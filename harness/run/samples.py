@@ -15,7 +15,7 @@ from harness.tasks.rows import needed_splits
 from harness.types import DatasetSpec, Rows
 
 
-def build_options(spec: RunSpec, job: TaskJob) -> BuildOptions:
+def build_options(spec: RunSpec, job: TaskJob, shown: bool = True) -> BuildOptions:
     """How this run renders the rows of a task."""
     return BuildOptions(
         seed=spec.seed,
@@ -28,13 +28,16 @@ def build_options(spec: RunSpec, job: TaskJob) -> BuildOptions:
         mirrors=spec.data,
         offline=spec.offline,
         unconditional=job.scorer.needs_unconditional,
+        shown=shown,
     )
 
 
-def render_samples(jobs: Sequence[TaskJob], spec: RunSpec, registry: Registry, progress: Progress) -> dict[str, str]:
+def render_samples(
+    jobs: Sequence[TaskJob], spec: RunSpec, registry: Registry, progress: Progress, shown: bool = True
+) -> dict[str, str]:
     """Open the rows of every task and render its samples into `job.samples`, with `job.notes` of each subset.
 
-    Returns split -> fingerprint.
+    shown: whether a model looks at the prompts. Returns split -> fingerprint.
     """
     fingerprints: dict[str, str] = {}
     for number, job in enumerate(jobs, 1):
@@ -48,7 +51,7 @@ def render_samples(jobs: Sequence[TaskJob], spec: RunSpec, registry: Registry, p
 
         for subset in job.task.subsets:
             job.notes[subset.name] = SubsetNotes()
-            options = build_options(spec, job)
+            options = build_options(spec, job, shown)
             job.samples.extend(build_samples(job.task, subset, open_split, options, job.notes[subset.name]))
     return fingerprints
 

@@ -29,7 +29,8 @@ OpenSplit = Callable[[DatasetSpec, str], Rows]
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """How a run renders rows. limit: rows a subset, or a fraction of them below 1."""
+    """How a run renders rows. limit: rows a subset, or a fraction of them below 1. shown: whether a model looks at the
+    prompts; where none does, rows may come without their columns of images."""
 
     seed: int = 1234
     apply_chat_template: bool = False
@@ -41,6 +42,7 @@ class BuildOptions:
     mirrors: tuple[str, ...] = ()
     offline: bool = False
     unconditional: bool = False
+    shown: bool = True
 
 
 @dataclass(slots=True)
@@ -129,7 +131,7 @@ class _Builder:
         self.styles = [_style(wording.config, options) for wording in task.wordings]
         self.generation = task_generation(task.config, options.gen_kwargs)
         self.pool = self.make_pool()
-        for column in self.image_columns if rows else ():
+        for column in self.image_columns if rows and options.shown else ():
             if column not in self.columns:
                 what = f"doc_to_image: no row has a column '{column}'{suggest(column, self.columns)}"
                 raise self.task.document.error(("doc_to_image",), what)

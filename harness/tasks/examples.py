@@ -60,7 +60,7 @@ def _check(task: Task, example: Example, score: Score | None, unconditional: boo
 
 
 def _as_text(prompt: Prompt) -> str:
-    """A prompt as an example states it: of chat turns the texts, with <image 1>, <image 2>, ... where an image is shown."""
+    """A prompt as an example states it: of chat turns the texts, with <image 1>, ... where an image is shown."""
     if not prompt.is_chat:
         return prompt.text
     numbers: dict[str, int] = {}

@@ -272,3 +272,20 @@ def test_the_published_outputs_of_gaokao_bench_are_found() -> None:
     ]
     expected = [row["model_output"] for name in subsets for row in rows[name]]
     assert texts(GAOKAO, samples, **layout) == expected
+
+
+def test_the_tables_of_vlmevalkit_answer_by_their_own_index(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("openpyxl")
+    asked = [sample(0, index=7, question="Two?"), sample(1, index=3, question="One?")]
+    said = [{"index": 3, "question": "One?", "prediction": "1"}, {"index": 7, "question": "Two?", "prediction": ""}]
+    pandas.DataFrame(said).to_excel(tmp_path / "said.xlsx", index=False)
+    pandas.DataFrame(said).to_csv(tmp_path / "said.tsv", index=False, sep="\t")
+    for name in ("said.xlsx", "said.tsv"):
+        assert [response.text for response in replay(tmp_path / name, asked)] == ["", "1"]
+
+
+def test_a_field_of_the_rows_wins_over_their_number(tmp_path: Path) -> None:
+    asked = [sample(0, pid="1", question="One?"), sample(1, pid="2", question="Two?")]
+    recorded = {"1": {"pid": "1", "response": "1"}, "2": {"pid": "2", "response": "2"}}
+    assert [response.text for response in replay(write(tmp_path / "a.json", recorded), asked)] == ["1", "2"]
