@@ -41,7 +41,7 @@ def _check(task: Task, example: Example, score: Score | None, unconditional: boo
     sample = _sample_of(task, example, unconditional)
     stated = example.model_fields_set
     shown = [request.prompt for request in sample.requests if not request.unconditional]
-    if "prompt" in stated and example.prompt not in map(_as_text, shown):
+    if "prompt" in stated and example.prompt not in [_as_text(prompt) for prompt in shown]:
         yield _differs("prompt", example.prompt, _as_text(shown[0] if shown else Prompt()))
     if "choices" in stated and list(example.choices or ()) != list(sample.choices):
         yield _differs("choices", example.choices, list(sample.choices))

@@ -356,7 +356,7 @@ def _parse(file: Path) -> Any:
 
 def _parse_table(file: Path) -> list[dict[str, str]]:
     """The rows of a table, every cell a text. An empty cell is an empty text: an empty answer is an answer."""
-    import pandas
+    import pandas  # type: ignore[import-untyped]
 
     try:
         if file.suffix == ".xlsx":
