@@ -79,7 +79,6 @@ def build_report(
     """What `report.json` holds.
 
     `tasks` is a list in the order of the results; a task holds `counts`, `metrics` (each with value, n, stderr,
-<<<<<<< HEAD
     interval, and where there are such: the `scorer` behind it, `truncated`, how many samples it cut a text of, the
     `error` in the place of a value, and the `setting` that a table shows beside its name), the same `by_average` (micro
     and macro) where it has subsets, its `groups` and `subsets`, and `categories`, the values of its `breakdown`, where
@@ -87,15 +86,6 @@ def build_report(
     and `metrics`, each with the `average` that the group asks for, the `filter` pipeline, and the tasks where it is
     `missing`. `missing` of a task are samples that cannot be read back; see `losses`. `incidents` is what was survived
     on the way, in whichever session, each with a line `text`. usage: what each task cost, see `watch`.
-=======
-    interval, and where there are such: the `scorer` behind it, `truncated`, how many samples it cut a text of, and the
-    `error` in the place of a value), the same `by_average` (micro and macro) where it has subsets, its `groups` and
-    `subsets`, and `categories`, the values of its `breakdown`, where it has one. `groups` beside them are groups of
-    tasks: `members` (tasks and groups), `tasks` (all that they come to), and `metrics`, each with the `average` that
-    the group asks for, the `filter` pipeline, and the tasks where it is `missing`. `missing` of a task are samples that
-    cannot be read back; see `losses`. `incidents` is what was survived on the way, in whichever session, each with a
-    line `text`. usage: what each task cost, see `watch`.
->>>>>>> 99ecb04 (Published outputs of MMMU, MMMU-Pro and MathVista run through the tasks and give the published numbers)
     """
     tasks: dict[str, dict[str, JSON]] = {}
     for result in results:
