@@ -1,4 +1,4 @@
-"""A filter that takes a program out of a chat model's reply."""
+"""Filters that take a program out of a model's reply."""
 
 from __future__ import annotations
 
@@ -38,6 +38,32 @@ class CodeBlock(Filter):
         return block if block.strip() else None
 
 
+class UntilClosed(Filter):
+    """A completion up to the brace that closes the block in which it began, for languages with braces.
+
+    Braces are counted wherever they stand, as the authors of HumanEval-X do (THUDM/CodeGeeX, codegeex/benchmark/utils.py).
+    A completion that does not close it ends at its last brace, or stays as it is where it has none.
+
+    suffix: what closes the rest of the prompt: `"\\n}"` for the class around a method; only behind what is closed.
+    """
+
+    name = "until_closed"
+
+    def __init__(self, suffix: str = "") -> None:
+        self._suffix = suffix
+
+    def apply(self, replies: Sequence[str | None], sample: Sample) -> list[str | None]:
+        return [None if reply is None else self._cut(reply) for reply in replies]
+
+    def _cut(self, reply: str) -> str:
+        depth = 1
+        for place, character in enumerate(reply):
+            depth += (character == "{") - (character == "}")
+            if depth == 0:
+                return reply[: place + 1] + self._suffix
+        return reply[: reply.rfind("}") + 1] or reply
+
+
 @hookimpl
 def harness_filters() -> list[type[Filter]]:
-    return [CodeBlock]
+    return [CodeBlock, UntilClosed]

@@ -221,6 +221,7 @@ def _shown() -> list[str]:
     python = {sys.base_prefix, sys.base_exec_prefix, sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
     wanted = [*(str(Path(path).resolve()) for path in python), *_packages(), str(Path(sys.executable).resolve())]
     system = ["/usr", "/bin", "/lib", "/lib64", "/lib32", "/etc/ld.so.cache", "/etc/localtime"]
+    system += map(str, Path("/etc").glob("java-*"))  # a Java machine of Debian does not start without its settings
     devices = [f"/dev/{name}" for name in ("null", "zero", "random", "urandom")]
     paths = [path for path in sorted({*wanted, *system, *devices}) if os.path.lexists(path) and path != "/"]
     # A folder inside one that is shown already comes with it.
