@@ -13,16 +13,14 @@ in the sandbox before any model is asked.
 
 from __future__ import annotations
 
-import ast
 import functools
 import hashlib
-import importlib.util
 import json
 import os
 import shutil
 import sys
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,8 +81,8 @@ class ProgramPasses(Metric):
     files: further files beside it, as NAME: Jinja from the row's fields.
     timeout: seconds of processor time for each command, three times that by the clock; memory: MB of all of them.
     silent: a program that prints anything, to whichever stream, has failed.
-    imports: columns with Python whose imports have to be installed; a row that needs others is an error, and no failure
-        of the model.
+    reference: Jinja, a right reply (of a fenced block, what it holds). Where it does not pass here, because a package, a
+        header or a file is not there, the row is an error and no failure of the model.
     """
 
     name = "program_passes"
@@ -99,7 +97,7 @@ class ProgramPasses(Metric):
         timeout: float = 10.0,
         memory: int = 2048,
         silent: bool = False,
-        imports: Sequence[str] = (),
+        reference: str | None = None,
     ) -> None:
         if language not in LANGUAGES:
             raise ValueError(f"language is '{language}'; it can be {', '.join(LANGUAGES)}")
@@ -108,7 +106,7 @@ class ProgramPasses(Metric):
         self._files = {name: _template(name, text) for name, text in (files or {}).items()}
         self._limits = sandbox.Limits(timeout, memory=memory << 20, space=256 << 20)
         self._silent = silent
-        self._imports = [imports] if isinstance(imports, str) else list(imports)
+        self._reference = None if reference is None else _template("reference", reference)
         self._mode: str | None = None
         self._known: OrderedDict[bytes, bool] = OrderedDict()  # pass@k asks again for what was run already
         self._lock = Lock()
@@ -126,7 +124,7 @@ class ProgramPasses(Metric):
     def score(self, seen: Observation) -> float | None:
         if not seen.predictions:
             return None
-        self._refuse_missing_packages(seen.sample.doc)
+        self._refuse_what_nobody_passes(seen.sample.doc)
         replies = [reply for reply in dict.fromkeys(seen.predictions) if reply is not None]
         with ThreadPoolExecutor(min(len(replies), os.cpu_count() or 1) or 1) as pool:
             passed = dict(zip(replies, pool.map(lambda reply: self._passes(reply, seen.sample.doc), replies), strict=True))
@@ -154,11 +152,12 @@ class ProgramPasses(Metric):
             raise Undecided(outcome.reason)
         return outcome.code == 0 and not outcome.reason
 
-    def _refuse_missing_packages(self, doc: Mapping[str, Any]) -> None:
-        names = {name for column in self._imports for name in _imported(str(doc.get(column) or ""))}
-        missing = sorted(name for name in names if not _is_installed(name))
-        if missing:
-            raise ValueError(f"its programs need {', '.join(missing)}, which is not installed here")
+    def _refuse_what_nobody_passes(self, doc: Mapping[str, Any]) -> None:
+        if self._reference is None:
+            return
+        reference = self._reference.render(**doc)
+        if not self._passes("\n".join(fenced_blocks(reference)) or reference, doc):
+            raise ValueError("its reference solution does not pass here; a package, a header or a file is not there")
 
 
 # Runs in the sandbox: writes the files, and runs the commands until one fails.
@@ -214,22 +213,6 @@ def _placed(language: Language, mode: str) -> list[list[str]]:
         here = None if mode == "docker" or name == "python" else shutil.which(name)
         placed.append([str(Path(here).resolve()) if here else name, *rest])
     return placed
-
-
-def _imported(code: str) -> set[str]:
-    """The packages that Python code imports at its top, in a fenced block or as it is; none where it is not Python."""
-    try:
-        tree = ast.parse("\n".join(fenced_blocks(code)) or code)
-    except (SyntaxError, ValueError):
-        return set()
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module and not node.level}
-    return {name.partition(".")[0] for name in names}
-
-
-@functools.cache
-def _is_installed(name: str) -> bool:
-    return name in sys.stdlib_module_names or importlib.util.find_spec(name) is not None
 
 
 def _template(key: str, text: str) -> jinja2.Template:
