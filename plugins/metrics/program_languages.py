@@ -127,7 +127,9 @@ class ProgramPasses(Metric):
         self._refuse_what_nobody_passes(seen.sample.doc)
         replies = [reply for reply in dict.fromkeys(seen.predictions) if reply is not None]
         with ThreadPoolExecutor(min(len(replies), os.cpu_count() or 1) or 1) as pool:
-            passed = dict(zip(replies, pool.map(lambda reply: self._passes(reply, seen.sample.doc), replies), strict=True))
+            passed = dict(
+                zip(replies, pool.map(lambda reply: self._passes(reply, seen.sample.doc), replies), strict=True)
+            )
         return sum(reply is not None and passed[reply] for reply in seen.predictions) / len(seen.predictions)
 
     def _passes(self, reply: str, doc: Mapping[str, Any]) -> bool:

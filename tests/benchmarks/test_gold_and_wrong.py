@@ -59,7 +59,15 @@ def headline_values(sample, scorer, right):
     return [key.metric.aggregate([v]) if isinstance(v, tuple) else v for key, v in values if v is not None]
 
 
-@pytest.mark.parametrize("name", [entry.name for entry in LIBRARY.entries()])
+# A compiler and a Java machine take seconds for each answer.
+COMPILED = ("humaneval_x_cpp", "humaneval_x_java", "naturalcodebench_zh")
+NAMES = [
+    pytest.param(entry.name, marks=pytest.mark.slow) if entry.name in COMPILED else entry.name
+    for entry in LIBRARY.entries()
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_gold_answer_scores_one_and_nonsense_scores_nothing(name):
     sample, scorer = sample_and_scorer(name)
     if sample.target is None or sample.requests[0].kind == "rolling":

@@ -22,7 +22,13 @@ MIRROR = ROOT.parent / "shared" / "mirror"
 ORACLES = ROOT.parent / "shared" / "oracles"
 REGISTRY = load_plugins()
 LIBRARY = TaskLibrary([("harness-eval", ROOT / "tasks")], [("harness-eval", ROOT / "templates")])
-NAMES = [name for entry in LIBRARY.entries() for name in (entry.name, *(f"{entry.name}:{v}" for v in entry.variants))]
+# Compilers and a Java machine take seconds for each answer of an example.
+COMPILED = ("humaneval_x_cpp", "humaneval_x_java", "naturalcodebench_zh")
+NAMES = [
+    pytest.param(name, marks=pytest.mark.slow) if entry.name in COMPILED else name
+    for entry in LIBRARY.entries()
+    for name in (entry.name, *(f"{entry.name}:{variant}" for variant in entry.variants))
+]
 needs_mirror = pytest.mark.skipif(not MIRROR.is_dir(), reason="the mirror of real rows is not here")
 
 # What lm-evaluation-harness 0.4.13 shows a model for rows 0, 1 and 7 of a subject with five shots (ACLUE and XCOPA with
