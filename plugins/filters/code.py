@@ -41,7 +41,7 @@ class CodeBlock(Filter):
 class UntilClosed(Filter):
     """A completion up to the brace that closes the block in which it began, for languages with braces.
 
-    Braces are counted wherever they stand, as the authors of HumanEval-X do (THUDM/CodeGeeX, codegeex/benchmark/utils.py).
+    Braces are counted wherever they stand, as the authors of HumanEval-X do (codegeex/benchmark/utils.py).
     A completion that does not close it ends at its last brace, or stays as it is where it has none.
 
     suffix: what closes the rest of the prompt: `"\\n}"` for the class around a method; only behind what is closed.

@@ -6,8 +6,8 @@
         program: "{{prompt}}{{reply}}\\n{{test}}"
       - {metric: pass_at_k, of: program_passes}
 
-The program and its tests are one text in these benchmarks, and it passes when it ends with exit code 0, as their authors
-have it: a program that ends itself with 0 before its tests run has passed, too. What has to be installed is looked for
+The program and its tests are one text in these benchmarks, and it passes when it ends with exit code 0, as for their
+authors: a program that ends itself with 0 before its tests run has passed, too. What has to be installed is looked for
 in the sandbox before any model is asked.
 """
 
@@ -18,7 +18,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 from collections import OrderedDict
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +37,7 @@ _JINJA = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_tr
 
 @dataclass(frozen=True)
 class Language:
-    """How a program is run: the file that holds it, and commands one after another. `remedy` says what installs them."""
+    """How a program is run: the file that holds it, and commands in order. `remedy` says what installs them."""
 
     file: str
     commands: tuple[tuple[str, ...], ...]
@@ -76,13 +75,13 @@ LANGUAGES: Mapping[str, Language] = {
 class ProgramPasses(Metric):
     """1 where the program in the reply, with its tests, compiles and ends with exit code 0; the mean over the replies.
 
-    language: cpp (C++11), java (class Main), javascript (Node.js), perl, or pytest (the program is the module `solution`).
+    language: cpp (C++11), java (class Main), javascript (Node.js), perl, or pytest (the program is module `solution`).
     program: Jinja, the whole program, from the row's fields and `reply`.
     files: further files beside it, as NAME: Jinja from the row's fields.
     timeout: seconds of processor time for each command, three times that by the clock; memory: MB of all of them.
     silent: a program that prints anything, to whichever stream, has failed.
-    reference: Jinja, a right reply (of a fenced block, what it holds). Where it does not pass here, because a package, a
-        header or a file is not there, the row is an error and no failure of the model.
+    reference: Jinja, a right reply (of a fenced block, what it holds). Where it does not pass here, because a package,
+        a header or a file is not there, the row is an error and no failure of the model.
     """
 
     name = "program_passes"

@@ -1,4 +1,4 @@
-"""Programs of other languages: run in the sandbox with their tests, refused before the run where nothing can run them."""
+"""Programs of other languages: run in the sandbox with their tests, refused before the run where nothing runs them."""
 
 from __future__ import annotations
 
