@@ -139,12 +139,10 @@ def cache_folder(*parts: str) -> Path:
     """
     base = os.environ.get("XDG_CACHE_HOME")
     root = (Path(base) if base else Path.home() / ".cache") / "harness"
-    return root.joinpath(*(_file_name(part) for part in parts))
-
-
-def _file_name(part: str) -> str:
-    safe = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in part).lstrip(".")[-80:]
-    return part if safe == part else f"{hashlib.sha256(part.encode()).hexdigest()[:8]}-{safe}"
+    for part in parts:
+        safe = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in part).lstrip(".")[-80:]
+        root /= part if safe == part else f"{hashlib.sha256(part.encode()).hexdigest()[:8]}-{safe}"
+    return root
 
 
 def _fits(path: Path, size: int | None, sha256: str | None) -> bool:
@@ -189,7 +187,10 @@ class _Partial:
         etag = reply.headers.get("ETag", "")
         self._etag = etag if etag.isascii() and not etag.startswith("W/") else ""
         for chunk in _steadily(reply, self._to.name):
-            self._write(chunk)
+            try:
+                self._file.write(chunk)
+            except OSError as error:
+                raise DataError(f"{self._to}: cannot be written: {error.strerror}") from error
         self._check(reply)
         try:
             self._file.close()
@@ -213,12 +214,6 @@ class _Partial:
             if hashlib.file_digest(self._file, "sha256").hexdigest() != self._sha256.lower():
                 self._truncate()
                 raise ConnectionError("the file that came is not the one that the server lists (its SHA-256 differs)")
-
-    def _write(self, chunk: bytes) -> None:
-        try:
-            self._file.write(chunk)
-        except OSError as error:
-            raise DataError(f"{self._to}: cannot be written: {error.strerror}") from error
 
     def _truncate(self) -> None:
         self._file.seek(0)

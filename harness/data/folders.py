@@ -78,23 +78,21 @@ def find_files(root: Path, patterns: Iterable[str]) -> list[DataFile]:
 
     A pattern that fits nothing adds nothing. Raises DataError when one leaves `root`.
     """
-    found: list[DataFile] = []
+    matched: list[DataFile] = []
     for pattern in patterns:
         if not is_relative(pattern.rpartition("::")[2]):
             raise DataError(f"{pattern}: leads out of the folder {root}; nothing outside it is read")
-        found += [DataFile(inside(root, file.path), file.member) for file in match_files(root, pattern)]
-    return list(dict.fromkeys(found))
+        matched += [DataFile(inside(root, file.path), file.member) for file in match_files(root, pattern)]
+    return list(dict.fromkeys(matched))
 
 
 def match_files(folder: Path, pattern: str) -> list[DataFile]:
     """The files that one pattern names, which may leave the folder (a user's own files; see `find_files`)."""
     member, _, outer = pattern.removeprefix("zip://").rpartition("::") if "zip://" in pattern else ("", "", pattern)
     paths = _matching(folder / Path(outer).expanduser())
-    return [DataFile(path, name) for path in paths for name in (_members(path, member) if member else [""])]
-
-
-def _members(path: Path, pattern: str) -> list[str]:
-    return [name for name in zip_members(path) if fnmatch.fnmatchcase(name, pattern)]
+    if not member:
+        return [DataFile(path, "") for path in paths]
+    return [DataFile(path, name) for path in paths for name in zip_members(path) if fnmatch.fnmatchcase(name, member)]
 
 
 def _matching(path: Path) -> list[Path]:
@@ -105,7 +103,7 @@ def _matching(path: Path) -> list[Path]:
     first = next((number for number, part in enumerate(parts) if re.search(r"[*?\[]", part)), None)
     if first is None:
         return []
-    return sorted(found for found in Path(*parts[:first]).glob("/".join(parts[first:])) if found.is_file())
+    return sorted(file for file in Path(*parts[:first]).glob("/".join(parts[first:])) if file.is_file())
 
 
 def find_split(root: Path, folder: Path, config: str | None, split: str) -> list[DataFile]:
@@ -121,20 +119,18 @@ def find_split(root: Path, folder: Path, config: str | None, split: str) -> list
     if files := find_files(folder, by_split.get(split, [])):
         return files
     try:
-        return _files_of_layout(root, folder, config, split)
+        place = _config_folder(folder, config)
+        splits = splits_in(place)
+        # Another name of the split's files, where one alone is there.
+        others = [name for name in _FILE_NAMES.get(split, ()) if name in splits]
+        if split not in splits and len(others) != 1:
+            raise missing("split", split, splits, str(place))
+        name = split if split in splits else others[0]
+        return [DataFile(inside(root, path)) for path in _whole(splits[name], place, name)]
     except DataError:
         if configs:
             raise _not_on_card(configs, by_split, config, split, str(folder)) from None
         raise
-
-
-def _files_of_layout(root: Path, folder: Path, config: str | None, split: str) -> list[DataFile]:
-    place = _config_folder(folder, config)
-    splits = splits_in(place)
-    name = split if split in splits else _synonym(split, splits)
-    if name is None:
-        raise missing("split", split, splits, str(place))
-    return [DataFile(inside(root, path)) for path in _whole(splits[name], place, name)]
 
 
 Files = Mapping[str, list[str]]
@@ -163,14 +159,14 @@ def card_files(text: str) -> dict[str, dict[str, list[str]]]:
         card = yaml.safe_load(head[1]) if head else None
     except yaml.YAMLError:
         return {}
-    found: dict[str, dict[str, list[str]]] = {}
+    configs: dict[str, dict[str, list[str]]] = {}
     for config in (card.get("configs") if isinstance(card, dict) else None) or []:
         if isinstance(config, dict) and "data_files" in config:
             files = _files_by_split(config["data_files"], str(config.get("data_dir") or ""))
-            found[str(config.get("config_name", "default"))] = files
+            configs[str(config.get("config_name", "default"))] = files
             if config.get("default"):
-                found[""] = files
-    return found
+                configs[""] = files
+    return configs
 
 
 def _files_by_split(files: JSON, below: str) -> dict[str, list[str]]:
@@ -217,17 +213,12 @@ def splits_in(folder: Path) -> dict[str, list[Path]]:
             splits.setdefault(shard["split"] if shard else stem, []).append(path)
     if not splits and (folder / "data").is_dir() and folder.name != "data":
         splits = splits_in(folder / "data")
-    return splits or _numbered_splits(folder)
-
-
-def _numbered_splits(folder: Path) -> dict[str, list[Path]]:
-    found = {path.name: sorted(path.glob("*.parquet")) for path in _folders(folder)}
-    return {name: files for name, files in found.items() if files and all(_NUMBERED.match(file.name) for file in files)}
-
-
-def _synonym(split: str, splits: Mapping[str, JSON]) -> str | None:
-    there = [name for name in _FILE_NAMES.get(split, ()) if name in splits]
-    return there[0] if len(there) == 1 else None
+    if splits:
+        return splits
+    numbered = {path.name: sorted(path.glob("*.parquet")) for path in _folders(folder)}
+    return {
+        name: files for name, files in numbered.items() if files and all(_NUMBERED.match(file.name) for file in files)
+    }
 
 
 def _whole(files: list[Path], folder: Path, split: str) -> list[Path]:

@@ -151,19 +151,16 @@ def file_source(spec: DatasetSpec, split: str | None) -> FileSource | None:
         if not isinstance(source, Mapping) or "files" not in source:
             raise DataError(f"{where}: needs `files: {{split: path, glob or list}}`")
         options = FileOptions.of(source, where=where, ignore=("repo", "files", "revision"))
-        repository = _repository(source, where) if kind == "github" else ""
+        repository = source.get("repo") if kind == "github" else ""
+        if kind == "github" and not (
+            isinstance(repository, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", repository) and ".." not in repository
+        ):
+            raise DataError(f"{where}: needs `repo: owner/name`")
         if split is not None and spec.path and split not in source["files"]:
             return None
         patterns = () if split is None else tuple(patterns_of(source["files"], split, where))
         return FileSource(repository, source.get("revision", "HEAD"), patterns, options)
     return None
-
-
-def _repository(source: Mapping[str, JSON], where: str) -> str:
-    repository = source.get("repo")
-    if isinstance(repository, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", repository) and ".." not in repository:
-        return repository
-    raise DataError(f"{where}: needs `repo: owner/name`")
 
 
 def patterns_of(files: JSON, split: str, where: str) -> list[str]:

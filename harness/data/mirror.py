@@ -78,7 +78,12 @@ def _write_rows(target: Path, rows: Sequence[Mapping[str, JSON]]) -> Path:
     """JSON lines; Parquet where rows hold bytes, which JSON does not know."""
     if any(_holds_bytes(value) for row in rows for value in row.values()):
         return _replace(target.with_name(target.name + ".parquet"), lambda path: _save_parquet(path, rows))
-    return _replace(target.with_name(target.name + ".jsonl"), lambda path: _save_lines(path, rows))
+
+    def save_lines(path: Path) -> None:
+        with path.open("w", encoding="utf-8", newline="\n") as handle:
+            handle.writelines(json.dumps(row, ensure_ascii=False, default=plain) + "\n" for row in rows)
+
+    return _replace(target.with_name(target.name + ".jsonl"), save_lines)
 
 
 def _holds_bytes(value: Any) -> bool:
@@ -87,11 +92,6 @@ def _holds_bytes(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return any(_holds_bytes(item) for item in value)
     return isinstance(value, bytes | bytearray)
-
-
-def _save_lines(path: Path, rows: Sequence[Mapping[str, JSON]]) -> None:
-    with path.open("w", encoding="utf-8", newline="\n") as handle:
-        handle.writelines(json.dumps(row, ensure_ascii=False, default=plain) + "\n" for row in rows)
 
 
 def _save_parquet(path: Path, rows: Sequence[Mapping[str, JSON]]) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import decimal
+import functools
 import hashlib
 import json
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import PurePosixPath
@@ -31,7 +31,22 @@ def open_dataset(spec: DatasetSpec, split: str, hook: Any) -> Rows:
     `hook` is `Registry.hook`. Two threads that ask for one split load it once. Raises DataError when no source has
     the split, or the one that should have it cannot give it.
     """
-    return _OPENED.get(spec, split, hook)
+    key = json.dumps([dataclasses.asdict(spec), split], sort_keys=True, default=str)
+    with _OPENING:
+        lock, opened = _place_of(hook, key)
+    with lock:
+        if not opened:
+            opened.append(load_split(spec, split, hook))
+        return opened[0]
+
+
+_OPENING = threading.Lock()
+
+
+@functools.lru_cache(maxsize=1024)
+def _place_of(hook: Any, key: str) -> tuple[threading.Lock, list[Rows]]:
+    """Where the rows of a split are remembered, and the lock of whoever loads them; others load meanwhile."""
+    return threading.Lock(), []
 
 
 def make_rows(rows: Sequence[Mapping[str, JSON]], origin: str) -> Rows:
@@ -76,32 +91,6 @@ def fingerprint(rows: Sequence[Mapping[str, JSON]], where: str = "rows") -> str:
             raise DataError(f"{where}: row {number} cannot be kept as JSON: {error}") from error
         digest.update(b"\n")
     return digest.hexdigest()
-
-
-class _Opened:
-    """The splits that were opened last. A lock a split: others load meanwhile."""
-
-    LIMIT = 1024
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        # The hook is kept with its rows, so that its id cannot be given to another meanwhile.
-        self._known: OrderedDict[tuple[int, str], tuple[Any, threading.Lock, list[Rows]]] = OrderedDict()
-
-    def get(self, spec: DatasetSpec, split: str, hook: Any) -> Rows:
-        key = (id(hook), json.dumps([dataclasses.asdict(spec), split], sort_keys=True, default=str))
-        with self._lock:
-            _, lock, held = self._known.setdefault(key, (hook, threading.Lock(), []))
-            self._known.move_to_end(key)
-            while len(self._known) > self.LIMIT:
-                self._known.popitem(last=False)
-        with lock:
-            if not held:
-                held.append(load_split(spec, split, hook))
-            return held[0]
-
-
-_OPENED = _Opened()
 
 
 def load_split(spec: DatasetSpec, split: str, hook: Any) -> Rows:
