@@ -117,12 +117,12 @@ def _put(row: dict[str, JSON], path: str, new: JSON) -> None:
 def _values(row: Row, entry: OptionsEntry) -> list[JSON]:
     if not isinstance(entry.columns, str):
         return [value(row, name) for name in entry.columns]
-    found = value(row, entry.columns)
-    if isinstance(found, str):
-        return list(found.split(_separator(entry)))
-    if isinstance(found, list | tuple):
-        return list(found)
-    kind = type(found).__name__
+    whole = value(row, entry.columns)
+    if isinstance(whole, str):
+        return list(whole.split(_separator(entry)))
+    if isinstance(whole, list | tuple):
+        return list(whole)
+    kind = type(whole).__name__
     raise DataError(f"options: column '{entry.columns}' should be a list or a text, found {kind}")
 
 
@@ -132,8 +132,8 @@ def _separator(entry: OptionsEntry) -> str:
 
 def _label(item: JSON, entry: OptionsEntry, place: int) -> str:
     """What of an option's text is its letter, and so belongs to the place; only the place's own letter does."""
-    found = re.match(entry.prefix, item) if entry.prefix and isinstance(item, str) else None
-    return found[0] if found and entry.labels[place] in found[0] else ""
+    letter = re.match(entry.prefix, item) if entry.prefix and isinstance(item, str) else None
+    return letter[0] if letter and entry.labels[place] in letter[0] else ""
 
 
 def _golds(row: Row, entry: OptionsEntry, values: Sequence[JSON]) -> tuple[int, ...]:
@@ -178,10 +178,10 @@ def _answer(answer: JSON, entry: OptionsEntry, order: Sequence[int]) -> JSON:
     if isinstance(answer, int):
         return place_of[answer]
     text = str(answer)
-    found = letters_in(text, entry.labels) if entry.form != "index" else None
-    if not found:
+    places = letters_in(text, entry.labels) if entry.form != "index" else None
+    if not places:
         return str(place_of[int(text)])
-    letters = iter(sorted(entry.labels[place_of[place]] for place in found))
+    letters = iter(sorted(entry.labels[place_of[place]] for place in places))
     return "".join(
         letter if letter in _BETWEEN else next(letters).lower() if letter.islower() else next(letters)
         for letter in text

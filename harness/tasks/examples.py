@@ -30,10 +30,10 @@ def check_examples(task: Task, score: Score | None, unconditional: bool = False)
     for number, example in enumerate(examples):
         name = f"example {number}" if len(examples) > 1 else "example"
         try:
-            found = [*_check(task, example, score, unconditional)]
+            of_example = [*_check(task, example, score, unconditional)]
         except HarnessError as error:
-            found = [str(error)]
-        problems += [f"{where}: task '{task.name}', {name}: {problem}" for problem in found]
+            of_example = [str(error)]
+        problems += [f"{where}: task '{task.name}', {name}: {problem}" for problem in of_example]
     return problems
 
 

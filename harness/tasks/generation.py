@@ -26,7 +26,13 @@ def task_generation(config: TaskConfig, asked: Mapping[str, JSON]) -> Generation
 def generation_params(own: Mapping[str, JSON], asked: Mapping[str, JSON], until: Sequence[str]) -> GenerationParams:
     """What a file says under what the run asks for; `until` where neither names a stop. Raises `UsageError`."""
     given = dict(own)
-    asked = _checked_gen_kwargs(asked)
+    try:
+        asked = GenerationKwargs.model_validate(dict(asked)).model_dump(exclude_none=True)
+    except ValueError as error:
+        errors: list[dict[str, Any]] = getattr(error, "errors", list)()
+        where = "".join(f"{step}: " for step in errors[0]["loc"][:1]) if errors else ""
+        what = where + in_our_words(errors[0]["msg"], "should be ") if errors else str(error)
+        raise UsageError(f"--gen_kwargs: {' '.join(what.split())}") from error
     if any(name in asked for name in _MAX_TOKENS):  # the run's limit wins, by whichever of its names
         given = {name: value for name, value in given.items() if name not in _MAX_TOKENS}
     given |= asked
@@ -50,13 +56,3 @@ def with_one_name(asked: Mapping[str, JSON]) -> dict[str, JSON]:
     limits = [asked[name] for name in _MAX_TOKENS if asked.get(name) is not None]
     others = {name: value for name, value in asked.items() if name not in _MAX_TOKENS}
     return {**others, **({_MAX_TOKENS[0]: limits[0]} if limits else {})}
-
-
-def _checked_gen_kwargs(given: Mapping[str, JSON]) -> dict[str, JSON]:
-    try:
-        return GenerationKwargs.model_validate(dict(given)).model_dump(exclude_none=True)
-    except ValueError as error:
-        errors: list[dict[str, Any]] = getattr(error, "errors", list)()
-        where = "".join(f"{step}: " for step in errors[0]["loc"][:1]) if errors else ""
-        what = where + in_our_words(errors[0]["msg"], "should be ") if errors else str(error)
-        raise UsageError(f"--gen_kwargs: {' '.join(what.split())}") from error

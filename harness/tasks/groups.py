@@ -119,9 +119,6 @@ def group_members(named: Iterable[tuple[str, Sequence[Membership]]]) -> list[Gro
                 groups.setdefault(group.name, group)
                 children.setdefault(group.name, {})[child] = None
                 known = tasks.setdefault(group.name, {})
-                known[task] = _union(known[task], subsets) if task in known else subsets
+                before = known.setdefault(task, subsets)  # None: all of them
+                known[task] = None if before is None or subsets is None else tuple(dict.fromkeys([*before, *subsets]))
     return [GroupMembers(group, tuple(children[name]), tuple(tasks[name].items())) for name, group in groups.items()]
-
-
-def _union(first: tuple[str, ...] | None, second: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    return None if first is None or second is None else tuple(dict.fromkeys([*first, *second]))

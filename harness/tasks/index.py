@@ -67,13 +67,19 @@ class TaskEntry:
 def read_folder(folder: Path, package: str, cache_dir: Path) -> list[TaskEntry]:
     """The entries of all task files below `folder`, in the order of their paths."""
     cache_file = cache_dir / f"tasks-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]}.json"
-    known = _read_cache(cache_file)
+    known: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # without a cache to trust, all is read
+        cache = json.loads(cache_file.read_text(encoding="utf-8"))
+        known = dict(cache["rows"]) if cache["version"] == _VERSION else {}
     fresh: dict[str, Any] = {}
     for path in sorted(_yaml_files(folder)):
         row = known.get(path)
         fresh[path] = row if row is not None and _is_current(row["files"]) else _read_row(Path(path))
     if fresh != known:
-        _write_cache(cache_file, fresh)
+        data = json.dumps({"version": _VERSION, "rows": fresh}, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        with contextlib.suppress(OSError, SaveError):  # a folder that cannot be written costs time, nothing else
+            cache_file.parent.mkdir(parents=True, exist_ok=True)
+            files.replace(cache_file, [data])
     return [entry_of(Path(path), package, row) for path, row in fresh.items() if row["entry"] is not None]
 
 
@@ -118,17 +124,14 @@ def _read_row(path: Path) -> dict[str, Any]:
         document = load_document(path)
     except TaskError as error:
         stamps = {str(path): _stamp(str(path))} if path.exists() else {}
-        return {"files": stamps, "entry": {"name": _name_in(path) or path.stem, "error": str(error)}}
+        # What it seems to be called, so that who asks for it is told what is wrong.
+        named: dict[str, str] = {}
+        with contextlib.suppress(TaskError):
+            named = dict(_NAMED.findall(read_text(path)))
+        name = named.get("group") or named.get("task") or path.stem
+        return {"files": stamps, "entry": {"name": name, "error": str(error)}}
     files = {str(file): _stamp(str(file)) for file in document.files}
     return {"files": files, "entry": _describe(document)}
-
-
-def _name_in(path: Path) -> str:
-    """What a file that cannot be read as YAML seems to be called, so that who asks for it is told what is wrong."""
-    with contextlib.suppress(TaskError):
-        found = dict(_NAMED.findall(read_text(path)))
-        return str(found.get("group") or found.get("task") or "")
-    return ""
 
 
 def _describe(document: Document) -> dict[str, Any] | None:
@@ -140,7 +143,13 @@ def _describe(document: Document) -> dict[str, Any] | None:
         return {"name": group, "title": _text(data, "title", "group_alias"), "members": members}
     if not isinstance(name, str):
         return None
-    subsets = _subsets(data.get("subsets"))
+    subsets, titles = _subsets(data.get("subsets"))
+    aliases, metadata, metrics = data.get("aliases"), _mapping(data, "metadata"), data.get("metric_list")
+    # `metadata.rows`: a number, or one for each split, of which that counts which is asked.
+    rows = metadata.get("rows")
+    if isinstance(rows, dict):
+        rows = rows.get(_text(data, "test_split", "validation_split", "training_split"))
+    first = metrics[0] if isinstance(metrics, list) and metrics else metrics
     return {
         "name": name,
         "title": _text(data, "title", "task_alias"),
@@ -151,48 +160,24 @@ def _describe(document: Document) -> dict[str, Any] | None:
         "groups": list(dict.fromkeys(group for groups in subsets.values() for group in groups)),
         "variants": list(data["variants"]) if isinstance(data.get("variants"), dict) else [],
         "subsets": subsets,
-        "titles": _titles(data.get("subsets")),
-        "aliases": _aliases(data.get("aliases"), name),
-        "date": str((_mapping(data, "metadata").get("date")) or ""),
-        "rows": _published_rows(data),
+        "titles": titles,
+        "aliases": (
+            {alias: target for alias, target in aliases.items() if isinstance(target, str)}
+            if isinstance(aliases, dict)
+            else dict.fromkeys(_listed(aliases), name)
+        ),
+        "date": str(metadata.get("date") or ""),
+        "rows": rows if isinstance(rows, int) else None,
         "num_fewshot": data["num_fewshot"] if isinstance(data.get("num_fewshot"), int) else 0,
         "output_type": _text(data, "output_type") or "generate_until",
-        "metric": _first_metric(data.get("metric_list")),
+        "metric": _text(first, "metric") if isinstance(first, dict) else first if isinstance(first, str) else "",
         "places": _places(data),
     }
-
-
-def _titles(given: JSON) -> dict[str, str]:
-    """What subsets are called beside their names."""
-    fields = given.items() if isinstance(given, dict) else ()
-    titles = {name: value if isinstance(value, str) else (value or {}).get("title") for name, value in fields}
-    return {name: title for name, title in titles.items() if isinstance(title, str)}
-
-
-def _aliases(given: JSON, name: str) -> dict[str, str]:
-    if isinstance(given, dict):
-        return {alias: target for alias, target in given.items() if isinstance(target, str)}
-    return dict.fromkeys(_listed(given), name)
 
 
 def _mapping(data: Mapping[str, JSON], key: str) -> Mapping[str, JSON]:
     value = data.get(key)
     return value if isinstance(value, dict) else {}
-
-
-def _published_rows(data: Mapping[str, JSON]) -> int | None:
-    """`metadata.rows`: a number, or one for each split, of which that counts which is asked."""
-    rows = _mapping(data, "metadata").get("rows")
-    if isinstance(rows, dict):
-        asked = _text(data, "test_split", "validation_split", "training_split")
-        rows = rows.get(asked)
-    return rows if isinstance(rows, int) else None
-
-
-def _first_metric(given: JSON) -> str:
-    entry = given[0] if isinstance(given, list) and given else given
-    name = entry.get("metric") if isinstance(entry, dict) else entry
-    return name if isinstance(name, str) else ""
 
 
 def _places(data: Mapping[str, JSON]) -> list[str]:
@@ -201,8 +186,8 @@ def _places(data: Mapping[str, JSON]) -> list[str]:
     places = [path] if path else []
     for hub in ("hf", "modelscope"):
         source = sources.get(hub)
-        found = source.get("path") if isinstance(source, dict) else source
-        places += [found] if isinstance(found, str) else []
+        identity = source.get("path") if isinstance(source, dict) else source
+        places += [identity] if isinstance(identity, str) else []
     repo = _mapping(sources, "github").get("repo")
     places += [f"github/{repo}"] if isinstance(repo, str) else []
     local = sources.get("local")
@@ -210,12 +195,13 @@ def _places(data: Mapping[str, JSON]) -> list[str]:
     return list(dict.fromkeys(places))
 
 
-def _subsets(given: JSON) -> dict[str, list[str]]:
-    if isinstance(given, list):
-        return {str(name): [] for name in given}
+def _subsets(given: JSON) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Name -> groups of the subsets, and name -> title of those that have one."""
     if not isinstance(given, dict):
-        return {}
-    return {name: _listed(fields.get("group")) if isinstance(fields, dict) else [] for name, fields in given.items()}
+        return ({str(name): [] for name in given} if isinstance(given, list) else {}), {}
+    groups = {name: _listed(fields.get("group")) if isinstance(fields, dict) else [] for name, fields in given.items()}
+    titles = {name: value if isinstance(value, str) else (value or {}).get("title") for name, value in given.items()}
+    return groups, {name: title for name, title in titles.items() if isinstance(title, str)}
 
 
 def _listed(value: JSON) -> list[str]:
@@ -235,23 +221,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, PythonFunction) else value
-
-
-def _read_cache(file: Path) -> dict[str, Any]:
-    """The cached rows; empty when there are none or they cannot be trusted."""
-    try:
-        cache = json.loads(file.read_text(encoding="utf-8"))
-        return dict(cache["rows"]) if cache["version"] == _VERSION else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
-def _write_cache(file: Path, rows: Mapping[str, Any]) -> None:
-    """Replace the cache at one stroke. A folder that cannot be written costs time, nothing else."""
-    data = json.dumps({"version": _VERSION, "rows": rows}, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    with contextlib.suppress(OSError, SaveError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        files.replace(file, [data])
 
 
 def as_json(entries: Sequence[TaskEntry]) -> list[dict[str, Any]]:

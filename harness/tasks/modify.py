@@ -118,5 +118,5 @@ def _question(config: TaskConfig, columns: list[str] | str, answer: str) -> str 
 def _name_in(value: object) -> str | None:
     """The column that a template is: `answer`, or `{{ answer }}`."""
     text = value.strip() if isinstance(value, str) else ""
-    found = _VARIABLE.fullmatch(text)
-    return found[1] if found else text if _NAME.fullmatch(text) else None
+    variable = _VARIABLE.fullmatch(text)
+    return variable[1] if variable else text if _NAME.fullmatch(text) else None

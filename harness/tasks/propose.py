@@ -61,7 +61,8 @@ def propose(rows: Sequence[Row]) -> Proposal:
     taken = {column.partition(".")[0] for column in options}
     left = [column for column in columns if column not in taken]
     texts = [column for column in left if all(isinstance(row.get(column), str) for row in rows if column in row)]
-    question = _named(_QUESTION, texts) or max(texts, key=lambda column: _length(column, rows), default="")
+    lengths = {column: sum(len(str(row.get(column) or "")) for row in rows[:100]) for column in texts}
+    question = _named(_QUESTION, texts) or max(texts, key=lengths.__getitem__, default="")
     if not question:
         raise ValueError(f"no column holds texts, so that none can be the question (there are: {', '.join(columns)})")
     passage = _named(_PASSAGE, [column for column in texts if column != question])
@@ -69,7 +70,9 @@ def propose(rows: Sequence[Row]) -> Proposal:
     answer = answer or _answer_by_values(left, options, rows, (question, passage))
     if not answer:
         raise ValueError(f"no column says which answer is right (there are: {', '.join(columns)})")
-    proposal = Proposal(question, passage, options, answer, "free text", _is_chinese(question, rows))
+    questions = [str(row.get(question) or "") for row in rows[:100]]
+    chinese = sum(bool(_CJK.search(text)) for text in questions) * 2 > len(questions)
+    proposal = Proposal(question, passage, options, answer, "free text", chinese)
     if options:
         proposal.form = _form(proposal, rows)
     for column in (question, answer):
@@ -207,15 +210,6 @@ def _form(proposal: Proposal, rows: Sequence[Row]) -> AnswerForm:
         f"'{proposal.answer}' is no letter, place or text of an option in every row (such as {bad!r})"
     )
     return "free text"
-
-
-def _length(column: str, rows: Sequence[Row]) -> int:
-    return sum(len(str(row.get(column) or "")) for row in rows[:100])
-
-
-def _is_chinese(column: str, rows: Sequence[Row]) -> bool:
-    texts = [str(row.get(column) or "") for row in rows[:100]]
-    return sum(bool(_CJK.search(text)) for text in texts) * 2 > len(texts)
 
 
 def quoted(value: JSON) -> str:

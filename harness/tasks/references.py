@@ -31,21 +31,17 @@ def place_reference(texts: Sequence[str], question: str, labels: str) -> str:
     texts: the options without their labels. labels: the letters that the row's options have.
     """
     letters = labels[: len(texts)]
+    named = _NAMED.format(letters=letters)
     for place, text in enumerate(texts):
-        if _means_others(text, letters, texts):
+        bare = _MARKUP.sub("", text).strip()
+        by_place = _ABOVE_ZH.match(bare) or _FORMER_ZH.match(bare) or _ABOVE_EN.search(bare)
+        if by_place or re.search(named, bare) or _is_list_of_letters(bare, letters, texts):
             return f"option {labels[place]} refers to others: {_short(text)}"
-    if all(_starts_with_label(text, letters[place]) for place, text in enumerate(texts)):
+    if all(bool(re.match(rf"\s*[(（]?{letters[place]}[)）.．、:：]", text)) for place, text in enumerate(texts)):
         return "the options carry letters in their texts"
-    if found := re.search(_NAMED.format(letters=letters), question):
-        return f"the question refers to an option: {_short(found[0])}"
+    if match := re.search(named, question):
+        return f"the question refers to an option: {_short(match[0])}"
     return ""
-
-
-def _means_others(text: str, letters: str, texts: Sequence[str]) -> bool:
-    bare = _MARKUP.sub("", text).strip()
-    if _ABOVE_ZH.match(bare) or _FORMER_ZH.match(bare) or _ABOVE_EN.search(bare):
-        return True
-    return bool(re.search(_NAMED.format(letters=letters), bare)) or _is_list_of_letters(bare, letters, texts)
 
 
 def _is_list_of_letters(text: str, letters: str, texts: Sequence[str]) -> bool:
@@ -59,10 +55,6 @@ def _is_list_of_letters(text: str, letters: str, texts: Sequence[str]) -> bool:
         return any(letter in text for letter in letters)
     glued = re.fullmatch(rf"[{letters}]{{2,}}", text) and len(set(text)) == len(text)
     return bool(glued) and not all(re.fullmatch(r"[A-Za-z]{1,3}", other.strip()) for other in texts)
-
-
-def _starts_with_label(text: str, letter: str) -> bool:
-    return bool(re.match(rf"\s*[(（]?{letter}[)）.．、:：]", text))
 
 
 def _short(text: str) -> str:

@@ -74,24 +74,27 @@ class RowReport:
         if 0 < len(self.labels) <= _MOST_LABELS:
             total = sum(self.labels.values())
             places = sorted(self.labels.items(), key=lambda item: (isinstance(item[0], str), item[0]))
-            shares = ", ".join(f"{self._label(place)} {count / total:.1%}" for place, count in places)
+            texts = {place: next(iter(texts)) for place, texts in self.options.items() if len(texts) == 1}
+            named = {
+                place: place if isinstance(place, str) else texts.get(place, f"option {place + 1}")
+                for place, _ in places
+            }
+            shares = ", ".join(f"{named[place]} {count / total:.1%}" for place, count in places)
             yield f"  right answers: {shares}"
         for text in self.problems.lines():
             yield f"  cannot be used: {text}"
         for text in self.remarks.lines():
             yield f"  look at: {text}"
 
-    def _label(self, place: int | str) -> str:
-        if isinstance(place, str):
-            return place
-        texts = self.options.get(place, set())
-        return next(iter(texts)) if len(texts) == 1 else f"option {place + 1}"
-
 
 def report_rows(task: Task, open_split: OpenSplit, options: BuildOptions) -> RowReport:
     """Build every row that a task asks, and say what they are like. Raises `DataError` where a split is not there."""
     report = RowReport(task.name, task.eval_split)
-    report.published = _published(task)
+    published = (task.config.metadata or {}).get("rows")
+    published = published.get(task.eval_split) if isinstance(published, Mapping) else published
+    # The number counts whole benchmarks: it says nothing of a part.
+    if isinstance(published, int) and len(task.subsets) == len(task.all_subsets):
+        report.published = published
     # Several subsets may choose their rows from one and the same: those are counted once.
     counts: dict[str, int] = {}
     for subset in task.subsets:
@@ -121,14 +124,6 @@ class _Seen:
 
     ids: dict[tuple[str, str], str] = field(default_factory=dict)
     questions: dict[str, str] = field(default_factory=dict)
-
-
-def _published(task: Task) -> int | None:
-    """`metadata.rows` counts whole benchmarks: it says nothing of a part."""
-    given = (task.config.metadata or {}).get("rows")
-    given = given.get(task.eval_split) if isinstance(given, Mapping) else given
-    whole = len(task.subsets) == len(task.all_subsets)
-    return given if isinstance(given, int) and whole else None
 
 
 def _look_at(task: Task, sample: Sample, name: str, report: RowReport, seen: _Seen) -> None:

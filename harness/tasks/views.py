@@ -118,10 +118,10 @@ def _rewordings(task: Task, row: Row) -> tuple[str, ...]:
     column = task.config.paraphrases
     if not isinstance(column, str):
         return ()
-    found = value(row, column)
-    listed = [found] if isinstance(found, str) else found or []
+    given = value(row, column)
+    listed = [given] if isinstance(given, str) else given or []
     if not isinstance(listed, list | tuple) or not all(isinstance(text, str) for text in listed):
-        raise DataError(f"paraphrases: column '{column}' should be a list of texts, found {type(found).__name__}")
+        raise DataError(f"paraphrases: column '{column}' should be a list of texts, found {type(given).__name__}")
     return tuple(text for text in listed if text.strip())
 
 
@@ -132,12 +132,12 @@ def _in_the_row(task: Task, view: View, gold: Gold) -> object:
     if gold is None or entry is None:
         return gold
     parts = gold if isinstance(gold, tuple) else (gold,)
-    found: list[object] = []
+    in_row: list[object] = []
     for part in parts:
         as_text = isinstance(part, str) and entry.form == "text"
         places = [part] if isinstance(part, int) else None if as_text else letters_in(part, entry.labels)
         if places is None:
-            found.append(part)
+            in_row.append(part)
         else:
-            found.append(tuple(sorted(order[place] if place < len(order) else place for place in places)))
-    return sorted(map(repr, found))
+            in_row.append(tuple(sorted(order[place] if place < len(order) else place for place in places)))
+    return sorted(map(repr, in_row))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,15 +146,11 @@ def read_text(file: Path) -> str:
         return raw.decode(encoding)
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise TaskError(f"{shown(file)}:{line}: is not UTF-8 text; save the file as UTF-8{_as_gb(raw)}") from error
-
-
-def _as_gb(raw: bytes) -> str:
-    try:
-        raw.decode("gb18030")
-    except UnicodeDecodeError:
-        return ""
-    return " (it reads as gb18030: iconv -f gb18030 -t utf-8)"
+        remedy = "save the file as UTF-8"
+        with contextlib.suppress(UnicodeDecodeError):
+            raw.decode("gb18030")
+            remedy += " (it reads as gb18030: iconv -f gb18030 -t utf-8)"
+        raise TaskError(f"{shown(file)}:{line}: is not UTF-8 text; {remedy}") from error
 
 
 def _include_names(own: Document, includes: JSON) -> list[str]:
@@ -267,7 +264,8 @@ class _Reader:
         key = self.scalar(node)
         if isinstance(key, str):
             return key
-        raise self.error(node, f"key '{node.value}' is read as {_kind(key)}; write it in quotes")
+        kind = "null" if key is None else "a boolean" if isinstance(key, bool) else "a number"
+        raise self.error(node, f"key '{node.value}' is read as {kind}; write it in quotes")
 
     def scalar(self, node: yaml.ScalarNode) -> JSON | PythonFunction:
         if node.tag == "!function":
@@ -284,9 +282,3 @@ class _Reader:
 
     def error(self, node: yaml.Node, message: str) -> TaskError:
         return TaskError(f"{FileLine(self.file, node.start_mark.line + 1)}: {message}")
-
-
-def _kind(value: JSON) -> str:
-    if value is None:
-        return "null"
-    return "a boolean" if isinstance(value, bool) else "a number"

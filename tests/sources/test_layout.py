@@ -204,6 +204,12 @@ def test_a_folder_that_datasets_saved_is_read_without_it(registry: Registry, tmp
         open_dataset(DatasetSpec(str(tmp_path / "saved")), "train", registry.hook)
 
 
+class Hook(SimpleNamespace):
+    """Hashable, as pluggy's is."""
+
+    __hash__ = object.__hash__
+
+
 def test_a_split_is_loaded_once_however_many_ask() -> None:
     loads: list[str] = []
     begin = threading.Barrier(4)
@@ -212,7 +218,7 @@ def test_a_split_is_loaded_once_however_many_ask() -> None:
         loads.append(split)
         return make_rows([{"split": split}], "made for a test")
 
-    hook = SimpleNamespace(harness_open_dataset=harness_open_dataset)
+    hook = Hook(harness_open_dataset=harness_open_dataset)
 
     def ask() -> None:
         begin.wait()
@@ -228,7 +234,7 @@ def test_a_split_is_loaded_once_however_many_ask() -> None:
 
 
 def test_a_split_without_rows_is_an_error() -> None:
-    hook = SimpleNamespace(harness_open_dataset=lambda spec, split: make_rows([], "nowhere"))
+    hook = Hook(harness_open_dataset=lambda spec, split: make_rows([], "nowhere"))
     with pytest.raises(DataError, match=r"dataset 'org/set' \(law\), split 'test': is empty \(nowhere\)"):
         open_dataset(DatasetSpec("org/set", "law"), "test", hook)
 
