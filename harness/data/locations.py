@@ -151,7 +151,7 @@ def file_source(spec: DatasetSpec, split: str | None) -> FileSource | None:
         if not isinstance(source, Mapping) or "files" not in source:
             raise DataError(f"{where}: needs `files: {{split: path, glob or list}}`")
         options = FileOptions.of(source, where=where, ignore=("repo", "files", "revision"))
-        repository = source.get("repo") if kind == "github" else ""
+        repository: JSON = source.get("repo") if kind == "github" else ""
         if kind == "github" and not (
             isinstance(repository, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", repository) and ".." not in repository
         ):
