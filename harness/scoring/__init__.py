@@ -17,6 +17,7 @@ from harness.scoring.extraction.final_answers import (
 from harness.scoring.extraction.programs import code_block, same_code
 from harness.scoring.gold import gold_indices, gold_texts
 from harness.scoring.math.equality import math_equal
+from harness.scoring.official.sanitized_code import sanitized_code
 from harness.scoring.row_metrics import (
     MOST_VIEWS,
     ZERO_TO_ONE,
@@ -62,5 +63,6 @@ __all__ = [
     "replace_all",
     "same_code",
     "sandbox",
+    "sanitized_code",
     "strip_reasoning",
 ]

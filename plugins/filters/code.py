@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness import Filter, Sample, hookimpl
-from harness.scoring import fenced_blocks, program_in, strip_reasoning
+from harness.scoring import fenced_blocks, program_in, sanitized_code, strip_reasoning
 
 
 class CodeBlock(Filter):
@@ -64,6 +64,25 @@ class UntilClosed(Filter):
         return reply[: reply.rfind("}") + 1] or reply
 
 
+class SanitizedCode(Filter):
+    """What EvalPlus and BigCodeBench run of a reply: its longest part that is Python, and of that the imports and what
+    the function that is asked for reaches.
+
+    Reasoning is left out.
+
+    naming: a field of the row with the name of that function. Without it, all definitions are kept.
+    """
+
+    name = "sanitized_code"
+
+    def __init__(self, naming: str | None = None) -> None:
+        self._naming = naming
+
+    def apply(self, replies: Sequence[str | None], sample: Sample) -> list[str | None]:
+        name = str(sample.doc[self._naming]) if self._naming else ""
+        return [None if reply is None else sanitized_code(strip_reasoning(reply)[0], name) for reply in replies]
+
+
 @hookimpl
 def harness_filters() -> list[type[Filter]]:
-    return [CodeBlock, UntilClosed]
+    return [CodeBlock, SanitizedCode, UntilClosed]

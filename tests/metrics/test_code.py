@@ -14,7 +14,7 @@ from harness.errors import MachineError, UsageError
 from harness.registry import load_plugins
 from harness.scoring import sandbox
 from harness.testing import run_harness
-from harness_plugins.filters.code import CodeBlock
+from harness_plugins.filters.code import CodeBlock, SanitizedCode
 from harness_plugins.metrics.code import PassAt10, PassAtK, PassHatK, pass_at_k, pass_hat_k
 
 try:
@@ -189,3 +189,24 @@ def test_the_first_code_block_counts_or_the_last():
     sample = Sample("t", "", 0, {}, (), "x")
     assert CodeBlock(take="first").apply([reply], sample) == ["a = 1\n"]
     assert CodeBlock(take="last").apply([reply], sample) == ["a = 2\n"]
+
+
+def test_what_is_run_of_a_reply_is_imports_and_what_the_function_reaches():
+    # What evalplus/sanitize.py (with tree-sitter) gives for these replies.
+    reply = (
+        "Here is it:\n```python\nimport os\nLIMIT = 3\nTEXT = 'not used'\n\ndef helper(a):\n    return a + LIMIT\n\n"
+        "def talk(b):\n    print(b)\n\ndef solve(x):\n    return helper(x)\n\nprint(solve(1))\n```\nBye."
+    )
+    sample = Sample("t", "", 0, {"entry_point": "solve"}, (), "x")
+    kept = "import os\nLIMIT = 3\ndef helper(a):\n    return a + LIMIT\ndef solve(x):\n    return helper(x)"
+    assert SanitizedCode(naming="entry_point").apply([reply], sample) == [kept]
+    assert "TEXT" in SanitizedCode().apply([reply], sample)[0]
+    # Nothing that it would keep: the longest part that is Python, as it stands; no code: what the program fails at.
+    assert SanitizedCode(naming="entry_point").apply(["I say:\nx += 1\nprint(x)\nNo, it is not."], sample) == [
+        "x += 1\nprint(x)"
+    ]
+    assert SanitizedCode(naming="entry_point").apply(["I cannot do that.", "", None], sample) == [
+        "I cannot do that.",
+        None,
+        None,
+    ]
