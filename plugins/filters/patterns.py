@@ -41,17 +41,26 @@ class FirstPattern(Filter):
 class FindAll(Filter):
     """All that `pattern` (or its one group) finds in a reply, joined by `separator`; None where it finds nothing.
 
-    as_set: each finding once, sorted, for questions with several right letters in any order. at_most: only so many.
+    as_set: each finding once, sorted, for questions with several right letters in any order. once: each finding once,
+    in the order in which they occur. at_most: only so many.
     """
 
     name = "find_all"
 
-    def __init__(self, pattern: str, separator: str = " ", as_set: bool = False, at_most: int | None = None) -> None:
+    def __init__(
+        self,
+        pattern: str,
+        separator: str = " ",
+        as_set: bool = False,
+        at_most: int | None = None,
+        once: bool = False,
+    ) -> None:
         self._pattern = re.compile(pattern, re.MULTILINE)
         if self._pattern.groups > 1:
             raise ValueError(f"pattern '{pattern}' has {self._pattern.groups} groups; it must have one, or none")
         self._separator = separator
         self._as_set = as_set
+        self._once = once
         self._at_most = at_most
 
     def apply(self, replies: Sequence[str | None], sample: Sample) -> list[str | None]:
@@ -61,6 +70,8 @@ class FindAll(Filter):
         matches = find_all(self._pattern, reply)
         if self._as_set:
             matches = sorted(set(matches))
+        elif self._once:
+            matches = list(dict.fromkeys(matches))
         return self._separator.join(matches[: self._at_most]) or None
 
 

@@ -16,7 +16,8 @@ from harness import MachineError, Metric, MetricOptions, Observation, hookimpl
 from harness.scoring import gold_texts
 
 PACKAGES = ("rouge", "rouge_chinese")
-# What LongBench leaves out of a word (THUDM/LongBench, `LongBench/metrics.py`, normalize_zh_answer).
+# What LongBench leaves out of a word (THUDM/LongBench, `LongBench/metrics.py`, normalize_zh_answer), and LexEval of a
+# text before it is cut into words (CSHaitao/LexEval, `code/evaluation/process.py`).
 _PUNCTUATION = frozenset(
     string.punctuation
     + "！？｡。＂＃＄％＆＇（）＊＋，－／：；＜＝＞＠［＼］＾＿｀｛｜｝～｟｠｢｣､"
@@ -44,9 +45,14 @@ def words(text: str) -> list[str]:
     return list(_jieba().cut(text, cut_all=False))
 
 
+def _bare(text: str) -> str:
+    """In lower case, without punctuation and white space."""
+    return "".join("".join(c for c in text.lower() if c not in _PUNCTUATION).split())
+
+
 def _bare_words(text: str) -> list[str]:
     """Words in lower case, without punctuation and white space inside them; of some, nothing is left."""
-    return ["".join("".join(c for c in word.lower() if c not in _PUNCTUATION).split()) for word in words(text)]
+    return [_bare(word) for word in words(text)]
 
 
 class _Words(Metric):
@@ -76,18 +82,21 @@ class _Words(Metric):
 class _Rouge(_Words):
     """package: `rouge` or `rouge_chinese`. ignored: `lveval` leaves out punctuation and the words of its list.
 
-    empty: what stands for an answer without words.
+    empty: what stands for an answer without words. bare: texts are put in lower case and lose punctuation and white
+    space before they are cut into words.
     """
 
     kind = ""
 
-    def __init__(self, package: str = "rouge_chinese", ignored: str | None = None, empty: str = "") -> None:
+    def __init__(
+        self, package: str = "rouge_chinese", ignored: str | None = None, empty: str = "", bare: bool = False
+    ) -> None:
         if package not in PACKAGES:
             raise ValueError(f"package is '{package}'; it can be {' or '.join(PACKAGES)}")
         if ignored not in (None, "lveval"):
             raise ValueError(f"ignored is '{ignored}'; it can be 'lveval'")
         self.packages = ("jieba", package)
-        self._package, self._ignored, self._empty = package, ignored, empty
+        self._package, self._ignored, self._empty, self._bare = package, ignored, empty, bare
 
     @functools.cached_property
     def _scorer(self) -> Any:
@@ -95,7 +104,7 @@ class _Rouge(_Words):
 
     def compare(self, answer: str, gold: str, seen: Observation) -> float:
         texts = []
-        for text in (answer, gold):
+        for text in map(_bare, (answer, gold)) if self._bare else (answer, gold):
             cut = words(text) if self._ignored is None else [w for w in _bare_words(text) if w not in _LVEVAL_IGNORED]
             texts.append(" ".join(cut))
         answer, gold = texts[0] if texts[0].strip() else self._empty, texts[1]

@@ -10,6 +10,7 @@ def test_rouge_counts_words():
     seen = observation("北京大学在海淀区", "北京大学在朝阳区")
     assert JiebaRouge1().score(seen) == pytest.approx(2 / 3)  # 北京大学 在 海淀区 against 北京大学 在 朝阳区
     assert JiebaRougeL(package="rouge").score(seen) == pytest.approx(2 / 3)
+    assert JiebaRougeL(package="rouge", bare=True).score(observation("北京大学", "北京 大学。")) == pytest.approx(1.0)
     assert JiebaRougeL().score(observation("北京", "")) == 0.0
     assert JiebaRougeL().score(observation(None, "北京")) is None
 
