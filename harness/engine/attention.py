@@ -204,12 +204,12 @@ def _fused_cuda(
     elif groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     if mask is None and query.dtype in (torch.float16, torch.bfloat16):
-        found = torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, 0.0, causal, False, scale=scale)
+        result = torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, 0.0, causal, False, scale=scale)
     else:
         bias = None if mask is None else _aligned(mask.expand(batch, heads, length, key.shape[2]))
         kernel = torch.ops.aten._scaled_dot_product_efficient_attention
-        found = kernel(query, key, value, bias, True, 0.0, causal, scale=scale)
-    out, lse = found[0], found[1][..., : query.shape[2]]
+        result = kernel(query, key, value, bias, True, 0.0, causal, scale=scale)
+    out, lse = result[0], result[1][..., : query.shape[2]]
     return out.reshape(batch, heads, length, -1), lse.reshape(batch, heads, length).float()
 
 

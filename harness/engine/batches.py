@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -70,7 +71,7 @@ class PackLayout:
     ) -> None:
         self.rows = rows
         self.device = device
-        self.offsets = _offsets(rows)
+        self.offsets = [0, *itertools.accumulate(len(row.tokens) for row in rows)][:-1]
         self.cached: dict[int, KeyValues] = {row.index: KeyValues() for row in rows if row.children or keep_all}
         self._prefixes = prefixes
         self._at = [at for row in rows for at in row.positions]
@@ -161,11 +162,14 @@ class PackLayout:
         own_query, own_key, own_value = (_gather(tensor, bucket) for tensor in (query, key, value))
         stem = bucket.stem if mask is not None and rule.window is None else 0
         if stem == 0:
-            found, found_lse = attend(own_query, own_key, own_value, rule, causal=mask is None, mask=mask)
+            part, part_lse = attend(own_query, own_key, own_value, rule, causal=mask is None, mask=mask)
         else:
             assert mask is not None
-            found, found_lse = _attend_tree(own_query, own_key, own_value, rule, mask, stem)
-        flat, flat_lse = found.transpose(1, 2).flatten(0, 1), found_lse.transpose(1, 2).flatten(0, 1)
+            # Causal up to where rows branch, and masked from there: a mask costs what it hides.
+            upper = attend(own_query[:, :, :stem], own_key[:, :, :stem], own_value[:, :, :stem], rule, causal=True)
+            lower = attend(own_query[:, :, stem:], own_key, own_value, rule, mask=mask[:, :, stem:])
+            part, part_lse = (torch.cat(halves, dim=2) for halves in zip(upper, lower, strict=True))
+        flat, flat_lse = part.transpose(1, 2).flatten(0, 1), part_lse.transpose(1, 2).flatten(0, 1)
         if bucket.contiguous is not None:
             start, end = bucket.contiguous
             out[start:end], lse[start:end] = flat, flat_lse
@@ -187,8 +191,8 @@ class PackLayout:
     ) -> None:
         keys, values = prefix.keys[layer], prefix.values[layer]
         mask = self._mask_above(start, end, keys.shape[2], rule.window, query)
-        found, found_lse = attend(query[None, :, start:end], keys, values, rule, mask=mask)
-        joined = join(out[start:end], lse[start:end], found[0].transpose(0, 1), found_lse[0].transpose(0, 1))
+        above, above_lse = attend(query[None, :, start:end], keys, values, rule, mask=mask)
+        joined = join(out[start:end], lse[start:end], above[0].transpose(0, 1), above_lse[0].transpose(0, 1))
         out[start:end], lse[start:end] = joined
 
     def _mask_above(
@@ -249,15 +253,6 @@ class PackLayout:
         )
 
 
-def _attend_tree(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rule: AttentionRule, mask: torch.Tensor, stem: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Causal attention up to where rows branch, and masked attention from there: a mask costs what it hides."""
-    upper, upper_lse = attend(query[:, :, :stem], key[:, :, :stem], value[:, :, :stem], rule, causal=True)
-    lower, lower_lse = attend(query[:, :, stem:], key, value, rule, mask=mask[:, :, stem:])
-    return torch.cat((upper, lower), dim=2), torch.cat((upper_lse, lower_lse), dim=2)
-
-
 def _gather(tensor: torch.Tensor, bucket: _Bucket) -> torch.Tensor:
     """[heads, tokens, dim] -> [rows, heads, width, dim]."""
     rows, width = bucket.index.shape
@@ -277,14 +272,6 @@ def _hidden(row: PlanRow, width: int) -> torch.Tensor:
     # Padding sees the first token, so that no softmax is over nothing.
     hidden[len(row.tokens) :, 0] = False
     return hidden
-
-
-def _offsets(rows: Sequence[PlanRow]) -> list[int]:
-    offsets, at = [], 0
-    for row in rows:
-        offsets.append(at)
-        at += len(row.tokens)
-    return offsets
 
 
 def _group_by_length(rows: Sequence[PlanRow], members: Sequence[int]) -> list[list[int]]:

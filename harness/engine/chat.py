@@ -64,8 +64,8 @@ class ChatTemplate:
     @property
     def text(self) -> str | None:
         """The Jinja text in use; None where the tokenizer has none."""
-        found = self.template if self.template is not None else getattr(self.tokenizer, "chat_template", None)
-        return found.get("default") if isinstance(found, dict) else found
+        own = self.template if self.template is not None else getattr(self.tokenizer, "chat_template", None)
+        return own.get("default") if isinstance(own, dict) else own
 
     @functools.cached_property
     def wants_parts(self) -> bool:

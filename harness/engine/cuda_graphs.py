@@ -100,7 +100,8 @@ class DecodeSteps:
         try:
             layout = StaticDecodeLayout(active, cache, prefixes, device)
             replay = capture(lambda: self._take(layout.renewed()))
-            apart = _apart(replay()[: len(active)], expected)
+            difference = (replay()[: len(active)] - expected).float().norm()
+            apart = float(difference / expected.float().norm().clamp(min=1e-6))
             if not apart <= self.tolerance:
                 raise RuntimeError(f"its hidden states are {apart:.1%} away")
             again = _seconds(lambda: _replayed(layout, active, replay))
@@ -145,10 +146,6 @@ def _cuda_graph(step: Step) -> Step:
 def _replayed(layout: StaticDecodeLayout, active: Sequence[DecodingRow], replay: Step) -> torch.Tensor:
     layout.load(active)
     return replay()
-
-
-def _apart(found: torch.Tensor, expected: torch.Tensor) -> float:
-    return float((found - expected).float().norm() / expected.float().norm().clamp(min=1e-6))
 
 
 def _seconds(step: Step) -> float:

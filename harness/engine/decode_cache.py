@@ -194,8 +194,8 @@ class DecodeLayout:
         members = None if group.members is None else group.members.to(query.device)
         chosen = query if members is None else query[:, members]
         mask = self._mask_above(group, keys.shape[2], rule.window, query)
-        found, found_lse = attend(chosen.unsqueeze(0), keys, values, rule, mask=mask)
-        other, other_lse = found[0].transpose(0, 1), found_lse[0].transpose(0, 1)
+        above, above_lse = attend(chosen.unsqueeze(0), keys, values, rule, mask=mask)
+        other, other_lse = above[0].transpose(0, 1), above_lse[0].transpose(0, 1)
         if members is None:
             return join(out, lse, other, other_lse)
         out, lse = out.clone(), lse.clone()

@@ -109,11 +109,11 @@ class Decoder:
             return False
         try:
             states = self.layers(input_ids=tokens, use_cache=False)[0]
-            found = self._head(inputs_embeds=states, use_cache=False).logits
+            logits = self._head(inputs_embeds=states, use_cache=False).logits
         except Exception:
             # Whatever an unknown architecture stumbles over here, its plain forward pass decides.
             return False
-        return found.shape == expected.shape and bool(torch.allclose(found, expected, atol=1e-4, rtol=1e-3))
+        return logits.shape == expected.shape and bool(torch.allclose(logits, expected, atol=1e-4, rtol=1e-3))
 
 
 class Head(Protocol):

@@ -26,30 +26,25 @@ def resolve_devices(text: str) -> tuple[str, ...]:
         kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if kind == "mps" and not torch.backends.mps.is_available():
         raise UsageError("--device: mps is not available on this machine; use --device cpu")
-    chosen = _numbers(text, numbers)
+    try:
+        chosen = [int(number) for number in numbers.split(",")] if numbers else []
+    except ValueError:
+        raise UsageError(f"--device: '{text}' is not of the form {kind}:0,1") from None
     if kind == "cpu":
         return ("cpu",) * max(1, len(chosen))
     return _cuda_devices(text, chosen) if kind == "cuda" else (kind,)
 
 
-def _numbers(text: str, numbers: str) -> list[int]:
-    try:
-        return [int(number) for number in numbers.split(",")] if numbers else []
-    except ValueError:
-        kind = text.partition(":")[0]
-        raise UsageError(f"--device: '{text}' is not of the form {kind}:0,1") from None
-
-
 def _cuda_devices(text: str, chosen: list[int]) -> tuple[str, ...]:
     import torch
 
-    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if not found:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not count:
         raise UsageError(f"--device: {text} asks for a GPU but torch finds none; use --device cpu")
     chosen = chosen or [0]
-    missing = [number for number in chosen if not 0 <= number < found]
+    missing = [number for number in chosen if not 0 <= number < count]
     if missing or len(set(chosen)) != len(chosen):
-        raise UsageError(f"--device: {text} names GPUs that are not there or twice; torch finds {found} (from 0 on)")
+        raise UsageError(f"--device: {text} names GPUs that are not there or twice; torch finds {count} (from 0 on)")
     return tuple(f"cuda:{number}" for number in chosen)
 
 

@@ -41,8 +41,15 @@ class EncoderDecoderScorer:
         self._splits = self._head_is_the_models()
 
     def run(self, sequences: Sequence[ScoreSequence]) -> Iterator[Piece]:
-        for batch in cut_batches(self._groups(sequences), _longest, self._group_limits(sequences)):
-            yield from run_halving(batch, self._run_batch, _fail, self.device)
+        # A batch holds groups here: as many as their sequences would be.
+        share = max(1, len(sequences) // max(1, len({sequence.tokens[: sequence.start] for sequence in sequences})))
+        rows = None if self.limits.rows is None else max(1, self.limits.rows // share)
+
+        def fail(group: Group, reason: str) -> Iterator[Piece]:
+            return ((sequence.request, sequence.part, Failed(reason), 0.0) for sequence in group)
+
+        for batch in cut_batches(self._groups(sequences), _longest, BatchLimits(rows, self.limits.tokens)):
+            yield from run_halving(batch, self._run_batch, fail, self.device)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Float32 logits [positions, vocabulary] of what the head is given [positions, hidden]."""
@@ -69,13 +76,6 @@ class EncoderDecoderScorer:
             for part in cut_batches(group, lambda sequence: len(sequence.tokens) - sequence.start, self.limits)
         ]
         return sorted(groups, key=lambda group: -_longest(group))
-
-    def _group_limits(self, sequences: Sequence[ScoreSequence]) -> BatchLimits:
-        """A batch holds groups here: as many as their sequences would be."""
-        contexts = len({sequence.tokens[: sequence.start] for sequence in sequences})
-        rows = self.limits.rows
-        share = max(1, len(sequences) // max(1, contexts))
-        return BatchLimits(None if rows is None else max(1, rows // share), self.limits.tokens)
 
     @torch.inference_mode()
     def _run_batch(self, batch: list[Group]) -> Iterator[Piece]:
@@ -124,11 +124,11 @@ class EncoderDecoderScorer:
             return False
         self._splits = True
         try:
-            found = self.logits(_given_to(self._head, self.model, inputs)[0])
+            logits = self.logits(_given_to(self._head, self.model, inputs)[0])
         except Exception:
             # Whatever an unknown architecture stumbles over here, its plain forward pass decides.
             return False
-        return found.shape == expected[0].shape and bool(torch.allclose(found, expected[0].float(), 1e-3, 1e-4))
+        return logits.shape == expected[0].shape and bool(torch.allclose(logits, expected[0].float(), 1e-3, 1e-4))
 
     def _padded(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         width = max(len(row) for row in rows)
@@ -165,8 +165,3 @@ def _longest(group: Group) -> int:
     """Tokens that a group takes: its context once, and its longest answer for each of its sequences."""
     answer = max(len(sequence.tokens) - sequence.start for sequence in group)
     return group[0].start + answer * len(group)
-
-
-def _fail(group: Group, reason: str) -> Iterator[Piece]:
-    for sequence in group:
-        yield sequence.request, sequence.part, Failed(reason), 0.0

@@ -70,7 +70,7 @@ class Executor:
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.cost = memory.TokenCost.of(self.model.config, _bytes_of(self.dtype))
+        self.cost = memory.TokenCost.of(self.model.config, 4 if self.dtype == "float32" else 2)
         self.is_encoder_decoder = bool(self.model.config.is_encoder_decoder)
         self.decoder: Decoder | None = None
         if self.processor is not None:
@@ -99,9 +99,10 @@ class Executor:
         def left(done: set[tuple[int, int]]) -> list[ScoreSequence]:
             return [sequence for sequence in sequences if (sequence.request, sequence.part) not in done]
 
+        decoder = self.decoder
         yield from self._with_fallback(
             lambda done: self._shared_scorer().run(left(done)),
-            lambda done: self._plain_scorer().run(left(done)),
+            lambda done: PlainScorer(decoder, self._batch_limits(keeps_cache=False)).run(left(done)),
         )
 
     def generate(self, rows: Sequence[GenerateRow]) -> Iterator[Piece]:
@@ -113,8 +114,9 @@ class Executor:
         most = self.rows or _GENERATED_ROWS.get(self.device.split(":")[0], 64)
         room = BatchLimits(most, memory.cached_tokens(self.device, self.cost))
         plain = PlainGenerator(self.model, self.decoder, room, self.device, self.dtype, self.pad_token)
-        if foreign := _foreign_settings(self.model):
-            self._note(f"prompts are not shared: the checkpoint's generation config sets {foreign}")
+        own = getattr(self.model, "generation_config", None)
+        if foreign := [name for name in _FOREIGN_GENERATION if getattr(own, name, None)]:
+            self._note(f"prompts are not shared: the checkpoint's generation config sets {', '.join(foreign)}")
             yield from plain.run(rows)
             return
         yield from self._with_fallback(
@@ -154,10 +156,6 @@ class Executor:
     def _note(self, text: str) -> None:
         self.notes.append(text)
         log.warning(text)
-
-    def _plain_scorer(self) -> PlainScorer:
-        assert self.decoder is not None
-        return PlainScorer(self.decoder, self._batch_limits(keeps_cache=False))
 
     def _shared_scorer(self) -> SharedScorer:
         assert self.decoder is not None
@@ -227,13 +225,3 @@ def why_not_shared(model: Any, config: Any) -> str | None:
         return "the model does not use transformers' attention interface"
     strange = set(getattr(text, "layer_types", None) or ()) - _SHAREABLE_LAYERS
     return f"the model has layers of type {', '.join(sorted(strange))}" if strange else None
-
-
-def _foreign_settings(model: Any) -> str | None:
-    config = getattr(model, "generation_config", None)
-    found = [name for name in _FOREIGN_GENERATION if getattr(config, name, None)]
-    return ", ".join(found) or None
-
-
-def _bytes_of(dtype: str) -> int:
-    return 4 if dtype == "float32" else 2

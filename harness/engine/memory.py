@@ -29,8 +29,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def wanted(error: BaseException) -> str:
     """` (it wanted 2.00 GiB more)`, as torch says it when memory runs out; empty where it does not."""
-    found = re.search(r"tried to allocate ([\d.]+ ?\w+)", str(error), re.IGNORECASE)
-    return f" (it wanted {found[1]} more)" if found else ""
+    amount = re.search(r"tried to allocate ([\d.]+ ?\w+)", str(error), re.IGNORECASE)
+    return f" (it wanted {amount[1]} more)" if amount else ""
 
 
 def release(device: str) -> None:
@@ -58,15 +58,15 @@ def free_memory(device: str) -> int:
 
 def _free_main_memory() -> int:
     """What the machine has left, or the container, where that allows less."""
-    found = [_UNKNOWN_MEMORY]
+    bounds = [_UNKNOWN_MEMORY]
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
-        found = [int(lines["MemAvailable"].split()[0]) * 1024]
+        bounds = [int(lines["MemAvailable"].split()[0]) * 1024]
     limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
     if limit.exists() and used.exists() and limit.read_text().strip().isdigit():
-        found.append(int(limit.read_text()) - int(used.read_text()))
-    return max(0, min(found))
+        bounds.append(int(limit.read_text()) - int(used.read_text()))
+    return max(0, min(bounds))
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from harness.engine.pictures import RULE
 from harness.engine.processor import ImageProcessor
 from harness.engine.prompt_encoder import PromptEncoder, TextOptions
 from harness.engine.stops import end_tokens
-from harness.engine.tokens import Encoded, GenerateSequence, PlacedImage, ScoreSequence
+from harness.engine.tokens import GenerateSequence, PlacedImage, ScoreSequence
 from harness.errors import ModelError
 from harness.model import Forecast, Model
 from harness.types import Prompt, Request, RequestKind, Response, Sample
@@ -210,22 +210,21 @@ class TorchModel(Model):
         encoded = self.prompts.encode(requests)
         # Workers on a processor share its cores.
         copies = 1 if self.spreads or self.device == "cpu" else len(self.devices)
-        found = forecast(encoded, len(requests), self.config, self.device, self.torch_dtype, copies, self.limits.plan)
+        outlook = forecast(encoded, len(requests), self.config, self.device, self.torch_dtype, copies, self.limits.plan)
         weights = self.bytes_to_load() or memory.weight_bytes(self.config, self.torch_dtype.itemsize)
         cost = memory.TokenCost.of(self.config, self.torch_dtype.itemsize)
-        return replace(found, memory=memory.outlook(weights, cost, self.device, self.dtype_name))
+        return replace(outlook, memory=memory.outlook(weights, cost, self.device, self.dtype_name))
 
     def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
         encoded = self.prompts.encode(requests)
         assembler = Assembler(encoded)
         yield from assembler.start()
-        for request, part, outcome, seconds in self._run(encoded):
-            yield from assembler.add(request, part, outcome, seconds)
-
-    def _run(self, encoded: Encoded) -> Iterator[Piece]:
         if self._pool is not None:
-            return self._pool.run(encoded)
-        return self.run_sequences(encoded.scores, encoded.generations)
+            pieces = self._pool.run(encoded)
+        else:
+            pieces = self.run_sequences(encoded.scores, encoded.generations)
+        for request, part, outcome, seconds in pieces:
+            yield from assembler.add(request, part, outcome, seconds)
 
     def run_sequences(
         self, scores: Sequence[ScoreSequence], generations: Sequence[GenerateSequence]

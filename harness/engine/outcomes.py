@@ -54,11 +54,11 @@ class Assembler:
         if isinstance(outcome, Failed):
             yield self._finish(request, Response(error=outcome.reason))
             return
-        found = self._parts.setdefault(request, {})
-        found[part] = outcome
+        parts = self._parts.setdefault(request, {})
+        parts[part] = outcome
         self._seconds[request] = self._seconds.get(request, 0.0) + seconds
-        if len(found) == self._encoded.parts[request]:
-            yield self._finish(request, self._respond(request, [found[part] for part in sorted(found)]))
+        if len(parts) == self._encoded.parts[request]:
+            yield self._finish(request, self._respond(request, [parts[part] for part in sorted(parts)]))
 
     def _respond(self, request: int, outcomes: list[SequenceOutcome]) -> Response:
         seconds = self._seconds.pop(request)

@@ -104,8 +104,11 @@ class PlainScorer:
         self.limits = limits
 
     def run(self, sequences: Sequence[ScoreSequence]) -> Iterator[Piece]:
+        def fail(row: ScoreRow, reason: str) -> Iterator[Piece]:
+            return ((sequence.request, sequence.part, Failed(reason), 0.0) for sequence in row.sequences)
+
         for batch in cut_batches(score_rows(sequences), lambda row: len(row.tokens), self.limits):
-            yield from run_halving(batch, self._run_batch, _fail_row, self.decoder.device)
+            yield from run_halving(batch, self._run_batch, fail, self.decoder.device)
 
     @torch.inference_mode()
     def _run_batch(self, batch: list[ScoreRow]) -> Iterator[Piece]:
@@ -155,8 +158,8 @@ class ScoreTargets:
         """Outcomes of all sequences, given the gathered hidden states [N, hidden]."""
         positions = torch.tensor(self._positions)
         order = torch.argsort(positions, stable=True)
-        found = score_positions(decoder, hidden, positions[order], torch.tensor(self._tokens)[order])
-        values, greedy = (tensor.cpu() for tensor in found)
+        scored = score_positions(decoder, hidden, positions[order], torch.tensor(self._tokens)[order])
+        values, greedy = (tensor.cpu() for tensor in scored)
         check_finite(values, decoder.dtype)
         owners = torch.tensor(self._owners)[order]
         sums = torch.zeros(len(self.sequences), dtype=torch.float64).index_add_(0, owners, values.double())
@@ -199,9 +202,16 @@ class PlainGenerator:
         if self.needs_equal_lengths:
             lengths = sorted({len(row.sequence.tokens) for row in rows}, reverse=True)
             groups = [[row for row in ordered if len(row.sequence.tokens) == length] for length in lengths]
+
+        def longest(row: GenerateRow) -> int:
+            return len(row.sequence.tokens) + row.sequence.max_new_tokens
+
+        def fail(row: GenerateRow, reason: str) -> Iterator[Piece]:
+            yield row.sequence.request, 0, Failed(reason), 0.0
+
         for group in groups:
-            for batch in cut_batches(group, _generated_length, self.limits):
-                yield from run_halving(batch, self._run_batch, _fail_generation, self.device)
+            for batch in cut_batches(group, longest, self.limits):
+                yield from run_halving(batch, self._run_batch, fail, self.device)
 
     @torch.inference_mode()
     def _run_batch(self, batch: list[GenerateRow]) -> Iterator[Piece]:
@@ -286,16 +296,3 @@ def _pad(rows: Sequence[Sequence[int]], pad_token: int, *, left: bool) -> tuple[
         ids[index, place] = torch.tensor(row)
         mask[index, place] = 1
     return ids, mask
-
-
-def _generated_length(row: GenerateRow) -> int:
-    return len(row.sequence.tokens) + row.sequence.max_new_tokens
-
-
-def _fail_row(row: ScoreRow, reason: str) -> Iterator[Piece]:
-    for sequence in row.sequences:
-        yield sequence.request, sequence.part, Failed(reason), 0.0
-
-
-def _fail_generation(row: GenerateRow, reason: str) -> Iterator[Piece]:
-    yield row.sequence.request, 0, Failed(reason), 0.0

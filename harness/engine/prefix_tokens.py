@@ -41,15 +41,15 @@ class PrefixTokenizer:
         """Ids of each text, with the tokenizer's special tokens when `special`."""
         if len(texts) < _LEAST_TEXTS or not self.shares:
             return self._plain(texts, special)
-        found: dict[int, list[int]] = {}
+        done: dict[int, list[int]] = {}
         for run in _runs(texts):
             if len(run) > 1 and (prefix := self._shared_prefix(texts, run, special)) is not None:
                 ids, cut = prefix
                 tails = self._tokenize([texts[index][cut:] for index in run])
-                found.update((index, ids + tail.ids) for index, tail in zip(run, tails, strict=True))
-        rest = [index for index in range(len(texts)) if index not in found]
-        found.update(zip(rest, self._plain([texts[index] for index in rest], special), strict=True))
-        return self._checked(texts, special, [found[index] for index in range(len(texts))], set(found) - set(rest))
+                done.update((index, ids + tail.ids) for index, tail in zip(run, tails, strict=True))
+        rest = [index for index in range(len(texts)) if index not in done]
+        done.update(zip(rest, self._plain([texts[index] for index in rest], special), strict=True))
+        return self._checked(texts, special, [done[index] for index in range(len(texts))], set(done) - set(rest))
 
     def extend(
         self, contexts: Sequence[str], encoded: Sequence[list[int]], texts: Sequence[str], special: bool
@@ -64,14 +64,14 @@ class PrefixTokenizer:
         places = {context: self._last_word(context, cut, last_words[context]) for context, cut in cuts.items()}
         shared = [(index, place) for index, context in enumerate(contexts) if (place := places[context]) is not None]
         tails = self._tokenize([wholes[index][start:] for index, (start, _, _) in shared])
-        found: dict[int, list[int]] = {}
+        done: dict[int, list[int]] = {}
         for (index, (_, count, last)), tail in zip(shared, tails, strict=True):
             kept = len(encoded[index]) - count
             if encoded[index][kept:] == last:
-                found[index] = encoded[index][:kept] + tail.ids
-        rest = [index for index in range(len(wholes)) if index not in found]
-        found.update(zip(rest, self._plain([wholes[index] for index in rest], special), strict=True))
-        return self._checked(wholes, special, [found[index] for index in range(len(wholes))], set(found) - set(rest))
+                done[index] = encoded[index][:kept] + tail.ids
+        rest = [index for index in range(len(wholes)) if index not in done]
+        done.update(zip(rest, self._plain([wholes[index] for index in rest], special), strict=True))
+        return self._checked(wholes, special, [done[index] for index in range(len(wholes))], set(done) - set(rest))
 
     def _last_word(self, context: str, start: int, encoding: Any) -> tuple[int, int, list[int]] | None:
         """(where a word begins near the end of a context, how many tokens follow, their ids), from its last words.

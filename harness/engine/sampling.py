@@ -76,7 +76,11 @@ def sampling_rule(params: GenerationParams, defaults: Any) -> SamplingRule:
     def chosen(name: str, given: Any, neutral: float) -> float:
         stored = getattr(defaults, name, None)
         value = given if given is not None else stored if stored is not None else neutral
-        return _number_in_range(name, value)
+        # Others would silently choose nothing, or divide by zero.
+        least, most, fitting = _RANGES.get(name, (0.0, math.inf, "a number of 0 or more"))
+        if not (isinstance(value, int | float) and least <= value <= most):
+            raise UsageError(f"generation_kwargs: {name}={value} is not {fitting}")
+        return float(value)
 
     penalty = chosen("repetition_penalty", extra.get("repetition_penalty"), 1.0)
     if not params.do_sample:
@@ -88,15 +92,6 @@ def sampling_rule(params: GenerationParams, defaults: Any) -> SamplingRule:
         min_p=chosen("min_p", extra.get("min_p"), 0.0),
         repetition_penalty=penalty,
     )
-
-
-def _number_in_range(name: str, value: Any) -> float:
-    """The value of a parameter. Raises UsageError for one that would silently choose nothing, or divide by zero."""
-    least, most, words = _RANGES.get(name, (0.0, math.inf, "a number of 0 or more"))
-    fits = isinstance(value, int | float) and least <= value <= most
-    if not fits:
-        raise UsageError(f"generation_kwargs: {name}={value} is not {words}")
-    return float(value)
 
 
 class RandomStream:

@@ -83,7 +83,10 @@ class SharedScorer:
             if alive:
                 under_way += run_halving(alive, self._launch, self._fail, self.decoder.device)
             for row in batch:
-                self._release(row.parent)
+                if row.parent is not None:
+                    self._children[row.parent] -= 1
+                    if self._children[row.parent] == 0:  # nothing is left to continue the shared prefix
+                        self._prefixes.pop(row.parent, None)
             while len(under_way) > self.ahead:
                 yield from self._collect(under_way.popleft())
         while under_way:
@@ -96,10 +99,10 @@ class SharedScorer:
         scored = {(request, part): outcome for request, part, outcome, _ in pieces if isinstance(outcome, Scored)}
         for row in sorted(rows, key=lambda row: -len(row.tokens)):
             kind = (row.parent is not None, row.is_path)
-            found = [s for item, _ in row.ends for s in self.inputs[item].sequences if (s.request, s.part) in scored]
-            if found and kind not in self._verified:
+            ended = [s for item, _ in row.ends for s in self.inputs[item].sequences if (s.request, s.part) in scored]
+            if ended and kind not in self._verified:
                 self._verified.add(kind)
-                longest = max(found, key=lambda sequence: len(sequence.tokens))
+                longest = max(ended, key=lambda sequence: len(sequence.tokens))
                 self.verify(longest, scored[longest.request, longest.part])
 
     @torch.inference_mode()
@@ -112,24 +115,27 @@ class SharedScorer:
         inputs = self.decoder.packed(layout)
         with self.attention.active(layout):
             hidden = self.decoder.hidden(**inputs)[0]
-        found = _Pass(rows, owners=owners)
+        launched = _Pass(rows, owners=owners)
         if gathered:
             chosen = hidden[picked.to(hidden.device)]
-            found.values, found.greedy = score_positions(self.decoder, chosen, positions, targets)
+            launched.values, launched.greedy = score_positions(self.decoder, chosen, positions, targets)
         self._prefixes.update(layout.cached)
-        found.seconds = time.perf_counter() - began
-        return iter([found])
+        launched.seconds = time.perf_counter() - began
+        return iter([launched])
 
-    def _collect(self, found: _Pass) -> list[Piece]:
+    def _collect(self, done: _Pass) -> list[Piece]:
         """Wait for a batch, and hand out what it finished."""
         began = time.perf_counter()
-        if found.values is not None and found.greedy is not None:
-            values = found.values.cpu()
+        if done.values is not None and done.greedy is not None:
+            values = done.values.cpu()
             check_finite(values, self.decoder.dtype)
-            self._add(found.owners, values.tolist(), found.greedy.tolist())
-        found.seconds += time.perf_counter() - began
-        pieces = found.failed or self._finished(found.rows, found.seconds)
-        self._check(found.rows, pieces)
+            outcomes = zip(done.owners, values.tolist(), done.greedy.tolist(), strict=True)
+            for (item, number), value, greedy in outcomes:
+                self._sums[item].logprobs[number] += value
+                self._sums[item].missed[number] += not greedy
+        done.seconds += time.perf_counter() - began
+        pieces = done.failed or self._finished(done.rows, done.seconds)
+        self._check(done.rows, pieces)
         return pieces
 
     def _targets(self, layout: PackLayout) -> tuple[list[int], torch.Tensor, torch.Tensor, list[tuple[int, int]]]:
@@ -148,11 +154,6 @@ class SharedScorer:
         targets = torch.tensor([entry[1] for entry in scored])
         return list(places), positions, targets, [entry[2] for entry in scored]
 
-    def _add(self, owners: list[tuple[int, int]], values: list[float], greedy: list[bool]) -> None:
-        for (item, number), value, hit in zip(owners, values, greedy, strict=True):
-            self._sums[item].logprobs[number] += value
-            self._sums[item].missed[number] += not hit
-
     def _finished(self, rows: list[PlanRow], seconds: float) -> list[Piece]:
         """Pieces of the inputs whose last positions were read in these rows."""
         pieces: list[Piece] = []
@@ -167,8 +168,8 @@ class SharedScorer:
         return pieces
 
     def _pieces(self, item: int) -> list[Piece]:
-        found = self._sums[item]
-        share = found.seconds / len(self.inputs[item].sequences)
+        sums = self._sums[item]
+        share = sums.seconds / len(self.inputs[item].sequences)
         return [
             (
                 sequence.request,
@@ -176,7 +177,7 @@ class SharedScorer:
                 Scored(logprob, missed == 0, len(sequence.tokens) - sequence.start),
                 share,
             )
-            for sequence, logprob, missed in zip(self.inputs[item].sequences, found.logprobs, found.missed, strict=True)
+            for sequence, logprob, missed in zip(self.inputs[item].sequences, sums.logprobs, sums.missed, strict=True)
         ]
 
     def _fail(self, row: PlanRow, reason: str) -> Iterator[_Pass]:
@@ -186,11 +187,3 @@ class SharedScorer:
         for item, _ in row.ends:
             for sequence in self.inputs[item].sequences:
                 yield sequence.request, sequence.part, Failed(reason), 0.0
-
-    def _release(self, prefix: int | None) -> None:
-        """Forget a shared prefix's keys and values when nothing is left to continue it."""
-        if prefix is None:
-            return
-        self._children[prefix] -= 1
-        if self._children[prefix] == 0:
-            self._prefixes.pop(prefix, None)

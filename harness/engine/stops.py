@@ -74,15 +74,11 @@ class StopRule:
     def finish(self, tokens: list[int]) -> Finished:
         """Cut a finished row: EOS and special tokens go, the reasoning goes aside, the first stop string ends it."""
         content = tokens[:-1] if tokens and tokens[-1] in self.eos_ids else tokens
-        text, reasoning, stopped = self._answer(content)
-        stopped = stopped or len(content) < len(tokens)
-        return Finished(text, reasoning, "stop" if stopped else "length", len(tokens))
-
-    def _answer(self, tokens: list[int]) -> tuple[str, str | None, bool]:
-        """(answer up to the first stop string, reasoning, whether a stop string was found in the answer)"""
-        reasoning, text = self._split_reasoning(tokens)
+        reasoning, text = self._split_reasoning(content)
         cuts = [at for at in (text.find(stop) for stop in self.until) if at >= 0]
-        return (text[: min(cuts)], reasoning, True) if cuts else (text, reasoning, False)
+        stopped = bool(cuts) or len(content) < len(tokens)
+        answer = text[: min(cuts)] if cuts else text
+        return Finished(answer, reasoning, "stop" if stopped else "length", len(tokens))
 
     def _split_reasoning(self, tokens: Sequence[int]) -> tuple[str | None, str]:
         """(reasoning, answer). Reasoning that never ends leaves no answer."""
@@ -108,16 +104,13 @@ class StopRule:
             return None, text
         answer, reasoning = strip_reasoning((self.opened or "") + marked)
         if marked != text:
-            answer = self._without_special_tokens(answer)
+            added = getattr(self.tokenizer, "added_tokens_decoder", None) or {}
+            for token in added.values():
+                if token.special:
+                    answer = answer.replace(token.content, "")
+            answer = answer.strip()
         # White space behind the answer may hold the stop string; behind a mark it is no answer yet.
         return reasoning or "", answer + (text[len(text.rstrip()) :] if answer else "")
-
-    def _without_special_tokens(self, text: str) -> str:
-        added = getattr(self.tokenizer, "added_tokens_decoder", None) or {}
-        for token in added.values():
-            if token.special:
-                text = text.replace(token.content, "")
-        return text.strip()
 
     def _decode(self, tokens: Sequence[int]) -> str:
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
@@ -131,10 +124,10 @@ def end_tokens(stored: int | Sequence[int] | None, tokenizer: Any) -> frozenset[
 
 def special_ids(tokenizer: Any, texts: Sequence[str]) -> frozenset[int]:
     """Ids of those texts that are special tokens, which decoded text leaves out."""
-    found = [(text, tokenizer.convert_tokens_to_ids(text)) for text in texts]
+    pairs = [(text, tokenizer.convert_tokens_to_ids(text)) for text in texts]
     return frozenset(
         token
-        for text, token in found
+        for text, token in pairs
         # Of a text that is no token, this is the id of the unknown one.
         if isinstance(token, int)
         and tokenizer.convert_ids_to_tokens(token) == text

@@ -128,7 +128,7 @@ class Encoder:
         self, contexts: Sequence[str], encoded: Sequence[list[int]], continuations: Sequence[str]
     ) -> list[list[int]]:
         """Token ids of `context + continuation` for each pair; `encoded` are those of the contexts."""
-        found: dict[int, list[int]] = {}
+        wholes: dict[int, list[int]] = {}
         for flag in (True, False):
             chosen = [index for index, text in enumerate(contexts) if self._wants_special(text, None) is flag]
             ids = self._prefix_tokenizer.extend(
@@ -137,10 +137,10 @@ class Encoder:
                 [continuations[index] for index in chosen],
                 flag,
             )
-            found.update(zip(chosen, ids, strict=True))
+            wholes.update(zip(chosen, ids, strict=True))
         if self.rules.add_bos_token is None:
-            return [found[index] for index in range(len(contexts))]
-        return [self._with_bos_rule(context, found[index]) for index, context in enumerate(contexts)]
+            return [wholes[index] for index in range(len(contexts))]
+        return [self._with_bos_rule(context, wholes[index]) for index, context in enumerate(contexts)]
 
     def count(self, text: str) -> int:
         """Tokens of `text`, special tokens included as a model would see them."""
@@ -269,7 +269,8 @@ def _encode_choices(
     with_context, without = iter(zip(contexts, wholes, strict=True)), iter(alone)
     for index, part, context, _ in pairs:
         if not context:
-            sequence, start = _after_prefix(next(without), encoder.rules.prefix_token)
+            ids, prefix = next(without), encoder.rules.prefix_token
+            sequence, start = ids if ids[:1] == [prefix] else [prefix, *ids], 1
         else:
             ids, whole = next(with_context)
             sequence, start = ([*ids, *whole], len(ids)) if separate else (whole, scored_from(ids, whole))
@@ -277,12 +278,6 @@ def _encode_choices(
                 sequence, start = [encoder.rules.prefix_token, *sequence], 1
         empty = not requests[index].continuations[part] or len(sequence) <= start
         _add_score(encoder, index, part, [] if empty else sequence, start, encoded)
-
-
-def _after_prefix(ids: list[int], prefix_token: int) -> tuple[list[int], int]:
-    if ids[:1] == [prefix_token]:
-        return ids, 1
-    return [prefix_token, *ids], 1
 
 
 def _add_score(encoder: Encoder, index: int, part: int, sequence: Sequence[int], start: int, encoded: Encoded) -> None:
@@ -308,10 +303,10 @@ def _add_score(encoder: Encoder, index: int, part: int, sequence: Sequence[int],
 
 def _add_windows(encoder: Encoder, index: int, ids: Sequence[int], encoded: Encoded) -> None:
     encoded.rolling.add(index)
-    found = list(windows(ids, encoder.rules.prefix_token, encoder.rules.max_length))
-    encoded.parts[index] = len(found)
+    pieces = list(windows(ids, encoder.rules.prefix_token, encoder.rules.max_length))
+    encoded.parts[index] = len(pieces)
     encoded.prompt_tokens[index] = len(ids)
-    encoded.scores += [ScoreSequence(index, part, sequence, start) for part, (sequence, start) in enumerate(found)]
+    encoded.scores += [ScoreSequence(index, part, sequence, start) for part, (sequence, start) in enumerate(pieces)]
 
 
 def _add_generation(

@@ -106,7 +106,10 @@ class WorkerPool:
         while queue or any(worker.item for worker in self._workers):
             for worker in self._workers:
                 if worker.item is None and queue:
-                    self._assign(worker, queue.popleft())
+                    item = queue.popleft()
+                    worker.item, worker.done = item, set()
+                    # If it is gone already, that is noticed, and the work taken back, where answers are awaited.
+                    _send(worker, WorkItem(item.scores, item.generations))
             busy = {worker.connection: worker for worker in self._workers if worker.item is not None}
             for ready in multiprocessing.connection.wait(list(busy)):
                 assert isinstance(ready, Connection)
@@ -143,11 +146,6 @@ class WorkerPool:
         lost = self._remove(worker, content, "could not load the model: ")
         return content or lost.text
 
-    def _assign(self, worker: _Worker, item: WorkItem) -> None:
-        worker.item, worker.done = item, set()
-        # If it is gone already, that is noticed, and the work taken back, where answers are awaited.
-        _send(worker, WorkItem(item.scores, item.generations))
-
     def _receive(self, worker: _Worker, queue: deque[WorkItem]) -> Iterator[Piece]:
         try:
             kind, content = worker.connection.recv()
@@ -177,7 +175,11 @@ class WorkerPool:
             raise ModelError(f"all workers died: {'; '.join(each.cause_text for each in self.lost)}")
         left.deaths += 1
         if left.deaths < _DEATHS:
-            queue.extendleft(_cut_again(left, lost))
+            parts = [WorkItem(generations=part) for part in _cut(left.generations, _PIECES_AFTER_DEATH, 1)]
+            parts += [WorkItem(scores=part) for part in _cut(left.scores, _PIECES_AFTER_DEATH, 1)]
+            for part in parts:
+                part.deaths, part.lost = left.deaths, lost
+            queue.extendleft(parts)
             return
         lost.failed = len(left.requests)
         reason = f"{left.deaths} workers died while they computed this"
@@ -201,15 +203,6 @@ def cut_work(encoded: Encoded, pieces: int, least: int) -> list[WorkItem]:
     """Cut the sequences of a run into about so many pieces of equal cost, generation first, since it takes longest."""
     items = [WorkItem(generations=part) for part in _cut(encoded.generations, pieces, least)]
     return items + [WorkItem(scores=part) for part in _cut(encoded.scores, pieces, least)]
-
-
-def _cut_again(item: WorkItem, lost: WorkerFailure) -> list[WorkItem]:
-    """What is left of a piece of work whose worker died, in smaller pieces."""
-    parts = [WorkItem(generations=part) for part in _cut(item.generations, _PIECES_AFTER_DEATH, 1)]
-    parts += [WorkItem(scores=part) for part in _cut(item.scores, _PIECES_AFTER_DEATH, 1)]
-    for part in parts:
-        part.deaths, part.lost = item.deaths, lost
-    return parts
 
 
 def _cut(sequences: Sequence[Sequence_], pieces: int, least: int) -> list[list[Sequence_]]:
