@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from harness.cli.completion import complete_runs
 from harness.cli.console import counted, line, notice, notice_path, show, width
 from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.record.file_types import Report, WorkFields
 
 _SHOWN_PROBLEMS = 3
 _SHOWN_TASKS = 5
@@ -42,9 +45,7 @@ def command(run: str, subsets: bool, as_json: bool) -> None:
         print_judgements_of(folder.path, subsets=subsets)
 
 
-def print_report(
-    report: Mapping[str, Any], path: Path, *, subsets: bool = False, larger: Mapping[str, Any] | None = None
-) -> None:
+def print_report(report: Report, path: Path, *, subsets: bool = False, larger: Report | None = None) -> None:
     """The result table on stdout; where the run is, and what failed in it, on stderr.
 
     larger: the report that the folder keeps in the place of this one.
@@ -72,7 +73,7 @@ def print_report(
     notice(f"Run folder: {path}")
 
 
-def _print_larger(larger: Mapping[str, Any] | None, path: Path) -> None:
+def _print_larger(larger: Report | None, path: Path) -> None:
     """What the folder keeps in the place of the report that was shown, if anything."""
     from harness.record.coverage import setting_words
     from harness.record.report import number
@@ -99,9 +100,7 @@ def print_judgements_of(run: Path, *, subsets: bool = False) -> None:
             print_judgement(report, path, subsets=subsets)
 
 
-def print_judgement(
-    report: Mapping[str, Any], path: Path, *, subsets: bool = False, larger: Mapping[str, Any] | None = None
-) -> None:
+def print_judgement(report: Report, path: Path, *, subsets: bool = False, larger: Report | None = None) -> None:
     """The table of a judge, and what it took. larger: the report that the folder keeps in the place of this one."""
     from harness.record.manifest import model_title
     from harness.record.report import render
@@ -121,7 +120,7 @@ def print_judgement(
     notice(f"Judgements: {path}")
 
 
-def _work(work: Mapping[str, Any]) -> Iterator[str]:
+def _work(work: WorkFields) -> Iterator[str]:
     """What a judging took, in words."""
     yield f"{work['scored']} of {counted(work['judged'], 'sample')} scored"
     yield from (f"{count} not asked: {why}" for why, count in work["skipped"].items())

@@ -20,6 +20,7 @@ from harness.judging.usage import Prices, pairs_of, work_of
 from harness.judging.verdicts import scale, score_keys
 from harness.model import Model
 from harness.record.coverage import Coverage, coverage_of
+from harness.record.file_types import Manifest, Report
 from harness.record.manifest import identity_hash, model_title
 from harness.record.report import Missing, Usage, build_report, missing_of, watch
 from harness.record.run import RunFolder
@@ -83,8 +84,8 @@ class Judgement:
     """
 
     path: Path
-    report: Mapping[str, Any] = field(repr=False)
-    larger: Mapping[str, Any] | None = field(default=None, repr=False)
+    report: Report = field(repr=False)
+    larger: Report | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +222,7 @@ def _judge_by(plan: JudgingPlan, judge: JudgeModel, model: Model, registry: Regi
         }
         keys = score_keys(plan.rubric)
         session = Session(plan.maker, keys, model, judge.name, folder, progress, judged_by, plan.spec.retries)
-        with tidy_stop(folder, model, judge.name, described["command"], lambda: session.answered):
+        with tidy_stop(folder, model, judge.name, described["command"] or "", lambda: session.answered):
             session.go(plan.samples)
             note_incidents(folder, model, judge.name)
             return _conclude(plan, folder, judge.prices)
@@ -232,7 +233,8 @@ def _conclude(plan: JudgingPlan, folder: RunFolder, prices: Prices | None) -> Ju
     folder.put_in_order()
     coverage = {task.name: task.coverage(plan.spec.limit) for task in plan.tasks}
     report = _report(plan, plan.tasks, coverage, folder, prices)
-    earlier, larger = coverage_of(folder.report or {"tasks": ()}), None
+    earlier = coverage_of(folder.report) if folder.report else {}
+    larger = None
     if not all(name in coverage and coverage[name].includes(other) for name, other in earlier.items()):
         whole = {name: each.joined(earlier[name]) if name in earlier else each for name, each in coverage.items()}
         whole = {**earlier, **whole}
@@ -244,7 +246,7 @@ def _conclude(plan: JudgingPlan, folder: RunFolder, prices: Prices | None) -> Ju
 
 def _report(
     plan: JudgingPlan, tasks: Sequence[JudgedTask], coverage: Coverage, folder: RunFolder, prices: Prices | None
-) -> dict[str, Any]:
+) -> Report:
     """What the judgements of the samples of some tasks come to."""
     keys = score_keys(plan.rubric)
     results: list[Result] = []
@@ -256,17 +258,16 @@ def _report(
         found = {record.key for record in records_of(folder, task)}
         if lost := missing_of([records[0].key for records in task.samples], found):
             missing[task.name] = lost
-    known = {**folder.manifest, "tasks": {task.name: dict(task.fields) for task in tasks}}
+    known = folder.manifest
+    known["tasks"] = {task.name: task.fields for task in tasks}
     report = build_report(known, results, usage, missing=missing)
     for entry in report["tasks"]:
         entry["covers"] = coverage[entry["task"]].to_json()
     works = work_of((record for task in tasks for record in records_of(folder, task)), keys[0].name)
-    report |= {
-        "rubric": folder.manifest["rubric"],
-        "judged": folder.manifest["judged"],
-        "prices_per_million": list(prices) if prices else None,
-        "work": {task: work.to_dict(prices) for task, work in works.items()},
-    }
+    report["rubric"] = folder.manifest["rubric"]
+    report["judged"] = folder.manifest["judged"]
+    report["prices_per_million"] = list(prices) if prices else None
+    report["work"] = {task: work.to_dict(prices) for task, work in works.items()}
     if plan.rubric.pairwise:
         pairs = pairs_of(record for task in tasks for record in records_of(folder, task))
         report["pairs"] = {task: tally.to_dict() for task, tally in pairs.items()}
@@ -293,7 +294,7 @@ def _identity(plan: JudgingPlan, model: Model) -> dict[str, Any]:
     }
 
 
-def _manifest(plan: JudgingPlan, judge: JudgeModel, model: Model, registry: Registry) -> dict[str, Any]:
+def _manifest(plan: JudgingPlan, judge: JudgeModel, model: Model, registry: Registry) -> Manifest:
     """What `manifest.json` says of a judging beyond its identity. No secret of any of the judges is in it."""
     command = plan.spec.command
     for each in plan.spec.judges:

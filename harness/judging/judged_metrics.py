@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from harness.errors import ExitCode, HarnessError, TaskError, UsageError
 from harness.judging.judge import JudgeModel, JudgeResult, JudgeSpec, run_judges
 from harness.judging.rubric import find_rubric
 from harness.judging.verdicts import score_keys
 from harness.record.coverage import Coverage
+from harness.record.file_types import Report
 from harness.record.run import RunFolder
 from harness.registry import Registry, load_plugins
 from harness.run.jobs import TaskJob, load_jobs
@@ -44,13 +44,14 @@ class JudgedRun:
         return max([self.result.exit_code, *(each.exit_code for each in self.judged)])
 
 
-def waiting_tasks(report: Mapping[str, Any]) -> list[str]:
+def waiting_tasks(report: Report) -> list[str]:
     """The tasks of a report with answers that only a judge can score, and that none has scored."""
-    return [task["task"] for task in report["tasks"] if any(_waits(metric) for metric in task["metrics"])]
-
-
-def _waits(metric: Mapping[str, Any]) -> bool:
-    return not metric["n"] and str(metric["metric"]).partition("_")[0].partition("@")[0] == JUDGE
+    unscored = [
+        (task["task"], metric["metric"]) for task in report["tasks"] for metric in task["metrics"] if not metric["n"]
+    ]
+    return list(
+        dict.fromkeys(task for task, score in unscored if ScoreName.parse(score).metric.partition("_")[0] == JUDGE)
+    )
 
 
 def judged_metrics(task: Task) -> list[MetricSpec]:

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Literal, cast
 
 from harness.errors import UsageError, suggest
 from harness.record.coverage import TaskCoverage, coverage_of, covered
+from harness.record.file_types import Report, TaskFields, TaskReport
 from harness.record.manifest import identity_hash, model_title
 from harness.record.run import FINISHED, RunFolder
 from harness.tasks.build import row_count
-from harness.types import JSON, Record, SampleKey
+from harness.types import Record, SampleKey
 
 Say = Callable[[str], None]
+Average = Literal["micro", "macro"]
+_TOLD = ("title", "version", "num_fewshot", "digest", "modifiers")
+"""What the manifest of a judgement says of a task as the run does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +26,7 @@ class Run:
     """A finished run, opened for reading."""
 
     folder: RunFolder
-    report: Mapping[str, Any]
+    report: Report
 
     @property
     def identity(self) -> str:
@@ -33,7 +37,7 @@ class Run:
         return model_title(self.folder.manifest)
 
     @property
-    def tasks(self) -> dict[str, Mapping[str, Any]]:
+    def tasks(self) -> dict[str, TaskReport]:
         """The tasks of the report, by name."""
         return {task["task"]: task for task in self.report["tasks"]}
 
@@ -50,8 +54,8 @@ class JudgedTask:
     name: str
     subsets: tuple[tuple[str, str], ...]
     """(name, title) of each; one without a name where the task has none."""
-    average: Any
-    fields: Mapping[str, JSON]
+    average: Average
+    fields: TaskFields
     samples: tuple[tuple[Record, ...], ...]
     everything: tuple[tuple[Record, ...], ...]
     """The samples that there are, whatever the limit."""
@@ -111,12 +115,14 @@ def _task(runs: Sequence[Run], name: str, limit: int | float | None, say: Say) -
     ]
     for message in (message for run in runs for message in run.folder.messages):
         say(message)
-    fields = {key: known[key] for key in ("title", "version", "num_fewshot", "digest", "modifiers") if key in known}
+    told: Mapping[str, object] = known
+    fields = cast(TaskFields, {key: told[key] for key in _TOLD if key in told})
     everything = list(_shared(name, columns, say))
     samples = tuple(_limited(everything, subsets, limit))
     if any(record.prompt.media or _shows_media(record) for records in samples for record in records):
         say(f"{name}: shows images, which the log does not hold: the judge sees the text alone")
-    return JudgedTask(name, subsets, report.get("average") or "micro", fields, samples, tuple(everything))
+    average = cast(Average, report.get("average") or "micro")
+    return JudgedTask(name, subsets, average, fields, samples, tuple(everything))
 
 
 def _shared(task: str, columns: Sequence[Mapping[SampleKey, Record]], say: Say) -> Iterator[tuple[Record, ...]]:

@@ -14,6 +14,7 @@ from typing import Any
 from harness.judging.judged_runs import JudgedTask
 from harness.judging.rubric import Rubric
 from harness.judging.verdicts import score_keys
+from harness.record.file_types import Report
 from harness.record.report import build_report
 from harness.record.run import RunFolder
 from harness.scoring.aggregation import summarise
@@ -42,7 +43,7 @@ class Panel:
     """The judges by their folders, their joint report (its tasks are those of any report), and their agreement."""
 
     judges: tuple[str, ...]
-    report: Mapping[str, Any]
+    report: Report
     agreement: tuple[Agreement, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -68,7 +69,7 @@ def make_panel(rubric: Rubric, tasks: Sequence[JudgedTask], paths: Sequence[Path
         known = {place: record for column in reversed(columns) for place, record in column.items()}
         joint = _joined(known, places, ratings, key.name)
         results += summarise(task.name, joint, subsets, (key,), task.average)
-    report = build_report({"kind": "judgement", "tasks": {task.name: dict(task.fields) for task in tasks}}, results)
+    report = build_report({"kind": "judgement", "tasks": {task.name: task.fields for task in tasks}}, results)
     return Panel(tuple(map(str, paths)), report, tuple(agreement))
 
 

@@ -96,12 +96,12 @@ class Session:
         self.progress.stage(f"loading judge {self.name}: its weights, or a connection")
         with plugin_errors(self.name, "could not be loaded"):
             self.model.load()
-        self.folder.note(model=description(self.model, self.name))
+        self.folder.note_model(description(self.model, self.name))
         self.progress.stage("waiting for the first judgement")
         while self._pending:
             self._round()
         # A model may know more of itself by now.
-        self.folder.note(model=description(self.model, self.name, self.progress.message))
+        self.folder.note_model(description(self.model, self.name, self.progress.message))
 
     def _state(self, sample: JudgedSample) -> SampleState:
         state = SampleState(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import cast
 
 from harness.judging.verdicts import WIN_RATE
+from harness.record.file_types import PairFields, WorkFields
 from harness.scoring.statistics.paired import mcnemar_p
 from harness.types import JSON, Record
 
@@ -51,9 +52,9 @@ class Work:
         """In the currency of the prices. Replies whose tokens the model did not tell are not in it."""
         return (self.prompt_tokens * prices[0] + self.completion_tokens * prices[1]) / _MILLION
 
-    def to_dict(self, prices: Prices | None) -> dict[str, Any]:
+    def to_dict(self, prices: Prices | None) -> WorkFields:
         plain = {name: dict(v.most_common()) if isinstance(v, Counter) else v for name, v in self.__dict__.items()}
-        return {**plain, "cost": None if prices is None else self.cost(prices)}
+        return cast(WorkFields, {**plain, "cost": None if prices is None else self.cost(prices)})
 
 
 @dataclass
@@ -71,8 +72,9 @@ class PairTally:
             self.losses += score < 0.5
             self.ties += score == 0.5
 
-    def to_dict(self) -> dict[str, Any]:
-        return {**self.__dict__, "p_value": mcnemar_p(self.wins, self.losses) if self.wins + self.losses else None}
+    def to_dict(self) -> PairFields:
+        p_value = mcnemar_p(self.wins, self.losses) if self.wins + self.losses else None
+        return {"wins": self.wins, "losses": self.losses, "ties": self.ties, "p_value": p_value}
 
 
 def work_of(records: Iterable[Record], headline: str) -> dict[str, Work]:

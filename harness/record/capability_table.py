@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from harness.record.file_types import Report
 from harness.terminal import visible
-from harness.types import JSON
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -15,12 +14,16 @@ LEAST = 3
 """With fewer abilities there is nothing to set side by side that the table of tasks does not show."""
 
 
-def capability_table(report: Mapping[str, JSON]) -> RenderableType | None:
+def capability_table(report: Report) -> RenderableType | None:
     """A row an ability, the best first; None where a report has too few of them."""
     from rich.table import Table
     from rich.text import Text
 
-    scored = [ability for ability in report.get("abilities", ()) if ability["raw"] is not None]
+    scored = [
+        (ability, ability["raw"], ability["corrected"])
+        for ability in report.get("abilities", ())
+        if ability["raw"] is not None and ability["corrected"] is not None
+    ]
     if len(scored) < LEAST:
         return None
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -28,8 +31,7 @@ def capability_table(report: Mapping[str, JSON]) -> RenderableType | None:
     for name in ("raw", "above chance", "95% interval", "n"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("tasks", overflow="fold")
-    for ability in scored:
-        raw, corrected = ability["raw"], ability["corrected"]
+    for ability, raw, corrected in scored:
         ends = corrected["interval"]
         cells = (
             ability["ability"],
@@ -47,7 +49,7 @@ def _percent(share: float) -> str:
     return f"{round(share, 3) + 0.0:.1%}"  # no minus before a zero
 
 
-def cutoff_line(report: Mapping[str, JSON]) -> str | None:
+def cutoff_line(report: Report) -> str | None:
     """Which benchmarks a model may have been trained on, where the run says when its training data ends."""
     cutoff = report.get("cutoff")
     if not cutoff:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from harness.types import JSON, Record, SampleKey
+from harness.record.file_types import CoverageFields, PartCoverage, Report, TaskReport
+from harness.types import Record, SampleKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class TaskCoverage:
         """The samples that there must be: of a row with several views, the first."""
         return (SampleKey(task, name, number) for name, n in self.asked.items() for number in range(n))
 
-    def to_json(self) -> dict[str, JSON]:
+    def to_json(self) -> CoverageFields:
         """As the report has it: `subsets` of `of_subsets`, `rows` of `of_rows`, and both by subset."""
         known = all(name in self.rows for name in self.asked)
         return {
@@ -64,12 +65,12 @@ Coverage = Mapping[str, TaskCoverage]
 """Task -> what of it is covered."""
 
 
-def coverage_of(report: Mapping[str, JSON]) -> dict[str, TaskCoverage]:
+def coverage_of(report: Report) -> dict[str, TaskCoverage]:
     """What a report says that it is about; without the tasks of which an older one does not say so."""
     return {task["task"]: _read(task["covers"]) for task in report["tasks"] if "covers" in task}
 
 
-def counted_coverage(report: Mapping[str, JSON]) -> dict[str, TaskCoverage]:
+def counted_coverage(report: Report) -> dict[str, TaskCoverage]:
     """The same, and of an older report's tasks what their counts tell."""
     counts = {
         task["task"]: {part["name"]: part["counts"]["n"] for part in task["subsets"]} or {"": task["counts"]["n"]}
@@ -78,13 +79,13 @@ def counted_coverage(report: Mapping[str, JSON]) -> dict[str, TaskCoverage]:
     return {task: TaskCoverage(asked, {}, len(asked)) for task, asked in counts.items()} | coverage_of(report)
 
 
-def _read(found: Mapping[str, JSON]) -> TaskCoverage:
-    by_subset = found["by_subset"].items()
+def _read(covers: CoverageFields) -> TaskCoverage:
+    by_subset = covers["by_subset"].items()
     return TaskCoverage(
-        {name: n for name, (n, _) in by_subset},
+        {name: asked or 0 for name, (asked, _) in by_subset},
         {name: rows for name, (_, rows) in by_subset if rows is not None},
-        found["of_subsets"],
-        found["limit"],
+        covers["of_subsets"],
+        covers["limit"],
     )
 
 
@@ -97,22 +98,21 @@ def covered(coverage: Coverage) -> Callable[[Record], bool]:
     return holds
 
 
-def part_words(entry: Mapping[str, JSON]) -> str:
+def part_words(covers: PartCoverage | None) -> str:
     """What stands behind the name of a task, or of a group of subsets, that is not asked as a whole."""
-    covers = entry.get("covers") or {}
-    asked, there_are = covers.get("subsets", 0), covers.get("of_subsets", 0)
-    return f" ({asked} of {there_are} subsets)" if asked < there_are else ""
+    if covers is None or covers["subsets"] >= covers["of_subsets"]:
+        return ""
+    return f" ({covers['subsets']} of {covers['of_subsets']} subsets)"
 
 
-def setting_words(task: Mapping[str, JSON]) -> str:
+def setting_words(task: TaskReport) -> str:
     """How a task was asked: `5-shot, split test, limit 10 (520 of 1,346 rows)`."""
-    covers = task.get("covers") or {}
     words = [f"{task.get('num_fewshot') or 0}-shot", *([f"split {task['split']}"] if task.get("split") else [])]
-    asked, there_are = covers.get("rows"), covers.get("of_rows")
-    limit = covers.get("limit")
-    of_rows = f"{asked:,} of {there_are:,} rows" if there_are is not None and asked < there_are else ""
-    if limit is not None:
-        words.append(f"limit {limit:g}" + (f" ({of_rows})" if of_rows else ""))
-    elif of_rows:
-        words.append(of_rows)
+    if covers := task.get("covers"):
+        asked, there_are, limit = covers["rows"], covers["of_rows"], covers["limit"]
+        of_rows = f"{asked:,} of {there_are:,} rows" if there_are is not None and asked < there_are else ""
+        if limit is not None:
+            words.append(f"limit {limit:g}" + (f" ({of_rows})" if of_rows else ""))
+        elif of_rows:
+            words.append(of_rows)
     return ", ".join(words)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
 from importlib.metadata import PackageNotFoundError, requires, version
 
+from harness.record.file_types import Manifest
 from harness.secret import shown_urls
-from harness.types import JSON
 
 DISTRIBUTION = "harness-eval"
 # None of these holds a secret, but for the password of an address, which is not written down.
@@ -23,7 +24,7 @@ _SETTINGS = (
 )
 
 
-def describe() -> dict[str, JSON]:
+def describe() -> Manifest:
     """`versions` of this package and of what it needs, and the `environment`: interpreter, machine, settings."""
     return {
         "versions": versions(),
@@ -39,18 +40,13 @@ def describe() -> dict[str, JSON]:
 
 def versions() -> dict[str, str]:
     """Package -> version, for this package and everything that it can use and that is installed."""
-    names = (re.match(r"[\w.-]+", requirement) for requirement in [DISTRIBUTION, *_requirements()])
-    found = {}
-    for name in sorted({match[0] for match in names if match}):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def _requirements() -> list[str]:
     try:
-        return requires(DISTRIBUTION) or []
+        requirements = requires(DISTRIBUTION) or []
     except PackageNotFoundError:  # run from a checkout that was never installed
-        return []
+        requirements = []
+    names = (re.match(r"[\w.-]+", requirement) for requirement in [DISTRIBUTION, *requirements])
+    installed = {}
+    for name in sorted({match[0] for match in names if match}):
+        with contextlib.suppress(PackageNotFoundError):
+            installed[name] = version(name)
+    return installed

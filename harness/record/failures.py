@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from harness.types import JSON, Record
+from harness.record.file_types import FailureFields, Report
+from harness.types import Record
 
 MOST_CAUSES = 5
 _LONGEST = 300
@@ -31,21 +32,21 @@ class Failures:
                 self.messages.setdefault(cause, record.error)
             yield record
 
-    def to_json(self) -> list[JSON]:
+    def to_json(self) -> list[FailureFields]:
         """The commonest causes, as the report has them: `{n, message}`, the commonest first."""
         return [
             {"n": n, "message": self.messages[cause][:_LONGEST]} for cause, n in self.counts.most_common(MOST_CAUSES)
         ]
 
 
-def failure_lines(report: Mapping[str, JSON]) -> Iterator[str]:
+def failure_lines(report: Report) -> Iterator[str]:
     """One line for each of the commonest causes of all tasks, for the reader of a result table."""
-    found = [
+    causes = [
         (cause["n"], task["task"], cause["message"]) for task in report["tasks"] for cause in task.get("failures", ())
     ]
-    found.sort(key=lambda cause: -cause[0])
-    for n, task, message in found[:MOST_CAUSES]:
+    causes.sort(key=lambda cause: -cause[0])
+    for n, task, message in causes[:MOST_CAUSES]:
         yield f"  {n} of {task}: {message}"
-    named = sum(n for n, _, _ in found[:MOST_CAUSES])
-    if found and (others := sum(task["counts"]["failed"] for task in report["tasks"]) - named) > 0:
+    named = sum(n for n, _, _ in causes[:MOST_CAUSES])
+    if causes and (others := sum(task["counts"]["failed"] for task in report["tasks"]) - named) > 0:
         yield f"  {others} for other causes: `error` in the records says each"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, NotRequired
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, final
 
 from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
 
@@ -159,7 +159,17 @@ class SessionFields(TypedDict, total=False):
     samples: int
     incidents: list[dict[str, JSON]]
     versions: dict[str, str]
-    environment: dict[str, JSON]
+    environment: EnvironmentFields
+
+
+class EnvironmentFields(TypedDict, total=False):
+    """The interpreter, the machine, and the environment variables that can change a number or a speed."""
+
+    python: str
+    platform: str
+    machine: str
+    cpus: int | None
+    settings: dict[str, str]
 
 
 class TaskFields(TypedDict, total=False):
@@ -168,8 +178,10 @@ class TaskFields(TypedDict, total=False):
     file: str
     digest: str
     num_fewshot: int | None
+    split: str
     modifiers: list[str]
     title: str
+    date: str | None
     version: JSON
     config: dict[str, JSON]
     subsets: list[str]
@@ -182,6 +194,29 @@ class ModelFields(TypedDict, total=False):
     name: str
     args: dict[str, JSON]
     identity: dict[str, JSON]
+
+
+class RubricFields(TypedDict, total=False):
+    """By what a judge judged; see `Rubric`."""
+
+    name: str
+    digest: str
+    title: str
+    file: str
+    pairwise: bool
+    criteria: list[str]
+    system: str | None
+    prompt: str
+    format: str
+    score: str
+
+
+class JudgedRunFields(TypedDict, total=False):
+    """A run that was judged: its folder, the hash of its identity, and the name of its model."""
+
+    run: str
+    identity: str
+    model: str
 
 
 class Manifest(TypedDict, total=False):
@@ -201,10 +236,11 @@ class Manifest(TypedDict, total=False):
     data: dict[str, str]
     plugins: list[dict[str, JSON]]
     versions: dict[str, str]
-    environment: dict[str, JSON]
+    environment: EnvironmentFields
     sessions: list[SessionFields]
-    rubric: dict[str, JSON]
-    judged: list[dict[str, JSON]]
+    rubric: RubricFields
+    judged: list[JudgedRunFields]
+    judges: list[dict[str, str]]
 
 
 class MetricFields(TypedDict):
@@ -226,16 +262,34 @@ class MetricFields(TypedDict):
     missing: NotRequired[list[str]]
 
 
-class PartFields(TypedDict):
+class ResultFields(TypedDict):
+    """The numbers of a task, a group of tasks, or a part of a task."""
+
+    counts: dict[str, int]
+    metrics: list[MetricFields]
+    average: NotRequired[str | None]
+    by_average: NotRequired[dict[str, list[MetricFields]]]
+
+
+class PartCoverage(TypedDict):
+    """How many subsets were asked, of how many."""
+
+    subsets: int
+    of_subsets: int
+
+
+class PartFields(ResultFields):
     """The numbers of a subset or a group of subsets."""
 
     name: str
     title: str
-    average: NotRequired[str | None]
-    counts: dict[str, int]
-    metrics: list[MetricFields]
-    by_average: NotRequired[dict[str, list[MetricFields]]]
-    covers: NotRequired[dict[str, int]]
+    covers: NotRequired[PartCoverage]
+
+
+class CategoryFields(PartFields):
+    """The numbers of the samples of one category of a breakdown; its title is its name."""
+
+    breakdown: str
 
 
 class MissingFields(TypedDict):
@@ -245,14 +299,12 @@ class MissingFields(TypedDict):
     first: list[str]
 
 
-class CoverageFields(TypedDict):
+class CoverageFields(PartCoverage):
     """What of a task a report is about, see `TaskCoverage`. by_subset: how many rows were asked of how many."""
 
-    subsets: int
-    of_subsets: int
     rows: int
     of_rows: int | None
-    limit: Number | None
+    limit: float | None
     by_subset: dict[str, list[int | None]]
 
 
@@ -263,20 +315,27 @@ class FailureFields(TypedDict):
     message: str
 
 
-class TaskReport(TypedDict):
+class UsageFields(TypedDict):
+    """What the answers of a task cost, see `Usage`."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    truncated_tokens: int
+    seconds: Number
+
+
+@final
+class TaskReport(ResultFields):
     """The numbers of a task."""
 
     task: str
-    counts: dict[str, int]
-    metrics: list[MetricFields]
     groups: list[PartFields]
     subsets: list[PartFields]
+    categories: NotRequired[list[CategoryFields]]
     title: NotRequired[str]
     version: NotRequired[JSON]
     num_fewshot: NotRequired[int | None]
-    average: NotRequired[str | None]
-    by_average: NotRequired[dict[str, list[MetricFields]]]
-    usage: NotRequired[dict[str, Number]]
+    usage: NotRequired[UsageFields]
     missing: NotRequired[MissingFields]
     date: NotRequired[str | None]
     split: NotRequired[str]
@@ -284,28 +343,87 @@ class TaskReport(TypedDict):
     failures: NotRequired[list[FailureFields]]
 
 
-class GroupReport(TypedDict):
+@final
+class GroupReport(ResultFields):
     """The numbers of a group of tasks."""
 
     group: str
     title: str
     members: list[str]
     tasks: list[str]
-    counts: dict[str, int]
-    metrics: list[MetricFields]
     version: NotRequired[JSON]
-    by_average: NotRequired[dict[str, list[MetricFields]]]
+
+
+class RangeFields(TypedDict):
+    """A value with its 95 % interval."""
+
+    value: float
+    interval: list[float] | None
+
+
+class AbilityFields(TypedDict):
+    """The mean over the tasks of an ability, see `AbilityScore`."""
+
+    ability: str
+    tasks: list[str]
+    n: int
+    raw: RangeFields | None
+    corrected: RangeFields | None
+    left_out: list[str]
+
+
+class WorkFields(TypedDict, total=False):
+    """What the judgements of a task took, see `Work`. cost: None where no prices are known."""
+
+    judged: int
+    scored: int
+    skipped: dict[str, int]
+    failed: dict[str, int]
+    replies: int
+    asked_again: int
+    unreadable: dict[str, int]
+    prompt_tokens: int
+    completion_tokens: int
+    replies_without_tokens: int
+    cost: float | None
+
+
+class PairFields(TypedDict):
+    """Of two runs that were compared, how many samples the second one won; see `PairTally`."""
+
+    wins: int
+    losses: int
+    ties: int
+    p_value: float | None
 
 
 class Report(TypedDict):
-    """`report.json`: what was found. Beside these stands what `build_report` takes from the manifest."""
+    """`report.json`: what was found, and what `build_report` takes from the manifest.
+
+    Of a judge's, also: rubric, judged (the runs), prices_per_million, work and pairs (both by task).
+    """
 
     format: NotRequired[int]
     kind: Kind
-    tasks: list[TaskReport]
-    groups: NotRequired[list[GroupReport]]
+    command: NotRequired[str | None]
+    model: NotRequired[ModelFields]
+    plugins: NotRequired[list[dict[str, JSON]]]
+    versions: NotRequired[dict[str, str]]
+    environment: NotRequired[EnvironmentFields]
+    started: NotRequired[str]
+    spec: NotRequired[dict[str, JSON]]
+    data: NotRequired[dict[str, str]]
     seconds: NotRequired[Number | None]
     incidents: NotRequired[list[dict[str, JSON]]]
+    tasks: list[TaskReport]
+    groups: NotRequired[list[GroupReport]]
+    cutoff: NotRequired[str | None]
+    abilities: NotRequired[list[AbilityFields]]
+    rubric: NotRequired[RubricFields]
+    judged: NotRequired[list[JudgedRunFields]]
+    prices_per_million: NotRequired[list[float] | None]
+    work: NotRequired[dict[str, WorkFields]]
+    pairs: NotRequired[dict[str, PairFields]]
 
 
 def upgraded(fields: Mapping[str, JSON]) -> dict[str, JSON]:

@@ -9,18 +9,18 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import Any
 
 import jinja2
 
-from harness.record.calibration import Calibration
+from harness.record.calibration import Bin, Calibration
 from harness.record.codec import jsonable
 from harness.record.coverage import coverage_of, covered, part_words
+from harness.record.file_types import MetricFields, Number, PartFields, Report
 from harness.record.manifest import model_title
 from harness.record.report import DOUBTS, doubts_about_metrics, gaps, interval, number, rows, scorers, settings
-from harness.types import JSON, Prompt, Record, ScoreName
+from harness.types import Prompt, Record, ScoreName
 
 # How many samples of each kind a task shows, when it is the only one; many tasks share `_MOST_SAMPLES`.
 _QUOTAS = {"failed": 12, "unparsed": 12, "wrong": 24, "partial": 8, "right": 8, "unscored": 4}
@@ -29,33 +29,42 @@ _LONGEST_TEXT = 3000
 KINDS = tuple(_QUOTAS)
 
 
-def report_html(report: Mapping[str, JSON], records: Iterable[Record]) -> str:
+@dataclass(slots=True)
+class _ShownTask:
+    """What the page shows of a task beside its numbers."""
+
+    label: str
+    samples: list[_ShownSample] = field(default_factory=list)
+    tally: Calibration = field(default_factory=Calibration)
+
+    @property
+    def calibration(self) -> Sequence[Bin]:
+        return self.tally.bins()
+
+
+def report_html(report: Report, records: Iterable[Record]) -> str:
     """The page of a report. `records` are read once; few of them are kept."""
-    tasks = [{**task, "label": task["task"] + part_words(task), "samples": []} for task in report["tasks"]]
+    tasks = {task["task"]: _ShownTask(task["task"] + part_words(task.get("covers"))) for task in report["tasks"]}
     is_covered = covered(coverage_of(report))
-    shown = {task["task"]: task["samples"] for task in tasks}
-    headlines = {task["task"]: task["metrics"][0]["metric"] if task["metrics"] else "" for task in tasks}
-    calibrations = {name: Calibration() for name in shown}
+    headlines = {task["task"]: task["metrics"][0]["metric"] if task["metrics"] else "" for task in report["tasks"]}
 
     def seen() -> Iterator[Record]:
         for record in filter(is_covered, records):
-            if record.task in calibrations:
-                calibrations[record.task].add(record)
+            if record.task in tasks:
+                tasks[record.task].tally.add(record)
             yield record
 
     for kind, record in pick(seen(), headlines):
-        shown[record.task].append(_sample(kind, record))
-    for samples in shown.values():
-        samples.sort(key=lambda sample: KINDS.index(sample["kind"]))
-    for task in tasks:
-        task["calibration"] = calibrations[task["task"]].bins()
-    doubts = [doubt for doubt in DOUBTS if any(task["counts"].get(doubt) for task in tasks)]
+        tasks[record.task].samples.append(_sample(kind, record))
+    for task in tasks.values():
+        task.samples.sort(key=lambda sample: KINDS.index(sample.kind))
+    doubts = [doubt for doubt in DOUBTS if any(task["counts"].get(doubt) for task in report["tasks"])]
     return _template().render(
         report=report,
         rows=list(rows(report)),
         gaps=[*settings(report), *gaps(report)],
         charts=[(title, bars) for title, bars in _charts(report) if bars is not None and len(bars.rows) > 1],
-        tasks=tasks,
+        tasks=list(tasks.values()),
         model=model_title(report),
         doubts=doubts,
         kinds=KINDS,
@@ -90,89 +99,142 @@ def kind_of(record: Record, headline: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class _Bar:
+    """A bar with the ends of its interval, in percents of the width. known: whether there is an interval."""
+
+    label: str
+    name: str
+    value: str
+    interval: str
+    n: int
+    width: float
+    low: float
+    high: float
+    known: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Bars:
-    """The first metric of each group or subset as bars. Positions are percents of the width."""
+    """The first metric of each group or subset as bars, from 0 to `top`."""
 
     name: str
     metric: str
     top: float
-    rows: Sequence[Mapping[str, JSON]]
+    rows: Sequence[_Bar]
 
     @classmethod
-    def of(cls, name: str, parts: Sequence[Mapping[str, JSON]]) -> _Bars | None:
-        """None where there is nothing that a bar could show."""
-        parts = [part for part in parts if part["metrics"] and part["metrics"][0]["value"] is not None]
-        metrics = [part["metrics"][0] for part in parts]
-        ends = [bound for metric in metrics for bound in (metric["value"], *(metric["interval"] or ()))]
+    def of(cls, name: str, parts: Sequence[tuple[str, str, Sequence[MetricFields]]]) -> _Bars | None:
+        """The bars of (name, label, metrics). None where there is nothing that a bar could show."""
+        drawn = [(part, label, metrics[0]) for part, label, metrics in parts if metrics]
+        drawn = [each for each in drawn if each[2]["value"] is not None]
+        ends = [end for _, _, metric in drawn for end in (metric["value"] or 0.0, *(metric["interval"] or ()))]
         if not ends or any(isinstance(end, str) or end < -0.5 for end in ends):
             return None
-        top = 1.0 if max(ends) <= 1.2 else max(ends)
-        rows = [_bar(part, metric, top) for part, metric in zip(parts, metrics, strict=True)]
-        return cls(name, metrics[0]["metric"], top, rows)
+        top = max(map(float, ends))
+        top = 1.0 if top <= 1.2 else top
+        return cls(name, drawn[0][2]["metric"], top, [_bar(*each, top) for each in drawn])
 
 
-def _charts(report: Mapping[str, JSON]) -> Iterator[tuple[str, _Bars | None]]:
+def _bar(name: str, label: str, metric: MetricFields, top: float) -> _Bar:
+    def place(value: Number | None) -> float:
+        return round(100 * min(max(float(value or 0.0) / top, 0.0), 1.0), 2)
+
+    low, high = metric["interval"] or (metric["value"], metric["value"])
+    return _Bar(
+        label,
+        name,
+        number(metric["value"]),
+        interval(metric),
+        metric["n"],
+        width=place(metric["value"]),
+        low=place(low),
+        high=place(high),
+        known=metric["interval"] is not None,
+    )
+
+
+def _charts(report: Report) -> Iterator[tuple[str, _Bars | None]]:
     """(title, bars): the tasks of each group of tasks, then the groups, subsets and categories of each task."""
     for group in report.get("groups", ()):
         for first in group["metrics"][:1]:
-            metric = ScoreName.parse(first["metric"]).metric
-            yield group["title"], _Bars.of("tasks", [_part(task, metric) for task in _tasks_of(group, report)])
+            wanted = ScoreName.parse(first["metric"]).metric  # the metric that the group is known by
+            tasks = [(task["task"], task["metrics"]) for task in report["tasks"] if task["task"] in group["tasks"]]
+            of_group = [
+                (name, name, [metric for metric in metrics if ScoreName.parse(metric["metric"]).metric == wanted])
+                for name, metrics in tasks
+            ]
+            yield group["title"], _Bars.of("tasks", of_group)
     for task in report["tasks"]:
-        # Where each group is a single subset, one chart says it all.
-        alike = len(task["groups"]) == len(task["subsets"])
-        for name in ("subsets",) if alike else ("groups", "subsets"):
-            yield task["task"], _Bars.of(name, task[name])
+        charts: dict[str, Sequence[PartFields]] = {"groups": task["groups"], "subsets": task["subsets"]}
+        if len(task["groups"]) == len(task["subsets"]):  # each group is a single subset: one chart says it all
+            del charts["groups"]
         categories = task.get("categories", ())
         for breakdown in dict.fromkeys(part["breakdown"] for part in categories):
-            parts = [part for part in categories if part["breakdown"] == breakdown]
-            yield task["task"], _Bars.of(breakdown, parts)
+            charts[breakdown] = [part for part in categories if part["breakdown"] == breakdown]
+        for name, parts in charts.items():
+            bars = _Bars.of(name, [(part["name"], part["title"] or part["name"], part["metrics"]) for part in parts])
+            yield task["task"], bars
 
 
-def _tasks_of(group: Mapping[str, JSON], report: Mapping[str, JSON]) -> list[Mapping[str, JSON]]:
-    return [task for task in report["tasks"] if task["task"] in group["tasks"]]
+@dataclass(frozen=True, slots=True)
+class _ShownSample:
+    """A sample as the page shows it. turns: (who, what, whether other samples share it)."""
+
+    kind: str
+    subset: str
+    id: str
+    turns: Sequence[tuple[str, str, bool]]
+    target: str
+    choices: Sequence[_ShownChoice]
+    replies: Sequence[_ShownReply]
+    answers: Mapping[str, Sequence[str]]
+    scores: Mapping[str, str]
+    error: str | None
+    truncated: int
+    doc: str
 
 
-def _part(task: Mapping[str, JSON], metric: str) -> dict[str, JSON]:
-    """A task as a part of a group, with the metric that the group is known by."""
-    metrics = [found for found in task["metrics"] if ScoreName.parse(found["metric"]).metric == metric]
-    return {"name": task["task"], "title": task["task"], "metrics": metrics}
+@dataclass(frozen=True, slots=True)
+class _ShownChoice:
+    text: str
+    logprob: str
+    gold: bool
+    chosen: bool
 
 
-def _bar(part: Mapping[str, JSON], metric: Mapping[str, JSON], top: float) -> dict[str, JSON]:
-    def place(value: float) -> float:
-        return round(100 * min(max(value / top, 0.0), 1.0), 2)
-
-    low, high = metric["interval"] or (metric["value"], metric["value"])
-    return {
-        "label": part["title"] or part["name"],
-        "name": part["name"],
-        "value": number(metric["value"]),
-        "interval": interval(metric),
-        "n": metric["n"],
-        "width": place(metric["value"]),
-        "low": place(low),
-        "high": place(high),
-        "known": metric["interval"] is not None,
-    }
+@dataclass(frozen=True, slots=True)
+class _ShownReply:
+    text: str
+    reasoning: str
+    error: str | None
+    cut: bool
 
 
-def _sample(kind: str, record: Record) -> dict[str, Any]:
-    return {
-        "kind": kind,
-        "subset": record.subset,
-        "id": f"{record.id} ({record.view.index + 1} of {record.view.count})" if record.view else record.id,
-        "turns": list(_turns_of(record)),
-        "target": _target(record),
-        "choices": list(_choices(record)),
-        "replies": [] if record.logprobs and record.choices else list(_replies(record)),
-        "answers": {
-            name: ["not readable" if a is None else a for a in found] for name, found in record.answers.items()
+def _sample(kind: str, record: Record) -> _ShownSample:
+    if record.target is None:
+        target = "kept secret by the benchmark"
+    else:
+        values = record.target if isinstance(record.target, tuple) else (record.target,)
+        named = [record.choices[v] if isinstance(v, int) and 0 <= v < len(record.choices) else str(v) for v in values]
+        target = clip(" | ".join(named))
+    scores = {name: value if isinstance(value, tuple) else (value,) for name, value in record.scores.items()}
+    return _ShownSample(
+        kind=kind,
+        subset=record.subset,
+        id=f"{record.id} ({record.view.index + 1} of {record.view.count})" if record.view else str(record.id),
+        turns=list(_turns_of(record)),
+        target=target,
+        choices=list(_choices(record)),
+        replies=[] if record.logprobs and record.choices else list(_replies(record)),
+        answers={
+            name: ["not readable" if answer is None else answer for answer in answers]
+            for name, answers in record.answers.items()
         },
-        "scores": {name: _score(value) for name, value in record.scores.items()},
-        "error": record.error,
-        "truncated": max((response.truncated for response in record.responses), default=0),
-        "doc": clip(json.dumps(jsonable(record.doc), ensure_ascii=False, indent=1)),
-    }
+        scores={name: ", ".join(map(number, values)) for name, values in scores.items()},
+        error=record.error,
+        truncated=max((response.truncated for response in record.responses), default=0),
+        doc=clip(json.dumps(jsonable(record.doc), ensure_ascii=False, indent=1)),
+    )
 
 
 def clip(text: str) -> str:
@@ -210,37 +272,21 @@ def _turns(prompt: Prompt) -> Iterator[tuple[str, str, bool]]:
     yield "prompt", clip(media + prompt.suffix), False
 
 
-def _target(record: Record) -> str:
-    if record.target is None:
-        return "kept secret by the benchmark"
-    values = record.target if isinstance(record.target, tuple) else (record.target,)
-    named = [record.choices[v] if isinstance(v, int) and v < len(record.choices) else str(v) for v in values]
-    return clip(" | ".join(named))
-
-
-def _choices(record: Record) -> Iterator[dict[str, Any]]:
+def _choices(record: Record) -> Iterator[_ShownChoice]:
     gold = record.target if isinstance(record.target, tuple) else (record.target,)
     values = record.logprobs
     best = max(values, default=None)
     for index, choice in enumerate(record.choices):
         value = values[index] if index < len(values) else None
         likeliest = value is not None and value == best
-        yield {"text": clip(choice), "logprob": number(value), "gold": index in gold, "chosen": likeliest}
+        yield _ShownChoice(clip(choice), number(value), gold=index in gold, chosen=likeliest)
 
 
-def _replies(record: Record) -> Iterator[dict[str, Any]]:
+def _replies(record: Record) -> Iterator[_ShownReply]:
     for response in record.responses:
         text = response.text if response.text is not None else ", ".join(map(number, response.logprobs))
-        yield {
-            "text": clip(text),
-            "reasoning": clip(response.reasoning or ""),
-            "error": response.error,
-            "cut": response.finish_reason == "length",
-        }
-
-
-def _score(value: float | tuple[float, ...] | None) -> str:
-    return ", ".join(map(number, value)) if isinstance(value, tuple) else number(value)
+        cut = response.finish_reason == "length"
+        yield _ShownReply(clip(text), clip(response.reasoning or ""), response.error, cut=cut)
 
 
 @functools.cache

@@ -66,11 +66,11 @@ def markdown(checks: Sequence[GateCheck], baseline: str, current: str) -> str:
     count = Counter[str](check.outcome for check in checks)
     order = ("failed", "skipped", "passed")
     verdict = "failed" if count["failed"] else "passed"
-    found = ", ".join(f"{count[outcome]} {outcome}" for outcome in order if count[outcome])
+    tally = ", ".join(f"{count[outcome]} {outcome}" for outcome in order if count[outcome])
     rows = [_row(check) for check in sorted(checks, key=lambda check: order.index(check.outcome))]
     return "\n".join(
         [
-            f"## Gate {verdict}: {found or 'nothing to check'}",
+            f"## Gate {verdict}: {tally or 'nothing to check'}",
             "",
             f"Baseline {_code(baseline)}, current {_code(current)}.",
             "",

@@ -22,6 +22,7 @@ from harness import files
 from harness.errors import SaveError, UsageError
 from harness.record.codec import encode_line, encode_messages, jsonable
 from harness.record.coverage import part_words
+from harness.record.file_types import GroupReport, MetricFields, Report, ResultFields, TaskReport
 from harness.record.manifest import model_title, record_file
 from harness.record.run import RunFolder
 from harness.types import JSON, Prompt, Record, ScoreName
@@ -52,7 +53,7 @@ def write_lm_eval(
     run: RunFolder,
     output_path: Path,
     *,
-    report: Mapping[str, JSON] | None = None,
+    report: Report | None = None,
     log_samples: bool = False,
     wanted: Callable[[Record], bool] = lambda _: True,
 ) -> Path:
@@ -62,7 +63,7 @@ def write_lm_eval(
     left out, that of the folder. Raises SaveError.
     """
     stamp = datetime.now().isoformat().replace(":", "-")
-    writer = _Writer(run, report or run.report or {"tasks": []}, wanted)
+    writer = _Writer(run, report or run.report or {"kind": run.kind, "tasks": []}, wanted)
     name = model_title(run.manifest)
     if output_path.suffix == ".json":
         results = output_path.with_name(f"{output_path.stem}_{stamp}.json")
@@ -77,101 +78,131 @@ def write_lm_eval(
     return results
 
 
-@dataclass
-class _Hashes:
-    """What lm-eval hashes of a subtask's samples, joined."""
+@dataclass(slots=True)
+class _Results:
+    """The parts of lm-eval's results file that are by task or group, under lm-eval's names."""
 
-    digest: Any = field(default_factory=hashlib.sha256)
+    values: dict[str, dict[str, JSON]] = field(default_factory=dict)
+    group_subtasks: dict[str, list[str]] = field(default_factory=dict)
+    configs: dict[str, dict[str, JSON]] = field(default_factory=dict)
+    versions: dict[str, JSON] = field(default_factory=dict)
+    shots: dict[str, int] = field(default_factory=dict)
+    higher_is_better: dict[str, dict[str, bool]] = field(default_factory=dict)
+    samples: dict[str, dict[str, int | None]] = field(default_factory=dict)
+    groups: dict[str, dict[str, JSON]] = field(default_factory=dict)
 
-    def add(self, line: Mapping[str, str]) -> None:
-        self.digest.update((line["doc_hash"] + line["prompt_hash"] + line["target_hash"]).encode())
+    def to_json(self) -> dict[str, JSON]:
+        return {
+            "results": self.values,
+            "group_subtasks": self.group_subtasks,
+            "configs": self.configs,
+            "versions": self.versions,
+            "n-shot": self.shots,
+            "higher_is_better": self.higher_is_better,
+            "n-samples": self.samples,
+            **({"groups": self.groups} if self.groups else {}),
+        }
 
 
 class _Writer:
-    def __init__(self, run: RunFolder, report: Mapping[str, JSON], wanted: Callable[[Record], bool]) -> None:
+    def __init__(self, run: RunFolder, report: Report, wanted: Callable[[Record], bool]) -> None:
         self.run, self.report, self.wanted = run, report, wanted
         self.manifest = run.manifest
-        self.spec: Mapping[str, JSON] = self.manifest.get("spec", {})
+        self.spec = self.manifest.get("spec", {})
 
     def results(self) -> dict[str, JSON]:
         """The aggregated results."""
-        names = ("results", "group_subtasks", "configs", "versions", "n-shot", "higher_is_better", "n-samples")
-        parts: dict[str, dict[str, JSON]] = {name: {} for name in names}
-        groups: dict[str, JSON] = {}
+        results = _Results()
         for task in self.report["tasks"]:
-            self._add_task(task, parts, groups)
+            self._add_task(task, results)
         for group in self.report.get("groups", ()):
-            shots = {task.get("num_fewshot") or 0 for task in self.report["tasks"] if task["task"] in group["tasks"]}
-            _add_group(group, shots, self._as_asked(group["members"]), parts, groups)
-        return {**parts, **({"groups": groups} if groups else {}), **self._metadata()}
+            self._add_group(group, results)
+        return {**results.to_json(), **self._metadata()}
 
-    def _add_task(self, task: Mapping[str, JSON], parts: dict[str, dict[str, JSON]], groups: dict[str, JSON]) -> None:
+    def _add_task(self, task: TaskReport, results: _Results) -> None:
         name = task["task"]
         children = [_child(name, part["name"]) for part in task["subsets"]]
         # A part of a task is no result of the task: lm-eval, too, reports the subtasks that were asked, and no group.
-        parted = bool(part_words(task))
-        shown = self._parts(task) if not parted else zip(children, task["subsets"], strict=True)
-        entries = [
-            *([] if parted else [(name, name, task)]),
-            *((child, child if parted else f" - {child}", part) for child, part in shown),
-        ]
-        for full, alias, part in entries:
-            parts["results"][full] = self._metrics(name, full, alias, part)
-            parts["higher_is_better"][full] = {
-                ScoreName.parse(m["metric"]).metric: m["higher_is_better"] for m in part["metrics"]
+        parted = bool(part_words(task.get("covers")))
+        parts = task["subsets"] if parted else [*task["groups"], *task["subsets"]]
+        entries: list[tuple[str, str, ResultFields]] = [] if parted else [(name, name, task)]
+        for part in parts:
+            child = _child(name, part["name"])
+            entries.append((child, child if parted else f" - {child}", part))
+        for full, alias, numbers in entries:
+            results.values[full] = self._metrics(name, full, alias, numbers)
+            results.higher_is_better[full] = {
+                ScoreName.parse(m["metric"]).metric: m["higher_is_better"] for m in numbers["metrics"]
             }
-        for full, part in zip(children, task["subsets"], strict=True) if children else [(name, task)]:
-            self._add_leaf(task, full, part, parts)
+        for part in task["subsets"]:
+            self._add_leaf(task, _child(name, part["name"]), part["name"], part["counts"]["n"], results)
+        if not children:
+            self._add_leaf(task, name, "", task["counts"]["n"], results)
         if parted:
-            parts["group_subtasks"] |= {child: [] for child in children}
+            results.group_subtasks |= {child: [] for child in children}
             return
-        parts["group_subtasks"][name] = children
-        parts["versions"].setdefault(name, task.get("version"))
+        results.group_subtasks[name] = children
+        results.versions.setdefault(name, task.get("version"))
         if children:
-            groups[name] = parts["results"][name]
-            for part in task["groups"]:
-                groups[_child(name, part["name"])] = parts["results"][_child(name, part["name"])]
+            for full in (name, *(_child(name, part["name"]) for part in task["groups"])):
+                results.groups[full] = results.values[full]
 
-    def _as_asked(self, members: Sequence[str]) -> list[str]:
-        """The members of a group, and in the place of a task of which only subsets were asked, these."""
-        parted = {task["task"]: task["subsets"] for task in self.report["tasks"] if part_words(task)}
-        return [
-            name
-            for member in members
-            for name in ([_child(member, part["name"]) for part in parted[member]] if member in parted else [member])
-        ]
-
-    def _parts(self, task: Mapping[str, JSON]) -> Iterator[tuple[str, Mapping[str, JSON]]]:
-        return ((_child(task["task"], part["name"]), part) for part in [*task["groups"], *task["subsets"]])
-
-    def _add_leaf(
-        self, task: Mapping[str, JSON], full: str, part: Mapping[str, JSON], parts: dict[str, dict[str, JSON]]
-    ) -> None:
+    def _add_leaf(self, task: TaskReport, full: str, subset: str, samples: int, results: _Results) -> None:
         """What lm-eval says of a task that has rows."""
-        samples = part["counts"]["n"]
-        parts["configs"][full] = {"task": full, **self._config(task["task"])}
-        parts["versions"][full] = task.get("version")
-        parts["n-shot"][full] = task.get("num_fewshot") or 0
-        rows = (task.get("covers") or {}).get("by_subset", {}).get(part.get("name", ""), [None, None])[1]
+        results.configs[full] = {"task": full, **self._config(task["task"])}
+        results.versions[full] = task.get("version")
+        results.shots[full] = task.get("num_fewshot") or 0
+        covers = task.get("covers")
+        rows = covers["by_subset"].get(subset, [None, None])[1] if covers else None
         # An older report with a limit does not say how many rows there would have been.
         whole = None if self.spec.get("limit") is not None else samples
-        parts["n-samples"][full] = {"original": whole if rows is None else rows, "effective": samples}
+        results.samples[full] = {"original": whole if rows is None else rows, "effective": samples}
 
-    def _metrics(self, task: str, full: str, alias: str, part: Mapping[str, JSON]) -> dict[str, JSON]:
-        values: dict[str, JSON] = {"name": full, "alias": alias, "sample_len": part["counts"]["n"]}
-        for metric in part["metrics"]:
+    def _metrics(self, task: str, full: str, alias: str, numbers: ResultFields) -> dict[str, JSON]:
+        values: dict[str, JSON] = {"name": full, "alias": alias, "sample_len": numbers["counts"]["n"]}
+        for metric in numbers["metrics"]:
             name, pipeline = ScoreName.parse(metric["metric"])
-            pipeline = pipeline or self._only_pipeline(task)
-            values[f"{name},{pipeline}"] = metric["value"]
-            values[f"{name}_stderr,{pipeline}"] = "N/A" if metric["stderr"] is None else metric["stderr"]
+            values |= _value(metric, name, pipeline or self._only_pipeline(task))
         return values
+
+    def _add_group(self, group: GroupReport, results: _Results) -> None:
+        """A group of tasks, under the keys of lm_eval/api/group.py; without values where it asks for none."""
+        name = group["group"]
+        # A group that is written inside another one is called by its whole name, where it has no alias.
+        alias = name if name.endswith(f"::{group['title']}") else group["title"]
+        values: dict[str, JSON] = {"alias": alias, "name": name}
+        if group["metrics"]:
+            values["sample_len"] = group["counts"]["n"]
+        counts = {}
+        for metric in group["metrics"]:
+            if metric["value"] is not None:
+                base = ScoreName.parse(metric["metric"]).metric
+                counts[f"{base},{metric['filter']}"] = metric["n"]
+                values |= _value(metric, base, metric["filter"])
+        results.values[name] = values if not counts else {**values, "sample_count": counts}
+        results.versions[name] = group.get("version") or "N/A"
+        tasks = [task for task in self.report["tasks"] if task["task"] in group["tasks"]]
+        shots = {task.get("num_fewshot") or 0 for task in tasks}
+        if len(shots) == 1:
+            (results.shots[name],) = shots
+        # In the place of a task of which only subsets were asked stand these.
+        parted = {task["task"]: task["subsets"] for task in self.report["tasks"] if part_words(task.get("covers"))}
+        results.group_subtasks[name] = [
+            each
+            for member in group["members"]
+            for each in ([_child(member, part["name"]) for part in parted[member]] if member in parted else [member])
+        ]
+        better = [results.higher_is_better.get(task, {}) for task in group["tasks"]]
+        results.higher_is_better[name] = {metric: way for of_task in better for metric, way in of_task.items()}
+        if group["metrics"]:
+            results.groups[name] = results.values[name]
 
     def _only_pipeline(self, task: str) -> str:
         filters = self._config(task).get("filter_list") or []
         return str(filters[0]["name"]) if filters else "none"
 
     def _config(self, task: str) -> dict[str, JSON]:
-        return dict(self.manifest.get("tasks", {}).get(task, {}).get("config", {}))
+        return self.manifest.get("tasks", {}).get(task, {}).get("config", {})
 
     def _metadata(self) -> dict[str, JSON]:
         """Everything beside the numbers."""
@@ -196,21 +227,47 @@ class _Writer:
         }
 
     def write_samples(self, folder: Path, stamp: str) -> dict[str, str]:
-        """One file a subtask, one line a sample and pipeline. Returns subtask -> hash of what was asked."""
-        hashes: dict[str, _Hashes] = {}
-        for path, lines in _by_file(self._sample_lines(hashes), folder, stamp):
-            files.append(path, b"".join(lines))
-        return {name: found.digest.hexdigest() for name, found in hashes.items()}
+        """One file a subtask, one line a sample and pipeline. Returns subtask -> hash of what was asked.
 
-    def _sample_lines(self, hashes: dict[str, _Hashes]) -> Iterator[tuple[str, bytes]]:
+        The lines of one file are joined, up to a megabyte, so that it is not opened for each of them.
+        """
+        hashes: dict[str, Any] = {}
+
+        def write(subtask: str, lines: Sequence[bytes]) -> None:
+            name = record_file(subtask).removesuffix(".jsonl")
+            files.append(folder / f"samples_{name}_{stamp}.jsonl", b"".join(lines))
+
+        current, size = "", 0
+        joined: list[bytes] = []
+        for subtask, line in self._sample_lines(hashes):
+            if joined and (subtask != current or size > _WRITE_BYTES):
+                write(current, joined)
+                joined, size = [], 0
+            current = subtask
+            joined.append(line)
+            size += len(line)
+        if joined:
+            write(current, joined)
+        return {name: digest.hexdigest() for name, digest in hashes.items()}
+
+    def _sample_lines(self, hashes: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
+        """(subtask, line) of each sample. hashes: takes in what lm-eval hashes of a subtask's samples, joined."""
         for task in self.report["tasks"]:
             for record in self.run.records(task["task"]):
                 if not self.wanted(record):
                     continue
                 name = _child(record.task, record.subset)
                 for line in sample_lines(record, self._config(record.task), self._only_pipeline(record.task)):
-                    hashes.setdefault(name, _Hashes()).add(line)
+                    digest = hashes.setdefault(name, hashlib.sha256())
+                    digest.update((line["doc_hash"] + line["prompt_hash"] + line["target_hash"]).encode())
                     yield name, encode_line(line)
+
+
+def _value(metric: MetricFields, name: str, pipeline: str) -> dict[str, JSON]:
+    return {
+        f"{name},{pipeline}": metric["value"],
+        f"{name}_stderr,{pipeline}": "N/A" if metric["stderr"] is None else metric["stderr"],
+    }
 
 
 def _folder_of(model: str) -> str:
@@ -222,39 +279,6 @@ def _folder_of(model: str) -> str:
     return name if name.strip(".") else "model"
 
 
-def _add_group(
-    group: Mapping[str, JSON],
-    shots: set[JSON],
-    members: Sequence[str],
-    parts: dict[str, dict[str, JSON]],
-    groups: dict[str, JSON],
-) -> None:
-    """A group of tasks, under the keys of lm_eval/api/group.py; without values where it asks for none."""
-    name = group["group"]
-    # A group that is written inside another one is called by its whole name, where it has no alias.
-    alias = name if name.endswith(f"::{group['title']}") else group["title"]
-    values: dict[str, JSON] = {"alias": alias, "name": name}
-    if group["metrics"]:
-        values["sample_len"] = group["counts"]["n"]
-    scored = {}
-    for metric in group["metrics"]:
-        if metric["value"] is not None:
-            base = ScoreName.parse(metric["metric"]).metric
-            key = f"{base},{metric['filter']}"
-            scored[key] = metric["n"]
-            values[key] = metric["value"]
-            values[f"{base}_stderr,{metric['filter']}"] = "N/A" if metric["stderr"] is None else metric["stderr"]
-    parts["results"][name] = values if not scored else {**values, "sample_count": scored}
-    parts["group_subtasks"][name] = members
-    parts["versions"][name] = group["version"] or "N/A"
-    if len(shots) == 1:
-        (parts["n-shot"][name],) = shots
-    better = [parts["higher_is_better"].get(task, {}) for task in group["tasks"]]
-    parts["higher_is_better"][name] = {metric: way for found in better for metric, way in found.items()}
-    if group["metrics"]:
-        groups[name] = parts["results"][name]
-
-
 def sample_lines(record: Record, config: Mapping[str, JSON], only_pipeline: str) -> Iterator[dict[str, JSON]]:
     """One sample as lm-eval logs it: a line for each filter pipeline. `doc` is the row as loaded."""
     named = {ScoreName.parse(key): value for key, value in record.scores.items()}
@@ -262,7 +286,10 @@ def sample_lines(record: Record, config: Mapping[str, JSON], only_pipeline: str)
     prompt = _prompt_text(record.prompt)
     doc = jsonable(record.doc)
     target = str(list(record.target) if isinstance(record.target, tuple) else record.target)
+    greedy = [flag for response in record.responses for flag in response.is_greedy]
+    pairs = [[str(value), *map(str, greedy[place : place + 1])] for place, value in enumerate(record.logprobs)]
     for pipeline in pipelines:
+        answers = [str(answer) for answer in record.answers.get(pipeline, ())]
         scores = {name.metric: value for name, value in named.items() if (name.pipeline or only_pipeline) == pipeline}
         yield {
             "doc_id": record.id,
@@ -270,8 +297,9 @@ def sample_lines(record: Record, config: Mapping[str, JSON], only_pipeline: str)
             "doc": doc,
             "target": target,
             "arguments": _arguments(record, prompt, config),
-            "resps": _replies(record),
-            "filtered_resps": _filtered(record, pipeline),
+            # Requests x repeats, and what was read of them; lm-eval writes every number in them as text.
+            "resps": [[pair] for pair in pairs] or [[str(response.text) for response in record.responses]],
+            "filtered_resps": pairs or (answers if len(answers) == 1 else [answers]),
             "filter": pipeline,
             "metrics": list(scores),
             "doc_hash": _sha(json.dumps(doc, indent=2, ensure_ascii=False)),
@@ -302,49 +330,10 @@ def _arguments(record: Record, prompt: str, config: Mapping[str, JSON]) -> dict[
     }
 
 
-def _replies(record: Record) -> list[JSON]:
-    """Requests x repeats; lm-eval writes every number in them as text."""
-    if not record.logprobs:
-        return [[str(response.text) for response in record.responses]]
-    return [[pair] for pair in _likelihoods(record)]
-
-
-def _filtered(record: Record, pipeline: str) -> list[JSON]:
-    if record.logprobs:
-        return list(_likelihoods(record))
-    answers = record.answers.get(pipeline, ())
-    return [str(answers[0])] if len(answers) == 1 else [[str(answer) for answer in answers]]
-
-
-def _likelihoods(record: Record) -> Iterator[list[str]]:
-    greedy = [flag for response in record.responses for flag in response.is_greedy]
-    for index, value in enumerate(record.logprobs):
-        yield [str(value), str(greedy[index])] if index < len(greedy) else [str(value)]
-
-
 def _prompt_text(prompt: Prompt) -> str:
     if not prompt.is_chat:
         return prompt.text
     return json.dumps(encode_messages(prompt.messages), ensure_ascii=False) + prompt.prefill
-
-
-def _by_file(lines: Iterator[tuple[str, bytes]], folder: Path, stamp: str) -> Iterator[tuple[Path, list[bytes]]]:
-    """Join the lines of one file, up to a megabyte, so that no file is opened for each of them."""
-    current, size = "", 0
-    joined: list[bytes] = []
-    for name, line in lines:
-        if joined and (name != current or size > _WRITE_BYTES):
-            yield _samples_file(folder, current, stamp), joined
-            joined, size = [], 0
-        current = name
-        joined.append(line)
-        size += len(line)
-    if joined:
-        yield _samples_file(folder, current, stamp), joined
-
-
-def _samples_file(folder: Path, name: str, stamp: str) -> Path:
-    return folder / f"samples_{record_file(name).removesuffix('.jsonl')}_{stamp}.jsonl"
 
 
 def _child(task: str, part: str) -> str:
@@ -358,9 +347,9 @@ def _sha(text: str) -> str:
 def _git_hash() -> str | None:
     """The commit of the folder that the command runs in, as lm-eval notes it; None outside of a repository."""
     try:
-        found = subprocess.run(
+        described = subprocess.run(
             ["git", "describe", "--always"], capture_output=True, text=True, timeout=10, check=True, encoding="utf-8"
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip() or None
+    return described.stdout.strip() or None

@@ -95,8 +95,8 @@ def _sign(path: Path) -> None:
 
 def _in_use(folder: Path, signed: Path) -> UsageError:
     try:
-        found = json.loads(signed.read_text(encoding="utf-8"))
-        holder = f"process {found['pid']} on {found['host']}"
+        holder = json.loads(signed.read_text(encoding="utf-8"))
+        name = f"process {holder['pid']} on {holder['host']}"
     except (OSError, ValueError, KeyError, TypeError):
-        holder = "another process"
-    return UsageError(f"{folder}: the run folder is in use by {holder}; wait for it to end, or choose another --output")
+        name = "another process"
+    return UsageError(f"{folder}: the run folder is in use by {name}; wait for it to end, or choose another --output")

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import cast
 
 from harness import files
 from harness.errors import UsageError, suggest
@@ -47,7 +48,7 @@ def now() -> str:
     return datetime.now().astimezone().isoformat(timespec="milliseconds")
 
 
-def seconds_of(manifest: Mapping[str, JSON]) -> float | None:
+def seconds_of(manifest: Manifest) -> float | None:
     """How long the last session took that wrote a record, or takes until now; None where the manifest does not say."""
     sessions = manifest.get("sessions") or []
     # One that is at work, and those of version 1, do not say yet how much they wrote.
@@ -59,9 +60,9 @@ def seconds_of(manifest: Mapping[str, JSON]) -> float | None:
         return None
 
 
-def model_title(manifest: Mapping[str, JSON]) -> str:
+def model_title(described: Manifest | Report) -> str:
     """What a reader calls the model: the folder or hub id in its arguments, else the plugin's name."""
-    model = manifest.get("model", {})
+    model = described.get("model") or {}
     arguments = model.get("args") or {}
     return next(
         (str(arguments[key]) for key in _NAMING_ARGUMENTS if arguments.get(key)), str(model.get("name", "model"))
@@ -91,7 +92,7 @@ def safe_name(text: str) -> str:
     return name
 
 
-def read_manifest(folder: Path) -> dict[str, JSON]:
+def read_manifest(folder: Path) -> Manifest:
     """The manifest of a run folder, as today's version has it. Raises UsageError where the folder is no run, naming
     run folders near it, and where the file cannot be used.
     """
@@ -113,10 +114,10 @@ def read_manifest(folder: Path) -> dict[str, JSON]:
     manifest = upgraded(manifest)
     if problem := problem_of(manifest, Manifest):
         raise UsageError(f"{path}: damaged ({problem}); {again}")
-    return manifest
+    return cast(Manifest, manifest)
 
 
-def read_report(path: Path) -> dict[str, JSON] | None:
+def read_report(path: Path) -> Report | None:
     """The report of a run, as today's version has it; None where there is none. Raises UsageError for a damaged one."""
     try:
         value = json.loads(files.read_text(path))
@@ -131,7 +132,7 @@ def read_report(path: Path) -> dict[str, JSON] | None:
     value = upgraded(value)
     if problem := problem_of(value, Report):
         raise UsageError(f"{path}: damaged ({problem}); `harness score {path.parent}` writes it anew")
-    return value
+    return cast(Report, value)
 
 
 def _refuse_later(path: Path, value: Mapping[str, JSON]) -> None:
@@ -160,13 +161,13 @@ def the_run(path: Path) -> Path:
 
 def require_same(folder: Path, identity: Mapping[str, JSON]) -> None:
     """Raises UsageError, naming keys and both values, when the folder belongs to another configuration."""
-    found = list(differences(read_manifest(folder)["identity"], plain(identity)))
-    if not found:
+    others = list(differences(read_manifest(folder)["identity"], plain(identity)))
+    if not others:
         return
     shown = "; ".join(
-        f"{key} is {_show(old)} there and {_show(new)} here" for key, old, new in found[:_SHOWN_DIFFERENCES]
+        f"{key} is {_show(old)} there and {_show(new)} here" for key, old, new in others[:_SHOWN_DIFFERENCES]
     )
-    more = f"; and {len(found) - _SHOWN_DIFFERENCES} more" if len(found) > _SHOWN_DIFFERENCES else ""
+    more = f"; and {len(others) - _SHOWN_DIFFERENCES} more" if len(others) > _SHOWN_DIFFERENCES else ""
     raise UsageError(f"{folder}: a run of another configuration: {shown}{more}; choose another --output")
 
 

@@ -10,7 +10,7 @@ import io
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import cast
 
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
@@ -18,7 +18,18 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.record.coverage import part_words, setting_words
-from harness.record.file_types import FORMAT
+from harness.record.file_types import (
+    FORMAT,
+    CategoryFields,
+    GroupReport,
+    Manifest,
+    MetricFields,
+    Number,
+    PartFields,
+    Report,
+    ResultFields,
+    TaskReport,
+)
 from harness.record.manifest import seconds_of
 from harness.terminal import visible
 from harness.types import JSON, Counts, GroupResult, GroupScore, MetricResult, Record, Result, SampleKey, ScoreName
@@ -30,6 +41,7 @@ EXTREMES = 3
 """How many of the best, and of the worst, categories of a breakdown a table shows."""
 DOUBTS = ("failed", "refused", "unparsed", "truncated", "empty", "cut")
 _FROM_MANIFEST = ("command", "model", "plugins", "versions", "environment", "started", "spec", "data")
+_FROM_TASK = ("title", "date", "version", "num_fewshot", "split")
 
 
 @dataclass(slots=True)
@@ -50,9 +62,9 @@ class Missing:
     first: tuple[str, ...] = ()
 
 
-def missing_of(asked: Iterable[SampleKey], found: Collection[SampleKey]) -> Missing | None:
-    """What of the samples that were asked was not found, if anything."""
-    lost = [key for key in asked if key not in found]
+def missing_of(asked: Iterable[SampleKey], on_disk: Collection[SampleKey]) -> Missing | None:
+    """What of the samples that were asked is not on disk, if anything."""
+    lost = [key for key in asked if key not in on_disk]
     named = [(key.subset, str(key.id), f"view {key.view}" if key.view else "") for key in lost[:NAMED]]
     return Missing(len(lost), tuple(" ".join(filter(None, parts)) for parts in named)) if lost else None
 
@@ -70,12 +82,12 @@ def watch(records: Iterable[Record], usage: dict[str, Usage]) -> Iterator[Record
 
 
 def build_report(
-    manifest: Mapping[str, JSON],
+    manifest: Manifest,
     results: Sequence[Result],
     usage: Mapping[str, Usage] | None = None,
     groups: Sequence[GroupResult] = (),
     missing: Mapping[str, Missing] | None = None,
-) -> dict[str, JSON]:
+) -> Report:
     """What `report.json` holds.
 
     `tasks` is a list in the order of the results; a task holds `counts`, `metrics` (each with value, n, stderr,
@@ -87,114 +99,132 @@ def build_report(
     `missing`. `missing` of a task are samples that cannot be read back; see `losses`. `incidents` is what was survived
     on the way, in whichever session, each with a line `text`. usage: what each task cost, see `watch`.
     """
-    tasks: dict[str, dict[str, JSON]] = {}
+    by_task: dict[str, list[Result]] = {}
     for result in results:
-        task = tasks.setdefault(result.task, {"task": result.task})
-        if result.level == "task":
-            _add_average(task, result)
-        elif result.level == "category":
-            named = {"breakdown": result.title, "name": result.name, "title": result.name}
-            _add_average(task.setdefault("categories", {}).setdefault((result.title, result.name), named), result)
-        else:
-            parts = task.setdefault(f"{result.level}s", {})
-            _add_average(parts.setdefault(result.name, {"name": result.name, "title": result.title}), result)
+        by_task.setdefault(result.task, []).append(result)
+    tasks = []
+    for name, of_task in by_task.items():
+        task = _task_report(name, of_task, manifest.get("tasks", {}).get(name, {}))
+        cost = (usage or {}).get(name, Usage())
+        task["usage"] = {
+            "prompt_tokens": cost.prompt_tokens,
+            "completion_tokens": cost.completion_tokens,
+            "truncated_tokens": cost.truncated_tokens,
+            "seconds": cost.seconds,
+        }
+        if missing and name in missing:
+            task["missing"] = {"n": missing[name].n, "first": list(missing[name].first)}
+        tasks.append(task)
+    told: Mapping[str, object] = manifest
     return {
         "format": FORMAT,
         "kind": manifest.get("kind", "run"),
-        **{name: manifest[name] for name in _FROM_MANIFEST if name in manifest},
+        **cast(Report, {name: told[name] for name in _FROM_MANIFEST if name in told}),
         "seconds": seconds_of(manifest),
-        "incidents": [found for session in manifest.get("sessions", ()) for found in session.get("incidents", ())],
-        "tasks": [
-            {
-                **_finish(task, manifest.get("tasks", {}).get(name, {})),
-                "usage": asdict((usage or {}).get(name, Usage())),
-                **({"missing": asdict(missing[name])} if missing and name in missing else {}),
-            }
-            for name, task in tasks.items()
-        ],
-        "groups": [_group(group) for group in groups],
+        "incidents": [each for session in manifest.get("sessions", ()) for each in session.get("incidents", ())],
+        "tasks": tasks,
+        "groups": [_group_report(group) for group in groups],
     }
 
 
-def _group(found: GroupResult) -> dict[str, JSON]:
-    group, members = found.members.group, found.members
-    by_average: dict[str, list[JSON]] = {}
-    for asked, other in zip(found.scores, found.others, strict=True):
+def _task_report(name: str, results: Sequence[Result], known: Mapping[str, object]) -> TaskReport:
+    """A task with its parts. known: what the manifest says of it."""
+    whole = [result for result in results if result.level == "task"]
+    groups, subsets, categories = (
+        _parts(result for result in results if result.level == level) for level in ("group", "subset", "category")
+    )
+    task: TaskReport = {
+        "task": name,
+        **cast(TaskReport, {field: known[field] for field in _FROM_TASK if field in known}),
+        **(_numbers(whole) if whole else ResultFields(counts=asdict(Counts()), metrics=[])),
+        "groups": [cast(PartFields, {"name": of, "title": title, **numbers}) for title, of, numbers in groups],
+        "subsets": [cast(PartFields, {"name": of, "title": title, **numbers}) for title, of, numbers in subsets],
+    }
+    if named := [
+        cast(CategoryFields, {"breakdown": breakdown, "name": of, "title": of, **numbers})
+        for breakdown, of, numbers in categories
+    ]:
+        task["categories"] = named
+    return task
+
+
+def _parts(results: Iterable[Result]) -> Iterator[tuple[str, str, ResultFields]]:
+    """(title, name, numbers) of each part of a task; the title of a category is its breakdown."""
+    by_name: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        by_name.setdefault((result.title, result.name), []).append(result)
+    yield from ((title, name, _numbers(of_part)) for (title, name), of_part in by_name.items())
+
+
+def _numbers(results: Sequence[Result]) -> ResultFields:
+    """The results of one name: the first is its own average, and each stands under its average."""
+    metrics = [[_metric(metric) for metric in result.metrics] for result in results]
+    numbers = ResultFields(average=results[0].average, counts=asdict(results[0].counts), metrics=metrics[0])
+    by_average = {str(result.average): own for result, own in zip(results, metrics, strict=True) if result.average}
+    if by_average:
+        numbers["by_average"] = by_average
+    return numbers
+
+
+def _group_report(result: GroupResult) -> GroupReport:
+    group, members = result.members.group, result.members
+    by_average: dict[str, list[MetricFields]] = {}
+    for asked, other in zip(result.scores, result.others, strict=True):
         for score in sorted((asked, other), key=lambda score: score.average != "micro"):
-            by_average.setdefault(score.average, []).append(_group_score(score))
+            by_average.setdefault(score.average, []).append(_group_metric(score))
     return {
         "group": group.name,
         "title": group.title or group.name,
         "version": group.version,
         "members": list(members.children),
         "tasks": [name for name, _ in members.tasks],
-        "counts": asdict(found.counts),
-        "metrics": [_group_score(score) for score in found.scores],
+        "counts": asdict(result.counts),
+        "metrics": [_group_metric(score) for score in result.scores],
         "by_average": by_average,
     }
 
 
-def _group_score(score: GroupScore) -> dict[str, JSON]:
-    return {
-        **_metric(score.result),
-        "average": score.average,
-        "filter": score.pipeline,
-        "missing": list(score.missing),
-    }
+def _group_metric(score: GroupScore) -> MetricFields:
+    of_group = {"average": score.average, "filter": score.pipeline, "missing": list(score.missing)}
+    return cast(MetricFields, {**_metric(score.result), **of_group})
 
 
-def _add_average(entry: dict[str, JSON], result: Result) -> None:
-    """The first result of a name is the task's own average; the second stands beside it."""
-    metrics = [_metric(metric) for metric in result.metrics]
-    if "metrics" not in entry:
-        entry.update(average=result.average, counts=asdict(result.counts), metrics=metrics)
-    if result.average is not None:
-        entry.setdefault("by_average", {})[result.average] = metrics
-
-
-def _finish(task: dict[str, JSON], known: Mapping[str, JSON]) -> dict[str, JSON]:
-    order = ("task", "title", "date", "version", "num_fewshot", "split", "average", "counts", "metrics", "by_average")
-    empty = {"counts": asdict(Counts()), "metrics": []}
-    fields = {**empty, **{name: known[name] for name in order if name in known}, **task}
-    whole = {name: fields[name] for name in order if name in fields}
-    levels = ("groups", "subsets", *(("categories",) if "categories" in task else ()))
-    return {**whole, **{level: list(task.get(level, {}).values()) for level in levels}}
-
-
-def _metric(metric: MetricResult) -> dict[str, JSON]:
-    fields = asdict(metric)
+def _metric(metric: MetricResult) -> MetricFields:
+    fields: dict[str, JSON] = asdict(metric)
     fields["interval"] = list(metric.interval) if metric.interval else None
     for name in ("scorer", "truncated", "error", "setting"):
         if not fields[name]:
             del fields[name]
-    return fields
+    return cast(MetricFields, fields)
 
 
-def render(report: Mapping[str, JSON], width: int = 80, *, subsets: bool = False) -> RenderableType:
+def render(report: Report, width: int = 80, *, subsets: bool = False) -> RenderableType:
     """The result table, for a console of `width` columns: a task's rows, then its groups, then (if asked) its subsets.
 
     A group of tasks stands above its tasks, which are indented. What does not fit is left out from the right of this
     list: the interval, the columns of doubt (which then stand below, in words). A single sample of doubt is enough for
     its column.
     """
-    found = list(rows(report, subsets=subsets))
-    doubts = [name for name in DOUBTS if any(row.counts.get(name) for row in found)]
+    shown = list(rows(report, subsets=subsets))
+    doubts = [name for name in DOUBTS if any(row.counts.get(name) for row in shown)]
     columns = ["metric", "value", "stderr", "95% interval", "n", *doubts]
     words: list[Text] = []
-    if _width(found, columns) > width:
+    if _width(shown, columns) > width:
         columns.remove("95% interval")
-    if _width(found, columns) > width and doubts:
+    if _width(shown, columns) > width and doubts:
         columns = columns[: -len(doubts)]
-        words = list(_in_words(report["tasks"], doubts))
+        for task in report["tasks"]:
+            if counts := [f"{task['counts'][name]} {name}" for name in doubts if task["counts"].get(name)]:
+                words.append(Text(visible(f"{task['task']}: {', '.join(counts)}"), style="yellow"))
     words += [Text(visible(line), style="dim") for line in settings(report)]
     words += [Text(visible(line), style="yellow") for line in (*losses(report), *gaps(report))]
     words += [Text(visible(str(incident["text"])), style="yellow") for incident in report.get("incidents", ())]
     words += [Text(visible(text), style="dim") for text in scorers(report)]
     words += [Text(visible(text), style="yellow") for text in doubts_about_metrics(report)]
-    return Group(_table(found, columns), *words)
+    return Group(_table(shown, columns), *words)
 
 
-def ordered(report: Mapping[str, JSON]) -> Iterator[tuple[int, Mapping[str, JSON]]]:
+def ordered(report: Report) -> Iterator[tuple[int, TaskReport | GroupReport]]:
     """(depth, entry) of all tasks and groups of tasks, each task below the first group that holds it.
 
     A group without values takes no row.
@@ -204,7 +234,7 @@ def ordered(report: Mapping[str, JSON]) -> Iterator[tuple[int, Mapping[str, JSON
     inner = {name for group in groups.values() for name in group["members"]}
     shown: set[str] = set()
 
-    def below(name: str, depth: int) -> Iterator[tuple[int, Mapping[str, JSON]]]:
+    def below(name: str, depth: int) -> Iterator[tuple[int, TaskReport | GroupReport]]:
         if name in shown:
             return
         shown.add(name)
@@ -223,7 +253,7 @@ def ordered(report: Mapping[str, JSON]) -> Iterator[tuple[int, Mapping[str, JSON
         yield from below(task, 0)
 
 
-def settings(report: Mapping[str, JSON]) -> Iterator[str]:
+def settings(report: Report) -> Iterator[str]:
     """How the tasks were asked: shots, split and limit, a line for all that were asked alike."""
     alike: dict[str, list[str]] = {}
     for task in report["tasks"]:
@@ -234,20 +264,20 @@ def settings(report: Mapping[str, JSON]) -> Iterator[str]:
         yield words if len(alike) == 1 else f"{', '.join(names[:NAMED])}{more}: {words}"
 
 
-def gaps(report: Mapping[str, JSON]) -> Iterator[str]:
+def gaps(report: Report) -> Iterator[str]:
     """One line for each group of which not every task has every metric, for the reader of a mean over the others."""
     for group in report.get("groups", ()):
-        found: dict[tuple[str, ...], list[str]] = {}
+        lacking: dict[tuple[str, ...], list[str]] = {}
         for metric in group["metrics"]:
             if metric["missing"]:
-                found.setdefault(tuple(metric["missing"]), []).append(metric["metric"])
-        for missing, metrics in found.items():
+                lacking.setdefault(tuple(metric["missing"]), []).append(metric["metric"])
+        for missing, metrics in lacking.items():
             more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
             where = f"no value in {', '.join(missing[:NAMED])}{more}"
             yield f"{group['title']}: {', '.join(metrics)} has {where}; its mean is over the other tasks"
 
 
-def losses(report: Mapping[str, JSON]) -> Iterator[str]:
+def losses(report: Report) -> Iterator[str]:
     """One line for each task of which samples were asked that cannot be read back."""
     for task in report["tasks"]:
         if lost := task.get("missing"):
@@ -261,13 +291,13 @@ def losses(report: Mapping[str, JSON]) -> Iterator[str]:
             )
 
 
-def render_together(reports: Mapping[str, Mapping[str, JSON]]) -> RenderableType:
+def render_together(reports: Mapping[str, Report]) -> RenderableType:
     """One table of several runs, a metric of a task at a time: what each run got, under its name."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("task, metric, model", overflow="fold")
     for name in ("value", "stderr", "n"):
         table.add_column(name, justify="right", no_wrap=True, style=_style(name))
-    lines: dict[str, dict[str, Mapping[str, JSON]]] = {}
+    lines: dict[str, dict[str, MetricFields]] = {}
     for name, report in reports.items():
         for _, entry in ordered(report):
             for metric in entry["metrics"]:
@@ -281,19 +311,19 @@ def render_together(reports: Mapping[str, Mapping[str, JSON]]) -> RenderableType
     return table
 
 
-def scorers(report: Mapping[str, JSON]) -> Iterator[str]:
+def scorers(report: Report) -> Iterator[str]:
     """One line for each model (or other people's code) that scored answers: a task, its metrics, and what it was."""
     for task in report["tasks"]:
-        found: dict[str, list[str]] = {}
+        by_scorer: dict[str, list[str]] = {}
         for metric in task["metrics"]:
             if scorer := metric.get("scorer"):
                 words = ", ".join(f"{name} {value}" for name, value in scorer.items() if value is not None)
-                found.setdefault(words, []).append(metric["metric"])
-        for words, metrics in found.items():
+                by_scorer.setdefault(words, []).append(metric["metric"])
+        for words, metrics in by_scorer.items():
             yield f"{task['task']}: {', '.join(metrics)} by {words}"
 
 
-def doubts_about_metrics(report: Mapping[str, JSON]) -> Iterator[str]:
+def doubts_about_metrics(report: Report) -> Iterator[str]:
     """One line for each metric that has no value for its set, or cut texts that are longer than its window."""
     for task in report["tasks"]:
         cut: dict[int, list[str]] = {}
@@ -307,14 +337,14 @@ def doubts_about_metrics(report: Mapping[str, JSON]) -> Iterator[str]:
             yield f"{task['task']}: {count} {texts} longer than the window of {', '.join(metrics)}, which was cut"
 
 
-def summary_text(report: Mapping[str, JSON], width: int = 100) -> str:
+def summary_text(report: Report, width: int = 100) -> str:
     """The result table as plain text, without colour or line ends at odd places."""
     stream = io.StringIO()
     Console(file=stream, width=width, color_system=None, force_terminal=False).print(render(report, width))
     return "".join(f"{line.rstrip()}\n" for line in stream.getvalue().splitlines()).strip("\n")
 
 
-def number(value: JSON) -> str:
+def number(value: Number | None) -> str:
     """A value as it is shown everywhere: four decimals, or six digits where it is large; `-` where there is none."""
     if value is None:
         return "-"
@@ -324,7 +354,7 @@ def number(value: JSON) -> str:
     return f"{value:.4f}" if abs(value) < 1000 else f"{value:.6g}"
 
 
-def interval(metric: Mapping[str, JSON]) -> str:
+def interval(metric: MetricFields) -> str:
     """`0.5861-0.6403`, or `-` where it is not known."""
     bounds = metric["interval"]
     return f"{number(bounds[0])} .. {number(bounds[1])}" if bounds else "-"
@@ -337,15 +367,18 @@ class TableRow:
     label: str
     depth: int
     metric: str
-    result: Mapping[str, JSON]
+    result: MetricFields
     counts: Mapping[str, int]
     part: bool = False
 
     def cells(self, columns: Sequence[str]) -> list[str]:
+        ends, stderr = self.result["interval"], self.result["stderr"]
+        # Where all samples score alike, what is 0 is the spread that was seen, not the doubt.
+        unknown = stderr == 0 and ends and float(ends[0]) < float(ends[1])
         known = {
             "metric": self.metric,
             "value": number(self.result["value"]),
-            "stderr": number(_shown_stderr(self.result)),
+            "stderr": number(None if unknown else stderr),
             "95% interval": interval(self.result),
             "n": str(self.result["n"]),
         }
@@ -353,70 +386,61 @@ class TableRow:
         return ["  " * self.depth + self.label, *({**known, **doubts}[name] for name in columns)]
 
 
-def rows(report: Mapping[str, JSON], *, subsets: bool = False) -> Iterator[TableRow]:
+def rows(report: Report, *, subsets: bool = False) -> Iterator[TableRow]:
     """The result table: all metrics of each task and group, its other average, then the first metric of its parts."""
     for depth, entry in ordered(report):
         name = _name_of(entry)
         for index, (label, metric) in enumerate(_labelled(entry)):
             yield TableRow("" if index else name, depth, label, metric, {} if index else entry["counts"])
+        if "group" in entry:
+            continue
         # Of a task that is not asked as a whole, its subsets say more than groups of which some are left out.
-        shown = subsets or (bool(part_words(entry)) and len(entry.get("subsets", ())) <= _SHOWN_SUBSETS)
-        groups = [part for part in entry.get("groups", ()) if not (shown and part_words(part))]
-        for part in [*groups, *(entry.get("subsets", ()) if shown else ())]:
+        shown = subsets or (bool(part_words(entry.get("covers"))) and len(entry["subsets"]) <= _SHOWN_SUBSETS)
+        groups = [part for part in entry["groups"] if not (shown and part_words(part.get("covers")))]
+        for part in [*groups, *(entry["subsets"] if shown else ())]:
+            # What a part is called, and the name by which `--tasks TASK/NAME` takes it.
+            name, title = part["name"], part["title"] or part["name"]
+            called = title if title == name or not name.isascii() else f"{title} ({name})"
             for metric in part["metrics"][:1]:
                 label = _metric_label(metric, part.get("average"))
-                yield TableRow(_part_name(part) + part_words(part), depth + 1, label, metric, part["counts"], part=True)
-        for part in shown_categories(entry.get("categories", ()), every=subsets):
-            for metric in part["metrics"][:1]:
-                label = f"{part['breakdown']}: {part['name']}"
-                yield TableRow(label, depth + 1, _metric_label(metric, None), metric, part["counts"], part=True)
+                words = called + part_words(part.get("covers"))
+                yield TableRow(words, depth + 1, label, metric, part["counts"], part=True)
+        for category in shown_categories(entry.get("categories", ()), every=subsets):
+            for metric in category["metrics"][:1]:
+                label, words = _metric_label(metric, None), f"{category['breakdown']}: {category['name']}"
+                yield TableRow(words, depth + 1, label, metric, category["counts"], part=True)
 
 
-def shown_categories(categories: Sequence[Mapping[str, JSON]], *, every: bool = False) -> Iterator[Mapping[str, JSON]]:
+def shown_categories(categories: Sequence[CategoryFields], *, every: bool = False) -> Iterator[CategoryFields]:
     """The categories of each breakdown that a table has room for: of many, the three best and the three worst."""
     for breakdown in dict.fromkeys(part["breakdown"] for part in categories):
         parts = [part for part in categories if part["breakdown"] == breakdown]
         known = [part for part in parts if part["metrics"] and part["metrics"][0]["value"] is not None]
         if not every and len(known) > 2 * EXTREMES:
-            best_first = bool(known[0]["metrics"][0].get("higher_is_better", True))
-            known.sort(key=lambda part: part["metrics"][0]["value"], reverse=best_first)
+            best_first = known[0]["metrics"][0]["higher_is_better"]
+            known.sort(key=lambda part: float(part["metrics"][0]["value"] or 0.0), reverse=best_first)
             parts = [*known[:EXTREMES], *known[-EXTREMES:]]
         yield from parts
 
 
-def _shown_stderr(metric: Mapping[str, JSON]) -> JSON:
-    """None where all samples score alike: what is then 0 is the spread that was seen, not the doubt."""
-    ends = metric["interval"]
-    return None if metric["stderr"] == 0 and ends and ends[0] < ends[1] else metric["stderr"]
+def _name_of(entry: TaskReport | GroupReport) -> str:
+    return entry["title"] if "group" in entry else entry["task"] + part_words(entry.get("covers"))
 
 
-def _part_name(part: Mapping[str, JSON]) -> str:
-    """What a part is called, and the name by which `--tasks TASK/NAME` takes it."""
-    name, title = str(part["name"]), str(part["title"] or part["name"])
-    return title if title == name or "subsets" in part or not name.isascii() else f"{title} ({name})"
-
-
-def _name_of(entry: Mapping[str, JSON]) -> str:
-    return str(entry["task"] if "task" in entry else entry["title"]) + part_words(entry)
-
-
-def _labelled(entry: Mapping[str, JSON]) -> Iterator[tuple[str, Mapping[str, JSON]]]:
-    own = entry.get("average")
-    shown = [metric for metric in entry["metrics"] if metric["value"] != 0 or not _counts_rows(metric)]
-    named = {_metric_label(metric, metric.get("average", own)): metric for metric in shown}
-    if len(entry.get("tasks", ())) != 1:  # a group of one: its averages are one
+def _labelled(entry: TaskReport | GroupReport) -> Iterator[tuple[str, MetricFields]]:
+    named: dict[str, MetricFields] = {}
+    for metric in entry["metrics"]:
+        # How many rows a modifier left alone is worth a line where there are any.
+        if metric["value"] != 0 or ScoreName.parse(metric["metric"]).metric != "kept_order":
+            named[_metric_label(metric, metric.get("average", entry.get("average")))] = metric
+    if "task" in entry or len(entry["tasks"]) != 1:  # a group of one: its averages are one
         for average, metrics in entry.get("by_average", {}).items():
             for metric in metrics[:1]:
                 named.setdefault(_metric_label(metric, average), metric)
     yield from named.items()
 
 
-def _counts_rows(metric: Mapping[str, JSON]) -> bool:
-    """Whether a metric says how many rows a modifier left alone, which is worth a line where there are any."""
-    return ScoreName.parse(str(metric["metric"])).metric == "kept_order"
-
-
-def _metric_label(metric: Mapping[str, JSON], average: str | None) -> str:
+def _metric_label(metric: MetricFields, average: str | None) -> str:
     arrow = "" if metric["higher_is_better"] else " (less is better)"
     gap = ", not of all tasks" if metric.get("missing") else ""
     words = filter(None, (str(metric["metric"]), metric.get("setting"), average))
@@ -442,10 +466,3 @@ def _width(rows: Sequence[TableRow], columns: Sequence[str]) -> int:
     """Columns of a terminal that the table takes; a Chinese character takes two."""
     cells = [("task", *columns), *(row.cells(columns) for row in rows)]
     return sum(max(map(cell_len, column)) for column in zip(*cells, strict=True)) + len(columns)
-
-
-def _in_words(tasks: Sequence[Mapping[str, Any]], doubts: Sequence[str]) -> Iterator[Text]:
-    for task in tasks:
-        found = [f"{task['counts'][name]} {name}" for name in doubts if task["counts"].get(name)]
-        if found:
-            yield Text(visible(f"{task['task']}: {', '.join(found)}"), style="yellow")

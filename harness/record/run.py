@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
 from pathlib import Path
 from types import MappingProxyType
-from typing import Self, cast
+from typing import Self, Unpack, cast
 
 from harness import files
 from harness.errors import SaveError, UsageError
@@ -28,7 +28,7 @@ from harness.record.codec import (
     parse_line,
     row_digest,
 )
-from harness.record.file_types import FORMAT, Kind, RecordLine
+from harness.record.file_types import FORMAT, Kind, Manifest, ModelFields, RecordLine, Report, SessionFields, TaskFields
 from harness.record.html import report_html
 from harness.record.journal import UNREADABLE, EncodedRecord, Journal, Knowledge, keys_digest
 from harness.record.lock import LEASE_FILE, FolderLock
@@ -60,12 +60,12 @@ class RunFolder:
     written before one is safe, and the same command goes on from there.
     """
 
-    def __init__(self, path: Path, found: dict[str, JSON], lock: FolderLock | None) -> None:
+    def __init__(self, path: Path, fields: Manifest, lock: FolderLock | None) -> None:
         self.path = path
         self.messages: list[str] = []
-        self._manifest = found
+        self._manifest = fields
         self._lock = lock
-        self._told: dict[str, JSON] | None = None
+        self._told: Manifest | None = None
         """What this session says of itself, which stands in the manifest once it has changed something."""
         self._written: int | None = None
         """How many records this session has put on disk; None where the folder is in no session."""
@@ -75,9 +75,7 @@ class RunFolder:
         self._journals: dict[str, Journal] = {}
 
     @classmethod
-    def open(
-        cls, output: Path, model_name: str, identity: Mapping[str, JSON], manifest_fields: Mapping[str, JSON]
-    ) -> RunFolder:
+    def open(cls, output: Path, model_name: str, identity: Mapping[str, JSON], manifest_fields: Manifest) -> RunFolder:
         """The folder of this configuration: `output` itself, one below it, or a new one below it.
 
         identity: all that decides answers and scores, which a limit does not. manifest_fields: what else to write down.
@@ -92,11 +90,11 @@ class RunFolder:
             cause = error.strerror or error
             raise UsageError(f"--output {output}: cannot be written ({cause}); choose another folder") from error
         try:
-            found: dict[str, JSON] = {}
+            fields: Manifest = {}
             if (path / manifest.MANIFEST_FILE).exists():
                 manifest.require_same(path, identity)
-                found = manifest.read_manifest(path)
-            run = cls(path, found, lock)
+                fields = manifest.read_manifest(path)
+            run = cls(path, fields, lock)
             run._is_new = is_new
             run._begin({**manifest_fields, "identity": manifest.plain(identity)})
             run._recover()
@@ -140,9 +138,9 @@ class RunFolder:
         return run
 
     @property
-    def manifest(self) -> dict[str, JSON]:
+    def manifest(self) -> Manifest:
         """What `manifest.json` holds."""
-        return dict(self._manifest)
+        return self._manifest.copy()
 
     def take_messages(self) -> list[str]:
         """The messages that came since they were last taken, each once."""
@@ -153,7 +151,7 @@ class RunFolder:
     @property
     def kind(self) -> Kind:
         """What the folder holds."""
-        return cast(Kind, self._manifest["kind"])
+        return self._manifest["kind"]
 
     @property
     def unreadable(self) -> int:
@@ -166,7 +164,7 @@ class RunFolder:
         return MappingProxyType(self._known)
 
     @property
-    def report(self) -> dict[str, JSON] | None:
+    def report(self) -> Report | None:
         """What `report.json` holds; None where the run has none yet. Raises UsageError where it is damaged."""
         return manifest.read_report(self.path / REPORT_FILE)
 
@@ -185,12 +183,16 @@ class RunFolder:
         row = row_digest(sample.doc, sample.target, sample.choices, sample.cluster)
         return OnDisk.DONE if known.scored == scored_digest(row, rules) else OnDisk.OUTDATED
 
-    def note(self, **fields: JSON) -> None:
+    def note(self, **fields: Unpack[Manifest]) -> None:
         """Write into the manifest what became known later; a mapping is merged into the one that is there."""
         self.begin_work()
         self._note(fields)
 
-    def note_session(self, **fields: JSON) -> None:
+    def note_model(self, described: Mapping[str, JSON]) -> None:
+        """Write into the manifest what the model says of itself."""
+        self.note(model=cast(ModelFields, dict(described)))
+
+    def note_session(self, **fields: Unpack[SessionFields]) -> None:
         """Write into the manifest what became known of this session alone."""
         *earlier, last = self._manifest["sessions"]
         self._note({"sessions": [*earlier, {**last, **fields}]})
@@ -204,27 +206,33 @@ class RunFolder:
         if self._told is None:
             return
         told, self._told = self._told, None
-        sessions = [dict(session) for session in self._manifest["sessions"]]
-        differing = {name: self._manifest[name] for name in ("versions", "environment") if name in self._manifest}
-        differing = {name: value for name, value in differing.items() if value != told.get(name)}
+        before = self._manifest
+        sessions = [session.copy() for session in before["sessions"]]
+        differing: SessionFields = {}
+        if "versions" in before and before["versions"] != told.get("versions"):
+            differing["versions"] = before["versions"]
+        if "environment" in before and before["environment"] != told.get("environment"):
+            differing["environment"] = before["environment"]
         if differing and len(sessions) > 1:  # where the answers of before came from is not forgotten
             sessions[-2] = {**differing, **sessions[-2]}
         del sessions[-1]["samples"]  # how many, it will say at its end
         self._manifest = {
-            **self._manifest,
+            **before,
             **told,
             "format": FORMAT,
             "kind": self.kind,
             "status": RUNNING,
             "sessions": sessions,
-            "model": {**self._manifest.get("model", {}), **told.get("model", {})},
+            "model": {**before.get("model", {}), **told.get("model", {})},
         }
         self._save()
 
-    def _note(self, fields: Mapping[str, JSON]) -> None:
+    def _note(self, fields: Manifest) -> None:
+        noted: dict[str, JSON] = {**self._manifest}
         for name, value in jsonable(fields).items():
-            old = self._manifest.get(name)
-            self._manifest[name] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
+            old = noted.get(name)
+            noted[name] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
+        self._manifest = cast(Manifest, noted)
         self._save()
 
     def _save(self) -> None:
@@ -278,14 +286,14 @@ class RunFolder:
         """
         if self._written is not None:  # the work is done: what follows is no part of the time that it took
             self._manifest["sessions"][-1].setdefault("finished", manifest.now())
-        rank = _ranking(self._manifest.get("tasks"))
+        rank = _ranking(self._manifest.get("tasks", {}))
         ordered = sorted(self._journals.values(), key=lambda journal: journal.rank(rank))
         for journal in ordered:
             journal.compact(rank)
         # After the records: until here every prompt is still there, so that a kill between the two loses nothing.
         self._prompts.compact(prefix for journal in ordered for prefix in journal.prefixes())
 
-    def finish(self, status: str, report: Mapping[str, JSON] | None = None) -> None:
+    def finish(self, status: str, report: Report | None = None) -> None:
         """End the run: files in order, report written, status in the manifest. Raises SaveError.
 
         A file then holds one line a sample, by subset (in the order of the manifest's `tasks`) and id, so that a run
@@ -313,7 +321,7 @@ class RunFolder:
         *earlier, last = self._manifest["sessions"]
         last = {"finished": manifest.now(), **last, "status": status, "samples": self._written}
         changed = self._told is None or self._manifest.get("status") != FINISHED
-        whole = {"status": status, "finished": last["finished"]} if changed else {}
+        whole: Manifest = {"status": status, "finished": last["finished"]} if changed else {}
         self._note({**whole, "sessions": [*earlier, last]})
 
     def discard_if_new(self) -> None:
@@ -333,11 +341,11 @@ class RunFolder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _begin(self, fields: Mapping[str, JSON]) -> None:
+    def _begin(self, fields: Manifest) -> None:
         """Write the manifest first: a folder with records always says what they are."""
-        session = {"started": manifest.now(), "command": fields.get("command"), "samples": 0}
+        session: SessionFields = {"started": manifest.now(), "command": fields.get("command"), "samples": 0}
         sessions = [*self._manifest.get("sessions", []), session]
-        self._told = {**environment.describe(), **jsonable(fields)}
+        self._told = {**environment.describe(), **cast(Manifest, jsonable(fields))}
         self._written = 0
         if self._manifest:
             self._manifest["sessions"] = sessions
@@ -395,11 +403,11 @@ class RunFolder:
         return EncodedRecord(record.key, encode_record(record, reference), known, reference)
 
     def _record_files(self) -> list[Path]:
-        found = sorted(self.path.glob("*.jsonl"))
-        for file in found:
+        record_files = sorted(self.path.glob("*.jsonl"))
+        for file in record_files:
             if not file.is_file():
                 raise UsageError(f"{file}: no regular file; take it out of the run folder")
-        return [file for file in found if file.name != PROMPTS_FILE]
+        return [file for file in record_files if file.name != PROMPTS_FILE]
 
     def _journal(self, name: str) -> Journal:
         # Names that differ in case alone are one file on some systems, so they are one journal on all.
@@ -420,19 +428,15 @@ def _find_folder(output: Path, model_name: str, identity: Mapping[str, JSON]) ->
     if (output / manifest.MANIFEST_FILE).is_file():
         return output
     ending = f"-{manifest.identity_hash(identity)}"
-    found = sorted(output.glob(f"*{ending}")) if output.is_dir() else []
-    return found[-1] if found else output / manifest.folder_name(model_name, identity)
+    folders = sorted(output.glob(f"*{ending}")) if output.is_dir() else []
+    return folders[-1] if folders else output / manifest.folder_name(model_name, identity)
 
 
-def _ranking(tasks: JSON) -> Callable[[SampleKey], tuple[int, int]]:
+def _ranking(tasks: Mapping[str, TaskFields]) -> Callable[[SampleKey], tuple[int, int]]:
     """Where a task and a subset stand in the run; those that are not in the manifest come last."""
-    tasks = tasks if isinstance(tasks, dict) else {}
     task_ranks = {task: rank for rank, task in enumerate(tasks)}
     subset_ranks = {
-        (task, subset): rank
-        for task, fields in tasks.items()
-        if isinstance(fields, dict)
-        for rank, subset in enumerate(fields.get("subsets", ()))
+        (task, subset): rank for task, fields in tasks.items() for rank, subset in enumerate(fields.get("subsets", ()))
     }
 
     def rank(key: SampleKey) -> tuple[int, int]:

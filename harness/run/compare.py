@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 from harness.errors import HarnessError, UsageError
 from harness.metrics import Metric
 from harness.record.coverage import coverage_of, covered, part_words
+from harness.record.file_types import MetricFields, TaskReport
 from harness.record.manifest import model_title
 from harness.record.run import RunFolder
 from harness.registry import Registry, load_plugins
@@ -90,7 +91,7 @@ class RunSide:
         report = self.run.report
         if report is None:
             raise UsageError(f"{self.run.path}: has no report yet: the run has not ended; its command goes on with it")
-        self.tasks: dict[str, Mapping[str, Any]] = {task["task"]: task for task in report["tasks"]}
+        self.tasks = {task["task"]: task for task in report["tasks"]}
         self._is_covered = covered(coverage_of(report))
 
     @functools.cached_property
@@ -167,13 +168,13 @@ def _told_of(what: str, function: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
-def _common_part(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+def _common_part(first: TaskReport, second: TaskReport) -> str:
     """What stands behind a task's name where the runs do not both cover all of it."""
     mine, other = first.get("covers"), second.get("covers")
     if mine is None or other is None:
         return ""
     common = mine["by_subset"].keys() & other["by_subset"].keys()
-    return part_words({"covers": {"subsets": len(common), "of_subsets": mine["of_subsets"]}})
+    return part_words({"subsets": len(common), "of_subsets": mine["of_subsets"]})
 
 
 def _rows_of(side: RunSide, task: str) -> dict[str, str]:
@@ -182,7 +183,7 @@ def _rows_of(side: RunSide, task: str) -> dict[str, str]:
     return {name.removeprefix(task): value for name, value in data.items() if name.startswith(f"{task}/")}
 
 
-def _require_one_scorer(metric: Mapping[str, Any], old: RunSide, name: str, new: RunSide, other: str) -> None:
+def _require_one_scorer(metric: MetricFields, old: RunSide, name: str, new: RunSide, other: str) -> None:
     """Raise UsageError where two models scored the two runs: a difference would be theirs."""
     key, first = metric["metric"], metric.get("scorer") or {}
     found = [each for each in new.tasks[other]["metrics"] if each["metric"] == key]

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from harness.model import Model
+from harness.record.file_types import Manifest
 from harness.registry import Registry
 from harness.run.jobs import TaskJob
 from harness.run.spec import RunSpec
@@ -32,7 +33,7 @@ def run_identity(spec: RunSpec, model: Model, jobs: Sequence[TaskJob]) -> dict[s
 
 def manifest(
     spec: RunSpec, model: Model, jobs: Sequence[TaskJob], registry: Registry, fingerprints: Mapping[str, str]
-) -> dict[str, Any]:
+) -> Manifest:
     """What `manifest.json` says of a run beyond its identity."""
     args = shown_args(spec.model_args, model.secrets)
     command = without_secrets(spec.command or _as_call(spec), spec.model_args, model.secrets)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.errors import ExitCode, UsageError, suggest
 from harness.record.coverage import Coverage, covered
+from harness.record.file_types import Report
 from harness.record.report import number, summary_text
 from harness.record.run import RunFolder
 from harness.types import Record
@@ -25,9 +26,9 @@ class RunResult:
     """
 
     path: Path
-    report: Mapping[str, Any]
+    report: Report
     coverage: Coverage | None = None
-    larger: Mapping[str, Any] | None = None
+    larger: Report | None = None
 
     def __repr__(self) -> str:
         shown = []
@@ -52,7 +53,7 @@ class RunResult:
 
     def to_dict(self) -> dict[str, Any]:
         """The report of what was asked, which `report.json` holds unless it keeps a `larger` one."""
-        return dict(self.report)
+        return {**self.report}
 
     def samples(self, task: str | None = None) -> Iterator[Record]:
         """The records of a task, or of all, read from disk as they are asked for. `UsageError` for an unknown task."""

@@ -200,7 +200,7 @@ class _Run:
         self._note_model(self.progress.message)
 
     def _note_model(self, say: Callable[[str], None] = lambda text: None) -> None:
-        self.folder.note(model=description(self.model, self.spec.model, say))
+        self.folder.note_model(description(self.model, self.spec.model, say))
 
     def _deliver(self, key: str, response: Response) -> None:
         for item in self.pending.pop(key, ()):

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 from harness.errors import UsageError
 from harness.record.coverage import Coverage, counted_coverage, covered
 from harness.record.failures import Failures
+from harness.record.file_types import AbilityFields, RangeFields, Report, TaskReport
 from harness.record.report import Missing, Usage, build_report, missing_of, watch
 from harness.record.run import RunFolder
 from harness.run.jobs import TaskJob, groups_of
-from harness.scoring.capability import GuessTally, TaskValue, ability_scores
+from harness.scoring.capability import AbilityScore, GuessTally, RangedValue, TaskValue, ability_scores
 from harness.scoring.groups import group_result
 from harness.tasks.schema import words
 from harness.tasks.task import Subset, Task
@@ -23,9 +23,9 @@ from harness.types import GroupMembers, GroupResult, MetricResult, Record, Resul
 class RunSummary:
     """The report of what was asked, and the larger one that the folder keeps in its place, if there is such."""
 
-    asked: dict[str, Any]
+    asked: Report
     coverage: Coverage | None
-    larger: dict[str, Any] | None = None
+    larger: Report | None = None
 
 
 def summarise_run(
@@ -71,7 +71,7 @@ def _report(
     folder: RunFolder,
     coverage: Coverage | None,
     asked: Mapping[str, Collection[SampleKey]] | None,
-) -> dict[str, Any]:
+) -> Report:
     """The report of the records that are covered."""
     sums = _Summary(folder, coverage)
     results = {job.task.name: sums.of(job, job.task.subsets) for job in jobs}
@@ -89,17 +89,33 @@ def _report(
             task["covers"] = coverage[name].to_json()
             _mark_parts(task, known[name].task)
     report["cutoff"] = folder.manifest.get("spec", {}).get("cutoff")
-    report["abilities"] = [asdict(score) for score in ability_scores(headlines)]
+    report["abilities"] = list(map(_ability_fields, ability_scores(headlines)))
     return report
 
 
-def _mark_parts(entry: dict[str, Any], task: Task) -> None:
+def _ability_fields(score: AbilityScore) -> AbilityFields:
+    def fields(given: RangedValue | None) -> RangeFields | None:
+        if given is None:
+            return None
+        return {"value": given.value, "interval": list(given.interval) if given.interval else None}
+
+    return {
+        "ability": score.ability,
+        "tasks": list(score.tasks),
+        "n": score.n,
+        "raw": fields(score.raw),
+        "corrected": fields(score.corrected),
+        "left_out": list(score.left_out),
+    }
+
+
+def _mark_parts(entry: TaskReport, task: Task) -> None:
     """Say of each group of subsets of which some are left out how many there are."""
     chosen = {subset.name for subset in task.subsets}
     for group in entry["groups"]:
         members = [subset.name for subset in task.all_subsets if group["name"] in subset.groups]
-        if asked := len(chosen.intersection(members)):
-            group |= {"covers": {"subsets": asked, "of_subsets": len(members)}} if asked < len(members) else {}
+        if 0 < len(chosen.intersection(members)) < len(members):
+            group["covers"] = {"subsets": len(chosen.intersection(members)), "of_subsets": len(members)}
 
 
 @dataclass

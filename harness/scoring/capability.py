@@ -85,11 +85,11 @@ class GuessTally:
 
 def _ability(name: str, tasks: Sequence[TaskValue]) -> AbilityScore:
     scaled = [(task, value) for task in tasks if (value := _scaled(task)) is not None]
-    used = {task.task for task, _ in scaled}
+    used = tuple(task.task for task, _ in scaled)
     left_out = tuple(task.task for task in tasks if task.task not in used)
     raw = _mean([value for _, value in scaled])
     corrected = _mean([_above_chance(value, task) for task, value in scaled])
-    return AbilityScore(name, tuple(used), sum(task.n for task, _ in scaled), raw, corrected, left_out)
+    return AbilityScore(name, used, sum(task.n for task, _ in scaled), raw, corrected, left_out)
 
 
 def _scaled(task: TaskValue) -> RangedValue | None:

@@ -165,7 +165,7 @@ def test_scoring_again_names_what_it_cannot_read_and_keeps_it(folder: Path, fiel
     for _ in range(2):  # the second time nothing of it is in the file any more
         again = score_run(first.path)
         assert again.exit_code == 1
-        assert again.report["tasks"][0]["missing"] == {"n": 1, "first": ("1",)}
+        assert again.report["tasks"][0]["missing"] == {"n": 1, "first": ["1"]}
         assert "sums: 1 of 4 samples cannot be read back (1) and are in no number" in " ".join(again.summary().split())
         assert (again.path / "unreadable" / "sums.jsonl").read_bytes() == line
     healed, _ = ask(folder)

@@ -32,6 +32,7 @@ def test_values_are_put_on_one_scale_before_they_are_averaged() -> None:
     ]
     (score,) = ability_scores(values)
     assert score.raw is not None and score.raw.value == pytest.approx((0.3 + 0.5 + 0.8) / 3)
+    assert score.tasks == ("bleu", "rating", "errors")
 
 
 def test_a_value_without_bounds_or_without_a_score_is_left_out_and_named() -> None:
