@@ -70,7 +70,7 @@ class _Passes(RepeatMetric):
         threshold: float = 1.0,
         packages: str = "",
         tests: str | None = None,
-        one_process: bool = False,
+        reference: str | None = None,
     ) -> None:
         if program is not None and of is not None:
             raise ValueError("program and of: both say which replies pass; take one out")
@@ -83,8 +83,12 @@ class _Passes(RepeatMetric):
         self._limits = sandbox.Limits(seconds=timeout, memory=memory << 20)
         self._program = None if program is None else _template(program)
         self._tests = None if tests is None else _template(tests)
-        self._one_process = one_process
-        if program is not None and tests is None and not one_process and _uses(program, "reply") != 1:
+        self._reference = None if reference is None else _template(reference)
+        if reference is not None and (tests is None or _uses(reference, "reply")):
+            raise ValueError(
+                "reference: is a solution without the reply, and `tests` are the unit tests that it passes"
+            )
+        if program is not None and tests is None and _uses(program, "reply") != 1:
             raise ValueError("program: {{ reply }} must stand in it once; or say by `tests` what is tested")
         if tests is not None and (program is None or _uses(tests, "reply")):
             raise ValueError("tests: belong to a program, and are made without the reply")
@@ -132,10 +136,9 @@ class _Passes(RepeatMetric):
         """A reply's program, with its tests apart: those of `tests`, or what stands below the line of the reply."""
         reply = reply.lstrip("\ufeff")
         whole = template.render(**doc, reply=reply)
-        if self._one_process:
-            return sandbox.Program(whole)
         if self._tests is not None:
-            return sandbox.Program(whole, self._tests.render(**doc))
+            reference = self._reference.render(**doc) if self._reference is not None else ""
+            return sandbox.Program(whole, self._tests.render(**doc), reference=reference)
         above, _, below = template.render(**doc, reply=_REPLY).partition(_REPLY)
         if not (whole.startswith(above) and whole.endswith(below) and len(whole) >= len(above) + len(below)):
             raise ValueError("program: what stands around {{ reply }} must not depend on the reply")
@@ -154,8 +157,9 @@ class PassAtK(_Passes):
         reply. It passes when they raise nothing within `timeout` seconds of processor time, three times that by the
         clock, and `memory` MB. The tests run in another process than the program: they get copies of its values.
     tests: Jinja, the tests, from the row's fields alone, where `program` holds none.
-    one_process: whether the tests run in the program's process, as those must that change its modules (patch, mock). A
-        program can look for its tests there, and fake a pass.
+    reference: Jinja, a whole program that is right, where `tests` are classes of `unittest` that must run in the
+        program's process because they change its modules (patch, mock). What a program claims there is not believed:
+        the tests are run again in versions that a right program fails, and the reference says which.
     of: without a program, the metric that says which replies pass: those to which it gives at least `threshold`. A
         metric of the task by its name, with its options there, or an entry of its own; left out, the task's first.
     packages: a column with the packages that a row's programs need (BigCodeBench's `libs`). Where one is not installed,
