@@ -131,7 +131,7 @@ def _task_report(name: str, results: Sequence[Result], known: Mapping[str, objec
     """A task with its parts. known: what the manifest says of it."""
     whole = [result for result in results if result.level == "task"]
     groups, subsets, categories = (
-        _parts(result for result in results if result.level == level) for level in ("group", "subset", "category")
+        _parts([result for result in results if result.level == level]) for level in ("group", "subset", "category")
     )
     task: TaskReport = {
         "task": name,
@@ -148,12 +148,12 @@ def _task_report(name: str, results: Sequence[Result], known: Mapping[str, objec
     return task
 
 
-def _parts(results: Iterable[Result]) -> Iterator[tuple[str, str, ResultFields]]:
+def _parts(results: Sequence[Result]) -> list[tuple[str, str, ResultFields]]:
     """(title, name, numbers) of each part of a task; the title of a category is its breakdown."""
     by_name: dict[tuple[str, str], list[Result]] = {}
     for result in results:
         by_name.setdefault((result.title, result.name), []).append(result)
-    yield from ((title, name, _numbers(of_part)) for (title, name), of_part in by_name.items())
+    return [(title, name, _numbers(of_part)) for (title, name), of_part in by_name.items()]
 
 
 def _numbers(results: Sequence[Result]) -> ResultFields:
