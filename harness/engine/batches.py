@@ -248,7 +248,7 @@ class PackLayout:
             contiguous=(targets[0], targets[0] + len(targets)) if together else None,
             positions=self._positions[places],
             hidden=None if hidden is None else upload(hidden, self.device),
-            stem=min(self.rows[member].segments[0][1] for member in members) if trees else 0,
+            stem=min(_stem(self.rows[member]) for member in members) if trees else 0,
             reach=max(max(self.rows[member].positions) - self.rows[member].start for member in members),
         )
 
@@ -262,6 +262,11 @@ def _gather(tensor: torch.Tensor, bucket: _Bucket) -> torch.Tensor:
     return tensor.transpose(0, 1)[bucket.index.to(tensor.device)].transpose(1, 2)
 
 
+def _stem(row: PlanRow) -> int:
+    """How many of the row's tokens see what is before them and nothing else, whichever branch is taken."""
+    return min([row.segments[0][1], *(start for start, _ in row.blocks)])
+
+
 def _hidden(row: PlanRow, width: int) -> torch.Tensor:
     """[width, width], True where a token may not see another: later tokens, and other branches of the tree."""
     hidden = torch.ones(width, width, dtype=torch.bool)
@@ -269,6 +274,8 @@ def _hidden(row: PlanRow, width: int) -> torch.Tensor:
         for above_start, above_end in row.path(segment)[:-1]:
             hidden[start:end, above_start:above_end] = False
         hidden[start:end, start:end] = torch.ones(end - start, end - start, dtype=torch.bool).triu_(1)
+    for start, end in row.blocks:
+        hidden[start:end, start:end] = False
     # Padding sees the first token, so that no softmax is over nothing.
     hidden[len(row.tokens) :, 0] = False
     return hidden

@@ -45,7 +45,8 @@ class PlanRow:
     items that end in this row. children: how many rows continue it (0 for a leaf).
 
     rotary: where a model's positions are not a count of tokens (in images they are places), those of each token, and
-    shifts: how far ahead of the count the token after each segment is. Empty elsewhere.
+    shifts: how far ahead of the count the token after each segment is. Empty elsewhere. blocks: local spans of tokens
+    that see each other, the later ones too: images, in some models.
     """
 
     index: int
@@ -59,11 +60,12 @@ class PlanRow:
     children: int = 0
     rotary: list[tuple[int, ...]] = field(default_factory=list)
     shifts: list[int] = field(default_factory=list)
+    blocks: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def is_path(self) -> bool:
         """Whether each token sees all tokens before it, so that ordinary causal attention is right."""
-        return all(parent == index - 1 for index, (_, _, parent) in enumerate(self.segments))
+        return not self.blocks and all(parent == index - 1 for index, (_, _, parent) in enumerate(self.segments))
 
     def path(self, segment: int) -> list[tuple[int, int]]:
         """The local spans from the row's first token down to the end of `segment`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import DataError, UsageError, one_line, suggest
@@ -19,6 +20,37 @@ if TYPE_CHECKING:
 _TEXT_KEYS = frozenset(
     {"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids", "text_replacement_offsets"}
 )
+
+
+def load_processor(pretrained: str, config: Any, **source: Any) -> Any:
+    """The processor of a checkpoint, as `AutoProcessor` reads it. Raises UsageError, one line.
+
+    transformers makes no processor of a family that also takes videos where torchvision is missing, not even for
+    images: then it is made without its part for videos.
+    """
+    import transformers
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+
+    reader: Any = transformers.AutoProcessor
+    try:
+        kind: Any = PROCESSOR_MAPPING.get(type(config), None)
+        if not find_spec("torchvision") and kind and any("video" in name for name in kind.get_attributes()):
+            reader = _without_video(kind)
+        return reader.from_pretrained(pretrained, **source)
+    except (OSError, ValueError, KeyError, ImportError, TypeError, AttributeError) as error:
+        what = f"--model_args: pretrained={pretrained}: its processor cannot be read: {one_line(error)}"
+        raise UsageError(what) from None
+
+
+def _without_video(kind: Any) -> Any:
+    """A class of processors that has no part for videos: None stands in its place, which is the last."""
+    parts = [name for name in kind.get_attributes() if "video" not in name]
+    read = kind._get_arguments_from_pretrained.__func__
+    own = {
+        "get_attributes": classmethod(lambda _: list(parts)),
+        "_get_arguments_from_pretrained": classmethod(lambda cls, *args, **more: [*read(cls, *args, **more), None]),
+    }
+    return type(kind.__name__, (kind,), own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,25 +66,39 @@ class Expansion:
 
 
 class ImageProcessor:
-    """A transformers processor, asked for one image at a time.
+    """The processor of a checkpoint, asked for one image at a time.
 
-    options: settings of its image processor that differ from the stored ones (`min_pixels`, `size`, ...). image_token:
-    the id of the token whose embeddings an image's features take the place of.
+    options: settings of its image processor that differ from the stored ones (`min_pixels`, `size`, ...). source: for
+    transformers' `from_pretrained`. image_token: the id of the token whose embeddings an image's features take the
+    place of.
     """
 
-    def __init__(self, processor: Any, image_token: int, options: Mapping[str, Any], where: str) -> None:
-        self.processor = processor
+    def __init__(self, pretrained: str, config: Any, options: Mapping[str, Any], **source: Any) -> None:
+        self.where = f"pretrained={pretrained}"
+        self._read = (pretrained, config, source)
+        self.processor = processor = load_processor(pretrained, config, **source)
+        image_token = getattr(config, "image_token_id", None)
+        if not isinstance(image_token, int):
+            raise UsageError(
+                f"--model_args: {self.where}: is no model that sees images; `--model hf` runs models of text"
+            )
         self.image_token = image_token
         self.options = dict(options)
-        self.where = where
         self._expansions: dict[tuple[int, int], Expansion | str] = {}
         mark = getattr(processor, "image_token", None)
         if not isinstance(mark, str) or not hasattr(processor, "image_processor"):
-            raise UsageError(
-                f"{where}: its processor has no mark for images in a text, so that none can be shown to it"
-            )
+            raise UsageError(f"--model_args: {self.where}: its processor has no mark for images in a text")
         self.mark = mark
         self._check_options()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the processor: its class may be made here, and is found by no name elsewhere."""
+        return {name: value for name, value in self.__dict__.items() if name != "processor"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        pretrained, config, source = self._read
+        self.processor = load_processor(pretrained, config, **source)
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 import inspect
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,14 +34,17 @@ _TOLERANCE = {"float32": 1e-3}
 
 @dataclass(slots=True)
 class _Features:
-    """What a vision tower makes of images: [tokens, hidden] for the input, and for each deeper layer that gets some."""
+    """What a vision tower makes of images: [tokens, hidden] for the input, and for each deeper layer that gets some.
 
-    pooler_output: list[torch.Tensor]
+    pooler_output: a list of tensors or, [1, tokens, hidden], a tensor, as the family's own tower says it.
+    """
+
+    pooler_output: Any
     deepstack_features: list[list[torch.Tensor]] = field(default_factory=list)
 
     @property
     def bytes(self) -> int:
-        tensors = [*self.pooler_output, *(part for layer in self.deepstack_features for part in layer)]
+        tensors = [self.pooler_output[0], *(part for layer in self.deepstack_features for part in layer)]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
@@ -56,6 +59,7 @@ class VisionDecoder(Decoder):
         self.processor = processor
         self.encoded = 0
         self._checked = False
+        self._as_tensor = False
         self.broken: dict[int, str] = {}
         self._images: dict[int, PlacedImage] = {}
         self._firsts: list[int] = []
@@ -71,6 +75,9 @@ class VisionDecoder(Decoder):
         self._arguments = set(inspect.signature(body.forward).parameters)
         self._feature_arguments = set(inspect.signature(body.get_image_features).parameters) - {"kwargs"}
         self._turns_by_image = hasattr(body, "get_rope_index")
+        text = getattr(model.config, "text_config", None)
+        both = getattr(text, "use_bidirectional_attention", None) in ("vision", "all")
+        self._sees_both_ways = "token_type_ids" in self._arguments or both
 
     def register(self, images: Iterable[PlacedImage]) -> None:
         """Know these images, so that their ids can be computed."""
@@ -81,7 +88,11 @@ class VisionDecoder(Decoder):
 
     def place(self, rows: Sequence[PlanRow]) -> None:
         """Give the tokens of a plan's rows, parents first, the positions of a model that turns by where in an image a
-        token is; most models count tokens, and then this does nothing."""
+        token is, and say which of them see each other; most models count tokens, and see what is before them."""
+        if self._sees_both_ways:
+            for row in rows:
+                for start, end, _ in row.segments:
+                    row.blocks += _blocks(row.tokens, start, end)
         if not self._turns_by_image or not self._images:
             return
         ends: dict[int, int] = {}
@@ -176,8 +187,9 @@ class VisionDecoder(Decoder):
                 wanted.append((image, at, at + 1))
         found = [(self._own_token() if i is None else self._features(i), start, end) for i, start, end in wanted]
         deep = len(found[0][0].deepstack_features)
+        whole = torch.cat([features.pooler_output[0][start:end] for features, start, end in found])
         return _Features(
-            [torch.cat([features.pooler_output[0][start:end] for features, start, end in found])],
+            whole.unsqueeze(0) if self._as_tensor else [whole],
             [
                 [torch.cat([features.deepstack_features[layer][0][start:end] for features, start, end in found])]
                 for layer in range(deep)
@@ -211,6 +223,7 @@ class VisionDecoder(Decoder):
         inputs = {name: self._moved(value) for name, value in tensors.items() if name in self._feature_arguments}
         found = self.layers.get_image_features(**inputs, return_dict=True)
         self.encoded += 1
+        self._as_tensor = isinstance(found.pooler_output, torch.Tensor)
         features = _Features(
             [_flat(found.pooler_output)], [[_flat(layer)] for layer in getattr(found, "deepstack_features", None) or ()]
         )
@@ -277,6 +290,18 @@ class VisionDecoder(Decoder):
             return value
         value = value.to(self.device)
         return value.to(self.model.dtype) if value.is_floating_point() else value
+
+
+def _blocks(tokens: Sequence[int], start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The spans between `start` and `end` whose tokens all stand for images."""
+    first = None
+    for at in range(start, end + 1):
+        is_place = at < end and tokens[at] >= FIRST_ID
+        if is_place and first is None:
+            first = at
+        elif not is_place and first is not None:
+            yield first, at
+            first = None
 
 
 def _flat(features: Any) -> torch.Tensor:

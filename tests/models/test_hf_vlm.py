@@ -15,6 +15,7 @@ from PIL import Image
 from vision_families import FAMILIES, picture, save_family
 
 from harness import GenerationParams, Media, Message, Prompt, Request, Response
+from harness.engine import load_processor
 from harness.model import ModelOptions
 from harness.registry import load_plugins
 
@@ -67,7 +68,7 @@ class Plain:
 
     def __init__(self, place: Path) -> None:
         auto: Any = transformers.AutoModelForImageTextToText
-        self.processor = transformers.AutoProcessor.from_pretrained(place)
+        self.processor = load_processor(str(place), transformers.AutoConfig.from_pretrained(place))
         self.model = auto.from_pretrained(place, dtype=torch.float32).eval()
 
     def inputs(self, prompt: Prompt, text: str = "", strip: bool = False) -> Any:
@@ -107,7 +108,13 @@ def questions() -> list[Request]:
     return asked + [Request("generate", prompt, generation=GenerationParams(max_new_tokens=5)) for prompt in prompts]
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+# One that turns by place, one whose images see both ways, one in pieces; the others are run where there is time.
+_OFTEN = {"qwen3_vl", "gemma3", "idefics3"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in _OFTEN else pytest.mark.slow) for name in FAMILIES]
+)
 def test_a_family_gives_what_transformers_gives(families: Path, name: str) -> None:
     place, asked = checkpoint(families, name), questions()
     plain, (found, said) = Plain(place), answers(place, asked)

@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from harness import UsageError, one_line
+from harness import UsageError
 from harness.engine import ImageProcessor
 
 from . import HuggingFace
@@ -54,19 +54,8 @@ class HuggingFaceVision(HuggingFace):
         return {**inherited, **{name: own[name] for name in ("min_pixels", "max_pixels", "processor")}}, False
 
     def open_processor(self) -> ImageProcessor:
-        import transformers
-
-        where = f"pretrained={self.pretrained}"
-        try:
-            found = transformers.AutoProcessor.from_pretrained(
-                self.pretrained, **self.checkpoint.source(offline=self.options.offline)
-            )
-        except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
-            raise UsageError(f"--model_args: {where}: its processor cannot be read: {one_line(error)}") from None
-        token = getattr(self.config, "image_token_id", None)
-        if not isinstance(token, int) or not hasattr(found, "image_processor"):
-            raise UsageError(f"--model_args: {where}: is no model that sees images; `--model hf` runs models of text")
-        return ImageProcessor(found, token, self.image_options, where)
+        source = self.checkpoint.source(offline=self.options.offline)
+        return ImageProcessor(self.pretrained, self.config, self.image_options, **source)
 
     @property
     def model_family(self) -> Any:
