@@ -10,6 +10,8 @@ from __future__ import annotations
 from harness.scoring.official.cmmmu import cmmmu_blank_correct, cmmmu_choice, cmmmu_judgement
 from harness.scoring.official.edit_distance import edit_distance
 from harness.scoring.official.guess import GuessMode, choice_scores
+from harness.scoring.official.letters import mmstar_correct, scienceqa_letter, seed_bench_letter
+from harness.scoring.official.mathvision import mathvision_answer, mathvision_correct
 from harness.scoring.official.mathvista import mathvista_extract, mathvista_normalise
 from harness.scoring.official.mmmu import mmmu_choice, mmmu_open_correct, mmmu_pro_choice
 from harness.scoring.official.option_matching import vlmevalkit_option
@@ -34,6 +36,8 @@ __all__ = [
     "cmmmu_choice",
     "cmmmu_judgement",
     "edit_distance",
+    "mathvision_answer",
+    "mathvision_correct",
     "mathvista_extract",
     "mathvista_normalise",
     "mme_answer",
@@ -41,10 +45,13 @@ __all__ = [
     "mmmu_choice",
     "mmmu_open_correct",
     "mmmu_pro_choice",
+    "mmstar_correct",
     "ocrbench_correct",
     "pope_answer",
     "pope_scores",
     "relaxed_correct",
+    "scienceqa_letter",
+    "seed_bench_letter",
     "vlmevalkit_option",
     "vqa_accuracy",
     "vqa_normalise",

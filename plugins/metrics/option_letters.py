@@ -1,0 +1,141 @@
+"""Questions about images with options: the letter as the benchmarks' scripts find it, and MMBench's circular accuracy.
+
+filter_list: [{name: official, filter: [{function: official_letter, rule: vlmevalkit, columns: [A, B, C, D]}]}]
+metric_list: [{metric: circular_acc, index: index}]
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness import CorpusMetric, Filter, Metric, Observation, Sample, hookimpl
+from harness.scoring import choice_letter, gold_texts
+from harness.scoring.official import mmstar_correct, scienceqa_letter, seed_bench_letter, vlmevalkit_option
+
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+RULES = ("vlmevalkit", "seed_bench", "scienceqa")
+ROTATION = 1_000_000
+"""What VLMEvalKit adds to a row's index for each rotation of its options."""
+
+
+class OfficialLetter(Filter):
+    """The letter of the option that a reply chooses, by the rule of a benchmark's script. None where it finds none.
+
+    rule: `vlmevalkit` (MMBench, CCBench, BLINK and others: what is matched before a judge is asked; a refusal is none),
+    `seed_bench` (the first character) or `scienceqa` (a letter alone, or followed by a full stop). columns: a column
+    for each option, or the one that holds them all; `vlmevalkit` looks for their texts, too.
+    """
+
+    name = "official_letter"
+
+    def __init__(self, rule: str, columns: Sequence[str] | str = ("A", "B", "C", "D")) -> None:
+        if rule not in RULES:
+            raise ValueError(f"rule is '{rule}'; it can be one of {', '.join(RULES)}")
+        self._rule, self._columns = rule, columns
+
+    def apply(self, replies: Sequence[str | None], sample: Sample) -> list[str | None]:
+        return [None if reply is None else self._read(reply, sample.doc) for reply in replies]
+
+    def _read(self, reply: str, doc: Mapping[str, Any]) -> str | None:
+        if self._rule == "seed_bench":
+            return seed_bench_letter(reply)
+        if self._rule == "scienceqa":
+            return scienceqa_letter(reply)
+        found = vlmevalkit_option(reply, self._options(doc))
+        return found if found and found != "Z" else None
+
+    def _options(self, doc: Mapping[str, Any]) -> dict[str, str]:
+        if isinstance(self._columns, str):
+            return {_LETTERS[index]: str(text) for index, text in enumerate(doc[self._columns])}
+        texts = {_LETTERS[index]: doc.get(column) for index, column in enumerate(self._columns)}
+        return {letter: str(text) for letter, text in texts.items() if text is not None and text not in ("", "nan")}
+
+
+class LetterOrText(Filter):
+    """The letter that a reply chooses, where the gold is a letter from A to D, and the reply as it is elsewhere."""
+
+    name = "letter_or_text"
+
+    def apply(self, replies: Sequence[str | None], sample: Sample) -> list[str | None]:
+        golds = gold_texts(sample) or ()
+        if not golds or golds[0].strip() not in ("A", "B", "C", "D"):
+            return list(replies)
+        return [None if reply is None else choice_letter(reply, "ABCD") for reply in replies]
+
+
+class MMStarAccuracy(Metric):
+    """1 where the reply begins with the right letter, as MMStar's script wants it; it reads nothing else.
+
+    The script divides by 250 a core capability and by 1,500 in all, which a whole run has.
+    """
+
+    name = "mmstar_acc"
+    output_types = frozenset({"generate_until"})
+    bounds = (0.0, 1.0)
+
+    def score(self, seen: Observation) -> float | None:
+        golds = gold_texts(seen.sample)
+        if golds is None or not seen.predictions:
+            return None
+        right = [any(mmstar_correct(reply or "", gold) for gold in golds) for reply in seen.predictions]
+        return sum(right) / len(right)
+
+
+class CircularAccuracy(CorpusMetric):
+    """The share of questions of which every rotation of the options is answered right (MMBench, Liu et al. 2023).
+
+    index: the column that numbers the rows; rotation k of a question has its number plus k million. vanilla: the share
+    of right answers to questions as they stand. A question of which the first rotation is not there does not count.
+    """
+
+    name = "circular_acc"
+    output_types = frozenset({"generate_until"})
+    bounds = (0.0, 1.0)
+    resamples = 200
+
+    def __init__(self, index: str = "index") -> None:
+        self._index = index
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return {"rotation": ROTATION}
+
+    def item(self, seen: Observation) -> tuple[int, bool] | None:
+        golds = gold_texts(seen.sample)
+        if golds is None or not seen.predictions:
+            return None
+        return int(seen.sample.doc[self._index]), seen.predictions[0] in golds
+
+    def measure(self, items: Sequence[Any]) -> Mapping[str, float]:
+        questions: dict[int, list[tuple[int, bool]]] = defaultdict(list)
+        for index, right in items:
+            questions[index % ROTATION].append((index, right))
+        # A resample may hold a question several times, which is then worth as much.
+        counted = [
+            (
+                sum(index == first for index, _ in rotations),
+                all(right for _, right in rotations),
+                dict(rotations)[first],
+            )
+            for first, rotations in questions.items()
+            if any(index == first for index, _ in rotations)
+        ]
+        whole = sum(times for times, _, _ in counted)
+        if not whole:
+            raise ValueError("no question is there in its first rotation")
+        return {
+            self.name: sum(times * every for times, every, _ in counted) / whole,
+            "vanilla": sum(times * first for times, _, first in counted) / whole,
+        }
+
+
+@hookimpl
+def harness_filters() -> list[type[Filter]]:
+    return [LetterOrText, OfficialLetter]
+
+
+@hookimpl
+def harness_metrics() -> list[type[Metric]]:
+    return [CircularAccuracy, MMStarAccuracy]
