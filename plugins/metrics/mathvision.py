@@ -13,7 +13,7 @@ from harness.scoring.official import mathvision_answer, mathvision_correct
 
 
 class MathVisionAnswer(Filter):
-    """What the authors' script takes for the answer: boxed, after a cue, or the whole reply; None where that is empty."""
+    """What the authors' script takes for the answer: boxed, after a cue, or the whole reply; None where it is empty."""
 
     name = "mathvision_answer"
 

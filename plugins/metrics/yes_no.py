@@ -23,7 +23,7 @@ class YesNo(Filter):
     """`yes` or `no`, or None where the rule reads neither.
 
     rule: `mme` (at the very beginning), `pope` (no where the first sentence denies, and yes otherwise: it always reads
-    one), or `words` (where exactly one of the two words stands in the reply, as VLMEvalKit does before it asks a judge).
+    one), or `words` (where exactly one of the two stands in the reply, as VLMEvalKit does before it asks a judge).
     """
 
     name = "yes_no"

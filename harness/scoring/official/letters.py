@@ -1,7 +1,8 @@
 """Where the scripts of benchmarks look for the letter of an option, each in its own place.
 
-MMStar: MMStar-Benchmark/MMStar, `eval/vlmeval/evaluate/mmstar.py` at 88f243a. SEED-Bench and ScienceQA: as lmms-eval reads
-them at 75571cf (`tasks/seedbench/utils.py`, `tasks/scienceqa/utils.py`; the latter is LLaVA's `eval_science_qa.py`).
+MMStar: MMStar-Benchmark/MMStar, `eval/vlmeval/evaluate/mmstar.py` at 88f243a. SEED-Bench and ScienceQA: as lmms-eval
+reads them at 75571cf (`tasks/seedbench/utils.py`, `tasks/scienceqa/utils.py`; the latter is LLaVA's
+`eval_science_qa.py`).
 """
 
 from __future__ import annotations

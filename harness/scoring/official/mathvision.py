@@ -1,5 +1,5 @@
-"""MATH-Vision (mathllm/MATH-V, `evaluation/evaluate.py` and `evaluation/utils.py`): the answer of a reply, and whether it
-is the gold letter or the gold option's text.
+"""MATH-Vision (mathllm/MATH-V, `evaluation/evaluate.py` and `evaluation/utils.py`): what a reply answers, and whether
+that is the gold letter or the gold option's text.
 
 The script evaluates formulas with `eval`, to two decimals; here a small grammar of numbers does.
 """
@@ -38,10 +38,8 @@ def mathvision_answer(reply: str) -> str:
     if "oxed{" not in text:
         for cue in _CUES:
             for said in (cue, cue.replace("the", "The")):
-                if said in text:
-                    text = text.split(said)[-1].strip().split("\n")[0].split(". ")[0]
-                else:
-                    text = text.strip()
+                tail = text.split(said)[-1].strip()
+                text = tail.split("\n")[0].split(". ")[0] if said in text else tail
     elif text.count("oxed{") > 1:
         text = "\\boxed{" + text.split("oxed{")[-1]
     text = _plain(text)

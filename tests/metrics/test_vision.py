@@ -1,0 +1,103 @@
+"""Scores of benchmarks of images: what each of their metrics makes of answers, of sets and of resampled sets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harness import Observation, Sample
+from harness_plugins.metrics.mmmu import MmmuGuessed
+from harness_plugins.metrics.option_letters import CircularAccuracy, OfficialLetter
+from harness_plugins.metrics.yes_no import HallusionScores, MmeScores, YesNo, YesNoScores
+
+
+def seen(answer: str | None, gold: str, **doc: Any) -> Observation:
+    return Observation(Sample("task", "", 0, doc, (), gold), (), predictions=(answer,))
+
+
+def values(metric: Any, answers: list[Observation]) -> dict[str, float]:
+    return dict(metric.measure([metric.item(each) for each in answers]))
+
+
+def read(rule: str, reply: str, **doc: Any) -> str | None:
+    return OfficialLetter(rule).apply([reply], Sample("task", "", 0, doc, (), "A"))[0]
+
+
+COLOURS = {"A": "red", "B": "blue", "C": "nan", "D": None}
+
+
+@pytest.mark.parametrize(
+    ("rule", "reply", "letter"),
+    [
+        ("vlmevalkit", "B. blue", "B"),
+        ("vlmevalkit", "It is blue", "B"),
+        ("vlmevalkit", "Sorry, I can't help with images of people yet.", None),
+        ("vlmevalkit", "C", None),  # there is no such option
+        ("seed_bench", "because", "B"),
+        ("seed_bench", "", None),
+        ("scienceqa", "B. blue", "B"),
+        ("scienceqa", "b", "B"),
+        ("scienceqa", "The answer is B", None),
+    ],
+)
+def test_each_rule_looks_where_its_script_looks(rule: str, reply: str, letter: str | None) -> None:
+    assert read(rule, reply, **COLOURS) == letter
+
+
+def test_a_question_counts_where_all_its_rotations_are_right() -> None:
+    answers = [
+        seen("A", "A", index=1),
+        seen("B", "B", index=1_000_001),
+        seen("A", "A", index=2),
+        seen("A", "B", index=1_000_002),
+        seen(None, "A", index=3),
+        seen("C", "C", index=1_000_004),  # its first rotation is not there
+    ]
+    metric = CircularAccuracy()
+    assert values(metric, answers) == {"circular_acc": pytest.approx(1 / 3), "vanilla": pytest.approx(2 / 3)}
+    twice = [*answers, *answers[:2]]  # as a resample may draw a question
+    assert values(metric, twice) == {"circular_acc": pytest.approx(2 / 4), "vanilla": pytest.approx(3 / 4)}
+
+
+def test_mme_adds_the_accuracy_of_questions_and_of_images() -> None:
+    answers = [
+        seen("yes", "Yes", question_id="a", category="count"),
+        seen("no", "No", question_id="a", category="count"),
+        seen("yes", "Yes", question_id="b", category="count"),
+        seen(None, "No", question_id="b", category="count"),
+        seen("no", "Yes", question_id="c", category="code_reasoning"),
+        seen("no", "No", question_id="c", category="code_reasoning"),
+    ]
+    found = values(MmeScores(), answers)
+    assert (found["perception"], found["cognition"], found["mme"]) == (125, 50, 175)
+    assert (found["acc"], found["acc_plus"]) == (pytest.approx(4 / 6), pytest.approx(1 / 3))
+    assert "cognition" not in values(MmeScores(), answers[:4])
+
+
+def test_hallusion_bench_leaves_questions_without_a_figure_out_of_the_accuracy_of_figures() -> None:
+    def answer(right: bool, figure: int, question: int) -> Observation:
+        place = {"category": "VS", "subcategory": "chart", "set_id": "0"}
+        return seen("yes" if right else "no", "yes", figure_id=str(figure), question_id=str(question), **place)
+
+    found = values(HallusionScores(), [answer(False, 0, 0), answer(True, 1, 0), answer(True, 1, 1), answer(True, 2, 1)])
+    assert found == {"hallusion": pytest.approx(0.75), "aAcc": 0.75, "fAcc": 1.0, "qAcc": 0.5}
+
+
+def test_pope_reads_yes_where_nothing_is_denied_and_the_ratio_is_of_replies() -> None:
+    (said,) = YesNo("pope").apply(["There is a dog."], Sample("task", "", 0, {}, (), "yes"))
+    assert said == "yes"
+    found = values(YesNoScores(), [seen("yes", "yes"), seen("yes", "no"), seen("no", "yes"), seen(None, "no")])
+    assert found == {"f1": 0.5, "accuracy": 0.25, "precision": 0.5, "recall": 0.5, "yes_ratio": 0.5}
+
+
+def test_mmmu_guesses_as_its_script_does_and_as_one_would_on_average() -> None:
+    row = {"options": "['a', 'b', 'c', 'd']", "question_type": "multiple-choice"}
+    answers = [seen("A", "A", **row), seen(None, "A", **row), seen(None, "B", **row)]
+    # random.seed(42) draws A and A of four letters.
+    assert values(MmmuGuessed(), answers) == {
+        "official": pytest.approx(2 / 3),
+        "expected": pytest.approx((1 + 0.25 + 0.25) / 3),
+    }
+    opened = seen("about 4 cm", "4", question_type="open", options="[]")
+    assert values(MmmuGuessed(), [opened])["official"] == 1
