@@ -74,10 +74,10 @@ class MathAnswer(Filter):
         return [None if reply is None else self._read(strip_reasoning(reply)[0]) for reply in replies]
 
     def _read(self, reply: str) -> str | None:
-        found, line = _math_answer(reply), reply.strip()
+        formula, line = _math_answer(reply), reply.strip()
         if self._words and "\n" not in line and not re.search(r"(?<![A-Za-z])[0-9]|[$\\]|答案|answer", line):
             return line or None
-        return found
+        return formula
 
 
 _CUE = re.compile(r"(?:答案(?:应该|应)?(?:是|为|為|:|：)|\banswer(?: is|:)|####)[:：]?\s*(\S[^\n]*)", re.IGNORECASE)

@@ -22,7 +22,8 @@ class Accuracy(Metric):
 
     def score(self, seen: Observation) -> float | None:
         if not seen.sample.choices:
-            return float(_greedy(seen)[0])
+            greedy = (flag for response in seen.responses for flag in response.is_greedy)
+            return float(next(greedy))
         return _hit(seen, _logprobs(seen))
 
 
@@ -133,10 +134,6 @@ def _logprobs(seen: Observation) -> tuple[float, ...]:
     if any(map(math.isnan, values)):
         raise ValueError("a log-probability is not a number")
     return values
-
-
-def _greedy(seen: Observation) -> tuple[bool, ...]:
-    return tuple(flag for response in seen.responses for flag in response.is_greedy)
 
 
 def _per_unit(logprobs: Sequence[float], lengths: Sequence[int]) -> list[float]:

@@ -64,7 +64,12 @@ def cmrc_tokens(text: str) -> list[str]:
 
 def word_tokens(text: str) -> list[str]:
     """What NLTK's `word_tokenize` gives for English text in lower case, without any of the ignored punctuation."""
-    return [token for sentence in _sentences(text) for token in _treebank_tokens(sentence)]
+    tokens: list[str] = []
+    for sentence in _sentences(text):
+        for pattern, replacement in _TREEBANK:
+            sentence = pattern.sub(replacement, sentence)
+        tokens += sentence.split()
+    return tokens
 
 
 def _bare(text: str) -> str:
@@ -162,12 +167,6 @@ _TREEBANK = [
         (r" ('t)(is|was)\b", r" \1 \2 "),
     )
 ]
-
-
-def _treebank_tokens(sentence: str) -> list[str]:
-    for pattern, replacement in _TREEBANK:
-        sentence = pattern.sub(replacement, sentence)
-    return sentence.split()
 
 
 def _best_mean(seen: Observation, judge: Callable[[str, str], float]) -> float | None:

@@ -34,10 +34,8 @@ class Contains(Metric):
             return False
         if self._negative and golds[0].startswith(self._negative):
             return self._negative in answer or golds[0].removeprefix(self._negative) not in answer
-        return any(all(part in answer for part in self._parts(gold)) for gold in golds)
-
-    def _parts(self, gold: str) -> list[str]:
-        return [gold] if self._every is None else [part for part in gold.split(self._every) if part]
+        parts = [[gold] if self._every is None else filter(None, gold.split(self._every)) for gold in golds]
+        return any(all(part in answer for part in each) for each in parts)
 
 
 @hookimpl

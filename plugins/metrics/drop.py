@@ -89,15 +89,15 @@ def _gold(answer: Mapping[str, Any]) -> Spans:
 
 def drop_em(reply: Spans, gold: Spans) -> float:
     """The official exact match of lists of spans."""
-    found, wanted = ([_normalised(span) for span in spans] for spans in (reply, gold))
-    return float(set(found) == set(wanted) and len(found) == len(wanted))
+    replied, wanted = ([_normalised(span) for span in spans] for spans in (reply, gold))
+    return float(set(replied) == set(wanted) and len(replied) == len(wanted))
 
 
 def drop_f1(reply: Spans, gold: Spans) -> float:
     """The official F1 of lists of spans."""
-    found, wanted = ([set(_normalised(span).split()) for span in spans] for spans in (reply, gold))
-    scores = [[_f1(words, own) for words in found] for own in wanted]
-    matched = _matched(scores) + [0.0] * (len(found) - len(wanted))
+    replied, wanted = ([set(_normalised(span).split()) for span in spans] for spans in (reply, gold))
+    scores = [[_f1(words, own) for words in replied] for own in wanted]
+    matched = _matched(scores) + [0.0] * (len(replied) - len(wanted))
     return float(np.round(np.mean(matched), 2))  # numpy rounds 0.225 to 0.22, as the script does
 
 

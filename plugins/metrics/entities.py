@@ -56,8 +56,8 @@ def _parsed(answer: str | None) -> Any:
 def _items(value: Any) -> Iterator[tuple[str, ...]]:
     """Each item as a tuple of texts: (type, entity), (head, relation, tail), or (item,)."""
     if isinstance(value, dict):
-        for kind, found in value.items():
-            for item in found if isinstance(found, list) else [found]:
+        for kind, values in value.items():
+            for item in values if isinstance(values, list) else [values]:
                 if item not in (None, "") and not isinstance(item, dict | list):
                     yield (kind.strip(), str(item).strip())
     elif isinstance(value, list):

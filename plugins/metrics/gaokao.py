@@ -61,7 +61,9 @@ class GaokaoPoints(Metric):
         partial = bool(seen.sample.subset_fields.get("partial_credit", False))
         earned = 0.0
         if len(answers) == len(golds):
-            earned = sum(_share(answer, gold, partial) * worth for answer, gold in zip(answers, golds, strict=True))
+            for answer, gold in zip(answers, golds, strict=True):
+                incomplete = 0.5 if partial and set(answer) <= set(gold) else 0.0
+                earned += worth * (1.0 if answer == gold else incomplete)
         return earned, worth * len(golds)
 
     def from_means(self, means: tuple[float, ...]) -> float:
@@ -71,12 +73,6 @@ class GaokaoPoints(Metric):
 def _answers_of_parts(sample: Sample) -> list[str] | None:
     golds = gold_texts(sample)
     return None if golds is None else " ".join(golds).split()
-
-
-def _share(answer: str, gold: str, partial: bool) -> float:
-    if answer == gold:
-        return 1.0
-    return 0.5 if partial and set(answer) <= set(gold) else 0.0
 
 
 def _single_choice(reply: str, parts: int) -> list[str]:

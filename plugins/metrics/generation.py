@@ -135,12 +135,11 @@ class _Rouge(Metric):
         golds = gold_texts(seen.sample)
         if golds is None or not seen.predictions:
             return None
-        replies = [reply or "" for reply in seen.predictions]
-        best = [max(self._value(gold, reply) for gold in golds) for reply in replies]
+        best = []
+        for reply in seen.predictions:
+            scores = [self._scorer.score(gold, reply or "")[self.name] for gold in golds]
+            best.append(max(float(getattr(score, self._field)) for score in scores))
         return sum(best) / len(best)
-
-    def _value(self, gold: str, reply: str) -> float:
-        return float(getattr(self._scorer.score(gold, reply)[self.name], self._field))
 
 
 class Rouge1(_Rouge):

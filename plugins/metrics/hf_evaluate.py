@@ -121,22 +121,25 @@ class _Published:
         wants_gold = _GOLD in self._features
         if wants_gold and seen.sample.target is None:
             return None
-        replies: Sequence[Any] = [_chosen(seen)] if seen.sample.choices and not seen.predictions else seen.predictions
-        golds = self._golds(seen) if wants_gold else ()
+        chooses = bool(seen.sample.choices) and not seen.predictions
+        likeliest = max(range(len(seen.logprobs)), key=seen.logprobs.__getitem__) if chooses else None
+        replies: Sequence[Any] = [likeliest] if chooses else seen.predictions
+        golds: Sequence[str | int] = ()
+        if wants_gold:
+            golds = (gold_indices(seen.sample) if chooses else gold_texts(seen.sample)) or ()
         return [
             {name: self._input(name, feature, seen, reply, golds) for name, feature in self._features.items()}
             for reply in replies
         ] or None
 
-    def _golds(self, seen: Observation) -> Sequence[str | int]:
-        found = gold_indices(seen.sample) if seen.sample.choices and not seen.predictions else gold_texts(seen.sample)
-        return found or ()
-
     def _input(
         self, name: str, feature: Any, seen: Observation, reply: str | int | None, golds: Sequence[str | int]
     ) -> Any:
         if name in self._columns:
-            return _column(seen, self._columns[name])
+            column = self._columns[name]
+            if column not in seen.sample.doc:
+                raise ValueError(f"the row has no column '{column}' (it has: {', '.join(seen.sample.doc)})")
+            return seen.sample.doc[column]
         is_gold = name == _GOLD
         if isinstance(feature, Mapping):
             text, texts = self._as_text(reply, seen), [self._as_text(gold, seen) for gold in golds]
@@ -156,23 +159,27 @@ class _Published:
         if feature.dtype in _TEXT:
             return self._as_text(given, seen)
         if self._classes is not None and isinstance(given, str):
-            found: float | None = self._classes.get(given.strip())
+            value: float | None = self._classes.get(given.strip())
         else:
-            found = _number(given)
+            value = _number(given)
         whole = feature.dtype.startswith(_WHOLE)
-        if found is None or (whole and found != int(found)):
+        if value is None or (whole and value != int(value)):
             if what == "answer" and self._unparsed is not None:
                 return self._unparsed
             kind = "none of the classes" if self._classes else "no whole number" if whole else "no number"
             hint = "; `unparsed: -1` would count it as a label of its own" if what == "answer" else ""
             raise ValueError(f"the {what} {given!r} is {kind}{hint}")
-        return int(found) if whole else float(found)
+        return int(value) if whole else float(value)
 
     def _as_text(self, given: str | int | None, seen: Observation) -> str:
         return seen.sample.choices[given] if isinstance(given, int) else given or ""
 
     def _compute(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        inputs = {name: [_numbered(row[name], place) for place, row in enumerate(rows)] for name in self._features}
+        inputs: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in self._features}
+        for values in inputs.values():
+            for place, value in enumerate(values):  # a record with an `id` gets a number as one that no other row has
+                if isinstance(value, Mapping) and "id" in value:
+                    values[place] = {**value, "id": str(place)}
         return dict(self._module.compute(**inputs, **self._options) or {})
 
 
@@ -221,10 +228,10 @@ class EvaluateEach(_Published, BatchMetric):
                 rows += [(place, row) for row in self._inputs(each) or ()]
             except Exception as error:
                 outcomes[place] = Outcome(error=" ".join(str(error).split()) or type(error).__name__)
-        found: dict[int, list[tuple[float, ...] | str]] = {}
+        scored: dict[int, list[tuple[float, ...] | str]] = {}
         for (place, _), scores in zip(rows, self._scores([row for _, row in rows]), strict=True):
-            found.setdefault(place, []).append(scores)
-        return [_joined(found[place]) if place in found else outcome for place, outcome in enumerate(outcomes)]
+            scored.setdefault(place, []).append(scores)
+        return [_joined(scored[place]) if place in scored else outcome for place, outcome in enumerate(outcomes)]
 
     def _scores(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[float, ...] | str]:
         """The values of each row, or what went wrong with it."""
@@ -277,12 +284,6 @@ def _own(metric: _Published) -> str:
     return metric.called.rpartition("/")[2]
 
 
-def _column(seen: Observation, column: str) -> Any:
-    if column not in seen.sample.doc:
-        raise ValueError(f"the row has no column '{column}' (it has: {', '.join(seen.sample.doc)})")
-    return seen.sample.doc[column]
-
-
 def _listing(names: Iterable[str]) -> str:
     return ", ".join(names) or "none"
 
@@ -325,19 +326,10 @@ def _features(module: Any) -> dict[str, Any]:
     given = module.features if isinstance(module.features, list) else [module.features]
     chosen = next((form for form in given if _is_list(form.get(_GOLD))), given[0])
     for name, feature in chosen.items():
-        if not (feature.keys() <= _FIELDS.keys() if isinstance(feature, Mapping) else _is_plain(_inside(feature))):
+        plain = str(getattr(_inside(feature), "dtype", "")).startswith((*_TEXT, *_WHOLE, "float"))
+        if not (feature.keys() <= _FIELDS.keys() if isinstance(feature, Mapping) else plain):
             raise UsageError(f"takes '{name}' as {feature}, which answers of a model cannot be put into")
     return dict(chosen)
-
-
-def _numbered(value: Any, place: int) -> Any:
-    """A record with an `id` gets a number as one that no other row has."""
-    return {**value, "id": str(place)} if isinstance(value, Mapping) and "id" in value else value
-
-
-def _is_plain(feature: Any) -> bool:
-    """Whether a feature is a text, a number or a label."""
-    return str(getattr(feature, "dtype", "")).startswith((*_TEXT, *_WHOLE, "float"))
 
 
 def _is_list(feature: Any) -> bool:
@@ -352,17 +344,12 @@ def _in_shape(value: Any, feature: Any) -> Any:
     return [value] if _is_list(feature) and not isinstance(value, list) else value
 
 
-def _chosen(seen: Observation) -> int:
-    """The likeliest choice."""
-    return max(range(len(seen.logprobs)), key=seen.logprobs.__getitem__)
-
-
 def _number(given: str | int | None) -> float | None:
     try:
-        found = float(given.strip() if isinstance(given, str) else math.nan if given is None else given)
+        number = float(given.strip() if isinstance(given, str) else math.nan if given is None else given)
     except ValueError:
         return None
-    return found if math.isfinite(found) else None
+    return number if math.isfinite(number) else None
 
 
 def _scalar(value: Any) -> float | None:

@@ -151,8 +151,8 @@ class JiebaF1(_Words):
         answered, wanted = ([word for word in _bare_words(text) if word] for text in (answer, gold))
         if self._keywords is not None:
             keys = [word for word in _bare_words(str(seen.sample.doc.get(self._keywords) or gold)) if word]
-            found = Counter(answered) & Counter(keys)
-            if sum(n for word, n in found.items() if word not in _LVEVAL_IGNORED) < self._recall * len(keys):
+            keywords = Counter(answered) & Counter(keys)
+            if sum(n for word, n in keywords.items() if word not in _LVEVAL_IGNORED) < self._recall * len(keys):
                 return 0.0
         shared = sum((Counter(answered) & Counter(wanted)).values())
         return 2 * shared / (len(answered) + len(wanted)) if shared else 0.0

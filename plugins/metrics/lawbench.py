@@ -77,12 +77,12 @@ def _labels_in(reply: str, labels: Sequence[str]) -> list[str]:
 
 def _articles_in(reply: str, labels: Sequence[str]) -> list[str]:
     """The first number of each part between 、, without what ends in 款 and with Chinese numerals read."""
-    found = []
+    articles = []
     for part in reply.split("、"):
         part = re.sub(r"第(.*?)款", "", part.replace("万元", "元"))
         numbers = re.findall(r"\d+", _arabic(re.sub(r"第(.*?)条", r"\1", part)))
-        found += [str(int(numbers[0]))] if numbers else []
-    return list(dict.fromkeys(found))
+        articles += [str(int(numbers[0]))] if numbers else []
+    return list(dict.fromkeys(articles))
 
 
 def _months_in(reply: str, labels: Sequence[str]) -> list[str]:

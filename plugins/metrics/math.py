@@ -51,13 +51,13 @@ class ArithmeticEqual(Metric):
         self._places = places
 
     def score(self, seen: Observation) -> float | None:
-        return _share(seen, self._same)
+        def same(answer: str, gold: str) -> bool:
+            first, second = arithmetic_value(answer), arithmetic_value(gold)
+            if first is None or second is None:
+                return False
+            return round(first, self._places) == round(second, self._places)
 
-    def _same(self, answer: str, gold: str) -> bool:
-        first, second = arithmetic_value(answer), arithmetic_value(gold)
-        if first is None or second is None:
-            return False
-        return round(first, self._places) == round(second, self._places)
+        return _share(seen, same)
 
 
 _SUM = re.compile(r"[0-9eE.+\-*/()% ]+")

@@ -42,8 +42,8 @@ class _Grid(Metric):
         return [self._right(reply or "", wanted) for reply in seen.predictions], len(wanted)
 
     def _right(self, reply: str, wanted: Mapping[tuple[str, str], str]) -> int:
-        found = last_json_object(reply)
-        table = found.get("solution") if found else None
+        solution = last_json_object(reply)
+        table = solution.get("solution") if solution else None
         right = 0
         for (house, name), cell in wanted.items():
             line = table.get(house) if isinstance(table, Mapping) else None
@@ -88,10 +88,10 @@ def last_json_object(text: str) -> dict[str, Any] | None:
             depth -= 1
             last = text[start : place + 1] if depth == 0 else last
     try:
-        found = json.loads(last.replace("\n", ""))
+        value = json.loads(last.replace("\n", ""))
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None
 
 
 @hookimpl

@@ -126,13 +126,12 @@ class PartAccuracy(Metric):
         if not golds or not seen.predictions:
             return None
         gold = self._parts(golds[0])
-        right = [self._right(self._parts(answer or ""), gold) for answer in seen.predictions]
+        right = []
+        for answer in seen.predictions:
+            parts = self._parts(answer or "")
+            missing = max(0, len(gold) - len(parts)) if self._penalise_missing else 0
+            right.append(max(0, sum(part == wanted for part, wanted in zip(parts, gold, strict=False)) - missing))
         return sum(right) / len(right), float(len(gold))
-
-    def _right(self, parts: Sequence[str], gold: Sequence[str]) -> int:
-        right = sum(part == wanted for part, wanted in zip(parts, gold, strict=False))
-        missing = max(0, len(gold) - len(parts)) if self._penalise_missing else 0
-        return max(0, right - missing)
 
     def _parts(self, text: str) -> list[str]:
         return [part.strip() for part in text.split(self._separator)]

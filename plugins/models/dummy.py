@@ -70,14 +70,13 @@ class DummyModel(Model):
         sample, place = self._asked.get(id(request), (None, 0))
         try:
             if request.kind == "generate":
-                return self._generate(request, sample)
+                text = self.text
+                if "{answer}" in text:
+                    text = text.replace("{answer}", self._text(request, sample))
+                return Response(text=text, finish_reason="stop", completion_tokens=len(text))
             return self._score(request, sample, place)
         except ValueError as error:
             return Response(error=str(error))
-
-    def _generate(self, request: Request, sample: Sample | None) -> Response:
-        text = self.text.replace("{answer}", self._text(request, sample)) if "{answer}" in self.text else self.text
-        return Response(text=text, finish_reason="stop", completion_tokens=len(text))
 
     def _text(self, request: Request, sample: Sample | None) -> str:
         if self.mode == "gold":
@@ -93,7 +92,8 @@ class DummyModel(Model):
         if self.mode == "random":
             draw = self._draw(request)
             values = tuple(draw.random() - 1.0 for _ in lengths)  # whatever their length: `acc` is at chance
-            return Response(logprobs=values, is_greedy=_best(values), token_counts=lengths)
+            top = max(values, default=0.0)
+            return Response(logprobs=values, is_greedy=tuple(value == top for value in values), token_counts=lengths)
         likely = self._likely(request, sample, place)
         values = tuple(
             LIKELY if number in likely else UNLIKELY_PER_CHARACTER * max(length, 1)
@@ -108,12 +108,10 @@ class DummyModel(Model):
         contexts = sum(not other.unconditional for other in sample.requests) if sample is not None else 1
         if contexts == 1 and len(request.continuations) == 1:
             return {0} if self.mode == "gold" or self.index == 0 else set()
-        wanted = _gold(gold_indices, sample) if self.mode == "gold" else (self._fixed_choice(request, contexts),)
+        fixed = self.index % (contexts if contexts > 1 else len(request.continuations))
+        wanted = _gold(gold_indices, sample) if self.mode == "gold" else (fixed,)
         # With a context for each choice, this request holds the choice of its own place and no other.
         return {number - place for number in wanted} if contexts > 1 else set(wanted)
-
-    def _fixed_choice(self, request: Request, contexts: int) -> int:
-        return self.index % (contexts if contexts > 1 else len(request.continuations))
 
     def _draw(self, request: Request) -> random.Random:
         """A generator that depends on what is asked, and on nothing else."""
@@ -139,11 +137,6 @@ def _gold(find: Any, sample: Sample | None) -> Any:
     if not gold:
         raise ValueError("dummy cannot answer in gold: the benchmark keeps the gold answer of this sample to itself")
     return gold
-
-
-def _best(values: Sequence[float]) -> tuple[bool, ...]:
-    top = max(values, default=0.0)
-    return tuple(value == top for value in values)
 
 
 @hookimpl

@@ -219,7 +219,12 @@ class VLLMModel(Model):
         yield from assembler.start()
         waiting = deque(_asks(encoded))
         for ask, output, seconds in self._stream(waiting):
-            outcomes = _refused(ask, output) if isinstance(output, Exception) else self._read(ask, output)
+            if isinstance(output, Exception):
+                outcomes: list[Outcome] | None = [Failed(f"vLLM refuses the request: {one_line(output)}")] * len(
+                    ask.parts
+                )
+            else:
+                outcomes = self._read(ask, output)
             if outcomes is None:
                 waiting.append(replace(ask, use_cache=False))
                 continue
@@ -284,7 +289,10 @@ class VLLMModel(Model):
     def _read(self, ask: Ask, output: Any) -> list[Outcome] | None:
         """The outcome of each part; None where the cache skipped tokens that are to be scored."""
         if ask.generation is not None:
-            return [self._read_text(ask, output.outputs[0])]
+            text = output.outputs[0]
+            finished = self._rule(ask, ask.generation).finish(list(text.token_ids))
+            # A stop string is found in vLLM's text, which may be one space away from the tokenizer's.
+            return [replace(finished, finish_reason="stop") if text.finish_reason == "stop" else finished]
         if ask.wanted:
             best, found = output.outputs[0].token_ids[0], output.outputs[0].logprobs[0]
             return [self._checked(Scored(found[token].logprob, token == best, 1)) for token in ask.wanted]
@@ -300,12 +308,6 @@ class VLLMModel(Model):
         values = [entry[token] for token, entry in zip(scored, entries, strict=True)]
         total = math.fsum(value.logprob for value in values)
         return [self._checked(Scored(total, all(value.rank == 1 for value in values), len(values)))]
-
-    def _read_text(self, ask: Ask, output: Any) -> Finished:
-        assert ask.generation is not None
-        finished = self._rule(ask, ask.generation).finish(list(output.token_ids))
-        # A stop string is found in vLLM's text, which may be one space away from the tokenizer's.
-        return replace(finished, finish_reason="stop") if output.finish_reason == "stop" else finished
 
     def _rule(self, ask: Ask, params: GenerationParams) -> StopRule:
         think_end = self.checkpoint.text_options.think_end_token
@@ -345,10 +347,6 @@ def _report_death(core: Any, closed: threading.Event) -> None:
         if resources.engine_dead:
             outputs.put_nowait(RuntimeError("the engine's process ended"))
             return
-
-
-def _refused(ask: Ask, error: Exception) -> list[Outcome]:
-    return [Failed(f"vLLM refuses the request: {one_line(error)}") for _ in ask.parts]
 
 
 @hookimpl

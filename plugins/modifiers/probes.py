@@ -68,12 +68,9 @@ class AboveChance(Metric):
 
 def _against_chance(keys: Sequence[ScoreKey]) -> list[RowScore]:
     usual = averaged(keys)
-    above = [RowScore(f"above_chance_{key.name}", key.name, AboveChance()) for key in usual if _is_share(key)]
+    shares = [key for key in usual if key.metric.bounds == ZERO_TO_ONE and key.higher_is_better]
+    above = [RowScore(f"above_chance_{key.name}", key.name, AboveChance()) for key in shares]
     return [*above, RowScore("chance", usual[0].name, Chance())] if above else []
-
-
-def _is_share(key: ScoreKey) -> bool:
-    return key.metric.bounds == ZERO_TO_ONE and key.higher_is_better
 
 
 def _chance(seen: Observation) -> float | None:

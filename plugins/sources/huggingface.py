@@ -82,7 +82,9 @@ def _open(spec: DatasetSpec, place: HubSplit) -> Rows:
     if spec.offline:
         commit, closed = place.revision or "", f"{title}: --offline forbids the network"
     else:
-        commit, closed = _commit(_endpoint(), place.path, place.revision, _five_minutes())
+        endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+        # What the hub said is believed for five minutes.
+        commit, closed = _commit(endpoint, place.path, place.revision, int(time.monotonic() // 300))
     with _settings(offline=bool(closed)):
         try:
             if place.patterns:
@@ -106,11 +108,6 @@ def _commit(endpoint: str, path: str, revision: str | None, _: int) -> tuple[str
         return _attempt(f"dataset '{path}'", lambda: api.dataset_info(path, revision=revision, timeout=20).sha), ""
     except Unreachable as error:
         return revision or "", str(error)
-
-
-def _five_minutes() -> int:
-    """A number for every five minutes: what the hub said is believed for that long."""
-    return int(time.monotonic() // 300)
 
 
 def _loaded(spec: DatasetSpec, place: HubSplit, commit: str, title: str) -> Rows:
@@ -323,10 +320,6 @@ def _refuse(error: Exception, title: str, place: HubSplit) -> NoReturn:
 
 def _line(error: BaseException | None) -> str:
     return " ".join(str(error).split())[:300]
-
-
-def _endpoint() -> str:
-    return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
 
 
 @contextmanager

@@ -17,7 +17,6 @@ from urllib.parse import quote
 
 from harness import DataError, DatasetSpec, Rows, hookimpl
 from harness.data import (
-    DataFile,
     FileOptions,
     HubSplit,
     Server,
@@ -64,13 +63,10 @@ def _open(spec: DatasetSpec, place: HubSplit, chosen: list[str]) -> Rows:
     files = find_files(root, chosen) if chosen else find_split(root, root, place.name, place.split)
     if not files:
         raise DataError(f"{title}: there is no file {', '.join(chosen)}")
-    return make_rows(read_all(files, _options(spec, place, files)), f"ModelScope {place.path} at {revision}")
-
-
-def _options(spec: DatasetSpec, place: HubSplit, files: Iterable[DataFile]) -> FileOptions:
-    if place.patterns:
-        return place.options
-    return FileOptions.of(spec.kwargs, "dataset_kwargs", ignore=tuple(spec.kwargs))
+    own = FileOptions.of(spec.kwargs, "dataset_kwargs", ignore=tuple(spec.kwargs))
+    return make_rows(
+        read_all(files, place.options if place.patterns else own), f"ModelScope {place.path} at {revision}"
+    )
 
 
 def _bring(root: Path, place: HubSplit, revision: str, chosen: list[str]) -> str:
@@ -82,7 +78,11 @@ def _bring(root: Path, place: HubSplit, revision: str, chosen: list[str]) -> str
             raise DataError(closed)
         return closed
     entries = {entry["Path"]: entry for entry in listed}
-    _drop_others(root, entries)
+    # Files of our cache that the hub does not list any more would be taken for splits.
+    known = {root / path for path in entries}
+    for file in root.rglob("*") if root.is_dir() else ():
+        if file.is_file() and file not in known and not file.name.startswith("."):
+            file.unlink(missing_ok=True)
     card = _fetch(root, place, revision, entries[CARD]) if CARD in entries else None
     wanted = _wanted(entries, place, chosen, card)
     if not wanted:
@@ -102,11 +102,8 @@ def _wanted(entries: Iterable[str], place: HubSplit, chosen: list[str], card: Pa
         return [path for path in entries if any(fnmatch.fnmatchcase(path, pattern) for pattern in outer)]
     rows = [path for path in entries if is_data_file(path)]
     mine = [path for path in rows if place.name in PurePosixPath(path).parts[:-1]]
-    return mine or ([path for path in rows if _is_flat(path)] if place.name else rows)
-
-
-def _is_flat(path: str) -> bool:
-    return not set(PurePosixPath(path).parts[:-1]) - {"data"}
+    flat = [path for path in rows if not set(PurePosixPath(path).parts[:-1]) - {"data"}]
+    return mine or (flat if place.name else rows)
 
 
 def _nothing(entries: Iterable[str], place: HubSplit, chosen: list[str], title: str) -> DataError:
@@ -128,14 +125,6 @@ def _fetch(root: Path, place: HubSplit, revision: str, entry: Entry) -> Path:
     query = f"Revision={quote(revision, safe='')}&FilePath={quote(path, safe='')}"
     url = f"{_endpoint()}/api/v1/datasets/{quote(place.path)}/repo?{query}"
     return _server().fetch(url, target, f"{title}, {path}", entry.get("Size"), entry.get("Sha256") or None)
-
-
-def _drop_others(root: Path, entries: Iterable[str]) -> None:
-    """Remove files of our cache that the hub does not list any more: they would be taken for splits."""
-    known = {root / path for path in entries}
-    for file in root.rglob("*") if root.is_dir() else ():
-        if file.is_file() and file not in known and not file.name.startswith("."):
-            file.unlink(missing_ok=True)
 
 
 @functools.lru_cache(maxsize=256)

@@ -64,7 +64,11 @@ class _Followed(Metric):
             raise ValueError(f"the row has {len(ids)} instructions and arguments for {len(arguments)}")
         if unknown := next((name for name in ids if name not in self._checks), None):
             raise ValueError(f"the row's instruction '{unknown}' is none that can be checked")
-        pairs = [(str(name), _given(given)) for name, given in zip(ids, arguments, strict=True)]
+        pairs: list[tuple[str, dict[str, Any]]] = []
+        for name, given in zip(ids, arguments, strict=True):
+            own = json.loads(given) if isinstance(given, str) else given
+            # Hubs give every row the columns of all others, as null.
+            pairs.append((str(name), {key: value for key, value in (own or {}).items() if value is not None}))
         return [[self._follows(reply or "", *pair) for pair in pairs] for reply in seen.predictions]
 
     def _follows(self, reply: str, name: str, arguments: Mapping[str, Any]) -> bool:
@@ -133,12 +137,6 @@ def _listed(doc: Mapping[str, Any], column: str) -> Sequence[Any]:
     if not isinstance(value, list | tuple):
         raise ValueError(f"the row's '{column}' is no list")
     return value
-
-
-def _given(arguments: Any) -> dict[str, Any]:
-    """The arguments that have a value. Hubs give every row the columns of all others, as null."""
-    found = json.loads(arguments) if isinstance(arguments, str) else arguments
-    return {name: value for name, value in (found or {}).items() if value is not None}
 
 
 @hookimpl

@@ -119,8 +119,8 @@ def keywords_multiple(reply: str, **keywords: str) -> bool:
 
 
 def stop_words(reply: str, percentage: float) -> bool:
-    found = words(reply)
-    return bool(found) and 100 * sum(word.lower() in STOP_WORDS for word in found) / len(found) <= percentage
+    spoken = words(reply)
+    return bool(spoken) and 100 * sum(word.lower() in STOP_WORDS for word in spoken) / len(spoken) <= percentage
 
 
 def overlap(reply: str, reference_text: str, percentage: float) -> bool:
@@ -175,8 +175,8 @@ def odd_even_syllables(reply: str) -> bool:
 
 def last_first(reply: str) -> bool:
     """Each sentence starts with the last word of the one before."""
-    found = sentences(reply)
-    for first, second in itertools.pairwise(found):
+    parts = sentences(reply)
+    for first, second in itertools.pairwise(parts):
         ends, starts = first.rstrip(MARKS).split(), second.lstrip(MARKS).split()
         if not ends or not starts or ends[-1].lower() != starts[0].lower():
             return False
@@ -194,8 +194,8 @@ def prime_lengths(reply: str) -> bool:
 
 
 def palindrome(reply: str) -> bool:
-    found = [word for word in unmarked(reply).lower().split() if word == word[::-1] and len(word) >= 5]
-    return len(found) >= 10
+    palindromes = [word for word in unmarked(reply).lower().split() if word == word[::-1] and len(word) >= 5]
+    return len(palindromes) >= 10
 
 
 def repeats(reply: str, small_n: float) -> bool:
@@ -228,14 +228,14 @@ def keyword_position(reply: str, keyword: str, n: int, m: int) -> bool:
 
 def words_position(reply: str, keyword: str) -> bool:
     """The keyword is the second word and the last but one; a mark at the end counts as none."""
-    found = [token.lower() for token in tokens(reply)]
-    last = 3 if found and found[-1] in string.punctuation else 2
-    return len(found) >= last and found[1] == found[-last] == keyword.strip().lower()
+    positions = [token.lower() for token in tokens(reply)]
+    last = 3 if positions and positions[-1] in string.punctuation else 2
+    return len(positions) >= last and positions[1] == positions[-last] == keyword.strip().lower()
 
 
 def sentence_keyword(reply: str, word: str, N: float) -> bool:  # noqa: N803
-    found = sentences(reply)
-    return len(found) >= N and re.search(rf"\b{re.escape(word)}\b", found[int(N) - 1], re.IGNORECASE) is not None
+    parts = sentences(reply)
+    return len(parts) >= N and re.search(rf"\b{re.escape(word)}\b", parts[int(N) - 1], re.IGNORECASE) is not None
 
 
 def sentence_increment(reply: str, small_n: float) -> bool:

@@ -27,18 +27,15 @@ def number_words(reply: str, num_words: int, relation: str) -> bool:
 
 
 def number_sentences(reply: str, num_sentences: int, relation: str) -> bool:
-    found = [part for part in _SENTENCE_END.split(reply) if re.search(r"\w", part)]
-    return ifeval.compare(len(found), relation, num_sentences)
+    sentences = [part for part in _SENTENCE_END.split(reply) if re.search(r"\w", part)]
+    return ifeval.compare(len(sentences), relation, num_sentences)
 
 
 def forbidden_words(reply: str, forbidden_words: Sequence[str]) -> bool:
     """None of the words occurs; Chinese has no blanks around words, and others stand as words of their own."""
-    return not any(_occurs(word, reply) for word in forbidden_words)
-
-
-def _occurs(word: str, reply: str) -> bool:
-    edge = r"\b" if word.isascii() else ""
-    return re.search(f"{edge}{re.escape(word)}{edge}", reply, re.IGNORECASE | re.ASCII) is not None
+    edges = {word: r"\b" if word.isascii() else "" for word in forbidden_words}
+    patterns = [f"{edge}{re.escape(word)}{edge}" for word, edge in edges.items()]
+    return not any(re.search(pattern, reply, re.IGNORECASE | re.ASCII) for pattern in patterns)
 
 
 def nth_paragraph_first_word(reply: str, num_paragraphs: int, nth_paragraph: int, first_word: str) -> bool:

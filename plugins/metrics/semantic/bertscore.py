@@ -164,9 +164,10 @@ class BertScore(BatchMetric):
         references = [known[gold.strip()] for gold in golds]
         cut = sum(text.truncated for text in (*answers, *references))
         try:
-            best = [_best([_match(answer, reference) for reference in references]) for answer in answers]
+            matches = [[_match(answer, reference) for reference in references] for answer in answers]
         except ValueError as error:
             return Outcome(error=str(error), truncated=cut)
+        best = [tuple(max(column) for column in zip(*each, strict=True)) for each in matches]
         precision, recall, f1 = (sum(column) / len(column) for column in zip(*best, strict=True))
         if self._rescale:
             low = self._rescale
@@ -213,10 +214,6 @@ def _match(answer: _Text, reference: _Text) -> tuple[float, float, float]:
     recall = float((similar.amax(dim=0) * reference.weights).sum())
     total = precision + recall
     return precision, recall, 2 * precision * recall / total if total else 0.0
-
-
-def _best(pairs: Sequence[tuple[float, float, float]]) -> tuple[float, ...]:
-    return tuple(max(column) for column in zip(*pairs, strict=True))
 
 
 def _baseline(given: Sequence[float] | str | None, layer: int, options: MetricOptions) -> tuple[float, ...] | None:

@@ -33,12 +33,12 @@ class Tokens:
         if longest >= _NO_LIMIT:
             return [(ids, False) for ids in self._ids(texts)]
         # A token more than fits tells which texts are too long, without any of them being read to its end.
-        found = [(ids, False) for ids in self._ids(texts, longest + 1)]
-        long = [place for place, (ids, _) in enumerate(found) if len(ids) > longest]
+        encoded = [(ids, False) for ids in self._ids(texts, longest + 1)]
+        long = [place for place, (ids, _) in enumerate(encoded) if len(ids) > longest]
         if long:
             for place, ids in zip(long, self._ids([texts[place] for place in long], longest), strict=True):
-                found[place] = ids, True
-        return found
+                encoded[place] = ids, True
+        return encoded
 
     def _ids(self, texts: Sequence[str], longest: int | None = None) -> list[list[int]]:
         cut = {"truncation": True, "max_length": longest} if longest is not None else {}
@@ -93,10 +93,10 @@ class TextEncoder:
         import torch
 
         with torch.inference_mode():
-            found = self.model(
+            output = self.model(
                 input_ids=ids, attention_mask=mask.long(), output_hidden_states=self.hidden_state is not None
             )
-        return found.last_hidden_state if self.hidden_state is None else found.hidden_states[self.hidden_state]
+        return output.last_hidden_state if self.hidden_state is None else output.hidden_states[self.hidden_state]
 
 
 @functools.lru_cache(maxsize=2)
@@ -118,14 +118,14 @@ def in_batches(
     while waiting:
         batch = waiting.pop()
         try:
-            found = forward(batch)
+            result = forward(batch)
         except torch.OutOfMemoryError:
             if len(batch) == 1:
                 raise
             half = len(batch) // 2
             waiting += [batch[half:], batch[:half]]
             continue
-        yield list(batch), *found
+        yield list(batch), *result
 
 
 def quietly(load: Callable[[], Any]) -> Any:

@@ -50,8 +50,8 @@ class ModelFolder:
 
     def files(self, endings: tuple[str, ...]) -> list[Path]:
         """Files with these endings, here and one folder below (where sentence-transformers has its modules)."""
-        found = [*self.path.glob("*"), *self.path.glob("*/*")]
-        return sorted(file for file in found if file.suffix in endings and file.is_file())
+        there = [*self.path.glob("*"), *self.path.glob("*/*")]
+        return sorted(file for file in there if file.suffix in endings and file.is_file())
 
     def read(self, name: str) -> Any:
         """The content of a JSON file; None where there is none."""

@@ -48,10 +48,10 @@ def opened(data: bytes) -> Any:
 def _shown(sample: Sample) -> bytes:
     if not sample.requests:
         raise NotInLog("the log does not hold the prompt's picture; the same command again scores from the rows")
-    found = {media.sha256: media for media in _media(sample.requests[0].prompt)}
-    if len(found) != 1:
-        raise ValueError(f"the prompt shows {len(found)} pictures and not one; `image:` can name a column of the row")
-    (media,) = found.values()
+    shown = {media.sha256: media for media in _media(sample.requests[0].prompt)}
+    if len(shown) != 1:
+        raise ValueError(f"the prompt shows {len(shown)} pictures and not one; `image:` can name a column of the row")
+    (media,) = shown.values()
     return media.read()
 
 

@@ -143,21 +143,17 @@ class EmbeddingSimilarity(BatchMetric):
         self._vectors.clear()
         load_encoder.cache_clear()
 
-    @property
-    def _encoder(self) -> TextEncoder:
-        return load_encoder(self._part, self._running, self._device)
-
     def _embed(self, texts: Sequence[str]) -> dict[str, _Embedded]:
-        encoder, settings = self._encoder, self._settings
+        encoder, settings = load_encoder(self._part, self._running, self._device), self._settings
         prompt = self._prompt or ""
         shown = [f"{prompt}{text}".strip() for text in texts]
         tokens = encoder.tokens.of([text.lower() for text in shown] if settings.lower else shown, settings.window)
         skipped = 0 if settings.counts_prompt or not prompt else self._prompt_tokens(encoder, prompt)
-        found = {}
+        embedded = {}
         for places, states, mask in encoder.states([ids for ids, _ in tokens]):
             for place, vector in zip(places, unit_rows(_pooled(states, mask, self._pooling, skipped)), strict=True):
-                found[texts[place]] = _Embedded(vector, tokens[place][1])
-        return found
+                embedded[texts[place]] = _Embedded(vector, tokens[place][1])
+        return embedded
 
     def _prompt_tokens(self, encoder: TextEncoder, prompt: str) -> int:
         """How many tokens stand before the text itself: the prompt's, without what ends a text."""

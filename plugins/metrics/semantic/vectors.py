@@ -26,13 +26,13 @@ class Vectors(Generic[K]):
         items = dict.fromkeys(wanted)
         missing = [item for item in items if item not in self._known]
         computed = compute(missing) if missing else {}
-        found = {item: computed[item] if item in computed else self._known[item] for item in items}
-        for item, value in found.items():
+        values = {item: computed[item] if item in computed else self._known[item] for item in items}
+        for item, value in values.items():
             self._known[item] = value
             self._known.move_to_end(item)
         while len(self._known) > self._most:
             self._known.popitem(last=False)
-        return found
+        return values
 
     def __contains__(self, item: K) -> bool:
         return item in self._known
@@ -55,5 +55,5 @@ def cosine(first: Any, second: Any) -> float:
 
 def nearest(vector: Any, others: Sequence[Any]) -> float:
     """The largest cosine, and NaN where one is none: what cannot be compared must not be passed over."""
-    found = [cosine(vector, other) for other in others]
-    return math.nan if any(map(math.isnan, found)) else max(found)
+    cosines = [cosine(vector, other) for other in others]
+    return math.nan if any(map(math.isnan, cosines)) else max(cosines)

@@ -84,7 +84,8 @@ class Writer:
 
     def exam(self, count: int) -> list[Piece]:
         """Questions with their answers, under a heading or without one."""
-        language, subject = self._language(), self._subject()
+        language = self._language()
+        subject = self.rng.choice(list(world.SUBJECTS)) if self.rng.random() < 0.5 else None
         pieces: list[Piece] = [(heading(language, subject), False)] if self.rng.random() < 0.7 else []
         for _ in range(count):
             question = world.draw(self.rng, language, test=False, subject=subject)
@@ -118,9 +119,6 @@ class Writer:
 
     def _language(self) -> Language:
         return self.rng.choice(world.LANGUAGES)
-
-    def _subject(self) -> str | None:
-        return self.rng.choice(list(world.SUBJECTS)) if self.rng.random() < 0.5 else None
 
 
 SPACE = {"zh": "", "en": " "}  # what stands between a question and its answer

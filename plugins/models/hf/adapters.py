@@ -32,7 +32,8 @@ class Base:
         # Biases and norms are small enough to keep a copy of.
         self._copies = [(data, data.clone()) for _, data in self._data if data.dim() < 2]
         self._sums = [_checksum(data) for _, data in self._data]
-        self._settings = [(config, dict(vars(config))) for config in _configs(module)]
+        configs = {id(part.config): part.config for part in module.modules() if hasattr(part, "config")}
+        self._settings = [(config, dict(vars(config))) for config in configs.values()]
 
     def with_adapter(self, peft: str) -> Any:
         """The module, with the adapter in it."""
@@ -164,11 +165,6 @@ def _is_plain(tensor: Any) -> bool:
     import torch
 
     return type(tensor) in (torch.Tensor, torch.nn.Parameter)
-
-
-def _configs(module: Any) -> Iterator[Any]:
-    found = {id(part.config): part.config for part in module.modules() if hasattr(part, "config")}
-    yield from found.values()
 
 
 def _checksum(data: Any) -> int:

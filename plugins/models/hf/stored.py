@@ -83,14 +83,14 @@ def _is_installed(module: str) -> bool:
 
 def readers(config: Any) -> Mapping[str, str]:
     """The packages, and their versions, that read these weights: kernels, and so last digits, differ between them."""
-    found = {}
+    versions = {}
     for _, name in _READERS.get(stored_format(config) or "", ()):
         package = name.strip("'").partition("[")[0]
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def config_to_read(config: Any) -> Any:

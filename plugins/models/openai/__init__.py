@@ -237,7 +237,11 @@ class OpenAIModel(Model):
         async def ask(index: int, request: Request) -> Response:
             return await self._answer(request, Seat(index, self.places), questions)
 
-        yield from self._background.answers(ask, requests, self.places, self._say_what_is_waited_for, self._connection)
+        def say_what_is_waited_for() -> None:
+            if waits := self._client.waits():
+                self.say(waits)
+
+        yield from self._background.answers(ask, requests, self.places, say_what_is_waited_for, self._connection)
 
     def close(self) -> None:
         self._background.close()
@@ -269,13 +273,9 @@ class OpenAIModel(Model):
                     entry = self._run(self._client.check()).get(short(self.model), {})
                 except HarnessError:  # `load` says so, if an answer is needed
                     entry = {}
-            found = {name: entry.get(name) for name in _SERVED} if isinstance(entry, Mapping) else {}
-            self._served = {name: value for name, value in found.items() if value and value != self.model}
+            told = {name: entry.get(name) for name in _SERVED} if isinstance(entry, Mapping) else {}
+            self._served = {name: value for name, value in told.items() if value and value != self.model}
         return {"served": self._served} if self._served else {}
-
-    def _say_what_is_waited_for(self) -> None:
-        if waits := self._client.waits():
-            self.say(waits)
 
     def _refuse_impossible(self, request: Request, task: str) -> None:
         scores, prompt = request.kind != "generate", request.prompt

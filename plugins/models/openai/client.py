@@ -130,7 +130,12 @@ class Client:
             pause = attempts.failed(failure.pause, throttled=failure.throttled)
             if pause is None:
                 break
-            await self._wait(pause, failure, rest)
+            ticket = id(failure)
+            self.waiting[ticket] = (time.monotonic() + pause, self._hide(str(failure)))
+            try:
+                await (rest if failure.throttled else self.sleep)(pause)
+            finally:
+                del self.waiting[ticket]
         self._count_fruitless(failure)
         asked = attempts.asked_too_much
         more = "" if asked is None else f"; it asks to wait {asked:.0f} s, beyond total_timeout"
@@ -177,14 +182,6 @@ class Client:
         if status in (401, 404, 405) or 300 <= status < 400 or (status == 403 and not moderated):
             raise self._end(status, short(reply.headers.get("location", "")) or error.message)
         return refusal(error, status, body, self.omitted, self.known_models)
-
-    async def _wait(self, pause: float, failure: RetryableError, rest: Rest) -> None:
-        ticket = id(failure)
-        self.waiting[ticket] = (time.monotonic() + pause, self._hide(str(failure)))
-        try:
-            await (rest if failure.throttled else self.sleep)(pause)
-        finally:
-            del self.waiting[ticket]
 
     def _count_fruitless(self, failure: RetryableError) -> None:
         """End the run where one request after another finds nobody, instead of failing every sample slowly."""

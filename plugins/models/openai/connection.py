@@ -87,7 +87,8 @@ class Connection:
         except aiohttp.ServerDisconnectedError:
             raise NoReply("the server closed the connection", gone=True) from None
         except (aiohttp.ClientError, ValueError, OSError) as error:
-            raise NoReply(_describe(error), gone=_is_gone(error)) from None
+            gone = isinstance(error, aiohttp.ClientConnectionError | OSError)
+            raise NoReply(_describe(error), gone=gone) from None
 
     def _open(self) -> Any:
         if self._session is None:
@@ -141,14 +142,8 @@ def _proxy_for(url: str) -> str | None:
     if parts.hostname is None or parts.hostname in LOOPBACK or urllib.request.proxy_bypass(parts.hostname):
         return None
     proxies = urllib.request.getproxies()
-    found = proxies.get(parts.scheme) or proxies.get("all")
-    return found if found and found.startswith(("http:", "https:")) else None
-
-
-def _is_gone(error: BaseException) -> bool:
-    import aiohttp
-
-    return isinstance(error, aiohttp.ClientConnectionError | OSError)
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    return proxy if proxy and proxy.startswith(("http:", "https:")) else None
 
 
 def _describe(error: BaseException) -> str:

@@ -49,41 +49,37 @@ class Sent:
 
 def echoed_tokens(reply: CompletionReply, sent: Sent) -> list[Token] | None:
     """The prompt's tokens of an `echo` reply; None where there is nothing of the prompt in it. Raises RequestError."""
-    found = reply.choices[0].logprobs
-    if found is None or not found.tokens or not found.token_logprobs or len(found.tokens) < 2:
+    echo = reply.choices[0].logprobs
+    if echo is None or not echo.tokens or not echo.token_logprobs or len(echo.tokens) < 2:
         return None
-    if len(found.tokens) != len(found.token_logprobs):
-        raise _unusable(f"{len(found.tokens)} tokens and {len(found.token_logprobs)} log-probabilities")
-    length = _prompt_length(found.tokens, sent, reply.usage.prompt_tokens if reply.usage else None)
+    if len(echo.tokens) != len(echo.token_logprobs):
+        raise _unusable(f"{len(echo.tokens)} tokens and {len(echo.token_logprobs)} log-probabilities")
+    length = _prompt_length(echo.tokens, sent, reply.usage.prompt_tokens if reply.usage else None)
     if length is None:
-        if len(found.tokens) <= 2 or not _begins(found.tokens, sent):
+        if len(echo.tokens) <= 2 or not _begins(echo.tokens, sent):
             return None  # the tokens that it wrote, and not the prompt's
-        raise _unusable(f"its tokens are not the prompt's ({short(''.join(found.tokens))[:80]!r})")
-    tops = _tops(found)
+        raise _unusable(f"its tokens are not the prompt's ({short(''.join(echo.tokens))[:80]!r})")
+    tops = _tops(echo)
     tokens = [
         Token(name, value, _is_top(value, top))
-        for name, value, top in zip(found.tokens, found.token_logprobs, tops, strict=True)
+        for name, value, top in zip(echo.tokens, echo.token_logprobs, tops, strict=True)
     ][:length]
     return _believed(tokens)
 
 
 def vllm_tokens(reply: CompletionReply, sent: Sent) -> list[Token] | None:
     """The prompt's tokens of a `prompt_logprobs` reply (vLLM): one entry a token, none for the first."""
-    found = reply.choices[0].prompt_logprobs or reply.prompt_logprobs
-    if not found:
+    items = reply.choices[0].prompt_logprobs or reply.prompt_logprobs
+    if not items:
         return None
-    if sent.ids and len(found) != len(sent.ids):
-        raise _unusable(f"it has {len(found)} prompt tokens, and {len(sent.ids)} were sent")
-    spelt = [next(iter(item.values())).decoded_token for item in found[1:] if item] if not sent.ids else [None]
-    if None not in spelt and not _ends(sent.text, "".join(map(str, spelt))):
-        raise _unusable("its tokens are not the prompt's")
-    return _believed([_vllm_token(item, sent.ids[at] if sent.ids else None) for at, item in enumerate(found)])
-
-
-def _ends(text: str, spelt: str) -> bool:
-    """Whether a text ends with these tokens: all but its first."""
-    spelt = spelt.translate(_MARKS)
-    return bool(_BYTES.search(spelt)) or text.endswith((spelt, spelt.removeprefix(" ")))
+    if sent.ids and len(items) != len(sent.ids):
+        raise _unusable(f"it has {len(items)} prompt tokens, and {len(sent.ids)} were sent")
+    spelt = [next(iter(item.values())).decoded_token for item in items[1:] if item] if not sent.ids else [None]
+    if None not in spelt:
+        end = "".join(map(str, spelt)).translate(_MARKS)  # all tokens but the first
+        if not _BYTES.search(end) and not sent.text.endswith((end, end.removeprefix(" "))):
+            raise _unusable("its tokens are not the prompt's")
+    return _believed([_vllm_token(item, sent.ids[at] if sent.ids else None) for at, item in enumerate(items)])
 
 
 def _vllm_token(item: Mapping[str, PromptToken] | None, asked: int | None) -> Token:

@@ -115,13 +115,13 @@ def message_of(content: bytes) -> str:
 
 def error_in_reply(value: Any, what: str) -> RequestError:
     """The error inside a reply of status 200, of a choice or in the place of the choices."""
-    found = _error_of(value)
+    error = _error_of(value)
     status = value.get("code") if isinstance(value, dict) else None
     status = status if isinstance(status, int) and 400 <= status < 600 else 0
-    message = f"{what}: {found.message}"
-    if is_withheld(found):
-        return WithheldError(f"refused by the server: {found.message}", status)
-    if is_overflow(found.message):
+    message = f"{what}: {error.message}"
+    if is_withheld(error):
+        return WithheldError(f"refused by the server: {error.message}", status)
+    if is_overflow(error.message):
         return RequestError(message, 400)
     if status == 429:
         return RetryableError(message, status, throttled=True)

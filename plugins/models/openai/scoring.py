@@ -73,7 +73,11 @@ class PromptScorer:
     async def _tokens(self, sent: Sent) -> list[Token]:
         """The tokens of a prompt with their log-probabilities, in the dialect that the server turns out to speak."""
         for dialect in tuple(self.dialects.possible):
-            tokens = await (self._echo(sent) if dialect == ECHO else self._prompt_logprobs(sent))
+            if dialect == ECHO:
+                echo = {"prompt": sent.body, "max_tokens": 1, "temperature": 0, "echo": True, "logprobs": 1}
+                tokens = echoed_tokens(await self.post(echo), sent)
+            else:
+                tokens = await self._prompt_logprobs(sent)
             if tokens is not None:
                 self.dialects.possible = [dialect]
                 return tokens
@@ -81,10 +85,6 @@ class PromptScorer:
             "the server gives no log-probabilities of a prompt's tokens (neither by echo nor by prompt_logprobs): "
             "this task needs them; take a server that does, such as vLLM, or a variant of the task that generates"
         )
-
-    async def _echo(self, sent: Sent) -> list[Token] | None:
-        reply = await self.post({"prompt": sent.body, "max_tokens": 1, "temperature": 0, "echo": True, "logprobs": 1})
-        return echoed_tokens(reply, sent)
 
     async def _prompt_logprobs(self, sent: Sent) -> list[Token] | None:
         try:

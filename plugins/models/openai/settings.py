@@ -40,8 +40,8 @@ def read_address(base_url: str | None) -> tuple[Address, str]:
 
 def deployment(address: Address) -> dict[str, str]:
     """The model that the address itself names, as Azure's do: there the model of a request's body may be anything."""
-    found = re.search(r"/deployments/([^/]+)", address.base.path)
-    return {"deployment": found[1]} if found else {}
+    named = re.search(r"/deployments/([^/]+)", address.base.path)
+    return {"deployment": named[1]} if named else {}
 
 
 def names_secret(address: Address) -> bool:

@@ -97,18 +97,16 @@ def finish(response: Response, until: Sequence[str], think_end: str | None, *, o
             text, reasoning = after.lstrip(), before
         elif text and (response.finish_reason == "length" or _answer_begins(text) >= len(text)):
             text, reasoning = "", text
-    elif response.finish_reason == "length" and _is_all_reasoning(text, opened):
+    elif response.finish_reason == "length" and (
+        # A cut reply that came to no answer, although no mark in it says so.
+        _UNFINISHED_CHANNEL.match(text) or (opened and strip_reasoning(text)[1] is None)
+    ):
         text, reasoning = "", text
     start = 0 if think_end else _answer_begins(text)
     cuts = [at for at in (text.find(stop, start) for stop in until if stop) if at >= 0]
     if cuts:
         return replace(response, text=text[: min(cuts)], reasoning=reasoning, finish_reason="stop")
     return replace(response, text=text, reasoning=reasoning)
-
-
-def _is_all_reasoning(text: str, opened: bool) -> bool:
-    """Whether a cut reply came to no answer, although no mark in it says so."""
-    return bool(_UNFINISHED_CHANNEL.match(text)) or (opened and strip_reasoning(text)[1] is None)
 
 
 def _answer_begins(text: str) -> int:

@@ -36,8 +36,8 @@ class MadeRows(Sequence[Mapping[str, Any]]):
         return len(self._makers)
 
     def __getitem__(self, index: Any) -> Any:
-        found = self._makers[index]
-        return MadeRows(found) if isinstance(index, slice) else found()
+        made = self._makers[index]
+        return MadeRows(made) if isinstance(index, slice) else made()
 
 
 @hookimpl

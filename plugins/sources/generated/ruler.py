@@ -113,7 +113,14 @@ def _drawer(task: str, length: int, seed: str, count: Count, haystack: str) -> D
     if task in NEEDLES:
         return functools.partial(_needles, NEEDLES[task], _essay(seed, haystack))
     if task == "vt":
-        return functools.partial(_variables, _tracking_example(seed, count))
+        example = _tracking_example(seed, count)
+
+        def variables(rng: random.Random, size: int) -> tuple[str, str, list[str]]:
+            shown = example(rng)
+            text, prefix, names = _tracked(rng, size, 5)
+            return shown + text, prefix, names
+
+        return variables
     return functools.partial(_common_words, length) if task == "cwe" else functools.partial(_frequent_words, length)
 
 
@@ -211,12 +218,6 @@ def _tracking_example(seed: str, count: Count) -> Callable[[random.Random], str]
 
     size = max((n for n in range(5, 60) if count(example(random.Random(f"{seed}\0example"), n)) <= 500), default=5)
     return lambda rng: example(rng, size)
-
-
-def _variables(example: Callable[[random.Random], str], rng: random.Random, size: int) -> tuple[str, str, list[str]]:
-    shown = example(rng)
-    text, prefix, names = _tracked(rng, size, 5)
-    return shown + text, prefix, names
 
 
 @functools.cache
