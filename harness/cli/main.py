@@ -28,6 +28,7 @@ COMMANDS = {
     "score": "Score a run again, without the model.",
     "judge": "Let models judge the answers of a run.",
     "report": "Print the results of a run again.",
+    "view": "Look at runs in a browser.",
     "compare": "Compare runs, sample by sample.",
     "gate": "Fail when a run is worse than its baseline.",
     "data": "Make a mirror of data sets.",

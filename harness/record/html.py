@@ -86,15 +86,20 @@ def pick(records: Iterable[Record], headlines: Mapping[str, str]) -> Iterator[tu
 
 def kind_of(record: Record, headline: str) -> str:
     """What a reader wants to know first of a sample."""
-    if record.error is not None:
-        return "failed"
-    if record.unparsed:
-        return "unparsed"
     # A view of a row has the task's own scores; the headline is of all views together.
     score = record.scores.get(headline, next(iter(record.scores.values()), None))
+    return sample_kind(record.error, record.unparsed, score, record.judge.get("scale"))
+
+
+def sample_kind(error: str | None, unparsed: bool, score: JSON, scale: Sequence[float] | None = None) -> str:
+    """One of `KINDS`. scale: the worst and the best score, (0, 1) where a judge does not say otherwise."""
+    if error is not None:
+        return "failed"
+    if unparsed:
+        return "unparsed"
     if not isinstance(score, int | float):
         return "unscored" if score is None else "partial"
-    worst, best = record.judge.get("scale", (0, 1))
+    worst, best = scale or (0, 1)
     return "wrong" if score == worst else "right" if score == best else "partial"
 
 

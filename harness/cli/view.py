@@ -1,0 +1,62 @@
+"""`harness view`: look at runs in a browser."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from pathlib import Path
+
+import click
+
+from harness.cli.completion import complete_runs
+from harness.cli.console import notice
+from harness.errors import UsageError
+
+_LOCAL = ("127.0.0.1", "localhost", "[::1]")
+
+
+@click.command("view")
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), shell_complete=complete_runs)
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="[default: one that is free]")
+@click.option("--token", metavar="TEXT", help="What a browser must know. [default: a random one]")
+@click.option("--no_browser", is_flag=True, help="Print the address, and open nothing.")
+def command(runs: tuple[Path, ...], port: int, token: str | None, no_browser: bool) -> None:
+    """Look at the runs in and below the folders RUNS (`runs` where none is named), in a browser on this machine.
+
+    \b
+    harness view                                     every run below `runs`
+    harness view runs/2026-08-01-demo-0f3a9c         one run
+    """
+    folders = list(runs) or [Path("runs")]
+    for folder in folders:
+        if not folder.is_dir():
+            raise UsageError(f"there is no folder '{folder}'; `harness --tasks demo` makes a first run in `runs`")
+    try:
+        import uvicorn
+
+        from harness.view.app import make_app
+    except ModuleNotFoundError as error:
+        raise UsageError(f"harness view needs {error.name}: pip install 'harness-eval[view]'") from None
+    listener = _listener(port)
+    port, token = listener.getsockname()[1], token or secrets.token_urlsafe(16)
+    app = make_app(folders, token, [f"{host}:{port}" for host in _LOCAL])
+    address = f"http://127.0.0.1:{port}/?token={token}"
+    notice(f"Runs can be seen at {address} until Ctrl-C")
+    if not no_browser:
+        click.launch(address)
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=1
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listener(port: int) -> socket.socket:
+    """A socket of this machine alone. Raises UsageError where the port is taken."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError as error:
+        listener.close()
+        raise UsageError(f"--port {port}: {error.strerror or error}; leave it out for one that is free") from None
+    return listener

@@ -1,0 +1,218 @@
+"""The web application: its addresses, who may ask for them, and how pages are made.
+
+It answers to the machine it runs on alone, to whoever knows its token, and only under its own name, so that no page of
+another site can read it (DNS rebinding, cross-site requests). Pages hold no script but ours, and load nothing from
+elsewhere.
+"""
+
+from __future__ import annotations
+
+import functools
+import hmac
+from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import jinja2
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from harness.errors import HarnessError
+from harness.view import charts, pages
+from harness.view.notes import NoteKind, add_note
+from harness.view.pages.values import percent
+from harness.view.shelf import Shelf
+from harness.view.words import LANGUAGES, language_of, translator
+
+COOKIE = "harness_view"
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; media-src 'self'; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_STATIC = {"view.css": "text/css", "view.js": "text/javascript"}
+Page = Callable[[Shelf, Mapping[str, Any]], Mapping[str, Any]]
+
+
+def make_app(folders: Sequence[Path], token: str, hosts: Sequence[str]) -> Starlette:
+    """The application over the runs below `folders`. hosts: the values of `Host` under which it may be asked."""
+    shelf = Shelf(folders)
+
+    def page(path: str, template: str, make: Page) -> Route:
+        async def answer(request: Request) -> Response:
+            return await run_in_threadpool(_page, request, shelf, template, make)
+
+        return Route(path, answer)
+
+    def chart(name: str, make: Page) -> Route:
+        def answer(request: Request) -> Response:
+            figure = make(shelf, _asked(request))
+            return Response(charts.svg(figure["draw"], dark="dark" in request.query_params), media_type="image/svg+xml")
+
+        return Route(f"/chart/{name}", answer)
+
+    async def note(request: Request) -> Response:
+        form = await request.form()
+        run = shelf.get(request.path_params["run"])
+        kind = next((kind for kind in NoteKind if kind.value == form.get("kind")), NoteKind.NONE)
+        await run_in_threadpool(add_note, run.path, int(request.path_params["n"]), kind, str(form.get("why", "")))
+        return RedirectResponse(str(request.url.path).removesuffix("/note"), 303)
+
+    return Starlette(
+        routes=[
+            page("/", "runs.html.j2", pages.runs),
+            page("/run/{run}", "run.html.j2", pages.run),
+            page("/run/{run}/samples", "samples.html.j2", pages.samples),
+            page("/run/{run}/sample/{n:int}", "sample.html.j2", pages.sample),
+            page("/run/{run}/errors", "errors.html.j2", pages.errors),
+            page("/compare", "compare.html.j2", pages.compare),
+            page("/changed", "changed.html.j2", pages.changed),
+            page("/trends", "trends.html.j2", pages.trends),
+            page("/leaderboard", "leaderboard.html.j2", pages.leaderboard),
+            Route("/leaderboard.csv", lambda request: _csv(shelf, request)),
+            chart("radar.svg", pages.radar),
+            chart("trend.svg", pages.trend_chart),
+            chart("tokens.svg", pages.tokens_chart),
+            Route("/run/{run}/sample/{n:int}/note", note, methods=["POST"]),
+            Route("/static/{name}", _static),
+        ],
+        middleware=[Middleware(_Guard, token=token, hosts=hosts)],
+        exception_handlers={HarnessError: _mistake, 404: _missing},
+    )
+
+
+class _Guard:
+    """Lets through who asks under our own name and knows the token; the token becomes a cookie at the first visit."""
+
+    def __init__(self, app: ASGIApp, token: str, hosts: Sequence[str]) -> None:
+        self.app = app
+        self.token = token
+        self.hosts = frozenset(hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        answer = self._refusal(request)
+        if answer is None and "token" in request.query_params:
+            answer = self._with_cookie(request)
+        if answer is not None:
+            answer.headers.update(_HEADERS)
+            await answer(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                added = [(name.lower().encode(), value.encode()) for name, value in _HEADERS.items()]
+                message = {**message, "headers": [*message["headers"], *added]}
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)
+
+    def _refusal(self, request: Request) -> Response | None:
+        headers = request.headers
+        host = headers.get("host", "")
+        if host not in self.hosts:
+            return PlainTextResponse("this address does not belong to the viewer", 421)
+        # A link elsewhere may lead here; nothing else that another site starts may, and it may change nothing.
+        crosses = headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate"
+        changes = request.method not in ("GET", "HEAD")
+        if crosses or (changes and headers.get("origin") != f"http://{host}"):
+            return PlainTextResponse("another site asked", 403)
+        known = request.query_params.get("token") or request.cookies.get(self._cookie(request)) or ""
+        if not hmac.compare_digest(known.encode(), self.token.encode()):
+            return PlainTextResponse("open the address that `harness view` printed: it holds the token", 403)
+        return None
+
+    def _with_cookie(self, request: Request) -> Response:
+        rest = [(name, value) for name, value in request.query_params.multi_items() if name != "token"]
+        answer = RedirectResponse(request.url.path + (f"?{urlencode(rest)}" if rest else ""), 303)
+        answer.set_cookie(self._cookie(request), self.token, httponly=True, samesite="strict")
+        return answer
+
+    @staticmethod
+    def _cookie(request: Request) -> str:
+        return f"{COOKIE}_{request.url.port or 80}"  # cookies know no ports: two viewers would take each other's
+
+
+def _asked(request: Request) -> dict[str, Any]:
+    """What an address says: its path's names, its query, and what may stand several times as lists under `all`."""
+    query = request.query_params
+    return {**dict(query), **request.path_params, "all": {name: query.getlist(name) for name in query}}
+
+
+def _page(request: Request, shelf: Shelf, template: str, make: Page) -> Response:
+    asked = _asked(request)
+    answer = _rendered(request, asked, template, make(shelf, asked))
+    if asked.get("lang") in LANGUAGES:
+        answer.set_cookie("lang", asked["lang"], samesite="strict")
+    return answer
+
+
+def _rendered(
+    request: Request, asked: Mapping[str, Any], template: str, values: Mapping[str, Any], status: int = 200
+) -> Response:
+    language = language_of(asked.get("lang"), request.cookies.get("lang"), request.headers.get("accept-language"))
+
+    def address(path: str, **changes: Any) -> str:
+        """The path with the query of now, some of it changed; None takes a part away."""
+        query = {name: given for name, given in asked["all"].items() if name not in changes and name != "lang"}
+        query |= {name: value for name, value in changes.items() if value is not None}
+        return f"{path}?{urlencode(query, doseq=True)}" if query else path
+
+    own = {"lang": language, "languages": LANGUAGES, "address": address, "path": request.url.path, "asked": asked}
+    text = environment().get_template(template).render(**values, **own, t=translator(language))
+    return HTMLResponse(text.encode("utf-8", "replace"), status)
+
+
+def _csv(shelf: Shelf, request: Request) -> Response:
+    answer = Response(pages.leaderboard_csv(shelf, _asked(request)), media_type="text/csv; charset=utf-8")
+    answer.headers["Content-Disposition"] = "attachment; filename=leaderboard.csv"
+    return answer
+
+
+def _static(request: Request) -> Response:
+    name = request.path_params["name"]
+    if name not in _STATIC:
+        return PlainTextResponse("there is no such file", 404)
+    return Response(files("harness.view").joinpath("static", name).read_bytes(), media_type=_STATIC[name])
+
+
+def _mistake(request: Request, error: Exception) -> Response:
+    return _rendered(request, _asked(request), "mistake.html.j2", {"message": str(error)}, 404)
+
+
+def _missing(request: Request, error: Exception) -> Response:
+    return _mistake(request, ValueError(f"there is no page {request.url.path}"))
+
+
+@functools.cache
+def environment() -> jinja2.Environment:
+    """The templates; everything that they show is escaped."""
+    from harness.record.report import interval, number
+    from harness.view import text
+
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("harness.view"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(
+        number=number, interval=interval, rich=text.rich, marked=text.marked, clean=text.clean, percent=percent
+    )
+    return made

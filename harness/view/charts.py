@@ -1,0 +1,121 @@
+"""Charts as figures of matplotlib: for pages (SVG, light and dark), for papers (SVG, PNG), and for notebooks.
+
+svg(radar(["math", "law"], {"qwen3": [0.4, 0.7]}))
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LEAST_AXES = 3
+Draw = Callable[["Figure", str], None]
+"""Draws into a figure; the text is the colour of lines and letters."""
+_COLOURS = ("#3b6fb5", "#c2571a", "#2e8b57", "#8a4fbf", "#b23a48", "#6b7280", "#0e8a8a", "#a37200")
+_FONTS = ["DejaVu Sans", "Noto Sans CJK SC", "Noto Sans SC", "PingFang SC", "Microsoft YaHei", "WenQuanYi Micro Hei"]
+
+
+def figure(draw: Draw, *, dark: bool = False) -> Figure:
+    """The chart as a figure, on a transparent ground."""
+    import matplotlib
+    from matplotlib import font_manager
+    from matplotlib.figure import Figure
+
+    known = {font.name for font in font_manager.fontManager.ttflist}
+    with matplotlib.rc_context({"font.family": [name for name in _FONTS if name in known], "svg.fonttype": "none"}):
+        made = Figure(figsize=(6.4, 4.4), layout="constrained", facecolor="none")
+        draw(made, "#e6e9ed" if dark else "#1b1f24")
+        return made
+
+
+def svg(draw: Draw, *, dark: bool = False) -> bytes:
+    """The chart as SVG, the same bytes each time."""
+    return _saved(draw, "svg", dark=dark, metadata={"Date": None})
+
+
+def png(draw: Draw, dpi: int = 200) -> bytes:
+    """The chart as a picture on white."""
+    return _saved(draw, "png", dark=False, dpi=dpi, facecolor="white")
+
+
+def _saved(draw: Draw, form: str, *, dark: bool, **options: Any) -> bytes:
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.hashsalt": "harness", "svg.fonttype": "path"}):
+        data = io.BytesIO()
+        figure(draw, dark=dark).savefig(data, format=form, **options)
+        return data.getvalue()
+
+
+def radar(axes: Sequence[str], series: dict[str, list[float | None]]) -> Draw:
+    """Values in [0, 1] of several models on the same axes; what is not known leaves a gap."""
+
+    def draw(made: Figure, ink: str) -> None:
+        plot = made.add_subplot(projection="polar")
+        angles = [2 * math.pi * place / len(axes) for place in range(len(axes))]
+        for (name, values), colour in zip(series.items(), _COLOURS * (1 + len(series) // len(_COLOURS)), strict=False):
+            shown = [math.nan if value is None else max(0.0, value) for value in values]
+            plot.plot([*angles, angles[0]], [*shown, shown[0]], color=colour, marker="o", markersize=3, label=name)
+            if not any(math.isnan(value) for value in shown):
+                plot.fill(angles, shown, color=colour, alpha=0.08)
+        plot.set_xticks(angles, axes)
+        plot.set_ylim(0, 1)
+        plot.set_yticks([0.25, 0.5, 0.75, 1.0], ["25", "50", "75", "100"])
+        _plain(plot, ink)
+        made.legend(loc="outside lower center", ncols=2, frameon=False, labelcolor=ink)
+
+    return draw
+
+
+def line(points: Sequence[tuple[str, float, Sequence[float] | None]], name: str) -> Draw:
+    """(label, value, interval) in their order."""
+
+    def draw(made: Figure, ink: str) -> None:
+        plot = made.add_subplot()
+        values = [value for _, value, _ in points]
+        errors = [
+            [value - (interval[0] if interval else value) for _, value, interval in points],
+            [(interval[1] if interval else value) - value for _, value, interval in points],
+        ]
+        plot.errorbar(range(len(points)), values, errors, color=_COLOURS[0], marker="o", markersize=4, capsize=3)
+        step = max(1, math.ceil(len(points) / 12))
+        shown = range(0, len(points), step)
+        plot.set_xticks(list(shown), [points[place][0][:28] for place in shown], rotation=30, ha="right")
+        plot.set_ylabel(name)
+        _plain(plot, ink)
+
+    return draw
+
+
+def scatter(points: Sequence[tuple[str, float, float]], across: str, up: str) -> Draw:
+    """(label, x, y); x on a logarithmic scale where it spans more than a factor of ten."""
+
+    def draw(made: Figure, ink: str) -> None:
+        plot = made.add_subplot()
+        for number, (name, x, y) in enumerate(points):
+            plot.scatter([x], [y], color=_COLOURS[number % len(_COLOURS)])
+            plot.annotate(name[:28], (x, y), textcoords="offset points", xytext=(5, 5), color=ink)
+        xs = [x for _, x, _ in points]
+        if xs and min(xs) > 0 and max(xs) > 10 * min(xs):
+            plot.set_xscale("log")
+        plot.set_xlabel(across)
+        plot.set_ylabel(up)
+        _plain(plot, ink)
+
+    return draw
+
+
+def _plain(plot: Any, ink: str) -> None:
+    plot.set_facecolor("none")
+    plot.tick_params(colors=ink)
+    for spine in plot.spines.values():
+        spine.set_color(ink)
+        spine.set_alpha(0.4)
+    plot.grid(color=ink, alpha=0.15)
+    for label in (plot.xaxis.label, plot.yaxis.label):
+        label.set_color(ink)

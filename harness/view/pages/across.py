@@ -1,0 +1,372 @@
+"""Pages over several runs: side by side, what changed, one task over time, models by tasks."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import statistics
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from harness.errors import UsageError
+from harness.record.coverage import part_words
+from harness.scoring.statistics.clusters import cluster_number
+from harness.scoring.statistics.paired import Comparison, PairedScores, compare_macro, correct_for_many
+from harness.scoring.statistics.paired import compare as compare_pairs
+from harness.view import charts
+from harness.view.index import PAGE, SampleIndex
+from harness.view.pages.values import Shown, is_share, place_in, value
+from harness.view.shelf import Shelf, ShelvedRun
+
+_MOST_RUNS = 12
+_MOST_PAIRS = 8
+
+
+def _chosen(shelf: Shelf, asked: Mapping[str, Any]) -> list[ShelvedRun]:
+    """The runs that an address names, the first of them the baseline; none where it names none."""
+    return [shelf.get(key) for key in dict.fromkeys(asked["all"].get("run", ()))][:_MOST_RUNS]
+
+
+def labels(runs: Sequence[ShelvedRun]) -> dict[str, str]:
+    """Key -> what tells the run from the others: its model, and where that stands twice, when it began."""
+    titles = [run.title for run in runs]
+    found = {run.key: run.title if titles.count(run.title) == 1 else f"{run.title} · {run.started[5:]}" for run in runs}
+    doubled = [name for name in found.values() if list(found.values()).count(name) > 1]
+    return {key: f"{name} · {key[-8:]}" if name in doubled else name for key, name in found.items()}
+
+
+def compare(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The page `/compare`: every run against the first, task by task."""
+    runs = _chosen(shelf, asked)
+    tasks = list(dict.fromkeys(task["task"] for run in runs for task in run.tasks))
+    against = {run.key: _against(shelf, runs[0], run) for run in runs[1:]}
+    rows = []
+    for task in tasks:
+        cells = [(run, _headline(run, task), against.get(run.key, {}).get(task)) for run in runs]
+        rows.append({"task": task, "cells": cells, "best": _best([cell for _, cell, _ in cells])})
+    abilities = _abilities(runs)
+    return {
+        "runs": runs,
+        "labels": labels(runs),
+        "rows": rows,
+        "abilities": abilities,
+        "has_radar": len(abilities) >= charts.LEAST_AXES,
+        "has_tokens": any(_tokens(run) for run in runs),
+        "all_runs": shelf.runs(),
+    }
+
+
+def _headline(run: ShelvedRun, name: str) -> tuple[Mapping[str, Any], Shown] | None:
+    task = run.task(name)
+    return (task["metrics"][0], value(task["metrics"][0])) if task and task["metrics"] else None
+
+
+def _best(cells: Sequence[tuple[Mapping[str, Any], Shown] | None]) -> set[int]:
+    """Places of the best of several values; empty where there is nothing to be better than."""
+    known = [(place, cell[0]) for place, cell in enumerate(cells) if cell and isinstance(cell[0]["value"], int | float)]
+    if len(known) < 2:
+        return set()
+    values = [metric["value"] if metric["higher_is_better"] else -metric["value"] for _, metric in known]
+    return {place for (place, _), found in zip(known, values, strict=True) if found == max(values)}
+
+
+def _against(shelf: Shelf, first: ShelvedRun, second: ShelvedRun) -> dict[str, Comparison]:
+    """Task -> the second run against the first, on the samples of both; p-values corrected for the number of tasks."""
+    shared = [task for task in first.tasks if second.task(task["task"]) and task["metrics"]]
+    with opened(shelf, first) as old, opened(shelf, second) as new:
+        found = [_paired(task, old, new) for task in shared]
+    return {comparison.name: comparison for comparison in correct_for_many(found)}
+
+
+def opened(shelf: Shelf, run: ShelvedRun) -> SampleIndex:
+    """The index of a run. Raises UsageError while it is being made: such a page is for runs that are known."""
+    share = shelf.progress(run)
+    if share is not None:
+        raise UsageError(
+            f"{run.key}: its samples are being indexed ({100 * share:.0f} %); load the page again in a moment"
+        )
+    return SampleIndex.of(run.path)
+
+
+@dataclass(slots=True)
+class _Pairs:
+    """The samples of a subset that both runs scored."""
+
+    keys: list[tuple[str, int]]
+    first: list[float]
+    second: list[float]
+    clusters: list[int]
+    changed: int = 0
+    unscored: int = 0
+    only_first: int = 0
+    only_second: int = 0
+
+    def scores(self, clustered: bool) -> PairedScores:
+        return PairedScores(
+            tuple(self.keys),
+            np.array(self.first)[:, None],
+            np.array(self.second)[:, None],
+            np.array(self.clusters, dtype=np.int64) if clustered else None,
+            changed=self.changed,
+            only_first=self.only_first,
+            only_second=self.only_second,
+            unscored=self.unscored,
+        )
+
+
+def _paired(task: Mapping[str, Any], old: SampleIndex, new: SampleIndex) -> Comparison:
+    """One task of two runs, by the same tests as `harness compare`."""
+    name, better = task["task"], task["metrics"][0]["higher_is_better"]
+    seen = {(subset, number, view): (score, row) for subset, number, view, score, _, row in new.scores(name)}
+    by_subset: dict[str, _Pairs] = {}
+    clustered = False
+    for subset, number, view, score, cluster, row in old.scores(name):
+        pairs = by_subset.setdefault(subset, _Pairs([], [], [], []))
+        other = seen.pop((subset, number, view), None)
+        if other is None:
+            pairs.only_first += 1
+        elif other[1] != row:
+            pairs.changed += 1
+        elif score is None or other[0] is None:
+            pairs.unscored += 1
+        else:
+            pairs.keys.append((subset, number))
+            pairs.first.append(score)
+            pairs.second.append(other[0])
+            pairs.clusters.append(cluster_number(cluster, subset, number))
+            clustered = clustered or cluster is not None or view > 0
+    for subset, *_ in seen:
+        by_subset.setdefault(subset, _Pairs([], [], [], [])).only_second += 1
+    parts = [
+        compare_pairs(subset, pairs.scores(clustered), better) for subset, pairs in by_subset.items() if pairs.keys
+    ]
+    if task.get("average") == "macro" and len(parts) > 1:
+        whole = compare_macro(name, parts)
+    else:
+        joined = _Pairs([], [], [], [])
+        for pairs in by_subset.values():
+            joined.keys += pairs.keys
+            joined.first += pairs.first
+            joined.second += pairs.second
+            joined.clusters += pairs.clusters
+        whole = compare_pairs(name, joined.scores(clustered), better)
+    return _with_samples(whole, parts, by_subset.values())
+
+
+def _with_samples(whole: Comparison, parts: Sequence[Comparison], pairs: Collection[_Pairs]) -> Comparison:
+    notes = {
+        "changed": sum(each.changed for each in pairs),
+        "only in the first run": sum(each.only_first for each in pairs),
+        "only in the second run": sum(each.only_second for each in pairs),
+        "unscored": sum(each.unscored for each in pairs),
+    }
+    return replace(
+        whole,
+        wins=tuple(itertools.chain.from_iterable(part.wins for part in parts)),
+        losses=tuple(itertools.chain.from_iterable(part.losses for part in parts)),
+        ties=sum(part.ties for part in parts),
+        notes={what: n for what, n in notes.items() if n},
+    )
+
+
+def changed(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The page `/changed`: the samples of a task that two runs score differently. Asked: run (twice), task, way."""
+    runs = _chosen(shelf, asked)
+    if len(runs) != 2:
+        raise UsageError("two runs are needed to see what changed between them")
+    first, second = runs
+    task, way = asked.get("task") or "", asked.get("way") if asked.get("way") in ("won", "lost") else "lost"
+    start = place_in(asked)
+    with opened(shelf, first) as old, opened(shelf, second) as new:
+        scores = {(subset, number, view): score for subset, number, view, score, *_ in new.scores(task)}
+        differing = []
+        for subset, number, view, score, *_ in old.scores(task):
+            other = scores.get((subset, number, view))
+            if score is not None and other is not None and ((other > score) if way == "won" else (other < score)):
+                differing.append((subset, number, view))
+        rows = [
+            (old.find(task, subset, number, view), new.find(task, subset, number, view))
+            for subset, number, view in differing[start : start + PAGE]
+        ]
+    return {
+        "runs": runs,
+        "labels": labels(runs),
+        "task": task,
+        "way": way,
+        "rows": rows,
+        "n": len(differing),
+        "start": start,
+        "previous": max(0, start - PAGE) if start else None,
+        "next": start + PAGE if start + PAGE < len(differing) else None,
+    }
+
+
+def _abilities(runs: Sequence[ShelvedRun]) -> list[dict[str, Any]]:
+    """Ability -> its value above chance in each run."""
+    known = []
+    for run in runs:
+        scored = [each for each in (run.report or {}).get("abilities", ()) if each["corrected"]]
+        known.append({each["ability"]: each["corrected"]["value"] for each in scored})
+    names = dict.fromkeys(name for values in known for name in values)
+    return [{"ability": name, "values": [values.get(name) for values in known]} for name in names]
+
+
+def radar(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The abilities of several runs over one another."""
+    runs = _chosen(shelf, asked)
+    rows, names = _abilities(runs), labels(runs)
+    series = {names[run.key]: [row["values"][place] for row in rows] for place, run in enumerate(runs)}
+    return {"draw": charts.radar([row["ability"] for row in rows], series)}
+
+
+def _tokens(run: ShelvedRun) -> float | None:
+    """Tokens that a model wrote for each sample, over all tasks that had any."""
+    used = [(task["usage"]["completion_tokens"], task["counts"]["n"]) for task in run.tasks if task.get("usage")]
+    used = [(tokens, n) for tokens, n in used if tokens and n]
+    return sum(tokens for tokens, _ in used) / sum(n for _, n in used) if used else None
+
+
+def tokens_chart(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Score against tokens written a sample."""
+    runs = _chosen(shelf, asked)
+    names = labels(runs)
+    found = [(names[run.key], _tokens(run), _macro(run)) for run in runs]
+    points = [(name, tokens, score) for name, tokens, score in found if tokens and score is not None]
+    return {"draw": charts.scatter(points, "tokens a sample", "mean score")}
+
+
+def _macro(run: ShelvedRun) -> float | None:
+    """The mean of the headline values that are shares; None where one of them is missing."""
+    values = []
+    for name in [task["task"] for task in run.tasks]:
+        cell = _headline(run, name)
+        if cell is None or not isinstance(cell[0]["value"], int | float):
+            return None
+        if is_share(cell[0]):
+            values.append(cell[0]["value"] if cell[0]["higher_is_better"] else 1 - cell[0]["value"])
+    return statistics.fmean(values) if values else None
+
+
+def trends(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The page `/trends`: one task over many runs, by date or by the number in the model's name (checkpoints)."""
+    _, points = _trend(shelf, asked)
+    names = sorted({task["task"] for run in shelf.runs() for task in run.tasks})
+    return {
+        "task": asked.get("task") or (names[0] if names else ""),
+        "tasks": names,
+        "points": points,
+        "model": asked.get("model") or "",
+    }
+
+
+def _trend(shelf: Shelf, asked: Mapping[str, Any]) -> tuple[list[ShelvedRun], list[dict[str, Any]]]:
+    everything = shelf.runs()
+    names = sorted({task["task"] for run in everything for task in run.tasks})
+    task = asked.get("task") or (names[0] if names else "")
+    chosen = set(asked["all"].get("run", ()))
+    model = (asked.get("model") or "").casefold()
+    runs = [
+        run
+        for run in reversed(everything)
+        if _headline(run, task) and (not chosen or run.key in chosen) and model in f"{run.title} {run.key}".casefold()
+    ]
+    points = []
+    for run in runs:
+        metric, shown = _headline(run, task) or ({}, None)
+        points.append({"run": run, "metric": metric, "value": shown, "n": metric["n"]})
+    return runs, points
+
+
+def trend_chart(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The values of a task over runs, in their order, with intervals."""
+    runs, points = _trend(shelf, asked)
+    names = labels(runs)
+    drawn = [
+        (names[point["run"].key], point["metric"]["value"], point["metric"]["interval"])
+        for point in points
+        if isinstance(point["metric"]["value"], int | float)
+    ]
+    return {"draw": charts.line(drawn, points[0]["metric"]["metric"] if points else "")}
+
+
+def leaderboard(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The page `/leaderboard`: the newest value of each model on each task, and their mean over what all share."""
+    table = _Leaderboard(shelf, asked)
+    pairs = list(table.significance(shelf)) if asked.get("significance") else None
+    return {
+        "tasks": table.tasks,
+        "rows": table.rows,
+        "shared": table.shared,
+        "best": {task: _best([row.cells.get(task) for row in table.rows]) for task in table.tasks},
+        "pairs": pairs,
+        "filter": asked.get("task") or "",
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _ModelRow:
+    """A model of the leaderboard: its newest value of each task, and the run that it is from."""
+
+    model: str
+    cells: Mapping[str, tuple[Mapping[str, Any], Shown]]
+    runs: Mapping[str, ShelvedRun]
+    mean: float | None
+
+
+class _Leaderboard:
+    def __init__(self, shelf: Shelf, asked: Mapping[str, Any]) -> None:
+        chosen, wanted = set(asked["all"].get("run", ())), (asked.get("task") or "").casefold()
+        cells: dict[str, dict[str, tuple[Mapping[str, Any], Shown]]] = {}
+        runs: dict[str, dict[str, ShelvedRun]] = {}
+        for run in shelf.runs():
+            for task in run.tasks if not chosen or run.key in chosen else ():
+                name = task["task"]
+                cell = _headline(run, name)
+                # Part of a task is another measure than the whole.
+                if cell and wanted in name.casefold() and not part_words(task) and name not in cells.get(run.title, {}):
+                    cells.setdefault(run.title, {})[name] = cell
+                    runs.setdefault(run.title, {})[name] = run
+        self.tasks = sorted({task for found in cells.values() for task in found})
+        # A mean over other tasks is another mean: only what every model has counts.
+        self.shared = [task for task in self.tasks if all(task in found for found in cells.values())]
+        rows = [
+            _ModelRow(model, found, runs[model], _mean([found[task][0] for task in self.shared]))
+            for model, found in cells.items()
+        ]
+        self.rows = sorted(rows, key=lambda row: (row.mean is not None, row.mean or 0.0), reverse=True)
+
+    def significance(self, shelf: Shelf) -> Iterator[dict[str, Any]]:
+        """Each pair of neighbours in the table: their mean difference over the shared tasks, and its p-value."""
+        for above, below in itertools.pairwise(self.rows[: _MOST_PAIRS + 1]):
+            parts = []
+            for task in self.shared:
+                first, second = below.runs[task], above.runs[task]
+                with opened(shelf, first) as old, opened(shelf, second) as new:
+                    parts.append(_paired(first.task(task) or {}, old, new))
+            yield {"above": above.model, "below": below.model, "comparison": compare_macro("", parts)}
+
+
+def _mean(metrics: Sequence[Mapping[str, Any]]) -> float | None:
+    values = [metric["value"] for metric in metrics if is_share(metric) and isinstance(metric["value"], int | float)]
+    return statistics.fmean(values) if values and len(values) == len(metrics) else None
+
+
+def leaderboard_csv(shelf: Shelf, asked: Mapping[str, Any]) -> str:
+    """The leaderboard as CSV: values as in the reports, not rounded."""
+    table = _Leaderboard(shelf, asked)
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["model", "mean", *table.tasks])
+    for row in table.rows:
+        cells = [row.cells.get(task) for task in table.tasks]
+        writer.writerow([_safe(row.model), row.mean, *(cell[0]["value"] if cell else None for cell in cells)])
+    return text.getvalue()
+
+
+def _safe(name: str) -> str:
+    """A spreadsheet takes what begins like this for a formula."""
+    return f"'{name}" if name[:1] in "=+-@\t\r" else name

@@ -1,0 +1,172 @@
+"""The samples of a run: lists with filters, and one with all that is known of it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from harness.errors import UsageError
+from harness.record.codec import decode_record, jsonable
+from harness.record.html import KINDS
+from harness.record.prompts import PROMPTS_FILE, SharedPrompts
+from harness.types import Media, Message, Prompt, Record
+from harness.view.index import ORDERS, PAGE, Filters, IndexedSample, SampleIndex
+from harness.view.notes import NoteKind, read_notes
+from harness.view.pages.values import place_in
+from harness.view.shelf import Shelf, ShelvedRun
+
+_SHOWN_SUBSETS = 400
+
+
+def filters_of(asked: Mapping[str, Any]) -> Filters:
+    """The filters that an address names."""
+    kind = asked.get("kind") or ""
+    if kind and kind not in KINDS:
+        raise UsageError(f"there is no kind '{kind}' of samples (there are {', '.join(KINDS)})")
+    names = ("task", "subset", "answer", "text")
+    return Filters(**{name: asked.get(name) or "" for name in names}, kind=kind, cut=bool(asked.get("cut")))
+
+
+def samples(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The page `/run/KEY/samples`. Asked: task, subset, kind, answer, text, cut, order, start."""
+    run = shelf.get(asked["run"])
+    share = shelf.progress(run)
+    filters = filters_of(asked)
+    order = next((name for name in ORDERS if name == asked.get("order")), "file")
+    start = place_in(asked)
+    with SampleIndex.of(run.path) as index:
+        page = index.page(filters, start, order)
+        counts = index.kinds(filters)
+        names = index.tasks()
+        subsets = sorted(index.totals(filters.task)) if filters.task else []
+    titles = {part["name"]: part["title"] for part in (run.task(filters.task) or {}).get("subsets", ())}
+    n = counts.get(filters.kind, 0) if filters.kind else sum(counts.values())
+    return {
+        "run": run,
+        "indexing": share,
+        "filters": filters,
+        "samples": page,
+        "kinds": [(kind, counts.get(kind, 0)) for kind in KINDS if counts.get(kind) or kind == filters.kind],
+        "n": n,
+        "all": sum(counts.values()),
+        "tasks": names,
+        "subsets": [(name, titles.get(name) or name) for name in subsets if name][:_SHOWN_SUBSETS],
+        "orders": list(ORDERS),
+        "order": order,
+        "start": start,
+        "previous": max(0, start - PAGE) if start else None,
+        "next": start + PAGE if len(page) == PAGE else None,
+    }
+
+
+def sample(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The page `/run/KEY/sample/N`. Asked: the filters of the list it was opened from, and `with`, another run."""
+    run = shelf.get(asked["run"])
+    shelf.progress(run)
+    with SampleIndex.of(run.path) as index:
+        found = index.sample(asked["n"])
+        if found is None:
+            raise UsageError(f"{run.key}: there is no sample {asked['n']}")
+        before, after = index.neighbours(found.n, filters_of(asked))
+        record = _record(run, index, found)
+    others = [(other, _same(other, shelf, found)) for other in map(shelf.get, asked["all"].get("with", ()))]
+    notes = [note for note in read_notes(run.path) if (note["task"], note["subset"], note["id"]) == _key(found)]
+    return {
+        "run": run,
+        "sample": found,
+        "sides": [(run, found, _side(record)), *((other, *same) for other, same in others if same)],
+        "prompt": list(_turns(record.prompt)),
+        "contexts": [list(_turns(context)) for context in record.contexts],
+        "continuation": record.continuation,
+        "doc": json.dumps(jsonable(record.doc), ensure_ascii=False, indent=1),
+        "previous": before,
+        "next": after,
+        "note": notes[-1] if notes else None,
+        "note_kinds": [kind.value for kind in NoteKind],
+    }
+
+
+def _key(found: IndexedSample) -> tuple[str, str, int]:
+    return found.task, found.subset, found.id
+
+
+def _record(run: ShelvedRun, index: SampleIndex, found: IndexedSample) -> Record:
+    fields = index.line(found.n)
+    prompts = SharedPrompts(run.path / PROMPTS_FILE)
+    prompts.load(lambda _: None, repair=False)
+    try:
+        return decode_record(fields, prompts.resolve)
+    except KeyError as error:
+        raise UsageError(f"{run.path}: the shared prompt {error} of this sample is gone") from None
+
+
+def _same(run: ShelvedRun, shelf: Shelf, sample: IndexedSample) -> tuple[IndexedSample, dict[str, Any]] | None:
+    """The same question in another run."""
+    shelf.progress(run)
+    with SampleIndex.of(run.path) as index:
+        found = index.find(*_key(sample), sample.view)
+        return (found, _side(_record(run, index, found))) if found else None
+
+
+def _side(record: Record) -> dict[str, Any]:
+    """What one model answered, and what became of it."""
+    options = list(_options(record))
+    return {
+        "options": options,
+        "replies": [] if options and any(option["share"] is not None for option in options) else list(_replies(record)),
+        "target": record.target,
+        "answers": {name: ["-" if each is None else each for each in given] for name, given in record.answers.items()},
+        "read": [each for given in record.answers.values() for each in given if each],
+        "scores": dict(record.scores),
+        "error": record.error,
+        "judge": jsonable(record.judge) if record.judge else None,
+        "seconds": record.seconds,
+    }
+
+
+def _options(record: Record) -> Iterator[dict[str, Any]]:
+    """The options with the share of probability that each has among them."""
+    gold = record.target if isinstance(record.target, tuple) else (record.target,)
+    values = record.logprobs
+    known = len(values) == len(record.choices) and all(math.isfinite(value) for value in values)
+    weights = [math.exp(value - max(values)) for value in values] if known and values else []
+    for number, choice in enumerate(record.choices):
+        share = weights[number] / math.fsum(weights) if weights else None
+        yield {
+            "text": choice,
+            "gold": number in gold,
+            "chosen": bool(weights) and weights[number] == max(weights),
+            "logprob": values[number] if known else None,
+            "share": share,
+            "width": None if share is None else round(100 * share, 1),
+        }
+
+
+def _replies(record: Record) -> Iterator[dict[str, Any]]:
+    for response in record.responses:
+        yield {
+            "text": response.text if response.text is not None else ", ".join(map(str, response.logprobs)),
+            "reasoning": response.reasoning or "",
+            "error": response.error,
+            "finish_reason": response.finish_reason,
+            "tokens": response.completion_tokens,
+            "prompt_tokens": response.prompt_tokens,
+        }
+
+
+def _turns(prompt: Prompt) -> Iterator[dict[str, Any]]:
+    """Who speaks and what, and whether other samples share it, which the page folds."""
+    for number, message in enumerate(prompt.messages):
+        yield {"who": message.role, "parts": _parts(message), "shared": number < prompt.shared_messages}
+    if prompt.prefill:
+        yield {"who": "prefill", "parts": [prompt.prefill], "shared": False}
+    if not prompt.is_chat:
+        if prompt.prefix:
+            yield {"who": "shared prompt", "parts": [prompt.prefix], "shared": True}
+        yield {"who": "prompt", "parts": [*prompt.media, prompt.suffix], "shared": False}
+
+
+def _parts(message: Message) -> list[str | Media]:
+    return [message.content] if isinstance(message.content, str) else list(message.content)

@@ -1,0 +1,157 @@
+"""The runs that the viewer shows: found below some folders, read when they are looked at and when they change."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UsageError
+from harness.record.manifest import MANIFEST_FILE, model_title, read_manifest, read_report
+from harness.record.run import REPORT_FILE
+from harness.view.index import SampleIndex
+
+_DEPTH = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ShelvedRun:
+    """A run as lists show it. key: its name in addresses.
+
+    report: None while it has none. problem: why its files cannot be read.
+    """
+
+    key: str
+    path: Path
+    manifest: Mapping[str, Any]
+    report: Mapping[str, Any] | None
+    problem: str | None = None
+
+    @property
+    def title(self) -> str:
+        """What a reader calls the model: a name that was given, else the folder's or hub's name without its path."""
+        named = self.manifest.get("spec", {}).get("name")
+        return str(named or Path(model_title(self.manifest)).name or self.key)
+
+    @property
+    def started(self) -> str:
+        return str(self.manifest.get("started") or "")[:16].replace("T", " ")
+
+    @property
+    def status(self) -> str:
+        return str(self.manifest.get("status") or "")
+
+    @property
+    def tasks(self) -> Sequence[Mapping[str, Any]]:
+        """The tasks of the report; none while there is no report."""
+        return self.report["tasks"] if self.report else ()
+
+    def task(self, name: str) -> Mapping[str, Any] | None:
+        return next((task for task in self.tasks if task["task"] == name), None)
+
+
+class Shelf:
+    """The runs in and below some folders, by keys that stay while the folders do."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._folders = [folder.resolve() for folder in folders]
+        self._read: dict[Path, tuple[tuple[float, ...], ShelvedRun]] = {}
+        self._at_work: dict[Path, _Indexing] = {}
+        self._lock = threading.Lock()
+
+    def runs(self) -> list[ShelvedRun]:
+        """All runs, the newest first. What was read before is read again only where it has changed."""
+        with self._lock:
+            paths = dict.fromkeys(path for folder in self._folders for path in _runs_in(folder, _DEPTH))
+            keys = _keys(list(paths))
+            found = [self._run(path, key) for path, key in zip(paths, keys, strict=True)]
+            self._read = {path: known for path, known in self._read.items() if path in paths}
+        return sorted(found, key=lambda run: (run.manifest.get("started") or "", run.key), reverse=True)
+
+    def get(self, key: str) -> ShelvedRun:
+        """The run of a key. Raises UsageError where there is none."""
+        for run in self.runs():
+            if run.key == key:
+                return run
+        raise UsageError(f"there is no run '{key}' here")
+
+    def progress(self, run: ShelvedRun) -> float | None:
+        """None where the index of a run says all that its files hold; else how far it is, and it is being made."""
+        with self._lock:
+            at_work = self._at_work.get(run.path)
+            if at_work is None or not at_work.is_alive():
+                with SampleIndex.of(run.path) as index:
+                    if index.is_current():
+                        return None
+                at_work = self._at_work[run.path] = _Indexing(run.path)
+                at_work.start()
+        at_work.join(0.3)  # a small run is there at once
+        if at_work.is_alive():
+            return at_work.share
+        with self._lock:
+            self._at_work.pop(run.path, None)
+        if at_work.problem:
+            raise UsageError(f"{run.path}: cannot be indexed: {at_work.problem}")
+        return None  # what a run has written in the meantime is seen the next time
+
+    def _run(self, path: Path, key: str) -> ShelvedRun:
+        state = tuple(_changed(path / name) for name in (MANIFEST_FILE, REPORT_FILE))
+        known = self._read.get(path)
+        if known is None or known[0] != state or known[1].key != key:
+            try:
+                run = ShelvedRun(key, path, read_manifest(path), read_report(path / REPORT_FILE))
+            except UsageError as error:
+                run = ShelvedRun(key, path, {}, None, str(error))
+            known = self._read[path] = (state, run)
+        return known[1]
+
+
+class _Indexing(threading.Thread):
+    """Brings the index of a run up to date."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(daemon=True)
+        self.path = path
+        self.share = 0.0
+        self.problem: str | None = None
+
+    def run(self) -> None:
+        def progress(done: int, total: int) -> None:
+            self.share = done / total if total else 1.0
+
+        try:
+            with SampleIndex.of(self.path) as index:
+                index.update(progress)
+        except Exception as error:  # whatever it was: the page that waits for the index says it
+            self.problem = " ".join(str(error).split()) or type(error).__name__
+
+
+def _runs_in(folder: Path, depth: int) -> Iterator[Path]:
+    try:
+        if (folder / MANIFEST_FILE).is_file():
+            yield folder
+        if depth and folder.is_dir():
+            for child in sorted(folder.iterdir()):
+                if child.is_dir() and not child.name.startswith("."):
+                    yield from _runs_in(child, depth - 1)
+    except OSError:  # a folder that may not be read shows no runs
+        return
+
+
+def _keys(paths: Sequence[Path]) -> list[str]:
+    """The folders' names; those that stand twice are numbered in the order of their paths."""
+    counts: dict[str, int] = {}
+    keys = []
+    for path in paths:
+        counts[path.name] = number = counts.get(path.name, 0) + 1
+        keys.append(path.name if number == 1 else f"{path.name}~{number}")
+    return keys
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0.0

@@ -1,0 +1,63 @@
+// What pages do without being loaded anew: lists are replaced in place, filters apply as they are typed.
+// Everything works without it, by plain links and forms.
+"use strict";
+
+async function swap(address, push) {
+  const answer = await fetch(address, { headers: { Accept: "text/html" } });
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const fresh = page.querySelector("main");
+  if (!fresh) return location.assign(address);
+  const focused = document.activeElement && document.activeElement.name;
+  const caret = document.activeElement && document.activeElement.selectionStart;
+  document.querySelector("main").replaceWith(fresh);
+  document.title = page.title;
+  if (push) history.pushState({}, "", address);
+  const again = focused && document.querySelector(`main [name="${focused}"]`);
+  if (again) {
+    again.focus();
+    if (caret != null && again.setSelectionRange) again.setSelectionRange(caret, caret);
+  }
+  watch();
+}
+
+function formAddress(form) {
+  const given = new URLSearchParams(new FormData(form));
+  for (const [name, value] of [...given]) if (value === "") given.delete(name);
+  return `${form.getAttribute("action")}?${given}`;
+}
+
+document.addEventListener("submit", (event) => {
+  if (event.target.method !== "get") return;
+  event.preventDefault();
+  swap(formAddress(event.target), true);
+});
+
+let waiting;
+document.addEventListener("input", (event) => {
+  const form = event.target.form;
+  if (!form || !form.hasAttribute("data-live")) return;
+  clearTimeout(waiting);
+  waiting = setTimeout(() => swap(formAddress(form), true), event.target.type === "search" ? 250 : 0);
+});
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[data-swap]");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  swap(link.href, true);
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.target.closest("input, textarea, select")) return;
+  const name = { ArrowLeft: "previous", ArrowRight: "next" }[event.key];
+  const link = name && document.querySelector(`a[rel="${name}"]`);
+  if (link) link.click();
+});
+
+window.addEventListener("popstate", () => swap(location.href, false));
+
+// While samples are indexed, the page looks again each second.
+function watch() {
+  if (document.querySelector("[data-indexing]")) setTimeout(() => swap(location.href, false), 1000);
+}
+watch();

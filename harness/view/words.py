@@ -1,0 +1,40 @@
+"""The words of the viewer in English and Chinese: pages are written in English, and a table has the other language."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from importlib.resources import files
+
+import yaml
+
+LANGUAGES = {"en": "English", "zh": "中文"}
+
+
+def language_of(*wishes: str | None) -> str:
+    """The first language that is wished for and that we have: `zh`, `zh-CN,zh;q=0.9`, `zh_CN.UTF-8` are Chinese."""
+    for wish in wishes:
+        for part in (wish or "").replace("_", "-").split(","):
+            language = part.strip().lower().split("-")[0].split(";")[0].split(".")[0]
+            if language in LANGUAGES:
+                return language
+    return "en"
+
+
+def translator(language: str) -> Callable[..., str]:
+    """`t("{n} samples", n=3)`: the text in that language, English where it has none."""
+    table = _table(language)
+
+    def translate(text: str, **values: object) -> str:
+        found = table.get(text, text)
+        return found.format(**values) if values else found
+
+    return translate
+
+
+@functools.cache
+def _table(language: str) -> dict[str, str]:
+    if language == "en":
+        return {}
+    found: dict[str, str] = yaml.safe_load(files("harness.view").joinpath(f"words.{language}.yaml").read_text("utf-8"))
+    return found
