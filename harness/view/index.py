@@ -60,7 +60,9 @@ CREATE TABLE lengths(task TEXT, start INTEGER, n INTEGER, hits INTEGER);
 CREATE VIRTUAL TABLE words USING fts5(text, content='', tokenize='unicode61');
 """
 # Chinese has no spaces: each character is a word of the index, and a search for several of them is one for a phrase.
-_CJK = re.compile(r"([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])")
+_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_SEAMS = re.compile(rf"(?<=[{_CJK}])(?=\w)|(?<=\w)(?=[{_CJK}])")
+_ENDS_IN_CJK = re.compile(rf"[{_CJK}]$")
 _WORD = re.compile(r"[^\W_]+")
 ORDERS: Mapping[str, str] = {
     "file": "n",
@@ -470,16 +472,14 @@ def searched(fields: RecordLine) -> str:
     """What a search looks through: the sample's own prompt and its replies, each character of Chinese a word."""
     texts = [_own_text(fields)[:_SEARCHED], *fields["choices"]]
     texts += [(reply.get("text") or "")[:_SEARCHED] for reply in fields["responses"]]
-    return _CJK.sub(r" \1 ", "\n".join(texts))
+    return _SEAMS.sub(" ", "\n".join(texts))
 
 
 def _query(text: str) -> str:
     """Words of a search as FTS5 has them: runs of Chinese are phrases, others may go on (`comput` finds `computer`)."""
     phrases = []
     for word in _WORD.findall(text):
-        parts = _CJK.sub(r" \1 ", word).split()
-        last = "" if _CJK.fullmatch(parts[-1]) else "*"
-        phrases.append('"' + " ".join(parts) + '"' + last)
+        phrases.append(f'"{_SEAMS.sub(" ", word)}"' + ("" if _ENDS_IN_CJK.search(word) else "*"))
     return " ".join(phrases)
 
 

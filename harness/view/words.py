@@ -8,6 +8,8 @@ from importlib.resources import files
 
 import yaml
 
+from harness.tasks.abilities import ABILITIES
+
 LANGUAGES = {"en": "English", "zh": "中文"}
 
 
@@ -37,4 +39,4 @@ def _table(language: str) -> dict[str, str]:
     if language == "en":
         return {}
     found: dict[str, str] = yaml.safe_load(files("harness.view").joinpath(f"words.{language}.yaml").read_text("utf-8"))
-    return found
+    return {**{ability.name: ability.title_zh for ability in ABILITIES.values()}, **found}

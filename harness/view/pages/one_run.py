@@ -159,6 +159,7 @@ def errors(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         "task": task,
         "tasks": names,
         "subsets": _by_subset(totals),
+        "doubts": [kind for kind in ("unparsed", "failed") if any(kind in kinds for kinds in totals.values())],
         "letters": _letters(crossed),
         "causes": [(cause, n) for cause, _, n in causes][:_CROSSED],
         "unparsed": unparsed,
