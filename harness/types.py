@@ -506,6 +506,7 @@ class Result:
 
     `level` says which; `average` says how a value over subsets was formed (None for a single subset). A `category` is
     what the rows of a task are told apart by (`breakdown`), of which `title` is the name and `name` the value.
+    members: of a group, its subsets.
     """
 
     task: str
@@ -515,6 +516,7 @@ class Result:
     metrics: tuple[MetricResult, ...]
     average: Literal["micro", "macro"] | None = None
     title: str = ""
+    members: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

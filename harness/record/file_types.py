@@ -279,11 +279,12 @@ class PartCoverage(TypedDict):
 
 
 class PartFields(ResultFields):
-    """The numbers of a subset or a group of subsets."""
+    """The numbers of a subset or a group of subsets, whose names are its members."""
 
     name: str
     title: str
     covers: NotRequired[PartCoverage]
+    members: NotRequired[list[str]]
 
 
 class CategoryFields(PartFields):

@@ -145,6 +145,10 @@ def _task_report(name: str, results: Sequence[Result], known: Mapping[str, objec
         for breakdown, of, numbers in categories
     ]:
         task["categories"] = named
+    members = {result.name: list(result.members) for result in results if result.members}
+    for part in task["groups"]:
+        if part["name"] in members:
+            part["members"] = members[part["name"]]
     return task
 
 

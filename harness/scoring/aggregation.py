@@ -157,7 +157,8 @@ def _over_subsets(
         for group in memberships:
             groups.setdefault(group, []).append(name)
     for group, members in groups.items():
-        results += _averages(task, group, "group", [tables[name] for name in members], keys, average)
+        of_group = _averages(task, group, "group", [tables[name] for name in members], keys, average)
+        results += [replace(result, members=tuple(members)) for result in of_group]
     return [*results, *_averages(task, task, "task", list(tables.values()), keys, average)]
 
 

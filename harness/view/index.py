@@ -40,6 +40,7 @@ _VERSION = 1
 _BATCH = 10_000
 _SEARCHED = 20_000  # characters of a prompt and of an answer
 _SHOWN = 160  # characters of a question in a list
+_SHORT = 12  # characters of answers that are counted by what was right
 _MOST_COUNTED = 10_000
 _SCHEMA = """
 CREATE TABLE files(name TEXT PRIMARY KEY, identity TEXT, size INTEGER, headlines TEXT);
@@ -50,6 +51,9 @@ CREATE TABLE samples(
     error TEXT
 );
 CREATE UNIQUE INDEX by_key ON samples(task, subset, id, view);
+CREATE INDEX by_task ON samples(task, n);
+CREATE INDEX by_answer ON samples(task, answer, n);
+CREATE INDEX by_cut ON samples(n) WHERE cut;
 CREATE INDEX by_kind ON samples(task, kind, n);
 CREATE INDEX by_subset ON samples(task, subset, kind, n);
 CREATE INDEX by_confidence ON samples(task, confidence);
@@ -57,6 +61,8 @@ CREATE INDEX by_size ON samples(task, size);
 CREATE TABLE totals(task TEXT, subset TEXT, kind TEXT, n INTEGER, chance REAL, chances INTEGER);
 CREATE TABLE calibration(task TEXT, confidence REAL, share REAL, n INTEGER);
 CREATE TABLE lengths(task TEXT, start INTEGER, n INTEGER, hits INTEGER);
+CREATE TABLE letters(task TEXT, answer TEXT, gold TEXT, n INTEGER);
+CREATE TABLE counted(upto INTEGER);
 CREATE VIRTUAL TABLE words USING fts5(text, content='', tokenize='unicode61');
 """
 # Chinese has no spaces: each character is a word of the index, and a search for several of them is one for a phrase.
@@ -66,10 +72,10 @@ _ENDS_IN_CJK = re.compile(rf"[{_CJK}]$")
 _WORD = re.compile(r"[^\W_]+")
 ORDERS: Mapping[str, str] = {
     "file": "n",
-    "least sure": "confidence",
-    "surest": "confidence DESC",
-    "longest": "size DESC",
-    "shortest": "size",
+    "least sure": "confidence, n",
+    "surest": "confidence DESC, n DESC",
+    "longest": "size DESC, n DESC",
+    "shortest": "size, n",
 }
 
 
@@ -153,14 +159,19 @@ class SampleIndex:
             for read in self._read(path, start, seen, headlines):
                 done += read
                 progress(done, total)
-        if work:
+        if not self._is_counted():
             self._count()
         self.connection.commit()
 
     def is_current(self) -> bool:
         """Whether the index says all that the record files hold."""
         starts = self._starts(_headlines(self.folder))
-        return starts is not None and all(path.stat().st_size == start for path, start in starts.items())
+        whole = starts is not None and all(path.stat().st_size == start for path, start in starts.items())
+        return whole and self._is_counted()
+
+    def _is_counted(self) -> bool:
+        last, counted = "SELECT coalesce(max(n), 0) FROM samples", "SELECT coalesce(max(upto), 0) FROM counted"
+        return bool(self.connection.execute(f"SELECT ({last}) = ({counted})").fetchone()[0])
 
     def _starts(self, headlines: Mapping[str, str]) -> dict[Path, int] | None:
         """From which byte on each file is not known; None where what is known of one holds no longer."""
@@ -204,9 +215,10 @@ class SampleIndex:
     def page(self, filters: Filters, start: int = 0, order: str = "file") -> list[IndexedSample]:
         """The samples from place `start` on, at most `PAGE`. order: one of `ORDERS`."""
         where, values = _where(filters)
+        # The inner query needs an index alone, so that the rows before the page are not read.
+        wanted = f"SELECT n FROM samples {where} ORDER BY {ORDERS[order]} LIMIT {PAGE} OFFSET ?"
         rows = self.connection.execute(
-            f"SELECT {_COLUMNS} FROM samples {where} ORDER BY {ORDERS[order]}, n LIMIT {PAGE} OFFSET ?",
-            [*values, start],
+            f"SELECT {_COLUMNS} FROM samples WHERE n IN ({wanted}) ORDER BY {ORDERS[order]}", [*values, start]
         )
         return [IndexedSample(*row) for row in rows]
 
@@ -256,6 +268,12 @@ class SampleIndex:
         where, values = _where(filters)
         return self.connection.execute(
             f"SELECT {row}, {column}, count(*) FROM samples {where} GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 400", values
+        ).fetchall()
+
+    def letters(self, task: str) -> list[tuple[str, str, int]]:
+        """(answer, gold, how many samples) of wrong samples whose answers are short, the most frequent first."""
+        return self.connection.execute(
+            "SELECT answer, gold, n FROM letters WHERE task = ? ORDER BY n DESC LIMIT 400", [task]
         ).fetchall()
 
     def chances(self, task: str) -> dict[str, tuple[float, int]]:
@@ -316,13 +334,15 @@ class SampleIndex:
         yield write()
 
     def _write(self, rows: Sequence[Sequence[Any]], words: Iterable[tuple[int, str]]) -> None:
-        marks = ", ".join("?" * len(rows[0])) if rows else ""
+        if not rows:
+            return
         # The last line of a sample wins, as in the record itself.
+        marks = ", ".join("?" * len(rows[0]))
         self.connection.executemany(f"INSERT OR REPLACE INTO samples VALUES({marks})", rows)
         self.connection.executemany("INSERT INTO words(rowid, text) VALUES(?, ?)", words)
 
     def _clear(self) -> None:
-        for table in ("samples", "files", *_COUNTED):
+        for table in ("samples", "files", "counted", *_COUNTED):
             self.connection.execute(f"DELETE FROM {table}")
         self.connection.execute("INSERT INTO words(words) VALUES('delete-all')")
 
@@ -330,6 +350,8 @@ class SampleIndex:
         for table, rows in _COUNTED.items():
             self.connection.execute(f"DELETE FROM {table}")
             self.connection.execute(f"INSERT INTO {table} {rows}")
+        self.connection.execute("DELETE FROM counted")
+        self.connection.execute("INSERT INTO counted SELECT coalesce(max(n), 0) FROM samples")
 
 
 _LENGTH = f"""CASE WHEN size = 0 THEN 0
@@ -337,6 +359,9 @@ _LENGTH = f"""CASE WHEN size = 0 THEN 0
 ELSE {2**19} END"""
 _COUNTED = {
     "totals": "SELECT task, subset, kind, count(*), total(chance), count(chance) FROM samples GROUP BY 1, 2, 3",
+    "letters": f"""
+        SELECT task, answer, gold, count(*) FROM samples
+        WHERE kind = 'wrong' AND length(answer) <= {_SHORT} AND length(gold) <= {_SHORT} GROUP BY 1, 2, 3""",
     "calibration": """
         SELECT task, avg(confidence), avg(kind = 'right'), count(*) FROM samples
         WHERE confidence IS NOT NULL AND kind IN ('right', 'wrong')

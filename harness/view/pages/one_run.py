@@ -15,7 +15,6 @@ from harness.view.shelf import Shelf, ShelvedRun
 
 _DOUBTS = ("failed", "unparsed", "cut", "truncated", "empty", "refused")
 _CROSSED = 8
-_SHORT = 12
 
 
 def run(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -148,7 +147,7 @@ def errors(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         names = index.tasks()
         task = next((name for name in names if name == asked.get("task")), names[0] if names else "")
         totals = index.totals(task)
-        crossed = index.crossed(Filters(task=task, kind="wrong"), "answer", "gold")
+        letters = index.letters(task)
         causes = index.crossed(Filters(task=task, kind="failed"), "error", "kind")
         unparsed = index.page(Filters(task=task, kind="unparsed"))[:_CROSSED]
         surest = index.page(Filters(task=task, kind="wrong"), order="surest")
@@ -160,7 +159,7 @@ def errors(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         "tasks": names,
         "subsets": _by_subset(totals),
         "doubts": [kind for kind in ("unparsed", "failed") if any(kind in kinds for kinds in totals.values())],
-        "letters": _letters(crossed),
+        "letters": _letters(letters, sum(kinds.get("wrong", 0) for kinds in totals.values())),
         "causes": [(cause, n) for cause, _, n in causes][:_CROSSED],
         "unparsed": unparsed,
         "sure": [each for each in surest if each.confidence][:_CROSSED],
@@ -176,14 +175,13 @@ def _by_subset(totals: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: row["share"], reverse=True)
 
 
-def _letters(crossed: Sequence[tuple[str, str, int]]) -> dict[str, Any] | None:
-    """How often each short answer was given where another was right; None where answers are long."""
-    short = [(answer, gold, n) for answer, gold, n in crossed if max(len(answer), len(gold)) <= _SHORT]
-    answers = _most([(answer, n) for answer, _, n in short])
-    golds = _most([(gold, n) for _, gold, n in short])
-    counts = {(answer, gold): n for answer, gold, n in short}
+def _letters(counted: Sequence[tuple[str, str, int]], wrong: int) -> dict[str, Any] | None:
+    """How often each short answer was given where another was right; None where most answers are long or differ."""
+    answers = _most([(answer, n) for answer, _, n in counted])
+    golds = _most([(gold, n) for _, gold, n in counted])
+    counts = {(answer, gold): n for answer, gold, n in counted if answer in answers and gold in golds}
     most = max(counts.values(), default=0)
-    if not len(answers) > 1 or sum(n for *_, n in crossed) > 2 * sum(counts.values()):
+    if len(answers) < 2 or 2 * sum(counts.values()) < wrong:
         return None
     rows = []
     for answer in answers:
