@@ -43,6 +43,7 @@ BELOW = {
     "record": set(),
     "run": {"data", "tasks", "engine", "scoring", "record"},
     "judging": {"data", "tasks", "scoring", "record", "run"},
+    "view": {"data", "tasks", "scoring", "record", "run", "judging"},
 }
 """Room -> the rooms that it may import from, beside itself and the base."""
 

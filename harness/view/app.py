@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import jinja2
 from starlette.applications import Starlette
@@ -42,6 +42,7 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+_LARGEST_FORM = 64_000
 _STATIC = {"view.css": "text/css", "view.js": "text/javascript"}
 Page = Callable[[Shelf, Mapping[str, Any]], Mapping[str, Any]]
 
@@ -64,10 +65,12 @@ def make_app(folders: Sequence[Path], token: str, hosts: Sequence[str]) -> Starl
         return Route(f"/chart/{name}", answer)
 
     async def note(request: Request) -> Response:
-        form = await request.form()
+        if int(request.headers.get("content-length") or _LARGEST_FORM + 1) > _LARGEST_FORM:
+            return PlainTextResponse("a note is shorter than this", 413)
+        form = dict(parse_qsl((await request.body()).decode("utf-8", "replace"), keep_blank_values=True))
         run = shelf.get(request.path_params["run"])
         kind = next((kind for kind in NoteKind if kind.value == form.get("kind")), NoteKind.NONE)
-        await run_in_threadpool(add_note, run.path, int(request.path_params["n"]), kind, str(form.get("why", "")))
+        await run_in_threadpool(add_note, run.path, int(request.path_params["n"]), kind, form.get("why", ""))
         return RedirectResponse(str(request.url.path).removesuffix("/note"), 303)
 
     return Starlette(
@@ -203,7 +206,7 @@ def _missing(request: Request, error: Exception) -> Response:
 def environment() -> jinja2.Environment:
     """The templates; everything that they show is escaped."""
     from harness.record.report import interval, number
-    from harness.view import text
+    from harness.view import inert_html
 
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("harness.view"),
@@ -213,6 +216,11 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.filters.update(
-        number=number, interval=interval, rich=text.rich, marked=text.marked, clean=text.clean, percent=percent
+        number=number,
+        interval=interval,
+        rich=inert_html.rich,
+        marked=inert_html.marked,
+        clean=inert_html.clean,
+        percent=percent,
     )
     return made

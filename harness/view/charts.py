@@ -56,6 +56,8 @@ def radar(axes: Sequence[str], series: dict[str, list[float | None]]) -> Draw:
     """Values in [0, 1] of several models on the same axes; what is not known leaves a gap."""
 
     def draw(made: Figure, ink: str) -> None:
+        if not axes or not series:
+            return
         plot = made.add_subplot(projection="polar")
         angles = [2 * math.pi * place / len(axes) for place in range(len(axes))]
         for (name, values), colour in zip(series.items(), _COLOURS * (1 + len(series) // len(_COLOURS)), strict=False):

@@ -81,6 +81,7 @@ def _card(task: Mapping[str, Any], index: SampleIndex, sort: str) -> dict[str, A
         "average": task.get("average"),
         "usage": task.get("usage") or {},
         "parts": list(_nested(task, chances, sort)),
+        "breakdowns": _breakdowns(task, sort),
         "calibration": index.calibration(task["task"]),
         "lengths": _lengths(index.lengths(task["task"])),
     }
@@ -115,6 +116,14 @@ def _nested(task: Mapping[str, Any], chances: Mapping[str, tuple[float, int]], s
         yield {**_part(group, {}), "members": _sorted(members, sort)}
     if left:
         yield {"name": "", "title": "", "value": None, "members": _sorted(list(left.values()), sort)}
+
+
+def _breakdowns(task: Mapping[str, Any], sort: str) -> dict[str, list[dict[str, Any]]]:
+    """What rows are told apart by (skill, length) -> the numbers of its values."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for part in task.get("categories", ()):
+        found.setdefault(part["breakdown"], []).append(_part({"title": "", **part}, {}))
+    return {name: _sorted(parts, sort) for name, parts in found.items()}
 
 
 def _part(part: Mapping[str, Any], chances: Mapping[str, tuple[float, int]]) -> dict[str, Any]:

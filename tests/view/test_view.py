@@ -1,0 +1,195 @@
+"""The viewer: what its pages say, whom they answer, and that no text of a model, a task or a row does anything."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+from viewer_runs import HOSTILE, write_run, write_task
+
+import harness.view
+from harness.run.compare import compare_runs
+from harness.view.app import make_app
+from harness.view.index import Filters, SampleIndex
+from harness.view.inert_html import rich
+from harness.view.notes import read_notes
+from harness.view.words import translator
+
+HOST = "127.0.0.1:8000"
+FOLDER = Path(harness.view.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs of one task: three of four right, and two of four with one that cannot be read."""
+    folder = tmp_path_factory.mktemp("viewer")
+    task = write_task(folder)
+    write_run(task, ["A", "B", "C", "A"], folder / "runs", "first")
+    write_run(task, ["A", "C", "C", "我不知道"], folder / "runs", "second")
+    return folder / "runs"
+
+
+@pytest.fixture
+def client(runs: Path) -> Iterator[TestClient]:
+    with TestClient(make_app([runs], "secret", [HOST]), base_url=f"http://{HOST}") as made:
+        made.get("/?token=secret")
+        yield made
+
+
+def key_of(runs: Path, name: str) -> str:
+    return next(path.name for path in runs.iterdir() if f"-{name}-" in path.name or name in path.name)
+
+
+def test_every_page_answers(client: TestClient, runs: Path) -> None:
+    first, second = sorted(path.name for path in runs.iterdir())
+    for address, words in {
+        "/": ["first", "second", "75.0", "50.0"],
+        f"/run/{first}": ["Quiz", "exact_match"],
+        f"/run/{first}/samples?task=quiz&kind=wrong": ["九个苹果"],
+        f"/run/{first}/sample/1": ["什么是计算机网络", "as it was written"],
+        f"/run/{first}/errors?task=quiz": ["not right"],
+        f"/compare?run={first}&run={second}": ["baseline", "p 1.0000"],
+        f"/changed?run={first}&run={second}&task=quiz&way=lost": ["量子力学"],
+        "/trends?task=quiz": ["trend.svg"],
+        "/leaderboard?significance=1": ["mean", "first", "second"],
+    }.items():
+        answer = client.get(address)
+        assert answer.status_code == 200, address
+        for word in words:
+            assert word in answer.text, (address, word)
+    for chart in ("radar.svg", "trend.svg?task=quiz", "tokens.svg"):
+        assert client.get(f"/chart/{chart}").text.lstrip().startswith("<?xml")
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("计算机", 1),
+        ("网络", 1),
+        ("计算机网", 1),
+        ("机算", 0),
+        ("comput", 1),
+        ("COMPUTER fast", 1),
+        ("不知道", 0),
+        ('" OR *', 0),
+        ("个", 1),
+        ("", 4),
+    ],
+)
+def test_words_are_found_in_prompts_and_answers(client: TestClient, runs: Path, words: str, found: int) -> None:
+    run = key_of(runs, sorted(path.name for path in runs.iterdir())[0])
+    page = client.get(f"/run/{run}/samples", params={"text": words})
+    assert page.status_code == 200
+    assert page.text.count('<li class="sample">') == found
+
+
+def test_a_comparison_says_what_the_command_says(client: TestClient, runs: Path) -> None:
+    first, second = sorted(runs.iterdir())
+    (said,) = compare_runs(first, second)
+    page = client.get("/compare", params={"run": [first.name, second.name]}).text
+    assert said.difference is not None and said.interval is not None
+    assert f"{said.difference:+.4f} [{said.interval[0]:+.4f}, {said.interval[1]:+.4f}]" in page
+    assert f"p {said.adjusted_p:.4f}" in page
+
+
+def test_nobody_else_gets_an_answer(runs: Path) -> None:
+    with TestClient(make_app([runs], "secret", [HOST]), base_url=f"http://{HOST}") as stranger:
+        assert stranger.get("/").status_code == 403
+        assert stranger.get("/?token=guess").status_code == 403
+        assert stranger.get("/?token=secret", headers={"host": "evil.example"}).status_code == 421
+        assert stranger.get("/?token=secret", follow_redirects=False).headers["set-cookie"].count("HttpOnly") == 1
+        cross = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "cors"}
+        assert stranger.get("/", headers=cross).status_code == 403
+        run = next(runs.iterdir()).name
+        for headers in ({}, {"origin": "http://evil.example"}, {"origin": "null"}):
+            assert stranger.post(f"/run/{run}/sample/1/note", headers=headers).status_code == 403
+        assert stranger.get("/run/..%2F..%2Fetc/samples").status_code == 404
+        assert stranger.get("/static/..%2Fapp.py").status_code == 404
+        assert "script-src 'self'" in stranger.get("/").headers["content-security-policy"]
+
+
+def test_hostile_text_is_shown_and_does_nothing(tmp_path: Path) -> None:
+    task = write_task(tmp_path, title=HOSTILE, questions=[HOSTILE, "ok"])
+    run = write_run(task, [HOSTILE, HOSTILE], tmp_path / "runs", "hostile")
+    with TestClient(make_app([run], "t", [HOST]), base_url=f"http://{HOST}") as client:
+        client.get("/?token=t")
+        own = [
+            f"/run/{run.name}{part}" for part in ("", "/samples", "/sample/1", "/errors", "/samples?text=%3Cscript%3E")
+        ]
+        for address in (*own, "/", "/leaderboard", "/trends", "/compare", "/run/%3Cscript%3Ealert(1)%3C%2Fscript%3E"):
+            text = client.get(address).text
+            assert "<script>" not in text and "<img src=x" not in text and "\x1b" not in text, address
+            assert 'href="javascript' not in text and "49 [a]" not in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HOSTILE,
+        r"$\text{<script>alert(1)</script>}$",
+        r"\(\href{javascript:alert(1)}{x}\)",
+        "![x](http://evil.example/x.png) [x](http://evil.example) <http://evil.example>",
+        "```html\n<script>alert(1)</script>\n```",
+        "<details open ontoggle=alert(1)>",
+        "$$" + "{" * 3000 + "$$",
+        "> " * 2000 + "x",
+        "[" * 3000,
+        "\ud800",
+    ],
+)
+def test_markdown_and_formulas_are_inert(text: str) -> None:
+    shown = str(rich(text))
+    tags = set(re.findall(r"<\s*([a-zA-Z]+)", shown))
+    assert not tags & {"script", "img", "a", "details", "iframe", "svg", "style", "form", "input", "link"}, shown[:300]
+    assert not re.search(r"<[^>]+\s(on\w+|href|src|style)\s*=", shown)
+
+
+def test_a_note_lies_beside_the_run_and_can_be_taken_back(client: TestClient, runs: Path) -> None:
+    run = sorted(runs.iterdir())[0]
+    own = {"origin": f"http://{HOST}"}
+    address = f"/run/{run.name}/sample/4/note"
+    page = client.post(address, data={"kind": "gold", "why": "答案是 A"}, headers=own)
+    assert "答案是 A" in page.text
+    (note,) = read_notes(run)
+    assert (note["task"], note["id"], note["kind"], note["why"]) == ("quiz", 3, "gold", "答案是 A")
+    client.post(address, data={"kind": "none", "why": ""}, headers=own)
+    assert read_notes(run) == []
+
+
+def test_the_index_follows_a_run_that_goes_on(runs: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(sorted(runs.iterdir())[0], run, ignore=shutil.ignore_patterns(".view"))
+    path = run / "quiz.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:2]) + lines[2][:40])
+    with SampleIndex.of(run) as index:
+        index.update()
+        assert len(index) == 2
+        path.write_bytes(b"")
+        path.write_bytes(b"".join(lines[:2]))  # the same file, and no shorter than what is known of it
+        index.update()
+        with path.open("ab") as handle:
+            handle.write(lines[2] + b'{"task": "quiz", "subset": "", "id": 9}\n' + lines[3] + lines[0])
+        index.update()
+        assert index.is_current()
+        assert [sample.id for sample in index.page(Filters())] == [1, 2, 3, 0], "the last line of a sample wins"
+        assert index.kinds(Filters()) == {"right": 3, "wrong": 1}
+        other = tmp_path / "other.jsonl"
+        other.write_bytes(lines[3])
+        other.replace(path)  # written anew, as at the end of a run
+        index.update()
+        assert [sample.id for sample in index.page(Filters(task="quiz"))] == [3]
+
+
+def test_the_viewer_speaks_chinese() -> None:
+    said = set()
+    for template in (FOLDER / "templates").iterdir():
+        said |= set(re.findall(r'\bt\("([^"]+)"', template.read_text(encoding="utf-8")))
+    own = {"note: "}  # the beginning of several
+    chinese = translator("zh")
+    missing = [text for text in said - own if not re.search("[\u4e00-\u9fff]", chinese(text))]
+    assert not missing, f"words.zh.yaml lacks {missing}"
