@@ -206,7 +206,7 @@ def _missing(request: Request, error: Exception) -> Response:
 def environment() -> jinja2.Environment:
     """The templates; everything that they show is escaped."""
     from harness.record.report import interval, number
-    from harness.view import inert_html
+    from harness.view.inert_html import clean, marked, rich
 
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("harness.view"),
