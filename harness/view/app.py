@@ -218,9 +218,9 @@ def environment() -> jinja2.Environment:
     made.filters.update(
         number=number,
         interval=interval,
-        rich=inert_html.rich,
-        marked=inert_html.marked,
-        clean=inert_html.clean,
+        rich=rich,
+        marked=marked,
+        clean=clean,
         percent=percent,
     )
     return made
