@@ -91,7 +91,7 @@ def kind_of(record: Record, headline: str) -> str:
     return sample_kind(record.error, record.unparsed, score, record.judge.get("scale"))
 
 
-def sample_kind(error: str | None, unparsed: bool, score: JSON, scale: Sequence[float] | None = None) -> str:
+def sample_kind(error: str | None, unparsed: bool, score: object, scale: Sequence[float] | None = None) -> str:
     """One of `KINDS`. scale: the worst and the best score, (0, 1) where a judge does not say otherwise."""
     if error is not None:
         return "failed"
