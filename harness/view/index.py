@@ -405,8 +405,9 @@ def _text_of(headlines: Mapping[str, str]) -> str:
 
 def _headlines(folder: Path) -> dict[str, str]:
     """Task -> the metric by which its samples are right or wrong, as the report has it first."""
-    report = read_report(folder / REPORT_FILE) or {"tasks": []}
-    return {task["task"]: task["metrics"][0]["metric"] for task in report["tasks"] if task["metrics"]}
+    report = read_report(folder / REPORT_FILE)
+    tasks = report["tasks"] if report else []
+    return {task["task"]: task["metrics"][0]["metric"] for task in tasks if task["metrics"]}
 
 
 def _columns(fields: RecordLine, headlines: Mapping[str, str]) -> tuple[Any, ...]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.errors import UsageError
+from harness.record.file_types import AbilityFields, Manifest, Report, TaskReport
 from harness.record.manifest import MANIFEST_FILE, model_title, read_manifest, read_report
 from harness.record.run import REPORT_FILE
 from harness.view.index import SampleIndex
@@ -25,8 +25,8 @@ class ShelvedRun:
 
     key: str
     path: Path
-    manifest: Mapping[str, Any]
-    report: Mapping[str, Any] | None
+    manifest: Manifest
+    report: Report | None
     problem: str | None = None
 
     @property
@@ -44,11 +44,16 @@ class ShelvedRun:
         return str(self.manifest.get("status") or "")
 
     @property
-    def tasks(self) -> Sequence[Mapping[str, Any]]:
+    def tasks(self) -> Sequence[TaskReport]:
         """The tasks of the report; none while there is no report."""
         return self.report["tasks"] if self.report else ()
 
-    def task(self, name: str) -> Mapping[str, Any] | None:
+    @property
+    def abilities(self) -> Sequence[AbilityFields]:
+        """The abilities of the report that have a value."""
+        return [each for each in self.report.get("abilities", ()) if each["raw"] is not None] if self.report else ()
+
+    def task(self, name: str) -> TaskReport | None:
         return next((task for task in self.tasks if task["task"] == name), None)
 
 

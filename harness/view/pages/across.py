@@ -14,12 +14,13 @@ import numpy as np
 
 from harness.errors import UsageError
 from harness.record.coverage import part_words
+from harness.record.file_types import MetricFields, TaskReport
 from harness.scoring.statistics.clusters import cluster_number
 from harness.scoring.statistics.paired import Comparison, PairedScores, compare_macro, correct_for_many
 from harness.scoring.statistics.paired import compare as compare_pairs
 from harness.view import charts
 from harness.view.index import PAGE, SampleIndex
-from harness.view.pages.values import Shown, is_share, place_in, value
+from harness.view.pages.values import Shown, finite, interval_of, is_share, place_in, value
 from harness.view.shelf import Shelf, ShelvedRun
 
 _MOST_RUNS = 12
@@ -60,18 +61,20 @@ def compare(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
     }
 
 
-def _headline(run: ShelvedRun, name: str) -> tuple[Mapping[str, Any], Shown] | None:
+def _headline(run: ShelvedRun, name: str) -> tuple[MetricFields, Shown] | None:
     task = run.task(name)
     return (task["metrics"][0], value(task["metrics"][0])) if task and task["metrics"] else None
 
 
-def _best(cells: Sequence[tuple[Mapping[str, Any], Shown] | None]) -> set[int]:
+def _best(cells: Sequence[tuple[MetricFields, Shown] | None]) -> set[int]:
     """Places of the best of several values; empty where there is nothing to be better than."""
-    known = [(place, cell[0]) for place, cell in enumerate(cells) if cell and isinstance(cell[0]["value"], int | float)]
-    if len(known) < 2:
-        return set()
-    values = [metric["value"] if metric["higher_is_better"] else -metric["value"] for _, metric in known]
-    return {place for (place, _), found in zip(known, values, strict=True) if found == max(values)}
+    values = {}
+    for place, cell in enumerate(cells):
+        found = finite(cell[0]["value"]) if cell else None
+        if cell and found is not None:
+            values[place] = found if cell[0]["higher_is_better"] else -found
+    best = max(values.values(), default=0.0)
+    return {place for place, found in values.items() if found == best} if len(values) > 1 else set()
 
 
 def _against(shelf: Shelf, first: ShelvedRun, second: ShelvedRun) -> dict[str, Comparison]:
@@ -118,7 +121,7 @@ class _Pairs:
         )
 
 
-def _paired(task: Mapping[str, Any], old: SampleIndex, new: SampleIndex) -> Comparison:
+def _paired(task: TaskReport, old: SampleIndex, new: SampleIndex) -> Comparison:
     """One task of two runs, by the same tests as `harness compare`."""
     name, better = task["task"], task["metrics"][0]["higher_is_better"]
     seen = {(subset, number, view): (score, row) for subset, number, view, score, _, row in new.scores(name)}
@@ -209,8 +212,8 @@ def _abilities(runs: Sequence[ShelvedRun]) -> list[dict[str, Any]]:
     """Ability -> its value above chance in each run."""
     known = []
     for run in runs:
-        scored = [each for each in (run.report or {}).get("abilities", ()) if each["corrected"]]
-        known.append({each["ability"]: each["corrected"]["value"] for each in scored})
+        above = ((each["ability"], each["corrected"]) for each in run.abilities)
+        known.append({name: corrected["value"] for name, corrected in above if corrected is not None})
     names = dict.fromkeys(name for values in known for name in values)
     return [{"ability": name, "values": [values.get(name) for values in known]} for name in names]
 
@@ -276,8 +279,8 @@ def _trend(shelf: Shelf, asked: Mapping[str, Any]) -> tuple[list[ShelvedRun], li
     ]
     points = []
     for run in runs:
-        metric, shown = _headline(run, task) or ({}, None)
-        points.append({"run": run, "metric": metric, "value": shown, "n": metric["n"]})
+        if cell := _headline(run, task):
+            points.append({"run": run, "metric": cell[0], "value": cell[1], "n": cell[0]["n"]})
     return runs, points
 
 
@@ -285,10 +288,9 @@ def trend_chart(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
     """The values of a task over runs, in their order, with intervals."""
     runs, points = _trend(shelf, asked)
     names = labels(runs)
+    known = [(point, finite(point["metric"]["value"])) for point in points]
     drawn = [
-        (names[point["run"].key], point["metric"]["value"], point["metric"]["interval"])
-        for point in points
-        if isinstance(point["metric"]["value"], int | float)
+        (names[point["run"].key], found, interval_of(point["metric"])) for point, found in known if found is not None
     ]
     return {"draw": charts.line(drawn, points[0]["metric"]["metric"] if points else "")}
 
@@ -312,7 +314,7 @@ class _ModelRow:
     """A model of the leaderboard: its newest value of each task, and the run that it is from."""
 
     model: str
-    cells: Mapping[str, tuple[Mapping[str, Any], Shown]]
+    cells: Mapping[str, tuple[MetricFields, Shown]]
     runs: Mapping[str, ShelvedRun]
     mean: float | None
 
@@ -320,14 +322,19 @@ class _ModelRow:
 class _Leaderboard:
     def __init__(self, shelf: Shelf, asked: Mapping[str, Any]) -> None:
         chosen, wanted = set(asked["all"].get("run", ())), (asked.get("task") or "").casefold()
-        cells: dict[str, dict[str, tuple[Mapping[str, Any], Shown]]] = {}
+        cells: dict[str, dict[str, tuple[MetricFields, Shown]]] = {}
         runs: dict[str, dict[str, ShelvedRun]] = {}
         for run in shelf.runs():
             for task in run.tasks if not chosen or run.key in chosen else ():
                 name = task["task"]
                 cell = _headline(run, name)
                 # Part of a task is another measure than the whole.
-                if cell and wanted in name.casefold() and not part_words(task) and name not in cells.get(run.title, {}):
+                if (
+                    cell
+                    and wanted in name.casefold()
+                    and not part_words(task.get("covers"))
+                    and name not in cells.get(run.title, {})
+                ):
                     cells.setdefault(run.title, {})[name] = cell
                     runs.setdefault(run.title, {})[name] = run
         self.tasks = sorted({task for found in cells.values() for task in found})
@@ -343,16 +350,18 @@ class _Leaderboard:
         """Each pair of neighbours in the table: their mean difference over the shared tasks, and its p-value."""
         for above, below in itertools.pairwise(self.rows[: _MOST_PAIRS + 1]):
             parts = []
-            for task in self.shared:
-                first, second = below.runs[task], above.runs[task]
+            for name in self.shared:
+                first, second = below.runs[name], above.runs[name]
                 with opened(shelf, first) as old, opened(shelf, second) as new:
-                    parts.append(_paired(first.task(task) or {}, old, new))
+                    parts += [_paired(task, old, new) for task in first.tasks if task["task"] == name]
             yield {"above": above.model, "below": below.model, "comparison": compare_macro("", parts)}
 
 
-def _mean(metrics: Sequence[Mapping[str, Any]]) -> float | None:
-    values = [metric["value"] for metric in metrics if is_share(metric) and isinstance(metric["value"], int | float)]
-    return statistics.fmean(values) if values and len(values) == len(metrics) else None
+def _mean(metrics: Sequence[MetricFields]) -> float | None:
+    """The mean of values that are all shares; None where one is none, or there are none."""
+    values = [finite(metric["value"]) if is_share(metric) else None for metric in metrics]
+    known = [each for each in values if each is not None]
+    return statistics.fmean(known) if known and len(known) == len(values) else None
 
 
 def leaderboard_csv(shelf: Shelf, asked: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.record.coverage import part_words
 from harness.record.failures import failure_lines
+from harness.record.file_types import PartFields, TaskReport
 from harness.record.report import doubts_about_metrics, gaps, scorers
 from harness.view.index import Filters, SampleIndex
 from harness.view.notes import count_notes
@@ -24,18 +25,18 @@ def run(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
     with SampleIndex.of(found.path) as index:
         cards = [_card(task, index, asked.get("sort") or "file") for task in found.tasks]
         kinds = index.kinds(Filters()) if share is None else {}
-    report = found.report or {}
+    report = found.report
     return {
         "run": found,
         "chips": list(_chips(found)),
         "cards": cards,
         "kinds": kinds,
         "indexing": share,
-        "abilities": [ability for ability in report.get("abilities", ()) if ability["raw"] is not None],
+        "abilities": found.abilities,
         "gaps": list(gaps(report)) if report else [],
         "failures": list(failure_lines(report)) if report else [],
         "remarks": [*scorers(report), *doubts_about_metrics(report)] if report else [],
-        "incidents": [incident.get("text", "") for incident in report.get("incidents", ())],
+        "incidents": [incident.get("text", "") for incident in report.get("incidents", ())] if report else [],
         "notes": count_notes(found.path),
         "sort": asked.get("sort") or "file",
     }
@@ -43,7 +44,8 @@ def run(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _chips(run: ShelvedRun) -> Iterator[tuple[str, str]]:
     """(what, its value): what a reader asks first about how the numbers came about."""
-    spec, model, environment = (run.manifest.get(name) or {} for name in ("spec", "model", "environment"))
+    told: Mapping[str, Any] = run.manifest
+    spec, model, environment = (told.get(name) or {} for name in ("spec", "model", "environment"))
     shots = sorted({str(task["num_fewshot"]) for task in run.tasks if task.get("num_fewshot") is not None}, key=int)
     splits = sorted({task["split"] for task in run.tasks if task.get("split")})
     yield from (("shots", ", ".join(shots)),) if shots else ()
@@ -64,17 +66,17 @@ def _chips(run: ShelvedRun) -> Iterator[tuple[str, str]]:
         yield "seconds", f"{seconds:,.0f}" if seconds >= 10 else f"{seconds:.1f}"
 
 
-def _card(task: Mapping[str, Any], index: SampleIndex, sort: str) -> dict[str, Any]:
-    first, *others = task["metrics"] or [None]
+def _card(task: TaskReport, index: SampleIndex, sort: str) -> dict[str, Any]:
+    first = task["metrics"][0] if task["metrics"] else None
     chances = index.chances(task["task"])
     total, n = (sum(each) for each in zip(*chances.values(), strict=True)) if chances else (0.0, 0)
     return {
         "task": task["task"],
         "title": task.get("title") or task["task"],
-        "part": part_words(task),
+        "part": part_words(task.get("covers")),
         "first": first,
         "value": value(first) if first else None,
-        "others": [(metric, value(metric)) for metric in others],
+        "others": [(metric, value(metric)) for metric in task["metrics"][1:]],
         "chance": total / n if n else None,
         "n": task["counts"]["n"],
         "doubts": {name: count for name in _DOUBTS if (count := task["counts"].get(name))},
@@ -105,7 +107,7 @@ def _lengths(found: Sequence[tuple[int, int, int]]) -> list[dict[str, Any]]:
     ]
 
 
-def _nested(task: Mapping[str, Any], chances: Mapping[str, tuple[float, int]], sort: str) -> Iterator[dict[str, Any]]:
+def _nested(task: TaskReport, chances: Mapping[str, tuple[float, int]], sort: str) -> Iterator[dict[str, Any]]:
     """The groups of a task, each with its subsets; those of no group last."""
     subsets = {part["name"]: _part(part, chances) for part in task["subsets"]}
     left = dict(subsets)
@@ -118,15 +120,15 @@ def _nested(task: Mapping[str, Any], chances: Mapping[str, tuple[float, int]], s
         yield {"name": "", "title": "", "value": None, "members": _sorted(list(left.values()), sort)}
 
 
-def _breakdowns(task: Mapping[str, Any], sort: str) -> dict[str, list[dict[str, Any]]]:
+def _breakdowns(task: TaskReport, sort: str) -> dict[str, list[dict[str, Any]]]:
     """What rows are told apart by (skill, length) -> the numbers of its values."""
     found: dict[str, list[dict[str, Any]]] = {}
     for part in task.get("categories", ()):
-        found.setdefault(part["breakdown"], []).append(_part({"title": "", **part}, {}))
+        found.setdefault(part["breakdown"], []).append(_part(part, {}))
     return {name: _sorted(parts, sort) for name, parts in found.items()}
 
 
-def _part(part: Mapping[str, Any], chances: Mapping[str, tuple[float, int]]) -> dict[str, Any]:
+def _part(part: PartFields, chances: Mapping[str, tuple[float, int]]) -> dict[str, Any]:
     total, n = chances.get(part["name"], (0.0, 0))
     metric = part["metrics"][0] if part["metrics"] else None
     return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness.view.pages.values import place_in, value
+from harness.view.pages.values import finite, place_in, value
 from harness.view.shelf import Shelf, ShelvedRun
 
 _SHOWN_TASKS = 4
@@ -49,9 +49,9 @@ def _matches(run: ShelvedRun, asked: Mapping[str, Any]) -> bool:
 
 
 def _headline(run: ShelvedRun) -> float:
-    values = [task["metrics"][0]["value"] for task in run.tasks if task["metrics"]]
-    values = [each for each in values if isinstance(each, int | float)]
-    return sum(values) / len(values) if values else float("-inf")
+    values = [finite(task["metrics"][0]["value"]) for task in run.tasks if task["metrics"]]
+    known = [each for each in values if each is not None]
+    return sum(known) / len(known) if known else float("-inf")
 
 
 def _row(run: ShelvedRun) -> dict[str, Any]:

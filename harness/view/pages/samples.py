@@ -41,7 +41,8 @@ def samples(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         counts = index.kinds(filters)
         names = index.tasks()
         subsets = sorted(index.totals(filters.task)) if filters.task else []
-    titles = {part["name"]: part["title"] for part in (run.task(filters.task) or {}).get("subsets", ())}
+    task = run.task(filters.task)
+    titles = {part["name"]: part["title"] for part in task["subsets"]} if task else {}
     n = counts.get(filters.kind, 0) if filters.kind else sum(counts.values())
     return {
         "run": run,

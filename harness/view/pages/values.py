@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import HarnessError
+from harness.record.file_types import MetricFields, Number
 from harness.record.report import number
 from harness.registry import load_plugins
 from harness.types import ScoreName
@@ -15,7 +16,7 @@ from harness.types import ScoreName
 UNIT = (0.0, 1.0)
 
 
-def is_share(metric: Mapping[str, Any]) -> bool:
+def is_share(metric: MetricFields) -> bool:
     """Whether a metric of a report has values in [0, 1], which are shown in percent."""
     return _is_share(ScoreName.parse(metric["metric"]).metric)
 
@@ -46,17 +47,27 @@ class Shown:
         return f"{self.text}{f' ± {self.half}' if self.half else ''}{f' {self.unit}' if self.unit else ''}"
 
 
-def value(metric: Mapping[str, Any]) -> Shown:
+def finite(found: Number | None) -> float | None:
+    """The number; None where it is none, or one that has no place on a scale."""
+    return float(found) if isinstance(found, int | float) else None
+
+
+def interval_of(metric: MetricFields) -> tuple[float, float] | None:
+    """The 95 % interval, where both of its ends are numbers."""
+    low, high = (finite(end) for end in metric["interval"] or (None, None))
+    return None if low is None or high is None else (low, high)
+
+
+def value(metric: MetricFields) -> Shown:
     """A metric of a report."""
-    found, interval = metric["value"], metric["interval"]
-    if not isinstance(found, int | float):
-        return Shown(number(found), "", "")
+    found, interval = finite(metric["value"]), interval_of(metric)
+    if found is None:
+        return Shown(number(metric["value"]), "", "")
     if is_share(metric):
         low, high = interval or (found, found)
         half = f"{50 * (high - low):.1f}" if interval else ""
         return Shown(f"{100 * found:.1f}", half, "%", *(_place(each) for each in (found, low, high)))
-    half = number((interval[1] - interval[0]) / 2) if interval else ""
-    return Shown(number(found), half, "")
+    return Shown(number(found), number((interval[1] - interval[0]) / 2) if interval else "", "")
 
 
 def place_in(asked: Mapping[str, Any]) -> int:
