@@ -105,7 +105,9 @@ class _Rouge(_Words):
     def compare(self, answer: str, gold: str, seen: Observation) -> float:
         texts = []
         for text in map(_bare, (answer, gold)) if self._bare else (answer, gold):
-            cut = words(text) if self._ignored is None else [w for w in _bare_words(text) if w not in _LVEVAL_IGNORED]
+            cut = words(text)
+            if self._ignored is not None:  # LV-Eval cuts what it has cut once more
+                cut = [word for word in _bare_words(" ".join(cut)) if word not in _LVEVAL_IGNORED]
             texts.append(" ".join(cut))
         answer, gold = texts[0] if texts[0].strip() else self._empty, texts[1]
         try:
