@@ -20,8 +20,17 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-from harness.record.file_types import FORMAT, RecordLine, problem_of
-from harness.types import JSON, Media, Message, Prompt, Record, Response, SampleKey, ScoredBy, View
+from harness.record.file_types import (
+    FORMAT,
+    MediaFields,
+    MessageFields,
+    Number,
+    PromptFields,
+    RecordLine,
+    ResponseFields,
+    problem_of,
+)
+from harness.types import JSON, Media, Message, Prompt, Record, Response, Role, SampleKey, ScoredBy, View
 
 Resolve = Callable[[str], str | tuple[Message, ...]]
 """Finds the shared part of a prompt by its reference. Raises KeyError for an unknown one."""
@@ -45,6 +54,10 @@ class OmittedBytes(dict[str, JSON]):
 
 def encode_record(record: Record, reference: str | None) -> bytes:
     """The line of a record, line end included. `reference` stands for the shared part of its prompt."""
+    scored_by = {
+        name: {"fingerprint": scored.fingerprint, "truncated": scored.truncated}
+        for name, scored in record.scored_by.items()
+    }
     fields = {
         "task": record.task,
         "subset": record.subset,
@@ -64,7 +77,7 @@ def encode_record(record: Record, reference: str | None) -> bytes:
         "error": record.error,
         "request_keys": record.request_keys,
         **({"rules": record.rules} if record.rules else {}),
-        **({"scored_by": _encode_scored_by(record)} if record.scored_by else {}),
+        **({"scored_by": scored_by} if record.scored_by else {}),
         **({"judge": dict(record.judge)} if record.judge else {}),
         "doc": record.doc,
         "seconds": [response.seconds for response in record.responses],
@@ -148,22 +161,27 @@ def line_digest(fields: RecordLine) -> bytes:
 
 def decode_record(fields: RecordLine, resolve: Resolve) -> Record:
     """The record of a line's fields, as `parse_line` gives them."""
+    target: Any = fields["target"]
+    view: Mapping[str, JSON] | None = fields.get("view")
     return Record(
         task=fields["task"],
         subset=fields["subset"],
         id=fields["id"],
         doc=_decode_row(fields["doc"]),
         prompt=_decode_prompt(fields["prompt"], resolve),
-        target=_tuple(fields["target"]),
+        target=tuple(target) if isinstance(target, list) else target,
         choices=tuple(fields["choices"]),
         responses=decode_responses(fields),
         request_keys=tuple(fields["request_keys"]),
-        scores={name: _score(value) for name, value in fields["scores"].items()},
+        scores={
+            name: tuple(map(_number, value)) if isinstance(value, list) else None if value is None else _number(value)
+            for name, value in fields["scores"].items()
+        },
         answers={name: tuple(values) for name, values in fields["answers"].items()},
         cluster=fields["cluster"],
         unparsed=fields["unparsed"],
         error=fields["error"],
-        view=_decode_view(fields["view"]) if "view" in fields else None,
+        view=View(**{**view, "order": tuple(view.get("order", ()))}) if view else None,
         scored_by={name: ScoredBy(**value) for name, value in fields.get("scored_by", {}).items()},
         judge=fields.get("judge", {}),
         rules=fields.get("rules", ""),
@@ -178,25 +196,30 @@ def key_in(fields: RecordLine) -> SampleKey:
     return SampleKey(fields["task"], fields["subset"], fields["id"], view)
 
 
-def _encode_scored_by(record: Record) -> dict[str, JSON]:
-    return {
-        name: {"fingerprint": scored.fingerprint, "truncated": scored.truncated}
-        for name, scored in record.scored_by.items()
-    }
-
-
 def decode_responses(fields: RecordLine) -> tuple[Response, ...]:
     responses = fields["responses"]
     seconds = fields.get("seconds") or [None] * len(responses)  # it may be that nothing was timed
     return tuple(_decode_response(item, value) for item, value in zip(responses, seconds, strict=True))
 
 
-def encode_messages(messages: Sequence[Message]) -> list[JSON]:
-    return [{"role": message.role, "content": _encode_content(message.content)} for message in messages]
+def encode_messages(messages: Sequence[Message]) -> list[MessageFields]:
+    encoded: list[MessageFields] = []
+    for message in messages:
+        content = message.content
+        if not isinstance(content, str):
+            parts = [part if isinstance(part, str) else _encode_media(part) for part in content]
+        encoded.append({"role": message.role, "content": content if isinstance(content, str) else parts})
+    return encoded
 
 
-def decode_messages(values: Sequence[JSON]) -> tuple[Message, ...]:
-    return tuple(Message(value["role"], _decode_content(value["content"])) for value in values)
+def decode_messages(values: Sequence[MessageFields]) -> tuple[Message, ...]:
+    messages = []
+    for value in values:
+        content = value["content"]
+        if not isinstance(content, str):
+            parts = tuple(part if isinstance(part, str) else _decode_media(part) for part in content)
+        messages.append(Message(cast(Role, value["role"]), content if isinstance(content, str) else parts))
+    return tuple(messages)
 
 
 def _encode_view(view: View) -> dict[str, JSON]:
@@ -207,12 +230,8 @@ def _encode_view(view: View) -> dict[str, JSON]:
     return {"index": view.index, "count": view.count, **rest}
 
 
-def _decode_view(fields: Mapping[str, JSON]) -> View:
-    return View(**{**fields, "order": tuple(fields.get("order", ()))})
-
-
-def _encode_prompt(prompt: Prompt, reference: str | None) -> dict[str, JSON]:
-    fields: dict[str, JSON] = {"prefix": reference} if reference else {}
+def _encode_prompt(prompt: Prompt, reference: str | None) -> PromptFields:
+    fields: PromptFields = {"prefix": reference} if reference else {}
     if prompt.is_chat:
         fields["messages"] = encode_messages(prompt.messages[prompt.shared_messages :])
     else:
@@ -236,7 +255,7 @@ def _encode_contexts(record: Record, reference: str | None) -> dict[str, JSON]:
     return {"contexts": encoded, "continuation": record.continuation}
 
 
-def _decode_prompt(fields: Mapping[str, JSON], resolve: Resolve) -> Prompt:
+def _decode_prompt(fields: PromptFields, resolve: Resolve) -> Prompt:
     shared = resolve(fields["prefix"]) if "prefix" in fields else ""
     prefill, media = fields.get("prefill", ""), tuple(map(_decode_media, fields.get("media", ())))
     if "messages" not in fields:
@@ -246,25 +265,14 @@ def _decode_prompt(fields: Mapping[str, JSON], resolve: Resolve) -> Prompt:
     return Prompt(messages=messages, shared_messages=len(first), prefill=prefill, media=media)
 
 
-def _encode_content(content: str | tuple[str | Media, ...]) -> JSON:
-    if isinstance(content, str):
-        return content
-    return [part if isinstance(part, str) else _encode_media(part) for part in content]
-
-
-def _decode_content(content: JSON) -> str | tuple[str | Media, ...]:
-    if isinstance(content, str):
-        return content
-    return tuple(part if isinstance(part, str) else _decode_media(part) for part in content)
-
-
-def _encode_media(media: Media) -> dict[str, str]:
+def _encode_media(media: Media) -> MediaFields:
     """Hash and place: never the bytes."""
     named = {name: getattr(media, name) for name in ("path", "member", "problem")}
-    return {"kind": media.kind, "sha256": media.sha256, "mime": media.mime, **{k: v for k, v in named.items() if v}}
+    fields = {"kind": media.kind, "sha256": media.sha256, "mime": media.mime, **{k: v for k, v in named.items() if v}}
+    return cast(MediaFields, fields)
 
 
-def _decode_media(fields: Mapping[str, JSON]) -> Media:
+def _decode_media(fields: MediaFields) -> Media:
     return Media(**fields)
 
 
@@ -284,14 +292,14 @@ def _encode_response(response: Response) -> dict[str, JSON]:
     return fields
 
 
-def _decode_response(fields: Mapping[str, JSON], seconds: JSON) -> Response:
+def _decode_response(fields: ResponseFields, seconds: Number | None) -> Response:
     return Response(
         text=fields.get("text"),
         logprobs=tuple(map(_number, fields.get("logprobs", ()))),
         is_greedy=tuple(fields.get("is_greedy", ())),
         token_counts=tuple(fields.get("token_counts", ())),
         reasoning=fields.get("reasoning"),
-        finish_reason=fields.get("finish_reason"),
+        finish_reason=cast(Any, fields.get("finish_reason")),
         prompt_tokens=_count(fields.get("prompt_tokens")),
         completion_tokens=_count(fields.get("completion_tokens")),
         truncated=_count(fields.get("truncated")) or 0,
@@ -305,18 +313,8 @@ def _count(value: JSON) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 53 else None
 
 
-def _number(value: JSON) -> float:
+def _number(value: Number) -> float:
     return float(value) if isinstance(value, str) else value
-
-
-def _score(value: JSON) -> float | tuple[float, ...] | None:
-    if isinstance(value, list):
-        return tuple(map(_number, value))
-    return None if value is None else _number(value)
-
-
-def _tuple(value: JSON) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _each(value: JSON, change: Callable[[JSON], JSON]) -> JSON:

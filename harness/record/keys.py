@@ -9,13 +9,14 @@ in which order, and under which `--limit`, leaves the key as it is.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from harness.errors import PluginError
-from harness.types import GenerationParams, Media, Message, Prompt, Request
+from harness.types import GenerationParams, Media, Message, Request
 
 # Part of every key. A new number is needed when the same fields would no longer mean the same request.
 KEY_FORMAT = "harness-request-1"
@@ -37,59 +38,52 @@ class KeyMaker:
     def __init__(self, identity: Mapping[str, Any]) -> None:
         digest = canonical_json(identity, "the model's identity")
         self._base = hashlib.sha256(f"{KEY_FORMAT}\n{hashlib.sha256(digest).hexdigest()}\n".encode())
-        self._prefixes: dict[str, tuple[Any, int]] = {}
-        self._messages: dict[Message, bytes] = {}
+        self._prefix = functools.lru_cache(_CACHE_SIZE)(self._hash_prefix)
+        self._text_message = functools.lru_cache(_CACHE_SIZE)(_message_json)
         self._generation: tuple[GenerationParams | None, str] = (None, "null")
 
     def key(self, request: Request) -> str:
         """Hash prompt, then everything else, then the prompt's length, which makes the cut between the two certain."""
         prompt = request.prompt
-        hasher, length = self._hash_messages(prompt) if prompt.is_chat else self._hash_text(prompt)
+        if prompt.is_chat:
+            raw = b"".join(map(self._message, prompt.messages))
+            hasher, length = self._base.copy(), len(raw)
+            hasher.update(raw)
+        else:
+            shared, length = self._prefix(prompt.prefix)
+            suffix = prompt.suffix.encode("utf-8", "surrogatepass")
+            hasher = shared.copy()
+            hasher.update(suffix)
+            length += len(suffix)
         hasher.update(self._tail(request))
         hasher.update(length.to_bytes(8, "big"))
         return str(hasher.hexdigest()[:KEY_LENGTH])
 
-    def _hash_text(self, prompt: Prompt) -> tuple[Any, int]:
-        known = self._prefixes.get(prompt.prefix)
-        if known is None:
-            raw = prompt.prefix.encode("utf-8", "surrogatepass")
-            hasher = self._base.copy()
-            hasher.update(raw)
-            known = hasher, len(raw)
-            _remember(self._prefixes, prompt.prefix, known)
-        suffix = prompt.suffix.encode("utf-8", "surrogatepass")
-        hasher = known[0].copy()
-        hasher.update(suffix)
-        return hasher, known[1] + len(suffix)
-
-    def _hash_messages(self, prompt: Prompt) -> tuple[Any, int]:
-        raw = b"".join(map(self._message, prompt.messages))
+    def _hash_prefix(self, prefix: str) -> tuple[Any, int]:
+        raw = prefix.encode("utf-8", "surrogatepass")
         hasher = self._base.copy()
         hasher.update(raw)
         return hasher, len(raw)
 
     def _message(self, message: Message) -> bytes:
-        known = self._messages.get(message)
-        if known is None:
-            parts = (message.content,) if isinstance(message.content, str) else message.content
-            known = json.dumps([message.role, *(_part(part) for part in parts)]).encode() + b"\n"
-            # A message with media is not remembered: it would hold the bytes of its images in memory.
-            if isinstance(message.content, str):
-                _remember(self._messages, message, known)
-        return known
+        # One with media is not remembered: it would hold the bytes of its images in memory.
+        if isinstance(message.content, str):
+            return self._text_message(message.role, message.content)
+        return _message_json(message.role, *message.content)
 
     def _tail(self, request: Request) -> bytes:
         """All but the prompt's text. `unconditional` is left out: the empty prompt says it already."""
-        prompt = request.prompt
-        media = [_part(item) for item in prompt.media]
-        fields = [request.kind, prompt.is_chat, prompt.prefill, media, request.continuations, request.repeat]
-        return f"{json.dumps(fields)}{self._generation_json(request.generation)}".encode()
-
-    def _generation_json(self, generation: GenerationParams | None) -> str:
+        prompt, generation = request.prompt, request.generation
         # One object usually serves a whole task, so that the last one is enough of a cache.
         if self._generation[0] is not generation:
             self._generation = generation, _generation_json(generation)
-        return self._generation[1]
+        media = [_part(item) for item in prompt.media]
+        fields = [request.kind, prompt.is_chat, prompt.prefill, media, request.continuations, request.repeat]
+        return f"{json.dumps(fields)}{self._generation[1]}".encode()
+
+
+def _message_json(role: str, *content: str | Media) -> bytes:
+    return json.dumps([role, *map(_part, content)]).encode() + b"\n"
 
 
 def canonical_json(value: Any, what: str) -> bytes:
@@ -119,9 +113,3 @@ def _generation_json(generation: GenerationParams | None) -> str:
 
 def _part(part: str | Media) -> str | list[str]:
     return part if isinstance(part, str) else [part.kind, part.sha256]
-
-
-def _remember(cache: dict[Any, Any], key: Any, value: Any) -> None:
-    if len(cache) >= _CACHE_SIZE:
-        cache.clear()
-    cache[key] = value

@@ -6,6 +6,7 @@ whose prompt is lost. Texts are read back when they are needed; in memory are on
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ from harness import files
 from harness.record.codec import decode_messages, encode_line, encode_messages
 from harness.record.file_types import SharedPromptFields, problem_of
 from harness.record.journal import UNREADABLE_FOLDER
-from harness.types import Message, Prompt
+from harness.types import JSON, Message, Prompt
 
 PROMPTS_FILE = "prompts.jsonl"
 _CACHE_SIZE = 256
@@ -31,8 +32,8 @@ class SharedPrompts:
         self._size = 0
         self._unreadable: list[bytes] = []
         self._pending: dict[str, bytes] = {}
-        self._references: dict[Shared, str] = {}
-        self._texts: dict[str, Shared] = {}
+        self._reference = functools.lru_cache(_CACHE_SIZE)(_reference)
+        self._text = functools.lru_cache(_CACHE_SIZE)(self._read_text)
 
     def load(self, say: files.Say, *, repair: bool) -> None:
         """Index the file. A line that cannot be read is named; the records that need it are left out later."""
@@ -62,23 +63,18 @@ class SharedPrompts:
         shared: Shared = prompt.messages[: prompt.shared_messages] if prompt.is_chat else prompt.prefix
         if not shared:
             return None
-        reference = self._references.get(shared)
-        if reference is None:
-            content = {"text": shared} if isinstance(shared, str) else {"messages": encode_messages(shared)}
-            reference = hashlib.sha256(encode_line(content)).hexdigest()[:16]
-            _remember(self._references, shared, reference)
-            if reference not in self:
-                self._pending[reference] = encode_line({"hash": reference, **content})
+        reference = self._reference(shared)
+        if reference not in self:
+            self._pending[reference] = encode_line({"hash": reference, **_content(shared)})
         return reference
 
     def resolve(self, reference: str) -> Shared:
         """The shared part itself; one object for all who ask. Raises KeyError for an unknown reference."""
-        shared = self._texts.get(reference)
-        if shared is None:
-            fields = json.loads(self._line(reference))
-            shared = fields["text"] if "text" in fields else decode_messages(fields["messages"])
-            _remember(self._texts, reference, shared)
-        return shared
+        return self._text(reference)
+
+    def _read_text(self, reference: str) -> Shared:
+        fields: SharedPromptFields = json.loads(self._line(reference))
+        return fields["text"] if "text" in fields else decode_messages(fields["messages"])
 
     def flush(self) -> None:
         """Write the parts that are new. Raises SaveError; they then stay for the next try."""
@@ -100,7 +96,7 @@ class SharedPrompts:
         files.set_aside(self._aside, self._unreadable)
         self._unreadable = []
         files.replace(self.path, data)
-        self._places, self._references, offset = {}, {}, 0
+        self._places, offset = {}, 0
         for reference, line in zip(wanted, data, strict=True):
             self._places[reference] = (offset, len(line))
             offset += len(line)
@@ -123,7 +119,9 @@ class SharedPrompts:
         return line
 
 
-def _remember(cache: dict[str, Shared] | dict[Shared, str], key: Shared, value: Shared) -> None:
-    if len(cache) >= _CACHE_SIZE:
-        cache.clear()
-    cache[key] = value  # type: ignore[index,assignment]
+def _content(shared: Shared) -> dict[str, JSON]:
+    return {"text": shared} if isinstance(shared, str) else {"messages": encode_messages(shared)}
+
+
+def _reference(shared: Shared) -> str:
+    return hashlib.sha256(encode_line(_content(shared))).hexdigest()[:16]

@@ -8,7 +8,6 @@ with RunFolder.open(Path("runs"), "Qwen3-0.6B", identity, manifest) as run:
 
 from __future__ import annotations
 
-import functools
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
@@ -110,12 +109,12 @@ class RunFolder:
         path: the folder, or one that holds no other run.
         """
         path = manifest.the_run(path)
-        found = manifest.read_manifest(path)
+        fields = manifest.read_manifest(path)
         try:
             lock = FolderLock(path)
         except OSError as error:
             raise UsageError(f"{path}: cannot be written ({error.strerror or error})") from error
-        run = cls(path, found, lock)
+        run = cls(path, fields, lock)
         try:
             run._recover(learn=False)
         except BaseException:
@@ -360,7 +359,7 @@ class RunFolder:
         }
         self.begin_work()
 
-    def _recover(self, learn: bool = True) -> None:
+    def _recover(self, *, learn: bool = True) -> None:
         """Repair and index the files. learn: keep the answers, which nobody asks for where no model will be asked."""
         if self._lock is not None and self._lock.is_lease:
             self.messages.append(f"{self.path}: this file system knows no locks; the file {LEASE_FILE} stands for one")
@@ -379,14 +378,12 @@ class RunFolder:
         record = decode_record(fields, self._prompts.resolve)
         answers = [response.error is None for _, response in zip(record.request_keys, record.responses, strict=True)]
         done = all(answers) and record.error is None
-        # Version 1 did not say by which rules: unless it was scored again later, by those of the run.
-        rules = record.rules or self._first_rules.get(record.task, "")
+        rules = record.rules
+        if not rules and "rescored" not in self._manifest:
+            # Version 1 did not say by which rules: unless it was scored again later, by those of the run.
+            of_run = self._manifest.get("identity", {}).get("tasks")
+            rules = of_run.get(record.task, "") if isinstance(of_run, dict) else ""
         return Knowledge(keys_digest(record.request_keys) if done else None, scored_digest(line_digest(fields), rules))
-
-    @functools.cached_property
-    def _first_rules(self) -> Mapping[str, str]:
-        tasks = self._manifest.get("identity", {}).get("tasks")
-        return tasks if isinstance(tasks, dict) and "rescored" not in self._manifest else {}
 
     def _learn(self, fields: RecordLine) -> Knowledge:
         """Accept a line, and learn its answers."""
