@@ -70,7 +70,8 @@ class FileOptions:
     side_by_side: the files of a split are texts of equal length, one beside another; each gets its line a column of
     these names (parallel corpora).
     join_by: the first file of a split has the rows; each other is an object whose keys are values of this column, or
-    rows that have it, and adds its columns (answers that are kept apart).
+    rows that have it, and adds its columns (answers that are kept apart). `COLUMN=THEIRS` where they call it otherwise.
+    history: a column; a row gets a list `history` of it, from the rows before that have the same `history_by`.
     A file in the format conll has a token and its tag a line and a blank line between sentences; its rows are
     `{tokens: [...], tags: [...]}`.
     explode: a list in each row of JSON, of which each item becomes a row: its own keys (or, where it is no object,
@@ -93,6 +94,8 @@ class FileOptions:
     broken: str | None = None
     side_by_side: tuple[str, ...] = ()
     join_by: str | None = None
+    history: str | None = None
+    history_by: str | None = None
     explode: tuple[str, ...] = ()
     types: str = "text"
 
@@ -192,6 +195,23 @@ def read_rows(file: DataFile, options: FileOptions) -> Sequence[Row]:
 
 def read_all(files: Sequence[DataFile], options: FileOptions) -> Sequence[Row]:
     """Read the files of one split, one after another, or side by side where `options` say so."""
+    rows = _read_files(files, replace(options, history=None))
+    return rows if options.history is None else list(_with_history(rows, options.history, options.history_by or ""))
+
+
+def _with_history(rows: Sequence[Row], column: str, key: str) -> Iterator[Row]:
+    """The rows, each with what earlier ones of the same key had in a column."""
+    earlier: dict[str, list[JSON]] = {}
+    for number, row in enumerate(rows, 1):
+        for name in (column, key):
+            if name not in row:
+                raise DataError(f"history: row {number} has no column '{name}'{suggest(name, row)}")
+        before = earlier.setdefault(str(row[key]), [])
+        yield {**row, "history": list(before)}
+        before.append(row[column])
+
+
+def _read_files(files: Sequence[DataFile], options: FileOptions) -> Sequence[Row]:
     if options.side_by_side:
         return _side_by_side(files, options)
     if options.join_by and len(files) > 1:
@@ -218,6 +238,7 @@ def _side_by_side(files: Sequence[DataFile], options: FileOptions) -> list[Row]:
 
 def _joined(files: Sequence[DataFile], options: FileOptions, column: str) -> list[Row]:
     """The rows of the first file, each with the columns that the others have for it."""
+    column, _, theirs = column.partition("=")
     rows = [dict(row) for row in read_rows(files[0], options)]
     for file in files[1:]:
         kind = options.format or _format_of(file)
@@ -225,7 +246,7 @@ def _joined(files: Sequence[DataFile], options: FileOptions, column: str) -> lis
         if isinstance(value, dict):
             others = {str(key): row for key, row in value.items() if isinstance(row, dict)}
         else:
-            others = {str(row.get(column)): row for row in read_rows(file, options)}
+            others = {str(row.get(theirs or column)): row for row in read_rows(file, options)}
         lost = [str(row.get(column)) for row in rows if str(row.get(column)) not in others]
         if lost:
             raise DataError(f"{file}: has nothing for {column} {', '.join(lost[:3])} ({len(lost)} rows of {files[0]})")

@@ -16,6 +16,7 @@ from harness.scoring.extraction.final_answers import (
 )
 from harness.scoring.extraction.programs import code_block, same_code
 from harness.scoring.gold import gold_indices, gold_texts
+from harness.scoring.math.arithmetic import arithmetic_value
 from harness.scoring.math.equality import math_equal
 from harness.scoring.official.sanitized_code import sanitized_code
 from harness.scoring.row_metrics import (
@@ -45,6 +46,7 @@ __all__ = [
     "Scorer",
     "Spread",
     "WorstView",
+    "arithmetic_value",
     "averaged",
     "boxed",
     "chinese_number",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness_plugins.metrics.math import ArithmeticEqual, arithmetic_value
+from harness.scoring import arithmetic_value
+from harness_plugins.metrics.math import ArithmeticEqual
 
 
 @pytest.mark.parametrize(

@@ -23,3 +23,7 @@ def test_doubt_is_wrong_and_some_answers_must_not_be_there():
     assert metric.score(observation("1881", "不知道，1881？")) == 0.0
     assert metric.score(observation("[not]王一", "李二")) == 1.0
     assert metric.score(observation("[not]王一", "王一")) == 0.0
+
+
+def test_punctuation_can_be_left_out():
+    assert Contains(ignore=r"[$.,，。]").score(observation("$4,345.9", "答：43459美元")) == 1.0

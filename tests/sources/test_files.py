@@ -153,6 +153,24 @@ def test_answers_that_are_kept_apart_are_joined(registry: Registry, tmp_path: Pa
         rows_of(registry, tmp_path, join_by="id", data_files={"test": ["asked.json", "rows.json"]})
 
 
+def test_what_is_joined_may_call_its_key_otherwise(registry: Registry, tmp_path: Path) -> None:
+    write(tmp_path / "asked.jsonl", '{"idx": "1", "rule_id": "7"}\n{"idx": "2", "rule_id": "7"}\n')
+    write(tmp_path / "rules.jsonl", '{"idx": "7", "rule": "a"}\n{"idx": "1", "rule": "b"}\n')
+    files = {"data_files": {"test": ["asked.jsonl", "rules.jsonl"]}}
+    assert rows_of(registry, tmp_path, join_by="rule_id=idx", **files) == [
+        {"idx": "1", "rule": "a", "rule_id": "7"},
+        {"idx": "2", "rule": "a", "rule_id": "7"},
+    ]
+
+
+def test_a_row_may_know_the_earlier_ones_of_its_key(registry: Registry, tmp_path: Path) -> None:
+    file = write(tmp_path / "a.json", json.dumps([{"id": 1, "q": "a"}, {"id": 2, "q": "b"}, {"id": 1, "q": "c"}]))
+    rows = rows_of(registry, file, history="q", history_by="id")
+    assert [row["history"] for row in rows] == [[], [], ["a"]]
+    with pytest.raises(DataError, match=r"history: row 1 has no column 'idx'"):
+        rows_of(registry, file, history="q", history_by="idx")
+
+
 def test_tagged_sentences_and_lines_after_a_head_become_rows(registry: Registry, tmp_path: Path) -> None:
     tagged = write(tmp_path / "test.char.bmes", "高 B-NAME\n勇 E-NAME\n\n\n男 O\n")
     assert rows_of(registry, tagged, format="conll") == [

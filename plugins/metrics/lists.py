@@ -1,0 +1,91 @@
+"""Metrics of replies that are lists (which of the wanted items they hold), and of how near a reply is to a text."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Sequence
+
+from harness import Metric, Observation, hookimpl
+from harness.scoring import find_all, gold_texts
+
+_CHINESE_PUNCTUATION = (
+    "！？｡。＂＃＄％＆＇（）＊＋，－／：；＜＝＞＠［＼］＾＿｀｛｜｝～｟｠｢｣､、"
+    "〃》「」『』【】〔〕〖〗〘〙〚〛〜〝〞〟〰〾〿–—‘’‛“”„‟…‧﹏."
+)
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation + _CHINESE_PUNCTUATION)
+
+
+class ListedItems(Metric):
+    """The share of the gold's items that a reply has, in any order; items are what `patterns` find in a line.
+
+    patterns: of each line, the first that occurs counts; its groups are the item. keep: how many of the groups are
+    compared. cut: a line ends where this stands.
+    """
+
+    name = "listed_items"
+    output_types = frozenset({"generate_until"})
+    bounds = (0.0, 1.0)
+
+    def __init__(self, patterns: Sequence[str], keep: int | None = None, cut: str | None = None) -> None:
+        self._patterns = [re.compile(pattern) for pattern in ([patterns] if isinstance(patterns, str) else patterns)]
+        self._keep = keep
+        self._cut = cut
+
+    def score(self, seen: Observation) -> float | None:
+        golds = gold_texts(seen.sample)
+        if not golds or not seen.predictions:
+            return None
+        wanted = self._items(golds[0])
+        if not wanted:
+            raise ValueError("no pattern finds an item in the gold answer")
+        found = [len(self._items(answer or "") & wanted) / len(wanted) for answer in seen.predictions]
+        return sum(found) / len(found)
+
+    def _items(self, text: str) -> set[tuple[str, ...]]:
+        items = set()
+        for line in text.strip().split("\n"):
+            line = line.partition(self._cut)[0] if self._cut else line
+            found = next((matches[0] for pattern in self._patterns if (matches := find_all(pattern, line))), None)
+            if found is not None:
+                items.add((found,) if isinstance(found, str) else tuple(found[: self._keep]))
+        return items
+
+
+class EditSimilarity(Metric):
+    """1 - d / max(length), d being Levenshtein's distance between the characters of answer and gold; the best gold
+    counts. ignore_punctuation: that of ASCII and of Chinese texts is left out. Two empty texts are alike.
+    """
+
+    name = "edit_similarity"
+    output_types = frozenset({"generate_until"})
+    bounds = (0.0, 1.0)
+
+    def __init__(self, ignore_punctuation: bool = False) -> None:
+        self._ignored = _NO_PUNCTUATION if ignore_punctuation else {}
+
+    def score(self, seen: Observation) -> float | None:
+        golds = gold_texts(seen.sample)
+        if not golds or not seen.predictions:
+            return None
+        values = [max(self._similarity(answer or "", gold) for gold in golds) for answer in seen.predictions]
+        return sum(values) / len(values)
+
+    def _similarity(self, answer: str, gold: str) -> float:
+        one, other = answer.translate(self._ignored), gold.translate(self._ignored)
+        longest = max(len(one), len(other))
+        return 1 - _distance(one, other) / longest if longest else 1.0
+
+
+def _distance(one: str, other: str) -> int:
+    row = list(range(len(other) + 1))
+    for i, mine in enumerate(one, 1):
+        before, row[0] = row[0], i
+        for j, theirs in enumerate(other, 1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (mine != theirs))
+    return row[-1]
+
+
+@hookimpl
+def harness_metrics() -> list[type[Metric]]:
+    return [EditSimilarity, ListedItems]
