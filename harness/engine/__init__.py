@@ -27,6 +27,7 @@ from harness.engine.devices import check_dtype, resolve_devices, resolve_dtype
 from harness.engine.memory import is_out_of_memory
 from harness.engine.model import TorchModel
 from harness.engine.outcomes import Assembler, Failed, Scored
+from harness.engine.pictures import open_picture, picture_size
 from harness.engine.processor import ImageProcessor, load_processor
 from harness.engine.prompt_encoder import PromptEncoder, TextOptions
 from harness.engine.quantised import stored_format, stored_identity, stored_settings
@@ -56,6 +57,8 @@ __all__ = [
     "is_out_of_memory",
     "is_path",
     "load_processor",
+    "open_picture",
+    "picture_size",
     "resolve_devices",
     "resolve_dtype",
     "scored_from",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
 from openai_asking import answer, answers, ask, make
+from PIL import Image
 from scripted_server import Asked, Reply, ScriptedServer, chat, completion, error
 
 from harness import (
@@ -65,14 +68,54 @@ def test_fields_that_a_server_refuses_can_be_omitted(server: ScriptedServer) -> 
     assert {"temperature", "stop"}.isdisjoint(server.asked[0].body)
 
 
+def drawn(width: int, height: int, kind: str = "JPEG", mode: str = "RGB") -> Media:
+    stream = io.BytesIO()
+    Image.effect_noise((width, height), 90).convert(mode).save(stream, kind)
+    data = stream.getvalue()
+    return Media("image", hashlib.sha256(data).hexdigest(), data)
+
+
+def sent(server: ScriptedServer, at: int = -1) -> tuple[str, bytes]:
+    """The media type and the bytes of the image in a request."""
+    url = server.asked[at].body["messages"][0]["content"][1]["image_url"]["url"]
+    head, data = url.split(",")
+    return head, base64.b64decode(data)
+
+
+def shows(picture: Media) -> Request:
+    return Request("generate", Prompt(messages=(Message("user", ("Look: ", picture, " What is it?")),)))
+
+
 def test_images_go_as_data_urls_between_the_texts(server: ScriptedServer) -> None:
-    picture = Media("image", "abc", b"\xff\xd8\xff jpeg")
-    turn = Message("user", ("Look: ", picture, " What is it?"))
-    answer(make(server, api="auto"), Request("generate", Prompt(messages=(turn,))))
-    before, image, after = server.asked[0].body["messages"][0]["content"]
+    picture = drawn(40, 30)
+    answer(make(server, api="auto"), shows(picture))
+    before, _, after = server.asked[0].body["messages"][0]["content"]
     assert (before["text"], after["text"]) == ("Look: ", " What is it?")
-    head, data = image["image_url"]["url"].split(",")
-    assert head == "data:image/jpeg;base64" and base64.b64decode(data) == picture.data
+    assert sent(server) == ("data:image/jpeg;base64", picture.data)
+
+
+def test_an_image_beyond_the_limits_is_made_to_fit_by_a_rule_that_is_recorded(server: ScriptedServer) -> None:
+    model = make(server, max_image_pixels=64, max_image_bytes=6000)
+    for picture, size in ((drawn(200, 100), (64, 32)), (drawn(50, 60, "TIFF"), (50, 60)), (drawn(63, 64, "PNG"), None)):
+        answer(model, shows(picture))
+        data = sent(server)[1]
+        with Image.open(io.BytesIO(data)) as image:
+            assert size is None or image.size == size
+        assert len(data) <= 6000
+    assert model.identity["images"] == {"most_pixels": 64, "most_bytes": 6000}
+    with pytest.raises(UsageError, match="max_image_pixels=3 is no whole number"):
+        make(server, max_image_pixels=3)
+
+
+def test_an_image_that_cannot_be_shown_is_an_error_of_its_request(server: ScriptedServer) -> None:
+    broken = Media("image", "abc", drawn(40, 30, "PNG").data[:60])
+    clip = io.BytesIO()
+    frames = [Image.new("RGB", (4, 4), shade) for shade in ("red", "blue")]
+    frames[0].save(clip, "GIF", save_all=True, append_images=frames[1:])
+    moving = Media("image", "def", clip.getvalue())
+    found = answers(make(server, max_image_pixels=32), [shows(broken), shows(moving), shows(drawn(9, 9))])
+    assert "cannot be shown" in str(found[0].error) and "animated (2 frames)" in str(found[1].error)
+    assert found[2].text == "yes"
 
 
 def test_a_prefill_is_the_last_turn_of_the_assistant(server: ScriptedServer) -> None:

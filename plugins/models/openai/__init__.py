@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from harness import (
     ChatTemplateError,
+    DataError,
     GenerationParams,
     HarnessError,
     Model,
@@ -38,6 +39,7 @@ from .connection import Connection
 from .errors import RequestError, short, wants_stream
 from .first_failures import FirstFailures
 from .pace import AUTO_MOST, Places
+from .pictures import MOST_BYTES, MOST_PIXELS, PictureRule
 from .replies import ChatReply, CompletionReply, Whole, read_reply
 from .settings import (
     OPENAI,
@@ -109,6 +111,7 @@ class OpenAIModel(Model):
                      context, and to cut prompts to `max_length` tokens
     logprobs         `echo`, `prompt_logprobs`, or `auto`: how the server gives log-probabilities of a prompt
     think_end_token  the text that ends a reasoning block, which then does not count as answer
+    max_image_pixels  the longest side of an image; a larger one is scaled to it. max_image_bytes: of its file
     continue_final_message  ask the server to go on with a prefilled answer (vLLM, SGLang) instead of answering it
     """
 
@@ -147,6 +150,8 @@ class OpenAIModel(Model):
         logprobs: str = "auto",
         think_end_token: str | None = None,
         continue_final_message: bool = True,
+        max_image_pixels: int = MOST_PIXELS,
+        max_image_bytes: int = MOST_BYTES,
     ) -> None:
         self.model = str(model)
         self.address, implied = read_address(None if base_url is None else str(base_url))
@@ -171,10 +176,12 @@ class OpenAIModel(Model):
         self.tokenizer_path = None if tokenizer is None else str(tokenizer)
         self.think_end_token = think_end_token
         self.continue_final_message = flag("continue_final_message", continue_final_message)
+        self.pictures = PictureRule(max_image_pixels, max_image_bytes)
         if self.api == "chat":
             self.supports = frozenset({"generate"})  # type: ignore[misc]
         key, sent_headers = read_key(api_key), read_headers(headers)
         self._opens_itself = key is not None or bool(sent_headers) or names_secret(self.address)
+        self._shows_images = False
         self._length_field = "max_tokens"
         self._send_stops = True
         self._tokenizer: LocalTokenizer | None = None
@@ -217,6 +224,7 @@ class OpenAIModel(Model):
             "max_length": self.max_length,
             "think_end_token": self.think_end_token,
             "continue_final_message": self.continue_final_message,
+            **({"images": asdict(self.pictures)} if self._shows_images else {}),
         }
 
     def inspect_samples(self, samples: Sequence[Sample]) -> None:
@@ -224,6 +232,7 @@ class OpenAIModel(Model):
         for sample in samples:
             for request in sample.requests:
                 self._refuse_impossible(request, sample.task)
+                self._shows_images = self._shows_images or has_media(request.prompt)
 
     def load(self) -> None:
         """See whether the server is there."""
@@ -346,8 +355,16 @@ class OpenAIModel(Model):
         ask = self._ask_chat if self._by_chat(request) else self._ask_completions
         return ask(request, body, params.max_new_tokens or self.max_gen_toks, asked)
 
+    async def _messages(self, prompt: Prompt) -> list[dict[str, Any]]:
+        if not has_media(prompt):
+            return chat_messages(prompt)
+        try:  # to read and to scale images takes its time, in which replies come
+            return await asyncio.to_thread(chat_messages, prompt, self.pictures)
+        except DataError as error:
+            raise RequestError(str(error)) from error
+
     async def _ask_chat(self, request: Request, body: dict[str, Any], length: int | None, asked: Seat) -> Response:
-        body["messages"] = chat_messages(request.prompt)
+        body["messages"] = await self._messages(request.prompt)
         if request.prompt.prefill and self.continue_final_message:
             body |= {"continue_final_message": True, "add_generation_prompt": False}
         field = self._length_field

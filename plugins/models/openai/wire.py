@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,13 +11,14 @@ from harness import GenerationParams, Media, Message, Prompt, Response
 from harness.scoring import strip_reasoning
 
 from .errors import RetryableError, WithheldError, short
+from .pictures import PictureRule
 from .replies import ChatReply, CompletionReply, Finish, finish_of
 
 # The APIs take no more; the others are applied here, as all of them are.
 MOST_STOPS = 4
 # Channels of gpt-oss without their marks (`analysisThe user ...assistantfinal42`): the one of the answer did not come.
 _UNFINISHED_CHANNEL = re.compile(r"\s*analysis(?=[^a-z\s])(?!.*assistant\s?final)", re.DOTALL)
-_MIME = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif", b"RIFF": "image/webp"}
+_AS_THEY_ARE = PictureRule()
 
 
 def sampling_fields(params: GenerationParams, *, send_stops: bool = True) -> dict[str, Any]:
@@ -33,10 +33,13 @@ def sampling_fields(params: GenerationParams, *, send_stops: bool = True) -> dic
     return {**fields, **dict(params.extra)}
 
 
-def chat_messages(prompt: Prompt) -> list[dict[str, Any]]:
-    """The turns of a chat prompt; a string prompt is one turn of the user. A prefill is the assistant's last turn."""
+def chat_messages(prompt: Prompt, pictures: PictureRule = _AS_THEY_ARE) -> list[dict[str, Any]]:
+    """The turns of a chat prompt; a string prompt is one turn of the user. A prefill is the assistant's last turn.
+
+    pictures: how images are made to fit. Raises DataError for one that cannot be shown.
+    """
     turns = prompt.messages or (Message("user", (*prompt.media, prompt.text) if prompt.media else prompt.text),)
-    messages = [{"role": turn.role, "content": _content(turn.content)} for turn in turns]
+    messages = [{"role": turn.role, "content": _content(turn.content, pictures)} for turn in turns]
     if prompt.prefill:
         messages.append({"role": "assistant", "content": prompt.prefill})
     return messages
@@ -137,13 +140,12 @@ def _texts(content: str | list[dict[str, Any]] | None) -> tuple[str, str]:
     return "".join(texts), "".join(thoughts)
 
 
-def _content(content: str | tuple[str | Media, ...]) -> str | list[dict[str, Any]]:
+def _content(content: str | tuple[str | Media, ...], pictures: PictureRule) -> str | list[dict[str, Any]]:
     if isinstance(content, str):
         return content
-    return [{"type": "text", "text": part} if isinstance(part, str) else _image(part) for part in content]
-
-
-def _image(media: Media) -> dict[str, Any]:
-    data = media.read()
-    mime = media.mime or next((name for magic, name in _MIME.items() if data.startswith(magic)), "image/png")
-    return {"type": "image_url", "image_url": {"url": f"data:{mime};base64,{base64.b64encode(data).decode('ascii')}"}}
+    return [
+        {"type": "text", "text": part}
+        if isinstance(part, str)
+        else {"type": "image_url", "image_url": {"url": pictures.data_url(part)}}
+        for part in content
+    ]

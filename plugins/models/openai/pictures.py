@@ -1,0 +1,68 @@
+"""Images as a server takes them: PNG, JPEG, GIF or WebP in a data URL, not larger than it allows.
+
+The rule (`PictureRule`) is part of the model's identity. An image within the limits goes as it is, byte for byte. One
+that is larger, or of another format, is scaled to fit, with both sides by the same factor, and sent as PNG; where that
+takes too many bytes as JPEG of falling quality, and then smaller.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness import Media, UsageError
+from harness.engine import open_picture, picture_size
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+TAKEN = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+MOST_PIXELS, MOST_BYTES = 2048, 5_000_000
+"""What servers commonly take without scaling by themselves, and without a refusal."""
+_MAGIC = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif", b"RIFF": "image/webp"}
+_QUALITIES = (95, 85, 75)
+_STEP = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class PictureRule:
+    """most_pixels: the longest side; most_bytes: of the file, before it is written as base64."""
+
+    most_pixels: int = MOST_PIXELS
+    most_bytes: int = MOST_BYTES
+
+    def __post_init__(self) -> None:
+        for name, value, least in (("pixels", self.most_pixels, 28), ("bytes", self.most_bytes, 1000)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise UsageError(f"--model_args: max_image_{name}={value} is no whole number of at least {least}")
+
+    def data_url(self, media: Media) -> str:
+        """The image as a data URL within the limits. Raises DataError for what cannot be shown."""
+        size = picture_size(media)
+        data = media.read()
+        mime = media.mime or next((name for magic, name in _MAGIC.items() if data.startswith(magic)), "")
+        if mime not in TAKEN or max(size) > self.most_pixels or len(data) > self.most_bytes:
+            mime, data = self._fitted(open_picture(media))
+        return f"data:{mime};base64,{base64.b64encode(data).decode('ascii')}"
+
+    def _fitted(self, image: Image) -> tuple[str, bytes]:
+        from PIL.Image import Resampling
+
+        scale = min(1.0, self.most_pixels / max(image.size))
+        while True:
+            width, height = (max(1, round(side * scale)) for side in image.size)
+            scaled = image if (width, height) == image.size else image.resize((width, height), Resampling.LANCZOS)
+            for mime, options in _ways():
+                stream = io.BytesIO()
+                scaled.save(stream, **options)
+                if stream.tell() <= self.most_bytes:
+                    return mime, stream.getvalue()
+            scale *= _STEP
+
+
+def _ways() -> list[tuple[str, dict[str, Any]]]:
+    """How a picture is written, the best first."""
+    jpegs = [("image/jpeg", {"format": "JPEG", "quality": quality, "subsampling": 0}) for quality in _QUALITIES]
+    return [("image/png", {"format": "PNG"}), *jpegs]
