@@ -27,10 +27,10 @@ from harness.engine.devices import check_dtype, resolve_devices, resolve_dtype
 from harness.engine.memory import is_out_of_memory
 from harness.engine.model import TorchModel
 from harness.engine.outcomes import Assembler, Failed, Scored
-from harness.engine.pictures import open_picture, picture_size
 from harness.engine.processor import ImageProcessor, load_processor
 from harness.engine.prompt_encoder import PromptEncoder, TextOptions
 from harness.engine.quantised import stored_format, stored_identity, stored_settings
+from harness.engine.still_images import open_picture, picture_size
 from harness.engine.stops import Finished, StopRule, end_tokens
 from harness.engine.tokens import Encoded, Encoder, TokenRules, encode_requests, scored_from
 from harness.engine.weights import FLOAT_DTYPES, short_hash, stored_tensors, weight_files, weights_fingerprint
