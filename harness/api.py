@@ -35,6 +35,8 @@ def evaluate(
     fewshot_as_multiturn: bool = True,
     system_instruction: str | None = None,
     include_path: Names = (),
+    trust_task_code: Names = (),
+    trust_task_code_in_process: Names = (),
     output: str | Path = "runs",
     data: Names = (),
     hub: str = "hf",
@@ -85,7 +87,7 @@ def _spec(given: Mapping[str, Any]) -> RunSpec:
     read: dict[str, Callable[[str, Any], Any]] = {
         **dict.fromkeys(("model_args", "gen_kwargs"), _pairs),
         **dict.fromkeys(("tasks", "modify"), _names),
-        **dict.fromkeys(("include_path", "data"), _folders),
+        **dict.fromkeys(("include_path", "data", "trust_task_code", "trust_task_code_in_process"), _folders),
         **dict.fromkeys(("output", "output_path"), lambda _, value: None if value is None else str(value)),
         "metrics": _metrics,
         "overrides": _overrides,

@@ -49,6 +49,7 @@ class Observation:
         nothing could be read. Empty for log-likelihood tasks.
     views: all views of the row, for a metric of whole rows that a modifier brings (`Modifier.row_scores`); `sample` is
         then that of the first view. Empty otherwise.
+    pipeline: the name of the filter pipeline that gave the predictions.
     """
 
     sample: Sample
@@ -56,6 +57,7 @@ class Observation:
     unconditional: tuple[Response, ...] = ()
     predictions: tuple[str | None, ...] = ()
     views: tuple[Answered, ...] = ()
+    pipeline: str = "none"
 
     @property
     def logprobs(self) -> tuple[float, ...]:
@@ -98,8 +100,8 @@ class Metric(ABC):
     """Names of the numbers of one score, where it has several: each is averaged and reported as `<metric>_<name>`."""
     setting: str = ""
     """What a table says beside its name, where the name does not say it (`k = 1`)."""
-    stem: str = ""
-    """What stands before those names, where it is not the metric's own name (`pass_at` of `pass_at_k`)."""
+    stem: str | None = ""
+    """What stands before those names, if not the metric's own name (`pass_at` of `pass_at_k`); None: nothing."""
 
     @classmethod
     def for_output_type(cls, output_type: OutputType) -> type[Metric]:

@@ -442,12 +442,14 @@ class Rows:
     """The rows of one split. `fingerprint` is a hash of the rows; `origin` says in words where they came from.
 
     made: rows that are made when they are looked at, all with the same columns; no more of them are than are asked.
+    features: the types of the columns as `datasets` writes them, where the source knows them.
     """
 
     rows: Sequence[Mapping[str, JSON]]
     fingerprint: str
     origin: str
     made: bool = False
+    features: JSON = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,8 @@ BELOW = {
     "engine": set(),
     "scoring": set(),
     "record": set(),
-    "run": {"data", "tasks", "engine", "scoring", "record"},
+    "task_code": {"tasks", "scoring"},
+    "run": {"data", "tasks", "engine", "scoring", "record", "task_code"},
     "judging": {"data", "tasks", "scoring", "record", "run"},
     "view": {"data", "tasks", "scoring", "record", "run", "judging"},
 }

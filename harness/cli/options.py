@@ -95,8 +95,19 @@ JUDGES = click.option(
 INCLUDE_PATH = click.option(
     "--include_path", type=click.Path(), multiple=True, metavar="DIR", help="A folder of task files. Repeatable."
 )
+TRUST = [
+    click.option(
+        "--trust_task_code", type=click.Path(), multiple=True, metavar="DIR",
+        help="Run the Python of task files in this folder (`!function`) in a sandbox. Repeatable. [default: none]",
+    ),
+    click.option(
+        "--trust_task_code_in_process", type=click.Path(), multiple=True, metavar="DIR",
+        help="The same without a sandbox, for code that needs the network or other folders: it can do all you can.",
+    ),
+]  # fmt: skip
 DATA_OPTIONS = [
     INCLUDE_PATH,
+    *TRUST,
     click.option(
         "--data", type=click.Path(), multiple=True, metavar="DIR",
         help="A mirror of data sets, asked before any hub. Repeatable; also HARNESS_DATA.",

@@ -75,7 +75,10 @@ SECTIONS = (
     ("What is measured", ("tasks", "modify", "num_fewshot", "limit", "metrics", "judges", "overrides", "seed")),
     ("The model", ("model", "model_args", "peft", "batch_size", "max_batch_size", "device", "on_overflow")),
     ("How it is asked", ("apply_chat_template", "system_instruction", "fewshot_as_multiturn", "gen_kwargs")),
-    ("Where rows come from", ("include_path", "data", "hub", "offline", "sandbox")),
+    (
+        "Where rows come from",
+        ("include_path", "trust_task_code", "trust_task_code_in_process", "data", "hub", "offline", "sandbox"),
+    ),
     ("What is kept and shown", ("output", "name", "output_path", "log_samples", "cutoff", "quiet", "verbose")),
 )
 """The flags of a run in `--help`, by their parameters; what is in none of them comes last."""

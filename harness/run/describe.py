@@ -57,6 +57,7 @@ def manifest(
                 ),
                 "subsets": [subset.name for subset in job.task.subsets],
                 "samples": len(job.samples),
+                **({"code": dict(job.task.code_files)} if job.task.code_files else {}),
             }
             for job in jobs
             for config in (job.task.config,)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,9 @@ from harness.scoring import sandbox
 from harness.scoring.groups import MemberScores, problems
 from harness.scoring.scorer import SampleScores, Scorer
 from harness.scoring.view_scorer import ViewScorer
+from harness.task_code.client import TaskCode
+from harness.task_code.code_metrics import FindFilter, FindMetric, with_code
+from harness.task_code.consent import Consent
 from harness.tasks.build import SubsetNotes
 from harness.tasks.groups import Membership, group_members
 from harness.tasks.library import TaskLibrary, TaskRef
@@ -62,12 +65,14 @@ class TaskJob:
 
 
 def open_library(spec: RunSpec, registry: Registry) -> TaskLibrary:
-    """All task files that this run can name."""
+    """All task files that this run can name, and what runs their Python, as far as the run consents to it."""
+    consent = Consent.to(spec.trust_task_code, spec.trust_task_code_in_process)
     return TaskLibrary(
         registry.task_folders(),
         registry.template_folders(),
         [Path(folder) for folder in spec.include_path],
         missing=registry.missing_plugins,
+        code=TaskCode(consent, spec.sandbox),
     )
 
 
@@ -154,13 +159,16 @@ def _with_metrics(document: Document, ref: TaskRef, spec: RunSpec, registry: Reg
 def make_scorer(task: Task, registry: Registry) -> Scorer:
     """What scores a task: each sample, and the views of a row together where the task is modified."""
     where = str(task.file)
-    find_metric = functools.partial(registry.metric, of=task.package)
-    find_filter = functools.partial(registry.filter, of=task.package)
+    find_metric: FindMetric = functools.partial(registry.metric, of=task.package)
+    find_filter: FindFilter = functools.partial(registry.filter, of=task.package)
+    scoring = task.scoring
+    if isinstance(task.code, TaskCode):
+        scoring, find_metric, find_filter = with_code(task, task.code, find_metric, find_filter)
     if task.modifiers:
         labels = option_labels(task.config)
-        scorer: Scorer = ViewScorer(task.scoring, find_metric, find_filter, where, task.modifiers, labels)
+        scorer: Scorer = ViewScorer(scoring, find_metric, find_filter, where, task.modifiers, labels)
     else:
-        scorer = Scorer(task.scoring, find_metric, find_filter, where=where)
+        scorer = Scorer(scoring, find_metric, find_filter, where=where)
     for metric in (key.metric for key in scorer.keys):
         if isinstance(metric, RepeatMetric) and metric.replies > task.config.repeats:
             raise UsageError(
@@ -177,6 +185,21 @@ def prepare_metrics(jobs: Sequence[TaskJob], spec: RunSpec) -> None:
     """
     for job in jobs:
         job.scorer.prepare(MetricOptions(job.task.file.parent, spec.device, spec.offline, spec.sandbox))
+
+
+def attempts(jobs: Sequence[TaskJob]) -> Iterator[str]:
+    """What the Python of the tasks tried that the sandbox forbids, since this was asked last, one line each."""
+    for code in {id(job.task.code): job.task.code for job in jobs}.values():
+        if isinstance(code, TaskCode):
+            tried, code.tried = code.tried, {}
+            yield from (f"task code tried {what}, which its sandbox does not allow" for what in tried)
+
+
+def close_code(jobs: Sequence[TaskJob]) -> None:
+    """End the processes that run the Python of the tasks."""
+    for job in jobs:
+        if isinstance(job.task.code, TaskCode):
+            job.task.code.close()
 
 
 def added_name(entry: AddedMetric) -> str:

@@ -20,7 +20,7 @@ from harness.record.lm_eval import check_output_path
 from harness.registry import Registry, load_plugins
 from harness.run.answers import check_declared, plugin_errors, unreadable
 from harness.run.describe import remarks
-from harness.run.jobs import TaskJob, load_jobs, prepare_metrics
+from harness.run.jobs import TaskJob, attempts, close_code, load_jobs, prepare_metrics
 from harness.run.samples import render_samples
 from harness.run.spec import Progress, RunSpec
 from harness.types import JSON, Request, Sample
@@ -58,6 +58,7 @@ class PreparedRun:
     def __exit__(self, *_: object) -> None:
         for model in self.models:
             model.close()
+        close_code(self.jobs)
 
 
 def prepare_run(
@@ -91,7 +92,7 @@ def prepare_run(
         return [sample for job in jobs for sample in job.samples]
 
     made = prepare_models(specs, registry, samples, progress)
-    return PreparedRun(specs, made, jobs, registry, fingerprints, list(remarks(jobs)))
+    return PreparedRun(specs, made, jobs, registry, fingerprints, [*remarks(jobs), *attempts(jobs)])
 
 
 def prepare_models(

@@ -16,7 +16,7 @@ from typing import TypeVar
 from harness.errors import UsageError
 from harness.record.run import RunFolder
 from harness.registry import Registry, load_plugins
-from harness.run.jobs import AddedMetric, TaskJob, added_name, load_jobs, prepare_metrics
+from harness.run.jobs import AddedMetric, TaskJob, added_name, attempts, close_code, load_jobs, prepare_metrics
 from harness.run.result import RunResult
 from harness.run.spec import Progress, RunSpec
 from harness.run.summarise import summarise_run
@@ -57,8 +57,9 @@ def score_run(
             name = job.task.name
             folder.rewrite(name, rescored(job, functools.partial(folder.records, name)))
         summary = summarise_run(jobs, folder)
-        for message in folder.take_messages():
+        for message in [*folder.take_messages(), *attempts(jobs)]:
             (progress or Progress()).message(message)
+        close_code(jobs)
         return RunResult(folder.path, summary.asked, summary.coverage)
 
 

@@ -23,7 +23,7 @@ from harness.registry import Registry
 from harness.run.answers import answers, description, plugin_errors
 from harness.run.describe import manifest, run_identity
 from harness.run.early_stop import EarlyStop
-from harness.run.jobs import TaskJob, scored_record
+from harness.run.jobs import TaskJob, attempts, scored_record
 from harness.run.prepare import PreparedRun, prepare_run
 from harness.run.rescore import score_missing
 from harness.run.result import RunResult
@@ -236,7 +236,7 @@ class _Run:
         coverage = {job.task.name: job.coverage(self.spec.limit) for job in jobs}
         asked = {job.task.name: [sample.key for sample in job.samples] for job in jobs}
         summary = summarise_run(jobs, self.folder, coverage, asked)
-        for message in self.folder.take_messages():
+        for message in [*self.folder.take_messages(), *attempts(jobs)]:
             self.progress.message(message)
         for job in jobs:
             # The letters of a modified task are not those of the leaderboard's questions.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from harness.data.mirror import pull
@@ -10,8 +13,10 @@ from harness.data.open import open_dataset
 from harness.registry import Registry
 from harness.run.jobs import TaskJob, load_jobs
 from harness.run.spec import Progress, RunSpec
+from harness.task_code.client import TaskCode
 from harness.tasks.build import BuildOptions, SubsetNotes, build_samples
 from harness.tasks.rows import needed_splits
+from harness.tasks.task import Task
 from harness.types import DatasetSpec, Rows
 
 
@@ -29,6 +34,7 @@ def build_options(spec: RunSpec, job: TaskJob, shown: bool = True) -> BuildOptio
         offline=spec.offline,
         unconditional=job.scorer.needs_unconditional,
         shown=shown,
+        code_options={name: value for name, value in spec.model_args.items() if isinstance(value, str | int | float)},
     )
 
 
@@ -53,7 +59,19 @@ def render_samples(
             job.notes[subset.name] = SubsetNotes()
             options = build_options(spec, job, shown)
             job.samples.extend(build_samples(job.task, subset, open_split, options, job.notes[subset.name]))
+        if isinstance(job.task.code, TaskCode):
+            job.task = with_files(job.task, job.task.code.take_read())
     return fingerprints
+
+
+def with_files(task: Task, read: Mapping[str, str]) -> Task:
+    """The task with the local files that its code has read, which decide its prompts as its modules do."""
+    more = {path: content for path, content in read.items() if path not in task.code_files}
+    if not more:
+        return task
+    named = sorted((Path(path).name, content) for path, content in more.items())
+    digest = hashlib.sha256(json.dumps([task.digest, named]).encode()).hexdigest()[:16]
+    return replace(task, code_files={**task.code_files, **more}, digest=digest)
 
 
 def pull_data(spec: RunSpec, registry: Registry, to: Path, message: Callable[[str], None]) -> list[Path]:

@@ -32,6 +32,8 @@ class RunSpec:
     fewshot_as_multiturn: bool = True
     system_instruction: str | None = None
     include_path: tuple[str, ...] = ()
+    trust_task_code: tuple[str, ...] = ()
+    trust_task_code_in_process: tuple[str, ...] = ()
     output: str = "runs"
     data: tuple[str, ...] = ()
     hub: str = "hf"

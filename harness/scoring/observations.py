@@ -26,7 +26,7 @@ def split_by_condition(wanted: int, responses: Sequence[Response]) -> tuple[tupl
 def observation(sample: Sample, record: Record, pipeline: str) -> Observation:
     """What a metric sees of a sample whose answers are in its record."""
     conditional, unconditional = split_by_condition(len(sample.choices), record.responses)
-    return Observation(sample, conditional, unconditional, record.answers.get(pipeline, ()))
+    return Observation(sample, conditional, unconditional, record.answers.get(pipeline, ()), pipeline=pipeline)
 
 
 def recorded_sample(record: Record) -> Sample:

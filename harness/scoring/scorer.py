@@ -82,6 +82,13 @@ def _cause(name: str, error: BaseException) -> str:
     return "" if isinstance(error, HarnessError) else f"{name} {type(error).__name__} {raised_at(error)}"
 
 
+def _score_name(own: str, metric: Metric, value: str) -> str:
+    """What one number of a metric is called; `value` is its name among several."""
+    if not value:
+        return own
+    return value if metric.stem is None else f"{metric.stem or own}_{value}"
+
+
 class Scorer:
     """All metrics of one task. Holds no state between samples, so that one scorer can serve many threads."""
 
@@ -163,7 +170,7 @@ class Scorer:
         for keys in self._groups:
             metric, pipeline = keys[0].metric, keys[0].pipeline
             read = every if isinstance(metric, RepeatMetric) else answers
-            seen = Observation(sample, conditional, unconditional, read.get(pipeline, ()))
+            seen = Observation(sample, conditional, unconditional, read.get(pipeline, ()), pipeline=pipeline)
             try:
                 score = checked(metric.score(seen))
                 if score is not None and keys[0].aggregation == "self":
@@ -245,7 +252,7 @@ class Scorer:
         several = len(self._pipelines) > 1
         return [
             ScoreKey(
-                name=str(ScoreName(f"{metric.stem if value and metric.stem else item.metric}{value}", ending)),
+                name=str(ScoreName(_score_name(item.metric, metric, value), ending)),
                 pipeline=pipeline.name,
                 metric=metric,
                 aggregation=aggregation,
@@ -254,7 +261,7 @@ class Scorer:
             )
             for pipeline in self._pipelines
             for ending in [pipeline.name if several else ""]
-            for value in [f"_{value}" for value in metric.values] or [""]
+            for value in metric.values or [""]
         ]
 
     def _make_metric(self, item: MetricSpec, find_metric: Callable[[str], type[Metric]]) -> Metric:

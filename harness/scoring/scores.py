@@ -58,7 +58,7 @@ def check_declared(metric: Metric) -> None:
         items(metric.output_types, "output_types")
         flag(metric.higher_is_better, "higher_is_better")
         text(metric.aggregation, "aggregation")
-        text(metric.stem, "stem"), text(metric.setting, "setting")
+        text(metric.stem or "", "stem"), text(metric.setting, "setting")
         for place, value in enumerate(items(metric.values, "values")):
             text(value, f"values[{place}]")
         if metric.bounds is not None:

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harness.data.open import plain
+from harness.data.open import make_rows, plain
 from harness.errors import DataError, HarnessError, TaskError, UsageError, suggest
 from harness.tasks.fewshot import Row, SameQuestion, ShotPool, make_pool
 from harness.tasks.generation import task_generation
 from harness.tasks.media import Images, Marks, images_of, roots_of, unmarked, without_bytes
 from harness.tasks.prompts import Opening, Style, choice_delimiter, opening, prompt, shot_turns, system_text
-from harness.tasks.render import Rendered, gold_of
+from harness.tasks.render import Gold, Rendered, gold_of
 from harness.tasks.rows import dataset_spec, one_file, second_split
 from harness.tasks.schema import TaskConfig, words
 from harness.tasks.task import Subset, Task, Wording
-from harness.tasks.templates import Context, Template
+from harness.tasks.templates import Context, FunctionTemplate, Template
 from harness.tasks.views import check_gold, differs, views_of
-from harness.tasks.yaml_file import KeyPath, shown
+from harness.tasks.yaml_file import KeyPath, PythonFunction, shown
 from harness.types import JSON, DatasetSpec, GenerationParams, Prompt, Record, Request, Rows, Sample, View
 
 OpenSplit = Callable[[DatasetSpec, str], Rows]
@@ -30,7 +31,8 @@ OpenSplit = Callable[[DatasetSpec, str], Rows]
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
     """How a run renders rows. limit: rows a subset, or a fraction of them below 1. shown: whether a model looks at the
-    prompts; where none does, rows may come without their columns of images."""
+    prompts; where none does, rows may come without their columns of images. code_options: what `custom_dataset` gets
+    beside the task's metadata: the model's arguments, as in lm-eval."""
 
     seed: int = 1234
     apply_chat_template: bool = False
@@ -43,6 +45,7 @@ class BuildOptions:
     offline: bool = False
     unconditional: bool = False
     shown: bool = True
+    code_options: Mapping[str, JSON] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -96,6 +99,8 @@ def built_rows(
         else:
             yield number, samples
     builder.refuse_idle()
+    if task.code is not None:
+        task.code.forget()
 
 
 def sample_from_record(task: Task, record: Record) -> Sample:
@@ -123,10 +128,13 @@ class _Builder:
         self.roots = roots_of(self.spec) if self.image_columns else []
         self.images: dict[int, Images] = {}
         self.marks = Marks(self.placed_problem)
-        rows = self.open(task.eval_split, options.limit)
+        rows = self.open(task.eval_split, options.limit, task.config.process_docs)
         self.columns: Set[str] = {column for row in rows for column in row}
         self.rows = rows[: row_count(options.limit, len(rows))]
         notes.rows, notes.asked = len(rows), len(self.rows)
+        if task.code is not None:
+            shown = [part.function for part in task.templates.doc.templates if isinstance(part, FunctionTemplate)]
+            task.code.foresee(shown, self.rows)
         self.same_question = SameQuestion(task, self.columns)
         self.styles = [_style(wording.config, options) for wording in task.wordings]
         self.generation = task_generation(task.config, options.gen_kwargs)
@@ -145,13 +153,17 @@ class _Builder:
     def naming_row(self, what: str) -> _NamingRow:
         return _NamingRow(self.task, self.subset, self.task.eval_split, what)
 
-    def open(self, split: str, limit: int | float | None = None) -> Sequence[Row]:
+    def open(self, split: str, limit: int | float | None = None, change: PythonFunction | None = None) -> Sequence[Row]:
+        """The rows of a split. change: Python that makes them anew, all of them at once."""
         try:
-            opened = self.open_split(self.spec, split)
+            opened = self.opened(split)
         except DataError as error:
             place = self.task.document.place(("dataset_path",))
             raise DataError(f"{error} (task '{self.task.name}', {place})") from error
         rows = opened.rows
+        if change is not None and self.task.code is not None:
+            with _NamingRow(self.task, self.subset, split, f"all {len(rows)} rows"):
+                rows = self.task.code.rows(change, rows, opened.features, split)
         if opened.made and isinstance(limit, int) and not self.task.templates.where:
             rows = rows[: row_count(limit, len(rows))]
         # Images of rows that are only counted are not read.
@@ -167,6 +179,17 @@ class _Builder:
             place, where = self.task.document.place(("where",)), _where(self.task, self.subset, split)
             raise DataError(f"{place}: where: keeps none of the {len(rows)} rows ({where})")
         return kept
+
+    def opened(self, split: str) -> Rows:
+        """The rows as their source has them, or as the task's own Python makes them."""
+        config, code = self.task.config, self.task.code
+        if config.custom_dataset is None or code is None:
+            return self.open_split(self.spec, split)
+        options = {**(config.metadata or {}), **self.options.code_options, **(config.dataset_kwargs or {})}
+        splits = code.splits(config.custom_dataset, options)
+        if split not in splits:
+            raise DataError(f"{config.custom_dataset}: makes no split '{split}'{suggest(split, splits)}")
+        return make_rows(splits[split], str(config.custom_dataset))
 
     def plain(self, row: Mapping[str, Any], is_asked: bool = True) -> Row:
         """The row as JSON keeps it; its images are kept aside."""
@@ -189,7 +212,12 @@ class _Builder:
         split = (own and own.split) or config.fewshot_split
         indices = own.fewshot_indices if own else None
         if split is None and own is not None and own.samples is not None:
-            rows = [plain_row(row) for row in own.samples]
+            given: Sequence[Row] = []
+            if not isinstance(own.samples, PythonFunction):
+                given = own.samples
+            elif task.code is not None:
+                given = task.code.samples(own.samples)
+            rows = [plain_row(row) for row in given]
             return make_pool(rows, task, f"fewshot_config.samples of task '{task.name}'", salt, True, indices)
         # lm-eval (api/task.py, `fewshot_context`) takes the row that is asked out of a pool that no key names.
         unnamed = split is None and config.test_split is None
@@ -197,7 +225,10 @@ class _Builder:
         if split != task.eval_split and (file := one_file(self.spec)):
             raise second_split(task, split, file)
         origin = _where(task, self.subset, split)
-        return make_pool(self.open(split), task, origin, salt, unnamed or split == task.eval_split, indices)
+        change = (own and own.process_docs) or config.process_docs
+        return make_pool(
+            self.open(split, change=change), task, origin, salt, unnamed or split == task.eval_split, indices
+        )
 
     def opening(self, drawn: tuple[int, ...], context: Context, wording: int) -> Opening:
         """What stands before a row's question; one object for all rows with the same description and examples."""
@@ -379,12 +410,22 @@ def _sample(
         id=number,
         doc=row,
         requests=requests,
-        target=gold_of(rendered, task.config.output_type),
+        target=_gold(task, rendered),
         choices=rendered.choices,
         cluster=None if value is None else str(value),
         subset_fields=subset.context if subset.name else {},
         view=view,
     )
+
+
+def _gold(task: Task, rendered: Rendered) -> Gold:
+    """What is right. Where Python of the task scores, it has the row itself, and this is for the reader alone."""
+    try:
+        return gold_of(rendered, task.config.output_type)
+    except DataError:
+        if task.config.process_results is None or task.config.output_type.startswith("loglikelihood"):
+            raise
+        return json.dumps(rendered.target, ensure_ascii=False, default=str)
 
 
 def _wording(task: Task, view: View | None) -> Wording:

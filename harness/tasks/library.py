@@ -20,6 +20,7 @@ from harness.data.download import cache_folder
 from harness.errors import TaskError, UsageError, suggest
 from harness.modifiers import Modifier
 from harness.tasks.abilities import ability_name
+from harness.tasks.functions import TaskFunctions
 from harness.tasks.groups import Changes, Enclosing, Member, Membership, members_of
 from harness.tasks.index import TaskEntry, read_file, read_folder
 from harness.tasks.schema import validate_task
@@ -86,11 +87,14 @@ class TaskLibrary:
         include_paths: Sequence[Path] = (),
         cache_dir: Path | None = None,
         missing: str = "",
+        code: TaskFunctions | None = None,
     ) -> None:
         """include_paths: folders and files whose tasks win over those of `folders` with the same name.
 
         missing: plugins that could not be loaded, for the error of an unknown name: one may have brought it.
+        code: runs the Python of tasks.
         """
+        self._code = code
         self._folders = [*folders, *(("", path) for path in include_paths)]
         self.shadowed: dict[str, str] = {}
         """Names that were asked for and that an included folder takes from a package, and what is to be said of it."""
@@ -152,7 +156,16 @@ class TaskLibrary:
         places = {key: place for key, (_, place) in ref.changes.items() if key not in given}
         overridden = {**changes, **given}
         return make_task(
-            document, ref.package, self._templates, ref.variant, ref.subsets, overridden, places, change, modifiers
+            document,
+            ref.package,
+            self._templates,
+            ref.variant,
+            ref.subsets,
+            overridden,
+            places,
+            change,
+            modifiers,
+            self._code,
         )
 
     @functools.cached_property

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import cast, get_args
 
 from harness.errors import DataError, suggest
+from harness.tasks.functions import TaskFunctions
 from harness.tasks.schema import Choices, TaskConfig
-from harness.tasks.templates import Context, Template, Templates, as_literal
-from harness.tasks.yaml_file import Document, KeyPath
+from harness.tasks.templates import Context, FunctionTemplate, Template, Templates, as_literal, function_template
+from harness.tasks.yaml_file import Document, KeyPath, PythonFunction
 from harness.types import JSON, Message, OutputType, Role
 
 Gold = int | str | tuple[int, ...] | tuple[str, ...] | None
@@ -96,6 +97,8 @@ class DocTemplates:
             return None
         if isinstance(text, int):
             return int(text)
+        if isinstance(self.text, FunctionTemplate):  # its text is a question, whatever it looks like
+            return None
         if not _is_index(text) or isinstance(target, list | int | None) or target in choices:
             return None
         return int(text)
@@ -239,10 +242,13 @@ def _is_gold(item: JSON, has_choices: bool) -> bool:
 
 
 def _is_column(template: Template, columns: Set[str]) -> bool:
-    return template.source in columns
+    """Whether the value is taken as it is: a column's, or what Python gives."""
+    return template.source in columns or isinstance(template, FunctionTemplate)
 
 
 def _column(template: Template, context: Context) -> JSON:
+    if isinstance(template, FunctionTemplate):
+        return template.value(context)
     if template.source not in context:
         raise DataError(f"{template.place}: {template.key}: the row has no '{template.source}', which other rows have")
     return context[template.source]
@@ -269,22 +275,35 @@ def _transcript(turns: Sequence[Message]) -> str:
     return "".join(lines) + "Assistant:"
 
 
-def compile_doc(config: TaskConfig, document: Document, compiler: Templates) -> DocTemplates:
-    """The templates of the question itself."""
-    return _compile(config, config, document, compiler, ())
+def compile_doc(
+    config: TaskConfig, document: Document, compiler: Templates, code: TaskFunctions | None
+) -> DocTemplates:
+    """The templates of the question itself. code: runs those that are Python."""
+    return _compile(config, config, document, compiler, code, ())
 
 
-def compile_shot(config: TaskConfig, document: Document, compiler: Templates) -> DocTemplates:
+def compile_shot(
+    config: TaskConfig, document: Document, compiler: Templates, code: TaskFunctions | None
+) -> DocTemplates:
     """The templates of few-shot examples: those of `fewshot_config`, and the question's own for the rest."""
-    return _compile(config, config.fewshot_config or config, document, compiler, ("fewshot_config",))
+    return _compile(config, config.fewshot_config or config, document, compiler, code, ("fewshot_config",))
 
 
 def _compile(
-    config: TaskConfig, first: object, document: Document, compiler: Templates, prefix: KeyPath
+    config: TaskConfig,
+    first: object,
+    document: Document,
+    compiler: Templates,
+    code: TaskFunctions | None,
+    prefix: KeyPath,
 ) -> DocTemplates:
-    def one(key: str, value: int | list[str] | Choices | None) -> Template | int | tuple[str, ...] | None:
+    def one(
+        key: str, value: int | list[str] | Choices | PythonFunction | None
+    ) -> Template | int | tuple[str, ...] | None:
         own = prefix and getattr(first, key) is not None and first is not config
         path: KeyPath = (*prefix, key) if own else (key,)
+        if isinstance(value, PythonFunction):
+            return function_template(value, ".".join(map(str, path)), document.place(path), code)
         if isinstance(value, str):
             return compiler.compile(value, ".".join(map(str, path)), document.place(path))
         if isinstance(value, dict):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -25,16 +25,23 @@ Stop = Annotated[str, Field(min_length=1)]
 M = TypeVar("M", bound=BaseModel)
 _MISSPELT = "misspelt"
 
-# What lm-eval's files may say and this project does not do: Python in task files, and what hangs on it.
+# What lm-eval's files may say and this project does not do.
 REFUSED: Mapping[str, str] = {
-    "process_docs": "is Python in lm-eval; use 'where' (Jinja conditions) to choose rows, and Jinja in doc_to_*",
-    "process_results": "is Python in lm-eval; name a metric in 'metric_list' instead (a metric can be a plugin)",
-    "custom_dataset": "is Python in lm-eval; a data source can be a plugin",
-    "class": "is Python in lm-eval; write the task in YAML",
+    "class": "is a task written in Python, which is not run here; write the task in YAML",
     "use_prompt": "needs promptsource; write the prompt into 'doc_to_text'",
-    "unsafe_code": "is not needed here: metrics that run programs run them in a sandbox; take the key out",
     "doc_to_audio": "is not known here: prompts are text and images",
 }
+# Where `!function` may stand: what is any step of a list is written *.
+_PYTHON: frozenset[tuple[str, ...]] = frozenset(
+    {
+        *((key,) for key in ("process_docs", "process_results", "custom_dataset", "doc_to_decontamination_query")),
+        *((key,) for key in ("doc_to_text", "doc_to_target", "doc_to_choice")),
+        *(("fewshot_config", key) for key in ("doc_to_text", "doc_to_target", "doc_to_choice")),
+        *(("fewshot_config", key) for key in ("process_docs", "samples")),
+        *(("metric_list", "*", key) for key in ("metric", "aggregation")),
+        *(("filter_list", "*", "filter", "*", key) for key in ("function", "filter_fn")),
+    }
+)
 
 MOST_REPEATS = 10_000
 """Answers to a question, at most; published numbers need 200."""
@@ -55,8 +62,10 @@ class Open(BaseModel):
 class MetricEntry(Open):
     """One score. All further keys are options of the metric."""
 
-    metric: str = Field(description="its name; all other keys are its options")
-    aggregation: str | None = Field(None, description="how scores become one value; the metric's own way by default")
+    metric: str | PythonFunction = Field(description="its name; all other keys are its options")
+    aggregation: str | PythonFunction | None = Field(
+        None, description="how scores become one value; the metric's own way by default"
+    )
     higher_is_better: bool | None = Field(None, description="the metric's own by default")
     hf_evaluate: bool = Field(False, description="lm-eval's way to name a metric of Hugging Face evaluate")
     weight_by_size: bool | None = Field(None, description="belongs to groups; has no effect here, as in lm-eval")
@@ -65,7 +74,8 @@ class MetricEntry(Open):
 class FilterStepEntry(Open):
     """One step from raw reply to answer. All further keys are options of the filter."""
 
-    function: str
+    function: str | PythonFunction
+    filter_fn: PythonFunction | None = Field(None, description="of lm-eval's filter `custom`")
 
 
 class FilterEntry(Strict):
@@ -82,13 +92,16 @@ class FewshotConfig(Strict):
         None, description="default: drawn anew for each row, by a hash of seed, task and row; first_n: always the first"
     )
     split: str | None = Field(None, description="where examples come from; wins over fewshot_split")
-    samples: list[dict[str, JSON]] | None = Field(None, description="examples that are written here")
+    samples: list[dict[str, JSON]] | PythonFunction | None = Field(None, description="examples that are written here")
+    process_docs: PythonFunction | None = Field(None, description="Python that changes the rows of `split`")
     fewshot_indices: list[Annotated[int, Field(ge=0)]] | None = Field(
         None, description="the rows of the split that may be shown"
     )
-    doc_to_text: Template | int | None = Field(None, description="of examples, where they differ from the question")
-    doc_to_choice: Choices | None = Field(None, description="of examples")
-    doc_to_target: Template | int | list[str] | None = Field(None, description="of examples")
+    doc_to_text: Template | int | PythonFunction | None = Field(
+        None, description="of examples, where they differ from the question"
+    )
+    doc_to_choice: Choices | PythonFunction | None = Field(None, description="of examples")
+    doc_to_target: Template | int | list[str] | PythonFunction | None = Field(None, description="of examples")
     gen_prefix: Template | None = Field(None, description="of examples")
     fewshot_delimiter: str | None = Field(None, description="between examples; the task's own by default")
     target_delimiter: str | None = Field(None, description="between an example and its answer")
@@ -243,6 +256,12 @@ class TaskConfig(Strict):
     validation_split: str | None = Field(None, description="asked where there is no test_split")
     test_split: str | None = Field(None, description="the split that is asked")
     fewshot_split: str | None = Field(None, description="where examples come from")
+    custom_dataset: PythonFunction | None = Field(
+        None, description="Python that makes the rows of all splits, from `metadata` and `dataset_kwargs`"
+    )
+    process_docs: PythonFunction | None = Field(
+        None, description="Python that changes the rows of a split, all at once (`!function utils.process_docs`)"
+    )
     where: Words | None = Field(None, description="Jinja conditions that a row must meet to be used")
     subsets: dict[str, dict[str, JSON] | str | None] | list[str] | None = Field(
         None, description="name -> fields (title, group, ...), which templates see as {{ subset.title }}"
@@ -252,7 +271,9 @@ class TaskConfig(Strict):
         "generate_until", description="multiple_choice, loglikelihood, loglikelihood_rolling or generate_until"
     )
     description: Template | None = Field(None, description="stands before everything, once")
-    doc_to_text: Template | int | None = Field(None, description="the question, as Jinja or the name of a column")
+    doc_to_text: Template | int | PythonFunction | None = Field(
+        None, description="the question, as Jinja or the name of a column"
+    )
     doc_to_messages: Template | None = Field(
         None,
         description="a conversation that ends with the user's turn, as a list of {role, content}; a model without a "
@@ -261,10 +282,10 @@ class TaskConfig(Strict):
     doc_to_image: Words | None = Field(
         None, description="columns of images, which the prompt speaks of as <image 1>, <image 2>, ..."
     )
-    doc_to_choice: Choices | None = Field(
+    doc_to_choice: Choices | PythonFunction | None = Field(
         None, description="the options: Jinja that gives a list, a column, a list or a mapping"
     )
-    doc_to_target: Template | int | list[str] | None = Field(
+    doc_to_target: Template | int | list[str] | PythonFunction | None = Field(
         None, description="what is right: the index of an option, or a text"
     )
     gen_prefix: Template | None = Field(None, description="how the answer begins")
@@ -281,6 +302,9 @@ class TaskConfig(Strict):
     metric_list: Annotated[list[MetricEntry], Field(min_length=1)] | None = Field(
         None, description="what is computed; the first is the headline"
     )
+    process_results: PythonFunction | None = Field(
+        None, description="Python that scores a sample: a value for each metric of `metric_list`"
+    )
     average: Literal["micro", "macro"] = Field("micro", description="the headline over subsets; both are reported")
     cluster_key: Template | None = Field(None, description="rows with the same value are one cluster of errors")
     breakdown: dict[str, Template] | None = Field(
@@ -293,7 +317,8 @@ class TaskConfig(Strict):
         description="other wordings for --modify paraphrase: doc_to_text, or keys; or a column with other questions",
     )
     should_decontaminate: bool | None = Field(None, description="has no effect, as in lm-eval")
-    doc_to_decontamination_query: str | None = Field(None, description="has no effect, as in lm-eval")
+    doc_to_decontamination_query: str | PythonFunction | None = Field(None, description="has no effect, as in lm-eval")
+    unsafe_code: bool | None = Field(None, description="has no effect: what programs do stays in a sandbox")
 
     variants: dict[str, dict[str, JSON]] | None = Field(None, description="name -> keys to override")
     example: Example | list[Example] | None = Field(
@@ -302,6 +327,8 @@ class TaskConfig(Strict):
 
     @model_validator(mode="after")
     def _is_whole(self) -> TaskConfig:
+        if self.process_results is not None and self.metric_list is None:
+            raise ValueError("'process_results' needs 'metric_list': the values that it gives, by name")
         if self.doc_to_target is None and self.output_type in ("loglikelihood", "loglikelihood_rolling"):
             raise ValueError(f"output_type {self.output_type} needs 'doc_to_target', the text that is scored")
         if self.doc_to_messages is not None and self.num_fewshot:
@@ -370,23 +397,30 @@ def validate_group(document: Document) -> GroupConfig:
 
 def validate(model: type[M], data: Mapping[str, JSON], document: Document) -> M:
     """Check the content of a file by a model of its keys. Raises `TaskError` with the line of the first problem."""
-    _refuse_python(data, (), document)
+    _refuse_python(data, document)
     try:
         return model.model_validate(data)
     except ValidationError as error:
         raise _first_problem(error, model, data, document) from None
 
 
-def _refuse_python(value: JSON, path: KeyPath, document: Document) -> None:
+def functions_in(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, PythonFunction]]:
+    """Every `!function` in the content of a file, and where it stands."""
     if isinstance(value, PythonFunction):
-        key = next((step for step in reversed(path) if isinstance(step, str)), "")
-        instead = "say it in Jinja, or as a metric or filter of a package (`harness new plugin NAME`)"
-        raise document.error(path, f"key '{key}': '!function {value.name}' is Python, which is never run: {instead}")
+        yield path, value
     pairs: Iterable[tuple[str | int, JSON]] = ()
     if isinstance(value, dict | list):
         pairs = value.items() if isinstance(value, dict) else enumerate(value)
     for step, item in pairs:
-        _refuse_python(item, (*path, step), document)
+        yield from functions_in(item, (*path, step))
+
+
+def _refuse_python(value: JSON, document: Document) -> None:
+    """Refuse Python where no key takes any."""
+    for path, function in functions_in(value):
+        if tuple("*" if isinstance(step, int) else step for step in path) not in _PYTHON:
+            key = next((step for step in reversed(path) if isinstance(step, str)), "")
+            raise document.error(path, f"key '{key}': '{function}' is Python, which cannot stand here; say it in Jinja")
 
 
 def _first_problem(error: ValidationError, model: type[BaseModel], data: JSON, document: Document) -> TaskError:

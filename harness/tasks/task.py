@@ -11,12 +11,13 @@ from pathlib import Path
 from harness.errors import HarnessError, PluginError, UsageError, one_line, suggest
 from harness.modifiers import Modifier
 from harness.plugin_values import mapping
+from harness.tasks.functions import TaskFunctions, refused
 from harness.tasks.modify import checked_needs, labels_of
 from harness.tasks.render import DocTemplates, compile_doc, compile_shot
-from harness.tasks.schema import TaskConfig, validate_task, words
+from harness.tasks.schema import MetricEntry, TaskConfig, functions_in, validate_task, words
 from harness.tasks.templates import Template, TemplateFolders, Templates, templates_of
 from harness.tasks.tolerated import tolerated
-from harness.tasks.yaml_file import Document, FileLine, KeyPath, part_of
+from harness.tasks.yaml_file import Document, FileLine, KeyPath, PythonFunction, part_of
 from harness.types import JSON, FilterPipeline, FilterStep, MetricSpec, OutputType, ScoringSpec
 
 # In a variant, these mappings are merged into the task's own; all else, lists too, replaces what was there.
@@ -42,6 +43,7 @@ _DESCRIPTIVE = frozenset(
 )
 # What only a modifier acts on.
 _FOR_MODIFIERS = frozenset({"options", "paraphrases"})
+_WITHOUT_EFFECT = frozenset({"doc_to_decontamination_query", "variants", "example"})
 # A variant that changes one of these words the question itself: the task's paraphrases are not of its question.
 _WORDING = frozenset({"doc_to_text", "description", "gen_prefix"})
 # lm-eval's metrics for a task that names none (api/registry.py, DEFAULT_METRIC_REGISTRY).
@@ -104,7 +106,8 @@ class Task:
     subsets: those that were selected; all_subsets: all that there are.
     files: the task's file, its includes and its templates. digest: a hash of all that decides prompts and scores.
     headline: the metric that stands for the task.
-    modifiers: what changes how rows are shown. paraphrases: the wordings beside the task's own.
+    modifiers: what changes how rows are shown. paraphrases: the wordings beside the task's own. code: runs the task's
+    Python, where it has any; code_files: the files that this is made of, with the hashes of their content.
     """
 
     name: str
@@ -122,6 +125,8 @@ class Task:
     templates: TaskTemplates = field(repr=False, compare=False)
     document: Document = field(repr=False, compare=False)
     modifiers: tuple[Modifier, ...] = field(default=(), repr=False, compare=False)
+    code: TaskFunctions | None = field(default=None, repr=False, compare=False)
+    code_files: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     paraphrases: tuple[Wording, ...] = field(default=(), repr=False, compare=False)
 
     @property
@@ -167,12 +172,13 @@ def make_task(
     overridden_at: Mapping[str, FileLine] | None = None,
     change: Callable[[Document], Document] = lambda document: document,
     modifiers: Sequence[Modifier] = (),
+    code: TaskFunctions | None = None,
 ) -> Task:
     """Check a task file and pick a variant. Raises `TaskError`, and `UsageError` for a variant that is not there.
 
     overrides: keys that replace the file's, as a variant's do; `a.b` reaches into a mapping. overridden_at: where
     each of them stands, for errors; `--set` where it does not say. change: what else is to be changed, after these.
-    modifiers: what changes how rows are shown.
+    modifiers: what changes how rows are shown. code: runs the Python of tasks, as far as there is consent to it.
     """
     if variant is not None:
         document = _pick_variant(document, variant)
@@ -185,9 +191,10 @@ def make_task(
     _check_source(config, document)
     full_name = name + (f":{variant}" if variant else "")
     config = checked_needs(modifiers, config, document, full_name)
+    code_files = _load_code(document, code)
     compiler = templates_of(document.files[0].parent, shared)
-    templates = _compile(config, document, compiler)
-    paraphrases = tuple(_paraphrases(config, document, compiler))
+    templates = _compile(config, document, compiler, code)
+    paraphrases = tuple(_paraphrases(config, document, compiler, code))
     everything = make_subsets(config, document)
     chosen = everything if subsets is None else tuple(item for item in everything if item.name in subsets)
     template_files = _files([templates, *(wording.templates for wording in paraphrases)])
@@ -201,15 +208,33 @@ def make_task(
         subsets=chosen,
         all_subsets=everything,
         file=document.files[0],
-        files=(*document.files, *template_files),
-        digest=_digest(config, template_files if modifiers else _files([templates]), modifiers),
+        files=(*document.files, *template_files, *map(Path, code_files)),
+        digest=_digest(config, template_files if modifiers else _files([templates]), modifiers, code_files),
         scoring=scoring,
         headline=scoring.metrics[0].metric,
         templates=templates,
         document=document,
         modifiers=tuple(modifiers),
+        code=code,
+        code_files=code_files,
         paraphrases=paraphrases,
     )
+
+
+def _load_code(document: Document, code: TaskFunctions | None) -> Mapping[str, str]:
+    """Import the Python of a task, where there is consent to it. Returns its files and their hashes."""
+    found = [(path, function) for path, function in functions_in(document.data) if path[0] not in _WITHOUT_EFFECT]
+    for path, function in found:
+        if code is None:
+            raise refused(function, document, path)
+        code.check(function, document, path)
+    if not found or code is None:
+        return {}
+    try:
+        return code.load([function for _, function in found]).files
+    except UsageError as error:
+        path, _ = next((item for item in found if str(error).startswith(f"{item[1]}:")), found[0])
+        raise document.error(path, f"key '{path[-1]}': {error}") from error
 
 
 def _overridden(document: Document, overrides: Mapping[str, JSON], at: Mapping[str, FileLine]) -> Document:
@@ -330,11 +355,11 @@ def scoring_spec(config: TaskConfig, document: Document) -> ScoringSpec:
     else:
         metrics = tuple(
             MetricSpec(
-                f"evaluate/{entry.metric}" if entry.hf_evaluate else entry.metric,
+                _metric_name(entry),
                 # lm-eval has `evaluate` score sample by sample, and averages.
-                entry.aggregation or ("mean" if entry.hf_evaluate else None),
+                None if is_code_metric(entry, config) else _own_aggregation(entry),
                 entry.higher_is_better,
-                dict(entry.model_extra or {}),
+                {} if is_code_metric(entry, config) else dict(entry.model_extra or {}),
                 where("metric_list", index),
             )
             for index, entry in enumerate(entries)
@@ -343,7 +368,9 @@ def scoring_spec(config: TaskConfig, document: Document) -> ScoringSpec:
         FilterPipeline(
             item.name,
             tuple(
-                FilterStep(step.function, dict(step.model_extra or {}), where("filter_list", index, "filter", number))
+                FilterStep(
+                    str(step.function), dict(step.model_extra or {}), where("filter_list", index, "filter", number)
+                )
                 for number, step in enumerate(item.filter)
             ),
             where("filter_list", index),
@@ -353,7 +380,24 @@ def scoring_spec(config: TaskConfig, document: Document) -> ScoringSpec:
     return ScoringSpec(config.output_type, metrics, pipelines or (FilterPipeline(),), config.average)
 
 
-def _compile(config: TaskConfig, document: Document, compiler: Templates) -> TaskTemplates:
+def is_code_metric(entry: MetricEntry, config: TaskConfig) -> bool:
+    """Whether Python of the task makes the values of a metric, or one value of those."""
+    made = (entry.metric, entry.aggregation)
+    return config.process_results is not None or any(isinstance(one, PythonFunction) for one in made)
+
+
+def _metric_name(entry: MetricEntry) -> str:
+    if isinstance(entry.metric, PythonFunction):
+        return entry.metric.name.rpartition(".")[2]
+    return f"evaluate/{entry.metric}" if entry.hf_evaluate else entry.metric
+
+
+def _own_aggregation(entry: MetricEntry) -> str | None:
+    assert not isinstance(entry.aggregation, PythonFunction)
+    return entry.aggregation or ("mean" if entry.hf_evaluate else None)
+
+
+def _compile(config: TaskConfig, document: Document, compiler: Templates, code: TaskFunctions | None) -> TaskTemplates:
     def one(key: str, source: str | None) -> Template | None:
         return None if source is None else compiler.compile(source, key, document.place((key,)))
 
@@ -363,8 +407,8 @@ def _compile(config: TaskConfig, document: Document, compiler: Templates) -> Tas
         for index, text in enumerate(words(config.where))
     )
     return TaskTemplates(
-        doc=compile_doc(config, document, compiler),
-        shot=compile_shot(config, document, compiler),
+        doc=compile_doc(config, document, compiler, code),
+        shot=compile_shot(config, document, compiler, code),
         description=one("description", config.description),
         cluster=one("cluster_key", config.cluster_key),
         breakdown={
@@ -376,14 +420,16 @@ def _compile(config: TaskConfig, document: Document, compiler: Templates) -> Tas
     )
 
 
-def _paraphrases(config: TaskConfig, document: Document, compiler: Templates) -> Iterator[Wording]:
+def _paraphrases(
+    config: TaskConfig, document: Document, compiler: Templates, code: TaskFunctions | None
+) -> Iterator[Wording]:
     """The wordings beside the task's own, compiled. A column of wordings is read row by row, and is none of them."""
     listed = config.paraphrases if isinstance(config.paraphrases, list) else ()
     for index, given in enumerate(listed):
         keys = {"doc_to_text": given} if isinstance(given, str) else given.model_dump(exclude_unset=True)
         places: dict[KeyPath, FileLine] = {(key,): document.place(("paraphrases", index, key)) for key in keys}
         own = config.model_copy(update=keys)
-        yield Wording(own, _compile(own, changed(document, keys, places), compiler))
+        yield Wording(own, _compile(own, changed(document, keys, places), compiler, code))
 
 
 def _files(several: Sequence[TaskTemplates]) -> tuple[Path, ...]:
@@ -391,16 +437,20 @@ def _files(several: Sequence[TaskTemplates]) -> tuple[Path, ...]:
 
 
 def _check_source(config: TaskConfig, document: Document) -> None:
-    if config.dataset_path is None and not config.sources:
+    if config.dataset_path is None and not config.sources and config.custom_dataset is None:
         raise document.error((), "missing key 'dataset_path' (or 'sources'): where do the rows come from?")
     if config.test_split is None and config.validation_split is None:
         raise document.error((), "missing key 'test_split' (or 'validation_split'): which rows are asked?")
 
 
-def _digest(config: TaskConfig, template_files: Sequence[Path], modifiers: Sequence[Modifier]) -> str:
+def _digest(
+    config: TaskConfig, template_files: Sequence[Path], modifiers: Sequence[Modifier], code_files: Mapping[str, str]
+) -> str:
     unused = _DESCRIPTIVE if modifiers else _DESCRIPTIVE | _FOR_MODIFIERS
     kept = config.model_dump(mode="json", exclude=set(unused), exclude_defaults=True)
     texts = [hashlib.sha256(file.read_bytes()).hexdigest() for file in template_files]
-    parts = [kept, texts, labels_of(modifiers)] if modifiers else [kept, texts]
+    parts: list[JSON] = [kept, texts, labels_of(modifiers)] if modifiers else [kept, texts]
+    if code_files:  # by name: the same library at another place is the same
+        parts.append(sorted((Path(file).name, content) for file, content in code_files.items()))
     canonical = json.dumps(parts, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -13,7 +13,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import GeneratorType
 from typing import Any
@@ -26,7 +26,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from harness.errors import DataError, HarnessError, TaskError, suggest
 from harness.patterns import replace_all
-from harness.tasks.yaml_file import FileLine, shown
+from harness.tasks.functions import TaskFunctions
+from harness.tasks.yaml_file import FileLine, PythonFunction, shown
 from harness.types import JSON
 
 MAX_STEPS = 1_000_000
@@ -229,6 +230,34 @@ class Template:
                 f"the index '{index}' of a list is a text, as all cells of a CSV file are; make it a number: name | int"
             )
         return _one_line(error)
+
+
+def function_template(
+    function: PythonFunction, key: str, place: FileLine, code: TaskFunctions | None
+) -> FunctionTemplate:
+    """Python in the place of a template; `code` is None for no task that was admitted."""
+    assert code is not None
+    return FunctionTemplate(str(function), key, place, frozenset(), True, (), None, function, code)
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionTemplate(Template):
+    """Python in the place of a template: its value for a row is taken as it is."""
+
+    function: PythonFunction
+    code: TaskFunctions = field(repr=False, compare=False)
+
+    def text(self, context: Context) -> str:
+        return str(self.value(context))
+
+    def value(self, context: Context) -> JSON:
+        try:
+            return self.code.value(self.function, context)
+        except DataError as error:
+            raise DataError(f"{self.place}: {self.key}: {error}") from error
+
+    def shown_nulls(self, context: Context) -> tuple[str, ...]:
+        return ()
 
 
 class Templates:

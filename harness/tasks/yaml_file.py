@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic_core import core_schema
 from yaml.constructor import SafeConstructor
 
 from harness.errors import TaskError, suggest
@@ -47,6 +48,15 @@ class PythonFunction:
 
     def __str__(self) -> str:
         return f"!function {self.name}"
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
+        """A value of a key like any other; where a file is written down again, it is its name alone."""
+        return core_schema.is_instance_schema(cls, serialization=core_schema.to_string_ser_schema())
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, JSON]:
+        return {"type": "string", "description": "!function MODULE.NAME: Python, which runs by consent"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +279,7 @@ class _Reader:
 
     def scalar(self, node: yaml.ScalarNode) -> JSON | PythonFunction:
         if node.tag == "!function":
-            return PythonFunction(node.value, str(self.file.parent))
+            return PythonFunction(node.value, str(self.file.parent.resolve()))
         # Dates stay text: JSON knows none, and prompts show them as they are written.
         if node.tag in (f"{_TAG}timestamp", f"{_TAG}value"):
             return node.value

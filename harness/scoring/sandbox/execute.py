@@ -29,7 +29,7 @@ import sysconfig
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -178,14 +178,35 @@ def command_line(mode: str, limits: Limits, root: str, name: str) -> list[str]:
     python = str(Path(sys.executable).resolve())
     if mode == "none":
         return [python, *runner]
+    return jailed([python, *runner], limits, root)
+
+
+def jailed(
+    command: Sequence[str],
+    limits: Limits,
+    root: str,
+    show: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    copies: Mapping[str, str] | None = None,
+) -> list[str]:
+    """The command that starts another one in namespaces. root: an empty folder, which becomes the root of what it sees.
+
+    show: paths that it sees, read-only, beside this Python and its packages. copies: what it sees in the place of some
+    of them. environment: all variables that it has.
+    The limits on single processes (time, size of a file, number) it has to set on itself.
+    """
+    paths = sorted({*_shown(), *show})
     order = {
         "root": root,
-        "show": _shown(),
-        "command": [python, *runner],
-        "environment": _ENVIRONMENT,
+        # A folder inside one that is shown already comes with it.
+        "show": [path for path in paths if not any(path.startswith(f"{other}/") for other in paths)],
+        "copies": dict(copies or {}),
+        "command": list(command),
+        "environment": dict(_ENVIRONMENT if environment is None else environment),
         "space": limits.space,
         "memory": limits.memory,
     }
+    python = str(Path(sys.executable).resolve())
     return [python, "-I", "-S", str(_HERE / "jail.py"), json.dumps(order)]
 
 

@@ -101,8 +101,8 @@ def _enter_namespaces(user: int, group: int) -> None:
     _checked("unshare namespaces", _LIBC.unshare(_NEW_OTHERS))
 
 
-def _show(root: str, path: str) -> None:
-    """Show `path` below the new root: a link as a link, all else bound, read-only."""
+def _show(root: str, path: str, source: str) -> None:
+    """Show `source` as `path` below the new root: a link as a link, all else bound, read-only."""
     target = Path(root + path)
     target.parent.mkdir(parents=True, exist_ok=True)
     if Path(path).is_symlink():
@@ -112,7 +112,7 @@ def _show(root: str, path: str) -> None:
         target.mkdir(exist_ok=True)
     else:
         target.touch()
-    _mount(path, str(target), None, _BIND | _REC)
+    _mount(source, str(target), None, _BIND | _REC)
     if not path.startswith("/dev/"):
         _read_only(str(target))
 
@@ -126,7 +126,7 @@ def _build_root(order: dict[str, Any]) -> None:
     # Before all that is shown: an environment may itself lie below /tmp.
     _mount("tmpfs", f"{root}/tmp", "tmpfs", _NOSUID | _NODEV, f"size={order['space']},nr_inodes=4096,mode=1777")
     for path in order["show"]:
-        _show(root, path)
+        _show(root, path, order.get("copies", {}).get(path, path))
     Path(root, "dev", "shm").mkdir(parents=True, exist_ok=True)
     _mount("tmpfs", f"{root}/dev/shm", "tmpfs", _NOSUID | _NODEV, f"size={order['memory'] // 2},mode=1777")
     try:

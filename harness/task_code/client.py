@@ -1,0 +1,473 @@
+"""The harness's side of the process that runs the Python of task files: starts it, asks it, and ends it.
+
+    code = TaskCode(Consent((Path("tasks"),)))
+    code.load([PythonFunction("utils.process_docs", "tasks/gpqa")])
+    code.rows(function, rows)
+
+Nothing of what comes back is run here. What the code does wrong, an exception, an exit, a loop without end, is an error
+of the one sample that it was asked about; the process is started anew.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.errors import DataError, MachineError, UsageError
+from harness.scoring import sandbox
+from harness.task_code.consent import Consent
+from harness.tasks.functions import LoadedCode
+from harness.tasks.yaml_file import Document, KeyPath, PythonFunction
+from harness.types import JSON
+
+_HERE = Path(__file__).parent
+_PROCESS, _NAMES = _HERE / "process.py", _HERE / "lm_eval_names.py"
+_LIMITS = sandbox.Limits(memory=16 << 30, space=2 << 30, processes=512, file_size=1 << 30, files=1024)
+_STARTING, _IMPORTING, _WHOLE_SPLIT = 120.0, 600.0, 1800.0  # seconds by the clock
+_CHUNK = 256
+_MOST_HANGS = 3
+_ENVIRONMENT = {
+    "HOME": "/tmp",
+    "PATH": "/usr/bin:/bin",
+    "LANG": "C.UTF-8",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HOME": "/tmp/hf",
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+}
+_PACKAGES = {
+    "bs4": "beautifulsoup4",
+    "cv2": "opencv-python",
+    "iso639": "iso639-lang",
+    "PIL": "pillow",
+    "pkg_resources": "setuptools",
+    "rouge_score": "rouge-score",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
+"""Module -> what installs it, where that has another name."""
+
+
+class CodeError(Exception):
+    """What the Python of a task said of one request: an exception, no end, or an end of its process."""
+
+
+class MissingPackageError(CodeError):
+    """A module that a task imports is not installed."""
+
+
+class TaskCode:
+    """All Python of the tasks of one run. Serves one thread at a time, and starts nothing before it is asked."""
+
+    def __init__(self, consent: Consent, mode: str = "auto", seconds: float = 60.0) -> None:
+        """mode: of the sandbox, as `--sandbox` says. seconds: by the clock, for one call about one sample."""
+        self.consent = consent
+        self.seconds = seconds
+        self._mode = mode
+        self._lock = threading.RLock()
+        self._processes: dict[bool, _CodeProcess] = {}
+        self._known: dict[tuple[PythonFunction, int], tuple[Any, Any]] = {}
+        self._splits: dict[tuple[PythonFunction, str], dict[str, list[dict[str, Any]]]] = {}
+        self._tasks: dict[str, tuple[bool, dict[str, Any]]] = {}
+        self._hangs: dict[str, int] = {}
+        self._read: dict[str, None] = {}
+        self.tried: dict[str, None] = {}
+        """What the code tried that a sandbox forbids, in words."""
+
+    def check(self, function: PythonFunction, document: Document, path: KeyPath) -> None:
+        """Refuse what nobody has consented to, with `TaskError`."""
+        self.consent.check(function, document, path)
+
+    def load(self, functions: Sequence[PythonFunction]) -> LoadedCode:
+        """Import the modules of `functions`. Raises `UsageError`, naming the package that is missing, if any."""
+        try:
+            found = self._ask(functions[0], _IMPORTING, do="load", functions=[_pair(one) for one in functions])
+        except MissingPackageError as error:
+            raise UsageError(f"{functions[0]}: {error}") from None
+        except CodeError as error:
+            raise UsageError(f"{functions[0]}: {error}") from None
+        return LoadedCode(tuple(found["names"]), hashed(found["files"]))
+
+    def rows(
+        self, function: PythonFunction, rows: Sequence[Mapping[str, Any]], features: JSON = None, label: str = "test"
+    ) -> list[dict[str, Any]]:
+        """`process_docs` of a whole split. Raises `DataError`."""
+        given = [encoded(row) for row in rows]
+        try:
+            made = self._ask(
+                function, _WHOLE_SPLIT, do="rows", function=_pair(function), rows=given, features=features, label=label
+            )
+        except CodeError as error:
+            raise DataError(f"process_docs: {function}: {error}") from None
+        return [decoded(row) for row in made]
+
+    def samples(self, function: PythonFunction) -> list[dict[str, Any]]:
+        """Few-shot examples that a function gives. Raises `DataError`."""
+        try:
+            made = self._ask(function, _WHOLE_SPLIT, do="samples", function=_pair(function))
+        except CodeError as error:
+            raise DataError(f"fewshot_config: samples: {function}: {error}") from None
+        return [decoded(row) for row in made]
+
+    def splits(self, function: PythonFunction, options: Mapping[str, JSON]) -> dict[str, list[dict[str, Any]]]:
+        """All rows that `custom_dataset` makes, by split. Raises `DataError`."""
+        given = {name: value for name, value in options.items() if name != "trust_remote_code"}
+        key = (function, json.dumps(given, sort_keys=True, default=str))
+        if key not in self._splits:
+            try:
+                made = self._ask(function, _WHOLE_SPLIT, do="splits", function=_pair(function), options=given)
+            except CodeError as error:
+                raise DataError(f"custom_dataset: {function}: {error}") from None
+            self._splits[key] = {split: [decoded(row) for row in rows] for split, rows in made.items()}
+        return self._splits[key]
+
+    def foresee(self, functions: Sequence[PythonFunction], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Have the values of `functions` for all rows made at once; `value` finds them then. `forget` drops them."""
+        by_name = {str(index): function for index, function in enumerate(functions)}
+        for start in range(0, len(rows) if functions else 0, _CHUNK):
+            part = rows[start : start + _CHUNK]
+            for row, values in zip(part, self._values(by_name, part), strict=True):
+                for name, function in by_name.items():
+                    self._known[function, id(row)] = (row, values[name])
+
+    def forget(self) -> None:
+        """Drop what `foresee` and `splits` hold."""
+        self._known.clear()
+        self._splits.clear()
+
+    def value(self, function: PythonFunction, row: Mapping[str, Any]) -> Any:
+        """What a function makes of a row. Raises `DataError`."""
+        held = self._known.get((function, id(row)))
+        if held is None or held[0] is not row:
+            (found,) = self._values({"0": function}, [row])
+            held = (row, found["0"])
+        if isinstance(held[1], CodeError):
+            raise DataError(f"{function}: {held[1]}")
+        return held[1]
+
+    def open_task(self, name: str, spec: Mapping[str, Any], function: PythonFunction) -> None:
+        """Say how replies of a task are read and scored; `read`, `score` and `join` go by it. Raises `CodeError`."""
+        self._tasks[name] = (self.consent.unboxed(function), dict(spec))
+        self._ask_task(name, self.seconds, "ready")
+
+    def read(self, task: str, pipeline: str, doc: Mapping[str, Any], replies: Sequence[str]) -> Any:
+        """What a pipeline reads from replies. Raises `CodeError`."""
+        return self._ask_task(task, self.seconds, "read", pipeline=pipeline, doc=encoded(doc), replies=list(replies))
+
+    def score(
+        self,
+        task: str,
+        pipeline: str,
+        doc: Mapping[str, Any],
+        replies: Sequence[str] | None,
+        pairs: Sequence[tuple[float, bool]],
+        gold: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """The scores of one sample, by metric; one without a form in JSON is kept as it came. Raises `CodeError`."""
+        given = {"doc": encoded(doc), "replies": None if replies is None else list(replies), "gold": encoded(gold)}
+        found: dict[str, Any] = self._ask_task(
+            task, self.seconds, "score", pipeline=pipeline, pairs=[list(pair) for pair in pairs], **given
+        )
+        return found
+
+    def join(self, task: str, metric: str, items: Sequence[Any]) -> Any:
+        """One value of the scores of a set, as `score` gave them. Raises `CodeError`."""
+        return self._ask_task(task, _WHOLE_SPLIT, "join", metric=metric, items=list(items))
+
+    def take_read(self) -> dict[str, str]:
+        """The local files that the code has read since this was asked last, with their hashes."""
+        read, self._read = self._read, {}
+        return hashed(read)
+
+    def close(self) -> None:
+        """End the processes."""
+        with self._lock:
+            for process in self._processes.values():
+                process.end()
+            self._processes.clear()
+
+    def _values(
+        self, functions: Mapping[str, PythonFunction], rows: Sequence[Mapping[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """The values of some rows; of one without, its `CodeError`."""
+        first = next(iter(functions.values()))
+        pairs = {name: _pair(function) for name, function in functions.items()}
+        given = [encoded(row) for row in rows]
+        try:
+            found = self._ask(first, self.seconds * (1 + len(rows) / 32), do="values", functions=pairs, rows=given)
+        except CodeError as error:
+            if len(rows) > 1:  # one of them is to blame, and is told apart
+                return [values for row in rows for values in self._values(functions, [row])]
+            return [dict.fromkeys(functions, error)]
+        return [
+            {
+                name: CodeError(value["error"]) if "error" in value else decoded(value["value"])
+                for name, value in values.items()
+            }
+            for values in found
+        ]
+
+    def _ask_task(self, task: str, seconds: float, do: str, /, **request: Any) -> Any:
+        unboxed, spec = self._tasks[task]
+        with self._lock:
+            process = self._running(unboxed)
+            if task not in process.tasks:
+                self._answer(process, _IMPORTING, {"do": "task", "task": task, "spec": spec})
+                process.tasks.add(task)
+            return self._answer(process, seconds, {"do": do, "task": task, **request}, what=f"{task} {do}")
+
+    def _ask(self, first: PythonFunction, seconds: float, /, **request: Any) -> Any:
+        with self._lock:
+            process = self._running(self.consent.unboxed(first))
+            return self._answer(process, seconds, request, what=f"{first.folder} {first.name}")
+
+    def _answer(self, process: _CodeProcess, seconds: float, request: dict[str, Any], what: str = "") -> Any:
+        if self._hangs.get(what, 0) >= _MOST_HANGS:
+            raise CodeError(f"not asked again, after {_MOST_HANGS} calls that came to no end")
+        try:
+            reply = process.ask(request, seconds)
+        except TimeoutError:
+            self._hangs[what] = self._hangs.get(what, 0) + 1
+            raise CodeError(f"no end within {seconds:g} s") from None
+        except EOFError as error:
+            raise CodeError(str(error)) from None
+        for path in reply["read"]:
+            self._read[path] = None
+        if process.boxed:
+            self.tried.update(dict.fromkeys(reply["tried"]))
+        if "missing" in reply:
+            package = _PACKAGES.get(reply["missing"], reply["missing"])
+            raise MissingPackageError(f"{reply['error']}; install it: pip install {package}")
+        if "error" in reply:
+            raise CodeError(reply["error"])
+        return reply["result"]
+
+    def _running(self, unboxed: bool) -> _CodeProcess:
+        process = self._processes.get(unboxed)
+        if process is None or not process.alive:
+            mode = "none" if unboxed else sandbox.usable(self._mode)
+            if mode == "docker":
+                raise MachineError(
+                    "task code does not run in --sandbox docker, whose image has none of its packages; choose auto, or "
+                    "say --trust_task_code_in_process"
+                )
+            process = self._processes[unboxed] = _CodeProcess(self.consent, boxed=mode == "namespaces")
+        return process
+
+
+class _CodeProcess:
+    """One process, from its start to its end."""
+
+    def __init__(self, consent: Consent, *, boxed: bool) -> None:
+        self.boxed = boxed
+        self.tasks: set[str] = set()
+        self._root, self._copies = (tempfile.mkdtemp(prefix="harness-") for _ in range(2))
+        own = ["-I", "-S", "-X", "utf8", str(_PROCESS)]
+        path = _module_folders()
+        roots = [str(root) for root in consent.roots]
+        shown = [*roots, *path, str(_HERE)]
+        environment = {**_ENVIRONMENT, **_nltk()}
+        if boxed:
+            nltk = [environment["NLTK_DATA"]] if "NLTK_DATA" in environment else []
+            python = str(Path(sys.executable).resolve())
+            copies = _copies(consent.boxed, Path(self._copies))
+            command = sandbox.jailed([python, *own], _LIMITS, self._root, [*shown, *nltk], environment, copies)
+        else:
+            command, environment = [sys.executable, *own], dict(os.environ)
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            cwd=self._root,
+            start_new_session=True,
+        )
+        self._said = bytearray()
+        self._listener = threading.Thread(target=_drain, args=(self._process.stderr, self._said), daemon=True)
+        self._listener.start()
+        self._finalizer = weakref.finalize(self, _end, self._process, (self._root, self._copies))
+        assert self._process.stdout is not None
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._process.stdout, selectors.EVENT_READ)
+        limits = {"file_size": _LIMITS.file_size, "files": _LIMITS.files}
+        limits |= {"processes": _LIMITS.processes} if boxed else {}
+        seen = [*shown, sys.base_prefix, "/usr", "/lib", "/bin"] if boxed else []
+        hello = {"path": path, "roots": roots, "shown": seen, "names": str(_NAMES), "limits": limits}
+        self._write(hello)
+        try:
+            self._reply(_STARTING)
+        except (TimeoutError, EOFError) as error:
+            raise MachineError(
+                f"the process that runs task code does not start: {error or 'no word from it'}"
+            ) from None
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """Its answer. Raises `TimeoutError`, and `EOFError` where it has ended; it is no more, then."""
+        self._write(request)
+        return self._reply(seconds)
+
+    def end(self) -> None:
+        self._finalizer()
+
+    def _write(self, message: dict[str, Any]) -> None:
+        body = json.dumps(message).encode("ascii")
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):  # it has ended, which reading finds
+            self._process.stdin.write(len(body).to_bytes(8, "big") + body)
+            self._process.stdin.flush()
+
+    def _reply(self, seconds: float) -> dict[str, Any]:
+        deadline = time.monotonic() + seconds
+        size = int.from_bytes(self._read(8, deadline), "big")
+        reply: dict[str, Any] = json.loads(self._read(size, deadline))
+        return reply
+
+    def _read(self, size: int, deadline: float) -> bytes:
+        assert self._process.stdout is not None
+        parts: list[bytes] = []
+        while size:
+            if not self._selector.select(max(0.0, deadline - time.monotonic())):
+                self.end()
+                raise TimeoutError
+            part = os.read(self._process.stdout.fileno(), min(size, 1 << 20))
+            if not part:
+                self._process.wait()
+                code = self._process.returncode
+                self.end()
+                raise EOFError(_in_words(code, bytes(self._said)))
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+
+def _copies(folders: Sequence[Path], to: Path) -> dict[str, str]:
+    """Folders that only their owner may read, copied for all: what root starts runs as nobody in a sandbox."""
+    found = {}
+    for number, folder in enumerate(folders if os.getuid() == 0 else ()):
+        every = [folder, *folder.rglob("*")]
+        if all(os.access(path, os.R_OK) and path.stat().st_mode & 0o004 for path in every if path.exists()):
+            continue
+        copy = to / str(number)
+        shutil.copytree(folder, copy, ignore_dangling_symlinks=True)
+        for path in [to, copy, *copy.rglob("*")]:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        found[str(folder)] = str(copy)
+    return found
+
+
+def _module_folders() -> list[str]:
+    """Where the process finds modules: the standard library and installed packages, no folder that a user works in."""
+    own = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
+    names = ("site-packages", "dist-packages", "lib-dynload")
+    found = [entry for entry in sys.path if Path(entry).is_dir() and (entry in own or Path(entry).name in names)]
+    return list(dict.fromkeys(map(os.path.realpath, found)))
+
+
+def _in_words(code: int, said: bytes) -> str:
+    """Why a process has ended, from its exit code and its last words."""
+    if code == 124:
+        return "its process was ended: out of memory"
+    lines = said.decode("utf-8", "replace").strip().splitlines()
+    last = f": {lines[-1][:200]}" if lines else ""
+    number = -code if code < 0 else code - 128 if code > 128 else 0
+    name = signal.Signals(number).name if number in set(signal.Signals) else ""
+    return f"its process has ended ({name or f'exit code {code}'}){last}"
+
+
+def _drain(stream: Any, said: bytearray) -> None:
+    """Keep the end of what a process prints."""
+    with contextlib.suppress(OSError, ValueError):
+        while part := os.read(stream.fileno(), 65_536):
+            said += part
+            del said[:-8192]
+
+
+def _end(process: subprocess.Popen[bytes], folders: Sequence[str]) -> None:
+    with contextlib.suppress(OSError):
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for stream in (process.stdin, process.stdout, process.stderr):
+        with contextlib.suppress(OSError):
+            if stream is not None:
+                stream.close()
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _nltk() -> dict[str, str]:
+    """Where the data of NLTK lies, which tasks read and cannot download in a sandbox."""
+    places = [os.environ.get("NLTK_DATA") or "", str(Path("~/nltk_data").expanduser())]
+    found = next((place for place in places if place and Path(place).is_dir()), None)
+    return {} if found is None else {"NLTK_DATA": found}
+
+
+def _pair(function: PythonFunction) -> list[str]:
+    return [function.folder, function.name]
+
+
+def hashed(paths: Iterable[str]) -> dict[str, str]:
+    """path -> SHA-256 of the file, in the order of their paths; files that are gone are left out."""
+    found = {}
+    for path in sorted(paths):
+        with contextlib.suppress(OSError):
+            found[path] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return found
+
+
+def encoded(value: Any) -> Any:
+    """A value of a row as the messages have it: bytes as tagged text."""
+    if isinstance(value, Mapping):
+        return {str(key): encoded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [encoded(item) for item in value]
+    if isinstance(value, tuple):
+        return {"__tuple__": [encoded(item) for item in value]}
+    if isinstance(value, bytes | bytearray | memoryview):
+        return {"__bytes__": base64.b64encode(bytes(value)).decode("ascii")}
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    if hasattr(value, "tolist"):
+        return encoded(value.tolist())
+    return value
+
+
+def decoded(value: Any) -> Any:
+    """A value of a message as a row holds it. What only Python can hold is shown as it prints."""
+    if isinstance(value, list):
+        return [decoded(item) for item in value]
+    if isinstance(value, dict):
+        if "__tuple__" in value:
+            return [decoded(item) for item in value["__tuple__"]]
+        if "__bytes__" in value:
+            return base64.b64decode(value["__bytes__"])
+        if "__time__" in value:
+            return value["__time__"]
+        if "__kept__" in value:
+            return value["shown"]
+        return {key: decoded(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,553 @@
+"""The process that runs the Python of task files. A script of its own: no module of this project is imported in here.
+
+Messages come and go as JSON behind their length. The first one says where modules are looked for and what is allowed;
+each of the others names what is to be done (`_Process.do_...`), and its answer is {"result": ...} or {"error": ...},
+with what the code read of its own files and what it tried that a task has no business with.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import importlib.util
+import json
+import math
+import os
+import pickle
+import random
+import signal
+import sys
+import traceback
+import types
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+_TRIED = {
+    "socket.connect": "to connect to {1}",
+    "socket.getaddrinfo": "to reach {0}",
+    "socket.bind": "to bind a socket to {1}",
+    "subprocess.Popen": "to start {1}",
+    "os.system": "to start {0}",
+    "os.exec": "to start {0}",
+    "os.posix_spawn": "to start {0}",
+    "os.fork": "to fork",
+    "os.forkpty": "to fork",
+    "os.kill": "to end process {0}",
+    "os.remove": "to remove {0}",
+    "os.rename": "to rename {0}",
+    "os.rmdir": "to remove {0}",
+    "shutil.rmtree": "to remove {0}",
+}
+"""Events of Python's audit hooks that a task's code has no reason for, in words."""
+_FILE_ACTS = ("to write", "to remove", "to rename")
+_MOST_TOLD = 40
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+
+
+class _Watch:
+    """What the code does with files, processes and the network, as Python's audit hooks tell it."""
+
+    def __init__(self, roots: Sequence[str], shown: Sequence[str]) -> None:
+        self.roots = tuple(roots)
+        self.shown = tuple(shown)
+        self.on = False
+        self.read: dict[str, None] = {}
+        self.tried: dict[str, None] = {}
+        sys.addaudithook(self._heard)
+
+    def _heard(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if not self.on:
+            return
+        try:
+            if event == "open":
+                self._opened(*arguments)
+            elif event in _TRIED:
+                self._say(_TRIED[event].format(*map(_short, (*arguments, "", ""))))
+        except Exception:  # what is heard must never change what the code does
+            return
+
+    def _say(self, told: str) -> None:
+        """Note what the code tried; not what a package does while it is imported, nor what stays in /tmp."""
+        own = "/tmp/" in told and not any(root in told for root in self.roots)
+        if len(self.tried) >= _MOST_TOLD or (told.startswith(_FILE_ACTS) and (own or "/dev/" in told)):
+            return
+        frame = sys._getframe(1)
+        while frame is not None and not frame.f_code.co_filename.startswith(self.roots):
+            if frame.f_code.co_filename.startswith("<frozen importlib"):
+                return
+            frame = frame.f_back  # type: ignore[assignment]
+        if frame is not None:
+            self.tried[told] = None
+
+    def _opened(self, path: Any, mode: Any, flags: int) -> None:
+        if not isinstance(path, str | bytes | os.PathLike):
+            return
+        file = os.path.normpath(Path.cwd() / os.fsdecode(path))
+        if flags & _WRITING:
+            self._say(f"to write {'/tmp/' if file == '/tmp' else file}")
+        elif file.startswith(self.roots):
+            self.read[file] = None
+        elif self.shown and not file.startswith(("/tmp/", "/proc", "/sys", "/dev", *self.shown)):
+            self._say(f"to read {file}")
+
+    def take(self) -> dict[str, list[str]]:
+        taken = {"read": list(self.read), "tried": list(self.tried)[:_MOST_TOLD]}
+        self.read, self.tried = {}, {}
+        return taken
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, bytes):
+        value = os.fsdecode(value)
+    text = " ".join(map(_short, value)) if isinstance(value, list | tuple) else str(value)
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+class _Refused(Exception):
+    """What is told to the user as it stands."""
+
+
+class _Process:
+    def __init__(self, hello: dict[str, Any]) -> None:
+        sys.path[:] = hello["path"]
+        sys.dont_write_bytecode = True
+        sys.pycache_prefix = "/tmp/pycache"
+        self.roots = [os.path.realpath(root) for root in hello["roots"]]
+        names = importlib.util.spec_from_file_location("_lm_eval_names", hello["names"])
+        assert names is not None and names.loader is not None
+        self.names: Any = importlib.util.module_from_spec(names)
+        sys.modules["_lm_eval_names"] = self.names
+        names.loader.exec_module(self.names)
+        self.names.install(_task_folders(self.roots))
+        self.watch = _Watch([f"{root}/" for root in self.roots], hello["shown"])
+        self.modules: dict[str, types.ModuleType] = {}
+        self.files: dict[str, set[str]] = {}
+        self.tasks: dict[str, dict[str, Any]] = {}
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        do: Callable[..., Any] = getattr(self, f"do_{request.pop('do')}")
+        self.watch.on = True
+        try:
+            reply = {"result": do(**request)}
+        except _Refused as error:
+            reply = {"error": str(error)}
+        except ModuleNotFoundError as error:
+            reply = {"error": _told(error), "missing": (error.name or "").split(".")[0]}
+        except BaseException as error:  # a task that calls sys.exit, too
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            reply = {"error": _told(error)}
+        self.watch.on = False
+        return {**reply, **self.watch.take()}
+
+    # What can be asked for.
+
+    def do_load(self, functions: list[list[str]]) -> Any:
+        """Import what `functions` ([folder, name]) name. Returns their names as Python has them, and local files."""
+        named = []
+        files: set[str] = set()
+        for folder, name in functions:
+            found = self.function(folder, name)
+            named.append(getattr(found, "__name__", None))
+            files |= self.closure(self.module_of(folder, name), set())
+        return {"names": named, "files": sorted(files)}
+
+    def do_rows(self, function: list[str], rows: list[Any], features: Any, label: str) -> Any:
+        """`process_docs`, on a data set as lm-eval gives it."""
+        made = self.function(*function)
+        dataset = _dataset([_decoded(row) for row in rows], features, label)
+        _seed()
+        return _rows_of(made(dataset))
+
+    def do_samples(self, function: list[str]) -> Any:
+        """A function that gives few-shot examples."""
+        made = self.function(*function)
+        _seed()
+        return [_encoded(row) for row in made()]
+
+    def do_splits(self, function: list[str], options: dict[str, Any]) -> Any:
+        """`custom_dataset`: all splits, with their rows."""
+        made = self.function(*function)
+        _seed()
+        return {str(split): _rows_of(dataset) for split, dataset in made(**options).items()}
+
+    def do_values(self, functions: dict[str, list[str]], rows: list[Any]) -> Any:
+        """What each of `functions` makes of each row: {"value": ...} or {"error": ...} by key."""
+        made = {key: self.function(*name) for key, name in functions.items()}
+        return [{key: _attempt(call, _decoded(row)) for key, call in made.items()} for row in rows]
+
+    def do_task(self, task: str, spec: dict[str, Any]) -> Any:
+        """Keep how a task's replies are read and scored, under a name."""
+        kept: dict[str, Any] = {**spec, "pipelines": {}}
+        for name, steps in spec["pipelines"].items():
+            kept["pipelines"][name] = [(self.filter(step["function"]), self.options(step)) for step in steps]
+        for key in ("process_results",):
+            kept[key] = self.function(*spec[key]) if spec.get(key) else None
+        kept["metrics"] = [
+            {
+                **metric,
+                "call": self.function(*metric["function"]) if metric.get("function") else None,
+                "join": self.function(*metric["aggregation"]) if isinstance(metric["aggregation"], list) else None,
+            }
+            for metric in spec["metrics"]
+        ]
+        self.tasks[task] = kept
+        return None
+
+    def do_ready(self, task: str) -> Any:
+        return None
+
+    def do_read(self, task: str, pipeline: str, doc: Any, replies: list[str]) -> Any:
+        """What a pipeline of filters reads from the replies to one row."""
+        read = self.read(task, pipeline, _decoded(doc), replies)
+        return [_encoded(item) for item in read] if isinstance(read, list) else _encoded(read)
+
+    def do_score(self, task: str, pipeline: str, doc: Any, replies: list[str] | None, pairs: Any, gold: Any) -> Any:
+        """The metrics of one sample, by name, as the task's code (or lm-eval, for its own metrics) has them."""
+        kept = self.tasks[task]
+        doc = _decoded(doc)
+        if replies is not None:
+            results: list[Any] = [self.read(task, pipeline, doc, replies)]
+        elif kept["output_type"] == "loglikelihood_rolling":
+            results = [pair[0] for pair in pairs]
+        else:
+            results = [tuple(pair) for pair in pairs]
+        if kept["process_results"] is not None:
+            scores = kept["process_results"](doc, results)
+        elif replies is not None:
+            scores = self.text_scores(kept, _decoded(gold["target"]), results[0], gold["choices"])
+        else:
+            scores = self.choice_scores(kept, gold, results)
+        return {str(name): _encoded(value) for name, value in dict(scores).items()}
+
+    def do_join(self, task: str, metric: str, items: list[Any]) -> Any:
+        """One value from what `do_score` gave for all samples of a set."""
+        kept = next(entry for entry in self.tasks[task]["metrics"] if entry["name"] == metric)
+        how = kept["join"] or self.names.AGGREGATIONS.get(kept["aggregation"])
+        if how is None:
+            raise _Refused(f"there is no aggregation '{kept['aggregation']}'")
+        return _encoded(how([_decoded(item) for item in items]))
+
+    # How it is done.
+
+    def function(self, folder: str, name: str) -> Any:
+        """`module.name`, of a file in the folder, or of a module that can be imported (lm-eval's order)."""
+        module, _, last = name.rpartition(".")
+        if not module:
+            raise _Refused(f"!function {name}: names no module; write MODULE.FUNCTION")
+        found = self.module_of(folder, name)
+        try:
+            return getattr(found, last)
+        except AttributeError:
+            known = [other for other in dir(found) if callable(getattr(found, other)) and not other.startswith("_")]
+            near = next(
+                (other for other in known if other.lower().replace("_", "") == last.lower().replace("_", "")), ""
+            )
+            hint = f"; did you mean '{near}'?" if near else ""
+            raise _Refused(f"{getattr(found, '__file__', module)}: has no function '{last}'{hint}") from None
+
+    def module_of(self, folder: str, name: str) -> types.ModuleType:
+        dotted = name.rpartition(".")[0]
+        file = os.path.realpath(f"{folder}/{dotted.replace('.', '/')}.py")
+        if file in self.modules:
+            return self.modules[file]
+        if not Path(file).is_file():
+            return importlib.import_module(dotted)
+        known = self.known_as(file)
+        if known in sys.modules:
+            self.modules[file] = sys.modules[known]
+            return self.modules[file]
+        spec = importlib.util.spec_from_file_location(known, file)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        _seed()
+        before = set(self.watch.read)
+        sys.modules[known] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            sys.modules.pop(known, None)
+            raise
+        self.files[file] = {file, *(read for read in self.watch.read if read not in before)}
+        self.modules[file] = module
+        return module
+
+    def known_as(self, file: str) -> str:
+        """The name under which other modules import a file: `lm_eval.tasks.gpqa.utils`; else its path."""
+        for folder in sys.modules["lm_eval.tasks"].__path__:
+            root = os.path.realpath(folder)
+            if file.startswith(root + "/"):
+                parts = Path(file).relative_to(root).with_suffix("").parts
+                if all(part.isidentifier() for part in parts):
+                    return ".".join(["lm_eval", "tasks", *parts])
+        return str(Path(file).with_suffix(""))
+
+    def closure(self, module: types.ModuleType, seen: set[str]) -> set[str]:
+        """The local files that a module and what it imports are made of."""
+        file = os.path.realpath(getattr(module, "__file__", None) or "")
+        if file in seen or not file.startswith(tuple(f"{root}/" for root in self.roots)):
+            return set()
+        seen.add(file)
+        files = {file, *self.files.get(file, ())}
+        for value in list(vars(module).values()):
+            owner = (
+                value
+                if isinstance(value, types.ModuleType)
+                else sys.modules.get(getattr(value, "__module__", "") or "")
+            )
+            if owner is not None and owner is not module:
+                files |= self.closure(owner, seen)
+        return {name for name in files if not name.endswith(".pyc")}
+
+    def filter(self, given: Any) -> Any:
+        if isinstance(given, list):
+            return self.function(*given)
+        if given not in self.names.FILTERS:
+            raise _Refused(f"there is no filter '{given}'")
+        return self.names.FILTERS[given]
+
+    def options(self, step: dict[str, Any]) -> dict[str, Any]:
+        options = dict(step["options"])
+        if isinstance(step.get("filter_fn"), list):
+            options["filter_fn"] = self.function(*step["filter_fn"])
+        return options
+
+    def read(self, task: str, pipeline: str, doc: Any, replies: list[str]) -> Any:
+        """The one result of a pipeline for one row; what a pipeline does not join is its first, as lm-eval has it."""
+        steps = self.tasks[task]["pipelines"][pipeline]
+        read: Any = [list(replies)]
+        for make, options in steps or [(self.names.FILTERS["take_first"], {})]:
+            read = list(make(**options).apply(read, [doc]))
+        return read[0]
+
+    def choice_scores(self, kept: dict[str, Any], gold: dict[str, Any], results: list[Any]) -> dict[str, Any]:
+        """lm-eval's own metrics of log-likelihoods (api/task.py, `process_results`), as they go to aggregations."""
+        if kept["output_type"] == "loglikelihood":
+            value, greedy = results[0]
+            return {"perplexity": value, "acc": int(greedy)}
+        if kept["output_type"] == "loglikelihood_rolling":
+            text = str(gold["target"])
+            words, size = len(self.names.re.split(r"\s+", text)), len(text.encode("utf-8"))
+            by_size = (results[0], size)
+            return {"word_perplexity": (results[0], words), "byte_perplexity": by_size, "bits_per_byte": by_size}
+        choices = gold["choices"]
+        values = [value for value, _ in results][: len(choices)]
+        greedy = [flag for _, flag in results][: len(choices)]
+        right = gold["target"] if isinstance(gold["target"], list) else [gold["target"]]
+        best = {
+            "acc": _argmax(values),
+            "acc_norm": _argmax([value / len(choice) for value, choice in zip(values, choices, strict=True)]),
+            "acc_bytes": _argmax([value / len(choice.encode()) for value, choice in zip(values, choices, strict=True)]),
+        }
+        first = gold["target"] if len(right) > 1 else right[0]
+        top = max(values)
+        weights = [math.exp(value - top) for value in values]
+        shares = [weight / sum(weights) for weight in weights]
+        return {
+            **{name: 1.0 if place in right else 0.0 for name, place in best.items()},
+            "exact_match": int(any(greedy[place] for place in right)),
+            "f1": (first, best["acc"]),
+            "mcc": (first, best["acc"]),
+            "brier_score": (first, shares),
+            "likelihood": (first, values),
+        }
+
+    def text_scores(self, kept: dict[str, Any], gold: Any, result: Any, choices: list[str]) -> dict[str, Any]:
+        """The metrics of a generated answer, of the task and lm-eval's own (api/task.py, `process_results`)."""
+        several = isinstance(gold, list)
+        if choices and not several:
+            gold = choices[gold]
+        elif not several and type(gold) is not type(result) and not isinstance(result, list):
+            gold = type(result)(gold)
+        scores: dict[str, Any] = {}
+        for metric in kept["metrics"]:
+            name, options = metric["name"], metric["options"]
+            call: Any = metric["call"] or (self.names.exact_match if name == "exact_match" else None)
+            if several and name == "exact_match":
+                hits = call(references=gold, predictions=[result] * len(gold), **options)
+                score: Any = 1.0 if (hits[name] if isinstance(hits, dict) else hits) > 0 else 0.0
+            elif several:
+                tries = [_metric(call, one, result, options) for one in gold]
+                score = 1.0 if any(one[name] if isinstance(one, dict) else one for one in tries) else 0.0
+            else:
+                score = _metric(call, gold, result, options)
+            scores.update(score if isinstance(score, dict) else {name: score})
+        return scores
+
+
+def _metric(call: Any, gold: Any, result: Any, options: dict[str, Any]) -> Any:
+    """lm-eval calls a metric by two keywords, and where it does not take these, with the pair itself."""
+    if call is None:  # lm-eval's own metrics of whole sets hand the pair on
+        return [gold, result]
+    try:
+        return call(references=[gold], predictions=[result], **options)
+    except TypeError:
+        return call([gold, result])
+
+
+def _argmax(values: Sequence[float]) -> int:
+    return max(range(len(values)), key=values.__getitem__)
+
+
+def _attempt(call: Callable[[Any], Any], row: Any) -> dict[str, Any]:
+    try:
+        return {"value": _encoded(call(row))}
+    except Exception as error:
+        return {"error": _told(error)}
+
+
+def _told(error: BaseException) -> str:
+    """An exception on one line, with the place in the task's code."""
+    what = " ".join(str(error).split())
+    text = f"{type(error).__name__}: {what[:400]}" if what else type(error).__name__
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+    own = [frame for frame in frames if "site-packages" not in frame.filename or "/lm_eval/" in frame.filename]
+    place = (own or frames)[-1:]
+    return text + "".join(f" ({frame.filename}:{frame.lineno})" for frame in place)
+
+
+def _task_folders(roots: Iterable[str]) -> Iterator[str]:
+    """Where `lm_eval.tasks` looks for modules: the library that a trusted folder belongs to, or the folder itself."""
+    for root in roots:
+        head, found, _ = f"{root}/".partition("/lm_eval/tasks/")
+        yield f"{head}/lm_eval/tasks" if found else root
+
+
+def _seed() -> None:
+    """Set the random state as lm-eval's evaluator does, for each split anew: what is drawn hangs on no other split."""
+    random.seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(1234)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(1234)
+
+
+def _dataset(rows: list[Any], features: Any, label: str) -> Any:
+    import datasets
+
+    datasets.disable_caching()
+    datasets.disable_progress_bars()
+    with contextlib.suppress(AttributeError):
+        datasets.config.HF_DATASETS_OFFLINE = True
+    known = datasets.Features.from_dict(features) if features else None
+    names = list(known) if known is not None else list(dict.fromkeys(name for row in rows for name in row))
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    dataset = datasets.Dataset.from_dict(columns, features=known, split=datasets.NamedSplit(label))
+    for name, values in columns.items():
+        if known is None and any(_is_image(value) for value in values):
+            dataset = dataset.cast_column(name, datasets.Image())
+    return dataset
+
+
+def _is_image(value: Any) -> bool:
+    return isinstance(value, dict) and set(value) == {"bytes", "path"} and isinstance(value["bytes"], bytes)
+
+
+def _rows_of(made: Any) -> list[Any]:
+    """Rows as JSON, of a data set or of anything that gives mappings. Pictures stay files."""
+    if hasattr(made, "features") and hasattr(made, "cast_column"):
+        import datasets
+
+        for name, feature in (made.features or {}).items():
+            if isinstance(feature, datasets.Image):
+                made = made.cast_column(name, datasets.Image(decode=False))
+    if hasattr(made, "to_list"):
+        made = made.to_list()
+    return [_encoded(dict(row)) for row in made]
+
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
+def _encoded(value: Any) -> Any:
+    """A value as JSON: what JSON has no form for goes as a tagged text that only this process reads again."""
+    if type(value) in _PLAIN:
+        return value
+    if type(value) is list:
+        return [_encoded(item) for item in value]
+    if type(value) is dict and all(type(key) is str for key in value):
+        return {key: _encoded(item) for key, item in value.items()}
+    if type(value) is tuple:
+        return {"__tuple__": [_encoded(item) for item in value]}
+    if isinstance(value, bytes):
+        return {"__bytes__": base64.b64encode(value).decode("ascii")}
+    if hasattr(value, "tolist") and type(value).__module__.startswith("numpy"):
+        return _encoded(value.tolist())
+    if isinstance(value, str):
+        return str(value)
+    if hasattr(value, "isoformat"):
+        return {"__time__": value.isoformat(), "__kept__": _pickled(value)}
+    return {"__kept__": _pickled(value), "shown": _short(value)}
+
+
+def _pickled(value: Any) -> str:
+    return base64.b64encode(pickle.dumps(value)).decode("ascii")
+
+
+def _decoded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_decoded(item) for item in value]
+    if isinstance(value, dict):
+        if "__tuple__" in value:
+            return tuple(_decoded(item) for item in value["__tuple__"])
+        if "__bytes__" in value:
+            return base64.b64decode(value["__bytes__"])
+        if "__kept__" in value:  # made by this process, or one like it
+            return pickle.loads(base64.b64decode(value["__kept__"]))
+        return {key: _decoded(item) for key, item in value.items()}
+    return value
+
+
+def _limit(limits: dict[str, int]) -> None:
+    import resource
+
+    kinds = {
+        "file_size": resource.RLIMIT_FSIZE,
+        "processes": getattr(resource, "RLIMIT_NPROC", None),
+        "files": resource.RLIMIT_NOFILE,
+    }
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for name, kind in kinds.items():
+        if kind is not None and name in limits:
+            hard = resource.getrlimit(kind)[1]
+            most = limits[name] if hard == resource.RLIM_INFINITY else min(limits[name], hard)
+            with contextlib.suppress(ValueError, OSError):
+                resource.setrlimit(kind, (most, most))
+
+
+def _receive(channel: Any) -> dict[str, Any] | None:
+    head = channel.read(8)
+    if len(head) < 8:
+        return None
+    message: dict[str, Any] = json.loads(channel.read(int.from_bytes(head, "big")))
+    return message
+
+
+def main() -> None:
+    """Answer requests until the input ends."""
+    requests = os.fdopen(os.dup(0), "rb")
+    replies = os.fdopen(os.dup(1), "wb")
+    # What the code prints is no message.
+    os.dup2(2, 1)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    hello = _receive(requests)
+    if hello is None:
+        return
+    _limit(hello["limits"])
+    process = _Process(hello)
+    request: dict[str, Any] | None = {"do": "load", "functions": []}
+    while request is not None:
+        reply = process.answer(request)
+        try:
+            body = json.dumps(reply, ensure_ascii=True).encode("ascii")
+        except (TypeError, ValueError, RecursionError) as error:
+            body = json.dumps({"error": _told(error), "read": [], "tried": []}).encode("ascii")
+        replies.write(len(body).to_bytes(8, "big") + body)
+        replies.flush()
+        request = _receive(requests)
+
+
+if __name__ == "__main__":
+    main()

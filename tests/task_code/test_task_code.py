@@ -1,0 +1,236 @@
+"""Python of task files: by consent, in a sandbox, with lm-eval's meaning; what goes wrong is one sample's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import DataError, TaskError, evaluate
+from harness.errors import HarnessError, UsageError
+from harness.task_code.client import CodeError, TaskCode
+from harness.task_code.consent import Consent
+from harness.tasks.yaml_file import PythonFunction
+from harness.testing import run_harness
+
+YAML = """\
+task: sums
+dataset_path: rows.jsonl
+test_split: test
+output_type: generate_until
+doc_to_text: !function code.doc_to_text
+doc_to_target: !function code.doc_to_target
+process_results: !function code.process_results
+metric_list:
+  - {metric: right, aggregation: mean, higher_is_better: true}
+  - {metric: spread, aggregation: !function code.spread, higher_is_better: false}
+"""
+CODE = """\
+import json
+import os
+
+from lm_eval.api.filter import Filter
+from lm_eval.api.metrics import mean
+from lm_eval.utils import general_detokenize
+
+with open(os.path.join(os.path.dirname(__file__), "words.json")) as file:
+    WORDS = json.load(file)
+
+
+def doc_to_text(doc):
+    return f"{WORDS['ask']} {doc['a']}+{doc['b']}"
+
+
+def doc_to_target(doc):
+    return doc["a"] + doc["b"]
+
+
+def process_results(doc, results):
+    if doc["a"] == 3:
+        raise ValueError("three is too much")
+    found = {"right": results[0] == str(doc_to_target(doc))}
+    return found if doc["a"] == 1 else {**found, "spread": (doc["a"], {doc["b"]})}
+
+
+def spread(items):
+    return mean([a - min(b) for a, b in items])
+
+
+def shout(resps, docs):
+    return [[reply.upper() for reply in replies] for replies in resps]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sums.yaml").write_text(YAML)
+    (tmp_path / "code.py").write_text(CODE)
+    (tmp_path / "words.json").write_text('{"ask": "What is"}')
+    rows = [{"a": a, "b": 10 * a} for a in (1, 2, 3, 4)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+@pytest.fixture
+def code(folder: Path) -> Iterator[TaskCode]:
+    made = TaskCode(Consent((folder.resolve(),)), seconds=2)
+    yield made
+    made.close()
+
+
+def function(folder: Path, name: str) -> PythonFunction:
+    return PythonFunction(name, str(folder))
+
+
+def run(folder: Path, **options: object) -> dict[str, float | None]:
+    report = evaluate("dummy", {"mode": "gold"}, "sums.yaml", output=str(folder / "runs"), **options).report
+    return {metric["metric"]: metric["value"] for metric in report["tasks"][0]["metrics"]}
+
+
+def test_without_consent_the_flag_the_file_and_the_function_are_named(folder: Path) -> None:
+    with pytest.raises(TaskError, match=r"sums.yaml:5: .*!function code.doc_to_text.*code\.py.*--trust_task_code"):
+        run(folder)
+    with pytest.raises(UsageError, match="there is no folder 'elsewhere'"):
+        run(folder, trust_task_code="elsewhere")
+
+
+def test_from_a_row_to_the_report(folder: Path) -> None:
+    result = evaluate("dummy", {"mode": "gold"}, "sums.yaml", trust_task_code=".", output="runs")
+    (task,) = result.report["tasks"]
+    # The row that raises is failed, the one without a key has no value of it, and both are counted.
+    assert {metric["metric"]: (metric["value"], metric["n"]) for metric in task["metrics"]} == {
+        "right": (1.0, 3),
+        "spread": (-27.0, 2),
+    }
+    assert task["counts"]["failed"] == 1
+    records = [json.loads(line) for line in (result.path / "sums.jsonl").read_text().splitlines()]
+    assert any("ValueError: three is too much" in (record.get("error") or "") for record in records)
+    named = json.loads((result.path / "manifest.json").read_text())["tasks"]["sums"]["code"]
+    assert {Path(file).name for file in named} == {"code.py", "words.json"}
+
+
+def test_code_and_the_files_that_it_reads_belong_to_what_a_task_is(folder: Path) -> None:
+    def digest() -> str:
+        path = evaluate("dummy", {"mode": "gold"}, "sums.yaml", trust_task_code=".", output="runs").path
+        return str(json.loads((path / "manifest.json").read_text())["tasks"]["sums"]["digest"])
+
+    first = digest()
+    assert digest() == first
+    (folder / "words.json").write_text('{"ask": "How much is"}')
+    assert digest() != first
+
+
+def test_a_missing_package_is_named_with_the_command_that_installs_it(folder: Path) -> None:
+    (folder / "code.py").write_text("import bs4.nowhere_at_all_x\nimport surely_not_there\n" + CODE)
+    with pytest.raises(HarnessError, match=r"sums.yaml:\d+: .*(pip install beautifulsoup4|pip install surely)"):
+        run(folder, trust_task_code=".")
+
+
+def test_a_function_that_is_not_there_is_refused_before_anything_is_asked(folder: Path) -> None:
+    (folder / "sums.yaml").write_text(YAML.replace("code.spread", "code.spred"))
+    with pytest.raises(HarnessError, match=r"code\.py: has no function 'spred'"):
+        run(folder, trust_task_code=".")
+
+
+def test_an_exit_a_death_and_a_loop_are_errors_of_the_row(folder: Path, code: TaskCode) -> None:
+    (folder / "bad.py").write_text(
+        "import os, sys\n"
+        "def act(doc):\n"
+        "    if doc['do'] == 'exit': sys.exit(3)\n"
+        "    if doc['do'] == 'die': os._exit(9)\n"
+        "    while doc['do'] == 'loop': pass\n"
+        "    return doc['do']\n"
+    )
+    act = function(folder, "bad.act")
+    rows = [{"do": do} for do in ("fine", "die", "exit", "loop", "well")]
+    code.foresee([act], rows)
+
+    def outcome(row: dict[str, str]) -> object:
+        try:
+            return code.value(act, row)
+        except DataError as error:
+            return str(error).partition("!function bad.act: ")[2]
+
+    fine, died, left, looped, well = map(outcome, rows)
+    assert (fine, well) == ("fine", "well")
+    assert "exit code 9" in str(died)
+    assert "SystemExit: 3" in str(left)
+    assert "no end within" in str(looped)
+
+
+HOSTILE = """\
+import os, socket
+def act(doc):
+    tried = {}
+    def attempt(name, what):
+        try:
+            tried[name] = str(what())
+        except BaseException as error:
+            tried[name] = type(error).__name__
+    attempt("read", lambda: open(doc["secret"]).read())
+    attempt("write", lambda: open(os.path.join(os.path.dirname(__file__), "own.txt"), "w").write("x"))
+    attempt("connect", lambda: socket.create_connection(("192.0.2.1", 80), timeout=1))
+    attempt("start", lambda: os.system("touch " + doc["mark"]))
+    attempt("environment", lambda: os.environ.get("HARNESS_TEST_SECRET", "nothing"))
+    return tried
+"""
+
+
+def test_hostile_code_stays_inside_and_what_it_tried_is_told(
+    folder: Path, code: TaskCode, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_TEST_SECRET", "hush")
+    outside = tmp_path_factory.mktemp("home")
+    (outside / "secret.txt").write_text("hush")
+    (folder / "bad.py").write_text(HOSTILE)
+    row = {"secret": str(outside / "secret.txt"), "mark": str(outside / "mark")}
+    found = code.value(function(folder, "bad.act"), row)
+    assert found["read"] in ("FileNotFoundError", "PermissionError")
+    assert found["write"] in ("OSError", "PermissionError")
+    assert found["connect"] not in ("", "None")
+    assert found["environment"] == "nothing"
+    assert not (outside / "mark").exists() and not (folder / "own.txt").exists()
+    told = " | ".join(code.tried)
+    assert "to write" in told and "192.0.2.1" in told and "to start touch" in told
+
+
+def test_a_second_consent_runs_code_outside_of_the_sandbox(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    outside = tmp_path_factory.mktemp("home") / "note.txt"
+    outside.write_text("seen")
+    (folder / "open.py").write_text("def act(doc): return open(doc['file']).read()\n")
+    made = TaskCode(Consent((), (folder.resolve(),)))
+    assert made.value(function(folder, "open.act"), {"file": str(outside)}) == "seen"
+    made.close()
+
+
+def test_filters_of_a_task_and_what_no_filter_can_read(folder: Path, code: TaskCode) -> None:
+    pair = [str(folder), "code.shout"]
+    pipelines = {
+        "loud": [{"function": "custom", "options": {}, "filter_fn": pair}],
+        "digits": [
+            {"function": "regex", "options": {"regex_pattern": r"(\d+)"}},
+            {"function": "take_first", "options": {}},
+        ],
+    }
+    spec = {"output_type": "generate_until", "process_results": None, "pipelines": pipelines, "metrics": []}
+    code.open_task("t", spec, function(folder, "code.shout"))
+    assert code.read("t", "loud", {}, ["so", "quiet"]) == ["SO", "QUIET"]
+    assert code.read("t", "digits", {}, ["7 of 9"]) == "7"
+    assert code.read("t", "digits", {}, ["none"]) == "[invalid]"
+    with pytest.raises(CodeError, match="there is no filter 'nowhere'"):
+        code.open_task(
+            "u", {**spec, "pipelines": {"x": [{"function": "nowhere", "options": {}}]}}, function(folder, "code.shout")
+        )
+
+
+def test_nothing_is_imported_before_its_task_is_chosen(folder: Path) -> None:
+    (folder / "code.py").write_text("raise SystemExit('imported')\n")
+    listed = run_harness("tasks", "sums", "--include_path", ".")
+    assert listed.exit_code == 0 and "sums" in listed.stdout
+    with pytest.raises(HarnessError, match="SystemExit: imported"):
+        run(folder, trust_task_code=".")
