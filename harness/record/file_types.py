@@ -173,7 +173,8 @@ class EnvironmentFields(TypedDict, total=False):
 
 
 class TaskFields(TypedDict, total=False):
-    """What a manifest says of a task. samples: how many there are to be, the views of a row each counted."""
+    """What a manifest says of a task. samples: how many there are to be, the views of a row each counted. code: the files
+    of its Python, with the hashes of their content."""
 
     file: str
     digest: str
@@ -186,6 +187,7 @@ class TaskFields(TypedDict, total=False):
     config: dict[str, JSON]
     subsets: list[str]
     samples: int
+    code: dict[str, str]
 
 
 class ModelFields(TypedDict, total=False):
