@@ -173,8 +173,8 @@ class EnvironmentFields(TypedDict, total=False):
 
 
 class TaskFields(TypedDict, total=False):
-    """What a manifest says of a task. samples: how many there are to be, the views of a row each counted. code: the files
-    of its Python, with the hashes of their content."""
+    """What a manifest says of a task. samples: how many there are to be, the views of a row each counted. code: the
+    files of its Python, with the hashes of their content."""
 
     file: str
     digest: str
