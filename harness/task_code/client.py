@@ -37,7 +37,7 @@ from harness.tasks.yaml_file import Document, KeyPath, PythonFunction
 from harness.types import JSON
 
 _HERE = Path(__file__).parent
-_PROCESS, _NAMES = _HERE / "process.py", _HERE / "lm_eval_names.py"
+_PROCESS = _HERE / "process.py"
 _LIMITS = sandbox.Limits(memory=16 << 30, space=2 << 30, processes=512, file_size=1 << 30, files=1024)
 _STARTING, _IMPORTING, _WHOLE_SPLIT = 120.0, 600.0, 1800.0  # seconds by the clock
 _CHUNK = 256
@@ -312,7 +312,8 @@ class _CodeProcess:
         limits = {"file_size": _LIMITS.file_size, "files": _LIMITS.files}
         limits |= {"processes": _LIMITS.processes} if boxed else {}
         seen = [*shown, sys.base_prefix, "/usr", "/lib", "/bin"] if boxed else []
-        hello = {"path": path, "roots": roots, "shown": seen, "names": str(_NAMES), "limits": limits}
+        names = {"names": str(_HERE / "lm_eval_names.py"), "packages": str(_HERE / "package_names.py")}
+        hello = {"path": path, "roots": roots, "shown": seen, "limits": limits, **names}
         self._write(hello)
         try:
             self._reply(_STARTING)

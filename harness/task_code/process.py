@@ -114,13 +114,10 @@ class _Process:
         sys.dont_write_bytecode = True
         sys.pycache_prefix = "/tmp/pycache"
         self.roots = [os.path.realpath(root) for root in hello["roots"]]
-        names = importlib.util.spec_from_file_location("_lm_eval_names", hello["names"])
-        assert names is not None and names.loader is not None
-        self.names: Any = importlib.util.module_from_spec(names)
-        sys.modules["_lm_eval_names"] = self.names
-        names.loader.exec_module(self.names)
+        self.names: Any = _module("_lm_eval_names", hello["names"])
         self.names.install(_task_folders(self.roots))
-        self.watch = _Watch([f"{root}/" for root in self.roots], hello["shown"])
+        _module("_package_names", hello["packages"]).install(bool(hello["shown"]))
+        self.watch = self.names.watch = _Watch([f"{root}/" for root in self.roots], hello["shown"])
         self.modules: dict[str, types.ModuleType] = {}
         self.files: dict[str, set[str]] = {}
         self.tasks: dict[str, dict[str, Any]] = {}
@@ -374,6 +371,16 @@ class _Process:
                 score = _metric(call, gold, result, options)
             scores.update(score if isinstance(score, dict) else {name: score})
         return scores
+
+
+def _module(name: str, file: str) -> Any:
+    """A file of our own as a module of this name."""
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def _metric(call: Any, gold: Any, result: Any, options: dict[str, Any]) -> Any:
