@@ -1,4 +1,4 @@
-"""FollowBench's rules for the constraints that need no judge (YJiangcm/FollowBench, code_zh/rule_based_evaluation.py)."""
+"""FollowBench's rules for constraints that need no judge (YJiangcm/FollowBench, code_zh/rule_based_evaluation.py)."""
 
 from __future__ import annotations
 

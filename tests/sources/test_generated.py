@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,43 @@ def test_a_text_of_ones_own_is_the_haystack(tmp_path):
 def test_what_cannot_be_made_is_said_in_a_line(given, message):
     with pytest.raises(DataError, match=message):
         list(rows(given.pop("task"), **{"count": 1, **given}).rows)
+
+
+@pytest.fixture
+def documents(tmp_path):
+    """SQuAD's shape (five articles of two paragraphs, a question each) and HotpotQA's (three questions)."""
+    impossible = {"question": "Which not?", "answers": [], "is_impossible": True}
+    paragraphs = {
+        name: {
+            "context": f"Place {name} " + "lies far away. " * 8,
+            "qas": [{"question": f"Which {name}?", "answers": [{"text": name}], "is_impossible": False}, impossible],
+        }
+        for name in (f"{number}.{part}" for number in range(5) for part in range(2))
+    }
+    articles = [{"paragraphs": [paragraphs[f"{number}.{part}"] for part in range(2)]} for number in range(5)]
+    (tmp_path / "squad.json").write_text(json.dumps({"data": articles}))
+    hops = [
+        {"question": f"Who {n}?", "answer": f"N{n}", "context": [[f"T{n}", [f"N{n} is. ", "So."]], ["Same", ["All."]]]}
+        for n in range(3)
+    ]
+    (tmp_path / "hotpotqa.json").write_text(json.dumps(hops))
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize(("task", "question"), [("qa_1", "Question: Which 0.1?"), ("qa_2", "Question: Who 1?")])
+def test_a_question_stands_below_documents_that_hold_its_answer(documents, task, question):
+    row = rows(task, "ruler_qa", length=512, documents=documents).rows[1]
+    assert row["input"].endswith(question) and row["answer_prefix"] == " Answer:"
+    assert 300 <= row["length"] <= 512 and "Document 2:\n" in row["input"]
+    assert any(answer in row["input"].rpartition("Answer the question")[0] for answer in row["outputs"])
+    assert rows(task, "ruler_qa", length=512, documents=documents).rows[1] == row
+
+
+def test_the_documents_have_to_be_there(documents, tmp_path):
+    with pytest.raises(DataError, match=r"no folder of documents is named; get squad\.json from https://rajpurkar"):
+        rows("qa_1", "ruler_qa")
+    with pytest.raises(DataError, match=r"there is no .*hotpotqa\.json; get hotpotqa\.json from"):
+        rows("qa_2", "ruler_qa", documents=str(tmp_path / "none"))
+    (tmp_path / "hotpotqa.json").write_text('[{"question": "x"}]')
+    with pytest.raises(DataError, match=r"hotpotqa\.json: is not the file of http"):
+        rows("qa_2", "ruler_qa", length=4000, documents=documents)

@@ -20,9 +20,13 @@ from typing import Any
 
 from harness import DataError, DatasetSpec, Rows, hookimpl
 
-from . import mrcr, ruler
+from . import mrcr, ruler, ruler_qa
 
-RECIPES: Mapping[str, Callable[..., Callable[[int], dict[str, Any]]]] = {"mrcr": mrcr.recipe, "ruler": ruler.recipe}
+RECIPES: Mapping[str, Callable[..., Callable[[int], dict[str, Any]]]] = {
+    "mrcr": mrcr.recipe,
+    "ruler": ruler.recipe,
+    "ruler_qa": ruler_qa.recipe,
+}
 KEYS = ("length", "rows", "seed", "tokenizer")
 
 

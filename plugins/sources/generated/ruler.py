@@ -2,7 +2,8 @@
 
 Templates, sizes and the rules of where things are hidden are the authors'. Three things differ, because nothing is to
 be fetched: the haystack that is Paul Graham's essays there is plain generated prose here, unless `haystack: FILE` names
-a text; words beyond wonderwords' list are compounds of two; and the two tasks of question answering are not here.
+a text; words beyond wonderwords' list are compounds of two; and the two tasks of question answering stand apart
+(ruler_qa.py), since they need data.
 """
 
 from __future__ import annotations
