@@ -86,9 +86,10 @@ def checked_response(response: object, request: Request, name: str) -> Response:
 
 
 def _plain(response: Response, request: Request) -> Response:
+    error: object = response.error  # an exception says what it says; an empty text is still an error
     values: dict[str, Any] = {
         "truncated": integer(response.truncated, "truncated"),
-        "error": _optional(_as_error, response.error, "error"),
+        "error": None if error is None else " ".join(str(error).split()) or type(error).__name__,
         "reasoning": _optional(text, response.reasoning, "reasoning"),
         "finish_reason": _optional(text, response.finish_reason, "finish_reason"),
         "prompt_tokens": _optional(integer, response.prompt_tokens, "prompt_tokens"),
@@ -120,20 +121,14 @@ def _optional(check: Callable[[object, str], T], value: object, what: str) -> T 
     return None if value is None else check(value, what)
 
 
-def _as_error(value: object, what: str) -> str:
-    """An exception says what it says; an empty text is still an error."""
-    del what
-    return " ".join(str(value).split()) or type(value).__name__
-
-
 def _each(
     check: Callable[[object, str], T], values: object, what: str, wanted: int, *, may_lack: bool = False
 ) -> tuple[T, ...]:
     """The checked values of a field, as many as continuations; a field that some models do not know may be empty."""
-    found = items(values, what)
-    if len(found) != wanted and not (may_lack and not found):
-        raise ValueError(f"{what} has {len(found)} values, where {wanted} are asked for")
-    return tuple(check(value, f"{what}[{place}]") for place, value in enumerate(found))
+    given = items(values, what)
+    if len(given) != wanted and not (may_lack and not given):
+        raise ValueError(f"{what} has {len(given)} values, where {wanted} are asked for")
+    return tuple(check(value, f"{what}[{place}]") for place, value in enumerate(given))
 
 
 def unreadable(request: Request) -> str | None:
@@ -164,8 +159,8 @@ def description(model: Model, name: str, say: Callable[[str], None] = lambda tex
 def incidents(model: Model, name: str) -> list[dict[str, Any]]:
     """What the model survived, each with a line of text; what is none of this is an incident of its own."""
     try:
-        found = [mapping(each, f"incidents[{n}]") for n, each in enumerate(items(model.incidents(), "incidents"))]
-        return [{**each, "text": text(each.get("text"), f"incidents[{n}]['text']")} for n, each in enumerate(found)]
+        told = [mapping(each, f"incidents[{n}]") for n, each in enumerate(items(model.incidents(), "incidents"))]
+        return [{**each, "text": text(each.get("text"), f"incidents[{n}]['text']")} for n, each in enumerate(told)]
     except (Exception, SystemExit) as error:
         return [{"text": f"model '{name}': it could not say what went wrong on the way: {one_line(error)}"}]
 

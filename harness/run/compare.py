@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from harness.errors import HarnessError, UsageError
 from harness.metrics import Metric
@@ -49,11 +49,11 @@ def compare_runs(
     if not common:
         there, here = ", ".join(old.tasks), ", ".join(new.tasks)
         raise UsageError(f"the runs share no task: {old.run.path} has {there}; {new.run.path} has {here}")
-    found = correct_for_many([_compare_task(old, new, *names) for names in common])
+    comparisons = correct_for_many([_compare_task(old, new, *names) for names in common])
     for side in (old, new):
         for problem in side.run.take_messages():
             message(problem)
-    return found
+    return comparisons
 
 
 def run_labels(paths: Sequence[str | Path]) -> list[str]:
@@ -61,17 +61,14 @@ def run_labels(paths: Sequence[str | Path]) -> list[str]:
     manifests = [RunFolder.read(Path(path)).manifest for path in paths]
     titles = [manifest.get("spec", {}).get("name") or model_title(manifest) for manifest in manifests]
     args = [{**manifest.get("model", {}).get("args", {})} for manifest in manifests]
-    differing = [key for key in {key: None for found in args for key in found} if _differs(key, args)]
+    named = dict.fromkeys(key for own in args for key in own)
+    differing = [key for key in named if any(own.get(key) != args[0].get(key) for own in args)]
     labels = []
     for path, manifest, title, own in zip(paths, manifests, titles, args, strict=True):
         differences = [f"{key}={own.get(key, 'default')}" for key in differing if titles.count(title) > 1]
         began = str(manifest.get("started") or "")[:16].replace("T", " ")
         labels.append(f"{', '.join([title, *differences])} ({', '.join(filter(None, [began, str(path)]))})")
     return labels
-
-
-def _differs(key: str, args: Sequence[Mapping[str, Any]]) -> bool:
-    return any(found.get(key) != args[0].get(key) for found in args)
 
 
 def unshared_tasks(first: str | Path, second: str | Path) -> tuple[list[str], list[str]]:
@@ -186,8 +183,8 @@ def _rows_of(side: RunSide, task: str) -> dict[str, str]:
 def _require_one_scorer(metric: MetricFields, old: RunSide, name: str, new: RunSide, other: str) -> None:
     """Raise UsageError where two models scored the two runs: a difference would be theirs."""
     key, first = metric["metric"], metric.get("scorer") or {}
-    found = [each for each in new.tasks[other]["metrics"] if each["metric"] == key]
-    second: Mapping[str, Any] = (found[0].get("scorer") or {}) if found else first
+    same = [each for each in new.tasks[other]["metrics"] if each["metric"] == key]
+    second = (same[0].get("scorer") or {}) if same else first
     for what in [*first, *second]:
         if first.get(what) != second.get(what):
             raise UsageError(

@@ -36,7 +36,8 @@ def manifest(
 ) -> Manifest:
     """What `manifest.json` says of a run beyond its identity."""
     args = shown_args(spec.model_args, model.secrets)
-    command = without_secrets(spec.command or _as_call(spec), spec.model_args, model.secrets)
+    call = f"harness.evaluate({spec.model!r}, {dict(spec.model_args)!r}, {list(spec.tasks)!r})"
+    command = without_secrets(spec.command or call, spec.model_args, model.secrets)
     return {
         "kind": "run",
         "command": command,
@@ -74,9 +75,9 @@ def shown_args(args: Mapping[str, Any], secrets: Iterable[str]) -> dict[str, Any
 
 def without_secrets(text: str, args: Mapping[str, Any], secrets: Iterable[str]) -> str:
     """The text without the values of secret arguments, also where they lie inside a JSON object."""
-    found = {leaf for name in secrets for leaf in _leaves(revealed(args.get(name)))}
-    found |= {secret.reveal() for secret in secrets_in(args)}
-    for value in sorted(found, key=len, reverse=True):
+    values = {leaf for name in secrets for leaf in _leaves(revealed(args.get(name)))}
+    values |= {secret.reveal() for secret in secrets_in(args)}
+    for value in sorted(values, key=len, reverse=True):
         text = Secret(value).hide_in(text)
     return shown_urls(text)
 
@@ -91,10 +92,6 @@ def _leaves(value: Any) -> Iterator[str]:
             yield from _leaves(item)
     elif value:
         yield str(value)
-
-
-def _as_call(spec: RunSpec) -> str:
-    return f"harness.evaluate({spec.model!r}, {dict(spec.model_args)!r}, {list(spec.tasks)!r})"
 
 
 def remarks(jobs: Sequence[TaskJob]) -> Iterator[str]:
@@ -143,9 +140,9 @@ def _null_remarks(job: TaskJob) -> Iterator[str]:
     for sample, row in zip(job.samples, rows, strict=True):
         for column in sample.nulls:
             shown.setdefault(column, set()).add(row)
-    for column, found in shown.items():
-        where = " ".join(map(str, min(found))).strip()
+    for column, with_null in shown.items():
+        where = " ".join(map(str, min(with_null))).strip()
         yield (
-            f"{job.task.name}: prompts of {len(found)} of {len(set(rows))} rows show None where '{column}' is null, as "
-            f"lm-eval does (first: row {where}); {{{{ {column} or '' }}}} shows nothing"
+            f"{job.task.name}: prompts of {len(with_null)} of {len(set(rows))} rows show None where '{column}' is "
+            f"null, as lm-eval does (first: row {where}); {{{{ {column} or '' }}}} shows nothing"
         )

@@ -6,10 +6,10 @@ passed = all(check.outcome == "passed" for check in checks)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from harness.record.junit import GateCheck
 from harness.run.compare import RunSide, compare_runs, unshared_tasks
@@ -62,26 +62,24 @@ def gate_runs(
     """
     checks = check_gate(compare_runs(baseline, current, message=message), policy)
     tasks, (missing, _) = RunSide(baseline, None).tasks, unshared_tasks(baseline, current)
-    return [*checks, *(_missing_task(tasks[name]) for name in missing)]
+    for name in missing:
+        metric = tasks[name]["metrics"][0]
+        value, reason = None if metric["value"] is None else float(metric["value"]), "the current run has no such task"
+        checks.append(GateCheck(name, metric["metric"], value, None, None, None, 0, "failed", reason))
+    return checks
 
 
 def check_gate(comparisons: Sequence[Comparison], policy: GatePolicy = GatePolicy()) -> list[GateCheck]:
     """Judge comparisons of a baseline with a current run; `outcome` of each says whether it passed."""
-    return [_check_of(verdict) for verdict in gate(comparisons, policy)]
-
-
-def _missing_task(task: Mapping[str, Any]) -> GateCheck:
-    metric = task["metrics"][0]
-    value, reason = metric["value"], "the current run has no such task"
-    return GateCheck(task["task"], metric["metric"], value, None, None, None, 0, "failed", reason)
-
-
-def _check_of(verdict: Verdict) -> GateCheck:
-    found = verdict.comparison
-    task, _, metric = found.name.partition(": ")
-    p_value = found.p_value if found.adjusted_p is None else found.adjusted_p
-    outcome: Literal["passed", "failed"] = "passed" if verdict.passed else "failed"
-    return GateCheck(task, metric, found.first, found.second, found.interval, p_value, found.n, outcome, verdict.reason)
+    checks = []
+    for verdict in gate(comparisons, policy):
+        pair = verdict.comparison
+        task, _, metric = pair.name.partition(": ")
+        p_value = pair.p_value if pair.adjusted_p is None else pair.adjusted_p
+        outcome: Literal["passed", "failed"] = "passed" if verdict.passed else "failed"
+        values = pair.first, pair.second, pair.interval
+        checks.append(GateCheck(task, metric, *values, p_value, pair.n, outcome, verdict.reason))
+    return checks
 
 
 def gate(comparisons: Sequence[Comparison], policy: GatePolicy = GatePolicy()) -> list[Verdict]:
@@ -91,13 +89,12 @@ def gate(comparisons: Sequence[Comparison], policy: GatePolicy = GatePolicy()) -
     A comparison without a common sample does not pass, nor does one that lacks samples or is too small to show what the
     policy asks for: nothing was shown.
     """
-    return [_judge(comparison, policy) for comparison in comparisons]
-
-
-def _judge(comparison: Comparison, policy: GatePolicy) -> Verdict:
-    finding, reason = _finding(comparison, policy)
-    left_out = [f"{_samples(n)} left out: {what}" for what, n in comparison.notes.items()]
-    return Verdict(comparison, finding, "; ".join([reason, *left_out]))
+    verdicts = []
+    for comparison in comparisons:
+        finding, reason = _finding(comparison, policy)
+        left_out = [f"{_samples(n)} left out: {what}" for what, n in comparison.notes.items()]
+        verdicts.append(Verdict(comparison, finding, "; ".join([reason, *left_out])))
+    return verdicts
 
 
 def _finding(comparison: Comparison, policy: GatePolicy) -> tuple[Finding, str]:
@@ -106,7 +103,9 @@ def _finding(comparison: Comparison, policy: GatePolicy) -> tuple[Finding, str]:
     drop = -comparison.difference if comparison.higher_is_better else comparison.difference
     p_value = comparison.p_value if comparison.adjusted_p is None else comparison.adjusted_p
     chance = "no test was possible" if p_value is None else f"p = {p_value:.3g}"
-    change, seen = _change(comparison), smallest_visible(comparison)
+    values = f"{comparison.first:.4g} -> {comparison.second:.4g}"
+    change = f"{values} ({comparison.difference:+.4g}, n = {comparison.n})"
+    seen = smallest_visible(comparison)
     power = "what drop would have shown cannot be said" if seen is None else f"a drop of {seen:.3g} would have shown"
     if drop > policy.max_drop and p_value is not None and p_value < policy.alpha:
         return "regression", f"{change}, more than {policy.max_drop:g} worse; {chance}"
@@ -138,7 +137,3 @@ def smallest_visible(comparison: Comparison) -> float | None:
 
 def _samples(n: int) -> str:
     return f"{n} {'sample' if n == 1 else 'samples'}"
-
-
-def _change(comparison: Comparison) -> str:
-    return f"{comparison.first:.4g} -> {comparison.second:.4g} ({comparison.difference:+.4g}, n = {comparison.n})"

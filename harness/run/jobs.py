@@ -31,7 +31,6 @@ from harness.tasks.yaml_file import Document, FileLine
 from harness.types import (
     JSON,
     GroupMembers,
-    MetricSpec,
     Prompt,
     Record,
     Response,
@@ -105,9 +104,9 @@ def load_jobs(spec: RunSpec, registry: Registry, progress: Progress) -> list[Tas
 
 def groups_of(jobs: Sequence[TaskJob]) -> list[GroupMembers]:
     """The groups by which the tasks of a run were named; of modified tasks, modified groups."""
-    found = group_members((job.task.name, job.memberships) for job in jobs)
+    groups = group_members((job.task.name, job.memberships) for job in jobs)
     names = {name: new for job in jobs for name, new in job.scorer.renamed.items()}
-    return modified_groups(found, jobs[0].task.modifiers if jobs else (), names)
+    return modified_groups(groups, jobs[0].task.modifiers if jobs else (), names)
 
 
 def load_job(
@@ -152,7 +151,12 @@ def _with_metrics(document: Document, ref: TaskRef, spec: RunSpec, registry: Reg
     # The task's own metrics still stand where they stood; those that were added are of the flag.
     own = [document.place(("metric_list", index)) for index, _ in enumerate(scoring.metrics)]
     places = enumerate([*own, *(FileLine(Path("--metrics"), 0) for _ in added)])
-    entries = [*map(_metric_entry, scoring.metrics), *added]
+    entries = []
+    for item in scoring.metrics:  # as a task file would say them
+        given = {"aggregation": item.aggregation, "higher_is_better": item.higher_is_better}
+        kept = {key: value for key, value in given.items() if value is not None}
+        entries.append({"metric": item.metric, **kept, **item.options})
+    entries += added
     return changed(document, {"metric_list": entries}, {("metric_list", index): place for index, place in places})
 
 
@@ -205,13 +209,6 @@ def close_code(jobs: Sequence[TaskJob]) -> None:
 def added_name(entry: AddedMetric) -> str:
     """The metric that an entry of `--metrics` names."""
     return entry if isinstance(entry, str) else str(entry["metric"])
-
-
-def _metric_entry(item: MetricSpec) -> dict[str, JSON]:
-    """An entry of `metric_list`, as a task file would say it."""
-    given = {"aggregation": item.aggregation, "higher_is_better": item.higher_is_better}
-    kept = {key: value for key, value in given.items() if value is not None}
-    return {"metric": item.metric, **kept, **item.options}
 
 
 def scored_record(

@@ -20,18 +20,17 @@ def make_modifiers(asked: Sequence[str], registry: Registry) -> tuple[Modifier, 
     for text in asked:
         name, equals, given = text.partition("=")
         value = int(given) if given.isascii() and given.isdigit() else given
-        options = {_first_parameter(text, registry.modifier(name)): value} if equals else {}
+        options = {}
+        if equals:
+            parameter = next(iter(inspect.signature(registry.modifier(name)).parameters), None)
+            if parameter is None:
+                raise UsageError(f"--modify {text}: modifier '{registry.modifier(name).name}' takes no value")
+            options = {parameter: value}
         modifier = construct("modifier", name, registry.modifier, options, "--modify")
         modifier.value = value if equals else None
         modifiers.append(modifier)
     refuse_together(modifiers)
     return tuple(modifiers)
-
-
-def _first_parameter(asked: str, modifier: type[Modifier]) -> str:
-    for name in inspect.signature(modifier).parameters:
-        return name
-    raise UsageError(f"--modify {asked}: modifier '{modifier.name}' takes no value")
 
 
 def modified_groups(

@@ -18,7 +18,6 @@ from harness.registry import Registry
 from harness.tasks.build import BuildOptions, build_samples
 from harness.tasks.library import TaskLibrary
 from harness.tasks.propose import Proposal, propose, quoted, task_keys
-from harness.tasks.task import Task
 from harness.types import JSON, DatasetSpec, Rows, Sample
 
 SPLITS = ("test", "validation", "val", "dev", "train")
@@ -51,7 +50,7 @@ class _Source:
 
 
 def write_task(
-    name: str, source: str, to: Path, registry: Registry, mirrors: Sequence[str] = (), offline: bool = False
+    name: str, source: str, to: Path, registry: Registry, mirrors: Sequence[str] = (), *, offline: bool = False
 ) -> NewTask:
     """Look at the rows of a file, or of a data set on the hub (`ID` or `ID:CONFIG`), and write `NAME.yaml` below `to`.
 
@@ -60,24 +59,30 @@ def write_task(
     file = to / f"{name}.yaml"
     if file.exists():
         raise UsageError(f"'{file}' is there already: choose another name, or another folder with --to")
-    found = _open(source, to, registry, tuple(mirrors), offline)
+    rows = _open(source, to, registry, tuple(mirrors), offline=offline)
     try:
-        proposal = propose(found.rows)
+        proposal = propose(rows.rows)
     except ValueError as error:
         raise UsageError(f"--from {source}: {error}") from None
-    keys = {"task": name, **found.keys, **task_keys(proposal)}
+    keys = {"task": name, **rows.keys, **task_keys(proposal)}
     text = _file_text(keys, proposal)
     to.mkdir(parents=True, exist_ok=True)
     replace(file, [text.encode()])
     try:
-        sample = _first_sample(file, registry, found)
+        library = TaskLibrary([], registry.template_folders())
+        task = library.load(library.select([str(file)])[0])
+        first = BuildOptions(limit=1)
+        sample = next(build_samples(task, task.subsets[0], lambda *_: Rows(rows.rows, "", ""), first))
         replace(file, [(text + _example_text(proposal, sample)).encode()])
     except HarnessError as error:
         proposal.doubts.append(f"the first row cannot be shown yet: {error}")
-    return NewTask(file, proposal, (*proposal.doubts, *_left_to_do(proposal)))
+    left = ["title, ability, license and paper are still to be said"]
+    if not proposal.options or proposal.form == "free text":
+        left.append("how an answer is read from a longer reply: filter_list")
+    return NewTask(file, proposal, (*proposal.doubts, *left))
 
 
-def _open(source: str, to: Path, registry: Registry, mirrors: tuple[str, ...], offline: bool) -> _Source:
+def _open(source: str, to: Path, registry: Registry, mirrors: tuple[str, ...], *, offline: bool) -> _Source:
     path = Path(source).expanduser()
     local = path.exists() or is_data_file(source)
     where = os.path.relpath(path, to) if local else source
@@ -95,14 +100,6 @@ def _open(source: str, to: Path, registry: Registry, mirrors: tuple[str, ...], o
         named = {"dataset_name": config} if config else {}
         return _Source(rows, split, {"dataset_path": where, **named, _ASKED_KEY.get(split, "test_split"): split})
     raise UsageError(f"--from {source}: {errors[0]}")
-
-
-def _first_sample(file: Path, registry: Registry, source: _Source) -> Sample:
-    """The first row as the new file shows it."""
-    library = TaskLibrary([], registry.template_folders())
-    (ref,) = library.select([str(file)])
-    task: Task = library.load(ref)
-    return next(build_samples(task, task.subsets[0], lambda *_: Rows(source.rows, "", ""), BuildOptions(limit=1)))
 
 
 def _file_text(keys: Mapping[str, JSON], proposal: Proposal) -> str:
@@ -143,10 +140,3 @@ def _example_text(proposal: Proposal, sample: Sample) -> str:
         gold = str(sample.target[0] if isinstance(sample.target, tuple) else sample.target)
         lines += [f"    - {{reply: {quoted(gold)}, exact_match: 1}}", '    - {reply: "?", exact_match: 0}']
     return "\n".join(lines) + "\n"
-
-
-def _left_to_do(proposal: Proposal) -> list[str]:
-    left = ["title, ability, license and paper are still to be said"]
-    if not proposal.options or proposal.form == "free text":
-        left.append("how an answer is read from a longer reply: filter_list")
-    return left

@@ -88,7 +88,7 @@ def prepare_run(
 
     def samples() -> list[Sample]:
         shown = any(registry.model(each.model).sees_prompts for each in specs)
-        fingerprints.update(render_samples(jobs, spec, registry, progress, shown))
+        fingerprints.update(render_samples(jobs, spec, registry, progress, shown=shown))
         return [sample for job in jobs for sample in job.samples]
 
     made = prepare_models(specs, registry, samples, progress)
@@ -113,13 +113,14 @@ def prepare_models(
                 model.prepare()
             check_declared(model, spec.model)
         asked = samples()
+        readable = [sample for sample in asked if not any(map(unreadable, sample.requests))]
         for spec, model in zip(specs, made, strict=True):
             progress.stage(f"checking prompts for model {spec.model}")
             check_abilities(model, spec.model, asked)
             if model.sees_prompts:
                 check_media(asked)
             with plugin_errors(spec.model, "could not look at the samples"):
-                model.inspect_samples(asked if model.answers_samples else list(filter(_is_readable, asked)))
+                model.inspect_samples(asked if model.answers_samples else readable)
         stack.pop_all()
     return made
 
@@ -189,17 +190,13 @@ def check_abilities(model: Model, name: str, samples: Sequence[Sample]) -> None:
 def check_media(samples: Sequence[Sample]) -> None:
     """Refuse a task of which no sample can be shown its images: that is a wrong folder, and no bad picture here and
     there, which is the error of its sample. Raises `DataError`."""
-    found: dict[str, list[str]] = {}
+    problems_of: dict[str, list[str]] = {}
     for sample in samples:
         media = [each for request in sample.requests for each in request.prompt.shown_media]
         if media:
             problem = next((each.problem for each in media if each.problem), "")
-            found.setdefault(sample.task, []).append(problem)
-    for problems in found.values():
+            problems_of.setdefault(sample.task, []).append(problem)
+    for problems in problems_of.values():
         if all(problems):
             many = f"; none of the {len(problems)} samples with media can be shown" if len(problems) > 1 else ""
             raise DataError(f"{problems[0]}{many}")
-
-
-def _is_readable(sample: Sample) -> bool:
-    return all(unreadable(request) is None for request in sample.requests)

@@ -115,7 +115,7 @@ class _Run:
     """One pass over the requests of a run: what is known is taken from disk, the rest is asked for, all is written."""
 
     def __init__(
-        self, spec: RunSpec, registry: Registry, progress: Progress, model: Model, folder: RunFolder, last: bool
+        self, spec: RunSpec, registry: Registry, progress: Progress, model: Model, folder: RunFolder, *, last: bool
     ) -> None:
         self.spec, self.progress, self.model, self.folder, self.last = spec, progress, model, folder, last
         self.observers = _Observers(registry, progress)
@@ -141,15 +141,15 @@ class _Run:
         keys_of = self._key_maker()
         started, ready = [], []
         for job in jobs:
-            found: Counter[OnDisk] = Counter()
+            states: Counter[OnDisk] = Counter()
             for sample in job.samples:
                 item = _PendingSample(job, sample, keys_of(job, sample))
                 state = self.folder.find(sample, item.keys, job.task.digest)
-                found[state] += 1
+                states[state] += 1
                 if state is not OnDisk.DONE and self._take_known(item):
                     ready.append(item)
-            started.append((job.task.name, len(job.samples), found[OnDisk.DONE]))
-            for message in _changes(job.task.name, found):
+            started.append((job.task.name, len(job.samples), states[OnDisk.DONE]))
+            for message in _changes(job.task.name, states):
                 self.progress.message(message)
         self.progress.started(started, self.spec.model)
         for item in ready:
@@ -196,17 +196,14 @@ class _Run:
             if not self.answered:  # by its first answer, a model may know more of itself
                 self._note_model()
             self.answered = self.answered or response.error is None
-            self._deliver(keys[index], response)
+            for item in self.pending.pop(keys[index], ()):
+                item.answers[keys[index]] = response
+                if item.complete:
+                    self._finish(item)
         self._note_model(self.progress.message)
 
     def _note_model(self, say: Callable[[str], None] = lambda text: None) -> None:
         self.folder.note_model(description(self.model, self.spec.model, say))
-
-    def _deliver(self, key: str, response: Response) -> None:
-        for item in self.pending.pop(key, ()):
-            item.answers[key] = response
-            if item.complete:
-                self._finish(item)
 
     def _finish(self, item: _PendingSample) -> None:
         responses = tuple(item.answers[key] for key in item.keys)
@@ -241,7 +238,10 @@ class _Run:
         for job in jobs:
             # The letters of a modified task are not those of the leaderboard's questions.
             if (job.task.config.metadata or {}).get("submission") and not job.task.modifiers:
-                self._submit(job)
+                name = job.task.name
+                path = self.folder.path / f"submission_{name.replace(':', '@')}.json"
+                lacking = write_submission(self.folder.records(name), path)
+                self.progress.message(f"{name}: answers for the leaderboard are in {path}; {lacking} samples have none")
         if self.spec.output_path:
             path = Path(self.spec.output_path)
             is_asked, log = covered(coverage), self.spec.log_samples
@@ -249,18 +249,12 @@ class _Run:
         self.observers.call("harness_run_finished", report=summary.asked, path=self.folder.path)
         return RunResult(self.folder.path, summary.asked, coverage, summary.larger)
 
-    def _submit(self, job: TaskJob) -> None:
-        name = job.task.name
-        path = self.folder.path / f"submission_{name.replace(':', '@')}.json"
-        missing = write_submission(self.folder.records(name), path)
-        self.progress.message(f"{name}: answers for the leaderboard are in {path}; {missing} samples have none")
 
-
-def _changes(task: str, found: Mapping[OnDisk, int]) -> Iterator[str]:
+def _changes(task: str, states: Mapping[OnDisk, int]) -> Iterator[str]:
     """What of a task is not as it was when it was asked, one line each."""
-    if asked := found.get(OnDisk.ASKED_OTHERWISE):
+    if asked := states.get(OnDisk.ASKED_OTHERWISE):
         yield f"{task}: of {_samples(asked)} the question has changed since it was asked; asked again"
-    if scored := found.get(OnDisk.OUTDATED):
+    if scored := states.get(OnDisk.OUTDATED):
         what = "the row or the scoring has changed since"
         yield f"{task}: of {_samples(scored)} {what}, and not the question; scored again from the answers on disk"
 

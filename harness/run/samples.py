@@ -20,7 +20,7 @@ from harness.tasks.task import Task
 from harness.types import DatasetSpec, Rows
 
 
-def build_options(spec: RunSpec, job: TaskJob, shown: bool = True) -> BuildOptions:
+def build_options(spec: RunSpec, job: TaskJob, *, shown: bool = True) -> BuildOptions:
     """How this run renders the rows of a task."""
     return BuildOptions(
         seed=spec.seed,
@@ -39,7 +39,7 @@ def build_options(spec: RunSpec, job: TaskJob, shown: bool = True) -> BuildOptio
 
 
 def render_samples(
-    jobs: Sequence[TaskJob], spec: RunSpec, registry: Registry, progress: Progress, shown: bool = True
+    jobs: Sequence[TaskJob], spec: RunSpec, registry: Registry, progress: Progress, *, shown: bool = True
 ) -> dict[str, str]:
     """Open the rows of every task and render its samples into `job.samples`, with `job.notes` of each subset.
 
@@ -57,7 +57,7 @@ def render_samples(
 
         for subset in job.task.subsets:
             job.notes[subset.name] = SubsetNotes()
-            options = build_options(spec, job, shown)
+            options = build_options(spec, job, shown=shown)
             job.samples.extend(build_samples(job.task, subset, open_split, options, job.notes[subset.name]))
         if isinstance(job.task.code, TaskCode):
             job.task = with_files(job.task, job.task.code.take_read())

@@ -37,5 +37,5 @@ def tidy_stop(folder: RunFolder, model: Model, name: str, command: str, answered
 
 def note_incidents(folder: RunFolder, model: Model, name: str) -> None:
     """Keep what was survived on the way: it belongs to this session's answers, whatever the next one meets."""
-    if found := incidents(model, name):
-        folder.note_session(incidents=found)
+    if survived := incidents(model, name):
+        folder.note_session(incidents=survived)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.errors import UsageError
@@ -43,27 +43,18 @@ def summarise_run(
     """
     # A bootstrap is of the rows as they come: those that a batch answered first must not decide an error bar.
     folder.put_in_order()
-    earlier = _earlier_coverage(folder)
+    try:
+        earlier = counted_coverage(folder.report) if folder.report else None
+    except (UsageError, LookupError, TypeError):  # a report that cannot be read is written anew
+        earlier = None
     coverage = coverage or earlier
     report = _report(jobs, folder, coverage, asked)
     larger = None
-    if coverage and earlier and not _includes(coverage, earlier):
+    if coverage and earlier and not all(coverage[name].includes(earlier[name]) for name in coverage if name in earlier):
         whole = {name: each.joined(earlier[name]) if name in earlier else each for name, each in coverage.items()}
         larger = _report(jobs, folder, whole, None)
     folder.finish("finished", larger or report)
     return RunSummary(report, coverage, larger)
-
-
-def _earlier_coverage(folder: RunFolder) -> Coverage | None:
-    """What the report that is there is about; None where there is none that could be read."""
-    try:
-        return counted_coverage(folder.report) if folder.report else None
-    except (UsageError, LookupError, TypeError):
-        return None
-
-
-def _includes(coverage: Coverage, earlier: Coverage) -> bool:
-    return all(each.includes(earlier[name]) for name, each in coverage.items() if name in earlier)
 
 
 def _report(
@@ -77,7 +68,7 @@ def _report(
     results = {job.task.name: sums.of(job, job.task.subsets) for job in jobs}
     known = {job.task.name: job for job in jobs}
     groups = [sums.of_group(members, known, results) for members in groups_of(jobs)]
-    everything = [each for found in results.values() for each in found]
+    everything = [each for of_task in results.values() for each in of_task]
     missing = {job.task.name: lost for job in jobs if (lost := sums.missing(job, asked))}
     report = build_report(folder.manifest, everything, sums.usage, groups, missing)
     headlines = [sums.headline(job, results[job.task.name]) for job in jobs]
@@ -131,18 +122,18 @@ class _Summary:
     usage: dict[str, Usage] = field(default_factory=dict)
     guesses: dict[str, GuessTally] = field(default_factory=dict)
     failures: dict[str, Failures] = field(default_factory=dict)
-    found: dict[str, set[SampleKey]] = field(default_factory=dict)
+    read: dict[str, set[SampleKey]] = field(default_factory=dict)
 
     def missing(self, job: TaskJob, asked: Mapping[str, Collection[SampleKey]] | None) -> Missing | None:
         """Which samples of a task there must be and are not."""
         name = job.task.name
-        found = self.found.get(name, set())
+        read = self.read.get(name, set())
         if asked is not None:
-            return missing_of(asked[name], found)
+            return missing_of(asked[name], read)
         if self.coverage and name in self.coverage:
-            return missing_of(self.coverage[name].keys(name), found)
+            return missing_of(self.coverage[name].keys(name), read)
         there_must_be = self.folder.manifest.get("tasks", {}).get(name, {}).get("samples", 0)
-        return Missing(there_must_be - len(found)) if there_must_be > len(found) else None
+        return Missing(there_must_be - len(read)) if there_must_be > len(read) else None
 
     def of(self, job: TaskJob, subsets: Sequence[Subset]) -> list[Result]:
         guesses = self.guesses.setdefault(job.task.name, GuessTally())
@@ -153,11 +144,11 @@ class _Summary:
     ) -> GroupResult:
         scores = {}
         for name, chosen in members.tasks:
-            job, found = jobs[name], results[name]
+            job, of_task = jobs[name], results[name]
             subsets = [subset for subset in job.task.subsets if chosen is None or subset.name in chosen]
             if len(subsets) < len(job.task.subsets):  # the run asks for more of the task than the group does
-                found = self._results(job, subsets, {}, GuessTally(), Failures())
-            scores[name] = job.member_scores([result for result in found if result.level == "task"])
+                of_task = self._results(job, subsets, {}, GuessTally(), Failures())
+            scores[name] = job.member_scores([result for result in of_task if result.level == "task"])
         return group_result(members, scores)
 
     def headline(self, job: TaskJob, results: Sequence[Result]) -> TaskValue:
@@ -182,20 +173,18 @@ class _Summary:
         records = failures.watch(self._seen(job.task.name))
         named = [(subset.name, subset.title, subset.groups) for subset in subsets]
         seen = guesses.watch(watch(records, usage))
-        return job.scorer.summarise(job.task.name, seen, named, _categories(job.task))
+        task = job.task
+
+        def categories(record: Record) -> list[tuple[str, str]]:
+            return list(task.categories(record.doc, record.subset))
+
+        return job.scorer.summarise(task.name, seen, named, categories if task.templates.breakdown else None)
 
     def _seen(self, task: str) -> Iterator[Record]:
-        """The wanted records of a task, each noted as found."""
-        found = self.found.setdefault(task, set())
+        """The wanted records of a task, each noted as read."""
+        read = self.read.setdefault(task, set())
         is_covered = covered(self.coverage) if self.coverage else lambda record: True
         for record in self.folder.records(task):
             if is_covered(record):
-                found.add(record.key)
+                read.add(record.key)
                 yield record
-
-
-def _categories(task: Task) -> Callable[[Record], list[tuple[str, str]]] | None:
-    """What the rows of a task are told apart by in its report."""
-    if not task.templates.breakdown:
-        return None
-    return lambda record: list(task.categories(record.doc, record.subset))
