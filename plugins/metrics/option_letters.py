@@ -6,13 +6,20 @@ metric_list: [{metric: circular_acc, index: index}]
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness import CorpusMetric, Filter, Metric, Observation, Sample, hookimpl
 from harness.scoring import choice_letter, gold_texts
-from harness.scoring.official import mmstar_correct, scienceqa_letter, seed_bench_letter, vlmevalkit_option
+from harness.scoring.official import (
+    mmstar_correct,
+    scienceqa_letter,
+    seed_bench_letter,
+    vlmevalkit_option,
+    words_only,
+)
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 RULES = ("vlmevalkit", "seed_bench", "scienceqa")
@@ -63,6 +70,31 @@ class LetterOrText(Filter):
         if not golds or golds[0].strip() not in ("A", "B", "C", "D"):
             return list(replies)
         return [None if reply is None else choice_letter(reply, "ABCD") for reply in replies]
+
+
+_GRIDS = (r"\{(\d+)\}\s*\{(\d+)\}", r"\((\d+)\s*,\s*(\d+)\)", r"rows=\{(\d+)\}\s*columns=\{(\d+)\}")
+
+
+class BlindAnswer(Filter):
+    """What a reply to a question of "VLMs are blind" says, by the row's `task`: yes or no, a letter, a number, or rows
+    and columns as `4,3`. As lmms-eval reads them (`tasks/vlmsareblind/utils.py` at 75571cf), yes and no also in a
+    sentence.
+    """
+
+    name = "blind_answer"
+
+    def apply(self, replies: Sequence[str | None], sample: Sample) -> list[str | None]:
+        task = str(sample.doc["task"]).lower()
+        return [None if reply is None else self._read(reply.strip().lower(), task) for reply in replies]
+
+    def _read(self, reply: str, task: str) -> str | None:
+        if task.startswith("counting grid"):
+            found = next(filter(None, (re.search(pattern, reply) for pattern in _GRIDS)), None)
+            return f"{found[1]},{found[2]}" if found else None
+        if task == "touching circles":
+            return words_only(reply)
+        found = re.search(r"\{?([a-z])\}?" if task == "circled letter" else r"\{?(\d+)\}?", reply)
+        return found[1] if found else None
 
 
 class MMStarAccuracy(Metric):
@@ -133,7 +165,7 @@ class CircularAccuracy(CorpusMetric):
 
 @hookimpl
 def harness_filters() -> list[type[Filter]]:
-    return [LetterOrText, OfficialLetter]
+    return [BlindAnswer, LetterOrText, OfficialLetter]
 
 
 @hookimpl
