@@ -49,6 +49,8 @@ def roots_of(spec: DatasetSpec) -> list[Path]:
     places = [base, base / path]
     for mirror in spec.mirrors:
         places += [Path(mirror, path), Path(mirror, path, spec.name or ""), Path(mirror, "url")]
+        if isinstance(github := spec.sources.get("github"), Mapping):
+            places.append(Path(mirror, "github", str(github.get("repo"))))
     places = [place.parent if place.is_file() else place for place in places]
     return list(dict.fromkeys(place.resolve() for place in places if place.is_dir()))
 
@@ -231,7 +233,8 @@ def _file(column: str, named: str, roots: Sequence[Path]) -> tuple[str, str, byt
 def _ways(named: str) -> list[str]:
     """The paths under which a file that a row names may lie. An address may be taken along as host and path."""
     if not _URL.match(named):
-        return [named]
+        # Scripts name files from their own folder: what is above it is the root.
+        return list(dict.fromkeys([named, re.sub(r"\A(?:\.\.?/)+", "", named)]))
     parts = urlsplit(named)
     path = unquote(parts.path).lstrip("/")
     return [f"{parts.netloc}/{path}", path, PurePosixPath(path).name]

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 
 from harness import Filter, Sample, hookimpl
-from harness.scoring import boxed, choice_letter, choice_letters, final_number, strip_reasoning
+from harness.scoring import boxed, choice_letter, choice_letters, final_number, gold_texts, strip_reasoning
 
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -63,14 +63,19 @@ class MathAnswer(Filter):
     What the last `\\boxed{}` holds; else what follows the last cue (答案是, "answer is", ####) on its line; else a
     reply that is one line of mathematics; else the last formula between dollar signs; else the number at which it
     arrives. words: an answer may also be in words, which is what a reply of one line without numbers or formulas is.
+    letters: of options; where the gold is one of them, the letter that the reply chooses (sets of both kinds).
     """
 
     name = "math_answer"
 
-    def __init__(self, words: bool = False) -> None:
-        self._words = words
+    def __init__(self, words: bool = False, letters: str = "") -> None:
+        self._words, self._letters = words, letters
 
     def apply(self, replies: Replies, sample: Sample) -> list[str | None]:
+        golds = gold_texts(sample) if self._letters else None
+        if golds and golds[0] and golds[0] in self._letters:
+            texts = [None if reply is None else strip_reasoning(reply)[0] for reply in replies]
+            return [None if text is None else choice_letter(text, self._letters) for text in texts]
         return [None if reply is None else self._read(strip_reasoning(reply)[0]) for reply in replies]
 
     def _read(self, reply: str) -> str | None:

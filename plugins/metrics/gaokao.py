@@ -75,6 +75,25 @@ def _answers_of_parts(sample: Sample) -> list[str] | None:
     return None if golds is None else " ".join(golds).split()
 
 
+class GaokaoMmAccuracy(Metric):
+    """GAOKAO-MM's accuracy (OpenMOSS/GAOKAO-MM, `Bench/OBJ_score_evaluation.py`): 1 where the letters are right.
+
+    In a subset that says `partial_credit: true`, letters that stand side by side in the right ones are 0.5.
+    """
+
+    name = "gaokao_mm_acc"
+    output_types = frozenset({"generate_until"})
+    bounds = (0.0, 1.0)
+
+    def score(self, seen: Observation) -> float | None:
+        golds = gold_texts(seen.sample)
+        if golds is None or not seen.predictions:
+            return None
+        partial = 0.5 if seen.sample.subset_fields.get("partial_credit", False) else 0.0
+        answers = [answer or "Z" for answer in seen.predictions]
+        return sum(1.0 if answer == golds[0] else partial * (answer in golds[0]) for answer in answers) / len(answers)
+
+
 def _single_choice(reply: str, parts: int) -> list[str]:
     """The last of A to D."""
     return re.findall(r"[A-D]", reply)[-1:]
@@ -115,4 +134,4 @@ def harness_filters() -> list[type[Filter]]:
 
 @hookimpl
 def harness_metrics() -> list[type[Metric]]:
-    return [GaokaoPoints]
+    return [GaokaoMmAccuracy, GaokaoPoints]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness import Observation, Sample
-from harness_plugins.metrics.gaokao import GaokaoAnswer, GaokaoPoints
+from harness_plugins.metrics.gaokao import GaokaoAnswer, GaokaoMmAccuracy, GaokaoPoints
 
 RECORDED = Path(__file__).parents[2].parent / "shared" / "oracles" / "gaokao" / "gpt-4-0314"
 TYPES = {
@@ -93,3 +93,9 @@ def test_the_recorded_run_gives_the_recorded_points():
         statistics += rows
     assert len(expected) == 14
     assert GaokaoPoints().aggregate(statistics) == pytest.approx(7000 / 9702)
+
+
+@pytest.mark.parametrize(("answer", "score"), [("AC", 1.0), ("C", 0.5), ("AB", 0.0), (None, 0.0)])
+def test_gaokao_mm_gives_half_for_a_part_where_the_subset_says_so(answer: str | None, score: float) -> None:
+    sample = Sample("task", "physics", 0, {}, (), "AC", subset_fields={"partial_credit": True})
+    assert GaokaoMmAccuracy().score(Observation(sample, (), predictions=(answer,))) == score
