@@ -24,6 +24,7 @@ def evaluate(
     *,
     modify: Names = (),
     num_fewshot: int | None = None,
+    fewshot_sampler: str | None = None,
     batch_size: int | str = "auto",
     max_batch_size: int | None = None,
     device: str = "auto",

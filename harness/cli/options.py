@@ -62,6 +62,10 @@ PROMPT_OPTIONS = [
     ),
     click.option("--num_fewshot", "-f", type=click.IntRange(min=0), metavar="N", help="Examples before each question."),
     click.option(
+        "--fewshot_sampler", type=click.Choice(["default", "lm_eval"]),
+        help="How examples are drawn; lm_eval repeats a number that lm-eval gave. [default: default]",
+    ),
+    click.option(
         "--apply_chat_template", type=Parsed("name", values.parse_template), is_flag=False, flag_value="true",
         metavar="[NAME]", help="Ask by the model's chat template, or by the one of this name.",
     ),

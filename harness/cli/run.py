@@ -72,7 +72,10 @@ RUN_OPTIONS = [
 
 
 SECTIONS = (
-    ("What is measured", ("tasks", "modify", "num_fewshot", "limit", "metrics", "judges", "overrides", "seed")),
+    (
+        "What is measured",
+        ("tasks", "modify", "num_fewshot", "fewshot_sampler", "limit", "metrics", "judges", "overrides", "seed"),
+    ),
     ("The model", ("model", "model_args", "peft", "batch_size", "max_batch_size", "device", "on_overflow")),
     ("How it is asked", ("apply_chat_template", "system_instruction", "fewshot_as_multiturn", "gen_kwargs")),
     (

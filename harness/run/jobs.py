@@ -129,10 +129,24 @@ def load_job(
             else:
                 place = FileLine(Path("--num_fewshot"), 0)
                 document = changed(document, {"num_fewshot": spec.num_fewshot}, {("num_fewshot",): place})
+        document = _with_sampler(document, spec.fewshot_sampler)
         return _with_metrics(document, ref, spec, registry) if spec.metrics else document
 
     task = library.load(ref, overrides, modifiers, with_flags)
     return TaskJob(task, make_scorer(task, registry), memberships=ref.memberships)
+
+
+def _with_sampler(document: Document, sampler: str | None) -> Document:
+    """The task file's keys with what `--fewshot_sampler` says, where examples are drawn at all."""
+    own = document.data.get("fewshot_config")
+    if (
+        sampler is None
+        or not document.data.get("num_fewshot")
+        or (isinstance(own, dict) and own.get("sampler") == "first_n")
+    ):
+        return document
+    place = FileLine(Path("--fewshot_sampler"), 0)
+    return changed(document, {"fewshot_config": {"sampler": sampler}}, {("fewshot_config", "sampler"): place})
 
 
 def _with_metrics(document: Document, ref: TaskRef, spec: RunSpec, registry: Registry) -> Document:

@@ -21,6 +21,7 @@ class RunSpec:
     model_args: Mapping[str, JSON] = field(default_factory=dict)
     modify: tuple[str, ...] = ()
     num_fewshot: int | None = None
+    fewshot_sampler: str | None = None
     batch_size: int | str = "auto"
     max_batch_size: int | None = None
     device: str = "auto"

@@ -218,7 +218,8 @@ class _Builder:
             elif task.code is not None:
                 given = task.code.samples(own.samples)
             rows = [plain_row(row) for row in given]
-            return make_pool(rows, task, f"fewshot_config.samples of task '{task.name}'", salt, True, indices)
+            origin = f"fewshot_config.samples of task '{task.name}'"
+            return make_pool(rows, task, origin, salt, True, indices, self.options.seed)
         # lm-eval (api/task.py, `fewshot_context`) takes the row that is asked out of a pool that no key names.
         unnamed = split is None and config.test_split is None
         split = split or config.training_split or config.validation_split or config.test_split or ""
@@ -227,7 +228,13 @@ class _Builder:
         origin = _where(task, self.subset, split)
         change = (own and own.process_docs) or config.process_docs
         return make_pool(
-            self.open(split, change=change), task, origin, salt, unnamed or split == task.eval_split, indices
+            self.open(split, change=change),
+            task,
+            origin,
+            salt,
+            unnamed or split == task.eval_split,
+            indices,
+            self.options.seed,
         )
 
     def opening(self, drawn: tuple[int, ...], context: Context, wording: int) -> Opening:
@@ -284,7 +291,7 @@ class _Builder:
                 return True
             return self.same_question.same_text(rendered, self.rendered_shot(index, 0))
 
-        drawn, left_out = self.pool.draw(number, is_asked)
+        drawn, left_out = self.pool.draw(number, is_asked, lambda index: self.pool.rows[index] == row)
         if any(not self.pool.holds_asked or self.pool.rows[index] != row for index in left_out):
             self.notes.own_examples.append(number)
             self.notes.fewer_examples += len(drawn) < self.pool.count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
@@ -20,7 +21,8 @@ class ShotPool:
     """The rows that examples are drawn from.
 
     origin: what errors call the pool. salt: seed, task and subset; with a row's id it decides the draw. holds_asked:
-    whether the rows that are asked are in it: then there must be enough of them besides the one that is asked.
+    whether the rows that are asked are in it: then there must be enough of them besides the one that is asked. peer:
+    draws as lm-eval does, where that is asked for.
     """
 
     rows: Sequence[Row]
@@ -29,19 +31,25 @@ class ShotPool:
     origin: str
     salt: str
     holds_asked: bool = False
+    peer: LMEvalSampler | None = None
 
     @property
     def is_fixed(self) -> bool:
         """Whether all rows are shown the same examples, but for a row that is itself among them."""
         return self.first_n
 
-    def draw(self, doc_id: int, is_asked: Callable[[int], bool]) -> tuple[tuple[int, ...], frozenset[int]]:
+    def draw(
+        self, doc_id: int, is_asked: Callable[[int], bool], is_row: Callable[[int], bool]
+    ) -> tuple[tuple[int, ...], frozenset[int]]:
         """Indices into `rows` of the examples for a row, and of those that were left out of the draw.
 
-        is_asked: whether a row of the pool is the question that is asked, which would show its answer. Where a pool of
+        is_row: whether a row of the pool is equal to the one that is asked, in all columns. is_asked: whether it is the
+        question that is asked, which would show its answer. Where a pool of
         other rows has no more to show in its place, there are fewer examples. Raises `DataError`.
         """
         left_out: frozenset[int] = frozenset()
+        if self.peer is not None:
+            return self.peer.draw(is_row), left_out
         while True:
             left = len(self.rows) - len(left_out)
             if left < self.count and (self.holds_asked or not left_out):
@@ -61,8 +69,43 @@ class ShotPool:
             left_out |= asked
 
 
+class LMEvalSampler:
+    """Draws examples as lm-eval does (api/samplers.py, `ContextSampler`), so that a published number can be repeated.
+
+    One generator serves all rows, in their order: what a row is shown hangs on how often it was drawn before. The row
+    that is asked is left out only where `excludes`; elsewhere it may be shown its own answer, as in lm-eval.
+    """
+
+    def __init__(self, rows: Sequence[Row], count: int, seed: int, origin: str, excludes: bool) -> None:
+        self._rows, self._count, self._origin, self._excludes = rows, count, origin, excludes
+        self._random = random.Random(seed)
+
+    def draw(self, is_row: Callable[[int], bool]) -> tuple[int, ...]:
+        """Indices of the examples for the next row. is_row: whether a row of the pool is equal to that."""
+        wanted = self._count + self._excludes
+        if wanted > len(self._rows):
+            has = f"{self._origin} has {len(self._rows)}"
+            raise DataError(
+                f"num_fewshot: sampler lm_eval draws {wanted} examples at a time, but {has}; lower num_fewshot"
+            )
+        drawn = self._random.sample(range(len(self._rows)), wanted)
+        if not self._excludes:
+            return tuple(drawn)
+        others = [index for index in drawn if not is_row(index)][: self._count]
+        if len(others) < self._count:
+            pool = [index for index in range(len(self._rows)) if not is_row(index)]
+            others = self._random.sample(pool, self._count)
+        return tuple(others)
+
+
 def make_pool(
-    rows: Sequence[Row], task: Task, origin: str, salt: str, holds_asked: bool, indices: Sequence[int] | None
+    rows: Sequence[Row],
+    task: Task,
+    origin: str,
+    salt: str,
+    holds_asked: bool,
+    indices: Sequence[int] | None,
+    seed: int,
 ) -> ShotPool:
     """Make the pool of a subset. Raises `TaskError` for `fewshot_indices` that are not there."""
     config = task.config.fewshot_config
@@ -76,7 +119,12 @@ def make_pool(
     written_here = bool(config and config.samples is not None and not own_split)
     # Examples that are written into the task have an order on purpose; only `sampler: default` says otherwise.
     first_n = sampler == "first_n" or (sampler is None and written_here)
-    return ShotPool(rows, task.config.num_fewshot or 0, first_n, origin, salt, holds_asked)
+    count = task.config.num_fewshot or 0
+    peer = None
+    if sampler == "lm_eval":
+        split = (config and config.split) or task.config.fewshot_split
+        peer = LMEvalSampler(rows, count, seed, origin, excludes=split == task.config.test_split)
+    return ShotPool(rows, count, first_n, origin, salt, holds_asked, peer)
 
 
 class SameQuestion:
