@@ -5,20 +5,39 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from harness.cli.values import parse_metrics, parse_names, parse_pairs
+from harness.cli.values import (
+    parse_batch_size,
+    parse_date,
+    parse_limit,
+    parse_metrics,
+    parse_names,
+    parse_pairs,
+    parse_seed,
+    parse_switch,
+    parse_template,
+)
 from harness.errors import UsageError
+from harness.hooks import hookimpl
+from harness.model import Model, ModelOptions
+from harness.plugin_values import integer
+from harness.registry import Registry, load_plugins
 from harness.run.result import RunResult
 from harness.run.runner import run, run_each
 from harness.run.spec import DEFAULT_MODEL, RunSpec
+from harness.scoring import sandbox
 from harness.types import JSON
 
+HUBS = ("hf", "modelscope")
+_IN_MEMORY = "python"
+"""Stands for the package of a model that no package brings."""
 Names = str | Path | Sequence[str | Path]
 
 
 def evaluate(
-    model: str = DEFAULT_MODEL,
+    model: str | Model | type[Model] = DEFAULT_MODEL,
     model_args: Mapping[str, JSON] | str | None = None,
     tasks: Names = (),
     *,
@@ -51,10 +70,13 @@ def evaluate(
 ) -> RunResult:
     """Measure a model: `evaluate("hf", {"pretrained": DIR}, ["ceval", "cmmlu"], limit=10).summary()`.
 
-    Parameters are named as on the command line, and mean the same; `model_args` and `gen_kwargs` may also be written as
-    there (`"pretrained=DIR,dtype=float32"`). overrides: task -> key -> value, as of `--set`. Raises `HarnessError`.
+    model: a plugin's name, or a class derived from `harness.Model`, or one that is made already. Parameters are named
+    as on the command line, and mean the same; `model_args` and `gen_kwargs` may also be written as there
+    (`"pretrained=DIR,dtype=float32"`). overrides: task -> key -> value, as of `--set`. Raises `HarnessError`.
     """
-    return run(_spec(locals()))
+    given = dict(locals())
+    registry = load_plugins()
+    return run(_spec({**given, "model": _named_model(model, model_args, registry)}), registry)
 
 
 def evaluate_each(
@@ -73,6 +95,31 @@ def evaluate_each(
     return list(run_each(spec, [_pairs("model_args", args) for args in model_args]))
 
 
+def _named_model(model: Any, model_args: Any, registry: Registry) -> Any:
+    """The name under which the registry has the model: a class that no plugin brings is added to it."""
+    kind: Any = model if isinstance(model, type) else type(model)
+    if not issubclass(kind, Model):
+        return model
+    if kind is model:
+        if kind in [each.value for each in registry.provided if each.kind == "model"]:
+            return kind.name
+    elif model_args:
+        raise UsageError(f"model_args: the model is made already, as {kind.__name__}(...)")
+    else:
+        made: Model = model
+
+        def create(cls: type[Model], args: Mapping[str, Any], options: ModelOptions) -> Model:
+            made.options = options
+            return made
+
+        kind = type(kind.__name__, (kind,), {"create": classmethod(create)})
+    module = SimpleNamespace(__name__=kind.__module__, harness_models=hookimpl(lambda: [kind]))
+    registry.register(module, package=_IN_MEMORY, name=f"{_IN_MEMORY}-model")
+    if registry.broken and registry.broken[-1].package == _IN_MEMORY:
+        raise UsageError(f"model: {registry.broken[-1].error}")
+    return f"{_IN_MEMORY}/{kind.name}"
+
+
 def _spec(given: Mapping[str, Any]) -> RunSpec:
     """What was given as a `RunSpec`. Raises `UsageError` for what a run cannot be told so."""
     known = {field.name for field in dataclasses.fields(RunSpec)}
@@ -89,11 +136,67 @@ def _spec(given: Mapping[str, Any]) -> RunSpec:
         **dict.fromkeys(("model_args", "gen_kwargs"), _pairs),
         **dict.fromkeys(("tasks", "modify"), _names),
         **dict.fromkeys(("include_path", "data", "trust_task_code", "trust_task_code_in_process"), _folders),
-        **dict.fromkeys(("output", "output_path"), lambda _, value: None if value is None else str(value)),
+        "limit": _by(parse_limit),
+        **dict.fromkeys(("num_fewshot", "max_batch_size"), _count),
+        **dict.fromkeys(("fewshot_as_multiturn", "offline", "log_samples"), _by(parse_switch)),
+        **dict.fromkeys(("device", "output", "system_instruction", "name", "output_path"), _text),
+        "batch_size": _by(parse_batch_size),
+        "seed": _by(parse_seed),
+        "apply_chat_template": _by(parse_template),
+        "cutoff": _by(parse_date),
+        "hub": _one_of(HUBS),
+        "sandbox": _one_of(sandbox.MODES),
         "metrics": _metrics,
         "overrides": _overrides,
     }
-    return RunSpec(**{name: read[name](name, value) if name in read else value for name, value in given.items()})
+    # None says that a parameter is not given, where nothing is its default.
+    optional = {field.name for field in dataclasses.fields(RunSpec) if field.default is None}
+    left = {name for name, value in given.items() if value is None and name in optional}
+    return RunSpec(
+        **{
+            name: read[name](name, value) if name in read else value
+            for name, value in given.items()
+            if name not in left
+        }
+    )
+
+
+def _by(parse: Callable[[Any], Any]) -> Callable[[str, Any], Any]:
+    """Reads a value as the command line does."""
+
+    def read(name: str, value: Any) -> Any:
+        try:
+            return parse(value)
+        except (ValueError, TypeError, AttributeError) as error:
+            said = str(error) if type(error) is ValueError else f"{value!r:.80} is none"
+            raise UsageError(f"{name}: {said}") from None
+
+    return read
+
+
+def _one_of(known: Sequence[str]) -> Callable[[str, Any], str]:
+    def read(name: str, value: Any) -> str:
+        if value not in known:
+            raise UsageError(f"{name}: should be one of {', '.join(known)}, found {value!r:.80}")
+        return str(value)
+
+    return read
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str | Path):
+        raise UsageError(f"{name}: should be a text, found {value!r:.80}")
+    return str(value)
+
+
+def _count(name: str, value: Any) -> int:
+    try:
+        count = integer(value, name)
+    except TypeError as error:
+        raise UsageError(f"{name}: {str(error).removeprefix(name).strip()}") from None
+    if count < (name == "max_batch_size"):
+        raise UsageError(f"{name}: should be at least {int(name == 'max_batch_size')}, found {count}")
+    return count
 
 
 def _pairs(name: str, value: Any) -> dict[str, Any]:

@@ -70,3 +70,89 @@ def test_several_models_take_a_list_of_arguments(tmp_path: Path) -> None:
         "dummy", ["mode=gold", {"mode": "fixed"}], "demo_choice_zh", limit=2, output=tmp_path
     )
     assert len({result.path for result in results}) == 2
+
+
+class Echo(harness.Model):
+    """Answers with what it was made with."""
+
+    name = "echo"
+    supports = frozenset({"generate"})
+
+    def __init__(self, reply: str = "2") -> None:
+        self.reply, self.closed = reply, 0
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"reply": self.reply}
+
+    def respond(self, requests: Any) -> Any:
+        yield from ((index, harness.Response(text=self.reply)) for index, _ in enumerate(requests))
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.fixture
+def sums(tmp_path: Path) -> str:
+    (tmp_path / "rows.jsonl").write_text('{"q": "1 + 1 ="}\n{"q": "2 + 2 ="}\n', encoding="utf-8")
+    task = "task: sums\ndataset_path: rows.jsonl\ntest_split: test\noutput_type: generate_until\n"
+    task += "doc_to_text: q\ndoc_to_target: '2'\nmetric_list: [{metric: exact_match}]\n"
+    (tmp_path / "sums.yaml").write_text(task, encoding="utf-8")
+    return str(tmp_path / "sums.yaml")
+
+
+def test_a_model_that_no_plugin_brings_is_taken_as_a_class_and_as_an_object(tmp_path: Path, sums: str) -> None:
+    made, other = Echo("2"), Echo("3")
+    results = [
+        harness.evaluate(made, tasks=sums, output=tmp_path / "runs"),
+        harness.evaluate(other, tasks=sums, output=tmp_path / "runs"),
+        harness.evaluate(Echo, {"reply": "2"}, sums, output=tmp_path / "runs"),
+    ]
+    assert [result.report["tasks"][0]["metrics"][0]["value"] for result in results] == [1.0, 0.0, 1.0]
+    assert results[0].path == results[2].path != results[1].path
+    assert made.closed
+    with pytest.raises(UsageError, match="the model is made already"):
+        harness.evaluate(made, {"reply": "3"}, sums, output=tmp_path / "runs")
+    with pytest.raises(UsageError, match="takes no argument 'replies'"):
+        harness.evaluate(Echo, {"replies": "3"}, sums, output=tmp_path / "runs")
+
+
+def test_a_plugins_own_class_means_the_plugin(tmp_path: Path) -> None:
+    from harness_plugins.models.dummy import DummyModel
+
+    by_name = harness.evaluate("dummy", "mode=gold", "demo_choice_zh", limit=1, output=tmp_path)
+    assert harness.evaluate(DummyModel, "mode=gold", "demo_choice_zh", limit=1, output=tmp_path).path == by_name.path
+
+
+WRONG: dict[str, list[Any]] = {
+    "limit": ["many", [3], -1, float("nan")],
+    "num_fewshot": ["3", -1, 1.5],
+    "seed": ["x", None],
+    "batch_size": [object(), 0],
+    "max_batch_size": ["8", 0],
+    "device": [3, None],
+    "apply_chat_template": [3],
+    "fewshot_as_multiturn": ["maybe"],
+    "system_instruction": [5],
+    "hub": [5, "nowhere"],
+    "sandbox": [None],
+    "offline": ["maybe"],
+    "log_samples": ["maybe"],
+    "cutoff": ["soon"],
+    "name": [5],
+    "output": [5, None],
+    "output_path": [5],
+    "modify": [5],
+    "include_path": [5],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
+def test_a_parameter_of_a_wrong_kind_is_one_line_that_names_it(
+    name: str, value: Any, tmp_path: Path, sums: str
+) -> None:
+    given = {"model": "dummy", "tasks": sums, "output": tmp_path / "runs", name: value}
+    with pytest.raises(UsageError) as caught:
+        harness.evaluate(**given)
+    assert str(caught.value).startswith(f"{name}: ") and "\n" not in str(caught.value)
+    assert not (tmp_path / "runs").exists()
