@@ -16,6 +16,8 @@ from harness.limited import LimitedWorker, serve
 
 SECONDS = 10.0
 _MOST_STEPS = 2e8  # that a search may take in the worst case and still be done here
+_MOST_CHARACTERS = 100_000_000
+_GROUP = re.compile(r"\\(?:\d|g<)")
 _QUANTIFIER = re.compile(r"[*+?]|\{(\d*)(,?)(\d*)\}")
 _worker = LimitedWorker("harness.patterns", "searches with patterns")
 
@@ -29,7 +31,16 @@ def find_all(pattern: re.Pattern[str], text: str) -> list[Any]:
 
 
 def replace_all(pattern: re.Pattern[str], replacement: str, text: str, count: int = 0) -> str:
-    """What `pattern.sub(replacement, text, count)` gives. Raises `Undecided` where the search comes to no end."""
+    """What `pattern.sub(replacement, text, count)` gives. Raises `Undecided` where the search comes to no end, or what it
+    gives may be larger than `_MOST_CHARACTERS`."""
+    places = min(count or len(text) + 1, len(text) + 1)
+    # A group stands for a part of the text, and behind a look-ahead the same part may be found at each place again.
+    groups = len(_GROUP.findall(replacement)) * len(text) * (places if "(?=" in pattern.pattern else 1)
+    if len(text) + places * len(replacement) + groups > _MOST_CHARACTERS:
+        raise Undecided(
+            f"a replacement of {len(replacement):,} characters in a text of {len(text):,} may give more than "
+            f"{_MOST_CHARACTERS:,} characters"
+        )
     if _is_quick(pattern, text):
         return pattern.sub(replacement, text, count)
     return str(_ask("replace", pattern, text, replacement=replacement, count=count))

@@ -11,7 +11,6 @@ import functools
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,92 +20,16 @@ from typing import Any
 import jinja2
 from jinja2 import meta, nodes
 from jinja2.exceptions import SecurityError
-from jinja2.nativetypes import NativeCodeGenerator
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from harness.errors import DataError, HarnessError, TaskError, suggest
 from harness.patterns import replace_all
 from harness.tasks.functions import TaskFunctions
+from harness.tasks.template_limits import EndlessTemplateError, Environment, bounded
 from harness.tasks.yaml_file import FileLine, PythonFunction, shown
 from harness.types import JSON
 
-MAX_STEPS = 1_000_000
-"""Passes of all loops, and calls of macros, that one rendering may take."""
-MAX_SIZE = 10_000_000
-"""Characters or items of a text or list that is multiplied, and bytes of a power."""
-
 Context = Mapping[str, JSON]
 TemplateFolders = tuple[tuple[str, Path], ...]
-
-
-def _joined(parts: Iterable[Any]) -> str:
-    return "".join([part if isinstance(part, str) else str(part) for part in parts])
-
-
-class EndlessTemplateError(Exception):
-    """A template takes more steps, or makes a larger value, than any prompt needs."""
-
-
-class _Steps(threading.local):
-    """How many steps the template has taken that this thread renders."""
-
-    taken = 0
-
-
-class _Environment(ImmutableSandboxedEnvironment):
-    """Renders to parts, each of them still the value that it was. Joined, they are the text that Jinja would give.
-
-    Loops within loops, macros that call themselves twice and texts times a number have no end that a sandbox sees:
-    passes of all loops and calls of macros are counted here, and products are looked at before they are made.
-    """
-
-    code_generator_class = NativeCodeGenerator
-    concat = staticmethod(_joined)
-    intercepted_binops = frozenset(("*", "**"))
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.steps = _Steps()
-        self.filters |= {"_counted": self._counted, "_step": _stepped}
-
-    def _generate(self, source: nodes.Template, *args: Any, **options: Any) -> str:
-        for loop in source.find_all(nodes.For):
-            loop.iter = nodes.Filter(loop.iter, "_counted", [], [], None, None, lineno=loop.lineno)
-        macros: list[nodes.Macro | nodes.CallBlock] = [*source.find_all(nodes.Macro), *source.find_all(nodes.CallBlock)]
-        for macro in macros:
-            step = nodes.Filter(nodes.Const(0), "_step", [], [], None, None, lineno=macro.lineno)
-            macro.body.insert(0, nodes.ExprStmt(step, lineno=macro.lineno))
-        nodes.Template.set_environment(source, self)
-        return super()._generate(source, *args, **options)
-
-    def _counted(self, values: Iterable[Any]) -> Iterator[Any]:
-        for value in values:
-            self.step()
-            yield value
-
-    def step(self) -> None:
-        self.steps.taken += 1
-        if self.steps.taken > MAX_STEPS:
-            raise EndlessTemplateError(f"its loops and macros take more than {MAX_STEPS:,} steps")
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        size = 0.0
-        if operator == "*":
-            long, times = (left, right) if isinstance(right, int) else (right, left)
-            if isinstance(long, str | list | tuple) and isinstance(times, int):
-                size = len(long) * max(0, times)
-        elif isinstance(left, int) and isinstance(right, int):
-            size = left.bit_length() * max(0, right) / 8
-        if size > MAX_SIZE:
-            raise EndlessTemplateError(f"'{operator}' makes a value of more than {MAX_SIZE:,} characters")
-        return super().call_binop(context, operator, left, right)
-
-
-@jinja2.pass_context  # a filter that asks for the context is not evaluated when a template is compiled
-def _stepped(context: jinja2.runtime.Context, value: Any) -> Any:
-    assert isinstance(context.environment, _Environment)
-    context.environment.step()
-    return value
 
 
 class _Loader(jinja2.BaseLoader):
@@ -159,7 +82,7 @@ class Template:
 
     def text(self, context: Context) -> str:
         """The rendered text. Raises `TaskError` for a name that is not there, `DataError` for a value that fails."""
-        return self.source if self.compiled is None else _joined(self._parts(self.compiled, context))
+        return self.source if self.compiled is None else Environment.concat(self._parts(self.compiled, context))
 
     def value(self, context: Context) -> JSON:
         """The value of the template's one expression, or the text where it is more than one expression."""
@@ -167,7 +90,7 @@ class Template:
             return self.source
         parts = self._parts(self.compiled, context)
         if len(parts) != 1:
-            return _joined(parts)
+            return Environment.concat(parts)
         return list(parts[0]) if isinstance(parts[0], GeneratorType) else parts[0]
 
     def is_true(self, context: Context) -> bool:
@@ -191,10 +114,11 @@ class Template:
 
     def _parts(self, compiled: jinja2.Template, context: Context) -> list[Any]:
         environment = compiled.environment
-        assert isinstance(environment, _Environment)
+        assert isinstance(environment, Environment)
         environment.steps.taken = 0
         try:
-            parts = list(compiled.root_render_func(compiled.new_context({**compiled.globals, **context}, shared=True)))
+            known = compiled.new_context({**compiled.globals, **context}, shared=True)
+            parts = list(bounded(compiled.root_render_func(known)))
             for part in parts:
                 for item in part if isinstance(part, list | tuple) else (part,):
                     if isinstance(item, jinja2.Undefined):
@@ -265,7 +189,7 @@ class Templates:
 
     def __init__(self, folder: Path, shared: TemplateFolders) -> None:
         self.loader = _Loader(folder, shared)
-        self.environment = _Environment(
+        self.environment = Environment(
             loader=self.loader, undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False
         )
         self.environment.filters |= {"regex_replace": _regex_replace, "shuffled": _shuffled, "parsed": _parsed}

@@ -89,3 +89,16 @@ def test_the_sample_is_an_error_and_no_zero(monkeypatch):
     assert "filter regex: Undecided: pattern '(a+)+b'" in scored.error
     with pytest.raises(Undecided):
         ExactMatch(regexes_to_ignore="(a+)+b").score(Observation(SAMPLE, (), (), ("a" * 60,)))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "replacement"), [("", "b" * 99_999), ("a", "b" * 99_999), ("(?=(a*))", r"\1"), ("a", r"\g<0>" * 99_999)]
+)
+def test_a_replacement_that_grows_without_end_is_not_made(pattern, replacement):
+    with pytest.raises(Undecided, match="may give more than 100,000,000 characters"):
+        replace_all(re.compile(pattern), replacement, "a" * 20_000)
+
+
+def test_a_replacement_in_a_long_text_is_made():
+    assert replace_all(re.compile("(a)(b)"), r"\2\1", "ab" * 50_000) == "ba" * 50_000
+    assert replace_all(re.compile(""), "b" * 99_999, "a" * 20_000, count=1) == "b" * 99_999 + "a" * 20_000
