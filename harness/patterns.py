@@ -31,8 +31,10 @@ def find_all(pattern: re.Pattern[str], text: str) -> list[Any]:
 
 
 def replace_all(pattern: re.Pattern[str], replacement: str, text: str, count: int = 0) -> str:
-    """What `pattern.sub(replacement, text, count)` gives. Raises `Undecided` where the search comes to no end, or what it
-    gives may be larger than `_MOST_CHARACTERS`."""
+    """What `pattern.sub(replacement, text, count)` gives.
+
+    Raises `Undecided` where the search comes to no end, or its result may be longer than `_MOST_CHARACTERS`.
+    """
     places = min(count or len(text) + 1, len(text) + 1)
     # A group stands for a part of the text, and behind a look-ahead the same part may be found at each place again.
     groups = len(_GROUP.findall(replacement)) * len(text) * (places if "(?=" in pattern.pattern else 1)
