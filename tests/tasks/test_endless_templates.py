@@ -86,7 +86,7 @@ def test_a_value_without_end_is_not_made(source: str) -> None:
         ),
         ("{{ 'a-b'.replace('-', '+') }} {{ 'a-b' | replace('-', '') }}", "a+b ab"),
         (
-            "{{ ','.join(['a', 'b']) }} {{ xs | join(' ') }} {{ xs | join }} {{ [{'k': 1}] | join('', attribute='k') }}",
+            "{{ ','.join(['a', 'b']) }} {{ xs|join(' ') }} {{ xs|join }} {{ [{'k': 1}] | join('', attribute='k') }}",
             "a,b 1 2 12 1",
         ),
         (
