@@ -456,6 +456,7 @@ class Rows:
 class MetricResult:
     """One reported value. `stderr` and `interval` are None where they are not defined (n < 2).
 
+    bounds: the least and the greatest value that there can be, where there are such (`Metric.bounds`).
     scorer: what decides the scores beside the task file (`BatchMetric.identity`): a model's weights, for example.
     truncated: how many samples had a text that the metric cut. error: why there is no value, where the samples are not
     the reason. setting: what a table says beside the metric's name.
@@ -468,6 +469,7 @@ class MetricResult:
     interval: tuple[float, float] | None = None
     higher_is_better: bool = True
     aggregation: str = "mean"
+    bounds: tuple[float, float] | None = None
     scorer: Mapping[str, JSON] | None = None
     truncated: int = 0
     error: str | None = None

@@ -255,6 +255,7 @@ class MetricFields(TypedDict):
     interval: list[Number] | None
     higher_is_better: bool
     aggregation: str
+    bounds: NotRequired[list[Number]]
     scorer: NotRequired[dict[str, JSON]]
     setting: NotRequired[str]
     truncated: NotRequired[int]

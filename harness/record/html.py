@@ -1,13 +1,17 @@
 """`report.html`: one file that opens anywhere, without a network, to see the numbers and what is behind them.
 
-It holds a bounded number of samples, the doubtful ones first. Everything that comes from a model, a data set or a
-command is escaped by the template.
+It holds a bounded number of samples, drawn across all subsets, the doubtful ones first. Everything that comes from a
+model, a data set or a command is escaped by the template.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
+import heapq
 import json
+import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -16,72 +20,180 @@ import jinja2
 
 from harness.record.calibration import Bin, Calibration
 from harness.record.codec import jsonable
-from harness.record.coverage import coverage_of, covered, part_words
-from harness.record.file_types import MetricFields, Number, PartFields, Report
-from harness.record.manifest import model_title
-from harness.record.report import DOUBTS, doubts_about_metrics, gaps, interval, number, rows, scorers, settings
+from harness.record.coverage import coverage_of, covered
+from harness.record.failures import failure_lines
+from harness.record.file_types import Report
+from harness.record.report import doubts_about_metrics, gaps, interval, number, scorers, settings
+from harness.record.shown import Card, Part, Shown, card, chips, percent, short_title, value
 from harness.types import Prompt, Record, ScoreName
 
 # How many samples of each kind a task shows, when it is the only one; many tasks share `_MOST_SAMPLES`.
 _QUOTAS = {"failed": 12, "unparsed": 12, "wrong": 24, "partial": 8, "right": 8, "unscored": 4}
 _MOST_SAMPLES = 400
 _LONGEST_TEXT = 3000
+_SHORT = 12  # characters of answers that are counted by what was right
+_LETTERS = 8
 KINDS = tuple(_QUOTAS)
 
 
 @dataclass(slots=True)
+class _Tally:
+    """What the records of a task say beside its numbers."""
+
+    kinds: Counter[str] = field(default_factory=Counter)
+    chances: dict[str, tuple[float, int]] = field(default_factory=dict)
+    letters: Counter[tuple[str, str]] = field(default_factory=Counter)
+    confidences: Calibration = field(default_factory=Calibration)
+    kept: dict[str, list[tuple[int, int, Record]]] = field(default_factory=dict)
+
+    def add(self, record: Record, kind: str, quota: int) -> None:
+        self.kinds[kind] += 1
+        self.confidences.add(record)
+        if (chance := chance_of(record)) is not None:
+            total, n = self.chances.get(record.subset, (0.0, 0))
+            self.chances[record.subset] = (total + chance, n + 1)
+        answer, gold = answer_of(record), gold_of(record)
+        if kind == "wrong" and answer and max(len(answer), len(gold)) <= _SHORT:
+            self.letters[answer, gold] += 1
+        # Of more than there is room for, those whose hashes are smallest: a draw that each run repeats.
+        kept = self.kept.setdefault(kind, [])
+        drawn = (-_draw(record), self.kinds[kind], record)
+        if len(kept) < quota:
+            heapq.heappush(kept, drawn)
+        else:
+            heapq.heappushpop(kept, drawn)
+
+    def samples(self) -> Iterator[tuple[str, Record]]:
+        """(kind, record) of what is shown, each kind in the order in which the records came."""
+        for kind in KINDS:
+            for _, _, record in sorted(self.kept.get(kind, ()), key=lambda each: each[1]):
+                yield kind, record
+
+
+@dataclass(frozen=True, slots=True)
 class _ShownTask:
-    """What the page shows of a task beside its numbers."""
+    card: Card
+    samples: Sequence[_ShownSample]
+    kinds: Mapping[str, int]
+    calibration: Sequence[Bin]
+    letters: LetterTable | None
 
-    label: str
-    samples: list[_ShownSample] = field(default_factory=list)
-    tally: Calibration = field(default_factory=Calibration)
 
-    @property
-    def calibration(self) -> Sequence[Bin]:
-        return self.tally.bins()
+@dataclass(frozen=True, slots=True)
+class LetterTable:
+    """How often each short answer was given where another was right: rows of (answer, counts by gold, shades 0..10)."""
+
+    golds: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[tuple[int, int]]]]
 
 
 def report_html(report: Report, records: Iterable[Record]) -> str:
     """The page of a report. `records` are read once; few of them are kept."""
-    tasks = {task["task"]: _ShownTask(task["task"] + part_words(task.get("covers"))) for task in report["tasks"]}
-    is_covered = covered(coverage_of(report))
+    tallies = {task["task"]: _Tally() for task in report["tasks"]}
     headlines = {task["task"]: task["metrics"][0]["metric"] if task["metrics"] else "" for task in report["tasks"]}
-
-    def seen() -> Iterator[Record]:
-        for record in filter(is_covered, records):
-            if record.task in tasks:
-                tasks[record.task].tally.add(record)
-            yield record
-
-    for kind, record in pick(seen(), headlines):
-        tasks[record.task].samples.append(_sample(kind, record))
-    for task in tasks.values():
-        task.samples.sort(key=lambda sample: KINDS.index(sample.kind))
-    doubts = [doubt for doubt in DOUBTS if any(task["counts"].get(doubt) for task in report["tasks"])]
-    return _template().render(
-        report=report,
-        rows=list(rows(report)),
-        gaps=[*settings(report), *gaps(report)],
-        charts=[(title, bars) for title, bars in _charts(report) if bars is not None and len(bars.rows) > 1],
-        tasks=list(tasks.values()),
-        model=model_title(report),
-        doubts=doubts,
-        kinds=KINDS,
-        scorers=list(scorers(report)),
-        doubts_about_metrics=list(doubts_about_metrics(report)),
+    share = min(1.0, _MOST_SAMPLES / (sum(_QUOTAS.values()) * max(1, len(headlines))))
+    quotas = {kind: max(1, int(quota * share)) for kind, quota in _QUOTAS.items()}
+    for record in filter(covered(coverage_of(report)), records):
+        if record.task in tallies:
+            kind = kind_of(record, headlines[record.task])
+            tallies[record.task].add(record, kind, quotas[kind])
+    tasks = [
+        _ShownTask(
+            card(task, tally.chances),
+            [_sample(kind, record) for kind, record in tally.samples()],
+            tally.kinds,
+            tally.confidences.bins(),
+            letter_table([(*pair, n) for pair, n in tally.letters.items()], tally.kinds["wrong"]),
+        )
+        for task, tally in ((task, tallies[task["task"]]) for task in report["tasks"])
+    ]
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            report=report,
+            title=short_title(report),
+            chips=list(chips(report)),
+            settings=list(settings(report)),
+            gaps=list(gaps(report)),
+            failures=list(failure_lines(report)),
+            groups=list(_groups(report)),
+            tasks=tasks,
+            abilities=[ability for ability in report.get("abilities", ()) if ability["raw"] is not None],
+            kinds=[(kind, sum(task.kinds.get(kind, 0) for task in tasks)) for kind in KINDS],
+            shown=sum(len(task.samples) for task in tasks),
+            remarks=[*scorers(report), *doubts_about_metrics(report)],
+            style=files("harness.record").joinpath("page.css").read_text(encoding="utf-8"),
+            t=_english,
+        )
     )
 
 
-def pick(records: Iterable[Record], headlines: Mapping[str, str]) -> Iterator[tuple[str, Record]]:
-    """(kind, record) of the first samples of each kind of each task, within the quotas."""
-    share = min(1.0, _MOST_SAMPLES / (sum(_QUOTAS.values()) * max(1, len(headlines))))
-    left = {(task, kind): max(1, int(quota * share)) for task in headlines for kind, quota in _QUOTAS.items()}
-    for record in records:
-        kind = kind_of(record, headlines.get(record.task, ""))
-        if left.get((record.task, kind), 0) > 0:
-            left[record.task, kind] -= 1
-            yield kind, record
+def letter_table(counted: Sequence[tuple[str, str, int]], wrong: int) -> LetterTable | None:
+    """(answer, gold, n) of wrong samples as a table; None where most answers are long, or differ.
+
+    wrong: how many wrong samples there are.
+    """
+    sums: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
+    for answer, gold, n in counted:
+        sums[0][answer] += n
+        sums[1][gold] += n
+    answers, golds = (sorted(name for name, _ in each.most_common(_LETTERS)) for each in sums)
+    counts = {(answer, gold): n for answer, gold, n in counted if answer in answers and gold in golds}
+    if len(answers) < 2 or 2 * sum(counts.values()) < wrong:
+        return None
+    most = max(counts.values())
+    cells = {answer: [counts.get((answer, gold), 0) for gold in golds] for answer in answers}
+    return LetterTable(golds, [(answer, [(n, round(10 * n / most)) for n in row]) for answer, row in cells.items()])
+
+
+def chance_of(record: Record) -> float | None:
+    """What a guess among the options would score; None where there are none to guess among."""
+    golds = record.target if isinstance(record.target, tuple) else (record.target,)
+    return len(golds) / len(record.choices) if record.choices and isinstance(golds[0], int) else None
+
+
+def answer_of(record: Record) -> str:
+    """What was read from the reply, or the likeliest option; empty where there is neither."""
+    for answers in record.answers.values():
+        return str(answers[0]) if answers and answers[0] is not None else ""
+    values = record.logprobs
+    if record.choices and len(values) == len(record.choices):
+        return record.choices[max(range(len(values)), key=values.__getitem__)]
+    return ""
+
+
+def gold_of(record: Record) -> str:
+    """The right answers in words; empty where the benchmark keeps them secret."""
+    if record.target is None:
+        return ""
+    values = record.target if isinstance(record.target, tuple) else (record.target,)
+    return " | ".join(
+        record.choices[each] if isinstance(each, int) and 0 <= each < len(record.choices) else str(each)
+        for each in values
+    )
+
+
+def _draw(record: Record) -> int:
+    key = "\0".join(map(str, record.key)).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")
+
+
+def _groups(report: Report) -> Iterator[tuple[str, str, Shown, Sequence[Part]]]:
+    """(title, metric, value, its tasks) of each group of tasks, by the metric that the group is known by."""
+    for group in report.get("groups", ()):
+        for first in group["metrics"][:1]:
+            wanted = ScoreName.parse(first["metric"]).metric
+            parts = []
+            for task in report["tasks"]:
+                metrics = [each for each in task["metrics"] if ScoreName.parse(each["metric"]).metric == wanted]
+                if task["task"] in group["tasks"] and metrics:
+                    parts.append(Part(task["task"], task["task"], value(metrics[0]), 0.0, task["counts"]["n"]))
+            yield group["title"], f"{first['metric']}, {first.get('average', '')}", value(first), parts
+
+
+def _english(text: str, **values: object) -> str:
+    return text.format(**values) if values else text
 
 
 def kind_of(record: Record, headline: str) -> str:
@@ -104,90 +216,16 @@ def sample_kind(error: str | None, unparsed: bool, score: object, scale: Sequenc
 
 
 @dataclass(frozen=True, slots=True)
-class _Bar:
-    """A bar with the ends of its interval, in percents of the width. known: whether there is an interval."""
-
-    label: str
-    name: str
-    value: str
-    interval: str
-    n: int
-    width: float
-    low: float
-    high: float
-    known: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Bars:
-    """The first metric of each group or subset as bars, from 0 to `top`."""
-
-    name: str
-    metric: str
-    top: float
-    rows: Sequence[_Bar]
-
-    @classmethod
-    def of(cls, name: str, parts: Sequence[tuple[str, str, Sequence[MetricFields]]]) -> _Bars | None:
-        """The bars of (name, label, metrics). None where there is nothing that a bar could show."""
-        drawn = [(part, label, metrics[0]) for part, label, metrics in parts if metrics]
-        drawn = [each for each in drawn if each[2]["value"] is not None]
-        ends = [end for _, _, metric in drawn for end in (metric["value"] or 0.0, *(metric["interval"] or ()))]
-        if not ends or any(isinstance(end, str) or end < -0.5 for end in ends):
-            return None
-        top = max(map(float, ends))
-        top = 1.0 if top <= 1.2 else top
-        return cls(name, drawn[0][2]["metric"], top, [_bar(*each, top) for each in drawn])
-
-
-def _bar(name: str, label: str, metric: MetricFields, top: float) -> _Bar:
-    def place(value: Number | None) -> float:
-        return round(100 * min(max(float(value or 0.0) / top, 0.0), 1.0), 2)
-
-    low, high = metric["interval"] or (metric["value"], metric["value"])
-    return _Bar(
-        label,
-        name,
-        number(metric["value"]),
-        interval(metric),
-        metric["n"],
-        width=place(metric["value"]),
-        low=place(low),
-        high=place(high),
-        known=metric["interval"] is not None,
-    )
-
-
-def _charts(report: Report) -> Iterator[tuple[str, _Bars | None]]:
-    """(title, bars): the tasks of each group of tasks, then the groups, subsets and categories of each task."""
-    for group in report.get("groups", ()):
-        for first in group["metrics"][:1]:
-            wanted = ScoreName.parse(first["metric"]).metric  # the metric that the group is known by
-            tasks = [(task["task"], task["metrics"]) for task in report["tasks"] if task["task"] in group["tasks"]]
-            of_group = [
-                (name, name, [metric for metric in metrics if ScoreName.parse(metric["metric"]).metric == wanted])
-                for name, metrics in tasks
-            ]
-            yield group["title"], _Bars.of("tasks", of_group)
-    for task in report["tasks"]:
-        charts: dict[str, Sequence[PartFields]] = {"groups": task["groups"], "subsets": task["subsets"]}
-        if len(task["groups"]) == len(task["subsets"]):  # each group is a single subset: one chart says it all
-            del charts["groups"]
-        categories = task.get("categories", ())
-        for breakdown in dict.fromkeys(part["breakdown"] for part in categories):
-            charts[breakdown] = [part for part in categories if part["breakdown"] == breakdown]
-        for name, parts in charts.items():
-            bars = _Bars.of(name, [(part["name"], part["title"] or part["name"], part["metrics"]) for part in parts])
-            yield task["task"], bars
-
-
-@dataclass(frozen=True, slots=True)
 class _ShownSample:
     """A sample as the page shows it. turns: (who, what, whether other samples share it)."""
 
     kind: str
     subset: str
     id: str
+    question: str
+    answer: str
+    gold: str
+    confidence: float | None
     turns: Sequence[tuple[str, str, bool]]
     target: str
     choices: Sequence[_ShownChoice]
@@ -201,8 +239,11 @@ class _ShownSample:
 
 @dataclass(frozen=True, slots=True)
 class _ShownChoice:
+    """An option. share: its probability among the options, where each has one."""
+
     text: str
     logprob: str
+    share: float | None
     gold: bool
     chosen: bool
 
@@ -216,20 +257,20 @@ class _ShownReply:
 
 
 def _sample(kind: str, record: Record) -> _ShownSample:
-    if record.target is None:
-        target = "kept secret by the benchmark"
-    else:
-        values = record.target if isinstance(record.target, tuple) else (record.target,)
-        named = [record.choices[v] if isinstance(v, int) and 0 <= v < len(record.choices) else str(v) for v in values]
-        target = clip(" | ".join(named))
     scores = {name: value if isinstance(value, tuple) else (value,) for name, value in record.scores.items()}
+    choices = list(_choices(record))
+    question = record.prompt.messages[-1].text if record.prompt.messages else record.prompt.suffix
     return _ShownSample(
         kind=kind,
         subset=record.subset,
         id=f"{record.id} ({record.view.index + 1} of {record.view.count})" if record.view else str(record.id),
+        question=clip(" ".join(question[:400].split())[:120]),
+        answer=clip(" ".join(answer_of(record).split())[:60]),
+        gold=clip(" ".join(gold_of(record).split())[:60]),
+        confidence=max((choice.share for choice in choices if choice.share is not None), default=None),
         turns=list(_turns_of(record)),
-        target=target,
-        choices=list(_choices(record)),
+        target="kept secret by the benchmark" if record.target is None else clip(gold_of(record)),
+        choices=choices,
         replies=[] if record.logprobs and record.choices else list(_replies(record)),
         answers={
             name: ["not readable" if answer is None else answer for answer in answers]
@@ -281,10 +322,13 @@ def _choices(record: Record) -> Iterator[_ShownChoice]:
     gold = record.target if isinstance(record.target, tuple) else (record.target,)
     values = record.logprobs
     best = max(values, default=None)
+    known = len(values) == len(record.choices) and all(map(math.isfinite, values))
+    total = math.fsum(math.exp(value - (best or 0.0)) for value in values) if known else 0.0
     for index, choice in enumerate(record.choices):
         value = values[index] if index < len(values) else None
+        share = math.exp(value - (best or 0.0)) / total if known and value is not None else None
         likeliest = value is not None and value == best
-        yield _ShownChoice(clip(choice), number(value), gold=index in gold, chosen=likeliest)
+        yield _ShownChoice(clip(choice), number(value), share, gold=index in gold, chosen=likeliest)
 
 
 def _replies(record: Record) -> Iterator[_ShownReply]:
@@ -295,9 +339,14 @@ def _replies(record: Record) -> Iterator[_ShownReply]:
 
 
 @functools.cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+def environment() -> jinja2.Environment:
+    """The templates of this room; everything that they show is escaped."""
+    made = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: files("harness.record").joinpath(name).read_text(encoding="utf-8")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters.update(number=number, interval=interval)
-    return environment.from_string(files("harness.record").joinpath("report.html.j2").read_text(encoding="utf-8"))
+    made.filters.update(number=number, interval=interval, percent=percent, clean=clip)
+    return made

@@ -196,7 +196,8 @@ def _group_metric(score: GroupScore) -> MetricFields:
 def _metric(metric: MetricResult) -> MetricFields:
     fields: dict[str, JSON] = asdict(metric)
     fields["interval"] = list(metric.interval) if metric.interval else None
-    for name in ("scorer", "truncated", "error", "setting"):
+    fields["bounds"] = list(metric.bounds) if metric.bounds else None
+    for name in ("bounds", "scorer", "truncated", "error", "setting"):
         if not fields[name]:
             del fields[name]
     return cast(MetricFields, fields)

@@ -329,6 +329,7 @@ def _result(key: ScoreKey, estimate: Estimate | None, n: int, tables: Sequence[_
         n,
         higher_is_better=key.higher_is_better,
         aggregation=WHOLE if isinstance(metric, CorpusMetric) else key.aggregation,
+        bounds=metric.bounds,
         scorer=scorer,
         truncated=sum(table.truncated[key.name] for table in tables),
         setting=metric.setting,

@@ -141,18 +141,18 @@ def mean_of(
     known = [(value.value, value.n) for value in values if value.value is not None]
     sizes = [n for _, n in known]
     if not known:
-        return MetricResult("", None, 0)
+        return MetricResult("", None, 0, bounds=bounds)
     if len(values) == 1:
         return values[0]
     weights = sizes if average == "micro" else [1] * len(known)
     mean = sum(value * weight for (value, _), weight in zip(known, weights, strict=True)) / sum(weights)
     errors = [value.stderr for value in values if value.stderr is not None]
     if len(errors) < len(values):
-        return MetricResult("", mean, sum(sizes))
+        return MetricResult("", mean, sum(sizes), bounds=bounds)
     stderr = pooled_stderr(errors, sizes) if average == "micro" else math.hypot(*errors) / len(errors)
     low, high = normal_interval(mean, stderr)
     least, greatest = bounds or (-math.inf, math.inf)
-    return MetricResult("", mean, sum(sizes), stderr, (max(least, low), min(greatest, high)))
+    return MetricResult("", mean, sum(sizes), stderr, (max(least, low), min(greatest, high)), bounds=bounds)
 
 
 def pooled_stderr(errors: Sequence[float], sizes: Sequence[int]) -> float:

@@ -25,9 +25,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from harness.errors import HarnessError
+from harness.record import html
 from harness.view import charts, pages
 from harness.view.notes import NoteKind, add_note
-from harness.view.pages.values import percent
 from harness.view.shelf import Shelf
 from harness.view.words import LANGUAGES, language_of, translator
 
@@ -43,7 +43,7 @@ _HEADERS = {
     "Cache-Control": "no-store",
 }
 _LARGEST_FORM = 64_000
-_STATIC = {"view.css": "text/css", "view.js": "text/javascript"}
+_STATIC = {"page.css": ("harness.record", "text/css"), "view.js": ("harness.view.static", "text/javascript")}
 Page = Callable[[Shelf, Mapping[str, Any]], Mapping[str, Any]]
 
 
@@ -191,7 +191,8 @@ def _static(request: Request) -> Response:
     name = request.path_params["name"]
     if name not in _STATIC:
         return PlainTextResponse("there is no such file", 404)
-    return Response(files("harness.view").joinpath("static", name).read_bytes(), media_type=_STATIC[name])
+    room, kind = _STATIC[name]
+    return Response(files(room).joinpath(name).read_bytes(), media_type=kind)
 
 
 def _mistake(request: Request, error: Exception) -> Response:
@@ -204,23 +205,11 @@ def _missing(request: Request, error: Exception) -> Response:
 
 @functools.cache
 def environment() -> jinja2.Environment:
-    """The templates; everything that they show is escaped."""
-    from harness.record.report import interval, number
+    """The templates, those of the report's page included; everything that they show is escaped."""
     from harness.view.inert_html import clean, marked, rich
 
-    made = jinja2.Environment(
-        loader=jinja2.PackageLoader("harness.view"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters.update(
-        number=number,
-        interval=interval,
-        rich=rich,
-        marked=marked,
-        clean=clean,
-        percent=percent,
-    )
+    base = html.environment()
+    loaders = [jinja2.PackageLoader("harness.view"), *([base.loader] if base.loader else [])]
+    made = base.overlay(loader=jinja2.ChoiceLoader(loaders))
+    made.filters = {**base.filters, "rich": rich, "marked": marked, "clean": clean}
     return made

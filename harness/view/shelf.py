@@ -9,8 +9,9 @@ from pathlib import Path
 
 from harness.errors import UsageError
 from harness.record.file_types import AbilityFields, Manifest, Report, TaskReport
-from harness.record.manifest import MANIFEST_FILE, model_title, read_manifest, read_report
+from harness.record.manifest import MANIFEST_FILE, read_manifest, read_report
 from harness.record.run import REPORT_FILE
+from harness.record.shown import short_title
 from harness.view.index import SampleIndex
 
 _DEPTH = 3
@@ -31,9 +32,8 @@ class ShelvedRun:
 
     @property
     def title(self) -> str:
-        """What a reader calls the model: a name that was given, else the folder's or hub's name without its path."""
-        named = self.manifest.get("spec", {}).get("name")
-        return str(named or Path(model_title(self.manifest)).name or self.key)
+        """What a reader calls the model."""
+        return short_title(self.manifest) if self.manifest else self.key
 
     @property
     def started(self) -> str:

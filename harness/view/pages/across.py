@@ -15,12 +15,13 @@ import numpy as np
 from harness.errors import UsageError
 from harness.record.coverage import part_words
 from harness.record.file_types import MetricFields, TaskReport
+from harness.record.shown import Shown, finite, interval_of, is_share, value
 from harness.scoring.statistics.clusters import cluster_number
 from harness.scoring.statistics.paired import Comparison, PairedScores, compare_macro, correct_for_many
 from harness.scoring.statistics.paired import compare as compare_pairs
 from harness.view import charts
 from harness.view.index import PAGE, SampleIndex
-from harness.view.pages.values import Shown, finite, interval_of, is_share, place_in, value
+from harness.view.pages.asked import place_in
 from harness.view.shelf import Shelf, ShelvedRun
 
 _MOST_RUNS = 12

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness.view.pages.values import finite, place_in, value
+from harness.record.shown import finite, value
+from harness.view.pages.asked import place_in
 from harness.view.shelf import Shelf, ShelvedRun
 
 _SHOWN_TASKS = 4

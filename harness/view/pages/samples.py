@@ -14,7 +14,7 @@ from harness.record.prompts import PROMPTS_FILE, SharedPrompts
 from harness.types import Media, Message, Prompt, Record
 from harness.view.index import ORDERS, PAGE, Filters, IndexedSample, SampleIndex
 from harness.view.notes import NoteKind, read_notes
-from harness.view.pages.values import place_in
+from harness.view.pages.asked import place_in
 from harness.view.shelf import Shelf, ShelvedRun
 
 _SHOWN_SUBSETS = 400
