@@ -14,19 +14,19 @@ class FirstPattern(Filter):
     """What the first of `patterns` that occurs in a reply captures; None where none of them occurs.
 
     Each pattern has one group (Python's `re`, with `^` and `$` at line ends). `take`: which occurrence of that
-    pattern counts, `first` or `last`.
+    pattern counts, `first` or `last`, or `all` of them, joined.
     """
 
     name = "first_pattern"
 
     def __init__(self, patterns: Sequence[str], take: str = "first") -> None:
-        if take not in ("first", "last"):
-            raise ValueError(f"take is '{take}'; it must be 'first' or 'last'")
+        if take not in ("first", "last", "all"):
+            raise ValueError(f"take is '{take}'; it must be 'first', 'last' or 'all'")
         self._patterns = [re.compile(pattern, re.MULTILINE) for pattern in patterns]
         for pattern in self._patterns:
             if pattern.groups != 1:
                 raise ValueError(f"pattern '{pattern.pattern}' has {pattern.groups} groups; it must have one")
-        self._place = 0 if take == "first" else -1
+        self._taken = {"first": slice(1), "last": slice(-1, None), "all": slice(None)}[take]
 
     def apply(self, replies: Sequence[str | None], sample: Sample) -> list[str | None]:
         return [None if reply is None else self._read(reply) for reply in replies]
@@ -34,7 +34,7 @@ class FirstPattern(Filter):
     def _read(self, reply: str) -> str | None:
         for pattern in self._patterns:
             if matches := find_all(pattern, reply):
-                return str(matches[self._place])
+                return "".join(map(str, matches[self._taken]))
         return None
 
 

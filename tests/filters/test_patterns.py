@@ -29,6 +29,8 @@ def test_bad_options_are_refused():
 def test_all_that_a_pattern_finds_in_order_or_as_a_set():
     assert FindAll(r"\d+").apply(["3、1，3", "没有", None], SAMPLE) == ["3 1 3", None, None]
     assert FindAll("[A-D]", separator="", as_set=True).apply(["选D和A，再说一遍：A、D"], SAMPLE) == ["AD"]
+    every = FirstPattern(["([A-D])[.．]", "([A-D])"], take="all")
+    assert every.apply(["A. 对，C． 也对，B错", "B"], SAMPLE) == ["AC", "B"]
     assert FindAll("[A-D]", separator="", once=True).apply(["选D和A，再说一遍：A、D"], SAMPLE) == ["DA"]
     assert FindAll(r"第(\d)空", at_most=2).apply(["第3空 第1空 第2空"], SAMPLE) == ["3 1"]
     with pytest.raises(ValueError, match="has 2 groups"):
