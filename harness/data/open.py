@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Any
 
-from harness.data.locations import BUILDERS, file_source, is_on_hub, mirror_folders
+from harness.data.locations import BUILDERS, file_source, hub_split, is_on_hub, mirror_folders
 from harness.errors import DataError
 from harness.plugin_values import shown
 from harness.types import JSON, DatasetSpec, Rows
@@ -136,7 +136,8 @@ def remedy(spec: DatasetSpec, split: str) -> str:
     other = "modelscope" if spec.hub == "hf" else "hf"
     if spec.path not in BUILDERS and is_on_hub(spec, other):
         advice.append(f"try --hub {other}")
-    advice.append("make DIR where there is a network by `harness data pull TASK --to DIR`")
+    if not (set(spec.sources) == {"local"} and not spec.path):  # rows that are given to those who ask for them
+        advice.append("make DIR where there is a network by `harness data pull TASK --to DIR`")
     return ", or ".join(advice)
 
 
@@ -146,6 +147,9 @@ def _place_in_mirror(spec: DatasetSpec, split: str) -> str:
         source = file_source(spec, split)
         if source and source.repository:
             return str(PurePosixPath("github", source.repository, source.patterns[0]))
+    own = hub_split(spec, "local", split)
+    if own and own.patterns:
+        return str(PurePosixPath(own.path, own.patterns[0]))
     places = mirror_folders(spec, split)
     path = PurePosixPath(places[0].path, places[0].name or "", places[0].split) if places else None
     return f"{path}.jsonl (or .csv, .parquet ...)" if path else ""

@@ -2,6 +2,7 @@
 
 DIR/<org>/<name>/[<config>/]<split>.<ext>
 DIR/github/<owner>/<repository>/<file>      with `sources: {github: {repo: ..., files: {test: ...}}}`
+DIR/<folder>/<file>                         with `sources: {local: {path: FOLDER, files: {test: ...}}}`
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from harness.data import (
     file_source,
     find_files,
     find_split,
+    hub_split,
     inside,
     is_hub_id,
     make_rows,
@@ -56,6 +58,9 @@ def _places(root: Path, spec: DatasetSpec, split: str) -> Iterator[Callable[[], 
     """Where a split may lie below a mirror folder, as functions that look there."""
     if spec.sources:
         yield lambda: _github_copy(root, spec, split)
+    if (own := hub_split(spec, "local", split)) and own.patterns:
+        files = functools.partial(find_files, inside(root, root / own.path), own.patterns)
+        yield lambda: (files(), own.options)
     for place in mirror_folders(spec, split):
         folder = inside(root, root / place.path)
         if folder.is_dir():

@@ -137,6 +137,15 @@ def test_files_of_a_repository_are_read_from_its_copy(registry: Registry, tmp_pa
         keys(registry, tmp_path, None, "test", path=None, sources={"github": source})
 
 
+def test_rows_that_people_were_given_lie_as_they_were_given(registry: Registry, tmp_path: Path) -> None:
+    sources = {"local": {"path": "Given", "files": {"validation": "QIC/QIC_dev.json"}}}
+    lay(tmp_path, a="Given/QIC/QIC_dev.json", b="Given/validation.jsonl")
+    assert keys(registry, tmp_path, None, "validation", path=None, sources=sources) == ["a"]
+    sources["local"]["files"] = {"validation": "QTR/QTR_dev.json"}
+    with pytest.raises(DataError, match=r"no source has it; give --data DIR .* with DIR/Given/QTR/QTR_dev\.json$"):
+        keys(registry, tmp_path, None, "validation", path=None, sources=sources)
+
+
 @pytest.mark.parametrize("name", ["../secret.jsonl", "/etc/passwd", "a/../../secret.jsonl"])
 def test_a_repository_is_not_left(registry: Registry, tmp_path: Path, name: str) -> None:
     lay(tmp_path / "github" / "me", x="secret.jsonl", y="quiz/test.jsonl")
