@@ -150,7 +150,8 @@ def letter_table(counted: Sequence[tuple[str, str, int]], wrong: int) -> LetterT
 def chance_of(record: Record) -> float | None:
     """What a guess among the options would score; None where there are none to guess among."""
     golds = record.target if isinstance(record.target, tuple) else (record.target,)
-    return len(golds) / len(record.choices) if record.choices and isinstance(golds[0], int) else None
+    among = record.choices and golds and all(isinstance(gold, int) for gold in golds)
+    return len(golds) / len(record.choices) if among else None
 
 
 def answer_of(record: Record) -> str:
@@ -179,9 +180,20 @@ def _draw(record: Record) -> int:
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")
 
 
-def _groups(report: Report) -> Iterator[tuple[str, str, Shown, Sequence[Part]]]:
-    """(title, metric, value, its tasks) of each group of tasks, by the metric that the group is known by."""
+@dataclass(frozen=True, slots=True)
+class _GroupCard:
+    """A group of tasks. values: of (metric, average), the one that the group is known by first. tasks: by that metric."""
+
+    title: str
+    values: Sequence[tuple[str, Shown]]
+    tasks: Sequence[Part]
+
+
+def _groups(report: Report) -> Iterator[_GroupCard]:
     for group in report.get("groups", ()):
+        asked = [(metric, str(metric.get("average", ""))) for metric in group["metrics"]]
+        every = [(metric, name) for name, metrics in group.get("by_average", {}).items() for metric in metrics]
+        shown = {f"{metric['metric']}, {average}": value(metric) for metric, average in (*asked, *every)}
         for first in group["metrics"][:1]:
             wanted = ScoreName.parse(first["metric"]).metric
             parts = []
@@ -189,7 +201,7 @@ def _groups(report: Report) -> Iterator[tuple[str, str, Shown, Sequence[Part]]]:
                 metrics = [each for each in task["metrics"] if ScoreName.parse(each["metric"]).metric == wanted]
                 if task["task"] in group["tasks"] and metrics:
                     parts.append(Part(task["task"], task["task"], value(metrics[0]), 0.0, task["counts"]["n"]))
-            yield group["title"], f"{first['metric']}, {first.get('average', '')}", value(first), parts
+            yield _GroupCard(group["title"], list(shown.items()), parts)
 
 
 def _english(text: str, **values: object) -> str:
