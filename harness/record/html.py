@@ -182,7 +182,7 @@ def _draw(record: Record) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _GroupCard:
-    """A group of tasks. values: of (metric, average), the one that the group is known by first. tasks: by that metric."""
+    """A group of tasks. values: (metric and average, value), first the one that the group is known by, as its tasks."""
 
     title: str
     values: Sequence[tuple[str, Shown]]
