@@ -16,7 +16,7 @@ def entries(suite):
     return [LIBRARY.entry(ref) for ref in LIBRARY.select([suite])]
 
 
-@pytest.mark.parametrize("suite", ["reported_2026", "zh_core", "zh_full"])
+@pytest.mark.parametrize("suite", ["reported_2026", "reported_vision_2026", "zh_core", "zh_full", "zh_vision"])
 def test_a_suite_names_each_of_its_tasks_once(suite):
     names = [entry.name for entry in entries(suite)]
     assert names and len(set(names)) == len(names)
@@ -28,7 +28,9 @@ def test_the_core_has_ten_tasks_for_ten_abilities():
     assert all("zh" in entry.language for entry in chosen)
 
 
-def test_all_that_is_chinese_is_in_the_full_suite():
-    full = {entry.name for entry in entries("zh_full")}
-    chinese = {e.name for e in LIBRARY.entries() if list(e.language) == ["zh"] and "demo" not in e.tags}
-    assert not chinese - full
+def test_all_that_is_chinese_is_in_the_full_suites_of_text_and_of_images():
+    full, vision = ({entry.name for entry in entries(suite)} for suite in ("zh_full", "zh_vision"))
+    chinese = [entry for entry in LIBRARY.entries() if list(entry.language) == ["zh"] and "demo" not in entry.tags]
+    images = {entry.name for entry in chinese if "image" in entry.modality}
+    assert not {entry.name for entry in chinese} - images - full
+    assert not images - vision and not images & full

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from harness import Observation, Sample
+from harness_plugins.metrics.captions import CaptionScores
 from harness_plugins.metrics.mmmu import MmmuGuessed
 from harness_plugins.metrics.option_letters import CircularAccuracy, OfficialLetter
 from harness_plugins.metrics.yes_no import HallusionScores, MmeScores, YesNo, YesNoScores
@@ -24,6 +25,14 @@ def read(rule: str, reply: str, **doc: Any) -> str | None:
     return OfficialLetter(rule).apply([reply], Sample("task", "", 0, doc, (), "A"))[0]
 
 
+COCO = {
+    "cider": 4.165768,
+    "bleu_1": 0.6514391,
+    "bleu_2": 0.6514391,
+    "bleu_3": 0.6514391,
+    "bleu_4": 0.6514391,
+    "rouge_l": 0.7448995,
+}
 COLOURS = {"A": "red", "B": "blue", "C": "nan", "D": None}
 
 
@@ -101,3 +110,25 @@ def test_mmmu_guesses_as_its_script_does_and_as_one_would_on_average() -> None:
     }
     opened = seen("about 4 cm", "4", question_type="open", options="[]")
     assert values(MmmuGuessed(), [opened])["official"] == 1
+
+
+def test_captions_score_as_the_coco_evaluation_scores_them() -> None:
+    """The values are those of pycocoevalcap 1.2 for these tokens."""
+    row = ("A red square.", ("A red square on white.", "There is a red square!"))
+    other = ("the dog's ball", ("The dog's ball is blue.", "It isn't a cat"))
+    metric = CaptionScores()
+    items = [
+        metric.item(Observation(Sample("t", "", 0, {}, (), gold), (), predictions=(said,)))
+        for said, gold in (row, other)
+    ]
+    found = metric.measure(items)
+    assert items[1] == (
+        ["the", "dog", "'s", "ball"],
+        [["the", "dog", "'s", "ball", "is", "blue"], ["it", "is", "n't", "a", "cat"]],
+    )
+    assert found == {name: pytest.approx(value, abs=1e-6) for name, value in COCO.items()}
+
+
+def test_each_chinese_character_is_a_token() -> None:
+    seen = Observation(Sample("t", "", 0, {}, (), ("红色方块。",)), (), predictions=("一个red方块",))
+    assert CaptionScores("char").item(seen) == (["一", "个", "red", "方", "块"], [["红", "色", "方", "块"]])

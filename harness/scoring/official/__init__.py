@@ -7,6 +7,7 @@ and `guess.py` says what that is worth: the script's own draw, wrong, or what a 
 
 from __future__ import annotations
 
+from harness.scoring.official.captions import caption_rouge, caption_tokens, cider, corpus_bleu
 from harness.scoring.official.cmmmu import cmmmu_blank_correct, cmmmu_choice, cmmmu_judgement
 from harness.scoring.official.edit_distance import edit_distance
 from harness.scoring.official.guess import GuessMode, choice_scores
@@ -31,10 +32,14 @@ __all__ = [
     "PERCEPTION",
     "GuessMode",
     "anls",
+    "caption_rouge",
+    "caption_tokens",
     "choice_scores",
+    "cider",
     "cmmmu_blank_correct",
     "cmmmu_choice",
     "cmmmu_judgement",
+    "corpus_bleu",
     "edit_distance",
     "mathvision_answer",
     "mathvision_correct",
