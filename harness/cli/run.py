@@ -30,6 +30,7 @@ from harness.cli.values import parse_date, parse_limit
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
+    from harness.run.jobs import TaskJob
     from harness.run.result import RunResult
     from harness.run.spec import RunSpec
 
@@ -167,16 +168,21 @@ def run_all(
 ) -> int:
     """Run `spec` with each of the models and print their tables. Returns the exit code."""
     from harness.cli.progress import watch
+    from harness.judging.judge import JudgeModel
+    from harness.judging.judged_metrics import check_judges
+    from harness.registry import load_plugins
     from harness.run.runner import run_each
 
-    if judges:
-        from harness.judging.judge import JudgeModel
-        from harness.judging.judged_metrics import check_judges
+    registry = load_plugins()
 
-        check_judges(spec, [JudgeModel(name, args) for name, args in judges])
+    def checked(jobs: Sequence[TaskJob]) -> Sequence[TaskJob]:
+        if judges:
+            check_judges(jobs, spec, [JudgeModel(name, args) for name, args in judges], registry)
+        return jobs
+
     with stopped_by_sigterm():
         results, codes = [], []
-        for result in run_each(spec, list(models.values()), progress=watch()):
+        for result in run_each(spec, list(models.values()), registry, watch(), narrow=checked):
             judged, code = judged_result(result, judges, spec.command)
             results.append(judged)
             codes.append(code)
@@ -229,7 +235,10 @@ def judged_result(
 
     if judges:
         models = [JudgeModel(name, args) for name, args in judges]
-        judged = fill_judged_scores(result.path, models, progress=watch(), coverage=result.coverage, command=command)
+        jobs, coverage = result.jobs, result.coverage
+        judged = fill_judged_scores(
+            result.path, models, progress=watch(), jobs=jobs, coverage=coverage, command=command
+        )
         return judged.result, int(judged.exit_code)
     for task in waiting_tasks(result.report):
         notice(f"{task}: its answers wait for a judge: harness score {result.path} --judge MODEL,K=V")

@@ -19,7 +19,7 @@ from harness.record.coverage import Coverage
 from harness.record.file_types import Report
 from harness.record.run import RunFolder
 from harness.registry import Registry, load_plugins
-from harness.run.jobs import TaskJob, load_jobs
+from harness.run.jobs import TaskJob, close_code, load_jobs
 from harness.run.prepare import create_model
 from harness.run.result import RunResult
 from harness.run.spec import Progress, RunSpec
@@ -74,10 +74,12 @@ def check_rubrics(library: TaskLibrary, ref: TaskRef, registry: Registry) -> lis
     return problems
 
 
-def check_judges(spec: RunSpec, judges: Sequence[JudgeModel], registry: Registry | None = None) -> None:
-    """Refuse, before a run begins, judges that have nothing to judge or cannot be made. Raises `UsageError`."""
-    registry = registry or load_plugins()
-    tasks = [job.task for job in load_jobs(spec, registry, Progress())]
+def check_judges(jobs: Sequence[TaskJob], spec: RunSpec, judges: Sequence[JudgeModel], registry: Registry) -> None:
+    """Refuse, before the rows of a run are opened, judges that have nothing to judge or cannot be made.
+
+    jobs: the tasks of the run. Raises `UsageError`.
+    """
+    tasks = [job.task for job in jobs]
     if not any(judged_metrics(task) for task in tasks):
         raise UsageError("--judge: none of the tasks has scores that a judge gives (`metric: judge`)")
     for task in tasks:
@@ -95,35 +97,47 @@ def fill_judged_scores(
     registry: Registry | None = None,
     progress: Progress | None = None,
     *,
+    jobs: Sequence[TaskJob] = (),
     coverage: Coverage | None = None,
     command: str = "",
 ) -> JudgedRun:
     """Have judges score what the tasks of a finished run leave to them, and sum the run up again.
 
-    coverage: what the report is about; left out, what the folder's is about. Raises `HarnessError`.
+    jobs: the tasks, where they are loaded already (`RunResult.jobs`). coverage: what the report is about; left out,
+    what the folder's is about. Raises `HarnessError`.
     """
     registry, progress = registry or load_plugins(), progress or Progress()
     run = RunFolder.read(Path(path))
-    jobs = load_jobs(RunSpec.from_json(run.manifest["spec"]), registry, Progress())
+    jobs = jobs or load_jobs(RunSpec.from_json(run.manifest["spec"]), registry, Progress())
     asked = [(job, item) for job in jobs for item in judged_metrics(job.task)]
     if not asked:
         raise UsageError("--judge: none of the tasks has scores that a judge gives (`metric: judge`)")
-    wanted = {id(item): _scores_of(item, job.task, registry) for job, item in asked}
+    wanted_of = [_scores_of(item, job.task, registry) for job, item in asked]
     judged = []
     scores: dict[str, dict[SampleKey, dict[str, float | None]]] = {job.task.name: {} for job in jobs}
-    for job, item in asked:
+    for (job, item), wanted in zip(asked, wanted_of, strict=True):
         spec = JudgeSpec((str(run.path),), _rubric(item, job.task), tuple(judges), (job.task.name,), command=command)
         judged.append(run_judges(spec, registry, progress))
         paths = [judgement.path for judgement in judged[-1].judgements]
-        for key, found in _means(paths, job.task.name, wanted[id(item)]).items():
-            scores[job.task.name].setdefault(key, {}).update(found)
+        # The mean of the judges' scores of each sample that all of them scored.
+        columns = [
+            {record.key: record.scores for record in RunFolder.read(path).records(job.task.name)} for path in paths
+        ]
+        for key in columns[0]:
+            for name, score in wanted.items():
+                values = [column.get(key, {}).get(score) for column in columns]
+                numbers = [value for value in values if isinstance(value, int | float)]
+                mean = sum(numbers) / len(numbers) if len(numbers) == len(values) else None
+                scores[job.task.name].setdefault(key, {})[name] = mean
     with RunFolder.reopen(run.path) as folder:
         for job in jobs:
             if of_task := scores[job.task.name]:
                 folder.rewrite(job.task.name, _filled(job, folder, of_task))
         folder.note(judges=[{"model": judge.name} for judge in judges])
         summary = summarise_run(jobs, folder, coverage)
-        return JudgedRun(RunResult(folder.path, summary.asked, summary.coverage, summary.larger), tuple(judged))
+        close_code(jobs)
+        result = RunResult(folder.path, summary.asked, summary.coverage, summary.larger, jobs)
+        return JudgedRun(result, tuple(judged))
 
 
 def _rubric(item: MetricSpec, task: Task) -> str:
@@ -146,24 +160,10 @@ def _scores_of(item: MetricSpec, task: Task, registry: Registry) -> dict[str, st
     return {f"{JUDGE}_{value}": value for value in values} or {JUDGE: known[0]}
 
 
-def _means(paths: Sequence[Path], task: str, wanted: Mapping[str, str]) -> dict[SampleKey, Scores]:
-    """The mean of the judges' scores of each sample that all of them scored."""
-    columns = [{record.key: record.scores for record in RunFolder.read(path).records(task)} for path in paths]
-    return {
-        key: {name: _mean([column.get(key, {}).get(score) for column in columns]) for name, score in wanted.items()}
-        for key in columns[0]
-    }
-
-
-def _mean(values: Sequence[object]) -> float | None:
-    numbers = [value for value in values if isinstance(value, int | float)]
-    return sum(numbers) / len(numbers) if len(numbers) == len(values) else None
-
-
 def _filled(job: TaskJob, folder: RunFolder, scores: Mapping[SampleKey, Scores]) -> Iterator[Record]:
     """The records of a task with what the judges gave them, under each of its filter pipelines."""
     names = {key.name: ScoreName.parse(key.name).metric for key in job.scorer.keys}
     for record in folder.records(job.task.name):
-        found = scores.get(record.key, {})
-        given = {name: found[metric] for name, metric in names.items() if metric in found}
+        judged = scores.get(record.key, {})
+        given = {name: judged[metric] for name, metric in names.items() if metric in judged}
         yield replace(record, scores={**record.scores, **given}) if given else record

@@ -73,7 +73,8 @@ def prepare_run(
     """Do all that a run of `spec` does before weights load. Raises `HarnessError`; what is returned is to be closed.
 
     models: the arguments of each model that is to answer. narrow: which of the tasks are wanted, before their rows are
-    opened. scoring: False where answers are not scored, on a machine that may lack what the metrics need.
+    opened; it may refuse them. scoring: False where answers are not scored, on a machine that may lack what the metrics
+    need.
     """
     registry, progress = registry or load_plugins(), progress or Progress()
     if spec.output_path:

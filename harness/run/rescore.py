@@ -60,7 +60,7 @@ def score_run(
         for message in [*folder.take_messages(), *attempts(jobs)]:
             (progress or Progress()).message(message)
         close_code(jobs)
-        return RunResult(folder.path, summary.asked, summary.coverage)
+        return RunResult(folder.path, summary.asked, summary.coverage, jobs=jobs)
 
 
 def score_missing(job: TaskJob, batches: BatchScorer, records: Read, progress: Progress) -> Iterator[Record]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from harness.record.coverage import Coverage, covered
 from harness.record.file_types import Report
 from harness.record.report import number, summary_text
 from harness.record.run import RunFolder
+from harness.run.jobs import TaskJob
 from harness.types import Record
 
 _SHOWN_TASKS = 5
@@ -22,13 +23,14 @@ class RunResult:
     """A finished run: its folder, its report, and the exit code that it deserves.
 
     coverage: what the report is about; None for all that the folder holds. larger: the report that the folder keeps,
-    where an earlier command asked for more.
+    where an earlier command asked for more. jobs: the tasks as they were loaded, without their samples.
     """
 
     path: Path
     report: Report
     coverage: Coverage | None = None
     larger: Report | None = None
+    jobs: Sequence[TaskJob] = ()
 
     def __repr__(self) -> str:
         shown = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from harness.run.answers import answers, description, plugin_errors
 from harness.run.describe import manifest, run_identity
 from harness.run.early_stop import EarlyStop
 from harness.run.jobs import TaskJob, attempts, scored_record
-from harness.run.prepare import PreparedRun, prepare_run
+from harness.run.prepare import Narrow, PreparedRun, prepare_run
 from harness.run.rescore import score_missing
 from harness.run.result import RunResult
 from harness.run.spec import Progress, RunSpec
@@ -44,15 +44,18 @@ def run_each(
     model_args: Sequence[Mapping[str, JSON]],
     registry: Registry | None = None,
     progress: Progress | None = None,
+    *,
+    narrow: Narrow = list,
 ) -> Iterator[RunResult]:
     """Run `spec` once with each of `model_args`, one after another: the same questions to several models.
 
     Each is a run of its own, in the folder that it would have alone. A model keeps what it can use of the one before
-    it: adapters on one base share its weights. All are checked before the first one loads. Raises `HarnessError`.
+    it: adapters on one base share its weights. All are checked before the first one loads. narrow: as of `prepare_run`.
+    Raises `HarnessError`.
     """
     progress = progress or Progress()
     try:
-        with prepare_run(spec, model_args, registry, progress) as prepared:
+        with prepare_run(spec, model_args, registry, progress, narrow=narrow) as prepared:
             for model in prepared.models:
                 model.say = progress.message
             for message in prepared.remarks:
@@ -247,7 +250,8 @@ class _Run:
             is_asked, log = covered(coverage), self.spec.log_samples
             write_lm_eval(self.folder, path, report=summary.asked, log_samples=log, wanted=is_asked)
         self.observers.call("harness_run_finished", report=summary.asked, path=self.folder.path)
-        return RunResult(self.folder.path, summary.asked, coverage, summary.larger)
+        loaded = [replace(job, samples=[]) for job in jobs]
+        return RunResult(self.folder.path, summary.asked, coverage, summary.larger, loaded)
 
 
 def _changes(task: str, states: Mapping[OnDisk, int]) -> Iterator[str]:

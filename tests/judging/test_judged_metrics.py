@@ -81,6 +81,13 @@ def test_the_judge_may_come_later_and_its_scores_stay() -> None:
         assert metrics() == {"judge": (1.0, 4), "exact_match": (1.0, 4)}
 
 
+def test_metrics_that_are_added_while_scoring_stay_beside_the_judged_ones() -> None:
+    run()
+    assert run_harness("score", "runs", "--metrics", "bleu", "--judge", "dummy,mode=gold").exit_code == 0
+    assert metrics().keys() == {"judge", "exact_match", "bleu"}
+    assert metrics()["judge"] == (1.0, 4)
+
+
 def test_several_scores_of_a_rubric_and_the_mean_of_several_judges() -> None:
     write_task("graded.yaml", '    values: [grade, "grade=right"]\n')
     done = run("--judge", "dummy,mode=gold", "--judge", "dummy,mode=fixed,index=1")
@@ -126,6 +133,7 @@ def test_a_judge_is_refused_where_no_task_leaves_a_score_to_it() -> None:
 )
 def test_what_cannot_judge_is_refused_before_anything_is_asked(rubric: str, judge: str, said: str) -> None:
     write_task(rubric)
+    Path("rows.jsonl").unlink()
     done = run("--judge", judge)
     assert done.exit_code == 4
     assert said in done.output
