@@ -493,15 +493,7 @@ class Counts:
     refused: int = 0
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            self.n + other.n,
-            self.failed + other.failed,
-            self.unparsed + other.unparsed,
-            self.truncated + other.truncated,
-            self.empty + other.empty,
-            self.cut + other.cut,
-            self.refused + other.refused,
-        )
+        return Counts(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
 
 
 @dataclass(frozen=True, slots=True)

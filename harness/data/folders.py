@@ -89,21 +89,16 @@ def find_files(root: Path, patterns: Iterable[str]) -> list[DataFile]:
 def match_files(folder: Path, pattern: str) -> list[DataFile]:
     """The files that one pattern names, which may leave the folder (a user's own files; see `find_files`)."""
     member, _, outer = pattern.removeprefix("zip://").rpartition("::") if "zip://" in pattern else ("", "", pattern)
-    paths = _matching(folder / Path(outer).expanduser())
+    path = folder / Path(outer).expanduser()
+    paths = [path] if path.is_file() else []
+    first = next((number for number, part in enumerate(path.parts) if re.search(r"[*?\[]", part)), None)
+    # A name may itself hold brackets, so the literal path is tried before the glob.
+    if not paths and first is not None:
+        everything = Path(*path.parts[:first]).glob("/".join(path.parts[first:]))
+        paths = sorted(file for file in everything if file.is_file())
     if not member:
         return [DataFile(path, "") for path in paths]
     return [DataFile(path, name) for path in paths for name in zip_members(path) if fnmatch.fnmatchcase(name, member)]
-
-
-def _matching(path: Path) -> list[Path]:
-    # A name may itself hold brackets, so the literal path is tried before the glob.
-    if path.is_file():
-        return [path]
-    parts = path.parts
-    first = next((number for number, part in enumerate(parts) if re.search(r"[*?\[]", part)), None)
-    if first is None:
-        return []
-    return sorted(file for file in Path(*parts[:first]).glob("/".join(parts[first:])) if file.is_file())
 
 
 def find_split(root: Path, folder: Path, config: str | None, split: str) -> list[DataFile]:
@@ -162,19 +157,17 @@ def card_files(text: str) -> dict[str, dict[str, list[str]]]:
     configs: dict[str, dict[str, list[str]]] = {}
     for config in (card.get("configs") if isinstance(card, dict) else None) or []:
         if isinstance(config, dict) and "data_files" in config:
-            files = _files_by_split(config["data_files"], str(config.get("data_dir") or ""))
+            given = config["data_files"]
+            if isinstance(given, list) and all(isinstance(item, dict) and "path" in item for item in given):
+                pairs = [(str(item.get("split", "train")), item["path"]) for item in given]
+            else:
+                pairs = list(given.items()) if isinstance(given, dict) else [("train", given)]
+            below = str(config.get("data_dir") or "")
+            files = {split: [str(PurePosixPath(below, path)) for path in strings(paths)] for split, paths in pairs}
             configs[str(config.get("config_name", "default"))] = files
             if config.get("default"):
                 configs[""] = files
     return configs
-
-
-def _files_by_split(files: JSON, below: str) -> dict[str, list[str]]:
-    if isinstance(files, list) and all(isinstance(item, dict) and "path" in item for item in files):
-        pairs = [(str(item.get("split", "train")), item["path"]) for item in files]
-    else:
-        pairs = list(files.items()) if isinstance(files, dict) else [("train", files)]
-    return {split: [str(PurePosixPath(below, path)) for path in strings(paths)] for split, paths in pairs}
 
 
 def card_config(configs: Mapping[str, dict[str, list[str]]], config: str | None) -> dict[str, list[str]]:

@@ -18,7 +18,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -339,17 +339,13 @@ def _text(file: DataFile, encoding: str) -> str:
         raise DataError(f"{file}: unknown encoding '{encoding}'") from error
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{file}:{line}: is not {encoding}; {_encoding_of(data)}") from error
-
-
-def _encoding_of(data: bytes) -> str:
-    """What to write for a file in another encoding: tables of a spreadsheet are often in one of these."""
-    name = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "gb18030"
-    try:
-        data.decode(name)
-    except UnicodeDecodeError:
-        return "say its `encoding:` (in dataset_kwargs)"
-    return f"it reads as {name}: say `encoding: {name}` (in dataset_kwargs)"
+        # Tables of a spreadsheet are often in one of these.
+        other = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "gb18030"
+        remedy = "say its `encoding:` (in dataset_kwargs)"
+        with suppress(UnicodeDecodeError):
+            data.decode(other)
+            remedy = f"it reads as {other}: say `encoding: {other}` (in dataset_kwargs)"
+        raise DataError(f"{file}:{line}: is not {encoding}; {remedy}") from error
 
 
 def _refuse_pointer(head: bytes, file: DataFile) -> None:
@@ -523,22 +519,17 @@ def _reader(text: str, kind: str, options: FileOptions) -> Reader:
     )
 
 
-def _records(lines: list[str], start: str | None) -> Iterator[str]:
-    """The lines; or, where some of them match `start`, each of these with those that follow it."""
-    starts = [number for number, line in enumerate(lines) if start and re.match(start, line)]
-    if not starts:
-        yield from lines
-        return
-    for begin, end in zip([0, *starts[1:]], [*starts[1:], len(lines)], strict=True):
-        yield "\n".join(lines[begin:end])
-
-
 def _text_rows(text: str, file: DataFile, options: FileOptions) -> Iterator[Row]:
     """One row `{text: line}` a line; or, with `block`, one row for every `len(block)` lines."""
     lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")[options.skip_lines :] if text else []
     block = options.block
     if block is None:
-        yield from ({"text": record} for record in _records(lines, options.record_start))
+        # Lines that match `record_start` begin a record each; where there are none, every line is one.
+        pattern = options.record_start
+        starts = [number for number, line in enumerate(lines) if pattern and re.match(pattern, line)]
+        begins = [0, *starts[1:]] if starts else range(len(lines))
+        ends = [*begins[1:], len(lines)]
+        yield from ({"text": "\n".join(lines[begin:end])} for begin, end in zip(begins, ends, strict=False))
         return
     if len(lines) % len(block):
         raise DataError(f"{file}: has {len(lines)} lines, which are no blocks of {len(block)} lines")

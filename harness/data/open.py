@@ -100,22 +100,18 @@ def load_split(spec: DatasetSpec, split: str, hook: Any) -> Rows:
     except OSError as error:
         raise DataError(f"{dataset_title(spec)}, split '{split}': cannot be read: {error}") from error
     if rows is None:
-        raise DataError(_nobody(spec, split))
+        title = dataset_title(spec)
+        others = [hub for hub in _HUB_NAMES if hub != spec.hub and is_on_hub(spec, hub)]
+        if others and not is_on_hub(spec, spec.hub):
+            hub = _HUB_NAMES[spec.hub]
+            title += f": has no id on {hub} (add `sources: {{{spec.hub}: ID}}` to the task, or use --hub {others[0]})"
+        raise DataError(f"{title}, split '{split}': no source has it; {remedy(spec, split)}")
     if not isinstance(rows, Rows) or isinstance(rows.rows, str | Mapping) or not hasattr(rows.rows, "__getitem__"):
         given = shown(rows.rows if isinstance(rows, Rows) else rows)
         raise DataError(f"{dataset_title(spec)}, split '{split}': its source gave {given}, where Rows are due")
     if len(rows.rows) == 0:
         raise DataError(f"{dataset_title(spec)}, split '{split}': is empty ({rows.origin})")
     return rows
-
-
-def _nobody(spec: DatasetSpec, split: str) -> str:
-    title = dataset_title(spec)
-    others = [hub for hub in _HUB_NAMES if hub != spec.hub and is_on_hub(spec, hub)]
-    if others and not is_on_hub(spec, spec.hub):
-        hub = _HUB_NAMES[spec.hub]
-        title += f": has no id on {hub} (add `sources: {{{spec.hub}: ID}}` to the task, or use --hub {others[0]})"
-    return f"{title}, split '{split}': no source has it; {remedy(spec, split)}"
 
 
 def dataset_title(spec: DatasetSpec) -> str:

@@ -206,19 +206,17 @@ def _fused_cuda(
     if mask is None and query.dtype in (torch.float16, torch.bfloat16):
         result = torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, 0.0, causal, False, scale=scale)
     else:
-        bias = None if mask is None else _aligned(mask.expand(batch, heads, length, key.shape[2]))
+        bias = None
+        if mask is not None:
+            # The kernel reads a bias in steps of 16 bytes: rows begin at multiples of 8 values.
+            width = key.shape[2]
+            padded = mask.new_zeros((batch, heads, length, -(-width // 8) * 8))
+            bias = padded[..., :width]
+            bias[:] = mask
         kernel = torch.ops.aten._scaled_dot_product_efficient_attention
         result = kernel(query, key, value, bias, True, 0.0, causal, scale=scale)
     out, lse = result[0], result[1][..., : query.shape[2]]
     return out.reshape(batch, heads, length, -1), lse.reshape(batch, heads, length).float()
-
-
-def _aligned(mask: torch.Tensor) -> torch.Tensor:
-    """The kernel reads a bias in steps of 16 bytes: rows begin at multiples of 8 values."""
-    width = mask.shape[-1]
-    padded = mask.new_zeros((*mask.shape[:-1], -(-width // 8) * 8))
-    padded[..., :width] = mask
-    return padded[..., :width]
 
 
 def _math(

@@ -125,13 +125,15 @@ class LocalCheckpoint:
         weights: Any = getattr(self.config, "_commit_hash", None)
         if local.is_dir():
             weights = weights_fingerprint(weight_files(local))
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        tokenizer = backend.to_str() if backend is not None else json.dumps(self.tokenizer.get_vocab(), sort_keys=True)
         return {
             # A folder may be moved, or mounted elsewhere: its content is what it is.
             "pretrained": local.resolve().name if local.is_dir() else self.pretrained,
             "revision": self.revision,
             "weights": weights or self.revision,
             "config": self._config_hash,
-            "tokenizer": _tokenizer_hash(self.tokenizer),
+            "tokenizer": short_hash(tokenizer.encode("utf-8")),
             "quantization": stored_identity(self.config),
         }
 
@@ -154,9 +156,3 @@ class LocalCheckpoint:
 def is_path(text: str) -> bool:
     """Whether a name can only be a path: ids on the hub have one slash at most and start with a letter or digit."""
     return text.startswith((".", "~", os.sep)) or text.count("/") > 1
-
-
-def _tokenizer_hash(tokenizer: Any) -> str:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    text = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
-    return short_hash(text.encode("utf-8"))

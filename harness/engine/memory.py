@@ -53,11 +53,7 @@ def free_memory(device: str) -> int:
         return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     if device == "mps":
         return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
-    return _free_main_memory()
-
-
-def _free_main_memory() -> int:
-    """What the machine has left, or the container, where that allows less."""
+    # What the machine has left, or the container, where that allows less.
     bounds = [_UNKNOWN_MEMORY]
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():

@@ -262,7 +262,8 @@ class TorchModel(Model):
 
         batch_size, most = self.options.batch_size, self.options.max_batch_size
         rows = min(batch_size, most or batch_size) if isinstance(batch_size, int) else most
-        pad = _pad_token(self.tokenizer, self._stop_ids)
+        pad = self.tokenizer.pad_token_id
+        pad = min(self._stop_ids, default=0) if pad is None else int(pad)
         return Executor(self.module, self.device, self.dtype_name, pad, rows, self.limits, processor=self.processor)
 
     def _generate_row(self, sequence: GenerateSequence) -> GenerateRow:
@@ -280,9 +281,3 @@ class TorchModel(Model):
         )
         defaults = getattr(self.module, "generation_config", None)
         return GenerateRow(sequence, rule, sampling_rule(sequence.params, defaults))
-
-
-def _pad_token(tokenizer: Any, stop_ids: frozenset[int]) -> int:
-    if tokenizer.pad_token_id is not None:
-        return int(tokenizer.pad_token_id)
-    return min(stop_ids, default=0)

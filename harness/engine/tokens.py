@@ -180,7 +180,11 @@ def encode_requests(
     _encode_choices(encoder, requests, scored, texts, encoded)
     for index in rolling:
         (ids,) = encoder.encode([requests[index].prompt.text], special=False)
-        _add_windows(encoder, index, ids, encoded)
+        pieces = list(windows(ids, encoder.rules.prefix_token, encoder.rules.max_length))
+        encoded.rolling.add(index)
+        encoded.parts[index] = len(pieces)
+        encoded.prompt_tokens[index] = len(ids)
+        encoded.scores += [ScoreSequence(index, part, sequence, start) for part, (sequence, start) in enumerate(pieces)]
     prompts = encoder.encode([texts[index] for index in generated])
     for index, ids in zip(generated, prompts, strict=True):
         opened = reasoning_opened_by(requests[index].prompt, texts[index])
@@ -299,14 +303,6 @@ def _add_score(encoder: Encoder, index: int, part: int, sequence: Sequence[int],
     if cut and not _accept_overflow(encoder, index, cut, encoded):
         return
     encoded.scores.append(ScoreSequence(index, part, kept, start - cut))
-
-
-def _add_windows(encoder: Encoder, index: int, ids: Sequence[int], encoded: Encoded) -> None:
-    encoded.rolling.add(index)
-    pieces = list(windows(ids, encoder.rules.prefix_token, encoder.rules.max_length))
-    encoded.parts[index] = len(pieces)
-    encoded.prompt_tokens[index] = len(ids)
-    encoded.scores += [ScoreSequence(index, part, sequence, start) for part, (sequence, start) in enumerate(pieces)]
 
 
 def _add_generation(

@@ -13,7 +13,6 @@ from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.engine.model import TorchModel
-    from harness.engine.workers import WorkItem
 
 _PIECES = 16
 
@@ -35,7 +34,14 @@ def _serve(connection: Connection[Any, Any]) -> None:
             model = _load(order, device, threads, model, connection)
             continue
         try:
-            _answer(model, order, connection)
+            pieces = []
+            for piece in model.run_sequences(order.scores, order.generations):
+                pieces.append(piece)
+                if len(pieces) == _PIECES:
+                    connection.send(("pieces", pieces))
+                    pieces = []
+            connection.send(("pieces", pieces))
+            connection.send(("done", [incident["text"] for incident in model.incidents()]))
         except HarnessError as error:
             # The model itself is at fault, on whichever device.
             connection.send(("refused", _one_line(error)))
@@ -69,17 +75,6 @@ def _load(
         return None
     connection.send(("ready", described))
     return model
-
-
-def _answer(model: TorchModel, item: WorkItem, connection: Connection[Any, Any]) -> None:
-    pieces = []
-    for piece in model.run_sequences(item.scores, item.generations):
-        pieces.append(piece)
-        if len(pieces) == _PIECES:
-            connection.send(("pieces", pieces))
-            pieces = []
-    connection.send(("pieces", pieces))
-    connection.send(("done", [incident["text"] for incident in model.incidents()]))
 
 
 def _one_line(error: Exception) -> str:

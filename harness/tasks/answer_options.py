@@ -50,7 +50,9 @@ def find_options(row: Row, entry: OptionsEntry) -> Options:
         values.pop()
     if len(values) > len(entry.labels):
         raise DataError(f"options: {len(values)} options, but labels for {len(entry.labels)}: lengthen options.labels")
-    labels = [_label(value, entry, place) for place, value in enumerate(values)]
+    # What of an option's text is its letter belongs to the place, where it is the place's own letter.
+    letters = [re.match(entry.prefix, item) if entry.prefix and isinstance(item, str) else None for item in values]
+    labels = [match[0] if match and entry.labels[place] in match[0] else "" for place, match in enumerate(letters)]
     fixed = ""
     if any(labels) and not all(labels):
         fixed, labels = "only some options carry letters in their texts", [""] * len(values)
@@ -128,12 +130,6 @@ def _values(row: Row, entry: OptionsEntry) -> list[JSON]:
 
 def _separator(entry: OptionsEntry) -> str:
     return entry.separator or "\n"
-
-
-def _label(item: JSON, entry: OptionsEntry, place: int) -> str:
-    """What of an option's text is its letter, and so belongs to the place; only the place's own letter does."""
-    letter = re.match(entry.prefix, item) if entry.prefix and isinstance(item, str) else None
-    return letter[0] if letter and entry.labels[place] in letter[0] else ""
 
 
 def _golds(row: Row, entry: OptionsEntry, values: Sequence[JSON]) -> tuple[int, ...]:

@@ -181,7 +181,7 @@ def _answer_by_values(
         return None
     for column in columns:
         if column not in others:
-            guess = Proposal("", None, options, column, "free text", False)
+            guess = Proposal("", None, options, column, "free text", chinese=False)
             if _form(guess, rows) != "free text":
                 return column
     return None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from harness.errors import HarnessError
 from harness.tasks.build import BuildOptions, OpenSplit, built_rows
 from harness.tasks.task import Task
-from harness.types import JSON, DatasetSpec, Rows, Sample
+from harness.types import DatasetSpec, Rows, Sample
 
 SHOWN_IDS = 3
 _MOST_LABELS = 12
@@ -143,18 +143,14 @@ def _look_at(task: Task, sample: Sample, name: str, report: RowReport, seen: _Se
     if len(set(sample.choices)) < len(sample.choices):
         report.remarks.add("two options are the same", name)
     for column, value in sample.doc.items():
-        _look_at_cell(column, value, name, report, seen)
+        if column.lower() in ("question", "input", "query", "prompt") and isinstance(value, str) and not value.strip():
+            report.remarks.add(f"'{column}' is empty", name)
+        if _ID_COLUMN.fullmatch(column) and isinstance(value, str | int):
+            earlier = seen.ids.setdefault((column, str(value)), name)
+            if earlier != name:
+                report.remarks.add(f"'{column}' is there twice", f"{earlier} and {name}")
     question = repr(sorted(sample.doc.items(), key=lambda item: item[0]))
     if (earlier := seen.questions.setdefault(question, name)) != name:
         report.remarks.add("the row is there twice", f"{earlier} and {name}")
     if (asked := sample.requests[0].prompt.text if sample.requests else "") and not asked.strip():
         report.problems.add("the prompt is empty", name)
-
-
-def _look_at_cell(column: str, value: JSON, name: str, report: RowReport, seen: _Seen) -> None:
-    if column.lower() in ("question", "input", "query", "prompt") and isinstance(value, str) and not value.strip():
-        report.remarks.add(f"'{column}' is empty", name)
-    if _ID_COLUMN.fullmatch(column) and isinstance(value, str | int):
-        earlier = seen.ids.setdefault((column, str(value)), name)
-        if earlier != name:
-            report.remarks.add(f"'{column}' is there twice", f"{earlier} and {name}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 from harness.errors import DataError, HarnessError, PluginError
@@ -21,8 +21,14 @@ def views_of(task: Task, row: Row, salt: str) -> Iterator[tuple[View, Row]]:
     """
     entry = task.config.options
     options = find_options(row, entry) if entry is not None else None
-    for view in _numbered(_composed(task, row, options, salt), options):
-        shown = row
+    views = _composed(task, row, options, salt)
+    if options is not None and options.fixed and any(view.is_moved for view in views):
+        # Options that refer to each other by place stay where they are.
+        own = tuple(range(len(options.values)))
+        views = [replace(view, order=own, fixed=options.fixed) for view in views]
+    views = list(dict.fromkeys(views))
+    for index, each in enumerate(views):
+        view, shown = replace(each, index=index, count=len(views)), row
         if entry is not None and options is not None and view.is_moved:
             shown = moved(shown, entry, options, view.order)
         if entry is not None and view.question is not None:
@@ -102,15 +108,6 @@ def _joined(modifier: Modifier, view: View, step: View) -> View:
         question=view.question if step.question is None else step.question,
         images=view.images and step.images,
     )
-
-
-def _numbered(views: Sequence[View], options: Options | None) -> list[View]:
-    """The views of a row, each once. Options that refer to each other by place stay where they are."""
-    if options is not None and options.fixed and any(view.is_moved for view in views):
-        own = tuple(range(len(options.values)))
-        views = [replace(view, order=own, fixed=options.fixed) for view in views]
-    views = list(dict.fromkeys(views))
-    return [replace(view, index=index, count=len(views)) for index, view in enumerate(views)]
 
 
 def _rewordings(task: Task, row: Row) -> tuple[str, ...]:

@@ -121,7 +121,9 @@ def _with_includes(file: Path, including: tuple[Path, ...], known: dict[Path, Do
     data: dict[str, JSON] = {}
     places: dict[KeyPath, FileLine] = {}
     files, warnings = [file], list(own.warnings)
-    for index, name in enumerate(_include_names(own, includes)):
+    for index, name in enumerate(includes if isinstance(includes, list) else [] if includes is None else [includes]):
+        if not isinstance(name, str) or not name:
+            raise own.error(("include",), f"include: should be a file name or a list of them, found {name!r}")
         where: KeyPath = ("include", index) if isinstance(includes, list) else ("include",)
         target = (file.parent / name).resolve()
         if target in (*including, file.resolve()):
@@ -161,14 +163,6 @@ def read_text(file: Path) -> str:
             raw.decode("gb18030")
             remedy += " (it reads as gb18030: iconv -f gb18030 -t utf-8)"
         raise TaskError(f"{shown(file)}:{line}: is not UTF-8 text; {remedy}") from error
-
-
-def _include_names(own: Document, includes: JSON) -> list[str]:
-    names = includes if isinstance(includes, list) else [] if includes is None else [includes]
-    for name in names:
-        if not isinstance(name, str) or not name:
-            raise own.error(("include",), f"include: should be a file name or a list of them, found {name!r}")
-    return names
 
 
 def _replace(data: dict[str, JSON], places: dict[KeyPath, FileLine], newer: Document) -> None:

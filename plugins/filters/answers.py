@@ -79,10 +79,21 @@ class MathAnswer(Filter):
         return [None if reply is None else self._read(strip_reasoning(reply)[0]) for reply in replies]
 
     def _read(self, reply: str) -> str | None:
-        formula, line = _math_answer(reply), reply.strip()
+        line = reply.strip()
         if self._words and "\n" not in line and not re.search(r"(?<![A-Za-z])[0-9]|[$\\]|答案|answer", line):
             return line or None
-        return formula
+        if boxes := boxed(reply):
+            return boxes[-1].strip() or None
+        if cues := _CUE.findall(reply):
+            after = cues[-1].strip().rstrip("。．.*")
+            formulas = _FORMULA.findall(after)
+            return "".join(formulas[0]) if len(formulas) == 1 else after
+        line = line.rstrip("。．.")
+        if "\n" not in line and _SIGNS.fullmatch(line) and not _WORDS.search(_COMMAND.sub("", line)):
+            return line  # nothing but mathematics; several results stand side by side
+        if formulas := _FORMULA.findall(reply):
+            return "".join(formulas[-1]).strip()
+        return final_number(reply)
 
 
 _CUE = re.compile(r"(?:答案(?:应该|应)?(?:是|为|為|:|：)|\banswer(?: is|:)|####)[:：]?\s*(\S[^\n]*)", re.IGNORECASE)
@@ -90,21 +101,6 @@ _FORMULA = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _SIGNS = re.compile(r"[\x20-\x7e±√π°∞∪∩≤≥≠，；：]+")
 _WORDS = re.compile(r"[A-Za-z]{4,} +[A-Za-z]{2,}")
-
-
-def _math_answer(reply: str) -> str | None:
-    if found := boxed(reply):
-        return found[-1].strip() or None
-    if cues := _CUE.findall(reply):
-        after = cues[-1].strip().rstrip("。．.*")
-        formulas = _FORMULA.findall(after)
-        return "".join(formulas[0]) if len(formulas) == 1 else after
-    line = reply.strip().rstrip("。．.")
-    if "\n" not in line and _SIGNS.fullmatch(line) and not _WORDS.search(_COMMAND.sub("", line)):
-        return line  # nothing but mathematics; several results stand side by side
-    if formulas := _FORMULA.findall(reply):
-        return "".join(formulas[-1]).strip()
-    return final_number(reply)
 
 
 @hookimpl

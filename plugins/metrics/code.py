@@ -123,7 +123,11 @@ class _Passes(RepeatMetric):
     def _passed(self, seen: Observation) -> int | None:
         """How many replies pass; None where that cannot be told, because the gold is hidden. Unread ones do not."""
         if self._program is not None:
-            _refuse_missing(seen.sample.doc.get(self._packages) if self._packages else None)
+            packages = seen.sample.doc.get(self._packages) if self._packages else None
+            names = ast.literal_eval(packages) if isinstance(packages, str) else packages or ()
+            missing = [str(name) for name in names if importlib.util.find_spec(str(name).partition(".")[0]) is None]
+            if missing:
+                raise ValueError(f"its programs need {', '.join(missing)}, which is not installed here")
             programs = [self._tested(self._program, seen.sample.doc, reply) for reply in seen.predictions if reply]
             return sum(_REMEMBERED.run(programs, self._limits, self._mode or sandbox.usable()))
         scores = self.score_each(seen)
@@ -241,13 +245,6 @@ def _numbers(k: int | Sequence[int]) -> tuple[int, ...]:
     if not given or len(set(given)) < len(given):
         raise ValueError(f"k is {given}; it must be a number or several that differ")
     return tuple(given)
-
-
-def _refuse_missing(packages: Any) -> None:
-    names = ast.literal_eval(packages) if isinstance(packages, str) else packages or ()
-    missing = [str(name) for name in names if importlib.util.find_spec(str(name).partition(".")[0]) is None]
-    if missing:
-        raise ValueError(f"its programs need {', '.join(missing)}, which is not installed here")
 
 
 def _template(program: str) -> jinja2.Template:

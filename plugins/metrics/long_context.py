@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from difflib import SequenceMatcher
 
 from harness import Metric, Observation, hookimpl
@@ -22,14 +21,14 @@ class StringMatch(Metric):
 
     def __init__(self, texts: str = "", any: bool = False) -> None:
         self._texts = texts
-        self._join: Callable[[list[bool]], float] = max if any else _share
+        self._any = any
 
     def score(self, seen: Observation) -> float | None:
         golds = seen.sample.doc[self._texts] if self._texts else gold_texts(seen.sample)
         if not golds or not seen.predictions:
             return None
         held = [[gold.lower() in (reply or "").lower() for gold in golds] for reply in seen.predictions]
-        return sum(float(self._join(found)) for found in held) / len(held)
+        return sum(float(max(each)) if self._any else sum(each) / len(each) for each in held) / len(held)
 
 
 class SequenceRatio(Metric):
@@ -51,18 +50,12 @@ class SequenceRatio(Metric):
         if not golds or not seen.predictions:
             return None
         start = str(seen.sample.doc[self._prefix]) if self._prefix else ""
-        values = [max(_ratio(reply or "", gold, start) for gold in golds) for reply in seen.predictions]
+        values = []
+        for reply in seen.predictions:
+            begins, own = (reply or "").startswith(start), (reply or "").removeprefix(start)
+            ratios = [SequenceMatcher(None, own, gold.removeprefix(start)).ratio() for gold in golds]
+            values.append(max(ratios) if begins else 0.0)
         return sum(values) / len(values)
-
-
-def _ratio(reply: str, gold: str, start: str) -> float:
-    if not reply.startswith(start):
-        return 0.0
-    return SequenceMatcher(None, reply.removeprefix(start), gold.removeprefix(start)).ratio()
-
-
-def _share(found: list[bool]) -> float:
-    return sum(found) / len(found)
 
 
 @hookimpl

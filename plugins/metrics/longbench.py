@@ -25,17 +25,17 @@ class NamedClass(Metric):
         golds = gold_texts(seen.sample)
         if golds is None or not seen.predictions:
             return None
-        classes = seen.sample.doc[self._classes]
-        best = [max(_share(answer or "", gold, classes) for gold in golds) for answer in seen.predictions]
+        best = []
+        for answer in seen.predictions:
+            scores = []
+            for gold in golds:
+                named = [name for name in seen.sample.doc[self._classes] if name in (answer or "")]
+                for name in named:  # the list shrinks on the way, as in the authors' script
+                    if name in gold and name != gold:
+                        named.remove(name)
+                scores.append(1 / len(named) if gold in named else 0.0)
+            best.append(max(scores))
         return sum(best) / len(best)
-
-
-def _share(answer: str, gold: str, classes: list[str]) -> float:
-    named = [name for name in classes if name in answer]
-    for name in named:  # the list shrinks on the way, as in the authors' script
-        if name in gold and name != gold:
-            named.remove(name)
-    return 1 / len(named) if gold in named else 0.0
 
 
 class NumberPrecision(Metric):

@@ -34,7 +34,11 @@ class _PerUnit(Metric):
     aggregation = "self"
 
     def score(self, seen: Observation) -> tuple[float, ...]:
-        return sum(seen.logprobs), float(self.length(_text(seen)))
+        # A sample that is scored again from a record has the text that was scored as its target alone.
+        text = seen.sample.requests[0].prompt.text if seen.sample.requests else seen.sample.target
+        if not isinstance(text, str):
+            raise ValueError("the sample has neither a request nor a target that holds its text")
+        return sum(seen.logprobs), float(self.length(text))
 
     def length(self, text: str) -> int:
         return len(text.encode())
@@ -65,15 +69,6 @@ class BitsPerByte(_PerUnit):
 
     def from_means(self, means: tuple[float, ...]) -> float:
         return -means[0] / means[1] / math.log(2)
-
-
-def _text(seen: Observation) -> str:
-    """The text that was scored. A sample that is scored again from a record has it as its target alone."""
-    if seen.sample.requests:
-        return seen.sample.requests[0].prompt.text
-    if isinstance(seen.sample.target, str):
-        return seen.sample.target
-    raise ValueError("the sample has neither a request nor a target that holds its text")
 
 
 @hookimpl

@@ -78,7 +78,13 @@ class TokenF1(Metric):
         return LabelF1 if output_type == "multiple_choice" else cls
 
     def score(self, seen: Observation) -> float | None:
-        return _best_mean(seen, lambda answer, gold: _bag_f1(self._tokens(answer), self._tokens(gold)))
+        def bag_f1(answer: str, gold: str) -> float:
+            given, wanted = self._tokens(answer), self._tokens(gold)
+            if not given or not wanted:
+                return float(given == wanted)
+            return 2 * sum((Counter(given) & Counter(wanted)).values()) / (len(given) + len(wanted))
+
+        return _best_mean(seen, bag_f1)
 
 
 class LabelF1(Metric):
@@ -153,13 +159,6 @@ def mixed_tokens(text: str) -> list[str]:
 
 # Unified ideographs (with extension A and the astral extensions), compatibility ideographs, kana, hangul syllables.
 CJK = "\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
-
-
-def _bag_f1(answer: Sequence[str], gold: Sequence[str]) -> float:
-    if not answer or not gold:
-        return float(answer == gold)
-    shared = sum((Counter(answer) & Counter(gold)).values())
-    return 2 * shared / (len(answer) + len(gold))
 
 
 def _best_mean(seen: Observation, judge: Judge) -> float | None:

@@ -135,7 +135,10 @@ class ReplayModel(Model):
             self._books = _books_of_run(self.path)
             files = sorted(self.path.glob("*.jsonl"))
         else:
-            files = [self.path] if self.path.is_file() else _files_below(self.path)
+            files = [self.path]
+            if not self.path.is_file():
+                below = (file for file in self.path.rglob("*") if file.suffix in FILE_TYPES)
+                files = sorted(file for file in below if not file.name.startswith("."))
             self._books = [book for file in files for book in _books_of_file(file, self.path, self.layout)]
         for file in files:
             self._digest.update(hashlib.sha256(file.read_bytes()).digest())
@@ -193,7 +196,9 @@ class ReplayModel(Model):
             books = [book for book in books if book.source == name]
         elif any(book.names for book in books):
             exact = [book for book in books if wanted in book.names]
-            books = exact or [book for book in books if any(_mentions(name, wanted) for name in book.names)]
+            # The subset's name as a whole: `gpt4_law` holds `law`, `outlaws` does not.
+            named = re.compile(rf"(?<![^\W_]){re.escape(wanted)}(?![^\W_])")
+            books = exact or [book for book in books if any(map(named.search, book.names))]
         elif not alone and any(
             book.subset is None and book.task is None and self._numbers(book, members) for book in books
         ):
@@ -207,7 +212,8 @@ class ReplayModel(Model):
         if books:
             names = ", ".join(book.source for book in books[:4])
             raise UsageError(f"{self.path}: more than one file could hold {place}: {names} (say which, file=...)")
-        known = ", ".join(sorted({_label(book) for book in self._books})[:6])
+        labels = {"/".join(filter(None, (book.task, book.subset))) or book.source for book in self._books}
+        known = ", ".join(sorted(labels)[:6])
         raise UsageError(f"{self.path}: nothing recorded for {place} (there is: {known}; see file= of --model_args)")
 
     def _numbers(self, book: Book, members: Sequence[Sample]) -> bool:
@@ -312,10 +318,6 @@ def _books_of_run(path: Path) -> list[Book]:
     return list(books.values())
 
 
-def _files_below(path: Path) -> list[Path]:
-    return sorted(file for file in path.rglob("*") if file.suffix in FILE_TYPES and not file.name.startswith("."))
-
-
 def _books_of_file(file: Path, root: Path, layout: RecordFields) -> list[Book]:
     """The answers of one file, one book for each task and subset that its records name."""
     source = file.relative_to(root).as_posix() if file != root else file.name
@@ -324,7 +326,9 @@ def _books_of_file(file: Path, root: Path, layout: RecordFields) -> list[Book]:
     if records is None:
         return []  # another file of the folder, without records: a summary of scores, a configuration
     folders = file.relative_to(root).parts[:-1] if file != root else ()
-    names = frozenset({file.stem, *folders, *_labels(content)}) if file != root else frozenset()
+    # Some files say at their top what they are about: `"keyword": "2010-2022_..."`.
+    texts = [value for value in content.values() if isinstance(value, str)] if isinstance(content, dict) else []
+    names = frozenset({file.stem, *folders, *texts}) if file != root else frozenset()
     books: dict[tuple[str | None, str | None], Book] = {}
     for position, record in enumerate(records):
         task, subset = (None if name is None else str(record.get(name, "")) for name in (layout.task, layout.subset))
@@ -396,11 +400,6 @@ def _keyed(key: str, value: Any) -> dict[str, Any]:
     return {"id": key, **value} if isinstance(value, dict) else {"id": key, "text": value}
 
 
-def _labels(content: Any) -> set[str]:
-    """The texts at the top of a file, by which some files say what they are about (`"keyword": "2010-2022_..."`)."""
-    return {value for value in content.values() if isinstance(value, str)} if isinstance(content, dict) else set()
-
-
 def _enter(book: Book, position: int, record: Mapping[str, Any], file: Path, layout: RecordFields) -> None:
     key = _field(record, layout.id, ID_FIELDS, file, "id_field", needed=False)
     # A mapping from id to record: where the record says that id too, its field has the name that the rows know.
@@ -444,15 +443,6 @@ def _field(
             f"{file}: a record has no field '{wanted}': say which, --model_args {argument}=... (it has: {there})"
         )
     return None
-
-
-def _mentions(name: str, subset: str) -> bool:
-    """Whether a file's name holds the subset's name as a whole: `gpt4_law` does, `outlaws` does not."""
-    return re.search(rf"(?<![^\W_]){re.escape(subset)}(?![^\W_])", name) is not None
-
-
-def _label(book: Book) -> str:
-    return "/".join(part for part in (book.task, book.subset) if part) or book.source
 
 
 @hookimpl

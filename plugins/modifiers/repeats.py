@@ -41,9 +41,12 @@ class Repeats(Modifier):
                 f"no majority can be asked; repeat the question with --set {name}.repeats={self._n}"
             )
         listed = task.get("filter_list") or [{"name": "each", "filter": []}]
-        return {"repeats": self._n, "filter_list": [*self._pipelines(listed, True), *self._pipelines(listed, False)]}
+        return {
+            "repeats": self._n,
+            "filter_list": [*self._pipelines(listed, vote=True), *self._pipelines(listed, vote=False)],
+        }
 
-    def _pipelines(self, listed: Sequence[Mapping[str, Any]], vote: bool) -> Iterator[dict[str, Any]]:
+    def _pipelines(self, listed: Sequence[Mapping[str, Any]], *, vote: bool) -> Iterator[dict[str, Any]]:
         for pipeline in listed:
             steps = [*pipeline["filter"]]
             while steps and steps[-1]["function"] in JOINING:

@@ -120,21 +120,16 @@ def _concluded(text: str, patterns: Patterns) -> _Claim | None:
         return None
     last = claims[-1]
     earlier = next((claim for claim in reversed(claims) if claim.labels != last.labels), None)
-    if earlier and _contradicts(text, earlier, last):
-        return _Claim(last.place, last.labels, open=True)
+    if earlier and earlier.end < last.start and not re.search(r"\w", text[earlier.end : last.start]):
+        # They stand side by side, 答案：A 答案：B; unless a word takes the first one back.
+        earlier_cue, last_cue = text[earlier.start : earlier.place], text[last.start : last.place]
+        # ... which is option A. Answer: C
+        stronger = cues.ANSWER_WORD.search(last_cue) and earlier_cue and not cues.STRONG_WORD.search(earlier_cue)
+        if not stronger and not cues.CORRECTS.search(last_cue):
+            return _Claim(last.place, last.labels, open=True)
     if all(claim.hedged for claim in claims) and len({claim.labels for claim in claims}) > 1:
         return _Claim(last.place, last.labels, open=True)
     return last
-
-
-def _contradicts(text: str, earlier: _Claim, last: _Claim) -> bool:
-    """Whether two claims stand side by side, 答案：A 答案：B, and no word takes the first one back."""
-    if earlier.end >= last.start or re.search(r"\w", text[earlier.end : last.start]):
-        return False
-    earlier_cue, last_cue = text[earlier.start : earlier.place], text[last.start : last.place]
-    if cues.ANSWER_WORD.search(last_cue) and earlier_cue and not cues.STRONG_WORD.search(earlier_cue):
-        return False  # ... which is option A. Answer: C
-    return not cues.CORRECTS.search(last_cue)
 
 
 def _conclusions(text: str, patterns: Patterns) -> Iterator[_Claim]:

@@ -185,17 +185,13 @@ def _unordered_equal(first: Sequence[Any], second: Sequence[Any], tolerance: flo
 def _bracketed_equal(first: Any, second: Any, tolerance: float) -> bool:
     if not (isinstance(first, Bracketed) and isinstance(second, Bracketed)):
         return False
-    ends = (first.opening, first.closing) == (second.opening, second.closing) or _infinite_ends(first, second)
-    pairs = zip(first.items, second.items, strict=False)
-    return ends and len(first.items) == len(second.items) and all(equal(a, b, tolerance) for a, b in pairs)
-
-
-def _infinite_ends(first: Bracketed, second: Bracketed) -> bool:
-    """Whether the brackets differ only at an infinite end, where either form is written: [0, +\\infty]."""
-    if len(first.items) != 2 or len(second.items) != 2:
+    if len(first.items) != len(second.items):
         return False
-    low = first.opening == second.opening or first.items[0] == second.items[0] == -sympy.oo
-    return low and (first.closing == second.closing or first.items[1] == second.items[1] == sympy.oo)
+    low, high = first.opening == second.opening, first.closing == second.closing
+    if len(first.items) == 2:  # an infinite end is written with either bracket: [0, +\\infty]
+        low = low or first.items[0] == second.items[0] == -sympy.oo
+        high = high or first.items[1] == second.items[1] == sympy.oo
+    return low and high and all(equal(a, b, tolerance) for a, b in zip(first.items, second.items, strict=True))
 
 
 def _matrices_equal(first: Any, second: Any, tolerance: float) -> bool:

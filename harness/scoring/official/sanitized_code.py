@@ -23,7 +23,11 @@ def sanitized_code(reply: str, entry_point: str = "") -> str | None:
     tree = _parsed(code)
     if isinstance(tree, SyntaxError):
         return code if code.strip() else None
-    imports = [node for node in tree.body if _is_import(node)]
+    imports = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and node.module != "__future__")
+    ]
     definitions = _definitions(tree)
     if entry_point:
         reached = _reached(entry_point, definitions)
@@ -61,10 +65,6 @@ def _parsed(code: str) -> ast.Module | SyntaxError:
         return error
     except (ValueError, RecursionError, MemoryError) as error:
         return SyntaxError(str(error))
-
-
-def _is_import(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and node.module != "__future__")
 
 
 def _definitions(tree: ast.Module) -> dict[str, Defined]:

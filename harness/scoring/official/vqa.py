@@ -66,7 +66,13 @@ def anls(answer: str, references: Sequence[str], threshold: float = 0.5) -> floa
     Case and repeated white space do not count; the length by which the distance is divided does count them, as in
     lmms-eval and VLMEvalKit, and a similarity of exactly the threshold is kept.
     """
-    return max(_similarity(answer, reference, threshold) for reference in references)
+    similarities = []
+    for reference in references:
+        first, second = (" ".join(text.strip().lower().split()) for text in (reference, answer))
+        longest = max(len(reference), len(answer))
+        similarity = 1 - edit_distance(first, second) / longest if longest else 1.0
+        similarities.append(similarity if similarity >= threshold or not longest else 0.0)
+    return max(similarities)
 
 
 def relaxed_correct(answer: str, gold: str, tolerance: float = 0.05) -> bool:
@@ -103,15 +109,6 @@ def _without_punctuation(text: str, period: re.Pattern[str]) -> str:
     for mark in _PUNCTUATION:
         out = out.replace(mark, "" if number or f"{mark} " in text or f" {mark}" in text else " ")
     return period.sub("", out, count=_MOST_PERIODS)
-
-
-def _similarity(answer: str, reference: str, threshold: float) -> float:
-    longest = max(len(reference), len(answer))
-    if longest == 0:
-        return 1.0
-    first, second = (" ".join(text.strip().lower().split()) for text in (reference, answer))
-    similarity = 1 - edit_distance(first, second) / longest
-    return similarity if similarity >= threshold else 0.0
 
 
 def _chart_number(text: str) -> float | None:

@@ -451,18 +451,18 @@ def _run(program: str | Program, limits: Limits, mode: str) -> ProgramOutcome:
     }
     with _Sandbox([order, {"tests": program.tests, "token": token}], limits, mode) as box:
         if not box.start():
-            return ProgramOutcome(False, box.not_started(), box.output, decided=False)
+            return ProgramOutcome(passed=False, reason=box.not_started(), output=box.output, decided=False)
         line = box.line()
         verdict = "" if line is None else line.decode("utf-8", "replace")
         if not verdict:
             reason = box.end_in_words()
-            return ProgramOutcome(False, reason, box.output, decided=not box.busy)
+            return ProgramOutcome(passed=False, reason=reason, output=box.output, decided=not box.busy)
         box.rest()
         box.answered = True
         word, _, reason = verdict.partition(" ")
         if word == "passed":
             return ProgramOutcome(reason == token, "" if reason == token else "a verdict that is none", box.output)
-        return ProgramOutcome(False, reason, box.output, decided=word != "undecided")
+        return ProgramOutcome(passed=False, reason=reason, output=box.output, decided=word != "undecided")
 
 
 def run_script(

@@ -75,10 +75,10 @@ def _limit(limits: dict[str, int]) -> None:
                 resource.setrlimit(kind, (min(value, most), most))
 
 
-def _be_dumpable(yes: bool) -> None:
+def _be_dumpable(*, allowed: bool) -> None:
     """Whether other processes of the same user may look into this one."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_DUMPABLE, int(yes), 0, 0, 0)
+        ctypes.CDLL(None).prctl(_DUMPABLE, int(allowed), 0, 0, 0)
 
 
 def _replace_descriptor(number: int, source: int) -> None:
@@ -98,7 +98,7 @@ def _start_program(order: dict[str, Any]) -> tuple[int, int]:
             os.dup2(theirs.fileno(), _CHANNEL)
             os.closerange(_CHANNEL + 1, _MOST_DESCRIPTORS)  # the answers' too: they are not the program's to write
             _limit(order["limits"])
-            _be_dumpable(True)
+            _be_dumpable(allowed=True)
             program.run(_CHANNEL, _CHANNEL, order["call_seconds"])
         finally:
             os._exit(1)
@@ -182,7 +182,7 @@ def _run_scripts(order: dict[str, Any], answers: int) -> None:
                     os.dup2(target, 1)
                     os.closerange(_CHANNEL, _MOST_DESCRIPTORS)
                     _limit(order["limits"])
-                    _be_dumpable(True)
+                    _be_dumpable(allowed=True)
                     _run_script(code)
                 finally:
                     os._exit(1)
@@ -246,7 +246,7 @@ def _collect(source: int, child: int, most: int) -> bytes:
 
 def main() -> None:
     """Run what the input names, and say how it went."""
-    _be_dumpable(False)
+    _be_dumpable(allowed=False)
     order = _read_part()
     sys.path += order["path"]
     sys.argv = ["program.py"]

@@ -94,7 +94,7 @@ def run_unit_tests(
     try:
         versions = _versions(tests, reference, bounds, mode)
     except _UselessTests as error:
-        return ProgramOutcome(False, str(error), decided=False)
+        return ProgramOutcome(passed=False, reason=str(error), decided=False)
     for version in versions:
         for _ in range(_TRIES):
             found = _run(program, version.text, bounds, mode)
@@ -103,8 +103,10 @@ def run_unit_tests(
         if not found.outcome.decided:
             return found.outcome
         if found.passed & version.fails or not found.passed >= version.passes:
-            return ProgramOutcome(False, "it passes tests that no right program passes, or only some of the time")
-    return ProgramOutcome(True)
+            return ProgramOutcome(
+                passed=False, reason="it passes tests that no right program passes, or only some of the time"
+            )
+    return ProgramOutcome(passed=True)
 
 
 class _UselessTests(Exception):
@@ -123,17 +125,19 @@ def _run(program: str, tests: str, limits: Limits, mode: str) -> _Found:
     given = json.dumps([f"{_future_first(program)}\n{tests}\n", mark])
     (script,) = run_script(_DRIVER, [given], limits, mode)
     if not script.decided:
-        return _Found(ProgramOutcome(False, script.reason, decided=False))
+        return _Found(ProgramOutcome(passed=False, reason=script.reason, decided=False))
     _, found, rest = script.printed.rpartition(f"\n{mark}")
     try:
         passed, bad = json.loads(rest.partition("\n")[0])
         names = frozenset(map(str, passed))
     except (ValueError, TypeError):
         reason = script.reason or f"ended before its end (exit code {script.code})"
-        return _Found(ProgramOutcome(False, reason, script.printed[:1000]))
+        return _Found(ProgramOutcome(passed=False, reason=reason, output=script.printed[:1000]))
     if bad or not names or not found:
-        return _Found(ProgramOutcome(False, f"{bad} tests failed" if bad else "there are no tests"), names)
-    return _Found(ProgramOutcome(True), names)
+        return _Found(
+            ProgramOutcome(passed=False, reason=f"{bad} tests failed" if bad else "there are no tests"), names
+        )
+    return _Found(ProgramOutcome(passed=True), names)
 
 
 @functools.lru_cache(maxsize=1024)

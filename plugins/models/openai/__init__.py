@@ -334,9 +334,9 @@ class OpenAIModel(Model):
         """An answer. A stop sequence that fell within the reasoning ended no answer: then it is asked for without."""
         params = request.generation or GenerationParams()
         sends = self._send_stops and self.think_end_token is None
-        response = await self._ask(request, asked, sends)
+        response = await self._ask(request, asked, send_stops=sends)
         if sends and any(params.until) and stopped_in_reasoning(response):
-            response = await self._ask(request, asked, False)
+            response = await self._ask(request, asked, send_stops=False)
             if response.reasoning or stopped_in_reasoning(replace(response, text=(response.text or "")[:200])):
                 self._send_stops = False
         if response.error:
@@ -349,7 +349,7 @@ class OpenAIModel(Model):
             return False
         return self.render(request.prompt).rstrip().endswith(("<think>", "<thinking>", "[THINK]", "<thought>"))
 
-    def _ask(self, request: Request, asked: Seat, send_stops: bool) -> Awaitable[Response]:
+    def _ask(self, request: Request, asked: Seat, *, send_stops: bool) -> Awaitable[Response]:
         params = request.generation or GenerationParams()
         body = sampling_fields(params, send_stops=send_stops)
         ask = self._ask_chat if self._by_chat(request) else self._ask_completions
@@ -407,14 +407,14 @@ class OpenAIModel(Model):
 
         streams = self.stream
         try:
-            return await self._client.post(route, self._fields(body, streams), read, asked.rest)
+            return await self._client.post(route, self._fields(body, streams=streams), read, asked.rest)
         except RequestError as error:
             if streams or error.status != 400 or not wants_stream(str(error)):
                 raise
         self.stream = True
-        return await self._client.post(route, self._fields(body, True), read, asked.rest)
+        return await self._client.post(route, self._fields(body, streams=True), read, asked.rest)
 
-    def _fields(self, body: Mapping[str, Any], streams: bool) -> dict[str, Any]:
+    def _fields(self, body: Mapping[str, Any], *, streams: bool) -> dict[str, Any]:
         stream = {"stream": True, "stream_options": {"include_usage": True}} if streams else {}
         fields = {"model": self.model, **body, **stream, **self.extra_body}
         return {name: value for name, value in fields.items() if name not in self.omit}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import RequestError, short
-from .replies import CompletionReply, EchoLogprobs, PromptToken
+from .replies import CompletionReply, PromptToken
 
 # How tokenizers spell a BOS token: <s>, <bos>, <|begin_of_text|>, [BOS].
 SPECIAL = re.compile(r"<[^<>\s]+>|\[[A-Z]+\]")
@@ -59,7 +59,9 @@ def echoed_tokens(reply: CompletionReply, sent: Sent) -> list[Token] | None:
         if len(echo.tokens) <= 2 or not _begins(echo.tokens, sent):
             return None  # the tokens that it wrote, and not the prompt's
         raise _unusable(f"its tokens are not the prompt's ({short(''.join(echo.tokens))[:80]!r})")
-    tops = _tops(echo)
+    tops = echo.top_logprobs
+    if not isinstance(tops, list) or len(tops) != len(echo.tokens):
+        tops = [None] * len(echo.tokens)  # whether each was the likeliest stays open
     tokens = [
         Token(name, value, _is_top(value, top))
         for name, value, top in zip(echo.tokens, echo.token_logprobs, tops, strict=True)
@@ -140,13 +142,6 @@ def _begins(names: Sequence[str], sent: Sent) -> bool:
     """Whether the tokens begin as the prompt does: then they are its tokens, and some are wrong."""
     first = [name.translate(_MARKS).strip() for name in names[:3] if not SPECIAL.fullmatch(name)]
     return bool(first) and bool(first[0]) and sent.text.lstrip().startswith(first[0])
-
-
-def _tops(found: EchoLogprobs) -> Sequence[Any]:
-    """What stands beside each token, where it can be understood; else whether it was the likeliest stays open."""
-    tops = found.top_logprobs
-    names = found.tokens or ()
-    return tops if isinstance(tops, list) and len(tops) == len(names) else [None] * len(names)
 
 
 def _is_top(value: float | None, top: Any) -> bool | None:

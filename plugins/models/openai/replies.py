@@ -101,7 +101,11 @@ def read_reply(kind: type[Whole], content: bytes, content_type: str = "") -> Who
     try:
         reply = kind.model_validate(fields)
     except ValidationError as error:
-        raise RequestError(f"the server's reply is not what the API promises: {_first_problem(error)}") from None
+        # `usage.prompt_tokens: input should be a valid integer`; of a union's branches, the first.
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = [str(step) for step in first["loc"] if not str(step).endswith("]") and str(step) not in ("str", "int")]
+        problem = f"{'.'.join(where)}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+        raise RequestError(f"the server's reply is not what the API promises: {problem}") from None
     choice = reply.choices[0]
     if choice.error:
         raise error_in_reply(choice.error, "the server failed while it answered")
@@ -129,13 +133,6 @@ def _json(content: bytes) -> Any:
 
 def _unusable(what: str) -> RetryableError:
     return RetryableError(f"the server's reply is not usable: {what}")
-
-
-def _first_problem(error: ValidationError) -> str:
-    """`usage.prompt_tokens: Input should be a valid integer`; of a union's branches, the first."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = [str(step) for step in first["loc"] if not str(step).endswith("]") and str(step) not in ("str", "int")]
-    return f"{'.'.join(where)}: {first['msg'][:1].lower()}{first['msg'][1:]}"
 
 
 def _events(content: bytes) -> Iterator[dict[str, Any]]:
