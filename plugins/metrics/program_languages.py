@@ -1,4 +1,4 @@
-"""Whether a program in C++, Java, JavaScript, Perl or Python's pytest compiles, runs and says that all is well.
+"""Whether a program in C++, Java, JavaScript, Perl or Python compiles, runs and says that all is well.
 
     metric_list:
       - metric: program_passes
@@ -33,6 +33,7 @@ from harness import MachineError, Metric, MetricOptions, Observation, Undecided,
 from harness.scoring import fenced_blocks, sandbox
 
 _JINJA = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
+_JINJA.filters["parsed"] = lambda value: json.loads(value) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,11 @@ LANGUAGES: Mapping[str, Language] = {
         (("g++", "-std=c++11", "program.cpp", "-o", "program"), ("./program",)),
         "install GCC with C++ (Debian: apt install g++)",
     ),
+    "cpp17": Language(
+        "program.cpp",
+        (("g++", "-std=c++17", "program.cpp", "-o", "program", "-lpthread"), ("./program",)),
+        "install GCC with C++ (Debian: apt install g++)",
+    ),
     "java": Language(
         "Main.java",
         (
@@ -63,6 +69,7 @@ LANGUAGES: Mapping[str, Language] = {
     ),
     "javascript": Language("program.js", (("node", "program.js"),), "install Node.js (Debian: apt install nodejs)"),
     "perl": Language("program.pl", (("perl", "program.pl"),), "install Perl (Debian: apt install perl)"),
+    "python": Language("program.py", (("python", "program.py"),), "install Python in the image of the sandbox"),
     "pytest": Language(
         "solution.py",
         (("python", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "."),),
@@ -75,9 +82,11 @@ LANGUAGES: Mapping[str, Language] = {
 class ProgramPasses(Metric):
     """1 where the program in the reply, with its tests, compiles and ends with exit code 0; the mean over the replies.
 
-    language: cpp (C++11), java (class Main), javascript (Node.js), perl, or pytest (the program is module `solution`).
+    language: cpp (C++11), cpp17, java (class Main), javascript (Node.js), perl, python, or pytest (the program is
+        module `solution`).
     program: Jinja, the whole program, from the row's fields and `reply`.
-    files: further files beside it, as NAME: Jinja from the row's fields.
+    files: further files beside it, as NAME: Jinja from the row's fields. assets: Jinja that gives JSON, further files
+        as NAME: their bytes in base 64.
     timeout: seconds of processor time for each command, three times that by the clock; memory: MB of all of them.
     silent: a program that prints anything, to whichever stream, has failed.
     reference: Jinja, a right reply (of a fenced block, what it holds). Where it does not pass here, because a package,
@@ -93,6 +102,7 @@ class ProgramPasses(Metric):
         language: str,
         program: str,
         files: Mapping[str, str] | None = None,
+        assets: str | None = None,
         timeout: float = 10.0,
         memory: int = 2048,
         silent: bool = False,
@@ -103,6 +113,7 @@ class ProgramPasses(Metric):
         self._name, self._language = language, LANGUAGES[language]
         self._program = _template("program", program)
         self._files = {name: _template(name, text) for name, text in (files or {}).items()}
+        self._assets = None if assets is None else _template("assets", assets)
         self._limits = sandbox.Limits(timeout, memory=memory << 20, space=256 << 20)
         self._silent = silent
         self._reference = None if reference is None else _template("reference", reference)
@@ -134,19 +145,21 @@ class ProgramPasses(Metric):
     def _passes(self, reply: str, doc: Mapping[str, Any]) -> bool:
         files = {name: template.render(**doc) for name, template in self._files.items()}
         files[self._language.file] = self._program.render(**doc, reply=reply)
-        key = hashlib.sha256(json.dumps(files).encode()).digest()
+        assets = {} if self._assets is None else json.loads(self._assets.render(**doc))
+        key = hashlib.sha256(json.dumps([files, assets]).encode()).digest()
         with self._lock:
             known = self._known.get(key)
         if known is None:
-            known = self._run(files)
+            known = self._run(files, assets)
             with self._lock:
                 self._known[key] = known
                 while len(self._known) > 4096:
                     self._known.popitem(last=False)
         return known
 
-    def _run(self, files: Mapping[str, str]) -> bool:
-        order = {"files": files, "commands": _placed(self._language, self._mode or "auto"), "silent": self._silent}
+    def _run(self, files: Mapping[str, str], assets: Mapping[str, str | None]) -> bool:
+        commands = _placed(self._language, self._mode or "auto")
+        order = {"files": files, "assets": assets, "commands": commands, "silent": self._silent}
         script = f"ORDER = {json.dumps(order)!r}\n{_SCRIPT}"
         (outcome,) = sandbox.run_script(script, [""], self._limits, self._mode or "auto")
         if not outcome.decided:  # says nothing about the program: the sample fails, and is tried again
@@ -163,13 +176,16 @@ class ProgramPasses(Metric):
 
 # Runs in the sandbox: writes the files, and runs the commands until one fails.
 _SCRIPT = """\
-import json, os, pathlib, subprocess, sys, tempfile
+import base64, json, os, pathlib, subprocess, sys, tempfile
 order = json.loads(ORDER)
 os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
 with tempfile.TemporaryDirectory() as folder:
     os.chdir(folder)
     for name, text in order["files"].items():
         pathlib.Path(name).write_text(text, encoding="utf-8", errors="replace")
+    for name, content in order["assets"].items():
+        pathlib.Path(name).parent.mkdir(parents=True, exist_ok=True)
+        pathlib.Path(name).write_bytes(base64.b64decode(content or ""))
     for command in order["commands"]:
         command = [sys.executable if part == "python" else part for part in command]
         with open("/dev/null") as nothing, tempfile.TemporaryFile() as output:

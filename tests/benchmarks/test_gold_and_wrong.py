@@ -60,7 +60,7 @@ def headline_values(sample, scorer, right):
 
 
 # A compiler and a Java machine take seconds for each answer.
-COMPILED = ("humaneval_x_cpp", "humaneval_x_java", "naturalcodebench_zh")
+COMPILED = ("humaneval_x_cpp", "humaneval_x_java", "naturalcodebench_zh", "fullstackbench_zh_cpp")
 NAMES = [
     pytest.param(entry.name, marks=pytest.mark.slow) if entry.name in COMPILED else entry.name
     for entry in LIBRARY.entries()

@@ -23,7 +23,7 @@ ORACLES = ROOT.parent / "shared" / "oracles"
 REGISTRY = load_plugins()
 LIBRARY = TaskLibrary([("harness-eval", ROOT / "tasks")], [("harness-eval", ROOT / "templates")])
 # Compilers and a Java machine take seconds for each answer of an example.
-COMPILED = ("humaneval_x_cpp", "humaneval_x_java", "naturalcodebench_zh")
+COMPILED = ("humaneval_x_cpp", "humaneval_x_java", "naturalcodebench_zh", "fullstackbench_zh_cpp")
 NAMES = [
     pytest.param(name, marks=pytest.mark.slow) if entry.name in COMPILED else name
     for entry in LIBRARY.entries()

@@ -51,6 +51,13 @@ def test_a_row_that_its_own_reference_does_not_pass_is_an_error():
     assert score(made, row, "sub twice { 0 }", "sub twice { $_[0] + $_[0] }") == 0.5
 
 
+def test_a_row_may_bring_files_of_its_own():
+    row = {"test": {"code": "assert open('data/n.txt').read() == 'abc'", "asset": '{"data/n.txt": "YWJj"}'}}
+    assets = "{{ test.asset | parsed | tojson }}"
+    made = metric("python", "{{ reply }}\n{{ test.code }}", assets=assets)
+    assert score(made, row, "x = 1", "import os; os.remove('data/n.txt')") == 0.5
+
+
 def test_a_language_that_cannot_be_run_is_refused_with_its_remedy(monkeypatch):
     try:
         sandbox.usable()
@@ -60,7 +67,7 @@ def test_a_language_that_cannot_be_run_is_refused_with_its_remedy(monkeypatch):
     monkeypatch.setattr(program_languages, "LANGUAGES", {**LANGUAGES, "cobol": cobol})
     with pytest.raises(MachineError, match=r"cobol.*has no cobol-that-is-not-there; install COBOL"):
         ProgramPasses("cobol", TESTED).prepare(MetricOptions())
-    with pytest.raises(ValueError, match="language is 'c#'; it can be cpp, java, javascript"):
+    with pytest.raises(ValueError, match="language is 'c#'; it can be cpp, cpp17, java, javascript"):
         ProgramPasses("c#", TESTED)
 
 
