@@ -13,7 +13,20 @@ import click
 from harness.cli.console import line, show
 from harness.errors import UsageError, suggest
 
-FIRST = ("run", "tasks", "models", "scores", "modify", "judge", "compare", "plugins", "python", "flags", "speed")
+FIRST = (
+    "run",
+    "tasks",
+    "models",
+    "scores",
+    "modify",
+    "judge",
+    "compare",
+    "view",
+    "plugins",
+    "python",
+    "flags",
+    "speed",
+)
 """The order in which topics are listed; others follow by name."""
 
 

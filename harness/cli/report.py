@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ import click
 
 from harness.cli.completion import complete_runs
 from harness.cli.console import counted, line, notice, notice_path, show, width
-from harness.errors import UsageError
+from harness.errors import UsageError, suggest
 
 if TYPE_CHECKING:
     from harness.record.file_types import Report, WorkFields
@@ -22,27 +22,75 @@ _SHOWN_TASKS = 5
 
 
 @click.command("report")
-@click.argument("run", shell_complete=complete_runs)
+@click.argument("runs", nargs=-1, required=True, shell_complete=complete_runs)
 @click.option("--subsets", is_flag=True, help="With a row for every subset.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON: what report.json holds.")
-def command(run: str, subsets: bool, as_json: bool) -> None:
-    """Print the results in the folder RUN.
+@click.option(
+    "--format", "form", metavar="FORM", help="markdown, csv, latex, json, badge; into a file also xlsx, svg, png."
+)
+@click.option(
+    "--to", "path", type=click.Path(path_type=Path), metavar="FILE", help="Write there, by --format or ending."
+)
+def command(runs: tuple[str, ...], subsets: bool, as_json: bool, form: str | None, path: Path | None) -> None:
+    """Print the results in the folders RUNS, or write them for a paper or a sheet.
 
     \b
     harness report runs/2026-08-01-demo-0f3a9c --subsets
+    harness report runs/A runs/B --format latex
+    harness report runs/A runs/B --to results.xlsx
     """
     from harness.run.result import load_run
 
-    folder = load_run(Path(run))
-    if not folder.report:
-        raise UsageError(f"'{run}' has no report yet: the run has not ended; its command goes on with it")
-    if as_json:
-        line(json.dumps(folder.report, ensure_ascii=False, indent=2))
-    elif folder.kind == "judgement":
-        print_judgement(folder.report, folder.path, subsets=subsets)
+    folders = [load_run(Path(run)) for run in runs]
+    for run, folder in zip(runs, folders, strict=True):
+        if not folder.report:
+            raise UsageError(f"'{run}' has no report yet: the run has not ended; its command goes on with it")
+    if form or path:
+        _write_tables(runs, form, path, subsets=subsets)
+        return
+    for folder in folders:
+        if as_json:
+            line(json.dumps(folder.report, ensure_ascii=False, indent=2))
+        elif folder.report and folder.kind == "judgement":
+            print_judgement(folder.report, folder.path, subsets=subsets)
+        elif folder.report:
+            print_report(folder.report, folder.path, subsets=subsets)
+            print_judgements_of(folder.path, subsets=subsets)
+            print_notes_of(folder.path)
+
+
+def _write_tables(runs: Sequence[str], form: str | None, path: Path | None, *, subsets: bool) -> None:
+    from harness.record.shown import short_title
+    from harness.run.result import load_run
+    from harness.view import tables
+
+    endings = {"md": "markdown", "tex": "latex"}
+    ending = path.suffix.removeprefix(".").lower() if path else ""
+    form = form or endings.get(ending, ending)
+    if form not in tables.FORMS:
+        known = f"{suggest(form, tables.FORMS)} (there are: {', '.join(tables.FORMS)})"
+        raise UsageError(f"--format: there is no form '{form}'{known}")
+    reports: dict[str, Report] = {}
+    for folder in map(load_run, runs):
+        if report := folder.report:
+            title = short_title(report)
+            reports[title if title not in reports else f"{title} ({folder.path.name})"] = report
+    if path is not None:
+        tables.write(reports, form, path, subsets=subsets)
+        notice_path("Written", path)
+    elif form in ("xlsx", "svg", "png"):
+        raise UsageError(f"--format {form}: needs a file: --to results.{form}")
     else:
-        print_report(folder.report, folder.path, subsets=subsets)
-        print_judgements_of(folder.path, subsets=subsets)
+        line(tables.text(reports, form, subsets=subsets).rstrip("\n"))
+
+
+def print_notes_of(run: Path) -> None:
+    """How many samples people have marked, and where that can be seen."""
+    from harness.view.notes import count_notes
+
+    if counts := count_notes(run):
+        words = ", ".join(f"{n} {kind}" for kind, n in sorted(counts.items()))
+        notice(f"Notes of people: {words} (harness view {shlex.quote(str(run))})")
 
 
 def print_report(report: Report, path: Path, *, subsets: bool = False, larger: Report | None = None) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from harness.cli.completion import complete_runs
-from harness.cli.console import notice
+from harness.cli.console import counted, notice, notice_path
 from harness.errors import UsageError
 
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
@@ -20,12 +20,17 @@ _LOCAL = ("127.0.0.1", "localhost", "[::1]")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="[default: one that is free]")
 @click.option("--token", metavar="TEXT", help="What a browser must know. [default: a random one]")
 @click.option("--no_browser", is_flag=True, help="Print the address, and open nothing.")
-def command(runs: tuple[Path, ...], port: int, token: str | None, no_browser: bool) -> None:
+@click.option("--export", type=click.Path(path_type=Path), metavar="DIR", help="Write the pages as files instead.")
+@click.option("--single", type=click.Path(path_type=Path), metavar="FILE", help="Write them as one HTML file instead.")
+def command(
+    runs: tuple[Path, ...], port: int, token: str | None, no_browser: bool, export: Path | None, single: Path | None
+) -> None:
     """Look at the runs in and below the folders RUNS (`runs` where none is named), in a browser on this machine.
 
     \b
     harness view                                     every run below `runs`
     harness view runs/2026-08-01-demo-0f3a9c         one run
+    harness view runs/A runs/B --export site         the pages as files, for any web server
     """
     folders = list(runs) or [Path("runs")]
     for folder in folders:
@@ -37,6 +42,13 @@ def command(runs: tuple[Path, ...], port: int, token: str | None, no_browser: bo
         from harness.view.app import make_app
     except ModuleNotFoundError as error:
         raise UsageError(f"harness view needs {error.name}: pip install 'harness-eval[view]'") from None
+    if export or single:
+        from harness.view.export import export_pages, export_single
+
+        for target, write in ((export, export_pages), (single, export_single)):
+            if target is not None:
+                notice_path(f"{counted(write(folders, target), 'page')} written", target)
+        return
     listener = _listener(port)
     port, token = listener.getsockname()[1], token or secrets.token_urlsafe(16)
     app = make_app(folders, token, [f"{host}:{port}" for host in _LOCAL])

@@ -33,9 +33,9 @@ def figure(draw: Draw, *, dark: bool = False) -> Figure:
         return made
 
 
-def svg(draw: Draw, *, dark: bool = False) -> bytes:
+def svg(draw: Draw, *, dark: bool = False, ground: str = "none") -> bytes:
     """The chart as SVG, the same bytes each time."""
-    return _saved(draw, "svg", dark=dark, metadata={"Date": None})
+    return _saved(draw, "svg", dark=dark, metadata={"Date": None}, facecolor=ground)
 
 
 def png(draw: Draw, dpi: int = 200) -> bytes:
@@ -74,17 +74,45 @@ def radar(axes: Sequence[str], series: dict[str, list[float | None]]) -> Draw:
     return draw
 
 
+def bars(series: dict[str, list[tuple[str, float, Sequence[float] | None]]]) -> Draw:
+    """Run -> (task, value, interval): tasks from top to bottom, a bar of each run in each."""
+
+    def draw(made: Figure, ink: str) -> None:
+        names = list(dict.fromkeys(name for points in series.values() for name, _, _ in points))
+        made.set_size_inches(6.4, max(1.6, 0.6 + 0.28 * len(names) * max(1, len(series))))
+        plot = made.add_subplot()
+        height = 0.8 / max(1, len(series))
+        for number, (run, points) in enumerate(series.items()):
+            places = [names.index(name) + (number - (len(series) - 1) / 2) * height for name, _, _ in points]
+            values = [value for _, value, _ in points]
+            plot.barh(places, values, height, label=run, color=_COLOURS[number % len(_COLOURS)], xerr=_errors(points),
+                      error_kw={"ecolor": ink, "elinewidth": 1, "capsize": 2})  # fmt: skip
+        plot.set_yticks(range(len(names)), names)
+        plot.invert_yaxis()
+        if all(0 <= value <= 1 for points in series.values() for _, value, _ in points):
+            plot.set_xlim(0, 1)
+        _plain(plot, ink)
+        if len(series) > 1:
+            made.legend(loc="outside lower center", ncols=2, frameon=False, labelcolor=ink)
+
+    return draw
+
+
+def _errors(points: Sequence[tuple[str, float, Sequence[float] | None]]) -> list[list[float]]:
+    """How far the intervals reach below and above the values."""
+    ends = [(value, interval or (value, value)) for _, value, interval in points]
+    return [[value - low for value, (low, _) in ends], [high - value for value, (_, high) in ends]]
+
+
 def line(points: Sequence[tuple[str, float, Sequence[float] | None]], name: str) -> Draw:
     """(label, value, interval) in their order."""
 
     def draw(made: Figure, ink: str) -> None:
         plot = made.add_subplot()
         values = [value for _, value, _ in points]
-        errors = [
-            [value - (interval[0] if interval else value) for _, value, interval in points],
-            [(interval[1] if interval else value) - value for _, value, interval in points],
-        ]
-        plot.errorbar(range(len(points)), values, errors, color=_COLOURS[0], marker="o", markersize=4, capsize=3)
+        plot.errorbar(
+            range(len(points)), values, _errors(points), color=_COLOURS[0], marker="o", markersize=4, capsize=3
+        )
         step = max(1, math.ceil(len(points) / 12))
         shown = range(0, len(points), step)
         plot.set_xticks(list(shown), [points[place][0][:28] for place in shown], rotation=30, ha="right")

@@ -19,6 +19,7 @@ import math
 import os
 import re
 import sqlite3
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,6 @@ from harness.types import JSON
 
 FOLDER = ".view"
 PAGE = 50
-_VERSION = 1
 _BATCH = 10_000
 _SEARCHED = 20_000  # characters of a prompt and of an answer
 _SHOWN = 160  # characters of a question in a list
@@ -65,6 +65,7 @@ CREATE TABLE letters(task TEXT, answer TEXT, gold TEXT, n INTEGER);
 CREATE TABLE counted(upto INTEGER);
 CREATE VIRTUAL TABLE words USING fts5(text, content='', tokenize='unicode61');
 """
+_VERSION = zlib.crc32(_SCHEMA.encode()) & 0x7FFFFFFF  # an index of another form is made anew
 # Chinese has no spaces: each character is a word of the index, and a search for several of them is one for a phrase.
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _SEAMS = re.compile(rf"(?<=[{_CJK}])(?=\w)|(?<=\w)(?=[{_CJK}])")

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import openpyxl
 import pytest
 from starlette.testclient import TestClient
 from viewer_runs import HOSTILE, write_run, write_task
 
 import harness.view
+from harness.errors import UsageError
 from harness.run.compare import compare_runs
+from harness.run.result import load_run
+from harness.view import tables
 from harness.view.app import make_app
+from harness.view.export import export_pages, export_single
 from harness.view.index import Filters, SampleIndex
 from harness.view.inert_html import rich
 from harness.view.notes import read_notes
@@ -193,3 +199,41 @@ def test_the_viewer_speaks_chinese() -> None:
     chinese = translator("zh")
     missing = [text for text in said - own if not re.search("[\u4e00-\u9fff]", chinese(text))]
     assert not missing, f"words.zh.yaml lacks {missing}"
+
+
+def test_the_pages_can_be_written_as_files_that_lead_to_one_another(runs: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    assert export_pages([runs], site) > 10
+    names = {path.name for path in site.iterdir()}
+    for path in site.glob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        assert "<script" not in text and "<form" not in text
+        linked = {link.split("#")[0] for link in re.findall(r'(?:href|src|srcset)="([^"]+)"', text)} - {"data:,", ""}
+        assert linked <= names, (path.name, linked - names)
+    assert any("九个苹果" in path.read_text(encoding="utf-8") for path in site.glob("*sample*.html"))
+    with pytest.raises(UsageError, match="already"):
+        export_pages([runs], site)
+    whole = tmp_path / "one.html"
+    export_single([runs], whole)
+    text = whole.read_text(encoding="utf-8")
+    marks = set(re.findall(r'<section class="page" id="(p[0-9a-f]+)"', text))
+    assert marks and set(re.findall(r'href="#(p[0-9a-f]+)"', text)) <= marks
+    assert not re.search(r'(?:href|src|srcset)="(?!#|data:)[^"]', text)
+
+
+def test_results_are_written_for_papers_and_sheets(runs: Path, tmp_path: Path) -> None:
+    first, second = (load_run(path).report for path in sorted(runs.iterdir()))
+    assert first and second
+    both = {"甲": first, "=2+3": second}
+    assert "| 甲 | quiz | exact_match | " in tables.text(both, "markdown")
+    assert r"exact\_match" in tables.text(both, "latex") and r"\bottomrule" in tables.text(both, "latex")
+    rows = list(csv.DictReader(tables.text(both, "csv").splitlines()))
+    assert {float(row["value"]) for row in rows} == {0.75, 0.5}
+    assert rows[1]["run"] == "'=2+3", "no cell of a sheet is a formula"
+    tables.write(both, "xlsx", tmp_path / "r.xlsx")
+    sheet = openpyxl.load_workbook(tmp_path / "r.xlsx").active
+    assert [cell.value for cell in sheet[1]][:3] == ["run", "task", "metric"] and sheet["D2"].value in (0.75, 0.5)
+    for form, begins in (("svg", b"<?xml"), ("png", b"\x89PNG")):
+        tables.write(both, form, tmp_path / f"r.{form}")
+        assert (tmp_path / f"r.{form}").read_bytes().startswith(begins)
+    assert "%" in tables.text(both, "badge")
