@@ -58,12 +58,11 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, lis
     evil = write_task(folder / "evil", name="evil", title=HOSTILE, questions=[HOSTILE, HOSTILE])
     write_run(evil, [HOSTILE, HOSTILE], folder / "runs", "third")
     command = [sys.executable, "-m", "harness", "view", str(folder / "runs"), "--token", "t", "--no_browser"]
-    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert server.stderr is not None
-    base = server.stderr.readline().split(" at ")[1].split("?")[0]
-    yield base, sorted(path.name for path in (folder / "runs").iterdir())
-    server.terminate()
-    server.wait(10)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        base = server.stderr.readline().split(" at ")[1].split("?")[0]
+        yield base, sorted(path.name for path in (folder / "runs").iterdir())
+        server.terminate()
 
 
 def browser(width: int, *, dark: bool) -> Any:
@@ -84,7 +83,7 @@ def browser(width: int, *, dark: bool) -> Any:
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)], ids=["desktop, light", "phone, dark"])
 def test_every_page(address: tuple[str, list[str]], width: int, dark: bool) -> None:
-    base, (first, second, evil) = address
+    base, runs = address
     driver = browser(width, dark=dark)
     try:
         driver.get(f"{base}?token=t")
