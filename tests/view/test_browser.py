@@ -87,13 +87,10 @@ def test_every_page(address: tuple[str, list[str]], width: int, dark: bool) -> N
     driver = browser(width, dark=dark)
     try:
         driver.get(f"{base}?token=t")
-        pages = [f"run/{run}{part}" for run in (first, evil) for part in ("", "/samples", "/sample/1", "/errors")]
-        pages += [
-            f"compare?run={first}&run={second}",
-            f"changed?run={first}&run={second}&task=quiz",
-            "trends?task=quiz",
-        ]
-        for page in ["", *pages, "leaderboard?significance=1", "compare", "?lang=zh", f"run/{first}"]:
+        pages = [f"run/{run}{part}" for run in runs for part in ("", "/samples", "/sample/1", "/errors")]
+        chosen = "&".join(f"run={run}" for run in runs)
+        pages += [f"compare?{chosen}", f"changed?run={runs[0]}&run={runs[1]}&task=quiz", f"trends?task=quiz&{chosen}"]
+        for page in ["", *pages, "leaderboard?significance=1", "compare", "?lang=zh", f"run/{runs[0]}"]:
             driver.get(f"{base}{page}")
             driver.execute_script("document.querySelectorAll('details').forEach((each) => (each.open = true))")
             assert driver.find_elements("css selector", "main h1"), page
