@@ -243,12 +243,29 @@ def _expressions_equal(first: Any, second: Any, tolerance: float) -> bool:
         return True
     if first.is_infinite or second.is_infinite:
         return False
+    first, second = _with_real_roots(first), _with_real_roots(second)
     if first.is_Rational and second.is_Rational:
         return bool(tolerance and abs(first - second) <= sympy.Rational(tolerance) * abs(second))
     difference = first - second
     if not _vanishes(difference, first, second, tolerance):
         return False
-    return bool(tolerance) or difference.equals(0) is not False
+    if tolerance or (difference.free_symbols and difference.has(sympy.Abs, sympy.sign, sympy.log)):
+        return True  # letters stand for real numbers, and sympy would try complex ones, where log(x^2) is not 2 log |x|
+    return difference.equals(0) is not False
+
+
+def _with_real_roots(value: Any) -> Any:
+    """Odd roots of what has letters as the real ones, also where it is negative: \\sqrt[3]{x^3} is x."""
+
+    def is_odd_root(part: Any) -> bool:
+        exponent = part.exp if part.is_Pow else None
+        return bool(exponent is not None and exponent.is_Rational and exponent.q > 1 and exponent.q % 2)
+
+    def real(part: Any) -> Any:
+        base, exponent = part.args
+        return sympy.sign(base) ** exponent.p * sympy.Abs(base) ** exponent if base.free_symbols else part
+
+    return value.replace(is_odd_root, real)
 
 
 def _vanishes(difference: Any, first: Any, second: Any, tolerance: float) -> bool:
