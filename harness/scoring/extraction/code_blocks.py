@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import ast
 import builtins
+import html
 import itertools
 import re
 import warnings
 from collections.abc import Iterator
+
+from harness.scoring.extraction.markup import without_terminal_commands
 
 _LONGEST = 100_000  # characters; what is longer is not parsed
 _MOST_PARSED = 400_000  # characters, of all parts of a reply without a fence together
@@ -22,6 +25,8 @@ _OPENING = re.compile(r"^[ \t]*(?:(?:[-*+]|\d{1,3}[.)])[ \t]+)?(?P<fence>`{3,}|~
 _OPENING_BEHIND_WORDS = re.compile(r"^[^`\n]*[^`\s][ \t]*(?P<fence>`{3,})(?P<info>[ \t]*(?:python3?|py)?[ \t]*)$")
 _INFO = re.compile(r"(?P<language>[\w+#.-]*)[ \t]*(?P<rest>.*)")
 _INLINE = re.compile(r"(?<!`)(`{3,})[ \t]*(?:(?:python3?|py)[ \t]+)?([^`\n]+?)[ \t]*\1(?!`)")
+_ALONE = re.compile(r"\s*`([^`\n]+)`\s*")  # all of a reply in one pair of backticks
+_HTML = re.compile(r"<pre\b[^>]*>\s*<code\b[^>]*>(.*?)</code>\s*</pre>", re.DOTALL)
 _QUOTE = re.compile(r"^[ \t]*>[ ]?", re.MULTILINE)
 _CODE_LINE = re.compile(
     r"[ \t]*(?:(?:async[ \t]+)?def[ \t]+\w+|class[ \t]+\w+|import[ \t]+\w|from[ \t]+[\w.]+[ \t]+import\b|@\w"
@@ -45,7 +50,10 @@ def program_in(reply: str, name: str = "") -> str | None:
     name: what it must define, if that is known. Of several blocks the last one that defines it counts, with the earlier
     ones whose functions it uses.
     """
-    reply = reply.lstrip("\ufeff").replace("\r\n", "\n")
+    reply = without_terminal_commands(reply.lstrip("\ufeff").replace("\r\n", "\n"))
+    reply = _HTML.sub(lambda match: f"\n```\n{html.unescape(match[1]).rstrip()}\n```\n", reply)
+    if alone := _ALONE.fullmatch(reply):
+        return alone[1]
     lines = _lines(reply)
     raw = [block for block in _blocks(lines) if block.strip()]
     blocks = [_dedented(block) for block in raw]

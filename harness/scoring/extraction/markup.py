@@ -44,6 +44,7 @@ _TEXT_COMMAND = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|mathsf)\s*\{(
 _END_OF_TURN = re.compile(
     r"<\|(?:endoftext|end_of_text|im_end|eot_id|eom_id|end|user|observation)\|>|<(?:/s|eos|end_of_turn)>|<｜end▁of▁sentence｜>"
 )
+_TERMINAL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 _BOX_TOKENS = re.compile(r"<\|begin_of_box\|>(.*?)<\|end_of_box\|>", re.DOTALL)
 _FORMAL = str.maketrans("壹贰貳叁參肆伍陆陸柒捌玖拾佰仟萬億兩", "一二二三三四五六六七八九十百千万亿两")
 _FORMAL_NUMERAL = re.compile(r"[零壹贰貳叁參肆伍陆陸柒捌玖拾佰仟万萬亿億]{2,40}(?=[元圆圓整]|\W|$)")
@@ -54,10 +55,16 @@ _REPEATED_SPACE = re.compile(r"(\s)\1{2,}")
 
 def own_turn(text: str) -> str:
     """The text up to the mark that ends the model's turn; all of it where there is none, or nothing before it."""
+    text = without_terminal_commands(text)
     if "<" not in text:
         return text
     head, *_ = _END_OF_TURN.split(text, maxsplit=1)
     return head if head.strip() else _END_OF_TURN.sub("", text)
+
+
+def without_terminal_commands(text: str) -> str:
+    """The text without what colours a terminal or names its window: the numbers in it are nobody's answer."""
+    return _TERMINAL.sub("", text) if "\x1b" in text else text
 
 
 def plain_text(text: str) -> str:
