@@ -19,7 +19,7 @@ from harness.tasks.prompts import Opening, Style, choice_delimiter, opening, pro
 from harness.tasks.render import Gold, Rendered, gold_of
 from harness.tasks.rows import dataset_spec, one_file, second_split
 from harness.tasks.schema import TaskConfig, words
-from harness.tasks.task import Subset, Task, Wording
+from harness.tasks.task import Subset, Task
 from harness.tasks.templates import Context, FunctionTemplate, Template
 from harness.tasks.views import check_gold, differs, views_of
 from harness.tasks.yaml_file import KeyPath, PythonFunction, shown
@@ -110,7 +110,11 @@ def sample_from_record(task: Task, record: Record) -> Sample:
     """
     subset = task.subset(record.subset)
     with _NamingRow(task, subset, task.eval_split, f"row {record.id}"):
-        wording = _wording(task, record.view)
+        index = record.view.wording if record.view else 0
+        if index >= len(task.wordings):
+            count = len(task.paraphrases)
+            raise DataError(f"paraphrases: wording {index} was asked, but the task has {count} paraphrases now")
+        wording = task.wordings[index]
         rendered = wording.templates.doc.graded(row_context(record.doc, subset), record.doc.keys())
         return _sample(task, subset, record.id, record.doc, rendered, (), record.doc.keys(), record.view)
 
@@ -324,11 +328,13 @@ class _Builder:
     def refuse_idle(self) -> None:
         """Refuse modifiers that changed rows, but not what a model sees of any of them."""
         if self.changes[False] and not self.changes[True]:
+            names = [f"{self.task.base_name}:{name}" for name in self.task.config.variants or ()]
+            variants = f" (its variants: {', '.join(names)})" if names else ""
             label = " and ".join(modifier.label for modifier in self.task.modifiers)
             raise self.task.document.error(
                 ("doc_to_text",),
                 f"the prompt of task '{self.task.name}' does not show what --modify {label} changes, so every score "
-                f"would stay as it is{_variants_of(self.task)}",
+                f"would stay as it is{variants}",
             )
 
     def asked(
@@ -410,7 +416,9 @@ def _sample(
 ) -> Sample:
     context = row_context(row, subset)
     cluster = task.templates.cluster
-    value = None if cluster is None else _resolved_value(cluster, context, columns)
+    value = None
+    if cluster is not None:
+        value = context.get(cluster.source) if cluster.source in columns else cluster.value(context)
     return Sample(
         task=task.name,
         subset=subset.name,
@@ -433,20 +441,6 @@ def _gold(task: Task, rendered: Rendered) -> Gold:
         if task.config.process_results is None or task.config.output_type.startswith("loglikelihood"):
             raise
         return json.dumps(rendered.target, ensure_ascii=False, default=str)
-
-
-def _wording(task: Task, view: View | None) -> Wording:
-    """The wording that asked. Raises `DataError` where the task has lost it since."""
-    index = view.wording if view else 0
-    if index >= len(task.wordings):
-        count = len(task.paraphrases)
-        raise DataError(f"paraphrases: wording {index} was asked, but the task has {count} paraphrases now")
-    return task.wordings[index]
-
-
-def _variants_of(task: Task) -> str:
-    names = [f"{task.base_name}:{name}" for name in task.config.variants or ()]
-    return f" (its variants: {', '.join(names)})" if names else ""
 
 
 def plain_row(row: Row) -> Row:
@@ -493,12 +487,6 @@ def _resolved(template: Template | None, context: Context) -> str:
         value = context[template.source]
         return "" if value is None else str(value)
     return template.text(context)
-
-
-def _resolved_value(template: Template, context: Context, columns: Set[str]) -> JSON:
-    if template.source in columns:
-        return context.get(template.source)
-    return template.value(context)
 
 
 def row_count(limit: int | float | None, rows: int) -> int:

@@ -56,7 +56,9 @@ def _check(task: Task, example: Example, score: Score | None, unconditional: boo
             if key not in scores:
                 yield f"scores: the task has no score '{key}' (it has: {', '.join(scores)})"
             elif not _equal(expected, scores[key]):
-                yield f"scores: {_named(answer)} should get {key} {expected}, but gets {scores[key]}"
+                said = f"reply {answer.reply!r}" if answer.replies is None else f"replies {answer.replies!r}"
+                said = said if answer.logprobs is None else f"logprobs {answer.logprobs}"
+                yield f"scores: {said} should get {key} {expected}, but gets {scores[key]}"
 
 
 def _as_text(prompt: Prompt) -> str:
@@ -127,12 +129,6 @@ def _responses(sample: Sample, answer: ExampleAnswer) -> list[Response]:
         greedy = tuple(value == max(mine) for value in mine)
         responses.append(Response(logprobs=tuple(mine), is_greedy=greedy, token_counts=(1,) * count))
     return responses
-
-
-def _named(answer: ExampleAnswer) -> str:
-    if answer.logprobs is not None:
-        return f"logprobs {answer.logprobs}"
-    return f"reply {answer.reply!r}" if answer.replies is None else f"replies {answer.replies!r}"
 
 
 def _differs(what: str, stated: JSON, found: JSON) -> str:

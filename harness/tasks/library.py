@@ -135,7 +135,14 @@ class TaskLibrary:
                 if count >= MOST_TASKS:
                     raise UsageError(f"--tasks {expression}: names more than {MOST_TASKS:,} tasks, each way counted")
                 key = (ref.path, ref.full_name)
-                merged[key] = _joined(merged[key], ref) if key in merged else ref
+                if key in merged:
+                    first = merged[key]
+                    _refuse_two_settings(first, ref)
+                    every = first.subsets is None or ref.subsets is None
+                    subsets = None if every else tuple(dict.fromkeys([*(first.subsets or ()), *(ref.subsets or ())]))
+                    memberships = tuple(dict.fromkeys([*first.memberships, *ref.memberships]))
+                    ref = replace(first, subsets=subsets, memberships=memberships)
+                merged[key] = ref
         self._refuse_homonyms(list(merged.values()))
         return tuple(self._in_order(ref) for ref in merged.values())
 
@@ -170,16 +177,24 @@ class TaskLibrary:
 
     @functools.cached_property
     def _all(self) -> list[TaskEntry]:
-        found: list[TaskEntry] = []
+        known: list[TaskEntry] = []
         folders: list[Path] = []
         for package, path in self._folders:
             if path.is_dir():
                 entries = read_folder(path, package, self._cache_dir)
             else:
                 entries = [entry] if (entry := read_file(path, package)) is not None else []
-            found += _not_in(folders, path.resolve(), entries)
-            folders.append(path.resolve())
-        return found
+            here = path.resolve()
+            if any(here.is_relative_to(folder) or folder.is_relative_to(here) for folder in folders):
+                # `--include_path` may name a package's own folder, or one in it: its tasks are there already.
+                entries = [
+                    entry
+                    for entry in entries
+                    if not any(entry.path.resolve().is_relative_to(folder) for folder in folders)
+                ]
+            known += entries
+            folders.append(here)
+        return known
 
     def _find(self, expression: str, enclosing: Enclosing) -> Iterator[TaskRef]:
         if not expression:
@@ -282,7 +297,8 @@ class TaskLibrary:
 
     def _named(self, package: str, name: str) -> list[TaskEntry]:
         """Entries whose name fits, or, if there are none, those that carry the name as a tag."""
-        pool = [entry for entry in self._all if not package or _same_package(entry.package, package)]
+        asked = package.lower().replace("_", "-")
+        pool = [entry for entry in self._all if asked in ("", entry.package.lower().replace("_", "-"))]
         if _WILD & set(name):
             fits = [entry for entry in pool if fnmatchcase(entry.name, name) and not entry.is_group and not entry.error]
             return self._included_first(fits)
@@ -399,13 +415,6 @@ class TaskLibrary:
         return replace(ref, subsets=None if chosen == names else chosen)
 
 
-def _not_in(folders: Sequence[Path], here: Path, entries: list[TaskEntry]) -> list[TaskEntry]:
-    """The entries of a folder but those that are in one before it, too: `--include_path` may name a package's own."""
-    if not any(here.is_relative_to(folder) or folder.is_relative_to(here) for folder in folders):
-        return entries
-    return [entry for entry in entries if not any(entry.path.resolve().is_relative_to(folder) for folder in folders)]
-
-
 def _bare(name: str) -> str:
     """A name as people remember it: without case, hyphens, underscores, points and blanks."""
     return re.sub(r"[\W_]+", "", name.casefold().replace("+", "plus"))
@@ -414,10 +423,6 @@ def _bare(name: str) -> str:
 def _split_variant(text: str) -> tuple[str, str | None]:
     name, _, variant = text.partition(":")
     return name, variant or None
-
-
-def _same_package(package: str, asked: str) -> bool:
-    return package.lower().replace("_", "-") == asked.lower().replace("_", "-")
 
 
 def _chosen_subsets(entry: TaskEntry, subset: str | None) -> tuple[str, ...] | None:
@@ -443,13 +448,6 @@ def _found(path: str, folder: Path | None) -> Path:
     """A file that a group names is next to the group's own, or where the command runs."""
     given = Path(path).expanduser()
     return folder / given if folder is not None and (folder / given).is_file() else given
-
-
-def _joined(first: TaskRef, second: TaskRef) -> TaskRef:
-    _refuse_two_settings(first, second)
-    every = first.subsets is None or second.subsets is None
-    subsets = None if every else tuple(dict.fromkeys([*(first.subsets or ()), *(second.subsets or ())]))
-    return replace(first, subsets=subsets, memberships=tuple(dict.fromkeys([*first.memberships, *second.memberships])))
 
 
 def _refuse_two_settings(first: TaskRef, second: TaskRef) -> None:

@@ -6,7 +6,7 @@ its value; digits that a template of a task with choices renders are an index; a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import cast, get_args
 
@@ -67,7 +67,11 @@ class DocTemplates:
             is_column = _is_column(self.messages, columns)
             value = _column(self.messages, context) if is_column else self.messages.value(context)
             turns = _turns(self.messages, value)
-            shown = _transcript(turns) if self.text is None else str(text)
+            shown = str(text)
+            if self.text is None:  # the turns one below the other, for models that know no chat
+                names = ["" if turn.role == "system" else f"{turn.role.title()}: " for turn in turns]
+                lines = [f"{name}{turn.text}\n\n" for name, turn in zip(names, turns, strict=True)]
+                shown = "".join(lines) + "Assistant:"
             return Rendered(shown, choices, target, gen_prefix=gen_prefix, turns=turns)
         index = self._input_index(text, target, choices)
         if index is None:
@@ -267,12 +271,6 @@ def _turns(template: Template, value: JSON) -> tuple[Message, ...]:
         what = "should be a list of turns {role, content} of which the last is the user's"
         raise DataError(f"{template.place}: doc_to_messages: {what}, found {describe(value)}")
     return tuple(turns)
-
-
-def _transcript(turns: Sequence[Message]) -> str:
-    """The turns one below the other, for models that know no chat."""
-    lines = [f"{turn.text}\n\n" if turn.role == "system" else f"{turn.role.title()}: {turn.text}\n\n" for turn in turns]
-    return "".join(lines) + "Assistant:"
 
 
 def compile_doc(

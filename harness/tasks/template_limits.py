@@ -167,11 +167,8 @@ def _widths(text: str, values: Iterable[Any]) -> float:
     widths = [float(number) for number in _NUMBER.findall(text) if len(number) < 300] or [0.0]
     if "*" in text or "{" in text:  # a width may be one of the values
         widths += [float(abs(each)) for each in given if isinstance(each, int) and abs(each) < 10**300]
-    return max(widths) * (("%" in text and "*" in text) or _asks_for_width(text)) + sum(map(_length, given))
-
-
-def _asks_for_width(text: str) -> bool:
-    return bool(re.search(r"%[-+ #0(\w)]*[1-9]|\{[^{}]*:", text))
+    asks_for_width = ("%" in text and "*" in text) or bool(re.search(r"%[-+ #0(\w)]*[1-9]|\{[^{}]*:", text))
+    return max(widths) * asks_for_width + sum(map(_length, given))
 
 
 def _length(value: Any) -> int:

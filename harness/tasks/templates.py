@@ -198,7 +198,7 @@ class Templates:
 
     def compile(self, source: str, key: str, place: FileLine) -> Template:
         """Compile `source`. Raises `TaskError` for bad syntax and for a template that is not there."""
-        if not _has_markup(source):
+        if not any(mark in source for mark in ("{{", "{%", "{#", "\r")):
             return Template(source, key, place, frozenset(), False, (), None)
         if source not in self._compiled:
             try:
@@ -253,18 +253,14 @@ def as_literal(text: str, brackets: Sequence[str] = ("[]",)) -> JSON:
 
 def _delimiter(columns: Sequence[str]) -> str:
     """A table that was cut at commas, and is not separated by them, has one column with all the names in it."""
-    found = next((mark for mark in ";\t|" if len(columns) == 1 and mark in columns[0]), "")
-    return f"; is it separated by {found!r}? Say `delimiter:` (in dataset_kwargs)" if found else ""
+    separator = next((mark for mark in ";\t|" if len(columns) == 1 and mark in columns[0]), "")
+    return f"; is it separated by {separator!r}? Say `delimiter:` (in dataset_kwargs)" if separator else ""
 
 
 def _holds_null(value: JSON) -> bool:
     if isinstance(value, Mapping):
         return any(map(_holds_null, value.values()))
     return value is None or (isinstance(value, list | tuple) and any(map(_holds_null, value)))
-
-
-def _has_markup(source: str) -> bool:
-    return "{{" in source or "{%" in source or "{#" in source or "\r" in source
 
 
 def _parsed(text: str) -> JSON:
