@@ -162,7 +162,7 @@ class _Writer:
         values: dict[str, JSON] = {"name": full, "alias": alias, "sample_len": numbers["counts"]["n"]}
         for metric in numbers["metrics"]:
             name, pipeline = ScoreName.parse(metric["metric"])
-            values |= _value(metric, name, pipeline or self._only_pipeline(task))
+            values |= _value(metric, _their_name(name, self._config(task)), pipeline or self._only_pipeline(task))
         return values
 
     def _add_group(self, group: GroupReport, results: _Results) -> None:
@@ -279,6 +279,11 @@ def _folder_of(model: str) -> str:
     return name if name.strip(".") else "model"
 
 
+def _their_name(metric: str, config: Mapping[str, JSON]) -> str:
+    """`pass@1` for what is `pass_at_1` here, where the task's own Python calls it so."""
+    return re.sub(r"_at_(?=\d+$)", "@", metric) if "!function" in json.dumps(config, default=str) else metric
+
+
 def sample_lines(record: Record, config: Mapping[str, JSON], only_pipeline: str) -> Iterator[dict[str, JSON]]:
     """One sample as lm-eval logs it: a line for each filter pipeline. `doc` is the row as loaded."""
     named = {ScoreName.parse(key): value for key, value in record.scores.items()}
@@ -290,7 +295,11 @@ def sample_lines(record: Record, config: Mapping[str, JSON], only_pipeline: str)
     pairs = [[str(value), *map(str, greedy[place : place + 1])] for place, value in enumerate(record.logprobs)]
     for pipeline in pipelines:
         answers = [str(answer) for answer in record.answers.get(pipeline, ())]
-        scores = {name.metric: value for name, value in named.items() if (name.pipeline or only_pipeline) == pipeline}
+        scores = {
+            _their_name(name.metric, config): value
+            for name, value in named.items()
+            if (name.pipeline or only_pipeline) == pipeline
+        }
         yield {
             "doc_id": record.id,
             **({"view": record.view.index} if record.view is not None else {}),

@@ -17,7 +17,7 @@ from harness.metrics import CorpusMetric, Metric, Observation
 from harness.task_code.client import CodeError, TaskCode
 from harness.task_code.lm_eval_names import DEFAULT_AGGREGATIONS, FILTERS
 from harness.tasks.schema import FilterStepEntry, MetricEntry, functions_in
-from harness.tasks.task import Task, is_code_metric
+from harness.tasks.task import AT, Task, is_code_metric
 from harness.tasks.yaml_file import PythonFunction
 from harness.types import JSON, FilterPipeline, FilterStep, Sample, ScoringSpec
 
@@ -87,7 +87,8 @@ class ScoredByCode:
             for place, value in enumerate(response.logprobs)
         ]
         gold = {"target": target, "choices": list(sample.choices)}
-        return self._code.score(self.name, seen.pipeline, sample.doc, replies if generates else None, pairs, gold)
+        found = self._code.score(self.name, seen.pipeline, sample.doc, replies if generates else None, pairs, gold)
+        return {name.replace("@", AT): value for name, value in found.items()}
 
     def join(self, metric: str, items: Sequence[Any]) -> Any:
         return self._code.join(self.name, metric, items)
@@ -138,7 +139,7 @@ class CodeCorpusMetric(CorpusMetric):
 
     @property
     def identity(self) -> Mapping[str, JSON]:
-        return {"task": self.source.digest}
+        return {}  # the task's digest holds all of it
 
     def item(self, seen: Observation) -> Any | None:
         return self.source.scores(seen).get(self.name)
@@ -207,11 +208,11 @@ def _class_of(name: str, entry: MetricEntry, source: ScoredByCode, task: Task) -
     content: dict[str, Any] = {"name": name, "source": source, "__doc__": None}
     if how not in ("mean", "nanmean"):
         return type("TaskCorpusMetric", (CodeCorpusMetric,), content)
-    # lm-eval's functions for pass@k give a value for each k, under its own name.
+    # lm-eval's functions for pass@k give a value for each k, under its own name; @ divides names of scores here.
     sizes = (entry.model_extra or {}).get("k")
     if isinstance(entry.metric, PythonFunction) and sizes is not None and "pass_at_k" in entry.metric.name:
         sizes = sizes if isinstance(sizes, list) else [sizes]
-        content |= {"values": tuple(f"pass@{size}" for size in sizes), "stem": None}
+        content |= {"values": tuple(f"pass{AT}{size}" for size in sizes), "stem": None}
     return type("TaskMetric", (CodeMetric,), {**content, "skips_nan": how == "nanmean"})
 
 
@@ -225,7 +226,7 @@ def _metric(entry: MetricEntry) -> dict[str, Any]:
     how = _aggregation(entry)
     function = entry.metric if isinstance(entry.metric, PythonFunction) else None
     return {
-        "name": function.name.rpartition(".")[2] if function else entry.metric,
+        "name": function.name.rpartition(".")[2] if function else str(entry.metric).replace("@", AT),
         "function": _pair(function),
         "aggregation": _pair(how) if isinstance(how, PythonFunction) else how,
         "options": dict(entry.model_extra or {}),

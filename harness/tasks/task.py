@@ -55,6 +55,10 @@ _DEFAULT_METRICS: Mapping[OutputType, tuple[str, ...]] = {
 }
 
 
+AT = "_at_"
+"""Stands for the @ of `pass@1` in the name of a score, where @ is what divides metric and pipeline."""
+
+
 @dataclass(frozen=True, slots=True)
 class Subset:
     """A part of a task with rows of its own. `name` is empty for a task that has no subsets."""
@@ -355,7 +359,7 @@ def scoring_spec(config: TaskConfig, document: Document) -> ScoringSpec:
     else:
         metrics = tuple(
             MetricSpec(
-                _metric_name(entry),
+                _metric_name(entry, config),
                 # lm-eval has `evaluate` score sample by sample, and averages.
                 None if is_code_metric(entry, config) else _own_aggregation(entry),
                 entry.higher_is_better,
@@ -386,9 +390,11 @@ def is_code_metric(entry: MetricEntry, config: TaskConfig) -> bool:
     return config.process_results is not None or any(isinstance(one, PythonFunction) for one in made)
 
 
-def _metric_name(entry: MetricEntry) -> str:
+def _metric_name(entry: MetricEntry, config: TaskConfig) -> str:
     if isinstance(entry.metric, PythonFunction):
         return entry.metric.name.rpartition(".")[2]
+    if is_code_metric(entry, config):
+        return entry.metric.replace("@", AT)
     return f"evaluate/{entry.metric}" if entry.hf_evaluate else entry.metric
 
 
