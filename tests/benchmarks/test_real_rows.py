@@ -63,6 +63,7 @@ ROWS = {
     "fewclue_tnews": (2010, 0),
     "csl_ctg": (2000, 0),
     "kgclue": (2000, 0),
+    "mucgec": (1137, 0),
     "ocnli": (2950, 0),
     "charm_reasoning": (1800, 0),
     "charm_memorization": (759, 0),
