@@ -67,6 +67,7 @@ from harness.types import (
 if TYPE_CHECKING:
     from harness.api import evaluate, evaluate_each
     from harness.judging.judge import judge
+    from harness.run.frames import frames, samples_frame
     from harness.run.result import load_run
 
 __version__ = "0.1.0"
@@ -121,12 +122,14 @@ __all__ = [
     "asked_pause",
     "evaluate",
     "evaluate_each",
+    "frames",
     "hookimpl",
     "is_throttling",
     "judge",
     "load_run",
     "may_pass",
     "one_line",
+    "samples_frame",
     "sealed",
     "secrets_in",
     "secrets_of_url",
@@ -141,6 +144,10 @@ def __getattr__(name: str) -> Any:
         from harness import api
 
         return getattr(api, name)
+    if name in ("frames", "samples_frame"):
+        from harness.run import frames
+
+        return getattr(frames, name)
     if name == "load_run":
         from harness.run.result import load_run
 

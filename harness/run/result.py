@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import ExitCode, UsageError, suggest
 from harness.record.coverage import Coverage, covered
@@ -14,6 +14,9 @@ from harness.record.report import number, summary_text
 from harness.record.run import RunFolder
 from harness.run.jobs import TaskJob
 from harness.types import Record
+
+if TYPE_CHECKING:
+    import pandas  # type: ignore[import-untyped]
 
 _SHOWN_TASKS = 5
 
@@ -41,6 +44,12 @@ class RunResult:
         words = "; ".join([*shown, *([f"and {more} tasks more"] if more > 0 else [])])
         return f"<RunResult {self.path}: {words}>"
 
+    def _repr_html_(self) -> str:
+        """The result table, as a notebook shows it."""
+        from html import escape
+
+        return f"<pre>{escape(self.summary(120))}</pre>"
+
     @property
     def exit_code(self) -> ExitCode:
         failed = any(
@@ -64,6 +73,12 @@ class RunResult:
             raise UsageError(f"this run has no task '{task}'{suggest(task, names)} (it has: {', '.join(names)})")
         records = load_run(self.path).records(task)
         return records if self.coverage is None else filter(covered(self.coverage), records)
+
+    def samples_frame(self, task: str | None = None) -> pandas.DataFrame:
+        """The records of a task, or of all, as a frame of pandas: one row a sample."""
+        from harness.run.frames import samples_frame
+
+        return samples_frame(self.samples(task))
 
 
 def load_run(path: str | Path) -> RunFolder:

@@ -1,0 +1,110 @@
+"""Results and samples as frames of pandas, for notebooks and other tools.
+
+harness.frames(["runs/A", "runs/B"])          # one row a metric
+harness.samples_frame(harness.load_run("runs/A").records("ceval"))   # one row a sample
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import UsageError
+from harness.record.coverage import part_words
+from harness.record.file_types import MetricFields, Number, Report, ResultFields
+from harness.record.run import RunFolder
+from harness.record.shown import finite, interval_of, short_title
+from harness.types import Record
+
+if TYPE_CHECKING:
+    import pandas  # type: ignore[import-untyped]
+
+
+def frames(runs: str | Path | Sequence[str | Path]) -> pandas.DataFrame:
+    """The values of one run or several, one row a metric of a task, of a group of its subsets, a subset or a category.
+
+    Columns: run, model, task, level, part, metric, average, value, stderr, low, high, n, failed, unparsed. Raises
+    UsageError where a folder is no run, or has no report yet.
+    """
+    import pandas
+
+    rows: list[Mapping[str, Any]] = []
+    for path in [runs] if isinstance(runs, str | Path) else runs:
+        folder = RunFolder.read(Path(path))
+        if folder.report is None:
+            raise UsageError(f"{path}: has no report yet: the run has not ended; its command goes on with it")
+        rows += _values(folder.path.name, folder.report)
+    return pandas.DataFrame(rows)
+
+
+def samples_frame(records: Iterable[Record]) -> pandas.DataFrame:
+    """Records as a frame, one row each: the prompt, the options, what is right, what was answered, read and scored.
+
+    Scores stand in columns `score.NAME`, columns of the row in `doc.NAME` where they are texts or numbers.
+    """
+    import pandas
+
+    return pandas.DataFrame([_sample(record) for record in records])
+
+
+def _values(run: str, report: Report) -> Iterator[Mapping[str, Any]]:
+    own = {"run": run, "model": short_title(report)}
+    for task in report["tasks"]:
+        whole = {**own, "task": task["task"] + part_words(task.get("covers"))}
+        yield from _rows({**whole, "level": "task", "part": ""}, task)
+        for level, parts in (("group", task["groups"]), ("subset", task["subsets"])):
+            for part in parts:
+                yield from _rows({**whole, "level": level, "part": part["name"]}, part)
+        for category in task.get("categories", ()):
+            yield from _rows({**whole, "level": category["breakdown"], "part": category["name"]}, category)
+
+
+def _rows(own: Mapping[str, Any], found: ResultFields) -> Iterator[Mapping[str, Any]]:
+    averages: Mapping[Any, Sequence[MetricFields]] = found.get("by_average") or {found.get("average"): found["metrics"]}
+    for average, metrics in averages.items():
+        for metric in metrics:
+            low, high = interval_of(metric) or (None, None)
+            yield {
+                **own,
+                "metric": metric["metric"],
+                "average": average,
+                "value": _number(metric["value"]),
+                "stderr": finite(metric["stderr"]),
+                "low": low,
+                "high": high,
+                "n": metric["n"],
+                "failed": found["counts"].get("failed", 0),
+                "unparsed": found["counts"].get("unparsed", 0),
+            }
+
+
+def _number(value: Number | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _sample(record: Record) -> Mapping[str, Any]:
+    texts = [response.text for response in record.responses if response.text is not None]
+    read = next(iter(record.answers.values()), ())
+    golds = record.target if isinstance(record.target, tuple) else (record.target,)
+    plain = {f"doc.{name}": value for name, value in record.doc.items() if isinstance(value, str | int | float)}
+    return {
+        "task": record.task,
+        "subset": record.subset,
+        "id": record.id,
+        "view": record.view.index if record.view else 0,
+        "prompt": record.prompt.text,
+        "choices": list(record.choices),
+        "target": list(golds) if len(golds) != 1 else golds[0],
+        "text": texts[0] if texts else None,
+        "texts": texts,
+        "logprobs": list(record.logprobs),
+        "answer": read[0] if read else None,
+        "error": record.error,
+        "unparsed": record.unparsed,
+        "seconds": record.seconds,
+        **{
+            f"score.{name}": list(value) if isinstance(value, tuple) else value for name, value in record.scores.items()
+        },
+        **plain,
+    }
