@@ -89,7 +89,7 @@ def _name(param: click.Parameter) -> str:
 
 def _newest_run(param: click.Parameter) -> str:
     """The run that was most likely meant."""
-    if _name(param) != "RUN":
+    if _name(param) not in ("RUN", "RUNS"):
         return ""
     from harness.record.manifest import newest_run
 

@@ -34,10 +34,18 @@ def sample_and_scorer(name):
     return next(iter(build_samples(task, subset, lambda spec, split: rows, options))), scorer
 
 
-def answered(sample, right):
-    """What a model says that chooses the gold choice, or another one; that writes the gold text, or nonsense."""
+def example_replies(name):
+    """Replies of the task's example: a gold that is written in a form of its own is among them."""
+    example = LIBRARY.load(LIBRARY.select([name])[0], {"num_fewshot": 0}).config.example
+    example = example[0] if isinstance(example, list) else example
+    answers = example.scores if isinstance(example.scores, list) else [example.scores]
+    return [answer.reply for answer in answers if answer is not None and answer.reply is not None]
+
+
+def answered(sample, right, reply):
+    """What a model says that chooses the gold choice, or another one; `reply`, where it writes."""
     if sample.requests[0].kind == "generate":
-        return [Response(text=gold_texts(sample)[0] if right else "zq jx")] * len(sample.requests)
+        return [Response(text=reply)] * len(sample.requests)
     golds = set(gold_indices(sample))
     values = [-1.0 if (place in golds) == right else -9.0 for place in range(len(sample.choices))]
     responses = []
@@ -49,9 +57,9 @@ def answered(sample, right):
     return responses
 
 
-def headline_values(sample, scorer, right):
+def headline_values(sample, scorer, right, reply):
     """Per filter pipeline, the value of the task's first metric."""
-    scored = scorer.score(sample, answered(sample, right))
+    scored = scorer.score(sample, answered(sample, right, reply))
     assert scored.error is None, scored.error
     first = scorer.keys[0].metric
     keys = [key for key in scorer.keys if key.metric.name == first.name and first.bounds == (0.0, 1.0)]
@@ -72,7 +80,11 @@ def test_the_gold_answer_scores_one_and_nonsense_scores_nothing(name):
     sample, scorer = sample_and_scorer(name)
     if sample.target is None or sample.requests[0].kind == "rolling":
         return  # nothing is gold: instructions that programs check, judged answers, perplexity
-    right, wrong = headline_values(sample, scorer, True), headline_values(sample, scorer, False)
+    replies = list(gold_texts(sample)[:1])
+    if sample.requests[0].kind == "generate":
+        replies += example_replies(name)
+    right = [value for reply in replies or [""] for value in headline_values(sample, scorer, True, reply)]
+    wrong = headline_values(sample, scorer, False, "zq jx")
     if right:
         assert max(right) == pytest.approx(1.0, abs=1e-6)
         assert max(wrong) == 0.0
