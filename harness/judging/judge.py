@@ -188,7 +188,10 @@ def prepared_judges(plan: JudgingPlan, registry: Registry, progress: Progress) -
             raise
         raise UsageError(f"{error} (a judge is asked by chat, unless --apply_chat_template false)") from None
     try:
-        _refuse_twins(models)
+        identities = [{"name": model.name, **model.identity} for model in models]
+        for place, identity in enumerate(identities):
+            if identity in identities[:place]:  # two that are the same would agree, and prove nothing
+                raise UsageError(f"--judge: judge {place + 1} is the same as judge {identities.index(identity) + 1}")
     except UsageError:
         for model in models:
             model.close()
@@ -196,20 +199,14 @@ def prepared_judges(plan: JudgingPlan, registry: Registry, progress: Progress) -
     return models
 
 
-def _refuse_twins(models: Sequence[Model]) -> None:
-    """Two judges that are the same would agree, and prove nothing."""
-    identities = [{"name": model.name, **model.identity} for model in models]
-    for place, identity in enumerate(identities):
-        if identity in identities[:place]:
-            raise UsageError(f"--judge: judge {place + 1} is the same as judge {identities.index(identity) + 1}")
-
-
 def _judge_by(plan: JudgingPlan, judge: JudgeModel, model: Model, registry: Registry, progress: Progress) -> Judgement:
     described = _manifest(plan, judge, model, registry)
     identity = _identity(plan, model)
     title = Path(model_title(described)).name
     output = Path(plan.spec.output) if plan.spec.output else plan.runs[-1].folder.path / JUDGEMENTS
-    _warn_of_itself(plan, model, progress)
+    for run in plan.runs:
+        if run.folder.manifest["identity"].get("model") == {"name": model.name, **model.identity}:
+            progress.message(f"the judge is the model of {run.folder.path}: models favour their own answers")
     with RunFolder.open(output, f"{plan.rubric.name}-{title}", identity, described) as folder:
         for message in folder.take_messages():
             progress.message(message)
@@ -255,8 +252,8 @@ def _report(
     for task in tasks:
         subsets = [(name, title, ()) for name, title in task.subsets]
         results += summarise(task.name, watch(records_of(folder, task), usage), subsets, keys, task.average)
-        found = {record.key for record in records_of(folder, task)}
-        if lost := missing_of([records[0].key for records in task.samples], found):
+        on_disk = {record.key for record in records_of(folder, task)}
+        if lost := missing_of([records[0].key for records in task.samples], on_disk):
             missing[task.name] = lost
     known = folder.manifest
     known["tasks"] = {task.name: task.fields for task in tasks}
@@ -323,13 +320,6 @@ def _manifest(plan: JudgingPlan, judge: JudgeModel, model: Model, registry: Regi
         },
         "plugins": [asdict(plugin) for plugin in registry.plugins],
     }
-
-
-def _warn_of_itself(plan: JudgingPlan, model: Model, progress: Progress) -> None:
-    own = {"name": model.name, **model.identity}
-    for run in plan.runs:
-        if run.folder.manifest["identity"].get("model") == own:
-            progress.message(f"the judge is the model of {run.folder.path}: models favour their own answers")
 
 
 def _as_run(spec: JudgeSpec, judge: JudgeModel) -> RunSpec:

@@ -95,15 +95,15 @@ def judged_tasks(runs: Sequence[Run], wanted: Sequence[str], limit: int | float 
             whose = "the runs share" if len(runs) > 1 else "the run has"
             has = ", ".join(common) or "none"
             raise UsageError(f"--tasks: {whose} no task '{name}'{suggest(name, common)} ({whose}: {has})")
-    found = []
+    judged = []
     for name in wanted or common:
         if all(run.has_replies(name) for run in runs):
-            found.append(_task(runs, name, limit, say))
+            judged.append(_task(runs, name, limit, say))
         else:
             say(f"{name}: its answers are log-probabilities, which no judge can read; it is left out")
-    if not found:
+    if not judged:
         raise UsageError(f"{runs[0].folder.path}: has no task whose answers are texts, so there is nothing to judge")
-    return found
+    return judged
 
 
 def _task(runs: Sequence[Run], name: str, limit: int | float | None, say: Say) -> JudgedTask:
@@ -119,7 +119,8 @@ def _task(runs: Sequence[Run], name: str, limit: int | float | None, say: Say) -
     fields = cast(TaskFields, {key: told[key] for key in _TOLD if key in told})
     everything = list(_shared(name, columns, say))
     samples = tuple(_limited(everything, subsets, limit))
-    if any(record.prompt.media or _shows_media(record) for records in samples for record in records):
+    prompts = [record.prompt for records in samples for record in records]
+    if any(prompt.media or any(not isinstance(turn.content, str) for turn in prompt.messages) for prompt in prompts):
         say(f"{name}: shows images, which the log does not hold: the judge sees the text alone")
     average = cast(Average, report.get("average") or "micro")
     return JudgedTask(name, subsets, average, fields, samples, tuple(everything))
@@ -149,7 +150,3 @@ def _limited(
         rows = list(dict.fromkeys(records[0].id for records in of_subset))  # a row may have several views
         kept = set(rows[: row_count(limit, len(rows))])
         yield from (records for records in of_subset if records[0].id in kept)
-
-
-def _shows_media(record: Record) -> bool:
-    return any(not isinstance(message.content, str) for message in record.prompt.messages)

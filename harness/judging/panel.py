@@ -60,7 +60,10 @@ def make_panel(rubric: Rubric, tasks: Sequence[JudgedTask], paths: Sequence[Path
     for task in tasks:
         columns = [{record.key: record for record in folder.records(task.name)} for folder in folders]
         places = [records[0].key for records in task.samples]
-        ratings = [[_score(column.get(place), key.name) for column in columns] for place in places]
+        ratings = []
+        for place in places:
+            scores = [column[place].scores.get(key.name) if place in column else None for column in columns]
+            ratings.append([score if isinstance(score, float) else None for score in scores])
         alpha, equal = krippendorff_alpha(ratings, level), equal_share(ratings)
         value, interval = (alpha.value, alpha.interval) if alpha else (None, None)
         share, n = equal if equal else (None, 0)
@@ -71,11 +74,6 @@ def make_panel(rubric: Rubric, tasks: Sequence[JudgedTask], paths: Sequence[Path
         results += summarise(task.name, joint, subsets, (key,), task.average)
     report = build_report({"kind": "judgement", "tasks": {task.name: task.fields for task in tasks}}, results)
     return Panel(tuple(map(str, paths)), report, tuple(agreement))
-
-
-def _score(record: Record | None, key: str) -> float | None:
-    score = record.scores.get(key) if record is not None else None
-    return score if isinstance(score, float) else None
 
 
 def _joined(

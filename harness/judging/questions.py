@@ -65,19 +65,21 @@ class QuestionMaker:
         if failed:
             return JudgedSample(records, failure=f"there is no answer to judge: {failed[0].error or 'it has no text'}")
         try:
-            references = _references(records[0])
+            # None where the benchmark keeps them to itself.
+            first = records[0]
+            asked = Sample(first.task, first.subset, first.id, first.doc, (), first.target, first.choices)
+            references = gold_texts(asked)
         except ValueError as error:
             return JudgedSample(records, failure=str(error))
         if self.rubric.needs_reference and references is None:
             return JudgedSample(records, skipped=HIDDEN)
         if self.rubric.pairwise and _texts(records[0]) == _texts(records[1]):
             return JudgedSample(records, skipped=SAME)
-        return JudgedSample(records, tuple(self._questions(records, references)))
-
-    def _questions(self, records: tuple[Record, ...], references: tuple[str, ...] | None) -> Iterator[Question]:
+        questions = []
         for number, (swapped, shown) in enumerate(self._shown(records)):
             prompt = self._prompt({**self._shared(records[0], references), **shown})
-            yield Question(self.request(records[0], number, 0, prompt), swapped)
+            questions.append(Question(self.request(records[0], number, 0, prompt), swapped))
+        return JudgedSample(records, tuple(questions))
 
     def _shown(self, records: tuple[Record, ...]) -> Iterator[tuple[bool, dict[str, str | None]]]:
         """(whether the order is swapped, what is shown of the replies) of each question."""
@@ -93,12 +95,14 @@ class QuestionMaker:
                 yield swapped, shown
 
     def _shared(self, record: Record, references: tuple[str, ...] | None) -> dict[str, JSON]:
+        # What the judged model was asked: the last turn of the user, or the prompt without its few-shot examples.
+        turns = [message.text for message in record.prompt.messages if message.role == "user"]
         return {
             "criteria": list(self.rubric.criteria),
             "format": self.rubric.format.instruction(),
             "task": record.task,
             "subset": record.subset,
-            "question": _question(record.prompt),
+            "question": (turns[-1] if turns else record.prompt.suffix).strip(),
             "reference": None if references is None else "\n".join(references),
             "choices": list(record.choices),
             "doc": record.doc,
@@ -162,17 +166,6 @@ def _answers_of(record: Record) -> list[dict[str, str | None]]:
     # A filter that joins repeats leaves fewer answers than there are replies; its last one stands for the rest.
     read = [extracted[min(place, len(extracted) - 1)] if extracted else None for place in range(len(texts))]
     return [
-        {"reply": text, "answer": strip_reasoning(text)[0], "extracted": found}
-        for text, found in zip(texts, read, strict=True)
+        {"reply": text, "answer": strip_reasoning(text)[0], "extracted": extract}
+        for text, extract in zip(texts, read, strict=True)
     ]
-
-
-def _question(prompt: Prompt) -> str:
-    """What the judged model was asked: the last turn of the user, or the prompt without its few-shot examples."""
-    asked = [message.text for message in prompt.messages if message.role == "user"]
-    return (asked[-1] if asked else prompt.suffix).strip()
-
-
-def _references(record: Record) -> tuple[str, ...] | None:
-    """The right answers; None where the benchmark keeps them to itself. Raises ValueError for a bad index."""
-    return gold_texts(Sample(record.task, record.subset, record.id, record.doc, (), record.target, record.choices))

@@ -149,15 +149,15 @@ class ReplyFormat:
 
     def parse(self, text: str) -> dict[str, JSON]:
         """The values of a reply, by key. Raises ReplyError for whatever is not exactly what was asked for."""
-        found = _json_object(text)
+        values = _json_object(text)
         names = [each.name for each in self.fields]
-        missing = [name for name in names if name not in found]
+        missing = [name for name in names if name not in values]
         if missing:
             raise ReplyError(f'the key "{missing[0]}" is missing')
-        surplus = [name for name in found if name not in names]
+        surplus = [name for name in values if name not in names]
         if surplus:
             raise ReplyError(f"there is a key {_shown(surplus[0])}, which was not asked for")
-        return {each.name: each.check(found[each.name]) for each in self.fields}
+        return {each.name: each.check(values[each.name]) for each in self.fields}
 
     def answers(self, values: Mapping[str, JSON]) -> dict[str, str]:
         """The values that are no free text, as texts: what a record says was read from the reply."""
@@ -187,7 +187,7 @@ def _json_object(text: str) -> dict[str, JSON]:
     if not text.startswith("{"):
         raise ReplyError('it does not begin with "{"')
     try:
-        found, end = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_constant).raw_decode(text)
+        values, end = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_constant).raw_decode(text)
     except json.JSONDecodeError as error:
         raise ReplyError(f"it is not valid JSON: {error.msg} at character {error.pos + 1}") from None
     except ReplyError:
@@ -196,17 +196,17 @@ def _json_object(text: str) -> dict[str, JSON]:
         raise ReplyError("it is not JSON of a sensible size") from None
     if text[end:].strip():
         raise ReplyError("there is text after the JSON object")
-    return dict(found)
+    return dict(values)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A key that is given twice could mean either value."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, value in pairs:
-        if name in found:
+        if name in values:
             raise ReplyError(f"the key {_shown(name)} is given twice")
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 
 def _constant(name: str) -> None:

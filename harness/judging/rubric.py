@@ -105,15 +105,15 @@ def find_rubric(name: str, folders: TemplateFolders) -> Rubric:
     if name.endswith((".yaml", ".yml")):
         return read_rubric(Path(name), folders)
     known = list(rubric_files(folders))
-    found = [(package, path) for package, path in known if name in (path.stem, f"{package}/{path.stem}")]
-    if not found:
+    named = [(package, path) for package, path in known if name in (path.stem, f"{package}/{path.stem}")]
+    if not named:
         names = [path.stem for _, path in known]
         has = f"there are: {', '.join(names)}; a file ends in .yaml"
         raise UsageError(f"--rubric: there is no rubric '{name}'{suggest(name, names)} ({has})")
-    if len(found) > 1:
-        owners = " and ".join(f"{package}/{path.stem}" for package, path in found)
+    if len(named) > 1:
+        owners = " and ".join(f"{package}/{path.stem}" for package, path in named)
         raise UsageError(f"--rubric: more than one package has a rubric '{name}': say which, {owners}")
-    return read_rubric(found[0][1], folders)
+    return read_rubric(named[0][1], folders)
 
 
 def rubric_files(folders: Sequence[tuple[str, Path]]) -> Iterator[tuple[str, Path]]:

@@ -169,9 +169,12 @@ class Session:
     def _record(self, state: SampleState) -> Record:
         sample, judged = state.sample, state.sample.record
         attempts = [attempt for question in state.questions for attempt in question.attempts]
-        found = self._answers(state)
+        read = self._answers(state)
         responses = tuple(attempt.response for attempt in attempts)
         error = next((question.error for question in state.questions if question.error is not None), sample.failure)
+        # The views of a row are judged one by one, but are no independent samples.
+        of_view = judged.cluster is None and judged.view is not None
+        cluster = f"{judged.subset}/{judged.id}" if of_view else judged.cluster
         if error is None and state.waiting:
             error = f"not finished: {state.waiting} of {len(state.questions)} replies of the judge are still to come"
         return Record(
@@ -184,13 +187,17 @@ class Session:
             choices=judged.choices,
             responses=responses,
             request_keys=tuple(attempt.key for attempt in attempts),
-            scores=self._scores(state, found, responses, error),
-            answers=found,
-            cluster=_cluster(judged),
+            scores=self._scores(state, read, responses, error),
+            answers=read,
+            cluster=cluster,
             unparsed=any(question.over and question.attempts[-1].problem is not None for question in state.questions),
             error=error,
             view=judged.view,
-            judge={**self.judged_by, **self._log_of(state)},
+            judge={
+                **self.judged_by,
+                "asked": [item for question in state.questions for item in self._asked(question)],
+                **({"skipped": sample.skipped} if sample.skipped else {}),
+            },
         )
 
     def _answers(self, state: SampleState) -> dict[str, tuple[str | None, ...]]:
@@ -204,7 +211,7 @@ class Session:
     def _scores(
         self,
         state: SampleState,
-        found: Mapping[str, tuple[str | None, ...]],
+        read: Mapping[str, tuple[str | None, ...]],
         responses: tuple[Response, ...],
         error: str | None,
     ) -> dict[str, float | tuple[float, ...] | None]:
@@ -215,18 +222,16 @@ class Session:
             return {key.name: None for key in self.keys}
         sample = self.maker.sample(state.sample)
         return {
-            key.name: key.metric.score(Observation(sample, responses, predictions=found[key.pipeline]))
+            key.name: key.metric.score(Observation(sample, responses, predictions=read[key.pipeline]))
             for key in self.keys
         }
 
-    def _log_of(self, state: SampleState) -> dict[str, JSON]:
-        """What was asked for each reply, in their order."""
-        asked = [item for question in state.questions for item in self._asked(question)]
-        return {"asked": asked, **({"skipped": state.sample.skipped} if state.sample.skipped else {})}
-
     def _asked(self, question: QuestionState) -> Iterator[dict[str, Any]]:
+        """What was asked for each reply, in their order."""
         for number, attempt in enumerate(question.attempts):
             prompt = attempt.request.prompt
+            turns = encode_messages(prompt.messages[prompt.shared_messages :])
+            sent = {"messages": turns} if prompt.is_chat else {"text": prompt.suffix}
             yield {
                 "question": question.number,
                 "attempt": number,
@@ -234,16 +239,5 @@ class Session:
                 "prompt_hash": prompt_hash(prompt),
                 **({"problem": attempt.problem} if attempt.problem else {}),
                 # The first prompt is the record's own; the others are here, so that the log holds all that was sent.
-                **({} if question.number == number == 0 else _sent(prompt)),
+                **({} if question.number == number == 0 else sent),
             }
-
-
-def _cluster(record: Record) -> str | None:
-    """The views of a row are judged one by one, but are no independent samples."""
-    return f"{record.subset}/{record.id}" if record.cluster is None and record.view is not None else record.cluster
-
-
-def _sent(prompt: Prompt) -> dict[str, JSON]:
-    if prompt.is_chat:
-        return {"messages": encode_messages(prompt.messages[prompt.shared_messages :])}
-    return {"text": prompt.suffix}

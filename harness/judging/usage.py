@@ -87,7 +87,7 @@ def work_of(records: Iterable[Record], headline: str) -> dict[str, Work]:
 
 def pairs_of(records: Iterable[Record]) -> dict[str, PairTally]:
     """Who won, by task."""
-    found: dict[str, PairTally] = {}
+    tallies: dict[str, PairTally] = {}
     for record in records:
-        found.setdefault(record.task, PairTally()).add(record)
-    return found
+        tallies.setdefault(record.task, PairTally()).add(record)
+    return tallies

@@ -81,7 +81,10 @@ class Paired(Metric):
         winners = seen.predictions
         if None in winners:
             return None
-        pairs = [Pair(_run(a, False), _run(b, True)) for a, b in zip(winners[::2], winners[1::2], strict=True)]
+        pairs = [
+            Pair(_run(a, swapped=False), _run(b, swapped=True))
+            for a, b in zip(winners[::2], winners[1::2], strict=True)
+        ]
         values = [value for pair in pairs if (value := self.value(pair)) is not None]
         return _mean(values)
 
@@ -110,13 +113,18 @@ def score_keys(rubric: Rubric) -> tuple[ScoreKey, ...]:
     changed with the order, and how often the answer that was shown first won (0.5 where the place does not sample).
     """
     if rubric.pairwise:
-        return tuple(_key(item.name, rubric.score, Paired(item.value), item.higher_is_better) for item in _OF_PAIRS)
+        return tuple(
+            ScoreKey(item.name, rubric.score, Paired(item.value), "mean", item.higher_is_better) for item in _OF_PAIRS
+        )
     keys = [
-        _key(each.name, each.name, Rating(each), rubric.higher_is_better or each.name != rubric.score)
+        ScoreKey(each.name, each.name, Rating(each), "mean", rubric.higher_is_better or each.name != rubric.score)
         for each in rubric.values
     ]
     for each in rubric.format.fields:
-        keys += [_key(f"{each.name}={choice}", each.name, Share(choice), True) for choice in each.choices]
+        keys += [
+            ScoreKey(f"{each.name}={choice}", each.name, Share(choice), "mean", higher_is_better=True)
+            for choice in each.choices
+        ]
     return tuple(keys)
 
 
@@ -126,11 +134,7 @@ def scale(rubric: Rubric) -> tuple[float, float]:
     return (least, most) if rubric.higher_is_better else (most, least)
 
 
-def _key(name: str, answer: str, metric: Metric, higher_is_better: bool) -> ScoreKey:
-    return ScoreKey(name, answer, metric, "mean", higher_is_better)
-
-
-def _run(winner: str | None, swapped: bool) -> int | None:
+def _run(winner: str | None, *, swapped: bool) -> int | None:
     if winner == TIE:
         return None
     return int((winner == FIRST) == swapped)
