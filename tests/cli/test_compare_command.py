@@ -209,7 +209,7 @@ def test_a_report_without_a_run_names_the_newest(
     (tmp_path / "runs").mkdir()
     run.rename(tmp_path / "runs" / run.name)
     monkeypatch.chdir(tmp_path)
-    assert f"RUN is missing; the newest here is runs/{run.name}" in harness("report").output
+    assert f"RUNS is missing; the newest here is runs/{run.name}" in harness("report").output
 
 
 @pytest.mark.parametrize("command", [["compare"], ["gate"]])
