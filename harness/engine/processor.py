@@ -90,6 +90,7 @@ class ImageProcessor:
             raise UsageError(f"--model_args: {self.where}: its processor has no mark for images in a text")
         self.mark = mark
         self._check_options()
+        self._settings = self._with_bounds()
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the processor: its class may be made here, and is found by no name elsewhere."""
@@ -143,7 +144,7 @@ class ImageProcessor:
     def _process(self, text: str, image: Image, **more: Any) -> dict[str, Any]:
         try:
             found = self.processor(
-                text=[text], images=[[image]], return_tensors="pt", images_kwargs=dict(self.options), **more
+                text=[text], images=[[image]], return_tensors="pt", images_kwargs=dict(self._settings), **more
             )
         except Exception as error:  # processors raise whatever they stumble over
             width, height = image.size
@@ -162,6 +163,15 @@ class ImageProcessor:
                     f"--model_args: {self.where}: the image processor {kind.__name__} knows no setting "
                     f"'{name}'{suggest(name, known)}"
                 )
+
+    def _with_bounds(self) -> dict[str, Any]:
+        """The options, with `min_pixels` and `max_pixels` as the bounds of `size`, as transformers now has them."""
+        settings = dict(self.options)
+        bounds = {"shortest_edge": settings.pop("min_pixels", None), "longest_edge": settings.pop("max_pixels", None)}
+        if any(bounds.values()):
+            size = settings.get("size") or getattr(self.processor.image_processor, "size", None) or {}
+            settings["size"] = {**dict(size), **{edge: value for edge, value in bounds.items() if value}}
+        return settings
 
 
 def _all_annotations(kind: type) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ import transformers
 from PIL import Image
 from vision_families import FAMILIES, picture, save_family
 
-from harness import GenerationParams, Media, Message, Prompt, Request, Response
-from harness.engine import load_processor
+from harness import GenerationParams, Media, Message, Prompt, Request, Response, UsageError
+from harness.engine import load_processor, open_picture, picture_size
 from harness.model import ModelOptions
 from harness.registry import load_plugins
 
@@ -132,3 +133,87 @@ def test_a_family_gives_what_transformers_gives(families: Path, name: str) -> No
     assert [response.text for response in alone] == [response.text for response in found]
     for one, other in zip(alone, found, strict=True):
         assert one.logprobs == pytest.approx(other.logprobs, abs=CLOSE, rel=CLOSE)
+
+
+def test_an_image_that_cannot_be_shown_is_the_error_of_its_request_alone(families: Path) -> None:
+    place, good = checkpoint(families, "qwen3_vl"), picture(5)
+    clip = io.BytesIO()
+    good.save(clip, "GIF", save_all=True, append_images=[picture(6), picture(7)])
+    bad = {
+        "animated (3 frames)": clip.getvalue(),
+        "truncated": media(good).data[:900],
+        "damaged, or no image": b"no picture at all",
+        "floating-point": _tiff(Image.new("F", (40, 40), 0.5)),
+        "cannot be taken by the model's processor": media(Image.new("RGB", (2000, 2))).data,
+    }
+    asked = [scored(media(good), "What is it?"), *(scored(media(data), "What is it?") for data in bad.values())]
+    found, _ = answers(place, asked)
+    assert found[0].error is None
+    for said, response in zip(bad, found[1:], strict=True):
+        assert said in str(response.error) and "\n" not in str(response.error), response.error
+    assert found[0].logprobs == pytest.approx(answers(place, asked[:1])[0][0].logprobs, abs=CLOSE)
+
+
+def _tiff(image: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "TIFF")
+    return stream.getvalue()
+
+
+def test_images_of_all_kinds_are_shown_in_one_way() -> None:
+    half = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
+    sideways = Image.new("RGB", (8, 4), "blue")
+    exif = sideways.getexif()
+    exif[274] = 6
+    stream = io.BytesIO()
+    sideways.save(stream, "JPEG", exif=exif)
+    assert picture_size(media(stream.getvalue())) == open_picture(media(stream.getvalue())).size == (4, 8)
+    assert open_picture(media(half)).getpixel((0, 0)) == (255, 255, 255)
+    assert open_picture(media(Image.new("I;16", (8, 8), 32896))).getpixel((0, 0)) == (128, 128, 128)
+    assert open_picture(media(_tiff(Image.new("CMYK", (8, 8), (0, 255, 255, 0))))).getpixel((0, 0)) == (255, 0, 0)
+    assert open_picture(media(Image.new("1", (8, 8), 1))).mode == "RGB"
+
+
+def test_settings_of_the_processor_are_known_or_refused_and_decide_the_tokens(families: Path) -> None:
+    place, request = checkpoint(families, "qwen3_vl"), scored(media(picture(1, 96, 96)), "What?")
+    large, small = (answers(place, [request], max_pixels=pixels)[0][0] for pixels in (64 * 64, 32 * 32))
+    assert (large.prompt_tokens or 0) - (small.prompt_tokens or 0) == 16 - 4
+    with pytest.raises(UsageError, match="knows no setting 'max_pixel'; did you mean 'max_pixels'"):
+        answers(place, [request], processor={"max_pixel": 5})
+    model: Any = load_plugins().model("hf_vlm")
+    one, other = (
+        model.create({"pretrained": str(place), **args}, ModelOptions()) for args in ({}, {"max_pixels": 900})
+    )
+    one.prepare(), other.prepare()
+    assert other.identity["images"]["max_pixels"] == 900
+    assert one.identity != other.identity
+
+
+def test_a_prompt_that_is_too_long_loses_no_part_of_an_image(families: Path) -> None:
+    place = checkpoint(families, "qwen3_vl")
+    long = scored(media(picture(1, 60, 60)), "What? " * 60)
+    (cut,), _ = answers(place, [long], max_length=100)
+    assert "an image cannot be cut" in str(cut.error)
+    (literal,), _ = answers(place, [scored(media(picture(1)), "What is <|image_pad|>?")])
+    assert "the question's own text" in str(literal.error)
+
+
+def test_a_model_without_a_chat_template_is_shown_the_turn_as_it_stands(families: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(checkpoint(families, "qwen3_vl"), tmp_path / "base")
+    (place / "chat_template.jinja").unlink()
+    model: Any = load_plugins().model("hf_vlm").create({"pretrained": str(place)}, ModelOptions(device="cpu"))
+    model.prepare()
+    assert model.render(chat("Look: ", media(picture(1)), " It is")) == "Look: <|image_pad|> It is"
+
+
+def test_questions_on_one_image_share_it_and_what_is_behind_it(families: Path) -> None:
+    place, images = checkpoint(families, "qwen3_vl"), [media(picture(seed)) for seed in range(3)]
+    asked = [scored(images[n % 3], f" Answer in one word. Question {n}?", answers=(" A", " B")) for n in range(30)]
+    model: Any = load_plugins().model("hf_vlm").create({"pretrained": str(place)}, ModelOptions(device="cpu"))
+    model.prepare()
+    forecast = model.forecast(asked)
+    assert forecast.planned_tokens < forecast.tokens / 2
+    model.load()
+    assert all(response.error is None for _, response in model.respond(asked))
+    assert model.describe()["images_encoded"] == 3
+    model.close()
