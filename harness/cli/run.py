@@ -149,12 +149,15 @@ def command(context: click.Context, /, **flags: Any) -> int:
     settings.pop("verbose", None)  # `Main` reads it, where errors end
     adapters = settings.pop("peft", ())
     judges = settings.pop("judges", ())
-    if "model" not in settings and not quiet:
-        notice("No --model given: this run measures the small demo model that comes with harness.")
+    from harness.run.spec import DEFAULT_MODEL, DEMO_VISION, RunSpec
+
+    if "model" not in settings:
+        sees = all(name.startswith("demo_vision") for name in settings.get("tasks", ())) and settings.get("tasks")
+        settings["model"] = DEMO_VISION if sees else DEFAULT_MODEL
+        if not quiet:
+            notice("No --model given: this run measures the small demo model that comes with harness.")
     if settings.get("log_samples") and not settings.get("output_path"):
         notice("--log_samples without --output_path: the samples are in the run folder, in our format alone.")
-    from harness.run.spec import RunSpec
-
     spec = RunSpec(**{"tasks": (), **settings, "command": context.obj or ""})
     models = with_adapters(spec.model_args, adapters)
     if dry:

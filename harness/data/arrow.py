@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -21,6 +22,7 @@ Row = dict[str, JSON]
 SMALL = 64 * 2**20
 """Bytes. A table below this becomes plain dicts; above, rows are made when asked for (images stay in one place)."""
 _BATCH = 256
+_PIECE = 64
 
 
 class TableRows(Sequence[Row]):
@@ -51,6 +53,95 @@ class TableRows(Sequence[Row]):
     def __iter__(self) -> Iterator[Row]:
         for start in range(0, len(self), _BATCH):
             yield from _rows(self._table.slice(start, _BATCH))
+
+
+class ParquetRows(TableRows):
+    """The rows of large Parquet files, one after another, read a piece at a time: memory holds no more than that.
+
+    Images lie in such files. Raises DataError where one cannot be read.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        import pyarrow.parquet as pq
+
+        self._paths = list(paths)
+        self._count = 0
+        self._groups: dict[Path, int] = {}
+        for path in self._paths:
+            with _readable(path):
+                metadata = pq.read_metadata(path)
+            self._count += metadata.num_rows
+            self._groups[path] = metadata.num_row_groups
+        self._piece: tuple[int, list[Row]] = (0, [])
+
+    @property
+    def table(self) -> pa.Table:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        return pa.concat_tables([pq.read_table(path) for path in self._paths], promote_options="default")
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | Sequence[Row]:
+        if isinstance(index, slice):
+            wanted = range(*index.indices(len(self)))
+            found = {at: row for at, row in enumerate(self._until(max(wanted, default=-1) + 1)) if at in wanted}
+            return [found[at] for at in wanted]
+        position = index + len(self) if index < 0 else index
+        if not 0 <= position < len(self):
+            raise IndexError(index)
+        start, rows = self._piece
+        if not start <= position < start + len(rows):
+            for start, rows in self._pieces():
+                if position < start + len(rows):
+                    break
+            self._piece = (start, rows)
+        return rows[position - start]
+
+    def __iter__(self) -> Iterator[Row]:
+        return self._until(len(self))
+
+    def _until(self, end: int) -> Iterator[Row]:
+        for start, rows in self._pieces() if end else ():
+            yield from rows[: end - start]
+            if start + len(rows) >= end:
+                return
+
+    def _pieces(self) -> Iterator[tuple[int, list[Row]]]:
+        """(number of the first row, rows) of each piece, in their order."""
+        import pyarrow.parquet as pq
+
+        start = 0
+        for path in self._paths:
+            for group in range(self._groups[path]):
+                # A reader keeps what it has read until it is closed: one for each row group.
+                with _readable(path), pq.ParquetFile(path) as stored:
+                    for batch in stored.iter_batches(batch_size=_PIECE, row_groups=[group]):
+                        rows = _rows(_table_of(batch))
+                        yield start, rows
+                        start += len(rows)
+
+
+def _table_of(batch: Any) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.Table.from_batches([batch])
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: is not a readable Parquet file: {' '.join(str(error).split())}") from error
 
 
 def rows_of_table(table: pa.Table) -> Sequence[Row]:

@@ -216,9 +216,22 @@ def _read_files(files: Sequence[DataFile], options: FileOptions) -> Sequence[Row
         return _side_by_side(files, options)
     if options.join_by and len(files) > 1:
         return _joined(files, replace(options, join_by=None), options.join_by)
+    if _are_large_parquet(files, options):
+        from harness.data.arrow import ParquetRows
+
+        return ParquetRows([file.path for file in files])
     if len(files) == 1:
         return read_rows(files[0], options)
     return [row for file in files for row in read_rows(file, options)]
+
+
+def _are_large_parquet(files: Sequence[DataFile], options: FileOptions) -> bool:
+    """Whether all of a split lies in Parquet files as they are, which together are too large to be read at once."""
+    from harness.data.arrow import SMALL
+
+    named = options.format or "parquet"
+    plain = all(not file.member and file.path.suffix.lower() == ".parquet" for file in files) and named == "parquet"
+    return plain and all(file.path.is_file() for file in files) and sum(f.path.stat().st_size for f in files) > SMALL
 
 
 def _side_by_side(files: Sequence[DataFile], options: FileOptions) -> list[Row]:

@@ -139,6 +139,11 @@ class VisionDecoder(Decoder):
             self._checked = True
             return
 
+    def forget(self) -> None:
+        """Drop the features of all images."""
+        self._kept.clear()
+        self._kept_bytes = 0
+
     @torch.inference_mode()
     def check(self, image: PlacedImage) -> None:
         """Compare with the model's own forward pass over what its processor makes of a text and this image. Raises

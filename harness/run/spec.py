@@ -10,6 +10,8 @@ from harness.secret import sealed
 from harness.types import JSON, Record
 
 DEFAULT_MODEL = "demo"
+DEMO_VISION = "demo_vision"
+"""The model that comes with harness for tasks with pictures."""
 
 
 @dataclass(frozen=True, slots=True)

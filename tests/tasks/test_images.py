@@ -11,6 +11,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from harness import Media, UsageError, evaluate
@@ -231,3 +233,17 @@ def test_a_task_without_images_says_so() -> None:
     Path("see.yaml").write_text(TASK.replace("doc_to_image: %s\n", ""), encoding="utf-8")
     with pytest.raises(HarnessError, match="does not say which columns hold images: add 'doc_to_image:'"):
         evaluate("dummy", {"mode": "gold"}, ["see.yaml"], modify=("no_image",))
+
+
+def test_rows_of_large_parquet_files_are_read_a_piece_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.data.arrow.SMALL", 0)
+    Path("rows").mkdir()
+    for shard in range(2):
+        images = [{"bytes": png(n), "path": f"{n}.png"} for n in range(shard * 150, shard * 150 + 150) if n < 256]
+        table = pa.table({"q": [str(n) for n in range(len(images))], "a": ["x"] * len(images), "image": images})
+        pq.write_table(table, f"rows/test-{shard:05d}-of-00002.parquet", row_group_size=40)
+    Path("see.yaml").write_text((TASK % "image").replace("rows.jsonl", "rows"), encoding="utf-8")
+    records = sorted(evaluate("dummy", {"mode": "gold"}, ["see.yaml"]).samples(), key=lambda record: record.id)
+    assert [shown(record)[0] for record in records] == [sha(n) for n in range(256)]
+    (image,) = records[200].prompt.shown_media
+    assert image.read() == png(200) and image.path
