@@ -62,7 +62,7 @@ class ParquetRows(TableRows):
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        import pyarrow.parquet as pq
+        import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
         self._paths = list(paths)
         self._count = 0
@@ -152,7 +152,7 @@ def rows_of_table(table: pa.Table) -> Sequence[Row]:
 def read_parquet(stream: IO[bytes], name: str) -> Sequence[Row]:
     """Read a Parquet file. DataError when it is not one."""
     import pyarrow as pa
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+    import pyarrow.parquet as pq
 
     try:
         return rows_of_table(pq.read_table(stream))
