@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness import Observation, Sample
+from harness import Observation, Sample, evaluate
 from harness_plugins.metrics.captions import CaptionScores
 from harness_plugins.metrics.mmmu import MmmuGuessed
 from harness_plugins.metrics.option_letters import CircularAccuracy, OfficialLetter
@@ -132,3 +134,16 @@ def test_captions_score_as_the_coco_evaluation_scores_them() -> None:
 def test_each_chinese_character_is_a_token() -> None:
     seen = Observation(Sample("t", "", 0, {}, (), ("红色方块。",)), (), predictions=("一个red方块",))
     assert CaptionScores("char").item(seen) == (["一", "个", "red", "方", "块"], [["红", "色", "方", "块"]])
+
+
+def test_a_value_under_the_metrics_own_name_is_the_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [{"index": index, "q": "?", "answer": answer} for index, answer in ((1, "A"), (1_000_001, "B"))]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    Path("turn.yaml").write_text(
+        "task: turn\ndataset_path: rows.jsonl\ntest_split: test\ndoc_to_text: q\ndoc_to_target: answer\n"
+        "metric_list: [{metric: circular_acc}]\n",
+        encoding="utf-8",
+    )
+    (found,) = evaluate("dummy", {"mode": "gold"}, ["turn.yaml"]).report["tasks"]
+    assert [each["metric"] for each in found["metrics"]] == ["circular_acc", "circular_acc_vanilla"]
