@@ -289,17 +289,21 @@ def value_or_reason(found: Any) -> tuple[float | None, str]:
     return metric["value"], str(metric.get("error"))
 
 
-@pytest.mark.parametrize("hook", ["from_means", "from_sums", "aggregate", "measure"])
 @pytest.mark.parametrize(
-    ("gives", "said"),
+    ("hook", "gives", "said"),
     [
-        (lambda: "0.5", "is a number, not '0.5' (str)"),
-        (lambda: None, "is a number, not None"),
-        (lambda: float("nan"), "is nan, which is not a finite number"),
-        (lambda: 1 / 0, "ZeroDivisionError: division by zero"),
-        (lambda: exit(), "SystemExit"),
-        (lambda: np.float32(0.5), None),
-        (lambda: torch.tensor(0.5), None),
+        ("from_means", lambda: "0.5", "is a number, not '0.5' (str)"),
+        ("from_means", lambda: None, "is a number, not None"),
+        ("from_means", lambda: float("nan"), "is nan, which is not a finite number"),
+        ("from_means", lambda: 1 / 0, "ZeroDivisionError: division by zero"),
+        ("from_means", lambda: exit(), "SystemExit"),
+        ("from_means", lambda: np.float32(0.5), None),
+        ("from_sums", lambda: [0.5], "is a number, not [0.5] (list)"),
+        ("aggregate", lambda: {"a": 0.5}, "is a number, not {'a': 0.5} (dict)"),
+        ("aggregate", lambda: torch.tensor(0.5), None),
+        ("measure", lambda: 1 / 0, "ZeroDivisionError: division by zero"),
+        ("measure", lambda: "0.5", "is a number, not '0.5' (str)"),
+        ("measure", lambda: np.float32(0.5), None),
     ],
 )
 def test_a_value_of_a_set_is_a_number_or_is_named_as_missing(
@@ -485,13 +489,15 @@ def test_what_decides_a_models_answers_is_known_or_the_run_does_not_begin(
     assert not list((tmp_path / "runs").glob("*/*"))
 
 
-@pytest.mark.parametrize("given_", [None, 5, [None], ["odd"], [object()], [Metric], [Modifier()]])
-@pytest.mark.parametrize("hook", ["harness_models", "harness_metrics", "harness_filters", "harness_modifiers"])
-def test_what_a_plugin_registers_is_a_class_with_a_name_or_the_plugin_is_broken(hook: str, given_: Any) -> None:
+def test_what_a_plugin_registers_is_a_class_with_a_name_or_the_plugin_is_broken() -> None:
     registry = load_plugins()
-    module = SimpleNamespace(__name__="odd_plugin", **{hook: hookimpl(specname=hook)(lambda: given_)})
-    registry.register(module, package="odd-package", name="odd")
+    for hook in ("harness_models", "harness_metrics", "harness_filters", "harness_modifiers"):
+        for number, given_ in enumerate([None, 5, [None], ["odd"], [object()], [Metric], [Modifier()]]):
+            name = f"odd_{hook}_{number}"
+            module = SimpleNamespace(__name__=name, **{hook: hookimpl(specname=hook)(lambda given_=given_: given_)})
+            registry.register(module, package="odd-package", name=name)
 
     assert "exact_match" in registry.names("metric")
-    (broken,) = registry.broken
-    assert broken.package == "odd-package" and broken.error and hook in broken.error
+    assert len(registry.broken) == 28
+    for broken in registry.broken:
+        assert broken.error and broken.name.removeprefix("odd_")[:-2] in broken.error
