@@ -104,12 +104,12 @@ def mirror_folders(spec: DatasetSpec, split: str) -> list[HubSplit]:
         home = f"github/{source.repository}" if source.repository else "url"
         places = [HubSplit(home, None, None, split)]
     chosen = _chosen_files(spec)
-    found = []
+    folders = []
     for place in places:
         shared = chosen and (spec.kwargs.get("data_files") or not place.name)
         path, name = (f"{place.path}/rows/{chosen}", None) if shared else (place.path, place.name)
-        found.append(HubSplit(path, name, None, place.split))
-    return list(dict.fromkeys(found))
+        folders.append(HubSplit(path, name, None, place.split))
+    return list(dict.fromkeys(folders))
 
 
 def _chosen_files(spec: DatasetSpec) -> str:

@@ -97,9 +97,9 @@ class ImagePromptEncoder(PromptEncoder):
         if media.kind != "image":
             raise DataError(f"the model is shown a {media.kind}, and sees images only")
         if media.sha256 not in self._places:
-            found = self.processor.expansion(picture_size(media))
-            self._places[media.sha256] = PlacedImage(media, self._next, found.count, found.text, found.grid)
-            self._next += found.count
+            expansion = self.processor.expansion(picture_size(media))
+            self._places[media.sha256] = PlacedImage(media, self._next, expansion.count, expansion.text, expansion.grid)
+            self._next += expansion.count
         return self._places[media.sha256]
 
     def _plain(self, message: Message) -> str:

@@ -91,8 +91,8 @@ class StopRule:
             text = self._decode(tokens)
         else:
             text = self._decode(tokens)
-            before, found, after = text.rpartition(self.think_end)
-            if found:
+            before, mark, after = text.rpartition(self.think_end)
+            if mark:
                 return before, after.lstrip()
         return (text, "") if self.opened or begins_with_reasoning(text) else (None, text)
 

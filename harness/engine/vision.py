@@ -279,14 +279,14 @@ class VisionDecoder(Decoder):
             kinds = torch.tensor([[1] * image.count + [0]])
             ids = torch.where(kinds == 1, self.processor.image_token, 0)
             try:
-                found, _ = self.layers.get_rope_index(
+                positions, _ = self.layers.get_rope_index(
                     ids, mm_token_type_ids=kinds, image_grid_thw=torch.tensor([image.grid])
                 )
             except TypeError as error:
                 raise ModelError(
                     f"{type(self.model).__name__}: its positions are not known here: {one_line(error)}"
                 ) from error
-            pattern = found[-3:, 0].t()
+            pattern = positions[-3:, 0].t()
             self._places[image.grid] = (pattern[:-1], int(pattern[-1, 0]))
         return self._places[image.grid]
 

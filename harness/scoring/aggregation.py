@@ -132,11 +132,11 @@ def summarise(
         table.add(record, keys)
         for category in dict.fromkeys(categories(record)) if categories else ():
             by_category.setdefault(category, _Table()).add(record, keys)
-    found = _over_subsets(task, subsets, tables, keys, average)
+    results = _over_subsets(task, subsets, tables, keys, average)
     order = list(dict.fromkeys(breakdown for breakdown, _ in by_category))
     for (breakdown, name), table in sorted(by_category.items(), key=lambda item: (order.index(item[0][0]), item[0][1])):
-        found.append(_single(task, name, "category", breakdown, table, keys))
-    return found
+        results.append(_single(task, name, "category", breakdown, table, keys))
+    return results
 
 
 def _over_subsets(

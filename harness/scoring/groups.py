@@ -99,14 +99,14 @@ def _contradiction(entry: GroupMetric, members: GroupMembers, scores: Mapping[st
 def _pipelines(entry: GroupMetric, members: GroupMembers, scores: Mapping[str, MemberScores]) -> list[str]:
     """The pipelines for which at least one task has the metric."""
     each = (scores[name] for name, _ in members.tasks)
-    found = dict.fromkeys(one.pipeline_of(key) for one in each for key in one.named(entry.metric))
-    return [name for name in found if entry.filters is None or name in entry.filters]
+    pipelines = dict.fromkeys(one.pipeline_of(key) for one in each for key in one.named(entry.metric))
+    return [name for name in pipelines if entry.filters is None or name in entry.filters]
 
 
 def _score(
     metric: str, pipeline: str, average: Average, members: GroupMembers, scores: Mapping[str, MemberScores]
 ) -> GroupScore:
-    found: dict[str, MetricResult] = {}
+    by_pipeline: dict[str, MetricResult] = {}
     keys: list[ScoreKey] = []
     for name, _ in members.tasks:
         key = scores[name].key_of(metric, pipeline)
@@ -114,9 +114,9 @@ def _score(
         if key is not None:
             keys.append(key)
         if value is not None:
-            found[name] = value
-    missing = tuple(name for name, _ in members.tasks if name not in found)
-    result = mean_of(list(found.values()), average, keys[0].metric.bounds)
+            by_pipeline[name] = value
+    missing = tuple(name for name, _ in members.tasks if name not in by_pipeline)
+    result = mean_of(list(by_pipeline.values()), average, keys[0].metric.bounds)
     better = all(key.higher_is_better for key in keys)
     return GroupScore(replace(result, metric=metric, higher_is_better=better), average, pipeline, missing)
 

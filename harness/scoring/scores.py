@@ -70,10 +70,10 @@ def check_declared(metric: Metric) -> None:
 
 def checked_answers(given: object, asked: int) -> tuple[str | None, ...]:
     """What a filter made of `asked` replies: at most as many, and one at least. Raises `TypeError`, `ValueError`."""
-    found = items(given, "what it gave")
-    if not min(asked, 1) <= len(found) <= asked:
-        raise ValueError(f"it gave {len(found)} answers for {asked} replies")
-    return tuple(None if one is None else text(one, f"answer {place}") for place, one in enumerate(found))
+    answers = items(given, "what it gave")
+    if not min(asked, 1) <= len(answers) <= asked:
+        raise ValueError(f"it gave {len(answers)} answers for {asked} replies")
+    return tuple(None if one is None else text(one, f"answer {place}") for place, one in enumerate(answers))
 
 
 def named(keys: Sequence[ScoreKey], score: Score) -> dict[str, Score]:

@@ -245,14 +245,14 @@ class _Builder:
         """What stands before a row's question; one object for all rows with the same description and examples."""
         description = _resolved(self.task.wordings[wording].templates.description, context)
         key = (wording, description, drawn)
-        found = self.openings.get(key)
-        if found is None:
+        known = self.openings.get(key)
+        if known is None:
             system = system_text(self.options.system_instruction, description, self.task.config.fewshot_delimiter)
-            found = opening(system, [self.shot(index, wording) for index in drawn], self.styles[wording])
+            known = opening(system, [self.shot(index, wording) for index in drawn], self.styles[wording])
             if not self.pool.is_fixed:  # the views of one row share theirs, and no other row does
                 self.openings.clear()
-            self.openings[key] = found
-        return found
+            self.openings[key] = known
+        return known
 
     def shot(self, index: int, wording: int) -> tuple[Any, ...]:
         """The turns of a few-shot example."""

@@ -291,9 +291,9 @@ class TaskLibrary:
     def _beside(self, folder: Path | None, name: str) -> list[TaskEntry]:
         """Entries of this name in the files next to that of a group: a group can be run where it lies."""
         files = sorted(folder.glob("*.y*ml")) if folder is not None else []
-        found = [entry for file in files if (entry := read_file(file, "")) is not None and entry.name == name]
-        self._files_outside.update({entry.path: entry for entry in found})
-        return found
+        entries = [entry for file in files if (entry := read_file(file, "")) is not None and entry.name == name]
+        self._files_outside.update({entry.path: entry for entry in entries})
+        return entries
 
     def _named(self, package: str, name: str) -> list[TaskEntry]:
         """Entries whose name fits, or, if there are none, those that carry the name as a tag."""
@@ -453,9 +453,9 @@ def _found(path: str, folder: Path | None) -> Path:
 def _refuse_two_settings(first: TaskRef, second: TaskRef) -> None:
     """A task of a run has one prompt and one score: two groups that want it differently need two runs."""
     for key in dict.fromkeys([*first.changes, *second.changes]):
-        found = [ref.changes.get(key) for ref in (first, second)]
-        if found[0] is None or found[1] is None or found[0][0] != found[1][0]:
-            said = [f"{change[0]!r} by {change[1]}" if change else "as in its own file" for change in found]
+        wanted = [ref.changes.get(key) for ref in (first, second)]
+        if wanted[0] is None or wanted[1] is None or wanted[0][0] != wanted[1][0]:
+            said = [f"{change[0]!r} by {change[1]}" if change else "as in its own file" for change in wanted]
             raise UsageError(
                 f"task '{first.full_name}' is asked for in two ways: its '{key}' is {said[0]} and {said[1]}; "
                 "run them apart"

@@ -427,13 +427,13 @@ def _refuse_python(value: JSON, document: Document) -> None:
 
 def _first_problem(error: ValidationError, model: type[BaseModel], data: JSON, document: Document) -> TaskError:
     """The problem that lies deepest of those that come first in the file, as one line."""
-    found: dict[KeyPath, list[Any]] = {}
+    problems: dict[KeyPath, list[Any]] = {}
     for item in error.errors():
-        found.setdefault(_data_path(item["loc"], data), []).append(item)
+        problems.setdefault(_data_path(item["loc"], data), []).append(item)
     # Each branch of a union complains; the branch that got furthest is the one that was meant. A key that is missing
     # beside one that is unknown was misspelt.
-    path = max(found, key=lambda path: (len(path), found[path][0]["type"] == "extra_forbidden"))
-    items = found[path]
+    path = max(problems, key=lambda path: (len(path), problems[path][0]["type"] == "extra_forbidden"))
+    items = problems[path]
     place = document.place(path)
     unknown = [item for item in items if item["type"] == "extra_forbidden"]
     if unknown:

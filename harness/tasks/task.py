@@ -140,11 +140,11 @@ class Task:
 
     def subset(self, name: str) -> Subset:
         """A subset by name, selected or not. Raises `UsageError`."""
-        found = next((subset for subset in self.all_subsets if subset.name == name), None)
-        if found is None:
+        match = next((subset for subset in self.all_subsets if subset.name == name), None)
+        if match is None:
             names = [subset.name for subset in self.all_subsets]
             raise UsageError(f"task '{self.name}' has no subset '{name}'{suggest(name, names)}")
-        return found
+        return match
 
     def categories(self, doc: Mapping[str, JSON], subset: str) -> Iterator[tuple[str, str]]:
         """What the report counts a row under: (name of the breakdown, value), none where the row has no value.
@@ -227,17 +227,17 @@ def make_task(
 
 def _load_code(document: Document, code: TaskFunctions | None) -> Mapping[str, str]:
     """Import the Python of a task, where there is consent to it. Returns its files and their hashes."""
-    found = [(path, function) for path, function in functions_in(document.data) if path[0] not in _WITHOUT_EFFECT]
-    for path, function in found:
+    functions = [(path, function) for path, function in functions_in(document.data) if path[0] not in _WITHOUT_EFFECT]
+    for path, function in functions:
         if code is None:
             raise refused(function, document, path)
         code.check(function, document, path)
-    if not found or code is None:
+    if not functions or code is None:
         return {}
     try:
-        return code.load([function for _, function in found]).files
+        return code.load([function for _, function in functions]).files
     except UsageError as error:
-        path, _ = next((item for item in found if str(error).startswith(f"{item[1]}:")), found[0])
+        path, _ = next((item for item in functions if str(error).startswith(f"{item[1]}:")), functions[0])
         raise document.error(path, f"key '{path[-1]}': {error}") from error
 
 

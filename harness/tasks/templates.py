@@ -42,15 +42,15 @@ class _Loader(jinja2.BaseLoader):
         self.folders = (("", folder), *shared)
 
     def get_source(self, environment: jinja2.Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
-        found = self.find(template)
-        if not found:
+        candidates = self.find(template)
+        if not candidates:
             known = sorted({path.name for _, folder in self.folders[1:] for path in folder.glob("*.jinja")})
             raise jinja2.TemplateNotFound(template, f"no template '{template}'{suggest(template, known)}")
-        if len(found) > 1:
-            files = " and ".join(shown(path) for path in found)
+        if len(candidates) > 1:
+            files = " and ".join(shown(path) for path in candidates)
             raise jinja2.TemplateNotFound(template, f"template '{template}' is in more than one place: {files}")
-        text = found[0].read_text(encoding="utf-8-sig").replace("\r\n", "\n").removesuffix("\n")
-        return text, str(found[0]), lambda: True
+        text = candidates[0].read_text(encoding="utf-8-sig").replace("\r\n", "\n").removesuffix("\n")
+        return text, str(candidates[0]), lambda: True
 
     def find(self, template: str) -> list[Path]:
         package, _, rest = template.partition("/")

@@ -52,13 +52,15 @@ class CmathMatch(Metric):
 
 def _candidates(reply: str) -> list[str]:
     reply = _SEPARATOR.sub("", _FRACTION.sub(r"\1/\2", reply))
-    found: list[str] = []
+    candidates: list[str] = []
     for line in reply.splitlines():
-        found += _BEGIN.findall(line) + _MIDDLE.findall(line)
-        found += [f"{above}/{below}" for below, above in _PART_OF.findall(line)]
-        found += _END.findall(line) + _ALONE.findall(line)
+        candidates += _BEGIN.findall(line) + _MIDDLE.findall(line)
+        candidates += [f"{above}/{below}" for below, above in _PART_OF.findall(line)]
+        candidates += _END.findall(line) + _ALONE.findall(line)
     return [
-        number.strip() for number in found if not number.strip().startswith("/") and not number.strip().endswith("/")
+        number.strip()
+        for number in candidates
+        if not number.strip().startswith("/") and not number.strip().endswith("/")
     ]
 
 

@@ -127,8 +127,8 @@ def _sentences(text: str) -> list[str]:
 def _ends_sentence(chunk: str, place: int, following: str) -> bool:
     if chunk[place] != "." or chunk[place - 1 : place] == ".":
         return False
-    found = _LAST_WORD.search(chunk[:place])
-    word = found.group().lstrip("&#,") if found else ""
+    last_word = _LAST_WORD.search(chunk[:place])
+    word = last_word.group().lstrip("&#,") if last_word else ""
     if _ABBREVIATION.fullmatch(word):
         return False
     after = (chunk[place + 1 :] or following)[0]

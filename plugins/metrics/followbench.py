@@ -72,8 +72,8 @@ def _three_paragraphs(reply: str, level: int) -> bool:
 
 
 def _last(pattern: str, reply: str, target: str) -> bool:
-    found = find_all(re.compile(pattern), reply)
-    return bool(found) and found[-1] == target
+    matches = find_all(re.compile(pattern), reply)
+    return bool(matches) and matches[-1] == target
 
 
 _ANSWERS: Mapping[str, Callable[[str, str], bool]] = {

@@ -201,11 +201,11 @@ class Evaluate(_Published, CorpusMetric):
         return self._inputs(seen)
 
     def measure(self, items: Sequence[Any]) -> Mapping[str, float]:
-        found = self._compute([row for item in items for row in item])
-        numbers = _numbers(found)
+        values = self._compute([row for item in items for row in item])
+        numbers = _numbers(values)
         for key in self._keys or (() if numbers else (_own(self),)):
             if key not in numbers:
-                what = "a list" if key in found else "not there"
+                what = "a list" if key in values else "not there"
                 raise ValueError(f"its result '{key}' is {what}; numbers among its results: {_listing(numbers)}")
         wanted = self._keys or tuple(numbers)
         own = wanted[0] if len(wanted) == 1 else _own(self)

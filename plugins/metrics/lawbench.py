@@ -142,18 +142,18 @@ def _character_f1(answer: str, gold: str, labels: Sequence[str] = ()) -> float:
 def _entities(answer: str, gold: str, labels: Sequence[str]) -> float:
     """F1 of types, where each type is right as far as its text is (`TYPE:TEXT`, up to a blank or a line end)."""
     wanted = dict(part.split(":")[:2] for part in re.split("[;\n]", gold)) if gold.strip() else {}
-    found: dict[str, str] = {}
+    entities: dict[str, str] = {}
     for kind in labels:
         for match in re.finditer(re.escape(kind), answer):
             end = match.end()
             if end < len(answer) - 2 and answer[end] in ":：":
                 text = re.split(r"\n| ", answer[end + 1 :].strip())[0].strip()
                 if text not in ("无", "未提及"):
-                    found[kind] = text
+                    entities[kind] = text
     if not wanted:
-        return float(not found)
+        return float(not entities)
     return _soft_f1(
-        [_character_f1(text, wanted[kind]) for kind, text in found.items() if kind in wanted], found, wanted
+        [_character_f1(text, wanted[kind]) for kind, text in entities.items() if kind in wanted], entities, wanted
     )
 
 

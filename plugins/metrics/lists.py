@@ -39,16 +39,16 @@ class ListedItems(Metric):
         wanted = self._items(golds[0])
         if not wanted:
             raise ValueError("no pattern finds an item in the gold answer")
-        found = [len(self._items(answer or "") & wanted) / len(wanted) for answer in seen.predictions]
-        return sum(found) / len(found)
+        shares = [len(self._items(answer or "") & wanted) / len(wanted) for answer in seen.predictions]
+        return sum(shares) / len(shares)
 
     def _items(self, text: str) -> set[tuple[str, ...]]:
         items = set()
         for line in text.strip().split("\n"):
             line = line.partition(self._cut)[0] if self._cut else line
-            found = next((matches[0] for pattern in self._patterns if (matches := find_all(pattern, line))), None)
-            if found is not None:
-                items.add((found,) if isinstance(found, str) else tuple(found[: self._keep]))
+            item = next((matches[0] for pattern in self._patterns if (matches := find_all(pattern, line))), None)
+            if item is not None:
+                items.add((item,) if isinstance(item, str) else tuple(item[: self._keep]))
         return items
 
 

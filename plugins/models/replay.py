@@ -161,10 +161,10 @@ class ReplayModel(Model):
         for (task, subset), members in groups.items():
             book = self._book_for(task, subset, members, alone=len(groups) == 1)
             match = self.match or _match_of(book, members)
-            found = [(sample, book.entries.get(_key(sample, match))) for sample in members]
-            _refuse_other_rows(book, found)
-            missing += [_described(sample, match) for sample, entry in found if entry is None]
-            for sample, entry in found:
+            entries = [(sample, book.entries.get(_key(sample, match))) for sample in members]
+            _refuse_other_rows(book, entries)
+            missing += [_described(sample, match) for sample, entry in entries if entry is None]
+            for sample, entry in entries:
                 self._answer(sample, entry, f"{book.source}, {_described(sample, match)}")
         self._refuse_missing(missing, len(samples))
 

@@ -193,11 +193,11 @@ def _in_listing(text: str, place: int, patterns: Patterns) -> bool:
 
 
 def _claim(match: re.Match[str], patterns: Patterns, offset: int = 0) -> _Claim:
-    found = match["found"]
-    letters = cues.JOINING_WORDS.sub(" ", found).upper()
+    written = match["found"]
+    letters = cues.JOINING_WORDS.sub(" ", written).upper()
     chosen = tuple(dict.fromkeys(char for char in letters if char in patterns.labels))
     hedged = bool(cues.HEDGED.search(match.groupdict().get("cue") or ""))
-    undecided = bool(cues.OPEN.search(found) or patterns.open_after.match(match.string, match.end("found")))
+    undecided = bool(cues.OPEN.search(written) or patterns.open_after.match(match.string, match.end("found")))
     start, end = match.start() + offset, match.end("found") + offset
     return _Claim(match.start("found") + offset, chosen, undecided, hedged, start, end)
 

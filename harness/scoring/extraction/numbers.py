@@ -110,13 +110,13 @@ def numbers_in(text: str) -> list[str]:
     """All numbers of a text in their order; Chinese numerals only where there is no Arabic one."""
     text = _MONEY.sub(_amount, _MIXED.sub(_improper, plain_numbers(text)))
     markers = {place for match in _MARKER.finditer(text) for place in range(*match.span())}
-    found = []
+    numbers = []
     for match in _ARABIC.finditer(text):
         if match.start() in markers:
             continue
         if not _NOT_COUNTED_BEFORE.search(text[max(0, match.start() - 12) : match.start()]):
-            found.append(_arabic(match))
-    return found or chinese_numbers(text)
+            numbers.append(_arabic(match))
+    return numbers or chinese_numbers(text)
 
 
 def _improper(match: re.Match[str]) -> str:

@@ -97,7 +97,7 @@ def chinese_numbers(text: str) -> list[str]:
     """All Chinese numerals of a text that count something, as plain text."""
     text = _AND_A_HALF.sub(r"\1点五", text)
     masked = _WORDS.sub(lambda match: "#" * len(match.group()), text)
-    found = []
+    numbers = []
     for match in _CHINESE.finditer(masked):
         numeral = match["whole"]
         if numeral and len(numeral) == 1 and not match["decimals"] and not match["sign"]:
@@ -112,8 +112,8 @@ def chinese_numbers(text: str) -> list[str]:
                 continue
         if numeral and all(char in "百千万亿" for char in numeral):
             continue
-        found.append(_chinese(match))
-    return found
+        numbers.append(_chinese(match))
+    return numbers
 
 
 def _chinese(match: re.Match[str]) -> str:

@@ -55,9 +55,9 @@ def mmmu_pro_choice(response: str, options: Mapping[str, str]) -> str | None:
     """The letter of MMMU-Pro's rule: the text after the last `Answer:` first, then two looser stages."""
     if "Answer:" in response:
         tail = response.rpartition("Answer:")[2]
-        found = [letter for letter in options if letter in tail]
-        if len(found) == 1:
-            return found[0]
+        letters = [letter for letter in options if letter in tail]
+        if len(letters) == 1:
+            return letters[0]
     text = _padded(response)
     # The looser stages find "X " and "X." anywhere, but place them by " X ", which may be nowhere (-1).
     return (

@@ -69,17 +69,17 @@ def _parsed(code: str) -> ast.Module | SyntaxError:
 
 def _definitions(tree: ast.Module) -> dict[str, Defined]:
     """Name -> what first defines it at the top level, in their order."""
-    found: dict[str, Defined] = {}
+    definitions: dict[str, Defined] = {}
     for node in tree.body:
         match node:
             case ast.ClassDef(name=name, decorator_list=[]):
-                found.setdefault(name, node)
+                definitions.setdefault(name, node)
             case ast.FunctionDef(name=name, decorator_list=[]) | ast.AsyncFunctionDef(name=name, decorator_list=[]):
                 if any(isinstance(part, ast.Return) for part in ast.walk(node)):
-                    found.setdefault(name, node)
+                    definitions.setdefault(name, node)
             case ast.Assign(targets=[ast.Name(id=name), *_]) | ast.AnnAssign(target=ast.Name(id=name)):
-                found.setdefault(name, node)
-    return found
+                definitions.setdefault(name, node)
+    return definitions
 
 
 def _reached(entry_point: str, definitions: dict[str, Defined]) -> set[str]:

@@ -357,15 +357,15 @@ class TestSide(Peer):
         What would mean something to the interpreter or a test runner (SystemExit, the end of an iteration) is derived
         too, so that it can be told from the same of the tests' own.
         """
-        found = getattr(builtins, base, Exception)
-        if not (isinstance(found, type) and issubclass(found, BaseException)):
-            found = Exception
-        if issubclass(found, StopIteration | StopAsyncIteration | GeneratorExit):
-            found = RuntimeError
-        if name == base and issubclass(found, Exception):
-            return found
+        kind = getattr(builtins, base, Exception)
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            kind = Exception
+        if issubclass(kind, StopIteration | StopAsyncIteration | GeneratorExit):
+            kind = RuntimeError
+        if name == base and issubclass(kind, Exception):
+            return kind
         if number not in self._exceptions:
-            self._exceptions[number] = type(name, (found,), {"__module__": "program"})
+            self._exceptions[number] = type(name, (kind,), {"__module__": "program"})
         return self._exceptions[number]
 
 

@@ -145,18 +145,18 @@ def _versions(tests: str, reference: str, limits: Limits, mode: str) -> tuple[Ve
     """Altered versions of tests, drawn once for all programs. Raises `_UselessTests`."""
     if not _run(reference, ast.unparse(ast.parse(tests)), limits, mode).outcome.passed:
         raise _UselessTests("the reference solution fails these tests: what passes them cannot be told from a claim")
-    found: list[Version] = []
+    versions: list[Version] = []
     drawn = random.SystemRandom()
     for _ in range(_MOST_DRAWS):
         text, names = altered(tests, drawn)
         passed = _run(reference, text, limits, mode).passed
         if fails := names - passed:
-            found.append(Version(text, fails, passed - names))
-        if len(found) == _VERSIONS:
+            versions.append(Version(text, fails, passed - names))
+        if len(versions) == _VERSIONS:
             break
-    if not found:
+    if not versions:
         raise _UselessTests("these tests cannot be altered: what passes them cannot be told from a claim")
-    return tuple(found)
+    return tuple(versions)
 
 
 def altered(tests: str, drawn: random.Random) -> tuple[str, frozenset[str]]:

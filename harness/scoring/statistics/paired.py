@@ -149,12 +149,12 @@ def _matched(
         (record.subset, record.id): (_content(record), _row(record, key, statistics), place)
         for place, record in enumerate(first)
     }
-    found: dict[str, _Matching] = {subset: _Matching() for subset, _ in known}
+    by_subset: dict[str, _Matching] = {subset: _Matching() for subset, _ in known}
     for subset, _ in known:
-        found[subset].counts["only_first"] += 1
+        by_subset[subset].counts["only_first"] += 1
     for record in second:
         place = (record.subset, record.id)
-        matching = found.setdefault(record.subset, _Matching())
+        matching = by_subset.setdefault(record.subset, _Matching())
         if place not in known:
             matching.counts["only_second"] += 1
             continue
@@ -169,7 +169,7 @@ def _matched(
         else:
             matching.clustered = matching.clustered or record.cluster is not None
             matching.pairs.append((place, row, other, cluster_number(record.cluster, *place), order))
-    return found
+    return by_subset
 
 
 def _joined_pairs(matchings: Iterable[_Matching], key: str) -> PairedScores:

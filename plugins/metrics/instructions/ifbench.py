@@ -209,9 +209,9 @@ def no_consecutive(reply: str) -> bool:
 def start_verb(reply: str) -> bool:
     from nltk import pos_tag
 
-    found = tokens(reply)
+    own = tokens(reply)
     try:
-        return bool(found) and "VB" in pos_tag(found)[0][1]
+        return bool(own) and "VB" in pos_tag(own)[0][1]
     except (LookupError, OSError):
         what = "python -m nltk.downloader averaged_perceptron_tagger_eng"
         raise ValueError(f"verbs are found by NLTK's tagger, whose data are not here: {what}") from None
@@ -219,10 +219,10 @@ def start_verb(reply: str) -> bool:
 
 def keyword_position(reply: str, keyword: str, n: int, m: int) -> bool:
     """The keyword is word m of sentence n."""
-    found = sentences(reply)
-    if len(found) < n:
+    parts = sentences(reply)
+    if len(parts) < n:
         return False
-    bare = [token for token in tokens(found[n - 1]) if any(char.isalnum() for char in token)]
+    bare = [token for token in tokens(parts[n - 1]) if any(char.isalnum() for char in token)]
     return len(bare) >= m and bare[m - 1].lower() == keyword.strip().lower()
 
 
@@ -365,9 +365,9 @@ def no_bullets_bullets(reply: str) -> bool:
                 return False
             bullets += 1
         elif before:
-            found = sentences(line.strip())
-            before = bool(found)  # the script's: an empty line ends the text
-            count += len(found)
+            parts = sentences(line.strip())
+            before = bool(parts)  # the script's: an empty line ends the text
+            count += len(parts)
         else:
             return False
     return bullets >= 2
@@ -429,8 +429,8 @@ def reverse_newline(reply: str) -> bool:
     """From Zimbabwe on, 52 lines or more, sorted backwards."""
     lines = [bare for line in reply.split("\n") if (bare := line.strip(MARKS))]
     start = next((place for place, line in enumerate(lines) if "Zimbabwe" in line), len(lines))
-    found = [plain_letters(line) for line in lines[start:]]
-    return len(found) >= 52 and found == sorted(found, reverse=True)
+    names = [plain_letters(line) for line in lines[start:]]
+    return len(names) >= 52 and names == sorted(names, reverse=True)
 
 
 def word_reverse(reply: str) -> bool:

@@ -127,16 +127,16 @@ class BertScore(BatchMetric):
     def prepare_corpus(self, samples: Iterable[Sample]) -> None:
         if self._frequencies is None:
             return
-        found = _Frequencies()
+        frequencies = _Frequencies()
         references = (text for sample in samples for text in gold_texts(sample) or ())
         waiting: list[str] = []
         for text in references:
             waiting.append(text.strip())
             if len(waiting) == _TOKENISED_AT_ONCE:
-                self._count(waiting, found)
+                self._count(waiting, frequencies)
                 waiting = []
-        self._count(waiting, found)
-        self._frequencies = found
+        self._count(waiting, frequencies)
+        self._frequencies = frequencies
 
     def _count(self, texts: Sequence[str], found: _Frequencies) -> None:
         for ids, _ in self._encoder.tokens.of(texts):
@@ -181,13 +181,15 @@ class BertScore(BatchMetric):
         encoder = self._encoder
         tokens = encoder.tokens.of(texts)
         bare = encoder.tokens.tokenizer.num_special_tokens_to_add()
-        found = {}
+        embedded = {}
         for places, states, _ in encoder.states([ids for ids, _ in tokens]):
             states = torch.nn.functional.normalize(states.float(), dim=-1)
             for place, rows in zip(places, states, strict=True):
                 ids, truncated = tokens[place]
-                found[texts[place]] = _Text(rows[: len(ids)].clone(), self._weights(ids), len(ids) <= bare, truncated)
-        return found
+                embedded[texts[place]] = _Text(
+                    rows[: len(ids)].clone(), self._weights(ids), len(ids) <= bare, truncated
+                )
+        return embedded
 
     def _weights(self, ids: Sequence[int]) -> Any | None:
         import torch
@@ -222,14 +224,14 @@ def _baseline(given: Sequence[float] | str | None, layer: int, options: MetricOp
         return None
     numbers = _baseline_row(given, layer, options) if isinstance(given, str) else given
     try:
-        found = tuple(float(number) for number in numbers)
+        values = tuple(float(number) for number in numbers)
     except (TypeError, ValueError):
-        found = ()
-    if len(found) != 3 or not all(number < 1 for number in found):
+        values = ()
+    if len(values) != 3 or not all(number < 1 for number in values):
         raise UsageError(
             f"baseline is {given!r}; it should be three numbers below 1 [precision, recall, f1], or a file"
         )
-    return found
+    return values
 
 
 def _baseline_row(named: str, layer: int, options: MetricOptions) -> Sequence[str]:

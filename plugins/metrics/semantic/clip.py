@@ -49,12 +49,12 @@ class PictureEncoder:
 
     def embed_texts(self, texts: Sequence[str]) -> dict[str, _Embedded]:
         tokens = self.tokens.of(texts)
-        found = {}
+        embedded = {}
         sequences = [ids for ids, _ in tokens]
         for places, features, _ in self.tokens.batches(sequences, self.batch_size, self.device, self._texts):
             for place, vector in zip(places, unit_rows(features), strict=True):
-                found[texts[place]] = _Embedded(vector, tokens[place][1])
-        return found
+                embedded[texts[place]] = _Embedded(vector, tokens[place][1])
+        return embedded
 
     def prepared(self, data: bytes) -> Any:
         """The pixels that the model is shown, [3, height, width]. Raises `ValueError` for what is no picture."""
@@ -66,11 +66,11 @@ class PictureEncoder:
         def run(places: Sequence[int]) -> tuple[Any]:
             return (self._pictures([pixels[keys[place]] for place in places]),)
 
-        found = {}
+        embedded = {}
         for places, features in in_batches(range(len(keys)), self.batch_size, run):
             for place, vector in zip(places, unit_rows(features), strict=True):
-                found[keys[place]] = _Embedded(vector)
-        return found
+                embedded[keys[place]] = _Embedded(vector)
+        return embedded
 
     def _texts(self, ids: Any, mask: Any) -> Any:
         import torch

@@ -69,10 +69,10 @@ class ModelFolder:
     @functools.cached_property
     def config(self) -> Mapping[str, Any]:
         """`config.json`. Raises `UsageError` where there is none."""
-        found = self.read("config.json")
-        if not isinstance(found, dict):
+        config = self.read("config.json")
+        if not isinstance(config, dict):
             raise UsageError(f"model: {self.path} has no config.json, so it is no folder of a transformers model")
-        return found
+        return config
 
     def require_config(self) -> None:
         """Raise `UsageError` where the folder is not one of transformers."""

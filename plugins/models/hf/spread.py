@@ -90,9 +90,9 @@ class Placement:
     def _limits(self, gpus: int) -> dict[int | str, int | str]:
         if self.max_memory is not None:
             return {int(key) if str(key).isdigit() else key: value for key, value in self.max_memory.items()}
-        found: dict[int | str, int | str] = {}
+        limits: dict[int | str, int | str] = {}
         if self.per_gpu is not None:
-            found = dict.fromkeys(range(gpus), self.per_gpu)
+            limits = dict.fromkeys(range(gpus), self.per_gpu)
         if self.cpu is not None:
-            found["cpu"] = self.cpu
-        return found
+            limits["cpu"] = self.cpu
+        return limits

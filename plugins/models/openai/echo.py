@@ -131,10 +131,10 @@ def _spells(names: Sequence[str], sent: Sent) -> bool:
         if _BYTES.search(name):
             loose += 2 + len(_BYTES.sub("", name))
             continue
-        found = sent.text.find(name, at, at + loose + len(name))
-        if found < 0:
+        place = sent.text.find(name, at, at + loose + len(name))
+        if place < 0:
             return False
-        at, loose = found + len(name), 0
+        at, loose = place + len(name), 0
     return len(sent.text) - at <= loose
 
 

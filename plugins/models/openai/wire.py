@@ -95,8 +95,8 @@ def finish(response: Response, until: Sequence[str], think_end: str | None, *, o
     """
     text, reasoning = response.text or "", response.reasoning
     if think_end:
-        before, found, after = text.rpartition(think_end)
-        if found:
+        before, mark, after = text.rpartition(think_end)
+        if mark:
             text, reasoning = after.lstrip(), before
         elif text and (response.finish_reason == "length" or _answer_begins(text) >= len(text)):
             text, reasoning = "", text
