@@ -36,6 +36,7 @@ SUITE = "reported_2026"
 @click.option("--ability", multiple=True, metavar="NAME", help="Such as knowledge or math.")
 @click.option("--modality", multiple=True, metavar="NAME", help="Such as text.")
 @click.option("--tag", multiple=True, metavar="NAME", help="A tag or a group.")
+@click.option("--package", metavar="NAME", help="Of this package alone; lm_eval: the tasks that come with lm-eval.")
 @click.option("--reported", is_flag=True, help=f"Those that model reports of 2025 and 2026 name (the group {SUITE}).")
 @click.option(
     "--data",
@@ -50,6 +51,7 @@ def command(
     patterns: tuple[str, ...],
     include_path: tuple[str, ...],
     data: tuple[str, ...],
+    package: str | None,
     reported: bool,
     as_json: bool,
     **filters: tuple[str, ...],
@@ -66,7 +68,7 @@ def command(
     settings = with_environment({"include_path": include_path, **({"data": data} if data else {})})
     checked_folders(settings)
     library = open_library(include_path)
-    entries = library.entries()
+    entries = _of_package(library, package)
     filters["ability"] = tuple(ability_name(word) for word in filters["ability"])
     for name, wanted in filters.items():
         _refuse_unknown(name, wanted, entries)
@@ -97,6 +99,22 @@ def command(
         asked = ", ".join(patterns) or "these filters"
         near = suggest(patterns[0], names) if patterns else ""
         raise UsageError(f"no task fits {asked}{near} (`harness tasks` lists all {len(entries)})")
+
+
+def _of_package(library: TaskLibrary, package: str | None) -> list[TaskEntry]:
+    """All tasks, or those of one package. Raises `UsageError` for one that has none."""
+    from harness.tasks.library import LM_EVAL
+
+    if package is None:
+        return library.entries()
+    wanted = package.lower().replace("_", "-")
+    pool = library.lm_eval_entries() if package == LM_EVAL else library.entries()
+    found = [entry for entry in pool if entry.package.lower().replace("_", "-") == wanted]
+    if not found:
+        known = sorted({entry.package for entry in library.entries() if entry.package})
+        missing = "lm-eval is not installed here" if package == LM_EVAL else f"packages: {', '.join(known)}"
+        raise UsageError(f"--package {package}: has no tasks ({missing}){suggest(package, known)}")
+    return found
 
 
 def open_library(include_path: Sequence[str]) -> TaskLibrary:

@@ -7,7 +7,7 @@ group override those of its members, and what names a group overrides the keys o
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.errors import suggest
@@ -24,12 +24,14 @@ Membership = tuple[tuple[TaskGroup, ...], tuple[str, ...] | None]
 class Enclosing:
     """What encloses a name: its groups, the outermost first, and the keys that they override.
 
-    folder: of the file of the innermost group; files next to it can be its members.
+    folder: of the file of the innermost group; files next to it can be its members. package: of a library of another
+    tool, whose groups name tasks of that library.
     """
 
     groups: tuple[TaskGroup, ...] = ()
     changes: Changes = field(default_factory=dict)
     folder: Path | None = None
+    package: str = ""
 
     def holds(self, name: str) -> bool:
         return any(group.name == name for group in self.groups)
@@ -54,7 +56,7 @@ def members_of(document: Document, above: Enclosing, *, in_place: bool = False) 
     own = {key: (value, document.place((key,))) for key, value in (config.model_extra or {}).items()}
     _refuse_unknown(own, document)
     group = _group(config, document, f"{above.groups[-1].name}::" if in_place else "")
-    inside = Enclosing((*above.groups, group), {**own, **above.changes}, document.files[0].parent)
+    inside = Enclosing((*above.groups, group), {**own, **above.changes}, document.files[0].parent, above.package)
     listed = isinstance(config.task, list)
     for index, member in enumerate(config.task if isinstance(config.task, list) else [config.task]):
         yield from _member(member, part_of(document, ("task", index) if listed else ("task",)), inside)
@@ -75,7 +77,7 @@ def _member(member: str | Mapping[str, JSON], document: Document, inside: Enclos
     own = {key: (value, document.place((key,))) for key, value in member.items() if key not in ("task", "group")}
     _refuse_unknown(own, document)
     for name in names:
-        yield Member(place, Enclosing(inside.groups, {**inside.changes, **own}, inside.folder), name)
+        yield Member(place, replace(inside, changes={**inside.changes, **own}), name)
 
 
 def _refuse_unknown(changes: Changes, document: Document) -> None:

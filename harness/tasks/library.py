@@ -10,6 +10,7 @@ A name that is not there is looked up once more among the aliases of task files,
 from __future__ import annotations
 
 import functools
+import importlib.util
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,6 +35,8 @@ _WILD = frozenset("*?[")
 _BY_KEY = re.compile(r"(tag|ability|language|modality):(.+)")
 NAMES_FILE = "names.yaml"
 """Of a folder of tasks: `absent: {NAME: what to say of it}`, names that people ask for and that no benchmark has."""
+LM_EVAL = "lm_eval"
+"""The package under which lm-eval's own task files are named. They are looked at only where it stands before a name."""
 MOST_TASKS = 20_000
 """So many tasks may one expression come to; groups that name one another twice come to twice as many at each step."""
 _FILE = re.compile(r"(?P<path>.+\.ya?ml)(?::(?P<variant>[^/:]+))?(?:/(?P<subset>[^/]+))?")
@@ -121,6 +124,7 @@ class TaskLibrary:
     def entry(self, ref: TaskRef) -> TaskEntry:
         """What the index knows of a task that was selected."""
         everything = [*self._all, *self._files_outside.values(), *self._written_in_groups.values()]
+        everything += self._lm_eval if ref.package == LM_EVAL else []
         known = (entry for entry in everything if entry.path == ref.path)
         return next(entry for entry in known if entry.name == ref.name)
 
@@ -175,6 +179,15 @@ class TaskLibrary:
             self._code,
         )
 
+    def lm_eval_entries(self) -> list[TaskEntry]:
+        """The tasks that come with lm-eval, where it is installed; `lm_eval/NAME` names one of them."""
+        return [entry for entry in self._lm_eval if not entry.is_group and not entry.error]
+
+    @functools.cached_property
+    def _lm_eval(self) -> list[TaskEntry]:
+        folder = lm_eval_folder()
+        return [] if folder is None else read_folder(folder, LM_EVAL, self._cache_dir)
+
     @functools.cached_property
     def _all(self) -> list[TaskEntry]:
         known: list[TaskEntry] = []
@@ -210,6 +223,7 @@ class TaskLibrary:
         path = Path(expression).expanduser()
         if not expression.startswith((".", "/", "~")):
             for package, name, variant, subset in _Address(expression).readings():
+                package = package or enclosing.package
                 entries = self._named(package, name) or self._beside(enclosing.folder, name)
                 if entries:
                     yield from self._expand(entries, name, variant, subset, enclosing)
@@ -298,7 +312,8 @@ class TaskLibrary:
     def _named(self, package: str, name: str) -> list[TaskEntry]:
         """Entries whose name fits, or, if there are none, those that carry the name as a tag."""
         asked = package.lower().replace("_", "-")
-        pool = [entry for entry in self._all if asked in ("", entry.package.lower().replace("_", "-"))]
+        every = self._lm_eval if package == LM_EVAL else self._all
+        pool = [entry for entry in every if asked in ("", entry.package.lower().replace("_", "-"))]
         if _WILD & set(name):
             fits = [entry for entry in pool if fnmatchcase(entry.name, name) and not entry.is_group and not entry.error]
             return self._included_first(fits)
@@ -331,7 +346,8 @@ class TaskLibrary:
                     raise UsageError(f"{shown(entry.path)}: group '{entry.name}' contains itself")
                 if entry.path not in self._group_files:
                     self._group_files[entry.path] = load_document(entry.path)
-                yield from self._members(members_of(self._group_files[entry.path], enclosing))
+                above = replace(enclosing, package=LM_EVAL) if entry.package == LM_EVAL else enclosing
+                yield from self._members(members_of(self._group_files[entry.path], above))
             else:
                 subsets = _chosen_subsets(entry, subset)
                 memberships = ((enclosing.groups, subsets),) if enclosing.groups else ()
@@ -393,6 +409,8 @@ class TaskLibrary:
             near = suggest(expression, names) or suggest(expression.split("/")[0].split(":")[0], names)
             files = [name for name in (f"{expression}.yaml", f"{expression}.yml") if Path(name).is_file()]
             message = f"unknown task '{expression}'" + (f"; did you mean the file {files[0]}?" if files else near)
+        if expression.startswith(f"{LM_EVAL}/") and not self._lm_eval:
+            return f"{message} (lm-eval is not installed here; --include_path DIR names its folder of tasks)"
         if self.broken:
             own = next((entry for entry in self.broken if entry.name == expression), self.broken[0])
             message += f" (a file that cannot be read: {own.error})"
@@ -413,6 +431,13 @@ class TaskLibrary:
         names = tuple(self.entry(ref).subsets)
         chosen = tuple(name for name in names if name in ref.subsets)
         return replace(ref, subsets=None if chosen == names else chosen)
+
+
+def lm_eval_folder() -> Path | None:
+    """Where the task files lie that come with lm-eval; None where it is not installed. Imports nothing of it."""
+    spec = importlib.util.find_spec(LM_EVAL)
+    places = [Path(place, "tasks") for place in (spec.submodule_search_locations or ())] if spec else []
+    return next((place for place in places if place.is_dir()), None)
 
 
 def _bare(name: str) -> str:

@@ -73,3 +73,20 @@ def test_a_group_whose_file_is_broken_is_told_of_its_own_file(tmp_path: Path) ->
     write(tmp_path, "zz.yaml", "group: family\ntask: [broken\n")
     with pytest.raises((TaskError, UsageError), match=r"zz\.yaml:"):
         library(tmp_path).select(["family"])
+
+
+def test_the_tasks_of_an_installed_lm_eval_are_named_by_its_package_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "site" / "lm_eval", "__init__.py", "raise SystemExit('nothing imports this')\n")
+    write(tmp_path / "site" / "lm_eval" / "tasks", "talk.yaml", REPLY)
+    write(tmp_path / "site" / "lm_eval" / "tasks", "family.yaml", "group: family\ntask: [talk]\n")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    write(tmp_path / "own", "talk.yaml", REPLY)
+    books = library(tmp_path / "own")
+    assert books.select(["talk"])[0].package == "pack"
+    (ref,) = books.select(["lm_eval/family"])
+    assert (ref.package, ref.path.parent.name, books.entry(ref).name) == ("lm_eval", "tasks", "talk")
+    assert [entry.name for entry in books.lm_eval_entries()] == ["talk"]
+    with pytest.raises(UsageError, match="unknown task 'family'"):
+        books.select(["family"])
