@@ -53,14 +53,14 @@ def command(targets: tuple[str, ...], everything: bool, data: tuple[str, ...], i
     from harness.registry import load_plugins
 
     checker = Checker(load_plugins(), [Path(folder) for folder in include_path], data)
-    found = list(dict.fromkeys(checker.check_everything() if everything else checker.check(targets)))
-    for problem in found:
+    problems = list(dict.fromkeys(checker.check_everything() if everything else checker.check(targets)))
+    for problem in problems:
         line(problem)
     for note in dict.fromkeys(checker.notes):
         notice(note)
     checked = f"{counted(checker.tasks, 'task')} and {counted(checker.plugins, 'plugin')} checked"
-    line(f"{checked}: {counted(len(found), 'problem') if found else 'no problems'}")
-    return ExitCode.USAGE if found else ExitCode.OK
+    line(f"{checked}: {counted(len(problems), 'problem') if problems else 'no problems'}")
+    return ExitCode.USAGE if problems else ExitCode.OK
 
 
 @dataclass

@@ -38,47 +38,44 @@ def command(runs: tuple[str, ...], listed: bool, as_json: bool) -> None:
 
     labels = dict(zip(runs, run_labels(runs), strict=True))
     for other in runs[1:]:
-        found = compare_runs(runs[0], other, across=True, message=notice)
+        comparisons = compare_runs(runs[0], other, across=True, message=notice)
         if as_json:
-            line(json.dumps([asdict(item) for item in found], ensure_ascii=False))
+            line(json.dumps([asdict(item) for item in comparisons], ensure_ascii=False))
             continue
         line(f"first:  {labels[runs[0]]}")
         line(f"second: {labels[other]}")
-        show(table(COLUMNS, [_row(item) for item in found], ["task"]))
-        for item in found:
-            _explain(item, listed)
+        show(table(COLUMNS, [_row(item) for item in comparisons], ["task"]))
+        for item in comparisons:
+            _explain(item, listed=listed)
         for which, names in zip(("first", "second"), unshared_tasks(runs[0], other), strict=True):
             if names:
                 line(f"only in the {which} run: {', '.join(names)}")
 
 
-def _row(found: Comparison) -> tuple[str, ...]:
+def _row(pair: Comparison) -> tuple[str, ...]:
     from harness.record.junit import p_value as as_text
 
-    p_value = found.p_value if found.adjusted_p is None else found.adjusted_p
-    numbers = ["-" if value is None else f"{value:.4f}" for value in (found.first, found.second)]
-    difference = "-" if found.difference is None else f"{found.difference:+.4f}"
-    return (found.name, *numbers, difference, as_text(p_value), str(found.n))
+    p_value = pair.p_value if pair.adjusted_p is None else pair.adjusted_p
+    numbers = ["-" if value is None else f"{value:.4f}" for value in (pair.first, pair.second)]
+    difference = "-" if pair.difference is None else f"{pair.difference:+.4f}"
+    return (pair.name, *numbers, difference, as_text(p_value), str(pair.n))
 
 
-def _explain(found: Comparison, listed: bool) -> None:
+def _explain(pair: Comparison, *, listed: bool) -> None:
     """What the table has no room for."""
     # A sample is won where the second run is better, whichever direction that is.
-    won, lost = (found.wins, found.losses) if found.higher_is_better else (found.losses, found.wins)
+    won, lost = (pair.wins, pair.losses) if pair.higher_is_better else (pair.losses, pair.wins)
     facts = []
-    if found.interval is not None:
-        facts.append(f"95% interval {found.interval[0]:+.4f} .. {found.interval[1]:+.4f}")
-    if won or lost or found.ties:
-        facts.append(f"{len(won)} won, {len(lost)} lost, {counted(found.ties, 'tie')}")
-    if found.detectable:
-        facts.append(f"a difference below {found.detectable:.4f} would hardly show")
-    facts += [f"{counted(count, 'sample')} left out: {what}" for what, count in found.notes.items()]
+    if pair.interval is not None:
+        facts.append(f"95% interval {pair.interval[0]:+.4f} .. {pair.interval[1]:+.4f}")
+    if won or lost or pair.ties:
+        facts.append(f"{len(won)} won, {len(lost)} lost, {counted(pair.ties, 'tie')}")
+    if pair.detectable:
+        facts.append(f"a difference below {pair.detectable:.4f} would hardly show")
+    facts += [f"{counted(count, 'sample')} left out: {what}" for what, count in pair.notes.items()]
     if facts:
-        line(f"{found.name}: {'; '.join(facts)}")
+        line(f"{pair.name}: {'; '.join(facts)}")
     if listed:
         for title, samples in (("won", won), ("lost", lost)):
-            line(f"{found.name}: {title}: " + (", ".join(_place(*sample) for sample in samples) or "none"))
-
-
-def _place(subset: str, number: int) -> str:
-    return f"{subset}/{number}" if subset else str(number)
+            named = [f"{subset}/{number}" if subset else str(number) for subset, number in samples]
+            line(f"{pair.name}: {title}: {', '.join(named) or 'none'}")

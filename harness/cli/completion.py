@@ -47,8 +47,8 @@ def complete_runs(context: click.Context, parameter: click.Parameter, incomplete
     from harness.record.manifest import runs_below
 
     folder = Path(incomplete).parent if "/" in incomplete else Path("runs")
-    found = [str(path) for path in runs_below(folder)] if folder.is_dir() else []
-    return [CompletionItem(path) for path in _fitting(found, incomplete)]
+    runs = [str(path) for path in runs_below(folder)] if folder.is_dir() else []
+    return [CompletionItem(path) for path in _fitting(runs, incomplete)]
 
 
 def _fitting(names: Iterable[str], incomplete: str) -> list[str]:

@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from importlib import resources
-from typing import Any
 
 import click
 
@@ -44,7 +43,8 @@ def command(topic: str | None) -> None:
     known = topics()
     if topic is None:
         for name in known:
-            line(f"{name:<10}  {_summary(name)}")
+            summary = _source(name).split("\n\n", 2)[1].replace("\n", " ")  # the first line below the title
+            line(f"{name:<10}  {summary}")
         line("\nharness help TOPIC shows one, harness COMMAND --help the flags of a command")
         return
     if topic not in known:
@@ -78,11 +78,6 @@ def _source(topic: str) -> str:
     return (resources.files("harness.help") / f"{topic}.md").read_text(encoding="utf-8")
 
 
-def _summary(topic: str) -> str:
-    """The first line below the title."""
-    return _source(topic).split("\n\n", 2)[1].replace("\n", " ")
-
-
 def task_keys() -> Iterator[str]:
     """A table of the keys of a task file, and of the entries below them."""
     from harness.tasks.schema import json_schema
@@ -92,7 +87,10 @@ def task_keys() -> Iterator[str]:
         yield f"\n### {title}\n" if title else ""
         yield "| key | meaning |\n|---|---|"
         for key, entry in definitions[name]["properties"].items():
-            yield f"| `{key}` | {_meaning(entry)} |"
+            default = entry.get("default")
+            said = f" [default: {json.dumps(default)}]" if default not in (None, "", False, [], {}) else ""
+            meaning = (str(entry.get("description", "")) + said).replace("|", "\\|")
+            yield f"| `{key}` | {meaning} |"
 
 
 KEYS_OF = {
@@ -105,12 +103,6 @@ KEYS_OF = {
     "example": "Example",
     "A group of tasks": "GroupConfig",
 }
-
-
-def _meaning(entry: dict[str, Any]) -> str:
-    default = entry.get("default")
-    said = f" [default: {json.dumps(default)}]" if default not in (None, "", False, [], {}) else ""
-    return (str(entry.get("description", "")) + said).replace("|", "\\|")
 
 
 def flags() -> Iterator[str]:

@@ -162,9 +162,9 @@ def print_panel(panel: Panel) -> None:
 
     line(f"all {len(panel.judges)} judges, on the samples that each of them scored:")
     show(render(panel.report, width()))
-    for found in panel.agreement:
-        alpha = "not defined" if found.alpha is None else f"{found.alpha:.4f}"
-        bounds = f" (95% interval {found.interval[0]:.4f} .. {found.interval[1]:.4f})" if found.interval else ""
-        equal = "" if found.equal is None else f"; all say the same of {found.equal:.1%} of {found.n} samples"
-        line(f"{found.task}: Krippendorff's alpha {alpha}{bounds}{equal}")
+    for agreed in panel.agreement:
+        alpha = "not defined" if agreed.alpha is None else f"{agreed.alpha:.4f}"
+        bounds = f" (95% interval {agreed.interval[0]:.4f} .. {agreed.interval[1]:.4f})" if agreed.interval else ""
+        equal = "" if agreed.equal is None else f"; all say the same of {agreed.equal:.1%} of {agreed.n} samples"
+        line(f"{agreed.task}: Krippendorff's alpha {alpha}{bounds}{equal}")
     notice("alpha: 1 is agreement throughout, 0 is what chance gives")

@@ -91,8 +91,8 @@ class Main(click.Group):
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Flags of a run complete without the word `run`, as they are understood without it."""
         run = self.get_command(ctx, "run") if incomplete.startswith("-") else None
-        found = super().shell_complete(ctx, incomplete)
-        return found + (run.shell_complete(click.Context(run), incomplete) if run else [])
+        items = super().shell_complete(ctx, incomplete)
+        return items + (run.shell_complete(click.Context(run), incomplete) if run else [])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -134,17 +134,13 @@ def _output_failed(error: OSError) -> ExitCode:
     return _fail(f"{what}{error.strerror or error}", ExitCode.INTERRUPTED)
 
 
-def _normalised(name: str) -> str:
-    return name.replace("-", "_")
-
-
 @click.group(
     cls=Main,
     name="harness",
     invoke_without_command=True,
     context_settings={
         "help_option_names": ["-h", "--help"],
-        "token_normalize_func": _normalised,
+        "token_normalize_func": lambda name: name.replace("-", "_"),
         "max_content_width": 100,
     },
 )

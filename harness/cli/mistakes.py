@@ -93,8 +93,8 @@ def _newest_run(param: click.Parameter) -> str:
         return ""
     from harness.record.manifest import newest_run
 
-    found = newest_run()
-    return f"; the newest here is {found}" if found else ""
+    newest = newest_run()
+    return f"; the newest here is {newest}" if newest else ""
 
 
 def _help_of(error: click.ClickException) -> str:

@@ -67,14 +67,15 @@ def find_scaffold(kind: str) -> Path:
     """The folder that is copied. Scaffolds come from plugins' template folders, our own included."""
     from harness.registry import load_plugins
 
-    found: dict[str, Path] = {}
+    scaffolds: dict[str, Path] = {}
     for _, folder in load_plugins().template_folders():
         if (folder / SCAFFOLDS).is_dir():
             for child in sorted((folder / SCAFFOLDS).iterdir()):
-                found.setdefault(child.name, child)
-    if kind not in found:
-        raise UsageError(f"there is no scaffold '{kind}'{suggest(kind, found)} (there are: {', '.join(sorted(found))})")
-    return found[kind]
+                scaffolds.setdefault(child.name, child)
+    if kind not in scaffolds:
+        there_are = ", ".join(sorted(scaffolds))
+        raise UsageError(f"there is no scaffold '{kind}'{suggest(kind, scaffolds)} (there are: {there_are})")
+    return scaffolds[kind]
 
 
 def copy_scaffold(scaffold: Path, placeholder: str, name: str, to: Path) -> list[Path]:

@@ -135,17 +135,20 @@ def options(*several: Decorator[Any] | Sequence[Decorator[Any]]) -> Decorator[An
 
 def joined(given: Mapping[str, Any]) -> dict[str, Any]:
     """What was given, under the names of `RunSpec`'s fields: repeated flags are joined, absent ones left out."""
-    found = {name: value for name, value in given.items() if value is not None and value != ()}
-    if "tasks" in found:
-        found["tasks"] = tuple(dict.fromkeys(name for names in found["tasks"] for name in names))
+    settings = {name: value for name, value in given.items() if value is not None and value != ()}
+    if "tasks" in settings:
+        settings["tasks"] = tuple(dict.fromkeys(name for names in settings["tasks"] for name in names))
     for name in ("model_args", "gen_kwargs"):
-        if name in found:
-            found[name] = {key: value for pairs in found[name] for key, value in pairs.items()}
-    if "metrics" in found:
-        found["metrics"] = without_repetitions(entry for entries in found["metrics"] for entry in entries)
-    if "overrides" in found:
-        found["overrides"] = _by_task(found["overrides"])
-    return found
+        if name in settings:
+            settings[name] = {key: value for pairs in settings[name] for key, value in pairs.items()}
+    if "metrics" in settings:
+        settings["metrics"] = without_repetitions(entry for entries in settings["metrics"] for entry in entries)
+    if "overrides" in settings:
+        by_task: dict[str, dict[str, Any]] = {}
+        for task, key, value in settings["overrides"]:
+            by_task.setdefault(task, {})[key] = value
+        settings["overrides"] = by_task
+    return settings
 
 
 def without_repetitions(entries: Iterable[Any]) -> tuple[Any, ...]:
@@ -154,13 +157,6 @@ def without_repetitions(entries: Iterable[Any]) -> tuple[Any, ...]:
     for entry in entries:
         kept += [] if entry in kept else [entry]
     return tuple(kept)
-
-
-def _by_task(overrides: Sequence[tuple[str, str, Any]]) -> dict[str, dict[str, Any]]:
-    by_task: dict[str, dict[str, Any]] = {}
-    for task, key, value in overrides:
-        by_task.setdefault(task, {})[key] = value
-    return by_task
 
 
 def with_environment(settings: dict[str, Any]) -> dict[str, Any]:

@@ -38,8 +38,8 @@ def command(names: tuple[str, ...], as_json: bool) -> int:
         return ExitCode.OK
     brought = {plugin.name: provided_by(registry, plugin) for plugin in registry.plugins}
     if as_json:
-        found = [{**asdict(plugin), "provides": brought[plugin.name]} for plugin in registry.plugins]
-        line(json.dumps(found, ensure_ascii=False, indent=2))
+        described = [{**asdict(plugin), "provides": brought[plugin.name]} for plugin in registry.plugins]
+        line(json.dumps(described, ensure_ascii=False, indent=2))
     else:
         show(
             table(["plugin", "package", "provides"], [_row(p, brought[p.name]) for p in registry.plugins], ["provides"])
@@ -51,11 +51,11 @@ def command(names: tuple[str, ...], as_json: bool) -> int:
 
 def explain(name: str, registry: Registry) -> None:
     """Print what a class is for and how it is set up: its arguments with their defaults, and its docstring."""
-    found = [item for item in registry.provided if name in (item.name, item.qualified_name)]
-    if not found:
+    named = [item for item in registry.provided if name in (item.name, item.qualified_name)]
+    if not named:
         known = sorted({item.name for item in registry.provided})
         raise UsageError(f"no model, metric, filter or modifier is called '{name}'{suggest(name, known)}")
-    for item in found:
+    for item in named:
         line(f"{item.kind} {item.qualified_name} ({item.plugin.module})")
         line()
         line(inspect.getdoc(item.value) or "")
@@ -67,10 +67,10 @@ def explain(name: str, registry: Registry) -> None:
 
 def provided_by(registry: Registry, plugin: Plugin) -> dict[str, list[str]]:
     """Kind -> names that one plugin brought; folders and sources are told as such."""
-    found: dict[str, list[str]] = {}
+    by_kind: dict[str, list[str]] = {}
     for item in registry.provided:
         if item.plugin.name == plugin.name:
-            found.setdefault(item.kind, []).append(item.name)
+            by_kind.setdefault(item.kind, []).append(item.name)
     module = registry.manager.get_plugin(plugin.name)
     others = {
         "tasks": "harness_tasks", "templates": "harness_templates", "source": "harness_open_dataset",
@@ -78,8 +78,8 @@ def provided_by(registry: Registry, plugin: Plugin) -> dict[str, list[str]]:
     }  # fmt: skip
     for word, hook in others.items():
         if module is not None and hasattr(module, hook):
-            found[word] = []
-    return found
+            by_kind[word] = []
+    return by_kind
 
 
 def _row(plugin: Plugin, brought: dict[str, list[str]]) -> tuple[str, str, str]:

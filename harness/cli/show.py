@@ -14,7 +14,7 @@ from harness.terminal import visible
 
 if TYPE_CHECKING:
     from harness.run.preview import Preview
-    from harness.types import Prompt, Sample
+    from harness.types import Sample
 
 
 @click.command("show")
@@ -37,24 +37,26 @@ def command(context: click.Context, /, task: str, doc: int, subset: str | None, 
     from harness.run.spec import RunSpec
 
     spec = RunSpec(tasks=(task,), **settings)
-    for index, found in enumerate(preview(spec, load_plugins(), subset, doc)):
+    for index, shown in enumerate(preview(spec, load_plugins(), subset, doc)):
         sys.stdout.write("\n\n" if index and not sys.stdout.isatty() else "")
-        print_preview(found, spec.model)
+        print_preview(shown, spec.model)
 
 
-def print_preview(found: Preview, model: str) -> None:
+def print_preview(shown: Preview, model: str) -> None:
     """The prompt to the letter, then what is asked about it."""
-    sample = found.sample
-    sys.stdout.write(visible(found.text) + ("\n" if sys.stdout.isatty() else ""))
+    sample = shown.sample
+    sys.stdout.write(visible(shown.text) + ("\n" if sys.stdout.isatty() else ""))
     sys.stdout.flush()
     notice("" if sys.stderr.isatty() else "\n")
     where = f"{sample.task}/{sample.subset}" if sample.subset else sample.task
-    tokens = f"{found.tokens} tokens by {model}" if found.tokens is not None else f"{model} does not count tokens"
-    notice(f"{where} row {sample.id}{_view(sample)}: {len(found.text)} characters, {tokens}")
+    tokens = f"{shown.tokens} tokens by {model}" if shown.tokens is not None else f"{model} does not count tokens"
+    notice(f"{where} row {sample.id}{_view(sample)}: {len(shown.text)} characters, {tokens}")
     asked = [request for request in sample.requests if not request.unconditional]
     for number, request in enumerate(asked):
         if request.prompt != asked[0].prompt:
-            notice(f"prompt {number + 1} ends: {_ending(request.prompt)!r}")
+            prompt = request.prompt
+            ending = prompt.prefill or (prompt.messages[-1].text if prompt.is_chat else prompt.suffix)
+            notice(f"prompt {number + 1} ends: {ending!r}")
         if request.continuations:
             notice("continuations: " + ", ".join(repr(text) for text in request.continuations))
         if request.generation is not None and request.repeat == 0:
@@ -64,10 +66,6 @@ def print_preview(found: Preview, model: str) -> None:
     for column in sample.nulls:
         notice(f"the prompt shows None where '{column}' is null; {{{{ {column} or '' }}}} shows nothing")
     notice(f"target: {sample.target!r}")
-
-
-def _ending(prompt: Prompt) -> str:
-    return prompt.prefill or (prompt.messages[-1].text if prompt.is_chat else prompt.suffix)
 
 
 def _view(sample: Sample) -> str:

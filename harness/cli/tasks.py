@@ -71,22 +71,26 @@ def command(
     entries = _of_package(library, package)
     filters["ability"] = tuple(ability_name(word) for word in filters["ability"])
     for name, wanted in filters.items():
-        _refuse_unknown(name, wanted, entries)
+        known = sorted({value for entry in entries for value in values(entry, name) if value})
+        for value in wanted:
+            if value not in known:
+                has = f"there are: {', '.join(known)}"
+                raise UsageError(f"--{name}: no task has '{value}'{suggest(value, known)} ({has})")
     members = {ref.path for group in named_groups(patterns, library) for ref in library.select([group])}
     if reported:
         patterns = (*patterns, SUITE)
         members |= {ref.path for ref in library.select([SUITE])}
-    found = [
+    chosen = [
         entry
         for entry in entries
         if fits(entry, patterns, filters) or (entry.path in members and fits(entry, (), filters))
     ]
     mirrors = [Path(folder) for folder in settings.get("data", ())]
     if as_json:
-        described = [{**_plain(asdict(entry)), "offline": is_offline(entry, mirrors)} for entry in found]
+        described = [{**_plain(asdict(entry)), "offline": is_offline(entry, mirrors)} for entry in chosen]
         line(json.dumps(described, ensure_ascii=False, indent=2))
-    elif found:
-        every = [_row(entry, mirrors) for entry in found]
+    elif chosen:
+        every = [_row(entry, mirrors) for entry in chosen]
         columns = _columns_for(width(), every)
         rows = [[cell for name, cell in zip(COLUMNS, row, strict=True) if name in columns] for row in every]
         if len(rows) > MANY:
@@ -146,13 +150,6 @@ def values(entry: TaskEntry, name: str) -> tuple[str, ...]:
         return (*entry.tags, *entry.groups)
     value: Any = getattr(entry, name)
     return (value,) if isinstance(value, str) else tuple(value or ())
-
-
-def _refuse_unknown(name: str, wanted: Sequence[str], entries: Sequence[TaskEntry]) -> None:
-    known = sorted({value for entry in entries for value in values(entry, name) if value})
-    for value in wanted:
-        if value not in known:
-            raise UsageError(f"--{name}: no task has '{value}'{suggest(value, known)} (there are: {', '.join(known)})")
 
 
 def _row(entry: TaskEntry, mirrors: Sequence[Path]) -> tuple[str, ...]:

@@ -114,15 +114,15 @@ def parse_metrics(given: str | Mapping[str, Any]) -> list[str | dict[str, Any]]:
         if not isinstance(given.get("metric"), str):
             raise ValueError("an entry needs the key 'metric', as in {metric: ece, bins: 10}")
         return [dict(given)]
-    found: list[str | dict[str, Any]] = []
+    entries: list[str | dict[str, Any]] = []
     for part in split_outside(str(given), ","):
         if call := re.fullmatch(r"\s*([^\s()]+)\((.*)\)\s*", part, re.DOTALL):
-            found.append({"metric": call[1], **parse_pairs(call[2])})
+            entries.append({"metric": call[1], **parse_pairs(call[2])})
         elif "(" in part or ")" in part:
             raise ValueError(f"'{part.strip()}' is not of the form NAME or NAME(option=value)")
         else:
-            found += part.split()
-    return found
+            entries += part.split()
+    return entries
 
 
 def parse_date(text: Any) -> str:
@@ -202,12 +202,12 @@ def parse_prices(given: str) -> tuple[float, float]:
     """Read `--prices IN,OUT`: two prices of at least 0."""
     parts = given.split(",")
     try:
-        found = [float(part) for part in parts]
+        prices = [float(part) for part in parts]
     except ValueError:
-        found = []
-    if len(found) != 2 or not all(math.isfinite(price) and price >= 0 for price in found):
+        prices = []
+    if len(prices) != 2 or not all(math.isfinite(price) and price >= 0 for price in prices):
         raise ValueError(f"'{given}' is not two prices (of a million prompt and completion tokens, as in 0.15,0.6)")
-    return found[0], found[1]
+    return prices[0], prices[1]
 
 
 def parse_switch(given: str | bool) -> bool:
