@@ -157,6 +157,8 @@ def rows_in_mirror(task):
 def test_every_task_of_which_there_are_real_rows_runs_over_them(tmp_path):
     expressions, expected = [], {}
     for name, task in TASKS.items():
+        if task.config.doc_to_image is not None:  # the mirror holds rows alone, and no pictures
+            continue
         if can_be_scored(task) and (found := rows_in_mirror(task)):
             expressions += [f"{name}/{subset}" if subset else name for subset in found]
             expected[name] = found
