@@ -76,7 +76,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def code(folder: Path) -> Iterator[TaskCode]:
-    made = TaskCode(Consent((folder.resolve(),)), seconds=2)
+    made = TaskCode(Consent((folder.resolve(),)), seconds=1)
     yield made
     made.close()
 
@@ -112,6 +112,7 @@ def test_from_a_row_to_the_report(folder: Path) -> None:
     assert {Path(file).name for file in named} == {"code.py", "words.json"}
 
 
+@pytest.mark.slow
 def test_code_and_the_files_that_it_reads_belong_to_what_a_task_is(folder: Path) -> None:
     def digest() -> str:
         path = evaluate("dummy", {"mode": "gold"}, "sums.yaml", trust_task_code=".", output="runs").path
