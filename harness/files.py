@@ -175,9 +175,9 @@ def _last_line_start(handle: int, size: int) -> int:
     while end > 0:
         start = max(0, end - _BLOCK)
         os.lseek(handle, start, os.SEEK_SET)
-        found = os.read(handle, end - start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
+        place = os.read(handle, end - start).rfind(b"\n")
+        if place >= 0:
+            return start + place + 1
         end = start
     return 0
 

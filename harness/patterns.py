@@ -26,8 +26,8 @@ def find_all(pattern: re.Pattern[str], text: str) -> list[Any]:
     """What `pattern.findall(text)` gives. Raises `Undecided` where the search comes to no end."""
     if _is_quick(pattern, text):
         return pattern.findall(text)
-    found = _ask("find", pattern, text)
-    return [tuple(groups) if isinstance(groups, list) else groups for groups in found]
+    matches = _ask("find", pattern, text)
+    return [tuple(groups) if isinstance(groups, list) else groups for groups in matches]
 
 
 def replace_all(pattern: re.Pattern[str], replacement: str, text: str, count: int = 0) -> str:

@@ -20,12 +20,12 @@ def number(value: object, what: str) -> float:
     if isinstance(plain, str | bytes | bytearray) or not hasattr(type(plain), "__float__"):
         raise TypeError(f"{what} is a number, not {shown(value)}")
     try:
-        found = float(cast(SupportsFloat, plain))
+        as_float = float(cast(SupportsFloat, plain))
     except (TypeError, ValueError, RuntimeError, OverflowError):
         raise TypeError(f"{what} is a number, not {shown(value)}") from None
-    if not math.isfinite(found):
-        raise ValueError(f"{what} is {found}, which is not a finite number")
-    return found
+    if not math.isfinite(as_float):
+        raise ValueError(f"{what} is {as_float}, which is not a finite number")
+    return as_float
 
 
 def integer(value: object, what: str) -> int:

@@ -117,8 +117,8 @@ class Registry:
 
     def implementations(self, hook_name: str) -> list[tuple[Plugin, Callable[..., Any]]]:
         """Each plugin's own function for a hook, for callers that must know who raised."""
-        found = ((plugin, self.manager.get_plugin(plugin.name)) for plugin in self.plugins if plugin.error is None)
-        return [(plugin, getattr(module, hook_name)) for plugin, module in found if hasattr(module, hook_name)]
+        modules = ((plugin, self.manager.get_plugin(plugin.name)) for plugin in self.plugins if plugin.error is None)
+        return [(plugin, getattr(module, hook_name)) for plugin, module in modules if hasattr(module, hook_name)]
 
     def register(self, module: Any, *, package: str, name: str, version: str = "0") -> None:
         """Add a plugin that is not installed (tests, notebooks)."""
@@ -149,20 +149,20 @@ class Registry:
 
     def _find(self, kind: Kind, name: str, preferred: Sequence[str] = ()) -> type[Any]:
         """preferred: the packages of which one is meant where several have the name, the first of them first."""
-        found = [item for item in self.provided if item.kind == kind and name in (item.name, item.qualified_name)]
-        for package in preferred if len(found) > 1 else ():
-            own = [item for item in found if item.plugin.package == package]
-            found = own or found
+        named = [item for item in self.provided if item.kind == kind and name in (item.name, item.qualified_name)]
+        for package in preferred if len(named) > 1 else ():
+            own = [item for item in named if item.plugin.package == package]
+            named = own or named
             if len(own) == 1:
                 break
-        if not found and kind == "model":
-            found = [item for item in self.provided if item.kind == kind and name in item.value.aliases]
-        if len(found) == 1:
-            return found[0].value
-        if not found and kind == "metric" and (member := self._member_of_family(name)) is not None:
+        if not named and kind == "model":
+            named = [item for item in self.provided if item.kind == kind and name in item.value.aliases]
+        if len(named) == 1:
+            return named[0].value
+        if not named and kind == "metric" and (member := self._member_of_family(name)) is not None:
             return member
-        if found:
-            owners = " and ".join(item.qualified_name for item in found)
+        if named:
+            owners = " and ".join(item.qualified_name for item in named)
             raise PluginError(f"{kind} '{name}' is registered by more than one package: say which, {owners}")
         message = f"unknown {kind} '{name}'{suggest(name, self.names(kind))}"
         raise PluginError(f"{message}{self.missing_plugins} (`harness plugins` lists every {kind})")
@@ -185,8 +185,10 @@ def load_plugins(sources: Iterable[tuple[EntryPoint, Distribution]] | None = Non
     manager = pluggy.PluginManager(hooks.PROJECT)
     manager.add_hookspecs(hooks)
     registry = Registry(manager)
-    found = sorted(sources if sources is not None else _entry_points(), key=lambda item: (item[0].name, item[1].name))
-    for entry_point, distribution in found:
+    entry_points = sorted(
+        sources if sources is not None else _entry_points(), key=lambda item: (item[0].name, item[1].name)
+    )
+    for entry_point, distribution in entry_points:
         plugin = Plugin(entry_point.name, distribution.name, distribution.version, entry_point.value)
         registry.plugins.append(_load(manager, plugin, entry_point.load))
     return registry
@@ -224,8 +226,8 @@ def _broken(plugin: Plugin, error: BaseException) -> Plugin:
 
 
 def _entry_points() -> list[tuple[EntryPoint, Distribution]]:
-    found: dict[tuple[str, str], tuple[EntryPoint, Distribution]] = {}
+    by_name: dict[tuple[str, str], tuple[EntryPoint, Distribution]] = {}
     for distribution in distributions():
         for entry_point in distribution.entry_points.select(group=ENTRY_POINT_GROUP):
-            found.setdefault((distribution.name, entry_point.name), (entry_point, distribution))
-    return list(found.values())
+            by_name.setdefault((distribution.name, entry_point.name), (entry_point, distribution))
+    return list(by_name.values())

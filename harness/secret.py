@@ -157,21 +157,21 @@ def shown_argument(text: str) -> str:
 
 def secrets_of_command(arguments: Sequence[str]) -> list[Secret]:
     """The secrets in a command line, to be hidden in whatever is said about it."""
-    found: list[str] = []
+    values: list[str] = []
     for argument in arguments:
-        found += [match[2].strip("\\\"'") for match in _PAIR.finditer(argument)]
+        values += [match[2].strip("\\\"'") for match in _PAIR.finditer(argument)]
         for match in _HEADERS.finditer(argument):
-            found += re.findall(r":\s*\\?[\"']([^\"'\\]*)", match[0])
-        found += [secret.reveal() for match in _URL.finditer(argument) for secret in secrets_of_url(match[0])]
-    found += [value.split()[-1] for value in found if value.lower().startswith(("bearer ", "basic "))]
-    return [Secret(value) for value in sorted(set(found), key=len, reverse=True) if len(value) >= _LONG_ENOUGH]
+            values += re.findall(r":\s*\\?[\"']([^\"'\\]*)", match[0])
+        values += [secret.reveal() for match in _URL.finditer(argument) for secret in secrets_of_url(match[0])]
+    values += [value.split()[-1] for value in values if value.lower().startswith(("bearer ", "basic "))]
+    return [Secret(value) for value in sorted(set(values), key=len, reverse=True) if len(value) >= _LONG_ENOUGH]
 
 
 def secrets_of_url(url: str) -> list[Secret]:
     """The password of an address, and the keys of its query."""
     user, _, _ = url.partition("://")[2].partition("/")[0].rpartition("@")
-    found = [user, user.partition(":")[2], *(match[0].partition("=")[2] for match in _QUERY.finditer(url))]
-    return [Secret(value) for value in found if value]
+    parts = [user, user.partition(":")[2], *(match[0].partition("=")[2] for match in _QUERY.finditer(url))]
+    return [Secret(value) for value in parts if value]
 
 
 def _has_secret(value: Any) -> bool:
