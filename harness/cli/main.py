@@ -23,6 +23,7 @@ COMMANDS = {
     "tasks": "List and filter the tasks.",
     "show": "Print the exact prompt that a model would see.",
     "check": "Check task files and plugins, offline.",
+    "lm-eval-check": "Which task files of lm-eval run here, and what others lack.",
     "new": "Start a task or a plugin from a scaffold.",
     "plugins": "List plugins, models, metrics and filters.",
     "score": "Score a run again, without the model.",
@@ -85,7 +86,7 @@ class Main(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"harness.cli.{name}").command
+        command: click.Command = importlib.import_module(f"harness.cli.{name.replace('-', '_')}").command
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:

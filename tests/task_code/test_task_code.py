@@ -235,3 +235,19 @@ def test_nothing_is_imported_before_its_task_is_chosen(folder: Path) -> None:
     assert listed.exit_code == 0 and "sums" in listed.stdout
     with pytest.raises(HarnessError, match="SystemExit: imported"):
         run(folder, trust_task_code=".")
+
+
+def test_a_folder_is_gone_through_and_each_task_is_told_of(folder: Path) -> None:
+    (folder / "plain.yaml").write_text(
+        "task: plain\ndataset_path: rows.jsonl\ntest_split: test\ndoc_to_text: '{{a}}'\ndoc_to_target: '{{b}}'\n"
+    )
+    (folder / "prompted.yaml").write_text("task: prompted\ndataset_path: rows.jsonl\ntest_split: test\nuse_prompt: x\n")
+    printed = run_harness("lm-eval-check", ".").stdout
+    assert (
+        "runs            plain" in printed
+        and "needs consent   sums: " in printed
+        and "cannot          prompted" in printed
+    )
+    assert "3 tasks: 1 runs, 1 needs consent, 0 needs packages, 1 cannot" in printed
+    trusted = run_harness("lm-eval-check", ".", "--trust_task_code", ".").stdout
+    assert "3 tasks: 2 runs, 0 needs consent" in trusted
