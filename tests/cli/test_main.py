@@ -61,7 +61,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], Result
         (["ls", "tasks"], "error: 'ls' of lm-eval is `harness tasks` here"),
         (["tesks"], "error: unknown command 'tesks'; did you mean 'tasks'?"),
         (["ceval"], "error: unknown command 'ceval' (to run a task of this name: harness --tasks ceval)"),
-        (["report"], "error: RUN is missing"),
+        (["report"], "error: RUNS is missing"),
         (["new", "task", "Bad Name"], "error: NAME: 'Bad Name' must be lower-case letters"),
         (["new", "metrik", "x"], "error: there is no scaffold 'metrik'"),
     ],

@@ -52,7 +52,7 @@ def scores(path: Path) -> Any:
     return [json.loads(line)["scores"] for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-@pytest.mark.parametrize(("rows", "file"), [(8, "manifest.json"), (60, "sums.jsonl"), (24, "report.html")])
+@pytest.mark.parametrize(("rows", "file"), [(8, "manifest.json"), (240, "sums.jsonl"), (24, "report.html")])
 def test_a_full_disk_stops_a_run_that_then_goes_on(rows: int, file: str) -> None:
     write_rows(rows)
     assert run_harness(*ARGV, "--output", "clean").exit_code == 0
