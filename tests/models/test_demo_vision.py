@@ -23,7 +23,7 @@ def scores(*flags: str) -> dict[str, float]:
     (report,) = Path("out").glob("*/report.json")
     tasks: list[dict[str, Any]] = json.loads(report.read_text(encoding="utf-8"))["tasks"]
     report.parent.rename(f"done-{len(list(Path().glob('done-*')))}")
-    return {task["name"]: task["metrics"][0]["value"] for task in tasks}
+    return {task["task"]: task["metrics"][0]["value"] for task in tasks}
 
 
 def test_it_sees_what_is_shown_and_in_which_order() -> None:

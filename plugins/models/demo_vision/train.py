@@ -3,7 +3,7 @@
     python -m harness_plugins.models.demo_vision.train --out DIR
 
 The pictures are drawn by `drawings.py`, and the recipe is in this file. The weights that come with the package were
-made by these stages, the last in a process of its own with other random numbers: what comes out is near them and not
+made by these stages, the last in processes of its own with other random numbers: what comes out is near them and not
 the same.
 """
 
@@ -39,7 +39,7 @@ COMPARING = ("order", "order", "pairs", "pairs", "one")
 
 
 @dataclass(frozen=True)
-class Recipe:
+class VisionRecipe:
     """Every number that decides the result.
 
     naming: steps in which the tower alone learns to name what each of its patches shows; answering and comparing: in
@@ -93,7 +93,7 @@ def prompt(question: PictureQuestion) -> str:
     return f"{TURN}user\n{IMAGE * len(question.pictures)}{question.text}{TURN_END}\n{TURN}assistant\n"
 
 
-def make_processor(recipe: Recipe) -> Any:
+def make_processor(recipe: VisionRecipe) -> Any:
     """A processor of LLaVA, with a byte-level BPE that can write any text."""
     import transformers
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -129,7 +129,7 @@ def make_processor(recipe: Recipe) -> Any:
     )
 
 
-def make_model(recipe: Recipe, processor: Any) -> Any:
+def make_model(recipe: VisionRecipe, processor: Any) -> Any:
     import torch
     import transformers
 
@@ -176,7 +176,7 @@ def make_model(recipe: Recipe, processor: Any) -> Any:
     return model
 
 
-def train(recipe: Recipe, processor: Any, log: Any = print) -> Any:
+def train(recipe: VisionRecipe, processor: Any, log: Any = print) -> Any:
     """Muon for the matrices inside, AdamW for the rest; a short warm-up, then a linear decay, in each of the stages."""
     import torch
 
@@ -306,7 +306,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="processor cores to use")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    recipe = Recipe()
+    recipe = VisionRecipe()
     processor = make_processor(recipe)
     save(train(recipe, processor, lambda line: print(line, flush=True)), processor, arguments.out)
 
