@@ -3,7 +3,7 @@
     harness --tasks demo_vision
 
 It names the colour, the shape, the number and the place of what `drawings.py` draws, in Chinese and English, and tells
-two pictures apart by their order. `train.py` makes it from nothing. It is a LLaVA of transformers (a CLIP tower before
+two pictures apart by their order. `train_vision.py` makes it from nothing. It is a LLaVA of transformers (a CLIP tower before
 a Llama) and goes through all that larger ones go through.
 """
 
@@ -39,7 +39,9 @@ class DemoVisionModel(TorchModel):
         from transformers import AutoConfig
 
         if not (WEIGHTS / "model.safetensors").is_file():
-            raise ModelError(f"{WEIGHTS} has no weights: reinstall the package, or make them with {__name__}.train")
+            raise ModelError(
+                f"{WEIGHTS} has no weights: reinstall the package, or make them with {__name__}.train_vision"
+            )
         return AutoConfig.from_pretrained(WEIGHTS, local_files_only=True)
 
     def open_tokenizer(self) -> Any:

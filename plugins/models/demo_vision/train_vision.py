@@ -1,6 +1,6 @@
 """Train the demo model that sees from nothing, on two processor cores, in some minutes:
 
-    python -m harness_plugins.models.demo_vision.train --out DIR
+    python -m harness_plugins.models.demo_vision.train_vision --out DIR
 
 The pictures are drawn by `drawings.py`, and the recipe is in this file. The weights that come with the package were
 made by these stages, the last in processes of its own with other random numbers: what comes out is near them and not

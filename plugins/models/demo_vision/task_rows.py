@@ -1,6 +1,6 @@
 """Write the rows of the demo tasks with pictures: a few hundred questions on pictures that training never meets.
 
-python -m harness_plugins.models.demo_vision.rows --out tasks/demo/vision
+python -m harness_plugins.models.demo_vision.task_rows --out tasks/demo/vision
 """
 
 from __future__ import annotations
