@@ -307,7 +307,7 @@ def test_a_set_that_cannot_be_measured_has_no_value_and_says_why(
     result = run(spec_of(tmp_path, "[{metric: distinct}]", rows=4), registry)
     assert metrics_of(result)["distinct"]["value"] is None
     assert result.exit_code is ExitCode.SAMPLES_FAILED
-    assert "echo: distinct has no value: ValueError: is nan, which is not a finite number" in result.summary()
+    assert "echo: distinct has no value: ValueError: the value is nan, which is not a finite number" in result.summary()
 
 
 def test_subsets_of_a_whole_set_have_their_own_values_and_a_mean(registry: Registry, tmp_path: Path) -> None:
