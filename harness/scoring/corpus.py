@@ -45,7 +45,9 @@ def _values(metric: CorpusMetric, items: Sequence[Any]) -> dict[str, float]:
     given: object = metric.measure(items)
     if not isinstance(given, Mapping):
         return {"": number(given, "what measure gave")}
-    values = {text(name, "a name that measure gave"): number(value, str(name) or "the value") for name, value in given.items()}
+    values = {
+        text(name, "a name that measure gave"): number(value, str(name) or "the value") for name, value in given.items()
+    }
     return {"" if name == metric.name else name: value for name, value in values.items()}
 
 
