@@ -2,9 +2,9 @@
 
     python -m harness_plugins.models.demo_vision.train_vision --out DIR
 
-The pictures are drawn by `drawings.py`, and the recipe is in this file. The weights that come with the package were
-made by these stages, the last in processes of its own with other random numbers: what comes out is near them and not
-the same.
+The pictures are drawn by `drawings.py`, and the recipe is in this file. The weights that come with the package were made
+in four runs by earlier forms of its stages, with another mix of questions and 500 more steps on the order of two
+pictures; the file as it stands was not run from beginning to end, and what comes out will differ.
 """
 
 from __future__ import annotations
