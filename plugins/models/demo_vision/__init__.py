@@ -3,8 +3,8 @@
     harness --tasks demo_vision
 
 It names the colour, the shape, the number and the place of what `drawings.py` draws, in Chinese and English, and tells
-two pictures apart by their order. `train_vision.py` is how such a model is made. It is a LLaVA of transformers (a CLIP tower
-before a Llama) and goes through all that larger ones go through.
+two pictures apart by their order. `train_vision.py` is how such a model is made. It is a LLaVA of transformers (a CLIP
+tower before a Llama) and goes through all that larger ones go through.
 """
 
 from __future__ import annotations

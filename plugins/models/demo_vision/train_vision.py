@@ -2,8 +2,8 @@
 
     python -m harness_plugins.models.demo_vision.train_vision --out DIR
 
-The pictures are drawn by `drawings.py`, and the recipe is in this file. The weights that come with the package were made
-in four runs by earlier forms of its stages, with another mix of questions and 500 more steps on the order of two
+The pictures are drawn by `drawings.py`, and the recipe is in this file. The weights that come with the package were
+made in four runs by earlier forms of its stages, with another mix of questions and 500 more steps on the order of two
 pictures; the file as it stands was not run from beginning to end, and what comes out will differ.
 """
 
