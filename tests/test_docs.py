@@ -129,12 +129,13 @@ def test_the_python_of_the_help_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ),
         ('"ceval"', '"demo_choice_zh"'),
         ('"runs/NAME"', "result.path"),
+        ('["runs/A", "runs/B"]', "result.path"),
     ):
         assert shown in block.text
         block = Block(block.language, block.file, block.text.replace(shown, tried))
     names: dict[str, object] = {}
     exec(block.text + "records = [*run.records()]\n", names)
-    assert names["records"]
+    assert names["records"] and len(names["samples"]) == len(names["records"]) and len(names["values"])
 
 
 def test_what_the_help_computes_is_whole() -> None:
