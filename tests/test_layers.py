@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -111,27 +111,33 @@ def test_plugins_import_their_own_modules_relatively_and_no_other_plugin() -> No
         assert not absolute, f"{path.relative_to(ROOT)} imports {absolute}: write `from .module import ...`"
 
 
-def private_names(paths: Iterable[Path], *, defined: bool) -> set[str]:
-    """Names with one leading underscore: those that are defined (or set on `self`), or those that are read."""
-    found: set[str] = set()
-    for path in paths:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and defined:
-                found.add(node.name)
-            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) is defined:
-                found.add(node.id)
-            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) is defined:
-                found.add(node.attr)
-    return {name for name in found if name.startswith("_") and not name.startswith("__") and len(name) > 1}
+def private_names(path: Path) -> tuple[set[str], set[str]]:
+    """Names with one leading underscore in a file: those that are defined (or set on `self`), and those it reads."""
+    defined: set[str] = set()
+    used: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            defined.add(node.name)
+        elif isinstance(node, ast.Name):
+            (defined if isinstance(node.ctx, ast.Store) else used).add(node.id)
+        elif isinstance(node, ast.Attribute):
+            (defined if isinstance(node.ctx, ast.Store) else used).add(node.attr)
+    private = {name for name in defined | used if name.startswith("_") and not name.startswith("__") and len(name) > 1}
+    return defined & private, used & private
 
 
 def test_no_plugin_reaches_for_a_private_name_of_the_core_or_of_another_plugin() -> None:
-    files = sorted((ROOT / "plugins").rglob("*.py"))
-    core = private_names(core_files(), defined=True)
-    for plugin in sorted({plugin_of(path) for path in files}):
-        own = [path for path in files if plugin_of(path) == plugin]
-        others = private_names((path for path in files if path not in own), defined=True)
-        borrowed = (private_names(own, defined=False) - private_names(own, defined=True)) & (core | others)
+    core = set[str]().union(*(private_names(path)[0] for path in core_files()))
+    defined: dict[str, set[str]] = {}
+    used: dict[str, set[str]] = {}
+    for path in sorted((ROOT / "plugins").rglob("*.py")):
+        plugin = plugin_of(path)
+        names = private_names(path)
+        defined[plugin] = defined.get(plugin, set()) | names[0]
+        used[plugin] = used.get(plugin, set()) | names[1]
+    for plugin, own in defined.items():
+        others = set[str]().union(*(names for other, names in defined.items() if other != plugin))
+        borrowed = (used[plugin] - own) & (core | others)
         assert not borrowed, f"plugins/{plugin} uses {sorted(borrowed)}"
 
 

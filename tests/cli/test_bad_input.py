@@ -140,6 +140,7 @@ def test_a_template_that_uses_a_missing_field() -> None:
     refused(run(), "rivers.yaml", "questoin", "question")
 
 
+@pytest.mark.slow
 def test_a_data_set_that_is_not_there() -> None:
     write(TASK.replace("rivers.jsonl", "nobody/has-this-set"))
     refused(run("--offline"), "nobody/has-this-set", "--data", "harness data pull")

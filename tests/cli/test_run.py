@@ -172,6 +172,7 @@ def test_schema_is_a_json_schema() -> None:
     assert "$defs" in schema
 
 
+@pytest.mark.slow
 def test_data_pull_makes_a_mirror_that_a_run_needs_alone(tmp_path: Path) -> None:
     mirror = tmp_path / "old" / "someone" / "sums"
     mirror.mkdir(parents=True)

@@ -35,6 +35,7 @@ def shell(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["bash", "-c", line], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "code"),
     [
@@ -81,7 +82,9 @@ def catches_interrupts(process: int) -> bool:
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "sums.jsonl", "prompts.jsonl", "report.json"])
-@pytest.mark.parametrize("command", ["RUN", "score", "report", "compare"])
+@pytest.mark.parametrize(
+    "command", ["RUN", *(pytest.param(name, marks=pytest.mark.slow) for name in ("score", "report", "compare"))]
+)
 def test_a_pipe_in_the_place_of_a_file_is_named_at_once(folder: Path, name: str, command: str) -> None:
     assert shell(folder, "RUN").returncode == 0
     (run,) = (folder / "runs").iterdir()

@@ -64,6 +64,7 @@ def test_no_text_commands_the_terminal(arguments: tuple[str, ...]) -> None:
     assert code in (0, 1, 2, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "encoding", ["cp1252", *(pytest.param(name, marks=pytest.mark.slow) for name in ("latin-1", "gbk", "ascii"))]
 )

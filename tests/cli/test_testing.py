@@ -12,6 +12,8 @@ from harness import Asked, Metric, Model, Modifier, Observation, Request, Respon
 from harness.registry import load_plugins
 from harness.testing import check_metric, check_model, check_modifier, observation, run_harness
 
+REGISTRY = load_plugins()
+
 
 class Length(Metric):
     name = "length"
@@ -42,20 +44,20 @@ def test_what_keeps_the_contract_has_no_problems() -> None:
 
 def without_options(name: str) -> bool:
     """Whether a metric can be made as it is; the others are checked by the examples of their tasks."""
-    if load_plugins().metric(name).member.__func__ is not Metric.member.__func__:  # a family: only its members can
+    if REGISTRY.metric(name).member.__func__ is not Metric.member.__func__:  # a family: only its members can
         return False
-    parameters = inspect.signature(load_plugins().metric(name)).parameters.values()
+    parameters = inspect.signature(REGISTRY.metric(name)).parameters.values()
     named = [item for item in parameters if item.kind not in (item.VAR_POSITIONAL, item.VAR_KEYWORD)]
     return all(item.default is not item.empty for item in named)
 
 
-@pytest.mark.parametrize("name", [*filter(without_options, load_plugins().names("metric"))])
+@pytest.mark.parametrize("name", [*filter(without_options, REGISTRY.names("metric"))])
 def test_our_own_metrics_keep_it(name: str) -> None:
-    assert check_metric(load_plugins().metric(name)()) == []
+    assert check_metric(REGISTRY.metric(name)()) == []
 
 
 def test_our_dummy_keeps_it() -> None:
-    assert check_model(load_plugins().model("dummy")()) == []
+    assert check_model(REGISTRY.model("dummy")()) == []
 
 
 @pytest.mark.parametrize(
@@ -204,4 +206,4 @@ def test_a_modifier_that_breaks_the_contract_is_told_so(modifier: Modifier, prob
 
 @pytest.mark.parametrize("name", ["circular", "shuffle_options", "paraphrase", "no_question", "no_image"])
 def test_our_own_modifiers_keep_it(name: str) -> None:
-    assert check_modifier(load_plugins().modifier(name)()) == []
+    assert check_modifier(REGISTRY.modifier(name)()) == []

@@ -287,6 +287,7 @@ def test_a_step_that_differs_falls_back_and_says_so(
     assert "away from those of a plain pass" in caplog.text
 
 
+@pytest.mark.slow
 def test_running_out_of_memory_while_generating_keeps_every_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -264,6 +264,7 @@ def test_a_folder_that_lacks_some_weights_is_refused(folder: Path, tmp_path: Pat
         loaded(broken)
 
 
+@pytest.mark.slow
 def test_a_large_vocabulary_is_never_spread_over_a_batch(folder: Path) -> None:
     vocabulary = 150_000
     model = loaded(folder, batch_size=64)

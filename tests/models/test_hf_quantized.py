@@ -101,6 +101,7 @@ def test_a_folder_that_was_saved_quantised_needs_no_flag(folder: Path, tmp_path:
         prepared(stored, load_in_8bit=True)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
 @pytest.mark.parametrize(("flag", "kept"), [("load_in_8bit", True), ("load_in_4bit", False)])
 def test_adapters_take_turns_on_a_quantised_base(folder: Path, tmp_path: Path, flag: str, kept: bool) -> None:

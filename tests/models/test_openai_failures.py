@@ -101,6 +101,7 @@ def test_a_server_that_only_fails_ends_the_run(server: ScriptedServer) -> None:
     assert len(server.asked) == 3
 
 
+@pytest.mark.slow
 def test_one_bad_sample_after_another_does_not_end_a_run_that_works(server: ScriptedServer) -> None:
     server.answer = lambda asked: error(500) if asked.number % 20 else chat("yes")
     given = answers(make(server, max_retries=0), [ask() for _ in range(40)])

@@ -49,6 +49,7 @@ def odd_one_out(server: ScriptedServer, odd: Any, usual: Callable[[Asked], Reply
         model.close()
 
 
+@pytest.mark.slow
 @PATIENT
 @given(path=st.sampled_from(places(GOOD)), new=values)
 def test_a_chat_reply_with_any_value_in_any_place(server: ScriptedServer, path: tuple[Any, ...], new: Any) -> None:
@@ -62,6 +63,7 @@ def test_a_chat_reply_with_any_value_in_any_place(server: ScriptedServer, path: 
         assert second.text is None and "\n" not in second.error and len(second.error) < 700
 
 
+@pytest.mark.slow
 @PATIENT
 @given(body=st.binary(max_size=60) | values.map(lambda value: json.dumps(value).encode()))
 def test_any_bytes_at_all(server: ScriptedServer, body: bytes) -> None:

@@ -180,6 +180,7 @@ FIELDS = ["target", "choices", "prompt", "contexts", "responses", "scores", "ans
 FIELDS += ["request_keys", "rules", "scored_by", "judge", "doc", "seconds"]
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(field=st.sampled_from(FIELDS), value=VALUES)
 def test_any_value_in_any_field_of_a_record_costs_that_sample_at_most(
@@ -402,6 +403,7 @@ def test_two_processes_that_start_at_once_do_not_share_a_folder(tmp_path: Path) 
     assert len(list((tmp_path / "runs").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_reading_holds_one_record_at_a_time(tmp_path: Path) -> None:
     """20,000 samples of 2 kB: an index may grow with their number, their texts may not."""
     with open_run(tmp_path) as run:

@@ -20,6 +20,7 @@ def killed(folder: Path, kills: int, seed: int, *kinds: str, model: str = "none"
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_few_kills_change_nothing(tmp_path: Path) -> None:
     assert "0 folders differ" in killed(tmp_path, 2, 1, "dummy", "score")
 

@@ -68,8 +68,14 @@ def speak(word="passed"):
 """
 
 
+# These wait until their time is over.
+LONG = ("the signal of no time", "stop the parent", "files of the tests", "a trace of what runs")
+
+
 @needs_sandbox
-@pytest.mark.parametrize("name", FAKES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in FAKES]
+)
 def test_no_fake_passes(name):
     text = FAKES[name].replace("SPEAK\n", SPEAK)
     if always := re.match(r"ALWAYS\((\w*)\)\n", text):
@@ -174,6 +180,7 @@ def test_scripts_get_their_input_and_say_what_they_print():
     assert [outcome.printed for outcome in sandbox.run_script(main, ["a\nb"])] == ["a\nb"]
 
 
+@pytest.mark.slow
 @needs_sandbox
 def test_a_busy_machine_fails_no_program(monkeypatch):
     """Time for which it waits for a processor is not counted; where it never gets one, nothing is known of it."""

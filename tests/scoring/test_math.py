@@ -32,6 +32,7 @@ def test_equal_or_not(answer, gold, same):
     assert math_equal(gold, answer) is same
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bomb", ["9**9**9", "2**(10**10)", "((((((x+y)^9+1)^9+1)^9+1)^9+1)^9+1)^9"])
 def test_an_endless_comparison_is_undecided_and_the_next_one_works(bomb):
     with pytest.raises(Undecided, match=r"no result within 0\.5 s of processor time"):

@@ -100,6 +100,7 @@ def test_processor_time_ends_what_the_clock_would_let_go_on():
     assert run("while True: pass", Limits(seconds=1, patience=60)).reason == "out of time"
 
 
+@pytest.mark.slow
 @needs_sandbox
 def test_a_fork_bomb_finds_no_room():
     outcome = run("import os\nwhile True: os.fork()")
@@ -239,6 +240,7 @@ def test_no_other_process_is_seen_or_killed():
     assert "Error" in run("import os; os.listdir('/proc/1/fd')").reason
 
 
+@pytest.mark.slow
 @needs_sandbox
 def test_nothing_survives():
     mark = f"harness-daemon-{os.getpid()}"

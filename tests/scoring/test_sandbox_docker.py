@@ -170,6 +170,7 @@ def test_a_docker_that_does_not_work_is_one_line_before_anything_is_asked(
     assert not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_a_program_that_is_late_is_killed_by_the_name_of_its_container(docker: Docker) -> None:
     outcome = sandbox.run_program("import time; time.sleep(600)", Limits(seconds=1, patience=1))
 
@@ -178,6 +179,7 @@ def test_a_program_that_is_late_is_killed_by_the_name_of_its_container(docker: D
     assert kill == ["kill", next(word for word in run if word.startswith("--name=")).removeprefix("--name=")]
 
 
+@pytest.mark.slow
 def test_a_container_that_never_stands_is_killed_too(docker: Docker, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sandbox.usable() == "docker"
     monkeypatch.setattr(execute, "_STARTING", 2.0)

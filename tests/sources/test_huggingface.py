@@ -90,6 +90,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", sorted(ROWS_COME))
 def test_rows_come_through(answers: dict[str, Any], case: str) -> None:
     assert [(row["question"], row["answer"]) for row in answers[case]] == [("问题？", "A"), ("第二题😀", "B")]
