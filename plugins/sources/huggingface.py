@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -224,6 +225,7 @@ class _NoRevision(DataError):
 
 def _attempt(title: str, ask: Callable[[], Any]) -> Any:
     """Ask the hub, again where that can help. Raises DataError; Unreachable when no attempt got through."""
+    from huggingface_hub import constants
 
     def asked() -> Any:
         try:
@@ -234,8 +236,11 @@ def _attempt(title: str, ask: Callable[[], Any]) -> Any:
                 raise
             raise failure from error
 
+    policy = RetryPolicy.for_data()
+    if constants.HF_HUB_OFFLINE:  # what is not in the cache now is not there a second later
+        policy = replace(policy, retries=0)
     try:
-        return RetryPolicy.for_data().call(asked)
+        return policy.call(asked)
     except RetriesExhausted as error:
         raise Unreachable(f"{title}: the Hugging Face hub cannot be reached ({_line(error)})") from error
 
