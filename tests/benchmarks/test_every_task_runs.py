@@ -71,7 +71,7 @@ def finished(tmp_path, tasks, plugin, **told):
         task["task"]: metric["error"] for task in report["tasks"] for metric in task["metrics"] if metric.get("error")
     }
     assert not broken
-    assert result.exit_code == 0
+    assert result.exit_code == (1 if failed else 0)
     return result, {task["task"]: task for task in report["tasks"]}
 
 
