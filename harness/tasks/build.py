@@ -211,7 +211,7 @@ class _Builder:
         task, config = self.task, self.task.config
         salt = f"{self.options.seed}\0{task.base_name}\0{self.subset.name}"
         if not config.num_fewshot:
-            return ShotPool((), 0, True, "", salt)
+            return ShotPool((), 0, first_n=True, origin="", salt=salt)
         own = config.fewshot_config
         split = (own and own.split) or config.fewshot_split
         indices = own.fewshot_indices if own else None
@@ -223,7 +223,7 @@ class _Builder:
                 given = task.code.samples(own.samples)
             rows = [plain_row(row) for row in given]
             origin = f"fewshot_config.samples of task '{task.name}'"
-            return make_pool(rows, task, origin, salt, True, indices, self.options.seed)
+            return make_pool(rows, task, origin, salt, indices, self.options.seed, holds_asked=True)
         # lm-eval (api/task.py, `fewshot_context`) takes the row that is asked out of a pool that no key names.
         unnamed = split is None and config.test_split is None
         split = split or config.training_split or config.validation_split or config.test_split or ""
@@ -236,9 +236,9 @@ class _Builder:
             task,
             origin,
             salt,
-            unnamed or split == task.eval_split,
             indices,
             self.options.seed,
+            holds_asked=unnamed or split == task.eval_split,
         )
 
     def opening(self, drawn: tuple[int, ...], context: Context, wording: int) -> Opening:
@@ -386,7 +386,7 @@ class _Builder:
         continuations = tuple(delimiter + choice for choice in rendered.choices)
         if rendered.contexts:
             follows = (delimiter + rendered.continuation,)
-            prompts = [prompt(before, text, rendered.gen_prefix, style, True) for text in rendered.contexts]
+            prompts = [prompt(before, text, rendered.gen_prefix, style, is_context=True) for text in rendered.contexts]
             requests = tuple(Request("loglikelihood", item, follows) for item in prompts)
         else:
             requests = (Request("loglikelihood", shown, continuations),)

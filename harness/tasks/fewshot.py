@@ -103,9 +103,10 @@ def make_pool(
     task: Task,
     origin: str,
     salt: str,
-    holds_asked: bool,
     indices: Sequence[int] | None,
     seed: int,
+    *,
+    holds_asked: bool,
 ) -> ShotPool:
     """Make the pool of a subset. Raises `TaskError` for `fewshot_indices` that are not there."""
     config = task.config.fewshot_config
@@ -124,7 +125,7 @@ def make_pool(
     if sampler == "lm_eval":
         split = (config and config.split) or task.config.fewshot_split
         peer = LMEvalSampler(rows, count, seed, origin, excludes=split == task.config.test_split)
-    return ShotPool(rows, count, first_n, origin, salt, holds_asked, peer)
+    return ShotPool(rows, count, first_n=first_n, origin=origin, salt=salt, holds_asked=holds_asked, peer=peer)
 
 
 class SameQuestion:

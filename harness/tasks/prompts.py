@@ -78,6 +78,7 @@ def prompt(
     question: str,
     gen_prefix: str,
     style: Style,
+    *,
     is_context: bool = False,
     turns: tuple[Message, ...] = (),
 ) -> Prompt:

@@ -161,7 +161,9 @@ def function_template(
 ) -> FunctionTemplate:
     """Python in the place of a template; `code` is None for no task that was admitted."""
     assert code is not None
-    return FunctionTemplate(str(function), key, place, frozenset(), True, (), None, function, code)
+    return FunctionTemplate(
+        str(function), key, place, frozenset(), open_ended=True, files=(), compiled=None, function=function, code=code
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +201,7 @@ class Templates:
     def compile(self, source: str, key: str, place: FileLine) -> Template:
         """Compile `source`. Raises `TaskError` for bad syntax and for a template that is not there."""
         if not any(mark in source for mark in ("{{", "{%", "{#", "\r")):
-            return Template(source, key, place, frozenset(), False, (), None)
+            return Template(source, key, place, frozenset(), open_ended=False, files=(), compiled=None)
         if source not in self._compiled:
             try:
                 self._compiled[source] = self._compile(source)
@@ -209,7 +211,7 @@ class Templates:
             except (jinja2.TemplateError, RecursionError, UnicodeError) as error:
                 raise TaskError(f"{place}: {key}: {_one_line(error)}") from error
         compiled, names, open_ended, files = self._compiled[source]
-        return Template(source, key, place, names, open_ended, files, compiled)
+        return Template(source, key, place, names, open_ended=open_ended, files=files, compiled=compiled)
 
     def _compile(self, source: str) -> tuple[jinja2.Template, frozenset[str], bool, tuple[Path, ...]]:
         tree = self.environment.parse(source)
