@@ -15,7 +15,7 @@ from harness.scoring.extraction.final_answers import (
     strip_reasoning,
 )
 from harness.scoring.extraction.programs import code_block, same_code
-from harness.scoring.gold import gold_indices, gold_texts
+from harness.scoring.gold import gold_indices, gold_texts, mean_over_predictions
 from harness.scoring.math.arithmetic import arithmetic_value
 from harness.scoring.math.equality import math_equal
 from harness.scoring.official.sanitized_code import sanitized_code
@@ -59,6 +59,7 @@ __all__ = [
     "gold_indices",
     "gold_texts",
     "math_equal",
+    "mean_over_predictions",
     "numbers_in",
     "per_view",
     "program_in",

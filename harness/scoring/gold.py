@@ -1,7 +1,10 @@
-"""What is right, in the form that a metric compares with: indices of choices, or texts."""
+"""What is right, in the form that a metric compares with (indices of choices, or texts), and the score against it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from harness.metrics import Observation
 from harness.types import Sample
 
 
@@ -27,6 +30,21 @@ def gold_texts(sample: Sample) -> tuple[str, ...] | None:
     return tuple(
         gold if isinstance(gold, str) else sample.choices[_checked_index(gold, sample.choices)] for gold in golds
     )
+
+
+def mean_over_predictions(
+    seen: Observation, score: Callable[[str, tuple[str, ...]], float], unread: str | None = None
+) -> float | None:
+    """The mean of `score(prediction, gold texts)` over the predictions; None where the gold is hidden or none was made.
+
+    unread: the text that stands for a prediction that no filter could read; without one, it scores 0.
+    """
+    golds = gold_texts(seen.sample)
+    if not golds or not seen.predictions:
+        return None
+    texts = [unread if prediction is None else prediction for prediction in seen.predictions]
+    scores = [0.0 if text is None else score(text, golds) for text in texts]
+    return sum(scores) / len(scores)
 
 
 def _checked_index(gold: int | str, choices: tuple[str, ...]) -> int:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from harness import Filter, Metric, Observation, Sample, hookimpl
-from harness.scoring import gold_texts
+from harness.scoring import mean_over_predictions
 
 _NUMBER = r"\d+[./]?\d*%?"
 # In the order in which the authors look in a line: at its beginning, inside, as 5分之3, at its end, alone.
@@ -40,14 +40,14 @@ class CmathMatch(Metric):
     bounds = (0.0, 1.0)
 
     def score(self, seen: Observation) -> float | None:
-        golds = gold_texts(seen.sample)
-        if golds is None or not seen.predictions:
-            return None
-        gold = _value(golds[0])
-        if gold is None:
-            raise ValueError(f"the gold answer {golds[0]!r} is no number")
-        right = [any(_same(gold, _value(number)) for number in (each or "").split(";")) for each in seen.predictions]
-        return sum(right) / len(right)
+        return mean_over_predictions(seen, _is_right, unread="")
+
+
+def _is_right(numbers: str, golds: Sequence[str]) -> bool:
+    gold = _value(golds[0])
+    if gold is None:
+        raise ValueError(f"the gold answer {golds[0]!r} is no number")
+    return any(_same(gold, _value(number)) for number in numbers.split(";"))
 
 
 def _candidates(reply: str) -> list[str]:

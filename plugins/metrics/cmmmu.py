@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness import Filter, Metric, Observation, Sample, hookimpl
-from harness.scoring import gold_texts
+from harness.scoring import mean_over_predictions
 from harness.scoring.official import cmmmu_blank_correct, cmmmu_choice, cmmmu_judgement
 
 
@@ -36,15 +36,11 @@ class CmmmuAccuracy(Metric):
     bounds = (0.0, 1.0)
 
     def score(self, seen: Observation) -> float | None:
-        golds = gold_texts(seen.sample)
-        if golds is None or not seen.predictions:
-            return None
-        filled = seen.sample.doc["type"] not in ("选择", "判断")
-        right = [
-            answer is not None and (cmmmu_blank_correct(answer, golds[0]) if filled else answer in golds)
-            for answer in seen.predictions
-        ]
-        return sum(right) / len(right)
+        def right(answer: str, golds: Sequence[str]) -> bool:
+            filled = seen.sample.doc["type"] not in ("选择", "判断")
+            return cmmmu_blank_correct(answer, golds[0]) if filled else answer in golds
+
+        return mean_over_predictions(seen, right)
 
 
 @hookimpl

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from harness import Metric, Observation, hookimpl
-from harness.scoring import gold_texts
+from harness.scoring import mean_over_predictions
 
 # The script's list also has '……', two characters that never equal one, so that the ellipsis stays.
 IGNORED = frozenset("-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
@@ -170,11 +170,7 @@ _TREEBANK = [
 
 
 def _best_mean(seen: Observation, judge: Callable[[str, str], float]) -> float | None:
-    golds = gold_texts(seen.sample)
-    if golds is None:
-        return None
-    values = [0.0 if text is None else max(judge(text, gold) for gold in golds) for text in seen.predictions]
-    return sum(values) / len(values) if values else None
+    return mean_over_predictions(seen, lambda answer, golds: max(judge(answer, gold) for gold in golds))
 
 
 @hookimpl

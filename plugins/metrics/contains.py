@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from harness import Metric, Observation, hookimpl
-from harness.scoring import gold_texts, replace_all
+from harness.scoring import mean_over_predictions, replace_all
 
 
 class Contains(Metric):
@@ -32,12 +32,9 @@ class Contains(Metric):
         self._every, self._uncertain, self._negative = every, list(uncertain), negative
 
     def score(self, seen: Observation) -> float | None:
-        golds = gold_texts(seen.sample)
-        if golds is None or not seen.predictions:
-            return None
-        wanted = [self._kept(gold) for gold in golds]
-        right = [answer is not None and self._is_right(self._kept(answer), wanted) for answer in seen.predictions]
-        return sum(right) / len(right)
+        return mean_over_predictions(
+            seen, lambda answer, golds: self._is_right(self._kept(answer), [self._kept(gold) for gold in golds])
+        )
 
     def _is_right(self, answer: str, golds: Sequence[str]) -> bool:
         if any(word in answer for word in self._uncertain):

@@ -17,6 +17,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from harness import CorpusMetric, Metric, Observation, hookimpl
 from harness.scoring import gold_texts
+from harness.scoring.official import edit_distance
 
 _JINJA = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, autoescape=False)
 Edit = tuple[int, int, str]  # the characters from here to there become this text
@@ -186,7 +187,7 @@ def _has_moved(three: Sequence[_Step], source: str, target: str) -> bool:
         pairs = ((taken[0], put[2]), (put[0], taken[2]))
         if min(len(text) for pair in pairs for text in pair) == 1:
             return all(one == other for one, other in pairs)
-        return all(_distance(one, other) <= 1 for one, other in pairs)
+        return all(edit_distance(one, other) <= 1 for one, other in pairs)
     if kinds not in (["D", "M", "I"], ["I", "M", "D"], ["D", "T", "I"], ["I", "T", "D"]):
         return False
     longer, shorter = (taken[0], put[2]) if kinds[0] == "D" else (taken[2], put[0])
@@ -195,7 +196,7 @@ def _has_moved(three: Sequence[_Step], source: str, target: str) -> bool:
         return False
     if len(shorter) == 1:
         return longer == shorter
-    return _distance(longer, shorter) <= 1 or (len(longer) == len(shorter) and shorter in longer + longer)
+    return edit_distance(longer, shorter) <= 1 or (len(longer) == len(shorter) and shorter in longer + longer)
 
 
 def _trimmed(step: _Step, source: str, target: str) -> _Step | None:
@@ -210,15 +211,6 @@ def _trimmed(step: _Step, source: str, target: str) -> _Step | None:
     while start < end and first < last and source[end - 1] == target[last - 1]:
         end, last = end - 1, last - 1
     return (kind, start, end, first, last)
-
-
-def _distance(one: str, other: str) -> int:
-    row = list(range(len(other) + 1))
-    for i, mine in enumerate(one, 1):
-        before, row[0] = row[0], i
-        for j, theirs in enumerate(other, 1):
-            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (mine != theirs))
-    return row[-1]
 
 
 @hookimpl

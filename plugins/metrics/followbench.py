@@ -31,7 +31,9 @@ class FollowBenchRules(Metric):
 def _meets(reply: str, doc: Mapping[str, Any]) -> bool:
     target, level = str(doc["target"]), int(str(doc["level"]))
     if doc["category"] == "example":
-        return _has_form(reply, target.replace("{instruction}\n", ""))
+        # The whole reply has to be the form with something for `{answer}`, on one line each.
+        form = target.replace("{instruction}\n", "").replace("{{", "{").replace("}}", "}").replace("{answer}", ".*")
+        return re.fullmatch(re.escape(form).replace(r"\.\*", ".*"), reply) is not None
     if doc["category"] == "format" and str(doc["example_id"]) == "22":
         return _three_paragraphs(reply, level)
     source = str(doc["source"])
@@ -42,12 +44,6 @@ def _meets(reply: str, doc: Mapping[str, Any]) -> bool:
     if source not in _ANSWERS:
         raise ValueError(f"no rule is known for the source '{source}'")
     return _ANSWERS[source](reply, target)
-
-
-def _has_form(reply: str, form: str) -> bool:
-    """Whether the whole reply is the form with something for `{answer}`, on one line each."""
-    pattern = re.escape(form.replace("{{", "{").replace("}}", "}").replace("{answer}", ".*")).replace(r"\.\*", ".*")
-    return re.fullmatch(pattern, reply) is not None
 
 
 def _sentences(text: str) -> list[str]:

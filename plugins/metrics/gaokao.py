@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 
 from harness import Filter, Metric, Observation, Sample, hookimpl
-from harness.scoring import gold_texts
+from harness.scoring import gold_texts, mean_over_predictions
 
 
 class GaokaoAnswer(Filter):
@@ -86,12 +86,13 @@ class GaokaoMmAccuracy(Metric):
     bounds = (0.0, 1.0)
 
     def score(self, seen: Observation) -> float | None:
-        golds = gold_texts(seen.sample)
-        if golds is None or not seen.predictions:
-            return None
         partial = 0.5 if seen.sample.subset_fields.get("partial_credit", False) else 0.0
-        answers = [answer or "Z" for answer in seen.predictions]
-        return sum(1.0 if answer == golds[0] else partial * (answer in golds[0]) for answer in answers) / len(answers)
+
+        def credit(answer: str, golds: Sequence[str]) -> float:
+            answer = answer or "Z"
+            return 1.0 if answer == golds[0] else partial * (answer in golds[0])
+
+        return mean_over_predictions(seen, credit, unread="")
 
 
 def _single_choice(reply: str, parts: int) -> list[str]:

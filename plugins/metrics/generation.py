@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from harness import Metric, Observation, hookimpl
-from harness.scoring import gold_texts
+from harness.scoring import gold_texts, mean_over_predictions
 
 
 class _Corpus(Metric):
@@ -132,14 +133,11 @@ class _Rouge(Metric):
         return RougeScorer([self.name], tokenizer=_Tokenizer(self._stem))
 
     def score(self, seen: Observation) -> float | None:
-        golds = gold_texts(seen.sample)
-        if golds is None or not seen.predictions:
-            return None
-        best = []
-        for reply in seen.predictions:
-            scores = [self._scorer.score(gold, reply or "")[self.name] for gold in golds]
-            best.append(max(float(getattr(score, self._field)) for score in scores))
-        return sum(best) / len(best)
+        def best(reply: str, golds: Sequence[str]) -> float:
+            scores = [self._scorer.score(gold, reply)[self.name] for gold in golds]
+            return max(float(getattr(score, self._field)) for score in scores)
+
+        return mean_over_predictions(seen, best, unread="")
 
 
 class Rouge1(_Rouge):

@@ -10,10 +10,11 @@ import functools
 import importlib.util
 import string
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
-from harness import MachineError, Metric, MetricOptions, Observation, hookimpl
-from harness.scoring import gold_texts
+from harness import MachineError, Metric, MetricOptions, Observation, Sample, hookimpl
+from harness.scoring import mean_over_predictions
 
 PACKAGES = ("rouge", "rouge_chinese")
 # What LongBench leaves out of a word (THUDM/LongBench, `LongBench/metrics.py`, normalize_zh_answer), and LexEval of a
@@ -55,37 +56,22 @@ def _bare_words(text: str) -> list[str]:
     return [_bare(word) for word in words(text)]
 
 
-class _Words(Metric):
-    output_types = frozenset({"generate_until"})
-    bounds = (0.0, 1.0)
-    packages: tuple[str, ...] = ("jieba",)
-
-    def prepare(self, options: MetricOptions) -> None:
-        for package in self.packages:
-            if importlib.util.find_spec(package) is None:
-                name = package.replace("_", "-")
-                raise MachineError(f"needs the package {name}: pip install 'harness-eval[chinese]'")
-
-    def score(self, seen: Observation) -> float | None:
-        golds = gold_texts(seen.sample)
-        if golds is None or not seen.predictions:
-            return None
-        best = [
-            max((self.compare(answer or "", gold, seen) for gold in golds), default=0.0) for answer in seen.predictions
-        ]
-        return sum(best) / len(best)
-
-    def compare(self, answer: str, gold: str, seen: Observation) -> float:
-        raise NotImplementedError
+def _check_installed(*packages: str) -> None:
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            name = package.replace("_", "-")
+            raise MachineError(f"needs the package {name}: pip install 'harness-eval[chinese]'")
 
 
-class _Rouge(_Words):
+class _Rouge(Metric):
     """package: `rouge` or `rouge_chinese`. ignored: `lveval` leaves out punctuation and the words of its list.
 
     empty: what stands for an answer without words. bare: texts are put in lower case and lose punctuation and white
     space before they are cut into words.
     """
 
+    output_types = frozenset({"generate_until"})
+    bounds = (0.0, 1.0)
     kind = ""
 
     def __init__(
@@ -95,14 +81,21 @@ class _Rouge(_Words):
             raise ValueError(f"package is '{package}'; it can be {' or '.join(PACKAGES)}")
         if ignored not in (None, "lveval"):
             raise ValueError(f"ignored is '{ignored}'; it can be 'lveval'")
-        self.packages = ("jieba", package)
         self._package, self._ignored, self._empty, self._bare = package, ignored, empty, bare
+
+    def prepare(self, options: MetricOptions) -> None:
+        _check_installed("jieba", self._package)
+
+    def score(self, seen: Observation) -> float | None:
+        return mean_over_predictions(
+            seen, lambda answer, golds: max(self._f(answer, gold) for gold in golds), unread=""
+        )
 
     @functools.cached_property
     def _scorer(self) -> Any:
         return importlib.import_module(self._package).Rouge(metrics=[self.kind])
 
-    def compare(self, answer: str, gold: str, seen: Observation) -> float:
+    def _f(self, answer: str, gold: str) -> float:
         texts = []
         for text in map(_bare, (answer, gold)) if self._bare else (answer, gold):
             cut = words(text)
@@ -137,7 +130,7 @@ class JiebaRougeL(_Rouge):
     kind = "rouge-l"
 
 
-class JiebaF1(_Words):
+class JiebaF1(Metric):
     """F1 of bags of words without punctuation (LongBench, qa_f1_zh_score).
 
     keywords: the column of an answer's keywords; where it is empty, the gold answer has that place. An answer with less
@@ -145,14 +138,25 @@ class JiebaF1(_Words):
     """
 
     name = "jieba_f1"
+    output_types = frozenset({"generate_until"})
+    bounds = (0.0, 1.0)
 
     def __init__(self, keywords: str | None = None, recall: float = 0.4) -> None:
         self._keywords, self._recall = keywords, recall
 
-    def compare(self, answer: str, gold: str, seen: Observation) -> float:
+    def prepare(self, options: MetricOptions) -> None:
+        _check_installed("jieba")
+
+    def score(self, seen: Observation) -> float | None:
+        def best(answer: str, golds: Sequence[str]) -> float:
+            return max(self._f1(answer, gold, seen.sample) for gold in golds)
+
+        return mean_over_predictions(seen, best, unread="")
+
+    def _f1(self, answer: str, gold: str, sample: Sample) -> float:
         answered, wanted = ([word for word in _bare_words(text) if word] for text in (answer, gold))
         if self._keywords is not None:
-            keys = [word for word in _bare_words(str(seen.sample.doc.get(self._keywords) or gold)) if word]
+            keys = [word for word in _bare_words(str(sample.doc.get(self._keywords) or gold)) if word]
             keywords = Counter(answered) & Counter(keys)
             if sum(n for word, n in keywords.items() if word not in _LVEVAL_IGNORED) < self._recall * len(keys):
                 return 0.0

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from harness import Filter, Metric, Observation, Sample, hookimpl
-from harness.scoring import arithmetic_value, find_all, gold_texts, math_equal
+from harness.scoring import arithmetic_value, find_all, math_equal, mean_over_predictions
 
 # Questions of `operation` whose answers are formulas, by their idx (`idx_ranges` of the script).
 _FORMULAS = {18, 73, 74, 77, 94, 115, 116, 117, 121, 122, 123, 125, 131, 132, 134, 135, 136, 141, 143, 149}
@@ -55,13 +55,11 @@ class KorBenchAcc(Metric):
     bounds = (0.0, 1.0)
 
     def score(self, seen: Observation) -> float | None:
-        golds = gold_texts(seen.sample)
-        if not golds or not seen.predictions:
-            return None
-        kind, doc = str(seen.sample.subset_fields["kind"]), seen.sample.doc
-        rule, number = str(doc["rule_id"]), int(str(doc["idx"]))
-        right = [answer is not None and _same(answer, golds[0], kind, rule, number) for answer in seen.predictions]
-        return sum(right) / len(right)
+        def same(answer: str, golds: Sequence[str]) -> bool:
+            kind, doc = str(seen.sample.subset_fields["kind"]), seen.sample.doc
+            return _same(answer, golds[0], kind, str(doc["rule_id"]), int(str(doc["idx"])))
+
+        return mean_over_predictions(seen, same)
 
 
 def _first(patterns: Sequence[re.Pattern[str]], reply: str) -> str | None:

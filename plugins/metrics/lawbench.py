@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from harness import Filter, MachineError, Metric, MetricOptions, Observation, Sample, hookimpl
-from harness.scoring import gold_texts
+from harness.scoring import mean_over_predictions
 
 # The longest sentence that the authors count, 18 years in months: log(216) is the distance of a reply without one.
 _FARTHEST = math.log(216)
@@ -55,13 +55,11 @@ class LawBenchScore(Metric):
                 raise MachineError(f"needs the package {name}: pip install 'harness-eval[chinese]'")
 
     def score(self, seen: Observation) -> float | None:
-        golds = gold_texts(seen.sample)
-        if golds is None or not seen.predictions:
-            return None
-        compare = _SCORES[_rule(seen.sample)]
-        labels = seen.sample.subset_fields.get("labels") or ()
-        scores = [compare(answer or "", golds[0], labels) for answer in seen.predictions]
-        return sum(scores) / len(scores)
+        def compare(answer: str, golds: Sequence[str]) -> float:
+            labels = seen.sample.subset_fields.get("labels") or ()
+            return _SCORES[_rule(seen.sample)](answer, golds[0], labels)
+
+        return mean_over_predictions(seen, compare, unread="")
 
 
 def _rule(sample: Sample) -> str:

@@ -7,7 +7,8 @@ import string
 from collections.abc import Sequence
 
 from harness import Metric, Observation, hookimpl
-from harness.scoring import find_all, gold_texts
+from harness.scoring import find_all, mean_over_predictions
+from harness.scoring.official import edit_distance
 
 _CHINESE_PUNCTUATION = (
     "！？｡。＂＃＄％＆＇（）＊＋，－／：；＜＝＞＠［＼］＾＿｀｛｜｝～｟｠｢｣､、"
@@ -33,14 +34,13 @@ class ListedItems(Metric):
         self._cut = cut
 
     def score(self, seen: Observation) -> float | None:
-        golds = gold_texts(seen.sample)
-        if not golds or not seen.predictions:
-            return None
-        wanted = self._items(golds[0])
-        if not wanted:
-            raise ValueError("no pattern finds an item in the gold answer")
-        shares = [len(self._items(answer or "") & wanted) / len(wanted) for answer in seen.predictions]
-        return sum(shares) / len(shares)
+        def share(answer: str, golds: Sequence[str]) -> float:
+            wanted = self._items(golds[0])
+            if not wanted:
+                raise ValueError("no pattern finds an item in the gold answer")
+            return len(self._items(answer) & wanted) / len(wanted)
+
+        return mean_over_predictions(seen, share, unread="")
 
     def _items(self, text: str) -> set[tuple[str, ...]]:
         items = set()
@@ -65,25 +65,14 @@ class EditSimilarity(Metric):
         self._ignored = _NO_PUNCTUATION if ignore_punctuation else {}
 
     def score(self, seen: Observation) -> float | None:
-        golds = gold_texts(seen.sample)
-        if not golds or not seen.predictions:
-            return None
-        values = [max(self._similarity(answer or "", gold) for gold in golds) for answer in seen.predictions]
-        return sum(values) / len(values)
+        return mean_over_predictions(
+            seen, lambda answer, golds: max(self._similarity(answer, gold) for gold in golds), unread=""
+        )
 
     def _similarity(self, answer: str, gold: str) -> float:
         one, other = answer.translate(self._ignored), gold.translate(self._ignored)
         longest = max(len(one), len(other))
-        return 1 - _distance(one, other) / longest if longest else 1.0
-
-
-def _distance(one: str, other: str) -> int:
-    row = list(range(len(other) + 1))
-    for i, mine in enumerate(one, 1):
-        before, row[0] = row[0], i
-        for j, theirs in enumerate(other, 1):
-            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (mine != theirs))
-    return row[-1]
+        return 1 - edit_distance(one, other) / longest if longest else 1.0
 
 
 @hookimpl

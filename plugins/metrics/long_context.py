@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from difflib import SequenceMatcher
 
 from harness import Metric, Observation, hookimpl
-from harness.scoring import gold_texts
+from harness.scoring import gold_texts, mean_over_predictions
 
 
 class StringMatch(Metric):
@@ -46,16 +47,14 @@ class SequenceRatio(Metric):
         self._prefix = prefix
 
     def score(self, seen: Observation) -> float | None:
-        golds = gold_texts(seen.sample)
-        if not golds or not seen.predictions:
-            return None
-        start = str(seen.sample.doc[self._prefix]) if self._prefix else ""
-        values = []
-        for reply in seen.predictions:
-            begins, own = (reply or "").startswith(start), (reply or "").removeprefix(start)
-            ratios = [SequenceMatcher(None, own, gold.removeprefix(start)).ratio() for gold in golds]
-            values.append(max(ratios) if begins else 0.0)
-        return sum(values) / len(values)
+        def ratio(reply: str, golds: Sequence[str]) -> float:
+            start = str(seen.sample.doc[self._prefix]) if self._prefix else ""
+            if not reply.startswith(start):
+                return 0.0
+            own = reply.removeprefix(start)
+            return max(SequenceMatcher(None, own, gold.removeprefix(start)).ratio() for gold in golds)
+
+        return mean_over_predictions(seen, ratio, unread="")
 
 
 @hookimpl

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from harness import Metric, Observation, hookimpl
-from harness.scoring import gold_texts
+from harness.scoring import mean_over_predictions
 
 
 class NamedClass(Metric):
@@ -22,20 +23,14 @@ class NamedClass(Metric):
         self._classes = classes
 
     def score(self, seen: Observation) -> float | None:
-        golds = gold_texts(seen.sample)
-        if golds is None or not seen.predictions:
-            return None
-        best = []
-        for answer in seen.predictions:
-            scores = []
-            for gold in golds:
-                named = [name for name in seen.sample.doc[self._classes] if name in (answer or "")]
-                for name in named:  # the list shrinks on the way, as in the authors' script
-                    if name in gold and name != gold:
-                        named.remove(name)
-                scores.append(1 / len(named) if gold in named else 0.0)
-            best.append(max(scores))
-        return sum(best) / len(best)
+        def share(answer: str, gold: str) -> float:
+            named = [name for name in seen.sample.doc[self._classes] if name in answer]
+            for name in named:  # the list shrinks on the way, as in the authors' script
+                if name in gold and name != gold:
+                    named.remove(name)
+            return 1 / len(named) if gold in named else 0.0
+
+        return mean_over_predictions(seen, lambda answer, golds: max(share(answer, gold) for gold in golds), unread="")
 
 
 class NumberPrecision(Metric):
@@ -46,15 +41,11 @@ class NumberPrecision(Metric):
     bounds = (0.0, 1.0)
 
     def score(self, seen: Observation) -> float | None:
-        golds = gold_texts(seen.sample)
-        if golds is None or not seen.predictions:
-            return None
-        wanted = re.findall(r"\d+", golds[0])[:1]
-        scores = []
-        for answer in seen.predictions:
-            numbers = re.findall(r"\d+", answer or "")
-            scores.append(sum([number] == wanted for number in numbers) / len(numbers) if numbers else 0.0)
-        return sum(scores) / len(scores)
+        def precision(answer: str, golds: Sequence[str]) -> float:
+            wanted, numbers = re.findall(r"\d+", golds[0])[:1], re.findall(r"\d+", answer)
+            return sum([number] == wanted for number in numbers) / len(numbers) if numbers else 0.0
+
+        return mean_over_predictions(seen, precision)
 
 
 @hookimpl

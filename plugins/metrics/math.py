@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Sequence
 
 from harness import Metric, Observation, Undecided, hookimpl
-from harness.scoring import arithmetic_value, gold_texts, math_equal, same_code
+from harness.scoring import arithmetic_value, math_equal, mean_over_predictions, same_code
 
 
 class MathEqual(Metric):
@@ -71,11 +71,7 @@ class CodeEqual(Metric):
 
 
 def _share(seen: Observation, same: Callable[[str, str], bool]) -> float | None:
-    golds = gold_texts(seen.sample)
-    if golds is None or not seen.predictions:
-        return None
-    right = [answer is not None and _any_equal(answer, golds, same) for answer in seen.predictions]
-    return sum(right) / len(right)
+    return mean_over_predictions(seen, lambda answer, golds: _any_equal(answer, golds, same))
 
 
 def _any_equal(answer: str, golds: Sequence[str], same: Callable[[str, str], bool]) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness import Filter, Metric, Observation, Sample, hookimpl
-from harness.scoring import gold_texts
+from harness.scoring import mean_over_predictions
 from harness.scoring.official import mathvision_answer, mathvision_correct
 
 
@@ -29,13 +29,13 @@ class MathVisionAccuracy(Metric):
     bounds = (0.0, 1.0)
 
     def score(self, seen: Observation) -> float | None:
-        golds = gold_texts(seen.sample)
-        if golds is None or not seen.predictions:
-            return None
-        gold, options = golds[0], seen.sample.doc.get("options") or ()
-        option = str(options[ord(gold) - ord("A")]) if options else ""
-        right = [answer is not None and mathvision_correct(answer, gold, option) for answer in seen.predictions]
-        return sum(right) / len(right)
+        options = seen.sample.doc.get("options") or ()
+
+        def right(answer: str, golds: Sequence[str]) -> bool:
+            option = str(options[ord(golds[0]) - ord("A")]) if options else ""
+            return mathvision_correct(answer, golds[0], option)
+
+        return mean_over_predictions(seen, right)
 
 
 @hookimpl

@@ -12,6 +12,7 @@ from harness import Filter, Sample, hookimpl
 from harness.scoring import choice_letter, final_number, strip_reasoning
 from harness.scoring.official import mathvista_extract, mathvista_normalise
 
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LONGEST_ANSWER = 300
 """Characters. What the authors' model extracted in their recorded outputs has at most 263."""
 
@@ -36,17 +37,14 @@ class MathVistaAnswer(Filter):
         doc = sample.doc
         kind, form, choices = doc["question_type"], doc["answer_type"], doc.get("choices") or ()
         extraction = mathvista_extract(reply, kind, form, choices)
-        if extraction is None:
-            extraction = reply if len(reply) <= _LONGEST_ANSWER else _stated(reply, choices)
+        if extraction is None and len(reply) <= _LONGEST_ANSWER:
+            extraction = reply
+        elif extraction is None:  # what a long reply arrives at, in the place of the authors' model
+            text, _ = strip_reasoning(reply)
+            extraction = choice_letter(text, _LETTERS[: len(choices)], choices) if choices else final_number(text)
         if extraction is None:
             return None
         return mathvista_normalise(extraction, kind, form, choices, doc.get("precision"), legacy_integers=self._legacy)
-
-
-def _stated(reply: str, choices: Sequence[str]) -> str | None:
-    """What a long reply arrives at: in the place of the authors' model."""
-    text, _ = strip_reasoning(reply)
-    return choice_letter(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(choices)], choices) if choices else final_number(text)
 
 
 @hookimpl

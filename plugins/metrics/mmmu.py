@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness import CorpusMetric, Filter, Metric, Observation, Sample, hookimpl
-from harness.scoring import gold_texts
+from harness.scoring import gold_texts, mean_over_predictions
 from harness.scoring.official import choice_scores, mmmu_choice, mmmu_open_correct, mmmu_pro_choice
 
 _RULES = {"mmmu": mmmu_choice, "mmmu_pro": mmmu_pro_choice}
@@ -53,10 +53,7 @@ class MmmuAccuracy(Metric):
     bounds = (0.0, 1.0)
 
     def score(self, seen: Observation) -> float | None:
-        golds = gold_texts(seen.sample)
-        if golds is None or not seen.predictions:
-            return None
-        return sum(_is_right(answer, golds, seen.sample.doc) for answer in seen.predictions) / len(seen.predictions)
+        return mean_over_predictions(seen, lambda answer, golds: _is_right(answer, golds, seen.sample.doc))
 
 
 class MmmuGuessed(CorpusMetric):

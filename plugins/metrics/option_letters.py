@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness import CorpusMetric, Filter, Metric, Observation, Sample, hookimpl
-from harness.scoring import choice_letter, gold_texts
+from harness.scoring import choice_letter, gold_texts, mean_over_predictions
 from harness.scoring.official import (
     mmstar_correct,
     scienceqa_letter,
@@ -108,11 +108,9 @@ class MMStarAccuracy(Metric):
     bounds = (0.0, 1.0)
 
     def score(self, seen: Observation) -> float | None:
-        golds = gold_texts(seen.sample)
-        if golds is None or not seen.predictions:
-            return None
-        right = [any(mmstar_correct(reply or "", gold) for gold in golds) for reply in seen.predictions]
-        return sum(right) / len(right)
+        return mean_over_predictions(
+            seen, lambda reply, golds: any(mmstar_correct(reply, gold) for gold in golds), unread=""
+        )
 
 
 class CircularAccuracy(CorpusMetric):

@@ -9,79 +9,76 @@ import re
 from decimal import Decimal
 
 from harness import Metric, Observation, hookimpl
-from harness.scoring import gold_texts
+from harness.scoring import mean_over_predictions
 from harness.scoring.official import anls, ocrbench_correct, relaxed_correct, vqa_accuracy
 
 
-class _ShortAnswer(Metric):
-    """Base of the metrics of this file: `value` scores one answer against all references."""
-
-    output_types = frozenset({"generate_until"})
-    bounds = (0.0, 1.0)
-
-    def score(self, seen: Observation) -> float | None:
-        golds = gold_texts(seen.sample)
-        if golds is None or not seen.predictions:
-            return None
-        values = [0.0 if answer is None else self.value(answer, golds, seen) for answer in seen.predictions]
-        return sum(values) / len(values)
-
-    def value(self, answer: str, golds: tuple[str, ...], seen: Observation) -> float:
-        raise NotImplementedError
-
-
-class VqaAccuracy(_ShortAnswer):
+class VqaAccuracy(Metric):
     """How many of ten people agree, of whom three are enough (Antol et al. 2015), after EvalAI's normalisation.
 
     The target is the list of all ten answers. vlmevalkit: that project's variant, which normalises less.
     """
 
     name = "vqa_acc"
+    output_types = frozenset({"generate_until"})
+    bounds = (0.0, 1.0)
 
     def __init__(self, vlmevalkit: bool = False) -> None:
         self._vlmevalkit = vlmevalkit
 
-    def value(self, answer: str, golds: tuple[str, ...], seen: Observation) -> float:
-        return vqa_accuracy(answer, golds, vlmevalkit=self._vlmevalkit)
+    def score(self, seen: Observation) -> float | None:
+        return mean_over_predictions(
+            seen, lambda answer, golds: vqa_accuracy(answer, golds, vlmevalkit=self._vlmevalkit)
+        )
 
 
-class Anls(_ShortAnswer):
+class Anls(Metric):
     """Average normalised Levenshtein similarity to the best reference, 0 below 0.5 (Biten et al. 2019)."""
 
     name = "anls"
+    output_types = frozenset({"generate_until"})
+    bounds = (0.0, 1.0)
 
-    def value(self, answer: str, golds: tuple[str, ...], seen: Observation) -> float:
-        return anls(answer, golds)
+    def score(self, seen: Observation) -> float | None:
+        return mean_over_predictions(seen, anls)
 
 
-class RelaxedAccuracy(_ShortAnswer):
+class RelaxedAccuracy(Metric):
     """ChartQA's: a number within 5 % of the gold, or the same text without case (Masry et al. 2022)."""
 
     name = "relaxed_acc"
+    output_types = frozenset({"generate_until"})
+    bounds = (0.0, 1.0)
 
-    def value(self, answer: str, golds: tuple[str, ...], seen: Observation) -> float:
-        return float(any(relaxed_correct(answer, gold) for gold in golds))
+    def score(self, seen: Observation) -> float | None:
+        return mean_over_predictions(seen, lambda answer, golds: any(relaxed_correct(answer, gold) for gold in golds))
 
 
-class OcrBenchAccuracy(_ShortAnswer):
+class OcrBenchAccuracy(Metric):
     """1 where a reference stands within the answer; formulas (`dataset` is HME100k) with case and without spaces."""
 
     name = "ocrbench_acc"
+    output_types = frozenset({"generate_until"})
+    bounds = (0.0, 1.0)
 
-    def value(self, answer: str, golds: tuple[str, ...], seen: Observation) -> float:
-        return float(ocrbench_correct(answer, golds, seen.sample.doc.get("dataset") == "HME100k"))
+    def score(self, seen: Observation) -> float | None:
+        return mean_over_predictions(
+            seen, lambda answer, golds: ocrbench_correct(answer, golds, seen.sample.doc.get("dataset") == "HME100k")
+        )
 
 
-class ExactAnswer(_ShortAnswer):
+class ExactAnswer(Metric):
     """1 where the answer is the gold, but for case, quotes, spaces and a full stop; numbers are compared as such.
 
     As lmms-eval scores ZeroBench (`tasks/zerobench/utils.py` at 75571cf).
     """
 
     name = "exact_answer"
+    output_types = frozenset({"generate_until"})
+    bounds = (0.0, 1.0)
 
-    def value(self, answer: str, golds: tuple[str, ...], seen: Observation) -> float:
-        return float(any(_plain(answer) == _plain(gold) for gold in golds))
+    def score(self, seen: Observation) -> float | None:
+        return mean_over_predictions(seen, lambda answer, golds: any(_plain(answer) == _plain(gold) for gold in golds))
 
 
 def _plain(text: str) -> str | Decimal:

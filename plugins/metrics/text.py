@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from harness import Metric, Observation, hookimpl
-from harness.scoring import gold_indices, gold_texts, replace_all
+from harness.scoring import gold_indices, gold_texts, mean_over_predictions, replace_all
 
 Judge = Callable[[str, str], float]
 
@@ -162,14 +162,7 @@ CJK = "\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U
 
 
 def _best_mean(seen: Observation, judge: Judge) -> float | None:
-    golds = gold_texts(seen.sample)
-    if golds is None:
-        return None
-    values = [
-        max((judge(text, gold) for gold in golds), default=0.0) if text is not None else 0.0
-        for text in seen.predictions
-    ]
-    return sum(values) / len(values) if values else None
+    return mean_over_predictions(seen, lambda answer, golds: max(judge(answer, gold) for gold in golds))
 
 
 @hookimpl
