@@ -78,6 +78,7 @@ def test_a_text_of_ones_own_is_the_haystack(tmp_path):
     [
         ({"task": "niah_single_9"}, "no task 'niah_single_9'"),
         ({"task": "vt", "length": 20}, "too short"),
+        ({"task": "8needle", "recipe": "mrcr", "length": 100}, "length 100 is too short for mrcr's '8needle'"),
         ({"task": "vt", "length": 0}, "length is 0"),
         ({"task": "vt", "hops": 3}, "'hops'"),
         ({"task": "vt", "recipe": "rulers"}, "no recipe 'rulers'"),

@@ -15,6 +15,7 @@ from typing import Any
 
 from harness import DataError
 
+from .sizes import greatest_size
 from .words import prose, words
 
 Row = dict[str, Any]
@@ -47,15 +48,9 @@ def recipe(task: str, length: int, seed: str, count: Callable[[str], int]) -> Ca
     @functools.cache
     def fitting() -> int:
         """How many turns fit beside an answer as long as theirs, by the first row."""
-        least, most = 0, known[task]
-        while _tokens(drawn(0, most), count) <= length:
-            least, most = most, most * 2
-        while most - least > 1:
-            middle = (least + most) // 2
-            least, most = (middle, most) if _tokens(drawn(0, middle), count) <= length else (least, middle)
-        if least < known[task]:
-            raise DataError(f"dataset_kwargs: length {length} is too short for mrcr's '{task}'")
-        return least
+        return greatest_size(
+            lambda turns: _tokens(drawn(0, turns), count) <= length, length, f"mrcr's '{task}'", smallest=known[task]
+        )
 
     def make(index: int) -> Row:
         turns = fitting()

@@ -19,6 +19,7 @@ from typing import Any
 
 from harness import DataError
 
+from .sizes import greatest_size
 from .words import prose, repeated, split_sentences, words
 
 Count = Callable[[str], int]
@@ -82,16 +83,8 @@ def recipe(task: str, length: int, seed: str, count: Count, haystack: str = "") 
 
     @functools.cache
     def fitting() -> int:
-        """The greatest size whose first row fits, found between doublings."""
-        least, most = 0, 1
-        while tokens(most, 0)[0] <= room:
-            least, most = most, most * 2
-        while most - least > 1:
-            middle = (least + most) // 2
-            least, most = (middle, most) if tokens(middle, 0)[0] <= room else (least, middle)
-        if least < 1:
-            raise DataError(f"dataset_kwargs: length {length} is too short for ruler's '{task}'")
-        return least
+        """The size by the first row; rows that come out longer are made smaller."""
+        return greatest_size(lambda size: tokens(size, 0)[0] <= room, length, f"ruler's '{task}'")
 
     def make(index: int) -> Row:
         size = fitting()

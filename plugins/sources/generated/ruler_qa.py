@@ -18,6 +18,8 @@ from typing import Any
 
 from harness import DataError
 
+from .sizes import greatest_size
+
 FILES = {"qa_1": "squad.json", "qa_2": "hotpotqa.json"}
 WHERE = {
     "qa_1": "https://rajpurkar.github.io/SQuAD-explorer/dataset/dev-v2.0.json",
@@ -57,15 +59,7 @@ def recipe(
 
     @functools.cache
     def fitting() -> int:
-        least, most = 0, 1
-        while tokens(most, 0)[0] <= room:
-            least, most = most, most * 2
-        while most - least > 1:
-            middle = (least + most) // 2
-            least, most = (middle, most) if tokens(middle, 0)[0] <= room else (least, middle)
-        if least < 1:
-            raise DataError(f"dataset_kwargs: length {length} is too short for ruler's '{task}'")
-        return least
+        return greatest_size(lambda size: tokens(size, 0)[0] <= room, length, f"ruler's '{task}'")
 
     def make(index: int) -> dict[str, Any]:
         size = fitting()
