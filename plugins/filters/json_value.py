@@ -33,7 +33,11 @@ class JsonValue(Filter):
             if not self._keys:
                 return json.dumps(value, ensure_ascii=False)
             if isinstance(value, dict) and all(key in value for key in self._keys):
-                return self._separator.join(_text(value[key]) for key in self._keys) or None
+                found = [value[key] for key in self._keys]
+                texts = [
+                    item.strip() if isinstance(item, str) else json.dumps(item, ensure_ascii=False) for item in found
+                ]
+                return self._separator.join(texts) or None
         return None
 
 
@@ -46,10 +50,6 @@ def _values(text: str) -> Iterator[Any]:
             yield value
         except (json.JSONDecodeError, RecursionError):
             position = min(starts) + 1
-
-
-def _text(value: Any) -> str:
-    return value.strip() if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 @hookimpl

@@ -384,7 +384,10 @@ def _records(content: Any, file: Path, layout: RecordFields) -> list[dict[str, A
         lists = [name for name, value in content.items() if isinstance(value, list)]
         if lists and not all(isinstance(value, list) for value in content.values()):
             raise UsageError(f"{file}: which field holds the records? (--model_args records_field={lists[0]})")
-        content = [_keyed(key, value) for key, value in content.items()]
+        # From id to record, or from id to text.
+        content = [
+            {"id": key, **(value if isinstance(value, dict) else {"text": value})} for key, value in content.items()
+        ]
     if not isinstance(content, list):
         raise UsageError(f"{file}: expected a list of records, found {type(content).__name__}")
     for position, record in enumerate(content):
@@ -393,11 +396,6 @@ def _records(content: Any, file: Path, layout: RecordFields) -> list[dict[str, A
         if "request_keys" in record:
             raise UsageError(f"{file}: this belongs to a run folder: give the folder, --model_args path={file.parent}")
     return content
-
-
-def _keyed(key: str, value: Any) -> dict[str, Any]:
-    """A record of a file that is a mapping from id to record, or from id to text."""
-    return {"id": key, **value} if isinstance(value, dict) else {"id": key, "text": value}
 
 
 def _enter(book: Book, position: int, record: Mapping[str, Any], file: Path, layout: RecordFields) -> None:

@@ -40,7 +40,7 @@ class Recipe:
     """Every number that decides the result.
 
     rope_base: small, because the window is. spread: standard deviation of the first weights. look_back, likeness: see
-    `_look_back` and `_look_for_likes`. stages: (steps, tokens a row, rows a batch); short rows are cheap.
+    `_look_back` and `make_model`. stages: (steps, tokens a row, rows a batch); short rows are cheap.
     question_share: of the tokens that are no answer, the part that counts in the loss. mix: how often each method of
     `Writer` is called.
     """
@@ -195,7 +195,9 @@ def make_model(recipe: Recipe, vocabulary: int) -> Qwen2ForCausalLM:
             layer.mlp.down_proj.weight.zero_()
             if index:
                 layer.self_attn.o_proj.weight.zero_()
-                _look_for_likes(layer.self_attn, recipe)
+                # Equal queries and keys: a token attends to what is like itself (mimetic initialisation).
+                layer.self_attn.k_proj.weight.mul_(recipe.likeness)
+                layer.self_attn.q_proj.weight.copy_(layer.self_attn.k_proj.weight)
     return model
 
 
@@ -217,12 +219,6 @@ def _look_back(model: Qwen2ForCausalLM, recipe: Recipe) -> None:
         angle, start = (head + 1) * speed, head * size
         attention.k_proj.bias[start : start + half] = strength
         attention.q_proj.bias[start : start + size] = torch.cat([strength * angle.cos(), -strength * angle.sin()])
-
-
-def _look_for_likes(attention: Any, recipe: Recipe) -> None:
-    """Queries and keys start out equal, so that a token attends to what is like itself (mimetic initialisation)."""
-    attention.k_proj.weight.mul_(recipe.likeness)
-    attention.q_proj.weight.copy_(attention.k_proj.weight)
 
 
 class TrainingBatches:

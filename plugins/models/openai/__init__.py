@@ -23,7 +23,6 @@ from harness import (
     Prompt,
     Request,
     Response,
-    RetryPolicy,
     Sample,
     UsageError,
     hookimpl,
@@ -38,7 +37,7 @@ from .client import Client
 from .connection import Connection
 from .errors import RequestError, short, wants_stream
 from .first_failures import FirstFailures
-from .pace import AUTO_MOST, Places
+from .pace import Places
 from .pictures import MOST_BYTES, MOST_PIXELS, PictureRule
 from .replies import ChatReply, CompletionReply, Whole, read_reply
 from .settings import (
@@ -52,6 +51,9 @@ from .settings import (
     read_address,
     read_headers,
     read_key,
+    read_max_length,
+    read_places,
+    read_retries,
     whole,
 )
 from .wire import (
@@ -158,18 +160,11 @@ class OpenAIModel(Model):
         self.title = None if name is None else str(name)
         self.api = one_of("api", implied if api == "auto" and implied else api, APIS)
         self.dialect = one_of("logprobs", logprobs, DIALECTS)
-        most = AUTO_MOST if num_concurrent == "auto" else whole("num_concurrent", num_concurrent, 1)
-        self.places = Places(most, adapts=num_concurrent == "auto")
+        self.places = read_places(num_concurrent)
         patience = number("timeout", timeout, 0.001)
-        retries = RetryPolicy(
-            total=number("total_timeout", total_timeout, 0.001),
-            retries=whole("max_retries", max_retries, 0),
-            delay=number("retry_delay", retry_delay, 0),
-        )
+        retries = read_retries(total_timeout, max_retries, retry_delay)
         self.max_gen_toks = None if max_gen_toks is None else whole("max_gen_toks", max_gen_toks, 1)
-        self.max_length = None if max_length is None else whole("max_length", max_length, 2)
-        if self.max_length is not None and tokenizer is None:
-            raise UsageError("--model_args: max_length counts tokens, so it needs tokenizer=DIR too")
+        self.max_length = read_max_length(max_length, tokenizer)
         self.extra_body = json_object("extra_body", extra_body)
         self.omit = tuple(omit.split("+")) if isinstance(omit, str) else tuple(omit)
         self.stream = flag("stream", stream)
@@ -179,8 +174,8 @@ class OpenAIModel(Model):
         self.pictures = PictureRule(max_image_pixels, max_image_bytes)
         if self.api == "chat":
             self.supports = frozenset({"generate"})  # type: ignore[misc]
-        key, sent_headers = read_key(api_key), read_headers(headers)
-        self._opens_itself = key is not None or bool(sent_headers) or names_secret(self.address)
+        key, further = read_key(api_key), read_headers(headers)
+        self._opens_itself = key is not None or bool(further) or names_secret(self.address)
         self._shows_images = False
         self._length_field = "max_tokens"
         self._send_stops = True
@@ -192,9 +187,8 @@ class OpenAIModel(Model):
         self._connection = Connection(self.address.base.geturl(), verify_certificate)
         others = [*secrets_in(sealed(self.extra_body)), *secrets_of_url(self.address.base.geturl())]
         self._client = Client(
-            self.address, key, sent_headers, others, patience, retries, self._connection, most, omitted=self.omit
+            self.address, key, further, others, patience, retries, self._connection, self.places, omitted=self.omit
         )
-        self._client.replied = self.places.answered
 
     def prepare(self) -> None:
         """Read the tokenizer, if one was given."""

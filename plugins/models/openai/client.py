@@ -27,7 +27,7 @@ from .errors import (
     refusal,
     short,
 )
-from .pace import Pace
+from .pace import Pace, Places
 
 Reply = TypeVar("Reply")
 Rest = Callable[[float], Awaitable[None]]
@@ -51,7 +51,7 @@ class Client:
     """One server. `known_models` is what it says that it serves, once it was asked.
 
     others: further secrets in what is sent, which the server may repeat. timeout: seconds for one reply. retries: how
-    often one request is sent again. omitted: fields left out, for remedies.
+    often one request is sent again. places: told how long each reply took. omitted: fields left out, for remedies.
     """
 
     def __init__(
@@ -63,16 +63,14 @@ class Client:
         timeout: float,
         retries: RetryPolicy,
         connection: Connection,
-        num_concurrent: int,
+        places: Places,
         omitted: Sequence[str] = (),
     ) -> None:
         self.address, self.omitted = address, omitted
         self.connection = connection
         self._timeout, self._retries = timeout, retries
-        self.pace = Pace()
+        self.pace, self._places = Pace(), places
         self.sleep = asyncio.sleep
-        self.replied: Callable[[float], None] = lambda seconds: None
-        """Is told of every reply in how many seconds it came."""
         self.waiting: dict[int, tuple[float, str]] = {}
         self.known_models: tuple[str, ...] = ()
         self._secrets = [*([key] if key is not None else ()), *headers.values(), *others]
@@ -82,7 +80,7 @@ class Client:
         self._headers |= {name: value.reveal() for name, value in headers.items()}
         self._answered = False
         self._fruitless = 0
-        self._most_fruitless = max(3, num_concurrent)
+        self._most_fruitless = max(3, places.most)
 
     async def check(self) -> dict[str, Any]:
         """Ask for the list of models, to notice a server that is not there before any work is done.
@@ -118,7 +116,7 @@ class Client:
             try:
                 reply = await self._attempt(route, body, read, min(attempts.left, self._timeout))
                 self._answered, self._fruitless = True, 0
-                self.replied(time.monotonic() - started)
+                self._places.answered(time.monotonic() - started)
                 return reply
             except RetryableError as error:
                 failure = error

@@ -56,7 +56,9 @@ def echoed_tokens(reply: CompletionReply, sent: Sent) -> list[Token] | None:
         raise _unusable(f"{len(echo.tokens)} tokens and {len(echo.token_logprobs)} log-probabilities")
     length = _prompt_length(echo.tokens, sent, reply.usage.prompt_tokens if reply.usage else None)
     if length is None:
-        if len(echo.tokens) <= 2 or not _begins(echo.tokens, sent):
+        # Where they begin as the prompt does, they are its tokens, and some are wrong.
+        first = next((name.translate(_MARKS).strip() for name in echo.tokens[:3] if not SPECIAL.fullmatch(name)), "")
+        if len(echo.tokens) <= 2 or not first or not sent.text.lstrip().startswith(first):
             return None  # the tokens that it wrote, and not the prompt's
         raise _unusable(f"its tokens are not the prompt's ({short(''.join(echo.tokens))[:80]!r})")
     tops = echo.top_logprobs
@@ -136,12 +138,6 @@ def _spells(names: Sequence[str], sent: Sent) -> bool:
             return False
         at, loose = place + len(name), 0
     return len(sent.text) - at <= loose
-
-
-def _begins(names: Sequence[str], sent: Sent) -> bool:
-    """Whether the tokens begin as the prompt does: then they are its tokens, and some are wrong."""
-    first = [name.translate(_MARKS).strip() for name in names[:3] if not SPECIAL.fullmatch(name)]
-    return bool(first) and bool(first[0]) and sent.text.lstrip().startswith(first[0])
 
 
 def _is_top(value: float | None, top: Any) -> bool | None:

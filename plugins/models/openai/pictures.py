@@ -22,7 +22,11 @@ TAKEN = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 MOST_PIXELS, MOST_BYTES = 2048, 5_000_000
 """What servers commonly take without scaling by themselves, and without a refusal."""
 _MAGIC = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif", b"RIFF": "image/webp"}
-_QUALITIES = (95, 85, 75)
+# How a picture is written, the best first.
+_ENCODINGS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("image/png", {"format": "PNG"}),
+    *(("image/jpeg", {"format": "JPEG", "quality": quality, "subsampling": 0}) for quality in (95, 85, 75)),
+)
 _STEP = 0.8
 
 
@@ -54,15 +58,9 @@ class PictureRule:
         while True:
             width, height = (max(1, round(side * scale)) for side in image.size)
             scaled = image if (width, height) == image.size else image.resize((width, height), Resampling.LANCZOS)
-            for mime, options in _ways():
+            for mime, options in _ENCODINGS:
                 stream = io.BytesIO()
                 scaled.save(stream, **options)
                 if stream.tell() <= self.most_bytes:
                     return mime, stream.getvalue()
             scale *= _STEP
-
-
-def _ways() -> list[tuple[str, dict[str, Any]]]:
-    """How a picture is written, the best first."""
-    jpegs = [("image/jpeg", {"format": "JPEG", "quality": quality, "subsampling": 0}) for quality in _QUALITIES]
-    return [("image/png", {"format": "PNG"}), *jpegs]

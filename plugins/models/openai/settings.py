@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-from harness import Secret, UsageError, shown_url
+from harness import RetryPolicy, Secret, UsageError, shown_url
 
 from .client import Address
+from .pace import AUTO_MOST, Places
 
 OPENAI = "https://api.openai.com/v1"
 _ROUTES = {"/chat/completions": "chat", "/completions": "completions"}
@@ -77,6 +78,29 @@ def read_headers(given: Mapping[str, Any] | str | None) -> dict[str, Secret]:
             )
         headers[name] = Secret(text)
     return headers
+
+
+def read_places(num_concurrent: int | str) -> Places:
+    """How many samples are asked at once; `auto`: as many as the server keeps up with."""
+    if num_concurrent == "auto":
+        return Places(AUTO_MOST, adapts=True)
+    return Places(whole("num_concurrent", num_concurrent, 1), adapts=False)
+
+
+def read_retries(total_timeout: float, max_retries: int, retry_delay: float) -> RetryPolicy:
+    return RetryPolicy(
+        total=number("total_timeout", total_timeout, 0.001),
+        retries=whole("max_retries", max_retries, 0),
+        delay=number("retry_delay", retry_delay, 0),
+    )
+
+
+def read_max_length(given: int | None, tokenizer: str | None) -> int | None:
+    """Tokens of prompt and answer, which only a tokenizer can count."""
+    length = None if given is None else whole("max_length", given, 2)
+    if length is not None and tokenizer is None:
+        raise UsageError("--model_args: max_length counts tokens, so it needs tokenizer=DIR too")
+    return length
 
 
 def one_of(name: str, value: Any, known: Sequence[str]) -> str:
