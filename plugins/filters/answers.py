@@ -6,12 +6,11 @@ The rules are those of `harness.scoring.extraction.final_answers`.
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Sequence
 
 from harness import Filter, Sample, hookimpl
 from harness.scoring import boxed, choice_letter, choice_letters, final_number, gold_texts, strip_reasoning
-
-_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 Replies = Sequence[str | None]
 
@@ -41,7 +40,7 @@ class ChoiceLetter(Filter):
         self._read = choice_letters if several else choice_letter
 
     def apply(self, replies: Replies, sample: Sample) -> list[str | None]:
-        labels = self._labels or _ALPHABET[: len(sample.choices) or 4]
+        labels = self._labels or string.ascii_uppercase[: len(sample.choices) or 4]
         # Choices that are mere letters say nothing about the options' texts.
         texts = sample.choices if any(len(choice.strip(" ().")) > 1 for choice in sample.choices) else ()
         texts = texts if len(texts) == len(labels) else ()

@@ -35,7 +35,7 @@ class MathVisionAccuracy(Metric):
             option = str(options[ord(golds[0]) - ord("A")]) if options else ""
             return mathvision_correct(answer, golds[0], option)
 
-        return mean_over_predictions(seen, right)
+        return mean_over_predictions(seen, right, unread="")
 
 
 @hookimpl

@@ -6,13 +6,13 @@ with `answer` as text (`metric: exact_match`).
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 
 from harness import Filter, Sample, hookimpl
 from harness.scoring import choice_letter, final_number, strip_reasoning
 from harness.scoring.official import mathvista_extract, mathvista_normalise
 
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LONGEST_ANSWER = 300
 """Characters. What the authors' model extracted in their recorded outputs has at most 263."""
 
@@ -41,7 +41,8 @@ class MathVistaAnswer(Filter):
             extraction = reply
         elif extraction is None:  # what a long reply arrives at, in the place of the authors' model
             text, _ = strip_reasoning(reply)
-            extraction = choice_letter(text, _LETTERS[: len(choices)], choices) if choices else final_number(text)
+            letters = string.ascii_uppercase[: len(choices)]
+            extraction = choice_letter(text, letters, choices) if choices else final_number(text)
         if extraction is None:
             return None
         return mathvista_normalise(extraction, kind, form, choices, doc.get("precision"), legacy_integers=self._legacy)

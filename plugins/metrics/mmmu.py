@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import json
+import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,6 @@ from harness.scoring import gold_texts, mean_over_predictions
 from harness.scoring.official import choice_scores, mmmu_choice, mmmu_open_correct, mmmu_pro_choice
 
 _RULES = {"mmmu": mmmu_choice, "mmmu_pro": mmmu_pro_choice}
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 class MmmuAnswer(Filter):
@@ -96,7 +96,7 @@ def _options(doc: Mapping[str, Any]) -> dict[str, str] | None:
         return None
     given = doc["options"]
     texts = _spelt(given) if isinstance(given, str) else given
-    return {_LETTERS[index]: str(text) for index, text in enumerate(texts)}
+    return {string.ascii_uppercase[index]: str(text) for index, text in enumerate(texts)}
 
 
 def _spelt(text: str) -> Sequence[Any]:

@@ -7,6 +7,7 @@ metric_list: [{metric: circular_acc, index: index}]
 from __future__ import annotations
 
 import re
+import string
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,7 +22,6 @@ from harness.scoring.official import (
     words_only,
 )
 
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 RULES = ("vlmevalkit", "seed_bench", "scienceqa")
 ROTATION = 1_000_000
 """What VLMEvalKit adds to a row's index for each rotation of its options."""
@@ -55,8 +55,8 @@ class OfficialLetter(Filter):
 
     def _options(self, doc: Mapping[str, Any]) -> dict[str, str]:
         if isinstance(self._columns, str):
-            return {_LETTERS[index]: str(text) for index, text in enumerate(doc[self._columns])}
-        texts = {_LETTERS[index]: doc.get(column) for index, column in enumerate(self._columns)}
+            return {string.ascii_uppercase[index]: str(text) for index, text in enumerate(doc[self._columns])}
+        texts = {string.ascii_uppercase[index]: doc.get(column) for index, column in enumerate(self._columns)}
         return {letter: str(text) for letter, text in texts.items() if text is not None and text not in ("", "nan")}
 
 
