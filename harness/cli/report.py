@@ -46,7 +46,9 @@ def command(runs: tuple[str, ...], subsets: bool, as_json: bool, form: str | Non
         if not folder.report:
             raise UsageError(f"'{run}' has no report yet: the run has not ended; its command goes on with it")
     if form or path:
-        _write_tables(runs, form, path, subsets=subsets)
+        _write_tables(
+            [(folder.path, folder.report) for folder in folders if folder.report], form, path, subsets=subsets
+        )
         return
     for folder in folders:
         if as_json:
@@ -59,9 +61,8 @@ def command(runs: tuple[str, ...], subsets: bool, as_json: bool, form: str | Non
             print_notes_of(folder.path)
 
 
-def _write_tables(runs: Sequence[str], form: str | None, path: Path | None, *, subsets: bool) -> None:
+def _write_tables(runs: Sequence[tuple[Path, Report]], form: str | None, path: Path | None, *, subsets: bool) -> None:
     from harness.record.shown import short_title
-    from harness.run.result import load_run
     from harness.view import tables
 
     endings = {"md": "markdown", "tex": "latex"}
@@ -71,10 +72,10 @@ def _write_tables(runs: Sequence[str], form: str | None, path: Path | None, *, s
         known = f"{suggest(form, tables.FORMS)} (there are: {', '.join(tables.FORMS)})"
         raise UsageError(f"--format: there is no form '{form}'{known}")
     reports: dict[str, Report] = {}
-    for folder in map(load_run, runs):
-        if report := folder.report:
-            title = short_title(report)
-            reports[title if title not in reports else f"{title} ({folder.path.name})"] = report
+    for folder, report in runs:
+        title = short_title(report)
+        names = (title, f"{title} ({folder.name})", f"{title} ({folder})", f"{title} ({folder}, {len(reports) + 1})")
+        reports[next(name for name in names if name not in reports)] = report
     if path is not None:
         tables.write(reports, form, path, subsets=subsets)
         notice_path("Written", path)

@@ -34,6 +34,8 @@ _LONGEST_TEXT = 3000
 _SHORT = 12  # characters of answers that are counted by what was right
 _LETTERS = 8
 KINDS = tuple(_QUOTAS)
+Target = int | str | Sequence[int | str] | None
+"""What is right, of a record or of its line."""
 
 
 @dataclass(slots=True)
@@ -49,15 +51,18 @@ class _Tally:
     def add(self, record: Record, kind: str, quota: int) -> None:
         self.kinds[kind] += 1
         self.confidences.add(record)
-        if (chance := chance_of(record)) is not None:
+        if (chance := chance_of(record.target, record.choices)) is not None:
             total, n = self.chances.get(record.subset, (0.0, 0))
             self.chances[record.subset] = (total + chance, n + 1)
-        answer, gold = answer_of(record), gold_of(record)
-        if kind == "wrong" and answer and max(len(answer), len(gold)) <= _SHORT:
-            self.letters[answer, gold] += 1
+        if kind == "wrong":
+            answer, gold = answer_of(record), gold_words(record.target, record.choices)
+            if answer and max(len(answer), len(gold)) <= _SHORT:
+                self.letters[answer, gold] += 1
         # Of more than there is room for, those whose hashes are smallest: a draw that each run repeats.
         kept = self.kept.setdefault(kind, [])
-        drawn = (-_draw(record), self.kinds[kind], record)
+        key = "\0".join(map(str, record.key)).encode("utf-8", "surrogatepass")
+        place = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")
+        drawn = (-place, self.kinds[kind], record)
         if len(kept) < quota:
             heapq.heappush(kept, drawn)
         else:
@@ -147,37 +152,42 @@ def letter_table(counted: Sequence[tuple[str, str, int]], wrong: int) -> LetterT
     return LetterTable(golds, [(answer, [(n, round(10 * n / most)) for n in row]) for answer, row in cells.items()])
 
 
-def chance_of(record: Record) -> float | None:
+def golds_of(target: Target) -> Sequence[int | str]:
+    """The right answers, places of options or texts; none where the benchmark keeps them secret."""
+    if target is None:
+        return ()
+    return (target,) if isinstance(target, int | str) else target
+
+
+def chance_of(target: Target, choices: Sequence[str]) -> float | None:
     """What a guess among the options would score; None where there are none to guess among."""
-    golds = record.target if isinstance(record.target, tuple) else (record.target,)
-    among = record.choices and golds and all(isinstance(gold, int) for gold in golds)
-    return len(golds) / len(record.choices) if among else None
+    golds = golds_of(target)
+    return len(golds) / len(choices) if choices and golds and all(isinstance(gold, int) for gold in golds) else None
+
+
+def gold_words(target: Target, choices: Sequence[str]) -> str:
+    """The right answers in words; empty where the benchmark keeps them secret."""
+    return " | ".join(
+        choices[gold] if isinstance(gold, int) and 0 <= gold < len(choices) else str(gold) for gold in golds_of(target)
+    )
+
+
+def option_shares(choices: Sequence[str], logprobs: Sequence[float]) -> Sequence[float]:
+    """The probability of each option among the options, in [0, 1]; none where not each has a log-probability."""
+    if not choices or len(logprobs) != len(choices) or not all(map(math.isfinite, logprobs)):
+        return ()
+    best = max(logprobs)
+    weights = [math.exp(value - best) for value in logprobs]
+    total = math.fsum(weights)
+    return [weight / total for weight in weights]
 
 
 def answer_of(record: Record) -> str:
     """What was read from the reply, or the likeliest option; empty where there is neither."""
     for answers in record.answers.values():
         return str(answers[0]) if answers and answers[0] is not None else ""
-    values = record.logprobs
-    if record.choices and len(values) == len(record.choices):
-        return record.choices[max(range(len(values)), key=values.__getitem__)]
-    return ""
-
-
-def gold_of(record: Record) -> str:
-    """The right answers in words; empty where the benchmark keeps them secret."""
-    if record.target is None:
-        return ""
-    values = record.target if isinstance(record.target, tuple) else (record.target,)
-    return " | ".join(
-        record.choices[each] if isinstance(each, int) and 0 <= each < len(record.choices) else str(each)
-        for each in values
-    )
-
-
-def _draw(record: Record) -> int:
-    key = "\0".join(map(str, record.key)).encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")
+    shares = option_shares(record.choices, record.logprobs)
+    return record.choices[max(range(len(shares)), key=shares.__getitem__)] if shares else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +281,7 @@ class _ShownReply:
 def _sample(kind: str, record: Record) -> _ShownSample:
     scores = {name: value if isinstance(value, tuple) else (value,) for name, value in record.scores.items()}
     choices = list(_choices(record))
+    gold = gold_words(record.target, record.choices)
     question = record.prompt.messages[-1].text if record.prompt.messages else record.prompt.suffix
     return _ShownSample(
         kind=kind,
@@ -278,10 +289,10 @@ def _sample(kind: str, record: Record) -> _ShownSample:
         id=f"{record.id} ({record.view.index + 1} of {record.view.count})" if record.view else str(record.id),
         question=clip(" ".join(question[:400].split())[:120]),
         answer=clip(" ".join(answer_of(record).split())[:60]),
-        gold=clip(" ".join(gold_of(record).split())[:60]),
+        gold=clip(" ".join(gold.split())[:60]),
         confidence=max((choice.share for choice in choices if choice.share is not None), default=None),
         turns=list(_turns_of(record)),
-        target="kept secret by the benchmark" if record.target is None else clip(gold_of(record)),
+        target="kept secret by the benchmark" if record.target is None else clip(gold),
         choices=choices,
         replies=[] if record.logprobs and record.choices else list(_replies(record)),
         answers={
@@ -331,16 +342,15 @@ def _turns(prompt: Prompt) -> Iterator[tuple[str, str, bool]]:
 
 
 def _choices(record: Record) -> Iterator[_ShownChoice]:
-    gold = record.target if isinstance(record.target, tuple) else (record.target,)
-    values = record.logprobs
+    golds, values = golds_of(record.target), record.logprobs
+    shares = option_shares(record.choices, values)
     best = max(values, default=None)
-    known = len(values) == len(record.choices) and all(map(math.isfinite, values))
-    total = math.fsum(math.exp(value - (best or 0.0)) for value in values) if known else 0.0
     for index, choice in enumerate(record.choices):
         value = values[index] if index < len(values) else None
-        share = math.exp(value - (best or 0.0)) / total if known and value is not None else None
-        likeliest = value is not None and value == best
-        yield _ShownChoice(clip(choice), number(value), share, gold=index in gold, chosen=likeliest)
+        share = shares[index] if shares else None
+        yield _ShownChoice(
+            clip(choice), number(value), share, gold=index in golds, chosen=value is not None and value == best
+        )
 
 
 def _replies(record: Record) -> Iterator[_ShownReply]:

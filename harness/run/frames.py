@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError
 from harness.record.coverage import part_words
-from harness.record.file_types import MetricFields, Number, Report, ResultFields
+from harness.record.file_types import MetricFields, Report, ResultFields
 from harness.record.run import RunFolder
 from harness.record.shown import finite, interval_of, short_title
 from harness.types import Record
@@ -69,7 +69,7 @@ def _rows(own: Mapping[str, Any], found: ResultFields) -> Iterator[Mapping[str, 
                 **own,
                 "metric": metric["metric"],
                 "average": average,
-                "value": _number(metric["value"]),
+                "value": None if metric["value"] is None else float(metric["value"]),
                 "stderr": finite(metric["stderr"]),
                 "low": low,
                 "high": high,
@@ -77,10 +77,6 @@ def _rows(own: Mapping[str, Any], found: ResultFields) -> Iterator[Mapping[str, 
                 "failed": found["counts"].get("failed", 0),
                 "unparsed": found["counts"].get("unparsed", 0),
             }
-
-
-def _number(value: Number | None) -> float | None:
-    return None if value is None else float(value)
 
 
 def _sample(record: Record) -> Mapping[str, Any]:

@@ -73,6 +73,11 @@ def make_app(folders: Sequence[Path], token: str, hosts: Sequence[str]) -> Starl
         await run_in_threadpool(add_note, run.path, int(request.path_params["n"]), kind, form.get("why", ""))
         return RedirectResponse(str(request.url.path).removesuffix("/note"), 303)
 
+    def table(request: Request) -> Response:
+        answer = Response(pages.leaderboard_csv(shelf, _asked(request)), media_type="text/csv; charset=utf-8")
+        answer.headers["Content-Disposition"] = "attachment; filename=leaderboard.csv"
+        return answer
+
     return Starlette(
         routes=[
             page("/", "runs.html.j2", pages.runs),
@@ -84,7 +89,7 @@ def make_app(folders: Sequence[Path], token: str, hosts: Sequence[str]) -> Starl
             page("/changed", "changed.html.j2", pages.changed),
             page("/trends", "trends.html.j2", pages.trends),
             page("/leaderboard", "leaderboard.html.j2", pages.leaderboard),
-            Route("/leaderboard.csv", lambda request: _csv(shelf, request)),
+            Route("/leaderboard.csv", table),
             chart("radar.svg", pages.radar),
             chart("trend.svg", pages.trend_chart),
             chart("tokens.svg", pages.tokens_chart),
@@ -179,12 +184,6 @@ def _rendered(
     own = {"lang": language, "languages": LANGUAGES, "address": address, "path": request.url.path, "asked": asked}
     text = environment().get_template(template).render(**values, **own, t=translator(language))
     return HTMLResponse(text.encode("utf-8", "replace"), status)
-
-
-def _csv(shelf: Shelf, request: Request) -> Response:
-    answer = Response(pages.leaderboard_csv(shelf, _asked(request)), media_type="text/csv; charset=utf-8")
-    answer.headers["Content-Disposition"] = "attachment; filename=leaderboard.csv"
-    return answer
 
 
 def _static(request: Request) -> Response:

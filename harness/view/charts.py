@@ -5,15 +5,18 @@ svg(radar(["math", "law"], {"qwen3": [0.4, 0.7]}))
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LEAST_AXES = 3
+_LOCK = threading.RLock()
 Draw = Callable[["Figure", str], None]
 """Draws into a figure; the text is the colour of lines and letters."""
 _COLOURS = ("#3b6fb5", "#c2571a", "#2e8b57", "#8a4fbf", "#b23a48", "#6b7280", "#0e8a8a", "#a37200")
@@ -22,15 +25,24 @@ _FONTS = ["DejaVu Sans", "Noto Sans CJK SC", "Noto Sans SC", "PingFang SC", "Mic
 
 def figure(draw: Draw, *, dark: bool = False) -> Figure:
     """The chart as a figure, on a transparent ground."""
-    import matplotlib
-    from matplotlib import font_manager
     from matplotlib.figure import Figure
 
-    known = {font.name for font in font_manager.fontManager.ttflist}
-    with matplotlib.rc_context({"font.family": [name for name in _FONTS if name in known], "svg.fonttype": "none"}):
+    with _settings():
         made = Figure(figsize=(6.4, 4.4), layout="constrained", facecolor="none")
         draw(made, "#e6e9ed" if dark else "#1b1f24")
         return made
+
+
+@contextlib.contextmanager
+def _settings() -> Iterator[None]:
+    """The settings of charts. matplotlib's are those of the whole process, and pages ask for several charts at once."""
+    import matplotlib
+    from matplotlib import font_manager
+
+    known = {font.name for font in font_manager.fontManager.ttflist}
+    fonts = [name for name in _FONTS if name in known]
+    with _LOCK, matplotlib.rc_context({"font.family": fonts, "svg.hashsalt": "harness", "svg.fonttype": "path"}):
+        yield
 
 
 def svg(draw: Draw, *, dark: bool = False, ground: str = "none") -> bytes:
@@ -44,12 +56,10 @@ def png(draw: Draw, dpi: int = 200) -> bytes:
 
 
 def _saved(draw: Draw, form: str, *, dark: bool, **options: Any) -> bytes:
-    import matplotlib
-
-    with matplotlib.rc_context({"svg.hashsalt": "harness", "svg.fonttype": "path"}):
-        data = io.BytesIO()
+    data = io.BytesIO()
+    with _settings():  # ticks get their letters when they are drawn
         figure(draw, dark=dark).savefig(data, format=form, **options)
-        return data.getvalue()
+    return data.getvalue()
 
 
 def radar(axes: Sequence[str], series: dict[str, list[float | None]]) -> Draw:

@@ -13,7 +13,7 @@ import html
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -91,7 +91,8 @@ def _pages(folders: Sequence[Path]) -> dict[str, tuple[str, bytes]]:
         if status != 200:
             continue
         found[address] = (content, data)
-        for other in _addresses(data.decode()) if content == "text/html" else ():
+        for link in _LINK.finditer(data.decode()) if content == "text/html" else ():
+            other = html.unescape(link["address"]).split("#")[0]
             run, is_sample, _ = other.partition("/sample/")
             if other in found or other in waiting or not _is_wanted(other) or samples[run] >= _SAMPLES:
                 continue
@@ -121,11 +122,6 @@ async def _ask(app: ASGIApp, address: str) -> tuple[int, str, bytes]:
     await app(scope, receive, send)
     kind = dict(start["headers"])[b"content-type"].decode().split(";")[0]
     return start["status"], kind, b"".join(parts)
-
-
-def _addresses(text: str) -> Iterator[str]:
-    for link in _LINK.finditer(text):
-        yield html.unescape(link["address"]).split("#")[0]
 
 
 def _is_wanted(address: str) -> bool:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import os
 import re
 import sqlite3
@@ -28,7 +27,7 @@ from typing import Any, Self
 from harness.errors import UsageError
 from harness.record.codec import key_in, parse_line, row_digest
 from harness.record.file_types import RecordLine
-from harness.record.html import sample_kind
+from harness.record.html import chance_of, gold_words, option_shares, sample_kind
 from harness.record.journal import UNREADABLE
 from harness.record.manifest import read_report
 from harness.record.prompts import PROMPTS_FILE
@@ -41,7 +40,7 @@ _BATCH = 10_000
 _SEARCHED = 20_000  # characters of a prompt and of an answer
 _SHOWN = 160  # characters of a question in a list
 _SHORT = 12  # characters of answers that are counted by what was right
-_MOST_COUNTED = 10_000
+MOST_COUNTED = 10_000
 _SCHEMA = """
 CREATE TABLE files(name TEXT PRIMARY KEY, identity TEXT, size INTEGER, headlines TEXT);
 CREATE TABLE samples(
@@ -154,9 +153,9 @@ class SampleIndex:
             self._clear()
             starts = dict.fromkeys(_record_files(self.folder), 0)
         seen = _text_of(headlines)
-        work = [(path, start, seen) for path, start in starts.items() if path.stat().st_size > start]
-        total, done = sum(path.stat().st_size - start for path, start, _ in work), 0
-        for path, start, seen in work:
+        work = [(path, start) for path, start in starts.items() if path.stat().st_size > start]
+        total, done = sum(path.stat().st_size - start for path, start in work), 0
+        for path, start in work:
             for read in self._read(path, start, seen, headlines):
                 done += read
                 progress(done, total)
@@ -210,7 +209,7 @@ class SampleIndex:
             rows = self.connection.execute(f"SELECT kind, sum(n) FROM totals {where} GROUP BY kind", values)
             return dict(rows.fetchall())
         where, values = _where(Filters(filters.task, filters.subset, "", filters.answer, filters.text, filters.cut))
-        inner = f"SELECT kind FROM samples {where} LIMIT {_MOST_COUNTED}"
+        inner = f"SELECT kind FROM samples {where} LIMIT {MOST_COUNTED}"
         return dict(self.connection.execute(f"SELECT kind, count(*) FROM ({inner}) GROUP BY kind", values).fetchall())
 
     def page(self, filters: Filters, start: int = 0, order: str = "file") -> list[IndexedSample]:
@@ -262,13 +261,11 @@ class SampleIndex:
             "SELECT subset, id, view, score, cluster, row FROM samples WHERE task = ? ORDER BY n", [task]
         )
 
-    def crossed(self, filters: Filters, row: str, column: str) -> list[tuple[str, str, int]]:
-        """(value of `row`, value of `column`, how many samples): columns of the index, most frequent first."""
-        if not {row, column} <= {"subset", "answer", "gold", "kind", "error"}:
-            raise ValueError(f"not to be counted by: {row}, {column}")
-        where, values = _where(filters)
+    def causes(self, task: str) -> list[tuple[str, int]]:
+        """(error, how many samples) of what failed, the most frequent first."""
         return self.connection.execute(
-            f"SELECT {row}, {column}, count(*) FROM samples {where} GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 400", values
+            "SELECT error, count(*) FROM samples WHERE task = ? AND kind = 'failed' GROUP BY 1 ORDER BY 2 DESC LIMIT 8",
+            [task],
         ).fetchall()
 
     def letters(self, task: str) -> list[tuple[str, str, int]]:
@@ -416,19 +413,20 @@ def _columns(fields: RecordLine, headlines: Mapping[str, str]) -> tuple[Any, ...
     scores = fields["scores"]
     score = scores.get(headlines.get(key.task, ""), next(iter(scores.values()), None))
     answer, confidence = _answer(fields)
+    judge: Mapping[str, JSON] = fields.get("judge") or {}
     replies = fields["responses"]
     texts = [reply.get("text") or "" for reply in replies]
     tokens = [reply["completion_tokens"] for reply in replies if isinstance(reply.get("completion_tokens"), int)]
     return (
         *key,
-        sample_kind(fields["error"], fields["unparsed"], score, _scale(fields)),
+        sample_kind(fields["error"], fields["unparsed"], score, judge.get("scale")),
         float(score) if isinstance(score, int | float) else None,
         fields["cluster"],
         row_digest(fields["doc"], fields["target"], fields["choices"], fields["cluster"]),
         answer,
-        gold_of(fields)[:_SHOWN],
+        gold_words(fields["target"], fields["choices"])[:_SHOWN],
         confidence,
-        _chance(fields),
+        chance_of(fields["target"], fields["choices"]),
         question_of(fields),
         sum(map(len, texts)),
         sum(tokens) if tokens else None,
@@ -437,48 +435,16 @@ def _columns(fields: RecordLine, headlines: Mapping[str, str]) -> tuple[Any, ...
     )
 
 
-def _scale(fields: RecordLine) -> Sequence[float] | None:
-    judge: Mapping[str, JSON] = fields.get("judge") or {}
-    scale: Sequence[float] | None = judge.get("scale")
-    return scale
-
-
 def _answer(fields: RecordLine) -> tuple[str, float | None]:
     """What was read from the reply, or the likeliest option and its probability among the options."""
     for found in fields["answers"].values():
         return (str(found[0])[:_SHOWN] if found and found[0] is not None else "", None)
-    choices, values = fields["choices"], option_logprobs(fields)
-    if choices and len(values) == len(choices):
-        best = max(range(len(values)), key=values.__getitem__)
-        total = math.fsum(math.exp(value - values[best]) for value in values)
-        return choices[best][:_SHOWN], 1 / total
+    logprobs = [float(value) for reply in fields["responses"] for value in reply.get("logprobs") or ()]
+    if shares := option_shares(fields["choices"], logprobs):
+        best = max(range(len(shares)), key=shares.__getitem__)
+        return fields["choices"][best][:_SHOWN], shares[best]
     text = next((reply.get("text") for reply in fields["responses"] if reply.get("text")), "") or ""
     return " ".join(text.split())[:_SHOWN], None
-
-
-def _chance(fields: RecordLine) -> float | None:
-    """What a guess among the options would score; None where there are none to guess among."""
-    target = fields["target"]
-    right = len(target) if isinstance(target, list) else 1
-    given = target[0] if isinstance(target, list) and target else target
-    return right / len(fields["choices"]) if fields["choices"] and isinstance(given, int) else None
-
-
-def option_logprobs(fields: RecordLine) -> list[float]:
-    """The log-probability of each option, where they were asked for; empty where one of them is no number."""
-    values = [float(value) for reply in fields["responses"] for value in reply.get("logprobs") or ()]
-    return values if all(math.isfinite(value) for value in values) else []
-
-
-def gold_of(fields: RecordLine) -> str:
-    """The right answers in words; empty where the benchmark keeps them secret."""
-    target, choices = fields["target"], fields["choices"]
-    if target is None:
-        return ""
-    values = target if isinstance(target, list) else [target]
-    return " | ".join(
-        choices[value] if isinstance(value, int) and 0 <= value < len(choices) else str(value) for value in values
-    )
 
 
 def question_of(fields: RecordLine) -> str:

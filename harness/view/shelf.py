@@ -77,10 +77,15 @@ class Shelf:
 
     def get(self, key: str) -> ShelvedRun:
         """The run of a key. Raises UsageError where there is none."""
-        for run in self.runs():
-            if run.key == key:
-                return run
-        raise UsageError(f"there is no run '{key}' here")
+        return self.several([key])[0]
+
+    def several(self, keys: Sequence[str]) -> list[ShelvedRun]:
+        """The runs of some keys, in their order. Raises UsageError where there is one that is not here."""
+        known = {run.key: run for run in self.runs()} if keys else {}
+        for key in keys:
+            if key not in known:
+                raise UsageError(f"there is no run '{key}' here")
+        return [known[key] for key in keys]
 
     def progress(self, run: ShelvedRun) -> float | None:
         """None where the index of a run says all that its files hold; else how far it is, and it is being made."""

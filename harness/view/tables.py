@@ -77,11 +77,11 @@ def _csv(reports: Mapping[str, Report], subsets: bool) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     header, lines = _sheet(reports, subsets)
     writer.writerow(header)
-    writer.writerows([_inert(cell) for cell in row] for row in lines)
+    writer.writerows([inert_cell(cell) for cell in row] for row in lines)
     return stream.getvalue()
 
 
-def _inert(cell: Any) -> Any:
+def inert_cell(cell: Any) -> Any:
     """A spreadsheet takes a text that begins so for a formula."""
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
 
@@ -97,7 +97,7 @@ def _xlsx(reports: Mapping[str, Report], subsets: bool) -> bytes:
     sheet.title = "results"
     header, lines = _sheet(reports, subsets)
     for row in (header, *lines):
-        sheet.append([_inert(cell) for cell in row])
+        sheet.append([inert_cell(cell) for cell in row])
     for cell in sheet[1]:
         cell.font = Font(bold=True)
     sheet.freeze_panes = "A2"

@@ -153,7 +153,7 @@ def rows_in_mirror(task):
     return found
 
 
-@pytest.mark.skipif(not MIRROR.is_dir(), reason="the mirror of real rows is not here")
+@pytest.mark.skipif(not MIRROR.is_dir(), reason="runs where a mirror of real rows lies beside the project")
 def test_every_task_of_which_there_are_real_rows_runs_over_them(tmp_path):
     expressions, expected = [], {}
     for name, task in TASKS.items():

@@ -140,7 +140,9 @@ def test_official_prompts_glue_the_letter_to_the_colon():
     assert sample.requests[0].continuations == ("A", "B", "C", "D")
 
 
-@pytest.mark.skipif(not (ORACLES.is_dir() and MIRROR.is_dir()), reason="recorded runs are not here")
+@pytest.mark.skipif(
+    not (ORACLES.is_dir() and MIRROR.is_dir()), reason="runs where recorded runs lie beside the project"
+)
 def test_gaokao_gives_the_points_that_the_authors_gave_to_gpt_4():
     folder = ORACLES / "gaokao" / "gpt-4-0314"
     official = json.loads((folder / "result" / "correction_score.json").read_text(encoding="utf-8"))

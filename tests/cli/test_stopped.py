@@ -88,7 +88,7 @@ def test_a_full_disk_while_scoring_again_leaves_the_old_scores() -> None:
     assert {path.name: path.read_bytes() for path in folder.glob("[!.]*")} == before
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="runs where there is a /dev/full")
 @pytest.mark.parametrize("argv", [("tasks",), ("schema",), ("show", "sums.yaml", "--model", "dummy"), ARGV])
 def test_an_output_that_cannot_be_written_is_one_line(argv: Sequence[str]) -> None:
     with Path("/dev/full").open("w") as full:

@@ -45,7 +45,7 @@ print(json.dumps({"growth": growth, "tokens": min(tokens)}))
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units elsewhere")
+@pytest.mark.skipif(sys.platform != "linux", reason="runs on Linux: ru_maxrss is in other units elsewhere")
 def test_the_peak_stays_low(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = str(tmp_path_factory.mktemp("peak") / "model")
     done = subprocess.run([sys.executable, "-c", SCRIPT, folder], capture_output=True, text=True, check=False)

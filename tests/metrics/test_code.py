@@ -8,6 +8,7 @@ from math import comb
 from pathlib import Path
 
 import pytest
+from sandboxed import needs_sandbox
 
 from harness import MetricOptions, Observation, Response, Sample, load_run
 from harness.errors import MachineError, UsageError
@@ -16,13 +17,6 @@ from harness.scoring import sandbox
 from harness.testing import run_harness
 from harness_plugins.filters.code import CodeBlock, SanitizedCode
 from harness_plugins.metrics.code import PassAt10, PassAtK, PassHatK, pass_at_k, pass_hat_k
-
-try:
-    sandbox.usable()
-    REFUSED = ""
-except UsageError as error:
-    REFUSED = str(error)
-needs_sandbox = pytest.mark.skipif(bool(REFUSED), reason=REFUSED)
 
 MIRROR = Path(__file__).parents[2].parent / "shared" / "mirror"
 PROGRAM = "{{reply}}\nassert f({{given}}) == {{wanted}}"
@@ -151,7 +145,7 @@ def test_the_choice_of_a_sandbox_is_in_the_manifest(tmp_path):
 
 
 @needs_sandbox
-@pytest.mark.skipif(not MIRROR.is_dir(), reason="the mirror of real rows is not here")
+@pytest.mark.skipif(not MIRROR.is_dir(), reason="runs where a mirror of real rows lies beside the project")
 @pytest.mark.parametrize(
     "name", ["openai/openai_humaneval/test.jsonl", "github/FloatAI/humaneval-xl/data/python/Chinese.jsonl"]
 )

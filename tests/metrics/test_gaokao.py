@@ -74,7 +74,7 @@ def test_hidden_gold_and_an_unknown_type():
 
 def test_the_recorded_run_gives_the_recorded_points():
     if not RECORDED.is_dir():
-        pytest.skip("the recorded run is not there")
+        pytest.skip("runs where the recorded run lies beside the project")
     official = json.loads((RECORDED / "result" / "correction_score.json").read_text(encoding="utf-8"))
     expected = {name: values for subject in official["subject"].values() for name, values in subject["type"].items()}
     statistics = []

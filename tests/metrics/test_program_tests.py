@@ -8,17 +8,10 @@ import pickle
 import zlib
 
 import pytest
+from sandboxed import needs_sandbox
 
-from harness import Observation, Response, Sample, UsageError
-from harness.scoring import sandbox
+from harness import Observation, Response, Sample
 from harness_plugins.metrics.program_tests import PassesTests, cases_of
-
-try:
-    sandbox.usable()
-    NO_SANDBOX = ""
-except UsageError as error:
-    NO_SANDBOX = str(error)
-needs_sandbox = pytest.mark.skipif(bool(NO_SANDBOX), reason=NO_SANDBOX)
 
 SUM = [{"input": "3\n1 2 3\n", "output": "6\n", "testtype": "stdin"}, {"input": "1\n5", "output": "5"}]
 CALL = [{"input": "[1, 2]\n3", "output": "[4, 5]", "testtype": "functional"}]

@@ -10,20 +10,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from sandboxed import needs_sandbox
 
-from harness.errors import UsageError
 from harness.scoring import sandbox
 from harness.scoring.sandbox import Limits, Program, execute
 
 FAKES = yaml.safe_load((Path(__file__).parent / "fakes.yaml").read_text(encoding="utf-8"))
 RIGHT = yaml.safe_load((Path(__file__).parent / "right_programs.yaml").read_text(encoding="utf-8"))
-
-try:
-    sandbox.usable()
-    REFUSED = ""
-except UsageError as error:
-    REFUSED = str(error)
-needs_sandbox = pytest.mark.skipif(bool(REFUSED), reason=REFUSED)
 
 PROMPT = 'import math\n\ndef f(number):\n    """Return what nobody can guess."""\n'
 # As the tests of public benchmarks are written: bare, in a function that gets the candidate, in a class.

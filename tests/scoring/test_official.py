@@ -26,7 +26,7 @@ ANIMALS = {"A": "cat", "B": "dog", "C": "bird", "D": "fish"}
 
 def expected(key):
     if not (ORACLES / "expected.json").is_file():
-        pytest.skip("the recorded outputs are not there")
+        pytest.skip("runs where the recorded outputs lie beside the project")
     return json.loads((ORACLES / "expected.json").read_text(encoding="utf-8"))[key]
 
 

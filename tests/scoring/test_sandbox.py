@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from sandboxed import needs_sandbox
 
 from harness.errors import UsageError
 from harness.scoring import sandbox
@@ -20,13 +21,6 @@ from harness.scoring.sandbox import Limits, execute
 
 SHORT = Limits(seconds=1, patience=1)
 AMPLE = Limits(seconds=20)
-
-try:
-    sandbox.usable()
-    REFUSED = ""
-except UsageError as error:
-    REFUSED = str(error)
-needs_sandbox = pytest.mark.skipif(bool(REFUSED), reason=REFUSED)
 
 
 def run(program, limits=AMPLE):
@@ -315,7 +309,7 @@ def test_it_ends_with_the_harness(tmp_path):
 
 
 @needs_sandbox
-@pytest.mark.skipif(os.getuid() != 0, reason="all other tests run as an ordinary user already")
+@pytest.mark.skipif(os.getuid() != 0, reason="runs as root: all other tests run as an ordinary user already")
 def test_an_ordinary_user_has_a_sandbox_too():
     program = "import os; assert os.getuid() == 65534 and os.listdir('/tmp') == []; open('/tmp/x', 'w'); print('in')"
     order = {
@@ -332,7 +326,9 @@ def test_an_ordinary_user_has_a_sandbox_too():
         python, *options, _, setup = sandbox.command_line("namespaces", AMPLE, root, "")
         show = [path for path in json.loads(setup)["show"] if path.startswith(("/usr", "/lib", "/bin", "/dev", "/etc"))]
         if not python.startswith("/usr/"):  # in root's home, perhaps: take one that is everybody's
-            python = shutil.which("python3", path="/usr/bin:/usr/local/bin") or pytest.skip("no Python for everybody")
+            python = shutil.which("python3", path="/usr/bin:/usr/local/bin") or pytest.skip(
+                "runs where there is a Python that every user may run"
+            )
         command = [python, *json.loads(setup)["command"][1:]]
         setup = json.dumps({**json.loads(setup), "show": show, "command": command})
         done = subprocess.run(

@@ -5,18 +5,11 @@ from __future__ import annotations
 import random
 
 import pytest
+from sandboxed import needs_sandbox
 
-from harness.errors import UsageError
 from harness.scoring import sandbox
 from harness.scoring.sandbox import Limits, Program, run_program
 from harness.scoring.sandbox.unit_tests import altered
-
-try:
-    sandbox.usable()
-    REFUSED = ""
-except UsageError as error:
-    REFUSED = str(error)
-needs_sandbox = pytest.mark.skipif(bool(REFUSED), reason=REFUSED)
 
 TESTS = """
 import unittest

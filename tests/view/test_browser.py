@@ -14,7 +14,10 @@ from viewer_runs import HOSTILE, write_run, write_task
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not (shutil.which("chromium") and shutil.which("chromedriver")), reason="needs Chromium"),
+    pytest.mark.skipif(
+        not (shutil.which("chromium") and shutil.which("chromedriver")),
+        reason="runs where Chromium and its driver are installed",
+    ),
 ]
 # The contrast of every piece of text with what lies behind it, as WCAG 2.2 (1.4.3) computes it.
 CONTRAST = """

@@ -17,6 +17,7 @@ import harness.view
 from harness.errors import UsageError
 from harness.run.compare import compare_runs
 from harness.run.result import load_run
+from harness.testing import run_harness
 from harness.view import tables
 from harness.view.app import make_app
 from harness.view.export import export_pages, export_single
@@ -237,3 +238,21 @@ def test_results_are_written_for_papers_and_sheets(runs: Path, tmp_path: Path) -
         tables.write(both, form, tmp_path / f"r.{form}")
         assert (tmp_path / f"r.{form}").read_bytes().startswith(begins)
     assert "%" in tables.text(both, "badge")
+
+
+def test_what_is_gained_goes_by_the_direction_of_the_metric(tmp_path: Path) -> None:
+    task = write_task(tmp_path)
+    task.write_text(task.read_text().replace("metric: exact_match", "metric: exact_match, higher_is_better: false"))
+    first = write_run(task, ["A", "B", "C", "A"], tmp_path / "runs", "first").name
+    second = write_run(task, ["A", "C", "C", "D"], tmp_path / "runs", "second").name
+    with TestClient(make_app([tmp_path / "runs"], "t", [HOST]), base_url=f"http://{HOST}") as client:
+        client.get("/?token=t")
+        asked = {"run": [first, second], "task": "quiz"}
+        assert "量子力学" in client.get("/changed", params={**asked, "way": "won"}).text
+        assert "九个苹果" in client.get("/changed", params={**asked, "way": "lost"}).text
+
+
+def test_runs_of_one_name_all_stand_in_a_table(runs: Path) -> None:
+    one = str(sorted(runs.iterdir())[0])
+    table = run_harness("report", one, one, one, one, "--format", "csv").stdout
+    assert len({row["run"] for row in csv.DictReader(table.splitlines())}) == 4

@@ -23,6 +23,7 @@ from harness.view import charts
 from harness.view.index import PAGE, SampleIndex
 from harness.view.pages.asked import place_in
 from harness.view.shelf import Shelf, ShelvedRun
+from harness.view.tables import inert_cell
 
 _MOST_RUNS = 12
 _MOST_PAIRS = 8
@@ -30,7 +31,8 @@ _MOST_PAIRS = 8
 
 def _chosen(shelf: Shelf, asked: Mapping[str, Any]) -> list[ShelvedRun]:
     """The runs that an address names, the first of them the baseline; none where it names none."""
-    return [shelf.get(key) for key in dict.fromkeys(asked["all"].get("run", ()))][:_MOST_RUNS]
+    keys = list(dict.fromkeys(asked["all"].get("run", ())))[:_MOST_RUNS]
+    return shelf.several(keys)
 
 
 def labels(runs: Sequence[ShelvedRun]) -> dict[str, str]:
@@ -123,7 +125,7 @@ class _Pairs:
 
 
 def _paired(task: TaskReport, old: SampleIndex, new: SampleIndex) -> Comparison:
-    """One task of two runs, by the same tests as `harness compare`."""
+    """One task of two runs, by the tests of `harness compare`; the views of a modified row are one cluster here."""
     name, better = task["task"], task["metrics"][0]["higher_is_better"]
     seen = {(subset, number, view): (score, row) for subset, number, view, score, _, row in new.scores(name)}
     by_subset: dict[str, _Pairs] = {}
@@ -184,13 +186,16 @@ def changed(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         raise UsageError("two runs are needed to see what changed between them")
     first, second = runs
     task, way = asked.get("task") or "", asked.get("way") if asked.get("way") in ("won", "lost") else "lost"
+    report = first.task(task)
+    better = 1 if report is None or not report["metrics"] or report["metrics"][0]["higher_is_better"] else -1
+    sign = better if way == "won" else -better
     start = place_in(asked)
     with opened(shelf, first) as old, opened(shelf, second) as new:
         scores = {(subset, number, view): score for subset, number, view, score, *_ in new.scores(task)}
         differing = []
         for subset, number, view, score, *_ in old.scores(task):
             other = scores.get((subset, number, view))
-            if score is not None and other is not None and ((other > score) if way == "won" else (other < score)):
+            if score is not None and other is not None and sign * (other - score) > 0:
                 differing.append((subset, number, view))
         rows = [
             (old.find(task, subset, number, view), new.find(task, subset, number, view))
@@ -246,49 +251,38 @@ def tokens_chart(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
 def _macro(run: ShelvedRun) -> float | None:
     """The mean of the headline values that are shares; None where one of them is missing."""
     values = []
-    for name in [task["task"] for task in run.tasks]:
-        cell = _headline(run, name)
-        if cell is None or not isinstance(cell[0]["value"], int | float):
+    for task in run.tasks:
+        found = finite(task["metrics"][0]["value"]) if task["metrics"] else None
+        if found is None:
             return None
-        if is_share(cell[0]):
-            values.append(cell[0]["value"] if cell[0]["higher_is_better"] else 1 - cell[0]["value"])
+        if is_share(task["metrics"][0]):
+            values.append(found if task["metrics"][0]["higher_is_better"] else 1 - found)
     return statistics.fmean(values) if values else None
 
 
 def trends(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The page `/trends`: one task over many runs, by date or by the number in the model's name (checkpoints)."""
-    _, points = _trend(shelf, asked)
-    names = sorted({task["task"] for run in shelf.runs() for task in run.tasks})
-    return {
-        "task": asked.get("task") or (names[0] if names else ""),
-        "tasks": names,
-        "points": points,
-        "model": asked.get("model") or "",
-    }
+    """The page `/trends`: one task over many runs, the oldest first."""
+    return _trend(shelf, asked)
 
 
-def _trend(shelf: Shelf, asked: Mapping[str, Any]) -> tuple[list[ShelvedRun], list[dict[str, Any]]]:
+def _trend(shelf: Shelf, asked: Mapping[str, Any]) -> dict[str, Any]:
     everything = shelf.runs()
     names = sorted({task["task"] for run in everything for task in run.tasks})
     task = asked.get("task") or (names[0] if names else "")
-    chosen = set(asked["all"].get("run", ()))
-    model = (asked.get("model") or "").casefold()
-    runs = [
-        run
-        for run in reversed(everything)
-        if _headline(run, task) and (not chosen or run.key in chosen) and model in f"{run.title} {run.key}".casefold()
-    ]
+    chosen, model = set(asked["all"].get("run", ())), asked.get("model") or ""
     points = []
-    for run in runs:
-        if cell := _headline(run, task):
+    for run in reversed(everything):
+        cell = _headline(run, task)
+        wanted = (not chosen or run.key in chosen) and model.casefold() in f"{run.title} {run.key}".casefold()
+        if cell and wanted:
             points.append({"run": run, "metric": cell[0], "value": cell[1], "n": cell[0]["n"]})
-    return runs, points
+    return {"task": task, "tasks": names, "points": points, "model": model}
 
 
 def trend_chart(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
     """The values of a task over runs, in their order, with intervals."""
-    runs, points = _trend(shelf, asked)
-    names = labels(runs)
+    points = _trend(shelf, asked)["points"]
+    names = labels([point["run"] for point in points])
     known = [(point, finite(point["metric"]["value"])) for point in points]
     drawn = [
         (names[point["run"].key], found, interval_of(point["metric"])) for point, found in known if found is not None
@@ -373,10 +367,5 @@ def leaderboard_csv(shelf: Shelf, asked: Mapping[str, Any]) -> str:
     writer.writerow(["model", "mean", *table.tasks])
     for row in table.rows:
         cells = [row.cells.get(task) for task in table.tasks]
-        writer.writerow([_safe(row.model), row.mean, *(cell[0]["value"] if cell else None for cell in cells)])
+        writer.writerow([inert_cell(row.model), row.mean, *(cell[0]["value"] if cell else None for cell in cells)])
     return text.getvalue()
-
-
-def _safe(name: str) -> str:
-    """A spreadsheet takes what begins like this for a formula."""
-    return f"'{name}" if name[:1] in "=+-@\t\r" else name

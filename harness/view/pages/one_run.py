@@ -76,7 +76,7 @@ def errors(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         task = next((name for name in names if name == asked.get("task")), names[0] if names else "")
         totals = index.totals(task)
         letters = index.letters(task)
-        causes = index.crossed(Filters(task=task, kind="failed"), "error", "kind")
+        causes = index.causes(task)
         unparsed = index.page(Filters(task=task, kind="unparsed"))[:_SHOWN]
         surest = index.page(Filters(task=task, kind="wrong"), order="surest")
         lengths = _lengths(index.lengths(task))
@@ -88,7 +88,7 @@ def errors(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         "subsets": _by_subset(totals),
         "doubts": [kind for kind in ("unparsed", "failed") if any(kind in kinds for kinds in totals.values())],
         "letters": letter_table(letters, sum(kinds.get("wrong", 0) for kinds in totals.values())),
-        "causes": [(cause, n) for cause, _, n in causes][:_SHOWN],
+        "causes": causes,
         "unparsed": unparsed,
         "sure": [each for each in surest if each.confidence][:_SHOWN],
         "by_length": lengths,

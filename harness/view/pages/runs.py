@@ -15,7 +15,7 @@ SORTS: Mapping[str, Callable[[ShelvedRun], Any]] = {
     "date": lambda run: run.started,
     "model": lambda run: run.title.casefold(),
     "samples": lambda run: sum(task["counts"]["n"] for task in run.tasks),
-    "score": lambda run: _headline(run),
+    "score": lambda run: _mean_score(run),
 }
 
 
@@ -49,7 +49,7 @@ def _matches(run: ShelvedRun, asked: Mapping[str, Any]) -> bool:
     )
 
 
-def _headline(run: ShelvedRun) -> float:
+def _mean_score(run: ShelvedRun) -> float:
     values = [finite(task["metrics"][0]["value"]) for task in run.tasks if task["metrics"]]
     known = [each for each in values if each is not None]
     return sum(known) / len(known) if known else float("-inf")

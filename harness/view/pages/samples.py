@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness.errors import UsageError
 from harness.record.codec import decode_record, jsonable
-from harness.record.html import KINDS
+from harness.record.html import KINDS, golds_of, option_shares
 from harness.record.prompts import PROMPTS_FILE, SharedPrompts
-from harness.types import Media, Message, Prompt, Record
-from harness.view.index import ORDERS, PAGE, Filters, IndexedSample, SampleIndex
+from harness.types import Prompt, Record
+from harness.view.index import MOST_COUNTED, ORDERS, PAGE, Filters, IndexedSample, SampleIndex
 from harness.view.notes import NoteKind, read_notes
 from harness.view.pages.asked import place_in
 from harness.view.shelf import Shelf, ShelvedRun
@@ -44,6 +43,7 @@ def samples(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
     task = run.task(filters.task)
     titles = {part["name"]: part["title"] for part in task["subsets"]} if task else {}
     n = counts.get(filters.kind, 0) if filters.kind else sum(counts.values())
+    is_searched = bool(filters.text or filters.answer or filters.cut)
     return {
         "run": run,
         "indexing": share,
@@ -52,6 +52,7 @@ def samples(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         "kinds": [(kind, counts.get(kind, 0)) for kind in KINDS if counts.get(kind) or kind == filters.kind],
         "n": n,
         "all": sum(counts.values()),
+        "is_capped": is_searched and sum(counts.values()) == MOST_COUNTED,
         "tasks": names,
         "subsets": [(name, titles.get(name) or name) for name in subsets if name][:_SHOWN_SUBSETS],
         "orders": list(ORDERS),
@@ -129,19 +130,16 @@ def _side(record: Record) -> dict[str, Any]:
 
 def _options(record: Record) -> Iterator[dict[str, Any]]:
     """The options with the share of probability that each has among them."""
-    gold = record.target if isinstance(record.target, tuple) else (record.target,)
-    values = record.logprobs
-    known = len(values) == len(record.choices) and all(math.isfinite(value) for value in values)
-    weights = [math.exp(value - max(values)) for value in values] if known and values else []
+    golds = golds_of(record.target)
+    shares = option_shares(record.choices, record.logprobs)
     for number, choice in enumerate(record.choices):
-        share = weights[number] / math.fsum(weights) if weights else None
         yield {
             "text": choice,
-            "gold": number in gold,
-            "chosen": bool(weights) and weights[number] == max(weights),
-            "logprob": values[number] if known else None,
-            "share": share,
-            "width": None if share is None else round(100 * share, 1),
+            "gold": number in golds,
+            "chosen": bool(shares) and shares[number] == max(shares),
+            "logprob": record.logprobs[number] if shares else None,
+            "share": shares[number] if shares else None,
+            "width": round(100 * shares[number], 1) if shares else None,
         }
 
 
@@ -160,14 +158,11 @@ def _replies(record: Record) -> Iterator[dict[str, Any]]:
 def _turns(prompt: Prompt) -> Iterator[dict[str, Any]]:
     """Who speaks and what, and whether other samples share it, which the page folds."""
     for number, message in enumerate(prompt.messages):
-        yield {"who": message.role, "parts": _parts(message), "shared": number < prompt.shared_messages}
+        parts = [message.content] if isinstance(message.content, str) else message.content
+        yield {"who": message.role, "parts": parts, "shared": number < prompt.shared_messages}
     if prompt.prefill:
         yield {"who": "prefill", "parts": [prompt.prefill], "shared": False}
     if not prompt.is_chat:
         if prompt.prefix:
             yield {"who": "shared prompt", "parts": [prompt.prefix], "shared": True}
         yield {"who": "prompt", "parts": [*prompt.media, prompt.suffix], "shared": False}
-
-
-def _parts(message: Message) -> list[str | Media]:
-    return [message.content] if isinstance(message.content, str) else list(message.content)
