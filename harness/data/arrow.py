@@ -44,11 +44,17 @@ class TableRows(Sequence[Row]):
     def __getitem__(self, index: slice) -> Sequence[Row]: ...
     def __getitem__(self, index: int | slice) -> Row | Sequence[Row]:
         if isinstance(index, slice):
-            return [self[position] for position in range(*index.indices(len(self)))]
+            return self._chosen(range(*index.indices(len(self))))
         position = index + len(self) if index < 0 else index
         if not 0 <= position < len(self):
             raise IndexError(index)
+        return self._at(position)
+
+    def _at(self, position: int) -> Row:
         return _rows(self._table.slice(position, 1))[0]
+
+    def _chosen(self, positions: range) -> list[Row]:
+        return [self._at(position) for position in positions]
 
     def __iter__(self) -> Iterator[Row]:
         for start in range(0, len(self), _BATCH):
@@ -84,18 +90,7 @@ class ParquetRows(TableRows):
     def __len__(self) -> int:
         return self._count
 
-    @overload
-    def __getitem__(self, index: int) -> Row: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Row]: ...
-    def __getitem__(self, index: int | slice) -> Row | Sequence[Row]:
-        if isinstance(index, slice):
-            wanted = range(*index.indices(len(self)))
-            found = {at: row for at, row in enumerate(self._until(max(wanted, default=-1) + 1)) if at in wanted}
-            return [found[at] for at in wanted]
-        position = index + len(self) if index < 0 else index
-        if not 0 <= position < len(self):
-            raise IndexError(index)
+    def _at(self, position: int) -> Row:
         start, rows = self._piece
         if not start <= position < start + len(rows):
             for start, rows in self._pieces():
@@ -103,6 +98,10 @@ class ParquetRows(TableRows):
                     break
             self._piece = (start, rows)
         return rows[position - start]
+
+    def _chosen(self, positions: range) -> list[Row]:
+        found = {at: row for at, row in enumerate(self._until(max(positions, default=-1) + 1)) if at in positions}
+        return [found[at] for at in positions]
 
     def __iter__(self) -> Iterator[Row]:
         return self._until(len(self))
@@ -115,6 +114,7 @@ class ParquetRows(TableRows):
 
     def _pieces(self) -> Iterator[tuple[int, list[Row]]]:
         """(number of the first row, rows) of each piece, in their order."""
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
         start = 0
@@ -123,25 +123,19 @@ class ParquetRows(TableRows):
                 # A reader keeps what it has read until it is closed: one for each row group.
                 with _readable(path), pq.ParquetFile(path) as stored:
                     for batch in stored.iter_batches(batch_size=_PIECE, row_groups=[group]):
-                        rows = _rows(_table_of(batch))
+                        rows = _rows(pa.Table.from_batches([batch]))
                         yield start, rows
                         start += len(rows)
 
 
-def _table_of(batch: Any) -> pa.Table:
-    import pyarrow as pa
-
-    return pa.Table.from_batches([batch])
-
-
 @contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def _readable(name: Path | str) -> Iterator[None]:
     import pyarrow as pa
 
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: is not a readable Parquet file: {' '.join(str(error).split())}") from error
+        raise DataError(f"{name}: is not a readable Parquet file: {' '.join(str(error).split())}") from error
 
 
 def rows_of_table(table: pa.Table) -> Sequence[Row]:
@@ -151,13 +145,10 @@ def rows_of_table(table: pa.Table) -> Sequence[Row]:
 
 def read_parquet(stream: IO[bytes], name: str) -> Sequence[Row]:
     """Read a Parquet file. DataError when it is not one."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    with _readable(name):
         return rows_of_table(pq.read_table(stream))
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{name}: is not a readable Parquet file: {' '.join(str(error).split())}") from error
 
 
 def infer_types(rows: Sequence[Row]) -> Sequence[Row]:
