@@ -62,7 +62,13 @@ class SharedAttention:
         self._layout: AttentionLayout | None = None
         # The registry outlives every model: it must not keep this one's weights.
         me = weakref.ref(self)
-        AttentionInterface.register(self._name, lambda *args, **kwargs: _alive(me)._forward(*args, **kwargs))
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            attention = me()
+            assert attention is not None
+            return attention._forward(*args, **kwargs)
+
+        AttentionInterface.register(self._name, forward)
 
     @contextlib.contextmanager
     def active(self, layout: AttentionLayout) -> Iterator[None]:
@@ -159,12 +165,6 @@ def window_mask(query_at: torch.Tensor, key_at: torch.Tensor, window: int | None
 def additive(hidden: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """A mask to add to scores, from one that is True where a key is hidden."""
     return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, float("-inf"))
-
-
-def _alive(reference: weakref.ref[SharedAttention]) -> SharedAttention:
-    attention = reference()
-    assert attention is not None
-    return attention
 
 
 def _forget_blind_rows(lse: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

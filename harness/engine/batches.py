@@ -241,6 +241,10 @@ class PackLayout:
         together = targets == list(range(targets[0], targets[0] + len(members) * width))
         trees = any(not self.rows[member].is_path for member in members)
         hidden = torch.stack([_hidden(self.rows[member], width) for member in members]) if trees else None
+        stem = 0
+        if trees:  # up to here no row branches: each token sees what is before it, and nothing else
+            rows = [self.rows[member] for member in members]
+            stem = min(place for row in rows for place in (row.segments[0][1], *(start for start, _ in row.blocks)))
         return _Bucket(
             index=places,
             sources=upload(sources, self.device),
@@ -248,7 +252,7 @@ class PackLayout:
             contiguous=(targets[0], targets[0] + len(targets)) if together else None,
             positions=self._positions[places],
             hidden=None if hidden is None else upload(hidden, self.device),
-            stem=min(_stem(self.rows[member]) for member in members) if trees else 0,
+            stem=stem,
             reach=max(max(self.rows[member].positions) - self.rows[member].start for member in members),
         )
 
@@ -260,11 +264,6 @@ def _gather(tensor: torch.Tensor, bucket: _Bucket) -> torch.Tensor:
         start, end = bucket.contiguous
         return tensor[:, start:end].view(tensor.shape[0], rows, width, -1).transpose(0, 1)
     return tensor.transpose(0, 1)[bucket.index.to(tensor.device)].transpose(1, 2)
-
-
-def _stem(row: PlanRow) -> int:
-    """How many of the row's tokens see what is before them and nothing else, whichever branch is taken."""
-    return min([row.segments[0][1], *(start for start, _ in row.blocks)])
 
 
 def _hidden(row: PlanRow, width: int) -> torch.Tensor:

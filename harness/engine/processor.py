@@ -155,7 +155,9 @@ class ImageProcessor:
     def _check_options(self) -> None:
         """Processors take any setting, and leave out what they do not know: that would be a wrong number."""
         kind = type(self.processor.image_processor)
-        known = {*getattr(getattr(kind, "valid_kwargs", None), "__annotations__", {}), *_all_annotations(kind)}
+        valid = getattr(kind, "valid_kwargs", None)
+        bases = getattr(valid, "__orig_bases__", ())
+        known = {name for each in (valid, *bases) for name in getattr(each, "__annotations__", {})}
         known |= set(inspect.signature(kind.__init__).parameters) - {"self", "kwargs"}
         for name in self.options:
             if name not in known:
@@ -172,11 +174,6 @@ class ImageProcessor:
             size = settings.get("size") or getattr(self.processor.image_processor, "size", None) or {}
             settings["size"] = {**dict(size), **{edge: value for edge, value in bounds.items() if value}}
         return settings
-
-
-def _all_annotations(kind: type) -> set[str]:
-    valid = getattr(kind, "valid_kwargs", None)
-    return {name for base in getattr(valid, "__orig_bases__", ()) for name in getattr(base, "__annotations__", {})}
 
 
 def _is_json(value: Any) -> bool:

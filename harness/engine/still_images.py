@@ -79,9 +79,7 @@ def _opened(media: Media) -> Iterator[Image]:
     except (DataError, UsageError):
         raise
     except Exception as error:  # decoders raise whatever they stumble over
-        raise DataError(f"{media.place}: the image cannot be shown: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    text = one_line(error)
-    return "it is damaged, or no image" if "cannot identify image" in text else text
+        reason = one_line(error)
+        if "cannot identify image" in reason:
+            reason = "it is damaged, or no image"
+        raise DataError(f"{media.place}: the image cannot be shown: {reason}") from error
