@@ -43,11 +43,7 @@ _STARTING, _IMPORTING, _WHOLE_SPLIT = 120.0, 600.0, 1800.0  # seconds by the clo
 _CHUNK = 256
 _MOST_HANGS = 3
 _ENVIRONMENT = {
-    "HOME": "/tmp",
-    "PATH": "/usr/bin:/bin",
-    "LANG": "C.UTF-8",
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
+    **sandbox.ENVIRONMENT,
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HOME": "/tmp/hf",
     "HF_HUB_OFFLINE": "1",

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from harness import Metric, Observation, hookimpl
+from harness.scoring.official import is_float
 
 Spans = tuple[str, ...]
 _SEPARATORS = re.compile(r"\s*(?:[\n;,]|\band\b)\s*")
@@ -102,7 +103,7 @@ def drop_f1(reply: Spans, gold: Spans) -> float:
 
 
 def _f1(found: set[str], wanted: set[str]) -> float:
-    numbers = {word for word in wanted if _is_number(word)}
+    numbers = {word for word in wanted if is_float(word)}
     if numbers and not numbers & found:
         return 0.0
     shared = len(wanted & found)
@@ -114,19 +115,11 @@ def _f1(found: set[str], wanted: set[str]) -> float:
 def _normalised(text: str) -> str:
     words = []
     for token in re.split(" |-", text.lower()):
-        if not _is_number(token):
+        if not is_float(token):
             token = "".join(char for char in token if char not in string.punctuation)
-        token = str(float(token)) if _is_number(token) else token
+        token = str(float(token)) if is_float(token) else token
         words += re.sub(r"\b(a|an|the)\b", " ", token).split()
     return " ".join(words)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _matched(scores: Sequence[Sequence[float]]) -> list[float]:

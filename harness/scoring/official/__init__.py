@@ -10,6 +10,7 @@ from __future__ import annotations
 from harness.scoring.official.captions import caption_rouge, caption_tokens, cider, corpus_bleu
 from harness.scoring.official.cmmmu import cmmmu_blank_correct, cmmmu_choice, cmmmu_judgement
 from harness.scoring.official.edit_distance import edit_distance
+from harness.scoring.official.floats import is_float
 from harness.scoring.official.guess import GuessMode, choice_scores
 from harness.scoring.official.letters import mmstar_correct, scienceqa_letter, seed_bench_letter
 from harness.scoring.official.mathvision import mathvision_answer, mathvision_correct
@@ -41,6 +42,7 @@ __all__ = [
     "cmmmu_judgement",
     "corpus_bleu",
     "edit_distance",
+    "is_float",
     "mathvision_answer",
     "mathvision_correct",
     "mathvista_extract",

@@ -10,6 +10,8 @@ import math
 import re
 from collections.abc import Callable
 
+from harness.scoring.official.floats import is_float
+
 _LETTERS = "ABCDE"
 _CUES = ("the final answer is", "the answer is", "the correct answer is", "the answer should be")
 _MOST_BITS = 100_000
@@ -33,7 +35,7 @@ def mathvision_answer(reply: str) -> str:
         if text.endswith((f" {c}.", f" ({c}).")) or text.startswith((f"{c}\n", f"({c})\n", f"({c}) {c}\n")):
             text = c
     last = text.split("is ")[-1].rstrip(".")
-    if _is_number(last):
+    if is_float(last):
         text = last
     if "oxed{" not in text:
         for cue in _CUES:
@@ -70,30 +72,21 @@ def _equal(gold: str, answer: str) -> bool:
         return False
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _members(text: str) -> str:
     """A tuple or list with each number rounded to two decimals; any other text as it is."""
     parts = text[1:-1].split(",")
     if text[0] + text[-1] not in ("()", "[]") or len(parts) < 2:
         return text
     try:
-        known = [
-            part if "infty" in part or part in ("a", "-a") else str(round(_exact(_value(part)), 2)) for part in parts
-        ]
+        known = []
+        for part in parts:
+            if "infty" not in part and part not in ("a", "-a"):
+                value = _value(part)
+                part = str(round(int(value) if value == int(value) else value, 2))  # a whole number shows no decimals
+            known.append(part)
     except (ValueError, ArithmeticError):
         return text
     return f"{text[0]}{','.join(known)}{text[-1]}"
-
-
-def _exact(value: float) -> float | int:
-    return int(value) if value == int(value) else value
 
 
 def _plain(text: str) -> str:

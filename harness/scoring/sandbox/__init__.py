@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.scoring.sandbox.execute import (
+    ENVIRONMENT,
     MODES,
     Limits,
     Program,
@@ -18,6 +19,7 @@ from harness.scoring.sandbox.execute import (
 )
 
 __all__ = [
+    "ENVIRONMENT",
     "MODES",
     "Limits",
     "Program",

@@ -51,14 +51,15 @@ _EXCEPTION = 255  # what a script ends with that raises one; as in runner.py
 _ROOM = 4 << 30  # bytes of address space beside the memory: stacks and libraries that are never used up
 _MOST_PRINTED = 16 << 20  # bytes of standard output of a script
 _MOST_OUTPUT = 16_384  # bytes
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "HOME": "/tmp",
     "PATH": "/usr/bin:/bin",
     "LANG": "C.UTF-8",
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
-    "MALLOC_ARENA_MAX": "2",  # else each thread reserves much memory that it does not use
 }
+"""The variables that whatever runs in a sandbox has, beside those of its kind."""
+_OF_PROGRAMS = {**ENVIRONMENT, "MALLOC_ARENA_MAX": "2"}  # else each thread reserves much memory that it does not use
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +203,7 @@ def jailed(
         "show": [path for path in paths if not any(path.startswith(f"{other}/") for other in paths)],
         "copies": dict(copies or {}),
         "command": list(command),
-        "environment": dict(_ENVIRONMENT if environment is None else environment),
+        "environment": dict(_OF_PROGRAMS if environment is None else environment),
         "space": limits.space,
         "memory": limits.memory,
     }
@@ -235,7 +236,7 @@ def _docker(limits: Limits, name: str) -> list[str]:
         f"--tmpfs=/tmp:rw,nosuid,nodev,size={limits.space}", f"--memory={limits.memory}",
         f"--memory-swap={limits.memory}", f"--pids-limit={limits.processes + 3}",
     ]  # fmt: skip
-    variables = [f"--env={key}={value}" for key, value in _ENVIRONMENT.items()]
+    variables = [f"--env={key}={value}" for key, value in _OF_PROGRAMS.items()]
     return ["docker", "run", *options, *variables, os.environ.get("HARNESS_SANDBOX_IMAGE") or _IMAGE]
 
 
@@ -274,7 +275,7 @@ class _Sandbox:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=None if mode == "docker" else _ENVIRONMENT,  # docker's client needs its own
+            env=None if mode == "docker" else _OF_PROGRAMS,  # docker's client needs its own
             cwd=self._root.name,
             start_new_session=True,
         )

@@ -7,6 +7,7 @@ shared parts, and lets the receiver say which of them it has changed. What has n
 
 from __future__ import annotations
 
+import abc
 import base64
 import collections
 import datetime
@@ -360,7 +361,7 @@ def replace_contents(value: Any, other: Any) -> None:
         set_state(value, state_of(other))
 
 
-class Peer(Codec):
+class Peer(Codec, abc.ABC):
     """One end of a conversation: it asks the other to do something, and does meanwhile what the other asks.
 
     A request's arguments are copies there; what the other side has changed in them comes back with its answer.
@@ -375,11 +376,13 @@ class Peer(Codec):
         """Do what the other side asks for, and return its result."""
         raise Broken(f"a request of an unknown kind: {what}")
 
+    @abc.abstractmethod
     def describe_error(self, error: BaseException) -> dict[str, Any]:
-        raise NotImplementedError
+        """What the other side is told of an exception that its request ended in."""
 
+    @abc.abstractmethod
     def raise_error(self, message: dict[str, Any]) -> None:
-        raise NotImplementedError
+        """Raise what stands for the exception that the other side tells of."""
 
     def receive_other(self, message: dict[str, Any]) -> None:
         raise Broken(f"a message of an unknown kind: {message.get('kind')}")
