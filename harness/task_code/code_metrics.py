@@ -173,7 +173,11 @@ def with_code(
     Of a task that has none, what was given. Raises `TaskError` for what the code lacks.
     """
     config = task.config
-    made = {entry_name(task, index): entry for index, entry in _code_entries(task)}
+    made = {
+        entry_name(task, index): entry
+        for index, entry in enumerate(config.metric_list or ())
+        if is_code_metric(entry, config)
+    }
     steps = [step for item in config.filter_list or () for step in item.filter]
     if not made and not any(isinstance(step.function, PythonFunction) or step.filter_fn for step in steps):
         return task.scoring, metric, filter
@@ -196,11 +200,6 @@ def with_code(
 def entry_name(task: Task, index: int) -> str:
     """What an entry of `metric_list` is called in the scoring."""
     return task.scoring.metrics[index].metric
-
-
-def _code_entries(task: Task) -> list[tuple[int, MetricEntry]]:
-    entries = task.config.metric_list or ()
-    return [(index, entry) for index, entry in enumerate(entries) if is_code_metric(entry, task.config)]
 
 
 def _class_of(name: str, entry: MetricEntry, source: ScoredByCode, task: Task) -> type[Metric]:

@@ -52,18 +52,15 @@ def _bits_per_byte(items: Sequence[tuple[float, float]]) -> float:
     return -_weighted_mean(items) / math.log(2)
 
 
-def _f1_score(items: Sequence[tuple[Any, Any]]) -> Any:
+def _f1_score(items: Sequence[tuple[Any, Any]], average: str = "binary") -> Any:
     from sklearn.metrics import f1_score
 
     golds, predictions = zip(*items, strict=True)
-    return f1_score(golds, predictions)
+    return f1_score(golds, predictions, average=average)
 
 
 def _weighted_f1_score(items: Sequence[tuple[Any, Any]]) -> Any:
-    from sklearn.metrics import f1_score
-
-    golds, predictions = zip(*items, strict=True)
-    return f1_score(golds, predictions, average="weighted")
+    return _f1_score(items, "weighted")
 
 
 def _matthews_corrcoef(items: Sequence[tuple[Any, Any]]) -> Any:
@@ -140,6 +137,12 @@ DEFAULT_AGGREGATIONS = {
 """Of a metric whose entry names none; all others have `mean`."""
 
 
+def _without(patterns: Iterable[str] | None, text: str, lower: bool) -> str:
+    for pattern in patterns or ():
+        text = re.sub(pattern, "", text)
+    return text.lower() if lower else text
+
+
 def exact_match(
     predictions: Sequence[str],
     references: Sequence[str],
@@ -154,9 +157,7 @@ def exact_match(
     def bare(text: Any) -> Any:
         if not isinstance(text, str):
             return text
-        for pattern in regexes_to_ignore or ():
-            text = re.sub(pattern, "", text)
-        text = text.lower() if ignore_case else text
+        text = _without(regexes_to_ignore, text, ignore_case)
         return text.translate(str.maketrans("", "", dropped)) if dropped else text
 
     hits = [bare(one) == bare(other) for one, other in zip(predictions, references, strict=True)]
@@ -183,6 +184,15 @@ class _Filter:
         return resps
 
 
+class _EachReply(_Filter):
+    """A filter that reads each reply by itself."""
+
+    _read: Callable[[Any], Any]
+
+    def apply(self, resps: Any, docs: Any) -> Any:
+        return [[self._read(reply) for reply in replies] for replies in resps]
+
+
 FILTERS: dict[str, Any] = {}
 """Filters by name."""
 
@@ -207,7 +217,7 @@ def _chosen(matches: list[Any], place: int) -> Any:
 
 
 @_register_filter("regex")
-class _RegexFilter(_Filter):
+class _RegexFilter(_EachReply):
     def __init__(
         self, regex_pattern: str = r"#### (\-?[0-9\.\,]+)", group_select: int = 0, fallback: str = _INVALID
     ) -> None:
@@ -216,9 +226,6 @@ class _RegexFilter(_Filter):
         self.group_select = group_select
         self.fallback = fallback
 
-    def apply(self, resps: Any, docs: Any) -> Any:
-        return [[self._read(reply) for reply in replies] for replies in resps]
-
     def _read(self, reply: Any) -> str:
         matches = self.regex.findall(reply if isinstance(reply, str) else "")
         match = _chosen(matches, self.group_select) if matches else None
@@ -226,14 +233,11 @@ class _RegexFilter(_Filter):
 
 
 @_register_filter("regex_pos")
-class _TagFilter(_Filter):
+class _TagFilter(_EachReply):
     """The tags of pairs `('token', 'TAG')` in a reply."""
 
     def __init__(self, regex_pattern: str = r"\['(.*?)'\]", group_select: int = 0, fallback: Any = None) -> None:
         self.fallback = ["invalid"] if fallback is None else fallback
-
-    def apply(self, resps: Any, docs: Any) -> Any:
-        return [[self._read(reply) for reply in replies] for replies in resps]
 
     def _read(self, reply: Any) -> Any:
         pairs = re.findall(r"\('([^']*)', '([^']*)'\)", reply) if isinstance(reply, str) else reply
@@ -241,9 +245,9 @@ class _TagFilter(_Filter):
 
 
 @_register_filter("remove_whitespace")
-class _StripFilter(_Filter):
-    def apply(self, resps: Any, docs: Any) -> Any:
-        return [[reply.strip() for reply in replies] for replies in resps]
+class _StripFilter(_EachReply):
+    def _read(self, reply: Any) -> Any:
+        return reply.strip()
 
 
 @_register_filter("multi_choice_regex")
@@ -289,9 +293,7 @@ class _MultiChoiceRegexFilter(_RegexFilter):
         return (_chosen(matches, self.group_select) or "").strip() if matches else ""
 
     def _bare(self, text: str) -> str:
-        for pattern in self.regexes_to_ignore or ():
-            text = re.sub(pattern, "", text)
-        text = text.lower() if self.ignore_case else text
+        text = _without(self.regexes_to_ignore, text, self.ignore_case)
         if self.ignore_punctuation:
             text = "".join(sign for sign in text if not unicodedata.category(sign).startswith("P"))
         return text
@@ -322,25 +324,25 @@ class _MajorityVoteFilter(_Filter):
 
 
 @_register_filter("lowercase")
-class _LowercaseFilter(_Filter):
-    def apply(self, resps: Any, docs: Any) -> Any:
-        return [[reply.lower() for reply in replies] for replies in resps]
+class _LowercaseFilter(_EachReply):
+    def _read(self, reply: Any) -> Any:
+        return reply.lower()
 
 
 @_register_filter("uppercase")
-class _UppercaseFilter(_Filter):
-    def apply(self, resps: Any, docs: Any) -> Any:
-        return [[reply.upper() for reply in replies] for replies in resps]
+class _UppercaseFilter(_EachReply):
+    def _read(self, reply: Any) -> Any:
+        return reply.upper()
 
 
 @_register_filter("map")
-class _MapFilter(_Filter):
+class _MapFilter(_EachReply):
     def __init__(self, mapping_dict: dict[Any, Any] | None = None, default_value: Any = None) -> None:
         self.mapping_dict = mapping_dict or {}
         self.default_value = default_value
 
-    def apply(self, resps: Any, docs: Any) -> Any:
-        return [[self.mapping_dict.get(reply, self.default_value) for reply in replies] for replies in resps]
+    def _read(self, reply: Any) -> Any:
+        return self.mapping_dict.get(reply, self.default_value)
 
 
 _SPAN_LABELS = {
@@ -352,11 +354,8 @@ _SPAN_LABELS = {
 
 
 @_register_filter("format_span")
-class _SpanFilter(_Filter):
+class _SpanFilter(_EachReply):
     """Named entities in a reply as `per: NAME $ loc: PLACE`, of the four kinds PER, LOC, ORG and DATE."""
-
-    def apply(self, resps: Any, docs: Any) -> Any:
-        return [[self._read(reply) for reply in replies] for replies in resps]
 
     def _read(self, reply: str) -> str:
         text = reply.lower()

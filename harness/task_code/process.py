@@ -442,13 +442,13 @@ def _dataset(rows: list[Any], features: Any, label: str) -> Any:
     columns = {name: [row.get(name) for row in rows] for name in names}
     dataset = datasets.Dataset.from_dict(columns, features=known, split=datasets.NamedSplit(label))
     for name, values in columns.items():
-        if known is None and any(_is_image(value) for value in values):
+        are_images = (
+            isinstance(value, dict) and set(value) == {"bytes", "path"} and isinstance(value["bytes"], bytes)
+            for value in values
+        )
+        if known is None and any(are_images):
             dataset = dataset.cast_column(name, datasets.Image())
     return dataset
-
-
-def _is_image(value: Any) -> bool:
-    return isinstance(value, dict) and set(value) == {"bytes", "path"} and isinstance(value["bytes"], bytes)
 
 
 def _rows_of(made: Any) -> list[Any]:
