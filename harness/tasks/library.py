@@ -213,9 +213,11 @@ class TaskLibrary:
         if not expression:
             raise UsageError("--tasks: an empty name (a comma too many?)")
         if file := _FILE.fullmatch(expression):
-            yield from self._from_file(
-                _found(file["path"], enclosing.folder), file["variant"], file["subset"], enclosing
-            )
+            # A file that a group names is next to the group's own, or where the command runs.
+            path = Path(file["path"]).expanduser()
+            if enclosing.folder is not None and (enclosing.folder / path).is_file():
+                path = enclosing.folder / path
+            yield from self._from_file(path, file["variant"], file["subset"], enclosing)
             return
         if by_key := _BY_KEY.fullmatch(expression):
             yield from self._with_key(by_key[1], by_key[2], enclosing)
@@ -467,12 +469,6 @@ def _chosen_subsets(entry: TaskEntry, subset: str | None) -> tuple[str, ...] | N
         has = f"it has {len(entry.subsets)}" if entry.subsets else "it has none"
         raise UsageError(f"task '{entry.name}' has no subset '{subset}'{suggest(subset, known)} ({has})")
     return chosen
-
-
-def _found(path: str, folder: Path | None) -> Path:
-    """A file that a group names is next to the group's own, or where the command runs."""
-    given = Path(path).expanduser()
-    return folder / given if folder is not None and (folder / given).is_file() else given
 
 
 def _refuse_two_settings(first: TaskRef, second: TaskRef) -> None:

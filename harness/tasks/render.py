@@ -156,7 +156,9 @@ class DocTemplates:
         if has_choices and _is_index(text):
             return int(text)
         listed = as_literal(text)
-        if isinstance(listed, list) and listed and all(_is_gold(item, has_choices) for item in listed):
+        # [2, 3] is a list of right choices, or else the text of an interval: never a list of right texts.
+        kinds = {str, int} if has_choices else {str}
+        if isinstance(listed, list) and listed and {type(item) for item in listed} <= kinds:
             return listed
         return text
 
@@ -238,11 +240,6 @@ def _answer(target: JSON) -> str:
 
 def _is_index(text: JSON) -> bool:
     return isinstance(text, str) and text.isascii() and text.isdigit() and (text == "0" or text[0] != "0")
-
-
-def _is_gold(item: JSON, has_choices: bool) -> bool:
-    # [2, 3] is a list of right choices, or else the text of an interval: never a list of right texts.
-    return isinstance(item, str) or (has_choices and isinstance(item, int) and not isinstance(item, bool))
 
 
 def _is_column(template: Template, columns: Set[str]) -> bool:

@@ -357,17 +357,7 @@ def scoring_spec(config: TaskConfig, document: Document) -> ScoringSpec:
     if entries is None:
         metrics = tuple(MetricSpec(name) for name in _DEFAULT_METRICS[config.output_type])
     else:
-        metrics = tuple(
-            MetricSpec(
-                _metric_name(entry, config),
-                # lm-eval has `evaluate` score sample by sample, and averages.
-                None if is_code_metric(entry, config) else _own_aggregation(entry),
-                entry.higher_is_better,
-                {} if is_code_metric(entry, config) else dict(entry.model_extra or {}),
-                where("metric_list", index),
-            )
-            for index, entry in enumerate(entries)
-        )
+        metrics = tuple(_metric_spec(entry, config, where("metric_list", index)) for index, entry in enumerate(entries))
     pipelines = tuple(
         FilterPipeline(
             item.name,
@@ -390,17 +380,16 @@ def is_code_metric(entry: MetricEntry, config: TaskConfig) -> bool:
     return config.process_results is not None or any(isinstance(one, PythonFunction) for one in made)
 
 
-def _metric_name(entry: MetricEntry, config: TaskConfig) -> str:
+def _metric_spec(entry: MetricEntry, config: TaskConfig, place: str) -> MetricSpec:
     if isinstance(entry.metric, PythonFunction):
-        return entry.metric.name.rpartition(".")[2]
+        return MetricSpec(entry.metric.name.rpartition(".")[2], None, entry.higher_is_better, {}, place)
     if is_code_metric(entry, config):
-        return entry.metric.replace("@", AT)
-    return f"evaluate/{entry.metric}" if entry.hf_evaluate else entry.metric
-
-
-def _own_aggregation(entry: MetricEntry) -> str | None:
+        return MetricSpec(entry.metric.replace("@", AT), None, entry.higher_is_better, {}, place)
     assert not isinstance(entry.aggregation, PythonFunction)
-    return entry.aggregation or ("mean" if entry.hf_evaluate else None)
+    name = f"evaluate/{entry.metric}" if entry.hf_evaluate else entry.metric
+    # lm-eval has `evaluate` score sample by sample, and averages.
+    aggregation = entry.aggregation or ("mean" if entry.hf_evaluate else None)
+    return MetricSpec(name, aggregation, entry.higher_is_better, dict(entry.model_extra or {}), place)
 
 
 def _compile(config: TaskConfig, document: Document, compiler: Templates, code: TaskFunctions | None) -> TaskTemplates:

@@ -140,7 +140,11 @@ class Template:
         for name in sorted(self.names):
             if name not in context and f"'{name}'" in str(error):
                 shown = [*known[:20], f"and {len(known) - 20} more"] if len(known) > 20 else known
-                has = f"(it has: {', '.join(shown) or 'none'}){_delimiter(known)}"
+                has = f"(it has: {', '.join(shown) or 'none'})"
+                # A table that was cut at commas, and is not separated by them, has one column with all names in it.
+                separator = next((mark for mark in ";\t|" if len(known) == 1 and mark in known[0]), "")
+                if separator:
+                    has += f"; is it separated by {separator!r}? Say `delimiter:` (in dataset_kwargs)"
                 return f"the row has no field '{name}'{suggest(name, known)} {has}"
         attribute = re.search(r"has no attribute '(.+)'$", str(error))
         subset = context.get("subset")
@@ -251,12 +255,6 @@ def as_literal(text: str, brackets: Sequence[str] = ("[]",)) -> JSON:
         except (SyntaxError, ValueError, MemoryError, RecursionError):
             return text
     return text
-
-
-def _delimiter(columns: Sequence[str]) -> str:
-    """A table that was cut at commas, and is not separated by them, has one column with all the names in it."""
-    separator = next((mark for mark in ";\t|" if len(columns) == 1 and mark in columns[0]), "")
-    return f"; is it separated by {separator!r}? Say `delimiter:` (in dataset_kwargs)" if separator else ""
 
 
 def _holds_null(value: JSON) -> bool:
