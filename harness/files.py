@@ -54,7 +54,9 @@ def append(path: Path, data: bytes, size: int | None = None) -> int:
         if size is not None and start != size:
             raise disturbed(path)
         try:
-            _write_all(handle, data)
+            left = memoryview(data)
+            while left:
+                left = left[os.write(handle, left) :]
         except BaseException as error:
             # A part of a line may be there: on a full disk, or when Ctrl-C comes between two writes.
             with contextlib.suppress(OSError):
@@ -180,9 +182,3 @@ def _last_line_start(handle: int, size: int) -> int:
             return start + place + 1
         end = start
     return 0
-
-
-def _write_all(handle: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(handle, view) :]

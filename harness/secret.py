@@ -82,14 +82,15 @@ def sealed(value: Any, name: str = "") -> Any:
     """The value with every text that is secret by its name as a `Secret`, at any depth; all headers are."""
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         inner = _parsed(value)
-        return value if inner is None or not _has_secret(sealed(inner, name)) else sealed(inner, name)
+        hidden = None if inner is None else sealed(inner, name)
+        return value if next(secrets_in(hidden), None) is None else hidden
     if isinstance(value, Mapping):
         whole = name.lower() in _ALL_SECRET
         return {key: sealed(item, "key" if whole else str(key)) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(sealed(item, name) for item in value)
-    hidden = is_secret_name(name) and value is not None and not isinstance(value, Secret | bool)
-    return Secret(str(value)) if hidden else value
+    secret = is_secret_name(name) and value is not None and not isinstance(value, Secret | bool)
+    return Secret(str(value)) if secret else value
 
 
 def revealed(value: Any) -> Any:
@@ -172,10 +173,6 @@ def secrets_of_url(url: str) -> list[Secret]:
     user, _, _ = url.partition("://")[2].partition("/")[0].rpartition("@")
     parts = [user, user.partition(":")[2], *(match[0].partition("=")[2] for match in _QUERY.finditer(url))]
     return [Secret(value) for value in parts if value]
-
-
-def _has_secret(value: Any) -> bool:
-    return next(secrets_in(value), None) is not None
 
 
 def _parsed(text: str) -> Any:

@@ -203,7 +203,12 @@ def check_metric(metric: Metric, seen: Sequence[Observation] = ()) -> list[str]:
         if metric.wants_inner and metric.inner is None:
             metric.use(_Same())
     kinds = sorted(metric.output_types & ALL_OUTPUT_TYPES)
-    for each in seen or [_repeated(item, times) for kind in kinds for item in _examples(kind)]:
+    examples = [
+        replace(item, responses=item.responses * times, predictions=item.predictions * times)
+        for kind in kinds
+        for item in _examples(kind)
+    ]
+    for each in seen or examples:
         shown = f"target {each.sample.target!r}, reply {each.predictions or each.logprobs}"
         try:
             first, second = metric.score(each), metric.score(each)
@@ -217,16 +222,14 @@ def check_metric(metric: Metric, seen: Sequence[Observation] = ()) -> list[str]:
         if first is not None:
             row = first if isinstance(first, tuple) else (first,)
             problems += [
-                f"{where}: score gives {value!r}, not a finite number ({shown})" for value in _not_numbers(row)
+                f"{where}: score gives {value!r}, not a finite number ({shown})"
+                for value in row
+                if not isinstance(value, int | float) or not math.isfinite(value)
             ]
             scores.append(row)
     if isinstance(metric, CorpusMetric):
         return problems
     return problems or _check_aggregation(metric, where, scores)
-
-
-def _not_numbers(row: Sequence[Any]) -> Iterator[Any]:
-    yield from (value for value in row if not isinstance(value, int | float) or not math.isfinite(value))
 
 
 def _check_aggregation(metric: Metric, where: str, scores: list[tuple[float, ...]]) -> list[str]:
@@ -258,10 +261,6 @@ class _Same(Metric):
 
     def score(self, seen: Observation) -> float:
         return float(seen.predictions[0] == seen.sample.target)
-
-
-def _repeated(seen: Observation, times: int) -> Observation:
-    return replace(seen, responses=seen.responses * times, predictions=seen.predictions * times)
 
 
 def _examples(kind: OutputType) -> list[Observation]:

@@ -445,15 +445,12 @@ def problem_of(fields: Mapping[str, JSON], kind: type) -> str | None:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         # Of a value that may be of several types, each type complains; their names in the path are no part of the file.
-        path = ".".join(str(part) for part in first["loc"] if not _is_type_name(part))
+        parts = [str(part) for part in first["loc"]]
+        path = ".".join(part for part in parts if "[" not in part and part not in ("float", "int", "str", "none"))
         return f"{path}: {first['msg'].lower()}" if path else str(first["msg"]).lower()
     except RecursionError:
         return "nested too deeply"
     return None
-
-
-def _is_type_name(part: Any) -> bool:
-    return isinstance(part, str) and ("[" in part or part in ("float", "int", "str", "none"))
 
 
 @functools.cache
