@@ -8,6 +8,7 @@ A source plugin finds here what it needs to turn files into rows:
 from __future__ import annotations
 
 from harness.data.arrow import read_saved, rows_of_table
+from harness.data.data_file import DataFile
 from harness.data.download import Server, Unreachable, cache_folder
 from harness.data.folders import (
     card_config,
@@ -22,7 +23,7 @@ from harness.data.folders import (
     split_of_file,
     stem_of_file,
 )
-from harness.data.formats import DataFile, FileOptions, is_data_file, read_all, read_rows
+from harness.data.formats import FileOptions, is_data_file, read_all, read_rows
 from harness.data.locations import (
     BUILDERS,
     FileSource,

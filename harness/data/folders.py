@@ -16,7 +16,8 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 
-from harness.data.formats import FILE_NAME, DataFile, zip_members
+from harness.data.data_file import DataFile, zip_members
+from harness.data.formats import FILE_NAME
 from harness.errors import DataError, suggest
 from harness.types import JSON
 

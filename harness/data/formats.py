@@ -4,25 +4,20 @@
 
 The format comes from the file's name or from `format:`. Values are what the file says they are: cells of CSV and TSV
 stay strings ("007", "NA" and "" included), and only JSON and Parquet have numbers. `types: inferred` reads cells as
-`datasets` does. Files are opened for reading only.
+`datasets` does.
 """
 
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
-import lzma
 import re
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
+from harness.data.data_file import DataFile, opened, refuse_pointer, text_of, zip_members
 from harness.errors import DataError, suggest
 from harness.types import JSON
 
@@ -36,22 +31,6 @@ FILE_NAME = re.compile(r".\.(squad\.json|jsonl|ndjson|json|csv|tsv|parquet|txt)(
 _FORMAT_OF = {"squad.json": "squad", "ndjson": "jsonl", "txt": "text"}
 _SPACE = re.compile(r"[ \t\r\n]*")
 _ALIASES = {"sep": "delimiter", "names": "column_names"}
-_POINTERS = (b"version https://git-lfs.github.com/spec/", b"/annex/objects/")
-
-
-@dataclass(frozen=True, slots=True)
-class DataFile:
-    """A file of rows, or one member of a zip. Prints as the user would name it."""
-
-    path: Path
-    member: str = ""
-
-    @property
-    def name(self) -> str:
-        return self.member or self.path.name
-
-    def __str__(self) -> str:
-        return f"{self.path}::{self.member}" if self.member else str(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,11 +151,11 @@ def read_rows(file: DataFile, options: FileOptions) -> Sequence[Row]:
     if kind == "parquet":
         from harness.data.arrow import read_parquet
 
-        with _opened(file) as stream:
-            _refuse_pointer(stream.read(1000), file)
+        with opened(file) as stream:
+            refuse_pointer(stream.read(1000), file)
             stream.seek(0)
             return read_parquet(stream, str(file))
-    text = _text(file, options.encoding)
+    text = text_of(file, options.encoding)
     if kind in ("csv", "tsv"):
         rows = list(_csv_rows(text, file, kind, options))
         if options.types == "text":
@@ -240,7 +219,7 @@ def _side_by_side(files: Sequence[DataFile], options: FileOptions) -> list[Row]:
     if len(files) != len(names):
         listed = ", ".join(map(str, files))
         raise DataError(f"side_by_side: {len(names)} columns ({', '.join(names)}), but {len(files)} files: {listed}")
-    columns = [list(_text_rows(_text(file, options.encoding), file, replace(options, block=None))) for file in files]
+    columns = [list(_text_rows(text_of(file, options.encoding), file, replace(options, block=None))) for file in files]
     if len({len(column) for column in columns}) > 1:
         lengths = ", ".join(f"{file} {len(column)}" for file, column in zip(files, columns, strict=True))
         raise DataError(f"side_by_side: the texts differ in their number of lines ({lengths})")
@@ -255,7 +234,7 @@ def _joined(files: Sequence[DataFile], options: FileOptions, column: str) -> lis
     rows = [dict(row) for row in read_rows(files[0], options)]
     for file in files[1:]:
         kind = options.format or _format_of(file)
-        value = _parse(_text(file, options.encoding), file) if kind == "json" else None
+        value = _parse(text_of(file, options.encoding), file) if kind == "json" else None
         if isinstance(value, dict):
             others = {str(key): row for key, row in value.items() if isinstance(row, dict)}
         else:
@@ -289,81 +268,6 @@ def _the_member(file: DataFile) -> DataFile:
             f"{file}: holds {len(members)} files of rows ({held}); name one as zip://FILE::{file.path.name}"
         )
     return DataFile(file.path, members[0])
-
-
-def zip_members(path: Path) -> list[str]:
-    """The names of the files in a zip, folders and macOS' resource forks left out."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [item.filename for item in archive.infolist() if not item.is_dir()]
-    except (zipfile.BadZipFile, OSError) as error:
-        raise DataError(f"{path}: cannot be read as a zip: {error}") from error
-    return sorted(name for name in names if not name.startswith("__MACOSX/"))
-
-
-@contextmanager
-def _opened(file: DataFile) -> Iterator[IO[bytes]]:
-    """The file's bytes, unpacked. What goes wrong on the way is a DataError that names the file."""
-    try:
-        if file.member:
-            with zipfile.ZipFile(file.path) as archive, archive.open(file.member) as stream:
-                yield io.BytesIO(_unpacked(stream, file.member))
-        elif file.path.suffix.lower() == ".gz":
-            with file.path.open("rb") as stream:
-                yield io.BytesIO(_unpacked(stream, file.path.name))
-        else:
-            with file.path.open("rb") as stream:
-                yield stream
-    except KeyError as error:
-        raise DataError(f"{file}: there is no such file in the zip") from error
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError) as error:
-        raise DataError(f"{file}: cannot be read: {error}") from error
-
-
-LARGEST_UNPACKED = 2 << 30
-"""Bytes that one packed file of rows may come to. A bomb of some megabytes comes to as much within seconds."""
-
-
-def _unpacked(stream: IO[bytes], name: str) -> bytes:
-    if not name.lower().endswith(".gz"):
-        return _limited(stream, name)
-    with gzip.open(stream) as unpacked:
-        return _limited(unpacked, name)
-
-
-def _limited(stream: IO[bytes] | gzip.GzipFile, name: str) -> bytes:
-    data = bytearray()
-    while chunk := stream.read(1 << 22):
-        data += chunk
-        if len(data) > LARGEST_UNPACKED:
-            size = LARGEST_UNPACKED / (1 << 30)
-            raise DataError(f"{name}: unpacks to more than {size:g} GB; unpack it, and name the file that it holds")
-    return bytes(data)
-
-
-def _text(file: DataFile, encoding: str) -> str:
-    with _opened(file) as stream:
-        data = stream.read()
-    _refuse_pointer(data[:1000], file)
-    try:
-        # A byte order mark is no part of the first row, whoever wrote it.
-        return data.decode(encoding).removeprefix("\ufeff")
-    except LookupError as error:
-        raise DataError(f"{file}: unknown encoding '{encoding}'") from error
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        # Tables of a spreadsheet are often in one of these.
-        other = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "gb18030"
-        remedy = "say its `encoding:` (in dataset_kwargs)"
-        with suppress(UnicodeDecodeError):
-            data.decode(other)
-            remedy = f"it reads as {other}: say `encoding: {other}` (in dataset_kwargs)"
-        raise DataError(f"{file}:{line}: is not {encoding}; {remedy}") from error
-
-
-def _refuse_pointer(head: bytes, file: DataFile) -> None:
-    if head.startswith(_POINTERS[0]) or (len(head) < 1000 and _POINTERS[1] in head):
-        raise DataError(f"{file}: is only a pointer to the data (Git LFS or git-annex); fetch the file itself")
 
 
 def _constant(name: str) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from harness import DataError
-from harness.data import FileOptions, Server, download, formats, read_rows
-from harness.data.formats import DataFile
+from harness.data import FileOptions, Server, data_file, download, read_rows
+from harness.data.data_file import DataFile
 
 
 class Dripping(BaseHTTPRequestHandler):
@@ -56,7 +56,7 @@ def test_a_server_that_drips_is_given_up(address: str, tmp_path: Path, monkeypat
 
 
 def test_a_file_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "LARGEST_UNPACKED", 8 << 20)
+    monkeypatch.setattr(data_file, "LARGEST_UNPACKED", 8 << 20)
     bomb = tmp_path / "rows.jsonl.gz"
     bomb.write_bytes(gzip.compress(b" " * (32 << 20)))
     with pytest.raises(DataError, match=r"rows\.jsonl\.gz: unpacks to more than"):

@@ -1,0 +1,111 @@
+"""A file of rows as it lies on the disk: alone, gzipped or in a zip; its bytes and its text.
+
+Files are opened for reading only.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import lzma
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from harness.errors import DataError
+
+LARGEST_UNPACKED = 2 << 30
+"""Bytes that one packed file of rows may come to. A bomb of some megabytes comes to as much within seconds."""
+_POINTERS = (b"version https://git-lfs.github.com/spec/", b"/annex/objects/")
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A file of rows, or one member of a zip. Prints as the user would name it."""
+
+    path: Path
+    member: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.member or self.path.name
+
+    def __str__(self) -> str:
+        return f"{self.path}::{self.member}" if self.member else str(self.path)
+
+
+def zip_members(path: Path) -> list[str]:
+    """The names of the files in a zip, folders and macOS' resource forks left out."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [item.filename for item in archive.infolist() if not item.is_dir()]
+    except (zipfile.BadZipFile, OSError) as error:
+        raise DataError(f"{path}: cannot be read as a zip: {error}") from error
+    return sorted(name for name in names if not name.startswith("__MACOSX/"))
+
+
+@contextmanager
+def opened(file: DataFile) -> Iterator[IO[bytes]]:
+    """The file's bytes, unpacked. What goes wrong on the way is a DataError that names the file."""
+    try:
+        if file.member:
+            with zipfile.ZipFile(file.path) as archive, archive.open(file.member) as stream:
+                yield io.BytesIO(_unpacked(stream, file.member))
+        elif file.path.suffix.lower() == ".gz":
+            with file.path.open("rb") as stream:
+                yield io.BytesIO(_unpacked(stream, file.path.name))
+        else:
+            with file.path.open("rb") as stream:
+                yield stream
+    except KeyError as error:
+        raise DataError(f"{file}: there is no such file in the zip") from error
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError) as error:
+        raise DataError(f"{file}: cannot be read: {error}") from error
+
+
+def _unpacked(stream: IO[bytes], name: str) -> bytes:
+    if not name.lower().endswith(".gz"):
+        return _limited(stream, name)
+    with gzip.open(stream) as unpacked:
+        return _limited(unpacked, name)
+
+
+def _limited(stream: IO[bytes] | gzip.GzipFile, name: str) -> bytes:
+    data = bytearray()
+    while chunk := stream.read(1 << 22):
+        data += chunk
+        if len(data) > LARGEST_UNPACKED:
+            size = LARGEST_UNPACKED / (1 << 30)
+            raise DataError(f"{name}: unpacks to more than {size:g} GB; unpack it, and name the file that it holds")
+    return bytes(data)
+
+
+def text_of(file: DataFile, encoding: str) -> str:
+    """The file's text. DataError where it is a pointer alone, or not in this encoding."""
+    with opened(file) as stream:
+        data = stream.read()
+    refuse_pointer(data[:1000], file)
+    try:
+        # A byte order mark is no part of the first row, whoever wrote it.
+        return data.decode(encoding).removeprefix("\ufeff")
+    except LookupError as error:
+        raise DataError(f"{file}: unknown encoding '{encoding}'") from error
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        # Tables of a spreadsheet are often in one of these.
+        other = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "gb18030"
+        remedy = "say its `encoding:` (in dataset_kwargs)"
+        with suppress(UnicodeDecodeError):
+            data.decode(other)
+            remedy = f"it reads as {other}: say `encoding: {other}` (in dataset_kwargs)"
+        raise DataError(f"{file}:{line}: is not {encoding}; {remedy}") from error
+
+
+def refuse_pointer(head: bytes, file: DataFile) -> None:
+    """Raise DataError where a file's first bytes are those of a pointer, which stands for data left elsewhere."""
+    if head.startswith(_POINTERS[0]) or (len(head) < 1000 and _POINTERS[1] in head):
+        raise DataError(f"{file}: is only a pointer to the data (Git LFS or git-annex); fetch the file itself")
