@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.errors import UsageError
-from harness.tasks.schema import GenerationKwargs, TaskConfig, in_our_words
+from harness.tasks.schema import GenerationKwargs, TaskConfig
+from harness.tasks.schema_problems import in_our_words
 from harness.types import JSON, GenerationParams
 
 _MAX_TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
