@@ -18,6 +18,7 @@ from sandboxed import needs_sandbox
 from harness.errors import UsageError
 from harness.scoring import sandbox
 from harness.scoring.sandbox import Limits, execute
+from harness.scoring.sandbox.command import IMAGE, PROGRAM_ENVIRONMENT
 
 SHORT = Limits(seconds=1, patience=1)
 AMPLE = Limits(seconds=20)
@@ -212,7 +213,7 @@ def test_a_cause_is_fit_for_a_terminal():
 def test_the_environment_is_not_ours(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "a secret")
     outcome = run("import os, json; print(json.dumps(dict(os.environ)))")
-    assert set(json.loads(outcome.output)) <= set(execute._ENVIRONMENT) | {"LC_CTYPE"}
+    assert set(json.loads(outcome.output)) <= set(PROGRAM_ENVIRONMENT) | {"LC_CTYPE"}
     search = """
 import pathlib
 for file in pathlib.Path("/proc").glob("*/environ"):
@@ -386,6 +387,6 @@ def test_the_command_of_docker():
     for option in ("--network=none", "--read-only", "--cap-drop=ALL", "--name=box", "--memory=5242880", "--rm"):
         assert option in command
     assert "--security-opt=no-new-privileges" in command
-    image = command.index(execute._IMAGE)
+    image = command.index(IMAGE)
     assert command[image + 1 : image + 3] == ["python", "-I"]
     assert not any(part.startswith(("--volume", "-v", "--privileged")) for part in command[:image])

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from harness.scoring.sandbox.command import ENVIRONMENT, Limits, command_line, jailed
 from harness.scoring.sandbox.execute import (
-    ENVIRONMENT,
     MODES,
-    Limits,
     Program,
     ProgramOutcome,
     ScriptOutcome,
     check_mode,
-    command_line,
-    jailed,
     run_program,
     run_programs,
     run_script,

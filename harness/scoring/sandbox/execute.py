@@ -25,24 +25,21 @@ import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from harness.errors import MachineError, UsageError, suggest
+from harness.scoring.sandbox.command import PROGRAM_ENVIRONMENT, Limits, command_line, packages
 
-_PACKAGE = "harness.scoring.sandbox"
 MODES = ("auto", "namespaces", "docker", "none")
-_HERE = Path(__file__).parent
 _STARTING = 300.0  # seconds until a sandbox stands, on a machine that is busy
 _ENDING = 5.0
 _MOST_WAITING = 20.0  # times the time by the clock, where the processors are taken by others
-_IMAGE = "python:3.11-slim"
 _NOT_STARTED = "the sandbox did not start: "
 _CPU_SIGNAL = 24  # SIGXCPU: the processor time is used up
 _OUT_OF_MEMORY = 124  # what jail.py ends with
@@ -51,39 +48,6 @@ _EXCEPTION = 255  # what a script ends with that raises one; as in runner.py
 _ROOM = 4 << 30  # bytes of address space beside the memory: stacks and libraries that are never used up
 _MOST_PRINTED = 16 << 20  # bytes of standard output of a script
 _MOST_OUTPUT = 16_384  # bytes
-ENVIRONMENT = {
-    "HOME": "/tmp",
-    "PATH": "/usr/bin:/bin",
-    "LANG": "C.UTF-8",
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-}
-"""The variables that whatever runs in a sandbox has, beside those of its kind."""
-_OF_PROGRAMS = {**ENVIRONMENT, "MALLOC_ARENA_MAX": "2"}  # else each thread reserves much memory that it does not use
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a program may use.
-
-    seconds: of processor time (rounded up), for each process; by the clock, `patience` times as long, not counting the
-        time for which it waits for a processor. memory: bytes of all processes together (with `none`: of each).
-        call_seconds: of processor time for one call that the tests make; 0 is no limit but that of all of them.
-        processes: and threads, at one time. file_size: bytes of one file. space: bytes of all files together.
-    """
-
-    seconds: float = 3.0
-    patience: float = 3.0
-    memory: int = 1 << 30
-    processes: int = 64
-    file_size: int = 16 << 20
-    space: int = 64 << 20
-    files: int = 256
-    call_seconds: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.seconds <= 0 or self.patience < 1 or self.memory <= 0:
-            raise ValueError("seconds and memory must be positive, and patience at least 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,96 +135,6 @@ def run_program(program: str | Program, limits: Limits | None = None, mode: str 
     return _run(program, limits or Limits(), usable(mode))
 
 
-def command_line(mode: str, limits: Limits, root: str, name: str) -> list[str]:
-    """The command that starts the runner. `root` is an empty folder; `name` names a container."""
-    runner = ["-I", "-S", "-X", "utf8", "-c", _runner_code()]
-    if mode == "docker":
-        return [*_docker(limits, name), "python", *runner]
-    python = str(Path(sys.executable).resolve())
-    if mode == "none":
-        return [python, *runner]
-    return jailed([python, *runner], limits, root)
-
-
-def jailed(
-    command: Sequence[str],
-    limits: Limits,
-    root: str,
-    show: Sequence[str] = (),
-    environment: Mapping[str, str] | None = None,
-    copies: Mapping[str, str] | None = None,
-) -> list[str]:
-    """The command that starts another one in namespaces. root: an empty folder, which becomes the root of what it sees.
-
-    show: paths that it sees, read-only, beside this Python and its packages. copies: what it sees in the place of some
-    of them. environment: all variables that it has.
-    The limits on single processes (time, size of a file, number) it has to set on itself.
-    """
-    paths = sorted({*_shown(), *show})
-    order = {
-        "root": root,
-        # A folder inside one that is shown already comes with it.
-        "show": [path for path in paths if not any(path.startswith(f"{other}/") for other in paths)],
-        "copies": dict(copies or {}),
-        "command": list(command),
-        "environment": dict(_OF_PROGRAMS if environment is None else environment),
-        "space": limits.space,
-        "memory": limits.memory,
-    }
-    python = str(Path(sys.executable).resolve())
-    return [python, "-I", "-S", str(_HERE / "jail.py"), json.dumps(order)]
-
-
-@functools.cache
-def _runner_code() -> str:
-    """One text that makes the modules of the runner, where this package cannot be imported, and starts it."""
-    sources = {name: (_HERE / f"{name}.py").read_text("utf-8") for name in ("wire", "program", "checker", "runner")}
-    return f"""
-import sys, types
-package = sys.modules[{_PACKAGE!r}] = types.ModuleType({_PACKAGE!r})
-for name, source in {sources!r}.items():
-    module = sys.modules[{_PACKAGE!r} + "." + name] = types.ModuleType({_PACKAGE!r} + "." + name)
-    setattr(package, name, module)
-    exec(compile(source, f"<{{name}}>", "exec"), module.__dict__)
-module.main()
-"""
-
-
-def _docker(limits: Limits, name: str) -> list[str]:
-    options = [
-        "--rm", "--pull=never", "--interactive", "--init", f"--name={name}", "--network=none", "--read-only",
-        "--log-driver=none",  # what a program prints without end does not fill the disk of the daemon
-        "--cap-drop=ALL",
-        "--security-opt=no-new-privileges", "--user=65534:65534", "--workdir=/tmp", "--ipc=private",
-        f"--shm-size={limits.memory // 2}",
-        f"--tmpfs=/tmp:rw,nosuid,nodev,size={limits.space}", f"--memory={limits.memory}",
-        f"--memory-swap={limits.memory}", f"--pids-limit={limits.processes + 3}",
-    ]  # fmt: skip
-    variables = [f"--env={key}={value}" for key, value in _OF_PROGRAMS.items()]
-    return ["docker", "run", *options, *variables, os.environ.get("HARNESS_SANDBOX_IMAGE") or _IMAGE]
-
-
-@functools.cache
-def _shown() -> list[str]:
-    """The paths that a program sees: this Python, its packages, the system's libraries, and harmless devices."""
-    python = {sys.base_prefix, sys.base_exec_prefix, sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
-    wanted = [*(str(Path(path).resolve()) for path in python), *_packages(), str(Path(sys.executable).resolve())]
-    system = ["/usr", "/bin", "/lib", "/lib64", "/lib32", "/etc/ld.so.cache", "/etc/localtime"]
-    system += map(str, Path("/etc").glob("java-*"))  # a Java machine of Debian does not start without its settings
-    devices = [f"/dev/{name}" for name in ("null", "zero", "random", "urandom")]
-    paths = [path for path in sorted({*wanted, *system, *devices}) if os.path.lexists(path) and path != "/"]
-    # A folder inside one that is shown already comes with it.
-    return [path for path in paths if not any(path.startswith(f"{other}/") for other in paths)]
-
-
-def _packages() -> list[str]:
-    own = [sysconfig.get_path(name) for name in ("purelib", "platlib")]
-    others = [
-        path for path in sys.path if Path(path).name in ("site-packages", "dist-packages") and Path(path).is_dir()
-    ]
-    return list(dict.fromkeys(str(Path(path).resolve()) for path in [*own, *others]))
-
-
 class _Sandbox:
     """A runner in a sandbox, from its start to its end. `with` ends it."""
 
@@ -275,7 +149,7 @@ class _Sandbox:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=None if mode == "docker" else _OF_PROGRAMS,  # docker's client needs its own
+            env=None if mode == "docker" else PROGRAM_ENVIRONMENT,  # docker's client needs its own
             cwd=self._root.name,
             start_new_session=True,
         )
@@ -448,7 +322,7 @@ def _run(program: str | Program, limits: Limits, mode: str) -> ProgramOutcome:
         "setup": program.setup,
         "call_seconds": limits.call_seconds,
         "limits": _bounds(limits, mode),
-        "path": [] if mode == "docker" else _packages(),
+        "path": [] if mode == "docker" else packages(),
     }
     with _Sandbox([order, {"tests": program.tests, "token": token}], limits, mode) as box:
         if not box.start():
@@ -481,7 +355,7 @@ def run_script(
             "program": text,
             "inputs": left,
             "limits": _bounds(bounds, mode),
-            "path": [] if mode == "docker" else _packages(),
+            "path": [] if mode == "docker" else packages(),
             "most_output": _MOST_PRINTED,
         }
         with _Sandbox([order], bounds, mode) as box:

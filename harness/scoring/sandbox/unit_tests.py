@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.scoring.sandbox.execute import Limits, ProgramOutcome, run_script
+from harness.scoring.sandbox.command import Limits
+from harness.scoring.sandbox.execute import ProgramOutcome, run_script
 
 _VERSIONS = 3
 _MOST_DRAWS = 9
