@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import DataError, DatasetSpec, Rows
@@ -263,6 +263,7 @@ def test_a_fingerprint_is_of_the_values_and_their_order() -> None:
 CELLS = st.text(st.characters(exclude_categories=["Cs"]))
 
 
+@settings(deadline=None)
 @given(st.lists(st.fixed_dictionaries({"id": CELLS, "问": CELLS}), min_size=1, max_size=5))
 def test_any_strings_are_the_same_rows_from_csv_and_json_lines(rows: list[dict[str, str]]) -> None:
     text = io.StringIO()
