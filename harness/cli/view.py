@@ -22,8 +22,21 @@ _LOCAL = ("127.0.0.1", "localhost", "[::1]")
 @click.option("--no_browser", is_flag=True, help="Print the address, and open nothing.")
 @click.option("--export", type=click.Path(path_type=Path), metavar="DIR", help="Write the pages as files instead.")
 @click.option("--single", type=click.Path(path_type=Path), metavar="FILE", help="Write them as one HTML file instead.")
+@click.option(
+    "--data",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Look there for pictures of rows, where they have moved. Repeatable.",
+)
 def command(
-    runs: tuple[Path, ...], port: int, token: str | None, no_browser: bool, export: Path | None, single: Path | None
+    runs: tuple[Path, ...],
+    port: int,
+    token: str | None,
+    no_browser: bool,
+    export: Path | None,
+    single: Path | None,
+    data: tuple[Path, ...],
 ) -> None:
     """Look at the runs in and below the folders RUNS (`runs` where none is named), in a browser on this machine.
 
@@ -33,6 +46,9 @@ def command(
     harness view runs/A runs/B --export site         the pages as files, for any web server
     """
     folders = list(runs) or [Path("runs")]
+    for mirror in data:
+        if not mirror.is_dir():
+            raise UsageError(f"--data: there is no folder '{mirror}'")
     for folder in folders:
         if not folder.is_dir():
             raise UsageError(f"there is no folder '{folder}'; `harness --tasks demo` makes a first run in `runs`")
@@ -47,11 +63,11 @@ def command(
 
         for target, write in ((export, export_pages), (single, export_single)):
             if target is not None:
-                notice_path(f"{counted(write(folders, target), 'page')} written", target)
+                notice_path(f"{counted(write(folders, target, data), 'page')} written", target)
         return
     listener = _listener(port)
     port, token = listener.getsockname()[1], token or secrets.token_urlsafe(16)
-    app = make_app(folders, token, [f"{host}:{port}" for host in _LOCAL])
+    app = make_app(folders, token, [f"{host}:{port}" for host in _LOCAL], data)
     address = f"http://127.0.0.1:{port}/?token={token}"
     notice(f"Runs can be seen at {address} until Ctrl-C")
     if not no_browser:

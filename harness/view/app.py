@@ -47,9 +47,12 @@ _STATIC = {"page.css": ("harness.record", "text/css"), "view.js": ("harness.view
 Page = Callable[[Shelf, Mapping[str, Any]], Mapping[str, Any]]
 
 
-def make_app(folders: Sequence[Path], token: str, hosts: Sequence[str]) -> Starlette:
-    """The application over the runs below `folders`. hosts: the values of `Host` under which it may be asked."""
-    shelf = Shelf(folders)
+def make_app(folders: Sequence[Path], token: str, hosts: Sequence[str], mirrors: Sequence[Path] = ()) -> Starlette:
+    """The application over the runs below `folders`. hosts: the values of `Host` under which it may be asked.
+
+    mirrors: folders in which pictures of rows are looked for, where they are not at the place that a record names.
+    """
+    shelf = Shelf(folders, mirrors)
 
     def page(path: str, template: str, make: Page) -> Route:
         async def answer(request: Request) -> Response:
@@ -73,6 +76,10 @@ def make_app(folders: Sequence[Path], token: str, hosts: Sequence[str]) -> Starl
         await run_in_threadpool(add_note, run.path, int(request.path_params["n"]), kind, form.get("why", ""))
         return RedirectResponse(str(request.url.path).removesuffix("/note"), 303)
 
+    def media(request: Request) -> Response:
+        picture = pages.media(shelf, _asked(request))
+        return Response(picture.data, media_type=picture.kind)
+
     def table(request: Request) -> Response:
         answer = Response(pages.leaderboard_csv(shelf, _asked(request)), media_type="text/csv; charset=utf-8")
         answer.headers["Content-Disposition"] = "attachment; filename=leaderboard.csv"
@@ -90,6 +97,7 @@ def make_app(folders: Sequence[Path], token: str, hosts: Sequence[str]) -> Starl
             page("/trends", "trends.html.j2", pages.trends),
             page("/leaderboard", "leaderboard.html.j2", pages.leaderboard),
             Route("/leaderboard.csv", table),
+            Route("/run/{run}/media/{n:int}/{sha256}", media),
             chart("radar.svg", pages.radar),
             chart("trend.svg", pages.trend_chart),
             chart("tokens.svg", pages.tokens_chart),

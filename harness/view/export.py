@@ -25,26 +25,33 @@ from harness.errors import UsageError
 from harness.view.app import COOKIE, make_app
 
 MOST_PAGES = 2_000
+MOST_PICTURES = 24 * 1024 * 1024
+"""Bytes of pictures in one file: an attachment has to stay one."""
 _SAMPLES = 64
 _HOST = "export.invalid"
 _LINK = re.compile(r'(?P<name>href|src|srcset)="(?P<address>/[^"]*)"')
 _LEFT_OUT = frozenset({"text", "lang", "start", "order", "sort", "answer", "significance", "with"})
+_IMAGE = re.compile(r'<img\b[^>]*?\bsrc="(?P<address>/[^"]*/media/[^"]*)"[^>]*?\balt="(?P<alt>[^"]*)"[^>]*>')
 _FORM = re.compile(r"<form\b.*?</form>", re.DOTALL)
 _SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL)
+_ENDINGS = {
+    "text/html": "html", "text/css": "css", "image/svg+xml": "svg", "text/csv": "csv", "image/png": "png",
+    "image/jpeg": "jpg",
+}  # fmt: skip
 _SINGLE_STYLE = """
 section.page { display: none; }
 section.page:target, section.page:has(:target), body:not(:has(:target)) section.page:first-of-type { display: block; }
 """
 
 
-def export_pages(folders: Sequence[Path], target: Path) -> int:
+def export_pages(folders: Sequence[Path], target: Path, mirrors: Sequence[Path] = ()) -> int:
     """Write the pages over the runs below `folders` into a new folder, `index.html` first; returns how many.
 
     Raises UsageError where the folder holds anything.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"--export {target}: is there already; name a new folder")
-    pages = _pages(folders)
+    pages = _pages(folders, mirrors)
     names = {address: _file_name(address, content) for address, (content, _) in pages.items()}
     target.mkdir(parents=True, exist_ok=True)
     for address, (content, data) in pages.items():
@@ -54,12 +61,16 @@ def export_pages(folders: Sequence[Path], target: Path) -> int:
     return sum(content == "text/html" for content, _ in pages.values())
 
 
-def export_single(folders: Sequence[Path], target: Path) -> int:
+def export_single(folders: Sequence[Path], target: Path, mirrors: Sequence[Path] = ()) -> int:
     """Write the same pages as one file that loads nothing; returns how many pages it holds."""
-    pages = _pages(folders)
+    pages = _pages(folders, mirrors)
     names = {address: f"#{_mark(address)}" for address in pages}
+    room = MOST_PICTURES
     for address, (content, data) in pages.items():
-        if content != "text/html":
+        if "/media/" in address and len(data) > room:
+            del names[address]
+        elif content != "text/html":
+            room -= len(data) if "/media/" in address else 0
             names[address] = f"data:{content};base64,{base64.b64encode(data).decode()}"
     style = next(data for address, (_, data) in pages.items() if address.endswith(".css")).decode()
     parts = []
@@ -77,9 +88,9 @@ def export_single(folders: Sequence[Path], target: Path) -> int:
     return len(parts)
 
 
-def _pages(folders: Sequence[Path]) -> dict[str, tuple[str, bytes]]:
+def _pages(folders: Sequence[Path], mirrors: Sequence[Path]) -> dict[str, tuple[str, bytes]]:
     """Address -> (content type, data) of everything that the first page leads to, within the limits."""
-    app = make_app(folders, "export", [_HOST])
+    app = make_app(folders, "export", [_HOST], mirrors)
     found: dict[str, tuple[str, bytes]] = {}
     waiting, samples = ["/"], Counter[str]()
     while waiting and len(found) < MOST_PAGES:
@@ -143,6 +154,10 @@ def _relinked(text: str, names: dict[str, str]) -> str:
             return 'aria-disabled="true"' if found["name"] == "href" else f'{found["name"]}=""'
         return f'{found["name"]}="{html.escape(name + (f"#{anchor}" if anchor else ""))}"'
 
+    def picture(found: re.Match[str]) -> str:
+        return found[0] if html.unescape(found["address"]) in names else f"[{found['alt']}]"
+
+    text = _IMAGE.sub(picture, text)
     return _LINK.sub(link, _SCRIPT.sub("", _FORM.sub(_without_controls, text)))
 
 
@@ -159,6 +174,6 @@ def _mark(address: str) -> str:
 def _file_name(address: str, content: str) -> str:
     if address == "/":
         return "index.html"
-    ending = {"text/html": "html", "text/css": "css", "image/svg+xml": "svg", "text/csv": "csv"}.get(content, "bin")
+    ending = _ENDINGS.get(content, "bin")
     words = re.sub(r"[^A-Za-z0-9]+", "-", urlsplit(address).path).strip("-")[:60]
     return f"{words}-{_mark(address)}.{ending}"

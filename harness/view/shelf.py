@@ -13,6 +13,7 @@ from harness.record.manifest import MANIFEST_FILE, read_manifest, read_report
 from harness.record.run import REPORT_FILE
 from harness.record.shown import short_title
 from harness.view.index import SampleIndex
+from harness.view.media import MediaFinder
 
 _DEPTH = 3
 
@@ -58,10 +59,14 @@ class ShelvedRun:
 
 
 class Shelf:
-    """The runs in and below some folders, by keys that stay while the folders do."""
+    """The runs in and below some folders, by keys that stay while the folders do.
 
-    def __init__(self, folders: Sequence[Path]) -> None:
+    mirrors: folders in which the pictures of their rows are looked for. media: what finds them.
+    """
+
+    def __init__(self, folders: Sequence[Path], mirrors: Sequence[Path] = ()) -> None:
         self._folders = [folder.resolve() for folder in folders]
+        self.media = MediaFinder(mirrors)
         self._read: dict[Path, tuple[tuple[float, ...], ShelvedRun]] = {}
         self._at_work: dict[Path, _Indexing] = {}
         self._lock = threading.Lock()

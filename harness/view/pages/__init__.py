@@ -12,7 +12,7 @@ from harness.view.pages.across import (
 )
 from harness.view.pages.one_run import errors, run
 from harness.view.pages.runs import runs
-from harness.view.pages.samples import sample, samples
+from harness.view.pages.samples import media, sample, samples
 
 __all__ = [
     "changed",
@@ -20,6 +20,7 @@ __all__ = [
     "errors",
     "leaderboard",
     "leaderboard_csv",
+    "media",
     "radar",
     "run",
     "runs",

@@ -10,8 +10,9 @@ from harness.errors import UsageError
 from harness.record.codec import decode_record, jsonable
 from harness.record.html import KINDS, golds_of, option_shares
 from harness.record.prompts import PROMPTS_FILE, SharedPrompts
-from harness.types import Prompt, Record
+from harness.types import Media, Prompt, Record
 from harness.view.index import MOST_COUNTED, ORDERS, PAGE, Filters, IndexedSample, SampleIndex
+from harness.view.media import Picture
 from harness.view.notes import NoteKind, read_notes
 from harness.view.pages.asked import place_in
 from harness.view.shelf import Shelf, ShelvedRun
@@ -68,9 +69,7 @@ def sample(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
     run = shelf.get(asked["run"])
     shelf.progress(run)
     with SampleIndex.of(run.path) as index:
-        found = index.sample(asked["n"])
-        if found is None:
-            raise UsageError(f"{run.key}: there is no sample {asked['n']}")
+        found = _asked_sample(run, index, asked)
         before, after = index.neighbours(found.n, filters_of(asked))
         record = _record(run, index, found)
     others = [(other, _same(other, shelf, found)) for other in map(shelf.get, asked["all"].get("with", ()))]
@@ -82,12 +81,43 @@ def sample(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         "prompt": list(_turns(record.prompt)),
         "contexts": [list(_turns(context)) for context in record.contexts],
         "continuation": record.continuation,
+        "pictures": {
+            each.sha256: shelf.media.picture(run.path, run.manifest, record.key, each)
+            for each in _media_of(record)
+            if not each.problem
+        },
         "doc": json.dumps(jsonable(record.doc), ensure_ascii=False, indent=1),
         "previous": before,
         "next": after,
         "note": notes[-1] if notes else None,
         "note_kinds": [kind.value for kind in NoteKind],
     }
+
+
+def media(shelf: Shelf, asked: Mapping[str, Any]) -> Picture:
+    """The picture at `/run/KEY/media/N/HASH`: one that sample N shows. Raises UsageError where there is none."""
+    run = shelf.get(asked["run"])
+    with SampleIndex.of(run.path) as index:
+        record = _record(run, index, _asked_sample(run, index, asked))
+    shown = {each.sha256: each for each in _media_of(record)}
+    if asked["sha256"] not in shown:
+        raise UsageError(f"{run.key}: sample {asked['n']} shows no such picture")
+    picture = shelf.media.picture(run.path, run.manifest, record.key, shown[asked["sha256"]])
+    if not picture.data:
+        raise UsageError(picture.problem or "the picture is being looked for; load the page again")
+    return picture
+
+
+def _asked_sample(run: ShelvedRun, index: SampleIndex, asked: Mapping[str, Any]) -> IndexedSample:
+    found = index.sample(asked["n"])
+    if found is None:
+        raise UsageError(f"{run.key}: there is no sample {asked['n']}")
+    return found
+
+
+def _media_of(record: Record) -> Iterator[Media]:
+    for prompt in (record.prompt, *record.contexts):
+        yield from prompt.shown_media
 
 
 def _key(found: IndexedSample) -> tuple[str, str, int]:
