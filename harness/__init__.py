@@ -47,6 +47,7 @@ from harness.retry import (
     may_pass,
 )
 from harness.secret import Secret, sealed, secrets_in, secrets_of_url, shown, shown_url
+from harness.thinking import Thinking
 from harness.types import (
     DatasetSpec,
     GenerationParams,
@@ -115,6 +116,7 @@ __all__ = [
     "ScoreKey",
     "Secret",
     "TaskError",
+    "Thinking",
     "Undecided",
     "UsageError",
     "View",

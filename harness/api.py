@@ -28,6 +28,7 @@ from harness.run.result import RunResult
 from harness.run.runner import run, run_each
 from harness.run.spec import DEFAULT_MODEL, RunSpec
 from harness.scoring import sandbox
+from harness.thinking import MODES
 from harness.types import JSON
 
 HUBS = ("hf", "modelscope")
@@ -54,6 +55,9 @@ def evaluate(
     apply_chat_template: bool | str = False,
     fewshot_as_multiturn: bool = True,
     system_instruction: str | None = None,
+    thinking: str | None = None,
+    reasoning_effort: str | None = None,
+    thinking_budget: int | None = None,
     include_path: Names = (),
     trust_task_code: Names = (),
     trust_task_code_in_process: Names = (),
@@ -139,7 +143,9 @@ def _spec(given: Mapping[str, Any]) -> RunSpec:
         "limit": _by(parse_limit),
         **dict.fromkeys(("num_fewshot", "max_batch_size"), _count),
         **dict.fromkeys(("fewshot_as_multiturn", "offline", "log_samples"), _by(parse_switch)),
-        **dict.fromkeys(("device", "output", "system_instruction", "name", "output_path"), _text),
+        **dict.fromkeys(("device", "output", "system_instruction", "reasoning_effort", "name", "output_path"), _text),
+        "thinking": _one_of(MODES),
+        "thinking_budget": _count,
         "batch_size": _by(parse_batch_size),
         "seed": _by(parse_seed),
         "apply_chat_template": _by(parse_template),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from harness.types import Response
+
 # What opens and what closes a block, as models write them. The last pair is a channel that ends where another begins.
 _PAIRS = (
     ("<think>", "</think>"),
@@ -86,6 +88,24 @@ def opened_by(text: str, turn: str = "") -> str | None:
     return max(places)[1] if places else None
 
 
+def closing_of(opening: str) -> str:
+    """The mark that closes what `opening` opens."""
+    return dict(_PAIRS)[opening]
+
+
+def opening_of(reply: str) -> str | None:
+    """The mark that begins a reply, if it begins with one."""
+    start = reply.lstrip()[:_LONGEST_MARK].lower()
+    return next((opening for opening, _ in _PAIRS if start.startswith(opening.lower())), None)
+
+
+def last_closing(reply: str) -> str | None:
+    """The mark of the last place where reasoning is closed; None where none is."""
+    # The mark that ends a channel ends answers too.
+    marks = [closing for opening, closing in _PAIRS if closing in reply and (closing != "<|end|>" or opening in reply)]
+    return max(marks, key=reply.rfind, default=None)
+
+
 def speaks_of_reasoning(template: str) -> bool:
     """Whether a chat template knows marks of reasoning, so that its model may write them."""
     return any(opening in template or closing in template for opening, closing in _PAIRS)
@@ -97,3 +117,23 @@ def begins_with_reasoning(reply: str) -> bool:
     return any(start.lower().startswith(opening.lower()) for opening, _ in _PAIRS) or bool(
         _BARE_CHANNELS.match(reply) or _BARE_ANALYSIS.match(reply)
     )
+
+
+def ends_within_reasoning(reply: str) -> bool:
+    """Whether a reply opens reasoning and never closes it: what stands before the mark is no answer either."""
+    if _BARE_ANALYSIS.match(reply) and not _BARE_CHANNELS.match(reply):
+        return True
+    if "<" not in reply and "[" not in reply and "◁" not in reply:
+        return False
+    lowered = _OTHER_CASE.sub(lambda mark: mark.group().lower(), reply)
+    return any(lowered.rfind(closing) < lowered.rfind(opening) for opening, closing in _PAIRS if opening in lowered)
+
+
+def is_incomplete(response: Response) -> bool:
+    """Whether an answer was cut inside its reasoning, so that there is none: it is not scored, and counted as cut.
+
+    Where the model ended it by itself it is an answer, if an empty one.
+    """
+    if response.text is None or response.finish_reason == "stop":
+        return False
+    return ends_within_reasoning(response.text) or (response.reasoning is not None and not response.text.strip())

@@ -164,8 +164,10 @@ class Response:
     """A model's answer to one request. Natural logarithms, in nats.
 
     `truncated` counts the prompt tokens that were cut from the left because the window was too small.
-    `reasoning` is a thinking block that was taken off `text`. `error` says why there is no answer. `finish_reason` is
-    `refused` where the server's moderation, or the model itself, declined: then there is an `error`, and no `text`.
+    `reasoning` is a thinking block that was taken off `text`; `reasoning_tokens` are its part of the completion,
+    and `cached_tokens` of the `prompt_tokens` the server had computed before. `error` says why there is no answer.
+    `finish_reason` is `refused` where the server's moderation, or the model itself, declined: then there is an `error`,
+    and no `text`.
     """
 
     text: str | None = None
@@ -176,6 +178,8 @@ class Response:
     finish_reason: Literal["stop", "length", "refused"] | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cached_tokens: int | None = None
     truncated: int = 0
     seconds: float | None = None
     error: str | None = None

@@ -31,6 +31,7 @@ BASE = {
     "reasoning",
     "retry",
     "terminal",
+    "thinking",
     "time_limit",
 }
 """What every room may use. `testing` is for authors of plugins, and may see everything, as `cli` does."""

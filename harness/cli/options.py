@@ -71,6 +71,15 @@ PROMPT_OPTIONS = [
     ),
     click.option("--system_instruction", metavar="TEXT", help="System prompt."),
     click.option(
+        "--thinking", type=click.Choice(["on", "off", "auto"]),
+        help="Whether the model reasons before it answers; refused where its template cannot say so. [default: auto]",
+    ),
+    click.option("--reasoning_effort", metavar="WORD", help="How much it reasons: low, medium, high."),
+    click.option(
+        "--thinking_budget", type=click.IntRange(min=1), metavar="N",
+        help="Tokens of reasoning at most; hf and vllm close the block there, a server is told.",
+    ),
+    click.option(
         "--fewshot_as_multiturn", type=Parsed("true|false", values.parse_switch), is_flag=False, flag_value="true",
         metavar="[BOOL]", help="Examples as turns of the chat. [default: true]",
     ),

@@ -78,7 +78,18 @@ SECTIONS = (
         ("tasks", "modify", "num_fewshot", "fewshot_sampler", "limit", "metrics", "judges", "overrides", "seed"),
     ),
     ("The model", ("model", "model_args", "peft", "batch_size", "max_batch_size", "device", "on_overflow")),
-    ("How it is asked", ("apply_chat_template", "system_instruction", "fewshot_as_multiturn", "gen_kwargs")),
+    (
+        "How it is asked",
+        (
+            "apply_chat_template",
+            "system_instruction",
+            "fewshot_as_multiturn",
+            "thinking",
+            "reasoning_effort",
+            "thinking_budget",
+            "gen_kwargs",
+        ),
+    ),
     (
         "Where rows come from",
         ("include_path", "trust_task_code", "trust_task_code_in_process", "data", "hub", "offline", "sandbox"),

@@ -61,6 +61,12 @@ class ChatTemplate:
         self._has_warned = False
         self.image_mark = ""
 
+    def with_variables(self, variables: Mapping[str, Any]) -> ChatTemplate:
+        """The same template with these variables over its own."""
+        other = ChatTemplate(self.tokenizer, self.template, {**self.extra, **variables}, self.where, self.seconds)
+        other.image_mark = self.image_mark
+        return other
+
     @property
     def text(self) -> str | None:
         """The Jinja text in use; None where the tokenizer has none."""

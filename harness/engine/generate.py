@@ -202,7 +202,8 @@ class SharedGenerator:
                 self.verify(rows[0].history, logits[0])
                 self.verify = None
             chosen += choose_tokens(logits, [row.choice for row in rows[start:end]], self.decoder.dtype)
-        for row, token in zip(rows, chosen, strict=True):
+        for row, drawn in zip(rows, chosen, strict=True):
+            token = row.row.token_after(row.tokens, drawn)
             row.tokens.append(token)
             row.history.append(token)
 

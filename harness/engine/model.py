@@ -280,4 +280,5 @@ class TorchModel(Model):
             sequence.opened,
         )
         defaults = getattr(self.module, "generation_config", None)
-        return GenerateRow(sequence, rule, sampling_rule(sequence.params, defaults))
+        budget = self.prompts.thinking_budget(sequence.opened)
+        return GenerateRow(sequence, rule, sampling_rule(sequence.params, defaults), budget)

@@ -69,6 +69,7 @@ class Assembler:
                 reasoning=finished[0].reasoning,
                 finish_reason=finished[0].finish_reason,
                 completion_tokens=finished[0].tokens,
+                reasoning_tokens=finished[0].reasoning_tokens,
                 seconds=seconds,
             )
         scored = [outcome for outcome in outcomes if isinstance(outcome, Scored)]

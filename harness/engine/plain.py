@@ -18,6 +18,7 @@ from harness.engine.memory import is_out_of_memory, release, wanted
 from harness.engine.outcomes import Failed, Scored, SequenceOutcome
 from harness.engine.sampling import RowChoice, SamplingRule, check_finite, choose_tokens, random_stream
 from harness.engine.stops import StopRule
+from harness.engine.thinking_budget import ThinkingBudget
 from harness.engine.tokens import GenerateSequence, ScoreSequence
 
 T = TypeVar("T")
@@ -172,11 +173,17 @@ class ScoreTargets:
 
 @dataclass(frozen=True, slots=True)
 class GenerateRow:
-    """One prompt to continue, with what ends it and how its tokens are chosen."""
+    """One prompt to continue, with what ends it, how its tokens are chosen, and when its reasoning is ended."""
 
     sequence: GenerateSequence
     stop: StopRule
     rule: SamplingRule
+    budget: ThinkingBudget | None = None
+
+    def token_after(self, written: Sequence[int], chosen: int) -> int:
+        """The token that follows those of the answer so far: the chosen one, unless another is forced."""
+        forced = None if self.budget is None else self.budget.forced(written)
+        return chosen if forced is None else forced
 
 
 class PlainGenerator:
@@ -271,7 +278,9 @@ class _Progress:
             RowChoice(row.rule, stream, (*row.sequence.tokens, *tokens))
             for row, stream, tokens in zip(self.batch, self._streams, self.tokens, strict=True)
         ]
-        chosen = choose_tokens(scores.float().clone(), rows, self.dtype)
+        drawn = choose_tokens(scores.float().clone(), rows, self.dtype)
+        places = zip(self.batch, self.tokens, drawn, strict=True)
+        chosen = [row.token_after(tokens, token) for row, tokens, token in places]
         forced = torch.full_like(scores, torch.finfo(scores.dtype).min)
         forced[torch.arange(len(chosen)), torch.tensor(chosen, device=scores.device)] = 0.0
         return forced

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.engine.chat import ChatTemplate, read_template
+from harness.engine.thinking_budget import ThinkingBudget
 from harness.engine.tokens import (
     DEFAULT_MAX_LENGTH,
     OVERFLOW,
@@ -19,6 +20,7 @@ from harness.engine.tokens import (
 )
 from harness.errors import UsageError, suggest
 from harness.reasoning import speaks_of_reasoning
+from harness.thinking import SWITCHES, Thinking
 from harness.types import Prompt, Request
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,7 @@ class TextOptions:
     max_length: the window in tokens; None reads it from the configuration. add_bos_token, prefix_token_id: None
     leaves them to the tokenizer. chat_template: Jinja text or a file. think_end_token: text or id that ends a
     reasoning block. on_overflow: `truncate` (from the left), `skip` (an error on that sample) or `error`.
+    thinking: what the run asks of the model's reasoning.
     """
 
     max_length: int | None = None
@@ -40,6 +43,7 @@ class TextOptions:
     chat_template_args: Mapping[str, Any] = field(default_factory=dict)
     think_end_token: str | int | None = None
     on_overflow: str = "truncate"
+    thinking: Thinking = field(default=Thinking())
 
     def __post_init__(self) -> None:
         if self.on_overflow not in OVERFLOW:
@@ -57,15 +61,19 @@ class TextOptions:
         enable_thinking: bool | None = None,
         chat_template_args: Mapping[str, Any] | None = None,
         think_end_token: str | int | None = None,
+        thinking: str = "auto",
+        reasoning_effort: str | None = None,
+        thinking_budget: int | None = None,
         **others: Any,
     ) -> TextOptions:
         """From `--model_args`: `enable_thinking` is a variable of the chat template, a number is the id of a token."""
-        template_args = dict(chat_template_args or {})
+        asked = Thinking.of(thinking, reasoning_effort, thinking_budget)
+        template_args = {**asked.template_args, **(chat_template_args or {})}
         if enable_thinking is not None:
             template_args["enable_thinking"] = enable_thinking
         if isinstance(think_end_token, str) and think_end_token.isdigit():
             think_end_token = int(think_end_token)
-        return cls(chat_template_args=template_args, think_end_token=think_end_token, **others)
+        return cls(chat_template_args=template_args, think_end_token=think_end_token, thinking=asked, **others)
 
 
 class PromptEncoder:
@@ -100,9 +108,47 @@ class PromptEncoder:
         """Refuse before weights load what `encode` would refuse later. Raises UsageError."""
         for request in requests[:1]:
             self.render(request.prompt)
+        if self.options.thinking != Thinking():
+            self._check_thinking(requests)
         self._refuse_options_within_reasoning(requests)
         if self.rules.may_refuse:
             self.encode(requests)
+
+    def thinking_budget(self, opened: str | None) -> ThinkingBudget | None:
+        """What ends the reasoning of one answer, whose prompt ends with the mark `opened`; None where nothing does."""
+        tokens = self.options.thinking.budget
+        if tokens is None:
+            return None
+        return ThinkingBudget(self.tokenizer, tokens, opened, self.options.think_end_token)
+
+    def _check_thinking(self, requests: Sequence[Request]) -> None:
+        """Refuse what the chat template cannot do of what is asked: each is tried on the first prompt."""
+        asked = self.options.thinking
+        prompt = next((request.prompt for request in requests if request.prompt.is_chat), None)
+        if prompt is None:
+            raise UsageError(
+                f"{asked.flags}: no prompt is asked by the chat template, which alone can say that: add "
+                "--apply_chat_template"
+            )
+        asked.check_lengths(requests)
+
+        def shown(**variables: Any) -> str:
+            return self.chat.with_variables(variables).render(prompt)
+
+        opens = reasoning_opened_by(prompt, shown(**Thinking("on").template_args)) is not None
+        switches = shown(**Thinking("on").template_args) != shown(**Thinking("off").template_args)
+        reasons = opens or speaks_of_reasoning(self.chat.text or "")
+        if asked.mode == "off" and not switches:
+            what = "always opens reasoning" if opens else f"reads none of {', '.join(SWITCHES)}"
+            raise UsageError(f"--thinking off: {self.where}: the chat template cannot switch it off: it {what}")
+        if asked.mode == "on" and not (switches or reasons):
+            raise UsageError(f"--thinking on: {self.where}: the chat template knows no reasoning")
+        if asked.effort is not None:
+            others = (shown(reasoning_effort=other) for other in ("low", "high") if other != asked.effort)
+            if shown(reasoning_effort=asked.effort) in others:
+                raise UsageError(
+                    f"--reasoning_effort {asked.effort}: {self.where}: the chat template does not read reasoning_effort"
+                )
 
     @property
     def may_reason(self) -> bool:
@@ -119,13 +165,13 @@ class PromptEncoder:
         if opened is not None:
             raise UsageError(
                 f"{self.where}: the chat template opens reasoning ({opened}), and options would be scored as a part of "
-                "it: give --model_args enable_thinking=False where the template knows that, or "
+                "it: give --thinking off where the template knows that, or --model_args "
                 "chat_template=FILE, or choose a task that generates its answers"
             )
         if "enable_thinking" in (self.chat.text or "") and self.chat.extra.get("enable_thinking") is not False:
             log.warning(
-                "%s: options are scored where the model would begin to reason: --model_args enable_thinking=False "
-                "has the chat template say that it does not",
+                "%s: options are scored where the model would begin to reason: --thinking off has the chat template "
+                "say that it does not",
                 self.where,
             )
 
@@ -141,6 +187,7 @@ class PromptEncoder:
             "chat_template_args": dict(self.options.chat_template_args),
             "think_end_token": self.options.think_end_token,
             "on_overflow": self.rules.on_overflow,
+            **self.options.thinking.identity,
         }
 
 

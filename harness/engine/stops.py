@@ -6,11 +6,12 @@ tokens are decoded at each step.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from harness.reasoning import begins_with_reasoning, strip_reasoning
+from harness.reasoning import begins_with_reasoning, last_closing, strip_reasoning
 
 # A window may begin inside a character, and some tokens decode to nothing.
 _SLACK = 4
@@ -18,12 +19,16 @@ _SLACK = 4
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A finished row: the answer, the reasoning taken off it, why it ended, and how many tokens it took."""
+    """A finished row: the answer, the reasoning taken off it, why it ended, and how many tokens it took.
+
+    reasoning_tokens: how many of them were reasoning, its marks included.
+    """
 
     text: str
     reasoning: str | None
     finish_reason: Literal["stop", "length"]
     tokens: int
+    reasoning_tokens: int | None = None
 
 
 class StopRule:
@@ -78,7 +83,23 @@ class StopRule:
         cuts = [at for at in (text.find(stop) for stop in self.until) if at >= 0]
         stopped = bool(cuts) or len(content) < len(tokens)
         answer = text[: min(cuts)] if cuts else text
-        return Finished(answer, reasoning, "stop" if stopped else "length", len(tokens))
+        reasoned = None if reasoning is None else self._reasoning_tokens(content)
+        return Finished(answer, reasoning, "stop" if stopped else "length", len(tokens), reasoned)
+
+    def _reasoning_tokens(self, tokens: Sequence[int]) -> int:
+        """How many tokens there are up to the last mark that closes reasoning; all, where none does."""
+        if isinstance(self.think_end, int) and self.think_end in tokens:
+            return len(tokens) - list(tokens)[::-1].index(self.think_end)
+        text = str(self.tokenizer.decode(tokens, skip_special_tokens=False))
+        mark = self.think_end if isinstance(self.think_end, str) else last_closing(text)
+        if not mark or mark not in text:
+            return len(tokens)
+        times = text.count(mark)
+
+        def closed(length: int) -> bool:
+            return str(self.tokenizer.decode(tokens[:length], skip_special_tokens=False)).count(mark) == times
+
+        return bisect.bisect_left(range(len(tokens)), True, key=closed)
 
     def _split_reasoning(self, tokens: Sequence[int]) -> tuple[str | None, str]:
         """(reasoning, answer). Reasoning that never ends leaves no answer."""

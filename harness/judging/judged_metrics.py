@@ -87,7 +87,16 @@ def check_judges(jobs: Sequence[TaskJob], spec: RunSpec, judges: Sequence[JudgeM
             _scores_of(item, task, registry)
     for judge in judges:
         create_model(
-            replace(spec, model=judge.name, model_args=judge.args, apply_chat_template=False), registry
+            replace(
+                spec,
+                model=judge.name,
+                model_args=judge.args,
+                apply_chat_template=False,
+                thinking=None,
+                reasoning_effort=None,
+                thinking_budget=None,
+            ),
+            registry,
         ).close()
 
 

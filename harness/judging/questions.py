@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.judging.rubric import Rubric
-from harness.reasoning import strip_reasoning
+from harness.reasoning import is_incomplete, strip_reasoning
 from harness.scoring.gold import gold_texts
 from harness.types import JSON, GenerationParams, Message, Prompt, Record, Request, Sample
 
@@ -64,6 +64,8 @@ class QuestionMaker:
         failed = [record for record in records if _texts(record) is None]
         if failed:
             return JudgedSample(records, failure=f"there is no answer to judge: {failed[0].error or 'it has no text'}")
+        if any(is_incomplete(response) for record in records for response in record.responses):
+            return JudgedSample(records, skipped="the answer was cut inside its reasoning")
         try:
             # None where the benchmark keeps them to itself.
             first = records[0]

@@ -43,7 +43,8 @@ _MARKED = b'{"$'
 # How a mapping begins that is one of our markers, or could be taken for one.
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _MARKERS = ({"$float"}, {"$sha256", "$bytes"}, {"$escaped"})
-_RESPONSE_FIELDS = ("text", "reasoning", "finish_reason", "prompt_tokens", "completion_tokens", "truncated", "error")
+_TOKEN_COUNTS = ("prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens")
+_RESPONSE_FIELDS = ("text", "reasoning", "finish_reason", *_TOKEN_COUNTS, "truncated", "error")
 # Valid inside JSON strings, but taken for line ends by many readers.
 _LINE_ENDS = {"\u0085": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
@@ -302,6 +303,8 @@ def _decode_response(fields: ResponseFields, seconds: Number | None) -> Response
         finish_reason=cast(Any, fields.get("finish_reason")),
         prompt_tokens=_count(fields.get("prompt_tokens")),
         completion_tokens=_count(fields.get("completion_tokens")),
+        reasoning_tokens=_count(fields.get("reasoning_tokens")),
+        cached_tokens=_count(fields.get("cached_tokens")),
         truncated=_count(fields.get("truncated")) or 0,
         seconds=None if seconds is None else _number(seconds),
         error=fields.get("error"),

@@ -80,6 +80,8 @@ class ResponseFields(TypedDict, total=False):
     finish_reason: str | None
     prompt_tokens: JSON
     completion_tokens: JSON
+    reasoning_tokens: JSON
+    cached_tokens: JSON
     truncated: JSON
     error: str | None
 
@@ -324,6 +326,9 @@ class UsageFields(TypedDict):
 
     prompt_tokens: int
     completion_tokens: int
+    reasoning_tokens: NotRequired[int]
+    cached_tokens: NotRequired[int]
+    replies_without_tokens: NotRequired[int]
     truncated_tokens: int
     seconds: Number
 

@@ -29,10 +29,22 @@ from harness.record.file_types import (
     Report,
     ResultFields,
     TaskReport,
+    UsageFields,
 )
 from harness.record.manifest import seconds_of
 from harness.terminal import visible
-from harness.types import JSON, Counts, GroupResult, GroupScore, MetricResult, Record, Result, SampleKey, ScoreName
+from harness.types import (
+    JSON,
+    Counts,
+    GroupResult,
+    GroupScore,
+    MetricResult,
+    Record,
+    Response,
+    Result,
+    SampleKey,
+    ScoreName,
+)
 
 NAMED = 5
 """How many of many things a line names."""
@@ -46,12 +58,30 @@ _FROM_TASK = ("title", "date", "version", "num_fewshot", "split")
 
 @dataclass(slots=True)
 class Usage:
-    """What answers cost, as far as the model says: tokens, prompt tokens cut off, and seconds of the model's time."""
+    """What answers cost, as far as the model says: tokens, prompt tokens cut off, and seconds of the model's time.
+
+    cached_tokens are among the prompt's, reasoning_tokens among the completion's. replies_without_tokens: how many
+    answers came without a word of what they took, and are in no sum.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    reasoning_tokens: int = 0
+    cached_tokens: int = 0
+    replies_without_tokens: int = 0
     truncated_tokens: int = 0
     seconds: float = 0.0
+
+    def add(self, response: Response) -> None:
+        """Count one answer."""
+        self.prompt_tokens += response.prompt_tokens or 0
+        self.completion_tokens += response.completion_tokens or 0
+        self.reasoning_tokens += response.reasoning_tokens or 0
+        self.cached_tokens += response.cached_tokens or 0
+        generated = response.text is not None
+        self.replies_without_tokens += generated and None in (response.prompt_tokens, response.completion_tokens)
+        self.truncated_tokens += response.truncated
+        self.seconds += response.seconds or 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +104,7 @@ def watch(records: Iterable[Record], usage: dict[str, Usage]) -> Iterator[Record
     for record in records:
         total = usage.setdefault(record.task, Usage())
         for response in record.responses:
-            total.prompt_tokens += response.prompt_tokens or 0
-            total.completion_tokens += response.completion_tokens or 0
-            total.truncated_tokens += response.truncated
-            total.seconds += response.seconds or 0.0
+            total.add(response)
         yield record
 
 
@@ -106,12 +133,7 @@ def build_report(
     for name, of_task in by_task.items():
         task = _task_report(name, of_task, manifest.get("tasks", {}).get(name, {}))
         cost = (usage or {}).get(name, Usage())
-        task["usage"] = {
-            "prompt_tokens": cost.prompt_tokens,
-            "completion_tokens": cost.completion_tokens,
-            "truncated_tokens": cost.truncated_tokens,
-            "seconds": cost.seconds,
-        }
+        task["usage"] = cast(UsageFields, asdict(cost))
         if missing and name in missing:
             task["missing"] = {"n": missing[name].n, "first": list(missing[name].first)}
         tasks.append(task)

@@ -94,6 +94,8 @@ def _plain(response: Response, request: Request) -> Response:
         "finish_reason": _optional(text, response.finish_reason, "finish_reason"),
         "prompt_tokens": _optional(integer, response.prompt_tokens, "prompt_tokens"),
         "completion_tokens": _optional(integer, response.completion_tokens, "completion_tokens"),
+        "reasoning_tokens": _optional(integer, response.reasoning_tokens, "reasoning_tokens"),
+        "cached_tokens": _optional(integer, response.cached_tokens, "cached_tokens"),
         "seconds": _optional(number, response.seconds, "seconds"),
     }
     if values["error"] is not None:

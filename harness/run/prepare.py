@@ -23,6 +23,7 @@ from harness.run.describe import remarks
 from harness.run.jobs import TaskJob, attempts, close_code, load_jobs, prepare_metrics
 from harness.run.samples import render_samples
 from harness.run.spec import Progress, RunSpec
+from harness.thinking import Thinking
 from harness.types import JSON, Request, Sample
 
 Narrow = Callable[[Sequence[TaskJob]], Sequence[TaskJob]]
@@ -164,8 +165,20 @@ def create_model(spec: RunSpec, registry: Registry) -> Model:
             what = f"model '{spec.model}' has no chat templates to choose from; say the flag without a name"
             raise UsageError(f"--apply_chat_template {spec.apply_chat_template}: {what}")
         args.setdefault("chat_template", spec.apply_chat_template)
+    if kind.sees_prompts:
+        args |= thinking_args(spec, kind)
     with plugin_errors(spec.model, "refuses its arguments"):
         return kind.create(args, options)
+
+
+def thinking_args(spec: RunSpec, kind: type[Model]) -> dict[str, JSON]:
+    """What the flags say of the model's reasoning, as arguments. Raises `UsageError` where it takes none of them."""
+    asked = Thinking.of(spec.thinking, spec.reasoning_effort, spec.thinking_budget)
+    fields = {"thinking": asked.mode, "reasoning_effort": asked.effort, "thinking_budget": asked.budget}
+    given = {name: value for name, value in fields.items() if value not in (None, "auto")}
+    if unknown := next((name for name in given if not kind.takes(name)), None):
+        raise UsageError(f"--{unknown}: model '{spec.model}' cannot be told that (hf, vllm and openai can)")
+    return given
 
 
 def check_abilities(model: Model, name: str, samples: Sequence[Sample]) -> None:

@@ -34,6 +34,9 @@ class RunSpec:
     apply_chat_template: bool | str = False
     fewshot_as_multiturn: bool = True
     system_instruction: str | None = None
+    thinking: str | None = None
+    reasoning_effort: str | None = None
+    thinking_budget: int | None = None
     include_path: tuple[str, ...] = ()
     trust_task_code: tuple[str, ...] = ()
     trust_task_code_in_process: tuple[str, ...] = ()

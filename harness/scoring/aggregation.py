@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.metrics import BatchMetric, CorpusMetric, Metric, ScoreKey
+from harness.reasoning import is_incomplete
 from harness.scoring.observations import observation, recorded_sample
 from harness.scoring.scores import aggregated, identity_of, located, statistics_of, summed
 from harness.scoring.statistics.clusters import cluster_number
@@ -163,7 +164,7 @@ def _over_subsets(
 
 
 def _item(metric: CorpusMetric, record: Record, pipeline: str) -> Any | None:
-    if any(response.error is not None for response in record.responses):
+    if any(response.error is not None or is_incomplete(response) for response in record.responses):
         return None
     try:
         return metric.item(observation(recorded_sample(record), record, pipeline))
@@ -172,7 +173,8 @@ def _item(metric: CorpusMetric, record: Record, pipeline: str) -> Any | None:
 
 
 def _count(record: Record) -> Counts:
-    texts = [response.text for response in record.responses if response.text is not None]
+    incomplete = any(map(is_incomplete, record.responses))
+    texts = [each.text for each in record.responses if each.text is not None and not is_incomplete(each)]
     return Counts(
         n=1,
         failed=int(record.error is not None),
@@ -180,7 +182,7 @@ def _count(record: Record) -> Counts:
         unparsed=int(record.unparsed),
         truncated=int(record.truncated),
         empty=int(bool(texts) and not any(text.strip() for text in texts)),
-        cut=int(any(response.finish_reason == "length" for response in record.responses)),
+        cut=int(incomplete or any(response.finish_reason == "length" for response in record.responses)),
     )
 
 

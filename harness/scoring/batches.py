@@ -14,6 +14,7 @@ from dataclasses import replace
 from harness.errors import HarnessError, UsageError
 from harness.metrics import BatchMetric, Observation, Outcome, ScoreKey
 from harness.plugin_values import items, shown
+from harness.reasoning import is_incomplete
 from harness.scoring.observations import observation
 from harness.scoring.scores import checked, described, located, named
 from harness.types import JSON, Record, Sample, ScoredBy, ScoreName
@@ -55,7 +56,7 @@ class BatchScorer:
             self._fingerprints[first.group] = hashlib.sha256(identity.encode()).hexdigest()[:12]
 
     def lack(self, record: Record) -> bool:
-        """Whether a metric has yet to score the record. One with a failed answer has nothing to score."""
+        """Whether a metric has yet to score the record. One without an answer has nothing to score."""
         return any(self._lacks(first, record) for first, _, _ in self._groups)
 
     def complete(
@@ -99,6 +100,8 @@ class BatchScorer:
 
     def _lacks(self, first: ScoreKey, record: Record) -> bool:
         if any(response.error is not None for response in record.responses):
+            return False
+        if record.responses and all(map(is_incomplete, record.responses)):
             return False
         scored = record.scored_by.get(first.group)
         return scored is None or scored.fingerprint != self._fingerprints.get(first.group)

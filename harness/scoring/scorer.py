@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from harness.errors import HarnessError, UsageError, suggest
 from harness.filters import Filter
 from harness.metrics import BatchMetric, CorpusMetric, Metric, MetricOptions, Observation, RepeatMetric, ScoreKey
+from harness.reasoning import is_incomplete
 from harness.scoring.aggregation import AGGREGATIONS, OWN, Categories, summarise
 from harness.scoring.batches import BatchScorer
 from harness.scoring.construct import construct
@@ -80,6 +81,19 @@ class _Pipeline:
 def _cause(name: str, error: BaseException) -> str:
     """What samples that fail alike have in common; empty for an error that is meant for a reader, and of its sample."""
     return "" if isinstance(error, HarnessError) else f"{name} {type(error).__name__} {raised_at(error)}"
+
+
+def _complete_ones(seen: Observation, cut: Sequence[bool]) -> Observation:
+    """What a metric sees where some answers were cut inside their reasoning: the other ones.
+
+    An answer that was made of several by a filter (a vote) stays, unless it is that of one that was cut.
+    """
+    whole = tuple(response for response, cut_off in zip(seen.responses, cut, strict=True) if not cut_off)
+    if len(seen.predictions) == len(cut):
+        pairs = zip(seen.predictions, cut, strict=True)
+        return replace(seen, responses=whole, predictions=tuple(answer for answer, cut_off in pairs if not cut_off))
+    kept = () if all(answer is None for answer in seen.predictions) else whole
+    return replace(seen, responses=kept)
 
 
 def _score_name(own: str, metric: Metric, value: str) -> str:
@@ -154,14 +168,16 @@ class Scorer:
         """Score one sample from the responses to `sample.requests`, in their order, by all metrics but `batches`.
 
         A response with an error, a filter or a metric that raises, and a score that is not finite make the sample
-        failed: `error` says why, and what could not be scored is None.
+        failed: `error` says why, and what could not be scored is None. An answer that was cut inside its reasoning is
+        none: a sample without any other has no score, and of several answers the others count.
         """
         failed = next((response.error for response in responses if response.error), None)
         if failed:
             return SampleScores(self._unscored(), error=failed)
+        cut = [is_incomplete(response) for response in responses]
         try:
-            answers = self._answers(sample, responses)
-            every = self._answers(sample, responses, every=True) if self._looks_at_every_reply else {}
+            answers = self._answers(sample, responses, cut)
+            every = self._answers(sample, responses, cut, every=True) if self._looks_at_every_reply else {}
         except FilterFailure as error:
             return SampleScores(self._unscored(), error=str(error), cause=error.cause)
         conditional, unconditional = split_by_condition(len(sample.choices), responses)
@@ -169,8 +185,12 @@ class Scorer:
         errors, causes = [], []
         for keys in self._groups:
             metric, pipeline = keys[0].metric, keys[0].pipeline
-            read = every if isinstance(metric, RepeatMetric) else answers
-            seen = Observation(sample, conditional, unconditional, read.get(pipeline, ()), pipeline=pipeline)
+            read = (every if isinstance(metric, RepeatMetric) else answers).get(pipeline, ())
+            seen = Observation(sample, conditional, unconditional, read, pipeline=pipeline)
+            if any(cut):
+                seen = _complete_ones(seen, cut)
+                if not seen.responses or (isinstance(metric, RepeatMetric) and len(seen.predictions) < metric.replies):
+                    continue
             try:
                 score = checked(metric.score(seen))
                 if score is not None and keys[0].aggregation == "self":
@@ -180,7 +200,7 @@ class Scorer:
                 errors.append(f"metric {keys[0].group}: {located(error)}")
                 causes.append(_cause(keys[0].group, error))
         first = answers.get(self._pipelines[0].name, ())
-        unparsed = bool(first) and all(answer is None for answer in first)
+        unparsed = bool(first) and all(answer is None for answer in first) and not all(cut)
         return SampleScores(scores, answers, unparsed, "; ".join(errors) or None, "; ".join(filter(None, causes)))
 
     def summarise(
@@ -209,11 +229,11 @@ class Scorer:
         return {key.name: None for key in self.keys if not isinstance(key.metric, CorpusMetric)}
 
     def _answers(
-        self, sample: Sample, responses: Sequence[Response], every: bool = False
+        self, sample: Sample, responses: Sequence[Response], cut: Sequence[bool], every: bool = False
     ) -> dict[str, tuple[str | None, ...]]:
         if not self._generates:
             return {}
-        replies = [response.text for response in responses]
+        replies = [None if cut_off else response.text for response, cut_off in zip(responses, cut, strict=True)]
         return {pipeline.name: pipeline.run(replies, sample, every) for pipeline in self._pipelines}
 
     def _make_pipelines(self, find_filter: Callable[[str], type[Filter]]) -> tuple[_Pipeline, ...]:

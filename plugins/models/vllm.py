@@ -69,6 +69,7 @@ class Ask:
     """One question to the engine: what follows `tokens`, or (`start` given) what the tokens from `start` on are worth.
 
     parts: the numbers of the continuations that it answers. wanted: the next token of each, where one token is all.
+    written: how many of the tokens are the answer's own already. bounded: it ends where the budget of reasoning does.
     """
 
     request: int
@@ -80,6 +81,12 @@ class Ask:
     generation: GenerationParams | None = None
     max_new_tokens: int = 1
     opened: str | None = None
+    written: int = 0
+    bounded: bool = False
+
+    @property
+    def answer_so_far(self) -> list[int]:
+        return list(self.tokens[len(self.tokens) - self.written :])
 
 
 class VLLMModel(Model):
@@ -98,6 +105,9 @@ class VLLMModel(Model):
         chat_template: str | None = None,
         chat_template_args: Mapping[str, Any] | None = None,
         enable_thinking: bool | None = None,
+        thinking: str = "auto",
+        reasoning_effort: str | None = None,
+        thinking_budget: int | None = None,
         think_end_token: str | int | None = None,
         max_length: int | None = None,
         max_model_len: int | None = None,
@@ -114,6 +124,9 @@ class VLLMModel(Model):
             chat_template=chat_template,
             chat_template_args=chat_template_args,
             enable_thinking=enable_thinking,
+            thinking=thinking,
+            reasoning_effort=reasoning_effort,
+            thinking_budget=thinking_budget,
             think_end_token=think_end_token,
             on_overflow=on_overflow,
         )
@@ -217,12 +230,16 @@ class VLLMModel(Model):
         encoded = self.checkpoint.prompts.encode(requests)
         assembler = Assembler(encoded)
         yield from assembler.start()
-        waiting = deque(_asks(encoded))
+        budget = self.checkpoint.text_options.thinking.budget
+        waiting = deque(_asks(encoded, budget))
         for ask, output, seconds in self._stream(waiting):
             if isinstance(output, Exception):
                 outcomes: list[Outcome] | None = [Failed(f"vLLM refuses the request: {one_line(output)}")] * len(
                     ask.parts
                 )
+            elif ask.bounded and output.outputs[0].finish_reason == "length":
+                waiting.append(self._beyond_budget(ask, list(output.outputs[0].token_ids)))
+                continue
             else:
                 outcomes = self._read(ask, output)
             if outcomes is None:
@@ -269,11 +286,20 @@ class VLLMModel(Model):
             # A stop string that is a special token is never found in the text, which is without such tokens.
             stop_ids = {"stop_token_ids": sorted(self._rule(ask, ask.generation).eos_ids)}
             chosen = {**stop_ids, **self._sampling(ask.generation)}
-            return vllm.SamplingParams(**chosen, max_tokens=ask.max_new_tokens)
+            budget = self.checkpoint.text_options.thinking.budget
+            most = budget if ask.bounded and budget is not None else ask.max_new_tokens - ask.written
+            return vllm.SamplingParams(**chosen, max_tokens=most)
         plain = {"temperature": 0.0, "max_tokens": 1, "detokenize": False}
         if ask.wanted:
             return vllm.SamplingParams(**plain, logprob_token_ids=list(dict.fromkeys(ask.wanted)))
         return vllm.SamplingParams(**plain, prompt_logprobs=0, skip_reading_prefix_cache=not ask.use_cache)
+
+    def _beyond_budget(self, ask: Ask, written: list[int]) -> Ask:
+        """The rest of an answer whose budget of reasoning is spent: the reasoning is closed, if it still is open."""
+        budget = self.checkpoint.prompts.thinking_budget(ask.opened)
+        ending = () if budget is None else budget.ending(written)
+        own = [*written, *ending][: ask.max_new_tokens - 1]
+        return replace(ask, tokens=(*ask.tokens, *own), written=len(own), bounded=False)
 
     def _sampling(self, params: GenerationParams) -> dict[str, Any]:
         # Stop sequences are about the answer; a reasoning block may hold any of them, and vLLM would end there.
@@ -290,7 +316,7 @@ class VLLMModel(Model):
         """The outcome of each part; None where the cache skipped tokens that are to be scored."""
         if ask.generation is not None:
             text = output.outputs[0]
-            finished = self._rule(ask, ask.generation).finish(list(text.token_ids))
+            finished = self._rule(ask, ask.generation).finish([*ask.answer_so_far, *text.token_ids])
             # A stop string is found in vLLM's text, which may be one space away from the tokenizer's.
             return [replace(finished, finish_reason="stop") if text.finish_reason == "stop" else finished]
         if ask.wanted:
@@ -321,8 +347,11 @@ class VLLMModel(Model):
         return scored
 
 
-def _asks(encoded: Encoded) -> Iterator[Ask]:
-    """One question a prompt: choices that differ in their last token alone are one question."""
+def _asks(encoded: Encoded, budget: int | None = None) -> Iterator[Ask]:
+    """One question a prompt: choices that differ in their last token alone are one question.
+
+    budget: tokens after which reasoning is looked at, and closed where it still is open.
+    """
     together: dict[tuple[int, tuple[int, ...]], list[tuple[int, int]]] = {}
     for item in encoded.scores:
         if item.start == len(item.tokens) - 1:
@@ -336,7 +365,12 @@ def _asks(encoded: Encoded) -> Iterator[Ask]:
             yield Ask(item.request, item.tokens, (item.part,), start=item.start)
     for each in encoded.generations:
         yield Ask(
-            each.request, each.tokens, generation=each.params, max_new_tokens=each.max_new_tokens, opened=each.opened
+            each.request,
+            each.tokens,
+            generation=each.params,
+            max_new_tokens=each.max_new_tokens,
+            opened=each.opened,
+            bounded=budget is not None and budget < each.max_new_tokens,
         )
 
 

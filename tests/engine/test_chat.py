@@ -167,7 +167,7 @@ SWITCH = PLAIN.replace(
 
 
 def test_options_behind_open_reasoning_are_refused(folder: Path) -> None:
-    with pytest.raises(UsageError, match=r"opens reasoning \(<think>\).*enable_thinking=False"):
+    with pytest.raises(UsageError, match=r"opens reasoning \(<think>\).*--thinking off"):
         inspect(prepared(folder, OPENS), SCORED)
     inspect(prepared(folder, OPENS), GENERATED)
     inspect(prepared(folder, PLAIN), SCORED)  # what the user says opens nothing
@@ -182,7 +182,7 @@ def test_options_where_a_model_would_begin_to_reason_are_remarked(
     with caplog.at_level(logging.WARNING, logger="harness"):
         inspect(prepared(folder, SWITCH, **args), SCORED)
 
-    assert ("enable_thinking=False" in caplog.text) is remarked
+    assert ("--thinking off" in caplog.text) is remarked
 
 
 def test_an_answer_that_was_cut_within_reasoning_is_empty_and_its_reasoning_is_kept(folder: Path) -> None:

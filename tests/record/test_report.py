@@ -69,6 +69,9 @@ def test_the_report_says_what_the_answers_cost() -> None:
     assert report["tasks"][0]["usage"] == {
         "prompt_tokens": 300,
         "completion_tokens": 14,
+        "reasoning_tokens": 0,
+        "cached_tokens": 0,
+        "replies_without_tokens": 0,
         "truncated_tokens": 6,
         "seconds": 1.0,
     }

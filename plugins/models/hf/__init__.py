@@ -66,6 +66,7 @@ class HuggingFace(TorchModel):
                       ({0: 20GiB, cpu: 60GiB}), or `max_memory_per_gpu` and `max_cpu_memory`; `device_map`: in which way
     max_length        the window in tokens; `on_overflow` (truncate, skip, error): what becomes of longer requests
     chat_template, chat_template_args, enable_thinking, think_end_token: how a chat is written, and reasoning taken off
+    thinking, reasoning_effort, thinking_budget: as the flags of these names
     add_bos_token, prefix_token_id: which token a text begins with
     attn_implementation: of transformers, where prefixes are not shared
     """
@@ -93,6 +94,9 @@ class HuggingFace(TorchModel):
         chat_template: str | None = None,
         chat_template_args: Mapping[str, Any] | None = None,
         enable_thinking: bool | None = None,
+        thinking: str = "auto",
+        reasoning_effort: str | None = None,
+        thinking_budget: int | None = None,
         think_end_token: str | int | None = None,
         max_length: int | None = None,
         add_bos_token: bool | None = None,
@@ -111,6 +115,9 @@ class HuggingFace(TorchModel):
             chat_template=chat_template,
             chat_template_args=chat_template_args,
             enable_thinking=enable_thinking,
+            thinking=thinking,
+            reasoning_effort=reasoning_effort,
+            thinking_budget=thinking_budget,
             think_end_token=think_end_token,
             on_overflow=on_overflow,
         )

@@ -24,6 +24,7 @@ from harness import (
     Request,
     Response,
     Sample,
+    Thinking,
     UsageError,
     hookimpl,
     sealed,
@@ -56,6 +57,8 @@ from .settings import (
     read_retries,
     whole,
 )
+from .thinking import DIALECTS as THINKING_DIALECTS
+from .thinking import Obedience, dialect_of, thinking_fields
 from .wire import (
     chat_messages,
     chat_response,
@@ -113,6 +116,8 @@ class OpenAIModel(Model):
                      context, and to cut prompts to `max_length` tokens
     logprobs         `echo`, `prompt_logprobs`, or `auto`: how the server gives log-probabilities of a prompt
     think_end_token  the text that ends a reasoning block, which then does not count as answer
+    thinking, reasoning_effort, thinking_budget: as the flags of these names; `thinking_dialect` says in which fields a
+                     server takes them: `template`, `enable_thinking`, `thinking`, `reasoning`, `effort`, or `auto`
     max_image_pixels  the longest side of an image; a larger one is scaled to it. max_image_bytes: of its file
     continue_final_message  ask the server to go on with a prefilled answer (vLLM, SGLang) instead of answering it
     """
@@ -151,6 +156,10 @@ class OpenAIModel(Model):
         max_length: int | None = None,
         logprobs: str = "auto",
         think_end_token: str | None = None,
+        thinking: str = "auto",
+        reasoning_effort: str | None = None,
+        thinking_budget: int | None = None,
+        thinking_dialect: str = "auto",
         continue_final_message: bool = True,
         max_image_pixels: int = MOST_PIXELS,
         max_image_bytes: int = MOST_BYTES,
@@ -170,6 +179,11 @@ class OpenAIModel(Model):
         self.stream = flag("stream", stream)
         self.tokenizer_path = None if tokenizer is None else str(tokenizer)
         self.think_end_token = think_end_token
+        self.thinking = Thinking.of(thinking, reasoning_effort, thinking_budget)
+        told = one_of("thinking_dialect", thinking_dialect, THINKING_DIALECTS)
+        told = dialect_of(self.address.base.hostname or "") if told == "auto" else told
+        self._thinking_fields = thinking_fields(self.thinking, told)
+        self._obedience = Obedience(self.thinking)
         self.continue_final_message = flag("continue_final_message", continue_final_message)
         self.pictures = PictureRule(max_image_pixels, max_image_bytes)
         if self.api == "chat":
@@ -195,7 +209,9 @@ class OpenAIModel(Model):
         if self.tokenizer_path is not None:
             from .tokens import LocalTokenizer
 
-            self._tokenizer = LocalTokenizer(self.tokenizer_path, self.max_length, self.options.offline)
+            self._tokenizer = LocalTokenizer(
+                self.tokenizer_path, self.max_length, self.options.offline, self.thinking.template_args
+            )
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -218,6 +234,7 @@ class OpenAIModel(Model):
             "max_length": self.max_length,
             "think_end_token": self.think_end_token,
             "continue_final_message": self.continue_final_message,
+            **({"thinking": self._thinking_fields} if self._thinking_fields else {}),
             **({"images": asdict(self.pictures)} if self._shows_images else {}),
         }
 
@@ -227,6 +244,8 @@ class OpenAIModel(Model):
             for request in sample.requests:
                 self._refuse_impossible(request, sample.task)
                 self._shows_images = self._shows_images or has_media(request.prompt)
+        if self.thinking != Thinking():
+            self._check_thinking([request for sample in samples for request in sample.requests])
 
     def load(self) -> None:
         """See whether the server is there."""
@@ -297,6 +316,18 @@ class OpenAIModel(Model):
                 "tokenizer and chat template (--model_args tokenizer=DIR), or run without --apply_chat_template"
             )
 
+    def _check_thinking(self, requests: Sequence[Request]) -> None:
+        """Refuse what cannot be said of reasoning by the API in use."""
+        asked = [request for request in requests if not self._by_chat(request)]
+        if any(not request.prompt.is_chat for request in asked):
+            raise UsageError(f"{self.thinking.flags}: prompts go as they are by the completions API: use api=chat")
+        if asked and self.thinking.budget is not None:
+            raise UsageError("--thinking_budget: the completions API takes none: use --model_args api=chat")
+        self.thinking.check_lengths(requests)
+
+    def incidents(self) -> Sequence[Mapping[str, Any]]:
+        return list(self._obedience.doubts())
+
     def _by_chat(self, request: Request) -> bool:
         if self.api != "auto" or request.kind != "generate":
             return self.api == "chat"
@@ -335,10 +366,14 @@ class OpenAIModel(Model):
                 self._send_stops = False
         if response.error:
             return response
-        return finish(response, params.until, self.think_end_token, opened=self._opens_reasoning(request))
+        finished = finish(response, params.until, self.think_end_token, opened=self._opens_reasoning(request))
+        self._obedience.saw(finished)
+        return finished
 
     def _opens_reasoning(self, request: Request) -> bool:
-        """Whether the chat template, where it is known, ends its prompt within reasoning."""
+        """Whether the answer begins within reasoning: as the run asks, or as the chat template shows."""
+        if self.thinking.mode == "on":
+            return True
         if self._tokenizer is None or not request.prompt.is_chat:
             return False
         return self.render(request.prompt).rstrip().endswith(("<think>", "<thinking>", "[THINK]", "<thought>"))
@@ -358,7 +393,7 @@ class OpenAIModel(Model):
             raise RequestError(str(error)) from error
 
     async def _ask_chat(self, request: Request, body: dict[str, Any], length: int | None, asked: Seat) -> Response:
-        body["messages"] = await self._messages(request.prompt)
+        body = {**self._thinking_fields, **body, "messages": await self._messages(request.prompt)}
         if request.prompt.prefill and self.continue_final_message:
             body |= {"continue_final_message": True, "add_generation_prompt": False}
         field = self._length_field

@@ -36,9 +36,33 @@ class _Typed(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore", hide_input_in_errors=True)
 
 
+class PromptDetails(_Typed):
+    cached_tokens: Count | None = None
+
+
+class CompletionDetails(_Typed):
+    reasoning_tokens: Count | None = None
+
+
 class ReplyUsage(_Typed):
+    """What a reply took. Cached and reasoning tokens stand in the details, or beside the totals (DeepSeek)."""
+
     prompt_tokens: Count | None = None
     completion_tokens: Count | None = None
+    prompt_tokens_details: PromptDetails | None = None
+    completion_tokens_details: CompletionDetails | None = None
+    prompt_cache_hit_tokens: Count | None = None
+    reasoning_tokens: Count | None = None
+
+    @property
+    def cached(self) -> int | None:
+        details = self.prompt_tokens_details
+        return self.prompt_cache_hit_tokens if details is None else details.cached_tokens
+
+    @property
+    def reasoned(self) -> int | None:
+        details = self.completion_tokens_details
+        return self.reasoning_tokens if details is None else details.reasoning_tokens
 
 
 class ReplyMessage(_Typed):

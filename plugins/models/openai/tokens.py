@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness import Prompt, Request, UsageError
@@ -15,7 +15,9 @@ UNBOUNDED = 1_000_000
 class LocalTokenizer:
     """A tokenizer that many threads share: those of transformers must not be entered twice at once."""
 
-    def __init__(self, path: str, max_length: int | None, offline: bool) -> None:
+    def __init__(
+        self, path: str, max_length: int | None, offline: bool, template_args: Mapping[str, Any] | None = None
+    ) -> None:
         tokenizer = _open(path, offline)
         ends = (getattr(tokenizer, name, None) for name in ("bos_token_id", "eos_token_id"))
         # Room for the token that a server generates even where only the prompt is wanted.
@@ -23,7 +25,7 @@ class LocalTokenizer:
         self._tokenizer = tokenizer
         self.special = frozenset(map(str, tokenizer.all_special_tokens))
         self._encoder = Encoder(tokenizer, rules)
-        self._chat = ChatTemplate(tokenizer, None, {}, path)
+        self._chat = ChatTemplate(tokenizer, None, template_args or {}, path)
         self._lock = threading.Lock()
 
     def spelling(self, ids: Sequence[int]) -> str:

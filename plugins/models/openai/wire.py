@@ -100,11 +100,13 @@ def finish(response: Response, until: Sequence[str], think_end: str | None, *, o
             text, reasoning = after.lstrip(), before
         elif text and (response.finish_reason == "length" or _answer_begins(text) >= len(text)):
             text, reasoning = "", text
-    elif response.finish_reason == "length" and (
+    elif response.finish_reason == "length":
         # A cut reply that came to no answer, although no mark in it says so.
-        _UNFINISHED_CHANNEL.match(text) or (opened and strip_reasoning(text)[1] is None)
-    ):
-        text, reasoning = "", text
+        unmarked = opened and reasoning is None and strip_reasoning(text)[1] is None
+        if _UNFINISHED_CHANNEL.match(text) or unmarked:
+            text, reasoning = "", text
+        elif not text.strip():  # what took the tokens was reasoning that the server keeps to itself
+            reasoning = reasoning or ""
     start = 0 if think_end else _answer_begins(text)
     cuts = [at for at in (text.find(stop, start) for stop in until if stop) if at >= 0]
     if cuts:
@@ -128,6 +130,8 @@ def _response(reply: ChatReply | CompletionReply, text: str, reasoning: str | No
         finish_reason=reason,
         prompt_tokens=usage.prompt_tokens if usage else None,
         completion_tokens=usage.completion_tokens if usage else None,
+        reasoning_tokens=usage.reasoned if usage else None,
+        cached_tokens=usage.cached if usage else None,
     )
 
 
