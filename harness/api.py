@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 from harness.cli.values import (
     parse_batch_size,
@@ -29,7 +29,7 @@ from harness.run.runner import run, run_each
 from harness.run.spec import DEFAULT_MODEL, RunSpec
 from harness.scoring import sandbox
 from harness.thinking import MODES
-from harness.types import JSON
+from harness.types import JSON, BadRows
 
 HUBS = ("hf", "modelscope")
 _IN_MEMORY = "python"
@@ -51,6 +51,7 @@ def evaluate(
     gen_kwargs: Mapping[str, JSON] | str | None = None,
     metrics: str | Sequence[str | Mapping[str, JSON]] = (),
     limit: int | float | None = None,
+    bad_rows: str = "refuse",
     seed: int = 1234,
     apply_chat_template: bool | str = False,
     fewshot_as_multiturn: bool = True,
@@ -150,6 +151,7 @@ def _spec(given: Mapping[str, Any]) -> RunSpec:
         "seed": _by(parse_seed),
         "apply_chat_template": _by(parse_template),
         "cutoff": _by(parse_date),
+        "bad_rows": _one_of(get_args(BadRows)),
         "hub": _one_of(HUBS),
         "sandbox": _one_of(sandbox.MODES),
         "metrics": _metrics,

@@ -279,6 +279,12 @@ class SampleKey(NamedTuple):
     view: int = 0
 
 
+BadRows = Literal["refuse", "fail", "skip", "lm_eval"]
+"""What becomes of rows that cannot be asked or scored."""
+NO_CHOICE = -100
+"""The gold index of a row whose gold is none of its choices, where such a row counts as wrong, as in lm-eval."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One row of a benchmark, rendered: what is asked and what would be right.
@@ -288,6 +294,7 @@ class Sample:
     cluster: samples with the same value share an image or a passage; their errors are not independent.
     view: how the row is shown, where the task is modified; `doc` is then the row as it is shown.
     nulls: columns without a value, in the place of which the prompt (or its examples) shows `None`.
+    problem: why nothing can be asked about the row; the sample has no requests then, and fails.
     """
 
     task: str
@@ -301,6 +308,7 @@ class Sample:
     subset_fields: Mapping[str, JSON] = field(default_factory=dict)
     view: View | None = None
     nulls: tuple[str, ...] = ()
+    problem: str = ""
 
     @property
     def key(self) -> SampleKey:

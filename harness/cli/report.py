@@ -100,6 +100,7 @@ def print_report(report: Report, path: Path, *, subsets: bool = False, larger: R
     larger: the report that the folder keeps in the place of this one.
     """
     from harness.record.capability_table import capability_table, cutoff_line
+    from harness.record.coverage import failed_rows
     from harness.record.failures import failure_lines
     from harness.record.report import render
 
@@ -110,10 +111,12 @@ def print_report(report: Report, path: Path, *, subsets: bool = False, larger: R
     if older := cutoff_line(report):
         notice(older)
     failed = sum(task["counts"]["failed"] for task in report["tasks"])
-    if failed:
+    again = failed - failed_rows(report)
+    if again:
         causes = list(failure_lines(report))
         why = ":" if causes else "; `error` in the records says why"
-        notice(f"{counted(failed, 'sample')} failed, and the same command tries them again{why}")
+        tries = "them" if again == failed else f"{again} of them"
+        notice(f"{counted(failed, 'sample')} failed, and the same command tries {tries} again{why}")
         for cause in causes:
             notice(cause)
     _print_larger(larger, path)

@@ -52,6 +52,11 @@ RUN_OPTIONS = [
         help="Rows of each subset: a count, or a fraction below 1.",
     ),
     click.option(
+        "--bad_rows", type=click.Choice(["refuse", "fail", "skip", "lm_eval"]),
+        help="Rows that cannot be asked or scored: refuse the run, count them as failed, leave them out, or score them "
+        "as lm-eval does. [default: refuse]",
+    ),
+    click.option(
         "--before_cutoff", "cutoff", type=Parsed("date", parse_date), metavar="DATE",
         help="When the model's training data ends (2025-06): older benchmarks are named.",
     ),
@@ -75,7 +80,18 @@ RUN_OPTIONS = [
 SECTIONS = (
     (
         "What is measured",
-        ("tasks", "modify", "num_fewshot", "fewshot_sampler", "limit", "metrics", "judges", "overrides", "seed"),
+        (
+            "tasks",
+            "modify",
+            "num_fewshot",
+            "fewshot_sampler",
+            "limit",
+            "bad_rows",
+            "metrics",
+            "judges",
+            "overrides",
+            "seed",
+        ),
     ),
     ("The model", ("model", "model_args", "peft", "batch_size", "max_batch_size", "device", "on_overflow")),
     (

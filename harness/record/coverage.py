@@ -6,24 +6,39 @@ run folder one holds the other, or both together make a third.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Self
 
-from harness.record.file_types import CoverageFields, PartCoverage, Report, TaskReport
-from harness.types import Record, SampleKey
+from harness.record.file_types import BadRowFields, CoverageFields, PartCoverage, Report, TaskReport
+from harness.types import BadRows, Record, SampleKey
+
+_NO_BAD_ROWS: BadRowFields = {"handling": "refuse", "by_subset": {}}
+_BECAME: Mapping[BadRows, tuple[str, str]] = {
+    "refuse": ("is refused", "are refused"),
+    "fail": ("cannot be used and counts as failed", "cannot be used and count as failed"),
+    "skip": ("cannot be used and is left out", "cannot be used and are left out"),
+    "lm_eval": ("is at fault and scored as lm-eval scores it", "are at fault and scored as lm-eval scores them"),
+}
+"""What became of bad rows: of one, of several."""
+_NAMED = 5
+_PLACE = re.compile(r" \(task '.*$", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class TaskCoverage:
     """asked: subset -> how many of its rows, from the first; "" for a task without subsets. rows: subset -> how many it
-    has, as far as that is known. of_subsets: how many subsets the task has, asked or not. limit: as it was given.
+    has, as far as that is known. of_subsets: how many subsets the task has, asked or not. limit: as it was given. bad:
+    subset -> number of a row that cannot be used as it is -> why. bad_rows: what became of those.
     """
 
     asked: Mapping[str, int]
     rows: Mapping[str, int]
     of_subsets: int
     limit: int | float | None = None
+    bad: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    bad_rows: BadRows = "refuse"
 
     @property
     def is_part(self) -> bool:
@@ -42,16 +57,21 @@ class TaskCoverage:
             return self if self.includes(other) else other
         names = [*self.asked, *(name for name in other.asked if name not in self.asked)]
         asked = {name: max(self.asked.get(name, 0), other.asked.get(name, 0)) for name in names}
-        return type(self)(asked, {**other.rows, **self.rows}, max(self.of_subsets, other.of_subsets))
+        both = {name: {**other.bad.get(name, {}), **self.bad.get(name, {})} for name in names}
+        bad = {name: rows for name, rows in both.items() if rows}
+        rows, of_subsets = {**other.rows, **self.rows}, max(self.of_subsets, other.of_subsets)
+        return type(self)(asked, rows, of_subsets, bad=bad, bad_rows=self.bad_rows)
 
     def keys(self, task: str) -> Iterator[SampleKey]:
         """The samples that there must be: of a row with several views, the first."""
-        return (SampleKey(task, name, number) for name, n in self.asked.items() for number in range(n))
+        left_out = self.bad if self.bad_rows == "skip" else {}
+        for name, n in self.asked.items():
+            yield from (SampleKey(task, name, number) for number in range(n) if number not in left_out.get(name, {}))
 
     def to_json(self) -> CoverageFields:
         """As the report has it: `subsets` of `of_subsets`, `rows` of `of_rows`, and both by subset."""
         known = all(name in self.rows for name in self.asked)
-        return {
+        fields: CoverageFields = {
             "subsets": len(self.asked),
             "of_subsets": self.of_subsets,
             "rows": sum(self.asked.values()),
@@ -59,6 +79,10 @@ class TaskCoverage:
             "limit": self.limit,
             "by_subset": {name: [n, self.rows.get(name)] for name, n in self.asked.items()},
         }
+        if self.bad:
+            named = {name: {str(row): why for row, why in rows.items()} for name, rows in self.bad.items()}
+            fields["bad_rows"] = {"handling": self.bad_rows, "by_subset": named}
+        return fields
 
 
 Coverage = Mapping[str, TaskCoverage]
@@ -81,11 +105,14 @@ def counted_coverage(report: Report) -> dict[str, TaskCoverage]:
 
 def _read(covers: CoverageFields) -> TaskCoverage:
     by_subset = covers["by_subset"].items()
+    bad = covers.get("bad_rows", _NO_BAD_ROWS)
     return TaskCoverage(
         {name: asked or 0 for name, (asked, _) in by_subset},
         {name: rows for name, (_, rows) in by_subset if rows is not None},
         covers["of_subsets"],
         covers["limit"],
+        {name: {int(row): why for row, why in rows.items()} for name, rows in bad["by_subset"].items()},
+        bad["handling"],
     )
 
 
@@ -116,3 +143,32 @@ def setting_words(task: TaskReport) -> str:
         elif of_rows:
             words.append(of_rows)
     return ", ".join(words)
+
+
+def bad_rows_of(task: TaskReport) -> Sequence[tuple[str, str]]:
+    """(row, what is wrong) of each row that could not be used as it is; a row is `NUMBER`, or `SUBSET NUMBER`."""
+    by_subset = task["covers"].get("bad_rows", _NO_BAD_ROWS)["by_subset"] if "covers" in task else {}
+    return [(f"{name} {row}".strip(), why) for name, rows in by_subset.items() for row, why in rows.items()]
+
+
+def failed_rows(report: Report) -> int:
+    """How many samples failed because nothing could be asked about their rows."""
+    failing = (task for task in report["tasks"] if "covers" in task)
+    return sum(len(bad_rows_of(task)) for task in failing if _handling(task) == "fail")
+
+
+def _handling(task: TaskReport) -> BadRows:
+    return task["covers"].get("bad_rows", _NO_BAD_ROWS)["handling"]
+
+
+def bad_row_lines(report: Report) -> Iterator[str]:
+    """One line for each task that has rows which could not be used as they are: what became of them."""
+    for task in report["tasks"]:
+        bad = bad_rows_of(task)
+        if not bad:
+            continue
+        verb = _BECAME[_handling(task)][len(bad) > 1]
+        more = f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+        named = ", ".join(row for row, _ in bad[:_NAMED]) + more
+        why = _PLACE.sub("", bad[0][1])
+        yield f"{task['task']}: {len(bad)} of {task['covers']['rows']:,} rows {verb}: {named} (row {bad[0][0]}: {why})"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NotRequired, final
 
 from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
 
-from harness.types import JSON
+from harness.types import JSON, BadRows
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -305,6 +305,13 @@ class MissingFields(TypedDict):
     first: list[str]
 
 
+class BadRowFields(TypedDict):
+    """Rows that cannot be used as they are: what became of them, and by subset each one's number and what is wrong."""
+
+    handling: BadRows
+    by_subset: dict[str, dict[str, str]]
+
+
 class CoverageFields(PartCoverage):
     """What of a task a report is about, see `TaskCoverage`. by_subset: how many rows were asked of how many."""
 
@@ -312,6 +319,7 @@ class CoverageFields(PartCoverage):
     of_rows: int | None
     limit: float | None
     by_subset: dict[str, list[int | None]]
+    bad_rows: NotRequired[BadRowFields]
 
 
 class FailureFields(TypedDict):

@@ -17,7 +17,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from harness.record.coverage import part_words, setting_words
+from harness.record.coverage import bad_row_lines, part_words, setting_words
 from harness.record.file_types import (
     FORMAT,
     CategoryFields,
@@ -244,7 +244,7 @@ def render(report: Report, width: int = 80, *, subsets: bool = False) -> Rendera
             if counts := [f"{task['counts'][name]} {name}" for name in doubts if task["counts"].get(name)]:
                 words.append(Text(visible(f"{task['task']}: {', '.join(counts)}"), style="yellow"))
     words += [Text(visible(line), style="dim") for line in settings(report)]
-    words += [Text(visible(line), style="yellow") for line in (*losses(report), *gaps(report))]
+    words += [Text(visible(line), style="yellow") for line in (*bad_row_lines(report), *losses(report), *gaps(report))]
     words += [Text(visible(str(incident["text"])), style="yellow") for incident in report.get("incidents", ())]
     words += [Text(visible(text), style="dim") for text in scorers(report)]
     words += [Text(visible(text), style="yellow") for text in doubts_about_metrics(report)]

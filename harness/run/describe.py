@@ -28,6 +28,7 @@ def run_identity(spec: RunSpec, model: Model, jobs: Sequence[TaskJob]) -> dict[s
         "system_instruction": spec.system_instruction,
         "gen_kwargs": with_one_name(spec.gen_kwargs),
         "seed": spec.seed,
+        **({"bad_rows": spec.bad_rows} if spec.bad_rows != "refuse" else {}),
     }
 
 
@@ -105,7 +106,7 @@ def remarks(jobs: Sequence[TaskJob]) -> Iterator[str]:
             )
         yield from _null_remarks(job)
         yield from _example_remarks(job)
-        hidden = sum(sample.target is None for sample in job.samples)
+        hidden = sum(sample.target is None and not sample.problem for sample in job.samples)
         if 0 < hidden < len(job.samples):
             yield f"{job.task.name}: {hidden} of {len(job.samples)} samples have no gold answer (null) and no score"
         rows = [sample for sample in job.samples if sample.view is not None and sample.view.index == 0]

@@ -30,6 +30,7 @@ from harness.tasks.task import Task, changed, scoring_spec
 from harness.tasks.yaml_file import Document, FileLine
 from harness.types import (
     JSON,
+    BadRows,
     GroupMembers,
     Prompt,
     Record,
@@ -44,19 +45,24 @@ AddedMetric = str | Mapping[str, JSON]
 
 @dataclass(slots=True)
 class TaskJob:
-    """One task of a run: how it is scored, its samples, notes on its subsets, and the groups by which it was named."""
+    """One task of a run: how it is scored, its samples, notes on its subsets, and the groups by which it was named.
+
+    bad_rows: what becomes of rows that cannot be used.
+    """
 
     task: Task
     scorer: Scorer
     samples: list[Sample] = field(default_factory=list)
     notes: dict[str, SubsetNotes] = field(default_factory=dict)
     memberships: tuple[Membership, ...] = ()
+    bad_rows: BadRows = "refuse"
 
     def coverage(self, limit: int | float | None) -> TaskCoverage:
         """What of the task is asked, once its rows are known."""
         asked = {name: notes.asked for name, notes in self.notes.items()}
         rows = {name: notes.rows for name, notes in self.notes.items()}
-        return TaskCoverage(asked, rows, len(self.task.all_subsets), limit)
+        bad = {name: notes.bad for name, notes in self.notes.items() if notes.bad}
+        return TaskCoverage(asked, rows, len(self.task.all_subsets), limit, bad, self.bad_rows)
 
     def member_scores(self, results: Sequence[Result] = ()) -> MemberScores:
         """What a group of tasks knows of this one."""
@@ -83,6 +89,10 @@ def load_jobs(spec: RunSpec, registry: Registry, progress: Progress) -> list[Tas
     library = open_library(spec, registry)
     refs = library.select(spec.tasks)
     modifiers = make_modifiers(spec.modify, registry)
+    if modifiers and spec.bad_rows == "lm_eval":
+        raise UsageError(
+            "--bad_rows lm_eval: lm-eval has no --modify, and no score for a modified row; choose fail or skip"
+        )
     unused = set(spec.overrides) - {name for ref in refs for name in (ref.name, ref.full_name)}
     if unused:
         raise UsageError(f"--set: task '{sorted(unused)[0]}' is not among the tasks of this run")
@@ -133,7 +143,7 @@ def load_job(
         return _with_metrics(document, ref, spec, registry) if spec.metrics else document
 
     task = library.load(ref, overrides, modifiers, with_flags)
-    return TaskJob(task, make_scorer(task, registry), memberships=ref.memberships)
+    return TaskJob(task, make_scorer(task, registry), memberships=ref.memberships, bad_rows=spec.bad_rows)
 
 
 def _with_sampler(document: Document, sampler: str | None) -> Document:

@@ -91,10 +91,16 @@ def score_missing(job: TaskJob, batches: BatchScorer, records: Read, progress: P
 def rescored(job: TaskJob, records: Read) -> Iterator[Record]:
     """All records of a job, scored by the task as it is now, from what the records themselves hold."""
     batches = job.scorer.batches
+
+    def read_again(record: Record) -> Sample:
+        if not record.responses and record.error:  # nothing could be asked about its row
+            return Sample(record.task, record.subset, record.id, record.doc, (), None, problem=record.error)
+        return sample_from_record(job.task, record, job.bad_rows)
+
     if batches is not None:
-        batches.prepare_corpus(lambda: (sample_from_record(job.task, record) for record in records()))
+        batches.prepare_corpus(lambda: (read_again(record) for record in records()))
     for batch in _batched(records()):
-        samples = [sample_from_record(job.task, record) for record in batch]
+        samples = [read_again(record) for record in batch]
         again = [_scored(job, sample, record) for sample, record in zip(samples, batch, strict=True)]
         yield from again if batches is None else batches.complete(samples, again, before=batch)
     if batches is not None:

@@ -34,6 +34,7 @@ def build_options(spec: RunSpec, job: TaskJob, *, shown: bool = True) -> BuildOp
         offline=spec.offline,
         unconditional=job.scorer.needs_unconditional,
         shown=shown,
+        bad_rows=spec.bad_rows,
         code_options={name: value for name, value in spec.model_args.items() if isinstance(value, str | int | float)},
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from harness.secret import sealed
-from harness.types import JSON, Record
+from harness.types import JSON, BadRows, Record
 
 DEFAULT_MODEL = "demo"
 DEMO_VISION = "demo_vision"
@@ -30,6 +30,7 @@ class RunSpec:
     gen_kwargs: Mapping[str, JSON] = field(default_factory=dict)
     metrics: tuple[str | Mapping[str, JSON], ...] = ()
     limit: int | float | None = None
+    bad_rows: BadRows = "refuse"
     seed: int = 1234
     apply_chat_template: bool | str = False
     fewshot_as_multiturn: bool = True

@@ -33,9 +33,11 @@ from harness.scoring.row_metrics import (
     per_view,
 )
 from harness.scoring.scorer import SampleScores, Scorer
+from harness.types import NO_CHOICE
 
 __all__ = [
     "MOST_VIEWS",
+    "NO_CHOICE",
     "ZERO_TO_ONE",
     "Consistency",
     "Contradiction",

@@ -164,7 +164,9 @@ def _over_subsets(
 
 
 def _item(metric: CorpusMetric, record: Record, pipeline: str) -> Any | None:
-    if any(response.error is not None or is_incomplete(response) for response in record.responses):
+    if not record.responses or any(
+        response.error is not None or is_incomplete(response) for response in record.responses
+    ):
         return None
     try:
         return metric.item(observation(recorded_sample(record), record, pipeline))

@@ -99,9 +99,9 @@ class BatchScorer:
             metric.close()
 
     def _lacks(self, first: ScoreKey, record: Record) -> bool:
-        if any(response.error is not None for response in record.responses):
+        if not record.responses or any(response.error is not None for response in record.responses):
             return False
-        if record.responses and all(map(is_incomplete, record.responses)):
+        if all(map(is_incomplete, record.responses)):
             return False
         scored = record.scored_by.get(first.group)
         return scored is None or scored.fingerprint != self._fingerprints.get(first.group)

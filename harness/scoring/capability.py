@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from harness.types import Record
+from harness.types import NO_CHOICE, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,8 @@ class GuessTally:
     def watch(self, records: Iterable[Record]) -> Iterator[Record]:
         for record in records:
             if record.choices and record.target is not None:
-                right = len(record.target) if isinstance(record.target, tuple) else 1
+                golds = record.target if isinstance(record.target, tuple) else (record.target,)
+                right = sum(gold != NO_CHOICE for gold in golds)
                 self.sum += min(1.0, right / len(record.choices))
                 self.count += 1
             yield record

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from harness.metrics import Observation
-from harness.types import Sample
+from harness.types import NO_CHOICE, Sample
 
 
 def gold_indices(sample: Sample) -> tuple[int, ...] | None:
-    """The indices of the right choices, or None where the gold is hidden.
+    """The indices of the right choices, or None where the gold is hidden; `NO_CHOICE` for a gold that is none of them
+    and counts as one that is never chosen.
 
     Raises `ValueError` when the gold is no index, or lies outside the choices.
     """
     if sample.target is None:
         return None
     golds = sample.target if isinstance(sample.target, tuple) else (sample.target,)
-    return tuple(_checked_index(gold, sample.choices) for gold in golds)
+    return tuple(NO_CHOICE if gold == NO_CHOICE else _checked_index(gold, sample.choices) for gold in golds)
 
 
 def gold_texts(sample: Sample) -> tuple[str, ...] | None:

@@ -171,7 +171,7 @@ class Scorer:
         failed: `error` says why, and what could not be scored is None. An answer that was cut inside its reasoning is
         none: a sample without any other has no score, and of several answers the others count.
         """
-        failed = next((response.error for response in responses if response.error), None)
+        failed = sample.problem or next((response.error for response in responses if response.error), None)
         if failed:
             return SampleScores(self._unscored(), error=failed)
         cut = [is_incomplete(response) for response in responses]

@@ -23,7 +23,7 @@ from harness.tasks.task import Subset, Task
 from harness.tasks.templates import Context, FunctionTemplate, Template
 from harness.tasks.views import check_gold, differs, views_of
 from harness.tasks.yaml_file import KeyPath, PythonFunction, shown
-from harness.types import JSON, DatasetSpec, GenerationParams, Prompt, Record, Request, Rows, Sample, View
+from harness.types import JSON, BadRows, DatasetSpec, GenerationParams, Prompt, Record, Request, Rows, Sample, View
 
 OpenSplit = Callable[[DatasetSpec, str], Rows]
 
@@ -31,8 +31,9 @@ OpenSplit = Callable[[DatasetSpec, str], Rows]
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
     """How a run renders rows. limit: rows a subset, or a fraction of them below 1. shown: whether a model looks at the
-    prompts; where none does, rows may come without their columns of images. code_options: what `custom_dataset` gets
-    beside the task's metadata: the model's arguments, as in lm-eval."""
+    prompts; where none does, rows may come without their columns of images. bad_rows: what becomes of rows that cannot
+    be asked or scored: their sample fails, they are left out, or they are scored as lm-eval scores them. code_options:
+    what `custom_dataset` gets beside the task's metadata: the model's arguments, as in lm-eval."""
 
     seed: int = 1234
     apply_chat_template: bool = False
@@ -45,6 +46,7 @@ class BuildOptions:
     offline: bool = False
     unconditional: bool = False
     shown: bool = True
+    bad_rows: BadRows = "refuse"
     code_options: Mapping[str, JSON] = field(default_factory=dict)
 
 
@@ -54,13 +56,14 @@ class SubsetNotes:
 
     rows: how many it has, whatever the limit; asked: how many of them, from the first. own_examples: numbers of those
     that were drawn as their own few-shot example, which was left out. fewer_examples: how many of them see fewer
-    examples for it.
+    examples for it. bad: number of a row that cannot be used as it is, and is not refused -> why.
     """
 
     rows: int = 0
     asked: int = 0
     own_examples: list[int] = field(default_factory=list)
     fewer_examples: int = 0
+    bad: dict[int, str] = field(default_factory=dict)
 
 
 def build_samples(
@@ -71,6 +74,7 @@ def build_samples(
     A modified task may have several samples of one id, one a view. Raises `DataError` and `TaskError` that name task,
     split, row and value, and how many rows are so. notes: is filled in.
     """
+    notes = notes or SubsetNotes()
     bad: list[tuple[int, HarnessError]] = []
     for number, built in built_rows(task, subset, open_split, options, notes):
         if isinstance(built, HarnessError):
@@ -82,6 +86,8 @@ def build_samples(
     if bad:
         first = ", ".join(str(number) for number, _ in bad[:3])
         raise type(bad[0][1])(f"{bad[0][1]}; {len(bad)} rows cannot be used, the first are {first}") from bad[0][1]
+    if notes.bad and len(notes.bad) == notes.asked and options.bad_rows != "lm_eval":
+        raise DataError(f"{next(iter(notes.bad.values()))}; none of the {notes.asked} rows can be used")
 
 
 def built_rows(
@@ -95,7 +101,7 @@ def built_rows(
             with builder.naming_row(f"row {number}"):
                 samples = [builder.sample(number, row)] if not task.modifiers else builder.views(number, row)
         except (DataError, TaskError) as error:
-            yield number, error
+            yield number, builder.salvaged(number, row, error)
         else:
             yield number, samples
     builder.refuse_idle()
@@ -103,10 +109,10 @@ def built_rows(
         task.code.forget()
 
 
-def sample_from_record(task: Task, record: Record) -> Sample:
+def sample_from_record(task: Task, record: Record, bad_rows: BadRows = "refuse") -> Sample:
     """What is right, rendered anew from a record: for scoring without rows and without a model. Has no requests.
 
-    Raises `DataError` and `TaskError`, as `build_samples`.
+    bad_rows: as of the run that the record is of. Raises `DataError` and `TaskError`, as `build_samples`.
     """
     subset = task.subset(record.subset)
     with _NamingRow(task, subset, task.eval_split, f"row {record.id}"):
@@ -115,7 +121,14 @@ def sample_from_record(task: Task, record: Record) -> Sample:
             count = len(task.paraphrases)
             raise DataError(f"paraphrases: wording {index} was asked, but the task has {count} paraphrases now")
         wording = task.wordings[index]
-        rendered = wording.templates.doc.graded(row_context(record.doc, subset), record.doc.keys())
+        templates, context = wording.templates.doc, row_context(record.doc, subset)
+        try:
+            rendered = templates.graded(context, record.doc.keys())
+            gold_of(rendered, task.config.output_type)
+        except (DataError, TaskError):
+            if bad_rows != "lm_eval":
+                raise
+            rendered = replace(templates, forgiving=True).graded(context, record.doc.keys())
         return _sample(task, subset, record.id, record.doc, rendered, (), record.doc.keys(), record.view)
 
 
@@ -303,6 +316,33 @@ class _Builder:
 
     def sample(self, number: int, row: Row) -> Sample:
         rendered = self.rendered(row, self.images.get(id(row), ()))
+        return self.asked(number, row, rendered, self.draw(number, row, rendered))
+
+    def salvaged(self, number: int, row: Row, error: HarnessError) -> list[Sample] | HarnessError:
+        """What becomes of a row that is at fault: its samples, as `bad_rows` says, or the error."""
+        how = self.options.bad_rows
+        if how == "refuse":
+            return error
+        self.notes.bad[number] = str(error)
+        if how == "skip":
+            return []
+        if how == "fail":
+            view = View() if self.task.modifiers else None
+            fields = self.subset.context if self.subset.name else {}
+            return [
+                Sample(self.task.name, self.subset.name, number, row, (), None, (), None, fields, view, (), str(error))
+            ]
+        try:
+            with self.naming_row(f"row {number}"):
+                return [self.forgiven(number, row)]
+        except (DataError, TaskError):
+            return type(error)(f"{error}; lm-eval stops at such a row, too, and has no score for it: leave it out")
+
+    def forgiven(self, number: int, row: Row) -> Sample:
+        """A row as lm-eval takes it, although it is at fault; a column that it lacks is null, as `datasets` has it."""
+        templates, images = replace(self.task.templates.doc, forgiving=True), self.images.get(id(row), ())
+        row = {**dict.fromkeys(self.columns), **row}
+        rendered = self.marks.marked(templates.render(row_context(row, self.subset), self.columns), images)
         return self.asked(number, row, rendered, self.draw(number, row, rendered))
 
     def rendered(self, row: Row, images: Images, wording: int = 0) -> Rendered:

@@ -15,7 +15,7 @@ from harness.tasks.functions import TaskFunctions
 from harness.tasks.schema import Choices, TaskConfig
 from harness.tasks.templates import Context, FunctionTemplate, Template, Templates, as_literal, function_template
 from harness.tasks.yaml_file import Document, KeyPath, PythonFunction
-from harness.types import JSON, Message, OutputType, Role
+from harness.types import JSON, NO_CHOICE, Message, OutputType, Role
 
 Gold = int | str | tuple[int, ...] | tuple[str, ...] | None
 
@@ -26,7 +26,7 @@ class Rendered:
 
     contexts: one question a choice where the choices are in the question (winogrande); `continuation` is then what
         follows all of them. target: as the templates gave it, before it was compared with the choices. turns: the
-        question as a conversation, which a chat model is shown in the place of `text`.
+        question as a conversation, which a chat model is shown in the place of `text`. forgiving: as of the templates.
     """
 
     text: str
@@ -36,11 +36,16 @@ class Rendered:
     continuation: str = ""
     gen_prefix: str = ""
     turns: tuple[Message, ...] = ()
+    forgiving: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class DocTemplates:
-    """How a row becomes a question and an answer."""
+    """How a row becomes a question and an answer.
+
+    forgiving: rows that lm-eval takes, although they are at fault, are rendered as it renders them (`--bad_rows
+    lm_eval`): a template of nothing but a null shows `None`, a choice may be empty, and a gold may be none of them.
+    """
 
     text: Template | int | None
     choice: Template | tuple[str, ...] | None
@@ -48,6 +53,7 @@ class DocTemplates:
     gen_prefix: Template | None
     output_type: OutputType
     messages: Template | None = None
+    forgiving: bool = False
 
     @property
     def templates(self) -> tuple[Template, ...]:
@@ -72,13 +78,16 @@ class DocTemplates:
                 names = ["" if turn.role == "system" else f"{turn.role.title()}: " for turn in turns]
                 lines = [f"{name}{turn.text}\n\n" for name, turn in zip(names, turns, strict=True)]
                 shown = "".join(lines) + "Assistant:"
-            return Rendered(shown, choices, target, gen_prefix=gen_prefix, turns=turns)
+            return Rendered(shown, choices, target, gen_prefix=gen_prefix, turns=turns, forgiving=self.forgiving)
         index = self._input_index(text, target, choices)
         if index is None:
-            return Rendered(str(text), choices, target, gen_prefix=gen_prefix)
+            return Rendered(str(text), choices, target, gen_prefix=gen_prefix, forgiving=self.forgiving)
         if not 0 <= index < len(choices):
-            raise DataError(f"doc_to_text: the index {index} is outside the {len(choices)} choices")
-        return Rendered("", choices, index, choices, answer_text(target, ()), gen_prefix)
+            if not self.forgiving:
+                raise DataError(f"doc_to_text: the index {index} is outside the {len(choices)} choices")
+            index = NO_CHOICE
+        continuation = answer_text(target, ())
+        return Rendered("", choices, index, choices, continuation, gen_prefix, forgiving=self.forgiving)
 
     def graded(self, context: Context, columns: Set[str]) -> Rendered:
         """What is right, and only as much of what is shown as it takes to know that. Raises as `render`."""
@@ -114,7 +123,7 @@ class DocTemplates:
             value = _column(self.text, context)
         else:
             value = self.text.value(context)
-            if isinstance(value, bool) or not isinstance(value, int | str | None):
+            if isinstance(value, bool) or not isinstance(value, int | str | None) or (value is None and self.forgiving):
                 value = str(value)  # as Jinja prints it
         if isinstance(value, str | int):
             return value
@@ -137,7 +146,7 @@ class DocTemplates:
             if not isinstance(item, str):
                 fix = "make them texts: {{ ... | map('string') | list }}"
                 raise DataError(f"{where}: choice {number} should be a text, found {describe(item)}; {fix}")
-            if not item:
+            if not item and not self.forgiving:
                 raise DataError(f"{where}: choice {number} is empty")
         return tuple(value)
 
@@ -174,6 +183,7 @@ class DocTemplates:
 def gold_of(rendered: Rendered, output_type: OutputType) -> Gold:
     """What would be right, in the form of `Sample.target`. Raises `DataError` for a gold that cannot be right."""
     target, choices = rendered.target, rendered.choices
+    is_forgiven = rendered.forgiving and output_type == "multiple_choice"
     if target is None:
         return None
     if output_type in ("loglikelihood", "loglikelihood_rolling"):
@@ -184,9 +194,9 @@ def gold_of(rendered: Rendered, output_type: OutputType) -> Gold:
         if not target:
             raise DataError("doc_to_target: the list of right answers is empty (null means that the answer is hidden)")
         if choices:
-            return tuple(_index_in(item, choices) for item in target)
+            return tuple(_index_in(item, choices, is_forgiven and isinstance(item, int)) for item in target)
         return tuple(_answer(item) for item in target)
-    return _index_in(target, choices) if choices else _answer(target)
+    return _index_in(target, choices, is_forgiven) if choices else _answer(target)
 
 
 def answer_text(target: JSON, choices: tuple[str, ...]) -> str:
@@ -213,7 +223,10 @@ def short(value: JSON) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _index_in(target: JSON, choices: tuple[str, ...]) -> int:
+def _index_in(target: JSON, choices: tuple[str, ...], is_forgiven: bool = False) -> int:
+    """The place of the right choice; where a gold that is none of them is forgiven, `NO_CHOICE`."""
+    if is_forgiven and isinstance(target, int | str) and not _is_among(target, choices):
+        return NO_CHOICE
     if isinstance(target, bool) or not isinstance(target, int | str):
         raise DataError(f"doc_to_target: should be an index or one of the choices, found {describe(target)}")
     if isinstance(target, str):
@@ -228,6 +241,10 @@ def _index_in(target: JSON, choices: tuple[str, ...]) -> int:
         hint = f"; the choice '{target}' is meant by the bare name of a column" if str(target) in choices else ""
         raise DataError(f"doc_to_target: the index {target} is outside the {len(choices)} choices{hint}")
     return target
+
+
+def _is_among(target: int | str, choices: tuple[str, ...]) -> bool:
+    return target in choices if isinstance(target, str) else 0 <= target < len(choices)
 
 
 def _answer(target: JSON) -> str:

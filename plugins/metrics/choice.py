@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 from harness import Metric, Observation, hookimpl
-from harness.scoring import gold_indices
+from harness.scoring import NO_CHOICE, gold_indices
 
 
 class Accuracy(Metric):
@@ -73,7 +73,7 @@ class BrierScore(Metric):
     bounds = (0.0, 2.0)
 
     def score(self, seen: Observation) -> float | None:
-        golds = gold_indices(seen.sample)
+        golds = _chosen_golds(seen)
         if golds is None:
             return None
         probabilities = _softmax(_logprobs(seen))
@@ -89,7 +89,7 @@ class GoldMass(Metric):
     bounds = (0.0, 1.0)
 
     def score(self, seen: Observation) -> float | None:
-        golds = gold_indices(seen.sample)
+        golds = _chosen_golds(seen)
         if golds is None:
             return None
         probabilities = _softmax(_logprobs(seen))
@@ -108,7 +108,7 @@ class MatthewsCorrelation(Metric):
     bounds = (-1.0, 1.0)
 
     def score(self, seen: Observation) -> tuple[float, ...] | None:
-        golds = gold_indices(seen.sample)
+        golds = _chosen_golds(seen)
         if golds is None:
             return None
         chosen = _argmax(_logprobs(seen))
@@ -120,6 +120,12 @@ class MatthewsCorrelation(Metric):
         covariance = hits - sum(c * g for c, g in zip(chosen, gold, strict=True))
         spread = (1 - sum(c * c for c in chosen)) * (1 - sum(g * g for g in gold))
         return covariance / math.sqrt(spread) if spread > 1e-15 else 0.0
+
+
+def _chosen_golds(seen: Observation) -> tuple[int, ...] | None:
+    """The indices of the right choices; None where the gold is hidden, and where it is none of the choices."""
+    golds = gold_indices(seen.sample)
+    return None if golds is None or NO_CHOICE in golds else golds
 
 
 def _hit(seen: Observation, values: Sequence[float]) -> float | None:

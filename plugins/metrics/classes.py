@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness import Metric, Observation, hookimpl
-from harness.scoring import gold_indices, gold_texts
+from harness.scoring import NO_CHOICE, gold_indices, gold_texts
 
 
 class _ClassF1(Metric):
@@ -48,7 +48,7 @@ class _ClassF1(Metric):
 
     def _of_choices(self, seen: Observation) -> tuple[float, ...] | None:
         golds = gold_indices(seen.sample)
-        if golds is None:
+        if golds is None or NO_CHOICE in golds:
             return None
         counts = [0.0] * (3 * len(seen.sample.choices))
         _count(counts, self.chosen(seen), golds[0], 1.0)

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from harness import Metric, Observation, hookimpl
-from harness.scoring import gold_indices, gold_texts, mean_over_predictions, replace_all
+from harness.scoring import NO_CHOICE, gold_indices, gold_texts, mean_over_predictions, replace_all
 
 Judge = Callable[[str, str], float]
 
@@ -46,7 +46,7 @@ class ExactMatch(Metric):
         if seen.sample.choices and not seen.predictions:
             golds = gold_indices(seen.sample)
             greedy = [flag for response in seen.responses for flag in response.is_greedy]
-            return None if golds is None else float(any(greedy[gold] for gold in golds))
+            return None if golds is None else float(any(greedy[gold] for gold in golds if gold != NO_CHOICE))
         return _best_mean(seen, lambda answer, gold: float(self._normalised(answer) == self._normalised(gold)))
 
     def _normalised(self, text: str) -> str:
