@@ -65,14 +65,20 @@ class Media:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a chat. `content` is text, or text and `Media` in the order in which they are shown."""
+    """One turn of a chat. `content` is text, or text and `Media` in the order in which they are shown.
+
+    is_own: the model's own answer to what stands before it, as long as it is not known; `content` is then empty.
+    """
 
     role: Role
     content: str | tuple[str | Media, ...]
+    is_own: bool = False
 
     @property
     def outline(self) -> str:
         """The text, with the kind and the hash of each image, video or clip in its place."""
+        if self.is_own:
+            return "[the model's own answer]"
         if isinstance(self.content, str):
             return self.content
         return "".join(part if isinstance(part, str) else f"[{part.kind} {part.sha256[:12]}]" for part in self.content)

@@ -105,6 +105,7 @@ class QuestionMaker:
             "task": record.task,
             "subset": record.subset,
             "question": (turns[-1] if turns else record.prompt.suffix).strip(),
+            "conversation": [{"role": each.role, "content": each.text} for each in record.prompt.messages],
             "reference": None if references is None else "\n".join(references),
             "choices": list(record.choices),
             "doc": record.doc,
@@ -112,7 +113,7 @@ class QuestionMaker:
 
     def _prompt(self, context: Mapping[str, JSON]) -> Prompt:
         text = self.rubric.prompt.text(context)
-        if "format" not in self.rubric.prompt.names and not self.rubric.prompt.open_ended:
+        if context["format"] and "format" not in self.rubric.prompt.names and not self.rubric.prompt.open_ended:
             text = f"{text.rstrip()}\n\n{context['format']}"
         system = self.rubric.system.text(context) if self.rubric.system else ""
         if not self.chat:

@@ -35,6 +35,7 @@ _WORDS: Mapping[Language, Mapping[str, str]] = {
         "choice": "one of {choices}",
         "text": "a text in quotes",
         "again": "This reply could not be read: {problem}. Reply again, with the JSON object alone.",
+        "again_written": "This reply could not be read: {problem}. Reply again, with the verdict written like {shown}.",
         "item": '- "{name}": {kind}{about}',
         "about": "; {about}",
     },
@@ -47,6 +48,7 @@ _WORDS: Mapping[Language, Mapping[str, str]] = {
         "choice": "下列之一：{choices}",
         "text": "用引号括起来的文字",
         "again": "这个回复无法读取：{problem}。请重新回复，只写 JSON 对象。",
+        "again_written": "这个回复无法读取：{problem}。请重新回复，并把结论写成 {shown} 的样子。",
         "item": '- "{name}"：{kind}{about}',
         "about": "；{about}",
     },
@@ -176,6 +178,35 @@ class ReplyFormat:
             _json({each.name: picked(column, row) for each, column in zip(self.fields, columns, strict=True)})
             for row in range(rows)
         )
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenFormat(ReplyFormat):
+    """A reply in free text that ends in one number, as the judges of some benchmarks write it: `Rating: [[5]]`.
+
+    The prompt says itself how to reply. written: how the number may be written, `{}` in its place; the first form that
+    the text holds counts, and of that form the first number. That is as open as the benchmark's own script: what the
+    judged answer brought along can pass for a verdict, where the judge repeats it.
+    """
+
+    written: tuple[str, ...] = ("[[{}]]",)
+
+    def instruction(self) -> str:
+        return ""
+
+    def again(self, problem: str) -> str:
+        shown = self.written[0].format(self.fields[0].samples()[-1])
+        return _WORDS[self.language]["again_written"].format(problem=problem, shown=shown)
+
+    def parse(self, text: str) -> dict[str, JSON]:
+        for form in self.written:
+            before, after = form.split("{}")
+            if number := re.search(rf"{re.escape(before)}(\d+\.?\d*){re.escape(after)}", text):
+                return {self.fields[0].name: self.fields[0].check(float(number[1]))}
+        raise ReplyError(f"there is no number written as {self.written[0].format('N')}")
+
+    def examples(self) -> tuple[str, ...]:
+        return tuple(self.written[0].format(value) for value in self.fields[0].samples())
 
 
 def _json_object(text: str) -> dict[str, JSON]:

@@ -24,9 +24,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from harness.errors import TaskError, UsageError, suggest
-from harness.judging.replies import FieldType, Language, ReplyField, ReplyFormat
+from harness.judging.replies import FieldType, Language, ReplyField, ReplyFormat, WrittenFormat
 from harness.record.keys import canonical_json
-from harness.tasks.schema import GenerationKwargs, Strict, Words, validate
+from harness.tasks.schema import GenerationKwargs, Strict, Words, validate, words
 from harness.tasks.templates import Template, TemplateFolders, Templates
 from harness.tasks.yaml_file import Document, load_document
 from harness.types import JSON
@@ -38,7 +38,7 @@ FIRST, SECOND, TIE = "A", "B", "tie"
 _ANSWERS = ("answer", "reply", "extracted")
 _PAIRED = tuple(f"{name}_{side}" for name in _ANSWERS for side in ("a", "b"))
 _SHARED = ("criteria", "format", "task")
-_OF_SAMPLE = ("question", "reference", "doc", "subset", "choices")
+_OF_SAMPLE = ("question", "conversation", "reference", "doc", "subset", "choices")
 
 
 class FieldEntry(Strict):
@@ -50,6 +50,11 @@ class FieldEntry(Strict):
     max: float | None = None
     choices: list[str] | dict[str, float | None] | None = Field(
         None, description="what a choice may be; as a mapping, with what each is worth as a score (null: not scored)"
+    )
+    written: Words | None = Field(
+        None,
+        description="how a number is written in a reply of free text, with {} in its place, where the prompt asks for "
+        "that and not for JSON: '[[{}]]'; the first form that a reply holds counts",
     )
 
 
@@ -154,7 +159,7 @@ class _Reader:
         config = self.config
         fields = tuple(self.field(name, entry) for name, entry in config.reply.items())
         self.check_score(fields)
-        system = None if config.system is None else self.template("system", config.system, _SHARED)
+        system = None if config.system is None else self.template("system", config.system, (*_SHARED, *_OF_SAMPLE))
         prompt = self.template("prompt", config.prompt, (*_SHARED, *_OF_SAMPLE, *self.answers))
         self.check_shown(prompt)
         generation = config.generation_kwargs.model_dump(exclude_none=True) if config.generation_kwargs else {}
@@ -167,7 +172,7 @@ class _Reader:
             higher_is_better=config.higher_is_better,
             system=system,
             prompt=prompt,
-            format=ReplyFormat(fields, config.language),
+            format=self.reply_format(fields),
             score=config.score,
             generation=generation,
             digest=self.digest([prompt, *([system] if system else [])]),
@@ -210,6 +215,18 @@ class _Reader:
             raise self.error((*at, "choices"), "should be two or more, all different")
         return ReplyField(name, entry.type, entry.about, choices=choices)
 
+    def reply_format(self, fields: tuple[ReplyField, ...]) -> ReplyFormat:
+        """JSON, unless the one number of the reply says how it is `written`."""
+        forms = {name: words(entry.written) for name, entry in self.config.reply.items() if entry.written}
+        for name, written in forms.items():
+            at = ("reply", name, "written")
+            if len(fields) > 1 or fields[0].type not in ("integer", "number"):
+                raise self.error(at, "is for a reply that is one number, and no other key stands beside it")
+            if bad := next((form for form in written if form.count("{}") != 1 or form == "{}"), None):
+                raise self.error(at, f"should have {{}} once, in the place of the number, found '{bad}'")
+            return WrittenFormat(fields, self.config.language, tuple(written))
+        return ReplyFormat(fields, self.config.language)
+
     def range(self, at: tuple[str, str], entry: FieldEntry) -> ReplyField:
         least, most = float(entry.min or 0.0), float(entry.max or 0.0)
         if not -1e15 < least < most < 1e15:
@@ -236,6 +253,9 @@ class _Reader:
     def digest(self, templates: Sequence[Template]) -> str:
         included = {file.name: file.read_text(encoding="utf-8-sig") for each in templates for file in each.files}
         told = self.config.model_dump(mode="json", exclude={"rubric", "title", "include"})
+        for entry in told["reply"].values():
+            if entry["written"] is None:  # rubrics that say nothing of it keep their digest
+                del entry["written"]
         content = canonical_json({**told, "included": included}, f"the rubric '{self.config.rubric}'")
         return hashlib.sha256(content).hexdigest()[:16]
 

@@ -209,17 +209,21 @@ def encode_messages(messages: Sequence[Message]) -> list[MessageFields]:
         content = message.content
         if not isinstance(content, str):
             parts = [part if isinstance(part, str) else _encode_media(part) for part in content]
-        encoded.append({"role": message.role, "content": content if isinstance(content, str) else parts})
+        shown = None if message.is_own else content if isinstance(content, str) else parts
+        encoded.append({"role": message.role, "content": shown})
     return encoded
 
 
 def decode_messages(values: Sequence[MessageFields]) -> tuple[Message, ...]:
     messages = []
     for value in values:
-        content = value["content"]
+        role, content = cast(Role, value["role"]), value["content"]
+        if content is None:
+            messages.append(Message(role, "", is_own=True))
+            continue
         if not isinstance(content, str):
             parts = tuple(part if isinstance(part, str) else _decode_media(part) for part in content)
-        messages.append(Message(cast(Role, value["role"]), content if isinstance(content, str) else parts))
+        messages.append(Message(role, content if isinstance(content, str) else parts))
     return tuple(messages)
 
 

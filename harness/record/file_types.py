@@ -45,7 +45,7 @@ class MessageFields(TypedDict):
     """A turn of a chat."""
 
     role: str
-    content: str | list[str | MediaFields]
+    content: str | list[str | MediaFields] | None
 
 
 class PromptFields(TypedDict, total=False):

@@ -19,6 +19,7 @@ from harness.model import Forecast, Model, ModelOptions
 from harness.record.lm_eval import check_output_path
 from harness.registry import Registry, load_plugins
 from harness.run.answers import check_declared, plugin_errors, unreadable
+from harness.run.conversations import check_conversations
 from harness.run.describe import remarks
 from harness.run.jobs import TaskJob, attempts, close_code, load_jobs, prepare_metrics
 from harness.run.samples import render_samples
@@ -91,7 +92,10 @@ def prepare_run(
     def samples() -> list[Sample]:
         shown = any(registry.model(each.model).sees_prompts for each in specs)
         fingerprints.update(render_samples(jobs, spec, registry, progress, shown=shown))
-        return [sample for job in jobs for sample in job.samples]
+        asked = [sample for job in jobs for sample in job.samples]
+        if shown:
+            check_conversations(asked, spec.apply_chat_template)
+        return asked
 
     made = prepare_models(specs, registry, samples, progress)
     return PreparedRun(specs, made, jobs, registry, fingerprints, [*remarks(jobs), *attempts(jobs)])

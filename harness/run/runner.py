@@ -8,13 +8,12 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from harness.model import Model
 from harness.record.coverage import covered
-from harness.record.keys import KeyMaker
 from harness.record.lm_eval import write_lm_eval
 from harness.record.manifest import model_title
 from harness.record.run import OnDisk, RunFolder
@@ -25,12 +24,13 @@ from harness.run.describe import manifest, run_identity
 from harness.run.early_stop import EarlyStop
 from harness.run.jobs import TaskJob, attempts, scored_record
 from harness.run.prepare import Narrow, PreparedRun, prepare_run
+from harness.run.questions import PendingSample, Questions
 from harness.run.rescore import score_missing
 from harness.run.result import RunResult
 from harness.run.spec import Progress, RunSpec
 from harness.run.stopping import note_incidents, tidy_stop
 from harness.run.summarise import summarise_run
-from harness.types import JSON, Request, Response, Sample
+from harness.types import JSON
 
 
 def run(spec: RunSpec, registry: Registry | None = None, progress: Progress | None = None) -> RunResult:
@@ -83,20 +83,6 @@ def _run_model(prepared: PreparedRun, index: int, progress: Progress) -> RunResu
         return _Run(spec, registry, progress, model, folder, last=index == count - 1).go(jobs)
 
 
-@dataclass(slots=True)
-class _PendingSample:
-    """A sample, the keys of its requests, and the answers that have come so far."""
-
-    job: TaskJob
-    sample: Sample
-    keys: tuple[str, ...]
-    answers: dict[str, Response] = field(default_factory=dict)
-
-    @property
-    def complete(self) -> bool:
-        return all(key in self.answers for key in self.keys)
-
-
 class _Observers:
     """Calls observer hooks. An exception in one is reported once, and never stops a run."""
 
@@ -122,8 +108,7 @@ class _Run:
     ) -> None:
         self.spec, self.progress, self.model, self.folder, self.last = spec, progress, model, folder, last
         self.observers = _Observers(registry, progress)
-        self.pending: dict[str, list[_PendingSample]] = {}
-        self.requests: dict[str, Request] = {}
+        self.questions = Questions(folder, model)
         self.early_stop = EarlyStop()
         self.answered = False
 
@@ -141,15 +126,13 @@ class _Run:
 
     def _plan(self, jobs: Sequence[TaskJob]) -> None:
         """Sort samples into those on disk, those whose answers are on disk, and those to ask for."""
-        keys_of = self._key_maker()
         started, ready = [], []
         for job in jobs:
             states: Counter[OnDisk] = Counter()
             for sample in job.samples:
-                item = _PendingSample(job, sample, keys_of(job, sample))
-                state = self.folder.find(sample, item.keys, job.task.digest)
+                item, state = self.questions.placed(job, sample)
                 states[state] += 1
-                if state is not OnDisk.DONE and self._take_known(item):
+                if state is not OnDisk.DONE and item.complete:
                     ready.append(item)
             started.append((job.task.name, len(job.samples), states[OnDisk.DONE]))
             for message in _changes(job.task.name, states):
@@ -158,57 +141,31 @@ class _Run:
         for item in ready:
             self._finish(item)
 
-    def _key_maker(self) -> Callable[[TaskJob, Sample], tuple[str, ...]]:
-        maker = KeyMaker(self.model.identity)
-
-        def keys(job: TaskJob, sample: Sample) -> tuple[str, ...]:
-            # A replayed answer belongs to its sample: equal prompts may have got different replies.
-            place = f":{job.task.name}/{sample.subset}/{sample.id}" + (f"@{sample.key.view}" if sample.view else "")
-            suffix = place if self.model.answers_samples else ""
-            return tuple(maker.key(request) + suffix for request in sample.requests)
-
-        return keys
-
-    def _take_known(self, item: _PendingSample) -> bool:
-        """Give `item` the answers that are on disk and let it wait for the others; True if it needs no others.
-
-        Requests with one key are asked once, whichever samples they belong to.
-        """
-        for key, request in zip(item.keys, item.sample.requests, strict=True):
-            if (known := self.folder.known.get(key)) is not None:
-                item.answers[key] = known
-            elif key not in self.pending:
-                self.pending[key] = [item]
-                self.requests[key] = request
-            elif self.pending[key][-1] is not item:
-                self.pending[key].append(item)
-        return item.complete
-
     def _ask(self) -> None:
-        if not self.requests:
+        if not self.questions.any_left:
             return
-        keys = list(self.requests)
         self.folder.begin_work()
         self.progress.stage(f"loading model {self.spec.model}: its weights, or a connection")
         with plugin_errors(self.spec.model, "could not be loaded"):
             self.model.load()
         self._note_model()
         self.progress.stage("waiting for the first answer")
-        asked, is_new = list(self.requests.values()), not self.folder.known
-        for index, response in answers(self.model, self.spec.model, asked, is_new=is_new):
-            if not self.answered:  # by its first answer, a model may know more of itself
-                self._note_model()
-            self.answered = self.answered or response.error is None
-            for item in self.pending.pop(keys[index], ()):
-                item.answers[keys[index]] = response
-                if item.complete:
+        is_new = not self.folder.known
+        while asked := self.questions.take():  # once, unless there are conversations: then once a turn
+            keys = list(asked)
+            for index, response in answers(self.model, self.spec.model, list(asked.values()), is_new=is_new):
+                if not self.answered:  # by its first answer, a model may know more of itself
+                    self._note_model()
+                self.answered = self.answered or response.error is None
+                for item in self.questions.answered(keys[index], response):
                     self._finish(item)
+            is_new = False
         self._note_model(self.progress.message)
 
     def _note_model(self, say: Callable[[str], None] = lambda text: None) -> None:
         self.folder.note_model(description(self.model, self.spec.model, say))
 
-    def _finish(self, item: _PendingSample) -> None:
+    def _finish(self, item: PendingSample) -> None:
         responses = tuple(item.answers[key] for key in item.keys)
         scored = item.job.scorer.score(item.sample, responses)
         record = scored_record(item.job, item.sample, responses, item.keys, scored)

@@ -23,7 +23,19 @@ from harness.tasks.task import Subset, Task
 from harness.tasks.templates import Context, FunctionTemplate, Template
 from harness.tasks.views import check_gold, differs, views_of
 from harness.tasks.yaml_file import KeyPath, PythonFunction, shown
-from harness.types import JSON, BadRows, DatasetSpec, GenerationParams, Prompt, Record, Request, Rows, Sample, View
+from harness.types import (
+    JSON,
+    BadRows,
+    DatasetSpec,
+    GenerationParams,
+    Message,
+    Prompt,
+    Record,
+    Request,
+    Rows,
+    Sample,
+    View,
+)
 
 OpenSplit = Callable[[DatasetSpec, str], Rows]
 
@@ -416,7 +428,7 @@ class _Builder:
         if kind == "generate_until":
             repeats = range(self.task.config.repeats)
             return tuple(
-                Request("generate", shown, generation=self.generation_of(number, repeat), repeat=repeat)
+                Request("generate", shown, generation=self.generation_of(number, repeat, rendered.turns), repeat=repeat)
                 for repeat in repeats
             )
         return self.choice_requests(rendered, shown, before, style)
@@ -434,10 +446,16 @@ class _Builder:
             requests += (Request("loglikelihood", Prompt(), continuations, unconditional=True),)
         return requests
 
-    def generation_of(self, number: int, repeat: int) -> GenerationParams:
+    def generation_of(self, number: int, repeat: int, turns: Sequence[Message]) -> GenerationParams:
+        """How an answer to a row is generated. All turns of a conversation, whichever subset asks them, have one seed:
+        the earlier answer that a later turn builds on is then the one that was scored."""
         if not self.generation.do_sample:
             return self.generation
-        text = f"{self.options.seed}\0{self.task.base_name}\0{self.subset.name}\0{number}\0{repeat}"
+        place = f"{self.subset.name}\0{number}"
+        if turns:
+            first = next((index for index, turn in enumerate(turns) if turn.role == "assistant"), len(turns))
+            place = "\0".join(turn.outline for turn in turns[:first])
+        text = f"{self.options.seed}\0{self.task.base_name}\0{place}\0{repeat}"
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
         return GenerationParams(
             **{name: getattr(self.generation, name) for name in self.generation.__slots__ if name != "seed"}, seed=seed

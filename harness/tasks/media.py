@@ -110,7 +110,7 @@ class Marks:
         if turns:
             whole = "\0".join(message.text for message in turns)
             texts = self._interleaved(whole, images, first=whole.rfind("\0") + 1).split("\0")
-            turns = tuple(Message(turn.role, text) for turn, text in zip(turns, texts, strict=True))
+            turns = tuple(replace(turn, content=text) for turn, text in zip(turns, texts, strict=True))
         return replace(
             rendered,
             text=self._interleaved(rendered.text, images),
@@ -125,7 +125,7 @@ class Marks:
         if not any("\ue0f7" in text for text in texts):
             return prompt
         messages = prompt.messages or (Message("user", prompt.text),)
-        shown = tuple(Message(message.role, self._content(message.text)) for message in messages)
+        shown = tuple(replace(message, content=self._content(message.text)) for message in messages)
         return Prompt(messages=shown, shared_messages=prompt.shared_messages, prefill=prompt.prefill)
 
     def _interleaved(self, text: str, images: Images, first: int = 0) -> str:
@@ -154,7 +154,7 @@ class Marks:
 
 def unmarked(prompt: Prompt) -> Prompt:
     """The prompt without the images that are marked in it."""
-    messages = tuple(Message(message.role, _MARK.sub("", message.text)) for message in prompt.messages)
+    messages = tuple(replace(message, content=_MARK.sub("", message.text)) for message in prompt.messages)
     prefix, suffix = _MARK.sub("", prompt.prefix), _MARK.sub("", prompt.suffix)
     return replace(prompt, prefix=prefix, suffix=suffix, messages=messages)
 

@@ -84,9 +84,10 @@ def prompt(
 ) -> Prompt:
     """The whole prompt. `is_context`: the question already holds a choice, and no delimiter follows it.
 
-    turns: the question as a conversation. Where it begins with a system text, that follows the task's own.
+    turns: the question as a conversation. Where it begins with a system text, that follows the task's own. One that
+    holds the model's own answers is a chat prompt whatever the style: a string has no place for them.
     """
-    if not style.chat:
+    if not style.chat and not any(turn.is_own for turn in turns):
         delimiter = "" if is_context or not (gen_prefix and _apart(question, gen_prefix)) else style.target_delimiter
         return Prompt(prefix=before.text, suffix=question + delimiter + gen_prefix)
     asked = question if style.multiturn else before.body + question

@@ -73,10 +73,13 @@ class DocTemplates:
             is_column = _is_column(self.messages, columns)
             value = _column(self.messages, context) if is_column else self.messages.value(context)
             turns = _turns(self.messages, value)
+            if self.output_type != "generate_until" and any(turn.is_own for turn in turns):
+                what = f"the model's own answers, of which output_type '{self.output_type}' has none"
+                raise DataError(f"{self.messages.place}: doc_to_messages: holds {what}")
             shown = str(text)
             if self.text is None:  # the turns one below the other, for models that know no chat
                 names = ["" if turn.role == "system" else f"{turn.role.title()}: " for turn in turns]
-                lines = [f"{name}{turn.text}\n\n" for name, turn in zip(names, turns, strict=True)]
+                lines = [f"{name}{turn.outline}\n\n" for name, turn in zip(names, turns, strict=True)]
                 shown = "".join(lines) + "Assistant:"
             return Rendered(shown, choices, target, gen_prefix=gen_prefix, turns=turns, forgiving=self.forgiving)
         index = self._input_index(text, target, choices)
@@ -273,14 +276,18 @@ def _column(template: Template, context: Context) -> JSON:
 
 
 def _turns(template: Template, value: JSON) -> tuple[Message, ...]:
-    """A conversation as the row holds it. Raises `DataError` for what is none."""
-    turns = []
+    """A conversation as the row holds it. Raises `DataError` for what is none.
+
+    An assistant's turn whose content is null, behind a turn of the user, is the model's own answer to that.
+    """
+    turns: list[Message] = []
     for turn in value if isinstance(value, list | tuple) else ():
         shown = turn if isinstance(turn, Mapping) else {}
         role, content = shown.get("role"), shown.get("content")
-        if role not in get_args(Role) or not isinstance(content, str):
+        is_own = role == "assistant" and shown.get("content", "") is None and turns[-1:] and turns[-1].role == "user"
+        if not is_own and (role not in get_args(Role) or not isinstance(content, str)):
             raise DataError(f"{template.place}: doc_to_messages: {describe(turn)} is no turn {{role, content}}")
-        turns.append(Message(cast(Role, role), content))
+        turns.append(Message(cast(Role, role), content or "", is_own=bool(is_own)))
     if not turns or turns[-1].role != "user":
         what = "should be a list of turns {role, content} of which the last is the user's"
         raise DataError(f"{template.place}: doc_to_messages: {what}, found {describe(value)}")

@@ -276,8 +276,9 @@ class TaskConfig(Strict):
     )
     doc_to_messages: Template | None = Field(
         None,
-        description="a conversation that ends with the user's turn, as a list of {role, content}; a model without a "
-        "chat template is shown doc_to_text, or the turns one below the other",
+        description="a conversation that ends with the user's turn, as a list of {role, content}, where an assistant's "
+        "turn with the content null is the model's own answer; a model without a chat template is shown doc_to_text "
+        "or the turns one below the other",
     )
     doc_to_image: Words | None = Field(
         None, description="columns of images, which the prompt speaks of as <image 1>, <image 2>, ..."

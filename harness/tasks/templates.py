@@ -198,7 +198,12 @@ class Templates:
         self.environment = Environment(
             loader=self.loader, undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False
         )
-        self.environment.filters |= {"regex_replace": _regex_replace, "shuffled": _shuffled, "parsed": _parsed}
+        self.environment.filters |= {
+            "regex_replace": _regex_replace,
+            "shuffled": _shuffled,
+            "parsed": _parsed,
+            "with_own_answers": _with_own_answers,
+        }
         self.environment.globals["column"] = _column
         self._compiled: dict[str, tuple[jinja2.Template, frozenset[str], bool, tuple[Path, ...]]] = {}
 
@@ -272,6 +277,18 @@ def _parsed(text: str) -> JSON:
     if isinstance(value, str):
         raise ValueError(f"'{text[:40]}' is neither JSON nor a Python literal")
     return value
+
+
+def _with_own_answers(turns: Sequence[JSON]) -> list[JSON]:
+    """A conversation for `doc_to_messages` whose answers are the model's own: `{{ questions[:2] | with_own_answers }}`.
+
+    turns: texts, which are the user's, or turns {role, content}; what assistants say in these is left out.
+    """
+    asked = [{"role": "user", "content": turn} if isinstance(turn, str) else turn for turn in turns]
+    kept = [turn for turn in asked if turn["role"] != "assistant"]
+    own = {"role": "assistant", "content": None}
+    pairs = zip([None, *kept], kept, strict=False)
+    return [each for before, turn in pairs for each in ([own, turn] if before and before["role"] == "user" else [turn])]
 
 
 def _regex_replace(string: str, pattern: str, repl: str, count: int = 0) -> str:
