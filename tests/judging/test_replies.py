@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.judging.replies import ReplyError, ReplyField, ReplyFormat
+from harness.judging.replies import ReplyError, ReplyField, ReplyFormat, WrittenFormat
 
 FORM = ReplyFormat(
     (
@@ -145,3 +145,14 @@ def test_values_are_worth_what_the_rubric_says() -> None:
     assert by_name["kind"].worth("未作答") is None
     assert by_name["kind"].bounds == (0.5, 1.0)
     assert not by_name["reason"].has_value
+
+
+def test_a_number_in_free_text_is_read_as_the_authors_script_reads_it():
+    written = WrittenFormat((ReplyField("rating", "number", least=1, most=10),), "en", ("[[{}]]", "[{}]"))
+    assert written.parse("Fine, as [3] says.\nRating: [[7.5]]. Not [[2]].") == {"rating": 7.5}
+    assert written.parse("Rating: [4]") == {"rating": 4}
+    for unreadable in ("", "7", "Rating: [[x]]", "Rating: [[11]]", "[[ 5 ]]"):
+        with pytest.raises(ReplyError):
+            written.parse(unreadable)
+    assert written.instruction() == ""
+    assert written.parse(written.examples()[-1]) == {"rating": 10}

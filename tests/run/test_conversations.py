@@ -118,8 +118,7 @@ def test_without_chat_turns_such_a_task_is_refused_before_anything_loads(task: P
 
 
 def test_choices_have_no_answers_of_their_own(task: Path) -> None:
-    task.write_text(
-        TASK.replace("metric_list: [{metric: exact_match}]", X)
-    )
+    choices = "output_type: multiple_choice\ndoc_to_choice: [a, b]\n"
+    task.write_text(TASK.replace('doc_to_target: "{{gold}}"', "doc_to_target: 0").split("metric_list")[0] + choices)
     with pytest.raises(UsageError, match="own answers, of which output_type 'multiple_choice' has none"):
         ask(task, Chain())

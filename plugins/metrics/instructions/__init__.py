@@ -37,7 +37,7 @@ class _Followed(Metric):
     """Base of the metrics of this file. An empty reply follows nothing.
 
     checks: which set of checks. ids, arguments: the columns with the instructions' names and their arguments, a mapping
-    each, in which null means that there is none.
+    each, in which null means that there is none; their names may hold fields of the subset (`turn_{turn}_kwargs`).
     """
 
     output_types = frozenset({"generate_until"})
@@ -59,7 +59,8 @@ class _Followed(Metric):
 
     def followed(self, seen: Observation) -> list[list[bool]]:
         """For each reply, which of the row's instructions it follows. Raises `ValueError` for a row that lacks one."""
-        ids, arguments = (_listed(seen.sample.doc, column) for column in self._columns)
+        fields = seen.sample.subset_fields
+        ids, arguments = (_listed(seen.sample.doc, column.format_map(fields)) for column in self._columns)
         if len(ids) != len(arguments):
             raise ValueError(f"the row has {len(ids)} instructions and arguments for {len(arguments)}")
         if unknown := next((name for name in ids if name not in self._checks), None):
