@@ -23,8 +23,8 @@ from harness.run.answers import answers, description, plugin_errors
 from harness.run.describe import manifest, run_identity
 from harness.run.early_stop import EarlyStop
 from harness.run.jobs import TaskJob, attempts, scored_record
+from harness.run.open_requests import OpenRequests, PendingSample
 from harness.run.prepare import Narrow, PreparedRun, prepare_run
-from harness.run.questions import PendingSample, Questions
 from harness.run.rescore import score_missing
 from harness.run.result import RunResult
 from harness.run.spec import Progress, RunSpec
@@ -108,7 +108,7 @@ class _Run:
     ) -> None:
         self.spec, self.progress, self.model, self.folder, self.last = spec, progress, model, folder, last
         self.observers = _Observers(registry, progress)
-        self.questions = Questions(folder, model)
+        self.open_requests = OpenRequests(folder, model)
         self.early_stop = EarlyStop()
         self.answered = False
 
@@ -130,7 +130,7 @@ class _Run:
         for job in jobs:
             states: Counter[OnDisk] = Counter()
             for sample in job.samples:
-                item, state = self.questions.placed(job, sample)
+                item, state = self.open_requests.placed(job, sample)
                 states[state] += 1
                 if state is not OnDisk.DONE and item.complete:
                     ready.append(item)
@@ -142,7 +142,7 @@ class _Run:
             self._finish(item)
 
     def _ask(self) -> None:
-        if not self.questions.any_left:
+        if not self.open_requests.any_left:
             return
         self.folder.begin_work()
         self.progress.stage(f"loading model {self.spec.model}: its weights, or a connection")
@@ -151,13 +151,13 @@ class _Run:
         self._note_model()
         self.progress.stage("waiting for the first answer")
         is_new = not self.folder.known
-        while asked := self.questions.take():  # once, unless there are conversations: then once a turn
+        while asked := self.open_requests.take():  # once, unless there are conversations: then once a turn
             keys = list(asked)
             for index, response in answers(self.model, self.spec.model, list(asked.values()), is_new=is_new):
                 if not self.answered:  # by its first answer, a model may know more of itself
                     self._note_model()
                 self.answered = self.answered or response.error is None
-                for item in self.questions.answered(keys[index], response):
+                for item in self.open_requests.answered(keys[index], response):
                     self._finish(item)
             is_new = False
         self._note_model(self.progress.message)

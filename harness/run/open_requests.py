@@ -1,9 +1,9 @@
 """What a run still has to ask: each request once, whichever samples wait for it, and later turns once they can be.
 
 item, on_disk = questions.placed(job, sample)
-while (asked := questions.take()):                      # once; with conversations once a turn
+while (asked := open_requests.take()):                      # once; with conversations once a turn
     for key, response in the_answers_to(asked):
-        for item in questions.answered(key, response):  # those that have all their answers now
+        for item in open_requests.answered(key, response):  # those that have all their answers now
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class PendingSample:
         return bool(self.keys) and all(key in self.answers for key in self.keys)
 
 
-class Questions:
+class OpenRequests:
     """The requests of a run that have no answer yet, and the samples that wait for them."""
 
     def __init__(self, folder: RunFolder, model: Model) -> None:
