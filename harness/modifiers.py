@@ -28,6 +28,7 @@ class Asked:
     options: the texts of its options; empty where the task does not say where they are.
     wordings: in how many ways the task words a question, its own included. rewordings: other texts for this row's
     question, from its own columns.
+    images: hashes of its images, in their order; images that cannot be shown are left out.
     salt: differs from row to row; seed, task, subset and id decide it, and nothing else.
     """
 
@@ -35,6 +36,7 @@ class Asked:
     wordings: int = 1
     rewordings: tuple[str, ...] = ()
     salt: str = ""
+    images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,8 @@ class Modifier(ABC):
     def views(self, asked: Asked) -> Sequence[View]:
         """How a row is shown. `index` and `count` are filled in by the harness.
 
-        An order is over `asked.options`; a row whose options cannot be moved is shown once, as it is.
+        `order` is over `asked.options`, `image_order` over `asked.images`; a row whose options cannot be moved is shown
+        once, as it is.
         """
         return (View(),)
 

@@ -299,7 +299,7 @@ def check_modifier(modifier: Modifier) -> list[str]:
     where = f"modifier '{getattr(modifier, 'name', type(modifier).__name__)}'"
     unknown = sorted(set(modifier.needs) - NEEDS)
     problems = [f"needs names '{name}', which no task says" for name in unknown]
-    asked = Asked(("one", "two", "三"), wordings=2, rewordings=("How so?",), salt="salt")
+    asked = Asked(("one", "two", "三"), wordings=2, rewordings=("How so?",), salt="salt", images=("a", "b"))
     try:
         views, again = list(modifier.views(asked)), list(modifier.views(asked))
         scores = modifier.row_scores([ScoreKey("acc", "none", _Share(), "mean", True)], "ABC")
@@ -313,6 +313,8 @@ def check_modifier(modifier: Modifier) -> list[str]:
         problems.append("shows a row several times, and row_scores says nothing of all its views together")
     orders = [view.order for view in views if view.order and sorted(view.order) != [0, 1, 2]]
     problems += [f"views orders three options as {list(order)}" for order in orders]
+    orders = [view.image_order for view in views if view.image_order and sorted(view.image_order) != [0, 1]]
+    problems += [f"views orders two images as {list(order)}" for order in orders]
     strange = [score for score in scores if score.of != "acc"]
     problems += [f"row_scores: '{score.name}' is of '{score.of}', no score of the task" for score in strange]
     return [f"{where}: {problem}" for problem in problems]

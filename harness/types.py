@@ -255,6 +255,9 @@ class View:
     question: what stands in the place of the row's question; None leaves it. Empty: neither question nor passage.
     fixed: why the options keep their places although a modifier moves options; empty where they do not have to.
     images: whether the row's images are shown.
+    image_order: which of the row's images stands at each place, from 0; empty leaves them.
+    stand_in: what is shown in the place of each image: `blank`, a grey one of its size; `other`, one of another row.
+    image_rows: numbers of the rows whose images are shown for it, filled in by the harness.
     """
 
     index: int = 0
@@ -264,6 +267,9 @@ class View:
     question: str | None = None
     fixed: str = ""
     images: bool = True
+    image_order: tuple[int, ...] = ()
+    stand_in: Literal["", "blank", "other"] = ""
+    image_rows: tuple[int, ...] = ()
 
     @property
     def is_moved(self) -> bool:
@@ -273,7 +279,13 @@ class View:
     @property
     def is_plain(self) -> bool:
         """Whether the row is shown as the task itself shows it."""
-        return not self.is_moved and self.wording == 0 and self.question is None and self.images
+        return not self.is_moved and self.wording == 0 and self.question is None and self.shows_own_images
+
+    @property
+    def shows_own_images(self) -> bool:
+        """Whether the images are those of the row, in their order."""
+        in_order = self.image_order == tuple(range(len(self.image_order)))
+        return self.images and in_order and not self.stand_in
 
 
 class SampleKey(NamedTuple):

@@ -79,4 +79,7 @@ def _view(sample: Sample) -> str:
     words += [f"wording {view.wording}"] if view.wording else []
     words += [f"question {view.question!r}"] if view.question is not None else []
     words += ["no images"] if not view.images else []
+    words += [f"images {', '.join(str(place + 1) for place in view.image_order)}"] if view.image_order else []
+    words += ["grey images"] if view.stand_in == "blank" else []
+    words += [f"images of rows {', '.join(map(str, view.image_rows))}"] if view.image_rows else []
     return "; ".join(words)

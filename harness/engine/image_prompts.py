@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from harness.data.still_images import picture_size
 from harness.engine.processor import ImageProcessor
 from harness.engine.prompt_encoder import PromptEncoder, TextOptions
-from harness.engine.still_images import picture_size
 from harness.engine.tokens import Encoded, GenerateSequence, PlacedImage, ScoreSequence, encode_requests
 from harness.errors import DataError, UsageError
 from harness.types import Media, Message, Prompt, Request

@@ -23,12 +23,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from harness.data.still_images import RULE
 from harness.engine import devices, memory
 from harness.engine.limits import EngineLimits
 from harness.engine.outcomes import Assembler, Failed
 from harness.engine.processor import ImageProcessor
 from harness.engine.prompt_encoder import PromptEncoder, TextOptions
-from harness.engine.still_images import RULE
 from harness.engine.stops import end_tokens
 from harness.engine.tokens import GenerateSequence, PlacedImage, ScoreSequence
 from harness.errors import ModelError

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from harness.data.still_images import open_picture
 from harness.engine import memory
 from harness.engine.batches import PackLayout
 from harness.engine.decoder import Decoder
@@ -22,7 +23,6 @@ from harness.engine.devices import upload
 from harness.engine.image_prompts import FIRST_ID
 from harness.engine.plan import PlanRow
 from harness.engine.processor import ImageProcessor
-from harness.engine.still_images import open_picture
 from harness.engine.tokens import PlacedImage
 from harness.errors import DataError, ModelError, one_line
 

@@ -182,7 +182,7 @@ def decode_record(fields: RecordLine, resolve: Resolve) -> Record:
         cluster=fields["cluster"],
         unparsed=fields["unparsed"],
         error=fields["error"],
-        view=View(**{**view, "order": tuple(view.get("order", ()))}) if view else None,
+        view=_decode_view(view) if view else None,
         scored_by={name: ScoredBy(**value) for name, value in fields.get("scored_by", {}).items()},
         judge=fields.get("judge", {}),
         rules=fields.get("rules", ""),
@@ -233,6 +233,13 @@ def _encode_view(view: View) -> dict[str, JSON]:
     names = [each.name for each in dataclasses.fields(View)]
     rest = {name: getattr(view, name) for name in names if getattr(view, name) != getattr(plain, name)}
     return {"index": view.index, "count": view.count, **rest}
+
+
+def _decode_view(fields: Mapping[str, JSON]) -> View:
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
+    }
+    return View(**values)
 
 
 def _encode_prompt(prompt: Prompt, reference: str | None) -> PromptFields:

@@ -96,6 +96,9 @@ class ViewFields(TypedDict):
     question: NotRequired[str | None]
     fixed: NotRequired[str]
     images: NotRequired[bool]
+    image_order: NotRequired[list[int]]
+    stand_in: NotRequired[str]
+    image_rows: NotRequired[list[int]]
 
 
 class ScoredByFields(TypedDict):

@@ -20,8 +20,11 @@ from harness.scoring.math.arithmetic import arithmetic_value
 from harness.scoring.math.equality import math_equal
 from harness.scoring.official.sanitized_code import sanitized_code
 from harness.scoring.row_metrics import (
+    FIRST,
     MOST_VIEWS,
     ZERO_TO_ONE,
+    AboveChance,
+    Chance,
     Consistency,
     Contradiction,
     FirstView,
@@ -29,16 +32,22 @@ from harness.scoring.row_metrics import (
     MeanOfViews,
     Spread,
     WorstView,
+    against_chance,
     averaged,
+    chance_of,
     per_view,
+    shares,
 )
 from harness.scoring.scorer import SampleScores, Scorer
 from harness.types import NO_CHOICE
 
 __all__ = [
+    "FIRST",
     "MOST_VIEWS",
     "NO_CHOICE",
     "ZERO_TO_ONE",
+    "AboveChance",
+    "Chance",
     "Consistency",
     "Contradiction",
     "FirstView",
@@ -48,9 +57,11 @@ __all__ = [
     "Scorer",
     "Spread",
     "WorstView",
+    "against_chance",
     "arithmetic_value",
     "averaged",
     "boxed",
+    "chance_of",
     "chinese_number",
     "choice_letter",
     "choice_letters",
@@ -69,5 +80,6 @@ __all__ = [
     "same_code",
     "sandbox",
     "sanitized_code",
+    "shares",
     "strip_reasoning",
 ]

@@ -113,6 +113,46 @@ class Kept(Metric):
         return float(any(view.view.fixed for view in seen.views))
 
 
+class Chance(Metric):
+    """What a guess among the options would score on average; not scored where that cannot be told."""
+
+    name = "chance"
+    bounds = ZERO_TO_ONE
+    is_constant = True
+
+    def score(self, seen: Observation) -> float | None:
+        return chance_of(seen)
+
+
+class AboveChance(Metric):
+    """The score of a row, the mean over its views, less what a guess would score on average."""
+
+    name = "above_chance"
+    bounds = (-1.0, 1.0)
+
+    def score(self, seen: Observation) -> float | None:
+        chance = chance_of(seen)
+        scores = [view.score for view in seen.views if isinstance(view.score, int | float)]
+        return None if chance is None or not scores else sum(scores) / len(scores) - chance
+
+
+def chance_of(seen: Observation) -> float | None:
+    """What a guess among a row's options would score on average; None where that cannot be told."""
+    view = seen.views[0]
+    return view.right / view.places if view.places and view.right and view.score is not None else None
+
+
+def shares(keys: Sequence[ScoreKey]) -> list[ScoreKey]:
+    """The scores that are shares of right answers, which chance can be held against."""
+    return [key for key in averaged(keys) if key.metric.bounds == ZERO_TO_ONE and key.higher_is_better]
+
+
+def against_chance(keys: Sequence[ScoreKey]) -> list[RowScore]:
+    """`above_chance_` of each share of right answers, and `chance` itself."""
+    above = [RowScore(f"above_chance_{key.name}", key.name, AboveChance()) for key in shares(keys)]
+    return [*above, RowScore("chance", above[0].of, Chance())] if above else []
+
+
 def averaged(keys: Sequence[ScoreKey]) -> list[ScoreKey]:
     """The scores that are one number a sample, averaged over samples: those that views of a row can share."""
     return [key for key in keys if key.aggregation in ("mean", "nanmean")]

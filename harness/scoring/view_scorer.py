@@ -171,6 +171,8 @@ class ViewScorer(Scorer):
     def _right(self, record: Record) -> int:
         """How many options are right where one letter answers; 0 where it is several letters or a text."""
         gold = record.target
+        if isinstance(gold, int) and len(record.choices) == len(_view(record).order):
+            return 1
         return 1 if isinstance(gold, str) and len(self._places(gold, _view(record))) == 1 else 0
 
 

@@ -14,6 +14,7 @@ from harness.data.open import make_rows, plain
 from harness.errors import DataError, HarnessError, TaskError, UsageError, suggest
 from harness.tasks.fewshot import Row, SameQuestion, ShotPool, make_pool
 from harness.tasks.generation import task_generation
+from harness.tasks.image_views import OtherImages, images_in, shown_hashes
 from harness.tasks.media import Images, Marks, images_of, roots_of, unmarked, without_bytes
 from harness.tasks.prompts import Opening, Style, choice_delimiter, opening, prompt, shot_turns, system_text
 from harness.tasks.render import Gold, Rendered, gold_of
@@ -156,8 +157,10 @@ class _Builder:
         self.image_columns = words(task.config.doc_to_image)
         self.roots = roots_of(self.spec) if self.image_columns else []
         self.images: dict[int, Images] = {}
+        self.unread: dict[int, tuple[Sequence[Mapping[str, Any]], int]] = {}
         self.marks = Marks(self.placed_problem)
         rows = self.open(task.eval_split, options.limit, task.config.process_docs)
+        self.other_images = OtherImages(rows, self.images_of)
         self.columns: Set[str] = {column for row in rows for column in row}
         self.rows = rows[: row_count(options.limit, len(rows))]
         notes.rows, notes.asked = len(rows), len(self.rows)
@@ -201,6 +204,8 @@ class _Builder:
         for number, row in enumerate(rows):
             with _NamingRow(self.task, self.subset, split, f"row {number}"):
                 row = self.plain(row, number < asked)
+                if number >= asked:
+                    self.unread[id(row)] = (rows, number)
                 context = row_context(row, self.subset)
                 if all(condition.is_true(context) for condition in self.task.templates.where):
                     kept.append(row)
@@ -230,6 +235,13 @@ class _Builder:
         kept = plain_row(without_bytes(row, self.image_columns, images))
         self.images[id(kept)] = images
         return kept
+
+    def images_of(self, row: Row) -> Images:
+        """The images of a row. Those of rows that are only counted are read when another row is shown them."""
+        if id(row) not in self.images and id(row) in self.unread:
+            rows, number = self.unread[id(row)]
+            self.images[id(row)] = images_of(rows[number], self.image_columns, self.roots)
+        return self.images.get(id(row), ())
 
     def make_pool(self) -> ShotPool:
         """The examples' pool: a split, rows of the task file, or lm-eval's order training, validation, test."""
@@ -368,12 +380,17 @@ class _Builder:
         plain = self.rendered(row, images)
         drawn = self.draw(number, row, plain)
         samples = []
-        for view, changed in views_of(self.task, row, f"{self.pool.salt}\0{number}"):
-            rendered = self.rendered(changed, images, view.wording)
+        salt = f"{self.pool.salt}\0{number}"
+        for view, changed in views_of(self.task, row, salt, shown_hashes(images)):
+            placed, rows = images_in(view, images, self.other_images, salt)
+            if placed != images:
+                view, changed = replace(view, image_rows=rows), without_bytes(changed, self.image_columns, placed)
+            rendered = self.rendered(changed, placed, view.wording)
             sample = self.asked(number, changed, rendered, drawn, view)
             check_gold(self.task, view, gold_of(plain, self.task.config.output_type), sample.target)
             if not view.is_plain:
-                self.changes[differs(plain, rendered) or (any(images) and not view.images)] += 1
+                is_seen = differs(plain, rendered) or (any(images) and not view.shows_own_images)
+                self.changes[is_seen] += 1
             samples.append(sample)
         return samples
 

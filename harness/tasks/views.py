@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from harness.errors import DataError, HarnessError, PluginError
@@ -13,15 +13,18 @@ from harness.tasks.render import Gold, Rendered
 from harness.tasks.task import Task
 from harness.types import View
 
+STAND_INS = ("", "blank", "other")
 
-def views_of(task: Task, row: Row, salt: str) -> Iterator[tuple[View, Row]]:
-    """Each view of a row, and the row as it is shown in it. Raises `DataError` for a row without the task's options.
 
-    salt: what is the row's own, and the same in every run.
+def views_of(task: Task, row: Row, salt: str, images: Sequence[str] = ()) -> Iterator[tuple[View, Row]]:
+    """Each view of a row, and the row as it is shown in it, but for its images. Raises `DataError` for a row without
+    the task's options.
+
+    salt: what is the row's own, and the same in every run. images: hashes of those that can be shown.
     """
     entry = task.config.options
     options = find_options(row, entry) if entry is not None else None
-    views = _composed(task, row, options, salt)
+    views = _composed(task, row, options, salt, tuple(images))
     if options is not None and options.fixed and any(view.is_moved for view in views):
         # Options that refer to each other by place stay where they are.
         own = tuple(range(len(options.values)))
@@ -52,13 +55,13 @@ def differs(plain: Rendered, shown: Rendered) -> bool:
     return any(getattr(plain, part) != getattr(shown, part) for part in parts)
 
 
-def _composed(task: Task, row: Row, options: Options | None, salt: str) -> list[View]:
+def _composed(task: Task, row: Row, options: Options | None, salt: str, images: tuple[str, ...]) -> list[View]:
     """What all modifiers together make of a row: each acts on what those before it show."""
     texts = options.texts if options is not None else ()
     rewordings = _rewordings(task, row)
     views = [View(order=tuple(range(len(texts))))]
     for modifier in task.modifiers:
-        asked = Asked(texts, len(task.wordings), rewordings, f"{salt}\0{modifier.name}")
+        asked = Asked(texts, len(task.wordings), rewordings, f"{salt}\0{modifier.name}", images)
         steps = _given(modifier, asked)
         views = [_joined(modifier, view, step) for view in views for step in steps]
     return views
@@ -85,8 +88,15 @@ def _plain(step: object, place: int, asked: Asked) -> View:
     wording = integer(step.wording, f"{what}.wording")
     if not 0 <= wording < asked.wordings:
         raise ValueError(f"{what}.wording is {wording}, of {asked.wordings} that the task has, numbered from 0")
+    places = tuple(integer(image, f"{what}.image_order") for image in items(step.image_order, f"{what}.image_order"))
+    if places and sorted(places) != list(range(len(asked.images))):
+        raise ValueError(f"{what}.image_order orders {len(asked.images)} images as {list(places)}: each comes once")
+    if step.stand_in not in STAND_INS:
+        raise ValueError(f"{what}.stand_in is {step.stand_in!r}; it should be one of {', '.join(map(repr, STAND_INS))}")
     return replace(
         step,
+        image_order=places,
+        image_rows=(),
         order=tuple(integer(option, f"{what}.order") for option in items(step.order, f"{what}.order")),
         wording=wording,
         question=None if step.question is None else text(step.question, f"{what}.question"),
@@ -101,12 +111,16 @@ def _joined(modifier: Modifier, view: View, step: View) -> View:
         )
     if (view.question is not None and step.question is not None) or (view.wording and step.wording):
         raise PluginError(f"modifier '{modifier.name}' changes what another one has changed: the words of the question")
+    if not view.shows_own_images and not step.shows_own_images:
+        raise PluginError(f"modifier '{modifier.name}' changes what another one has changed: the images")
     return replace(
         view,
         order=tuple(view.order[place] for place in step.order) or view.order,
         wording=view.wording or step.wording,
         question=view.question if step.question is None else step.question,
         images=view.images and step.images,
+        image_order=view.image_order or step.image_order,
+        stand_in=view.stand_in or step.stand_in,
     )
 
 
