@@ -24,6 +24,7 @@ BASE = {
     "registry",
     "files",
     "secret",
+    "still_images",
     "interrupts",
     "limited",
     "patterns",

@@ -31,6 +31,7 @@ COMMANDS = {
     "report": "Print the results of a run again.",
     "view": "Look at runs in a browser.",
     "compare": "Compare runs, sample by sample.",
+    "gain": "What images gain, and what leaked.",
     "gate": "Fail when a run is worse than its baseline.",
     "data": "Make a mirror of data sets.",
     "help": "Explain a topic: how a run works, task files, scores ...",

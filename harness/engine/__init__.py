@@ -21,7 +21,6 @@ stored_format, stored_settings, stored_identity   how a configuration says that 
 
 from __future__ import annotations
 
-from harness.data.still_images import open_picture, picture_size
 from harness.engine.chat import ChatTemplate
 from harness.engine.checkpoint import LocalCheckpoint, is_path
 from harness.engine.devices import check_dtype, resolve_devices, resolve_dtype
@@ -34,6 +33,7 @@ from harness.engine.quantised import stored_format, stored_identity, stored_sett
 from harness.engine.stops import Finished, StopRule, end_tokens
 from harness.engine.tokens import Encoded, Encoder, TokenRules, encode_requests, scored_from
 from harness.engine.weights import FLOAT_DTYPES, short_hash, stored_tensors, weight_files, weights_fingerprint
+from harness.still_images import open_picture, picture_size
 
 __all__ = [
     "FLOAT_DTYPES",

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.data.still_images import picture_size
 from harness.engine.processor import ImageProcessor
 from harness.engine.prompt_encoder import PromptEncoder, TextOptions
 from harness.engine.tokens import Encoded, GenerateSequence, PlacedImage, ScoreSequence, encode_requests
 from harness.errors import DataError, UsageError
+from harness.still_images import picture_size
 from harness.types import Media, Message, Prompt, Request
 
 FIRST_ID = 1 << 24

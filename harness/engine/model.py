@@ -23,7 +23,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.data.still_images import RULE
 from harness.engine import devices, memory
 from harness.engine.limits import EngineLimits
 from harness.engine.outcomes import Assembler, Failed
@@ -33,6 +32,7 @@ from harness.engine.stops import end_tokens
 from harness.engine.tokens import GenerateSequence, PlacedImage, ScoreSequence
 from harness.errors import ModelError
 from harness.model import Forecast, Model
+from harness.still_images import RULE
 from harness.types import Prompt, Request, RequestKind, Response, Sample
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 
-from harness.data.still_images import open_picture
 from harness.engine import memory
 from harness.engine.batches import PackLayout
 from harness.engine.decoder import Decoder
@@ -25,6 +24,7 @@ from harness.engine.plan import PlanRow
 from harness.engine.processor import ImageProcessor
 from harness.engine.tokens import PlacedImage
 from harness.errors import DataError, ModelError, one_line
+from harness.still_images import open_picture
 
 _FEATURE_BYTES = {"cpu": 256 << 20, "cuda": 2 << 30}
 _SHARE_OF_FREE = 0.1

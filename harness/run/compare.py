@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -101,14 +101,14 @@ class RunSide:
 
     def base(self, task: str) -> str:
         """The task's name without its modifiers."""
-        return task.removesuffix("".join(f"+{name}" for name in self._modifiers(task)))
+        return task.removesuffix("".join(f"+{name}" for name in self.modifiers(task)))
 
-    def _modifiers(self, task: str) -> Sequence[str]:
+    def modifiers(self, task: str) -> Sequence[str]:
         return self.run.manifest["tasks"][task].get("modifiers") or ()
 
     def rows(self, task: str) -> Iterator[Record]:
         records: Iterator[Record] = filter(self._is_covered, self.run.records(task))  # as the report is
-        if self._modifiers(task):
+        if self.modifiers(task):
             records = iter(self._scorer(task, "its views are joined").rows(records))
         return records
 
@@ -124,32 +124,55 @@ class RunSide:
             raise UsageError(f"{task}: {why}, and its task cannot be read: {error}") from error
 
 
+@dataclass(frozen=True, slots=True)
+class ScoreOfRun:
+    """One score of a task of a run."""
+
+    side: RunSide
+    task: str
+    metric: MetricFields
+
+    @property
+    def key(self) -> str:
+        return self.metric["metric"]
+
+
+def headline(task: TaskReport) -> MetricFields:
+    """The score by which a task is compared: a metric of whole sets says nothing about a sample; the next one may."""
+    return next((metric for metric in task["metrics"] if metric["aggregation"] != WHOLE), task["metrics"][0])
+
+
 def _compare_task(old: RunSide, new: RunSide, name: str, other: str) -> Comparison:
     task = old.tasks[name]
-    # A metric of whole sets says nothing about a sample; the next one may.
-    metric = next((metric for metric in task["metrics"] if metric["aggregation"] != WHOLE), task["metrics"][0])
-    _require_one_scorer(metric, old, name, new, other)
-    key, better = metric["metric"], metric["higher_is_better"]
+    first = ScoreOfRun(old, name, headline(task))
+    _require_one_scorer(first.metric, old, name, new, other)
     part = _common_part(task, new.tasks[other])
-    new_key, title = key, f"{name}{part}: {key}"
-    if name != other:
-        new_key = new.tasks[other]["metrics"][0]["metric"]
-        title = f"{name}{part}: {key}, {other}: {new_key}"
-        if _rows_of(old, name) != _rows_of(new, other):
-            raise UsageError(
-                f"{name} and {other}: the runs asked rows of different data; compare runs on the same rows"
-            )
-    own = old.own_metric(name, key) if metric["aggregation"] == "self" else None
+    if name == other:
+        return compare_scores(first, ScoreOfRun(new, other, first.metric), f"{name}{part}: {first.key}")
+    second = ScoreOfRun(new, other, new.tasks[other]["metrics"][0])
+    return compare_scores(first, second, f"{name}{part}: {first.key}, {other}: {second.key}")
+
+
+def compare_scores(first: ScoreOfRun, second: ScoreOfRun, title: str) -> Comparison:
+    """Compare a score of one run with one of another, or of the same, row by row; they may show the rows differently.
+
+    A task whose average is the macro mean is compared by it. Raises `UsageError` where the rows are of other data.
+    """
+    old, name, key, better = first.side, first.task, first.key, first.metric["higher_is_better"]
+    new, other, task = second.side, second.task, old.tasks[name]
+    if name != other and _rows_of(old, name) != _rows_of(new, other):
+        raise UsageError(f"{name} and {other}: the runs asked rows of different data; compare runs on the same rows")
+    own = old.own_metric(name, key) if first.metric["aggregation"] == "self" else None
     from_sums = _told_of(f"{name}: {key}", summed(own)) if own else None
     statistics = _told_of(f"{name}: {key}", functools.partial(statistics_of, own)) if own else tuple
 
     rows, same = (old.rows(name), new.rows(other)), name == other
     if task["average"] == "macro" and len(task["subsets"]) > 1:
-        pairs = pair_by_subset(*rows, key, statistics, second_key=new_key, same_rows=same)
+        pairs = pair_by_subset(*rows, key, statistics, second_key=second.key, same_rows=same)
         known = [subset["name"] for subset in task["subsets"]]
         parts = [compare(subset, pairs[subset], better, from_sums) for subset in known if subset in pairs]
         return _with_counts(compare_macro(title, parts), parts)
-    pairs_of_all = pair(*rows, key, statistics, second_key=new_key, same_rows=same)
+    pairs_of_all = pair(*rows, key, statistics, second_key=second.key, same_rows=same)
     return compare(title, pairs_of_all, better, from_sums)
 
 

@@ -11,8 +11,8 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 
 from harness.data.media_files import kept_file
-from harness.data.still_images import picture_size
 from harness.errors import DataError
+from harness.still_images import picture_size
 from harness.tasks.fewshot import Row
 from harness.tasks.media import Images
 from harness.types import Media, View

@@ -17,6 +17,7 @@ from PIL import Image
 from harness import HarnessError, Media, Model, Record, Request, Response, UsageError, hookimpl
 from harness.record.run import RunFolder
 from harness.registry import Registry, load_plugins
+from harness.run.gain import multimodal_gains
 from harness.run.rescore import score_run
 from harness.run.runner import run
 from harness.run.spec import RunSpec
@@ -210,3 +211,11 @@ def test_rows_without_images_are_in_no_difference(registry: Registry) -> None:
 def test_two_changes_of_the_same_images_are_refused(registry: Registry) -> None:
     with pytest.raises(HarnessError, match="changes what another one has changed: the images"):
         measured(registry, "no_image", "wrong_image")
+
+
+def test_a_run_of_probes_holds_all_that_the_gain_needs(registry: Registry) -> None:
+    _, _, folder = measured(registry, "image_probes=no_image")
+    _, _, base = measured(registry, "no_image", blind=True, output="base")
+    (found,) = multimodal_gains(folder, None, base, registry)
+    assert (found.gain.second, found.gain.first, found.gain.difference) == (1.0, 0.5, 0.5)
+    assert (found.leakage, found.leakage_interval) == (0.0, pytest.approx((0.0, 0.1), abs=0.1))
