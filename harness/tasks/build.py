@@ -18,7 +18,7 @@ from harness.tasks.image_views import OtherImages, images_in, shown_hashes
 from harness.tasks.media import Images, Marks, images_of, roots_of, unmarked, without_bytes
 from harness.tasks.prompts import Opening, Style, choice_delimiter, opening, prompt, shot_turns, system_text
 from harness.tasks.render import Gold, Rendered, gold_of
-from harness.tasks.rows import dataset_spec, one_file, second_split
+from harness.tasks.rows import dataset_spec, exploded, one_file, second_split
 from harness.tasks.schema import TaskConfig, words
 from harness.tasks.task import Subset, Task
 from harness.tasks.templates import Context, FunctionTemplate, Template
@@ -196,6 +196,7 @@ class _Builder:
         if change is not None and self.task.code is not None:
             with _NamingRow(self.task, self.subset, split, f"all {len(rows)} rows"):
                 rows = self.task.code.rows(change, rows, opened.features, split)
+        rows = exploded(rows, words(self.task.config.explode))
         if opened.made and isinstance(limit, int) and not self.task.templates.where:
             rows = rows[: row_count(limit, len(rows))]
         # Images of rows that are only counted are not read.
@@ -232,7 +233,7 @@ class _Builder:
         if not is_asked:
             return plain_row({name: None if name in self.image_columns else value for name, value in row.items()})
         images = images_of(row, self.image_columns, self.roots)
-        kept = plain_row(without_bytes(row, self.image_columns, images))
+        kept = plain_row(without_bytes(row, self.image_columns, images, sized=self.task.config.image_sizes))
         self.images[id(kept)] = images
         return kept
 

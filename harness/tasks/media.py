@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from harness.data.media_files import kept_file
 from harness.errors import DataError
+from harness.still_images import picture_size
 from harness.tasks.render import Rendered
 from harness.types import JSON, DatasetSpec, Media, Message, Prompt
 
@@ -64,14 +65,16 @@ def images_of(row: Mapping[str, Any], columns: Sequence[str], roots: Sequence[Pa
     return tuple(image for column in columns for image in _of_column(column, row.get(column), roots))
 
 
-def without_bytes(row: Mapping[str, Any], columns: Sequence[str], images: Images) -> dict[str, Any]:
-    """The row with the hashes of its images in their columns: a log holds no picture."""
+def without_bytes(
+    row: Mapping[str, Any], columns: Sequence[str], images: Images, *, sized: bool = False
+) -> dict[str, Any]:
+    """The row with the hashes of its images in their columns: a log holds no picture. sized: their sizes, too."""
     changed = dict(row)
     left = iter(images)
     for column in columns:
         value = row.get(column)
         count = len(value) if isinstance(value, list | tuple) else 1
-        found: list[JSON] = [_in_the_log(next(left)) for _ in range(count)]
+        found: list[JSON] = [_in_the_log(next(left), sized) for _ in range(count)]
         if column in row:
             changed[column] = found if isinstance(value, list | tuple) else found[0]
     return changed
@@ -159,10 +162,18 @@ def unmarked(prompt: Prompt) -> Prompt:
     return replace(prompt, prefix=prefix, suffix=suffix, messages=messages)
 
 
-def _in_the_log(image: Media | None) -> JSON:
+def _in_the_log(image: Media | None, sized: bool) -> JSON:
     if image is None:
         return None
-    return {"problem": image.problem} if image.problem else {"sha256": image.sha256}
+    if image.problem:
+        return {"problem": image.problem}
+    if sized:
+        try:
+            width, height = picture_size(image)
+        except DataError:  # it is the sample's error where the image is shown
+            return {"sha256": image.sha256}
+        return {"sha256": image.sha256, "width": width, "height": height}
+    return {"sha256": image.sha256}
 
 
 def _of_column(column: str, value: Any, roots: Sequence[Path]) -> Iterator[Media | None]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from harness.data.locations import local_path
-from harness.errors import TaskError
+from harness.errors import DataError, TaskError
 from harness.tasks.task import Subset, Task
 from harness.types import JSON, DatasetSpec
 
@@ -98,3 +98,25 @@ def needed_splits(task: Task, options: Where) -> Iterator[tuple[DatasetSpec, str
         yield spec, task.eval_split, True
         if shots and shots != task.eval_split:
             yield spec, shots, bool(config.num_fewshot)
+
+
+def exploded(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Sequence[Mapping[str, Any]]:
+    """A row for each item of the lists in `columns`, in their order; a row without lists there stays as it is.
+
+    Raises `DataError` for lists of one row that are not equally long. An empty list gives no row.
+    """
+    if not columns:
+        return rows
+    many: list[Mapping[str, Any]] = []
+    for number, row in enumerate(rows):
+        lists = {name: list(row[name]) for name in columns if _is_list(row.get(name))}
+        if len({len(items) for items in lists.values()}) > 1:
+            lengths = ", ".join(f"'{name}' has {len(items)}" for name, items in lists.items())
+            raise DataError(f"explode: row {number}: the lists are not equally long: {lengths} items")
+        items = zip(*lists.values(), strict=True)
+        many += [{**row, **dict(zip(lists, each, strict=True))} for each in items] if lists else [row]
+    return many
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple) or hasattr(value, "tolist")  # numpy

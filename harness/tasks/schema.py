@@ -262,6 +262,9 @@ class TaskConfig(Strict):
     process_docs: PythonFunction | None = Field(
         None, description="Python that changes the rows of a split, all at once (`!function utils.process_docs`)"
     )
+    explode: Words | None = Field(
+        None, description="columns of lists: each item is a row of its own; several columns go item by item"
+    )
     where: Words | None = Field(None, description="Jinja conditions that a row must meet to be used")
     subsets: dict[str, dict[str, JSON] | str | None] | list[str] | None = Field(
         None, description="name -> fields (title, group, ...), which templates see as {{ subset.title }}"
@@ -282,6 +285,10 @@ class TaskConfig(Strict):
     )
     doc_to_image: Words | None = Field(
         None, description="columns of images, which the prompt speaks of as <image 1>, <image 2>, ..."
+    )
+    image_sizes: bool = Field(
+        False,
+        description="whether templates see `width` and `height` of the row's images, in pixels (`{{image.width}}`)",
     )
     doc_to_choice: Choices | PythonFunction | None = Field(
         None, description="the options: Jinja that gives a list, a column, a list or a mapping"

@@ -7,6 +7,17 @@ and `guess.py` says what that is worth: the script's own draw, wrong, or what a 
 
 from __future__ import annotations
 
+from harness.scoring.official.boxes import (
+    SCALES,
+    Box,
+    Scale,
+    as_fraction,
+    first_box,
+    intersection_over_union,
+    is_centre_within,
+    lmms_eval_box,
+    upright,
+)
 from harness.scoring.official.captions import caption_rouge, caption_tokens, cider, corpus_bleu
 from harness.scoring.official.cmmmu import cmmmu_blank_correct, cmmmu_choice, cmmmu_judgement
 from harness.scoring.official.edit_distance import edit_distance
@@ -31,8 +42,12 @@ from harness.scoring.official.yes_no import (
 __all__ = [
     "COGNITION",
     "PERCEPTION",
+    "SCALES",
+    "Box",
     "GuessMode",
+    "Scale",
     "anls",
+    "as_fraction",
     "caption_rouge",
     "caption_tokens",
     "choice_scores",
@@ -42,7 +57,11 @@ __all__ = [
     "cmmmu_judgement",
     "corpus_bleu",
     "edit_distance",
+    "first_box",
+    "intersection_over_union",
+    "is_centre_within",
     "is_float",
+    "lmms_eval_box",
     "mathvision_answer",
     "mathvision_correct",
     "mathvista_extract",
@@ -59,6 +78,7 @@ __all__ = [
     "relaxed_correct",
     "scienceqa_letter",
     "seed_bench_letter",
+    "upright",
     "vlmevalkit_option",
     "vqa_accuracy",
     "vqa_normalise",
