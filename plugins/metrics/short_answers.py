@@ -84,7 +84,7 @@ class ExactAnswer(Metric):
 def _plain(text: str) -> str | Decimal:
     plain = re.sub(r"\s+", " ", text.strip().lower().strip("\"'`"))
     plain = plain[:-1].rstrip() if plain.endswith(".") else plain
-    number = plain.replace(",", "")
+    number = plain.strip().replace(",", "")
     return Decimal(number) if re.fullmatch(r"-?(?:\d+\.\d+|\d+|\.\d+)", number) else plain
 
 

@@ -69,7 +69,7 @@ def anls(answer: str, references: Sequence[str], threshold: float = 0.5) -> floa
     similarities = []
     for reference in references:
         first, second = (" ".join(text.strip().lower().split()) for text in (reference, answer))
-        longest = max(len(reference), len(answer))
+        longest = max(len(reference.upper()), len(answer.upper()))  # as there: ß is two letters long
         similarity = 1 - edit_distance(first, second) / longest if longest else 1.0
         similarities.append(similarity if similarity >= threshold or not longest else 0.0)
     return max(similarities)
