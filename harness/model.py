@@ -70,6 +70,8 @@ class Model(ABC):
     """The kinds of request that this model can answer."""
     modalities: ClassVar[frozenset[str]] = frozenset({"text"})
     """Of `text`, `image`, `video`, `audio`: what a prompt may hold."""
+    takes_tools: ClassVar[bool] = False
+    """Whether prompts may offer functions to call (`Prompt.tools`), which the model shows in its own form."""
     answers_samples: ClassVar[bool] = False
     """True where the answer depends on which sample asks, not on the request alone (`replay`): then two samples with
     one and the same prompt are asked for separately."""

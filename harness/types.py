@@ -98,7 +98,8 @@ class Prompt:
     A string prompt is `prefix + suffix`; `prefix` is the part that many samples share (description and few-shot
     examples) and is one Python object for all of them. A chat prompt is `messages`, of which the first
     `shared_messages` are shared; `prefix` and `suffix` are then empty. `prefill` is how the assistant's answer begins
-    (chat prompts only; in a string prompt it is already part of `suffix`). `media` belongs to a string prompt.
+    (chat prompts only; in a string prompt it is already part of `suffix`). `media` belongs to a string prompt. `tools`
+    are the functions that a chat prompt offers to the model, as JSON: a list in the form of OpenAI's API.
     """
 
     suffix: str = ""
@@ -107,6 +108,7 @@ class Prompt:
     shared_messages: int = 0
     prefill: str = ""
     media: tuple[Media, ...] = ()
+    tools: str = ""
 
     @property
     def is_chat(self) -> bool:

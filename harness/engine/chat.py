@@ -8,6 +8,7 @@ would otherwise make all questions the same.
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -106,7 +107,7 @@ class ChatTemplate:
             messages = _fold_system(prompt.messages) if form.folded else prompt.messages
             try:
                 with time_limit(self.seconds, "it"):
-                    shown = self._apply(messages, prompt.prefill, form)
+                    shown = self._apply(messages, prompt.prefill, form, prompt.tools)
             except Exception as error:  # whatever code of somebody else raises
                 reason = reason or f"the chat template refuses the prompt: {one_line(error)}"
                 if isinstance(error, TooSlowError):
@@ -117,6 +118,9 @@ class ChatTemplate:
             images = sum(1 for _ in prompt.shown_media)
             if images and shown.count(self.image_mark) < images:
                 reason = reason or "the chat template drops an image"
+                continue
+            if lacking := next((name for name in tool_names(prompt.tools) if name not in shown), None):
+                reason = reason or f"the chat template shows no functions (it leaves out '{lacking}')"
                 continue
             dropped = _dropped(messages, shown)
             if dropped is None:
@@ -141,7 +145,7 @@ class ChatTemplate:
             for parts in (wants_parts, not wants_parts):
                 yield _Form(parts, folded)
 
-    def _apply(self, messages: Sequence[Message], prefill: str, form: _Form) -> str:
+    def _apply(self, messages: Sequence[Message], prefill: str, form: _Form, tools: str = "") -> str:
         def content(shown: str | tuple[str | Media, ...]) -> Any:
             parts = (shown,) if isinstance(shown, str) else shown
             if form.parts:
@@ -150,6 +154,8 @@ class ChatTemplate:
 
         turns = [{"role": message.role, "content": content(message.content)} for message in messages]
         options = {"tokenize": False, "chat_template": self.template, **self.extra}
+        if tools:
+            options["tools"] = json.loads(tools)
         if not prefill:
             return str(self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, **options))
         turns.append({"role": "assistant", "content": content(prefill)})
@@ -158,6 +164,11 @@ class ChatTemplate:
         except ValueError:
             # Templates that trim an answer hide where it ended.
             return str(self.tokenizer.apply_chat_template(turns[:-1], add_generation_prompt=True, **options)) + prefill
+
+
+def tool_names(tools: str) -> list[str]:
+    """The names of the functions of `Prompt.tools`."""
+    return [str(each["function"]["name"]) for each in json.loads(tools or "[]")]
 
 
 def _dropped(messages: Sequence[Message], shown: str) -> Message | None:

@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 class TorchModel(Model):
     """Answers requests with a transformers model in this process. See the module's docstring for what to implement."""
 
+    takes_tools = True
     supports: ClassVar[frozenset[RequestKind]] = frozenset({"loglikelihood", "rolling", "generate"})
 
     spreads: bool = False

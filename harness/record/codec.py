@@ -252,6 +252,8 @@ def _encode_prompt(prompt: Prompt, reference: str | None) -> PromptFields:
         fields["prefill"] = prompt.prefill
     if prompt.media:
         fields["media"] = [_encode_media(media) for media in prompt.media]
+    if prompt.tools:
+        fields["tools"] = prompt.tools
     return fields
 
 
@@ -274,7 +276,8 @@ def _decode_prompt(fields: PromptFields, resolve: Resolve) -> Prompt:
         return Prompt(fields["suffix"], str(shared), prefill=prefill, media=media)
     first = shared if isinstance(shared, tuple) else ()
     messages = (*first, *decode_messages(fields["messages"]))
-    return Prompt(messages=messages, shared_messages=len(first), prefill=prefill, media=media)
+    tools = fields.get("tools", "")
+    return Prompt(messages=messages, shared_messages=len(first), prefill=prefill, media=media, tools=tools)
 
 
 def _encode_media(media: Media) -> MediaFields:

@@ -56,6 +56,7 @@ class PromptFields(TypedDict, total=False):
     messages: list[MessageFields]
     prefill: str
     media: list[MediaFields]
+    tools: str
 
 
 class SharedPromptFields(TypedDict):

@@ -79,6 +79,7 @@ class KeyMaker:
             self._generation = generation, _generation_json(generation)
         media = [_part(item) for item in prompt.media]
         fields = [request.kind, prompt.is_chat, prompt.prefill, media, request.continuations, request.repeat]
+        fields += [prompt.tools] if prompt.tools else []
         return f"{json.dumps(fields)}{self._generation[1]}".encode()
 
 

@@ -46,13 +46,14 @@ def unusable(answer: Response) -> str | None:
 
 
 def check_conversations(samples: Sequence[Sample], apply_chat_template: bool | str) -> None:
-    """Refuse conversations with the model's own answers where nothing is asked as chat turns. Raises `UsageError`."""
+    """Refuse what only chat turns can show, where nothing is asked as chat turns. Raises `UsageError`."""
     if apply_chat_template:
         return
     for sample in samples:
-        if any(_first_own(request) is not None for request in sample.requests):
-            what = f"task '{sample.task}' holds the model's own answers and is asked as chat turns"
-            raise UsageError(f"{what}: add --apply_chat_template")
+        for request in sample.requests:
+            what = "offers functions" if request.prompt.tools else "holds the model's own answers"
+            if request.prompt.tools or _first_own(request) is not None:
+                raise UsageError(f"task '{sample.task}' {what} and is asked as chat turns: add --apply_chat_template")
 
 
 def _first_own(request: Request) -> int | None:

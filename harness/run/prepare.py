@@ -200,6 +200,8 @@ def check_abilities(model: Model, name: str, samples: Sequence[Sample]) -> None:
         seen.add(sample.task)
         for request in sample.requests:
             shown.setdefault(sample.task, set()).update(media.kind for media in request.prompt.shown_media)
+            if request.prompt.tools and model.sees_prompts and not model.takes_tools:
+                raise UsageError(f"model '{name}' cannot be offered functions, as task '{sample.task}' does")
     for task, kinds in shown.items():
         if missing := kinds - model.modalities:
             raise UsageError(f"model '{name}' cannot see what task '{task}' shows: {', '.join(sorted(missing))}")

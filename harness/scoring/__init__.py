@@ -15,9 +15,11 @@ from harness.scoring.extraction.final_answers import (
     strip_reasoning,
 )
 from harness.scoring.extraction.programs import code_block, same_code
+from harness.scoring.extraction.tool_calls import CallError, ToolCall, python_calls, read_calls
 from harness.scoring.gold import gold_indices, gold_texts, mean_over_predictions
 from harness.scoring.math.arithmetic import arithmetic_value
 from harness.scoring.math.equality import math_equal
+from harness.scoring.official.bfcl import calls_match
 from harness.scoring.official.sanitized_code import sanitized_code
 from harness.scoring.row_metrics import (
     FIRST,
@@ -47,6 +49,7 @@ __all__ = [
     "NO_CHOICE",
     "ZERO_TO_ONE",
     "AboveChance",
+    "CallError",
     "Chance",
     "Consistency",
     "Contradiction",
@@ -56,11 +59,13 @@ __all__ = [
     "SampleScores",
     "Scorer",
     "Spread",
+    "ToolCall",
     "WorstView",
     "against_chance",
     "arithmetic_value",
     "averaged",
     "boxed",
+    "calls_match",
     "chance_of",
     "chinese_number",
     "choice_letter",
@@ -76,6 +81,8 @@ __all__ = [
     "numbers_in",
     "per_view",
     "program_in",
+    "python_calls",
+    "read_calls",
     "replace_all",
     "same_code",
     "sandbox",

@@ -32,6 +32,7 @@ ABILITIES = {
         ),
         Ability("translation", "translation", "翻译"),
         Ability("instructions", "following instructions", "指令遵循", ("instruction_following",)),
+        Ability("tools", "calling functions", "工具调用", ("tool_use", "function_calling", "agents")),
         Ability("safety", "safety and values", "安全与价值观", ("safety_values", "values")),
         Ability("factuality", "facts and hallucination", "事实性与幻觉", ("hallucination", "hallucination_factuality")),
         Ability("long_context", "long context", "长文本", ("long-context", "long")),

@@ -372,8 +372,11 @@ class _Builder:
 
     def rendered(self, row: Row, images: Images, wording: int = 0) -> Rendered:
         """A row as a model is asked, with marks in the place of its images."""
-        templates = self.task.wordings[wording].templates.doc
-        return self.marks.marked(templates.render(row_context(row, self.subset), self.columns), images)
+        templates, context = self.task.wordings[wording].templates.doc, row_context(row, self.subset)
+        rendered = self.marks.marked(templates.render(context, self.columns), images)
+        return (
+            rendered if templates.tools is None else replace(rendered, tools=templates.offered(context, self.columns))
+        )
 
     def views(self, number: int, row: Row) -> list[Sample]:
         """The samples of a row of a modified task. All views of it are shown the examples of the plain row."""
@@ -440,13 +443,14 @@ class _Builder:
         kind = self.task.config.output_type
         if kind == "loglikelihood_rolling":
             return (Request("rolling", Prompt(suffix=str(gold_of(rendered, kind) or ""))),)
-        shown = prompt(before, rendered.text, rendered.gen_prefix, style, turns=rendered.turns)
+        talk, tools = rendered.turns, rendered.tools
+        shown = prompt(before, rendered.text, rendered.gen_prefix, style, turns=talk, tools=tools)
         if kind == "loglikelihood":
             return (Request("loglikelihood", shown, (str(gold_of(rendered, kind) or ""),)),)
         if kind == "generate_until":
             repeats = range(self.task.config.repeats)
             return tuple(
-                Request("generate", shown, generation=self.generation_of(number, repeat, rendered.turns), repeat=repeat)
+                Request("generate", shown, generation=self.generation_of(number, repeat, talk), repeat=repeat)
                 for repeat in repeats
             )
         return self.choice_requests(rendered, shown, before, style)

@@ -81,23 +81,25 @@ def prompt(
     *,
     is_context: bool = False,
     turns: tuple[Message, ...] = (),
+    tools: str = "",
 ) -> Prompt:
     """The whole prompt. `is_context`: the question already holds a choice, and no delimiter follows it.
 
     turns: the question as a conversation. Where it begins with a system text, that follows the task's own. One that
-    holds the model's own answers is a chat prompt whatever the style: a string has no place for them.
+    holds the model's own answers is a chat prompt whatever the style: a string has no place for them, nor for tools.
     """
-    if not style.chat and not any(turn.is_own for turn in turns):
+    if not style.chat and not tools and not any(turn.is_own for turn in turns):
         delimiter = "" if is_context or not (gen_prefix and _apart(question, gen_prefix)) else style.target_delimiter
         return Prompt(prefix=before.text, suffix=question + delimiter + gen_prefix)
     asked = question if style.multiturn else before.body + question
     if turns and before.messages and turns[0].role == "system":
         system = Message("system", join(before.messages[0].text, turns[0].text, "\n\n"))
-        return Prompt(messages=(system, *turns[1:]), prefill=gen_prefix)
+        return Prompt(messages=(system, *turns[1:]), prefill=gen_prefix, tools=tools)
     return Prompt(
         messages=(*before.messages, *(turns or (Message("user", asked),))),
         shared_messages=len(before.messages),
         prefill=gen_prefix,
+        tools=tools,
     )
 
 

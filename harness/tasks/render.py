@@ -14,6 +14,7 @@ from harness.errors import DataError, suggest
 from harness.tasks.functions import TaskFunctions
 from harness.tasks.schema import Choices, TaskConfig
 from harness.tasks.templates import Context, FunctionTemplate, Template, Templates, as_literal, function_template
+from harness.tasks.tools import offered
 from harness.tasks.yaml_file import Document, KeyPath, PythonFunction
 from harness.types import JSON, NO_CHOICE, Message, OutputType, Role
 
@@ -27,6 +28,7 @@ class Rendered:
     contexts: one question a choice where the choices are in the question (winogrande); `continuation` is then what
         follows all of them. target: as the templates gave it, before it was compared with the choices. turns: the
         question as a conversation, which a chat model is shown in the place of `text`. forgiving: as of the templates.
+        tools: as of a `Prompt`.
     """
 
     text: str
@@ -37,6 +39,7 @@ class Rendered:
     gen_prefix: str = ""
     turns: tuple[Message, ...] = ()
     forgiving: bool = False
+    tools: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class DocTemplates:
     output_type: OutputType
     messages: Template | None = None
     forgiving: bool = False
+    tools: Template | None = None
 
     @property
     def templates(self) -> tuple[Template, ...]:
@@ -91,6 +95,13 @@ class DocTemplates:
             index = NO_CHOICE
         continuation = answer_text(target, ())
         return Rendered("", choices, index, choices, continuation, gen_prefix, forgiving=self.forgiving)
+
+    def offered(self, context: Context, columns: Set[str]) -> str:
+        """The functions that the row offers, as of a `Prompt`. Raises `DataError`."""
+        if self.tools is None:
+            return ""
+        is_column = _is_column(self.tools, columns)
+        return offered(_column(self.tools, context) if is_column else self.tools.value(context), str(self.tools.place))
 
     def graded(self, context: Context, columns: Set[str]) -> Rendered:
         """What is right, and only as much of what is shown as it takes to know that. Raises as `render`."""
@@ -337,8 +348,9 @@ def _compile(
     assert not isinstance(text, tuple) and not isinstance(choice, int)
     assert gen_prefix is None or isinstance(gen_prefix, Template)
     messages = one("doc_to_messages", config.doc_to_messages) if first is config else None
-    assert messages is None or isinstance(messages, Template)
-    return DocTemplates(text, choice, target, gen_prefix, config.output_type, messages)
+    tools = one("doc_to_tools", config.doc_to_tools) if first is config else None
+    assert isinstance(messages, Template | None) and isinstance(tools, Template | None)
+    return DocTemplates(text, choice, target, gen_prefix, config.output_type, messages, tools=tools)
 
 
 _KEYS = ("doc_to_text", "doc_to_choice", "doc_to_target", "gen_prefix")

@@ -283,6 +283,11 @@ class TaskConfig(Strict):
         "turn with the content null is the model's own answer; a model without a chat template is shown doc_to_text "
         "or the turns one below the other",
     )
+    doc_to_tools: Template | None = Field(
+        None,
+        description="the functions that the model may call, as a list of JSON Schemas {name, description, parameters}; "
+        "calls are read from the reply by the filter `tool_calls`, and never executed",
+    )
     doc_to_image: Words | None = Field(
         None, description="columns of images, which the prompt speaks of as <image 1>, <image 2>, ..."
     )

@@ -202,6 +202,7 @@ class Templates:
             "regex_replace": _regex_replace,
             "shuffled": _shuffled,
             "parsed": _parsed,
+            "json_text": _json_text,
             "with_own_answers": _with_own_answers,
         }
         self.environment.globals["column"] = _column
@@ -277,6 +278,11 @@ def _parsed(text: str) -> JSON:
     if isinstance(value, str):
         raise ValueError(f"'{text[:40]}' is neither JSON nor a Python literal")
     return value
+
+
+def _json_text(value: JSON, indent: int | None = None) -> str:
+    """A value as JSON, its keys in their order and nothing escaped for a page: `{{ functions | json_text(4) }}`."""
+    return json.dumps(value, indent=None if indent is None else min(int(indent), 8))
 
 
 def _with_own_answers(turns: Sequence[JSON]) -> list[JSON]:

@@ -93,6 +93,7 @@ class VLLMModel(Model):
     """`--model vllm --model_args pretrained=DIR`; every further argument is one of vLLM's engine arguments."""
 
     name = "vllm"
+    takes_tools = True
     supports: ClassVar[frozenset[RequestKind]] = frozenset({"loglikelihood", "rolling", "generate"})
 
     def __init__(

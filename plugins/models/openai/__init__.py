@@ -9,6 +9,7 @@ API and a server that gives log-probabilities of the prompt; the chat API has no
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -125,6 +126,7 @@ class OpenAIModel(Model):
     name = "openai"
     supports: ClassVar = frozenset({"loglikelihood", "rolling", "generate"})
     modalities: ClassVar = frozenset({"text", "image"})
+    takes_tools = True
     secrets: ClassVar = frozenset({"api_key", "headers"})
     aliases: ClassVar = {
         "local-chat-completions": {"api": "chat"},
@@ -394,6 +396,8 @@ class OpenAIModel(Model):
 
     async def _ask_chat(self, request: Request, body: dict[str, Any], length: int | None, asked: Seat) -> Response:
         body = {**self._thinking_fields, **body, "messages": await self._messages(request.prompt)}
+        if request.prompt.tools:
+            body["tools"] = json.loads(request.prompt.tools)
         if request.prompt.prefill and self.continue_final_message:
             body |= {"continue_final_message": True, "add_generation_prompt": False}
         field = self._length_field

@@ -65,8 +65,20 @@ class ReplyUsage(_Typed):
         return self.reasoning_tokens if details is None else details.reasoning_tokens
 
 
+class CalledFunction(_Typed):
+    name: str
+    arguments: str | dict[str, Any] | None = None
+
+
+class ReplyCall(_Typed):
+    """A call of a function that the server has read from what the model wrote."""
+
+    function: CalledFunction
+
+
 class ReplyMessage(_Typed):
     content: str | list[dict[str, Any]] | None = None
+    tool_calls: list[ReplyCall] | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
     refusal: str | None = None
@@ -202,7 +214,22 @@ def _add(piece: Any, to: dict[str, Any]) -> None:
     if not isinstance(piece, Mapping):
         raise _unusable("an event's delta is not an object")
     for name, value in piece.items():
-        if isinstance(value, str) and isinstance(to.get(name, ""), str) and name != "role":
+        if name == "tool_calls" and isinstance(value, list):
+            _add_calls(value, to.setdefault(name, []))
+        elif isinstance(value, str) and isinstance(to.get(name, ""), str) and name != "role":
             to[name] = to.get(name, "") + value
         elif value is not None:
             to[name] = value
+
+
+def _add_calls(pieces: list[Any], to: list[dict[str, Any]]) -> None:
+    """Append the pieces of calls: each names its call by `index`, and the text of its arguments comes in parts."""
+    for piece in pieces:
+        if not isinstance(piece, Mapping):
+            raise _unusable("a piece of a tool call is not an object")
+        index = piece.get("index", len(to))
+        if not isinstance(index, int) or not 0 <= index <= len(to):
+            raise _unusable("a piece of a tool call has no place")
+        if index == len(to):
+            to.append({"function": {}})
+        _add(piece.get("function") or {}, to[index]["function"])

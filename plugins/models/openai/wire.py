@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ from harness.scoring import strip_reasoning
 
 from .errors import RetryableError, WithheldError, short
 from .pictures import PictureRule
-from .replies import ChatReply, CompletionReply, Finish, finish_of
+from .replies import ChatReply, CompletionReply, Finish, ReplyCall, finish_of
 
 # The APIs take no more; the others are applied here, as all of them are.
 MOST_STOPS = 4
@@ -59,11 +60,20 @@ def chat_response(reply: ChatReply) -> Response:
     if message is None:
         raise RetryableError("the server's reply has no message")
     text, thoughts = _texts(message.content)
+    text = "\n".join([*([text] if text else []), *map(_written, message.tool_calls or ())])
     if message.refusal and not text:
         # What a model says in place of an answer answers nothing, whatever its text looks like.
         raise WithheldError(f"refused by the model: {short(message.refusal)}")
     reasoning = message.reasoning_content or message.reasoning or thoughts or None
     return _response(reply, text, reasoning, reason)
+
+
+def _written(call: ReplyCall) -> str:
+    """A call that the server has read, as text in the form of Hermes; arguments that are no JSON stay as they came."""
+    arguments = call.function.arguments
+    shown = json.dumps(arguments or {}, ensure_ascii=False) if not isinstance(arguments, str) else arguments or "{}"
+    name = json.dumps(call.function.name, ensure_ascii=False)
+    return f'<tool_call>{{"name": {name}, "arguments": {shown}}}</tool_call>'
 
 
 def completion_response(reply: CompletionReply) -> Response:

@@ -1,0 +1,28 @@
+"""The functions that a row offers to the model, in the one form that prompts hold: a list as OpenAI's API takes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from harness.errors import DataError
+from harness.plugin_values import shown
+from harness.types import JSON
+
+
+def offered(value: JSON, place: str) -> str:
+    """`Prompt.tools` of what `doc_to_tools` gives; empty for an empty list.
+
+    A function is {name, description, parameters}, alone or as {type: function, function: ...}. place: of the template,
+    for errors. Raises `DataError`.
+    """
+    if not isinstance(value, list | tuple):
+        raise DataError(f"{place}: doc_to_tools: should be a list of functions, found {shown(value)}")
+    functions = [each.get("function") if isinstance(each, Mapping) and "function" in each else each for each in value]
+    for function in functions:
+        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str) or not function["name"]:
+            raise DataError(f"{place}: doc_to_tools: {shown(function)} is no function {{name, parameters}}")
+        if not isinstance(function.get("parameters", {}), Mapping):
+            raise DataError(f"{place}: doc_to_tools: the parameters of '{function['name']}' are no JSON Schema")
+    listed = [{"type": "function", "function": dict(function)} for function in functions]
+    return json.dumps(listed, ensure_ascii=False) if listed else ""

@@ -1,0 +1,70 @@
+"""Functions are offered to models in their own way, and what they call comes back as text; nothing is executed."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import pytest
+from openai_asking import answer, make
+from scripted_server import Reply, ScriptedServer, chat
+
+from harness import GenerationParams, Message, Model, Prompt, Request, Response, UsageError
+from harness.engine import ChatTemplate
+from harness.run.prepare import check_abilities
+from harness.scoring import ToolCall, read_calls
+from harness.testing import tiny_tokenizer
+from harness.types import Sample
+
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}]
+PROMPT = Prompt(messages=(Message("user", "Is it warm?"),), tools=json.dumps(TOOLS))
+ASKED = Request("generate", PROMPT, generation=GenerationParams(max_new_tokens=8))
+CALL = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "北京"}'}}
+
+
+def test_an_api_is_offered_them_and_its_own_calls_are_read(server: ScriptedServer) -> None:
+    server.answer = lambda asked: chat(None, "tool_calls", tool_calls=[CALL, CALL])
+    response = answer(make(server), ASKED)
+    assert server.asked[-1].body["tools"] == TOOLS
+    assert read_calls(response.text or "") == (ToolCall("weather", {"city": "北京"}),) * 2
+
+
+def test_calls_that_come_in_pieces_are_joined(server: ScriptedServer) -> None:
+    parts: list[dict[str, Any]] = [
+        {"tool_calls": [{"index": 0, "function": {"name": "weather", "arguments": ""}}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": '{"city":'}}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": ' "北京"}'}}]},
+    ]
+    events = [{"choices": [{"delta": part}]} for part in parts] + [
+        {"choices": [{"delta": {}, "finish_reason": "tool_calls"}]}
+    ]
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n"
+    server.answer = lambda asked: Reply(body.encode(), headers={"Content-Type": "text/event-stream"})
+    response = answer(make(server), ASKED)
+    assert read_calls(response.text or "") == (ToolCall("weather", {"city": "北京"}),)
+
+
+def test_a_server_that_answers_in_words_has_called_nothing(server: ScriptedServer) -> None:
+    server.answer = lambda asked: chat("Yes, it is.")
+    assert read_calls(answer(make(server), ASKED).text or "") == ()
+
+
+def test_a_chat_template_shows_them_or_is_refused() -> None:
+    turns = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}</>{% endfor %}"
+    shows = "{% for tool in tools %}{{ tool | tojson }}{% endfor %}" + turns
+    tokenizer = tiny_tokenizer()
+    assert '"name": "weather"' in ChatTemplate(tokenizer, shows, {}, "the model").render(PROMPT)
+    with pytest.raises(UsageError, match="shows no functions"):
+        ChatTemplate(tokenizer, turns, {}, "the model").render(PROMPT)
+
+
+def test_a_model_that_cannot_be_offered_any_is_refused() -> None:
+    class Plain(Model):
+        name = "plain"
+        supports: ClassVar = frozenset({"generate"})
+        identity: ClassVar = {}
+
+        def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
+            yield from ()
+
+    with pytest.raises(UsageError, match="cannot be offered functions"):
+        check_abilities(Plain(), "plain", [Sample("bfcl", "", 0, {}, (ASKED,), "x")])

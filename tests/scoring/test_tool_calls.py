@@ -1,0 +1,124 @@
+"""Calls of functions are read in the forms in which families of models write them."""
+
+import json
+
+import pytest
+
+from harness.scoring import CallError, ToolCall, calls_match, python_calls, read_calls
+
+WEATHER = ToolCall("weather", {"city": "北京", "days": 2})
+ARGUMENTS = '{"city": "北京", "days": 2}'
+FUNCTIONS = [
+    {"name": "weather", "parameters": {"properties": {"city": {"type": "string"}, "days": {"type": "integer"}}}}
+]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        f'<tool_call>\n{{"name": "weather", "arguments": {ARGUMENTS}}}\n</tool_call>',
+        f'I look.\n<tool_call>{{"name": "weather", "arguments": {ARGUMENTS}}}',
+        "<tool_call>\n<function=weather>\n<parameter=city>\n北京\n</parameter>\n<parameter=days>\n2\n</parameter>\n"
+        "</function>\n</tool_call>",
+        "<tool_call>weather\n<arg_key>city</arg_key>\n<arg_value>北京</arg_value>\n<arg_key>days</arg_key>\n"
+        "<arg_value>2</arg_value>\n</tool_call>",
+        '<minimax:tool_call>\n<invoke name="weather">\n<parameter name="city">北京</parameter>\n'
+        '<parameter name="days">2</parameter>\n</invoke>\n</minimax:tool_call>',
+        f"<function=weather>{ARGUMENTS}</function>",
+        f'<|python_tag|>{{"name": "weather", "parameters": {ARGUMENTS}}}<|eom_id|>',
+        f'{{"name": "weather", "parameters": {ARGUMENTS}}}',
+        f'```json\n[{{"name": "weather", "arguments": {ARGUMENTS}}}]\n```',
+        f'[{{"type": "function", "function": {{"name": "weather", "arguments": {json.dumps(ARGUMENTS)}}}}}]',
+        f'[TOOL_CALLS] [{{"name": "weather", "arguments": {ARGUMENTS}}}]</s>',
+        f"[TOOL_CALLS]weather[ARGS]{ARGUMENTS}",
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>weather\n"
+        f"```json\n{ARGUMENTS}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+        f"<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>weather<｜tool▁sep｜>{ARGUMENTS}<｜tool▁call▁end｜>",
+        "<|tool_calls_section_begin|><|tool_call_begin|>functions.weather:0<|tool_call_argument_begin|>"
+        f"{ARGUMENTS}<|tool_call_end|><|tool_calls_section_end|>",
+        f">>>weather\n{ARGUMENTS}",
+        "[weather(city='北京', days=2)]",
+    ],
+)
+def test_a_call_in_each_form(reply: str) -> None:
+    assert read_calls(reply, FUNCTIONS) == (WEATHER,)
+
+
+@pytest.mark.parametrize("reply", ["", "It is warm.", "[]", "{not JSON", '{"city": "北京"}', "```\nprint(1)\n```"])
+def test_a_text_calls_nothing(reply: str) -> None:
+    assert read_calls(reply) == ()
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "<tool_call>{oops</tool_call>",
+        '<tool_call>{"arguments": {}}</tool_call>',
+        '<tool_call>{"name": "f", "arguments": [1]}</tool_call>',
+        "[TOOL_CALLS]f[ARGS]{",
+        "[f(a=lambda x: x)]",
+        "[f(a=9**9**9)]",
+        "[f(a='x' * 99999999999)]",
+    ],
+)
+def test_a_call_that_cannot_be_read_is_said_to_be_one(reply: str) -> None:
+    with pytest.raises(CallError):
+        read_calls(reply)
+
+
+def test_several_calls_keep_their_order_and_texts_their_type() -> None:
+    first, second = read_calls(
+        '<tool_call>{"name": "f", "arguments": {}}</tool_call>\n<tool_call>{"name": "g", "arguments": ""}</tool_call>'
+    )
+    assert (first.name, second.name, second.arguments) == ("f", "g", {})
+    (call,) = read_calls(
+        "<function=weather><parameter=city>7</parameter><parameter=x>7</parameter></function>", FUNCTIONS
+    )
+    assert call.arguments == {"city": "7", "x": 7}
+
+
+def test_pythons_values() -> None:
+    (call,) = python_calls("a.b(5, x=-1, y=[1, (2,)], z={'k': None}, n=name, s=2 * 3, t='a' + 'b', c=f(q=1))")
+    assert call == ToolCall(
+        "a.b", {"x": -1, "y": [1, (2,)], "z": {"k": None}, "n": "name", "s": 6, "t": "ab", "c": {"f": {"q": 1}}}
+    )
+
+
+ADD = {
+    "name": "math.add",
+    "parameters": {
+        "type": "dict",
+        "properties": {
+            "a": {"type": "float"},
+            "when": {"type": "string"},
+            "of": {"type": "array", "items": {"type": "string"}},
+        },
+        "required": ["a"],
+    },
+}
+TRUTH = [{"math.add": {"a": [2.0], "when": ["April 1, 2024", ""], "of": [["x", "y"], ""]}}]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "right"),
+    [
+        ("math.add", {"a": 2}, True),
+        ("math_add", {"a": 2.0, "when": "april 1 2024", "of": ["X", "y"]}, True),
+        ("math.add", {"a": "2"}, False),
+        ("math.add", {"a": 3}, False),
+        ("math.add", {"when": "April 1, 2024"}, False),
+        ("math.add", {"a": 2, "more": 1}, False),
+        ("math.add", {"a": 2, "of": ["y", "x"]}, False),
+        ("add", {"a": 2}, False),
+    ],
+)
+def test_bfcls_comparison(name: str, arguments: dict[str, object], right: bool) -> None:
+    assert calls_match([ADD], [ToolCall(name, arguments)], TRUTH, "simple") is right
+
+
+def test_the_order_of_parallel_calls_does_not_matter_and_their_number_does() -> None:
+    truths = [{"math.add": {"a": [1.0]}}, {"math.add": {"a": [2.0]}}]
+    calls = [ToolCall("math.add", {"a": 2}), ToolCall("math.add", {"a": 1})]
+    assert calls_match([ADD], calls, truths, "parallel")
+    assert not calls_match([ADD], calls[:1], truths, "parallel")
+    assert not calls_match([ADD], [calls[0], calls[0]], truths, "parallel")
