@@ -18,11 +18,12 @@ def offered(value: JSON, place: str) -> str:
     """
     if not isinstance(value, list | tuple):
         raise DataError(f"{place}: doc_to_tools: should be a list of functions, found {shown(value)}")
-    functions = [each.get("function") if isinstance(each, Mapping) and "function" in each else each for each in value]
-    for function in functions:
+    listed = []
+    for each in value:
+        function = each["function"] if isinstance(each, Mapping) and "function" in each else each
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str) or not function["name"]:
             raise DataError(f"{place}: doc_to_tools: {shown(function)} is no function {{name, parameters}}")
         if not isinstance(function.get("parameters", {}), Mapping):
             raise DataError(f"{place}: doc_to_tools: the parameters of '{function['name']}' are no JSON Schema")
-    listed = [{"type": "function", "function": dict(function)} for function in functions]
+        listed.append({"type": "function", "function": dict(function)})
     return json.dumps(listed, ensure_ascii=False) if listed else ""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +55,7 @@ def read_calls(reply: str, functions: Sequence[Mapping[str, Any]] = ()) -> tuple
     if "<tool_call>" in reply:
         return tuple(call for part in _TAGGED.findall(reply) for call in _tagged(part.strip(), types))
     if "<function=" in reply:
-        return tuple(_xml_call(*match, types=types) for match in _FUNCTION.findall(reply))
+        return tuple(_xml_call(name, body, types) for name, body in _FUNCTION.findall(reply))
     if "<invoke name=" in reply:
         return tuple(
             ToolCall(name, _texts(_NAMED_PARAMETER, body, name, types)) for name, body in _INVOKE.findall(reply)
@@ -118,7 +118,7 @@ def _value(node: ast.expr) -> JSON:
     raise CallError(f"'{ast.unparse(node)[:40]}' is no value")
 
 
-_OPERATIONS = {
+_OPERATIONS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: lambda a, b: a + b,
     ast.Sub: lambda a, b: a - b,
     ast.Mult: lambda a, b: a * b,
@@ -184,7 +184,7 @@ def _call_of(value: JSON) -> ToolCall:
     name = value.get("name") if isinstance(value, Mapping) else None
     if not isinstance(name, str) or not name:
         raise CallError("it names no function")
-    arguments = next((value[key] for key in ("arguments", "parameters", "args") if key in value), {})
+    arguments: JSON = next((value[key] for key in ("arguments", "parameters", "args") if key in value), {})
     return ToolCall(name, _arguments(arguments))
 
 
@@ -208,7 +208,7 @@ def _named(name: str, body: str) -> ToolCall:
 def _tagged(part: str, types: Mapping[str, Mapping[str, str]]) -> Iterator[ToolCall]:
     """What stands in a `<tool_call>`."""
     if "<function=" in part:
-        yield from (_xml_call(*match, types=types) for match in _FUNCTION.findall(part))
+        yield from (_xml_call(name, body, types) for name, body in _FUNCTION.findall(part))
     elif "<arg_key>" in part or not part.startswith(("{", "[")):
         name = part.partition("<arg_key>")[0].strip()
         if not re.fullmatch(r"[\w.-]+", name):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from harness.scoring.extraction.tool_calls import ToolCall
 from harness.types import JSON
@@ -111,8 +111,9 @@ def _type_fits(value: JSON, allowed: Sequence[JSON], expected: type, inner: type
         if inner is None:
             return True, is_variable
         lists = [each for each in allowed if isinstance(each, list)]
+        items = cast(Sequence[JSON], value)  # only lists have an inner type
         fits = len(lists) < len(allowed) or any(
-            all(_type_fits(item, each, inner, None)[0] for item in value) for each in lists
+            all(_type_fits(item, each, inner, None)[0] for item in items) for each in lists
         )
         return fits, is_variable
     return allowed_type is not None and type(value) is allowed_type, True
