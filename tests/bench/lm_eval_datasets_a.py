@@ -124,7 +124,6 @@ DATASETS: dict[str, Any] = {
     "allenai/ai2_arc": ARC,
     "LumiOpen/arc_challenge_mt": ARC,
     "HiTZ/ARC-eu": ARC,
-    "tinyBenchmarks/tinyAI2_arc": ARC,
     "EleutherAI/asdiv": {"body": sentence, "question": "How many?", "answer": text("{double} (apples)"), "formula": ""},
     "Muennighoff/babi": {"passage": sentence, "question": question, "answer": word, "task": 1},
     "hishab/boolq_bn": {"passage": sentence, "question": question, "answer": pick(True, False)},

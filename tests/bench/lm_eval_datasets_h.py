@@ -134,7 +134,6 @@ DATASETS: dict[str, Any] = {
     "cais/mmlu": MMLU,
     "fxmarty/mmlu-redux-2.0-ok": MMLU,
     "cais/wmdp": MMLU,
-    "tinyBenchmarks/tinyMMLU": {**MMLU, "input_formatted": ""},
     "EleutherAI/logiqa": {"label": pick(*"abcd"), "context": sentence, "question": question, "options": options(4)},
     "baber/logiqa2:logiqa2": {
         "answer": index(4),
@@ -333,6 +332,7 @@ DATASETS: dict[str, Any] = {
     },
     "aps/super_glue:wic": {
         "word": word,
+        **{f"{edge}{one}": 4 + 4 * (edge == "end") for one in (1, 2) for edge in ("start", "end")},
         "sentence1": sentence,
         "sentence2": after(sentence, 1),
         "label": index(2),
