@@ -127,7 +127,7 @@ DATASETS: dict[str, Any] = {
         "question": question,
         "choices": shown(options(2)),
         "answer_index": index(2),
-        "answer_choice": word,
+        "answer_choice": lambda i: options(2)(i)[i % 2],
     },
     "nguha/legalbench": {"index": text("{i}"), "text": sentence, "answer": pick("generic", "fanciful")},
     "hails/mmlu_no_train": MMLU,
