@@ -280,8 +280,9 @@ def _folder_of(model: str) -> str:
 
 
 def _their_name(metric: str, config: Mapping[str, JSON]) -> str:
-    """`pass@1` for what is `pass_at_1` here, where the task's own Python calls it so."""
-    return re.sub(r"_at_(?=\d+$)", "@", metric) if "!function" in json.dumps(config, default=str) else metric
+    """`pass@1` for what is `pass_at_1` here, where the task's own `pass_at_k` calls it so."""
+    named_by_k = re.search(r"!function [^\"]*\bpass_at_k\b", json.dumps(config, default=str))
+    return re.sub(r"_at_(?=\d+$)", "@", metric) if named_by_k else metric
 
 
 def sample_lines(record: Record, config: Mapping[str, JSON], only_pipeline: str) -> Iterator[dict[str, JSON]]:

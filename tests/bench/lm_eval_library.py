@@ -52,6 +52,8 @@ GROUPS = [
     "xwinograd",
 ]
 """Those whose members have different numbers of rows, most of them."""
+DRAWN = {"perplexity", "f1", "mcc", "bleu", "chrf", "chrf++", "ter"}
+"""Metrics whose standard error lm-eval estimates from random draws."""
 DIFFERS: dict[str, str] = {
     "code2text_go": "asks for beam search, which is not done here",
     "gpqa_main_n_shot": "its process_docs shuffles with a generator that goes on from call to call; lm-eval calls "
@@ -162,21 +164,23 @@ class Bench:
             for task, values in (theirs[part] or {}).items():
                 here = ours.get(part, {}).get(task, {})
                 for key, value in values.items():
-                    if "," in key and not same(value, here.get(key), "stderr" in key):
+                    if "," not in key or key.split("_stderr,")[0] in DRAWN:
+                        continue
+                    if not same(value, here.get(key)):
                         found.append(f"{task} {key}: {value} there, {here.get(key)} here")
         for task, samples in theirs["samples"].items():
-            files = list(file.parent.glob(f"samples_{task}_*.jsonl"))
+            files = list(file.parent.glob(f"samples_{task}_[0-9][0-9][0-9][0-9]-*.jsonl"))
             logged = [json.loads(line) for line in files[0].read_text().splitlines()] if files else []
             found += sample_differences(task, samples, logged)
         return found
 
 
-def same(one: Any, other: Any, is_stderr: bool = False) -> bool:
-    """Equal numbers; standard errors that lm-eval draws are not compared. What is no number is null in files here."""
-    if other is None and isinstance(one, float) and math.isnan(one):
+def same(one: Any, other: Any) -> bool:
+    """Equal numbers. What is no number is null in files here; lm-eval writes N/A for no standard error."""
+    if one == "N/A" or (other is None and isinstance(one, float) and math.isnan(one)):
         return True
     if isinstance(one, str) or isinstance(other, str) or one is None or other is None:
-        return is_stderr or one == other
+        return bool(one == other)
     if math.isnan(float(one)) and math.isnan(float(other)):
         return True
     return math.isclose(float(one), float(other), rel_tol=TOLERANCE, abs_tol=TOLERANCE)

@@ -174,6 +174,15 @@ def test_a_scored_text_is_written_behind_its_prompt() -> None:
     assert line["arguments"] == {"gen_args_0": {"arg_0": "1+1=", "arg_1": " 2"}}
 
 
+@pytest.mark.parametrize(
+    ("function", "name"), [("utils.pass_at_k", "pass@1"), ("utils.pass_at_1", "pass_at_1"), ("", "pass_at_1")]
+)
+def test_a_share_of_passing_programs_has_the_name_that_lm_eval_gives_it(function: str, name: str) -> None:
+    config = {"metric_list": [{"metric": f"!function {function}" if function else "pass_at_1"}]}
+    (line,) = sample_lines(make_record(0, scores={"pass_at_1": 1.0}), config, "none")
+    assert line[name] == 1.0
+
+
 @pytest.mark.parametrize("name", ["x" * 300 + ".json", "é" * 120 + ".json", "y" * 300, "z" * 240 + ".json"])
 def test_an_output_path_that_is_too_long_is_found_before_the_run(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="File name too long; choose another folder"):
