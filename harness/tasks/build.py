@@ -196,7 +196,8 @@ class _Builder:
         if change is not None and self.task.code is not None:
             with _NamingRow(self.task, self.subset, split, f"all {len(rows)} rows"):
                 rows = self.task.code.rows(change, rows, opened.features, split)
-        rows = exploded(rows, words(self.task.config.explode))
+        with _NamingRow(self.task, self.subset, split, "its lists"):
+            rows = exploded(rows, self.task.config.explode)
         if opened.made and isinstance(limit, int) and not self.task.templates.where:
             rows = rows[: row_count(limit, len(rows))]
         # Images of rows that are only counted are not read.

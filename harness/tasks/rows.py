@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from harness.data.locations import local_path
-from harness.errors import DataError, TaskError
+from harness.errors import DataError, TaskError, suggest
+from harness.tasks.schema import words
 from harness.tasks.task import Subset, Task
+from harness.tasks.templates import as_literal
 from harness.types import JSON, DatasetSpec
+
+Columns = str | list[str] | Mapping[str, Sequence[str]]
 
 
 class Where(Protocol):
@@ -100,16 +104,17 @@ def needed_splits(task: Task, options: Where) -> Iterator[tuple[DatasetSpec, str
             yield spec, shots, bool(config.num_fewshot)
 
 
-def exploded(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Sequence[Mapping[str, Any]]:
+def exploded(rows: Sequence[Mapping[str, Any]], columns: Columns | None) -> Sequence[Mapping[str, Any]]:
     """A row for each item of the lists in `columns`, in their order; a row without lists there stays as it is.
 
-    Raises `DataError` for lists of one row that are not equally long. An empty list gives no row.
+    A text that spells a list is one. A mapping makes the lists, of columns of the row, and gives them new names. Raises
+    `DataError` for lists of one row that are not equally long. An empty list gives no row.
     """
     if not columns:
         return rows
     many: list[Mapping[str, Any]] = []
     for number, row in enumerate(rows):
-        lists = {name: list(row[name]) for name in columns if _is_list(row.get(name))}
+        lists = _lists(row, columns)
         if len({len(items) for items in lists.values()}) > 1:
             lengths = ", ".join(f"'{name}' has {len(items)}" for name, items in lists.items())
             raise DataError(f"explode: row {number}: the lists are not equally long: {lengths} items")
@@ -118,5 +123,14 @@ def exploded(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Seque
     return many
 
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list | tuple) or hasattr(value, "tolist")  # numpy
+def _lists(row: Mapping[str, Any], columns: Columns) -> dict[str, list[Any]]:
+    if isinstance(columns, Mapping):
+        for name in (name for names in columns.values() for name in names if name not in row):
+            raise DataError(f"explode: the row has no column '{name}'{suggest(name, list(row))}")
+        return {new: [row[name] for name in names] for new, names in columns.items()}
+    lists = {}
+    for name in words(columns):
+        value: Any = as_literal(row[name].strip()) if isinstance(row.get(name), str) else row.get(name)
+        if isinstance(value, list | tuple) or hasattr(value, "tolist"):  # numpy
+            lists[name] = list(value)
+    return lists

@@ -262,8 +262,10 @@ class TaskConfig(Strict):
     process_docs: PythonFunction | None = Field(
         None, description="Python that changes the rows of a split, all at once (`!function utils.process_docs`)"
     )
-    explode: Words | None = Field(
-        None, description="columns of lists: each item is a row of its own; several columns go item by item"
+    explode: Words | dict[str, list[str]] | None = Field(
+        None,
+        description="columns of lists: each item is a row of its own; several columns go item by item. A mapping makes "
+        "the lists: `{question: [q1, q2], answer: [a1, a2]}` are two rows",
     )
     where: Words | None = Field(None, description="Jinja conditions that a row must meet to be used")
     subsets: dict[str, dict[str, JSON] | str | None] | list[str] | None = Field(

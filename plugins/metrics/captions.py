@@ -1,14 +1,15 @@
 """Captions of images, scored against several references as COCO's evaluation does: CIDEr-D, BLEU-1 to 4, ROUGE-L.
 
-metric_list: [{metric: caption}]               # `level: char` for Chinese
+metric_list: [{metric: caption}]               # `level: char` or `jieba` for Chinese
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness import CorpusMetric, Metric, Observation, hookimpl
+from harness import CorpusMetric, MachineError, Metric, MetricOptions, Observation, hookimpl
 from harness.scoring import gold_texts
 from harness.scoring.official import caption_rouge, caption_tokens, cider, corpus_bleu
 
@@ -17,16 +18,21 @@ class CaptionScores(CorpusMetric):
     """CIDEr-D (0 to 10; published times 100 as 0 to 1,000), BLEU-1 to 4 and ROUGE-L (0 to 1) of a set of captions.
 
     CIDEr weighs n-grams by how rare they are in the references of the set: a part of a set has other weights. level:
-    `word`, or `char`, where each Chinese character is a token. A caption that could not be read counts as empty.
+    `word`, or `char`, where each Chinese character is a token, or `jieba`, Chinese words as jieba cuts them. A caption
+    that could not be read counts as empty.
     """
 
     name = "caption"
     output_types = frozenset({"generate_until"})
 
     def __init__(self, level: str = "word") -> None:
-        if level not in ("word", "char"):
-            raise ValueError(f"level is '{level}'; it can be 'word' or 'char'")
+        if level not in ("word", "char", "jieba"):
+            raise ValueError(f"level is '{level}'; it can be 'word', 'char' or 'jieba'")
         self._level = level
+
+    def prepare(self, options: MetricOptions) -> None:
+        if self._level == "jieba" and not importlib.util.find_spec("jieba"):
+            raise MachineError("needs the package jieba: pip install 'harness-eval[chinese]'")
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -36,8 +42,15 @@ class CaptionScores(CorpusMetric):
         golds = gold_texts(seen.sample)
         if not golds or not seen.predictions:
             return None
-        caption = caption_tokens(seen.predictions[0] or "", self._level)
-        return caption, [caption_tokens(gold, self._level) for gold in golds]
+        return self._tokens(seen.predictions[0] or ""), [self._tokens(gold) for gold in golds]
+
+    def _tokens(self, text: str) -> list[str]:
+        if self._level != "jieba":
+            return caption_tokens(text, self._level)
+        import jieba
+
+        jieba.setLogLevel(60)  # it tells how long its dictionary takes to load
+        return [word for word in jieba.cut(text.lower()) if any(char.isalnum() for char in word)]
 
     def measure(self, items: Sequence[Any]) -> Mapping[str, float]:
         bleu = corpus_bleu(items)

@@ -58,6 +58,13 @@ def test_each_item_of_a_list_is_a_row_of_its_own():
     rows = [{"a": ["x", "y"], "b": [1, 2], "c": 0}, {"a": "z", "c": 1}, {"a": [], "c": 2}]
     several = [{"a": "x", "b": 1, "c": 0}, {"a": "y", "b": 2, "c": 0}, {"a": "z", "c": 1}]
     assert exploded(rows, ["a", "b"]) == several
+    assert exploded([{"pairs": "[{'q': 1}, {'q': 2}]"}], ["pairs"]) == [{"pairs": {"q": 1}}, {"pairs": {"q": 2}}]
+    assert exploded([{"q1": 1, "q2": 2}], {"q": ["q1", "q2"]}) == [
+        {"q1": 1, "q2": 2, "q": 1},
+        {"q1": 1, "q2": 2, "q": 2},
+    ]
+    with pytest.raises(DataError, match="no column 'q3'"):
+        exploded([{"q1": 1, "q2": 2}], {"q": ["q1", "q3"]})
     with pytest.raises(DataError, match="row 0: the lists are not equally long: 'a' has 1, 'b' has 2 items"):
         exploded([{"a": [1], "b": [1, 2]}], ["a", "b"])
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.scoring.official.cmmmu import cmmmu_blank_correct, cmmmu_choice, cmmmu_judgement
+from harness.scoring.official.cmmu import cmmu_blank_correct, cmmu_letters
 from harness.scoring.official.edit_distance import edit_distance
 from harness.scoring.official.guess import choice_scores
 from harness.scoring.official.mathvista import mathvista_extract, mathvista_normalise
@@ -301,3 +302,17 @@ def test_edit_distance_has_its_defining_properties(first, second):
 
 def test_a_known_edit_distance():
     assert edit_distance("kitten", "sitting") == 3
+
+
+@pytest.mark.parametrize(
+    ("reply", "letters"),
+    [("B", "B"), ("故选 AC", "AC"), ("A不对，答案是C。", "C"), ("The answer is B", "B"), ("SIT: D", "D"), ("没有", "")],
+)
+def test_cmmu_takes_the_capital_letters_behind_a_cue(reply, letters):
+    assert cmmu_letters(reply) == letters
+
+
+def test_cmmu_fills_a_blank_with_a_line_that_is_similar_enough():
+    assert cmmu_blank_correct("分析\n答案为：3cm", "3")
+    assert cmmu_blank_correct("变大", "增大")
+    assert not cmmu_blank_correct("减小", "增大")

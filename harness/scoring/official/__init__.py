@@ -20,6 +20,7 @@ from harness.scoring.official.boxes import (
 )
 from harness.scoring.official.captions import caption_rouge, caption_tokens, cider, corpus_bleu
 from harness.scoring.official.cmmmu import cmmmu_blank_correct, cmmmu_choice, cmmmu_judgement
+from harness.scoring.official.cmmu import cmmu_blank_correct, cmmu_letters
 from harness.scoring.official.edit_distance import edit_distance
 from harness.scoring.official.floats import is_float
 from harness.scoring.official.guess import GuessMode, choice_scores
@@ -55,6 +56,8 @@ __all__ = [
     "cmmmu_blank_correct",
     "cmmmu_choice",
     "cmmmu_judgement",
+    "cmmu_blank_correct",
+    "cmmu_letters",
     "corpus_bleu",
     "edit_distance",
     "first_box",
