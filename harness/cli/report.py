@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli.completion import complete_runs
-from harness.cli.console import counted, line, notice, notice_path, show, width
+from harness.cli.console import counted, line, notice, notice_path, show, table, width
 from harness.errors import UsageError, suggest
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ _SHOWN_TASKS = 5
 @click.command("report")
 @click.argument("runs", nargs=-1, required=True, shell_complete=complete_runs)
 @click.option("--subsets", is_flag=True, help="With a row for every subset.")
+@click.option(
+    "--by", metavar="NAME", help="The runs side by side, by a breakdown of their tasks: subject, skill, subset, ..."
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON: what report.json holds.")
 @click.option(
     "--format", "form", metavar="FORM", help="markdown, csv, latex, json, badge; into a file also xlsx, svg, png."
@@ -31,13 +34,16 @@ _SHOWN_TASKS = 5
 @click.option(
     "--to", "path", type=click.Path(path_type=Path), metavar="FILE", help="Write there, by --format or ending."
 )
-def command(runs: tuple[str, ...], subsets: bool, as_json: bool, form: str | None, path: Path | None) -> None:
+def command(
+    runs: tuple[str, ...], subsets: bool, by: str | None, as_json: bool, form: str | None, path: Path | None
+) -> None:
     """Print the results in the folders RUNS, or write them for a paper or a sheet.
 
     \b
     harness report runs/2026-08-01-demo-0f3a9c --subsets
     harness report runs/A runs/B --format latex
     harness report runs/A runs/B --to results.xlsx
+    harness report runs/A runs/B --by subject
     """
     from harness.run.result import load_run
 
@@ -45,10 +51,12 @@ def command(runs: tuple[str, ...], subsets: bool, as_json: bool, form: str | Non
     for run, folder in zip(runs, folders, strict=True):
         if not folder.report:
             raise UsageError(f"'{run}' has no report yet: the run has not ended; its command goes on with it")
+    reports = _named([(folder.path, folder.report) for folder in folders if folder.report])
+    if by:
+        _write_by_category(reports, by, "json" if as_json else form, path)
+        return
     if form or path:
-        _write_tables(
-            [(folder.path, folder.report) for folder in folders if folder.report], form, path, subsets=subsets
-        )
+        _write_tables(reports, form, path, subsets=subsets)
         return
     for folder in folders:
         if as_json:
@@ -61,21 +69,32 @@ def command(runs: tuple[str, ...], subsets: bool, as_json: bool, form: str | Non
             print_notes_of(folder.path)
 
 
-def _write_tables(runs: Sequence[tuple[Path, Report]], form: str | None, path: Path | None, *, subsets: bool) -> None:
+def _named(runs: Sequence[tuple[Path, Report]]) -> dict[str, Report]:
+    """The reports by what tells them apart: the model, then the folder."""
     from harness.record.shown import short_title
-    from harness.view import tables
 
-    endings = {"md": "markdown", "tex": "latex"}
-    ending = path.suffix.removeprefix(".").lower() if path else ""
-    form = form or endings.get(ending, ending)
-    if form not in tables.FORMS:
-        known = f"{suggest(form, tables.FORMS)} (there are: {', '.join(tables.FORMS)})"
-        raise UsageError(f"--format: there is no form '{form}'{known}")
     reports: dict[str, Report] = {}
     for folder, report in runs:
         title = short_title(report)
         names = (title, f"{title} ({folder.name})", f"{title} ({folder})", f"{title} ({folder}, {len(reports) + 1})")
         reports[next(name for name in names if name not in reports)] = report
+    return reports
+
+
+def _form(form: str | None, path: Path | None, known: Sequence[str]) -> str:
+    """The form that is asked for, or that the ending of a file says."""
+    endings = {"md": "markdown", "tex": "latex"}
+    ending = path.suffix.removeprefix(".").lower() if path else ""
+    form = form or endings.get(ending, ending)
+    if form not in known:
+        raise UsageError(f"--format: there is no form '{form}'{suggest(form, known)} (there are: {', '.join(known)})")
+    return form
+
+
+def _write_tables(reports: dict[str, Report], form: str | None, path: Path | None, *, subsets: bool) -> None:
+    from harness.view import tables
+
+    form = _form(form, path, tables.FORMS)
     if path is not None:
         tables.write(reports, form, path, subsets=subsets)
         notice_path("Written", path)
@@ -83,6 +102,29 @@ def _write_tables(runs: Sequence[tuple[Path, Report]], form: str | None, path: P
         raise UsageError(f"--format {form}: needs a file: --to results.{form}")
     else:
         line(tables.text(reports, form, subsets=subsets).rstrip("\n"))
+
+
+def _write_by_category(reports: dict[str, Report], by: str, form: str | None, path: Path | None) -> None:
+    """Tasks by one of their breakdowns, a column a run: on the terminal, or as a text for a paper or a sheet."""
+    from harness.files import replace
+    from harness.record.by_category import by_category
+    from harness.view import tables
+
+    found = by_category(reports, by)
+    if form is None and path is None:
+        for side in found:
+            header, *rows = side.cells()
+            line(f"{side.task}: {side.metric}")
+            show(table(header, rows, [header[0]]))
+            for words in side.extremes():
+                line(words)
+        return
+    text = tables.categories(found, _form(form, path, tables.TEXT_FORMS))
+    if path is None:
+        line(text.rstrip("\n"))
+    else:
+        replace(path, [text.encode("utf-8", "replace")])
+        notice_path("Written", path)
 
 
 def print_notes_of(run: Path) -> None:
@@ -105,9 +147,9 @@ def print_report(report: Report, path: Path, *, subsets: bool = False, larger: R
     from harness.record.report import render
 
     show(render(report, width(), subsets=subsets))
-    if (table := capability_table(report)) is not None:
+    if (abilities := capability_table(report)) is not None:
         line()
-        show(table)
+        show(abilities)
     if older := cutoff_line(report):
         notice(older)
     failed = sum(task["counts"]["failed"] for task in report["tasks"])

@@ -432,22 +432,27 @@ def rows(report: Report, *, subsets: bool = False) -> Iterator[TableRow]:
                 label = _metric_label(metric, part.get("average"))
                 words = called + part_words(part.get("covers"))
                 yield TableRow(words, depth + 1, label, metric, part["counts"], part=True)
-        for category in shown_categories(entry.get("categories", ()), every=subsets):
+        for category, place in shown_categories(entry.get("categories", ()), every=subsets):
             for metric in category["metrics"][:1]:
-                label, words = _metric_label(metric, None), f"{category['breakdown']}: {category['name']}"
+                label, words = _metric_label(metric, None), f"{category['breakdown']}{place}: {category['name']}"
                 yield TableRow(words, depth + 1, label, metric, category["counts"], part=True)
 
 
-def shown_categories(categories: Sequence[CategoryFields], *, every: bool = False) -> Iterator[CategoryFields]:
-    """The categories of each breakdown that a table has room for: of many, the three best and the three worst."""
+def shown_categories(
+    categories: Sequence[CategoryFields], *, every: bool = False
+) -> Iterator[tuple[CategoryFields, str]]:
+    """The categories of each breakdown that a table has room for: of many, the three best and the three worst, with
+    the words that say which."""
     for breakdown in dict.fromkeys(part["breakdown"] for part in categories):
         parts = [part for part in categories if part["breakdown"] == breakdown]
         known = [part for part in parts if part["metrics"] and part["metrics"][0]["value"] is not None]
         if not every and len(known) > 2 * EXTREMES:
             best_first = known[0]["metrics"][0]["higher_is_better"]
             known.sort(key=lambda part: float(part["metrics"][0]["value"] or 0.0), reverse=best_first)
-            parts = [*known[:EXTREMES], *known[-EXTREMES:]]
-        yield from parts
+            yield from ((part, ", best") for part in known[:EXTREMES])
+            yield from ((part, ", worst") for part in known[-EXTREMES:])
+        else:
+            yield from ((part, "") for part in parts)
 
 
 def _name_of(entry: TaskReport | GroupReport) -> str:

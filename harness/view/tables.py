@@ -18,6 +18,7 @@ from typing import Any
 
 from harness import files
 from harness.errors import MachineError, UsageError
+from harness.record.by_category import SideBySide
 from harness.record.file_types import Report
 from harness.record.report import DOUBTS, TableRow, rows
 from harness.record.shown import finite, interval_of, value
@@ -73,9 +74,12 @@ def _sheet(reports: Mapping[str, Report], subsets: bool) -> tuple[list[str], lis
 
 
 def _csv(reports: Mapping[str, Report], subsets: bool) -> str:
+    return _csv_grid(*_sheet(reports, subsets))
+
+
+def _csv_grid(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    header, lines = _sheet(reports, subsets)
     writer.writerow(header)
     writer.writerows([inert_cell(cell) for cell in row] for row in lines)
     return stream.getvalue()
@@ -122,16 +126,57 @@ def _read_by_people(reports: Mapping[str, Report], subsets: bool) -> tuple[list[
     return [*(["run"] if several else []), "task", "metric", "value", "n", *doubts], lines
 
 
+def categories(found: Sequence[SideBySide], form: str) -> str:
+    """Tasks by a breakdown: as `markdown` or `latex` with a column a run, as `csv` or `json` with a row a value."""
+    if form in ("markdown", "latex"):
+        grid = _markdown_grid if form == "markdown" else _latex_grid
+        parts = []
+        for side in found:
+            header, *lines = side.cells()
+            notes = "".join(f"\n{'%' if form == 'latex' else '-'} {words}" for words in side.extremes())
+            title = f"{'%' if form == 'latex' else '**'} {side.task}: {side.metric}"
+            title = title.replace("** ", "**") + "**" if form == "markdown" else title
+            parts.append(f"{title}\n\n{grid(header, lines, header[1:])}{notes}\n")
+        return "\n".join(parts)
+    header = ["task", "metric", "breakdown", "category", "run", "value", "low", "high", "n"]
+    rows = [
+        [
+            side.task,
+            side.metric,
+            side.breakdown,
+            row.name,
+            run,
+            finite(each["value"]),
+            *(interval_of(each) or (None, None)),
+            each["n"],
+        ]
+        for side in found
+        for row in side.rows
+        for run, each in zip(side.runs, row.metrics, strict=True)
+        if each
+    ]
+    if form == "csv":
+        return _csv_grid(header, rows)
+    return json.dumps([dict(zip(header, row, strict=True)) for row in rows], ensure_ascii=False, indent=2) + "\n"
+
+
 def _markdown(reports: Mapping[str, Report], subsets: bool) -> str:
-    header, lines = _read_by_people(reports, subsets)
-    aligned = ["---:" if name in ("value", "n", *DOUBTS) else "---" for name in header]
-    table = [header, aligned, *([cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in lines)]
-    return "".join(f"| {' | '.join(row)} |\n" for row in table)
+    return _markdown_grid(*_read_by_people(reports, subsets), ("value", "n", *DOUBTS))
+
+
+def _markdown_grid(header: Sequence[str], lines: Sequence[Sequence[str]], right: Sequence[str]) -> str:
+    aligned = ["---:" if name in right else "---" for name in header]
+    cells = ([cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in (header, *lines))
+    first, *others = cells
+    return "".join(f"| {' | '.join(row)} |\n" for row in (first, aligned, *others))
 
 
 def _latex(reports: Mapping[str, Report], subsets: bool) -> str:
-    header, lines = _read_by_people(reports, subsets)
-    columns = "".join("r" if name in ("value", "n", *DOUBTS) else "l" for name in header)
+    return _latex_grid(*_read_by_people(reports, subsets), ("value", "n", *DOUBTS))
+
+
+def _latex_grid(header: Sequence[str], lines: Sequence[Sequence[str]], right: Sequence[str]) -> str:
+    columns = "".join("r" if name in right else "l" for name in header)
     body = [" & ".join(_escaped(cell) for cell in row) + r" \\" for row in lines]
     head = " & ".join(_escaped(name) for name in header) + r" \\"
     parts = [
@@ -192,3 +237,5 @@ _TEXTS: Mapping[str, Callable[[Mapping[str, Report], bool], str]] = {
     "badge": _badge,
 }
 FORMS = (*_TEXTS, "xlsx", "svg", "png")
+TEXT_FORMS = ("markdown", "csv", "latex", "json")
+"""In which `categories` are written."""

@@ -60,3 +60,46 @@ def test_a_mistake_in_it_is_told_with_its_line(task: str) -> None:
     Path(task).write_text(TASK.replace("skills: skills", "skills: '{{skils}}'"), encoding="utf-8")
     result = run_harness("--tasks", task, "--model", "replay", "--model_args", "path=said.jsonl")
     assert result.exit_code and "sums.yaml:7" in result.output and "no field 'skils'" in result.output
+
+
+@pytest.fixture
+def two_runs(task: str) -> list[str]:
+    said = [{"text": row["gold"] if row["a"] != 11 else "?"} for row in ROWS]
+    Path("better.jsonl").write_text("".join(json.dumps(row) + "\n" for row in said), encoding="utf-8")
+    return [str(evaluate("replay", {"path": path}, [task]).path) for path in ("said.jsonl", "better.jsonl")]
+
+
+def test_several_runs_stand_side_by_side_by_category(two_runs: list[str]) -> None:
+    shown = run_harness("report", *two_runs, "--by", "skills").stdout.splitlines()
+    cells = [line.split() for line in shown]
+    assert ["skills", "said.jsonl", "better.jsonl", "n"] in cells
+    adding = next(line for line in cells if line[0] == "adding")
+    assert adding[1] == "50.0" and adding[5] == "100.0" and adding[-1] == "2"
+    assert any(line.startswith("said.jsonl, best: one digit 100.0 %") for line in shown)
+    assert any(line.startswith("said.jsonl, worst: adding 50.0 ± ") for line in shown)
+
+
+def test_categories_are_written_for_papers_and_sheets(two_runs: list[str], tmp_path: Path) -> None:
+    assert "| adding | 50.0 ± " in run_harness("report", *two_runs, "--by", "skills", "--format", "markdown").stdout
+    result = run_harness("report", *two_runs, "--by", "size", "--to", str(tmp_path / "sizes.csv"))
+    assert not result.exit_code
+    lines = (tmp_path / "sizes.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "task,metric,breakdown,category,run,value,low,high,n"
+    assert any(line.startswith("sums,exact_match,size,large,better.jsonl,0.5,") for line in lines)
+
+
+def test_an_unknown_breakdown_is_told_with_those_that_are_there(two_runs: list[str]) -> None:
+    result = run_harness("report", *two_runs, "--by", "skill")
+    assert result.exit_code
+    assert "no task has a breakdown 'skill'; did you mean 'skills'? (there are: size, skills)" in result.output
+
+
+def test_of_many_categories_the_table_names_the_three_best_and_the_three_worst(tmp_path: Path) -> None:
+    rows = [{"a": n, "gold": "1", "kind": f"kind {n:02}", "said": "1" if n < 5 else "2"} for n in range(10)]
+    for name, kept in (("sums", rows), ("said", [{"text": row["said"]} for row in rows])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+    file = tmp_path / "sums.yaml"
+    file.write_text(TASK.split("breakdown")[0] + "breakdown: {kind: kind}\n", encoding="utf-8")
+    result = evaluate("replay", {"path": str(tmp_path / "said.jsonl")}, [str(file)], output=str(tmp_path / "out"))
+    shown = run_harness("report", str(result.path)).stdout
+    assert shown.count("kind, best: ") == 3 and shown.count("kind, worst: ") == 3 and "kind, worst: kind 09" in shown
