@@ -55,15 +55,25 @@ class RelaxedAccuracy(Metric):
 
 
 class OcrBenchAccuracy(Metric):
-    """1 where a reference stands within the answer; formulas (`dataset` is HME100k) with case and without spaces."""
+    """1 where a reference stands within the answer; formulas (`dataset` is HME100k) with case and without spaces.
+
+    any_width: full-width signs are the same as ASCII's, as lmms-eval has it.
+    """
 
     name = "ocrbench_acc"
     output_types = frozenset({"generate_until"})
     bounds = (0.0, 1.0)
 
+    def __init__(self, any_width: bool = False) -> None:
+        self._any_width = any_width
+
     def score(self, seen: Observation) -> float | None:
+        formula = seen.sample.doc.get("dataset") == "HME100k"
         return mean_over_predictions(
-            seen, lambda answer, golds: ocrbench_correct(answer, golds, seen.sample.doc.get("dataset") == "HME100k")
+            seen,
+            lambda answer, golds: ocrbench_correct(
+                answer, golds, handwritten_formula=formula, any_width=self._any_width
+            ),
         )
 
 

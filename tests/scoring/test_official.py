@@ -130,7 +130,9 @@ def test_golden_vectors_of_vqa():
         assert relaxed_correct(row["pred"], row["target"]) is row["correct"], row
     for row in vectors("ocrbench_item"):
         formula = row["dataset"] == "HME100k"
-        assert ocrbench_correct(row["pred"], row["answer"], formula) is bool(row["score"]), row
+        assert ocrbench_correct(row["pred"], row["answer"], handwritten_formula=formula, any_width=True) is bool(
+            row["score"]
+        ), row
 
 
 def test_golden_vectors_of_yes_and_no():
@@ -210,9 +212,12 @@ def test_the_option_that_vlmevalkit_reads(reply, read):
 
 
 def test_widths_and_punctuation_as_the_scripts_have_them():
-    assert ocrbench_correct("ＡＢＣ　１２", "abc 12") is True
-    assert ocrbench_correct("Ａ", "A", True) is False
-    assert ocrbench_correct("x ^ 2", "x^2", True) is True and ocrbench_correct("X^2", "x^2", True) is False
+    assert ocrbench_correct("ＡＢＣ　１２", "abc 12", any_width=True) and not ocrbench_correct("ＡＢＣ", "abc")
+    assert ocrbench_correct("Ａ", "A", handwritten_formula=True, any_width=True) is False
+    assert (
+        ocrbench_correct("x ^ 2", "x^2", handwritten_formula=True) is True
+        and ocrbench_correct("X^2", "x^2", handwritten_formula=True) is False
+    )
     assert relaxed_correct("10%", "0.1") is True and relaxed_correct("10% ", "0.1") is False
     assert relaxed_correct("Yes", "yes") is True and relaxed_correct("Yes ", "yes") is False
     assert words_only("Yes, it is") == "yes" and words_only("yes: it is") is None and words_only("(no)") == "no"

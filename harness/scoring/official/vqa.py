@@ -83,17 +83,20 @@ def relaxed_correct(answer: str, gold: str, tolerance: float = 0.05) -> bool:
     return answer.lower() == gold.lower()
 
 
-def ocrbench_correct(answer: str, gold: str | Sequence[str], handwritten_formula: bool = False) -> bool:
-    """Whether a reference stands within the answer, full-width signs being the same as ASCII's.
+def ocrbench_correct(
+    answer: str, gold: str | Sequence[str], handwritten_formula: bool = False, *, any_width: bool = False
+) -> bool:
+    """Whether a reference stands within the answer (Yuliang-Liu/MultimodalOCR, `OCRBench/example.py`).
 
-    Formulas (HME100k): with case and width, without any space.
+    handwritten_formula: as formulas (HME100k) are compared, with case, without any space. any_width: full-width signs
+    are the same as ASCII's elsewhere, as lmms-eval has it.
     """
     golds = [gold] if isinstance(gold, str) else gold
 
     def form(text: str) -> str:
         if handwritten_formula:
             return text.strip().replace("\n", " ").replace(" ", "")
-        return text.translate(_HALF_WIDTH).lower().strip().replace("\n", " ")
+        return (text.translate(_HALF_WIDTH) if any_width else text).lower().strip().replace("\n", " ")
 
     return any(form(reference) in form(answer) for reference in golds)
 
