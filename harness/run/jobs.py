@@ -77,7 +77,7 @@ def open_library(spec: RunSpec, registry: Registry) -> TaskLibrary:
         registry.template_folders(),
         [Path(folder) for folder in spec.include_path],
         missing=registry.missing_plugins,
-        code=TaskCode(consent, spec.sandbox),
+        code=TaskCode(consent, spec.sandbox, model_args=spec.model_args),
     )
 
 

@@ -35,7 +35,12 @@ def build_options(spec: RunSpec, job: TaskJob, *, shown: bool = True) -> BuildOp
         unconditional=job.scorer.needs_unconditional,
         shown=shown,
         bad_rows=spec.bad_rows,
-        code_options={name: value for name, value in spec.model_args.items() if isinstance(value, str | int | float)},
+        code_options={
+            # Code runs in a folder of its own: there, a model's folder is found by its full name.
+            name: str(Path(value).expanduser().resolve()) if isinstance(value, str) and Path(value).is_dir() else value
+            for name, value in spec.model_args.items()
+            if isinstance(value, str | int | float)
+        },
     )
 
 

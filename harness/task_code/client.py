@@ -27,11 +27,13 @@ import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from harness.errors import DataError, MachineError, UsageError
 from harness.scoring import sandbox
 from harness.task_code.consent import Consent
+from harness.task_code.tokenizers import hub_cache, tokenizer_copies
 from harness.tasks.functions import LoadedCode
 from harness.tasks.yaml_file import Document, KeyPath, PythonFunction
 from harness.types import JSON
@@ -74,11 +76,21 @@ class MissingPackageError(CodeError):
 class TaskCode:
     """All Python of the tasks of one run. Serves one thread at a time, and starts nothing before it is asked."""
 
-    def __init__(self, consent: Consent, mode: str = "auto", seconds: float = 60.0) -> None:
-        """mode: of the sandbox, as `--sandbox` says. seconds: by the clock, for one call about one sample."""
+    def __init__(
+        self,
+        consent: Consent,
+        mode: str = "auto",
+        seconds: float = 60.0,
+        model_args: Mapping[str, JSON] = MappingProxyType({}),
+    ) -> None:
+        """mode: of the sandbox, as `--sandbox` says. seconds: by the clock, for one call about one sample.
+
+        model_args: of the run; the code may load the tokenizer that they name.
+        """
         self.consent = consent
         self.seconds = seconds
         self._mode = mode
+        self._model_args = model_args
         self._lock = threading.RLock()
         self._processes: dict[bool, _CodeProcess] = {}
         self._known: dict[tuple[PythonFunction, int], tuple[Any, Any]] = {}
@@ -266,26 +278,29 @@ class TaskCode:
                     "task code does not run in --sandbox docker, whose image has none of its packages; choose auto, or "
                     "say --trust_task_code_in_process"
                 )
-            process = self._processes[unboxed] = _CodeProcess(self.consent, boxed=mode == "namespaces")
+            process = self._processes[unboxed] = _CodeProcess(
+                self.consent, self._model_args, boxed=mode == "namespaces"
+            )
         return process
 
 
 class _CodeProcess:
     """One process, from its start to its end."""
 
-    def __init__(self, consent: Consent, *, boxed: bool) -> None:
+    def __init__(self, consent: Consent, model_args: Mapping[str, JSON], *, boxed: bool) -> None:
         self.boxed = boxed
         self.tasks: set[str] = set()
         self._root, self._copies = (tempfile.mkdtemp(prefix="harness-") for _ in range(2))
         own = ["-I", "-S", "-X", "utf8", str(_PROCESS)]
         path = _module_folders()
         roots = [str(root) for root in consent.roots]
-        shown = [*roots, *path, str(_HERE)]
-        environment = {**_ENVIRONMENT, **_nltk()}
+        tokenizers = tokenizer_copies(model_args, Path(self._copies)) if boxed else {}
+        shown = [*roots, *path, str(_HERE), *tokenizers]
+        environment = {**_ENVIRONMENT, **_nltk(), "HF_HUB_CACHE": str(hub_cache().resolve())}
         if boxed:
             nltk = [environment["NLTK_DATA"]] if "NLTK_DATA" in environment else []
             python = str(Path(sys.executable).resolve())
-            copies = _copies(consent.boxed, Path(self._copies))
+            copies = {**_copies(consent.boxed, Path(self._copies)), **tokenizers}
             command = sandbox.jailed([python, *own], _LIMITS, self._root, [*shown, *nltk], environment, copies)
         else:
             command, environment = [sys.executable, *own], dict(os.environ)

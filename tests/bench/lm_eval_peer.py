@@ -1,7 +1,7 @@
 """lm-eval's side of lm_eval_library.py: runs under lm-eval's own Python and writes what it found as JSON.
 
-python lm_eval_peer.py each WORK PACKAGE_NAMES MODEL       the tasks of WORK/names.json: [name, limit, options]
-python lm_eval_peer.py command WORK PACKAGE_NAMES ...      lm-eval's own command, over rows that WORK has
+python lm_eval_peer.py each WORK PACKAGE_NAMES MODEL METADATA   the tasks of WORK/names.json: [name, limit, options]
+python lm_eval_peer.py command WORK PACKAGE_NAMES ...           lm-eval's own command, over rows that WORK has
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ import lm_eval
 import lm_eval.tasks
 import lm_eval_rows
 
-METADATA = {"max_seq_lengths": [1024]}
-"""For tasks that make their own rows."""
 SECONDS = 180
 """For one task; some make rows without end where a tokenizer's tokens are short."""
 SPLIT_KEYS = ("training_split", "validation_split", "test_split", "fewshot_split")
@@ -78,7 +76,7 @@ def no_network(package_names: str) -> None:
     sys.meta_path.append(names._Finder(["transformers.data.metrics", "transformers.data.metrics.squad_metrics"]))
 
 
-def evaluate_each(work: Path, model: str) -> None:
+def evaluate_each(work: Path, model: str, metadata: str) -> None:
     """Run the tasks of `names.json`, one after another."""
     from lm_eval.models.huggingface import HFLM
 
@@ -87,7 +85,7 @@ def evaluate_each(work: Path, model: str) -> None:
 
     signal.signal(signal.SIGALRM, late)
     asked = json.loads((work / "names.json").read_text())
-    manager = lm_eval.tasks.TaskManager(metadata={"pretrained": model, **METADATA})
+    manager = lm_eval.tasks.TaskManager(metadata={"pretrained": model, **json.loads(metadata)})
     read_made_up_rows(work, splits_of(manager, [name for name, _, _ in asked]))
     language_model = HFLM(pretrained=model, dtype="float32", batch_size=8, device="cpu")
     for name, limit, options in asked:

@@ -40,16 +40,16 @@ class Work:
 
 ALL = lm_eval_rows.SPLITS
 WORK = (
+    Work("mmlu_anatomy", "cais/mmlu", "anatomy", ("dev", "test"), 5, 300),
+    Work("truthfulqa_mc2", "truthfulqa/truthful_qa", "multiple_choice", ("validation",), 0, 100),
+    Work("gsm8k_cot", "openai/gsm8k", "main", ("train", "test"), 8, 64, 64),
+    Work("minerva_math_algebra", "EleutherAI/hendrycks_math", "algebra", ("train", "test"), 4, 64, 64),
+    Work("bbh_cot_fewshot_boolean_expressions", "SaylorTwift/bbh", "boolean_expressions", ("test",), 3, 64, 64),
+    Work("arc_challenge", "allenai/ai2_arc", "ARC-Challenge", ALL, 5, 100),
+    Work("winogrande", "allenai/winogrande", "winogrande_xl", ALL, 5, 200),
+    Work("ifeval", "google/IFEval", "", ("train",), 0, 64, 64),
     Work("hellaswag", "Rowan/hellaswag", "", ALL, 0, 400),
-    Work("winogrande", "allenai/winogrande", "winogrande_xl", ALL, 5, 400),
-    Work("arc_challenge", "allenai/ai2_arc", "ARC-Challenge", ALL, 5, 300),
-    Work("mmlu_anatomy", "cais/mmlu", "anatomy", ("dev", "test"), 5, 400),
-    Work("truthfulqa_mc2", "truthfulqa/truthful_qa", "multiple_choice", ("validation",), 0, 300),
-    Work("gsm8k", "openai/gsm8k", "main", ("train", "test"), 5, 128, 64),
     Work("drop", "EleutherAI/drop", "", ALL, 3, 128, 32),
-    Work("hendrycks_math_algebra", "EleutherAI/hendrycks_math", "algebra", ("train", "test"), 4, 128, 64),
-    Work("ifeval", "google/IFEval", "", ("train",), 0, 128, 64),
-    Work("coqa", "EleutherAI/coqa", "", ("train", "validation"), 0, 128, 32),
 )
 
 

@@ -209,6 +209,26 @@ def test_a_second_consent_runs_code_outside_of_the_sandbox(
     made.close()
 
 
+def test_the_tokenizer_of_the_model_is_seen_without_its_weights(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path_factory.mktemp("home")
+    snapshot = home / "hub/models--some--model/snapshots/abc"
+    for place in (home / "local", snapshot):
+        place.mkdir(parents=True)
+        (place / "tokenizer.json").write_text("{}")
+        (place / "model.safetensors").write_text("weights")
+    monkeypatch.setenv("HF_HOME", str(home))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    (folder / "look.py").write_text("import os\ndef seen(doc): return sorted(os.listdir(doc['place']))\n")
+    made = TaskCode(
+        Consent((folder.resolve(),)), model_args={"pretrained": str(home / "local"), "tokenizer": "some/model"}
+    )
+    for place in (home / "local", snapshot):
+        assert made.value(function(folder, "look.seen"), {"place": str(place)}) == ["tokenizer.json"]
+    made.close()
+
+
 def test_filters_of_a_task_and_what_no_filter_can_read(folder: Path, code: TaskCode) -> None:
     pair = [str(folder), "code.shout"]
     pipelines = {
