@@ -24,11 +24,32 @@ JSON = Any
 
 
 @dataclass(frozen=True, slots=True)
+class Frames:
+    """Which frames of a video are shown, and by what rule; a score hangs on it.
+
+    indices: of the whole clip's frames in the order in which they are seen, from 0; times: when each is seen, seconds.
+    total: how many frames the clip has. fps: their mean number in a second. size: (width, height) in pixels, upright.
+    """
+
+    indices: tuple[int, ...]
+    times: tuple[float, ...]
+    total: int
+    fps: float
+    size: tuple[int, int]
+    rule: str
+    decoder: str
+
+
+@dataclass(frozen=True, slots=True)
 class Media:
     """An image, video or audio clip that a prompt refers to, named by the hash of its bytes, and opened when needed.
 
     path: the file that holds it, or the zip of which it is the `member`; data: its bytes, where no file has them.
     problem: why it cannot be shown; a sample with such media is answered by that as its error.
+    start, end: which part of a video or an audio clip is shown, in seconds; None from its beginning, to its end.
+    frames: of a video, which of its frames are shown, once they are chosen.
+    frame: of an image that is a frame of a video (whose hash it has), the frame's index. subtitles: the file, and the
+    member of a zip, with what is said in a video; a prompt shows of it what is said at its frames.
     """
 
     kind: Literal["image", "video", "audio"]
@@ -38,6 +59,11 @@ class Media:
     path: str = field(default="", compare=False)
     member: str = field(default="", compare=False)
     problem: str = field(default="", compare=False)
+    start: float | None = None
+    end: float | None = None
+    frames: Frames | None = None
+    frame: int | None = None
+    subtitles: tuple[str, str] | None = field(default=None, compare=False)
 
     def read(self) -> bytes:
         """The bytes. Raises DataError, one line, where the file is gone or has changed."""

@@ -40,7 +40,7 @@ BASE = {
 BELOW = {
     "data": set(),
     "tasks": {"data"},
-    "engine": set(),
+    "engine": {"data"},
     "scoring": set(),
     "record": set(),
     "task_code": {"tasks", "scoring"},

@@ -14,7 +14,7 @@ from harness.terminal import visible
 
 if TYPE_CHECKING:
     from harness.run.preview import Preview
-    from harness.types import Sample
+    from harness.types import Media, Sample
 
 
 @click.command("show")
@@ -63,9 +63,26 @@ def print_preview(shown: Preview, model: str) -> None:
             notice(
                 "stops at: " + (", ".join(repr(text) for text in request.generation.until) or "the model's end token")
             )
+    for media in asked[0].prompt.shown_media if asked else ():
+        if media.kind != "image":
+            notice(_clip(media))
     for column in sample.nulls:
         notice(f"the prompt shows None where '{column}' is null; {{{{ {column} or '' }}}} shows nothing")
     notice(f"target: {sample.target!r}")
+
+
+def _clip(media: Media) -> str:
+    """Which part of a video or sound is shown, in words."""
+    part = "" if media.start is None and media.end is None else f" from {media.start or 0:g} s"
+    part += "" if media.end is None else f" to {media.end:g} s"
+    frames = media.frames
+    if frames is None:
+        return f"{media.kind}: {media.place}{part}"
+    shown = ", ".join(map(str, frames.indices[:12])) + (", ..." if len(frames.indices) > 12 else "")
+    return (
+        f"video: {media.place}{part}: {len(frames.indices)} of {frames.total} frames ({shown}), {frames.fps:g} a second"
+        f", {frames.size[0]} x {frames.size[1]}, {frames.rule}, by {frames.decoder}"
+    )
 
 
 def _view(sample: Sample) -> str:

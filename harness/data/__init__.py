@@ -8,6 +8,7 @@ A source plugin finds here what it needs to turn files into rows:
 from __future__ import annotations
 
 from harness.data.arrow import read_saved, rows_of_table
+from harness.data.audio import wav_bytes
 from harness.data.data_file import DataFile
 from harness.data.download import Server, Unreachable, cache_folder
 from harness.data.folders import (
@@ -36,6 +37,7 @@ from harness.data.locations import (
     mirror_folders,
 )
 from harness.data.open import dataset_title, fingerprint, make_rows, open_dataset, remedy
+from harness.data.video import frames_as_images
 
 __all__ = [
     "BUILDERS",
@@ -54,6 +56,7 @@ __all__ = [
     "find_files",
     "find_split",
     "fingerprint",
+    "frames_as_images",
     "hub_split",
     "inside",
     "is_data_file",
@@ -73,4 +76,5 @@ __all__ = [
     "rows_of_table",
     "split_of_file",
     "stem_of_file",
+    "wav_bytes",
 ]

@@ -1,12 +1,31 @@
-"""Where images lie that no file of their own holds: a folder of the cache, each under the hash of its bytes."""
+"""Where media lie that no file of their own holds: a folder of the cache, each under the hash of its bytes.
+
+A video may be larger than memory: its file is hashed in pieces, and a member of a zip is unpacked while it is open.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import hashlib
+import re
+import shutil
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from harness.data.download import cache_folder
 from harness.errors import DataError
 from harness.files import beside
+from harness.types import Media
+
+_PIECE = 1 << 20
+# Bytes from which on the hash of a file is remembered: to read a folder of long videos takes minutes.
+_REMEMBERED = 64 << 20
 
 
 def kept_file(data: bytes, sha256: str) -> Path:
@@ -21,3 +40,72 @@ def kept_file(data: bytes, sha256: str) -> Path:
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
     return path
+
+
+def file_sha256(path: str, member: str = "") -> str:
+    """The hash of a file, or of a member of a zip; once while the file stays as it is. Raises DataError."""
+    try:
+        status = Path(path).stat()
+        return _sha256(path, member, status.st_size, status.st_mtime_ns)
+    except (OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}{'/' if member else ''}{member}: cannot be read: {error}") from error
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _sha256(path: str, member: str, size: int, changed: int) -> str:
+    """The hash, read from a file of the cache where it was computed before while the file was as it is."""
+    if size < _REMEMBERED:
+        return _computed_sha256(path, member)
+    name = hashlib.sha256(f"{path}\0{member}\0{size}\0{changed}".encode("utf-8", "surrogateescape")).hexdigest()
+    remembered = cache_folder("hashes", name[:2], name)
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        known = remembered.read_text(encoding="ascii")
+        if re.fullmatch("[0-9a-f]{64}", known):
+            return known
+    computed = _computed_sha256(path, member)
+    with contextlib.suppress(OSError):  # then it is computed again the next time
+        remembered.parent.mkdir(parents=True, exist_ok=True)
+        partial = beside(remembered)
+        partial.write_text(computed, encoding="ascii")
+        partial.replace(remembered)
+    return computed
+
+
+def _computed_sha256(path: str, member: str) -> str:
+    digest = hashlib.sha256()
+    with opened_file(path, member) as stream:
+        while piece := stream.read(_PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+@contextmanager
+def opened_file(path: str, member: str = "") -> Iterator[BinaryIO]:
+    """A file, or a member of a zip, to be read from its beginning."""
+    if not member:
+        with Path(path).open("rb") as file:
+            yield file
+        return
+    with zipfile.ZipFile(path) as archive, archive.open(member) as unpacked:
+        yield unpacked  # type: ignore[misc]
+
+
+@contextmanager
+def media_file(media: Media) -> Iterator[str]:
+    """A file with the media's bytes, while the block runs. Raises DataError where it is gone or has changed."""
+    if not media.path:
+        yield str(kept_file(media.data, media.sha256))
+        return
+    if file_sha256(media.path, media.member) != media.sha256:
+        raise DataError(f"{media.place}: the {media.kind} has changed since the rows were read: run the command again")
+    if not media.member:
+        yield media.path
+        return
+    try:
+        with tempfile.NamedTemporaryFile(suffix=Path(media.member).suffix) as copy:
+            with opened_file(media.path, media.member) as unpacked:
+                shutil.copyfileobj(unpacked, copy, _PIECE)
+            copy.flush()
+            yield copy.name
+    except OSError as error:
+        raise DataError(f"{media.place}: cannot be unpacked: {error.strerror or error}") from error

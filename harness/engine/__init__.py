@@ -21,6 +21,7 @@ stored_format, stored_settings, stored_identity   how a configuration says that 
 
 from __future__ import annotations
 
+from harness.data.shown_images import open_picture, picture_size
 from harness.engine.chat import ChatTemplate
 from harness.engine.checkpoint import LocalCheckpoint, is_path
 from harness.engine.devices import check_dtype, resolve_devices, resolve_dtype
@@ -30,10 +31,10 @@ from harness.engine.outcomes import Assembler, Failed, Scored
 from harness.engine.processor import ImageProcessor, load_processor
 from harness.engine.prompt_encoder import PromptEncoder, TextOptions
 from harness.engine.quantised import stored_format, stored_identity, stored_settings
+from harness.engine.sounds import SoundProcessor
 from harness.engine.stops import Finished, StopRule, end_tokens
 from harness.engine.tokens import Encoded, Encoder, TokenRules, encode_requests, scored_from
 from harness.engine.weights import FLOAT_DTYPES, short_hash, stored_tensors, weight_files, weights_fingerprint
-from harness.still_images import open_picture, picture_size
 
 __all__ = [
     "FLOAT_DTYPES",
@@ -47,6 +48,7 @@ __all__ = [
     "LocalCheckpoint",
     "PromptEncoder",
     "Scored",
+    "SoundProcessor",
     "StopRule",
     "TextOptions",
     "TokenRules",

@@ -25,6 +25,7 @@ from harness.engine.outcomes import Scored
 from harness.engine.plain import BatchLimits, GenerateRow, Piece, PlainGenerator, PlainScorer
 from harness.engine.processor import ImageProcessor
 from harness.engine.score import SharedScorer
+from harness.engine.sounds import SoundProcessor
 from harness.engine.tokens import ScoreSequence
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class Executor:
     """One model on one device. `notes` says, in words, where it could not share.
 
     rows: the most rows of a batch, as the command line allows; None for as many as fit. limits: how work is cut.
-    processor: of a model that sees images.
+    processor: of a model that sees or hears.
     """
 
     model: Any
@@ -66,14 +67,18 @@ class Executor:
     rows: int | None = None
     limits: EngineLimits = field(default_factory=EngineLimits)
     share: bool = True
-    processor: ImageProcessor | None = None
+    processor: ImageProcessor | SoundProcessor | None = None
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.cost = memory.TokenCost.of(self.model.config, 4 if self.dtype == "float32" else 2)
         self.is_encoder_decoder = bool(self.model.config.is_encoder_decoder)
         self.decoder: Decoder | None = None
-        if self.processor is not None:
+        if isinstance(self.processor, SoundProcessor):
+            from harness.engine.hearing import HearingDecoder
+
+            self.decoder = HearingDecoder(self.model, self.device, self.dtype, self.processor)
+        elif self.processor is not None:
             from harness.engine.vision import VisionDecoder
 
             self.decoder = VisionDecoder(self.model, self.device, self.dtype, self.processor)

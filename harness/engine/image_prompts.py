@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from harness.data.video import frames_as_images
 from harness.engine.processor import ImageProcessor
 from harness.engine.prompt_encoder import PromptEncoder, TextOptions
+from harness.engine.sounds import SoundProcessor
 from harness.engine.tokens import Encoded, GenerateSequence, PlacedImage, ScoreSequence, encode_requests
 from harness.errors import DataError, UsageError
-from harness.still_images import picture_size
 from harness.types import Media, Message, Prompt, Request
 
 FIRST_ID = 1 << 24
@@ -29,10 +30,10 @@ class _Shown:
 
 
 class ImagePromptEncoder(PromptEncoder):
-    """A `PromptEncoder` for a model that sees."""
+    """A `PromptEncoder` for a model that sees or hears: of sounds all is as of images."""
 
     def __init__(
-        self, config: Any, tokenizer: Any, options: TextOptions, where: str, processor: ImageProcessor
+        self, config: Any, tokenizer: Any, options: TextOptions, where: str, processor: ImageProcessor | SoundProcessor
     ) -> None:
         super().__init__(config, tokenizer, options, where)
         self.processor = processor
@@ -40,14 +41,16 @@ class ImagePromptEncoder(PromptEncoder):
         if template is not None and self.chat.template is None:
             self.chat.template = template
         self.chat.image_mark = processor.mark
-        self._places: dict[str, PlacedImage] = {}
+        self._places: dict[tuple[Any, ...], PlacedImage] = {}
         self._next = FIRST_ID
 
     def render(self, prompt: Prompt) -> str:
-        """The string that the model is shown, with the model's own mark in the place of each image.
+        """The string that the model is shown, with the model's own mark in the place of each image and
+        of each frame of a video.
 
         A model without a chat template (a base model) is shown the turn of a question as it stands.
         """
+        prompt = frames_as_images(prompt)
         if prompt.is_chat and self.chat.text is None and len(prompt.messages) == 1:
             (message,) = prompt.messages
             return self._plain(message) + prompt.prefill
@@ -78,6 +81,7 @@ class ImagePromptEncoder(PromptEncoder):
 
     def _expanded(self, prompt: Prompt) -> _Shown:
         """The prompt with the tokens of each image written out. Raises UsageError, an error of this request."""
+        prompt = frames_as_images(prompt)
         text = self.render(prompt)
         try:
             images = tuple(self._place(media) for media in prompt.shown_media)
@@ -94,13 +98,12 @@ class ImagePromptEncoder(PromptEncoder):
 
     def _place(self, media: Media) -> PlacedImage:
         """The ids of an image, given out when it is first met."""
-        if media.kind != "image":
-            raise DataError(f"the model is shown a {media.kind}, and sees images only")
-        if media.sha256 not in self._places:
-            expansion = self.processor.expansion(picture_size(media))
-            self._places[media.sha256] = PlacedImage(media, self._next, expansion.count, expansion.text, expansion.grid)
+        key = (media.sha256, media.frame, media.start, media.end)
+        if key not in self._places:
+            expansion = self.processor.expand(media)
+            self._places[key] = PlacedImage(media, self._next, expansion.count, expansion.text, expansion.grid)
             self._next += expansion.count
-        return self._places[media.sha256]
+        return self._places[key]
 
     def _plain(self, message: Message) -> str:
         if isinstance(message.content, str):
@@ -111,7 +114,7 @@ class ImagePromptEncoder(PromptEncoder):
         """The sequence with the ids of its images; what was cut from it must not have been one of them."""
         assert isinstance(sequence, ScoreSequence | GenerateSequence)
         tokens, at = list(sequence.tokens), 0
-        wanted, there = sum(image.count for image in images), tokens.count(self.processor.image_token)
+        wanted, there = sum(image.count for image in images), tokens.count(self.processor.media_token)
         if there != wanted:
             cut = encoded.truncated.get(sequence.request, 0)
             encoded.errors[sequence.request] = (
@@ -124,6 +127,6 @@ class ImagePromptEncoder(PromptEncoder):
             return sequence
         for image in images:
             for place in range(image.first, image.first + image.count):
-                at = tokens.index(self.processor.image_token, at)
+                at = tokens.index(self.processor.media_token, at)
                 tokens[at] = place
         return replace(sequence, tokens=tuple(tokens), images=images) if images else sequence

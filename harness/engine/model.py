@@ -28,11 +28,11 @@ from harness.engine.limits import EngineLimits
 from harness.engine.outcomes import Assembler, Failed
 from harness.engine.processor import ImageProcessor
 from harness.engine.prompt_encoder import PromptEncoder, TextOptions
+from harness.engine.sounds import SoundProcessor
 from harness.engine.stops import end_tokens
 from harness.engine.tokens import GenerateSequence, PlacedImage, ScoreSequence
 from harness.errors import ModelError
 from harness.model import Forecast, Model
-from harness.still_images import RULE
 from harness.types import Prompt, Request, RequestKind, Response, Sample
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ class TorchModel(Model):
     def open_model(self, device: str, dtype: Any) -> Any:
         """Load the weights as `dtype` (a torch.dtype) onto `device`."""
 
-    def open_processor(self) -> ImageProcessor | None:
-        """Read what makes tensors of images; None for a model of text alone."""
+    def open_processor(self) -> ImageProcessor | SoundProcessor | None:
+        """Read what makes tensors of images or of sounds; None for a model of text alone."""
         return None
 
     def prepare(self) -> None:
@@ -179,7 +179,10 @@ class TorchModel(Model):
             "sharing": self.executor.notes or "prefixes are computed once",
             "parameters": self.module.num_parameters(),
             "weight_bytes": self.module.get_memory_footprint(),
-            **({"images_encoded": getattr(self.executor.decoder, "encoded", 0)} if self.processor else {}),
+            **{
+                f"{kind}_encoded": getattr(self.executor.decoder, "encoded", 0)
+                for kind in getattr(self.processor, "rules", ())
+            },
         }
 
     def incidents(self) -> Sequence[Mapping[str, Any]]:
@@ -201,7 +204,7 @@ class TorchModel(Model):
         return {
             "dtype": self.dtype_name,
             **self.prompts.identity,
-            **({} if self.processor is None else {"images": {"rule": RULE, **self.processor.identity}}),
+            **({} if self.processor is None else self.processor.rules),
         }
 
     def forecast(self, requests: Sequence[Request]) -> Forecast:
@@ -247,11 +250,13 @@ class TorchModel(Model):
             yield from self.executor.generate([self._generate_row(sequence) for sequence in generations])
 
     def _register(self, images: Iterable[Sequence[PlacedImage]]) -> Mapping[int, str]:
-        """Make images known to the decoder. Returns where it will say, by their first id, which it could not show."""
+        """Make images or sounds known to the decoder. Returns where it will say, by their first id, which it could not
+        show."""
+        from harness.engine.hearing import HearingDecoder
         from harness.engine.vision import VisionDecoder
 
         decoder = self.executor.decoder
-        if not isinstance(decoder, VisionDecoder):
+        if not isinstance(decoder, VisionDecoder | HearingDecoder):
             return {}
         distinct = {image.first: image for several in images for image in several}
         decoder.register(distinct.values())

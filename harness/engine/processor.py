@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from harness.data.shown_images import picture_size
 from harness.errors import DataError, UsageError, one_line, suggest
+from harness.still_images import RULE
+from harness.types import Media
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -69,7 +72,7 @@ class ImageProcessor:
     """The processor of a checkpoint, asked for one image at a time.
 
     options: settings of its image processor that differ from the stored ones (`min_pixels`, `size`, ...). source: for
-    transformers' `from_pretrained`. image_token: the id of the token whose embeddings an image's features take the
+    transformers' `from_pretrained`. media_token: the id of the token whose embeddings an image's features take the
     place of.
     """
 
@@ -82,7 +85,7 @@ class ImageProcessor:
             raise UsageError(
                 f"--model_args: {self.where}: is no model that sees images; `--model hf` runs models of text"
             )
-        self.image_token = image_token
+        self.media_token = image_token
         self.options = dict(options)
         self._expansions: dict[tuple[int, int], Expansion | str] = {}
         mark = getattr(processor, "image_token", None)
@@ -107,6 +110,17 @@ class ImageProcessor:
         stored = self.processor.image_processor.to_dict()
         kept = {name: value for name, value in stored.items() if _is_json(value) and not name.startswith("_")}
         return {**kept, **self.options}
+
+    @property
+    def rules(self) -> dict[str, Any]:
+        """What decides how a model sees: a part of its identity."""
+        return {"images": {"rule": RULE, **self.identity}}
+
+    def expand(self, media: Media) -> Expansion:
+        """What stands for an image, or a frame of a video. Raises DataError where it cannot be taken."""
+        if media.kind != "image":
+            raise DataError(f"the model is shown a {media.kind}, and sees images and videos only")
+        return self.expansion(picture_size(media))
 
     def expansion(self, size: tuple[int, int]) -> Expansion:
         """What stands for an image of so many pixels (width, height). Raises DataError where it cannot be taken."""
@@ -138,7 +152,7 @@ class ImageProcessor:
             raise UsageError(f"{self.where}: its processor does not say what it writes in the place of an image")
         grid = found.get("image_grid_thw")
         shape = tuple(int(side) for side in grid[0]) if grid is not None and len(grid) == 1 else None
-        count = int((found["input_ids"] == self.image_token).sum())
+        count = int((found["input_ids"] == self.media_token).sum())
         return Expansion(replaced[0][0]["replacement"], count, shape)  # type: ignore[arg-type]
 
     def _process(self, text: str, image: Image, **more: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from harness.data.shown_images import open_picture
 from harness.engine import memory
 from harness.engine.batches import PackLayout
 from harness.engine.decoder import Decoder
@@ -24,7 +25,6 @@ from harness.engine.plan import PlanRow
 from harness.engine.processor import ImageProcessor
 from harness.engine.tokens import PlacedImage
 from harness.errors import DataError, ModelError, one_line
-from harness.still_images import open_picture
 
 _FEATURE_BYTES = {"cpu": 256 << 20, "cuda": 2 << 30}
 _SHARE_OF_FREE = 0.1
@@ -152,7 +152,7 @@ class VisionDecoder(Decoder):
         own = self.processor.inputs(f"{self.processor.mark}\nA B C", open_picture(image.media))
         ids = own["input_ids"][0].tolist()
         places = iter(range(image.first, image.first + image.count))
-        tokens = [next(places) if token == self.processor.image_token else token for token in ids]
+        tokens = [next(places) if token == self.processor.media_token else token for token in ids]
         inputs = {name: self._moved(value) for name, value in own.items()}
         expected = self.model(**inputs, use_cache=False).logits[0].float()
         found = self.logits(self.hidden(**self.padded([tokens]))[0])
@@ -165,7 +165,7 @@ class VisionDecoder(Decoder):
 
     def _with_images(self, rows: Sequence[Sequence[int]]) -> dict[str, Any]:
         """`input_ids` [rows, width], and what the model is to be told of the images in them."""
-        own = self.processor.image_token
+        own = self.processor.media_token
         if not any(token >= FIRST_ID for row in rows for token in row):
             return {"input_ids": upload([list(row) for row in rows], self.device)}
         # An answer may hold the model's own token for images: there it is a token like any other.
@@ -247,7 +247,7 @@ class VisionDecoder(Decoder):
 
     def _own_token(self) -> _Features:
         """The model's token for images, as the token that it is."""
-        token = torch.tensor([self.processor.image_token], device=self.device)
+        token = torch.tensor([self.processor.media_token], device=self.device)
         embedded = self.layers.get_input_embeddings()(token)
         return _Features([embedded], [[torch.zeros_like(embedded)] for _ in range(self._deep_layers())])
 
@@ -277,7 +277,7 @@ class VisionDecoder(Decoder):
             raise ModelError(f"{type(self.model).__name__}: its processor gives no grid, by which its positions turn")
         if image.grid not in self._places:
             kinds = torch.tensor([[1] * image.count + [0]])
-            ids = torch.where(kinds == 1, self.processor.image_token, 0)
+            ids = torch.where(kinds == 1, self.processor.media_token, 0)
             try:
                 positions, _ = self.layers.get_rope_index(
                     ids, mm_token_type_ids=kinds, image_grid_thw=torch.tensor([image.grid])

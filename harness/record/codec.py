@@ -30,7 +30,7 @@ from harness.record.file_types import (
     ResponseFields,
     problem_of,
 )
-from harness.types import JSON, Media, Message, Prompt, Record, Response, Role, SampleKey, ScoredBy, View
+from harness.types import JSON, Frames, Media, Message, Prompt, Record, Response, Role, SampleKey, ScoredBy, View
 
 Resolve = Callable[[str], str | tuple[Message, ...]]
 """Finds the shared part of a prompt by its reference. Raises KeyError for an unknown one."""
@@ -283,12 +283,17 @@ def _decode_prompt(fields: PromptFields, resolve: Resolve) -> Prompt:
 def _encode_media(media: Media) -> MediaFields:
     """Hash and place: never the bytes."""
     named = {name: getattr(media, name) for name in ("path", "member", "problem")}
-    fields = {"kind": media.kind, "sha256": media.sha256, "mime": media.mime, **{k: v for k, v in named.items() if v}}
-    return cast(MediaFields, fields)
+    fields: dict[str, JSON] = {"kind": media.kind, "sha256": media.sha256, "mime": media.mime}
+    fields |= {name: value for name, value in named.items() if value}
+    part = {"start": media.start, "end": media.end, "frames": media.frames and dataclasses.asdict(media.frames)}
+    return cast(MediaFields, fields | {name: value for name, value in part.items() if value is not None})
 
 
 def _decode_media(fields: MediaFields) -> Media:
-    return Media(**fields)
+    if "frames" not in fields:
+        return Media(**cast(Any, fields))
+    shown = {name: tuple(value) if isinstance(value, list) else value for name, value in fields["frames"].items()}
+    return Media(**{**cast(Any, fields), "frames": Frames(**cast(Any, shown))})
 
 
 def _encode_response(response: Response) -> dict[str, JSON]:

@@ -30,8 +30,23 @@ Number = float | Literal["NaN", "Infinity", "-Infinity"]
 """JSON has no number that is not finite, so that these stand by their names."""
 
 
+class FramesFields(TypedDict):
+    """Which frames of a video were shown (`indices`, from 0, of `total`), when each is seen (seconds), by what rule."""
+
+    indices: list[int]
+    times: list[float]
+    total: int
+    fps: float
+    size: list[int]
+    rule: str
+    decoder: str
+
+
 class MediaFields(TypedDict):
-    """An image, video or clip without its bytes: what it is, and the file (or member of a zip) that held it."""
+    """An image, video or clip without its bytes: what it is, and the file (or member of a zip) that held it.
+
+    start, end: the part of a video or an audio clip that was shown, in seconds. frames: of a video.
+    """
 
     kind: Literal["image", "video", "audio"]
     sha256: str
@@ -39,6 +54,9 @@ class MediaFields(TypedDict):
     path: NotRequired[str]
     member: NotRequired[str]
     problem: NotRequired[str]
+    start: NotRequired[float]
+    end: NotRequired[float]
+    frames: NotRequired[FramesFields]
 
 
 class MessageFields(TypedDict):

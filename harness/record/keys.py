@@ -112,5 +112,8 @@ def _generation_json(generation: GenerationParams | None) -> str:
     return canonical_json(fields, "generation parameters").decode("ascii")
 
 
-def _part(part: str | Media) -> str | list[str]:
-    return part if isinstance(part, str) else [part.kind, part.sha256]
+def _part(part: str | Media) -> str | list[Any]:
+    if isinstance(part, str):
+        return part
+    shown = [part.start, part.end, part.frames and part.frames.indices]
+    return [part.kind, part.sha256, *(shown if any(each is not None for each in shown) else ())]

@@ -104,6 +104,7 @@ def remarks(jobs: Sequence[TaskJob]) -> Iterator[str]:
                 f"{job.task.name}: each question is asked {job.task.config.repeats} times, but greedily, which gives "
                 "the same answer each time; sample with --gen_kwargs temperature=0.7"
             )
+        yield from _frame_remarks(job)
         yield from _null_remarks(job)
         yield from _example_remarks(job)
         hidden = sum(sample.target is None and not sample.problem for sample in job.samples)
@@ -118,6 +119,19 @@ def remarks(jobs: Sequence[TaskJob]) -> Iterator[str]:
                 f"{job.task.name}: {len(kept)} of {len(rows)} rows keep the order of their options; the first is "
                 f"{where}: {reason}"
             )
+
+
+def _frame_remarks(job: TaskJob) -> Iterator[str]:
+    """How many frames of their videos the samples of a task are shown, and by which rule."""
+    shown = [request.prompt.shown_media for sample in job.samples for request in sample.requests[:1]]
+    videos = [media.frames for several in shown for media in several if media.frames is not None]
+    if videos:
+        counts = sorted(len(frames.indices) for frames in videos)
+        span = f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
+        yield (
+            f"{job.task.name}: {len(videos)} videos are shown as {span} frames each, {sum(counts):,} in all "
+            f"({videos[0].rule}, {videos[0].decoder}); --set frames=N changes it"
+        )
 
 
 def _example_remarks(job: TaskJob) -> Iterator[str]:

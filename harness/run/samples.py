@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from harness.data.frame_sampling import FrameRule
 from harness.data.mirror import pull
 from harness.data.open import open_dataset
+from harness.data.subtitles import said_at, subtitles_of
+from harness.data.video import with_frames
 from harness.registry import Registry
 from harness.run.jobs import TaskJob, load_jobs
 from harness.run.spec import Progress, RunSpec
@@ -17,7 +20,7 @@ from harness.task_code.client import TaskCode
 from harness.tasks.build import BuildOptions, SubsetNotes, build_samples
 from harness.tasks.rows import needed_splits
 from harness.tasks.task import Task
-from harness.types import DatasetSpec, Rows
+from harness.types import DatasetSpec, Media, Message, Prompt, Rows, Sample
 
 
 def build_options(spec: RunSpec, job: TaskJob, *, shown: bool = True) -> BuildOptions:
@@ -64,10 +67,56 @@ def render_samples(
         for subset in job.task.subsets:
             job.notes[subset.name] = SubsetNotes()
             options = build_options(spec, job, shown=shown)
-            job.samples.extend(build_samples(job.task, subset, open_split, options, job.notes[subset.name]))
+            built = build_samples(job.task, subset, open_split, options, job.notes[subset.name])
+            job.samples.extend(samples_with_frames(built, job.task.frame_rule) if shown else built)
         if isinstance(job.task.code, TaskCode):
             job.task = with_files(job.task, job.task.code.take_read())
     return fingerprints
+
+
+def samples_with_frames(samples: Iterable[Sample], rule: FrameRule) -> Iterator[Sample]:
+    """The samples with the frames of their videos chosen, and what is said at them. Requests with one prompt go on
+    sharing it."""
+    chosen: dict[Media, Media] = {}
+
+    def choose(media: Media) -> Media:
+        if media.kind != "video" or media.problem:
+            return media
+        if media not in chosen:
+            chosen[media] = with_frames(media, rule)
+        return chosen[media]
+
+    for sample in samples:
+        if not any(media.kind == "video" for request in sample.requests for media in request.prompt.shown_media):
+            yield sample
+            continue
+        prompts: dict[int, Prompt] = {}
+        for request in sample.requests:
+            if id(request.prompt) not in prompts:
+                messages = tuple(_chosen(message, choose) for message in request.prompt.messages)
+                prompts[id(request.prompt)] = replace(request.prompt, messages=messages)
+        requests = tuple(replace(request, prompt=prompts[id(request.prompt)]) for request in sample.requests)
+        yield replace(sample, requests=requests)
+
+
+def _chosen(message: Message, choose: Callable[[Media], Media]) -> Message:
+    """The message with the frames of its videos, and with the subtitles of each where it speaks of them."""
+    if isinstance(message.content, str):
+        return message
+    parts: list[str | Media] = []
+    said: str | None = None
+    for part in message.content:
+        if not isinstance(part, str):
+            part = choose(part)
+            said = _said(part) or said
+        parts.append(part.replace("<subtitles>", said) if isinstance(part, str) and said is not None else part)
+    return replace(message, content=tuple(parts))
+
+
+def _said(media: Media) -> str | None:
+    if media.subtitles is None or media.frames is None:
+        return None
+    return said_at(subtitles_of(*media.subtitles) if media.subtitles[0] else (), media.frames.times)
 
 
 def with_files(task: Task, read: Mapping[str, str]) -> Task:

@@ -42,6 +42,8 @@ ABILITIES = {
         Ability("classical", "classical Chinese", "古汉语", ("classical_chinese",)),
         Ability("vision", "seeing and reasoning over images", "视觉理解与推理", ("multimodal", "image", "vqa")),
         Ability("documents", "documents, charts and text in images", "文档图表与文字识别", ("ocr", "charts")),
+        Ability("video", "understanding videos", "视频理解", ("video_qa",)),
+        Ability("speech", "recognising speech", "语音识别", ("audio", "asr")),
         Ability("language_modelling", "language modelling", "语言建模"),
     )
 }

@@ -15,11 +15,12 @@ from harness.errors import DataError, HarnessError, TaskError, UsageError, sugge
 from harness.tasks.fewshot import Row, SameQuestion, ShotPool, make_pool
 from harness.tasks.generation import task_generation
 from harness.tasks.image_views import OtherImages, images_in, shown_hashes
-from harness.tasks.media import Images, Marks, images_of, roots_of, unmarked, without_bytes
+from harness.tasks.media import Images, Marks, RowMedia, media_of, shows_any, unmarked, without_bytes
+from harness.tasks.media_places import roots_of
 from harness.tasks.prompts import Opening, Style, choice_delimiter, opening, prompt, shot_turns, system_text
 from harness.tasks.render import Gold, Rendered, gold_of
 from harness.tasks.rows import dataset_spec, exploded, one_file, second_split
-from harness.tasks.schema import TaskConfig, words
+from harness.tasks.schema import TaskConfig
 from harness.tasks.task import Subset, Task
 from harness.tasks.templates import Context, FunctionTemplate, Template
 from harness.tasks.views import check_gold, differs, views_of
@@ -154,9 +155,9 @@ class _Builder:
         self.task, self.subset, self.options, self.notes = task, subset, options, notes
         self.open_split = open_split
         self.spec = dataset_spec(task, subset, options)
-        self.image_columns = words(task.config.doc_to_image)
-        self.roots = roots_of(self.spec) if self.image_columns else []
-        self.images: dict[int, Images] = {}
+        self.media_columns = task.templates.media
+        self.roots = roots_of(self.spec) if self.media_columns else []
+        self.media: dict[int, RowMedia] = {}
         self.unread: dict[int, tuple[Sequence[Mapping[str, Any]], int]] = {}
         self.marks = Marks(self.placed_problem)
         rows = self.open(task.eval_split, options.limit, task.config.process_docs)
@@ -171,10 +172,10 @@ class _Builder:
         self.styles = [_style(wording.config, options) for wording in task.wordings]
         self.generation = task_generation(task.config, options.gen_kwargs)
         self.pool = self.make_pool()
-        for column in self.image_columns if rows and options.shown else ():
-            if column not in self.columns:
-                what = f"doc_to_image: no row has a column '{column}'{suggest(column, self.columns)}"
-                raise self.task.document.error(("doc_to_image",), what)
+        for column in self.media_columns if rows and options.shown else ():
+            if column.template is None and column.name not in self.columns:
+                what = f"doc_to_{column.kind}: no row has a column '{column.name}'{suggest(column.name, self.columns)}"
+                raise self.task.document.error((f"doc_to_{column.kind}",), what)
         self.shot_columns = self.columns | {column for row in self.pool.rows for column in row}
         self.rendered_shots: dict[tuple[int, int], Rendered] = {}
         self.shots: dict[tuple[int, int], tuple[Any, ...]] = {}
@@ -228,22 +229,27 @@ class _Builder:
         return make_rows(splits[split], str(config.custom_dataset))
 
     def plain(self, row: Mapping[str, Any], is_asked: bool = True) -> Row:
-        """The row as JSON keeps it; its images are kept aside."""
-        if not self.image_columns:
+        """The row as JSON keeps it; its media are kept aside."""
+        if not self.media_columns:
             return plain_row(row)
+        names = {column.name for column in self.media_columns if column.template is None}
         if not is_asked:
-            return plain_row({name: None if name in self.image_columns else value for name, value in row.items()})
-        images = images_of(row, self.image_columns, self.roots)
-        kept = plain_row(without_bytes(row, self.image_columns, images, sized=self.task.config.image_sizes))
-        self.images[id(kept)] = images
+            return plain_row({name: None if name in names else value for name, value in row.items()})
+        media = self.media_in(row)
+        kept = plain_row(without_bytes(row, self.media_columns, media, sized=self.task.config.image_sizes))
+        self.media[id(kept)] = media
         return kept
+
+    def media_in(self, row: Mapping[str, Any]) -> RowMedia:
+        """The media of a row as its source has it."""
+        return media_of(row, row_context(row, self.subset), self.media_columns, self.roots)
 
     def images_of(self, row: Row) -> Images:
         """The images of a row. Those of rows that are only counted are read when another row is shown them."""
-        if id(row) not in self.images and id(row) in self.unread:
+        if id(row) not in self.media and id(row) in self.unread:
             rows, number = self.unread[id(row)]
-            self.images[id(row)] = images_of(rows[number], self.image_columns, self.roots)
-        return self.images.get(id(row), ())
+            self.media[id(row)] = self.media_in(rows[number])
+        return self.media.get(id(row), {}).get("image", ())
 
     def make_pool(self) -> ShotPool:
         """The examples' pool: a split, rows of the task file, or lm-eval's order training, validation, test."""
@@ -311,8 +317,8 @@ class _Builder:
             with self.example_errors(index):
                 context = row_context(self.pool.rows[index], self.subset)
                 templates = self.task.wordings[wording].templates.shot
-                images = self.images.get(id(self.pool.rows[index]), ())
-                self.rendered_shots[key] = self.marks.marked(templates.render(context, self.shot_columns), images)
+                media = self.media.get(id(self.pool.rows[index]), {})
+                self.rendered_shots[key] = self.marks.marked(templates.render(context, self.shot_columns), media)
         return self.rendered_shots[key]
 
     @contextlib.contextmanager
@@ -341,7 +347,7 @@ class _Builder:
         return drawn
 
     def sample(self, number: int, row: Row) -> Sample:
-        rendered = self.rendered(row, self.images.get(id(row), ()))
+        rendered = self.rendered(row, self.media.get(id(row), {}))
         return self.asked(number, row, rendered, self.draw(number, row, rendered))
 
     def salvaged(self, number: int, row: Row, error: HarnessError) -> list[Sample] | HarnessError:
@@ -366,35 +372,38 @@ class _Builder:
 
     def forgiven(self, number: int, row: Row) -> Sample:
         """A row as lm-eval takes it, although it is at fault; a column that it lacks is null, as `datasets` has it."""
-        templates, images = replace(self.task.templates.doc, forgiving=True), self.images.get(id(row), ())
+        templates, media = replace(self.task.templates.doc, forgiving=True), self.media.get(id(row), {})
         row = {**dict.fromkeys(self.columns), **row}
-        rendered = self.marks.marked(templates.render(row_context(row, self.subset), self.columns), images)
+        rendered = self.marks.marked(templates.render(row_context(row, self.subset), self.columns), media)
         return self.asked(number, row, rendered, self.draw(number, row, rendered))
 
-    def rendered(self, row: Row, images: Images, wording: int = 0) -> Rendered:
-        """A row as a model is asked, with marks in the place of its images."""
+    def rendered(self, row: Row, media: RowMedia, wording: int = 0) -> Rendered:
+        """A row as a model is asked, with marks in the place of its media."""
         templates, context = self.task.wordings[wording].templates.doc, row_context(row, self.subset)
-        rendered = self.marks.marked(templates.render(context, self.columns), images)
+        rendered = self.marks.marked(templates.render(context, self.columns), media)
         return (
             rendered if templates.tools is None else replace(rendered, tools=templates.offered(context, self.columns))
         )
 
     def views(self, number: int, row: Row) -> list[Sample]:
         """The samples of a row of a modified task. All views of it are shown the examples of the plain row."""
-        images = self.images.get(id(row), ())
-        plain = self.rendered(row, images)
+        media = self.media.get(id(row), {})
+        images = media.get("image", ())
+        plain = self.rendered(row, media)
         drawn = self.draw(number, row, plain)
         samples = []
         salt = f"{self.pool.salt}\0{number}"
         for view, changed in views_of(self.task, row, salt, shown_hashes(images)):
             placed, rows = images_in(view, images, self.other_images, salt)
             if placed != images:
-                view, changed = replace(view, image_rows=rows), without_bytes(changed, self.image_columns, placed)
-            rendered = self.rendered(changed, placed, view.wording)
+                columns = [column for column in self.media_columns if column.kind == "image"]
+                view, changed = replace(view, image_rows=rows), without_bytes(changed, columns, {"image": placed})
+            rendered = self.rendered(changed, {**media, "image": placed} if images else media, view.wording)
             sample = self.asked(number, changed, rendered, drawn, view)
             check_gold(self.task, view, gold_of(plain, self.task.config.output_type), sample.target)
             if not view.is_plain:
                 is_seen = differs(plain, rendered) or (any(images) and not view.shows_own_images)
+                is_seen = is_seen or (shows_any(media) and not view.images)
                 self.changes[is_seen] += 1
             samples.append(sample)
         return samples
@@ -422,8 +431,8 @@ class _Builder:
         wording = view.wording if view else 0
         before = self.opening(drawn, row_context(row, self.subset), wording)
         requests = self.requests(number, rendered, before, self.styles[wording])
-        if self.image_columns:
-            finish = self.marks.with_images if view is None or view.images else unmarked
+        if self.media_columns:
+            finish = self.marks.with_media if view is None or view.images else unmarked
             requests = tuple(replace(request, prompt=finish(request.prompt)) for request in requests)
         sample = _sample(self.task, self.subset, number, row, rendered, requests, self.columns, view)
         nulls = self.nulls(row, drawn, wording)

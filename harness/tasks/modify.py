@@ -52,7 +52,7 @@ def checked_needs(modifiers: Sequence[Modifier], config: TaskConfig, document: D
         OPTIONS: config.options is not None,
         QUESTION: config.options is not None and bool(config.options.question),
         PARAPHRASES: config.paraphrases is not None,
-        IMAGES: config.doc_to_image is not None,
+        IMAGES: config.doc_to_image is not None or config.doc_to_video is not None,
     }
     for need, label in needs.items():
         if not said.get(need, False):

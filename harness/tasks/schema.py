@@ -27,7 +27,6 @@ M = TypeVar("M", bound=BaseModel)
 REFUSED: Mapping[str, str] = {
     "class": "is a task written in Python, which is not run here; write the task in YAML",
     "use_prompt": "needs promptsource; write the prompt into 'doc_to_text'",
-    "doc_to_audio": "is not known here: prompts are text and images",
 }
 # Where `!function` may stand: what is any step of a list is written *.
 _PYTHON: frozenset[tuple[str, ...]] = frozenset(
@@ -105,6 +104,30 @@ class FewshotConfig(Strict):
     gen_prefix: Template | None = Field(None, description="of examples")
     fewshot_delimiter: str | None = Field(None, description="between examples; the task's own by default")
     target_delimiter: str | None = Field(None, description="between an example and its answer")
+
+
+class ClipEntry(Strict):
+    """A clip of which a part is shown."""
+
+    file: Template = Field(description="the column, or Jinja that gives a file's name")
+    start: Template | None = Field(None, description="where the part begins, in seconds: a column or Jinja")
+    end: Template | None = Field(None, description="where it ends, in seconds")
+    subtitles: Template | None = Field(
+        None, description="the file (SRT) of which the prompt shows, as <subtitles>, what is said at the frames"
+    )
+
+
+Clips = Template | ClipEntry | list[Template | ClipEntry]
+
+
+class FramesEntry(Strict):
+    """Which frames of a video are shown."""
+
+    count: Annotated[int, Field(ge=1)] | None = Field(
+        8, description="the most of them: distinct whole positions of linspace(0, N-1, count)"
+    )
+    fps: Annotated[float, Field(gt=0)] | None = Field(None, description="so many a second of the clip, up to `count`")
+    scenes: bool = Field(False, description="spaced by how much the picture changes, and not by time")
 
 
 class GenerationKwargs(Open):
@@ -296,6 +319,14 @@ class TaskConfig(Strict):
     image_sizes: bool = Field(
         False,
         description="whether templates see `width` and `height` of the row's images, in pixels (`{{image.width}}`)",
+    )
+    doc_to_video: Clips | None = Field(
+        None,
+        description="columns of videos, or Jinja that gives their files; the prompt speaks of them as <video 1>, ...",
+    )
+    doc_to_audio: Clips | None = Field(None, description="columns of sounds, or Jinja; in the prompt <audio 1>, ...")
+    frames: FramesEntry | Annotated[int, Field(ge=1)] | None = Field(
+        None, description="of videos, how many frames are shown (8), or by which rule"
     )
     doc_to_choice: Choices | PythonFunction | None = Field(
         None, description="the options: Jinja that gives a list, a column, a list or a mapping"

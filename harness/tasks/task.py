@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from harness.data.frame_sampling import FrameRule
 from harness.errors import HarnessError, PluginError, UsageError, one_line, suggest
 from harness.modifiers import Modifier
 from harness.plugin_values import mapping
 from harness.tasks.functions import TaskFunctions, refused
+from harness.tasks.media import Kind, MediaColumn
 from harness.tasks.modify import checked_needs, labels_of
 from harness.tasks.render import DocTemplates, compile_doc, compile_shot
-from harness.tasks.schema import MetricEntry, TaskConfig, functions_in, validate_task, words
+from harness.tasks.schema import FramesEntry, MetricEntry, TaskConfig, functions_in, validate_task, words
 from harness.tasks.templates import Template, TemplateFolders, Templates, templates_of
 from harness.tasks.tolerated import tolerated
 from harness.tasks.yaml_file import Document, FileLine, KeyPath, PythonFunction, part_of
@@ -84,12 +86,13 @@ class TaskTemplates:
     cluster: Template | None
     breakdown: Mapping[str, Template]
     where: tuple[Template, ...]
+    media: tuple[MediaColumn, ...]
     compiler: Templates = field(repr=False)
 
     @property
     def all(self) -> tuple[Template, ...]:
         parts = (*self.doc.templates, *self.shot.templates, self.description, self.cluster)
-        parts = (*parts, *self.breakdown.values(), *self.where)
+        parts = (*parts, *self.breakdown.values(), *self.where, *(one for each in self.media for one in each.templates))
         return tuple(part for part in parts if part is not None)
 
 
@@ -156,6 +159,14 @@ class Task:
             found = context.get(template.source) if template.source in doc else template.value(context)
             values = found if isinstance(found, list | tuple) else (found,)
             yield from ((name, str(value)) for value in values if value is not None and value != "")
+
+    @property
+    def frame_rule(self) -> FrameRule:
+        """Which frames of its videos are shown."""
+        given = self.config.frames
+        if isinstance(given, FramesEntry):
+            return FrameRule(given.count, given.fps, given.scenes)
+        return FrameRule() if given is None else FrameRule(given)
 
     @property
     def eval_split(self) -> str:
@@ -411,8 +422,23 @@ def _compile(config: TaskConfig, document: Document, compiler: Templates, code: 
             for name, source in (config.breakdown or {}).items()
         },
         where=conditions,
+        media=tuple(_media_columns(config, document, compiler)),
         compiler=compiler,
     )
+
+
+def _media_columns(config: TaskConfig, document: Document, compiler: Templates) -> Iterator[MediaColumn]:
+    """Where rows have their media, in the order in which a prompt shows those that it does not speak of."""
+    kinds: tuple[Kind, ...] = ("image", "video", "audio")
+    for kind in kinds:
+        key = f"doc_to_{kind}"
+        given = getattr(config, key)
+        for entry in given if isinstance(given, list) else [] if given is None else [given]:
+            parts = {"file": entry} if isinstance(entry, str) else entry.model_dump(exclude_none=True)
+            made = {name: compiler.compile(text, key, document.place((key,))) for name, text in parts.items()}
+            is_template = made["file"].compiled is not None
+            more = {name: made[name] for name in ("start", "end", "subtitles") if name in made}
+            yield MediaColumn(kind, parts["file"], made["file"] if is_template else None, **more)
 
 
 def _paraphrases(

@@ -20,15 +20,15 @@ from typing import Any
 
 from harness import CorpusMetric, Filter, Metric, Observation, Sample, hookimpl
 from harness.scoring import gold_texts, mean_over_predictions
-from harness.scoring.official import choice_scores, mmmu_choice, mmmu_open_correct, mmmu_pro_choice
+from harness.scoring.official import choice_scores, mmmu_choice, mmmu_open_correct, mmmu_pro_choice, video_mmmu_choice
 
-_RULES = {"mmmu": mmmu_choice, "mmmu_pro": mmmu_pro_choice}
+_RULES = {"mmmu": mmmu_choice, "mmmu_pro": mmmu_pro_choice, "video_mmmu": video_mmmu_choice}
 
 
 class MmmuAnswer(Filter):
     """The letter that a reply chooses by the authors' rule; the reply to an open question stays as it is.
 
-    rule: `mmmu` or `mmmu_pro`, which looks for `Answer:` first.
+    rule: `mmmu`, `mmmu_pro`, which looks for `Answer:` first, or `video_mmmu`, which takes "B." before "(B)".
     """
 
     name = "mmmu_answer"

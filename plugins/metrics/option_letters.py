@@ -15,14 +15,23 @@ from typing import Any
 from harness import CorpusMetric, Filter, Metric, Observation, Sample, hookimpl
 from harness.scoring import choice_letter, gold_texts, mean_over_predictions
 from harness.scoring.official import (
+    lvbench_letter,
     mmstar_correct,
+    mvbench_letter,
     scienceqa_letter,
     seed_bench_letter,
+    video_mme_letter,
     vlmevalkit_option,
     words_only,
 )
 
-RULES = ("vlmevalkit", "seed_bench", "scienceqa")
+_BY_REPLY = {
+    "lvbench": lvbench_letter,
+    "scienceqa": scienceqa_letter,
+    "seed_bench": seed_bench_letter,
+    "video_mme": video_mme_letter,
+}
+RULES = ("vlmevalkit", "mvbench", *_BY_REPLY)
 ROTATION = 1_000_000
 """What VLMEvalKit adds to a row's index for each rotation of its options."""
 
@@ -31,7 +40,8 @@ class OfficialLetter(Filter):
     """The letter of the option that a reply chooses, by the rule of a benchmark's script. None where it finds none.
 
     rule: `vlmevalkit` (MMBench, CCBench, BLINK and others: what is matched before a judge is asked; a refusal is none),
-    `seed_bench` (the first character) or `scienceqa` (a letter alone, or followed by a full stop). columns: a column
+    `seed_bench` (the first character), `scienceqa` (a letter alone, or followed by a full stop), `video_mme` (the first
+    capital from A to D), `lvbench` (what stands in the first brackets) or `mvbench` (the first word). columns: a column
     for each option, or the one that holds them all; `vlmevalkit` looks for their texts, too.
     """
 
@@ -46,10 +56,10 @@ class OfficialLetter(Filter):
         return [None if reply is None else self._read(reply, sample.doc) for reply in replies]
 
     def _read(self, reply: str, doc: Mapping[str, Any]) -> str | None:
-        if self._rule == "seed_bench":
-            return seed_bench_letter(reply)
-        if self._rule == "scienceqa":
-            return scienceqa_letter(reply)
+        if self._rule in _BY_REPLY:
+            return _BY_REPLY[self._rule](reply)
+        if self._rule == "mvbench":
+            return mvbench_letter(reply, "".join(self._options(doc)))
         found = vlmevalkit_option(reply, self._options(doc))
         return found if found and found != "Z" else None
 

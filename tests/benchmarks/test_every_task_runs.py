@@ -54,11 +54,18 @@ class Knowing(DummyModel):
             yield index, Response(text="我不知道。", finish_reason="stop") if response.error else response
 
 
-def finished(tmp_path, tasks, plugin, **told):
+class KnowingUnseen(Knowing):
+    """Gives the gold answer without a look at the prompt: the clips of an example are not here."""
+
+    name = "knowing_unseen"
+    sees_prompts = False
+
+
+def finished(tmp_path, tasks, plugin, model="knowing", **told):
     """The report of each task of one run of all of them, in which no sample failed but where a package is not there."""
     registry = load_plugins()
     registry.register(plugin, package="every-task", name="every_task")
-    spec = RunSpec(tasks=tuple(tasks), model="knowing", output=str(tmp_path), offline=True, **told)
+    spec = RunSpec(tasks=tuple(tasks), model=model, output=str(tmp_path), offline=True, **told)
     result = run(spec, registry)
     report = json.loads((result.path / "report.json").read_text(encoding="utf-8"))
     failed = {
@@ -94,7 +101,7 @@ class Plugin:
 
     @hookimpl
     def harness_models(self):
-        return [Knowing]
+        return [Knowing, KnowingUnseen]
 
     def add(self, spec, split, rows):
         known = self.rows[_place(spec)][split]
@@ -130,8 +137,17 @@ def test_every_task_runs_over_its_example(tmp_path):
                 plugin.add(spec, split, example.shots * (1 + last))
             shots[name] = len(example.shots)
             names[f"{name}/{subset.name}" if subset.name else name] = name
-    overrides = {name: {"num_fewshot": count} for name, count in shots.items()}
-    _, reports = finished(tmp_path, names, plugin, overrides=overrides)
+    files = {
+        name: [each for each in task.templates.media if each.template or each.kind == "video"]
+        for name, task in TASKS.items()
+    }
+    clips = {name for name, columns in files.items() if columns}
+    assert clips & set(names.values())
+    reports = {}
+    for model, is_there in (("knowing", lambda name: name not in clips), ("knowing_unseen", clips.__contains__)):
+        asked = [expression for expression, name in names.items() if is_there(name)]
+        overrides = {name: {"num_fewshot": count} for name, count in shots.items() if is_there(name)}
+        reports |= finished(tmp_path / model, asked, plugin, model, overrides=overrides)[1]
     assert set(reports) == set(names.values())
     assert set(reports) | set(missing) == set(TASKS)
     assert all(report["counts"]["n"] >= 1 for report in reports.values())
@@ -157,7 +173,7 @@ def rows_in_mirror(task):
 def test_every_task_of_which_there_are_real_rows_runs_over_them(tmp_path):
     expressions, expected = [], {}
     for name, task in TASKS.items():
-        if task.config.doc_to_image is not None:  # the mirror holds rows alone, and no pictures
+        if task.templates.media:  # the mirror holds rows alone, and no pictures
             continue
         if can_be_scored(task) and (found := rows_in_mirror(task)):
             expressions += [f"{name}/{subset}" if subset else name for subset in found]

@@ -16,7 +16,10 @@ def entries(suite):
     return [LIBRARY.entry(ref) for ref in LIBRARY.select([suite])]
 
 
-@pytest.mark.parametrize("suite", ["reported_2026", "reported_vision_2026", "zh_core", "zh_full", "zh_vision"])
+@pytest.mark.parametrize(
+    "suite",
+    ["reported_2026", "reported_video_2026", "reported_vision_2026", "zh_audio", "zh_core", "zh_full", "zh_vision"],
+)
 def test_a_suite_names_each_of_its_tasks_once(suite):
     names = [entry.name for entry in entries(suite)]
     assert names and len(set(names)) == len(names)
@@ -28,11 +31,13 @@ def test_the_core_has_ten_tasks_for_ten_abilities():
     assert all("zh" in entry.language for entry in chosen)
 
 
-def test_all_that_is_chinese_is_in_the_full_suites_of_text_and_of_images():
-    full, vision = ({entry.name for entry in entries(suite)} for suite in ("zh_full", "zh_vision"))
+def test_all_that_is_chinese_is_in_the_full_suites_of_text_of_images_and_of_sounds():
+    full, vision, audio = ({entry.name for entry in entries(suite)} for suite in ("zh_full", "zh_vision", "zh_audio"))
     chinese = [
         entry for entry in LIBRARY.entries() if list(entry.language) == ["zh"] and not entry.name.startswith("demo")
     ]
     images = {entry.name for entry in chinese if "image" in entry.modality}
-    assert not {entry.name for entry in chinese} - images - full
+    sounds = {entry.name for entry in chinese if "audio" in entry.modality}
+    assert not {entry.name for entry in chinese} - images - sounds - full
     assert not images - vision and not images & full
+    assert not sounds - audio and not sounds & full

@@ -50,6 +50,15 @@ COLOURS = {"A": "red", "B": "blue", "C": "nan", "D": None}
         ("scienceqa", "B. blue", "B"),
         ("scienceqa", "b", "B"),
         ("scienceqa", "The answer is B", None),
+        ("video_mme", "The best answer is: (C)", "C"),
+        ("video_mme", "Based on the video, C", "B"),
+        ("video_mme", "the second one", None),
+        ("lvbench", "(B) blue", "B"),
+        ("lvbench", "B) blue (C)", "B"),
+        ("lvbench", "It is B", None),
+        ("mvbench", "B) blue", "B"),
+        ("mvbench", "(b) blue", "B"),
+        ("mvbench", "", None),  # which its script takes for each of them
     ],
 )
 def test_each_rule_looks_where_its_script_looks(rule: str, reply: str, letter: str | None) -> None:

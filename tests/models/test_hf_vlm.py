@@ -6,16 +6,21 @@ import hashlib
 import io
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
+from clips import write_clip
 from PIL import Image
 from vision_families import FAMILIES, picture, save_family
 
 from harness import GenerationParams, Media, Message, Prompt, Request, Response, UsageError
+from harness.data.frame_sampling import FrameRule
+from harness.data.media_files import file_sha256
+from harness.data.video import frame_images, with_frames
 from harness.engine import load_processor, open_picture, picture_size
 from harness.model import ModelOptions
 from harness.registry import load_plugins
@@ -217,3 +222,17 @@ def test_questions_on_one_image_share_it_and_what_is_behind_it(families: Path) -
     assert all(response.error is None for _, response in model.respond(asked))
     assert model.describe()["images_encoded"] == 3
     model.close()
+
+
+def test_a_video_is_shown_as_its_frames(families: Path, tmp_path: Path) -> None:
+    place, path = checkpoint(families, "qwen3_vl"), write_clip(tmp_path / "a.mp4", 12, size=(40, 40))
+    clip = Media("video", file_sha256(str(path)), path=str(path))
+    shown = with_frames(clip, FrameRule(count=3))
+    frames = [media(open_picture(frame)) for frame in frame_images(shown)]
+    bad = replace(frame_images(shown)[0], kind="video", frame=None, path="gone.mp4")
+    asked = [scored(shown, "What is it?"), scored(*frames, "What is it?"), scored(*frames[::-1], "What is it?")]
+    found, _ = answers(place, [*asked, scored(replace(bad, sha256="0"), "What is it?")])
+    assert [response.error is None for response in found] == [True, True, True, False]
+    assert found[0].logprobs == pytest.approx(found[1].logprobs, abs=CLOSE, rel=CLOSE)
+    assert max(abs(a - b) for a, b in zip(found[0].logprobs, found[2].logprobs, strict=True)) > 10 * CLOSE
+    assert "gone.mp4" in str(found[3].error)

@@ -24,10 +24,17 @@ from harness.scoring.official.cmmu import cmmu_blank_correct, cmmu_letters
 from harness.scoring.official.edit_distance import edit_distance
 from harness.scoring.official.floats import is_float
 from harness.scoring.official.guess import GuessMode, choice_scores
-from harness.scoring.official.letters import mmstar_correct, scienceqa_letter, seed_bench_letter
+from harness.scoring.official.letters import (
+    lvbench_letter,
+    mmstar_correct,
+    mvbench_letter,
+    scienceqa_letter,
+    seed_bench_letter,
+    video_mme_letter,
+)
 from harness.scoring.official.mathvision import mathvision_answer, mathvision_correct
 from harness.scoring.official.mathvista import mathvista_extract, mathvista_normalise
-from harness.scoring.official.mmmu import mmmu_choice, mmmu_open_correct, mmmu_pro_choice
+from harness.scoring.official.mmmu import mmmu_choice, mmmu_open_correct, mmmu_pro_choice, video_mmmu_choice
 from harness.scoring.official.option_matching import vlmevalkit_option
 from harness.scoring.official.vqa import anls, ocrbench_correct, relaxed_correct, vqa_accuracy, vqa_normalise
 from harness.scoring.official.yes_no import (
@@ -65,6 +72,7 @@ __all__ = [
     "is_centre_within",
     "is_float",
     "lmms_eval_box",
+    "lvbench_letter",
     "mathvision_answer",
     "mathvision_correct",
     "mathvista_extract",
@@ -75,6 +83,7 @@ __all__ = [
     "mmmu_open_correct",
     "mmmu_pro_choice",
     "mmstar_correct",
+    "mvbench_letter",
     "ocrbench_correct",
     "pope_answer",
     "pope_scores",
@@ -82,6 +91,8 @@ __all__ = [
     "scienceqa_letter",
     "seed_bench_letter",
     "upright",
+    "video_mme_letter",
+    "video_mmmu_choice",
     "vlmevalkit_option",
     "vqa_accuracy",
     "vqa_normalise",

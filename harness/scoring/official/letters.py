@@ -2,11 +2,24 @@
 
 MMStar: MMStar-Benchmark/MMStar, `eval/vlmeval/evaluate/mmstar.py` at 88f243a. SEED-Bench and ScienceQA: as lmms-eval
 reads them at 75571cf (`tasks/seedbench/utils.py`, `tasks/scienceqa/utils.py`; the latter is LLaVA's
-`eval_science_qa.py`).
+`eval_science_qa.py`). Video-MME: BradyFU/Video-MME, `evaluation/eval_your_results.py` at 4e7566d. LVBench:
+zai-org/LVBench, `lvbench/utils/answer_util.py` at 1dd4612. MVBench: `check_ans` of OpenGVLab/Ask-Anything,
+`video_chat2/mvbench.ipynb`.
 """
 
 from __future__ import annotations
 
+import re
+
+# As the script has them: two of its strings have no comma between them and are one.
+_VIDEO_MME_PREFIXES = (
+    "The best answer is",
+    "The correct answer is",
+    "The answer is",
+    "The answer",
+    "The best option isThe correct option is",
+    "Best answer:Best option:",
+)
 _BEFORE = ("", "(", "option ", "the answer is ")
 
 
@@ -31,3 +44,33 @@ def scienceqa_letter(reply: str, letters: str = "ABCDE") -> str | None:
     if len(text) == 1 and text.upper() in letters:
         return text.upper()
     return text[0] if len(text) >= 2 and text[0] in letters and text[1] == "." else None
+
+
+def video_mme_letter(reply: str) -> str | None:
+    """The first capital letter from A to D that is left when the script's prefixes are taken out, in whatever word."""
+    text = reply.strip()
+    for prefix in _VIDEO_MME_PREFIXES:
+        text = text.replace(prefix, "")
+    found = re.search("[ABCD]", text)
+    return found[0] if found else None
+
+
+def lvbench_letter(reply: str) -> str | None:
+    """The first character of what stands before the first ")", behind the first "(" in it where there is one; None
+    where that is no letter from A to D."""
+    text = reply.strip().split(")")[0].strip()
+    if "(" in text:
+        text = text.split("(")[1].strip()
+    first = text.split(" ")[0][:1]
+    return first if first in ("A", "B", "C", "D") else None
+
+
+def mvbench_letter(reply: str, letters: str) -> str | None:
+    """The letter whose option "(A)" holds the first word of "(" and the reply, or is held by it. Case does not count.
+
+    What would be each of them, an empty reply, is none.
+    """
+    first = f"({reply}".lower().strip().split(" ")[0]
+    options = {letter: f"({letter.lower()})" for letter in letters}
+    found = [letter for letter, option in options.items() if first.replace(".", "") in option or option in first]
+    return found[0] if len(found) == 1 else None

@@ -68,6 +68,20 @@ def mmmu_pro_choice(response: str, options: Mapping[str, str]) -> str | None:
     )
 
 
+def video_mmmu_choice(response: str, options: Mapping[str, str]) -> str | None:
+    """The letter of Video-MMMU's rule (lmms-eval at 75571cf, `parse_videommmu_multi_choice_response`): "X." and "X:"
+    count before brackets."""
+    text = _padded(response)
+    marked = [letter for mark in ".:" for letter in options if f"{letter}{mark}" in text]
+    mark = "." if any(f"{letter}." in text for letter in options) else ":"
+    return (
+        _last([(text.rfind(f"{letter}{mark}"), letter) for letter in marked])
+        or _last([(text.rfind(f"({letter})"), letter) for letter in options if f"({letter})" in text])
+        or _last([(text.rfind(f" {letter} "), letter) for letter in options if f"{letter} " in text])
+        or _by_option_text(text, options)
+    )
+
+
 def mmmu_open(response: str) -> list[str | float]:
     """What MMMU takes a free answer to say: the tails after its cues, and all numbers in them."""
     tails = _key_tails(response)

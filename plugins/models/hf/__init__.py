@@ -49,9 +49,10 @@ _OWN_DTYPES = {"BFloat16": "bfloat16", "Half": "float16"}
 
 @hookimpl
 def harness_models() -> Sequence[type[Model]]:
+    from .audio import HuggingFaceAudio
     from .vision import HuggingFaceVision
 
-    return [HuggingFace, HuggingFaceVision]
+    return [HuggingFace, HuggingFaceAudio, HuggingFaceVision]
 
 
 class HuggingFace(TorchModel):

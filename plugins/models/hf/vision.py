@@ -4,7 +4,7 @@
 
 Any image-text-to-text model whose forward pass takes the features of images (`mm_encoder_outputs`): LLaVA, Qwen-VL,
 InternVL, Idefics, SmolVLM, Gemma and others. It answers in text and scores options; an image, and what questions have
-in common behind it, are computed once.
+in common behind it, are computed once. A video is shown as its chosen frames, an image each.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class HuggingFaceVision(HuggingFace):
     """
 
     name = "hf_vlm"
-    modalities: ClassVar = frozenset({"text", "image"})
+    modalities: ClassVar = frozenset({"text", "image", "video"})
     aliases: ClassVar = {"hf-multimodal": {}, "hf-vlm": {}}
     without_effect: ClassVar = HuggingFace.without_effect | {"max_images", "interleave", "convert_img_format"}
 
@@ -56,6 +56,9 @@ class HuggingFaceVision(HuggingFace):
     def open_processor(self) -> ImageProcessor:
         source = self.checkpoint.source(offline=self.options.offline)
         return ImageProcessor(self.pretrained, self.config, self.image_options, **source)
+
+    def describe(self) -> Mapping[str, Any]:
+        return {**super().describe(), "videos": "as their chosen frames, an image each"}
 
     @property
     def model_family(self) -> Any:

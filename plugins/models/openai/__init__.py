@@ -40,7 +40,7 @@ from .connection import Connection
 from .errors import RequestError, short, wants_stream
 from .first_failures import FirstFailures
 from .pace import Places
-from .pictures import MOST_BYTES, MOST_PIXELS, PictureRule
+from .pictures import MOST_BYTES, MOST_FRAME_BYTES, MOST_FRAME_PIXELS, MOST_PIXELS, PictureRule
 from .replies import ChatReply, CompletionReply, Whole, read_reply
 from .settings import (
     OPENAI,
@@ -58,9 +58,11 @@ from .settings import (
     read_retries,
     whole,
 )
+from .sounds import SoundRule
 from .thinking import DIALECTS as THINKING_DIALECTS
 from .thinking import Obedience, dialect_of, thinking_fields
 from .wire import (
+    MediaRules,
     chat_messages,
     chat_response,
     completion_response,
@@ -103,7 +105,7 @@ class OpenAIModel(Model):
     model, base_url  what the server calls the model, and the server's address up to `/v1` (default: OPENAI_BASE_URL)
     name             what tells this model from others, where the server's name for it does not: a checkpoint's
     api_key          default: the environment's OPENAI_API_KEY
-    api              `chat`, `completions`, or `auto`: chat for chat prompts and images, completions for the rest
+    api              `chat`, `completions`, or `auto`: chat for chat prompts and media, completions for the rest
     num_concurrent   requests under way at once; `auto`: up to 64, as long as replies stay quick
     timeout          seconds for one reply; `total_timeout`: for one sample with all its retries and waits
     max_retries      on 5xx, timeouts and broken connections; `retry_delay`: seconds before the first. A 429 is no try:
@@ -119,13 +121,14 @@ class OpenAIModel(Model):
     think_end_token  the text that ends a reasoning block, which then does not count as answer
     thinking, reasoning_effort, thinking_budget: as the flags of these names; `thinking_dialect` says in which fields a
                      server takes them: `template`, `enable_thinking`, `thinking`, `reasoning`, `effort`, or `auto`
-    max_image_pixels  the longest side of an image; a larger one is scaled to it. max_image_bytes: of its file
+    max_image_pixels  the longest side of an image; a larger one is scaled to it. max_image_bytes: of its file.
+                     max_frame_pixels: of a frame of a video
     continue_final_message  ask the server to go on with a prefilled answer (vLLM, SGLang) instead of answering it
     """
 
     name = "openai"
     supports: ClassVar = frozenset({"loglikelihood", "rolling", "generate"})
-    modalities: ClassVar = frozenset({"text", "image"})
+    modalities: ClassVar = frozenset({"text", "image", "video", "audio"})
     takes_tools = True
     secrets: ClassVar = frozenset({"api_key", "headers"})
     aliases: ClassVar = {
@@ -165,6 +168,7 @@ class OpenAIModel(Model):
         continue_final_message: bool = True,
         max_image_pixels: int = MOST_PIXELS,
         max_image_bytes: int = MOST_BYTES,
+        max_frame_pixels: int = MOST_FRAME_PIXELS,
     ) -> None:
         self.model = str(model)
         self.address, implied = read_address(None if base_url is None else str(base_url))
@@ -187,12 +191,16 @@ class OpenAIModel(Model):
         self._thinking_fields = thinking_fields(self.thinking, told)
         self._obedience = Obedience(self.thinking)
         self.continue_final_message = flag("continue_final_message", continue_final_message)
-        self.pictures = PictureRule(max_image_pixels, max_image_bytes)
+        self.media = MediaRules(
+            PictureRule(max_image_pixels, max_image_bytes),
+            PictureRule(max_frame_pixels, MOST_FRAME_BYTES),
+            SoundRule(),
+        )
         if self.api == "chat":
             self.supports = frozenset({"generate"})  # type: ignore[misc]
         key, further = read_key(api_key), read_headers(headers)
         self._opens_itself = key is not None or bool(further) or names_secret(self.address)
-        self._shows_images = False
+        self._shown: set[str] = set()
         self._length_field = "max_tokens"
         self._send_stops = True
         self._tokenizer: LocalTokenizer | None = None
@@ -237,7 +245,9 @@ class OpenAIModel(Model):
             "think_end_token": self.think_end_token,
             "continue_final_message": self.continue_final_message,
             **({"thinking": self._thinking_fields} if self._thinking_fields else {}),
-            **({"images": asdict(self.pictures)} if self._shows_images else {}),
+            **({"images": asdict(self.media.pictures)} if "image" in self._shown else {}),
+            **({"frames": asdict(self.media.frames)} if "video" in self._shown else {}),
+            **({"sounds": asdict(self.media.sounds)} if "audio" in self._shown else {}),
         }
 
     def inspect_samples(self, samples: Sequence[Sample]) -> None:
@@ -245,7 +255,7 @@ class OpenAIModel(Model):
         for sample in samples:
             for request in sample.requests:
                 self._refuse_impossible(request, sample.task)
-                self._shows_images = self._shows_images or has_media(request.prompt)
+                self._shown.update(media.kind for media in request.prompt.shown_media)
         if self.thinking != Thinking():
             self._check_thinking([request for sample in samples for request in sample.requests])
 
@@ -311,7 +321,9 @@ class OpenAIModel(Model):
         if self._by_chat(request):
             return
         if has_media(prompt):
-            raise UsageError(f"task '{task}' shows images, which the completions API does not take: use api=chat")
+            raise UsageError(
+                f"task '{task}' shows images or clips, which the completions API does not take: use api=chat"
+            )
         if prompt.is_chat and (self._tokenizer is None or not self._tokenizer.has_chat_template):
             raise ChatTemplateError(
                 f"task '{task}' has chat prompts, which the completions API takes only as text: give the model's "
@@ -390,7 +402,7 @@ class OpenAIModel(Model):
         if not has_media(prompt):
             return chat_messages(prompt)
         try:  # to read and to scale images takes its time, in which replies come
-            return await asyncio.to_thread(chat_messages, prompt, self.pictures)
+            return await asyncio.to_thread(chat_messages, prompt, self.media)
         except DataError as error:
             raise RequestError(str(error)) from error
 

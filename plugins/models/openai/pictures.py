@@ -2,13 +2,15 @@
 
 The rule (`PictureRule`) is part of the model's identity. An image within the limits goes as it is, byte for byte. One
 that is larger, or of another format, is scaled to fit, with both sides by the same factor, and sent as PNG; where that
-takes too many bytes as JPEG of falling quality, and then smaller.
+takes too many bytes as JPEG of falling quality, and then smaller. Frames of videos are many: they have limits of their
+own, and are sent as JPEG.
 """
 
 from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 TAKEN = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 MOST_PIXELS, MOST_BYTES = 2048, 5_000_000
 """What servers commonly take without scaling by themselves, and without a refusal."""
+MOST_FRAME_PIXELS, MOST_FRAME_BYTES = 768, 500_000
 _MAGIC = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif", b"RIFF": "image/webp"}
 # How a picture is written, the best first.
 _ENCODINGS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -44,6 +47,9 @@ class PictureRule:
 
     def data_url(self, media: Media) -> str:
         """The image as a data URL within the limits. Raises DataError for what cannot be shown."""
+        if media.frame is not None:
+            mime, data = self._fitted(open_picture(media), _ENCODINGS[1:])
+            return f"data:{mime};base64,{base64.b64encode(data).decode('ascii')}"
         size = picture_size(media)
         data = media.read()
         mime = media.mime or next((name for magic, name in _MAGIC.items() if data.startswith(magic)), "")
@@ -51,14 +57,14 @@ class PictureRule:
             mime, data = self._fitted(open_picture(media))
         return f"data:{mime};base64,{base64.b64encode(data).decode('ascii')}"
 
-    def _fitted(self, image: Image) -> tuple[str, bytes]:
+    def _fitted(self, image: Image, encodings: Sequence[tuple[str, dict[str, Any]]] = _ENCODINGS) -> tuple[str, bytes]:
         from PIL.Image import Resampling
 
         scale = min(1.0, self.most_pixels / max(image.size))
         while True:
             width, height = (max(1, round(side * scale)) for side in image.size)
             scaled = image if (width, height) == image.size else image.resize((width, height), Resampling.LANCZOS)
-            for mime, options in _ENCODINGS:
+            for mime, options in encodings:
                 stream = io.BytesIO()
                 scaled.save(stream, **options)
                 if stream.tell() <= self.most_bytes:

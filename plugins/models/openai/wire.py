@@ -5,21 +5,34 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness import GenerationParams, Media, Message, Prompt, Response
+from harness.data import frames_as_images
 from harness.scoring import strip_reasoning
 
 from .errors import RetryableError, WithheldError, short
-from .pictures import PictureRule
+from .pictures import MOST_FRAME_BYTES, MOST_FRAME_PIXELS, PictureRule
 from .replies import ChatReply, CompletionReply, Finish, ReplyCall, finish_of
+from .sounds import SoundRule
 
 # The APIs take no more; the others are applied here, as all of them are.
 MOST_STOPS = 4
 # Channels of gpt-oss without their marks (`analysisThe user ...assistantfinal42`): the one of the answer did not come.
 _UNFINISHED_CHANNEL = re.compile(r"\s*analysis(?=[^a-z\s])(?!.*assistant\s?final)", re.DOTALL)
-_AS_THEY_ARE = PictureRule()
+
+
+@dataclass(frozen=True, slots=True)
+class MediaRules:
+    """How images, frames of videos and sounds are made to fit."""
+
+    pictures: PictureRule
+    frames: PictureRule
+    sounds: SoundRule
+
+
+_AS_THEY_ARE = MediaRules(PictureRule(), PictureRule(MOST_FRAME_PIXELS, MOST_FRAME_BYTES), SoundRule())
 
 
 def sampling_fields(params: GenerationParams, *, send_stops: bool = True) -> dict[str, Any]:
@@ -34,13 +47,14 @@ def sampling_fields(params: GenerationParams, *, send_stops: bool = True) -> dic
     return {**fields, **dict(params.extra)}
 
 
-def chat_messages(prompt: Prompt, pictures: PictureRule = _AS_THEY_ARE) -> list[dict[str, Any]]:
+def chat_messages(prompt: Prompt, rules: MediaRules = _AS_THEY_ARE) -> list[dict[str, Any]]:
     """The turns of a chat prompt; a string prompt is one turn of the user. A prefill is the assistant's last turn.
 
-    pictures: how images are made to fit. Raises DataError for one that cannot be shown.
+    A video is its chosen frames. rules: how media are made to fit. Raises DataError for one that cannot be shown.
     """
+    prompt = frames_as_images(prompt)
     turns = prompt.messages or (Message("user", (*prompt.media, prompt.text) if prompt.media else prompt.text),)
-    messages = [{"role": turn.role, "content": _content(turn.content, pictures)} for turn in turns]
+    messages = [{"role": turn.role, "content": _content(turn.content, rules)} for turn in turns]
     if prompt.prefill:
         messages.append({"role": "assistant", "content": prompt.prefill})
     return messages
@@ -154,12 +168,14 @@ def _texts(content: str | list[dict[str, Any]] | None) -> tuple[str, str]:
     return "".join(texts), "".join(thoughts)
 
 
-def _content(content: str | tuple[str | Media, ...], pictures: PictureRule) -> str | list[dict[str, Any]]:
+def _content(content: str | tuple[str | Media, ...], rules: MediaRules) -> str | list[dict[str, Any]]:
     if isinstance(content, str):
         return content
-    return [
-        {"type": "text", "text": part}
-        if isinstance(part, str)
-        else {"type": "image_url", "image_url": {"url": pictures.data_url(part)}}
-        for part in content
-    ]
+    return [{"type": "text", "text": part} if isinstance(part, str) else _media(part, rules) for part in content]
+
+
+def _media(media: Media, rules: MediaRules) -> dict[str, Any]:
+    if media.kind == "audio":
+        return {"type": "input_audio", "input_audio": rules.sounds.part(media)}
+    pictures = rules.pictures if media.frame is None else rules.frames
+    return {"type": "image_url", "image_url": {"url": pictures.data_url(media)}}
