@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -15,21 +16,31 @@ from harness.cli.run import judged_result, print_result
 @click.argument("run", shell_complete=complete_runs)
 @METRICS
 @JUDGES
+@click.option(
+    "--gold_fixes",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Corrected golds: a table with columns task, id, gold (and subset), or the run's notes.json.",
+)
 def command(
-    run: str, metrics: tuple[list[str | dict[str, Any]], ...], judges: tuple[tuple[str, dict[str, Any]], ...]
+    run: str,
+    metrics: tuple[list[str | dict[str, Any]], ...],
+    judges: tuple[tuple[str, dict[str, Any]], ...],
+    gold_fixes: Path | None,
 ) -> int:
     """Score the answers in the folder RUN again, by the task files as they are now. Loads no rows, and asks no model
-    but the judges that are named.
+    but the judges that are named. With --gold_fixes the run stays as it is, and a copy below it gets the new scores.
 
     \b
     harness score runs/2026-08-01-demo-0f3a9c
     harness score runs/2026-08-01-demo-0f3a9c --metrics ece,lucky_guess
+    harness score runs/2026-08-01-demo-0f3a9c --gold_fixes runs/2026-08-01-demo-0f3a9c/notes.json
     harness score runs/2026-08-01-demo-0f3a9c --judge openai,model=JUDGE,base_url=URL
     """
     from harness.cli.progress import watch
     from harness.run.rescore import score_run
 
     added = without_repetitions(entry for entries in metrics for entry in entries)
-    result, code = judged_result(score_run(run, metrics=added, progress=watch()), judges)
+    result, code = judged_result(score_run(run, metrics=added, progress=watch(), gold_fixes=gold_fixes), judges)
     print_result(result)
     return code

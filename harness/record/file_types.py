@@ -267,6 +267,7 @@ class Manifest(TypedDict, total=False):
     rubric: RubricFields
     judged: list[JudgedRunFields]
     judges: list[dict[str, str]]
+    corrected: CorrectionFields
 
 
 class MetricFields(TypedDict):
@@ -287,6 +288,19 @@ class MetricFields(TypedDict):
     average: NotRequired[str]
     filter: NotRequired[str]
     missing: NotRequired[list[str]]
+
+
+class CorrectionFields(TypedDict):
+    """Of a run with corrected golds: the run and the file that it is made of, how many golds changed, how many stood so
+    already, how many are of samples that the run does not have, and the values of each task before.
+    """
+
+    of: str
+    file: str
+    changed: int
+    as_before: int
+    unknown: int
+    before: dict[str, list[MetricFields]]
 
 
 class ResultFields(TypedDict):
@@ -463,6 +477,7 @@ class Report(TypedDict):
     prices_per_million: NotRequired[list[float] | None]
     work: NotRequired[dict[str, WorkFields]]
     pairs: NotRequired[dict[str, PairFields]]
+    corrected: NotRequired[CorrectionFields]
 
 
 def upgraded(fields: Mapping[str, JSON]) -> dict[str, JSON]:

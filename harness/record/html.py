@@ -23,7 +23,7 @@ from harness.record.codec import jsonable
 from harness.record.coverage import coverage_of, covered
 from harness.record.failures import failure_lines
 from harness.record.file_types import Report
-from harness.record.report import doubts_about_metrics, gaps, interval, number, scorers, settings
+from harness.record.report import corrections, doubts_about_metrics, gaps, interval, number, scorers, settings
 from harness.record.shown import Card, Part, Shown, card, chips, percent, short_title, value
 from harness.types import Prompt, Record, ScoreName
 
@@ -120,7 +120,7 @@ def report_html(report: Report, records: Iterable[Record]) -> str:
             title=short_title(report),
             chips=list(chips(report)),
             settings=list(settings(report)),
-            gaps=list(gaps(report)),
+            gaps=[*corrections(report), *gaps(report)],
             failures=list(failure_lines(report)),
             groups=list(_groups(report)),
             tasks=tasks,

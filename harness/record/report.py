@@ -10,7 +10,7 @@ import io
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import cast
+from typing import Literal, cast
 
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
@@ -52,7 +52,11 @@ _SHOWN_SUBSETS = 12
 EXTREMES = 3
 """How many of the best, and of the worst, categories of a breakdown a table shows."""
 DOUBTS = ("failed", "refused", "unparsed", "truncated", "empty", "cut")
-_FROM_MANIFEST = ("command", "model", "plugins", "versions", "environment", "started", "spec", "data")
+_OTHER_FIXES: Sequence[tuple[Literal["as_before", "unknown"], str]] = (
+    ("as_before", "stood so already"),
+    ("unknown", "of samples that the run does not have"),
+)
+_FROM_MANIFEST = ("command", "model", "plugins", "versions", "environment", "started", "spec", "data", "corrected")
 _FROM_TASK = ("title", "date", "version", "num_fewshot", "split")
 
 
@@ -243,6 +247,7 @@ def render(report: Report, width: int = 80, *, subsets: bool = False) -> Rendera
         for task in report["tasks"]:
             if counts := [f"{task['counts'][name]} {name}" for name in doubts if task["counts"].get(name)]:
                 words.append(Text(visible(f"{task['task']}: {', '.join(counts)}"), style="yellow"))
+    words += [Text(visible(line), style="yellow") for line in corrections(report)]
     words += [Text(visible(line), style="dim") for line in settings(report)]
     words += [Text(visible(line), style="yellow") for line in (*bad_row_lines(report), *losses(report), *gaps(report))]
     words += [Text(visible(str(incident["text"])), style="yellow") for incident in report.get("incidents", ())]
@@ -289,6 +294,26 @@ def settings(report: Report) -> Iterator[str]:
     for words, names in alike.items():
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         yield words if len(alike) == 1 else f"{', '.join(names[:NAMED])}{more}: {words}"
+
+
+def corrections(report: Report) -> Iterator[str]:
+    """Of a run with corrected golds: how many changed, and what each task had before them."""
+    told = report.get("corrected")
+    if told is None:
+        return
+    golds = "1 gold" if told["changed"] == 1 else f"{told['changed']:,} golds"
+    others = [f"{told[name]:,} {words}" for name, words in _OTHER_FIXES if told[name]]
+    more = f" ({'; '.join(others)})" if others else ""
+    yield f"{golds} corrected by {told['file']}{more}; the run as it was: {told['of']}"
+    now = {task["task"]: {metric["metric"]: metric for metric in task["metrics"]} for task in report["tasks"]}
+    for task, metrics in told["before"].items():
+        for before in metrics:
+            metric = now.get(task, {}).get(before["metric"])
+            if metric is not None and (metric["value"], metric["n"]) != (before["value"], before["n"]):
+                change = f"{number(before['value'])} -> {number(metric['value'])}"
+                yield f"{task}: {before['metric']} {change}" + (
+                    "" if metric["n"] == before["n"] else f" (n {before['n']:,} -> {metric['n']:,})"
+                )
 
 
 def gaps(report: Report) -> Iterator[str]:

@@ -16,6 +16,7 @@ from typing import TypeVar
 from harness.errors import UsageError
 from harness.record.run import RunFolder
 from harness.registry import Registry, load_plugins
+from harness.run.gold_fixes import GoldFixes, corrected_copy, fixes_in
 from harness.run.jobs import AddedMetric, TaskJob, added_name, attempts, close_code, load_jobs, prepare_metrics
 from harness.run.result import RunResult
 from harness.run.spec import Progress, RunSpec
@@ -37,30 +38,50 @@ def score_run(
     registry: Registry | None = None,
     metrics: Sequence[AddedMetric] = (),
     progress: Progress | None = None,
+    gold_fixes: str | Path | None = None,
 ) -> RunResult:
     """Score the records of a run again, with the task files as they are now. Needs neither the model nor the rows.
 
     metrics: what to report beside the tasks' own metrics, where it can score them: names, or entries with options.
+    gold_fixes: a file of corrected golds (see `harness.run.gold_fixes`); the run stays as it is, and a copy below it
+    is scored.
     """
-    registry = registry or load_plugins()
+    registry, progress = registry or load_plugins(), progress or Progress()
     for name in map(added_name, metrics):
         if registry.metric(name).needs_unconditional:
             raise UsageError(f"--metrics: '{name}' needs answers that a run holds only when it was asked for there")
-    with RunFolder.reopen(Path(path)) as folder:
+    if gold_fixes is None:
+        return _score_folder(Path(path), registry, metrics, progress)
+    with corrected_copy(Path(path), Path(gold_fixes), progress.message) as (copy, place):
+        result = _score_folder(copy, registry, metrics, progress)
+    return replace(result, path=place)
+
+
+def _score_folder(path: Path, registry: Registry, metrics: Sequence[AddedMetric], progress: Progress) -> RunResult:
+    with RunFolder.reopen(path) as folder:
         if folder.kind == "judgement":
             raise UsageError(f"{path}: holds judgements; their command again reads the replies again, and asks nothing")
         spec = RunSpec.from_json(folder.manifest["spec"])
         spec = replace(spec, metrics=(*spec.metrics, *(entry for entry in metrics if entry not in spec.metrics)))
         jobs = load_jobs(spec, registry, Progress())
         prepare_metrics(jobs, spec)
+        fixes = fixes_in(folder.path)
         for job in jobs:
             name = job.task.name
-            folder.rewrite(name, rescored(job, functools.partial(folder.records, name)))
+            folder.rewrite(name, rescored(job, functools.partial(folder.records, name), fixes))
         summary = summarise_run(jobs, folder)
-        for message in [*folder.take_messages(), *attempts(jobs)]:
-            (progress or Progress()).message(message)
+        for message in [*folder.take_messages(), *attempts(jobs), *_own_code(jobs, fixes)]:
+            progress.message(message)
         close_code(jobs)
         return RunResult(folder.path, summary.asked, summary.coverage, jobs=jobs)
+
+
+def _own_code(jobs: Sequence[TaskJob], fixes: GoldFixes | None) -> Iterator[str]:
+    """Of tasks to which a corrected gold may not come through."""
+    corrected = {key.task for key in fixes.golds} if fixes else set()
+    for task in (job.task for job in jobs):
+        if task.name in corrected and task.config.process_results is not None:
+            yield f"{task.name}: is scored by Python of its own, which may read the gold elsewhere than in its target"
 
 
 def score_missing(job: TaskJob, batches: BatchScorer, records: Read, progress: Progress) -> Iterator[Record]:
@@ -88,19 +109,23 @@ def score_missing(job: TaskJob, batches: BatchScorer, records: Read, progress: P
         batches.close()
 
 
-def rescored(job: TaskJob, records: Read) -> Iterator[Record]:
-    """All records of a job, scored by the task as it is now, from what the records themselves hold."""
-    batches = job.scorer.batches
+def rescored(job: TaskJob, records: Read, fixes: GoldFixes | None = None) -> Iterator[Record]:
+    """All records of a job, scored by the task as it is now, from what the records themselves hold.
+
+    fixes: golds in the place of the rows' own.
+    """
 
     def read_again(record: Record) -> Sample:
         if not record.responses and record.error:  # nothing could be asked about its row
             return Sample(record.task, record.subset, record.id, record.doc, (), None, problem=record.error)
-        return sample_from_record(job.task, record, job.bad_rows)
+        sample = sample_from_record(job.task, record, job.bad_rows)
+        return sample if fixes is None else fixes.applied(sample, record)
 
+    batches = job.scorer.batches
     if batches is not None:
-        batches.prepare_corpus(lambda: (read_again(record) for record in records()))
+        batches.prepare_corpus(lambda: map(read_again, records()))
     for batch in _batched(records()):
-        samples = [read_again(record) for record in batch]
+        samples = list(map(read_again, batch))
         again = [_scored(job, sample, record) for sample, record in zip(samples, batch, strict=True)]
         yield from again if batches is None else batches.complete(samples, again, before=batch)
     if batches is not None:

@@ -73,7 +73,8 @@ def make_app(folders: Sequence[Path], token: str, hosts: Sequence[str], mirrors:
         form = dict(parse_qsl((await request.body()).decode("utf-8", "replace"), keep_blank_values=True))
         run = shelf.get(request.path_params["run"])
         kind = next((kind for kind in NoteKind if kind.value == form.get("kind")), NoteKind.NONE)
-        await run_in_threadpool(add_note, run.path, int(request.path_params["n"]), kind, form.get("why", ""))
+        number, why, gold = int(request.path_params["n"]), form.get("why", ""), form.get("gold", "")
+        await run_in_threadpool(add_note, run.path, number, kind, why, gold)
         return RedirectResponse(str(request.url.path).removesuffix("/note"), 303)
 
     def media(request: Request) -> Response:

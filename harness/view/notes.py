@@ -11,7 +11,7 @@ import json
 from collections import Counter
 from enum import Enum
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from filelock import FileLock
 
@@ -33,7 +33,7 @@ class NoteKind(Enum):
 
 
 class Note(TypedDict):
-    """What was said of one sample."""
+    """What was said of one sample. gold: what is right instead, where the gold is wrong and somebody said so."""
 
     task: str
     subset: str
@@ -41,6 +41,7 @@ class Note(TypedDict):
     kind: str
     why: str
     at: str
+    gold: NotRequired[str]
 
 
 def read_notes(folder: Path) -> list[Note]:
@@ -55,7 +56,7 @@ def read_notes(folder: Path) -> list[Note]:
         raise UsageError(f"{path}: cannot be read ({error})") from None
 
 
-def add_note(folder: Path, number: int, kind: NoteKind, why: str) -> None:
+def add_note(folder: Path, number: int, kind: NoteKind, why: str, gold: str = "") -> None:
     """Say something of the sample with this number in the run's index, in the place of what was said of it before.
 
     Raises UsageError where there is no such sample, and SaveError where the note cannot be written.
@@ -70,7 +71,10 @@ def add_note(folder: Path, number: int, kind: NoteKind, why: str) -> None:
     with FileLock(folder / ".notes.lock"):
         kept = [note for note in read_notes(folder) if {name: note[name] for name in key} != key]  # type: ignore[literal-required]
         if kind is not NoteKind.NONE:
-            kept.append(Note(**key, kind=kind.value, why=why.strip()[:_LONGEST], at=now()))  # type: ignore[typeddict-item]
+            note = Note(**key, kind=kind.value, why=why.strip()[:_LONGEST], at=now())  # type: ignore[typeddict-item]
+            if kind is NoteKind.GOLD and gold.strip():
+                note["gold"] = gold.strip()[:_LONGEST]
+            kept.append(note)
         files.replace_json(folder / NOTES_FILE, {"format": 1, "notes": kept})
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.record.failures import failure_lines
 from harness.record.html import letter_table
-from harness.record.report import doubts_about_metrics, gaps, scorers
+from harness.record.report import corrections, doubts_about_metrics, gaps, scorers
 from harness.record.shown import SORTS, card, chips
 from harness.view.index import Filters, SampleIndex
 from harness.view.notes import count_notes
@@ -39,7 +39,7 @@ def run(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         "kinds": kinds,
         "indexing": share,
         "abilities": found.abilities,
-        "gaps": list(gaps(report)) if report else [],
+        "gaps": [*corrections(report), *gaps(report)] if report else [],
         "failures": list(failure_lines(report)) if report else [],
         "remarks": [*scorers(report), *doubts_about_metrics(report)] if report else [],
         "incidents": [incident.get("text", "") for incident in report.get("incidents", ())] if report else [],
