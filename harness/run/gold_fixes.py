@@ -125,7 +125,14 @@ def corrected_copy(path: Path, fixes_file: Path, say: Say) -> Iterator[tuple[Pat
         if report is None:
             raise UsageError(f"{path}: has no report yet: the run has not ended; its command goes on with it")
         golds, counts = _matched(fixes, folder, say)
-        told = CorrectionFields(of=str(folder.path), file=str(fixes_file), before=_before(report), **counts)
+        told = CorrectionFields(
+            of=str(folder.path),
+            file=str(fixes_file),
+            before=_before(report),
+            changed=counts["changed"],
+            as_before=counts["as_before"],
+            unknown=counts["unknown"],
+        )
         with _moved_when_scored(_place_of(folder.path, fixes_file, golds)) as (unfinished, place):
             _write_copy(folder, unfinished, golds, told, report)
             yield unfinished, place

@@ -41,6 +41,7 @@ from harness.scoring.row_metrics import (
     shares,
 )
 from harness.scoring.scorer import SampleScores, Scorer
+from harness.scoring.statistics.agreement import rank_correlation
 from harness.types import NO_CHOICE
 
 __all__ = [
@@ -82,6 +83,7 @@ __all__ = [
     "per_view",
     "program_in",
     "python_calls",
+    "rank_correlation",
     "read_calls",
     "replace_all",
     "same_code",

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness import CorpusMetric, Metric, Observation, hookimpl
-from harness.scoring import gold_texts
+from harness.scoring import gold_texts, rank_correlation
 
 
 def _pair(seen: Observation) -> tuple[float, float] | None:
@@ -57,23 +57,8 @@ class Spearman(CorpusMetric):
         return _pair(seen)
 
     def measure(self, items: Sequence[tuple[float, float]]) -> float:
-        pairs = zip(_ranks([x for x, _ in items]), _ranks([y for _, y in items]), strict=True)
-        products = [(x, y, x * x, y * y, x * y) for x, y in pairs]
-        return Pearson().from_means(tuple(sum(column) / len(items) for column in zip(*products, strict=True)))
-
-
-def _ranks(values: Sequence[float]) -> list[float]:
-    order = sorted(range(len(values)), key=values.__getitem__)
-    ranks = [0.0] * len(values)
-    first = 0
-    while first < len(order):
-        last = first
-        while last + 1 < len(order) and values[order[last + 1]] == values[order[first]]:
-            last += 1
-        for place in order[first : last + 1]:
-            ranks[place] = (first + last) / 2
-        first = last + 1
-    return ranks
+        rho = rank_correlation(items)
+        return 0.0 if math.isnan(rho) else rho
 
 
 @hookimpl

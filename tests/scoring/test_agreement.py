@@ -5,9 +5,19 @@ from __future__ import annotations
 import math
 import random
 
+import numpy as np
 import pytest
+from scipy.stats import spearmanr
+from sklearn.metrics import cohen_kappa_score
 
-from harness.scoring.statistics.agreement import Level, equal_share, krippendorff_alpha
+from harness.scoring.statistics.agreement import (
+    Level,
+    equal_share,
+    krippendorff_alpha,
+    rank_correlation,
+    rank_estimate,
+    weighted_kappa,
+)
 
 # Four observers and twelve units: the example of K. Krippendorff, Computing Krippendorff's Alpha-Reliability (2011),
 # section E, with missing ratings. He gives 0.743 (nominal) and 0.849 (interval).
@@ -91,3 +101,23 @@ def test_large_numbers_keep_their_digits() -> None:
 def test_the_share_that_is_equal_is_of_samples_that_every_judge_rated() -> None:
     assert equal_share([[1, 1], [1, 2], [1, None]]) == (0.5, 2)
     assert equal_share([[1, None]]) is None
+
+
+def test_weighted_kappa_and_rank_correlation_are_those_of_the_books() -> None:
+    generator = np.random.default_rng(5)
+    for n in (2, 7, 60, 400):
+        for levels in (2, 3, 5):
+            pairs = generator.integers(1, levels + 1, (n, 2)).astype(float)
+            pairs[: n // 2, 1] = pairs[: n // 2, 0]
+            kappa, ranks = weighted_kappa(pairs), rank_correlation([(x, y) for x, y in pairs])
+            if len(np.unique(pairs)) > 1:
+                labels = list(range(1, levels + 1))
+                expected = cohen_kappa_score(*pairs.T.astype(int), weights="quadratic", labels=labels)
+                assert kappa is not None and kappa.value == pytest.approx(expected, abs=1e-9)
+            if min(len(np.unique(column)) for column in pairs.T) > 1:
+                assert ranks == pytest.approx(spearmanr(*pairs.T).statistic, abs=1e-9)
+    assert weighted_kappa(np.ones((5, 2))) is None and weighted_kappa(np.empty((0, 2))) is None
+    assert rank_estimate([(1.0, 2.0), (1.0, 3.0)]) is None and rank_estimate([]) is None
+    far = weighted_kappa(1e9 + np.array([[1.0, 2.0], [2.0, 2.0], [5.0, 4.0]]))
+    near = weighted_kappa(np.array([[1.0, 2.0], [2.0, 2.0], [5.0, 4.0]]))
+    assert far is not None and near is not None and far.value == pytest.approx(near.value)

@@ -1,6 +1,7 @@
-"""How far several judges agree, beyond chance: Krippendorff's alpha.
+"""How far judges agree, beyond chance: Krippendorff's alpha of several, and of two weighted kappa and rank correlation.
 
     krippendorff_alpha([[7, 8], [3, 3], [9, None]], "interval").value
+    weighted_kappa(np.array([[7, 8], [3, 3], [9, 10]])).value
 
 K. Krippendorff, Content Analysis (4th ed., 2018), chapter 12: alpha = 1 - D_o / D_e, the disagreement that was observed
 over the disagreement that chance would give. It takes any number of judges, and samples that some of them left out.
@@ -15,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from harness.scoring.statistics.estimates import Estimate, Floats, FromSums, own_estimate
+from harness.scoring.statistics.estimates import Clusters, Estimate, Floats, FromSums, opaque_estimate, own_estimate
 
 Level = Literal["nominal", "interval"]
 Ratings = Sequence[Sequence[float | None]]
@@ -33,10 +34,55 @@ def krippendorff_alpha(ratings: Ratings, level: Level) -> Estimate | None:
     values = sorted({value for row in rows for value in row})
     if len(rows) < 2 or len(values) < 2:
         return None
-    alpha = own_estimate(*(_nominal(rows, values) if level == "nominal" else _interval(rows, values)))
-    known = alpha.interval is not None and all(map(math.isfinite, alpha.interval))
     # Where resamples may hold one value only, their alpha is not defined, and neither is the interval.
-    return alpha if known else Estimate(alpha.value)
+    return _defined(own_estimate(*(_nominal(rows, values) if level == "nominal" else _interval(rows, values))))
+
+
+def weighted_kappa(pairs: Floats, clusters: Clusters = None) -> Estimate | None:
+    """Cohen's kappa with quadratic weights, of pairs of shape [n, 2], with an interval from a bootstrap (of clusters).
+
+    J. Cohen, Weighted kappa (Psychological Bulletin 70, 1968): 1 less the mean squared difference of the pairs over
+    that of all pairs of a first with a second. The difference is that of the numbers themselves. None where all are
+    one number, so that chance is not defined.
+    """
+
+    def kappa(sums: Sequence[float], n: int) -> float:
+        squared, x, y, squares = sums
+        chance = n * squares - 2 * x * y
+        return 1 - n * squared / chance if chance > 1e-9 * max(1.0, n * squares) else math.nan
+
+    middle = float(pairs.mean()) if len(pairs) else 0.0  # kappa does not change with the origin
+    first, second = (pairs - middle).T if len(pairs) else (pairs, pairs)
+    statistics = np.column_stack([(first - second) ** 2, first, second, first**2 + second**2])
+    return _defined(own_estimate(statistics, kappa, clusters)) if len(pairs) else None
+
+
+def rank_correlation(pairs: Sequence[tuple[float, ...]]) -> float:
+    """Spearman's rho: Pearson's r of ranks, of which equal numbers share the mean. NaN where one side is constant."""
+    if len(pairs) < 2:
+        return math.nan
+    x, y = (_ranks(np.array(side, dtype=np.float64)) for side in zip(*pairs, strict=True))
+    x, y = x - x.mean(), y - y.mean()
+    spread = math.sqrt(float(x @ x) * float(y @ y))
+    return float(x @ y) / spread if spread > 0 else math.nan
+
+
+def rank_estimate(pairs: Sequence[tuple[float, ...]]) -> Estimate | None:
+    """Spearman's rho with an interval from a bootstrap of the pairs; None where it is not defined."""
+    return _defined(opaque_estimate(list(pairs), rank_correlation)) if pairs else None
+
+
+def _ranks(values: Floats) -> Floats:
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[places], dtype=np.float64)
+
+
+def _defined(estimate: Estimate) -> Estimate | None:
+    """The estimate, without an interval where some resamples have no value; None where it has none itself."""
+    if not math.isfinite(estimate.value):
+        return None
+    known = estimate.interval is not None and all(map(math.isfinite, estimate.interval))
+    return estimate if known else Estimate(estimate.value)
 
 
 def equal_share(ratings: Ratings) -> tuple[float, int] | None:
