@@ -223,3 +223,22 @@ def follow(block: Block, folder: Path, python: Path) -> str:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
     return line
+
+
+def test_the_chinese_readme_names_the_same_commands_and_figures() -> None:
+    sister = (ROOT / "README.zh.md").read_text(encoding="utf-8")
+
+    def commands(text: str) -> list[str]:
+        lines = re.findall(r"^ {4}((?:harness|pip) .*)$", text, re.MULTILINE)
+        return [line.partition(" # ")[0].strip() for line in lines]
+
+    def figures(text: str) -> list[str]:
+        return [cell for row in re.findall(r"^\|.*\|$", text, re.MULTILINE) for cell in re.findall(r"\d[\d,.]*", row)]
+
+    def named(text: str) -> set[str]:
+        return set(re.findall(r"`(harness [^`]+|--[^`]+)`", text))
+
+    assert commands(sister) == commands(README) and len(commands(README)) > 15
+    assert figures(sister) == figures(README)
+    assert named(sister) - named(README) <= {"--lang zh", "--limit"}, "what it names is in the English one, too"
+    assert "](README.zh.md)" in README and "](README.md)" in sister

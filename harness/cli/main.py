@@ -19,6 +19,7 @@ from harness.interrupts import interrupt_as_usual
 from harness.secret import secrets_of_command, shown_command
 
 COMMANDS = {
+    "start": "Ask what you want to do, and do it.",
     "run": "Measure a model. `harness --tasks ...` is short for it.",
     "tasks": "List and filter the tasks.",
     "show": "Print the exact prompt that a model would see.",

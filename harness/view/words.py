@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from importlib.resources import files
 
 import yaml
 
+from harness.errors import UsageError
 from harness.tasks.abilities import ABILITIES
 
 LANGUAGES = {"en": "English", "zh": "中文"}
@@ -21,6 +23,13 @@ def language_of(*wishes: str | None) -> str:
             if language in LANGUAGES:
                 return language
     return "en"
+
+
+def locale_language(asked: str | None) -> str:
+    """The language that `--lang` asks for, or that of the locale. Raises UsageError for one that there is not."""
+    if asked is not None and asked not in LANGUAGES:
+        raise UsageError(f"--lang: '{asked}' is none of {', '.join(LANGUAGES)}")
+    return language_of(asked, *(os.environ.get(name) or None for name in ("LC_ALL", "LC_MESSAGES", "LANG")))
 
 
 def translator(language: str) -> Callable[..., str]:
