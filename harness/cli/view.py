@@ -84,6 +84,7 @@ def _listener(port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))
+        listener.listen(128)  # from the moment at which the address is printed, nobody is refused
     except OSError as error:
         listener.close()
         raise UsageError(f"--port {port}: {error.strerror or error}; leave it out for one that is free") from None

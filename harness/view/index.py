@@ -14,15 +14,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
-import re
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from harness.errors import UsageError
 from harness.record.codec import key_in, parse_line, row_digest
@@ -33,6 +33,7 @@ from harness.record.manifest import read_report
 from harness.record.prompts import PROMPTS_FILE
 from harness.record.run import REPORT_FILE
 from harness.types import JSON
+from harness.view.filters import Filters, place_of, rows_of, separated, where_of
 
 FOLDER = ".view"
 PAGE = 50
@@ -65,11 +66,6 @@ CREATE TABLE counted(upto INTEGER);
 CREATE VIRTUAL TABLE words USING fts5(text, content='', tokenize='unicode61');
 """
 _VERSION = zlib.crc32(_SCHEMA.encode()) & 0x7FFFFFFF  # an index of another form is made anew
-# Chinese has no spaces: each character is a word of the index, and a search for several of them is one for a phrase.
-_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_SEAMS = re.compile(rf"(?<=[{_CJK}])(?=\w)|(?<=\w)(?=[{_CJK}])")
-_ENDS_IN_CJK = re.compile(rf"[{_CJK}]$")
-_WORD = re.compile(r"[^\W_]+")
 ORDERS: Mapping[str, str] = {
     "file": "n",
     "least sure": "confidence, n",
@@ -77,18 +73,6 @@ ORDERS: Mapping[str, str] = {
     "longest": "size DESC, n DESC",
     "shortest": "size, n",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """Which samples are looked at. Empty means any. text: words that the prompt or the answer holds."""
-
-    task: str = ""
-    subset: str = ""
-    kind: str = ""
-    answer: str = ""
-    text: str = ""
-    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +99,24 @@ class IndexedSample:
     error: str | None
 
 
+class Pair(NamedTuple):
+    """A sample in two runs: its scores there, and whether both had the same row and gold."""
+
+    subset: str
+    id: int
+    view: int
+    first: float | None
+    second: float | None
+    cluster: str | None
+    is_same: bool
+
+
+_PAIRS = """
+SELECT a.subset, a.id, a.view, a.score, b.score, a.cluster, a.row = b.row
+FROM main.samples a
+JOIN other.samples b ON b.task = a.task AND b.subset = a.subset AND b.id = a.id AND b.view = a.view
+WHERE a.task = ? ORDER BY a.subset, a.id, a.view
+"""
 _COLUMNS = ", ".join(IndexedSample.__dataclass_fields__)
 
 
@@ -205,22 +207,23 @@ class SampleIndex:
     def kinds(self, filters: Filters) -> dict[str, int]:
         """Kind -> how many samples the other filters leave; at most 10,000 are looked at where words are searched."""
         if not (filters.text or filters.answer or filters.cut):
-            where, values = _where(Filters(filters.task, filters.subset))
+            where, values = where_of(Filters(filters.task, filters.subset))
             rows = self.connection.execute(f"SELECT kind, sum(n) FROM totals {where} GROUP BY kind", values)
             return dict(rows.fetchall())
-        where, values = _where(Filters(filters.task, filters.subset, "", filters.answer, filters.text, filters.cut))
-        inner = f"SELECT kind FROM samples {where} LIMIT {MOST_COUNTED}"
+        rows, values = rows_of(replace(filters, kind=""))
+        inner = f"SELECT kind FROM {rows} LIMIT {MOST_COUNTED}"
         return dict(self.connection.execute(f"SELECT kind, count(*) FROM ({inner}) GROUP BY kind", values).fetchall())
 
     def page(self, filters: Filters, start: int = 0, order: str = "file") -> list[IndexedSample]:
         """The samples from place `start` on, at most `PAGE`. order: one of `ORDERS`."""
-        where, values = _where(filters)
+        rows, values = rows_of(filters)
+        by = place_of(filters) if order == "file" else ORDERS[order]
         # The inner query needs an index alone, so that the rows before the page are not read.
-        wanted = f"SELECT n FROM samples {where} ORDER BY {ORDERS[order]} LIMIT {PAGE} OFFSET ?"
-        rows = self.connection.execute(
+        wanted = f"SELECT samples.n FROM {rows} ORDER BY {by} LIMIT {PAGE} OFFSET ?"
+        found = self.connection.execute(
             f"SELECT {_COLUMNS} FROM samples WHERE n IN ({wanted}) ORDER BY {ORDERS[order]}", [*values, start]
         )
-        return [IndexedSample(*row) for row in rows]
+        return [IndexedSample(*row) for row in found]
 
     def sample(self, n: int) -> IndexedSample | None:
         """One sample by its number in this index."""
@@ -237,9 +240,12 @@ class SampleIndex:
 
     def neighbours(self, n: int, filters: Filters) -> tuple[int | None, int | None]:
         """The samples before and after one, within the filters and in the order of the file."""
-        where, values = _where(filters, more="n {} ?")
-        before = self.connection.execute(f"SELECT max(n) FROM samples {where.format('<')}", [*values, n]).fetchone()[0]
-        after = self.connection.execute(f"SELECT min(n) FROM samples {where.format('>')}", [*values, n]).fetchone()[0]
+        place, found = place_of(filters), []
+        for side, way in (("<", "DESC"), (">", "ASC")):
+            rows, values = rows_of(filters, more=f"{place} {side} ?")
+            query = f"SELECT {place} FROM {rows} ORDER BY {place} {way} LIMIT 1"
+            found.append(self.connection.execute(query, [*values, n]).fetchone())
+        before, after = (row and row[0] for row in found)
         return before, after
 
     def line(self, n: int) -> RecordLine:
@@ -255,11 +261,14 @@ class SampleIndex:
         except (OSError, *UNREADABLE) as error:
             raise UsageError(f"{path}: was changed since it was indexed ({error}); load the page again") from None
 
-    def scores(self, task: str) -> Iterator[tuple[str, int, int, float | None, str | None, bytes]]:
-        """(subset, id, view, score, cluster, digest of the row) of every sample of a task."""
-        yield from self.connection.execute(
-            "SELECT subset, id, view, score, cluster, row FROM samples WHERE task = ? ORDER BY n", [task]
-        )
+    def pairs(self, other: SampleIndex, task: str) -> Iterator[Pair]:
+        """The samples of a task that this run and another one hold, one at a time, by subset and id."""
+        ((_, _, file), *_) = other.connection.execute("PRAGMA database_list").fetchall()
+        self.connection.execute("ATTACH DATABASE ? AS other", [file])
+        try:
+            yield from itertools.starmap(Pair, self.connection.execute(_PAIRS, [task]))
+        finally:
+            self.connection.execute("DETACH DATABASE other")
 
     def causes(self, task: str) -> list[tuple[str, int]]:
         """(error, how many samples) of what failed, the most frequent first."""
@@ -465,34 +474,4 @@ def searched(fields: RecordLine) -> str:
     """What a search looks through: the sample's own prompt and its replies, each character of Chinese a word."""
     texts = [_own_text(fields)[:_SEARCHED], *fields["choices"]]
     texts += [(reply.get("text") or "")[:_SEARCHED] for reply in fields["responses"]]
-    return _SEAMS.sub(" ", "\n".join(texts))
-
-
-def _query(text: str) -> str:
-    """Words of a search as FTS5 has them: runs of Chinese are phrases, others may go on (`comput` finds `computer`)."""
-    phrases = []
-    for word in _WORD.findall(text):
-        phrases.append(f'"{_SEAMS.sub(" ", word)}"' + ("" if _ENDS_IN_CJK.search(word) else "*"))
-    return " ".join(phrases)
-
-
-def _where(filters: Filters, more: str = "") -> tuple[str, list[str | int]]:
-    conditions, values = [], []
-    for column in ("task", "subset", "kind", "answer"):
-        if value := getattr(filters, column):
-            conditions.append(f"{column} = ?")
-            values.append("" if value == WHOLE_SUBSET else value)
-    if filters.cut:
-        conditions.append("cut")
-    if filters.text:
-        if query := _query(filters.text):
-            conditions.append("n IN (SELECT rowid FROM words WHERE words MATCH ?)")
-            values.append(query)
-        else:
-            conditions.append("0")
-    conditions += [more] if more else []
-    return f"WHERE {' AND '.join(conditions)}" if conditions else "", values
-
-
-WHOLE_SUBSET = "-"
-"""Stands in a filter for the subset without a name."""
+    return separated("\n".join(texts))

@@ -21,7 +21,8 @@ from harness.testing import run_harness
 from harness.view import tables
 from harness.view.app import make_app
 from harness.view.export import export_pages, export_single
-from harness.view.index import Filters, SampleIndex
+from harness.view.filters import Filters
+from harness.view.index import SampleIndex
 from harness.view.inert_html import rich
 from harness.view.notes import read_notes
 from harness.view.words import translator

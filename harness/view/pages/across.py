@@ -6,9 +6,10 @@ import csv
 import io
 import itertools
 import statistics
+from array import array
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import numpy as np
 
@@ -19,8 +20,9 @@ from harness.record.shown import Shown, finite, interval_of, is_share, value
 from harness.scoring.statistics.clusters import cluster_number
 from harness.scoring.statistics.paired import Comparison, PairedScores, compare_macro, correct_for_many
 from harness.scoring.statistics.paired import compare as compare_pairs
+from harness.types import SampleKey
 from harness.view import charts
-from harness.view.index import PAGE, SampleIndex
+from harness.view.index import PAGE, Pair, SampleIndex
 from harness.view.pages.asked import place_in
 from harness.view.shelf import Shelf, ShelvedRun
 from harness.view.tables import inert_cell
@@ -100,20 +102,33 @@ def opened(shelf: Shelf, run: ShelvedRun) -> SampleIndex:
 
 @dataclass(slots=True)
 class _Pairs:
-    """The samples of a subset that both runs scored."""
+    """The scores of the samples of a subset that both runs scored, as arrays: there may be a million."""
 
-    keys: list[tuple[str, int]]
-    first: list[float]
-    second: list[float]
-    clusters: list[int]
+    first: array[float] = field(default_factory=lambda: array("d"))
+    second: array[float] = field(default_factory=lambda: array("d"))
+    clusters: array[int] = field(default_factory=lambda: array("q"))
+    n: int = 0
     changed: int = 0
     unscored: int = 0
     only_first: int = 0
     only_second: int = 0
 
+    def add(self, pair: Pair) -> None:
+        self.n += 1
+        if not pair.is_same:
+            self.changed += 1
+        elif pair.first is None or pair.second is None:
+            self.unscored += 1
+        else:
+            self.first.append(pair.first)
+            self.second.append(pair.second)
+            self.clusters.append(cluster_number(pair.cluster, pair.subset, pair.id))
+
     def scores(self, clustered: bool) -> PairedScores:
+        # Samples are counted here, and looked for again where they are shown: their places do for their names.
+        places = cast("tuple[SampleKey, ...]", range(len(self.first)))
         return PairedScores(
-            tuple(self.keys),
+            places,
             np.array(self.first)[:, None],
             np.array(self.second)[:, None],
             np.array(self.clusters, dtype=np.int64) if clustered else None,
@@ -127,35 +142,25 @@ class _Pairs:
 def _paired(task: TaskReport, old: SampleIndex, new: SampleIndex) -> Comparison:
     """One task of two runs, by the tests of `harness compare`; the views of a modified row are one cluster here."""
     name, better = task["task"], task["metrics"][0]["higher_is_better"]
-    seen = {(subset, number, view): (score, row) for subset, number, view, score, _, row in new.scores(name)}
     by_subset: dict[str, _Pairs] = {}
     clustered = False
-    for subset, number, view, score, cluster, row in old.scores(name):
-        pairs = by_subset.setdefault(subset, _Pairs([], [], [], []))
-        other = seen.pop((subset, number, view), None)
-        if other is None:
-            pairs.only_first += 1
-        elif other[1] != row:
-            pairs.changed += 1
-        elif score is None or other[0] is None:
-            pairs.unscored += 1
-        else:
-            pairs.keys.append((subset, number))
-            pairs.first.append(score)
-            pairs.second.append(other[0])
-            pairs.clusters.append(cluster_number(cluster, subset, number))
-            clustered = clustered or cluster is not None or view > 0
-    for subset, *_ in seen:
-        by_subset.setdefault(subset, _Pairs([], [], [], [])).only_second += 1
+    for each in old.pairs(new, name):
+        by_subset.setdefault(each.subset, _Pairs()).add(each)
+        clustered = clustered or each.cluster is not None or each.view > 0
+    for subset, kinds in old.totals(name).items():
+        alone = by_subset.setdefault(subset, _Pairs())
+        alone.only_first = sum(kinds.values()) - alone.n
+    for subset, kinds in new.totals(name).items():
+        alone = by_subset.setdefault(subset, _Pairs())
+        alone.only_second = sum(kinds.values()) - alone.n
     parts = [
-        compare_pairs(subset, pairs.scores(clustered), better) for subset, pairs in by_subset.items() if pairs.keys
+        compare_pairs(subset, pairs.scores(clustered), better) for subset, pairs in by_subset.items() if pairs.first
     ]
     if task.get("average") == "macro" and len(parts) > 1:
         whole = compare_macro(name, parts)
     else:
-        joined = _Pairs([], [], [], [])
+        joined = _Pairs()
         for pairs in by_subset.values():
-            joined.keys += pairs.keys
             joined.first += pairs.first
             joined.second += pairs.second
             joined.clusters += pairs.clusters
@@ -191,12 +196,12 @@ def changed(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
     sign = better if way == "won" else -better
     start = place_in(asked)
     with opened(shelf, first) as old, opened(shelf, second) as new:
-        scores = {(subset, number, view): score for subset, number, view, score, *_ in new.scores(task)}
-        differing = []
-        for subset, number, view, score, *_ in old.scores(task):
-            other = scores.get((subset, number, view))
-            if score is not None and other is not None and sign * (other - score) > 0:
-                differing.append((subset, number, view))
+        differing = [
+            (each.subset, each.id, each.view)
+            for each in old.pairs(new, task)
+            if each.is_same and each.first is not None and each.second is not None
+            and sign * (each.second - each.first) > 0
+        ]  # fmt: skip
         rows = [
             (old.find(task, subset, number, view), new.find(task, subset, number, view))
             for subset, number, view in differing[start : start + PAGE]

@@ -9,7 +9,8 @@ from harness.record.failures import failure_lines
 from harness.record.html import letter_table
 from harness.record.report import corrections, doubts_about_metrics, gaps, scorers
 from harness.record.shown import SORTS, card, chips
-from harness.view.index import Filters, SampleIndex
+from harness.view.filters import Filters
+from harness.view.index import SampleIndex
 from harness.view.notes import count_notes
 from harness.view.shelf import Shelf
 

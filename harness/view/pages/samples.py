@@ -11,7 +11,8 @@ from harness.record.codec import decode_record, jsonable
 from harness.record.html import KINDS, golds_of, option_shares
 from harness.record.prompts import PROMPTS_FILE, SharedPrompts
 from harness.types import Media, Prompt, Record
-from harness.view.index import MOST_COUNTED, ORDERS, PAGE, Filters, IndexedSample, SampleIndex
+from harness.view.filters import Filters
+from harness.view.index import MOST_COUNTED, ORDERS, PAGE, IndexedSample, SampleIndex
 from harness.view.media import Picture
 from harness.view.notes import NoteKind, read_notes
 from harness.view.pages.asked import place_in
