@@ -101,7 +101,7 @@ def command(
             raise UsageError(f"--data: there is no folder '{folder}'")
     if goal is not None and goal not in GOALS:
         raise UsageError(f"--goal: '{goal}' is none of {', '.join(GOALS)}{suggest(goal, GOALS)}")
-    ask = Questions(t)
+    ask = Interview(t)
     goal = goal or ask.one_of(
         t("What do you want to do?"),
         [
@@ -119,7 +119,7 @@ def command(
     )
 
 
-class Questions:
+class Interview:
     """Asks on a terminal. Without one, `UsageError` names the flag that answers."""
 
     def __init__(self, t: Translate) -> None:
@@ -182,7 +182,7 @@ def _wrapped(head: str, about: str) -> None:
         show(Padding(Text(visible(about)), (0, 0, 0, 4)))
 
 
-def _evaluate(given: Answers, ask: Questions) -> list[str]:
+def _evaluate(given: Answers, ask: Interview) -> list[str]:
     t = ask.t
     models, gpus, mirrors = local_models(), local_gpus(), local_mirrors(given.data)
     if ask.can_ask:
@@ -206,7 +206,7 @@ def _evaluate(given: Answers, ask: Questions) -> list[str]:
     return ["--tasks", tasks, *flags, *(["--limit", limit] if limit != "all" else []), *data]
 
 
-def _ask_model(ask: Questions, models: Sequence[LocalModel], *, judges: bool = False) -> str:
+def _ask_model(ask: Interview, models: Sequence[LocalModel], *, judges: bool = False) -> str:
     t = ask.t
     options = [] if judges else [("demo", t("a tiny model that comes along: shows how it goes, in a minute"))]
     kinds = {True: t("sees pictures"), False: t("text")}
@@ -235,7 +235,7 @@ def _model_flags(chosen: str, models: Sequence[LocalModel]) -> list[str]:
     return ["--model", plugin, "--model_args", f"pretrained={chosen}"]
 
 
-def _ask_tasks(ask: Questions, mirrors: Sequence[Path], *, sees: bool) -> str:
+def _ask_tasks(ask: Interview, mirrors: Sequence[Path], *, sees: bool) -> str:
     from harness.cli.tasks import is_offline, open_library
 
     t = ask.t
@@ -255,7 +255,7 @@ def _fits(entry: TaskEntry, *, sees: bool) -> bool:
     return sees or not entry.modality or set(entry.modality) <= {"text"}
 
 
-def _ask_run(ask: Questions, title: str, *, but: Sequence[str] = ()) -> str:
+def _ask_run(ask: Interview, title: str, *, but: Sequence[str] = ()) -> str:
     runs = [run for run in local_runs() if run.kind != "judgement" and str(run.path) not in but]
     if not runs and not but:
         raise UsageError("there are no finished runs in 'runs' yet; `harness --tasks demo` makes a first one")
@@ -265,7 +265,7 @@ def _ask_run(ask: Questions, title: str, *, but: Sequence[str] = ()) -> str:
     return ask.one_of(title, options, "--run", free=ask.t("or the folder of another run"))
 
 
-def _compare(given: Answers, ask: Questions) -> list[str]:
+def _compare(given: Answers, ask: Interview) -> list[str]:
     runs = list(given.runs)
     if not runs:
         runs.append(_ask_run(ask, ask.t("Which run is the baseline?")))
@@ -274,7 +274,7 @@ def _compare(given: Answers, ask: Questions) -> list[str]:
     return ["compare", *runs]
 
 
-def _judge(given: Answers, ask: Questions) -> list[str]:
+def _judge(given: Answers, ask: Interview) -> list[str]:
     t = ask.t
     run = given.runs[0] if given.runs else _ask_run(ask, t("Which run is judged?"))
     rubric = given.rubric or ask.one_of(
@@ -292,14 +292,14 @@ def _judge(given: Answers, ask: Questions) -> list[str]:
     return ["judge", run, "--rubric", rubric, *(flags or ["--model", "demo"])]
 
 
-def _benchmark(given: Answers, ask: Questions) -> list[str]:
+def _benchmark(given: Answers, ask: Interview) -> list[str]:
     t = ask.t
     name = given.name or ask.text(t("Its name: lower-case letters, digits and _"), "--name", "my_task")
     rows = given.rows or ask.text(t("A file of questions (CSV, JSON lines, Excel as CSV), or none"), "--from", "none")
     return ["new", "task", name, *(["--from", rows] if rows != "none" else [])]
 
 
-def _finish(argv: Sequence[str], yes: bool, ask: Questions) -> None:
+def _finish(argv: Sequence[str], yes: bool, ask: Interview) -> None:
     """Show the command, and run it where that is wanted."""
     if ask.can_ask:
         line()

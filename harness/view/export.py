@@ -30,7 +30,9 @@ MOST_PICTURES = 24 * 1024 * 1024
 _SAMPLES = 64
 _HOST = "export.invalid"
 _LINK = re.compile(r'(?P<name>href|src|srcset)="(?P<address>/[^"]*)"')
-_LEFT_OUT = frozenset({"text", "lang", "start", "order", "sort", "answer", "significance", "with"})
+_LEFT_OUT = frozenset(
+    {"text", "lang", "start", "order", "sort", "answer", "significance", "with", "ability", "least", "most"}
+)
 _IMAGE = re.compile(r'<img\b[^>]*?\bsrc="(?P<address>/[^"]*/media/[^"]*)"[^>]*?\balt="(?P<alt>[^"]*)"[^>]*>')
 _FORM = re.compile(r"<form\b.*?</form>", re.DOTALL)
 _SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL)

@@ -14,7 +14,10 @@ _WORD = re.compile(r"[^\W_]+")
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which samples are looked at. Empty means any. text: words that the prompt or the answer holds."""
+    """Which samples are looked at. Empty means any. text: words that the prompt or the answer holds.
+
+    tasks: those of an ability. least, most: characters of the reply, ends included.
+    """
 
     task: str = ""
     subset: str = ""
@@ -22,6 +25,14 @@ class Filters:
     answer: str = ""
     text: str = ""
     cut: bool = False
+    tasks: tuple[str, ...] = ()
+    least: int | None = None
+    most: int | None = None
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether how many there are was counted when the index was made."""
+        return not (self.text or self.answer or self.cut) and self.least is None and self.most is None
 
 
 def separated(text: str) -> str:
@@ -39,11 +50,19 @@ def _query(text: str) -> str:
 
 def where_of(filters: Filters, more: str = "") -> tuple[str, list[str | int]]:
     """The condition on columns, and its values; words are no part of it."""
-    conditions, values = [], []
+    conditions: list[str] = []
+    values: list[str | int] = []
     for column in ("task", "subset", "kind", "answer"):
         if value := getattr(filters, column):
             conditions.append(f"{column} = ?")
             values.append("" if value == WHOLE_SUBSET else value)
+    if filters.tasks:
+        conditions.append(f"task IN ({', '.join('?' * len(filters.tasks))})")
+        values += filters.tasks
+    for bound, condition in ((filters.least, "size >= ?"), (filters.most, "size <= ?")):
+        if bound is not None:
+            conditions.append(condition)
+            values.append(bound)
     conditions += [condition for condition in (filters.cut and "cut", more) if condition]
     return f"WHERE {' AND '.join(conditions)}" if conditions else "", values
 

@@ -99,7 +99,7 @@ class IndexedSample:
     error: str | None
 
 
-class Pair(NamedTuple):
+class IndexedPair(NamedTuple):
     """A sample in two runs: its scores there, and whether both had the same row and gold."""
 
     subset: str
@@ -206,10 +206,10 @@ class SampleIndex:
 
     def kinds(self, filters: Filters) -> dict[str, int]:
         """Kind -> how many samples the other filters leave; at most 10,000 are looked at where words are searched."""
-        if not (filters.text or filters.answer or filters.cut):
-            where, values = where_of(Filters(filters.task, filters.subset))
-            rows = self.connection.execute(f"SELECT kind, sum(n) FROM totals {where} GROUP BY kind", values)
-            return dict(rows.fetchall())
+        if filters.is_counted:
+            where, values = where_of(replace(filters, kind=""))
+            counted = self.connection.execute(f"SELECT kind, sum(n) FROM totals {where} GROUP BY kind", values)
+            return dict(counted.fetchall())
         rows, values = rows_of(replace(filters, kind=""))
         inner = f"SELECT kind FROM {rows} LIMIT {MOST_COUNTED}"
         return dict(self.connection.execute(f"SELECT kind, count(*) FROM ({inner}) GROUP BY kind", values).fetchall())
@@ -240,13 +240,14 @@ class SampleIndex:
 
     def neighbours(self, n: int, filters: Filters) -> tuple[int | None, int | None]:
         """The samples before and after one, within the filters and in the order of the file."""
-        place, found = place_of(filters), []
+        place = place_of(filters)
+        found: list[int | None] = []
         for side, way in (("<", "DESC"), (">", "ASC")):
             rows, values = rows_of(filters, more=f"{place} {side} ?")
             query = f"SELECT {place} FROM {rows} ORDER BY {place} {way} LIMIT 1"
-            found.append(self.connection.execute(query, [*values, n]).fetchone())
-        before, after = (row and row[0] for row in found)
-        return before, after
+            row = self.connection.execute(query, [*values, n]).fetchone()
+            found.append(row[0] if row else None)
+        return found[0], found[1]
 
     def line(self, n: int) -> RecordLine:
         """The record of a sample as it lies on disk. Raises UsageError where the file was changed meanwhile."""
@@ -261,12 +262,12 @@ class SampleIndex:
         except (OSError, *UNREADABLE) as error:
             raise UsageError(f"{path}: was changed since it was indexed ({error}); load the page again") from None
 
-    def pairs(self, other: SampleIndex, task: str) -> Iterator[Pair]:
+    def pairs(self, other: SampleIndex, task: str) -> Iterator[IndexedPair]:
         """The samples of a task that this run and another one hold, one at a time, by subset and id."""
         ((_, _, file), *_) = other.connection.execute("PRAGMA database_list").fetchall()
         self.connection.execute("ATTACH DATABASE ? AS other", [file])
         try:
-            yield from itertools.starmap(Pair, self.connection.execute(_PAIRS, [task]))
+            yield from itertools.starmap(IndexedPair, self.connection.execute(_PAIRS, [task]))
         finally:
             self.connection.execute("DETACH DATABASE other")
 

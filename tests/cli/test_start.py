@@ -33,7 +33,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def talk(monkeypatch: pytest.MonkeyPatch, typed: str, *flags: str, columns: int = 60) -> tuple[int, str]:
     """What is said, and the exit code, when somebody types so at a terminal."""
-    monkeypatch.setattr("harness.cli.start.Questions.can_ask", True)
+    monkeypatch.setattr("harness.cli.start.Interview.can_ask", True)
     monkeypatch.setenv("COLUMNS", str(columns))
     done = CliRunner().invoke(main, ["start", *flags], input=typed)
     return done.exit_code, done.output

@@ -95,6 +95,13 @@ def test_words_are_found_in_prompts_and_answers(client: TestClient, runs: Path, 
     assert page.text.count('<li class="sample">') == found
 
 
+def test_samples_are_filtered_by_length_and_answer(client: TestClient, runs: Path) -> None:
+    run = sorted(path.name for path in runs.iterdir())[1]
+    for asked, found in ({"least": "2"}, 1), ({"most": "1"}, 3), ({"least": "x"}, 4), ({"answer": "C", "most": "9"}, 2):
+        page = client.get(f"/run/{run}/samples", params=asked).text
+        assert page.count('<li class="sample">') == found, asked
+
+
 def test_a_comparison_says_what_the_command_says(client: TestClient, runs: Path) -> None:
     first, second = sorted(runs.iterdir())
     (said,) = compare_runs(first, second)

@@ -20,9 +20,8 @@ from harness.record.shown import Shown, finite, interval_of, is_share, value
 from harness.scoring.statistics.clusters import cluster_number
 from harness.scoring.statistics.paired import Comparison, PairedScores, compare_macro, correct_for_many
 from harness.scoring.statistics.paired import compare as compare_pairs
-from harness.types import SampleKey
 from harness.view import charts
-from harness.view.index import PAGE, Pair, SampleIndex
+from harness.view.index import PAGE, IndexedPair, SampleIndex
 from harness.view.pages.asked import place_in
 from harness.view.shelf import Shelf, ShelvedRun
 from harness.view.tables import inert_cell
@@ -113,7 +112,7 @@ class _Pairs:
     only_first: int = 0
     only_second: int = 0
 
-    def add(self, pair: Pair) -> None:
+    def add(self, pair: IndexedPair) -> None:
         self.n += 1
         if not pair.is_same:
             self.changed += 1
@@ -126,7 +125,7 @@ class _Pairs:
 
     def scores(self, clustered: bool) -> PairedScores:
         # Samples are counted here, and looked for again where they are shown: their places do for their names.
-        places = cast("tuple[SampleKey, ...]", range(len(self.first)))
+        places = cast("tuple[tuple[str, int], ...]", range(len(self.first)))
         return PairedScores(
             places,
             np.array(self.first)[:, None],

@@ -21,20 +21,33 @@ from harness.view.shelf import Shelf, ShelvedRun
 _SHOWN_SUBSETS = 400
 
 
-def filters_of(asked: Mapping[str, Any]) -> Filters:
-    """The filters that an address names."""
+def filters_of(asked: Mapping[str, Any], run: ShelvedRun) -> Filters:
+    """The filters that an address names, of samples of a run."""
     kind = asked.get("kind") or ""
     if kind and kind not in KINDS:
         raise UsageError(f"there is no kind '{kind}' of samples (there are {', '.join(KINDS)})")
     names = ("task", "subset", "answer", "text")
-    return Filters(**{name: asked.get(name) or "" for name in names}, kind=kind, cut=bool(asked.get("cut")))
+    ability = next((each for each in run.abilities if each["ability"] == asked.get("ability")), None)
+    return Filters(
+        **{name: asked.get(name) or "" for name in names},
+        kind=kind,
+        cut=bool(asked.get("cut")),
+        tasks=tuple(ability["tasks"]) if ability else (),
+        least=_length(asked.get("least")),
+        most=_length(asked.get("most")),
+    )
+
+
+def _length(text: str | None) -> int | None:
+    return int(text) if text and text.isdecimal() and len(text) < 12 else None
 
 
 def samples(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The page `/run/KEY/samples`. Asked: task, subset, kind, answer, text, cut, order, start."""
+    """The page `/run/KEY/samples`. Asked: task, subset, ability, kind, answer, text, cut, least, most,
+    order, start."""
     run = shelf.get(asked["run"])
     share = shelf.progress(run)
-    filters = filters_of(asked)
+    filters = filters_of(asked, run)
     order = next((name for name in ORDERS if name == asked.get("order")), "file")
     start = place_in(asked)
     with SampleIndex.of(run.path) as index:
@@ -45,7 +58,7 @@ def samples(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
     task = run.task(filters.task)
     titles = {part["name"]: part["title"] for part in task["subsets"]} if task else {}
     n = counts.get(filters.kind, 0) if filters.kind else sum(counts.values())
-    is_searched = bool(filters.text or filters.answer or filters.cut)
+    is_searched = not filters.is_counted
     return {
         "run": run,
         "indexing": share,
@@ -56,6 +69,7 @@ def samples(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         "all": sum(counts.values()),
         "is_capped": is_searched and sum(counts.values()) == MOST_COUNTED,
         "tasks": names,
+        "abilities": [each["ability"] for each in run.abilities],
         "subsets": [(name, titles.get(name) or name) for name in subsets if name][:_SHOWN_SUBSETS],
         "orders": list(ORDERS),
         "order": order,
@@ -71,7 +85,7 @@ def sample(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
     shelf.progress(run)
     with SampleIndex.of(run.path) as index:
         found = _asked_sample(run, index, asked)
-        before, after = index.neighbours(found.n, filters_of(asked))
+        before, after = index.neighbours(found.n, filters_of(asked, run))
         record = _record(run, index, found)
     others = [(other, _same(other, shelf, found)) for other in map(shelf.get, asked["all"].get("with", ()))]
     notes = [note for note in read_notes(run.path) if (note["task"], note["subset"], note["id"]) == _key(found)]
