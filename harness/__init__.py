@@ -25,6 +25,7 @@ from harness.errors import (
 )
 from harness.filters import Filter
 from harness.hooks import hookimpl
+from harness.logger import LoggedResults, LoggedRun, Logger, RunStatus, Table
 from harness.metrics import (
     Answered,
     BatchMetric,
@@ -86,6 +87,9 @@ __all__ = [
     "Forecast",
     "GenerationParams",
     "HarnessError",
+    "LoggedResults",
+    "LoggedRun",
+    "Logger",
     "MachineError",
     "Media",
     "Message",
@@ -111,10 +115,12 @@ __all__ = [
     "Retryable",
     "RowScore",
     "Rows",
+    "RunStatus",
     "Sample",
     "SaveError",
     "ScoreKey",
     "Secret",
+    "Table",
     "TaskError",
     "Thinking",
     "Undecided",

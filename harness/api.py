@@ -12,6 +12,7 @@ from harness.cli.values import (
     parse_batch_size,
     parse_date,
     parse_limit,
+    parse_log_target,
     parse_metrics,
     parse_names,
     parse_pairs,
@@ -72,6 +73,7 @@ def evaluate(
     log_samples: bool = False,
     cutoff: str | None = None,
     name: str | None = None,
+    log_to: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] = (),
 ) -> RunResult:
     """Measure a model: `evaluate("hf", {"pretrained": DIR}, ["ceval", "cmmlu"], limit=10).summary()`.
 
@@ -156,6 +158,7 @@ def _spec(given: Mapping[str, Any]) -> RunSpec:
         "sandbox": _one_of(sandbox.MODES),
         "metrics": _metrics,
         "overrides": _overrides,
+        "log_to": _log_targets,
     }
     # None says that a parameter is not given, where nothing is its default.
     optional = {field.name for field in dataclasses.fields(RunSpec) if field.default is None}
@@ -237,6 +240,16 @@ def _metrics(name: str, value: Any) -> tuple[str | dict[str, Any], ...]:
         )
     try:
         return tuple(entry for item in listed for entry in parse_metrics(item))
+    except ValueError as error:
+        raise UsageError(f"{name}: {error}") from None
+
+
+def _log_targets(name: str, value: Any) -> tuple[tuple[str, dict[str, Any]], ...]:
+    listed = [value] if isinstance(value, str | Mapping) else value
+    if not isinstance(listed, Sequence) or not all(isinstance(item, str | Mapping) for item in listed):
+        raise UsageError(f"{name}: should be loggers like 'wandb,project=NAME', found {type(value).__name__}")
+    try:
+        return tuple(parse_log_target(item) for item in listed)
     except ValueError as error:
         raise UsageError(f"{name}: {error}") from None
 

@@ -26,6 +26,7 @@ from harness.types import DatasetSpec, Record, Rows
 
 if TYPE_CHECKING:
     from harness.filters import Filter
+    from harness.logger import Logger
     from harness.metrics import Metric
     from harness.model import Model
     from harness.modifiers import Modifier
@@ -53,6 +54,11 @@ def harness_filters() -> Sequence[type[Filter]]:  # type: ignore[empty-body]
 @hookspec
 def harness_modifiers() -> Sequence[type[Modifier]]:  # type: ignore[empty-body]
     """Return modifier classes. Each is chosen by its `name`: `--modify NAME`, for any task."""
+
+
+@hookspec
+def harness_loggers() -> Sequence[type[Logger]]:  # type: ignore[empty-body]
+    """Return logger classes. Each is chosen by its `name`: `--log_to NAME`, and works in a process of its own."""
 
 
 @hookspec

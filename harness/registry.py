@@ -1,4 +1,4 @@
-"""Finds plugins through entry points and answers by name: which model, metric, filter, modifier.
+"""Finds plugins through entry points and answers by name: which model, metric, filter, modifier, logger.
 
 A plugin that cannot be imported is kept, with its cause, and named in the error of whatever needed it.
 """
@@ -17,6 +17,7 @@ import pluggy
 from harness import hooks
 from harness.errors import PluginError, suggest
 from harness.filters import Filter
+from harness.logger import Logger
 from harness.metrics import Metric
 from harness.model import Model
 from harness.modifiers import Modifier
@@ -25,14 +26,21 @@ from harness.plugin_values import items, shown, text
 ENTRY_POINT_GROUP = "harness"
 BUILT_IN = "harness-eval"
 """The package of the plugins that come with the harness."""
-Kind = Literal["model", "metric", "filter", "modifier"]
+Kind = Literal["model", "metric", "filter", "modifier", "logger"]
 _HOOK_OF_KIND: dict[Kind, str] = {
     "model": "harness_models",
     "metric": "harness_metrics",
     "filter": "harness_filters",
     "modifier": "harness_modifiers",
+    "logger": "harness_loggers",
 }
-_BASE_OF_KIND: dict[Kind, type] = {"model": Model, "metric": Metric, "filter": Filter, "modifier": Modifier}
+_BASE_OF_KIND: dict[Kind, type] = {
+    "model": Model,
+    "metric": Metric,
+    "filter": Filter,
+    "modifier": Modifier,
+    "logger": Logger,
+}
 T = TypeVar("T")
 
 
@@ -103,6 +111,9 @@ class Registry:
 
     def modifier(self, name: str) -> type[Modifier]:
         return self._find("modifier", name)
+
+    def logger(self, name: str) -> type[Logger]:
+        return self._find("logger", name)
 
     def names(self, kind: Kind) -> list[str]:
         return sorted({item.name for item in self.provided if item.kind == kind})

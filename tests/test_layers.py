@@ -27,6 +27,7 @@ BASE = {
     "still_images",
     "interrupts",
     "limited",
+    "logger",
     "patterns",
     "plugin_values",
     "reasoning",

@@ -35,6 +35,12 @@ def complete_models(context: click.Context, parameter: click.Parameter, incomple
     return [CompletionItem(name) for name in _fitting(load_plugins().names("model"), incomplete)]
 
 
+def complete_loggers(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from harness.registry import load_plugins
+
+    return [CompletionItem(name) for name in _fitting(load_plugins().names("logger"), incomplete)]
+
+
 def complete_metrics(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     from harness.registry import load_plugins
 

@@ -21,6 +21,7 @@ FIRST = (
     "judge",
     "compare",
     "view",
+    "trackers",
     "plugins",
     "python",
     "flags",

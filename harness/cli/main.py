@@ -29,6 +29,7 @@ COMMANDS = {
     "plugins": "List plugins, models, metrics and filters.",
     "score": "Score a run again, without the model.",
     "judge": "Let models judge the answers of a run.",
+    "log": "Send a run to an experiment tracker.",
     "report": "Print the results of a run again.",
     "view": "Look at runs in a browser.",
     "compare": "Compare runs, sample by sample.",

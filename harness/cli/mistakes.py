@@ -23,9 +23,9 @@ ELSEWHERE = {
     "--samples": "--limit N takes the first rows, and 'where' in a task file chooses rows",
     "--metadata": "--set TASK.metadata.KEY=VALUE changes what a task file says",
     "--confirm_run_unsafe_code": "programs of a model run in a sandbox (--sandbox)",
-    "--wandb_args": "no W&B logger is built in: a plugin can observe runs, `harness_run_finished`",
-    "--wandb_config_args": "no W&B logger is built in: a plugin can observe runs, `harness_run_finished`",
-    "--trackio_args": "no Trackio logger is built in: a plugin can observe runs, `harness_run_finished`",
+    "--wandb_args": "--log_to wandb,project=NAME writes the run into W&B",
+    "--wandb_config_args": "the configuration of the run goes along with --log_to wandb,project=NAME",
+    "--trackio_args": "--log_to trackio,project=NAME writes the run into Trackio",
     "--hf_hub_log_args": "results are not pushed to a hub: --output_path writes lm-eval's files",
 }
 COMMANDS_ELSEWHERE = {"ls": "harness tasks", "list": "harness tasks", "validate": "harness check"}

@@ -118,6 +118,7 @@ TRUST = [
         help="The same without a sandbox, for code that needs the network or other folders: it can do all you can.",
     ),
 ]  # fmt: skip
+LOG_TO = Parsed("logger,k=v", values.parse_log_target)
 DATA_OPTIONS = [
     INCLUDE_PATH,
     *TRUST,

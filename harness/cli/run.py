@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.completion import complete_loggers
 from harness.cli.console import counted, line, notice
 from harness.cli.options import (
     DATA_OPTIONS,
     JUDGES,
+    LOG_TO,
     METRICS,
     MODEL_OPTIONS,
     PROMPT_OPTIONS,
@@ -70,6 +72,10 @@ RUN_OPTIONS = [
         help="Where programs that a model wrote run; auto is Linux namespaces. Also HARNESS_SANDBOX. [default: auto]",
     ),
     click.option("--name", metavar="TEXT", help="What the run is called: in its folder's name and in comparisons."),
+    click.option(
+        "--log_to", type=LOG_TO, multiple=True, metavar="LOGGER,K=V,...", shell_complete=complete_loggers,
+        help="Write the run into a tracker: wandb,project=NAME, mlflow, tensorboard, trackio, swanlab. Repeatable.",
+    ),
     click.option("--quiet", "-q", is_flag=True, default=None, help="Nothing on stderr but errors."),
     click.option("--verbose", "-v", is_flag=True, default=None, help="Show the traceback of an error."),
     click.option("--dry_run", is_flag=True, default=None, help="Say what would be computed. Loads no weights."),
@@ -110,7 +116,10 @@ SECTIONS = (
         "Where rows come from",
         ("include_path", "trust_task_code", "trust_task_code_in_process", "data", "hub", "offline", "sandbox"),
     ),
-    ("What is kept and shown", ("output", "name", "output_path", "log_samples", "cutoff", "quiet", "verbose")),
+    (
+        "What is kept and shown",
+        ("output", "name", "log_to", "output_path", "log_samples", "cutoff", "quiet", "verbose"),
+    ),
 )
 """The flags of a run in `--help`, by their parameters; what is in none of them comes last."""
 

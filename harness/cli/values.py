@@ -192,10 +192,24 @@ def parse_modifier(given: str) -> str:
 
 def parse_judge(given: str) -> tuple[str, dict[str, Any]]:
     """Read `--judge MODEL,K=V,...` into the model's name and its arguments."""
-    name, _, args = given.partition(",")
+    return _named_pairs(given, "the name of a model (as in openai,model=NAME,base_url=URL)")
+
+
+def parse_log_target(given: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Read `--log_to LOGGER,K=V,...` into the logger's name and its options; in a file also `{wandb: {project: X}}`."""
+    if isinstance(given, Mapping):
+        ((name, options), *more) = given.items() or [("", None)]
+        if more or not name or not isinstance(options, Mapping | None):
+            raise ValueError("an entry names one logger, as in {wandb: {project: NAME}}")
+        return str(name), parse_pairs(options or {})
+    return _named_pairs(str(given), "the name of a logger (as in wandb,project=NAME)")
+
+
+def _named_pairs(given: str, what: str) -> tuple[str, dict[str, Any]]:
+    name, _, pairs = given.partition(",")
     if not name.strip() or "=" in name:
-        raise ValueError(f"'{given}' does not begin with the name of a model (as in openai,model=NAME,base_url=URL)")
-    return name.strip(), parse_pairs(args)
+        raise ValueError(f"'{shown_argument(given)}' does not begin with {what}")
+    return name.strip(), parse_pairs(pairs)
 
 
 def parse_prices(given: str) -> tuple[float, float]:

@@ -39,10 +39,16 @@ def manifest(
     args = shown_args(spec.model_args, model.secrets)
     call = f"harness.evaluate({spec.model!r}, {dict(spec.model_args)!r}, {list(spec.tasks)!r})"
     command = without_secrets(spec.command or call, spec.model_args, model.secrets)
+    for secret in secrets_in([options for _, options in spec.log_to]):
+        command = secret.hide_in(command)
     return {
         "kind": "run",
         "command": command,
-        "spec": {**asdict(replace(spec, model_args={}, command=command)), "model_args": args},
+        "spec": {
+            **asdict(replace(spec, model_args={}, log_to=(), command=command)),
+            "model_args": args,
+            "log_to": [[name, shown(options)] for name, options in spec.log_to],
+        },
         "model": {"name": spec.model, "args": args, "identity": dict(model.identity)},
         "tasks": {
             job.task.name: {

@@ -34,7 +34,7 @@ def frames(runs: str | Path | Sequence[str | Path]) -> pandas.DataFrame:
         folder = RunFolder.read(Path(path))
         if folder.report is None:
             raise UsageError(f"{path}: has no report yet: the run has not ended; its command goes on with it")
-        rows += _values(folder.path.name, folder.report)
+        rows += value_rows(folder.path.name, folder.report)
     return pandas.DataFrame(rows)
 
 
@@ -48,7 +48,8 @@ def samples_frame(records: Iterable[Record]) -> pandas.DataFrame:
     return pandas.DataFrame([_sample(record) for record in records])
 
 
-def _values(run: str, report: Report) -> Iterator[Mapping[str, Any]]:
+def value_rows(run: str, report: Report) -> Iterator[Mapping[str, Any]]:
+    """The rows of `frames`, of one run."""
     own = {"run": run, "model": short_title(report)}
     for task in report["tasks"]:
         whole = {**own, "task": task["task"] + part_words(task.get("covers"))}

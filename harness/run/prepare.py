@@ -22,6 +22,7 @@ from harness.run.answers import check_declared, plugin_errors, unreadable
 from harness.run.conversations import check_conversations
 from harness.run.describe import remarks
 from harness.run.jobs import TaskJob, attempts, close_code, load_jobs, prepare_metrics
+from harness.run.log import LogTarget
 from harness.run.samples import render_samples
 from harness.run.spec import Progress, RunSpec
 from harness.thinking import Thinking
@@ -81,6 +82,8 @@ def prepare_run(
     registry, progress = registry or load_plugins(), progress or Progress()
     if spec.output_path:
         check_output_path(Path(spec.output_path))
+    for target in spec.log_to:
+        LogTarget(*target).make(registry)
     progress.stage("reading tasks")
     jobs = narrow(load_jobs(spec, registry, progress))
     if scoring:

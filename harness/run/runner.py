@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from harness.errors import Interrupted
 from harness.model import Model
 from harness.record.coverage import covered
 from harness.record.lm_eval import write_lm_eval
@@ -23,6 +24,8 @@ from harness.run.answers import answers, description, plugin_errors
 from harness.run.describe import manifest, run_identity
 from harness.run.early_stop import EarlyStop
 from harness.run.jobs import TaskJob, attempts, scored_record
+from harness.run.log import LogTarget
+from harness.run.log_process import RunLoggers
 from harness.run.open_requests import OpenRequests, PendingSample
 from harness.run.prepare import Narrow, PreparedRun, prepare_run
 from harness.run.rescore import score_missing
@@ -108,11 +111,21 @@ class _Run:
     ) -> None:
         self.spec, self.progress, self.model, self.folder, self.last = spec, progress, model, folder, last
         self.observers = _Observers(registry, progress)
+        self.loggers = RunLoggers(folder.path, [LogTarget(*target) for target in spec.log_to], progress.message)
         self.open_requests = OpenRequests(folder, model)
         self.early_stop = EarlyStop()
         self.answered = False
 
     def go(self, jobs: Sequence[TaskJob]) -> RunResult:
+        try:
+            result = self._work(jobs)
+        except BaseException as error:
+            self.loggers.end("interrupted" if isinstance(error, KeyboardInterrupt | Interrupted) else "failed")
+            raise
+        self.loggers.end("finished")
+        return result
+
+    def _work(self, jobs: Sequence[TaskJob]) -> RunResult:
         self.observers.call("harness_run_started", manifest=self.folder.manifest, path=self.folder.path)
         with tidy_stop(self.folder, self.model, self.spec.model, self.spec.command, lambda: self.answered):
             self._plan(jobs)
@@ -157,6 +170,8 @@ class _Run:
                 if not self.answered:  # by its first answer, a model may know more of itself
                     self._note_model()
                 self.answered = self.answered or response.error is None
+                if self.answered:  # a folder in which nothing was answered may be taken away again
+                    self.loggers.begin()
                 for item in self.open_requests.answered(keys[index], response):
                     self._finish(item)
             is_new = False

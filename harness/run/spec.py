@@ -16,7 +16,10 @@ DEMO_VISION = "demo_vision"
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """Everything a run is told, named as on the command line. Secrets among `model_args` are `Secret`s."""
+    """Everything a run is told, named as on the command line. Secrets among `model_args` and `log_to` are `Secret`s.
+
+    log_to: the loggers that write the run into a tracker, each with its options.
+    """
 
     tasks: tuple[str, ...]
     model: str = DEFAULT_MODEL
@@ -51,10 +54,12 @@ class RunSpec:
     log_samples: bool = False
     cutoff: str | None = None
     name: str | None = None
+    log_to: tuple[tuple[str, Mapping[str, JSON]], ...] = ()
     command: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model_args", sealed(dict(self.model_args)))
+        object.__setattr__(self, "log_to", tuple((name, sealed(dict(options))) for name, options in self.log_to))
 
     @classmethod
     def from_json(cls, saved: Mapping[str, JSON]) -> Self:
