@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from harness import files
+from harness.cli.completion import complete_runs
 from harness.cli.console import counted, line, notice
+from harness.cli.webhook import FORMATS, post
 from harness.errors import ExitCode, SaveError, UsageError
 
 if TYPE_CHECKING:
     from harness.record.junit import GateCheck
+    from harness.run.gate import GatePolicy
+
+_OF_THE_POLICY = ("max_drop", "alpha", "allow_missing", "min_samples", "detect")
 
 
 def _finite(context: click.Context, parameter: click.Parameter, value: float) -> float:
@@ -26,8 +32,22 @@ def _finite(context: click.Context, parameter: click.Parameter, value: float) ->
 
 
 @click.command("gate")
-@click.option("--baseline", required=True, metavar="RUN", help="The run that sets the standard.")
-@click.option("--current", required=True, metavar="RUN", help="The run that is judged.")
+@click.option(
+    "--baseline",
+    "baselines",
+    required=True,
+    multiple=True,
+    metavar="RUN",
+    shell_complete=complete_runs,
+    help="The run that sets the standard. Repeatable: each must be held.",
+)
+@click.option("--current", required=True, metavar="RUN", shell_complete=complete_runs, help="The run that is judged.")
+@click.option(
+    "--policy",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Rules by task and ability, in tiers (`harness help compare`); in the place of the five flags that follow.",
+)
 @click.option(
     "--max_drop",
     type=click.FloatRange(min=0),
@@ -51,20 +71,35 @@ def _finite(context: click.Context, parameter: click.Parameter, value: float) ->
     metavar="DROP",
     help="Fail where so large a drop might not have shown (at a power of 80 %).",
 )
+@click.option("--explain", is_flag=True, help="Say for each line how it came about.")
 @click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write a JUnit file for a CI.")
 @click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write a summary for people.")
-@click.option("--webhook", metavar="URL", help="Post the findings there as JSON.")
+@click.option("--github", is_flag=True, help="Print annotations for GitHub Actions, and add to the job's summary.")
+@click.option("--webhook", metavar="URL", help="Post the findings there. Also HARNESS_WEBHOOK.")
+@click.option(
+    "--webhook_format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="auto",
+    help="As which message; HARNESS_WEBHOOK_SECRET signs those of Feishu and DingTalk. [default: by the address]",
+)
+@click.pass_context
 def command(
-    baseline: str,
+    context: click.Context,
+    baselines: tuple[str, ...],
     current: str,
+    policy: Path | None,
     max_drop: float,
     alpha: float,
     allow_missing: bool,
     min_samples: int | None,
     detect: float | None,
+    explain: bool,
     junit: Path | None,
     markdown: Path | None,
+    github: bool,
     webhook: str | None,
+    form: str,
 ) -> int:
     """Exit with 1 when a task of CURRENT is worse than in BASELINE by more than --max_drop, beyond chance.
 
@@ -73,24 +108,72 @@ def command(
 
     \b
     harness gate --baseline runs/released --current runs/candidate --max_drop 0.01 --junit gate.xml
+    harness gate --baseline runs/released --current runs/candidate --policy policy.yaml --explain
     """
     from harness.record import junit as writers
-    from harness.run.gate import GatePolicy, gate_runs
+    from harness.run.gate import GatePolicy
 
-    policy = GatePolicy(max_drop, alpha, allow_missing, min_samples, detect)
-    checks = gate_runs(baseline, current, policy, notice)
-    summary = writers.markdown(checks, baseline, current)
+    if policy is None:
+        checks = _by_flags(baselines, current, GatePolicy(max_drop, alpha, allow_missing, min_samples, detect))
+    else:
+        for name in _OF_THE_POLICY:
+            if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+                raise UsageError(f"--{name}: the rules of --policy say that; leave one of the two out")
+        checks = _by_policy(baselines, current, policy)
+    summary = writers.markdown(checks, ", ".join(baselines), current)
     if junit:
         _write(junit, writers.junit_xml(checks))
     if markdown:
         _write(markdown, summary)
-    failed = [check for check in checks if check.outcome != "passed"]
+    title = _print_checks(checks, explain=explain)
+    if github:
+        _tell_github(checks, summary)
+    if url := webhook or os.environ.get("HARNESS_WEBHOOK"):
+        post(url, form, checks, f"{title} ({current})", summary, os.environ.get("HARNESS_WEBHOOK_SECRET"))
+    return ExitCode.SAMPLES_FAILED if any(check.outcome == "failed" for check in checks) else ExitCode.OK
+
+
+def _by_flags(baselines: Sequence[str], current: str, policy: GatePolicy) -> list[GateCheck]:
+    """Judge against each baseline. Several share the level, so that more of them make no more false alarms."""
+    from harness.run.gate import gate_runs
+
+    several = list(dict.fromkeys(baselines))
+    shared = replace(policy, alpha=policy.alpha / len(several))
+    checks = [(run, check) for run in several for check in gate_runs(run, current, shared, notice)]
+    return [replace(check, against=run) if len(several) > 1 else check for run, check in checks]
+
+
+def _by_policy(baselines: Sequence[str], current: str, file: Path) -> list[GateCheck]:
+    from harness.run.gate_policy import judge_policy, read_policy
+
+    return judge_policy(read_policy(file), baselines, current, notice)
+
+
+def _print_checks(checks: Sequence[GateCheck], *, explain: bool) -> str:
+    """Print a line a check and the verdict, which is returned."""
     for check in checks:
-        line(f"{check.outcome}: {check.task}: {check.metric}: {check.reason}")
-    line(f"gate {'failed' if failed else 'passed'}: {len(failed)} of {counted(len(checks), 'task')} failed")
-    if webhook:
-        _post(webhook, checks, summary)
-    return ExitCode.SAMPLES_FAILED if failed else ExitCode.OK
+        line(f"{check.outcome}: {check.label}: {check.reason}")
+        for step in check.steps if explain else ():
+            line(f"    {step}")
+    failed, warned = (sum(check.outcome == outcome for check in checks) for outcome in ("failed", "warned"))
+    what = "line" if any(check.tier for check in checks) else "task"
+    title = f"gate {'failed' if failed else 'passed'}: {failed} of {counted(len(checks), what)} failed"
+    title += f", {warned} warned" if warned else ""
+    line(title)
+    return title
+
+
+def _tell_github(checks: Sequence[GateCheck], summary: str) -> None:
+    from harness.record.junit import github_annotations
+
+    for annotation in github_annotations(checks):
+        line(annotation)
+    if path := os.environ.get("GITHUB_STEP_SUMMARY"):
+        try:
+            with Path(path).open("a", encoding="utf-8", errors="replace") as file:
+                file.write(f"{summary}\n")
+        except OSError as error:
+            raise SaveError(f"{path}: could not be written: {error.strerror}") from error
 
 
 def _write(path: Path, text: str) -> None:
@@ -99,20 +182,3 @@ def _write(path: Path, text: str) -> None:
         files.replace(path, [text.encode("utf-8", "replace")])
     except OSError as error:
         raise SaveError(f"{path}: could not be written: {error.strerror}") from error
-
-
-def _post(url: str, checks: Sequence[GateCheck], summary: str) -> None:
-    """Tell a server. That it cannot be told changes nothing of the verdict."""
-    import requests
-
-    passed = all(check.outcome == "passed" for check in checks)
-    body: dict[str, Any] = {"passed": passed, "checks": [asdict(check) for check in checks], "text": summary}
-    try:
-        # The reply's body is not waited for: a server that never ends it does not hold up a CI.
-        with requests.post(url, json=body, timeout=10, stream=True) as response:
-            response.raise_for_status()
-    except requests.RequestException as error:
-        # The address may be its own password (Slack's and Feishu's are), and stands in the error.
-        host = urlsplit(url).hostname or "the address"
-        status = error.response.status_code if error.response is not None else ""
-        notice(f"--webhook: {host} could not be told: {type(error).__name__} {status}".rstrip())

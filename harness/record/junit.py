@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,7 +25,8 @@ class GateCheck:
     """One metric of one task in two runs.
 
     interval: 95 % interval of current - baseline, paired by sample. outcome: `skipped` where the two cannot be
-    compared. reason: why it failed or was skipped, one line.
+    compared, `warned` where a failure stops nothing. reason: why, one line. tier: of the policy's rule, where there is
+    one. against: which baseline, where there are several. steps: how the outcome came about, a line each.
     """
 
     task: str
@@ -35,8 +36,17 @@ class GateCheck:
     interval: tuple[float, float] | None
     p_value: float | None
     n: int
-    outcome: Literal["passed", "failed", "skipped"]
+    outcome: Literal["passed", "failed", "warned", "skipped"]
     reason: str = ""
+    tier: str = ""
+    against: str = ""
+    steps: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """What was checked, in words: `critical: ceval: acc, against runs/A`."""
+        against = f", against {self.against}" if self.against else ""
+        return ": ".join(filter(None, (self.tier, self.task, self.metric))) + against
 
     @property
     def difference(self) -> float | None:
@@ -48,13 +58,15 @@ def junit_xml(checks: Sequence[GateCheck]) -> str:
     count = Counter[str](check.outcome for check in checks)
     totals = {"name": _SUITE, "tests": str(len(checks)), "failures": str(count["failed"]), "errors": "0"}
     suites = ET.Element("testsuites", totals)
-    suite = ET.SubElement(suites, "testsuite", {**totals, "skipped": str(count["skipped"])})
+    suite = ET.SubElement(suites, "testsuite", {**totals, "skipped": str(count["skipped"] + count["warned"])})
     for check in checks:
-        case = ET.SubElement(suite, "testcase", classname=_xml(check.task), name=_xml(check.metric), time="0")
+        name = ", ".join(filter(None, (check.metric, check.tier, check.against and f"against {check.against}")))
+        case = ET.SubElement(suite, "testcase", classname=_xml(check.task), name=_xml(name), time="0")
         if check.outcome == "failed":
             ET.SubElement(case, "failure", message=_xml(check.reason), type="regression").text = _xml(_numbers(check))
-        elif check.outcome == "skipped":
-            ET.SubElement(case, "skipped", message=_xml(check.reason))
+        elif check.outcome in ("skipped", "warned"):  # a CI takes any failure for one that stops
+            said = check.reason if check.outcome == "skipped" else f"warning: {check.reason}"
+            ET.SubElement(case, "skipped", message=_xml(said))
         else:
             ET.SubElement(case, "system-out").text = _xml(_numbers(check))
     ET.indent(suites)
@@ -64,29 +76,51 @@ def junit_xml(checks: Sequence[GateCheck]) -> str:
 def markdown(checks: Sequence[GateCheck], baseline: str, current: str) -> str:
     """A summary for a pull request: the verdict, then a table with what failed first."""
     count = Counter[str](check.outcome for check in checks)
-    order = ("failed", "skipped", "passed")
+    order = ("failed", "warned", "skipped", "passed")
     verdict = "failed" if count["failed"] else "passed"
     tally = ", ".join(f"{count[outcome]} {outcome}" for outcome in order if count[outcome])
-    rows = [_row(check) for check in sorted(checks, key=lambda check: order.index(check.outcome))]
+    has_tiers = any(check.tier for check in checks)
+    rows = [_row(check, tier=has_tiers) for check in sorted(checks, key=lambda check: order.index(check.outcome))]
     return "\n".join(
         [
             f"## Gate {verdict}: {tally or 'nothing to check'}",
             "",
             f"Baseline {_code(baseline)}, current {_code(current)}.",
             "",
-            "| | task | metric | baseline | current | difference | 95% interval | p | n | |",
-            "|---|---|---|---:|---:|---:|---:|---:|---:|---|",
+            f"| | {'tier | ' if has_tiers else ''}task | metric | baseline | current | difference "
+            "| 95% interval | p | n | |",
+            f"|---|{'---|' if has_tiers else ''}---|---|---:|---:|---:|---:|---:|---:|---|",
             *rows,
             "",
         ]
     )
 
 
-def _row(check: GateCheck) -> str:
+def github_annotations(checks: Sequence[GateCheck]) -> Iterator[str]:
+    """Workflow commands of GitHub Actions: an error for what failed, a warning for what stops nothing.
+
+    https://docs.github.com/actions/reference/workflow-commands-for-github-actions
+    """
+    for check in checks:
+        if check.outcome in ("failed", "warned"):
+            kind = "error" if check.outcome == "failed" else "warning"
+            yield f"::{kind} title={_property(f'gate: {check.label}')}::{_command_text(check.reason)}"
+
+
+def _command_text(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _command_text(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def _row(check: GateCheck, *, tier: bool) -> str:
     cells = [
         f"**{check.outcome}**" if check.outcome == "failed" else check.outcome,
+        *([_cell(check.tier)] if tier else []),
         _cell(check.task),
-        _cell(check.metric),
+        _cell(f"{check.metric}, against {check.against}" if check.against else check.metric),
         number(check.baseline),
         number(check.current),
         _signed(check.difference),

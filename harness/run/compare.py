@@ -49,7 +49,7 @@ def compare_runs(
     if not common:
         there, here = ", ".join(old.tasks), ", ".join(new.tasks)
         raise UsageError(f"the runs share no task: {old.run.path} has {there}; {new.run.path} has {here}")
-    comparisons = correct_for_many([_compare_task(old, new, *names) for names in common])
+    comparisons = correct_for_many([compare_task(old, new, *names) for names in common])
     for side in (old, new):
         for problem in side.run.take_messages():
             message(problem)
@@ -142,9 +142,14 @@ def headline(task: TaskReport) -> MetricFields:
     return next((metric for metric in task["metrics"] if metric["aggregation"] != WHOLE), task["metrics"][0])
 
 
-def _compare_task(old: RunSide, new: RunSide, name: str, other: str) -> Comparison:
-    task = old.tasks[name]
-    first = ScoreOfRun(old, name, headline(task))
+def compare_task(
+    old: RunSide, new: RunSide, name: str, other: str | None = None, metric: MetricFields | None = None
+) -> Comparison:
+    """Compare a task that both runs have. other: its name in the second run, where it is another one. metric: of the
+    first run's report; left out, its headline. Raises `UsageError`.
+    """
+    task, other = old.tasks[name], other or name
+    first = ScoreOfRun(old, name, metric or headline(task))
     _require_one_scorer(first.metric, old, name, new, other)
     part = _common_part(task, new.tasks[other])
     if name == other:

@@ -6,7 +6,7 @@ passed = all(check.outcome == "passed" for check in checks)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,12 @@ from harness.scoring.statistics.paired import Comparison
 
 Finding = Literal["regression", "not worse", "unclear", "too few", "missing samples", "no data"]
 
+_TESTS = {
+    "mcnemar": "the exact McNemar test",
+    "permutation": "a permutation test",
+    "bootstrap": "a paired bootstrap",
+    "normal": "a normal test of the mean",
+}
 FEWEST = 30
 """With fewer pairs, a drop that chance could have made is no reason to let a run pass."""
 
@@ -78,7 +84,16 @@ def check_gate(comparisons: Sequence[Comparison], policy: GatePolicy = GatePolic
         p_value = pair.p_value if pair.adjusted_p is None else pair.adjusted_p
         outcome: Literal["passed", "failed"] = "passed" if verdict.passed else "failed"
         values = pair.first, pair.second, pair.interval
-        checks.append(GateCheck(task, metric, *values, p_value, pair.n, outcome, verdict.reason))
+        tested = (
+            "no test was possible"
+            if p_value is None
+            else (
+                f"p = {p_value:.3g} of no difference, corrected for the number of tasks; an alarm: < {policy.alpha:g}, "
+                f"and worse by more than {policy.max_drop:g}"
+            )
+        )
+        steps = (*facts(pair), tested, f"so it {outcome}: {verdict.reason}")
+        checks.append(GateCheck(task, metric, *values, p_value, pair.n, outcome, verdict.reason, steps=steps))
     return checks
 
 
@@ -120,6 +135,25 @@ def _finding(comparison: Comparison, policy: GatePolicy) -> tuple[Finding, str]:
     if drop <= policy.max_drop:
         return "not worse", f"{change}; a drop of {policy.max_drop:g} is allowed; {power}"
     return "unclear", f"{change}, but chance could do that: {chance}; {power}"
+
+
+def facts(comparison: Comparison) -> Iterator[str]:
+    """What a comparison rests on, a line each."""
+    if comparison.difference is None:
+        yield "no pair: the runs share no scored sample"
+        return
+    better = "higher" if comparison.higher_is_better else "lower"
+    won, lost = len(comparison.wins), len(comparison.losses)
+    up, down = (won, lost) if comparison.higher_is_better else (lost, won)
+    pairs = f"{comparison.n} pairs" + (
+        f" in {comparison.units} clusters" if 0 < comparison.units < comparison.n else ""
+    )
+    lacking = f"{comparison.missing} missing; {better} is better"
+    yield f"{pairs}: {up} better, {down} worse, {comparison.ties} the same; {lacking}"
+    interval = "no interval"
+    if comparison.interval is not None:
+        interval = f"95 % interval {comparison.interval[0]:+.4g} .. {comparison.interval[1]:+.4g}"
+    yield f"difference {comparison.difference:+.4g}, {interval}, by {_TESTS.get(comparison.test or '', 'no test')}"
 
 
 def smallest_visible(comparison: Comparison) -> float | None:

@@ -186,15 +186,15 @@ def normal_interval(value: float, stderr: float) -> tuple[float, float]:
 def student_t_quantile(probability: float, freedom: int) -> float:
     """The quantile of Student's t for `probability` > 0.5, by bisection on its exact distribution function."""
     low, high = 0.0, 1.0
-    while _student_t_cdf(high, freedom) < probability:
+    while student_t_cdf(high, freedom) < probability:
         high *= 2
     while high - low > 1e-12 * high:
         middle = (low + high) / 2
-        low, high = (middle, high) if _student_t_cdf(middle, freedom) < probability else (low, middle)
+        low, high = (middle, high) if student_t_cdf(middle, freedom) < probability else (low, middle)
     return high
 
 
-def _student_t_cdf(t: float, freedom: int) -> float:
+def student_t_cdf(t: float, freedom: int) -> float:
     """P(T <= t), t >= 0: the finite trigonometric series for integer degrees of freedom (Abramowitz, Stegun 26.7)."""
     if freedom > 2000:
         return NormalDist().cdf(t * (1 - 1 / (4 * freedom)) / math.sqrt(1 + t * t / (2 * freedom)))

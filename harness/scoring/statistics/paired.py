@@ -73,6 +73,7 @@ class Comparison:
     p_value: of a test of no difference; adjusted_p: after Holm's correction, where several were made.
     detectable: the smallest true difference that this many samples would have shown, with a power of 80 % at 5 %.
     missing: samples that the first run scored and the second does not hold, holds otherwise, or did not score.
+    units: how many of the pairs are independent: all, or the clusters; 0 where nobody says.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Comparison:
     higher_is_better: bool = True
     notes: Mapping[str, int] = field(default_factory=dict)
     missing: int = 0
+    units: int = 0
 
 
 def pair(
@@ -237,6 +239,7 @@ def compare(
         higher_is_better=higher_is_better,
         notes=notes,
         missing=missing,
+        units=n if pairs.clusters is None else len(np.unique(pairs.clusters)),
     )
 
 
