@@ -31,6 +31,7 @@ COMMANDS = {
     "judge": "Let models judge the answers of a run.",
     "log": "Send a run to an experiment tracker.",
     "report": "Print the results of a run again.",
+    "export": "Write a run for other programs, the hub, or a paper's data.",
     "view": "Look at runs in a browser.",
     "compare": "Compare runs, sample by sample.",
     "gain": "What images gain, and what leaked.",

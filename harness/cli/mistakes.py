@@ -26,7 +26,7 @@ ELSEWHERE = {
     "--wandb_args": "--log_to wandb,project=NAME writes the run into W&B",
     "--wandb_config_args": "the configuration of the run goes along with --log_to wandb,project=NAME",
     "--trackio_args": "--log_to trackio,project=NAME writes the run into Trackio",
-    "--hf_hub_log_args": "results are not pushed to a hub: --output_path writes lm-eval's files",
+    "--hf_hub_log_args": "`harness export RUN --format hub --to DIR` writes what the hub reads, to be uploaded",
 }
 COMMANDS_ELSEWHERE = {"ls": "harness tasks", "list": "harness tasks", "validate": "harness check"}
 

@@ -32,6 +32,7 @@ from harness.record.html import report_html
 from harness.record.journal import UNREADABLE, EncodedRecord, Journal, Knowledge, keys_digest
 from harness.record.lock import LEASE_FILE, FolderLock
 from harness.record.prompts import PROMPTS_FILE, SharedPrompts
+from harness.record.report_table import report_table
 from harness.types import JSON, Record, Response, Sample, SampleKey
 
 REPORT_FILE = "report.json"
@@ -166,6 +167,13 @@ class RunFolder:
     def report(self) -> Report | None:
         """What `report.json` holds; None where the run has none yet. Raises UsageError where it is damaged."""
         return manifest.read_report(self.path / REPORT_FILE)
+
+    def _repr_html_(self) -> str:
+        """The result table, as a notebook shows it."""
+        report = self.report
+        if report is None:
+            return report_table({"kind": "run", "tasks": []}, f"{self.path}: {len(self):,} samples, no report yet")
+        return report_table(report, str(self.path))
 
     def __len__(self) -> int:
         """The number of samples on disk."""

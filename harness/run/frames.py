@@ -1,16 +1,16 @@
-"""Results and samples as frames of pandas, for notebooks and other tools.
+"""Results and samples as frames of pandas or polars, or as tables of Arrow, for notebooks and other tools.
 
 harness.frames(["runs/A", "runs/B"])          # one row a metric
-harness.samples_frame(harness.load_run("runs/A").records("ceval"))   # one row a sample
+harness.samples_frame(harness.load_run("runs/A").records("ceval"), "polars")   # one row a sample
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
-from harness.errors import UsageError
+from harness.errors import MachineError, UsageError, suggest
 from harness.record.coverage import part_words
 from harness.record.file_types import MetricFields, Report, ResultFields
 from harness.record.run import RunFolder
@@ -19,33 +19,72 @@ from harness.types import Record
 
 if TYPE_CHECKING:
     import pandas  # type: ignore[import-untyped]
+    import pyarrow  # type: ignore[import-untyped]
 
 
-def frames(runs: str | Path | Sequence[str | Path]) -> pandas.DataFrame:
+Library = Literal["pandas", "polars", "arrow"]
+
+
+@overload
+def frames(runs: str | Path | Sequence[str | Path]) -> pandas.DataFrame: ...
+@overload
+def frames(runs: str | Path | Sequence[str | Path], library: Library) -> Any: ...
+def frames(runs: str | Path | Sequence[str | Path], library: Library = "pandas") -> Any:
     """The values of one run or several, one row a metric of a task, of a group of its subsets, a subset or a category.
 
     Columns: run, model, task, level, part, metric, average, value, stderr, low, high, n, failed, unparsed. Raises
-    UsageError where a folder is no run, or has no report yet.
+    UsageError where a folder is no run, or has no report yet. library: pandas, polars or arrow.
     """
-    import pandas
-
     rows: list[Mapping[str, Any]] = []
     for path in [runs] if isinstance(runs, str | Path) else runs:
         folder = RunFolder.read(Path(path))
         if folder.report is None:
             raise UsageError(f"{path}: has no report yet: the run has not ended; its command goes on with it")
         rows += value_rows(folder.path.name, folder.report)
-    return pandas.DataFrame(rows)
+    _require(library)
+    if library == "pandas":
+        import pandas
+
+        return pandas.DataFrame(rows)
+    import pyarrow
+
+    return _as_library(pyarrow.Table.from_pylist([dict(row) for row in rows]), library)
 
 
-def samples_frame(records: Iterable[Record]) -> pandas.DataFrame:
+@overload
+def samples_frame(records: Iterable[Record]) -> pandas.DataFrame: ...
+@overload
+def samples_frame(records: Iterable[Record], library: Library) -> Any: ...
+def samples_frame(records: Iterable[Record], library: Library = "pandas") -> Any:
     """Records as a frame, one row each: the prompt, the options, what is right, what was answered, read and scored.
 
-    Scores stand in columns `score.NAME`, columns of the row in `doc.NAME` where they are texts or numbers.
+    Scores stand in columns `score.NAME`, columns of the row in `doc.NAME` where they are texts or numbers. library:
+    pandas, polars or arrow; the latter two have one type a column, and golds of several kinds as texts.
     """
-    import pandas
+    _require(library)
+    if library == "pandas":
+        import pandas
 
-    return pandas.DataFrame([_sample(record) for record in records])
+        return pandas.DataFrame([sample_row(record) for record in records])
+    from harness.run.parquet import samples_table
+
+    return _as_library(samples_table(records), library)
+
+
+def _require(library: str) -> None:
+    known = get_args(Library)
+    if library not in known:
+        raise UsageError(f"library: there is none '{library}'{suggest(library, known)} (there are: {', '.join(known)})")
+
+
+def _as_library(table: pyarrow.Table, library: Library) -> Any:
+    if library == "arrow":
+        return table
+    try:
+        import polars
+    except ModuleNotFoundError:
+        raise MachineError("frames of polars need the package polars: pip install 'harness-eval[polars]'") from None
+    return polars.from_arrow(table)
 
 
 def value_rows(run: str, report: Report) -> Iterator[Mapping[str, Any]]:
@@ -80,7 +119,8 @@ def _rows(own: Mapping[str, Any], found: ResultFields) -> Iterator[Mapping[str, 
             }
 
 
-def _sample(record: Record) -> Mapping[str, Any]:
+def sample_row(record: Record) -> Mapping[str, Any]:
+    """The row of `samples_frame`, of one record."""
     texts = [response.text for response in record.responses if response.text is not None]
     read = next(iter(record.answers.values()), ())
     golds = record.target if isinstance(record.target, tuple) else (record.target,)

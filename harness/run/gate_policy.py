@@ -229,7 +229,7 @@ class _Sides:
 
     def _of_ability(self, number: int, rule: RuleEntry, ability: str) -> RuleLine:
         report = self.old.run.report
-        abilities = {found["ability"]: found["tasks"] for found in (report or {}).get("abilities", ())}
+        abilities = {found["ability"]: found["tasks"] for found in (report.get("abilities", ()) if report else ())}
         if ability not in abilities:
             known = f"{suggest(ability, abilities)} (it has: {', '.join(abilities)})"
             raise self._error(number, f"{self.old.run.path} has no tasks of the ability '{ability}'{known}")
@@ -267,9 +267,9 @@ def _from_0_to_1(comparison: Comparison, metric: MetricFields) -> Comparison:
 def _check(policy: Policy, line: RuleLine, p_value: float | None) -> GateCheck:
     comparison = line.comparison
     name = f"ability {line.task}" if line.rule.ability is not None else line.task
+    values: tuple[float | None, float | None, tuple[float, float] | None] = line.before, None, None
     if comparison is None:
         passed, reason, steps = False, "the current run has no such task", [_rule_text(policy, line)]
-        values = line.before, None, None
     else:
         passed, reason = _decide(line, comparison, p_value, policy.config.alpha)
         steps = [_rule_text(policy, line), *facts(comparison), *_test_text(line, p_value, policy.config.alpha)]

@@ -11,12 +11,13 @@ from harness.errors import ExitCode, UsageError, suggest
 from harness.record.coverage import Coverage, covered
 from harness.record.file_types import Report
 from harness.record.report import number, summary_text
+from harness.record.report_table import report_table
 from harness.record.run import RunFolder
 from harness.run.jobs import TaskJob
 from harness.types import Record
 
 if TYPE_CHECKING:
-    import pandas  # type: ignore[import-untyped]
+    from harness.run.frames import Library
 
 _SHOWN_TASKS = 5
 
@@ -46,9 +47,7 @@ class RunResult:
 
     def _repr_html_(self) -> str:
         """The result table, as a notebook shows it."""
-        from html import escape
-
-        return f"<pre>{escape(self.summary(120))}</pre>"
+        return report_table(self.report, str(self.path))
 
     @property
     def exit_code(self) -> ExitCode:
@@ -74,11 +73,11 @@ class RunResult:
         records = load_run(self.path).records(task)
         return records if self.coverage is None else filter(covered(self.coverage), records)
 
-    def samples_frame(self, task: str | None = None) -> pandas.DataFrame:
-        """The records of a task, or of all, as a frame of pandas: one row a sample."""
+    def samples_frame(self, task: str | None = None, library: Library = "pandas") -> Any:
+        """The records of a task, or of all, as a frame of pandas or polars, or a table of Arrow: one row a sample."""
         from harness.run.frames import samples_frame
 
-        return samples_frame(self.samples(task))
+        return samples_frame(self.samples(task), library)
 
 
 def load_run(path: str | Path) -> RunFolder:

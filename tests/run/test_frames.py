@@ -35,4 +35,4 @@ def test_frames_hold_what_the_report_and_the_records_hold(tmp_path: Path) -> Non
     assert samples["score.exact_match"].tolist() == [1.0, 1.0, 0.0]
     assert samples["text"].tolist() == ["0", "1", "9"] and samples["doc.q"].tolist()[0] == "问题0"
     samples.to_parquet(tmp_path / "samples.parquet")
-    assert "<pre>" in result._repr_html_() and "exact_match" in result._repr_html_()
+    assert "<table>" in result._repr_html_() and "exact_match" in result._repr_html_()

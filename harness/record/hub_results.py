@@ -1,0 +1,83 @@
+"""Evaluation results as the Hugging Face hub reads them from a model's repository: `.eval_results/NAME.yaml`.
+
+The form is that of https://huggingface.co/docs/hub/eval-results (huggingface/hub-docs, docs/hub/eval-results.md): the
+data set with its task, a value, a date, where the traces are, and notes. A leaderboard is the data set's; whether it
+counts in percent, and what its tasks are called, stands in the data set's `eval.yaml`, which is not looked up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.record.coverage import part_words
+from harness.record.file_types import Manifest, Report, TaskReport
+from harness.record.manifest import safe_name
+from harness.record.report import number
+from harness.record.shown import finite
+from harness.types import JSON
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+FOLDER = ".eval_results"
+
+
+@dataclass(frozen=True, slots=True)
+class HubResult:
+    """One file: its name below the repository and its entry, or why there is none."""
+
+    task: str
+    file: str
+    entry: Mapping[str, JSON]
+    problem: str = ""
+
+
+def hub_dataset(manifest: Manifest, task: str) -> tuple[str, str] | None:
+    """(id on the hub, config) of the data set that a task reads; None where it comes from somewhere else."""
+    config: Mapping[str, Any] = manifest.get("tasks", {}).get(task, {}).get("config", {})
+    sources = config.get("sources")
+    listed = sources.get("hf") if isinstance(sources, Mapping) else None
+    path = listed if isinstance(listed, str) else config.get("dataset_path")
+    if not isinstance(path, str) or not _HUB_ID.fullmatch(path) or path.startswith("."):
+        return None
+    name = config.get("dataset_name")
+    return path, name if isinstance(name, str) and "{" not in name else "default"
+
+
+def hub_results(manifest: Manifest, report: Report, source_url: str | None = None) -> Iterator[HubResult]:
+    """The first value of each task, as the hub has it. source_url: where the traces can be seen."""
+    for task in report["tasks"]:
+        name = task["task"]
+        file = f"{FOLDER}/{safe_name(name.replace(':', '@').replace('/', '-'))}.yaml"
+        dataset = hub_dataset(manifest, name)
+        metric = next(iter(task["metrics"]), None)
+        value = finite(metric["value"]) if metric else None
+        if dataset is None:
+            yield HubResult(name, file, {}, "its rows are not of the hub")
+        elif metric is None or value is None:
+            yield HubResult(name, file, {}, "it has no value")
+        else:
+            date = str(report.get("started") or "")[:10]
+            entry: dict[str, JSON] = {
+                "dataset": {"id": dataset[0], "task_id": dataset[1]},
+                "value": value,
+                **({"date": date} if date else {}),
+                **({"source": {"url": source_url, "name": "Samples and report"}} if source_url else {}),
+                "notes": _notes(task),
+            }
+            yield HubResult(name, file, entry)
+
+
+def _notes(task: TaskReport) -> str:
+    """What a reader has to know of a value: which it is, of how many samples, and how sure."""
+    metric = task["metrics"][0]
+    shots = task.get("num_fewshot")
+    parts = [
+        f"{task['task']}{part_words(task.get('covers'))}: {metric['metric']}",
+        *([] if shots is None else [f"{shots}-shot"]),
+        f"n = {metric['n']}",
+        *([] if metric["stderr"] is None else [f"standard error {number(metric['stderr'])}"]),
+        *([f"{task['counts']['failed']} failed"] if task["counts"].get("failed") else []),
+    ]
+    return f"{', '.join(parts)}; harness-eval"

@@ -1,0 +1,46 @@
+"""The results of a run as an HTML table, for notebooks: every text in it is escaped, and it loads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html import escape
+
+from harness.record.file_types import Report
+from harness.record.report import DOUBTS, rows
+from harness.record.shown import short_title, value
+from harness.terminal import visible
+
+_NUMBER = ' style="text-align:right"'
+_MOST_ROWS = 200
+
+
+def report_table(report: Report, caption: str) -> str:
+    """The result table with values as `71.2 ± 1.4 %`, n, and what is in doubt."""
+    shown = list(rows(report))
+    doubts = [name for name in DOUBTS if any(row.counts.get(name) for row in shown)]
+    head = "".join(f"<th>{escape(name)}</th>" for name in ("task", "metric", "value", "n", *doubts))
+    body = "".join(_row(cells) for cells in _cells(report, doubts))
+    title = f"{short_title(report)}, {caption}" if report.get("model") else caption
+    return (
+        f'<table><caption style="text-align:left">{_text(title)}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    )
+
+
+def _cells(report: Report, doubts: list[str]) -> Iterator[list[str]]:
+    shown = list(rows(report))
+    for row in shown[:_MOST_ROWS]:
+        label = "\u2003" * row.depth + row.label
+        counts = [str(row.counts.get(name) or "") for name in doubts]
+        yield [label, row.metric, str(value(row.result)), f"{row.result['n']:,}", *counts]
+    if len(shown) > _MOST_ROWS:
+        yield [f"... and {len(shown) - _MOST_ROWS} rows more", "", "", "", *([""] * len(doubts))]
+
+
+def _row(cells: list[str]) -> str:
+    texts = "".join(f'<td style="text-align:left">{_text(cell)}</td>' for cell in cells[:2])
+    return f"<tr>{texts}{''.join(f'<td{_NUMBER}>{_text(cell)}</td>' for cell in cells[2:])}</tr>"
+
+
+def _text(text: str) -> str:
+    return escape(visible(text)).encode("utf-8", "replace").decode()
