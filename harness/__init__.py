@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from harness.judging.judge import judge
     from harness.run.frames import frames, samples_frame
     from harness.run.result import load_run
+    from harness.view.figures import plot_abilities, plot_scores
 
 __version__ = "0.1.0"
 
@@ -137,6 +138,8 @@ __all__ = [
     "load_run",
     "may_pass",
     "one_line",
+    "plot_abilities",
+    "plot_scores",
     "samples_frame",
     "sealed",
     "secrets_in",
@@ -160,6 +163,10 @@ def __getattr__(name: str) -> Any:
         from harness.run.result import load_run
 
         return load_run
+    if name in ("plot_abilities", "plot_scores"):
+        from harness.view import figures
+
+        return getattr(figures, name)
     if name == "judge":
         from harness.judging.judge import judge
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
 
+from harness.cli.progress import watch
 from harness.cli.values import (
     parse_batch_size,
     parse_date,
@@ -74,16 +76,20 @@ def evaluate(
     cutoff: str | None = None,
     name: str | None = None,
     log_to: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] = (),
+    progress: bool | None = None,
 ) -> RunResult:
     """Measure a model: `evaluate("hf", {"pretrained": DIR}, ["ceval", "cmmlu"], limit=10).summary()`.
 
     model: a plugin's name, or a class derived from `harness.Model`, or one that is made already. Parameters are named
     as on the command line, and mean the same; `model_args` and `gen_kwargs` may also be written as there
-    (`"pretrained=DIR,dtype=float32"`). overrides: task -> key -> value, as of `--set`. Raises `HarnessError`.
+    (`"pretrained=DIR,dtype=float32"`). overrides: task -> key -> value, as of `--set`. progress: whether stderr says
+    how far the run is; left out, in notebooks alone. Raises `HarnessError`.
     """
-    given = dict(locals())
+    given = {name: value for name, value in locals().items() if name != "progress"}
     registry = load_plugins()
-    return run(_spec({**given, "model": _named_model(model, model_args, registry)}), registry)
+    spec = _spec({**given, "model": _named_model(model, model_args, registry)})
+    in_notebook = "ipykernel" in sys.modules
+    return run(spec, registry, watch() if progress or (progress is None and in_notebook) else None)
 
 
 def evaluate_each(

@@ -45,8 +45,8 @@ def command(
     harness export runs/NAME --format hub --to upload
     harness export runs/NAME --format every_eval_ever --to upload --organization Lab --relationship third_party
     """
-    from harness.run.export import export_every_eval_ever, export_hub
     from harness.run.parquet import write_parquet
+    from harness.run.publish import export_every_eval_ever, export_hub
     from harness.run.result import load_run
 
     if form == "parquet":

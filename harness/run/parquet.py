@@ -32,13 +32,13 @@ _FIXED = {
 def write_parquet(folder: RunFolder, path: Path, task: str | None = None) -> int:
     """Write the records of a task, or of all, and return how many. Raises SaveError; no part of a file is left."""
     import pyarrow
-    from pyarrow import parquet  # type: ignore[import-untyped]
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
     kinds = column_kinds(folder.records(task))
     schema = pyarrow.schema([(name, _types()[kind]) for name, kind in kinds.items()])
     count = 0
     try:
-        with files.replacing(path) as temporary, parquet.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        with files.replacing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
             for batch in _batches(folder.records(task)):
                 writer.write_batch(_record_batch(batch, kinds, schema))
                 count += len(batch)

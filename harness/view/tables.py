@@ -44,7 +44,7 @@ def write(reports: Mapping[str, Report], form: str, path: Path, *, subsets: bool
     elif form == "xlsx":
         data = _xlsx(reports, subsets)
     elif form in ("svg", "png"):
-        draw = charts.bars(_bars(reports))
+        draw = charts.bars(bars_of(reports))
         data = charts.svg(draw, ground="white") if form == "svg" else charts.png(draw)
     else:
         raise UsageError(f"there is no form '{form}' (there are: {', '.join(FORMS)})")
@@ -218,8 +218,8 @@ def _badge(reports: Mapping[str, Report], subsets: bool) -> str:
     )
 
 
-def _bars(reports: Mapping[str, Report]) -> dict[str, list[tuple[str, float, Sequence[float] | None]]]:
-    """Run -> (task, value, interval) of the first metric of each task."""
+def bars_of(reports: Mapping[str, Report]) -> dict[str, list[tuple[str, float, Sequence[float] | None]]]:
+    """Run -> (task, value, interval) of the first metric of each task, for `charts.bars`."""
     found: dict[str, list[tuple[str, float, Sequence[float] | None]]] = {}
     for run, report in reports.items():
         for task in report["tasks"]:

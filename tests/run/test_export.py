@@ -144,3 +144,10 @@ def test_the_same_run_is_written_to_the_same_files(run: RunFolder, tmp_path: Pat
 def test_an_export_without_a_place_is_one_line(run: RunFolder, arguments: tuple[str, ...], message: str) -> None:
     told = run_harness("export", str(run.path), *arguments)
     assert told.exit_code == 4 and message in told.stderr and len(told.stderr.strip().splitlines()) == 1
+
+
+def test_a_chart_is_a_figure_that_a_notebook_shows(run: RunFolder) -> None:
+    figure = harness.plot_scores([run.path])
+    assert figure._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
+    with pytest.raises(harness.UsageError, match="a radar needs 3 abilities, and these runs have 0"):
+        harness.plot_abilities(run.path)
