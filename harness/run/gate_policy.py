@@ -88,6 +88,8 @@ def read_policy(file: Path) -> Policy:
         path = ("rules", number)
         if (rule.tasks is None) == (rule.ability is None):
             raise document.error(path, "a rule is about either tasks or an ability: name one of them")
+        if not words(rule.tasks) and not words(rule.ability):  # a rule without a line would hold whatever happens
+            raise document.error(path, "a rule names at least one task or ability")
         if rule.max_drop is not None and rule.margin is not None:
             raise document.error(path, "a rule has either max_drop or margin; make two rules of it")
         if rule.ability is not None and (rule.metric or rule.direction):
