@@ -280,9 +280,10 @@ def _folder_of(model: str) -> str:
 
 
 def _their_name(metric: str, config: Mapping[str, JSON]) -> str:
-    """`pass@1` for what is `pass_at_1` here, where the task's own `pass_at_k` calls it so."""
-    named_by_k = re.search(r"!function [^\"]*\bpass_at_k\b", json.dumps(config, default=str))
-    return re.sub(r"_at_(?=\d+$)", "@", metric) if named_by_k else metric
+    """`r@1` and `pass@1` for what is `r_at_1` and `pass_at_1` here, where the task or its own `pass_at_k` says so."""
+    theirs = re.sub(r"_at_(?=\d+$)", "@", metric)
+    written = json.dumps(config.get("metric_list"), default=str)
+    return theirs if f'"{theirs}"' in written or re.search(r"!function [^\"]*\bpass_at_k\b", written) else metric
 
 
 def sample_lines(record: Record, config: Mapping[str, JSON], only_pipeline: str) -> Iterator[dict[str, JSON]]:

@@ -148,13 +148,11 @@ def load_job(
 
 def _with_sampler(document: Document, sampler: str | None) -> Document:
     """The task file's keys with what `--fewshot_sampler` says, where examples are drawn at all."""
-    own = document.data.get("fewshot_config")
-    if (
-        sampler is None
-        or not document.data.get("num_fewshot")
-        or (isinstance(own, dict) and own.get("sampler") == "first_n")
-    ):
+    if sampler is None or not document.data.get("num_fewshot"):
         return document
+    own = document.data.get("fewshot_config")
+    if isinstance(own, dict) and own.get("sampler") == "first_n":
+        sampler = {"lm_eval": "lm_eval_first_n"}.get(sampler, "first_n")
     place = FileLine(Path("--fewshot_sampler"), 0)
     return changed(document, {"fewshot_config": {"sampler": sampler}}, {("fewshot_config", "sampler"): place})
 

@@ -36,7 +36,7 @@ class ShotPool:
     @property
     def is_fixed(self) -> bool:
         """Whether all rows are shown the same examples, but for a row that is itself among them."""
-        return self.first_n
+        return self.first_n or (self.peer is not None and self.peer.first_n)
 
     def draw(
         self, doc_id: int, is_asked: Callable[[int], bool], is_row: Callable[[int], bool]
@@ -70,13 +70,17 @@ class ShotPool:
 
 
 class LMEvalSampler:
-    """Draws examples as lm-eval does (api/samplers.py, `ContextSampler`), so that a published number can be repeated.
+    """Draws examples as lm-eval does (api/samplers.py), so that a published number can be repeated.
 
     One generator serves all rows, in their order: what a row is shown hangs on how often it was drawn before. The row
     that is asked is left out only where `excludes`; elsewhere it may be shown its own answer, as in lm-eval.
+    first_n: nothing is drawn, the first are shown.
     """
 
-    def __init__(self, rows: Sequence[Row], count: int, seed: int, origin: str, excludes: bool) -> None:
+    def __init__(
+        self, rows: Sequence[Row], count: int, seed: int, origin: str, *, excludes: bool, first_n: bool = False
+    ) -> None:
+        self.first_n = first_n
         self._rows, self._count, self._origin, self._excludes = rows, count, origin, excludes
         self._random = random.Random(seed)
 
@@ -88,6 +92,9 @@ class LMEvalSampler:
             raise DataError(
                 f"num_fewshot: sampler lm_eval draws {wanted} examples at a time, but {has}; lower num_fewshot"
             )
+        if self.first_n:
+            left = [index for index in range(len(self._rows)) if not (self._excludes and is_row(index))]
+            return tuple(left[: self._count])
         drawn = self._random.sample(range(len(self._rows)), wanted)
         if not self._excludes:
             return tuple(drawn)
@@ -122,9 +129,16 @@ def make_pool(
     first_n = sampler == "first_n" or (sampler is None and written_here)
     count = task.config.num_fewshot or 0
     peer = None
-    if sampler == "lm_eval":
+    if sampler in ("lm_eval", "lm_eval_first_n"):
         split = (config and config.split) or task.config.fewshot_split
-        peer = LMEvalSampler(rows, count, seed, origin, excludes=split == task.config.test_split)
+        peer = LMEvalSampler(
+            rows,
+            count,
+            seed,
+            origin,
+            excludes=split == task.config.test_split,
+            first_n=sampler == "lm_eval_first_n",
+        )
     return ShotPool(rows, count, first_n=first_n, origin=origin, salt=salt, holds_asked=holds_asked, peer=peer)
 
 

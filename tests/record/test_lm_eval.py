@@ -175,11 +175,16 @@ def test_a_scored_text_is_written_behind_its_prompt() -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "name"), [("utils.pass_at_k", "pass@1"), ("utils.pass_at_1", "pass_at_1"), ("", "pass_at_1")]
+    ("written", "metric", "name"),
+    [
+        ("!function utils.pass_at_k", "pass_at_1", "pass@1"),
+        ("!function utils.pass_at_1", "pass_at_1", "pass_at_1"),
+        ("pass_at_1", "pass_at_1", "pass_at_1"),
+        ("r@2", "r_at_2", "r@2"),
+    ],
 )
-def test_a_share_of_passing_programs_has_the_name_that_lm_eval_gives_it(function: str, name: str) -> None:
-    config = {"metric_list": [{"metric": f"!function {function}" if function else "pass_at_1"}]}
-    (line,) = sample_lines(make_record(0, scores={"pass_at_1": 1.0}), config, "none")
+def test_a_score_has_the_name_that_lm_eval_gives_it(written: str, metric: str, name: str) -> None:
+    (line,) = sample_lines(make_record(0, scores={metric: 1.0}), {"metric_list": [{"metric": written}]}, "none")
     assert line[name] == 1.0
 
 

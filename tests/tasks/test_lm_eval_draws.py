@@ -38,6 +38,20 @@ def test_examples_of_the_split_that_is_asked_are_one_more_and_never_the_row(tmp_
     assert found == [[row["q"] for row in rows] for rows in drawn]
 
 
+def test_the_first_of_another_split_are_shown_whatever_is_asked(tmp_path: Path) -> None:
+    text = CHOICE + "num_fewshot: 2\nfewshot_config: {sampler: lm_eval_first_n}\n"
+    same = [{"q": ROWS[0]["q"], "a": "no"}, *DEV]
+    asked = prompts(build(load(tmp_path, text), ROWS, same, seed=1234))
+    assert all(prompt.count("question 0") == 1 + (number == 0) for number, prompt in enumerate(asked))
+
+
+def test_the_first_of_the_split_that_is_asked_leave_the_row_out(tmp_path: Path) -> None:
+    text = CHOICE.replace("fewshot_split: dev", "fewshot_split: test")
+    found = shown(tmp_path, text + "num_fewshot: 2\nfewshot_config: {sampler: lm_eval_first_n}\n", 2)
+    names = [row["q"] for row in ROWS]
+    assert found == [[name for name in names if name != asked][:2] for asked in names]
+
+
 def test_more_than_there_are_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="sampler lm_eval draws 8 examples"):
         shown(tmp_path, CHOICE + "num_fewshot: 8\nfewshot_config: {sampler: lm_eval}\n", 8)
