@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from harness.engine import load_processor
+
 __version__ = "0.0-stand-in"
 __spec__ = ModuleSpec("vllm", None)
 BLOCK = 16
@@ -33,6 +35,8 @@ class EngineArgs:
     enforce_eager: bool = False
     enable_prefix_caching: bool = True
     disable_log_stats: bool = True
+    limit_mm_per_prompt: dict[str, int] | None = None
+    mm_processor_kwargs: dict[str, Any] | None = None
 
 
 class SamplingParams:
@@ -62,27 +66,65 @@ class LLM:
         self.llm_engine = Engine(EngineArgs(**args))
 
 
+TEXT_KEYS = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
+
+
+@dataclass
+class Shown:
+    """A prompt with all tokens of its images, and the tensors of their pixels."""
+
+    tokens: list[int]
+    pixels: dict[str, Any] = field(default_factory=dict)
+    image_token: int = -1
+
+
 @dataclass
 class Engine:
     args: EngineArgs
-    waiting: deque[tuple[str, list[int], SamplingParams]] = field(default_factory=deque)
+    waiting: deque[tuple[str, Shown, SamplingParams]] = field(default_factory=deque)
     blocks: set[tuple[int, ...]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
-        self.module = AutoModelForCausalLM.from_pretrained(self.args.model, dtype=torch.float32).eval()
+        config = AutoConfig.from_pretrained(self.args.model)
+        self.sees = hasattr(config, "vision_config")
+        family: Any = AutoModelForImageTextToText if self.sees else AutoModelForCausalLM
+        self.module = family.from_pretrained(self.args.model, dtype=torch.float32).eval()
         self.tokenizer = AutoTokenizer.from_pretrained(self.args.tokenizer)
+        self.processor = load_processor(self.args.model, config) if self.sees else None
         self.engine_core = SimpleNamespace(shutdown=self.waiting.clear)
         self.model_config = SimpleNamespace(
             try_get_generation_config=lambda: self.module.generation_config.to_diff_dict()
         )
 
-    def add_request(self, name: str, prompt: dict[str, list[int]], params: SamplingParams) -> None:
-        tokens = prompt["prompt_token_ids"]
-        if len(tokens) >= (self.args.max_model_len or sys.maxsize):
+    def add_request(self, name: str, prompt: dict[str, Any], params: SamplingParams) -> None:
+        images = prompt.get("multi_modal_data", {}).get("image", [])
+        if len(images) > (self.args.limit_mm_per_prompt or {}).get("image", 1):
+            raise ValueError("more images than limit_mm_per_prompt allows")
+        shown = self._with_images(prompt["prompt_token_ids"], images) if images else Shown(prompt["prompt_token_ids"])
+        if len(shown.tokens) >= (self.args.max_model_len or sys.maxsize):
             raise ValueError("the prompt is longer than the maximum model length")
-        self.waiting.append((name, tokens, params))
+        self.waiting.append((name, shown, params))
+
+    def _with_images(self, tokens: list[int], images: list[Any]) -> Shown:
+        """One mark of an image is one token, in the place of which vLLM writes all that the processor does."""
+        mark = self.tokenizer.convert_tokens_to_ids(self.processor.image_token)
+        assert tokens.count(mark) == len(images)
+        settings = dict(self.args.mm_processor_kwargs or {})
+        marks = self.processor.image_token * len(images)
+        found = dict(self.processor(text=[marks], images=[images], return_tensors="pt", images_kwargs=settings))
+        written, left = [], list(images)
+        for token in tokens:
+            own = [token]
+            if token == mark:
+                one = self.processor(
+                    text=[self.processor.image_token], images=[[left.pop(0)]], images_kwargs=dict(settings)
+                )
+                own = one["input_ids"][0]
+            written += own
+        pixels = {name: value for name, value in found.items() if name not in TEXT_KEYS}
+        return Shown(written, pixels, self.module.config.image_token_id)
 
     def abort_request(self, names: list[str]) -> None:
         self.waiting = deque(each for each in self.waiting if each[0] not in names)
@@ -90,18 +132,24 @@ class Engine:
     @torch.inference_mode()
     def step(self) -> list[Any]:
         """One request from beginning to end."""
-        name, tokens, params = self.waiting.popleft()
-        cached = 0 if params.skip_reading_prefix_cache else self._cached(tokens)
+        name, shown, params = self.waiting.popleft()
+        tokens = shown.tokens
+        cached = 0 if params.skip_reading_prefix_cache or shown.pixels else self._cached(tokens)
         self.blocks |= {tuple(tokens[:end]) for end in range(BLOCK, len(tokens) + 1, BLOCK)}
-        logprobs = self._logprobs(tokens)
+        logprobs = self._logprobs(tokens, shown)
         prompt = None
         if params.prompt_logprobs is not None:
             prompt = [None if at <= cached else _entry(logprobs[at - 1], token) for at, token in enumerate(tokens)]
-        answer = self._generate(tokens, params)
+        answer = self._generate(shown, params)
         answer.logprobs = [{token: _entry(logprobs[-1], token)[token] for token in params.logprob_token_ids}]
         return [
             SimpleNamespace(
-                request_id=name, finished=True, outputs=[answer], prompt_logprobs=prompt, num_cached_tokens=cached
+                request_id=name,
+                finished=True,
+                outputs=[answer],
+                prompt_token_ids=tokens,
+                prompt_logprobs=prompt,
+                num_cached_tokens=cached,
             )
         ]
 
@@ -110,16 +158,19 @@ class Engine:
         ends = [end for end in range(BLOCK, len(tokens), BLOCK) if tuple(tokens[:end]) in self.blocks]
         return max(ends, default=0)
 
-    def _logprobs(self, tokens: list[int]) -> torch.Tensor:
-        return torch.log_softmax(self.module(torch.tensor([tokens])).logits[0].float(), dim=-1)
+    def _logprobs(self, tokens: list[int], shown: Shown) -> torch.Tensor:
+        ids = torch.tensor([tokens])
+        kinds = (ids == shown.image_token).int()
+        more = {"mm_token_type_ids": kinds} if "image_grid_thw" in shown.pixels else {}
+        return torch.log_softmax(self.module(ids, **shown.pixels, **more).logits[0].float(), dim=-1)
 
-    def _generate(self, prompt: list[int], params: SamplingParams) -> Any:
+    def _generate(self, shown: Shown, params: SamplingParams) -> Any:
         random = torch.Generator().manual_seed(params.seed or 0)
         ends = {self.module.generation_config.eos_token_id, self.tokenizer.eos_token_id, *params.stop_token_ids}
         tokens: list[int] = []
         reason = "length"
         while len(tokens) < params.max_tokens and reason == "length":
-            scores = self._logprobs([*prompt, *tokens])[-1]
+            scores = self._logprobs([*shown.tokens, *tokens], shown)[-1]
             if params.allowed_token_ids:
                 allowed = torch.tensor(params.allowed_token_ids)
                 scores = torch.full_like(scores, float("-inf")).index_copy(0, allowed, scores[allowed])

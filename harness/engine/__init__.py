@@ -5,6 +5,7 @@ What a model plugin may use is named here. Importing this package imports no tor
 LocalCheckpoint a model in the format of transformers before its weights are read: configuration, tokenizer, identity
 TorchModel      base class of local torch models: give it a configuration, a tokenizer and the weights
 TextOptions     how texts become tokens: window, BOS, chat template, reasoning
+ImageProcessor, ImagePromptEncoder   what a checkpoint's processor makes of images, and of prompts that show them
 PromptEncoder   requests as strings and token ids for one model, and what is refused before weights load
 ChatTemplate    chat turns as the string that a model is shown
 Encoder         texts to token ids under `TokenRules`; `encode_requests` does it for whole requests, `scored_from` finds
@@ -25,10 +26,11 @@ from harness.data.shown_images import open_picture, picture_size
 from harness.engine.chat import ChatTemplate
 from harness.engine.checkpoint import LocalCheckpoint, is_path
 from harness.engine.devices import check_dtype, resolve_devices, resolve_dtype
+from harness.engine.image_prompts import ImagePromptEncoder
 from harness.engine.memory import is_out_of_memory
 from harness.engine.model import TorchModel
 from harness.engine.outcomes import Assembler, Failed, Scored
-from harness.engine.processor import ImageProcessor, load_processor
+from harness.engine.processor import ImageProcessor, image_options, load_processor
 from harness.engine.prompt_encoder import PromptEncoder, TextOptions
 from harness.engine.quantised import stored_format, stored_identity, stored_settings
 from harness.engine.sounds import SoundProcessor
@@ -45,6 +47,7 @@ __all__ = [
     "Failed",
     "Finished",
     "ImageProcessor",
+    "ImagePromptEncoder",
     "LocalCheckpoint",
     "PromptEncoder",
     "Scored",
@@ -56,6 +59,7 @@ __all__ = [
     "check_dtype",
     "encode_requests",
     "end_tokens",
+    "image_options",
     "is_out_of_memory",
     "is_path",
     "load_processor",

@@ -79,6 +79,38 @@ class ImagePromptEncoder(PromptEncoder):
         encoded.generations = [each for each in encoded.generations if each.request not in encoded.errors]
         return encoded
 
+    def encode_marked(self, requests: Sequence[Request]) -> Encoded:
+        """Token ids with the model's own mark in the place of each image, for a backend that writes its tokens itself.
+
+        The tokens that it will write count: a prompt with images that is too long with them is an error.
+        """
+        expanded = self.encode(requests)
+        for request, cut in expanded.truncated.items():
+            if cut and any(requests[request].prompt.shown_media):
+                expanded.errors.setdefault(request, self._too_long(cut))
+        marked = encode_requests(self.encoder, requests, self.render, self.where)
+        images = {each.request: each.images for each in expanded.scores}
+        images.update({each.request: each.images for each in expanded.generations})
+        marked.errors.update(expanded.errors)
+        marked.prompt_tokens.update(expanded.prompt_tokens)
+        marked.scores = [
+            replace(each, images=images.get(each.request, ()))
+            for each in marked.scores
+            if each.request not in marked.errors
+        ]
+        marked.generations = [
+            replace(each, images=images.get(each.request, ()))
+            for each in marked.generations
+            if each.request not in marked.errors
+        ]
+        return marked
+
+    def _too_long(self, cut: int) -> str:
+        return (
+            f"the prompt is {cut} tokens longer than the model's window of {self.rules.max_length}, and an image "
+            "cannot be cut: fewer examples, smaller images (max_pixels), or a larger max_length"
+        )
+
     def _expanded(self, prompt: Prompt) -> _Shown:
         """The prompt with the tokens of each image written out. Raises UsageError, an error of this request."""
         prompt = frames_as_images(prompt)
@@ -118,8 +150,7 @@ class ImagePromptEncoder(PromptEncoder):
         if there != wanted:
             cut = encoded.truncated.get(sequence.request, 0)
             encoded.errors[sequence.request] = (
-                f"the prompt is {cut} tokens longer than the model's window of {self.rules.max_length}, and an image "
-                "cannot be cut: fewer examples, smaller images (max_pixels), or a larger max_length"
+                self._too_long(cut)
                 if cut
                 else f"{there} tokens of the prompt stand for images, which take {wanted}: the question's own text "
                 "holds the model's mark of an image"

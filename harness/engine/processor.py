@@ -6,6 +6,7 @@ How many tokens an image takes depends on its size alone, so that prompts are ma
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -56,6 +57,28 @@ def _without_video(kind: Any) -> Any:
     return type(kind.__name__, (kind,), own)
 
 
+def image_options(
+    min_pixels: int | None = None, max_pixels: int | None = None, processor: Mapping[str, Any] | str | None = None
+) -> dict[str, Any]:
+    """The settings of an image processor that `--model_args` give; `processor` may be JSON. Raises UsageError."""
+    if isinstance(processor, str):
+        try:
+            processor = json.loads(processor)
+        except ValueError:
+            processor = None
+        if not isinstance(processor, Mapping):
+            raise UsageError(
+                '--model_args: processor takes settings of the image processor as JSON, such as {"size": 336}'
+            )
+    options = dict(processor or {})
+    for name, value in (("min_pixels", min_pixels), ("max_pixels", max_pixels)):
+        if value is not None:
+            if not isinstance(value, int) or value < 1:
+                raise UsageError(f"--model_args: {name}={value} is no number of pixels")
+            options[name] = value
+    return options
+
+
 @dataclass(frozen=True, slots=True)
 class Expansion:
     """What stands for an image of one size: `text` in the place of its mark, of which `count` tokens take its features.
@@ -71,9 +94,9 @@ class Expansion:
 class ImageProcessor:
     """The processor of a checkpoint, asked for one image at a time.
 
-    options: settings of its image processor that differ from the stored ones (`min_pixels`, `size`, ...). source: for
-    transformers' `from_pretrained`. media_token: the id of the token whose embeddings an image's features take the
-    place of.
+    options: settings of its image processor that differ from the stored ones (`min_pixels`, `size`, ...); `settings`
+    are they as transformers takes them. source: for transformers' `from_pretrained`. media_token: the id of the token
+    whose embeddings an image's features take the place of.
     """
 
     def __init__(self, pretrained: str, config: Any, options: Mapping[str, Any], **source: Any) -> None:
@@ -93,7 +116,7 @@ class ImageProcessor:
             raise UsageError(f"--model_args: {self.where}: its processor has no mark for images in a text")
         self.mark = mark
         self._check_options()
-        self._settings = self._with_bounds()
+        self.settings = self._with_bounds()
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the processor: its class may be made here, and is found by no name elsewhere."""
@@ -158,7 +181,7 @@ class ImageProcessor:
     def _process(self, text: str, image: Image, **more: Any) -> dict[str, Any]:
         try:
             found = self.processor(
-                text=[text], images=[[image]], return_tensors="pt", images_kwargs=dict(self._settings), **more
+                text=[text], images=[[image]], return_tensors="pt", images_kwargs=dict(self.settings), **more
             )
         except Exception as error:  # processors raise whatever they stumble over
             width, height = image.size

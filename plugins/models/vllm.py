@@ -9,6 +9,7 @@ skip is checked in each answer. Needs the extra `vllm`.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import threading
@@ -21,7 +22,9 @@ from importlib.util import find_spec
 from typing import Any, ClassVar
 
 from harness import (
+    DataError,
     GenerationParams,
+    Media,
     Model,
     ModelError,
     Prompt,
@@ -38,18 +41,25 @@ from harness.engine import (
     Encoded,
     Failed,
     Finished,
+    ImageProcessor,
+    ImagePromptEncoder,
     LocalCheckpoint,
     Scored,
     StopRule,
     TextOptions,
     check_dtype,
     end_tokens,
+    image_options,
+    open_picture,
     resolve_devices,
     resolve_dtype,
 )
 
 # Enough to keep any scheduler busy, and few enough to be dropped at once.
 IN_FLIGHT = 1024
+# Pixels of requests that wait are in memory.
+IMAGES_IN_FLIGHT = 128
+IMAGES_OPEN = 16
 # vllm.sampling_params.MAX_LOGPROB_TOKEN_IDS
 MOST_CHOICES = 128
 # One token more is generated than scored, and one more than the window is never fed.
@@ -58,7 +68,8 @@ NEEDED_FIELDS = ("logprob_token_ids", "skip_reading_prefix_cache")
 # Where and how fast, not what.
 PLACEMENT = frozenset(
     ("gpu_memory_utilization", "tensor_parallel_size", "pipeline_parallel_size", "max_num_seqs", "enforce_eager",
-     "max_num_batched_tokens", "swap_space", "cpu_offload_gb", "distributed_executor_backend", "download_dir")
+     "max_num_batched_tokens", "limit_mm_per_prompt", "swap_space", "cpu_offload_gb", "distributed_executor_backend",
+     "download_dir")
 )  # fmt: skip
 
 Outcome = Scored | Finished | Failed
@@ -83,6 +94,7 @@ class Ask:
     opened: str | None = None
     written: int = 0
     bounded: bool = False
+    images: tuple[Media, ...] = ()
 
     @property
     def answer_so_far(self) -> list[int]:
@@ -90,10 +102,14 @@ class Ask:
 
 
 class VLLMModel(Model):
-    """`--model vllm --model_args pretrained=DIR`; every further argument is one of vLLM's engine arguments."""
+    """`--model vllm --model_args pretrained=DIR`; every further argument is one of vLLM's engine arguments.
+
+    A model that sees is shown images; `min_pixels`, `max_pixels` and `processor` are as for `hf_vlm`.
+    """
 
     name = "vllm"
     takes_tools = True
+    modalities: ClassVar = frozenset({"text", "image"})
     supports: ClassVar[frozenset[RequestKind]] = frozenset({"loglikelihood", "rolling", "generate"})
 
     def __init__(
@@ -115,6 +131,9 @@ class VLLMModel(Model):
         add_bos_token: bool | None = None,
         prefix_token_id: int | None = None,
         on_overflow: str = "truncate",
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        processor: Mapping[str, Any] | str | None = None,
         **engine: Any,
     ) -> None:
         check_dtype(str(dtype))
@@ -136,6 +155,9 @@ class VLLMModel(Model):
         )
         self.dtype = str(dtype)
         self.engine_args = engine
+        self.image_options = image_options(min_pixels, max_pixels, processor)
+        self.processor: ImageProcessor | None = None
+        self._sightless = ""
         self._llm: Any = None
         self._closed = threading.Event()
         self._defaults: Mapping[str, Any] = {}
@@ -146,6 +168,7 @@ class VLLMModel(Model):
             raise UsageError("--model vllm needs the package vllm: pip install 'harness-eval[vllm]'")
         (device, *_) = resolve_devices(self.options.device)
         self.checkpoint.open(offline=self.options.offline)
+        self._open_processor()
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         import vllm
 
@@ -162,6 +185,28 @@ class VLLMModel(Model):
         self.max_model_len = self.checkpoint.prompts.rules.max_length
         self.checkpoint.prompts.reserve(SPARE_TOKENS)
 
+    def _open_processor(self) -> None:
+        """Read the processor of a model that sees. One of text has none, which matters when it is shown an image."""
+        source = self.checkpoint.source(offline=self.options.offline)
+        try:
+            self.processor = ImageProcessor(
+                self.checkpoint.pretrained, self.checkpoint.config, self.image_options, **source
+            )
+        except UsageError as error:
+            self._sightless = str(error)
+            if self.image_options:
+                raise
+            return
+        self.checkpoint.prompts = ImagePromptEncoder(
+            self.checkpoint.config,
+            self.checkpoint.tokenizer,
+            self.checkpoint.text_options,
+            self.checkpoint.pretrained,
+            self.processor,
+        )
+        if self.processor.settings:
+            self.engine_args.setdefault("mm_processor_kwargs", dict(self.processor.settings))
+
     @property
     def identity(self) -> Mapping[str, Any]:
         deciding = {name: value for name, value in sorted(self.engine_args.items()) if name not in PLACEMENT}
@@ -170,6 +215,7 @@ class VLLMModel(Model):
             "peft": None,
             "dtype": self.dtype_name,
             **self.checkpoint.prompts.identity,
+            **({"images": self.processor.identity} if self.processor is not None else {}),
             "engine": "vllm",
             "engine_args": deciding,
         }
@@ -179,6 +225,11 @@ class VLLMModel(Model):
         import vllm
 
         requests = [request for sample in samples for request in sample.requests]
+        most = max((len(list(request.prompt.shown_media)) for request in requests), default=0)
+        if most and self.processor is None:
+            raise UsageError(self._sightless)
+        if most:
+            self.engine_args.setdefault("limit_mm_per_prompt", {"image": most})
         for params in {request.generation for request in requests if request.generation is not None}:
             for name, _ in params.extra:
                 if not hasattr(vllm.SamplingParams, name):
@@ -228,16 +279,18 @@ class VLLMModel(Model):
         return {"dtype": self.dtype_name, "max_length": self.max_model_len, "vllm": vllm.__version__}
 
     def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
-        encoded = self.checkpoint.prompts.encode(requests)
+        prompts = self.checkpoint.prompts
+        encoded = (
+            prompts.encode_marked(requests) if isinstance(prompts, ImagePromptEncoder) else prompts.encode(requests)
+        )
         assembler = Assembler(encoded)
         yield from assembler.start()
         budget = self.checkpoint.text_options.thinking.budget
         waiting = deque(_asks(encoded, budget))
         for ask, output, seconds in self._stream(waiting):
             if isinstance(output, Exception):
-                outcomes: list[Outcome] | None = [Failed(f"vLLM refuses the request: {one_line(output)}")] * len(
-                    ask.parts
-                )
+                refused = "" if isinstance(output, DataError) else "vLLM refuses the request: "
+                outcomes: list[Outcome] | None = [Failed(refused + one_line(output))] * len(ask.parts)
             elif ask.bounded and output.outputs[0].finish_reason == "length":
                 waiting.append(self._beyond_budget(ask, list(output.outputs[0].token_ids)))
                 continue
@@ -252,15 +305,19 @@ class VLLMModel(Model):
     def _stream(self, waiting: deque[Ask]) -> Iterator[tuple[Ask, Any, float]]:
         """Ask everything that is waiting (the caller may add to it), and yield each output as it is finished."""
         engine = self._llm.llm_engine
+        opened = functools.lru_cache(IMAGES_OPEN)(open_picture)
         under_way: dict[str, tuple[Ask, float]] = {}
         count = 0
         try:
             while waiting or under_way:
-                while waiting and len(under_way) < IN_FLIGHT:
+                while waiting and len(under_way) < (IMAGES_IN_FLIGHT if waiting[0].images else IN_FLIGHT):
                     ask, name, count = waiting.popleft(), f"{count}", count + 1
                     try:
-                        engine.add_request(name, {"prompt_token_ids": list(ask.tokens)}, self._params(ask))
-                    except ValueError as error:
+                        prompt: dict[str, Any] = {"prompt_token_ids": list(ask.tokens)}
+                        if ask.images:
+                            prompt["multi_modal_data"] = {"image": [opened(image) for image in ask.images]}
+                        engine.add_request(name, prompt, self._params(ask))
+                    except (ValueError, DataError) as error:
                         yield ask, error, 0.0
                         continue
                     under_way[name] = ask, time.monotonic()
@@ -326,8 +383,10 @@ class VLLMModel(Model):
         assert ask.start is not None
         scored = ask.tokens[ask.start :]
         entries = output.prompt_logprobs[-len(scored) :]
-        # Token `start` is predicted from the one before it, so that one must have been computed.
-        skipped = (output.num_cached_tokens or 0) >= ask.start
+        # Token `start` is predicted from the one before it, so that one must have been computed. vLLM counts the tokens
+        # of images too.
+        start = len(output.prompt_token_ids) - len(scored) if ask.images else ask.start
+        skipped = (output.num_cached_tokens or 0) >= start
         if skipped or any(entry is None or token not in entry for token, entry in zip(scored, entries, strict=True)):
             if not ask.use_cache:
                 return [Failed("vLLM gave no log-probability of a scored token")]
@@ -354,16 +413,18 @@ def _asks(encoded: Encoded, budget: int | None = None) -> Iterator[Ask]:
     budget: tokens after which reasoning is looked at, and closed where it still is open.
     """
     together: dict[tuple[int, tuple[int, ...]], list[tuple[int, int]]] = {}
+    images = {each.request: tuple(image.media for image in each.images) for each in encoded.scores}
+    images.update({each.request: tuple(image.media for image in each.images) for each in encoded.generations})
     for item in encoded.scores:
         if item.start == len(item.tokens) - 1:
             together.setdefault((item.request, item.tokens[:-1]), []).append((item.part, item.tokens[-1]))
     for (request, tokens), pairs in together.items():
         for at in range(0, len(pairs), MOST_CHOICES):
             parts, wanted = zip(*pairs[at : at + MOST_CHOICES], strict=True)
-            yield Ask(request, tokens, parts, wanted)
+            yield Ask(request, tokens, parts, wanted, images=images[request])
     for item in encoded.scores:
         if item.start < len(item.tokens) - 1:
-            yield Ask(item.request, item.tokens, (item.part,), start=item.start)
+            yield Ask(item.request, item.tokens, (item.part,), start=item.start, images=images[item.request])
     for each in encoded.generations:
         yield Ask(
             each.request,
@@ -372,6 +433,7 @@ def _asks(encoded: Encoded, budget: int | None = None) -> Iterator[Ask]:
             max_new_tokens=each.max_new_tokens,
             opened=each.opened,
             bounded=budget is not None and budget < each.max_new_tokens,
+            images=images[each.request],
         )
 
 

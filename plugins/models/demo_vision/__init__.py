@@ -2,9 +2,9 @@
 
     harness --tasks demo_vision
 
-It names the colour, the shape, the number and the place of what `drawings.py` draws, in Chinese and English, and tells
-two pictures apart by their order. `train_vision.py` is how such a model is made. It is a LLaVA of transformers (a CLIP
-tower before a Llama) and goes through all that larger ones go through.
+It names the colour, the shape, the number and the place of what `drawings.py` draws, in Chinese and English, says yes
+and no to what is said of it, and tells two pictures apart by their order. `train_vision.py` makes it. It is a LLaVA of
+transformers (a CLIP tower before a Llama) and goes through all that larger ones go through.
 """
 
 from __future__ import annotations

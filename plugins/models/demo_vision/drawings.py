@@ -117,11 +117,11 @@ def ask(rng: Random, language: Language, subject: str) -> PictureQuestion:
 def ask_twice(rng: Random, language: Language) -> tuple[PictureQuestion, PictureQuestion]:
     """Two questions on one picture, of which the answer to the first is yes and to the second no, as MME has them."""
     (thing,) = draw_things(rng, 1)
-    table, shown, text = rng.choice(
+    subject, table, shown, text = rng.choice(
         [
-            (list(COLOURS), thing.colour, {"en": "Is the shape {}?", "zh": "图形是{}吗？"}),
-            (list(SHAPES), thing.shape, {"en": "Is it a {}?", "zh": "图形是{}吗？"}),
-            (list(PLACES), list(PLACES)[thing.corner % 2], {"en": "Is it on the {}?", "zh": "图形在{}吗？"}),
+            ("colour", list(COLOURS), thing.colour, {"en": "Is the shape {}?", "zh": "图形是{}吗？"}),
+            ("shape", list(SHAPES), thing.shape, {"en": "Is it a {}?", "zh": "图形是{}吗？"}),
+            ("place", list(PLACES), list(PLACES)[thing.corner % 2], {"en": "Is it on the {}?", "zh": "图形在{}吗？"}),
         ]
     )
     picture, answers = draw(rng, [thing]), words(tuple(YES), language)
@@ -129,7 +129,7 @@ def ask_twice(rng: Random, language: Language) -> tuple[PictureQuestion, Picture
     other = rng.choice([name for name in table if name != shown])
     first, second = (
         PictureQuestion(
-            "yes_no",
+            subject,
             (picture,),
             text[language].format(words((name,), language)[0]) + end,
             answers,
@@ -162,42 +162,6 @@ def compare(rng: Random, language: Language) -> PictureQuestion:
         text = f"What {'shape' if by_shape else 'colour'} is in the {picture} picture?"
     pictures = tuple(draw(rng, each) for each in things)
     return PictureQuestion("order", pictures, text, words(choices, language), choices.index(right), things)
-
-
-def ask_of_both(rng: Random, language: Language) -> PictureQuestion:
-    """Whether the picture shows a shape of a colour, of which one may be wrong: harder than `ask_twice`."""
-    (thing,) = draw_things(rng, 1)
-    if rng.random() < 0.5:
-        other = Thing(thing.shape, rng.choice([name for name in COLOURS if name != thing.colour]), thing.corner)
-    else:
-        other = Thing(rng.choice([name for name in SHAPES if name != thing.shape]), thing.colour, thing.corner)
-    picture, answers = draw(rng, [thing]), words(tuple(YES), language)
-    number = rng.randint(0, 1)
-    asked = (thing, other)[number]
-    text = {
-        "zh": f"图中的图形是{COLOURS[asked.colour][0]}的{SHAPES[asked.shape]}吗？请回答是或否。",
-        "en": f"Is the shape a {asked.colour} {asked.shape}? Please answer yes or no.",
-    }
-    return PictureQuestion("yes_no", (picture,), text[language], answers, number, ([thing],))
-
-
-def which_shows(rng: Random, language: Language) -> PictureQuestion:
-    """Which of two pictures shows something: harder than `compare`."""
-    wanted, other = rng.sample(list(COLOURS), 2)
-    by_shape = rng.random() < 0.5
-    if by_shape:
-        wanted, other = rng.sample(list(SHAPES), 2)
-    answer = rng.randint(0, 1)
-    things = []
-    for at in range(2):
-        (thing,) = draw_things(rng, 1)
-        name = wanted if at == answer else other
-        things.append([Thing(name, thing.colour, thing.corner) if by_shape else Thing(thing.shape, name, thing.corner)])
-    zh = SHAPES[wanted] if by_shape else f"{COLOURS[wanted][0]}的图形"
-    en = wanted if by_shape else f"{wanted} shape"
-    text = f"哪一张图里有{zh}？" if language == "zh" else f"Which picture shows a {en}?"
-    pictures = tuple(draw(rng, each) for each in things)
-    return PictureQuestion("which", pictures, text, words(tuple(ORDER), language), answer, tuple(things))
 
 
 def words(names: tuple[str, ...], language: Language) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ def all_rows() -> dict[str, list[Row]]:
                 _row(drawings.ask(rng, language, subject)) for _ in range(ROWS)
             ]
         files[f"order/{language}/test"] = [_row(drawings.compare(rng, language)) for _ in range(2 * ROWS)]
+        files[f"pairs/{language}/test"] = [row for number in range(ROWS) for row in _pair(rng, language, number)]
     return files
 
 
@@ -39,6 +40,22 @@ def _row(question: PictureQuestion) -> Row:
         "answer": question.answer,
         "image": shown[0] if len(shown) == 1 else shown,
     }
+
+
+def _pair(rng: Random, language: drawings.Language, number: int) -> list[Row]:
+    """Two questions on one picture, as MME has them."""
+    questions = drawings.ask_twice(rng, language)
+    shown = drawings.data_uri(questions[0].pictures[0])
+    return [
+        {
+            "question": question.text,
+            "answer": question.right,
+            "question_id": f"{language}/{number}",
+            "category": question.subject,
+            "image": shown,
+        }
+        for question in questions
+    ]
 
 
 def main() -> None:

@@ -9,12 +9,10 @@ in common behind it, are computed once. A video is shown as its chosen frames, a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from harness import UsageError
-from harness.engine import ImageProcessor
+from harness.engine import ImageProcessor, image_options
 
 from . import HuggingFace
 
@@ -40,12 +38,7 @@ class HuggingFaceVision(HuggingFace):
         **others: Any,
     ) -> None:
         super().__init__(pretrained, **others)
-        self.image_options = _settings(processor)
-        for name, value in (("min_pixels", min_pixels), ("max_pixels", max_pixels)):
-            if value is not None:
-                if not isinstance(value, int) or value < 1:
-                    raise UsageError(f"--model_args: {name}={value} is no number of pixels")
-                self.image_options[name] = value
+        self.image_options = image_options(min_pixels, max_pixels, processor)
 
     @classmethod
     def arguments(cls) -> Any:
@@ -65,16 +58,3 @@ class HuggingFaceVision(HuggingFace):
         import transformers
 
         return transformers.AutoModelForImageTextToText
-
-
-def _settings(given: Mapping[str, Any] | str | None) -> dict[str, Any]:
-    if isinstance(given, str):
-        try:
-            given = json.loads(given)
-        except ValueError:
-            given = None
-        if not isinstance(given, Mapping):
-            raise UsageError(
-                '--model_args: processor takes settings of the image processor as JSON, such as {"size": 336}'
-            )
-    return dict(given or {})
