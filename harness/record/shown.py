@@ -123,7 +123,7 @@ def card(task: TaskReport, chances: Chances, sort: str = "file") -> Card:
     return Card(
         task["task"],
         task.get("title") or task["task"],
-        part_words(task.get("covers")),
+        shown_part(task),
         metric,
         value(metric, top) if metric else None,
         [(other, value(other)) for other in task["metrics"][1:]],
@@ -135,6 +135,15 @@ def card(task: TaskReport, chances: Chances, sort: str = "file") -> Card:
         list(_groups(task, chances, sort, top)),
         {name: _sorted([_part(part, {}, top) for part in parts], sort) for name, parts in breakdowns.items()},
     )
+
+
+def shown_part(task: TaskReport) -> str:
+    """What of a task was asked, where that is not all of it: `(2 of 5 subsets)`, `(60 of 200 rows)`."""
+    covers = task.get("covers")
+    if covers is None or (words := part_words(covers)):
+        return words if covers else ""
+    asked, rows = covers["rows"], covers["of_rows"]
+    return f" ({asked:,} of {rows:,} rows)" if rows is not None and asked < rows else ""
 
 
 def chips(report: Report) -> Iterator[tuple[str, str]]:

@@ -8,9 +8,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
-from viewer_runs import HOSTILE, write_run, write_task
+from viewer_runs import HOSTILE, write_picture_run, write_run, write_task
 
 pytestmark = [
     pytest.mark.slow,
@@ -60,6 +61,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, lis
     write_run(task, ["A", "C", "C", "我不知道"], folder / "runs", "second")
     evil = write_task(folder / "evil", name="evil", title=HOSTILE, questions=[HOSTILE, HOSTILE])
     write_run(evil, [HOSTILE, HOSTILE], folder / "runs", "third")
+    write_picture_run(folder / "pictures", folder / "runs")
+    strange = folder / "runs" / """it's 50% "<b>odd" & #more?\nrun"""
+    shutil.copytree(next((folder / "runs").glob("*third*")), strange)
     command = [sys.executable, "-m", "harness", "view", str(folder / "runs"), "--token", "t", "--no_browser"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
@@ -84,12 +88,15 @@ def browser(width: int, *, dark: bool) -> Any:
     return made
 
 
-@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)], ids=["desktop, light", "phone, dark"])
+@pytest.mark.parametrize(
+    ("width", "dark"), [(1280, False), (800, True), (390, True)], ids=["desktop, light", "tablet, dark", "phone, dark"]
+)
 def test_every_page(address: tuple[str, list[str]], width: int, dark: bool) -> None:
     base, runs = address
-    driver = browser(width, dark=dark)
+    driver, pictures = browser(width, dark=dark), 0
     try:
         driver.get(f"{base}?token=t")
+        runs = [quote(run, safe="") for run in runs]
         pages = [f"run/{run}{part}" for run in runs for part in ("", "/samples", "/sample/1", "/errors")]
         chosen = "&".join(f"run={run}" for run in runs)
         pages += [f"compare?{chosen}", f"changed?run={runs[0]}&run={runs[1]}&task=quiz", f"trends?task=quiz&{chosen}"]
@@ -101,6 +108,10 @@ def test_every_page(address: tuple[str, list[str]], width: int, dark: bool) -> N
             assert wide <= 0, f"{page} is {wide} pixels wider than the window"
             assert driver.execute_script(CONTRAST) == [], page
             assert not driver.execute_script("return document.querySelectorAll('img[src=x], main script').length"), page
+            for image in driver.find_elements("css selector", ".media img"):
+                assert driver.execute_script("return arguments[0].naturalWidth", image) > 0, page
+                pictures += 1
+        assert pictures == 1
         failed = [entry["message"] for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
         assert failed == []
         asked = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]

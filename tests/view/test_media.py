@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
-from viewer_runs import write_run
+from viewer_runs import photo, write_picture_run
 
 from harness.errors import DataError
 from harness.view.app import make_app
@@ -22,42 +22,12 @@ from harness.view.export import export_pages, export_single
 from harness.view.media import painted
 
 HOST = "127.0.0.1:8000"
-SCRIPT = b"<script>alert(1)</script>"
-TASK = """
-task: pictures
-dataset_path: .
-dataset_kwargs: {data_files: {test: rows.jsonl}}
-test_split: test
-output_type: generate_until
-doc_to_text: "<image> {{question}}"
-doc_to_image: picture
-doc_to_target: gold
-generation_kwargs: {max_gen_toks: 8}
-metric_list: [{metric: exact_match}]
-"""
-
-
-def photo(colour: str = "red", size: tuple[int, int] = (40, 20), **saved: object) -> bytes:
-    """A photograph taken sideways, whose EXIF speaks markup."""
-    stream = io.BytesIO()
-    exif = Image.Exif()
-    exif[0x0112], exif[0x010E] = 6, SCRIPT.decode()
-    Image.new("RGB", size, colour).save(stream, "JPEG", exif=exif, comment=SCRIPT, **saved)
-    return stream.getvalue()
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of three rows: a photograph, one whose file is an SVG, one whose picture no file holds."""
     folder = tmp_path_factory.mktemp("pictures")
-    (folder / "photo.jpg").write_bytes(photo())
-    (folder / "evil.png").write_bytes(b'<svg xmlns="http://www.w3.org/2000/svg">' + SCRIPT + b"</svg>")
-    rows = [
-        {"question": f"what is {name}", "picture": name, "gold": "red"} for name in ("photo.jpg", "evil.png", "no.png")
-    ]
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    (folder / "pictures.yaml").write_text(TASK, encoding="utf-8")
-    return write_run(folder / "pictures.yaml", ["red"] * 3, folder / "runs", "seen")
+    return write_picture_run(folder, folder / "runs")
 
 
 @pytest.fixture
@@ -68,13 +38,13 @@ def client(run: Path) -> Iterator[TestClient]:
 
 
 def address_in(page: str) -> str:
-    (found,) = re.findall(r'<img src="(/run/[^"]+)"', page)
+    (found,) = re.findall(r'<img[^>]* src="(/run/[^"]+)"', page)
     return str(found)
 
 
 def test_a_picture_is_painted_anew_upright_and_without_what_its_file_says(client: TestClient, run: Path) -> None:
     page = client.get(f"/run/{run.name}/sample/1").text
-    assert 'width="20" height="40"' in page
+    assert 'width="80" height="160"' in page  # small ones are enlarged
     answer = client.get(address_in(page))
     assert answer.headers["content-type"] == "image/jpeg" and b"alert" not in answer.content
     with Image.open(io.BytesIO(answer.content)) as shown:

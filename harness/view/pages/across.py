@@ -16,7 +16,7 @@ import numpy as np
 from harness.errors import UsageError
 from harness.record.coverage import part_words
 from harness.record.file_types import MetricFields, TaskReport
-from harness.record.shown import Shown, finite, interval_of, is_share, value
+from harness.record.shown import Shown, finite, interval_of, is_share, shown_part, value
 from harness.scoring.statistics.clusters import cluster_number
 from harness.scoring.statistics.paired import Comparison, PairedScores, compare_macro, correct_for_many
 from harness.scoring.statistics.paired import compare as compare_pairs
@@ -302,6 +302,12 @@ def leaderboard(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         "tasks": table.tasks,
         "rows": table.rows,
         "shared": table.shared,
+        "parts": {
+            (row.model, name): part
+            for row in table.rows
+            for name, run in row.runs.items()
+            if (report := run.task(name)) and (part := shown_part(report))
+        },
         "best": {task: _best([row.cells.get(task) for row in table.rows]) for task in table.tasks},
         "pairs": pairs,
         "filter": asked.get("task") or "",
