@@ -14,6 +14,7 @@ from harness.scoring.official.cmmmu import cmmmu_blank_correct, cmmmu_choice, cm
 from harness.scoring.official.cmmu import cmmu_blank_correct, cmmu_letters
 from harness.scoring.official.edit_distance import edit_distance
 from harness.scoring.official.guess import choice_scores
+from harness.scoring.official.mathvision import mathvision_correct
 from harness.scoring.official.mathvista import mathvista_extract, mathvista_normalise
 from harness.scoring.official.mmmu import DISCIPLINES, mmmu_choice, mmmu_open, mmmu_open_correct, mmmu_pro_choice
 from harness.scoring.official.option_matching import vlmevalkit_option
@@ -321,3 +322,15 @@ def test_cmmu_fills_a_blank_with_a_line_that_is_similar_enough():
     assert cmmu_blank_correct("分析\n答案为：3cm", "3")
     assert cmmu_blank_correct("变大", "增大")
     assert not cmmu_blank_correct("减小", "增大")
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "right"),
+    [
+        ("(1.5+4)\\cdot2", "\\left(1.5+4\\right)\\cdot 2", True),
+        ("\\sqrt{6}", "\\sqrt6", False),  # the script's parser reads no root without braces
+        ("0.012", "1.2\\%", True),
+    ],
+)
+def test_mathvision_compares_formulas_as_its_parser_reads_them(answer, gold, right):
+    assert mathvision_correct(answer, gold) is right

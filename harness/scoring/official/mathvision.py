@@ -137,7 +137,8 @@ class _Formula:
     """
 
     def __init__(self, text: str) -> None:
-        self._tokens = _TOKEN.findall(text.replace("$", " ").replace("\\displaystyle", "").rstrip())
+        text = re.sub(r"\$|\\(?:left|right)(?![a-z])", " ", text).replace("\\displaystyle", "")
+        self._tokens = _TOKEN.findall(text.replace("\\%", "(0.01)").rstrip())
         self._at = 0
 
     def value(self) -> float:
@@ -209,6 +210,8 @@ class _Formula:
             degree = 2.0
             if self._next() == "[":
                 degree = self._atom()
+            if self._next() != "{":
+                raise ValueError("a root without braces is not read there")
             return _raised(self._atom(), 1 / degree)
         if token in _FUNCTIONS:
             return _FUNCTIONS[token](self._power())
