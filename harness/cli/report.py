@@ -13,8 +13,10 @@ import click
 from harness.cli.completion import complete_runs
 from harness.cli.console import counted, line, notice, notice_path, show, table, width
 from harness.errors import UsageError, suggest
+from harness.terminal import visible
 
 if TYPE_CHECKING:
+    from harness.record.by_category import SideBySide
     from harness.record.file_types import Report, WorkFields
 
 _SHOWN_PROBLEMS = 3
@@ -113,11 +115,7 @@ def _write_by_category(reports: dict[str, Report], by: str, form: str | None, pa
     found = by_category(reports, by)
     if form is None and path is None:
         for side in found:
-            header, *rows = side.cells()
-            line(f"{side.task}: {side.metric}")
-            show(table(header, rows, [header[0]]))
-            for words in side.extremes():
-                line(words)
+            _print_side_by_side(side)
         return
     text = tables.categories(found, _form(form, path, tables.TEXT_FORMS))
     if path is None:
@@ -125,6 +123,21 @@ def _write_by_category(reports: dict[str, Report], by: str, form: str | None, pa
     else:
         replace(path, [text.encode("utf-8", "replace")])
         notice_path("Written", path)
+
+
+def _print_side_by_side(side: SideBySide) -> None:
+    """A table with a column a run. Runs whose names leave no room for numbers are numbered."""
+    from rich.cells import cell_len
+
+    header, *rows = side.cells()
+    line(f"{side.task}: {side.metric}")
+    if sum(max(cell_len(visible(row[place])) for row in (header, *rows)) + 2 for place in range(len(header))) > width():
+        for number, run in enumerate(side.runs, 1):
+            line(f"run {number}: {run}")
+        header = [header[0], *(f"run {number}" for number in range(1, len(side.runs) + 1)), header[-1]]
+    show(table(header, rows, [header[0]]))
+    for words in side.extremes():
+        line(words)
 
 
 def print_notes_of(run: Path) -> None:
