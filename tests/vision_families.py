@@ -160,8 +160,42 @@ def internvl() -> tuple[Any, Any]:
     return transformers.InternVLForConditionalGeneration(config), processor
 
 
+def llava_onevision() -> tuple[Any, Any]:
+    tokenizer = _tokenizer("<image>", "<video>")
+    grids = [[SIZE, 2 * SIZE], [2 * SIZE, SIZE], [2 * SIZE, 2 * SIZE]]
+    images = transformers.LlavaOnevisionImageProcessorPil(
+        size={"height": SIZE, "width": SIZE}, image_grid_pinpoints=grids
+    )
+    processor = Parts(
+        "LlavaOnevisionProcessor",
+        images,
+        tokenizer,
+        _template("<image>\n"),
+        num_image_tokens=(SIZE // PATCH) ** 2,
+        vision_feature_select_strategy="full",
+    )
+    config = transformers.LlavaOnevisionConfig(
+        vision_config=transformers.SiglipVisionConfig(**_VISION, vision_use_head=False),
+        text_config=transformers.Qwen2Config(**_TEXT, vocab_size=len(tokenizer)),
+        image_token_id=_id(tokenizer, "<image>"),
+        video_token_id=_id(tokenizer, "<video>"),
+        image_grid_pinpoints=grids,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
+    )
+    return transformers.LlavaOnevisionForConditionalGeneration(config), processor
+
+
 def idefics3() -> tuple[Any, Any]:
-    images = transformers.Idefics3ImageProcessorPil(
+    return _idefics("Idefics3")
+
+
+def smolvlm() -> tuple[Any, Any]:
+    return _idefics("SmolVLM")
+
+
+def _idefics(kind: str) -> tuple[Any, Any]:
+    images = getattr(transformers, f"{kind}ImageProcessorPil")(
         size={"longest_edge": 2 * SIZE}, max_image_size={"longest_edge": SIZE}
     )
     rows = [f"<row_{row}_col_{column}>" for row in range(1, 5) for column in range(1, 5)]
@@ -172,15 +206,15 @@ def idefics3() -> tuple[Any, Any]:
         "global_image_token": "<global-img>",
     }
     tokenizer = _tokenizer(*names.values(), *rows, **names)
-    processor = Parts("Idefics3Processor", images, tokenizer, _template("<image>"), image_seq_len=4)
-    config = transformers.Idefics3Config(
+    processor = Parts(f"{kind}Processor", images, tokenizer, _template("<image>"), image_seq_len=4)
+    config = getattr(transformers, f"{kind}Config")(
         vision_config=_VISION,
         text_config=transformers.LlamaConfig(**_TEXT, vocab_size=len(tokenizer)),
         image_token_id=_id(tokenizer, "<image>"),
         scale_factor=2,
         pad_token_id=0,
     )
-    return transformers.Idefics3ForConditionalGeneration(config), processor
+    return getattr(transformers, f"{kind}ForConditionalGeneration")(config), processor
 
 
 def gemma3() -> tuple[Any, Any]:
@@ -226,7 +260,18 @@ class Parts:
 
 FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {
     function.__name__: function
-    for function in (llava, llava_next, qwen2_vl, qwen2_5_vl, qwen3_vl, internvl, idefics3, gemma3)
+    for function in (
+        llava,
+        llava_next,
+        llava_onevision,
+        qwen2_vl,
+        qwen2_5_vl,
+        qwen3_vl,
+        internvl,
+        idefics3,
+        smolvlm,
+        gemma3,
+    )
 }
 
 

@@ -116,7 +116,9 @@ class ImagePromptEncoder(PromptEncoder):
         prompt = frames_as_images(prompt)
         text = self.render(prompt)
         try:
-            images = tuple(self._place(media) for media in prompt.shown_media)
+            shown = list(prompt.shown_media)
+            alone = len(shown) == 1 or not self.processor.minds_company
+            images = tuple(self._place(media, alone=alone) for media in shown)
         except DataError as error:
             raise UsageError(str(error)) from error
         pieces = text.split(self.processor.mark)
@@ -128,13 +130,13 @@ class ImagePromptEncoder(PromptEncoder):
         whole = pieces[0] + "".join(image.text + piece for image, piece in zip(images, pieces[1:], strict=True))
         return _Shown(whole, images)
 
-    def _place(self, media: Media) -> PlacedImage:
+    def _place(self, media: Media, *, alone: bool) -> PlacedImage:
         """The ids of an image, given out when it is first met."""
-        key = (media.sha256, media.frame, media.start, media.end)
+        key = (media.sha256, media.frame, media.start, media.end, alone)
         if key not in self._places:
-            expansion = self.processor.expand(media)
-            self._places[key] = PlacedImage(media, self._next, expansion.count, expansion.text, expansion.grid)
-            self._next += expansion.count
+            found = self.processor.expand(media, alone=alone)
+            self._places[key] = PlacedImage(media, self._next, found.count, found.text, found.grid, alone)
+            self._next += found.count
         return self._places[key]
 
     def _plain(self, message: Message) -> str:

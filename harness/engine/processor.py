@@ -110,7 +110,7 @@ class ImageProcessor:
             )
         self.media_token = image_token
         self.options = dict(options)
-        self._expansions: dict[tuple[int, int], Expansion | str] = {}
+        self._expansions: dict[tuple[tuple[int, int], bool], Expansion | str] = {}
         mark = getattr(processor, "image_token", None)
         if not isinstance(mark, str) or not hasattr(processor, "image_processor"):
             raise UsageError(f"--model_args: {self.where}: its processor has no mark for images in a text")
@@ -139,49 +139,61 @@ class ImageProcessor:
         """What decides how a model sees: a part of its identity."""
         return {"images": {"rule": RULE, **self.identity}}
 
-    def expand(self, media: Media) -> Expansion:
-        """What stands for an image, or a frame of a video. Raises DataError where it cannot be taken."""
+    def expand(self, media: Media, *, alone: bool = True) -> Expansion:
+        """What stands for an image, or a frame of a video. Raises DataError where it cannot be taken. alone: see
+        `expansion`."""
         if media.kind != "image":
             raise DataError(f"the model is shown a {media.kind}, and sees images and videos only")
-        return self.expansion(picture_size(media))
+        return self.expansion(picture_size(media), alone=alone)
 
-    def expansion(self, size: tuple[int, int]) -> Expansion:
-        """What stands for an image of so many pixels (width, height). Raises DataError where it cannot be taken."""
-        if size not in self._expansions:
+    @property
+    def minds_company(self) -> bool:
+        """Whether an image is cut into pieces only where a prompt shows no other (LLaVA-OneVision)."""
+        return "batch_num_images" in (getattr(self.processor.image_processor, "model_input_names", None) or ())
+
+    def expansion(self, size: tuple[int, int], *, alone: bool = True) -> Expansion:
+        """What stands for an image of so many pixels (width, height). Raises DataError where it cannot be taken.
+
+        alone: whether the prompt shows no other image, or the processor does not mind.
+        """
+        key = (size, alone)
+        if key not in self._expansions:
             from PIL import Image
 
             try:
-                self._expansions[size] = self._expand(Image.new("RGB", size))
+                self._expansions[key] = self._expand(Image.new("RGB", size), 1 if alone else 2)
             except DataError as error:
-                self._expansions[size] = str(error)
-        found = self._expansions[size]
+                self._expansions[key] = str(error)
+        found = self._expansions[key]
         if isinstance(found, str):
             raise DataError(found)
         return found
 
-    def tensors(self, image: Image) -> dict[str, Any]:
-        """The tensors of an image, as the model's own forward pass takes them. Raises DataError."""
-        found = self._process(self.mark, image)
+    def tensors(self, image: Image, times: int = 1) -> dict[str, Any]:
+        """The tensors of an image, shown so often, as the model's own forward pass takes them. Raises DataError."""
+        found = self._process(self.mark * times, image, times)
         return {name: value for name, value in found.items() if name not in _TEXT_KEYS}
 
-    def inputs(self, text: str, image: Image) -> dict[str, Any]:
-        """All that the processor makes of a text with one mark, and its image."""
-        return {name: value for name, value in self._process(text, image).items() if name != "text_replacement_offsets"}
+    def inputs(self, text: str, image: Image, times: int = 1) -> dict[str, Any]:
+        """All that the processor makes of a text with so many marks, and the image for each of them."""
+        found = self._process(text, image, times)
+        return {name: value for name, value in found.items() if name != "text_replacement_offsets"}
 
-    def _expand(self, image: Image) -> Expansion:
-        found = self._process(self.mark, image, return_text_replacement_offsets=True)
+    def _expand(self, image: Image, times: int) -> Expansion:
+        found = self._process(self.mark * times, image, times, return_text_replacement_offsets=True)
         replaced = found.get("text_replacement_offsets")
-        if not replaced or len(replaced[0]) != 1:
+        if not replaced or len(replaced[0]) != times:
             raise UsageError(f"{self.where}: its processor does not say what it writes in the place of an image")
         grid = found.get("image_grid_thw")
         shape = tuple(int(side) for side in grid[0]) if grid is not None and len(grid) == 1 else None
-        count = int((found["input_ids"] == self.media_token).sum())
+        count = int((found["input_ids"] == self.media_token).sum()) // times
         return Expansion(replaced[0][0]["replacement"], count, shape)  # type: ignore[arg-type]
 
-    def _process(self, text: str, image: Image, **more: Any) -> dict[str, Any]:
+    def _process(self, text: str, image: Image, times: int = 1, **more: Any) -> dict[str, Any]:
+        settings = dict(self.settings)
         try:
             found = self.processor(
-                text=[text], images=[[image]], return_tensors="pt", images_kwargs=dict(self.settings), **more
+                text=[text], images=[[image] * times], return_tensors="pt", images_kwargs=settings, **more
             )
         except Exception as error:  # processors raise whatever they stumble over
             width, height = image.size

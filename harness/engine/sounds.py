@@ -44,8 +44,12 @@ class SoundProcessor:
         plain = {name: value for name, value in stored.items() if isinstance(value, str | int | float | bool | None)}
         return {"sounds": {"rule": RULE, "rate": self.rate, **plain}}
 
-    def expand(self, media: Media) -> Expansion:
+    minds_company = False
+    """A sound is taken alike whatever else a prompt holds; see `ImageProcessor.minds_company`."""
+
+    def expand(self, media: Media, *, alone: bool = True) -> Expansion:
         """What stands for a sound. Raises DataError where it cannot be taken."""
+        del alone
         if media.kind != "audio":
             raise DataError(f"the model is shown a {media.kind}, and only hears")
         length = sound_length(media, self.rate)

@@ -25,6 +25,7 @@ class PlacedImage:
     """An image whose tokens have the ids `first` to `first + count - 1`, wherever it is shown.
 
     text: what stands for it in a prompt. grid: (time, height, width) in patches, where the model's positions need it.
+    alone: False where the prompt shows other images too, and the processor takes an image otherwise there.
     """
 
     media: Media
@@ -32,6 +33,7 @@ class PlacedImage:
     count: int
     text: str = field(default="", compare=False)
     grid: tuple[int, int, int] | None = None
+    alone: bool = True
 
 
 @dataclass(frozen=True, slots=True)

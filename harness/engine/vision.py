@@ -149,9 +149,10 @@ class VisionDecoder(Decoder):
         """Compare with the model's own forward pass over what its processor makes of a text and this image. Raises
         ModelError where they differ: a family that needs more than is known here would give wrong numbers."""
         self.register([image])
-        own = self.processor.inputs(f"{self.processor.mark}\nA B C", open_picture(image.media))
+        times = 1 if image.alone else 2
+        own = self.processor.inputs(f"{self.processor.mark * times}\nA B C", open_picture(image.media), times)
         ids = own["input_ids"][0].tolist()
-        places = iter(range(image.first, image.first + image.count))
+        places = iter([*range(image.first, image.first + image.count)] * times)
         tokens = [next(places) if token == self.processor.media_token else token for token in ids]
         inputs = {name: self._moved(value) for name, value in own.items()}
         expected = self.model(**inputs, use_cache=False).logits[0].float()
@@ -224,13 +225,14 @@ class VisionDecoder(Decoder):
 
     def _encode(self, image: PlacedImage) -> _Features:
         """Send an image through the vision tower. Raises DataError where it cannot be opened or taken."""
-        tensors = self.processor.tensors(open_picture(image.media))
+        tensors = self.processor.tensors(open_picture(image.media), 1 if image.alone else 2)
         inputs = {name: self._moved(value) for name, value in tensors.items() if name in self._feature_arguments}
         found = self.layers.get_image_features(**inputs, return_dict=True)
         self.encoded += 1
         self._as_tensor = isinstance(found.pooler_output, torch.Tensor)
         features = _Features(
-            [_flat(found.pooler_output)], [[_flat(layer)] for layer in getattr(found, "deepstack_features", None) or ()]
+            [_flat(found.pooler_output if image.alone else found.pooler_output[0])],
+            [[_flat(layer)] for layer in getattr(found, "deepstack_features", None) or ()],
         )
         given = len(features.pooler_output[0])
         if given != image.count:

@@ -83,7 +83,9 @@ class Plain:
             {"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in message.content
         ]
         turns = [{"role": "user", "content": parts}]
-        shown = self.processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        shown = self.processor.tokenizer.apply_chat_template(
+            turns, chat_template=self.processor.chat_template, add_generation_prompt=True, tokenize=False
+        )
         images = [Image.open(io.BytesIO(each.read())) for each in prompt.shown_media]
         more: Any = {"images": [images]} if images else {}
         shown = shown.rstrip() if strip else shown + text
@@ -122,6 +124,8 @@ _OFTEN = {"qwen3_vl", "gemma3", "idefics3"}
     "name", [pytest.param(name, marks=() if name in _OFTEN else pytest.mark.slow) for name in FAMILIES]
 )
 def test_a_family_gives_what_transformers_gives(families: Path, name: str) -> None:
+    if name == "smolvlm":
+        pytest.importorskip("num2words")  # transformers' processor of it asks for that package
     place, asked = checkpoint(families, name), questions()
     plain, (found, said) = Plain(place), answers(place, asked)
     assert [response.error for response in found] == [None] * len(asked)
@@ -131,7 +135,8 @@ def test_a_family_gives_what_transformers_gives(families: Path, name: str) -> No
         else:
             expected = [plain.logprob(request.prompt, answer) for answer in ANSWERS]
             assert response.logprobs == pytest.approx(expected, abs=CLOSE, rel=CLOSE)
-    assert said["images_encoded"] == 3
+    # LLaVA-OneVision cuts an image into pieces only where it is alone: two of them are shown both ways.
+    assert said["images_encoded"] == (5 if name == "llava_onevision" else 3)
     in_order, swapped = found[6].logprobs, found[7].logprobs
     assert max(abs(a - b) for a, b in zip(in_order, swapped, strict=True)) > 100 * CLOSE
     alone, _ = answers(place, asked, batch_size=1)
