@@ -8,7 +8,6 @@ subtasks are `<task>_<subset>`. A group of tasks is a group there, too.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import subprocess
@@ -16,16 +15,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from harness import files
 from harness.errors import SaveError, UsageError
-from harness.record.codec import encode_line, encode_messages, jsonable
+from harness.record.codec import encode_line, jsonable
 from harness.record.coverage import part_words
 from harness.record.file_types import GroupReport, MetricFields, Report, ResultFields, TaskReport
+from harness.record.lm_eval_samples import AsRecorded, generation_kwargs, sample_line, sha, their_name
 from harness.record.manifest import model_title, record_file
 from harness.record.run import RunFolder
-from harness.types import JSON, Prompt, Record, ScoreName
+from harness.types import JSON, Record, ScoreName
 
 _WRITE_BYTES = 1 << 20
 _LONGEST_NAME = 200
@@ -56,14 +56,15 @@ def write_lm_eval(
     report: Report | None = None,
     log_samples: bool = False,
     wanted: Callable[[Record], bool] = lambda _: True,
+    shown: AsRecorded | None = None,
 ) -> Path:
     """Write the results, and the samples if asked for. Returns the results file.
 
     output_path: a folder, or a file name that ends in `.json`, as for lm-eval. report: of the samples that are wanted;
-    left out, that of the folder. Raises SaveError.
+    left out, that of the folder. shown: how prompts and golds read, beyond what records say. Raises SaveError.
     """
     stamp = datetime.now().isoformat().replace(":", "-")
-    writer = _Writer(run, report or run.report or {"kind": run.kind, "tasks": []}, wanted)
+    writer = _Writer(run, report or run.report or {"kind": run.kind, "tasks": []}, wanted, shown or AsRecorded())
     name = model_title(run.manifest)
     if output_path.suffix == ".json":
         results = output_path.with_name(f"{output_path.stem}_{stamp}.json")
@@ -87,26 +88,31 @@ class _Results:
     configs: dict[str, dict[str, JSON]] = field(default_factory=dict)
     versions: dict[str, JSON] = field(default_factory=dict)
     shots: dict[str, int] = field(default_factory=dict)
-    higher_is_better: dict[str, dict[str, bool]] = field(default_factory=dict)
+    higher_is_better: dict[str, dict[str, bool | None]] = field(default_factory=dict)
     samples: dict[str, dict[str, int | None]] = field(default_factory=dict)
     groups: dict[str, dict[str, JSON]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, JSON]:
         return {
             "results": self.values,
-            "group_subtasks": self.group_subtasks,
-            "configs": self.configs,
-            "versions": self.versions,
-            "n-shot": self.shots,
-            "higher_is_better": self.higher_is_better,
-            "n-samples": self.samples,
             **({"groups": self.groups} if self.groups else {}),
+            "group_subtasks": dict(reversed(self.group_subtasks.items())),
+            **{
+                name: dict(sorted(part.items()))
+                for name, part in (
+                    ("configs", self.configs),
+                    ("versions", self.versions),
+                    ("n-shot", self.shots),
+                    ("higher_is_better", self.higher_is_better),
+                )
+            },
+            "n-samples": self.samples,
         }
 
 
 class _Writer:
-    def __init__(self, run: RunFolder, report: Report, wanted: Callable[[Record], bool]) -> None:
-        self.run, self.report, self.wanted = run, report, wanted
+    def __init__(self, run: RunFolder, report: Report, wanted: Callable[[Record], bool], shown: AsRecorded) -> None:
+        self.run, self.report, self.wanted, self.shown = run, report, wanted, shown
         self.manifest = run.manifest
         self.spec = self.manifest.get("spec", {})
 
@@ -115,7 +121,7 @@ class _Writer:
         results = _Results()
         for task in self.report["tasks"]:
             self._add_task(task, results)
-        for group in self.report.get("groups", ()):
+        for group in _inner_first(self.report.get("groups", ())):
             self._add_group(group, results)
         return {**results.to_json(), **self._metadata()}
 
@@ -125,10 +131,11 @@ class _Writer:
         # A part of a task is no result of the task: lm-eval, too, reports the subtasks that were asked, and no group.
         parted = bool(part_words(task.get("covers")))
         parts = task["subsets"] if parted else [*task["groups"], *task["subsets"]]
-        entries: list[tuple[str, str, ResultFields]] = [] if parted else [(name, name, task)]
+        alias = str(self._config(name).get("task_alias") or name)
+        entries: list[tuple[str, str, ResultFields]] = [] if parted else [(name, alias, task)]
         for part in parts:
             child = _child(name, part["name"])
-            entries.append((child, child if parted else f" - {child}", part))
+            entries.append((child, child, part))
         for full, alias, numbers in entries:
             results.values[full] = self._metrics(name, full, alias, numbers)
             results.higher_is_better[full] = {
@@ -139,17 +146,19 @@ class _Writer:
         if not children:
             self._add_leaf(task, name, "", task["counts"]["n"], results)
         if parted:
-            results.group_subtasks |= {child: [] for child in children}
             return
-        results.group_subtasks[name] = children
         results.versions.setdefault(name, task.get("version"))
         if children:
+            results.group_subtasks[name] = children
             for full in (name, *(_child(name, part["name"]) for part in task["groups"])):
                 results.groups[full] = results.values[full]
 
     def _add_leaf(self, task: TaskReport, full: str, subset: str, samples: int, results: _Results) -> None:
         """What lm-eval says of a task that has rows."""
-        results.configs[full] = {"task": full, **self._config(task["task"])}
+        config = {**self._config(task["task"]), "task": full}
+        source = self.manifest.get("tasks", {}).get(task["task"], {}).get("file")
+        metadata = {**(config.get("metadata") or {}), **({"config_source": source} if source else {})}
+        results.configs[full] = _completed({**config, "metadata": metadata}, task)
         results.versions[full] = task.get("version")
         results.shots[full] = task.get("num_fewshot") or 0
         covers = task.get("covers")
@@ -162,7 +171,7 @@ class _Writer:
         values: dict[str, JSON] = {"name": full, "alias": alias, "sample_len": numbers["counts"]["n"]}
         for metric in numbers["metrics"]:
             name, pipeline = ScoreName.parse(metric["metric"])
-            values |= _value(metric, _their_name(name, self._config(task)), pipeline or self._only_pipeline(task))
+            values |= _value(metric, their_name(name, self._config(task)), pipeline or self._only_pipeline(task))
         return values
 
     def _add_group(self, group: GroupReport, results: _Results) -> None:
@@ -192,8 +201,12 @@ class _Writer:
             for member in group["members"]
             for each in ([_child(member, part["name"]) for part in parted[member]] if member in parted else [member])
         ]
-        better = [results.higher_is_better.get(task, {}) for task in group["tasks"]]
-        results.higher_is_better[name] = {metric: way for of_task in better for metric, way in of_task.items()}
+        better = [results.higher_is_better.get(member, {}) for member in group["members"] if member in group["tasks"]]
+        ways: dict[str, bool | None] = {}
+        for name_of, way in (each for of_task in better for each in of_task.items()):
+            ways[name_of] = way if ways.get(name_of, way) == way else None
+        if ways:
+            results.higher_is_better[name] = ways
         if group["metrics"]:
             results.groups[name] = results.values[name]
 
@@ -206,14 +219,28 @@ class _Writer:
 
     def _metadata(self) -> dict[str, JSON]:
         """Everything beside the numbers."""
-        spec, model = self.spec, self.manifest.get("model", {})
+        spec, model = self.spec, cast(dict[str, Any], self.manifest.get("model", {}))
         name, system = model_title(self.manifest), spec.get("system_instruction")
         seeds = dict.fromkeys(("random_seed", "numpy_seed", "torch_seed", "fewshot_seed"), spec.get("seed"))
         execution = {key: spec.get(key) for key in ("batch_size", "device", "limit", "gen_kwargs")}
+        identity = model.get("identity", {})
+        template = identity.get("chat_template") if spec.get("apply_chat_template") else None
         started = self.manifest.get("started")
         return {
-            "config": {"model": model.get("name"), "model_args": model.get("args"), **execution, **seeds},
+            "config": {
+                "model": model.get("name"),
+                "model_args": model.get("args"),
+                "model_num_parameters": model.get("parameters", -1),
+                "model_dtype": f"torch.{model['dtype']}" if model.get("dtype") else "",
+                "model_revision": identity.get("revision") or "",
+                "model_sha": "",  # a commit of a hub, which a folder of weights has not
+                "batch_sizes": [],
+                "use_cache": None,
+                **execution,
+                **seeds,
+            },
             "git_hash": _git_hash(),
+            "upper_git_hash": None,
             "date": datetime.fromisoformat(started).timestamp() if started else None,
             "harness_version": self.manifest.get("versions", {}).get("harness-eval"),
             "transformers_version": self.manifest.get("versions", {}).get("transformers"),
@@ -221,7 +248,10 @@ class _Writer:
             "model_name": name,
             "model_name_sanitized": _folder_of(name),
             "system_instruction": system,
-            "system_instruction_sha": _sha(system) if system else None,
+            "system_instruction_sha": sha(system) if system else None,
+            "chat_template": template,
+            "chat_template_sha": sha(template) if isinstance(template, str) else None,
+            "max_length": model.get("max_length"),
             "fewshot_as_multiturn": spec.get("fewshot_as_multiturn"),
             "total_evaluation_time_seconds": str(self.report.get("seconds")),
         }
@@ -253,14 +283,62 @@ class _Writer:
     def _sample_lines(self, hashes: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
         """(subtask, line) of each sample. hashes: takes in what lm-eval hashes of a subtask's samples, joined."""
         for task in self.report["tasks"]:
-            for record in self.run.records(task["task"]):
-                if not self.wanted(record):
-                    continue
-                name = _child(record.task, record.subset)
-                for line in sample_lines(record, self._config(record.task), self._only_pipeline(record.task)):
+            config, only = self._config(task["task"]), self._only_pipeline(task["task"])
+            pipelines = dict.fromkeys(ScoreName.parse(metric["metric"]).pipeline or only for metric in task["metrics"])
+            for pipeline in pipelines:  # all samples as one pipeline read them, then all as the next did
+                for record in filter(self.wanted, self.run.records(task["task"])):
+                    line: dict[str, Any] = sample_line(record, config, pipeline, only, self.shown)
+                    name = _child(record.task, record.subset)
                     digest = hashes.setdefault(name, hashlib.sha256())
                     digest.update((line["doc_hash"] + line["prompt_hash"] + line["target_hash"]).encode())
                     yield name, encode_line(line)
+
+
+def _inner_first(groups: Sequence[GroupReport]) -> list[GroupReport]:
+    """Groups in lm-eval's order: what a group holds before the group itself."""
+    known = {group["group"]: group for group in groups}
+    ordered: dict[str, GroupReport] = {}
+
+    def add(name: str) -> None:
+        for member in known[name]["members"]:
+            if member in known and member not in ordered:
+                add(member)
+        ordered.setdefault(name, known[name])
+
+    for name in known:
+        add(name)
+    return list(ordered.values())
+
+
+def _completed(config: Mapping[str, Any], task: TaskReport) -> dict[str, JSON]:
+    """A task's configuration with what it leaves to defaults, which lm-eval writes out (lm_eval/config/task.py)."""
+    defaults = {
+        "unsafe_code": False,
+        "description": "",
+        "target_delimiter": " ",
+        "fewshot_delimiter": "\n\n",
+        "num_fewshot": task.get("num_fewshot") or 0,
+        "repeats": 1,
+        "should_decontaminate": False,
+    }
+    whole = {**defaults, **config}
+    examples = {
+        "sampler": "default",
+        "split": whole.get("fewshot_split"),
+        **dict.fromkeys(("process_docs", "fewshot_indices", "samples")),
+        **{key: whole.get(key) for key in _OF_EXAMPLES},
+        **(config.get("fewshot_config") or {}),
+    }
+    generates = {"generation_kwargs": generation_kwargs(whole)} if _generates(whole) else {}
+    return {**whole, "fewshot_config": examples, **generates}
+
+
+def _generates(config: Mapping[str, Any]) -> bool:
+    return bool(config.get("output_type", "generate_until") == "generate_until")
+
+
+_OF_EXAMPLES = ("doc_to_text", "doc_to_choice", "doc_to_target", "gen_prefix", "fewshot_delimiter", "target_delimiter")
+"""Keys that few-shot examples take over from the task."""
 
 
 def _value(metric: MetricFields, name: str, pipeline: str) -> dict[str, JSON]:
@@ -275,84 +353,12 @@ def _folder_of(model: str) -> str:
     name = re.sub(r'["<>:/|\\?*\[\]\x00-\x1f\ud800-\udfff]+', "__", model)
     raw = name.encode()
     if len(raw) > _LONGEST_NAME:
-        name = f"{raw[:_LONGEST_NAME].decode(errors='ignore')}-{_sha(model)[:8]}"
+        name = f"{raw[:_LONGEST_NAME].decode(errors='ignore')}-{sha(model)[:8]}"
     return name if name.strip(".") else "model"
-
-
-def _their_name(metric: str, config: Mapping[str, JSON]) -> str:
-    """`r@1` and `pass@1` for what is `r_at_1` and `pass_at_1` here, where the task or its own `pass_at_k` says so."""
-    theirs = re.sub(r"_at_(?=\d+$)", "@", metric)
-    written = json.dumps(config.get("metric_list"), default=str)
-    return theirs if f'"{theirs}"' in written or re.search(r"!function [^\"]*\bpass_at_k\b", written) else metric
-
-
-def sample_lines(record: Record, config: Mapping[str, JSON], only_pipeline: str) -> Iterator[dict[str, JSON]]:
-    """One sample as lm-eval logs it: a line for each filter pipeline. `doc` is the row as loaded."""
-    named = {ScoreName.parse(key): value for key, value in record.scores.items()}
-    pipelines = [*dict.fromkeys(name.pipeline or only_pipeline for name in named)] or [only_pipeline]
-    prompt = _prompt_text(record.prompt)
-    doc = jsonable(record.doc)
-    target = str(list(record.target) if isinstance(record.target, tuple) else record.target)
-    greedy = [flag for response in record.responses for flag in response.is_greedy]
-    pairs = [[str(value), *map(str, greedy[place : place + 1])] for place, value in enumerate(record.logprobs)]
-    for pipeline in pipelines:
-        answers = [str(answer) for answer in record.answers.get(pipeline, ())]
-        scores = {
-            _their_name(name.metric, config): value
-            for name, value in named.items()
-            if (name.pipeline or only_pipeline) == pipeline
-        }
-        yield {
-            "doc_id": record.id,
-            **({"view": record.view.index} if record.view is not None else {}),
-            "doc": doc,
-            "target": target,
-            "arguments": _arguments(record, prompt, config),
-            # Requests x repeats, and what was read of them; lm-eval writes every number in them as text.
-            "resps": [[pair] for pair in pairs] or [[str(response.text) for response in record.responses]],
-            "filtered_resps": pairs or (answers if len(answers) == 1 else [answers]),
-            "filter": pipeline,
-            "metrics": list(scores),
-            "doc_hash": _sha(json.dumps(doc, indent=2, ensure_ascii=False)),
-            "prompt_hash": _sha(prompt),
-            "target_hash": _sha(target),
-            **jsonable(scores),
-        }
-
-
-def _arguments(record: Record, prompt: str, config: Mapping[str, JSON]) -> dict[str, JSON]:
-    if record.contexts:
-        pairs: list[JSON] = [(_prompt_text(context), record.continuation) for context in record.contexts]
-    elif record.choices and record.logprobs:
-        # In a chat the choice begins the turn, and a delimiter stands only behind a prefill without a blank at its end.
-        prefill = record.prompt.prefill
-        bare = record.prompt.is_chat and (not prefill or prefill[-1].isspace())
-        delimiter = "" if bare else config.get("target_delimiter", " ")
-        pairs = [(prompt, delimiter + choice) for choice in record.choices]
-    elif record.logprobs and config.get("output_type") == "loglikelihood":
-        pairs = [(prompt, record.target)]
-    elif record.logprobs:
-        pairs = [(prompt,)]
-    else:
-        pairs = [(prompt, config.get("generation_kwargs") or {})]
-    return {
-        f"gen_args_{index}": {f"arg_{place}": value for place, value in enumerate(pair)}
-        for index, pair in enumerate(pairs)
-    }
-
-
-def _prompt_text(prompt: Prompt) -> str:
-    if not prompt.is_chat:
-        return prompt.text
-    return json.dumps(encode_messages(prompt.messages), ensure_ascii=False) + prompt.prefill
 
 
 def _child(task: str, part: str) -> str:
     return f"{task}_{part}" if part else task
-
-
-def _sha(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _git_hash() -> str | None:

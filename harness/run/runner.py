@@ -24,6 +24,7 @@ from harness.run.answers import answers, description, plugin_errors
 from harness.run.describe import manifest, run_identity
 from harness.run.early_stop import EarlyStop
 from harness.run.jobs import TaskJob, attempts, scored_record
+from harness.run.lm_eval_shown import ShownByRun
 from harness.run.log import LogTarget
 from harness.run.log_process import RunLoggers
 from harness.run.open_requests import OpenRequests, PendingSample
@@ -220,7 +221,8 @@ class _Run:
         if self.spec.output_path:
             path = Path(self.spec.output_path)
             is_asked, log = covered(coverage), self.spec.log_samples
-            write_lm_eval(self.folder, path, report=summary.asked, log_samples=log, wanted=is_asked)
+            shown = ShownByRun(jobs, self.model)
+            write_lm_eval(self.folder, path, report=summary.asked, log_samples=log, wanted=is_asked, shown=shown)
         self.observers.call("harness_run_finished", report=summary.asked, path=self.folder.path)
         loaded = [replace(job, samples=[]) for job in jobs]
         return RunResult(self.folder.path, summary.asked, coverage, summary.larger, loaded)

@@ -1,0 +1,46 @@
+"""What lm-eval's files say of a sample and its record does not: the text of a chat, the gold as the task has it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from harness.errors import HarnessError
+from harness.metrics import CorpusMetric
+from harness.model import Model
+from harness.record.lm_eval_samples import AsRecorded
+from harness.run.jobs import TaskJob
+from harness.scoring.observations import observation, recorded_sample
+from harness.tasks.build import row_context
+from harness.types import JSON, Prompt, Record
+
+
+class ShownByRun(AsRecorded):
+    """As the model of a run renders prompts, and the tasks of a run their golds."""
+
+    def __init__(self, jobs: Sequence[TaskJob], model: Model) -> None:
+        self._jobs = {job.task.name: job for job in jobs}
+        self._model = model
+
+    def prompt(self, prompt: Prompt) -> str | None:
+        text = self._model.render(prompt)
+        # What every model can say of turns is for a reader; a server has the template.
+        return None if text == Model.render(self._model, prompt) else text
+
+    def target(self, record: Record) -> JSON:
+        task = self._jobs[record.task].task
+        context = row_context(record.doc, task.subset(record.subset))
+        if (column := task.config.doc_to_target) in record.doc and isinstance(column, str):
+            return record.doc[column]
+        templates = task.wordings[record.view.wording if record.view else 0].templates.doc
+        try:
+            rendered = templates.graded(context, record.doc.keys())
+        except HarnessError:  # a row at fault, whose record says as much as there is
+            return super().target(record)
+        return rendered.continuation if rendered.contexts else rendered.target
+
+    def items(self, record: Record, pipeline: str) -> Mapping[str, JSON]:
+        found: dict[str, JSON] = {}
+        for key in self._jobs[record.task].scorer.keys:
+            if isinstance(key.metric, CorpusMetric) and key.pipeline == pipeline and record.error is None:
+                found[key.metric.name] = key.metric.item(observation(recorded_sample(record), record, pipeline))
+        return found
