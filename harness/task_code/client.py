@@ -148,6 +148,14 @@ class TaskCode:
             self._splits[key] = {split: [decoded(row) for row in rows] for split, rows in made.items()}
         return self._splits[key]
 
+    def images(self, function: PythonFunction, row: Mapping[str, Any]) -> list[Any]:
+        """`doc_to_image`: the pictures that are shown of a row, as files, paths or bytes. Raises `DataError`."""
+        try:
+            made = self._ask(function, self.seconds, do="images", function=_pair(function), row=encoded(row))
+        except CodeError as error:
+            raise DataError(f"doc_to_image: {function}: {error}") from None
+        return [decoded(item) for item in made]
+
     def foresee(self, functions: Sequence[PythonFunction], rows: Sequence[Mapping[str, Any]]) -> None:
         """Have the values of `functions` for all rows made at once; `value` finds them then. `forget` drops them."""
         by_name = {str(index): function for index, function in enumerate(functions)}

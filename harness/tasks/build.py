@@ -15,7 +15,17 @@ from harness.errors import DataError, HarnessError, TaskError, UsageError, sugge
 from harness.tasks.fewshot import Row, SameQuestion, ShotPool, make_pool
 from harness.tasks.generation import task_generation
 from harness.tasks.image_views import OtherImages, images_in, shown_hashes
-from harness.tasks.media import Images, Marks, RowMedia, media_of, shows_any, unmarked, without_bytes
+from harness.tasks.media import (
+    Images,
+    Marks,
+    MediaColumn,
+    RowMedia,
+    image_columns,
+    media_of,
+    shows_any,
+    unmarked,
+    without_bytes,
+)
 from harness.tasks.media_places import roots_of
 from harness.tasks.prompts import Opening, Style, choice_delimiter, opening, prompt, shot_turns, system_text
 from harness.tasks.render import Gold, Rendered, gold_of
@@ -30,6 +40,7 @@ from harness.types import (
     BadRows,
     DatasetSpec,
     GenerationParams,
+    Media,
     Message,
     Prompt,
     Record,
@@ -156,7 +167,9 @@ class _Builder:
         self.open_split = open_split
         self.spec = dataset_spec(task, subset, options)
         self.media_columns = task.templates.media
-        self.roots = roots_of(self.spec) if self.media_columns else []
+        shown = task.config.doc_to_image
+        self.image_function = shown if isinstance(shown, PythonFunction) else None
+        self.roots = roots_of(self.spec) if self.media_columns or self.image_function is not None else []
         self.media: dict[int, RowMedia] = {}
         self.unread: dict[int, tuple[Sequence[Mapping[str, Any]], int]] = {}
         self.marks = Marks(self.placed_problem)
@@ -166,8 +179,8 @@ class _Builder:
         self.rows = rows[: row_count(options.limit, len(rows))]
         notes.rows, notes.asked = len(rows), len(self.rows)
         if task.code is not None:
-            shown = [part.function for part in task.templates.doc.templates if isinstance(part, FunctionTemplate)]
-            task.code.foresee(shown, self.rows)
+            called = [part.function for part in task.templates.doc.templates if isinstance(part, FunctionTemplate)]
+            task.code.foresee(called, self.rows)
         self.same_question = SameQuestion(task, self.columns)
         self.styles = [_style(wording.config, options) for wording in task.wordings]
         self.generation = task_generation(task.config, options.gen_kwargs)
@@ -230,19 +243,25 @@ class _Builder:
 
     def plain(self, row: Mapping[str, Any], is_asked: bool = True) -> Row:
         """The row as JSON keeps it; its media are kept aside."""
-        if not self.media_columns:
+        if not self.media_columns and self.image_function is None:
             return plain_row(row)
-        names = {column.name for column in self.media_columns if column.template is None}
+        columns = self.media_columns
+        if self.image_function is not None:  # whichever it chooses: a log holds no picture
+            columns = (*columns, *(MediaColumn("image", name) for name in image_columns(row)))
+        names = {column.name for column in columns if column.template is None}
         if not is_asked:
             return plain_row({name: None if name in names else value for name, value in row.items()})
-        media = self.media_in(row)
-        kept = plain_row(without_bytes(row, self.media_columns, media, sized=self.task.config.image_sizes))
-        self.media[id(kept)] = media
+        media = media_of(row, row_context(row, self.subset), columns, self.roots)
+        kept = plain_row(without_bytes(row, columns, media, sized=self.task.config.image_sizes))
+        self.media[id(kept)] = media if self.image_function is None else self.media_in(row)
         return kept
 
     def media_in(self, row: Mapping[str, Any]) -> RowMedia:
         """The media of a row as its source has it."""
-        return media_of(row, row_context(row, self.subset), self.media_columns, self.roots)
+        media = media_of(row, row_context(row, self.subset), self.media_columns, self.roots)
+        return (
+            media if self.image_function is None else {**media, "image": self.chosen_images(self.image_function, row)}
+        )
 
     def images_of(self, row: Row) -> Images:
         """The images of a row. Those of rows that are only counted are read when another row is shown them."""
@@ -250,6 +269,16 @@ class _Builder:
             rows, number = self.unread[id(row)]
             self.media[id(row)] = self.media_in(rows[number])
         return self.media.get(id(row), {}).get("image", ())
+
+    def chosen_images(self, function: PythonFunction, row: Mapping[str, Any]) -> Images:
+        """The images that Python of the task chooses of a row; where it fails, one with a problem."""
+        assert self.task.code is not None
+        try:
+            chosen = self.task.code.images(function, row)
+        except DataError as error:
+            return (Media("image", "", problem=str(error)),)
+        column = MediaColumn("image", "doc_to_image")
+        return media_of({"doc_to_image": chosen}, {}, (column,), self.roots).get("image", ())
 
     def make_pool(self) -> ShotPool:
         """The examples' pool: a split, rows of the task file, or lm-eval's order training, validation, test."""
@@ -431,7 +460,7 @@ class _Builder:
         wording = view.wording if view else 0
         before = self.opening(drawn, row_context(row, self.subset), wording)
         requests = self.requests(number, rendered, before, self.styles[wording])
-        if self.media_columns:
+        if self.media_columns or self.image_function is not None:
             finish = self.marks.with_media if view is None or view.images else unmarked
             requests = tuple(replace(request, prompt=finish(request.prompt)) for request in requests)
         sample = _sample(self.task, self.subset, number, row, rendered, requests, self.columns, view)

@@ -76,6 +76,19 @@ def shows_any(media: RowMedia) -> bool:
     return any(each for of_kind in media.values() for each in of_kind)
 
 
+def image_columns(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The columns in which a row holds images themselves: files with their bytes, or pictures of PIL."""
+    return tuple(name for name, value in row.items() if _is_image(value))
+
+
+def _is_image(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return bool(value) and all(map(_is_image, value))
+    if isinstance(value, Mapping):
+        return set(value) <= {"bytes", "path"} and isinstance(value.get("bytes"), bytes | bytearray | memoryview)
+    return hasattr(value, "save") and hasattr(value, "mode")
+
+
 def without_bytes(
     row: Mapping[str, Any], columns: Sequence[MediaColumn], media: RowMedia, *, sized: bool = False
 ) -> dict[str, Any]:

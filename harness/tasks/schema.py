@@ -32,7 +32,7 @@ REFUSED: Mapping[str, str] = {
 _PYTHON: frozenset[tuple[str, ...]] = frozenset(
     {
         *((key,) for key in ("process_docs", "process_results", "custom_dataset", "doc_to_decontamination_query")),
-        *((key,) for key in ("doc_to_text", "doc_to_target", "doc_to_choice")),
+        *((key,) for key in ("doc_to_text", "doc_to_target", "doc_to_choice", "doc_to_image")),
         *(("fewshot_config", key) for key in ("doc_to_text", "doc_to_target", "doc_to_choice")),
         *(("fewshot_config", key) for key in ("process_docs", "samples")),
         *(("metric_list", "*", key) for key in ("metric", "aggregation")),
@@ -313,7 +313,7 @@ class TaskConfig(Strict):
         description="the functions that the model may call, as a list of JSON Schemas {name, description, parameters}; "
         "calls are read from the reply by the filter `tool_calls`, and never executed",
     )
-    doc_to_image: Words | None = Field(
+    doc_to_image: Words | PythonFunction | None = Field(
         None, description="columns of images, which the prompt speaks of as <image 1>, <image 2>, ..."
     )
     image_sizes: bool = Field(

@@ -433,6 +433,8 @@ def _media_columns(config: TaskConfig, document: Document, compiler: Templates) 
     for kind in kinds:
         key = f"doc_to_{kind}"
         given = getattr(config, key)
+        if isinstance(given, PythonFunction):  # which is asked row by row
+            continue
         for entry in given if isinstance(given, list) else [] if given is None else [given]:
             parts = {"file": entry} if isinstance(entry, str) else entry.model_dump(exclude_none=True)
             made = {name: compiler.compile(text, key, document.place((key,))) for name, text in parts.items()}

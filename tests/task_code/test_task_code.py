@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import datasets
+import PIL.Image
 import pytest
 
 from harness import DataError, TaskError, evaluate
@@ -110,6 +113,39 @@ def test_from_a_row_to_the_report(folder: Path) -> None:
     assert any("ValueError: three is too much" in (record.get("error") or "") for record in records)
     named = json.loads((result.path / "manifest.json").read_text())["tasks"]["sums"]["code"]
     assert {Path(file).name for file in named} == {"code.py", "words.json"}
+
+
+PICTURES = """\
+def doc_to_image(doc):
+    if doc["n"] == 1:
+        return [doc["right"], doc["left"].convert("L")]
+    return None if doc["n"] == 2 else doc["nothing"]
+"""
+
+
+def test_python_chooses_the_pictures_of_a_row_and_may_change_them(folder: Path) -> None:
+    (folder / "pictures.py").write_text(PICTURES)
+    data = {}
+    for name, colour in (("left", "red"), ("right", "blue")):
+        PIL.Image.new("RGB", (4, 4), colour).save(folder / f"{name}.png")
+        data[name] = {"bytes": (folder / f"{name}.png").read_bytes(), "path": f"{name}.png"}
+    table = datasets.Dataset.from_list([{"n": n, **data} for n in (1, 2, 3)])
+    table.to_parquet(folder / "rows.parquet")
+    (folder / "seen.yaml").write_text(
+        "task: seen\ndataset_path: rows.parquet\ntest_split: test\ndoc_to_text: 'See <image>{{ n }}'\n"
+        "doc_to_image: !function pictures.doc_to_image\ndoc_to_target: '{{ n }}'\n"
+        "metric_list: [{metric: exact_match}]\n"
+    )
+    result = evaluate("dummy", {"mode": "gold"}, "seen.yaml", trust_task_code=".", output="runs")
+    first, second, third = result.samples()
+    changed, as_it_was = (part for part in first.prompt.messages[0].content if not isinstance(part, str))
+    # The picture that stays as it was is the file that it was.
+    assert as_it_was.sha256 == hashlib.sha256(data["right"]["bytes"]).hexdigest()
+    assert changed.mime == "image/png"
+    assert changed.sha256 != hashlib.sha256(data["left"]["bytes"]).hexdigest()
+    assert first.doc["left"] == {"sha256": hashlib.sha256(data["left"]["bytes"]).hexdigest()}
+    assert second.prompt.text == "See <image>2"
+    assert "KeyError: 'nothing'" in str(third.error)
 
 
 @pytest.mark.slow
