@@ -81,6 +81,9 @@ class Model(ABC):
     """Other names for `--model`, as other tools have them, and the arguments that each implies."""
     without_effect: ClassVar[frozenset[str]] = frozenset()
     """Names of arguments that other tools take, and that change nothing here: they are understood and left out."""
+    elsewhere: ClassVar[Mapping[str, str]] = {}
+    """Arguments that other tools take, and what to write here in their place, as the end of a sentence. One without a
+    value (none, false) asks for nothing and is left out."""
     secrets: ClassVar[frozenset[str]] = frozenset()
     """Names of arguments that are never written down: a manifest and a log hold `***` in their place."""
 
@@ -107,8 +110,11 @@ class Model(ABC):
     def create(cls, args: Mapping[str, Any], options: ModelOptions) -> Self:
         """Build a model from `--model_args`, with an error that names a wrong or missing argument."""
         known, open_ended = cls.arguments()
-        args = {name: value for name, value in args.items() if name in known or name not in cls.without_effect}
+        idle = {*cls.without_effect, *(name for name in cls.elsewhere if not args.get(name))}
+        args = {name: value for name, value in args.items() if name in known or name not in idle}
         for name in args:
+            if name not in known and name in cls.elsewhere:
+                raise UsageError(f"--model_args: '{name}' of lm-eval is not here: {cls.elsewhere[name]}")
             if name not in known and not open_ended:
                 takes = f"(it takes: {', '.join(known) or 'none'})"
                 raise UsageError(

@@ -23,11 +23,19 @@ ELSEWHERE = {
     "--samples": "--limit N takes the first rows, and 'where' in a task file chooses rows",
     "--metadata": "--set TASK.metadata.KEY=VALUE changes what a task file says",
     "--confirm_run_unsafe_code": "programs of a model run in a sandbox (--sandbox)",
+    "--delete_requests_cache": "prompts are built in seconds, there is nothing to delete",
+    "--no_cache": "every answer is kept in the run folder; another --output asks all again",
+    "--huggingface_token": "HF_TOKEN in the environment is the key of the hub",
+    "--decontamination_ngrams_path": "rows are not compared with training data",
+    "--provide_description": "a task file has a `description`; --system_instruction TEXT is a system prompt",
+    "--description_dict_path": "--set TASK.description=TEXT changes the description of one task",
     "--wandb_args": "--log_to wandb,project=NAME writes the run into W&B",
     "--wandb_config_args": "the configuration of the run goes along with --log_to wandb,project=NAME",
     "--trackio_args": "--log_to trackio,project=NAME writes the run into Trackio",
     "--hf_hub_log_args": "`harness export RUN --format hub --to DIR` writes what the hub reads, to be uploaded",
 }
+_SHORT = {"-c": "--use_cache", "-E": "--samples", "-w": "--write_out", "-x": "--predict_only"}
+"""Short forms of such flags."""
 COMMANDS_ELSEWHERE = {"ls": "harness tasks", "list": "harness tasks", "validate": "harness check"}
 
 
@@ -57,7 +65,7 @@ def unknown_command(name: str, known: Iterable[str]) -> str:
 
 
 def _unknown_flag(error: click.NoSuchOption) -> str:
-    name = error.option_name.replace("-", "_").replace("__", "--", 1)
+    name = _SHORT.get(error.option_name) or error.option_name.replace("-", "_").replace("__", "--", 1)
     known = [flag for param in error.ctx.command.params for flag in param.opts] if error.ctx else []
     if name in ELSEWHERE:
         return f"{name} of lm-eval is not here: {ELSEWHERE[name]}"

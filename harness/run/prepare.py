@@ -21,6 +21,7 @@ from harness.registry import Registry, load_plugins
 from harness.run.answers import check_declared, plugin_errors, unreadable
 from harness.run.conversations import check_conversations
 from harness.run.describe import remarks
+from harness.run.elsewhere import MODELS_ELSEWHERE
 from harness.run.jobs import TaskJob, attempts, close_code, load_jobs, prepare_metrics
 from harness.run.log import LogTarget
 from harness.run.samples import render_samples
@@ -136,23 +137,12 @@ def prepare_models(
 
 _FLAGS = {"batch_size": "auto", "max_batch_size": None, "device": "auto"}
 """Flags that lm-eval also takes among the arguments of a model, and their defaults."""
-_ELSEWHERE = {
-    "gguf": "llama.cpp's server speaks OpenAI's API: --model openai --model_args base_url=http://HOST:PORT/v1,model=NAME",
-    "ggml": "llama.cpp's server speaks OpenAI's API: --model openai --model_args base_url=http://HOST:PORT/v1,model=NAME",
-    "sglang": "SGLang's server speaks OpenAI's API: --model openai --model_args base_url=http://HOST:PORT/v1,model=NAME",
-    "sglang-generate": "SGLang's server speaks OpenAI's API: --model openai --model_args base_url=URL,model=NAME",
-    "anthropic-chat-completions": "no plugin speaks this API; one that does can be installed (`harness new plugin`)",
-    "anthropic-chat": "no plugin speaks this API; one that does can be installed (`harness new plugin`)",
-    "vllm-vlm": "vLLM's server shows pictures: --model openai --model_args base_url=http://HOST:PORT/v1,model=NAME",
-    "mamba_ssm": "transformers runs Mamba: --model hf --model_args pretrained=DIR",
-}
-"""Models of other tools that are not here, and what serves instead."""
 
 
 def resolved(spec: RunSpec, registry: Registry) -> RunSpec:
     """The run with its model under the name that it has here. Raises `PluginError` for one that is not there."""
-    if spec.model in _ELSEWHERE and spec.model not in registry.names("model"):
-        raise UsageError(f"--model {spec.model}: {_ELSEWHERE[spec.model]}")
+    if spec.model in MODELS_ELSEWHERE and spec.model not in registry.names("model"):
+        raise UsageError(f"--model {spec.model}: {MODELS_ELSEWHERE[spec.model]}")
     kind = registry.model(spec.model)
     args = {**kind.aliases.get(spec.model, {}), **spec.model_args}
     flags = {name: args.pop(name) for name in _FLAGS if name in args and not kind.takes(name)}

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.errors import UsageError
+from harness.model import ModelOptions
+from harness.registry import load_plugins
 from harness.testing import run_harness
 
 
@@ -85,7 +88,19 @@ def test_models_of_lm_eval_are_understood_or_answered(tmp_path: Path, monkeypatc
         "--tasks", "demo_choice_zh", "--model", "openai-chat-completions", "--model_args", at, "--dry_run"
     )
     assert "cannot answer task" in done.output  # by chat there are no log-probabilities
-    for name, said in (("gguf", "llama.cpp's server"), ("sglang", "SGLang's server"), ("mamba_ssm", "--model hf")):
+    for name, said in (
+        ("gguf", "llama.cpp's server"),
+        ("sglang", "SGLang's server"),
+        ("mamba_ssm", "--model hf"),
+        ("trtllm", "TensorRT"),
+    ):
         done = run_harness("--tasks", "demo_arithmetic", "--model", name)
         assert done.exit_code == 4
         assert said in done.output
+
+
+def test_an_argument_of_another_tool_says_what_to_write_here() -> None:
+    registry = load_plugins()
+    with pytest.raises(UsageError, match=r"--model_args: 'seed' of lm-eval is not here: --seed N draws samples"):
+        registry.model("local-completions").create({"model": "x", "seed": 3}, ModelOptions())
+    registry.model("hf").create({"pretrained": "x", "truncation": False, "delta": None}, ModelOptions())

@@ -75,6 +75,18 @@ class HuggingFace(TorchModel):
     name = "hf"
     aliases: ClassVar = {"hf-auto": {}, "huggingface": {}}
     without_effect: ClassVar = frozenset({"backend", "use_fast_tokenizer", "logits_cache", "mixed_precision_dtype"})
+    elsewhere: ClassVar = {
+        "truncation": "prompts that are too long are cut from the left and counted; on_overflow=skip or error refuses",
+        "softmax_dtype": "log-probabilities are always formed in float32",
+        "subfolder": "name the folder itself: pretrained=DIR/SUBFOLDER",
+        "gguf_file": "serve the file by llama.cpp: --model openai --model_args base_url=http://HOST:PORT/v1,model=NAME",
+        "delta": "add the delta to its base once, and name the folder of the sum by pretrained=",
+        "autogptq": "a quantised checkpoint says in its config.json what it is: leave this out",
+        "gptqmodel": "a quantised checkpoint says in its config.json what it is: leave this out",
+        "device_map_option": "device_map= says where layers lie",
+        "max_gen_toks": "--gen_kwargs max_gen_toks=N",
+        "low_cpu_mem_usage": "weights are loaded so in any case: leave this out",
+    }
 
     def __init__(
         self,

@@ -137,7 +137,21 @@ class OpenAIModel(Model):
         "local-completions": {"api": "completions"},
         "openai-completions": {"api": "completions"},
     }
-    without_effect: ClassVar = frozenset({"tokenized_requests", "tokenizer_backend", "eos_string", "trust_remote_code"})
+    without_effect: ClassVar = frozenset(
+        {"tokenized_requests", "tokenizer_backend", "eos_string", "trust_remote_code", "use_fast_tokenizer"}
+    )
+    elsewhere: ClassVar = {
+        "seed": "--seed N draws samples, or --gen_kwargs seed=N gives every request the same one",
+        "truncate": "the server knows its window; tokenizer=DIR,max_length=N cuts prompts and counts them",
+        "add_bos_token": "the server's own tokenizer begins a text as its model wants",
+        "custom_prefix_token_id": "the server's own tokenizer begins a text as its model wants",
+        "revision": "tokenizer=DIR names a folder, of one revision",
+        "pretrained": "model=NAME is the name that the server knows",
+        "ca_cert_path": "SSL_CERT_FILE=FILE names certificates to trust; verify_certificate=false looks at none",
+        "auth_token": "api_key=KEY, or OPENAI_API_KEY in the environment",
+        "header": 'headers={"NAME": "VALUE"}',
+        "max_images": "--limit and the task say what is shown; max_image_pixels=N makes pictures smaller",
+    }
 
     def __init__(
         self,
