@@ -243,7 +243,7 @@ def scored_record(
     """Score one sample, where it is not yet `scored`, and make its line for the log."""
     scored = scored or job.scorer.score(sample, responses)
     asked = [request for request in sample.requests if not request.unconditional]
-    several = any(request.prompt != asked[0].prompt for request in asked)
+    several = bool(sample.choices) and any(request.prompt != asked[0].prompt for request in asked)
     return Record(
         task=job.task.name,
         subset=sample.subset,

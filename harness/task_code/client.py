@@ -96,6 +96,7 @@ class TaskCode:
         self._known: dict[tuple[PythonFunction, int], tuple[Any, Any]] = {}
         self._splits: dict[tuple[PythonFunction, str], dict[str, list[dict[str, Any]]]] = {}
         self._tasks: dict[str, tuple[bool, dict[str, Any]]] = {}
+        self._classes: dict[PythonFunction, Any] = {}
         self._hangs: dict[str, int] = {}
         self._read: dict[str, None] = {}
         self.tried: dict[str, None] = {}
@@ -114,6 +115,26 @@ class TaskCode:
         except CodeError as error:
             raise UsageError(f"{functions[0]}: {error}") from None
         return LoadedCode(tuple(found["names"]), hashed(found["files"]))
+
+    def describe_class(self, function: PythonFunction, config: Mapping[str, JSON]) -> dict[str, Any]:
+        """What a task that is a class brings: `keys`, `methods` and `metrics`. Raises `UsageError`."""
+        given = encoded({key: value for key, value in config.items() if not isinstance(value, PythonFunction)})
+        try:
+            found: dict[str, Any] = self._ask(function, _IMPORTING, do="class", function=_pair(function), config=given)
+        except CodeError as error:
+            raise UsageError(f"{function}: {error}") from None
+        self._classes[function] = given
+        return found
+
+    def requests(self, function: PythonFunction, row: Mapping[str, Any], context: str) -> list[tuple[str, list[Any]]]:
+        """What a class asks about a row: (kind, arguments) of each request. Raises `DataError`."""
+        try:
+            made = self._ask(
+                function, self.seconds, do="requests", function=_pair(function), row=encoded(row), context=context
+            )
+        except CodeError as error:
+            raise DataError(f"construct_requests: {function}: {error}") from None
+        return [(str(kind), decoded(arguments)) for kind, arguments in made]
 
     def rows(
         self, function: PythonFunction, rows: Sequence[Mapping[str, Any]], features: JSON = None, label: str = "test"
@@ -197,11 +218,21 @@ class TaskCode:
         replies: Sequence[str] | None,
         pairs: Sequence[tuple[float, bool]],
         gold: Mapping[str, Any],
+        results: Sequence[Any] | None = None,
     ) -> dict[str, Any]:
-        """The scores of one sample, by metric; one without a form in JSON is kept as it came. Raises `CodeError`."""
+        """The scores of one sample, by metric; one without a form in JSON is kept as it came. Raises `CodeError`.
+
+        results: of a task that is a class, what came of each request: a text, a number, or a value and its greedy flag.
+        """
         given = {"doc": encoded(doc), "replies": None if replies is None else list(replies), "gold": encoded(gold)}
         found: dict[str, Any] = self._ask_task(
-            task, self.seconds, "score", pipeline=pipeline, pairs=[list(pair) for pair in pairs], **given
+            task,
+            self.seconds,
+            "score",
+            pipeline=pipeline,
+            pairs=[list(pair) for pair in pairs],
+            results=results,
+            **given,
         )
         return found
 
@@ -289,6 +320,9 @@ class TaskCode:
             process = self._processes[unboxed] = _CodeProcess(
                 self.consent, self._model_args, boxed=mode == "namespaces"
             )
+            for function, config in self._classes.items():  # one that has ended had made them
+                if self.consent.unboxed(function) is unboxed:
+                    self._answer(process, _IMPORTING, {"do": "class", "function": _pair(function), "config": config})
         return process
 
 
@@ -331,7 +365,8 @@ class _CodeProcess:
         limits = {"file_size": _LIMITS.file_size, "files": _LIMITS.files}
         limits |= {"processes": _LIMITS.processes} if boxed else {}
         seen = [*shown, sys.base_prefix, "/usr", "/lib", "/bin"] if boxed else []
-        names = {"names": str(_HERE / "lm_eval_names.py"), "packages": str(_HERE / "package_names.py")}
+        modules = {"names": "lm_eval_names", "packages": "package_names", "classes": "task_classes"}
+        names = {name: str(_HERE / f"{module}.py") for name, module in modules.items()}
         hello = {"path": path, "roots": roots, "shown": seen, "limits": limits, **names}
         self._write(hello)
         try:

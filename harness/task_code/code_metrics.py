@@ -19,7 +19,7 @@ from harness.task_code.lm_eval_names import DEFAULT_AGGREGATIONS, FILTERS
 from harness.tasks.schema import FilterStepEntry, MetricEntry, functions_in
 from harness.tasks.task import AT, Task, is_code_metric
 from harness.tasks.yaml_file import PythonFunction
-from harness.types import JSON, FilterPipeline, FilterStep, Sample, ScoringSpec
+from harness.types import JSON, FilterPipeline, FilterStep, Response, Sample, ScoringSpec
 
 _FILTER = "task_code"
 _INVALID = "[invalid]"
@@ -36,6 +36,7 @@ class ScoredByCode:
         self.name, self.digest, self._code = task.name, task.digest, code
         self._output_type = task.config.output_type
         self._free = task.config.process_results is not None
+        self._asks = task.config.construct_requests is not None
         self._pipelines = {item.name: item.filter for item in task.config.filter_list or ()} or {"none": []}
         self._foreign = {name for name, steps in self._pipelines.items() if not all(map(_is_known, steps))}
         self._scores: OrderedDict[Any, dict[str, Any] | CodeError] = OrderedDict()
@@ -87,7 +88,10 @@ class ScoredByCode:
             for place, value in enumerate(response.logprobs)
         ]
         gold = {"target": target, "choices": list(sample.choices)}
-        found = self._code.score(self.name, seen.pipeline, sample.doc, replies if generates else None, pairs, gold)
+        results = [_result(response) for response in seen.responses] if self._asks else None
+        found = self._code.score(
+            self.name, seen.pipeline, sample.doc, replies if generates else None, pairs, gold, results
+        )
         return {name.replace("@", AT): value for name, value in found.items()}
 
     def join(self, metric: str, items: Sequence[Any]) -> Any:
@@ -243,6 +247,15 @@ def _is_known(step: FilterStepEntry) -> bool:
 
 def _pair(function: PythonFunction | None) -> list[str] | None:
     return None if function is None else [function.folder, function.name]
+
+
+def _result(response: Response) -> Any:
+    """What came of one request, as lm-eval hands it to `process_results`."""
+    if not response.logprobs:
+        return response.text or ""
+    if not response.is_greedy:
+        return response.logprobs[0]
+    return [response.logprobs[0], response.is_greedy[0]]
 
 
 def _text(value: Any) -> str | None:

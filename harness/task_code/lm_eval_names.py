@@ -395,6 +395,10 @@ class _Instance:
         return self.arguments if isinstance(self.arguments, tuple) else (self.arguments,)
 
 
+settings: Any = None
+"""What makes `self.config` of a task that is a class, set by the process that runs it."""
+
+
 class _Task:
     """What lm-eval's tasks in Python derive from, as far as module code needs it to be there."""
 
@@ -402,8 +406,21 @@ class _Task:
     DATASET_PATH: Any = None
     DATASET_NAME: Any = None
 
+    dataset: Any = None
+
     def __init__(self, *args: Any, **options: Any) -> None:
-        self.config = options.get("config") or {}
+        given = options.get("config") or {}
+        self.config = settings(given) if settings is not None else given
+        self.VERSION = (given.get("metadata") or {}).get("version", self.VERSION)
+
+    def has_training_docs(self) -> bool:
+        return False
+
+    def has_validation_docs(self) -> bool:
+        return False
+
+    def has_test_docs(self) -> bool:
+        return False
 
     @staticmethod
     def count_bytes(doc: str) -> int:

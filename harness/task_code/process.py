@@ -121,6 +121,9 @@ class _Process:
         self.modules: dict[str, types.ModuleType] = {}
         self.files: dict[str, set[str]] = {}
         self.tasks: dict[str, dict[str, Any]] = {}
+        self.classes: Any = _module("_task_classes", hello["classes"])
+        self.names.settings = self.classes.Settings
+        self.instances: dict[tuple[str, str], Any] = {}
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         do: Callable[..., Any] = getattr(self, f"do_{request.pop('do')}")
@@ -149,6 +152,20 @@ class _Process:
             named.append(getattr(found, "__name__", None))
             files |= self.closure(self.module_of(folder, name), set())
         return {"names": named, "files": sorted(files)}
+
+    def do_class(self, function: list[str], config: dict[str, Any]) -> Any:
+        """What a task that is a class brings (`task_classes.described`). config: what its file says beside it."""
+        kind = self.function(*function)
+        instance = self.classes.made(kind, config)
+        self.instances[function[0], function[1]] = instance
+        base = sys.modules["lm_eval.api.task"].ConfigurableTask
+        means = (self.names.AGGREGATIONS["mean"],)
+        found: dict[str, Any] = _encoded(self.classes.described(instance, base, means))
+        return found
+
+    def do_requests(self, function: list[str], row: Any, context: str) -> Any:
+        """What a class asks about a row: [kind, arguments] of each request."""
+        return _encoded(self.function(*function)(_decoded(row), context))
 
     def do_rows(self, function: list[str], rows: list[Any], features: Any, label: str) -> Any:
         """`process_docs`, on a data set as lm-eval gives it."""
@@ -207,12 +224,17 @@ class _Process:
         read = self.read(task, pipeline, _decoded(doc), replies)
         return [_encoded(item) for item in read] if isinstance(read, list) else _encoded(read)
 
-    def do_score(self, task: str, pipeline: str, doc: Any, replies: list[str] | None, pairs: Any, gold: Any) -> Any:
+    def do_score(
+        self, task: str, pipeline: str, doc: Any, replies: Any, pairs: Any, gold: Any, results: list[Any] | None = None
+    ) -> Any:
         """The metrics of one sample, by name, as the task's code (or lm-eval, for its own metrics) has them."""
         kept = self.tasks[task]
         doc = _decoded(doc)
-        if replies is not None:
-            results: list[Any] = [self.read(task, pipeline, doc, replies)]
+        if results is not None:  # of several kinds, each in its place
+            results = [self.read(task, pipeline, doc, [one]) if isinstance(one, str) else one for one in results]
+            results = [tuple(one) if isinstance(one, list) and len(one) == 2 else one for one in results]
+        elif replies is not None:
+            results = [self.read(task, pipeline, doc, replies)]
         elif kept["output_type"] == "loglikelihood_rolling":
             results = [pair[0] for pair in pairs]
         else:
@@ -237,6 +259,11 @@ class _Process:
 
     def function(self, folder: str, name: str) -> Any:
         """`module.name`, of a file in the folder, or of a module that can be imported (lm-eval's order)."""
+        named, _, of_class = name.partition(":")
+        if of_class:
+            if (folder, named) not in self.instances:
+                self.instances[folder, named] = self.classes.made(self.function(folder, named), {})
+            return self.classes.method(self.instances[folder, named], of_class)
         module, _, last = name.rpartition(".")
         if not module:
             raise _Refused(f"!function {name}: names no module; write MODULE.FUNCTION")
@@ -252,7 +279,7 @@ class _Process:
             raise _Refused(f"{getattr(found, '__file__', module)}: has no function '{last}'{hint}") from None
 
     def module_of(self, folder: str, name: str) -> types.ModuleType:
-        dotted = name.rpartition(".")[0]
+        dotted = name.partition(":")[0].rpartition(".")[0]
         file = os.path.realpath(f"{folder}/{dotted.replace('.', '/')}.py")
         if file in self.modules:
             return self.modules[file]

@@ -13,7 +13,7 @@ from typing import Any
 from harness.data.open import make_rows, plain
 from harness.errors import DataError, HarnessError, TaskError, UsageError, suggest
 from harness.tasks.fewshot import Row, SameQuestion, ShotPool, make_pool
-from harness.tasks.generation import task_generation
+from harness.tasks.generation import generation_params, task_generation
 from harness.tasks.image_views import OtherImages, images_in, shown_hashes
 from harness.tasks.media import (
     Images,
@@ -480,6 +480,10 @@ class _Builder:
 
     def requests(self, number: int, rendered: Rendered, before: Opening, style: Style) -> tuple[Request, ...]:
         kind = self.task.config.output_type
+        if (function := self.task.config.construct_requests) is not None and self.task.code is not None:
+            shown = prompt(before, rendered.text, rendered.gen_prefix, style, turns=rendered.turns)
+            asked = self.task.code.requests(function, self.rows[number], shown.text)
+            return tuple(self.made_request(each, arguments, shown) for each, arguments in asked)
         if kind == "loglikelihood_rolling":
             return (Request("rolling", Prompt(suffix=str(gold_of(rendered, kind) or ""))),)
         talk, tools = rendered.turns, rendered.tools
@@ -493,6 +497,18 @@ class _Builder:
                 for repeat in repeats
             )
         return self.choice_requests(rendered, shown, before, style)
+
+    def made_request(self, kind: str, arguments: Sequence[Any], shown: Prompt) -> Request:
+        """A request as a class of lm-eval made it. shown: the prompt that it was given. Raises `DataError`."""
+        if kind == "loglikelihood_rolling":
+            return Request("rolling", Prompt(suffix=str(arguments[0])))
+        asks = shown if arguments[0] == shown.text else Prompt(suffix=str(arguments[0]))
+        if kind == "loglikelihood":
+            return Request("loglikelihood", asks, (str(arguments[1]),))
+        if kind == "generate_until":
+            stop = (self.task.config.fewshot_delimiter,)
+            return Request("generate", asks, generation=generation_params(arguments[1], self.options.gen_kwargs, stop))
+        raise DataError(f"construct_requests: '{kind}' is no kind of request")
 
     def choice_requests(self, rendered: Rendered, shown: Prompt, before: Opening, style: Style) -> tuple[Request, ...]:
         delimiter = choice_delimiter(rendered.gen_prefix, style)

@@ -32,6 +32,12 @@ class TaskFunctions(Protocol):
     def load(self, functions: Sequence[PythonFunction]) -> LoadedCode:
         """Import their modules. Raises `UsageError`."""
 
+    def describe_class(self, function: PythonFunction, config: Mapping[str, JSON]) -> dict[str, Any]:
+        """What a task that is a class brings: `keys`, `methods` and `metrics`. Raises `UsageError`."""
+
+    def requests(self, function: PythonFunction, row: Mapping[str, Any], context: str) -> list[tuple[str, list[Any]]]:
+        """What a class asks about a row: (kind, arguments) of each request. Raises `DataError`."""
+
     def rows(
         self, function: PythonFunction, rows: Sequence[Mapping[str, Any]], features: JSON = None, label: str = ""
     ) -> list[dict[str, Any]]:

@@ -25,13 +25,13 @@ M = TypeVar("M", bound=BaseModel)
 
 # What lm-eval's files may say and this project does not do.
 REFUSED: Mapping[str, str] = {
-    "class": "is a task written in Python, which is not run here; write the task in YAML",
     "use_prompt": "needs promptsource; write the prompt into 'doc_to_text'",
 }
 # Where `!function` may stand: what is any step of a list is written *.
 _PYTHON: frozenset[tuple[str, ...]] = frozenset(
     {
         *((key,) for key in ("process_docs", "process_results", "custom_dataset", "doc_to_decontamination_query")),
+        *((key,) for key in ("class", "construct_requests")),
         *((key,) for key in ("doc_to_text", "doc_to_target", "doc_to_choice", "doc_to_image")),
         *(("fewshot_config", key) for key in ("doc_to_text", "doc_to_target", "doc_to_choice")),
         *(("fewshot_config", key) for key in ("process_docs", "samples")),
@@ -347,6 +347,9 @@ class TaskConfig(Strict):
     filter_list: list[FilterEntry] | None = Field(None, description="pipelines that read the answer from a reply")
     metric_list: Annotated[list[MetricEntry], Field(min_length=1)] | None = Field(
         None, description="what is computed; the first is the headline"
+    )
+    construct_requests: PythonFunction | None = Field(
+        None, description="Python that says what is asked about a row; of a task that is a class (`class`)"
     )
     process_results: PythonFunction | None = Field(
         None, description="Python that scores a sample: a value for each metric of `metric_list`"

@@ -12,6 +12,7 @@ from harness.data.frame_sampling import FrameRule
 from harness.errors import HarnessError, PluginError, UsageError, one_line, suggest
 from harness.modifiers import Modifier
 from harness.plugin_values import mapping
+from harness.tasks.classes import with_class
 from harness.tasks.functions import TaskFunctions, refused
 from harness.tasks.media import Kind, MediaColumn
 from harness.tasks.modify import checked_needs, labels_of
@@ -197,8 +198,8 @@ def make_task(
     """
     if variant is not None:
         document = _pick_variant(document, variant)
-    document = tolerated(change(_overridden(document, overrides or {}, overridden_at or {})))
-    document = _modified(document, modifiers)
+    document = with_class(_overridden(document, overrides or {}, overridden_at or {}), code)
+    document = _modified(tolerated(change(document)), modifiers)
     config = validate_task(document)
     name = config.task
     if not name:
