@@ -28,7 +28,7 @@ def command(folder: str, trust_task_code: tuple[str, ...], trust_task_code_in_pr
     """
     checked_folders({"include_path": (folder,)})
     from harness.registry import load_plugins
-    from harness.run.jobs import load_job, open_library
+    from harness.run.jobs import attempts, load_job, open_library
     from harness.run.spec import RunSpec
     from harness.tasks.library import TaskRef
 
@@ -45,15 +45,16 @@ def command(folder: str, trust_task_code: tuple[str, ...], trust_task_code_in_pr
     for entry in [*library.entries(), *library.broken]:
         if not entry.path.resolve().is_relative_to(root):
             continue
-        reason = entry.error
+        reason, remark = entry.error, ""
         if not reason:
             try:
-                load_job(library, TaskRef(entry.name, entry.package, entry.path), spec, registry)
+                job = load_job(library, TaskRef(entry.name, entry.package, entry.path), spec, registry)
+                remark = "; ".join(attempts([job]))
             except HarnessError as error:
                 reason = str(error)
         state = state_of(reason)
         counts[state] += 1
-        line(f"{state:14}  {entry.name}" + (f": {reason}" if reason else ""))
+        line(f"{state:14}  {entry.name}" + (f": {reason or remark}" if reason or remark else ""))
     line(f"{counted(sum(counts.values()), 'task')}: " + ", ".join(f"{counts[state]} {state}" for state in STATES))
 
 

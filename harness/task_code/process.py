@@ -116,7 +116,8 @@ class _Process:
         self.roots = [os.path.realpath(root) for root in hello["roots"]]
         self.names: Any = _module("_lm_eval_names", hello["names"])
         self.names.install(_task_folders(self.roots))
-        _module("_package_names", hello["packages"]).install(bool(hello["shown"]))
+        self.packages = _module("_package_names", hello["packages"])
+        self.packages.install(bool(hello["shown"]))
         self.watch = self.names.watch = _Watch([f"{root}/" for root in self.roots], hello["shown"])
         self.modules: dict[str, types.ModuleType] = {}
         self.files: dict[str, set[str]] = {}
@@ -296,6 +297,7 @@ class _Process:
         before = set(self.watch.read)
         sys.modules[known] = module
         try:
+            self.packages.restore(Path(file).read_text("utf-8", "replace"))
             spec.loader.exec_module(module)
         except BaseException:
             sys.modules.pop(known, None)
