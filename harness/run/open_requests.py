@@ -23,17 +23,19 @@ from harness.types import Request, Response, Sample
 class PendingSample:
     """A sample, the keys of its requests, and the answers that have come so far.
 
-    keys: empty as long as it waits for earlier turns of its conversation.
+    keys: of its requests. is_whole: whether they are known; not, as long as it waits for earlier turns of its
+    conversation.
     """
 
     job: TaskJob
     sample: Sample
     keys: tuple[str, ...] = ()
     answers: dict[str, Response] = field(default_factory=dict)
+    is_whole: bool = False
 
     @property
     def complete(self) -> bool:
-        return bool(self.keys) and all(key in self.answers for key in self.keys)
+        return self.is_whole and all(key in self.answers for key in self.keys)
 
 
 class OpenRequests:
@@ -53,7 +55,7 @@ class OpenRequests:
         """How far a sample is on disk. What it still lacks is asked with the next `take`, unless it is done."""
         item = PendingSample(job, sample)
         self._converse(item)
-        if not item.keys:
+        if not item.is_whole:
             return item, OnDisk.ABSENT
         state = self._folder.find(item.sample, item.keys, job.task.digest)
         if state is not OnDisk.DONE:
@@ -72,12 +74,12 @@ class OpenRequests:
     def answered(self, key: str, response: Response) -> Iterator[PendingSample]:
         """Note an answer. Yields the samples that have all their answers by it."""
         for item in self._waiting.pop(key, ()):
-            if item.keys:
+            if item.is_whole:
                 item.answers[key] = response
             else:
                 self._turns[key] = response
                 self._converse(item)
-                if item.keys:
+                if item.is_whole:
                     self._take_known(item)
             if item.complete:
                 yield item
@@ -101,7 +103,7 @@ class OpenRequests:
             requests.append(request)
         item.sample = replace(item.sample, requests=tuple(requests))
         if problem or self._of_samples or not any(map(awaited, requests)):
-            item.keys = self._keys_of(item)
+            item.keys, item.is_whole = self._keys_of(item), True
         if problem:
             item.answers = dict.fromkeys(item.keys, Response(error=problem))
 
