@@ -25,7 +25,7 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -36,13 +36,19 @@ from harness.task_code.consent import Consent
 from harness.task_code.tokenizers import hub_cache, tokenizer_copies
 from harness.tasks.functions import LoadedCode
 from harness.tasks.yaml_file import Document, KeyPath, PythonFunction
+from harness.terminal import visible
 from harness.types import JSON
 
 _HERE = Path(__file__).parent
 _PROCESS = _HERE / "process.py"
-_LIMITS = sandbox.Limits(memory=16 << 30, space=2 << 30, processes=512, file_size=1 << 30, files=1024)
+_HALF = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if hasattr(os, "sysconf") else 16 << 30
+_LIMITS = sandbox.Limits(memory=min(16 << 30, _HALF), space=2 << 30, processes=512, file_size=1 << 30, files=1024)
 _STARTING, _IMPORTING, _WHOLE_SPLIT = 120.0, 600.0, 1800.0  # seconds by the clock
 _CHUNK = 256
+_LARGEST = 1 << 30
+"""Bytes of one answer."""
+_MOST_TOLD, _LONGEST_TOLD = 40, 600
+_DEEPEST = 200
 _MOST_HANGS = 3
 _ENVIRONMENT = {
     **sandbox.ENVIRONMENT,
@@ -71,6 +77,30 @@ class CodeError(Exception):
 
 class MissingPackageError(CodeError):
     """A module that a task imports is not installed."""
+
+
+def _is_rows(made: Any) -> bool:
+    return isinstance(made, list) and all(isinstance(row, dict) for row in made)
+
+
+_SHAPES: Mapping[str, Callable[[Any], bool]] = {
+    "load": lambda made: isinstance(made, dict) and all(isinstance(made.get(key), list) for key in ("names", "files")),
+    "class": lambda made: (
+        isinstance(made, dict) and isinstance(made.get("keys"), dict) and isinstance(made.get("methods"), list)
+    ),
+    "requests": lambda made: (
+        isinstance(made, list) and all(isinstance(one, list) and list(map(type, one)) == [str, list] for one in made)
+    ),
+    "images": lambda made: isinstance(made, list),
+    "rows": _is_rows,
+    "samples": _is_rows,
+    "splits": lambda made: isinstance(made, dict) and all(map(_is_rows, made.values())),
+    "values": lambda made: (
+        _is_rows(made) and all(isinstance(value, dict) for values in made for value in values.values())
+    ),
+    "score": lambda made: isinstance(made, dict),
+}
+"""What an answer looks like, by what was asked for. The code can write anything in its place."""
 
 
 class TaskCode:
@@ -114,7 +144,7 @@ class TaskCode:
             raise UsageError(f"{functions[0]}: {error}") from None
         except CodeError as error:
             raise UsageError(f"{functions[0]}: {error}") from None
-        return LoadedCode(tuple(found["names"]), hashed(found["files"]))
+        return LoadedCode(tuple(found["names"]), hashed(self._own_files(found["files"])))
 
     def describe_class(self, function: PythonFunction, config: Mapping[str, JSON]) -> dict[str, Any]:
         """What a task that is a class brings: `keys`, `methods` and `metrics`. Raises `UsageError`."""
@@ -243,7 +273,13 @@ class TaskCode:
     def take_read(self) -> dict[str, str]:
         """The local files that the code has read since this was asked last, with their hashes."""
         read, self._read = self._read, {}
-        return hashed(read)
+        return hashed(self._own_files(read))
+
+    def _own_files(self, paths: Iterable[Any]) -> list[str]:
+        """Those paths that are files of the folders that were consented to; nothing else is opened at their word."""
+        files = (Path(path) for path in paths if isinstance(path, str) and "\0" not in path)
+        roots = self.consent.roots
+        return [str(file) for file in files if file.is_file() and any(map(file.resolve().is_relative_to, roots))]
 
     def close(self) -> None:
         """End the processes."""
@@ -261,13 +297,15 @@ class TaskCode:
         given = [encoded(row) for row in rows]
         try:
             found = self._ask(first, self.seconds * (1 + len(rows) / 32), do="values", functions=pairs, rows=given)
+            if len(found) != len(rows) or any(values.keys() != functions.keys() for values in found):
+                raise CodeError("its process sent values of other rows")
         except CodeError as error:
             if len(rows) > 1:  # one of them is to blame, and is told apart
                 return [values for row in rows for values in self._values(functions, [row])]
             return [dict.fromkeys(functions, error)]
         return [
             {
-                name: CodeError(value["error"]) if "error" in value else decoded(value["value"])
+                name: CodeError(_told(value["error"])) if "error" in value else decoded(value.get("value"))
                 for name, value in values.items()
             }
             for values in found
@@ -297,15 +335,16 @@ class TaskCode:
             raise CodeError(f"no end within {seconds:g} s") from None
         except EOFError as error:
             raise CodeError(str(error)) from None
-        for path in reply["read"]:
-            self._read[path] = None
-        if process.boxed:
-            self.tried.update(dict.fromkeys(reply["tried"]))
+        self._read.update(dict.fromkeys(reply["read"]))
+        if process.boxed and len(self.tried) < _MOST_TOLD:
+            self.tried.update(dict.fromkeys(map(_told, reply["tried"][:_MOST_TOLD])))
         if "missing" in reply:
-            package = _PACKAGES.get(reply["missing"], reply["missing"])
-            raise MissingPackageError(f"{reply['error']}; install it: pip install {package}")
+            package = _PACKAGES.get(_told(reply["missing"]), _told(reply["missing"]))
+            raise MissingPackageError(f"{_told(reply['error'])}; install it: pip install {package}")
         if "error" in reply:
-            raise CodeError(reply["error"])
+            raise CodeError(_told(reply["error"]))
+        if not _SHAPES.get(request["do"], lambda made: True)(reply["result"]):
+            raise CodeError(f"its process sent what is no answer to '{request['do']}'")
         return reply["result"]
 
     def _running(self, unboxed: bool) -> _CodeProcess:
@@ -332,6 +371,7 @@ class _CodeProcess:
     def __init__(self, consent: Consent, model_args: Mapping[str, JSON], *, boxed: bool) -> None:
         self.boxed = boxed
         self.tasks: set[str] = set()
+        self._asked = 0
         self._root, self._copies = (tempfile.mkdtemp(prefix="harness-") for _ in range(2))
         own = ["-I", "-S", "-X", "utf8", str(_PROCESS)]
         path = _module_folders()
@@ -382,7 +422,8 @@ class _CodeProcess:
 
     def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
         """Its answer. Raises `TimeoutError`, and `EOFError` where it has ended; it is no more, then."""
-        self._write(request)
+        self._asked += 1
+        self._write({**request, "number": self._asked})
         return self._reply(seconds)
 
     def end(self) -> None:
@@ -398,8 +439,14 @@ class _CodeProcess:
     def _reply(self, seconds: float) -> dict[str, Any]:
         deadline = time.monotonic() + seconds
         size = int.from_bytes(self._read(8, deadline), "big")
-        reply: dict[str, Any] = json.loads(self._read(size, deadline))
-        return reply
+        reply: Any = None
+        with contextlib.suppress(ValueError, RecursionError):
+            reply = json.loads(self._read(size, deadline)) if size <= _LARGEST else None
+        if not _is_reply(reply, self._asked):
+            self.end()
+            raise EOFError("its process sent what is no answer, and was ended")
+        answer: dict[str, Any] = reply
+        return answer
 
     def _read(self, size: int, deadline: float) -> bytes:
         assert self._process.stdout is not None
@@ -417,6 +464,23 @@ class _CodeProcess:
             parts.append(part)
             size -= len(part)
         return b"".join(parts)
+
+
+def _is_reply(reply: Any, number: int) -> bool:
+    """Whether a message is an answer to the request of this number: the code can write anything in its place."""
+    if not isinstance(reply, dict) or reply.get("number") != number:
+        return False
+    lists = all(
+        isinstance(reply.get(key), list) and all(isinstance(each, str) for each in reply[key])
+        for key in ("read", "tried")
+    )
+    texts = all(isinstance(reply[key], str) for key in ("error", "missing") if key in reply)
+    return lists and texts and ("error" in reply if "missing" in reply else "error" in reply or "result" in reply)
+
+
+def _told(text: Any) -> str:
+    """What the code says of itself, fit for a line on a terminal."""
+    return visible(" ".join(str(text).split()))[:_LONGEST_TOLD]
 
 
 def _copies(folders: Sequence[Path], to: Path) -> dict[str, str]:
@@ -511,18 +575,23 @@ def encoded(value: Any) -> Any:
     return value
 
 
-def decoded(value: Any) -> Any:
-    """A value of a message as a row holds it. What only Python can hold is shown as it prints."""
+def decoded(value: Any, depth: int = 0) -> Any:
+    """A value of a message as a row holds it. What only Python can hold is shown as it prints. Raises `DataError`."""
+    if depth > _DEEPEST:
+        raise DataError(f"a value is nested more than {_DEEPEST} times")
     if isinstance(value, list):
-        return [decoded(item) for item in value]
+        return [decoded(item, depth + 1) for item in value]
     if isinstance(value, dict):
         if "__tuple__" in value:
-            return [decoded(item) for item in value["__tuple__"]]
+            return [decoded(item, depth + 1) for item in value["__tuple__"]]
         if "__bytes__" in value:
-            return base64.b64decode(value["__bytes__"])
+            try:
+                return base64.b64decode(value["__bytes__"])
+            except (TypeError, ValueError) as error:
+                raise DataError(f"bytes of a value cannot be read: {error}") from None
         if "__time__" in value:
             return value["__time__"]
         if "__kept__" in value:
-            return value["shown"]
-        return {key: decoded(item) for key, item in value.items()}
+            return str(value.get("shown", ""))
+        return {key: decoded(item, depth + 1) for key, item in value.items()}
     return value

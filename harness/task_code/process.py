@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import importlib.util
 import json
 import math
@@ -603,18 +604,22 @@ def main() -> None:
     os.dup2(2, 1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A copy of this process that the code makes has no part in the talk.
+    for channel in (requests.fileno(), replies.fileno()):
+        os.register_at_fork(after_in_child=functools.partial(os.close, channel))
     hello = _receive(requests)
     if hello is None:
         return
     _limit(hello["limits"])
     process = _Process(hello)
-    request: dict[str, Any] | None = {"do": "load", "functions": []}
+    request: dict[str, Any] | None = {"do": "load", "functions": [], "number": 0}
     while request is not None:
-        reply = process.answer(request)
+        number = request.pop("number")
+        reply = {"number": number, **process.answer(request)}
         try:
             body = json.dumps(reply, ensure_ascii=True).encode("ascii")
         except (TypeError, ValueError, RecursionError) as error:
-            body = json.dumps({"error": _told(error), "read": [], "tried": []}).encode("ascii")
+            body = json.dumps({"number": number, "error": _told(error), "read": [], "tried": []}).encode("ascii")
         replies.write(len(body).to_bytes(8, "big") + body)
         replies.flush()
         request = _receive(requests)

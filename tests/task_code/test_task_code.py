@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 
 from harness import DataError, TaskError, evaluate
 from harness.errors import HarnessError, UsageError
+from harness.task_code import client
 from harness.task_code.client import CodeError, TaskCode
 from harness.task_code.consent import Consent
 from harness.tasks.yaml_file import PythonFunction
@@ -232,6 +234,97 @@ def test_hostile_code_stays_inside_and_what_it_tried_is_told(
     assert not (outside / "mark").exists() and not (folder / "own.txt").exists()
     told = " | ".join(code.tried)
     assert "to write" in told and "192.0.2.1" in told and "to start touch" in told
+
+
+WRECKERS = """\
+import builtins, json, os, subprocess, sys, threading, time
+
+
+def send(body):
+    for place in range(3, 60):
+        try:
+            os.write(place, len(body).to_bytes(8, "big") + body)
+        except OSError:
+            pass
+
+
+def act(doc):
+    do = doc["do"]
+    if do == "bomb":
+        while True:
+            os.fork()
+    if do == "memory":
+        held = []
+        while True:
+            held.append(b"x" * (1 << 25))
+    if do == "print":
+        for _ in range(200):
+            print("x" * (1 << 20))
+    if do == "no json":
+        send(b"no json")
+    if do == "a list":
+        send(b"[1, 2]")
+    if do == "forged":
+        send(json.dumps({"number": 1, "result": 7, "read": ["/dev/zero"], "tried": []}).encode())
+    if do == "too long":
+        for place in range(3, 60):
+            try:
+                os.write(place, (1 << 50).to_bytes(8, "big"))
+            except OSError:
+                pass
+    if do == "deep":
+        value = []
+        for _ in range(100_000):
+            value = [value]
+        return value
+    if do == "builtins":
+        builtins.len = builtins.isinstance = None
+        json.dumps = lambda *_, **__: "{"
+    if do == "background":
+        subprocess.Popen(["sleep", "300"], start_new_session=True)
+        threading.Thread(target=time.sleep, args=(300,)).start()
+    if do == "close":
+        os.closerange(0, 60)
+    if do == "fill":
+        with open("/tmp/full", "wb") as file:
+            while True:
+                file.write(b"x" * (1 << 24))
+    return "fine"
+"""
+ENDED = {
+    "bomb": "BlockingIOError",
+    "memory": "out of memory",
+    "no json": "what is no answer",
+    "a list": "what is no answer",
+    "forged": "what is no answer",
+    "too long": "what is no answer",
+    "deep": "RecursionError",
+    "builtins": "no end|ended|Error",
+    "close": "its process has ended",
+    "fill": "File too large",
+}
+
+
+@pytest.mark.slow
+def test_whatever_the_code_does_to_its_process_is_the_error_of_its_row(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = dataclasses.replace(client._LIMITS, memory=1 << 29, space=1 << 26, file_size=1 << 25, processes=40)
+    monkeypatch.setattr(client, "_LIMITS", limits)
+    (folder / "bad.py").write_text(WRECKERS)
+    code, act = TaskCode(Consent((folder.resolve(),)), seconds=5), function(folder, "bad.act")
+    for do in (*ENDED, "print", "background"):
+        if do in ENDED:
+            with pytest.raises(DataError, match=ENDED[do]):
+                code.value(act, {"do": do})
+        else:
+            assert code.value(act, {"do": do}) == "fine"
+        assert code.value(act, {"do": "nothing"}) == "fine", do
+    assert {"to fork", "to start sleep 300"} <= set(code.tried)
+    assert set(code.take_read()) == {str((folder / "bad.py").resolve())}
+    code.close()
+    others = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.is_file()]
+    assert b"sleep\x00300\x00" not in others
 
 
 def test_a_second_consent_runs_code_outside_of_the_sandbox(
