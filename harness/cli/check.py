@@ -13,6 +13,7 @@ import click
 from harness.cli.console import counted, line, notice
 from harness.cli.options import INCLUDE_PATH, checked_folders
 from harness.errors import ExitCode, HarnessError, MachineError, UsageError
+from harness.tasks.recipes import is_recipe, load_recipe, recipe_files
 
 if TYPE_CHECKING:
     from harness.metrics import Metric
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 )
 @INCLUDE_PATH
 def command(targets: tuple[str, ...], everything: bool, data: tuple[str, ...], include_path: tuple[str, ...]) -> int:
-    """Check tasks (with all their variants), task files, or the plugins and tasks of a package. Offline.
+    """Check tasks (with all their variants), task files, recipes, or the plugins and tasks of a package. Offline.
 
     Of a task: keys, templates, metrics and filters, and that its `example` gives the prompt and the scores it states,
     also with its options at other places.
@@ -87,6 +88,8 @@ class Checker:
                 yield from self._package(packages[_dashed(target)], thorough=True)
             elif Path(target).is_dir():
                 yield from self._folder(Path(target))
+            elif is_recipe(target):
+                yield from self._recipes([Path(target)])
             else:
                 yield from self._expressions([target], self._library(self.include))
 
@@ -105,6 +108,19 @@ class Checker:
                 yield from check_model(item.value()) if item.kind == "model" else ()
                 yield from check_modifier(item.value()) if item.kind == "modifier" else ()
         yield from self._entries(self._library([]), lambda entry: entry.package == package)
+        folders = [(name, folder) for name, folder in self.registry.task_folders() if name == package]
+        yield from self._recipes([path for _, path in recipe_files(folders)])
+
+    def _recipes(self, paths: Sequence[Path]) -> Iterator[str]:
+        """Recipes: their keys, and that there is each task, variant and score that they name."""
+        from harness.run.recipes import recipe_problems
+
+        library = self._library(self.include)
+        for path in paths:
+            try:
+                yield from (f"{path}: {problem}" for problem in recipe_problems(load_recipe(path), library))
+            except HarnessError as error:
+                yield str(error)
 
     def _metric(self, metric: type[Metric]) -> Iterator[str]:
         """Hold a metric against its contract, by its defaults; a family of metrics has none of its own."""
@@ -126,6 +142,7 @@ class Checker:
         yield from self._entries(
             self._library([folder]), lambda entry: Path(entry.path).resolve().is_relative_to(inside)
         )
+        yield from self._recipes([path for _, path in recipe_files([("", folder)])])
 
     def _entries(self, library: TaskLibrary, wanted: Callable[[TaskEntry], bool]) -> Iterator[str]:
         names = [

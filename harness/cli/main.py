@@ -22,6 +22,7 @@ COMMANDS = {
     "start": "Ask what you want to do, and do it.",
     "run": "Measure a model. `harness --tasks ...` is short for it.",
     "tasks": "List and filter the tasks.",
+    "recipes": "List how models were measured by their makers.",
     "show": "Print the exact prompt that a model would see.",
     "check": "Check task files and plugins, offline.",
     "lm-eval-check": "Which task files of lm-eval run here, and what others lack.",

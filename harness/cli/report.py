@@ -157,9 +157,13 @@ def print_report(report: Report, path: Path, *, subsets: bool = False, larger: R
     from harness.record.capability_table import capability_table, cutoff_line
     from harness.record.coverage import failed_rows
     from harness.record.failures import failure_lines
+    from harness.record.published import render_published
     from harness.record.report import render
 
     show(render(report, width(), subsets=subsets))
+    if (published := render_published(report)) is not None:
+        line()
+        show(published)
     if (abilities := capability_table(report)) is not None:
         line()
         show(abilities)

@@ -62,6 +62,10 @@ RUN_OPTIONS = [
         "--before_cutoff", "cutoff", type=Parsed("date", parse_date), metavar="DATE",
         help="When the model's training data ends (2025-06): older benchmarks are named.",
     ),
+    click.option(
+        "--recipe", metavar="NAME",
+        help="Measure as a model's makers did, with their values beside (`harness recipes` lists them). Flags win.",
+    ),
     click.option("--output", type=click.Path(), metavar="DIR", help="Where run folders are kept. [default: runs]"),
     click.option(
         "--output_path", "-o", type=click.Path(), metavar="PATH", help="Also write lm-eval's results JSON there."
@@ -88,6 +92,7 @@ SECTIONS = (
         "What is measured",
         (
             "tasks",
+            "recipe",
             "modify",
             "num_fewshot",
             "fewshot_sampler",
@@ -181,6 +186,8 @@ def command(context: click.Context, /, **flags: Any) -> int:
     harness --config eval.yaml --limit 10
     """
     settings = settings_of(context, flags)
+    if "recipe" in settings:
+        settings = by_recipe(settings)
     dry, quiet = settings.pop("dry_run", False), settings.pop("quiet", False)
     settings.pop("verbose", None)  # `Main` reads it, where errors end
     adapters = settings.pop("peft", ())
@@ -200,6 +207,19 @@ def command(context: click.Context, /, **flags: Any) -> int:
         return print_forecast(spec, list(models.values()))
     with contextlib.redirect_stderr(io.StringIO()) if quiet else contextlib.nullcontext():
         return run_all(spec, models, judges)
+
+
+def by_recipe(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with what the named recipe says where they say nothing."""
+    from harness.cli.values import parse_judge
+    from harness.registry import load_plugins
+    from harness.run.recipes import with_recipe
+
+    given = dict(settings)
+    chosen = with_recipe(given.pop("recipe"), given, load_plugins())
+    if judge := chosen["recipe"].get("judge"):
+        chosen.setdefault("judges", (parse_judge(judge),))
+    return chosen
 
 
 def run_all(

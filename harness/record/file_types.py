@@ -377,6 +377,23 @@ class UsageFields(TypedDict):
     seconds: Number
 
 
+class PublishedFields(TypedDict):
+    """A value that somebody published beside the run's own, see `harness.record.published`.
+
+    verdict: agrees, above, below, unclear (no interval), or no value. interval: of the difference.
+    """
+
+    metric: str
+    value: float
+    source: str
+    date: str
+    note: str
+    verdict: str
+    difference: float | None
+    interval: list[float] | None
+    differs: list[str]
+
+
 @final
 class TaskReport(ResultFields):
     """The numbers of a task."""
@@ -394,6 +411,7 @@ class TaskReport(ResultFields):
     split: NotRequired[str]
     covers: NotRequired[CoverageFields]
     failures: NotRequired[list[FailureFields]]
+    published: NotRequired[PublishedFields]
 
 
 @final

@@ -25,6 +25,7 @@ from harness.tasks.build import SubsetNotes
 from harness.tasks.groups import Membership, group_members
 from harness.tasks.library import TaskLibrary, TaskRef
 from harness.tasks.modify import labels_of, option_labels
+from harness.tasks.recipes import task_changes
 from harness.tasks.schema import validate_task
 from harness.tasks.task import Task, changed, scoring_spec
 from harness.tasks.yaml_file import Document, FileLine
@@ -128,7 +129,8 @@ def load_job(
     progress: Progress | None = None,
 ) -> TaskJob:
     """Load one task as a run sees it, and what scores it: the only way from a task file to a task of a run."""
-    overrides = {**spec.overrides.get(ref.name, {}), **spec.overrides.get(ref.full_name, {})}
+    asked = {**spec.overrides.get(ref.name, {}), **spec.overrides.get(ref.full_name, {})}
+    overrides = {**task_changes(spec.recipe, ref.name), **asked}
 
     def with_flags(document: Document) -> Document:
         if spec.num_fewshot is not None and "num_fewshot" not in overrides:

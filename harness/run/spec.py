@@ -52,6 +52,7 @@ class RunSpec:
     overrides: Mapping[str, Mapping[str, JSON]] = field(default_factory=dict)
     output_path: str | None = None
     log_samples: bool = False
+    recipe: Mapping[str, JSON] = field(default_factory=dict)
     cutoff: str | None = None
     name: str | None = None
     log_to: tuple[tuple[str, Mapping[str, JSON]], ...] = ()

@@ -12,6 +12,7 @@ from harness.record.file_types import AbilityFields, RangeFields, Report, TaskRe
 from harness.record.report import Missing, Usage, build_report, missing_of, watch
 from harness.record.run import RunFolder
 from harness.run.jobs import TaskJob, groups_of
+from harness.run.recipes import note_published
 from harness.scoring.capability import AbilityScore, GuessTally, RangedValue, TaskValue, ability_scores
 from harness.scoring.groups import group_result
 from harness.tasks.schema import words
@@ -79,6 +80,7 @@ def _report(
         if coverage and name in coverage:
             task["covers"] = coverage[name].to_json()
             _mark_parts(task, known[name].task)
+    note_published(report, folder.manifest)
     report["cutoff"] = folder.manifest.get("spec", {}).get("cutoff")
     report["abilities"] = list(map(_ability_fields, ability_scores(headlines)))
     return report

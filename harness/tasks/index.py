@@ -100,7 +100,7 @@ def entry_of(path: Path, package: str, row: Mapping[str, Any]) -> TaskEntry:
 
 def _yaml_files(folder: Path) -> Iterator[str]:
     for root, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")) and name != "recipes")
         # A scaffold is a text to copy, not a task.
         for name in names:
             if name.endswith((".yaml", ".yml")) and not name.startswith("."):

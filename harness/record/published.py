@@ -1,0 +1,137 @@
+"""Values that a model's makers published, beside those of a run: whether they agree, and what differs in protocol.
+
+A run agrees where the published value lies within the 95 % interval of its own, widened by half of the last digit that
+was published. What the published value is unsure of is not known, and not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from harness.errors import UsageError
+from harness.record.file_types import MetricFields, PublishedFields, Report, TaskReport
+from harness.terminal import visible
+from harness.types import JSON
+
+HUB_FOLDER = ".eval_results"
+
+
+def compared(
+    task: TaskReport, published: Mapping[str, JSON], recipe: Mapping[str, JSON], differs: Sequence[str]
+) -> PublishedFields:
+    """A task's value beside the one that was published for it. Raises `UsageError` for a metric that it does not have.
+
+    published: an entry of a recipe's `tasks`. recipe: its `source` and `date`. differs: what differs in protocol.
+    """
+    metric = _metric(task, published.get("metric"))
+    scale = float(published.get("scale", 100))
+    value = float(published["published"]) / scale
+    rounding = 0.5 * 10 ** -_decimals(published["published"]) / scale
+    fields: dict[str, Any] = {
+        "metric": metric["metric"],
+        "value": value,
+        "source": published.get("source", recipe.get("source", "")),
+        "date": published.get("date", recipe.get("date", "")),
+        "note": published.get("note", ""),
+        "verdict": "no value",
+        "difference": None,
+        "interval": None,
+        "differs": list(differs),
+    }
+    if metric["value"] is not None:
+        fields["difference"] = float(metric["value"]) - value
+        fields["verdict"] = "unclear"
+        if metric["interval"]:
+            low, high = (float(end) - value for end in metric["interval"])
+            fields["interval"] = [low - rounding, high + rounding]
+            fields["verdict"] = "below" if high + rounding < 0 else "above" if low - rounding > 0 else "agrees"
+    return cast(PublishedFields, fields)
+
+
+def _metric(task: TaskReport, name: str | None) -> MetricFields:
+    by_name = {metric["metric"]: metric for metric in task["metrics"]}
+    if name is not None and name not in by_name:
+        raise UsageError(f"recipe: task '{task['task']}' has no score '{name}' (it has: {', '.join(by_name)})")
+    return by_name[name] if name else task["metrics"][0]
+
+
+def _decimals(value: float | int) -> int:
+    return len(str(value).partition(".")[2])
+
+
+def render_published(report: Report) -> RenderableType | None:
+    """A table of the published values beside the run's; None where none is known."""
+    entries = [(task, task["published"]) for task in report["tasks"] if "published" in task]
+    if not entries:
+        return None
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("task", overflow="fold")
+    for name in ("value", "published", "difference", "95% interval"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
+    for task, told in entries:
+        ours = next(each["value"] for each in task["metrics"] if each["metric"] == told["metric"])
+        ends = told["interval"]
+        cells = [
+            task["task"],
+            "-" if ours is None else f"{float(ours):.4f}",
+            f"{told['value']:.4f}",
+            "-" if told["difference"] is None else f"{told['difference']:+.4f}",
+            f"{ends[0]:+.4f} .. {ends[1]:+.4f}" if ends else "-",
+        ]
+        style = {"agrees": "green", "below": "red", "above": "yellow"}.get(told["verdict"], "dim")
+        table.add_row(*(Text(visible(cell)) for cell in cells), Text(told["verdict"], style=style))
+    words = [Text(visible(text), style="yellow") for text in protocol_lines(report)]
+    sources = dict.fromkeys(f"{told['source']} ({told['date']})" for _, told in entries)
+    return Group(table, *words, *(Text(visible(f"published: {text}"), style="dim") for text in sources))
+
+
+def protocol_lines(report: Report) -> Iterator[str]:
+    """What differs from the published protocol, a line for all tasks of which the same does."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for task in report["tasks"]:
+        if (told := task.get("published")) and told["differs"]:
+            alike.setdefault(tuple(told["differs"]), []).append(task["task"])
+    for differs, tasks in alike.items():
+        yield f"{', '.join(tasks)}: not as published: {'; '.join(differs)}"
+
+
+def read_eval_results(folder: Path) -> list[dict[str, JSON]]:
+    """The published values in a model's folder, in the hub's own format: `.eval_results/*.yaml`.
+
+    Each entry: `dataset` (an id on the hub), `task_id`, `published`, `source`, `date`, `note`. Raises `UsageError` with
+    the file for what is not of this format.
+    """
+    import yaml
+
+    entries: list[dict[str, JSON]] = []
+    for path in sorted((folder / HUB_FOLDER).glob("*.y*ml")):
+        try:
+            listed = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise UsageError(f"{path}: is not YAML that can be read: {' '.join(str(error).split())}") from None
+        for place, item in enumerate(listed if isinstance(listed, list) else [listed]):
+            dataset = item.get("dataset") if isinstance(item, dict) else None
+            value = item.get("value") if isinstance(item, dict) else None
+            plain = isinstance(value, int | float) and not isinstance(value, bool)
+            if not isinstance(dataset, dict) or not isinstance(dataset.get("id"), str) or not plain:
+                raise UsageError(f"{path}: entry {place + 1}: `dataset: {{id: ...}}` and a number `value` are expected")
+            source = item.get("source")
+            where = str(source.get("url") or "") if isinstance(source, dict) else ""
+            entries.append(
+                {
+                    "dataset": dataset["id"],
+                    "task_id": str(dataset.get("task_id") or ""),
+                    "published": value,
+                    "source": where or str(path),
+                    "date": str(item.get("date") or ""),
+                    "note": str(item.get("notes") or ""),
+                }
+            )
+    return entries

@@ -1,0 +1,153 @@
+"""A run by a recipe: what the recipe says where flags say nothing, and what was not done as its makers did it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError, UsageError, suggest
+from harness.record.file_types import Report, TaskReport
+from harness.record.published import HUB_FOLDER, compared, read_eval_results
+from harness.registry import Registry
+from harness.run.spec import DEFAULT_MODEL
+from harness.tasks.generation import with_one_name
+from harness.tasks.library import TaskLibrary
+from harness.tasks.recipes import find_recipe, task_changes
+from harness.types import JSON
+
+_SHOWN = 40
+SETTINGS = ("apply_chat_template", "system_instruction", "thinking", "reasoning_effort", "thinking_budget")
+"""What a recipe says of a whole run, under the names of `RunSpec`'s fields."""
+
+
+def with_recipe(name: str, given: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
+    """What flags say, and below it what the recipe of this name says. Raises `UsageError`."""
+    folders = [*registry.task_folders(), *(("", Path(folder)) for folder in given.get("include_path", ()))]
+    recipe = find_recipe(name, folders)
+    settings = dict(given)
+    for field in SETTINGS:
+        if field in recipe:
+            settings.setdefault(field, recipe[field])
+    settings["gen_kwargs"] = {
+        **with_one_name(recipe.get("gen_kwargs", {})),
+        **with_one_name(settings.get("gen_kwargs", {})),
+    }
+    if arguments := recipe.get("chat_template_args"):
+        settings["model_args"] = _with_template_args(settings, arguments, registry)
+    entries = recipe["tasks"]
+    wanted = settings.get("tasks") or tuple(entries)
+    settings["tasks"] = tuple(
+        f"{task}:{entries[task]['variant']}" if "variant" in entries.get(task, {}) else task for task in wanted
+    )
+    return {**settings, "recipe": recipe}
+
+
+def _with_template_args(settings: Mapping[str, Any], arguments: JSON, registry: Registry) -> dict[str, Any]:
+    """The model's arguments with variables of the chat template, as the model takes them."""
+    given = dict(settings.get("model_args", {}))
+    model = settings.get("model", DEFAULT_MODEL)
+    kind = registry.model(model)
+    if kind.takes("chat_template_args"):
+        given["chat_template_args"] = {**arguments, **given.get("chat_template_args", {})}
+    elif kind.takes("extra_body"):
+        body = dict(given.get("extra_body") or {})
+        given["extra_body"] = {**body, "chat_template_kwargs": {**arguments, **body.get("chat_template_kwargs", {})}}
+    elif kind.sees_prompts:
+        raise UsageError(f"--recipe: model '{model}' takes no variables of a chat template, which the recipe sets")
+    return given
+
+
+def shown_setting(value: JSON) -> str:
+    """A setting as a short text."""
+    text = " ".join("none" if value is None else str(value).split() if isinstance(value, str) else [str(value)])
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def note_published(report: Report, manifest: Mapping[str, Any]) -> None:
+    """Set beside each task of the report what was published for it: by the recipe, or in the model's own folder."""
+    spec = manifest.get("spec", {})
+    recipe = spec.get("recipe") or {}
+    for task in report["tasks"]:
+        name = task["task"]
+        entry = recipe.get("tasks", {}).get(name.partition(":")[0])
+        known = manifest.get("tasks", {}).get(name, {})
+        if entry is not None and "published" in entry:
+            differs = list(differences(task, entry, recipe, manifest))
+            task["published"] = compared(task, entry, recipe, differs)
+        elif (card := _of_card(known.get("config", {}), manifest)) is not None:
+            task["published"] = compared(task, card, {}, [*_doubts(task)])
+
+
+def _of_card(config: Mapping[str, JSON], manifest: Mapping[str, Any]) -> dict[str, JSON] | None:
+    """The value in the model's folder whose data set, and if it says so its part, is the task's; None without one."""
+    folder = manifest.get("model", {}).get("args", {}).get("pretrained")
+    if not isinstance(folder, str) or not (Path(folder).expanduser() / HUB_FOLDER).is_dir():
+        return None
+    dataset, part = config.get("dataset_path"), str(config.get("dataset_name") or config.get("task") or "")
+    for entry in read_eval_results(Path(folder).expanduser()):
+        same_part = not entry["task_id"] or _plain(entry["task_id"]) in (_plain(part), _plain(str(dataset)))
+        ends_alike = _plain(part).endswith(_plain(entry["task_id"]))
+        if entry["dataset"] == dataset and (same_part or ends_alike):
+            return entry
+    return None
+
+
+def differences(
+    task: TaskReport, entry: Mapping[str, JSON], recipe: Mapping[str, JSON], manifest: Mapping[str, Any]
+) -> Iterator[str]:
+    """What was not done as the recipe says, and what of the answers could explain a difference; a few words each."""
+    spec = manifest.get("spec", {})
+    known = manifest.get("tasks", {}).get(task["task"], {})
+    for name in SETTINGS:
+        if name in recipe and spec.get(name) != recipe[name] and manifest["model"]["name"] != "replay":
+            yield f"{name} {shown_setting(spec.get(name))}, published with {shown_setting(recipe[name])}"
+    ours, theirs = with_one_name(spec.get("gen_kwargs", {})), with_one_name(recipe.get("gen_kwargs", {}))
+    for name in dict.fromkeys((*theirs, *ours)):
+        if ours.get(name) != theirs.get(name):
+            said = shown_setting(theirs[name]) if name in theirs else "the task's own"
+            yield f"{name} {shown_setting(ours.get(name))}, published with {said}"
+    variant = task["task"].partition(":")[2]
+    if variant != entry.get("variant", ""):
+        yield f"variant {variant or 'default'}, published by {entry.get('variant', 'default')}"
+    for name in ("repeats", "num_fewshot"):
+        wanted = entry.get(name, recipe.get(name))
+        asked = known.get("config", {}).get(name, 1 if name == "repeats" else 0)
+        if wanted is not None and asked != wanted:
+            yield f"{name} {asked}, published with {wanted}"
+    if template := manifest.get("model", {}).get("args", {}).get("chat_template"):
+        yield f"another chat template ({shown_setting(template)})"
+    if known.get("modifiers"):
+        yield f"modified ({', '.join(known['modifiers'])})"
+    yield from _doubts(task)
+
+
+def _doubts(task: TaskReport) -> Iterator[str]:
+    counts, covers = task["counts"], task.get("covers")
+    if covers and covers["of_rows"] and covers["rows"] < covers["of_rows"]:
+        yield f"{covers['rows']} of {covers['of_rows']} rows"
+    for name in ("failed", "unparsed", "truncated", "cut", "empty"):
+        if counts.get(name):
+            yield f"{counts[name]} of {counts['n']} answers {name}"
+
+
+def _plain(text: str) -> str:
+    return text.lower().replace("-", "_").replace("/", "_")
+
+
+def recipe_problems(recipe: Mapping[str, JSON], library: TaskLibrary) -> Iterator[str]:
+    """What of a recipe names no task, no variant or no score, one line each."""
+    where = f"recipe '{recipe['recipe']}'"
+    for name, entry in recipe["tasks"].items():
+        variant = f":{entry['variant']}" if "variant" in entry else ""
+        try:
+            (ref,) = library.select([f"{name}{variant}"])
+            task = library.load(ref, task_changes(recipe, name))
+        except ValueError:
+            yield f"{where}: '{name}' is a group of tasks; a value is of one"
+        except HarnessError as error:
+            yield f"{where}: {error}"
+        else:
+            metrics = [item.metric for item in task.scoring.metrics]
+            if (wanted := entry.get("metric")) and not wanted.startswith(tuple(metrics)):
+                yield f"{where}: task '{name}' has no score '{wanted}'{suggest(wanted, metrics)}"

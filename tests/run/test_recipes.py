@@ -1,0 +1,167 @@
+"""Recipes: a model measured as its makers did, and their values beside the run's."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import TaskError, UsageError
+from harness.record.published import compared, read_eval_results
+from harness.registry import load_plugins
+from harness.run.recipes import recipe_problems
+from harness.tasks.library import TaskLibrary
+from harness.tasks.recipes import find_recipe, load_recipe, recipe_files
+from harness.testing import run_harness
+
+REGISTRY = load_plugins()
+ORACLES = Path(__file__).parents[2].parent / "shared" / "oracles"
+MADE_UP = """\
+recipe: made_up
+title: A model that is none
+source: https://example.org/card
+date: 2026-01
+gen_kwargs: {temperature: 0.6, max_gen_toks: 8}
+tasks:
+  demo_arithmetic: {published: PUBLISHED, repeats: 2, num_fewshot: 0}
+"""
+
+
+def made_up(folder: Path, published: float = 100, **changes: str) -> Path:
+    text = MADE_UP.replace("PUBLISHED", str(published))
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    path = folder / "recipes" / "made_up.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_every_recipe_names_tasks_variants_and_scores_that_there_are() -> None:
+    library = TaskLibrary(REGISTRY.task_folders(), REGISTRY.template_folders())
+    recipes = [load_recipe(path) for _, path in recipe_files(REGISTRY.task_folders())]
+
+    assert len({recipe["model"] for recipe in recipes}) >= 12
+    for recipe in recipes:
+        assert list(recipe_problems(recipe, library)) == []
+        assert recipe["source"].startswith("https://") and recipe["read"]
+        assert all(0 <= entry["published"] <= 100 for entry in recipe["tasks"].values())
+
+
+def run(tmp_path: Path, *flags: str, mode: str = "gold") -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    done = run_harness(
+        "--recipe", "made-up", "--include_path", tmp_path, "--model", "dummy", "-a", f"mode={mode}", "--limit", "20",
+        "--output", tmp_path / "runs", *flags,
+    )  # fmt: skip
+    folder = max((tmp_path / "runs").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    (task,) = json.loads((folder / "report.json").read_text())["tasks"]
+    return done, task["published"], json.loads((folder / "manifest.json").read_text())
+
+
+def test_a_run_agrees_with_its_recipe_and_holds_it_whole(tmp_path: Path) -> None:
+    path = made_up(tmp_path)
+    done, published, manifest = run(tmp_path)
+
+    assert published["verdict"] == "agrees" and published["source"] == "https://example.org/card"
+    assert published["differs"] == ["20 of 200 rows"]
+    assert "agrees" in done.stdout and "published: https://example.org/card (2026-01)" in done.stdout
+    assert manifest["spec"]["recipe"] == load_recipe(path)
+    assert manifest["spec"]["gen_kwargs"] == {"max_gen_toks": 8, "temperature": 0.6}
+    assert manifest["tasks"]["demo_arithmetic"]["config"]["repeats"] == 2
+
+
+@pytest.mark.parametrize(("mode", "published", "verdict"), [("fixed", 90, "below"), ("gold", 10, "above")])
+def test_a_difference_is_named_with_what_differs_in_protocol(
+    tmp_path: Path, mode: str, published: float, verdict: str
+) -> None:
+    made_up(tmp_path, published)
+    flags = ("--gen_kwargs", "temperature=0", "--thinking", "auto", "--set", "demo_arithmetic.repeats=1")
+    done, told, _ = run(tmp_path, *flags, mode=mode)
+
+    assert told["verdict"] == verdict
+    assert "temperature 0, published with 0.6" in told["differs"] and "repeats 1, published with 2" in told["differs"]
+    assert "demo_arithmetic: not as published: temperature 0" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("gen_kwargs", "gen_kwarg", "made_up.yaml:5: unknown key 'gen_kwarg'; did you mean 'gen_kwargs'"),
+        ("date: 2026-01", "date: soon", "made_up.yaml:4: date: should be"),
+        ("demo_arithmetic", "demo_arithmetik", "did you mean 'demo_arithmetic'"),
+        ("repeats: 2", "variant: cot", "demo_arithmetic"),
+        ("repeats: 2", "metric: bleu", "demo_arithmetic"),
+    ],
+)
+def test_a_bad_recipe_is_one_line(tmp_path: Path, old: str, new: str, message: str) -> None:
+    path = made_up(tmp_path, **{old: new})
+    done = run_harness("check", path)
+    assert done.exit_code == 4 and message in done.stdout
+
+
+def test_a_recipe_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="did you mean 'deepseek_r1'"):
+        find_recipe("deepseek_rl", REGISTRY.task_folders())
+    done = run_harness("--recipe", tmp_path / "none.yaml", "--model", "dummy", "--output", tmp_path)
+    assert "there is no such file" in done.stderr and done.exit_code == 4
+    made_up(tmp_path, **{"recipe: made_up": "recipe: other"})
+    with pytest.raises(TaskError, match="the file is named 'made_up'"):
+        find_recipe("made_up", [("", tmp_path)])
+
+
+def test_rounding_and_intervals_decide() -> None:
+    def verdict(value: float | None, interval: list[float] | None, published: float) -> str:
+        metric = {"metric": "acc", "value": value, "interval": interval}
+        task: Any = {"task": "t", "metrics": [metric]}
+        return compared(task, {"published": published}, {}, [])["verdict"]
+
+    assert verdict(0.75, [0.70, 0.7996], 80.0) == "agrees"  # 80.0 may be 79.95
+    assert verdict(0.75, [0.70, 0.7994], 80.0) == "below"
+    assert verdict(0.85, [0.806, 0.90], 80) == "above" and verdict(0.85, [0.804, 0.90], 80) == "agrees"
+    assert verdict(0.8, None, 80) == "unclear" and verdict(None, None, 80) == "no value"
+
+
+def test_a_models_own_card_is_read(tmp_path: Path) -> None:
+    folder = tmp_path / ".eval_results"
+    folder.mkdir()
+    text = "- dataset: {id: Idavidrein/gpqa, task_id: diamond}\n  value: 71\n  date: '2026-04-07'\n"
+    (folder / "gpqa.yaml").write_text(text + "  source: {url: https://example.org, name: Model Card}\n")
+    (entry,) = read_eval_results(tmp_path)
+    assert (entry["dataset"], entry["task_id"], entry["published"]) == ("Idavidrein/gpqa", "diamond", 71)
+    (folder / "bad.yaml").write_text("- dataset: gpqa\n")
+    with pytest.raises(UsageError, match=r"bad.yaml: entry 1: .*a number `value`"):
+        read_eval_results(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not ORACLES.is_dir(), reason="the recorded outputs are not there")
+def test_recorded_outputs_agree_with_what_was_published(tmp_path: Path) -> None:
+    """LLaVA-1.5-13B on MMMU: 36.4; its answers cut to nothing, as by a wrong template, are below, and it says why."""
+    for kind, verdict in (("as they are", "agrees"), ("cut", "below")):
+        outputs, data = tmp_path / kind, tmp_path / kind / "data"
+        for file in (ORACLES / "mmmu" / "llava1.5_13b").glob("*/output.json"):
+            rows, replies = [], json.loads(file.read_text(encoding="utf-8"))
+            for row in replies:
+                form = "multiple-choice" if row["question_type"] == "multiple-choice" else "open"
+                gold = row["answer"] if isinstance(row["answer"], str) else repr(row["answer"])
+                options = repr(list(row.get("index2ans", {}).values()))
+                rows.append(
+                    {"id": row["id"], "question": "", "options": options, "answer": gold, "question_type": form}
+                )
+                row["response"] = row["response"] if kind == "as they are" else "..."
+            target = data / "MMMU" / "MMMU" / file.parent.name / "validation.jsonl"
+            target.parent.mkdir(parents=True)
+            target.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+            (outputs / "out" / file.parent.name).mkdir(parents=True)
+            (outputs / "out" / file.parent.name / "output.json").write_text(json.dumps(replies), encoding="utf-8")
+        done = run_harness(
+            "--recipe", "llava_1_5_13b", "--model", "replay", "-a", f"path={outputs / 'out'}", "--data", data,
+            "--output", tmp_path / "runs" / kind,
+        )  # fmt: skip
+        table = " ".join(done.stdout.split())
+        assert f" {verdict} " in table, done.stdout + done.stderr
+        found = re.search(r"not as published: (\d+) of 900 answers unparsed", table)
+        assert found and (int(found[1]) > 300) is (verdict == "below")
