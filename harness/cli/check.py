@@ -13,7 +13,7 @@ import click
 from harness.cli.console import counted, line, notice
 from harness.cli.options import INCLUDE_PATH, checked_folders
 from harness.errors import ExitCode, HarnessError, MachineError, UsageError
-from harness.tasks.recipes import is_recipe, load_recipe, recipe_files
+from harness.tasks.recipe_files import is_recipe, load_recipe, recipe_files
 
 if TYPE_CHECKING:
     from harness.metrics import Metric

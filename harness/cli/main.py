@@ -36,6 +36,7 @@ COMMANDS = {
     "view": "Look at runs in a browser.",
     "compare": "Compare runs, sample by sample.",
     "gain": "What images gain, and what leaked.",
+    "verify": "Whether a served model is the model it claims to be.",
     "gate": "Fail when a run is worse than its baseline.",
     "data": "Make a mirror of data sets.",
     "help": "Explain a topic: how a run works, task files, scores ...",

@@ -24,7 +24,7 @@ def command(name: str | None, include_path: tuple[str, ...], as_json: bool) -> i
     harness recipes deepseek_r1
     """
     from harness.registry import load_plugins
-    from harness.tasks.recipes import find_recipe, load_recipe, recipe_files
+    from harness.tasks.recipe_files import find_recipe, load_recipe, recipe_files
 
     checked_folders({"include_path": include_path})
     folders = [*load_plugins().task_folders(), *(("", Path(folder)) for folder in include_path)]

@@ -155,12 +155,15 @@ def print_report(report: Report, path: Path, *, subsets: bool = False, larger: R
     larger: the report that the folder keeps in the place of this one.
     """
     from harness.record.capability_table import capability_table, cutoff_line
+    from harness.record.cost import cost_lines
     from harness.record.coverage import failed_rows
     from harness.record.failures import failure_lines
     from harness.record.published import render_published
     from harness.record.report import render
 
     show(render(report, width(), subsets=subsets))
+    for text in cost_lines(report):
+        line(text)
     if (published := render_published(report)) is not None:
         line()
         show(published)

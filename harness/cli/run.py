@@ -6,7 +6,7 @@ import contextlib
 import io
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +28,11 @@ from harness.cli.options import (
     options,
     with_environment,
 )
-from harness.cli.values import parse_date, parse_limit
+from harness.cli.values import parse_date, parse_limit, parse_sweep, parse_token_prices
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
+    from harness.record.file_types import Report
     from harness.run.jobs import TaskJob
     from harness.run.result import RunResult
     from harness.run.spec import RunSpec
@@ -65,6 +66,25 @@ RUN_OPTIONS = [
     click.option(
         "--recipe", metavar="NAME",
         help="Measure as a model's makers did, with their values beside (`harness recipes` lists them). Flags win.",
+    ),
+    click.option(
+        "--repeats", type=click.IntRange(min=1), metavar="N",
+        help="Answers to each question, of tasks that generate: avg_at_k, pass_at_k and majority_at_k are of these.",
+    ),
+    click.option(
+        "--sweep", type=Parsed("name=v,v", parse_sweep), metavar="NAME=V,V",
+        help="A run with each value (temperature=0,0.6,1 or reasoning_effort=low,high), and one table of them.",
+    ),
+    click.option(
+        "--prices", type=Parsed("in=..,out=..", parse_token_prices), metavar="FILE|in=..,out=..",
+        help="Of a million tokens, with cached= for those that were cached: then the cost is in the report.",
+    ),
+    click.option(
+        "--budget", type=click.FloatRange(min=0, min_open=True), metavar="MONEY",
+        help="Stop, with exit code 2, before the answers cost more; the same command goes on. Needs --prices.",
+    ),
+    click.option(
+        "--budget_tokens", type=click.IntRange(min=1), metavar="N", help="The same for tokens of prompts and answers."
     ),
     click.option("--output", type=click.Path(), metavar="DIR", help="Where run folders are kept. [default: runs]"),
     click.option(
@@ -192,6 +212,7 @@ def command(context: click.Context, /, **flags: Any) -> int:
     settings.pop("verbose", None)  # `Main` reads it, where errors end
     adapters = settings.pop("peft", ())
     judges = settings.pop("judges", ())
+    sweep = settings.pop("sweep", None)
     from harness.run.spec import DEFAULT_MODEL, DEMO_VISION, RunSpec
 
     if "model" not in settings:
@@ -206,6 +227,8 @@ def command(context: click.Context, /, **flags: Any) -> int:
     if dry:
         return print_forecast(spec, list(models.values()))
     with contextlib.redirect_stderr(io.StringIO()) if quiet else contextlib.nullcontext():
+        if sweep is not None:
+            return run_sweep(spec, sweep, models, judges)
         return run_all(spec, models, judges)
 
 
@@ -223,9 +246,12 @@ def by_recipe(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run_all(
-    spec: RunSpec, models: Mapping[str, Mapping[str, Any]], judges: Sequence[tuple[str, Mapping[str, Any]]]
+    spec: RunSpec,
+    models: Mapping[str, Mapping[str, Any]],
+    judges: Sequence[tuple[str, Mapping[str, Any]]],
+    keep: Callable[[RunResult], object] = lambda result: None,
 ) -> int:
-    """Run `spec` with each of the models and print their tables. Returns the exit code."""
+    """Run `spec` with each of the models and print their tables. Returns the exit code; `keep` is given each result."""
     from harness.cli.progress import watch
     from harness.judging.judge import JudgeModel
     from harness.judging.judged_metrics import check_judges
@@ -246,8 +272,31 @@ def run_all(
             results.append(judged)
             codes.append(code)
             print_result(judged)
+            keep(judged)
     if len(results) > 1:
         print_together(dict(zip(models, results, strict=True)))
+    return max(codes)
+
+
+def run_sweep(
+    spec: RunSpec,
+    sweep: tuple[str, Sequence[Any]],
+    models: Mapping[str, Mapping[str, Any]],
+    judges: Sequence[tuple[str, Mapping[str, Any]]],
+) -> int:
+    """Run `spec` with each value of one setting, and print their scores against their tokens."""
+    from harness.cli.sweep import print_sweep
+    from harness.run.sweep import swept
+
+    if len(models) > 1:
+        raise UsageError("--sweep: with several --peft it is not clear what is compared; give one of them")
+    reports: dict[str, Report] = {}
+    codes = []
+    for label, run in swept(spec, *sweep).items():
+        kept: list[RunResult] = []
+        codes.append(run_all(run, models, judges, kept.append))
+        reports[label] = kept[0].report
+    print_sweep(sweep[0], reports, Path(spec.output))
     return max(codes)
 
 

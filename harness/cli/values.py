@@ -9,8 +9,10 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+from harness.errors import one_line
 from harness.secret import Secret, is_secret_name, sealed, shown_argument
 
 _CONSTANTS: dict[str, Any] = {"true": True, "false": False, "none": None, "null": None}
@@ -101,6 +103,28 @@ def split_outside(text: str, separator: str) -> Iterator[str]:
     if quote or open_brackets:
         raise ValueError(f"{quote or open_brackets[-1]} is missing at the end of '{shown_argument(text[start:])}'")
     yield text[start:]
+
+
+def parse_token_prices(given: Any) -> dict[str, Any]:
+    """Read `in=0.5,out=2,cached=0.1`, prices of a million tokens, or a YAML or JSON file that holds these."""
+    import yaml
+
+    if isinstance(given, str) and "=" not in given and not given.lstrip().startswith("{"):
+        try:
+            given = yaml.safe_load(Path(given).expanduser().read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise ValueError(f"'{given}' is no file of prices that can be read: {one_line(error)}") from None
+        if not isinstance(given, Mapping):
+            raise ValueError("a file of prices holds keys and values: in: 0.5, out: 2")
+    return parse_pairs(given)
+
+
+def parse_sweep(given: str) -> tuple[str, list[Any]]:
+    """Read `temperature=0,0.6,1` into the name and its values."""
+    name, equals, values = str(given).partition("=")
+    if not equals or not name.strip() or not values.strip():
+        raise ValueError(f"'{given}' is not of the form NAME=VALUE,VALUE, as in temperature=0,0.6,1")
+    return name.strip(), [parse_value(value.strip()) for value in split_outside(values, ",") if value.strip()]
 
 
 def parse_names(given: str) -> list[str]:

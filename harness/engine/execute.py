@@ -15,6 +15,7 @@ import torch
 
 from harness.engine import memory
 from harness.engine.attention import SharedAttention
+from harness.engine.beams import BeamGenerator
 from harness.engine.cpu import speed_up_linear_layers
 from harness.engine.cuda_graphs import DecodeSteps, graph_capture
 from harness.engine.decoder import Decoder
@@ -112,6 +113,12 @@ class Executor:
 
     def generate(self, rows: Sequence[GenerateRow]) -> Iterator[Piece]:
         """Outcomes of all rows, each as soon as it is finished."""
+        if beams := [row for row in rows if row.rule.num_beams > 1]:
+            room = BatchLimits(self.rows, memory.cached_tokens(self.device, self.cost))
+            yield from BeamGenerator(self.model, room, self.device, self.pad_token).run(beams)
+            rows = [row for row in rows if row.rule.num_beams == 1]
+        if not rows:
+            return
 
         def left(done: set[tuple[int, int]]) -> list[GenerateRow]:
             return [row for row in rows if (row.sequence.request, 0) not in done]

@@ -169,7 +169,7 @@ class SharedGenerator:
         sequence = generated.sequence
         history = list(sequence.tokens)
         shift = row.shifts[segment] if row.shifts else 0
-        choice = RowChoice(generated.rule, random_stream(sequence.params.seed, sequence.repeat), history)
+        choice = RowChoice(generated.rule, random_stream(sequence.params.seed, sequence.repeat), history, len(history))
         if row.children:
             return DecodingRow(generated, choice, history, row.index, len(sequence.tokens), 0, [], None, shift=shift)
         spans = row.path(segment)

@@ -31,7 +31,7 @@ from harness.engine.prompt_encoder import PromptEncoder, TextOptions
 from harness.engine.sounds import SoundProcessor
 from harness.engine.stops import end_tokens
 from harness.engine.tokens import GenerateSequence, PlacedImage, ScoreSequence
-from harness.errors import ModelError
+from harness.errors import ModelError, UsageError
 from harness.model import Forecast, Model
 from harness.types import Prompt, Request, RequestKind, Response, Sample
 
@@ -105,7 +105,10 @@ class TorchModel(Model):
 
         requests = [request for sample in samples for request in sample.requests]
         for params in {request.generation for request in requests if request.generation is not None}:
-            sampling_rule(params, None)
+            rule = sampling_rule(params, None)
+            if rule.num_beams > 1 and (self.prompts.options.thinking.budget or self.processor is not None):
+                what = "images" if self.processor is not None else "--thinking_budget"
+                raise UsageError(f"generation_kwargs: num_beams={rule.num_beams}: beam search knows no {what}")
         self.prompts.check(requests)
 
     def take_over(self, other: Model) -> None:

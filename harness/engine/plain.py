@@ -213,12 +213,9 @@ class PlainGenerator:
         def longest(row: GenerateRow) -> int:
             return len(row.sequence.tokens) + row.sequence.max_new_tokens
 
-        def fail(row: GenerateRow, reason: str) -> Iterator[Piece]:
-            yield row.sequence.request, 0, Failed(reason), 0.0
-
         for group in groups:
             for batch in cut_batches(group, longest, self.limits):
-                yield from run_halving(batch, self._run_batch, fail, self.device)
+                yield from run_halving(batch, self._run_batch, failed_row, self.device)
 
     @torch.inference_mode()
     def _run_batch(self, batch: list[GenerateRow]) -> Iterator[Piece]:
@@ -228,7 +225,7 @@ class PlainGenerator:
 
         began = time.perf_counter()
         decodes_apart = bool(self.model.config.is_encoder_decoder)
-        ids, mask = _pad([row.sequence.tokens for row in batch], self.pad_token, left=not decodes_apart)
+        ids, mask = padded_ids([row.sequence.tokens for row in batch], self.pad_token, left=not decodes_apart)
         start = 1 if decodes_apart else ids.shape[1]
         progress = _Progress(batch, start, self.dtype)
         # What ends some rows only is up to `progress`.
@@ -275,7 +272,7 @@ class _Progress:
         """A logits processor whose largest value is at the token that is to come."""
         del input_ids
         rows = [
-            RowChoice(row.rule, stream, (*row.sequence.tokens, *tokens))
+            RowChoice(row.rule, stream, (*row.sequence.tokens, *tokens), len(row.sequence.tokens))
             for row, stream, tokens in zip(self.batch, self._streams, self.tokens, strict=True)
         ]
         drawn = choose_tokens(scores.float().clone(), rows, self.dtype)
@@ -296,7 +293,13 @@ class _Progress:
         return torch.tensor(self.done, device=input_ids.device)
 
 
-def _pad(rows: Sequence[Sequence[int]], pad_token: int, *, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
+def failed_row(row: GenerateRow, reason: str) -> Iterator[Piece]:
+    """The piece of a row that did not fit into memory."""
+    yield row.sequence.request, 0, Failed(reason), 0.0
+
+
+def padded_ids(rows: Sequence[Sequence[int]], pad_token: int, *, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and attention mask of some rows, shape [rows, longest]."""
     width = max(len(row) for row in rows)
     ids = torch.full((len(rows), width), pad_token, dtype=torch.long)
     mask = torch.zeros((len(rows), width), dtype=torch.long)

@@ -9,6 +9,7 @@ tokens come out equal, and not wherever a cumulative sum passes a random point.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +20,11 @@ from harness.engine.devices import upload
 from harness.errors import ModelError, UsageError, suggest
 from harness.types import GenerationParams
 
-_KNOWN_EXTRA = ("min_p", "repetition_penalty")
+_PENALTIES = ("presence_penalty", "frequency_penalty")
+_OF_BEAMS = ("length_penalty", "early_stopping")
+_KNOWN_EXTRA = ("min_p", "repetition_penalty", *_PENALTIES, "num_beams", *_OF_BEAMS)
 # What other tools write out although it changes nothing.
-_NEUTRAL: Mapping[str, Any] = {"num_beams": 1, "use_cache": True, "num_return_sequences": 1}
+_NEUTRAL: Mapping[str, Any] = {"use_cache": True, "num_return_sequences": 1}
 _REMEDIES = {
     "float16": "try dtype=bfloat16 or dtype=float32",
     "bfloat16": "check the weights, or try dtype=float32",
@@ -33,6 +36,9 @@ _RANGES = {
     "top_k": (-1, math.inf, "a number of tokens (0 or -1: all)"),
     "min_p": (0.0, 1.0, "a share from 0 to 1"),
     "repetition_penalty": (1e-6, math.inf, "a number above 0"),
+    "presence_penalty": (-2.0, 2.0, "a number from -2 to 2"),
+    "frequency_penalty": (-2.0, 2.0, "a number from -2 to 2"),
+    "length_penalty": (-math.inf, math.inf, "a number"),
 }
 # SplitMix64: what is added for each step, and how a state is mixed (shift, then factor).
 _GAMMA = 0x9E3779B97F4A7C15
@@ -44,17 +50,30 @@ _CACHED_VALUES = 1 << 17
 
 @dataclass(frozen=True, slots=True)
 class SamplingRule:
-    """How the tokens of one request are chosen. `temperature` 0 is greedy."""
+    """How the tokens of one request are chosen. `temperature` 0 is greedy.
+
+    presence_penalty and frequency_penalty are taken from the logits of tokens that the answer holds, once, and as often
+    as it holds them (OpenAI's API; vLLM). num_beams above 1 is beam search, which draws nothing.
+    """
 
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    num_beams: int = 1
+    length_penalty: float = 1.0
+    early_stopping: bool | str = False
+
+    @property
+    def penalises(self) -> bool:
+        return self.repetition_penalty != 1.0 or self.presence_penalty != 0.0 or self.frequency_penalty != 0.0
 
     @property
     def is_plain_argmax(self) -> bool:
-        return self.temperature == 0.0 and self.repetition_penalty == 1.0
+        return self.temperature == 0.0 and not self.penalises and self.num_beams == 1
 
 
 def sampling_rule(params: GenerationParams, defaults: Any) -> SamplingRule:
@@ -82,16 +101,42 @@ def sampling_rule(params: GenerationParams, defaults: Any) -> SamplingRule:
             raise UsageError(f"generation_kwargs: {name}={value} is not {fitting}")
         return float(value)
 
-    penalty = chosen("repetition_penalty", extra.get("repetition_penalty"), 1.0)
+    penalties: dict[str, Any] = {
+        "repetition_penalty": chosen("repetition_penalty", extra.get("repetition_penalty"), 1.0),
+        **{name: chosen(name, extra.get(name, 0.0), 0.0) for name in _PENALTIES},
+    }
+    beams = _beams(params, extra)
+    if beams:
+        return SamplingRule(
+            **beams, length_penalty=chosen("length_penalty", extra.get("length_penalty", 1.0), 1.0), **penalties
+        )
     if not params.do_sample:
-        return SamplingRule(repetition_penalty=penalty)
+        return SamplingRule(**penalties)
     return SamplingRule(
         temperature=chosen("temperature", params.temperature, 1.0),
         top_p=chosen("top_p", params.top_p, 1.0),
         top_k=max(0, int(chosen("top_k", params.top_k, 0))),
         min_p=chosen("min_p", extra.get("min_p"), 0.0),
-        repetition_penalty=penalty,
+        **penalties,
     )
+
+
+def _beams(params: GenerationParams, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """What `generation_kwargs` say of beam search; nothing where there is one beam. Raises UsageError."""
+    number, early = extra.get("num_beams", 1), extra.get("early_stopping", False)
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise UsageError(f"generation_kwargs: num_beams={number} is not a number of beams of at least 1")
+    if number == 1:
+        if unused := next((name for name in _OF_BEAMS if name in extra), None):
+            raise UsageError(f"generation_kwargs: {unused} belongs to beam search, num_beams=4 for example")
+        return {}
+    if params.do_sample:
+        raise UsageError(f"generation_kwargs: num_beams={number} draws nothing: take temperature and do_sample out")
+    if unknown := next((name for name in _PENALTIES if extra.get(name)), None):
+        raise UsageError(f"generation_kwargs: {unknown} has no meaning for beam search; repetition_penalty has")
+    if early not in (True, False, "never"):
+        raise UsageError(f"generation_kwargs: early_stopping={early} is not true, false or never")
+    return {"num_beams": number, "early_stopping": early}
 
 
 class RandomStream:
@@ -117,11 +162,15 @@ def random_stream(seed: int | None, repeat: int) -> RandomStream:
 
 @dataclass
 class RowChoice:
-    """What choosing a row's next token needs besides its logits. `history` is prompt and answer so far."""
+    """What choosing a row's next token needs besides its logits.
+
+    history: the prompt, of `prompt` tokens, and the answer so far.
+    """
 
     rule: SamplingRule
     stream: RandomStream
     history: Sequence[int]
+    prompt: int = 0
 
 
 def choose_tokens(logits: torch.Tensor, rows: Sequence[RowChoice], dtype: str) -> list[int]:
@@ -130,7 +179,7 @@ def choose_tokens(logits: torch.Tensor, rows: Sequence[RowChoice], dtype: str) -
     Raises ModelError when the logits are not numbers.
     """
     for index, row in enumerate(rows):
-        if row.rule.repetition_penalty != 1.0:
+        if row.rule.penalises:
             _penalise(logits[index], row)
     top, chosen = logits.max(dim=-1)
     drawn = [index for index, row in enumerate(rows) if row.rule.temperature > 0]
@@ -157,12 +206,19 @@ def _not_numbers(dtype: str) -> ModelError:
 
 
 def _penalise(logits: torch.Tensor, row: RowChoice) -> None:
-    """Divide positive and multiply negative logits of seen tokens (Keskar et al. 2019, CTRL, section 4.1)."""
-    # Places of images are no tokens of the vocabulary.
-    seen = upload(sorted({token for token in row.history if token < len(logits)}), str(logits.device))
-    values = logits[seen]
-    penalty = row.rule.repetition_penalty
-    logits[seen] = torch.where(values < 0, values * penalty, values / penalty)
+    """Divide positive and multiply negative logits of seen tokens (Keskar et al. 2019, CTRL, section 4.1); then take
+    presence and frequency penalties from those that the answer holds."""
+    device, rule = str(logits.device), row.rule
+    if rule.repetition_penalty != 1.0:
+        # Places of images are no tokens of the vocabulary.
+        seen = upload(sorted({token for token in row.history if token < len(logits)}), device)
+        values = logits[seen]
+        penalty = rule.repetition_penalty
+        logits[seen] = torch.where(values < 0, values * penalty, values / penalty)
+    counts = Counter(token for token in row.history[row.prompt :] if token < len(logits))
+    if counts and (rule.presence_penalty or rule.frequency_penalty):
+        taken = [rule.presence_penalty + rule.frequency_penalty * count for count in counts.values()]
+        logits[upload(list(counts), device)] -= upload(taken, device, torch.float32)
 
 
 def _draw(logits: torch.Tensor, rows: Sequence[RowChoice]) -> torch.Tensor:

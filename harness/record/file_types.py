@@ -373,6 +373,8 @@ class UsageFields(TypedDict):
     reasoning_tokens: NotRequired[int]
     cached_tokens: NotRequired[int]
     replies_without_tokens: NotRequired[int]
+    answers: NotRequired[int]
+    cost: NotRequired[float]
     truncated_tokens: int
     seconds: Number
 

@@ -65,7 +65,7 @@ class Usage:
     """What answers cost, as far as the model says: tokens, prompt tokens cut off, and seconds of the model's time.
 
     cached_tokens are among the prompt's, reasoning_tokens among the completion's. replies_without_tokens: how many
-    answers came without a word of what they took, and are in no sum.
+    answers came without a word of what they took, and are in no sum; answers: how many texts there are.
     """
 
     prompt_tokens: int = 0
@@ -73,6 +73,7 @@ class Usage:
     reasoning_tokens: int = 0
     cached_tokens: int = 0
     replies_without_tokens: int = 0
+    answers: int = 0
     truncated_tokens: int = 0
     seconds: float = 0.0
 
@@ -84,6 +85,7 @@ class Usage:
         self.cached_tokens += response.cached_tokens or 0
         generated = response.text is not None
         self.replies_without_tokens += generated and None in (response.prompt_tokens, response.completion_tokens)
+        self.answers += generated
         self.truncated_tokens += response.truncated
         self.seconds += response.seconds or 0.0
 

@@ -25,7 +25,7 @@ from harness.tasks.build import SubsetNotes
 from harness.tasks.groups import Membership, group_members
 from harness.tasks.library import TaskLibrary, TaskRef
 from harness.tasks.modify import labels_of, option_labels
-from harness.tasks.recipes import task_changes
+from harness.tasks.recipe_files import task_changes
 from harness.tasks.schema import validate_task
 from harness.tasks.task import Task, changed, scoring_spec
 from harness.tasks.yaml_file import Document, FileLine
@@ -141,6 +141,9 @@ def load_job(
             else:
                 place = FileLine(Path("--num_fewshot"), 0)
                 document = changed(document, {"num_fewshot": spec.num_fewshot}, {("num_fewshot",): place})
+        generates = document.data.get("output_type", "generate_until") == "generate_until"
+        if spec.repeats is not None and generates and "repeats" not in asked:
+            document = changed(document, {"repeats": spec.repeats}, {("repeats",): FileLine(Path("--repeats"), 0)})
         document = _with_sampler(document, spec.fewshot_sampler)
         return _with_metrics(document, ref, spec, registry) if spec.metrics else document
 

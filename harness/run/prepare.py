@@ -16,9 +16,11 @@ from typing import Self
 
 from harness.errors import DataError, UsageError
 from harness.model import Forecast, Model, ModelOptions
+from harness.record.cost import Prices
 from harness.record.lm_eval import check_output_path
 from harness.registry import Registry, load_plugins
 from harness.run.answers import check_declared, plugin_errors, unreadable
+from harness.run.budget import Budget
 from harness.run.conversations import check_conversations
 from harness.run.describe import remarks
 from harness.run.elsewhere import MODELS_ELSEWHERE
@@ -85,6 +87,9 @@ def prepare_run(
         check_output_path(Path(spec.output_path))
     for target in spec.log_to:
         LogTarget(*target).make(registry)
+    Budget.of(spec)
+    if spec.prices:
+        Prices.of(spec.prices)
     progress.stage("reading tasks")
     jobs = narrow(load_jobs(spec, registry, progress))
     if scoring:

@@ -13,7 +13,7 @@ from harness.registry import Registry
 from harness.run.spec import DEFAULT_MODEL
 from harness.tasks.generation import with_one_name
 from harness.tasks.library import TaskLibrary
-from harness.tasks.recipes import find_recipe, task_changes
+from harness.tasks.recipe_files import find_recipe, task_changes
 from harness.types import JSON
 
 _SHOWN = 40

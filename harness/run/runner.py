@@ -21,6 +21,7 @@ from harness.record.run import OnDisk, RunFolder
 from harness.record.submission import write_submission
 from harness.registry import Registry
 from harness.run.answers import answers, description, plugin_errors
+from harness.run.budget import Budget
 from harness.run.describe import manifest, run_identity
 from harness.run.early_stop import EarlyStop
 from harness.run.jobs import TaskJob, attempts, scored_record
@@ -34,7 +35,7 @@ from harness.run.result import RunResult
 from harness.run.spec import Progress, RunSpec
 from harness.run.stopping import note_incidents, tidy_stop
 from harness.run.summarise import summarise_run
-from harness.types import JSON
+from harness.types import JSON, Request, Response
 
 
 def run(spec: RunSpec, registry: Registry | None = None, progress: Progress | None = None) -> RunResult:
@@ -164,10 +165,10 @@ class _Run:
             self.model.load()
         self._note_model()
         self.progress.stage("waiting for the first answer")
-        is_new = not self.folder.known
+        is_new, budget = not self.folder.known, Budget.of(self.spec)
         while asked := self.open_requests.take():  # once, unless there are conversations: then once a turn
             keys = list(asked)
-            for index, response in answers(self.model, self.spec.model, list(asked.values()), is_new=is_new):
+            for index, response in self._answers(list(asked.values()), budget, is_new=is_new):
                 if not self.answered:  # by its first answer, a model may know more of itself
                     self._note_model()
                 self.answered = self.answered or response.error is None
@@ -177,6 +178,17 @@ class _Run:
                     self._finish(item)
             is_new = False
         self._note_model(self.progress.message)
+
+    def _answers(
+        self, asked: Sequence[Request], budget: Budget | None, *, is_new: bool
+    ) -> Iterator[tuple[int, Response]]:
+        """The model's answers as they come; within a budget, part after part."""
+        parts = [(0, asked)] if budget is None else budget.parts(asked)
+        for start, part in parts:
+            for index, response in answers(self.model, self.spec.model, part, is_new=is_new and not start):
+                yield start + index, response
+                if budget is not None:
+                    budget.count(response)
 
     def _note_model(self, say: Callable[[str], None] = lambda text: None) -> None:
         self.folder.note_model(description(self.model, self.spec.model, say))

@@ -41,6 +41,10 @@ class RunSpec:
     thinking: str | None = None
     reasoning_effort: str | None = None
     thinking_budget: int | None = None
+    repeats: int | None = None
+    prices: Mapping[str, JSON] = field(default_factory=dict)
+    budget: float | None = None
+    budget_tokens: int | None = None
     include_path: tuple[str, ...] = ()
     trust_task_code: tuple[str, ...] = ()
     trust_task_code_in_process: tuple[str, ...] = ()

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.errors import UsageError
+from harness.record.cost import note_cost
 from harness.record.coverage import Coverage, counted_coverage, covered
 from harness.record.failures import Failures
 from harness.record.file_types import AbilityFields, RangeFields, Report, TaskReport
@@ -81,6 +82,7 @@ def _report(
             task["covers"] = coverage[name].to_json()
             _mark_parts(task, known[name].task)
     note_published(report, folder.manifest)
+    note_cost(report, folder.manifest.get("spec", {}).get("prices") or {})
     report["cutoff"] = folder.manifest.get("spec", {}).get("cutoff")
     report["abilities"] = list(map(_ability_fields, ability_scores(headlines)))
     return report

@@ -104,7 +104,7 @@ def test_options_behind_thinking_are_refused_and_scored_with_thinking_off(folder
     prepared(HuggingFace, folder, [options], chat_template=SWITCHED, thinking="off")
 
 
-@pytest.mark.parametrize("kind", [HuggingFace, VLLMModel])
+@pytest.mark.parametrize("kind", [HuggingFace, pytest.param(VLLMModel, marks=pytest.mark.slow)])
 def test_reasoning_is_ended_at_its_budget(folder: Path, kind: type[Model], monkeypatch: pytest.MonkeyPatch) -> None:
     """Both backends write the same tokens up to the budget, close the block there, and go on to an answer."""
     if find_spec("vllm") is None:

@@ -72,6 +72,7 @@ def test_the_report_says_what_the_answers_cost() -> None:
         "reasoning_tokens": 0,
         "cached_tokens": 0,
         "replies_without_tokens": 0,
+        "answers": 0,
         "truncated_tokens": 6,
         "seconds": 1.0,
     }

@@ -14,7 +14,7 @@ from harness.record.published import compared, read_eval_results
 from harness.registry import load_plugins
 from harness.run.recipes import recipe_problems
 from harness.tasks.library import TaskLibrary
-from harness.tasks.recipes import find_recipe, load_recipe, recipe_files
+from harness.tasks.recipe_files import find_recipe, load_recipe, recipe_files
 from harness.testing import run_harness
 
 REGISTRY = load_plugins()

@@ -23,6 +23,7 @@ from harness import (
     Model,
     Prompt,
     Request,
+    RequestKind,
     Response,
     Sample,
     Thinking,
@@ -39,6 +40,7 @@ from .client import Client
 from .connection import Connection
 from .errors import RequestError, short, wants_stream
 from .first_failures import FirstFailures
+from .labels import MOST_TOP, check_labels, label_fields, label_response
 from .pace import Places
 from .pictures import MOST_BYTES, MOST_FRAME_BYTES, MOST_FRAME_PIXELS, MOST_PIXELS, PictureRule
 from .replies import ChatReply, CompletionReply, Whole, read_reply
@@ -80,7 +82,10 @@ Made = TypeVar("Made")
 
 APIS = ("auto", "chat", "completions")
 DIALECTS = ("auto", "echo", "prompt_logprobs")
+CHOICES = ("none", "top_logprobs")
 DEFAULT_MAX_TOKENS = 256
+_BY_CHAT: frozenset[RequestKind] = frozenset({"generate"})
+_BY_LABELS: frozenset[RequestKind] = frozenset({"generate", "loglikelihood"})
 # What of a served model's entry in the list of models tells one set of weights from another: vLLM's and SGLang's path
 # of the weights, the base of an adapter, llama.cpp's description of the file.
 _SERVED = ("root", "parent", "meta")
@@ -118,6 +123,8 @@ class OpenAIModel(Model):
     tokenizer        the model's tokenizer, a folder or an id: needed for chat prompts by completions, for texts without
                      context, and to cut prompts to `max_length` tokens
     logprobs         `echo`, `prompt_logprobs`, or `auto`: how the server gives log-probabilities of a prompt
+    choices          `top_logprobs`: by the chat API, score options that are labels from the first token of the answer,
+                     of which the server says the likeliest `top_logprobs` (20)
     think_end_token  the text that ends a reasoning block, which then does not count as answer
     thinking, reasoning_effort, thinking_budget: as the flags of these names; `thinking_dialect` says in which fields a
                      server takes them: `template`, `enable_thinking`, `thinking`, `reasoning`, `effort`, or `auto`
@@ -174,6 +181,8 @@ class OpenAIModel(Model):
         tokenizer: str | None = None,
         max_length: int | None = None,
         logprobs: str = "auto",
+        choices: str = "none",
+        top_logprobs: int = MOST_TOP,
         think_end_token: str | None = None,
         thinking: str = "auto",
         reasoning_effort: str | None = None,
@@ -210,8 +219,13 @@ class OpenAIModel(Model):
             PictureRule(max_frame_pixels, MOST_FRAME_BYTES),
             SoundRule(),
         )
+        self.scores_labels = one_of("choices", choices, CHOICES) == "top_logprobs"
+        self.top_logprobs = whole("top_logprobs", top_logprobs, 2)
+        self._bounded = self._labels = 0
+        if self.scores_labels and self.api != "chat":
+            raise UsageError("--model_args: choices=top_logprobs is of the chat API: add api=chat")
         if self.api == "chat":
-            self.supports = frozenset({"generate"})  # type: ignore[misc]
+            self.supports = _BY_LABELS if self.scores_labels else _BY_CHAT  # type: ignore[misc]
         key, further = read_key(api_key), read_headers(headers)
         self._opens_itself = key is not None or bool(further) or names_secret(self.address)
         self._shown: set[str] = set()
@@ -262,6 +276,7 @@ class OpenAIModel(Model):
             **({"images": asdict(self.media.pictures)} if "image" in self._shown else {}),
             **({"frames": asdict(self.media.frames)} if "video" in self._shown else {}),
             **({"sounds": asdict(self.media.sounds)} if "audio" in self._shown else {}),
+            **({"choices": self.top_logprobs} if self.scores_labels else {}),
         }
 
     def inspect_samples(self, samples: Sequence[Sample]) -> None:
@@ -327,11 +342,17 @@ class OpenAIModel(Model):
 
     def _refuse_impossible(self, request: Request, task: str) -> None:
         scores, prompt = request.kind != "generate", request.prompt
-        if scores and self.api == "chat":
+        if scores and self.scores_labels:
+            check_labels(request, task)
+        elif scores and self.api == "chat":
             raise UsageError(
                 f"task '{task}' needs log-likelihoods, which the chat API does not give: "
-                "use --model_args api=completions, or a variant of the task that generates"
+                "use --model_args api=completions, or a variant of the task that generates, or, for options with "
+                "letters, choices=top_logprobs"
             )
+        beams = dict(request.generation.extra).get("num_beams", 1) if request.generation else 1
+        if beams != 1:
+            raise UsageError(f"generation_kwargs: num_beams={beams}: servers of OpenAI's API do no beam search")
         if self._by_chat(request):
             return
         if has_media(prompt):
@@ -354,7 +375,9 @@ class OpenAIModel(Model):
         self.thinking.check_lengths(requests)
 
     def incidents(self) -> Sequence[Mapping[str, Any]]:
-        return list(self._obedience.doubts())
+        what = f"{self._bounded} of {self._labels} labels were not among the likeliest {self.top_logprobs} tokens"
+        bounds = [{"kind": "choices", "text": f"{what}: their probability is a bound from above"}]
+        return [*self._obedience.doubts(), *(bounds if self._bounded else ())]
 
     def _by_chat(self, request: Request) -> bool:
         if self.api != "auto" or request.kind != "generate":
@@ -373,7 +396,19 @@ class OpenAIModel(Model):
             response = Response(error=f"{error}{remedy}", finish_reason="refused" if error.withheld else None)
         return replace(response, seconds=time.monotonic() - started)
 
+    async def _score_labels(self, request: Request, asked: Seat) -> Response:
+        messages = await self._messages(request.prompt)
+        body = {**self._thinking_fields, **label_fields(self.top_logprobs), "messages": messages, "max_tokens": 1}
+        response, missing = await self._post(
+            "chat/completions", body, asked, ChatReply, lambda reply: label_response(reply, request.continuations)
+        )
+        self._bounded += missing
+        self._labels += len(request.continuations)
+        return response
+
     def _score(self, request: Request, asked: Seat) -> Awaitable[Response]:
+        if self.scores_labels:
+            return self._score_labels(request, asked)
         from .scoring import Dialects, PromptScorer
 
         self._dialects = self._dialects or Dialects(self.dialect)

@@ -98,6 +98,21 @@ class PromptToken(_Typed):
     decoded_token: str | None = None
 
 
+class TopToken(_Typed):
+    token: str
+    logprob: float
+
+
+class ChatToken(TopToken):
+    top_logprobs: list[TopToken] = Field(default_factory=list)
+
+
+class ChatLogprobs(_Typed):
+    """Log-probabilities of the chat API, one entry a token of the answer."""
+
+    content: list[ChatToken] | None = None
+
+
 class _Choice(_Typed):
     finish_reason: str | None = None
     error: Any = None
@@ -105,6 +120,7 @@ class _Choice(_Typed):
 
 class ChatChoice(_Choice):
     message: ReplyMessage | None = None
+    logprobs: ChatLogprobs | None = None
 
 
 class CompletionChoice(_Choice):

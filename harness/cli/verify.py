@@ -1,0 +1,58 @@
+"""`harness verify`: is a served model the model that it claims to be?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import click
+
+from harness.cli.completion import complete_runs
+from harness.cli.console import counted, line, show, table
+from harness.errors import ExitCode
+
+COLUMNS = ("", "value", "95% interval", "expected", "n", "verdict")
+
+
+@click.command("verify")
+@click.option(
+    "--reference", required=True, metavar="RUN", shell_complete=complete_runs, help="A run of the model itself."
+)
+@click.option("--served", required=True, metavar="RUN", shell_complete=complete_runs, help="The run of the server.")
+@click.option(
+    "--margin",
+    type=click.FloatRange(min=0, max=1),
+    default=0.05,
+    show_default=True,
+    metavar="X",
+    help="How far a mean may be from that of the same model.",
+)
+@click.option("--json", "as_json", is_flag=True, help="All numbers, as JSON.")
+def command(reference: str, served: str, margin: float, as_json: bool) -> int:
+    """Compare the answers of two runs to the same prompts, and say whether one model can have given both.
+
+    \b
+    harness verify --reference runs/local --served runs/provider
+
+    Choices, their probabilities, scores, lengths, and whether calls and JSON can be read must lie within the margin,
+    with their whole interval: then the verdict is `same`. Where one lies beyond, it is `differs`, and the exit code is
+    1. Texts that are equal are told, and decide nothing: two servers of one model part at ties of rounding.
+    """  # fmt: skip
+    from harness.run.verify import verify_runs
+
+    found = verify_runs(reference, served, margin)
+    if as_json:
+        agreements = [{**asdict(each), "verdict": each.verdict} for each in found.agreements]
+        told = {"verdict": found.verdict, "pairs": found.pairs, "left_out": found.left_out, "agreements": agreements}
+        line(json.dumps(told, ensure_ascii=False, indent=2))
+    else:
+        rows = []
+        for each in found.agreements:
+            ends = f"{each.interval[0]:.4f} .. {each.interval[1]:.4f}" if each.interval else "-"
+            verdict = each.verdict if each.counts else ""
+            rows.append((each.name, f"{each.value:.4f}", ends, f"{each.expected:g}", str(each.n), verdict))
+        show(table(COLUMNS, rows, flexible=COLUMNS[:1]))
+        for reason, count in found.left_out.items():
+            line(f"{counted(count, 'sample')} left out: {reason}")
+        line(f"verdict: {found.verdict} ({counted(found.pairs, 'pair')} of answers, margin {margin:g})")
+    return ExitCode.SAMPLES_FAILED if found.verdict == "differs" else ExitCode.OK

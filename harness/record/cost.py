@@ -1,0 +1,78 @@
+"""What answers cost, by the prices of their tokens.
+
+prices = Prices.of({"in": 0.5, "out": 2.0, "cached": 0.1})    # for a million tokens, in any currency
+prices.cost(usage)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from harness.errors import UsageError, suggest
+from harness.record.file_types import Report
+from harness.record.report import Usage
+from harness.types import JSON
+
+_MILLION = 1_000_000
+NAMES = ("in", "out", "cached")
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Of a million tokens of prompts, of completions (reasoning among them), and of prompts that were cached."""
+
+    prompt: float
+    completion: float
+    cached: float
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Self:
+        """From `in`, `out` and, where it is another, `cached`. Raises UsageError."""
+        for name, value in given.items():
+            if name not in NAMES:
+                raise UsageError(f"--prices: unknown '{name}'{suggest(name, NAMES)} (there are: {', '.join(NAMES)})")
+            plain = isinstance(value, int | float) and not isinstance(value, bool)
+            if not plain or not math.isfinite(value) or value < 0:
+                raise UsageError(f"--prices: {name}={value} is not a price of a million tokens")
+        if missing := next((name for name in NAMES[:2] if name not in given), None):
+            raise UsageError(f"--prices: '{missing}' is missing, as in --prices in=0.5,out=2,cached=0.1")
+        return cls(float(given["in"]), float(given["out"]), float(given.get("cached", given["in"])))
+
+    def cost(self, usage: Usage) -> float:
+        """In the currency of the prices. Answers of which nobody counted the tokens are not in it."""
+        fresh = usage.prompt_tokens - usage.cached_tokens
+        return (fresh * self.prompt + usage.cached_tokens * self.cached + usage.completion_tokens * self.completion) / (
+            _MILLION
+        )
+
+
+def note_cost(report: Report, prices: Mapping[str, JSON]) -> None:
+    """Set in the report what the answers of each task cost."""
+    for task in report["tasks"]:
+        if prices and "usage" in task:
+            known = {name: value for name, value in task["usage"].items() if name in Usage.__slots__}
+            task["usage"]["cost"] = Prices.of(prices).cost(Usage(**known))  # type: ignore[arg-type]
+
+
+def cost_lines(report: Report) -> Iterator[str]:
+    """One line for the tokens of all tasks, where they have a price, or some were cached or of reasoning."""
+    usages = [task["usage"] for task in report["tasks"] if "usage" in task]
+
+    def total(name: str) -> int:
+        return sum(int(usage.get(name, 0)) for usage in usages)  # type: ignore[call-overload]
+
+    costs = [float(usage["cost"]) for usage in usages if usage.get("cost") is not None]
+    if not (costs or total("reasoning_tokens") or total("cached_tokens")):
+        return
+    cached = f" ({total('cached_tokens'):,} cached)" if total("cached_tokens") else ""
+    reasoned = f" ({total('reasoning_tokens'):,} of reasoning)" if total("reasoning_tokens") else ""
+    uncounted = total("replies_without_tokens")
+    money = f"; cost {sum(costs):.4f}" if costs else ""
+    unknown = f"; {uncounted:,} answers without counts are in none of these" if uncounted else ""
+    yield (
+        f"tokens: {total('prompt_tokens'):,} of prompts{cached}, {total('completion_tokens'):,} of answers{reasoned}"
+        f"{money}{unknown}"
+    )

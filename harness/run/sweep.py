@@ -1,0 +1,75 @@
+"""One setting with several values: a run each, and what they come to side by side.
+
+harness --tasks aime25 --model openai ... --sweep reasoning_effort=low,high
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness.errors import UsageError
+from harness.record.file_types import Report
+from harness.run.spec import RunSpec
+from harness.types import JSON
+
+FIELDS = ("thinking", "reasoning_effort", "thinking_budget", "num_fewshot", "repeats", "seed", "system_instruction")
+"""Fields of a run that a sweep may set; every other name is a parameter of generation."""
+
+
+def swept(spec: RunSpec, name: str, values: Sequence[JSON]) -> dict[str, RunSpec]:
+    """Label -> the run with each value of the setting. Raises `UsageError`."""
+    if len({str(value) for value in values}) < 2:
+        raise UsageError(f"--sweep {name}: at least two different values are expected, as in temperature=0,0.6,1")
+    runs = {}
+    for value in values:
+        if name in FIELDS:
+            wants_number = name in ("thinking_budget", "num_fewshot", "repeats", "seed")
+            if wants_number and (not isinstance(value, int) or isinstance(value, bool)):
+                raise UsageError(f"--sweep {name}: {value} is not a whole number")
+            told = value if wants_number else {True: "on", False: "off"}.get(value, str(value))
+            changes: dict[str, Any] = {name: told}
+            run = replace(spec, **changes)
+        else:
+            run = replace(spec, gen_kwargs={**spec.gen_kwargs, name: value})
+        runs[f"{name}={value}"] = replace(run, name=f"{spec.name} {name}={value}" if spec.name else None)
+    return runs
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPoint:
+    """One value of a task: its label, score, standard error, and tokens of an answer on average, as far as counted."""
+
+    task: str
+    metric: str
+    label: str
+    value: float | None
+    stderr: float | None
+    n: int
+    tokens: float | None
+    reasoning: float | None
+    cut: int
+
+
+def sweep_points(reports: Mapping[str, Report]) -> Iterator[SweepPoint]:
+    """The headline of each task in each of the runs."""
+    for label, report in reports.items():
+        for task in report["tasks"]:
+            if not task["metrics"]:
+                continue
+            metric, usage = task["metrics"][0], task.get("usage", {})
+            answers = int(usage.get("answers", 0) or 0)
+            tokens = int(usage.get("completion_tokens", 0) or 0)
+            reasoning = int(usage.get("reasoning_tokens", 0) or 0)
+            yield SweepPoint(
+                task["task"],
+                str(metric["metric"]),
+                label,
+                None if metric["value"] is None else float(metric["value"]),
+                None if metric["stderr"] is None else float(metric["stderr"]),
+                int(metric["n"]),
+                tokens / answers if answers and tokens else None,
+                reasoning / answers if answers and reasoning else None,
+                int(task["counts"].get("cut", 0)),
+            )

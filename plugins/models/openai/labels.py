@@ -1,0 +1,91 @@
+"""Multiple choice through the chat API: the probabilities of labels, from the first token of the answer.
+
+The server says the likeliest tokens of that place (`top_logprobs`). A label's probability is the sum over those of them
+that spell it (`A`, ` A`, `(A`). A label that is not among them is less likely than the least of them, and than all that
+is left: that bound stands for it, and it is counted. Where the bound could be the likeliest label, there is no answer.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness import ModelError, Request, Response, UsageError
+from harness.scoring import strip_reasoning
+
+from .errors import RequestError, short
+from .replies import ChatReply
+
+MOST_TOP = 20
+"""What OpenAI's API gives at most."""
+_LONGEST_LABEL = 8
+_AROUND = " \t\n\u2581\u0120\u010a()[]（）【】\"'“”.。:：、,*"
+_OPENS = ("<think>", "<thinking>", "[THINK]", "◁think▷", "<|channel|>")
+
+
+def check_labels(request: Request, task: str) -> None:
+    """Refuse options that are texts: their first token is not their probability. Raises UsageError."""
+    labels = [spelt(text) for text in request.continuations]
+    if request.kind != "loglikelihood" or request.unconditional or len(labels) < 2:
+        raise UsageError(f"task '{task}' is no choice among labels, which is all that choices=top_logprobs can score")
+    if any(not label or len(label) > _LONGEST_LABEL or " " in label for label in labels) or len(set(labels)) < len(
+        labels
+    ):
+        shown = ", ".join(repr(text) for text in request.continuations[:3])
+        raise UsageError(
+            f"task '{task}': choices=top_logprobs scores labels such as A and B by one token, not texts ({shown}): "
+            "take a variant whose options have letters, or one that generates"
+        )
+
+
+def spelt(token: str) -> str:
+    """The label that a token spells, without what stands around it; full-width letters are letters."""
+    return unicodedata.normalize("NFKC", token.strip(_AROUND)).strip(_AROUND)
+
+
+def label_fields(top: int) -> Mapping[str, Any]:
+    """The fields of a body that ask for the likeliest first tokens."""
+    return {"temperature": 0, "logprobs": True, "top_logprobs": top}
+
+
+def label_response(reply: ChatReply, continuations: Sequence[str]) -> tuple[Response, int]:
+    """The log-probabilities of the labels, and how many of them are but bounds.
+
+    Raises RequestError where the reply decides nothing, and ModelError where the server gives no `top_logprobs`.
+    """
+    places = reply.choices[0].logprobs.content if reply.choices[0].logprobs is not None else None
+    top = [(each.token, each.logprob) for each in places[0].top_logprobs] if places else []
+    if len(top) < 2:
+        raise ModelError(
+            "the server gives no top_logprobs by the chat API: ask by api=completions, or take a variant of the task "
+            "that generates (cmmlu:gen)"
+        )
+    if any((not math.isfinite(value) and value != -math.inf) or value > 1e-3 for _, value in top):
+        raise RequestError("the server's top_logprobs are not log-probabilities", cause="top_logprobs")
+    if top[0][0].strip() in _OPENS or strip_reasoning(top[0][0])[1] is not None:
+        raise RequestError("the answer begins with reasoning: no label stands first; say --thinking off", cause="think")
+    sums = {spelt(text): 0.0 for text in continuations}
+    for token, value in top:
+        if (label := spelt(token)) in sums:
+            sums[label] += math.exp(value)
+    least = math.exp(min(value for _, value in top))
+    bound = min(least, max(0.0, 1.0 - math.fsum(math.exp(value) for _, value in top)))
+    best = max(sums.values())
+    missing = sum(value == 0.0 for value in sums.values())
+    if not best or (missing and best < bound):
+        first = short(top[0][0])
+        raise RequestError(f"no label is certainly the likeliest among the top {len(top)} tokens (first: '{first}')")
+    likeliest = spelt(max(top, key=lambda each: each[1])[0])
+    values = [sums[spelt(text)] or bound or 1e-30 for text in continuations]
+    usage = reply.usage
+    response = Response(
+        logprobs=tuple(min(0.0, math.log(value)) for value in values),
+        is_greedy=tuple(spelt(text) == likeliest for text in continuations),
+        token_counts=(1,) * len(values),
+        prompt_tokens=usage.prompt_tokens if usage else None,
+        completion_tokens=usage.completion_tokens if usage else None,
+        cached_tokens=usage.cached if usage else None,
+    )
+    return response, missing

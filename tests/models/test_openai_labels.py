@@ -1,0 +1,124 @@
+"""Multiple choice through the chat API, from the likeliest tokens of the first place."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai_asking import answer, answers, make
+from scripted_server import Asked, Reply, ScriptedServer
+
+from harness import Message, ModelError, ModelOptions, Prompt, Request, UsageError
+from harness.testing import run_harness, tiny_causal_lm
+from harness_plugins.models.hf import HuggingFace
+
+LABELS = ("A", "B", "C", "D")
+
+
+def choice(text: str = "1 + 1 = ?", labels: tuple[str, ...] = LABELS) -> Request:
+    return Request("loglikelihood", Prompt(messages=(Message("user", text),)), labels)
+
+
+def tops(*pairs: tuple[str, float]) -> Reply:
+    top = [{"token": token, "logprob": math.log(share)} for token, share in pairs]
+    place = {"token": top[0]["token"], "logprob": top[0]["logprob"], "top_logprobs": top}
+    reply = {"message": {"content": pairs[0][0]}, "finish_reason": "length", "logprobs": {"content": [place]}}
+    return Reply({"choices": [reply], "usage": {"prompt_tokens": 5, "completion_tokens": 1}})
+
+
+def scoring(server: ScriptedServer, **args: Any) -> Any:
+    return make(server, choices="top_logprobs", **args)
+
+
+def test_labels_and_their_variants_are_summed_and_others_bounded(server: ScriptedServer) -> None:
+    server.script(tops((" B", 0.5), ("B", 0.2), ("A", 0.1), ("（Ｃ", 0.05), ("The", 0.04)))
+    model = scoring(server)
+    response = answer(model, choice())
+
+    body = server.asked[0].body
+    assert (body["logprobs"], body["top_logprobs"], body["max_tokens"], body["temperature"]) == (True, 20, 1, 0)
+    assert [math.exp(value) for value in response.logprobs] == pytest.approx([0.1, 0.7, 0.05, 0.04])
+    assert response.is_greedy == (False, True, False, False)
+    assert "1 of 4 labels were not among the likeliest 20 tokens" in model.incidents()[0]["text"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        (tops(("The", 0.6), ("Answer", 0.2)), r"no label is certainly the likeliest .*first: 'The'"),
+        (tops(("<think>", 0.9), ("A", 0.05)), "say --thinking off"),
+    ],
+)
+def test_what_decides_nothing_has_no_score(server: ScriptedServer, reply: Reply, message: str) -> None:
+    server.script(reply)
+    response = answer(scoring(server), choice())
+    assert response.logprobs == () and response.error is not None
+    assert re.search(message, response.error)
+
+
+def test_a_server_without_top_logprobs_ends_the_run_with_the_remedy(server: ScriptedServer) -> None:
+    with pytest.raises(ModelError, match="a variant of the task that generates"):
+        answer(scoring(server), choice())
+
+
+def test_options_that_are_texts_are_refused_before_anything_is_asked(server: ScriptedServer) -> None:
+    with pytest.raises(UsageError, match="not texts"):
+        answers(scoring(server), [choice(labels=("a red fox", "a blue whale"))])
+    with pytest.raises(UsageError, match="choices=top_logprobs"):
+        answers(make(server), [choice()])
+    with pytest.raises(UsageError, match="add api=chat"):
+        make(server, api="completions", choices="top_logprobs")
+
+
+@pytest.mark.slow
+def test_it_agrees_with_true_log_likelihoods(server: ScriptedServer, tmp_path: Path) -> None:
+    """A server that answers from a model's own logits: what it scores is what the model in process scores."""
+    import torch
+
+    folder = tiny_causal_lm(tmp_path / "model", texts=["A B C D"] * 3)
+    template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}Answer:"
+    args = {"pretrained": str(folder), "dtype": "float32", "chat_template": template}
+    model: Any = HuggingFace.create(args, ModelOptions(device="cpu"))
+    model.prepare()
+    model.load()
+
+    def served(asked: Asked) -> Reply:
+        turns = tuple(Message(turn["role"], turn["content"]) for turn in asked.body["messages"])
+        ids = model.tokenizer(model.render(Prompt(messages=turns)), return_tensors="pt")["input_ids"]
+        with torch.inference_mode():
+            shares = torch.softmax(model.module(ids).logits[0, -1].float(), -1)
+        values, tokens = shares.topk(asked.body["top_logprobs"])
+        return tops(*((model.tokenizer.decode([t]), v) for t, v in zip(tokens.tolist(), values.tolist(), strict=True)))
+
+    server.answer = served
+    asked = [choice(f"Question {n}: {n} + {n} = ?") for n in range(40)]
+    variants = tuple(f"{space}{label}" for label in LABELS for space in ("", " "))
+    through_chat = answers(scoring(server, top_logprobs=390), asked)
+    true = dict(model.respond([choice(request.prompt.messages[0].text, variants) for request in asked]))
+    model.close()
+
+    agree = 0
+    for index, response in enumerate(through_chat):
+        both = true[index].logprobs
+        exact = [math.log(math.exp(both[2 * n]) + math.exp(both[2 * n + 1])) for n in range(4)]
+        # Other tokens may spell a label too (`A.`): what they add is little.
+        pairs = zip(response.logprobs, exact, strict=True)
+        assert all(-1e-3 <= ours - theirs < 0.5 for ours, theirs in pairs)
+        agree += response.logprobs.index(max(response.logprobs)) == exact.index(max(exact))
+    assert agree >= 38
+
+
+def test_a_task_of_choices_is_scored_through_chat(server: ScriptedServer, tmp_path: Path) -> None:
+    server.answer = lambda asked: tops(("A", 0.7), ("B", 0.2), ("C", 0.05), ("D", 0.03))
+    task = tmp_path / "letters.yaml"
+    task.write_text(
+        "task: letters\ndataset_path: rows.jsonl\ntest_split: test\noutput_type: multiple_choice\n"
+        'doc_to_text: "{{ q }}"\ndoc_to_choice: [A, B, C, D]\ndoc_to_target: "{{ a }}"\nmetric_list: [{metric: acc}]\n'
+    )
+    (tmp_path / "rows.jsonl").write_text('{"q": "one", "a": 0}\n{"q": "two", "a": 1}\n')
+    args = f"model=small,base_url={server.url},api=chat,choices=top_logprobs"
+    done = run_harness("--tasks", task, "--model", "openai", "-a", args, "--output", tmp_path / "runs")
+    assert "0.5000" in done.stdout and done.exit_code == 0, done.stdout + done.stderr

@@ -1,0 +1,97 @@
+"""What runs cost, how they keep to a budget, and what sweeps and repeats come to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scripted_server import ScriptedServer, chat
+
+from harness.errors import UsageError
+from harness.record.cost import Prices
+from harness.record.report import Usage
+from harness.run.spec import RunSpec
+from harness.run.sweep import swept
+from harness.testing import run_harness
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    scripted = ScriptedServer()
+    yield scripted
+    scripted.close()
+
+
+def run(server: ScriptedServer, tmp_path: Path, *flags: str) -> Any:
+    return run_harness(
+        "--tasks", "demo_arithmetic", "--num_fewshot", "0", "--model", "openai",
+        "-a", f"model=small,base_url={server.url},num_concurrent=4,api=chat", "--output", tmp_path, *flags,
+    )  # fmt: skip
+
+
+def test_prices_make_a_cost(server: ScriptedServer, tmp_path: Path) -> None:
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("in: 1000000\nout: 2000000\n")
+    done = run(server, tmp_path / "runs", "--limit", "3", "--prices", str(prices))
+    assert "tokens: 21 of prompts, 9 of answers; cost 39.0000" in done.stdout
+    usage = Usage(prompt_tokens=100, cached_tokens=40, completion_tokens=10)
+    assert Prices.of({"in": 1, "out": 2, "cached": 0.5}).cost(usage) == pytest.approx((60 + 20 + 20) / 1e6)
+    for given, message in (({"in": 1}, "'out' is missing"), ({"inn": 1, "out": 1}, "did you mean 'in'")):
+        with pytest.raises(UsageError, match=message):
+            Prices.of(given)
+
+
+def test_a_budget_stops_a_run_that_the_same_command_goes_on_with(server: ScriptedServer, tmp_path: Path) -> None:
+    """An answer takes 10 tokens: 300 are 30 answers, and no more is asked."""
+    flags = ("--limit", "50", "--budget_tokens", "300")
+    first = run(server, tmp_path, *flags)
+    assert first.exit_code == 2 and "the budget is spent" in first.stderr and "go on with" in first.stderr
+    asked = len(server.asked)
+    assert 25 <= asked <= 30
+    second = run(server, tmp_path, *flags)
+    assert second.exit_code == 0 and len(server.asked) == 50
+
+
+def test_a_budget_needs_prices_and_counts(server: ScriptedServer, tmp_path: Path) -> None:
+    done = run(server, tmp_path, "--budget", "1")
+    assert done.exit_code == 4 and "--prices" in done.stderr and not server.asked
+    reply = chat("4")
+    del reply.body["usage"]
+    server.script(reply)
+    done = run(server, tmp_path, "--budget_tokens", "100")
+    assert "no budget can be kept" in done.stderr
+
+
+def test_a_sweep_draws_one_table(server: ScriptedServer, tmp_path: Path) -> None:
+    done = run(server, tmp_path, "--limit", "2", "--sweep", "reasoning_effort=low,high")
+    assert {asked.body["reasoning_effort"] for asked in server.asked} == {"low", "high"}
+    table = done.stdout[done.stdout.rindex("setting") :]
+    assert "reasoning_effort=low" in table and "reasoning_effort=high" in table and "3.0" in table
+    labels = swept(RunSpec(("t",)), "temperature", [0, 0.6])
+    assert [run.gen_kwargs for run in labels.values()] == [{"temperature": 0}, {"temperature": 0.6}]
+    with pytest.raises(UsageError, match="two different values"):
+        swept(RunSpec(("t",)), "temperature", [0])
+
+
+def test_one_set_of_answers_has_a_mean_a_majority_and_passes(server: ScriptedServer, tmp_path: Path) -> None:
+    """Eight answers to two questions, of which three metrics and the task's own make one value a question."""
+    seen: dict[str, int] = {}
+
+    def reply(asked: Any) -> Any:
+        text = asked.body["messages"][-1]["content"]
+        seen[text] = seen.get(text, 0) + 1
+        return chat("none" if seen[text] == 1 else "7")
+
+    server.answer = reply
+    done = run(
+        server, tmp_path, "--limit", "2", "--repeats", "4", "--gen_kwargs", "temperature=0.7",
+        "--metrics", "avg_at_k,majority_at_k(k=2),pass_at_k(k=2)",
+    )  # fmt: skip
+    assert done.exit_code == 0 and len(server.asked) == 8
+    (folder,) = tmp_path.iterdir()
+    (task,) = json.loads((folder / "report.json").read_text())["tasks"]
+    assert {metric["metric"] for metric in task["metrics"]} >= {"avg_at_k", "majority_at_k", "pass_at_k"}
+    assert all(metric["n"] == 2 for metric in task["metrics"])
