@@ -117,6 +117,7 @@ def test_it_runs_what_it_shows(here: Path) -> None:
     assert run_harness("start", "--goal", "benchmark", "--name", "Mine", "--from", "none", "--yes").exit_code == 4
 
 
+@pytest.mark.slow
 def test_leaving_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
     """At a real terminal of sixty columns."""
     master, slave = pty.openpty()

@@ -121,6 +121,7 @@ def test_a_damaged_picture_is_said_on_the_page(run: Path, tmp_path: Path) -> Non
         assert "cannot be decoded" in page and "<img" not in page
 
 
+@pytest.mark.slow
 def test_the_files_of_an_export_hold_their_pictures(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     export_pages([run], tmp_path / "site")
     (picture,) = (tmp_path / "site").glob("*.jpg")
