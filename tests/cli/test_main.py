@@ -57,7 +57,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], Result
         ),
         (["gate", "--baseline", "a"], "error: --current is missing"),
         (["data"], "error: `harness data` needs to know what to do: pull"),
-        (["--wandb_args", "x"], "error: --wandb_args of lm-eval is not here: no W&B logger"),
+        (["--wandb_args", "x"], "error: --wandb_args of lm-eval is not here: --log_to wandb"),
         (["-w"], "error: --write_out of lm-eval is not here: `harness show TASK` prints prompts"),
         (["--huggingface_token", "x"], "error: --huggingface_token of lm-eval is not here: HF_TOKEN"),
         (["ls", "tasks"], "error: 'ls' of lm-eval is `harness tasks` here"),
