@@ -19,9 +19,6 @@ from zipfile import BadZipFile, ZipFile
 from harness.data.download import cache_folder
 from harness.errors import DataError, HarnessError, one_line
 from harness.record.file_types import Manifest
-from harness.registry import load_plugins
-from harness.run.row_media import media_of_rows
-from harness.run.spec import RunSpec
 from harness.types import Media, SampleKey
 
 if TYPE_CHECKING:
@@ -126,6 +123,11 @@ class _Search(threading.Thread):
         self._mirrors, self._manifest, self._key = mirrors, manifest, key
 
     def run(self) -> None:
+        # What runs a task takes a while to import, and most pages need none of it.
+        from harness.registry import load_plugins
+        from harness.run.row_media import media_of_rows
+        from harness.run.spec import RunSpec
+
         try:
             spec = RunSpec.from_json(self._manifest["spec"])
             spec = replace(spec, data=(*self._mirrors, *spec.data))
