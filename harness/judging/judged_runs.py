@@ -12,7 +12,7 @@ from harness.record.coverage import TaskCoverage, coverage_of, covered
 from harness.record.file_types import Report, TaskFields, TaskReport
 from harness.record.manifest import identity_hash, model_title
 from harness.record.run import FINISHED, RunFolder
-from harness.tasks.build import row_count
+from harness.tasks.plain_rows import row_count
 from harness.types import Record, SampleKey
 
 Say = Callable[[str], None]

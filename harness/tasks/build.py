@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harness.data.open import make_rows, plain
-from harness.errors import DataError, HarnessError, TaskError, UsageError, suggest
+from harness.data.open import make_rows
+from harness.errors import DataError, HarnessError, TaskError, suggest
 from harness.tasks.fewshot import Row, SameQuestion, ShotPool, make_pool
-from harness.tasks.generation import generation_params, task_generation
 from harness.tasks.image_views import OtherImages, images_in, shown_hashes
 from harness.tasks.media import (
     Images,
@@ -27,22 +24,22 @@ from harness.tasks.media import (
     without_bytes,
 )
 from harness.tasks.media_places import roots_of
-from harness.tasks.prompts import Opening, Style, choice_delimiter, opening, prompt, shot_turns, system_text
+from harness.tasks.plain_rows import plain_row, row_context, row_count
+from harness.tasks.prompts import Opening, Style, opening, shot_turns, system_text
 from harness.tasks.render import Gold, Rendered, gold_of
+from harness.tasks.requests import RequestMaker
+from harness.tasks.row_errors import NamingRow, place_of, placed
 from harness.tasks.rows import dataset_spec, exploded, one_file, second_split
 from harness.tasks.schema import TaskConfig
 from harness.tasks.task import Subset, Task
 from harness.tasks.templates import Context, FunctionTemplate, Template
 from harness.tasks.views import check_gold, differs, views_of
-from harness.tasks.yaml_file import KeyPath, PythonFunction, shown
+from harness.tasks.yaml_file import PythonFunction
 from harness.types import (
     JSON,
     BadRows,
     DatasetSpec,
-    GenerationParams,
     Media,
-    Message,
-    Prompt,
     Record,
     Request,
     Rows,
@@ -140,7 +137,7 @@ def sample_from_record(task: Task, record: Record, bad_rows: BadRows = "refuse")
     bad_rows: as of the run that the record is of. Raises `DataError` and `TaskError`, as `build_samples`.
     """
     subset = task.subset(record.subset)
-    with _NamingRow(task, subset, task.eval_split, f"row {record.id}"):
+    with NamingRow(task, subset, task.eval_split, f"row {record.id}"):
         index = record.view.wording if record.view else 0
         if index >= len(task.wordings):
             count = len(task.paraphrases)
@@ -183,7 +180,7 @@ class _Builder:
             task.code.foresee(called, self.rows)
         self.same_question = SameQuestion(task, self.columns)
         self.styles = [_style(wording.config, options) for wording in task.wordings]
-        self.generation = task_generation(task.config, options.gen_kwargs)
+        self.maker = RequestMaker(task, subset, options.gen_kwargs, options.seed, unconditional=options.unconditional)
         self.pool = self.make_pool()
         for column in self.media_columns if rows and options.shown else ():
             if column.template is None and column.name not in self.columns:
@@ -196,8 +193,8 @@ class _Builder:
         self.openings: dict[tuple[int, str, tuple[int, ...]], Opening] = {}
         self.changes: dict[bool, int] = {True: 0, False: 0}
 
-    def naming_row(self, what: str) -> _NamingRow:
-        return _NamingRow(self.task, self.subset, self.task.eval_split, what)
+    def naming_row(self, what: str) -> NamingRow:
+        return NamingRow(self.task, self.subset, self.task.eval_split, what)
 
     def open(self, split: str, limit: int | float | None = None, change: PythonFunction | None = None) -> Sequence[Row]:
         """The rows of a split. change: Python that makes them anew, all of them at once."""
@@ -208,9 +205,9 @@ class _Builder:
             raise DataError(f"{error} (task '{self.task.name}', {place})") from error
         rows = opened.rows
         if change is not None and self.task.code is not None:
-            with _NamingRow(self.task, self.subset, split, f"all {len(rows)} rows"):
+            with NamingRow(self.task, self.subset, split, f"all {len(rows)} rows"):
                 rows = self.task.code.rows(change, rows, opened.features, split)
-        with _NamingRow(self.task, self.subset, split, "its lists"):
+        with NamingRow(self.task, self.subset, split, "its lists"):
             rows = exploded(rows, self.task.config.explode)
         if opened.made and isinstance(limit, int) and not self.task.templates.where:
             rows = rows[: row_count(limit, len(rows))]
@@ -218,7 +215,7 @@ class _Builder:
         asked = limit if isinstance(limit, int) and not self.task.templates.where else len(rows)
         kept: list[Row] = []
         for number, row in enumerate(rows):
-            with _NamingRow(self.task, self.subset, split, f"row {number}"):
+            with NamingRow(self.task, self.subset, split, f"row {number}"):
                 row = self.plain(row, number < asked)
                 if number >= asked:
                     self.unread[id(row)] = (rows, number)
@@ -226,7 +223,7 @@ class _Builder:
                 if all(condition.is_true(context) for condition in self.task.templates.where):
                     kept.append(row)
         if not kept and rows:
-            place, where = self.task.document.place(("where",)), _where(self.task, self.subset, split)
+            place, where = self.task.document.place(("where",)), place_of(self.task, self.subset, split)
             raise DataError(f"{place}: where: keeps none of the {len(rows)} rows ({where})")
         return kept
 
@@ -303,7 +300,7 @@ class _Builder:
         split = split or config.training_split or config.validation_split or config.test_split or ""
         if split != task.eval_split and (file := one_file(self.spec)):
             raise second_split(task, split, file)
-        origin = _where(task, self.subset, split)
+        origin = place_of(task, self.subset, split)
         change = (own and own.process_docs) or config.process_docs
         return make_pool(
             self.open(split, change=change),
@@ -356,7 +353,7 @@ class _Builder:
         try:
             yield
         except HarnessError as error:
-            text = _placed(self.task, error, ("fewshot_config",))
+            text = placed(self.task, error, ("fewshot_config",))
             raise type(error)(f"{text} (few-shot example {index} of {self.pool.origin})") from error
 
     def draw(self, number: int, row: Row, rendered: Rendered) -> tuple[int, ...]:
@@ -459,7 +456,7 @@ class _Builder:
     ) -> Sample:
         wording = view.wording if view else 0
         before = self.opening(drawn, row_context(row, self.subset), wording)
-        requests = self.requests(number, rendered, before, self.styles[wording])
+        requests = self.maker.requests(number, row, rendered, before, self.styles[wording])
         if self.media_columns or self.image_function is not None:
             finish = self.marks.with_media if view is None or view.images else unmarked
             requests = tuple(replace(request, prompt=finish(request.prompt)) for request in requests)
@@ -469,74 +466,14 @@ class _Builder:
 
     def placed_problem(self, problem: str) -> str:
         """What is wrong with an image, with the line of the task file and the split."""
-        text = _placed(self.task, DataError(problem))
-        return f"{text} ({_where(self.task, self.subset, self.task.eval_split)})"
+        text = placed(self.task, DataError(problem))
+        return f"{text} ({place_of(self.task, self.subset, self.task.eval_split)})"
 
     def nulls(self, row: Row, drawn: tuple[int, ...], wording: int) -> tuple[str, ...]:
         """Columns of the row and of its examples in the place of which `None` is shown."""
         own = self.task.wordings[wording].templates.doc.shown_nulls(row_context(row, self.subset), self.columns)
         shown = (name for index in drawn for name in self.shot_nulls[wording, index])
         return tuple(dict.fromkeys([*own, *shown]))
-
-    def requests(self, number: int, rendered: Rendered, before: Opening, style: Style) -> tuple[Request, ...]:
-        kind = self.task.config.output_type
-        if (function := self.task.config.construct_requests) is not None and self.task.code is not None:
-            shown = prompt(before, rendered.text, rendered.gen_prefix, style, turns=rendered.turns)
-            asked = self.task.code.requests(function, self.rows[number], shown.text)
-            return tuple(self.made_request(each, arguments, shown) for each, arguments in asked)
-        if kind == "loglikelihood_rolling":
-            return (Request("rolling", Prompt(suffix=str(gold_of(rendered, kind) or ""))),)
-        talk, tools = rendered.turns, rendered.tools
-        shown = prompt(before, rendered.text, rendered.gen_prefix, style, turns=talk, tools=tools)
-        if kind == "loglikelihood":
-            return (Request("loglikelihood", shown, (str(gold_of(rendered, kind) or ""),)),)
-        if kind == "generate_until":
-            repeats = range(self.task.config.repeats)
-            return tuple(
-                Request("generate", shown, generation=self.generation_of(number, repeat, talk), repeat=repeat)
-                for repeat in repeats
-            )
-        return self.choice_requests(rendered, shown, before, style)
-
-    def made_request(self, kind: str, arguments: Sequence[Any], shown: Prompt) -> Request:
-        """A request as a class of lm-eval made it. shown: the prompt that it was given. Raises `DataError`."""
-        if kind == "loglikelihood_rolling":
-            return Request("rolling", Prompt(suffix=str(arguments[0])))
-        asks = shown if arguments[0] == shown.text else Prompt(suffix=str(arguments[0]))
-        if kind == "loglikelihood":
-            return Request("loglikelihood", asks, (str(arguments[1]),))
-        if kind == "generate_until":
-            stop = (self.task.config.fewshot_delimiter,)
-            return Request("generate", asks, generation=generation_params(arguments[1], self.options.gen_kwargs, stop))
-        raise DataError(f"construct_requests: '{kind}' is no kind of request")
-
-    def choice_requests(self, rendered: Rendered, shown: Prompt, before: Opening, style: Style) -> tuple[Request, ...]:
-        delimiter = choice_delimiter(rendered.gen_prefix, style)
-        continuations = tuple(delimiter + choice for choice in rendered.choices)
-        if rendered.contexts:
-            follows = (delimiter + rendered.continuation,)
-            prompts = [prompt(before, text, rendered.gen_prefix, style, is_context=True) for text in rendered.contexts]
-            requests = tuple(Request("loglikelihood", item, follows) for item in prompts)
-        else:
-            requests = (Request("loglikelihood", shown, continuations),)
-        if self.options.unconditional:
-            requests += (Request("loglikelihood", Prompt(), continuations, unconditional=True),)
-        return requests
-
-    def generation_of(self, number: int, repeat: int, turns: Sequence[Message]) -> GenerationParams:
-        """How an answer to a row is generated. All turns of a conversation, whichever subset asks them, have one seed:
-        the earlier answer that a later turn builds on is then the one that was scored."""
-        if not self.generation.do_sample:
-            return self.generation
-        place = f"{self.subset.name}\0{number}"
-        if turns:
-            first = next((index for index, turn in enumerate(turns) if turn.role == "assistant"), len(turns))
-            place = "\0".join(turn.outline for turn in turns[:first])
-        text = f"{self.options.seed}\0{self.task.base_name}\0{place}\0{repeat}"
-        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
-        return GenerationParams(
-            **{name: getattr(self.generation, name) for name in self.generation.__slots__ if name != "seed"}, seed=seed
-        )
 
 
 def _sample(
@@ -578,42 +515,6 @@ def _gold(task: Task, rendered: Rendered) -> Gold:
         return json.dumps(rendered.target, ensure_ascii=False, default=str)
 
 
-def plain_row(row: Row) -> Row:
-    """The row as JSON keeps it: what is not a number (NaN, infinity) is null; times and bytes as the data door says."""
-    if not isinstance(row, Mapping):
-        raise DataError(f"should be a mapping of columns to values, found {type(row).__name__}")
-    if all(type(column) is str and type(value) in _JSON_SCALARS for column, value in row.items()):
-        return row
-    return {str(column): _plain_value(value) for column, value in row.items()}
-
-
-_JSON_SCALARS = frozenset({str, int, bool, type(None)})
-
-
-def _plain_value(value: Any) -> JSON:
-    if type(value) in _JSON_SCALARS:
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _plain_value(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain_value(item) for item in value]
-    if hasattr(value, "tolist"):  # numpy
-        return _plain_value(value.tolist())
-    if isinstance(value, str | int):
-        return value
-    try:
-        return plain(value)
-    except TypeError as error:
-        raise DataError(str(error)) from error
-
-
-def row_context(row: Row, subset: Subset) -> Context:
-    """What templates see of a row."""
-    return {**row, "subset": subset.context} if subset.name else row
-
-
 def _resolved(template: Template | None, context: Context) -> str:
     """lm-eval's `resolve_field`: the column of that name, or else the rendered template."""
     if template is None:
@@ -622,19 +523,6 @@ def _resolved(template: Template | None, context: Context) -> str:
         value = context[template.source]
         return "" if value is None else str(value)
     return template.text(context)
-
-
-def row_count(limit: int | float | None, rows: int) -> int:
-    """How many rows a limit keeps. A fraction rounds up, as in lm-eval. Raises `UsageError`."""
-    if limit is None:
-        return rows
-    if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0 or limit == math.inf:
-        raise UsageError(f"--limit {limit}: should be a number of rows, or a fraction between 0 and 1")
-    if limit < 1:
-        return math.ceil(rows * limit)
-    if limit != int(limit):
-        raise UsageError(f"--limit {limit}: a number of rows is whole; a fraction is below 1")
-    return min(int(limit), rows)
 
 
 def _style(config: TaskConfig, options: BuildOptions) -> Style:
@@ -648,38 +536,3 @@ def _style(config: TaskConfig, options: BuildOptions) -> Style:
         shot_target_delimiter=config.target_delimiter if shot_target is None else shot_target,
         shot_delimiter=config.fewshot_delimiter if shot_delimiter is None else shot_delimiter,
     )
-
-
-def _where(task: Task, subset: Subset, split: str) -> str:
-    name = f"{task.name}/{subset.name}" if subset.name else task.name
-    return f"task '{name}', split '{split}'"
-
-
-def _placed(task: Task, error: HarnessError, around: KeyPath = ()) -> str:
-    """The error's text behind the line of the task file that it is about, unless it names a line itself.
-
-    around: the key whose own keys are meant first, for an error that begins with a key's name.
-    """
-    text, document = str(error), task.document
-    if any(text.startswith(shown(file)) for file in (*document.files, *task.files)) or text.startswith("--"):
-        return text
-    key = text.partition(":")[0]
-    path = (*around, key) if (*around, key) in document.places else (key,)
-    return f"{document.place(path if path in document.places else ())}: {text}"
-
-
-class _NamingRow:
-    """Adds to an error of ours which file and row it is about. A class: a generator would cost more than a render."""
-
-    __slots__ = ("split", "subset", "task", "what")
-
-    def __init__(self, task: Task, subset: Subset, split: str, what: str) -> None:
-        self.task, self.subset, self.split, self.what = task, subset, split, what
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, HarnessError):
-            text = _placed(self.task, error)
-            raise type(error)(f"{text} ({_where(self.task, self.subset, self.split)}, {self.what})") from error

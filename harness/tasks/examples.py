@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from harness.errors import DataError, HarnessError
 from harness.tasks.answer_options import find_options, moved
-from harness.tasks.build import BuildOptions, build_samples, row_context
+from harness.tasks.build import BuildOptions, build_samples
+from harness.tasks.plain_rows import row_context
 from harness.tasks.render import gold_of
 from harness.tasks.schema import Example, ExampleAnswer, FewshotConfig
 from harness.tasks.task import Task

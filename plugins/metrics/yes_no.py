@@ -99,16 +99,21 @@ class MmeScores(CorpusMetric):
         for category, image, right in items:
             images[category][image].append(right)
         acc = {category: _mean(right for rights in of.values() for right in rights) for category, of in images.items()}
-        plus = {category: _mean(all(rights) for rights in of.values()) for category, of in images.items()}
+        # An image of which one question has no answer (it failed) is not known to be right; a wrong one settles it.
+        known = {
+            category: [all(rights) for rights in of.values() if len(rights) > 1 or not all(rights)]
+            for category, of in images.items()
+        }
+        plus = {category: _mean(known[category]) for category in images}
         scores = {category: 100 * (acc[category] + plus[category]) for category in images}
         found = {
             self.name: sum(scores.values()),
             "acc": _mean(right for _, _, right in items),
-            "acc_plus": _mean(all(rights) for of in images.values() for rights in of.values()),
+            "acc_plus": _mean(each for of in known.values() for each in of),
         }
         for name, members in (("perception", PERCEPTION), ("cognition", COGNITION)):
-            if known := [scores[category] for category in members if category in scores]:
-                found[name] = sum(known)
+            if given := [scores[category] for category in members if category in scores]:
+                found[name] = sum(given)
         return found
 
 
