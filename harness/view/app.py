@@ -98,7 +98,7 @@ def make_app(folders: Sequence[Path], token: str, hosts: Sequence[str], mirrors:
             page("/trends", "trends.html.j2", pages.trends),
             page("/leaderboard", "leaderboard.html.j2", pages.leaderboard),
             Route("/leaderboard.csv", table),
-            Route("/run/{run}/media/{n:int}/{sha256}", media),
+            Route("/run/{run}/media/{n:int}/{name}", media),
             chart("radar.svg", pages.radar),
             chart("trend.svg", pages.trend_chart),
             chart("tokens.svg", pages.tokens_chart),

@@ -26,19 +26,22 @@ from harness.view.app import COOKIE, make_app
 
 MOST_PAGES = 2_000
 MOST_PICTURES = 24 * 1024 * 1024
-"""Bytes of pictures in one file: an attachment has to stay one."""
+"""Bytes of pictures and sounds in one file: an attachment has to stay one."""
 _SAMPLES = 64
 _HOST = "export.invalid"
 _LINK = re.compile(r'(?P<name>href|src|srcset)="(?P<address>/[^"]*)"')
 _LEFT_OUT = frozenset(
     {"text", "lang", "start", "order", "sort", "answer", "significance", "with", "ability", "least", "most"}
 )
-_IMAGE = re.compile(r'<img\b[^>]*?\bsrc="(?P<address>/[^"]*/media/[^"]*)"[^>]*?\balt="(?P<alt>[^"]*)"[^>]*>')
+_MEDIA = re.compile(
+    r'<(?:img|audio)\b[^>]*?\bsrc="(?P<address>/[^"]*/media/[^"]*)"[^>]*?\b(?:alt|title)="(?P<name>[^"]*)"[^>]*>'
+    r"(?:</audio>)?"
+)
 _FORM = re.compile(r"<form\b.*?</form>", re.DOTALL)
 _SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL)
 _ENDINGS = {
     "text/html": "html", "text/css": "css", "image/svg+xml": "svg", "text/csv": "csv", "image/png": "png",
-    "image/jpeg": "jpg",
+    "image/jpeg": "jpg", "audio/wav": "wav",
 }  # fmt: skip
 _SINGLE_STYLE = """
 section.page { display: none; }
@@ -84,7 +87,7 @@ def export_single(folders: Sequence[Path], target: Path, mirrors: Sequence[Path]
     head = (
         '<!doctype html>\n<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
-        f'img-src data:"><title>harness</title><style>{style}{_SINGLE_STYLE}</style>'
+        f'img-src data:; media-src data:"><title>harness</title><style>{style}{_SINGLE_STYLE}</style>'
     )
     files.replace(target, [f"{head}<body>{''.join(parts)}</body>\n".encode()])
     return len(parts)
@@ -95,7 +98,7 @@ def _pages(folders: Sequence[Path], mirrors: Sequence[Path]) -> dict[str, tuple[
     app = make_app(folders, "export", [_HOST], mirrors)
     found: dict[str, tuple[str, bytes]] = {}
     waiting, samples = ["/"], Counter[str]()
-    while waiting and len(found) < MOST_PAGES:
+    while waiting and sum("/media/" not in address for address in found) < MOST_PAGES:
         address = waiting.pop(0)
         status, content, data = asyncio.run(_ask(app, address))
         while b"data-indexing" in data:
@@ -157,9 +160,9 @@ def _relinked(text: str, names: dict[str, str]) -> str:
         return f'{found["name"]}="{html.escape(name + (f"#{anchor}" if anchor else ""))}"'
 
     def picture(found: re.Match[str]) -> str:
-        return found[0] if html.unescape(found["address"]) in names else f"[{found['alt']}]"
+        return found[0] if html.unescape(found["address"]) in names else f"[{found['name']}]"
 
-    text = _IMAGE.sub(picture, text)
+    text = _MEDIA.sub(picture, text)
     return _LINK.sub(link, _SCRIPT.sub("", _FORM.sub(_without_controls, text)))
 
 

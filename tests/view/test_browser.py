@@ -11,7 +11,10 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from viewer_runs import HOSTILE, write_picture_run, write_run, write_task
+from clips import write_clip
+from viewer_runs import HOSTILE, write_clip_run, write_picture_run, write_run, write_task
+
+from harness.data.audio import wav_of_samples
 
 pytestmark = [
     pytest.mark.slow,
@@ -62,6 +65,11 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, lis
     evil = write_task(folder / "evil", name="evil", title=HOSTILE, questions=[HOSTILE, HOSTILE])
     write_run(evil, [HOSTILE, HOSTILE], folder / "runs", "third")
     write_picture_run(folder / "pictures", folder / "runs")
+    clips = folder / "clips"
+    clips.mkdir()
+    write_clip(clips / "film.mp4", 20, fps=10, size=(640, 360))
+    (clips / "sound.wav").write_bytes(wav_of_samples([0.0, 0.5, -0.5, 0.25] * 4000, 16_000))
+    write_clip_run(clips, folder / "runs")
     strange = folder / "runs" / """it's 50% "<b>odd" & #more?\nrun"""
     shutil.copytree(next((folder / "runs").glob("*third*")), strange)
     command = [sys.executable, "-m", "harness", "view", str(folder / "runs"), "--token", "t", "--no_browser"]
@@ -108,10 +116,10 @@ def test_every_page(address: tuple[str, list[str]], width: int, dark: bool) -> N
             assert wide <= 0, f"{page} is {wide} pixels wider than the window"
             assert driver.execute_script(CONTRAST) == [], page
             assert not driver.execute_script("return document.querySelectorAll('img[src=x], main script').length"), page
-            for image in driver.find_elements("css selector", ".media img"):
+            for image in driver.find_elements("css selector", ".media img, .frames img"):
                 assert driver.execute_script("return arguments[0].naturalWidth", image) > 0, page
                 pictures += 1
-        assert pictures == 1
+        assert pictures == 1 + 4
         failed = [entry["message"] for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
         assert failed == []
         asked = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]

@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from clips import grey_of, shade, write_clip
 from PIL import Image
 from starlette.testclient import TestClient
-from viewer_runs import photo, write_picture_run
+from viewer_runs import photo, write_clip_run, write_picture_run
 
+from harness.data.audio import wav_of_samples
 from harness.errors import DataError
 from harness.view.app import make_app
 from harness.view.export import export_pages, export_single
@@ -119,6 +121,52 @@ def test_a_damaged_picture_is_said_on_the_page(run: Path, tmp_path: Path) -> Non
         client.get("/?token=t")
         page = client.get("/run/half/sample/1").text
         assert "cannot be decoded" in page and "<img" not in page
+
+
+@pytest.fixture(scope="module")
+def clip_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clips")
+    write_clip(folder / "film.mp4", 20, fps=10)
+    write_clip(folder / "gone.mp4", 5)
+    (folder / "sound.wav").write_bytes(wav_of_samples([0.0, 0.5, -0.5, 0.25] * 4000, 16_000))
+    run = write_clip_run(folder, folder / "runs")
+    (folder / "gone.mp4").unlink()
+    return run
+
+
+def test_the_frames_of_a_video_and_a_sound_are_shown(clip_run: Path, tmp_path: Path) -> None:
+    with TestClient(make_app([clip_run], "t", [HOST]), base_url=f"http://{HOST}") as client:
+        client.get("/?token=t")
+        page = client.get(f"/run/{clip_run.name}/sample/1").text
+        assert "frames shown to the model: 4 of 20" in page and "6 · 0.60 s" in page
+        frames = re.findall(r'<img src="(/run/[^"]+)"', page)
+        for address, number in zip(frames, (0, 6, 12, 19), strict=True):
+            with Image.open(io.BytesIO(client.get(address).content)) as frame:
+                assert frame.format == "JPEG" and abs(grey_of(frame) - shade(number)) < 6
+        assert client.get(frames[0].replace("-f0", "-f3")).status_code == 404
+        (sound,) = re.findall(r'<audio controls[^>]* src="([^"]+)"', page)
+        heard = client.get(sound)
+        assert heard.headers["content-type"] == "audio/wav" and heard.content[:4] == b"RIFF"
+        assert "media-src 'self'" in heard.headers["content-security-policy"]
+        gone = client.get(f"/run/{clip_run.name}/sample/2").text
+        assert "cannot be shown" in gone and "gone.mp4" in gone and "<img" not in gone
+    export_single([clip_run], tmp_path / "one.html")
+    text = (tmp_path / "one.html").read_text("utf-8")
+    assert 'src="data:audio/wav;base64,' in text and "media-src data:" in text
+    assert text.count("data:image/jpeg;base64,") == 4
+
+
+@pytest.mark.parametrize("change", [{"indices": [999]}, {"size": [10**9, 10**9]}, {"size": [-1, 5]}, {"times": []}])
+def test_frames_that_cannot_be_are_said(clip_run: Path, tmp_path: Path, change: dict[str, object]) -> None:
+    here = tmp_path / "changed"
+    shutil.copytree(clip_run, here, ignore=shutil.ignore_patterns(".view"))
+    record = json.loads((here / "clips.jsonl").read_text("utf-8").splitlines()[0])
+    video = next(part for part in record["prompt"]["messages"][0]["content"] if isinstance(part, dict))
+    video["frames"] |= change
+    (here / "clips.jsonl").write_text(json.dumps(record) + "\n", encoding="utf-8")
+    with TestClient(make_app([here], "t", [HOST]), base_url=f"http://{HOST}") as client:
+        client.get("/?token=t")
+        assert "cannot be shown" in client.get("/run/changed/sample/1").text
 
 
 @pytest.mark.slow

@@ -36,6 +36,20 @@ doc_to_target: gold
 generation_kwargs: {max_gen_toks: 8}
 metric_list: [{metric: exact_match}]
 """
+CLIPS = """
+task: clips
+dataset_path: .
+dataset_kwargs: {data_files: {test: rows.jsonl}}
+test_split: test
+output_type: generate_until
+doc_to_text: "{{question}}"
+doc_to_video: film
+doc_to_audio: sound
+frames: 4
+doc_to_target: gold
+generation_kwargs: {max_gen_toks: 8}
+metric_list: [{metric: exact_match}]
+"""
 SCRIPT = "<script>alert(1)</script>"
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\x1b[31m\u202e{{7*7}} [a](javascript:alert(3))"
 QUESTIONS = ["什么是计算机网络？", "量子力学的创始人是谁？", "Which computer is fastest?", "九个苹果"]
@@ -75,3 +89,13 @@ def write_picture_run(folder: Path, output: Path) -> Path:
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     (folder / "pictures.yaml").write_text(PICTURES, encoding="utf-8")
     return write_run(folder / "pictures.yaml", ["red"] * 3, output, "seen")
+
+
+def write_clip_run(folder: Path, output: Path) -> Path:
+    """A run of two rows with a video and a sound: `film.mp4` and `gone.mp4`, `sound.wav` in the folder."""
+    rows = [
+        {"question": "what?", "film": name, "sound": "sound.wav", "gold": "red"} for name in ("film.mp4", "gone.mp4")
+    ]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (folder / "clips.yaml").write_text(CLIPS, encoding="utf-8")
+    return evaluate("dummy", {"mode": "gold"}, [folder / "clips.yaml"], output=output, name="clips").path

@@ -13,7 +13,7 @@ from harness.record.prompts import PROMPTS_FILE, SharedPrompts
 from harness.types import Media, Prompt, Record
 from harness.view.filters import Filters
 from harness.view.index import MOST_COUNTED, ORDERS, PAGE, IndexedSample, SampleIndex
-from harness.view.media import Picture
+from harness.view.media import Picture, name_of, parts_of
 from harness.view.notes import NoteKind, read_notes
 from harness.view.pages.asked import place_in
 from harness.view.shelf import Shelf, ShelvedRun
@@ -96,8 +96,10 @@ def sample(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         "prompt": list(_turns(record.prompt)),
         "contexts": [list(_turns(context)) for context in record.contexts],
         "continuation": record.continuation,
+        "name_of": name_of,
+        "parts_of": parts_of,
         "pictures": {
-            each.sha256: shelf.media.picture(run.path, run.manifest, record.key, each)
+            each: shelf.media.pictures(run.path, run.manifest, record.key, each)
             for each in _media_of(record)
             if not each.problem
         },
@@ -110,14 +112,15 @@ def sample(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def media(shelf: Shelf, asked: Mapping[str, Any]) -> Picture:
-    """The picture at `/run/KEY/media/N/HASH`: one that sample N shows. Raises UsageError where there is none."""
+    """The image, frame or sound at `/run/KEY/media/N/NAME` (see `name_of`): one that sample N shows. Raises UsageError
+    where there is none."""
     run = shelf.get(asked["run"])
     with SampleIndex.of(run.path) as index:
         record = _record(run, index, _asked_sample(run, index, asked))
-    shown = {each.sha256: each for each in _media_of(record)}
-    if asked["sha256"] not in shown:
+    shown = {name_of(part): part for each in _media_of(record) for part in parts_of(each)}
+    if asked["name"] not in shown:
         raise UsageError(f"{run.key}: sample {asked['n']} shows no such picture")
-    picture = shelf.media.picture(run.path, run.manifest, record.key, shown[asked["sha256"]])
+    picture = shelf.media.picture(run.path, run.manifest, record.key, shown[asked["name"]])
     if not picture.data:
         raise UsageError(picture.problem or "the picture is being looked for; load the page again")
     return picture
