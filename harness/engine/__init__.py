@@ -15,8 +15,9 @@ Assembler       from the `Scored`, `Finished` and `Failed` pieces of requests ba
 check_dtype, resolve_dtype   refuse an unknown dtype with one line; which one `auto` is
 is_out_of_memory   whether an exception says so: `TorchModel.load` turns it into advice, so let it through
 resolve_devices the torch devices that `--device` names
-weights_fingerprint   a hash of weight files, from samples of their bytes; `weight_files`, `stored_tensors`,
-                `short_hash`, `FLOAT_DTYPES`: what a folder of weights holds; `is_path`: no id on the hub
+weights_fingerprint   a hash of weight files, from samples of their bytes; `weight_files`, `read_files`,
+                `stored_tensors`, `short_hash`, `FLOAT_DTYPES`: what a folder of weights holds
+is_path         whether a name can be no id on the hub
 stored_format, stored_settings, stored_identity   how a configuration says that its weights are quantised
 """
 
@@ -36,7 +37,14 @@ from harness.engine.quantised import stored_format, stored_identity, stored_sett
 from harness.engine.sounds import SoundProcessor
 from harness.engine.stops import Finished, StopRule, end_tokens
 from harness.engine.tokens import Encoded, Encoder, TokenRules, encode_requests, scored_from
-from harness.engine.weights import FLOAT_DTYPES, short_hash, stored_tensors, weight_files, weights_fingerprint
+from harness.engine.weights import (
+    FLOAT_DTYPES,
+    read_files,
+    short_hash,
+    stored_tensors,
+    weight_files,
+    weights_fingerprint,
+)
 
 __all__ = [
     "FLOAT_DTYPES",
@@ -65,6 +73,7 @@ __all__ = [
     "load_processor",
     "open_picture",
     "picture_size",
+    "read_files",
     "resolve_devices",
     "resolve_dtype",
     "scored_from",

@@ -19,7 +19,14 @@ from typing import Any
 
 from harness.engine.prompt_encoder import PromptEncoder, TextOptions
 from harness.engine.quantised import stored_identity
-from harness.engine.weights import WEIGHTS, short_hash, stored_dtype, weight_files, weights_fingerprint
+from harness.engine.weights import (
+    WEIGHTS,
+    check_checkpoint,
+    short_hash,
+    stored_dtype,
+    weight_files,
+    weights_fingerprint,
+)
 from harness.errors import UsageError, one_line
 
 _TOKENIZER = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "sentencepiece.bpe.model")
@@ -97,7 +104,8 @@ class LocalCheckpoint:
             options["add_bos_token"] = self.text_options.add_bos_token
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(self.tokenizer_path, **options)
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except (OSError, ValueError, KeyError, ImportError, TypeError, AttributeError) as error:
+            # The last two: JSON of another form than a tokenizer's.
             raise UsageError(f"--model_args: tokenizer={self.tokenizer_path}: {one_line(error)}") from None
         return self.tokenizer
 
@@ -147,6 +155,7 @@ class LocalCheckpoint:
                 raise UsageError(f"{folder} has no config.json: it is not a model of transformers")
             if not weight_files(folder):
                 raise UsageError(f"{folder} has no weights (none of {', '.join(WEIGHTS)})")
+            check_checkpoint(folder)
         elif folder.exists():
             raise UsageError(f"--model_args: pretrained={folder} is a file; give the folder that holds config.json")
         elif is_path(self.pretrained):

@@ -156,11 +156,52 @@ def sample(text: str) -> Sample:
     return Sample("task", "", 0, {}, (Request("loglikelihood", Prompt(text), ("z",)),), 0)
 
 
+HEADER = b"\x02\0\0\0\0\0\0\0"
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("model.safetensors", b"", "is empty"),
+        ("model.safetensors", b"12345", "not copied to its end: its header is not whole"),
+        ("model.safetensors", b"<!DOCTYPE html><html></html>", "its header is not whole"),
+        ("model.safetensors", HEADER + b"[]", "its header is not that of a safetensors file"),
+        ("model.safetensors", HEADER + b"{x", "its header is not that of a safetensors file"),
+        ("model.safetensors", HEADER + b"{}9", "it has 11 bytes where its header announces 10"),
+        ("model.safetensors", POINTER, "is a pointer of Git LFS"),
+        ("pytorch_model.bin", b"", "is empty"),
+        ("pytorch_model.bin", b"PK\x03\x04 and no end", "it is no archive of torch"),
+        ("model.safetensors.index.json", b"", "it has no JSON with a 'weight_map'"),
+        ("model.safetensors.index.json", b'{"weight_map": {}}', "it has no JSON with a 'weight_map'"),
+        ("model.safetensors.index.json", b'{"weight_map": {"a": 1}}', "it has no JSON with a 'weight_map'"),
+        ("model.safetensors.index.json", b'{"weight_map": {"a": "b.safetensors"}}', "lacks b.safetensors, which"),
+        ("config.json", b'{"model_', "config.json is damaged: it holds no JSON object"),
+        ("generation_config.json", b"[]", "generation_config.json is damaged: it holds no JSON object"),
+        ("tokenizer.json", b"[]", "tokenizer="),
+    ],
+)
+def test_a_checkpoint_with_a_damaged_file(folder: Path, tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    target = shutil.copytree(folder, tmp_path / "model")
+    if "model" in name:
+        (target / "model.safetensors").rename(target / "other.safetensors")
+    (target / name).write_bytes(content)
+
+    assert said in refusal(target)
+
+
 def test_weights_that_were_not_copied_to_their_end(folder: Path, tmp_path: Path) -> None:
     target = shutil.copytree(folder, tmp_path / "model")
     weights = target / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
-    model = prepared(target)
+
+    assert "is damaged, or was not copied to its end" in refusal(target)
+
+
+def test_a_header_that_only_its_reader_refuses(folder: Path, tmp_path: Path) -> None:
+    target = shutil.copytree(folder, tmp_path / "model")
+    weights = target / "model.safetensors"
+    weights.write_bytes(weights.read_bytes().replace(b'"F32"', b'"F99"', 1))
 
     with pytest.raises(ModelError, match="a file of weights is damaged, or was not copied to its end"):
-        model.load()
+        prepared(target).load()

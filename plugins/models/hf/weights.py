@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from harness.engine import FLOAT_DTYPES, short_hash, stored_tensors, weights_fingerprint
+from harness.engine import FLOAT_DTYPES, read_files, short_hash, stored_tensors, weights_fingerprint
 
 _ADAPTER = ("adapter_model.safetensors", "adapter_model.bin")
 # What an adapter's configuration says about its origin and not about its arithmetic.
@@ -38,7 +38,7 @@ def stored_bytes(folder: Path, dtype: Any, low_bits: Any, is_quantised: bool) ->
 
     None where only reading them would tell: no safetensors, or no folder. Tied weights are stored, and counted, once.
     """
-    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    files = [file for file in read_files(folder) if file.suffix == ".safetensors"]
     if not files:
         return None
     total = 0.0
