@@ -378,13 +378,15 @@ class GroupMetric:
     """One entry of a group's `aggregate_metric_list`.
 
     weight_by_size: the mean over samples (micro) and not over tasks (macro). filters: the filter pipelines that count;
-    None for all that the tasks have. where: its line, for messages.
+    None for all that the tasks have. where: its line, for messages. uncalled: the Python that the entry names as its
+    aggregation, which nothing calls.
     """
 
     metric: str
     weight_by_size: bool = True
     filters: tuple[str, ...] | None = None
     where: str = ""
+    uncalled: str = ""
 
 
 @dataclass(frozen=True, slots=True)

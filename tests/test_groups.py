@@ -232,6 +232,18 @@ def test_the_python_interface_has_the_groups(cases: Path) -> None:
     assert result.to_dict()["groups"][0]["metrics"][0]["value"] == 1.0
 
 
+def test_python_that_a_group_names_as_its_aggregation_is_not_called_and_that_is_said(cases: Path) -> None:
+    own = "aggregate_metric_list: [{metric: acc, aggregation: !function no.such, weight_by_size: false}]"
+    (cases / "inner.yaml").write_text(
+        f"group: outer\ntask:\n  - group: inner\n    task: [one, two, three]\n    {own}\n"
+    )
+    heard = Heard()
+    result = measure(cases, "outer", heard=heard)
+    assert group(result, "outer::inner")["metrics"] == group(measure(cases, "macro"), "macro")["metrics"]
+    assert any("inner.yaml:5: " in line and "'!function no.such' is not called" in line for line in heard.lines)
+    assert run_harness("check", str(cases / "inner.yaml")).exit_code == 0
+
+
 def test_a_group_lists_its_tasks_and_is_checked_with_them(cases: Path) -> None:
     listed = run_harness("tasks", "micro", "--include_path", str(cases)).stdout
     assert [line.split()[0] for line in listed.splitlines()[1:]] == ["one", "two"]

@@ -110,6 +110,11 @@ def load_jobs(spec: RunSpec, registry: Registry, progress: Progress) -> list[Tas
     for members in groups_of(jobs):
         for problem in problems(members, scores):
             progress.message(problem)
+        for entry in (entry for entry in members.group.metrics if entry.uncalled):
+            progress.message(
+                f"{entry.where}: group '{members.group.name}': '{entry.uncalled}' is not called, as lm-eval calls no "
+                f"Python here: the group's '{entry.metric}' is the mean over its tasks"
+            )
     return jobs
 
 

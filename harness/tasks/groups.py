@@ -98,6 +98,7 @@ def _group(config: GroupConfig, document: Document, prefix: str) -> TaskGroup:
             item.weight_by_size,
             None if item.filter_list is None else words(item.filter_list),
             str(document.place((key, index) if isinstance(given, list) else (key,))),
+            uncalled="" if isinstance(item.aggregation, str) else str(item.aggregation),
         )
         for index, item in enumerate(given if isinstance(given, list) else [given] if given is not None else [])
     )

@@ -37,6 +37,8 @@ _PYTHON: frozenset[tuple[str, ...]] = frozenset(
         *(("fewshot_config", key) for key in ("process_docs", "samples")),
         *(("metric_list", "*", key) for key in ("metric", "aggregation")),
         *(("filter_list", "*", "filter", "*", key) for key in ("function", "filter_fn")),
+        ("aggregate_metric_list", "*", "aggregation"),
+        ("aggregate_metric_list", "aggregation"),
     }
 )
 
@@ -397,7 +399,9 @@ class GroupMetricConfig(Strict):
     """How a score of the members becomes one of the group."""
 
     metric: str
-    aggregation: Literal["mean"] = "mean"
+    aggregation: Literal["mean"] | PythonFunction = Field(
+        "mean", description="the mean; Python is named and never called, as in lm-eval"
+    )
     weight_by_size: bool = True
     filter_list: Words | None = None
 
@@ -467,7 +471,10 @@ def functions_in(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Pyth
 def _refuse_python(value: JSON, document: Document) -> None:
     """Refuse Python where no key takes any."""
     for path, function in functions_in(value):
-        if tuple("*" if isinstance(step, int) else step for step in path) not in _PYTHON:
+        place = tuple("*" if isinstance(step, int) else step for step in path)
+        while place[:2] == ("task", "*"):  # of a group that is written inside a group
+            place = place[2:]
+        if place not in _PYTHON:
             key = next((step for step in reversed(path) if isinstance(step, str)), "")
             raise document.error(path, f"key '{key}': '{function}' is Python, which cannot stand here; say it in Jinja")
 
