@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, overload
 
@@ -25,6 +25,14 @@ _BATCH = 256
 _PIECE = 64
 
 
+class ListedRows(list[Row]):
+    """Rows that are made already. features: the types of their columns, as `datasets` writes them; None if unknown."""
+
+    def __init__(self, rows: Iterable[Row], features: JSON) -> None:
+        super().__init__(rows)
+        self.features = features
+
+
 class TableRows(Sequence[Row]):
     """The rows of an Arrow table, each made anew when it is asked for."""
 
@@ -34,6 +42,10 @@ class TableRows(Sequence[Row]):
     @property
     def table(self) -> pa.Table:
         return self._table
+
+    @property
+    def features(self) -> JSON:
+        return features_in(self._table.schema)
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
@@ -86,6 +98,12 @@ class ParquetRows(TableRows):
         import pyarrow.parquet as pq
 
         return pa.concat_tables([pq.read_table(path) for path in self._paths], promote_options="default")
+
+    @property
+    def features(self) -> JSON:
+        import pyarrow.parquet as pq
+
+        return features_in(pq.read_schema(self._paths[0]))
 
     def __len__(self) -> int:
         return self._count
@@ -140,7 +158,18 @@ def _readable(name: Path | str) -> Iterator[None]:
 
 def rows_of_table(table: pa.Table) -> Sequence[Row]:
     """The rows of a table: plain dicts when it is small, made on demand when it is not. NaN becomes None."""
-    return _rows(table) if table.nbytes <= SMALL else TableRows(table)
+    return ListedRows(_rows(table), features_in(table.schema)) if table.nbytes <= SMALL else TableRows(table)
+
+
+def features_in(schema: pa.Schema) -> JSON:
+    """The types of the columns that `datasets` wrote into a file (its `Features`, by column), or None.
+
+    A ClassLabel has its names there, which the numbers in the column do not say.
+    """
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        written = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return written if isinstance(written, dict) and set(written) <= set(schema.names) else None
+    return None
 
 
 def read_parquet(stream: IO[bytes], name: str) -> Sequence[Row]:

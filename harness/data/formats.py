@@ -201,7 +201,16 @@ def _read_files(files: Sequence[DataFile], options: FileOptions) -> Sequence[Row
         return ParquetRows([file.path for file in files])
     if len(files) == 1:
         return read_rows(files[0], options)
-    return [row for file in files for row in read_rows(file, options)]
+    return _one_after_another([read_rows(file, options) for file in files])
+
+
+def _one_after_another(parts: Sequence[Sequence[Row]]) -> Sequence[Row]:
+    """The rows of several files; they keep types that all of the files name."""
+    from harness.data.arrow import ListedRows
+
+    types = getattr(parts[0], "features", None) if parts else None
+    alike = all(getattr(part, "features", None) == types for part in parts)
+    return ListedRows((row for part in parts for row in part), types if alike else None)
 
 
 def _are_large_parquet(files: Sequence[DataFile], options: FileOptions) -> bool:

@@ -49,9 +49,12 @@ def _place_of(hook: Any, key: str) -> tuple[threading.Lock, list[Rows]]:
     return threading.Lock(), []
 
 
-def make_rows(rows: Sequence[Mapping[str, JSON]], origin: str) -> Rows:
-    """Wrap the rows of a split. A source calls this last; `origin` says in words where the rows came from."""
-    return Rows(rows, fingerprint(rows, origin), origin)
+def make_rows(rows: Sequence[Mapping[str, JSON]], origin: str, features: JSON = None) -> Rows:
+    """Wrap the rows of a split. A source calls this last; `origin` says in words where the rows came from.
+
+    features: the types of the columns as `datasets` writes them; those that the file itself names by default.
+    """
+    return Rows(rows, fingerprint(rows, origin), origin, features=features or getattr(rows, "features", None))
 
 
 _BYTES_OF_SPECIAL = {

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import datetime
 import functools
+import importlib.machinery
 import importlib.util
 import json
 import math
@@ -109,12 +111,22 @@ class _Refused(Exception):
     """What is told to the user as it stands."""
 
 
+class _FromSource(importlib.machinery.SourceFileLoader):
+    """Compiles the source, whatever lies in `__pycache__`: what is hashed is what runs. Installed packages have theirs
+    read, which saves seconds."""
+
+    def get_code(self, fullname: str) -> types.CodeType:
+        path = self.get_filename(fullname)
+        code: types.CodeType = self.source_to_code(self.get_data(path), path)
+        return code
+
+
 class _Process:
     def __init__(self, hello: dict[str, Any]) -> None:
         sys.path[:] = hello["path"]
         sys.dont_write_bytecode = True
-        sys.pycache_prefix = "/tmp/pycache"
         self.roots = [os.path.realpath(root) for root in hello["roots"]]
+        sys.path_hooks.insert(0, self.finder)
         self.names: Any = _module("_lm_eval_names", hello["names"])
         self.names.install(_task_folders(self.roots))
         self.packages = _module("_package_names", hello["packages"])
@@ -291,7 +303,7 @@ class _Process:
         if known in sys.modules:
             self.modules[file] = sys.modules[known]
             return self.modules[file]
-        spec = importlib.util.spec_from_file_location(known, file)
+        spec = importlib.util.spec_from_file_location(known, file, loader=_FromSource(known, file))
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         _seed()
@@ -306,6 +318,13 @@ class _Process:
         self.files[file] = {file, *(read for read in self.watch.read if read not in before)}
         self.modules[file] = module
         return module
+
+    def finder(self, folder: str) -> importlib.machinery.FileFinder:
+        """Where modules of a folder that was consented to are found (a hook of `sys.path_hooks`)."""
+        if not f"{os.path.realpath(folder)}/".startswith(tuple(f"{root}/" for root in self.roots)):
+            raise ImportError
+        extensions = importlib.machinery.ExtensionFileLoader, importlib.machinery.EXTENSION_SUFFIXES
+        return importlib.machinery.FileFinder(folder, extensions, (_FromSource, [".py"]))
 
     def known_as(self, file: str) -> str:
         """The name under which other modules import a file: `lm_eval.tasks.gpqa.utils`; else its path."""
@@ -474,28 +493,37 @@ def _dataset(rows: list[Any], features: Any, label: str) -> Any:
     datasets.disable_progress_bars()
     with contextlib.suppress(AttributeError):
         datasets.config.HF_DATASETS_OFFLINE = True
-    known = datasets.Features.from_dict(features) if features else None
-    names = list(known) if known is not None else list(dict.fromkeys(name for row in rows for name in row))
+    names = dict.fromkeys([*(features or {}), *(name for row in rows for name in row)])
     columns = {name: [row.get(name) for row in rows] for name in names}
-    dataset = datasets.Dataset.from_dict(columns, features=known, split=datasets.NamedSplit(label))
+    kinds = datasets.Features()
     for name, values in columns.items():
-        are_images = (
-            isinstance(value, dict) and set(value) == {"bytes", "path"} and isinstance(value["bytes"], bytes)
-            for value in values
-        )
-        if known is None and any(are_images):
-            dataset = dataset.cast_column(name, datasets.Image())
-    return dataset
+        columns[name], kinds[name] = _column(values, (features or {}).get(name))
+    return datasets.Dataset.from_dict(columns, features=kinds, split=datasets.NamedSplit(label))
+
+
+def _column(values: list[Any], written: Any) -> tuple[list[Any], Any]:
+    """The values of a column and their type. written: the type as its source has it; without, or where the values are
+    not of it, the one that `datasets` finds in them."""
+    import datasets
+
+    if written is not None:
+        with contextlib.suppress(Exception):  # a type of another version of `datasets`, or sounds, which need a package
+            kind = datasets.Features.from_dict({"it": written})
+            if str(getattr(kind["it"], "dtype", "")).startswith(("timestamp", "date")):
+                values = [datetime.datetime.fromisoformat(value) if value else None for value in values]
+            datasets.Dataset.from_dict({"it": values}, features=kind)
+            return values, kind["it"]
+    are_images = (
+        isinstance(value, dict) and set(value) == {"bytes", "path"} and isinstance(value["bytes"], bytes)
+        for value in values
+    )
+    if written is None and any(are_images):
+        return values, datasets.Image()
+    return values, datasets.Dataset.from_dict({"it": values}).features["it"]
 
 
 def _rows_of(made: Any) -> list[Any]:
-    """Rows as JSON, of a data set or of anything that gives mappings. Pictures stay files."""
-    if hasattr(made, "features") and hasattr(made, "cast_column"):
-        import datasets
-
-        for name, feature in (made.features or {}).items():
-            if isinstance(feature, datasets.Image):
-                made = made.cast_column(name, datasets.Image(decode=False))
+    """Rows as JSON, of a data set or of anything that gives mappings. Pictures and sounds of a data set stay files."""
     if hasattr(made, "to_list"):
         made = made.to_list()
     return [_encoded(dict(row)) for row in made]

@@ -132,7 +132,8 @@ def _loaded(spec: DatasetSpec, place: HubSplit, commit: str, title: str) -> Rows
     if re.fullmatch(r"[0-9a-f]{40}", commit) and held and held != commit:
         # Where the hub cannot be asked, `datasets` takes whatever revision its cache holds.
         raise DataError(f"{title}: the cache holds revision {held[:12]}, and {commit[:12]} is asked for")
-    return make_rows(rows_of_table(_with_bytes(loaded)), f"Hugging Face {place.path} at {held or commit or 'cache'}")
+    origin = f"Hugging Face {place.path} at {held or commit or 'cache'}"
+    return make_rows(rows_of_table(_with_bytes(loaded)), origin, loaded.features.to_dict())
 
 
 def _instead(place: HubSplit, error: Exception, title: str) -> Rows:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import hashlib
 import json
+import os
+import py_compile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -148,6 +151,47 @@ def test_python_chooses_the_pictures_of_a_row_and_may_change_them(folder: Path) 
     assert first.doc["left"] == {"sha256": hashlib.sha256(data["left"]["bytes"]).hexdigest()}
     assert second.prompt.text == "See <image>2"
     assert "KeyError: 'nothing'" in str(third.error)
+
+
+TYPED = """\
+import datasets
+
+
+def process_docs(dataset):
+    kinds = dataset.features
+    label = kinds["label"]
+    said = " ".join(type(kinds[name]).__name__ for name in ("label", "picture", "parts", "day"))
+    named = dataset.map(lambda doc: {"said": label.int2str(doc["label"]), "kinds": said, "year": doc["day"].year})
+    return named.filter(lambda doc: doc["picture"].size == (4, 4) and doc["parts"]["text"] == ["a", "b"])
+"""
+
+
+def test_process_docs_gets_a_data_set_with_the_features_of_its_source(folder: Path) -> None:
+    (folder / "typed.py").write_text(TYPED)
+    PIL.Image.new("RGB", (4, 4), "red").save(folder / "red.png")
+    picture = {"bytes": (folder / "red.png").read_bytes(), "path": None}
+    kinds = datasets.Features(
+        {
+            "label": datasets.ClassLabel(names=["no", "yes"]),
+            "picture": datasets.Image(),
+            "parts": {"text": datasets.Sequence(datasets.Value("string"))},
+            "day": datasets.Value("timestamp[s]"),
+        }
+    )
+    row = {"picture": picture, "parts": {"text": ["a", "b"]}, "day": datetime.datetime(2020, 2, 3)}
+    table = datasets.Dataset.from_list([{"label": n, **row} for n in (1, 0)], features=kinds)
+    place = folder / "mirror/some/set"
+    place.mkdir(parents=True)
+    table.to_parquet(place / "test.parquet")
+    (folder / "typed.yaml").write_text(
+        "task: typed\ndataset_path: some/set\ntest_split: test\nprocess_docs: !function typed.process_docs\n"
+        "doc_to_text: '{{ kinds }} {{ year }}'\ndoc_to_target: said\nmetric_list: [{metric: exact_match}]\n"
+    )
+    result = evaluate("dummy", {"mode": "gold"}, "typed.yaml", trust_task_code=".", data="mirror", output="runs")
+    assert [(one.prompt.text, one.target) for one in result.samples()] == [
+        ("ClassLabel Image dict Value 2020", "yes"),
+        ("ClassLabel Image dict Value 2020", "no"),
+    ]
 
 
 @pytest.mark.slow
@@ -384,6 +428,20 @@ def test_nothing_is_imported_before_its_task_is_chosen(folder: Path) -> None:
     assert listed.exit_code == 0 and "sums" in listed.stdout
     with pytest.raises(HarnessError, match="SystemExit: imported"):
         run(folder, trust_task_code=".")
+
+
+def test_what_lies_compiled_beside_the_code_is_not_run(folder: Path, code: TaskCode) -> None:
+    for name in ("own", "other"):
+        file = folder / f"{name}.py"
+        file.write_text("WORD = 'old'\n")
+        py_compile.compile(str(file), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+        file.write_text("WORD = 'new'\n")
+    (folder / "own.py").write_text(
+        "import os, sys\nsys.path.append(os.path.dirname(__file__))\nimport other\n"
+        "def act(doc): return ['new', other.WORD]\n"
+    )
+    assert code.value(function(folder, "own.act"), {}) == ["new", "new"]
+    assert set(map(os.path.basename, code.load([function(folder, "own.act")]).files)) == {"own.py", "other.py"}
 
 
 def test_a_folder_is_gone_through_and_each_task_is_told_of(folder: Path) -> None:
