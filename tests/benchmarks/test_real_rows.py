@@ -19,7 +19,10 @@ MIRROR = ROOT.parent / "shared" / "mirror"
 REGISTRY = load_plugins()
 LIBRARY = TaskLibrary([("harness-eval", ROOT / "tasks")], [("harness-eval", ROOT / "templates")])
 OPTIONS = BuildOptions(mirrors=(str(MIRROR),), offline=True)
-pytestmark = pytest.mark.skipif(not MIRROR.is_dir(), reason="the mirror of real rows is not here")
+pytestmark = [
+    pytest.mark.skipif(not MIRROR.is_dir(), reason="the mirror of real rows is not here"),
+    pytest.mark.slow,
+]
 
 # Rows that are asked, and how many of them have no gold answer; where the files hold them all, as their authors count.
 ROWS = {

@@ -13,7 +13,10 @@ import pytest
 from harness import evaluate
 
 ORACLES = Path(__file__).parents[2].parent / "shared" / "oracles"
-pytestmark = pytest.mark.skipif(not (ORACLES / "expected.json").is_file(), reason="the recorded outputs are not there")
+pytestmark = [
+    pytest.mark.skipif(not (ORACLES / "expected.json").is_file(), reason="the recorded outputs are not there"),
+    pytest.mark.slow,
+]
 
 
 def expected(key):
@@ -84,12 +87,12 @@ def test_mmmu_pro_gives_the_numbers_of_gpt_4o(kind, tmp_path):
     "name",
     [
         "bard",
-        pytest.param("chatgpt_2shot_code", marks=pytest.mark.slow),
-        pytest.param("chatgpt_2shot_solution", marks=pytest.mark.slow),
-        pytest.param("claude", marks=pytest.mark.slow),
-        pytest.param("gpt4", marks=pytest.mark.slow),
+        "chatgpt_2shot_code",
+        "chatgpt_2shot_solution",
+        "claude",
+        "gpt4",
         "instruct_blip2_vicuna_13b",
-        pytest.param("llava_llama_2_13b", marks=pytest.mark.slow),
+        "llava_llama_2_13b",
     ],
 )
 def test_mathvista_gives_the_numbers_of_both_integer_casts(name, tmp_path):

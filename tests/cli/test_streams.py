@@ -81,7 +81,13 @@ def catches_interrupts(process: int) -> bool:
     return bool(int(caught.split()[1], 16) >> (signal.SIGINT - 1) & 1)
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "sums.jsonl", "prompts.jsonl", "report.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sums.jsonl",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("manifest.json", "prompts.jsonl", "report.json")),
+    ],
+)
 @pytest.mark.parametrize(
     "command", ["RUN", *(pytest.param(name, marks=pytest.mark.slow) for name in ("score", "report", "compare"))]
 )

@@ -115,7 +115,9 @@ def texts(responses: list[Response]) -> list[tuple[str | None, str | None, str |
 
 
 @pytest.mark.parametrize("prefix", [SHOTS, ""])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "architecture", [pytest.param(name, marks=() if name == "qwen2" else pytest.mark.slow) for name in ARCHITECTURES]
+)
 def test_captured_steps_give_the_same_answers(
     architecture: str, prefix: str, tmp_path: Path, generators: list[SharedGenerator], monkeypatch: pytest.MonkeyPatch
 ) -> None:
