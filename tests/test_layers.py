@@ -35,6 +35,7 @@ BASE = {
     "terminal",
     "thinking",
     "time_limit",
+    "words",
 }
 """What every room may use. `testing` is for authors of plugins, and may see everything, as `cli` does."""
 

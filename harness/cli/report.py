@@ -14,6 +14,7 @@ from harness.cli.completion import complete_runs
 from harness.cli.console import counted, line, notice, notice_path, show, table, width
 from harness.errors import UsageError, suggest
 from harness.terminal import visible
+from harness.words import Translate, english, locale_language, translator
 
 if TYPE_CHECKING:
     from harness.record.by_category import SideBySide
@@ -33,11 +34,18 @@ _SHOWN_TASKS = 5
 @click.option(
     "--format", "form", metavar="FORM", help="markdown, csv, latex, json, badge; into a file also xlsx, svg, png."
 )
+@click.option("--lang", metavar="en|zh", help="[default: by the locale]")
 @click.option(
     "--to", "path", type=click.Path(path_type=Path), metavar="FILE", help="Write there, by --format or ending."
 )
 def command(
-    runs: tuple[str, ...], subsets: bool, by: str | None, as_json: bool, form: str | None, path: Path | None
+    runs: tuple[str, ...],
+    subsets: bool,
+    by: str | None,
+    as_json: bool,
+    form: str | None,
+    lang: str | None,
+    path: Path | None,
 ) -> None:
     """Print the results in the folders RUNS, or write them for a paper or a sheet.
 
@@ -49,6 +57,7 @@ def command(
     """
     from harness.run.result import load_run
 
+    language = locale_language(lang)
     folders = [load_run(Path(run)) for run in runs]
     for run, folder in zip(runs, folders, strict=True):
         if not folder.report:
@@ -58,7 +67,7 @@ def command(
         _write_by_category(reports, by, "json" if as_json else form, path)
         return
     if form or path:
-        _write_tables(reports, form, path, subsets=subsets)
+        _write_tables(reports, form, path, subsets=subsets, t=translator(language))
         return
     for folder in folders:
         if as_json:
@@ -66,7 +75,7 @@ def command(
         elif folder.report and folder.kind == "judgement":
             print_judgement(folder.report, folder.path, subsets=subsets)
         elif folder.report:
-            print_report(folder.report, folder.path, subsets=subsets)
+            print_report(folder.report, folder.path, subsets=subsets, language=language)
             print_judgements_of(folder.path, subsets=subsets)
             print_notes_of(folder.path)
 
@@ -93,17 +102,19 @@ def _form(form: str | None, path: Path | None, known: Sequence[str]) -> str:
     return form
 
 
-def _write_tables(reports: dict[str, Report], form: str | None, path: Path | None, *, subsets: bool) -> None:
+def _write_tables(
+    reports: dict[str, Report], form: str | None, path: Path | None, *, subsets: bool, t: Translate
+) -> None:
     from harness.view import tables
 
     form = _form(form, path, tables.FORMS)
     if path is not None:
-        tables.write(reports, form, path, subsets=subsets)
+        tables.write(reports, form, path, subsets=subsets, t=t)
         notice_path("Written", path)
     elif form in ("xlsx", "svg", "png"):
         raise UsageError(f"--format {form}: needs a file: --to results.{form}")
     else:
-        line(tables.text(reports, form, subsets=subsets).rstrip("\n"))
+        line(tables.text(reports, form, subsets=subsets, t=t).rstrip("\n"))
 
 
 def _write_by_category(reports: dict[str, Report], by: str, form: str | None, path: Path | None) -> None:
@@ -149,10 +160,12 @@ def print_notes_of(run: Path) -> None:
         notice(f"Notes of people: {words} (harness view {shlex.quote(str(run))})")
 
 
-def print_report(report: Report, path: Path, *, subsets: bool = False, larger: Report | None = None) -> None:
+def print_report(
+    report: Report, path: Path, *, subsets: bool = False, larger: Report | None = None, language: str | None = None
+) -> None:
     """The result table on stdout; where the run is, and what failed in it, on stderr.
 
-    larger: the report that the folder keeps in the place of this one.
+    larger: the report that the folder keeps in the place of this one. language: that of the locale, unless given.
     """
     from harness.record.capability_table import capability_table, cutoff_line
     from harness.record.cost import cost_lines
@@ -161,45 +174,47 @@ def print_report(report: Report, path: Path, *, subsets: bool = False, larger: R
     from harness.record.published import render_published
     from harness.record.report import render
 
-    show(render(report, width(), subsets=subsets))
+    t = translator(language or locale_language(None))
+    show(render(report, width(), subsets=subsets, t=t))
     for text in cost_lines(report):
         line(text)
     if (published := render_published(report)) is not None:
         line()
         show(published)
-    if (abilities := capability_table(report)) is not None:
+    if (abilities := capability_table(report, t)) is not None:
         line()
         show(abilities)
-    if older := cutoff_line(report):
+    if older := cutoff_line(report, t):
         notice(older)
     failed = sum(task["counts"]["failed"] for task in report["tasks"])
     again = failed - failed_rows(report)
     if again:
-        causes = list(failure_lines(report))
-        why = ":" if causes else "; `error` in the records says why"
-        tries = "them" if again == failed else f"{again} of them"
-        notice(f"{counted(failed, 'sample')} failed, and the same command tries {tries} again{why}")
+        causes = list(failure_lines(report, t))
+        why = ":" if causes else t("; `error` in the records says why")
+        samples = "1 sample" if failed == 1 else "{n} samples"
+        tries = "them" if again == failed else "{again} of them"
+        notice(t(f"{samples} failed, and the same command tries {tries} again{{why}}", n=failed, again=again, why=why))
         for cause in causes:
             notice(cause)
-    _print_larger(larger, path)
+    _print_larger(larger, path, t)
     if (path / "report.html").is_file():
-        notice_path("Report", path / "report.html")
-    notice(f"Run folder: {path}")
+        notice_path(t("Report"), path / "report.html")
+    notice(f"{t('Run folder')}: {path}")
 
 
-def _print_larger(larger: Report | None, path: Path) -> None:
+def _print_larger(larger: Report | None, path: Path, t: Translate = english) -> None:
     """What the folder keeps in the place of the report that was shown, if anything."""
     from harness.record.coverage import setting_words
     from harness.record.report import number
 
     if larger is None:
         return
-    notice("An earlier command asked for more, and its report stays in report.json and report.html:")
+    notice(t("An earlier command asked for more, and its report stays in report.json and report.html:"))
     for task in larger["tasks"][:_SHOWN_TASKS]:
         for metric in task["metrics"][:1]:
             value = f"{metric['metric']} {number(metric['value'])}, n = {metric['n']:,}"
-            notice(f"  {task['task']}: {value} ({setting_words(task)})")
-    notice(f"  all of it: harness report {shlex.quote(str(path))}")
+            notice(f"  {task['task']}: {value} ({setting_words(task, t)})")
+    notice(t("  all of it: harness report {run}", run=shlex.quote(str(path))))
 
 
 def print_judgements_of(run: Path, *, subsets: bool = False) -> None:

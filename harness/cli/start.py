@@ -92,7 +92,7 @@ def command(
     harness start --goal evaluate --model demo --tasks demo --limit 20 --yes
     harness start --lang zh
     """
-    from harness.view.words import locale_language, translator
+    from harness.words import locale_language, translator
 
     t = translator(locale_language(lang))
     given = Answers(**{name: value for name, value in flags.items() if value}, data=data)  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from typing import Self
 
 from harness.record.file_types import BadRowFields, CoverageFields, PartCoverage, Report, TaskReport
 from harness.types import BadRows, Record, SampleKey
+from harness.words import Translate, english
 
 _NO_BAD_ROWS: BadRowFields = {"handling": "refuse", "by_subset": {}}
 _BECAME: Mapping[BadRows, tuple[str, str]] = {
@@ -22,7 +23,8 @@ _BECAME: Mapping[BadRows, tuple[str, str]] = {
     "lm_eval": ("is at fault and scored as lm-eval scores it", "are at fault and scored as lm-eval scores them"),
 }
 """What became of bad rows: of one, of several."""
-_NAMED = 5
+NAMED = 5
+"""How many of many things a line names."""
 _PLACE = re.compile(r" \(task '.*$", re.DOTALL)
 
 
@@ -125,24 +127,39 @@ def covered(coverage: Coverage) -> Callable[[Record], bool]:
     return holds
 
 
-def part_words(covers: PartCoverage | None) -> str:
+def part_words(covers: PartCoverage | None, t: Translate = english) -> str:
     """What stands behind the name of a task, or of a group of subsets, that is not asked as a whole."""
     if covers is None or covers["subsets"] >= covers["of_subsets"]:
         return ""
-    return f" ({covers['subsets']} of {covers['of_subsets']} subsets)"
+    return f" ({t('{n} of {of} subsets', n=covers['subsets'], of=covers['of_subsets'])})"
 
 
-def setting_words(task: TaskReport) -> str:
+def and_more(names: Sequence[str], t: Translate = english, n: int | None = None) -> str:
+    """The first few names, and how many more there are. n: how many there are, where not all are named."""
+    shown, others = ", ".join(names[:NAMED]), (n or len(names)) - len(names[:NAMED])
+    return t("{names} and {n} more", names=shown, n=others) if others > 0 else shown
+
+
+def setting_words(task: TaskReport, t: Translate = english) -> str:
     """How a task was asked: `5-shot, split test, limit 10 (520 of 1,346 rows)`."""
-    words = [f"{task.get('num_fewshot') or 0}-shot", *([f"split {task['split']}"] if task.get("split") else [])]
+    words = [t("{n}-shot", n=task.get("num_fewshot") or 0)]
+    if task.get("split"):
+        words.append(t("split {name}", name=task["split"]))
     if covers := task.get("covers"):
         asked, there_are, limit = covers["rows"], covers["of_rows"], covers["limit"]
-        of_rows = f"{asked:,} of {there_are:,} rows" if there_are is not None and asked < there_are else ""
+        of_rows = row_words(asked, there_are, t)
         if limit is not None:
-            words.append(f"limit {limit:g}" + (f" ({of_rows})" if of_rows else ""))
+            words.append(t("limit {n}", n=f"{limit:g}") + (f" ({of_rows})" if of_rows else ""))
         elif of_rows:
             words.append(of_rows)
     return ", ".join(words)
+
+
+def row_words(asked: int, there_are: int | None, t: Translate = english) -> str:
+    """`520 of 1,346 rows`, where that is known and not all of them."""
+    if there_are is None or asked >= there_are:
+        return ""
+    return t("{n} of {of} rows", n=f"{asked:,}", of=f"{there_are:,}")
 
 
 def bad_rows_of(task: TaskReport) -> Sequence[tuple[str, str]]:
@@ -161,14 +178,19 @@ def _handling(task: TaskReport) -> BadRows:
     return task["covers"].get("bad_rows", _NO_BAD_ROWS)["handling"]
 
 
-def bad_row_lines(report: Report) -> Iterator[str]:
+def bad_row_lines(report: Report, t: Translate = english) -> Iterator[str]:
     """One line for each task that has rows which could not be used as they are: what became of them."""
     for task in report["tasks"]:
         bad = bad_rows_of(task)
         if not bad:
             continue
-        verb = _BECAME[_handling(task)][len(bad) > 1]
-        more = f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
-        named = ", ".join(row for row, _ in bad[:_NAMED]) + more
-        why = _PLACE.sub("", bad[0][1])
-        yield f"{task['task']}: {len(bad)} of {task['covers']['rows']:,} rows {verb}: {named} (row {bad[0][0]}: {why})"
+        yield t(
+            "{task}: {n} of {of} rows {verb}: {named} (row {row}: {why})",
+            task=task["task"],
+            n=len(bad),
+            of=f"{task['covers']['rows']:,}",
+            verb=t(_BECAME[_handling(task)][len(bad) > 1]),
+            named=and_more([row for row, _ in bad], t),
+            row=bad[0][0],
+            why=_PLACE.sub("", bad[0][1]),
+        )

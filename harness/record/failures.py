@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from harness.record.file_types import FailureFields, Report
 from harness.types import Record
+from harness.words import Translate, english
 
 MOST_CAUSES = 5
 _LONGEST = 300
@@ -39,14 +40,14 @@ class Failures:
         ]
 
 
-def failure_lines(report: Report) -> Iterator[str]:
+def failure_lines(report: Report, t: Translate = english) -> Iterator[str]:
     """One line for each of the commonest causes of all tasks, for the reader of a result table."""
     causes = [
         (cause["n"], task["task"], cause["message"]) for task in report["tasks"] for cause in task.get("failures", ())
     ]
     causes.sort(key=lambda cause: -cause[0])
     for n, task, message in causes[:MOST_CAUSES]:
-        yield f"  {n} of {task}: {message}"
+        yield t("  {n} of {task}: {message}", n=n, task=task, message=message)
     named = sum(n for n, _, _ in causes[:MOST_CAUSES])
     if causes and (others := sum(task["counts"]["failed"] for task in report["tasks"]) - named) > 0:
-        yield f"  {others} for other causes: `error` in the records says each"
+        yield t("  {n} for other causes: `error` in the records says each", n=others)

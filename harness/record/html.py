@@ -26,6 +26,7 @@ from harness.record.file_types import Report
 from harness.record.report import corrections, doubts_about_metrics, gaps, interval, number, scorers, settings
 from harness.record.shown import Card, Part, Shown, card, chips, percent, short_title, value
 from harness.types import Prompt, Record, ScoreName
+from harness.words import Translate, translator
 
 # How many samples of each kind a task shows, when it is the only one; many tasks share `_MOST_SAMPLES`.
 _QUOTAS = {"failed": 12, "unparsed": 12, "wrong": 24, "partial": 8, "right": 8, "unscored": 4}
@@ -92,8 +93,9 @@ class LetterTable:
     rows: Sequence[tuple[str, Sequence[tuple[int, int]]]]
 
 
-def report_html(report: Report, records: Iterable[Record]) -> str:
-    """The page of a report. `records` are read once; few of them are kept."""
+def report_html(report: Report, records: Iterable[Record], language: str = "en") -> str:
+    """The page of a report, in a language. `records` are read once; few of them are kept."""
+    t = translator(language)
     tallies = {task["task"]: _Tally() for task in report["tasks"]}
     headlines = {task["task"]: task["metrics"][0]["metric"] if task["metrics"] else "" for task in report["tasks"]}
     share = min(1.0, _MOST_SAMPLES / (sum(_QUOTAS.values()) * max(1, len(headlines))))
@@ -104,8 +106,8 @@ def report_html(report: Report, records: Iterable[Record]) -> str:
             tallies[record.task].add(record, kind, quotas[kind])
     tasks = [
         _ShownTask(
-            card(task, tally.chances),
-            [_sample(kind, record) for kind, record in tally.samples()],
+            card(task, tally.chances, t=t),
+            [_sample(kind, record, t) for kind, record in tally.samples()],
             tally.kinds,
             tally.confidences.bins(),
             letter_table([(*pair, n) for pair, n in tally.letters.items()], tally.kinds["wrong"]),
@@ -119,17 +121,18 @@ def report_html(report: Report, records: Iterable[Record]) -> str:
             report=report,
             title=short_title(report),
             chips=list(chips(report)),
-            settings=list(settings(report)),
-            gaps=[*corrections(report), *gaps(report)],
-            failures=list(failure_lines(report)),
+            settings=list(settings(report, t)),
+            gaps=[*corrections(report, t), *gaps(report, t)],
+            failures=list(failure_lines(report, t)),
             groups=list(_groups(report)),
             tasks=tasks,
             abilities=[ability for ability in report.get("abilities", ()) if ability["raw"] is not None],
             kinds=[(kind, sum(task.kinds.get(kind, 0) for task in tasks)) for kind in KINDS],
             shown=sum(len(task.samples) for task in tasks),
-            remarks=[*scorers(report), *doubts_about_metrics(report)],
+            remarks=[*scorers(report, t), *doubts_about_metrics(report, t)],
             style=files("harness.record").joinpath("page.css").read_text(encoding="utf-8"),
-            t=_english,
+            t=t,
+            lang="zh-Hans" if language == "zh" else language,
         )
     )
 
@@ -214,10 +217,6 @@ def _groups(report: Report) -> Iterator[_GroupCard]:
             yield _GroupCard(group["title"], list(shown.items()), parts)
 
 
-def _english(text: str, **values: object) -> str:
-    return text.format(**values) if values else text
-
-
 def kind_of(record: Record, headline: str) -> str:
     """What a reader wants to know first of a sample."""
     # A view of a row has the task's own scores; the headline is of all views together.
@@ -278,7 +277,7 @@ class _ShownReply:
     cut: bool
 
 
-def _sample(kind: str, record: Record) -> _ShownSample:
+def _sample(kind: str, record: Record, t: Translate) -> _ShownSample:
     scores = {name: value if isinstance(value, tuple) else (value,) for name, value in record.scores.items()}
     choices = list(_choices(record))
     gold = gold_words(record.target, record.choices)
@@ -292,11 +291,11 @@ def _sample(kind: str, record: Record) -> _ShownSample:
         gold=clip(" ".join(gold.split())[:60]),
         confidence=max((choice.share for choice in choices if choice.share is not None), default=None),
         turns=list(_turns_of(record)),
-        target="kept secret by the benchmark" if record.target is None else clip(gold),
+        target=t("kept secret by the benchmark") if record.target is None else clip(gold),
         choices=choices,
         replies=[] if record.logprobs and record.choices else list(_replies(record)),
         answers={
-            name: ["not readable" if answer is None else answer for answer in answers]
+            name: [t("not readable") if answer is None else answer for answer in answers]
             for name, answers in record.answers.items()
         },
         scores={name: ", ".join(map(number, values)) for name, values in scores.items()},

@@ -17,7 +17,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from harness.record.coverage import bad_row_lines, part_words, setting_words
+from harness.record.coverage import NAMED, and_more, bad_row_lines, part_words, setting_words
 from harness.record.file_types import (
     FORMAT,
     CategoryFields,
@@ -45,16 +45,15 @@ from harness.types import (
     SampleKey,
     ScoreName,
 )
+from harness.words import Translate, english
 
-NAMED = 5
-"""How many of many things a line names."""
 _SHOWN_SUBSETS = 12
 EXTREMES = 3
 """How many of the best, and of the worst, categories of a breakdown a table shows."""
 DOUBTS = ("failed", "refused", "unparsed", "truncated", "empty", "cut")
 _OTHER_FIXES: Sequence[tuple[Literal["as_before", "unknown"], str]] = (
-    ("as_before", "stood so already"),
-    ("unknown", "of samples that the run does not have"),
+    ("as_before", "{n} stood so already"),
+    ("unknown", "{n} of samples that the run does not have"),
 )
 _FROM_MANIFEST = ("command", "model", "plugins", "versions", "environment", "started", "spec", "data", "corrected")
 _FROM_TASK = ("title", "date", "version", "num_fewshot", "split")
@@ -231,31 +230,32 @@ def _metric(metric: MetricResult) -> MetricFields:
     return cast(MetricFields, fields)
 
 
-def render(report: Report, width: int = 80, *, subsets: bool = False) -> RenderableType:
+def render(report: Report, width: int = 80, *, subsets: bool = False, t: Translate = english) -> RenderableType:
     """The result table, for a console of `width` columns: a task's rows, then its groups, then (if asked) its subsets.
 
     A group of tasks stands above its tasks, which are indented. What does not fit is left out from the right of this
     list: the interval, the columns of doubt (which then stand below, in words). A single sample of doubt is enough for
     its column.
     """
-    shown = list(rows(report, subsets=subsets))
+    shown = list(rows(report, subsets=subsets, t=t))
     doubts = [name for name in DOUBTS if any(row.counts.get(name) for row in shown)]
     columns = ["metric", "value", "stderr", "95% interval", "n", *doubts]
     words: list[Text] = []
-    if _width(shown, columns) > width:
+    if _width(shown, columns, t) > width:
         columns.remove("95% interval")
-    if _width(shown, columns) > width and doubts:
+    if _width(shown, columns, t) > width and doubts:
         columns = columns[: -len(doubts)]
         for task in report["tasks"]:
-            if counts := [f"{task['counts'][name]} {name}" for name in doubts if task["counts"].get(name)]:
+            if counts := [f"{task['counts'][name]} {t(name)}" for name in doubts if task["counts"].get(name)]:
                 words.append(Text(visible(f"{task['task']}: {', '.join(counts)}"), style="yellow"))
-    words += [Text(visible(line), style="yellow") for line in corrections(report)]
-    words += [Text(visible(line), style="dim") for line in settings(report)]
-    words += [Text(visible(line), style="yellow") for line in (*bad_row_lines(report), *losses(report), *gaps(report))]
+    words += [Text(visible(line), style="yellow") for line in corrections(report, t)]
+    words += [Text(visible(line), style="dim") for line in settings(report, t)]
+    doubtful = (*bad_row_lines(report, t), *losses(report, t), *gaps(report, t))
+    words += [Text(visible(line), style="yellow") for line in doubtful]
     words += [Text(visible(str(incident["text"])), style="yellow") for incident in report.get("incidents", ())]
-    words += [Text(visible(text), style="dim") for text in scorers(report)]
-    words += [Text(visible(text), style="yellow") for text in doubts_about_metrics(report)]
-    return Group(_table(shown, columns), *words)
+    words += [Text(visible(text), style="dim") for text in scorers(report, t)]
+    words += [Text(visible(text), style="yellow") for text in doubts_about_metrics(report, t)]
+    return Group(_table(shown, columns, t), *words)
 
 
 def ordered(report: Report) -> Iterator[tuple[int, TaskReport | GroupReport]]:
@@ -287,26 +287,26 @@ def ordered(report: Report) -> Iterator[tuple[int, TaskReport | GroupReport]]:
         yield from below(task, 0)
 
 
-def settings(report: Report) -> Iterator[str]:
+def settings(report: Report, t: Translate = english) -> Iterator[str]:
     """How the tasks were asked: shots, split and limit, a line for all that were asked alike."""
     alike: dict[str, list[str]] = {}
     for task in report["tasks"]:
         if "covers" in task:
-            alike.setdefault(setting_words(task), []).append(_name_of(task))
+            alike.setdefault(setting_words(task, t), []).append(_name_of(task, t))
     for words, names in alike.items():
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        yield words if len(alike) == 1 else f"{', '.join(names[:NAMED])}{more}: {words}"
+        yield words if len(alike) == 1 else f"{and_more(names, t)}: {words}"
 
 
-def corrections(report: Report) -> Iterator[str]:
+def corrections(report: Report, t: Translate = english) -> Iterator[str]:
     """Of a run with corrected golds: how many changed, and what each task had before them."""
     told = report.get("corrected")
     if told is None:
         return
-    golds = "1 gold" if told["changed"] == 1 else f"{told['changed']:,} golds"
-    others = [f"{told[name]:,} {words}" for name, words in _OTHER_FIXES if told[name]]
-    more = f" ({'; '.join(others)})" if others else ""
-    yield f"{golds} corrected by {told['file']}{more}; the run as it was: {told['of']}"
+    others = [t(words, n=f"{told[name]:,}") for name, words in _OTHER_FIXES if told[name]]
+    file = told["file"] + (f" ({'; '.join(others)})" if others else "")
+    golds = "1 gold" if told["changed"] == 1 else "{n} golds"
+    words = f"{golds} corrected by {{file}}; the run as it was: {{run}}"
+    yield t(words, n=f"{told['changed']:,}", file=file, run=told["of"])
     now = {task["task"]: {metric["metric"]: metric for metric in task["metrics"]} for task in report["tasks"]}
     for task, metrics in told["before"].items():
         for before in metrics:
@@ -318,7 +318,7 @@ def corrections(report: Report) -> Iterator[str]:
                 )
 
 
-def gaps(report: Report) -> Iterator[str]:
+def gaps(report: Report, t: Translate = english) -> Iterator[str]:
     """One line for each group of which not every task has every metric, for the reader of a mean over the others."""
     for group in report.get("groups", ()):
         lacking: dict[tuple[str, ...], list[str]] = {}
@@ -326,22 +326,26 @@ def gaps(report: Report) -> Iterator[str]:
             if metric["missing"]:
                 lacking.setdefault(tuple(metric["missing"]), []).append(metric["metric"])
         for missing, metrics in lacking.items():
-            more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
-            where = f"no value in {', '.join(missing[:NAMED])}{more}"
-            yield f"{group['title']}: {', '.join(metrics)} has {where}; its mean is over the other tasks"
+            yield t(
+                "{group}: {metrics} has no value in {where}; its mean is over the other tasks",
+                group=group["title"],
+                metrics=", ".join(metrics),
+                where=and_more(missing, t),
+            )
 
 
-def losses(report: Report) -> Iterator[str]:
+def losses(report: Report, t: Translate = english) -> Iterator[str]:
     """One line for each task of which samples were asked that cannot be read back."""
     for task in report["tasks"]:
         if lost := task.get("missing"):
-            n, named = lost["n"], ", ".join(lost["first"])
-            more = f" and {n - len(lost['first'])} more" if named and n > len(lost["first"]) else ""
-            which = f" ({named}{more})" if named else ""
-            whole = n + task["counts"]["n"]
-            yield (
-                f"{task['task']}: {n} of {whole} samples cannot be read back{which} and are in no number; the command "
-                "of the run asks them again"
+            n = lost["n"]
+            yield t(
+                "{task}: {n} of {of} samples cannot be read back{which} and are in no number; the command of the run "
+                "asks them again",
+                task=task["task"],
+                n=n,
+                of=n + task["counts"]["n"],
+                which=f" ({and_more(lost['first'], t, n)})" if lost["first"] else "",
             )
 
 
@@ -365,7 +369,7 @@ def render_together(reports: Mapping[str, Report]) -> RenderableType:
     return table
 
 
-def scorers(report: Report) -> Iterator[str]:
+def scorers(report: Report, t: Translate = english) -> Iterator[str]:
     """One line for each model (or other people's code) that scored answers: a task, its metrics, and what it was."""
     for task in report["tasks"]:
         by_scorer: dict[str, list[str]] = {}
@@ -374,10 +378,10 @@ def scorers(report: Report) -> Iterator[str]:
                 words = ", ".join(f"{name} {value}" for name, value in scorer.items() if value is not None)
                 by_scorer.setdefault(words, []).append(metric["metric"])
         for words, metrics in by_scorer.items():
-            yield f"{task['task']}: {', '.join(metrics)} by {words}"
+            yield t("{task}: {metrics} by {scorer}", task=task["task"], metrics=", ".join(metrics), scorer=words)
 
 
-def doubts_about_metrics(report: Report) -> Iterator[str]:
+def doubts_about_metrics(report: Report, t: Translate = english) -> Iterator[str]:
     """One line for each metric that has no value for its set, or cut texts that are longer than its window."""
     for task in report["tasks"]:
         cut: dict[int, list[str]] = {}
@@ -385,10 +389,12 @@ def doubts_about_metrics(report: Report) -> Iterator[str]:
             if metric.get("truncated"):
                 cut.setdefault(metric["truncated"], []).append(metric["metric"])
             if metric.get("error"):
-                yield f"{task['task']}: {metric['metric']} has no value: {metric['error']}"
+                told = {"task": task["task"], "metric": metric["metric"], "error": metric["error"]}
+                yield t("{task}: {metric} has no value: {error}", **told)
         for count, metrics in cut.items():
             texts = "sample has a text" if count == 1 else "samples have a text"
-            yield f"{task['task']}: {count} {texts} longer than the window of {', '.join(metrics)}, which was cut"
+            words = f"{{task}}: {{n}} {texts} longer than the window of {{metrics}}, which was cut"
+            yield t(words, task=task["task"], n=count, metrics=", ".join(metrics))
 
 
 def summary_text(report: Report, width: int = 100) -> str:
@@ -440,11 +446,11 @@ class TableRow:
         return ["  " * self.depth + self.label, *({**known, **doubts}[name] for name in columns)]
 
 
-def rows(report: Report, *, subsets: bool = False) -> Iterator[TableRow]:
+def rows(report: Report, *, subsets: bool = False, t: Translate = english) -> Iterator[TableRow]:
     """The result table: all metrics of each task and group, its other average, then the first metric of its parts."""
     for depth, entry in ordered(report):
-        name = _name_of(entry)
-        for index, (label, metric) in enumerate(_labelled(entry)):
+        name = _name_of(entry, t)
+        for index, (label, metric) in enumerate(_labelled(entry, t)):
             yield TableRow("" if index else name, depth, label, metric, {} if index else entry["counts"])
         if "group" in entry:
             continue
@@ -456,12 +462,13 @@ def rows(report: Report, *, subsets: bool = False) -> Iterator[TableRow]:
             name, title = part["name"], part["title"] or part["name"]
             called = title if title == name or not name.isascii() else f"{title} ({name})"
             for metric in part["metrics"][:1]:
-                label = _metric_label(metric, part.get("average"))
-                words = called + part_words(part.get("covers"))
+                label = _metric_label(metric, part.get("average"), t)
+                words = called + part_words(part.get("covers"), t)
                 yield TableRow(words, depth + 1, label, metric, part["counts"], part=True)
         for category, place in shown_categories(entry.get("categories", ()), every=subsets):
             for metric in category["metrics"][:1]:
-                label, words = _metric_label(metric, None), f"{category['breakdown']}{place}: {category['name']}"
+                label = _metric_label(metric, None, t)
+                words = f"{t(f'{{breakdown}}{place}', breakdown=category['breakdown'])}: {category['name']}"
                 yield TableRow(words, depth + 1, label, metric, category["counts"], part=True)
 
 
@@ -482,36 +489,36 @@ def shown_categories(
             yield from ((part, "") for part in parts)
 
 
-def _name_of(entry: TaskReport | GroupReport) -> str:
-    return entry["title"] if "group" in entry else entry["task"] + part_words(entry.get("covers"))
+def _name_of(entry: TaskReport | GroupReport, t: Translate = english) -> str:
+    return entry["title"] if "group" in entry else entry["task"] + part_words(entry.get("covers"), t)
 
 
-def _labelled(entry: TaskReport | GroupReport) -> Iterator[tuple[str, MetricFields]]:
+def _labelled(entry: TaskReport | GroupReport, t: Translate = english) -> Iterator[tuple[str, MetricFields]]:
     named: dict[str, MetricFields] = {}
     for metric in entry["metrics"]:
         # How many rows a modifier left alone is worth a line where there are any.
         if metric["value"] != 0 or ScoreName.parse(metric["metric"]).metric != "kept_order":
-            named[_metric_label(metric, metric.get("average", entry.get("average")))] = metric
+            named[_metric_label(metric, metric.get("average", entry.get("average")), t)] = metric
     if "task" in entry or len(entry["tasks"]) != 1:  # a group of one: its averages are one
         for average, metrics in entry.get("by_average", {}).items():
             for metric in metrics[:1]:
-                named.setdefault(_metric_label(metric, average), metric)
+                named.setdefault(_metric_label(metric, average, t), metric)
     yield from named.items()
 
 
-def _metric_label(metric: MetricFields, average: str | None) -> str:
-    arrow = "" if metric["higher_is_better"] else " (less is better)"
-    gap = ", not of all tasks" if metric.get("missing") else ""
-    words = filter(None, (str(metric["metric"]), metric.get("setting"), average))
+def _metric_label(metric: MetricFields, average: str | None, t: Translate = english) -> str:
+    arrow = "" if metric["higher_is_better"] else f" ({t('less is better')})"
+    gap = f", {t('not of all tasks')}" if metric.get("missing") else ""
+    words = filter(None, (str(metric["metric"]), metric.get("setting"), average and t(average)))
     return f"{', '.join(words)}{gap}{arrow}"
 
 
-def _table(rows: Sequence[TableRow], columns: Sequence[str]) -> Table:
+def _table(rows: Sequence[TableRow], columns: Sequence[str], t: Translate) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("task", overflow="fold")
+    table.add_column(t("task"), overflow="fold")
     for name in columns:
         right = name != "metric"
-        table.add_column(name, justify="right" if right else "left", no_wrap=right, style=_style(name))
+        table.add_column(t(name), justify="right" if right else "left", no_wrap=right, style=_style(name))
     for row in rows:
         table.add_row(*(Text(visible(cell)) for cell in row.cells(columns)), style="dim" if row.part else "")
     return table
@@ -521,7 +528,7 @@ def _style(column: str) -> str:
     return "bold" if column == "value" else "yellow" if column in DOUBTS else ""
 
 
-def _width(rows: Sequence[TableRow], columns: Sequence[str]) -> int:
+def _width(rows: Sequence[TableRow], columns: Sequence[str], t: Translate) -> int:
     """Columns of a terminal that the table takes; a Chinese character takes two."""
-    cells = [("task", *columns), *(row.cells(columns) for row in rows)]
+    cells = [tuple(map(t, ("task", *columns))), *(row.cells(columns) for row in rows)]
     return sum(max(map(cell_len, column)) for column in zip(*cells, strict=True)) + len(columns)

@@ -34,6 +34,7 @@ from harness.record.lock import LEASE_FILE, FolderLock
 from harness.record.prompts import PROMPTS_FILE, SharedPrompts
 from harness.record.report_table import report_table
 from harness.types import JSON, Record, Response, Sample, SampleKey
+from harness.words import locale_language
 
 REPORT_FILE = "report.json"
 HTML_FILE = "report.html"
@@ -312,7 +313,7 @@ class RunFolder:
         if report is not None:
             plain = jsonable(report)
             files.replace_json(self.path / REPORT_FILE, plain)
-            page = report_html(plain, self.records())
+            page = report_html(plain, self.records(), locale_language(None))
             files.replace(self.path / HTML_FILE, [page.encode("utf-8", "replace")])
         try:
             self._end_session(status)

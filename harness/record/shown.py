@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.record.coverage import part_words
+from harness.record.coverage import part_words, row_words
 from harness.record.file_types import Manifest, MetricFields, Number, PartFields, Report, TaskReport
 from harness.record.manifest import model_title
 from harness.record.report import DOUBTS, number
 from harness.types import JSON
+from harness.words import Translate, english
 
 SORTS = ("file", "value", "name")
 Chances = Mapping[str, tuple[float, int]]
@@ -112,7 +113,7 @@ def value(metric: MetricFields, top: float | None = None) -> Shown:
     return Shown(text, spread if interval else "", unit, *places)
 
 
-def card(task: TaskReport, chances: Chances, sort: str = "file") -> Card:
+def card(task: TaskReport, chances: Chances, sort: str = "file", t: Translate = english) -> Card:
     """A task of a report. chances: where a guess has a score. sort: one of `SORTS`."""
     metric = task["metrics"][0] if task["metrics"] else None
     total, n = (sum(each) for each in zip(*chances.values(), strict=True)) if chances else (0.0, 0)
@@ -123,7 +124,7 @@ def card(task: TaskReport, chances: Chances, sort: str = "file") -> Card:
     return Card(
         task["task"],
         task.get("title") or task["task"],
-        shown_part(task),
+        shown_part(task, t),
         metric,
         value(metric, top) if metric else None,
         [(other, value(other)) for other in task["metrics"][1:]],
@@ -137,13 +138,13 @@ def card(task: TaskReport, chances: Chances, sort: str = "file") -> Card:
     )
 
 
-def shown_part(task: TaskReport) -> str:
+def shown_part(task: TaskReport, t: Translate = english) -> str:
     """What of a task was asked, where that is not all of it: `(2 of 5 subsets)`, `(60 of 200 rows)`."""
     covers = task.get("covers")
-    if covers is None or (words := part_words(covers)):
+    if covers is None or (words := part_words(covers, t)):
         return words if covers else ""
-    asked, rows = covers["rows"], covers["of_rows"]
-    return f" ({asked:,} of {rows:,} rows)" if rows is not None and asked < rows else ""
+    rows = row_words(covers["rows"], covers["of_rows"], t)
+    return f" ({rows})" if rows else ""
 
 
 def chips(report: Report) -> Iterator[tuple[str, str]]:

@@ -29,7 +29,7 @@ from harness.record import html
 from harness.view import charts, pages
 from harness.view.notes import NoteKind, add_note
 from harness.view.shelf import Shelf
-from harness.view.words import LANGUAGES, language_of, translator
+from harness.words import LANGUAGES, language_of, translator
 
 COOKIE = "harness_view"
 _HEADERS = {
@@ -173,16 +173,20 @@ def _asked(request: Request) -> dict[str, Any]:
 
 def _page(request: Request, shelf: Shelf, template: str, make: Page) -> Response:
     asked = _asked(request)
-    answer = _rendered(request, asked, template, make(shelf, asked))
+    answer = _rendered(request, asked, template, make(shelf, {**asked, "t": translator(_language(request, asked))}))
     if asked.get("lang") in LANGUAGES:
         answer.set_cookie("lang", asked["lang"], samesite="strict")
     return answer
 
 
+def _language(request: Request, asked: Mapping[str, Any]) -> str:
+    return language_of(asked.get("lang"), request.cookies.get("lang"), request.headers.get("accept-language"))
+
+
 def _rendered(
     request: Request, asked: Mapping[str, Any], template: str, values: Mapping[str, Any], status: int = 200
 ) -> Response:
-    language = language_of(asked.get("lang"), request.cookies.get("lang"), request.headers.get("accept-language"))
+    language = _language(request, asked)
 
     def address(path: str, **changes: Any) -> str:
         """The path with the query of now, some of it changed; None takes a part away."""

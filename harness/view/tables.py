@@ -23,6 +23,7 @@ from harness.record.file_types import Report
 from harness.record.report import DOUBTS, TableRow, rows
 from harness.record.shown import finite, interval_of, value
 from harness.view import charts
+from harness.words import Translate, english
 
 COLUMNS = ("task", "metric", "value", "stderr", "low", "high", "n", *DOUBTS)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -32,15 +33,20 @@ _LATEX = {
 }  # fmt: skip
 
 
-def text(reports: Mapping[str, Report], form: str, *, subsets: bool = False) -> str:
-    """The results as `markdown`, `csv`, `latex` (booktabs), `json`, or a `badge` (SVG) of the first value."""
+def text(reports: Mapping[str, Report], form: str, *, subsets: bool = False, t: Translate = english) -> str:
+    """The results as `markdown` (in the words of `t`), `csv`, `latex` (booktabs), `json`, or a `badge` (SVG) of the
+    first value."""
+    if form == "markdown":
+        return _markdown(reports, subsets, t)
     return _TEXTS[form](reports, subsets)
 
 
-def write(reports: Mapping[str, Report], form: str, path: Path, *, subsets: bool = False) -> None:
+def write(
+    reports: Mapping[str, Report], form: str, path: Path, *, subsets: bool = False, t: Translate = english
+) -> None:
     """The results in a file: any of the texts, `xlsx`, or the chart as `svg` or `png`. Raises SaveError."""
     if form in _TEXTS:
-        data = text(reports, form, subsets=subsets).encode("utf-8", "replace")
+        data = text(reports, form, subsets=subsets, t=t).encode("utf-8", "replace")
     elif form == "xlsx":
         data = _xlsx(reports, subsets)
     elif form in ("svg", "png"):
@@ -51,11 +57,13 @@ def write(reports: Mapping[str, Report], form: str, path: Path, *, subsets: bool
     files.replace(path, [data])
 
 
-def _records(reports: Mapping[str, Report], subsets: bool) -> Iterator[tuple[str, TableRow, list[Any]]]:
+def _records(
+    reports: Mapping[str, Report], subsets: bool, t: Translate = english
+) -> Iterator[tuple[str, TableRow, list[Any]]]:
     """(run, row, its cells under `COLUMNS`), the name of a task in each of its rows."""
     for run, report in reports.items():
         name = ""
-        for row in rows(report, subsets=subsets):
+        for row in rows(report, subsets=subsets, t=t):
             name = row.label if row.label and not row.part else name
             label = f"{name} / {row.label}" if row.part else name
             low, high = interval_of(row.result) or (None, None)
@@ -113,9 +121,11 @@ def _xlsx(reports: Mapping[str, Report], subsets: bool) -> bytes:
     return data.getvalue()
 
 
-def _read_by_people(reports: Mapping[str, Report], subsets: bool) -> tuple[list[str], list[list[str]]]:
+def _read_by_people(
+    reports: Mapping[str, Report], subsets: bool, t: Translate = english
+) -> tuple[list[str], list[list[str]]]:
     """Header and rows with values as `71.2 ± 1.4 %`."""
-    found = list(_records(reports, subsets))
+    found = list(_records(reports, subsets, t))
     doubts = [name for name in DOUBTS if any(row.counts.get(name) for _, row, _ in found)]
     several = len(reports) > 1
     lines = []
@@ -160,8 +170,9 @@ def categories(found: Sequence[SideBySide], form: str) -> str:
     return json.dumps([dict(zip(header, row, strict=True)) for row in rows], ensure_ascii=False, indent=2) + "\n"
 
 
-def _markdown(reports: Mapping[str, Report], subsets: bool) -> str:
-    return _markdown_grid(*_read_by_people(reports, subsets), ("value", "n", *DOUBTS))
+def _markdown(reports: Mapping[str, Report], subsets: bool, t: Translate = english) -> str:
+    header, lines = _read_by_people(reports, subsets, t)
+    return _markdown_grid([t(name) for name in header], lines, [t(name) for name in ("value", "n", *DOUBTS)])
 
 
 def _markdown_grid(header: Sequence[str], lines: Sequence[Sequence[str]], right: Sequence[str]) -> str:

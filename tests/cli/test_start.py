@@ -17,7 +17,7 @@ from rich.cells import cell_len
 
 from harness.cli.main import main
 from harness.testing import run_harness
-from harness.view.words import translator
+from harness.words import translator
 
 
 @pytest.fixture(autouse=True)

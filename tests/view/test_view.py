@@ -25,7 +25,7 @@ from harness.view.filters import Filters
 from harness.view.index import SampleIndex
 from harness.view.inert_html import rich
 from harness.view.notes import read_notes
-from harness.view.words import translator
+from harness.words import translator
 
 HOST = "127.0.0.1:8000"
 FOLDER = Path(harness.view.__file__).parent

@@ -306,7 +306,7 @@ def leaderboard(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
             (row.model, name): part
             for row in table.rows
             for name, run in row.runs.items()
-            if (report := run.task(name)) and (part := shown_part(report))
+            if (report := run.task(name)) and (part := shown_part(report, asked["t"]))
         },
         "best": {task: _best([row.cells.get(task) for row in table.rows]) for task in table.tasks},
         "pairs": pairs,

@@ -21,11 +21,12 @@ def run(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
     """The page `/run/KEY`. Asked: sort (of the subsets: file, value, name)."""
     found = shelf.get(asked["run"])
     share = shelf.progress(found)
+    t = asked["t"]
     sort = next((name for name in SORTS if name == asked.get("sort")), "file")
     with SampleIndex.of(found.path) as index:
         cards = [
             {
-                "card": card(task, index.chances(task["task"]), sort),
+                "card": card(task, index.chances(task["task"]), sort, t),
                 "calibration": index.calibration(task["task"]),
                 "lengths": _lengths(index.lengths(task["task"])),
             }
@@ -40,9 +41,9 @@ def run(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         "kinds": kinds,
         "indexing": share,
         "abilities": found.abilities,
-        "gaps": [*corrections(report), *gaps(report)] if report else [],
-        "failures": list(failure_lines(report)) if report else [],
-        "remarks": [*scorers(report), *doubts_about_metrics(report)] if report else [],
+        "gaps": [*corrections(report, t), *gaps(report, t)] if report else [],
+        "failures": list(failure_lines(report, t)) if report else [],
+        "remarks": [*scorers(report, t), *doubts_about_metrics(report, t)] if report else [],
         "incidents": [incident.get("text", "") for incident in report.get("incidents", ())] if report else [],
         "notes": count_notes(found.path),
         "sort": sort,

@@ -1,4 +1,9 @@
-"""The words of the viewer in English and Chinese: pages are written in English, and a table has the other language."""
+"""The words of pages, reports and of the guide in English and Chinese: they are written in English, and a table has the
+other language.
+
+    t = translator("zh")
+    t("{n} samples", n=3)
+"""
 
 from __future__ import annotations
 
@@ -7,11 +12,9 @@ import os
 from collections.abc import Callable
 from importlib.resources import files
 
-import yaml
-
 from harness.errors import UsageError
-from harness.tasks.abilities import ABILITIES
 
+Translate = Callable[..., str]
 LANGUAGES = {"en": "English", "zh": "中文"}
 
 
@@ -32,7 +35,12 @@ def locale_language(asked: str | None) -> str:
     return language_of(asked, *(os.environ.get(name) or None for name in ("LC_ALL", "LC_MESSAGES", "LANG")))
 
 
-def translator(language: str) -> Callable[..., str]:
+def english(text: str, **values: object) -> str:
+    """The text as it is written, with its values."""
+    return text.format(**values) if values else text
+
+
+def translator(language: str) -> Translate:
     """`t("{n} samples", n=3)`: the text in that language, English where it has none."""
     table = _table(language)
 
@@ -47,5 +55,7 @@ def translator(language: str) -> Callable[..., str]:
 def _table(language: str) -> dict[str, str]:
     if language == "en":
         return {}
-    found: dict[str, str] = yaml.safe_load(files("harness.view").joinpath(f"words.{language}.yaml").read_text("utf-8"))
-    return {**{ability.name: ability.title_zh for ability in ABILITIES.values()}, **found}
+    import yaml
+
+    found: dict[str, str] = yaml.safe_load(files("harness").joinpath(f"words.{language}.yaml").read_text("utf-8"))
+    return found
