@@ -26,6 +26,7 @@ from harness.types import Media
 _PIECE = 1 << 20
 # Bytes from which on the hash of a file is remembered: to read a folder of long videos takes minutes.
 _REMEMBERED = 64 << 20
+_UNREADABLE = (OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def kept_file(data: bytes, sha256: str) -> Path:
@@ -47,7 +48,16 @@ def file_sha256(path: str, member: str = "") -> str:
     try:
         status = Path(path).stat()
         return _sha256(path, member, status.st_size, status.st_mtime_ns)
-    except (OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except _UNREADABLE as error:
+        raise DataError(f"{path}{'/' if member else ''}{member}: cannot be read: {error}") from error
+
+
+def file_head(path: str, member: str = "") -> bytes:
+    """The first bytes of a file, or of a member of a zip, by which its kind is told. Raises DataError."""
+    try:
+        with opened_file(path, member) as stream:
+            return stream.read(16)
+    except _UNREADABLE as error:
         raise DataError(f"{path}{'/' if member else ''}{member}: cannot be read: {error}") from error
 
 

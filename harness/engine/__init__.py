@@ -17,6 +17,7 @@ is_out_of_memory   whether an exception says so: `TorchModel.load` turns it into
 resolve_devices the torch devices that `--device` names
 weights_fingerprint   a hash of weight files, from samples of their bytes; `weight_files`, `read_files`,
                 `stored_tensors`, `short_hash`, `FLOAT_DTYPES`: what a folder of weights holds
+check_files     refuse files of JSON or weights that are not whole
 is_path         whether a name can be no id on the hub
 stored_format, stored_settings, stored_identity   how a configuration says that its weights are quantised
 """
@@ -39,6 +40,7 @@ from harness.engine.stops import Finished, StopRule, end_tokens
 from harness.engine.tokens import Encoded, Encoder, TokenRules, encode_requests, scored_from
 from harness.engine.weights import (
     FLOAT_DTYPES,
+    check_files,
     read_files,
     short_hash,
     stored_tensors,
@@ -65,6 +67,7 @@ __all__ = [
     "TokenRules",
     "TorchModel",
     "check_dtype",
+    "check_files",
     "encode_requests",
     "end_tokens",
     "image_options",

@@ -76,12 +76,17 @@ def _shards(index: Path) -> list[Path]:
 
 
 def check_checkpoint(folder: Path) -> None:
-    """See that the configuration and the files of weights in a folder are whole, from their headers and sizes.
+    """See that the settings and the weights in a model's folder are whole, a shard each. Raises UsageError."""
+    check_files([*(folder / name for name in _SETTINGS if (folder / name).is_file()), *read_files(folder)])
+
+
+def check_files(files: Iterable[Path]) -> None:
+    """See that files of JSON and of weights are whole, from their headers and sizes.
 
     Raises:
-        UsageError: One is empty, cut, unreadable or of another format, or a shard is missing.
+        UsageError: One is empty, cut, unreadable or of another format.
     """
-    for file in (*(folder / name for name in _SETTINGS if (folder / name).is_file()), *read_files(folder)):
+    for file in files:
         try:
             fault = _fault(file)
         except OSError as error:

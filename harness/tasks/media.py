@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.data.media_files import file_sha256, kept_file
+from harness.data.media_files import file_head, file_sha256, kept_file
 from harness.errors import DataError
 from harness.still_images import picture_size
 from harness.tasks.media_places import bytes_in_row, find_file, image_mime
@@ -132,7 +131,7 @@ class Marks:
         In a conversation they come first in the last turn. An image that the text speaks of and the row does not have
         is one with a `problem`.
         """
-        if not shows_any(media):
+        if not media:
             return rendered
         turns = rendered.turns
         if turns:
@@ -263,14 +262,5 @@ def _opened(column: MediaColumn, value: Any, roots: Sequence[Path]) -> Media:
         return Media(column.kind, sha256, mime=mime, path=str(kept_file(data, sha256)))
     named = str(value["path"] if isinstance(value, Mapping) else value)
     path, member = find_file(column.what, named, roots)
-    mime = image_mime(column.what, _head(path, member)) if column.kind == "image" else ""
+    mime = image_mime(column.what, file_head(path, member)) if column.kind == "image" else ""
     return Media(column.kind, file_sha256(path, member), mime=mime, path=path, member=member)
-
-
-def _head(path: str, member: str) -> bytes:
-    """The first bytes of a file, by which its kind is told."""
-    if not member:
-        with Path(path).open("rb") as file:
-            return file.read(16)
-    with zipfile.ZipFile(path) as archive, archive.open(member) as unpacked:
-        return unpacked.read(16)

@@ -80,23 +80,21 @@ def find_file(what: str, named: str, roots: Sequence[Path]) -> tuple[str, str]:
         for way, folder in (
             (way, folder) for folder in ("", *_folders(str(root), root.stat().st_mtime_ns)) for way in ways
         ):
-            file = (root / folder / way).resolve()
-            # Rows come from anywhere: they may not name files elsewhere on this machine.
-            if file.is_relative_to(root) and file.is_file():
-                return str(file), ""
+            if file := _file_below(root, f"{folder}/{way}" if folder else way):
+                return file, ""
     archives = [archive for root in roots for archive in sorted([*root.glob("*.zip"), *root.glob("*/*.zip")])]
     members = {str(archive): _members(str(archive), archive.stat().st_mtime_ns) for archive in archives}
     for way in ways:
         for archive, (whole, _) in members.items():
             name = way.removeprefix(f"{PurePosixPath(archive).name}/")
             if name in whole:
-                return archive, name
+                return archive, whole[name]
     for way, is_end in ((way, is_end) for is_end in (True, False) for way in ways):
         found = {
             (archive, member)
             for archive, (_, by_name) in members.items()
             for member in by_name.get(PurePosixPath(way).name, ())
-            if not is_end or member.endswith(f"/{way}")
+            if not is_end or member.replace("\\", "/").endswith(f"/{way}")
         }
         if len(found) == 1:
             return found.pop()
@@ -108,11 +106,21 @@ def find_file(what: str, named: str, roots: Sequence[Path]) -> tuple[str, str]:
     raise DataError(f"{what} names '{named[:80]}', which {missing}")
 
 
+def _file_below(root: Path, way: str) -> str | None:
+    try:
+        file = (root / way).resolve()
+        # Rows come from anywhere: they may not name files elsewhere on this machine.
+        return str(file) if file.is_relative_to(root) and file.is_file() else None
+    except (OSError, ValueError):  # no file can have such a name: it is too long, or has a NUL in it
+        return None
+
+
 def _ways(named: str) -> list[str]:
     """The paths under which a file that a row names may lie. An address may be taken along as host and path."""
     if not _URL.match(named):
-        # Scripts name files from their own folder: what is above it is the root.
-        return list(dict.fromkeys([named, re.sub(r"\A(?:\.\.?/)+", "", named)]))
+        # Scripts name files from their own folder, what is above which is the root; and some were written on Windows.
+        slashed = named.replace("\\", "/")
+        return list(dict.fromkeys([named, slashed, re.sub(r"\A(?:\.\.?/)+", "", slashed)]))
     parts = urlsplit(named)
     path = unquote(parts.path).lstrip("/")
     return [f"{parts.netloc}/{path}", path, PurePosixPath(path).name]
@@ -127,18 +135,19 @@ def _folders(root: str, changed: int) -> tuple[str, ...]:
 
 
 @functools.lru_cache(maxsize=64)
-def _members(archive: str, changed: int) -> tuple[frozenset[str], Mapping[str, tuple[str, ...]]]:
-    """The members of a zip, and by their file name."""
+def _members(archive: str, changed: int) -> tuple[Mapping[str, str], Mapping[str, tuple[str, ...]]]:
+    """The members of a zip by their path, with slashes for backslashes, too, and by their file name."""
     del changed
     try:
         with zipfile.ZipFile(archive) as opened:
             names = [name for name in opened.namelist() if not name.endswith("/")]
     except (OSError, zipfile.BadZipFile):
-        return frozenset(), {}
+        return {}, {}
     by_name: dict[str, tuple[str, ...]] = {}
     for name in names:
-        by_name[PurePosixPath(name).name] = (*by_name.get(PurePosixPath(name).name, ()), name)
-    return frozenset(names), by_name
+        last = PurePosixPath(name.replace("\\", "/")).name
+        by_name[last] = (*by_name.get(last, ()), name)
+    return {form: name for name in reversed(names) for form in (name.replace("\\", "/"), name)}, by_name
 
 
 def image_mime(what: str, data: bytes) -> str:

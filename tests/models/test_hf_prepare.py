@@ -100,6 +100,11 @@ def test_an_adapter_of_another_base_or_shape(folder: Path, tmp_path: Path) -> No
     assert f"was trained on '{other}', not on '{folder}'" in refusal(folder, peft=str(adapter(other, tmp_path / "a")))
     assert "does not fit" in refusal(folder, peft=str(adapter(wide, tmp_path / "b")))
     assert "there is no such folder" in refusal(folder, peft=str(tmp_path / "none"))
+    weights = tmp_path / "a" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-9])
+    assert f"{weights} is damaged, or was not copied to its end" in refusal(folder, peft=str(tmp_path / "a"))
+    weights.rename(tmp_path / "a" / "other.safetensors")
+    assert "has no weights (none of adapter_model" in refusal(folder, peft=str(tmp_path / "a"))
 
 
 def test_identity_follows_content_and_not_place(folder: Path, tmp_path: Path) -> None:

@@ -113,9 +113,11 @@ def test_an_image_that_cannot_be_shown_is_an_error_of_its_request(server: Script
     frames = [Image.new("RGB", (4, 4), shade) for shade in ("red", "blue")]
     frames[0].save(clip, "GIF", save_all=True, append_images=frames[1:])
     moving = Media("image", "def", clip.getvalue())
-    found = answers(make(server, max_image_pixels=32), [shows(broken), shows(moving), shows(drawn(9, 9))])
+    cut = Media("image", "123", drawn(40, 30).data[:-40])
+    found = answers(make(server, max_image_pixels=64), [shows(broken), shows(moving), shows(cut), shows(drawn(9, 9))])
     assert "cannot be shown" in str(found[0].error) and "animated (2 frames)" in str(found[1].error)
-    assert found[2].text == "yes"
+    assert "image file is truncated" in str(found[2].error)
+    assert found[3].text == "yes" and len(server.asked) == 1
 
 
 def test_a_prefill_is_the_last_turn_of_the_assistant(server: ScriptedServer) -> None:

@@ -154,9 +154,12 @@ def test_a_picture_that_is_none_is_the_error_of_its_sample_alone() -> None:
         {"image": "gone.png"},
         {"image": 5},
         {"image": uri(1), "q": "<image 2>"},
+        {"image": None, "q": "<image 1>"},
+        {"image": "1\0.png"},
+        {"image": "long" * 999 + ".png"},
     ]
     records = ask([{"q": "q", "a": "x", "image": uri(1)}, *({"q": "q", "a": "x", **row} for row in bad)])
-    assert [record.error is None for record in records] == [True, False, False, False, False]
+    assert [record.error is None for record in records] == [True, *(False for _ in bad)]
     assert "names 'gone.png', which is not below" in str(records[2].error)
     assert records[2].scores["exact_match"] is None
 
@@ -164,12 +167,15 @@ def test_a_picture_that_is_none_is_the_error_of_its_sample_alone() -> None:
 def test_images_lie_in_a_zip_in_a_mirror_and_behind_an_address() -> None:
     with zipfile.ZipFile("pictures.zip", "w") as archive:
         archive.writestr("deep/1.png", png(21))
+        archive.writestr("甲 乙\\3.png", png(23))
     place = Path("mirror/url/example.org/a b")
     place.mkdir(parents=True)
     (place / "2.png").write_bytes(png(22))
     rows = [{"q": "q", "a": "x", "image": name} for name in ("deep/1.png", "1.png", "https://example.org/a%20b/2.png")]
+    # As paths are written on Windows, in a row or in an archive.
+    rows += [{"q": "q", "a": "x", "image": name} for name in ("deep\\1.png", "甲 乙\\3.png", "甲 乙/3.png", "3.png")]
     records = ask(rows, data=("mirror",))
-    assert [shown(record)[0] for record in records] == [sha(21), sha(21), sha(22)]
+    assert [shown(record)[0] for record in records] == [sha(21), sha(21), sha(22), sha(21), sha(23), sha(23), sha(23)]
     (image,) = records[0].prompt.shown_media
     assert (image.member, image.read()) == ("deep/1.png", png(21))
 

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from harness import UsageError
-from harness.engine import is_path, stored_tensors
+from harness.engine import check_files, is_path, stored_tensors
+
+from .weights import ADAPTER_WEIGHTS
 
 # Parts of a module that are dictionaries of its own: a copy of the module's attributes must copy them too.
 _TABLES = ("_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks")
@@ -88,6 +90,11 @@ def check_adapter(
         raise UsageError(f"{where}: there is no such folder")
     if Path(peft).is_dir() and not (Path(peft) / "adapter_config.json").is_file():
         raise UsageError(f"{where} has no adapter_config.json: it is not an adapter of peft")
+    if Path(peft).is_dir():
+        weights = [file for name in ADAPTER_WEIGHTS if (file := Path(peft) / name).is_file()]
+        if not weights:
+            raise UsageError(f"{where} has no weights (none of {', '.join(ADAPTER_WEIGHTS)})")
+        check_files([Path(peft) / "adapter_config.json", weights[0]])
     try:
         adapter = PeftConfig.from_pretrained(peft, local_files_only=offline)
     except (OSError, ValueError, KeyError, TypeError) as error:

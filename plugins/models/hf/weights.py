@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.engine import FLOAT_DTYPES, read_files, short_hash, stored_tensors, weights_fingerprint
 
-_ADAPTER = ("adapter_model.safetensors", "adapter_model.bin")
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 # What an adapter's configuration says about its origin and not about its arithmetic.
 _ORIGIN = ("base_model_name_or_path", "revision", "inference_mode", "peft_version", "auto_mapping")
 _NEVER_QUANTISED = ("embed", "lm_head", "shared.weight", "wte", "wpe")
@@ -28,7 +28,7 @@ def adapter_identity(peft: str | None) -> Any:
     settings = {key: value for key, value in stored.items() if key not in _ORIGIN}
     return {
         "name": folder.resolve().name,
-        "weights": weights_fingerprint([folder / name for name in _ADAPTER if (folder / name).exists()]),
+        "weights": weights_fingerprint([folder / name for name in ADAPTER_WEIGHTS if (folder / name).exists()]),
         "config": short_hash(json.dumps(settings, sort_keys=True).encode()),
     }
 

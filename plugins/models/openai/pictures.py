@@ -53,8 +53,9 @@ class PictureRule:
         size = picture_size(media)
         data = media.read()
         mime = media.mime or next((name for magic, name in _MAGIC.items() if data.startswith(magic)), "")
+        picture = open_picture(media)  # also where the file is sent: servers make something of one that was cut
         if mime not in TAKEN or max(size) > self.most_pixels or len(data) > self.most_bytes:
-            mime, data = self._fitted(open_picture(media))
+            mime, data = self._fitted(picture)
         return f"data:{mime};base64,{base64.b64encode(data).decode('ascii')}"
 
     def _fitted(self, image: Image, encodings: Sequence[tuple[str, dict[str, Any]]] = _ENCODINGS) -> tuple[str, bytes]:
