@@ -147,7 +147,9 @@ def test_no_plugin_reaches_for_a_private_name_of_the_core_or_of_another_plugin()
 
 def test_importing_everything_light_imports_nothing_heavy() -> None:
     code = (
-        "import sys, harness, harness.data, harness.engine, harness.scoring, harness.tasks, harness.record\n"
+        "import sys, harness.view.app\n"
+        "assert not {'numpy', 'harness.scoring', 'harness.data'} & set(sys.modules), 'the viewer is slow to start'\n"
+        "import harness, harness.data, harness.engine, harness.scoring, harness.tasks, harness.record\n"
         "from harness.registry import load_plugins\n"
         "registry = load_plugins(); registry.provided\n"
         "assert not registry.broken, registry.broken\n"

@@ -17,10 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zipfile import BadZipFile, ZipFile
 
-from harness.data.download import cache_folder
-from harness.data.frame_sampling import uniform
-from harness.data.media_files import file_sha256
-from harness.data.video import frame_images, open_frame
 from harness.errors import DataError, HarnessError, one_line
 from harness.record.file_types import Manifest
 from harness.types import Media, SampleKey
@@ -106,6 +102,8 @@ class MediaFinder:
 
     def _place(self, run: Path, manifest: Manifest, key: SampleKey, media: Media) -> Media | None:
         """The media where its bytes are now; None while the rows of the task are being opened."""
+        from harness.data.download import cache_folder
+
         kept = replace(media, path=str(cache_folder("media", media.sha256[:2], media.sha256)), member="")
         problem: DataError | None = None
         for place in (media, kept):
@@ -165,6 +163,9 @@ class _Search(threading.Thread):
 def parts_of(media: Media) -> tuple[Media, ...]:
     """An image or a sound itself; of a video its chosen frames, evenly thinned to as many as a page shows, none where
     the record names none."""
+    from harness.data.frame_sampling import uniform
+    from harness.data.video import frame_images
+
     if media.kind != "video":
         return (media,)
     frames = frame_images(media)
@@ -182,6 +183,8 @@ def name_of(media: Media) -> str:
 
 def _check_place(media: Media) -> None:
     """Raises DataError, one line, where no file of a bounded size is there whose bytes have the hash."""
+    from harness.data.media_files import file_sha256
+
     path = Path(media.path)
     is_clip = media.kind == "audio" or media.frame is not None
     most = MOST_CLIP_BYTES if is_clip else MOST_BYTES
@@ -219,6 +222,8 @@ def _sound(media: Media) -> Picture:
 
 def _frame(media: Media) -> Picture:
     """A frame of a video as a small JPEG. Raises HarnessError."""
+    from harness.data.video import open_frame
+
     frames, index = media.frames, media.frame
     assert frames is not None and index is not None
     try:
