@@ -91,7 +91,7 @@ _SHAPES: Mapping[str, Callable[[Any], bool]] = {
     "requests": lambda made: (
         isinstance(made, list) and all(isinstance(one, list) and list(map(type, one)) == [str, list] for one in made)
     ),
-    "images": lambda made: isinstance(made, list),
+    "media": lambda made: isinstance(made, list),
     "rows": _is_rows,
     "samples": _is_rows,
     "splits": lambda made: isinstance(made, dict) and all(map(_is_rows, made.values())),
@@ -199,13 +199,13 @@ class TaskCode:
             self._splits[key] = {split: [decoded(row) for row in rows] for split, rows in made.items()}
         return self._splits[key]
 
-    def images(self, function: PythonFunction, row: Mapping[str, Any]) -> list[Any]:
-        """`doc_to_image`: the pictures that are shown of a row, as files, paths or bytes. Raises `DataError`."""
+    def media(self, kind: str, function: PythonFunction, row: Mapping[str, Any]) -> list[Any]:
+        """`doc_to_image` or `doc_to_audio`: what is shown of a row, as files, paths or bytes. Raises `DataError`."""
         try:
-            made = self._ask(function, self.seconds, do="images", function=_pair(function), row=encoded(row))
+            made = self._ask(function, self.seconds, do="media", kind=kind, function=_pair(function), row=encoded(row))
+            return [decoded(item) for item in made]
         except CodeError as error:
-            raise DataError(f"doc_to_image: {function}: {error}") from None
-        return [decoded(item) for item in made]
+            raise DataError(f"doc_to_{kind}: {function}: {error}") from None
 
     def foresee(self, functions: Sequence[PythonFunction], rows: Sequence[Mapping[str, Any]]) -> None:
         """Have the values of `functions` for all rows made at once; `value` finds them then. `forget` drops them."""
@@ -340,7 +340,8 @@ class TaskCode:
             self.tried.update(dict.fromkeys(map(_told, reply["tried"][:_MOST_TOLD])))
         if "missing" in reply:
             package = _PACKAGES.get(_told(reply["missing"]), _told(reply["missing"]))
-            raise MissingPackageError(f"{_told(reply['error'])}; install it: pip install {package}")
+            command = f"; install it: pip install {package}" if package else ""  # code may say itself what it lacks
+            raise MissingPackageError(f"{_told(reply['error'])}{command}")
         if "error" in reply:
             raise CodeError(_told(reply["error"]))
         if not _SHAPES.get(request["do"], lambda made: True)(reply["result"]):
@@ -405,7 +406,12 @@ class _CodeProcess:
         limits = {"file_size": _LIMITS.file_size, "files": _LIMITS.files}
         limits |= {"processes": _LIMITS.processes} if boxed else {}
         seen = [*shown, sys.base_prefix, "/usr", "/lib", "/bin"] if boxed else []
-        modules = {"names": "lm_eval_names", "packages": "package_names", "classes": "task_classes"}
+        modules = {
+            "names": "lm_eval_names",
+            "packages": "package_names",
+            "classes": "task_classes",
+            "media": "media_values",
+        }
         names = {name: str(_HERE / f"{module}.py") for name, module in modules.items()}
         hello = {"path": path, "roots": roots, "shown": seen, "limits": limits, **names}
         self._write(hello)

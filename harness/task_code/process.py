@@ -136,6 +136,7 @@ class _Process:
         self.files: dict[str, set[str]] = {}
         self.tasks: dict[str, dict[str, Any]] = {}
         self.classes: Any = _module("_task_classes", hello["classes"])
+        self.media: Any = _module("_media_values", hello["media"])
         self.names.settings = self.classes.Settings
         self.instances: dict[tuple[str, str], Any] = {}
 
@@ -205,12 +206,12 @@ class _Process:
         made = {key: self.function(*name) for key, name in functions.items()}
         return [{key: _attempt(call, _decoded(row)) for key, call in made.items()} for row in rows]
 
-    def do_images(self, function: list[str], row: dict[str, Any]) -> Any:
-        """The pictures that `doc_to_image` shows of a row, in which it finds pictures of PIL, as lm-eval gives them."""
-        call, opened = self.function(*function), {}  # type: ignore[var-annotated]
-        made = call({name: _opened(_decoded(value), opened) for name, value in row.items()})
+    def do_media(self, kind: str, function: list[str], row: dict[str, Any]) -> Any:
+        """What `doc_to_image` or `doc_to_audio` shows of a row, in which it finds its files opened, as in lm-eval."""
+        call, known = self.function(*function), {}  # type: ignore[var-annotated]
+        made = call({name: self.media.opened(_decoded(value), kind, known) for name, value in row.items()})
         shown = made if isinstance(made, list | tuple) else [] if made is None else [made]
-        return [_as_file(item, opened) for item in shown]
+        return [_encoded(self.media.as_file(item, known)) for item in shown]
 
     def do_task(self, task: str, spec: dict[str, Any]) -> Any:
         """Keep how a task's replies are read and scored, under a name."""
@@ -527,34 +528,6 @@ def _rows_of(made: Any) -> list[Any]:
     if hasattr(made, "to_list"):
         made = made.to_list()
     return [_encoded(dict(row)) for row in made]
-
-
-def _opened(value: Any, opened: dict[int, tuple[Any, Any]]) -> Any:
-    """A value of a row with its pictures opened. opened: takes in each picture with the file that it is of."""
-    if isinstance(value, list):
-        return [_opened(item, opened) for item in value]
-    if isinstance(value, dict) and isinstance(value.get("bytes"), bytes) and set(value) <= {"bytes", "path"}:
-        import io
-
-        import PIL.Image
-
-        picture = PIL.Image.open(io.BytesIO(value["bytes"]))
-        opened[id(picture)] = picture, value
-        return picture
-    return value
-
-
-def _as_file(picture: Any, opened: dict[int, tuple[Any, Any]]) -> Any:
-    """A picture as the file that it was, or as one in PNG where the code has made it."""
-    if id(picture) in opened:
-        return _encoded(opened[id(picture)][1])
-    if hasattr(picture, "save") and hasattr(picture, "mode"):
-        import io
-
-        stream = io.BytesIO()
-        picture.save(stream, "TIFF" if picture.mode in ("CMYK", "F", "YCbCr", "LAB") else "PNG")
-        return _encoded(stream.getvalue())
-    return _encoded(picture)
 
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})

@@ -14,10 +14,11 @@ from harness.tasks.fewshot import Row, SameQuestion, ShotPool, make_pool
 from harness.tasks.image_views import OtherImages, images_in, shown_hashes
 from harness.tasks.media import (
     Images,
+    Kind,
     Marks,
     MediaColumn,
     RowMedia,
-    image_columns,
+    files_in,
     media_of,
     shows_any,
     unmarked,
@@ -164,9 +165,9 @@ class _Builder:
         self.open_split = open_split
         self.spec = dataset_spec(task, subset, options)
         self.media_columns = task.templates.media
-        shown = task.config.doc_to_image
-        self.image_function = shown if isinstance(shown, PythonFunction) else None
-        self.roots = roots_of(self.spec) if self.media_columns or self.image_function is not None else []
+        given: dict[Kind, Any] = {"image": task.config.doc_to_image, "audio": task.config.doc_to_audio}
+        self.choosers = {kind: shown for kind, shown in given.items() if isinstance(shown, PythonFunction)}
+        self.roots = roots_of(self.spec) if self.media_columns or self.choosers else []
         self.media: dict[int, RowMedia] = {}
         self.unread: dict[int, tuple[Sequence[Mapping[str, Any]], int]] = {}
         self.marks = Marks(self.placed_problem)
@@ -240,25 +241,23 @@ class _Builder:
 
     def plain(self, row: Mapping[str, Any], is_asked: bool = True) -> Row:
         """The row as JSON keeps it; its media are kept aside."""
-        if not self.media_columns and self.image_function is None:
+        if not self.media_columns and not self.choosers:
             return plain_row(row)
         columns = self.media_columns
-        if self.image_function is not None:  # whichever it chooses: a log holds no picture
-            columns = (*columns, *(MediaColumn("image", name) for name in image_columns(row)))
+        if self.choosers:  # whichever they choose: a log holds no picture
+            columns = (*columns, *files_in(row))
         names = {column.name for column in columns if column.template is None}
         if not is_asked:
             return plain_row({name: None if name in names else value for name, value in row.items()})
         media = media_of(row, row_context(row, self.subset), columns, self.roots)
         kept = plain_row(without_bytes(row, columns, media, sized=self.task.config.image_sizes))
-        self.media[id(kept)] = media if self.image_function is None else self.media_in(row)
+        self.media[id(kept)] = self.media_in(row) if self.choosers else media
         return kept
 
     def media_in(self, row: Mapping[str, Any]) -> RowMedia:
         """The media of a row as its source has it."""
         media = media_of(row, row_context(row, self.subset), self.media_columns, self.roots)
-        return (
-            media if self.image_function is None else {**media, "image": self.chosen_images(self.image_function, row)}
-        )
+        return {**media, **{kind: self.chosen(kind, function, row) for kind, function in self.choosers.items()}}
 
     def images_of(self, row: Row) -> Images:
         """The images of a row. Those of rows that are only counted are read when another row is shown them."""
@@ -267,15 +266,15 @@ class _Builder:
             self.media[id(row)] = self.media_in(rows[number])
         return self.media.get(id(row), {}).get("image", ())
 
-    def chosen_images(self, function: PythonFunction, row: Mapping[str, Any]) -> Images:
-        """The images that Python of the task chooses of a row; where it fails, one with a problem."""
+    def chosen(self, kind: Kind, function: PythonFunction, row: Mapping[str, Any]) -> Images:
+        """The media that Python of the task chooses of a row; where it fails, one with a problem."""
         assert self.task.code is not None
         try:
-            chosen = self.task.code.images(function, row)
+            shown = self.task.code.media(kind, function, row)
         except DataError as error:
-            return (Media("image", "", problem=str(error)),)
-        column = MediaColumn("image", "doc_to_image")
-        return media_of({"doc_to_image": chosen}, {}, (column,), self.roots).get("image", ())
+            return (Media(kind, "", problem=str(error)),)
+        column = MediaColumn(kind, f"doc_to_{kind}")
+        return media_of({column.name: shown}, {}, (column,), self.roots).get(kind, ())
 
     def make_pool(self) -> ShotPool:
         """The examples' pool: a split, rows of the task file, or lm-eval's order training, validation, test."""
@@ -457,7 +456,7 @@ class _Builder:
         wording = view.wording if view else 0
         before = self.opening(drawn, row_context(row, self.subset), wording)
         requests = self.maker.requests(number, row, rendered, before, self.styles[wording])
-        if self.media_columns or self.image_function is not None:
+        if self.media_columns or self.choosers:
             finish = self.marks.with_media if view is None or view.images else unmarked
             requests = tuple(replace(request, prompt=finish(request.prompt)) for request in requests)
         sample = _sample(self.task, self.subset, number, row, rendered, requests, self.columns, view)

@@ -49,8 +49,8 @@ class TaskFunctions(Protocol):
     def splits(self, function: PythonFunction, options: Mapping[str, JSON]) -> Mapping[str, list[dict[str, Any]]]:
         """`custom_dataset`: rows by split. Raises `DataError`."""
 
-    def images(self, function: PythonFunction, row: Mapping[str, Any]) -> list[Any]:
-        """`doc_to_image`: the pictures that are shown of a row, each as `images_of` takes them. Raises `DataError`."""
+    def media(self, kind: str, function: PythonFunction, row: Mapping[str, Any]) -> list[Any]:
+        """`doc_to_image` or `doc_to_audio`: what is shown of a row, as `media_of` takes it. Raises `DataError`."""
 
     def foresee(self, functions: Sequence[PythonFunction], rows: Sequence[Mapping[str, Any]]) -> None:
         """Have the values of functions for many rows made at once, for `value` to find."""

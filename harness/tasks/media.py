@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -75,17 +76,26 @@ def shows_any(media: RowMedia) -> bool:
     return any(each for of_kind in media.values() for each in of_kind)
 
 
-def image_columns(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """The columns in which a row holds images themselves: files with their bytes, or pictures of PIL."""
-    return tuple(name for name, value in row.items() if _is_image(value))
+def files_in(row: Mapping[str, Any]) -> Iterator[MediaColumn]:
+    """The columns in which a row holds media themselves: files with their bytes, pictures of PIL, decoded sounds."""
+    for name, value in row.items():
+        items = value if isinstance(value, list | tuple) else [value]
+        kinds = {_kind_of(item) for item in items}
+        if len(kinds) == 1 and (kind := kinds.pop()) is not None:
+            yield MediaColumn(kind, name)
 
 
-def _is_image(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return bool(value) and all(map(_is_image, value))
-    if isinstance(value, Mapping):
-        return set(value) <= {"bytes", "path"} and isinstance(value.get("bytes"), bytes | bytearray | memoryview)
-    return hasattr(value, "save") and hasattr(value, "mode")
+def _kind_of(value: Any) -> Kind | None:
+    if hasattr(value, "save") and hasattr(value, "mode"):
+        return "image"
+    if not isinstance(value, Mapping):
+        return None
+    if set(value) <= {"bytes", "path"} and isinstance(value.get("bytes"), bytes | bytearray | memoryview):
+        with suppress(DataError):
+            image_mime("it", bytes(value["bytes"][:16]))
+            return "image"
+        return "audio"
+    return "audio" if {"array", "sampling_rate"} <= set(value) <= {"array", "sampling_rate", "path"} else None
 
 
 def without_bytes(

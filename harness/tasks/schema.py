@@ -32,7 +32,7 @@ _PYTHON: frozenset[tuple[str, ...]] = frozenset(
     {
         *((key,) for key in ("process_docs", "process_results", "custom_dataset", "doc_to_decontamination_query")),
         *((key,) for key in ("class", "construct_requests")),
-        *((key,) for key in ("doc_to_text", "doc_to_target", "doc_to_choice", "doc_to_image")),
+        *((key,) for key in ("doc_to_text", "doc_to_target", "doc_to_choice", "doc_to_image", "doc_to_audio")),
         *(("fewshot_config", key) for key in ("doc_to_text", "doc_to_target", "doc_to_choice")),
         *(("fewshot_config", key) for key in ("process_docs", "samples")),
         *(("metric_list", "*", key) for key in ("metric", "aggregation")),
@@ -326,7 +326,9 @@ class TaskConfig(Strict):
         None,
         description="columns of videos, or Jinja that gives their files; the prompt speaks of them as <video 1>, ...",
     )
-    doc_to_audio: Clips | None = Field(None, description="columns of sounds, or Jinja; in the prompt <audio 1>, ...")
+    doc_to_audio: Clips | PythonFunction | None = Field(
+        None, description="columns of sounds, or Jinja; in the prompt <audio 1>, ..."
+    )
     frames: FramesEntry | Annotated[int, Field(ge=1)] | None = Field(
         None, description="of videos, how many frames are shown (8), or by which rule"
     )

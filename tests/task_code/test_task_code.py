@@ -153,6 +153,32 @@ def test_python_chooses_the_pictures_of_a_row_and_may_change_them(folder: Path) 
     assert "KeyError: 'nothing'" in str(third.error)
 
 
+SOUNDS = """\
+def doc_to_audio(doc):
+    sound = {"array": doc["audio"]["array"], "sampling_rate": doc["audio"]["sampling_rate"]}
+    return [sound, {**sound, "array": sound["array"] / 2}] if doc["n"] == 1 else doc["audio"]["array"][1 / 0:]
+"""
+
+
+def test_python_chooses_the_sounds_of_a_row_and_may_change_them(folder: Path) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    (folder / "sounds.py").write_text(SOUNDS)
+    soundfile.write(folder / "a.wav", [0.0, 0.5, -0.5, 0.25], 8000)
+    heard = {"bytes": (folder / "a.wav").read_bytes(), "path": "a.wav"}
+    datasets.Dataset.from_list([{"n": n, "audio": heard} for n in (1, 2)]).to_parquet(folder / "rows.parquet")
+    (folder / "heard.yaml").write_text(
+        "task: heard\ndataset_path: rows.parquet\ntest_split: test\ndoc_to_text: 'Hear <audio> and <audio>.'\n"
+        "doc_to_audio: !function sounds.doc_to_audio\ndoc_to_target: '{{ n }}'\nmetric_list: [{metric: exact_match}]\n"
+    )
+    result = evaluate("dummy", {"mode": "gold"}, "heard.yaml", trust_task_code=".", output="runs")
+    first, second = result.samples()
+    as_it_was, changed = (part for part in first.prompt.messages[0].content if not isinstance(part, str))
+    assert (as_it_was.kind, as_it_was.sha256) == ("audio", hashlib.sha256(heard["bytes"]).hexdigest())
+    assert soundfile.read(changed.path)[0].tolist() == [0.0, 0.25, -0.25, 0.125]
+    assert first.doc["audio"] == {"sha256": as_it_was.sha256}
+    assert "doc_to_audio: !function sounds.doc_to_audio: ZeroDivisionError" in str(second.error)
+
+
 TYPED = """\
 import datasets
 
