@@ -8,7 +8,7 @@ A source plugin finds here what it needs to turn files into rows:
 from __future__ import annotations
 
 from harness.data.arrow import read_saved, rows_of_table
-from harness.data.audio import wav_bytes
+from harness.data.audio import open_sound, wav_bytes
 from harness.data.data_file import DataFile
 from harness.data.download import Server, Unreachable, cache_folder
 from harness.data.folders import (
@@ -69,6 +69,7 @@ __all__ = [
     "mirror_folders",
     "missing",
     "open_dataset",
+    "open_sound",
     "read_all",
     "read_rows",
     "read_saved",

@@ -9,6 +9,7 @@ quality.
 from __future__ import annotations
 
 import io
+import re
 from typing import TYPE_CHECKING, Any
 
 from harness.data.media_files import media_file
@@ -18,18 +19,21 @@ from harness.types import Media
 if TYPE_CHECKING:
     import numpy
 
+# libsndfile hears what is there of a WAV that was cut, and notes it so. What was written to a pipe says no length.
+_LENGTHS = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
+_UNKNOWN_LENGTH = 0x7FFFF000
 RULE = "mean of the channels, soxr VHQ: 1"
 
 
-def open_sound(sound: Media, rate: int) -> numpy.ndarray[Any, Any]:
-    """The part of a sound that is heard, as float32 [samples] at `rate` in Hz. Raises DataError, one line; UsageError
-    where the package is missing."""
+def open_sound(sound: Media, rate: int | None) -> numpy.ndarray[Any, Any]:
+    """The part of a sound that is heard, as float32 [samples] at `rate` in Hz, or at its own where that is None. Raises
+    DataError, one line; UsageError where the package is missing."""
     soundfile, soxr = _packages()
     import numpy
 
     try:
         with media_file(sound) as path, soundfile.SoundFile(path) as file:
-            first, count = _part(sound, file.frames, file.samplerate)
+            first, count = _part(sound, file)
             file.seek(first)
             samples = file.read(count, dtype="float32", always_2d=True)
             own_rate = file.samplerate
@@ -42,7 +46,7 @@ def open_sound(sound: Media, rate: int) -> numpy.ndarray[Any, Any]:
     mono = samples.mean(axis=1)
     if not numpy.isfinite(mono).all():
         raise DataError(f"{sound.place}: the sound has samples that are no numbers")
-    resampled: numpy.ndarray[Any, Any] = soxr.resample(mono, own_rate, rate, quality="VHQ")
+    resampled: numpy.ndarray[Any, Any] = soxr.resample(mono, own_rate, rate or own_rate, quality="VHQ")
     return resampled
 
 
@@ -51,7 +55,7 @@ def sound_length(sound: Media, rate: int) -> int:
     soundfile, _ = _packages()
     try:
         with media_file(sound) as path, soundfile.SoundFile(path) as file:
-            _, count = _part(sound, file.frames, file.samplerate)
+            _, count = _part(sound, file)
             return count if file.samplerate == rate else round(count * rate / file.samplerate)
     except (DataError, UsageError):
         raise
@@ -90,8 +94,12 @@ def _packages() -> tuple[Any, Any]:
     return soundfile, soxr
 
 
-def _part(sound: Media, frames: int, rate: int) -> tuple[int, int]:
+def _part(sound: Media, file: Any) -> tuple[int, int]:
     """(first sample, how many) of the part that is heard. Raises DataError where it is outside the sound."""
+    cut = _LENGTHS.search(file.extra_info)
+    if cut and int(cut[2]) < int(cut[1]) < _UNKNOWN_LENGTH:
+        raise DataError(f"{sound.place}: is cut off: {cut[2]} of {cut[1]} bytes are there")
+    frames, rate = file.frames, file.samplerate
     if not frames:
         raise DataError(f"{sound.place}: holds no sound")
     first = round((sound.start or 0.0) * rate)

@@ -175,3 +175,17 @@ def test_a_sound_in_a_file_that_holds_none_is_one_line(tmp_path: Path) -> None:
     for path in (bad_files(tmp_path)["text"], tmp_path / "text.mp4"):
         with pytest.raises(DataError, match="cannot be decoded"):
             open_sound(Media("audio", file_sha256(str(path)), path=str(path)), 16_000)
+
+
+def test_a_sound_that_was_cut_is_one_line_and_one_of_unknown_length_is_heard(tmp_path: Path) -> None:
+    import soundfile
+
+    path = tmp_path / "sound.wav"
+    soundfile.write(path, [0.5] * 800, 8000)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:500])
+    with pytest.raises(DataError, match="is cut off: 456 of 1600 bytes are there"):
+        open_sound(Media("audio", file_sha256(str(path)), path=str(path)), 16_000)
+    # As programs write that send a WAV through a pipe.
+    path.write_bytes(whole[:40] + b"\xff" * 4 + whole[44:])
+    assert len(open_sound(Media("audio", file_sha256(str(path)), path=str(path)), None)) == 800

@@ -120,6 +120,16 @@ def test_an_image_that_cannot_be_shown_is_an_error_of_its_request(server: Script
     assert found[3].text == "yes" and len(server.asked) == 1
 
 
+def test_a_sound_of_nothing_and_one_that_was_cut_are_errors_of_their_requests(server: ScriptedServer) -> None:
+    empty = b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x80\x3e\0\0\0\x7d\0\0\x02\0\x10\0data\0\0\0\0"
+    cut = empty[:-4] + b"\x00\x10\0\0" + bytes(90)
+    one = empty[:-4] + b"\x02\0\0\0" + bytes(2)
+    sounds = [Media("audio", hashlib.sha256(data).hexdigest(), data) for data in (empty, cut, one)]
+    found = answers(make(server), [shows(sound) for sound in sounds])
+    assert "holds no sound" in str(found[0].error) and "is cut off: 90 of 4096 bytes" in str(found[1].error)
+    assert found[2].text == "yes" and len(server.asked) == 1
+
+
 def test_a_prefill_is_the_last_turn_of_the_assistant(server: ScriptedServer) -> None:
     request = Request("generate", Prompt(messages=(Message("user", "2+2?"),), prefill="The answer is"))
     answer(make(server), request)

@@ -10,7 +10,7 @@ import base64
 from dataclasses import dataclass
 
 from harness import DataError, Media
-from harness.data import wav_bytes
+from harness.data import open_sound, wav_bytes
 
 MOST_BYTES = 20_000_000
 
@@ -28,6 +28,8 @@ class SoundRule:
         kind = _kind(data)
         if not kind or sound.start is not None or sound.end is not None or len(data) > self.most_bytes:
             kind, data = "wav", wav_bytes(sound, self.rate)
+        else:
+            open_sound(sound, None)  # servers make something of one that was cut, or that holds nothing
         if len(data) > self.most_bytes:
             raise DataError(f"{sound.place}: has {len(data):,} bytes as WAV, and servers take {self.most_bytes:,}")
         return {"data": base64.b64encode(data).decode("ascii"), "format": kind}
