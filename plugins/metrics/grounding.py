@@ -87,23 +87,27 @@ class Grounding(Metric):
         if not golds or not seen.predictions:
             return None
         gold = _parsed(golds[0])
+        if gold is None:  # a row without a box, or one that its picture gives no scale
+            return None
         scores = [self._scores(gold, text) for text in seen.predictions]
         return tuple(sum(column) / len(scores) for column in zip(*scores, strict=True))
 
     def _scores(self, gold: Box, text: str | None) -> tuple[float, ...]:
-        if text is None:
+        given = None if text is None else _parsed(text)
+        if given is None:
             return (0.0,) * len(self.values)
-        given = _parsed(text)
         overlap = intersection_over_union(gold, given)
         reached = (float(overlap >= threshold) for threshold in self._thresholds)
         return (*reached, overlap, float(is_centre_within(gold, given)))
 
 
-def _parsed(text: str) -> Box:
-    numbers = [float(part) for part in text.split(",")]
-    if len(numbers) != 4:
-        raise ValueError(f"a box is 'left,top,right,bottom', found {text[:40]!r}")
-    return numbers[0], numbers[1], numbers[2], numbers[3]
+def _parsed(text: str) -> Box | None:
+    """The box of a text `left,top,right,bottom`; None where it is none."""
+    try:
+        left, top, right, bottom = map(float, text.split(","))
+    except ValueError:
+        return None
+    return left, top, right, bottom
 
 
 def _size(doc: Mapping[str, Any], image: str) -> tuple[float, float] | None:
