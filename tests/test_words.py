@@ -66,8 +66,9 @@ def test_a_report_and_its_page_are_chinese_where_the_locale_is(tmp_path: Path, m
     run = evaluate("dummy", {"mode": "gold"}, ["demo_choice_zh"], limit=1, output=tmp_path).path
     page = (run / "report.html").read_text(encoding="utf-8")
     assert '<html lang="zh-Hans">' in page and "题中的" in page and "样本" in page and "By subset" not in page
+    assert "<code>harness view</code>" in page
     told = run_harness("report", str(run)).stdout
-    assert told.startswith("任务") and "上限 1 (" in told and "题中的 5 题" in told
+    assert told.startswith("任务") and "限量 1 (" in told and "题中的 5 题" in told
     assert "| 任务 | 指标 | 数值 | n |" in run_harness("report", str(run), "--format", "markdown").stdout
     english = run_harness("report", str(run), "--lang", "en").stdout
     assert english.startswith("task") and "limit 1 (5 of" in english

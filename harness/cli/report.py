@@ -97,6 +97,8 @@ def _form(form: str | None, path: Path | None, known: Sequence[str]) -> str:
     endings = {"md": "markdown", "tex": "latex"}
     ending = path.suffix.removeprefix(".").lower() if path else ""
     form = form or endings.get(ending, ending)
+    if not form:
+        raise UsageError(f"--to {path}: say what it is to be by its ending or by --format ({', '.join(known)})")
     if form not in known:
         raise UsageError(f"--format: there is no form '{form}'{suggest(form, known)} (there are: {', '.join(known)})")
     return form

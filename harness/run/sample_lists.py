@@ -40,7 +40,8 @@ class ListedSample:
 def read_sample_list(path: Path, flag: str, column: str) -> list[ListedSample]:
     """Read a table with columns task, id and `column`. Raises UsageError that names the flag, the file and the row."""
     if not path.is_file():
-        raise UsageError(f"{flag} {path}: there is no such file")
+        why = "is a folder, no file" if path.is_dir() else "there is no such file"
+        raise UsageError(f"{flag} {path}: {why}")
     named = []
     for number, row in enumerate(_rows(path), 1):
         where = f"{path}: row {number}"

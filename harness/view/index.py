@@ -413,7 +413,10 @@ def _text_of(headlines: Mapping[str, str]) -> str:
 
 def _headlines(folder: Path) -> dict[str, str]:
     """Task -> the metric by which its samples are right or wrong, as the report has it first."""
-    report = read_report(folder / REPORT_FILE)
+    try:
+        report = read_report(folder / REPORT_FILE)
+    except UsageError:  # the page of the run says it; its samples can be seen all the same
+        report = None
     tasks = report["tasks"] if report else []
     return {task["task"]: task["metrics"][0]["metric"] for task in tasks if task["metrics"]}
 

@@ -115,12 +115,18 @@ class Shelf:
         state = tuple(_changed(path / name) for name in (MANIFEST_FILE, REPORT_FILE))
         known = self._read.get(path)
         if known is None or known[0] != state or known[1].key != key:
-            try:
-                run = ShelvedRun(key, path, read_manifest(path), read_report(path / REPORT_FILE))
-            except UsageError as error:
-                run = ShelvedRun(key, path, {}, None, str(error))
-            known = self._read[path] = (state, run)
+            known = self._read[path] = (state, _read_run(path, key))
         return known[1]
+
+
+def _read_run(path: Path, key: str) -> ShelvedRun:
+    """The run as far as it can be read: one with a damaged report still has its manifest and its samples."""
+    manifest: Manifest = {}
+    try:
+        manifest = read_manifest(path)
+        return ShelvedRun(key, path, manifest, read_report(path / REPORT_FILE))
+    except UsageError as error:
+        return ShelvedRun(key, path, manifest, None, str(error))
 
 
 class _Indexing(threading.Thread):

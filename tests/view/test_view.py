@@ -200,6 +200,19 @@ def test_the_index_follows_a_run_that_goes_on(runs: Path, tmp_path: Path) -> Non
         assert [sample.id for sample in index.page(Filters(task="quiz"))] == [3]
 
 
+def test_a_run_with_a_damaged_report_still_shows_its_samples(runs: Path, tmp_path: Path) -> None:
+    here = tmp_path / "damaged"
+    shutil.copytree(next(path for path in sorted(runs.iterdir()) if path.is_dir()), here)
+    shutil.rmtree(here / ".view", ignore_errors=True)
+    (here / "report.json").write_text('{"kind":', encoding="utf-8")
+    with TestClient(make_app([here], "t", [HOST]), base_url=f"http://{HOST}") as client:
+        client.get("/?token=t")
+        page = client.get("/run/damaged")
+        assert page.status_code == 200 and "report.json: cannot be read" in page.text
+        assert "no report yet" not in page.text
+        assert client.get("/run/damaged/sample/1").status_code == 200
+
+
 def test_the_viewer_speaks_chinese() -> None:
     said = set()
     for template in (*(FOLDER / "templates").iterdir(), FOLDER.parent / "record" / "parts.html.j2"):
