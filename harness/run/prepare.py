@@ -131,7 +131,7 @@ def prepare_models(
         readable = [sample for sample in asked if not any(map(unreadable, sample.requests))]
         for spec, model in zip(specs, made, strict=True):
             progress.stage(f"checking prompts for model {spec.model}")
-            check_abilities(model, spec.model, asked)
+            check_abilities(model, spec.model, asked, registry)
             if model.sees_prompts:
                 check_media(asked)
             with plugin_errors(spec.model, "could not look at the samples"):
@@ -183,7 +183,7 @@ def thinking_args(spec: RunSpec, kind: type[Model]) -> dict[str, JSON]:
     return given
 
 
-def check_abilities(model: Model, name: str, samples: Sequence[Sample]) -> None:
+def check_abilities(model: Model, name: str, samples: Sequence[Sample], registry: Registry) -> None:
     """Refuse samples that ask for more than the model can do. Raises `UsageError`."""
     seen: set[str] = set()
     shown: dict[str, set[str]] = {}
@@ -202,7 +202,11 @@ def check_abilities(model: Model, name: str, samples: Sequence[Sample]) -> None:
                 raise UsageError(f"model '{name}' cannot be offered functions, as task '{sample.task}' does")
     for task, kinds in shown.items():
         if missing := kinds - model.modalities:
-            raise UsageError(f"model '{name}' cannot see what task '{task}' shows: {', '.join(sorted(missing))}")
+            able = [each for each in registry.names("model") if kinds <= registry.model(each).modalities]
+            raise UsageError(
+                f"model '{name}' cannot see what task '{task}' shows: {', '.join(sorted(missing))}; "
+                f"--model names one that can ({', '.join(able) or 'none is installed'})"
+            )
 
 
 def check_media(samples: Sequence[Sample]) -> None:

@@ -10,6 +10,7 @@ from scripted_server import Reply, ScriptedServer, chat
 
 from harness import GenerationParams, Message, Model, Prompt, Request, Response, UsageError
 from harness.engine import ChatTemplate
+from harness.registry import load_plugins
 from harness.run.prepare import check_abilities
 from harness.scoring import ToolCall, read_calls
 from harness.testing import tiny_tokenizer
@@ -67,4 +68,4 @@ def test_a_model_that_cannot_be_offered_any_is_refused() -> None:
             yield from ()
 
     with pytest.raises(UsageError, match="cannot be offered functions"):
-        check_abilities(Plain(), "plain", [Sample("bfcl", "", 0, {}, (ASKED,), "x")])
+        check_abilities(Plain(), "plain", [Sample("bfcl", "", 0, {}, (ASKED,), "x")], load_plugins())

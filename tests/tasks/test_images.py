@@ -204,7 +204,9 @@ def test_turns_of_a_conversation_speak_of_images() -> None:
 
 def test_a_model_that_cannot_see_is_refused() -> None:
     ask([{"q": "q", "a": "x", "image": uri(1)}])
-    with pytest.raises(UsageError, match="cannot see what task 'see' shows: image"):
+    with pytest.raises(
+        UsageError, match=r"cannot see what task 'see' shows: image; --model names one that can \(.*hf_vlm"
+    ):
         evaluate("demo", {}, ["see.yaml"])
 
 
