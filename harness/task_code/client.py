@@ -84,7 +84,9 @@ def _is_rows(made: Any) -> bool:
 
 
 _SHAPES: Mapping[str, Callable[[Any], bool]] = {
-    "load": lambda made: isinstance(made, dict) and all(isinstance(made.get(key), list) for key in ("names", "files")),
+    "load": lambda made: (
+        isinstance(made, dict) and all(isinstance(made.get(key), list) for key in ("names", "files", "filters"))
+    ),
     "class": lambda made: (
         isinstance(made, dict) and isinstance(made.get("keys"), dict) and isinstance(made.get("methods"), list)
     ),
@@ -129,6 +131,8 @@ class TaskCode:
         self._classes: dict[PythonFunction, Any] = {}
         self._hangs: dict[str, int] = {}
         self._read: dict[str, None] = {}
+        self.filters: set[str] = set()
+        """Names of filters that the code has registered (`register_filter`), which tasks may use."""
         self.tried: dict[str, None] = {}
         """What the code tried that a sandbox forbids, in words."""
 
@@ -144,6 +148,7 @@ class TaskCode:
             raise UsageError(f"{functions[0]}: {error}") from None
         except CodeError as error:
             raise UsageError(f"{functions[0]}: {error}") from None
+        self.filters |= {str(name) for name in found["filters"]}
         return LoadedCode(tuple(found["names"]), hashed(self._own_files(found["files"])))
 
     def describe_class(self, function: PythonFunction, config: Mapping[str, JSON]) -> dict[str, Any]:

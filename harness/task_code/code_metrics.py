@@ -38,11 +38,14 @@ class ScoredByCode:
         self._free = task.config.process_results is not None
         self._asks = task.config.construct_requests is not None
         self._pipelines = {item.name: item.filter for item in task.config.filter_list or ()} or {"none": []}
-        self._foreign = {name for name, steps in self._pipelines.items() if not all(map(_is_known, steps))}
+        self._foreign = {
+            name for name, steps in self._pipelines.items() if not all(_is_known(step, code) for step in steps)
+        }
         self._scores: OrderedDict[Any, dict[str, Any] | CodeError] = OrderedDict()
         functions = [function for _, function in functions_in(task.document.data)]
+        spec = {**self._spec(task), "functions": [_pair(function) for function in functions]}
         try:
-            code.open_task(task.name, self._spec(task), functions[0])
+            code.open_task(task.name, spec, functions[0])
         except CodeError as error:
             raise task.document.error(("filter_list",), f"filter_list: {error}") from None
 
@@ -105,14 +108,12 @@ class ScoredByCode:
 
     @property
     def pipelines_with_code(self) -> frozenset[str]:
-        """Pipelines of which a step is Python, or a filter that only lm-eval has."""
-        ours = {"regex_pos", "format_span"}
+        """Pipelines of which a step is Python, or a filter that only lm-eval has or that the code has registered."""
+        ours = {"regex_pos", "format_span", *self._code.filters}
         return frozenset(
             name
             for name, steps in self._pipelines.items()
-            if any(
-                isinstance(step.function, PythonFunction) or step.filter_fn or step.function in ours for step in steps
-            )
+            if any(_is_python(step) or step.function in ours for step in steps)
         )
 
 
@@ -183,7 +184,8 @@ def with_code(
         if is_code_metric(entry, config)
     }
     steps = [step for item in config.filter_list or () for step in item.filter]
-    if not made and not any(isinstance(step.function, PythonFunction) or step.filter_fn for step in steps):
+    registered = code.filters if any(functions_in(task.document.data)) else ()
+    if not made and not any(_is_python(step) or step.function in registered for step in steps):
         return task.scoring, metric, filter
     source = ScoredByCode(task, code)
     classes = {name: _class_of(name, entry, source, task) for name, entry in made.items()}
@@ -241,8 +243,12 @@ def _step(step: FilterStepEntry) -> dict[str, Any]:
     return {"function": function, "options": dict(step.model_extra or {}), "filter_fn": _pair(step.filter_fn)}
 
 
-def _is_known(step: FilterStepEntry) -> bool:
-    return isinstance(step.function, PythonFunction) or step.function in FILTERS
+def _is_known(step: FilterStepEntry, code: TaskCode) -> bool:
+    return isinstance(step.function, PythonFunction) or step.function in FILTERS or step.function in code.filters
+
+
+def _is_python(step: FilterStepEntry) -> bool:
+    return isinstance(step.function, PythonFunction) or step.filter_fn is not None
 
 
 def _pair(function: PythonFunction | None) -> list[str] | None:

@@ -129,6 +129,7 @@ class _Process:
         sys.path_hooks.insert(0, self.finder)
         self.names: Any = _module("_lm_eval_names", hello["names"])
         self.names.install(_task_folders(self.roots))
+        self.own_filters = frozenset(self.names.FILTERS)
         self.packages = _module("_package_names", hello["packages"])
         self.packages.install(bool(hello["shown"]))
         self.watch = self.names.watch = _Watch([f"{root}/" for root in self.roots], hello["shown"])
@@ -159,14 +160,15 @@ class _Process:
     # What can be asked for.
 
     def do_load(self, functions: list[list[str]]) -> Any:
-        """Import what `functions` ([folder, name]) name. Returns their names as Python has them, and local files."""
+        """Import what `functions` ([folder, name]) name. Returns their names as Python has them, local files, and the
+        filters that code has registered."""
         named = []
         files: set[str] = set()
         for folder, name in functions:
             found = self.function(folder, name)
             named.append(getattr(found, "__name__", None))
             files |= self.closure(self.module_of(folder, name), set())
-        return {"names": named, "files": sorted(files)}
+        return {"names": named, "files": sorted(files), "filters": sorted(set(self.names.FILTERS) - self.own_filters)}
 
     def do_class(self, function: list[str], config: dict[str, Any]) -> Any:
         """What a task that is a class brings (`task_classes.described`). config: what its file says beside it."""
@@ -215,6 +217,8 @@ class _Process:
 
     def do_task(self, task: str, spec: dict[str, Any]) -> Any:
         """Keep how a task's replies are read and scored, under a name."""
+        for function in spec.get("functions", ()):  # their modules may register filters
+            self.function(*function)
         kept: dict[str, Any] = {**spec, "pipelines": {}}
         for name, steps in spec["pipelines"].items():
             kept["pipelines"][name] = [(self.filter(step["function"]), self.options(step)) for step in steps]

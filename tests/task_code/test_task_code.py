@@ -137,7 +137,7 @@ def test_python_chooses_the_pictures_of_a_row_and_may_change_them(folder: Path) 
     table = datasets.Dataset.from_list([{"n": n, **data} for n in (1, 2, 3)])
     table.to_parquet(folder / "rows.parquet")
     (folder / "seen.yaml").write_text(
-        "task: seen\ndataset_path: rows.parquet\ntest_split: test\ndoc_to_text: 'See <image>{{ n }}'\n"
+        'task: seen\ndataset_path: rows.parquet\ntest_split: test\ndoc_to_text: \'See {{ "" if n == 2 else "<image>" }}{{ n }}\'\n'
         "doc_to_image: !function pictures.doc_to_image\ndoc_to_target: '{{ n }}'\n"
         "metric_list: [{metric: exact_match}]\n"
     )
@@ -149,7 +149,7 @@ def test_python_chooses_the_pictures_of_a_row_and_may_change_them(folder: Path) 
     assert changed.mime == "image/png"
     assert changed.sha256 != hashlib.sha256(data["left"]["bytes"]).hexdigest()
     assert first.doc["left"] == {"sha256": hashlib.sha256(data["left"]["bytes"]).hexdigest()}
-    assert second.prompt.text == "See <image>2"
+    assert (second.prompt.text, second.error) == ("See 2", None)
     assert "KeyError: 'nothing'" in str(third.error)
 
 
@@ -446,6 +446,27 @@ def test_filters_of_a_task_and_what_no_filter_can_read(folder: Path, code: TaskC
         code.open_task(
             "u", {**spec, "pipelines": {"x": [{"function": "nowhere", "options": {}}]}}, function(folder, "code.shout")
         )
+
+
+def test_a_filter_that_code_registers_is_found_by_its_name(folder: Path) -> None:
+    (folder / "code.py").write_text(
+        "from lm_eval.api.filter import Filter\nfrom lm_eval.api.registry import register_filter\n"
+        "def doc_to_text(doc): return str(doc['a'])\n"
+        "@register_filter('own_filter')\nclass Own(Filter):\n"
+        "    def __init__(self, less=0): self.less = less\n"
+        "    def apply(self, resps, docs): return [[str(int(one) - self.less) for one in each] for each in resps]\n"
+    )
+    plain = (
+        "task: sums\ndataset_path: rows.jsonl\ntest_split: test\ndoc_to_text: !function code.doc_to_text\n"
+        "doc_to_target: '{{ b }}'\nmetric_list: [{metric: exact_match}]\n"
+        "filter_list: [{name: less, filter: [{function: own_filter, less: 1}, {function: take_first}]}]\n"
+    )
+    (folder / "sums.yaml").write_text(plain)
+    result = evaluate("dummy", {"mode": "gold"}, "sums.yaml", trust_task_code=".", output="runs")
+    assert [one.answers for one in result.samples()] == [{"less": (text,)} for text in ("9", "19", "29", "39")]
+    (folder / "sums.yaml").write_text(plain.replace("own_filter", "own_filer"))
+    with pytest.raises(HarnessError, match="unknown filter 'own_filer'"):
+        run(folder, trust_task_code=".")
 
 
 def test_nothing_is_imported_before_its_task_is_chosen(folder: Path) -> None:
