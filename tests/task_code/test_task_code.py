@@ -137,7 +137,8 @@ def test_python_chooses_the_pictures_of_a_row_and_may_change_them(folder: Path) 
     table = datasets.Dataset.from_list([{"n": n, **data} for n in (1, 2, 3)])
     table.to_parquet(folder / "rows.parquet")
     (folder / "seen.yaml").write_text(
-        'task: seen\ndataset_path: rows.parquet\ntest_split: test\ndoc_to_text: \'See {{ "" if n == 2 else "<image>" }}{{ n }}\'\n'
+        "task: seen\ndataset_path: rows.parquet\ntest_split: test\n"
+        "doc_to_text: 'See {% if n != 2 %}<image>{% endif %}{{ n }}'\n"
         "doc_to_image: !function pictures.doc_to_image\ndoc_to_target: '{{ n }}'\n"
         "metric_list: [{metric: exact_match}]\n"
     )
