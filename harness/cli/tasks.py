@@ -175,7 +175,11 @@ def is_offline(entry: TaskEntry, mirrors: Sequence[Path]) -> bool:
     """Whether the rows of a task are on this machine: beside its file, made at run time, or in a mirror."""
     if not entry.places or entry.places[0] in BUILDERS:
         return True
-    return any((folder / place).exists() for place in entry.places for folder in (entry.path.parent, *mirrors))
+    return any(_holds(folder, place) for place in entry.places for folder in (entry.path.parent, *mirrors))
+
+
+def _holds(folder: Path, place: str) -> bool:
+    return any(folder.glob(place)) if "*" in place else (folder / place).exists()
 
 
 def _plain(value: Any) -> Any:

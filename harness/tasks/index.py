@@ -22,7 +22,7 @@ from harness.tasks.yaml_file import Document, PythonFunction, load_document, rea
 from harness.types import JSON
 
 # Raise it when an entry's fields change: older caches are then read anew.
-_VERSION = 4
+_VERSION = 5
 _NAMED = re.compile(r"^(task|group):[ \t]*['\"]?([\w.:+-]+)['\"]?[ \t]*$", re.MULTILINE)
 
 
@@ -181,7 +181,7 @@ def _mapping(data: Mapping[str, JSON], key: str) -> Mapping[str, JSON]:
 
 
 def _places(data: Mapping[str, JSON]) -> list[str]:
-    """Where a mirror would hold the rows: by the id of each hub, and by the repository of files."""
+    """Where a mirror would hold the rows: by the id of each hub, by the repository or the name of files (a pattern)."""
     path, sources = _text(data, "dataset_path"), _mapping(data, "sources")
     places = [path] if path else []
     for hub in ("hf", "modelscope"):
@@ -191,7 +191,13 @@ def _places(data: Mapping[str, JSON]) -> list[str]:
     repo = _mapping(sources, "github").get("repo")
     places += [f"github/{repo}"] if isinstance(repo, str) else []
     local = sources.get("local")
+    local = local.get("path") if isinstance(local, dict) else local
     places += [local] if isinstance(local, str) else []
+    for given in _mapping(_mapping(sources, "url"), "files").values():
+        for file in given if isinstance(given, list) else [given]:
+            name = re.sub(r"{{.*?}}", "*", str(file)).rsplit("/", 1)[-1]
+            pattern = re.sub("[*]+", "*", re.sub(r"[^\w.*-]+", "_", name))
+            places.append(f"url/rows/{pattern}-*")
     return list(dict.fromkeys(places))
 
 

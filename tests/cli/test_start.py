@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from rich.cells import cell_len
 
 from harness.cli.main import main
+from harness.cli.tasks import is_offline, open_library
 from harness.testing import run_harness
 from harness.words import translator
 
@@ -146,3 +147,12 @@ def test_no_word_of_the_questions_lacks_its_chinese() -> None:
     assert len(said) > 35
     chinese = translator("zh")
     assert not [text for text in said if not re.search("[\u4e00-\u9fff]", chinese(text))]
+
+
+def test_rows_that_come_from_the_network_or_from_nowhere_are_not_said_to_be_here(tmp_path: Path) -> None:
+    entries = {entry.name: entry for entry in open_library(()).entries()}
+    (tmp_path / "url" / "rows" / "WikiBench.zip-0ed02a72").mkdir(parents=True)
+    assert is_offline(entries["mrcr_generated"], ())
+    for name in ("wikibench_cn", "cblue_cdn", "mathbench_cn", "cluener2020", "dureader_2", "ifeval"):
+        assert not is_offline(entries[name], ()), name
+    assert is_offline(entries["wikibench_cn"], (tmp_path,)) and not is_offline(entries["cluener2020"], (tmp_path,))
