@@ -235,6 +235,37 @@ def gemma3() -> tuple[Any, Any]:
     return transformers.Gemma3ForConditionalGeneration(config), processor
 
 
+def gemma4() -> tuple[Any, Any]:
+    kinds = {"i": "image", "a": "audio"}
+    names = {f"bo{letter}_token": f"<|{kind}>" for letter, kind in kinds.items()}
+    names |= {f"eo{letter}_token": f"<{kind}|>" for letter, kind in kinds.items()}
+    names |= {f"{kind}_token": f"<|{kind}|>" for kind in kinds.values()}
+    tokenizer = _tokenizer(*names.values(), "<|video|>", **names)
+    pooled = {"patch_size": PATCH, "pooling_kernel_size": 2}
+    images = transformers.Gemma4ImageProcessorPil(**pooled, max_soft_tokens=70)
+    hears = {"feature_extractor_type": "Gemma4AudioFeatureExtractor"}
+    processor = Parts("Gemma4Processor", images, tokenizer, _template("<|image|>"), feature_extractor=hears)
+    config = transformers.Gemma4Config(
+        vision_config=transformers.Gemma4VisionConfig(
+            **{**_VISION, **pooled}, num_key_value_heads=4, head_dim=8, position_embedding_size=64
+        ),
+        text_config=transformers.Gemma4TextConfig(
+            **_TEXT,
+            vocab_size=len(tokenizer),
+            vocab_size_per_layer_input=len(tokenizer),
+            hidden_size_per_layer_input=8,
+            global_head_dim=8,
+            sliding_window=16,
+            layer_types=_GEMMA_LAYERS,
+            use_bidirectional_attention="vision",
+        ),
+        eoa_token_index=_id(tokenizer, names["eoa_token"]),
+        video_token_id=_id(tokenizer, "<|video|>"),
+        **{f"{name}_id": _id(tokenizer, token) for name, token in names.items() if name != "eoa_token"},
+    )
+    return transformers.Gemma4ForConditionalGeneration(config), processor
+
+
 _GEMMA_LAYERS = ["sliding_attention", "full_attention"]
 
 
@@ -271,6 +302,7 @@ FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {
         idefics3,
         smolvlm,
         gemma3,
+        gemma4,
     )
 }
 

@@ -48,13 +48,21 @@ def load_processor(pretrained: str, config: Any, **source: Any) -> Any:
 
 def _without_video(kind: Any) -> Any:
     """A class of processors that has no part for videos: None stands in its place, which is the last."""
+    from transformers import ProcessorMixin
+
     parts = [name for name in kind.get_attributes() if "video" not in name]
     read = kind._get_arguments_from_pretrained.__func__
+
+    def keep_parts(self: Any, *args: Any, video_processor: None = None, **more: Any) -> None:
+        ProcessorMixin.__init__(self, *args, **more)
+
+    # Between a family and the mixin: some families hand the part for videos on by its name, which the mixin refuses.
+    between = type("WithoutVideo", (ProcessorMixin,), {"__init__": keep_parts})
     own = {
         "get_attributes": classmethod(lambda _: list(parts)),
         "_get_arguments_from_pretrained": classmethod(lambda cls, *args, **more: [*read(cls, *args, **more), None]),
     }
-    return type(kind.__name__, (kind,), own)
+    return type(kind.__name__, (kind, between), own)
 
 
 def image_options(

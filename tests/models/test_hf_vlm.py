@@ -116,6 +116,14 @@ def questions() -> list[Request]:
     return asked + [Request("generate", prompt, generation=GenerationParams(max_new_tokens=5)) for prompt in prompts]
 
 
+def test_a_processor_that_hands_its_video_part_on_by_name_is_read(families: Path) -> None:
+    place = checkpoint(families, "gemma4")
+    processor = load_processor(str(place), transformers.AutoConfig.from_pretrained(place))
+    shown = processor(text="<|image|>What is it?", images=[picture(1)], return_tensors="pt")
+    marks = shown["input_ids"] == processor.image_token_id
+    assert int(marks.sum()) == int(shown["mm_token_type_ids"].sum()) > 1
+
+
 # One that turns by place, one whose images see both ways, one in pieces; the others are run where there is time.
 _OFTEN = {"qwen3_vl", "gemma3", "idefics3"}
 
