@@ -22,6 +22,7 @@ from harness.engine.quantised import stored_identity
 from harness.engine.weights import (
     WEIGHTS,
     check_checkpoint,
+    check_files,
     short_hash,
     stored_dtype,
     weight_files,
@@ -106,6 +107,7 @@ class LocalCheckpoint:
             self.tokenizer = AutoTokenizer.from_pretrained(self.tokenizer_path, **options)
         except (OSError, ValueError, KeyError, ImportError, TypeError, AttributeError) as error:
             # The last two: JSON of another form than a tokenizer's.
+            check_files(file for file in (folder / "tokenizer.json",) if file.is_file())
             raise UsageError(f"--model_args: tokenizer={self.tokenizer_path}: {one_line(error)}") from None
         return self.tokenizer
 

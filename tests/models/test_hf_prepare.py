@@ -183,7 +183,7 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
         ("model.safetensors.index.json", b'{"weight_map": {"a": "b.safetensors"}}', "lacks b.safetensors, which"),
         ("config.json", b'{"model_', "config.json is damaged: it holds no JSON object"),
         ("generation_config.json", b"[]", "generation_config.json is damaged: it holds no JSON object"),
-        ("tokenizer.json", b"[]", "tokenizer="),
+        ("tokenizer.json", b"[]", "tokenizer.json is damaged: it holds no JSON object"),
     ],
 )
 def test_a_checkpoint_with_a_damaged_file(folder: Path, tmp_path: Path, name: str, content: bytes, said: str) -> None:
