@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import Result
+from safetensors.torch import save_file
 
 from harness.record.run import RunFolder
 from harness.registry import load_plugins
@@ -228,6 +230,8 @@ def test_an_adapter_for_another_base_model(folder: Path) -> None:
         "task_type": "CAUSAL_LM",
     }
     (adapter / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    refused(run("--model_args", f"pretrained={model},peft={adapter}", model="hf"), "adapter", "has no weights")
+    save_file({"base.no_such_layer.lora_A.weight": torch.zeros(2, 2)}, adapter / "adapter_model.safetensors")
     refused(run("--model_args", f"pretrained={model},peft={adapter}", model="hf"), "adapter", "someone/another-base")
 
 

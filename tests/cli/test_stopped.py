@@ -52,7 +52,14 @@ def scores(path: Path) -> Any:
     return [json.loads(line)["scores"] for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-@pytest.mark.parametrize(("rows", "file"), [(8, "manifest.json"), (240, "sums.jsonl"), (24, "report.html")])
+@pytest.mark.parametrize(
+    ("rows", "file"),
+    [
+        (240, "sums.jsonl"),
+        pytest.param(8, "manifest.json", marks=pytest.mark.slow),
+        pytest.param(24, "report.html", marks=pytest.mark.slow),
+    ],
+)
 def test_a_full_disk_stops_a_run_that_then_goes_on(rows: int, file: str) -> None:
     write_rows(rows)
     assert run_harness(*ARGV, "--output", "clean").exit_code == 0
@@ -88,8 +95,11 @@ def test_a_full_disk_while_scoring_again_leaves_the_old_scores() -> None:
     assert {path.name: path.read_bytes() for path in folder.glob("[!.]*")} == before
 
 
+OTHERS = (("tasks",), ("schema",), ("show", "sums.yaml", "--model", "dummy"))
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="runs where there is a /dev/full")
-@pytest.mark.parametrize("argv", [("tasks",), ("schema",), ("show", "sums.yaml", "--model", "dummy"), ARGV])
+@pytest.mark.parametrize("argv", [ARGV, *(pytest.param(each, marks=pytest.mark.slow) for each in OTHERS)])
 def test_an_output_that_cannot_be_written_is_one_line(argv: Sequence[str]) -> None:
     with Path("/dev/full").open("w") as full:
         command = [sys.executable, "-m", "harness", *argv]

@@ -55,7 +55,14 @@ COMMANDS = (
 )
 
 
-@pytest.mark.parametrize("arguments", COMMANDS, ids=lambda arguments: arguments[0].strip("-") + str(len(arguments)))
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(each, marks=pytest.mark.slow if "show" in each or "openai" in each or "--dry_run" in each else ())
+        for each in COMMANDS
+    ],
+    ids=lambda arguments: arguments[0].strip("-") + str(len(arguments)),
+)
 def test_no_text_commands_the_terminal(arguments: tuple[str, ...]) -> None:
     code, written = harness(*arguments)
     text = written.decode("utf-8")

@@ -222,6 +222,7 @@ def test_a_model_with_recurrent_state_runs_unshared(tmp_path: Path) -> None:
     assert_same(answers(model, requests()), alone)
 
 
+@pytest.mark.slow
 def test_a_model_with_chunked_attention_runs_unshared(tmp_path: Path) -> None:
     # Its layers are not where its class says.
     small = {"num_local_experts": 2, "intermediate_size_mlp": 64, "attention_chunk_size": 32}
@@ -233,6 +234,7 @@ def test_a_model_with_chunked_attention_runs_unshared(tmp_path: Path) -> None:
     assert_same(answers(model, requests()), alone)
 
 
+@pytest.mark.slow
 def test_an_encoder_decoder_scores_and_generates(tmp_path: Path) -> None:
     import torch
     from transformers import AutoModelForSeq2SeqLM

@@ -128,6 +128,7 @@ def test_a_mistake_is_one_line(run: str, argv: list[str], message: str) -> None:
     assert not (Path(run) / "judgements").exists()
 
 
+@pytest.mark.slow
 def test_the_demo_model_is_no_judge_but_can_be_asked(run: str) -> None:
     """A real model in this process: a million parameters that know nothing of JSON."""
     argv = ["judge", run, "--rubric", "correctness_en", "--model", "demo", "--apply_chat_template", "false"]
@@ -136,6 +137,7 @@ def test_the_demo_model_is_no_judge_but_can_be_asked(run: str) -> None:
     assert "talk: 0 of 2 samples scored; 4 replies, 2 of them asked again; 2 never readable: " in done.stdout
 
 
+@pytest.mark.slow
 def test_a_model_of_transformers_judges_by_its_chat_template(run: str, tmp_path: Path) -> None:
     model = tiny_causal_lm(tmp_path / "tiny", max_length=4096)
     argv = [

@@ -115,6 +115,7 @@ def test_what_is_too_long_is_refused_before_weights_load(folder: Path, kind: str
         model.inspect_samples([sample])
 
 
+@pytest.mark.slow
 def test_the_flag_says_it_to_the_model(tmp_path: Path) -> None:
     path = tiny_causal_lm(tmp_path / "model")
     model = ("--model", "hf", "--model_args", f"pretrained={path},max_length=16", "--device", "cpu")

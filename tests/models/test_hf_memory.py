@@ -72,6 +72,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_causal_lm(tmp_path_factory.mktemp("memory") / "base", layers=4)
 
 
+@pytest.mark.slow
 def test_the_names_that_others_use_for_it(folder: Path) -> None:
     expected = answers(loaded(folder))
 

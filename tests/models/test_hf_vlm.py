@@ -125,7 +125,7 @@ def test_a_processor_that_hands_its_video_part_on_by_name_is_read(families: Path
 
 
 # One that turns by place, one whose images see both ways, one in pieces; the others are run where there is time.
-_OFTEN = {"qwen3_vl", "gemma3", "idefics3"}
+_OFTEN = {"qwen3_vl"}
 
 
 @pytest.mark.parametrize(

@@ -445,7 +445,7 @@ def test_a_row_score_of_numpy_counts_and_one_that_raises_fails_its_row(tmp_path:
 
 
 @pytest.mark.parametrize("given_", [lambda: None, lambda: 5, lambda: [5], lambda: {1: 2}, lambda: 1 / 0, exit])
-@pytest.mark.parametrize("field", ["describe", "incidents"])
+@pytest.mark.parametrize("field", ["describe", pytest.param("incidents", marks=pytest.mark.slow)])
 def test_what_a_model_says_of_itself_costs_no_answer(tmp_path: Path, field: str, given_: Callable[[], Any]) -> None:
     class Odd(Given):
         name = "odd_model"

@@ -61,8 +61,8 @@ def speak(word="passed"):
 """
 
 
-# Every third of those that do not wait until their time is over.
-OFTEN = [name for name in FAKES if name not in ("the signal of no time", "stop the parent", "files of the tests")][::3]
+# Every sixth of those that do not wait until their time is over.
+OFTEN = [name for name in FAKES if name not in ("the signal of no time", "stop the parent", "files of the tests")][::6]
 
 
 @needs_sandbox
