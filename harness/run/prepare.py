@@ -99,10 +99,12 @@ def prepare_run(
     fingerprints: dict[str, str] = {}
 
     def samples() -> list[Sample]:
-        shown = any(registry.model(each.model).sees_prompts for each in specs)
+        names = [each.model for each in specs]
+        shown = any(registry.model(name).sees_prompts for name in names)
         fingerprints.update(render_samples(jobs, spec, registry, progress, shown=shown))
         asked = [sample for job in jobs for sample in job.samples]
-        if shown:
+        # What answers samples, whatever they are asked (`dummy`, `replay`), needs no turns.
+        if any(kind.sees_prompts and not kind.answers_samples for kind in map(registry.model, names)):
             check_conversations(asked, spec.apply_chat_template)
         return asked
 
@@ -198,7 +200,7 @@ def check_abilities(model: Model, name: str, samples: Sequence[Sample], registry
         seen.add(sample.task)
         for request in sample.requests:
             shown.setdefault(sample.task, set()).update(media.kind for media in request.prompt.shown_media)
-            if request.prompt.tools and model.sees_prompts and not model.takes_tools:
+            if request.prompt.tools and model.sees_prompts and not (model.takes_tools or model.answers_samples):
                 raise UsageError(f"model '{name}' cannot be offered functions, as task '{sample.task}' does")
     for task, kinds in shown.items():
         if missing := kinds - model.modalities:
