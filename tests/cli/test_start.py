@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -123,17 +126,30 @@ def test_leaving_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
     """At a real terminal of sixty columns."""
     master, slave = pty.openpty()
     environment = {**os.environ, "COLUMNS": "60", "TERM": "dumb"}
+
+    def at_the_terminal() -> None:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a job in the background is started with it ignored
+
     with subprocess.Popen(
-        [sys.executable, "-m", "harness", "start"], stdin=slave, stdout=slave, stderr=slave, env=environment,
-        start_new_session=True, preexec_fn=lambda: __import__("fcntl").ioctl(0, 0x540E, 0),
-    ) as process:  # fmt: skip
+        [sys.executable, "-m", "harness", "start"],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=at_the_terminal,
+    ) as process:
         said = b""
-        while b"> " not in said and select.select([master], [], [], 60)[0]:
-            said += os.read(master, 1000)
-        os.write(master, b"\x03")
-        while b"interrupted" not in said and select.select([master], [], [], 20)[0]:
-            said += os.read(master, 1000)
-        assert process.wait(20) == 2
+        try:
+            while b"> " not in said and select.select([master], [], [], 60)[0]:
+                said += os.read(master, 1000)
+            os.write(master, b"\x03")
+            while b"interrupted" not in said and select.select([master], [], [], 20)[0]:
+                said += os.read(master, 1000)
+            assert process.wait(20) == 2
+        finally:
+            process.kill()
     os.close(slave)
     os.close(master)
     assert b"interrupted; go on with: harness start" in said and b"Traceback" not in said
