@@ -59,7 +59,8 @@ def command(targets: tuple[str, ...], everything: bool, data: tuple[str, ...], i
         line(problem)
     for note in dict.fromkeys(checker.notes):
         notice(note)
-    checked = f"{counted(checker.tasks, 'task')} and {counted(checker.plugins, 'plugin')} checked"
+    recipes = f", {counted(checker.recipes, 'recipe')}" if checker.recipes else ""
+    checked = f"{counted(checker.tasks, 'task')}{recipes} and {counted(checker.plugins, 'plugin')} checked"
     line(f"{checked}: {counted(len(problems), 'problem') if problems else 'no problems'}")
     return ExitCode.USAGE if problems else ExitCode.OK
 
@@ -73,6 +74,7 @@ class Checker:
     mirrors: tuple[str, ...] = ()
     tasks: int = 0
     plugins: int = 0
+    recipes: int = 0
     notes: list[str] = field(default_factory=list)
 
     def check_everything(self) -> Iterator[str]:
@@ -117,6 +119,7 @@ class Checker:
 
         library = self._library(self.include)
         for path in paths:
+            self.recipes += 1
             try:
                 yield from (f"{path}: {problem}" for problem in recipe_problems(load_recipe(path), library))
             except HarnessError as error:

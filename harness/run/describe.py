@@ -27,6 +27,7 @@ def run_identity(spec: RunSpec, model: Model, jobs: Sequence[TaskJob]) -> dict[s
         "fewshot_as_multiturn": spec.fewshot_as_multiturn,
         "system_instruction": spec.system_instruction,
         "gen_kwargs": with_one_name(spec.gen_kwargs),
+        **({"task_gen_kwargs": spec.task_gen_kwargs} if spec.task_gen_kwargs else {}),
         "seed": spec.seed,
         **({"bad_rows": spec.bad_rows} if spec.bad_rows != "refuse" else {}),
     }

@@ -135,12 +135,14 @@ def load_job(
 ) -> TaskJob:
     """Load one task as a run sees it, and what scores it: the only way from a task file to a task of a run."""
     asked = {**spec.overrides.get(ref.name, {}), **spec.overrides.get(ref.full_name, {})}
-    overrides = {**task_changes(spec.recipe, ref.name), **asked}
+    by_recipe = task_changes(spec.recipe, ref.name)
+    overrides = {**by_recipe, **asked}
 
     def with_flags(document: Document) -> Document:
-        if spec.num_fewshot is not None and "num_fewshot" not in overrides:
-            # A task that says 0 has no examples to show (as in lm-eval).
-            if document.data.get("num_fewshot") == 0 and spec.num_fewshot > 0:
+        if spec.num_fewshot is not None and "num_fewshot" not in asked:
+            # A task that says 0 has no examples to show (as in lm-eval); a recipe's 0 is what its makers did.
+            own_zero = document.data.get("num_fewshot") == 0 and "num_fewshot" not in by_recipe
+            if own_zero and spec.num_fewshot > 0:
                 name, flag = ref.full_name + labels_of(modifiers), f"--num_fewshot {spec.num_fewshot}"
                 (progress or Progress()).message(f"{name}: zero-shot by its protocol, {flag} is not used")
             else:

@@ -29,10 +29,10 @@ def with_recipe(name: str, given: Mapping[str, Any], registry: Registry) -> dict
     for field in SETTINGS:
         if field in recipe:
             settings.setdefault(field, recipe[field])
-    settings["gen_kwargs"] = {
-        **with_one_name(recipe.get("gen_kwargs", {})),
-        **with_one_name(settings.get("gen_kwargs", {})),
-    }
+    flags = with_one_name(settings.get("gen_kwargs", {}))
+    settings["gen_kwargs"] = {**with_one_name(recipe.get("gen_kwargs", {})), **flags}
+    own = {task: under_flags(entry.get("gen_kwargs", {}), flags) for task, entry in recipe["tasks"].items()}
+    settings["task_gen_kwargs"] = {task: asked for task, asked in own.items() if asked}
     if arguments := recipe.get("chat_template_args"):
         settings["model_args"] = _with_template_args(settings, arguments, registry)
     entries = recipe["tasks"]
@@ -41,6 +41,12 @@ def with_recipe(name: str, given: Mapping[str, Any], registry: Registry) -> dict
         f"{task}:{entries[task]['variant']}" if "variant" in entries.get(task, {}) else task for task in wanted
     )
     return {**settings, "recipe": recipe}
+
+
+def under_flags(asked: Mapping[str, JSON], flags: Mapping[str, JSON]) -> dict[str, JSON]:
+    """Generation parameters without those that flags name."""
+    named = with_one_name(flags)
+    return {name: value for name, value in with_one_name(asked).items() if name not in named}
 
 
 def _with_template_args(settings: Mapping[str, Any], arguments: JSON, registry: Registry) -> dict[str, Any]:
@@ -99,10 +105,9 @@ def differences(
     """What was not done as the recipe says, and what of the answers could explain a difference; a few words each."""
     spec = manifest.get("spec", {})
     known = manifest.get("tasks", {}).get(task["task"], {})
-    for name in SETTINGS:
-        if name in recipe and spec.get(name) != recipe[name] and manifest["model"]["name"] != "replay":
-            yield f"{name} {shown_setting(spec.get(name))}, published with {shown_setting(recipe[name])}"
-    ours, theirs = with_one_name(spec.get("gen_kwargs", {})), with_one_name(recipe.get("gen_kwargs", {}))
+    base = task["task"].partition(":")[0]
+    ours = {**with_one_name(spec.get("gen_kwargs", {})), **spec.get("task_gen_kwargs", {}).get(base, {})}
+    theirs = {**with_one_name(recipe.get("gen_kwargs", {})), **with_one_name(entry.get("gen_kwargs", {}))}
     for name in dict.fromkeys((*theirs, *ours)):
         if ours.get(name) != theirs.get(name):
             said = shown_setting(theirs[name]) if name in theirs else "the task's own"

@@ -18,7 +18,8 @@ DEMO_VISION = "demo_vision"
 class RunSpec:
     """Everything a run is told, named as on the command line. Secrets among `model_args` and `log_to` are `Secret`s.
 
-    log_to: the loggers that write the run into a tracker, each with its options.
+    log_to: the loggers that write the run into a tracker, each with its options. task_gen_kwargs: what a recipe says of
+    single tasks, by their names, over `gen_kwargs`.
     """
 
     tasks: tuple[str, ...]
@@ -31,6 +32,7 @@ class RunSpec:
     max_batch_size: int | None = None
     device: str = "auto"
     gen_kwargs: Mapping[str, JSON] = field(default_factory=dict)
+    task_gen_kwargs: Mapping[str, Mapping[str, JSON]] = field(default_factory=dict)
     metrics: tuple[str | Mapping[str, JSON], ...] = ()
     limit: int | float | None = None
     bad_rows: BadRows = "refuse"
@@ -65,6 +67,10 @@ class RunSpec:
     def __post_init__(self) -> None:
         object.__setattr__(self, "model_args", sealed(dict(self.model_args)))
         object.__setattr__(self, "log_to", tuple((name, sealed(dict(options))) for name, options in self.log_to))
+
+    def generation_of(self, task: str) -> Mapping[str, JSON]:
+        """What the run says of generating answers to a task, named without its variant."""
+        return {**self.gen_kwargs, **self.task_gen_kwargs.get(task, {})}
 
     @classmethod
     def from_json(cls, saved: Mapping[str, JSON]) -> Self:

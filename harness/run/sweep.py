@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.errors import UsageError
 from harness.record.file_types import Report
+from harness.run.recipes import under_flags
 from harness.run.spec import RunSpec
 from harness.types import JSON
 
@@ -32,7 +33,9 @@ def swept(spec: RunSpec, name: str, values: Sequence[JSON]) -> dict[str, RunSpec
             changes: dict[str, Any] = {name: told}
             run = replace(spec, **changes)
         else:
-            run = replace(spec, gen_kwargs={**spec.gen_kwargs, name: value})
+            # What is swept is over what a recipe says of single tasks.
+            own = {task: under_flags(asked, {name: value}) for task, asked in spec.task_gen_kwargs.items()}
+            run = replace(spec, gen_kwargs={**spec.gen_kwargs, name: value}, task_gen_kwargs=own)
         runs[f"{name}={value}"] = replace(run, name=f"{spec.name} {name}={value}" if spec.name else None)
     return runs
 

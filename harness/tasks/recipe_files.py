@@ -36,7 +36,11 @@ class RecipeTask(Strict):
     variant: str | None = Field(None, description="a variant of the task")
     repeats: Repeats | None = Field(None, description="answers to each question; their mean is the value")
     num_fewshot: Annotated[int, Field(ge=0)] | None = None
+    gen_kwargs: GenerationKwargs | None = Field(None, description="what this task is generated with, over the recipe's")
     published: float | int | None = Field(None, description="the value, on the scale of `scale`")
+    n: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="of how many questions the value is, where not of all of the task's: its error then counts"
+    )
     metric: str | None = Field(None, description="the score that it is a value of; the task's first by default")
     scale: float | int = Field(100, description="what the makers write for 1")
     source: str | None = Field(None, description="where it stands, if not where the others do")
