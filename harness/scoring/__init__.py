@@ -19,6 +19,7 @@ from harness.scoring.extraction.tool_calls import CallError, ToolCall, python_ca
 from harness.scoring.gold import gold_indices, gold_texts, mean_over_predictions
 from harness.scoring.math.arithmetic import arithmetic_value
 from harness.scoring.math.equality import math_equal
+from harness.scoring.official.acebench import acebench_calls, acebench_correct, acebench_notices
 from harness.scoring.official.bfcl import calls_match
 from harness.scoring.official.sanitized_code import sanitized_code
 from harness.scoring.row_metrics import (
@@ -62,6 +63,9 @@ __all__ = [
     "Spread",
     "ToolCall",
     "WorstView",
+    "acebench_calls",
+    "acebench_correct",
+    "acebench_notices",
     "against_chance",
     "arithmetic_value",
     "averaged",

@@ -109,7 +109,7 @@ def _value(node: ast.expr) -> JSON:
             _value(key): _value(value) for key, value in zip(node.keys, node.values, strict=True) if key is not None
         }
     if isinstance(node, ast.UnaryOp | ast.BinOp):
-        return _number(node)
+        return number_value(node)
     if isinstance(node, ast.Call) and node.keywords:
         call = _python_call(node)
         return {call.name: dict(call.arguments)}
@@ -126,16 +126,16 @@ _OPERATIONS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
 }
 
 
-def _number(node: ast.expr) -> Any:
+def number_value(node: ast.expr) -> Any:
     """The value of a sum, a product and the like of numbers, or of texts that are joined. Nothing else is computed."""
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float | str):
         return node.value
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
-        value = _number(node.operand)
+        value = number_value(node.operand)
         return -value if isinstance(node.op, ast.USub) else value
     if isinstance(node, ast.BinOp) and (operation := _OPERATIONS.get(type(node.op))):
         try:
-            return operation(*_alike(_number(node.left), _number(node.right)))
+            return operation(*_alike(number_value(node.left), number_value(node.right)))
         except (ArithmeticError, TypeError) as error:
             raise CallError(f"'{ast.unparse(node)[:40]}': {error}") from None
     raise CallError(f"'{ast.unparse(node)[:40]}' is no number")
