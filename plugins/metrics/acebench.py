@@ -14,7 +14,6 @@ from typing import Any
 
 from harness import CorpusMetric, Filter, Metric, Observation, Sample, hookimpl
 from harness.scoring import CallError, acebench_calls, acebench_correct, acebench_notices, strip_reasoning
-from harness.types import JSON
 
 
 class AceBenchAnswer(Filter):
@@ -65,7 +64,7 @@ class AceBenchDialogues(CorpusMetric):
     resamples = 1000
 
     @property
-    def identity(self) -> Mapping[str, JSON]:
+    def identity(self) -> Mapping[str, Any]:
         return {}
 
     def item(self, seen: Observation) -> tuple[str, int, tuple[bool, ...]] | None:
@@ -97,7 +96,7 @@ def _right(seen: Observation) -> tuple[bool, ...]:
     return tuple(prediction is not None and _is_right(doc, prediction, truth) for prediction in seen.predictions)
 
 
-def _is_right(doc: Mapping[str, Any], prediction: str, truth: JSON) -> bool:
+def _is_right(doc: Mapping[str, Any], prediction: str, truth: Any) -> bool:
     if "special" in str(doc["id"]):
         return acebench_notices(str(doc["id"]), prediction, truth)
     functions = doc["function"] if isinstance(doc["function"], list) else [doc["function"]]

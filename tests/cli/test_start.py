@@ -144,7 +144,7 @@ def test_leaving_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
         try:
             while b"> " not in said and select.select([master], [], [], 60)[0]:
                 said += os.read(master, 1000)
-            # Between its prompt and its wait for a key, readline notes an interrupt and waits on: press until it is heard.
+            # Between prompt and wait for a key, readline notes an interrupt and waits on: press until it is heard.
             for _ in range(40):
                 os.write(master, b"\x03")
                 while b"interrupted" not in said and select.select([master], [], [], 0.5)[0]:
