@@ -11,7 +11,7 @@ from harness.cli.completion import complete_runs
 from harness.cli.console import counted, line, show, table
 from harness.errors import ExitCode
 
-COLUMNS = ("", "value", "95% interval", "expected", "n", "verdict")
+COLUMNS = ("", "reference", "served", "value", "95% interval", "expected", "n", "verdict")
 
 
 @click.command("verify")
@@ -34,9 +34,10 @@ def command(reference: str, served: str, margin: float, as_json: bool) -> int:
     \b
     harness verify --reference runs/local --served runs/provider
 
-    Choices, their probabilities, scores, lengths, and whether calls and JSON can be read must lie within the margin,
-    with their whole interval: then the verdict is `same`. Where one lies beyond, it is `differs`, and the exit code is
-    1. Texts that are equal are told, and decide nothing: two servers of one model part at ties of rounding.
+    Choices, their probabilities, scores, lengths, how often functions are called and whether the calls fit their JSON
+    Schema, and whether JSON can be read must lie within the margin, with their whole interval: then the verdict is
+    `same`. Where one lies beyond, it is `differs`, and the exit code is 1. Texts that are equal, and calls at the same
+    prompts, are told and decide nothing: two servers of one model part at ties of rounding.
     """  # fmt: skip
     from harness.run.verify import verify_runs
 
@@ -50,7 +51,8 @@ def command(reference: str, served: str, margin: float, as_json: bool) -> int:
         for each in found.agreements:
             ends = f"{each.interval[0]:.4f} .. {each.interval[1]:.4f}" if each.interval else "-"
             verdict = each.verdict if each.counts else ""
-            rows.append((each.name, f"{each.value:.4f}", ends, f"{each.expected:g}", str(each.n), verdict))
+            sides = ("-" if side is None else f"{side:.4f}" for side in (each.reference, each.served))
+            rows.append((each.name, *sides, f"{each.value:.4f}", ends, f"{each.expected:g}", str(each.n), verdict))
         show(table(COLUMNS, rows, flexible=COLUMNS[:1]))
         for reason, count in found.left_out.items():
             line(f"{counted(count, 'sample')} left out: {reason}")

@@ -2,8 +2,11 @@
 
     verify_runs("runs/local", "runs/served").verdict      # same, differs, or unclear
 
-Compared are, of prompts that are equal to the letter: texts, the probabilities of choices, whether calls and JSON can
-be read, and the scores. Verifiers of vendors look at the same (Kimi K2's of tool calls).
+Compared are, of prompts that are equal to the letter: texts, the probabilities of choices, calls of offered functions,
+whether JSON can be read, and the scores. Of calls, what a vendor's own verifier counts (MoonshotAI/K2-Vendor-Verifier,
+README.md): whether functions are called at the same prompts (F1), and in what share of the replies that call anything
+all calls fit the JSON Schema that was offered. The F1 of a model that is sampled is far from 1 with itself, and decides
+nothing; how often functions are called does.
 """
 
 from __future__ import annotations
@@ -11,13 +14,18 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from harness.errors import UsageError
+from harness.reasoning import is_incomplete
 from harness.record.run import RunFolder
 from harness.run.compare import compare_runs
+from harness.scoring.extraction.call_schemas import calls_fit
+from harness.scoring.statistics.estimates import LEVEL, mean_estimate, mean_stderr, own_estimate, student_t_quantile
 from harness.types import Record, Response, SampleKey
 
 Verdict = Literal["same", "differs", "unclear"]
@@ -30,7 +38,7 @@ class Compared:
     """One thing that was compared. value: an agreement (1: all alike) or a difference (0: none).
 
     expected: what it is where the models are the same. verdict: of its interval: wholly within `margin` of what is
-    expected, wholly beyond, or neither.
+    expected, wholly beyond, or neither. reference, served: the two that a difference is of.
     """
 
     name: str
@@ -40,6 +48,8 @@ class Compared:
     expected: float
     margin: float
     counts: bool = True
+    reference: float | None = None
+    served: float | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -86,7 +96,12 @@ def verify_runs(reference: str | Path, served: str | Path, margin: float = 0.05)
     if not pairs:
         why = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "the reference has no samples"
         raise UsageError(f"--served {served}: nothing can be compared with {reference}: {why}")
-    agreements = [*_of_texts(pairs, margin), *_of_choices(pairs, margin), *_of_scores(reference, served, margin)]
+    agreements = [
+        *_of_texts(pairs, margin),
+        *_of_calls(pairs, margin),
+        *_of_choices(pairs, margin),
+        *_of_scores(reference, served, margin),
+    ]
     return Verification(tuple(agreements), len(pairs), left_out)
 
 
@@ -104,30 +119,81 @@ def _why_not(record: Record, there: dict[SampleKey, Record]) -> str:
 def _asked(record: Record) -> tuple[object, ...]:
     """The prompt, however it is cut into a shared part and the rest."""
     prompt = record.prompt
-    return prompt.text, prompt.messages, prompt.prefill, record.choices, len(record.responses)
+    return prompt.text, prompt.messages, prompt.prefill, prompt.tools, record.choices, len(record.responses)
 
 
 def _of_texts(pairs: Sequence[tuple[Record, Record]], margin: float) -> Iterator[Compared]:
-    texts = [
-        (one.text.strip(), other.text.strip(), one, other)
-        for first, second in pairs
-        for one, other in zip(first.responses, second.responses, strict=True)
-        if one.text is not None and other.text is not None
-    ]
-    if not texts:
+    replies = list(_replies(pairs))
+    if not replies:
         return
+    questions = [question for question, _, _ in replies]
+    texts = [((one.text or "").strip(), (other.text or "").strip()) for _, one, other in replies]
     # Two servers of one model part at ties of rounding: that is told, and decides nothing.
-    yield _mean("texts that are equal", [float(one == other) for one, other, _, _ in texts], 1.0, margin, counts=False)
-    yield _mean(
-        "what texts have in common", [_common(one, other) for one, other, _, _ in texts], 1.0, margin, counts=False
-    )
-    lengths = [_length(other) - _length(one) for _, _, one, other in texts]
-    yield _mean("length of texts, log ratio", lengths, 0.0, 4 * margin)
-    for name, valid in (("calls that can be read", _valid_calls), ("replies that are JSON", _valid_json)):
-        judged = [(valid(one), valid(other)) for _, _, one, other in texts]
-        known = [(a, b) for a, b in judged if a is not None or b is not None]
-        if known:
-            yield _mean(f"{name}, difference", [float(b or 0) - float(a or 0) for a, b in known], 0.0, margin)
+    equal = [float(one == other) for one, other in texts]
+    yield _mean("texts that are equal", equal, questions, 1.0, margin, counts=False)
+    alike = [_common(one, other) for one, other in texts]
+    yield _mean("what texts have in common", alike, questions, 1.0, margin, counts=False)
+    lengths = [_length(other) - _length(one) for _, one, other in replies]
+    yield _mean("length of texts, log ratio", lengths, questions, 0.0, 4 * margin)
+    judged = [(question, _valid_json(one), _valid_json(other)) for question, one, other in replies]
+    if known := [(question, a, b) for question, a, b in judged if a is not None or b is not None]:
+        differences = [float(b or 0) - float(a or 0) for _, a, b in known]
+        yield _mean("replies that are JSON, difference", differences, [each[0] for each in known], 0.0, margin)
+
+
+def _replies(pairs: Sequence[tuple[Record, Record]]) -> Iterator[tuple[int, Response, Response]]:
+    """(question, reply of the reference, reply of the server) of all replies that are texts."""
+    for question, (first, second) in enumerate(pairs):
+        for one, other in zip(first.responses, second.responses, strict=True):
+            if one.text is not None and other.text is not None:
+                yield question, one, other
+
+
+def _of_calls(pairs: Sequence[tuple[Record, Record]], margin: float) -> Iterator[Compared]:
+    """What replies call, where functions were offered. Incomplete replies call nothing that counts."""
+    rows, questions = [], []
+    for question, one, other in _replies(pairs):
+        if tools := pairs[question][0].prompt.tools:
+            fit = [
+                None if is_incomplete(each) else calls_fit(each.text or "", json.loads(tools)) for each in (one, other)
+            ]
+            rows.append([float(value) for each in fit for value in (each is not None, bool(each))])
+            questions.append(question)
+    if not rows:
+        return
+    table, clusters = np.array(rows), np.array(questions)
+    called = table[:, [0, 2]]
+    n = len(rows)
+    shares = called.mean(axis=0)
+    rate = _mean("replies that call, difference", called[:, 1] - called[:, 0], questions, 0.0, margin)
+    yield replace(rate, reference=float(shares[0]), served=float(shares[1]))
+    both, either = called.prod(axis=1), called.sum(axis=1)
+    if either.any():
+        same = own_estimate(np.stack([2 * both, either], axis=1), _ratio, clusters)
+        yield Compared("calls at the same prompts, F1", same.value, same.interval, n, 1.0, margin, False)
+    if called.any(axis=0).all():
+        fits = own_estimate(table, _difference_of_ratios, clusters)
+        sums = table.sum(axis=0)
+        yield Compared(
+            "calls that fit what is offered, difference",
+            fits.value,
+            fits.interval,
+            n,
+            0.0,
+            margin,
+            True,
+            float(sums[1] / sums[0]),
+            float(sums[3] / sums[2]),
+        )
+
+
+def _ratio(sums: tuple[float, ...], n: int) -> float:
+    return sums[0] / sums[1] if sums[1] else 1.0
+
+
+def _difference_of_ratios(sums: tuple[float, ...], n: int) -> float:
+    """Fitting among calling, served less reference. sums: calling and fitting of each."""
+    return (sums[3] / sums[2] if sums[2] else 0.0) - (sums[1] / sums[0] if sums[0] else 0.0)
 
 
 def _common(one: str, other: str) -> float:
@@ -153,21 +219,14 @@ def _valid_json(response: Response) -> bool | None:
     return True
 
 
-def _valid_calls(response: Response) -> bool | None:
-    """Whether the arguments of all calls are objects; None where nothing is called."""
-    calls = getattr(response, "calls", None) or getattr(response, "tool_calls", None)
-    if not calls:
-        return None
-    return all(isinstance(getattr(call, "arguments", None), dict) for call in calls)
-
-
 def _of_choices(pairs: Sequence[tuple[Record, Record]], margin: float) -> Iterator[Compared]:
     scored = [(a.logprobs, b.logprobs) for a, b in pairs if len(a.logprobs) > 1 and len(a.logprobs) == len(b.logprobs)]
     if not scored:
         return
     alike = [float(max(a) == a[_best(b)] and max(b) == b[_best(a)]) for a, b in scored]
-    yield _mean("choices that are the same", alike, 1.0, margin)
-    yield _mean("distance of choice probabilities", [_distance(a, b) for a, b in scored], 0.0, margin)
+    questions = list(range(len(scored)))
+    yield _mean("choices that are the same", alike, questions, 1.0, margin)
+    yield _mean("distance of choice probabilities", [_distance(a, b) for a, b in scored], questions, 0.0, margin)
 
 
 def _best(values: Sequence[float]) -> int:
@@ -189,14 +248,35 @@ def _of_scores(reference: str | Path, served: str | Path, margin: float) -> Iter
         if each.difference is not None:
             bounded = each.first is not None and 0 <= each.first <= 1
             yield Compared(
-                f"{each.name}: score, difference", each.difference, each.interval, each.n, 0.0, margin, bounded
+                f"{each.name}: score, difference",
+                each.difference,
+                each.interval,
+                each.n,
+                0.0,
+                margin,
+                bounded,
+                each.first,
+                each.second,
             )
 
 
-def _mean(name: str, values: Sequence[float], expected: float, margin: float, *, counts: bool = True) -> Compared:
-    import numpy as np
-
-    from harness.scoring.statistics.estimates import mean_estimate
-
-    estimate = mean_estimate(np.array(values))
-    return Compared(name, estimate.value, estimate.interval, len(values), expected, margin, counts)
+def _mean(
+    name: str,
+    values: Sequence[float],
+    questions: Sequence[int],
+    expected: float,
+    margin: float,
+    *,
+    counts: bool = True,
+) -> Compared:
+    """The mean of what was compared of each reply, with an interval over questions: of shares Wilson's, of differences
+    Student's t.
+    """
+    table, clusters = np.array(values), np.array(questions)
+    mean, interval = float(table.mean()), None
+    if expected:
+        interval = mean_estimate(table, clusters).interval
+    elif (stderr := mean_stderr(table, clusters)) is not None:
+        width = stderr * student_t_quantile(0.5 + LEVEL / 2, len(set(questions)) - 1)
+        interval = (mean - width, mean + width)
+    return Compared(name, mean, interval, len(values), expected, margin, counts)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
-from harness.run.verify import Compared
+from harness import Model, Request, Response, evaluate
+from harness.run.verify import Compared, Verification, verify_runs
 from harness.testing import run_harness
 
 
@@ -55,3 +59,97 @@ def test_an_interval_decides() -> None:
     assert [verdict(0.96, 1.0), verdict(0.8, 0.94), verdict(0.9, 0.99), verdict(0.96, 1.0, 20)] == [
         "same", "differs", "unclear", "unclear",
     ]  # fmt: skip
+
+
+CITIES = """\
+task: cities
+dataset_path: cities.jsonl
+test_split: test
+output_type: generate_until
+doc_to_messages: "{{ [{'role': 'user', 'content': question}] }}"
+doc_to_tools: "{{ [tool] }}"
+doc_to_target: ""
+metric_list: [{metric: exact_match}]
+"""
+TOOL = {
+    "name": "weather",
+    "parameters": {
+        "type": "object",
+        "properties": {"city": {"type": "string"}, "days": {"type": "integer", "maximum": 7}},
+        "required": ["city"],
+        "additionalProperties": False,
+    },
+}
+FITS = '<tool_call>{"name": "weather", "arguments": {"city": "Lima", "days": 2}}</tool_call>'
+
+
+def verified(
+    tmp_path: Path, served: Callable[[int], str], reference: Callable[[int], str] = lambda at: FITS
+) -> Verification:
+    """Two runs of sixty prompts that offer a function, with the replies of both by the place of the prompt."""
+    rows = [json.dumps({"question": f"{at}?", "tool": TOOL}) for at in range(60)]
+    (tmp_path / "cities.jsonl").write_text("\n".join(rows))
+    (tmp_path / "cities.yaml").write_text(CITIES)
+
+    class Caller(Model):
+        name = "caller"
+        supports = frozenset({"generate"})
+        takes_tools = True
+        replies: ClassVar[Callable[[int], str]]
+
+        def __init__(self, side: str) -> None:
+            self.side = side
+
+        @property
+        def identity(self) -> dict[str, Any]:
+            return {"side": self.side}
+
+        def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
+            for index, request in enumerate(requests):
+                at = int(str(request.prompt.messages[-1].content).rstrip("?"))
+                yield (
+                    index,
+                    Response(text={"reference": reference, "served": served}[self.side](at), finish_reason="stop"),
+                )
+
+    paths = [
+        evaluate(
+            Caller, {"side": side}, tmp_path / "cities.yaml", output=tmp_path / side, apply_chat_template=True
+        ).path
+        for side in ("reference", "served")
+    ]
+    return verify_runs(*paths)
+
+
+def only(found: Verification, name: str) -> Compared:
+    return next(each for each in found.agreements if each.name.startswith(name))
+
+
+def test_calls_that_fit_on_both_sides_are_the_same(tmp_path: Path) -> None:
+    found = verified(tmp_path, lambda at: FITS.replace("Lima", "Quito"))
+    fit = only(found, "calls that fit")
+    assert (fit.reference, fit.served, fit.value, fit.verdict, fit.n) == (1, 1, 0, "same", 60)
+    assert only(found, "calls at the same prompts").value == 1 and found.verdict == "same"
+
+
+def test_calls_that_do_not_fit_are_another_model(tmp_path: Path) -> None:
+    broken = '<tool_call>{"name": "weather", "arguments": {"city": 5}}</tool_call>'
+    found = verified(tmp_path, lambda at: broken if at % 3 == 0 else FITS)
+    fit = only(found, "calls that fit")
+    assert (fit.reference, fit.value) == (1, pytest.approx(-1 / 3)) and fit.verdict == found.verdict == "differs"
+    assert fit.interval and fit.interval[0] < -1 / 3 < fit.interval[1] < -0.2
+    assert only(found, "replies that call").verdict == "same"
+
+
+@pytest.mark.slow
+def test_where_functions_are_called_is_told_and_how_often_decides(tmp_path: Path) -> None:
+    """Half of the prompts each, of which a third at the same ones; then none at all."""
+    found = verified(tmp_path, lambda at: FITS if 20 <= at < 50 else "No.", lambda at: FITS if at < 30 else "No.")
+    same = only(found, "calls at the same prompts")
+    assert same.value == pytest.approx(2 * 10 / 60) and not same.counts
+    assert (only(found, "replies that call").value, only(found, "calls that fit").value) == (0, 0)
+    (tmp_path / "never").mkdir()
+    never = verified(tmp_path / "never", lambda at: "No.")
+    rate = only(never, "replies that call")
+    assert (rate.reference, rate.served, rate.verdict, never.verdict) == (1, 0, "differs", "differs")
+    assert not any(each.name.startswith("calls that fit") for each in never.agreements)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from harness.scoring import CallError, ToolCall, calls_match, python_calls, read_calls
+from harness.scoring.extraction.call_schemas import call_problem, calls_fit
 
 WEATHER = ToolCall("weather", {"city": "北京", "days": 2})
 ARGUMENTS = '{"city": "北京", "days": 2}'
@@ -122,3 +123,58 @@ def test_the_order_of_parallel_calls_does_not_matter_and_their_number_does() -> 
     assert calls_match([ADD], calls, truths, "parallel")
     assert not calls_match([ADD], calls[:1], truths, "parallel")
     assert not calls_match([ADD], [calls[0], calls[0]], truths, "parallel")
+
+
+OFFERED = {
+    "name": "plan",
+    "parameters": {
+        "type": "object",
+        "properties": {
+            "city": {"type": "string", "minLength": 2},
+            "days": {"type": "integer", "minimum": 1, "maximum": 7},
+            "unit": {"enum": ["C", "F"]},
+            "stops": {"type": "array", "items": {"$ref": "#/$defs/stop"}, "maxItems": 2},
+            "price": {"anyOf": [{"type": "number"}, {"type": "null"}]},
+        },
+        "required": ["city"],
+        "additionalProperties": False,
+        "$defs": {"stop": {"type": "dict", "properties": {"at": {"type": "float"}}, "required": ["at"]}},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({"city": "Lima"}, None),
+        ({"city": "Lima", "days": 2.0, "unit": "C", "stops": [{"at": 1}], "price": None}, None),
+        ({}, "'city' is missing"),
+        ({"city": 5}, "city: should be string, found number"),
+        ({"city": "L"}, "city: should be at least 2 characters"),
+        ({"city": "Lima", "days": True}, "days: should be integer, found boolean"),
+        ({"city": "Lima", "days": 1.5}, "days: should be integer, found number"),
+        ({"city": "Lima", "days": 8}, "days: should be at most 7"),
+        ({"city": "Lima", "unit": "K"}, 'unit: should be one of ["C", "F"]'),
+        ({"city": "Lima", "stops": [{"at": 1}, {"on": 2}]}, "stops: 1: 'at' is missing"),
+        ({"city": "Lima", "stops": [{"at": "1"}]}, "stops: 0: at: should be number, found string"),
+        ({"city": "Lima", "stops": [{"at": 1}] * 3}, "stops: should be at most 2 items"),
+        ({"city": "Lima", "price": "1"}, "price: fits none of several schemas"),
+        ({"city": "Lima", "when": 1}, "'when' is not among its arguments"),
+    ],
+)
+def test_a_call_fits_its_schema_or_says_why_not(arguments: dict, problem: str | None) -> None:
+    assert call_problem(ToolCall("plan", arguments), [OFFERED]) == (problem and f"plan: {problem}")
+
+
+def test_replies_fit_only_with_all_their_calls() -> None:
+    tools = [{"type": "function", "function": OFFERED}]
+    good = '<tool_call>{"name": "plan", "arguments": {"city": "Lima"}}</tool_call>'
+    replies = {
+        good: True,
+        f"<think>plan() or not?</think>{good}": True,
+        good + good.replace("Lima", ""): False,
+        good.replace("plan", "plane"): False,
+        good.replace("}}", "}"): False,
+        "I cannot say.": None,
+    }
+    assert {reply: calls_fit(reply, tools) for reply in replies} == replies
