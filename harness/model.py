@@ -127,6 +127,11 @@ class Model(ABC):
         model.options = options
         return model
 
+    @classmethod
+    def import_libraries(cls) -> None:
+        """Import what `prepare` will need, where that takes long. Called, if at all, before a model is made, while the
+        run waits for another process; may not fail."""
+
     def prepare(self) -> None:
         """Read configuration and tokenizer and check that this model can work. Weights stay on disk.
 

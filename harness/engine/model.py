@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.engine import devices, memory
+from harness.engine import devices, libraries, memory
 from harness.engine.limits import EngineLimits
 from harness.engine.outcomes import Assembler, Failed
 from harness.engine.processor import ImageProcessor
@@ -80,6 +80,10 @@ class TorchModel(Model):
     def open_model(self, device: str, dtype: Any) -> Any:
         """Load the weights as `dtype` (a torch.dtype) onto `device`."""
 
+    @classmethod
+    def import_libraries(cls) -> None:
+        libraries.import_libraries()
+
     def open_processor(self) -> ImageProcessor | SoundProcessor | None:
         """Read what makes tensors of images or of sounds; None for a model of text alone."""
         return None
@@ -127,6 +131,7 @@ class TorchModel(Model):
                 pool.switch(self)
             self._pool = pool
             return
+        libraries.import_losses_without_scipy()
         needed = self.bytes_to_load()
         # Where main memory runs out, the system ends the process without a word: that is worth looking first.
         if needed is not None and needed > memory.free_memory(self.device):

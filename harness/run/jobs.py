@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,24 +70,37 @@ class TaskJob:
         return MemberScores(self.scorer.reported, self.task.scoring.pipelines[0].name, results)
 
 
-def open_library(spec: RunSpec, registry: Registry) -> TaskLibrary:
-    """All task files that this run can name, and what runs their Python, as far as the run consents to it."""
+def open_library(spec: RunSpec, registry: Registry, meanwhile: Callable[[], None] = lambda: None) -> TaskLibrary:
+    """All task files that this run can name, and what runs their Python, as far as the run consents to it.
+
+    meanwhile: called once where that Python is waited for.
+    """
     consent = Consent.to(spec.trust_task_code, spec.trust_task_code_in_process)
     return TaskLibrary(
         registry.task_folders(),
         registry.template_folders(),
         [Path(folder) for folder in spec.include_path],
         missing=registry.missing_plugins,
-        code=TaskCode(consent, spec.sandbox, model_args=spec.model_args),
+        code=TaskCode(
+            consent,
+            spec.sandbox,
+            model_args=spec.model_args,
+            meanwhile=meanwhile,
+        ),
     )
 
 
-def load_jobs(spec: RunSpec, registry: Registry, progress: Progress) -> list[TaskJob]:
-    """Select and load the tasks, and resolve their metrics and filters. Raises `UsageError`."""
+def load_jobs(
+    spec: RunSpec, registry: Registry, progress: Progress, meanwhile: Callable[[], None] = lambda: None
+) -> list[TaskJob]:
+    """Select and load the tasks, and resolve their metrics and filters. Raises `UsageError`.
+
+    meanwhile: called once where the Python of tasks is waited for.
+    """
     if not spec.tasks:
         raise UsageError("--tasks: name at least one task (`harness tasks` lists them)")
     sandbox.check_mode(spec.sandbox)
-    library = open_library(spec, registry)
+    library = open_library(spec, registry, meanwhile)
     refs = library.select(spec.tasks)
     modifiers = make_modifiers(spec.modify, registry)
     if modifiers and spec.bad_rows == "lm_eval":

@@ -91,7 +91,9 @@ def prepare_run(
     if spec.prices:
         Prices.of(spec.prices)
     progress.stage("reading tasks")
-    jobs = narrow(load_jobs(spec, registry, progress))
+    known = spec.model in registry.names("model")  # one that is not is refused below, as `resolved` says it
+    meanwhile = registry.model(spec.model).import_libraries if known and models else lambda: None
+    jobs = narrow(load_jobs(spec, registry, progress, meanwhile))
     if scoring:
         progress.stage("preparing metrics")
         prepare_metrics(jobs, spec)

@@ -44,6 +44,7 @@ _PROCESS = _HERE / "process.py"
 _HALF = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if hasattr(os, "sysconf") else 16 << 30
 _LIMITS = sandbox.Limits(memory=min(16 << 30, _HALF), space=2 << 30, processes=512, file_size=1 << 30, files=1024)
 _STARTING, _IMPORTING, _WHOLE_SPLIT = 120.0, 600.0, 1800.0  # seconds by the clock
+_LEAVING = 0.5
 _CHUNK = 256
 _LARGEST = 1 << 30
 """Bytes of one answer."""
@@ -114,15 +115,18 @@ class TaskCode:
         mode: str = "auto",
         seconds: float = 60.0,
         model_args: Mapping[str, JSON] = MappingProxyType({}),
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
         """mode: of the sandbox, as `--sandbox` says. seconds: by the clock, for one call about one sample.
 
-        model_args: of the run; the code may load the tokenizer that they name.
+        model_args: of the run; the code may load the tokenizer that they name. meanwhile: called once, while the
+        process imports its first modules, which takes it seconds.
         """
         self.consent = consent
         self.seconds = seconds
         self._mode = mode
         self._model_args = model_args
+        self._meanwhile: Callable[[], None] | None = meanwhile
         self._lock = threading.RLock()
         self._processes: dict[bool, _CodeProcess] = {}
         self._known: dict[tuple[PythonFunction, int], tuple[Any, Any]] = {}
@@ -333,8 +337,12 @@ class TaskCode:
     def _answer(self, process: _CodeProcess, seconds: float, request: dict[str, Any], what: str = "") -> Any:
         if self._hangs.get(what, 0) >= _MOST_HANGS:
             raise CodeError(f"not asked again, after {_MOST_HANGS} calls that came to no end")
+        process.send(request)
+        meanwhile, self._meanwhile = self._meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
         try:
-            reply = process.ask(request, seconds)
+            reply = process.receive(seconds)
         except TimeoutError:
             self._hangs[what] = self._hangs.get(what, 0) + 1
             raise CodeError(f"no end within {seconds:g} s") from None
@@ -378,6 +386,7 @@ class _CodeProcess:
         self.boxed = boxed
         self.tasks: set[str] = set()
         self._asked = 0
+        self._started = False
         self._root, self._copies = (tempfile.mkdtemp(prefix="harness-") for _ in range(2))
         own = ["-I", "-S", "-X", "utf8", str(_PROCESS)]
         path = _module_folders()
@@ -420,25 +429,33 @@ class _CodeProcess:
         names = {name: str(_HERE / f"{module}.py") for name, module in modules.items()}
         hello = {"path": path, "roots": roots, "shown": seen, "limits": limits, **names}
         self._write(hello)
-        try:
-            self._reply(_STARTING)
-        except (TimeoutError, EOFError) as error:
-            raise MachineError(
-                f"the process that runs task code does not start: {error or 'no word from it'}"
-            ) from None
 
     @property
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def ask(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """Its answer. Raises `TimeoutError`, and `EOFError` where it has ended; it is no more, then."""
+    def send(self, request: dict[str, Any]) -> None:
         self._asked += 1
         self._write({**request, "number": self._asked})
-        return self._reply(seconds)
+
+    def receive(self, seconds: float) -> dict[str, Any]:
+        """The answer to what was sent last. Raises `MachineError` where the process does not start, `TimeoutError`, and
+        `EOFError` where it has ended; it is no more, then."""
+        if not self._started:
+            self._started = True
+            try:
+                self._reply(0, _STARTING)
+            except (TimeoutError, EOFError) as error:
+                what = f"the process that runs task code does not start: {error or 'no word from it'}"
+                raise MachineError(what) from None
+        return self._reply(self._asked, seconds)
 
     def end(self) -> None:
         self._finalizer()
+
+    def _kill(self) -> None:
+        _kill(self._process)
+        self.end()
 
     def _write(self, message: dict[str, Any]) -> None:
         body = json.dumps(message).encode("ascii")
@@ -447,14 +464,14 @@ class _CodeProcess:
             self._process.stdin.write(len(body).to_bytes(8, "big") + body)
             self._process.stdin.flush()
 
-    def _reply(self, seconds: float) -> dict[str, Any]:
+    def _reply(self, number: int, seconds: float) -> dict[str, Any]:
         deadline = time.monotonic() + seconds
         size = int.from_bytes(self._read(8, deadline), "big")
         reply: Any = None
         with contextlib.suppress(ValueError, RecursionError):
             reply = json.loads(self._read(size, deadline)) if size <= _LARGEST else None
-        if not _is_reply(reply, self._asked):
-            self.end()
+        if not _is_reply(reply, number):
+            self._kill()
             raise EOFError("its process sent what is no answer, and was ended")
         answer: dict[str, Any] = reply
         return answer
@@ -464,7 +481,7 @@ class _CodeProcess:
         parts: list[bytes] = []
         while size:
             if not self._selector.select(max(0.0, deadline - time.monotonic())):
-                self.end()
+                self._kill()
                 raise TimeoutError
             part = os.read(self._process.stdout.fileno(), min(size, 1 << 20))
             if not part:
@@ -498,8 +515,7 @@ def _copies(folders: Sequence[Path], to: Path) -> dict[str, str]:
     """Folders that only their owner may read, copied for all: what root starts runs as nobody in a sandbox."""
     found = {}
     for number, folder in enumerate(folders if os.getuid() == 0 else ()):
-        every = [folder, *folder.rglob("*")]
-        if all(os.access(path, os.R_OK) and path.stat().st_mode & 0o004 for path in every if path.exists()):
+        if _all_may_read(str(folder)):
             continue
         copy = to / str(number)
         shutil.copytree(folder, copy, ignore_dangling_symlinks=True)
@@ -507,6 +523,23 @@ def _copies(folders: Sequence[Path], to: Path) -> dict[str, str]:
             path.chmod(0o755 if path.is_dir() else 0o644)
         found[str(folder)] = str(copy)
     return found
+
+
+def _all_may_read(folder: str) -> bool:
+    """Whether everything in a folder may be read by whoever is not its owner; a link counts as what it leads to."""
+    if os.stat(folder).st_mode & 0o005 != 0o005:  # noqa: PTH116 - a library has 14,000 files, too many for a Path each
+        return False
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            try:
+                status = entry.stat()
+            except OSError:  # leads nowhere
+                continue
+            if not status.st_mode & 0o004 or (
+                entry.is_dir() and not entry.is_symlink() and not _all_may_read(entry.path)
+            ):
+                return False
+    return True
 
 
 def _module_folders() -> list[str]:
@@ -537,16 +570,26 @@ def _drain(stream: Any, said: bytearray) -> None:
 
 
 def _end(process: subprocess.Popen[bytes], folders: Sequence[str]) -> None:
+    """End a process: by itself, where it waits for a request, so that the system counts what it used."""
     with contextlib.suppress(OSError):
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_LEAVING)
+    _kill(process)
     for stream in (process.stdin, process.stdout, process.stderr):
         with contextlib.suppress(OSError):
             if stream is not None:
                 stream.close()
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(OSError):
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _nltk() -> dict[str, str]:

@@ -632,3 +632,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    os._exit(0)  # at once: what the code left running is ended with the sandbox

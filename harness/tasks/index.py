@@ -1,6 +1,7 @@
 """What every task file says about itself, read once and kept on disk, so that finding a task parses only what changed.
 
-The cache is keyed by each file's time and size, those of its includes too. It can always be deleted.
+The cache is keyed by each file's time and size, those of its includes too, and each file is looked at once, however
+many include it: a library of 13,000 files is known within a fraction of a second. The cache can always be deleted.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from harness.tasks.yaml_file import Document, PythonFunction, load_document, rea
 from harness.types import JSON
 
 # Raise it when an entry's fields change: older caches are then read anew.
-_VERSION = 5
+_VERSION = 6
 _NAMED = re.compile(r"^(task|group):[ \t]*['\"]?([\w.:+-]+)['\"]?[ \t]*$", re.MULTILINE)
 
 
@@ -68,15 +69,27 @@ def read_folder(folder: Path, package: str, cache_dir: Path) -> list[TaskEntry]:
     """The entries of all task files below `folder`, in the order of their paths."""
     cache_file = cache_dir / f"tasks-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]}.json"
     known: dict[str, Any] = {}
+    stamps: dict[str, list[int]] = {}
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # without a cache to trust, all is read
-        cache = json.loads(cache_file.read_text(encoding="utf-8"))
-        known = dict(cache["rows"]) if cache["version"] == _VERSION else {}
+        cache = json.loads(cache_file.read_bytes())
+        if cache["version"] == _VERSION:
+            known, stamps = dict(cache["rows"]), dict(cache["stamps"])
+    # Before anything is read: what changes meanwhile is then found changed the next time.
+    now = {path: _stamp(path) for path in stamps}
+    current = {path for path, stamp in stamps.items() if now[path] == stamp != []}
     fresh: dict[str, Any] = {}
     for path in sorted(_yaml_files(folder)):
         row = known.get(path)
-        fresh[path] = row if row is not None and _is_current(row["files"]) else _read_row(Path(path))
+        # One that could not be read may have lacked another file, which is there now.
+        if row is None or not current.issuperset(row["files"]) or "error" in (row["entry"] or ()):
+            now.setdefault(path, _stamp(path))
+            row = _read_row(Path(path))
+        fresh[path] = row
     if fresh != known:
-        data = json.dumps({"version": _VERSION, "rows": fresh}, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        needed = dict.fromkeys(file for row in fresh.values() for file in row["files"])
+        stamps = {file: now.get(file) or _stamp(file) for file in needed}
+        kept = {"version": _VERSION, "stamps": stamps, "rows": fresh}
+        data = json.dumps(kept, ensure_ascii=False).encode("utf-8", "surrogatepass")
         with contextlib.suppress(OSError, SaveError):  # a folder that cannot be written costs time, nothing else
             cache_file.parent.mkdir(parents=True, exist_ok=True)
             files.replace(cache_file, [data])
@@ -90,11 +103,10 @@ def read_file(path: Path, package: str) -> TaskEntry | None:
 
 
 def entry_of(path: Path, package: str, row: Mapping[str, Any]) -> TaskEntry:
-    """An entry from its cached form, in which tuples are lists."""
-    fields = dict(row["entry"])
-    for name in ("ability", "language", "modality", "tags", "groups", "variants", "members", "places"):
-        fields[name] = tuple(fields.get(name, ()))
-    fields["subsets"] = {name: tuple(groups) for name, groups in fields.get("subsets", {}).items()}
+    """An entry from its cached form, in which tuples are lists and what is empty is left out."""
+    fields = {name: tuple(value) if type(value) is list else value for name, value in row["entry"].items()}
+    if "subsets" in fields:
+        fields["subsets"] = {name: tuple(groups) for name, groups in fields["subsets"].items()}
     return TaskEntry(package=package, path=path, **fields)
 
 
@@ -102,36 +114,35 @@ def _yaml_files(folder: Path) -> Iterator[str]:
     for root, folders, names in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__")) and name != "recipes")
         # A scaffold is a text to copy, not a task.
+        here = str(Path(root))
+        start = "" if here == "." else f"{here}{os.sep}"
         for name in names:
             if name.endswith((".yaml", ".yml")) and not name.startswith("."):
-                yield str(Path(root) / name)
+                yield start + name
 
 
 def _stamp(path: str) -> list[int]:
-    status = Path(path).stat()
-    return [status.st_mtime_ns, status.st_size]
-
-
-def _is_current(files: Mapping[str, list[int]]) -> bool:
+    """Time and size of a file; [] where there is none."""
     try:
-        return all(_stamp(path) == stamp for path, stamp in files.items())
+        status = os.stat(path)  # noqa: PTH116 - a Path for each of 13,000 files takes longer than looking at them
     except OSError:
-        return False
+        return []
+    return [status.st_mtime_ns, status.st_size]
 
 
 def _read_row(path: Path) -> dict[str, Any]:
     try:
         document = load_document(path)
     except TaskError as error:
-        stamps = {str(path): _stamp(str(path))} if path.exists() else {}
         # What it seems to be called, so that who asks for it is told what is wrong.
         named: dict[str, str] = {}
         with contextlib.suppress(TaskError):
             named = dict(_NAMED.findall(read_text(path)))
         name = named.get("group") or named.get("task") or path.stem
-        return {"files": stamps, "entry": {"name": name, "error": str(error)}}
-    files = {str(file): _stamp(str(file)) for file in document.files}
-    return {"files": files, "entry": _describe(document)}
+        return {"files": [str(path)], "entry": {"name": name, "error": str(error)}}
+    entry = _describe(document)
+    kept = None if entry is None else {key: value for key, value in entry.items() if value or key == "name"}
+    return {"files": [str(file) for file in document.files], "entry": kept}
 
 
 def _describe(document: Document) -> dict[str, Any] | None:

@@ -429,6 +429,16 @@ def test_the_tokenizer_of_the_model_is_seen_without_its_weights(
     made.close()
 
 
+def test_what_takes_long_is_done_once_while_the_first_modules_are_imported(folder: Path) -> None:
+    done: list[str] = []
+    made = TaskCode(Consent((folder.resolve(),)), meanwhile=lambda: done.append("imported"))
+    assert done == []
+    for text in ("twelve", "thirteen"):
+        assert made.value(function(folder, "code.doc_to_text"), {"a": text, "b": 1})
+        assert done == ["imported"]
+    made.close()
+
+
 def test_filters_of_a_task_and_what_no_filter_can_read(folder: Path, code: TaskCode) -> None:
     pair = [str(folder), "code.shout"]
     pipelines = {

@@ -214,6 +214,13 @@ def test_a_changed_include_counts_as_a_change(tmp_path: Path) -> None:
     assert library(tmp_path).entries()[0].title == "second one"
 
 
+def test_a_file_that_lacked_its_include_is_read_once_that_is_there(tmp_path: Path) -> None:
+    write(tmp_path, "talk.yaml", REPLY + "include: base\n")
+    assert [entry.name for entry in library(tmp_path).broken] == ["talk"]
+    write(tmp_path, "base", "title: late\n")
+    assert [entry.title for entry in library(tmp_path).entries()] == ["late"]
+
+
 @pytest.mark.parametrize("content", ["", "not json", '{"version": 0}', "[]"])
 def test_a_damaged_index_is_made_anew(tmp_path: Path, content: str) -> None:
     write(tmp_path, "talk.yaml", REPLY)
