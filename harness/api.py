@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,7 @@ from harness.cli.values import (
     parse_switch,
     parse_template,
 )
+from harness.engine.live import LiveModel, as_found, is_torch_module, why_sharded
 from harness.errors import UsageError
 from harness.hooks import hookimpl
 from harness.model import Model, ModelOptions
@@ -82,19 +84,28 @@ def evaluate(
     name: str | None = None,
     log_to: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] = (),
     progress: bool | None = None,
+    tokenizer: Any = None,
 ) -> RunResult:
     """Measure a model: `evaluate("hf", {"pretrained": DIR}, ["ceval", "cmmlu"], limit=10).summary()`.
 
-    model: a plugin's name, or a class derived from `harness.Model`, or one that is made already. Parameters are named
+    model: a plugin's name, or a class derived from `harness.Model`, or one that is made already; or a model of
+    transformers (adapted by peft, too) that is in memory, with its `tokenizer`: it is measured where it is and left as
+    it was found, random streams included, and its `model_args` are those of `hf` for texts. Parameters are named
     as on the command line, and mean the same; `model_args` and `gen_kwargs` may also be written as there
     (`"pretrained=DIR,dtype=float32"`). overrides: task -> key -> value, as of `--set`. progress: whether stderr says
     how far the run is; left out, in notebooks alone. Raises `HarnessError`.
     """
-    given = {name: value for name, value in locals().items() if name != "progress"}
+    given = {name: value for name, value in locals().items() if name not in ("progress", "tokenizer")}
     registry = load_plugins()
-    spec = _spec({**given, "model": _named_model(model, model_args, registry)})
-    in_notebook = "ipykernel" in sys.modules
-    return run(spec, registry, watch() if progress or (progress is None and in_notebook) else None)
+    with contextlib.ExitStack() as stack:
+        if is_torch_module(model):
+            model = _live(model, tokenizer)
+            stack.enter_context(as_found(given["model"], tokenizer))
+        elif tokenizer is not None:
+            raise UsageError("tokenizer: is for a model in memory; of others, model_args says which")
+        spec = _spec({**given, "model": _named_model(model, model_args, registry)})
+        in_notebook = "ipykernel" in sys.modules
+        return run(spec, registry, watch() if progress or (progress is None and in_notebook) else None)
 
 
 def evaluate_each(
@@ -111,6 +122,17 @@ def evaluate_each(
         raise UsageError("model_args: should be a list with the arguments of each model; `evaluate` takes one of them")
     spec = _spec({"model": model, "model_args": None, "tasks": tasks, **options})
     return list(run_each(spec, [_pairs("model_args", args) for args in model_args]))
+
+
+def _live(model: Any, tokenizer: Any) -> type[Model]:
+    """The class of a model in memory. Raises `UsageError` for one that cannot be measured here."""
+    LiveModel(model, tokenizer)  # which refuses what it cannot measure
+    if sharded := why_sharded(model):
+        raise UsageError(
+            f"model: its weights are cut over several processes ({sharded}), and one alone has not all of them: "
+            "harness.training.HarnessCallback measures it from all processes together"
+        )
+    return LiveModel.of(model, tokenizer)
 
 
 def _named_model(model: Any, model_args: Any, registry: Registry) -> Any:
@@ -147,8 +169,8 @@ def _spec(given: Mapping[str, Any]) -> RunSpec:
     if not isinstance(model, str):
         found = type(model).__name__ if not isinstance(model, type) else model.__name__
         raise UsageError(
-            f"model: should be the name of a model plugin, found {found}: write a model in memory to a folder, "
-            'model.save_pretrained(DIR) and tokenizer.save_pretrained(DIR), and say evaluate("hf", {"pretrained": DIR})'
+            "model: should be the name of a model plugin, a model of transformers in memory, or a harness.Model, "
+            f"found {found}"
         )
     read: dict[str, Callable[[str, Any], Any]] = {
         **dict.fromkeys(("model_args", "gen_kwargs"), _pairs),

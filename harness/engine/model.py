@@ -84,12 +84,16 @@ class TorchModel(Model):
     def import_libraries(cls) -> None:
         libraries.import_libraries()
 
+    def open_devices(self) -> tuple[str, ...]:
+        """The torch devices to use, in order. Raises UsageError for one that is not there."""
+        return devices.resolve_devices(self.options.device)
+
     def open_processor(self) -> ImageProcessor | SoundProcessor | None:
         """Read what makes tensors of images or of sounds; None for a model of text alone."""
         return None
 
     def prepare(self) -> None:
-        self.devices = devices.resolve_devices(self.options.device)
+        self.devices = self.open_devices()
         self.device = self.devices[0]
         self.config = self.open_config()
         self.tokenizer = self.open_tokenizer()

@@ -1,0 +1,293 @@
+"""A model of transformers that is in memory already, in training most of all: measured where it is, without a copy.
+
+    with as_found(model, tokenizer):
+        ...  # run a `LiveModel`; whatever it changes on the model, the tokenizer and the random streams is put back
+
+The layers of an adapted model (peft) are the base's with the adapter in them, as a saved adapter is read by `hf`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import random
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from harness.engine.memory import release
+from harness.engine.model import TorchModel
+from harness.engine.prompt_encoder import TextOptions
+from harness.engine.quantised import stored_identity
+from harness.engine.weights import short_hash
+from harness.errors import UsageError
+
+# Parts of a module that are dictionaries of its own: a copy of its attributes has to copy them too.
+_TABLES = ("_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks")
+_SAMPLED_VALUES = 1024
+# What says who wrote a configuration, or changes with how the model is run.
+_UNDECIDING = ("_name_or_path", "transformers_version", "use_cache", "dtype", "torch_dtype")
+
+
+def is_torch_module(model: object) -> bool:
+    """Whether this is a module of torch; torch is not imported to find out."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(model, torch.nn.Module)
+
+
+def language_model(model: Any) -> Any:
+    """The transformers model within what trainers wrap around it. Raises UsageError where there is none."""
+    import torch
+
+    found = model
+    for _ in range(10):
+        if isinstance(found, torch.nn.parallel.DistributedDataParallel) or type(found).__name__ == "DeepSpeedEngine":
+            found = found.module
+        elif hasattr(found, "_orig_mod"):  # compiled
+            found = found._orig_mod
+        elif type(found).__name__ == "FullyShardedDataParallel":
+            found = found._fsdp_wrapped_module
+        elif hasattr(found, "peft_config") and hasattr(found, "get_base_model"):
+            prompts = [kind for kind in found.peft_config.values() if kind.is_prompt_learning]
+            if prompts:
+                raise UsageError(
+                    f"model: an adapter of type {getattr(prompts[0].peft_type, 'value', prompts[0].peft_type)} puts "
+                    "virtual tokens before every prompt; adapters that change weights (LORA and its relatives) are "
+                    "supported"
+                )
+            found = found.get_base_model()
+        else:
+            break
+    if not hasattr(getattr(found, "config", None), "is_encoder_decoder") or not hasattr(found, "generate"):
+        raise UsageError(
+            f"model: {type(model).__name__} is a module of torch, and no language model of transformers: it needs "
+            "`config` and `generate`"
+        )
+    return found
+
+
+def why_sharded(model: Any) -> str:
+    """What cut the weights of a model over several processes, in words; empty where they are whole."""
+    for part in model.modules():
+        if type(part).__name__ == "FullyShardedDataParallel":
+            return "FSDP"
+    for parameter in model.parameters():
+        if hasattr(parameter, "ds_id"):
+            return "ZeRO-3"
+        if hasattr(parameter, "full_tensor"):
+            return "FSDP2"
+    return ""
+
+
+@contextlib.contextmanager
+def as_found(model: Any, tokenizer: Any) -> Iterator[None]:
+    """Within the block the model is in evaluation mode and may be changed; afterwards all is as it was.
+
+    That is: the mode, the attributes and the hooks of every layer, buffers, which parameters train, configurations and
+    generation settings, how the tokenizer pads and cuts, and the random streams of Python, numpy and torch.
+    """
+    import torch
+
+    module = language_model(model)
+    parts = [(part, _copied(vars(part))) for part in model.modules()]
+    parts += [] if module is model else [(part, _copied(vars(part))) for part in module.modules()]
+    trained = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
+    settings = [getattr(part, name, None) for part in module.modules() for name in ("config", "generation_config")]
+    saved = [(each, dict(vars(each))) for each in {id(each): each for each in settings if each is not None}.values()]
+    reading = _reading_state(tokenizer)
+    streams = _random_streams()
+    try:
+        module.eval()
+        if "_original_forward" in vars(module):
+            # accelerate's mixed precision: a saved checkpoint is measured in the dtype of its weights, and so is this.
+            module.forward = module._original_forward
+        with torch.autocast(module.device.type, enabled=False):
+            yield
+    finally:
+        for part, state in parts:
+            part.__dict__.clear()
+            part.__dict__.update(_copied(state))
+        for parameter, trains in trained:
+            if parameter.requires_grad != trains:
+                parameter.requires_grad_(trains)
+        for each, values in saved:
+            each.__dict__.clear()
+            each.__dict__.update(values)
+        _restore_reading(tokenizer, reading)
+        _restore_streams(streams)
+
+
+class LiveModel(TorchModel):
+    """A model and a tokenizer that somebody else holds. `max_length` and the others are as those of `hf`."""
+
+    name = "live"
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        max_length: int | None = None,
+        chat_template: str | None = None,
+        chat_template_args: Mapping[str, Any] | None = None,
+        enable_thinking: bool | None = None,
+        thinking: str = "auto",
+        reasoning_effort: str | None = None,
+        thinking_budget: int | None = None,
+        think_end_token: str | int | None = None,
+        add_bos_token: bool | None = None,
+        prefix_token_id: int | None = None,
+        on_overflow: str = "truncate",
+    ) -> None:
+        text = TextOptions.of(
+            max_length=max_length,
+            add_bos_token=add_bos_token,
+            prefix_token_id=prefix_token_id,
+            chat_template=chat_template,
+            chat_template_args=chat_template_args,
+            enable_thinking=enable_thinking,
+            thinking=thinking,
+            reasoning_effort=reasoning_effort,
+            thinking_budget=thinking_budget,
+            think_end_token=think_end_token,
+            on_overflow=on_overflow,
+        )
+        self.given = language_model(model)
+        # Of a model that sees, the processor; its texts are measured.
+        self.given_tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
+        if not hasattr(self.given_tokenizer, "eos_token_id"):
+            raise UsageError(
+                f"tokenizer: should be the tokenizer of the model, found {type(tokenizer).__name__}: a model in memory "
+                "needs it: evaluate(model, tokenizer=tokenizer)"
+            )
+        super().__init__("the model in memory", text, str(self.given.dtype).removeprefix("torch."))
+        self._fingerprint = ""
+
+    @classmethod
+    def of(cls, model: Any, tokenizer: Any) -> type[LiveModel]:
+        """A class of models that are this one, for whoever makes models of arguments."""
+
+        class Held(cls):  # type: ignore[misc, valid-type]
+            def __init__(self, **options: Any) -> None:
+                super().__init__(model, tokenizer, **options)
+
+            @classmethod
+            def arguments(own) -> Any:  # noqa: N804
+                known, _ = LiveModel.arguments()
+                return {name: known[name] for name in known if name not in ("model", "tokenizer")}, False
+
+        return Held
+
+    def open_devices(self) -> tuple[str, ...]:
+        held, wanted = str(self.given.device), self.options.device
+        if wanted not in ("auto", held, self.given.device.type):
+            raise UsageError(f"--device: the model in memory is on {held}, not on {wanted}")
+        self.spreads = len(set((getattr(self.given, "hf_device_map", None) or {}).values())) > 1
+        return (held,)
+
+    def open_config(self) -> Any:
+        return self.given.config
+
+    def open_tokenizer(self) -> Any:
+        return self.given_tokenizer
+
+    def open_model(self, device: str, dtype: Any) -> Any:
+        return self.given
+
+    def prepare(self) -> None:
+        super().prepare()
+        self._fingerprint = fingerprint(self.given)
+
+    def bytes_to_load(self) -> int | None:
+        return 0
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Which weights these are: a hash of sums over all, and of samples. Training one step further is another."""
+        known = {key: value for key, value in self.given.config.to_dict().items() if key not in _UNDECIDING}
+        backend = getattr(self.given_tokenizer, "backend_tokenizer", None)
+        vocabulary = json.dumps(self.given_tokenizer.get_vocab(), sort_keys=True)
+        # How it pads and cuts is set on the way, by whoever trains.
+        text = vocabulary if backend is None else json.dumps(_without_padding(backend.to_str()), sort_keys=True)
+        return {
+            "pretrained": "in memory",
+            "weights": self._fingerprint,
+            "config": short_hash(json.dumps(known, sort_keys=True, default=str).encode()),
+            "tokenizer": short_hash(text.encode("utf-8", "surrogatepass")),
+            "quantization": stored_identity(self.given.config),
+            **self.text_identity,
+        }
+
+    def close(self) -> None:
+        super().close()
+        if self.device:
+            release(self.device)
+
+
+def fingerprint(module: Any) -> str:
+    """A hash of a model's parameters and buffers: for each its name, type and shape, the sum of all its values as
+    integers, and some of them. It reads the weights once and copies none."""
+    import torch
+
+    digest = hashlib.sha256()
+    words = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        data = tensor.detach()
+        if data.is_meta or not data.numel():
+            continue
+        values = data.contiguous().view(words[data.element_size()]).flatten()
+        digest.update(str(int(values.sum(dtype=torch.int64))).encode())
+        digest.update(values[:: max(1, len(values) // _SAMPLED_VALUES)].cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _without_padding(tokenizer: str) -> dict[str, Any]:
+    return {key: value for key, value in json.loads(tokenizer).items() if key not in ("padding", "truncation")}
+
+
+def _copied(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value.copy() if name in _TABLES else value for name, value in state.items()}
+
+
+def _reading_state(tokenizer: Any) -> tuple[dict[str, Any], Any, Any]:
+    """(attributes of a tokenizer, how its backend cuts, how it pads)."""
+    tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return dict(vars(tokenizer)), getattr(backend, "truncation", None), getattr(backend, "padding", None)
+
+
+def _restore_reading(tokenizer: Any, state: tuple[dict[str, Any], Any, Any]) -> None:
+    tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
+    attributes, truncation, padding = state
+    tokenizer.__dict__.clear()
+    tokenizer.__dict__.update(attributes)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return
+    if backend.truncation != truncation:
+        backend.no_truncation() if truncation is None else backend.enable_truncation(**truncation)
+    if backend.padding != padding:
+        backend.no_padding() if padding is None else backend.enable_padding(**padding)
+
+
+def _random_streams() -> list[tuple[Any, Sequence[Any]]]:
+    """What puts each random stream back, and with what."""
+    import numpy as np
+    import torch
+
+    streams: list[tuple[Any, Sequence[Any]]] = [
+        (random.setstate, (random.getstate(),)),
+        (np.random.set_state, (np.random.get_state(),)),
+        (torch.set_rng_state, (torch.get_rng_state(),)),
+    ]
+    if torch.cuda.is_initialized():
+        streams.append((torch.cuda.set_rng_state_all, (torch.cuda.get_rng_state_all(),)))
+    if torch.backends.mps.is_available():
+        streams.append((torch.mps.set_rng_state, (torch.mps.get_rng_state(),)))
+    return streams
+
+
+def _restore_streams(streams: Sequence[tuple[Any, Sequence[Any]]]) -> None:
+    for restore, state in streams:
+        restore(*state)
