@@ -6,6 +6,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from harness.errors import UsageError, suggest
@@ -88,6 +89,9 @@ class Model(ABC):
     """Names of arguments that are never written down: a manifest and a log hold `***` in their place."""
 
     options: ModelOptions = ModelOptions()
+    folder: Path | None = None
+    """The run's folder while answers go into one, from before `load`: there a model may keep, in a folder of its own,
+    what lets it go on where an earlier command stopped."""
     say: Callable[[str], None] = staticmethod(lambda text: None)
     """Tells the user something while the model works, in one line; to be called in the thread that wants answers."""
 

@@ -200,6 +200,7 @@ class Response:
     `truncated` counts the prompt tokens that were cut from the left because the window was too small.
     `reasoning` is a thinking block that was taken off `text`; `reasoning_tokens` are its part of the completion,
     and `cached_tokens` of the `prompt_tokens` the server had computed before. `error` says why there is no answer.
+    `by_batch`: asked by a batch API, which has prices of its own.
     `finish_reason` is `refused` where the server's moderation, or the model itself, declined: then there is an `error`,
     and no `text`.
     """
@@ -217,6 +218,7 @@ class Response:
     truncated: int = 0
     seconds: float | None = None
     error: str | None = None
+    by_batch: bool = False
 
 
 class ScoreName(NamedTuple):

@@ -93,6 +93,7 @@ class Session:
                 self.folder.write(self._record(state))
         if not self._pending:
             return
+        self.model.folder = self.folder.path
         self.progress.stage(f"loading judge {self.name}: its weights, or a connection")
         with plugin_errors(self.name, "could not be loaded"):
             self.model.load()

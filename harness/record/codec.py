@@ -309,6 +309,8 @@ def _encode_response(response: Response) -> dict[str, JSON]:
         value = getattr(response, name)
         if value is not None and not (name == "truncated" and value == 0):
             fields[name] = value
+    if response.by_batch:
+        fields["by_batch"] = True
     return fields
 
 
@@ -327,6 +329,7 @@ def _decode_response(fields: ResponseFields, seconds: Number | None) -> Response
         truncated=_count(fields.get("truncated")) or 0,
         seconds=None if seconds is None else _number(seconds),
         error=fields.get("error"),
+        by_batch=fields.get("by_batch") is True,
     )
 
 

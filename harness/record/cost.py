@@ -1,6 +1,6 @@
 """What answers cost, by the prices of their tokens.
 
-prices = Prices.of({"in": 0.5, "out": 2.0, "cached": 0.1})    # for a million tokens, in any currency
+prices = Prices.of({"in": 0.5, "out": 2.0, "cached": 0.1})    # for a million tokens, in any currency; batch: 0.5
 prices.cost(usage)
 """
 
@@ -17,36 +17,46 @@ from harness.record.report import Usage
 from harness.types import JSON
 
 _MILLION = 1_000_000
-NAMES = ("in", "out", "cached")
+NAMES = ("in", "out", "cached", "batch")
+BATCH = 0.5
+"""What batch APIs take of the usual price (OpenAI, Alibaba Cloud, Zhipu: half)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """Of a million tokens of prompts, of completions (reasoning among them), and of prompts that were cached."""
+    """Of a million tokens of prompts, of completions (reasoning among them), and of prompts that were cached.
+
+    batch: the part of these that an answer costs which was asked by a batch API.
+    """
 
     prompt: float
     completion: float
     cached: float
+    batch: float = BATCH
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:
-        """From `in`, `out` and, where it is another, `cached`. Raises UsageError."""
+        """From `in`, `out` and, where they are others, `cached` and `batch`. Raises UsageError."""
         for name, value in given.items():
             if name not in NAMES:
                 raise UsageError(f"--prices: unknown '{name}'{suggest(name, NAMES)} (there are: {', '.join(NAMES)})")
             plain = isinstance(value, int | float) and not isinstance(value, bool)
             if not plain or not math.isfinite(value) or value < 0:
-                raise UsageError(f"--prices: {name}={value} is not a price of a million tokens")
+                what = "a part of the price, such as 0.5" if name == "batch" else "a price of a million tokens"
+                raise UsageError(f"--prices: {name}={value} is not {what}")
         if missing := next((name for name in NAMES[:2] if name not in given), None):
             raise UsageError(f"--prices: '{missing}' is missing, as in --prices in=0.5,out=2,cached=0.1")
-        return cls(float(given["in"]), float(given["out"]), float(given.get("cached", given["in"])))
+        cached, batch = given.get("cached", given["in"]), given.get("batch", BATCH)
+        return cls(float(given["in"]), float(given["out"]), float(cached), float(batch))
 
     def cost(self, usage: Usage) -> float:
         """In the currency of the prices. Answers of which nobody counted the tokens are not in it."""
-        fresh = usage.prompt_tokens - usage.cached_tokens
-        return (fresh * self.prompt + usage.cached_tokens * self.cached + usage.completion_tokens * self.completion) / (
-            _MILLION
-        )
+        whole = self._price(usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
+        batched = self._price(usage.batch_prompt_tokens, usage.batch_cached_tokens, usage.batch_completion_tokens)
+        return (whole - (1 - self.batch) * batched) / _MILLION
+
+    def _price(self, prompt: int, cached: int, completion: int) -> float:
+        return (prompt - cached) * self.prompt + cached * self.cached + completion * self.completion
 
 
 def note_cost(report: Report, prices: Mapping[str, JSON]) -> None:

@@ -103,6 +103,7 @@ class ResponseFields(TypedDict, total=False):
     cached_tokens: JSON
     truncated: JSON
     error: str | None
+    by_batch: bool
 
 
 class ViewFields(TypedDict):
@@ -372,6 +373,9 @@ class UsageFields(TypedDict):
     completion_tokens: int
     reasoning_tokens: NotRequired[int]
     cached_tokens: NotRequired[int]
+    batch_prompt_tokens: NotRequired[int]
+    batch_completion_tokens: NotRequired[int]
+    batch_cached_tokens: NotRequired[int]
     replies_without_tokens: NotRequired[int]
     answers: NotRequired[int]
     cost: NotRequired[float]

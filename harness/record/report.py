@@ -63,7 +63,8 @@ _FROM_TASK = ("title", "date", "version", "num_fewshot", "split")
 class Usage:
     """What answers cost, as far as the model says: tokens, prompt tokens cut off, and seconds of the model's time.
 
-    cached_tokens are among the prompt's, reasoning_tokens among the completion's. replies_without_tokens: how many
+    cached_tokens are among the prompt's, reasoning_tokens among the completion's, and those of answers that came by a
+    batch API, batch_*, among the others. replies_without_tokens: how many
     answers came without a word of what they took, and are in no sum; answers: how many texts there are.
     """
 
@@ -71,6 +72,9 @@ class Usage:
     completion_tokens: int = 0
     reasoning_tokens: int = 0
     cached_tokens: int = 0
+    batch_prompt_tokens: int = 0
+    batch_completion_tokens: int = 0
+    batch_cached_tokens: int = 0
     replies_without_tokens: int = 0
     answers: int = 0
     truncated_tokens: int = 0
@@ -82,6 +86,10 @@ class Usage:
         self.completion_tokens += response.completion_tokens or 0
         self.reasoning_tokens += response.reasoning_tokens or 0
         self.cached_tokens += response.cached_tokens or 0
+        if response.by_batch:
+            self.batch_prompt_tokens += response.prompt_tokens or 0
+            self.batch_completion_tokens += response.completion_tokens or 0
+            self.batch_cached_tokens += response.cached_tokens or 0
         generated = response.text is not None
         self.replies_without_tokens += generated and None in (response.prompt_tokens, response.completion_tokens)
         self.answers += generated
@@ -138,7 +146,8 @@ def build_report(
     for name, of_task in by_task.items():
         task = _task_report(name, of_task, manifest.get("tasks", {}).get(name, {}))
         cost = (usage or {}).get(name, Usage())
-        task["usage"] = cast(UsageFields, asdict(cost))
+        used = {name: value for name, value in asdict(cost).items() if value or not name.startswith("batch_")}
+        task["usage"] = cast(UsageFields, used)
         if missing and name in missing:
             task["missing"] = {"n": missing[name].n, "first": list(missing[name].first)}
         tasks.append(task)

@@ -333,8 +333,11 @@ class RunFolder:
         self._note({**whole, "sessions": [*earlier, last]})
 
     def discard_if_new(self) -> None:
-        """Take the folder away where this process made it: nothing came of the work, and `report` would find it."""
-        if self._is_new:
+        """Take the folder away where this process made it: nothing came of the work, and `report` would find it.
+
+        Not where a model keeps something in a folder below it, to go on with.
+        """
+        if self._is_new and not any(path.is_dir() for path in self.path.iterdir()):
             self.close()
             shutil.rmtree(self.path, ignore_errors=True)
 

@@ -97,6 +97,7 @@ def _plain(response: Response, request: Request) -> Response:
         "reasoning_tokens": _optional(integer, response.reasoning_tokens, "reasoning_tokens"),
         "cached_tokens": _optional(integer, response.cached_tokens, "cached_tokens"),
         "seconds": _optional(number, response.seconds, "seconds"),
+        "by_batch": flag(response.by_batch, "by_batch"),
     }
     if values["error"] is not None:
         return replace(Response(), **values)

@@ -173,6 +173,10 @@ def create_model(spec: RunSpec, registry: Registry) -> Model:
         args.setdefault("chat_template", spec.apply_chat_template)
     if kind.sees_prompts:
         args |= thinking_args(spec, kind)
+    if spec.batch_api:
+        if not kind.takes("batch_api"):
+            raise UsageError(f"--batch_api: model '{spec.model}' is asked by no batch API (openai is)")
+        args["batch_api"] = True
     with plugin_errors(spec.model, "refuses its arguments"):
         return kind.create(args, options)
 

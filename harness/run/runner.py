@@ -160,6 +160,7 @@ class _Run:
         if not self.open_requests.any_left:
             return
         self.folder.begin_work()
+        self.model.folder = self.folder.path
         self.progress.stage(f"loading model {self.spec.model}: its weights, or a connection")
         with plugin_errors(self.spec.model, "could not be loaded"):
             self.model.load()
@@ -220,6 +221,8 @@ class _Run:
     def _report(self, jobs: Sequence[TaskJob]) -> RunResult:
         coverage = {job.task.name: job.coverage(self.spec.limit) for job in jobs}
         asked = {job.task.name: [sample.key for sample in job.samples] for job in jobs}
+        if self.spec.prices and self.folder.manifest.get("spec", {}).get("prices") != self.spec.prices:
+            self.folder.begin_work()  # where nothing is left to ask, a report by other prices is
         summary = summarise_run(jobs, self.folder, coverage, asked)
         for message in [*self.folder.take_messages(), *attempts(jobs)]:
             self.progress.message(message)

@@ -47,6 +47,7 @@ class RunSpec:
     prices: Mapping[str, JSON] = field(default_factory=dict)
     budget: float | None = None
     budget_tokens: int | None = None
+    batch_api: bool = False
     include_path: tuple[str, ...] = ()
     trust_task_code: tuple[str, ...] = ()
     trust_task_code_in_process: tuple[str, ...] = ()

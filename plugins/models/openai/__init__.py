@@ -36,6 +36,8 @@ from harness import (
 )
 
 from .background import Background
+from .batch_asking import BatchAsking, BatchSeat
+from .batch_server import MOST_REQUESTS
 from .client import Client
 from .connection import Connection
 from .errors import RequestError, short, wants_stream
@@ -80,6 +82,7 @@ if TYPE_CHECKING:
 
 Made = TypeVar("Made")
 
+BATCHES = "batches"
 APIS = ("auto", "chat", "completions")
 DIALECTS = ("auto", "echo", "prompt_logprobs")
 CHOICES = ("none", "top_logprobs")
@@ -98,10 +101,20 @@ class Seat:
     index: int
     places: Places
 
-    async def rest(self, seconds: float) -> None:
+    client: Client
+
+    async def post(self, route: str, body: Mapping[str, Any], read: Callable[[bytes, str], Made]) -> Made:
+        """What `read` makes of the server's reply to a body. Raises RequestError, ModelError."""
+        return await self.client.post(route, body, read, self._rest)
+
+    async def _rest(self, seconds: float) -> None:
         self.places.give()
         await asyncio.sleep(seconds)
         await self.places.take(self.index)
+
+
+Way = Seat | BatchSeat
+"""How a question gets to the server: at once, or by a batch."""
 
 
 class OpenAIModel(Model):
@@ -130,6 +143,8 @@ class OpenAIModel(Model):
                      server takes them: `template`, `enable_thinking`, `thinking`, `reasoning`, `effort`, or `auto`
     max_image_pixels  the longest side of an image; a larger one is scaled to it. max_image_bytes: of its file.
                      max_frame_pixels: of a frame of a video
+    batch_api        ask by batches, as the flag of this name; of `batch_requests` questions at most (50,000), looked at
+                     every `batch_poll` seconds (60)
     continue_final_message  ask the server to go on with a prefilled answer (vLLM, SGLang) instead of answering it
     """
 
@@ -189,6 +204,9 @@ class OpenAIModel(Model):
         thinking_budget: int | None = None,
         thinking_dialect: str = "auto",
         continue_final_message: bool = True,
+        batch_api: bool = False,
+        batch_requests: int = MOST_REQUESTS,
+        batch_poll: float = 60.0,
         max_image_pixels: int = MOST_PIXELS,
         max_image_bytes: int = MOST_BYTES,
         max_frame_pixels: int = MOST_FRAME_PIXELS,
@@ -213,6 +231,13 @@ class OpenAIModel(Model):
         told = dialect_of(self.address.base.hostname or "") if told == "auto" else told
         self._thinking_fields = thinking_fields(self.thinking, told)
         self._obedience = Obedience(self.thinking)
+        self.batch_api = flag("batch_api", batch_api)
+        self.batch_requests = whole("batch_requests", batch_requests, 1)
+        self.batch_poll = number("batch_poll", batch_poll, 0.001)
+        self._batches: BatchAsking | None = None
+        self._retries = retries
+        if self.batch_api and self.stream:
+            raise UsageError("--batch_api: a batch has no replies in pieces: leave stream=true out")
         self.continue_final_message = flag("continue_final_message", continue_final_message)
         self.media = MediaRules(
             PictureRule(max_image_pixels, max_image_bytes),
@@ -295,10 +320,13 @@ class OpenAIModel(Model):
         self._run(self._client.check())
 
     def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
+        if self.batch_api:
+            yield from self._respond_by_batches(requests)
+            return
         questions = len(requests)
 
         async def ask(index: int, request: Request) -> Response:
-            return await self._answer(request, Seat(index, self.places), questions)
+            return await self._answer(request, Seat(index, self.places, self._client), questions)
 
         def say_what_is_waited_for() -> None:
             if waits := self._client.waits():
@@ -306,8 +334,26 @@ class OpenAIModel(Model):
 
         yield from self._background.answers(ask, requests, self.places, say_what_is_waited_for, self._connection)
 
+    def _respond_by_batches(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
+        if self._batches is None:
+            if self.folder is None:
+                raise UsageError("--batch_api: what is sent is written down in the folder of a run, and there is none")
+            folder, retries = self.folder / BATCHES, self._retries.retries
+            self._batches = BatchAsking(self._client, folder, retries, self.batch_requests, self.batch_poll, self.say)
+            self._batches.begin(self._run)
+        asking = self._batches
+
+        async def answer(request: Request, asked: BatchSeat) -> Response:
+            if asking.has_answers:
+                self._first_failures.answered()
+            return await self._answer(request, asked, len(requests))
+
+        yield from asking.answers(requests, answer, self._run)
+
     def close(self) -> None:
         self._background.close()
+        if self._batches is not None:
+            self._batches.close()
 
     def render(self, prompt: Prompt) -> str:
         if self._tokenizer is not None and self._tokenizer.has_chat_template:
@@ -350,6 +396,11 @@ class OpenAIModel(Model):
                 "use --model_args api=completions, or a variant of the task that generates, or, for options with "
                 "letters, choices=top_logprobs"
             )
+        if scores and self.batch_api and not self.scores_labels:
+            raise UsageError(
+                f"--batch_api: task '{task}' needs log-likelihoods of its prompts, which take several questions one "
+                "after another: use api=chat,choices=top_logprobs for options with letters, or a variant that generates"
+            )
         beams = dict(request.generation.extra).get("num_beams", 1) if request.generation else 1
         if beams != 1:
             raise UsageError(f"generation_kwargs: num_beams={beams}: servers of OpenAI's API do no beam search")
@@ -384,7 +435,7 @@ class OpenAIModel(Model):
             return self.api == "chat"
         return request.prompt.is_chat or has_media(request.prompt)
 
-    async def _answer(self, request: Request, asked: Seat, questions: int) -> Response:
+    async def _answer(self, request: Request, asked: Way, questions: int) -> Response:
         started = time.monotonic()
         try:
             answer = self._generate if request.kind == "generate" else self._score
@@ -396,7 +447,7 @@ class OpenAIModel(Model):
             response = Response(error=f"{error}{remedy}", finish_reason="refused" if error.withheld else None)
         return replace(response, seconds=time.monotonic() - started)
 
-    async def _score_labels(self, request: Request, asked: Seat) -> Response:
+    async def _score_labels(self, request: Request, asked: Way) -> Response:
         messages = await self._messages(request.prompt)
         body = {**self._thinking_fields, **label_fields(self.top_logprobs), "messages": messages, "max_tokens": 1}
         response, missing = await self._post(
@@ -406,7 +457,7 @@ class OpenAIModel(Model):
         self._labels += len(request.continuations)
         return response
 
-    def _score(self, request: Request, asked: Seat) -> Awaitable[Response]:
+    def _score(self, request: Request, asked: Way) -> Awaitable[Response]:
         if self.scores_labels:
             return self._score_labels(request, asked)
         from .scoring import Dialects, PromptScorer
@@ -418,14 +469,16 @@ class OpenAIModel(Model):
 
         return PromptScorer(post, self._tokenizer, self._dialects).score(request)
 
-    async def _generate(self, request: Request, asked: Seat) -> Response:
+    async def _generate(self, request: Request, asked: Way) -> Response:
         """An answer. A stop sequence that fell within the reasoning ended no answer: then it is asked for without."""
         params = request.generation or GenerationParams()
         sends = self._send_stops and self.think_end_token is None
         response = await self._ask(request, asked, send_stops=sends)
         if sends and any(params.until) and stopped_in_reasoning(response):
             response = await self._ask(request, asked, send_stops=False)
-            if response.reasoning or stopped_in_reasoning(replace(response, text=(response.text or "")[:200])):
+            reasons = response.reasoning or stopped_in_reasoning(replace(response, text=(response.text or "")[:200]))
+            # What lies in batches by now was asked with them, and is found by what was sent.
+            if reasons and not self.batch_api:
                 self._send_stops = False
         if response.error:
             return response
@@ -441,7 +494,7 @@ class OpenAIModel(Model):
             return False
         return self.render(request.prompt).rstrip().endswith(("<think>", "<thinking>", "[THINK]", "<thought>"))
 
-    def _ask(self, request: Request, asked: Seat, *, send_stops: bool) -> Awaitable[Response]:
+    def _ask(self, request: Request, asked: Way, *, send_stops: bool) -> Awaitable[Response]:
         params = request.generation or GenerationParams()
         body = sampling_fields(params, send_stops=send_stops)
         ask = self._ask_chat if self._by_chat(request) else self._ask_completions
@@ -455,7 +508,7 @@ class OpenAIModel(Model):
         except DataError as error:
             raise RequestError(str(error)) from error
 
-    async def _ask_chat(self, request: Request, body: dict[str, Any], length: int | None, asked: Seat) -> Response:
+    async def _ask_chat(self, request: Request, body: dict[str, Any], length: int | None, asked: Way) -> Response:
         body = {**self._thinking_fields, **body, "messages": await self._messages(request.prompt)}
         if request.prompt.tools:
             body["tools"] = json.loads(request.prompt.tools)
@@ -474,7 +527,7 @@ class OpenAIModel(Model):
         return await self._post("chat/completions", limited, asked, ChatReply, chat_response)
 
     async def _ask_completions(
-        self, request: Request, body: dict[str, Any], length: int | None, asked: Seat
+        self, request: Request, body: dict[str, Any], length: int | None, asked: Way
     ) -> Response:
         body["max_tokens"] = length or DEFAULT_MAX_TOKENS
         body["prompt"] = request.prompt.text
@@ -492,7 +545,12 @@ class OpenAIModel(Model):
         return replace(response, truncated=truncated)
 
     async def _post(
-        self, route: str, body: Mapping[str, Any], asked: Seat, kind: type[Whole], make: Callable[[Whole], Made]
+        self,
+        route: str,
+        body: Mapping[str, Any],
+        asked: Way,
+        kind: type[Whole],
+        make: Callable[[Whole], Made],
     ) -> Made:
         """Ask, and read the reply as `kind`; in pieces where the server gives no others, which all later ones are."""
 
@@ -501,12 +559,12 @@ class OpenAIModel(Model):
 
         streams = self.stream
         try:
-            return await self._client.post(route, self._fields(body, streams=streams), read, asked.rest)
+            return await asked.post(route, self._fields(body, streams=streams), read)
         except RequestError as error:
-            if streams or error.status != 400 or not wants_stream(str(error)):
+            if streams or self.batch_api or error.status != 400 or not wants_stream(str(error)):
                 raise
         self.stream = True
-        return await self._client.post(route, self._fields(body, streams=True), read, asked.rest)
+        return await asked.post(route, self._fields(body, streams=True), read)
 
     def _fields(self, body: Mapping[str, Any], *, streams: bool) -> dict[str, Any]:
         stream = {"stream": True, "stream_options": {"include_usage": True}} if streams else {}

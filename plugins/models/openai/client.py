@@ -12,12 +12,12 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
-from urllib.parse import SplitResult, urlunsplit
+from typing import IO, Any, TypeVar
+from urllib.parse import SplitResult, urlencode, urlunsplit
 
 from harness import ModelError, RetryPolicy, Secret, UsageError, asked_pause, is_throttling, may_pass
 
-from .connection import CONNECT_TIMEOUT, Connection, NoReply, Received
+from .connection import CONNECT_TIMEOUT, Connection, NoReply, Received, Upload
 from .errors import (
     RequestError,
     RetryableError,
@@ -94,7 +94,7 @@ class Client:
             remedy = "is the server running? --model_args base_url=http://HOST:PORT/v1"
             if error.certificate:
                 remedy = "REQUESTS_CA_BUNDLE=FILE names whom to trust, --model_args verify_certificate=false trusts all"
-            raise UsageError(f"cannot reach {self.address.shown}: {self._hide(str(error))} ({remedy})") from None
+            raise UsageError(f"cannot reach {self.address.shown}: {self.hide(str(error))} ({remedy})") from None
         if reply.status == 401:
             raise self._end(reply.status, message_of(reply.content))
         listed = _listed_models(reply.content) if reply.status == 200 else {}
@@ -129,7 +129,7 @@ class Client:
             if pause is None:
                 break
             ticket = id(failure)
-            self.waiting[ticket] = (time.monotonic() + pause, self._hide(str(failure)))
+            self.waiting[ticket] = (time.monotonic() + pause, self.hide(str(failure)))
             try:
                 await (rest if failure.throttled else self.sleep)(pause)
             finally:
@@ -139,6 +139,25 @@ class Client:
         more = "" if asked is None else f"; it asks to wait {asked:.0f} s, beyond total_timeout"
         times = "once" if attempts.number == 1 else f"{attempts.number} times"
         raise self._hidden(RequestError(f"{failure} (tried {times}{more})", failure.status)) from None
+
+    async def exchange(
+        self,
+        method: str,
+        route: str,
+        body: bytes | Upload | None,
+        seconds: float,
+        *,
+        into: IO[bytes] | None = None,
+        query: Mapping[str, str],
+    ) -> Received:
+        """One exchange about anything but an answer. Raises NoReply; its reply may have any status."""
+        url = self.address.of(route)
+        if query:
+            url += ("&" if "?" in url else "?") + urlencode(query)
+        headers = self._headers
+        if isinstance(body, Upload):  # a form says its own
+            headers = {name: value for name, value in headers.items() if name.lower() != "content-type"}
+        return await self.connection.send(method, url, body, headers, seconds, into)
 
     def waits(self) -> str:
         """What is waited for, in words; empty where nothing is."""
@@ -163,9 +182,9 @@ class Client:
             raise RetryableError(message, gone=error.gone) from None
         if reply.status == 200:
             return read(reply.content, reply.headers.get("content-type", ""))
-        raise self._failure(reply, body)
+        raise self.failure(reply, body)
 
-    def _failure(self, reply: Received, body: Mapping[str, Any]) -> RequestError:
+    def failure(self, reply: Received, body: Mapping[str, Any]) -> RequestError:
         """The error that a status stands for. Raises ModelError where no other request can work."""
         error, status = parse_error(reply.content), reply.status
         self._fruitless = 0 if status < 500 else self._fruitless
@@ -188,7 +207,7 @@ class Client:
         if self._fruitless >= self._most_fruitless * (1 if dead else 10):
             raise ModelError(
                 f"{self.address.shown} does not answer ({self._fruitless} requests in a row): "
-                f"{self._hide(str(failure))}; what is done is kept, the same command goes on"
+                f"{self.hide(str(failure))}; what is done is kept, the same command goes on"
             )
 
     def _end(self, status: int, message: str) -> ModelError:
@@ -199,14 +218,15 @@ class Client:
         }.get(status, "check --model_args base_url=..., model=... and api=chat|completions")
         if status == 404 and self.known_models:
             remedy += f"; the server has {', '.join(self.known_models[:5])}"
-        return ModelError(f"{self.address.shown} answers {status}: {self._hide(message)} ({remedy})")
+        return ModelError(f"{self.address.shown} answers {status}: {self.hide(message)} ({remedy})")
 
     def _hidden(self, error: RequestError) -> RequestError:
         """The error without anything secret that the server repeats. Its causes are told apart by now."""
-        error.args = (self._hide(str(error)),)
+        error.args = (self.hide(str(error)),)
         return error
 
-    def _hide(self, message: str) -> str:
+    def hide(self, message: str) -> str:
+        """A message without what is secret in it."""
         for secret in self._secrets:
             message = secret.hide_in(message)
         return message

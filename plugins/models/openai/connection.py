@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 import certifi
@@ -44,6 +44,15 @@ class Received:
     content: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that is sent as a form (multipart/form-data), with what is said beside it."""
+
+    file: IO[bytes]
+    name: str
+    fields: Mapping[str, str]
+
+
 class Connection:
     """Keep-alive connections to one server, closed when the last `async with` on it ends. For one event loop."""
 
@@ -63,17 +72,27 @@ class Connection:
             await session.close()
 
     async def send(
-        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], seconds: float
+        self,
+        method: str,
+        url: str,
+        body: bytes | Upload | None,
+        headers: Mapping[str, str],
+        seconds: float,
+        into: IO[bytes] | None = None,
     ) -> Received:
-        """Send a request and read all of its reply, however slowly its bytes come. Raises NoReply."""
+        """Send a request and read all of its reply, however slowly its bytes come. Raises NoReply.
+
+        into: the file that takes the content of a reply of status 200, however long it is.
+        """
         import aiohttp
 
         try:
             async with asyncio.timeout(max(0.001, seconds)):
                 session = self._open()
                 options = {"allow_redirects": False, "ssl": self._tls or False, "proxy": self._proxy}
-                async with session.request(method, url, data=body, headers=headers, **options) as reply:
-                    content = await _read(reply)
+                data = _form(body) if isinstance(body, Upload) else body
+                async with session.request(method, url, data=data, headers=headers, **options) as reply:
+                    content = await _read(reply, into if reply.status == 200 else None)
                     return Received(reply.status, {k.lower(): v for k, v in reply.headers.items()}, content)
         except TimeoutError as error:
             if isinstance(error, aiohttp.ServerTimeoutError):
@@ -125,10 +144,23 @@ def tls_context(verify: bool | str) -> ssl.SSLContext:
     return context
 
 
-async def _read(reply: Any) -> bytes:
+def _form(upload: Upload) -> Any:
+    import aiohttp
+
+    form = aiohttp.FormData()
+    for name, value in upload.fields.items():
+        form.add_field(name, value)
+    form.add_field("file", upload.file, filename=upload.name, content_type="application/jsonl")
+    return form
+
+
+async def _read(reply: Any, into: IO[bytes] | None) -> bytes:
     parts: list[bytes] = []
     size = 0
     async for part in reply.content.iter_chunked(2**16):
+        if into is not None:
+            into.write(part)
+            continue
         size += len(part)
         if size > MOST_BYTES:
             raise NoReply(f"the reply is longer than {MOST_BYTES // 2**20} MB", final=True)
