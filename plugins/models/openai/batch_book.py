@@ -55,7 +55,7 @@ class SentBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class LineReply:
     """What came back for a question: the status of its reply, 0 where there was none, and the reply or an error."""
 
     status: int
@@ -89,7 +89,7 @@ class BatchBook:
     def under_way(self) -> list[SentBatch]:
         return [batch for batch in self.sent if not batch.is_over]
 
-    def outcome(self, name: str) -> Outcome | None:
+    def outcome(self, name: str) -> LineReply | None:
         """What came back for a question; None where nothing did."""
         if name not in self._places:
             return None
@@ -196,7 +196,7 @@ def _read(path: Path) -> SentBatch:
     return batch
 
 
-def _outcome(line: bytes) -> tuple[str, Outcome] | None:
+def _outcome(line: bytes) -> tuple[str, LineReply] | None:
     """(question, outcome) of a line of results; None for what is no such line."""
     try:
         value = json.loads(line)
@@ -205,4 +205,4 @@ def _outcome(line: bytes) -> tuple[str, Outcome] | None:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     why = error.get("message") or error.get("code") if isinstance(error, dict) else error
-    return name, Outcome(status, reply.get("body") if isinstance(reply, dict) else None, short(str(why or "")))
+    return name, LineReply(status, reply.get("body") if isinstance(reply, dict) else None, short(str(why or "")))

@@ -57,7 +57,7 @@ class BatchErrors(_Read):
     data: list[LineError] | None = None
 
 
-class Counts(_Read):
+class BatchCounts(_Read):
     total: int = 0
     completed: int = 0
     failed: int = 0
@@ -72,7 +72,7 @@ class Batch(_Read):
     output_file_id: str | None = None
     error_file_id: str | None = None
     errors: BatchErrors | None = None
-    request_counts: Counts | None = None
+    request_counts: BatchCounts | None = None
 
     @property
     def is_under_way(self) -> bool:
