@@ -13,7 +13,7 @@ import harness
 from harness import evaluate
 from harness.record.coverage import _BECAME
 from harness.record.html import KINDS
-from harness.record.report import _OTHER_FIXES, DOUBTS
+from harness.record.report import _OTHER_FIXES, _VERDICTS, DOUBTS
 from harness.tasks.abilities import ABILITIES
 from harness.testing import run_harness
 from harness.words import _table
@@ -32,7 +32,7 @@ MADE_UP = (
     "{n} samples failed, and the same command tries {again} of them again{why}",
     "no task of this run was published before the model's cut-off {date}",
     "published before the model's cut-off {date}, and so perhaps in its training data: {tasks}",
-    *DOUBTS, *KINDS, *CHIPS, *ABILITIES, *(words for _, words in _OTHER_FIXES),
+    *_VERDICTS.values(), *DOUBTS, *KINDS, *CHIPS, *ABILITIES, *(words for _, words in _OTHER_FIXES),
     *(words for both in _BECAME.values() for words in both),
 )  # fmt: skip
 """What is put together, or chosen from a table, and so stands in no call of `t`."""

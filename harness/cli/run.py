@@ -28,7 +28,7 @@ from harness.cli.options import (
     options,
     with_environment,
 )
-from harness.cli.values import parse_date, parse_limit, parse_sweep, parse_token_prices
+from harness.cli.values import parse_date, parse_limit, parse_precision, parse_sweep, parse_token_prices
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,6 +53,14 @@ RUN_OPTIONS = [
     click.option(
         "--limit", "-L", type=Parsed("n", parse_limit), metavar="N",
         help="Rows of each subset: a count, or a fraction below 1.",
+    ),
+    click.option(
+        "--precision", type=Parsed("x", parse_precision), metavar="X",
+        help="Ask rows in random order until the score of all of them is known to X (0.01): half of the 95% interval.",
+    ),
+    click.option(
+        "--until_decided", type=click.Path(), metavar="RUN",
+        help="The same until it is known whether the model is better than that run.",
     ),
     click.option(
         "--bad_rows", type=click.Choice(["refuse", "fail", "skip", "lm_eval"]),
@@ -122,6 +130,8 @@ SECTIONS = (
             "num_fewshot",
             "fewshot_sampler",
             "limit",
+            "precision",
+            "until_decided",
             "bad_rows",
             "metrics",
             "judges",

@@ -173,6 +173,18 @@ def parse_limit(given: str | float) -> int | float:
     return int(value)
 
 
+def parse_precision(given: str | float) -> float:
+    """Read `--precision`: half of the width that an interval may have, above 0."""
+    problem = f"'{given}' is no width above 0, such as 0.01"
+    try:
+        value = float(given)
+    except (TypeError, ValueError):
+        raise ValueError(problem) from None
+    if isinstance(given, bool) or not math.isfinite(value) or value <= 0:
+        raise ValueError(problem)
+    return value
+
+
 def parse_batch_size(given: str | int) -> int | str:
     """Read `--batch_size`: a number, or `auto` (lm-eval's `auto:N` means the same here)."""
     text = str(given).strip().lower()

@@ -1,13 +1,13 @@
-"""What a report is about: of which subsets of each task, and of how many of their first rows.
+"""What a report is about: of which subsets of each task, and of which of their rows.
 
-A limit takes the first rows of each subset, so that a number for each subset says it all, and of two reports of one
-run folder one holds the other, or both together make a third.
+A limit takes the first rows of each subset, so that a number for each subset says it all; rows that were drawn or
+chosen are named. Of two reports of one run folder one holds the other, or both together make a third.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -23,6 +23,8 @@ _BECAME: Mapping[BadRows, tuple[str, str]] = {
     "lm_eval": ("is at fault and scored as lm-eval scores it", "are at fault and scored as lm-eval scores them"),
 }
 """What became of bad rows: of one, of several."""
+RowNumbers = range | frozenset[int]
+"""Rows of a subset: the first ones, or those with these numbers."""
 NAMED = 5
 """How many of many things a line names."""
 _PLACE = re.compile(r" \(task '.*$", re.DOTALL)
@@ -32,7 +34,9 @@ _PLACE = re.compile(r" \(task '.*$", re.DOTALL)
 class TaskCoverage:
     """asked: subset -> how many of its rows, from the first; "" for a task without subsets. rows: subset -> how many it
     has, as far as that is known. of_subsets: how many subsets the task has, asked or not. limit: as it was given. bad:
-    subset -> number of a row that cannot be used as it is -> why. bad_rows: what became of those.
+    subset -> number of a row that cannot be used as it is -> why. bad_rows: what became of those. chosen: subset -> its
+    rows that are asked, where these are not the first. drawn_from: subset -> the rows that they were drawn from, in a
+    random order, where they were drawn.
     """
 
     asked: Mapping[str, int]
@@ -41,6 +45,8 @@ class TaskCoverage:
     limit: int | float | None = None
     bad: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     bad_rows: BadRows = "refuse"
+    chosen: Mapping[str, RowNumbers] = field(default_factory=dict)
+    drawn_from: Mapping[str, RowNumbers] = field(default_factory=dict)
 
     @property
     def is_part(self) -> bool:
@@ -48,27 +54,34 @@ class TaskCoverage:
         return len(self.asked) < self.of_subsets
 
     def holds(self, record: Record) -> bool:
-        return record.id < self.asked.get(record.subset, 0)
+        return record.id in self.of_subset(record.subset)
+
+    def of_subset(self, name: str) -> RowNumbers:
+        """The numbers of the rows of a subset that are asked."""
+        return self.chosen.get(name) or range(self.asked.get(name, 0))
 
     def includes(self, other: Self) -> bool:
-        return all(self.asked.get(name, 0) >= n for name, n in other.asked.items())
+        return all(_includes(self.of_subset(name), other.of_subset(name)) for name in other.asked)
 
     def joined(self, other: Self) -> Self:
         """What both cover together."""
         if self.includes(other) or other.includes(self):
             return self if self.includes(other) else other
         names = [*self.asked, *(name for name in other.asked if name not in self.asked)]
-        asked = {name: max(self.asked.get(name, 0), other.asked.get(name, 0)) for name in names}
+        together = {name: _joined(self.of_subset(name), other.of_subset(name)) for name in names}
+        asked = {name: len(rows) for name, rows in together.items()}
+        chosen = {name: rows for name, rows in together.items() if isinstance(rows, frozenset)}
         both = {name: {**other.bad.get(name, {}), **self.bad.get(name, {})} for name in names}
         bad = {name: rows for name, rows in both.items() if rows}
         rows, of_subsets = {**other.rows, **self.rows}, max(self.of_subsets, other.of_subsets)
-        return type(self)(asked, rows, of_subsets, bad=bad, bad_rows=self.bad_rows)
+        return type(self)(asked, rows, of_subsets, bad=bad, bad_rows=self.bad_rows, chosen=chosen)
 
     def keys(self, task: str) -> Iterator[SampleKey]:
         """The samples that there must be: of a row with several views, the first."""
         left_out = self.bad if self.bad_rows == "skip" else {}
-        for name, n in self.asked.items():
-            yield from (SampleKey(task, name, number) for number in range(n) if number not in left_out.get(name, {}))
+        for name in self.asked:
+            numbers = sorted(self.of_subset(name))
+            yield from (SampleKey(task, name, number) for number in numbers if number not in left_out.get(name, {}))
 
     def to_json(self) -> CoverageFields:
         """As the report has it: `subsets` of `of_subsets`, `rows` of `of_rows`, and both by subset."""
@@ -84,6 +97,12 @@ class TaskCoverage:
         if self.bad:
             named = {name: {str(row): why for row, why in rows.items()} for name, rows in self.bad.items()}
             fields["bad_rows"] = {"handling": self.bad_rows, "by_subset": named}
+        if self.chosen:
+            fields["chosen"] = {name: sorted(rows) for name, rows in self.chosen.items()}
+        if self.drawn_from:
+            fields["drawn_from"] = {
+                name: len(rows) if isinstance(rows, range) else sorted(rows) for name, rows in self.drawn_from.items()
+            }
         return fields
 
 
@@ -115,7 +134,30 @@ def _read(covers: CoverageFields) -> TaskCoverage:
         covers["limit"],
         {name: {int(row): why for row, why in rows.items()} for name, rows in bad["by_subset"].items()},
         bad["handling"],
+        {name: frozenset(rows) for name, rows in covers.get("chosen", {}).items()},
+        {
+            name: range(rows) if isinstance(rows, int) else frozenset(rows)
+            for name, rows in covers.get("drawn_from", {}).items()
+        },
     )
+
+
+def numbered(rows: Collection[int]) -> RowNumbers:
+    """Numbers of rows as a coverage keeps them: a range, where they are the first."""
+    first = range(len(rows))
+    return first if all(number in rows for number in first) else frozenset(rows)
+
+
+def _includes(rows: RowNumbers, others: RowNumbers) -> bool:
+    if isinstance(rows, range) and isinstance(others, range):
+        return len(rows) >= len(others)
+    return all(number in rows for number in others)
+
+
+def _joined(rows: RowNumbers, others: RowNumbers) -> RowNumbers:
+    if isinstance(rows, range) and isinstance(others, range):
+        return max(rows, others, key=len)
+    return numbered({*rows, *others})
 
 
 def covered(coverage: Coverage) -> Callable[[Record], bool]:

@@ -357,6 +357,25 @@ class CoverageFields(PartCoverage):
     limit: float | None
     by_subset: dict[str, list[int | None]]
     bad_rows: NotRequired[BadRowFields]
+    chosen: NotRequired[dict[str, list[int]]]
+    drawn_from: NotRequired[dict[str, int | list[int]]]
+
+
+class DecisionFields(TypedDict):
+    """Whether a run is better than another on all rows that rows were drawn from. difference: the 95 % interval."""
+
+    run: str
+    difference: list[float]
+    verdict: Literal["better", "worse", "equal", "open"]
+
+
+class DrawnFields(TypedDict):
+    """What rows that were drawn say of all of them. interval: of the headline over all rows, valid at every look."""
+
+    rows: int
+    of_rows: int
+    interval: list[float]
+    against: NotRequired[DecisionFields]
 
 
 class FailureFields(TypedDict):
@@ -416,6 +435,7 @@ class TaskReport(ResultFields):
     date: NotRequired[str | None]
     split: NotRequired[str]
     covers: NotRequired[CoverageFields]
+    drawn: NotRequired[DrawnFields]
     failures: NotRequired[list[FailureFields]]
     published: NotRequired[PublishedFields]
 

@@ -55,6 +55,12 @@ _OTHER_FIXES: Sequence[tuple[Literal["as_before", "unknown"], str]] = (
     ("as_before", "{n} stood so already"),
     ("unknown", "{n} of samples that the run does not have"),
 )
+_VERDICTS = {
+    "better": "better",
+    "worse": "worse",
+    "equal": "neither better nor worse",
+    "open": "not known to be better",
+}
 _FROM_MANIFEST = ("command", "model", "plugins", "versions", "environment", "started", "spec", "data", "corrected")
 _FROM_TASK = ("title", "date", "version", "num_fewshot", "split")
 
@@ -259,6 +265,7 @@ def render(report: Report, width: int = 80, *, subsets: bool = False, t: Transla
                 words.append(Text(visible(f"{task['task']}: {', '.join(counts)}"), style="yellow"))
     words += [Text(visible(line), style="yellow") for line in corrections(report, t)]
     words += [Text(visible(line), style="dim") for line in settings(report, t)]
+    words += [Text(visible(line), style="dim") for line in drawn_lines(report, t)]
     doubtful = (*bad_row_lines(report, t), *losses(report, t), *gaps(report, t))
     words += [Text(visible(line), style="yellow") for line in doubtful]
     words += [Text(visible(str(incident["text"])), style="yellow") for incident in report.get("incidents", ())]
@@ -304,6 +311,38 @@ def settings(report: Report, t: Translate = english) -> Iterator[str]:
             alike.setdefault(setting_words(task, t), []).append(_name_of(task, t))
     for words, names in alike.items():
         yield words if len(alike) == 1 else f"{and_more(names, t)}: {words}"
+
+
+def drawn_lines(report: Report, t: Translate = english) -> Iterator[str]:
+    """Of each task whose rows were drawn: what they say of all of them, and what was saved."""
+    for task in report["tasks"]:
+        if (drawn := task.get("drawn")) is None:
+            continue
+        low, high = map(number, drawn["interval"])
+        if drawn["rows"] < drawn["of_rows"]:
+            yield t(
+                "{task}: over all {of} rows {metric} is between {low} and {high} (95 %, however often it was looked "
+                "at); {n} rows drawn in random order were asked, {saved} % saved",
+                task=_name_of(task, t),
+                of=f"{drawn['of_rows']:,}",
+                metric=task["metrics"][0]["metric"],
+                low=low,
+                high=high,
+                n=f"{drawn['rows']:,}",
+                saved=f"{100 * (1 - drawn['rows'] / drawn['of_rows']):.0f}",
+            )
+        else:
+            yield t("{task}: all {n} rows had to be asked", task=_name_of(task, t), n=f"{drawn['of_rows']:,}")
+        if against := drawn.get("against"):
+            low, high = map(number, against["difference"])
+            yield t(
+                "{task}: {verdict} than {run}: over all rows the difference is between {low} and {high}",
+                task=_name_of(task, t),
+                verdict=t(_VERDICTS[against["verdict"]]),
+                run=against["run"],
+                low=low,
+                high=high,
+            )
 
 
 def corrections(report: Report, t: Translate = english) -> Iterator[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.errors import UsageError
 from harness.metrics import MetricOptions, RepeatMetric
 from harness.modifiers import Modifier
-from harness.record.coverage import TaskCoverage
+from harness.record.coverage import TaskCoverage, numbered
 from harness.registry import Registry
 from harness.run.modify import make_modifiers, modified_groups
 from harness.run.spec import Progress, RunSpec
@@ -63,7 +63,18 @@ class TaskJob:
         asked = {name: notes.asked for name, notes in self.notes.items()}
         rows = {name: notes.rows for name, notes in self.notes.items()}
         bad = {name: notes.bad for name, notes in self.notes.items() if notes.bad}
-        return TaskCoverage(asked, rows, len(self.task.all_subsets), limit, bad, self.bad_rows)
+        chosen = {name: numbered(notes.chosen) for name, notes in self.notes.items() if notes.chosen is not None}
+        drawn = {name: numbered(notes.drawn_from) for name, notes in self.notes.items() if notes.drawn_from is not None}
+        return TaskCoverage(
+            {**asked, **{name: len(numbers) for name, numbers in chosen.items()}},
+            rows,
+            len(self.task.all_subsets),
+            limit,
+            bad,
+            self.bad_rows,
+            {name: numbers for name, numbers in chosen.items() if isinstance(numbers, frozenset)},
+            drawn,
+        )
 
     def member_scores(self, results: Sequence[Result] = ()) -> MemberScores:
         """What a group of tasks knows of this one."""

@@ -23,6 +23,7 @@ from harness.run.answers import check_declared, plugin_errors, unreadable
 from harness.run.budget import Budget
 from harness.run.conversations import check_conversations
 from harness.run.describe import remarks
+from harness.run.drawn import check_drawn
 from harness.run.elsewhere import MODELS_ELSEWHERE
 from harness.run.jobs import TaskJob, attempts, close_code, load_jobs, prepare_metrics
 from harness.run.log import LogTarget
@@ -94,6 +95,7 @@ def prepare_run(
     known = spec.model in registry.names("model")  # one that is not is refused below, as `resolved` says it
     meanwhile = registry.model(spec.model).import_libraries if known and models else lambda: None
     jobs = narrow(load_jobs(spec, registry, progress, meanwhile))
+    check_drawn(jobs, spec)
     if scoring:
         progress.stage("preparing metrics")
         prepare_metrics(jobs, spec)

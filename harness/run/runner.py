@@ -6,8 +6,8 @@ RunSpec -> tasks -> samples -> requests -> [already in the run log?] -> model ->
 from __future__ import annotations
 
 import functools
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from harness.registry import Registry
 from harness.run.answers import answers, description, plugin_errors
 from harness.run.budget import Budget
 from harness.run.describe import manifest, run_identity
+from harness.run.drawn import Draws
 from harness.run.early_stop import EarlyStop
 from harness.run.jobs import TaskJob, attempts, scored_record
 from harness.run.lm_eval_shown import ShownByRun
@@ -35,7 +36,7 @@ from harness.run.result import RunResult
 from harness.run.spec import Progress, RunSpec
 from harness.run.stopping import note_incidents, tidy_stop
 from harness.run.summarise import summarise_run
-from harness.types import JSON, Request, Response
+from harness.types import JSON, Request, Response, Sample
 
 
 def run(spec: RunSpec, registry: Registry | None = None, progress: Progress | None = None) -> RunResult:
@@ -116,6 +117,10 @@ class _Run:
         self.loggers = RunLoggers(folder.path, [LogTarget(*target) for target in spec.log_to], progress.message)
         self.open_requests = OpenRequests(folder, model)
         self.early_stop = EarlyStop()
+        self.budget = Budget.of(spec)
+        self.draws: Draws | None = None
+        self.is_new = False
+        self.is_loaded = False
         self.answered = False
 
     def go(self, jobs: Sequence[TaskJob]) -> RunResult:
@@ -130,8 +135,12 @@ class _Run:
     def _work(self, jobs: Sequence[TaskJob]) -> RunResult:
         self.observers.call("harness_run_started", manifest=self.folder.manifest, path=self.folder.path)
         with tidy_stop(self.folder, self.model, self.spec.model, self.spec.command, lambda: self.answered):
-            self._plan(jobs)
-            self._ask()
+            self.draws = Draws.of(jobs, self.spec)
+            if self.draws is None:
+                self._plan(jobs)
+                self._ask()
+            else:
+                self._draw(jobs, self.draws)
             note_incidents(self.folder, self.model, self.spec.model)  # before the report, which shows them
             self._score_in_batches(jobs)
             self.progress.stage("summing up")
@@ -141,35 +150,56 @@ class _Run:
 
     def _plan(self, jobs: Sequence[TaskJob]) -> None:
         """Sort samples into those on disk, those whose answers are on disk, and those to ask for."""
-        started, ready = [], []
+        states, ready = self._placed((job, sample) for job in jobs for sample in job.samples)
         for job in jobs:
-            states: Counter[OnDisk] = Counter()
-            for sample in job.samples:
-                item, state = self.open_requests.placed(job, sample)
-                states[state] += 1
-                if state is not OnDisk.DONE and item.complete:
-                    ready.append(item)
-            started.append((job.task.name, len(job.samples), states[OnDisk.DONE]))
-            for message in _changes(job.task.name, states):
+            for message in _changes(job.task.name, states[job.task.name]):
                 self.progress.message(message)
+        started = [(job.task.name, len(job.samples), states[job.task.name][OnDisk.DONE]) for job in jobs]
         self.progress.started(started, self.spec.model)
         for item in ready:
             self._finish(item)
 
+    def _placed(
+        self, samples: Iterable[tuple[TaskJob, Sample]]
+    ) -> tuple[dict[str, Counter[OnDisk]], list[PendingSample]]:
+        """How many samples of each task are how far on disk, and those that have all their answers and no record."""
+        states: dict[str, Counter[OnDisk]] = defaultdict(Counter)
+        ready = []
+        for job, sample in samples:
+            item, state = self.open_requests.placed(job, sample)
+            states[job.task.name][state] += 1
+            if state is not OnDisk.DONE and item.complete:
+                ready.append(item)
+        return states, ready
+
+    def _draw(self, jobs: Sequence[TaskJob], draws: Draws) -> None:
+        """Ask rows in a random order, part after part, until each task is known; `jobs` hold those that were asked."""
+        for job in jobs:
+            for record in self.folder.records(job.task.name):
+                draws.saw(record)
+        self.progress.started([(name, samples, 0) for name, samples in draws.sizes], self.spec.model)
+        while part := draws.next_samples():
+            _, ready = self._placed(part)
+            for item in ready:
+                self._finish(item)
+            self._ask()
+        draws.keep()
+
     def _ask(self) -> None:
         if not self.open_requests.any_left:
             return
-        self.folder.begin_work()
-        self.model.folder = self.folder.path
-        self.progress.stage(f"loading model {self.spec.model}: its weights, or a connection")
-        with plugin_errors(self.spec.model, "could not be loaded"):
-            self.model.load()
-        self._note_model()
-        self.progress.stage("waiting for the first answer")
-        is_new, budget = not self.folder.known, Budget.of(self.spec)
+        if not self.is_loaded:
+            self.folder.begin_work()
+            self.model.folder = self.folder.path
+            self.progress.stage(f"loading model {self.spec.model}: its weights, or a connection")
+            with plugin_errors(self.spec.model, "could not be loaded"):
+                self.model.load()
+            self._note_model()
+            self.progress.stage("waiting for the first answer")
+            self.is_new, self.is_loaded = not self.folder.known, True
         while asked := self.open_requests.take():  # once, unless there are conversations: then once a turn
             keys = list(asked)
-            for index, response in self._answers(list(asked.values()), budget, is_new=is_new):
+            for index, response in self._answers(list(asked.values()), self.budget, is_new=self.is_new):
                 if not self.answered:  # by its first answer, a model may know more of itself
                     self._note_model()
                 self.answered = self.answered or response.error is None
@@ -177,7 +207,7 @@ class _Run:
                     self.loggers.begin()
                 for item in self.open_requests.answered(keys[index], response):
                     self._finish(item)
-            is_new = False
+            self.is_new = False
         self._note_model(self.progress.message)
 
     def _answers(
@@ -199,6 +229,8 @@ class _Run:
         scored = item.job.scorer.score(item.sample, responses)
         record = scored_record(item.job, item.sample, responses, item.keys, scored)
         self.folder.write(record)
+        if self.draws is not None:
+            self.draws.saw(record)
         self.early_stop.watch(record.task, scored.cause, record.error)
         if item.job.scorer.batches is None:
             self.observers.call("harness_record_written", record=record)

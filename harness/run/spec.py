@@ -35,6 +35,8 @@ class RunSpec:
     task_gen_kwargs: Mapping[str, Mapping[str, JSON]] = field(default_factory=dict)
     metrics: tuple[str | Mapping[str, JSON], ...] = ()
     limit: int | float | None = None
+    precision: float | None = None
+    until_decided: str | None = None
     bad_rows: BadRows = "refuse"
     seed: int = 1234
     apply_chat_template: bool | str = False

@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 
 from harness.errors import UsageError
 from harness.record.cost import note_cost
-from harness.record.coverage import Coverage, counted_coverage, covered
+from harness.record.coverage import Coverage, TaskCoverage, counted_coverage, covered
 from harness.record.failures import Failures
 from harness.record.file_types import AbilityFields, RangeFields, Report, TaskReport
 from harness.record.report import Missing, Usage, build_report, missing_of, watch
 from harness.record.run import RunFolder
+from harness.run.drawn import drawn_fields
 from harness.run.jobs import TaskJob, groups_of
 from harness.run.recipes import note_published
+from harness.run.spec import RunSpec
 from harness.scoring.capability import AbilityScore, GuessTally, RangedValue, TaskValue, ability_scores
 from harness.scoring.groups import group_result
 from harness.tasks.schema import words
@@ -81,6 +83,8 @@ def _report(
         if coverage and name in coverage:
             task["covers"] = coverage[name].to_json()
             _mark_parts(task, known[name].task)
+            if coverage[name].drawn_from:
+                _note_drawn(task, known[name], coverage[name], folder)
     note_published(report, folder.manifest)
     note_cost(report, folder.manifest.get("spec", {}).get("prices") or {})
     report["cutoff"] = folder.manifest.get("spec", {}).get("cutoff")
@@ -102,6 +106,21 @@ def _ability_fields(score: AbilityScore) -> AbilityFields:
         "corrected": fields(score.corrected),
         "left_out": list(score.left_out),
     }
+
+
+def _note_drawn(entry: TaskReport, job: TaskJob, coverage: TaskCoverage, folder: RunFolder) -> None:
+    """Give the headline of a task whose rows were drawn the interval that is valid however often one looked."""
+    spec = RunSpec.from_json(folder.manifest["spec"])
+    records = filter(coverage.holds, folder.records(job.task.name))
+    drawn = drawn_fields(job, coverage, records, spec)
+    if drawn is None:
+        return
+    entry["drawn"] = drawn
+    if drawn["rows"] < drawn["of_rows"]:
+        by_average = entry.get("by_average", {})
+        for metrics in (entry["metrics"], by_average.get(str(entry.get("average")), [])):
+            for metric in metrics[:1]:
+                metric["interval"] = list(drawn["interval"])
 
 
 def _mark_parts(entry: TaskReport, task: Task) -> None:

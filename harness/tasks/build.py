@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -77,9 +77,10 @@ class BuildOptions:
 class SubsetNotes:
     """What is worth knowing of a subset beside its samples.
 
-    rows: how many it has, whatever the limit; asked: how many of them, from the first. own_examples: numbers of those
-    that were drawn as their own few-shot example, which was left out. fewer_examples: how many of them see fewer
-    examples for it. bad: number of a row that cannot be used as it is, and is not refused -> why.
+    rows: how many it has, whatever the limit; asked: how many of them, from the first. chosen: the numbers of those
+    that are asked, where they are not the first; drawn_from: of those that they were drawn from. own_examples: numbers
+    of those that were drawn as their own few-shot example, which was left out. fewer_examples: how many of them see
+    fewer examples for it. bad: number of a row that cannot be used as it is, and is not refused -> why.
     """
 
     rows: int = 0
@@ -87,6 +88,8 @@ class SubsetNotes:
     own_examples: list[int] = field(default_factory=list)
     fewer_examples: int = 0
     bad: dict[int, str] = field(default_factory=dict)
+    chosen: Collection[int] | None = None
+    drawn_from: Collection[int] | None = None
 
 
 def build_samples(

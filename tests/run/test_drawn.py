@@ -1,0 +1,164 @@
+"""`--precision` and `--until_decided`: rows in random order, until the score of all rows is known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import UsageError, evaluate
+from harness.errors import ExitCode
+from harness.run.rescore import score_run
+from harness.run.result import RunResult
+from harness.testing import run_harness
+
+SIZES = {"law": 160, "art": 80}
+TASK = """\
+task: exam
+dataset_path: json
+dataset_kwargs: {data_files: {test: "rows_{{ subset.name }}.jsonl"}}
+subsets: [law, art]
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{q}}"
+doc_to_choice: ["yes", "no"]
+doc_to_target: a
+metric_list: [{metric: acc}]
+"""
+
+
+@pytest.fixture(autouse=True)
+def _a_task_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, rows in SIZES.items():
+        lines = (json.dumps({"q": f"{name} {n}", "a": int(n % 10 == 0)}) + "\n" for n in range(rows))
+        Path(f"rows_{name}.jsonl").write_text("".join(lines))
+    Path("exam.yaml").write_text(TASK)
+
+
+def measured(mode: str = "fixed", tasks: str = "exam.yaml", **more: Any) -> RunResult:
+    return evaluate("dummy", f"mode={mode}", tasks, **more)
+
+
+def task_of(result: RunResult) -> Any:
+    return result.report["tasks"][0]
+
+
+def test_a_task_stops_when_its_score_is_known_and_says_what_was_saved() -> None:
+    result = measured(precision=0.1)
+    task, text = task_of(result), result.summary()
+
+    assert 0 < task["drawn"]["rows"] < task["drawn"]["of_rows"] == 240
+    low, high = task["drawn"]["interval"]
+    assert (high - low) / 2 <= 0.1
+    assert low <= 0.9 <= high
+    assert task["metrics"][0]["interval"] == [low, high]
+    assert task["counts"]["n"] == task["covers"]["rows"] == task["drawn"]["rows"] == len(list(result.samples()))
+    by_subset = task["covers"]["by_subset"]
+    assert by_subset["law"][0] == pytest.approx(2 * by_subset["art"][0], abs=16)
+    assert "of 240 rows" in text
+    assert "% saved" in text
+
+
+@pytest.mark.slow
+def test_the_same_command_goes_on_to_more_precision_and_keeps_what_it_has() -> None:
+    wide = measured(precision=0.1)
+    asked = {record.key for record in wide.samples()}
+    narrow = measured(precision=0.02)
+
+    assert narrow.path == wide.path
+    assert asked < {record.key for record in narrow.samples()}
+    low, high = task_of(narrow)["drawn"]["interval"]
+    assert high - low <= 0.04
+    again = measured(precision=0.1)  # asks for less: the folder keeps the larger report
+    assert {record.key for record in again.samples()} == asked
+    assert json.loads((again.path / "report.json").read_text())["tasks"][0]["drawn"] == task_of(narrow)["drawn"]
+
+
+@pytest.mark.slow
+def test_where_all_rows_are_asked_the_report_is_that_of_a_whole_run() -> None:
+    drawn, whole = measured(precision=1e-6, output="drawn"), measured(output="whole")
+    assert task_of(drawn)["metrics"] == task_of(whole)["metrics"]
+    assert "all 240 rows had to be asked" in drawn.summary()
+
+
+@pytest.mark.slow
+def test_scoring_again_keeps_the_interval() -> None:
+    result = measured(precision=0.1)
+    again = score_run(result.path)
+    assert task_of(again)["drawn"] == task_of(result)["drawn"]
+    assert task_of(again)["metrics"] == task_of(result)["metrics"]
+
+
+@pytest.mark.slow
+def test_a_macro_mean_is_known_as_a_macro_mean() -> None:
+    Path("exam.yaml").write_text(TASK + "average: macro\n")
+    rows = [json.dumps({"q": f"art {n}", "a": 1}) + "\n" for n in range(SIZES["art"])]
+    Path("rows_art.jsonl").write_text("".join(rows))
+    whole, drawn = task_of(measured(output="whole")), task_of(measured(precision=0.12, output="drawn"))
+    assert whole["metrics"][0]["value"] == pytest.approx(0.45)
+    low, high = drawn["drawn"]["interval"]
+    assert drawn["drawn"]["rows"] < 240
+    assert low <= 0.45 <= high
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("mode", "verdict"), [("gold", "better"), ("random", "worse")])
+def test_a_run_stops_when_it_is_decided_which_is_better(mode: str, verdict: str) -> None:
+    first = measured()
+    second = measured(mode, until_decided=str(first.path))
+    drawn = task_of(second)["drawn"]
+
+    assert drawn["against"]["verdict"] == verdict
+    low, high = drawn["against"]["difference"]
+    assert low > 0 if verdict == "better" else high < 0
+    assert drawn["rows"] < 240
+    assert f"exam: {verdict} than {first.path}" in " ".join(second.summary(200).split())
+
+
+@pytest.mark.slow
+def test_equal_runs_are_undecided_until_all_rows_are_asked() -> None:
+    first = measured(name="first")
+    drawn = task_of(measured(until_decided=str(first.path), output="again"))["drawn"]
+    assert drawn["rows"] == 240
+    assert drawn["against"]["verdict"] == "equal"
+
+
+@pytest.mark.slow
+def test_rows_without_a_score_keep_the_interval_wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness_plugins.models.dummy import DummyModel as Dummy
+
+    respond = Dummy.respond
+
+    def failing(self: Any, requests: Any) -> Any:
+        from harness import Response
+
+        for index, response in respond(self, requests):
+            hit = requests[index].prompt.text.strip().endswith(("1", "3", "5"))
+            yield index, Response(error="busy") if hit else response
+
+    monkeypatch.setattr(Dummy, "respond", failing)
+    result = measured(precision=0.1)
+    assert task_of(result)["drawn"]["rows"] == 240  # 30 % of the scores might be anything
+    assert result.exit_code == ExitCode.SAMPLES_FAILED
+
+
+def test_what_has_no_such_interval_is_refused_before_anything_is_asked() -> None:
+    Path("exam.yaml").write_text(TASK.replace("metric: acc", "metric: acc, aggregation: median"))
+    with pytest.raises(UsageError, match="task 'exam' is scored by 'acc', which is no mean"):
+        measured(precision=0.1)
+    assert not Path("runs").exists()
+
+
+@pytest.mark.slow
+def test_a_run_that_cannot_be_compared_with_is_one_line() -> None:
+    done = run_harness("--tasks", "exam.yaml", "--model", "dummy", "--until_decided", "runs/none")
+    assert done.exit_code == ExitCode.USAGE
+    assert "runs/none" in done.output
+    assert "Traceback" not in done.output
+    Path("other.yaml").write_text(TASK.replace("task: exam", "task: other"))
+    other = measured(tasks="other.yaml")
+    with pytest.raises(UsageError, match="the run has no task 'exam'"):
+        measured("gold", until_decided=str(other.path))
