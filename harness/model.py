@@ -88,7 +88,13 @@ class Model(ABC):
     secrets: ClassVar[frozenset[str]] = frozenset()
     """Names of arguments that are never written down: a manifest and a log hold `***` in their place."""
 
+    asks_one_by_one: ClassVar[bool] = False
+    """Whether `respond` calls `admits` before each request that it asks."""
+
     options: ModelOptions = ModelOptions()
+    admits: Callable[[], bool | None] = staticmethod(lambda: True)
+    """Whether another request may be asked: False where none may be any more, and the rest is to be left without an
+    answer; None where that hangs on the answers to those under way."""
     folder: Path | None = None
     """The run's folder while answers go into one, from before `load`: there a model may keep, in a folder of its own,
     what lets it go on where an earlier command stopped."""

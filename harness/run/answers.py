@@ -23,13 +23,19 @@ _HALF = re.compile("[\ud800-\udfff]")
 
 
 def answers(
-    model: Model, name: str, requests: Sequence[Request], *, is_new: bool = False
+    model: Model,
+    name: str,
+    requests: Sequence[Request],
+    *,
+    is_new: bool = False,
+    refuse: Callable[[int], None] = lambda left: None,
 ) -> Iterator[tuple[int, Response]]:
     """The model's answers as they come, one a request; one that it leaves out is an error. Raises `HarnessError`.
 
     An answer that is none (a wrong type, a number that is not finite, too few of them) fails its request alone, and is
     named with its field. What no model can read is not asked, and fails alone too.
-    is_new: whether nothing was answered before: then the work ends where many first requests fail alike.
+    is_new: whether nothing was answered before: then the work ends where many first requests fail alike. refuse: told
+    how many requests the model left without an answer; it may raise.
     """
     asked = list(range(len(requests)))
     if model.sees_prompts:
@@ -39,13 +45,15 @@ def answers(
         asked = [index for index in asked if index not in problems]
     if asked:
         first = FirstReplies(name, len(asked))
-        for place, response in _given(model, name, [requests[index] for index in asked]):
+        for place, response in _given(model, name, [requests[index] for index in asked], refuse):
             yield asked[place], response
             if is_new and not model.answers_samples:
                 first.watch(response.error)
 
 
-def _given(model: Model, name: str, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
+def _given(
+    model: Model, name: str, requests: Sequence[Request], refuse: Callable[[int], None]
+) -> Iterator[tuple[int, Response]]:
     """What the model yields, checked; see `answers`."""
     left = dict.fromkeys(range(len(requests)))
     with plugin_errors(name, "stopped"):
@@ -59,6 +67,8 @@ def _given(model: Model, name: str, requests: Sequence[Request]) -> Iterator[tup
         if index in left:
             del left[index]
             yield index, checked_response(response, requests[index], name)
+    if left:
+        refuse(len(left))
     yield from ((index, Response(error=f"model '{name}' gave no answer")) for index in left)
 
 

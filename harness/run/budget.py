@@ -1,6 +1,8 @@
-"""How a run stays within a budget of money or tokens: it is asked in parts, none larger than what is left allows.
+"""How a run stays within a budget of money or tokens.
 
-What one command spends is counted, and not what earlier ones did: the same command goes on with a new budget.
+A model that asks one request after another is told before each whether it may; any other is asked in parts, none larger
+than what is left allows. What one command spends is counted, and not what earlier ones did: the same command goes on
+with a new budget.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from harness.run.spec import RunSpec
 from harness.types import Request, Response
 
 _FIRST = 16
-"""Requests of the first part, of which nothing is known."""
+"""Requests that are asked before anything is known of what one takes."""
 
 
 class BudgetReached(HarnessError):
@@ -33,6 +35,12 @@ class Budget:
     prices: Prices | None
     spent: Usage = field(default_factory=Usage)
     answers: int = 0
+    """How many answers said what they took."""
+    largest: float = 0.0
+    """The largest part of the budget that one of them took."""
+    is_spent: bool = False
+    _begun: int = 0
+    _returned: int = 0
 
     @classmethod
     def of(cls, spec: RunSpec) -> Budget | None:
@@ -45,32 +53,64 @@ class Budget:
 
     def count(self, response: Response) -> None:
         """Count an answer. Raises `ModelError` where nobody says what it took: no budget could be kept then."""
-        self.answers += 1
+        before = self._part_spent()
         self.spent.add(response)
+        # What no model can be shown has an answer without being asked; all of these come first.
+        self._returned = min(self._returned + 1, self._begun)
         uncounted = response.text is not None and None in (response.prompt_tokens, response.completion_tokens)
         if uncounted and response.error is None:
             raise ModelError("the server does not say how many tokens an answer took: no budget can be kept")
+        if response.prompt_tokens is not None:
+            self.answers += 1
+            self.largest = max(self.largest, self._part_spent() - before)
+
+    def admits(self) -> bool | None:
+        """Whether another request may be asked; None where that hangs on those under way, False where it is spent.
+
+        Each is taken to cost as much as the dearest so far. To be called by one thread, while another counts.
+        """
+        under_way = self._begun - self._returned
+        if not self.answers:
+            fits = under_way < _FIRST
+        else:
+            fits = self._part_spent() + (under_way + 1) * self.largest <= 1 + 1e-9
+        if fits:
+            self._begun += 1
+            return True
+        if under_way:
+            return None
+        self.is_spent = True
+        return False
+
+    def refuse(self, left: int) -> None:
+        """So many requests have no answer. Raises `BudgetReached` where the budget was the cause."""
+        if self.is_spent:
+            raise BudgetReached(f"the budget is spent: {self.words}, {left} requests are left")
 
     def share_left(self) -> float:
-        """The least of what is left of money and tokens, as a number of answers of the mean size."""
+        """What is left of money and tokens, whichever is less, as a number of answers of the mean size."""
         if not self.answers:
             return float(_FIRST)
-        left = []
+        spent = self._part_spent()
+        return (1 - spent) / max(spent / self.answers, 1e-12)
+
+    def _part_spent(self) -> float:
+        """How much of the budget is spent, 0 to 1 and more: of money or tokens, whichever is more."""
+        parts = [0.0]
         if self.money is not None and self.prices is not None:
-            cost = self.prices.cost(self.spent)
-            left.append((self.money - cost) / max(cost / self.answers, 1e-12))
+            parts.append(self.prices.cost(self.spent) / self.money)
         if self.tokens is not None:
-            tokens = self.spent.prompt_tokens + self.spent.completion_tokens
-            left.append((self.tokens - tokens) / max(tokens / self.answers, 1e-12))
-        return min(left)
+            parts.append((self.spent.prompt_tokens + self.spent.completion_tokens) / self.tokens)
+        return max(parts)
 
     def parts(self, requests: Sequence[Request]) -> Iterator[tuple[int, Sequence[Request]]]:
         """(number of the first, requests) of each part. Raises `BudgetReached` where the next would be too much."""
         start = 0
         while start < len(requests):
             room = self.share_left()
-            if room < 1:
-                raise BudgetReached(f"the budget is spent: {self.words}, {len(requests) - start} requests are left")
+            if room < 1 - 1e-9:
+                self.is_spent = True
+                self.refuse(len(requests) - start)
             # Answers differ in length: half of what seems left is asked, and then it is looked again.
             size = min(len(requests) - start, max(1, int(room if not self.answers else room / 2)))
             yield start, requests[start : start + size]

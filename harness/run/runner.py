@@ -213,13 +213,18 @@ class _Run:
     def _answers(
         self, asked: Sequence[Request], budget: Budget | None, *, is_new: bool
     ) -> Iterator[tuple[int, Response]]:
-        """The model's answers as they come; within a budget, part after part."""
-        parts = [(0, asked)] if budget is None else budget.parts(asked)
-        for start, part in parts:
-            for index, response in answers(self.model, self.spec.model, part, is_new=is_new and not start):
+        """The model's answers as they come; within a budget one by one, or part after part."""
+        if budget is None:
+            yield from answers(self.model, self.spec.model, asked, is_new=is_new)
+            return
+        one_by_one = self.model.asks_one_by_one
+        if one_by_one:
+            self.model.admits = budget.admits
+        for start, part in [(0, asked)] if one_by_one else budget.parts(asked):
+            is_first = is_new and not start
+            for index, response in answers(self.model, self.spec.model, part, is_new=is_first, refuse=budget.refuse):
                 yield start + index, response
-                if budget is not None:
-                    budget.count(response)
+                budget.count(response)
 
     def _note_model(self, say: Callable[[str], None] = lambda text: None) -> None:
         self.folder.note_model(description(self.model, self.spec.model, say))

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from scripted_server import ScriptedServer, chat
 
+from harness import Prompt, Request, Response
 from harness.errors import UsageError
 from harness.record.cost import Prices
 from harness.record.report import Usage
+from harness.run.budget import Budget, BudgetReached
 from harness.run.spec import RunSpec
 from harness.run.sweep import swept
 from harness.testing import run_harness
@@ -49,10 +51,40 @@ def test_a_budget_stops_a_run_that_the_same_command_goes_on_with(server: Scripte
     flags = ("--limit", "50", "--budget_tokens", "300")
     first = run(server, tmp_path, *flags)
     assert first.exit_code == 2 and "the budget is spent" in first.stderr and "go on with" in first.stderr
-    asked = len(server.asked)
-    assert 25 <= asked <= 30
+    assert len(server.asked) == 30
     second = run(server, tmp_path, *flags)
     assert second.exit_code == 0 and len(server.asked) == 50
+
+
+def test_a_budget_holds_for_requests_that_are_under_way_together(server: ScriptedServer, tmp_path: Path) -> None:
+    """What is under way is taken to cost as much as the dearest answer so far, and is waited for."""
+    sizes = [3, 300, 40, 7, 150]
+
+    def reply(asked: Any) -> Any:
+        given = chat("7")
+        given.body["usage"] = {"prompt_tokens": 7, "completion_tokens": sizes[asked.number % len(sizes)]}
+        return given
+
+    server.answer = reply
+    done = run(server, tmp_path, "--budget_tokens", "4000", "-a", "num_concurrent=32")
+    spent = sum(7 + sizes[asked.number % len(sizes)] for asked in server.asked)
+    assert done.exit_code == 2 and 3500 <= spent <= 4000
+    (folder,) = tmp_path.iterdir()
+    kept = [json.loads(line) for line in (folder / "demo_arithmetic.jsonl").read_text().splitlines()]
+    assert len(kept) == len(server.asked) and not any(record["error"] for record in kept)
+    assert f"{200 - len(kept)} requests are left" in done.stderr
+
+
+def test_a_model_that_is_asked_in_parts_keeps_to_a_budget() -> None:
+    budget = Budget(None, 1000, None)
+    requests, asked = [Request("generate", Prompt(str(n))) for n in range(100)], 0
+    with pytest.raises(BudgetReached, match="80 requests are left"):
+        for start, part in budget.parts(requests):
+            assert start == asked
+            asked += len(part)
+            for _ in part:
+                budget.count(Response(text="x", prompt_tokens=40, completion_tokens=10))
+    assert asked == 20 and not budget.admits()
 
 
 def test_a_budget_needs_prices_and_counts(server: ScriptedServer, tmp_path: Path) -> None:

@@ -152,6 +152,7 @@ class OpenAIModel(Model):
     supports: ClassVar = frozenset({"loglikelihood", "rolling", "generate"})
     modalities: ClassVar = frozenset({"text", "image", "video", "audio"})
     takes_tools = True
+    asks_one_by_one = True
     secrets: ClassVar = frozenset({"api_key", "headers"})
     aliases: ClassVar = {
         "local-chat-completions": {"api": "chat"},
@@ -232,6 +233,8 @@ class OpenAIModel(Model):
         self._thinking_fields = thinking_fields(self.thinking, told)
         self._obedience = Obedience(self.thinking)
         self.batch_api = flag("batch_api", batch_api)
+        if self.batch_api:
+            self.asks_one_by_one = False  # type: ignore[misc]
         self.batch_requests = whole("batch_requests", batch_requests, 1)
         self.batch_poll = number("batch_poll", batch_poll, 0.001)
         self._batches: BatchAsking | None = None
@@ -332,7 +335,8 @@ class OpenAIModel(Model):
             if waits := self._client.waits():
                 self.say(waits)
 
-        yield from self._background.answers(ask, requests, self.places, say_what_is_waited_for, self._connection)
+        quiet, admits = say_what_is_waited_for, self.admits
+        yield from self._background.answers(ask, requests, self.places, quiet, self._connection, admits)
 
     def _respond_by_batches(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
         if self._batches is None:
@@ -475,7 +479,8 @@ class OpenAIModel(Model):
         sends = self._send_stops and self.think_end_token is None
         response = await self._ask(request, asked, send_stops=sends)
         if sends and any(params.until) and stopped_in_reasoning(response):
-            response = await self._ask(request, asked, send_stops=False)
+            first, response = response, await self._ask(request, asked, send_stops=False)
+            response = _with_cost_of(first, response)
             reasons = response.reasoning or stopped_in_reasoning(replace(response, text=(response.text or "")[:200]))
             # What lies in batches by now was asked with them, and is found by what was sent.
             if reasons and not self.batch_api:
@@ -570,6 +575,13 @@ class OpenAIModel(Model):
         stream = {"stream": True, "stream_options": {"include_usage": True}} if streams else {}
         fields = {"model": self.model, **body, **stream, **self.extra_body}
         return {name: value for name, value in fields.items() if name not in self.omit}
+
+
+def _with_cost_of(first: Response, response: Response) -> Response:
+    """The answer, with the tokens that a reply before it took, which was thrown away."""
+    names = ("prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens")
+    counts = {name: (getattr(first, name), getattr(response, name)) for name in names}
+    return replace(response, **{name: a + b for name, (a, b) in counts.items() if a is not None and b is not None})
 
 
 @hookimpl

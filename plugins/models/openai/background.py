@@ -16,9 +16,16 @@ Question = TypeVar("Question")
 Answer = TypeVar("Answer")
 Found = TypeVar("Found")
 Ask = Callable[[int, Question], Awaitable[Answer]]
+Admits = Callable[[], "bool | None"]
 
 QUIET = 5.0
 """Seconds without an answer after which it is said what is waited for; then longer and longer."""
+
+NO_MORE = -2
+"""Stands in the place of an index where no more is asked, and all that was asked is answered."""
+
+_COUNTED = 0.005
+"""Seconds until it is looked again whether an answer has been counted."""
 
 ENDING = 2.0
 """Seconds for connections to be closed in."""
@@ -41,18 +48,24 @@ class Background:
         places: Places,
         quiet: Callable[[], None],
         connection: Connection,
+        admits: Admits,
     ) -> Iterator[tuple[int, Answer]]:
         """Yield (index, answer) as each is done; a place that is free is taken by the next question at once.
 
         The first exception is raised here, after the answers that came before it. When the caller stops listening
         (Ctrl-C, an error), no new question is begun and those under way are dropped. `quiet` is called here, in the
-        caller's thread, after some seconds without an answer. `connection` is closed in the end.
+        caller's thread, after some seconds without an answer. `connection` is closed in the end. `admits`: see
+        `Model.admits`.
         """
         done: queue.SimpleQueue[tuple[int, Answer | None, BaseException | None]] = queue.SimpleQueue()
-        work = asyncio.run_coroutine_threadsafe(_ask_all(ask, questions, places, done, connection), self._started())
+        work = asyncio.run_coroutine_threadsafe(
+            _ask_all(ask, questions, places, done, connection, admits), self._started()
+        )
         try:
             for _ in questions:
                 index, answer, error = _next(done, quiet)
+                if index == NO_MORE:
+                    break
                 if error is not None:
                     raise error
                 yield index, answer
@@ -109,6 +122,7 @@ async def _ask_all(
     places: Places,
     done: queue.SimpleQueue[Any],
     connection: Connection,
+    admits: Admits,
 ) -> None:
     """Put (index, answer, error) of each question into `done`, in the order in which they end."""
     tasks: set[asyncio.Task[None]] = set()
@@ -128,13 +142,16 @@ async def _ask_all(
         try:
             for index, question in enumerate(questions):
                 await places.take(index)
-                if failed:
+                while (admitted := admits()) is None and not failed:
+                    await asyncio.sleep(_COUNTED)
+                if failed or not admitted:
                     break
                 task = asyncio.create_task(one(index, question))
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
             while tasks:
                 await asyncio.wait(tasks)
+            done.put((NO_MORE, None, None))
         except Exception as error:
             done.put((-1, None, error))
         finally:
