@@ -11,11 +11,15 @@ import pytest
 
 import harness
 from harness import evaluate
+from harness.judging.questions import HIDDEN, SAME
+from harness.record.by_category import PARTS, WHOLE
 from harness.record.coverage import _BECAME
 from harness.record.html import KINDS
+from harness.record.published import VERDICTS
 from harness.record.report import _OTHER_FIXES, _VERDICTS, DOUBTS
 from harness.tasks.abilities import ABILITIES
 from harness.testing import run_harness
+from harness.view.index import ORDERS
 from harness.words import _table
 
 ROOT = Path(harness.__file__).parent
@@ -32,17 +36,106 @@ MADE_UP = (
     "{n} samples failed, and the same command tries {again} of them again{why}",
     "no task of this run was published before the model's cut-off {date}",
     "published before the model's cut-off {date}, and so perhaps in its training data: {tasks}",
-    *_VERDICTS.values(), *DOUBTS, *KINDS, *CHIPS, *ABILITIES, *(words for _, words in _OTHER_FIXES),
+    *_VERDICTS.values(),
+    "{run}, best: {categories}", "{run}, worst: {categories}", "tokens a sample", "mean score",
+    "there is no folder '{folder}'; `harness --tasks demo` makes a first run in `runs`",
+    "{run}: its samples are being indexed ({percent} %); load the page again in a moment",
+    "this address does not belong to the viewer", "another site asked", "a note is shorter than this",
+    "open the address that `harness view` printed; it holds the token", "there is no such file",
+    "its record names no frames: the model was not shown any that are known",
+    "shared prompt", "scored behind each", "prefill", "prompt", "system", "user", "assistant", *ORDERS,
+    HIDDEN, SAME, WHOLE, *PARTS, *VERDICTS, "results", "published", "difference",
+    *DOUBTS, *KINDS, *CHIPS, *ABILITIES, *(words for _, words in _OTHER_FIXES),
     *(words for both in _BECAME.values() for words in both),
 )  # fmt: skip
 """What is put together, or chosen from a table, and so stands in no call of `t`."""
+
+
+SPEAKING = (
+    "record/report.py", "record/report_table.py", "record/html.py", "record/cost.py", "record/coverage.py",
+    "record/published.py", "record/by_category.py", "record/capability_table.py", "record/failures.py",
+    "record/shown.py", "cli/report.py", "cli/start.py", "cli/this_machine.py", "cli/view.py", "view",
+)  # fmt: skip
+"""What makes the report, the viewer and the guide."""
+UNSAID = (
+    r"SELECT |INSERT |CREATE |DELETE |DROP |PRAGMA |ORDER BY ",  # for the index
+    r"[<{};]\s|<\w|text/csv|attachment;|tuple\[|data-indexing",  # markup, styles and types
+    r"outside lower center|offset points",  # for the library of charts
+    r"nor can the rows be opened|there are: …|its tasks have none|price of a million|part of the price",  # in errors
+)
+PHRASE = re.compile(r"[A-Za-z]{2,}[,;:]? [a-z]{2,}")
+
+
+def _name(call: ast.Call) -> str:
+    return call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
+
+
+def unsaid(node: ast.AST, said: frozenset[str]) -> Iterator[str]:
+    """Phrases of code that reach a reader without being translated.
+
+    Left out are docstrings, help texts, errors (those that pages show are `NotShown`), and what the table has.
+    """
+    is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    if is_text or isinstance(node, ast.Raise | ast.Assert):
+        return
+    if isinstance(node, ast.Call) and _name(node) in ("t", "NotShown", "option", "argument", "compile"):
+        return
+    text = ""
+    if isinstance(node, ast.JoinedStr):
+        text = "".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        text = node.value
+    if PHRASE.search(text) and text not in said and not any(re.search(other, text) for other in UNSAID):
+        yield text
+    elif not text:
+        for child in ast.iter_child_nodes(node):
+            yield from unsaid(child, said)
+    elif isinstance(node, ast.JoinedStr):
+        for part in node.values:
+            if isinstance(part, ast.FormattedValue):
+                yield from unsaid(part.value, said)
+
+
+def test_no_line_that_people_read_is_in_english_alone() -> None:
+    known = frozenset(said())
+    paths = [
+        path for name in SPEAKING for path in ([ROOT / name] if name.endswith(".py") else (ROOT / name).rglob("*.py"))
+    ]
+    assert len(paths) > 25
+    found = [f"{path.relative_to(ROOT)}: {text}" for path in paths for text in unsaid(_tree(path), known)]
+    assert not found, "\n".join(["put these through `t`, and their Chinese into words.zh.yaml:", *found])
+
+
+def test_no_template_says_a_word_that_is_not_translated() -> None:
+    own = {"harness", "CSV"}
+    for path in ROOT.rglob("*.j2"):
+        text = re.sub(r"{#.*?#}|{%.*?%}|{{.*?}}|<style>.*?</style>", "", path.read_text(encoding="utf-8"), flags=re.S)
+        spoken = re.findall(r'(?:alt|title|aria-label|placeholder)="([^"]*[A-Za-z]{2,}[^"]*)"', text)
+        spoken += re.findall(r"[A-Za-z]{2,}", re.sub(r"<[^>]*>", " ", text))
+        if path.parent.name == "templates" or "report" in path.name or "parts" in path.name:
+            assert set(spoken) <= own, (path.name, set(spoken) - own)
+
+
+def test_an_untranslated_line_is_found() -> None:
+    code = """
+def lines(n, t):
+    "Two words."
+    yield t("known words")
+    yield f"{n} samples were lost"
+    raise UsageError("only an error")
+"""
+    assert list(unsaid(ast.parse(code), frozenset())) == ["… samples were lost"]
+
+
+def _tree(path: Path) -> ast.AST:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def said() -> Iterator[str]:
     yield from MADE_UP
     for path in ROOT.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "t" and node.args:
+            if isinstance(node, ast.Call) and _name(node) in ("t", "NotShown") and node.args:
                 first = node.args[0]
                 if isinstance(first, ast.Constant) and isinstance(first.value, str):
                     yield first.value
@@ -55,7 +148,7 @@ def test_no_word_lacks_its_translation_or_a_value() -> None:
     assert len(wanted) > 250
     assert not (wanted - table.keys())
     for english, chinese in table.items():
-        assert re.search("[\u4e00-\u9fff]|GPU", chinese), english
+        assert re.search("[\u4e00-\u9fff]|GPU", chinese) or not re.search("[a-z]", english), english
         assert set(re.findall(r"{\w*}", chinese)) <= set(re.findall(r"{\w*}", english)), english
 
 

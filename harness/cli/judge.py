@@ -14,6 +14,7 @@ from harness.cli.options import MODEL_OPTIONS, NAMES, PAIRS, Parsed, joined, opt
 from harness.cli.run import stopped_by_sigterm
 from harness.cli.values import parse_judge, parse_limit, parse_prices, parse_seed, parse_switch
 from harness.errors import UsageError
+from harness.words import Translate, english, locale_language, translator
 
 if TYPE_CHECKING:
     from harness.judging.judge import JudgeResult, JudgeSpec
@@ -151,20 +152,24 @@ def print_result(result: JudgeResult) -> None:
     """A table for each judge, what it took, and what several judges found together."""
     from harness.cli.report import print_judgement
 
+    t = translator(locale_language(None))
     for judgement in result.judgements:
-        print_judgement(judgement.report, judgement.path, larger=judgement.larger)
+        print_judgement(judgement.report, judgement.path, larger=judgement.larger, t=t)
     if result.panel:
-        print_panel(result.panel)
+        print_panel(result.panel, t)
 
 
-def print_panel(panel: Panel) -> None:
+def print_panel(panel: Panel, t: Translate = english) -> None:
     from harness.record.report import render
 
-    line(f"all {len(panel.judges)} judges, on the samples that each of them scored:")
-    show(render(panel.report, width()))
+    line(t("all {n} judges, on the samples that each of them scored:", n=len(panel.judges)))
+    show(render(panel.report, width(), t=t))
     for agreed in panel.agreement:
-        alpha = "not defined" if agreed.alpha is None else f"{agreed.alpha:.4f}"
-        bounds = f" (95% interval {agreed.interval[0]:.4f} .. {agreed.interval[1]:.4f})" if agreed.interval else ""
-        equal = "" if agreed.equal is None else f"; all say the same of {agreed.equal:.1%} of {agreed.n} samples"
-        line(f"{agreed.task}: Krippendorff's alpha {alpha}{bounds}{equal}")
-    notice("alpha: 1 is agreement throughout, 0 is what chance gives")
+        alpha = t("not defined") if agreed.alpha is None else f"{agreed.alpha:.4f}"
+        low, high = (f"{end:.4f}" for end in agreed.interval or (0.0, 0.0))
+        bounds = t(" (95% interval {low} .. {high})", low=low, high=high) if agreed.interval else ""
+        equal = ""
+        if agreed.equal is not None:
+            equal = t("; all say the same of {share} of {n} samples", share=f"{agreed.equal:.1%}", n=agreed.n)
+        line(t("{task}: Krippendorff's alpha {alpha}", task=agreed.task, alpha=alpha) + bounds + equal)
+    notice(t("alpha: 1 is agreement throughout, 0 is what chance gives"))

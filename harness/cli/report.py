@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli.completion import complete_runs
-from harness.cli.console import counted, line, notice, notice_path, show, table, width
+from harness.cli.console import line, notice, notice_path, show, table, width
 from harness.errors import UsageError, suggest
 from harness.terminal import visible
 from harness.words import Translate, english, locale_language, translator
@@ -58,26 +58,27 @@ def command(
     from harness.run.result import load_run
 
     language = locale_language(lang)
+    t = translator(language)
     folders = [load_run(Path(run)) for run in runs]
     for run, folder in zip(runs, folders, strict=True):
         if not folder.report:
             raise UsageError(f"'{run}' has no report yet: the run has not ended; its command goes on with it")
     reports = _named([(folder.path, folder.report) for folder in folders if folder.report])
     if by:
-        _write_by_category(reports, by, "json" if as_json else form, path)
+        _write_by_category(reports, by, "json" if as_json else form, path, t)
         return
     if form or path:
-        _write_tables(reports, form, path, subsets=subsets, t=translator(language))
+        _write_tables(reports, form, path, subsets=subsets, t=t)
         return
     for folder in folders:
         if as_json:
             line(json.dumps(folder.report, ensure_ascii=False, indent=2))
         elif folder.report and folder.kind == "judgement":
-            print_judgement(folder.report, folder.path, subsets=subsets)
+            print_judgement(folder.report, folder.path, subsets=subsets, t=t)
         elif folder.report:
             print_report(folder.report, folder.path, subsets=subsets, language=language)
-            print_judgements_of(folder.path, subsets=subsets)
-            print_notes_of(folder.path)
+            print_judgements_of(folder.path, subsets=subsets, t=t)
+            print_notes_of(folder.path, t)
 
 
 def _named(runs: Sequence[tuple[Path, Report]]) -> dict[str, Report]:
@@ -112,14 +113,14 @@ def _write_tables(
     form = _form(form, path, tables.FORMS)
     if path is not None:
         tables.write(reports, form, path, subsets=subsets, t=t)
-        notice_path("Written", path)
+        notice_path(t("Written"), path)
     elif form in ("xlsx", "svg", "png"):
         raise UsageError(f"--format {form}: needs a file: --to results.{form}")
     else:
         line(tables.text(reports, form, subsets=subsets, t=t).rstrip("\n"))
 
 
-def _write_by_category(reports: dict[str, Report], by: str, form: str | None, path: Path | None) -> None:
+def _write_by_category(reports: dict[str, Report], by: str, form: str | None, path: Path | None, t: Translate) -> None:
     """Tasks by one of their breakdowns, a column a run: on the terminal, or as a text for a paper or a sheet."""
     from harness.files import replace
     from harness.record.by_category import by_category
@@ -128,38 +129,38 @@ def _write_by_category(reports: dict[str, Report], by: str, form: str | None, pa
     found = by_category(reports, by)
     if form is None and path is None:
         for side in found:
-            _print_side_by_side(side)
+            _print_side_by_side(side, t)
         return
-    text = tables.categories(found, _form(form, path, tables.TEXT_FORMS))
+    text = tables.categories(found, _form(form, path, tables.TEXT_FORMS), t)
     if path is None:
         line(text.rstrip("\n"))
     else:
         replace(path, [text.encode("utf-8", "replace")])
-        notice_path("Written", path)
+        notice_path(t("Written"), path)
 
 
-def _print_side_by_side(side: SideBySide) -> None:
+def _print_side_by_side(side: SideBySide, t: Translate) -> None:
     """A table with a column a run. Runs whose names leave no room for numbers are numbered."""
     from rich.cells import cell_len
 
-    header, *rows = side.cells()
+    header, *rows = side.cells(t)
     line(f"{side.task}: {side.metric}")
     if sum(max(cell_len(visible(row[place])) for row in (header, *rows)) + 2 for place in range(len(header))) > width():
         for number, run in enumerate(side.runs, 1):
-            line(f"run {number}: {run}")
-        header = [header[0], *(f"run {number}" for number in range(1, len(side.runs) + 1)), header[-1]]
+            line(f"{t('run {n}', n=number)}: {run}")
+        header = [header[0], *(t("run {n}", n=number) for number in range(1, len(side.runs) + 1)), header[-1]]
     show(table(header, rows, [header[0]]))
-    for words in side.extremes():
+    for words in side.extremes(t):
         line(words)
 
 
-def print_notes_of(run: Path) -> None:
+def print_notes_of(run: Path, t: Translate = english) -> None:
     """How many samples people have marked, and where that can be seen."""
     from harness.view.notes import count_notes
 
     if counts := count_notes(run):
-        words = ", ".join(f"{n} {kind}" for kind, n in sorted(counts.items()))
-        notice(f"Notes of people: {words} (harness view {shlex.quote(str(run))})")
+        words = ", ".join(f"{n} {t(f'note: {kind}')}" for kind, n in sorted(counts.items()))
+        notice(t("Notes of people: {notes} (harness view {run})", notes=words, run=shlex.quote(str(run))))
 
 
 def print_report(
@@ -178,9 +179,9 @@ def print_report(
 
     t = translator(language or locale_language(None))
     show(render(report, width(), subsets=subsets, t=t))
-    for text in cost_lines(report):
+    for text in cost_lines(report, t):
         line(text)
-    if (published := render_published(report)) is not None:
+    if (published := render_published(report, t)) is not None:
         line()
         show(published)
     if (abilities := capability_table(report, t)) is not None:
@@ -219,7 +220,7 @@ def _print_larger(larger: Report | None, path: Path, t: Translate = english) -> 
     notice(t("  all of it: harness report {run}", run=shlex.quote(str(path))))
 
 
-def print_judgements_of(run: Path, *, subsets: bool = False) -> None:
+def print_judgements_of(run: Path, *, subsets: bool = False, t: Translate = english) -> None:
     """What judges said of a run, as far as they have ended."""
     from harness.judging.judge import JUDGEMENTS
     from harness.record.manifest import runs_below
@@ -228,41 +229,54 @@ def print_judgements_of(run: Path, *, subsets: bool = False) -> None:
     for path in runs_below(run / JUDGEMENTS):
         report = load_run(path).report
         if report and report["kind"] == "judgement":
-            print_judgement(report, path, subsets=subsets)
+            print_judgement(report, path, subsets=subsets, t=t)
 
 
-def print_judgement(report: Report, path: Path, *, subsets: bool = False, larger: Report | None = None) -> None:
+def print_judgement(
+    report: Report, path: Path, *, subsets: bool = False, larger: Report | None = None, t: Translate = english
+) -> None:
     """The table of a judge, and what it took. larger: the report that the folder keeps in the place of this one."""
     from harness.record.manifest import model_title
     from harness.record.report import render
 
-    judged = " against ".join(item["model"] for item in reversed(report["judged"]))
-    line(f"{judged}, judged by {model_title(report)} ({report['rubric']['name']}@{report['rubric']['digest']})")
-    show(render(report, width(), subsets=subsets))
+    judged = t(" against ").join(item["model"] for item in reversed(report["judged"]))
+    rubric = f"{report['rubric']['name']}@{report['rubric']['digest']}"
+    line(t("{models}, judged by {judge} ({rubric})", models=judged, judge=model_title(report), rubric=rubric))
+    show(render(report, width(), subsets=subsets, t=t))
     for task, pairs in report.get("pairs", {}).items():
-        p_value = "" if pairs["p_value"] is None else f"; p {pairs['p_value']:.4f} (exact sign test)"
-        line(f"{task}: {pairs['wins']} won, {pairs['losses']} lost, {counted(pairs['ties'], 'tie')}{p_value}")
+        p_value = pairs["p_value"]
+        tested = "" if p_value is None else t("; p {p} (exact sign test)", p=f"{p_value:.4f}")
+        ties = t("1 tie") if pairs["ties"] == 1 else t("{n} ties", n=pairs["ties"])
+        line(t("{task}: {n} won, {lost} lost, {ties}{tested}", task=task, n=pairs["wins"], lost=pairs["losses"],
+               ties=ties, tested=tested))  # fmt: skip
     for task, work in report["work"].items():
-        line(f"{task}: {'; '.join(_work(work))}")
+        line(f"{task}: {t('; ').join(_work(work, t))}")
     failed = sum(task["counts"]["failed"] for task in report["tasks"])
     if failed:
-        notice(f"{counted(failed, 'judgement')} failed: `error` in the records says why, the same command tries again")
-    _print_larger(larger, path)
-    notice(f"Judgements: {path}")
+        judgements = t("1 judgement failed") if failed == 1 else t("{n} judgements failed", n=failed)
+        notice(t("{failed}: `error` in the records says why, the same command tries again", failed=judgements))
+    _print_larger(larger, path, t)
+    notice(f"{t('Judgements')}: {path}")
 
 
-def _work(work: WorkFields) -> Iterator[str]:
+def _work(work: WorkFields, t: Translate) -> Iterator[str]:
     """What a judging took, in words."""
-    yield f"{work['scored']} of {counted(work['judged'], 'sample')} scored"
-    yield from (f"{count} not asked: {why}" for why, count in work["skipped"].items())
-    replies = "1 reply" if work["replies"] == 1 else f"{work['replies']} replies"
-    yield f"{replies}, {work['asked_again']} of them asked again" if work["asked_again"] else replies
+    samples = t("1 sample") if work["judged"] == 1 else t("{n} samples", n=work["judged"])
+    yield t("{n} of {samples} scored", n=work["scored"], samples=samples)
+    yield from (t("{n} not asked: {why}", n=count, why=t(why)) for why, count in work["skipped"].items())
+    replies = t("1 reply") if work["replies"] == 1 else t("{n} replies", n=work["replies"])
+    again = work["asked_again"]
+    yield t("{replies}, {n} of them asked again", replies=replies, n=again) if again else replies
     for problem, count in list(work["failed"].items())[:_SHOWN_PROBLEMS]:
-        yield f"{count} failed: {problem}"
+        yield t("{n} failed: {why}", n=count, why=problem)
     for problem, count in list(work["unreadable"].items())[:_SHOWN_PROBLEMS]:
-        yield f"{count} never readable: {problem}"
+        yield t("{n} never readable: {why}", n=count, why=problem)
     if work["prompt_tokens"] or work["completion_tokens"]:
-        cost = "" if work["cost"] is None else f", cost {work['cost']:.4f}"
         unknown = work["replies_without_tokens"]
-        more = f" (and those of {unknown} replies, which the model did not tell)" if unknown else ""
-        yield f"{work['prompt_tokens']:,} prompt and {work['completion_tokens']:,} completion tokens{cost}{more}"
+        yield t(
+            "{asked} prompt and {written} completion tokens{cost}{more}",
+            asked=f"{work['prompt_tokens']:,}",
+            written=f"{work['completion_tokens']:,}",
+            cost="" if work["cost"] is None else t(", cost {cost}", cost=f"{work['cost']:.4f}"),
+            more=t(" (and those of {n} replies, which the model did not tell)", n=unknown) if unknown else "",
+        )

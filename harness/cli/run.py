@@ -381,9 +381,11 @@ def print_together(results: Mapping[str, RunResult]) -> None:
     """One table of the main numbers of several runs."""
     from harness.cli.console import show
     from harness.record.report import render_together
+    from harness.words import locale_language, translator
 
     line()
-    show(render_together({name: result.report for name, result in results.items()}))
+    t = translator(locale_language(None))
+    show(render_together({name: result.report for name, result in results.items()}, t))
 
 
 def print_forecast(spec: RunSpec, models: Sequence[Mapping[str, Any]]) -> int:

@@ -98,9 +98,11 @@ def command(
     given = Answers(**{name: value for name, value in flags.items() if value}, data=data)  # type: ignore[arg-type]
     for folder in data:
         if not folder.is_dir():
-            raise UsageError(f"--data: there is no folder '{folder}'")
+            raise UsageError(t("--data: there is no folder '{folder}'", folder=folder))
     if goal is not None and goal not in GOALS:
-        raise UsageError(f"--goal: '{goal}' is none of {', '.join(GOALS)}{suggest(goal, GOALS)}")
+        raise UsageError(
+            t("--goal: '{goal}' is none of {goals}", goal=goal, goals=", ".join(GOALS)) + suggest(goal, GOALS)
+        )
     ask = Interview(t)
     goal = goal or ask.one_of(
         t("What do you want to do?"),
@@ -162,7 +164,7 @@ class Interview:
 
     def _need(self, flag: str, choices: str) -> None:
         if not self.can_ask:
-            raise UsageError(f"there is no terminal to ask on: say {flag}{f' {choices}' if choices else ''}")
+            raise UsageError(self.t("there is no terminal to ask on: say {flag}", flag=f"{flag} {choices}".rstrip()))
 
 
 def _wrapped(head: str, about: str) -> None:
@@ -189,7 +191,7 @@ def _evaluate(given: Answers, ask: Interview) -> list[str]:
         line(t("GPUs: {what}", what="; ".join(gpus) or t("none; a small model runs on the CPU")))
         line(t("Mirrors of data sets: {what}", what=", ".join(map(str, mirrors)) or t("none")))
     chosen = given.model or _ask_model(ask, models)
-    flags = _model_flags(chosen, models)
+    flags = _model_flags(chosen, models, t)
     sees = "hf_vlm" in flags or any(model.name == chosen and model.sees for model in models)
     tasks = given.tasks or _ask_tasks(ask, mirrors, sees=sees)
     limit = given.limit or ask.one_of(
@@ -221,14 +223,14 @@ def _ask_model(ask: Interview, models: Sequence[LocalModel], *, judges: bool = F
     return f"{url},{name}"
 
 
-def _model_flags(chosen: str, models: Sequence[LocalModel]) -> list[str]:
+def _model_flags(chosen: str, models: Sequence[LocalModel], t: Translate) -> list[str]:
     """The flags of a run for what was chosen."""
     if chosen in ("demo", ""):
         return []
     if re.match(r"https?://", chosen):
         url, _, name = chosen.rpartition(",")
         if not url or not name:
-            raise UsageError(f"--model {chosen}: a server needs the name of its model too: URL,NAME")
+            raise UsageError(t("--model {model}: a server needs the name of its model too: URL,NAME", model=chosen))
         return ["--model", "openai", "--model_args", f"base_url={url},model={name}"]
     known = next((model for model in models if model.name == chosen), None)
     plugin = known.plugin if known else "hf"
@@ -258,9 +260,9 @@ def _fits(entry: TaskEntry, *, sees: bool) -> bool:
 def _ask_run(ask: Interview, title: str, *, but: Sequence[str] = ()) -> str:
     runs = [run for run in local_runs() if run.kind != "judgement" and str(run.path) not in but]
     if not runs and not but:
-        raise UsageError("there are no finished runs in 'runs' yet; `harness --tasks demo` makes a first one")
+        raise UsageError(ask.t("there are no finished runs in 'runs' yet; `harness --tasks demo` makes a first one"))
     if not runs:
-        raise UsageError("there is only one finished run in 'runs'; another one is needed to compare it with")
+        raise UsageError(ask.t("there is only one finished run in 'runs'; another one is needed to compare it with"))
     options = [(str(run.path), f"{run.title}: {run.told}") for run in runs[:_MOST]]
     return ask.one_of(title, options, "--run", free=ask.t("or the folder of another run"))
 
@@ -288,7 +290,7 @@ def _judge(given: Answers, ask: Interview) -> list[str]:
         "--rubric",
     )
     models = local_models()
-    flags = _model_flags(given.model or _ask_model(ask, models, judges=True), models)
+    flags = _model_flags(given.model or _ask_model(ask, models, judges=True), models, t)
     return ["judge", run, "--rubric", rubric, *(flags or ["--model", "demo"])]
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import click
 
 from harness.cli.completion import complete_runs
-from harness.cli.console import counted, notice, notice_path
+from harness.cli.console import notice, notice_path
 from harness.errors import UsageError
+from harness.words import locale_language, translator
 
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
 
@@ -29,6 +30,7 @@ _LOCAL = ("127.0.0.1", "localhost", "[::1]")
     metavar="DIR",
     help="Look there for pictures of rows, where they have moved. Repeatable.",
 )
+@click.option("--lang", metavar="en|zh", help="Of pages and messages. [default: by the browser, then the locale]")
 def command(
     runs: tuple[Path, ...],
     port: int,
@@ -37,6 +39,7 @@ def command(
     export: Path | None,
     single: Path | None,
     data: tuple[Path, ...],
+    lang: str | None,
 ) -> None:
     """Look at the runs in and below the folders RUNS (`runs` where none is named), in a browser on this machine.
 
@@ -45,13 +48,16 @@ def command(
     harness view runs/2026-08-01-demo-0f3a9c         one run
     harness view runs/A runs/B --export site         the pages as files, for any web server
     """
+    t = translator(locale_language(lang))
     folders = list(runs) or [Path("runs")]
     for mirror in data:
         if not mirror.is_dir():
-            raise UsageError(f"--data: there is no folder '{mirror}'")
+            raise UsageError(t("--data: there is no folder '{folder}'", folder=mirror))
     for folder in folders:
         if not folder.is_dir():
-            raise UsageError(f"there is no folder '{folder}'; `harness --tasks demo` makes a first run in `runs`")
+            raise UsageError(
+                t("there is no folder '{folder}'; `harness --tasks demo` makes a first run in `runs`", folder=folder)
+            )
     try:
         import uvicorn
 
@@ -63,13 +69,14 @@ def command(
 
         for target, write in ((export, export_pages), (single, export_single)):
             if target is not None:
-                notice_path(f"{counted(write(folders, target, data), 'page')} written", target)
+                n = write(folders, target, data, locale_language(lang))
+                notice_path(t("1 page written") if n == 1 else t("{n} pages written", n=n), target)
         return
     listener = _listener(port)
     port, token = listener.getsockname()[1], token or secrets.token_urlsafe(16)
-    app = make_app(folders, token, [f"{host}:{port}" for host in _LOCAL], data)
+    app = make_app(folders, token, [f"{host}:{port}" for host in _LOCAL], data, lang)
     address = f"http://127.0.0.1:{port}/?token={token}"
-    notice(f"Runs can be seen at {address} until Ctrl-C")
+    notice(t("Runs can be seen at {address} until Ctrl-C", address=address))
     if not no_browser:
         click.launch(address)
     config = uvicorn.Config(

@@ -13,6 +13,7 @@ from harness.errors import UsageError, suggest
 from harness.record.file_types import MetricFields, PartFields, Report, TaskReport
 from harness.record.report import EXTREMES
 from harness.record.shown import finite, value
+from harness.words import Translate, english
 
 PARTS = ("subset", "group")
 """Names by which the subsets and groups of a task are asked for, as a breakdown is by its own."""
@@ -43,14 +44,19 @@ class SideBySide:
     runs: Sequence[str]
     rows: Sequence[Row]
 
-    def cells(self) -> list[list[str]]:
+    def cells(self, t: Translate = english) -> list[list[str]]:
         """Header and rows as they are shown: `71.2 ± 1.4 %`, with half of the 95 % interval."""
         lines = [
-            [row.name, *(str(value(each)) if each else "-" for each in row.metrics), row.counts] for row in self.rows
+            [
+                t(WHOLE) if row is self.rows[0] else row.name,
+                *(str(value(each)) if each else "-" for each in row.metrics),
+                row.counts,
+            ]
+            for row in self.rows
         ]
-        return [[self.breakdown, *self.runs, "n"], *lines]
+        return [[t(self.breakdown) if self.breakdown in PARTS else self.breakdown, *self.runs, "n"], *lines]
 
-    def extremes(self) -> Iterator[str]:
+    def extremes(self, t: Translate = english) -> Iterator[str]:
         """For each run, its three best and three worst categories by name; fewer where there are not six of them."""
         for place, run in enumerate(self.runs):
             known = [
@@ -61,10 +67,10 @@ class SideBySide:
                 continue  # none is better than another
             most = min(EXTREMES, len(known) // 2)
             best, worst = known[:most], known[::-1][:most]
-            for word, found in (("best", best), ("worst", worst)):
+            for words, found in (("{run}, best: {categories}", best), ("{run}, worst: {categories}", worst)):
                 if found:
                     named = ", ".join(f"{name} {value(metric)}" for name, metric in found)
-                    yield f"{run}, {word}: {named}"
+                    yield t(words, run=run, categories=named)
 
 
 def by_category(reports: Mapping[str, Report], breakdown: str) -> list[SideBySide]:

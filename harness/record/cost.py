@@ -15,6 +15,7 @@ from harness.errors import UsageError, suggest
 from harness.record.file_types import Report
 from harness.record.report import Usage
 from harness.types import JSON
+from harness.words import Translate, english
 
 _MILLION = 1_000_000
 NAMES = ("in", "out", "cached", "batch")
@@ -67,22 +68,30 @@ def note_cost(report: Report, prices: Mapping[str, JSON]) -> None:
             task["usage"]["cost"] = Prices.of(prices).cost(Usage(**known))  # type: ignore[arg-type]
 
 
-def cost_lines(report: Report) -> Iterator[str]:
-    """One line for the tokens of all tasks, where they have a price, or some were cached or of reasoning."""
+def cost_lines(report: Report, t: Translate = english, *, every: bool = False) -> Iterator[str]:
+    """One line for the tokens of all tasks, where they have a price, or some were cached or of reasoning.
+
+    every: also where there are only tokens to tell of.
+    """
     usages = [task["usage"] for task in report["tasks"] if "usage" in task]
 
     def total(name: str) -> int:
         return sum(int(usage.get(name, 0)) for usage in usages)  # type: ignore[call-overload]
 
     costs = [float(usage["cost"]) for usage in usages if usage.get("cost") is not None]
-    if not (costs or total("reasoning_tokens") or total("cached_tokens")):
+    known = ("prompt_tokens", "completion_tokens") if every else ("reasoning_tokens", "cached_tokens")
+    if not (costs or any(map(total, known))):
         return
-    cached = f" ({total('cached_tokens'):,} cached)" if total("cached_tokens") else ""
-    reasoned = f" ({total('reasoning_tokens'):,} of reasoning)" if total("reasoning_tokens") else ""
+    cached = t(" ({n} cached)", n=f"{total('cached_tokens'):,}") if total("cached_tokens") else ""
+    reasoned = t(" ({n} of reasoning)", n=f"{total('reasoning_tokens'):,}") if total("reasoning_tokens") else ""
     uncounted = total("replies_without_tokens")
-    money = f"; cost {sum(costs):.4f}" if costs else ""
-    unknown = f"; {uncounted:,} answers without counts are in none of these" if uncounted else ""
-    yield (
-        f"tokens: {total('prompt_tokens'):,} of prompts{cached}, {total('completion_tokens'):,} of answers{reasoned}"
-        f"{money}{unknown}"
+    unknown = t("; {n} answers without counts are in none of these", n=f"{uncounted:,}") if uncounted else ""
+    yield t(
+        "tokens: {asked} of prompts{cached}, {written} of answers{reasoned}{money}{unknown}",
+        asked=f"{total('prompt_tokens'):,}",
+        cached=cached,
+        written=f"{total('completion_tokens'):,}",
+        reasoned=reasoned,
+        money=t("; cost {cost}", cost=f"{sum(costs):.4f}") if costs else "",
+        unknown=unknown,
     )

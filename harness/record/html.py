@@ -20,13 +20,15 @@ import jinja2
 
 from harness.record.calibration import Bin, Calibration
 from harness.record.codec import jsonable
+from harness.record.cost import cost_lines
 from harness.record.coverage import coverage_of, covered
 from harness.record.failures import failure_lines
 from harness.record.file_types import Report
-from harness.record.report import corrections, doubts_about_metrics, gaps, interval, number, scorers, settings
+from harness.record.published import protocol_lines, published_rows, source_lines
+from harness.record.report import doubts_about_metrics, interval, number, remarks_on_asking, scorers, warnings_of
 from harness.record.shown import Card, Part, Shown, card, chips, percent, short_title, value
 from harness.types import Prompt, Record, ScoreName
-from harness.words import Translate, translator
+from harness.words import Translate, english, translator
 
 # How many samples of each kind a task shows, when it is the only one; many tasks share `_MOST_SAMPLES`.
 _QUOTAS = {"failed": 12, "unparsed": 12, "wrong": 24, "partial": 8, "right": 8, "unscored": 4}
@@ -121,8 +123,11 @@ def report_html(report: Report, records: Iterable[Record], language: str = "en")
             report=report,
             title=short_title(report),
             chips=list(chips(report)),
-            settings=list(settings(report, t)),
-            gaps=[*corrections(report, t), *gaps(report, t)],
+            settings=[*remarks_on_asking(report, t), *cost_lines(report, t, every=True)],
+            published=list(published_rows(report)),
+            protocol=list(protocol_lines(report, t)),
+            sources=list(source_lines(report, t)),
+            gaps=list(warnings_of(report, t)),
             failures=list(failure_lines(report, t)),
             groups=list(_groups(report)),
             tasks=tasks,
@@ -285,15 +290,17 @@ def _sample(kind: str, record: Record, t: Translate) -> _ShownSample:
     return _ShownSample(
         kind=kind,
         subset=record.subset,
-        id=f"{record.id} ({record.view.index + 1} of {record.view.count})" if record.view else str(record.id),
+        id=str(record.id)
+        if record.view is None
+        else f"{record.id} ({t('{n} of {of}', n=record.view.index + 1, of=record.view.count)})",
         question=clip(" ".join(question[:400].split())[:120]),
         answer=clip(" ".join(answer_of(record).split())[:60]),
         gold=clip(" ".join(gold.split())[:60]),
         confidence=max((choice.share for choice in choices if choice.share is not None), default=None),
-        turns=list(_turns_of(record)),
-        target=t("kept secret by the benchmark") if record.target is None else clip(gold),
+        turns=list(_turns_of(record, t)),
+        target=t("kept secret by the benchmark") if record.target is None else clip(gold, t),
         choices=choices,
-        replies=[] if record.logprobs and record.choices else list(_replies(record)),
+        replies=[] if record.logprobs and record.choices else list(_replies(record, t)),
         answers={
             name: [t("not readable") if answer is None else answer for answer in answers]
             for name, answers in record.answers.items()
@@ -301,43 +308,44 @@ def _sample(kind: str, record: Record, t: Translate) -> _ShownSample:
         scores={name: ", ".join(map(number, values)) for name, values in scores.items()},
         error=record.error,
         truncated=max((response.truncated for response in record.responses), default=0),
-        doc=clip(json.dumps(jsonable(record.doc), ensure_ascii=False, indent=1)),
+        doc=clip(json.dumps(jsonable(record.doc), ensure_ascii=False, indent=1), t),
     )
 
 
-def clip(text: str) -> str:
+def clip(text: str, t: Translate = english) -> str:
     """The text, cut in the middle where it is very long, with what was cut counted; no lone surrogates."""
     if len(text) > _LONGEST_TEXT:
         half = _LONGEST_TEXT // 2
-        text = f"{text[:half]}\n[... {len(text) - 2 * half:,} characters not shown ...]\n{text[-half:]}"
+        left_out = t("[... {n} characters not shown ...]", n=f"{len(text) - 2 * half:,}")
+        text = f"{text[:half]}\n{left_out}\n{text[-half:]}"
     return text.encode("utf-8", "replace").decode()
 
 
-def _turns_of(record: Record) -> Iterator[tuple[str, str, bool]]:
+def _turns_of(record: Record, t: Translate) -> Iterator[tuple[str, str, bool]]:
     """The prompt; where a choice is part of it, the end of each prompt and what followed them all."""
     if not record.contexts:
-        yield from _turns(record.prompt)
+        yield from _turns(record.prompt, t)
         return
-    yield from (turn for turn in _turns(record.prompt) if turn[2])
+    yield from (turn for turn in _turns(record.prompt, t) if turn[2])
     for place, context in enumerate(record.contexts, 1):
-        for who, text, shared in _turns(context):
+        for who, text, shared in _turns(context, t):
             if not shared:
                 yield f"{who} {place}", text, False
-    yield "scored behind each", clip(record.continuation), False
+    yield "scored behind each", clip(record.continuation, t), False
 
 
-def _turns(prompt: Prompt) -> Iterator[tuple[str, str, bool]]:
+def _turns(prompt: Prompt, t: Translate) -> Iterator[tuple[str, str, bool]]:
     """(who speaks, what, whether other samples share it)."""
     for index, message in enumerate(prompt.messages):
-        yield message.role, clip(message.outline), index < prompt.shared_messages
+        yield message.role, clip(message.outline, t), index < prompt.shared_messages
     if prompt.prefill:
-        yield "prefill", clip(prompt.prefill), False
+        yield "prefill", clip(prompt.prefill, t), False
     if prompt.is_chat:
         return
     if prompt.prefix:
-        yield "shared prompt", clip(prompt.prefix), True
+        yield "shared prompt", clip(prompt.prefix, t), True
     media = "".join(f"[{item.kind} {item.sha256[:12]}]\n" for item in prompt.media)
-    yield "prompt", clip(media + prompt.suffix), False
+    yield "prompt", clip(media + prompt.suffix, t), False
 
 
 def _choices(record: Record) -> Iterator[_ShownChoice]:
@@ -352,11 +360,11 @@ def _choices(record: Record) -> Iterator[_ShownChoice]:
         )
 
 
-def _replies(record: Record) -> Iterator[_ShownReply]:
+def _replies(record: Record, t: Translate) -> Iterator[_ShownReply]:
     for response in record.responses:
         text = response.text if response.text is not None else ", ".join(map(number, response.logprobs))
         cut = response.finish_reason == "length"
-        yield _ShownReply(clip(text), clip(response.reasoning or ""), response.error, cut=cut)
+        yield _ShownReply(clip(text, t), clip(response.reasoning or "", t), response.error, cut=cut)
 
 
 @functools.cache

@@ -7,6 +7,7 @@ was published. What the published value is unsure of is not known, and not count
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,8 +19,10 @@ from harness.errors import UsageError
 from harness.record.file_types import MetricFields, PublishedFields, Report, TaskReport
 from harness.terminal import visible
 from harness.types import JSON
+from harness.words import Translate, english
 
 HUB_FOLDER = ".eval_results"
+VERDICTS = ("agrees", "above", "below", "unclear", "no value")
 
 
 def compared(
@@ -65,41 +68,69 @@ def _decimals(value: float | int) -> int:
     return len(str(value).partition(".")[2])
 
 
-def render_published(report: Report) -> RenderableType | None:
+@dataclass(frozen=True, slots=True)
+class PublishedRow:
+    """A published value beside the run's, as it is shown. verdict: one of `VERDICTS`."""
+
+    task: str
+    value: str
+    published: str
+    difference: str
+    interval: str
+    verdict: str
+    note: str
+
+
+def published_rows(report: Report) -> Iterator[PublishedRow]:
+    """A row for each task of which a value was published."""
+    for task in report["tasks"]:
+        if told := task.get("published"):
+            ours = next(each["value"] for each in task["metrics"] if each["metric"] == told["metric"])
+            ends = told["interval"]
+            yield PublishedRow(
+                task["task"],
+                "-" if ours is None else f"{float(ours):.4f}",
+                f"{told['value']:.4f}",
+                "-" if told["difference"] is None else f"{told['difference']:+.4f}",
+                f"{ends[0]:+.4f} .. {ends[1]:+.4f}" if ends else "-",
+                told["verdict"],
+                str(told.get("note") or ""),
+            )
+
+
+def render_published(report: Report, t: Translate = english) -> RenderableType | None:
     """A table of the published values beside the run's; None where none is known."""
-    entries = [(task, task["published"]) for task in report["tasks"] if "published" in task]
+    entries = list(published_rows(report))
     if not entries:
         return None
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("task", overflow="fold")
+    table.add_column(t("task"), overflow="fold")
     for name in ("value", "published", "difference", "95% interval"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(t(name), justify="right", no_wrap=True)
     table.add_column("")
-    for task, told in entries:
-        ours = next(each["value"] for each in task["metrics"] if each["metric"] == told["metric"])
-        ends = told["interval"]
-        cells = [
-            task["task"],
-            "-" if ours is None else f"{float(ours):.4f}",
-            f"{told['value']:.4f}",
-            "-" if told["difference"] is None else f"{told['difference']:+.4f}",
-            f"{ends[0]:+.4f} .. {ends[1]:+.4f}" if ends else "-",
-        ]
-        style = {"agrees": "green", "below": "red", "above": "yellow"}.get(told["verdict"], "dim")
-        table.add_row(*(Text(visible(cell)) for cell in cells), Text(told["verdict"], style=style))
-    words = [Text(visible(text), style="yellow") for text in protocol_lines(report)]
-    sources = dict.fromkeys(f"{told['source']} ({told['date']})" for _, told in entries)
-    return Group(table, *words, *(Text(visible(f"published: {text}"), style="dim") for text in sources))
+    for row in entries:
+        cells = (row.task, row.value, row.published, row.difference, row.interval)
+        style = {"agrees": "green", "below": "red", "above": "yellow"}.get(row.verdict, "dim")
+        table.add_row(*(Text(visible(cell)) for cell in cells), Text(t(row.verdict), style=style))
+    words = [Text(visible(text), style="yellow") for text in protocol_lines(report, t)]
+    return Group(table, *words, *(Text(visible(text), style="dim") for text in source_lines(report, t)))
 
 
-def protocol_lines(report: Report) -> Iterator[str]:
+def source_lines(report: Report, t: Translate = english) -> Iterator[str]:
+    """Where the published values are from, a line for each source."""
+    known = [told for task in report["tasks"] if (told := task.get("published"))]
+    for text in dict.fromkeys(f"{told['source']} ({told['date']})" for told in known):
+        yield t("published: {source}", source=text)
+
+
+def protocol_lines(report: Report, t: Translate = english) -> Iterator[str]:
     """What differs from the published protocol, a line for all tasks of which the same does."""
     alike: dict[tuple[str, ...], list[str]] = {}
     for task in report["tasks"]:
         if (told := task.get("published")) and told["differs"]:
             alike.setdefault(tuple(told["differs"]), []).append(task["task"])
     for differs, tasks in alike.items():
-        yield f"{', '.join(tasks)}: not as published: {'; '.join(differs)}"
+        yield t("{tasks}: not as published: {differences}", tasks=", ".join(tasks), differences="; ".join(differs))
 
 
 def read_eval_results(folder: Path) -> list[dict[str, JSON]]:

@@ -313,6 +313,20 @@ def settings(report: Report, t: Translate = english) -> Iterator[str]:
         yield words if len(alike) == 1 else f"{and_more(names, t)}: {words}"
 
 
+def remarks_on_asking(report: Report, t: Translate = english) -> Iterator[str]:
+    """How the tasks were asked, and what rows drawn at random say of all."""
+    yield from settings(report, t)
+    yield from drawn_lines(report, t)
+
+
+def warnings_of(report: Report, t: Translate = english) -> Iterator[str]:
+    """What the reader of the numbers has to know of the samples behind them."""
+    yield from corrections(report, t)
+    yield from bad_row_lines(report, t)
+    yield from losses(report, t)
+    yield from gaps(report, t)
+
+
 def drawn_lines(report: Report, t: Translate = english) -> Iterator[str]:
     """Of each task whose rows were drawn: what they say of all of them, and what was saved."""
     for task in report["tasks"]:
@@ -397,17 +411,17 @@ def losses(report: Report, t: Translate = english) -> Iterator[str]:
             )
 
 
-def render_together(reports: Mapping[str, Report]) -> RenderableType:
+def render_together(reports: Mapping[str, Report], t: Translate = english) -> RenderableType:
     """One table of several runs, a metric of a task at a time: what each run got, under its name."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("task, metric, model", overflow="fold")
+    table.add_column(t("task, metric, model"), overflow="fold")
     for name in ("value", "stderr", "n"):
-        table.add_column(name, justify="right", no_wrap=True, style=_style(name))
+        table.add_column(t(name), justify="right", no_wrap=True, style=_style(name))
     lines: dict[str, dict[str, MetricFields]] = {}
     for name, report in reports.items():
         for _, entry in ordered(report):
             for metric in entry["metrics"]:
-                title = f"{_name_of(entry)}, {_metric_label(metric, metric.get('average', entry.get('average')))}"
+                title = f"{_name_of(entry, t)}, {_metric_label(metric, metric.get('average', entry.get('average')), t)}"
                 lines.setdefault(title, {})[name] = metric
     for title, by_run in lines.items():
         table.add_row(Text(visible(title)), style="dim")
@@ -440,8 +454,9 @@ def doubts_about_metrics(report: Report, t: Translate = english) -> Iterator[str
                 told = {"task": task["task"], "metric": metric["metric"], "error": metric["error"]}
                 yield t("{task}: {metric} has no value: {error}", **told)
         for count, metrics in cut.items():
-            texts = "sample has a text" if count == 1 else "samples have a text"
-            words = f"{{task}}: {{n}} {texts} longer than the window of {{metrics}}, which was cut"
+            words = "{task}: {n} samples have a text longer than the window of {metrics}, which was cut"
+            if count == 1:
+                words = "{task}: {n} sample has a text longer than the window of {metrics}, which was cut"
             yield t(words, task=task["task"], n=count, metrics=", ".join(metrics))
 
 

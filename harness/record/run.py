@@ -34,7 +34,7 @@ from harness.record.lock import LEASE_FILE, FolderLock
 from harness.record.prompts import PROMPTS_FILE, SharedPrompts
 from harness.record.report_table import report_table
 from harness.types import JSON, Record, Response, Sample, SampleKey
-from harness.words import locale_language
+from harness.words import locale_language, translator
 
 REPORT_FILE = "report.json"
 HTML_FILE = "report.html"
@@ -170,11 +170,12 @@ class RunFolder:
         return manifest.read_report(self.path / REPORT_FILE)
 
     def _repr_html_(self) -> str:
-        """The result table, as a notebook shows it."""
-        report = self.report
+        """The result table, as a notebook shows it, in the language of the locale."""
+        t, report = translator(locale_language(None)), self.report
         if report is None:
-            return report_table({"kind": "run", "tasks": []}, f"{self.path}: {len(self):,} samples, no report yet")
-        return report_table(report, str(self.path))
+            told = t("{run}: {n} samples, no report yet", run=self.path, n=f"{len(self):,}")
+            return report_table({"kind": "run", "tasks": []}, told, t)
+        return report_table(report, str(self.path), t)
 
     def __len__(self) -> int:
         """The number of samples on disk."""

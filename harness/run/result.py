@@ -15,6 +15,7 @@ from harness.record.report_table import report_table
 from harness.record.run import RunFolder
 from harness.run.jobs import TaskJob
 from harness.types import Record
+from harness.words import locale_language, translator
 
 if TYPE_CHECKING:
     from harness.run.frames import Library
@@ -47,7 +48,7 @@ class RunResult:
 
     def _repr_html_(self) -> str:
         """The result table, as a notebook shows it."""
-        return report_table(self.report, str(self.path))
+        return report_table(self.report, str(self.path), translator(locale_language(None)))
 
     @property
     def exit_code(self) -> ExitCode:

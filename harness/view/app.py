@@ -28,8 +28,8 @@ from harness.errors import HarnessError
 from harness.record import html
 from harness.view import charts, pages
 from harness.view.notes import NoteKind, add_note
-from harness.view.shelf import Shelf
-from harness.words import LANGUAGES, language_of, translator
+from harness.view.shelf import NotShown, Shelf
+from harness.words import LANGUAGES, language_of, locale_language, translator
 
 COOKIE = "harness_view"
 _HEADERS = {
@@ -47,10 +47,13 @@ _STATIC = {"page.css": ("harness.record", "text/css"), "view.js": ("harness.view
 Page = Callable[[Shelf, Mapping[str, Any]], Mapping[str, Any]]
 
 
-def make_app(folders: Sequence[Path], token: str, hosts: Sequence[str], mirrors: Sequence[Path] = ()) -> Starlette:
+def make_app(
+    folders: Sequence[Path], token: str, hosts: Sequence[str], mirrors: Sequence[Path] = (), language: str | None = None
+) -> Starlette:
     """The application over the runs below `folders`. hosts: the values of `Host` under which it may be asked.
 
     mirrors: folders in which pictures of rows are looked for, where they are not at the place that a record names.
+    language: of pages for which nobody chooses one; left out, that of the browser, then of the locale.
     """
     shelf = Shelf(folders, mirrors)
 
@@ -62,14 +65,15 @@ def make_app(folders: Sequence[Path], token: str, hosts: Sequence[str], mirrors:
 
     def chart(name: str, make: Page) -> Route:
         def answer(request: Request) -> Response:
-            figure = make(shelf, _asked(request))
+            asked = _asked(request)
+            figure = make(shelf, {**asked, "t": translator(_language(request, asked))})
             return Response(charts.svg(figure["draw"], dark="dark" in request.query_params), media_type="image/svg+xml")
 
         return Route(f"/chart/{name}", answer)
 
     async def note(request: Request) -> Response:
         if int(request.headers.get("content-length") or _LARGEST_FORM + 1) > _LARGEST_FORM:
-            return PlainTextResponse("a note is shorter than this", 413)
+            return _refused(request, "a note is shorter than this", 413)
         form = dict(parse_qsl((await request.body()).decode("utf-8", "replace"), keep_blank_values=True))
         run = shelf.get(request.path_params["run"])
         kind = next((kind for kind in NoteKind if kind.value == form.get("kind")), NoteKind.NONE)
@@ -86,7 +90,7 @@ def make_app(folders: Sequence[Path], token: str, hosts: Sequence[str], mirrors:
         answer.headers["Content-Disposition"] = "attachment; filename=leaderboard.csv"
         return answer
 
-    return Starlette(
+    made = Starlette(
         routes=[
             page("/", "runs.html.j2", pages.runs),
             page("/run/{run}", "run.html.j2", pages.run),
@@ -108,6 +112,8 @@ def make_app(folders: Sequence[Path], token: str, hosts: Sequence[str], mirrors:
         middleware=[Middleware(_Guard, token=token, hosts=hosts)],
         exception_handlers={HarnessError: _mistake, 404: _missing},
     )
+    made.state.language = language
+    return made
 
 
 class _Guard:
@@ -143,15 +149,15 @@ class _Guard:
         headers = request.headers
         host = headers.get("host", "")
         if host not in self.hosts:
-            return PlainTextResponse("this address does not belong to the viewer", 421)
+            return _refused(request, "this address does not belong to the viewer", 421)
         # A link elsewhere may lead here; nothing else that another site starts may, and it may change nothing.
         crosses = headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate"
         changes = request.method not in ("GET", "HEAD")
         if crosses or (changes and headers.get("origin") != f"http://{host}"):
-            return PlainTextResponse("another site asked", 403)
+            return _refused(request, "another site asked", 403)
         known = request.query_params.get("token") or request.cookies.get(self._cookie(request)) or ""
         if not hmac.compare_digest(known.encode(), self.token.encode()):
-            return PlainTextResponse("open the address that `harness view` printed: it holds the token", 403)
+            return _refused(request, "open the address that `harness view` printed; it holds the token", 403)
         return None
 
     def _with_cookie(self, request: Request) -> Response:
@@ -180,7 +186,14 @@ def _page(request: Request, shelf: Shelf, template: str, make: Page) -> Response
 
 
 def _language(request: Request, asked: Mapping[str, Any]) -> str:
-    return language_of(asked.get("lang"), request.cookies.get("lang"), request.headers.get("accept-language"))
+    wishes = (asked.get("lang"), request.cookies.get("lang"), request.app.state.language)
+    accepted = request.headers.get("accept-language")
+    return language_of(*wishes, accepted, *([] if accepted else [locale_language(None)]))
+
+
+def _refused(request: Request, words: str, status: int) -> Response:
+    t = translator(_language(request, {}))
+    return PlainTextResponse(t(words), status)
 
 
 def _rendered(
@@ -202,17 +215,20 @@ def _rendered(
 def _static(request: Request) -> Response:
     name = request.path_params["name"]
     if name not in _STATIC:
-        return PlainTextResponse("there is no such file", 404)
+        return _refused(request, "there is no such file", 404)
     room, kind = _STATIC[name]
     return Response(files(room).joinpath(name).read_bytes(), media_type=kind)
 
 
 def _mistake(request: Request, error: Exception) -> Response:
-    return _rendered(request, _asked(request), "mistake.html.j2", {"message": str(error)}, 404)
+    asked = _asked(request)
+    t = translator(_language(request, asked))
+    message = t(error.words, **error.values) if isinstance(error, NotShown) else str(error)
+    return _rendered(request, asked, "mistake.html.j2", {"message": message}, 404)
 
 
 def _missing(request: Request, error: Exception) -> Response:
-    return _mistake(request, ValueError(f"there is no page {request.url.path}"))
+    return _mistake(request, NotShown("there is no page {path}", path=request.url.path))
 
 
 @functools.cache

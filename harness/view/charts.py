@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from harness.words import Translate
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -21,6 +23,14 @@ Draw = Callable[["Figure", str], None]
 """Draws into a figure; the text is the colour of lines and letters."""
 _COLOURS = ("#3b6fb5", "#c2571a", "#2e8b57", "#8a4fbf", "#b23a48", "#6b7280", "#0e8a8a", "#a37200")
 _FONTS = ["DejaVu Sans", "Noto Sans CJK SC", "Noto Sans SC", "PingFang SC", "Microsoft YaHei", "WenQuanYi Micro Hei"]
+
+
+def letters(t: Translate, *words: str) -> Sequence[str]:
+    """The words in a language, where there is a font for it on this machine."""
+    from matplotlib import font_manager
+
+    known = {font.name for font in font_manager.fontManager.ttflist}
+    return [t(word) if known & set(_FONTS[1:]) else word for word in words]
 
 
 def figure(draw: Draw, *, dark: bool = False) -> Figure:

@@ -49,14 +49,16 @@ section.page:target, section.page:has(:target), body:not(:has(:target)) section.
 """
 
 
-def export_pages(folders: Sequence[Path], target: Path, mirrors: Sequence[Path] = ()) -> int:
+def export_pages(
+    folders: Sequence[Path], target: Path, mirrors: Sequence[Path] = (), language: str | None = None
+) -> int:
     """Write the pages over the runs below `folders` into a new folder, `index.html` first; returns how many.
 
     Raises UsageError where the folder holds anything.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"--export {target}: is there already; name a new folder")
-    pages = _pages(folders, mirrors)
+    pages = _pages(folders, mirrors, language)
     names = {address: _file_name(address, content) for address, (content, _) in pages.items()}
     target.mkdir(parents=True, exist_ok=True)
     for address, (content, data) in pages.items():
@@ -66,9 +68,11 @@ def export_pages(folders: Sequence[Path], target: Path, mirrors: Sequence[Path] 
     return sum(content == "text/html" for content, _ in pages.values())
 
 
-def export_single(folders: Sequence[Path], target: Path, mirrors: Sequence[Path] = ()) -> int:
+def export_single(
+    folders: Sequence[Path], target: Path, mirrors: Sequence[Path] = (), language: str | None = None
+) -> int:
     """Write the same pages as one file that loads nothing; returns how many pages it holds."""
-    pages = _pages(folders, mirrors)
+    pages = _pages(folders, mirrors, language)
     names = {address: f"#{_mark(address)}" for address in pages}
     room = MOST_PICTURES
     for address, (content, data) in pages.items():
@@ -93,9 +97,9 @@ def export_single(folders: Sequence[Path], target: Path, mirrors: Sequence[Path]
     return len(parts)
 
 
-def _pages(folders: Sequence[Path], mirrors: Sequence[Path]) -> dict[str, tuple[str, bytes]]:
+def _pages(folders: Sequence[Path], mirrors: Sequence[Path], language: str | None) -> dict[str, tuple[str, bytes]]:
     """Address -> (content type, data) of everything that the first page leads to, within the limits."""
-    app = make_app(folders, "export", [_HOST], mirrors)
+    app = make_app(folders, "export", [_HOST], mirrors, language)
     found: dict[str, tuple[str, bytes]] = {}
     waiting, samples = ["/"], Counter[str]()
     while waiting and sum("/media/" not in address for address in found) < MOST_PAGES:

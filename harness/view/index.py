@@ -13,27 +13,31 @@ holds of a sample is what lists and filters need; all else is read from the reco
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
-import itertools
 import json
+import math
 import os
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from harness.errors import UsageError
 from harness.record.codec import key_in, parse_line, row_digest
 from harness.record.file_types import RecordLine
-from harness.record.html import chance_of, gold_words, option_shares, sample_kind
+from harness.record.html import KINDS, chance_of, gold_words, option_shares, sample_kind
 from harness.record.journal import UNREADABLE
 from harness.record.manifest import read_report
 from harness.record.prompts import PROMPTS_FILE
 from harness.record.run import REPORT_FILE
 from harness.types import JSON
-from harness.view.filters import Filters, place_of, rows_of, separated, where_of
+from harness.view.filters import Filters, separated, words_of
+
+if TYPE_CHECKING:
+    from harness.view.columns import Columns, Places
 
 FOLDER = ".view"
 PAGE = 50
@@ -42,37 +46,32 @@ _SEARCHED = 20_000  # characters of a prompt and of an answer
 _SHOWN = 160  # characters of a question in a list
 _SHORT = 12  # characters of answers that are counted by what was right
 MOST_COUNTED = 10_000
-_SCHEMA = """
+_TRIGGER = "CREATE TRIGGER replaces AFTER DELETE ON samples BEGIN INSERT INTO replaced VALUES(old.n); END"
+_SCHEMA = f"""
 CREATE TABLE files(name TEXT PRIMARY KEY, identity TEXT, size INTEGER, headlines TEXT);
 CREATE TABLE samples(
     n INTEGER PRIMARY KEY, file TEXT, start INTEGER, length INTEGER,
-    task TEXT, subset TEXT, id INTEGER, view INTEGER, kind TEXT, score REAL, cluster TEXT, row BLOB,
-    answer TEXT, gold TEXT, confidence REAL, chance REAL, question TEXT, size INTEGER, tokens INTEGER, cut INTEGER,
-    error TEXT
+    task TEXT, subset TEXT, id INTEGER, view INTEGER, kind TEXT, score REAL,
+    answer TEXT, gold TEXT, confidence REAL, question TEXT, size INTEGER, tokens INTEGER, cut INTEGER, error TEXT
 );
 CREATE UNIQUE INDEX by_key ON samples(task, subset, id, view);
-CREATE INDEX by_task ON samples(task, n);
-CREATE INDEX by_answer ON samples(task, answer, n);
-CREATE INDEX by_cut ON samples(n) WHERE cut;
-CREATE INDEX by_kind ON samples(task, kind, n);
-CREATE INDEX by_subset ON samples(task, subset, kind, n);
-CREATE INDEX by_confidence ON samples(task, confidence);
-CREATE INDEX by_size ON samples(task, size);
-CREATE TABLE totals(task TEXT, subset TEXT, kind TEXT, n INTEGER, chance REAL, chances INTEGER);
-CREATE TABLE calibration(task TEXT, confidence REAL, share REAL, n INTEGER);
-CREATE TABLE lengths(task TEXT, start INTEGER, n INTEGER, hits INTEGER);
-CREATE TABLE letters(task TEXT, answer TEXT, gold TEXT, n INTEGER);
-CREATE TABLE counted(upto INTEGER);
+CREATE INDEX by_failure ON samples(task) WHERE kind = 'failed';
+CREATE TABLE replaced(n INTEGER PRIMARY KEY);
+{_TRIGGER};
+CREATE TABLE names(kind TEXT, code INTEGER, name TEXT, PRIMARY KEY(kind, name));
+CREATE TABLE columns(name TEXT, start INTEGER, data BLOB);
+CREATE UNIQUE INDEX by_column ON columns(name, start);
 CREATE VIRTUAL TABLE words USING fts5(text, content='', tokenize='unicode61');
 """
 _VERSION = zlib.crc32(_SCHEMA.encode()) & 0x7FFFFFFF  # an index of another form is made anew
-ORDERS: Mapping[str, str] = {
-    "file": "n",
-    "least sure": "confidence, n",
-    "surest": "confidence DESC, n DESC",
-    "longest": "size DESC, n DESC",
-    "shortest": "size, n",
+ORDERS: Mapping[str, tuple[str, bool]] = {
+    "file": ("", False),
+    "least sure": ("confidence", False),
+    "surest": ("confidence", True),
+    "longest": ("size", True),
+    "shortest": ("size", False),
 }
+"""Name -> the column by which samples stand, and whether from its largest value on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,24 +98,7 @@ class IndexedSample:
     error: str | None
 
 
-class IndexedPair(NamedTuple):
-    """A sample in two runs: its scores there, and whether both had the same row and gold."""
-
-    subset: str
-    id: int
-    view: int
-    first: float | None
-    second: float | None
-    cluster: str | None
-    is_same: bool
-
-
-_PAIRS = """
-SELECT a.subset, a.id, a.view, a.score, b.score, a.cluster, a.row = b.row
-FROM main.samples a
-JOIN other.samples b ON b.task = a.task AND b.subset = a.subset AND b.id = a.id AND b.view = a.view
-WHERE a.task = ? ORDER BY a.subset, a.id, a.view
-"""
+_FOUND = "SELECT rowid FROM words WHERE words MATCH ?"
 _COLUMNS = ", ".join(IndexedSample.__dataclass_fields__)
 
 
@@ -161,19 +143,20 @@ class SampleIndex:
             for read in self._read(path, start, seen, headlines):
                 done += read
                 progress(done, total)
-        if not self._is_counted():
-            self._count()
         self.connection.commit()
+        self.__dict__.pop("columns", None)
 
     def is_current(self) -> bool:
         """Whether the index says all that the record files hold."""
         starts = self._starts(_headlines(self.folder))
-        whole = starts is not None and all(path.stat().st_size == start for path, start in starts.items())
-        return whole and self._is_counted()
+        return starts is not None and all(path.stat().st_size == start for path, start in starts.items())
 
-    def _is_counted(self) -> bool:
-        last, counted = "SELECT coalesce(max(n), 0) FROM samples", "SELECT coalesce(max(upto), 0) FROM counted"
-        return bool(self.connection.execute(f"SELECT ({last}) = ({counted})").fetchone()[0])
+    @functools.cached_property
+    def columns(self) -> Columns:
+        """What is known of all samples at once, as it was when this was first asked for."""
+        from harness.view.columns import Columns
+
+        return Columns(self.connection)
 
     def _starts(self, headlines: Mapping[str, str]) -> dict[Path, int] | None:
         """From which byte on each file is not known; None where what is known of one holds no longer."""
@@ -188,42 +171,49 @@ class SampleIndex:
         return None if known else starts
 
     def __len__(self) -> int:
-        return int(self.connection.execute("SELECT coalesce(sum(n), 0) FROM totals").fetchone()[0])
+        return int(self.columns.live.sum())
 
     def tasks(self) -> list[str]:
         """The tasks that have samples."""
-        return [task for (task,) in self.connection.execute("SELECT DISTINCT task FROM totals ORDER BY task")]
-
-    def totals(self, task: str = "") -> dict[str, dict[str, int]]:
-        """Subset -> kind -> how many samples; of a task, or of all together."""
-        found: dict[str, dict[str, int]] = {}
-        where, values = ("WHERE task = ?", [task]) if task else ("", [])
-        for subset, kind, n in self.connection.execute(
-            f"SELECT subset, kind, sum(n) FROM totals {where} GROUP BY subset, kind", values
-        ):
-            found.setdefault(subset, {})[kind] = n
-        return found
+        return sorted(self.columns.names("task"))
 
     def kinds(self, filters: Filters) -> dict[str, int]:
-        """Kind -> how many samples the other filters leave; at most 10,000 are looked at where words are searched."""
-        if filters.is_counted:
-            where, values = where_of(replace(filters, kind=""))
-            counted = self.connection.execute(f"SELECT kind, sum(n) FROM totals {where} GROUP BY kind", values)
-            return dict(counted.fetchall())
-        rows, values = rows_of(replace(filters, kind=""))
-        inner = f"SELECT kind FROM {rows} LIMIT {MOST_COUNTED}"
-        return dict(self.connection.execute(f"SELECT kind, count(*) FROM ({inner}) GROUP BY kind", values).fetchall())
+        """Kind -> how many samples the other filters leave; where words are searched, of the first 10,000 of them."""
+        return self.columns.kinds(self._places(replace(filters, kind=""), MOST_COUNTED))
 
     def page(self, filters: Filters, start: int = 0, order: str = "file") -> list[IndexedSample]:
         """The samples from place `start` on, at most `PAGE`. order: one of `ORDERS`."""
-        rows, values = rows_of(filters)
-        by = place_of(filters) if order == "file" else ORDERS[order]
-        # The inner query needs an index alone, so that the rows before the page are not read.
-        wanted = f"SELECT samples.n FROM {rows} ORDER BY {by} LIMIT {PAGE} OFFSET ?"
-        found = self.connection.execute(
-            f"SELECT {_COLUMNS} FROM samples WHERE n IN ({wanted}) ORDER BY {ORDERS[order]}", [*values, start]
-        )
-        return [IndexedSample(*row) for row in found]
+        column, descending = ORDERS[order]
+        if column:
+            places = self.columns.ordered(self._places(filters), column, start + PAGE, descending=descending)
+        else:
+            places = self._places(filters, start + PAGE)
+        numbers = (places[start : start + PAGE] + 1).tolist()
+        query = f"SELECT {_COLUMNS} FROM samples WHERE n IN ({', '.join('?' * len(numbers))})"
+        found = {row[0]: IndexedSample(*row) for row in self.connection.execute(query, numbers)}
+        return [found[n] for n in numbers if n in found]
+
+    def _places(self, filters: Filters, most: int | None = None) -> Places:
+        """The places of the samples that the filters leave, ascending; no more than `most`."""
+        if not filters.text:
+            return self.columns.matching(filters)[:most]
+        import numpy as np
+
+        mask = self.columns.mask(filters)
+        here = np.flatnonzero(mask)
+        parts, last = [here[:0]], int(here[0]) if len(here) else len(mask)
+        while most is None or sum(map(len, parts)) < most:
+            # First a part that is enough for a page of a common word, then all others.
+            limit = -1 if most is None or len(parts) > 1 else 2 * most
+            query = f"SELECT group_concat(rowid) FROM ({_FOUND} AND rowid > ? AND rowid <= ? ORDER BY rowid LIMIT ?)"
+            end = int(here[-1]) + 1 if len(here) else 0
+            (text,) = self.connection.execute(query, [words_of(filters.text), last, end, limit]).fetchone()
+            if not text:
+                break
+            places = np.fromstring(text, np.int64, sep=",") - 1
+            parts.append(places[mask[places]])
+            last = int(places[-1]) + 1
+        return np.concatenate(parts)[:most]
 
     def sample(self, n: int) -> IndexedSample | None:
         """One sample by its number in this index."""
@@ -240,13 +230,18 @@ class SampleIndex:
 
     def neighbours(self, n: int, filters: Filters) -> tuple[int | None, int | None]:
         """The samples before and after one, within the filters and in the order of the file."""
-        place = place_of(filters)
+        mask = self.columns.mask(filters)
+        if not filters.text:
+            before, after = mask[: n - 1][::-1], mask[n:]
+            return n - 1 - int(before.argmax()) if before.any() else None, (
+                n + 1 + int(after.argmax()) if after.any() else None
+            )
         found: list[int | None] = []
         for side, way in (("<", "DESC"), (">", "ASC")):
-            rows, values = rows_of(filters, more=f"{place} {side} ?")
-            query = f"SELECT {place} FROM {rows} ORDER BY {place} {way} LIMIT 1"
-            row = self.connection.execute(query, [*values, n]).fetchone()
-            found.append(row[0] if row else None)
+            numbers = self.connection.execute(
+                f"{_FOUND} AND rowid {side} ? ORDER BY rowid {way}", [words_of(filters.text), n]
+            )
+            found.append(next((other for (other,) in numbers if other <= len(mask) and mask[other - 1]), None))
         return found[0], found[1]
 
     def line(self, n: int) -> RecordLine:
@@ -262,15 +257,6 @@ class SampleIndex:
         except (OSError, *UNREADABLE) as error:
             raise UsageError(f"{path}: was changed since it was indexed ({error}); load the page again") from None
 
-    def pairs(self, other: SampleIndex, task: str) -> Iterator[IndexedPair]:
-        """The samples of a task that this run and another one hold, one at a time, by subset and id."""
-        ((_, _, file), *_) = other.connection.execute("PRAGMA database_list").fetchall()
-        self.connection.execute("ATTACH DATABASE ? AS other", [file])
-        try:
-            yield from itertools.starmap(IndexedPair, self.connection.execute(_PAIRS, [task]))
-        finally:
-            self.connection.execute("DETACH DATABASE other")
-
     def causes(self, task: str) -> list[tuple[str, int]]:
         """(error, how many samples) of what failed, the most frequent first."""
         return self.connection.execute(
@@ -280,48 +266,23 @@ class SampleIndex:
 
     def letters(self, task: str) -> list[tuple[str, str, int]]:
         """(answer, gold, how many samples) of wrong samples whose answers are short, the most frequent first."""
-        return self.connection.execute(
-            "SELECT answer, gold, n FROM letters WHERE task = ? ORDER BY n DESC LIMIT 400", [task]
-        ).fetchall()
-
-    def chances(self, task: str) -> dict[str, tuple[float, int]]:
-        """Subset -> the sum over its samples of what a guess among the options would score, and of how many."""
-        return {
-            subset: (total, n)
-            for subset, total, n in self.connection.execute(
-                "SELECT subset, sum(chance), sum(chances) FROM totals WHERE task = ? GROUP BY 1", [task]
-            )
-            if n
-        }
-
-    def calibration(self, task: str) -> list[tuple[float, float, int]]:
-        """(mean confidence, share right, how many) in tenths of confidence, of samples that have one."""
-        return self.connection.execute(
-            "SELECT confidence, share, n FROM calibration WHERE task = ? ORDER BY 1", [task]
-        ).fetchall()
-
-    def lengths(self, task: str) -> list[tuple[int, int, int]]:
-        """(characters from, how many samples, how many of them right): replies by length, in powers of two."""
-        return self.connection.execute(
-            "SELECT start, n, hits FROM lengths WHERE task = ? ORDER BY 1", [task]
-        ).fetchall()
+        query = "SELECT answer, gold FROM samples WHERE n = ?"
+        return [(*self.connection.execute(query, [number]).fetchone(), n) for number, n in self.columns.letters(task)]
 
     def _read(self, path: Path, start: int, seen: str, headlines: Mapping[str, str]) -> Iterator[int]:
         """Index the lines of a file from a byte on; yields how many bytes were read, from time to time."""
-        rows: list[tuple[Any, ...]] = []
-        words: list[tuple[int, str]] = []
+        found: list[_Found] = []
         number = int(self.connection.execute("SELECT coalesce(max(n), 0) FROM samples").fetchone()[0])
         identity, offset, known = _identity(path), start, start
 
         def write() -> int:
             nonlocal known
-            self._write(rows, words)
+            self._write(found)
             self.connection.execute(
                 "INSERT OR REPLACE INTO files VALUES(?, ?, ?, ?)", [path.name, identity, offset, seen]
             )
             self.connection.commit()  # one that is stopped here goes on from here
-            rows.clear()
-            words.clear()
+            found.clear()
             read, known = offset - known, offset
             return read
 
@@ -332,56 +293,50 @@ class SampleIndex:
                     break
                 with contextlib.suppress(*UNREADABLE):  # such lines are no samples, here as in a report
                     fields = parse_line(line)
-                    row = (number + 1, path.name, offset, len(line), *_columns(fields, headlines))
+                    found.append(_found(fields, headlines, (number + 1, path.name, offset, len(line))))
                     number += 1
-                    rows.append(row)
-                    words.append((number, searched(fields)))
                 offset += len(line)
-                if len(rows) >= _BATCH:
+                if len(found) >= _BATCH:
                     yield write()
         yield write()
 
-    def _write(self, rows: Sequence[Sequence[Any]], words: Iterable[tuple[int, str]]) -> None:
-        if not rows:
+    def _write(self, found: Sequence[_Found]) -> None:
+        """Keep a batch of samples that follows those which are known."""
+        from harness.view.columns import write_piece
+
+        if not found:
             return
         # The last line of a sample wins, as in the record itself.
-        marks = ", ".join("?" * len(rows[0]))
-        self.connection.executemany(f"INSERT OR REPLACE INTO samples VALUES({marks})", rows)
-        self.connection.executemany("INSERT INTO words(rowid, text) VALUES(?, ?)", words)
+        marks = ", ".join("?" * len(found[0].row))
+        self.connection.executemany(f"INSERT OR REPLACE INTO samples VALUES({marks})", (each.row for each in found))
+        self.connection.executemany(
+            "INSERT INTO words(rowid, text) VALUES(?, ?)", ((each.row[0], each.words) for each in found)
+        )
+        codes = {name: self._codes(name, (getattr(each, name) for each in found)) for name in ("task", "subset")}
+        pieces = [(codes["task"][each.task], codes["subset"][each.subset], *each.values) for each in found]
+        write_piece(self.connection, found[0].row[0] - 1, pieces)
+
+    def _codes(self, kind: str, names: Iterable[str]) -> dict[str, int]:
+        """Name -> its number; those that are new get the next ones."""
+        known = dict(self.connection.execute("SELECT name, code FROM names WHERE kind = ?", [kind]).fetchall())
+        for name in dict.fromkeys(names):
+            if name not in known:
+                known[name] = len(known)
+                self.connection.execute("INSERT INTO names VALUES(?, ?, ?)", [kind, known[name], name])
+        return known
 
     def _clear(self) -> None:
-        for table in ("samples", "files", "counted", *_COUNTED):
+        self.connection.execute("DROP TRIGGER replaces")
+        for table in ("samples", "files", "replaced", "names", "columns"):
             self.connection.execute(f"DELETE FROM {table}")
+        self.connection.execute(_TRIGGER)
         self.connection.execute("INSERT INTO words(words) VALUES('delete-all')")
-
-    def _count(self) -> None:
-        for table, rows in _COUNTED.items():
-            self.connection.execute(f"DELETE FROM {table}")
-            self.connection.execute(f"INSERT INTO {table} {rows}")
-        self.connection.execute("DELETE FROM counted")
-        self.connection.execute("INSERT INTO counted SELECT coalesce(max(n), 0) FROM samples")
-
-
-_LENGTH = f"""CASE WHEN size = 0 THEN 0
-{" ".join(f"WHEN size < {2**k} THEN {2 ** (k - 1)}" for k in range(1, 20))}
-ELSE {2**19} END"""
-_COUNTED = {
-    "totals": "SELECT task, subset, kind, count(*), total(chance), count(chance) FROM samples GROUP BY 1, 2, 3",
-    "letters": f"""
-        SELECT task, answer, gold, count(*) FROM samples
-        WHERE kind = 'wrong' AND length(answer) <= {_SHORT} AND length(gold) <= {_SHORT} GROUP BY 1, 2, 3""",
-    "calibration": """
-        SELECT task, avg(confidence), avg(kind = 'right'), count(*) FROM samples
-        WHERE confidence IS NOT NULL AND kind IN ('right', 'wrong')
-        GROUP BY task, min(cast(confidence * 10 AS INTEGER), 9)""",
-    "lengths": f"SELECT task, {_LENGTH}, count(*), sum(kind = 'right') FROM samples GROUP BY 1, 2",
-}
-"""What pages say of all samples of a task, counted once."""
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=30, check_same_thread=False)
     connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA recursive_triggers = ON")  # without it, what is replaced is deleted unnoticed
     connection.execute("PRAGMA synchronous = OFF")  # it can be made again from the records
     connection.execute("PRAGMA cache_size = -16000")
     if connection.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
@@ -421,31 +376,58 @@ def _headlines(folder: Path) -> dict[str, str]:
     return {task["task"]: task["metrics"][0]["metric"] for task in tasks if task["metrics"]}
 
 
-def _columns(fields: RecordLine, headlines: Mapping[str, str]) -> tuple[Any, ...]:
+class _Found(NamedTuple):
+    """What is kept of a sample: its row, its values in the columns behind task and subset, and words to search."""
+
+    task: str
+    subset: str
+    row: tuple[Any, ...]
+    values: tuple[Any, ...]
+    words: str
+
+
+def _found(fields: RecordLine, headlines: Mapping[str, str], place: tuple[int, str, int, int]) -> _Found:
+    """What is kept of a record's line. place: its number, its file, and where it stands there."""
+    from harness.scoring.statistics.clusters import cluster_number
+    from harness.view.columns import text_number
+
     key = key_in(fields)
     scores = fields["scores"]
-    score = scores.get(headlines.get(key.task, ""), next(iter(scores.values()), None))
+    given = scores.get(headlines.get(key.task, ""), next(iter(scores.values()), None))
+    score = float(given) if isinstance(given, int | float) else None
     answer, confidence = _answer(fields)
+    gold = gold_words(fields["target"], fields["choices"])[:_SHOWN]
     judge: Mapping[str, JSON] = fields.get("judge") or {}
+    kind = sample_kind(fields["error"], fields["unparsed"], given, judge.get("scale"))
     replies = fields["responses"]
-    texts = [reply.get("text") or "" for reply in replies]
+    size = sum(len(reply.get("text") or "") for reply in replies)
     tokens = [reply["completion_tokens"] for reply in replies if isinstance(reply.get("completion_tokens"), int)]
-    return (
-        *key,
-        sample_kind(fields["error"], fields["unparsed"], score, judge.get("scale")),
-        float(score) if isinstance(score, int | float) else None,
+    cut = any(reply.get("finish_reason") == "length" for reply in replies)
+    cluster, digest = (
         fields["cluster"],
         row_digest(fields["doc"], fields["target"], fields["choices"], fields["cluster"]),
-        answer,
-        gold_words(fields["target"], fields["choices"])[:_SHOWN],
-        confidence,
-        chance_of(fields["target"], fields["choices"]),
-        question_of(fields),
-        sum(map(len, texts)),
-        sum(tokens) if tokens else None,
-        any(reply.get("finish_reason") == "length" for reply in replies),
-        fields["error"],
     )
+    clustered = cluster is not None or "view" in fields
+    chance = chance_of(fields["target"], fields["choices"])
+    listed = (answer, gold, confidence, question_of(fields), size, sum(tokens) if tokens else None, cut)
+    values = (
+        key.id,
+        key.view,
+        KINDS.index(kind),
+        math.nan if score is None else score,
+        cluster_number(cluster, key.subset, key.id) if clustered else 0,
+        clustered,
+        int.from_bytes(digest, "little"),
+        text_number(answer),
+        text_number(gold),
+        max(len(answer), len(gold)) <= _SHORT,
+        math.nan if confidence is None else confidence,
+        math.nan if chance is None else chance,
+        size,
+        cut,
+    )
+    row = (*place, *key, kind, score, *listed, fields["error"])
+    return _Found(key.task, key.subset, row, values, searched(fields))
 
 
 def _answer(fields: RecordLine) -> tuple[str, float | None]:

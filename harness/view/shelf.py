@@ -14,6 +14,7 @@ from harness.record.run import REPORT_FILE
 from harness.record.shown import short_title
 from harness.view.index import SampleIndex
 from harness.view.media import MediaFinder
+from harness.words import english
 
 _DEPTH = 3
 
@@ -58,6 +59,14 @@ class ShelvedRun:
         return next((task for task in self.tasks if task["task"] == name), None)
 
 
+class NotShown(UsageError):
+    """What a page says where it cannot show what is asked for. words, values: for its translation."""
+
+    def __init__(self, words: str, **values: object) -> None:
+        super().__init__(english(words, **values))
+        self.words, self.values = words, values
+
+
 class Shelf:
     """The runs in and below some folders, by keys that stay while the folders do.
 
@@ -89,7 +98,7 @@ class Shelf:
         known = {run.key: run for run in self.runs()} if keys else {}
         for key in keys:
             if key not in known:
-                raise UsageError(f"there is no run '{key}' here")
+                raise NotShown("there is no run '{run}' here", run=key)
         return [known[key] for key in keys]
 
     def progress(self, run: ShelvedRun) -> float | None:
@@ -108,7 +117,7 @@ class Shelf:
         with self._lock:
             self._at_work.pop(run.path, None)
         if at_work.problem:
-            raise UsageError(f"{run.path}: cannot be indexed: {at_work.problem}")
+            raise NotShown("{run}: cannot be indexed: {why}", run=run.path, why=at_work.problem)
         return None  # what a run has written in the meantime is seen the next time
 
     def _run(self, path: Path, key: str) -> ShelvedRun:

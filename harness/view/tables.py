@@ -34,11 +34,11 @@ _LATEX = {
 
 
 def text(reports: Mapping[str, Report], form: str, *, subsets: bool = False, t: Translate = english) -> str:
-    """The results as `markdown` (in the words of `t`), `csv`, `latex` (booktabs), `json`, or a `badge` (SVG) of the
-    first value."""
-    if form == "markdown":
-        return _markdown(reports, subsets, t)
-    return _TEXTS[form](reports, subsets)
+    """The results as `markdown`, `csv`, `latex` (booktabs), `json`, or a `badge` (SVG) of the first value.
+
+    What people read is in the words of `t`; the columns of CSV and JSON have the same names in every language.
+    """
+    return _TEXTS[form](reports, subsets, t)
 
 
 def write(
@@ -48,7 +48,7 @@ def write(
     if form in _TEXTS:
         data = text(reports, form, subsets=subsets, t=t).encode("utf-8", "replace")
     elif form == "xlsx":
-        data = _xlsx(reports, subsets)
+        data = _xlsx(reports, subsets, t)
     elif form in ("svg", "png"):
         draw = charts.bars(bars_of(reports))
         data = charts.svg(draw, ground="white") if form == "svg" else charts.png(draw)
@@ -72,16 +72,16 @@ def _records(
             yield run, row, [label, row.metric, *numbers, *doubts]
 
 
-def _sheet(reports: Mapping[str, Report], subsets: bool) -> tuple[list[str], list[list[Any]]]:
+def _sheet(reports: Mapping[str, Report], subsets: bool, t: Translate = english) -> tuple[list[str], list[list[Any]]]:
     """Header and rows; columns of doubts that no row has are left out, and that of the run where there is but one."""
-    found = [(run, cells) for run, _, cells in _records(reports, subsets)]
+    found = [(run, cells) for run, _, cells in _records(reports, subsets, t)]
     kept = [place for place, name in enumerate(COLUMNS) if name not in DOUBTS or any(row[place] for _, row in found)]
     several = len(reports) > 1
     header = [*(["run"] if several else []), *(COLUMNS[place] for place in kept)]
     return header, [[*([run] if several else []), *(row[place] for place in kept)] for run, row in found]
 
 
-def _csv(reports: Mapping[str, Report], subsets: bool) -> str:
+def _csv(reports: Mapping[str, Report], subsets: bool, t: Translate) -> str:
     return _csv_grid(*_sheet(reports, subsets))
 
 
@@ -98,7 +98,7 @@ def inert_cell(cell: Any) -> Any:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
 
 
-def _xlsx(reports: Mapping[str, Report], subsets: bool) -> bytes:
+def _xlsx(reports: Mapping[str, Report], subsets: bool, t: Translate) -> bytes:
     try:
         from openpyxl import Workbook
         from openpyxl.styles import Font
@@ -106,9 +106,9 @@ def _xlsx(reports: Mapping[str, Report], subsets: bool) -> bytes:
         raise MachineError("a workbook needs the package openpyxl: pip install 'harness-eval[view]'") from None
     book = Workbook()
     sheet: Any = book.active
-    sheet.title = "results"
-    header, lines = _sheet(reports, subsets)
-    for row in (header, *lines):
+    sheet.title = t("results")
+    header, lines = _sheet(reports, subsets, t)
+    for row in ([t(name) for name in header], *lines):
         sheet.append([inert_cell(cell) for cell in row])
     for cell in sheet[1]:
         cell.font = Font(bold=True)
@@ -136,14 +136,14 @@ def _read_by_people(
     return [*(["run"] if several else []), "task", "metric", "value", "n", *doubts], lines
 
 
-def categories(found: Sequence[SideBySide], form: str) -> str:
+def categories(found: Sequence[SideBySide], form: str, t: Translate = english) -> str:
     """Tasks by a breakdown: as `markdown` or `latex` with a column a run, as `csv` or `json` with a row a value."""
     if form in ("markdown", "latex"):
         grid = _markdown_grid if form == "markdown" else _latex_grid
         parts = []
         for side in found:
-            header, *lines = side.cells()
-            notes = "".join(f"\n{'%' if form == 'latex' else '-'} {words}" for words in side.extremes())
+            header, *lines = side.cells(t)
+            notes = "".join(f"\n{'%' if form == 'latex' else '-'} {words}" for words in side.extremes(t))
             title = f"{'%' if form == 'latex' else '**'} {side.task}: {side.metric}"
             title = title.replace("** ", "**") + "**" if form == "markdown" else title
             parts.append(f"{title}\n\n{grid(header, lines, header[1:])}{notes}\n")
@@ -170,7 +170,7 @@ def categories(found: Sequence[SideBySide], form: str) -> str:
     return json.dumps([dict(zip(header, row, strict=True)) for row in rows], ensure_ascii=False, indent=2) + "\n"
 
 
-def _markdown(reports: Mapping[str, Report], subsets: bool, t: Translate = english) -> str:
+def _markdown(reports: Mapping[str, Report], subsets: bool, t: Translate) -> str:
     header, lines = _read_by_people(reports, subsets, t)
     return _markdown_grid([t(name) for name in header], lines, [t(name) for name in ("value", "n", *DOUBTS)])
 
@@ -182,8 +182,9 @@ def _markdown_grid(header: Sequence[str], lines: Sequence[Sequence[str]], right:
     return "".join(f"| {' | '.join(row)} |\n" for row in (first, aligned, *others))
 
 
-def _latex(reports: Mapping[str, Report], subsets: bool) -> str:
-    return _latex_grid(*_read_by_people(reports, subsets), ("value", "n", *DOUBTS))
+def _latex(reports: Mapping[str, Report], subsets: bool, t: Translate) -> str:
+    header, lines = _read_by_people(reports, subsets, t)
+    return _latex_grid([t(name) for name in header], lines, [t(name) for name in ("value", "n", *DOUBTS)])
 
 
 def _latex_grid(header: Sequence[str], lines: Sequence[Sequence[str]], right: Sequence[str]) -> str:
@@ -206,16 +207,16 @@ def _escaped(cell: str) -> str:
     return "".join(_LATEX.get(character, character) for character in cell).replace(" ± ", r" $\pm$ ")
 
 
-def _json(reports: Mapping[str, Report], subsets: bool) -> str:
+def _json(reports: Mapping[str, Report], subsets: bool, t: Translate) -> str:
     header, lines = _sheet(reports, subsets)
     return json.dumps([dict(zip(header, row, strict=True)) for row in lines], ensure_ascii=False, indent=2) + "\n"
 
 
-def _badge(reports: Mapping[str, Report], subsets: bool) -> str:
+def _badge(reports: Mapping[str, Report], subsets: bool, t: Translate) -> str:
     """The first value of the first run on a small sign, for a README."""
     report = next(iter(reports.values()))
-    row = next(rows(report), None)
-    left, right = (row.label, str(value(row.result))) if row else ("harness", "no result")
+    row = next(rows(report, t=t), None)
+    left, right = (row.label, str(value(row.result))) if row else ("harness", t("no result"))
     widths = [10 + 7 * sum(2 if ord(c) > 0x2E7F else 1 for c in part) for part in (left, right)]
     middle = [widths[0] / 2, widths[0] + widths[1] / 2]
     return (
@@ -240,7 +241,7 @@ def bars_of(reports: Mapping[str, Report]) -> dict[str, list[tuple[str, float, S
     return found
 
 
-_TEXTS: Mapping[str, Callable[[Mapping[str, Report], bool], str]] = {
+_TEXTS: Mapping[str, Callable[[Mapping[str, Report], bool, Translate], str]] = {
     "markdown": _markdown,
     "csv": _csv,
     "latex": _latex,

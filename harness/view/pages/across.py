@@ -10,14 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import UsageError
 from harness.record.coverage import part_words
 from harness.record.file_types import MetricFields
 from harness.record.shown import Shown, finite, interval_of, is_share, shown_part, value
 from harness.view import charts
 from harness.view.index import PAGE, SampleIndex
 from harness.view.pages.asked import place_in
-from harness.view.shelf import Shelf, ShelvedRun
+from harness.view.shelf import NotShown, Shelf, ShelvedRun
 from harness.view.tables import inert_cell
 
 if TYPE_CHECKING:
@@ -93,17 +92,18 @@ def opened(shelf: Shelf, run: ShelvedRun) -> SampleIndex:
     """The index of a run. Raises UsageError while it is being made: such a page is for runs that are known."""
     share = shelf.progress(run)
     if share is not None:
-        raise UsageError(
-            f"{run.key}: its samples are being indexed ({100 * share:.0f} %); load the page again in a moment"
-        )
+        words = "{run}: its samples are being indexed ({percent} %); load the page again in a moment"
+        raise NotShown(words, run=run.key, percent=f"{100 * share:.0f}")
     return SampleIndex.of(run.path)
 
 
 def changed(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
     """The page `/changed`: the samples of a task that two runs score differently. Asked: run (twice), task, way."""
+    from harness.view.pages.paired import changed_samples
+
     runs = _chosen(shelf, asked)
     if len(runs) != 2:
-        raise UsageError("two runs are needed to see what changed between them")
+        raise NotShown("two runs are needed to see what changed between them")
     first, second = runs
     task, way = asked.get("task") or "", asked.get("way") if asked.get("way") in ("won", "lost") else "lost"
     report = first.task(task)
@@ -111,16 +111,8 @@ def changed(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
     sign = better if way == "won" else -better
     start = place_in(asked)
     with opened(shelf, first) as old, opened(shelf, second) as new:
-        differing = [
-            (each.subset, each.id, each.view)
-            for each in old.pairs(new, task)
-            if each.is_same and each.first is not None and each.second is not None
-            and sign * (each.second - each.first) > 0
-        ]  # fmt: skip
-        rows = [
-            (old.find(task, subset, number, view), new.find(task, subset, number, view))
-            for subset, number, view in differing[start : start + PAGE]
-        ]
+        differing = changed_samples(task, old, new, sign)
+        rows = [(old.sample(here), new.sample(there)) for here, there in differing[start : start + PAGE]]
     return {
         "runs": runs,
         "labels": labels(runs),
@@ -149,7 +141,7 @@ def radar(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
     runs = _chosen(shelf, asked)
     rows, names = _abilities(runs), labels(runs)
     series = {names[run.key]: [row["values"][place] for row in rows] for place, run in enumerate(runs)}
-    return {"draw": charts.radar([row["ability"] for row in rows], series)}
+    return {"draw": charts.radar(charts.letters(asked["t"], *(row["ability"] for row in rows)), series)}
 
 
 def _tokens(run: ShelvedRun) -> float | None:
@@ -165,7 +157,7 @@ def tokens_chart(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
     names = labels(runs)
     found = [(names[run.key], _tokens(run), _macro(run)) for run in runs]
     points = [(name, tokens, score) for name, tokens, score in found if tokens and score is not None]
-    return {"draw": charts.scatter(points, "tokens a sample", "mean score")}
+    return {"draw": charts.scatter(points, *charts.letters(asked["t"], "tokens a sample", "mean score"))}
 
 
 def _macro(run: ShelvedRun) -> float | None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.record.cost import cost_lines
 from harness.record.failures import failure_lines
 from harness.record.html import letter_table
-from harness.record.report import corrections, doubts_about_metrics, gaps, scorers
+from harness.record.published import protocol_lines, published_rows, source_lines
+from harness.record.report import doubts_about_metrics, remarks_on_asking, scorers, warnings_of
 from harness.record.shown import SORTS, card, chips
 from harness.view.filters import Filters
 from harness.view.index import SampleIndex
@@ -26,9 +28,9 @@ def run(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
     with SampleIndex.of(found.path) as index:
         cards = [
             {
-                "card": card(task, index.chances(task["task"]), sort, t),
-                "calibration": index.calibration(task["task"]),
-                "lengths": _lengths(index.lengths(task["task"])),
+                "card": card(task, index.columns.chances(task["task"]), sort, t),
+                "calibration": index.columns.calibration(task["task"]),
+                "lengths": _lengths(index.columns.lengths(task["task"])),
             }
             for task in found.tasks
         ]
@@ -41,7 +43,11 @@ def run(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         "kinds": kinds,
         "indexing": share,
         "abilities": found.abilities,
-        "gaps": [*corrections(report, t), *gaps(report, t)] if report else [],
+        "gaps": list(warnings_of(report, t)) if report else [],
+        "settings": [*remarks_on_asking(report, t), *cost_lines(report, t, every=True)] if report else [],
+        "published": list(published_rows(report)) if report else [],
+        "protocol": list(protocol_lines(report, t)) if report else [],
+        "sources": list(source_lines(report, t)) if report else [],
         "failures": list(failure_lines(report, t)) if report else [],
         "remarks": [*scorers(report, t), *doubts_about_metrics(report, t)] if report else [],
         "incidents": [incident.get("text", "") for incident in report.get("incidents", ())] if report else [],
@@ -76,12 +82,12 @@ def errors(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
     with SampleIndex.of(found.path) as index:
         names = index.tasks()
         task = next((name for name in names if name == asked.get("task")), names[0] if names else "")
-        totals = index.totals(task)
+        totals = index.columns.totals(task)
         letters = index.letters(task)
         causes = index.causes(task)
         unparsed = index.page(Filters(task=task, kind="unparsed"))[:_SHOWN]
         surest = index.page(Filters(task=task, kind="wrong"), order="surest")
-        lengths = _lengths(index.lengths(task))
+        lengths = _lengths(index.columns.lengths(task))
     return {
         "run": found,
         "indexing": share,

@@ -5,100 +5,92 @@ The statistics take long to import, so that only pages that show differences imp
 
 from __future__ import annotations
 
-import itertools
-from array import array
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 
 from harness.record.file_types import TaskReport
 from harness.scoring.statistics.clusters import cluster_number
 from harness.scoring.statistics.paired import Comparison, PairedScores, compare_macro
 from harness.scoring.statistics.paired import compare as compare_pairs
-from harness.view.index import IndexedPair, SampleIndex
+from harness.view.columns import Mask, Places
+from harness.view.index import SampleIndex
 
 
-@dataclass(slots=True)
 class _Pairs:
-    """The scores of the samples of a subset that both runs scored, as arrays: there may be a million."""
+    """The samples of a task that two runs hold, as arrays: there may be a million.
 
-    first: array[float] = field(default_factory=lambda: array("d"))
-    second: array[float] = field(default_factory=lambda: array("d"))
-    clusters: array[int] = field(default_factory=lambda: array("q"))
-    n: int = 0
-    changed: int = 0
-    unscored: int = 0
-    only_first: int = 0
-    only_second: int = 0
+    same: whose row and gold are the same in both; scored: those of them that both runs scored.
+    """
 
-    def add(self, pair: IndexedPair) -> None:
-        self.n += 1
-        if not pair.is_same:
-            self.changed += 1
-        elif pair.first is None or pair.second is None:
-            self.unscored += 1
-        else:
-            self.first.append(pair.first)
-            self.second.append(pair.second)
-            self.clusters.append(cluster_number(pair.cluster, pair.subset, pair.id))
+    def __init__(self, task: str, old: SampleIndex, new: SampleIndex) -> None:
+        self.columns = old.columns
+        self.found = old.columns.pairs(new.columns, task)
+        first, second = self.found.first, self.found.second
+        self.first, self.second = old.columns["score"][first], new.columns["score"][second]
+        self.same: Mask = old.columns["row"][first] == new.columns["row"][second]
+        self.scored: Mask = self.same & ~np.isnan(self.first) & ~np.isnan(self.second)
+        # The views of a row are one cluster.
+        self.clustered = bool(old.columns["clustered"][first].any())
 
-    def scores(self, clustered: bool) -> PairedScores:
-        # Samples are counted here, and looked for again where they are shown: their places do for their names.
-        places = cast("tuple[tuple[str, int], ...]", range(len(self.first)))
+    def scores(self, subset: str | None = None) -> PairedScores:
+        """What is compared, of one subset or of all."""
+        found = self.found
+        here = np.ones(len(found.first), np.bool_)
+        if subset is not None:
+            here = found.subset == self.columns.names("subset").get(subset, -1)
+        chosen = self.scored & here
+        alone = [
+            each.get(subset, 0) if subset is not None else sum(each.values())
+            for each in (found.only_first, found.only_second)
+        ]
         return PairedScores(
-            places,
-            np.array(self.first)[:, None],
-            np.array(self.second)[:, None],
-            np.array(self.clusters, dtype=np.int64) if clustered else None,
-            changed=self.changed,
-            only_first=self.only_first,
-            only_second=self.only_second,
-            unscored=self.unscored,
+            # Samples are counted here, and looked for again where they are shown: their places do for their names.
+            cast("tuple[tuple[str, int], ...]", range(int(chosen.sum()))),
+            self.first[chosen, None],
+            self.second[chosen, None],
+            self._clusters(found.first[chosen]) if self.clustered else None,
+            changed=int((~self.same & here).sum()),
+            only_first=alone[0],
+            only_second=alone[1],
+            unscored=int((self.same & ~self.scored & here).sum()),
         )
+
+    def _clusters(self, places: Places) -> npt.NDArray[np.int64]:
+        numbers = self.columns["cluster"][places]
+        names = {code: name for name, code in self.columns.names("subset").items()}
+        for place in np.flatnonzero(self.columns["clustered"][places] == 0):
+            subset, number = self.columns["subset"][places[place]], self.columns["id"][places[place]]
+            numbers[place] = cluster_number(None, names[int(subset)], int(number))
+        return numbers
+
+    def subsets(self) -> list[str]:
+        """The subsets of which there are pairs."""
+        codes = set(np.unique(self.found.subset[self.scored]).tolist())
+        return sorted(name for name, code in self.columns.names("subset").items() if code in codes)
+
+    def changed(self, sign: int) -> npt.NDArray[np.intp]:
+        """Which of the pairs the second run scores higher (sign 1), or lower (-1)."""
+        return np.flatnonzero(self.scored & (sign * (self.second - self.first) > 0))
 
 
 def paired(task: TaskReport, old: SampleIndex, new: SampleIndex) -> Comparison:
     """One task of two runs, by the tests of `harness compare`; the views of a modified row are one cluster here."""
     name, better = task["task"], task["metrics"][0]["higher_is_better"]
-    by_subset: dict[str, _Pairs] = {}
-    clustered = False
-    for each in old.pairs(new, name):
-        by_subset.setdefault(each.subset, _Pairs()).add(each)
-        clustered = clustered or each.cluster is not None or each.view > 0
-    for subset, kinds in old.totals(name).items():
-        alone = by_subset.setdefault(subset, _Pairs())
-        alone.only_first = sum(kinds.values()) - alone.n
-    for subset, kinds in new.totals(name).items():
-        alone = by_subset.setdefault(subset, _Pairs())
-        alone.only_second = sum(kinds.values()) - alone.n
-    parts = [
-        compare_pairs(subset, pairs.scores(clustered), better) for subset, pairs in by_subset.items() if pairs.first
-    ]
-    if task.get("average") == "macro" and len(parts) > 1:
-        whole = compare_macro(name, parts)
-    else:
-        joined = _Pairs()
-        for pairs in by_subset.values():
-            joined.first += pairs.first
-            joined.second += pairs.second
-            joined.clusters += pairs.clusters
-        whole = compare_pairs(name, joined.scores(clustered), better)
-    return _with_samples(whole, parts, by_subset.values())
+    pairs = _Pairs(name, old, new)
+    whole = compare_pairs(name, pairs.scores(), better)
+    subsets = pairs.subsets() if task.get("average") == "macro" else []
+    if len(subsets) < 2:
+        return whole
+    macro = compare_macro(name, [compare_pairs(subset, pairs.scores(subset), better) for subset in subsets])
+    return replace(macro, wins=whole.wins, losses=whole.losses, ties=whole.ties, notes=whole.notes)
 
 
-def _with_samples(whole: Comparison, parts: Sequence[Comparison], pairs: Collection[_Pairs]) -> Comparison:
-    notes = {
-        "changed": sum(each.changed for each in pairs),
-        "only in the first run": sum(each.only_first for each in pairs),
-        "only in the second run": sum(each.only_second for each in pairs),
-        "unscored": sum(each.unscored for each in pairs),
-    }
-    return replace(
-        whole,
-        wins=tuple(itertools.chain.from_iterable(part.wins for part in parts)),
-        losses=tuple(itertools.chain.from_iterable(part.losses for part in parts)),
-        ties=sum(part.ties for part in parts),
-        notes={what: n for what, n in notes.items() if n},
-    )
+def changed_samples(task: str, old: SampleIndex, new: SampleIndex, sign: int) -> Sequence[tuple[int, int]]:
+    """The numbers, in both indexes, of the samples that the second run scores higher (sign 1), or lower (-1)."""
+    pairs = _Pairs(task, old, new)
+    places = pairs.changed(sign)
+    return list(zip((pairs.found.first[places] + 1).tolist(), (pairs.found.second[places] + 1).tolist(), strict=True))

@@ -16,7 +16,7 @@ from harness.view.index import MOST_COUNTED, ORDERS, PAGE, IndexedSample, Sample
 from harness.view.media import Picture, name_of, parts_of
 from harness.view.notes import NoteKind, read_notes
 from harness.view.pages.asked import place_in
-from harness.view.shelf import Shelf, ShelvedRun
+from harness.view.shelf import NotShown, Shelf, ShelvedRun
 
 _SHOWN_SUBSETS = 400
 
@@ -25,7 +25,7 @@ def filters_of(asked: Mapping[str, Any], run: ShelvedRun) -> Filters:
     """The filters that an address names, of samples of a run."""
     kind = asked.get("kind") or ""
     if kind and kind not in KINDS:
-        raise UsageError(f"there is no kind '{kind}' of samples (there are {', '.join(KINDS)})")
+        raise NotShown("there is no kind '{kind}' of samples (there are {kinds})", kind=kind, kinds=", ".join(KINDS))
     names = ("task", "subset", "answer", "text")
     ability = next((each for each in run.abilities if each["ability"] == asked.get("ability")), None)
     return Filters(
@@ -54,11 +54,11 @@ def samples(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         page = index.page(filters, start, order)
         counts = index.kinds(filters)
         names = index.tasks()
-        subsets = sorted(index.totals(filters.task)) if filters.task else []
+        subsets = sorted(index.columns.totals(filters.task)) if filters.task else []
     task = run.task(filters.task)
     titles = {part["name"]: part["title"] for part in task["subsets"]} if task else {}
     n = counts.get(filters.kind, 0) if filters.kind else sum(counts.values())
-    is_searched = not filters.is_counted
+    is_searched = bool(filters.text)
     return {
         "run": run,
         "indexing": share,
@@ -119,17 +119,19 @@ def media(shelf: Shelf, asked: Mapping[str, Any]) -> Picture:
         record = _record(run, index, _asked_sample(run, index, asked))
     shown = {name_of(part): part for each in _media_of(record) for part in parts_of(each)}
     if asked["name"] not in shown:
-        raise UsageError(f"{run.key}: sample {asked['n']} shows no such picture")
+        raise NotShown("{run}: sample {n} shows no such picture", run=run.key, n=asked["n"])
     picture = shelf.media.picture(run.path, run.manifest, record.key, shown[asked["name"]])
     if not picture.data:
-        raise UsageError(picture.problem or "the picture is being looked for; load the page again")
+        if picture.problem:
+            raise UsageError(picture.problem)
+        raise NotShown("the picture is being looked for; load the page again")
     return picture
 
 
 def _asked_sample(run: ShelvedRun, index: SampleIndex, asked: Mapping[str, Any]) -> IndexedSample:
     found = index.sample(asked["n"])
     if found is None:
-        raise UsageError(f"{run.key}: there is no sample {asked['n']}")
+        raise NotShown("{run}: there is no sample {n}", run=run.key, n=asked["n"])
     return found
 
 
@@ -149,7 +151,7 @@ def _record(run: ShelvedRun, index: SampleIndex, found: IndexedSample) -> Record
     try:
         return decode_record(fields, prompts.resolve)
     except KeyError as error:
-        raise UsageError(f"{run.path}: the shared prompt {error} of this sample is gone") from None
+        raise NotShown("{run}: the shared prompt {name} of this sample is gone", run=run.path, name=error) from None
 
 
 def _same(run: ShelvedRun, shelf: Shelf, sample: IndexedSample) -> tuple[IndexedSample, dict[str, Any]] | None:
