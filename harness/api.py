@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ from harness.hooks import hookimpl
 from harness.model import Model, ModelOptions
 from harness.plugin_values import integer
 from harness.registry import Registry, load_plugins
+from harness.run.recipes import with_recipe
 from harness.run.result import RunResult
 from harness.run.runner import run, run_each
 from harness.run.spec import DEFAULT_MODEL, RunSpec
@@ -55,6 +57,7 @@ def evaluate(
     max_batch_size: int | None = None,
     device: str = "auto",
     gen_kwargs: Mapping[str, JSON] | str | None = None,
+    task_gen_kwargs: Mapping[str, Mapping[str, JSON]] | None = None,
     metrics: str | Sequence[str | Mapping[str, JSON]] = (),
     limit: int | float | None = None,
     precision: float | None = None,
@@ -72,7 +75,7 @@ def evaluate(
     budget: float | None = None,
     budget_tokens: int | None = None,
     batch_api: bool = False,
-    recipe: Mapping[str, JSON] | None = None,
+    recipe: str | Mapping[str, JSON] | None = None,
     include_path: Names = (),
     trust_task_code: Names = (),
     trust_task_code_in_process: Names = (),
@@ -96,8 +99,9 @@ def evaluate(
     transformers (adapted by peft, too) that is in memory, with its `tokenizer`: it is measured where it is and left as
     it was found, random streams included, and its `model_args` are those of `hf` for texts. Parameters are named
     as on the command line, and mean the same; `model_args` and `gen_kwargs` may also be written as there
-    (`"pretrained=DIR,dtype=float32"`). overrides: task -> key -> value, as of `--set`. progress: whether stderr says
-    how far the run is; left out, in notebooks alone. Raises `HarnessError`.
+    (`"pretrained=DIR,dtype=float32"`). task_gen_kwargs: of single tasks, over `gen_kwargs`. recipe: its name or its
+    file; what else is given wins over it, and its judge is not asked. overrides: task -> key -> value, as of `--set`.
+    progress: whether stderr says how far the run is; left out, in notebooks alone. Raises `HarnessError`.
     """
     given = {name: value for name, value in locals().items() if name not in ("progress", "tokenizer")}
     registry = load_plugins()
@@ -107,7 +111,8 @@ def evaluate(
             stack.enter_context(as_found(given["model"], tokenizer))
         elif tokenizer is not None:
             raise UsageError("tokenizer: is for a model in memory; of others, model_args says which")
-        spec = _spec({**given, "model": _named_model(model, model_args, registry)})
+        given["model"] = _named_model(model, model_args, registry)
+        spec = _spec(given if not isinstance(recipe, str) else _by_recipe(recipe, given, registry))
         in_notebook = "ipykernel" in sys.modules
         return run(spec, registry, watch() if progress or (progress is None and in_notebook) else None)
 
@@ -164,6 +169,18 @@ def _named_model(model: Any, model_args: Any, registry: Registry) -> Any:
     return f"{_IN_MEMORY}/{kind.name}"
 
 
+def _by_recipe(recipe: str, given: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
+    """What was given, with what a recipe says where a parameter has its default."""
+    defaults = {name: each.default for name, each in inspect.signature(evaluate).parameters.items()}
+    read = {"gen_kwargs": _pairs, "model_args": _pairs, "tasks": _names, "include_path": _folders}
+    said = {
+        name: read[name](name, value) if name in read else value
+        for name, value in given.items()
+        if name == "model" or (name != "recipe" and value != defaults[name])
+    }
+    return with_recipe(recipe, said, registry)
+
+
 def _spec(given: Mapping[str, Any]) -> RunSpec:
     """What was given as a `RunSpec`. Raises `UsageError` for what a run cannot be told so."""
     known = {field.name for field in dataclasses.fields(RunSpec)}
@@ -197,7 +214,7 @@ def _spec(given: Mapping[str, Any]) -> RunSpec:
         "hub": _one_of(HUBS),
         "sandbox": _one_of(sandbox.MODES),
         "metrics": _metrics,
-        "overrides": _overrides,
+        **dict.fromkeys(("overrides", "task_gen_kwargs"), _overrides),
         "log_to": _log_targets,
     }
     # None says that a parameter is not given, where nothing is its default.

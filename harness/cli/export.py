@@ -23,6 +23,7 @@ RELATIONSHIPS = ("first_party", "third_party", "collaborative", "other")
     "--to", "target", type=click.Path(path_type=Path), metavar="DIR", help="The folder; of parquet, the file."
 )
 @click.option("--source_url", metavar="URL", help="hub: where the details can be seen, for a link.")
+@click.option("--partial", is_flag=True, help="hub: also tasks of which not all rows were asked; the notes say so.")
 @click.option("--organization", metavar="NAME", default="unknown", help="every_eval_ever: who measured.")
 @click.option(
     "--relationship", type=click.Choice(RELATIONSHIPS), default="other",
@@ -34,6 +35,7 @@ def command(
     form: str | None,
     target: Path | None,
     source_url: str | None,
+    partial: bool,
     organization: str,
     relationship: str,
 ) -> None:
@@ -61,7 +63,7 @@ def command(
         line(f"{parquet}: {counted(write_parquet(folder, parquet), 'sample')}")
     told: Iterator[str] = iter(())
     if form == "hub" and target is not None:
-        told = export_hub(folder, target, source_url)
+        told = export_hub(folder, target, source_url, partial=partial)
     elif form == "every_eval_ever" and target is not None:
         told = export_every_eval_ever(folder, target, organization=organization, relationship=relationship)
     for text in told:

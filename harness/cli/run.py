@@ -228,6 +228,7 @@ def command(context: click.Context, /, **flags: Any) -> int:
     settings.pop("verbose", None)  # `Main` reads it, where errors end
     adapters = settings.pop("peft", ())
     judges = settings.pop("judges", ())
+    optional = settings.pop("judge_of_recipe", False)
     sweep = settings.pop("sweep", None)
     from harness.run.spec import DEFAULT_MODEL, DEMO_VISION, RunSpec
 
@@ -244,8 +245,8 @@ def command(context: click.Context, /, **flags: Any) -> int:
         return print_forecast(spec, list(models.values()))
     with contextlib.redirect_stderr(io.StringIO()) if quiet else contextlib.nullcontext():
         if sweep is not None:
-            return run_sweep(spec, sweep, models, judges)
-        return run_all(spec, models, judges)
+            return run_sweep(spec, sweep, models, judges, optional)
+        return run_all(spec, models, judges, optional)
 
 
 def by_recipe(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -257,7 +258,11 @@ def by_recipe(settings: Mapping[str, Any]) -> dict[str, Any]:
     given = dict(settings)
     chosen = with_recipe(given.pop("recipe"), given, load_plugins())
     if judge := chosen["recipe"].get("judge"):
-        chosen.setdefault("judges", (parse_judge(judge),))
+        try:
+            chosen.setdefault("judges", (parse_judge(judge),))
+        except ValueError as error:
+            raise UsageError(f"recipe '{chosen['recipe']['recipe']}': judge: {error}") from None
+        chosen["judge_of_recipe"] = "judges" not in given
     return chosen
 
 
@@ -265,18 +270,25 @@ def run_all(
     spec: RunSpec,
     models: Mapping[str, Mapping[str, Any]],
     judges: Sequence[tuple[str, Mapping[str, Any]]],
+    optional: bool = False,
     keep: Callable[[RunResult], object] = lambda result: None,
 ) -> int:
-    """Run `spec` with each of the models and print their tables. Returns the exit code; `keep` is given each result."""
+    """Run `spec` with each of the models and print their tables. Returns the exit code; `keep` is given each result.
+
+    optional: the judges are a recipe's, of whose tasks those may be asked that need none.
+    """
     from harness.cli.progress import watch
     from harness.judging.judge import JudgeModel
-    from harness.judging.judged_metrics import check_judges
+    from harness.judging.judged_metrics import check_judges, judged_metrics
     from harness.registry import load_plugins
     from harness.run.runner import run_each
 
     registry = load_plugins()
 
     def checked(jobs: Sequence[TaskJob]) -> Sequence[TaskJob]:
+        nonlocal judges
+        if optional and not any(judged_metrics(job.task) for job in jobs):
+            judges = ()
         if judges:
             check_judges(jobs, spec, [JudgeModel(name, args) for name, args in judges], registry)
         return jobs
@@ -299,6 +311,7 @@ def run_sweep(
     sweep: tuple[str, Sequence[Any]],
     models: Mapping[str, Mapping[str, Any]],
     judges: Sequence[tuple[str, Mapping[str, Any]]],
+    optional: bool = False,
 ) -> int:
     """Run `spec` with each value of one setting, and print their scores against their tokens."""
     from harness.cli.sweep import print_sweep
@@ -310,7 +323,7 @@ def run_sweep(
     codes = []
     for label, run in swept(spec, *sweep).items():
         kept: list[RunResult] = []
-        codes.append(run_all(run, models, judges, kept.append))
+        codes.append(run_all(run, models, judges, optional, kept.append))
         reports[label] = kept[0].report
     print_sweep(sweep[0], reports, Path(spec.output))
     return max(codes)

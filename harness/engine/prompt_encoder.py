@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -33,7 +34,7 @@ class TextOptions:
     max_length: the window in tokens; None reads it from the configuration. add_bos_token, prefix_token_id: None
     leaves them to the tokenizer. chat_template: Jinja text or a file. think_end_token: text or id that ends a
     reasoning block. on_overflow: `truncate` (from the left), `skip` (an error on that sample) or `error`.
-    thinking: what the run asks of the model's reasoning.
+    thinking: what the run asks of the model's reasoning. named_variables: of the chat template, by whoever gave them.
     """
 
     max_length: int | None = None
@@ -44,6 +45,7 @@ class TextOptions:
     think_end_token: str | int | None = None
     on_overflow: str = "truncate"
     thinking: Thinking = field(default=Thinking())
+    named_variables: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.on_overflow not in OVERFLOW:
@@ -73,7 +75,13 @@ class TextOptions:
             template_args["enable_thinking"] = enable_thinking
         if isinstance(think_end_token, str) and think_end_token.isdigit():
             think_end_token = int(think_end_token)
-        return cls(chat_template_args=template_args, think_end_token=think_end_token, thinking=asked, **others)
+        return cls(
+            chat_template_args=template_args,
+            think_end_token=think_end_token,
+            thinking=asked,
+            named_variables=tuple(chat_template_args or ()),
+            **others,
+        )
 
 
 class PromptEncoder:
@@ -108,11 +116,22 @@ class PromptEncoder:
         """Refuse before weights load what `encode` would refuse later. Raises UsageError."""
         for request in requests[:1]:
             self.render(request.prompt)
+        self._refuse_unknown_variables(requests)
         if self.options.thinking != Thinking():
             self._check_thinking(requests)
         self._refuse_options_within_reasoning(requests)
         if self.rules.may_refuse:
             self.encode(requests)
+
+    def _refuse_unknown_variables(self, requests: Sequence[Request]) -> None:
+        """A variable that the template never reads would change nothing, and nobody would know."""
+        words = set(re.findall(r"\w+", self.chat.text or ""))
+        unknown = next((name for name in self.options.named_variables if name not in words), None)
+        if unknown is not None and any(request.prompt.is_chat for request in requests[:1]):
+            raise UsageError(
+                f"{self.where}: chat_template_args: the chat template reads no variable '{unknown}'"
+                f"{suggest(unknown, sorted(words))}"
+            )
 
     def thinking_budget(self, opened: str | None) -> ThinkingBudget | None:
         """What ends the reasoning of one answer, whose prompt ends with the mark `opened`; None where nothing does."""

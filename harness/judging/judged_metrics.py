@@ -142,11 +142,16 @@ def fill_judged_scores(
         for job in jobs:
             if of_task := scores[job.task.name]:
                 folder.rewrite(job.task.name, _filled(job, folder, of_task))
-        folder.note(judges=[{"model": judge.name} for judge in judges])
+        folder.note(judges=[{"model": judge.name, "name": _called(judge)} for judge in judges])
         summary = summarise_run(jobs, folder, coverage)
         close_code(jobs)
         result = RunResult(folder.path, summary.asked, summary.coverage, summary.larger, jobs)
         return JudgedRun(result, tuple(judged))
+
+
+def _called(judge: JudgeModel) -> str:
+    """What a judge is known by: the model that its plugin asks."""
+    return str(judge.args.get("model") or judge.args.get("pretrained") or judge.name)
 
 
 def _rubric(item: MetricSpec, task: Task) -> str:

@@ -1,14 +1,19 @@
 """Values that a model's makers published, beside those of a run: whether they agree, and what differs in protocol.
 
-A run agrees where the published value lies within the 95 % interval of its own, widened by half of the last digit that
-was published. What the published value is unsure of is not known, and not counted.
+A run agrees where 0 lies within the 95 % interval of the difference, its own value less the published one. The interval
+is the run's, over questions, and half of the last digit that was published wider on both sides. The published value is
+of the same questions, so that its own error is not another one; where a recipe says that it is of `n` others, their
+sampling error counts too, at most sqrt(p (1 - p) / n), and the two halves add up in squares.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, cast
 
 from rich.console import Group, RenderableType
@@ -28,17 +33,19 @@ VERDICTS = ("agrees", "above", "below", "unclear", "no value")
 def compared(
     task: TaskReport, published: Mapping[str, JSON], recipe: Mapping[str, JSON], differs: Sequence[str]
 ) -> PublishedFields:
-    """A task's value beside the one that was published for it. Raises `UsageError` for a metric that it does not have.
+    """A task's value beside the one that was published for it.
 
     published: an entry of a recipe's `tasks`. recipe: its `source` and `date`. differs: what differs in protocol.
     """
-    metric = _metric(task, published.get("metric"))
+    name = published.get("metric")
+    metric = next((each for each in task["metrics"] if name in (None, each["metric"])), None)
     scale = float(published.get("scale", 100))
     value = float(published["published"]) / scale
     rounding = 0.5 * 10 ** -_decimals(published["published"]) / scale
     fields: dict[str, Any] = {
-        "metric": metric["metric"],
+        "metric": metric["metric"] if metric else str(name or ""),
         "value": value,
+        "ours": metric["value"] if metric else None,
         "source": published.get("source", recipe.get("source", "")),
         "date": published.get("date", recipe.get("date", "")),
         "note": published.get("note", ""),
@@ -47,25 +54,30 @@ def compared(
         "interval": None,
         "differs": list(differs),
     }
-    if metric["value"] is not None:
-        fields["difference"] = float(metric["value"]) - value
+    if metric and metric["value"] is not None:
+        ours = float(metric["value"])
+        difference = fields["difference"] = ours - value
         fields["verdict"] = "unclear"
         if metric["interval"]:
-            low, high = (float(end) - value for end in metric["interval"])
-            fields["interval"] = [low - rounding, high + rounding]
-            fields["verdict"] = "below" if high + rounding < 0 else "above" if low - rounding > 0 else "agrees"
+            own = _own_error(value, metric, published.get("n"))
+            below, above = ours - float(metric["interval"][0]), float(metric["interval"][1]) - ours
+            low = difference - math.hypot(below, own) - rounding
+            high = difference + math.hypot(above, own) + rounding
+            fields["interval"] = [low, high]
+            fields["verdict"] = "below" if high < 0 else "above" if low > 0 else "agrees"
     return cast(PublishedFields, fields)
 
 
-def _metric(task: TaskReport, name: str | None) -> MetricFields:
-    by_name = {metric["metric"]: metric for metric in task["metrics"]}
-    if name is not None and name not in by_name:
-        raise UsageError(f"recipe: task '{task['task']}' has no score '{name}' (it has: {', '.join(by_name)})")
-    return by_name[name] if name else task["metrics"][0]
+def _own_error(value: float, metric: MetricFields, n: int | None) -> float:
+    """Half of the 95 % interval of a published share of `n` questions; 0 where they are the task's own."""
+    if n is None or metric.get("bounds") != [0, 1] or not 0 <= value <= 1:
+        return 0.0
+    return NormalDist().inv_cdf(0.975) * math.sqrt(value * (1 - value) / n)
 
 
 def _decimals(value: float | int) -> int:
-    return len(str(value).partition(".")[2])
+    exponent = Decimal(str(value)).as_tuple().exponent
+    return max(0, -exponent) if isinstance(exponent, int) else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +97,7 @@ def published_rows(report: Report) -> Iterator[PublishedRow]:
     """A row for each task of which a value was published."""
     for task in report["tasks"]:
         if told := task.get("published"):
-            ours = next(each["value"] for each in task["metrics"] if each["metric"] == told["metric"])
+            ours = next((each["value"] for each in task["metrics"] if each["metric"] == told["metric"]), None)
             ends = told["interval"]
             yield PublishedRow(
                 task["task"],
@@ -136,8 +148,8 @@ def protocol_lines(report: Report, t: Translate = english) -> Iterator[str]:
 def read_eval_results(folder: Path) -> list[dict[str, JSON]]:
     """The published values in a model's folder, in the hub's own format: `.eval_results/*.yaml`.
 
-    Each entry: `dataset` (an id on the hub), `task_id`, `published`, `source`, `date`, `note`. Raises `UsageError` with
-    the file for what is not of this format.
+    Each entry: `dataset` (an id on the hub), `task_id`, `published`, `scale`, `source`, `date`, `note`. Raises
+    `UsageError` with the file for what is not of this format.
     """
     import yaml
 
@@ -160,6 +172,8 @@ def read_eval_results(folder: Path) -> list[dict[str, JSON]]:
                     "dataset": dataset["id"],
                     "task_id": str(dataset.get("task_id") or ""),
                     "published": value,
+                    # Some leaderboards count in percent and others do not: a share above 1 is one in percent.
+                    "scale": 1 if 0 <= float(value or 0) <= 1 else 100,
                     "source": where or str(path),
                     "date": str(item.get("date") or ""),
                     "note": str(item.get("notes") or ""),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.errors import UsageError
+from harness.errors import UsageError, suggest
 from harness.metrics import MetricOptions, RepeatMetric
 from harness.modifiers import Modifier
 from harness.record.coverage import TaskCoverage, numbered
@@ -112,7 +112,11 @@ def load_jobs(
         raise UsageError("--tasks: name at least one task (`harness tasks` lists them)")
     sandbox.check_mode(spec.sandbox)
     library = open_library(spec, registry, meanwhile)
-    refs = library.select(spec.tasks)
+    try:
+        refs = library.select(spec.tasks)
+    except UsageError as error:
+        named = next((name for name in spec.recipe.get("tasks", {}) if f"'{name}'" in str(error)), None)
+        raise UsageError(f"recipe '{spec.recipe['recipe']}': {error}") if named else error from None
     modifiers = make_modifiers(spec.modify, registry)
     if modifiers and spec.bad_rows == "lm_eval":
         raise UsageError(
@@ -130,6 +134,7 @@ def load_jobs(
         if not any(key.metric.name == registry.metric(name).name for job in jobs for key in job.scorer.keys):
             fits = ", ".join(sorted(registry.metric(name).output_types))
             raise UsageError(f"--metrics: '{name}' can score none of these tasks (it scores: {fits})")
+    _check_published(jobs, spec)
     scores = {job.task.name: job.member_scores() for job in jobs}
     for members in groups_of(jobs):
         for problem in problems(members, scores):
@@ -140,6 +145,19 @@ def load_jobs(
                 f"Python here: the group's '{entry.metric}' is the mean over its tasks"
             )
     return jobs
+
+
+def _check_published(jobs: Sequence[TaskJob], spec: RunSpec) -> None:
+    """Refuse a recipe whose published values are of no score of these tasks."""
+    where, entries = f"recipe '{spec.recipe.get('recipe')}'", spec.recipe.get("tasks", {})
+    for name in (name.partition(":")[0] for name in spec.tasks):
+        if "published" in entries.get(name, {}) and all(job.task.base_name != name for job in jobs):
+            raise UsageError(f"{where}: '{name}' is a group of tasks; a value is of one")
+    for job in jobs:
+        wanted = entries.get(job.task.base_name, {}).get("metric")
+        own = [key.name for key in job.scorer.keys]
+        if wanted and not job.task.modifiers and not wanted.startswith(tuple(own)):
+            raise UsageError(f"{where}: task '{job.task.name}' has no score '{wanted}'{suggest(wanted, own)}")
 
 
 def groups_of(jobs: Sequence[TaskJob]) -> list[GroupMembers]:

@@ -27,13 +27,16 @@ from harness.record.run import RunFolder
 from harness.run.parquet import write_parquet
 
 
-def export_hub(folder: RunFolder, target: Path, source_url: str | None = None) -> Iterator[str]:
+def export_hub(
+    folder: RunFolder, target: Path, source_url: str | None = None, *, partial: bool = False
+) -> Iterator[str]:
     """Write `.eval_results/TASK.yaml` for a model's repository and `details/TASK.parquet` for one of data.
 
-    source_url: where the details can be seen, which the hub links. Raises `UsageError` and `SaveError`.
+    source_url: where the details can be seen, which the hub links. partial: also values of a part of a task, marked so.
+    Raises `UsageError` and `SaveError`.
     """
     report = _report(folder)
-    for found in hub_results(folder.manifest, report, source_url):
+    for found in hub_results(folder.manifest, report, source_url, partial=partial):
         if found.problem:
             yield f"{found.task}: left out of the hub's results: {found.problem}"
             continue

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from harness.errors import HarnessError, UsageError, suggest
-from harness.record.file_types import Report, TaskReport
+from harness.record.file_types import Manifest, Report, TaskReport
+from harness.record.hub_results import hub_dataset
 from harness.record.published import HUB_FOLDER, compared, read_eval_results
 from harness.registry import Registry
 from harness.run.spec import DEFAULT_MODEL
@@ -32,7 +34,9 @@ def with_recipe(name: str, given: Mapping[str, Any], registry: Registry) -> dict
     flags = with_one_name(settings.get("gen_kwargs", {}))
     settings["gen_kwargs"] = {**with_one_name(recipe.get("gen_kwargs", {})), **flags}
     own = {task: under_flags(entry.get("gen_kwargs", {}), flags) for task, entry in recipe["tasks"].items()}
-    settings["task_gen_kwargs"] = {task: asked for task, asked in own.items() if asked}
+    given_own = settings.get("task_gen_kwargs", {})
+    merged = {task: {**asked, **with_one_name(given_own.get(task, {}))} for task, asked in own.items()}
+    settings["task_gen_kwargs"] = {**given_own, **{task: asked for task, asked in merged.items() if asked}}
     if arguments := recipe.get("chat_template_args"):
         settings["model_args"] = _with_template_args(settings, arguments, registry)
     entries = recipe["tasks"]
@@ -76,27 +80,37 @@ def note_published(report: Report, manifest: Mapping[str, Any]) -> None:
     recipe = spec.get("recipe") or {}
     for task in report["tasks"]:
         name = task["task"]
-        entry = recipe.get("tasks", {}).get(name.partition(":")[0])
-        known = manifest.get("tasks", {}).get(name, {})
+        entry = recipe.get("tasks", {}).get(_base(name))
         if entry is not None and "published" in entry:
             differs = list(differences(task, entry, recipe, manifest))
             task["published"] = compared(task, entry, recipe, differs)
-        elif (card := _of_card(known.get("config", {}), manifest)) is not None:
+        elif (card := _of_card(name, manifest)) is not None:
             task["published"] = compared(task, card, {}, [*_doubts(task)])
 
 
-def _of_card(config: Mapping[str, JSON], manifest: Mapping[str, Any]) -> dict[str, JSON] | None:
-    """The value in the model's folder whose data set, and if it says so its part, is the task's; None without one."""
+def _base(task: str) -> str:
+    """The name of a task without its variant and modifiers."""
+    return re.split(r"[:+]", task, maxsplit=1)[0]
+
+
+def _of_card(task: str, manifest: Mapping[str, Any]) -> dict[str, JSON] | None:
+    """The value in the model's folder whose data set, and if it says so its part, is the task's; None without one.
+
+    Of several the one that was written for this task counts, which its notes then begin with.
+    """
     folder = manifest.get("model", {}).get("args", {}).get("pretrained")
     if not isinstance(folder, str) or not (Path(folder).expanduser() / HUB_FOLDER).is_dir():
         return None
+    config = manifest.get("tasks", {}).get(task, {}).get("config", {})
     dataset, part = config.get("dataset_path"), str(config.get("dataset_name") or config.get("task") or "")
+    on_hub = hub_dataset(cast(Manifest, manifest), task) or (dataset, part)
+    fitting = []
     for entry in read_eval_results(Path(folder).expanduser()):
-        same_part = not entry["task_id"] or _plain(entry["task_id"]) in (_plain(part), _plain(str(dataset)))
-        ends_alike = _plain(part).endswith(_plain(entry["task_id"]))
-        if entry["dataset"] == dataset and (same_part or ends_alike):
-            return entry
-    return None
+        parts = {_plain(str(each)) for each in ("", part, dataset, on_hub[1])}
+        same_part = _plain(entry["task_id"]) in parts or _plain(part).endswith(_plain(entry["task_id"]))
+        if entry["dataset"] in (dataset, on_hub[0]) and same_part:
+            fitting.append(entry)
+    return next((each for each in fitting if str(each["note"]).startswith(f"{task}: ")), next(iter(fitting), None))
 
 
 def differences(
@@ -105,14 +119,16 @@ def differences(
     """What was not done as the recipe says, and what of the answers could explain a difference; a few words each."""
     spec = manifest.get("spec", {})
     known = manifest.get("tasks", {}).get(task["task"], {})
-    base = task["task"].partition(":")[0]
-    ours = {**with_one_name(spec.get("gen_kwargs", {})), **spec.get("task_gen_kwargs", {}).get(base, {})}
+    if manifest["model"]["name"] != "replay":  # whose answers were given before, however that was
+        yield from _other_settings(spec, recipe)
+    own = spec.get("task_gen_kwargs", {}).get(_base(task["task"]), {})
+    ours = {**with_one_name(spec.get("gen_kwargs", {})), **own}
     theirs = {**with_one_name(recipe.get("gen_kwargs", {})), **with_one_name(entry.get("gen_kwargs", {}))}
     for name in dict.fromkeys((*theirs, *ours)):
         if ours.get(name) != theirs.get(name):
             said = shown_setting(theirs[name]) if name in theirs else "the task's own"
             yield f"{name} {shown_setting(ours.get(name))}, published with {said}"
-    variant = task["task"].partition(":")[2]
+    variant = task["task"].partition(":")[2].partition("+")[0]
     if variant != entry.get("variant", ""):
         yield f"variant {variant or 'default'}, published by {entry.get('variant', 'default')}"
     for name in ("repeats", "num_fewshot"):
@@ -120,11 +136,44 @@ def differences(
         asked = known.get("config", {}).get(name, 1 if name == "repeats" else 0)
         if wanted is not None and asked != wanted:
             yield f"{name} {asked}, published with {wanted}"
-    if template := manifest.get("model", {}).get("args", {}).get("chat_template"):
-        yield f"another chat template ({shown_setting(template)})"
+    yield from _other_template(manifest.get("model", {}).get("args", {}), recipe)
+    yield from _other_judge(recipe.get("judge"), known.get("config", {}), manifest)
     if known.get("modifiers"):
         yield f"modified ({', '.join(known['modifiers'])})"
     yield from _doubts(task)
+
+
+def _other_settings(spec: Mapping[str, Any], recipe: Mapping[str, JSON]) -> Iterator[str]:
+    """What a whole run is told otherwise, or is told where the recipe is silent."""
+    for name in SETTINGS:
+        if name in recipe and spec.get(name) != recipe[name]:
+            yield f"{name} {shown_setting(spec.get(name))}, published with {shown_setting(recipe[name])}"
+        elif name not in recipe and spec.get(name) not in (None, "auto"):
+            yield f"{name} {shown_setting(spec[name])}, of which the recipe says nothing"
+
+
+def _other_template(args: Mapping[str, Any], recipe: Mapping[str, JSON]) -> Iterator[str]:
+    """Another chat template than the model's own, and other values of its variables."""
+    if template := args.get("chat_template"):
+        yield f"another chat template ({shown_setting(template)})"
+    sent = args.get("extra_body")
+    sent = sent.get("chat_template_kwargs") if isinstance(sent, Mapping) else None
+    ours = {**(sent or {}), **(args.get("chat_template_args") or {})}
+    for name, value in recipe.get("chat_template_args", {}).items():
+        if ours.get(name) != value:
+            yield f"{name} {shown_setting(ours.get(name))} in the chat template, published with {shown_setting(value)}"
+
+
+def _other_judge(published: str | None, config: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterator[str]:
+    """Who judged instead of the recipe's judge, of a task whose scores a judge gives."""
+    if published is None or all(entry.get("metric") != "judge" for entry in config.get("metric_list", ())):
+        return
+    name, _, pairs = published.partition(",")
+    named = dict(pair.partition("=")[::2] for pair in pairs.split(","))
+    theirs = named.get("model") or named.get("pretrained") or name
+    ours = [str(judge.get("name") or judge.get("model")) for judge in manifest.get("judges", ())]
+    if ours != [theirs]:
+        yield f"judge {', '.join(ours) or 'none'}, published with {theirs}"
 
 
 def _doubts(task: TaskReport) -> Iterator[str]:

@@ -11,7 +11,9 @@ import yaml
 
 import harness
 from harness.record.every_eval_ever import SCHEMA_VERSION
+from harness.record.published import read_eval_results
 from harness.record.run import RunFolder
+from harness.run.recipes import note_published
 from harness.testing import run_harness
 
 TASK = """
@@ -94,6 +96,36 @@ def test_the_hub_gets_a_file_a_task_and_the_details(run: RunFolder, tmp_path: Pa
     assert entry["source"]["url"] == "https://x/y" and len(entry["date"]) == 10
     assert "exact_match" in entry["notes"] and "n = " in entry["notes"]
     assert (tmp_path / "details" / "quiz.parquet").is_file()
+
+
+def test_what_was_written_for_the_hub_is_read_back_and_agrees(run: RunFolder, tmp_path: Path) -> None:
+    """The values of a run in the folder of its model are those that the next run of it is held against."""
+    path = hub_run(run, tmp_path)
+    run_harness("export", str(path), "--format", "hub", "--to", str(tmp_path))
+    folder = harness.load_run(path)
+    report = folder.report
+    assert report is not None
+    value = report["tasks"][0]["metrics"][0]["value"]
+    (entry,) = read_eval_results(tmp_path)
+    assert (entry["published"], entry["scale"], entry["task_id"]) == (value, 1, "main")
+    manifest = {**folder.manifest, "model": {"name": "hf", "args": {"pretrained": str(tmp_path)}}}
+    note_published(report, manifest)
+    published = report["tasks"][0]["published"]
+    assert (published["verdict"], published["difference"]) == ("agrees", 0)
+
+
+def test_a_part_of_a_task_is_written_for_the_hub_only_when_asked_for(run: RunFolder, tmp_path: Path) -> None:
+    path = hub_run(run, tmp_path)
+    report = json.loads((path / "report.json").read_text("utf-8"))
+    report["tasks"][0]["covers"] |= {"rows": 3, "of_rows": 10}
+    (path / "report.json").write_text(json.dumps(report), "utf-8")
+    command = ("export", str(path), "--format", "hub", "--to", str(tmp_path))
+    told = run_harness(*command)
+    assert "quiz: left out of the hub's results: only 3 of 10 rows were asked (--partial" in told.stdout
+    assert not (tmp_path / ".eval_results").exists()
+    run_harness(*command, "--partial")
+    (entry,) = yaml.safe_load((tmp_path / ".eval_results" / "quiz.yaml").read_text("utf-8"))
+    assert "PARTIAL, 3 of 10 rows" in entry["notes"]
 
 
 def test_what_the_hub_cannot_place_is_said(run: RunFolder, tmp_path: Path) -> None:

@@ -151,6 +151,21 @@ def test_rounding_and_intervals_decide() -> None:
     assert verdict(0.8, None, 80) == "unclear" and verdict(None, None, 80) == "no value"
 
 
+def test_a_published_value_of_other_questions_has_an_error_of_its_own() -> None:
+    """45 of 100 against 50.0: of 100 other questions that is a half of hypot(9.8, 9.8) percent, and so agrees."""
+
+    def told(n: int | None, bounds: list[int] | None) -> Any:
+        metric = {"metric": "acc", "value": 0.38, "interval": [0.29, 0.478], "bounds": bounds}
+        return compared({"task": "t", "metrics": [metric]}, {"published": 50.0, "n": n}, {}, [])  # type: ignore[typeddict-item]
+
+    assert told(None, [0, 1])["verdict"] == "below" == told(100, None)["verdict"]
+    other = told(100, [0, 1])
+    assert other["verdict"] == "agrees"
+    assert other["interval"] == pytest.approx([-0.12 - 0.1331 - 0.0005, -0.12 + 0.1386 + 0.0005], abs=2e-4)
+    missing = compared({"task": "t", "metrics": []}, {"published": 50, "metric": "f1"}, {}, [])  # type: ignore[typeddict-item]
+    assert (missing["verdict"], missing["metric"], missing["ours"]) == ("no value", "f1", None)
+
+
 def test_a_models_own_card_is_read(tmp_path: Path) -> None:
     folder = tmp_path / ".eval_results"
     folder.mkdir()
@@ -158,6 +173,7 @@ def test_a_models_own_card_is_read(tmp_path: Path) -> None:
     (folder / "gpqa.yaml").write_text(text + "  source: {url: https://example.org, name: Model Card}\n")
     (entry,) = read_eval_results(tmp_path)
     assert (entry["dataset"], entry["task_id"], entry["published"]) == ("Idavidrein/gpqa", "diamond", 71)
+    assert entry["scale"] == 100
     (folder / "bad.yaml").write_text("- dataset: gpqa\n")
     with pytest.raises(UsageError, match=r"bad.yaml: entry 1: .*a number `value`"):
         read_eval_results(tmp_path)
