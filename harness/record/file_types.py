@@ -405,13 +405,12 @@ class UsageFields(TypedDict):
 class PublishedFields(TypedDict):
     """A value that somebody published beside the run's own, see `harness.record.published`.
 
-    verdict: agrees, above, below, unclear (no interval), or no value. interval: of the difference. ours: the run's own
-    value of the metric. differs: what was not done as it was published, a few words each.
+    verdict: agrees, above, below, unclear (no interval), or no value. interval: of the difference. differs: what
+    was not done as it was published, a few words each.
     """
 
     metric: str
     value: float
-    ours: NotRequired[Number]
     source: str
     date: str
     note: str

@@ -45,7 +45,6 @@ def compared(
     fields: dict[str, Any] = {
         "metric": metric["metric"] if metric else str(name or ""),
         "value": value,
-        "ours": metric["value"] if metric else None,
         "source": published.get("source", recipe.get("source", "")),
         "date": published.get("date", recipe.get("date", "")),
         "note": published.get("note", ""),

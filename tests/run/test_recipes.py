@@ -163,7 +163,7 @@ def test_a_published_value_of_other_questions_has_an_error_of_its_own() -> None:
     assert other["verdict"] == "agrees"
     assert other["interval"] == pytest.approx([-0.12 - 0.1331 - 0.0005, -0.12 + 0.1386 + 0.0005], abs=2e-4)
     missing = compared({"task": "t", "metrics": []}, {"published": 50, "metric": "f1"}, {}, [])  # type: ignore[typeddict-item]
-    assert (missing["verdict"], missing["metric"], missing["ours"]) == ("no value", "f1", None)
+    assert (missing["verdict"], missing["metric"]) == ("no value", "f1")
 
 
 def test_a_models_own_card_is_read(tmp_path: Path) -> None:
