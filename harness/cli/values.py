@@ -18,6 +18,7 @@ from harness.secret import Secret, is_secret_name, sealed, shown_argument
 _CONSTANTS: dict[str, Any] = {"true": True, "false": False, "none": None, "null": None}
 _INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]*)")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][+-]?[0-9]+)?")
+_ADDRESS = re.compile(r"\s*https?://")
 _CLOSING = {"[": "]", "{": "}", "(": ")"}
 
 
@@ -64,6 +65,9 @@ def parse_pairs(given: str | Mapping[str, Any]) -> dict[str, Any]:
     for number, part in enumerate(split_outside(text, ","), start=1):
         if not part.strip():
             continue
+        if (more := _further_address(pairs, part)) is not None:
+            pairs[next(reversed(pairs))] = more
+            continue
         key, equals, value = part.partition("=")
         key = key.strip()
         if not equals or not key:
@@ -75,6 +79,14 @@ def parse_pairs(given: str | Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"'{key}' is given twice")
         pairs[key] = Secret(_unquoted(value.strip())) if is_secret_name(key) else sealed(parse_value(value), key)
     return pairs
+
+
+def _further_address(pairs: dict[str, Any], part: str) -> list[str] | None:
+    """The addresses of the last key, where that holds some and `part` is another: base_url=http://A/v1,http://B/v1."""
+    before = pairs[next(reversed(pairs))] if pairs else None
+    known = before if isinstance(before, list) else [before]
+    are_addresses = all(isinstance(each, str) and _ADDRESS.match(each) for each in [*known, part])
+    return [*known, part.strip()] if are_addresses else None
 
 
 def _json_object(text: str) -> dict[str, Any]:

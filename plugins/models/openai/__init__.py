@@ -9,6 +9,7 @@ API and a server that gives log-probabilities of the prompt; the chat API has no
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -46,6 +47,7 @@ from .labels import MOST_TOP, check_labels, label_fields, label_response
 from .pace import Places
 from .pictures import MOST_BYTES, MOST_FRAME_BYTES, MOST_FRAME_PIXELS, MOST_PIXELS, PictureRule
 from .replies import ChatReply, CompletionReply, Whole, read_reply
+from .servers import Servers
 from .settings import (
     OPENAI,
     deployment,
@@ -54,7 +56,7 @@ from .settings import (
     names_secret,
     number,
     one_of,
-    read_address,
+    read_addresses,
     read_headers,
     read_key,
     read_max_length,
@@ -120,11 +122,12 @@ Way = Seat | BatchSeat
 class OpenAIModel(Model):
     """`--model openai --model_args model=NAME,base_url=URL`.
 
-    model, base_url  what the server calls the model, and the server's address up to `/v1` (default: OPENAI_BASE_URL)
+    model, base_url  what the server calls the model, and the server's address up to `/v1` (default: OPENAI_BASE_URL);
+                     several, with commas between them, share the work
     name             what tells this model from others, where the server's name for it does not: a checkpoint's
     api_key          default: the environment's OPENAI_API_KEY
     api              `chat`, `completions`, or `auto`: chat for chat prompts and media, completions for the rest
-    num_concurrent   requests under way at once; `auto`: up to 64, as long as replies stay quick
+    num_concurrent   requests under way at once at a server; `auto`: up to 64, as long as replies stay quick
     timeout          seconds for one reply; `total_timeout`: for one sample with all its retries and waits
     max_retries      on 5xx, timeouts and broken connections; `retry_delay`: seconds before the first. A 429 is no try:
                      the request waits as the server asks, within total_timeout
@@ -179,7 +182,7 @@ class OpenAIModel(Model):
     def __init__(
         self,
         model: str,
-        base_url: str | None = None,
+        base_url: str | Sequence[str] | None = None,
         api_key: str | None = None,
         name: str | None = None,
         api: str = "auto",
@@ -213,11 +216,13 @@ class OpenAIModel(Model):
         max_frame_pixels: int = MOST_FRAME_PIXELS,
     ) -> None:
         self.model = str(model)
-        self.address, implied = read_address(None if base_url is None else str(base_url))
+        addresses, implied = read_addresses(base_url)
+        self.address = addresses[0]
         self.title = None if name is None else str(name)
         self.api = one_of("api", implied if api == "auto" and implied else api, APIS)
         self.dialect = one_of("logprobs", logprobs, DIALECTS)
-        self.places = read_places(num_concurrent)
+        self.places, at_one = read_places(num_concurrent, len(addresses))
+        self.servers = Servers(addresses, at_one)
         patience = number("timeout", timeout, 0.001)
         retries = read_retries(total_timeout, max_retries, retry_delay)
         self.max_gen_toks = None if max_gen_toks is None else whole("max_gen_toks", max_gen_toks, 1)
@@ -239,6 +244,8 @@ class OpenAIModel(Model):
         self.batch_poll = number("batch_poll", batch_poll, 0.001)
         self._batches: BatchAsking | None = None
         self._retries = retries
+        if self.batch_api and len(addresses) > 1:
+            raise UsageError("--batch_api: a batch is of one server: name one by base_url=")
         if self.batch_api and self.stream:
             raise UsageError("--batch_api: a batch has no replies in pieces: leave stream=true out")
         self.continue_final_message = flag("continue_final_message", continue_final_message)
@@ -262,12 +269,13 @@ class OpenAIModel(Model):
         self._tokenizer: LocalTokenizer | None = None
         self._dialects: Dialects | None = None
         self._served: Mapping[str, Any] | None = None
-        self._first_failures = FirstFailures(self.address.shown)
+        self._first_failures = FirstFailures(self.servers.shown)
         self._background = Background()
-        self._connection = Connection(self.address.base.geturl(), verify_certificate)
-        others = [*secrets_in(sealed(self.extra_body)), *secrets_of_url(self.address.base.geturl())]
+        urls = [address.base.geturl() for address in addresses]
+        self._connection = Connection(urls, verify_certificate)
+        others = [*secrets_in(sealed(self.extra_body)), *(each for url in urls for each in secrets_of_url(url))]
         self._client = Client(
-            self.address, key, further, others, patience, retries, self._connection, self.places, omitted=self.omit
+            self.servers, key, further, others, patience, retries, self._connection, self.places, omitted=self.omit
         )
 
     def prepare(self) -> None:
@@ -321,6 +329,8 @@ class OpenAIModel(Model):
         if self.address.shown == OPENAI and not self._opens_itself:
             raise UsageError("no key for api.openai.com: set OPENAI_API_KEY, or name a server of your own by base_url=")
         self._run(self._client.check())
+        for problem in self._client.absent:
+            self.say(f"{problem}; the others are asked")
 
     def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
         if self.batch_api:
@@ -368,7 +378,7 @@ class OpenAIModel(Model):
         return None if self._tokenizer is None else self._tokenizer.count(text)
 
     def describe(self) -> Mapping[str, Any]:
-        return {"base_url": self.address.shown, "served_models": list(self._client.known_models[:20])}
+        return {"base_url": self.servers.shown, "served_models": list(self._client.known_models[:20])}
 
     def _run(self, work: Any) -> Any:
         async def connected() -> Any:
@@ -380,15 +390,20 @@ class OpenAIModel(Model):
     def _served_identity(self) -> Mapping[str, Any]:
         """What the server says of the weights behind the model's name; nothing where it is silent, or not there."""
         if self._served is None:
-            entry: Any = {}
+            listings: list[dict[str, Any]] = []
             if self.address.shown != OPENAI and not self.options.offline:
-                try:
-                    entry = self._run(self._client.check()).get(short(self.model), {})
-                except HarnessError:  # `load` says so, if an answer is needed
-                    entry = {}
-            told = {name: entry.get(name) for name in _SERVED} if isinstance(entry, Mapping) else {}
-            self._served = {name: value for name, value in told.items() if value and value != self.model}
+                with contextlib.suppress(HarnessError):  # `load` says so, if an answer is needed
+                    self._run(self._client.check())
+                    listings = self._client.listings
+            told = [self._told_of(listing.get(short(self.model), {})) for listing in listings]
+            if any(each != told[0] for each in told):
+                raise UsageError(f"{self.servers.shown}: they have different weights under the name '{self.model}'")
+            self._served = told[0] if told else {}
         return {"served": self._served} if self._served else {}
+
+    def _told_of(self, entry: Any) -> dict[str, Any]:
+        told = {name: entry.get(name) for name in _SERVED} if isinstance(entry, Mapping) else {}
+        return {name: value for name, value in told.items() if value and value != self.model}
 
     def _refuse_impossible(self, request: Request, task: str) -> None:
         scores, prompt = request.kind != "generate", request.prompt

@@ -1,4 +1,4 @@
-"""Asks one server: tries again what may work later, and says clearly what will not.
+"""Asks a server: tries again what may work later, and says clearly what will not.
 
 Tried again, with growing and random pauses: 408, 5xx, broken connections, timeouts, replies that are no replies. A
 429 is no try: the request waits as the server asks, for as long as its time lasts. An error of one request: every other
@@ -11,9 +11,8 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import IO, Any, TypeVar
-from urllib.parse import SplitResult, urlencode, urlunsplit
+from urllib.parse import urlencode
 
 from harness import ModelError, RetryPolicy, Secret, UsageError, asked_pause, is_throttling, may_pass
 
@@ -27,28 +26,16 @@ from .errors import (
     refusal,
     short,
 )
-from .pace import Pace, Places
+from .pace import Places
+from .servers import ModelServer, Servers
 
 Reply = TypeVar("Reply")
 Rest = Callable[[float], Awaitable[None]]
 """Lets others have one's place for so many seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """A server's address up to `/v1`, to which routes are added, and what follows them (`?api-version=...`)."""
-
-    base: SplitResult
-    shown: str
-    """Without password and keys."""
-
-    def of(self, route: str) -> str:
-        scheme, host, path, query, _ = self.base
-        return urlunsplit((scheme, host, f"{path.rstrip('/')}/{route}", query, ""))
-
-
 class Client:
-    """One server. `known_models` is what it says that it serves, once it was asked.
+    """Asks one server, or several that share the work. `known_models` is what they serve, once they were asked.
 
     others: further secrets in what is sent, which the server may repeat. timeout: seconds for one reply. retries: how
     often one request is sent again. places: told how long each reply took. omitted: fields left out, for remedies.
@@ -56,7 +43,7 @@ class Client:
 
     def __init__(
         self,
-        address: Address,
+        servers: Servers,
         key: Secret | None,
         headers: Mapping[str, Secret],
         others: Sequence[Secret],
@@ -66,13 +53,18 @@ class Client:
         places: Places,
         omitted: Sequence[str] = (),
     ) -> None:
-        self.address, self.omitted = address, omitted
+        self.servers, self.omitted = servers, omitted
+        self.address = servers.all[0].address
         self.connection = connection
         self._timeout, self._retries = timeout, retries
-        self.pace, self._places = Pace(), places
+        self._places = places
         self.sleep = asyncio.sleep
         self.waiting: dict[int, tuple[float, str]] = {}
         self.known_models: tuple[str, ...] = ()
+        self.listings: list[dict[str, Any]] = []
+        """What each server that is there says of its models."""
+        self.absent: list[str] = []
+        """What to say of those that are not."""
         self._secrets = [*([key] if key is not None else ()), *headers.values(), *others]
         self._headers = {"Content-Type": "application/json"}
         if key is not None and "authorization" not in {name.lower() for name in headers}:
@@ -83,23 +75,32 @@ class Client:
         self._most_fruitless = max(3, places.most)
 
     async def check(self) -> dict[str, Any]:
-        """Ask for the list of models, to notice a server that is not there before any work is done.
+        """What the servers say of the models that they have, to notice one that is not there before any work is done.
 
-        A server without that route, or one that is busy, is taken as it is. Raises UsageError or ModelError.
+        A server without that route, or one that is busy, is taken as it is. Of several, one has to be there. Raises
+        UsageError or ModelError.
         """
-        url = self.address.of("models")
+        told = await asyncio.gather(*map(self._listing, self.servers.all), return_exceptions=True)
+        listings = [each for each in told if isinstance(each, dict)]
+        if not listings or any(isinstance(each, ModelError) for each in told):
+            raise next(each for each in told if isinstance(each, BaseException))
+        self.absent = [str(each) for each in told if isinstance(each, UsageError)]
+        self.listings = listings
+        self.known_models = tuple(dict.fromkeys(name for each in listings for name in each))
+        return {name: entry for each in reversed(listings) for name, entry in each.items()}
+
+    async def _listing(self, server: ModelServer) -> dict[str, Any]:
         try:
-            reply = await self.connection.send("GET", url, None, self._headers, CONNECT_TIMEOUT)
+            reply = await self.connection.send("GET", server.address.of("models"), None, self._headers, CONNECT_TIMEOUT)
         except NoReply as error:
+            server.broke()
             remedy = "is the server running? --model_args base_url=http://HOST:PORT/v1"
             if error.certificate:
                 remedy = "REQUESTS_CA_BUNDLE=FILE names whom to trust, --model_args verify_certificate=false trusts all"
-            raise UsageError(f"cannot reach {self.address.shown}: {self.hide(str(error))} ({remedy})") from None
+            raise UsageError(f"cannot reach {server.address.shown}: {self.hide(str(error))} ({remedy})") from None
         if reply.status == 401:
-            raise self._end(reply.status, message_of(reply.content))
-        listed = _listed_models(reply.content) if reply.status == 200 else {}
-        self.known_models = tuple(listed)
-        return listed
+            raise self._end(server, reply.status, message_of(reply.content))
+        return _listed_models(reply.content) if reply.status == 200 else {}
 
     async def post(
         self, route: str, body: Mapping[str, Any], read: Callable[[bytes, str], Reply], rest: Rest = asyncio.sleep
@@ -110,21 +111,32 @@ class Client:
         wait for a turn among others.
         """
         attempts = self._retries.attempts()
+        refused_by: ModelServer | None = None
+        handed_over = 0
         while True:
-            start = await self.pace.turn()
-            started = time.monotonic()
+            server = self.servers.next(refused_by)
+            server.under_way += 1
             try:
-                reply = await self._attempt(route, body, read, min(attempts.left, self._timeout))
+                start = await server.pace.turn()
+                started = time.monotonic()
+                reply = await self._attempt(server, route, body, read, min(attempts.left, self._timeout))
                 self._answered, self._fruitless = True, 0
+                server.answered(time.monotonic() - started)
                 self._places.answered(time.monotonic() - started)
                 return reply
             except RetryableError as error:
                 failure = error
             except RequestError as error:
                 raise self._hidden(error) from None
+            finally:
+                server.under_way -= 1
             if failure.status in (429, 503, 529):
-                self.pace.refused(start, failure.pause)
+                server.pace.refused(start, failure.pause)
             attempts.spend(time.monotonic() - started)
+            if self._hands_over(server, failure) and handed_over < len(self.servers.all) - 1 and attempts.left > 0:
+                refused_by, handed_over = server, handed_over + 1
+                continue
+            refused_by, handed_over = None, 0
             pause = attempts.failed(failure.pause, throttled=failure.throttled)
             if pause is None:
                 break
@@ -167,29 +179,43 @@ class Client:
         until, why = min(self.waiting.values())
         number = len(self.waiting)
         whose = "a request waits" if number == 1 else f"{number} requests wait"
-        return f"{self.address.shown}: {whose}, the next for {max(0.0, until - now):.0f} s: {why}"
+        return f"{self.servers.shown}: {whose}, the next for {max(0.0, until - now):.0f} s: {why}"
+
+    def _hands_over(self, server: ModelServer, failure: RetryableError) -> bool:
+        """Note what a server did not do. Returns whether another one is asked at once."""
+        if len(self.servers.all) == 1:
+            return False
+        if not failure.throttled and (failure.status == 0 or failure.status >= 500):
+            server.broke()
+        return (failure.throttled or failure.gone) and self.servers.can_hand_over(server)
 
     async def _attempt(
-        self, route: str, body: Mapping[str, Any], read: Callable[[bytes, str], Reply], seconds: float
+        self,
+        server: ModelServer,
+        route: str,
+        body: Mapping[str, Any],
+        read: Callable[[bytes, str], Reply],
+        seconds: float,
     ) -> Reply:
         try:
             content = json.dumps(body).encode()
-            reply = await self.connection.send("POST", self.address.of(route), content, self._headers, seconds)
+            reply = await self.connection.send("POST", server.address.of(route), content, self._headers, seconds)
         except NoReply as error:
-            message = f"{self.address.shown}: {error}"
+            message = f"{server.address.shown}: {error}"
             if error.final:
                 raise RequestError(message, cause=message) from None
             raise RetryableError(message, gone=error.gone) from None
         if reply.status == 200:
             return read(reply.content, reply.headers.get("content-type", ""))
-        raise self.failure(reply, body)
+        raise self.failure(reply, body, server)
 
-    def failure(self, reply: Received, body: Mapping[str, Any]) -> RequestError:
+    def failure(self, reply: Received, body: Mapping[str, Any], server: ModelServer | None = None) -> RequestError:
         """The error that a status stands for. Raises ModelError where no other request can work."""
         error, status = parse_error(reply.content), reply.status
+        server = server or self.servers.all[0]
         self._fruitless = 0 if status < 500 else self._fruitless
         if status == 429 and b"insufficient_quota" in reply.content:
-            raise self._end(status, error.message)
+            raise self._end(server, status, error.message)
         if may_pass(status):
             pause = asked_pause(reply.headers, error.message)
             throttled = is_throttling(status, pause)
@@ -197,7 +223,7 @@ class Client:
         # After an answer, a 403 is about this prompt (a provider's moderation), not about the key.
         moderated = status == 403 and (self._answered or is_withheld(error))
         if status in (401, 404, 405) or 300 <= status < 400 or (status == 403 and not moderated):
-            raise self._end(status, short(reply.headers.get("location", "")) or error.message)
+            raise self._end(server, status, short(reply.headers.get("location", "")) or error.message)
         return refusal(error, status, body, self.omitted, self.known_models)
 
     def _count_fruitless(self, failure: RetryableError) -> None:
@@ -206,11 +232,11 @@ class Client:
         dead = failure.gone or not self._answered
         if self._fruitless >= self._most_fruitless * (1 if dead else 10):
             raise ModelError(
-                f"{self.address.shown} does not answer ({self._fruitless} requests in a row): "
+                f"{self.servers.shown} does not answer ({self._fruitless} requests in a row): "
                 f"{self.hide(str(failure))}; what is done is kept, the same command goes on"
             )
 
-    def _end(self, status: int, message: str) -> ModelError:
+    def _end(self, server: ModelServer, status: int, message: str) -> ModelError:
         remedy = {
             401: "check the key: OPENAI_API_KEY, or --model_args api_key=...",
             403: "this key may not use this model: --model_args api_key=..., model=...",
@@ -218,7 +244,7 @@ class Client:
         }.get(status, "check --model_args base_url=..., model=... and api=chat|completions")
         if status == 404 and self.known_models:
             remedy += f"; the server has {', '.join(self.known_models[:5])}"
-        return ModelError(f"{self.address.shown} answers {status}: {self.hide(message)} ({remedy})")
+        return ModelError(f"{server.address.shown} answers {status}: {self.hide(message)} ({remedy})")
 
     def _hidden(self, error: RequestError) -> RequestError:
         """The error without anything secret that the server repeats. Its causes are told apart by now."""

@@ -6,7 +6,7 @@ import asyncio
 import os
 import ssl
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -54,11 +54,11 @@ class Upload:
 
 
 class Connection:
-    """Keep-alive connections to one server, closed when the last `async with` on it ends. For one event loop."""
+    """Keep-alive connections to servers, closed when the last `async with` on it ends. For one event loop."""
 
-    def __init__(self, url: str, verify: bool | str) -> None:
-        self._tls = tls_context(verify) if url.startswith("https:") else False
-        self._proxy = _proxy_for(url)
+    def __init__(self, urls: Sequence[str], verify: bool | str) -> None:
+        self._tls = tls_context(verify) if any(url.startswith("https:") for url in urls) else False
+        self._proxies = {urlsplit(url).netloc: proxy for url in urls if (proxy := _proxy_for(url))}
         self._session: Any = None
         self._users = 0
 
@@ -89,7 +89,8 @@ class Connection:
         try:
             async with asyncio.timeout(max(0.001, seconds)):
                 session = self._open()
-                options = {"allow_redirects": False, "ssl": self._tls or False, "proxy": self._proxy}
+                proxy = self._proxies.get(urlsplit(url).netloc) if self._proxies else None
+                options = {"allow_redirects": False, "ssl": self._tls or False, "proxy": proxy}
                 data = _form(body) if isinstance(body, Upload) else body
                 async with session.request(method, url, data=data, headers=headers, **options) as reply:
                     content = await _read(reply, into if reply.status == 200 else None)

@@ -11,8 +11,8 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from harness import RetryPolicy, Secret, UsageError, shown_url
 
-from .client import Address
 from .pace import AUTO_MOST, Places
+from .servers import Address
 
 OPENAI = "https://api.openai.com/v1"
 _ROUTES = {"/chat/completions": "chat", "/completions": "completions"}
@@ -37,6 +37,23 @@ def read_address(base_url: str | None) -> tuple[Address, str]:
     route = next((route for route in _ROUTES if path.endswith(route)), "")
     base = SplitResult(parts.scheme, parts.netloc, path.removesuffix(route), parts.query, "")
     return Address(base, shown_url(base.geturl())), _ROUTES.get(route, "")
+
+
+def read_addresses(base_url: str | Sequence[str] | None) -> tuple[list[Address], str]:
+    """The addresses of the servers that share the work, and the API that they name. Raises UsageError."""
+    given = [base_url] if base_url is None or isinstance(base_url, str) else list(map(str, base_url))
+    if isinstance(base_url, str) and "," in base_url:
+        given = [part.strip() for part in base_url.split(",") if part.strip()]
+    read = [read_address(url) for url in given]
+    addresses = [address for address, _ in read]
+    shown = [address.shown for address in addresses]
+    if twice := next((each for number, each in enumerate(shown) if each in shown[:number]), None):
+        raise UsageError(f"--model_args base_url: {twice} is given twice")
+    if len({implied for _, implied in read}) > 1 or len({str(deployment(each)) for each in addresses}) > 1:
+        raise UsageError(
+            "--model_args base_url: the addresses name different routes or deployments: give each up to /v1"
+        )
+    return addresses, read[0][1]
 
 
 def deployment(address: Address) -> dict[str, str]:
@@ -80,11 +97,11 @@ def read_headers(given: Mapping[str, Any] | str | None) -> dict[str, Secret]:
     return headers
 
 
-def read_places(num_concurrent: int | str) -> Places:
-    """How many samples are asked at once; `auto`: as many as the server keeps up with."""
-    if num_concurrent == "auto":
-        return Places(AUTO_MOST, adapts=True)
-    return Places(whole("num_concurrent", num_concurrent, 1), adapts=False)
+def read_places(num_concurrent: int | str, servers: int) -> tuple[Places, int]:
+    """How many samples are asked at once, and how many of them at one server; `auto`: as many as keep being quick."""
+    adapts = num_concurrent == "auto"
+    most = AUTO_MOST if adapts else whole("num_concurrent", num_concurrent, 1)
+    return Places(most * servers, adapts), most
 
 
 def read_retries(total_timeout: float, max_retries: int, retry_delay: float) -> RetryPolicy:
