@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import defaultdict
 from dataclasses import asdict
@@ -11,7 +12,8 @@ import pytest
 
 from harness import Response, hookimpl
 from harness.data.open import make_rows, open_dataset
-from harness.errors import DataError, UsageError
+from harness.errors import DataError, MachineError, UsageError
+from harness.metrics import MetricOptions
 from harness.registry import load_plugins
 from harness.run.runner import run
 from harness.run.spec import RunSpec
@@ -33,11 +35,16 @@ LIMIT = 20
 
 def can_be_scored(task):
     try:
-        Scorer(task.scoring, REGISTRY.metric, REGISTRY.filter)
+        scorer = Scorer(task.scoring, REGISTRY.metric, REGISTRY.filter)
     except UsageError as error:
         if "cannot be run safely" not in str(error):
             raise
         return False  # programs, where there is no sandbox for them
+    with contextlib.suppress(UsageError):  # a metric may want files that only a user has
+        try:
+            scorer.prepare(MetricOptions(offline=True))
+        except MachineError:
+            return False  # packages that are not installed
     return True
 
 

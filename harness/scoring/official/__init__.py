@@ -35,6 +35,7 @@ from harness.scoring.official.letters import (
 from harness.scoring.official.mathvision import mathvision_answer, mathvision_correct
 from harness.scoring.official.mathvista import mathvista_extract, mathvista_normalise
 from harness.scoring.official.mmmu import mmmu_choice, mmmu_open_correct, mmmu_pro_choice, video_mmmu_choice
+from harness.scoring.official.omnidocbench import omnidocbench_page
 from harness.scoring.official.option_matching import vlmevalkit_option
 from harness.scoring.official.vqa import anls, ocrbench_correct, relaxed_correct, vqa_accuracy, vqa_normalise
 from harness.scoring.official.yes_no import (
@@ -85,6 +86,7 @@ __all__ = [
     "mmstar_correct",
     "mvbench_letter",
     "ocrbench_correct",
+    "omnidocbench_page",
     "pope_answer",
     "pope_scores",
     "relaxed_correct",

@@ -1,0 +1,16 @@
+"""Scores pages in a process of its own, which may be ended: a reply of a megabyte can take patterns hours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.limited import serve
+from harness.scoring.official.omnidocbench.page import page_scores
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    return dict(page_scores(request["page"], request["reply"]))
+
+
+if __name__ == "__main__":
+    serve(answer)
