@@ -15,6 +15,7 @@ from harness.cli.progress import watch
 from harness.cli.values import (
     parse_batch_size,
     parse_date,
+    parse_judge,
     parse_limit,
     parse_log_target,
     parse_metrics,
@@ -50,6 +51,7 @@ def evaluate(
     model_args: Mapping[str, JSON] | str | None = None,
     tasks: Names = (),
     *,
+    user_model: str | Model | type[Model] | None = None,
     modify: Names = (),
     num_fewshot: int | None = None,
     fewshot_sampler: str | None = None,
@@ -99,7 +101,8 @@ def evaluate(
     transformers (adapted by peft, too) that is in memory, with its `tokenizer`: it is measured where it is and left as
     it was found, random streams included, and its `model_args` are those of `hf` for texts. Parameters are named
     as on the command line, and mean the same; `model_args` and `gen_kwargs` may also be written as there
-    (`"pretrained=DIR,dtype=float32"`). task_gen_kwargs: of single tasks, over `gen_kwargs`. recipe: its name or its
+    (`"pretrained=DIR,dtype=float32"`). user_model: who plays the user of conversations, as of `--user_model`, or a
+    model as above. task_gen_kwargs: of single tasks, over `gen_kwargs`. recipe: its name or its
     file; what else is given wins over it, and its judge is not asked. overrides: task -> key -> value, as of `--set`.
     progress: whether stderr says how far the run is; left out, in notebooks alone. Raises `HarnessError`.
     """
@@ -111,6 +114,8 @@ def evaluate(
             stack.enter_context(as_found(given["model"], tokenizer))
         elif tokenizer is not None:
             raise UsageError("tokenizer: is for a model in memory; of others, model_args says which")
+        if not isinstance(user_model, str | None):
+            given["user_model"] = (_named_model(user_model, None, registry, "user"), {})
         given["model"] = _named_model(model, model_args, registry)
         spec = _spec(given if not isinstance(recipe, str) else _by_recipe(recipe, given, registry))
         in_notebook = "ipykernel" in sys.modules
@@ -144,7 +149,7 @@ def _live(model: Any, tokenizer: Any) -> type[Model]:
     return LiveModel.of(model, tokenizer)
 
 
-def _named_model(model: Any, model_args: Any, registry: Registry) -> Any:
+def _named_model(model: Any, model_args: Any, registry: Registry, role: str = "model") -> Any:
     """The name under which the registry has the model: a class that no plugin brings is added to it."""
     kind: Any = model if isinstance(model, type) else type(model)
     if not issubclass(kind, Model):
@@ -163,7 +168,7 @@ def _named_model(model: Any, model_args: Any, registry: Registry) -> Any:
 
         kind = type(kind.__name__, (kind,), {"create": classmethod(create)})
     module = SimpleNamespace(__name__=kind.__module__, harness_models=hookimpl(lambda: [kind]))
-    registry.register(module, package=_IN_MEMORY, name=f"{_IN_MEMORY}-model")
+    registry.register(module, package=_IN_MEMORY, name=f"{_IN_MEMORY}-{role}")
     if registry.broken and registry.broken[-1].package == _IN_MEMORY:
         raise UsageError(f"model: {registry.broken[-1].error}")
     return f"{_IN_MEMORY}/{kind.name}"
@@ -206,6 +211,7 @@ def _spec(given: Mapping[str, Any]) -> RunSpec:
         "thinking": _one_of(MODES),
         **dict.fromkeys(("thinking_budget", "repeats", "budget_tokens"), _count),
         **dict.fromkeys(("prices", "recipe"), _pairs),
+        "user_model": _by(lambda given: parse_judge(given) if isinstance(given, str) else given),
         "batch_size": _by(parse_batch_size),
         "seed": _by(parse_seed),
         "apply_chat_template": _by(parse_template),

@@ -19,7 +19,7 @@ from harness.errors import DataError
 
 OutputType = Literal["multiple_choice", "loglikelihood", "loglikelihood_rolling", "generate_until"]
 RequestKind = Literal["loglikelihood", "rolling", "generate"]
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 JSON = Any
 
 

@@ -16,7 +16,7 @@ SCAFFOLDS = "new"
 
 
 @click.command("new")
-@click.argument("kind", metavar="task|plugin|rubric")
+@click.argument("kind", metavar="task|plugin|rubric|environment|tau_bench")
 @click.argument("name")
 @click.option("--to", type=click.Path(path_type=Path), default=Path(), metavar="DIR", help="Where. [default: here]")
 @click.option(
@@ -27,12 +27,15 @@ SCAFFOLDS = "new"
 )
 @click.option("--data", type=click.Path(), multiple=True, metavar="DIR", help="Mirrors in which --from looks first.")
 def command(kind: str, name: str, to: Path, source: str | None, data: tuple[str, ...]) -> None:
-    """Start a task, a plugin or a rubric for judges from a scaffold. What is written works as it is.
+    """Start a task, a plugin, a rubric for judges or an environment with a simulated user from a scaffold.
+
+    What is written works as it is; `tau_bench` into a clone of tau-bench, whose retail domain it asks.
 
     \b
     harness new task my_task
     harness new task my_exam --from questions.csv
     harness new plugin my_plugin --to ..
+    harness new tau_bench tau_bench_retail --to tau-bench
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise UsageError(f"NAME: '{name}' must be lower-case letters, digits and _, and begin with a letter")
@@ -103,4 +106,8 @@ def next_steps(kind: str, name: str, to: Path) -> list[str]:
         return [f"harness judge RUN --rubric {to / name}.yaml --model dummy"]
     if kind == "task":
         return [f"harness check {to / name}.yaml", f"harness --tasks {name} --include_path {to}"]
+    if kind == "environment":
+        return [f"harness show {to / name}.yaml --trust_task_code {to} --model dummy"]
+    if kind == "tau_bench":
+        return [f"harness show {to / name}.yaml --trust_task_code {to} --model dummy  ({to} is a clone of tau-bench)"]
     return []

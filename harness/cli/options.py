@@ -105,6 +105,10 @@ JUDGES = click.option(
     "--judge", "judges", type=Parsed("model,k=v", values.parse_judge), multiple=True, metavar="MODEL[,K=V...]",
     help="The model that scores what tasks leave to a judge (`metric: judge`). Several: their mean.",
 )  # fmt: skip
+USER_MODEL = click.option(
+    "--user_model", type=Parsed("model,k=v", values.parse_judge), metavar="MODEL[,K=V...]",
+    help="The model that plays the user, in tasks whose conversations have one.",
+)  # fmt: skip
 INCLUDE_PATH = click.option(
     "--include_path", type=click.Path(), multiple=True, metavar="DIR", help="A folder of task files. Repeatable."
 )

@@ -22,6 +22,7 @@ from harness.cli.options import (
     MODEL_OPTIONS,
     PROMPT_OPTIONS,
     TASKS,
+    USER_MODEL,
     Parsed,
     checked_folders,
     joined,
@@ -41,6 +42,7 @@ NO_ADAPTER = "none"
 RUN_OPTIONS = [
     METRICS,
     JUDGES,
+    USER_MODEL,
     click.option(
         "--peft", multiple=True, metavar="DIR",
         help="An adapter on the model. Several run one after another on one loaded base; `none` is the base alone.",
@@ -135,6 +137,7 @@ SECTIONS = (
             "bad_rows",
             "metrics",
             "judges",
+            "user_model",
             "overrides",
             "seed",
         ),

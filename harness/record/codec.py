@@ -70,7 +70,7 @@ def encode_record(record: Record, reference: str | None) -> bytes:
         "choices": record.choices,
         "prompt": _encode_prompt(record.prompt, reference),
         **(_encode_contexts(record, reference) if record.contexts else {}),
-        "responses": [_encode_response(response) for response in record.responses],
+        "responses": [encode_response(response) for response in record.responses],
         "scores": dict(record.scores),
         "answers": dict(record.answers),
         "cluster": record.cluster,
@@ -200,7 +200,7 @@ def key_in(fields: RecordLine) -> SampleKey:
 def decode_responses(fields: RecordLine) -> tuple[Response, ...]:
     responses = fields["responses"]
     seconds = fields.get("seconds") or [None] * len(responses)  # it may be that nothing was timed
-    return tuple(_decode_response(item, value) for item, value in zip(responses, seconds, strict=True))
+    return tuple(decode_response(item, value) for item, value in zip(responses, seconds, strict=True))
 
 
 def encode_messages(messages: Sequence[Message]) -> list[MessageFields]:
@@ -296,7 +296,7 @@ def _decode_media(fields: MediaFields) -> Media:
     return Media(**{**cast(Any, fields), "frames": Frames(**cast(Any, shown))})
 
 
-def _encode_response(response: Response) -> dict[str, JSON]:
+def encode_response(response: Response) -> dict[str, JSON]:
     """Only what was said: a missing field is the field's default."""
     fields: dict[str, JSON] = {}
     if response.logprobs:
@@ -314,7 +314,7 @@ def _encode_response(response: Response) -> dict[str, JSON]:
     return fields
 
 
-def _decode_response(fields: ResponseFields, seconds: Number | None) -> Response:
+def decode_response(fields: ResponseFields, seconds: Number | None) -> Response:
     return Response(
         text=fields.get("text"),
         logprobs=tuple(map(_number, fields.get("logprobs", ()))),

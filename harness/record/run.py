@@ -33,6 +33,7 @@ from harness.record.journal import UNREADABLE, EncodedRecord, Journal, Knowledge
 from harness.record.lock import LEASE_FILE, FolderLock
 from harness.record.prompts import PROMPTS_FILE, SharedPrompts
 from harness.record.report_table import report_table
+from harness.record.steps import Steps
 from harness.types import JSON, Record, Response, Sample, SampleKey
 from harness.words import locale_language, translator
 
@@ -74,6 +75,7 @@ class RunFolder:
         self._known: dict[str, Response] = {}
         self._prompts = SharedPrompts(path / PROMPTS_FILE)
         self._journals: dict[str, Journal] = {}
+        self.steps = Steps(path, self.messages.append)
 
     @classmethod
     def open(cls, output: Path, model_name: str, identity: Mapping[str, JSON], manifest_fields: Manifest) -> RunFolder:

@@ -17,7 +17,7 @@ from harness.secret import MASK, Secret, revealed, secrets_in, shown, shown_urls
 from harness.tasks.generation import with_one_name
 
 
-def run_identity(spec: RunSpec, model: Model, jobs: Sequence[TaskJob]) -> dict[str, Any]:
+def run_identity(spec: RunSpec, model: Model, jobs: Sequence[TaskJob], user: Model | None = None) -> dict[str, Any]:
     """What decides the answers and the scores of a run, and so which run folder it belongs to."""
     return {
         "model": {"name": spec.model, **model.identity},
@@ -29,25 +29,35 @@ def run_identity(spec: RunSpec, model: Model, jobs: Sequence[TaskJob]) -> dict[s
         "gen_kwargs": with_one_name(spec.gen_kwargs),
         **({"task_gen_kwargs": spec.task_gen_kwargs} if spec.task_gen_kwargs else {}),
         "seed": spec.seed,
+        **({"user_model": {"name": user.name, **user.identity}} if user is not None else {}),
         **({"bad_rows": spec.bad_rows} if spec.bad_rows != "refuse" else {}),
     }
 
 
 def manifest(
-    spec: RunSpec, model: Model, jobs: Sequence[TaskJob], registry: Registry, fingerprints: Mapping[str, str]
+    spec: RunSpec,
+    model: Model,
+    jobs: Sequence[TaskJob],
+    registry: Registry,
+    fingerprints: Mapping[str, str],
+    user: Model | None = None,
 ) -> Manifest:
     """What `manifest.json` says of a run beyond its identity."""
     args = shown_args(spec.model_args, model.secrets)
     call = f"harness.evaluate({spec.model!r}, {dict(spec.model_args)!r}, {list(spec.tasks)!r})"
     command = without_secrets(spec.command or call, spec.model_args, model.secrets)
+    user_name, user_args = spec.user_model or ("", {})
+    if user is not None:
+        command = without_secrets(command, user_args, user.secrets)
     for secret in secrets_in([options for _, options in spec.log_to]):
         command = secret.hide_in(command)
     return {
         "kind": "run",
         "command": command,
         "spec": {
-            **asdict(replace(spec, model_args={}, log_to=(), command=command)),
+            **asdict(replace(spec, model_args={}, user_model=None, log_to=(), command=command)),
             "model_args": args,
+            **({"user_model": [user_name, shown_args(user_args, user.secrets)]} if user is not None else {}),
             "log_to": [[name, shown(options)] for name, options in spec.log_to],
         },
         "model": {"name": spec.model, "args": args, "identity": dict(model.identity)},

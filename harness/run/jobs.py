@@ -21,6 +21,7 @@ from harness.scoring.view_scorer import ViewScorer
 from harness.task_code.client import TaskCode
 from harness.task_code.code_metrics import FindFilter, FindMetric, with_code
 from harness.task_code.consent import Consent
+from harness.task_code.end_state import with_environment
 from harness.tasks.build import SubsetNotes
 from harness.tasks.groups import Membership, group_members
 from harness.tasks.library import TaskLibrary, TaskRef
@@ -243,6 +244,7 @@ def make_scorer(task: Task, registry: Registry) -> Scorer:
     find_filter: FindFilter = functools.partial(registry.filter, of=task.package)
     scoring = task.scoring
     if isinstance(task.code, TaskCode):
+        find_metric = with_environment(task, task.code, find_metric)
         scoring, find_metric, find_filter = with_code(task, task.code, find_metric, find_filter)
     if task.modifiers:
         labels = option_labels(task.config)

@@ -8,14 +8,19 @@ while (asked := open_requests.take()):                      # once; with convers
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import hashlib
+import json
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from harness.model import Model
-from harness.record.keys import KeyMaker
+from harness.record.keys import KEY_LENGTH, KeyMaker
 from harness.record.run import OnDisk, RunFolder
 from harness.run.conversations import awaited, continued, unusable
 from harness.run.jobs import TaskJob
+from harness.run.talks import Step, talk, user_prompt
 from harness.types import Request, Response, Sample
 
 
@@ -38,12 +43,26 @@ class PendingSample:
         return self.is_whole and all(key in self.answers for key in self.keys)
 
 
+@dataclass(slots=True)
+class _OpenTalk:
+    """A conversation under way, and the key of the request that it answers."""
+
+    item: PendingSample
+    key: str
+    steps: Generator[Step, Response, Response]
+
+
 class OpenRequests:
     """The requests of a run that have no answer yet, and the samples that wait for them."""
 
-    def __init__(self, folder: RunFolder, model: Model) -> None:
+    def __init__(self, folder: RunFolder, model: Model, user: Model | None = None) -> None:
+        """user: the model that plays the user of conversations."""
         self._folder = folder
         self._keys = KeyMaker(model.identity)
+        self._user = {} if user is None else {"user": dict(user.identity)}
+        self._user_keys = KeyMaker(self._user)
+        self._talks: dict[str, list[_OpenTalk]] = {}
+        self._for_user: dict[str, Request] = {}
         self._of_samples = model.answers_samples
         """Whether a replayed answer is its sample's, whatever was asked before: equal prompts may have got others."""
         self._waiting: dict[str, list[PendingSample]] = {}
@@ -67,12 +86,25 @@ class OpenRequests:
         asked, self._requests = self._requests, {}
         return asked
 
+    def take_for_user(self) -> dict[str, Request]:
+        """Those that the simulated user is to be asked, by key."""
+        asked, self._for_user = self._for_user, {}
+        return asked
+
     @property
     def any_left(self) -> bool:
-        return bool(self._requests)
+        return bool(self._requests or self._for_user)
 
     def answered(self, key: str, response: Response) -> Iterator[PendingSample]:
         """Note an answer. Yields the samples that have all their answers by it."""
+        if key in self._talks:
+            if response.error is None:
+                self._folder.steps.add(key, response)
+            for open_talk in self._talks.pop(key):
+                self._go_on(open_talk, response)
+                if open_talk.item.complete:
+                    yield open_talk.item
+            return
         for item in self._waiting.pop(key, ()):
             if item.is_whole:
                 item.answers[key] = response
@@ -89,6 +121,9 @@ class OpenRequests:
 
         Once every request is whole, the sample has its keys. Where an earlier turn has no answer, it has failed.
         """
+        if item.job.task.config.environment is not None and not self._of_samples:
+            item.keys, item.is_whole = tuple(map(functools.partial(self._talk_key, item), item.sample.requests)), True
+            return
         requests, problem = [], None
         for request in item.sample.requests:
             while not self._of_samples and (asked := awaited(request)) is not None:
@@ -124,8 +159,35 @@ class OpenRequests:
                 continue
             if (known := self._known(key)) is not None:
                 item.answers[key] = known
+            elif item.job.task.config.environment is not None and not self._of_samples:
+                self._go_on(_OpenTalk(item, key, talk(item.job.task, item.sample, request)), None)
             else:
                 self._want(key, request, item)
+
+    def _talk_key(self, item: PendingSample, request: Request) -> str:
+        """The key of a conversation as a whole: of what opens it, and of all that goes on in it."""
+        task = item.job.task
+        entries = [
+            each and each.model_dump(mode="json") for each in (task.config.environment, task.config.simulated_user)
+        ]
+        code = sorted((Path(file).name, content) for file, content in task.code_files.items())
+        told = [self._keys.key(request), entries, code, self._user, user_prompt(task, item.sample), item.sample.doc]
+        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:KEY_LENGTH]
+
+    def _go_on(self, open_talk: _OpenTalk, response: Response | None) -> None:
+        """Tell a conversation the answer that it waits for (None: begin it), and go on as far as answers are known."""
+        try:
+            step = next(open_talk.steps) if response is None else open_talk.steps.send(response)
+            while (known := self._folder.steps.known.get(key := self._step_key(step))) is not None:
+                step = open_talk.steps.send(known)
+        except StopIteration as end:
+            open_talk.item.answers[open_talk.key] = end.value
+            return
+        self._talks.setdefault(key, []).append(open_talk)
+        (self._requests if step.who == "model" else self._for_user)[key] = step.request
+
+    def _step_key(self, step: Step) -> str:
+        return (self._keys if step.who == "model" else self._user_keys).key(step.request)
 
     def _want(self, key: str, request: Request, item: PendingSample) -> None:
         if key not in self._waiting:

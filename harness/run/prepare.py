@@ -29,6 +29,7 @@ from harness.run.jobs import TaskJob, attempts, close_code, load_jobs, prepare_m
 from harness.run.log import LogTarget
 from harness.run.samples import render_samples
 from harness.run.spec import Progress, RunSpec
+from harness.run.talks import user_prompt
 from harness.thinking import Thinking
 from harness.types import JSON, Request, Sample
 
@@ -40,7 +41,8 @@ class PreparedRun:
     """All that is known before weights load: tasks with their samples, and models that are ready to load.
 
     specs: one a model, which differ in `model_args`. fingerprints: of the rows, by task and split. remarks: what is
-    worth knowing before anything is asked, one line each.
+    worth knowing before anything is asked, one line each. user: who plays the user of conversations, where a task has
+    one.
     """
 
     specs: Sequence[RunSpec]
@@ -49,6 +51,7 @@ class PreparedRun:
     registry: Registry
     fingerprints: Mapping[str, str]
     remarks: Sequence[str]
+    user: Model | None = None
 
     @property
     def requests(self) -> list[Request]:
@@ -63,7 +66,7 @@ class PreparedRun:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for model in self.models:
+        for model in [*self.models, *([self.user] if self.user is not None else [])]:
             model.close()
         close_code(self.jobs)
 
@@ -113,7 +116,36 @@ def prepare_run(
         return asked
 
     made = prepare_models(specs, registry, samples, progress)
-    return PreparedRun(specs, made, jobs, registry, fingerprints, [*remarks(jobs), *attempts(jobs)])
+    user = prepare_user(spec, jobs, registry, progress) if not all(each.answers_samples for each in made) else None
+    return PreparedRun(specs, made, jobs, registry, fingerprints, [*remarks(jobs), *attempts(jobs)], user)
+
+
+def prepare_user(spec: RunSpec, jobs: Sequence[TaskJob], registry: Registry, progress: Progress) -> Model | None:
+    """The model that plays the user, where a task has one; no weights yet. Raises `HarnessError`."""
+    wanting = [job for job in jobs if job.task.config.simulated_user is not None]
+    if not wanting:
+        if spec.user_model is not None:
+            raise UsageError("--user_model: none of these tasks has a simulated user")
+        return None
+    if spec.user_model is None:
+        raise UsageError(
+            f"task '{wanting[0].task.name}' has a user whom another model plays: add --user_model MODEL,K=V "
+            "(--user_model openai,model=NAME,base_url=URL)"
+        )
+    name, args = spec.user_model
+    plain = replace(spec, model=name, model_args=args, thinking=None, reasoning_effort=None, thinking_budget=None)
+    plain = replace(plain, apply_chat_template=bool(spec.apply_chat_template))
+    for job in wanting:
+        for sample in job.samples:
+            user_prompt(job.task, sample)  # what a template lacks is said now
+    progress.stage(f"preparing the simulated user, {name}")
+    user = create_model(plain, registry)
+    with plugin_errors(name, "could not be prepared"):
+        user.prepare()
+    check_declared(user, name)
+    if "generate" not in user.supports or user.answers_samples:
+        raise UsageError(f"--user_model {name}: a user says something of its own, which this model cannot")
+    return user
 
 
 def prepare_models(

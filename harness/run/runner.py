@@ -79,14 +79,15 @@ def _run_model(prepared: PreparedRun, index: int, progress: Progress) -> RunResu
         with plugin_errors(spec.model, "could not follow the one before it"):
             model.take_over(before)
         before.close()
-    described = manifest(spec, model, jobs, registry, prepared.fingerprints)
+    described = manifest(spec, model, jobs, registry, prepared.fingerprints, prepared.user)
     title, count = spec.name or model_title(described), len(prepared.models)
     if count > 1:
         progress.message(f"model {index + 1} of {count}: {title}")
-    with RunFolder.open(Path(spec.output), title, run_identity(spec, model, jobs), described) as folder:
+    identity = run_identity(spec, model, jobs, prepared.user)
+    with RunFolder.open(Path(spec.output), title, identity, described) as folder:
         for message in folder.take_messages():
             progress.message(message)
-        return _Run(spec, registry, progress, model, folder, last=index == count - 1).go(jobs)
+        return _Run(spec, registry, progress, model, folder, prepared.user, last=index == count - 1).go(jobs)
 
 
 class _Observers:
@@ -110,12 +111,21 @@ class _Run:
     """One pass over the requests of a run: what is known is taken from disk, the rest is asked for, all is written."""
 
     def __init__(
-        self, spec: RunSpec, registry: Registry, progress: Progress, model: Model, folder: RunFolder, *, last: bool
+        self,
+        spec: RunSpec,
+        registry: Registry,
+        progress: Progress,
+        model: Model,
+        folder: RunFolder,
+        user: Model | None = None,
+        *,
+        last: bool,
     ) -> None:
         self.spec, self.progress, self.model, self.folder, self.last = spec, progress, model, folder, last
         self.observers = _Observers(registry, progress)
         self.loggers = RunLoggers(folder.path, [LogTarget(*target) for target in spec.log_to], progress.message)
-        self.open_requests = OpenRequests(folder, model)
+        self.user, self.user_loaded = user, False
+        self.open_requests = OpenRequests(folder, model, user)
         self.early_stop = EarlyStop()
         self.budget = Budget.of(spec)
         self.draws: Draws | None = None
@@ -197,7 +207,9 @@ class _Run:
             self._note_model()
             self.progress.stage("waiting for the first answer")
             self.is_new, self.is_loaded = not self.folder.known, True
-        while asked := self.open_requests.take():  # once, unless there are conversations: then once a turn
+        while self.open_requests.any_left:  # once, unless there are conversations: then once a turn
+            self._ask_user()
+            asked = self.open_requests.take()
             keys = list(asked)
             for index, response in self._answers(list(asked.values()), self.budget, is_new=self.is_new):
                 if not self.answered:  # by its first answer, a model may know more of itself
@@ -209,6 +221,21 @@ class _Run:
                     self._finish(item)
             self.is_new = False
         self._note_model(self.progress.message)
+
+    def _ask_user(self) -> None:
+        """Have the simulated user answer whatever waits for it."""
+        asked = self.open_requests.take_for_user()
+        if not asked or self.user is None:
+            return
+        if not self.user_loaded:
+            self.progress.stage(f"loading the simulated user, {self.user.name}")
+            with plugin_errors(self.user.name, "could not be loaded"):
+                self.user.load()
+            self.user_loaded = True
+        keys = list(asked)
+        for index, response in answers(self.user, self.user.name, list(asked.values())):
+            for item in self.open_requests.answered(keys[index], response):
+                self._finish(item)
 
     def _answers(
         self, asked: Sequence[Request], budget: Budget | None, *, is_new: bool

@@ -19,12 +19,13 @@ class RunSpec:
     """Everything a run is told, named as on the command line. Secrets among `model_args` and `log_to` are `Secret`s.
 
     log_to: the loggers that write the run into a tracker, each with its options. task_gen_kwargs: what a recipe says of
-    single tasks, by their names, over `gen_kwargs`.
+    single tasks, by their names, over `gen_kwargs`. user_model: who plays the user of conversations, and its arguments.
     """
 
     tasks: tuple[str, ...]
     model: str = DEFAULT_MODEL
     model_args: Mapping[str, JSON] = field(default_factory=dict)
+    user_model: tuple[str, Mapping[str, JSON]] | None = None
     modify: tuple[str, ...] = ()
     num_fewshot: int | None = None
     fewshot_sampler: str | None = None
@@ -69,6 +70,8 @@ class RunSpec:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model_args", sealed(dict(self.model_args)))
+        if self.user_model is not None:
+            object.__setattr__(self, "user_model", (self.user_model[0], sealed(dict(self.user_model[1]))))
         object.__setattr__(self, "log_to", tuple((name, sealed(dict(options))) for name, options in self.log_to))
 
     def generation_of(self, task: str) -> Mapping[str, JSON]:

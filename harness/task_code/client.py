@@ -102,6 +102,8 @@ _SHAPES: Mapping[str, Callable[[Any], bool]] = {
         _is_rows(made) and all(isinstance(value, dict) for values in made for value in values.values())
     ),
     "score": lambda made: isinstance(made, dict),
+    "offer": lambda made: isinstance(made, dict) and isinstance(made.get("tools"), list),
+    "play": lambda made: isinstance(made, dict) and isinstance(made.get("observations"), list),
 }
 """What an answer looks like, by what was asked for. The code can write anything in its place."""
 
@@ -239,6 +241,38 @@ class TaskCode:
         if isinstance(held[1], CodeError):
             raise DataError(f"{function}: {held[1]}")
         return held[1]
+
+    def offer(self, environment: Mapping[str, PythonFunction]) -> tuple[JSON, str]:
+        """The functions of an environment, as a list of JSON Schemas, and its policy. Raises `DataError`."""
+        made = self._in_environment(environment, do="offer")
+        return made["tools"], _text_of(made.get("policy"))
+
+    def play(
+        self,
+        environment: Mapping[str, PythonFunction],
+        row: Mapping[str, Any],
+        actions: Sequence[tuple[str, JSON]],
+        *,
+        digest: bool = False,
+    ) -> tuple[list[str], str]:
+        """What each of `actions` (a function's name, its arguments) returns, and a digest of the state behind them
+        where one is wanted.
+
+        They run from a fresh state on; those of before are not run again as long as the process lives and remembers
+        them. What a function raises is what it returns. Raises `DataError`.
+        """
+        given = [[name, arguments] for name, arguments in actions]
+        made = self._in_environment(environment, do="play", row=encoded(row), actions=given, digest=digest)
+        if len(made["observations"]) != len(actions):
+            raise DataError(f"environment: {environment['tools']}: its process sent what is no answer to 'play'")
+        return [_text_of(each) for each in made["observations"]], _text_of(made.get("state"))
+
+    def _in_environment(self, environment: Mapping[str, PythonFunction], **request: Any) -> Any:
+        pairs = {name: _pair(function) for name, function in environment.items()}
+        try:
+            return self._ask(environment["tools"], self.seconds, environment=pairs, **request)
+        except CodeError as error:
+            raise DataError(f"environment: {environment['tools']}: {error}") from None
 
     def open_task(self, name: str, spec: Mapping[str, Any], function: PythonFunction) -> None:
         """Say how replies of a task are read and scored; `read`, `score` and `join` go by it. Raises `CodeError`."""
@@ -425,6 +459,7 @@ class _CodeProcess:
             "packages": "package_names",
             "classes": "task_classes",
             "media": "media_values",
+            "environments": "environments",
         }
         names = {name: str(_HERE / f"{module}.py") for name, module in modules.items()}
         hello = {"path": path, "roots": roots, "shown": seen, "limits": limits, **names}
@@ -597,6 +632,10 @@ def _nltk() -> dict[str, str]:
     places = [os.environ.get("NLTK_DATA") or "", str(Path("~/nltk_data").expanduser())]
     found = next((place for place in places if place and Path(place).is_dir()), None)
     return {} if found is None else {"NLTK_DATA": found}
+
+
+def _text_of(value: Any) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _pair(function: PythonFunction) -> list[str]:

@@ -289,10 +289,16 @@ class _Unheard:
             self._watch.on = True
 
 
+def _no_model(*_: Any, **__: Any) -> None:
+    raise RuntimeError("task code asks no models: --user_model says who plays the user")
+
+
 def _made(name: str) -> types.ModuleType:
     module = types.ModuleType(name)
     if name == "evaluate":
         module.load = _load  # type: ignore[attr-defined]
+    if name == "litellm":
+        module.completion = _no_model  # type: ignore[attr-defined]
     if name.endswith("squad_metrics"):
         for function in (_normalize_answer, _compute_exact, _compute_f1):
             setattr(module, function.__name__.removeprefix("_"), function)
@@ -321,7 +327,7 @@ def install(boxed: bool) -> None:
     """Have the modules found. boxed: whether the network is out of reach, so that `evaluate` can load nothing."""
     if not boxed:
         _METRICS["code_eval"] = _code_eval_in_the_open
-    last = ["evaluate", "transformers.data.metrics", "transformers.data.metrics.squad_metrics"]
+    last = ["evaluate", "litellm", "transformers.data.metrics", "transformers.data.metrics.squad_metrics"]
     if boxed:
         sys.meta_path.insert(0, _Finder(["evaluate"]))
     sys.meta_path.append(_Finder(last))

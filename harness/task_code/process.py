@@ -123,9 +123,9 @@ class _FromSource(importlib.machinery.SourceFileLoader):
 
 class _Process:
     def __init__(self, hello: dict[str, Any]) -> None:
-        sys.path[:] = hello["path"]
-        sys.dont_write_bytecode = True
         self.roots = [os.path.realpath(root) for root in hello["roots"]]
+        sys.path[:] = [*hello["path"], *self.roots]
+        sys.dont_write_bytecode = True
         sys.path_hooks.insert(0, self.finder)
         self.names: Any = _module("_lm_eval_names", hello["names"])
         self.names.install(_task_folders(self.roots))
@@ -139,6 +139,7 @@ class _Process:
         self.classes: Any = _module("_task_classes", hello["classes"])
         self.media: Any = _module("_media_values", hello["media"])
         self.names.settings = self.classes.Settings
+        self.environments: Any = _module("_environments", hello["environments"])
         self.instances: dict[tuple[str, str], Any] = {}
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -198,10 +199,11 @@ class _Process:
         return [_encoded(row) for row in made()]
 
     def do_splits(self, function: list[str], options: dict[str, Any]) -> Any:
-        """`custom_dataset`: all splits, with their rows."""
+        """`custom_dataset`: all splits, with their rows; or a list, which is the split `test`."""
         made = self.function(*function)
         _seed()
-        return {str(split): _rows_of(dataset) for split, dataset in made(**options).items()}
+        splits = {"test": made} if isinstance(made, list | tuple) else made(**options)
+        return {str(split): _rows_of(dataset) for split, dataset in splits.items()}
 
     def do_values(self, functions: dict[str, list[str]], rows: list[Any]) -> Any:
         """What each of `functions` makes of each row: {"value": ...} or {"error": ...} by key."""
@@ -214,6 +216,19 @@ class _Process:
         made = call({name: self.media.opened(_decoded(value), kind, known) for name, value in row.items()})
         shown = made if isinstance(made, list | tuple) else [] if made is None else [made]
         return [_encoded(self.media.as_file(item, known)) for item in shown]
+
+    def do_offer(self, environment: dict[str, list[str]]) -> Any:
+        """What an environment offers, as JSON Schemas, and its policy."""
+        policy = self.function(*environment["policy"]) if "policy" in environment else ""
+        tools = self.environments.offered(self.function(*environment["tools"]))
+        return {"tools": tools, "policy": str(policy() if callable(policy) else policy)}
+
+    def do_play(self, environment: dict[str, list[str]], row: Any, actions: list[list[Any]], digest: bool) -> Any:
+        """What each action returns, and a digest of the state behind them where one is wanted."""
+        tools = self.function(*environment["tools"])
+        make = self.function(*environment["state"]) if "state" in environment else dict
+        play = self.environments.played([environment, row], tools, make, _decoded(row), actions, is_over=digest)
+        return {"observations": play.observations, "state": play.digest if digest else ""}
 
     def do_task(self, task: str, spec: dict[str, Any]) -> Any:
         """Keep how a task's replies are read and scored, under a name."""
@@ -531,7 +546,7 @@ def _rows_of(made: Any) -> list[Any]:
     """Rows as JSON, of a data set or of anything that gives mappings. Pictures and sounds of a data set stay files."""
     if hasattr(made, "to_list"):
         made = made.to_list()
-    return [_encoded(dict(row)) for row in made]
+    return [_encoded(row.model_dump() if hasattr(row, "model_dump") else dict(row)) for row in made]
 
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})

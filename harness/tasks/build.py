@@ -34,6 +34,7 @@ from harness.tasks.rows import dataset_spec, exploded, one_file, second_split
 from harness.tasks.schema import TaskConfig
 from harness.tasks.task import Subset, Task
 from harness.tasks.templates import Context, FunctionTemplate, Template
+from harness.tasks.tools import offered
 from harness.tasks.views import check_gold, differs, views_of
 from harness.tasks.yaml_file import PythonFunction
 from harness.types import (
@@ -41,6 +42,7 @@ from harness.types import (
     BadRows,
     DatasetSpec,
     Media,
+    Message,
     Record,
     Request,
     Rows,
@@ -196,6 +198,17 @@ class _Builder:
         self.shot_nulls: dict[tuple[int, int], tuple[str, ...]] = {}
         self.openings: dict[tuple[int, str, tuple[int, ...]], Opening] = {}
         self.changes: dict[bool, int] = {True: 0, False: 0}
+        self.offered, self.policy = self.offer()
+
+    def offer(self) -> tuple[str, tuple[Message, ...]]:
+        """What the task's environment offers, as of a `Prompt`, and its policy as a turn; nothing without one."""
+        entry = self.task.config.environment
+        if entry is None or self.task.code is None:
+            return "", ()
+        place = self.task.document.place(("environment", "tools"))
+        tools, policy = self.task.code.offer(entry.functions)
+        policy = entry.policy if isinstance(entry.policy, str) else policy
+        return offered(tools, f"{place}: environment"), (Message("system", policy),) if policy else ()
 
     def naming_row(self, what: str) -> NamingRow:
         return NamingRow(self.task, self.subset, self.task.eval_split, what)
@@ -409,6 +422,9 @@ class _Builder:
         """A row as a model is asked, with marks in the place of its media."""
         templates, context = self.task.wordings[wording].templates.doc, row_context(row, self.subset)
         rendered = self.marks.marked(templates.render(context, self.columns), media)
+        if self.offered:
+            turns = rendered.turns or ((Message("user", rendered.text),) if rendered.text else ())
+            return replace(rendered, turns=(*self.policy, *turns), tools=self.offered)
         return (
             rendered if templates.tools is None else replace(rendered, tools=templates.offered(context, self.columns))
         )

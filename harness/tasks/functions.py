@@ -61,6 +61,20 @@ class TaskFunctions(Protocol):
     def value(self, function: PythonFunction, row: Mapping[str, Any]) -> Any:
         """What a function makes of a row. Raises `DataError`."""
 
+    def offer(self, environment: Mapping[str, PythonFunction]) -> tuple[JSON, str]:
+        """The functions of an environment, as a list of JSON Schemas, and its policy. Raises `DataError`."""
+
+    def play(
+        self,
+        environment: Mapping[str, PythonFunction],
+        row: Mapping[str, Any],
+        actions: Sequence[tuple[str, JSON]],
+        *,
+        digest: bool = False,
+    ) -> tuple[list[str], str]:
+        """What each of `actions` returns, from a fresh state on, and a digest of the state then,
+        where one is wanted. Raises `DataError`."""
+
 
 def refused(function: PythonFunction, document: Document, path: KeyPath) -> TaskError:
     """The error for Python that nobody has consented to: what, where, and the flag."""

@@ -101,7 +101,8 @@ class DocTemplates:
         if self.tools is None:
             return ""
         is_column = _is_column(self.tools, columns)
-        return offered(_column(self.tools, context) if is_column else self.tools.value(context), str(self.tools.place))
+        value = _column(self.tools, context) if is_column else self.tools.value(context)
+        return offered(value, f"{self.tools.place}: doc_to_tools")
 
     def graded(self, context: Context, columns: Set[str]) -> Rendered:
         """What is right, and only as much of what is shown as it takes to know that. Raises as `render`."""

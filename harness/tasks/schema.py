@@ -39,6 +39,7 @@ _PYTHON: frozenset[tuple[str, ...]] = frozenset(
         *(("filter_list", "*", "filter", "*", key) for key in ("function", "filter_fn")),
         ("aggregate_metric_list", "*", "aggregation"),
         ("aggregate_metric_list", "aggregation"),
+        *(("environment", key) for key in ("tools", "state", "policy")),
     }
 )
 
@@ -242,6 +243,38 @@ class ParaphraseEntry(Strict):
         return self
 
 
+class EnvironmentEntry(Strict):
+    """What a model may act on: functions of the task's Python, which run in the sandbox, and what they change."""
+
+    tools: PythonFunction = Field(
+        description="a list of Python functions f(state, ...) whose signature and docstring say what is offered, or of "
+        "classes with get_info() and invoke(data, ...), as tau-bench has them"
+    )
+    state: PythonFunction | None = Field(
+        None, description="makes what the functions are given first, anew for each conversation; may take the row"
+    )
+    policy: str | PythonFunction | None = Field(None, description="the system text, or Python that holds or makes it")
+    ends: Words | None = Field(None, description="functions whose call ends the conversation")
+    steps: Annotated[int, Field(ge=1)] = Field(30, description="the most answers of the model")
+
+    @property
+    def functions(self) -> dict[str, PythonFunction]:
+        """Its Python, by what it is for."""
+        given = {"tools": self.tools, "state": self.state, "policy": self.policy}
+        return {name: value for name, value in given.items() if isinstance(value, PythonFunction)}
+
+
+class SimulatedUserEntry(Strict):
+    """The user of a conversation, whom another model (`--user_model`) plays."""
+
+    prompt: Template = Field(description="the system text of that model: Jinja, which sees the row")
+    opening: str = Field(
+        "Hi! How can I help you today?", description="what it is told first, in the place of the measured model"
+    )
+    stop: Stop = Field("###STOP###", description="what it writes to end the conversation")
+    generation_kwargs: GenerationKwargs | None = Field(None, description="how it answers")
+
+
 class TaskConfig(Strict):
     """A task: rows, how each becomes a prompt, and how answers become scores."""
 
@@ -314,6 +347,12 @@ class TaskConfig(Strict):
         None,
         description="the functions that the model may call, as a list of JSON Schemas {name, description, parameters}; "
         "calls are read from the reply by the filter `tool_calls`, and never executed",
+    )
+    environment: EnvironmentEntry | None = Field(
+        None, description="what the model's calls act on: they are executed, in the sandbox, and it goes on"
+    )
+    simulated_user: SimulatedUserEntry | None = Field(
+        None, description="another model that talks with the measured one, as the user"
     )
     doc_to_image: Words | PythonFunction | None = Field(
         None, description="columns of images, which the prompt speaks of as <image 1>, <image 2>, ..."
@@ -388,13 +427,33 @@ class TaskConfig(Strict):
             raise ValueError("'doc_to_messages' is a whole conversation and takes no examples: leave out 'num_fewshot'")
         if self.doc_to_messages is not None and self.paraphrases is not None:
             raise ValueError("'doc_to_messages' and 'paraphrases' cannot be used together")
-        if self.doc_to_text is None and self.doc_to_messages is None and self.output_type != "loglikelihood_rolling":
+        self._check_conversation()
+        opens = self.doc_to_messages is not None or self.simulated_user is not None
+        if self.doc_to_text is None and not opens and self.output_type != "loglikelihood_rolling":
             raise ValueError("missing key 'doc_to_text'")
         if self.output_type == "multiple_choice" and self.doc_to_choice is None:
             raise ValueError("output_type multiple_choice needs 'doc_to_choice'")
         if self.repeats > 1 and self.output_type != "generate_until":
             raise ValueError(f"'repeats' has no meaning for output_type {self.output_type}")
         return self
+
+    def _check_conversation(self) -> None:
+        if self.simulated_user is not None and self.environment is None:
+            raise ValueError("'simulated_user' needs 'environment': what the model acts on, and the policy it is told")
+        if self.environment is None:
+            return
+        if self.output_type != "generate_until":
+            raise ValueError(f"'environment' needs output_type generate_until, found {self.output_type}")
+        if self.doc_to_tools is not None:
+            raise ValueError("'environment' says itself what is offered: leave out 'doc_to_tools'")
+        if self.num_fewshot:
+            raise ValueError("'environment' makes whole conversations, without examples: leave out 'num_fewshot'")
+        if self.simulated_user is None:
+            return
+        if self.doc_to_messages is not None or self.doc_to_text is not None:
+            raise ValueError("with 'simulated_user', the conversation is opened by it: leave out the other prompts")
+        if self.environment.policy is None:
+            raise ValueError("'simulated_user' needs 'environment: policy', the system text of the measured model")
 
 
 class GroupMetricConfig(Strict):

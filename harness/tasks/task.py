@@ -86,13 +86,14 @@ class TaskTemplates:
     description: Template | None
     cluster: Template | None
     breakdown: Mapping[str, Template]
+    simulated_user: Template | None
     where: tuple[Template, ...]
     media: tuple[MediaColumn, ...]
     compiler: Templates = field(repr=False)
 
     @property
     def all(self) -> tuple[Template, ...]:
-        parts = (*self.doc.templates, *self.shot.templates, self.description, self.cluster)
+        parts = (*self.doc.templates, *self.shot.templates, self.description, self.cluster, self.simulated_user)
         parts = (*parts, *self.breakdown.values(), *self.where, *(one for each in self.media for one in each.templates))
         return tuple(part for part in parts if part is not None)
 
@@ -422,10 +423,18 @@ def _compile(config: TaskConfig, document: Document, compiler: Templates, code: 
             name: compiler.compile(source, "breakdown", document.place(("breakdown", name)))
             for name, source in (config.breakdown or {}).items()
         },
+        simulated_user=_simulated_user(config, document, compiler),
         where=conditions,
         media=tuple(_media_columns(config, document, compiler)),
         compiler=compiler,
     )
+
+
+def _simulated_user(config: TaskConfig, document: Document, compiler: Templates) -> Template | None:
+    if config.simulated_user is None:
+        return None
+    path = ("simulated_user", "prompt")
+    return compiler.compile(config.simulated_user.prompt, ".".join(path), document.place(path))
 
 
 def _media_columns(config: TaskConfig, document: Document, compiler: Templates) -> Iterator[MediaColumn]:

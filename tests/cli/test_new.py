@@ -88,4 +88,7 @@ def test_a_name_that_is_no_name(name: str) -> None:
 def test_an_unknown_kind_is_told_what_there_is() -> None:
     refused = run_harness("new", "taks", "rivers")
     assert refused.exit_code == 4
-    assert "no scaffold 'taks'; did you mean 'task'? (there are: plugin, rubric, task)" in refused.stderr
+    assert (
+        "no scaffold 'taks'; did you mean 'task'? (there are: environment, plugin, rubric, task, tau_bench)"
+        in refused.stderr
+    )

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
@@ -42,6 +43,17 @@ def test_calls_that_come_in_pieces_are_joined(server: ScriptedServer) -> None:
     server.answer = lambda asked: Reply(body.encode(), headers={"Content-Type": "text/event-stream"})
     response = answer(make(server), ASKED)
     assert read_calls(response.text or "") == (ToolCall("weather", {"city": "北京"}),)
+
+
+def test_what_functions_returned_goes_back_to_an_api_with_the_calls_that_asked_for_it(server: ScriptedServer) -> None:
+    server.answer = lambda asked: chat("Yes.")
+    said = 'I look.\n<tool_call>{"name": "weather", "arguments": {"city": "北京"}}</tool_call>'
+    turns = (*PROMPT.messages, Message("assistant", said), Message("tool", "warm"))
+    answer(make(server), replace(ASKED, prompt=replace(PROMPT, messages=turns)))
+    _, called, returned = server.asked[-1].body["messages"]
+    (call,) = called["tool_calls"]
+    assert (called["content"], call["function"]) == ("I look.", {"name": "weather", "arguments": '{"city": "北京"}'})
+    assert returned == {"role": "tool", "content": "warm", "tool_call_id": call["id"], "name": "weather"}
 
 
 def test_a_server_that_answers_in_words_has_called_nothing(server: ScriptedServer) -> None:

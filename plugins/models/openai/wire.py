@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from harness import GenerationParams, Media, Message, Prompt, Response
 from harness.data import frames_as_images
-from harness.scoring import strip_reasoning
+from harness.scoring import read_calls, strip_reasoning
 
 from .errors import RetryableError, WithheldError, short
 from .pictures import MOST_FRAME_BYTES, MOST_FRAME_PIXELS, PictureRule
@@ -21,6 +22,18 @@ from .sounds import SoundRule
 MOST_STOPS = 4
 # Channels of gpt-oss without their marks (`analysisThe user ...assistantfinal42`): the one of the answer did not come.
 _UNFINISHED_CHANNEL = re.compile(r"\s*analysis(?=[^a-z\s])(?!.*assistant\s?final)", re.DOTALL)
+
+_CALL_MARKS = (
+    "<tool_call>",
+    "<function=",
+    "<invoke ",
+    "<minimax:",
+    "<｜tool",
+    "<|tool_call",
+    "[TOOL_CALLS]",
+    "<|python_tag|>",
+)
+"""How calls begin in a text; one without any is a call as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +68,35 @@ def chat_messages(prompt: Prompt, rules: MediaRules = _AS_THEY_ARE) -> list[dict
     prompt = frames_as_images(prompt)
     turns = prompt.messages or (Message("user", (*prompt.media, prompt.text) if prompt.media else prompt.text),)
     messages = [{"role": turn.role, "content": _content(turn.content, rules)} for turn in turns]
+    _name_calls(messages, [each["function"] for each in json.loads(prompt.tools or "[]")])
     if prompt.prefill:
         messages.append({"role": "assistant", "content": prompt.prefill})
     return messages
+
+
+def _name_calls(messages: list[dict[str, Any]], functions: Sequence[Mapping[str, Any]]) -> None:
+    """Give turns of `tool` the id of the call that they answer, and the assistant's turn before them its calls.
+
+    The calls are those that its text holds; what stands before the first of them is its content.
+    """
+    for place, message in enumerate(messages):
+        answered = list(itertools.takewhile(lambda turn: turn["role"] == "tool", messages[place + 1 :]))
+        if message["role"] != "assistant" or not answered:
+            continue
+        text = message["content"]
+        calls = read_calls(text, functions)[: len(answered)]
+        begins = [text.find(mark) for mark in _CALL_MARKS if mark in text]
+        message["content"] = text[: min(begins, default=0)].strip() or None
+        message["tool_calls"] = [
+            {
+                "id": f"call_{place}_{number}",
+                "type": "function",
+                "function": {"name": call.name, "arguments": json.dumps(call.arguments, ensure_ascii=False)},
+            }
+            for number, call in enumerate(calls)
+        ]
+        for turn, call in zip(answered, message["tool_calls"], strict=False):
+            turn["tool_call_id"], turn["name"] = call["id"], call["function"]["name"]
 
 
 def has_media(prompt: Prompt) -> bool:

@@ -1,0 +1,246 @@
+"""Conversations with a simulated user in an environment: the calls run, the end state counts, a kill loses no step."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from sandboxed import needs_sandbox
+
+import harness
+from harness import Model, Request, Response
+from harness.cli.new import copy_scaffold, find_scaffold
+from harness.errors import UsageError
+from harness.run.rescore import score_run
+from harness.task_code import environments
+
+
+def call(name: str, **arguments: Any) -> str:
+    return f"<tool_call>{json.dumps({'name': name, 'arguments': arguments})}</tool_call>"
+
+
+class Librarian(Model):
+    """Does what the last turn asks for, and stops `after` so many answers."""
+
+    name: ClassVar[str] = "librarian"
+    supports: ClassVar[frozenset[str]] = frozenset({"generate"})
+    takes_tools: ClassVar[bool] = True
+
+    def __init__(self, *, after: int = 99, wrong: str = "") -> None:
+        self.after, self.wrong = after, wrong
+        self.asked: list[list[str]] = []
+        self.roles: list[list[str]] = []
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"wrong": self.wrong}
+
+    def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
+        self.asked.append([request.prompt.messages[-1].text for request in requests])
+        for index, request in enumerate(requests):
+            if sum(map(len, self.asked[:-1])) + index >= self.after:
+                raise KeyboardInterrupt
+            self.roles.append([message.role for message in request.prompt.messages])
+            yield (
+                index,
+                Response(
+                    text=self.reply_to(request.prompt.messages[-1].text),
+                    finish_reason="stop",
+                    prompt_tokens=10,
+                    completion_tokens=2,
+                ),
+            )
+
+    def reply_to(self, last: str) -> str:
+        if self.wrong and "Emma" in last:
+            return self.wrong
+        said = {
+            "Emma please": call("find", title="Emma"),
+            "Emma: on the shelf": "Yes."
+            + call("lend", title="Emma", reader="Ann")
+            + call("lend", title="Ulysses", reader="A"),
+            '{"lent": "Emma", "weeks": 2}': "Emma is yours for 2 weeks.",
+            "Here is Ulysses": call("take_back", titles=["Ulysses"]),
+            "thank you": "Good bye.",
+            "I complain": call("call_the_head"),
+        }
+        return said[last]
+
+
+class Reader(Model):
+    """Plays the readers."""
+
+    name: ClassVar[str] = "reader"
+    supports: ClassVar[frozenset[str]] = frozenset({"generate"})
+    identity: ClassVar[dict[str, Any]] = {}
+    silent = ""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
+        wishes = {"Ann": "Emma please", "Bob": "Here is Ulysses", "Cid": "I complain"}
+        for index, request in enumerate(requests):
+            self.asked += 1
+            told, *turns = request.prompt.messages
+            wish = next(wish for name, wish in wishes.items() if f"You are {name}" in told.text)
+            if len(turns) == 1:
+                assert turns[0].text == "Hi! How can I help you today?"
+                yield index, Response(error="no line") if wish == self.silent else Response(text=wish)
+            else:
+                yield index, Response(text="Thanks. ###STOP###")
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Path:
+    copy_scaffold(find_scaffold("environment"), "my_environment", "lending", tmp_path / "lending")
+    return tmp_path / "lending" / "lending.yaml"
+
+
+def ask(task: Path, model: Model, user: Model | None, **options: Any) -> Any:
+    given = {"apply_chat_template": True, "trust_task_code_in_process": [task.parent], **options}
+    return harness.evaluate(model, tasks=task, user_model=user, output=task.parent / "runs", **given)
+
+
+def scores(result: Any) -> list[float | None]:
+    return [record.scores["end_state"] for record in sorted(result.samples(), key=lambda record: record.id)]
+
+
+def test_calls_run_on_the_state_of_their_conversation_and_the_end_state_is_compared(task: Path) -> None:
+    model, user = Librarian(), Reader()
+    result = ask(task, model, user)
+    assert scores(result) == [1, 1, 1]
+    assert [len(asked) for asked in model.asked] == [3, 2, 1]  # all conversations in one batch
+    assert model.roles[0] == ["system", "user"]
+    assert model.roles[-1] == ["system", "user", "assistant", "tool", "assistant", "tool"]
+    (first, *_) = sorted(result.samples(), key=lambda record: record.id)
+    (answer,) = first.responses
+    told = json.loads(answer.text or "")
+    assert told["end"] == "user"
+    assert [turn["role"] for turn in told["turns"]] == ["user", *["assistant", "tool"] * 2, "assistant"]
+    assert told["turns"][3]["call"] == {
+        "name": "lend",
+        "arguments": {"title": "Emma", "reader": "Ann"},
+    }  # the first of two
+    assert (answer.prompt_tokens, answer.completion_tokens) == (30, 6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("wrong", "end"),
+    [
+        ("No.", "user"),
+        ("<tool_call>{oops</tool_call>", "unreadable"),
+        (call("lend", title="Emma", reader="Ann"), "user"),  # 2 weeks are not said
+        (call("find", title="Emma"), "steps"),
+    ],
+)
+def test_what_did_not_do_what_was_wished_scores_0(task: Path, wrong: str, end: str) -> None:
+    model = Librarian(wrong=wrong)
+    if end == "user" and wrong != "No.":
+        model.reply_to = lambda last: wrong if last == "Emma please" else "Done."  # type: ignore[method-assign]
+    if end == "steps":
+        model.reply_to = lambda last: wrong  # type: ignore[method-assign]
+    (record,) = ask(task, model, Reader(), limit=1).samples()
+    assert record.scores["end_state"] == 0
+    assert json.loads(record.responses[0].text or "")["end"] == end
+
+
+def test_a_run_that_was_stopped_asks_no_step_again(task: Path) -> None:
+    with pytest.raises(harness.HarnessError):
+        ask(task, Librarian(after=4), Reader())
+    model, user = Librarian(), Reader()
+    result = ask(task, model, user)
+    assert scores(result) == [1, 1, 1]
+    assert ([len(asked) for asked in model.asked], user.asked) == ([2], 2)
+    nobody = Librarian()
+    ask(task, nobody, Reader())
+    assert nobody.asked == []
+
+
+@pytest.mark.slow
+def test_where_the_user_says_nothing_the_sample_failed_and_is_no_zero(task: Path) -> None:
+    user = Reader()
+    user.silent = "I complain"
+    result = ask(task, Librarian(), user)
+    assert scores(result) == [1, 1, None]
+    assert "the simulated user has no answer: no line" in str([record.error for record in result.samples()])
+
+
+@pytest.mark.slow
+def test_scores_are_made_again_without_a_model(task: Path) -> None:
+    result = ask(task, Librarian(), Reader())
+    assert scores(score_run(result.path)) == [1, 1, 1]
+
+
+@pytest.mark.slow
+def test_what_is_missing_is_said_before_anything_loads(task: Path) -> None:
+    with pytest.raises(UsageError, match="a user whom another model plays: add --user_model"):
+        ask(task, Librarian(), None)
+    with pytest.raises(UsageError, match="runs by consent alone: add --trust_task_code"):
+        ask(task, Librarian(), Reader(), trust_task_code_in_process=[])
+    text = task.read_text()
+    task.write_text("".join(line for line in text.splitlines(keepends=True) if "policy:" not in line))
+    with pytest.raises(UsageError, match="needs 'environment: policy'"):
+        ask(task, Librarian(), Reader())
+    task.write_text(text.replace("environment:", "doc_to_tools: '[]'\nenvironment:"))
+    with pytest.raises(UsageError, match="leave out 'doc_to_tools'"):
+        ask(task, Librarian(), Reader())
+    task.write_text(text.replace("{{ wish }}", "{{ whish }}"))
+    with pytest.raises(harness.HarnessError, match="whish"):
+        ask(task, Librarian(), Reader())
+
+
+@pytest.mark.slow
+def test_without_a_user_it_ends_with_the_models_answer(task: Path) -> None:
+    lines = (
+        task.read_text().split("simulated_user:")[0] + "doc_to_text: Emma please\nmetric_list: [{metric: end_state}]\n"
+    )
+    task.write_text(lines)
+    (record,) = ask(task, Librarian(), None, limit=1).samples()
+    assert json.loads(record.responses[0].text or "")["end"] == "answer" and record.scores["end_state"] == 1
+
+
+@needs_sandbox
+@pytest.mark.slow
+def test_the_same_in_the_sandbox(task: Path) -> None:
+    result = ask(task, Librarian(), Reader(), trust_task_code_in_process=[], trust_task_code=[task.parent])
+    assert scores(result) == [1, 1, 1]
+
+
+def test_a_function_says_what_it_takes_by_its_signature() -> None:
+    def book(state: object, city: str, nights: int, tags: list[str] | None = None, at: float = 0.5) -> str:
+        """Books a room."""
+        return city
+
+    (schema,) = environments.offered([book])
+    assert schema == {
+        "name": "book",
+        "description": "Books a room.",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "city": {"type": "string"},
+                "nights": {"type": "integer"},
+                "tags": {"type": "array", "items": {"type": "string"}},
+                "at": {"type": "number"},
+            },
+            "required": ["city", "nights"],
+        },
+    }
+
+
+def test_an_exception_is_what_the_function_returns_and_equal_states_have_one_digest() -> None:
+    def put(state: dict[str, Any], key: str) -> None:
+        state[key] = {"b", "a"}
+
+    tools = [put]
+    one = environments.played("x", tools, dict, {}, [["put", {"key": "k"}], ["put", {"key": "l"}]])
+    other = environments.played("y", tools, dict, {}, [["put", {"key": "l"}], ["put", {"key": "k"}]])
+    assert one.digest == other.digest
+    assert environments.played("z", tools, dict, {}, [["put", {}], ["drop", {}]]).observations == [
+        "Error: test_an_exception_is_what_the_function_returns_and_equal_states_have_one_digest.<locals>.put() "
+        "missing 1 required positional argument: 'key'",
+        "Unknown action drop",
+    ]
