@@ -1,8 +1,9 @@
 """What several answers to a question come to: their mean, and the answer that most of them give.
 
-    --repeats 8 --metrics avg_at_k,majority_at_k(k=8),pass_at_k(k=[1,8])
+    --repeats 8 --metrics avg_at_k,majority_at_k,pass_at_k(k=[1,8])
 
-All are values of questions, of one set of answers, so that their intervals are over questions.
+All are values of questions, of one set of answers, so that their intervals are over questions. A question of which an
+answer failed has no value and is counted; of one whose answers were cut inside their reasoning, the others count.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from harness import Metric, Observation, RepeatMetric, Response, hookimpl
 
 
 class AverageAtK(RepeatMetric):
-    """The mean score of all answers to a question, by the metric that `of` names, or the task's first."""
+    """The mean score of all answers to a question, by the metric that `of` names, or the task's first.
+
+    None where one of them has no score, because the gold is hidden.
+    """
 
     name = "avg_at_k"
 
@@ -30,23 +34,26 @@ class AverageAtK(RepeatMetric):
 class MajorityAtK(RepeatMetric):
     """The score of the answer that most of `k` answers give (self-consistency; Wang et al. 2022, arXiv 2203.11171).
 
-    Of more than k answers each k that follow one another vote, and the mean of their scores counts. The first of
-    equally frequent answers wins; what could not be read has no vote. of: the metric that scores the answer.
+    k: left out, all of them vote. Of more than k answers each k that follow one another vote, and the mean of their
+    scores counts. The first of equally frequent answers wins; what could not be read has no vote, and where nothing
+    could be read the vote is scored as an answer that cannot be read. of: the metric that scores the answer.
     """
 
     name = "majority_at_k"
 
-    def __init__(self, k: int, of: str | Mapping[str, Any] | None = None) -> None:
-        if not isinstance(k, int) or isinstance(k, bool) or k < 1:
+    def __init__(self, k: int | None = None, of: str | Mapping[str, Any] | None = None) -> None:
+        if k is not None and (not isinstance(k, int) or isinstance(k, bool) or k < 1):
             raise ValueError(f"k is {k}; it must be at least 1")
-        self.replies, self.of, self.setting = k, of, f"k = {k}"
+        self.voters, self.of = k, of
+        self.replies, self.setting = k or 1, f"k = {k or 'all'}"
 
     def score(self, seen: Observation) -> float | None:
         if self.inner is None or len(seen.predictions) < self.replies:
             raise ValueError(f"there are {len(seen.predictions)} replies, fewer than k = {self.replies}")
         scores: list[float] = []
-        for start in range(0, len(seen.predictions) - self.replies + 1, self.replies):
-            votes = Counter(answer for answer in seen.predictions[start : start + self.replies] if answer is not None)
+        voters = self.voters or len(seen.predictions)
+        for start in range(0, len(seen.predictions) - voters + 1, voters):
+            votes = Counter(answer for answer in seen.predictions[start : start + voters] if answer is not None)
             winner = votes.most_common(1)[0][0] if votes else None
             voted = Observation(
                 seen.sample, (Response(text=winner or ""),), predictions=(winner,), pipeline=seen.pipeline

@@ -14,7 +14,7 @@ from harness.registry import load_plugins
 from harness.run.result import load_run
 from harness.scoring import Scorer
 from harness.testing import run_harness
-from harness.types import FilterPipeline, FilterStep, MetricSpec, Prompt, ScoringSpec
+from harness.types import FilterPipeline, FilterStep, MetricSpec, Prompt, Record, ScoringSpec
 
 REGISTRY = load_plugins()
 NUMBER = FilterStep("regex", {"regex_pattern": r"#### (\d+)"})
@@ -116,6 +116,56 @@ def test_what_cannot_say_which_replies_pass_is_refused(metrics: list[MetricSpec]
 def test_choices_have_one_answer_only() -> None:
     with pytest.raises(UsageError, match="cannot score a task of output_type 'multiple_choice'"):
         scorer(MetricSpec("acc"), MetricSpec("pass_at_k"), output_type="multiple_choice")
+
+
+@pytest.mark.parametrize(
+    ("replies", "expected"),
+    [
+        # avg_at_k, then majority_at_k of all, of 2 and of 4: worked out by hand.
+        (("7", "8", "no idea", "7"), (0.5, 1.0, 1.0, 1.0)),
+        (("8", "7", "7", "8"), (0.5, 0.0, 0.5, 0.0)),  # a tie: the first of the two wins
+        (("8", "8", "7", "7"), (0.5, 0.0, 0.5, 0.0)),
+        (("no", "idea", "7", "no"), (0.25, 1.0, 0.5, 1.0)),  # one vote is a majority of one
+        (("no", "idea", "at", "all"), (0.0, 0.0, 0.0, 0.0)),
+        (("8", "7", "7", "7"), (0.75, 1.0, 0.5, 1.0)),
+    ],
+)
+def test_means_and_majorities_are_those_worked_out_by_hand(
+    replies: tuple[str, ...], expected: tuple[float, ...]
+) -> None:
+    ks: tuple[dict[str, Any], ...] = ({}, {"k": 2}, {"k": 4})
+    majorities = [MetricSpec("majority_at_k", options=options) for options in ks]
+    texts = [f"#### {reply}" for reply in replies]
+    found = [scores(scorer(EXACT, each), "7", *texts) for each in (MetricSpec("avg_at_k"), *majorities)]
+    assert [each.get("avg_at_k", each.get("majority_at_k")) for each in found] == list(expected)
+
+
+def test_intervals_are_over_questions_and_a_failed_reply_leaves_its_question_out() -> None:
+    """Four answers to each of four questions, of which 4, 2 and 0 are right; of the last one an answer failed."""
+    made = scorer(EXACT, MetricSpec("avg_at_k"), MetricSpec("pass_at_k", options={"k": 2}), MetricSpec("majority_at_k"))
+    records = []
+    for number, right in enumerate((4, 2, 0, 4)):
+        responses = [Response(text=f"#### {7 if at < right else 8}") for at in range(4)]
+        if number == 3:
+            responses[1] = Response(error="the server was gone")
+        request = Request("generate", Prompt(suffix="Q"))
+        sample = Sample("t", "", number, {}, (request,) * 4, "7")
+        scored = made.score(sample, responses)
+        records.append(
+            Record(
+                "t", "", number, {}, Prompt(), "7", (), tuple(responses), ("",) * 4, scores=scored.scores,
+                answers=scored.answers, unparsed=scored.unparsed, error=scored.error,
+            )
+        )  # fmt: skip
+    (result,) = made.summarise("t", records, [("", "", ())])
+    found = {metric.metric: metric for metric in result.metrics}
+
+    assert (result.counts.n, result.counts.failed) == (4, 1)
+    assert all(metric.n == 3 for metric in found.values())
+    assert found["avg_at_k"].value == 0.5 and found["avg_at_k"].stderr == pytest.approx(0.5 / 3**0.5)
+    # 1 - C(n - c, k) / C(n, k): 1, 1 - 1/6 and 0.
+    assert found["pass_at_k"].value == pytest.approx((1 + 5 / 6 + 0) / 3)
+    assert found["majority_at_k"].value == pytest.approx(2 / 3)
 
 
 TASK = """\
