@@ -285,8 +285,10 @@ class _Run:
     def _report(self, jobs: Sequence[TaskJob]) -> RunResult:
         coverage = {job.task.name: job.coverage(self.spec.limit) for job in jobs}
         asked = {job.task.name: [sample.key for sample in job.samples] for job in jobs}
-        if self.spec.prices and self.folder.manifest.get("spec", {}).get("prices") != self.spec.prices:
-            self.folder.begin_work()  # where nothing is left to ask, a report by other prices is
+        told = self.folder.manifest.get("spec", {})
+        for name, value in (("prices", self.spec.prices), ("recipe", self.spec.recipe)):
+            if value and told.get(name) != value:
+                self.folder.begin_work()  # where nothing is left to ask, a report by other prices or values is
         summary = summarise_run(jobs, self.folder, coverage, asked)
         for message in [*self.folder.take_messages(), *attempts(jobs)]:
             self.progress.message(message)

@@ -588,7 +588,11 @@ class OpenAIModel(Model):
 
     def _fields(self, body: Mapping[str, Any], *, streams: bool) -> dict[str, Any]:
         stream = {"stream": True, "stream_options": {"include_usage": True}} if streams else {}
-        fields = {"model": self.model, **body, **stream, **self.extra_body}
+        fields = {"model": self.model, **body, **stream}
+        for name, value in self.extra_body.items():
+            # Variables of the chat template stand beside those that switch reasoning, and do not replace them.
+            ours = fields.get(name)
+            fields[name] = {**ours, **value} if isinstance(ours, Mapping) and isinstance(value, Mapping) else value
         return {name: value for name, value in fields.items() if name not in self.omit}
 
 
