@@ -18,3 +18,8 @@ _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u206
 def visible(text: str) -> str:
     """The text with control characters written as escapes: a terminal shows them, and does not obey."""
     return _OBEYED.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode("ascii"), text)
+
+
+def visible_line(text: str) -> str:
+    """The same on one line."""
+    return visible(" ".join(text.split()))

@@ -85,12 +85,12 @@ def cost_lines(report: Report, t: Translate = english, *, every: bool = False) -
     cached = t(" ({n} cached)", n=f"{total('cached_tokens'):,}") if total("cached_tokens") else ""
     reasoned = t(" ({n} of reasoning)", n=f"{total('reasoning_tokens'):,}") if total("reasoning_tokens") else ""
     uncounted = total("replies_without_tokens")
-    unknown = t("; {n} answers without counts are in none of these", n=f"{uncounted:,}") if uncounted else ""
+    unknown = t("; {n} answers came without all of their counts", n=f"{uncounted:,}") if uncounted else ""
     yield t(
         "tokens: {asked} of prompts{cached}, {written} of answers{reasoned}{money}{unknown}",
-        asked=f"{total('prompt_tokens'):,}",
+        asked=f"{total('prompt_tokens'):,}" if total("prompt_tokens") or not uncounted else "?",
         cached=cached,
-        written=f"{total('completion_tokens'):,}",
+        written=f"{total('completion_tokens'):,}" if total("completion_tokens") or not uncounted else "?",
         reasoned=reasoned,
         money=t("; cost {cost}", cost=f"{sum(costs):.4f}") if costs else "",
         unknown=unknown,

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 
 import jinja2
+from markupsafe import Markup
 
 from harness.record.calibration import Bin, Calibration
 from harness.record.codec import jsonable
@@ -367,6 +368,11 @@ def _replies(record: Record, t: Translate) -> Iterator[_ShownReply]:
         yield _ShownReply(clip(text, t), clip(response.reasoning or "", t), response.error, cut=cut)
 
 
+def breakable(text: str) -> Markup:
+    """A name that may be broken behind its underscores, and so is not broken inside a word."""
+    return Markup("_<wbr>").join(text.split("_"))
+
+
 @functools.cache
 def environment() -> jinja2.Environment:
     """The templates of this room; everything that they show is escaped."""
@@ -377,5 +383,5 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(number=number, interval=interval, percent=percent, clean=clip)
+    made.filters.update(number=number, interval=interval, percent=percent, clean=clip, breakable=breakable)
     return made

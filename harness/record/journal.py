@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -64,12 +65,14 @@ class Journal:
         self.path = path
         self._say = say
         self._places: dict[SampleKey, LinePosition] = {}
+        self._surveyed: array[int] | None = None
+        """Where the winning lines begin, of a file that is only read: a million places take 8 MB so."""
         self._size = 0
         self._unreadable: list[tuple[int, int]] = []
         """(offset, length) of the lines that are no records; they leave the file when it is written anew."""
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._places) if self._surveyed is None else len(self._surveyed)
 
     @property
     def aside(self) -> Path:
@@ -100,13 +103,16 @@ class Journal:
 
     def survey(self) -> None:
         """Index the file as it is, without changing it and without reading more of a line than its beginning."""
+        last: dict[int, int] = {}  # by a hash of the key, which is smaller than the key
         for number, offset, line in files.lines(self.path):
             whole = line.endswith(b"\n") or files.is_whole(line)
             key = line_key(line) if whole else None
             if key is None:
                 self.complain(number, ValueError("not a record" if whole else "half written"))
                 continue
-            self._places[key] = LinePosition(offset, len(line), b"", None, None)
+            text = "\0".join(map(str, key)).encode("utf-8", "surrogatepass")
+            last[int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")] = offset
+        self._surveyed = array("q", sorted(last.values()))
 
     def known(self, key: SampleKey) -> Knowledge | None:
         """What is known of a sample; None where it is not in the file."""
@@ -147,9 +153,16 @@ class Journal:
 
     def read(self) -> Iterator[tuple[int, bytes]]:
         """(line number, line) of the winning lines, in the order of the file."""
-        winners = {place.offset for place in self._places.values()}
+        winners = self._surveyed
+        if winners is None:
+            winners = array("q", sorted(place.offset for place in self._places.values()))
+        wanted = iter(winners)
+        next_winner = next(wanted, None)
         for number, offset, line in files.lines(self.path):
-            if offset in winners:
+            if next_winner is None:
+                break
+            if offset == next_winner:
+                next_winner = next(wanted, None)
                 yield number, line
 
     def compact(self, rank: Callable[[SampleKey], tuple[int, ...]]) -> None:

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from harness.terminal import visible_line
 from harness.words import Translate
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ _LOCK = threading.RLock()
 Draw = Callable[["Figure", str], None]
 """Draws into a figure; the text is the colour of lines and letters."""
 _COLOURS = ("#3b6fb5", "#c2571a", "#2e8b57", "#8a4fbf", "#b23a48", "#6b7280", "#0e8a8a", "#a37200")
+_DASHES = ("solid", (0, (5, 3)), (0, (1, 2)), (0, (5, 2, 1, 2)))
+_MARKS = ("o", "s", "^", "D", "v", "P", "X")
 _FONTS = ["DejaVu Sans", "Noto Sans CJK SC", "Noto Sans SC", "PingFang SC", "Microsoft YaHei", "WenQuanYi Micro Hei"]
 
 
@@ -50,8 +53,13 @@ def _settings() -> Iterator[None]:
     from matplotlib import font_manager
 
     known = {font.name for font in font_manager.fontManager.ttflist}
-    fonts = [name for name in _FONTS if name in known]
-    with _LOCK, matplotlib.rc_context({"font.family": fonts, "svg.hashsalt": "harness", "svg.fonttype": "path"}):
+    settings = {
+        "font.family": [name for name in _FONTS if name in known],
+        "svg.hashsalt": "harness",
+        "svg.fonttype": "path",
+        "text.parse_math": False,  # a `$` in a name is a `$`
+    }
+    with _LOCK, matplotlib.rc_context(settings):
         yield
 
 
@@ -80,12 +88,19 @@ def radar(axes: Sequence[str], series: dict[str, list[float | None]]) -> Draw:
             return
         plot = made.add_subplot(projection="polar")
         angles = [2 * math.pi * place / len(axes) for place in range(len(axes))]
-        for (name, values), colour in zip(series.items(), _COLOURS * (1 + len(series) // len(_COLOURS)), strict=False):
+        for number, (name, values) in enumerate(series.items()):
+            # Models that lie over one another are still told apart: by the dashes, and by the marks.
+            style = {
+                "color": _COLOURS[number % len(_COLOURS)],
+                "linestyle": _DASHES[number % len(_DASHES)],
+                "marker": _MARKS[number % len(_MARKS)],
+            }
             shown = [math.nan if value is None else max(0.0, value) for value in values]
-            plot.plot([*angles, angles[0]], [*shown, shown[0]], color=colour, marker="o", markersize=3, label=name)
+            plot.plot([*angles, angles[0]], [*shown, shown[0]], markersize=5, label=visible_line(name), **style)
             if not any(math.isnan(value) for value in shown):
-                plot.fill(angles, shown, color=colour, alpha=0.08)
-        plot.set_xticks(angles, axes)
+                plot.fill(angles, shown, color=style["color"], alpha=0.08)
+        plot.set_xticks(angles, [visible_line(axis) for axis in axes])
+        plot.tick_params(axis="x", pad=10)
         plot.set_ylim(0, 1)
         plot.set_yticks([0.25, 0.5, 0.75, 1.0], ["25", "50", "75", "100"])
         _plain(plot, ink)
@@ -105,9 +120,10 @@ def bars(series: dict[str, list[tuple[str, float, Sequence[float] | None]]]) -> 
         for number, (run, points) in enumerate(series.items()):
             places = [names.index(name) + (number - (len(series) - 1) / 2) * height for name, _, _ in points]
             values = [value for _, value, _ in points]
-            plot.barh(places, values, height, label=run, color=_COLOURS[number % len(_COLOURS)], xerr=_errors(points),
-                      error_kw={"ecolor": ink, "elinewidth": 1, "capsize": 2})  # fmt: skip
-        plot.set_yticks(range(len(names)), names)
+            style = {"color": _COLOURS[number % len(_COLOURS)], "label": visible_line(run)}
+            marks = {"ecolor": ink, "elinewidth": 1, "capsize": 2}
+            plot.barh(places, values, height, xerr=_errors(points), error_kw=marks, **style)
+        plot.set_yticks(range(len(names)), [visible_line(name)[:60] for name in names])
         plot.invert_yaxis()
         if all(0 <= value <= 1 for points in series.values() for _, value, _ in points):
             plot.set_xlim(0, 1)
@@ -135,8 +151,8 @@ def line(points: Sequence[tuple[str, float, Sequence[float] | None]], name: str)
         )
         step = max(1, math.ceil(len(points) / 12))
         shown = range(0, len(points), step)
-        plot.set_xticks(list(shown), [points[place][0][:28] for place in shown], rotation=30, ha="right")
-        plot.set_ylabel(name)
+        plot.set_xticks(list(shown), [visible_line(points[place][0])[:28] for place in shown], rotation=30, ha="right")
+        plot.set_ylabel(visible_line(name))
         _plain(plot, ink)
 
     return draw
@@ -149,7 +165,7 @@ def scatter(points: Sequence[tuple[str, float, float]], across: str, up: str) ->
         plot = made.add_subplot()
         for number, (name, x, y) in enumerate(points):
             plot.scatter([x], [y], color=_COLOURS[number % len(_COLOURS)])
-            plot.annotate(name[:28], (x, y), textcoords="offset points", xytext=(5, 5), color=ink)
+            plot.annotate(visible_line(name)[:28], (x, y), textcoords="offset points", xytext=(5, 5), color=ink)
         xs = [x for _, x, _ in points]
         if xs and min(xs) > 0 and max(xs) > 10 * min(xs):
             plot.set_xscale("log")

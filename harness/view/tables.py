@@ -12,6 +12,7 @@ import csv
 import html
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,16 @@ from harness.record.by_category import SideBySide
 from harness.record.file_types import Report
 from harness.record.report import DOUBTS, TableRow, rows
 from harness.record.shown import finite, interval_of, value
+from harness.terminal import visible, visible_line
 from harness.view import charts
 from harness.words import Translate, english
 
 COLUMNS = ("task", "metric", "value", "stderr", "low", "high", "n", *DOUBTS)
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_MARKDOWN = re.compile(r"[\\|`*\[\]~]")
 _LATEX = {
+    "[": "{[}", "]": "{]}", "*": "{*}",  # a row that began so would be an argument of the end of the row before
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }  # fmt: skip
@@ -94,8 +99,11 @@ def _csv_grid(header: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
 
 
 def inert_cell(cell: Any) -> Any:
-    """A spreadsheet takes a text that begins so for a formula."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+    """A cell without control characters, and, since a spreadsheet takes a text that begins so for one, no formula."""
+    if not isinstance(cell, str):
+        return cell
+    begins = cell.startswith(_FORMULA) or cell.lstrip().startswith(_FORMULA)
+    return visible(f"'{cell}" if begins else cell)
 
 
 def _xlsx(reports: Mapping[str, Report], subsets: bool, t: Translate) -> bytes:
@@ -143,10 +151,18 @@ def categories(found: Sequence[SideBySide], form: str, t: Translate = english) -
         parts = []
         for side in found:
             header, *lines = side.cells(t)
-            notes = "".join(f"\n{'%' if form == 'latex' else '-'} {words}" for words in side.extremes(t))
-            title = f"{'%' if form == 'latex' else '**'} {side.task}: {side.metric}"
-            title = title.replace("** ", "**") + "**" if form == "markdown" else title
-            parts.append(f"{title}\n\n{grid(header, lines, header[1:])}{notes}\n")
+            table, title = grid(header, lines, header[1:]), f"{side.task}: {side.metric}"
+            if form == "latex":  # a comment ends with its line
+                words = [
+                    f"% {visible_line(title)}",
+                    "",
+                    table.rstrip("\n"),
+                    *(f"% {visible_line(e)}" for e in side.extremes(t)),
+                ]
+            else:
+                notes = [f"- {_markdown_text(each)}" for each in side.extremes(t)]
+                words = [f"**{_markdown_text(title)}**", "", table.rstrip("\n"), *notes]
+            parts.append("\n".join(words) + "\n")
         return "\n".join(parts)
     header = ["task", "metric", "breakdown", "category", "run", "value", "low", "high", "n"]
     rows = [
@@ -177,9 +193,15 @@ def _markdown(reports: Mapping[str, Report], subsets: bool, t: Translate) -> str
 
 def _markdown_grid(header: Sequence[str], lines: Sequence[Sequence[str]], right: Sequence[str]) -> str:
     aligned = ["---:" if name in right else "---" for name in header]
-    cells = ([cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in (header, *lines))
+    cells = ([_markdown_text(cell) for cell in row] for row in (header, *lines))
     first, *others = cells
     return "".join(f"| {' | '.join(row)} |\n" for row in (first, aligned, *others))
+
+
+def _markdown_text(text: str) -> str:
+    """A text that Markdown shows as it is: no markup of its own, and none of HTML."""
+    escaped = _MARKDOWN.sub(lambda found: f"\\{found[0]}", visible_line(text))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _latex(reports: Mapping[str, Report], subsets: bool, t: Translate) -> str:
@@ -204,7 +226,7 @@ def _latex_grid(header: Sequence[str], lines: Sequence[Sequence[str]], right: Se
 
 
 def _escaped(cell: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in cell).replace(" ± ", r" $\pm$ ")
+    return "".join(_LATEX.get(character, character) for character in visible_line(cell)).replace(" ± ", r" $\pm$ ")
 
 
 def _json(reports: Mapping[str, Report], subsets: bool, t: Translate) -> str:
@@ -221,12 +243,12 @@ def _badge(reports: Mapping[str, Report], subsets: bool, t: Translate) -> str:
     middle = [widths[0] / 2, widths[0] + widths[1] / 2]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{sum(widths)}" height="20" role="img" '
-        f'aria-label="{html.escape(left)}: {html.escape(right)}">'
+        f'aria-label="{html.escape(visible(left))}: {html.escape(visible(right))}">'
         f'<rect width="{widths[0]}" height="20" fill="#444"/>'
         f'<rect x="{widths[0]}" width="{widths[1]}" height="20" fill="#1f5fad"/>'
         '<g fill="#fff" text-anchor="middle" font-family="Verdana,DejaVu Sans,sans-serif" font-size="11">'
-        f'<text x="{middle[0]}" y="14">{html.escape(left)}</text>'
-        f'<text x="{middle[1]}" y="14">{html.escape(right)}</text></g></svg>\n'
+        f'<text x="{middle[0]}" y="14">{html.escape(visible(left))}</text>'
+        f'<text x="{middle[1]}" y="14">{html.escape(visible(right))}</text></g></svg>\n'
     )
 
 

@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import openpyxl
 import pytest
@@ -25,6 +26,7 @@ from harness.view.filters import Filters
 from harness.view.index import SampleIndex
 from harness.view.inert_html import rich
 from harness.view.notes import read_notes
+from harness.view.tables import inert_cell
 from harness.words import translator
 
 HOST = "127.0.0.1:8000"
@@ -217,7 +219,7 @@ def test_the_viewer_speaks_chinese() -> None:
     said = set()
     for template in (*(FOLDER / "templates").iterdir(), FOLDER.parent / "record" / "parts.html.j2"):
         said |= set(re.findall(r'\bt\("([^"]+)"', template.read_text(encoding="utf-8")))
-    own = {"note: "}  # the beginning of several
+    own = {"note: ", ", "}  # the beginning of several, and a sign
     chinese = translator("zh")
     missing = [text for text in said - own if not re.search("[\u4e00-\u9fff]", chinese(text))]
     assert not missing, f"words.zh.yaml lacks {missing}"
@@ -259,6 +261,28 @@ def test_results_are_written_for_papers_and_sheets(runs: Path, tmp_path: Path) -
         tables.write(both, form, tmp_path / f"r.{form}")
         assert (tmp_path / f"r.{form}").read_bytes().startswith(begins)
     assert "%" in tables.text(both, "badge")
+
+
+def test_a_hostile_name_is_a_text_in_every_form(runs: Path, tmp_path: Path) -> None:
+    report = load_run(sorted(runs.iterdir())[0]).report
+    assert report
+    name = f"=cmd|' /C calc'!A0 {HOSTILE}\n\\input{{x}} % $x$ [a] \ud800 \\"
+    report["tasks"][0]["task"] = report["tasks"][0]["title"] = name
+    both = {name: report, "[*": report}
+    markdown, latex = tables.text(both, "markdown"), tables.text(both, "latex")
+    assert "<" not in markdown and "[a](" not in markdown and len(markdown.splitlines()) == 4
+    assert all(len(re.findall(r"(?<!\\)(?:\\\\)*\|", row)) == 6 for row in markdown.splitlines()[2:])
+    assert r"\input" not in latex and r"\textbackslash{}input\{x\}" in latex and r"\% \$x\$" in latex
+    assert "\n{[}{*} & " in latex
+    cells = [cell for row in csv.reader(tables.text(both, "csv").splitlines()) for cell in row]
+    assert not any(cell.startswith(("=", "@", "\n")) for cell in cells)
+    assert inert_cell(" \n=1+1").startswith("'")
+    for form in tables.FORMS:
+        tables.write(both, form, tmp_path / f"r.{form}")
+    for form in ("badge", "svg"):
+        ElementTree.fromstring((tmp_path / f"r.{form}").read_bytes())
+    book = openpyxl.load_workbook(tmp_path / "r.xlsx").active
+    assert all(cell.data_type != "f" for row in book for cell in row)
 
 
 def test_what_is_gained_goes_by_the_direction_of_the_metric(tmp_path: Path) -> None:

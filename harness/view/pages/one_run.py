@@ -88,12 +88,15 @@ def errors(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         unparsed = index.page(Filters(task=task, kind="unparsed"))[:_SHOWN]
         surest = index.page(Filters(task=task, kind="wrong"), order="surest")
         lengths = _lengths(index.columns.lengths(task))
+    report = found.task(task)
+    titles = {part["name"]: part["title"] for part in report["subsets"]} if report else {}
     return {
         "run": found,
         "indexing": share,
         "task": task,
         "tasks": names,
         "subsets": _by_subset(totals),
+        "titles": {**dict.fromkeys(totals), **titles},
         "doubts": [kind for kind in ("unparsed", "failed") if any(kind in kinds for kinds in totals.values())],
         "letters": letter_table(letters, sum(kinds.get("wrong", 0) for kinds in totals.values())),
         "causes": causes,
