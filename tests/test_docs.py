@@ -65,8 +65,8 @@ def parsed(line: str) -> click.Context:
     command = main.get_command(context, words[0])
     assert command is not None, f"there is no command '{words[0]}': {line}"
     if isinstance(command, click.Group) and len(words) > 1 and not words[1].startswith("-"):
-        command = command.commands[words[1]]
-        words = words[1:]
+        words = words[1:] if words[1] in command.commands else ["make", *words[1:]]  # `harness lite TASKS`
+        command = command.commands[words[0]]
     rest = [word for word in words[1:] if word != "..."]
     return command.make_context(words[0], rest, parent=context)
 

@@ -46,6 +46,8 @@ MADE_UP = (
     "shared prompt", "scored behind each", "prefill", "prompt", "system", "user", "assistant", *ORDERS,
     HIDDEN, SAME, WHOLE, *PARTS, *VERDICTS, "results", "published", "difference",
     *DOUBTS, *KINDS, *CHIPS, *ABILITIES, *(words for _, words in _OTHER_FIXES),
+    "as if its rows were drawn at random: its error was not measured on other models",
+    *_VERDICTS.values(), *DOUBTS, *KINDS, *CHIPS, *ABILITIES, *(words for _, words in _OTHER_FIXES),
     *(words for both in _BECAME.values() for words in both),
 )  # fmt: skip
 """What is put together, or chosen from a table, and so stands in no call of `t`."""

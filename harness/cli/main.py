@@ -39,6 +39,7 @@ COMMANDS = {
     "verify": "Whether a served model is the model it claims to be.",
     "gate": "Fail when a run is worse than its baseline.",
     "data": "Make a mirror of data sets.",
+    "lite": "Choose few rows of a task that stand for all.",
     "help": "Explain a topic: how a run works, task files, scores ...",
     "schema": "Print the JSON Schema of task files.",
 }

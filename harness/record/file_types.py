@@ -378,6 +378,19 @@ class DrawnFields(TypedDict):
     against: NotRequired[DecisionFields]
 
 
+class LiteFields(TypedDict):
+    """What the rows of a lite set say of the whole task. models: on how many other models its error was measured."""
+
+    task: str
+    metric: str
+    value: float
+    interval: list[float] | None
+    rows: int
+    of_rows: int
+    method: str
+    models: int
+
+
 class FailureFields(TypedDict):
     """How many samples failed for one cause, and one of the messages."""
 
@@ -437,6 +450,7 @@ class TaskReport(ResultFields):
     split: NotRequired[str]
     covers: NotRequired[CoverageFields]
     drawn: NotRequired[DrawnFields]
+    lite: NotRequired[LiteFields]
     failures: NotRequired[list[FailureFields]]
     published: NotRequired[PublishedFields]
 

@@ -265,7 +265,7 @@ def render(report: Report, width: int = 80, *, subsets: bool = False, t: Transla
                 words.append(Text(visible(f"{task['task']}: {', '.join(counts)}"), style="yellow"))
     words += [Text(visible(line), style="yellow") for line in corrections(report, t)]
     words += [Text(visible(line), style="dim") for line in settings(report, t)]
-    words += [Text(visible(line), style="dim") for line in drawn_lines(report, t)]
+    words += [Text(visible(line), style="dim") for line in (*drawn_lines(report, t), *lite_lines(report, t))]
     doubtful = (*bad_row_lines(report, t), *losses(report, t), *gaps(report, t))
     words += [Text(visible(line), style="yellow") for line in doubtful]
     words += [Text(visible(str(incident["text"])), style="yellow") for incident in report.get("incidents", ())]
@@ -357,6 +357,28 @@ def drawn_lines(report: Report, t: Translate = english) -> Iterator[str]:
                 low=low,
                 high=high,
             )
+
+
+def lite_lines(report: Report, t: Translate = english) -> Iterator[str]:
+    """Of each task of which a lite set was asked: what the whole one would score."""
+    for task in report["tasks"]:
+        if (lite := task.get("lite")) is None:
+            continue
+        interval = lite["interval"]
+        between = t("between {low} and {high}", low=number(interval[0]), high=number(interval[1])) if interval else "?"
+        unchecked = "as if its rows were drawn at random: its error was not measured on other models"
+        yield t(
+            "{task}: {metric} of all {of} rows of {whole} is estimated as {value} from {n} weighted rows, {between} "
+            "(95 %, {how})",
+            task=_name_of(task, t),
+            metric=lite["metric"],
+            of=f"{lite['of_rows']:,}",
+            whole=lite["task"],
+            value=number(lite["value"]),
+            n=f"{lite['rows']:,}",
+            between=between,
+            how=t("by its errors on {n} other models", n=lite["models"]) if lite["models"] else t(unchecked),
+        )
 
 
 def corrections(report: Report, t: Translate = english) -> Iterator[str]:

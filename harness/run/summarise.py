@@ -14,6 +14,7 @@ from harness.record.report import Missing, Usage, build_report, missing_of, watc
 from harness.record.run import RunFolder
 from harness.run.drawn import drawn_fields
 from harness.run.jobs import TaskJob, groups_of
+from harness.run.lite import lite_fields
 from harness.run.recipes import note_published
 from harness.run.spec import RunSpec
 from harness.scoring.capability import AbilityScore, GuessTally, RangedValue, TaskValue, ability_scores
@@ -80,6 +81,8 @@ def _report(
         name = task["task"]
         if causes := sums.failures[name].to_json():
             task["failures"] = causes
+        if lite := lite_fields(known[name], (coverage or {}).get(name), folder.records(name)):
+            task["lite"] = lite
         if coverage and name in coverage:
             task["covers"] = coverage[name].to_json()
             _mark_parts(task, known[name].task)

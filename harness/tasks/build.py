@@ -12,6 +12,7 @@ from harness.data.open import make_rows
 from harness.errors import DataError, HarnessError, TaskError, suggest
 from harness.tasks.fewshot import Row, SameQuestion, ShotPool, make_pool
 from harness.tasks.image_views import OtherImages, images_in, shown_hashes
+from harness.tasks.lite_files import check_row
 from harness.tasks.media import (
     Images,
     Kind,
@@ -124,7 +125,7 @@ def built_rows(
     """Each row of a subset: its number, and its samples or what is wrong with it. Raises as `build_samples` does for
     what is wrong with all of them."""
     builder = _Builder(task, subset, open_split, options, notes or SubsetNotes())
-    for number, row in enumerate(builder.rows):
+    for number, row in builder.rows:
         try:
             with builder.naming_row(f"row {number}"):
                 samples = [builder.sample(number, row)] if not task.modifiers else builder.views(number, row)
@@ -176,14 +177,18 @@ class _Builder:
         self.media: dict[int, RowMedia] = {}
         self.unread: dict[int, tuple[Sequence[Mapping[str, Any]], int]] = {}
         self.marks = Marks(self.placed_problem)
-        rows = self.open(task.eval_split, options.limit, task.config.process_docs)
+        only = task.lite.rows.get(subset.name) if task.lite else None
+        rows = self.open(task.eval_split, None if only else options.limit, task.config.process_docs, only)
         self.other_images = OtherImages(rows, self.images_of)
         self.columns: Set[str] = {column for row in rows for column in row}
-        self.rows = rows[: row_count(options.limit, len(rows))]
+        numbers = self.asked_numbers(rows)[: row_count(options.limit, len(rows))]
+        self.rows = [(number, rows[number]) for number in numbers]
         notes.rows, notes.asked = len(rows), len(self.rows)
+        if list(numbers) != list(range(len(numbers))):
+            notes.chosen = list(numbers)
         if task.code is not None:
             called = [part.function for part in task.templates.doc.templates if isinstance(part, FunctionTemplate)]
-            task.code.foresee(called, self.rows)
+            task.code.foresee(called, [row for _, row in self.rows])
         self.same_question = SameQuestion(task, self.columns)
         self.styles = [_style(wording.config, options) for wording in task.wordings]
         self.maker = RequestMaker(task, subset, options.gen_kwargs, options.seed, unconditional=options.unconditional)
@@ -210,11 +215,33 @@ class _Builder:
         policy = entry.policy if isinstance(entry.policy, str) else policy
         return offered(tools, f"{place}: environment"), (Message("system", policy),) if policy else ()
 
+    def asked_numbers(self, rows: Sequence[Row]) -> Sequence[int]:
+        """The numbers of the rows that are asked where nothing limits how many."""
+        lite = self.task.lite
+        if lite is None:
+            return range(len(rows))
+        numbers = sorted(lite.rows[self.subset.name])
+        if numbers[-1] >= len(rows):
+            raise DataError(
+                f"{lite.file}: names row {numbers[-1]} of {place_of(self.task, self.subset, self.task.eval_split)}"
+                f", which has {len(rows)} rows: the data have changed"
+            )
+        for number in numbers:
+            check_row(lite, self.subset.name, number, rows[number], self.task.media_names)
+        return numbers
+
     def naming_row(self, what: str) -> NamingRow:
         return NamingRow(self.task, self.subset, self.task.eval_split, what)
 
-    def open(self, split: str, limit: int | float | None = None, change: PythonFunction | None = None) -> Sequence[Row]:
-        """The rows of a split. change: Python that makes them anew, all of them at once."""
+    def open(
+        self,
+        split: str,
+        limit: int | float | None = None,
+        change: PythonFunction | None = None,
+        only: Collection[int] | None = None,
+    ) -> Sequence[Row]:
+        """The rows of a split. change: Python that makes them anew, all of them at once. only: the numbers of those
+        that are asked."""
         try:
             opened = self.opened(split)
         except DataError as error:
@@ -229,12 +256,13 @@ class _Builder:
         if opened.made and isinstance(limit, int) and not self.task.templates.where:
             rows = rows[: row_count(limit, len(rows))]
         # Images of rows that are only counted are not read.
-        asked = limit if isinstance(limit, int) and not self.task.templates.where else len(rows)
+        asked: Collection[int] = range(limit if isinstance(limit, int) else len(rows)) if only is None else only
+        asked = range(len(rows)) if self.task.templates.where else asked
         kept: list[Row] = []
         for number, row in enumerate(rows):
             with NamingRow(self.task, self.subset, split, f"row {number}"):
-                row = self.plain(row, number < asked)
-                if number >= asked:
+                row = self.plain(row, number in asked)
+                if number not in asked:
                     self.unread[id(row)] = (rows, number)
                 context = row_context(row, self.subset)
                 if all(condition.is_true(context) for condition in self.task.templates.where):

@@ -1,6 +1,7 @@
 """From what a user writes after `--tasks` to tasks: names, variants, subsets, groups, tags, patterns and files.
 
 [PACKAGE/]NAME[:VARIANT][/SUBSET]        cmmlu:lm_eval/college_law      cmmlu/*law*      my_task.yaml:short/law
+NAME:lite or FILE.lite.json              the rows of a lite set, see `harness.tasks.lite_files`
 KEY:VALUE                                tag:chinese     ability:logic     language:zh      modality:image
 
 A name that is not there is looked up once more among the aliases of task files, without regard to case and separators:
@@ -24,8 +25,9 @@ from harness.tasks.abilities import ability_name
 from harness.tasks.functions import TaskFunctions
 from harness.tasks.groups import Changes, Enclosing, Member, Membership, members_of
 from harness.tasks.index import TaskEntry, read_file, read_folder
+from harness.tasks.lite_files import SUFFIX, VARIANT, LiteSet, read_lite
 from harness.tasks.schema import validate_task
-from harness.tasks.task import Task, make_task
+from harness.tasks.task import Task, lite_task, make_task
 from harness.tasks.yaml_file import Document, load_document, shown
 from harness.types import JSON
 
@@ -47,7 +49,8 @@ class TaskRef:
     """One task that was asked for.
 
     subsets: None for all. changes: keys that groups override, and where they stand. memberships: the groups by which it
-    was named. document: of a task that has no file of its own, because a group defines it in place.
+    was named. document: of a task that has no file of its own, because a group defines it in place. lite: the rows that
+    are asked in the place of all.
     """
 
     name: str
@@ -58,11 +61,13 @@ class TaskRef:
     changes: Changes = field(default_factory=dict)
     memberships: tuple[Membership, ...] = ()
     document: Document | None = field(default=None, compare=False)
+    lite: LiteSet | None = field(default=None, compare=False)
 
     @property
     def full_name(self) -> str:
-        """`NAME` or `NAME:VARIANT`, as records carry it."""
-        return f"{self.name}:{self.variant}" if self.variant else self.name
+        """`NAME` or `NAME:VARIANT`, as records carry it, and `:lite` where only the rows of a lite set are asked."""
+        name = f"{self.name}:{self.variant}" if self.variant else self.name
+        return f"{name}:{VARIANT}" if self.lite else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +171,7 @@ class TaskLibrary:
         changes = {key: value for key, (value, _) in ref.changes.items()}
         places = {key: place for key, (_, place) in ref.changes.items() if key not in given}
         overridden = {**changes, **given}
-        return make_task(
+        task = make_task(
             document,
             ref.package,
             self._templates,
@@ -178,6 +183,7 @@ class TaskLibrary:
             modifiers,
             self._code,
         )
+        return lite_task(task, ref.lite) if ref.lite else task
 
     def lm_eval_entries(self) -> list[TaskEntry]:
         """The tasks that come with lm-eval, where it is installed; `lm_eval/NAME` names one of them."""
@@ -212,6 +218,14 @@ class TaskLibrary:
     def _find(self, expression: str, enclosing: Enclosing) -> Iterator[TaskRef]:
         if not expression:
             raise UsageError("--tasks: an empty name (a comma too many?)")
+        if expression.endswith(SUFFIX):
+            lite = read_lite(Path(expression).expanduser())
+            beside = replace(enclosing, folder=lite.file.parent)
+            try:
+                yield from (replace(ref, lite=lite) for ref in self._find(lite.task, beside))
+            except UsageError as error:
+                raise UsageError(f"{lite.file}: {error}; a set of a task file of one's own lies beside it") from error
+            return
         if file := _FILE.fullmatch(expression):
             # A file that a group names is next to the group's own, or where the command runs.
             path = Path(file["path"]).expanduser()
@@ -351,9 +365,24 @@ class TaskLibrary:
                 above = replace(enclosing, package=LM_EVAL) if entry.package == LM_EVAL else enclosing
                 yield from self._members(members_of(self._group_files[entry.path], above))
             else:
+                lite = self._lite_of(entry) if variant == VARIANT and variant not in entry.variants else None
+                if lite is not None:
+                    variant = _split_variant(lite.task)[1]
                 subsets = _chosen_subsets(entry, subset)
                 memberships = ((enclosing.groups, subsets),) if enclosing.groups else ()
-                yield TaskRef(entry.name, entry.package, entry.path, variant, subsets, enclosing.changes, memberships)
+                changes = enclosing.changes
+                yield TaskRef(entry.name, entry.package, entry.path, variant, subsets, changes, memberships, lite=lite)
+
+    def _lite_of(self, entry: TaskEntry) -> LiteSet:
+        """The lite set of a task, from its file beside the task or in a folder of `--include_path`."""
+        folders = [entry.path.parent, *(path for _, path in self._folders if path.is_dir())]
+        for folder in folders:
+            if (path := folder / f"{entry.name}{SUFFIX}").is_file():
+                return read_lite(path)
+        raise UsageError(
+            f"task '{entry.name}' has no lite set: '{entry.name}{SUFFIX}' lies neither beside {shown(entry.path)} nor "
+            f"in --include_path (`harness lite {entry.name}` makes one)"
+        )
 
     def _members(self, members: Iterator[Member]) -> Iterator[TaskRef]:
         for member in members:

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.data.frame_sampling import FrameRule
-from harness.errors import HarnessError, PluginError, UsageError, one_line, suggest
+from harness.errors import HarnessError, PluginError, TaskError, UsageError, one_line, suggest
 from harness.modifiers import Modifier
 from harness.plugin_values import mapping
 from harness.tasks.classes import with_class
 from harness.tasks.functions import TaskFunctions, refused
+from harness.tasks.lite_files import VARIANT, LiteSet
 from harness.tasks.media import Kind, MediaColumn
 from harness.tasks.modify import checked_needs, labels_of
 from harness.tasks.render import DocTemplates, compile_doc, compile_shot
@@ -116,7 +117,8 @@ class Task:
     files: the task's file, its includes and its templates. digest: a hash of all that decides prompts and scores.
     headline: the metric that stands for the task.
     modifiers: what changes how rows are shown. paraphrases: the wordings beside the task's own. code: runs the task's
-    Python, where it has any; code_files: the files that this is made of, with the hashes of their content.
+    Python, where it has any; code_files: the files that this is made of, with the hashes of their content. lite: the
+    rows that are asked in the place of all, where only such are.
     """
 
     name: str
@@ -137,11 +139,17 @@ class Task:
     code: TaskFunctions | None = field(default=None, repr=False, compare=False)
     code_files: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     paraphrases: tuple[Wording, ...] = field(default=(), repr=False, compare=False)
+    lite: LiteSet | None = field(default=None, repr=False, compare=False)
 
     @property
     def wordings(self) -> tuple[Wording, ...]:
         """All wordings, the task's own first."""
         return (Wording(self.config, self.templates), *self.paraphrases)
+
+    @property
+    def media_names(self) -> frozenset[str]:
+        """Columns that hold media themselves: a source may leave them out where no model looks at them."""
+        return frozenset(column.name for column in self.templates.media if column.template is None)
 
     def subset(self, name: str) -> Subset:
         """A subset by name, selected or not. Raises `UsageError`."""
@@ -235,6 +243,21 @@ def make_task(
         code=code,
         code_files=code_files,
         paraphrases=paraphrases,
+    )
+
+
+def lite_task(task: Task, lite: LiteSet) -> Task:
+    """The task with the rows of a lite set alone. Raises `TaskError` where the set knows a subset that it has not."""
+    for name in lite.rows:
+        if name not in (known := [subset.name for subset in task.all_subsets]):
+            raise TaskError(f"{lite.file}: task '{task.name}' has no subset '{name}'{suggest(name, known)}")
+    own = task.name[: len(task.name) - len(labels_of(task.modifiers))] if task.modifiers else task.name
+    return replace(
+        task,
+        name=f"{own}:{VARIANT}{labels_of(task.modifiers)}",
+        subsets=tuple(subset for subset in task.subsets if subset.name in lite.rows),
+        digest=hashlib.sha256(f"{task.digest} {lite.digest}".encode()).hexdigest()[:16],
+        lite=lite,
     )
 
 

@@ -1,6 +1,6 @@
 """Whether the intervals of `--precision` hold: `python tests/bench/sequences.py [REPETITIONS]` (10,000).
 
-Each repetition makes a set of scores whose subsets differ in difficulty, draws its rows as a run does, looks after every
+Each repetition makes scores whose subsets differ in difficulty, draws rows as a run does, looks after every
 round, and stops at the precision. Printed are the share of repetitions whose interval held the mean of all rows where
 they stopped, the share that held it at every look, and the mean share of rows that were not asked.
 """

@@ -1,0 +1,109 @@
+"""`harness lite`: few rows that stand for all, and how far their estimate can be trusted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli.completion import complete_runs
+from harness.cli.console import line, notice
+from harness.cli.options import DATA_OPTIONS, Parsed, checked_folders, joined, options, with_environment
+from harness.cli.values import parse_names, parse_seed
+
+if TYPE_CHECKING:
+    from harness.tasks.lite_files import LiteSet
+
+MAKE = "make"
+RUNS = click.option(
+    "--runs", multiple=True, type=click.Path(), metavar="RUN", shell_complete=complete_runs,
+    help="A run of the whole task: the error of the estimate is measured on it. Repeatable.",
+)  # fmt: skip
+
+
+class _Lite(click.Group):
+    """`harness lite TASKS` is short for `harness lite make TASKS`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
+            args = [MAKE, *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group("lite", cls=_Lite)
+def command() -> None:
+    """Choose few rows of a task that stand for all of them, and measure how far their estimate can be trusted.
+
+    \b
+    harness lite cmmlu --size 200                                writes cmmlu.lite.json
+    harness --tasks cmmlu.lite.json --model hf --model_args pretrained=DIR
+    harness lite check cmmlu.lite.json --runs runs/a --runs runs/b
+    """
+
+
+@command.command(MAKE, short_help="Choose rows (`harness lite TASKS`).")
+@click.argument("tasks", nargs=-1, required=True)
+@click.option("--size", type=click.IntRange(min=1), default=200, show_default=True, metavar="N", help="Rows, about.")
+@click.option(
+    "--method", type=click.Choice(["kcenter", "anchors", "random"]), default="kcenter", show_default=True,
+    help="Rows far apart by their text, rows in the middle of clusters that the --runs answered alike, or any rows; "
+    "each in proportion to the subsets.",
+)  # fmt: skip
+@RUNS
+@click.option("--to", type=click.Path(path_type=Path), default=".", metavar="DIR", help="The folder of the files.")
+@click.option("--seed", type=Parsed("n", parse_seed), metavar="N", help="Of random choices. [default: 1234]")
+@options(DATA_OPTIONS)
+def make(tasks: tuple[str, ...], size: int, method: str, runs: tuple[str, ...], to: Path, **flags: Any) -> None:
+    """Write NAME.lite.json for each of TASKS. With --runs, the file says how far its estimates lay from full scores.
+
+    \b
+    harness lite ceval cmmlu --size 200
+    harness lite ceval --method anchors --runs runs/a --runs runs/b --runs runs/c
+    """
+    settings = with_environment(joined(flags))
+    checked_folders(settings)
+    from harness.run.lite import make_lite_sets
+    from harness.run.spec import RunSpec
+    from harness.tasks.lite_files import SUFFIX, write_lite
+
+    names = tuple(name for words in tasks for name in parse_names(words))
+    for lite in make_lite_sets(RunSpec(tasks=names, **settings), size, method, runs):
+        to.mkdir(parents=True, exist_ok=True)
+        path = to / f"{lite.task.replace(':', '@')}{SUFFIX}"
+        write_lite(lite, path)
+        _print(lite, path)
+        if lite.check is None:
+            notice(f"Its error is not known: harness lite check {path} --runs RUN --runs RUN")
+
+
+@command.command("check", short_help="Measure the error of sets on runs of other models.")
+@click.argument("sets", nargs=-1, required=True, type=click.Path(path_type=Path))
+@RUNS
+@options(DATA_OPTIONS)
+def check(sets: tuple[Path, ...], runs: tuple[str, ...], **flags: Any) -> None:
+    """Compare what the lite SETS estimate with the full scores of RUNs that had no part in them, and keep the error.
+
+    A run on the set then gives its estimate the interval that it really has.
+    """
+    settings = with_environment(joined(flags))
+    checked_folders(settings)
+    from harness.run.lite import check_lite
+    from harness.run.spec import RunSpec
+    from harness.tasks.lite_files import read_lite, write_lite
+
+    for path in sets:
+        lite = check_lite(read_lite(path), RunSpec(tasks=(), **settings), runs)
+        write_lite(lite, path)
+        _print(lite, path)
+
+
+def _print(lite: LiteSet, path: Path) -> None:
+    line(f"{path}: {lite.size:,} of {sum(lite.of_rows.values()):,} rows of {lite.task}, {lite.method}")
+    if check := lite.check:
+        rank = "none" if check.rank_correlation is None else f"{check.rank_correlation:.3f}"
+        line(
+            f"  {check.metric} on {len(check.runs)} held-out models: mean absolute error {check.mean_absolute:.4f}, "
+            f"mean error {check.mean_error:+.4f}, rank correlation {rank}; interval ± {check.half_width:.4f}, which "
+            f"held {check.held} of {len(check.runs)}"
+        )

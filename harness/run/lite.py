@@ -1,0 +1,312 @@
+"""Makes lite sets of tasks, measures how far their estimates lie from full scores, and estimates full scores by them.
+
+for lite in make_lite_sets(spec, size=200, method="kcenter", runs=["runs/a", "runs/b"]):
+    write_lite(lite, Path(f"{lite.task}.lite.json"))
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import UsageError
+from harness.record.coverage import TaskCoverage
+from harness.record.file_types import LiteFields
+from harness.record.manifest import model_title
+from harness.registry import Registry, load_plugins
+from harness.run.compare import RunSide
+from harness.run.jobs import TaskJob, close_code, load_jobs
+from harness.run.samples import render_samples
+from harness.run.spec import Progress, RunSpec
+from harness.tasks.lite_files import LiteCheck, LiteRow, LiteSet, row_hash
+from harness.types import JSON, Record
+
+if TYPE_CHECKING:
+    from harness.scoring.statistics.estimates import Estimate
+    from harness.scoring.statistics.representative import Chosen
+
+Row = tuple[str, int]
+"""A subset and the number of a row in it."""
+METHODS: Mapping[str, str] = {
+    "kcenter": "greedy k-center on character TF-IDF",
+    "anchors": "anchors of clusters of rows that models answered alike",
+    "random": "rows at random",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRun:
+    """What a run scored on the rows of a task, and what it is called."""
+
+    title: str
+    scores: Mapping[Row, float]
+
+    @classmethod
+    def of(cls, path: str, task: str, metric: str, rows: Iterable[Row] = ()) -> ScoredRun:
+        """rows: those that it must have scored most of. Raises `UsageError`."""
+        side = RunSide(path, None)
+        if task not in side.tasks:
+            raise UsageError(f"--runs {path}: the run has no task '{task}' (it has {', '.join(side.tasks)})")
+        scores: dict[Row, float] = {}
+        for record in side.rows(task):
+            score = record.scores.get(metric)
+            if isinstance(score, int | float):
+                scores[record.subset, record.id] = float(score)
+        wanted = list(rows)
+        has = sum(row in scores for row in wanted)
+        if not scores or has < 0.9 * len(wanted):
+            raise UsageError(
+                f"--runs {path}: it has a score '{metric}' of {has:,} of the {len(wanted):,} rows of '{task}'; a full "
+                "score is of all of them"
+            )
+        manifest = side.run.manifest
+        return cls(str(manifest.get("spec", {}).get("name") or model_title(manifest)), scores)
+
+
+def make_lite_sets(
+    spec: RunSpec,
+    size: int,
+    method: str,
+    runs: Sequence[str] = (),
+    registry: Registry | None = None,
+    progress: Progress | None = None,
+) -> Iterator[LiteSet]:
+    """A lite set of each task of `spec`, of about `size` rows, in proportion to its subsets, checked on `runs`.
+
+    Where `method` chooses by the scores of the runs, each run is estimated by a set that the others chose. Raises
+    `HarnessError`.
+    """
+    if method == "anchors" and len(runs) < 2:
+        raise UsageError("--method anchors: rows are chosen by how models answered them; give at least two --runs")
+    registry, progress = registry or load_plugins(), progress or Progress()
+    jobs = load_jobs(spec, registry, progress)
+    try:
+        render_samples(jobs, spec, registry, progress, shown=False)
+        for job in jobs:
+            if job.task.lite is not None or job.task.modifiers:
+                raise UsageError(f"{job.task.name}: a lite set is made of a whole task as its file has it")
+            yield _make(job, spec.seed, size, method, runs)
+    finally:
+        close_code(jobs)
+
+
+def _make(job: TaskJob, seed: int, size: int, method: str, paths: Sequence[str]) -> LiteSet:
+    rows = {(sample.subset, sample.id): sample for sample in job.samples if sample.target is not None}
+    if len(rows) <= size:
+        raise UsageError(
+            f"--size {size}: task '{job.task.name}' has {len(rows)} rows with a gold answer: nothing to choose"
+        )
+    media, metric = job.task.media_names, job.scorer.reported[0].name
+    runs = [ScoredRun.of(path, job.task.name, metric, rows) for path in paths]
+    by_subset: dict[str, list[Row]] = {}
+    for row in rows:
+        by_subset.setdefault(row[0], []).append(row)
+    texts = {row: row_text(sample.doc, media) for row, sample in rows.items()} if method == "kcenter" else {}
+
+    def lite(by: Sequence[ScoredRun]) -> LiteSet:
+        weights = _chosen(by_subset, size, seed, _chooser(method, texts, by, seed))
+        chosen: dict[str, dict[int, LiteRow]] = {}
+        for (subset, number), weight in weights.items():
+            digest = row_hash(rows[subset, number].doc, media)
+            chosen.setdefault(subset, {})[number] = LiteRow(weight, digest)
+        sizes = {name: len(members) for name, members in by_subset.items()}
+        titles = tuple(run.title for run in by) if method == "anchors" else ()
+        return LiteSet(job.task.name, METHODS[method], seed, chosen, sizes, titles)
+
+    whole = lite(runs)
+    if not runs:
+        return whole
+    if method == "anchors":
+        estimates = [_scores_of(lite([other for other in runs if other is not run]), run, job) for run in runs]
+    else:
+        estimates = [_scores_of(whole, run, job) for run in runs]
+    return replace(whole, check=checked([run.title for run in runs], metric, estimates))
+
+
+def _chooser(
+    method: str, texts: Mapping[Row, str], runs: Sequence[ScoredRun], seed: int
+) -> Callable[[Sequence[Row], int], Chosen]:
+    """What chooses a number of rows among some."""
+    import numpy as np
+
+    from harness.scoring.statistics.representative import anchors, character_tfidf, drawn, k_center
+
+    def choose(rows: Sequence[Row], count: int) -> Chosen:
+        if method == "kcenter":
+            return k_center(character_tfidf([texts[row] for row in rows]), count)
+        if method == "anchors":
+            known = [np.mean(list(run.scores.values())) for run in runs]
+            table = [[run.scores.get(row, mean) for run, mean in zip(runs, known, strict=True)] for row in rows]
+            return anchors(np.array(table, dtype=float), count, seed)
+        return drawn(len(rows), count, seed)
+
+    return choose
+
+
+def _chosen(
+    by_subset: Mapping[str, Sequence[Row]], size: int, seed: int, choose: Callable[[Sequence[Row], int], Chosen]
+) -> dict[Row, float]:
+    """Row -> weight, from each subset its share; from all rows together, where there are more subsets than rows."""
+    from harness.scoring.statistics.representative import shares
+
+    strata = list(by_subset.values())
+    if size < len(strata):
+        strata = [[row for rows in strata for row in rows]]
+    weights: dict[Row, float] = {}
+    for rows, count in zip(strata, shares([len(rows) for rows in strata], size), strict=True):
+        if count:
+            numbers, stands_for = choose(rows, count)
+            weights.update({rows[number]: float(weight) for number, weight in zip(numbers, stands_for, strict=True)})
+    return weights
+
+
+def row_text(doc: Mapping[str, JSON], media: Iterable[str] = ()) -> str:
+    """All that a row says, as one text."""
+    left_out = set(media)
+
+    def texts(value: Any) -> Iterator[str]:
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, Mapping):
+            for item in value.values():
+                yield from texts(item)
+        elif isinstance(value, list | tuple):
+            for item in value:
+                yield from texts(item)
+
+    return "\n".join(text for name, value in doc.items() if name not in left_out for text in texts(value))
+
+
+def _scores_of(lite: LiteSet, run: ScoredRun, job: TaskJob) -> tuple[float, float]:
+    """(estimate, full score) of a run."""
+    macro = job.task.scoring.average == "macro"
+    return estimated(lite, run.scores, macro=macro).value, _full(run.scores, macro=macro)
+
+
+def _full(scores: Mapping[Row, float], *, macro: bool) -> float:
+    by_subset: dict[str, list[float]] = {}
+    for (subset, _), score in scores.items():
+        by_subset.setdefault(subset if macro else "", []).append(score)
+    return math.fsum(math.fsum(each) / len(each) for each in by_subset.values()) / len(by_subset)
+
+
+def estimated(lite: LiteSet, scores: Mapping[Row, float], *, macro: bool) -> Estimate:
+    """The score that all rows would have, from those of the set; of a macro mean, every subset counts the same.
+
+    The interval is that of the check on other models, where there was one; else that of weighted rows as if they were
+    drawn at random: Wilson's at the effective number of rows, (sum w)^2 / sum w^2, or Student's t.
+    """
+    import numpy as np
+
+    from harness.scoring.statistics.estimates import LEVEL, Estimate, student_t_quantile, wilson_interval
+
+    known = [(row, scores[row], each.weight) for row, each in _weighted(lite) if row in scores]
+    if not known:
+        raise UsageError(f"{lite.task}: no row of the lite set has a score")
+    values, weights = np.array([value for _, value, _ in known]), np.array([weight for _, _, weight in known])
+    if macro:
+        in_subset: dict[str, float] = {}
+        for (subset, _), _, weight in known:
+            in_subset[subset] = in_subset.get(subset, 0.0) + weight
+        weights = weights / np.array([in_subset[subset] for (subset, _), _, _ in known])
+    weights = weights / weights.sum()
+    value = float(weights @ values)
+    n = 1 / float(weights @ weights)
+    stderr = math.sqrt(float(weights**2 @ (values - value) ** 2) * n / (n - 1)) if n > 1 else None
+    if lite.check is not None:
+        half = lite.check.half_width
+        return Estimate(value, lite.check.root_mean_square, (value - half, value + half))
+    if stderr is None:
+        return Estimate(value)
+    if np.isin(values, (0.0, 1.0)).all():
+        return Estimate(value, stderr, wilson_interval(value, n))
+    margin = student_t_quantile(0.5 + LEVEL / 2, max(1, int(n) - 1)) * stderr
+    return Estimate(value, stderr, (value - margin, value + margin))
+
+
+def _weighted(lite: LiteSet) -> Iterator[tuple[Row, LiteRow]]:
+    for subset, rows in lite.rows.items():
+        for number, row in rows.items():
+            yield (subset, number), row
+
+
+def check_lite(lite: LiteSet, spec: RunSpec, paths: Sequence[str], registry: Registry | None = None) -> LiteSet:
+    """The set with its errors on other runs. Raises `UsageError` for a run by whose scores the rows were chosen."""
+    registry = registry or load_plugins()
+    (job,) = load_jobs(replace(spec, tasks=(str(lite.file),)), registry, Progress())
+    try:
+        metric = job.scorer.reported[0].name
+        rows = [(subset, number) for subset, chosen in lite.rows.items() for number in chosen]
+        runs = [ScoredRun.of(path, lite.task, metric, rows) for path in paths]
+        if known := next((run.title for run in runs if run.title in lite.chosen_by), None):
+            raise UsageError(f"--runs: '{known}' had a part in the choice of the rows; a check is on other models")
+        for run, path in zip(runs, paths, strict=True):
+            if len(run.scores) < 0.9 * sum(lite.of_rows.values()):
+                raise UsageError(f"--runs {path}: it scored {len(run.scores):,} rows; a full score is of all of them")
+        return replace(
+            lite, check=checked([run.title for run in runs], metric, [_scores_of(lite, run, job) for run in runs])
+        )
+    finally:
+        close_code([job])
+
+
+def checked(titles: Sequence[str], metric: str, scores: Sequence[tuple[float, float]]) -> LiteCheck:
+    """What (estimate, full score) of some models say of a set. Raises `UsageError` for fewer than two."""
+    from harness.scoring.statistics.representative import rank_correlation
+
+    if len(scores) < 2:
+        raise UsageError("--runs: the error of a lite set is measured on at least two models")
+    errors = [estimate - full for estimate, full in scores]
+    others = [[error for place, error in enumerate(errors) if place != left] for left in range(len(errors))]
+    return LiteCheck(
+        runs=tuple(titles),
+        metric=metric,
+        mean_error=math.fsum(errors) / len(errors),
+        mean_absolute=math.fsum(map(abs, errors)) / len(errors),
+        root_mean_square=_root_mean_square(errors),
+        rank_correlation=rank_correlation([each for each, _ in scores], [full for _, full in scores]),
+        half_width=_half_width(errors),
+        held=sum(abs(error) <= _half_width(rest) for error, rest in zip(errors, others, strict=True)),
+    )
+
+
+def _root_mean_square(errors: Sequence[float]) -> float:
+    return math.sqrt(math.fsum(error**2 for error in errors) / len(errors))
+
+
+def _half_width(errors: Sequence[float]) -> float:
+    """Of the 95 % interval of one error more: normal errors around 0, whose variance these tell."""
+    from harness.scoring.statistics.estimates import LEVEL, student_t_quantile
+
+    return student_t_quantile(0.5 + LEVEL / 2, len(errors)) * _root_mean_square(errors)
+
+
+def lite_fields(job: TaskJob, coverage: TaskCoverage | None, records: Iterable[Record]) -> LiteFields | None:
+    """What the records of a lite task say of the whole one; None where a tenth of it was not asked or not scored."""
+    lite, key = job.task.lite, job.scorer.reported[0]
+    if lite is None:
+        return None
+    seen = (record for record in job.scorer.rows(records) if coverage is None or coverage.holds(record))
+    scores = {(record.subset, record.id): record.scores.get(key.name) for record in seen}
+    known = {row: float(score) for row, score in scores.items() if isinstance(score, int | float)}
+    if key.aggregation != "mean":
+        return None
+    weight = math.fsum(each.weight for _, each in _weighted(lite))
+    if math.fsum(each.weight for row, each in _weighted(lite) if row in known) < 0.9 * weight:
+        return None
+    estimate = estimated(lite, known, macro=job.task.scoring.average == "macro")
+    interval = estimate.interval
+    if interval is not None and key.metric.bounds is not None:
+        interval = max(key.metric.bounds[0], interval[0]), min(key.metric.bounds[1], interval[1])
+    return {
+        "task": lite.task,
+        "metric": key.name,
+        "value": estimate.value,
+        "interval": list(interval) if interval else None,
+        "rows": len(known),
+        "of_rows": sum(lite.of_rows.values()),
+        "method": lite.method,
+        "models": len(lite.check.runs) if lite.check else 0,
+    }

@@ -1,0 +1,208 @@
+"""Lite sets: few rows in the place of all, an estimate of the whole score, and how far it can be trusted."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness import DataError, TaskError, UsageError, evaluate
+from harness.run.lite import checked, estimated, make_lite_sets
+from harness.run.spec import RunSpec
+from harness.scoring.statistics.representative import (
+    anchors,
+    character_tfidf,
+    k_center,
+    rank_correlation,
+    shares,
+)
+from harness.tasks.lite_files import LiteRow, LiteSet, read_lite, write_lite
+from harness.testing import run_harness
+
+SIZES = {"law": 60, "art": 30}
+TASK = """\
+task: exam
+dataset_path: json
+dataset_kwargs: {data_files: {test: "rows_{{ subset.name }}.jsonl"}}
+subsets: [law, art]
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{q}}"
+doc_to_choice: ["yes", "no"]
+doc_to_target: a
+metric_list: [{metric: acc}]
+"""
+
+
+@pytest.fixture(autouse=True)
+def _a_task_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, rows in SIZES.items():
+        lines = (json.dumps({"q": f"{name} {n}", "a": int(n % 3 == 0)}) + "\n" for n in range(rows))
+        Path(f"rows_{name}.jsonl").write_text("".join(lines))
+    Path("exam.yaml").write_text(TASK)
+
+
+def measured(tasks: str = "exam.yaml", mode: str = "mode=random", **more: Any) -> Any:
+    return evaluate("dummy", mode, tasks, **more)
+
+
+def made(size: int = 30, method: str = "kcenter", runs: Any = (), to: str = "exam.lite.json") -> LiteSet:
+    (lite,) = make_lite_sets(RunSpec(tasks=("exam.yaml",)), size, method, runs)
+    write_lite(lite, Path(to))
+    return lite
+
+
+def test_rows_that_are_far_apart_are_chosen_and_stand_for_those_that_are_near() -> None:
+    texts = ["长江是最长的河流", "长江是最长的河", "黄河在中国北方", "黄河在北方", "water boils at 100 degrees"]
+    rows, weights = k_center(character_tfidf(texts), 3)
+    assert {row // 2 for row in rows} == {0, 1, 2}
+    assert sorted(weights) == [1, 2, 2]
+    same_rows, same_weights = k_center(character_tfidf(["one text"] * 4), 3)
+    assert len(set(same_rows)) == 3
+    assert same_weights.sum() == 4
+
+
+def test_anchors_stand_for_rows_that_models_answer_alike() -> None:
+    correct = np.array([[1, 1, 0]] * 6 + [[0, 0, 1]] * 3 + [[1, 0, 1]], dtype=float)
+    rows, weights = anchors(correct, 3, seed=0)
+    assert dict(zip((min(row // 6 + (row == 9), 2) for row in rows), weights, strict=True)) == {0: 6, 1: 3, 2: 1}
+    rows, weights = anchors(np.ones((10, 2)), 4, seed=0)  # all alike: still four rows, for all ten
+    assert len(set(rows)) == 4
+    assert weights.sum() == 10
+
+
+@pytest.mark.parametrize(
+    ("sizes", "total", "given"),
+    [
+        ([100, 50, 3, 0], 20, [13, 6, 1, 0]),
+        ([5, 5], 20, [5, 5]),
+        ([1000] * 3, 2, [1, 1, 0]),
+        ([1, 1, 98], 10, [1, 1, 8]),
+    ],
+)
+def test_every_subset_gets_its_share(sizes: list[int], total: int, given: list[int]) -> None:
+    assert shares(sizes, total) == given
+
+
+def test_rank_correlation_takes_ties_at_their_mean() -> None:
+    assert rank_correlation([1, 2, 3], [10, 20, 30]) == pytest.approx(1)
+    assert rank_correlation([1, 2, 2], [3, 2, 1]) == pytest.approx(-math.sqrt(3) / 2)
+    assert rank_correlation([1, 1], [1, 2]) is None
+
+
+def test_a_set_is_a_task_of_its_own_with_an_estimate_of_the_whole() -> None:
+    lite = made()
+    result = measured("exam.lite.json")
+    task = result.report["tasks"][0]
+
+    assert task["task"] == "exam:lite"
+    assert {(record.subset, record.id) for record in result.samples()} == {
+        (subset, number) for subset, rows in lite.rows.items() for number in rows
+    }
+    assert [task["covers"]["by_subset"][name] for name in SIZES] == [[20, 60], [10, 30]]
+    right = {(record.subset, record.id): record.scores["acc"] for record in result.samples()}
+    weighted = sum(row.weight * right[name, n] for name, rows in lite.rows.items() for n, row in rows.items()) / 90
+    assert task["lite"]["value"] == pytest.approx(weighted)
+    assert task["lite"]["interval"][0] < weighted < task["lite"]["interval"][1]
+    assert "its error was not measured on other models" in " ".join(result.summary().split())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("expression", ["exam:lite", "sets/exam.lite.json"])
+def test_a_set_is_found_by_name_and_by_file(expression: str) -> None:
+    Path("sets").mkdir()
+    for file in [*Path().glob("rows_*"), Path("exam.yaml")]:
+        (Path("sets") / file.name).write_text(file.read_text())
+    made(to="sets/exam.lite.json")
+    result = measured(expression, include_path="sets")
+    assert [task["task"] for task in result.report["tasks"]] == ["exam:lite"]
+    assert result.report["tasks"][0]["counts"]["n"] == 30
+    part = measured("exam:lite/law", include_path="sets").report["tasks"][0]
+    assert part["counts"]["n"] == 20
+    assert "lite" not in part  # of one subset, nothing is estimated of the whole
+
+
+@pytest.mark.slow
+def test_the_error_on_other_models_is_the_interval_of_the_estimate() -> None:
+    made()
+    runs = [measured(mode=f"seed={seed}", name=f"m{seed}").path for seed in range(4)]
+    given = [word for run in runs for word in ("--runs", str(run))]
+    done = run_harness("lite", "check", "exam.lite.json", *given)
+    assert done.exit_code == 0, done.output
+    check = read_lite(Path("exam.lite.json")).check
+    assert check is not None
+    assert check.runs == ("m0", "m1", "m2", "m3")
+    assert f"mean absolute error {check.mean_absolute:.4f}" in done.output
+    low, high = measured("exam.lite.json", "seed=9").report["tasks"][0]["lite"]["interval"]
+    assert high - low == pytest.approx(min(1, 2 * check.half_width), abs=1e-9)
+
+
+@pytest.mark.slow
+def test_anchors_are_checked_on_models_that_did_not_choose_them() -> None:
+    runs = [str(measured(mode=f"seed={seed}", name=f"m{seed}").path) for seed in range(3)]
+    lite = made(method="anchors", runs=runs)
+    assert lite.size == 30
+    assert lite.chosen_by == ("m0", "m1", "m2")
+    assert lite.check is not None
+    done = run_harness("lite", "check", "exam.lite.json", *(word for run in runs for word in ("--runs", run)))
+    assert "'m0' had a part in the choice of the rows" in done.output
+
+
+def test_a_macro_mean_is_estimated_as_one() -> None:
+    rows = {"law": {0: LiteRow(50, ""), 1: LiteRow(10, "")}, "art": {0: LiteRow(30, "")}}
+    lite = LiteSet("exam", "by hand", 1, rows, SIZES)
+    scores = {("law", 0): 1.0, ("law", 1): 0.0, ("art", 0): 0.0}
+    assert estimated(lite, scores, macro=False).value == pytest.approx(50 / 90)
+    assert estimated(lite, scores, macro=True).value == pytest.approx((50 / 60 + 0) / 2)
+
+
+def test_what_a_check_says_of_errors() -> None:
+    check = checked(["a", "b", "c"], "acc", [(0.52, 0.5), (0.58, 0.6), (0.71, 0.7)])
+    assert check.mean_error == pytest.approx(0.01 / 3)
+    assert check.mean_absolute == pytest.approx(0.05 / 3)
+    assert check.rank_correlation == pytest.approx(1)
+    assert check.half_width == pytest.approx(3.182446 * math.sqrt(0.0009 / 3), rel=1e-5)
+    assert check.held == 3
+    with pytest.raises(UsageError, match="at least two"):
+        checked(["a"], "acc", [(0.5, 0.5)])
+
+
+@pytest.mark.slow
+def test_changed_data_and_damaged_files_are_named() -> None:
+    lite = made()
+    number = min(lite.rows["law"])
+    lines = Path("rows_law.jsonl").read_text().splitlines(keepends=True)
+    lines[number] = lines[number].replace("law", "lore")
+    Path("rows_law.jsonl").write_text("".join(lines))
+    with pytest.raises(DataError, match=rf"exam\.lite\.json: row {number} of law is another row"):
+        measured("exam.lite.json")
+    Path("rows_law.jsonl").write_text(lines[0])
+    with pytest.raises(DataError, match="which has 1 rows: the data have changed"):
+        measured("exam.lite.json")
+    for text, problem in [
+        ("{", "is no lite set"),
+        ("[]", "says no 'format'"),
+        ('{"format": "harness lite set 1"}', "lacks"),
+    ]:
+        Path("exam.lite.json").write_text(text)
+        with pytest.raises(TaskError, match=problem):
+            measured("exam.lite.json")
+    told = {"format": "harness lite set 1", "task": "exam", "method": "", "seed": 1, "of_rows": {}}
+    Path("exam.lite.json").write_text(json.dumps({**told, "rows": [["law", 1, 0, "x"]]}))
+    with pytest.raises(TaskError, match=r"rows\[0\] should be \[subset, number, weight above 0, hash\]"):
+        measured("exam.lite.json")
+
+
+@pytest.mark.slow
+def test_what_cannot_be_chosen_is_one_line() -> None:
+    with pytest.raises(UsageError, match="has 90 rows with a gold answer: nothing to choose"):
+        made(size=90)
+    with pytest.raises(UsageError, match="at least two --runs"):
+        made(method="anchors")
+    with pytest.raises(UsageError, match=r"'exam\.lite\.json' lies neither beside"):
+        measured("exam.yaml:lite")
