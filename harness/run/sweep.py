@@ -13,6 +13,8 @@ from harness.errors import UsageError
 from harness.record.file_types import Report
 from harness.run.recipes import under_flags
 from harness.run.spec import RunSpec
+from harness.tasks.generation import generation_params
+from harness.thinking import Thinking
 from harness.types import JSON
 
 FIELDS = ("thinking", "reasoning_effort", "thinking_budget", "num_fewshot", "repeats", "seed", "system_instruction")
@@ -36,6 +38,9 @@ def swept(spec: RunSpec, name: str, values: Sequence[JSON]) -> dict[str, RunSpec
             # What is swept is over what a recipe says of single tasks.
             own = {task: under_flags(asked, {name: value}) for task, asked in spec.task_gen_kwargs.items()}
             run = replace(spec, gen_kwargs={**spec.gen_kwargs, name: value}, task_gen_kwargs=own)
+        # The last of several values is refused before the first one is asked.
+        generation_params({}, run.gen_kwargs, ())
+        Thinking.of(run.thinking, run.reasoning_effort, run.thinking_budget)
         runs[f"{name}={value}"] = replace(run, name=f"{spec.name} {name}={value}" if spec.name else None)
     return runs
 

@@ -104,8 +104,15 @@ def test_a_sweep_draws_one_table(server: ScriptedServer, tmp_path: Path) -> None
     assert "reasoning_effort=low" in table and "reasoning_effort=high" in table and "3.0" in table
     labels = swept(RunSpec(("t",)), "temperature", [0, 0.6])
     assert [run.gen_kwargs for run in labels.values()] == [{"temperature": 0}, {"temperature": 0.6}]
-    with pytest.raises(UsageError, match="two different values"):
-        swept(RunSpec(("t",)), "temperature", [0])
+    for name, values, message in (
+        ("temperature", [0], "two different values"),
+        ("temperature", [0, "warm"], "temperature: should be a valid number"),
+        ("temperatur", [0, 1], "did you mean 'temperature'"),
+        ("thinking", ["on", "maybe"], "--thinking maybe: not known"),
+        ("repeats", [1, "two"], "two is not a whole number"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            swept(RunSpec(("t",)), name, values)
 
 
 def test_one_set_of_answers_has_a_mean_a_majority_and_passes(server: ScriptedServer, tmp_path: Path) -> None:
