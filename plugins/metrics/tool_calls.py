@@ -87,6 +87,8 @@ class BfclAcc(Metric):
                 return calls_match(functions, calls, truths, category, underscores=self._underscores)
             except (
                 AttributeError,
+                LookupError,
+                NotImplementedError,
                 TypeError,
             ):  # a value of a shape that the rules do not foresee is none that is allowed
                 return False

@@ -6,6 +6,7 @@ import pytest
 
 from harness.scoring import CallError, ToolCall, calls_match, python_calls, read_calls
 from harness.scoring.extraction.call_schemas import call_problem, calls_fit
+from harness.scoring.official.bfcl_literals import Language, literal_value
 
 WEATHER = ToolCall("weather", {"city": "北京", "days": 2})
 ARGUMENTS = '{"city": "北京", "days": 2}'
@@ -178,3 +179,43 @@ def test_replies_fit_only_with_all_their_calls() -> None:
         "I cannot say.": None,
     }
     assert {reply: calls_fit(reply, tools) for reply in replies} == replies
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "kind", "items", "value"),
+    [
+        ("java", "-3", "integer", None, -3),
+        ("java", "3", "long", None, "3"),
+        ("java", "3L", "long", None, 3),
+        ("java", "1.5f", "float", None, 1.5),
+        ("java", "true", "boolean", None, True),
+        ("java", 'new ArrayList<>(Arrays.asList("a", "b"))', "ArrayList", "String", ["a", "b"]),
+        ("java", "new ArrayList<Integer>() {{ add(1); add(2); }}", "ArrayList", "integer", [1, 2]),
+        ("java", "new int[]{1, 2}", "Array", "integer", [1, 2]),
+        (
+            "java",
+            'new HashMap<String, Object>() {{ put("a", 1); put("b", "c"); }}',
+            "HashMap",
+            None,
+            {"a": 1, "b": "c"},
+        ),
+        ("java", "names", "ArrayList", "String", "names"),
+        ("javascript", "'a'", "String", None, "a"),
+        ("javascript", "7n", "Bigint", None, 7),
+        ("javascript", "[1, 'b', true]", "array", None, [1, "b", True]),
+        ("javascript", "new Array([1, 2], [3])", "array", "array", [[1, 2], [3]]),
+        ("javascript", "{a: 1, 'b': [x], c: 'd'}", "dict", None, {"a": 1, "b": ["x"], "c": "d"}),
+        ("javascript", "yes", "Boolean", None, "yes"),
+    ],
+)
+def test_values_of_java_and_javascript_are_read_from_texts(
+    language: Language, text: str, kind: str, items: str | None, value: object
+) -> None:
+    assert literal_value(language, text, kind, items) == value
+
+
+def test_a_call_in_java_takes_texts_alone() -> None:
+    described = {"name": "f", "parameters": {"properties": {"n": {"type": "integer"}}, "required": ["n"]}}
+    assert calls_match([described], [ToolCall("f", {"n": "2"})], [{"f": {"n": [2]}}], "java")
+    assert not calls_match([described], [ToolCall("f", {"n": 2})], [{"f": {"n": [2]}}], "java")
+    assert not calls_match([described], [ToolCall("f", {"n": "2n"})], [{"f": {"n": [2]}}], "javascript")

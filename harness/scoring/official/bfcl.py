@@ -2,7 +2,8 @@
 
 The rules are those of ShishirPatil/gorilla, bfcl_eval/eval_checker/ast_eval/ast_checker.py. A call is right where its
 function is, each argument has a type and one of the values that the row allows, and none is missing that the row does
-not allow to be left out (an allowed value ""). Python only.
+not allow to be left out (an allowed value ""). In the categories of Java and JavaScript, arguments are texts that
+write a value (`bfcl_literals.py`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from harness.scoring.extraction.tool_calls import ToolCall
+from harness.scoring.official.bfcl_literals import TYPES, WITH_ITEMS, Language, literal_value
 from harness.types import JSON
 
 _TYPES: Mapping[str, type] = {
@@ -44,14 +46,16 @@ def calls_match(
     if len(calls) != len(truths):
         return False
     by_name = {each["name"]: each for each in functions}
+    language: Language | None = "javascript" if "javascript" in category else "java" if "java" in category else None
     if "parallel" not in category:
         function = by_name.get(next(iter(truths[0])), {}) if "multiple" in category else functions[0]
-        return _call_matches(function, calls[0], truths[0], underscores)
+        return _call_matches(function, calls[0], truths[0], underscores, language)
     left = list(calls)
     for truth in truths:
         function = by_name.get(next(iter(truth)), {})
         place = next(
-            (index for index, call in enumerate(left) if _call_matches(function, call, truth, underscores)), None
+            (index for index, call in enumerate(left) if _call_matches(function, call, truth, underscores, language)),
+            None,
         )
         if place is None:
             return False
@@ -64,6 +68,7 @@ def _call_matches(
     call: ToolCall,
     truth: Mapping[str, Mapping[str, Sequence[JSON]]],
     underscores: bool,
+    language: Language | None,
 ) -> bool:
     (allowed,) = list(truth.values())[:1]
     properties = function["parameters"]["properties"]
@@ -75,18 +80,26 @@ def _call_matches(
     for name, value in call.arguments.items():
         if name not in properties or name not in allowed:
             return False
-        if not _value_matches(value, properties[name], allowed[name]):
+        if not _value_matches(value, properties[name], allowed[name], language):
             return False
     return all(name in call.arguments or "" in values for name, values in allowed.items())
 
 
-def _value_matches(value: JSON, described: Mapping[str, Any], allowed: Sequence[JSON]) -> bool:
+def _value_matches(
+    value: JSON, described: Mapping[str, Any], allowed: Sequence[JSON], language: Language | None
+) -> bool:
     kind = described["type"]
-    expected = _TYPES[kind]
-    inner = _TYPES[described["items"]["type"]] if kind in ("array", "tuple") else None
+    types = _TYPES if language is None else TYPES[language]
+    expected = types[kind]
+    items = described["items"]["type"] if kind in (("array", "tuple") if language is None else WITH_ITEMS) else None
+    inner = None if items is None else types[items]
+    if language is not None:
+        if not isinstance(value, str):
+            return False
+        value = literal_value(language, value, kind, items)
     if kind == "tuple" and isinstance(value, tuple):
         value = list(value)
-    if kind == "float" and type(value) is int:
+    if language is None and kind == "float" and type(value) is int:
         value = float(value)
     fits, is_variable = _type_fits(value, allowed, expected, inner)
     if not fits:
