@@ -49,7 +49,8 @@ class Media:
     start, end: which part of a video or an audio clip is shown, in seconds; None from its beginning, to its end.
     frames: of a video, which of its frames are shown, once they are chosen.
     frame: of an image that is a frame of a video (whose hash it has), the frame's index. subtitles: the file, and the
-    member of a zip, with what is said in a video; a prompt shows of it what is said at its frames.
+    member of a zip, with what is said in a video; a prompt shows of it what is said at its frames. rate: of a video
+    that is a folder of pictures (`path`), how many of them are a second.
     """
 
     kind: Literal["image", "video", "audio"]
@@ -64,6 +65,7 @@ class Media:
     frames: Frames | None = None
     frame: int | None = None
     subtitles: tuple[str, str] | None = field(default=None, compare=False)
+    rate: float | None = None
 
     def read(self) -> bytes:
         """The bytes. Raises DataError, one line, where the file is gone or has changed."""

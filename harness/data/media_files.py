@@ -26,6 +26,7 @@ from harness.types import Media
 _PIECE = 1 << 20
 # Bytes from which on the hash of a file is remembered: to read a folder of long videos takes minutes.
 _REMEMBERED = 64 << 20
+_PICTURES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 _UNREADABLE = (OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
@@ -44,7 +45,10 @@ def kept_file(data: bytes, sha256: str) -> Path:
 
 
 def file_sha256(path: str, member: str = "") -> str:
-    """The hash of a file, or of a member of a zip; once while the file stays as it is. Raises DataError."""
+    """The hash of a file, of a folder of pictures, or of a member of a zip; once while it stays as it is.
+
+    Raises DataError.
+    """
     try:
         status = Path(path).stat()
         return _sha256(path, member, status.st_size, status.st_mtime_ns)
@@ -81,8 +85,23 @@ def _sha256(path: str, member: str, size: int, changed: int) -> str:
     return computed
 
 
+def pictures_in(folder: str) -> list[Path]:
+    """The pictures of a folder that is a clip, in the order of their names; numbers in them count as numbers."""
+
+    def by_numbers(path: Path) -> list[tuple[int, str]]:
+        return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name)]
+
+    found = [path for path in Path(folder).iterdir() if path.suffix.casefold() in _PICTURES and path.is_file()]
+    return sorted(found, key=by_numbers)
+
+
 def _computed_sha256(path: str, member: str) -> str:
+    """The hash of a file's bytes; of a folder, that of the names and the bytes of its pictures."""
     digest = hashlib.sha256()
+    if not member and Path(path).is_dir():
+        for picture in pictures_in(path):
+            digest.update(f"{picture.name}\0{_computed_sha256(str(picture), '')}\0".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
     with opened_file(path, member) as stream:
         while piece := stream.read(_PIECE):
             digest.update(piece)

@@ -1,5 +1,5 @@
-"""Frames of videos, by PyAV: chosen by their times, and decoded one by one, so that an hour takes no more memory than a
-second.
+"""Frames of videos, by PyAV, or of folders of pictures: chosen by their times, and decoded one by one, so that an hour
+takes no more memory than a second.
 
     video = with_frames(video, FrameRule(count=8))    # .frames, or .problem
     [open_frame(frame) for frame in frame_images(video)]
@@ -16,11 +16,13 @@ from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.data.frame_sampling import FrameRule, by_change, within
-from harness.data.media_files import media_file
+from harness.data.media_files import file_sha256, media_file, pictures_in
 from harness.errors import DataError, UsageError, one_line
+from harness.still_images import open_picture, picture_size
 from harness.types import Frames, Media, Prompt
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 # The side of the small grey pictures by which changes are measured.
 _SMALL = 32
+_PICTURES_DECODER = "pictures of a folder"
 
 
 def decoder_name() -> str:
@@ -62,7 +65,7 @@ def with_frames(video: Media, rule: FrameRule) -> Media:
 
     Raises UsageError where there is no decoder.
     """
-    decoder = decoder_name()
+    decoder = _PICTURES_DECODER if _is_folder(video) else decoder_name()
     try:
         clip = _clip(video)
         part = within(clip.times, video.start, video.end)
@@ -191,9 +194,40 @@ class _Reader:
         return 0 if self._last is None else self._last[0] + 1
 
 
+class _Pictures:
+    """A clip that is a folder of pictures."""
+
+    def __init__(self, video: Media) -> None:
+        self._video, self._pictures = video, _pictures(video)
+
+    def frame(self, index: int) -> Image:
+        """The picture of this index, as a model sees it. Raises DataError."""
+        if index >= len(self._pictures):
+            raise DataError(f"{self._video.place}: has no picture {index} any more: run the command again")
+        return open_picture(_picture(self._pictures[index]))
+
+
 @functools.lru_cache(maxsize=1)
-def _reader(video: Media) -> _Reader:
-    return _Reader(video)
+def _reader(video: Media) -> _Reader | _Pictures:
+    return _Pictures(video) if _is_folder(video) else _Reader(video)
+
+
+def _is_folder(video: Media) -> bool:
+    return not video.member and bool(video.path) and Path(video.path).is_dir()
+
+
+def _pictures(video: Media) -> list[Path]:
+    """The pictures of a folder, which are those that the video's hash is of. Raises DataError."""
+    if file_sha256(video.path) != video.sha256:
+        raise DataError(f"{video.place}: the video has changed since the rows were read: run the command again")
+    pictures = pictures_in(video.path)
+    if not pictures:
+        raise DataError(f"{video.place}: is a folder without pictures")
+    return pictures
+
+
+def _picture(path: Path) -> Media:
+    return Media("image", file_sha256(str(path)), path=str(path))
 
 
 @contextmanager
@@ -230,6 +264,10 @@ def _clip(video: Media) -> _Clip:
 @functools.lru_cache(maxsize=16)
 def _scanned(video: Media) -> _Clip:
     """Read a file once from end to end, and decode only its first frame. Raises DataError."""
+    if _is_folder(video):
+        pictures = _pictures(video)
+        seconds = [index / (video.rate or 1.0) for index in range(len(pictures))]
+        return _Clip((), seconds, (), picture_size(_picture(pictures[0])))
     with _opened(video) as container:
         stream = container.streams.video[0]
         stamps, keys, is_whole = array("q"), array("q"), True

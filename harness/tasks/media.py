@@ -17,7 +17,7 @@ from typing import Any, Literal
 from harness.data.media_files import file_head, file_sha256, kept_file
 from harness.errors import DataError
 from harness.still_images import picture_size
-from harness.tasks.media_places import bytes_in_row, find_file, image_mime
+from harness.tasks.media_places import bytes_in_row, find_file, find_folder, image_mime
 from harness.tasks.render import Rendered
 from harness.tasks.templates import Context, Template
 from harness.types import JSON, Media, Message, Prompt
@@ -37,7 +37,8 @@ Images = tuple[Media | None, ...]
 class MediaColumn:
     """Where a row has its media of a kind: `name`, a column; or `template`, which gives a file's name.
 
-    start, end: give the part that is shown, in seconds. subtitles: gives the file of what is said in it.
+    start, end: give the part that is shown, in seconds. subtitles: gives the file of what is said in it. rate: how many
+    pictures are a second, where clips are folders of them.
     """
 
     kind: Kind
@@ -46,6 +47,7 @@ class MediaColumn:
     start: Template | None = None
     end: Template | None = None
     subtitles: Template | None = None
+    rate: float | None = None
 
     @property
     def what(self) -> str:
@@ -271,6 +273,8 @@ def _opened(column: MediaColumn, value: Any, roots: Sequence[Path]) -> Media:
         mime = image_mime(column.what, data) if column.kind == "image" else ""
         return Media(column.kind, sha256, mime=mime, path=str(kept_file(data, sha256)))
     named = str(value["path"] if isinstance(value, Mapping) else value)
+    if column.rate is not None and (folder := find_folder(named, roots)):
+        return Media(column.kind, file_sha256(folder), path=folder, rate=column.rate)
     path, member = find_file(column.what, named, roots)
     mime = image_mime(column.what, file_head(path, member)) if column.kind == "image" else ""
     return Media(column.kind, file_sha256(path, member), mime=mime, path=path, member=member)

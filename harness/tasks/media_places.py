@@ -8,7 +8,7 @@ import functools
 import io
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -80,7 +80,7 @@ def find_file(what: str, named: str, roots: Sequence[Path]) -> tuple[str, str]:
         for way, folder in (
             (way, folder) for folder in ("", *_folders(str(root), root.stat().st_mtime_ns)) for way in ways
         ):
-            if file := _file_below(root, f"{folder}/{way}" if folder else way):
+            if file := _below(root, f"{folder}/{way}" if folder else way, Path.is_file):
                 return file, ""
     archives = [archive for root in roots for archive in sorted([*root.glob("*.zip"), *root.glob("*/*.zip")])]
     members = {str(archive): _members(str(archive), archive.stat().st_mtime_ns) for archive in archives}
@@ -106,11 +106,21 @@ def find_file(what: str, named: str, roots: Sequence[Path]) -> tuple[str, str]:
     raise DataError(f"{what} names '{named[:80]}', which {missing}")
 
 
-def _file_below(root: Path, way: str) -> str | None:
+def find_folder(named: str, roots: Sequence[Path]) -> str | None:
+    """The folder that a row names by a path; None where there is none, as for names of files."""
+    for root in roots:
+        for folder in ("", *_folders(str(root), root.stat().st_mtime_ns)):
+            for way in _ways(named):
+                if found := _below(root, f"{folder}/{way}" if folder else way, Path.is_dir):
+                    return found
+    return None
+
+
+def _below(root: Path, way: str, is_one: Callable[[Path], bool]) -> str | None:
     try:
-        file = (root / way).resolve()
+        place = (root / way).resolve()
         # Rows come from anywhere: they may not name files elsewhere on this machine.
-        return str(file) if file.is_relative_to(root) and file.is_file() else None
+        return str(place) if place.is_relative_to(root) and place != root and is_one(place) else None
     except (OSError, ValueError):  # no file can have such a name: it is too long, or has a NUL in it
         return None
 

@@ -115,6 +115,9 @@ class ClipEntry(Strict):
     file: Template = Field(description="the column, or Jinja that gives a file's name")
     start: Template | None = Field(None, description="where the part begins, in seconds: a column or Jinja")
     end: Template | None = Field(None, description="where it ends, in seconds")
+    rate: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="how many pictures are a second, where clips are folders of pictures"
+    )
     subtitles: Template | None = Field(
         None, description="the file (SRT) of which the prompt shows, as <subtitles>, what is said at the frames"
     )

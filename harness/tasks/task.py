@@ -470,10 +470,12 @@ def _media_columns(config: TaskConfig, document: Document, compiler: Templates) 
             continue
         for entry in given if isinstance(given, list) else [] if given is None else [given]:
             parts = {"file": entry} if isinstance(entry, str) else entry.model_dump(exclude_none=True)
+            rate = None if isinstance(entry, str) else entry.rate
+            parts.pop("rate", None)
             made = {name: compiler.compile(text, key, document.place((key,))) for name, text in parts.items()}
             is_template = made["file"].compiled is not None
             more = {name: made[name] for name in ("start", "end", "subtitles") if name in made}
-            yield MediaColumn(kind, parts["file"], made["file"] if is_template else None, **more)
+            yield MediaColumn(kind, parts["file"], made["file"] if is_template else None, rate=rate, **more)
 
 
 def _paraphrases(

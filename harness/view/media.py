@@ -188,14 +188,15 @@ def _check_place(media: Media) -> None:
     path = Path(media.path)
     is_clip = media.kind == "audio" or media.frame is not None
     most = MOST_CLIP_BYTES if is_clip else MOST_BYTES
+    is_folder = media.frame is not None and path.is_dir()
     try:
-        if not media.path or not path.is_file():  # a pipe or a device would never end
+        if not media.path or not (path.is_file() or is_folder):  # a pipe or a device would never end
             raise DataError(f"{media.place}: there is no such file any more")
         if media.member:
             with ZipFile(path) as archive:
                 size = archive.getinfo(media.member).file_size
         else:
-            size = path.stat().st_size
+            size = 0 if is_folder else path.stat().st_size
     except (OSError, KeyError, ValueError, BadZipFile) as error:
         raise DataError(f"{media.place}: cannot be read: {one_line(error)}") from None
     if size > most:

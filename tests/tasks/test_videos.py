@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import shutil
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,9 +15,12 @@ import numpy
 import pytest
 import soundfile
 from clips import write_clip
+from PIL import Image
 
 from harness import Media, UsageError, evaluate, hookimpl
 from harness.data.audio import open_sound
+from harness.data.shown_images import open_picture
+from harness.data.video import frame_images
 from harness.errors import HarnessError
 from harness.registry import load_plugins
 from harness.run.runner import run
@@ -245,3 +249,28 @@ def test_show_tells_the_frames() -> None:
     ask([{"q": "q", "a": "x", "clip": "a.mp4"}], "doc_to_video: clip\nframes: 4\n")
     done = run_harness("show", "watch.yaml", "--model", "dummy")
     assert "4 of 30 frames (0, 9, 19, 29), 10 a second, 64 x 48, uniform, at most 4, by pyav" in done.stderr
+
+
+def test_a_folder_of_pictures_is_a_clip_whose_rate_the_task_says(tmp_path: Path) -> None:
+    Path("clips/one").mkdir(parents=True)
+    for number in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10):
+        Image.new("RGB", (8, 6), (number, 0, 0)).save(f"clips/one/{number}.png")
+    Path("clips/one/notes.txt").write_text("no picture", encoding="utf-8")
+    Path("clips/none").mkdir()
+    shutil.copytree("clips/one", "clips/two")
+    Path("clips/two/1.png").unlink()
+    row = {"q": "?", "a": "b", "clip": "one", "from": 1, "to": 2}
+    more = 'doc_to_video: {file: "clips/{{clip}}", start: "{{from}}", end: "{{to}}", rate: 3}\nframes: 2\n'
+    clips = ("one", "none", "gone", "two")
+    first, second, third, fourth = ask([{**row, "clip": clip} for clip in clips], more)
+    (video,) = media(first)
+    assert video.frames is not None
+    assert (video.frames.total, video.frames.fps, video.frames.times) == (10, 3.0, (1.0, 2.0))
+    assert [open_picture(frame).getpixel((0, 0)) for frame in frame_images(video)] == [(4, 0, 0), (7, 0, 0)]
+    assert "is a folder without pictures" in second.error
+    assert "is not below" in third.error
+    (other,) = media(fourth)
+    assert open_picture(frame_images(other)[0]).getpixel((0, 0)) == (5, 0, 0)
+    Image.new("RGB", (8, 6), (99, 0, 0)).save("clips/one/11.png")
+    with pytest.raises(HarnessError, match="has changed since the rows were read"):
+        open_picture(frame_images(video)[0])
