@@ -95,7 +95,12 @@ def test_flags_win_over_what_a_recipe_says_of_one_task_and_that_over_what_it_say
     assert told.generation_of("demo_arithmetic") == {"max_gen_toks": 3, "temperature": 0.6, "top_p": 0.5}
     runs = swept(spec, "top_p", [0.1, 0.2])
     assert [run.generation_of("demo_arithmetic")["top_p"] for run in runs.values()] == [0.1, 0.2]
-    _, _, manifest = run(tmp_path, "--num_fewshot", "1", "--repeats", "1", "--gen_kwargs", "max_gen_toks=3")
+
+
+@pytest.mark.slow
+def test_flags_of_shots_and_repeats_win_over_a_recipe(tmp_path: Path) -> None:
+    made_up(tmp_path)
+    _, _, manifest = run(tmp_path, "--num_fewshot", "1", "--repeats", "1")
     config = manifest["tasks"]["demo_arithmetic"]["config"]
     assert (config["num_fewshot"], config["repeats"]) == (1, 1)
 

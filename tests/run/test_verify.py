@@ -125,6 +125,7 @@ def only(found: Verification, name: str) -> Compared:
     return next(each for each in found.agreements if each.name.startswith(name))
 
 
+@pytest.mark.slow
 def test_calls_that_fit_on_both_sides_are_the_same(tmp_path: Path) -> None:
     found = verified(tmp_path, lambda at: FITS.replace("Lima", "Quito"))
     fit = only(found, "calls that fit")
