@@ -81,6 +81,11 @@ def test_a_template_is_told(folder: Path, template: str, args: dict[str, Any], e
         (SWITCHED, {"reasoning_effort": "high"}, "does not read reasoning_effort"),
         (SWITCHED, {"thinking_budget": 40}, "leaves no token for an answer of at most 40 tokens"),
         (SWITCHED, {"thinking": "onn"}, "did you mean 'on'"),
+        (
+            SWITCHED,
+            {"chat_template_args": {"enable_thinkin": True}},
+            "reads no variable 'enable_thinkin'; did you mean 'enable_thinking'",
+        ),
         (SWITCHED, {"thinking": "off", "thinking_budget": 4}, "there is no reasoning to bound"),
     ],
 )
@@ -89,6 +94,16 @@ def test_what_a_template_cannot_do_is_refused_before_weights_load(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         prepared(HuggingFace, folder, [request()], chat_template=template, **args)
+
+
+def test_variables_of_a_template_stand_beside_those_that_switch_reasoning(server: ScriptedServer) -> None:
+    told = {"chat_template_kwargs": {"style": "full"}, "user": "me"}
+    answer(make(server, thinking="on", thinking_dialect="template", extra_body=told), ask())
+    variables = server.asked[0].body["chat_template_kwargs"]
+    assert (
+        variables == {"enable_thinking": True, "thinking": True, "style": "full"}
+        and server.asked[0].body["user"] == "me"
+    )
 
 
 def test_prompts_without_a_template_cannot_be_told(folder: Path) -> None:

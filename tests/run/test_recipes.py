@@ -134,6 +134,34 @@ def test_a_bad_recipe_is_one_line(tmp_path: Path, old: str, new: str, message: s
     assert done.exit_code == 4 and message in done.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("demo_arithmetic", "demo_arithmetik", "recipe 'made_up': unknown task 'demo_arithmetik'; did you mean"),
+        ("demo_arithmetic", "demo", "recipe 'made_up': 'demo' is a group of tasks; a value is of one"),
+        ("repeats: 2", "metric: bleu", "recipe 'made_up': task 'demo_arithmetic' has no score 'bleu'"),
+        ("tasks:", "judge: model=x\ntasks:", "recipe 'made_up': judge: 'model=x' does not begin with"),
+        (
+            "tasks:",
+            "include: made_up.yaml\ntasks:",
+            "include 'made_up.yaml' leads back to a file that is being included",
+        ),
+        ("source: https://example.org/card\n", "", "made_up.yaml:1: missing key 'source'"),
+        ("PUBLISHED", "many", "published: should be a valid number"),
+    ],
+)
+def test_a_bad_recipe_is_refused_in_one_line_before_anything_is_asked(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    path = made_up(tmp_path)
+    path.write_text(MADE_UP.replace(old, new).replace("PUBLISHED", "50"), encoding="utf-8")
+    done = run_harness("--recipe", path, "--model", "dummy", "--output", tmp_path / "runs")
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error")]
+    assert len(errors) == 1 and message in errors[0] and done.exit_code == 4
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_recipe_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="did you mean 'deepseek_r1'"):
         find_recipe("deepseek_rl", REGISTRY.task_folders())
