@@ -38,7 +38,7 @@ _HEADERS = {
         "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # with none at all, a browser hides even from us that a form is our own
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
