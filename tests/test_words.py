@@ -36,7 +36,6 @@ MADE_UP = (
     "{n} samples failed, and the same command tries {again} of them again{why}",
     "no task of this run was published before the model's cut-off {date}",
     "published before the model's cut-off {date}, and so perhaps in its training data: {tasks}",
-    *_VERDICTS.values(),
     "{run}, best: {categories}", "{run}, worst: {categories}", "tokens a sample", "mean score",
     "there is no folder '{folder}'; `harness --tasks demo` makes a first run in `runs`",
     "{run}: its samples are being indexed ({percent} %); load the page again in a moment",

@@ -57,6 +57,10 @@ RUN_OPTIONS = [
         help="Rows of each subset: a count, or a fraction below 1.",
     ),
     click.option(
+        "--after", type=Parsed("date", parse_date), metavar="DATE",
+        help="Only rows that are dated later (2025-06), of tasks whose rows carry dates.",
+    ),
+    click.option(
         "--precision", type=Parsed("x", parse_precision), metavar="X",
         help="Ask rows in random order until the score of all of them is known to X (0.01): half of the 95% interval.",
     ),
@@ -71,7 +75,7 @@ RUN_OPTIONS = [
     ),
     click.option(
         "--before_cutoff", "cutoff", type=Parsed("date", parse_date), metavar="DATE",
-        help="When the model's training data ends (2025-06): older benchmarks are named.",
+        help="When the model's training data ends (2025-06): older benchmarks are named, dated rows compared.",
     ),
     click.option(
         "--recipe", metavar="NAME",
@@ -132,6 +136,7 @@ SECTIONS = (
             "num_fewshot",
             "fewshot_sampler",
             "limit",
+            "after",
             "precision",
             "until_decided",
             "bad_rows",

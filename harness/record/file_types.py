@@ -391,6 +391,25 @@ class LiteFields(TypedDict):
     models: int
 
 
+class SideFields(TypedDict):
+    """The rows on one side of a model's cut-off. value, interval: None without a scored row, or with one alone."""
+
+    n: int
+    value: float | None
+    interval: list[float] | None
+
+
+class DatedFields(TypedDict):
+    """The headline over rows that are dated up to a model's cut-off, and later. difference: later minus earlier."""
+
+    cutoff: str
+    before: SideFields
+    after: SideFields
+    undated: int
+    difference: float | None
+    interval: list[float] | None
+
+
 class FailureFields(TypedDict):
     """How many samples failed for one cause, and one of the messages."""
 
@@ -451,6 +470,7 @@ class TaskReport(ResultFields):
     covers: NotRequired[CoverageFields]
     drawn: NotRequired[DrawnFields]
     lite: NotRequired[LiteFields]
+    dated: NotRequired[DatedFields]
     failures: NotRequired[list[FailureFields]]
     published: NotRequired[PublishedFields]
 

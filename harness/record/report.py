@@ -265,7 +265,7 @@ def render(report: Report, width: int = 80, *, subsets: bool = False, t: Transla
                 words.append(Text(visible(f"{task['task']}: {', '.join(counts)}"), style="yellow"))
     words += [Text(visible(line), style="yellow") for line in corrections(report, t)]
     words += [Text(visible(line), style="dim") for line in settings(report, t)]
-    words += [Text(visible(line), style="dim") for line in (*drawn_lines(report, t), *lite_lines(report, t))]
+    words += [Text(visible(line), style="dim") for line in of_parts(report, t)]
     doubtful = (*bad_row_lines(report, t), *losses(report, t), *gaps(report, t))
     words += [Text(visible(line), style="yellow") for line in doubtful]
     words += [Text(visible(str(incident["text"])), style="yellow") for incident in report.get("incidents", ())]
@@ -357,6 +357,45 @@ def drawn_lines(report: Report, t: Translate = english) -> Iterator[str]:
                 low=low,
                 high=high,
             )
+
+
+def of_parts(report: Report, t: Translate = english) -> Iterator[str]:
+    """What rows that were drawn or chosen say of all, and what dates say, a line each."""
+    yield from drawn_lines(report, t)
+    yield from lite_lines(report, t)
+    yield from dated_lines(report, t)
+
+
+def dated_lines(report: Report, t: Translate = english) -> Iterator[str]:
+    """Of each task with dated rows: its score before and after the model's cut-off."""
+    for task in report["tasks"]:
+        if (dated := task.get("dated")) is None:
+            continue
+        before, after, interval = dated["before"], dated["after"], dated["interval"]
+        name, metric = _name_of(task, t), task["metrics"][0]["metric"]
+        if dated["difference"] is None:
+            yield t(
+                "{task}: {n} scored rows are dated up to the cut-off {date} and {m} later: nothing to compare",
+                task=name,
+                n=f"{before['n']:,}",
+                m=f"{after['n']:,}",
+                date=dated["cutoff"],
+            )
+            continue
+        between = t("between {low} and {high}", low=number(interval[0]), high=number(interval[1])) if interval else "?"
+        yield t(
+            "{task}: {metric} {value} of {m} rows later than the cut-off {date}, {earlier} of {n} rows up to it: a "
+            "difference of {difference}, {between} (95 %)",
+            task=name,
+            metric=metric,
+            value=number(after["value"]),
+            m=f"{after['n']:,}",
+            date=dated["cutoff"],
+            earlier=number(before["value"]),
+            n=f"{before['n']:,}",
+            difference=f"{dated['difference']:+.4f}",
+            between=between,
+        )
 
 
 def lite_lines(report: Report, t: Translate = english) -> Iterator[str]:

@@ -124,6 +124,8 @@ def remarks(jobs: Sequence[TaskJob]) -> Iterator[str]:
         yield from _frame_remarks(job)
         yield from _null_remarks(job)
         yield from _example_remarks(job)
+        if undated := sum(notes.undated for notes in job.notes.values()):
+            yield f"{job.task.name}: {undated} rows say no date and are left out"
         hidden = sum(sample.target is None and not sample.problem for sample in job.samples)
         if 0 < hidden < len(job.samples):
             yield f"{job.task.name}: {hidden} of {len(job.samples)} samples have no gold answer (null) and no score"

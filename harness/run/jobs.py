@@ -136,6 +136,9 @@ def load_jobs(
             fits = ", ".join(sorted(registry.metric(name).output_types))
             raise UsageError(f"--metrics: '{name}' can score none of these tasks (it scores: {fits})")
     _check_published(jobs, spec)
+    for job in jobs if spec.after is not None else ():
+        if job.task.templates.date is None:
+            raise UsageError(f"--after {spec.after}: rows of task '{job.task.name}' carry no date (key 'doc_to_date')")
     scores = {job.task.name: job.member_scores() for job in jobs}
     for members in groups_of(jobs):
         for problem in problems(members, scores):

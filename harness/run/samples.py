@@ -13,6 +13,7 @@ from harness.data.mirror import pull
 from harness.data.open import open_dataset
 from harness.data.subtitles import said_at, subtitles_of
 from harness.data.video import with_frames
+from harness.errors import DataError
 from harness.registry import Registry
 from harness.run.jobs import TaskJob, load_jobs
 from harness.run.spec import Progress, RunSpec
@@ -38,6 +39,7 @@ def build_options(spec: RunSpec, job: TaskJob, *, shown: bool = True) -> BuildOp
         unconditional=job.scorer.needs_unconditional,
         shown=shown,
         bad_rows=spec.bad_rows,
+        after=spec.after,
         code_options={
             # Code runs in a folder of its own: there, a model's folder is found by its full name.
             name: str(Path(value).expanduser().resolve()) if isinstance(value, str) and Path(value).is_dir() else value
@@ -69,6 +71,10 @@ def render_samples(
             options = build_options(spec, job, shown=shown)
             built = build_samples(job.task, subset, open_split, options, job.notes[subset.name])
             job.samples.extend(samples_with_frames(built, job.task.frame_rule) if shown else built)
+        if spec.after is not None and not job.samples:
+            latest = max((notes.latest for notes in job.notes.values() if notes.latest), default=None)
+            known = f"; the latest of its rows is of {latest}" if latest else "; none of its rows says a date"
+            raise DataError(f"--after {spec.after}: task '{job.task.name}' has no row that is later{known}")
         if isinstance(job.task.code, TaskCode):
             job.task = with_files(job.task, job.task.code.take_read())
     return fingerprints

@@ -36,6 +36,7 @@ class RunSpec:
     task_gen_kwargs: Mapping[str, Mapping[str, JSON]] = field(default_factory=dict)
     metrics: tuple[str | Mapping[str, JSON], ...] = ()
     limit: int | float | None = None
+    after: str | None = None
     precision: float | None = None
     until_decided: str | None = None
     bad_rows: BadRows = "refuse"

@@ -12,6 +12,7 @@ from harness.record.failures import Failures
 from harness.record.file_types import AbilityFields, RangeFields, Report, TaskReport
 from harness.record.report import Missing, Usage, build_report, missing_of, watch
 from harness.record.run import RunFolder
+from harness.run.dated import dated_fields
 from harness.run.drawn import drawn_fields
 from harness.run.jobs import TaskJob, groups_of
 from harness.run.lite import lite_fields
@@ -83,6 +84,10 @@ def _report(
             task["failures"] = causes
         if lite := lite_fields(known[name], (coverage or {}).get(name), folder.records(name)):
             task["lite"] = lite
+        if cutoff := folder.manifest.get("spec", {}).get("cutoff"):
+            is_asked = covered(coverage or {})
+            if dated := dated_fields(known[name], filter(is_asked, folder.records(name)), str(cutoff)):
+                task["dated"] = dated
         if coverage and name in coverage:
             task["covers"] = coverage[name].to_json()
             _mark_parts(task, known[name].task)

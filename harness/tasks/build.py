@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.data.open import make_rows
 from harness.errors import DataError, HarnessError, TaskError, suggest
+from harness.tasks.dates import is_later
 from harness.tasks.fewshot import Row, SameQuestion, ShotPool, make_pool
 from harness.tasks.image_views import OtherImages, images_in, shown_hashes
 from harness.tasks.lite_files import check_row
@@ -59,7 +60,8 @@ class BuildOptions:
     """How a run renders rows. limit: rows a subset, or a fraction of them below 1. shown: whether a model looks at the
     prompts; where none does, rows may come without their columns of images. bad_rows: what becomes of rows that cannot
     be asked or scored: their sample fails, they are left out, or they are scored as lm-eval scores them. code_options:
-    what `custom_dataset` gets beside the task's metadata: the model's arguments, as in lm-eval."""
+    what `custom_dataset` gets beside the task's metadata: the model's arguments, as in lm-eval. after: only rows that
+    are dated later than this are asked."""
 
     seed: int = 1234
     apply_chat_template: bool = False
@@ -72,6 +74,7 @@ class BuildOptions:
     offline: bool = False
     unconditional: bool = False
     shown: bool = True
+    after: str | None = None
     bad_rows: BadRows = "refuse"
     code_options: Mapping[str, JSON] = field(default_factory=dict)
 
@@ -83,7 +86,8 @@ class SubsetNotes:
     rows: how many it has, whatever the limit; asked: how many of them, from the first. chosen: the numbers of those
     that are asked, where they are not the first; drawn_from: of those that they were drawn from. own_examples: numbers
     of those that were drawn as their own few-shot example, which was left out. fewer_examples: how many of them see
-    fewer examples for it. bad: number of a row that cannot be used as it is, and is not refused -> why.
+    fewer examples for it. undated: how many rows say no date, and latest: the latest date of the others, where dates
+    decide what is asked. bad: number of a row that cannot be used as it is, and is not refused -> why.
     """
 
     rows: int = 0
@@ -93,6 +97,8 @@ class SubsetNotes:
     bad: dict[int, str] = field(default_factory=dict)
     chosen: Collection[int] | None = None
     drawn_from: Collection[int] | None = None
+    undated: int = 0
+    latest: str | None = None
 
 
 def build_samples(
@@ -178,7 +184,9 @@ class _Builder:
         self.unread: dict[int, tuple[Sequence[Mapping[str, Any]], int]] = {}
         self.marks = Marks(self.placed_problem)
         only = task.lite.rows.get(subset.name) if task.lite else None
-        rows = self.open(task.eval_split, None if only else options.limit, task.config.process_docs, only)
+        rows = self.open(
+            task.eval_split, None if only or options.after else options.limit, task.config.process_docs, only
+        )
         self.other_images = OtherImages(rows, self.images_of)
         self.columns: Set[str] = {column for row in rows for column in row}
         numbers = self.asked_numbers(rows)[: row_count(options.limit, len(rows))]
@@ -217,6 +225,19 @@ class _Builder:
 
     def asked_numbers(self, rows: Sequence[Row]) -> Sequence[int]:
         """The numbers of the rows that are asked where nothing limits how many."""
+        numbers = self.lite_numbers(rows)
+        if self.options.after is None:
+            return numbers
+        dates: dict[int, str | None] = {}
+        for number in numbers:
+            with self.naming_row(f"row {number}"):
+                dates[number] = self.task.date_of(rows[number], self.subset.name)
+        self.notes.undated = sum(date is None for date in dates.values())
+        self.notes.latest = max((date for date in dates.values() if date is not None), default=None)
+        return [number for number, date in dates.items() if date is not None and is_later(date, self.options.after)]
+
+    def lite_numbers(self, rows: Sequence[Row]) -> Sequence[int]:
+        """The numbers of all rows, or of those of a lite set."""
         lite = self.task.lite
         if lite is None:
             return range(len(rows))

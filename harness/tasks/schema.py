@@ -402,6 +402,9 @@ class TaskConfig(Strict):
     )
     average: Literal["micro", "macro"] = Field("micro", description="the headline over subsets; both are reported")
     cluster_key: Template | None = Field(None, description="rows with the same value are one cluster of errors")
+    doc_to_date: Template | None = Field(
+        None, description="when a row was published, for --after and --before_cutoff: a column or Jinja"
+    )
     breakdown: dict[str, Template] | None = Field(
         None,
         description="name -> what rows are told apart by in the report: Jinja or a column; a list counts under each",

@@ -13,6 +13,7 @@ from harness.errors import HarnessError, PluginError, TaskError, UsageError, one
 from harness.modifiers import Modifier
 from harness.plugin_values import mapping
 from harness.tasks.classes import with_class
+from harness.tasks.dates import read_date
 from harness.tasks.functions import TaskFunctions, refused
 from harness.tasks.lite_files import VARIANT, LiteSet
 from harness.tasks.media import Kind, MediaColumn
@@ -32,6 +33,7 @@ _DESCRIPTIVE = frozenset(
         *(
             "include",
             "task_alias",
+            "doc_to_date",
             "title",
             "tag",
             "group",
@@ -86,6 +88,7 @@ class TaskTemplates:
     shot: DocTemplates
     description: Template | None
     cluster: Template | None
+    date: Template | None
     breakdown: Mapping[str, Template]
     simulated_user: Template | None
     where: tuple[Template, ...]
@@ -94,7 +97,14 @@ class TaskTemplates:
 
     @property
     def all(self) -> tuple[Template, ...]:
-        parts = (*self.doc.templates, *self.shot.templates, self.description, self.cluster, self.simulated_user)
+        parts = (
+            *self.doc.templates,
+            *self.shot.templates,
+            self.description,
+            self.cluster,
+            self.date,
+            self.simulated_user,
+        )
         parts = (*parts, *self.breakdown.values(), *self.where, *(one for each in self.media for one in each.templates))
         return tuple(part for part in parts if part is not None)
 
@@ -158,6 +168,14 @@ class Task:
             names = [subset.name for subset in self.all_subsets]
             raise UsageError(f"task '{self.name}' has no subset '{name}'{suggest(name, names)}")
         return match
+
+    def date_of(self, doc: Mapping[str, JSON], subset: str) -> str | None:
+        """When a row was published (`2025-06-30`, or less exactly); None where nobody says. Raises `DataError`."""
+        template = self.templates.date
+        if template is None:
+            return None
+        context = {**doc, "subset": self.subset(subset).context} if subset else doc
+        return read_date(doc[template.source] if template.source in doc else template.value(context))
 
     def categories(self, doc: Mapping[str, JSON], subset: str) -> Iterator[tuple[str, str]]:
         """What the report counts a row under: (name of the breakdown, value), none where the row has no value.
@@ -442,6 +460,7 @@ def _compile(config: TaskConfig, document: Document, compiler: Templates, code: 
         shot=compile_shot(config, document, compiler, code),
         description=one("description", config.description),
         cluster=one("cluster_key", config.cluster_key),
+        date=one("doc_to_date", config.doc_to_date),
         breakdown={
             name: compiler.compile(source, "breakdown", document.place(("breakdown", name)))
             for name, source in (config.breakdown or {}).items()
