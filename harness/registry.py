@@ -196,11 +196,11 @@ def load_plugins(sources: Iterable[tuple[EntryPoint, Distribution]] | None = Non
     manager = pluggy.PluginManager(hooks.PROJECT)
     manager.add_hookspecs(hooks)
     registry = Registry(manager)
-    entry_points = sorted(
-        sources if sources is not None else _entry_points(), key=lambda item: (item[0].name, item[1].name)
-    )
-    for entry_point, distribution in entry_points:
-        plugin = Plugin(entry_point.name, distribution.name, distribution.version, entry_point.value)
+    found = list(sources if sources is not None else _entry_points())
+    # A distribution reads its whole metadata for each of these, every time.
+    owners = {id(owner): (owner.name, owner.version) for owner in {id(owner): owner for _, owner in found}.values()}
+    for entry_point, distribution in sorted(found, key=lambda item: (item[0].name, owners[id(item[1])])):
+        plugin = Plugin(entry_point.name, *owners[id(distribution)], entry_point.value)
         registry.plugins.append(_load(manager, plugin, entry_point.load))
     return registry
 
@@ -239,6 +239,8 @@ def _broken(plugin: Plugin, error: BaseException) -> Plugin:
 def _entry_points() -> list[tuple[EntryPoint, Distribution]]:
     by_name: dict[tuple[str, str], tuple[EntryPoint, Distribution]] = {}
     for distribution in distributions():
-        for entry_point in distribution.entry_points.select(group=ENTRY_POINT_GROUP):
-            by_name.setdefault((distribution.name, entry_point.name), (entry_point, distribution))
+        own = distribution.entry_points.select(group=ENTRY_POINT_GROUP)
+        name = distribution.name if own else ""
+        for entry_point in own:
+            by_name.setdefault((name, entry_point.name), (entry_point, distribution))
     return list(by_name.values())

@@ -66,7 +66,25 @@ def test_retry_after_is_obeyed(server: ScriptedServer, monkeypatch: pytest.Monke
     model = make(server)
     pauses = waited(model, monkeypatch)
     assert answer(model, ask()).text == "yes"
-    assert 110 < max(pauses) < 135
+    assert 110 < sum(pauses) < 135
+
+
+def test_a_pause_ends_when_the_server_is_seen_to_let_others_in(server: ScriptedServer) -> None:
+    """One in twenty is refused, and told to wait for longer than this test may take."""
+    server.answer = lambda asked: error(429, Retry_After="60") if asked.number % 20 == 10 else chat("yes")
+    started = time.monotonic()
+    given = answers(make(server, num_concurrent=8), [ask(f"question {n}") for n in range(60)])
+    assert not any(response.error for response in given) and time.monotonic() - started < 30
+
+
+@pytest.mark.slow
+def test_a_server_that_refuses_many_is_waited_for(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = iter(range(40))
+    server.answer = lambda asked: error(429, Retry_After="30") if next(refused, 99) < 12 else chat("yes")
+    model = make(server, num_concurrent=4)
+    pauses = waited(model, monkeypatch)
+    assert not any(response.error for response in answers(model, [ask(f"question {n}") for n in range(20)]))
+    assert sum(pauses) > 30
 
 
 def test_a_retry_after_beyond_all_patience_is_not_waited_for(server: ScriptedServer) -> None:

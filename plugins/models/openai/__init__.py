@@ -44,7 +44,7 @@ from .connection import Connection
 from .errors import RequestError, short, wants_stream
 from .first_failures import FirstFailures
 from .labels import MOST_TOP, check_labels, label_fields, label_response
-from .pace import Places
+from .pace import Pace, Places, rested
 from .pictures import MOST_BYTES, MOST_FRAME_BYTES, MOST_FRAME_PIXELS, MOST_PIXELS, PictureRule
 from .replies import ChatReply, CompletionReply, Whole, read_reply
 from .servers import Servers
@@ -109,10 +109,11 @@ class Seat:
         """What `read` makes of the server's reply to a body. Raises RequestError, ModelError."""
         return await self.client.post(route, body, read, self._rest)
 
-    async def _rest(self, seconds: float) -> None:
+    async def _rest(self, most: float, least: float, pace: Pace) -> float:
         self.places.give()
-        await asyncio.sleep(seconds)
+        seconds = await rested(most, least, pace)
         await self.places.take(self.index)
+        return seconds
 
 
 Way = Seat | BatchSeat

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import IO, Any, TypeVar
@@ -26,12 +27,14 @@ from .errors import (
     refusal,
     short,
 )
-from .pace import Places
+from .pace import Pace, Places
 from .servers import ModelServer, Servers
 
 Reply = TypeVar("Reply")
-Rest = Callable[[float], Awaitable[None]]
-"""Lets others have one's place for so many seconds."""
+Rest = Callable[[float, float, Pace], Awaitable[float]]
+"""Lets others have one's place for so many seconds, or for as few as the second number while the server lets others
+in. Returns how many it were."""
+_LEAST_REST = 0.25
 
 
 class Client:
@@ -102,9 +105,7 @@ class Client:
             raise self._end(server, reply.status, message_of(reply.content))
         return _listed_models(reply.content) if reply.status == 200 else {}
 
-    async def post(
-        self, route: str, body: Mapping[str, Any], read: Callable[[bytes, str], Reply], rest: Rest = asyncio.sleep
-    ) -> Reply:
+    async def post(self, route: str, body: Mapping[str, Any], read: Callable[[bytes, str], Reply], rest: Rest) -> Reply:
         """What `read` makes of the server's reply. Raises RequestError, or ModelError where no other can work.
 
         Only the time that is spent on this request counts against the policy's `total`: exchanges and pauses, not the
@@ -122,6 +123,7 @@ class Client:
                 reply = await self._attempt(server, route, body, read, min(attempts.left, self._timeout))
                 self._answered, self._fruitless = True, 0
                 server.answered(time.monotonic() - started)
+                server.pace.answered(start)
                 self._places.answered(time.monotonic() - started)
                 return reply
             except RetryableError as error:
@@ -143,7 +145,11 @@ class Client:
             ticket = id(failure)
             self.waiting[ticket] = (time.monotonic() + pause, self.hide(str(failure)))
             try:
-                await (rest if failure.throttled else self.sleep)(pause)
+                if failure.throttled:
+                    least = min(pause, _LEAST_REST * 2.0 ** min(attempts.number - 1, 8) * random.uniform(0.5, 1.5))
+                    attempts.spend(await rest(pause, least, server.pace) - pause)
+                else:
+                    await self.sleep(pause)
             finally:
                 del self.waiting[ticket]
         self._count_fruitless(failure)

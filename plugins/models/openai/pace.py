@@ -21,6 +21,8 @@ Clock = Callable[[], float]
 AUTO_FIRST, AUTO_MOST = 8, 64
 _OBSERVED = 0.5
 """Seconds between two looks at what was granted and what was refused."""
+_GLANCE = 0.1
+"""Seconds between two looks of a request that waits."""
 _SHORTEST = 0.1
 """Seconds: what was let in at one moment is taken for what is let in within so many."""
 _SHORTEST_MEMORY, _LONGEST_MEMORY = 1.0, 120.0
@@ -29,6 +31,8 @@ _SLACK = 0.05
 """Seconds by which late starts are made up for: timers and a busy processor make them late."""
 _MANY_REFUSED, _FEW_REFUSED = 0.12, 0.03
 """Shares of requests whose refusal is a reason to be slower: with a rate of one's own, and without."""
+_ENOUGH, _MANY_LET_IN, _LONGEST_EVIDENCE = 32, 16, 10.0
+"""Replies that tell how freely a server lets in, how many must be answers, and for how many seconds they tell."""
 _OVERSHOOT, _MOST_OVERSHOOT = 1.02, 2.0
 
 
@@ -95,10 +99,11 @@ class Places:
 
 @dataclass(slots=True)
 class Start:
-    """A request that was begun: when, and whether the server let it in, as far as one knows."""
+    """A request that was begun: when, whether the server let it in, as far as one knows, and whether it has replied."""
 
     moment: float
     let_in: bool = True
+    is_decided: bool = False
 
 
 class Pace:
@@ -120,6 +125,7 @@ class Pace:
         self._starts: deque[Start] = deque(maxlen=50_000)
         self._begun = self._refused = 0
         self._last_look: tuple[float, float] | None = None
+        self._judged, self._generous = float("-inf"), False
 
     async def turn(self) -> Start:
         """Wait until a request may start."""
@@ -137,9 +143,33 @@ class Pace:
         self._look()
         return start
 
+    def answered(self, start: Start) -> None:
+        """The server has let it in."""
+        start.is_decided = True
+
+    @property
+    def is_generous(self) -> bool:
+        """Whether of the requests of the last second, and of enough of them, the server refused hardly any.
+
+        Then one that it did refuse may come again as well as another one may come. Where fewer were begun in the last
+        second, the latest count: towards the end hardly any are.
+        """
+        now, answered, refused = self._clock(), 0, 0
+        if now - self._judged < _GLANCE / 2:
+            return self._generous
+        for start in reversed(self._starts):
+            age = now - start.moment
+            if age > _LONGEST_EVIDENCE or (age > 1.0 and answered + refused >= _ENOUGH):
+                break
+            answered += start.is_decided and start.let_in
+            refused += not start.let_in
+        self._judged = now
+        self._generous = answered >= _MANY_LET_IN and refused <= _MANY_REFUSED * (answered + refused)
+        return self._generous
+
     def refused(self, start: Start, asked_pause: float | None) -> None:
         """asked_pause: seconds that the server wants to pass. Its limit counts over a span of about that length."""
-        start.let_in = False
+        start.let_in, start.is_decided = False, True
         self._refused += 1
         self._memory = min(_LONGEST_MEMORY, max(self._memory, asked_pause or 0.0))
         self._look()
@@ -193,3 +223,14 @@ class Pace:
             self._overshoot = max(_OVERSHOOT, self._overshoot * 0.98)
         elif let_in < before[1] * (1 - 0.5 * (1 - self.rate / before[0])):
             self._overshoot = min(_MOST_OVERSHOOT, self._overshoot * 1.25)
+
+
+async def rested(most: float, least: float, pace: Pace) -> float:
+    """Wait for `most` seconds, or for as few as `least` while the server lets others in. Returns how many it were."""
+    await asyncio.sleep(least)
+    passed = least
+    while passed < most and not pace.is_generous:
+        step = min(max(_GLANCE, passed / 8), most - passed)
+        await asyncio.sleep(step)
+        passed += step
+    return passed
