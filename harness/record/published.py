@@ -147,8 +147,8 @@ def protocol_lines(report: Report, t: Translate = english) -> Iterator[str]:
 def read_eval_results(folder: Path) -> list[dict[str, JSON]]:
     """The published values in a model's folder, in the hub's own format: `.eval_results/*.yaml`.
 
-    Each entry: `dataset` (an id on the hub), `task_id`, `published`, `scale`, `source`, `date`, `note`. Raises
-    `UsageError` with the file for what is not of this format.
+    Each entry: `dataset` (an id on the hub), `task_id`, `published`, `source`, `date`, `note`. Raises `UsageError` with
+    the file for what is not of this format.
     """
     import yaml
 
@@ -171,8 +171,6 @@ def read_eval_results(folder: Path) -> list[dict[str, JSON]]:
                     "dataset": dataset["id"],
                     "task_id": str(dataset.get("task_id") or ""),
                     "published": value,
-                    # Some leaderboards count in percent and others do not: a share above 1 is one in percent.
-                    "scale": 1 if 0 <= float(value or 0) <= 1 else 100,
                     "source": where or str(path),
                     "date": str(item.get("date") or ""),
                     "note": str(item.get("notes") or ""),

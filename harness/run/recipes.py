@@ -85,7 +85,18 @@ def note_published(report: Report, manifest: Mapping[str, Any]) -> None:
             differs = list(differences(task, entry, recipe, manifest))
             task["published"] = compared(task, entry, recipe, differs)
         elif (card := _of_card(name, manifest)) is not None:
-            task["published"] = compared(task, card, {}, [*_doubts(task)])
+            task["published"] = compared(
+                task, {**card, "scale": card_scale(task, card["published"])}, {}, [*_doubts(task)]
+            )
+
+
+def card_scale(task: TaskReport, published: float) -> int:
+    """100 for a share in percent: some leaderboards count so and others do not, and no card says which."""
+    for metric in task["metrics"][:1]:
+        ours = metric["value"]
+        if published > 1 and (metric.get("bounds") == [0, 1] or (ours is not None and 0 <= float(ours) <= 1)):
+            return 100
+    return 1
 
 
 def _base(task: str) -> str:

@@ -12,7 +12,7 @@ import pytest
 from harness.errors import TaskError, UsageError
 from harness.record.published import compared, read_eval_results
 from harness.registry import load_plugins
-from harness.run.recipes import recipe_problems, with_recipe
+from harness.run.recipes import card_scale, recipe_problems, with_recipe
 from harness.run.spec import RunSpec
 from harness.run.sweep import swept
 from harness.tasks.library import TaskLibrary
@@ -206,7 +206,13 @@ def test_a_models_own_card_is_read(tmp_path: Path) -> None:
     (folder / "gpqa.yaml").write_text(text + "  source: {url: https://example.org, name: Model Card}\n")
     (entry,) = read_eval_results(tmp_path)
     assert (entry["dataset"], entry["task_id"], entry["published"]) == ("Idavidrein/gpqa", "diamond", 71)
-    assert entry["scale"] == 100
+
+    def scale(value: float | None, bounds: list[float] | None, published: float) -> int:
+        return card_scale({"metrics": [{"value": value, "bounds": bounds}]}, published)  # type: ignore[typeddict-item]
+
+    # A share of 0.71 or of 71 percent; a score of 2,000 points, and an error rate that has no bounds.
+    assert (scale(None, [0.0, 1.0], 71), scale(0.5, [0.0, 1.0], 0.71)) == (100, 1)
+    assert (scale(1900.0, None, 2000), scale(0.12, None, 11.5)) == (1, 100)
     (folder / "bad.yaml").write_text("- dataset: gpqa\n")
     with pytest.raises(UsageError, match=r"bad.yaml: entry 1: .*a number `value`"):
         read_eval_results(tmp_path)
