@@ -40,13 +40,26 @@ FUNCTIONS = [
         f"{ARGUMENTS}<|tool_call_end|><|tool_calls_section_end|>",
         f">>>weather\n{ARGUMENTS}",
         "[weather(city='北京', days=2)]",
+        "```tool_code\nweather(city='北京', days=2)\n```",
+        f'{{"name": "weather", "parameters": {ARGUMENTS}}}<|eot_id|>',
+        f'<tool_calls>[{{"name": "weather", "arguments": {ARGUMENTS}}}]</tool_calls>',
+        f"<tool_calls>\n<tool_call>weather\n```json\n{ARGUMENTS}\n```\n</tool_call>\n</tool_calls>",
+        f'<|tool_call|>[{{"name": "weather", "arguments": {ARGUMENTS}}}]<|/tool_call|>',
+        f'<|action_start|><|plugin|>\n{{"name": "weather", "parameters": {ARGUMENTS}}}<|action_end|>',
+        f"<|channel|>commentary to=functions.weather <|constrain|>json<|message|>{ARGUMENTS}<|call|>",
+        '<｜DSML｜function_calls>\n<｜DSML｜invoke name="weather">\n<｜DSML｜parameter name="city" string="true">北京'
+        '</｜DSML｜parameter>\n<｜DSML｜parameter name="days" string="false">2</｜DSML｜parameter>\n</｜DSML｜invoke>',
+        "<tool_call>{'name': 'weather', 'arguments': {'city': '北京', 'days': 2,},}</tool_call>",
+        f'<tool_call>\n```json\n{{"name": "weather", "arguments": {ARGUMENTS}}}\n```\n</tool_call>',
     ],
 )
 def test_a_call_in_each_form(reply: str) -> None:
     assert read_calls(reply, FUNCTIONS) == (WEATHER,)
 
 
-@pytest.mark.parametrize("reply", ["", "It is warm.", "[]", "{not JSON", '{"city": "北京"}', "```\nprint(1)\n```"])
+@pytest.mark.parametrize(
+    "reply", ["", "It is warm.", "[]", "{not JSON", '{"city": "北京"}', "```\nprint(1)\n```", "[1, 2]", "[see](x)"]
+)
 def test_a_text_calls_nothing(reply: str) -> None:
     assert read_calls(reply) == ()
 
@@ -58,6 +71,13 @@ def test_a_text_calls_nothing(reply: str) -> None:
         '<tool_call>{"arguments": {}}</tool_call>',
         '<tool_call>{"name": "f", "arguments": [1]}</tool_call>',
         "[TOOL_CALLS]f[ARGS]{",
+        "<tool_call>\n<function=weather>\n<parameter=city>\nBei",
+        "<tool_call>weather\n<arg_key>city</arg_key>\n<arg_value>北京</arg_value>\n<arg_key>days</arg_key>\n<arg_value>",
+        '<minimax:tool_call>\n<invoke name="weather">\n<parameter name="city">北京</parameter>',
+        '{"name": "weather", "arguments": {"city": "北',
+        '<｜DSML｜invoke name="weather">\n<｜DSML｜parameter name="city" string="true">北',
+        "[weather(city='北",
+        "[f(a=--5)]",
         "[f(a=lambda x: x)]",
         "[f(a=9**9**9)]",
         "[f(a='x' * 99999999999)]",
@@ -219,3 +239,9 @@ def test_a_call_in_java_takes_texts_alone() -> None:
     assert calls_match([described], [ToolCall("f", {"n": "2"})], [{"f": {"n": [2]}}], "java")
     assert not calls_match([described], [ToolCall("f", {"n": 2})], [{"f": {"n": [2]}}], "java")
     assert not calls_match([described], [ToolCall("f", {"n": "2n"})], [{"f": {"n": [2]}}], "javascript")
+
+
+@pytest.mark.parametrize("text", ["a}{", '\\"quoted\\"', "</tool_call>", "<tool_call>", "a\nb", "it's", "北京🙂"])
+def test_texts_may_hold_what_ends_calls(text: str) -> None:
+    read = read_calls(f'I look.\n<tool_call>{{"name": "weather", "arguments": {{"city": "{text}"}}}}</tool_call>')
+    assert read == (ToolCall("weather", {"city": text.replace("\\", "")}),)

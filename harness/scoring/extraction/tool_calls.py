@@ -4,8 +4,10 @@
     read_calls("There is nothing to call.")                                       # ()
 
 Nothing is executed. The forms are those of the models' own chat templates: JSON between tags (Hermes, Qwen),
-XML-like (Qwen3-Coder, GLM-4.5, MiniMax-M2), marked sections (DeepSeek, Kimi, Mistral, Llama, Functionary), bare JSON,
-and Python.
+XML-like (Qwen3-Coder, GLM-4.5, MiniMax-M2, DeepSeek-V3.2), marked sections (DeepSeek, Kimi, Mistral, Llama,
+InternLM, Granite, Hunyuan, gpt-oss, Functionary), bare JSON, and Python. JSON may hold what models often get wrong:
+line breaks in texts, commas too many, Python's literals. A call that was cut is none: its arguments would not be those
+that were meant.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,10 +35,14 @@ class ToolCall:
     arguments: Mapping[str, JSON]
 
 
-_TAGGED = re.compile(r"<tool_call>(.*?)(?:</tool_call>|$)", re.DOTALL)
-_FUNCTION = re.compile(r"<function=([^>\s]+)>(.*?)(?:</function>|$)", re.DOTALL)
+_FUNCTION = re.compile(r"<function=([^>\s]+)>(.*?)(</function>|(?=<function=)|$)", re.DOTALL)
 _PARAMETER = re.compile(r"<parameter=([^>\s]+)>\n?(.*?)\n?</parameter>", re.DOTALL)
-_INVOKE = re.compile(r"<invoke name=\"?([^\">]+)\"?>(.*?)(?:</invoke>|$)", re.DOTALL)
+_INVOKE = re.compile(r"<invoke name=\"?([^\">]+)\"?>(.*?)(</invoke>|(?=<invoke name=)|$)", re.DOTALL)
+_DSML_INVOKE = re.compile(r"<｜DSML｜invoke name=\"([^\">]+)\">(.*?)(</｜DSML｜invoke>|$)", re.DOTALL)
+_DSML_PARAMETER = re.compile(
+    r"<｜DSML｜parameter name=\"([^\">]+)\" string=\"(true|false)\">(.*?)</｜DSML｜parameter>", re.DOTALL
+)
+_HARMONY = re.compile(r"to=functions\.([\w.-]+).*?<\|message\|>(.*?)(?=<\|call\|>|<\|start\|>|$)", re.DOTALL)
 _NAMED_PARAMETER = re.compile(r"<parameter name=\"?([^\">]+)\"?>\n?(.*?)\n?</parameter>", re.DOTALL)
 _ARG_PAIR = re.compile(r"<arg_key>\s*(.*?)\s*</arg_key>\s*<arg_value>\n?(.*?)\n?</arg_value>", re.DOTALL)
 _DEEPSEEK = re.compile(r"<｜tool▁call▁begin｜>(.*?)<｜tool▁sep｜>(.*?)(?:<｜tool▁call▁end｜>|$)", re.DOTALL)
@@ -43,7 +50,14 @@ _KIMI = re.compile(r"<\|tool_call_begin\|>(.*?)<\|tool_call_argument_begin\|>(.*
 _KIMI_NAME = re.compile(r"^(?:functions\.)?(.*?)(?::\d+)?$", re.DOTALL)
 _MISTRAL = re.compile(r"\[TOOL_CALLS\]\s*([\w.-]+)\s*(?:\[CALL_ID\][^\[{]*)?(?:\[ARGS\])?\s*(?=\{)")
 _FUNCTIONARY = re.compile(r"^>>>([\w.-]+)\n(.*?)(?=^>>>|\Z)", re.DOTALL | re.MULTILINE)
-_FENCE = re.compile(r"^```[A-Za-z_]*\s*\n(.*?)\n?```$", re.DOTALL)
+_FENCE = re.compile(r"^```([A-Za-z_]*)\s*\n(.*?)\n?```$", re.DOTALL)
+_LAST_MARK = re.compile(r"(?:<\|[\w ]+\|>|</s>|<end_of_turn>)$")
+_LONGEST_MARK = 64
+_SECTIONS = ("<|python_tag|>", "<|tool_call|>", "<|action_start|><|plugin|>", "<tool_calls>")
+"""Marks behind which JSON stands: of Llama, Granite and Phi, InternLM, and Hunyuan."""
+_PYTHON_LIST = re.compile(r"\[\s*[A-Za-z_][\w.]*\s*\(")
+_PYTHON_CALL = re.compile(r"([A-Za-z_][\w.]*)\s*\(.*\)\s*$", re.DOTALL)
+_NAMED_FIRST = re.compile(r"[\[\s]*\{\s*[\"'](?:name|function)[\"']\s*:")
 
 
 def read_calls(reply: str, functions: Sequence[Mapping[str, Any]] = ()) -> tuple[ToolCall, ...]:
@@ -52,25 +66,29 @@ def read_calls(reply: str, functions: Sequence[Mapping[str, Any]] = ()) -> tuple
     functions: their JSON Schemas, by which arguments that are written as text (XML-like forms) get their types.
     """
     types = {str(each.get("name")): _types_of(each) for each in functions}
+    while mark := _LAST_MARK.search(reply[-_LONGEST_MARK:].rstrip()):
+        reply = reply.rstrip().removesuffix(mark[0])
     if "<tool_call>" in reply:
-        return tuple(call for part in _TAGGED.findall(reply) for call in _tagged(part.strip(), types))
+        return tuple(_all_tagged(reply, types))
     if "<function=" in reply:
-        return tuple(_xml_call(name, body, types) for name, body in _FUNCTION.findall(reply))
+        return tuple(_xml_call(name, body, end, types) for name, body, end in _FUNCTION.findall(reply))
     if "<invoke name=" in reply:
-        return tuple(
-            ToolCall(name, _texts(_NAMED_PARAMETER, body, name, types)) for name, body in _INVOKE.findall(reply)
-        )
+        return tuple(_invoked(name, body, end, types) for name, body, end in _INVOKE.findall(reply))
+    if "<｜DSML｜invoke name=" in reply:
+        return tuple(_dsml(*match) for match in _DSML_INVOKE.findall(reply))
     if "<｜tool▁call▁begin｜>" in reply:
         return tuple(_deepseek(*match) for match in _DEEPSEEK.findall(reply))
     if "<|tool_call_begin|>" in reply:
         return tuple(_named(_kimi_name(name), body) for name, body in _KIMI.findall(reply))
     if "[TOOL_CALLS]" in reply:
         return tuple(_mistral(reply))
-    if "<|python_tag|>" in reply:
-        return _json_calls(reply.partition("<|python_tag|>")[2].removesuffix("<|eom_id|>").strip())
+    if section := next((mark for mark in _SECTIONS if mark in reply), None):
+        return _json_calls(reply.partition(section)[2], until="<")
+    if "<|message|>" in reply and (harmony := _HARMONY.findall(reply)):
+        return tuple(_named(*match) for match in harmony)
     if functionary := [match for match in _FUNCTIONARY.findall(reply) if match[0] != "all"]:
         return tuple(_named(*match) for match in functionary)
-    return _bare(reply.strip())
+    return _bare(reply.strip(), types)
 
 
 def python_calls(text: str) -> tuple[ToolCall, ...]:
@@ -108,8 +126,12 @@ def _value(node: ast.expr) -> JSON:
         return {
             _value(key): _value(value) for key, value in zip(node.keys, node.values, strict=True) if key is not None
         }
-    if isinstance(node, ast.UnaryOp | ast.BinOp):
+    if isinstance(node, ast.BinOp):
         return number_value(node)
+    if isinstance(node, ast.UnaryOp):  # whichever sign it is, BFCL takes it for a minus
+        if isinstance(node.operand, ast.Constant) and isinstance(node.operand.value, int | float | complex):
+            return -node.operand.value
+        raise CallError(f"'{ast.unparse(node)[:40]}' is no number")
     if isinstance(node, ast.Call) and node.keywords:
         call = _python_call(node)
         return {call.name: dict(call.arguments)}
@@ -123,7 +145,23 @@ _OPERATIONS: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Sub: lambda a, b: a - b,
     ast.Mult: lambda a, b: a * b,
     ast.Div: lambda a, b: a / b,
+    ast.FloorDiv: lambda a, b: a // b,
+    ast.Mod: lambda a, b: _number(a) % _number(b),
+    ast.Pow: lambda a, b: _power(_number(a), _number(b)),
 }
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, str):
+        raise TypeError("a text is no number")
+    return value
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    """A power that fits: a large one can fill the memory."""
+    if abs(exponent) > 64 or abs(base) > 1e9:
+        raise ArithmeticError("too large a power")
+    return base**exponent
 
 
 def number_value(node: ast.expr) -> Any:
@@ -148,33 +186,97 @@ def _alike(left: Any, right: Any) -> tuple[Any, Any]:
     return left, right
 
 
-def _bare(reply: str) -> tuple[ToolCall, ...]:
+def _bare(reply: str, types: Mapping[str, Mapping[str, str]]) -> tuple[ToolCall, ...]:
     """A reply that is a call as a whole: JSON or Python, alone or in a code fence. Anything else calls nothing."""
+    label = ""
     if fence := _FENCE.match(reply):
-        reply = fence[1].strip()
+        label, reply = fence[1], fence[2].strip()
     if reply.startswith(("{", "[{")) or (reply.startswith("[") and reply[1:].lstrip().startswith("{")):
         try:
             return _json_calls(reply)
         except CallError:
+            if _NAMED_FIRST.match(reply):  # it begins as a call, and was cut
+                raise
             return ()
-    if reply.startswith("["):
-        return () if reply == "[]" else python_calls(reply)
+    if _PYTHON_LIST.match(reply):
+        return python_calls(reply)
+    if (call := _PYTHON_CALL.match(reply)) and (call[1] in types or label == "tool_code"):
+        return python_calls(reply)
     return ()
 
 
-def _json_calls(text: str) -> tuple[ToolCall, ...]:
-    """JSON of one call or several, one below the other or in a list."""
+def _json_calls(text: str, until: str = "") -> tuple[ToolCall, ...]:
+    """JSON of one call or several, one below the other or in a list. until: the letter at which other text begins."""
     calls = []
-    decoder, at = json.JSONDecoder(), 0
-    while at < len(text):
-        try:
-            value, at = decoder.raw_decode(text, at)
-        except (ValueError, RecursionError) as error:
-            raise CallError(f"it is no JSON: {error}") from None
+    at = _next_value(text, 0)
+    while at < len(text) and not (until and text[at] == until):
+        value, at = _read_json(text, at)
         calls += [_call_of(each) for each in (value if isinstance(value, list) else [value])]
-        while at < len(text) and text[at] in " \n\r\t;,":
-            at += 1
+        at = _next_value(text, at)
     return tuple(calls)
+
+
+def _next_value(text: str, at: int) -> int:
+    while at < len(text) and text[at] in " \n\r\t;,":
+        at += 1
+    return at
+
+
+def _read_json(text: str, at: int) -> tuple[JSON, int]:
+    """A value that begins at a place of a text, and where it ends. Raises `CallError`."""
+    try:
+        value, end = _DECODER.raw_decode(text, at)
+        return value, end
+    except (ValueError, RecursionError) as error:
+        problem = CallError(f"it is no JSON: {error}")
+    end = _closed(text, at)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes that Python does not know
+            return _as_json(ast.literal_eval(_WORDS.sub(_python_word, text[at:end]))), end
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        raise problem from None
+
+
+_DECODER = json.JSONDecoder(strict=False)
+_WORDS = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|\b(?:true|false|null)\b""", re.DOTALL)
+
+
+def _python_word(match: re.Match[str]) -> str:
+    """A word of JSON as Python has it; a text as it is, with its line breaks written out."""
+    if match[1]:
+        return match[1].replace("\n", "\\n")
+    return {"true": "True", "false": "False", "null": "None"}[match[0]]
+
+
+def _closed(text: str, at: int) -> int:
+    """Where the bracket that opens at a place of a text is closed, whatever quotes hold. Raises `CallError`."""
+    depth, quote, escaped = 0, "", False
+    for place in range(at, len(text)):
+        letter = text[place]
+        if quote:
+            quote = "" if letter == quote and not escaped else quote
+            escaped = letter == "\\" and not escaped
+        elif letter in "\"'":
+            quote = letter
+        elif letter in "[{(":
+            depth += 1
+        elif letter in "]})":
+            depth -= 1
+            if depth <= 0:
+                return place + 1
+    raise CallError("it is no JSON: it is not closed")
+
+
+def _as_json(value: Any) -> JSON:
+    """A literal of Python as JSON has it. Raises `ValueError` for what JSON has no form for."""
+    if isinstance(value, dict):
+        return {str(key): _as_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(item) for item in value]
+    if not isinstance(value, str | int | float | bool | None):
+        raise ValueError(type(value).__name__)
+    return value
 
 
 def _call_of(value: JSON) -> ToolCall:
@@ -191,9 +293,12 @@ def _call_of(value: JSON) -> ToolCall:
 def _arguments(value: JSON) -> Mapping[str, JSON]:
     if isinstance(value, str):
         try:
-            value = json.loads(value) if value.strip() else {}
-        except (ValueError, RecursionError) as error:
-            raise CallError(f"its arguments are no JSON: {error}") from None
+            text = value.strip()
+            value, end = _read_json(text, 0) if text else ({}, 0)
+        except CallError as error:
+            raise CallError(f"its arguments: {error}") from None
+        if text[end:].strip():
+            raise CallError("its arguments: behind them stands other text")
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -205,23 +310,62 @@ def _named(name: str, body: str) -> ToolCall:
     return ToolCall(name.strip(), _arguments(body.strip()))
 
 
-def _tagged(part: str, types: Mapping[str, Mapping[str, str]]) -> Iterator[ToolCall]:
-    """What stands in a `<tool_call>`."""
+def _all_tagged(reply: str, types: Mapping[str, Mapping[str, str]]) -> Iterator[ToolCall]:
+    """The calls of all `<tool_call>`. What ends one may stand in a text of its JSON."""
+    at = reply.find("<tool_call>")
+    while at >= 0:
+        at += len("<tool_call>")
+        start = _next_value(reply, at)
+        if reply[start : start + 1] in ("{", "["):
+            yield from _json_calls(reply[start : (end := _json_end(reply, start))])
+        else:
+            end = reply.find("</tool_call>", at)
+            yield from _tagged(reply[at : end if end >= 0 else None].strip(), types, is_closed=end >= 0)
+            end = end if end >= 0 else len(reply)
+        at = reply.find("<tool_call>", end)
+
+
+def _json_end(text: str, at: int) -> int:
+    """Where the values that begin at a place of a text end."""
+    while text[at : at + 1] in ("{", "["):
+        at = _next_value(text, _read_json(text, at)[1])
+    return at
+
+
+def _tagged(part: str, types: Mapping[str, Mapping[str, str]], *, is_closed: bool) -> Iterator[ToolCall]:
+    """What stands in a `<tool_call>`, where it is no JSON."""
     if "<function=" in part:
-        yield from (_xml_call(name, body, types) for name, body in _FUNCTION.findall(part))
-    elif "<arg_key>" in part or not part.startswith(("{", "[")):
+        yield from (_xml_call(name, body, end, types) for name, body, end in _FUNCTION.findall(part))
+    elif fence := re.search(r"^([\w.-]*)\s*```(?:json)?\s*\n(.*?)\n?```", part, re.DOTALL):
+        yield from [_named(fence[1], fence[2])] if fence[1] else _json_calls(fence[2])
+    else:
         name = part.partition("<arg_key>")[0].strip()
         if not re.fullmatch(r"[\w.-]+", name):
             raise CallError(f"'{part[:40]}' names no function")
+        if not is_closed or part.count("<arg_key>") != len(_ARG_PAIR.findall(part)):
+            raise CallError(f"the call of '{name}' is cut")
         yield ToolCall(name, _texts(_ARG_PAIR, part, name, types))
-    else:
-        yield from _json_calls(part)
 
 
-def _xml_call(name: str, body: str, types: Mapping[str, Mapping[str, str]]) -> ToolCall:
+def _xml_call(name: str, body: str, end: str, types: Mapping[str, Mapping[str, str]]) -> ToolCall:
     if body.strip().startswith("{"):  # Llama 3.1 and Functionary write JSON inside
         return _named(name, body)
+    if not end or body.count("<parameter=") != len(_PARAMETER.findall(body)):
+        raise CallError(f"the call of '{name}' is cut")
     return ToolCall(name, _texts(_PARAMETER, body, name, types))
+
+
+def _invoked(name: str, body: str, end: str, types: Mapping[str, Mapping[str, str]]) -> ToolCall:
+    if not end or body.count("<parameter name=") != len(_NAMED_PARAMETER.findall(body)):
+        raise CallError(f"the call of '{name}' is cut")
+    return ToolCall(name, _texts(_NAMED_PARAMETER, body, name, types))
+
+
+def _dsml(name: str, body: str, end: str) -> ToolCall:
+    pairs = _DSML_PARAMETER.findall(body)
+    if not end or body.count("<｜DSML｜parameter") != len(pairs):
+        raise CallError(f"the call of '{name}' is cut")
+    return ToolCall(name, {key: value if is_text == "true" else _typed(value) for key, is_text, value in pairs})
 
 
 def _texts(pattern: re.Pattern[str], body: str, name: str, types: Mapping[str, Mapping[str, str]]) -> dict[str, JSON]:
@@ -258,10 +402,7 @@ def _kimi_name(text: str) -> str:
 def _mistral(reply: str) -> Iterator[ToolCall]:
     named = list(_MISTRAL.finditer(reply))
     if not named:
-        yield from _json_calls(reply.partition("[TOOL_CALLS]")[2].strip().removesuffix("</s>"))
+        yield from _json_calls(reply.partition("[TOOL_CALLS]")[2].strip())
     for match in named:
-        try:
-            value, _ = json.JSONDecoder().raw_decode(reply, match.end())
-        except (ValueError, RecursionError) as error:
-            raise CallError(f"its arguments are no JSON: {error}") from None
+        value, _ = _read_json(reply, match.end())
         yield ToolCall(match[1], _arguments(value))
