@@ -15,7 +15,9 @@ from typing import Any
 from harness import CorpusMetric, Filter, Metric, Observation, Sample, hookimpl
 from harness.scoring import choice_letter, gold_texts, mean_over_predictions
 from harness.scoring.official import (
+    blink_letter,
     lvbench_letter,
+    mmmu_choice,
     mmstar_correct,
     mvbench_letter,
     scienceqa_letter,
@@ -31,7 +33,7 @@ _BY_REPLY = {
     "seed_bench": seed_bench_letter,
     "video_mme": video_mme_letter,
 }
-RULES = ("vlmevalkit", "mvbench", *_BY_REPLY)
+RULES = ("vlmevalkit", "blink", "mmmu", "mvbench", *_BY_REPLY)
 ROTATION = 1_000_000
 """What VLMEvalKit adds to a row's index for each rotation of its options."""
 
@@ -41,8 +43,10 @@ class OfficialLetter(Filter):
 
     rule: `vlmevalkit` (MMBench, CCBench, BLINK and others: what is matched before a judge is asked; a refusal is none),
     `seed_bench` (the first character), `scienceqa` (a letter alone, or followed by a full stop), `video_mme` (the first
-    capital from A to D), `lvbench` (what stands in the first brackets) or `mvbench` (the first word). columns: a column
-    for each option, or the one that holds them all; `vlmevalkit` looks for their texts, too.
+    capital from A to D), `lvbench` (what stands in the first brackets), `mvbench` (the first word), `blink` (the reply
+    itself, or the only letter in brackets between blanks; where the script asks a model, this project's `choice_letter`
+    is asked) or `mmmu` (MMMU's, which MuirBench uses; what they draw at random is none). columns: a column for each
+    option, or the one that holds them all; `vlmevalkit` and `mmmu` look for their texts, too.
     """
 
     name = "official_letter"
@@ -60,6 +64,11 @@ class OfficialLetter(Filter):
             return _BY_REPLY[self._rule](reply)
         if self._rule == "mvbench":
             return mvbench_letter(reply, "".join(self._options(doc)))
+        if self._rule == "mmmu":
+            return mmmu_choice(reply, self._options(doc))
+        if self._rule == "blink":
+            letters = "".join(self._options(doc))
+            return blink_letter(reply, letters) or choice_letter(reply, letters)
         found = vlmevalkit_option(reply, self._options(doc))
         return found if found and found != "Z" else None
 

@@ -14,6 +14,7 @@ from harness.scoring.official.cmmmu import cmmmu_blank_correct, cmmmu_choice, cm
 from harness.scoring.official.cmmu import cmmu_blank_correct, cmmu_letters
 from harness.scoring.official.edit_distance import edit_distance
 from harness.scoring.official.guess import choice_scores
+from harness.scoring.official.letters import blink_letter
 from harness.scoring.official.mathvision import mathvision_correct
 from harness.scoring.official.mathvista import mathvista_extract, mathvista_normalise
 from harness.scoring.official.mmmu import DISCIPLINES, mmmu_choice, mmmu_open, mmmu_open_correct, mmmu_pro_choice
@@ -334,3 +335,21 @@ def test_cmmu_fills_a_blank_with_a_line_that_is_similar_enough():
 )
 def test_mathvision_compares_formulas_as_its_parser_reads_them(answer, gold, right):
     assert mathvision_correct(answer, gold) is right
+
+
+@pytest.mark.parametrize(
+    ("reply", "letter"),
+    [
+        ("B", "B"),
+        ("(C)", "C"),
+        ("E", "E"),  # the script takes any letter that stands alone, also one that is no option
+        ("I see (B) here", "B"),
+        ("(B) is near. The answer is (C).", "B"),  # "(C)." is not "(C)"
+        ("(A) or (B)?\n\nIt is (B) then", "B"),
+        ("(A) or (B)", None),
+        ("The answer is B", None),
+        ("", None),
+    ],
+)
+def test_blink_reads_a_letter_alone_between_blanks(reply: str, letter: str | None) -> None:
+    assert blink_letter(reply, "ABCD") == letter

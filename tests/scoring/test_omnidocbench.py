@@ -40,7 +40,7 @@ TABLE = {"category_type": "table", "html": "<table><tr><td>a</td><td>b</td></tr>
 
 
 def seen(row: dict[str, Any], reply: str | None) -> Observation:
-    sample = Sample("t", "", 0, row, "", (), "")
+    sample = Sample("t", "", 0, row, (), "")
     return Observation(sample, (Response(text=reply),), predictions=(reply,))
 
 

@@ -25,6 +25,7 @@ from harness.scoring.official.edit_distance import edit_distance
 from harness.scoring.official.floats import is_float
 from harness.scoring.official.guess import GuessMode, choice_scores
 from harness.scoring.official.letters import (
+    blink_letter,
     lvbench_letter,
     mmstar_correct,
     mvbench_letter,
@@ -57,6 +58,7 @@ __all__ = [
     "Scale",
     "anls",
     "as_fraction",
+    "blink_letter",
     "caption_rouge",
     "caption_tokens",
     "choice_scores",

@@ -4,7 +4,7 @@ MMStar: MMStar-Benchmark/MMStar, `eval/vlmeval/evaluate/mmstar.py` at 88f243a. S
 reads them at 75571cf (`tasks/seedbench/utils.py`, `tasks/scienceqa/utils.py`; the latter is LLaVA's
 `eval_science_qa.py`). Video-MME: BradyFU/Video-MME, `evaluation/eval_your_results.py` at 4e7566d. LVBench:
 zai-org/LVBench, `lvbench/utils/answer_util.py` at 1dd4612. MVBench: `check_ans` of OpenGVLab/Ask-Anything,
-`video_chat2/mvbench.ipynb`.
+`video_chat2/mvbench.ipynb`. BLINK: `analyze_answer` of zeyofu/BLINK_Benchmark, `eval/test_benchmark.py`.
 """
 
 from __future__ import annotations
@@ -63,6 +63,23 @@ def lvbench_letter(reply: str) -> str | None:
         text = text.split("(")[1].strip()
     first = text.split(" ")[0][:1]
     return first if first in ("A", "B", "C", "D") else None
+
+
+def blink_letter(reply: str, letters: str) -> str | None:
+    """The letter of a reply that is nothing but it, or of the only `(A)` that stands alone between blanks.
+
+    Where the last paragraph has one, that one counts. None where the script asks a model.
+    """
+    if reply in tuple("ABCDE") or reply in tuple(f"({letter})" for letter in "ABCDE"):
+        return reply.strip("()")
+
+    def alone(text: str) -> list[str]:
+        return [letter for letter in letters if f"({letter})" in text.split()]
+
+    everywhere, last = alone(reply), alone(reply.split("\n\n")[-1])
+    if len(last) == 1:
+        return last[0]
+    return everywhere[0] if len(everywhere) == 1 else None
 
 
 def mvbench_letter(reply: str, letters: str) -> str | None:
