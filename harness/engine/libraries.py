@@ -27,18 +27,16 @@ def import_losses_without_scipy() -> None:
     if _LOSSES in sys.modules or "scipy.optimize" in sys.modules:
         return
     with contextlib.suppress(ImportError, AttributeError):  # another version of transformers, arranged otherwise
-        utils = importlib.import_module("transformers.utils")
+        utils: Any = importlib.import_module("transformers.utils")
         known = utils.is_scipy_available
         utils.is_scipy_available = lambda: False
         try:
-            losses = importlib.import_module(_LOSSES)
+            losses: Any = importlib.import_module(_LOSSES)
         finally:
             utils.is_scipy_available = known
         if known() and not hasattr(losses, "linear_sum_assignment"):
-            losses.linear_sum_assignment = _linear_sum_assignment  # type: ignore[attr-defined]
+            losses.linear_sum_assignment = _linear_sum_assignment
 
 
 def _linear_sum_assignment(*arguments: Any, **options: Any) -> Any:
-    from scipy.optimize import linear_sum_assignment
-
-    return linear_sum_assignment(*arguments, **options)
+    return importlib.import_module("scipy.optimize").linear_sum_assignment(*arguments, **options)

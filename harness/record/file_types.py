@@ -247,7 +247,11 @@ class JudgedRunFields(TypedDict, total=False):
 
 
 class Manifest(TypedDict, total=False):
-    """`manifest.json`: what the folder is, and how it came about."""
+    """`manifest.json`: what the folder is, and how it came about.
+
+    scoring_files: of each task, what its Python read while it scored, as paths from the folder of the task file, with
+    the hashes of the files' content.
+    """
 
     format: int
     kind: Kind
@@ -269,6 +273,7 @@ class Manifest(TypedDict, total=False):
     judged: list[JudgedRunFields]
     judges: list[dict[str, str]]
     corrected: CorrectionFields
+    scoring_files: dict[str, dict[str, str]]
 
 
 class MetricFields(TypedDict):

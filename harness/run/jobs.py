@@ -28,7 +28,7 @@ from harness.tasks.library import TaskLibrary, TaskRef
 from harness.tasks.modify import labels_of, option_labels
 from harness.tasks.recipe_files import task_changes
 from harness.tasks.schema import validate_task
-from harness.tasks.task import Task, changed, scoring_spec
+from harness.tasks.task import Task, changed, scoring_spec, with_files
 from harness.tasks.yaml_file import Document, FileLine
 from harness.types import (
     JSON,
@@ -49,7 +49,8 @@ AddedMetric = str | Mapping[str, JSON]
 class TaskJob:
     """One task of a run: how it is scored, its samples, notes on its subsets, and the groups by which it was named.
 
-    bad_rows: what becomes of rows that cannot be used.
+    bad_rows: what becomes of rows that cannot be used. read_scoring: files that the task's Python has read while it
+    scored, beside the task file, and their hashes.
     """
 
     task: Task
@@ -58,6 +59,7 @@ class TaskJob:
     notes: dict[str, SubsetNotes] = field(default_factory=dict)
     memberships: tuple[Membership, ...] = ()
     bad_rows: BadRows = "refuse"
+    read_scoring: dict[str, str] = field(default_factory=dict)
 
     def coverage(self, limit: int | float | None) -> TaskCoverage:
         """What of the task is asked, once its rows are known."""
@@ -201,7 +203,10 @@ def load_job(
         return _with_metrics(document, ref, spec, registry) if spec.metrics else document
 
     task = library.load(ref, overrides, modifiers, with_flags)
-    return TaskJob(task, make_scorer(task, registry), memberships=ref.memberships, bad_rows=spec.bad_rows)
+    scorer = make_scorer(task, registry)
+    if isinstance(task.code, TaskCode):  # what making it ready has read is the task's own, whatever runs beside it
+        task = with_files(task, {**task.code.take_read(), **task.code.take_read_scoring(task.name)})
+    return TaskJob(task, scorer, memberships=ref.memberships, bad_rows=spec.bad_rows)
 
 
 def _with_sampler(document: Document, sampler: str | None) -> Document:

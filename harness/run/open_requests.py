@@ -70,13 +70,18 @@ class OpenRequests:
         self._turns: dict[str, Response] = {}
         """What earlier turns were answered in this session, by key."""
 
-    def placed(self, job: TaskJob, sample: Sample) -> tuple[PendingSample, OnDisk]:
-        """How far a sample is on disk. What it still lacks is asked with the next `take`, unless it is done."""
+    def placed(self, job: TaskJob, sample: Sample, *, outdated: bool = False) -> tuple[PendingSample, OnDisk]:
+        """How far a sample is on disk. What it still lacks is asked with the next `take`, unless it is done.
+
+        outdated: something by which the task is scored has changed, so that nothing of it is done.
+        """
         item = PendingSample(job, sample)
         self._converse(item)
         if not item.is_whole:
             return item, OnDisk.ABSENT
         state = self._folder.find(item.sample, item.keys, job.task.digest)
+        if outdated and state is OnDisk.DONE:
+            state = OnDisk.OUTDATED
         if state is not OnDisk.DONE:
             self._take_known(item)
         return item, state

@@ -19,6 +19,7 @@ from harness.registry import Registry, load_plugins
 from harness.run.gold_fixes import GoldFixes, corrected_copy, fixes_in
 from harness.run.jobs import AddedMetric, TaskJob, added_name, attempts, close_code, load_jobs, prepare_metrics
 from harness.run.result import RunResult
+from harness.run.scoring_files import ScoringFiles, changed_files
 from harness.run.spec import Progress, RunSpec
 from harness.run.summarise import summarise_run
 from harness.scoring.batches import BatchScorer
@@ -66,10 +67,15 @@ def _score_folder(path: Path, registry: Registry, metrics: Sequence[AddedMetric]
         jobs = load_jobs(spec, registry, Progress())
         prepare_metrics(jobs, spec)
         fixes = fixes_in(folder.path)
+        scoring_files = ScoringFiles(folder)
         for job in jobs:
             name = job.task.name
+            if names := scoring_files.changed(job):
+                progress.message(changed_files(job, names, "the scores are by what it is now"))
             folder.rewrite(name, rescored(job, functools.partial(folder.records, name), fixes))
         summary = summarise_run(jobs, folder)
+        for job in jobs:
+            scoring_files.settle(job)
         for message in [*folder.take_messages(), *attempts(jobs), *_own_code(jobs, fixes)]:
             progress.message(message)
         close_code(jobs)

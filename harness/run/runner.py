@@ -33,6 +33,7 @@ from harness.run.open_requests import OpenRequests, PendingSample
 from harness.run.prepare import Narrow, PreparedRun, prepare_run
 from harness.run.rescore import score_missing
 from harness.run.result import RunResult
+from harness.run.scoring_files import ScoringFiles, changed_files
 from harness.run.spec import Progress, RunSpec
 from harness.run.stopping import note_incidents, tidy_stop
 from harness.run.summarise import summarise_run
@@ -126,6 +127,9 @@ class _Run:
         self.loggers = RunLoggers(folder.path, [LogTarget(*target) for target in spec.log_to], progress.message)
         self.user, self.user_loaded = user, False
         self.open_requests = OpenRequests(folder, model, user)
+        self.scoring_files = ScoringFiles(folder)
+        self.rescored: set[str] = set()
+        """Tasks of which no score on disk holds any more: a file by which they were scored has changed."""
         self.early_stop = EarlyStop()
         self.budget = Budget.of(spec)
         self.draws: Draws | None = None
@@ -146,6 +150,10 @@ class _Run:
         self.observers.call("harness_run_started", manifest=self.folder.manifest, path=self.folder.path)
         with tidy_stop(self.folder, self.model, self.spec.model, self.spec.command, lambda: self.answered):
             self.draws = Draws.of(jobs, self.spec)
+            for job in jobs:
+                if names := self.scoring_files.changed(job):
+                    self.rescored.add(job.task.name)
+                    self.progress.message(changed_files(job, names, "its samples are scored again"))
             if self.draws is None:
                 self._plan(jobs)
                 self._ask()
@@ -176,7 +184,7 @@ class _Run:
         states: dict[str, Counter[OnDisk]] = defaultdict(Counter)
         ready = []
         for job, sample in samples:
-            item, state = self.open_requests.placed(job, sample)
+            item, state = self.open_requests.placed(job, sample, outdated=job.task.name in self.rescored)
             states[job.task.name][state] += 1
             if state is not OnDisk.DONE and item.complete:
                 ready.append(item)
@@ -259,6 +267,7 @@ class _Run:
     def _finish(self, item: PendingSample) -> None:
         responses = tuple(item.answers[key] for key in item.keys)
         scored = item.job.scorer.score(item.sample, responses)
+        self.scoring_files.note(item.job)
         record = scored_record(item.job, item.sample, responses, item.keys, scored)
         self.folder.write(record)
         if self.draws is not None:
@@ -290,6 +299,8 @@ class _Run:
             if value and told.get(name) != value:
                 self.folder.begin_work()  # where nothing is left to ask, a report by other prices or values is
         summary = summarise_run(jobs, self.folder, coverage, asked)
+        for job in jobs:
+            self.scoring_files.settle(job)
         for message in [*self.folder.take_messages(), *attempts(jobs)]:
             self.progress.message(message)
         for job in jobs:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from harness.run.spec import Progress, RunSpec
 from harness.task_code.client import TaskCode
 from harness.tasks.build import BuildOptions, SubsetNotes, build_samples
 from harness.tasks.rows import needed_splits
-from harness.tasks.task import Task
+from harness.tasks.task import with_files
 from harness.types import DatasetSpec, Media, Message, Prompt, Rows, Sample
 
 
@@ -123,16 +121,6 @@ def _said(media: Media) -> str | None:
     if media.subtitles is None or media.frames is None:
         return None
     return said_at(subtitles_of(*media.subtitles) if media.subtitles[0] else (), media.frames.times)
-
-
-def with_files(task: Task, read: Mapping[str, str]) -> Task:
-    """The task with the local files that its code has read, which decide its prompts as its modules do."""
-    more = {path: content for path, content in read.items() if path not in task.code_files}
-    if not more:
-        return task
-    named = sorted((Path(path).name, content) for path, content in more.items())
-    digest = hashlib.sha256(json.dumps([task.digest, named]).encode()).hexdigest()[:16]
-    return replace(task, code_files={**task.code_files, **more}, digest=digest)
 
 
 def pull_data(spec: RunSpec, registry: Registry, to: Path, message: Callable[[str], None]) -> list[Path]:

@@ -25,7 +25,7 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -136,7 +136,7 @@ class TaskCode:
         self._tasks: dict[str, tuple[bool, dict[str, Any]]] = {}
         self._classes: dict[PythonFunction, Any] = {}
         self._hangs: dict[str, int] = {}
-        self._read: dict[str, None] = {}
+        self._read: dict[str, dict[str, None]] = {}
         self.filters: set[str] = set()
         """Names of filters that the code has registered (`register_filter`), which tasks may use."""
         self.tried: dict[str, None] = {}
@@ -154,6 +154,7 @@ class TaskCode:
             raise UsageError(f"{functions[0]}: {error}") from None
         except CodeError as error:
             raise UsageError(f"{functions[0]}: {error}") from None
+        self._read.pop("", None)  # those of its modules, which `files` holds
         self.filters |= {str(name) for name in found["filters"]}
         return LoadedCode(tuple(found["names"]), hashed(self._own_files(found["files"])))
 
@@ -314,9 +315,17 @@ class TaskCode:
         return self._ask_task(task, _WHOLE_SPLIT, "join", metric=metric, items=list(items))
 
     def take_read(self) -> dict[str, str]:
-        """The local files that the code has read since this was asked last, with their hashes."""
-        read, self._read = self._read, {}
-        return hashed(self._own_files(read))
+        """The local files that the code has read since this was asked last, with their hashes; not those that it read
+        while it scored."""
+        return hashed(self._own_files(self._read.pop("", ())))
+
+    def take_read_scoring(self, task: str, known: Container[str] = ()) -> dict[str, str]:
+        """The same of what it read while it scored replies of a task (`open_task`, `read`, `score`, `join`).
+
+        known: files that need not be hashed again.
+        """
+        read = self._read.pop(task, {})
+        return hashed(self._own_files(path for path in read if path not in known)) if read else {}
 
     def _own_files(self, paths: Iterable[Any]) -> list[str]:
         """Those paths that are files of the folders that were consented to; nothing else is opened at their word."""
@@ -359,16 +368,19 @@ class TaskCode:
         with self._lock:
             process = self._running(unboxed)
             if task not in process.tasks:
-                self._answer(process, _IMPORTING, {"do": "task", "task": task, "spec": spec})
+                self._answer(process, _IMPORTING, {"do": "task", "task": task, "spec": spec}, of=task)
                 process.tasks.add(task)
-            return self._answer(process, seconds, {"do": do, "task": task, **request}, what=f"{task} {do}")
+            return self._answer(process, seconds, {"do": do, "task": task, **request}, what=f"{task} {do}", of=task)
 
     def _ask(self, first: PythonFunction, seconds: float, /, **request: Any) -> Any:
         with self._lock:
             process = self._running(self.consent.unboxed(first))
             return self._answer(process, seconds, request, what=f"{first.folder} {first.name}")
 
-    def _answer(self, process: _CodeProcess, seconds: float, request: dict[str, Any], what: str = "") -> Any:
+    def _answer(
+        self, process: _CodeProcess, seconds: float, request: dict[str, Any], what: str = "", of: str = ""
+    ) -> Any:
+        """What a process answers. of: the task whose replies are scored, if any."""
         if self._hangs.get(what, 0) >= _MOST_HANGS:
             raise CodeError(f"not asked again, after {_MOST_HANGS} calls that came to no end")
         process.send(request)
@@ -382,7 +394,7 @@ class TaskCode:
             raise CodeError(f"no end within {seconds:g} s") from None
         except EOFError as error:
             raise CodeError(str(error)) from None
-        self._read.update(dict.fromkeys(reply["read"]))
+        self._read.setdefault(of, {}).update(dict.fromkeys(reply["read"]))
         if process.boxed and len(self.tried) < _MOST_TOLD:
             self.tried.update(dict.fromkeys(map(_told, reply["tried"][:_MOST_TOLD])))
         if "missing" in reply:

@@ -104,7 +104,9 @@ def read_file(path: Path, package: str) -> TaskEntry | None:
 
 def entry_of(path: Path, package: str, row: Mapping[str, Any]) -> TaskEntry:
     """An entry from its cached form, in which tuples are lists and what is empty is left out."""
-    fields = {name: tuple(value) if type(value) is list else value for name, value in row["entry"].items()}
+    fields: dict[str, Any] = {
+        name: tuple(value) if type(value) is list else value for name, value in row["entry"].items()
+    }
     if "subsets" in fields:
         fields["subsets"] = {name: tuple(groups) for name, groups in fields["subsets"].items()}
     return TaskEntry(package=package, path=path, **fields)

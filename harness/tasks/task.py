@@ -520,6 +520,16 @@ def _check_source(config: TaskConfig, document: Document) -> None:
         raise document.error((), "missing key 'test_split' (or 'validation_split'): which rows are asked?")
 
 
+def with_files(task: Task, read: Mapping[str, str]) -> Task:
+    """The task with the local files that its code has read, which decide its prompts as its modules do."""
+    more = {path: content for path, content in read.items() if path not in task.code_files}
+    if not more:
+        return task
+    named = sorted((Path(path).name, content) for path, content in more.items())
+    digest = hashlib.sha256(json.dumps([task.digest, named]).encode()).hexdigest()[:16]
+    return replace(task, code_files={**task.code_files, **more}, digest=digest)
+
+
 def _digest(
     config: TaskConfig, template_files: Sequence[Path], modifiers: Sequence[Modifier], code_files: Mapping[str, str]
 ) -> str:

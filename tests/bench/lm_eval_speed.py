@@ -6,7 +6,7 @@ Both sides run the same files of lm-eval's library, their Python included, over 
 random Qwen2 of about 20 million parameters in float32, one thread each, from the start of the command to its end;
 processor seconds in brackets, of all processes. The words of the rows are drawn from 4,900, so that rows share what
 real ones share and nothing else, and passages, contexts and endings are about as long as the real ones. There are as
-many questions as keep lm-eval busy for one to two minutes of processor on one core: a user's run is the whole split
+many questions as keep lm-eval busy for a minute or two of one core: a user's run is the whole split
 (10,042 questions of hellaswag, 14,042 of mmlu), where starting counts for less. This harness has its index of task
 files made beforehand; lm-eval has none, and reads them anew with every command. Exits 1 when answers differ.
 """
@@ -51,15 +51,15 @@ class Work:
 ALL = lm_eval_rows.SPLITS
 WORK = (
     Work("truthfulqa_mc2", "truthfulqa/truthful_qa", "multiple_choice", ("validation",), 0, 100),
-    Work("gsm8k_cot", "openai/gsm8k", "main", ("train", "test"), 8, 64, 64),
-    Work("minerva_math_algebra", "EleutherAI/hendrycks_math", "algebra", ("train", "test"), 4, 64, 64),
+    Work("gsm8k_cot", "openai/gsm8k", "main", ("train", "test"), 8, 48, 64),
+    Work("minerva_math_algebra", "EleutherAI/hendrycks_math", "algebra", ("train", "test"), 4, 48, 64),
     Work("mmlu_pro_law", "TIGER-Lab/MMLU-Pro", "", ("validation", "test"), 5, 48, 64, share=14),
     Work("leaderboard_bbh_boolean_expressions", "SaylorTwift/bbh", "boolean_expressions", ("test",), 3, 600),
-    Work("mmlu_anatomy", "cais/mmlu", "anatomy", ("dev", "test"), 5, 600),
-    Work("global_mmlu_full_en_anatomy", "CohereForAI/Global-MMLU", "en", ("dev", "test"), 5, 500, share=2),
-    Work("race", "EleutherAI/race", "high", ("test",), 0, 120, lengths=(("article", 90),)),
-    Work("arc_challenge", "allenai/ai2_arc", "ARC-Challenge", ALL, 5, 150),
-    Work("mbpp", "google-research-datasets/mbpp", "full", ALL, 3, 96, 64),
+    Work("mmlu_anatomy", "cais/mmlu", "anatomy", ("dev", "test"), 5, 400),
+    Work("global_mmlu_full_en_anatomy", "CohereForAI/Global-MMLU", "en", ("dev", "test"), 5, 400, share=2),
+    Work("race", "EleutherAI/race", "high", ("test",), 0, 80, lengths=(("article", 90),)),
+    Work("arc_challenge", "allenai/ai2_arc", "ARC-Challenge", ALL, 5, 100),
+    Work("mbpp", "google-research-datasets/mbpp", "full", ALL, 3, 64, 64),
     Work("truthfulqa_gen", "truthfulqa/truthful_qa", "generation", ("validation",), 0, 128, 64),
     Work("bbh_cot_fewshot_boolean_expressions", "SaylorTwift/bbh", "boolean_expressions", ("test",), 3, 64, 64),
     Work("winogrande", "allenai/winogrande", "winogrande_xl", ALL, 5, 300),
