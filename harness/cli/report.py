@@ -159,7 +159,7 @@ def print_notes_of(run: Path, t: Translate = english) -> None:
     from harness.view.notes import count_notes
 
     if counts := count_notes(run):
-        words = ", ".join(f"{n} {t(f'note: {kind}')}" for kind, n in sorted(counts.items()))
+        words = ", ".join(f"{n} {t(f'note: {kind}').removeprefix('note: ')}" for kind, n in sorted(counts.items()))
         notice(t("Notes of people: {notes} (harness view {run})", notes=words, run=shlex.quote(str(run))))
 
 
@@ -275,8 +275,8 @@ def _work(work: WorkFields, t: Translate) -> Iterator[str]:
         unknown = work["replies_without_tokens"]
         yield t(
             "{asked} prompt and {written} completion tokens{cost}{more}",
-            asked=f"{work['prompt_tokens']:,}",
-            written=f"{work['completion_tokens']:,}",
+            asked=f"{work['prompt_tokens']:,}" if work["prompt_tokens"] or not unknown else "?",
+            written=f"{work['completion_tokens']:,}" if work["completion_tokens"] or not unknown else "?",
             cost="" if work["cost"] is None else t(", cost {cost}", cost=f"{work['cost']:.4f}"),
             more=t(" (and those of {n} replies, which the model did not tell)", n=unknown) if unknown else "",
         )

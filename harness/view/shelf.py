@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from harness.errors import UsageError
 from harness.record.file_types import AbilityFields, Manifest, Report, TaskReport
@@ -70,6 +71,8 @@ class NotShown(UsageError):
 class Shelf:
     """The runs in and below some folders, by keys that stay while the folders do.
 
+    Of thousands of runs only what lists show is kept; one that is asked for by its key is read as a whole.
+
     mirrors: folders in which the pictures of their rows are looked for. media: what finds them.
     """
 
@@ -97,7 +100,9 @@ class Shelf:
         """The runs of some keys, in their order. Raises UsageError where there is one that is not here."""
         known = {run.key: run for run in self.runs()} if keys else {}
         for key in keys:
-            if key not in known:
+            if key in known:
+                known[key] = _read_run(known[key].path, key)
+            else:
                 raise NotShown("there is no run '{run}' here", run=key)
         return [known[key] for key in keys]
 
@@ -124,7 +129,7 @@ class Shelf:
         state = tuple(_changed(path / name) for name in (MANIFEST_FILE, REPORT_FILE))
         known = self._read.get(path)
         if known is None or known[0] != state or known[1].key != key:
-            known = self._read[path] = (state, _read_run(path, key))
+            known = self._read[path] = (state, _listed(_read_run(path, key)))
         return known[1]
 
 
@@ -136,6 +141,24 @@ def _read_run(path: Path, key: str) -> ShelvedRun:
         return ShelvedRun(key, path, manifest, read_report(path / REPORT_FILE))
     except UsageError as error:
         return ShelvedRun(key, path, manifest, None, str(error))
+
+
+_FOR_LISTS = ("kind", "started", "status", "spec", "model")
+_TOO_MUCH = ("subsets", "groups", "categories", "by_average", "failures")
+
+
+def _listed(run: ShelvedRun) -> ShelvedRun:
+    """The run without what only its own pages show."""
+    manifest: Any = {name: value for name, value in run.manifest.items() if name in _FOR_LISTS}
+    if run.report is None:
+        return replace(run, manifest=manifest)
+    report: Any = {name: run.report.get(name) for name in (*_FOR_LISTS, "seconds") if name in run.report}
+    report["tasks"] = [
+        {**{name: value for name, value in task.items() if name not in _TOO_MUCH}, "subsets": [], "groups": []}
+        for task in run.report["tasks"]
+    ]
+    report["abilities"] = [*run.report.get("abilities", ())]
+    return replace(run, manifest=manifest, report=report)
 
 
 class _Indexing(threading.Thread):

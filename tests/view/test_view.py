@@ -113,6 +113,17 @@ def test_a_comparison_says_what_the_command_says(client: TestClient, runs: Path)
     assert f"p {said.adjusted_p:.4f}" in page
 
 
+def test_the_runs_that_are_compared_are_checked_among_all(client: TestClient, runs: Path) -> None:
+    first, second = sorted(path.name for path in runs.iterdir())
+    page = client.get(f"/compare?run={first}").text
+    assert f'value="{first}" checked' in page and f'value="{second}" checked' not in page
+
+
+def test_a_browser_may_tell_us_that_a_form_is_our_own(client: TestClient) -> None:
+    """With `no-referrer` it says that a form's origin is `null`, and no sample could be marked."""
+    assert client.get("/").headers["referrer-policy"] == "same-origin"
+
+
 def test_nobody_else_gets_an_answer(runs: Path) -> None:
     with TestClient(make_app([runs], "secret", [HOST]), base_url=f"http://{HOST}") as stranger:
         assert stranger.get("/").status_code == 403
