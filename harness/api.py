@@ -116,9 +116,9 @@ def evaluate(
         elif tokenizer is not None:
             raise UsageError("tokenizer: is for a model in memory; of others, model_args says which")
         if not isinstance(user_model, str | None):
-            given["user_model"] = (_named_model(user_model, None, registry, "user"), {})
-        given["model"] = _named_model(model, model_args, registry)
-        spec = _spec(given if not isinstance(recipe, str) else _by_recipe(recipe, given, registry))
+            given["user_model"] = (named_model(user_model, None, registry, "user"), {})
+        given["model"] = named_model(model, model_args, registry)
+        spec = spec_of(given if not isinstance(recipe, str) else _by_recipe(recipe, given, registry))
         in_notebook = "ipykernel" in sys.modules
         return run(spec, registry, watch() if progress or (progress is None and in_notebook) else None)
 
@@ -135,7 +135,7 @@ def evaluate_each(
     """
     if isinstance(model_args, str | Mapping):
         raise UsageError("model_args: should be a list with the arguments of each model; `evaluate` takes one of them")
-    spec = _spec({"model": model, "model_args": None, "tasks": tasks, **options})
+    spec = spec_of({"model": model, "model_args": None, "tasks": tasks, **options})
     return list(run_each(spec, [_pairs("model_args", args) for args in model_args]))
 
 
@@ -150,7 +150,7 @@ def _live(model: Any, tokenizer: Any) -> type[Model]:
     return LiveModel.of(model, tokenizer)
 
 
-def _named_model(model: Any, model_args: Any, registry: Registry, role: str = "model") -> Any:
+def named_model(model: Any, model_args: Any, registry: Registry, role: str = "model") -> Any:
     """The name under which the registry has the model: a class that no plugin brings is added to it."""
     kind: Any = model if isinstance(model, type) else type(model)
     if not issubclass(kind, Model):
@@ -187,7 +187,7 @@ def _by_recipe(recipe: str, given: Mapping[str, Any], registry: Registry) -> dic
     return with_recipe(recipe, said, registry)
 
 
-def _spec(given: Mapping[str, Any]) -> RunSpec:
+def spec_of(given: Mapping[str, Any]) -> RunSpec:
     """What was given as a `RunSpec`. Raises `UsageError` for what a run cannot be told so."""
     known = {field.name for field in dataclasses.fields(RunSpec)}
     if unknown := sorted(given.keys() - known):

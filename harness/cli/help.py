@@ -24,6 +24,7 @@ FIRST = (
     "trackers",
     "plugins",
     "python",
+    "training",
     "flags",
     "speed",
 )

@@ -7,7 +7,6 @@ is ever made.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -163,7 +162,9 @@ def _is_first_greatest(
 
 
 def _head_of(model: Any, layers: str) -> Any:
-    head = copy.copy(model)
+    # `copy.copy` would build a second model of a class that FSDP made.
+    head = object.__new__(type(model))
+    head.__dict__.update(vars(model))
     for name in ("forward", "_old_forward", "_hf_hook"):
         # accelerate binds these to the original when it spreads a model over devices.
         head.__dict__.pop(name, None)

@@ -9,19 +9,24 @@ The layers of an adapted model (peft) are the base's with the adapter in them, a
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.engine.memory import release
 from harness.engine.model import TorchModel
 from harness.engine.prompt_encoder import TextOptions
 from harness.engine.quantised import stored_identity
 from harness.engine.weights import short_hash
 from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.engine.plain import Piece
+    from harness.engine.ranks import Ranks
+    from harness.engine.tokens import Encoded
 
 # Parts of a module that are dictionaries of its own: a copy of its attributes has to copy them too.
 _TABLES = ("_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks")
@@ -69,15 +74,56 @@ def language_model(model: Any) -> Any:
 
 def why_sharded(model: Any) -> str:
     """What cut the weights of a model over several processes, in words; empty where they are whole."""
-    for part in model.modules():
-        if type(part).__name__ == "FullyShardedDataParallel":
-            return "FSDP"
-    for parameter in model.parameters():
-        if hasattr(parameter, "ds_id"):
-            return "ZeRO-3"
-        if hasattr(parameter, "full_tensor"):
-            return "FSDP2"
-    return ""
+    if any(type(part).__name__ == "FullyShardedDataParallel" for part in model.modules()):
+        return "FSDP"
+    if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
+        return "ZeRO-3"
+    if not any(map(_is_cut, model.parameters())):
+        return ""
+    return "FSDP2" if any(hasattr(part, "unshard") for part in model.modules()) else "tensor parallelism"
+
+
+def check_sharding(model: Any) -> None:
+    """Raises UsageError where `whole_weights` cannot gather the weights of a model."""
+    kind = why_sharded(model)
+    if kind not in ("", "FSDP", "FSDP2"):
+        raise UsageError(f"model: its weights are sharded by {kind}, from which they cannot be gathered here")
+
+
+@contextlib.contextmanager
+def whole_weights(model: Any) -> Iterator[None]:
+    """Within the block a model that is sharded over processes has all of its weights, and runs without the others.
+
+    To be entered by all processes together, within `as_found`. The weights are gathered once for the whole block, which
+    takes as much memory as they do. Raises UsageError as `check_sharding` does.
+    """
+    kind = why_sharded(model)
+    if not kind:
+        yield
+    elif kind == "FSDP2":
+        parts = [part for part in model.modules() if hasattr(part, "unshard") and hasattr(part, "reshard")]
+        for part in parts:
+            part.unshard()
+        try:
+            if any(map(_is_cut, model.parameters())):
+                raise UsageError("model: its weights are sharded by more than FSDP2, and cannot be gathered here")
+            for part in parts:  # what gathers and cuts again around each pass; `as_found` puts it back
+                part._forward_hooks.clear()
+                part._forward_pre_hooks.clear()
+            yield
+        finally:
+            for part in parts:
+                part.reshard()
+    elif kind == "FSDP":
+        from torch.distributed.fsdp import FullyShardedDataParallel
+
+        with FullyShardedDataParallel.summon_full_params(model, writeback=False):
+            for part in model.modules():
+                if isinstance(part, FullyShardedDataParallel):
+                    vars(part)["forward"] = part.module.forward
+            yield
+    else:
+        check_sharding(model)
 
 
 @contextlib.contextmanager
@@ -161,15 +207,17 @@ class LiveModel(TorchModel):
                 "needs it: evaluate(model, tokenizer=tokenizer)"
             )
         super().__init__("the model in memory", text, str(self.given.dtype).removeprefix("torch."))
-        self._fingerprint = ""
+        self.ranks: Ranks | None = None
+        """The processes of the training that holds the model, where these share the work."""
 
     @classmethod
-    def of(cls, model: Any, tokenizer: Any) -> type[LiveModel]:
+    def of(cls, model: Any, tokenizer: Any, ranks: Ranks | None = None) -> type[LiveModel]:
         """A class of models that are this one, for whoever makes models of arguments."""
 
         class Held(cls):  # type: ignore[misc, valid-type]
             def __init__(self, **options: Any) -> None:
                 super().__init__(model, tokenizer, **options)
+                self.ranks = ranks
 
             @classmethod
             def arguments(own) -> Any:  # noqa: N804
@@ -194,12 +242,19 @@ class LiveModel(TorchModel):
     def open_model(self, device: str, dtype: Any) -> Any:
         return self.given
 
-    def prepare(self) -> None:
-        super().prepare()
-        self._fingerprint = fingerprint(self.given)
-
     def bytes_to_load(self) -> int | None:
         return 0
+
+    def pieces(self, encoded: Encoded) -> Iterator[Piece]:
+        return super().pieces(encoded) if self.ranks is None else self.ranks.run(self, encoded)
+
+    def describe(self) -> Mapping[str, Any]:
+        return {**super().describe(), **({} if self.ranks is None else {"processes": self.ranks.size})}
+
+    @functools.cached_property
+    def weights(self) -> str:
+        """The `fingerprint` of the weights as they are when this is asked first."""
+        return fingerprint(self.given)
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -211,17 +266,12 @@ class LiveModel(TorchModel):
         text = vocabulary if backend is None else json.dumps(_without_padding(backend.to_str()), sort_keys=True)
         return {
             "pretrained": "in memory",
-            "weights": self._fingerprint,
+            "weights": self.weights,
             "config": short_hash(json.dumps(known, sort_keys=True, default=str).encode()),
             "tokenizer": short_hash(text.encode("utf-8", "surrogatepass")),
             "quantization": stored_identity(self.given.config),
             **self.text_identity,
         }
-
-    def close(self) -> None:
-        super().close()
-        if self.device:
-            release(self.device)
 
 
 def fingerprint(module: Any) -> str:
@@ -238,8 +288,15 @@ def fingerprint(module: Any) -> str:
             continue
         values = data.contiguous().view(words[data.element_size()]).flatten()
         digest.update(str(int(values.sum(dtype=torch.int64))).encode())
-        digest.update(values[:: max(1, len(values) // _SAMPLED_VALUES)].cpu().numpy().tobytes())
+        # A copy of the samples: what numpy has looked into can no longer be given back, as sharding wants to.
+        samples = values[:: max(1, len(values) // _SAMPLED_VALUES)].clone()
+        digest.update(samples.cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _is_cut(parameter: Any) -> bool:
+    """Whether a process has only its own part of a tensor (`DTensor`)."""
+    return hasattr(parameter, "full_tensor")
 
 
 def _without_padding(tokenizer: str) -> dict[str, Any]:

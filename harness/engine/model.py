@@ -38,6 +38,7 @@ from harness.types import Prompt, Request, RequestKind, Response, Sample
 if TYPE_CHECKING:
     from harness.engine.execute import Executor
     from harness.engine.plain import GenerateRow, Piece
+    from harness.engine.tokens import Encoded
     from harness.engine.workers import WorkerPool
 
 log = logging.getLogger(__name__)
@@ -235,12 +236,14 @@ class TorchModel(Model):
         encoded = self.prompts.encode(requests)
         assembler = Assembler(encoded)
         yield from assembler.start()
-        if self._pool is not None:
-            pieces = self._pool.run(encoded)
-        else:
-            pieces = self.run_sequences(encoded.scores, encoded.generations)
-        for request, part, outcome, seconds in pieces:
+        for request, part, outcome, seconds in self.pieces(encoded):
             yield from assembler.add(request, part, outcome, seconds)
+
+    def pieces(self, encoded: Encoded) -> Iterator[Piece]:
+        """Outcomes of all sequences, each as soon as it is known, here or in other processes."""
+        if self._pool is not None:
+            return self._pool.run(encoded)
+        return self.run_sequences(encoded.scores, encoded.generations)
 
     def run_sequences(
         self, scores: Sequence[ScoreSequence], generations: Sequence[GenerateSequence]
