@@ -32,6 +32,16 @@ def picture_size(media: Media) -> tuple[int, int]:
         return (height, width) if image.getexif().get(_ORIENTATION) in _SIDEWAYS else (width, height)
 
 
+def is_plain_picture(media: Media) -> bool:
+    """Whether whoever decodes the file sees what `open_picture` shows: upright RGB or grey of 8 bits, and opaque.
+
+    Read off the head of the file. Raises DataError for what is no still image.
+    """
+    with _opened(media) as image:
+        upright = image.getexif().get(_ORIENTATION, 1) == 1
+        return upright and image.mode in ("RGB", "L") and "transparency" not in image.info
+
+
 def open_picture(media: Media) -> Image:
     """The image, in RGB. Raises DataError, one line, for what cannot be decoded or is no still image."""
     from PIL import Image, ImageOps

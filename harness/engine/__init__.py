@@ -47,6 +47,7 @@ from harness.engine.weights import (
     weight_files,
     weights_fingerprint,
 )
+from harness.still_images import is_plain_picture
 
 __all__ = [
     "FLOAT_DTYPES",
@@ -73,6 +74,7 @@ __all__ = [
     "image_options",
     "is_out_of_memory",
     "is_path",
+    "is_plain_picture",
     "load_processor",
     "open_picture",
     "picture_size",

@@ -176,9 +176,19 @@ def compare_scores(first: ScoreOfRun, second: ScoreOfRun, title: str) -> Compari
         pairs = pair_by_subset(*rows, key, statistics, second_key=second.key, same_rows=same)
         known = [subset["name"] for subset in task["subsets"]]
         parts = [compare(subset, pairs[subset], better, from_sums) for subset in known if subset in pairs]
-        return _with_counts(compare_macro(title, parts), parts)
+        return _within_bounds(_with_counts(compare_macro(title, parts), parts), first.metric)
     pairs_of_all = pair(*rows, key, statistics, second_key=second.key, same_rows=same)
-    return compare(title, pairs_of_all, better, from_sums)
+    return _within_bounds(compare(title, pairs_of_all, better, from_sums), first.metric)
+
+
+def _within_bounds(comparison: Comparison, metric: MetricFields) -> Comparison:
+    """The comparison with its interval cut off where no difference can be: two values of a metric are at most as far
+    apart as its bounds are."""
+    bounds, interval = metric.get("bounds"), comparison.interval
+    if not bounds or interval is None:
+        return comparison
+    most = float(bounds[1]) - float(bounds[0])
+    return replace(comparison, interval=(max(-most, interval[0]), min(most, interval[1])))
 
 
 def _told_of(what: str, function: Callable[P, T]) -> Callable[P, T]:

@@ -8,6 +8,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 from openai_asking import answer, answers, ask, make
 from PIL import Image
@@ -20,6 +21,7 @@ from harness import (
     Request,
     UsageError,
 )
+from harness.engine import open_picture
 
 
 def test_a_string_prompt_is_one_turn_by_chat_and_as_it_is_by_completions(server: ScriptedServer) -> None:
@@ -102,9 +104,69 @@ def test_an_image_beyond_the_limits_is_made_to_fit_by_a_rule_that_is_recorded(se
         with Image.open(io.BytesIO(data)) as image:
             assert size is None or image.size == size
         assert len(data) <= 6000
-    assert model.identity["images"] == {"most_pixels": 64, "most_bytes": 6000}
+    assert model.identity["images"] == {
+        "most_pixels": 64,
+        "most_bytes": 6000,
+        "as_it_is": "rgb or grey, upright, opaque, 8 bits: 1",
+    }
     with pytest.raises(UsageError, match="max_image_pixels=3 is no whole number"):
         make(server, max_image_pixels=3)
+
+
+def odd(mode: str, form: str, **options: Any) -> Media:
+    """A picture of a mode and a format that readers differ about; red at the left, blue at the right."""
+    picture = Image.new("RGB", (12, 8), "red")
+    picture.paste("blue", (6, 0, 12, 8))
+    if mode == "I;16":
+        values = numpy.tile(numpy.linspace(0, 65535, 12).astype(numpy.uint16), (8, 1))
+        picture = Image.fromarray(values)
+    elif mode == "PA":
+        picture = picture.convert("P")
+        picture.info["transparency"] = picture.getpixel((0, 0))
+        options = {**options, "transparency": picture.getpixel((0, 0))}
+    elif mode == "RGBA":
+        picture.putalpha(128)
+    else:
+        picture = picture.convert(mode)
+    stream = io.BytesIO()
+    picture.save(stream, form, **options)
+    data = stream.getvalue()
+    return Media("image", hashlib.sha256(data).hexdigest(), data)
+
+
+TURNED = Image.Exif()
+TURNED[274] = 6
+
+
+@pytest.mark.parametrize(
+    ("picture", "is_changed"),
+    [
+        (odd("RGB", "PNG"), False),
+        (odd("L", "JPEG"), False),
+        (odd("RGB", "WEBP", lossless=True), False),
+        (odd("RGB", "JPEG", exif=TURNED), True),
+        (odd("CMYK", "JPEG"), True),
+        (odd("I;16", "PNG"), True),
+        (odd("PA", "PNG"), True),
+        (odd("P", "GIF"), True),
+        (odd("RGBA", "PNG"), True),
+        (odd("RGBA", "WEBP"), True),
+        (odd("1", "PNG"), True),
+        (odd("RGB", "BMP"), True),
+        (odd("CMYK", "TIFF"), True),
+    ],
+    ids=lambda value: "",
+)
+def test_a_server_sees_the_pixels_that_a_local_model_sees(
+    server: ScriptedServer, picture: Media, is_changed: bool
+) -> None:
+    answer(make(server), shows(picture))
+    head, data = sent(server)
+    assert (data != picture.data) == is_changed
+    assert head.removeprefix("data:image/").removesuffix(";base64") in ("png", "jpeg", "gif", "webp")
+    with Image.open(io.BytesIO(data)) as read:
+        assert read.mode in ("RGB", "L") and read.getexif().get(274, 1) == 1
+        assert numpy.array_equal(numpy.asarray(read.convert("RGB")), numpy.asarray(open_picture(picture)))
 
 
 def test_an_image_that_cannot_be_shown_is_an_error_of_its_request(server: ScriptedServer) -> None:

@@ -310,7 +310,7 @@ class OpenAIModel(Model):
             "think_end_token": self.think_end_token,
             "continue_final_message": self.continue_final_message,
             **({"thinking": self._thinking_fields} if self._thinking_fields else {}),
-            **({"images": asdict(self.media.pictures)} if "image" in self._shown else {}),
+            **({"images": self.media.pictures.identity} if "image" in self._shown else {}),
             **({"frames": asdict(self.media.frames)} if "video" in self._shown else {}),
             **({"sounds": asdict(self.media.sounds)} if "audio" in self._shown else {}),
             **({"choices": self.top_logprobs} if self.scores_labels else {}),
