@@ -122,6 +122,7 @@ def remarks(jobs: Sequence[TaskJob]) -> Iterator[str]:
                 "the same answer each time; sample with --gen_kwargs temperature=0.7"
             )
         yield from _frame_remarks(job)
+        yield from _image_order_remarks(job)
         yield from _null_remarks(job)
         yield from _example_remarks(job)
         if undated := sum(notes.undated for notes in job.notes.values()):
@@ -138,6 +139,16 @@ def remarks(jobs: Sequence[TaskJob]) -> Iterator[str]:
                 f"{job.task.name}: {len(kept)} of {len(rows)} rows keep the order of their options; the first is "
                 f"{where}: {reason}"
             )
+
+
+def _image_order_remarks(job: TaskJob) -> Iterator[str]:
+    """How many rows have no other order of their images (`--modify shuffle_images`)."""
+    views = [sample.view for sample in job.samples if sample.view is not None and sample.view.image_order]
+    kept = sum(view.shows_own_images for view in views)
+    if kept:
+        which = f"all {kept} rows" if kept == len(job.samples) else f"{kept} of {len(views)} rows"
+        remedy = ": nothing is changed, ask without the modifier" if kept == len(job.samples) else ""
+        yield f"{job.task.name}: {which} have no two images that differ and could change places{remedy}"
 
 
 def _frame_remarks(job: TaskJob) -> Iterator[str]:

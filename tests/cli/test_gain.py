@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +51,11 @@ class Knows(Model):
             yield index, Response(text="A" if int(text.removeprefix("q")) < self.right else "B", finish_reason="stop")
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Runs of 100 rows: 70 right with the image, 45 without, and 30, or 50, by the text model."""
-    folder = tmp_path_factory.mktemp("gain")
+def runs_of(folder: Path, rows: int) -> Callable[..., Path]:
+    """Measures a model that is right about so many of the rows."""
     image = "data:image/png;base64," + base64.b64encode(PNG).decode()
-    rows = "".join(json.dumps({"q": f"q{number}", "image": image}) + "\n" for number in range(N))
-    (folder / "rows.jsonl").write_text(rows, encoding="utf-8")
+    text = "".join(json.dumps({"q": f"q{number}", "image": image}) + "\n" for number in range(rows))
+    (folder / "rows.jsonl").write_text(text, encoding="utf-8")
     (folder / "see.yaml").write_text(TASK, encoding="utf-8")
 
     module = types.ModuleType("knows_plugin")
@@ -75,6 +73,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         )
         return Path(run(spec, registry).path)
 
+    return measured
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Runs of 100 rows: 70 right with the image, 45 without, and 30, or 50, by the text model."""
+    measured = runs_of(tmp_path_factory.mktemp("gain"), N)
     return {
         "seen": measured(70),
         "blind": measured(45, "no_image"),
@@ -94,6 +99,13 @@ def test_gain_and_leakage_are_paired_differences_with_intervals(runs: dict[str, 
     assert header.split() == ["task", "images", "none", "base", "gain", "leakage", "n"]
     assert row.split() == ["see", "0.7000", "0.4500", "0.3000", "+0.2500", "0.1500", "100"]
     assert "gain, 95% interval +0.1" in facts and "leakage, 95% interval 0.0" in facts
+
+
+def test_no_gain_can_be_above_one_nor_can_its_interval(tmp_path: Path) -> None:
+    measured = runs_of(tmp_path, rows=3)
+    done = harness("gain", measured(3), measured(0, "no_image"), "--json")
+    low, high = json.loads(done.output)[0]["gain"]["interval"]
+    assert -1 <= low < high <= 1
 
 
 def test_a_base_that_knows_more_leaves_no_leakage(runs: dict[str, Path]) -> None:

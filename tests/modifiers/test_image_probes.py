@@ -18,6 +18,7 @@ from harness import HarnessError, Media, Model, Record, Request, Response, Usage
 from harness.record.run import RunFolder
 from harness.registry import Registry, load_plugins
 from harness.run.gain import multimodal_gains
+from harness.run.prepare import prepare_run
 from harness.run.rescore import score_run
 from harness.run.runner import run
 from harness.run.spec import RunSpec
@@ -191,6 +192,22 @@ def test_images_change_places_within_their_question(registry: Registry) -> None:
     assert len(set(orders[:8])) > 2
     assert orders[8:] == [(0,), (0, 1)]
     assert _pixel(Looks.shown[0][0]) == (0, 100, 200)[orders[0][0]]
+
+
+def test_it_is_said_where_no_images_can_change_places(registry: Registry) -> None:
+    def said(rows: list[dict[str, Any]]) -> list[str]:
+        file = Path(f"rows{zlib.crc32(json.dumps(rows).encode())}.jsonl")
+        file.write_text("".join(json.dumps(each) + "\n" for each in rows), encoding="utf-8")
+        Path("shades.yaml").write_text(TASK.replace("rows.jsonl", file.name), encoding="utf-8")
+        spec = RunSpec(tasks=("shades.yaml",), model="looks", model_args={"blind": False}, modify=("shuffle_images",))
+        with prepare_run(spec, [spec.model_args], registry) as prepared:
+            return [text for text in prepared.remarks if "change places" in text]
+
+    (every,) = said([row(0, uri(0)), row(1, uri(1))])
+    assert "all 2 rows have no two images that differ" in every and "ask without the modifier" in every
+    (some,) = said([row(0, uri(0)), row(1, uri(1), uri(2))])
+    assert "1 of 2 rows have no two images that differ" in some and "ask without" not in some
+    assert said([row(1, uri(1), uri(2))]) == []
 
 
 def test_a_picture_that_cannot_be_shown_is_the_error_of_its_sample(registry: Registry) -> None:
