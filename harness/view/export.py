@@ -89,7 +89,7 @@ def export_single(
             body = text[text.index("<body>") + len("<body>") : text.rindex("</body>")]
             parts.append(f'<section class="page" id="{_mark(address)}">{body}</section>')
     head = (
-        '<!doctype html>\n<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<!doctype html>\n<html lang="{_tag_of(pages)}"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
         f'img-src data:; media-src data:"><title>harness</title><style>{style}{_SINGLE_STYLE}</style>'
     )
@@ -174,6 +174,12 @@ def _without_controls(form: re.Match[str]) -> str:
     """What a form shows beside its controls: the table of runs, for one."""
     table = re.search(r"<div class=\"scroll\">.*</div>", form[0], re.DOTALL)
     return re.sub(r"<input\b[^>]*>", "", table[0]) if table else ""
+
+
+def _tag_of(pages: dict[str, tuple[str, bytes]]) -> str:
+    """The language of the pages, as the first of them says it."""
+    found = re.search(rb'<html lang="([A-Za-z-]+)"', pages["/"][1])
+    return found[1].decode() if found else "en"
 
 
 def _mark(address: str) -> str:
