@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from openai_asking import answer, answers, make
-from scripted_server import Asked, Reply, ScriptedServer
+from scripted_server import Asked, Reply, ScriptedServer, chat, error
 
 from harness import Message, ModelError, ModelOptions, Prompt, Request, UsageError
 from harness.testing import run_harness, tiny_causal_lm
@@ -28,6 +28,17 @@ def tops(*pairs: tuple[str, float]) -> Reply:
     place = {"token": top[0]["token"], "logprob": top[0]["logprob"], "top_logprobs": top}
     reply = {"message": {"content": pairs[0][0]}, "finish_reason": "length", "logprobs": {"content": [place]}}
     return Reply({"choices": [reply], "usage": {"prompt_tokens": 5, "completion_tokens": 1}})
+
+
+def with_reasoning(reply: Reply) -> Reply:
+    """As servers do that parse reasoning: the first token is of it, and there is no content."""
+    reply.body["choices"][0]["message"] = {"content": None, "reasoning_content": "Okay"}
+    return reply
+
+
+def withheld(reply: Reply) -> Reply:
+    reply.body["choices"][0]["finish_reason"] = "content_filter"
+    return reply
 
 
 def scoring(server: ScriptedServer, **args: Any) -> Any:
@@ -51,6 +62,8 @@ def test_labels_and_their_variants_are_summed_and_others_bounded(server: Scripte
     [
         (tops(("The", 0.6), ("Answer", 0.2)), r"no label is certainly the likeliest .*first: 'The'"),
         (tops(("<think>", 0.9), ("A", 0.05)), "say --thinking off"),
+        (with_reasoning(tops(("Okay", 0.9), ("A", 0.05), ("B", 0.01))), "begins with reasoning"),
+        (withheld(tops(("A", 0.9), ("B", 0.05))), "content filter"),
     ],
 )
 def test_what_decides_nothing_has_no_score(server: ScriptedServer, reply: Reply, message: str) -> None:
@@ -63,6 +76,31 @@ def test_what_decides_nothing_has_no_score(server: ScriptedServer, reply: Reply,
 def test_a_server_without_top_logprobs_ends_the_run_with_the_remedy(server: ScriptedServer) -> None:
     with pytest.raises(ModelError, match="a variant of the task that generates"):
         answer(scoring(server), choice())
+
+
+def test_small_letters_spell_labels_where_they_are_not_labels_themselves(server: ScriptedServer) -> None:
+    twice = [("A", 0.3), ("a", 0.2), ("**B", 0.15), ("Ｃ", 0.1), ("A", 0.3), ("D.", 0.01)]
+    server.script(tops(*twice))
+    response = answer(scoring(server), choice())
+    assert [math.exp(value) for value in response.logprobs] == pytest.approx([0.5, 0.15, 0.1, 0.01])
+    response = answer(scoring(server), choice(labels=("A", "a", "B")))
+    assert [math.exp(value) for value in response.logprobs] == pytest.approx([0.3, 0.2, 0.15])
+
+
+def test_a_reply_without_them_fails_alone_once_the_server_has_given_some(server: ScriptedServer) -> None:
+    server.script(tops(("A", 0.6), ("B", 0.3), ("C", 0.05), ("D", 0.01)), chat("A"), tops(("B", 0.9), ("A", 0.05)))
+    first, second, third = answers(scoring(server), [choice(f"{n} + 1 = ?") for n in range(3)])
+    assert first.logprobs and third.logprobs and "no top_logprobs" in str(second.error)
+
+
+def test_the_limit_has_another_name_at_newer_models(server: ScriptedServer) -> None:
+    def reply(asked: Any) -> Reply:
+        if "max_tokens" in asked.body:
+            return error(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
+        return tops(("A", 0.6), ("B", 0.3))
+
+    server.answer = reply
+    assert answer(scoring(server), choice(labels=("A", "B"))).logprobs
 
 
 def test_options_that_are_texts_are_refused_before_anything_is_asked(server: ScriptedServer) -> None:

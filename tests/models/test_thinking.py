@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -200,6 +201,26 @@ def test_a_server_that_does_not_listen_is_named(server: ScriptedServer) -> None:
         model = make(server, **args)
         answer(model, ask())
         assert [text in each["text"] for each in model.incidents()] == ([True] if text else [])
+
+
+def test_a_server_that_may_have_dropped_the_functions_is_named(server: ScriptedServer) -> None:
+    tools = json.dumps([{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}])
+    request = Request("generate", Prompt(messages=(Message("user", "1 + 1"),), tools=tools))
+    server.script(chat("It is 2."))
+    model = make(server)
+    answer(model, request)
+    assert "may drop `tools`" in model.incidents()[0]["text"]
+    server.script(chat("[add(a=1, b=1)]"))
+    model = make(server)
+    answer(model, request)
+    assert model.incidents() == []
+
+
+def test_a_budget_of_reasoning_is_held_against_words_where_no_tokens_are_counted(server: ScriptedServer) -> None:
+    server.script(chat("4", reasoning_content="so " * 200))
+    model = make(server, thinking_budget=20)
+    answer(model, ask())
+    assert "1 of 1 answers reason for longer" in model.incidents()[0]["text"]
 
 
 def test_tokens_of_reasoning_and_of_the_cache_are_counted(server: ScriptedServer) -> None:

@@ -66,7 +66,7 @@ from .settings import (
 )
 from .sounds import SoundRule
 from .thinking import DIALECTS as THINKING_DIALECTS
-from .thinking import Obedience, dialect_of, thinking_fields
+from .thinking import Obedience, ToolUse, dialect_of, thinking_fields
 from .wire import (
     MediaRules,
     chat_messages,
@@ -237,7 +237,7 @@ class OpenAIModel(Model):
         told = one_of("thinking_dialect", thinking_dialect, THINKING_DIALECTS)
         told = dialect_of(self.address.base.hostname or "") if told == "auto" else told
         self._thinking_fields = thinking_fields(self.thinking, told)
-        self._obedience = Obedience(self.thinking)
+        self._obedience, self._tool_use = Obedience(self.thinking), ToolUse()
         self.batch_api = flag("batch_api", batch_api)
         if self.batch_api:
             self.asks_one_by_one = False  # type: ignore[misc]
@@ -448,7 +448,7 @@ class OpenAIModel(Model):
     def incidents(self) -> Sequence[Mapping[str, Any]]:
         what = f"{self._bounded} of {self._labels} labels were not among the likeliest {self.top_logprobs} tokens"
         bounds = [{"kind": "choices", "text": f"{what}: their probability is a bound from above"}]
-        return [*self._obedience.doubts(), *(bounds if self._bounded else ())]
+        return [*self._obedience.doubts(), *self._tool_use.doubts(), *(bounds if self._bounded else ())]
 
     def _by_chat(self, request: Request) -> bool:
         if self.api != "auto" or request.kind != "generate":
@@ -469,9 +469,10 @@ class OpenAIModel(Model):
 
     async def _score_labels(self, request: Request, asked: Way) -> Response:
         messages = await self._messages(request.prompt)
-        body = {**self._thinking_fields, **label_fields(self.top_logprobs), "messages": messages, "max_tokens": 1}
-        response, missing = await self._post(
-            "chat/completions", body, asked, ChatReply, lambda reply: label_response(reply, request.continuations)
+        body = {**self._thinking_fields, **label_fields(self.top_logprobs), "messages": messages}
+        has_given = self._labels > 0
+        response, missing = await self._post_chat(
+            body, 1, asked, lambda reply: label_response(reply, request.continuations, has_given=has_given)
         )
         self._bounded += missing
         self._labels += len(request.continuations)
@@ -505,6 +506,8 @@ class OpenAIModel(Model):
             return response
         finished = finish(response, params.until, self.think_end_token, opened=self._opens_reasoning(request))
         self._obedience.saw(finished)
+        if request.prompt.tools:
+            self._tool_use.saw(request.prompt.tools, finished)
         return finished
 
     def _opens_reasoning(self, request: Request) -> bool:
@@ -535,17 +538,22 @@ class OpenAIModel(Model):
             body["tools"] = json.loads(request.prompt.tools)
         if request.prompt.prefill and self.continue_final_message:
             body |= {"continue_final_message": True, "add_generation_prompt": False}
+        return await self._post_chat(body, length, asked, chat_response)
+
+    async def _post_chat(
+        self, body: Mapping[str, Any], length: int | None, asked: Way, make: Callable[[ChatReply], Made]
+    ) -> Made:
+        """Ask for an answer of at most `length` tokens, by the name that the server has for that."""
         field = self._length_field
         try:
             limited = {**body, field: length} if length else body
-            return await self._post("chat/completions", limited, asked, ChatReply, chat_response)
+            return await self._post("chat/completions", limited, asked, ChatReply, make)
         except RequestError as error:
             # Newer models of OpenAI know the limit by another name; all later requests use it.
             if error.status != 400 or field != "max_tokens" or "max_completion_tokens" not in str(error):
                 raise
         self._length_field = "max_completion_tokens"
-        limited = {**body, self._length_field: length}
-        return await self._post("chat/completions", limited, asked, ChatReply, chat_response)
+        return await self._post("chat/completions", {**body, self._length_field: length}, asked, ChatReply, make)
 
     async def _ask_completions(
         self, request: Request, body: dict[str, Any], length: int | None, asked: Way

@@ -1,27 +1,29 @@
 """Multiple choice through the chat API: the probabilities of labels, from the first token of the answer.
 
 The server says the likeliest tokens of that place (`top_logprobs`). A label's probability is the sum over those of them
-that spell it (`A`, ` A`, `(A`). A label that is not among them is less likely than the least of them, and than all that
-is left: that bound stands for it, and it is counted. Where the bound could be the likeliest label, there is no answer.
+that spell it (`A`, ` A`, `(A`, and `a`, where no other label is spelt so). A label that is not among them is less
+likely than the least of them, and than all that is left: that bound stands for it, and it is counted. Where the bound
+could be the likeliest label, there is no answer.
 """
 
 from __future__ import annotations
 
 import math
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness import ModelError, Request, Response, UsageError
 from harness.scoring import strip_reasoning
 
-from .errors import RequestError, short
-from .replies import ChatReply
+from .errors import RequestError, WithheldError, short
+from .replies import ChatReply, finish_of
 
 MOST_TOP = 20
 """What OpenAI's API gives at most."""
 _LONGEST_LABEL = 8
-_AROUND = " \t\n\u2581\u0120\u010a()[]（）【】\"'“”.。:：、,*"
+_AROUND = " \t\n\u2581\u0120\u010a()[]{}（）【】「」《》\"'“”‘’.。:：、，,;；*_`$#-"
 _OPENS = ("<think>", "<thinking>", "[THINK]", "◁think▷", "<|channel|>")
 
 
@@ -45,30 +47,51 @@ def spelt(token: str) -> str:
     return unicodedata.normalize("NFKC", token.strip(_AROUND)).strip(_AROUND)
 
 
+def _names(continuations: Sequence[str]) -> dict[str, str]:
+    """What spells which label: the label itself and, where only one label is spelt so, it in other cases."""
+    labels = [spelt(text) for text in continuations]
+    folded = Counter(label.casefold() for label in labels)
+    other = {label.casefold(): label for label in labels if folded[label.casefold()] == 1}
+    return {**other, **{label: label for label in labels}}
+
+
 def label_fields(top: int) -> Mapping[str, Any]:
     """The fields of a body that ask for the likeliest first tokens."""
     return {"temperature": 0, "logprobs": True, "top_logprobs": top}
 
 
-def label_response(reply: ChatReply, continuations: Sequence[str]) -> tuple[Response, int]:
+def label_response(reply: ChatReply, continuations: Sequence[str], *, has_given: bool = False) -> tuple[Response, int]:
     """The log-probabilities of the labels, and how many of them are but bounds.
 
-    Raises RequestError where the reply decides nothing, and ModelError where the server gives no `top_logprobs`.
+    has_given: whether the server gave `top_logprobs` before. Raises RequestError where the reply decides nothing, and
+    ModelError where the server gives no `top_logprobs` at all.
     """
-    places = reply.choices[0].logprobs.content if reply.choices[0].logprobs is not None else None
-    top = [(each.token, each.logprob) for each in places[0].top_logprobs] if places else []
-    if len(top) < 2:
-        raise ModelError(
-            "the server gives no top_logprobs by the chat API: ask by api=completions, or take a variant of the task "
-            "that generates (cmmlu:gen)"
+    choice = reply.choices[0]
+    message = choice.message
+    if finish_of(choice) == "withheld":
+        raise WithheldError("refused by the server: its content filter withheld the answer")
+    places = choice.logprobs.content if choice.logprobs is not None else None
+    # The same entry twice is one token: some servers put the one that was chosen before the others.
+    top = list(dict.fromkeys((each.token, each.logprob) for each in places[0].top_logprobs)) if places else []
+    thinks = message is not None and bool(message.reasoning_content or message.reasoning) and not message.content
+    if thinks or (top and (top[0][0].strip() in _OPENS or strip_reasoning(top[0][0])[1] is not None)):
+        what = "the answer begins with reasoning: no label stands first"
+        raise RequestError(
+            what, cause="think", remedy="say --thinking off, or take a variant of the task that generates"
         )
+    if len(top) < 2:
+        what = "the server gives no top_logprobs by the chat API"
+        remedy = "ask by api=completions, or take a variant of the task that generates (cmmlu:gen)"
+        if choice.logprobs is None and not has_given:
+            raise ModelError(f"{what}: {remedy}")
+        raise RequestError(what, cause="top_logprobs", remedy=remedy)
     if any((not math.isfinite(value) and value != -math.inf) or value > 1e-3 for _, value in top):
-        raise RequestError("the server's top_logprobs are not log-probabilities", cause="top_logprobs")
-    if top[0][0].strip() in _OPENS or strip_reasoning(top[0][0])[1] is not None:
-        raise RequestError("the answer begins with reasoning: no label stands first; say --thinking off", cause="think")
-    sums = {spelt(text): 0.0 for text in continuations}
+        raise RequestError("the server's top_logprobs are not log-probabilities", cause="not log-probabilities")
+    names = _names(continuations)
+    sums = dict.fromkeys(names.values(), 0.0)
     for token, value in top:
-        if (label := spelt(token)) in sums:
+        label = spelt(token)
+        if (label := names.get(label) or names.get(label.casefold(), "")) in sums:
             sums[label] += math.exp(value)
     least = math.exp(min(value for _, value in top))
     bound = min(least, max(0.0, 1.0 - math.fsum(math.exp(value) for _, value in top)))
@@ -77,7 +100,8 @@ def label_response(reply: ChatReply, continuations: Sequence[str]) -> tuple[Resp
     if not best or (missing and best < bound):
         first = short(top[0][0])
         raise RequestError(f"no label is certainly the likeliest among the top {len(top)} tokens (first: '{first}')")
-    likeliest = spelt(max(top, key=lambda each: each[1])[0])
+    first = spelt(max(top, key=lambda each: each[1])[0])
+    likeliest = names.get(first) or names.get(first.casefold())
     values = [sums[spelt(text)] or bound or 1e-30 for text in continuations]
     usage = reply.usage
     response = Response(

@@ -8,6 +8,7 @@ dial.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -72,7 +73,8 @@ class Obedience:
     def saw(self, response: Response) -> None:
         if response.error is not None:
             return
-        tokens = response.reasoning_tokens or 0
+        # Where the server counts none, there are at least as many as words.
+        tokens = response.reasoning_tokens or len((response.reasoning or "").split())
         self._answers += 1
         text = response.text or ""
         self._reasoned += bool(response.reasoning or tokens or strip_reasoning(text)[1])
@@ -82,7 +84,8 @@ class Obedience:
         """What the answers do not look like, one line each."""
         count = f"{self._reasoned} of {self._answers} answers" if self._answers != 1 else "the answer"
         if self.asked.mode == "off" and self._reasoned:
-            yield {"kind": "thinking", "text": f"{count} hold reasoning: the server does not obey --thinking off"}
+            hold = "hold" if self._answers != 1 else "holds"
+            yield {"kind": "thinking", "text": f"{count} {hold} reasoning: the server does not obey --thinking off"}
         wants = self.asked.mode == "on" or self.asked.effort not in (None, "none") or self.asked.budget is not None
         if wants and self._answers and not self._reasoned:
             what = f"the server neither shows nor counts reasoning in any of {self._answers} answers"
@@ -90,3 +93,23 @@ class Obedience:
         if self._beyond:
             what = f"{self._beyond} of {self._answers} answers reason for longer"
             yield {"kind": "thinking", "text": f"{what}: the server does not obey {self.asked.flags}"}
+
+
+class ToolUse:
+    """Counts answers that name a function which was offered: a server that drops `tools` says nothing either."""
+
+    def __init__(self) -> None:
+        self._answers = self._calls = 0
+
+    def saw(self, tools: str, response: Response) -> None:
+        """tools: the functions that were offered, as JSON."""
+        if response.error is not None:
+            return
+        names = [str(each.get("function", each).get("name", "")) for each in json.loads(tools)]
+        self._answers += 1
+        self._calls += any(name and name in (response.text or "") for name in names)
+
+    def doubts(self) -> Iterator[Mapping[str, Any]]:
+        if self._answers and not self._calls:
+            what = f"none of {self._answers} answers to prompts with functions names one of these"
+            yield {"kind": "tools", "text": f"{what}: the server may drop `tools`"}
