@@ -29,7 +29,7 @@ from harness.run.jobs import TaskJob, attempts, close_code, load_jobs, prepare_m
 from harness.run.log import LogTarget
 from harness.run.samples import render_samples
 from harness.run.spec import Progress, RunSpec
-from harness.run.talks import user_prompt
+from harness.run.talks import as_it_goes_on, user_prompt
 from harness.thinking import Thinking
 from harness.types import JSON, Request, Sample
 
@@ -113,7 +113,8 @@ def prepare_run(
         # What answers samples, whatever they are asked (`dummy`, `replay`), needs no turns.
         if any(kind.sees_prompts and not kind.answers_samples for kind in map(registry.model, names)):
             check_conversations(asked, spec.apply_chat_template)
-        return asked
+        going_on = {job.task.name for job in jobs if job.task.config.environment is not None}
+        return [as_it_goes_on(sample) if sample.task in going_on else sample for sample in asked]
 
     made = prepare_models(specs, registry, samples, progress)
     user = prepare_user(spec, jobs, registry, progress) if not all(each.answers_samples for each in made) else None

@@ -47,6 +47,22 @@ def user_prompt(task: Task, sample: Sample) -> str:
     return "" if template is None else template.text(row_context(sample.doc, task.subset(sample.subset)))
 
 
+def as_it_goes_on(sample: Sample) -> Sample:
+    """The sample with a conversation such as it may become: a model that cannot be shown it is refused beforehand."""
+
+    def longer(request: Request) -> Request:
+        prompt = request.prompt
+        said = prompt.messages[-1:] and prompt.messages[-1].role == "user"
+        call = ToolCall(str(json.loads(prompt.tools)[0]["function"]["name"]), {})
+        more = (Message("assistant", _written(call)), Message("tool", "It is done."))
+        return replace(
+            request,
+            prompt=replace(prompt, messages=(*prompt.messages, *(() if said else (Message("user", "Hello."),)), *more)),
+        )
+
+    return replace(sample, requests=tuple(map(longer, sample.requests)))
+
+
 def talk(task: Task, sample: Sample, request: Request) -> Generator[Step, Response, Response]:
     """The steps of a conversation. Its value is the whole of it as one answer; an error where a step has none.
 

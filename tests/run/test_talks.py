@@ -1,5 +1,6 @@
 """Conversations with a simulated user in an environment: the calls run, the end state counts, a kill loses no step."""
 
+import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,13 +8,17 @@ from typing import Any, ClassVar
 
 import pytest
 from sandboxed import needs_sandbox
+from scripted_server import Reply, ScriptedServer, chat
 
 import harness
 from harness import Model, Request, Response
 from harness.cli.new import copy_scaffold, find_scaffold
 from harness.errors import UsageError
 from harness.run.rescore import score_run
+from harness.scoring import read_calls
 from harness.task_code import environments
+from harness.testing import run_harness
+from harness.types import Sample
 
 
 def call(name: str, **arguments: Any) -> str:
@@ -244,3 +249,63 @@ def test_an_exception_is_what_the_function_returns_and_equal_states_have_one_dig
         "missing 1 required positional argument: 'key'",
         "Unknown action drop",
     ]
+
+
+@pytest.mark.slow
+def test_one_server_can_be_both_and_no_secret_is_written_down(task: Path) -> None:
+    librarian, reader = Librarian(), {"Ann": "Emma please", "Bob": "Here is Ulysses", "Cid": "I complain"}
+    server = ScriptedServer()
+
+    def reply(asked: Any) -> Reply:
+        first, *turns = asked.body["messages"]
+        if "tools" not in asked.body:
+            wish = next(wish for name, wish in reader.items() if f"You are {name}" in first["content"])
+            return chat(wish if len(turns) == 1 else "###STOP###")
+        text = librarian.reply_to(turns[-1]["content"])
+        if (calls := read_calls(text)) == ():
+            return chat(text)
+        function = {"name": calls[0].name, "arguments": json.dumps(calls[0].arguments)}
+        return chat(None, "tool_calls", tool_calls=[{"id": "1", "type": "function", "function": function}])
+
+    server.answer = reply
+    who = f"base_url={server.url},num_concurrent=4,api=chat"
+    told = ["--tasks", task, "--trust_task_code_in_process", task.parent, "--apply_chat_template", "--model", "openai"]
+    told += ["--model_args", f"model=agent,{who}", "--user_model", f"openai,model=user,api_key=sk-hidden,{who}"]
+    with contextlib.closing(server):
+        run = run_harness(*told, "--output", task.parent / "runs")
+        asked = len(server.asked)
+        assert run_harness(*told, "--output", task.parent / "runs").exit_code == 0
+        assert len(server.asked) == asked
+    assert run.exit_code == 0, run.stderr
+    assert "end_state  1.0000" in run.stdout
+    agent = next(asked.body for asked in server.asked if "tool" in [turn["role"] for turn in asked.body["messages"]])
+    assert [turn["role"] for turn in agent["messages"][:4]] == ["system", "user", "assistant", "tool"]
+    assert agent["messages"][2]["tool_calls"][0]["id"] == agent["messages"][3]["tool_call_id"]
+    for file in (task.parent / "runs").rglob("*.json*"):
+        assert "sk-hidden" not in file.read_text()
+
+
+@pytest.mark.slow
+def test_repeats_are_conversations_of_their_own(task: Path) -> None:
+    model = Librarian()
+    result = ask(task, model, Reader(), repeats=2, metrics="pass_hat_k(k=2)", limit=1, gen_kwargs={"temperature": 1})
+    assert [len(asked) for asked in model.asked] == [2, 2, 2]
+    (record,) = result.samples()
+    assert len(record.responses) == 2 and record.scores == {"end_state": 1, "pass_hat_k": 1}
+    assert len(set(record.request_keys)) == 2
+
+
+@pytest.mark.slow
+def test_a_model_that_cannot_be_shown_what_functions_return_is_refused_beforehand(task: Path) -> None:
+    class Strict(Librarian):
+        name = "strict"
+
+        def inspect_samples(self, samples: Sequence[Sample]) -> None:
+            roles = {
+                message.role for sample in samples for request in sample.requests for message in request.prompt.messages
+            }
+            if "tool" in roles:
+                raise UsageError("the chat template shows no turns of tools")
+
+    with pytest.raises(UsageError, match="shows no turns of tools"):
+        ask(task, Strict(), Reader())
