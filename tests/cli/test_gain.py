@@ -51,12 +51,12 @@ class Knows(Model):
             yield index, Response(text="A" if int(text.removeprefix("q")) < self.right else "B", finish_reason="stop")
 
 
-def runs_of(folder: Path, rows: int) -> Callable[..., Path]:
+def runs_of(folder: Path, rows: int, more: str = "") -> Callable[..., Path]:
     """Measures a model that is right about so many of the rows."""
     image = "data:image/png;base64," + base64.b64encode(PNG).decode()
     text = "".join(json.dumps({"q": f"q{number}", "image": image}) + "\n" for number in range(rows))
     (folder / "rows.jsonl").write_text(text, encoding="utf-8")
-    (folder / "see.yaml").write_text(TASK, encoding="utf-8")
+    (folder / "see.yaml").write_text(TASK + more, encoding="utf-8")
 
     module = types.ModuleType("knows_plugin")
     module.harness_models = hookimpl(lambda: [Knows])  # type: ignore[attr-defined]
@@ -102,10 +102,11 @@ def test_gain_and_leakage_are_paired_differences_with_intervals(runs: dict[str, 
 
 
 def test_no_gain_can_be_above_one_nor_can_its_interval(tmp_path: Path) -> None:
-    measured = runs_of(tmp_path, rows=3)
+    measured = runs_of(tmp_path, 4, "cluster_key: q\n")  # Student's t of four clusters is wide
     done = harness("gain", measured(3), measured(0, "no_image"), "--json")
-    low, high = json.loads(done.output)[0]["gain"]["interval"]
-    assert -1 <= low < high <= 1
+    (found,) = json.loads(done.output)
+    low, high = found["gain"]["interval"]
+    assert (found["gain"]["difference"], high) == (0.75, 1.0) and low < 0.75
 
 
 def test_a_base_that_knows_more_leaves_no_leakage(runs: dict[str, Path]) -> None:
