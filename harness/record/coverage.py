@@ -194,7 +194,7 @@ def setting_words(task: TaskReport, t: Translate = english) -> str:
             words.append(t("limit {n}", n=f"{limit:g}") + (f" ({of_rows})" if of_rows else ""))
         elif of_rows:
             words.append(of_rows)
-    return ", ".join(words)
+    return t(", ").join(words)
 
 
 def row_words(asked: int, there_are: int | None, t: Translate = english) -> str:

@@ -11,6 +11,7 @@ import hashlib
 import heapq
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ _MOST_SAMPLES = 400
 _LONGEST_TEXT = 3000
 _SHORT = 12  # characters of answers that are counted by what was right
 _LETTERS = 8
+_OBEYED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 KINDS = tuple(_QUOTAS)
 Target = int | str | Sequence[int | str] | None
 """What is right, of a record or of its line."""
@@ -314,12 +316,23 @@ def _sample(kind: str, record: Record, t: Translate) -> _ShownSample:
 
 
 def clip(text: str, t: Translate = english) -> str:
-    """The text, cut in the middle where it is very long, with what was cut counted; no lone surrogates."""
+    """The text, cut in the middle where it is very long, with what was cut counted; made inert."""
     if len(text) > _LONGEST_TEXT:
         half = _LONGEST_TEXT // 2
         left_out = t("[... {n} characters not shown ...]", n=f"{len(text) - 2 * half:,}")
         text = f"{text[:half]}\n{left_out}\n{text[-half:]}"
-    return text.encode("utf-8", "replace").decode()
+    return inert(text)
+
+
+def inert(text: str) -> str:
+    """The text without what no page can hold: lone surrogates are replaced, control characters are shown by their
+    pictures, and what would turn the direction of text by its number."""
+
+    def written_out(found: re.Match[str]) -> str:
+        code = ord(found[0])
+        return chr(0x2400 + code) if code < 0x20 else f"\\u{code:04x}"
+
+    return _OBEYED.sub(written_out, text.encode("utf-8", "replace").decode())
 
 
 def _turns_of(record: Record, t: Translate) -> Iterator[tuple[str, str, bool]]:

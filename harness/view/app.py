@@ -234,10 +234,10 @@ def _missing(request: Request, error: Exception) -> Response:
 @functools.cache
 def environment() -> jinja2.Environment:
     """The templates, those of the report's page included; everything that they show is escaped."""
-    from harness.view.inert_html import clean, marked, rich
+    from harness.view.inert_html import marked, rich
 
     base = html.environment()
     loaders = [jinja2.PackageLoader("harness.view"), *([base.loader] if base.loader else [])]
     made = base.overlay(loader=jinja2.ChoiceLoader(loaders))
-    made.filters = {**base.filters, "rich": rich, "marked": marked, "clean": clean}
+    made.filters = {**base.filters, "rich": rich, "marked": marked, "clean": html.inert}
     return made

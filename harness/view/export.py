@@ -89,7 +89,8 @@ def export_single(
             body = text[text.index("<body>") + len("<body>") : text.rindex("</body>")]
             parts.append(f'<section class="page" id="{_mark(address)}">{body}</section>')
     head = (
-        f'<!doctype html>\n<html lang="{_tag_of(pages)}"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<!doctype html>\n<html lang="{_tag_of(pages)}"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
         f'img-src data:; media-src data:"><title>harness</title><style>{style}{_SINGLE_STYLE}</style>'
     )

@@ -13,7 +13,8 @@ from xml.etree import ElementTree
 
 from markupsafe import Markup
 
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f]")
+from harness.record.html import inert
+
 _LONGEST = 100_000
 _LONGEST_FORMULA = 2_000
 _MATHML = "http://www.w3.org/1998/Math/MathML"
@@ -32,21 +33,21 @@ def rich(text: str) -> Markup:
     if len(text) > _LONGEST:
         return plain(text)
     try:
-        return Markup(_markdown().render(clean(text)))
+        return Markup(_markdown().render(inert(text)))
     except RecursionError:
         return plain(text)
 
 
 def plain(text: str) -> Markup:
     """The text itself, in a box that keeps its spaces."""
-    return Markup("<pre>") + clean(text) + Markup("</pre>")
+    return Markup("<pre>") + inert(text) + Markup("</pre>")
 
 
 def marked(text: str, parts: Sequence[str]) -> Markup:
     """The text itself, with the last place of each part marked: what the extractor read."""
-    text = clean(text)
+    text = inert(text)
     spans: list[tuple[int, int]] = []
-    for part in map(clean, parts):
+    for part in map(inert, parts):
         start = text.rfind(part) if part else -1
         if start >= 0 and not any(start < end and first < start + len(part) for first, end in spans):
             spans.append((start, start + len(part)))
@@ -67,8 +68,8 @@ def code(text: str, language: str = "python") -> Markup:
     try:
         lexer = get_lexer_by_name(language or "text", stripnl=False)
     except ClassNotFound:
-        return Markup("") + clean(text)
-    return Markup(highlight(clean(text), lexer, HtmlFormatter(nowrap=True)))
+        return Markup("") + inert(text)
+    return Markup(highlight(inert(text), lexer, HtmlFormatter(nowrap=True)))
 
 
 def formula(latex: str, *, display: bool = False) -> Markup:
@@ -82,12 +83,6 @@ def formula(latex: str, *, display: bool = False) -> Markup:
         except Exception:  # the parser raises anything for what it does not know
             pass
     return Markup("<code>{}</code>").format(latex)
-
-
-def clean(text: str) -> str:
-    """The text without what no page can hold: lone surrogates are replaced, control characters shown."""
-    text = text.encode("utf-8", "replace").decode()
-    return _CONTROLS.sub(lambda found: chr(0x2400 + ord(found[0])), text)
 
 
 def _only_mathml(element: ElementTree.Element) -> ElementTree.Element:

@@ -151,6 +151,7 @@ def test_hostile_text_is_shown_and_does_nothing(tmp_path: Path) -> None:
         for address in (*own, "/", "/leaderboard", "/trends", "/compare", "/run/%3Cscript%3Ealert(1)%3C%2Fscript%3E"):
             text = client.get(address).text
             assert "<script>" not in text and "<img src=x" not in text and "\x1b" not in text, address
+            assert "\u202e" not in text, address
             assert 'href="javascript' not in text and "49 [a]" not in text
 
 
