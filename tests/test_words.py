@@ -17,6 +17,7 @@ from harness.record.coverage import _BECAME
 from harness.record.html import KINDS
 from harness.record.published import VERDICTS
 from harness.record.report import _OTHER_FIXES, _VERDICTS, DOUBTS
+from harness.run.recipes import _DOUBTS
 from harness.tasks.abilities import ABILITIES
 from harness.testing import run_harness
 from harness.view.index import ORDERS
@@ -47,6 +48,7 @@ MADE_UP = (
     *DOUBTS, *KINDS, *CHIPS, *ABILITIES, *(words for _, words in _OTHER_FIXES),
     "as if its rows were drawn at random: its error was not measured on other models",
     *_VERDICTS.values(), *DOUBTS, *KINDS, *CHIPS, *ABILITIES, *(words for _, words in _OTHER_FIXES),
+    *_DOUBTS.values(), "{name} {ours} in the chat template, published with {theirs}", "; ",
     *(words for both in _BECAME.values() for words in both),
 )  # fmt: skip
 """What is put together, or chosen from a table, and so stands in no call of `t`."""
@@ -55,7 +57,7 @@ MADE_UP = (
 SPEAKING = (
     "record/report.py", "record/report_table.py", "record/html.py", "record/cost.py", "record/coverage.py",
     "record/published.py", "record/by_category.py", "record/capability_table.py", "record/failures.py",
-    "record/shown.py", "cli/report.py", "cli/start.py", "cli/this_machine.py", "cli/view.py", "view",
+    "record/shown.py", "run/recipes.py", "cli/report.py", "cli/start.py", "cli/this_machine.py", "cli/view.py", "view",
 )  # fmt: skip
 """What makes the report, the viewer and the guide."""
 UNSAID = (
@@ -63,6 +65,7 @@ UNSAID = (
     r"[<{};]\s|<\w|text/csv|attachment;|tuple\[|data-indexing",  # markup, styles and types
     r"outside lower center|offset points",  # for the library of charts
     r"nor can the rows be opened|there are: …|its tasks have none|price of a million|part of the price",  # in errors
+    r"has no score",  # of a recipe that is checked
 )
 PHRASE = re.compile(r"[A-Za-z]{2,}[,;:]? [a-z]{2,}")
 
@@ -79,7 +82,7 @@ def unsaid(node: ast.AST, said: frozenset[str]) -> Iterator[str]:
     is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     if is_text or isinstance(node, ast.Raise | ast.Assert):
         return
-    if isinstance(node, ast.Call) and _name(node) in ("t", "NotShown", "option", "argument", "compile"):
+    if isinstance(node, ast.Call) and _name(node) in ("t", "NotShown", "departure", "option", "argument", "compile"):
         return
     text = ""
     if isinstance(node, ast.JoinedStr):
@@ -136,7 +139,7 @@ def said() -> Iterator[str]:
     yield from MADE_UP
     for path in ROOT.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and _name(node) in ("t", "NotShown") and node.args:
+            if isinstance(node, ast.Call) and _name(node) in ("t", "NotShown", "departure") and node.args:
                 first = node.args[0]
                 if isinstance(first, ast.Constant) and isinstance(first.value, str):
                     yield first.value

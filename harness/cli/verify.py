@@ -36,7 +36,8 @@ def command(reference: str, served: str, margin: float, as_json: bool) -> int:
 
     Choices, their probabilities, scores, lengths, how often functions are called and whether the calls fit their JSON
     Schema, and whether JSON can be read must lie within the margin, with their whole interval: then the verdict is
-    `same`. Where one lies beyond, it is `differs`, and the exit code is 1. Texts that are equal, and calls at the same
+    `same`. Where one lies beyond, it is `differs`, and the exit code is 1; else it is `unclear`: answers that are all
+    alike show so from 72 prompts on, with a margin of 0.05. Texts that are equal, and calls at the same
     prompts, are told and decide nothing: two servers of one model part at ties of rounding.
     """  # fmt: skip
     from harness.run.verify import verify_runs
@@ -56,5 +57,7 @@ def command(reference: str, served: str, margin: float, as_json: bool) -> int:
         show(table(COLUMNS, rows, flexible=COLUMNS[:1]))
         for reason, count in found.left_out.items():
             line(f"{counted(count, 'sample')} left out: {reason}")
+        if found.verdict == "unclear" and found.pairs < found.fewest:
+            line(f"within this margin no fewer than {found.fewest} pairs, all alike, show that two models are the same")
         line(f"verdict: {found.verdict} ({counted(found.pairs, 'pair')} of answers, margin {margin:g})")
     return ExitCode.SAMPLES_FAILED if found.verdict == "differs" else ExitCode.OK

@@ -439,11 +439,18 @@ class UsageFields(TypedDict):
     seconds: Number
 
 
+class DepartureFields(TypedDict):
+    """What was not done as it was published: `words` to be translated, and the `values` of the names in them."""
+
+    words: str
+    values: Mapping[str, str | int | None]
+
+
 class PublishedFields(TypedDict):
     """A value that somebody published beside the run's own, see `harness.record.published`.
 
     verdict: agrees, above, below, unclear (no interval), or no value. interval: of the difference. differs: what
-    was not done as it was published, a few words each.
+    was not done as it was published, a few words each; differs_words: the same, as other languages need it.
     """
 
     metric: str
@@ -455,6 +462,7 @@ class PublishedFields(TypedDict):
     difference: float | None
     interval: list[float] | None
     differs: list[str]
+    differs_words: NotRequired[list[DepartureFields]]
 
 
 @final

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.errors import UsageError
-from harness.record.file_types import MetricFields, PublishedFields, Report, TaskReport
+from harness.record.file_types import DepartureFields, MetricFields, PublishedFields, Report, TaskReport
 from harness.terminal import visible
 from harness.types import JSON
 from harness.words import Translate, english
@@ -30,8 +30,13 @@ HUB_FOLDER = ".eval_results"
 VERDICTS = ("agrees", "above", "below", "unclear", "no value")
 
 
+def departure(words: str, **values: str | int | None) -> DepartureFields:
+    """What was not done as it was published: words with `{names}` of values; None is a setting that is not set."""
+    return {"words": words, "values": values}
+
+
 def compared(
-    task: TaskReport, published: Mapping[str, JSON], recipe: Mapping[str, JSON], differs: Sequence[str]
+    task: TaskReport, published: Mapping[str, JSON], recipe: Mapping[str, JSON], differs: Sequence[DepartureFields]
 ) -> PublishedFields:
     """A task's value beside the one that was published for it.
 
@@ -51,7 +56,8 @@ def compared(
         "verdict": "no value",
         "difference": None,
         "interval": None,
-        "differs": list(differs),
+        "differs": [_said(each, english) for each in differs],
+        "differs_words": list(differs),
     }
     if metric and metric["value"] is not None:
         ours = float(metric["value"])
@@ -139,9 +145,16 @@ def protocol_lines(report: Report, t: Translate = english) -> Iterator[str]:
     alike: dict[tuple[str, ...], list[str]] = {}
     for task in report["tasks"]:
         if (told := task.get("published")) and told["differs"]:
-            alike.setdefault(tuple(told["differs"]), []).append(task["task"])
+            words = told.get("differs_words")  # which a report of an earlier version does not hold
+            phrases = told["differs"] if words is None else [_said(each, t) for each in words]
+            alike.setdefault(tuple(phrases), []).append(task["task"])
     for differs, tasks in alike.items():
-        yield t("{tasks}: not as published: {differences}", tasks=", ".join(tasks), differences="; ".join(differs))
+        yield t("{tasks}: not as published: {differences}", tasks=", ".join(tasks), differences=t("; ").join(differs))
+
+
+def _said(each: DepartureFields, t: Translate) -> str:
+    values = {name: t("none") if value is None else value for name, value in each["values"].items()}
+    return t(each["words"], **values)
 
 
 def read_eval_results(folder: Path) -> list[dict[str, JSON]]:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from harness.errors import HarnessError, UsageError, suggest
-from harness.record.file_types import Manifest, Report, TaskReport
+from harness.record.file_types import DepartureFields, Manifest, Report, TaskReport
 from harness.record.hub_results import hub_dataset
-from harness.record.published import HUB_FOLDER, compared, read_eval_results
+from harness.record.published import HUB_FOLDER, compared, departure, read_eval_results
 from harness.registry import Registry
 from harness.run.spec import DEFAULT_MODEL
 from harness.tasks.generation import with_one_name
@@ -68,9 +68,11 @@ def _with_template_args(settings: Mapping[str, Any], arguments: JSON, registry: 
     return given
 
 
-def shown_setting(value: JSON) -> str:
-    """A setting as a short text."""
-    text = " ".join("none" if value is None else str(value).split() if isinstance(value, str) else [str(value)])
+def _shown(value: JSON) -> str | None:
+    """A setting as a short text; None for one that is not set."""
+    if value is None:
+        return None
+    text = " ".join(str(value).split())
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
@@ -126,7 +128,7 @@ def _of_card(task: str, manifest: Mapping[str, Any]) -> dict[str, JSON] | None:
 
 def differences(
     task: TaskReport, entry: Mapping[str, JSON], recipe: Mapping[str, JSON], manifest: Mapping[str, Any]
-) -> Iterator[str]:
+) -> Iterator[DepartureFields]:
     """What was not done as the recipe says, and what of the answers could explain a difference; a few words each."""
     spec = manifest.get("spec", {})
     known = manifest.get("tasks", {}).get(task["task"], {})
@@ -136,46 +138,59 @@ def differences(
     ours = {**with_one_name(spec.get("gen_kwargs", {})), **own}
     theirs = {**with_one_name(recipe.get("gen_kwargs", {})), **with_one_name(entry.get("gen_kwargs", {}))}
     for name in dict.fromkeys((*theirs, *ours)):
-        if ours.get(name) != theirs.get(name):
-            said = shown_setting(theirs[name]) if name in theirs else "the task's own"
-            yield f"{name} {shown_setting(ours.get(name))}, published with {said}"
+        if name not in theirs:
+            yield departure("{name} {ours}, published with the task's own", name=name, ours=_shown(ours[name]))
+        elif ours.get(name) != theirs[name]:
+            yield _other(name, ours.get(name), theirs[name])
     variant = task["task"].partition(":")[2].partition("+")[0]
-    if variant != entry.get("variant", ""):
-        yield f"variant {variant or 'default'}, published by {entry.get('variant', 'default')}"
+    if variant != (wanted := entry.get("variant", "")):
+        if variant and wanted:
+            yield departure("variant {ours}, published by {theirs}", ours=variant, theirs=wanted)
+        elif variant:
+            yield departure("variant {ours}, published by the task as it is", ours=variant)
+        else:
+            yield departure("the task as it is, published by variant {theirs}", theirs=wanted)
     for name in ("repeats", "num_fewshot"):
         wanted = entry.get(name, recipe.get(name))
         asked = known.get("config", {}).get(name, 1 if name == "repeats" else 0)
         if wanted is not None and asked != wanted:
-            yield f"{name} {asked}, published with {wanted}"
+            yield _other(name, asked, wanted)
     yield from _other_template(manifest.get("model", {}).get("args", {}), recipe)
     yield from _other_judge(recipe.get("judge"), known.get("config", {}), manifest)
     if known.get("modifiers"):
-        yield f"modified ({', '.join(known['modifiers'])})"
+        yield departure("modified ({modifiers})", modifiers=", ".join(known["modifiers"]))
     yield from _doubts(task)
 
 
-def _other_settings(spec: Mapping[str, Any], recipe: Mapping[str, JSON]) -> Iterator[str]:
+def _other(name: str, ours: JSON, theirs: JSON) -> DepartureFields:
+    return departure("{name} {ours}, published with {theirs}", name=name, ours=_shown(ours), theirs=_shown(theirs))
+
+
+def _other_settings(spec: Mapping[str, Any], recipe: Mapping[str, JSON]) -> Iterator[DepartureFields]:
     """What a whole run is told otherwise, or is told where the recipe is silent."""
     for name in SETTINGS:
         if name in recipe and spec.get(name) != recipe[name]:
-            yield f"{name} {shown_setting(spec.get(name))}, published with {shown_setting(recipe[name])}"
+            yield _other(name, spec.get(name), recipe[name])
         elif name not in recipe and spec.get(name) not in (None, "auto"):
-            yield f"{name} {shown_setting(spec[name])}, of which the recipe says nothing"
+            yield departure("{name} {ours}, of which the recipe says nothing", name=name, ours=_shown(spec[name]))
 
 
-def _other_template(args: Mapping[str, Any], recipe: Mapping[str, JSON]) -> Iterator[str]:
+def _other_template(args: Mapping[str, Any], recipe: Mapping[str, JSON]) -> Iterator[DepartureFields]:
     """Another chat template than the model's own, and other values of its variables."""
     if template := args.get("chat_template"):
-        yield f"another chat template ({shown_setting(template)})"
+        yield departure("another chat template ({template})", template=_shown(template))
     sent = args.get("extra_body")
     sent = sent.get("chat_template_kwargs") if isinstance(sent, Mapping) else None
     ours = {**(sent or {}), **(args.get("chat_template_args") or {})}
     for name, value in recipe.get("chat_template_args", {}).items():
         if ours.get(name) != value:
-            yield f"{name} {shown_setting(ours.get(name))} in the chat template, published with {shown_setting(value)}"
+            words = "{name} {ours} in the chat template, published with {theirs}"
+            yield departure(words, name=name, ours=_shown(ours.get(name)), theirs=_shown(value))
 
 
-def _other_judge(published: str | None, config: Mapping[str, Any], manifest: Mapping[str, Any]) -> Iterator[str]:
+def _other_judge(
+    published: str | None, config: Mapping[str, Any], manifest: Mapping[str, Any]
+) -> Iterator[DepartureFields]:
     """Who judged instead of the recipe's judge, of a task whose scores a judge gives."""
     if published is None or all(entry.get("metric") != "judge" for entry in config.get("metric_list", ())):
         return
@@ -184,16 +199,27 @@ def _other_judge(published: str | None, config: Mapping[str, Any], manifest: Map
     theirs = named.get("model") or named.get("pretrained") or name
     ours = [str(judge.get("name") or judge.get("model")) for judge in manifest.get("judges", ())]
     if ours != [theirs]:
-        yield f"judge {', '.join(ours) or 'none'}, published with {theirs}"
+        yield departure("judge {ours}, published with {theirs}", ours=", ".join(ours) or None, theirs=theirs)
 
 
-def _doubts(task: TaskReport) -> Iterator[str]:
+_DOUBTS = {
+    "failed": "{count} of {n} answers failed",
+    "refused": "{count} of {n} answers refused",
+    "unparsed": "{count} of {n} answers unparsed",
+    "truncated": "{count} of {n} answers truncated",
+    "cut": "{count} of {n} answers cut",
+    "empty": "{count} of {n} answers empty",
+}
+"""What is said of answers that may explain a difference, by the name of their count."""
+
+
+def _doubts(task: TaskReport) -> Iterator[DepartureFields]:
     counts, covers = task["counts"], task.get("covers")
     if covers and covers["of_rows"] and covers["rows"] < covers["of_rows"]:
-        yield f"{covers['rows']} of {covers['of_rows']} rows"
-    for name in ("failed", "unparsed", "truncated", "cut", "empty"):
+        yield departure("{n} of {of} rows", n=covers["rows"], of=covers["of_rows"])
+    for name, words in _DOUBTS.items():
         if counts.get(name):
-            yield f"{counts[name]} of {counts['n']} answers {name}"
+            yield departure(words, count=counts[name], n=counts["n"])
 
 
 def _plain(text: str) -> str:

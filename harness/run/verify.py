@@ -7,6 +7,11 @@ whether JSON can be read, and the scores. Of calls, what a vendor's own verifier
 README.md): whether functions are called at the same prompts (F1), and in what share of the replies that call anything
 all calls fit the JSON Schema that was offered. The F1 of a model that is sampled is far from 1 with itself, and decides
 nothing; how often functions are called does.
+
+Replies that are all alike do not show that the next one is: what was seen at none of n prompts may be at up to
+1 - 0.025^(1/n) of them (C. J. Clopper and E. S. Pearson, Biometrika 26 (1934), 404). Every interval of a difference is
+so wide at least: where nothing differs it is that of Clopper and Pearson, and with a margin of 0.05 no fewer than 72
+prompts show that two models are the same.
 """
 
 from __future__ import annotations
@@ -64,11 +69,15 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What came of a comparison. pairs: samples that both answered; left_out: why others are in no number."""
+    """What came of a comparison. pairs: samples that both answered; left_out: why others are in no number.
+
+    fewest: pairs that, all alike, show that a share is within the margin.
+    """
 
     agreements: tuple[Compared, ...]
     pairs: int
     left_out: dict[str, int]
+    fewest: int = FEWEST
 
     @property
     def verdict(self) -> Verdict:
@@ -102,7 +111,8 @@ def verify_runs(reference: str | Path, served: str | Path, margin: float = 0.05)
         *_of_choices(pairs, margin),
         *_of_scores(reference, served, margin),
     ]
-    return Verification(tuple(agreements), len(pairs), left_out)
+    fewest = FEWEST if margin in (0, 1) else max(FEWEST, math.ceil(math.log((1 - LEVEL) / 2) / math.log1p(-margin)))
+    return Verification(tuple(agreements), len(pairs), left_out, fewest)
 
 
 def _why_not(record: Record, there: dict[SampleKey, Record]) -> str:
@@ -170,14 +180,16 @@ def _of_calls(pairs: Sequence[tuple[Record, Record]], margin: float) -> Iterator
     both, either = called.prod(axis=1), called.sum(axis=1)
     if either.any():
         same = own_estimate(np.stack([2 * both, either], axis=1), _ratio, clusters)
-        yield Compared("calls at the same prompts, F1", same.value, same.interval, n, 1.0, margin, False)
+        interval = _with_unseen(same.value, same.stderr, len(np.unique(clusters[either > 0])), within=(0.0, 1.0))
+        yield Compared("calls at the same prompts, F1", same.value, interval, n, 1.0, margin, False)
     if called.any(axis=0).all():
         fits = own_estimate(table, _difference_of_ratios, clusters)
         sums = table.sum(axis=0)
+        calling = min(len(np.unique(clusters[side > 0])) for side in called.T)
         yield Compared(
             "calls that fit what is offered, difference",
             fits.value,
-            fits.interval,
+            _with_unseen(fits.value, fits.stderr, calling),
             n,
             0.0,
             margin,
@@ -250,7 +262,7 @@ def _of_scores(reference: str | Path, served: str | Path, margin: float) -> Iter
             yield Compared(
                 f"{each.name}: score, difference",
                 each.difference,
-                each.interval,
+                _with_unseen(each.difference, each.stderr, each.units or each.n) if bounded else each.interval,
                 each.n,
                 0.0,
                 margin,
@@ -269,14 +281,22 @@ def _mean(
     *,
     counts: bool = True,
 ) -> Compared:
-    """The mean of what was compared of each reply, with an interval over questions: of shares Wilson's, of differences
-    Student's t.
-    """
+    """The mean of what was compared of each reply, with an interval over questions: Wilson's of shares."""
     table, clusters = np.array(values), np.array(questions)
-    mean, interval = float(table.mean()), None
-    if expected:
+    mean, stderr = float(table.mean()), mean_stderr(table, clusters)
+    if expected and bool(np.isin(table, (0.0, 1.0)).all()):
         interval = mean_estimate(table, clusters).interval
-    elif (stderr := mean_stderr(table, clusters)) is not None:
-        width = stderr * student_t_quantile(0.5 + LEVEL / 2, len(set(questions)) - 1)
-        interval = (mean - width, mean + width)
+    else:
+        interval = _with_unseen(mean, stderr, len(set(questions)), (0.0, 1.0) if expected else (-math.inf, math.inf))
     return Compared(name, mean, interval, len(values), expected, margin, counts)
+
+
+def _with_unseen(
+    value: float, stderr: float | None, units: int, within: tuple[float, float] = (-math.inf, math.inf)
+) -> tuple[float, float] | None:
+    """The 95 % interval of a mean over `units` prompts: Student's t, and what no prompt has shown, added in squares."""
+    if stderr is None or units < 2:
+        return None
+    unseen = 1 - ((1 - LEVEL) / 2) ** (1 / units)
+    width = math.hypot(stderr * student_t_quantile(0.5 + LEVEL / 2, units - 1), unseen)
+    return max(within[0], value - width), min(within[1], value + width)

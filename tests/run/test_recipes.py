@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.errors import TaskError, UsageError
-from harness.record.published import compared, read_eval_results
+from harness.record.published import compared, protocol_lines, read_eval_results
 from harness.registry import load_plugins
 from harness.run.recipes import card_scale, recipe_problems, with_recipe
 from harness.run.spec import RunSpec
@@ -18,6 +18,7 @@ from harness.run.sweep import swept
 from harness.tasks.library import TaskLibrary
 from harness.tasks.recipe_files import find_recipe, load_recipe, recipe_files
 from harness.testing import run_harness
+from harness.words import translator
 
 REGISTRY = load_plugins()
 ORACLES = Path(__file__).parents[2].parent / "shared" / "oracles"
@@ -116,6 +117,12 @@ def test_a_difference_is_named_with_what_differs_in_protocol(
     assert told["verdict"] == verdict
     assert "temperature 0, published with 0.6" in told["differs"] and "repeats 1, published with 2" in told["differs"]
     assert "demo_arithmetic: not as published: temperature 0" in " ".join(done.stdout.split())
+    (folder,) = (tmp_path / "runs").iterdir()
+    (line,) = protocol_lines(json.loads((folder / "report.json").read_text()), translator("zh"))
+    assert line.startswith(
+        "demo_arithmetic：与公布的方式不同：temperature 为 0，公布时为 0.6；repeats 为 1，公布时为 2；"
+    )
+    assert not re.search("[a-z]{3,}", re.sub("demo_arithmetic|temperature|repeats", "", line)), line
 
 
 @pytest.mark.parametrize(

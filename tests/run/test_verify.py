@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 import pytest
 
 from harness import Model, Request, Response, evaluate
-from harness.run.verify import Compared, Verification, verify_runs
+from harness.run.verify import Compared, Verification, _mean, verify_runs
 from harness.testing import run_harness
 
 
-def made(tmp_path: Path, name: str, *flags: str, task: str = "demo_arithmetic", limit: int = 60) -> Path:
+def made(tmp_path: Path, name: str, *flags: str, task: str = "demo_arithmetic", limit: int = 80) -> Path:
     done = run_harness(
         "--tasks", task, "--model", "dummy", "-a", *flags, "--limit", str(limit), "--output", tmp_path / name,
     )  # fmt: skip
@@ -30,7 +30,7 @@ def made(tmp_path: Path, name: str, *flags: str, task: str = "demo_arithmetic", 
 def test_a_verdict_for_texts(tmp_path: Path, served: str, verdict: str, code: int) -> None:
     reference = made(tmp_path, "reference", "mode=gold")
     done = run_harness("verify", "--reference", reference, "--served", made(tmp_path, "served", served))
-    assert f"verdict: {verdict} (60 pairs" in done.stdout and done.exit_code == code, done.stdout + done.stderr
+    assert f"verdict: {verdict} (80 pairs" in done.stdout and done.exit_code == code, done.stdout + done.stderr
 
 
 def test_choices_and_their_probabilities(tmp_path: Path) -> None:
@@ -45,11 +45,28 @@ def test_choices_and_their_probabilities(tmp_path: Path) -> None:
 def test_few_samples_and_other_prompts_say_nothing(tmp_path: Path) -> None:
     few = made(tmp_path, "few", "mode=gold", limit=5)
     done = run_harness("verify", "--reference", few, "--served", few)
-    assert "verdict: unclear (5 pairs" in done.stdout and done.exit_code == 0
+    assert (
+        "verdict: unclear (5 pairs" in done.stdout and "no fewer than 72 pairs" in done.stdout and done.exit_code == 0
+    )
     done = run_harness(
         "verify", "--reference", few, "--served", made(tmp_path, "c", "mode=gold", task="demo_choice_en")
     )
     assert "nothing can be compared" in done.stderr and done.exit_code == 4
+
+
+@pytest.mark.parametrize(("n", "verdict"), [(30, "unclear"), (71, "unclear"), (72, "same")])
+def test_no_difference_in_few_pairs_shows_little(n: int, verdict: str) -> None:
+    """Of models that part at one prompt in twenty, 60 prompts show no trace once in twenty times."""
+    same = _mean("x", [0.0] * n, range(n), 0.0, 0.05)
+    assert same.interval == (pytest.approx(-(1 - 0.025 ** (1 / n))), pytest.approx(1 - 0.025 ** (1 / n)))
+    assert same.verdict == verdict
+    nearly = _mean("x", [1e-9 * place for place in range(n)], range(n), 0.0, 0.05)
+    assert nearly.interval == (pytest.approx(same.interval[0], abs=1e-6), pytest.approx(same.interval[1], abs=1e-6))
+
+
+def test_repeated_answers_to_a_question_are_no_more_prompts() -> None:
+    one, four = ([place // times for place in range(50 * times)] for times in (1, 4))
+    assert _mean("x", [0.0] * 200, four, 0.0, 0.05).interval == _mean("x", [0.0] * 50, one, 0.0, 0.05).interval
 
 
 def test_an_interval_decides() -> None:
@@ -86,8 +103,8 @@ FITS = '<tool_call>{"name": "weather", "arguments": {"city": "Lima", "days": 2}}
 def verified(
     tmp_path: Path, served: Callable[[int], str], reference: Callable[[int], str] = lambda at: FITS
 ) -> Verification:
-    """Two runs of sixty prompts that offer a function, with the replies of both by the place of the prompt."""
-    rows = [json.dumps({"question": f"{at}?", "tool": TOOL}) for at in range(60)]
+    """Two runs of ninety prompts that offer a function, with the replies of both by the place of the prompt."""
+    rows = [json.dumps({"question": f"{at}?", "tool": TOOL}) for at in range(90)]
     (tmp_path / "cities.jsonl").write_text("\n".join(rows))
     (tmp_path / "cities.yaml").write_text(CITIES)
 
@@ -129,7 +146,7 @@ def only(found: Verification, name: str) -> Compared:
 def test_calls_that_fit_on_both_sides_are_the_same(tmp_path: Path) -> None:
     found = verified(tmp_path, lambda at: FITS.replace("Lima", "Quito"))
     fit = only(found, "calls that fit")
-    assert (fit.reference, fit.served, fit.value, fit.verdict, fit.n) == (1, 1, 0, "same", 60)
+    assert (fit.reference, fit.served, fit.value, fit.verdict, fit.n) == (1, 1, 0, "same", 90)
     assert only(found, "calls at the same prompts").value == 1 and found.verdict == "same"
 
 
