@@ -29,7 +29,7 @@ from harness.run.jobs import TaskJob, attempts, close_code, load_jobs, prepare_m
 from harness.run.log import LogTarget
 from harness.run.samples import render_samples
 from harness.run.spec import Progress, RunSpec
-from harness.run.talks import as_it_goes_on, user_prompt
+from harness.run.talks import SimulatedUser, as_it_goes_on, user_prompt
 from harness.thinking import Thinking
 from harness.types import JSON, Request, Sample
 
@@ -51,7 +51,7 @@ class PreparedRun:
     registry: Registry
     fingerprints: Mapping[str, str]
     remarks: Sequence[str]
-    user: Model | None = None
+    user: SimulatedUser | None = None
 
     @property
     def requests(self) -> list[Request]:
@@ -66,7 +66,7 @@ class PreparedRun:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for model in [*self.models, *([self.user] if self.user is not None else [])]:
+        for model in [*self.models, *([self.user.model] if self.user is not None else [])]:
             model.close()
         close_code(self.jobs)
 
@@ -117,11 +117,19 @@ def prepare_run(
         return [as_it_goes_on(sample) if sample.task in going_on else sample for sample in asked]
 
     made = prepare_models(specs, registry, samples, progress)
-    user = prepare_user(spec, jobs, registry, progress) if not all(each.answers_samples for each in made) else None
+    user = None
+    if not all(each.answers_samples for each in made):
+        with contextlib.ExitStack() as stack:
+            for model in made:
+                stack.callback(model.close)
+            user = prepare_user(spec, jobs, registry, progress)
+            stack.pop_all()
     return PreparedRun(specs, made, jobs, registry, fingerprints, [*remarks(jobs), *attempts(jobs)], user)
 
 
-def prepare_user(spec: RunSpec, jobs: Sequence[TaskJob], registry: Registry, progress: Progress) -> Model | None:
+def prepare_user(
+    spec: RunSpec, jobs: Sequence[TaskJob], registry: Registry, progress: Progress
+) -> SimulatedUser | None:
     """The model that plays the user, where a task has one; no weights yet. Raises `HarnessError`."""
     wanting = [job for job in jobs if job.task.config.simulated_user is not None]
     if not wanting:
@@ -146,7 +154,7 @@ def prepare_user(spec: RunSpec, jobs: Sequence[TaskJob], registry: Registry, pro
     check_declared(user, name)
     if "generate" not in user.supports or user.answers_samples:
         raise UsageError(f"--user_model {name}: a user says something of its own, which this model cannot")
-    return user
+    return SimulatedUser(user)
 
 
 def prepare_models(

@@ -37,6 +37,7 @@ from harness.run.scoring_files import ScoringFiles, changed_files
 from harness.run.spec import Progress, RunSpec
 from harness.run.stopping import note_incidents, tidy_stop
 from harness.run.summarise import summarise_run
+from harness.run.talks import SimulatedUser
 from harness.types import JSON, Request, Response, Sample
 
 
@@ -80,11 +81,12 @@ def _run_model(prepared: PreparedRun, index: int, progress: Progress) -> RunResu
         with plugin_errors(spec.model, "could not follow the one before it"):
             model.take_over(before)
         before.close()
-    described = manifest(spec, model, jobs, registry, prepared.fingerprints, prepared.user)
+    user = prepared.user.model if prepared.user is not None else None
+    described = manifest(spec, model, jobs, registry, prepared.fingerprints, user)
     title, count = spec.name or model_title(described), len(prepared.models)
     if count > 1:
         progress.message(f"model {index + 1} of {count}: {title}")
-    identity = run_identity(spec, model, jobs, prepared.user)
+    identity = run_identity(spec, model, jobs, user)
     with RunFolder.open(Path(spec.output), title, identity, described) as folder:
         for message in folder.take_messages():
             progress.message(message)
@@ -118,15 +120,15 @@ class _Run:
         progress: Progress,
         model: Model,
         folder: RunFolder,
-        user: Model | None = None,
+        user: SimulatedUser | None = None,
         *,
         last: bool,
     ) -> None:
         self.spec, self.progress, self.model, self.folder, self.last = spec, progress, model, folder, last
         self.observers = _Observers(registry, progress)
         self.loggers = RunLoggers(folder.path, [LogTarget(*target) for target in spec.log_to], progress.message)
-        self.user, self.user_loaded = user, False
-        self.open_requests = OpenRequests(folder, model, user)
+        self.user = user
+        self.open_requests = OpenRequests(folder, model, user.model if user is not None else None)
         self.scoring_files = ScoringFiles(folder)
         self.rescored: set[str] = set()
         """Tasks of which no score on disk holds any more: a file by which they were scored has changed."""
@@ -235,13 +237,8 @@ class _Run:
         asked = self.open_requests.take_for_user()
         if not asked or self.user is None:
             return
-        if not self.user_loaded:
-            self.progress.stage(f"loading the simulated user, {self.user.name}")
-            with plugin_errors(self.user.name, "could not be loaded"):
-                self.user.load()
-            self.user_loaded = True
         keys = list(asked)
-        for index, response in answers(self.user, self.user.name, list(asked.values())):
+        for index, response in self.user.answers(list(asked.values()), self.progress.stage):
             for item in self.open_requests.answered(keys[index], response):
                 self._finish(item)
 

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from harness.errors import DataError
+from harness.model import Model
 from harness.reasoning import strip_reasoning
+from harness.run.answers import answers, plugin_errors
 from harness.run.conversations import unusable
 from harness.scoring.extraction.tool_calls import CallError, ToolCall, read_calls
 from harness.tasks.generation import generation_params
@@ -39,6 +41,24 @@ class Step:
 
     who: Who
     request: Request
+
+
+@dataclass(slots=True)
+class SimulatedUser:
+    """The model that plays the user, for all models of a run; it loads when it is first asked."""
+
+    model: Model
+    is_loaded: bool = False
+
+    def answers(self, requests: Sequence[Request], stage: Callable[[str], None]) -> Iterator[tuple[int, Response]]:
+        """What it says, as `harness.run.answers.answers`. stage: is told of its loading."""
+        name = self.model.name
+        if not self.is_loaded:
+            stage(f"loading the simulated user, {name}")
+            with plugin_errors(name, "could not be loaded"):
+                self.model.load()
+            self.is_loaded = True
+        yield from answers(self.model, name, requests)
 
 
 def user_prompt(task: Task, sample: Sample) -> str:
@@ -70,20 +90,20 @@ def talk(task: Task, sample: Sample, request: Request) -> Generator[Step, Respon
     model answered where there is no user, it took too many steps, it was cut, or a call could not be read), and
     `turns`, in which an assistant's turn has the call that was executed. Its tokens are those of the measured model.
     """
-    answers: list[Response] = []
+    answered: list[Response] = []
     turns: list[dict[str, JSON]] = []
     try:
-        end = yield from _steps(task, sample, request, turns, answers)
+        end = yield from _steps(task, sample, request, turns, answered)
     except (DataError, _NoAnswer) as error:
         return Response(error=str(error))
     return Response(
         text=json.dumps({"end": end, "turns": turns}, ensure_ascii=False),
         finish_reason="length" if end in ("cut", "steps") else "stop",
-        prompt_tokens=_sum(answer.prompt_tokens for answer in answers),
-        completion_tokens=_sum(answer.completion_tokens for answer in answers),
-        reasoning_tokens=_sum(answer.reasoning_tokens for answer in answers),
-        cached_tokens=_sum(answer.cached_tokens for answer in answers),
-        truncated=sum(answer.truncated for answer in answers),
+        prompt_tokens=_sum(answer.prompt_tokens for answer in answered),
+        completion_tokens=_sum(answer.completion_tokens for answer in answered),
+        reasoning_tokens=_sum(answer.reasoning_tokens for answer in answered),
+        cached_tokens=_sum(answer.cached_tokens for answer in answered),
+        truncated=sum(answer.truncated for answer in answered),
     )
 
 
@@ -92,7 +112,7 @@ class _NoAnswer(Exception):
 
 
 def _steps(
-    task: Task, sample: Sample, request: Request, turns: list[dict[str, JSON]], answers: list[Response]
+    task: Task, sample: Sample, request: Request, turns: list[dict[str, JSON]], answered: list[Response]
 ) -> Generator[Step, Response, End]:
     environment, simulated = task.config.environment, task.config.simulated_user
     assert environment is not None and task.code is not None
@@ -110,9 +130,9 @@ def _steps(
     for _ in range(environment.steps):
         asked = replace(request, prompt=replace(request.prompt, messages=tuple(shown)))
         answer = yield Step("model", asked)
-        answers.append(answer)
+        answered.append(answer)
         if answer.error:
-            raise _NoAnswer(f"step {len(answers)} of the conversation has no answer: {answer.error}")
+            raise _NoAnswer(f"step {len(answered)} of the conversation has no answer: {answer.error}")
         text = strip_reasoning(answer.text or "")[0]
         if answer.finish_reason == "length" and not text.strip():
             return "cut"
