@@ -38,6 +38,13 @@ SCENES: dict[str, tuple[dict[str, Any], int]] = {
 }
 
 
+SHARED: dict[str, tuple[list[dict[str, Any]], int, float]] = {
+    "one in 200 ms, one in 1 s, one dead: 32 each": ([{}, {"latency": 1.0}], 32, 32 / 0.2 + 32 / 1.0),
+    "two, of which one refuses 5 %: 32 each": ([{"refuse": 0.05, "retry_after": "5"}, {}], 32, 64 / 0.2),
+    "two that allow 50 and 100 a second": ([{"rate": 50, "burst": 5}, {"rate": 100, "burst": 10}], 64, 150.0),
+}
+"""Scenes of several servers that share the work: what they are like, requests at each, and their rate together."""
+DEAD = "http://127.0.0.1:9/v1"
 WHOLE = "a whole command, 64 at once"
 TASK = """
 task: sums
@@ -165,24 +172,37 @@ def measure_command(number: int) -> list[str]:
     ]
 
 
-def measure(how: dict[str, Any], at_once: int, number: int) -> str:
-    server, url, counter, _ = _started(how)
-    number = how.get("number", number)
-    model = OpenAIModel.create(
-        {"model": "m", "base_url": url, "api": "chat", "num_concurrent": at_once}, ModelOptions()
-    )
+def asked(urls: list[str], at_once: int, number: int) -> tuple[float, int, float]:
+    """(seconds, failed requests, processor seconds) of so many requests."""
+    args = {"model": "m", "base_url": urls, "api": "chat", "num_concurrent": at_once}
+    model = OpenAIModel.create(args, ModelOptions())
     model.load()
     requests = [Request("generate", Prompt(f"question {n}")) for n in range(number)]
     before, started = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
     failed = sum(response.error is not None for _, response in model.respond(requests))
     took, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF)
     model.close()
+    return took, failed, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def measure(how: dict[str, Any], at_once: int, number: int) -> str:
+    server, url, counter, _ = _started(how)
+    number = how.get("number", number)
+    took, failed, used = asked([url], at_once, number)
     server.kill()
     most = min(at_once, how.get("at_once", at_once)) / how.get("latency", LATENCY)
     rate = min(most, how.get("rate", most))
     limit = (number - how.get("burst", how.get("rate", 0) if "each" in how else 0)) / rate
-    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return f"{took:7.1f} {limit:7.1f} {limit / took:6.2f} {counter.value:7} {failed:6} {used:6.1f}"
+
+
+def measure_shared(servers: list[dict[str, Any]], at_once: int, rate: float, number: int) -> str:
+    started = [_started(how) for how in servers]
+    took, failed, used = asked([*(url for _, url, _, _ in started), DEAD], at_once, number)
+    for server, *_ in started:
+        server.kill()
+    sent, limit = sum(counter.value for _, _, counter, _ in started), number / rate
+    return f"{took:7.1f} {limit:7.1f} {limit / took:6.2f} {sent:7} {failed:6} {used:6.1f}"
 
 
 def main() -> None:
@@ -191,6 +211,9 @@ def main() -> None:
     for name, (how, at_once) in SCENES.items():
         if len(sys.argv) < 3 or sys.argv[2] in name:
             print(f"{name:44} {measure(how, at_once, number)}", flush=True)
+    for name, (servers, at_once, rate) in SHARED.items():
+        if len(sys.argv) < 3 or sys.argv[2] in name:
+            print(f"{name:44} {measure_shared(servers, at_once, rate, number)}", flush=True)
     if len(sys.argv) < 3 or sys.argv[2] in WHOLE:
         print(*measure_command(number), sep="\n", flush=True)
 

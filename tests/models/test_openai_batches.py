@@ -208,6 +208,11 @@ def test_a_run_that_was_left_fetches_its_answers(api: BatchApi, tmp_path: Path) 
         model = make(api, tmp_path)
         model.say = lambda text: (_ for _ in ()).throw(KeyboardInterrupt) if "in progress" in text else None
         answers(model, numbered(4))
+    without, said = make(api, tmp_path, batch_api=False), []
+    without.say = said.append
+    without.load()
+    without.close()
+    assert "batch_0: under way since an earlier command" in said[0]
     api.released.set()
     api.answer = echo
     given = answers(make(api, tmp_path), numbered(5))

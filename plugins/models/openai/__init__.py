@@ -38,6 +38,7 @@ from harness import (
 
 from .background import Background
 from .batch_asking import BatchAsking, BatchSeat
+from .batch_book import BatchBook
 from .batch_server import MOST_REQUESTS
 from .client import Client
 from .connection import Connection
@@ -332,6 +333,9 @@ class OpenAIModel(Model):
         self._run(self._client.check())
         for problem in self._client.absent:
             self.say(f"{problem}; the others are asked")
+        if self.folder is not None and not self.batch_api and (left := BatchBook(self.folder / BATCHES).under_way):
+            names = ", ".join(batch.batch or batch.file for batch in left)
+            self.say(f"{names}: under way since an earlier command, and paid for: --batch_api fetches the answers")
 
     def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
         if self.batch_api:

@@ -115,8 +115,7 @@ class Client:
         refused_by: ModelServer | None = None
         handed_over = 0
         while True:
-            server = self.servers.next(refused_by)
-            server.under_way += 1
+            server = await self.servers.take(refused_by)
             try:
                 start = await server.pace.turn()
                 started = time.monotonic()
@@ -131,7 +130,7 @@ class Client:
             except RequestError as error:
                 raise self._hidden(error) from None
             finally:
-                server.under_way -= 1
+                self.servers.give(server)
             if failure.status in (429, 503, 529):
                 server.pace.refused(start, failure.pause)
             attempts.spend(time.monotonic() - started)

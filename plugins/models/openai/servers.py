@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlunsplit
@@ -61,21 +63,42 @@ class Servers:
     def __init__(self, addresses: Sequence[Address], most: int) -> None:
         self.all = [ModelServer(address) for address in addresses]
         self._most = most
+        self._waiting: deque[asyncio.Future[None]] = deque()
 
     @property
     def shown(self) -> str:
         return ", ".join(server.address.shown for server in self.all)
 
-    def next(self, but: ModelServer | None = None) -> ModelServer:
-        """Who is asked next: where the fewest wait, by how long each takes. but: who just said no to this request."""
+    async def take(self, but: ModelServer | None = None) -> ModelServer:
+        """Who is asked next: where the fewest wait, by how long each takes; once one has a place, if any is there.
+
+        but: who just said no to this request.
+        """
+        while (server := self._next(but)) is None:
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            await turn
+        server.under_way += 1
+        return server
+
+    def give(self, server: ModelServer) -> None:
+        """A request to a server is over."""
+        server.under_way -= 1
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                break
+
+    def _next(self, but: ModelServer | None) -> ModelServer | None:
         if len(self.all) == 1:
             return self.all[0]
         there = [server for server in self._there() if server is not but]
-        free = [server for server in there if server.under_way < self._most] or there
+        free = [server for server in there if server.under_way < self._most]
         usual = min((server.seconds for server in self.all if server.seconds), default=1.0)
         if free:
             return min(free, key=lambda server: (server.under_way + 1) * (server.seconds or usual))
-        return min(self.all, key=lambda server: (server.away_until, server.under_way))
+        return None if there else min(self.all, key=lambda server: (server.away_until, server.under_way))
 
     def can_hand_over(self, server: ModelServer) -> bool:
         """Whether another one than `server` is there to be asked at once."""
