@@ -39,8 +39,9 @@ _OVERSHOOT, _MOST_OVERSHOOT = 1.02, 2.0
 class Places:
     """As many samples at once as `most`; with `adapts` it begins with a few and grows while replies stay quick.
 
-    Growth is additive, by four a round. It ends, and is taken back by a tenth, when replies take twice as long as
-    they did at best (then requests only wait in the server's own line), or when the server refuses some.
+    It doubles with every round until replies take twice as long as they did at best (then requests only wait in the
+    server's own line): then half of it is taken back, and from there on growth is additive, by four a round, and
+    taken back by a tenth.
     """
 
     def __init__(self, most: int, adapts: bool) -> None:
@@ -52,6 +53,7 @@ class Places:
         self._order = itertools.count()
         self._round: list[float] = []
         self._best = float("inf")
+        self._doubles = True
 
     def begin(self) -> None:
         """Forget who had a place before: nobody is asked."""
@@ -92,9 +94,10 @@ class Places:
         self._round.clear()
         self._best = min(self._best, middle)
         if middle > 2 * self._best:
-            self.size = max(AUTO_FIRST, self.size * 0.9)
+            self.size = max(AUTO_FIRST, self.size * (0.5 if self._doubles else 0.9))
+            self._doubles = False
         else:
-            self.size = min(self.most, self.size + 4)
+            self.size = min(self.most, 2 * self.size if self._doubles else self.size + 4)
 
 
 @dataclass(slots=True)
