@@ -53,7 +53,7 @@ def _settings() -> Iterator[None]:
     from matplotlib import font_manager
 
     known = {font.name for font in font_manager.fontManager.ttflist}
-    settings = {
+    settings: dict[Any, Any] = {
         "font.family": [name for name in _FONTS if name in known],
         "svg.hashsalt": "harness",
         "svg.fonttype": "path",
@@ -90,7 +90,7 @@ def radar(axes: Sequence[str], series: dict[str, list[float | None]]) -> Draw:
         angles = [2 * math.pi * place / len(axes) for place in range(len(axes))]
         for number, (name, values) in enumerate(series.items()):
             # Models that lie over one another are still told apart: by the dashes, and by the marks.
-            style = {
+            style: dict[str, Any] = {
                 "color": _COLOURS[number % len(_COLOURS)],
                 "linestyle": _DASHES[number % len(_DASHES)],
                 "marker": _MARKS[number % len(_MARKS)],
@@ -120,8 +120,8 @@ def bars(series: dict[str, list[tuple[str, float, Sequence[float] | None]]]) -> 
         for number, (run, points) in enumerate(series.items()):
             places = [names.index(name) + (number - (len(series) - 1) / 2) * height for name, _, _ in points]
             values = [value for _, value, _ in points]
-            style = {"color": _COLOURS[number % len(_COLOURS)], "label": visible_line(run)}
-            marks = {"ecolor": ink, "elinewidth": 1, "capsize": 2}
+            style: dict[str, Any] = {"color": _COLOURS[number % len(_COLOURS)], "label": visible_line(run)}
+            marks: dict[str, Any] = {"ecolor": ink, "elinewidth": 1, "capsize": 2}
             plot.barh(places, values, height, xerr=_errors(points), error_kw=marks, **style)
         plot.set_yticks(range(len(names)), [visible_line(name)[:60] for name in names])
         plot.invert_yaxis()
