@@ -96,11 +96,14 @@ class Message:
     """One turn of a chat. `content` is text, or text and `Media` in the order in which they are shown.
 
     is_own: the model's own answer to what stands before it, as long as it is not known; `content` is then empty.
+    call: of an answer that calls a function whose return is the next turn, (name, arguments as JSON), which `content`
+    has as the model wrote it; some chat templates want it by itself.
     """
 
     role: Role
     content: str | tuple[str | Media, ...]
     is_own: bool = False
+    call: tuple[str, str] | None = field(default=None, compare=False)
 
     @property
     def outline(self) -> str:

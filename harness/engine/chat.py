@@ -12,7 +12,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,14 @@ def read_template(value: str | None) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """How turns are given to a template. parts: content as a list. folded: the system turn before the first user's."""
+    """How turns are given to a template. parts: content as a list. folded: the system turn before the first user's.
+
+    named: calls of functions by themselves, as `tool_calls`, and not in the text as the model wrote them.
+    """
 
     parts: bool = False
     folded: bool = False
+    named: bool = False
 
 
 class ChatTemplate:
@@ -105,6 +109,7 @@ class ChatTemplate:
         reason = ""
         for form in self._forms(prompt):
             messages = _fold_system(prompt.messages) if form.folded else prompt.messages
+            messages = tuple(map(_without_call, messages)) if form.named else messages
             try:
                 with time_limit(self.seconds, "it"):
                     shown = self._apply(messages, prompt.prefill, form, prompt.tools)
@@ -141,9 +146,10 @@ class ChatTemplate:
         """
         has_system = any(message.role == "system" for message in prompt.messages)
         wants_parts = self.wants_parts or any(True for _ in prompt.shown_media)
-        for folded in (False, True) if has_system else (False,):
-            for parts in (wants_parts, not wants_parts):
-                yield _Form(parts, folded)
+        for named in (False, True) if any(message.call for message in prompt.messages) else (False,):
+            for folded in (False, True) if has_system else (False,):
+                for parts in (wants_parts, not wants_parts):
+                    yield _Form(parts, folded, named)
 
     def _apply(self, messages: Sequence[Message], prefill: str, form: _Form, tools: str = "") -> str:
         def content(shown: str | tuple[str | Media, ...]) -> Any:
@@ -152,7 +158,9 @@ class ChatTemplate:
                 return [{"type": "text", "text": p} if isinstance(p, str) else {"type": p.kind} for p in parts]
             return "".join(part if isinstance(part, str) else self.image_mark for part in parts)
 
-        turns = [{"role": message.role, "content": content(message.content)} for message in messages]
+        turns: list[dict[str, Any]] = [{"role": turn.role, "content": content(turn.content)} for turn in messages]
+        if form.named:
+            _name_calls(turns, messages)
         options = {"tokenize": False, "chat_template": self.template, **self.extra}
         if tools:
             options["tools"] = json.loads(tools)
@@ -164,6 +172,23 @@ class ChatTemplate:
         except ValueError:
             # Templates that trim an answer hide where it ended.
             return str(self.tokenizer.apply_chat_template(turns[:-1], add_generation_prompt=True, **options)) + prefill
+
+
+def _without_call(message: Message) -> Message:
+    """An answer that calls a function, with what was said before the call alone."""
+    said = message.text.partition("<tool_call>")
+    return replace(message, content=said[0].strip() if said[1] else "") if message.call else message
+
+
+def _name_calls(turns: list[dict[str, Any]], messages: Sequence[Message]) -> None:
+    """Give turns that call a function the call by itself, and the turn behind it, which returns, its id."""
+    for place, message in enumerate(messages):
+        if message.call is not None:
+            name, arguments = message.call
+            function = {"name": name, "arguments": json.loads(arguments)}
+            turns[place]["tool_calls"] = [{"id": f"call{place:05}", "type": "function", "function": function}]
+            if place + 1 < len(turns):
+                turns[place + 1].update(tool_call_id=f"call{place:05}", name=name)
 
 
 def tool_names(tools: str) -> list[str]:

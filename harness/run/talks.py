@@ -74,7 +74,7 @@ def as_it_goes_on(sample: Sample) -> Sample:
         prompt = request.prompt
         said = prompt.messages[-1:] and prompt.messages[-1].role == "user"
         call = ToolCall(str(json.loads(prompt.tools)[0]["function"]["name"]), {})
-        more = (Message("assistant", _written(call)), Message("tool", "It is done."))
+        more = (Message("assistant", _written(call), call=(call.name, "{}")), Message("tool", "It is done."))
         return replace(
             request,
             prompt=replace(prompt, messages=(*prompt.messages, *(() if said else (Message("user", "Hello."),)), *more)),
@@ -143,7 +143,8 @@ def _steps(
             return "unreadable"
         if calls:
             call = calls[0]  # as tau-bench's agent: one at a time
-            shown.append(Message("assistant", text if len(calls) == 1 else _written(call)))
+            named = (call.name, json.dumps(call.arguments, ensure_ascii=False))
+            shown.append(Message("assistant", text if len(calls) == 1 else _written(call), call=named))
             turns.append(
                 {"role": "assistant", "content": text, "call": {"name": call.name, "arguments": call.arguments}}
             )

@@ -70,6 +70,26 @@ def test_a_chat_template_shows_them_or_is_refused() -> None:
         ChatTemplate(tokenizer, turns, {}, "the model").render(PROMPT)
 
 
+def test_a_template_that_wants_calls_by_themselves_gets_them_so() -> None:
+    shows = "{% for tool in tools %}{{ tool | tojson }}{% endfor %}{% for m in messages %}"
+    plain = shows + "<{{ m.role }}>{{ m.content }}</>{% endfor %}"
+    strict = shows + (
+        "{% if m.role == 'tool' and not loop.previtem.tool_calls %}{{ raise_exception('no call') }}{% endif %}"
+        "<{{ m.role }}>{{ m.content }}{% for c in m.tool_calls or [] %}[{{ c.function.name }} "
+        "{{ c.function.arguments.city }} {{ c.id }}]{% endfor %}{{ m.tool_call_id }}</>{% endfor %}"
+    )
+    said = 'I look.<tool_call>{"name": "weather", "arguments": {"city": "Rome"}}</tool_call>'
+    called = Message("assistant", said, call=("weather", '{"city": "Rome"}'))
+    prompt = replace(PROMPT, messages=(*PROMPT.messages, called, Message("tool", "dry")))
+    tokenizer = tiny_tokenizer()
+    assert f"<assistant>{said}</><tool>dry</>" in ChatTemplate(tokenizer, plain, {}, "it").render(prompt)
+    shown = ChatTemplate(tokenizer, strict, {}, "it").render(prompt)
+    assert "<assistant>I look.[weather Rome call00001]</><tool>drycall00001</>" in shown
+    deaf = shows + "{% if m.role != 'tool' %}{{ m.content }}{% endif %}{% endfor %}"
+    with pytest.raises(UsageError, match="drops the text of a turn"):
+        ChatTemplate(tokenizer, deaf, {}, "it").render(prompt)
+
+
 def test_a_model_that_cannot_be_offered_any_is_refused() -> None:
     class Plain(Model):
         name = "plain"
