@@ -115,13 +115,20 @@ class Checker:
 
     def _recipes(self, paths: Sequence[Path]) -> Iterator[str]:
         """Recipes: their keys, and that there is each task, variant and score that they name."""
+        from harness.cli.values import parse_judge
         from harness.run.recipes import recipe_problems
 
         library = self._library(self.include)
         for path in paths:
             self.recipes += 1
             try:
-                yield from (f"{path}: {problem}" for problem in recipe_problems(load_recipe(path), library))
+                recipe = load_recipe(path)
+                if "judge" in recipe:
+                    self.registry.model(parse_judge(recipe["judge"])[0])
+                problems = recipe_problems(recipe, library, self.registry)
+                yield from (f"{path}: {problem}" for problem in problems)
+            except ValueError as error:
+                yield f"{path}: judge: {error}"
             except HarnessError as error:
                 yield str(error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -226,8 +227,8 @@ def _plain(text: str) -> str:
     return text.lower().replace("-", "_").replace("/", "_")
 
 
-def recipe_problems(recipe: Mapping[str, JSON], library: TaskLibrary) -> Iterator[str]:
-    """What of a recipe names no task, no variant or no score, one line each."""
+def recipe_problems(recipe: Mapping[str, JSON], library: TaskLibrary, registry: Registry) -> Iterator[str]:
+    """What of a recipe names no task, no variant or no score, or is no value of one; a line each."""
     where = f"recipe '{recipe['recipe']}'"
     for name, entry in recipe["tasks"].items():
         variant = f":{entry['variant']}" if "variant" in entry else ""
@@ -242,3 +243,8 @@ def recipe_problems(recipe: Mapping[str, JSON], library: TaskLibrary) -> Iterato
             metrics = [item.metric for item in task.scoring.metrics]
             if (wanted := entry.get("metric")) and not wanted.startswith(tuple(metrics)):
                 yield f"{where}: task '{name}' has no score '{wanted}'{suggest(wanted, metrics)}"
+            elif "published" in entry and metrics and wanted in (None, *metrics):
+                least, most = registry.metric(wanted or metrics[0]).bounds or (-math.inf, math.inf)
+                if not least <= entry["published"] / entry["scale"] <= most:
+                    said = f"published {entry['published']} of {entry['scale']}"
+                    yield f"{where}: task '{name}': {said} is not within {least:g} to {most:g}: say its `scale`"

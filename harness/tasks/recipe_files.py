@@ -23,10 +23,12 @@ from pydantic import Field
 from harness.errors import TaskError, UsageError, suggest
 from harness.tasks.schema import MOST_REPEATS, GenerationKwargs, Strict, validate
 from harness.tasks.yaml_file import load_document, read_text
+from harness.thinking import Thinking
 from harness.types import JSON
 
 FOLDER = "recipes"
-_DATE = r"\d{4}-\d{2}(-\d{2})?"
+_DATE = r"\d{4}-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?"
+Finite = Annotated[float, Field(allow_inf_nan=False)] | int
 Repeats = Annotated[int, Field(ge=1, le=MOST_REPEATS)]
 
 
@@ -37,12 +39,12 @@ class RecipeTask(Strict):
     repeats: Repeats | None = Field(None, description="answers to each question; their mean is the value")
     num_fewshot: Annotated[int, Field(ge=0)] | None = None
     gen_kwargs: GenerationKwargs | None = Field(None, description="what this task is generated with, over the recipe's")
-    published: float | int | None = Field(None, description="the value, on the scale of `scale`")
+    published: Finite | None = Field(None, description="the value, on the scale of `scale`")
     n: Annotated[int, Field(ge=1)] | None = Field(
         None, description="of how many questions the value is, where not of all of the task's: its error then counts"
     )
     metric: str | None = Field(None, description="the score that it is a value of; the task's first by default")
-    scale: float | int = Field(100, description="what the makers write for 1")
+    scale: Annotated[Finite, Field(gt=0)] = Field(100, description="what the makers write for 1")
     source: str | None = Field(None, description="where it stands, if not where the others do")
     date: Annotated[str, Field(pattern=_DATE)] | None = None
     note: str | None = Field(None, description="what the makers say of it")
@@ -71,11 +73,24 @@ class ModelRecipe(Strict):
 
 
 def load_recipe(path: Path) -> dict[str, JSON]:
-    """A recipe as JSON, what is not given left out. Raises `TaskError` with the line of the first problem."""
+    """A recipe as JSON, what is not given left out. Raises `TaskError` with the line of the first problem.
+
+    One key twice is a problem, which in lm-eval's task files it is not.
+    """
     document = load_document(path)
+    for warning in document.warnings:
+        raise TaskError(warning)
     recipe = validate(ModelRecipe, document.data, document)
     if isinstance(recipe.thinking, bool):  # what YAML makes of a bare on and off
         recipe = recipe.model_copy(update={"thinking": "on" if recipe.thinking else "off"})
+    try:
+        asked = Thinking.of(recipe.thinking, recipe.reasoning_effort, recipe.thinking_budget)
+    except UsageError as error:
+        raise document.error(("thinking",), str(error).replace("--", "")) from None
+    for name, value in (recipe.chat_template_args or {}).items():
+        if value != (told := asked.template_args.get(name, value)):
+            told_by = "reasoning_effort" if name == "reasoning_effort" else "thinking"
+            raise document.error(("chat_template_args", name), f"{name}: is {value}, which `{told_by}` makes {told}")
     return recipe.model_dump(mode="json", exclude_none=True)
 
 

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from openai_asking import answers, ask, make
 from scripted_server import Asked, Reply, ScriptedServer, chat, completion
 
+from harness_plugins.models.openai.replies import ReplyUsage
+
 GOOD: dict[str, Any] = chat("yes").body
 PATIENT = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -179,3 +181,24 @@ def test_a_stream_that_breaks_off_is_no_answer(server: ScriptedServer, broken: R
     first, second, last = odd_one_out(server, broken, lambda asked: chat("yes"), stream=True)
     assert (first.text, last.text) == ("yes", "yes")
     assert second.text is None and second.error is not None
+
+
+FORTY = {"reasoning_tokens": 40}
+
+
+@pytest.mark.parametrize(
+    ("usage", "completed", "reasoned", "cached"),
+    [
+        ({"completion_tokens": 50, "total_tokens": 60, "completion_tokens_details": FORTY}, 50, 40, None),
+        ({"completion_tokens": 10, "total_tokens": 60, "completion_tokens_details": FORTY}, 50, 40, None),
+        ({"completion_tokens": 10, "completion_tokens_details": {}, "reasoning_tokens": 4}, 10, 4, None),
+        ({"completion_tokens": 10, "prompt_tokens_details": {}, "cached_tokens": 8}, 10, None, 8),
+        ({"completion_tokens": 10, "prompt_tokens_details": None, "prompt_cache_hit_tokens": 0}, 10, None, 0),
+    ],
+)
+def test_tokens_are_counted_wherever_a_server_puts_them(
+    usage: dict[str, Any], completed: int, reasoned: int | None, cached: int | None
+) -> None:
+    """The second is of a server whose completion tokens leave those of the reasoning out, which are paid for too."""
+    read = ReplyUsage.model_validate({"prompt_tokens": 10, **usage})
+    assert (read.completed, read.reasoned, read.cached) == (completed, reasoned, cached)

@@ -55,7 +55,7 @@ def test_every_recipe_names_tasks_variants_and_scores_that_there_are() -> None:
             for name, entry in recipe["tasks"].items()
         }
         new = {name: entry for name, entry in recipe["tasks"].items() if asked[name] not in checked}
-        assert list(recipe_problems({**recipe, "tasks": new}, library)) == []
+        assert list(recipe_problems({**recipe, "tasks": new}, library, REGISTRY)) == []
         checked.update(asked.values())
         assert recipe["source"].startswith("https://") and recipe["read"]
         assert all(0 <= entry["published"] <= 100 for entry in recipe["tasks"].values())
@@ -133,10 +133,23 @@ def test_a_difference_is_named_with_what_differs_in_protocol(
         ("demo_arithmetic", "demo_arithmetik", "did you mean 'demo_arithmetic'"),
         ("repeats: 2", "variant: cot", "demo_arithmetic"),
         ("repeats: 2", "metric: bleu", "demo_arithmetic"),
+        ("PUBLISHED", ".nan", "made_up.yaml:7: tasks.demo_arithmetic.published: should be"),
+        ("PUBLISHED", "50, scale: 0", "made_up.yaml:7: tasks.demo_arithmetic.scale: should be greater than 0"),
+        ("PUBLISHED", "50, scale: 1", "published 50 of 1 is not within 0 to 1: say its `scale`"),
+        ("date: 2026-01", "date: 2026-13", "made_up.yaml:4: date: should be"),
+        ("date: 2026-01", "date: 2026-01\ntitle: Another", "made_up.yaml:5: key 'title' is given twice"),
+        ("tasks:", "thinking: off\nthinking_budget: 9\ntasks:", "made_up.yaml:6: thinking_budget: with thinking off"),
+        (
+            "tasks:",
+            "thinking: on\nchat_template_args: {enable_thinking: false}\ntasks:",
+            "made_up.yaml:7: enable_thinking: is False, which `thinking` makes True",
+        ),
+        ("tasks:", "judge: nobody\ntasks:", "'nobody'"),
     ],
 )
 def test_a_bad_recipe_is_one_line(tmp_path: Path, old: str, new: str, message: str) -> None:
-    path = made_up(tmp_path, **{old: new})
+    path = made_up(tmp_path)
+    path.write_text(MADE_UP.replace(old, new).replace("PUBLISHED", "100"), encoding="utf-8")
     done = run_harness("check", path)
     assert done.exit_code == 4 and message in done.stdout
 

@@ -109,7 +109,7 @@ def label_response(reply: ChatReply, continuations: Sequence[str], *, has_given:
         is_greedy=tuple(spelt(text) == likeliest for text in continuations),
         token_counts=(1,) * len(values),
         prompt_tokens=usage.prompt_tokens if usage else None,
-        completion_tokens=usage.completion_tokens if usage else None,
+        completion_tokens=usage.completed if usage else None,
         cached_tokens=usage.cached if usage else None,
     )
     return response, missing

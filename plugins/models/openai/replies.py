@@ -45,24 +45,34 @@ class CompletionDetails(_Typed):
 
 
 class ReplyUsage(_Typed):
-    """What a reply took. Cached and reasoning tokens stand in the details, or beside the totals (DeepSeek)."""
+    """What a reply took. Cached and reasoning tokens stand in the details, or beside the totals (DeepSeek, Moonshot)."""
 
     prompt_tokens: Count | None = None
     completion_tokens: Count | None = None
+    total_tokens: Count | None = None
     prompt_tokens_details: PromptDetails | None = None
     completion_tokens_details: CompletionDetails | None = None
     prompt_cache_hit_tokens: Count | None = None
+    cached_tokens: Count | None = None
     reasoning_tokens: Count | None = None
 
     @property
+    def completed(self) -> int | None:
+        """Tokens that were generated and are paid for: some servers (xAI) leave those of the reasoning out of theirs."""
+        parts = (self.prompt_tokens, self.completion_tokens, self.reasoned)
+        if None not in parts and self.total_tokens == sum(part or 0 for part in parts):
+            return (self.completion_tokens or 0) + (self.reasoned or 0)
+        return self.completion_tokens
+
+    @property
     def cached(self) -> int | None:
-        details = self.prompt_tokens_details
-        return self.prompt_cache_hit_tokens if details is None else details.cached_tokens
+        inside = self.prompt_tokens_details and self.prompt_tokens_details.cached_tokens
+        return next((n for n in (inside, self.prompt_cache_hit_tokens, self.cached_tokens) if n is not None), None)
 
     @property
     def reasoned(self) -> int | None:
-        details = self.completion_tokens_details
-        return self.reasoning_tokens if details is None else details.reasoning_tokens
+        inside = self.completion_tokens_details and self.completion_tokens_details.reasoning_tokens
+        return self.reasoning_tokens if inside is None else inside
 
 
 class CalledFunction(_Typed):

@@ -192,7 +192,7 @@ def _response(reply: ChatReply | CompletionReply, text: str, reasoning: str | No
         reasoning=reasoning,
         finish_reason=reason,
         prompt_tokens=usage.prompt_tokens if usage else None,
-        completion_tokens=usage.completion_tokens if usage else None,
+        completion_tokens=usage.completed if usage else None,
         reasoning_tokens=usage.reasoned if usage else None,
         cached_tokens=usage.cached if usage else None,
     )
