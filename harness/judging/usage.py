@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from harness.judging.verdicts import WIN_RATE
+from harness.record.cost import BATCH
 from harness.record.file_types import PairFields, WorkFields
 from harness.scoring.statistics.paired import mcnemar_p
 from harness.types import JSON, Record
@@ -18,7 +19,10 @@ _MILLION = 1_000_000
 
 @dataclass
 class Work:
-    """What the judgements of one task took. failed: why, a sample; unreadable: why, a question without verdict."""
+    """What the judgements of one task took. failed: why, a sample; unreadable: why, a question without verdict.
+
+    batch_*: the tokens, among the others, of replies that came by a batch API.
+    """
 
     judged: int = 0
     scored: int = 0
@@ -30,6 +34,8 @@ class Work:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     replies_without_tokens: int = 0
+    batch_prompt_tokens: int = 0
+    batch_completion_tokens: int = 0
 
     def add(self, record: Record, headline: str) -> None:
         story = record.judge
@@ -46,14 +52,21 @@ class Work:
             self.replies += 1
             self.prompt_tokens += response.prompt_tokens or 0
             self.completion_tokens += response.completion_tokens or 0
+            if response.by_batch:
+                self.batch_prompt_tokens += response.prompt_tokens or 0
+                self.batch_completion_tokens += response.completion_tokens or 0
             self.replies_without_tokens += response.prompt_tokens is None or response.completion_tokens is None
 
     def cost(self, prices: Prices) -> float:
         """In the currency of the prices. Replies whose tokens the model did not tell are not in it."""
-        return (self.prompt_tokens * prices[0] + self.completion_tokens * prices[1]) / _MILLION
+        saved = 1 - BATCH
+        prompt = self.prompt_tokens - saved * self.batch_prompt_tokens
+        completion = self.completion_tokens - saved * self.batch_completion_tokens
+        return (prompt * prices[0] + completion * prices[1]) / _MILLION
 
     def to_dict(self, prices: Prices | None) -> WorkFields:
-        plain = {name: dict(v.most_common()) if isinstance(v, Counter) else v for name, v in self.__dict__.items()}
+        told = {name: v for name, v in self.__dict__.items() if v or not name.startswith("batch_")}
+        plain = {name: dict(v.most_common()) if isinstance(v, Counter) else v for name, v in told.items()}
         return cast(WorkFields, {**plain, "cost": None if prices is None else self.cost(prices)})
 
 

@@ -530,6 +530,8 @@ class WorkFields(TypedDict, total=False):
     prompt_tokens: int
     completion_tokens: int
     replies_without_tokens: int
+    batch_prompt_tokens: NotRequired[int]
+    batch_completion_tokens: NotRequired[int]
     cost: float | None
 
 

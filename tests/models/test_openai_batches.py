@@ -338,6 +338,19 @@ def test_each_turn_of_conversations_is_a_batch(api: BatchApi, tmp_path: Path) ->
 
 
 @pytest.mark.slow
+def test_a_judge_is_asked_by_batches(api: BatchApi, tmp_path: Path) -> None:
+    run_harness("--tasks", "demo_arithmetic", "--model", "dummy", "--output", tmp_path, "--limit", "3")
+    (run,) = tmp_path.iterdir()
+    api.answer = lambda body: (200, chat_body('{"reason": "it is", "correct": 1}'))
+    done = run_harness(
+        "judge", str(run), "--rubric", "correctness_en", "--model", "openai", "--prices", "1000000,2000000",
+        "--model_args", f"model=j,base_url={api.url},batch_api=true,batch_poll=0.02",
+    )  # fmt: skip
+    assert api.posted >= 3 and len(api.batches) >= 1
+    assert f"cost {api.posted * (7 + 3 * 2) / 2:.4f}" in done.stdout
+
+
+@pytest.mark.slow
 def test_a_run_that_is_killed_anywhere_sends_nothing_twice(api: BatchApi, tmp_path: Path) -> None:
     """Killed at later and later moments, until it comes to its end: each question was asked once."""
     api.looks = 4
