@@ -37,6 +37,7 @@ COMMANDS = {
     "compare": "Compare runs, sample by sample.",
     "gain": "What images gain, and what leaked.",
     "verify": "Whether a served model is the model it claims to be.",
+    "watch": "Measure the checkpoints of a training as they appear.",
     "gate": "Fail when a run is worse than its baseline.",
     "data": "Make a mirror of data sets.",
     "lite": "Choose few rows of a task that stand for all.",

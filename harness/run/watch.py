@@ -1,0 +1,279 @@
+"""Measures the checkpoints of a training as they appear: whole ones only, in order, each once.
+
+What was measured is kept in a note beside the runs, which is written after each checkpoint; a watch that was killed
+goes on from there, and a run that was under way goes on where it stopped, as any run does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness import files
+from harness.engine.weights import check_checkpoint, check_files, weight_files, weights_fingerprint
+from harness.errors import HarnessError, Interrupted, SaveError, UsageError, one_line
+from harness.record.file_types import MetricFields
+from harness.record.keys import canonical_json
+from harness.record.shown import finite
+from harness.registry import Registry
+from harness.run.compare import RunSide, compare_task, headline
+from harness.run.runner import run_each
+from harness.run.spec import Progress, RunSpec
+from harness.scoring.statistics.paired import Comparison, correct_for_many
+
+_SETTLED_SECONDS = 10.0
+"""A folder in which nothing says that it is finished is taken as whole when nothing in it has changed for so long."""
+_STATE = "trainer_state.json"
+_ADAPTER = ("adapter_model.safetensors", "adapter_model.bin")
+_LEVEL = 0.05
+
+
+def found(patterns: Sequence[str]) -> list[Path]:
+    """The folders that the patterns name, by the numbers in their names: checkpoint-900 before checkpoint-1000."""
+    folders: set[Path] = set()
+    for pattern in patterns:
+        whole = Path(pattern).expanduser().absolute()
+        folders.update(Path(whole.anchor).glob(str(whole.relative_to(whole.anchor))))
+
+    def order(folder: Path) -> list[tuple[bool, int, str]]:
+        parts = re.split(r"(\d+)", str(folder))
+        return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
+
+    return sorted((folder for folder in folders if folder.is_dir()), key=order)
+
+
+def step_of(folder: Path) -> int | None:
+    """The last number in a folder's name."""
+    numbers = re.findall(r"\d+", folder.name)
+    return int(numbers[-1]) if numbers else None
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter of peft alone."""
+    return (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
+
+
+def why_not_whole(folder: Path) -> str:
+    """What a checkpoint lacks, in words; empty where it is whole.
+
+    A Trainer of transformers writes `trainer_state.json` last. Where there is none, the folder must have been left
+    alone for a while.
+    """
+    try:
+        weights = _weights(folder)
+        if not weights:
+            return "it has no weights yet"
+        if is_adapter(folder):
+            check_files([folder / "adapter_config.json", *weights])
+        elif not (folder / "config.json").is_file():
+            return "it has no config.json yet"
+        else:
+            check_checkpoint(folder)
+        state = folder / _STATE
+        if state.is_file() and state.stat().st_mtime >= max(file.stat().st_mtime for file in weights):
+            check_files([state])
+            return ""
+        newest = max(file.stat().st_mtime for file in folder.iterdir())
+    except UsageError as error:
+        return one_line(error)
+    except OSError as error:  # what is written anew is renamed and removed meanwhile
+        return f"it is being written ({error.strerror})"
+    return "" if time.time() - newest >= _SETTLED_SECONDS else "it was written to just now"
+
+
+def _weights(folder: Path) -> list[Path]:
+    if is_adapter(folder):
+        return [folder / name for name in _ADAPTER if (folder / name).is_file()]
+    return weight_files(folder)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A checkpoint and its run."""
+
+    checkpoint: Path
+    run: Path
+
+
+@dataclass
+class Watch:
+    """The checkpoints that patterns name, and which of them were measured by `spec`.
+
+    The arguments of `spec.model_args` are those of every checkpoint; its `pretrained` is the base of adapters.
+    failed: why a checkpoint could not be measured, by its folder; it is tried again when its weights change, and by the
+    next watch. waiting: what checkpoints lack that are not whole yet.
+    """
+
+    spec: RunSpec
+    patterns: Sequence[str]
+    failed: dict[Path, str] = field(default_factory=dict)
+    waiting: dict[Path, str] = field(default_factory=dict)
+    _failed_as: dict[Path, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        asked = dataclasses.asdict(dataclasses.replace(self.spec, command="", log_to=(), output=""))
+        places = [str(Path(pattern).absolute()) for pattern in self.patterns]
+        digest = hashlib.sha256(canonical_json({"spec": asked, "places": places}, "what is watched")).hexdigest()
+        self.note = Path(self.spec.output) / f"watch-{digest[:8]}.json"
+        self._known: dict[str, dict[str, str]] = _read(self.note)
+
+    def pending(self) -> list[Path]:
+        """Whole checkpoints that are not measured yet, in order. `waiting` says of the others what they lack."""
+        pending: list[Path] = []
+        self.waiting = {}
+        for folder in found(self.patterns):
+            problem = why_not_whole(folder)
+            if problem:
+                if not self._is_known(folder):
+                    self.waiting[folder] = problem
+                continue
+            weights = weights_fingerprint(_weights(folder))
+            is_done = self._is_known(folder) and self._known[str(folder)]["weights"] == weights
+            if not is_done and self._failed_as.get(folder) != weights:
+                pending.append(folder)
+        return pending
+
+    def measured(self) -> list[Measured]:
+        """What was measured, in order; also of checkpoints that are gone meanwhile, as trainers remove them."""
+        kept = [folder for folder in map(Path, self._known) if self._is_known(folder)]
+        ordered = sorted(kept, key=lambda folder: (step_of(folder) is None, step_of(folder) or 0, str(folder)))
+        return [Measured(folder, Path(self._known[str(folder)]["run"])) for folder in ordered]
+
+    def measure(self, checkpoints: Sequence[Path], registry: Registry, progress: Progress) -> Iterator[Path]:
+        """Measure some checkpoints, and yield each that is done. Adapters among them share one loaded base.
+
+        One that cannot be measured is in `failed`, and the others go on.
+        """
+        groups: list[list[Path]] = []
+        for folder in checkpoints:
+            if groups and is_adapter(folder) and is_adapter(groups[-1][0]):
+                groups[-1].append(folder)
+            else:
+                groups.append([folder])
+        for group in groups:
+            left = list(group)
+            try:
+                for folder in self._run(group, registry, progress):
+                    left.remove(folder)
+                    yield folder
+            except (Interrupted, SaveError):
+                raise
+            except (HarnessError, OSError) as error:
+                if len(group) == 1:
+                    self._fail(group[0], error)
+                    continue
+                for folder in left:  # one of them is at fault: each alone
+                    try:
+                        yield from self._run([folder], registry, progress)
+                    except (Interrupted, SaveError):
+                        raise
+                    except (HarnessError, OSError) as own:
+                        self._fail(folder, own)
+
+    def _run(self, group: Sequence[Path], registry: Registry, progress: Progress) -> Iterator[Path]:
+        weights = [weights_fingerprint(_weights(folder)) for folder in group]
+        results = run_each(self.spec, [self._args(folder) for folder in group], registry, progress)
+        for folder, own, result in zip(group, weights, results, strict=True):
+            self.failed.pop(folder, None)
+            self._known[str(folder)] = {"weights": own, "run": str(result.path.absolute())}
+            self.note.parent.mkdir(parents=True, exist_ok=True)
+            files.replace_json(self.note, dict(self._known))
+            yield folder
+
+    def _fail(self, folder: Path, error: Exception) -> None:
+        self.failed[folder] = one_line(error)
+        try:
+            self._failed_as[folder] = weights_fingerprint(_weights(folder))
+        except OSError:  # it was removed while it was measured
+            self._failed_as.pop(folder, None)
+
+    def _is_known(self, folder: Path) -> bool:
+        run = self._known.get(str(folder), {}).get("run")
+        return run is not None and (Path(run) / "report.json").is_file()
+
+    def _args(self, folder: Path) -> dict[str, Any]:
+        args = dict(self.spec.model_args)
+        if not is_adapter(folder):
+            return {**args, "pretrained": str(folder)}
+        if "pretrained" not in args:
+            config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+            args["pretrained"] = config.get("base_model_name_or_path")
+        if not args["pretrained"]:
+            raise UsageError(f"{folder} does not name its base: give it by --model_args pretrained=DIR")
+        return {**args, "peft": str(folder)}
+
+
+def _read(note: Path) -> dict[str, dict[str, str]]:
+    """What a note says; nothing where it is none."""
+    try:
+        read = json.loads(note.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    entries = read.items() if isinstance(read, dict) else ()
+    return {
+        name: each
+        for name, each in entries
+        if isinstance(each, dict) and isinstance(each.get("run"), str) and isinstance(each.get("weights"), str)
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A task over the checkpoints. points: in order, each with the task's headline.
+
+    best: the checkpoint with the best value, where there is one. above: those than which it is better beyond chance.
+    fell: the first checkpoint that is worse, beyond chance, than the best one before it, and that one.
+    """
+
+    task: str
+    metric: str
+    points: Sequence[tuple[Path, MetricFields]]
+    best: Path | None
+    above: Sequence[Path]
+    fell: tuple[Path, Path] | None
+
+
+def curves(measured: Sequence[Measured], registry: Registry) -> list[Curve]:
+    """The course of each task that all runs have. Differences are paired, sample by sample, with Holm's correction."""
+    sides = [(each.checkpoint, RunSide(each.run, registry)) for each in measured]
+    names = [name for name in (sides[0][1].tasks if sides else ()) if all(name in side.tasks for _, side in sides)]
+    return [_curve(name, sides) for name in names]
+
+
+def _curve(task: str, sides: Sequence[tuple[Path, RunSide]]) -> Curve:
+    points = [(folder, headline(side.tasks[task])) for folder, side in sides]
+    metric = points[0][1]["metric"]
+    known = [(number, value) for number, (_, each) in enumerate(points) if (value := finite(each["value"])) is not None]
+    if not known:
+        return Curve(task, metric, points, None, (), None)
+    sign = 1.0 if points[0][1]["higher_is_better"] else -1.0
+    top = max(known, key=lambda each: sign * each[1])[0]
+    rest = [number for number, _ in known if number != top]
+    against = correct_for_many([compare_task(sides[number][1], sides[top][1], task) for number in rest])
+    above = [points[number][0] for number, each in zip(rest, against, strict=True) if _differs(each)]
+    steps: list[tuple[int, int]] = []
+    best = known[0]
+    for number, value in known[1:]:
+        steps.append((best[0], number))
+        best = (number, value) if sign * value > sign * best[1] else best
+    falls = correct_for_many([compare_task(sides[a][1], sides[b][1], task) for a, b in steps])
+    fell = next(
+        (
+            (points[b][0], points[a][0])
+            for (a, b), each in zip(steps, falls, strict=True)
+            if _differs(each) and sign * (each.difference or 0.0) < 0
+        ),
+        None,
+    )
+    return Curve(task, metric, points, points[top][0], above, fell)
+
+
+def _differs(comparison: Comparison) -> bool:
+    return comparison.adjusted_p is not None and comparison.adjusted_p < _LEVEL

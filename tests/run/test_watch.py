@@ -1,0 +1,165 @@
+"""Watching a training's folder: whole checkpoints only, in order, once each, and on after a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import harness
+from harness.registry import load_plugins
+from harness.run.watch import Measured, curves, found, why_not_whole
+from harness.testing import run_harness, tiny_causal_lm
+
+
+def checkpoint(folder: Path, *, age: float = 0.0, state: bool = True) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"model_type": "qwen2"}')
+    save_file({"weight": torch.zeros(64)}, folder / "model.safetensors")
+    if state:
+        (folder / "trainer_state.json").write_text("{}")
+    for file in folder.iterdir():
+        os.utime(file, (time.time() - age,) * 2)
+    return folder
+
+
+def test_checkpoints_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for number in (1000, 900, 20):
+        (tmp_path / f"checkpoint-{number}").mkdir()
+    (tmp_path / "checkpoint-5").write_text("a file")
+    names = [folder.name for folder in found([str(tmp_path / "checkpoint-*"), str(tmp_path / "*-20")])]
+    assert names == ["checkpoint-20", "checkpoint-900", "checkpoint-1000"]
+
+
+def cut(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+
+
+def sharded(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "lacks"),
+    [
+        (lambda folder: (folder / "model.safetensors").unlink(), "it has no weights yet"),
+        (lambda folder: (folder / "config.json").unlink(), "it has no config.json yet"),
+        (lambda folder: (folder / "config.json").write_text('{"model'), "config.json"),
+        (lambda folder: (folder / "trainer_state.json").write_text(""), "trainer_state.json is empty"),
+        (cut, "where its header announces"),
+        (sharded, "lacks model-00002-of-00002.safetensors"),
+    ],
+)
+def test_a_half_written_checkpoint_is_not_whole(spoil: Callable[[Path], Any], lacks: str, tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "checkpoint-1")
+    assert why_not_whole(folder) == ""
+    spoil(folder)
+    assert lacks in why_not_whole(folder)
+
+
+def test_without_a_trainers_last_file_a_folder_has_to_be_left_alone(tmp_path: Path) -> None:
+    assert why_not_whole(checkpoint(tmp_path / "a", state=False)) == "it was written to just now"
+    assert why_not_whole(checkpoint(tmp_path / "b", state=False, age=60)) == ""
+    older = checkpoint(tmp_path / "c")
+    os.utime(older / "trainer_state.json", (time.time() - 100,) * 2)  # of an earlier training
+    assert why_not_whole(older) == "it was written to just now"
+
+
+def test_an_adapter_is_whole_with_its_weights(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint-1"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text("{}")
+    assert why_not_whole(folder) == "it has no weights yet"
+    save_file({"weight": torch.zeros(64)}, folder / "adapter_model.safetensors")
+    (folder / "trainer_state.json").write_text("{}")
+    assert why_not_whole(folder) == ""
+
+
+@pytest.mark.slow
+def test_a_curve_says_what_is_best_beyond_chance_and_where_it_fell(tmp_path: Path) -> None:
+    def run(name: str, args: str) -> Measured:
+        result = harness.evaluate("dummy", args, "demo_choice_en", output=tmp_path)
+        return Measured(Path(name), result.path)
+
+    good, again = run("checkpoint-2", "mode=gold"), run("checkpoint-3", "mode=gold")
+    poor, other = run("checkpoint-1", "mode=random"), run("checkpoint-4", "mode=random,seed=7")
+    (curve,) = curves([poor, good, again, other], load_plugins())
+    assert curve.best == Path("checkpoint-2")
+    assert curve.above == [Path("checkpoint-1"), Path("checkpoint-4")]
+    assert curve.fell == (Path("checkpoint-4"), Path("checkpoint-2"))
+    (level,) = curves([good, again], load_plugins())
+    assert (level.above, level.fell) == ([], None)
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> Path:
+    """A folder with three checkpoints, and a fourth that is half written."""
+    for number in (2, 10, 30):
+        folder = tiny_causal_lm(tmp_path / "out" / f"checkpoint-{number}", seed=number)
+        (folder / "trainer_state.json").write_text("{}")
+    half = tmp_path / "out" / "checkpoint-40"
+    shutil.copytree(tmp_path / "out" / "checkpoint-30", half)
+    cut(half)
+    return tmp_path / "out"
+
+
+def of_runs(runs: Path) -> dict[str, Any]:
+    reports = [json.loads(path.read_text()) for path in runs.glob("*/report.json")]
+    return {
+        Path(each["model"]["args"]["pretrained"]).name: [task["metrics"] for task in each["tasks"]] for each in reports
+    }
+
+
+@pytest.mark.slow
+def test_each_whole_checkpoint_is_measured_once_and_a_bad_one_stops_no_other(training: Path, tmp_path: Path) -> None:
+    (training / "checkpoint-10" / "tokenizer.json").unlink()
+    command = ["watch", str(training / "checkpoint-*"), "--tasks", "demo_choice_en", "--limit", "2", "--once"]
+    command += ["--output", str(tmp_path / "runs")]
+    first = run_harness(*command)
+    assert first.exit_code == 1
+    assert sorted(of_runs(tmp_path / "runs")) == ["checkpoint-2", "checkpoint-30"]
+    assert "checkpoint-10: not measured: " in first.stderr and "checkpoint-40: waited for: " in first.stderr
+    shutil.copy(training / "checkpoint-2" / "tokenizer.json", training / "checkpoint-10")
+    shutil.copy(training / "checkpoint-30" / "model.safetensors", training / "checkpoint-40")
+    (training / "checkpoint-40" / "trainer_state.json").write_text("{}")
+    second = run_harness(*command)
+    assert second.exit_code == 0, second.stderr
+    assert len(of_runs(tmp_path / "runs")) == 4
+    assert "checkpoint-30\n" not in second.stdout  # it was measured before
+    assert "has the best value" in second.stdout or "is best, beyond chance" in second.stdout
+
+
+@pytest.mark.slow
+def test_a_watch_goes_on_after_it_was_killed_at_any_moment(training: Path, tmp_path: Path) -> None:
+    def command(runs: str) -> list[str]:
+        head = [sys.executable, "-m", "harness", "watch", str(training / "checkpoint-*")]
+        return [*head, "--tasks", "demo_choice_en", "--limit", "8", "--once", "--output", str(tmp_path / runs)]
+
+    began = time.monotonic()
+    subprocess.run(command("straight"), check=True, capture_output=True)
+    length = time.monotonic() - began
+    draw = random.Random(5)
+    for _ in range(20):
+        process = subprocess.Popen(command("killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(draw.uniform(0.3, 1.0) * length)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    subprocess.run(command("killed"), check=True, capture_output=True)
+    assert of_runs(tmp_path / "killed") == of_runs(tmp_path / "straight")
+    assert list(of_runs(tmp_path / "killed")) and len(list((tmp_path / "killed").glob("*/report.json"))) == 3
