@@ -258,9 +258,12 @@ class VLLMModel(Model):
                 **{"enable_prefix_caching": True, "disable_log_stats": True, **self.engine_args},
             )
         except Exception as error:
+            remedy = "where memory is short, give --model_args gpu_memory_utilization=0.5 or max_length=N"
+            if self.processor is not None and not find_spec("torchvision"):
+                remedy = "its models of images need the package torchvision, which is not installed"
             raise ModelError(
                 f"vLLM cannot start {self.checkpoint.pretrained}: {one_line(error)} (its own log names the cause; "
-                "where memory is short, give --model_args gpu_memory_utilization=0.5 or max_length=N)"
+                f"{remedy})"
             ) from error
         core = self._llm.llm_engine.engine_core
         threading.Thread(target=_report_death, args=(core, self._closed), daemon=True).start()

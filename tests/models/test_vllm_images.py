@@ -13,7 +13,7 @@ import stand_in_vllm
 from test_hf_vlm import ANSWERS, answers, chat, media, questions
 from vision_families import picture, save_family
 
-from harness import ModelOptions, Request, Sample, UsageError
+from harness import ModelError, ModelOptions, Request, Sample, UsageError
 from harness.testing import tiny_causal_lm
 from harness_plugins.models.vllm import VLLMModel
 
@@ -70,3 +70,16 @@ def test_a_model_of_text_that_is_shown_an_image_is_refused(tmp_path: Path) -> No
     place = tiny_causal_lm(tmp_path / "text")
     with pytest.raises(UsageError, match="is no model that sees images"):
         by_vllm(place, [Request("loglikelihood", chat(media(picture(1)), "What?"), ANSWERS)])
+
+
+@pytest.mark.slow
+def test_an_engine_that_does_not_start_for_want_of_torchvision_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(**_: Any) -> None:
+        raise ValueError("Model architectures ['LlavaForConditionalGeneration'] failed to be inspected")
+
+    monkeypatch.setattr("harness_plugins.models.vllm.find_spec", lambda name: None if name == "torchvision" else name)
+    monkeypatch.setattr("vllm.LLM", refused)
+    with pytest.raises(ModelError, match=r"failed to be inspected .*need the package torchvision"):
+        by_vllm(save_family("llava", tmp_path), [Request("loglikelihood", chat(media(picture(1)), "What?"), ANSWERS)])
