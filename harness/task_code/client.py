@@ -602,7 +602,7 @@ def _in_words(code: int, said: bytes) -> str:
     if code == 124:
         return "its process was ended: out of memory"
     lines = said.decode("utf-8", "replace").strip().splitlines()
-    last = f": {lines[-1][:200]}" if lines else ""
+    last = f": {_told(lines[-1])[:200]}" if lines else ""
     number = -code if code < 0 else code - 128 if code > 128 else 0
     name = signal.Signals(number).name if number in set(signal.Signals) else ""
     return f"its process has ended ({name or f'exit code {code}'}){last}"

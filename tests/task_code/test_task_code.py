@@ -271,6 +271,13 @@ def test_an_exit_a_death_and_a_loop_are_errors_of_the_row(folder: Path, code: Ta
     assert "no end within" in str(looped)
 
 
+def test_last_words_of_a_process_send_nothing_to_the_terminal(folder: Path, code: TaskCode) -> None:
+    (folder / "bad.py").write_text("import os\ndef act(doc):\n    os.write(2, b'\\x1b[2Jbye\\x07')\n    os._exit(9)\n")
+    with pytest.raises(DataError, match=r"its process has ended \(exit code 9\): .*bye") as caught:
+        code.value(function(folder, "bad.act"), {})
+    assert str(caught.value).isprintable()
+
+
 HOSTILE = """\
 import os, socket
 def act(doc):
