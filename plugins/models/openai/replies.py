@@ -45,7 +45,7 @@ class CompletionDetails(_Typed):
 
 
 class ReplyUsage(_Typed):
-    """What a reply took. Cached and reasoning tokens stand in the details, or beside the totals (DeepSeek, Moonshot)."""
+    """What a reply took. Those of cache and reasoning stand in details or beside the totals (DeepSeek, Moonshot)."""
 
     prompt_tokens: Count | None = None
     completion_tokens: Count | None = None
@@ -58,7 +58,7 @@ class ReplyUsage(_Typed):
 
     @property
     def completed(self) -> int | None:
-        """Tokens that were generated and are paid for: some servers (xAI) leave those of the reasoning out of theirs."""
+        """Tokens that were generated: some servers (xAI) leave those of the reasoning out of theirs."""
         parts = (self.prompt_tokens, self.completion_tokens, self.reasoned)
         if None not in parts and self.total_tokens == sum(part or 0 for part in parts):
             return (self.completion_tokens or 0) + (self.reasoned or 0)
@@ -66,12 +66,12 @@ class ReplyUsage(_Typed):
 
     @property
     def cached(self) -> int | None:
-        inside = self.prompt_tokens_details and self.prompt_tokens_details.cached_tokens
+        inside = self.prompt_tokens_details.cached_tokens if self.prompt_tokens_details else None
         return next((n for n in (inside, self.prompt_cache_hit_tokens, self.cached_tokens) if n is not None), None)
 
     @property
     def reasoned(self) -> int | None:
-        inside = self.completion_tokens_details and self.completion_tokens_details.reasoning_tokens
+        inside = self.completion_tokens_details.reasoning_tokens if self.completion_tokens_details else None
         return self.reasoning_tokens if inside is None else inside
 
 
