@@ -65,7 +65,7 @@ UNSAID = (
     r"[<{};]\s|<\w|text/csv|attachment;|tuple\[|data-indexing",  # markup, styles and types
     r"outside lower center|offset points",  # for the library of charts
     r"nor can the rows be opened|there are: …|its tasks have none|price of a million|part of the price",  # in errors
-    r"has no score",  # of a recipe that is checked
+    r"has no score|say its `scale`",  # of a recipe that is checked
 )
 PHRASE = re.compile(r"[A-Za-z]{2,}[,;:]? [a-z]{2,}")
 

@@ -290,6 +290,7 @@ class MetricFields(TypedDict):
     scorer: NotRequired[dict[str, JSON]]
     setting: NotRequired[str]
     truncated: NotRequired[int]
+    reasoned: NotRequired[int]
     error: NotRequired[str]
     average: NotRequired[str]
     filter: NotRequired[str]

@@ -239,7 +239,7 @@ def _metric(metric: MetricResult) -> MetricFields:
     fields: dict[str, JSON] = asdict(metric)
     fields["interval"] = list(metric.interval) if metric.interval else None
     fields["bounds"] = list(metric.bounds) if metric.bounds else None
-    for name in ("bounds", "scorer", "truncated", "error", "setting"):
+    for name in ("bounds", "scorer", "truncated", "reasoned", "error", "setting"):
         if not fields[name]:
             del fields[name]
     return cast(MetricFields, fields)
@@ -505,9 +505,15 @@ def scorers(report: Report, t: Translate = english) -> Iterator[str]:
 
 
 def doubts_about_metrics(report: Report, t: Translate = english) -> Iterator[str]:
-    """One line for each metric that has no value for its set, or cut texts that are longer than its window."""
+    """One line for each metric that has no value for its set, scored reasoning, or cut texts longer than its window."""
     for task in report["tasks"]:
         cut: dict[int, list[str]] = {}
+        if most := max((metric.get("reasoned", 0) for metric in task["metrics"]), default=0):
+            yield t(
+                "{task}: {n} of {of} samples are scored with the reasoning before their answer, as no filter takes "
+                "it off: the filter strip_reasoning does, or --model_args think_end_token={mark}",
+                task=task["task"], n=most, of=task["counts"]["n"], mark="</think>",
+            )  # fmt: skip
         for metric in task["metrics"]:
             if metric.get("truncated"):
                 cut.setdefault(metric["truncated"], []).append(metric["metric"])

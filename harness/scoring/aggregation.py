@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.metrics import BatchMetric, CorpusMetric, Metric, ScoreKey
-from harness.reasoning import is_incomplete
+from harness.reasoning import is_incomplete, strip_reasoning
 from harness.scoring.observations import observation, recorded_sample
 from harness.scoring.scores import aggregated, identity_of, located, statistics_of, summed
 from harness.scoring.statistics.clusters import cluster_number
@@ -89,12 +89,16 @@ class _Items:
 
 @dataclass
 class _Table:
-    """What is kept of one subset's records. truncated: samples of which a metric cut a text, by key."""
+    """What is kept of one subset's records.
+
+    truncated: samples of which a metric cut a text, by key. reasoned: those of which it scored the reasoning too.
+    """
 
     counts: Counts = field(default_factory=Counts)
     columns: dict[str, _Column] = field(default_factory=dict)
     items: dict[str, _Items] = field(default_factory=dict)
     truncated: Counter[str] = field(default_factory=Counter)
+    reasoned: Counter[str] = field(default_factory=Counter)
     clustered: bool = False
 
     def add(self, record: Record, keys: Iterable[ScoreKey]) -> None:
@@ -107,6 +111,10 @@ class _Table:
                 self.counts += Counts(failed=0 if record.error else 1)
             if (scored := record.scored_by.get(key.group)) is not None and scored.truncated:
                 self.truncated[key.name] += 1
+            # A judge is shown answers alone.
+            if score is not None and not getattr(key.metric, "is_filled_later", key.metric.is_constant):
+                answers = record.answers.get(key.pipeline, ())
+                self.reasoned[key.name] += any(strip_reasoning(each)[1] is not None for each in answers if each)
             if isinstance(key.metric, CorpusMetric):
                 item = _item(key.metric, record, key.pipeline)
                 if item is not None:
@@ -336,6 +344,7 @@ def _result(key: ScoreKey, estimate: Estimate | None, n: int, tables: Sequence[_
         bounds=metric.bounds,
         scorer=scorer,
         truncated=sum(table.truncated[key.name] for table in tables),
+        reasoned=sum(table.reasoned[key.name] for table in tables),
         setting=metric.setting,
     )
     if estimate is None:

@@ -135,3 +135,13 @@ def test_another_judge_is_a_cause(server: ScriptedServer) -> None:
     Path("recipes/makers.yaml").write_text(named, encoding="utf-8")
     _, table = run(server, "--judge", "dummy,mode=fixed,index=0", "--name", "strict")
     assert "judge dummy, published with grader" in table and " below" in table
+
+
+@pytest.mark.slow
+def test_reasoning_that_no_filter_takes_off_is_named(server: ScriptedServer) -> None:
+    server.answer = lambda asked: chat("So it is.</think>\n\n7")
+    task, table = run(server, "--limit", "3", "--repeats", "1")
+    assert task["metrics"][0]["value"] == 0 and task["metrics"][0]["reasoned"] == 3
+    assert "sums: 3 of 3 samples are scored with the reasoning before their answer" in table
+    task, table = run(server, "--limit", "3", "--repeats", "1", model_args=",think_end_token=</think>")
+    assert task["metrics"][0]["value"] == 1 and "scored with the reasoning" not in table
