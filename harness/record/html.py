@@ -38,6 +38,7 @@ _MOST_SAMPLES = 400
 _LONGEST_TEXT = 3000
 _SHORT = 12  # characters of answers that are counted by what was right
 _LETTERS = 8
+_LABEL = 12  # characters of a line that may be no question yet: `Question:`, `题目`
 _OBEYED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 KINDS = tuple(_QUOTAS)
 Target = int | str | Sequence[int | str] | None
@@ -52,7 +53,8 @@ class _Tally:
     chances: dict[str, tuple[float, int]] = field(default_factory=dict)
     letters: Counter[tuple[str, str]] = field(default_factory=Counter)
     confidences: Calibration = field(default_factory=Calibration)
-    kept: dict[str, list[tuple[int, int, Record]]] = field(default_factory=dict)
+    subsets: int = 1
+    kept: dict[tuple[str, str | None], list[tuple[int, int, Record]]] = field(default_factory=dict)
 
     def add(self, record: Record, kind: str, quota: int) -> None:
         self.kinds[kind] += 1
@@ -64,20 +66,29 @@ class _Tally:
             answer, gold = answer_of(record), gold_words(record.target, record.choices)
             if answer and max(len(answer), len(gold)) <= _SHORT:
                 self.letters[answer, gold] += 1
-        # Of more than there is room for, those whose hashes are smallest: a draw that each run repeats.
-        kept = self.kept.setdefault(kind, [])
+        # Of more than there is room for, those whose hashes are smallest: a draw that each run repeats. Some of each
+        # subset are kept, too, so that each has its turn.
         key = "\0".join(map(str, record.key)).encode("utf-8", "surrogatepass")
         place = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")
         drawn = (-place, self.kinds[kind], record)
-        if len(kept) < quota:
-            heapq.heappush(kept, drawn)
-        else:
-            heapq.heappushpop(kept, drawn)
+        for subset, room in ((None, quota), (record.subset, -(-quota // self.subsets))):
+            kept = self.kept.setdefault((kind, subset), [])
+            if len(kept) < room:
+                heapq.heappush(kept, drawn)
+            else:
+                heapq.heappushpop(kept, drawn)
 
-    def samples(self) -> Iterator[tuple[str, Record]]:
-        """(kind, record) of what is shown, each kind in the order in which the records came."""
+    def samples(self, quotas: Mapping[str, int]) -> Iterator[tuple[str, Record]]:
+        """(kind, record) of what is shown: the first of each subset, then the second; in the order they came."""
         for kind in KINDS:
-            for _, _, record in sorted(self.kept.get(kind, ()), key=lambda each: each[1]):
+            kept = {drawn[1]: drawn for (of, _), some in self.kept.items() if of == kind for drawn in some}
+            ranks: Counter[str] = Counter()
+            turns = []
+            for place, number, record in sorted(kept.values(), key=lambda each: -each[0]):
+                turns.append((ranks[record.subset], -place, number, record))
+                ranks[record.subset] += 1
+            chosen = sorted(turns, key=lambda turn: turn[:2])[: quotas[kind]]
+            for _, _, _, record in sorted(chosen, key=lambda turn: turn[2]):
                 yield kind, record
 
 
@@ -101,7 +112,7 @@ class LetterTable:
 def report_html(report: Report, records: Iterable[Record], language: str = "en") -> str:
     """The page of a report, in a language. `records` are read once; few of them are kept."""
     t = translator(language)
-    tallies = {task["task"]: _Tally() for task in report["tasks"]}
+    tallies = {task["task"]: _Tally(subsets=max(1, len(task["subsets"]))) for task in report["tasks"]}
     headlines = {task["task"]: task["metrics"][0]["metric"] if task["metrics"] else "" for task in report["tasks"]}
     share = min(1.0, _MOST_SAMPLES / (sum(_QUOTAS.values()) * max(1, len(headlines))))
     quotas = {kind: max(1, int(quota * share)) for kind, quota in _QUOTAS.items()}
@@ -112,7 +123,7 @@ def report_html(report: Report, records: Iterable[Record], language: str = "en")
     tasks = [
         _ShownTask(
             card(task, tally.chances, t=t),
-            [_sample(kind, record, t) for kind, record in tally.samples()],
+            [_sample(kind, record, t) for kind, record in tally.samples(quotas)],
             tally.kinds,
             tally.confidences.bins(),
             letter_table([(*pair, n) for pair, n in tally.letters.items()], tally.kinds["wrong"]),
@@ -296,7 +307,7 @@ def _sample(kind: str, record: Record, t: Translate) -> _ShownSample:
         id=str(record.id)
         if record.view is None
         else f"{record.id} ({t('{n} of {of}', n=record.view.index + 1, of=record.view.count)})",
-        question=clip(" ".join(question[:400].split())[:120]),
+        question=clip(first_line(question, 120)),
         answer=clip(" ".join(answer_of(record).split())[:60]),
         gold=clip(" ".join(gold.split())[:60]),
         confidence=max((choice.share for choice in choices if choice.share is not None), default=None),
@@ -313,6 +324,16 @@ def _sample(kind: str, record: Record, t: Translate) -> _ShownSample:
         truncated=max((response.truncated for response in record.responses), default=0),
         doc=clip(json.dumps(jsonable(record.doc), ensure_ascii=False, indent=1), t),
     )
+
+
+def first_line(text: str, most: int) -> str:
+    """The first line of a question, at most so many characters of it; the next ones, too, behind a mere label."""
+    found = ""
+    for line in text[: 4 * most].splitlines():
+        found = " ".join([*found.split(), *line.split()])
+        if len(found) >= _LABEL:
+            break
+    return found[:most]
 
 
 def clip(text: str, t: Translate = english) -> str:

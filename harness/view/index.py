@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from harness.errors import UsageError
 from harness.record.codec import key_in, parse_line, row_digest
 from harness.record.file_types import RecordLine
-from harness.record.html import KINDS, chance_of, gold_words, option_shares, sample_kind
+from harness.record.html import KINDS, chance_of, first_line, gold_words, option_shares, sample_kind
 from harness.record.journal import UNREADABLE
 from harness.record.manifest import read_report
 from harness.record.prompts import PROMPTS_FILE
@@ -444,8 +444,7 @@ def _answer(fields: RecordLine) -> tuple[str, float | None]:
 
 def question_of(fields: RecordLine) -> str:
     """The first line of what was asked, without what samples share."""
-    text = _own_text(fields).strip()
-    return " ".join(text[: 4 * _SHOWN].split())[:_SHOWN]
+    return first_line(_own_text(fields).strip(), _SHOWN)
 
 
 def _own_text(fields: RecordLine) -> str:

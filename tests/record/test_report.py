@@ -14,7 +14,7 @@ from rich.cells import cell_len
 
 from harness import Media, Message, MetricResult, Prompt, Record, Response
 from harness.record.codec import jsonable
-from harness.record.html import kind_of, report_html
+from harness.record.html import first_line, kind_of, report_html
 from harness.record.report import Usage, build_report, number, summary_text, watch
 from harness.testing import run_harness
 from harness.types import Counts, Result
@@ -210,6 +210,31 @@ def test_many_tasks_share_the_page() -> None:
     many = [Result(f"t{n}", f"t{n}", "task", Counts(50), (metric(0.5),)) for n in range(100)]
     records = [make_record(n, task=f"t{t}", scores={"acc": float(n % 2)}) for t in range(100) for n in range(50)]
     assert report_html(build_report({}, many), records).count('<details class="sample') <= 600
+
+
+def test_samples_are_drawn_from_every_subset_however_large_one_is() -> None:
+    subsets = ["large", *(f"small{n}" for n in range(15))]
+    found = [Result("t", name, "subset", Counts(9), (metric(0.5),), title=name) for name in subsets]
+    found.append(Result("t", "t", "task", Counts(900), (metric(0.5),)))
+    rows = [("large", n) for n in range(800)] + [(name, n) for name in subsets[1:] for n in range(2)]
+    records = [make_record(n, task="t", subset=name, scores={"acc": 0.0}) for name, n in rows]
+    shown = Page(report_html(build_report({}, found), records)).text
+    counts = [len(re.findall(rf"{name}\s+\d+\n?\s*问题", shown)) for name in subsets]
+    assert sum(counts) == 24 and min(counts) == 1 and max(counts) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("Which  of these?\nA. one\nB. two", "Which of these?"),
+        ("\nQuestion:\n\nWho wrote it?\nA. x", "Question: Who wrote it?"),
+        ("题目：\n下列关于网络的说法正确的是？\nA. 一", "题目： 下列关于网络的说法正确的是？"),
+        ("x" * 900, "x" * 120),
+        ("", ""),
+    ],
+)
+def test_a_list_shows_the_first_line_of_a_question(text: str, line: str) -> None:
+    assert first_line(text, 120) == line
 
 
 def test_lone_surrogates_do_not_stop_the_report(tmp_path: Path) -> None:

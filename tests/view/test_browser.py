@@ -187,6 +187,8 @@ def test_a_note_is_made_and_read_in_the_page(address: tuple[str, list[str]]) -> 
 
 
 def test_pages_work_without_scripts(address: tuple[str, list[str]]) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
     base, runs = address
     run = quote(next(run for run in runs if "first" in run))
     driver = browser(1280, dark=False)
@@ -197,7 +199,7 @@ def test_pages_work_without_scripts(address: tuple[str, list[str]]) -> None:
         driver.find_element("css selector", "input[name=text]").send_keys("computer")
         (button,) = driver.find_elements("css selector", "form.filters noscript button")
         button.click()
-        assert "text=computer" in driver.current_url
+        WebDriverWait(driver, 30).until(lambda found: "text=computer" in found.current_url)
         assert len(driver.find_elements("css selector", "li.sample")) == 1
     finally:
         driver.quit()

@@ -22,14 +22,12 @@ from harness.view.tables import inert_cell
 if TYPE_CHECKING:
     from harness.scoring.statistics.paired import Comparison
 
-_MOST_RUNS = 12
 _MOST_PAIRS = 8
 
 
 def _chosen(shelf: Shelf, asked: Mapping[str, Any]) -> list[ShelvedRun]:
     """The runs that an address names, the first of them the baseline; none where it names none."""
-    keys = list(dict.fromkeys(asked["all"].get("run", ())))[:_MOST_RUNS]
-    return shelf.several(keys)
+    return shelf.several(list(dict.fromkeys(asked["all"].get("run", ()))))
 
 
 def labels(runs: Sequence[ShelvedRun]) -> dict[str, str]:

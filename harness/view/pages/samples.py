@@ -18,8 +18,6 @@ from harness.view.notes import NoteKind, read_notes
 from harness.view.pages.asked import place_in
 from harness.view.shelf import NotShown, Shelf, ShelvedRun
 
-_SHOWN_SUBSETS = 400
-
 
 def filters_of(asked: Mapping[str, Any], run: ShelvedRun) -> Filters:
     """The filters that an address names, of samples of a run."""
@@ -70,7 +68,7 @@ def samples(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         "is_capped": is_searched and sum(counts.values()) == MOST_COUNTED,
         "tasks": names,
         "abilities": [each["ability"] for each in run.abilities],
-        "subsets": [(name, titles.get(name) or name) for name in subsets if name][:_SHOWN_SUBSETS],
+        "subsets": [(name, titles.get(name) or name) for name in subsets if name],
         "orders": list(ORDERS),
         "order": order,
         "start": start,

@@ -2,11 +2,22 @@
 // Everything works without it, by plain links and forms.
 "use strict";
 
+let latest = 0;
+
 async function swap(address, push) {
-  const answer = await fetch(address, { headers: { Accept: "text/html" } });
-  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const mine = ++latest;
+  let text;
+  try {
+    text = await (await fetch(address, { headers: { Accept: "text/html" } })).text();
+  } catch {
+    if (push) location.assign(address); // the server is gone: the browser says so
+    return;
+  }
+  if (mine !== latest) return; // another page was asked for meanwhile
+  const page = new DOMParser().parseFromString(text, "text/html");
   const fresh = page.querySelector("main");
   if (!fresh) return location.assign(address);
+  if (!push) keepOpen(fresh);
   const focused = document.activeElement && document.activeElement.name;
   const caret = document.activeElement && document.activeElement.selectionStart;
   document.querySelector("main").replaceWith(fresh);
@@ -18,6 +29,13 @@ async function swap(address, push) {
     if (caret != null && again.setSelectionRange) again.setSelectionRange(caret, caret);
   }
   watch();
+}
+
+// What a reader has opened stays open where the same page is shown anew.
+function keepOpen(fresh) {
+  const title = (each) => each.closest("section, article")?.id + each.querySelector("summary")?.textContent;
+  const open = [...document.querySelectorAll("main details[open]")].map(title);
+  for (const each of fresh.querySelectorAll("details")) if (open.includes(title(each))) each.open = true;
 }
 
 function formAddress(form) {
@@ -57,7 +75,13 @@ document.addEventListener("keydown", (event) => {
 window.addEventListener("popstate", () => swap(location.href, false));
 
 // While samples are indexed, the page looks again each second.
+let looking;
 function watch() {
-  if (document.querySelector("[data-indexing]")) setTimeout(() => swap(location.href, false), 1000);
+  if (!document.querySelector("[data-indexing]")) return;
+  clearTimeout(looking);
+  looking = setTimeout(() => {
+    const typed = document.activeElement?.closest("main input, main textarea, main select");
+    typed ? watch() : swap(location.href, false); // what is being typed is not taken away
+  }, 1000);
 }
 watch();
