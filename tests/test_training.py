@@ -114,16 +114,17 @@ def test_what_cannot_be_is_refused_before_training(given: dict[str, Any], messag
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("mixed", [{}, {"bf16": True, "gradient_checkpointing": True}], ids=["float32", "mixed"])
 def test_training_ends_in_the_same_weights_and_scores_are_those_of_the_checkpoints(
-    checkpoint: Path, tasks: list[str], tmp_path: Path
+    mixed: dict[str, Any], checkpoint: Path, tasks: list[str], tmp_path: Path
 ) -> None:
     from transformers import EarlyStoppingCallback
 
     from harness.training import HarnessCallback
 
-    without = trainer(checkpoint, tmp_path / "without", [])
+    without = trainer(checkpoint, tmp_path / "without", [], **mixed)
     without.train()
-    best = {"metric_for_best_model": "scored_acc", "greater_is_better": True, "load_best_model_at_end": True}
+    best = {"metric_for_best_model": "scored_acc", "greater_is_better": True, "load_best_model_at_end": True, **mixed}
     with_it = trainer(checkpoint, tmp_path / "with", [EarlyStoppingCallback(9), HarnessCallback(tasks)], **best)
     with_it.train()
     with_it_last = type(with_it.model).from_pretrained(tmp_path / "with" / f"checkpoint-{STEPS}")

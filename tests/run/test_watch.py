@@ -144,6 +144,47 @@ def test_each_whole_checkpoint_is_measured_once_and_a_bad_one_stops_no_other(tra
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_adapters_are_measured_on_their_base_which_is_loaded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from harness.run.spec import Progress, RunSpec
+    from harness.run.watch import Watch
+    from harness_plugins.models.hf import HuggingFace
+
+    base, family = tiny_causal_lm(tmp_path / "base"), AutoModelForCausalLM
+    for number in (1, 2):
+        adapted = get_peft_model(family.from_pretrained(base), LoraConfig(r=2, target_modules="all-linear"))
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.3 * number)
+        folder = tmp_path / "out" / f"checkpoint-{number}"
+        adapted.save_pretrained(folder)
+        (folder / "trainer_state.json").write_text("{}")
+    loads: list[str] = []
+    load = HuggingFace._open_base
+    monkeypatch.setattr(HuggingFace, "_open_base", lambda *given: [loads.append("base"), load(*given)][1])
+    spec = RunSpec(("demo_choice_en",), "hf", limit=2, output=str(tmp_path / "runs"))
+    watch = Watch(spec, [str(tmp_path / "out" / "checkpoint-*")])
+    done = [folder.name for folder in watch.measure(watch.pending(), load_plugins(), Progress())]
+    assert done == ["checkpoint-1", "checkpoint-2"] and not watch.failed
+    assert loads == ["base"]
+    assert Watch(spec, watch.patterns).pending() == []
+    alone = harness.evaluate(
+        "hf",
+        {"pretrained": str(base), "peft": str(tmp_path / "out" / "checkpoint-2")},
+        "demo_choice_en",
+        limit=2,
+        output=tmp_path / "alone",
+    )
+    with_others = harness.load_run(watch.measured()[1].run).records()
+    assert [record.logprobs for record in alone.samples()] == [record.logprobs for record in with_others]
+
+
+@pytest.mark.slow
 def test_a_watch_goes_on_after_it_was_killed_at_any_moment(training: Path, tmp_path: Path) -> None:
     def command(runs: str) -> list[str]:
         head = [sys.executable, "-m", "harness", "watch", str(training / "checkpoint-*")]
@@ -153,7 +194,7 @@ def test_a_watch_goes_on_after_it_was_killed_at_any_moment(training: Path, tmp_p
     subprocess.run(command("straight"), check=True, capture_output=True)
     length = time.monotonic() - began
     draw = random.Random(5)
-    for _ in range(20):
+    for _ in range(6):
         process = subprocess.Popen(command("killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             process.wait(draw.uniform(0.3, 1.0) * length)
