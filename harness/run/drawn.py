@@ -26,7 +26,7 @@ from harness.record.file_types import DecisionFields, DrawnFields
 from harness.run.compare import RunSide
 from harness.run.jobs import TaskJob
 from harness.run.spec import RunSpec
-from harness.types import Record, Sample
+from harness.types import Record, Sample, SampleKey
 
 if TYPE_CHECKING:
     from harness.scoring.statistics.sequences import MeanSequence
@@ -187,7 +187,7 @@ class _Drawing:
     samples: Mapping[Row, Sequence[Sample]]
     always: list[Sample]
     scores: dict[Row, float | None] = field(default_factory=dict)
-    waiting: dict[Row, list[Record]] = field(default_factory=dict)
+    views: dict[Row, dict[SampleKey, Record]] = field(default_factory=dict)
     asked: int = 0
     is_known: bool = False
 
@@ -259,10 +259,12 @@ class Draws:
         row = record.subset, record.id
         if row not in drawing.samples:
             return
-        views = {each.key: each for each in [*drawing.waiting.get(row, ()), record]}
-        drawing.waiting[row] = list(views.values())
-        if len(views) == len(drawing.samples[row]):
-            (joined,) = drawing.job.scorer.rows(iter(drawing.waiting.pop(row)))
+        views = [record]
+        if (count := len(drawing.samples[row])) > 1:  # kept: one of them may be asked again
+            drawing.views.setdefault(row, {})[record.key] = record
+            views = list(drawing.views[row].values())
+        if len(views) == count:
+            (joined,) = drawing.job.scorer.rows(iter(views))
             score = joined.scores.get(drawing.task.key.name)
             drawing.scores[row] = float(score) if isinstance(score, int | float) else None
 

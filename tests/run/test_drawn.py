@@ -162,3 +162,17 @@ def test_a_run_that_cannot_be_compared_with_is_one_line() -> None:
     other = measured(tasks="other.yaml")
     with pytest.raises(UsageError, match="the run has no task 'exam'"):
         measured("gold", until_decided=str(other.path))
+
+
+@pytest.mark.slow
+def test_the_views_of_a_row_are_drawn_together() -> None:
+    for name, rows in SIZES.items():
+        lines = [{"q": f"{name} {n}", "A": "yes", "B": "no", "a": "AB"[n % 10 == 0]} for n in range(rows)]
+        Path(f"rows_{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
+    text = TASK.replace('["yes", "no"]', "[A, B]").replace("{{q}}", "{{q}} A. {{A}} B. {{B}}")
+    Path("exam.yaml").write_text(text + "options: {columns: [A, B], answer: a, question: q}\n")
+    result = measured("gold", modify="circular", precision=0.1)
+    drawn = task_of(result)["drawn"]
+    assert 0 < drawn["rows"] < 240
+    assert len(list(result.samples())) == 2 * drawn["rows"]
+    assert drawn["interval"][1] == 1.0

@@ -1,0 +1,127 @@
+"""The documents of a corpus folder, one after another: texts, JSON lines and Parquet, however many there are.
+
+    trouble = Counter()
+    for place, text in documents(Path("corpus"), trouble): ...
+
+Nothing is kept: memory holds one document, and of a Parquet file one batch of rows. What cannot be read is left out and
+counted in `trouble`, by its reason, with the first place.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UsageError
+
+TEXTS = (".txt", ".md", ".text")
+LINES = (".jsonl", ".ndjson")
+_NAMES = (*TEXTS, *LINES, ".parquet", *(f"{name}.gz" for name in (*TEXTS, *LINES)))
+_BATCH = 1000
+MOST_CHARACTERS = 1 << 20
+"""A longer document comes in pieces, which overlap by `OVERLAP` characters."""
+OVERLAP = 2000
+
+
+@dataclass
+class Trouble:
+    """What was left out: reason -> how often, and where first."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    first: dict[str, str] = field(default_factory=dict)
+
+    def note(self, reason: str, place: str) -> None:
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+        self.first.setdefault(reason, place)
+
+
+def corpus_files(folder: Path) -> list[Path]:
+    """The files of a corpus, in the order of their names. Raises `UsageError` where there are none."""
+    if not folder.exists():
+        raise UsageError(f"--corpus {folder}: there is no such file or folder")
+    files = [folder] if folder.is_file() else sorted(path for path in folder.rglob("*") if path.is_file())
+    known = [path for path in files if path.name.casefold().endswith(_NAMES)]
+    if not known:
+        raise UsageError(f"--corpus {folder}: holds no file of text ({', '.join(_NAMES)})")
+    return known
+
+
+def documents(folder: Path, trouble: Trouble) -> Iterator[tuple[str, str]]:
+    """(place, text) of each document: `FILE`, `FILE:LINE` or `FILE row N`. Raises `UsageError` as `corpus_files`."""
+    for path in corpus_files(folder):
+        name = str(path.relative_to(folder)) if path != folder else path.name
+        try:
+            for place, text in _in_file(path, name, trouble):
+                if not text.strip():
+                    trouble.note("an empty document", place)
+                    continue
+                for start in range(0, max(1, len(text) - OVERLAP), MOST_CHARACTERS):
+                    yield place, text[start : start + MOST_CHARACTERS + OVERLAP]
+        except (OSError, EOFError, ValueError) as error:  # pyarrow's errors are ValueErrors and OSErrors
+            trouble.note(f"a file that cannot be read to its end ({type(error).__name__})", name)
+
+
+def _in_file(path: Path, name: str, trouble: Trouble) -> Iterator[tuple[str, str]]:
+    plain = path.name.casefold().removesuffix(".gz")
+    if plain.endswith(".parquet"):
+        yield from _in_parquet(path, name)
+        return
+    with gzip.open(path, "rb") if path.name.casefold().endswith(".gz") else path.open("rb") as stream:
+        if plain.endswith(TEXTS):
+            yield from _in_text(stream, name, trouble)
+            return
+        for number, line in enumerate(stream, 1):
+            place = f"{name}:{number}"
+            try:
+                value = json.loads(line) if line.strip() else ""
+            except (ValueError, RecursionError):
+                trouble.note("a broken line", place)
+                continue
+            yield place, "\n".join(_texts(value))
+
+
+def _in_text(stream: Any, name: str, trouble: Trouble) -> Iterator[tuple[str, str]]:
+    """A text file, in pieces of whole lines where it is long."""
+    held: list[str] = []
+    size, number, start = 0, 0, 1
+    for number, line in enumerate(stream, 1):
+        text = line.decode("utf-8", "replace")
+        if "\ufffd" in text:
+            trouble.note("a line that is no UTF-8, read with gaps", f"{name}:{number}")
+        held.append(text)
+        size += len(text)
+        if size >= MOST_CHARACTERS:
+            yield f"{name}:{start}", "".join(held)
+            held, start = held[-20:], max(1, number - 19)  # what stands across the cut is in the next piece
+            size = sum(map(len, held))
+            if size >= MOST_CHARACTERS:
+                held, size, start = [], 0, number + 1
+    if held or not number:
+        yield (name if start == 1 else f"{name}:{start}"), "".join(held)
+
+
+def _in_parquet(path: Path, name: str) -> Iterator[tuple[str, str]]:
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+    number = 0
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=_BATCH):
+            for row in batch.to_pylist():
+                yield f"{name} row {number}", "\n".join(_texts(row))
+                number += 1
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a value, in its order."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
