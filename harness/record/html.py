@@ -27,7 +27,15 @@ from harness.record.coverage import coverage_of, covered
 from harness.record.failures import failure_lines
 from harness.record.file_types import Report
 from harness.record.published import protocol_lines, published_rows, source_lines
-from harness.record.report import doubts_about_metrics, interval, number, remarks_on_asking, scorers, warnings_of
+from harness.record.report import (
+    doubts_about_metrics,
+    interval,
+    number,
+    of_parts,
+    remarks_on_asking,
+    scorers,
+    warnings_of,
+)
 from harness.record.shown import Card, Part, Shown, card, chips, percent, short_title, value
 from harness.types import Prompt, Record, ScoreName
 from harness.words import Translate, english, translator
@@ -148,7 +156,7 @@ def report_html(report: Report, records: Iterable[Record], language: str = "en")
             abilities=[ability for ability in report.get("abilities", ()) if ability["raw"] is not None],
             kinds=[(kind, sum(task.kinds.get(kind, 0) for task in tasks)) for kind in KINDS],
             shown=sum(len(task.samples) for task in tasks),
-            remarks=[*scorers(report, t), *doubts_about_metrics(report, t)],
+            remarks=[*of_parts(report, t), *scorers(report, t), *doubts_about_metrics(report, t)],
             style=files("harness.record").joinpath("page.css").read_text(encoding="utf-8"),
             t=t,
             lang="zh-Hans" if language == "zh" else language,

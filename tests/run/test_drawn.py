@@ -60,6 +60,7 @@ def test_a_task_stops_when_its_score_is_known_and_says_what_was_saved() -> None:
     assert by_subset["law"][0] == pytest.approx(2 * by_subset["art"][0], abs=16)
     assert "of 240 rows" in text
     assert "% saved" in text
+    assert "% saved" in (result.path / "report.html").read_text()
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from harness.record.cost import cost_lines
 from harness.record.failures import failure_lines
 from harness.record.html import letter_table
 from harness.record.published import protocol_lines, published_rows, source_lines
-from harness.record.report import doubts_about_metrics, remarks_on_asking, scorers, warnings_of
+from harness.record.report import doubts_about_metrics, of_parts, remarks_on_asking, scorers, warnings_of
 from harness.record.shown import SORTS, card, chips
 from harness.view.filters import Filters
 from harness.view.index import SampleIndex
@@ -49,7 +49,7 @@ def run(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         "protocol": list(protocol_lines(report, t)) if report else [],
         "sources": list(source_lines(report, t)) if report else [],
         "failures": list(failure_lines(report, t)) if report else [],
-        "remarks": [*scorers(report, t), *doubts_about_metrics(report, t)] if report else [],
+        "remarks": [*of_parts(report, t), *scorers(report, t), *doubts_about_metrics(report, t)] if report else [],
         "incidents": [incident.get("text", "") for incident in report.get("incidents", ())] if report else [],
         "notes": count_notes(found.path),
         "sort": sort,
