@@ -48,7 +48,8 @@ MADE_UP = (
     *DOUBTS, *KINDS, *CHIPS, *ABILITIES, *(words for _, words in _OTHER_FIXES),
     "as if its rows were drawn at random: its error was not measured on other models",
     *_VERDICTS.values(), *DOUBTS, *KINDS, *CHIPS, *ABILITIES, *(words for _, words in _OTHER_FIXES),
-    *_DOUBTS.values(), "{name} {ours} in the chat template, published with {theirs}", "; ",
+    *_DOUBTS.values(), "; cost {cost}", "; cost at least {cost}", "; ",
+    "{name} {ours} in the chat template, published with {theirs}",
     *(words for both in _BECAME.values() for words in both),
 )  # fmt: skip
 """What is put together, or chosen from a table, and so stands in no call of `t`."""

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 COLUMNS = ("task, metric", "setting", "value", "stderr", "n", "tokens an answer", "of reasoning", "cut")
 
+DIALS = ("thinking", "reasoning_effort", "thinking_budget")
+"""What is meant to change how long answers are."""
+
 
 def print_sweep(name: str, reports: Mapping[str, Report], output: Path) -> None:
     """Print one row for each task and value, and write a chart of score against tokens, where tokens are known."""
@@ -30,6 +33,10 @@ def print_sweep(name: str, reports: Mapping[str, Report], output: Path) -> None:
         rows.append([*first, tokens, reasoning, str(point.cut or "")])
     line()
     show(table(COLUMNS, rows, flexible=COLUMNS[:2]))
+    for task in dict.fromkeys(point.task for point in points) if name in DIALS else ():
+        took = [point.tokens for point in points if point.task == task]
+        if None not in took and len(set(took)) == 1:
+            line(f"{task}: answers took as many tokens with each {name}: the model or its server may ignore it")
     _write_charts(name, points, output)
 
 

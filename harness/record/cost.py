@@ -65,7 +65,9 @@ def note_cost(report: Report, prices: Mapping[str, JSON]) -> None:
     for task in report["tasks"]:
         if prices and "usage" in task:
             known = {name: value for name, value in task["usage"].items() if name in Usage.__slots__}
-            task["usage"]["cost"] = Prices.of(prices).cost(Usage(**known))  # type: ignore[arg-type]
+            usage = Usage(**known)  # type: ignore[arg-type]
+            nobody_counted = usage.replies_without_tokens and not usage.prompt_tokens and not usage.completion_tokens
+            task["usage"]["cost"] = None if nobody_counted else Prices.of(prices).cost(usage)
 
 
 def cost_lines(report: Report, t: Translate = english, *, every: bool = False) -> Iterator[str]:
@@ -80,18 +82,20 @@ def cost_lines(report: Report, t: Translate = english, *, every: bool = False) -
 
     costs = [float(usage["cost"]) for usage in usages if usage.get("cost") is not None]
     known = ("prompt_tokens", "completion_tokens") if every else ("reasoning_tokens", "cached_tokens")
-    if not (costs or any(map(total, known))):
+    priced = any("cost" in usage for usage in usages)
+    if not (priced or any(map(total, known))):
         return
     cached = t(" ({n} cached)", n=f"{total('cached_tokens'):,}") if total("cached_tokens") else ""
     reasoned = t(" ({n} of reasoning)", n=f"{total('reasoning_tokens'):,}") if total("reasoning_tokens") else ""
     uncounted = total("replies_without_tokens")
     unknown = t("; {n} answers came without all of their counts", n=f"{uncounted:,}") if uncounted else ""
+    money = "; cost at least {cost}" if costs and uncounted else "; cost {cost}"
     yield t(
         "tokens: {asked} of prompts{cached}, {written} of answers{reasoned}{money}{unknown}",
         asked=f"{total('prompt_tokens'):,}" if total("prompt_tokens") or not uncounted else "?",
         cached=cached,
         written=f"{total('completion_tokens'):,}" if total("completion_tokens") or not uncounted else "?",
         reasoned=reasoned,
-        money=t("; cost {cost}", cost=f"{sum(costs):.4f}") if costs else "",
+        money=t(money, cost=f"{sum(costs):.4f}" if costs else "?") if priced else "",
         unknown=unknown,
     )

@@ -435,7 +435,7 @@ class UsageFields(TypedDict):
     batch_cached_tokens: NotRequired[int]
     replies_without_tokens: NotRequired[int]
     answers: NotRequired[int]
-    cost: NotRequired[float]
+    cost: NotRequired[float | None]
     truncated_tokens: int
     seconds: Number
 

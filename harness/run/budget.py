@@ -16,8 +16,9 @@ from harness.record.report import Usage
 from harness.run.spec import RunSpec
 from harness.types import Request, Response
 
-_FIRST = 16
-"""Requests that are asked before anything is known of what one takes."""
+_FEW = 16
+"""Answers that show what one takes. Before so many are known, no more are under way than are known, and one at first:
+these could be more than the budget already. A batch API is asked for all of them at once: each batch may take a day."""
 
 
 class BudgetReached(HarnessError):
@@ -39,6 +40,8 @@ class Budget:
     largest: float = 0.0
     """The largest part of the budget that one of them took."""
     is_spent: bool = False
+    at_first: int = 1
+    """How many are asked before anything is known of what one takes."""
     _begun: int = 0
     _returned: int = 0
 
@@ -49,7 +52,8 @@ class Budget:
             return None
         if spec.budget is not None and not spec.prices:
             raise UsageError(f"--budget {spec.budget}: say what tokens cost, --prices in=0.5,out=2 (a million each)")
-        return cls(spec.budget, spec.budget_tokens, Prices.of(spec.prices) if spec.prices else None)
+        prices = Prices.of(spec.prices) if spec.prices else None
+        return cls(spec.budget, spec.budget_tokens, prices, at_first=_FEW if spec.batch_api else 1)
 
     def count(self, response: Response) -> None:
         """Count an answer. Raises `ModelError` where nobody says what it took: no budget could be kept then."""
@@ -70,10 +74,9 @@ class Budget:
         Each is taken to cost as much as the dearest so far. To be called by one thread, while another counts.
         """
         under_way = self._begun - self._returned
-        if not self.answers:
-            fits = under_way < _FIRST
-        else:
-            fits = self._part_spent() + (under_way + 1) * self.largest <= 1 + 1e-9
+        fits = self._part_spent() + (under_way + 1) * self.largest <= 1 + 1e-9
+        if self.answers < _FEW:
+            fits = fits and under_way < max(self.at_first, self.answers)
         if fits:
             self._begun += 1
             return True
@@ -90,7 +93,7 @@ class Budget:
     def share_left(self) -> float:
         """What is left of money and tokens, whichever is less, as a number of answers of the mean size."""
         if not self.answers:
-            return float(_FIRST)
+            return float(self.at_first)
         spent = self._part_spent()
         return (1 - spent) / max(spent / self.answers, 1e-12)
 
@@ -113,6 +116,8 @@ class Budget:
                 self.refuse(len(requests) - start)
             # Answers differ in length: half of what seems left is asked, and then it is looked again.
             size = min(len(requests) - start, max(1, int(room if not self.answers else room / 2)))
+            if self.answers < _FEW:
+                size = min(size, max(self.at_first, self.answers))
             yield start, requests[start : start + size]
             start += size
 

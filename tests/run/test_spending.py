@@ -56,6 +56,29 @@ def test_a_budget_stops_a_run_that_the_same_command_goes_on_with(server: Scripte
     assert second.exit_code == 0 and len(server.asked) == 50
 
 
+@pytest.mark.slow
+def test_a_budget_of_few_answers_is_not_spent_by_those_under_way(server: ScriptedServer, tmp_path: Path) -> None:
+    done = run(server, tmp_path, "--budget_tokens", "35", "-a", "num_concurrent=32")
+    assert done.exit_code == 2 and len(server.asked) == 3
+
+
+@pytest.mark.slow
+def test_a_cost_that_nobody_counted_is_unknown(server: ScriptedServer, tmp_path: Path) -> None:
+    def reply(asked: Any) -> Any:
+        given = chat("7")
+        if asked.number < uncounted:
+            del given.body["usage"]
+        return given
+
+    server.answer = reply
+    uncounted = 9
+    done = run(server, tmp_path, "--limit", "2", "--prices", "in=1,out=2")
+    assert "; cost ?; 2 answers came without" in " ".join(done.stdout.split())
+    uncounted = 3
+    done = run(server, tmp_path, "--limit", "4", "--prices", "in=1,out=2")
+    assert "; cost at least 0.0000; " in " ".join(done.stdout.split())
+
+
 def test_a_budget_holds_for_requests_that_are_under_way_together(server: ScriptedServer, tmp_path: Path) -> None:
     """What is under way is taken to cost as much as the dearest answer so far, and is waited for."""
     sizes = [3, 300, 40, 7, 150]
@@ -102,6 +125,7 @@ def test_a_sweep_draws_one_table(server: ScriptedServer, tmp_path: Path) -> None
     assert {asked.body["reasoning_effort"] for asked in server.asked} == {"low", "high"}
     table = done.stdout[done.stdout.rindex("setting") :]
     assert "reasoning_effort=low" in table and "reasoning_effort=high" in table and "3.0" in table
+    assert "answers took as many tokens with each reasoning_effort: the model or its server may ignore it" in table
     labels = swept(RunSpec(("t",)), "temperature", [0, 0.6])
     assert [run.gen_kwargs for run in labels.values()] == [{"temperature": 0}, {"temperature": 0.6}]
     for name, values, message in (
