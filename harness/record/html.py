@@ -92,8 +92,8 @@ class _Tally:
             kept = {drawn[1]: drawn for (of, _), some in self.kept.items() if of == kind for drawn in some}
             ranks: Counter[str] = Counter()
             turns = []
-            for place, number, record in sorted(kept.values(), key=lambda each: -each[0]):
-                turns.append((ranks[record.subset], -place, number, record))
+            for place, line, record in sorted(kept.values(), key=lambda each: -each[0]):
+                turns.append((ranks[record.subset], -place, line, record))
                 ranks[record.subset] += 1
             chosen = sorted(turns, key=lambda turn: turn[:2])[: quotas[kind]]
             for _, _, _, record in sorted(chosen, key=lambda turn: turn[2]):

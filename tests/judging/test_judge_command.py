@@ -27,7 +27,7 @@ def test_a_table_and_what_it_took(run: str) -> None:
     assert first.startswith("says, judged by dummy (quality_en@")
     assert columns.split() == ["task", "metric", "value", "stderr", "95%", "interval", "n"]
     assert row.split() == ["talk", "score", "10.0000", "0.0000", "10.0000", "..", "10.0000", "4"]
-    assert work.startswith("talk: 4 of 4 samples scored; 4 replies; 0 prompt and 120 completion tokens, cost 0.0002")
+    assert work.startswith("talk: 4 of 4 samples scored; 4 replies; ? prompt and 120 completion tokens, cost 0.0002")
     assert "Judgements: " in done.stderr
     again = run_harness(*argv)
     assert again.exit_code == 0
