@@ -16,7 +16,7 @@ import contextlib
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
@@ -286,6 +286,12 @@ def check_drawn(jobs: Sequence[TaskJob], spec: RunSpec) -> None:
         return
     for job in jobs:
         scored_by(job)
+
+
+def own_job(job: TaskJob) -> TaskJob:
+    """The job with samples and notes of its own, which `Draws.keep` may change."""
+    notes = {name: replace(each) for name, each in job.notes.items()}
+    return replace(job, samples=list(job.samples), notes=notes)
 
 
 def scored_by(job: TaskJob) -> ScoreKey:

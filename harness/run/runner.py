@@ -23,7 +23,7 @@ from harness.registry import Registry
 from harness.run.answers import answers, description, plugin_errors
 from harness.run.budget import Budget
 from harness.run.describe import manifest, run_identity
-from harness.run.drawn import Draws
+from harness.run.drawn import Draws, own_job
 from harness.run.early_stop import EarlyStop
 from harness.run.jobs import TaskJob, attempts, scored_record
 from harness.run.lm_eval_shown import ShownByRun
@@ -151,6 +151,8 @@ class _Run:
     def _work(self, jobs: Sequence[TaskJob]) -> RunResult:
         self.observers.call("harness_run_started", manifest=self.folder.manifest, path=self.folder.path)
         with tidy_stop(self.folder, self.model, self.spec.model, self.spec.command, lambda: self.answered):
+            if self.spec.precision is not None or self.spec.until_decided is not None:
+                jobs = [own_job(job) for job in jobs]  # the next model draws from all rows again
             self.draws = Draws.of(jobs, self.spec)
             for job in jobs:
                 if names := self.scoring_files.changed(job):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness import UsageError, evaluate
+from harness import UsageError, evaluate, evaluate_each
 from harness.errors import ExitCode
 from harness.run.rescore import score_run
 from harness.run.result import RunResult
@@ -163,6 +163,13 @@ def test_a_run_that_cannot_be_compared_with_is_one_line() -> None:
     other = measured(tasks="other.yaml")
     with pytest.raises(UsageError, match="the run has no task 'exam'"):
         measured("gold", until_decided=str(other.path))
+
+
+@pytest.mark.slow
+def test_each_of_several_models_draws_from_all_rows() -> None:
+    first, second = evaluate_each("dummy", ["mode=gold", "mode=random"], "exam.yaml", precision=0.1)
+    assert task_of(first)["drawn"]["rows"] < task_of(second)["drawn"]["rows"] < 240
+    assert [task_of(each)["drawn"]["of_rows"] for each in (first, second)] == [240, 240]
 
 
 @pytest.mark.slow
