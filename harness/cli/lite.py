@@ -48,7 +48,7 @@ def command() -> None:
 @click.option(
     "--method", type=click.Choice(["kcenter", "anchors", "random"]), default="kcenter", show_default=True,
     help="Rows far apart by their text, rows in the middle of clusters that the --runs answered alike, or any rows; "
-    "each in proportion to the subsets.",
+    "the others in proportion to the subsets.",
 )  # fmt: skip
 @RUNS
 @click.option("--to", type=click.Path(path_type=Path), default=".", metavar="DIR", help="The folder of the files.")

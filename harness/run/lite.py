@@ -106,7 +106,10 @@ def _make(job: TaskJob, seed: int, size: int, method: str, paths: Sequence[str])
     texts = {row: row_text(sample.doc, media) for row, sample in rows.items()} if method == "kcenter" else {}
 
     def lite(by: Sequence[ScoredRun]) -> LiteSet:
-        weights = _chosen(by_subset, size, seed, _chooser(method, texts, by, seed))
+        # Clusters of few rows have few rows to choose from: those of a micro mean are of all subsets together.
+        together = method == "anchors" and job.task.scoring.average == "micro"
+        strata = [list(rows)] if together else list(by_subset.values())
+        weights = _chosen(strata, size, _chooser(method, texts, by, seed))
         chosen: dict[str, dict[int, LiteRow]] = {}
         for (subset, number), weight in weights.items():
             digest = row_hash(rows[subset, number].doc, media)
@@ -146,12 +149,11 @@ def _chooser(
 
 
 def _chosen(
-    by_subset: Mapping[str, Sequence[Row]], size: int, seed: int, choose: Callable[[Sequence[Row], int], Chosen]
+    strata: Sequence[Sequence[Row]], size: int, choose: Callable[[Sequence[Row], int], Chosen]
 ) -> dict[Row, float]:
-    """Row -> weight, from each subset its share; from all rows together, where there are more subsets than rows."""
+    """Row -> weight, from each stratum its share; from all rows together, where there are more strata than rows."""
     from harness.scoring.statistics.representative import shares
 
-    strata = list(by_subset.values())
     if size < len(strata):
         strata = [[row for rows in strata for row in rows]]
     weights: dict[Row, float] = {}
