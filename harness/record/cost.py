@@ -80,7 +80,7 @@ def cost_lines(report: Report, t: Translate = english, *, every: bool = False) -
     def total(name: str) -> int:
         return sum(int(usage.get(name, 0)) for usage in usages)  # type: ignore[call-overload]
 
-    costs = [float(usage["cost"]) for usage in usages if usage.get("cost") is not None]
+    costs = [float(cost) for usage in usages if (cost := usage.get("cost")) is not None]
     known = ("prompt_tokens", "completion_tokens") if every else ("reasoning_tokens", "cached_tokens")
     priced = any("cost" in usage for usage in usages)
     if not (priced or any(map(total, known))):

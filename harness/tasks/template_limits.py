@@ -40,10 +40,18 @@ class _Steps(threading.local):
     taken = 0
 
 
+class _CodeGenerator(NativeCodeGenerator):
+    @staticmethod
+    def _output_const_repr(group: Iterable[Any]) -> str:
+        """An expression without variables stays a value too: `{{ [{'name': 'add'}] }}` is a list, and not its text."""
+        parts = list(group)
+        return repr(parts[0] if len(parts) == 1 else Environment.concat(parts))
+
+
 class Environment(ImmutableSandboxedEnvironment):
     """Renders to parts, each of them still the value that it was. Joined, they are the text that Jinja would give."""
 
-    code_generator_class = NativeCodeGenerator
+    code_generator_class = _CodeGenerator
     intercepted_binops = frozenset(("*", "**", "+", "%"))
 
     @staticmethod

@@ -1,12 +1,15 @@
 """The functions that a task offers are checked before anything is asked: one line says which is wrong, and why."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness import DataError
+from harness.tasks.templates import templates_of
 from harness.tasks.tools import offered
+from harness.tasks.yaml_file import FileLine
 
 
 def function(**parameters: Any) -> dict[str, Any]:
@@ -40,3 +43,10 @@ def test_functions_are_offered_in_one_form() -> None:
     assert one == {"type": "function", "function": alone}
     assert offered([one], "x") == offered([alone], "x")
     assert offered([], "x") == ""
+
+
+def test_functions_that_are_the_same_for_all_rows_may_stand_in_the_task(tmp_path: Path) -> None:
+    """An expression without variables is a value as any other is."""
+    place = FileLine(tmp_path / "task.yaml", 1)
+    for source, value in (("{{ [{'name': 'add'}] }}", [{"name": "add"}]), ("{{ 3 }}", 3), ("{{ 3 }}4", "34")):
+        assert templates_of(tmp_path, ()).compile(source, "doc_to_tools", place).value({}) == value
