@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from harness.errors import UsageError
+from harness.reasoning import is_incomplete, strip_reasoning
 from harness.types import Request, Response, Sample
 
 
@@ -32,7 +33,8 @@ def continued(request: Request, answer: Response) -> Request:
     if place is None:
         return request
     messages = list(request.prompt.messages)
-    messages[place] = replace(messages[place], content=request.prompt.prefill + (answer.text or ""), is_own=False)
+    said, _ = strip_reasoning(answer.text or "")
+    messages[place] = replace(messages[place], content=request.prompt.prefill + said, is_own=False)
     return replace(request, prompt=replace(request.prompt, messages=tuple(messages)))
 
 
@@ -40,7 +42,7 @@ def unusable(answer: Response) -> str | None:
     """Why no later turn can follow an answer; None where one can. One that was cut is shown as far as it came."""
     if answer.error:
         return f"an earlier turn has no answer: {answer.error}"
-    if answer.finish_reason == "length" and not (answer.text or "").strip():
+    if is_incomplete(answer) or (answer.finish_reason == "length" and not (answer.text or "").strip()):
         return "an earlier turn has no answer: it was cut before it said anything"
     return None
 

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 import pytest
 
 import harness
-from harness import Model, Request, Response
+from harness import Message, Model, Prompt, Request, Response
 from harness.errors import UsageError
+from harness.run.conversations import continued, unusable
 
 TASK = """
 task: talk
@@ -102,6 +103,14 @@ def test_what_follows_a_turn_without_an_answer_failed_and_is_no_zero(task: Path,
     failed = next(record for record in result.samples() if record.subset == "third" and record.id == 0)
     assert failed.error is not None
     assert failed.error.startswith("an earlier turn has no answer")
+
+
+def test_later_turns_are_shown_answers_without_reasoning_that_stands_in_the_text() -> None:
+    request = Request("generate", Prompt(messages=(Message("user", "one"), Message("assistant", "", is_own=True))))
+    reply = Response("<think>Let me see.</think>\n\nSeven.", finish_reason="stop")
+    assert continued(request, reply).prompt.messages[1].text == "Seven."
+    assert unusable(reply) is None
+    assert unusable(Response("<think>Let me", finish_reason="length")) is not None
 
 
 def test_repeats_are_conversations_of_their_own(task: Path) -> None:
