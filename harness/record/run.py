@@ -127,7 +127,7 @@ class RunFolder:
         return run
 
     @classmethod
-    def read(cls, path: Path) -> RunFolder:
+    def read(cls, path: Path) -> Self:
         """An existing run folder, to be looked at; nothing in it is changed, and a running process is no hindrance.
 
         path: the folder, or one that holds no other run.

@@ -81,6 +81,19 @@ class RunResult:
         return samples_frame(self.samples(task), library)
 
 
-def load_run(path: str | Path) -> RunFolder:
-    """Open a run folder for reading: `.manifest`, `.report`, `.records(task=None)`."""
-    return RunFolder.read(Path(path))
+class LoadedRun(RunFolder):
+    """A run folder that is open for reading."""
+
+    def __repr__(self) -> str:
+        return f"<LoadedRun {self.path}: {len(self)} samples>"
+
+    def samples_frame(self, task: str | None = None, library: Library = "pandas") -> Any:
+        """The records of a task, or of all, as a frame of pandas or polars, or a table of Arrow: one row a sample."""
+        from harness.run.frames import samples_frame
+
+        return samples_frame(self.records(task), library)
+
+
+def load_run(path: str | Path) -> LoadedRun:
+    """Open a run folder for reading: `.manifest`, `.report`, `.records(task=None)`, `.samples_frame(task=None)`."""
+    return LoadedRun.read(Path(path))

@@ -28,7 +28,7 @@ from harness.errors import HarnessError
 from harness.record import html
 from harness.view import charts, pages
 from harness.view.notes import NoteKind, add_note
-from harness.view.shelf import NotShown, Shelf
+from harness.view.shelf import BeingIndexed, NotShown, Shelf
 from harness.words import LANGUAGES, language_of, locale_language, translator
 
 COOKIE = "harness_view"
@@ -224,7 +224,8 @@ def _mistake(request: Request, error: Exception) -> Response:
     asked = _asked(request)
     t = translator(_language(request, asked))
     message = t(error.words, **error.values) if isinstance(error, NotShown) else str(error)
-    return _rendered(request, asked, "mistake.html.j2", {"message": message}, 404)
+    waits = isinstance(error, BeingIndexed)
+    return _rendered(request, asked, "mistake.html.j2", {"message": message, "waits": waits}, 503 if waits else 404)
 
 
 def _missing(request: Request, error: Exception) -> Response:

@@ -35,12 +35,14 @@ def separated(text: str) -> str:
     return _SEAMS.sub(" ", text)
 
 
-def words_of(text: str) -> str:
-    """Words of a search as FTS5 has them: runs of Chinese are phrases, others may go on (`comput` finds `computer`)."""
+def phrases_of(text: str) -> list[tuple[str, str]]:
+    """(phrase of FTS5, the word that may go on) of each word; of Chinese, a phrase and no such word."""
     phrases = []
     for word in _WORD.findall(text):
-        phrases.append(f'"{_SEAMS.sub(" ", word)}"' + ("" if _ENDS_IN_CJK.search(word) else "*"))
-    return " ".join(phrases) or '""'  # which matches nothing
+        goes_on = not _ENDS_IN_CJK.search(word)
+        phrase = f'"{_SEAMS.sub(" ", word)}"' + ("*" if goes_on else "")
+        phrases.append((phrase, word.lower() if goes_on and word.isascii() else ""))
+    return phrases
 
 
 WHOLE_SUBSET = "-"

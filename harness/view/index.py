@@ -34,7 +34,8 @@ from harness.record.manifest import read_report
 from harness.record.prompts import PROMPTS_FILE
 from harness.record.run import REPORT_FILE
 from harness.types import JSON
-from harness.view.filters import Filters, separated, words_of
+from harness.view.filters import Filters, separated
+from harness.view.search import TERMS, Search, beside
 
 if TYPE_CHECKING:
     from harness.view.columns import Columns, Places
@@ -98,7 +99,6 @@ class IndexedSample:
     error: str | None
 
 
-_FOUND = "SELECT rowid FROM words WHERE words MATCH ?"
 _COLUMNS = ", ".join(IndexedSample.__dataclass_fields__)
 
 
@@ -108,6 +108,7 @@ class SampleIndex:
     def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
         self.folder = folder
         self.connection = connection
+        self._searches: dict[Filters, Search] = {}
 
     @classmethod
     def of(cls, folder: Path) -> Self:
@@ -145,6 +146,7 @@ class SampleIndex:
                 progress(done, total)
         self.connection.commit()
         self.__dict__.pop("columns", None)
+        self._searches.clear()
 
     def is_current(self) -> bool:
         """Whether the index says all that the record files hold."""
@@ -200,20 +202,21 @@ class SampleIndex:
         import numpy as np
 
         mask = self.columns.mask(filters)
-        here = np.flatnonzero(mask)
-        parts, last = [here[:0]], int(here[0]) if len(here) else len(mask)
-        while most is None or sum(map(len, parts)) < most:
-            # First a part that is enough for a page of a common word, then all others.
-            limit = -1 if most is None or len(parts) > 1 else 2 * most
-            query = f"SELECT group_concat(rowid) FROM ({_FOUND} AND rowid > ? AND rowid <= ? ORDER BY rowid LIMIT ?)"
-            end = int(here[-1]) + 1 if len(here) else 0
-            (text,) = self.connection.execute(query, [words_of(filters.text), last, end, limit]).fetchone()
-            if not text:
-                break
-            places = np.fromstring(text, np.int64, sep=",") - 1
+        parts, n = [np.zeros(0, np.int64)], 0
+        for places in self._search(replace(filters, kind="")).parts(whole=most is None):
             parts.append(places[mask[places]])
-            last = int(places[-1]) + 1
+            n += len(parts[-1])
+            if most is not None and n >= most:
+                break
         return np.concatenate(parts)[:most]
+
+    def _search(self, filters: Filters) -> Search:
+        """The search for the words of some filters: a page and its counts look at the same one."""
+        if filters not in self._searches:
+            here = self.columns.matching(filters)
+            first, last = (int(here[0]), int(here[-1]) + 1) if len(here) else (0, 0)
+            self._searches[filters] = Search(self.connection, filters.text, first, last)
+        return self._searches[filters]
 
     def sample(self, n: int) -> IndexedSample | None:
         """One sample by its number in this index."""
@@ -237,11 +240,9 @@ class SampleIndex:
                 n + 1 + int(after.argmax()) if after.any() else None
             )
         found: list[int | None] = []
-        for side, way in (("<", "DESC"), (">", "ASC")):
-            numbers = self.connection.execute(
-                f"{_FOUND} AND rowid {side} ? ORDER BY rowid {way}", [words_of(filters.text), n]
-            )
-            found.append(next((other for (other,) in numbers if other <= len(mask) and mask[other - 1]), None))
+        for is_before in (True, False):
+            numbers = beside(self.connection, filters.text, n, before=is_before)
+            found.append(next((other for other in numbers if other <= len(mask) and mask[other - 1]), None))
         return found[0], found[1]
 
     def line(self, n: int) -> RecordLine:
@@ -344,6 +345,7 @@ def _connect(path: Path) -> sqlite3.Connection:
             if not name.startswith(("sqlite_", "words_")):
                 connection.execute(f"DROP TABLE IF EXISTS {name}")
         connection.executescript(_SCHEMA + f"PRAGMA user_version = {_VERSION};")
+    connection.execute(TERMS)
     return connection
 
 

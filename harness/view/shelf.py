@@ -68,6 +68,14 @@ class NotShown(UsageError):
         self.words, self.values = words, values
 
 
+class BeingIndexed(NotShown):
+    """What a page says that needs the whole index of a run; a browser asks again by itself. share: how much is done."""
+
+    def __init__(self, run: str, share: float) -> None:
+        words = "{run}: its samples are being indexed ({percent} %); load the page again in a moment"
+        super().__init__(words, run=run, percent=f"{100 * share:.0f}")
+
+
 class Shelf:
     """The runs in and below some folders, by keys that stay while the folders do.
 

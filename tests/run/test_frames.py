@@ -32,6 +32,7 @@ def test_frames_hold_what_the_report_and_the_records_hold(tmp_path: Path) -> Non
     assert list(values["model"]) == ["甲", "甲"]
     assert values["value"].round(3).tolist() == [0.667, 0.667] and values["n"].tolist() == [3, 3]
     samples = result.samples_frame()
+    assert harness.load_run(result.path).samples_frame().equals(samples)
     assert samples["score.exact_match"].tolist() == [1.0, 1.0, 0.0]
     assert samples["text"].tolist() == ["0", "1", "9"] and samples["doc.q"].tolist()[0] == "问题0"
     samples.to_parquet(tmp_path / "samples.parquet")

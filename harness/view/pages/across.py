@@ -16,7 +16,7 @@ from harness.record.shown import Shown, finite, interval_of, is_share, shown_par
 from harness.view import charts
 from harness.view.index import PAGE, SampleIndex
 from harness.view.pages.asked import place_in
-from harness.view.shelf import NotShown, Shelf, ShelvedRun
+from harness.view.shelf import BeingIndexed, NotShown, Shelf, ShelvedRun
 from harness.view.tables import inert_cell
 
 if TYPE_CHECKING:
@@ -90,8 +90,7 @@ def opened(shelf: Shelf, run: ShelvedRun) -> SampleIndex:
     """The index of a run. Raises UsageError while it is being made: such a page is for runs that are known."""
     share = shelf.progress(run)
     if share is not None:
-        words = "{run}: its samples are being indexed ({percent} %); load the page again in a moment"
-        raise NotShown(words, run=run.key, percent=f"{100 * share:.0f}")
+        raise BeingIndexed(run.key, share)
     return SampleIndex.of(run.path)
 
 

@@ -16,7 +16,7 @@ from harness.view.index import MOST_COUNTED, ORDERS, PAGE, IndexedSample, Sample
 from harness.view.media import Picture, name_of, parts_of
 from harness.view.notes import NoteKind, read_notes
 from harness.view.pages.asked import place_in
-from harness.view.shelf import NotShown, Shelf, ShelvedRun
+from harness.view.shelf import BeingIndexed, NotShown, Shelf, ShelvedRun
 
 
 def filters_of(asked: Mapping[str, Any], run: ShelvedRun) -> Filters:
@@ -80,8 +80,10 @@ def samples(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
 def sample(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
     """The page `/run/KEY/sample/N`. Asked: the filters of the list it was opened from, and `with`, another run."""
     run = shelf.get(asked["run"])
-    shelf.progress(run)
+    share = shelf.progress(run)
     with SampleIndex.of(run.path) as index:
+        if share is not None and index.sample(asked["n"]) is None:
+            raise BeingIndexed(run.key, share)
         found = _asked_sample(run, index, asked)
         before, after = index.neighbours(found.n, filters_of(asked, run))
         record = _record(run, index, found)
