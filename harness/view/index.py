@@ -35,7 +35,7 @@ from harness.record.prompts import PROMPTS_FILE
 from harness.record.run import REPORT_FILE
 from harness.types import JSON
 from harness.view.filters import Filters, separated
-from harness.view.search import TERMS, Search, beside
+from harness.view.search import TERMS, Search, nearest
 
 if TYPE_CHECKING:
     from harness.view.columns import Columns, Places
@@ -235,15 +235,12 @@ class SampleIndex:
         """The samples before and after one, within the filters and in the order of the file."""
         mask = self.columns.mask(filters)
         if not filters.text:
-            before, after = mask[: n - 1][::-1], mask[n:]
-            return n - 1 - int(before.argmax()) if before.any() else None, (
-                n + 1 + int(after.argmax()) if after.any() else None
+            back, forth = mask[: n - 1][::-1], mask[n:]
+            return n - 1 - int(back.argmax()) if back.any() else None, (
+                n + 1 + int(forth.argmax()) if forth.any() else None
             )
-        found: list[int | None] = []
-        for is_before in (True, False):
-            numbers = beside(self.connection, filters.text, n, before=is_before)
-            found.append(next((other for other in numbers if other <= len(mask) and mask[other - 1]), None))
-        return found[0], found[1]
+        before, after = (nearest(self.connection, filters.text, mask, n, before=side) for side in (True, False))
+        return before, after
 
     def line(self, n: int) -> RecordLine:
         """The record of a sample as it lies on disk. Raises UsageError where the file was changed meanwhile."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from harness.view.filters import phrases_of
 
 if TYPE_CHECKING:
-    from harness.view.columns import Places
+    from harness.view.columns import Mask, Places
 
 TERMS = "CREATE VIRTUAL TABLE IF NOT EXISTS temp.terms USING fts5vocab('main', 'words', 'row')"
 """The words that the index has; a table of the connection alone."""
@@ -75,8 +75,13 @@ class Search:
         return places
 
 
-def beside(connection: sqlite3.Connection, text: str, n: int, *, before: bool) -> Iterator[int]:
-    """The numbers of the samples before or after one that hold some words, the nearest first."""
-    side, way = ("<", "DESC") if before else (">", "ASC")
-    query = f"{_FOUND} AND rowid {side} ? ORDER BY rowid {way}"
-    return (number for (number,) in connection.execute(query, [expression(connection, text), n]))
+def nearest(connection: sqlite3.Connection, text: str, wanted: Mask, n: int, *, before: bool) -> int | None:
+    """The number of the sample nearest before or after one that holds some words and is wanted (by its place)."""
+    here = wanted[: n - 1] if before else wanted[n:]
+    if not here.any():
+        return None
+    first, last = int(here.argmax()), len(here) - 1 - int(here[::-1].argmax())
+    start = 1 if before else n + 1
+    query = f"{_FOUND} AND rowid BETWEEN ? AND ? ORDER BY rowid {'DESC' if before else 'ASC'}"
+    found = connection.execute(query, [expression(connection, text), start + first, start + last])
+    return next((number for (number,) in found if wanted[number - 1]), None)

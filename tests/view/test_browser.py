@@ -206,6 +206,35 @@ def test_pages_work_without_scripts(address: tuple[str, list[str]]) -> None:
         driver.quit()
 
 
+def test_a_page_that_looks_again_takes_nothing_away(address: tuple[str, list[str]]) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    base, runs = address
+    run = quote(next(run for run in runs if "first" in run))
+    driver = browser(1280, dark=False)
+    try:
+        driver.get(f"{base}?token=t")
+        driver.get(f"{base}run/{run}?lang=en")
+        driver.execute_script("document.querySelectorAll('details').forEach((each) => (each.open = true))")
+        opened = len(driver.find_elements("css selector", "main details[open]"))
+        driver.execute_script("document.querySelector('main').prepend(document.createElement('hr'))")
+        driver.execute_script("document.querySelector('main hr').dataset.indexing = ''; watch()")
+        WebDriverWait(driver, 30).until(lambda found: not found.find_elements("css selector", "main hr"))
+        assert opened and len(driver.find_elements("css selector", "main details[open]")) == opened
+        # The answer to what was typed first comes last.
+        late = (
+            "const known = window.fetch; window.fetch = async (where, how) => { const answer = await known(where, how);"
+        )
+        late += "if (where.includes('number')) await new Promise((go) => setTimeout(go, 1500)); return answer; };"
+        driver.execute_script(late + f"swap('/run/{run}/samples?text=number', true)")
+        driver.execute_script(f"swap('/run/{run}/samples?text=computer', true)")
+        driver.execute_async_script("setTimeout(arguments[0], 2500)")
+        assert driver.find_element("css selector", "input[name=text]").get_attribute("value") == "computer"
+        assert "text=computer" in driver.current_url and console_errors(driver) == []
+    finally:
+        driver.quit()
+
+
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)], ids=["desktop, light", "phone, dark"])
 def test_the_files_of_runs(runs_folder: Path, tmp_path: Path, width: int, dark: bool) -> None:
     """`report.html`, and both exports, as files: no scripts, nothing from elsewhere."""

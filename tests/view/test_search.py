@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
 from harness.view import search
@@ -62,8 +63,11 @@ def test_words_are_found_in_parts_and_at_once(
     looked = search.Search(connection, text, 0, len(TEXTS))
     assert [place for some in looked.parts(whole=whole) for place in some.tolist()] == found
     assert [place for some in looked.parts() for place in some.tolist()] == found
-    after = search.beside(connection, text, 2, before=False)
-    assert list(after) == [place + 1 for place in found if place + 1 > 2]
+    wanted = np.array([place != 4 for place in range(len(TEXTS))])
+    sides = [search.nearest(connection, text, wanted, 4, before=before) for before in (True, False)]
+    assert sides[0] == max((place + 1 for place in found if place < 3), default=None)
+    assert sides[1] == min((place + 1 for place in found if place > 4), default=None)
+    assert search.nearest(connection, text, wanted & False, 4, before=True) is None
 
 
 def test_a_search_keeps_to_its_places(connection: sqlite3.Connection) -> None:
