@@ -17,8 +17,10 @@ from harness.run.spec import RunSpec
 from harness.types import Request, Response
 
 _FEW = 16
-"""Answers that show what one takes. Before so many are known, no more are under way than are known, and one at first:
-these could be more than the budget already. A batch API is asked for all of them at once: each batch may take a day."""
+"""Answers that show what one takes. The first is waited for, since others could be more than the budget already. A
+batch API is asked for all of them at once: each batch may take a day."""
+_DEARER = 10
+"""How many times as dear as the dearest known answer others may be, as long as fewer than `_FEW` are known."""
 
 
 class BudgetReached(HarnessError):
@@ -74,9 +76,10 @@ class Budget:
         Each is taken to cost as much as the dearest so far. To be called by one thread, while another counts.
         """
         under_way = self._begun - self._returned
-        fits = self._part_spent() + (under_way + 1) * self.largest <= 1 + 1e-9
-        if self.answers < _FEW:
-            fits = fits and under_way < max(self.at_first, self.answers)
+        dearest = self.largest * (_DEARER if under_way and self.answers < _FEW else 1)
+        fits = self._part_spent() + (under_way + 1) * dearest <= 1 + 1e-9
+        if not self.answers:
+            fits = fits and under_way < self.at_first
         if fits:
             self._begun += 1
             return True
@@ -117,7 +120,7 @@ class Budget:
             # Answers differ in length: half of what seems left is asked, and then it is looked again.
             size = min(len(requests) - start, max(1, int(room if not self.answers else room / 2)))
             if self.answers < _FEW:
-                size = min(size, max(self.at_first, self.answers))
+                size = min(size, max(self.at_first, self.answers, int(room / _DEARER)))
             yield start, requests[start : start + size]
             start += size
 
