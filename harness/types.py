@@ -8,6 +8,7 @@ Every room may import this module; it imports none of them but the errors.
 from __future__ import annotations
 
 import hashlib
+import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,11 @@ OutputType = Literal["multiple_choice", "loglikelihood", "loglikelihood_rolling"
 RequestKind = Literal["loglikelihood", "rolling", "generate"]
 Role = Literal["system", "user", "assistant", "tool"]
 JSON = Any
+UNREADABLE = (
+    *(OSError, EOFError, KeyError, ValueError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+)
+"""What reading a file, or a member of a zip, may raise where it is gone or broken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +83,7 @@ class Media:
                     data = archive.read(self.member)
             else:
                 data = Path(self.path).read_bytes()
-        except (OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        except UNREADABLE as error:
             raise DataError(f"{self.place}: the {self.kind} cannot be read: {error}") from error
         if hashlib.sha256(data).hexdigest() != self.sha256:
             raise DataError(

@@ -12,7 +12,6 @@ import re
 import shutil
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,13 +20,12 @@ from typing import BinaryIO
 from harness.data.download import cache_folder
 from harness.errors import DataError
 from harness.files import beside
-from harness.types import Media
+from harness.types import UNREADABLE, Media
 
 _PIECE = 1 << 20
 # Bytes from which on the hash of a file is remembered: to read a folder of long videos takes minutes.
 _REMEMBERED = 64 << 20
 _PICTURES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-_UNREADABLE = (OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def kept_file(data: bytes, sha256: str) -> Path:
@@ -52,7 +50,7 @@ def file_sha256(path: str, member: str = "") -> str:
     try:
         status = Path(path).stat()
         return _sha256(path, member, status.st_size, status.st_mtime_ns)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise DataError(f"{path}{'/' if member else ''}{member}: cannot be read: {error}") from error
 
 
@@ -61,7 +59,7 @@ def file_head(path: str, member: str = "") -> bytes:
     try:
         with opened_file(path, member) as stream:
             return stream.read(16)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise DataError(f"{path}{'/' if member else ''}{member}: cannot be read: {error}") from error
 
 

@@ -115,5 +115,7 @@ def _generation_json(generation: GenerationParams | None) -> str:
 def _part(part: str | Media) -> str | list[Any]:
     if isinstance(part, str):
         return part
+    if part.problem:  # it has no hash, and is answered by what is wrong with it
+        return [part.kind, part.sha256, part.problem]
     shown = [part.start, part.end, part.frames and part.frames.indices]
     return [part.kind, part.sha256, *(shown if any(each is not None for each in shown) else ())]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import functools
 import io
 import re
@@ -15,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from harness.data.audio import wav_of_samples
 from harness.errors import DataError
-from harness.types import DatasetSpec
+from harness.types import UNREADABLE, DatasetSpec
 
 _DATA_URI = re.compile(r"data:(?P<mime>[\w/+.-]*);base64,(?P<data>.*)", re.DOTALL)
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]{64,}={0,2}\s*")
@@ -69,7 +68,7 @@ def bytes_in_row(what: str, kind: str, value: Any) -> bytes | None:
         return None
     try:
         return base64.b64decode(uri["data"] if uri else value)
-    except binascii.Error as error:
+    except ValueError as error:  # not in its letters, or not even in ASCII
         raise DataError(f"{what} is not base64: {error}") from error
 
 
@@ -121,7 +120,7 @@ def _below(root: Path, way: str, is_one: Callable[[Path], bool]) -> str | None:
         place = (root / way).resolve()
         # Rows come from anywhere: they may not name files elsewhere on this machine.
         return str(place) if place.is_relative_to(root) and place != root and is_one(place) else None
-    except (OSError, ValueError):  # no file can have such a name: it is too long, or has a NUL in it
+    except (OSError, ValueError, RuntimeError):  # no file has such a name: too long, a NUL in it, links in a circle
         return None
 
 
@@ -131,7 +130,10 @@ def _ways(named: str) -> list[str]:
         # Scripts name files from their own folder, what is above which is the root; and some were written on Windows.
         slashed = named.replace("\\", "/")
         return list(dict.fromkeys([named, slashed, re.sub(r"\A(?:\.\.?/)+", "", slashed)]))
-    parts = urlsplit(named)
+    try:
+        parts = urlsplit(named)
+    except ValueError:  # `https://[a/b.png`
+        return []
     path = unquote(parts.path).lstrip("/")
     return [f"{parts.netloc}/{path}", path, PurePosixPath(path).name]
 
@@ -151,7 +153,7 @@ def _members(archive: str, changed: int) -> tuple[Mapping[str, str], Mapping[str
     try:
         with zipfile.ZipFile(archive) as opened:
             names = [name for name in opened.namelist() if not name.endswith("/")]
-    except (OSError, zipfile.BadZipFile):
+    except UNREADABLE:
         return {}, {}
     by_name: dict[str, tuple[str, ...]] = {}
     for name in names:

@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 from harness.errors import DataError, HarnessError, one_line
 from harness.record.file_types import Manifest
-from harness.types import Media, SampleKey
+from harness.types import UNREADABLE, Media, SampleKey
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -197,7 +197,7 @@ def _check_place(media: Media) -> None:
                 size = archive.getinfo(media.member).file_size
         else:
             size = 0 if is_folder else path.stat().st_size
-    except (OSError, KeyError, ValueError, BadZipFile) as error:
+    except UNREADABLE as error:
         raise DataError(f"{media.place}: cannot be read: {one_line(error)}") from None
     if size > most:
         raise DataError(f"{media.place}: is larger than {most >> 20} MiB")

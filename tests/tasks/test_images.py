@@ -164,6 +164,26 @@ def test_a_picture_that_is_none_is_the_error_of_its_sample_alone() -> None:
     assert records[2].scores["exact_match"] is None
 
 
+def test_each_picture_that_is_none_has_its_own_error() -> None:
+    Path("circle.png").symlink_to("circle.png")
+    with zipfile.ZipFile("broken.zip", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("broken.png", png(9) * 50)
+    whole = bytearray(Path("broken.zip").read_bytes())
+    whole[60:80] = bytes(20)
+    Path("broken.zip").write_bytes(whole)
+    named = {
+        "gone.png": "'gone.png'",
+        "circle.png": "'circle.png'",
+        "broken.png": "broken.png: cannot be read",
+        "https://[x/a.png": "an address",
+        "data:image/png;base64,é": "not base64",
+    }
+    records = ask([{"q": "What is it?", "a": "x", "image": name} for name in [*named, uri(9)]])
+    for record, said in zip(records, named.values(), strict=False):
+        assert said in record.error
+    assert records[-1].error is None
+
+
 def test_images_lie_in_a_zip_in_a_mirror_and_behind_an_address() -> None:
     with zipfile.ZipFile("pictures.zip", "w") as archive:
         archive.writestr("deep/1.png", png(21))
