@@ -24,7 +24,7 @@ from harness.errors import Undecided
 
 _START_SECONDS = 300.0
 # By the clock a request may take this many times its processor time, and at least so many seconds.
-_PATIENCE, _LEAST_PATIENCE = 60.0, 120.0
+_PATIENCE, _LEAST_PATIENCE = 10.0, 120.0
 _MEMORY = 2 * 1024**3
 _TIMER_SIGNAL = getattr(signal, "SIGPROF", None)  # there is none on Windows, where only the clock counts
 _OUT_OF_MEMORY = "MemoryError"

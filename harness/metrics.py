@@ -258,6 +258,11 @@ class CorpusMetric(Metric):
         `seen.sample` has no requests. An exception fails the sample, which is then left out of the value.
         """
 
+    def unanswered(self, sample: Sample) -> Any | None:
+        """What the value needs to know of a sample that failed, where several decide together whether something is
+        right; None where it needs nothing. It does not count in n."""
+        return None
+
     @abstractmethod
     def measure(self, items: Sequence[Any]) -> float | Mapping[str, float]:
         """The value of a set, or several by name, of which each is reported as `<metric>_<name>`.

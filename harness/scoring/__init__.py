@@ -16,7 +16,7 @@ from harness.scoring.extraction.final_answers import (
 )
 from harness.scoring.extraction.programs import code_block, same_code
 from harness.scoring.extraction.tool_calls import CallError, ToolCall, python_calls, read_calls
-from harness.scoring.gold import gold_indices, gold_texts, mean_over_predictions
+from harness.scoring.gold import all_right, gold_indices, gold_texts, mean_over_predictions
 from harness.scoring.math.arithmetic import arithmetic_value
 from harness.scoring.math.equality import math_equal
 from harness.scoring.official.acebench import acebench_calls, acebench_correct, acebench_notices
@@ -67,6 +67,7 @@ __all__ = [
     "acebench_correct",
     "acebench_notices",
     "against_chance",
+    "all_right",
     "arithmetic_value",
     "averaged",
     "boxed",

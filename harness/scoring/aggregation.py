@@ -73,10 +73,14 @@ class _Column:
 
 @dataclass
 class _Items:
-    """What a metric of whole sets keeps of one subset, and its values, which several means are made of."""
+    """What a metric of whole sets keeps of one subset, and its values, which several means are made of.
+
+    answered: how many of the items are of samples that have an answer.
+    """
 
     items: list[Any] = field(default_factory=list)
     clusters: list[int] = field(default_factory=list)
+    answered: int = 0
     measured: Measured | None = None
 
     def measure(self, metric: CorpusMetric) -> Measured:
@@ -116,11 +120,13 @@ class _Table:
                 answers = record.answers.get(key.pipeline, ())
                 self.reasoned[key.name] += any(strip_reasoning(each)[1] is not None for each in answers if each)
             if isinstance(key.metric, CorpusMetric):
-                item = _item(key.metric, record, key.pipeline)
+                is_answered = _is_answered(record)
+                item = _item(key.metric, record, key.pipeline if is_answered else None)
                 if item is not None:
                     kept = self.items.setdefault(key.name, _Items())
                     kept.items.append(item)
                     kept.clusters.append(cluster)
+                    kept.answered += is_answered
 
 
 def summarise(
@@ -171,13 +177,17 @@ def _over_subsets(
     return [*results, *_averages(task, task, "task", list(tables.values()), keys, average)]
 
 
-def _item(metric: CorpusMetric, record: Record, pipeline: str) -> Any | None:
-    if not record.responses or any(
+def _is_answered(record: Record) -> bool:
+    return bool(record.responses) and not any(
         response.error is not None or is_incomplete(response) for response in record.responses
-    ):
-        return None
+    )
+
+
+def _item(metric: CorpusMetric, record: Record, pipeline: str | None) -> Any | None:
+    """pipeline: None for a sample that has no answer."""
     try:
-        return metric.item(observation(recorded_sample(record), record, pipeline))
+        sample = recorded_sample(record)
+        return metric.unanswered(sample) if pipeline is None else metric.item(observation(sample, record, pipeline))
     except Exception:  # The same was raised when the sample was scored, which then counts as failed.
         return None
 
@@ -267,8 +277,8 @@ def _corpus(key: ScoreKey, metric: CorpusMetric, tables: Sequence[_Table], avera
     """The values of a metric of whole sets; one that raises has none, and says why."""
     from harness.scoring.corpus import mean_of
 
-    parts = [table.items[key.name] for table in tables if key.name in table.items]
-    n = sum(len(part.items) for part in parts)
+    parts = [table.items[key.name] for table in tables if key.name in table.items and table.items[key.name].answered]
+    n = sum(part.answered for part in parts)
     if not parts:
         return [_result(key, None, 0, tables)]
     try:

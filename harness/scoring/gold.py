@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from harness.metrics import Observation
 from harness.types import NO_CHOICE, Sample
@@ -56,3 +56,8 @@ def _checked_index(gold: int | str, choices: tuple[str, ...]) -> int:
     if not 0 <= gold < len(choices):
         raise ValueError(f"the gold index {gold} is outside the {len(choices)} choices")
     return gold
+
+
+def all_right(answers: Sequence[bool | None]) -> bool | None:
+    """Whether all answers are right; None where one is unknown (it failed) and none is wrong."""
+    return False if False in answers else None if None in answers else True

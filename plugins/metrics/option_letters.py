@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness import CorpusMetric, Filter, Metric, Observation, Sample, hookimpl
-from harness.scoring import choice_letter, gold_texts, mean_over_predictions
+from harness.scoring import all_right, choice_letter, gold_texts, mean_over_predictions
 from harness.scoring.official import (
     blink_letter,
     lvbench_letter,
@@ -136,7 +136,8 @@ class CircularAccuracy(CorpusMetric):
     """The share of questions of which every rotation of the options is answered right (MMBench, Liu et al. 2023).
 
     index: the column that numbers the rows; rotation k of a question has its number plus k million. vanilla: the share
-    of right answers to questions as they stand. A question of which the first rotation is not there does not count.
+    of right answers to questions as they stand. A question of which the first rotation is not there does not count, nor
+    one of which a rotation failed and no other is wrong: nobody knows whether it would be right.
     """
 
     name = "circular_acc"
@@ -157,27 +158,24 @@ class CircularAccuracy(CorpusMetric):
             return None
         return int(seen.sample.doc[self._index]), seen.predictions[0] in golds
 
+    def unanswered(self, sample: Sample) -> tuple[int, None]:
+        return int(sample.doc[self._index]), None
+
     def measure(self, items: Sequence[Any]) -> Mapping[str, float]:
-        questions: dict[int, list[tuple[int, bool]]] = defaultdict(list)
+        questions: dict[int, list[tuple[int, bool | None]]] = defaultdict(list)
         for index, right in items:
             questions[index % ROTATION].append((index, right))
-        # A resample may hold a question several times, which is then worth as much.
-        counted = [
-            (
-                sum(index == first for index, _ in rotations),
-                all(right for _, right in rotations),
-                dict(rotations)[first],
-            )
-            for first, rotations in questions.items()
-            if any(index == first for index, _ in rotations)
-        ]
-        whole = sum(times for times, _, _ in counted)
-        if not whole:
-            raise ValueError("no question is there in its first rotation")
-        return {
-            self.name: sum(times * every for times, every, _ in counted) / whole,
-            "vanilla": sum(times * first for times, _, first in counted) / whole,
-        }
+        every: list[bool] = []
+        first: list[bool] = []
+        for number, rotations in questions.items():
+            unturned = [right for index, right in rotations if index == number]
+            first += [right for right in unturned if right is not None]
+            if (right := all_right([right for _, right in rotations])) is not None:
+                # A resample may hold a question several times, which is then worth as much.
+                every += [right] * len(unturned)
+        if not every or not first:
+            raise ValueError("no question has an answer to its first rotation, and to all others")
+        return {self.name: sum(every) / len(every), "vanilla": sum(first) / len(first)}
 
 
 @hookimpl

@@ -13,7 +13,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from harness import CorpusMetric, Filter, Metric, Observation, Sample, hookimpl
-from harness.scoring import gold_texts
+from harness.scoring import all_right, gold_texts
 from harness.scoring.official import COGNITION, PERCEPTION, mme_answer, pope_answer, pope_scores, words_only
 
 _RULES = {"mme": mme_answer, "pope": pope_answer, "words": words_only}
@@ -122,7 +122,8 @@ class HallusionScores(CorpusMetric):
     questions that are right for all their figures (qAcc); the value is their mean (Guan et al. 2024).
 
     Rows as its authors have them: category, subcategory, set_id, figure_id, question_id. Questions of the category VS
-    that are asked without a figure (figure_id 0) do not count in fAcc, as in their script.
+    that are asked without a figure (figure_id 0) do not count in fAcc, as in their script. A figure or a question of
+    which an answer failed and none is wrong is not known to be right, and does not count.
     """
 
     name = "hallusion"
@@ -135,24 +136,34 @@ class HallusionScores(CorpusMetric):
 
     def item(self, seen: Observation) -> tuple[tuple[str, ...], str, str, bool] | None:
         answer = _answer(seen)
-        doc = seen.sample.doc
+        return answer and (*self._place(seen.sample), answer[0] == answer[1])
+
+    def unanswered(self, sample: Sample) -> tuple[tuple[str, ...], str, str, None]:
+        return (*self._place(sample), None)
+
+    def _place(self, sample: Sample) -> tuple[tuple[str, ...], str, str]:
+        doc = sample.doc
         group = tuple(str(doc[name]) for name in ("category", "subcategory", "set_id"))
-        return answer and (group, str(doc["figure_id"]), str(doc["question_id"]), answer[0] == answer[1])
+        return group, str(doc["figure_id"]), str(doc["question_id"])
 
     def measure(self, items: Sequence[Any]) -> Mapping[str, float]:
         figures = _all_right(
             ((*group, figure), right) for group, figure, _, right in items if (group[0], figure) != ("VS", "0")
         )
         questions = _all_right(((*group, question), right) for group, _, question, right in items)
-        found = {"aAcc": _mean(right for *_, right in items), "fAcc": _mean(figures), "qAcc": _mean(questions)}
+        found = {
+            "aAcc": _mean(right for *_, right in items if right is not None),
+            "fAcc": _mean(figures),
+            "qAcc": _mean(questions),
+        }
         return {self.name: sum(found.values()) / 3, **found}
 
 
-def _all_right(answers: Iterable[tuple[Hashable, bool]]) -> list[bool]:
-    groups: dict[Hashable, bool] = {}
+def _all_right(answers: Iterable[tuple[Hashable, bool | None]]) -> list[bool]:
+    groups: dict[Hashable, list[bool | None]] = defaultdict(list)
     for group, right in answers:
-        groups[group] = groups.get(group, True) and right
-    return list(groups.values())
+        groups[group].append(right)
+    return [right for each in groups.values() if (right := all_right(each)) is not None]
 
 
 def _mean(values: Iterable[bool]) -> float:

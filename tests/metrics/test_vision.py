@@ -156,3 +156,28 @@ def test_a_value_under_the_metrics_own_name_is_the_metric(tmp_path: Path, monkey
     )
     (found,) = evaluate("dummy", {"mode": "gold"}, ["turn.yaml"]).report["tasks"]
     assert [each["metric"] for each in found["metrics"]] == ["circular_acc", "circular_acc_vanilla"]
+
+
+def test_what_hangs_on_an_answer_that_failed_is_not_taken_for_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = {1: "A", 1_000_001: "C", 2: "A", 1_000_002: None, 3: "A", 1_000_003: "B"}
+    rows = [
+        {"index": index, "q": "?", "answer": "AB"[index > 9], "category": "VD", "subcategory": "x", "set_id": 0}
+        | {"figure_id": index % 10, "question_id": index > 9}
+        for index in said
+    ]
+    replies = [{"index": index, "prediction": text} for index, text in said.items() if text]
+    for name, lines in (("rows.jsonl", rows), ("replies.jsonl", replies)):
+        Path(name).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    Path("turn.yaml").write_text(
+        "task: turn\ndataset_path: rows.jsonl\ntest_split: test\ndoc_to_text: q\ndoc_to_target: answer\n"
+        "metric_list: [{metric: circular_acc}, {metric: hallusion}]\n",
+        encoding="utf-8",
+    )
+    (found,) = evaluate("replay", {"path": "replies.jsonl", "missing": "sample"}, ["turn.yaml"]).report["tasks"]
+    got = {each["metric"]: each["value"] for each in found["metrics"]}
+    assert got["circular_acc"] == got["hallusion_fAcc"] == pytest.approx(1 / 2)
+    assert (got["circular_acc_vanilla"], got["hallusion_aAcc"]) == (1, pytest.approx(4 / 5))
+    assert {each["n"] for each in found["metrics"]} == {5}
