@@ -40,6 +40,7 @@ class MajorityAtK(RepeatMetric):
     """
 
     name = "majority_at_k"
+    output_types = frozenset({"generate_until"})
 
     def __init__(self, k: int | None = None, of: str | Mapping[str, Any] | None = None) -> None:
         if k is not None and (not isinstance(k, int) or isinstance(k, bool) or k < 1):
