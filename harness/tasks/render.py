@@ -57,7 +57,7 @@ class DocTemplates:
     output_type: OutputType
     messages: Template | None = None
     forgiving: bool = False
-    tools: Template | None = None
+    tools: Template | str | None = None
 
     @property
     def templates(self) -> tuple[Template, ...]:
@@ -98,8 +98,8 @@ class DocTemplates:
 
     def offered(self, context: Context, columns: Set[str]) -> str:
         """The functions that the row offers, as of a `Prompt`. Raises `DataError`."""
-        if self.tools is None:
-            return ""
+        if self.tools is None or isinstance(self.tools, str):
+            return self.tools or ""
         is_column = _is_column(self.tools, columns)
         value = _column(self.tools, context) if is_column else self.tools.value(context)
         return offered(value, f"{self.tools.place}: doc_to_tools")
@@ -349,8 +349,12 @@ def _compile(
     assert not isinstance(text, tuple) and not isinstance(choice, int)
     assert gen_prefix is None or isinstance(gen_prefix, Template)
     messages = one("doc_to_messages", config.doc_to_messages) if first is config else None
-    tools = one("doc_to_tools", config.doc_to_tools) if first is config else None
-    assert isinstance(messages, Template | None) and isinstance(tools, Template | None)
+    tools: Template | str | None = None
+    if first is config and isinstance(config.doc_to_tools, list):
+        tools = offered(config.doc_to_tools, f"{document.place(('doc_to_tools',))}: doc_to_tools")
+    elif first is config and config.doc_to_tools:
+        tools = compiler.compile(config.doc_to_tools, "doc_to_tools", document.place(("doc_to_tools",)))
+    assert isinstance(messages, Template | None)
     return DocTemplates(text, choice, target, gen_prefix, config.output_type, messages, tools=tools)
 
 

@@ -346,9 +346,10 @@ class TaskConfig(Strict):
         "turn with the content null is the model's own answer; a model without a chat template is shown doc_to_text "
         "or the turns one below the other",
     )
-    doc_to_tools: Template | None = Field(
+    doc_to_tools: Template | list[dict[str, JSON]] | None = Field(
         None,
-        description="the functions that the model may call, as a list of JSON Schemas {name, description, parameters}; "
+        description="the functions that the model may call, as a list of JSON Schemas {name, description, parameters}, "
+        "the same for all rows, or Jinja or a column that gives one; "
         "calls are read from the reply by the filter `tool_calls`, and never executed",
     )
     environment: EnvironmentEntry | None = Field(

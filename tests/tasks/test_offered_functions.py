@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from harness import DataError
+from harness import DataError, evaluate
 from harness.tasks.templates import templates_of
 from harness.tasks.tools import offered
 from harness.tasks.yaml_file import FileLine
+from harness.testing import run_harness
 
 
 def function(**parameters: Any) -> dict[str, Any]:
@@ -50,3 +51,18 @@ def test_functions_that_are_the_same_for_all_rows_may_stand_in_the_task(tmp_path
     place = FileLine(tmp_path / "task.yaml", 1)
     for source, value in (("{{ [{'name': 'add'}] }}", [{"name": "add"}]), ("{{ 3 }}", 3), ("{{ 3 }}4", "34")):
         assert templates_of(tmp_path, ()).compile(source, "doc_to_tools", place).value({}) == value
+
+
+@pytest.mark.slow
+def test_a_list_of_functions_in_the_task_file_is_offered_with_every_row(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"q": "1 + 1?", "a": "2"}\n', encoding="utf-8")
+    task = {"task": "adds", "dataset_path": "rows.jsonl", "test_split": "test", "doc_to_text": "{{ q }}"}
+    task |= {"doc_to_target": "{{ a }}", "metric_list": [{"metric": "exact_match"}]}
+    path = tmp_path / "adds.yaml"
+    path.write_text(json.dumps(task | {"doc_to_tools": [function(type="object")]}), encoding="utf-8")
+    run = evaluate("dummy", tasks=[str(path)], apply_chat_template=True, output=tmp_path)
+    (record,) = run.samples("adds")
+    assert json.loads(record.prompt.tools) == [{"type": "function", "function": function(type="object")}]
+    path.write_text(json.dumps(task | {"doc_to_tools": [{"name": "add", "parameters": [1]}]}), encoding="utf-8")
+    said = run_harness("check", str(path)).output
+    assert said.startswith(f"{path}:1: doc_to_tools: the parameters of 'add' are no JSON Schema")
