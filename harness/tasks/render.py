@@ -350,10 +350,12 @@ def _compile(
     assert gen_prefix is None or isinstance(gen_prefix, Template)
     messages = one("doc_to_messages", config.doc_to_messages) if first is config else None
     tools: Template | str | None = None
-    if first is config and isinstance(config.doc_to_tools, list):
-        tools = offered(config.doc_to_tools, f"{document.place(('doc_to_tools',))}: doc_to_tools")
-    elif first is config and config.doc_to_tools:
-        tools = compiler.compile(config.doc_to_tools, "doc_to_tools", document.place(("doc_to_tools",)))
+    if first is config and (given := config.doc_to_tools):
+        place = document.place(("doc_to_tools",))
+        if isinstance(given, list):
+            tools = offered(given, f"{place}: doc_to_tools")
+        else:
+            tools = compiler.compile(given, "doc_to_tools", place)
     assert isinstance(messages, Template | None)
     return DocTemplates(text, choice, target, gen_prefix, config.output_type, messages, tools=tools)
 
