@@ -33,7 +33,8 @@ _SOLUTION = re.compile(r"<\|(?:begin|end)_of_solution\|>|<\|(?:end|return)\|>|<\
 _OTHER_CASE = re.compile(r"</?(?:think|thinking|thought|reasoning|reflection)>", re.IGNORECASE)
 # The channels of gpt-oss where a server has dropped the marks between them: all of it, or cut before the final one.
 _BARE_CHANNELS = re.compile(r"\Aanalysis(.*?)assistant\s*final", re.DOTALL)
-_BARE_ANALYSIS = re.compile(r"\Aanalysis(?=[^\W\d_]|\s+[A-Z\u4e00-\u9fff])(.*)\Z", re.DOTALL)
+# `analysisPeriod=3` and the like are names in a call.
+_BARE_ANALYSIS = re.compile(r"\Aanalysis(?![A-Za-z0-9_]+\s*[=(\[])(?=[^\W\d_]|\s+[A-Z\u4e00-\u9fff])(.*)\Z", re.DOTALL)
 
 
 def strip_reasoning(reply: str) -> tuple[str, str | None]:

@@ -59,6 +59,7 @@ def test_the_reasoning_is_kept_apart():
 @pytest.mark.parametrize(
     ("reply", "answer"),
     [
+        ("analysisPeriod=3, kind=4)]", "analysisPeriod=3, kind=4)]"),
         ("analysisWe need 6*7, first 40.assistantfinalIt is 42.", "It is 42."),
         ("analysiswe need 6*7, guess 40. assistantfinal42", "42"),
         ("analysis\nWe need it.\nassistant final\n42", "42"),

@@ -21,7 +21,8 @@ from .sounds import SoundRule
 # The APIs take no more; the others are applied here, as all of them are.
 MOST_STOPS = 4
 # Channels of gpt-oss without their marks (`analysisThe user ...assistantfinal42`): the one of the answer did not come.
-_UNFINISHED_CHANNEL = re.compile(r"\s*analysis(?=[^a-z\s])(?!.*assistant\s?final)", re.DOTALL)
+# `analysisPeriod=3` and the like are names in a call.
+_UNFINISHED_CHANNEL = re.compile(r"\s*analysis(?![A-Za-z0-9_]+\s*[=(\[])(?=[^a-z\s])(?!.*assistant\s?final)", re.DOTALL)
 
 _CALL_MARKS = (
     "<tool_call>",
