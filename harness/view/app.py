@@ -24,7 +24,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UsageError
 from harness.record import html
 from harness.view import charts, pages
 from harness.view.notes import NoteKind, add_note
@@ -78,7 +78,11 @@ def make_app(
         run = shelf.get(request.path_params["run"])
         kind = next((kind for kind in NoteKind if kind.value == form.get("kind")), NoteKind.NONE)
         number, why, gold = int(request.path_params["n"]), form.get("why", ""), form.get("gold", "")
-        await run_in_threadpool(add_note, run.path, number, kind, why, gold)
+        share = await run_in_threadpool(shelf.progress, run)
+        try:
+            await run_in_threadpool(add_note, run.path, number, kind, why, gold)
+        except UsageError as error:
+            raise error if share is None else BeingIndexed(run.key, share) from error
         return RedirectResponse(str(request.url.path).removesuffix("/note"), 303)
 
     def media(request: Request) -> Response:

@@ -40,6 +40,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     task = write_task(folder)
     write_run(task, ["A", "B", "C", "A"], folder / "runs", "first")
     write_run(task, ["A", "C", "C", "我不知道"], folder / "runs", "second")
+    for run in (folder / "runs").iterdir():
+        with SampleIndex.of(run) as index:
+            index.update()
     return folder / "runs"
 
 
