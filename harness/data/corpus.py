@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
+from harness.types import JSON
 
 TEXTS = (".txt", ".md", ".text")
 LINES = (".jsonl", ".ndjson")
@@ -81,7 +82,7 @@ def _in_file(path: Path, name: str, trouble: Trouble) -> Iterator[tuple[str, str
             except (ValueError, RecursionError):
                 trouble.note("a broken line", place)
                 continue
-            yield place, "\n".join(_texts(value))
+            yield place, "\n".join(texts_of(value))
 
 
 def _in_text(stream: Any, name: str, trouble: Trouble) -> Iterator[tuple[str, str]]:
@@ -111,17 +112,23 @@ def _in_parquet(path: Path, name: str) -> Iterator[tuple[str, str]]:
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=_BATCH):
             for row in batch.to_pylist():
-                yield f"{name} row {number}", "\n".join(_texts(row))
+                yield f"{name} row {number}", "\n".join(texts_of(row))
                 number += 1
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """Every text in a value, in its order."""
+def texts_of(value: Any) -> Iterator[str]:
+    """Every text in a value (a row, a column, a list), in its order; numbers and keys are no texts."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
         for item in value.values():
-            yield from _texts(item)
+            yield from texts_of(item)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _texts(item)
+            yield from texts_of(item)
+
+
+def row_texts(doc: Mapping[str, JSON], media: Iterable[str] = ()) -> Iterator[str]:
+    """Every text of a row, in its order. media: names of columns that hold no text to read."""
+    left_out = set(media)
+    return texts_of({name: value for name, value in doc.items() if name not in left_out})

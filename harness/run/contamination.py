@@ -10,9 +10,9 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from harness.data.corpus import Trouble, documents
+from harness.data.corpus import Trouble, documents, row_texts
 from harness.errors import DataError, TaskError, UsageError
 from harness.model import Model
 from harness.registry import Registry, load_plugins
@@ -24,7 +24,7 @@ from harness.run.spec import Progress, RunSpec
 from harness.tasks.answer_options import find_options, value
 from harness.tasks.modify import infer_options
 from harness.tasks.schema import OptionsEntry, words
-from harness.types import JSON, Prompt, Request, Sample
+from harness.types import Prompt, Request, Sample
 
 if TYPE_CHECKING:
     from harness.scoring.statistics.exchange import TestResult
@@ -110,7 +110,7 @@ def in_corpus(
     try:
         rows = [(job, _first_views(job.samples)) for job in jobs]
         indices = [
-            OverlapIndex([list(_texts(sample.doc, job.task.media_names)) for sample in samples])
+            OverlapIndex([list(row_texts(sample.doc, job.task.media_names)) for sample in samples])
             for job, samples in rows
         ]
         progress.stage("reading the corpus")
@@ -269,7 +269,7 @@ def _as_seen(sample: Sample, job: TaskJob) -> str:
     """A row as pages show it: question and options, or whatever texts it has."""
     entry = job.task.config.options or infer_options(job.task.config)
     question, options = _asked(sample, entry) if entry is not None else ("", [])
-    return _lettered(question, options) if options else "\n".join(_texts(sample.doc, job.task.media_names))
+    return _lettered(question, options) if options else "\n".join(row_texts(sample.doc, job.task.media_names))
 
 
 def _is_sorted(options: Sequence[str]) -> bool:
@@ -287,22 +287,3 @@ def _is_sorted(options: Sequence[str]) -> bool:
 def _first_views(samples: Iterable[Sample]) -> list[Sample]:
     """A sample a row."""
     return list({(sample.subset, sample.id): sample for sample in reversed(list(samples))}.values())[::-1]
-
-
-def _texts(doc: Mapping[str, JSON], media: Iterable[str]) -> Iterator[str]:
-    """Each text of a row."""
-    left_out = set(media)
-
-    def inside(given: Any) -> Iterator[str]:
-        if isinstance(given, str):
-            yield given
-        elif isinstance(given, Mapping):
-            for item in given.values():
-                yield from inside(item)
-        elif isinstance(given, list | tuple):
-            for item in given:
-                yield from inside(item)
-
-    for name, each in doc.items():
-        if name not in left_out:
-            yield from inside(each)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from harness.data.corpus import row_texts
 from harness.errors import UsageError
 from harness.record.coverage import TaskCoverage
 from harness.record.file_types import LiteFields
@@ -21,7 +22,7 @@ from harness.run.jobs import TaskJob, close_code, load_jobs
 from harness.run.samples import render_samples
 from harness.run.spec import Progress, RunSpec
 from harness.tasks.lite_files import LiteCheck, LiteRow, LiteSet, row_hash
-from harness.types import JSON, Record
+from harness.types import Record
 
 if TYPE_CHECKING:
     from harness.scoring.statistics.estimates import Estimate
@@ -103,7 +104,9 @@ def _make(job: TaskJob, seed: int, size: int, method: str, paths: Sequence[str])
     by_subset: dict[str, list[Row]] = {}
     for row in rows:
         by_subset.setdefault(row[0], []).append(row)
-    texts = {row: row_text(sample.doc, media) for row, sample in rows.items()} if method == "kcenter" else {}
+    texts = (
+        {row: "\n".join(row_texts(sample.doc, media)) for row, sample in rows.items()} if method == "kcenter" else {}
+    )
 
     def lite(by: Sequence[ScoredRun]) -> LiteSet:
         # Clusters of few rows have few rows to choose from: those of a micro mean are of all subsets together.
@@ -162,23 +165,6 @@ def _chosen(
             numbers, stands_for = choose(rows, count)
             weights.update({rows[number]: float(weight) for number, weight in zip(numbers, stands_for, strict=True)})
     return weights
-
-
-def row_text(doc: Mapping[str, JSON], media: Iterable[str] = ()) -> str:
-    """All that a row says, as one text."""
-    left_out = set(media)
-
-    def texts(value: Any) -> Iterator[str]:
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, Mapping):
-            for item in value.values():
-                yield from texts(item)
-        elif isinstance(value, list | tuple):
-            for item in value:
-                yield from texts(item)
-
-    return "\n".join(text for name, value in doc.items() if name not in left_out for text in texts(value))
 
 
 def _scores_of(lite: LiteSet, run: ScoredRun, job: TaskJob) -> tuple[float, float]:

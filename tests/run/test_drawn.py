@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from exam_task import TASK, write_exam
 
 from harness import UsageError, evaluate, evaluate_each
 from harness.errors import ExitCode
@@ -15,27 +16,12 @@ from harness.run.result import RunResult
 from harness.testing import run_harness
 
 SIZES = {"law": 160, "art": 80}
-TASK = """\
-task: exam
-dataset_path: json
-dataset_kwargs: {data_files: {test: "rows_{{ subset.name }}.jsonl"}}
-subsets: [law, art]
-test_split: test
-output_type: multiple_choice
-doc_to_text: "{{q}}"
-doc_to_choice: ["yes", "no"]
-doc_to_target: a
-metric_list: [{metric: acc}]
-"""
 
 
 @pytest.fixture(autouse=True)
 def _a_task_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name, rows in SIZES.items():
-        lines = (json.dumps({"q": f"{name} {n}", "a": int(n % 10 == 0)}) + "\n" for n in range(rows))
-        Path(f"rows_{name}.jsonl").write_text("".join(lines))
-    Path("exam.yaml").write_text(TASK)
+    write_exam(SIZES, every=10)
 
 
 def measured(mode: str = "fixed", tasks: str = "exam.yaml", **more: Any) -> RunResult:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from exam_task import write_exam
 
 from harness import DataError, TaskError, UsageError, evaluate
 from harness.run.lite import checked, estimated, make_lite_sets
@@ -24,27 +25,12 @@ from harness.tasks.lite_files import LiteRow, LiteSet, read_lite, write_lite
 from harness.testing import run_harness
 
 SIZES = {"law": 60, "art": 30}
-TASK = """\
-task: exam
-dataset_path: json
-dataset_kwargs: {data_files: {test: "rows_{{ subset.name }}.jsonl"}}
-subsets: [law, art]
-test_split: test
-output_type: multiple_choice
-doc_to_text: "{{q}}"
-doc_to_choice: ["yes", "no"]
-doc_to_target: a
-metric_list: [{metric: acc}]
-"""
 
 
 @pytest.fixture(autouse=True)
 def _a_task_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name, rows in SIZES.items():
-        lines = (json.dumps({"q": f"{name} {n}", "a": int(n % 3 == 0)}) + "\n" for n in range(rows))
-        Path(f"rows_{name}.jsonl").write_text("".join(lines))
-    Path("exam.yaml").write_text(TASK)
+    write_exam(SIZES, every=3)
 
 
 def measured(tasks: str = "exam.yaml", mode: str = "mode=random", **more: Any) -> Any:
