@@ -58,7 +58,7 @@ def test_every_recipe_names_tasks_variants_and_scores_that_there_are() -> None:
         assert list(recipe_problems({**recipe, "tasks": new}, library, REGISTRY)) == []
         checked.update(asked.values())
         assert recipe["source"].startswith("https://") and recipe["read"]
-        assert all(0 <= entry["published"] <= 100 for entry in recipe["tasks"].values())
+        assert all(0 <= entry["published"] <= entry["scale"] for entry in recipe["tasks"].values())
 
 
 def run(tmp_path: Path, *flags: str, mode: str = "gold") -> tuple[Any, dict[str, Any], dict[str, Any]]:
