@@ -36,6 +36,7 @@ from harness.metrics import (
     Outcome,
     RepeatMetric,
     ScoreKey,
+    SetValue,
 )
 from harness.model import Forecast, Model, ModelOptions
 from harness.modifiers import Asked, Modifier, RowScore
@@ -121,6 +122,7 @@ __all__ = [
     "SaveError",
     "ScoreKey",
     "Secret",
+    "SetValue",
     "Table",
     "TaskError",
     "Thinking",

@@ -235,6 +235,18 @@ class BatchMetric(Metric):
         """Give back memory; there may be more to score later."""
 
 
+@dataclass(frozen=True, slots=True)
+class SetValue:
+    """A value of a set in which several samples decide together what is right (both questions on an image).
+
+    value: None, reported as null, where nothing is known to be right or wrong. unknown: how many such groups the value
+    leaves out, because an answer of theirs is missing and none is wrong; the report says it.
+    """
+
+    value: float | None
+    unknown: int = 0
+
+
 class CorpusMetric(Metric):
     """A metric that only a whole set of samples has: no sample has a score, and no sums of numbers make the value.
 
@@ -264,7 +276,7 @@ class CorpusMetric(Metric):
         return None
 
     @abstractmethod
-    def measure(self, items: Sequence[Any]) -> float | Mapping[str, float]:
+    def measure(self, items: Sequence[Any]) -> float | SetValue | Mapping[str, float | SetValue]:
         """The value of a set, or several by name, of which each is reported as `<metric>_<name>`.
 
         One under the metric's own name is reported as `<metric>`.

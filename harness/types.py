@@ -532,6 +532,7 @@ class MetricResult:
     bounds: the least and the greatest value that there can be, where there are such (`Metric.bounds`).
     scorer: what decides the scores beside the task file (`BatchMetric.identity`): a model's weights, for example.
     truncated: how many samples had a text that the metric cut. reasoned: how many were scored with their reasoning.
+    unknown: how many groups of samples that are right together it leaves out (`SetValue`).
     error: why there is no value, where the samples are not the reason. setting: what a table says beside the metric's
     name.
     """
@@ -547,6 +548,7 @@ class MetricResult:
     scorer: Mapping[str, JSON] | None = None
     truncated: int = 0
     reasoned: int = 0
+    unknown: int = 0
     error: str | None = None
     setting: str = ""
 

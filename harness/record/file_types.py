@@ -291,6 +291,7 @@ class MetricFields(TypedDict):
     setting: NotRequired[str]
     truncated: NotRequired[int]
     reasoned: NotRequired[int]
+    unknown: NotRequired[int]
     error: NotRequired[str]
     average: NotRequired[str]
     filter: NotRequired[str]

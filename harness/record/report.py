@@ -239,7 +239,7 @@ def _metric(metric: MetricResult) -> MetricFields:
     fields: dict[str, JSON] = asdict(metric)
     fields["interval"] = list(metric.interval) if metric.interval else None
     fields["bounds"] = list(metric.bounds) if metric.bounds else None
-    for name in ("bounds", "scorer", "truncated", "reasoned", "error", "setting"):
+    for name in ("bounds", "scorer", "truncated", "reasoned", "unknown", "error", "setting"):
         if not fields[name]:
             del fields[name]
     return cast(MetricFields, fields)
@@ -505,9 +505,11 @@ def scorers(report: Report, t: Translate = english) -> Iterator[str]:
 
 
 def doubts_about_metrics(report: Report, t: Translate = english) -> Iterator[str]:
-    """One line for each metric that has no value for its set, scored reasoning, or cut texts longer than its window."""
+    """One line for each metric that has no value for its set, scored reasoning, cut texts longer than its window, or
+    leaves out groups of samples that lack an answer."""
     for task in report["tasks"]:
         cut: dict[int, list[str]] = {}
+        unknown: dict[int, list[str]] = {}
         if most := max((metric.get("reasoned", 0) for metric in task["metrics"]), default=0):
             yield t(
                 "{task}: {n} of {of} samples are scored with the reasoning before their answer, as no filter takes "
@@ -517,6 +519,8 @@ def doubts_about_metrics(report: Report, t: Translate = english) -> Iterator[str
         for metric in task["metrics"]:
             if metric.get("truncated"):
                 cut.setdefault(metric["truncated"], []).append(metric["metric"])
+            if metric.get("unknown"):
+                unknown.setdefault(metric["unknown"], []).append(metric["metric"])
             if metric.get("error"):
                 told = {"task": task["task"], "metric": metric["metric"], "error": metric["error"]}
                 yield t("{task}: {metric} has no value: {error}", **told)
@@ -525,6 +529,12 @@ def doubts_about_metrics(report: Report, t: Translate = english) -> Iterator[str
             if count == 1:
                 words = "{task}: {n} sample has a text longer than the window of {metrics}, which was cut"
             yield t(words, task=task["task"], n=count, metrics=", ".join(metrics))
+        for count, metrics in unknown.items():
+            yield t(
+                "{task}: {metrics}: {n} left out of the questions, images or dialogues that several answers decide, as "
+                "an answer is missing and none is wrong",
+                task=task["task"], metrics=", ".join(metrics), n=count,
+            )  # fmt: skip
 
 
 def summary_text(report: Report, width: int = 100) -> str:

@@ -292,7 +292,10 @@ def _corpus(key: ScoreKey, metric: CorpusMetric, tables: Sequence[_Table], avera
     # `evaluate/rouge_rouge1@strict` for the value `rouge1` under the key `evaluate/rouge@strict`.
     name = ScoreName.parse(key.name)
     own = {value: str(name._replace(metric=f"{name.metric}_{value}")) if value else key.name for value in values}
-    return [replace(_result(key, estimate, n, tables), metric=own[value]) for value, estimate in values.items()]
+    return [
+        replace(_result(key, found.estimate, n, tables), metric=own[value], unknown=found.unknown)
+        for value, found in values.items()
+    ]
 
 
 def _joined(key: ScoreKey, tables: Sequence[_Table]) -> tuple[Floats, Clusters]:

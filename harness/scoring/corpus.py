@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from harness.metrics import CorpusMetric
-from harness.plugin_values import number, text
+from harness.metrics import CorpusMetric, SetValue
+from harness.plugin_values import integer, number, text
 from harness.scoring.statistics.estimates import SEED, Estimate, from_draws, macro_estimate
 
-Measured = Mapping[str, Estimate]
-"""Name of a value (empty for the metric's only one) -> estimate."""
+
+@dataclass(frozen=True, slots=True)
+class SetEstimate:
+    """A `SetValue` with its error; estimate: None where there is no value."""
+
+    estimate: Estimate | None
+    unknown: int = 0
+
+
+Measured = Mapping[str, SetEstimate]
+"""Name of a value (empty for the metric's only one) -> what was measured."""
 
 
 def measure(metric: CorpusMetric, items: Sequence[Any], clusters: Sequence[int]) -> Measured:
@@ -24,31 +34,41 @@ def measure(metric: CorpusMetric, items: Sequence[Any], clusters: Sequence[int])
     units: dict[int, list[Any]] = {}
     for item, cluster in zip(items, clusters, strict=True):
         units.setdefault(cluster, []).append(item)
-    if len(units) < 2 or metric.resamples < 2:
-        return {name: Estimate(value) for name, value in values.items()}
-    draws = _draws(metric, list(units.values()))
+    draws = _draws(metric, list(units.values())) if len(units) > 1 and metric.resamples > 1 else []
     estimates = {}
-    for name, value in values.items():
+    for name, (value, unknown) in values.items():
         known = [draw[name] for draw in draws if name in draw]
         # No error where a resample lacks the value: what is left would look surer than it is.
-        estimates[name] = Estimate(value) if len(known) < len(draws) else from_draws(value, np.array(known))
+        is_known = bool(draws) and len(known) == len(draws)
+        estimate = None if value is None else from_draws(value, np.array(known)) if is_known else Estimate(value)
+        estimates[name] = SetEstimate(estimate, unknown)
     return estimates
 
 
 def mean_of(parts: Sequence[Measured]) -> Measured:
-    """The unweighted mean over sets, of each value that all of them have."""
-    names = [name for name in parts[0] if all(name in part for part in parts)]
-    return {name: macro_estimate([part[name] for part in parts]) for name in names}
+    """The unweighted mean over sets, of each value that all of them name; a set in which it is null does not count."""
+    found = {}
+    for name in (name for name in parts[0] if all(name in part for part in parts)):
+        known = [estimate for part in parts if (estimate := part[name].estimate) is not None]
+        found[name] = SetEstimate(macro_estimate(known) if known else None, sum(part[name].unknown for part in parts))
+    return found
 
 
-def _values(metric: CorpusMetric, items: Sequence[Any]) -> dict[str, float]:
+def _values(metric: CorpusMetric, items: Sequence[Any]) -> dict[str, tuple[float | None, int]]:
+    """Name -> (value, how many groups of samples it leaves out)."""
     given: object = metric.measure(items)
     if not isinstance(given, Mapping):
-        return {"": number(given, "what measure gave")}
+        return {"": _value(given, "what measure gave")}
     values = {
-        text(name, "a name that measure gave"): number(value, str(name) or "the value") for name, value in given.items()
+        text(name, "a name that measure gave"): _value(value, str(name) or "the value") for name, value in given.items()
     }
     return {"" if name == metric.name else name: value for name, value in values.items()}
+
+
+def _value(given: object, what: str) -> tuple[float | None, int]:
+    if not isinstance(given, SetValue):
+        return number(given, what), 0
+    return None if given.value is None else number(given.value, what), integer(given.unknown, f"unknown of {what}")
 
 
 def _draws(metric: CorpusMetric, units: Sequence[Sequence[Any]]) -> list[dict[str, float]]:
@@ -58,7 +78,8 @@ def _draws(metric: CorpusMetric, units: Sequence[Sequence[Any]]) -> list[dict[st
     for _ in range(metric.resamples):
         picks = generator.integers(0, len(units), len(units))
         try:
-            draws.append(_values(metric, [item for pick in picks for item in units[pick]]))
+            values = _values(metric, [item for pick in picks for item in units[pick]])
+            draws.append({name: value for name, (value, _) in values.items() if value is not None})
         except Exception:
             draws.append({})
     return draws

@@ -12,8 +12,8 @@ import ast
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness import CorpusMetric, Filter, Metric, Observation, Sample, hookimpl
-from harness.scoring import CallError, acebench_calls, acebench_correct, acebench_notices, strip_reasoning
+from harness import CorpusMetric, Filter, Metric, Observation, Sample, SetValue, hookimpl
+from harness.scoring import CallError, acebench_calls, acebench_correct, acebench_notices, all_right, strip_reasoning
 
 
 class AceBenchAnswer(Filter):
@@ -54,8 +54,9 @@ class AceBenchAcc(Metric):
 class AceBenchDialogues(CorpusMetric):
     """The share of dialogues of which every turn is right; a row of a category with one turn is one by itself.
 
-    This is the script's accuracy (`multiplt_turn_accuracy`). A turn without an answer counts among the failed and is
-    left out of its dialogue.
+    This is the script's accuracy (`multiplt_turn_accuracy`). A dialogue of which a turn failed and no other is wrong
+    does not count: nobody knows whether it would be right. Rows do not say how many turns there are: of a part of the
+    rows (`--limit`), those count that were asked.
     """
 
     name = "acebench_dialogues"
@@ -68,23 +69,36 @@ class AceBenchDialogues(CorpusMetric):
         return {}
 
     def item(self, seen: Observation) -> tuple[str, int, tuple[bool, ...]] | None:
-        doc = seen.sample.doc
         right = _right(seen)
-        if not right:
-            return None
-        dialogue, _, turn = str(doc["id"]).rpartition("_")
-        return (dialogue, int(turn), right) if "multi_turn" in dialogue else (str(doc["id"]), 0, right)
+        return (*self._place(seen.sample), right) if right else None
 
-    def measure(self, items: Sequence[tuple[str, int, tuple[bool, ...]]]) -> float:
-        dialogues: list[list[tuple[bool, ...]]] = []
+    def unanswered(self, sample: Sample) -> tuple[str, int, None]:
+        return (*self._place(sample), None)
+
+    def _place(self, sample: Sample) -> tuple[str, int]:
+        own = str(sample.doc["id"])
+        dialogue, _, turn = own.rpartition("_")
+        return (dialogue, int(turn)) if "multi_turn" in dialogue else (own, 0)
+
+    def measure(self, items: Sequence[tuple[str, int, tuple[bool, ...] | None]]) -> SetValue:
+        dialogues: list[list[tuple[bool, ...] | None]] = []
         last: tuple[str, int] | None = None
         for dialogue, turn, right in items:
             if last is None or last[0] != dialogue or turn <= last[1]:  # a resample may hold a dialogue twice
                 dialogues.append([])
             dialogues[-1].append(right)
             last = (dialogue, turn)
-        wholes = [[all(turns) for turns in zip(*dialogue, strict=False)] for dialogue in dialogues]
-        return sum(sum(whole) / len(whole) for whole in wholes) / len(wholes)
+        known = [share for dialogue in dialogues if (share := _share_right(dialogue)) is not None]
+        return SetValue(sum(known) / len(known) if known else None, len(dialogues) - len(known))
+
+
+def _share_right(turns: Sequence[tuple[bool, ...] | None]) -> float | None:
+    """In which share of its repetitions every turn is right; None where that hangs on a turn that failed."""
+    answered = [turn for turn in turns if turn is not None]
+    failed = [None] * (len(turns) - len(answered))
+    repeats = [all_right([*each, *failed]) for each in zip(*answered, strict=False)]
+    known = [right for right in repeats if right is not None]
+    return sum(known) / len(known) if known and len(known) == len(repeats) else None
 
 
 def _right(seen: Observation) -> tuple[bool, ...]:

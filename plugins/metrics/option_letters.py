@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness import CorpusMetric, Filter, Metric, Observation, Sample, hookimpl
+from harness import CorpusMetric, Filter, Metric, Observation, Sample, SetValue, hookimpl
 from harness.scoring import all_right, choice_letter, gold_texts, mean_over_predictions
 from harness.scoring.official import (
     blink_letter,
@@ -75,8 +75,13 @@ class OfficialLetter(Filter):
     def _options(self, doc: Mapping[str, Any]) -> dict[str, str]:
         if isinstance(self._columns, str):
             return {string.ascii_uppercase[index]: str(text) for index, text in enumerate(doc[self._columns])}
-        texts = {string.ascii_uppercase[index]: doc.get(column) for index, column in enumerate(self._columns)}
-        return {letter: str(text) for letter, text in texts.items() if text is not None and text not in ("", "nan")}
+        return _given(doc, self._columns)
+
+
+def _given(doc: Mapping[str, Any], columns: Sequence[str]) -> dict[str, str]:
+    """Letter -> text of the options that a row has; what it lacks is empty, or pandas' nan."""
+    texts = {string.ascii_uppercase[index]: doc.get(column) for index, column in enumerate(columns)}
+    return {letter: str(text) for letter, text in texts.items() if text is not None and str(text) not in ("", "nan")}
 
 
 class LetterOrText(Filter):
@@ -135,9 +140,10 @@ class MMStarAccuracy(Metric):
 class CircularAccuracy(CorpusMetric):
     """The share of questions of which every rotation of the options is answered right (MMBench, Liu et al. 2023).
 
-    index: the column that numbers the rows; rotation k of a question has its number plus k million. vanilla: the share
-    of right answers to questions as they stand. A question of which the first rotation is not there does not count, nor
-    one of which a rotation failed and no other is wrong: nobody knows whether it would be right.
+    index: the column that numbers the rows; rotation k of a question has its number plus k million. options: a column
+    for each option; a question has as many rotations as options. Where a row has none of them, it has those that were
+    asked. vanilla: the share of right answers to questions as they stand. A question of which a rotation failed or was
+    not asked and no other is wrong does not count: nobody knows whether it would be right.
     """
 
     name = "circular_acc"
@@ -145,37 +151,45 @@ class CircularAccuracy(CorpusMetric):
     bounds = (0.0, 1.0)
     resamples = 200
 
-    def __init__(self, index: str = "index") -> None:
-        self._index = index
+    def __init__(self, index: str = "index", options: Sequence[str] = ("A", "B", "C", "D", "E")) -> None:
+        self._index, self._options = index, tuple(options)
 
     @property
     def identity(self) -> Mapping[str, Any]:
         return {"rotation": ROTATION}
 
-    def item(self, seen: Observation) -> tuple[int, bool] | None:
+    def item(self, seen: Observation) -> tuple[int, int, bool] | None:
         golds = gold_texts(seen.sample)
         if golds is None or not seen.predictions:
             return None
-        return int(seen.sample.doc[self._index]), seen.predictions[0] in golds
+        return (*self._place(seen.sample), seen.predictions[0] in golds)
 
-    def unanswered(self, sample: Sample) -> tuple[int, None]:
-        return int(sample.doc[self._index]), None
+    def unanswered(self, sample: Sample) -> tuple[int, int, None]:
+        return (*self._place(sample), None)
 
-    def measure(self, items: Sequence[Any]) -> Mapping[str, float]:
-        questions: dict[int, list[tuple[int, bool | None]]] = defaultdict(list)
-        for index, right in items:
-            questions[index % ROTATION].append((index, right))
+    def _place(self, sample: Sample) -> tuple[int, int]:
+        """The number of the row, and how many rotations its question has."""
+        return int(sample.doc[self._index]), len(_given(sample.doc, self._options))
+
+    def measure(self, items: Sequence[Any]) -> Mapping[str, SetValue]:
+        questions: dict[int, list[tuple[int, int, bool | None]]] = defaultdict(list)
+        for index, rotations, right in items:
+            questions[index % ROTATION].append((index, rotations, right))
         every: list[bool] = []
         first: list[bool] = []
-        for number, rotations in questions.items():
-            unturned = [right for index, right in rotations if index == number]
+        unknown = 0
+        for number, rows in questions.items():
+            unturned = [right for index, _, right in rows if index == number]
             first += [right for right in unturned if right is not None]
-            if (right := all_right([right for _, right in rotations])) is not None:
-                # A resample may hold a question several times, which is then worth as much.
-                every += [right] * len(unturned)
-        if not every or not first:
-            raise ValueError("no question has an answer to its first rotation, and to all others")
-        return {self.name: sum(every) / len(every), "vanilla": sum(first) / len(first)}
+            missing = max(rotations for _, rotations, _ in rows) > len({index for index, _, _ in rows})
+            right = all_right([right for *_, right in rows] + [None] * missing)
+            # A resample may hold a question several times, which is then worth as much.
+            every += [right] * len(unturned) if right is not None else []
+            unknown += right is None or not unturned
+        return {
+            self.name: SetValue(sum(every) / len(every) if every else None, unknown),
+            "vanilla": SetValue(sum(first) / len(first) if first else None),
+        }
 
 
 @hookimpl

@@ -143,7 +143,9 @@ class PartAccuracy(Metric):
         return [part.strip() for part in text.split(self._separator)]
 
     def from_means(self, means: tuple[float, ...]) -> float:
-        return means[0] / means[1] if means[1] else 0.0
+        if not means[1]:
+            raise ValueError("no gold answer has a part")
+        return means[0] / means[1]
 
 
 def squad_tokens(text: str) -> list[str]:

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-from harness import CorpusMetric, Filter, Metric, Observation, Sample, hookimpl
+from harness import CorpusMetric, Filter, Metric, Observation, Sample, SetValue, hookimpl
 from harness.scoring import all_right, gold_texts
 from harness.scoring.official import COGNITION, PERCEPTION, mme_answer, pope_answer, pope_scores, words_only
 
@@ -47,7 +47,10 @@ def _answer(seen: Observation) -> tuple[str | None, str] | None:
 
 
 class YesNoScores(CorpusMetric):
-    """F1, precision, recall and accuracy with yes as the positive answer, and the share of replies that say yes."""
+    """F1, precision, recall and accuracy with yes as the positive answer, and the share of replies that say yes.
+
+    Of a set in which no gold is yes there is no recall and no F1.
+    """
 
     name = "yes_no"
     output_types = frozenset({"generate_until"})
@@ -61,13 +64,14 @@ class YesNoScores(CorpusMetric):
     def item(self, seen: Observation) -> tuple[str | None, str] | None:
         return _answer(seen)
 
-    def measure(self, items: Sequence[Any]) -> Mapping[str, float]:
+    def measure(self, items: Sequence[Any]) -> Mapping[str, float | SetValue]:
         scores = pope_scores(items)
+        has_positive = any(gold == "yes" for _, gold in items)
         return {
-            "f1": scores.f1,
+            "f1": scores.f1 if has_positive else SetValue(None),
             "accuracy": scores.accuracy,
             "precision": scores.precision,
-            "recall": scores.recall,
+            "recall": scores.recall if has_positive else SetValue(None),
             "yes_ratio": scores.yes_ratio,
         }
 
@@ -76,7 +80,9 @@ class MmeScores(CorpusMetric):
     """MME's scores: of each category, the accuracy and the accuracy+ (both questions on an image right), times 100.
 
     perception is the sum over ten categories (2,000 at most), cognition over four (800), and the value the sum of all.
-    `acc` and `acc_plus` are over all rows and images. image, category: columns.
+    `acc` and `acc_plus` are over all rows and images. image, category: columns. An image of which an answer is missing
+    (it failed, or was not asked) and none is wrong is not known to be right, and does not count in the accuracy+; where
+    a category has no other image, its score is null, and so is every sum that it belongs to.
     """
 
     name = "mme"
@@ -91,29 +97,36 @@ class MmeScores(CorpusMetric):
 
     def item(self, seen: Observation) -> tuple[str, str, bool] | None:
         answer = _answer(seen)
-        doc = seen.sample.doc
-        return answer and (str(doc[self._category]), str(doc[self._image]), answer[0] == answer[1])
+        return answer and (*self._place(seen.sample), answer[0] == answer[1])
 
-    def measure(self, items: Sequence[Any]) -> Mapping[str, float]:
-        images: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    def unanswered(self, sample: Sample) -> tuple[str, str, None]:
+        return (*self._place(sample), None)
+
+    def _place(self, sample: Sample) -> tuple[str, str]:
+        return str(sample.doc[self._category]), str(sample.doc[self._image])
+
+    def measure(self, items: Sequence[Any]) -> Mapping[str, SetValue]:
+        images: dict[tuple[str, str], list[bool | None]] = defaultdict(list)
         for category, image, right in items:
-            images[category][image].append(right)
-        acc = {category: _mean(right for rights in of.values() for right in rights) for category, of in images.items()}
-        # An image of which one question has no answer (it failed) is not known to be right; a wrong one settles it.
-        known = {
-            category: [all(rights) for rights in of.values() if len(rights) > 1 or not all(rights)]
-            for category, of in images.items()
-        }
-        plus = {category: _mean(known[category]) for category in images}
-        scores = {category: 100 * (acc[category] + plus[category]) for category in images}
+            images[category, image].append(right)
+        answers: dict[str, list[bool]] = defaultdict(list)
+        both: dict[str, list[bool | None]] = defaultdict(list)
+        for (category, _), rights in images.items():
+            answers[category] += [right for right in rights if right is not None]
+            # A second question that was not asked is as one that failed.
+            both[category].append(all_right(rights if len(rights) > 1 else [*rights, None]))
+        scores = {}
+        for category in both:
+            total = _total((_share(answers[category]), _share(both[category])))
+            scores[category] = SetValue(None if total.value is None else 100 * total.value, total.unknown)
         found = {
-            self.name: sum(scores.values()),
-            "acc": _mean(right for _, _, right in items),
-            "acc_plus": _mean(each for of in known.values() for each in of),
+            self.name: _total(scores.values()),
+            "acc": _share([right for of in answers.values() for right in of]),
+            "acc_plus": _share([right for of in both.values() for right in of]),
         }
         for name, members in (("perception", PERCEPTION), ("cognition", COGNITION)):
             if given := [scores[category] for category in members if category in scores]:
-                found[name] = sum(given)
+                found[name] = _total(given)
         return found
 
 
@@ -123,7 +136,8 @@ class HallusionScores(CorpusMetric):
 
     Rows as its authors have them: category, subcategory, set_id, figure_id, question_id. Questions of the category VS
     that are asked without a figure (figure_id 0) do not count in fAcc, as in their script. A figure or a question of
-    which an answer failed and none is wrong is not known to be right, and does not count.
+    which an answer failed and none is wrong is not known to be right, and does not count. Rows do not say how many
+    questions a figure has: of a part of the rows (`--limit`), those count that were asked.
     """
 
     name = "hallusion"
@@ -146,29 +160,38 @@ class HallusionScores(CorpusMetric):
         group = tuple(str(doc[name]) for name in ("category", "subcategory", "set_id"))
         return group, str(doc["figure_id"]), str(doc["question_id"])
 
-    def measure(self, items: Sequence[Any]) -> Mapping[str, float]:
+    def measure(self, items: Sequence[Any]) -> Mapping[str, SetValue]:
         figures = _all_right(
             ((*group, figure), right) for group, figure, _, right in items if (group[0], figure) != ("VS", "0")
         )
         questions = _all_right(((*group, question), right) for group, _, question, right in items)
         found = {
-            "aAcc": _mean(right for *_, right in items if right is not None),
-            "fAcc": _mean(figures),
-            "qAcc": _mean(questions),
+            "aAcc": _share([right for *_, right in items if right is not None]),
+            "fAcc": _share(figures),
+            "qAcc": _share(questions),
         }
-        return {self.name: sum(found.values()) / 3, **found}
+        total = _total(found.values())
+        return {self.name: SetValue(None if total.value is None else total.value / 3, total.unknown), **found}
 
 
-def _all_right(answers: Iterable[tuple[Hashable, bool | None]]) -> list[bool]:
+def _all_right(answers: Iterable[tuple[Hashable, bool | None]]) -> list[bool | None]:
     groups: dict[Hashable, list[bool | None]] = defaultdict(list)
     for group, right in answers:
         groups[group].append(right)
-    return [right for each in groups.values() if (right := all_right(each)) is not None]
+    return [all_right(each) for each in groups.values()]
 
 
-def _mean(values: Iterable[bool]) -> float:
-    known = list(values)
-    return sum(known) / len(known) if known else 0.0
+def _share(right: Sequence[bool | None]) -> SetValue:
+    """The share of those that are right, of those that are known."""
+    known = [each for each in right if each is not None]
+    return SetValue(sum(known) / len(known) if known else None, len(right) - len(known))
+
+
+def _total(parts: Iterable[SetValue]) -> SetValue:
+    """The sum; null where a part is."""
+    parts = list(parts)
+    known = [part.value for part in parts if part.value is not None]
+    return SetValue(sum(known) if len(known) == len(parts) else None, sum(part.unknown for part in parts))
 
 
 @hookimpl

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness import Observation, Sample, evaluate
+from harness import Observation, Sample, SetValue, evaluate
 from harness_plugins.metrics.captions import CaptionScores
 from harness_plugins.metrics.mmmu import MmmuGuessed
 from harness_plugins.metrics.option_letters import CircularAccuracy, OfficialLetter
@@ -19,8 +19,9 @@ def seen(answer: str | None, gold: str, **doc: Any) -> Observation:
     return Observation(Sample("task", "", 0, doc, (), gold), (), predictions=(answer,))
 
 
-def values(metric: Any, answers: list[Observation]) -> dict[str, float]:
-    return dict(metric.measure([metric.item(each) for each in answers]))
+def values(metric: Any, answers: list[Observation]) -> dict[str, float | None]:
+    found = metric.measure([metric.item(each) for each in answers])
+    return {name: each.value if isinstance(each, SetValue) else each for name, each in found.items()}
 
 
 def read(rule: str, reply: str, **doc: Any) -> str | None:
@@ -181,3 +182,56 @@ def test_what_hangs_on_an_answer_that_failed_is_not_taken_for_right(
     assert got["circular_acc"] == got["hallusion_fAcc"] == pytest.approx(1 / 2)
     assert (got["circular_acc_vanilla"], got["hallusion_aAcc"]) == (1, pytest.approx(4 / 5))
     assert {each["n"] for each in found["metrics"]} == {5}
+
+
+SETS = """task: sets
+dataset_path: rows.jsonl
+test_split: test
+doc_to_text: q
+doc_to_target: answer
+metric_list: [{metric: circular_acc}, {metric: mme}, {metric: hallusion}]
+"""
+
+
+def of_sets(rows: list[dict[str, Any]], said: dict[int, str], **options: Any) -> tuple[dict[str, Any], str]:
+    """What three metrics of sets make of answers by row: each (value, how many groups are unknown), and the table."""
+    place = {"q": "?", "category": "count", "subcategory": "x", "set_id": 0, "figure_id": 1}
+    lines = [place | {"index": at, "question_id": at % 1_000_000} | row for at, row in enumerate(rows)]
+    replies = [{"doc_id": at, "prediction": text} for at, text in said.items()]
+    for name, content in (("rows.jsonl", lines), ("replies.jsonl", replies)):
+        Path(name).write_text("".join(json.dumps(line) + "\n" for line in content), encoding="utf-8")
+    Path("sets.yaml").write_text(SETS, encoding="utf-8")
+    result = evaluate("replay", {"path": "replies.jsonl", "missing": "sample"}, ["sets.yaml"], **options)
+    metrics = result.report["tasks"][0]["metrics"]
+    return {each["metric"]: (each["value"], each.get("unknown", 0)) for each in metrics}, result.summary(200)
+
+
+def test_what_nobody_answered_for_is_null_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = {"A": "x", "B": "y", "answer": "yes", "question_id": 5}
+    rows = [{"index": 5, **options}, {"index": 1_000_005, **options}]
+
+    got, table = of_sets(rows, {0: "yes"})
+    assert got["circular_acc"] == (None, 1) and got["circular_acc_vanilla"] == (1, 0)
+    assert got["mme"] == got["mme_perception"] == got["mme_acc_plus"] == (None, 1)
+    assert got["mme_acc"] == (1, 0)
+    assert (got["hallusion"], got["hallusion_aAcc"], got["hallusion_fAcc"]) == ((None, 2), (1, 0), (None, 1))
+    assert "sets: circular_acc, mme, mme_acc_plus, mme_perception" in table and ": 1 left out of the questions" in table
+
+    assert of_sets(rows, {0: "no"})[0]["mme"] == (0, 0)  # one that is wrong settles it
+    known = [row | {"question_id": 6} for row in rows]
+    got, _ = of_sets([*rows, *known], {0: "yes", 2: "yes", 3: "yes"})
+    assert got["mme_acc_plus"] == (1, 1) and got["mme"] == (200, 1)
+
+
+def test_rotations_that_were_not_asked_are_not_taken_for_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        {"index": question + turn * 1_000_000, "answer": "yes", "A": "x", "B": "y", "C": "nan" if question < 3 else "z"}
+        for turn in range(2)
+        for question in (1, 2, 3)
+    ]
+    said = {0: "yes", 1: "no", 2: "yes", 3: "yes", 4: "yes", 5: "yes"}
+    assert of_sets(rows, said)[0]["circular_acc"] == (0.5, 1)  # of the third question a rotation is not there
+    got, _ = of_sets(rows, said, limit=3)
+    assert (got["circular_acc"], got["circular_acc_vanilla"]) == ((0, 2), (pytest.approx(2 / 3), 0))

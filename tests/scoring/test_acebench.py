@@ -2,6 +2,7 @@
 
 import pytest
 
+from harness import Sample, SetValue
 from harness.scoring import CallError, acebench_calls, acebench_correct, acebench_notices
 from harness.testing import observation
 from harness_plugins.metrics.acebench import AceBenchDialogues
@@ -96,6 +97,8 @@ def test_a_dialogue_is_right_where_all_its_turns_are() -> None:
 
     turns = [("multi_turn_0_0", True), ("multi_turn_0_1", False), ("multi_turn_1_0", True), ("multi_turn_1_1", True)]
     items = [item(name, right) for name, right in turns]
-    assert metric.measure(items) == 0.5
-    assert metric.measure(items[2:] * 2) == 1.0
-    assert metric.measure([item("atom_0", True), item("atom_1", False)]) == 0.5
+    assert metric.measure(items).value == 0.5
+    assert metric.measure(items[2:] * 2).value == 1.0
+    assert metric.measure([item("atom_0", True), item("atom_1", False)]).value == 0.5
+    failed = metric.unanswered(Sample("t", "", 0, {"id": "multi_turn_1_1"}, (), None))
+    assert metric.measure([*items[:3], failed]) == SetValue(0.0, 1)

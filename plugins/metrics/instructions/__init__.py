@@ -94,7 +94,9 @@ class _InstructionLevel(_Followed):
         return (float(sum(map(sum, replies))), float(sum(map(len, replies)))) if replies else None
 
     def from_means(self, means: tuple[float, ...]) -> float:
-        return means[0] / means[1] if means[1] else 0.0
+        if not means[1]:
+            raise ValueError("no row has an instruction")
+        return means[0] / means[1]
 
 
 class PromptStrict(_PromptLevel):
