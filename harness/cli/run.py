@@ -114,7 +114,10 @@ RUN_OPTIONS = [
         "--sandbox", type=click.Choice(["auto", "docker", "none"]),
         help="Where programs that a model wrote run; auto is Linux namespaces. Also HARNESS_SANDBOX. [default: auto]",
     ),
-    click.option("--name", metavar="TEXT", help="What the run is called: in its folder's name and in comparisons."),
+    click.option(
+        "--name", metavar="TEXT",
+        help="What the run is called: in comparisons and pages, and in its folder's name where that is new.",
+    ),
     click.option(
         "--log_to", type=LOG_TO, multiple=True, metavar="LOGGER,K=V,...", shell_complete=complete_loggers,
         help="Write the run into a tracker: wandb,project=NAME, mlflow, tensorboard, trackio, swanlab. Repeatable.",

@@ -362,6 +362,7 @@ class RunFolder:
         self._told = {**environment.describe(), **cast(Manifest, jsonable(fields))}
         self._written = 0
         if self._manifest:
+            self._keep_name(self._told.get("spec", {}))
             self._manifest["sessions"] = sessions
             self._save()
             return
@@ -373,6 +374,19 @@ class RunFolder:
             "sessions": sessions,
         }
         self.begin_work()
+
+    def _keep_name(self, told: dict[str, JSON]) -> None:
+        """The name that a run was given stays until it is given another one, of which the user is told: answers are
+        found by what decides them, so that a new name makes no new run."""
+        before = self._manifest.get("spec", {}).get("name")
+        if not told.get("name"):
+            told["name"] = before
+        elif told["name"] != before:
+            called = f", called '{before}'" if before else ""
+            self.messages.append(
+                f"{self.path}: is a run of the same configuration{called}; it goes on there and is called "
+                f"'{told['name']}' from now on (a second run of it needs another --output)"
+            )
 
     def _recover(self, *, learn: bool = True) -> None:
         """Repair and index the files. learn: keep the answers, which nobody asks for where no model will be asked."""

@@ -294,9 +294,9 @@ class _Run:
         coverage = {job.task.name: job.coverage(self.spec.limit) for job in jobs}
         asked = {job.task.name: [sample.key for sample in job.samples] for job in jobs}
         told = self.folder.manifest.get("spec", {})
-        for name, value in (("prices", self.spec.prices), ("recipe", self.spec.recipe)):
+        for name, value in (("prices", self.spec.prices), ("recipe", self.spec.recipe), ("name", self.spec.name)):
             if value and told.get(name) != value:
-                self.folder.begin_work()  # where nothing is left to ask, a report by other prices or values is
+                self.folder.begin_work()  # where nothing is left to ask, a report by other prices or names is
         summary = summarise_run(jobs, self.folder, coverage, asked)
         for job in jobs:
             self.scoring_files.settle(job)

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.record.html import KINDS
-from harness.view.filters import WHOLE_SUBSET, Filters
+from harness.view.filters import WHOLE_SUBSET, Filters, signs_of
 
 Places = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -31,11 +31,11 @@ Array = npt.NDArray[Any]
 TYPES: Mapping[str, str] = {
     "task": "<i4", "subset": "<i4", "id": "<i8", "view": "<i4", "kind": "<i1", "score": "<f8", "cluster": "<i8",
     "clustered": "<i1", "row": "<u8", "answer": "<u8", "gold": "<u8", "short": "<i1", "confidence": "<f8",
-    "chance": "<f8", "size": "<i4", "cut": "<i1",
+    "chance": "<f8", "size": "<i4", "cut": "<i1", "signs": "<u4",
 }  # fmt: skip
 """Column -> how its values lie in the file. task, subset: numbers of names. answer, gold: hashes of texts; short:
 whether both are. cluster: see `cluster_number`; clustered: whether it is known. NaN where there is no score, confidence
-or chance."""
+or chance. signs: see `signs_in`."""
 _TENTHS = 10
 _LONGEST = 2**19
 _MOST_LETTERS = 400
@@ -97,7 +97,7 @@ class Columns:
         return self._names[kind]
 
     def mask(self, filters: Filters) -> Mask:
-        """Which samples the filters leave; words are no part of it."""
+        """Which samples the filters leave; of what is searched, the signs alone."""
         mask = self.live.copy()
         if filters.task or filters.tasks:
             for wanted in ((filters.task,) if filters.task else (), filters.tasks):
@@ -110,6 +110,8 @@ class Columns:
             mask &= self["kind"] == KINDS.index(filters.kind)
         if filters.answer:
             mask &= self["answer"] == np.uint64(text_number(filters.answer))
+        if signs := np.uint32(signs_of(filters.text)):
+            mask &= self["signs"] & signs == signs
         if filters.cut:
             mask &= self["cut"] != 0
         if filters.least is not None:

@@ -34,8 +34,8 @@ from harness.record.manifest import read_report
 from harness.record.prompts import PROMPTS_FILE
 from harness.record.run import REPORT_FILE
 from harness.types import JSON
-from harness.view.filters import Filters, separated
-from harness.view.search import TERMS, Search, nearest
+from harness.view.filters import Filters, phrases_of, separated, signs_in, signs_of
+from harness.view.search import TERMS, WORDS, Search, nearest
 
 if TYPE_CHECKING:
     from harness.view.columns import Columns, Places
@@ -62,7 +62,7 @@ CREATE TABLE replaced(n INTEGER PRIMARY KEY);
 CREATE TABLE names(kind TEXT, code INTEGER, name TEXT, PRIMARY KEY(kind, name));
 CREATE TABLE columns(name TEXT, start INTEGER, data BLOB);
 CREATE UNIQUE INDEX by_column ON columns(name, start);
-CREATE VIRTUAL TABLE words USING fts5(text, content='', tokenize='unicode61');
+{WORDS};
 """
 _VERSION = zlib.crc32(_SCHEMA.encode()) & 0x7FFFFFFF  # an index of another form is made anew
 ORDERS: Mapping[str, tuple[str, bool]] = {
@@ -197,7 +197,7 @@ class SampleIndex:
 
     def _places(self, filters: Filters, most: int | None = None) -> Places:
         """The places of the samples that the filters leave, ascending; no more than `most`."""
-        if not filters.text:
+        if not _has_words(filters.text):
             return self.columns.matching(filters)[:most]
         import numpy as np
 
@@ -234,7 +234,7 @@ class SampleIndex:
     def neighbours(self, n: int, filters: Filters) -> tuple[int | None, int | None]:
         """The samples before and after one, within the filters and in the order of the file."""
         mask = self.columns.mask(filters)
-        if not filters.text:
+        if not _has_words(filters.text):
             back, forth = mask[: n - 1][::-1], mask[n:]
             return n - 1 - int(back.argmax()) if back.any() else None, (
                 n + 1 + int(forth.argmax()) if forth.any() else None
@@ -331,6 +331,11 @@ class SampleIndex:
         self.connection.execute("INSERT INTO words(words) VALUES('delete-all')")
 
 
+def _has_words(text: str) -> bool:
+    """Whether the index of words has to be asked; also for what it cannot hold, so that it finds nothing."""
+    return bool(text) and (bool(phrases_of(text)) or not signs_of(text))
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=30, check_same_thread=False)
     connection.execute("PRAGMA journal_mode = WAL")
@@ -408,6 +413,7 @@ def _found(fields: RecordLine, headlines: Mapping[str, str], place: tuple[int, s
     )
     clustered = cluster is not None or "view" in fields
     chance = chance_of(fields["target"], fields["choices"])
+    words = searched(fields)
     listed = (answer, gold, confidence, question_of(fields), size, sum(tokens) if tokens else None, cut)
     values = (
         key.id,
@@ -424,9 +430,10 @@ def _found(fields: RecordLine, headlines: Mapping[str, str], place: tuple[int, s
         math.nan if chance is None else chance,
         size,
         cut,
+        signs_in(words),
     )
     row = (*place, *key, kind, score, *listed, fields["error"])
-    return _Found(key.task, key.subset, row, values, searched(fields))
+    return _Found(key.task, key.subset, row, values, separated(words))
 
 
 def _answer(fields: RecordLine) -> tuple[str, float | None]:
@@ -455,7 +462,7 @@ def _own_text(fields: RecordLine) -> str:
 
 
 def searched(fields: RecordLine) -> str:
-    """What a search looks through: the sample's own prompt and its replies, each character of Chinese a word."""
+    """What a search looks through: the sample's own prompt and its replies."""
     texts = [_own_text(fields)[:_SEARCHED], *fields["choices"]]
     texts += [(reply.get("text") or "")[:_SEARCHED] for reply in fields["responses"]]
-    return separated("\n".join(texts))
+    return "\n".join(texts)

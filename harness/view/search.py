@@ -11,11 +11,17 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from harness.view.filters import phrases_of
+from harness.view.filters import EMOJI, phrases_of
 
 if TYPE_CHECKING:
     from harness.view.columns import Mask, Places
 
+_PREFIXES = 3
+"""Beginnings of words of so many characters have lists of their own: without them, a search for one letter would put
+together the lists of all words that begin with it."""
+WORDS = f"""CREATE VIRTUAL TABLE words USING fts5(
+    text, content='', tokenize="unicode61 tokenchars '{EMOJI}'", prefix='{" ".join(map(str, range(1, _PREFIXES + 1)))}'
+)"""
 TERMS = "CREATE VIRTUAL TABLE IF NOT EXISTS temp.terms USING fts5vocab('main', 'words', 'row')"
 """The words that the index has; a table of the connection alone."""
 _FOUND = "SELECT rowid FROM words WHERE words MATCH ?"
@@ -32,7 +38,7 @@ def expression(connection: sqlite3.Connection, text: str) -> str:
     """
     found = []
     for phrase, word in phrases_of(text):
-        terms = [word, *_longer(connection, word)] if word else []
+        terms = [word, *_longer(connection, word)] if len(word) > _PREFIXES else []
         if terms and len(terms) <= _MOST_TERMS:
             found.append("(" + " OR ".join(f'"{term}"' for term in terms) + ")")
         else:

@@ -248,6 +248,21 @@ def test_a_call_from_python_resumes_like_a_command(folder: Path) -> None:
     assert evaluate("dummy", {"mode": "gold"}, **options).path == first.path
 
 
+def test_a_run_that_goes_on_is_called_by_the_name_that_it_was_given_last(folder: Path) -> None:
+    first, said = ask(folder, limit=2, name="甲")
+    assert not said
+    again, said = ask(folder, limit=2, name="乙")
+    assert again.path == first.path and "甲" in again.path.name
+    (line,) = said
+    assert "called '甲'" in line and "'乙' from now on" in line and str(first.path) in line
+    for limit in (2, 4):  # nothing is left to ask; something is
+        silent, said = ask(folder, limit=limit)
+        assert not said
+        report = RunFolder.read(silent.path).report
+        assert report is not None and report["spec"]["name"] == "乙"
+        assert RunFolder.read(silent.path).manifest["spec"]["name"] == "乙"
+
+
 def test_half_a_character_fails_its_row_alone(folder: Path) -> None:
     write_rows(folder, [*ROWS[:2], {"q": "2 \ud83d + 2", "a": "4"}, ROWS[3]])
     spec = RunSpec((str(folder / "sums.yaml"),), "demo", output=str(folder / "runs"))

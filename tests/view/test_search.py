@@ -18,6 +18,7 @@ TEXTS = [
     "计算机 network",
     "网络 which",
     "computer which GPT-4o",
+    "好😀👍 done😀",
 ]
 TEXTS += [f"word{n}" for n in range(40)]
 
@@ -25,7 +26,7 @@ TEXTS += [f"word{n}" for n in range(40)]
 @pytest.fixture
 def connection() -> sqlite3.Connection:
     made = sqlite3.connect(":memory:")
-    made.execute("CREATE VIRTUAL TABLE words USING fts5(text, content='', tokenize='unicode61')")
+    made.execute(search.WORDS)
     made.executemany(
         "INSERT INTO words(rowid, text) VALUES(?, ?)", [(n, separated(text)) for n, text in enumerate(TEXTS, 1)]
     )
@@ -42,8 +43,15 @@ def connection() -> sqlite3.Connection:
         ("计算", [3]),
         ("网络 wh", [4]),
         ("gpt 4", [5]),
-        ("word", list(range(6, 46))),
-        ("word3", [9, *range(36, 46)]),
+        ("word", list(range(7, 47))),
+        ("wo", list(range(7, 47))),
+        ("word3", [10, *range(37, 47)]),
+        ("c", [0, 2, 5]),
+        ("w c", [0, 2, 5]),
+        ("😀", [6]),
+        ("😀👍", [6]),
+        ("👍😀", []),
+        ("don", [6]),
         ('" OR word1', []),
         ("nothing", []),
         ("?!", []),

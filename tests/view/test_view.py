@@ -90,6 +90,10 @@ def test_every_page_answers(client: TestClient, runs: Path) -> None:
         ("不知道", 0),
         ('" OR *', 0),
         ("个", 1),
+        ("?", 1),
+        ("fast ?", 1),
+        ("%", 0),
+        ("，", 0),
         ("", 4),
     ],
 )
