@@ -404,12 +404,13 @@ class GroupMetric:
 
 @dataclass(frozen=True, slots=True)
 class TaskGroup:
-    """A group of tasks, as its file names it."""
+    """A group of tasks, as its file names it. warnings: what in the file was read as it is meant, with the line."""
 
     name: str
     title: str = ""
     version: str | None = None
     metrics: tuple[GroupMetric, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -233,7 +233,7 @@ def test_the_python_interface_has_the_groups(cases: Path) -> None:
 
 
 def test_python_that_a_group_names_as_its_aggregation_is_not_called_and_that_is_said(cases: Path) -> None:
-    own = "aggregate_metric_list: [{metric: acc, aggregation: !function no.such, weight_by_size: false}]"
+    own = "aggregate_metric_list: [{metric: acc, aggregation: !function no.such, weight_by_size: 'False'}]"
     (cases / "inner.yaml").write_text(
         f"group: outer\ntask:\n  - group: inner\n    task: [one, two, three]\n    {own}\n"
     )
@@ -241,6 +241,7 @@ def test_python_that_a_group_names_as_its_aggregation_is_not_called_and_that_is_
     result = measure(cases, "outer", heard=heard)
     assert group(result, "outer::inner")["metrics"] == group(measure(cases, "macro"), "macro")["metrics"]
     assert any("inner.yaml:5: " in line and "'!function no.such' is not called" in line for line in heard.lines)
+    assert any("inner.yaml:5: weight_by_size: 'False' is taken for false" in line for line in heard.lines)
     assert run_harness("check", str(cases / "inner.yaml")).exit_code == 0
 
 

@@ -145,6 +145,8 @@ def load_jobs(
     for members in groups_of(jobs):
         for problem in problems(members, scores):
             progress.message(problem)
+        for text in members.group.warnings:
+            progress.message(text)
         for entry in (entry for entry in members.group.metrics if entry.uncalled):
             progress.message(
                 f"{entry.where}: group '{members.group.name}': '{entry.uncalled}' is not called, as lm-eval calls no "

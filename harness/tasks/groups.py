@@ -12,6 +12,7 @@ from pathlib import Path
 
 from harness.errors import suggest
 from harness.tasks.schema import REFUSED, GroupConfig, TaskConfig, validate_group, words
+from harness.tasks.tolerated import tolerated
 from harness.tasks.yaml_file import Document, FileLine, part_of
 from harness.types import JSON, GroupMembers, GroupMetric, TaskGroup
 
@@ -52,6 +53,7 @@ def members_of(document: Document, above: Enclosing, *, in_place: bool = False) 
 
     in_place: the group is written inside another one; its name then begins with that of the other, as in lm-eval.
     """
+    document = tolerated(document)
     config = validate_group(document)
     own = {key: (value, document.place((key,))) for key, value in (config.model_extra or {}).items()}
     _refuse_unknown(own, document)
@@ -108,6 +110,7 @@ def _group(config: GroupConfig, document: Document, prefix: str) -> TaskGroup:
         title=config.title or config.group_alias or config.group,
         version=None if version is None else str(version),
         metrics=metrics,
+        warnings=document.warnings,
     )
 
 

@@ -38,7 +38,8 @@ def _with_booleans(document: Document) -> Document:
         if path and path[-1] in _FLAGS and isinstance(value, str):
             near = difflib.get_close_matches(value.strip().lower(), _SPELT, n=1, cutoff=0.75)
             if near:
-                warnings.append(f"{document.place(path)}: {path[-1]}: '{value}' is taken for {near[0]}")
+                place = document.place(path)
+                warnings.append(f"{place}: {path[-1]}: '{value}' is taken for {near[0]} (any text is true to lm-eval)")
                 return _SPELT[near[0]]
         return value
 

@@ -5,7 +5,8 @@
 
 Edits are summed over all samples and divided by the length of all references, as the field reports them; a sample's
 score is those two counts, so that every resample of the bootstrap is such a rate. An empty reply is a transcript
-without words.
+without words. `aggregation: mean` asks for the mean of the samples' own rates, as lm-eval takes it of `wer`, of texts
+as they are.
 """
 
 from __future__ import annotations
@@ -62,6 +63,10 @@ class _ErrorRate(Metric):
     higher_is_better = False
     aggregation = "self"
 
+    @classmethod
+    def for_aggregation(cls, aggregation: str | None) -> type[Metric]:
+        return _EACH.get(cls, cls) if aggregation not in (None, "self") else cls
+
     def __init__(self, normalize: str = "basic") -> None:
         if normalize not in NORMALIZERS:
             raise ValueError(f"normalize is '{normalize}'; it can be one of {', '.join(NORMALIZERS)}")
@@ -81,7 +86,10 @@ class _ErrorRate(Metric):
     def _normalize(self) -> Normalize:
         return NORMALIZERS[self._name]()
 
-    def score(self, seen: Observation) -> tuple[float, ...] | None:
+    def score(self, seen: Observation) -> float | tuple[float, ...] | None:
+        return self._sums(seen)
+
+    def _sums(self, seen: Observation) -> tuple[float, ...] | None:
         """(edits, length of the reference), of several references against the one with the fewest edits for its length,
         of several replies all together. A reply that a filter could not read leaves the sample without a score."""
         golds = gold_texts(seen.sample)
@@ -125,6 +133,33 @@ class CharacterErrorRate(_ErrorRate):
         import jiwer
 
         return _edits(jiwer.process_characters("".join(reference.split()), "".join(reply.split())))
+
+
+class _OfEachSample(_ErrorRate):
+    """A sample's score is its own rate: each transcript counts alike, however long."""
+
+    aggregation = "mean"
+
+    def __init__(self, normalize: str = "none") -> None:
+        super().__init__(normalize)
+
+    def score(self, seen: Observation) -> float | None:
+        sums = self._sums(seen)
+        return None if sums is None else self.from_sums(sums, 1)
+
+
+class WordErrorRateEach(_OfEachSample, WordErrorRate):
+    """The word error rate of each sample, of texts as they are unless `normalize` says otherwise."""
+
+
+class CharacterErrorRateEach(_OfEachSample, CharacterErrorRate):
+    """The character error rate of each sample, of texts as they are unless `normalize` says otherwise."""
+
+
+_EACH: Mapping[type[Metric], type[Metric]] = {
+    CharacterErrorRate: CharacterErrorRateEach,
+    WordErrorRate: WordErrorRateEach,
+}
 
 
 def _edits(found: Any) -> tuple[int, int]:

@@ -91,6 +91,15 @@ def test_empty_replies_count_and_unread_ones_do_not() -> None:
         rate(scorer, [("[noise]", "a")])
 
 
+def test_asked_for_their_mean_a_sample_scores_its_own_rate_and_texts_are_compared_as_they_are() -> None:
+    texts = [("A b", "a b"), ("c", "c d e"), ("f g h i", "")]
+    mean = REGISTRY.metric("wer").for_aggregation("mean")
+    assert [mean().score(observation(gold, reply)) for gold, reply in texts] == [1 / 2, 2 / 1, 4 / 4]
+    assert mean(normalize="basic").score(observation(*texts[0])) == 0
+    assert REGISTRY.metric("cer").for_aggregation("mean")().score(observation("ab", "a")) == 0.5
+    check_metric(mean)
+
+
 @pytest.mark.parametrize("name", ["wer", "cer"])
 def test_it_is_a_metric_like_all_others(name: str) -> None:
     check_metric(REGISTRY.metric(name))
