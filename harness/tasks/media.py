@@ -270,11 +270,14 @@ def _opened(column: MediaColumn, value: Any, roots: Sequence[Path]) -> Media:
     data = bytes_in_row(column.what, column.kind, value)
     if data is not None:
         sha256 = hashlib.sha256(data).hexdigest()
-        mime = image_mime(column.what, data) if column.kind == "image" else ""
+        own_name = value.get("path") if isinstance(value, Mapping) else None
+        what = f"{column.what} ('{str(own_name)[:80]}')" if own_name else column.what
+        mime = image_mime(what, data) if column.kind == "image" else ""
         return Media(column.kind, sha256, mime=mime, path=str(kept_file(data, sha256)))
     named = str(value["path"] if isinstance(value, Mapping) else value)
     if column.rate is not None and (folder := find_folder(named, roots)):
         return Media(column.kind, file_sha256(folder), path=folder, rate=column.rate)
     path, member = find_file(column.what, named, roots)
-    mime = image_mime(column.what, file_head(path, member)) if column.kind == "image" else ""
+    what = f"{column.what} names '{named[:80]}', which"
+    mime = image_mime(what, file_head(path, member)) if column.kind == "image" else ""
     return Media(column.kind, file_sha256(path, member), mime=mime, path=path, member=member)

@@ -88,7 +88,8 @@ def find_file(what: str, named: str, roots: Sequence[Path]) -> tuple[str, str]:
             name = way.removeprefix(f"{PurePosixPath(archive).name}/")
             if name in whole:
                 return archive, whole[name]
-    for way, is_end in ((way, is_end) for is_end in (True, False) for way in ways):
+    is_address = bool(_URL.match(named))
+    for way, is_end in ((way, is_end) for is_end in ((True,) if is_address else (True, False)) for way in ways):
         found = {
             (archive, member)
             for archive, (_, by_name) in members.items()
@@ -101,7 +102,10 @@ def find_file(what: str, named: str, roots: Sequence[Path]) -> tuple[str, str]:
             names = " and ".join(sorted(f"{PurePosixPath(archive).name}/{member}" for archive, member in found)[:3])
             raise DataError(f"{what} names '{named[:80]}', which may be {names}: give more of its path")
     places = ", ".join(map(str, roots)) or "no folder"
-    missing = "is an address, of which no mirror holds the file" if _URL.match(named) else f"is not below {places}"
+    missing = f"is not below {places}"
+    if is_address:
+        place = f" (as url/{ways[0][:80]}, for example)" if ways else ""
+        missing = f"is an address, of which no mirror holds the file{place}"
     raise DataError(f"{what} names '{named[:80]}', which {missing}")
 
 
@@ -125,7 +129,11 @@ def _below(root: Path, way: str, is_one: Callable[[Path], bool]) -> str | None:
 
 
 def _ways(named: str) -> list[str]:
-    """The paths under which a file that a row names may lie. An address may be taken along as host and path."""
+    """The paths under which a file that a row names may lie.
+
+    Of an address they are host and path, and the path where it has folders: many addresses share a file name, by which
+    another picture would be found.
+    """
     if not _URL.match(named):
         # Scripts name files from their own folder, what is above which is the root; and some were written on Windows.
         slashed = named.replace("\\", "/")
@@ -135,7 +143,7 @@ def _ways(named: str) -> list[str]:
     except ValueError:  # `https://[a/b.png`
         return []
     path = unquote(parts.path).lstrip("/")
-    return [f"{parts.netloc}/{path}", path, PurePosixPath(path).name]
+    return [f"{parts.netloc}/{path}", *([path] if "/" in path else [])]
 
 
 @functools.lru_cache(maxsize=64)

@@ -171,10 +171,12 @@ def test_each_picture_that_is_none_has_its_own_error() -> None:
     whole = bytearray(Path("broken.zip").read_bytes())
     whole[60:80] = bytes(20)
     Path("broken.zip").write_bytes(whole)
+    Path("page.png").write_text("<html>404</html>", encoding="utf-8")
     named = {
         "gone.png": "'gone.png'",
         "circle.png": "'circle.png'",
         "broken.png": "broken.png: cannot be read",
+        "page.png": "column 'image' names 'page.png', which holds no PNG",
         "https://[x/a.png": "an address",
         "data:image/png;base64,é": "not base64",
     }
@@ -198,6 +200,23 @@ def test_images_lie_in_a_zip_in_a_mirror_and_behind_an_address() -> None:
     assert [shown(record)[0] for record in records] == [sha(21), sha(21), sha(22), sha(21), sha(23), sha(23), sha(23)]
     (image,) = records[0].prompt.shown_media
     assert (image.member, image.read()) == ("deep/1.png", png(21))
+
+
+def test_an_address_names_no_picture_by_its_file_name_alone() -> None:
+    with zipfile.ZipFile("pictures.zip", "w") as archive:
+        archive.writestr("val2017/1.png", png(21))
+    Path("mirror").mkdir()
+    Path("mirror/2.png").write_bytes(png(22))
+    Path("2.png").write_bytes(png(22))
+    addresses = (
+        "http://images.example.org/val2017/1.png",
+        "http://example.org/other/1.png",
+        "http://example.org/2.png",
+    )
+    found, other, flat = ask([{"q": "q", "a": "x", "image": each} for each in addresses], data=("mirror",))
+    assert shown(found)[0] == sha(21)
+    assert "no mirror holds the file (as url/example.org/other/1.png" in other.error
+    assert "no mirror holds the file (as url/example.org/2.png" in flat.error
 
 
 def test_an_image_that_has_changed_is_not_shown() -> None:
