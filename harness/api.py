@@ -23,6 +23,7 @@ from harness.cli.values import (
     parse_pairs,
     parse_precision,
     parse_seed,
+    parse_shard,
     parse_switch,
     parse_template,
 )
@@ -82,6 +83,7 @@ def evaluate(
     include_path: Names = (),
     trust_task_code: Names = (),
     trust_task_code_in_process: Names = (),
+    shard: str | tuple[int, int] | None = None,
     output: str | Path = "runs",
     data: Names = (),
     hub: str = "hf",
@@ -206,6 +208,7 @@ def spec_of(given: Mapping[str, Any]) -> RunSpec:
         "limit": _by(parse_limit),
         "precision": _by(parse_precision),
         "until_decided": _text,
+        "shard": _by(parse_shard),
         **dict.fromkeys(("num_fewshot", "max_batch_size"), _count),
         **dict.fromkeys(("fewshot_as_multiturn", "offline", "log_samples", "batch_api"), _by(parse_switch)),
         **dict.fromkeys(("device", "output", "system_instruction", "reasoning_effort", "name", "output_path"), _text),

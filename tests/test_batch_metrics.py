@@ -15,6 +15,7 @@ from harness import BatchMetric, CorpusMetric, MetricOptions, Observation, Outco
 from harness.errors import ExitCode, Interrupted
 from harness.registry import Registry, load_plugins
 from harness.run.compare import compare_runs
+from harness.run.merge import merge
 from harness.run.rescore import score_run
 from harness.run.result import RunResult
 from harness.run.runner import run
@@ -98,6 +99,18 @@ def registry() -> Registry:
     registry = load_plugins()
     registry.register(module, package="test-package", name="shares_plugin")
     return registry
+
+
+def test_shards_leave_what_needs_all_rows_to_the_merge(tmp_path: Path, registry: Registry) -> None:
+    spec = spec_of(tmp_path, "[{metric: shares}, {metric: distinct}]", rows=30)
+    for part in (1, 2, 3):
+        run(replace(spec, shard=(part, 3)), registry)
+    assert Shares.batches == Shares.observed == []
+    merged = merge([tmp_path / "runs"], registry=registry)
+    assert Shares.observed == [30] and sum(Shares.batches) == 30
+    whole = run(replace(spec, output=str(tmp_path / "whole")), registry)
+    assert merged.report["tasks"] == whole.report["tasks"]
+    assert (merged.path / "echo.jsonl").read_bytes() == (whole.path / "echo.jsonl").read_bytes()
 
 
 def spec_of(folder: Path, metrics: str = "[{metric: shares}]", rows: int = 600, **changes: Any) -> RunSpec:

@@ -25,6 +25,7 @@ FIRST = (
     "plugins",
     "python",
     "training",
+    "machines",
     "flags",
     "speed",
 )

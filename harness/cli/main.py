@@ -28,6 +28,7 @@ COMMANDS = {
     "lm-eval-check": "Which task files of lm-eval run here, and what others lack.",
     "new": "Start a task or a plugin from a scaffold.",
     "plugins": "List plugins, models, metrics and filters.",
+    "merge": "Make one run of its shards.",
     "score": "Score a run again, without the model.",
     "judge": "Let models judge the answers of a run.",
     "log": "Send a run to an experiment tracker.",

@@ -29,7 +29,7 @@ from harness.cli.options import (
     options,
     with_environment,
 )
-from harness.cli.values import parse_date, parse_limit, parse_precision, parse_sweep, parse_token_prices
+from harness.cli.values import parse_date, parse_limit, parse_precision, parse_shard, parse_sweep, parse_token_prices
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
@@ -105,6 +105,10 @@ RUN_OPTIONS = [
         "--batch_api", is_flag=True, default=None,
         help="Ask by the server's batch API: half the price, up to a day. The command can be left; the same goes on.",
     ),
+    click.option(
+        "--shard", type=Parsed("part/parts", parse_shard), metavar="K/N",
+        help="Ask only the K-th of N parts of all rows, on this machine; `harness merge` makes one run of all parts.",
+    ),
     click.option("--output", type=click.Path(), metavar="DIR", help="Where run folders are kept. [default: runs]"),
     click.option(
         "--output_path", "-o", type=click.Path(), metavar="PATH", help="Also write lm-eval's results JSON there."
@@ -168,6 +172,7 @@ SECTIONS = (
         "Where rows come from",
         ("include_path", "trust_task_code", "trust_task_code_in_process", "data", "hub", "offline", "sandbox"),
     ),
+    ("Where the work is done", ("shard",)),
     (
         "What is kept and shown",
         ("output", "name", "log_to", "output_path", "log_samples", "cutoff", "quiet", "verbose"),
@@ -240,6 +245,11 @@ def command(context: click.Context, /, **flags: Any) -> int:
     adapters = settings.pop("peft", ())
     judges = settings.pop("judges", ())
     optional = settings.pop("judge_of_recipe", False)
+    if judges and "shard" in settings:
+        if not optional:
+            how = "after `harness merge`, the same command without --shard asks the judge, and nothing else"
+            raise UsageError(f"--judge does not go with --shard: {how}")
+        judges = ()
     sweep = settings.pop("sweep", None)
     from harness.run.spec import DEFAULT_MODEL, DEMO_VISION, RunSpec
 

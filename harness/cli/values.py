@@ -185,6 +185,18 @@ def parse_limit(given: str | float) -> int | float:
     return int(value)
 
 
+def parse_shard(given: Any) -> tuple[int, int]:
+    """Read `--shard 3/16`: which part, from 1, of how many; typed, a pair of numbers."""
+    text = "/".join(map(str, given)) if isinstance(given, tuple | list) else str(given)
+    read = re.fullmatch(r"\s*([0-9]{1,9})\s*/\s*([0-9]{1,9})\s*", text)
+    if read is None:
+        raise ValueError(f"'{text}' is not of the form PART/PARTS, as in 3/16")
+    part, of = int(read[1]), int(read[2])
+    if not 1 <= part <= of:
+        raise ValueError(f"'{text}': the first part is 1/{of} and the last {of}/{of}")
+    return part, of
+
+
 def parse_precision(given: str | float) -> float:
     """Read `--precision`: half of the width that an interval may have, above 0."""
     problem = f"'{given}' is no width above 0, such as 0.01"

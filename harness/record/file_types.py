@@ -175,6 +175,7 @@ class SessionFields(TypedDict, total=False):
     """One command that worked on the folder. samples: how many records it wrote.
 
     versions, environment: where they were others than those of the manifest, which are the last session's that wrote.
+    shard: of a merged run, the part that the command asked; merged: how many parts the command merged.
     """
 
     started: str
@@ -185,6 +186,8 @@ class SessionFields(TypedDict, total=False):
     incidents: list[dict[str, JSON]]
     versions: dict[str, str]
     environment: EnvironmentFields
+    shard: str
+    merged: int
 
 
 class EnvironmentFields(TypedDict, total=False):
@@ -546,8 +549,15 @@ class PairFields(TypedDict):
     p_value: float | None
 
 
+class ShardFields(TypedDict):
+    """Which part of a run a folder holds: the `part`th, from 1, `of` so many."""
+
+    part: int
+    of: int
+
+
 class Report(TypedDict):
-    """`report.json`: what was found, and what `build_report` takes from the manifest.
+    """`report.json`: what was found, and what `build_report` takes from the manifest. shard: where it is of a part.
 
     Of a judge's, also: rubric, judged (the runs), prices_per_million, work and pairs (both by task).
     """
@@ -574,6 +584,7 @@ class Report(TypedDict):
     work: NotRequired[dict[str, WorkFields]]
     pairs: NotRequired[dict[str, PairFields]]
     corrected: NotRequired[CorrectionFields]
+    shard: NotRequired[ShardFields]
 
 
 def upgraded(fields: Mapping[str, JSON]) -> dict[str, JSON]:

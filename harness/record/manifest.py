@@ -15,7 +15,7 @@ from typing import cast
 
 from harness import files
 from harness.errors import UsageError, suggest
-from harness.record.file_types import FORMAT, Manifest, Report, problem_of, upgraded
+from harness.record.file_types import FORMAT, Manifest, Report, SessionFields, problem_of, upgraded
 from harness.record.keys import canonical_json
 from harness.types import JSON
 
@@ -53,10 +53,16 @@ def seconds_of(manifest: Manifest) -> float | None:
     sessions = manifest.get("sessions") or []
     # One that is at work, and those of version 1, do not say yet how much they wrote.
     wrote = [session for session in sessions if session.get("samples") != 0] or sessions[-1:]
+    if wrote and wrote[-1].get("merged"):  # its shards ran beside each other
+        return max(filter(None, (_seconds(session) for session in sessions if "shard" in session)), default=None)
+    return _seconds(wrote[-1]) if wrote else None
+
+
+def _seconds(session: SessionFields) -> float | None:
     try:
-        ended = datetime.fromisoformat(wrote[-1].get("finished") or now())
-        return (ended - datetime.fromisoformat(wrote[-1]["started"])).total_seconds()
-    except (IndexError, KeyError, ValueError, TypeError):
+        ended = datetime.fromisoformat(session.get("finished") or now())
+        return (ended - datetime.fromisoformat(session["started"])).total_seconds()
+    except (KeyError, ValueError, TypeError):
         return None
 
 
@@ -161,14 +167,16 @@ def the_run(path: Path) -> Path:
 
 def require_same(folder: Path, identity: Mapping[str, JSON]) -> None:
     """Raises UsageError, naming keys and both values, when the folder belongs to another configuration."""
-    others = list(differences(read_manifest(folder)["identity"], plain(identity)))
-    if not others:
-        return
-    shown = "; ".join(
-        f"{key} is {_show(old)} there and {_show(new)} here" for key, old, new in others[:_SHOWN_DIFFERENCES]
-    )
-    more = f"; and {len(others) - _SHOWN_DIFFERENCES} more" if len(others) > _SHOWN_DIFFERENCES else ""
-    raise UsageError(f"{folder}: a run of another configuration: {shown}{more}; choose another --output")
+    if others := shown_differences(read_manifest(folder)["identity"], plain(identity)):
+        raise UsageError(f"{folder}: a run of another configuration: {others}; choose another --output")
+
+
+def shown_differences(old: JSON, new: JSON, there: str = "there", here: str = "here") -> str:
+    """How two configurations differ, in words; empty where they do not. there, here: where each of them is."""
+    others = list(differences(old, new))
+    named = others[:_SHOWN_DIFFERENCES]
+    shown = "; ".join(f"{key} is {_show(first)} {there} and {_show(second)} {here}" for key, first, second in named)
+    return shown + (f"; and {len(others) - _SHOWN_DIFFERENCES} more" if len(others) > _SHOWN_DIFFERENCES else "")
 
 
 def differences(old: JSON, new: JSON, key: str = "") -> Iterator[tuple[str, JSON, JSON]]:

@@ -263,7 +263,7 @@ def render(report: Report, width: int = 80, *, subsets: bool = False, t: Transla
         for task in report["tasks"]:
             if counts := [f"{task['counts'][name]} {t(name)}" for name in doubts if task["counts"].get(name)]:
                 words.append(Text(visible(f"{task['task']}: {', '.join(counts)}"), style="yellow"))
-    words += [Text(visible(line), style="yellow") for line in corrections(report, t)]
+    words += [Text(visible(line), style="yellow") for line in (*partial(report, t), *corrections(report, t))]
     words += [Text(visible(line), style="dim") for line in settings(report, t)]
     words += [Text(visible(line), style="dim") for line in of_parts(report, t)]
     doubtful = (*bad_row_lines(report, t), *losses(report, t), *gaps(report, t))
@@ -321,10 +321,17 @@ def remarks_on_asking(report: Report, t: Translate = english) -> Iterator[str]:
 
 def warnings_of(report: Report, t: Translate = english) -> Iterator[str]:
     """What the reader of the numbers has to know of the samples behind them."""
+    yield from partial(report, t)
     yield from corrections(report, t)
     yield from bad_row_lines(report, t)
     yield from losses(report, t)
     yield from gaps(report, t)
+
+
+def partial(report: Report, t: Translate = english) -> Iterator[str]:
+    """That the report is of one shard of a run, where it is."""
+    if shard := report.get("shard"):
+        yield t("partial: shard {n} of {of}; `harness merge` makes one run of all", n=shard["part"], of=shard["of"])
 
 
 def drawn_lines(report: Report, t: Translate = english) -> Iterator[str]:

@@ -12,13 +12,19 @@ from harness.model import Model
 from harness.record.file_types import Manifest
 from harness.registry import Registry
 from harness.run.jobs import TaskJob
+from harness.run.shards import RowShare
 from harness.run.spec import RunSpec
 from harness.secret import MASK, Secret, revealed, secrets_in, shown, shown_urls
 from harness.tasks.generation import with_one_name
 
 
-def run_identity(spec: RunSpec, model: Model, jobs: Sequence[TaskJob], user: Model | None = None) -> dict[str, Any]:
-    """What decides the answers and the scores of a run, and so which run folder it belongs to."""
+def run_identity(
+    spec: RunSpec, model: Model, jobs: Sequence[TaskJob], user: Model | None = None, share: RowShare | None = None
+) -> dict[str, Any]:
+    """What decides the answers and the scores of a run, and so which run folder it belongs to.
+
+    A shard has a folder of its own: `share` is the part of the rows that it asks.
+    """
     return {
         "model": {"name": spec.model, **model.identity},
         "tasks": {job.task.name: job.task.digest for job in jobs},
@@ -31,6 +37,7 @@ def run_identity(spec: RunSpec, model: Model, jobs: Sequence[TaskJob], user: Mod
         "seed": spec.seed,
         **({"user_model": {"name": user.name, **user.identity}} if user is not None else {}),
         **({"bad_rows": spec.bad_rows} if spec.bad_rows != "refuse" else {}),
+        **({"shard": asdict(share)} if share is not None else {}),
     }
 
 

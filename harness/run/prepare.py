@@ -28,6 +28,7 @@ from harness.run.elsewhere import MODELS_ELSEWHERE
 from harness.run.jobs import TaskJob, attempts, close_code, load_jobs, prepare_metrics
 from harness.run.log import LogTarget
 from harness.run.samples import render_samples
+from harness.run.shards import RowShare, check_shard, take_share
 from harness.run.spec import Progress, RunSpec
 from harness.run.talks import SimulatedUser, as_it_goes_on, user_prompt
 from harness.thinking import Thinking
@@ -42,7 +43,7 @@ class PreparedRun:
 
     specs: one a model, which differ in `model_args`. fingerprints: of the rows, by task and split. remarks: what is
     worth knowing before anything is asked, one line each. user: who plays the user of conversations, where a task has
-    one.
+    one. share: the part of the rows that the jobs hold, where it is not all.
     """
 
     specs: Sequence[RunSpec]
@@ -52,6 +53,7 @@ class PreparedRun:
     fingerprints: Mapping[str, str]
     remarks: Sequence[str]
     user: SimulatedUser | None = None
+    share: RowShare | None = None
 
     @property
     def requests(self) -> list[Request]:
@@ -92,6 +94,7 @@ def prepare_run(
     for target in spec.log_to:
         LogTarget(*target).make(registry)
     Budget.of(spec)
+    check_shard(spec)
     if spec.prices:
         Prices.of(spec.prices)
     progress.stage("reading tasks")
@@ -104,11 +107,14 @@ def prepare_run(
         prepare_metrics(jobs, spec)
     specs = [resolved(replace(spec, model_args=dict(args)), registry) for args in models]
     fingerprints: dict[str, str] = {}
+    share: RowShare | None = None
 
     def samples() -> list[Sample]:
+        nonlocal share
         names = [each.model for each in specs]
         shown = any(registry.model(name).sees_prompts for name in names)
         fingerprints.update(render_samples(jobs, spec, registry, progress, shown=shown))
+        share = take_share(jobs, spec)
         asked = [sample for job in jobs for sample in job.samples]
         # What answers samples, whatever they are asked (`dummy`, `replay`), needs no turns.
         if any(kind.sees_prompts and not kind.answers_samples for kind in map(registry.model, names)):
@@ -124,7 +130,7 @@ def prepare_run(
                 stack.callback(model.close)
             user = prepare_user(spec, jobs, registry, progress)
             stack.pop_all()
-    return PreparedRun(specs, made, jobs, registry, fingerprints, [*remarks(jobs), *attempts(jobs)], user)
+    return PreparedRun(specs, made, jobs, registry, fingerprints, [*remarks(jobs), *attempts(jobs)], user, share)
 
 
 def prepare_user(

@@ -20,6 +20,7 @@ from harness.run.gold_fixes import GoldFixes, corrected_copy, fixes_in
 from harness.run.jobs import AddedMetric, TaskJob, added_name, attempts, close_code, load_jobs, prepare_metrics
 from harness.run.result import RunResult
 from harness.run.scoring_files import ScoringFiles, changed_files
+from harness.run.shards import shard_words
 from harness.run.spec import Progress, RunSpec
 from harness.run.summarise import summarise_run
 from harness.scoring.batches import BatchScorer
@@ -62,6 +63,8 @@ def _score_folder(path: Path, registry: Registry, metrics: Sequence[AddedMetric]
     with RunFolder.reopen(path) as folder:
         if folder.kind == "judgement":
             raise UsageError(f"{path}: holds judgements; their command again reads the replies again, and asks nothing")
+        if "shard" in folder.manifest["identity"]:
+            raise UsageError(f"{path}: holds {shard_words(folder.manifest['identity']['shard'])}; score the merged run")
         spec = RunSpec.from_json(folder.manifest["spec"])
         spec = replace(spec, metrics=(*spec.metrics, *(entry for entry in metrics if entry not in spec.metrics)))
         jobs = load_jobs(spec, registry, Progress())

@@ -18,7 +18,6 @@ from harness.record.coverage import covered
 from harness.record.lm_eval import write_lm_eval
 from harness.record.manifest import model_title
 from harness.record.run import OnDisk, RunFolder
-from harness.record.submission import write_submission
 from harness.registry import Registry
 from harness.run.answers import answers, description, plugin_errors
 from harness.run.budget import Budget
@@ -36,7 +35,7 @@ from harness.run.result import RunResult
 from harness.run.scoring_files import ScoringFiles, changed_files
 from harness.run.spec import Progress, RunSpec
 from harness.run.stopping import note_incidents, tidy_stop
-from harness.run.summarise import summarise_run
+from harness.run.summarise import summarise_run, write_submissions
 from harness.run.talks import SimulatedUser
 from harness.types import JSON, Request, Response, Sample
 
@@ -83,10 +82,11 @@ def _run_model(prepared: PreparedRun, index: int, progress: Progress) -> RunResu
         before.close()
     user = prepared.user.model if prepared.user is not None else None
     described = manifest(spec, model, jobs, registry, prepared.fingerprints, user)
-    title, count = spec.name or model_title(described), len(prepared.models)
+    title, count, share = spec.name or model_title(described), len(prepared.models), prepared.share
+    title += f"-shard-{share.part}-of-{share.of}" if share is not None else ""
     if count > 1:
         progress.message(f"model {index + 1} of {count}: {title}")
-    identity = run_identity(spec, model, jobs, user)
+    identity = run_identity(spec, model, jobs, user, share)
     with RunFolder.open(Path(spec.output), title, identity, described) as folder:
         for message in folder.take_messages():
             progress.message(message)
@@ -284,7 +284,7 @@ class _Run:
         if self.last and any(job.scorer.batches for job in jobs):  # its memory is needed, and nobody asks it again
             self.model.close()
         for job in jobs:
-            if job.scorer.batches is not None:
+            if job.scorer.batches is not None and not (self.spec.shard and job.scorer.batches.needs_all):
                 records = functools.partial(self.folder.records, job.task.name)
                 for record in score_missing(job, job.scorer.batches, records, self.progress):
                     self.folder.write(record)
@@ -302,13 +302,8 @@ class _Run:
             self.scoring_files.settle(job)
         for message in [*self.folder.take_messages(), *attempts(jobs)]:
             self.progress.message(message)
-        for job in jobs:
-            # The letters of a modified task are not those of the leaderboard's questions.
-            if (job.task.config.metadata or {}).get("submission") and not job.task.modifiers:
-                name = job.task.name
-                path = self.folder.path / f"submission_{name.replace(':', '@')}.json"
-                lacking = write_submission(self.folder.records(name), path)
-                self.progress.message(f"{name}: answers for the leaderboard are in {path}; {lacking} samples have none")
+        if self.spec.shard is None:
+            write_submissions(jobs, self.folder, self.progress.message)
         if self.spec.output_path:
             path = Path(self.spec.output_path)
             is_asked, log = covered(coverage), self.spec.log_samples

@@ -18,8 +18,9 @@ DEMO_VISION = "demo_vision"
 class RunSpec:
     """Everything a run is told, named as on the command line. Secrets among `model_args` and `log_to` are `Secret`s.
 
-    log_to: the loggers that write the run into a tracker, each with its options. task_gen_kwargs: what a recipe says of
-    single tasks, by their names, over `gen_kwargs`. user_model: who plays the user of conversations, and its arguments.
+    shard: the part of its rows that is asked, from 1, and of how many parts. log_to: the loggers that write the run
+    into a tracker, each with its options. task_gen_kwargs: what a recipe says of single tasks, by their names, over
+    `gen_kwargs`. user_model: who plays the user of conversations, and its arguments.
     """
 
     tasks: tuple[str, ...]
@@ -55,6 +56,7 @@ class RunSpec:
     include_path: tuple[str, ...] = ()
     trust_task_code: tuple[str, ...] = ()
     trust_task_code_in_process: tuple[str, ...] = ()
+    shard: tuple[int, int] | None = None
     output: str = "runs"
     data: tuple[str, ...] = ()
     hub: str = "hf"

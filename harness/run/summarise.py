@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.errors import UsageError
@@ -12,6 +12,7 @@ from harness.record.failures import Failures
 from harness.record.file_types import AbilityFields, RangeFields, Report, TaskReport
 from harness.record.report import Missing, Usage, build_report, missing_of, watch
 from harness.record.run import RunFolder
+from harness.record.submission import write_submission
 from harness.run.dated import dated_fields
 from harness.run.drawn import drawn_fields
 from harness.run.jobs import TaskJob, groups_of
@@ -63,6 +64,17 @@ def summarise_run(
     return RunSummary(report, coverage, larger)
 
 
+def write_submissions(jobs: Sequence[TaskJob], folder: RunFolder, say: Callable[[str], None]) -> None:
+    """Write the file that a leaderboard takes, of each task whose gold the leaderboard keeps. Raises SaveError."""
+    for job in jobs:
+        # The letters of a modified task are not those of the leaderboard's questions.
+        if (job.task.config.metadata or {}).get("submission") and not job.task.modifiers:
+            name = job.task.name
+            path = folder.path / f"submission_{name.replace(':', '@')}.json"
+            lacking = write_submission(folder.records(name), path)
+            say(f"{name}: answers for the leaderboard are in {path}; {lacking} samples have none")
+
+
 def _report(
     jobs: Sequence[TaskJob],
     folder: RunFolder,
@@ -93,7 +105,10 @@ def _report(
             _mark_parts(task, known[name].task)
             if coverage[name].drawn_from:
                 _note_drawn(task, known[name], coverage[name], folder)
-    note_published(report, folder.manifest)
+    if shard := folder.manifest.get("identity", {}).get("shard"):
+        report["shard"] = {"part": shard["part"], "of": shard["of"]}
+    else:  # what was published is of all rows
+        note_published(report, folder.manifest)
     note_cost(report, folder.manifest.get("spec", {}).get("prices") or {})
     report["cutoff"] = folder.manifest.get("spec", {}).get("cutoff")
     report["abilities"] = list(map(_ability_fields, ability_scores(headlines)))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from harness.errors import HarnessError, UsageError
-from harness.metrics import BatchMetric, Observation, Outcome, ScoreKey
+from harness.metrics import BatchMetric, Metric, Observation, Outcome, ScoreKey
 from harness.plugin_values import items, shown
 from harness.reasoning import is_incomplete
 from harness.scoring.observations import observation
@@ -40,12 +40,17 @@ class BatchScorer:
         waited_for = (key for key, _, metric in self._groups if not getattr(metric, "is_filled_later", False))
         return ", ".join(key.group for key in waited_for)
 
+    @property
+    def needs_all(self) -> bool:
+        """Whether a metric looks at all samples of a run before it scores one."""
+        return any(_looks_at_all(metric) for _, _, metric in self._groups)
+
     def prepare_corpus(self, samples: Callable[[], Iterable[Sample]]) -> None:
         """Show every metric all samples that will be scored. Raises `UsageError` where one cannot look at them."""
         for first, _, metric in self._groups:
             assert isinstance(metric, BatchMetric)
             try:
-                if type(metric).prepare_corpus is not BatchMetric.prepare_corpus:
+                if _looks_at_all(metric):
                     metric.prepare_corpus(samples())
                 deciding = [self._options.get(ScoreName.parse(first.group).metric), dict(metric.identity)]
                 identity = json.dumps(deciding, sort_keys=True, allow_nan=False, default=dict)
@@ -105,6 +110,10 @@ class BatchScorer:
             return False
         scored = record.scored_by.get(first.group)
         return scored is None or scored.fingerprint != self._fingerprints.get(first.group)
+
+
+def _looks_at_all(metric: Metric) -> bool:
+    return isinstance(metric, BatchMetric) and type(metric).prepare_corpus is not BatchMetric.prepare_corpus
 
 
 def _outcomes(metric: BatchMetric, seen: Sequence[Observation]) -> Sequence[Outcome]:

@@ -1,0 +1,154 @@
+"""A run in parts: `--shard 3/16` asks a sixteenth of its rows, and `harness merge` makes one run of all parts.
+
+Every shard renders all rows, so that each cuts them alike without a word to the others. Rows lie in the order of
+tasks and subsets, those that are generated and those that are scored apart, and each part is a stretch of both: what
+begins alike stays together, and no part gets only the slow tasks.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.errors import UsageError
+from harness.run.jobs import TaskJob
+from harness.run.spec import RunSpec
+from harness.types import Message, Prompt, Sample
+
+# How many characters of a prompt are as much work as one generated token, and as one image, sound or video.
+_GENERATED, _MEDIA = 16, 2000
+_NEW_TOKENS = 256
+"""Where a request does not say how many tokens it may generate."""
+_SNAP = 20
+"""A cut goes to the edge of a subset that is nearer than this fraction of a part."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowShare:
+    """Which part of a run one command asks: the `part`th (from 1) `of` so many.
+
+    rows: digest of all rows of the run and of what each weighs, which decide the cuts: parts of one run have the same.
+    """
+
+    part: int
+    of: int
+    rows: str
+
+
+def check_shard(spec: RunSpec) -> None:
+    """Refuse what cannot be known from a part of the rows. Raises `UsageError`."""
+    if spec.shard is None:
+        return
+    part, of = spec.shard
+    if not 1 <= part <= of:
+        raise UsageError(f"--shard {part}/{of}: the first is 1/{of}, the last {of}/{of}")
+    later = "does not go with --shard; after `harness merge`, the same command without --shard"
+    if spec.precision is not None or spec.until_decided is not None:
+        flag = "--precision" if spec.precision is not None else "--until_decided"
+        raise UsageError(f"{flag} does not go with --shard: when to stop is decided over all rows")
+    if spec.output_path is not None:
+        raise UsageError(f"--output_path {later} writes that file, and asks nothing")
+
+
+def take_share(jobs: Sequence[TaskJob], spec: RunSpec) -> RowShare | None:
+    """Leave the jobs the rows of the run's shard, in their samples and notes. None where all rows are asked."""
+    if spec.shard is None:
+        return None
+    part, of = spec.shard
+    digest = hashlib.blake2b(digest_size=8)
+    own: dict[tuple[str, str], set[int]] = {}
+    for generates in (True, False):
+        line = [row for job in jobs if _generates(job) is generates for row in _weighed(job, spec)]
+        groups, weights = [(row.task, row.subset) for row in line], [row.weight for row in line]
+        for row, at in zip(line, parts_of(groups, weights, of), strict=True):
+            digest.update(f"{row.task}\0{row.subset}\0{row.number}\0{row.weight}\n".encode("utf-8", "surrogatepass"))
+            if at == part - 1:
+                own.setdefault((row.task, row.subset), set()).add(row.number)
+    for job in jobs:
+        name = job.task.name
+        job.samples = [each for each in job.samples if each.id in own.get((name, each.subset), ())]
+        for subset, notes in job.notes.items():
+            rows = own.get((name, subset), set())
+            notes.chosen, notes.asked = sorted(rows), len(rows)
+            notes.bad = {number: why for number, why in notes.bad.items() if number in rows}
+            notes.own_examples = [number for number in notes.own_examples if number in rows]
+            notes.fewer_examples = 0  # counted over all rows: how many of these it is, is not known
+    return RowShare(part, of, digest.hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    task: str
+    subset: str
+    number: int
+    weight: int
+
+
+def _generates(job: TaskJob) -> bool:
+    return job.task.config.output_type == "generate_until"
+
+
+def _weighed(job: TaskJob, spec: RunSpec) -> Iterator[_Row]:
+    """The rows of a task in their order, each with the work that all of its samples are. One that is left out as a bad
+    row has no sample, and weighs nothing."""
+    weights: dict[tuple[str, int], int] = {}
+    opening: object = None
+    for sample in job.samples:
+        row = (sample.subset, sample.id)
+        weights[row] = weights.get(row, 0) + _weight(sample, opening)
+        opening = _opening(sample.requests[0].prompt) if sample.requests else opening
+    coverage = job.coverage(spec.limit)
+    for subset in coverage.asked:
+        for number in sorted(coverage.of_subset(subset)):
+            yield _Row(job.task.name, subset, number, weights.get((subset, number), 0))
+
+
+def _opening(prompt: Prompt) -> object:
+    """What a prompt shares with others."""
+    return prompt.messages[: prompt.shared_messages] if prompt.is_chat else prompt.prefix
+
+
+def _weight(sample: Sample, opening: object) -> int:
+    """About how many characters of prompt a sample is worth, without the `opening` where it is computed already."""
+    total = 1
+    for request in sample.requests:
+        prompt = request.prompt
+        own = prompt.messages[prompt.shared_messages :]
+        total += len(prompt.suffix) + _characters(own) + sum(map(len, request.continuations))
+        total += _MEDIA * len(tuple(prompt.shown_media))
+        if request.generation is not None:
+            total += _GENERATED * (request.generation.max_new_tokens or _NEW_TOKENS)
+        if _opening(prompt) != opening:
+            opening = _opening(prompt)
+            total += len(prompt.prefix) + _characters(prompt.messages[: prompt.shared_messages])
+    return total
+
+
+def _characters(messages: Sequence[Message]) -> int:
+    return sum(len(message.text) for message in messages)
+
+
+def parts_of(groups: Sequence[object], weights: Sequence[int], of: int) -> list[int]:
+    """To which of `of` stretches of about equal weight each row belongs, from 0.
+
+    groups: what each row would rather stay with. All is in whole numbers, so that every machine cuts alike.
+    """
+    starts = list(itertools.accumulate(weights, initial=0))
+    total = max(1, starts[-1])
+    # Every place is counted `of` times, and so the cuts are whole numbers too.
+    edges = [start * of for place, start in enumerate(starts[:-1]) if place and groups[place] != groups[place - 1]]
+    cuts = []
+    for target in range(total, total * of, total):
+        near = bisect.bisect_left(edges, target)
+        beside = [edge for edge in edges[max(0, near - 1) : near + 1] if abs(edge - target) * _SNAP <= total]
+        cuts.append(min(beside, key=lambda edge: abs(edge - target), default=target))
+    middles = ((2 * start + weight) * of for start, weight in zip(starts, weights, strict=False))
+    return [bisect.bisect_right(cuts, middle // 2) for middle in middles]
+
+
+def shard_words(shard: Mapping[str, object]) -> str:
+    """`shard 3 of 16`, of what a manifest's identity says."""
+    return f"shard {shard['part']} of {shard['of']}"
