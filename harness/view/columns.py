@@ -79,10 +79,31 @@ class Columns:
 
     def __getitem__(self, name: str) -> Array:
         if name not in self._read:
-            pieces = self._connection.execute("SELECT data FROM columns WHERE name = ? ORDER BY start", [name])
-            data = b"".join(piece for (piece,) in pieces)
-            self._read[name] = np.frombuffer(data, TYPES[name])
+            (size,) = self._connection.execute(
+                "SELECT coalesce(sum(length(data)), 0) FROM columns WHERE name = ?", [name]
+            ).fetchone()
+            column = np.empty(size // np.dtype(TYPES[name]).itemsize, TYPES[name])
+            for start, piece in self._pieces(name):
+                column[start : start + len(piece)] = piece
+            self._read[name] = column
         return self._read[name]
+
+    def at(self, name: str, places: Places) -> Array:
+        """The values of a column at some places. Where those ascend, the whole of the column is never in memory."""
+        if name in self._read or (len(places) and bool((places[1:] < places[:-1]).any())):
+            return self[name][places]
+        found, done = np.empty(len(places), TYPES[name]), 0
+        for start, piece in self._pieces(name):
+            end = int(np.searchsorted(places, start + len(piece)))
+            found[done:end] = piece[places[done:end] - start]
+            done = end
+        return found
+
+    def _pieces(self, name: str) -> Iterator[tuple[int, Array]]:
+        """(place of the first, values) of each batch of lines that was read."""
+        rows = self._connection.execute("SELECT start, data FROM columns WHERE name = ? ORDER BY start", [name])
+        for start, data in rows:
+            yield start, np.frombuffer(data, TYPES[name])
 
     @functools.cached_property
     def live(self) -> Mask:
@@ -200,11 +221,11 @@ class Columns:
         codes = dict(self._names["subset"])
         for name in other.names("subset"):
             codes.setdefault(name, len(codes))
-        own = self["subset"][sides[0]]
+        own = self.at("subset", sides[0])
         renamed = np.array([codes[name] for name in other.names("subset")] or [0], np.int64)
         keys = [
-            _keys(own, self["id"][sides[0]], self["view"][sides[0]]),
-            _keys(renamed[other["subset"][sides[1]]], other["id"][sides[1]], other["view"][sides[1]]),
+            _keys(own, self.at("id", sides[0]), self.at("view", sides[0])),
+            _keys(renamed[other.at("subset", sides[1])], other.at("id", sides[1]), other.at("view", sides[1])),
         ]
         if np.array_equal(keys[0], keys[1]):
             return Pairs(*sides, own, {}, {})
@@ -226,4 +247,9 @@ _VIEW_BITS, _KEY_BITS = 12, 46
 
 def _keys(subset: Array, number: Array, view: Array) -> Places:
     """One number for each subset, id and view."""
-    return (subset.astype(np.int64) << _KEY_BITS) | (number << _VIEW_BITS) | view
+    keys = subset.astype(np.int64)
+    keys <<= _KEY_BITS - _VIEW_BITS
+    keys |= number
+    keys <<= _VIEW_BITS
+    keys |= view
+    return keys

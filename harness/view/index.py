@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 FOLDER = ".view"
 PAGE = 50
-_BATCH = 10_000
+_BATCH = 4_000
 _SEARCHED = 20_000  # characters of a prompt and of an answer
 _SHOWN = 160  # characters of a question in a list
 _SHORT = 12  # characters of answers that are counted by what was right
@@ -341,7 +341,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA recursive_triggers = ON")  # without it, what is replaced is deleted unnoticed
     connection.execute("PRAGMA synchronous = OFF")  # it can be made again from the records
-    connection.execute("PRAGMA cache_size = -16000")
+    connection.execute("PRAGMA cache_size = -4000")
     if connection.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
         for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
             if not name.startswith(("sqlite_", "words_")):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import openpyxl
 import pytest
 from starlette.testclient import TestClient
@@ -219,6 +220,22 @@ def test_the_index_follows_a_run_that_goes_on(runs: Path, tmp_path: Path) -> Non
         other.replace(path)  # written anew, as at the end of a run
         index.update()
         assert [sample.id for sample in index.page(Filters(task="quiz"))] == [3]
+
+
+def test_columns_give_the_same_values_piece_by_piece(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.view.index._BATCH", 3)
+    run = tmp_path / "run"
+    shutil.copytree(sorted(runs.iterdir())[1], run, ignore=shutil.ignore_patterns(".view"))
+    with SampleIndex.of(run) as index:
+        index.update()
+        assert index.connection.execute("SELECT count(*) FROM columns WHERE name = 'score'").fetchone()[0] == 2
+        for places in ([0, 2, 3], [3], [], [3, 0]):
+            here = np.array(places, np.int64)
+            found = [index.columns.at(name, here).tolist() for name in ("id", "answer", "kind")]
+            assert found == [index.columns[name][here].tolist() for name in ("id", "answer", "kind")]
+            index.columns.__dict__["_read"].clear()
 
 
 def test_a_run_with_a_damaged_report_still_shows_its_samples(runs: Path, tmp_path: Path) -> None:

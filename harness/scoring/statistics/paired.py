@@ -317,11 +317,12 @@ def permutation_p(
         patterns = (np.arange(2 ** len(units))[:, None] >> np.arange(len(units))) & 1
         return float((np.abs((2 * patterns - 1) @ units) >= observed).mean())
     generator = np.random.default_rng(seed)
-    step = max(1, 4_000_000 // len(units))
+    step, few = max(1, 4_000_000 // len(units)), max(1, 500_000 // len(units))
     extreme = 0
     for start in range(0, resamples, step):
-        signs = generator.integers(0, 2, (min(step, resamples - start), len(units)), dtype=np.int8) * 2 - 1
-        extreme += int((np.abs(signs @ units) >= observed).sum())
+        signs = generator.integers(0, 2, (min(step, resamples - start), len(units)), dtype=np.int8)
+        for row in range(0, len(signs), few):  # a product makes each sign a float of eight bytes
+            extreme += int((np.abs((signs[row : row + few] * 2 - 1) @ units) >= observed).sum())
     return (extreme + 1) / (resamples + 1)
 
 

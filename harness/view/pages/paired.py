@@ -30,11 +30,11 @@ class _Pairs:
         self.columns = old.columns
         self.found = old.columns.pairs(new.columns, task)
         first, second = self.found.first, self.found.second
-        self.first, self.second = old.columns["score"][first], new.columns["score"][second]
-        self.same: Mask = old.columns["row"][first] == new.columns["row"][second]
+        self.first, self.second = old.columns.at("score", first), new.columns.at("score", second)
+        self.same: Mask = old.columns.at("row", first) == new.columns.at("row", second)
         self.scored: Mask = self.same & ~np.isnan(self.first) & ~np.isnan(self.second)
         # The views of a row are one cluster.
-        self.clustered = bool(old.columns["clustered"][first].any())
+        self.clustered = bool(old.columns.at("clustered", first).any())
 
     def scores(self, subset: str | None = None) -> PairedScores:
         """What is compared, of one subset or of all."""
