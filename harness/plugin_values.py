@@ -16,6 +16,8 @@ _SHOWN_CHARACTERS = 40
 
 def number(value: object, what: str) -> float:
     """A finite number. Raises TypeError for what is none, ValueError for NaN and infinities; `what` names the value."""
+    if type(value) is float and math.isfinite(value):
+        return value
     plain = _scalar(value)
     if isinstance(plain, str | bytes | bytearray) or not hasattr(type(plain), "__float__"):
         raise TypeError(f"{what} is a number, not {shown(value)}")
@@ -30,6 +32,8 @@ def number(value: object, what: str) -> float:
 
 def integer(value: object, what: str) -> int:
     """A whole number. Raises TypeError for what is none; `what` names the value."""
+    if type(value) is int:
+        return value
     plain = _scalar(value)
     if isinstance(plain, bool):
         raise TypeError(f"{what} is a whole number, not {shown(value)}")
@@ -41,7 +45,7 @@ def integer(value: object, what: str) -> int:
 
 def flag(value: object, what: str) -> bool:
     """True or False. Raises TypeError for what is neither."""
-    plain = _scalar(value)
+    plain = value if isinstance(value, bool) else _scalar(value)
     if not isinstance(plain, bool):
         raise TypeError(f"{what} is True or False, not {shown(value)}")
     return plain

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
+from typing import Self
 
 import jinja2
 from markupsafe import Markup
@@ -117,26 +118,53 @@ class LetterTable:
     rows: Sequence[tuple[str, Sequence[tuple[int, int]]]]
 
 
+class PageSamples:
+    """What the page of a report says of the samples themselves; records pass by once, and few of them are kept.
+
+    headlines: task -> the score that stands for it. subsets: task -> how many it has.
+    """
+
+    def __init__(self, headlines: Mapping[str, str], subsets: Mapping[str, int]) -> None:
+        self._headlines = headlines
+        self.tallies = {task: _Tally(subsets=max(1, subsets[task])) for task in headlines}
+        share = min(1.0, _MOST_SAMPLES / (sum(_QUOTAS.values()) * max(1, len(headlines))))
+        self.quotas = {kind: max(1, int(quota * share)) for kind, quota in _QUOTAS.items()}
+
+    @classmethod
+    def of(cls, report: Report, records: Iterable[Record]) -> Self:
+        """Those of the records that a report is about."""
+        headlines = {task["task"]: task["metrics"][0]["metric"] if task["metrics"] else "" for task in report["tasks"]}
+        page = cls(headlines, {task["task"]: len(task["subsets"]) for task in report["tasks"]})
+        for _ in page.watch(filter(covered(coverage_of(report)), records)):
+            pass
+        return page
+
+    def watch(self, records: Iterable[Record]) -> Iterator[Record]:
+        """Hand the records on, each looked at."""
+        for record in records:
+            if record.task in self.tallies:
+                kind = kind_of(record, self._headlines[record.task])
+                self.tallies[record.task].add(record, kind, self.quotas[kind])
+            yield record
+
+
 def report_html(report: Report, records: Iterable[Record], language: str = "en") -> str:
     """The page of a report, in a language. `records` are read once; few of them are kept."""
+    return page_html(report, PageSamples.of(report, records), language)
+
+
+def page_html(report: Report, page: PageSamples, language: str = "en") -> str:
+    """The page of a report whose records have passed by already."""
     t = translator(language)
-    tallies = {task["task"]: _Tally(subsets=max(1, len(task["subsets"]))) for task in report["tasks"]}
-    headlines = {task["task"]: task["metrics"][0]["metric"] if task["metrics"] else "" for task in report["tasks"]}
-    share = min(1.0, _MOST_SAMPLES / (sum(_QUOTAS.values()) * max(1, len(headlines))))
-    quotas = {kind: max(1, int(quota * share)) for kind, quota in _QUOTAS.items()}
-    for record in filter(covered(coverage_of(report)), records):
-        if record.task in tallies:
-            kind = kind_of(record, headlines[record.task])
-            tallies[record.task].add(record, kind, quotas[kind])
     tasks = [
         _ShownTask(
             card(task, tally.chances, t=t),
-            [_sample(kind, record, t) for kind, record in tally.samples(quotas)],
+            [_sample(kind, record, t) for kind, record in tally.samples(page.quotas)],
             tally.kinds,
             tally.confidences.bins(),
             letter_table([(*pair, n) for pair, n in tally.letters.items()], tally.kinds["wrong"]),
         )
-        for task, tally in ((task, tallies[task["task"]]) for task in report["tasks"])
+        for task, tally in ((task, page.tallies[task["task"]]) for task in report["tasks"])
     ]
     return (
         environment()

@@ -28,7 +28,7 @@ from harness.record.codec import (
     row_digest,
 )
 from harness.record.file_types import FORMAT, Kind, Manifest, ModelFields, RecordLine, Report, SessionFields, TaskFields
-from harness.record.html import report_html
+from harness.record.html import PageSamples, page_html
 from harness.record.journal import UNREADABLE, EncodedRecord, Journal, Knowledge, keys_digest
 from harness.record.lock import LEASE_FILE, FolderLock
 from harness.record.prompts import PROMPTS_FILE, SharedPrompts
@@ -304,20 +304,21 @@ class RunFolder:
         # After the records: until here every prompt is still there, so that a kill between the two loses nothing.
         self._prompts.compact(prefix for journal in ordered for prefix in journal.prefixes())
 
-    def finish(self, status: str, report: Report | None = None) -> None:
+    def finish(self, status: str, report: Report | None = None, page: PageSamples | None = None) -> None:
         """End the run: files in order, report written, status in the manifest. Raises SaveError.
 
         A file then holds one line a sample, by subset (in the order of the manifest's `tasks`) and id, so that a run
         that was killed and resumed leaves the same files as one that was not, `seconds` aside. A run that did not end
         well (any status but `finished`) leaves its files as they are, for the next time.
+        page: what the report's page says of the samples, where somebody has looked at them; else they are read for it.
         """
         if status == FINISHED:
             self.put_in_order()
         if report is not None:
             plain = jsonable(report)
             files.replace_json(self.path / REPORT_FILE, plain)
-            page = report_html(plain, self.records(), locale_language(None))
-            files.replace(self.path / HTML_FILE, [page.encode("utf-8", "replace")])
+            html = page_html(plain, page or PageSamples.of(plain, self.records()), locale_language(None))
+            files.replace(self.path / HTML_FILE, [html.encode("utf-8", "replace")])
         try:
             self._end_session(status)
         except SaveError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from harness.errors import HarnessError, ModelError, one_line
@@ -110,22 +109,20 @@ def _plain(response: Response, request: Request) -> Response:
         "by_batch": flag(response.by_batch, "by_batch"),
     }
     if values["error"] is not None:
-        return replace(Response(), **values)
+        return Response(**values)
     if request.kind == "generate":
         if response.text is None:
             raise TypeError("text is None, where an answer is to be generated")
-        return replace(Response(text=text(response.text, "text")), **values)
+        return Response(text=text(response.text, "text"), **values)
     wanted = 1 if request.kind == "rolling" else len(request.continuations)
     logprobs = _each(number, response.logprobs, "logprobs", wanted)
     above = next((value for value in logprobs if value > _ABOVE_ZERO), None)
     if above is not None:
         raise ValueError(f"logprobs has {above:g}: log-probabilities are at most 0")
-    return replace(
-        Response(
-            logprobs=logprobs,
-            is_greedy=_each(flag, response.is_greedy, "is_greedy", wanted, may_lack=True),
-            token_counts=_each(integer, response.token_counts, "token_counts", wanted, may_lack=True),
-        ),
+    return Response(
+        logprobs=logprobs,
+        is_greedy=_each(flag, response.is_greedy, "is_greedy", wanted, may_lack=True),
+        token_counts=_each(integer, response.token_counts, "token_counts", wanted, may_lack=True),
         **values,
     )
 
@@ -141,7 +138,10 @@ def _each(
     given = items(values, what)
     if len(given) != wanted and not (may_lack and not given):
         raise ValueError(f"{what} has {len(given)} values, where {wanted} are asked for")
-    return tuple(check(value, f"{what}[{place}]") for place, value in enumerate(given))
+    try:
+        return tuple([check(value, what) for value in given])
+    except (TypeError, ValueError):  # once more, to say which
+        return tuple(check(value, f"{what}[{place}]") for place, value in enumerate(given))
 
 
 def unreadable(request: Request) -> str | None:

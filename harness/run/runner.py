@@ -97,11 +97,12 @@ class _Observers:
     """Calls observer hooks. An exception in one is reported once, and never stops a run."""
 
     def __init__(self, registry: Registry, progress: Progress) -> None:
-        self.registry, self.progress = registry, progress
+        self.progress = progress
         self.reported: set[str] = set()
+        self._functions = functools.cache(registry.implementations)  # one of the hooks is called for every sample
 
     def call(self, hook_name: str, **arguments: Any) -> None:
-        for plugin, function in self.registry.implementations(hook_name):
+        for plugin, function in self._functions(hook_name):
             try:
                 function(**arguments)
             except (Exception, SystemExit) as error:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 from harness.errors import UsageError
 from harness.record.cost import note_cost
 from harness.record.coverage import Coverage, TaskCoverage, counted_coverage, covered
 from harness.record.failures import Failures
 from harness.record.file_types import AbilityFields, RangeFields, Report, TaskReport
+from harness.record.html import PageSamples
 from harness.record.report import Missing, Usage, build_report, missing_of, watch
 from harness.record.run import RunFolder
 from harness.record.submission import write_submission
@@ -55,12 +57,14 @@ def summarise_run(
     except (UsageError, LookupError, TypeError):  # a report that cannot be read is written anew
         earlier = None
     coverage = coverage or earlier
-    report = _report(jobs, folder, coverage, asked)
+    sums = _Summary.of_jobs(jobs, folder, coverage)
+    report = _report(jobs, sums, asked)
     larger = None
     if coverage and earlier and not all(coverage[name].includes(earlier[name]) for name in coverage if name in earlier):
         whole = {name: each.joined(earlier[name]) if name in earlier else each for name, each in coverage.items()}
-        larger = _report(jobs, folder, whole, None)
-    folder.finish("finished", larger or report)
+        sums = _Summary.of_jobs(jobs, folder, whole)
+        larger = _report(jobs, sums, None)
+    folder.finish("finished", larger or report, sums.page)
     return RunSummary(report, coverage, larger)
 
 
@@ -75,14 +79,9 @@ def write_submissions(jobs: Sequence[TaskJob], folder: RunFolder, say: Callable[
             say(f"{name}: answers for the leaderboard are in {path}; {lacking} samples have none")
 
 
-def _report(
-    jobs: Sequence[TaskJob],
-    folder: RunFolder,
-    coverage: Coverage | None,
-    asked: Mapping[str, Collection[SampleKey]] | None,
-) -> Report:
+def _report(jobs: Sequence[TaskJob], sums: _Summary, asked: Mapping[str, Collection[SampleKey]] | None) -> Report:
     """The report of the records that are covered."""
-    sums = _Summary(folder, coverage)
+    folder, coverage = sums.folder, sums.coverage
     results = {job.task.name: sums.of(job, job.task.subsets) for job in jobs}
     known = {job.task.name: job for job in jobs}
     groups = [sums.of_group(members, known, results) for members in groups_of(jobs)]
@@ -160,15 +159,22 @@ class _Summary:
     """Reads the records of a run, one task at a time.
 
     usage: what the answers of each task cost. guesses: what blind choices would score in each. failures: why samples
-    failed.
+    failed. page: what the report's page says of the samples.
     """
 
     folder: RunFolder
     coverage: Coverage | None
+    page: PageSamples
     usage: dict[str, Usage] = field(default_factory=dict)
     guesses: dict[str, GuessTally] = field(default_factory=dict)
     failures: dict[str, Failures] = field(default_factory=dict)
     read: dict[str, set[SampleKey]] = field(default_factory=dict)
+
+    @classmethod
+    def of_jobs(cls, jobs: Sequence[TaskJob], folder: RunFolder, coverage: Coverage | None) -> Self:
+        headlines = {job.task.name: job.scorer.reported[0].name for job in jobs}
+        subsets = {job.task.name: len(job.task.subsets) for job in jobs}
+        return cls(folder, coverage, PageSamples(headlines, subsets))
 
     def missing(self, job: TaskJob, asked: Mapping[str, Collection[SampleKey]] | None) -> Missing | None:
         """Which samples of a task there must be and are not."""
@@ -182,8 +188,11 @@ class _Summary:
         return Missing(there_must_be - len(read)) if there_must_be > len(read) else None
 
     def of(self, job: TaskJob, subsets: Sequence[Subset]) -> list[Result]:
+        """All results of a task. Its records are read once, for all that the report and its page say of them."""
         guesses = self.guesses.setdefault(job.task.name, GuessTally())
-        return self._results(job, subsets, self.usage, guesses, self.failures.setdefault(job.task.name, Failures()))
+        failures = self.failures.setdefault(job.task.name, Failures())
+        records = watch(failures.watch(self._seen(job.task.name)), self.usage)
+        return self._results(job, subsets, guesses.watch(self.page.watch(records)))
 
     def of_group(
         self, members: GroupMembers, jobs: Mapping[str, TaskJob], results: Mapping[str, Sequence[Result]]
@@ -193,7 +202,7 @@ class _Summary:
             job, of_task = jobs[name], results[name]
             subsets = [subset for subset in job.task.subsets if chosen is None or subset.name in chosen]
             if len(subsets) < len(job.task.subsets):  # the run asks for more of the task than the group does
-                of_task = self._results(job, subsets, {}, GuessTally(), Failures())
+                of_task = self._results(job, subsets, self._seen(name))
             scores[name] = job.member_scores([result for result in of_task if result.level == "task"])
         return group_result(members, scores)
 
@@ -213,12 +222,8 @@ class _Summary:
             chance=self.guesses[job.task.name].value if key.higher_is_better else None,
         )
 
-    def _results(
-        self, job: TaskJob, subsets: Sequence[Subset], usage: dict[str, Usage], guesses: GuessTally, failures: Failures
-    ) -> list[Result]:
-        records = failures.watch(self._seen(job.task.name))
+    def _results(self, job: TaskJob, subsets: Sequence[Subset], seen: Iterable[Record]) -> list[Result]:
         named = [(subset.name, subset.title, subset.groups) for subset in subsets]
-        seen = guesses.watch(watch(records, usage))
         task = job.task
 
         def categories(record: Record) -> list[tuple[str, str]]:

@@ -151,18 +151,22 @@ class DocTemplates:
         value = _column(self.choice, context) if is_column else self.choice.value(context)
         if isinstance(value, str):  # a block of YAML ends in a line break, which is no part of the list
             value = as_literal(value.strip(), ("[]", "()"))
-        where = f"{self.choice.place}: doc_to_choice"
+        place = self.choice.place
+
+        def bad(what: str) -> DataError:
+            return DataError(f"{place}: doc_to_choice: {what}")
+
         if not isinstance(value, list | tuple):
             near = suggest(value, columns) if isinstance(value, str) else ""
-            raise DataError(f"{where}: should be a list of texts, found {describe(value)}{near}")
+            raise bad(f"should be a list of texts, found {describe(value)}{near}")
         if not value:
-            raise DataError(f"{where}: there are no choices")
+            raise bad("there are no choices")
         for number, item in enumerate(value, 1):
             if not isinstance(item, str):
                 fix = "make them texts: {{ ... | map('string') | list }}"
-                raise DataError(f"{where}: choice {number} should be a text, found {describe(item)}; {fix}")
+                raise bad(f"choice {number} should be a text, found {describe(item)}; {fix}")
             if not item and not self.forgiving:
-                raise DataError(f"{where}: choice {number} is empty")
+                raise bad(f"choice {number} is empty")
         return tuple(value)
 
     def _target(self, context: Context, columns: Set[str], has_choices: bool) -> JSON:
