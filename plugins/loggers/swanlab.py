@@ -12,7 +12,8 @@ MODES = ("online", "local", "offline")
 class SwanLab(Logger):
     """An experiment of SwanLab: scores with standard errors, tables of all values and of samples, the report.
 
-    project, workspace, group, name: as SwanLab has them. mode: online, local or offline, which write below `dir`.
+    project, workspace, group, name: as SwanLab has them. mode: online; offline, which writes below `dir` for
+    `swanlab sync`; or local, which writes below `dir` for its dashboard and knows no run again.
     """
 
     name = "swanlab"
@@ -38,11 +39,15 @@ class SwanLab(Logger):
         import swanlab
 
         given = {name: value for name, value in self.chosen.items() if value is not None}
-        # Only its servers know runs by their ids; a local one is new each time.
-        known = {"id": run.key, "resume": "allow"} if self.chosen["mode"] == "online" else {}
+        # An offline run is a new folder each time, and `swanlab sync` joins those of one id. The dashboard of the local
+        # mode makes a new experiment of each folder (swanlab/deprecated/local.py of 0.10).
+        is_local = self.chosen["mode"] == "local"
+        known = {} if is_local else {"id": run.key, "resume": "allow"}
         self._run = swanlab.init(name=self.title or run.title, config=dict(run.config), **known, **given)
-        is_online = self.chosen["mode"] == "online"
-        return str(self._run.url) if is_online else str(self.chosen["log_dir"] or "swanlog")
+        if self.chosen["mode"] == "online":
+            return str(self._run.url)
+        folder = str(self.chosen["log_dir"] or "swanlog")
+        return f"{folder} (SwanLab's local mode goes on with no run: each time is a new one)" if is_local else folder
 
     def results(self, found: LoggedResults) -> None:
         self._run.log(dict(found.scores), step=found.step)

@@ -57,7 +57,10 @@ class Wandb(Logger):
     def results(self, found: LoggedResults) -> None:
         import wandb
 
-        self._run.log({**found.scores, "scores": _table(found.values), "samples": _table(found.samples)})
+        # An offline run counts its steps from 0 each time, and `wandb sync` puts those of one id behind one another.
+        step = found.step if self._run.offline else None
+        scores = {**found.scores, "scores": _table(found.values), "samples": _table(found.samples)}
+        self._run.log(scores, step=step)
         self._run.summary.update(dict(found.scores))
         artifact = wandb.Artifact(f"report-{self._run.id}", type="evaluation")
         for path in found.files:

@@ -87,6 +87,17 @@ def test_a_tracker_gets_nothing_twice_and_goes_on_in_one_run(
     assert KEY not in "".join(path.read_text("utf-8") for path in ended.rglob("*.json"))
 
 
+@pytest.mark.parametrize(("mode", "steps"), [("online", [None, None]), ("offline", [0, 1])])
+def test_an_offline_run_that_goes_on_has_later_steps(
+    ended: Path, registry: Registry, calls: Any, mode: str, steps: list[int | None]
+) -> None:
+    """Each offline run of W&B begins at step 0, and a sync puts those of one id together."""
+    for samples in (3, 4):
+        send(ended, LogTarget("wandb", {"mode": mode, "samples": samples}), registry)
+    assert [call["step"] for call in calls() if call["what"] == "log"] == steps
+    assert len({call["id"] for call in calls() if call["what"] == "init"}) == 1
+
+
 def test_another_project_is_another_run_of_the_tracker(ended: Path, registry: Registry, calls: Any) -> None:
     for project in ("P", "Q"):
         send(ended, LogTarget("wandb", {"project": project}), registry)

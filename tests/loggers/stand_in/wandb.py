@@ -42,16 +42,16 @@ class Artifact:
 
 
 class _Run:
-    def __init__(self, id: str) -> None:
-        self.id, self.dir, self.summary = id, "files", dict[str, Any]()
+    def __init__(self, id: str, *, offline: bool) -> None:
+        self.id, self.dir, self.summary, self.offline = id, "files", dict[str, Any](), offline
         self.url = f"https://wandb.example/{id}"
 
-    def log(self, values: dict[str, Any]) -> None:
+    def log(self, values: dict[str, Any], step: int | None = None) -> None:
         if os.environ.get("STAND_IN_FAILS") == "late":
             raise OSError("the server went away, it said api_key=sk-very-secret")
         plain = {name: value for name, value in values.items() if not isinstance(value, Table)}
         tables = {name: [value.columns, value.data] for name, value in values.items() if isinstance(value, Table)}
-        _note("log", values=plain, tables=tables)
+        _note("log", values=plain, tables=tables, step=step)
 
     def log_artifact(self, artifact: Artifact) -> None:
         _note("artifact", name=artifact.name, type=artifact.type, files=artifact.files)
@@ -71,4 +71,4 @@ def init(*, settings: Settings, config: dict[str, Any], **chosen: Any) -> _Run:
     if fails == "quit":
         os._exit(3)
     _note("init", config=config, settings=settings.chosen, **chosen)
-    return _Run(chosen["id"])
+    return _Run(chosen["id"], offline=chosen["mode"] == "offline")
