@@ -26,17 +26,20 @@ from harness.cli.values import (
     parse_shard,
     parse_switch,
     parse_template,
+    parse_token_prices,
+    recipe_judge,
 )
 from harness.engine.live import LiveModel, as_found, is_torch_module, why_sharded
 from harness.errors import UsageError
 from harness.hooks import hookimpl
+from harness.judging.judge import JudgeModel
+from harness.judging.judged_metrics import priced_judges, run_judged
 from harness.model import Model, ModelOptions
-from harness.plugin_values import integer
+from harness.plugin_values import integer, number
 from harness.registry import Registry, load_plugins
 from harness.run.recipes import with_recipe
 from harness.run.result import RunResult
-from harness.run.runner import run, run_each
-from harness.run.spec import DEFAULT_MODEL, RunSpec
+from harness.run.spec import DEFAULT_MODEL, Progress, RunSpec
 from harness.scoring import sandbox
 from harness.thinking import MODES
 from harness.types import JSON, BadRows
@@ -45,6 +48,9 @@ HUBS = ("hf", "modelscope")
 _IN_MEMORY = "python"
 """Stands for the package of a model that no package brings."""
 Names = str | Path | Sequence[str | Path]
+Judge = str | tuple[str, Mapping[str, JSON]]
+Judges = Judge | Sequence[Judge]
+"""As of `--judge`: `openai,model=NAME,base_url=URL`, or the name of a plugin and its arguments."""
 
 
 def evaluate(
@@ -53,6 +59,7 @@ def evaluate(
     tasks: Names = (),
     *,
     user_model: str | Model | type[Model] | None = None,
+    judge: Judges = (),
     modify: Names = (),
     num_fewshot: int | None = None,
     fewshot_sampler: str | None = None,
@@ -76,6 +83,8 @@ def evaluate(
     thinking_budget: int | None = None,
     repeats: int | None = None,
     prices: Mapping[str, JSON] | str | None = None,
+    user_prices: Mapping[str, JSON] | str | None = None,
+    judge_prices: Mapping[str, JSON] | str | Sequence[Mapping[str, JSON] | str] = (),
     budget: float | None = None,
     budget_tokens: int | None = None,
     batch_api: bool = False,
@@ -105,9 +114,10 @@ def evaluate(
     it was found, random streams included, and its `model_args` are those of `hf` for texts. Parameters are named
     as on the command line, and mean the same; `model_args` and `gen_kwargs` may also be written as there
     (`"pretrained=DIR,dtype=float32"`). user_model: who plays the user of conversations, as of `--user_model`, or a
-    model as above. task_gen_kwargs: of single tasks, over `gen_kwargs`. recipe: its name or its
-    file; what else is given wins over it, and its judge is not asked. overrides: task -> key -> value, as of `--set`.
-    progress: whether stderr says how far the run is; left out, in notebooks alone. Raises `HarnessError`.
+    model as above. judge: one or several, as of `--judge`: they score what tasks leave to a judge. task_gen_kwargs: of
+    single tasks, over `gen_kwargs`. recipe: its name or its file; what else is given wins over it, and the judge that
+    it names is asked as by the command line. overrides: task -> key -> value, as of `--set`. progress: whether stderr
+    says how far the run is; left out, in notebooks alone. Raises `HarnessError`.
     """
     given = {name: value for name, value in locals().items() if name not in ("progress", "tokenizer")}
     registry = load_plugins()
@@ -120,9 +130,10 @@ def evaluate(
         if not isinstance(user_model, str | None):
             given["user_model"] = (named_model(user_model, None, registry, "user"), {})
         given["model"] = named_model(model, model_args, registry)
-        spec = spec_of(given if not isinstance(recipe, str) else _by_recipe(recipe, given, registry))
-        in_notebook = "ipykernel" in sys.modules
-        return run(spec, registry, watch() if progress or (progress is None and in_notebook) else None)
+        spec, judges, of_recipe = _spec_and_judges(given, registry)
+        told = watch if progress or (progress is None and "ipykernel" in sys.modules) else Progress
+        (judged,) = run_judged(spec, [spec.model_args], judges, registry, told, optional=of_recipe)
+        return judged.result
 
 
 def evaluate_each(
@@ -137,8 +148,19 @@ def evaluate_each(
     """
     if isinstance(model_args, str | Mapping):
         raise UsageError("model_args: should be a list with the arguments of each model; `evaluate` takes one of them")
-    spec = spec_of({"model": model, "model_args": None, "tasks": tasks, **options})
-    return list(run_each(spec, [_pairs("model_args", args) for args in model_args]))
+    registry = load_plugins()
+    given = {"model": model, "model_args": None, "tasks": tasks, **options}
+    spec, judges, of_recipe = _spec_and_judges(given, registry)
+    each = [{**spec.model_args, **_pairs("model_args", args)} for args in model_args]
+    return [judged.result for judged in run_judged(spec, each, judges, registry, optional=of_recipe)]
+
+
+def _spec_and_judges(given: Mapping[str, Any], registry: Registry) -> tuple[RunSpec, list[JudgeModel], bool]:
+    """What was given, and below it what a recipe says; and whether the judges are the recipe's. Raises `UsageError`."""
+    settings = {**given} if not isinstance(given.get("recipe"), str) else _by_recipe(given["recipe"], given, registry)
+    of_recipe = settings.pop("judge_of_recipe", False)
+    judges = _judges(settings.pop("judge", ()), settings.pop("judge_prices", ()))
+    return spec_of(settings), judges, of_recipe
 
 
 def _live(model: Any, tokenizer: Any) -> type[Model]:
@@ -184,9 +206,25 @@ def _by_recipe(recipe: str, given: Mapping[str, Any], registry: Registry) -> dic
     said = {
         name: read[name](name, value) if name in read else value
         for name, value in given.items()
-        if name == "model" or (name != "recipe" and value != defaults[name])
+        if name == "model" or (name != "recipe" and value != defaults.get(name))
     }
-    return with_recipe(recipe, said, registry)
+    chosen = with_recipe(recipe, said, registry)
+    if "judge" not in said and (judge := recipe_judge(chosen["recipe"])) is not None:
+        chosen |= {"judge": [judge], "judge_of_recipe": True}
+    return chosen
+
+
+def _judges(judges: Judges, prices: Any) -> list[JudgeModel]:
+    """The judges of a run and what their tokens cost. Raises `UsageError`."""
+    listed = [judges] if isinstance(judges, str | tuple) and judges else judges
+    told = [prices] if isinstance(prices, str | Mapping) and prices else prices
+    if not isinstance(listed, Sequence) or not isinstance(told, Sequence):
+        raise UsageError("judge: should be a text like 'openai,model=NAME,base_url=URL', or a list of them")
+    read = _by(lambda given: parse_judge(given) if isinstance(given, str) else (str(given[0]), dict(given[1])))
+    named = [read("judge", each) for each in listed]
+    if told and not named:
+        raise UsageError("judge_prices: name the judge too, judge='openai,model=NAME'")
+    return priced_judges(named, [_by(parse_token_prices)("judge_prices", each) for each in told])
 
 
 def spec_of(given: Mapping[str, Any]) -> RunSpec:
@@ -214,7 +252,9 @@ def spec_of(given: Mapping[str, Any]) -> RunSpec:
         **dict.fromkeys(("device", "output", "system_instruction", "reasoning_effort", "name", "output_path"), _text),
         "thinking": _one_of(MODES),
         **dict.fromkeys(("thinking_budget", "repeats", "budget_tokens"), _count),
-        **dict.fromkeys(("prices", "recipe"), _pairs),
+        "recipe": _pairs,
+        **dict.fromkeys(("prices", "user_prices"), _by(lambda given: parse_token_prices(given or {}))),
+        "budget": _number,
         "user_model": _by(lambda given: parse_judge(given) if isinstance(given, str) else given),
         "batch_size": _by(parse_batch_size),
         "seed": _by(parse_seed),
@@ -275,6 +315,13 @@ def _count(name: str, value: Any) -> int:
     if count < (name == "max_batch_size"):
         raise UsageError(f"{name}: should be at least {int(name == 'max_batch_size')}, found {count}")
     return count
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return number(value, name)
+    except TypeError as error:
+        raise UsageError(f"{name}: {str(error).removeprefix(name).strip()}") from None
 
 
 def _pairs(name: str, value: Any) -> dict[str, Any]:

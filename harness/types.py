@@ -211,7 +211,8 @@ class Response:
     `truncated` counts the prompt tokens that were cut from the left because the window was too small.
     `reasoning` is a thinking block that was taken off `text`; `reasoning_tokens` are its part of the completion,
     and `cached_tokens` of the `prompt_tokens` the server had computed before. `error` says why there is no answer.
-    `by_batch`: asked by a batch API, which has prices of its own.
+    `by_batch`: asked by a batch API, which has prices of its own. `user`: of a conversation, what its simulated user
+    took, as one answer without words.
     `finish_reason` is `refused` where the server's moderation, or the model itself, declined: then there is an `error`,
     and no `text`.
     """
@@ -230,6 +231,7 @@ class Response:
     seconds: float | None = None
     error: str | None = None
     by_batch: bool = False
+    user: Response | None = None
 
 
 class ScoreName(NamedTuple):

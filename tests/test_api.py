@@ -16,7 +16,8 @@ from harness.run.spec import RunSpec
 
 def test_the_parameters_of_evaluate_are_those_of_a_run_with_their_defaults() -> None:
     parameters = dict(inspect.signature(harness.evaluate).parameters)
-    for name in ("progress", "tokenizer"):  # what is shown while it runs, and what belongs to a model in memory
+    # What is shown while it runs, what belongs to a model in memory, and who judges what it has answered.
+    for name in ("progress", "tokenizer", "judge", "judge_prices"):
         del parameters[name]
     spec = RunSpec(())
     assert set(parameters) == {field.name for field in dataclasses.fields(RunSpec)} - {"command"}

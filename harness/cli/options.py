@@ -105,6 +105,10 @@ JUDGES = click.option(
     "--judge", "judges", type=Parsed("model,k=v", values.parse_judge), multiple=True, metavar="MODEL[,K=V...]",
     help="The model that scores what tasks leave to a judge (`metric: judge`). Several: their mean.",
 )  # fmt: skip
+JUDGE_PRICES = click.option(
+    "--judge_prices", type=Parsed("in=..,out=..", values.parse_token_prices), multiple=True,
+    metavar="FILE|in=..,out=..", help="As --prices, of the judge's tokens. Once, or once for each --judge.",
+)  # fmt: skip
 USER_MODEL = click.option(
     "--user_model", type=Parsed("model,k=v", values.parse_judge), metavar="MODEL[,K=V...]",
     help="The model that plays the user, in tasks whose conversations have one.",

@@ -16,6 +16,7 @@ from harness.cli.completion import complete_loggers
 from harness.cli.console import counted, line, notice
 from harness.cli.options import (
     DATA_OPTIONS,
+    JUDGE_PRICES,
     JUDGES,
     LOG_TO,
     METRICS,
@@ -29,12 +30,20 @@ from harness.cli.options import (
     options,
     with_environment,
 )
-from harness.cli.values import parse_date, parse_limit, parse_precision, parse_shard, parse_sweep, parse_token_prices
+from harness.cli.values import (
+    parse_date,
+    parse_limit,
+    parse_precision,
+    parse_shard,
+    parse_sweep,
+    parse_token_prices,
+    recipe_judge,
+)
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
+    from harness.judging.judge import JudgeModel
     from harness.record.file_types import Report
-    from harness.run.jobs import TaskJob
     from harness.run.result import RunResult
     from harness.run.spec import RunSpec
 
@@ -43,6 +52,11 @@ RUN_OPTIONS = [
     METRICS,
     JUDGES,
     USER_MODEL,
+    click.option(
+        "--user_prices", type=Parsed("in=..,out=..", parse_token_prices), metavar="FILE|in=..,out=..",
+        help="As --prices, of the model that plays the user. [default: as --prices, where it is the measured model]",
+    ),
+    JUDGE_PRICES,
     click.option(
         "--peft", multiple=True, metavar="DIR",
         help="An adapter on the model. Several run one after another on one loaded base; `none` is the base alone.",
@@ -96,7 +110,8 @@ RUN_OPTIONS = [
     ),
     click.option(
         "--budget", type=click.FloatRange(min=0, min_open=True), metavar="MONEY",
-        help="Stop, with exit code 2, before the answers cost more; the same command goes on. Needs --prices.",
+        help="Stop, with exit code 2, before the answers cost more, those of users and judges among them; the same "
+        "command goes on. Needs --prices.",
     ),
     click.option(
         "--budget_tokens", type=click.IntRange(min=1), metavar="N", help="The same for tokens of prompts and answers."
@@ -149,7 +164,9 @@ SECTIONS = (
             "bad_rows",
             "metrics",
             "judges",
+            "judge_prices",
             "user_model",
+            "user_prices",
             "overrides",
             "seed",
         ),
@@ -243,13 +260,8 @@ def command(context: click.Context, /, **flags: Any) -> int:
     dry, quiet = settings.pop("dry_run", False), settings.pop("quiet", False)
     settings.pop("verbose", None)  # `Main` reads it, where errors end
     adapters = settings.pop("peft", ())
-    judges = settings.pop("judges", ())
+    judges = judges_of(settings)
     optional = settings.pop("judge_of_recipe", False)
-    if judges and "shard" in settings:
-        if not optional:
-            how = "after `harness merge`, the same command without --shard asks the judge, and nothing else"
-            raise UsageError(f"--judge does not go with --shard: {how}")
-        judges = ()
     sweep = settings.pop("sweep", None)
     from harness.run.spec import DEFAULT_MODEL, DEMO_VISION, RunSpec
 
@@ -270,19 +282,25 @@ def command(context: click.Context, /, **flags: Any) -> int:
         return run_all(spec, models, judges, optional)
 
 
+def judges_of(settings: dict[str, Any]) -> list[JudgeModel]:
+    """The judges that settings name, taken out of them. Raises `UsageError`."""
+    from harness.judging.judged_metrics import priced_judges
+
+    judges, prices = settings.pop("judges", ()), settings.pop("judge_prices", ())
+    if prices and not judges:
+        raise UsageError("--judge_prices: name the judge too, --judge MODEL,K=V")
+    return priced_judges(judges, prices)
+
+
 def by_recipe(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings with what the named recipe says where they say nothing."""
-    from harness.cli.values import parse_judge
     from harness.registry import load_plugins
     from harness.run.recipes import with_recipe
 
     given = dict(settings)
     chosen = with_recipe(given.pop("recipe"), given, load_plugins())
-    if judge := chosen["recipe"].get("judge"):
-        try:
-            chosen.setdefault("judges", (parse_judge(judge),))
-        except ValueError as error:
-            raise UsageError(f"recipe '{chosen['recipe']['recipe']}': judge: {error}") from None
+    if (judge := recipe_judge(chosen["recipe"])) is not None:
+        chosen.setdefault("judges", (judge,))
         chosen["judge_of_recipe"] = "judges" not in given
     return chosen
 
@@ -290,7 +308,7 @@ def by_recipe(settings: Mapping[str, Any]) -> dict[str, Any]:
 def run_all(
     spec: RunSpec,
     models: Mapping[str, Mapping[str, Any]],
-    judges: Sequence[tuple[str, Mapping[str, Any]]],
+    judges: Sequence[JudgeModel],
     optional: bool = False,
     keep: Callable[[RunResult], object] = lambda result: None,
 ) -> int:
@@ -299,29 +317,17 @@ def run_all(
     optional: the judges are a recipe's, of whose tasks those may be asked that need none.
     """
     from harness.cli.progress import watch
-    from harness.judging.judge import JudgeModel
-    from harness.judging.judged_metrics import check_judges, judged_metrics
-    from harness.registry import load_plugins
-    from harness.run.runner import run_each
-
-    registry = load_plugins()
-
-    def checked(jobs: Sequence[TaskJob]) -> Sequence[TaskJob]:
-        nonlocal judges
-        if optional and not any(judged_metrics(job.task) for job in jobs):
-            judges = ()
-        if judges:
-            check_judges(jobs, spec, [JudgeModel(name, args) for name, args in judges], registry)
-        return jobs
+    from harness.judging.judged_metrics import run_judged
 
     with stopped_by_sigterm():
         results, codes = [], []
-        for result in run_each(spec, list(models.values()), registry, watch(), narrow=checked):
-            judged, code = judged_result(result, judges, spec.command)
-            results.append(judged)
-            codes.append(code)
-            print_result(judged)
-            keep(judged)
+        for judged in run_judged(spec, list(models.values()), judges, watch=watch, optional=optional):
+            results.append(judged.result)
+            codes.append(int(judged.exit_code))
+            if not judged.judged:
+                say_what_waits(judged.result)
+            print_result(judged.result)
+            keep(judged.result)
     if len(results) > 1:
         print_together(dict(zip(models, results, strict=True)))
     return max(codes)
@@ -331,7 +337,7 @@ def run_sweep(
     spec: RunSpec,
     sweep: tuple[str, Sequence[Any]],
     models: Mapping[str, Mapping[str, Any]],
-    judges: Sequence[tuple[str, Mapping[str, Any]]],
+    judges: Sequence[JudgeModel],
     optional: bool = False,
 ) -> int:
     """Run `spec` with each value of one setting, and print their scores against their tokens."""
@@ -383,24 +389,24 @@ def stopped_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def judged_result(
-    result: RunResult, judges: Sequence[tuple[str, Mapping[str, Any]]], command: str = ""
-) -> tuple[RunResult, int]:
+def judged_result(result: RunResult, judges: Sequence[JudgeModel]) -> tuple[RunResult, int]:
     """The run with the scores that judges give, and its exit code. Without a judge, say what would fill them in."""
     from harness.cli.progress import watch
-    from harness.judging.judge import JudgeModel
-    from harness.judging.judged_metrics import fill_judged_scores, waiting_tasks
+    from harness.judging.judged_metrics import fill_judged_scores
 
     if judges:
-        models = [JudgeModel(name, args) for name, args in judges]
-        jobs, coverage = result.jobs, result.coverage
-        judged = fill_judged_scores(
-            result.path, models, progress=watch(), jobs=jobs, coverage=coverage, command=command
-        )
+        judged = fill_judged_scores(result.path, judges, progress=watch(), jobs=result.jobs, coverage=result.coverage)
         return judged.result, int(judged.exit_code)
+    say_what_waits(result)
+    return result, int(result.exit_code)
+
+
+def say_what_waits(result: RunResult) -> None:
+    """Name the tasks whose answers only a judge can score, and the command that has one do it."""
+    from harness.judging.judged_metrics import waiting_tasks
+
     for task in waiting_tasks(result.report):
         notice(f"{task}: its answers wait for a judge: harness score {result.path} --judge MODEL,K=V")
-    return result, int(result.exit_code)
 
 
 def print_result(result: RunResult) -> int:

@@ -8,14 +8,15 @@ from typing import Any
 import click
 
 from harness.cli.completion import complete_runs
-from harness.cli.options import JUDGES, METRICS, without_repetitions
-from harness.cli.run import judged_result, print_result
+from harness.cli.options import JUDGE_PRICES, JUDGES, METRICS, without_repetitions
+from harness.cli.run import judged_result, judges_of, print_result
 
 
 @click.command("score")
 @click.argument("run", shell_complete=complete_runs)
 @METRICS
 @JUDGES
+@JUDGE_PRICES
 @click.option(
     "--gold_fixes",
     type=click.Path(path_type=Path),
@@ -26,6 +27,7 @@ def command(
     run: str,
     metrics: tuple[list[str | dict[str, Any]], ...],
     judges: tuple[tuple[str, dict[str, Any]], ...],
+    judge_prices: tuple[dict[str, Any], ...],
     gold_fixes: Path | None,
 ) -> int:
     """Score the answers in the folder RUN again, by the task files as they are now. Loads no rows, and asks no model
@@ -41,6 +43,7 @@ def command(
     from harness.run.rescore import score_run
 
     added = without_repetitions(entry for entries in metrics for entry in entries)
-    result, code = judged_result(score_run(run, metrics=added, progress=watch(), gold_fixes=gold_fixes), judges)
+    models = judges_of({"judges": judges, "judge_prices": judge_prices})
+    result, code = judged_result(score_run(run, metrics=added, progress=watch(), gold_fixes=gold_fixes), models)
     print_result(result)
     return code

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.errors import one_line
+from harness.errors import UsageError, one_line
 from harness.secret import Secret, is_secret_name, sealed, shown_argument
 
 _CONSTANTS: dict[str, Any] = {"true": True, "false": False, "none": None, "null": None}
@@ -253,6 +253,16 @@ def parse_modifier(given: str) -> str:
 def parse_judge(given: str) -> tuple[str, dict[str, Any]]:
     """Read `--judge MODEL,K=V,...` into the model's name and its arguments."""
     return _named_pairs(given, "the name of a model (as in openai,model=NAME,base_url=URL)")
+
+
+def recipe_judge(recipe: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    """The judge that a recipe names, if it names one. Raises `UsageError`."""
+    if not (judge := recipe.get("judge")):
+        return None
+    try:
+        return parse_judge(str(judge))
+    except ValueError as error:
+        raise UsageError(f"recipe '{recipe.get('recipe')}': judge: {error}") from None
 
 
 def parse_log_target(given: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -16,15 +16,17 @@ from harness.judging.panel import Panel, make_panel
 from harness.judging.questions import JudgedSample, QuestionMaker
 from harness.judging.rubric import Rubric, find_rubric
 from harness.judging.session import Session
-from harness.judging.usage import Prices, pairs_of, work_of
+from harness.judging.usage import pairs_of, work_of
 from harness.judging.verdicts import scale, score_keys
 from harness.model import Model
+from harness.record.cost import Prices
 from harness.record.coverage import Coverage, coverage_of
 from harness.record.file_types import Manifest, Report
 from harness.record.manifest import identity_hash, model_title
 from harness.record.report import Missing, Usage, build_report, missing_of, watch
 from harness.record.run import RunFolder
 from harness.registry import Registry, load_plugins
+from harness.run.budget import Account
 from harness.run.describe import shown_args, without_secrets
 from harness.run.prepare import prepare_models
 from harness.run.spec import Progress, RunSpec
@@ -41,14 +43,22 @@ DEFAULT_TOKENS = 1024
 
 @dataclass(frozen=True, slots=True)
 class JudgeModel:
-    """One judge: a model plugin and its arguments. prices: of a million prompt and a million completion tokens."""
+    """One judge: a model plugin and its arguments. prices: of its tokens, or a pair, of a million prompt and a million
+    completion tokens."""
 
     name: str
     args: Mapping[str, JSON] = field(default_factory=dict)
-    prices: Prices | None = None
+    prices: Prices | tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "args", sealed(dict(self.args)))
+
+    @property
+    def token_prices(self) -> Prices | None:
+        """What its tokens cost, where that is known."""
+        if isinstance(self.prices, tuple):
+            return Prices.of({"in": self.prices[0], "out": self.prices[1]})
+        return self.prices
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,17 +130,25 @@ class JudgingPlan:
     maker: QuestionMaker
 
 
-def run_judges(spec: JudgeSpec, registry: Registry | None = None, progress: Progress | None = None) -> JudgeResult:
-    """Have every judge judge the runs. Raises `HarnessError`; what was judged before an error stays on disk."""
+def run_judges(
+    spec: JudgeSpec,
+    registry: Registry | None = None,
+    progress: Progress | None = None,
+    accounts: Sequence[Account | None] = (),
+) -> JudgeResult:
+    """Have every judge judge the runs. Raises `HarnessError`; what was judged before an error stays on disk.
+
+    accounts: of each judge, within the budget of a run.
+    """
     registry, progress = registry or load_plugins(), progress or Progress()
     done: list[Judgement] = []
     models: list[Model] = []
     try:
         plan = plan_judging(spec, registry, progress)
         models = prepared_judges(plan, registry, progress)
-        for each, model in zip(spec.judges, models, strict=True):
+        for each, model, account in zip(spec.judges, models, accounts or [None] * len(models), strict=True):
             model.say = progress.message
-            done.append(_judge_by(plan, each, model, registry, progress))
+            done.append(_judge_by(plan, each, model, registry, progress, account))
             model.close()  # the next judge may need its memory
     finally:
         for model in models[len(done) :]:
@@ -199,7 +217,14 @@ def prepared_judges(plan: JudgingPlan, registry: Registry, progress: Progress) -
     return models
 
 
-def _judge_by(plan: JudgingPlan, judge: JudgeModel, model: Model, registry: Registry, progress: Progress) -> Judgement:
+def _judge_by(
+    plan: JudgingPlan,
+    judge: JudgeModel,
+    model: Model,
+    registry: Registry,
+    progress: Progress,
+    account: Account | None = None,
+) -> Judgement:
     described = _manifest(plan, judge, model, registry)
     identity = _identity(plan, model)
     title = Path(model_title(described)).name
@@ -218,11 +243,11 @@ def _judge_by(plan: JudgingPlan, judge: JudgeModel, model: Model, registry: Regi
             "scale": list(scale(plan.rubric)),
         }
         keys = score_keys(plan.rubric)
-        session = Session(plan.maker, keys, model, judge.name, folder, progress, judged_by, plan.spec.retries)
+        session = Session(plan.maker, keys, model, judge.name, folder, progress, judged_by, plan.spec.retries, account)
         with tidy_stop(folder, model, judge.name, described["command"] or "", lambda: session.answered):
             session.go(plan.samples)
             note_incidents(folder, model, judge.name)
-            return _conclude(plan, folder, judge.prices)
+            return _conclude(plan, folder, judge.token_prices)
 
 
 def _conclude(plan: JudgingPlan, folder: RunFolder, prices: Prices | None) -> Judgement:
@@ -263,7 +288,7 @@ def _report(
     works = work_of((record for task in tasks for record in records_of(folder, task)), keys[0].name)
     report["rubric"] = folder.manifest["rubric"]
     report["judged"] = folder.manifest["judged"]
-    report["prices_per_million"] = list(prices) if prices else None
+    report["prices_per_million"] = [prices.prompt, prices.completion] if prices else None
     report["work"] = {task: work.to_dict(prices) for task, work in works.items()}
     if plan.rubric.pairwise:
         pairs = pairs_of(record for task in tasks for record in records_of(folder, task))

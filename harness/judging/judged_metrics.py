@@ -7,7 +7,7 @@ The judgements are kept in the run folder, so that nothing is asked twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,18 +15,21 @@ from harness.errors import ExitCode, HarnessError, TaskError, UsageError
 from harness.judging.judge import JudgeModel, JudgeResult, JudgeSpec, run_judges
 from harness.judging.rubric import find_rubric
 from harness.judging.verdicts import score_keys
+from harness.record.cost import Prices, cost_of, joined_usage
 from harness.record.coverage import Coverage
-from harness.record.file_types import Report
+from harness.record.file_types import Report, UsageFields
 from harness.record.run import RunFolder
 from harness.registry import Registry, load_plugins
+from harness.run.budget import Budget
 from harness.run.jobs import TaskJob, close_code, load_jobs
 from harness.run.prepare import create_model
 from harness.run.result import RunResult
+from harness.run.runner import run_each
 from harness.run.spec import Progress, RunSpec
 from harness.run.summarise import summarise_run
 from harness.tasks.library import TaskLibrary, TaskRef
 from harness.tasks.task import Task
-from harness.types import MetricSpec, Record, SampleKey, ScoreName
+from harness.types import JSON, MetricSpec, Record, SampleKey, ScoreName
 
 JUDGE = "judge"
 Scores = Mapping[str, float | None]
@@ -86,6 +89,11 @@ def check_judges(jobs: Sequence[TaskJob], spec: RunSpec, judges: Sequence[JudgeM
         for item in judged_metrics(task):
             _scores_of(item, task, registry)
     for judge in judges:
+        if spec.budget is not None and judge.token_prices is None:
+            raise UsageError(
+                f"--budget {spec.budget}: say what the judge's tokens cost, --judge_prices in=0.5,out=2 (0 and 0 where "
+                "nothing is paid)"
+            )
         create_model(
             replace(
                 spec,
@@ -100,6 +108,62 @@ def check_judges(jobs: Sequence[TaskJob], spec: RunSpec, judges: Sequence[JudgeM
         ).close()
 
 
+def priced_judges(
+    judges: Sequence[tuple[str, Mapping[str, JSON]]], prices: Sequence[Mapping[str, JSON]] = ()
+) -> list[JudgeModel]:
+    """The judges of a run with what their tokens cost: prices of all of them, or of each. Raises `UsageError`."""
+    if prices and len(prices) not in (1, len(judges)):
+        raise UsageError(f"--judge_prices: give them once, or once for each of the {len(judges)} judges")
+    known: list[Prices | None] = [Prices.of(each, "--judge_prices") for each in prices] or [None]
+    each_of = known if len(known) == len(judges) else known * len(judges)
+    return [JudgeModel(name, args, price) for (name, args), price in zip(judges, each_of, strict=True)]
+
+
+def run_judged(
+    spec: RunSpec,
+    model_args: Sequence[Mapping[str, JSON]],
+    judges: Sequence[JudgeModel],
+    registry: Registry | None = None,
+    watch: Callable[[], Progress] = Progress,
+    *,
+    optional: bool = False,
+) -> Iterator[JudgedRun]:
+    """Run `spec` with each of `model_args`, and have the judges score what its tasks leave to them.
+
+    watch: makes who is told of a run, and of each judging. optional: the judges are a recipe's, of whose tasks those
+    may be asked that need none. Raises `HarnessError`.
+    """
+    registry = registry or load_plugins()
+    asked = list(judges)
+    if asked and spec.shard is not None:
+        if not optional:
+            how = "after `harness merge`, the same command without --shard asks the judge, and nothing else"
+            raise UsageError(f"--judge does not go with --shard: {how}")
+        asked.clear()
+
+    def checked(jobs: Sequence[TaskJob]) -> Sequence[TaskJob]:
+        if optional and not any(judged_metrics(job.task) for job in jobs):
+            asked.clear()
+        if asked:
+            check_judges(jobs, spec, asked, registry)
+        return jobs
+
+    for result in run_each(spec, model_args, registry, watch(), narrow=checked):
+        if asked:
+            yield fill_judged_scores(
+                result.path,
+                asked,
+                registry,
+                watch(),
+                jobs=result.jobs,
+                coverage=result.coverage,
+                command=spec.command,
+                budget=result.budget,
+            )
+        else:
+            yield JudgedRun(result, ())
+
+
 def fill_judged_scores(
     path: str | Path,
     judges: Sequence[JudgeModel],
@@ -109,11 +173,12 @@ def fill_judged_scores(
     jobs: Sequence[TaskJob] = (),
     coverage: Coverage | None = None,
     command: str = "",
+    budget: Budget | None = None,
 ) -> JudgedRun:
     """Have judges score what the tasks of a finished run leave to them, and sum the run up again.
 
     jobs: the tasks, where they are loaded already (`RunResult.jobs`). coverage: what the report is about; left out,
-    what the folder's is about. Raises `HarnessError`.
+    what the folder's is about. budget: of the run, of which the judges spend what is left. Raises `HarnessError`.
     """
     registry, progress = registry or load_plugins(), progress or Progress()
     run = RunFolder.read(Path(path))
@@ -123,10 +188,11 @@ def fill_judged_scores(
         raise UsageError("--judge: none of the tasks has scores that a judge gives (`metric: judge`)")
     wanted_of = [_scores_of(item, job.task, registry) for job, item in asked]
     judged = []
+    accounts = [budget.account(judge.token_prices) if budget is not None else None for judge in judges]
     scores: dict[str, dict[SampleKey, dict[str, float | None]]] = {job.task.name: {} for job in jobs}
     for (job, item), wanted in zip(asked, wanted_of, strict=True):
         spec = JudgeSpec((str(run.path),), _rubric(item, job.task), tuple(judges), (job.task.name,), command=command)
-        judged.append(run_judges(spec, registry, progress))
+        judged.append(run_judges(spec, registry, progress, accounts))
         paths = [judgement.path for judgement in judged[-1].judgements]
         # The mean of the judges' scores of each sample that all of them scored.
         columns = [
@@ -142,11 +208,29 @@ def fill_judged_scores(
         for job in jobs:
             if of_task := scores[job.task.name]:
                 folder.rewrite(job.task.name, _filled(job, folder, of_task))
-        folder.note(judges=[{"model": judge.name, "name": _called(judge)} for judge in judges])
+        priced = bool(run.manifest.get("spec", {}).get("prices"))
+        used = [
+            _usage([each.judgements[place].report for each in judged], judge, priced)
+            for place, judge in enumerate(judges)
+        ]
+        named = [{"model": judge.name, "name": _called(judge)} for judge in judges]
+        folder.note(judges=[{**name, "usage": usage} for name, usage in zip(named, used, strict=True)])
         summary = summarise_run(jobs, folder, coverage)
         close_code(jobs)
         result = RunResult(folder.path, summary.asked, summary.coverage, summary.larger, jobs)
         return JudgedRun(result, tuple(judged))
+
+
+def _usage(reports: Sequence[Report], judge: JudgeModel, priced: bool) -> dict[str, UsageFields]:
+    """What a judge took, by task. priced: whether the report of the run speaks of money."""
+    by_task: dict[str, list[UsageFields]] = {}
+    for task in (task for report in reports for task in report["tasks"] if "usage" in task):
+        by_task.setdefault(task["task"], []).append(task["usage"])
+    used = {task: joined_usage(several) for task, several in by_task.items()}
+    if priced or judge.token_prices is not None:
+        for usage in used.values():
+            usage["cost"] = cost_of(usage, judge.token_prices)
+    return used
 
 
 def _called(judge: JudgeModel) -> str:

@@ -19,7 +19,8 @@ from harness.reasoning import strip_reasoning
 from harness.record.codec import encode_messages
 from harness.record.keys import KeyMaker
 from harness.record.run import RunFolder
-from harness.run.answers import answers, description, plugin_errors
+from harness.run.answers import description, plugin_errors
+from harness.run.budget import Account, asked_within
 from harness.run.spec import Progress
 from harness.types import JSON, Prompt, Record, Request, Response
 
@@ -71,9 +72,11 @@ class Session:
         progress: Progress,
         judged_by: Mapping[str, JSON],
         retries: int,
+        account: Account | None = None,
     ) -> None:
         self.maker, self.keys, self.model, self.name = maker, keys, model, name
         self.folder, self.progress, self.judged_by, self.retries = folder, progress, judged_by, retries
+        self.account = account
         self.answered = False
         self._known = folder.known
         self._maker = KeyMaker(model.identity)
@@ -143,7 +146,7 @@ class Session:
         batch, self._pending = self._pending, {}
         keys = list(batch)
         asked, is_new = [request for request, _ in batch.values()], not (self._known or self.answered)
-        for index, response in answers(self.model, self.name, asked, is_new=is_new):
+        for index, response in asked_within(self.account, self.model, self.name, asked, is_new=is_new):
             self.answered = self.answered or response.error is None
             request, askers = batch[keys[index]]
             for state, question in askers:

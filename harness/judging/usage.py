@@ -8,21 +8,18 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from harness.judging.verdicts import WIN_RATE
-from harness.record.cost import BATCH
+from harness.record.cost import Prices
 from harness.record.file_types import PairFields, WorkFields
+from harness.record.report import Usage
 from harness.scoring.statistics.paired import mcnemar_p
 from harness.types import JSON, Record
 
-Prices = tuple[float, float]
-_MILLION = 1_000_000
+_TOKENS = ("prompt_tokens", "completion_tokens", "batch_prompt_tokens", "batch_completion_tokens")
 
 
 @dataclass
 class Work:
-    """What the judgements of one task took. failed: why, a sample; unreadable: why, a question without verdict.
-
-    batch_*: the tokens, among the others, of replies that came by a batch API.
-    """
+    """What the judgements of one task took. failed: why, a sample; unreadable: why, a question without verdict."""
 
     judged: int = 0
     scored: int = 0
@@ -31,11 +28,8 @@ class Work:
     replies: int = 0
     asked_again: int = 0
     unreadable: Counter[str] = field(default_factory=Counter)
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
     replies_without_tokens: int = 0
-    batch_prompt_tokens: int = 0
-    batch_completion_tokens: int = 0
+    usage: Usage = field(default_factory=Usage)
 
     def add(self, record: Record, headline: str) -> None:
         story = record.judge
@@ -50,24 +44,17 @@ class Work:
         self.asked_again += sum(asked["attempt"] > 0 for asked in story["asked"])
         for response in record.responses:
             self.replies += 1
-            self.prompt_tokens += response.prompt_tokens or 0
-            self.completion_tokens += response.completion_tokens or 0
-            if response.by_batch:
-                self.batch_prompt_tokens += response.prompt_tokens or 0
-                self.batch_completion_tokens += response.completion_tokens or 0
+            self.usage.add(response)
             self.replies_without_tokens += response.prompt_tokens is None or response.completion_tokens is None
 
-    def cost(self, prices: Prices) -> float:
-        """In the currency of the prices. Replies whose tokens the model did not tell are not in it."""
-        saved = 1 - BATCH
-        prompt = self.prompt_tokens - saved * self.batch_prompt_tokens
-        completion = self.completion_tokens - saved * self.batch_completion_tokens
-        return (prompt * prices[0] + completion * prices[1]) / _MILLION
-
     def to_dict(self, prices: Prices | None) -> WorkFields:
-        told = {name: v for name, v in self.__dict__.items() if v or not name.startswith("batch_")}
+        """Replies whose tokens the model did not tell are not in the cost."""
+        told = {name: value for name, value in self.__dict__.items() if name != "usage"}
         plain = {name: dict(v.most_common()) if isinstance(v, Counter) else v for name, v in told.items()}
-        return cast(WorkFields, {**plain, "cost": None if prices is None else self.cost(prices)})
+        tokens = {name: getattr(self.usage, name) for name in _TOKENS}
+        counted = {name: n for name, n in tokens.items() if n or not name.startswith("batch_")}
+        cost = None if prices is None else prices.cost(self.usage)
+        return cast(WorkFields, {**plain, **counted, "cost": cost})
 
 
 @dataclass

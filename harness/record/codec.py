@@ -311,6 +311,8 @@ def encode_response(response: Response) -> dict[str, JSON]:
             fields[name] = value
     if response.by_batch:
         fields["by_batch"] = True
+    if response.user is not None:
+        fields["user"] = encode_response(response.user)
     return fields
 
 
@@ -330,6 +332,7 @@ def decode_response(fields: ResponseFields, seconds: Number | None) -> Response:
         seconds=None if seconds is None else _number(seconds),
         error=fields.get("error"),
         by_batch=fields.get("by_batch") is True,
+        user=decode_response(fields["user"], None) if "user" in fields else None,
     )
 
 

@@ -104,6 +104,7 @@ class ResponseFields(TypedDict, total=False):
     truncated: JSON
     error: str | None
     by_batch: bool
+    user: ResponseFields
 
 
 class ViewFields(TypedDict):
@@ -274,7 +275,7 @@ class Manifest(TypedDict, total=False):
     sessions: list[SessionFields]
     rubric: RubricFields
     judged: list[JudgedRunFields]
-    judges: list[dict[str, str]]
+    judges: list[dict[str, JSON]]
     corrected: CorrectionFields
     scoring_files: dict[str, dict[str, str]]
 
@@ -428,7 +429,7 @@ class FailureFields(TypedDict):
 
 
 class UsageFields(TypedDict):
-    """What the answers of a task cost, see `Usage`."""
+    """What the answers of a task cost, see `Usage`; user: those of its simulated user, judges: those of its judges."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -442,6 +443,8 @@ class UsageFields(TypedDict):
     cost: NotRequired[float | None]
     truncated_tokens: int
     seconds: Number
+    user: NotRequired[UsageFields]
+    judges: NotRequired[UsageFields]
 
 
 class DepartureFields(TypedDict):

@@ -10,7 +10,7 @@ import io
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
@@ -71,7 +71,8 @@ class Usage:
 
     cached_tokens are among the prompt's, reasoning_tokens among the completion's, and those of answers that came by a
     batch API, batch_*, among the others. replies_without_tokens: how many
-    answers came without a word of what they took, and are in no sum; answers: how many texts there are.
+    answers came without a word of what they took, and are in no sum; answers: how many texts there are. user: the same
+    of whoever played the user of conversations, which is in none of the others.
     """
 
     prompt_tokens: int = 0
@@ -85,6 +86,7 @@ class Usage:
     answers: int = 0
     truncated_tokens: int = 0
     seconds: float = 0.0
+    user: Usage | None = None
 
     def add(self, response: Response) -> None:
         """Count one answer."""
@@ -101,6 +103,21 @@ class Usage:
         self.answers += generated
         self.truncated_tokens += response.truncated
         self.seconds += response.seconds or 0.0
+        if response.user is not None:
+            self.user = self.user or Usage()
+            self.user.add(response.user)
+
+    def to_json(self) -> UsageFields:
+        """As a report holds it."""
+        told = {name: getattr(self, name) for name in self.__slots__}
+        fields = {name: value for name, value in told.items() if value or not name.startswith(("batch_", "user"))}
+        return cast(UsageFields, {**fields, **({"user": self.user.to_json()} if self.user is not None else {})})
+
+    @classmethod
+    def from_json(cls, fields: UsageFields) -> Usage:
+        """What a report holds, without what it says of costs."""
+        known = {name: value for name, value in fields.items() if name in cls.__slots__ and name != "user"}
+        return cls(**cast(Any, known), user=cls.from_json(fields["user"]) if "user" in fields else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +168,7 @@ def build_report(
     tasks = []
     for name, of_task in by_task.items():
         task = _task_report(name, of_task, manifest.get("tasks", {}).get(name, {}))
-        cost = (usage or {}).get(name, Usage())
-        used = {name: value for name, value in asdict(cost).items() if value or not name.startswith("batch_")}
-        task["usage"] = cast(UsageFields, used)
+        task["usage"] = (usage or {}).get(name, Usage()).to_json()
         if missing and name in missing:
             task["missing"] = {"n": missing[name].n, "first": list(missing[name].first)}
         tasks.append(task)

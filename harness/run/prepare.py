@@ -97,6 +97,8 @@ def prepare_run(
     check_shard(spec)
     if spec.prices:
         Prices.of(spec.prices)
+    if spec.user_prices:
+        Prices.of(spec.user_prices, "--user_prices")
     progress.stage("reading tasks")
     known = spec.model in registry.names("model")  # one that is not is refused below, as `resolved` says it
     meanwhile = registry.model(spec.model).import_libraries if known and models else lambda: None
@@ -129,8 +131,23 @@ def prepare_run(
             for model in made:
                 stack.callback(model.close)
             user = prepare_user(spec, jobs, registry, progress)
+            if user is not None:
+                stack.callback(user.model.close)
+                specs = [_with_user_prices(each, model, user.model) for each, model in zip(specs, made, strict=True)]
             stack.pop_all()
     return PreparedRun(specs, made, jobs, registry, fingerprints, [*remarks(jobs), *attempts(jobs)], user, share)
+
+
+def _with_user_prices(spec: RunSpec, model: Model, user: Model) -> RunSpec:
+    """The run with prices for its simulated user, which are the model's where it is the same. Raises `UsageError`."""
+    if not spec.user_prices and (model.name, model.identity) == (user.name, user.identity):
+        spec = replace(spec, user_prices=spec.prices)
+    if spec.budget is not None and not spec.user_prices:
+        raise UsageError(
+            f"--budget {spec.budget}: say what the tokens of the simulated user cost, --user_prices in=0.5,out=2 "
+            "(0 and 0 where nothing is paid)"
+        )
+    return spec
 
 
 def prepare_user(
@@ -141,6 +158,8 @@ def prepare_user(
     if not wanting:
         if spec.user_model is not None:
             raise UsageError("--user_model: none of these tasks has a simulated user")
+        if spec.user_prices:
+            raise UsageError("--user_prices: none of these tasks has a simulated user")
         return None
     if spec.user_model is None:
         raise UsageError(

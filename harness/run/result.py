@@ -18,6 +18,7 @@ from harness.types import Record
 from harness.words import locale_language, translator
 
 if TYPE_CHECKING:
+    from harness.run.budget import Budget
     from harness.run.frames import Library
 
 _SHOWN_TASKS = 5
@@ -28,7 +29,8 @@ class RunResult:
     """A finished run: its folder, its report, and the exit code that it deserves.
 
     coverage: what the report is about; None for all that the folder holds. larger: the report that the folder keeps,
-    where an earlier command asked for more. jobs: the tasks as they were loaded, without their samples.
+    where an earlier command asked for more. jobs: the tasks as they were loaded, without their samples. budget: what
+    the run was to spend, and what it has; the judges of its answers spend of the same.
     """
 
     path: Path
@@ -36,6 +38,7 @@ class RunResult:
     coverage: Coverage | None = None
     larger: Report | None = None
     jobs: Sequence[TaskJob] = ()
+    budget: Budget | None = None
 
     def __repr__(self) -> str:
         shown = []

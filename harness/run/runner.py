@@ -14,13 +14,14 @@ from typing import Any
 
 from harness.errors import Interrupted
 from harness.model import Model
+from harness.record.cost import Prices
 from harness.record.coverage import covered
 from harness.record.lm_eval import write_lm_eval
 from harness.record.manifest import model_title
 from harness.record.run import OnDisk, RunFolder
 from harness.registry import Registry
-from harness.run.answers import answers, description, plugin_errors
-from harness.run.budget import Budget
+from harness.run.answers import description, plugin_errors
+from harness.run.budget import FEW, Account, Budget, asked_within
 from harness.run.describe import manifest, run_identity
 from harness.run.drawn import Draws, own_job
 from harness.run.early_stop import EarlyStop
@@ -37,7 +38,7 @@ from harness.run.spec import Progress, RunSpec
 from harness.run.stopping import note_incidents, tidy_stop
 from harness.run.summarise import summarise_run, write_submissions
 from harness.run.talks import SimulatedUser
-from harness.types import JSON, Request, Response, Sample
+from harness.types import JSON, Sample
 
 
 def run(spec: RunSpec, registry: Registry | None = None, progress: Progress | None = None) -> RunResult:
@@ -135,6 +136,14 @@ class _Run:
         """Tasks of which no score on disk holds any more: a file by which they were scored has changed."""
         self.early_stop = EarlyStop()
         self.budget = Budget.of(spec)
+        at_first = FEW if spec.batch_api else 1
+        self.account: Account | None = None
+        self.user_account: Account | None = None
+        if self.budget is not None:
+            self.account = self.budget.account(Prices.of(spec.prices) if spec.prices else None, at_first=at_first)
+        if self.budget is not None and user is not None:
+            prices = Prices.of(spec.user_prices, "--user_prices") if spec.user_prices else None
+            self.user_account = self.budget.account(prices, at_first=at_first)
         self.draws: Draws | None = None
         self.is_new = False
         self.is_loaded = False
@@ -224,7 +233,8 @@ class _Run:
             self._ask_user()
             asked = self.open_requests.take()
             keys = list(asked)
-            for index, response in self._answers(list(asked.values()), self.budget, is_new=self.is_new):
+            given = asked_within(self.account, self.model, self.spec.model, list(asked.values()), is_new=self.is_new)
+            for index, response in given:
                 if not self.answered:  # by its first answer, a model may know more of itself
                     self._note_model()
                 self.answered = self.answered or response.error is None
@@ -241,25 +251,9 @@ class _Run:
         if not asked or self.user is None:
             return
         keys = list(asked)
-        for index, response in self.user.answers(list(asked.values()), self.progress.stage):
+        for index, response in self.user.answers(list(asked.values()), self.progress.stage, self.user_account):
             for item in self.open_requests.answered(keys[index], response):
                 self._finish(item)
-
-    def _answers(
-        self, asked: Sequence[Request], budget: Budget | None, *, is_new: bool
-    ) -> Iterator[tuple[int, Response]]:
-        """The model's answers as they come; within a budget one by one, or part after part."""
-        if budget is None:
-            yield from answers(self.model, self.spec.model, asked, is_new=is_new)
-            return
-        one_by_one = self.model.asks_one_by_one
-        if one_by_one:
-            self.model.admits = budget.admits
-        for start, part in [(0, asked)] if one_by_one else budget.parts(asked):
-            is_first = is_new and not start
-            for index, response in answers(self.model, self.spec.model, part, is_new=is_first, refuse=budget.refuse):
-                yield start + index, response
-                budget.count(response)
 
     def _note_model(self, say: Callable[[str], None] = lambda text: None) -> None:
         self.folder.note_model(description(self.model, self.spec.model, say))
@@ -295,8 +289,8 @@ class _Run:
         coverage = {job.task.name: job.coverage(self.spec.limit) for job in jobs}
         asked = {job.task.name: [sample.key for sample in job.samples] for job in jobs}
         told = self.folder.manifest.get("spec", {})
-        for name, value in (("prices", self.spec.prices), ("recipe", self.spec.recipe), ("name", self.spec.name)):
-            if value and told.get(name) != value:
+        for name in ("prices", "user_prices", "recipe", "name"):
+            if (value := getattr(self.spec, name)) and told.get(name) != value:
                 self.folder.begin_work()  # where nothing is left to ask, a report by other prices or names is
         summary = summarise_run(jobs, self.folder, coverage, asked)
         for job in jobs:
@@ -312,7 +306,7 @@ class _Run:
             write_lm_eval(self.folder, path, report=summary.asked, log_samples=log, wanted=is_asked, shown=shown)
         self.observers.call("harness_run_finished", report=summary.asked, path=self.folder.path)
         loaded = [replace(job, samples=[]) for job in jobs]
-        return RunResult(self.folder.path, summary.asked, coverage, summary.larger, loaded)
+        return RunResult(self.folder.path, summary.asked, coverage, summary.larger, loaded, self.budget)
 
 
 def _changes(task: str, states: Mapping[OnDisk, int]) -> Iterator[str]:

@@ -20,7 +20,8 @@ class RunSpec:
 
     shard: the part of its rows that is asked, from 1, and of how many parts. log_to: the loggers that write the run
     into a tracker, each with its options. task_gen_kwargs: what a recipe says of single tasks, by their names, over
-    `gen_kwargs`. user_model: who plays the user of conversations, and its arguments.
+    `gen_kwargs`. user_model: who plays the user of conversations, and its arguments; user_prices: of that one's tokens,
+    where they are others than `prices`.
     """
 
     tasks: tuple[str, ...]
@@ -50,6 +51,7 @@ class RunSpec:
     thinking_budget: int | None = None
     repeats: int | None = None
     prices: Mapping[str, JSON] = field(default_factory=dict)
+    user_prices: Mapping[str, JSON] = field(default_factory=dict)
     budget: float | None = None
     budget_tokens: int | None = None
     batch_api: bool = False

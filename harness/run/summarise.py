@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from harness.errors import UsageError
-from harness.record.cost import note_cost
+from harness.record.cost import joined_usage, note_cost
 from harness.record.coverage import Coverage, TaskCoverage, counted_coverage, covered
 from harness.record.failures import Failures
-from harness.record.file_types import AbilityFields, RangeFields, Report, TaskReport
+from harness.record.file_types import AbilityFields, Manifest, RangeFields, Report, TaskReport
 from harness.record.html import PageSamples
 from harness.record.report import Missing, Usage, build_report, missing_of, watch
 from harness.record.run import RunFolder
@@ -108,10 +108,20 @@ def _report(jobs: Sequence[TaskJob], sums: _Summary, asked: Mapping[str, Collect
         report["shard"] = {"part": shard["part"], "of": shard["of"]}
     else:  # what was published is of all rows
         note_published(report, folder.manifest)
-    note_cost(report, folder.manifest.get("spec", {}).get("prices") or {})
+    _note_costs(report, folder.manifest)
     report["cutoff"] = folder.manifest.get("spec", {}).get("cutoff")
     report["abilities"] = list(map(_ability_fields, ability_scores(headlines)))
     return report
+
+
+def _note_costs(report: Report, manifest: Manifest) -> None:
+    """Set in the report what was paid to the model, to the user of its conversations and to its judges."""
+    spec = manifest.get("spec", {})
+    note_cost(report, spec.get("prices") or {}, spec.get("user_prices") or {})
+    for task in report["tasks"]:
+        known = (judge.get("usage", {}).get(task["task"]) for judge in manifest.get("judges", ()))
+        if "usage" in task and (of_judges := [usage for usage in known if usage]):
+            task["usage"]["judges"] = joined_usage(of_judges)
 
 
 def _ability_fields(score: AbilityScore) -> AbilityFields:

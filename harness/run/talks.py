@@ -21,7 +21,8 @@ from typing import Any, Literal
 from harness.errors import DataError
 from harness.model import Model
 from harness.reasoning import strip_reasoning
-from harness.run.answers import answers, plugin_errors
+from harness.run.answers import plugin_errors
+from harness.run.budget import Account, asked_within
 from harness.run.conversations import unusable
 from harness.scoring.extraction.tool_calls import CallError, ToolCall, read_calls
 from harness.tasks.generation import generation_params
@@ -50,15 +51,17 @@ class SimulatedUser:
     model: Model
     is_loaded: bool = False
 
-    def answers(self, requests: Sequence[Request], stage: Callable[[str], None]) -> Iterator[tuple[int, Response]]:
-        """What it says, as `harness.run.answers.answers`. stage: is told of its loading."""
+    def answers(
+        self, requests: Sequence[Request], stage: Callable[[str], None], account: Account | None = None
+    ) -> Iterator[tuple[int, Response]]:
+        """What it says, as `harness.run.answers.answers`. stage: is told of its loading. account: what it may spend."""
         name = self.model.name
         if not self.is_loaded:
             stage(f"loading the simulated user, {name}")
             with plugin_errors(name, "could not be loaded"):
                 self.model.load()
             self.is_loaded = True
-        yield from answers(self.model, name, requests)
+        yield from asked_within(account, self.model, name, requests)
 
 
 def user_prompt(task: Task, sample: Sample) -> str:
@@ -88,23 +91,24 @@ def talk(task: Task, sample: Sample, request: Request) -> Generator[Step, Respon
 
     request: what opens it. The answer's text is JSON: `end`, why it is over (the user ended it, a function did, the
     model answered where there is no user, it took too many steps, it was cut, or a call could not be read), and
-    `turns`, in which an assistant's turn has the call that was executed. Its tokens are those of the measured model.
+    `turns`, in which an assistant's turn has the call that was executed. Its tokens are those of the measured model,
+    and those of its `user` stand apart; of a conversation that failed too.
     """
-    answered: list[Response] = []
+    answered: dict[Who, list[Response]] = {"model": [], "user": []}
     turns: list[dict[str, JSON]] = []
+    text: str | None = None
+    finish: Literal["stop", "length"] | None = None
+    problem: str | None = None
     try:
         end = yield from _steps(task, sample, request, turns, answered)
     except (DataError, _NoAnswer) as error:
-        return Response(error=str(error))
-    return Response(
-        text=json.dumps({"end": end, "turns": turns}, ensure_ascii=False),
-        finish_reason="length" if end in ("cut", "steps") else "stop",
-        prompt_tokens=_sum(answer.prompt_tokens for answer in answered),
-        completion_tokens=_sum(answer.completion_tokens for answer in answered),
-        reasoning_tokens=_sum(answer.reasoning_tokens for answer in answered),
-        cached_tokens=_sum(answer.cached_tokens for answer in answered),
-        truncated=sum(answer.truncated for answer in answered),
-    )
+        problem = str(error)
+    else:
+        text = json.dumps({"end": end, "turns": turns}, ensure_ascii=False)
+        finish = "length" if end in ("cut", "steps") else "stop"
+    took = _together(answered["model"])
+    user = replace(_together(answered["user"]), text="") if answered["user"] else None
+    return replace(took, text=text, finish_reason=finish, error=problem, user=user)
 
 
 class _NoAnswer(Exception):
@@ -112,14 +116,14 @@ class _NoAnswer(Exception):
 
 
 def _steps(
-    task: Task, sample: Sample, request: Request, turns: list[dict[str, JSON]], answered: list[Response]
+    task: Task, sample: Sample, request: Request, turns: list[dict[str, JSON]], answered: dict[Who, list[Response]]
 ) -> Generator[Step, Response, End]:
     environment, simulated = task.config.environment, task.config.simulated_user
     assert environment is not None and task.code is not None
     functions = [each["function"] for each in json.loads(request.prompt.tools)]
     shown = list(request.prompt.messages)
     actions: list[tuple[str, JSON]] = []
-    user = _User(task, sample, request) if simulated is not None else None
+    user = _User(task, sample, request, answered["user"]) if simulated is not None else None
 
     def hear(role: Literal["user", "tool"], text: str) -> None:
         shown.append(Message(role, text))
@@ -130,9 +134,9 @@ def _steps(
     for _ in range(environment.steps):
         asked = replace(request, prompt=replace(request.prompt, messages=tuple(shown)))
         answer = yield Step("model", asked)
-        answered.append(answer)
+        answered["model"].append(answer)
         if answer.error:
-            raise _NoAnswer(f"step {len(answered)} of the conversation has no answer: {answer.error}")
+            raise _NoAnswer(f"step {len(answered['model'])} of the conversation has no answer: {answer.error}")
         text = strip_reasoning(answer.text or "")[0]
         if answer.finish_reason == "length" and not text.strip():
             return "cut"
@@ -166,15 +170,16 @@ def _steps(
 
 
 class _User:
-    """The simulated user: what it was told and has said, from its own side."""
+    """The simulated user: what it was told and has said, from its own side. answered: takes each of its answers."""
 
-    def __init__(self, task: Task, sample: Sample, request: Request) -> None:
+    def __init__(self, task: Task, sample: Sample, request: Request, answered: list[Response]) -> None:
         simulated = task.config.simulated_user
         assert simulated is not None
         own = simulated.generation_kwargs
         given = own.model_dump(exclude_none=True) if own else {"do_sample": True, "max_gen_toks": _USER_TOKENS}
         prompt = user_prompt(task, sample)
         self.stop = simulated.stop
+        self._answered = answered
         self._opening = simulated.opening
         self._messages = [Message("system", prompt)]
         self._generation = _seeded(generation_params(given, {}, ()), f"{prompt}\0{request.repeat}")
@@ -185,6 +190,7 @@ class _User:
         self._messages.append(Message("user", self._opening if heard is None else heard))
         prompt = Prompt(messages=tuple(self._messages))
         answer = yield Step("user", Request("generate", prompt, generation=self._generation, repeat=self._repeat))
+        self._answered.append(answer)
         if problem := answer.error or unusable(answer):
             raise _NoAnswer(f"the simulated user has no answer: {problem}")
         said = strip_reasoning(answer.text or "")[0].strip()
@@ -202,6 +208,18 @@ def _seeded(generation: GenerationParams, text: str) -> GenerationParams:
     if not generation.do_sample:
         return generation
     return replace(generation, seed=int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1)
+
+
+def _together(answers: Sequence[Response]) -> Response:
+    """What several answers took, without what they say."""
+    return Response(
+        prompt_tokens=_sum(answer.prompt_tokens for answer in answers),
+        completion_tokens=_sum(answer.completion_tokens for answer in answers),
+        reasoning_tokens=_sum(answer.reasoning_tokens for answer in answers),
+        cached_tokens=_sum(answer.cached_tokens for answer in answers),
+        truncated=sum(answer.truncated for answer in answers),
+        by_batch=bool(answers) and all(answer.by_batch for answer in answers),
+    )
 
 
 def _sum(values: Iterable[int | None]) -> int | None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from scripted_server import ScriptedServer, chat
 
+import harness
 from harness.testing import run_harness
 
 TASK = """\
@@ -138,3 +141,42 @@ def test_what_cannot_judge_is_refused_before_anything_is_asked(rubric: str, judg
     assert done.exit_code == 4
     assert said in done.output
     assert not Path("runs").exists()
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    """Answers, and judges: each reply takes 10 tokens."""
+    scripted = ScriptedServer()
+    scripted.answer = lambda asked: chat('{"grade": "right"}' if "grade" in str(asked.body["messages"]) else "?")
+    yield scripted
+    scripted.close()
+
+
+def test_what_judges_take_is_in_the_cost_and_in_the_budget_of_the_run(server: ScriptedServer) -> None:
+    who = f"base_url={server.url},api=chat,num_concurrent=1,model="
+    flags = ("--model", "openai", "--model_args", f"{who}small", "--judge", f"openai,{who}judge")
+    flags = ("--tasks", "t.yaml", *flags, "--apply_chat_template", "--prices", "in=1000000,out=0")
+    refused = run_harness(*flags, "--budget", "5")
+    assert refused.exit_code == 4 and "--judge_prices in=" in refused.stderr and not server.asked
+
+    stopped = run_harness(*flags, "--budget_tokens", "60")
+    assert stopped.exit_code == 2 and "the budget is spent: " in stopped.stderr and len(server.asked) == 6
+    done = run_harness(*flags, "--budget_tokens", "60", "--judge_prices", "in=0,out=1000000")
+    assert done.exit_code == 0, done.stderr
+    assert len(server.asked) == 8 and metrics()["judge"] == (1.0, 4)
+    assert "tokens: 28 of prompts, 12 of answers; cost 28.0000" in done.stdout
+    assert "tokens of the judges: 28 of prompts, 12 of answers; cost 12.0000" in done.stdout
+
+
+def test_a_recipes_judge_is_asked_from_python_as_by_the_command(server: ScriptedServer) -> None:
+    who = f"base_url={server.url},api=chat,model="
+    recipe = f"recipe: mine\ntitle: Mine\nsource: https://example.org\ndate: 2026-01\njudge: openai,{who}judge\n"
+    Path("mine.yaml").write_text(f"{recipe}tasks:\n  talk: {{published: 100, metric: judge}}\n", encoding="utf-8")
+    given = {"model": "openai", "model_args": f"{who}small", "tasks": "t.yaml", "recipe": "mine.yaml"}
+    result = harness.evaluate(**given)
+    (task,) = result.report["tasks"]
+    assert [metric["value"] for metric in task["metrics"]] == [1.0, 0.0] and task["usage"]["judges"]["answers"] == 4
+    (other,) = harness.evaluate_each(**{**given, "model_args": [f"{who}small"]}, judge="dummy,mode=fixed,index=1")
+    assert other.report["tasks"][0]["metrics"][0]["value"] == 0
+    with pytest.raises(harness.UsageError, match="judge: '=' does not begin with the name of a model"):
+        harness.evaluate(**given, judge="=")

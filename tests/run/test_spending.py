@@ -99,7 +99,7 @@ def test_a_budget_holds_for_requests_that_are_under_way_together(server: Scripte
 
 
 def test_a_model_that_is_asked_in_parts_keeps_to_a_budget() -> None:
-    budget = Budget(None, 1000, None)
+    budget = Budget(None, 1000).account()
     requests, asked = [Request("generate", Prompt(str(n))) for n in range(100)], 0
     with pytest.raises(BudgetReached, match="80 requests are left"):
         for start, part in budget.parts(requests):

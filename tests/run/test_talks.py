@@ -14,6 +14,7 @@ import harness
 from harness import Model, Request, Response
 from harness.cli.new import copy_scaffold, find_scaffold
 from harness.errors import UsageError
+from harness.record.cost import cost_lines
 from harness.run.rescore import score_run
 from harness.scoring import read_calls
 from harness.task_code import environments
@@ -73,6 +74,10 @@ class Librarian(Model):
         return said[last]
 
 
+def said(text: str) -> Response:
+    return Response(text=text, finish_reason="stop", prompt_tokens=100, completion_tokens=10)
+
+
 class Reader(Model):
     """Plays the readers."""
 
@@ -92,9 +97,9 @@ class Reader(Model):
             wish = next(wish for name, wish in wishes.items() if f"You are {name}" in told.text)
             if len(turns) == 1:
                 assert turns[0].text == "Hi! How can I help you today?"
-                yield index, Response(error="no line") if wish == self.silent else Response(text=wish)
+                yield index, Response(error="no line") if wish == self.silent else said(wish)
             else:
-                yield index, Response(text="Thanks. ###STOP###")
+                yield index, said("Thanks. ###STOP###")
 
 
 @pytest.fixture
@@ -129,6 +134,30 @@ def test_calls_run_on_the_state_of_their_conversation_and_the_end_state_is_compa
         "arguments": {"title": "Emma", "reader": "Ann"},
     }  # the first of two
     assert (answer.prompt_tokens, answer.completion_tokens) == (30, 6)
+
+
+def test_what_the_user_takes_is_in_the_cost_and_in_the_budget(task: Path) -> None:
+    """The model takes 12 tokens a step, six steps in all; its user 110 an answer, five of them."""
+    prices = {"prices": "in=1000000,out=0", "user_prices": "in=0,out=1000000"}
+    result = ask(task, Librarian(), Reader(), **prices)
+    (usage,) = (each["usage"] for each in result.report["tasks"])
+    assert (usage["prompt_tokens"], usage["cost"]) == (60, 60)
+    assert (usage["user"]["prompt_tokens"], usage["user"]["completion_tokens"], usage["user"]["cost"]) == (500, 50, 50)
+    lines = list(cost_lines(result.report))
+    assert lines[1] == "tokens of the simulated user: 500 of prompts, 50 of answers; cost 50.0000"
+    again = score_run(result.path).report["tasks"][0]["usage"]
+    assert again["user"] == usage["user"]
+
+    runs = task.parent / "runs"
+    runs.rename(task.parent / "before")
+    user = Reader()
+    with pytest.raises(harness.HarnessError, match="the budget is spent: 390 tokens, 1 requests"):
+        ask(task, Librarian(), user, budget_tokens=400)
+    assert user.asked == 3
+    unpriced = ask(task, Librarian(), Reader(), prices="in=1,out=1").report["tasks"][0]["usage"]
+    assert unpriced["user"]["cost"] is None and unpriced["cost"] > 0
+    with pytest.raises(UsageError, match="--user_prices in="):
+        ask(task, Librarian(), Reader(), prices="in=1,out=1", budget=1)
 
 
 @pytest.mark.slow
