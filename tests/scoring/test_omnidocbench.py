@@ -89,3 +89,15 @@ def test_what_is_no_table_or_has_no_number_for_a_span_is_unlike_any() -> None:
     table = "<html><body><table><tr><td>a</td></tr></table></body></html>"
     assert teds(table, table) == 1
     assert teds("", table) == teds("<p>a</p>", table) == teds(table.replace("<td>", '<td colspan="x">'), table) == 0
+
+
+@pytest.mark.slow
+def test_a_table_that_is_repeated_until_it_is_cut_is_scored_in_the_time_of_a_page(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(omnidocbench, "SECONDS", 4.0)
+    rows = "".join(f"<tr>{''.join(f'<td>{row * cell}</td>' for cell in range(8))}</tr>" for row in range(40))
+    gold = {"category_type": "table", "html": f"<table>{rows}</table>", "latex": ""}
+    scores = official.omnidocbench_page(page(TEXT, gold), f"The boat sails.\n\n<table>{rows * 6}</table>")
+    nodes = 40 * (1 + 8)
+    assert scores["table_teds"] == scores["table_teds_structure"] == pytest.approx(1 - 5 * nodes / (6 * nodes))
