@@ -399,6 +399,15 @@ settings: Any = None
 """What makes `self.config` of a task that is a class, set by the process that runs it."""
 
 
+class _NoRows:
+    """`self.dataset` of a class whose rows are not there yet; lm-eval has them on the network by then."""
+
+    def __getitem__(self, split: str) -> Any:
+        raise RuntimeError(
+            f"the class reads the rows of '{split}' when it is made, and they are given to it later here"
+        )
+
+
 class _Task:
     """What lm-eval's tasks in Python derive from, as far as module code needs it to be there."""
 
@@ -406,7 +415,7 @@ class _Task:
     DATASET_PATH: Any = None
     DATASET_NAME: Any = None
 
-    dataset: Any = None
+    dataset: Any = _NoRows()
 
     def __init__(self, *args: Any, **options: Any) -> None:
         given = options.get("config") or {}

@@ -23,7 +23,7 @@ from harness.tasks.yaml_file import Document, PythonFunction, load_document, rea
 from harness.types import JSON
 
 # Raise it when an entry's fields change: older caches are then read anew.
-_VERSION = 6
+_VERSION = 7
 _NAMED = re.compile(r"^(task|group):[ \t]*['\"]?([\w.:+-]+)['\"]?[ \t]*$", re.MULTILINE)
 
 
@@ -151,7 +151,9 @@ def _describe(document: Document) -> dict[str, Any] | None:
     """What the index keeps of a file. Wrong types are left to `load`, which says what is wrong with them."""
     data = document.data
     name, group = data.get("task"), data.get("group")
-    if isinstance(group, str) and (isinstance(name, list) or (isinstance(name, str) and "output_type" not in data)):
+    # A text `task` beside `group` is the only member, unless the file says what a task alone says.
+    is_member = isinstance(name, str) and not {"output_type", "class"} & data.keys()
+    if isinstance(group, str) and (isinstance(name, list) or is_member):
         members = _plain(name if isinstance(name, list) else [name])
         return {"name": group, "title": _text(data, "title", "group_alias"), "members": members}
     if not isinstance(name, str):

@@ -69,21 +69,23 @@ class Rivers(ConfigurableTask):
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rivers.py").write_text(CLASS)
-    (tmp_path / "rivers.yaml").write_text("task: rivers\nclass: !function rivers.Rivers\nmetadata: {ask: x}\n")
+    (tmp_path / "rivers.yaml").write_text(
+        "group: waters\ntask: rivers\nclass: !function rivers.Rivers\nmetadata: {ask: x}\n"
+    )
     rows = "".join(json.dumps({"n": n}) + "\n" for n in range(5))
     (tmp_path / "rivers.jsonl").write_text(rows)
     return tmp_path
 
 
 def test_a_class_runs_by_consent_alone(folder: Path) -> None:
-    with pytest.raises(TaskError, match=r"rivers.yaml:2: key 'class': .*rivers\.py.*--trust_task_code"):
+    with pytest.raises(TaskError, match=r"rivers.yaml:3: key 'class': .*rivers\.py.*--trust_task_code"):
         evaluate("dummy", {}, "rivers.yaml")
 
 
 @pytest.mark.slow
 def test_a_class_asks_and_scores_by_its_own_methods(folder: Path) -> None:
     result = evaluate("dummy", {"mode": "fixed", "text": "east"}, "rivers.yaml", trust_task_code=".", output="runs")
-    (task,) = result.report["tasks"]
+    (task,) = result.report["tasks"]  # a file with a class is a task, not a group that names itself
     values = {
         metric["metric"]: (metric["value"], metric["n"], metric["higher_is_better"]) for metric in task["metrics"]
     }
@@ -98,5 +100,5 @@ def test_a_class_asks_and_scores_by_its_own_methods(folder: Path) -> None:
 @pytest.mark.slow
 def test_a_class_that_cannot_be_made_is_refused_with_its_reason(folder: Path) -> None:
     (folder / "rivers.py").write_text(CLASS.replace("VERSION = 2", "VERSION = 1 / 0"))
-    with pytest.raises(TaskError, match=r"rivers.yaml:2: key 'class': .*ZeroDivisionError"):
+    with pytest.raises(TaskError, match=r"rivers.yaml:3: key 'class': .*ZeroDivisionError"):
         evaluate("dummy", {}, "rivers.yaml", trust_task_code=".")
