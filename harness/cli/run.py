@@ -43,7 +43,6 @@ from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.judging.judge import JudgeModel
-    from harness.record.file_types import Report
     from harness.run.result import RunResult
     from harness.run.spec import RunSpec
 
@@ -346,13 +345,13 @@ def run_sweep(
 
     if len(models) > 1:
         raise UsageError("--sweep: with several --peft it is not clear what is compared; give one of them")
-    reports: dict[str, Report] = {}
+    results: dict[str, RunResult] = {}
     codes = []
     for label, run in swept(spec, *sweep).items():
         kept: list[RunResult] = []
         codes.append(run_all(run, models, judges, optional, kept.append))
-        reports[label] = kept[0].report
-    print_sweep(sweep[0], reports, Path(spec.output))
+        results[label] = kept[0]
+    print_sweep(sweep[0], results, Path(spec.output))
     return max(codes)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,21 +11,23 @@ from typing import TYPE_CHECKING
 from harness.cli.console import line, notice_path, show, table
 
 if TYPE_CHECKING:
-    from harness.record.file_types import Report
-    from harness.run.sweep import SweepPoint
+    from harness.run.result import RunResult
+    from harness.run.sweep import DialEffect, SweepPoint
 
 COLUMNS = ("task, metric", "setting", "value", "stderr", "n", "tokens an answer", "of reasoning", "cut")
 
-DIALS = ("thinking", "reasoning_effort", "thinking_budget")
-"""What is meant to change how long answers are."""
+_CHANCE = 0.05
+_FEW = 30
 
 
-def print_sweep(name: str, reports: Mapping[str, Report], output: Path) -> None:
+def print_sweep(name: str, results: Mapping[str, RunResult], output: Path) -> None:
     """Print one row for each task and value, and write a chart of score against tokens, where tokens are known."""
     from harness.record.report import number
-    from harness.run.sweep import sweep_points
+    from harness.run.sweep import DIALS, dial_effects, sweep_points
 
-    points = sorted(sweep_points(reports), key=lambda point: point.task)
+    points = sorted(
+        sweep_points({label: result.report for label, result in results.items()}), key=lambda point: point.task
+    )
     rows = []
     for point in points:
         tokens, reasoning = ("-" if each is None else f"{each:,.1f}" for each in (point.tokens, point.reasoning))
@@ -33,11 +35,26 @@ def print_sweep(name: str, reports: Mapping[str, Report], output: Path) -> None:
         rows.append([*first, tokens, reasoning, str(point.cut or "")])
     line()
     show(table(COLUMNS, rows, flexible=COLUMNS[:2]))
-    for task in dict.fromkeys(point.task for point in points) if name in DIALS else ():
-        took = [point.tokens for point in points if point.task == task]
-        if None not in took and len(set(took)) == 1:
-            line(f"{task}: answers took as many tokens with each {name}: the model or its server may ignore it")
+    for effect in dial_effects(results) if name in DIALS else ():
+        for text in _doubts(name, effect):
+            line(text)
     _write_charts(name, points, output)
+
+
+def _doubts(name: str, effect: DialEffect) -> Iterator[str]:
+    """Why a setting may have done nothing, in words."""
+    if not effect.reasoned:
+        yield f"{effect.task}: no answer shows or counts any reasoning, whatever {name} says"
+    if effect.p is None:
+        yield f"{effect.task}: nobody counts the tokens of the same questions with each {name}"
+    elif effect.p > _CHANCE:
+        what = "tokens of reasoning" if effect.of_reasoning else "tokens of the answers"
+        questions = "1 question" if effect.questions == 1 else f"{effect.questions} questions"
+        yield (
+            f"{effect.task}: {what} do not differ by {name} beyond chance (p = {effect.p:.2f}, permutation test on "
+            f"{questions}): the model or its server may ignore it"
+            + (", or these are too few to tell" if effect.questions < _FEW else "")
+        )
 
 
 def _write_charts(name: str, points: Sequence[SweepPoint], output: Path) -> None:

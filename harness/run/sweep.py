@@ -9,13 +9,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from harness.errors import UsageError
 from harness.record.file_types import Report
 from harness.run.recipes import under_flags
+from harness.run.result import RunResult
 from harness.run.spec import RunSpec
+from harness.scoring.statistics.paired import columns_p
 from harness.tasks.generation import generation_params
 from harness.thinking import Thinking
-from harness.types import JSON
+from harness.types import JSON, SampleKey
 
 FIELDS = ("thinking", "reasoning_effort", "thinking_budget", "num_fewshot", "repeats", "seed", "system_instruction")
 """Fields of a run that a sweep may set; every other name is a parameter of generation."""
@@ -43,6 +47,52 @@ def swept(spec: RunSpec, name: str, values: Sequence[JSON]) -> dict[str, RunSpec
         Thinking.of(run.thinking, run.reasoning_effort, run.thinking_budget)
         runs[f"{name}={value}"] = replace(run, name=f"{spec.name} {name}={value}" if spec.name else None)
     return runs
+
+
+DIALS = ("thinking", "reasoning_effort", "thinking_budget")
+"""What is meant to change how long a model reasons."""
+
+
+@dataclass(frozen=True, slots=True)
+class DialEffect:
+    """Whether answers to the same questions became longer or shorter by a setting.
+
+    questions: those that every value has answers to. of_reasoning: whether the tokens of reasoning were compared, or,
+    where nobody counts these, those of whole answers. reasoned: whether any answer shows or counts reasoning. p: of no
+    difference, by permuting the values of each question; None where no question has counts for all of them.
+    """
+
+    task: str
+    questions: int
+    of_reasoning: bool
+    reasoned: bool
+    p: float | None
+
+
+def dial_effects(results: Mapping[str, RunResult]) -> Iterator[DialEffect]:
+    """What a setting did to the lengths of answers, by task; results: of each of its values."""
+    runs = list(results.values())
+    for task in (entry["task"] for entry in runs[0].report["tasks"]):
+        of_reasoning: list[dict[SampleKey, float]] = []
+        of_answers: list[dict[SampleKey, float]] = []
+        reasoned = False
+        for run in runs:
+            thoughts, whole = {}, {}
+            for record in run.samples(task):
+                took = [each.completion_tokens for each in record.responses]
+                thought = [each.reasoning_tokens for each in record.responses]
+                reasoned = reasoned or any(thought) or any(each.reasoning for each in record.responses)
+                if took and None not in took:
+                    whole[record.key] = float(sum(filter(None, took)))
+                if thought and None not in thought:
+                    thoughts[record.key] = float(sum(filter(None, thought)))
+            of_reasoning.append(thoughts)
+            of_answers.append(whole)
+        counted = all(any(each.values()) for each in of_reasoning)
+        columns = of_reasoning if counted else of_answers
+        shared = [key for key in columns[0] if all(key in column for column in columns)]
+        table = np.log1p([[column[key] for column in columns] for key in shared])
+        yield DialEffect(task, len(shared), counted, reasoned, columns_p(table) if shared else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,11 @@ def test_a_sweep_draws_one_table(server: ScriptedServer, tmp_path: Path) -> None
     assert {asked.body["reasoning_effort"] for asked in server.asked} == {"low", "high"}
     table = done.stdout[done.stdout.rindex("setting") :]
     assert "reasoning_effort=low" in table and "reasoning_effort=high" in table and "3.0" in table
-    assert "answers took as many tokens with each reasoning_effort: the model or its server may ignore it" in table
+    said = " ".join(table.split())
+    assert "no answer shows or counts any reasoning, whatever reasoning_effort says" in said
+    assert (
+        "tokens of the answers do not differ by reasoning_effort beyond chance (p = 1.00, permutation test on 2" in said
+    )
     labels = swept(RunSpec(("t",)), "temperature", [0, 0.6])
     assert [run.gen_kwargs for run in labels.values()] == [{"temperature": 0}, {"temperature": 0.6}]
     for name, values, message in (
@@ -137,6 +142,27 @@ def test_a_sweep_draws_one_table(server: ScriptedServer, tmp_path: Path) -> None
     ):
         with pytest.raises(UsageError, match=message):
             swept(RunSpec(("t",)), name, values)
+
+
+@pytest.mark.parametrize("heeds", [False, True])
+def test_a_server_that_ignores_the_effort_while_sampling_is_named(
+    server: ScriptedServer, tmp_path: Path, heeds: bool
+) -> None:
+    """No two answers take as many tokens; their lengths follow the effort, or chance alone."""
+    draw = random.Random(7)
+
+    def reply(asked: Any) -> Any:
+        given, times = chat("7"), 2 if heeds and asked.body["reasoning_effort"] == "high" else 1
+        thought = int(times * draw.lognormvariate(5, 0.7))
+        details = {"completion_tokens_details": {"reasoning_tokens": thought}}
+        given.body["usage"] = {"prompt_tokens": 7, "completion_tokens": thought + 3, **details}
+        return given
+
+    server.answer = reply
+    done = run(server, tmp_path, "--limit", "40", "--sweep", "reasoning_effort=low,high")
+    said = " ".join(done.stdout.split())
+    assert ("tokens of reasoning do not differ by reasoning_effort beyond chance (p = 0." in said) is not heeds
+    assert "no answer shows or counts any reasoning" not in said and "too few to tell" not in said
 
 
 def test_one_set_of_answers_has_a_mean_a_majority_and_passes(server: ScriptedServer, tmp_path: Path) -> None:

@@ -326,6 +326,18 @@ def permutation_p(
     return (extreme + 1) / (resamples + 1)
 
 
+def columns_p(table: Floats, *, draws: int = 2000, seed: int = 0) -> float:
+    """p of columns that do not differ, where a row is one question: the values of each row are permuted.
+
+    table: [rows, columns]. The statistic is the variance of the columns' means; see Good, Permutation, Parametric and
+    Bootstrap Tests of Hypotheses (2005), on randomised blocks.
+    """
+    rng = np.random.default_rng(seed)
+    found = table.mean(0).var()
+    as_far = sum(rng.permuted(table, axis=1).mean(0).var() >= found - 1e-12 for _ in range(draws))
+    return float((1 + as_far) / (1 + draws))
+
+
 def normal_p(difference: float, stderr: float) -> float:
     """Two-sided p-value of a difference with a known standard error."""
     if stderr == 0.0:
