@@ -115,6 +115,14 @@ def last_closing(reply: str) -> str | None:
     return max(marks, key=reply.rfind, default=None)
 
 
+def lone_closing(reply: str) -> str | None:
+    """The mark that closes reasoning which the reply itself has not opened; None where there is none."""
+    for opening, closing in _PAIRS:
+        if closing != "<|end|>" and closing in reply and opening not in reply.partition(closing)[0]:
+            return closing
+    return None
+
+
 def speaks_of_reasoning(template: str) -> bool:
     """Whether a chat template knows marks of reasoning, so that its model may write them."""
     return any(opening in template or closing in template for opening, closing in _PAIRS)

@@ -276,6 +276,7 @@ class Manifest(TypedDict, total=False):
     rubric: RubricFields
     judged: list[JudgedRunFields]
     judges: list[dict[str, JSON]]
+    opened_reasoning: str
     corrected: CorrectionFields
     scoring_files: dict[str, dict[str, str]]
 

@@ -135,13 +135,13 @@ def rescored(job: TaskJob, records: Read, fixes: GoldFixes | None = None) -> Ite
         batches.prepare_corpus(lambda: map(read_again, records()))
     for batch in _batched(records()):
         samples = list(map(read_again, batch))
-        again = [_scored(job, sample, record) for sample, record in zip(samples, batch, strict=True)]
+        again = [scored_again(job, sample, record) for sample, record in zip(samples, batch, strict=True)]
         yield from again if batches is None else batches.complete(samples, again, before=batch)
     if batches is not None:
         batches.close()
 
 
-def _scored(job: TaskJob, sample: Sample, record: Record) -> Record:
+def scored_again(job: TaskJob, sample: Sample, record: Record) -> Record:
     """The record with what scoring decides, all of it anew."""
     scored = job.scorer.score(sample, record.responses)
     return replace(

@@ -30,6 +30,7 @@ from harness.run.lm_eval_shown import ShownByRun
 from harness.run.log import LogTarget
 from harness.run.log_process import RunLoggers
 from harness.run.open_requests import OpenRequests, PendingSample
+from harness.run.opened_reasoning import OpenedReasoning
 from harness.run.prepare import Narrow, PreparedRun, prepare_run
 from harness.run.rescore import score_missing
 from harness.run.result import RunResult
@@ -135,6 +136,7 @@ class _Run:
         self.rescored: set[str] = set()
         """Tasks of which no score on disk holds any more: a file by which they were scored has changed."""
         self.early_stop = EarlyStop()
+        self.opened_reasoning = OpenedReasoning(folder)
         self.budget = Budget.of(spec)
         at_first = FEW if spec.batch_api else 1
         self.account: Account | None = None
@@ -173,6 +175,8 @@ class _Run:
                 self._ask()
             else:
                 self._draw(jobs, self.draws)
+            if (told := self.opened_reasoning.settle(jobs)) is not None:
+                self.progress.message(told)
             note_incidents(self.folder, self.model, self.spec.model)  # before the report, which shows them
             self._score_in_batches(jobs)
             self.progress.stage("summing up")
@@ -260,6 +264,7 @@ class _Run:
 
     def _finish(self, item: PendingSample) -> None:
         responses = tuple(item.answers[key] for key in item.keys)
+        self.opened_reasoning.watch(responses)
         scored = item.job.scorer.score(item.sample, responses)
         self.scoring_files.note(item.job)
         record = scored_record(item.job, item.sample, responses, item.keys, scored)

@@ -299,3 +299,22 @@ def test_thinking_is_refused_for_a_model_that_cannot_be_told(tmp_path: Path) -> 
     done = run_harness("--tasks", "demo_arithmetic", "--model", "dummy", "--thinking", "on", "--output", tmp_path)
     assert "--thinking: model 'dummy' cannot be told that" in done.stderr and done.exit_code == 4
     assert Thinking.of(None, None, None) == Thinking()
+
+
+def test_a_reply_that_was_cut_behind_the_servers_own_opening_mark_is_no_answer(tmp_path: Path) -> None:
+    """The template opens reasoning and nobody takes it off: finished replies close it, and cut ones show no mark."""
+    server = ScriptedServer()
+    server.answer = lambda asked: chat("I see.</think>7") if asked.number % 2 else chat("It is 7, or", "length")
+    flags = ("--tasks", "demo_arithmetic", "--num_fewshot", "0", "--limit", "10", "--output", tmp_path, "--model")
+    flags = (*flags, "openai", "-a", f"model=small,base_url={server.url},api=chat,num_concurrent=1")
+    for again in range(2):
+        done = run_harness(*flags)
+        (folder,) = tmp_path.iterdir()
+        (task,) = json.loads((folder / "report.json").read_text())["tasks"]
+        assert (task["counts"]["cut"], task["metrics"][0]["n"], len(server.asked)) == (5, 5, 10)
+        assert ("5 replies were cut inside reasoning that the server's template opens (5 of 5" in done.stderr) is (
+            again == 0
+        )
+    records = [json.loads(line) for line in (folder / "demo_arithmetic.jsonl").read_text().splitlines()]
+    assert records[0]["prompt"] and records[0]["responses"][0]["reasoning"] == "It is 7, or"
+    server.close()
