@@ -13,6 +13,7 @@ import harness
 from harness import evaluate
 from harness.judging.questions import HIDDEN, SAME
 from harness.record.by_category import PARTS, WHOLE
+from harness.record.conversation import ENDS
 from harness.record.coverage import _BECAME
 from harness.record.html import KINDS
 from harness.record.published import VERDICTS
@@ -21,6 +22,7 @@ from harness.run.recipes import _DOUBTS
 from harness.tasks.abilities import ABILITIES
 from harness.testing import run_harness
 from harness.view.index import ORDERS
+from harness.view.notes import NOTE_WORDS
 from harness.words import _table
 
 ROOT = Path(harness.__file__).parent
@@ -43,7 +45,8 @@ MADE_UP = (
     "this address does not belong to the viewer", "another site asked", "a note is shorter than this",
     "open the address that `harness view` printed; it holds the token", "there is no such file",
     "its record names no frames: the model was not shown any that are known",
-    "shared prompt", "scored behind each", "prefill", "prompt", "system", "user", "assistant", *ORDERS,
+    "shared prompt", "scored behind each", "prefill", "prompt", "system", "user", "assistant", "tool",
+    *ENDS.values(), *NOTE_WORDS.values(), *ORDERS,
     HIDDEN, SAME, WHOLE, *PARTS, *VERDICTS, "results", "published", "difference",
     *DOUBTS, *KINDS, *CHIPS, *ABILITIES, *(words for _, words in _OTHER_FIXES),
     "as if its rows were drawn at random: its error was not measured on other models",

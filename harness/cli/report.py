@@ -156,10 +156,10 @@ def _print_side_by_side(side: SideBySide, t: Translate) -> None:
 
 def print_notes_of(run: Path, t: Translate = english) -> None:
     """How many samples people have marked, and where that can be seen."""
-    from harness.view.notes import count_notes
+    from harness.view.notes import NOTE_WORDS, count_notes
 
     if counts := count_notes(run):
-        words = ", ".join(f"{n} {t(f'note: {kind}').removeprefix('note: ')}" for kind, n in sorted(counts.items()))
+        words = ", ".join(f"{n} {t(NOTE_WORDS.get(kind, kind))}" for kind, n in sorted(counts.items()))
         notice(t("Notes of people: {notes} (harness view {run})", notes=words, run=shlex.quote(str(run))))
 
 

@@ -23,6 +23,7 @@ from markupsafe import Markup
 
 from harness.record.calibration import Bin, Calibration
 from harness.record.codec import jsonable
+from harness.record.conversation import conversation_in, last_words
 from harness.record.cost import cost_lines
 from harness.record.coverage import coverage_of, covered
 from harness.record.failures import failure_lines
@@ -243,7 +244,7 @@ def option_shares(choices: Sequence[str], logprobs: Sequence[float]) -> Sequence
 def answer_of(record: Record) -> str:
     """What was read from the reply, or the likeliest option; empty where there is neither."""
     for answers in record.answers.values():
-        return str(answers[0]) if answers and answers[0] is not None else ""
+        return last_words(str(answers[0])) if answers and answers[0] is not None else ""
     shares = option_shares(record.choices, record.logprobs)
     return record.choices[max(range(len(shares)), key=shares.__getitem__)] if shares else ""
 
@@ -337,13 +338,14 @@ def _sample(kind: str, record: Record, t: Translate) -> _ShownSample:
     choices = list(_choices(record))
     gold = gold_words(record.target, record.choices)
     question = record.prompt.messages[-1].text if record.prompt.messages else record.prompt.suffix
+    talk = conversation_in(record.responses[0].text or "") if record.responses else None
     return _ShownSample(
         kind=kind,
         subset=record.subset,
         id=str(record.id)
         if record.view is None
         else f"{record.id} ({t('{n} of {of}', n=record.view.index + 1, of=record.view.count)})",
-        question=clip(first_line(question, 120)),
+        question=clip(first_line((talk and talk.first_words) or question, 120)),
         answer=clip(" ".join(answer_of(record).split())[:60]),
         gold=clip(" ".join(gold.split())[:60]),
         confidence=max((choice.share for choice in choices if choice.share is not None), default=None),
@@ -352,7 +354,7 @@ def _sample(kind: str, record: Record, t: Translate) -> _ShownSample:
         choices=choices,
         replies=[] if record.logprobs and record.choices else list(_replies(record, t)),
         answers={
-            name: [t("not readable") if answer is None else answer for answer in answers]
+            name: [t("not readable") if answer is None else last_words(answer) for answer in answers]
             for name, answers in record.answers.items()
         },
         scores={name: ", ".join(map(number, values)) for name, values in scores.items()},
@@ -434,6 +436,8 @@ def _choices(record: Record) -> Iterator[_ShownChoice]:
 def _replies(record: Record, t: Translate) -> Iterator[_ShownReply]:
     for response in record.responses:
         text = response.text if response.text is not None else ", ".join(map(number, response.logprobs))
+        if talk := conversation_in(text):
+            text = talk.text(t)
         cut = response.finish_reason == "length"
         yield _ShownReply(clip(text, t), clip(response.reasoning or "", t), response.error, cut=cut)
 

@@ -26,6 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from harness.errors import HarnessError, UsageError
 from harness.record import html
+from harness.record.conversation import indented
 from harness.view import charts, pages
 from harness.view.notes import NoteKind, add_note
 from harness.view.shelf import BeingIndexed, NotShown, Shelf
@@ -244,5 +245,5 @@ def environment() -> jinja2.Environment:
     base = html.environment()
     loaders = [jinja2.PackageLoader("harness.view"), *([base.loader] if base.loader else [])]
     made = base.overlay(loader=jinja2.ChoiceLoader(loaders))
-    made.filters = {**base.filters, "rich": rich, "marked": marked, "clean": html.inert}
+    made.filters = {**base.filters, "rich": rich, "marked": marked, "clean": html.inert, "indented": indented}
     return made

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from harness.errors import UsageError
 from harness.record.codec import key_in, parse_line, row_digest
+from harness.record.conversation import conversation_in, last_words
 from harness.record.file_types import RecordLine
 from harness.record.html import KINDS, chance_of, first_line, gold_words, option_shares, sample_kind
 from harness.record.journal import UNREADABLE
@@ -439,18 +440,20 @@ def _found(fields: RecordLine, headlines: Mapping[str, str], place: tuple[int, s
 def _answer(fields: RecordLine) -> tuple[str, float | None]:
     """What was read from the reply, or the likeliest option and its probability among the options."""
     for found in fields["answers"].values():
-        return (str(found[0])[:_SHOWN] if found and found[0] is not None else "", None)
+        return (last_words(str(found[0]))[:_SHOWN] if found and found[0] is not None else "", None)
     logprobs = [float(value) for reply in fields["responses"] for value in reply.get("logprobs") or ()]
     if shares := option_shares(fields["choices"], logprobs):
         best = max(range(len(shares)), key=shares.__getitem__)
         return fields["choices"][best][:_SHOWN], shares[best]
     text = next((reply.get("text") for reply in fields["responses"] if reply.get("text")), "") or ""
-    return " ".join(text.split())[:_SHOWN], None
+    return " ".join(last_words(text).split())[:_SHOWN], None
 
 
 def question_of(fields: RecordLine) -> str:
-    """The first line of what was asked, without what samples share."""
-    return first_line(_own_text(fields).strip(), _SHOWN)
+    """The first line of what was asked, without what samples share; of a conversation, what its user began with."""
+    talks = [conversation_in(reply.get("text") or "") for reply in fields["responses"][:1]]
+    asked = next((talk.first_words for talk in talks if talk), "") or _own_text(fields)
+    return first_line(asked.strip(), _SHOWN)
 
 
 def _own_text(fields: RecordLine) -> str:
@@ -464,5 +467,8 @@ def _own_text(fields: RecordLine) -> str:
 def searched(fields: RecordLine) -> str:
     """What a search looks through: the sample's own prompt and its replies."""
     texts = [_own_text(fields)[:_SEARCHED], *fields["choices"]]
-    texts += [(reply.get("text") or "")[:_SEARCHED] for reply in fields["responses"]]
+    for reply in fields["responses"]:
+        text = reply.get("text") or ""
+        talk = conversation_in(text)
+        texts.append((talk.text() if talk else text)[:_SEARCHED])
     return "\n".join(texts)

@@ -32,6 +32,15 @@ class NoteKind(Enum):
     NONE = "none"
 
 
+NOTE_WORDS = {
+    "gold": "the gold is wrong",
+    "extractor": "the extractor is wrong",
+    "interesting": "interesting",
+    "none": "no note",
+}
+"""Kind of a note -> what pages and reports call it."""
+
+
 class Note(TypedDict):
     """What was said of one sample. gold: what is right instead, where the gold is wrong and somebody said so."""
 

@@ -13,7 +13,7 @@ from harness.record.report import doubts_about_metrics, of_parts, remarks_on_ask
 from harness.record.shown import SORTS, card, chips
 from harness.view.filters import Filters
 from harness.view.index import SampleIndex
-from harness.view.notes import count_notes
+from harness.view.notes import NOTE_WORDS, count_notes
 from harness.view.shelf import Shelf
 
 _SHOWN = 8
@@ -52,6 +52,7 @@ def run(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         "remarks": [*of_parts(report, t), *scorers(report, t), *doubts_about_metrics(report, t)] if report else [],
         "incidents": [incident.get("text", "") for incident in report.get("incidents", ())] if report else [],
         "notes": count_notes(found.path),
+        "note_words": NOTE_WORDS,
         "sort": sort,
         "sorts": SORTS,
     }

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.errors import UsageError
 from harness.record.codec import decode_record, jsonable
+from harness.record.conversation import ENDS, Call, conversation_in, pieces_of
 from harness.record.html import KINDS, golds_of, option_shares
 from harness.record.prompts import PROMPTS_FILE, SharedPrompts
 from harness.types import Media, Prompt, Record
 from harness.view.filters import Filters
 from harness.view.index import MOST_COUNTED, ORDERS, PAGE, IndexedSample, SampleIndex
 from harness.view.media import Picture, name_of, parts_of
-from harness.view.notes import NoteKind, read_notes
+from harness.view.notes import NOTE_WORDS, read_notes
 from harness.view.pages.asked import place_in
 from harness.view.shelf import BeingIndexed, NotShown, Shelf, ShelvedRun
 
@@ -94,6 +95,9 @@ def sample(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         "sample": found,
         "sides": [(run, found, _side(record)), *((other, *same) for other, same in others if same)],
         "prompt": list(_turns(record.prompt)),
+        "offered": _functions(record.prompt),
+        "written": _as_written(record.prompt),
+        "ends": ENDS,
         "contexts": [list(_turns(context)) for context in record.contexts],
         "continuation": record.continuation,
         "name_of": name_of,
@@ -107,7 +111,7 @@ def sample(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         "previous": before,
         "next": after,
         "note": notes[-1] if notes else None,
-        "note_kinds": [kind.value for kind in NoteKind],
+        "note_words": NOTE_WORDS,
     }
 
 
@@ -165,12 +169,15 @@ def _same(run: ShelvedRun, shelf: Shelf, sample: IndexedSample) -> tuple[Indexed
 def _side(record: Record) -> dict[str, Any]:
     """What one model answered, and what became of it."""
     options = list(_options(record))
+    # A conversation is its own answer: it stands above, and is not said again.
+    talks = {response.text for response in record.responses if conversation_in(response.text or "")}
+    answers = {name: given for name, given in record.answers.items() if not (given and talks.issuperset(given))}
     return {
         "options": options,
         "replies": [] if options and any(option["share"] is not None for option in options) else list(_replies(record)),
         "target": record.target,
-        "answers": {name: ["-" if each is None else each for each in given] for name, given in record.answers.items()},
-        "read": [each for given in record.answers.values() for each in given if each],
+        "answers": {name: ["-" if each is None else each for each in given] for name, given in answers.items()},
+        "read": [each for given in answers.values() for each in given if each],
         "scores": dict(record.scores),
         "error": record.error,
         "judge": jsonable(record.judge) if record.judge else None,
@@ -195,8 +202,11 @@ def _options(record: Record) -> Iterator[dict[str, Any]]:
 
 def _replies(record: Record) -> Iterator[dict[str, Any]]:
     for response in record.responses:
+        text = response.text if response.text is not None else ", ".join(map(str, response.logprobs))
         yield {
-            "text": response.text if response.text is not None else ", ".join(map(str, response.logprobs)),
+            "text": text,
+            "talk": conversation_in(text),
+            "pieces": pieces_of(text),
             "reasoning": response.reasoning or "",
             "error": response.error,
             "finish_reason": response.finish_reason,
@@ -205,10 +215,33 @@ def _replies(record: Record) -> Iterator[dict[str, Any]]:
         }
 
 
+def _functions(prompt: Prompt) -> list[tuple[str, str]]:
+    """(name, JSON) of the functions that a prompt offers to the model; all of it as one, where they have no names."""
+    if not prompt.tools:
+        return []
+    try:
+        tools = json.loads(prompt.tools)
+        return [(str(each["function"]["name"]), json.dumps(each, ensure_ascii=False, indent=1)) for each in tools]
+    except (ValueError, RecursionError, TypeError, KeyError):
+        return [("", prompt.tools)]
+
+
+def _as_written(prompt: Prompt) -> str:
+    """The turns in which the page shows calls by themselves, letter for letter; empty where there are none."""
+    called = [
+        message for message in prompt.messages if message.role == "assistant" and "<tool_call>" in message.outline
+    ]
+    return "\n\n".join(message.outline for message in called)
+
+
 def _turns(prompt: Prompt) -> Iterator[dict[str, Any]]:
     """Who speaks and what, and whether other samples share it, which the page folds."""
     for number, message in enumerate(prompt.messages):
-        parts = [message.content] if isinstance(message.content, str) else message.content
+        parts: Sequence[str | Media | Call] = (
+            (message.content,) if isinstance(message.content, str) else message.content
+        )
+        if message.role == "assistant":
+            parts = [piece for part in parts for piece in (pieces_of(part) if isinstance(part, str) else (part,))]
         yield {"who": message.role, "parts": parts, "shared": number < prompt.shared_messages}
     if prompt.prefill:
         yield {"who": "prefill", "parts": [prompt.prefill], "shared": False}
