@@ -48,6 +48,7 @@ BELOW = {
     "task_code": {"tasks", "scoring"},
     "run": {"data", "tasks", "engine", "scoring", "record", "task_code"},
     "judging": {"data", "tasks", "scoring", "record", "run"},
+    "live": {"data", "tasks", "record", "run", "judging"},
     "view": {"data", "tasks", "scoring", "record", "run", "judging"},
 }
 """Room -> the rooms that it may import from, beside itself and the base."""

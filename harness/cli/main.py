@@ -42,6 +42,7 @@ COMMANDS = {
     "gate": "Fail when a run is worse than its baseline.",
     "data": "Make a mirror of data sets.",
     "lite": "Choose few rows of a task that stand for all.",
+    "live": "Make a dated benchmark of what was published lately.",
     "contamination": "Whether a model may have seen a benchmark.",
     "help": "Explain a topic: how a run works, task files, scores ...",
     "schema": "Print the JSON Schema of task files.",

@@ -96,6 +96,25 @@ PROMPT_OPTIONS = [
         help="Change one key of one task: cmmlu.num_fewshot=3. Repeatable.",
     ),
 ]  # fmt: skip
+SPENDING = [
+    click.option(
+        "--prices", type=Parsed("in=..,out=..", values.parse_token_prices), metavar="FILE|in=..,out=..",
+        help="Of a million tokens, with cached= for those that were cached, batch=0.5 for the part that --batch_api "
+        "costs: then the cost is in the report.",
+    ),
+    click.option(
+        "--budget", type=click.FloatRange(min=0, min_open=True), metavar="MONEY",
+        help="Stop, with exit code 2, before the answers cost more, those of users and judges among them; the same "
+        "command goes on. Needs --prices.",
+    ),
+    click.option(
+        "--budget_tokens", type=click.IntRange(min=1), metavar="N", help="The same for tokens of prompts and answers."
+    ),
+    click.option(
+        "--batch_api", is_flag=True, default=None,
+        help="Ask by the server's batch API: half the price, up to a day. The command can be left; the same goes on.",
+    ),
+]  # fmt: skip
 METRICS = click.option(
     "--metrics", type=Parsed("names", values.parse_metrics), multiple=True, metavar="NAMES",
     shell_complete=complete_metrics,

@@ -22,6 +22,7 @@ from harness.cli.options import (
     METRICS,
     MODEL_OPTIONS,
     PROMPT_OPTIONS,
+    SPENDING,
     TASKS,
     USER_MODEL,
     Parsed,
@@ -36,7 +37,6 @@ from harness.cli.values import (
     parse_precision,
     parse_shard,
     parse_sweep,
-    parse_token_prices,
     recipe_judge,
 )
 from harness.errors import UsageError
@@ -102,23 +102,7 @@ RUN_OPTIONS = [
         "--sweep", type=Parsed("name=v,v", parse_sweep), metavar="NAME=V,V",
         help="A run with each value (temperature=0,0.6,1 or reasoning_effort=low,high), and one table of them.",
     ),
-    click.option(
-        "--prices", type=Parsed("in=..,out=..", parse_token_prices), metavar="FILE|in=..,out=..",
-        help="Of a million tokens, with cached= for those that were cached, batch=0.5 for the part that --batch_api "
-        "costs: then the cost is in the report.",
-    ),
-    click.option(
-        "--budget", type=click.FloatRange(min=0, min_open=True), metavar="MONEY",
-        help="Stop, with exit code 2, before the answers cost more, those of users and judges among them; the same "
-        "command goes on. Needs --prices.",
-    ),
-    click.option(
-        "--budget_tokens", type=click.IntRange(min=1), metavar="N", help="The same for tokens of prompts and answers."
-    ),
-    click.option(
-        "--batch_api", is_flag=True, default=None,
-        help="Ask by the server's batch API: half the price, up to a day. The command can be left; the same goes on.",
-    ),
+    *SPENDING,
     click.option(
         "--shard", type=Parsed("part/parts", parse_shard), metavar="K/N",
         help="Ask only the K-th of N parts of all rows, on this machine; `harness merge` makes one run of all parts.",

@@ -55,7 +55,7 @@ class Server:
 
         def read(reply: requests.Response) -> Any:
             try:
-                return json.loads(b"".join(_steadily(reply, what, LARGEST_DOCUMENT)))
+                return json.loads(b"".join(steadily(reply, what, LARGEST_DOCUMENT)))
             except ValueError as error:
                 raise ConnectionError(f"the reply is not JSON: {error}") from error
 
@@ -118,7 +118,7 @@ class Server:
         return Retryable(f"it says {status}", pause=pause, throttled=is_throttling(status, pause))
 
 
-def _steadily(reply: requests.Response, what: str, most: float = math.inf) -> Iterator[bytes]:
+def steadily(reply: requests.Response, what: str, most: float = math.inf) -> Iterator[bytes]:
     """The body of a reply, chunk by chunk. Raises `DataError` where it drips, or is larger than `most` bytes."""
     began, size = time.monotonic(), 0
     # `read1` gives what has come; `iter_content` waits for a whole chunk, and so for ever where bytes drip.
@@ -186,7 +186,7 @@ class _Partial:
             self._truncate()
         etag = reply.headers.get("ETag", "")
         self._etag = etag if etag.isascii() and not etag.startswith("W/") else ""
-        for chunk in _steadily(reply, self._to.name):
+        for chunk in steadily(reply, self._to.name):
             try:
                 self._file.write(chunk)
             except OSError as error:

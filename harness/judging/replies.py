@@ -64,7 +64,8 @@ class ReplyField:
     """One key of the reply.
 
     least, most: the range of an `integer` or a `number`, ends included. choices: the texts that a `choice` may be, and
-    what each of them is worth as a score (None: nothing, the sample is then not scored).
+    what each of them is worth as a score (None: nothing, the sample is then not scored). reported: the scores that
+    least and most stand for, what lies between them in proportion; None where a number is its own score.
     """
 
     name: str
@@ -73,6 +74,7 @@ class ReplyField:
     least: float = 0.0
     most: float = 0.0
     choices: Mapping[str, float | None] = field(default_factory=dict)
+    reported: tuple[float, float] | None = None
 
     @property
     def has_value(self) -> bool:
@@ -85,13 +87,18 @@ class ReplyField:
         if self.type == "choice":
             worths = [worth for worth in self.choices.values() if worth is not None]
             return min(worths), max(worths)
-        return (0.0, 1.0) if self.type == "boolean" else (self.least, self.most)
+        return (0.0, 1.0) if self.type == "boolean" else self.reported or (self.least, self.most)
 
     def worth(self, answer: str) -> float | None:
         """The score of a value in the form that `ReplyFormat.answers` gives it."""
         if self.type == "choice":
             return self.choices[answer]
-        return float(answer == "true") if self.type == "boolean" else float(answer)
+        if self.type == "boolean":
+            return float(answer == "true")
+        if self.reported is None:
+            return float(answer)
+        worst, best = self.reported
+        return worst + (best - worst) * (float(answer) - self.least) / (self.most - self.least)
 
     def words(self, language: Language) -> str:
         """What may stand there, for the judge."""

@@ -51,6 +51,9 @@ class FieldEntry(Strict):
     choices: list[str] | dict[str, float | None] | None = Field(
         None, description="what a choice may be; as a mapping, with what each is worth as a score (null: not scored)"
     )
+    reported: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
+        None, description="of a number, the scores that min and max are reported as: [0, 100]"
+    )
     written: Words | None = Field(
         None,
         description="how a number is written in a reply of free text, with {} in its place, where the prompt asks for "
@@ -144,6 +147,43 @@ def fenced(value: JSON, label: str = "text") -> str:
     return f"<{label}-{mark}>\n{text}\n</{label}-{mark}>"
 
 
+def reply_fields(entries: Mapping[str, FieldEntry], document: Document) -> tuple[ReplyField, ...]:
+    """The keys that the `reply` of a document asks for. Raises `TaskError` with the line of one that cannot be."""
+    return tuple(_reply_field(name, entry, document) for name, entry in entries.items())
+
+
+def _reply_field(name: str, entry: FieldEntry, document: Document) -> ReplyField:
+    at = ("reply", name)
+
+    def error(message: str, *below: str) -> TaskError:
+        return document.error((*at, *below), f"{'.'.join((*at, *below))}: {message}")
+
+    if not name.isidentifier():
+        raise error("a key of the reply is a word of letters, digits and _")
+    numeric = entry.type in ("integer", "number")
+    for key, fits in (("min", numeric), ("max", numeric), ("choices", entry.type == "choice"), ("reported", numeric)):
+        given = getattr(entry, key) is not None
+        if given and not fits:
+            raise error(f"has no meaning for type {entry.type}", key)
+        if fits and not given and key != "reported":
+            raise error(f"type {entry.type} needs '{key}'")
+    if numeric:
+        least, most = float(entry.min or 0.0), float(entry.max or 0.0)
+        if not -1e15 < least < most < 1e15:
+            raise error(f"should be less than max, found {entry.min} and {entry.max}", "min")
+        if entry.type == "integer" and not (least.is_integer() and most.is_integer()):
+            raise error("the ends of a range of whole numbers are whole", "min")
+        reported = None if entry.reported is None else (entry.reported[0], entry.reported[1])
+        if reported and not -1e15 < reported[0] < reported[1] < 1e15:
+            raise error("should be two numbers, the smaller one first", "reported")
+        return ReplyField(name, entry.type, entry.about, least, most, reported=reported)
+    given_choices = entry.choices or {}
+    choices = given_choices if isinstance(given_choices, dict) else dict.fromkeys(given_choices)
+    if entry.type == "choice" and (len(choices) < 2 or len(choices) < len(given_choices)):
+        raise error("should be two or more, all different", "choices")
+    return ReplyField(name, entry.type, entry.about, choices=choices)
+
+
 class _Reader:
     """Turns one document into a rubric."""
 
@@ -157,7 +197,7 @@ class _Reader:
 
     def read(self) -> Rubric:
         config = self.config
-        fields = tuple(self.field(name, entry) for name, entry in config.reply.items())
+        fields = reply_fields(config.reply, self.document)
         self.check_score(fields)
         system = None if config.system is None else self.template("system", config.system, (*_SHARED, *_OF_SAMPLE))
         prompt = self.template("prompt", config.prompt, (*_SHARED, *_OF_SAMPLE, *self.answers))
@@ -196,25 +236,6 @@ class _Reader:
             raise self.error((key,), f"there is no '{unknown[0]}' to show{near} (there are: {has})")
         return template
 
-    def field(self, name: str, entry: FieldEntry) -> ReplyField:
-        at = ("reply", name)
-        if not name.isidentifier():
-            raise self.error(at, "a key of the reply is a word of letters, digits and _")
-        numeric = entry.type in ("integer", "number")
-        for key, fits in (("min", numeric), ("max", numeric), ("choices", entry.type == "choice")):
-            given = getattr(entry, key) is not None
-            if given and not fits:
-                raise self.error((*at, key), f"has no meaning for type {entry.type}")
-            if fits and not given:
-                raise self.error(at, f"type {entry.type} needs '{key}'")
-        if numeric:
-            return self.range(at, entry)
-        given_choices = entry.choices or {}
-        choices = given_choices if isinstance(given_choices, dict) else dict.fromkeys(given_choices)
-        if entry.type == "choice" and (len(choices) < 2 or len(choices) < len(given_choices)):
-            raise self.error((*at, "choices"), "should be two or more, all different")
-        return ReplyField(name, entry.type, entry.about, choices=choices)
-
     def reply_format(self, fields: tuple[ReplyField, ...]) -> ReplyFormat:
         """JSON, unless the one number of the reply says how it is `written`."""
         forms = {name: words(entry.written) for name, entry in self.config.reply.items() if entry.written}
@@ -226,14 +247,6 @@ class _Reader:
                 raise self.error(at, f"should have {{}} once, in the place of the number, found '{bad}'")
             return WrittenFormat(fields, self.config.language, tuple(written))
         return ReplyFormat(fields, self.config.language)
-
-    def range(self, at: tuple[str, str], entry: FieldEntry) -> ReplyField:
-        least, most = float(entry.min or 0.0), float(entry.max or 0.0)
-        if not -1e15 < least < most < 1e15:
-            raise self.error((*at, "min"), f"should be less than max, found {entry.min} and {entry.max}")
-        if entry.type == "integer" and not (least.is_integer() and most.is_integer()):
-            raise self.error((*at, "min"), "the ends of a range of whole numbers are whole")
-        return ReplyField(at[1], entry.type, entry.about, least, most)
 
     def check_score(self, fields: Sequence[ReplyField]) -> None:
         """The headline must be something that has a value, or, of a pair, a winner."""
@@ -254,8 +267,9 @@ class _Reader:
         included = {file.name: file.read_text(encoding="utf-8-sig") for each in templates for file in each.files}
         told = self.config.model_dump(mode="json", exclude={"rubric", "title", "include"})
         for entry in told["reply"].values():
-            if entry["written"] is None:  # rubrics that say nothing of it keep their digest
-                del entry["written"]
+            for later in ("written", "reported"):
+                if entry[later] is None:  # rubrics that say nothing of it keep their digest
+                    del entry[later]
         content = canonical_json({**told, "included": included}, f"the rubric '{self.config.rubric}'")
         return hashlib.sha256(content).hexdigest()[:16]
 

@@ -31,7 +31,7 @@ def read(folder: Path, text: str, name: str = "mine.yaml") -> object:
 
 def test_each_kind_is_there_in_chinese_and_english() -> None:
     assert set(BUILT_IN) == {
-        f"{kind}_{language}" for kind in ("quality", "correctness", "preference") for language in ("en", "zh")
+        f"{kind}_{language}" for kind in ("quality", "correctness", "preference", "live") for language in ("en", "zh")
     }
 
 

@@ -1,0 +1,13 @@
+"""Makes a dated benchmark of what was published lately: pages, questions on them, their check, review and publication.
+
+Each stage reads the file of the one before it and writes one of its own into the folder of the set, a line of JSON a
+page or a question. What is left out stays in the file, with its reason.
+
+    DIR/live.json         which models, prompts (by hash) and days the set is of, and how much each stage left out
+    DIR/pages.jsonl       capture    DIR/images/
+    DIR/questions.jsonl   write
+    DIR/checks.jsonl      check
+    DIR/reviews.jsonl     review
+    DIR/task/             publish    a task file and its rows
+    DIR/asked/            all that models were asked on the way: task files, rows and run folders
+"""
