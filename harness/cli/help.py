@@ -19,6 +19,7 @@ FIRST = (
     "scores",
     "modify",
     "judge",
+    "live",
     "compare",
     "view",
     "trackers",

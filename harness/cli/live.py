@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.console import line, notice, width
-from harness.cli.options import JUDGES, MODEL_OPTIONS, PAIRS, SPENDING, Parsed, joined, options
+from harness.cli.options import JUDGE_PRICES, JUDGES, MODEL_OPTIONS, PAIRS, SPENDING, Parsed, joined, options
 from harness.cli.run import stopped_by_sigterm
 from harness.cli.values import parse_date, parse_limit, parse_seed, parse_switch
 from harness.errors import UsageError
@@ -214,6 +214,7 @@ def publish_command(folder: Path, name: str, to: Path | None, only_reviewed: boo
 @command.command("measure", short_help="Measure a model on what was published, by judges.")
 @FOLDER
 @JUDGES
+@JUDGE_PRICES
 @click.option("--limit", "-L", type=Parsed("n", parse_limit), metavar="N", help="Rows: a count, or a fraction below 1.")
 @click.option(
     "--after", type=Parsed("date", parse_date), metavar="DATE", help="Only rows that are dated later (2026-06)."
@@ -225,7 +226,7 @@ def publish_command(folder: Path, name: str, to: Path | None, only_reviewed: boo
 @click.option("--output", type=click.Path(), metavar="DIR", help="Where run folders are kept. [default: runs]")
 @options(ASKING)
 @click.pass_context
-def measure_command(context: click.Context, /, folder: Path, judges: tuple[Any, ...], **flags: Any) -> int:
+def measure_command(context: click.Context, /, folder: Path, **flags: Any) -> int:
     """Have a model answer the published questions, and judges rate its answers by their criteria from 1 to 10.
 
     The score is their mean on a scale of 0 to 100 (1 is 0, 10 is 100); of several judges their agreement is told.
@@ -233,36 +234,20 @@ def measure_command(context: click.Context, /, folder: Path, judges: tuple[Any, 
     \b
     harness live measure news --model hf --model_args pretrained=DIR --judge openai,model=JUDGE,base_url=URL
     """
+    from harness.cli.judge import print_panel
+    from harness.cli.progress import watch
+    from harness.cli.run import judges_of, print_result
+    from harness.judging.judged_metrics import run_judged
     from harness.live.folder import LiveFolder
     from harness.live.publish import published_tasks
 
     flags.pop("retries")
-    spec = replace(_spec(flags, context.obj or ""), tasks=tuple(published_tasks(LiveFolder.of(folder))))
-    if not judges:
+    named = judges_of(flags)
+    if not named:
         raise UsageError("measure: name who judges: --judge MODEL,K=V, once or several times")
-    return _measure(spec, judges)
-
-
-def _measure(spec: Any, judges: tuple[tuple[str, Mapping[str, Any]], ...]) -> int:
-    from harness.cli.judge import print_panel
-    from harness.cli.progress import watch
-    from harness.cli.run import print_result
-    from harness.judging.judge import JudgeModel
-    from harness.judging.judged_metrics import check_judges, fill_judged_scores
-    from harness.registry import load_plugins
-    from harness.run.runner import run_each
-
-    registry, models = load_plugins(), [JudgeModel(name, args) for name, args in judges]
-
-    def checked(jobs: Any) -> Any:
-        check_judges(jobs, spec, models, registry)
-        return jobs
-
+    spec = replace(_spec(flags, context.obj or ""), tasks=tuple(published_tasks(LiveFolder.of(folder))))
     with stopped_by_sigterm():
-        (result,) = run_each(spec, [spec.model_args], registry, watch(), narrow=checked)
-        judged = fill_judged_scores(
-            result.path, models, registry, watch(), jobs=result.jobs, coverage=result.coverage, command=spec.command
-        )
+        (judged,) = run_judged(spec, [spec.model_args], named, watch=watch)
     print_result(judged.result)
     for each in judged.judged:
         if each.panel:

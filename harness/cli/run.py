@@ -37,6 +37,7 @@ from harness.cli.values import (
     parse_precision,
     parse_shard,
     parse_sweep,
+    parse_token_prices,
     recipe_judge,
 )
 from harness.errors import UsageError

@@ -19,7 +19,7 @@ from harness import files
 from harness.errors import UsageError
 from harness.live.documents import LocalDocument, documents_of
 from harness.live.extract import Article, PageLink, article_of, earlier, entries_of, is_feed, links_of
-from harness.live.folder import IMAGES, PAGES, LiveFolder, Page, as_line, counted
+from harness.live.folder import IMAGES, PAGES, LiveFolder, NothingLeft, Page, as_line, counted
 from harness.live.web import Fetched, LeftOutError, Web
 from harness.run.spec import Progress
 from harness.tasks.dates import is_later
@@ -71,7 +71,7 @@ class _Found:
 def capture(
     spec: CaptureSpec, folder: LiveFolder, progress: Progress | None = None, web: Web | None = None
 ) -> Captured:
-    """Bring the pages of `spec` into the folder. Raises `UsageError` where not one was kept."""
+    """Bring the pages of `spec` into the folder. Raises `NothingLeft` where not one was kept."""
     progress = progress or Progress()
     for source in spec.sources:
         if not _is_address(source) and not Path(source).exists():
@@ -102,8 +102,7 @@ def capture(
         told = {"sources": list(spec.sources), "after": spec.after, "date": spec.date, "screenshots": spec.screenshots}
         folder.note("capture", **told, day=_today(), pages=kept, left_out=left_out)
     if not kept:
-        reasons = "; ".join(f"{reason}: {count:,}" for reason, count in left_out.items()) or "the sources name none"
-        raise UsageError(f"capture: no page was kept ({reasons})")
+        raise NothingLeft("capture: no page was kept", left_out)
     return Captured(kept, kept - before, left_out)
 
 

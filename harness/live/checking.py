@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness.errors import UsageError
 from harness.live.ask import Asker, ModelQuery, Reply
-from harness.live.folder import CHECKS, LiveFolder, LiveQuestion, Page, counted
+from harness.live.folder import CHECKS, LiveFolder, LiveQuestion, NothingLeft, Page, counted
 from harness.live.forms import Form, find_form
 from harness.live.write import Stage, source_text
 from harness.types import JSON
@@ -36,7 +36,7 @@ class Checked:
 
 
 def check_questions(asker: Asker, forms: Path | None = None) -> Stage:
-    """Have the model check. Raises `UsageError` where there is nothing to check, or nothing stands."""
+    """Have the model check. Raises `UsageError` where there is nothing to check, `NothingLeft` where nothing stands."""
     folder = asker.folder
     with folder.locked():
         pages = {page.id: page for page in folder.pages()}
@@ -57,8 +57,7 @@ def check_questions(asker: Asker, forms: Path | None = None) -> Stage:
         told |= {"day": calendar_date.today().isoformat(), "passed": kept, "dropped": dropped}
         folder.note("check", **told, seed=asker.spec.seed)
     if not kept:
-        listed = "; ".join(f"{reason}: {count:,}" for reason, count in dropped.items())
-        raise UsageError(f"check: not one question stands ({listed})")
+        raise NothingLeft("check: not one question stands", dropped)
     return Stage(kept, dropped)
 
 
@@ -91,12 +90,10 @@ class _Forms:
 
 def _answers(question: LiveQuestion, pages: Mapping[str, Page], forms: _Forms) -> Iterator[ModelQuery]:
     page = pages[question.page]
-    is_shown = question.by == "screenshot"
-    shared: dict[str, JSON] = {"question": question.question, "reference": question.answer, "image": is_shown}
+    image = page.image if question.by == "screenshot" else None
+    shared: dict[str, JSON] = {"question": question.question, "reference": question.answer, "image": image is not None}
     source: dict[str, JSON] = {**shared, "title": page.title, "text": source_text(page)}
-    yield ModelQuery(
-        f"{question.id}/from", forms(f"answer_{question.language}"), source, page.image if is_shown else None
-    )
+    yield ModelQuery(f"{question.id}/from", forms(f"answer_{question.language}"), source, image)
     yield ModelQuery(f"{question.id}/without", forms(f"recall_{question.language}"), shared)
 
 

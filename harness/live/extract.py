@@ -5,6 +5,7 @@ trafilatura does it; what networks of advertisements call their boxes is taken o
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from dataclasses import dataclass
@@ -53,6 +54,8 @@ def article_of(html: str, url: str | None = None) -> Article:
         import trafilatura
     except ImportError:
         raise UsageError(f"capture: HTML needs {NEEDS}") from None
+    for name in ("trafilatura", "htmldate"):  # a page without text is counted, and no news on stderr
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     # A date that is guessed from any number on the page would be none: only what the page says of itself counts.
     found = trafilatura.bare_extraction(
         html,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from harness import files
-from harness.errors import DataError, UsageError
+from harness.errors import DataError, ExitCode, HarnessError, UsageError
 from harness.record.codec import jsonable
 from harness.record.lock import FolderLock
 from harness.types import JSON
@@ -21,6 +21,16 @@ PAGES, QUESTIONS, CHECKS, REVIEWS = "pages.jsonl", "questions.jsonl", "checks.js
 IMAGES, ASKED, TASK = "images", "asked", "task"
 MADE_BY = {PAGES: "capture", QUESTIONS: "write", CHECKS: "check", REVIEWS: "review"}
 """File -> the stage that writes it."""
+
+
+class NothingLeft(HarnessError):
+    """A stage came to its end, and all that it had was left out. Its file says why."""
+
+    exit_code = ExitCode.SAMPLES_FAILED
+
+    def __init__(self, what: str, reasons: Mapping[str, int]) -> None:
+        listed = "; ".join(f"{reason}: {count:,}" for reason, count in reasons.items())
+        super().__init__(f"{what} ({listed or 'there was none'})")
 
 
 @dataclass(frozen=True, slots=True)

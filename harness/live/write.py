@@ -12,7 +12,7 @@ from typing import Literal
 from harness.errors import UsageError
 from harness.live.ask import Asker, ModelQuery, Reply
 from harness.live.capture import kept_pages
-from harness.live.folder import QUESTIONS, LiveQuestion, Page, as_line, counted
+from harness.live.folder import QUESTIONS, LiveQuestion, NothingLeft, Page, as_line, counted
 from harness.live.forms import Form, find_form
 from harness.types import JSON
 
@@ -42,7 +42,7 @@ class Stage:
 
 
 def write_questions(spec: WriteSpec, asker: Asker) -> Stage:
-    """Have the model write. Raises `UsageError` where there are no pages, or not one question could be read."""
+    """Have the model write. Raises `UsageError` where there are no pages, `NothingLeft` where no question is of use."""
     folder = asker.folder
     with folder.locked():
         pages = kept_pages(folder)
@@ -64,7 +64,7 @@ def write_questions(spec: WriteSpec, asker: Asker) -> Stage:
         told |= {"day": calendar_date.today().isoformat(), "questions": kept, "dropped": dropped}
         folder.note("write", **told, seed=asker.spec.seed)
     if not kept:
-        raise UsageError(f"write: not one question could be used ({_listed(dropped)})")
+        raise NothingLeft("write: not one question could be used", dropped)
     return Stage(kept, dropped)
 
 
@@ -127,7 +127,3 @@ def _written(
             if not value:
                 dropped = f"the {name} is empty"
         yield LiveQuestion(*common, asked, answer, criteria, dropped)
-
-
-def _listed(reasons: Mapping[str, int]) -> str:
-    return "; ".join(f"{reason}: {count:,}" for reason, count in reasons.items())
