@@ -23,7 +23,7 @@ class BatchApi:
     looks: how often a batch is looked at until it is done. ends: what becomes of the batches, one after another, the
     last for ever: `completed`, `expired`, `cancelled` (their second half has no answer), `failed`, or a list of errors.
     held: nothing ends until it is set. lost_replies: so many batches are begun without a word. lists: whether batches
-    can be listed; has_files: whether there is a route for files at all.
+    can be listed; has_files: whether there is a route for files at all. busy: so many requests are answered with 503.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class BatchApi:
         self.ends: list[Any] = ["completed"]
         self.released = threading.Event()
         self.released.set()
-        self.lost_replies = 0
+        self.lost_replies = self.busy = 0
         self.lists = self.has_files = True
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
@@ -99,6 +99,9 @@ class BatchApi:
     def post(self, path: str, content: bytes, kind: str) -> tuple[int, Any]:
         with self._lock:
             self.requests.append(f"POST {path}")
+            if self.busy:
+                self.busy -= 1
+                return 503, {"error": {"message": "come back later"}}
             if path == "files" and not self.has_files:
                 return 404, {"error": {"message": "no such route"}}
             if path == "files":

@@ -132,6 +132,15 @@ def test_lines_of_errors_and_lines_that_are_missing(api: BatchApi, tmp_path: Pat
     assert seen["number 0"] == 1 and seen["number 4"] == 3 and given[5].error
 
 
+def test_each_time_that_something_is_tried_again_is_said(api: BatchApi, tmp_path: Path) -> None:
+    api.answer, api.busy = echo, 1
+    model, said = make(api, tmp_path), []
+    model.say = said.append
+    assert [response.text for response in answers(model, numbered(1))] == ["number 0"]
+    (again,) = [text for text in said if "asked again in" in text]
+    assert "a place for a file of questions, answers 503: come back later: asked again in 0." in again
+
+
 def test_a_failed_batch_names_the_lines_that_it_failed_for(api: BatchApi, tmp_path: Path) -> None:
     api.answer = echo
     api.ends = [[{"code": "invalid_body", "line": 2, "message": "body is odd", "param": None}], "completed"]

@@ -96,10 +96,13 @@ class Batch(_Read):
 
 
 class BatchServer:
-    """The batch API of one server. All of its methods raise ModelError where the server cannot be asked."""
+    """The batch API of one server. All of its methods raise ModelError where the server cannot be asked.
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    say: is told of each time that something is tried again, and why.
+    """
+
+    def __init__(self, client: Client, say: Callable[[str], object] = lambda text: None) -> None:
+        self._client, self._say = client, say
 
     async def upload(self, lines: IO[bytes], name: str) -> str:
         """Put a file of requests there. Returns its id."""
@@ -217,6 +220,8 @@ class BatchServer:
             wait = attempts.failed(pause, throttled=throttled)
             if wait is None:
                 raise ModelError(f"{where}, asked for {what}, {why}; batches go on there, and the same command here")
+            tries = "" if throttled else f" (try {attempts.number + 1} of {_PATIENCE.retries + 1})"
+            self._say(f"{where}, asked for {what}, {why}: asked again in {wait:.1f} s{tries}")
             await asyncio.sleep(wait)
 
 
