@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -12,38 +11,13 @@ from typing import NamedTuple
 from harness import files
 from harness.record.codec import key_in, line_key, parse_line, without_seconds
 from harness.record.file_types import RecordLine
+from harness.record.line_positions import DIGEST_BYTES, Knowledge, LinePosition, LinePositions
 from harness.types import SampleKey
 
 # What a line that is valid JSON, but no record, can raise while it is read.
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 UNREADABLE_FOLDER = "unreadable"
 """The folder of a run folder that keeps lines which cannot be read. Nothing that a run holds is ever deleted."""
-_DIGEST_BYTES = 8
-
-
-class Knowledge(NamedTuple):
-    """What is known of a sample that is on disk.
-
-    answered: digest of the keys of its requests; None where an answer is missing or the sample failed.
-    scored: digest of what decides its scores beside its answers: what its row says, and the rules of the task.
-    """
-
-    answered: bytes | None
-    scored: bytes
-
-
-class LinePosition(NamedTuple):
-    """Where the winning line of a sample is, and what must be known of it without reading it again.
-
-    digest: of the whole line but its seconds; tells whether a new line says anything new.
-    prefix: the reference to the shared part of its prompt.
-    """
-
-    offset: int
-    length: int
-    digest: bytes
-    known: Knowledge | None
-    prefix: str | None
 
 
 class EncodedRecord(NamedTuple):
@@ -64,7 +38,7 @@ class Journal:
     def __init__(self, path: Path, say: files.Say) -> None:
         self.path = path
         self._say = say
-        self._places: dict[SampleKey, LinePosition] = {}
+        self._places = LinePositions()
         self._surveyed: array[int] | None = None
         """Where the winning lines begin, of a file that is only read: a million places take 8 MB so."""
         self._size = 0
@@ -84,8 +58,9 @@ class Journal:
         """How many lines of the file are no records."""
         return len(self._unreadable)
 
-    def recover(self, accept: Callable[[RecordLine], Knowledge]) -> None:
-        """Repair the file and index it. `accept` sees the fields of every line, and refuses one by raising.
+    def recover(self, accept: Callable[[RecordLine, int], Knowledge]) -> None:
+        """Repair the file and index it. `accept` sees the fields of every line, and where it begins, and refuses one by
+        raising.
 
         What cannot be read is named, with its line, and left out; its sample runs again.
         """
@@ -94,9 +69,9 @@ class Journal:
             self._size = offset + len(line)
             try:
                 fields = parse_line(line)
-                known = accept(fields)
+                known = accept(fields, offset)
                 key = key_in(fields)
-                self._places[key] = EncodedRecord(key, line, known, fields["prompt"].get("prefix")).at(offset)
+                self._places.put(key, EncodedRecord(key, line, known, fields["prompt"].get("prefix")).at(offset))
             except UNREADABLE as error:
                 self._unreadable.append((offset, len(line)))
                 self.complain(number, error)
@@ -127,35 +102,33 @@ class Journal:
     def add(self, line: EncodedRecord) -> None:
         """Write a line. Raises SaveError; the file is then as before."""
         offset = files.append(self.path, line.data, self._size)
-        self._places[line.key] = line.at(offset)
+        self._places.put(line.key, line.at(offset))
         self._size = offset + len(line.data)
 
     def rewrite(self, task: str, lines: Iterable[EncodedRecord]) -> None:
         """Put new lines in the place of all lines of a task, at one stroke. Raises SaveError; all is then as before."""
-        places: dict[SampleKey, LinePosition] = {}
+        places = LinePositions()
 
         def chunks() -> Iterator[bytes]:
             offset = 0
             for key, place in self._places.items():
                 if key[0] != task:  # Another task's lines in this file: see `RunFolder._journal`.
-                    places[key] = place._replace(offset=offset)
+                    places.put(key, place._replace(offset=offset))
                     offset += place.length
-                    yield from self._pick([(key, place)])
+                    yield from self._pick([place])
             for line in lines:
-                places[line.key] = line.at(offset)
+                places.put(line.key, line.at(offset))
                 offset += len(line.data)
                 yield line.data
 
         self._set_aside()
         files.replace(self.path, chunks())
         self._places = places
-        self._size = sum(place.length for place in places.values())
+        self._size = places.size()
 
     def read(self) -> Iterator[tuple[int, bytes]]:
         """(line number, line) of the winning lines, in the order of the file."""
-        winners = self._surveyed
-        if winners is None:
-            winners = array("q", sorted(place.offset for place in self._places.values()))
+        winners = self._places.offsets() if self._surveyed is None else self._surveyed
         wanted = iter(winners)
         next_winner = next(wanted, None)
         for number, offset, line in files.lines(self.path):
@@ -167,36 +140,37 @@ class Journal:
 
     def compact(self, rank: Callable[[SampleKey], tuple[int, ...]]) -> None:
         """Leave one line a sample, in the order (rank, subset, id, view). A file that is so already is not touched."""
-        ordered = sorted(self._places.items(), key=lambda item: (*rank(item[0]), *item[0]))
-        starts = itertools.accumulate((place.length for _, place in ordered), initial=0)
-        moved = [(key, place, start) for (key, place), start in zip(ordered, starts, strict=False)]
-        in_order = all(place.offset == start for _, place, start in moved)
-        length = sum(place.length for _, place in ordered)
+        length = self._places.size()
         if self._size and not (self.path.is_file() and self.path.stat().st_size == self._size):
             raise files.disturbed(self.path)
-        if not (in_order and length == self._size):
+        before, self._places = self._places, self._places.ordered(rank)
+        if self._places is not before or length != self._size:
             self._set_aside()
-            files.replace(self.path, self._pick(ordered))
-        self._places = {key: place._replace(offset=start) for key, place, start in moved}
+            lines = (place for key, _ in self._places.items() if (place := before.get(key)) is not None)
+            try:
+                files.replace(self.path, self._pick(lines))
+            except BaseException:
+                self._places = before
+                raise
         self._size = length
 
     def rank(self, rank: Callable[[SampleKey], tuple[int, ...]]) -> tuple[tuple[int, ...], str]:
         """Where this file stands among the files of the run."""
-        return min(map(rank, self._places), default=()), self.path.name
+        return min(map(rank, self._places.groups()), default=()), self.path.name
 
     def prefixes(self) -> Iterator[str]:
-        """References to the shared prompts that the winning lines use, in the order of the index."""
-        return (place.prefix for place in self._places.values() if place.prefix is not None)
+        """References to the shared prompts that the winning lines use, each once, in the order of the index."""
+        return self._places.prefixes()
 
     def complain(self, number: int, error: Exception) -> None:
         """Name a line that cannot be read."""
         cause = " ".join(str(error).split()) or type(error).__name__
         self._say(f"{self.path}:{number}: not a readable record ({cause}); the line is left out")
 
-    def _pick(self, places: Iterable[tuple[SampleKey, LinePosition]]) -> Iterator[bytes]:
+    def _pick(self, places: Iterable[LinePosition]) -> Iterator[bytes]:
         """The lines of some samples, each as it was written. Raises SaveError where one is not."""
         with self.path.open("rb") as handle:
-            for _, place in places:
+            for place in places:
                 handle.seek(place.offset)
                 line = handle.read(place.length)
                 if _digest(line) != place.digest:
@@ -221,8 +195,8 @@ class Journal:
 
 def keys_digest(keys: Iterable[str]) -> bytes:
     """What `Knowledge.answered` holds for a sample with these request keys."""
-    return hashlib.blake2b("\n".join(keys).encode(), digest_size=_DIGEST_BYTES).digest()
+    return hashlib.blake2b("\n".join(keys).encode(), digest_size=DIGEST_BYTES).digest()
 
 
 def _digest(line: bytes) -> bytes:
-    return hashlib.blake2b(without_seconds(line), digest_size=_DIGEST_BYTES).digest()
+    return hashlib.blake2b(without_seconds(line), digest_size=DIGEST_BYTES).digest()

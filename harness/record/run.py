@@ -8,11 +8,11 @@ with RunFolder.open(Path("runs"), "Qwen3-0.6B", identity, manifest) as run:
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
 from pathlib import Path
-from types import MappingProxyType
 from typing import Self, Unpack, cast
 
 from harness import files
@@ -20,7 +20,6 @@ from harness.errors import SaveError, UsageError
 from harness.record import environment, manifest
 from harness.record.codec import (
     decode_record,
-    decode_responses,
     encode_record,
     jsonable,
     line_digest,
@@ -29,7 +28,9 @@ from harness.record.codec import (
 )
 from harness.record.file_types import FORMAT, Kind, Manifest, ModelFields, RecordLine, Report, SessionFields, TaskFields
 from harness.record.html import PageSamples, page_html
-from harness.record.journal import UNREADABLE, EncodedRecord, Journal, Knowledge, keys_digest
+from harness.record.journal import UNREADABLE, EncodedRecord, Journal, keys_digest
+from harness.record.known_answers import KnownAnswers
+from harness.record.line_positions import Knowledge
 from harness.record.lock import LEASE_FILE, FolderLock
 from harness.record.prompts import PROMPTS_FILE, SharedPrompts
 from harness.record.report_table import report_table
@@ -72,7 +73,7 @@ class RunFolder:
         self._written: int | None = None
         """How many records this session has put on disk; None where the folder is in no session."""
         self._is_new = False
-        self._known: dict[str, Response] = {}
+        self._known = KnownAnswers()
         self._prompts = SharedPrompts(path / PROMPTS_FILE)
         self._journals: dict[str, Journal] = {}
         self.steps = Steps(path, self.messages.append)
@@ -164,7 +165,7 @@ class RunFolder:
     @property
     def known(self) -> Mapping[str, Response]:
         """Request key -> answer, for all answers without error that were on disk when the folder was opened."""
-        return MappingProxyType(self._known)
+        return self._known
 
     @property
     def report(self) -> Report | None:
@@ -192,7 +193,7 @@ class RunFolder:
         if known.answered != keys_digest(request_keys):
             return OnDisk.ASKED_OTHERWISE
         row = row_digest(sample.doc, sample.target, sample.choices, sample.cluster)
-        return OnDisk.DONE if known.scored == scored_digest(row, rules) else OnDisk.OUTDATED
+        return OnDisk.DONE if (known.row, known.rules) == (row, rules) else OnDisk.OUTDATED
 
     def note(self, **fields: Unpack[Manifest]) -> None:
         """Write into the manifest what became known later; a mapping is merged into the one that is there."""
@@ -398,9 +399,9 @@ class RunFolder:
         record_files = self._record_files()
         self._prompts.load(self.messages.append, repair=True)
         for file in record_files:
-            self._journal(file.name).recover(self._learn if learn else self._accept)
+            self._journal(file.name).recover(functools.partial(self._learn, file) if learn else self._accept)
 
-    def _accept(self, fields: RecordLine) -> Knowledge:
+    def _accept(self, fields: RecordLine, offset: int) -> Knowledge:
         """What a line says of its sample; see `Journal.recover`. What is accepted can be read back whole."""
         prefix = fields["prompt"].get("prefix")
         if prefix is not None and prefix not in self._prompts:
@@ -413,20 +414,19 @@ class RunFolder:
             # Version 1 did not say by which rules: unless it was scored again later, by those of the run.
             of_run = self._manifest.get("identity", {}).get("tasks")
             rules = of_run.get(record.task, "") if isinstance(of_run, dict) else ""
-        return Knowledge(keys_digest(record.request_keys) if done else None, scored_digest(line_digest(fields), rules))
+        return Knowledge(keys_digest(record.request_keys) if done else None, line_digest(fields), rules)
 
-    def _learn(self, fields: RecordLine) -> Knowledge:
-        """Accept a line, and learn its answers."""
-        known = self._accept(fields)
-        answers = zip(fields["request_keys"], decode_responses(fields), strict=True)
-        self._known.update((key, response) for key, response in answers if response.error is None)
+    def _learn(self, file: Path, fields: RecordLine, offset: int) -> Knowledge:
+        """Accept a line, and learn where its answers are."""
+        known = self._accept(fields, offset)
+        self._known.learn(file, fields, offset)
         return known
 
     def _line(self, record: Record) -> EncodedRecord:
         reference = self._prompts.refer(record.prompt)
         done = record.error is None and all(response.error is None for response in record.responses)
         row = row_digest(record.doc, record.target, record.choices, record.cluster)
-        known = Knowledge(keys_digest(record.request_keys) if done else None, scored_digest(row, record.rules))
+        known = Knowledge(keys_digest(record.request_keys) if done else None, row, record.rules)
         return EncodedRecord(record.key, encode_record(record, reference), known, reference)
 
     def _record_files(self) -> list[Path]:
@@ -442,11 +442,6 @@ class RunFolder:
         if folded not in self._journals:
             self._journals[folded] = Journal(self.path / name, self.messages.append)
         return self._journals[folded]
-
-
-def scored_digest(row: bytes, rules: str) -> bytes:
-    """What `Knowledge.scored` holds."""
-    return row + rules.encode()
 
 
 def _find_folder(output: Path, model_name: str, identity: Mapping[str, JSON]) -> Path:

@@ -1,0 +1,77 @@
+"""The answers that are on disk, by the keys of their requests. Memory holds where each is, and not what it says."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.record.codec import decode_responses, parse_line
+from harness.record.file_types import RecordLine
+from harness.types import Response
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+class KnownAnswers(Mapping[str, Response]):
+    """Request key -> answer, for all answers without error; of several answers to a key, the last.
+
+    Some 20 bytes an answer, and as many again once one is looked for. Answers are read back from their lines, so that
+    the files must not change while answers are looked for.
+    """
+
+    def __init__(self) -> None:
+        self._hashes, self._offsets, self._files = array("q"), array("q"), array("H")
+        self._names: list[Path] = []
+        self._index: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None
+
+    def learn(self, file: Path, fields: RecordLine, offset: int) -> None:
+        """Remember the answers of a line that begins at `offset` of `file`."""
+        if file not in self._names[-1:]:
+            self._names.append(file)
+        for key, response in zip(fields["request_keys"], fields["responses"], strict=True):
+            if response.get("error") is None:
+                self._hashes.append(hash(key))
+                self._offsets.append(offset)
+                self._files.append(len(self._names) - 1)
+        self._index = None
+
+    def __bool__(self) -> bool:
+        return bool(self._hashes)
+
+    def __len__(self) -> int:
+        return len(set(self._hashes))
+
+    def __iter__(self) -> Iterator[str]:
+        last = {key_hash: at for at, key_hash in enumerate(self._hashes)}
+        for key_hash, at in last.items():
+            yield next(key for key in self._answers(at) if hash(key) == key_hash)
+
+    def __getitem__(self, key: str) -> Response:
+        if not self._hashes:
+            raise KeyError(key)
+        hashes, order = self._sorted()
+        at = int(hashes.searchsorted(hash(key), side="right")) - 1
+        if at < 0 or hashes[at] != hash(key):
+            raise KeyError(key)
+        return self._answers(int(order[at]))[key]
+
+    def _sorted(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The hashes in their order, and where each stands in the columns; equal ones in the order they came."""
+        if self._index is None:
+            import numpy as np
+
+            hashes = np.frombuffer(self._hashes, dtype=np.int64)
+            order = np.argsort(hashes, kind="stable")
+            self._index = hashes[order], order
+        return self._index
+
+    def _answers(self, at: int) -> dict[str, Response]:
+        """All answers of the line in which an answer is."""
+        with self._names[self._files[at]].open("rb") as handle:
+            handle.seek(self._offsets[at])
+            fields = parse_line(handle.readline())
+        return dict(zip(fields["request_keys"], decode_responses(fields), strict=True))

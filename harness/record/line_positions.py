@@ -1,0 +1,190 @@
+"""Where the lines of samples are in a file, and what is known of each: some 60 bytes a sample, in columns."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from harness.types import SampleKey
+
+DIGEST_BYTES = 8
+_DENSE = 1 << 22
+"""Samples are numbered by row. Up to here a number is a place in an array; what is beyond is looked up by its key."""
+
+
+class Knowledge(NamedTuple):
+    """What is known of a sample that is on disk.
+
+    answered: digest of the keys of its requests; None where an answer is missing or the sample failed.
+    row, rules: what decides its scores beside its answers: a digest of what its row says, and the rules of the task.
+    """
+
+    answered: bytes | None
+    row: bytes
+    rules: str
+
+
+class LinePosition(NamedTuple):
+    """Where the winning line of a sample is, and what must be known of it without reading it again.
+
+    digest: of the whole line but its seconds; tells whether a new line says anything new.
+    prefix: the reference to the shared part of its prompt.
+    """
+
+    offset: int
+    length: int
+    digest: bytes
+    known: Knowledge
+    prefix: str | None
+
+
+class _Names:
+    """Texts that many samples have in common, by number."""
+
+    def __init__(self) -> None:
+        self.texts: list[str | None] = []
+        self._numbers: dict[str | None, int] = {}
+
+    def number(self, text: str | None) -> int:
+        number = self._numbers.setdefault(text, len(self.texts))
+        if number == len(self.texts):
+            self.texts.append(text)
+        return number
+
+
+class LinePositions:
+    """`SampleKey` -> `LinePosition`. A key that is put again keeps its turn, as in a dictionary."""
+
+    def __init__(self) -> None:
+        self._dense: dict[tuple[str, str, int], array[int]] = {}
+        """(task, subset, view) -> by row of the data: the place in the columns and 1; 0 where there is none."""
+        self._far: dict[SampleKey, int] = {}
+        self._groups: list[tuple[str, str, int]] = []
+        self._group_of: dict[tuple[str, str, int], int] = {}
+        self._ids, self._group = array("q"), array("I")
+        self._offsets, self._lengths = array("q"), array("Q")
+        self._digests, self._answered, self._rows = array("Q"), array("Q"), array("Q")
+        self._is_answered = array("B")
+        self._rules, self._prefixes = array("I"), array("I")
+        self._rule_names, self._prefix_names = _Names(), _Names()
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def get(self, key: SampleKey) -> LinePosition | None:
+        at = self._find(key)
+        return None if at is None else self._at(at)
+
+    def put(self, key: SampleKey, place: LinePosition) -> None:
+        at = self._find(key)
+        if at is None:
+            at = self._append(key)
+        known = place.known
+        self._offsets[at], self._lengths[at] = place.offset, place.length
+        self._digests[at], self._rows[at] = _number(place.digest), _number(known.row)
+        self._answered[at], self._is_answered[at] = _number(known.answered or b""), known.answered is not None
+        self._rules[at] = self._rule_names.number(known.rules)
+        self._prefixes[at] = self._prefix_names.number(place.prefix)
+
+    def items(self) -> Iterator[tuple[SampleKey, LinePosition]]:
+        """All, in the order in which they came."""
+        return ((self._key(at), self._at(at)) for at in range(len(self)))
+
+    def groups(self) -> Iterator[SampleKey]:
+        """The key of one sample of each task, subset and view."""
+        return (SampleKey(task, subset, 0, view) for task, subset, view in self._groups)
+
+    def offsets(self) -> array[int]:
+        """Where the lines begin, in the order of the file."""
+        if all(self._offsets[at] < self._offsets[at + 1] for at in range(len(self) - 1)):
+            return self._offsets[:]
+        return array("q", sorted(self._offsets))
+
+    def size(self) -> int:
+        """Bytes of all lines together."""
+        return sum(self._lengths)
+
+    def prefixes(self) -> Iterator[str]:
+        """References to the shared prompts, each once, in the order of the first that uses it."""
+        names = (self._prefix_names.texts[number] for number in dict.fromkeys(self._prefixes))
+        return (name for name in names if name is not None)
+
+    def ordered(self, rank: Callable[[SampleKey], tuple[int, ...]]) -> LinePositions:
+        """The same in the order (rank, subset, id, view), as they are in a file that holds their lines alone.
+
+        Itself, where they are so already. rank: of a task and a subset.
+        """
+        order = array("q", self._in_order(rank))
+        start, moved = 0, False
+        for at, place in enumerate(order):
+            moved = moved or at != place or self._offsets[place] != start
+            start += self._lengths[place]
+        if not moved:
+            return self
+        ordered, start = LinePositions(), 0
+        for place in order:
+            ordered.put(self._key(place), self._at(place)._replace(offset=start))
+            start += self._lengths[place]
+        return ordered
+
+    def _in_order(self, rank: Callable[[SampleKey], tuple[int, ...]]) -> Iterator[int]:
+        views: dict[tuple[str, str], list[int]] = {}
+        for task, subset, view in sorted(self._groups):
+            views.setdefault((task, subset), []).append(view)
+        for task, subset in sorted(views, key=lambda pair: (*rank(SampleKey(pair[0], pair[1], 0)), *pair)):
+            far = sorted(key for key in self._far if key[:2] == (task, subset))
+            yield from (self._far[key] for key in far if key.id < 0)
+            arrays = [self._dense.get((task, subset, view), array("i")) for view in views[task, subset]]
+            for number in range(max(map(len, arrays))):
+                yield from (each[number] - 1 for each in arrays if number < len(each) and each[number])
+            yield from (self._far[key] for key in far if key.id >= 0)
+
+    def _find(self, key: SampleKey) -> int | None:
+        if not 0 <= key.id < _DENSE:
+            return self._far.get(key)
+        numbers = self._dense.get((key.task, key.subset, key.view))
+        at = numbers[key.id] if numbers is not None and key.id < len(numbers) else 0
+        return at - 1 if at else None
+
+    def _append(self, key: SampleKey) -> int:
+        group, at = (key.task, key.subset, key.view), len(self)
+        try:
+            self._ids.append(key.id)
+        except OverflowError:
+            raise ValueError(f"its id {key.id} is the number of no row") from None
+        if group not in self._group_of:
+            self._group_of[group] = len(self._groups)
+            self._groups.append(group)
+        if 0 <= key.id < _DENSE:
+            numbers = self._dense.setdefault(group, array("i"))
+            if key.id >= len(numbers):
+                numbers.extend(bytes(key.id + 1 - len(numbers)))
+            numbers[key.id] = at + 1
+        else:
+            self._far[key] = at
+        self._group.append(self._group_of[group])
+        for column in (self._offsets, self._lengths, self._digests, self._answered, self._rows):
+            column.append(0)
+        for column in (self._is_answered, self._rules, self._prefixes):
+            column.append(0)
+        return at
+
+    def _key(self, at: int) -> SampleKey:
+        task, subset, view = self._groups[self._group[at]]
+        return SampleKey(task, subset, self._ids[at], view)
+
+    def _at(self, at: int) -> LinePosition:
+        answered = _digest(self._answered[at]) if self._is_answered[at] else None
+        rules = self._rule_names.texts[self._rules[at]] or ""
+        known = Knowledge(answered, _digest(self._rows[at]), rules)
+        prefix = self._prefix_names.texts[self._prefixes[at]]
+        return LinePosition(self._offsets[at], self._lengths[at], _digest(self._digests[at]), known, prefix)
+
+
+def _number(digest: bytes) -> int:
+    return int.from_bytes(digest, "big")
+
+
+def _digest(number: int) -> bytes:
+    return number.to_bytes(DIGEST_BYTES, "big")

@@ -1,0 +1,57 @@
+"""The index of a file of records: found, put again, in order, and small."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+
+import pytest
+
+from harness.record.line_positions import Knowledge, LinePosition, LinePositions
+from harness.types import SampleKey
+
+DIGEST = bytes(range(8))
+
+
+def line(offset: int, length: int = 10, prefix: str | None = None, answered: bytes | None = DIGEST) -> LinePosition:
+    return LinePosition(offset, length, DIGEST, Knowledge(answered, DIGEST[::-1], "rules"), prefix)
+
+
+def test_what_is_put_is_found_again_and_the_last_counts():
+    places = LinePositions()
+    key = SampleKey("任务😀", "law", 3, 1)
+    assert places.get(key) is None
+    for place in (line(0, prefix="a"), line(70, prefix="b", answered=None)):
+        places.put(key, place)
+        assert places.get(key) == place
+    assert len(places) == 1
+    assert places.get(SampleKey("任务😀", "law", 3)) is None
+    assert list(places.prefixes()) == ["b"]
+
+
+def test_order_is_by_rank_subset_row_and_view_whatever_numbers_the_rows_have():
+    keys = [SampleKey("t", subset, id, view) for subset in "ab" for id in (-5, 0, 7, 1 << 40) for view in (0, 2)]
+    places = LinePositions()
+    for offset, key in enumerate(reversed(keys)):
+        places.put(key, line(offset * 10))
+    ordered = places.ordered(lambda key: (key.subset == "a",))
+    assert [key for key, _ in ordered.items()] == keys[8:] + keys[:8]
+    assert [place.offset for _, place in ordered.items()] == list(range(0, 160, 10))
+    assert ordered.ordered(lambda key: (key.subset == "a",)) is ordered
+    assert places.offsets() == array("q", range(0, 160, 10))
+
+
+def test_a_number_that_no_row_can_have_is_refused_and_leaves_the_index_as_it_was():
+    places = LinePositions()
+    with pytest.raises(ValueError, match="number of no row"):
+        places.put(SampleKey("t", "", 10**30), line(0))
+    places.put(SampleKey("t", "", 0), line(0))
+    assert [key.id for key, _ in places.items()] == [0]
+
+
+def test_a_sample_takes_at_most_seventy_bytes():
+    places, n = LinePositions(), 20_000
+    for number in range(n):
+        places.put(SampleKey("t", "", number), line(number * 1000, 1000, "shared"))
+    columns = [value for value in vars(places).values() if isinstance(value, array)]
+    assert sum(map(sys.getsizeof, [*columns, *places._dense.values()])) < 70 * n
