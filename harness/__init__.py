@@ -23,6 +23,7 @@ from harness.errors import (
     UsageError,
     one_line,
 )
+from harness.executor import ModelExecutor, ModelOrder, RunExecutor, ShardExecutor, ShardJob, WorkPiece
 from harness.filters import Filter
 from harness.hooks import hookimpl
 from harness.logger import LoggedResults, LoggedRun, Logger, RunStatus, Table
@@ -100,7 +101,9 @@ __all__ = [
     "MetricResult",
     "Model",
     "ModelError",
+    "ModelExecutor",
     "ModelOptions",
+    "ModelOrder",
     "Modifier",
     "Observation",
     "Outcome",
@@ -117,18 +120,22 @@ __all__ = [
     "Retryable",
     "RowScore",
     "Rows",
+    "RunExecutor",
     "RunStatus",
     "Sample",
     "SaveError",
     "ScoreKey",
     "Secret",
     "SetValue",
+    "ShardExecutor",
+    "ShardJob",
     "Table",
     "TaskError",
     "Thinking",
     "Undecided",
     "UsageError",
     "View",
+    "WorkPiece",
     "__version__",
     "asked_pause",
     "evaluate",

@@ -15,6 +15,7 @@ from harness.cli.progress import watch
 from harness.cli.values import (
     parse_batch_size,
     parse_date,
+    parse_executor,
     parse_judge,
     parse_limit,
     parse_log_target,
@@ -93,6 +94,7 @@ def evaluate(
     trust_task_code: Names = (),
     trust_task_code_in_process: Names = (),
     shard: str | tuple[int, int] | None = None,
+    executor: str | tuple[str, Mapping[str, JSON]] | None = None,
     output: str | Path = "runs",
     data: Names = (),
     hub: str = "hf",
@@ -247,6 +249,7 @@ def spec_of(given: Mapping[str, Any]) -> RunSpec:
         "precision": _by(parse_precision),
         "until_decided": _text,
         "shard": _by(parse_shard),
+        "executor": _by(parse_executor),
         **dict.fromkeys(("num_fewshot", "max_batch_size"), _count),
         **dict.fromkeys(("fewshot_as_multiturn", "offline", "log_samples", "batch_api"), _by(parse_switch)),
         **dict.fromkeys(("device", "output", "system_instruction", "reasoning_effort", "name", "output_path"), _text),

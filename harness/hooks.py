@@ -25,6 +25,7 @@ import pluggy
 from harness.types import DatasetSpec, Record, Rows
 
 if TYPE_CHECKING:
+    from harness.executor import RunExecutor
     from harness.filters import Filter
     from harness.logger import Logger
     from harness.metrics import Metric
@@ -59,6 +60,11 @@ def harness_modifiers() -> Sequence[type[Modifier]]:  # type: ignore[empty-body]
 @hookspec
 def harness_loggers() -> Sequence[type[Logger]]:  # type: ignore[empty-body]
     """Return logger classes. Each is chosen by its `name`: `--log_to NAME`, and works in a process of its own."""
+
+
+@hookspec
+def harness_executors() -> Sequence[type[RunExecutor]]:  # type: ignore[empty-body]
+    """Return executor classes. Each is chosen by its `name`: `--executor NAME`, and does a run's work elsewhere."""
 
 
 @hookspec

@@ -1,4 +1,4 @@
-"""Finds plugins through entry points and answers by name: which model, metric, filter, modifier, logger.
+"""Finds plugins through entry points and answers by name: which model, metric, filter, modifier, logger, executor.
 
 A plugin that cannot be imported is kept, with its cause, and named in the error of whatever needed it.
 """
@@ -16,6 +16,7 @@ import pluggy
 
 from harness import hooks
 from harness.errors import PluginError, suggest
+from harness.executor import RunExecutor
 from harness.filters import Filter
 from harness.logger import Logger
 from harness.metrics import Metric
@@ -26,13 +27,14 @@ from harness.plugin_values import items, shown, text
 ENTRY_POINT_GROUP = "harness"
 BUILT_IN = "harness-eval"
 """The package of the plugins that come with the harness."""
-Kind = Literal["model", "metric", "filter", "modifier", "logger"]
+Kind = Literal["model", "metric", "filter", "modifier", "logger", "executor"]
 _HOOK_OF_KIND: dict[Kind, str] = {
     "model": "harness_models",
     "metric": "harness_metrics",
     "filter": "harness_filters",
     "modifier": "harness_modifiers",
     "logger": "harness_loggers",
+    "executor": "harness_executors",
 }
 _BASE_OF_KIND: dict[Kind, type] = {
     "model": Model,
@@ -40,6 +42,7 @@ _BASE_OF_KIND: dict[Kind, type] = {
     "filter": Filter,
     "modifier": Modifier,
     "logger": Logger,
+    "executor": RunExecutor,
 }
 T = TypeVar("T")
 
@@ -114,6 +117,9 @@ class Registry:
 
     def logger(self, name: str) -> type[Logger]:
         return self._find("logger", name)
+
+    def executor(self, name: str) -> type[RunExecutor]:
+        return self._find("executor", name)
 
     def names(self, kind: Kind) -> list[str]:
         return sorted({item.name for item in self.provided if item.kind == kind})

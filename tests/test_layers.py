@@ -16,6 +16,7 @@ HEAVY = ("torch", "transformers", "datasets", "sympy", "sacrebleu", "rouge_score
 BASE = {
     "types",
     "errors",
+    "executor",
     "model",
     "metrics",
     "filters",

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def command(names: tuple[str, ...], as_json: bool) -> int:
-    """List plugins with what they provide, or explain what is called NAME: a model, metric, filter, modifier or logger,
-    and its arguments.
+    """List plugins with what they provide, or explain what is called NAME: a model, metric, filter, modifier, logger or
+    executor, and its arguments.
 
     Exits 4 when a plugin could not be loaded.
 
@@ -54,7 +54,8 @@ def explain(name: str, registry: Registry) -> None:
     named = [item for item in registry.provided if name in (item.name, item.qualified_name)]
     if not named:
         known = sorted({item.name for item in registry.provided})
-        raise UsageError(f"no model, metric, filter, modifier or logger is called '{name}'{suggest(name, known)}")
+        kinds = "model, metric, filter, modifier, logger or executor"
+        raise UsageError(f"no {kinds} is called '{name}'{suggest(name, known)}")
     for item in named:
         line(f"{item.kind} {item.qualified_name} ({item.plugin.module})")
         line()

@@ -33,6 +33,7 @@ from harness.cli.options import (
 )
 from harness.cli.values import (
     parse_date,
+    parse_executor,
     parse_limit,
     parse_precision,
     parse_shard,
@@ -108,6 +109,10 @@ RUN_OPTIONS = [
         "--shard", type=Parsed("part/parts", parse_shard), metavar="K/N",
         help="Ask only the K-th of N parts of all rows, on this machine; `harness merge` makes one run of all parts.",
     ),
+    click.option(
+        "--executor", type=Parsed("name,k=v", parse_executor), metavar="NAME,K=V,...",
+        help="Where the work is done, when not here: ray,address=auto,workers=8 or slurm,partition=NAME,shards=8.",
+    ),
     click.option("--output", type=click.Path(), metavar="DIR", help="Where run folders are kept. [default: runs]"),
     click.option(
         "--output_path", "-o", type=click.Path(), metavar="PATH", help="Also write lm-eval's results JSON there."
@@ -173,7 +178,7 @@ SECTIONS = (
         "Where rows come from",
         ("include_path", "trust_task_code", "trust_task_code_in_process", "data", "hub", "offline", "sandbox"),
     ),
-    ("Where the work is done", ("shard",)),
+    ("Where the work is done", ("shard", "executor")),
     (
         "What is kept and shown",
         ("output", "name", "log_to", "output_path", "log_samples", "cutoff", "quiet", "verbose"),

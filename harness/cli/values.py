@@ -275,6 +275,13 @@ def parse_log_target(given: str | Mapping[str, Any]) -> tuple[str, dict[str, Any
     return _named_pairs(str(given), "the name of a logger (as in wandb,project=NAME)")
 
 
+def parse_executor(given: Any) -> tuple[str, dict[str, Any]]:
+    """Read `--executor NAME,K=V,...` into the executor's name and its options; typed, a pair of these."""
+    if isinstance(given, tuple | list):
+        return str(given[0]), parse_pairs(given[1])
+    return _named_pairs(str(given), "the name of an executor (as in ray,workers=8)")
+
+
 def _named_pairs(given: str, what: str) -> tuple[str, dict[str, Any]]:
     name, _, pairs = given.partition(",")
     if not name.strip() or "=" in name:

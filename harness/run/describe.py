@@ -56,15 +56,17 @@ def manifest(
     user_name, user_args = spec.user_model or ("", {})
     if user is not None:
         command = without_secrets(command, user_args, user.secrets)
-    for secret in secrets_in([options for _, options in spec.log_to]):
+    told = [spec.executor, *spec.log_to]
+    for secret in secrets_in([each[1] for each in told if each is not None]):
         command = secret.hide_in(command)
     return {
         "kind": "run",
         "command": command,
         "spec": {
-            **asdict(replace(spec, model_args={}, user_model=None, log_to=(), command=command)),
+            **asdict(replace(spec, model_args={}, user_model=None, executor=None, log_to=(), command=command)),
             "model_args": args,
             **({"user_model": [user_name, shown_args(user_args, user.secrets)]} if user is not None else {}),
+            **({"executor": [spec.executor[0], shown(spec.executor[1])]} if spec.executor is not None else {}),
             "log_to": [[name, shown(options)] for name, options in spec.log_to],
         },
         "model": {"name": spec.model, "args": args, "identity": dict(model.identity)},

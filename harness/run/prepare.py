@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from harness.errors import DataError, UsageError
+from harness.executor import ModelExecutor
 from harness.model import Forecast, Model, ModelOptions
 from harness.record.cost import Prices
 from harness.record.lm_eval import check_output_path
@@ -27,6 +28,7 @@ from harness.run.drawn import check_drawn
 from harness.run.elsewhere import MODELS_ELSEWHERE
 from harness.run.jobs import TaskJob, attempts, close_code, load_jobs, prepare_metrics
 from harness.run.log import LogTarget
+from harness.run.remote import executor_of, remote
 from harness.run.samples import render_samples
 from harness.run.shards import RowShare, check_shard, take_share
 from harness.run.spec import Progress, RunSpec
@@ -192,7 +194,8 @@ def prepare_models(
     made: list[Model] = []
     with contextlib.ExitStack() as stack:
         for spec in specs:
-            made.append(create_model(spec, registry))
+            model, executor = create_model(spec, registry), executor_of(spec, registry)
+            made.append(remote(model, spec, executor, registry) if isinstance(executor, ModelExecutor) else model)
             stack.callback(made[-1].close)
         for spec, model in zip(specs, made, strict=True):
             progress.stage(f"preparing model {spec.model}: its configuration and tokenizer")

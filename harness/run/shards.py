@@ -7,23 +7,14 @@ begins alike stays together, and no part gets only the slow tasks.
 
 from __future__ import annotations
 
-import bisect
 import hashlib
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.errors import UsageError
+from harness.run.cuts import opening_of, parts_of, weight_of
 from harness.run.jobs import TaskJob
 from harness.run.spec import RunSpec
-from harness.types import Message, Prompt, Sample
-
-# How many characters of a prompt are as much work as one generated token, and as one image, sound or video.
-_GENERATED, _MEDIA = 16, 2000
-_NEW_TOKENS = 256
-"""Where a request does not say how many tokens it may generate."""
-_SNAP = 20
-"""A cut goes to the edge of a subset that is nearer than this fraction of a part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,58 +86,18 @@ def _weighed(job: TaskJob, spec: RunSpec) -> Iterator[_Row]:
     """The rows of a task in their order, each with the work that all of its samples are. One that is left out as a bad
     row has no sample, and weighs nothing."""
     weights: dict[tuple[str, int], int] = {}
-    opening: object = None
+    opening: tuple[str, ...] | None = None
     for sample in job.samples:
+        weight = 1
+        for request in sample.requests:
+            weight += weight_of(request, opening)
+            opening = opening_of(request.prompt)
         row = (sample.subset, sample.id)
-        weights[row] = weights.get(row, 0) + _weight(sample, opening)
-        opening = _opening(sample.requests[0].prompt) if sample.requests else opening
+        weights[row] = weights.get(row, 0) + weight
     coverage = job.coverage(spec.limit)
     for subset in coverage.asked:
         for number in sorted(coverage.of_subset(subset)):
             yield _Row(job.task.name, subset, number, weights.get((subset, number), 0))
-
-
-def _opening(prompt: Prompt) -> object:
-    """What a prompt shares with others."""
-    return prompt.messages[: prompt.shared_messages] if prompt.is_chat else prompt.prefix
-
-
-def _weight(sample: Sample, opening: object) -> int:
-    """About how many characters of prompt a sample is worth, without the `opening` where it is computed already."""
-    total = 1
-    for request in sample.requests:
-        prompt = request.prompt
-        own = prompt.messages[prompt.shared_messages :]
-        total += len(prompt.suffix) + _characters(own) + sum(map(len, request.continuations))
-        total += _MEDIA * len(tuple(prompt.shown_media))
-        if request.generation is not None:
-            total += _GENERATED * (request.generation.max_new_tokens or _NEW_TOKENS)
-        if _opening(prompt) != opening:
-            opening = _opening(prompt)
-            total += len(prompt.prefix) + _characters(prompt.messages[: prompt.shared_messages])
-    return total
-
-
-def _characters(messages: Sequence[Message]) -> int:
-    return sum(len(message.text) for message in messages)
-
-
-def parts_of(groups: Sequence[object], weights: Sequence[int], of: int) -> list[int]:
-    """To which of `of` stretches of about equal weight each row belongs, from 0.
-
-    groups: what each row would rather stay with. All is in whole numbers, so that every machine cuts alike.
-    """
-    starts = list(itertools.accumulate(weights, initial=0))
-    total = max(1, starts[-1])
-    # Every place is counted `of` times, and so the cuts are whole numbers too.
-    edges = [start * of for place, start in enumerate(starts[:-1]) if place and groups[place] != groups[place - 1]]
-    cuts = []
-    for target in range(total, total * of, total):
-        near = bisect.bisect_left(edges, target)
-        beside = [edge for edge in edges[max(0, near - 1) : near + 1] if abs(edge - target) * _SNAP <= total]
-        cuts.append(min(beside, key=lambda edge: abs(edge - target), default=target))
-    middles = ((2 * start + weight) * of for start, weight in zip(starts, weights, strict=False))
-    return [bisect.bisect_right(cuts, middle // 2) for middle in middles]
 
 
 def shard_words(shard: Mapping[str, object]) -> str:

@@ -18,7 +18,8 @@ DEMO_VISION = "demo_vision"
 class RunSpec:
     """Everything a run is told, named as on the command line. Secrets among `model_args` and `log_to` are `Secret`s.
 
-    shard: the part of its rows that is asked, from 1, and of how many parts. log_to: the loggers that write the run
+    shard: the part of its rows that is asked, from 1, and of how many parts. executor: what does the
+    work elsewhere, and its options. log_to: the loggers that write the run
     into a tracker, each with its options. task_gen_kwargs: what a recipe says of single tasks, by their names, over
     `gen_kwargs`. user_model: who plays the user of conversations, and its arguments; user_prices: of that one's tokens,
     where they are others than `prices`.
@@ -59,6 +60,7 @@ class RunSpec:
     trust_task_code: tuple[str, ...] = ()
     trust_task_code_in_process: tuple[str, ...] = ()
     shard: tuple[int, int] | None = None
+    executor: tuple[str, Mapping[str, JSON]] | None = None
     output: str = "runs"
     data: tuple[str, ...] = ()
     hub: str = "hf"
@@ -77,6 +79,8 @@ class RunSpec:
         object.__setattr__(self, "model_args", sealed(dict(self.model_args)))
         if self.user_model is not None:
             object.__setattr__(self, "user_model", (self.user_model[0], sealed(dict(self.user_model[1]))))
+        if self.executor is not None:
+            object.__setattr__(self, "executor", (self.executor[0], sealed(dict(self.executor[1]))))
         object.__setattr__(self, "log_to", tuple((name, sealed(dict(options))) for name, options in self.log_to))
 
     def generation_of(self, task: str) -> Mapping[str, JSON]:

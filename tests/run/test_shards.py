@@ -14,8 +14,8 @@ import pytest
 import harness
 from harness.errors import UsageError
 from harness.record.run import RunFolder
+from harness.run.cuts import parts_of
 from harness.run.merge import merge
-from harness.run.shards import parts_of
 
 _TIMES = re.compile(r"started|finished|seconds|sessions|command|output")
 
