@@ -48,7 +48,7 @@ _MOST_SAMPLES = 400
 _LONGEST_TEXT = 3000
 _SHORT = 12  # characters of answers that are counted by what was right
 _LETTERS = 8
-_LABEL = 12  # characters of a line that may be no question yet: `Question:`, `题目`
+_LABEL = 12  # width of a line that may be no question yet: `Question:`, `题目`; a character of Chinese has 2
 _OBEYED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 KINDS = tuple(_QUOTAS)
 Target = int | str | Sequence[int | str] | None
@@ -369,7 +369,7 @@ def first_line(text: str, most: int) -> str:
     found = ""
     for line in text[: 4 * most].splitlines():
         found = " ".join([*found.split(), *line.split()])
-        if len(found) >= _LABEL:
+        if sum(1 + (sign > "\u2e80") for sign in found) >= _LABEL:
             break
     return found[:most]
 

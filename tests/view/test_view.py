@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -337,3 +338,37 @@ def test_runs_of_one_name_all_stand_in_a_table(runs: Path) -> None:
     one = str(sorted(runs.iterdir())[0])
     table = run_harness("report", one, one, one, one, "--format", "csv").stdout
     assert len({row["run"] for row in csv.DictReader(table.splitlines())}) == 4
+
+
+def test_no_run_no_subset_and_no_cause_is_left_out(runs: Path, tmp_path: Path) -> None:
+    """Lists once ended after eleven runs and forty subsets, and did not say so."""
+    first = sorted(runs.iterdir())[0]
+    names = [f"run {number}" for number in range(13)]
+    for name in names:
+        shutil.copytree(first, tmp_path / name, ignore=shutil.ignore_patterns(".view"))
+    path = tmp_path / names[0] / "quiz.jsonl"
+    record = json.loads(path.read_bytes().splitlines()[3])
+    lines = [json.dumps({**record, "subset": f"subset {n}", "id": n}) for n in range(401)]
+    lines += [json.dumps({**record, "id": 500 + n, "error": f"cause {n}"}) for n in range(10)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with TestClient(make_app([tmp_path], "t", [HOST]), base_url=f"http://{HOST}") as client:
+        client.get("/?token=t&lang=en")
+        page = client.get("/run/run%200/errors", params={"task": "quiz", "lang": "en"}).text
+        for _ in range(50):
+            if "data-indexing" not in page:
+                break
+            page = client.get("/run/run%200/errors", params={"task": "quiz", "lang": "en"}).text
+        assert all(f">subset <wbr>{n}<" in page or f">subset {n}<" in page for n in range(401))
+        assert "2 with other causes" in page
+        page = client.get("/compare", params={"run": names[1:], "lang": "en"}).text
+        head = page.partition("<thead>")[2].partition("</thead>")[0]
+        assert all(f"/run/{name.replace(' ', '%20')}" in head for name in names[1:])
+        ranked = client.get("/leaderboard", params={"run": names[1:], "significance": 1, "lang": "en"})
+        assert ranked.status_code == 200
+
+
+def test_neighbours_of_one_task_have_the_p_value_of_their_comparison(client: TestClient, runs: Path) -> None:
+    first, second = sorted(runs.iterdir())
+    (said,) = compare_runs(first, second)
+    page = client.get("/leaderboard", params={"significance": 1, "lang": "en"}).text
+    assert f">{said.p_value:.4f}<" in page and "of the one task" in page

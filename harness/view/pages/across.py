@@ -267,7 +267,9 @@ class _Leaderboard:
                 first, second = below.runs[name], above.runs[name]
                 with opened(shelf, first) as old, opened(shelf, second) as new:
                     parts += [paired(task, old, new) for task in first.tasks if task["task"] == name]
-            yield {"above": above.model, "below": below.model, "comparison": compare_macro("", parts)}
+            # Of one task, it is what the page of comparisons says.
+            comparison = parts[0] if len(parts) == 1 else compare_macro("", parts)
+            yield {"above": above.model, "below": below.model, "comparison": comparison}
 
 
 def _mean(metrics: Sequence[MetricFields]) -> float | None:

@@ -101,6 +101,7 @@ def errors(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
         "doubts": [kind for kind in ("unparsed", "failed") if any(kind in kinds for kinds in totals.values())],
         "letters": letter_table(letters, sum(kinds.get("wrong", 0) for kinds in totals.values())),
         "causes": causes,
+        "other_causes": sum(kinds.get("failed", 0) for kinds in totals.values()) - sum(n for _, n in causes),
         "unparsed": unparsed,
         "sure": [each for each in surest if each.confidence][:_SHOWN],
         "by_length": lengths,
