@@ -1,5 +1,8 @@
 """Makes a dated benchmark of what was published lately: pages, questions on them, their check, review and publication.
 
+The idea is that of LiveBench in LMMs-Eval (Zhang et al., 2024, arXiv:2407.12772): fresh pages, questions with criteria
+that models write and check and people review, answers rated from 1 to 10 and reported from 0 to 100.
+
 Each stage reads the file of the one before it and writes one of its own into the folder of the set, a line of JSON a
 page or a question. What is left out stays in the file, with its reason.
 

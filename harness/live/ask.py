@@ -82,6 +82,13 @@ class Asker:
         """What a reader calls the model; empty before it was asked."""
         return model_title(self.described) if self.described else ""
 
+    @property
+    def told(self) -> dict[str, JSON]:
+        """What `live.json` says of the model: its title, its plugin and arguments without secrets, and the seed."""
+        plugin = self.described["model"] if self.described else {}
+        shown = {name: plugin[name] for name in ("name", "args") if name in plugin}
+        return {"model": self.model, "plugin": shown, "seed": self.spec.seed}
+
     def ask(self, asks: Sequence[ModelQuery]) -> dict[str, Reply]:
         """A reply to each, by its id. Raises `HarnessError`; what was answered before stays on disk."""
         self.place.mkdir(exist_ok=True)

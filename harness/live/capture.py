@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date as calendar_date
 from pathlib import Path
@@ -74,8 +74,7 @@ def capture(
     """Bring the pages of `spec` into the folder. Raises `NothingLeft` where not one was kept."""
     progress = progress or Progress()
     for source in spec.sources:
-        if not _is_address(source) and not Path(source).exists():
-            raise UsageError(f"capture: there is no file or folder '{source}', and an address begins with https://")
+        _check_source(source, folder.path)
     with folder.locked(), contextlib.ExitStack() as stack:
         folder.repair(PAGES, progress.message)
         known = {page.source: page for page in folder.pages()} if (folder.path / PAGES).is_file() else {}
@@ -86,7 +85,7 @@ def capture(
 
             progress.stage("starting Chromium")
             show = stack.enter_context(browser())
-        maker = _Maker(spec, folder, web or Web(spec.pause), show)
+        maker = _Maker(spec, folder, web or Web(spec.pause), show, known.values())
         kept = before
         for found in maker.found(progress):
             if spec.limit is not None and kept >= spec.limit:
@@ -94,7 +93,7 @@ def capture(
             if (page := known.get(found.source)) is not None and not _is_wanted_again(page, spec):
                 continue
             progress.stage(f"page {len(known) + 1}: {found.source}")
-            page = maker.page(found, known)
+            page = maker.page(found)
             folder.append(PAGES, as_line(page))
             known[page.source] = page
             kept += page.left_out is None
@@ -102,8 +101,21 @@ def capture(
         told = {"sources": list(spec.sources), "after": spec.after, "date": spec.date, "screenshots": spec.screenshots}
         folder.note("capture", **told, day=_today(), pages=kept, left_out=left_out)
     if not kept:
-        raise NothingLeft("capture: no page was kept", left_out)
+        raise NothingLeft("capture: no page was kept", [page.left_out for page in known.values()])
     return Captured(kept, kept - before, left_out)
+
+
+def _check_source(source: str, to: Path) -> None:
+    """Refuse what cannot be captured, or would not stay what it is. Raises `UsageError`."""
+    if _is_address(source):
+        if "@" in source.partition("://")[2].partition("/")[0]:
+            raise UsageError(
+                "capture: an address with a password would stand in the set and in what is published of it"
+            )
+    elif not Path(source).exists():
+        raise UsageError(f"capture: there is no file or folder '{source}', and an address begins with https://")
+    elif to.resolve().is_relative_to(Path(source).resolve()):
+        raise UsageError(f"--to {to}: lies in {source}, and would be captured itself the next time")
 
 
 def _is_wanted_again(page: Page, spec: CaptureSpec) -> bool:
@@ -117,8 +129,12 @@ def _is_wanted_again(page: Page, spec: CaptureSpec) -> bool:
 class _Maker:
     """Finds what the sources name, and makes a page of each."""
 
-    def __init__(self, spec: CaptureSpec, folder: LiveFolder, web: Web, show: Browser | None) -> None:
+    def __init__(
+        self, spec: CaptureSpec, folder: LiveFolder, web: Web, show: Browser | None, known: Iterable[Page]
+    ) -> None:
         self.spec, self.folder, self.web, self.show = spec, folder, web, show
+        self.kept = {page.digest: page.source for page in known if page.left_out is None}
+        """Digest of what a page says -> the page that was kept for it."""
 
     def found(self, progress: Progress) -> Iterator[_Found]:
         for source in self.spec.sources:
@@ -138,17 +154,20 @@ class _Maker:
             else:
                 yield _Found(source, fetched=fetched)
 
-    def page(self, found: _Found, known: dict[str, Page]) -> Page:
+    def page(self, found: _Found) -> Page:
         """The page, or why it is left out."""
         made = Page(hashlib.sha256(found.source.encode()).hexdigest()[:12], found.source, captured=_today())
         try:
             if found.failure is not None:
                 raise found.failure
             made = self._of_document(made, found.document) if found.document else self._of_web(made, found)
-            reason = self._unwanted(made, known)
+            reason = self._unwanted(made)
         except LeftOutError as error:
             return replace(made, text="", left_out=str(error), again=error.again)
-        return replace(made, text="", image=None, left_out=reason) if reason else made
+        if reason:
+            return replace(made, text="", image=None, left_out=reason)
+        self.kept[made.digest] = made.source
+        return made
 
     def _of_web(self, made: Page, found: _Found) -> Page:
         fetched = found.fetched or self.web.get(found.source)
@@ -186,7 +205,7 @@ class _Maker:
         made = replace(made, title=article.title, text=article.text, digest=digest)
         return replace(made, date=date, date_from=by) if date else made
 
-    def _unwanted(self, page: Page, known: dict[str, Page]) -> str | None:
+    def _unwanted(self, page: Page) -> str | None:
         """Why a page that could be read is left out."""
         size = sum(2 if "\u4e00" <= letter <= "\u9fff" else 1 for letter in page.text)
         if page.image is None and size < LEAST_CHARACTERS:
@@ -196,9 +215,8 @@ class _Maker:
                 return UNDATED
             if not is_later(page.date, self.spec.after):
                 return TOO_EARLY
-        kept = (other for other in known.values() if other.left_out is None and other.source != page.source)
-        same = next((other.source for other in kept if other.digest == page.digest), None)
-        return None if same is None else f"the same as another page: {same}"
+        same = self.kept.get(page.digest, page.source)
+        return None if same == page.source else f"the same as another page: {same}"
 
     def _kept(self, name: str, data: bytes) -> str:
         """Keep a picture in the folder of the set. Raises `LeftOutError` for what is none."""

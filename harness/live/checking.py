@@ -53,11 +53,11 @@ def check_questions(asker: Asker, forms: Path | None = None) -> Stage:
         dropped = counted(each.dropped for each in checked)
         kept = sum(each.dropped is None for each in checked)
         writer = folder.manifest.get("write", {}).get("model")
-        told: dict[str, JSON] = {"model": asker.model, "forms": found.used, "by_the_writer": writer == asker.model}
+        told: dict[str, JSON] = {**asker.told, "forms": found.used, "by_the_writer": writer == asker.model}
         told |= {"day": calendar_date.today().isoformat(), "passed": kept, "dropped": dropped}
-        folder.note("check", **told, seed=asker.spec.seed)
+        folder.note("check", **told)
     if not kept:
-        raise NothingLeft("check: not one question stands", dropped)
+        raise NothingLeft("check: not one question stands", [each.dropped for each in checked])
     return Stage(kept, dropped)
 
 

@@ -28,9 +28,10 @@ class NothingLeft(HarnessError):
 
     exit_code = ExitCode.SAMPLES_FAILED
 
-    def __init__(self, what: str, reasons: Mapping[str, int]) -> None:
-        listed = "; ".join(f"{reason}: {count:,}" for reason, count in reasons.items())
-        super().__init__(f"{what} ({listed or 'there was none'})")
+    def __init__(self, what: str, reasons: Iterable[str | None]) -> None:
+        left = [reason for reason in reasons if reason]
+        listed = "; ".join(f"{reason}: {count:,}" for reason, count in counted(left).items())
+        super().__init__(f"{what} ({listed}; the first: {left[0]})" if left else f"{what} (there was none)")
 
 
 @dataclass(frozen=True, slots=True)

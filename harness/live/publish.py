@@ -7,6 +7,7 @@ texts and screenshots, are a task each: they are asked and judged by other words
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -64,9 +65,13 @@ def publish(folder: LiveFolder, name: str, to: Path | None = None, *, only_revie
             parts += ["screenshots"] * (by == "screenshot" and len({key[1] for key in groups}) > 1)
             rows = [_row(question, pages[question.page], seen) for question, seen in group]
             paths.append(_write(folder, to, "_".join([name, *parts]), (language, by), rows))
+        names = [os.path.relpath(path, folder.path) for path in paths]
+        for old in set(folder.manifest.get("publish", {}).get("tasks", [])) - set(names):
+            for path in (folder.path / old, (folder.path / old).with_suffix(".jsonl")):
+                path.unlink(missing_ok=True)  # of a publication before this one, which made other tasks of the set
         undated = sum(pages[question.page].date is None for question, _ in kept)
         reviewed = sum(seen for _, seen in kept)
-        told = {"tasks": [str(path) for path in paths], "rows": len(kept), "reviewed": reviewed, "undated": undated}
+        told = {"tasks": names, "rows": len(kept), "reviewed": reviewed, "undated": undated}
         folder.note("publish", **told, day=calendar_date.today().isoformat())
     return Published(tuple(paths), len(kept), reviewed, undated)
 
@@ -76,7 +81,7 @@ def published_tasks(folder: LiveFolder) -> Sequence[str]:
     paths = folder.manifest.get("publish", {}).get("tasks", [])
     if not paths:
         raise UsageError(f"{folder.path}: no task is there yet: harness live publish {folder.path} --name NAME")
-    return [str(path) for path in paths]
+    return [str(folder.path / path) for path in paths]
 
 
 def _row(question: LiveQuestion, page: Page, seen: bool) -> dict[str, JSON]:

@@ -60,11 +60,11 @@ def write_questions(spec: WriteSpec, asker: Asker) -> Stage:
         folder.replace(QUESTIONS, map(as_line, written))
         dropped = counted(question.dropped for question in written)
         kept = sum(question.dropped is None for question in written)
-        told: dict[str, JSON] = {"model": asker.model, "forms": [form.identity for form in forms.values()]}
+        told: dict[str, JSON] = {**asker.told, "forms": [form.identity for form in forms.values()]}
         told |= {"day": calendar_date.today().isoformat(), "questions": kept, "dropped": dropped}
-        folder.note("write", **told, seed=asker.spec.seed)
+        folder.note("write", **told)
     if not kept:
-        raise NothingLeft("write: not one question could be used", dropped)
+        raise NothingLeft("write: not one question could be used", [question.dropped for question in written])
     return Stage(kept, dropped)
 
 
@@ -126,4 +126,6 @@ def _written(
         for name, value in (("question", asked), ("answer", answer), ("criteria", criteria)):
             if not value:
                 dropped = f"the {name} is empty"
+            elif any("\ud800" <= letter <= "\udfff" for letter in "".join(value)):
+                dropped = f"the {name} holds half of a character"
         yield LiveQuestion(*common, asked, answer, criteria, dropped)

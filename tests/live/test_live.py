@@ -213,7 +213,7 @@ def test_documents_and_screenshots_of_a_folder_become_tasks_without_a_network() 
     table = stage("measure", "s", "--model", "dummy", "--model_args", "mode=gold", "--judge", "dummy,mode=gold").stdout
     assert re.search(r"ferry_en_screenshots +judge +100\.0000", table)
     unread = stage("write", "s", "--model", "dummy", "--model_args", "text=[]", code=1)
-    assert "error: write: not one question could be used (the reply could not be read: 6)" in unread.stderr
+    assert "error: write: not one question could be used (the reply could not be read: 6; the first: " in unread.stderr
     assert "has no questions that could be used" in run_harness("live", "check", "s", "--model", "dummy").output
 
 
@@ -277,6 +277,8 @@ def test_what_failed_is_tried_again_and_what_is_there_is_not_asked_for_twice(sit
         (("write", "nowhere", "--model", "dummy"), "nowhere: no live set is here; begin with: harness live capture"),
         (("capture", "nowhere", "--to", "s"), "there is no file or folder 'nowhere'"),
         (("capture", "docs", "--to", "s"), "capture: docs holds no documents"),
+        (("capture", "docs", "--to", "docs/set"), "--to docs/set: lies in docs, and would be captured itself"),
+        (("capture", "https://me:secret@host/x", "--to", "s"), "an address with a password would stand in the set"),
         (
             ("capture", "http://127.0.0.1:1/", "--to", "s", "--pause", "0"),
             "capture: no page was kept (robots.txt cannot",
