@@ -147,7 +147,7 @@ class _Writer:
             self._add_leaf(task, name, "", task["counts"]["n"], results)
         if parted:
             return
-        results.versions.setdefault(name, task.get("version"))
+        results.versions.setdefault(name, _version(task))
         if children:
             results.group_subtasks[name] = children
             for full in (name, *(_child(name, part["name"]) for part in task["groups"])):
@@ -159,7 +159,7 @@ class _Writer:
         source = self.manifest.get("tasks", {}).get(task["task"], {}).get("file")
         metadata = {**(config.get("metadata") or {}), **({"config_source": source} if source else {})}
         results.configs[full] = _completed({**config, "metadata": metadata}, task)
-        results.versions[full] = task.get("version")
+        results.versions[full] = _version(task)
         results.shots[full] = task.get("num_fewshot") or 0
         covers = task.get("covers")
         rows = covers["by_subset"].get(subset, [None, None])[1] if covers else None
@@ -331,6 +331,12 @@ def _completed(config: Mapping[str, Any], task: TaskReport) -> dict[str, JSON]:
     }
     generates = {"generation_kwargs": generation_kwargs(whole)} if _generates(whole) else {}
     return {**whole, "fewshot_config": examples, **generates}
+
+
+def _version(task: TaskReport) -> JSON:
+    """Of a task that says none, what lm-eval writes of a YAML file (lm_eval/api/task.py, `ConfigurableTask`)."""
+    version = task.get("version")
+    return "Yaml" if version is None else version
 
 
 def _generates(config: Mapping[str, Any]) -> bool:

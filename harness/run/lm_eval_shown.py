@@ -10,6 +10,7 @@ from harness.model import Model
 from harness.record.lm_eval_samples import AsRecorded
 from harness.run.jobs import TaskJob
 from harness.scoring.observations import observation, recorded_sample
+from harness.task_code.client import decoded
 from harness.tasks.plain_rows import row_context
 from harness.types import JSON, Prompt, Record
 
@@ -42,5 +43,6 @@ class ShownByRun(AsRecorded):
         found: dict[str, JSON] = {}
         for key in self._jobs[record.task].scorer.keys:
             if isinstance(key.metric, CorpusMetric) and key.pipeline == pipeline and record.error is None:
-                found[key.metric.name] = key.metric.item(observation(recorded_sample(record), record, pipeline))
+                item = key.metric.item(observation(recorded_sample(record), record, pipeline))
+                found[key.metric.name] = decoded(item)  # Python of a task gives it as its messages write it
         return found

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from harness.filters import Filter
 from harness.metrics import CorpusMetric, Metric, Observation
 from harness.task_code.client import CodeError, TaskCode
-from harness.task_code.lm_eval_names import DEFAULT_AGGREGATIONS, FILTERS
+from harness.task_code.lm_eval_names import DEFAULT_AGGREGATIONS, FILTERS, LESS_IS_BETTER
 from harness.tasks.schema import FilterStepEntry, MetricEntry, functions_in
 from harness.tasks.task import AT, Task, is_code_metric
 from harness.tasks.yaml_file import PythonFunction
@@ -211,6 +211,7 @@ def entry_name(task: Task, index: int) -> str:
 def _class_of(name: str, entry: MetricEntry, source: ScoredByCode, task: Task) -> type[Metric]:
     how = _aggregation(entry)
     content: dict[str, Any] = {"name": name, "source": source, "__doc__": None}
+    content["higher_is_better"] = name not in LESS_IS_BETTER
     if how not in ("mean", "nanmean"):
         return type("TaskCorpusMetric", (CodeCorpusMetric,), content)
     # lm-eval's functions for pass@k give a value for each k, under its own name; @ divides names of scores here.

@@ -135,6 +135,8 @@ DEFAULT_AGGREGATIONS = {
     **{name: name for name in ("f1", "bleu", "chrf", "chrf++", "ter", "brier_score", "bypass")},
 }
 """Of a metric whose entry names none; all others have `mean`."""
+LESS_IS_BETTER = frozenset({"perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "brier_score", "ter"})
+"""Of metrics whose entry does not say (lm_eval/api/metrics.py); more is better for all others."""
 
 
 def _without(patterns: Iterable[str] | None, text: str, lower: bool) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import hashlib
 import json
+import math
 import os
 import py_compile
 from collections.abc import Iterator
@@ -118,6 +119,23 @@ def test_from_a_row_to_the_report(folder: Path) -> None:
     assert any("ValueError: three is too much" in (record.get("error") or "") for record in records)
     named = json.loads((result.path / "manifest.json").read_text())["tasks"]["sums"]["code"]
     assert {Path(file).name for file in named} == {"code.py", "words.json"}
+
+
+@pytest.mark.slow
+def test_a_metric_of_lm_evals_that_code_feeds_keeps_its_direction_and_its_items_are_logged_as_there(
+    folder: Path,
+) -> None:
+    own = "{metric: spread, aggregation: !function code.spread, higher_is_better: false}"
+    (folder / "sums.yaml").write_text(YAML.replace(own, "{metric: word_perplexity}"))
+    (folder / "code.py").write_text(CODE.replace('"spread": (doc["a"], {doc["b"]})', '"word_perplexity": (-4.5, 3)'))
+    run(folder, trust_task_code=".", output_path="out", log_samples=True)
+    (file,) = (folder / "out").rglob("results_*.json")
+    found = json.loads(file.read_text())
+    assert found["higher_is_better"]["sums"] == {"right": True, "word_perplexity": False}
+    assert found["results"]["sums"]["word_perplexity,none"] == pytest.approx(math.exp(4.5 / 3))
+    assert found["versions"]["sums"] == "Yaml"
+    (lines,) = (folder / "out").rglob("samples_sums_*.jsonl")
+    assert json.loads(lines.read_text().splitlines()[1])["word_perplexity"] == [-4.5, 3]
 
 
 PICTURES = """\
