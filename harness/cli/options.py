@@ -62,7 +62,7 @@ PROMPT_OPTIONS = [
     ),
     click.option("--num_fewshot", "-f", type=click.IntRange(min=0), metavar="N", help="Examples before each question."),
     click.option(
-        "--fewshot_sampler", type=click.Choice(["default", "lm_eval"]),
+        "--fewshot_sampler", type=click.Choice(["default", "once", "lm_eval"]),
         help="How examples are drawn; lm_eval repeats a number that lm-eval gave. [default: default]",
     ),
     click.option(

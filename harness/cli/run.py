@@ -420,6 +420,7 @@ def print_together(results: Mapping[str, RunResult]) -> None:
 def print_forecast(spec: RunSpec, models: Sequence[Mapping[str, Any]]) -> int:
     """Do all that a run does before weights load, and say what would follow."""
     from harness.cli.progress import watch
+    from harness.run.describe import examples_of_their_own
     from harness.run.prepare import prepare_run
 
     progress = watch()
@@ -433,6 +434,8 @@ def print_forecast(spec: RunSpec, models: Sequence[Mapping[str, Any]]) -> int:
         for job in prepared.jobs:
             asked = sum(len(sample.requests) for sample in job.samples)
             line(f"{job.task.name}: {counted(len(job.samples), 'sample')}, {counted(asked, 'request')}")
+            if cost := examples_of_their_own(job):
+                notice(cost)
         forecast = prepared.forecast()
     if forecast is not None:
         line(forecast.text + (f", {len(models)} times" if len(models) > 1 else ""))

@@ -187,6 +187,26 @@ def _example_remarks(job: TaskJob) -> Iterator[str]:
         )
 
 
+def examples_of_their_own(job: TaskJob) -> str:
+    """What it costs that rows see other examples than their neighbours, in a line; empty where they share them."""
+    lengths: dict[str, dict[object, int]] = {}
+    for sample in job.samples if job.task.config.num_fewshot else ():
+        for request in sample.requests[:1]:
+            prompt = request.prompt
+            opening = prompt.messages[: prompt.shared_messages] if prompt.is_chat else prompt.prefix
+            length = sum(len(message.text) for message in opening) if not isinstance(opening, str) else len(opening)
+            lengths.setdefault(sample.subset, {})[opening] = length
+    own = sum(map(len, lengths.values()))
+    if not own or 2 * own <= len(job.samples):
+        return ""
+    drawn = sum(sum(each.values()) for each in lengths.values())
+    shared = sum(max(each.values()) for each in lengths.values())
+    return (
+        f"{job.task.name}: {own:,} of {len(job.samples):,} samples have examples of their own, {drawn:,} characters of "
+        f"them; drawn once a subset they are about {shared:,}: --fewshot_sampler once"
+    )
+
+
 def _null_remarks(job: TaskJob) -> Iterator[str]:
     """A null is shown as `None`, as lm-eval does, so that prompts stay comparable; who reads the score has to know."""
     rows = [(sample.subset, sample.id) for sample in job.samples]

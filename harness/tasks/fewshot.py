@@ -20,7 +20,8 @@ Row = Mapping[str, JSON]
 class ShotPool:
     """The rows that examples are drawn from.
 
-    origin: what errors call the pool. salt: seed, task and subset; with a row's id it decides the draw. holds_asked:
+    first_n: nothing is drawn. once: what is drawn is the same for all rows. origin: what errors call the pool. salt:
+    seed, task and subset, which decide the draw, with a row's id where each row has its own. holds_asked:
     whether the rows that are asked are in it: then there must be enough of them besides the one that is asked. peer:
     draws as lm-eval does, where that is asked for.
     """
@@ -32,11 +33,12 @@ class ShotPool:
     salt: str
     holds_asked: bool = False
     peer: LMEvalSampler | None = None
+    once: bool = False
 
     @property
     def is_fixed(self) -> bool:
         """Whether all rows are shown the same examples, but for a row that is itself among them."""
-        return self.first_n or (self.peer is not None and self.peer.first_n)
+        return self.first_n or self.once or (self.peer is not None and self.peer.first_n)
 
     def draw(
         self, doc_id: int, is_asked: Callable[[int], bool], is_row: Callable[[int], bool]
@@ -62,7 +64,8 @@ class ShotPool:
             if self.first_n:
                 drawn = tuple(index for index in range(count + len(left_out)) if index not in left_out)[:count]
             else:
-                drawn = _draw(f"{self.salt}\0{doc_id}", len(self.rows), count, left_out)
+                salt = self.salt if self.once else f"{self.salt}\0{doc_id}"
+                drawn = _draw(salt, len(self.rows), count, left_out)
             asked = frozenset(filter(is_asked, drawn))
             if not asked:
                 return drawn, left_out
@@ -139,7 +142,10 @@ def make_pool(
             excludes=split == task.config.test_split,
             first_n=sampler == "lm_eval_first_n",
         )
-    return ShotPool(rows, count, first_n=first_n, origin=origin, salt=salt, holds_asked=holds_asked, peer=peer)
+    once = sampler == "once"
+    return ShotPool(
+        rows, count, first_n=first_n, origin=origin, salt=salt, holds_asked=holds_asked, peer=peer, once=once
+    )
 
 
 class SameQuestion:

@@ -88,9 +88,10 @@ class FilterEntry(Strict):
 class FewshotConfig(Strict):
     """Which examples are shown, and how. What is not given is as for the question itself."""
 
-    sampler: Literal["default", "first_n", "lm_eval", "lm_eval_first_n"] | None = Field(
+    sampler: Literal["default", "once", "first_n", "lm_eval", "lm_eval_first_n"] | None = Field(
         None,
-        description="default: drawn anew for each row, by a hash of seed, task and row; first_n: always the first; "
+        description="default: drawn anew for each row, by a hash of seed, task and row; once: drawn once a subset and "
+        "seed, so that all rows share what stands before them; first_n: always the first; "
         "lm_eval, lm_eval_first_n: drawn, or the first, as lm-eval has it",
     )
     split: str | None = Field(None, description="where examples come from; wins over fewshot_split")

@@ -161,7 +161,7 @@ def run_ours(work: Path, model: Path, arguments: argparse.Namespace) -> Iterator
     result = harness.evaluate(
         model="hf",
         model_args={"pretrained": str(model), "dtype": "float32"},
-        tasks=[*tasks, "gsm8k", "rolling_text"],
+        tasks=[*tasks, "gsm8k:lm_eval", "rolling_text"],
         num_fewshot=5,
         limit=arguments.limit,
         gen_kwargs={"max_gen_toks": 48},
@@ -175,7 +175,7 @@ def run_ours(work: Path, model: Path, arguments: argparse.Namespace) -> Iterator
         for subject in subjects:
             chosen = sorted((record for record in records if record.subset == subject), key=lambda record: record.id)
             yield f"{task}:lm_eval/{subject}", f"peer_{task}_{subject}", chosen
-    yield "gsm8k", "peer_gsm8k", list(result.samples("gsm8k"))
+    yield "gsm8k:lm_eval", "peer_gsm8k", list(result.samples("gsm8k:lm_eval"))
     yield "rolling_text", "rolling_text", list(result.samples("rolling_text"))
 
 
