@@ -60,7 +60,7 @@ def evaluate(
     tasks: Names = (),
     *,
     user_model: str | Model | type[Model] | None = None,
-    judge: Judges = (),
+    judge: Judges | None = (),
     modify: Names = (),
     num_fewshot: int | None = None,
     fewshot_sampler: str | None = None,
@@ -216,9 +216,9 @@ def _by_recipe(recipe: str, given: Mapping[str, Any], registry: Registry) -> dic
     return chosen
 
 
-def _judges(judges: Judges, prices: Any) -> list[JudgeModel]:
+def _judges(judges: Judges | None, prices: Any) -> list[JudgeModel]:
     """The judges of a run and what their tokens cost. Raises `UsageError`."""
-    listed = [judges] if isinstance(judges, str | tuple) and judges else judges
+    listed = [judges] if isinstance(judges, str | tuple) and judges else judges or ()
     told = [prices] if isinstance(prices, str | Mapping) and prices else prices
     if not isinstance(listed, Sequence) or not isinstance(told, Sequence):
         raise UsageError("judge: should be a text like 'openai,model=NAME,base_url=URL', or a list of them")
@@ -226,7 +226,7 @@ def _judges(judges: Judges, prices: Any) -> list[JudgeModel]:
     named = [read("judge", each) for each in listed]
     if told and not named:
         raise UsageError("judge_prices: name the judge too, judge='openai,model=NAME'")
-    return priced_judges(named, [_by(parse_token_prices)("judge_prices", each) for each in told])
+    return priced_judges(named, [_prices("judge_prices", each) for each in told])
 
 
 def spec_of(given: Mapping[str, Any]) -> RunSpec:
@@ -256,7 +256,7 @@ def spec_of(given: Mapping[str, Any]) -> RunSpec:
         "thinking": _one_of(MODES),
         **dict.fromkeys(("thinking_budget", "repeats", "budget_tokens"), _count),
         "recipe": _pairs,
-        **dict.fromkeys(("prices", "user_prices"), _by(lambda given: parse_token_prices(given or {}))),
+        **dict.fromkeys(("prices", "user_prices"), _prices),
         "budget": _number,
         "user_model": _by(lambda given: parse_judge(given) if isinstance(given, str) else given),
         "batch_size": _by(parse_batch_size),
@@ -323,7 +323,7 @@ def _count(name: str, value: Any) -> int:
 def _number(name: str, value: Any) -> float:
     try:
         return number(value, name)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise UsageError(f"{name}: {str(error).removeprefix(name).strip()}") from None
 
 
@@ -334,6 +334,14 @@ def _pairs(name: str, value: Any) -> dict[str, Any]:
         return parse_pairs(value or {})
     except ValueError as error:
         raise UsageError(f"{name}: {error}") from None
+
+
+def _prices(name: str, value: Any) -> dict[str, Any]:
+    if value is not None and not isinstance(value, str | Mapping):
+        raise UsageError(
+            f"{name}: should be a mapping, a text like 'in=1,out=2' or a file, found {type(value).__name__}"
+        )
+    return _by(parse_token_prices)(name, value) if value else {}
 
 
 def _names(name: str, value: Any) -> tuple[str, ...]:

@@ -42,9 +42,10 @@ class Prices:
             if name not in NAMES:
                 raise UsageError(f"{flag}: unknown '{name}'{suggest(name, NAMES)} (there are: {', '.join(NAMES)})")
             plain = isinstance(value, int | float) and not isinstance(value, bool)
-            if not plain or not math.isfinite(value) or value < 0:
+            if not plain or not math.isfinite(value) or value < 0 or (name == "batch" and value > 1):
                 what = "a part of the price, such as 0.5" if name == "batch" else "a price of a million tokens"
-                raise UsageError(f"{flag}: {name}={value} is not {what}")
+                shown = repr(value) if isinstance(value, str) else value
+                raise UsageError(f"{flag}: {name}={shown} is not {what}")
         if missing := next((name for name in NAMES[:2] if name not in given), None):
             raise UsageError(f"{flag}: '{missing}' is missing, as in {flag} in=0.5,out=2,cached=0.1")
         cached, batch = given.get("cached", given["in"]), given.get("batch", BATCH)

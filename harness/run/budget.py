@@ -49,7 +49,7 @@ class Budget:
         if spec.budget is not None and not spec.prices:
             raise UsageError(f"--budget {spec.budget}: say what tokens cost, --prices in=0.5,out=2 (a million each)")
         if not all(math.isfinite(each) and each > 0 for each in (spec.budget, spec.budget_tokens) if each is not None):
-            raise UsageError("--budget, --budget_tokens: should be numbers above 0")
+            raise UsageError("--budget, --budget_tokens: should be finite numbers above 0")
         return cls(spec.budget, spec.budget_tokens)
 
     def account(self, prices: Prices | None = None, *, at_first: int = 1) -> Account:
