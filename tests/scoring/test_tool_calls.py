@@ -51,6 +51,21 @@ FUNCTIONS = [
         '</｜DSML｜parameter>\n<｜DSML｜parameter name="days" string="false">2</｜DSML｜parameter>\n</｜DSML｜invoke>',
         "<tool_call>{'name': 'weather', 'arguments': {'city': '北京', 'days': 2,},}</tool_call>",
         f'<tool_call>\n```json\n{{"name": "weather", "arguments": {ARGUMENTS}}}\n```\n</tool_call>',
+        '<|tool_call>call:weather{city:<|"|>北京<|"|>,days:2}<tool_call|>',
+        "<start_function_call>call:weather{city:<escape>北京<escape>,days:2}<end_function_call>",
+        f'<|START_ACTION|>[{{"tool_call_id": "0", "tool_name": "weather", "parameters": {ARGUMENTS}}}]<|END_ACTION|>',
+        '<｜tool_call_begin｜>function<｜tool_sep｜><steptml:invoke name="weather"><steptml:parameter name="city">北京'
+        '</steptml:parameter><steptml:parameter name="days">2</steptml:parameter></steptml:invoke><｜tool_call_end｜>',
+        "<longcat_tool_call>weather\n<longcat_arg_key>city</longcat_arg_key>\n<longcat_arg_value>北京"
+        "</longcat_arg_value>\n<longcat_arg_key>days</longcat_arg_key>\n<longcat_arg_value>2</longcat_arg_value>\n"
+        "</longcat_tool_call>",
+        "I look. <|tool_call_start|>[weather(city='北京', days=2)]<|tool_call_end|>",
+        "<|python_start|>[weather(city='北京', days=2)]<|python_end|>",
+        "<function_calls>\nweather(city='北京', days=2)\n</function_calls>",
+        f'<TOOLCALL>[{{"name": "weather", "arguments": {ARGUMENTS}}}]</TOOLCALL>',
+        f"weather\n{ARGUMENTS}",
+        f"✿FUNCTION✿: weather\n✿ARGS✿: {ARGUMENTS}\n✿RESULT✿: it is warm",
+        f'{{"tool_calls": [{{"function": {{"name": "weather", "arguments": {json.dumps(ARGUMENTS)}}}}}]}}',
     ],
 )
 def test_a_call_in_each_form(reply: str) -> None:
@@ -77,6 +92,9 @@ def test_a_text_calls_nothing(reply: str) -> None:
         '{"name": "weather", "arguments": {"city": "北',
         '<｜DSML｜invoke name="weather">\n<｜DSML｜parameter name="city" string="true">北',
         "[weather(city='北",
+        '<|tool_call>call:weather{city:<|"|>北',
+        "<|tool_call_start|>[weather(city='北",
+        '<TOOLCALL>[{"name": "weather", "arguments": {"city": "北',
         "[f(a=--5)]",
         "[f(a=lambda x: x)]",
         "[f(a=9**9**9)]",

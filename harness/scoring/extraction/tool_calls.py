@@ -5,7 +5,8 @@
 
 Nothing is executed. The forms are those of the models' own chat templates: JSON between tags (Hermes, Qwen),
 XML-like (Qwen3-Coder, GLM-4.5, MiniMax-M2, DeepSeek-V3.2), marked sections (DeepSeek, Kimi, Mistral, Llama,
-InternLM, Granite, Hunyuan, gpt-oss, Functionary), bare JSON, and Python. JSON may hold what models often get wrong:
+InternLM, Granite, Hunyuan, gpt-oss, Functionary), bare JSON, and Python; others differ in their tags alone
+(`harness.scoring.extraction.call_dialects`). JSON may hold what models often get wrong:
 line breaks in texts, commas too many, Python's literals. A call that was cut is none: its arguments would not be those
 that were meant.
 """
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.scoring.extraction.call_dialects import as_known_form
 from harness.types import JSON
 
 
@@ -66,6 +68,7 @@ def read_calls(reply: str, functions: Sequence[Mapping[str, Any]] = ()) -> tuple
     functions: their JSON Schemas, by which arguments that are written as text (XML-like forms) get their types.
     """
     types = {str(each.get("name")): _types_of(each) for each in functions}
+    reply = as_known_form(reply, types)
     while mark := _LAST_MARK.search(reply[-_LONGEST_MARK:].rstrip()):
         reply = reply.rstrip().removesuffix(mark[0])
     if "<tool_call>" in reply:
@@ -211,6 +214,8 @@ def _json_calls(text: str, until: str = "") -> tuple[ToolCall, ...]:
     at = _next_value(text, 0)
     while at < len(text) and not (until and text[at] == until):
         value, at = _read_json(text, at)
+        if isinstance(value, Mapping) and isinstance(value.get("tool_calls"), list):  # a message of OpenAI's API
+            value = value["tool_calls"]
         calls += [_call_of(each) for each in (value if isinstance(value, list) else [value])]
         at = _next_value(text, at)
     return tuple(calls)
@@ -283,7 +288,7 @@ def _call_of(value: JSON) -> ToolCall:
     """A call as JSON spells it: {name, arguments}, where these may be `parameters`, and all may stand in `function`."""
     if isinstance(value, Mapping) and isinstance(value.get("function"), Mapping):
         value = value["function"]
-    name = value.get("name") if isinstance(value, Mapping) else None
+    name = value.get("name", value.get("tool_name")) if isinstance(value, Mapping) else None
     if not isinstance(name, str) or not name:
         raise CallError("it names no function")
     arguments: JSON = next((value[key] for key in ("arguments", "parameters", "args") if key in value), {})
