@@ -19,7 +19,12 @@ from harness.scoring import official
 from harness.scoring.official import omnidocbench
 from harness.scoring.official.omnidocbench.page import page_scores
 from harness.scoring.official.omnidocbench.teds import Node, teds, tree_distance
-from harness_plugins.metrics.documents import PACKAGES, OmniDocBenchOverall, OmniDocBenchTableTeds, OmniDocBenchTextEdit
+from harness_plugins.metrics.documents import (
+    PACKAGES,
+    OmniDocBenchOverallEdit,
+    OmniDocBenchTableTeds,
+    OmniDocBenchTextEdit,
+)
 
 pytestmark = pytest.mark.skipif(not all(map(find_spec, PACKAGES)), reason="needs the extra `documents`")
 PAGES = json.loads((Path(__file__).parent / "omnidocbench_pages.json").read_text(encoding="utf-8"))
@@ -54,7 +59,7 @@ def test_a_page_is_scored_in_a_process_of_its_own_and_only_what_it_has() -> None
 
 
 def test_the_overall_distance_is_the_mean_of_the_means_over_the_pages_that_have_a_kind() -> None:
-    metric = OmniDocBenchOverall(page="answer")
+    metric = OmniDocBenchOverallEdit(page="answer")
     rows = [{"answer": json.dumps(page(TEXT, TABLE))}, {"answer": json.dumps(page(TEXT))}]
     scores = [metric.score(seen(row, "The boat sails.")) for row in rows]
     assert all(scores)

@@ -11,11 +11,13 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from harness.errors import Undecided
 from harness.limited import LimitedWorker
+from harness.scoring.official.cdm import cdm
 
 SECONDS = 120.0
 SCORES = ("text_edit", "formula_edit", "table_edit", "table_teds", "table_teds_structure", "order_edit")
@@ -28,16 +30,38 @@ def omnidocbench_page(page: Mapping[str, Any], reply: str) -> Mapping[str, float
 
     page: `layout_dets` and `extra` as the data set has them. Needs the packages of the extra `documents`.
     """
+    return _compared(page, reply)[0]
+
+
+def omnidocbench_cdm(
+    page: Mapping[str, Any], reply: str, mode: str = "auto", folder: Path | None = None
+) -> float | None:
+    """The mean CDM of a page's displayed formulas, 0 to 1; None where it has none. See `harness.scoring.official.cdm`.
+
+    A formula that the reply has read as text is compared as text, and not here. mode, folder: as `cdm` has them.
+    Raises `Undecided`, and `MachineError` where LaTeX cannot run.
+    """
+    formulas = _compared(page, reply)[1]
+    scores = cdm(formulas, mode, folder)
+    return sum(scores) / len(scores) if scores else None
+
+
+_Compared = tuple[Mapping[str, float | None], tuple[tuple[str, str], ...]]
+
+
+def _compared(page: Mapping[str, Any], reply: str) -> _Compared:
     asked = json.dumps({"layout_dets": page["layout_dets"], "extra": page.get("extra") or {}}, sort_keys=True)
-    scores, problem = _scored(asked, reply)
-    if problem is not None:
-        raise Undecided(problem)
-    return scores
+    found = _answer(asked, reply)
+    if isinstance(found, str):
+        raise Undecided(found)
+    return found
 
 
 @functools.lru_cache(maxsize=8)  # several metrics ask for the same page
-def _scored(page: str, reply: str) -> tuple[Mapping[str, float | None], str | None]:
+def _answer(page: str, reply: str) -> _Compared | str:
+    """What the process found, or why it is undecided."""
     try:
-        return MappingProxyType(_worker.ask({"page": json.loads(page), "reply": reply}, SECONDS)), None
+        answer = _worker.ask({"page": json.loads(page), "reply": reply}, SECONDS)
     except Undecided as error:
-        return {}, str(error)
+        return str(error)
+    return MappingProxyType(answer["scores"]), tuple((gold, given) for gold, given in answer["formulas"])

@@ -1,7 +1,7 @@
 """The scores of one page of OmniDocBench (Ouyang et al. 2025), as its `dataset/end2end_dataset.py` makes them.
 
-Scores of sets are means over pages, as in the tables of version 1.5. CDM, which compares pictures of formulas, needs
-LaTeX and is not among them.
+Scores of sets are means over pages, as in the tables of version 1.5. CDM, which compares pictures of formulas, is not
+among them: `compared` says which formulas it has to compare.
 """
 
 from __future__ import annotations
@@ -34,6 +34,11 @@ Scores = dict[str, float | None]
 
 def page_scores(page: Mapping[str, Any], reply: str) -> Scores:
     """What `omnidocbench_page` says of a page, in this process and without a limit."""
+    return compared(page, reply)[0]
+
+
+def compared(page: Mapping[str, Any], reply: str) -> tuple[Scores, list[tuple[str, str]]]:
+    """The scores of a page, and its displayed formulas with what the reply has of each (gold, given), in LaTeX."""
     blocks = _blocks(page)
     parts = parts_of(reply)
     tables, loose = _matched_tables(_ordered(blocks, ["table"]), parts)
@@ -48,7 +53,7 @@ def page_scores(page: Mapping[str, Any], reply: str) -> Scores:
     formulas = [match for match in formulas if match not in as_text]
     similar = [teds(given, gold) for gold, given in tables]
     alike = [teds(given, gold, structure=True) for gold, given in tables]
-    return {
+    scores = {
         "text_edit": _edits([*map(_normal, texts), *map(_normal_text, as_text)]),
         "formula_edit": _edits(map(_normal, formulas)),
         "table_edit": _edits(tables),
@@ -56,6 +61,7 @@ def page_scores(page: Mapping[str, Any], reply: str) -> Scores:
         "table_teds_structure": sum(alike) / len(alike) if alike else None,
         "order_edit": _order_edit(texts),
     }
+    return scores, [_latex(match) for match in formulas]
 
 
 def _blocks(page: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -184,13 +190,26 @@ def _normal(match: Match) -> tuple[str, str]:
     return "".join(line.normal for line in match.gold), "".join(line.normal for line in match.given)
 
 
+def _latex(match: Match) -> tuple[str, str]:
+    """The formulas of a match as they stand, several as the lines of one array."""
+    gold, given = (
+        lines[0].text
+        if len(lines) == 1
+        else f"\\begin{{array}}{{l}} {_array_body(lines)} \\end{{array}}"
+        if lines
+        else ""
+        for lines in (match.gold, match.given)
+    )
+    return gold, given
+
+
+def _array_body(lines: Sequence[Line]) -> str:
+    return " \\\\ ".join("{" + line.text.strip("$").strip("\n") + "}" for line in lines)
+
+
 def _normal_text(match: Match) -> tuple[str, str]:
-    """The same of a formula that was read as text."""
-    gold = match.gold[0].text
-    if len(match.gold) > 1:
-        inner = " \\\\ ".join("{" + line.text.strip("$").strip("\n") + "}" for line in match.gold)
-        gold = f"\\begin{{array}}{{l}} {inner} \\end{{array}}"
-    text = latex_as_text(gold)
+    """The same as `_normal` of a formula that was read as text."""
+    text = latex_as_text(_latex(match)[0])
     return words_only(text) or text, _normal(match)[1]
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from harness.limited import serve
-from harness.scoring.official.omnidocbench.page import page_scores
+from harness.scoring.official.omnidocbench.page import compared
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    return dict(page_scores(request["page"], request["reply"]))
+    scores, formulas = compared(request["page"], request["reply"])
+    return {"scores": scores, "formulas": formulas}
 
 
 if __name__ == "__main__":
