@@ -3,40 +3,66 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import sys
+from collections.abc import Iterator
 from typing import Any
 
-_LOSSES = "transformers.loss.loss_for_object_detection"
+_LOSSES = "transformers.loss.loss_utils"
+_FROM_SCIPY = "linear_sum_assignment"
 
 
 def import_libraries() -> None:
     """Import what every model needs. What is wrong with a library is said by whoever needs it."""
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(Exception), _no_collection():
         importlib.import_module("torch")
         importlib.import_module("transformers").AutoConfig  # noqa: B018 - it is imported when it is named
         importlib.import_module("transformers").AutoTokenizer  # noqa: B018
 
 
-def import_losses_without_scipy() -> None:
-    """Import what transformers' models train with, and leave SciPy, half a second of it, to who trains.
+def import_model_classes() -> None:
+    """Import what every model class of transformers derives from; its file imports the rest.
 
-    Every model of transformers imports every loss; the one for finding objects is all that needs SciPy, for one
-    function, which is imported here when it is called.
+    Every one of them imports every loss. Those for finding objects are all that needs SciPy, for one function: half a
+    second, which is left to who trains such a model.
     """
-    if _LOSSES in sys.modules or "scipy.optimize" in sys.modules:
-        return
-    with contextlib.suppress(ImportError, AttributeError):  # another version of transformers, arranged otherwise
-        utils: Any = importlib.import_module("transformers.utils")
-        known = utils.is_scipy_available
-        utils.is_scipy_available = lambda: False
-        try:
-            losses: Any = importlib.import_module(_LOSSES)
-        finally:
-            utils.is_scipy_available = known
-        if known() and not hasattr(losses, "linear_sum_assignment"):
-            losses.linear_sum_assignment = _linear_sum_assignment
+    with contextlib.suppress(ImportError, AttributeError), _no_collection():  # another version, arranged otherwise
+        if _LOSSES not in sys.modules and "scipy.optimize" not in sys.modules:
+            _import_losses_without_scipy()
+        importlib.import_module("transformers.modeling_utils")
+
+
+def _import_losses_without_scipy() -> None:
+    utils: Any = importlib.import_module("transformers.utils")
+    known = utils.is_scipy_available
+
+    def is_scipy_available() -> bool:
+        return False
+
+    utils.is_scipy_available = is_scipy_available
+    try:
+        importlib.import_module(_LOSSES)
+    finally:
+        utils.is_scipy_available = known
+        for name, module in list(sys.modules.items()):
+            if name.startswith("transformers.") and vars(module).get("is_scipy_available") is is_scipy_available:
+                vars(module)["is_scipy_available"] = known
+                if known() and name.startswith("transformers.loss."):
+                    vars(module).setdefault(_FROM_SCIPY, _linear_sum_assignment)
 
 
 def _linear_sum_assignment(*arguments: Any, **options: Any) -> Any:
-    return importlib.import_module("scipy.optimize").linear_sum_assignment(*arguments, **options)
+    return getattr(importlib.import_module("scipy.optimize"), _FROM_SCIPY)(*arguments, **options)
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Nothing is garbage yet while modules are imported: looking through it again and again is a fifth of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

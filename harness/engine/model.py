@@ -136,7 +136,7 @@ class TorchModel(Model):
                 pool.switch(self)
             self._pool = pool
             return
-        libraries.import_losses_without_scipy()
+        libraries.import_model_classes()
         needed = self.bytes_to_load()
         # Where main memory runs out, the system ends the process without a word: that is worth looking first.
         if needed is not None and needed > memory.free_memory(self.device):

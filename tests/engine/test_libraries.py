@@ -8,13 +8,15 @@ import sys
 import pytest
 
 PROGRAM = """\
+import gc
 import sys
-from harness.engine.libraries import import_losses_without_scipy
-import_losses_without_scipy()
-import transformers.loss.loss_for_object_detection as losses
+from harness.engine.libraries import import_model_classes
+import_model_classes()
 from transformers.utils import is_scipy_available
 assert "scipy.optimize" not in sys.modules
-assert is_scipy_available()
+assert gc.isenabled()
+import transformers.loss.loss_for_object_detection as losses
+assert is_scipy_available() and losses.is_scipy_available()
 print([list(map(int, places)) for places in losses.linear_sum_assignment([[2.0, 1.0], [1.0, 2.0]])])
 """
 
