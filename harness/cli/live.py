@@ -14,7 +14,7 @@ from harness.cli.console import line, notice, width
 from harness.cli.options import JUDGE_PRICES, JUDGES, MODEL_OPTIONS, PAIRS, SPENDING, Parsed, joined, options
 from harness.cli.run import stopped_by_sigterm
 from harness.cli.values import parse_date, parse_limit, parse_seed, parse_switch
-from harness.errors import UsageError
+from harness.errors import ExitCode, UsageError
 from harness.words import Translate, locale_language, translator
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def capture_command(sources: tuple[str, ...], to: Path, **flags: Any) -> None:
 @click.pass_context
 def write_command(
     context: click.Context, /, folder: Path, questions: int, language: str, by: Any, forms: Path | None, **flags: Any
-) -> None:
+) -> int:
     """Have a model write questions about the pages, with answers and criteria.
 
     \b
@@ -133,7 +133,7 @@ def write_command(
     asker = _asker(folder, flags, context.obj or "")
     with stopped_by_sigterm():
         done = write_questions(WriteSpec(questions, language, by, forms), asker)
-    _say(folder / "questions.jsonl", done, _t()("{file}: {n} questions by {model}"), asker.model)
+    return _say(folder / "questions.jsonl", done, _t()("{file}: {n} questions by {model}"), asker.model)
 
 
 @command.command("check", short_help="Have another model answer the questions, and drop what does not hold.")
@@ -141,7 +141,7 @@ def write_command(
 @FORMS
 @options(ASKING)
 @click.pass_context
-def check_command(context: click.Context, /, folder: Path, forms: Path | None, **flags: Any) -> None:
+def check_command(context: click.Context, /, folder: Path, forms: Path | None, **flags: Any) -> int:
     """Have another model answer each question from the source and without it.
 
     Questions that cannot be answered from the source, have another answer there, are trivial, or can be answered
@@ -156,9 +156,10 @@ def check_command(context: click.Context, /, folder: Path, forms: Path | None, *
     with stopped_by_sigterm():
         done = check_questions(asker, forms)
     t = _t()
-    _say(folder / "checks.jsonl", done, t("{file}: {n} questions stand, by {model}"), asker.model)
+    code = _say(folder / "checks.jsonl", done, t("{file}: {n} questions stand, by {model}"), asker.model)
     if asker.folder.manifest["check"]["by_the_writer"]:
         notice(t("the model that checked is the one that wrote: another one would see more of its errors"))
+    return code
 
 
 @command.command("review", short_help="Accept, edit or reject questions in the terminal.")
@@ -239,19 +240,22 @@ def measure_command(context: click.Context, /, folder: Path, **flags: Any) -> in
     from harness.cli.run import judges_of, print_result
     from harness.judging.judged_metrics import run_judged
     from harness.live.folder import LiveFolder
+    from harness.live.measure import note_measured
     from harness.live.publish import published_tasks
 
     flags.pop("retries")
     named = judges_of(flags)
     if not named:
         raise UsageError("measure: name who judges: --judge MODEL,K=V, once or several times")
-    spec = replace(_spec(flags, context.obj or ""), tasks=tuple(published_tasks(LiveFolder.of(folder))))
+    live = LiveFolder.of(folder)
+    spec = replace(_spec(flags, context.obj or ""), tasks=tuple(published_tasks(live)))
     with stopped_by_sigterm():
         (judged,) = run_judged(spec, [spec.model_args], named, watch=watch)
     print_result(judged.result)
     for each in judged.judged:
         if each.panel:
             print_panel(each.panel, _t())
+    note_measured(live, judged)
     return int(judged.exit_code)
 
 
@@ -275,9 +279,14 @@ def _asker(folder: Path, flags: dict[str, Any], command_line: str) -> Asker:
     return Asker(LiveFolder.of(folder), _spec(flags, command_line), load_plugins(), watch(), retries)
 
 
-def _say(file: Path, done: Stage, text: str, model: str) -> None:
+def _say(file: Path, done: Stage, text: str, model: str) -> int:
+    """Tell what a stage left. Returns the exit code."""
     line(text.format(file=file, n=f"{done.kept:,}", model=model))
-    _left_out(done.dropped, _t())
+    t = _t()
+    _left_out(done.dropped, t)
+    if done.failed:
+        notice(t("the same command asks again where the model failed"))
+    return int(ExitCode.SAMPLES_FAILED if done.failed else ExitCode.OK)
 
 
 def _left_out(reasons: Mapping[str, int], t: Translate) -> None:

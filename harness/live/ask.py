@@ -26,6 +26,7 @@ from harness.types import JSON, Record
 
 RUNS = "runs"
 DEFAULT_TOKENS = 1024
+FAILED = "the model failed"
 _SHOWN_CHARACTERS = 2000
 """Of a reply that could not be read, in the prompt that asks again."""
 
@@ -111,7 +112,7 @@ class Asker:
                 note = ask.form.format.again(replies[ask.id].problem)
                 turns = [{"role": "assistant", "content": shown}, {"role": "user", "content": note}]
                 rows[ask.id]["messages"] = [*rows[ask.id]["messages"], *turns]
-        return {ask.id: replies.get(ask.id, Reply(None, "the model gave no answer", failed=True)) for ask in asks}
+        return {ask.id: replies.get(ask.id, Reply(None, FAILED, failed=True)) for ask in asks}
 
     def _records(
         self, round: str, asks: Sequence[ModelQuery], rows: Mapping[str, dict[str, JSON]]
@@ -163,7 +164,7 @@ def _turns(ask: ModelQuery) -> list[dict[str, str]]:
 
 def _read(form: Form, record: Record) -> Reply:
     if record.error is not None:
-        return Reply(None, f"the model failed: {record.error}", failed=True)
+        return Reply(None, f"{FAILED}: {record.error}", failed=True)
     response = record.responses[0]
     try:
         return Reply(form.format.parse(strip_reasoning(response.text or "")[0]))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.errors import UsageError
-from harness.live.ask import Asker, ModelQuery, Reply
+from harness.live.ask import FAILED, Asker, ModelQuery, Reply
 from harness.live.capture import kept_pages
 from harness.live.folder import QUESTIONS, LiveQuestion, NothingLeft, Page, as_line, counted
 from harness.live.forms import Form, find_form
@@ -39,6 +39,11 @@ class Stage:
 
     kept: int
     dropped: dict[str, int]
+
+    @property
+    def failed(self) -> int:
+        """Questions that the model gave no reply for, which the same command asks again."""
+        return self.dropped.get(FAILED, 0)
 
 
 def write_questions(spec: WriteSpec, asker: Asker) -> Stage:
