@@ -17,6 +17,11 @@ _LONGEST = 300
 _PARTICULAR = re.compile(r"'[^']*'|\"[^\"]*\"|\b[0-9a-fA-F]{8,}\b|[0-9]+(?:\.[0-9]+)?")
 
 
+def cause_of(error: str) -> str:
+    """The message without what differs between samples that fail for one cause."""
+    return _PARTICULAR.sub("#", error)
+
+
 @dataclass(slots=True)
 class Failures:
     """Counts the failed samples of a task by cause."""
@@ -28,7 +33,7 @@ class Failures:
         """Hand the records on, and count those that failed."""
         for record in records:
             if record.error is not None:
-                cause = _PARTICULAR.sub("#", record.error)
+                cause = cause_of(record.error)
                 self.counts[cause] += 1
                 self.messages.setdefault(cause, record.error)
             yield record

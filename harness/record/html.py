@@ -38,7 +38,7 @@ from harness.record.report import (
     scorers,
     warnings_of,
 )
-from harness.record.shown import Card, Part, Shown, card, chips, percent, short_title, value
+from harness.record.shown import Card, Part, Shown, card, chips, counted, percent, short_title, value
 from harness.types import Prompt, Record, ScoreName
 from harness.words import Translate, english, translator
 
@@ -269,7 +269,7 @@ def _groups(report: Report) -> Iterator[_GroupCard]:
             for task in report["tasks"]:
                 metrics = [each for each in task["metrics"] if ScoreName.parse(each["metric"]).metric == wanted]
                 if task["task"] in group["tasks"] and metrics:
-                    parts.append(Part(task["task"], task["task"], value(metrics[0]), 0.0, task["counts"]["n"]))
+                    parts.append(Part(task["task"], task["task"], value(metrics[0]), 0.0, counted(task)))
             yield _GroupCard(group["title"], list(shown.items()), parts)
 
 

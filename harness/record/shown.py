@@ -43,13 +43,13 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A subset, a group of subsets with its `members`, or a category."""
+    """A subset, a group of subsets with its `members`, or a category. n: see `counted`."""
 
     name: str
     title: str
     value: Shown | None
     order: float
-    n: int
+    n: str
     chance: float | None = None
     members: Sequence[Part] = ()
 
@@ -58,7 +58,7 @@ class Part:
 class Card:
     """A task as a page shows it.
 
-    groups: its subsets in their groups; those of no group last, below a part without a name.
+    n: see `counted`. groups: its subsets in their groups; those of no group last, below a part without a name.
     breakdowns: what rows are told apart by (skill, length) -> its values.
     """
 
@@ -69,7 +69,7 @@ class Card:
     value: Shown | None
     others: Sequence[tuple[MetricFields, Shown]]
     chance: float | None
-    n: int
+    n: str
     doubts: Mapping[str, int]
     average: str | None
     tokens: Number | None
@@ -113,6 +113,13 @@ def value(metric: MetricFields, top: float | None = None) -> Shown:
     return Shown(text, spread if interval else "", unit, *places)
 
 
+def counted(part: TaskReport | PartFields) -> str:
+    """How many samples the first value is of; `45 / 60` where others have no score."""
+    asked = part["counts"]["n"]
+    scored = part["metrics"][0]["n"] if part["metrics"] else asked
+    return f"{scored:,}" if scored == asked else f"{scored:,} / {asked:,}"
+
+
 def card(task: TaskReport, chances: Chances, sort: str = "file", t: Translate = english) -> Card:
     """A task of a report. chances: where a guess has a score. sort: one of `SORTS`."""
     metric = task["metrics"][0] if task["metrics"] else None
@@ -129,7 +136,7 @@ def card(task: TaskReport, chances: Chances, sort: str = "file", t: Translate = 
         value(metric, top) if metric else None,
         [(other, value(other)) for other in task["metrics"][1:]],
         total / n if n else None,
-        task["counts"]["n"],
+        counted(task),
         {name: count for name in DOUBTS if (count := task["counts"].get(name))},
         task.get("average"),
         task.get("usage", {}).get("completion_tokens"),
@@ -200,7 +207,7 @@ def _groups(task: TaskReport, chances: Chances, sort: str, top: float | None) ->
         else:
             yield _part(group, {}, top, _sorted(members, sort))
     if left:
-        yield Part("", "", None, 0.0, 0, members=_sorted(list(left.values()), sort))
+        yield Part("", "", None, 0.0, "", members=_sorted(list(left.values()), sort))
 
 
 def _part(part: PartFields, chances: Chances, top: float | None, members: Sequence[Part] = ()) -> Part:
@@ -213,7 +220,7 @@ def _part(part: PartFields, chances: Chances, top: float | None, members: Sequen
         part["title"] or part["name"],
         value(metric, top) if metric else None,
         float("-inf") if found is None else sign * found,
-        part["counts"]["n"],
+        counted(part),
         total / n if n else None,
         members,
     )

@@ -38,6 +38,7 @@ _MEDIA = re.compile(
     r"(?:</audio>)?"
 )
 _FORM = re.compile(r"<form\b.*?</form>", re.DOTALL)
+_LANGUAGES = re.compile(r'<span class="languages">.*?</span>', re.DOTALL)
 _SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL)
 _ENDINGS = {
     "text/html": "html", "text/css": "css", "image/svg+xml": "svg", "text/csv": "csv", "image/png": "png",
@@ -168,6 +169,7 @@ def _relinked(text: str, names: dict[str, str]) -> str:
         return found[0] if html.unescape(found["address"]) in names else f"[{found['name']}]"
 
     text = _MEDIA.sub(picture, text)
+    text = _LANGUAGES.sub("", text)  # the files are in one language
     return _LINK.sub(link, _SCRIPT.sub("", _FORM.sub(_without_controls, text)))
 
 

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from harness.errors import UsageError
 from harness.record.codec import key_in, parse_line, row_digest
 from harness.record.conversation import conversation_in, last_words
+from harness.record.failures import cause_of
 from harness.record.file_types import RecordLine
 from harness.record.html import KINDS, chance_of, first_line, gold_words, option_shares, sample_kind
 from harness.record.journal import UNREADABLE
@@ -46,6 +47,7 @@ PAGE = 50
 _BATCH = 4_000
 _SEARCHED = 20_000  # characters of a prompt and of an answer
 _SHOWN = 160  # characters of a question in a list
+_MOST_CAUSES = 8
 _SHORT = 12  # characters of answers that are counted by what was right
 MOST_COUNTED = 10_000
 _TRIGGER = "CREATE TRIGGER replaces AFTER DELETE ON samples BEGIN INSERT INTO replaced VALUES(old.n); END"
@@ -257,11 +259,16 @@ class SampleIndex:
             raise UsageError(f"{path}: was changed since it was indexed ({error}); load the page again") from None
 
     def causes(self, task: str) -> list[tuple[str, int]]:
-        """(error, how many samples) of what failed, the most frequent first."""
-        return self.connection.execute(
-            "SELECT error, count(*) FROM samples WHERE task = ? AND kind = 'failed' GROUP BY 1 ORDER BY 2 DESC LIMIT 8",
-            [task],
-        ).fetchall()
+        """(one of the messages, how many samples) of the causes of failures, the most frequent first."""
+        found: dict[str, tuple[str, int]] = {}
+        query = (
+            "SELECT error, count(*) FROM samples WHERE task = ? AND kind = 'failed' GROUP BY 1"
+            " ORDER BY 2 DESC, min(n) LIMIT ?"
+        )
+        for message, n in self.connection.execute(query, [task, MOST_COUNTED]):
+            first, before = found.get(cause_of(message or ""), (message, 0))
+            found[cause_of(message or "")] = (first, before + n)
+        return sorted(found.values(), key=lambda each: -each[1])[:_MOST_CAUSES]
 
     def letters(self, task: str) -> list[tuple[str, str, int]]:
         """(answer, gold, how many samples) of wrong samples whose answers are short, the most frequent first."""

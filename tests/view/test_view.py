@@ -349,7 +349,8 @@ def test_no_run_no_subset_and_no_cause_is_left_out(runs: Path, tmp_path: Path) -
     path = tmp_path / names[0] / "quiz.jsonl"
     record = json.loads(path.read_bytes().splitlines()[3])
     lines = [json.dumps({**record, "subset": f"subset {n}", "id": n}) for n in range(401)]
-    lines += [json.dumps({**record, "id": 500 + n, "error": f"cause {n}"}) for n in range(10)]
+    lines += [json.dumps({**record, "id": 600 + n, "error": f"cause {n} of kind A"}) for n in range(3)]
+    lines += [json.dumps({**record, "id": 500 + n, "error": f"cause {n} of kind {chr(65 + n)}"}) for n in range(10)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     with TestClient(make_app([tmp_path], "t", [HOST]), base_url=f"http://{HOST}") as client:
         client.get("/?token=t&lang=en")
@@ -359,7 +360,9 @@ def test_no_run_no_subset_and_no_cause_is_left_out(runs: Path, tmp_path: Path) -
                 break
             page = client.get("/run/run%200/errors", params={"task": "quiz", "lang": "en"}).text
         assert all(f">subset <wbr>{n}<" in page or f">subset {n}<" in page for n in range(401))
-        assert "2 with other causes" in page
+        assert "2 with other causes" in page and ">4</span> × cause 0 of kind A" in page
+        shown = client.get("/run/run%200/sample/402", params={"lang": "en"}).text
+        assert shown.count("cause 0 of kind A") == 1
         page = client.get("/compare", params={"run": names[1:], "lang": "en"}).text
         head = page.partition("<thead>")[2].partition("</thead>")[0]
         assert all(f"/run/{name.replace(' ', '%20')}" in head for name in names[1:])
@@ -372,3 +375,15 @@ def test_neighbours_of_one_task_have_the_p_value_of_their_comparison(client: Tes
     (said,) = compare_runs(first, second)
     page = client.get("/leaderboard", params={"significance": 1, "lang": "en"}).text
     assert f">{said.p_value:.4f}<" in page and "of the one task" in page
+
+
+def test_a_value_says_of_how_many_samples_it_is(client: TestClient, runs: Path, tmp_path: Path) -> None:
+    run = sorted(runs.iterdir())[0]
+    assert "n = 4<" in client.get(f"/run/{run.name}").text
+    shutil.copytree(run, tmp_path / "partly")
+    report = json.loads((run / "report.json").read_text("utf-8"))
+    report["tasks"][0]["metrics"][0]["n"], report["tasks"][0]["counts"]["failed"] = 3, 1
+    (tmp_path / "partly" / "report.json").write_text(json.dumps(report), "utf-8")
+    with TestClient(make_app([tmp_path / "partly"], "t", [HOST]), base_url=f"http://{HOST}") as other:
+        other.get("/?token=t")
+        assert "n = 3 / 4<" in other.get("/run/partly").text
