@@ -209,8 +209,8 @@ def unmarked(prompt: Prompt) -> Prompt:
 def _in_the_log(value: Any, media: Media | None, sized: bool) -> JSON:
     if media is None:
         return None
-    is_path = isinstance(value, str) and media.kind != "image" and not value.startswith("data:") and len(value) < 4096
-    if is_path:
+    is_name = isinstance(value, str) and len(value) < 4096 and value[:5].casefold() != "data:"
+    if is_name and media.kind != "image":
         return value
     if media.problem:
         return {"problem": media.problem}

@@ -16,7 +16,8 @@ from harness.data.audio import wav_of_samples
 from harness.errors import DataError
 from harness.types import UNREADABLE, DatasetSpec
 
-_DATA_URI = re.compile(r"data:(?P<mime>[\w/+.-]*);base64,(?P<data>.*)", re.DOTALL)
+# RFC 2397: in capitals or not, with parameters between the kind and the word base64.
+_DATA_URI = re.compile(r"data:(?P<mime>[\w/+.-]*)(?:;[^;,]*)*;base64,(?P<data>.*)", re.DOTALL | re.IGNORECASE)
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]{64,}={0,2}\s*")
 # A folder with more is no place into which archives were unpacked.
 _MOST_FOLDERS = 64

@@ -95,7 +95,15 @@ def test_a_row_without_an_image_is_a_plain_prompt() -> None:
     assert not second.prompt.messages
 
 
-@pytest.mark.parametrize("value", ["pictures/1.png", {"bytes": None, "path": "pictures/1.png"}, uri(9)])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "pictures/1.png",
+        {"bytes": None, "path": "pictures/1.png"},
+        uri(9),
+        uri(9).replace("data:", "DATA:").replace(";base64", ";charset=utf-8;base64"),
+    ],
+)
 def test_rows_hold_images_in_several_ways(value: Any) -> None:
     Path("pictures").mkdir()
     Path("pictures/1.png").write_bytes(png(9))
