@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from harness.testing import tiny_tokenizer
 
 SIZE = 32
 PATCH = 8
-_TEXT = {
+TEXT = {
     "hidden_size": 32,
     "intermediate_size": 64,
     "num_hidden_layers": 2,
@@ -72,7 +73,7 @@ def llava() -> tuple[Any, Any]:
     )
     config = transformers.LlavaConfig(
         vision_config=transformers.CLIPVisionConfig(**_VISION),
-        text_config=transformers.LlamaConfig(**_TEXT, vocab_size=len(tokenizer)),
+        text_config=transformers.LlamaConfig(**TEXT, vocab_size=len(tokenizer)),
         image_token_id=_id(tokenizer, "<image>"),
     )
     return transformers.LlavaForConditionalGeneration(config), processor
@@ -90,14 +91,17 @@ def llava_next() -> tuple[Any, Any]:
     )
     config = transformers.LlavaNextConfig(
         vision_config=transformers.CLIPVisionConfig(**_VISION),
-        text_config=transformers.MistralConfig(**_TEXT, vocab_size=len(tokenizer), sliding_window=None),
+        text_config=transformers.MistralConfig(**TEXT, vocab_size=len(tokenizer), sliding_window=None),
         image_token_id=_id(tokenizer, "<image>"),
         image_grid_pinpoints=images.image_grid_pinpoints,
     )
     return transformers.LlavaNextForConditionalGeneration(config), processor
 
 
-def _qwen(kind: str, vision: dict[str, Any], **text: Any) -> tuple[Any, Any]:
+def _qwen(
+    kind: str, vision: dict[str, Any], rope: Mapping[str, Any] = MappingProxyType({}), **text: Any
+) -> tuple[Any, Any]:
+    section = [TEXT["head_dim"] // part for part in (4, 8, 8)]  # together half a head
     marks = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
     tokenizer = _tokenizer(*marks)
     images = transformers.Qwen2VLImageProcessorPil(
@@ -107,9 +111,9 @@ def _qwen(kind: str, vision: dict[str, Any], **text: Any) -> tuple[Any, Any]:
     config = getattr(transformers, f"{kind}Config")(
         vision_config={"patch_size": PATCH, "spatial_merge_size": 2, "temporal_patch_size": 2, **vision},
         text_config={
-            **_TEXT,
+            **TEXT,
             "vocab_size": len(tokenizer),
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]},
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": section, **rope},
             **text,
         },
         **{f"{name}_id": _id(tokenizer, mark) for name, mark in zip(_QWEN_TOKENS, marks, strict=True)},
@@ -121,20 +125,32 @@ _QWEN_TOKENS = ("vision_start_token", "vision_end_token", "image_token", "video_
 
 
 def qwen2_vl() -> tuple[Any, Any]:
-    vision = {"depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 4, "mlp_ratio": 2}
+    vision = {"depth": 2, "embed_dim": 32, "hidden_size": TEXT["hidden_size"], "num_heads": 4, "mlp_ratio": 2}
     return _qwen("Qwen2VL", vision, use_sliding_window=False)
 
 
 def qwen2_5_vl() -> tuple[Any, Any]:
-    vision = {"depth": 2, "hidden_size": 32, "out_hidden_size": 32, "num_heads": 4, "intermediate_size": 64}
+    vision = {
+        "depth": 2,
+        "hidden_size": 32,
+        "out_hidden_size": TEXT["hidden_size"],
+        "num_heads": 4,
+        "intermediate_size": 64,
+    }
     more = {"window_size": 2 * PATCH * 2, "fullatt_block_indexes": [1]}
     return _qwen("Qwen2_5_VL", {**vision, **more}, use_sliding_window=False)
 
 
 def qwen3_vl() -> tuple[Any, Any]:
-    vision = {"depth": 3, "hidden_size": 32, "out_hidden_size": 32, "num_heads": 4, "intermediate_size": 64}
+    vision = {
+        "depth": 3,
+        "hidden_size": 32,
+        "out_hidden_size": TEXT["hidden_size"],
+        "num_heads": 4,
+        "intermediate_size": 64,
+    }
     more = {"deepstack_visual_indexes": [0, 1], "num_position_embeddings": 64}
-    return _qwen("Qwen3VL", {**vision, **more})
+    return _qwen("Qwen3VL", {**vision, **more}, rope={"mrope_interleaved": True})
 
 
 def internvl() -> tuple[Any, Any]:
@@ -152,7 +168,7 @@ def internvl() -> tuple[Any, Any]:
     vision = {**_VISION, "image_size": [SIZE, SIZE], "patch_size": [PATCH, PATCH]}
     config = transformers.InternVLConfig(
         vision_config=vision,
-        text_config=transformers.Qwen2Config(**_TEXT, vocab_size=len(tokenizer)),
+        text_config=transformers.Qwen2Config(**TEXT, vocab_size=len(tokenizer)),
         image_token_id=_id(tokenizer, "<IMG_CONTEXT>"),
         image_seq_length=4,
         downsample_ratio=0.5,
@@ -176,7 +192,7 @@ def llava_onevision() -> tuple[Any, Any]:
     )
     config = transformers.LlavaOnevisionConfig(
         vision_config=transformers.SiglipVisionConfig(**_VISION, vision_use_head=False),
-        text_config=transformers.Qwen2Config(**_TEXT, vocab_size=len(tokenizer)),
+        text_config=transformers.Qwen2Config(**TEXT, vocab_size=len(tokenizer)),
         image_token_id=_id(tokenizer, "<image>"),
         video_token_id=_id(tokenizer, "<video>"),
         image_grid_pinpoints=grids,
@@ -209,7 +225,7 @@ def _idefics(kind: str) -> tuple[Any, Any]:
     processor = Parts(f"{kind}Processor", images, tokenizer, _template("<image>"), image_seq_len=4)
     config = getattr(transformers, f"{kind}Config")(
         vision_config=_VISION,
-        text_config=transformers.LlamaConfig(**_TEXT, vocab_size=len(tokenizer)),
+        text_config=transformers.LlamaConfig(**TEXT, vocab_size=len(tokenizer)),
         image_token_id=_id(tokenizer, "<image>"),
         scale_factor=2,
         pad_token_id=0,
@@ -225,7 +241,7 @@ def gemma3() -> tuple[Any, Any]:
     config = transformers.Gemma3Config(
         vision_config=transformers.SiglipVisionConfig(**_VISION, vision_use_head=False),
         text_config=transformers.Gemma3TextConfig(
-            **_TEXT, vocab_size=len(tokenizer), query_pre_attn_scalar=8, sliding_window=16, layer_types=_GEMMA_LAYERS
+            **TEXT, vocab_size=len(tokenizer), query_pre_attn_scalar=8, sliding_window=16, layer_types=_GEMMA_LAYERS
         ),
         mm_tokens_per_image=4,
         boi_token_index=_id(tokenizer, "<start_of_image>"),
@@ -250,7 +266,7 @@ def gemma4() -> tuple[Any, Any]:
             **{**_VISION, **pooled}, num_key_value_heads=4, head_dim=8, position_embedding_size=64
         ),
         text_config=transformers.Gemma4TextConfig(
-            **_TEXT,
+            **TEXT,
             vocab_size=len(tokenizer),
             vocab_size_per_layer_input=len(tokenizer),
             hidden_size_per_layer_input=8,

@@ -240,7 +240,12 @@ def _key(sample: Sample, match: str) -> str:
             f"--model_args match={name}: the rows of task '{sample.task}' have no such field "
             f"(they have: {', '.join(map(str, sample.doc))})"
         )
-    return f"{sample.doc[name]}{_view(sample.view)}"
+    return f"{_id(sample.doc[name])}{_view(sample.view)}"
+
+
+def _id(value: Any) -> str:
+    """An id as a text; a table with a gap in a column of numbers has them as 3.0."""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _described(sample: Sample, match: str) -> str:
@@ -404,7 +409,7 @@ def _enter(book: Book, position: int, record: Mapping[str, Any], file: Path, lay
     book.id_field = next(
         (field for field in ID_FIELDS if field != key and key and record.get(field) == record[key]), key
     )
-    name = str(record[key]) if key is not None else str(position)
+    name = _id(record[key]) if key is not None else str(position)
     text = layout.text or next((name for name in TEXT_FIELDS if name in record), None)
     row = record["doc"] if isinstance(record.get("doc"), dict) else record
     entry = Entry(_responses(record, file, layout), _row(row, without=(key, text)))

@@ -14,7 +14,7 @@ import soundfile
 import torch
 import transformers
 from safetensors.torch import save_file
-from vision_families import _TEXT, _id, _tokenizer
+from vision_families import TEXT, _id, _tokenizer
 
 from harness import GenerationParams, Media, Message, Prompt, Request, Response, UsageError
 from harness.data.audio import open_sound
@@ -43,7 +43,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     config = transformers.Qwen2AudioConfig(
         audio_config={"model_type": "qwen2_audio_encoder", **audio, "max_source_positions": 50},
-        text_config={"model_type": "qwen2", **_TEXT, "vocab_size": len(tokenizer)},
+        text_config={"model_type": "qwen2", **TEXT, "vocab_size": len(tokenizer)},
         audio_token_index=_id(tokenizer, "<|AUDIO|>"),
     )
     model = transformers.Qwen2AudioForConditionalGeneration(config)
@@ -179,7 +179,7 @@ def test_another_rate_and_a_part_of_a_sound_are_heard(place: Path) -> None:
 
 
 def test_a_model_of_text_is_told_so(place: Path, tmp_path: Path) -> None:
-    transformers.Qwen2Config(**_TEXT, vocab_size=64).save_pretrained(tmp_path)
+    transformers.Qwen2Config(**TEXT, vocab_size=64).save_pretrained(tmp_path)
     _tokenizer().save_pretrained(tmp_path)
     save_file({"weight": torch.zeros(1)}, tmp_path / "model.safetensors")
     with pytest.raises(UsageError, match="is no model that hears"):

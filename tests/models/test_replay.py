@@ -55,6 +55,11 @@ def test_usual_field_names_need_no_saying(tmp_path: Path, name: str, id_name: st
     assert texts(path, [sample(0)]) == ["yes"]
 
 
+def test_an_id_of_a_column_of_numbers_with_gaps_is_found(tmp_path: Path) -> None:
+    path = write(tmp_path / "out.jsonl", [{"index": 7.0, "prediction": "yes"}, {"index": 8, "prediction": "no"}])
+    assert texts(path, [sample(0, index=7), sample(1, index=8.0)]) == ["yes", "no"]
+
+
 def test_other_fields_are_named(tmp_path: Path) -> None:
     path = write(tmp_path / "out.jsonl", [{"qid": "0", "said": "yes"}])
     assert texts(path, [sample(0)], id_field="qid", text_field="said") == ["yes"]

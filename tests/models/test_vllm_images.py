@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import stand_in_vllm
 from test_hf_vlm import ANSWERS, answers, chat, media, questions
-from vision_families import picture, save_family
+from vision_families import TEXT, picture, save_family
 
 from harness import ModelError, ModelOptions, Request, Sample, UsageError
 from harness.testing import tiny_causal_lm
@@ -23,6 +23,9 @@ def vllm_or_stand_in() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if find_spec("vllm") is None:
             patch.setitem(sys.modules, "vllm", stand_in_vllm)
+        else:  # its attention for the CPU wants heads of 32 values or more
+            patch.setitem(TEXT, "head_dim", 32)
+            patch.setitem(TEXT, "hidden_size", 128)
         yield
 
 
