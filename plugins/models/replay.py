@@ -250,7 +250,9 @@ def _id(value: Any) -> str:
 
 def _described(sample: Sample, match: str) -> str:
     place = f"{sample.task}/{sample.subset}" if sample.subset else sample.task
-    return f"{place} {match.removeprefix(_FIELD)} {_key(sample, match)}"
+    named = replace(sample, view=None)
+    shown = " as its modifier shows it" if _view(sample.view) else ""
+    return f"{place} {match.removeprefix(_FIELD)} {_key(named, match)}{shown}"
 
 
 def _pick(entry: Entry | None, place: int, request: Request, where: str) -> Response:

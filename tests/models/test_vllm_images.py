@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import stand_in_vllm
+from safetensors.torch import load_file, save_file
 from test_hf_vlm import ANSWERS, answers, chat, media, questions
 from vision_families import TEXT, picture, save_family
 
@@ -27,6 +29,15 @@ def vllm_or_stand_in() -> Iterator[None]:
             patch.setitem(TEXT, "head_dim", 32)
             patch.setitem(TEXT, "hidden_size", 128)
         yield
+
+
+def name_as_files_of_the_hub(file: Path) -> None:
+    """vLLM knows a CLIP tower by the names of weights that hubs have; transformers 5 reads these, and writes others."""
+    renamed = {
+        re.sub(r"(vision_tower\.)(?!vision_model)", r"\1vision_model.", name): value
+        for name, value in load_file(file).items()
+    }
+    save_file(renamed, file, metadata={"format": "pt"})
 
 
 def by_vllm(place: Path, requests: list[Request], **arguments: Any) -> Any:
@@ -49,6 +60,7 @@ def test_images_are_seen_as_hf_vlm_sees_them(tmp_path: Path, name: str) -> None:
     asked = [asked[at] for at in (0, 6, 7, 8, 9, 15)]  # one image, two in both orders, none; scored and generated
     place = save_family(name, tmp_path)
     expected, _ = answers(place, asked)
+    name_as_files_of_the_hub(place / "model.safetensors")
     model, found = by_vllm(place, asked)
     for one, other in zip(expected, found, strict=True):
         assert (other.error, other.text, other.token_counts) == (None, one.text, one.token_counts)
