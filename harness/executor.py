@@ -94,7 +94,7 @@ class ShardJob(ABC):
 
     @abstractmethod
     def __call__(self) -> str:
-        """Do the shard. Returns its run folder; raises `HarnessError` where it cannot come to its end."""
+        """Do the shard. Returns why it could not come to its end, in a line; an empty text where it did."""
 
 
 class ShardExecutor(RunExecutor):

@@ -444,13 +444,17 @@ class RunFolder:
         return self._journals[folded]
 
 
+def folders_of(output: Path, identity_hash: str) -> list[Path]:
+    """The run folders of a configuration directly in `output`, the newest last."""
+    return sorted(output.glob(f"*-{identity_hash}")) if output.is_dir() else []
+
+
 def _find_folder(output: Path, model_name: str, identity: Mapping[str, JSON]) -> Path:
     if output.exists() and not output.is_dir():
         raise UsageError(f"--output {output}: a file, not a folder; choose another folder")
     if (output / manifest.MANIFEST_FILE).is_file():
         return output
-    ending = f"-{manifest.identity_hash(identity)}"
-    folders = sorted(output.glob(f"*{ending}")) if output.is_dir() else []
+    folders = folders_of(output, manifest.identity_hash(identity))
     return folders[-1] if folders else output / manifest.folder_name(model_name, identity)
 
 

@@ -13,18 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import Interrupted
+from harness.executor import ShardExecutor
 from harness.model import Model
 from harness.record.cost import Prices
 from harness.record.coverage import covered
 from harness.record.lm_eval import write_lm_eval
 from harness.record.manifest import model_title
 from harness.record.run import OnDisk, RunFolder
-from harness.registry import Registry
+from harness.registry import Registry, load_plugins
 from harness.run.answers import description, plugin_errors
 from harness.run.budget import FEW, Account, Budget, asked_within
 from harness.run.describe import manifest, run_identity
 from harness.run.drawn import Draws, own_job
 from harness.run.early_stop import EarlyStop
+from harness.run.in_shards import run_in_shards
 from harness.run.jobs import TaskJob, attempts, scored_record
 from harness.run.lm_eval_shown import ShownByRun
 from harness.run.log import LogTarget
@@ -32,6 +34,7 @@ from harness.run.log_process import RunLoggers
 from harness.run.open_requests import OpenRequests, PendingSample
 from harness.run.opened_reasoning import OpenedReasoning
 from harness.run.prepare import Narrow, PreparedRun, prepare_run
+from harness.run.remote import executor_of
 from harness.run.rescore import score_missing
 from harness.run.result import RunResult
 from harness.run.scoring_files import ScoringFiles, changed_files
@@ -62,8 +65,14 @@ def run_each(
     it: adapters on one base share its weights. All are checked before the first one loads. narrow: as of `prepare_run`.
     Raises `HarnessError`.
     """
-    progress = progress or Progress()
+    registry, progress = registry or load_plugins(), progress or Progress()
     try:
+        executor = executor_of(spec, registry)
+        if isinstance(executor, ShardExecutor):
+            for args in model_args:
+                one = replace(spec, model_args=dict(args))
+                yield run_in_shards(one, executor, registry, progress, narrow)
+            return
         with prepare_run(spec, model_args, registry, progress, narrow=narrow) as prepared:
             for model in prepared.models:
                 model.say = progress.message
