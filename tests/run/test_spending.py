@@ -144,7 +144,7 @@ def test_a_sweep_draws_one_table(server: ScriptedServer, tmp_path: Path) -> None
             swept(RunSpec(("t",)), name, values)
 
 
-@pytest.mark.parametrize("heeds", [False, True])
+@pytest.mark.parametrize("heeds", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_server_that_ignores_the_effort_while_sampling_is_named(
     server: ScriptedServer, tmp_path: Path, heeds: bool
 ) -> None:
