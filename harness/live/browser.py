@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ WIDTH, TALLEST = 1280, 4000
 """Pixels of a screenshot; what lies below the tallest is not on it."""
 PATIENCE = 30.0
 """Seconds for a page to load."""
+SETTLING, PACE = 10, 0.3
+"""How often the text of a page is looked at until it stays the same, and seconds between two looks."""
 AD_SERVERS = (
     "*doubleclick.net*",
     "*googlesyndication.com*",
@@ -37,8 +40,9 @@ for (const path of arguments[0]) {
   const found = document.evaluate(path, document, null, XPathResult.ORDERED_NODE_SNAPSHOT_TYPE, null);
   for (let i = 0; i < found.snapshotLength; i++) found.snapshotItem(i).remove();
 }
+const most = document.body ? document.body.innerText.length / 2 : 0;  // what holds the page itself stays
 for (const each of document.querySelectorAll('body *'))
-  if (getComputedStyle(each).position === 'fixed') each.remove();
+  if (getComputedStyle(each).position === 'fixed' && each.innerText.length < most) each.remove();
 return [document.URL, Math.max(document.documentElement.scrollHeight, document.body ? document.body.scrollHeight : 0)];
 """
 
@@ -66,6 +70,7 @@ class Browser:
         driver = self._driver
         try:
             driver.get(url)
+            self._settle()
             shown, height = driver.execute_script(_REMOVE, list(ADVERTISEMENTS))
             if not shown.startswith("http"):  # the browser's own page of errors
                 raise LeftOutError("the browser cannot load it", again=True)
@@ -76,6 +81,17 @@ class Browser:
         except WebDriverException as error:
             first = (error.msg or type(error).__name__).splitlines()[0]
             raise LeftOutError(f"the browser cannot show it: {first[:120]}", again=True) from None
+
+    def _settle(self) -> None:
+        """Wait until scripts add no more text, for a few seconds at most."""
+        before, same = -1, 0
+        for _ in range(SETTLING):
+            length = int(self._driver.execute_script("return document.body ? document.body.innerText.length : 0"))
+            same = same + 1 if length == before else 0
+            if same == 2:
+                return
+            before = length
+            time.sleep(PACE)
 
 
 @contextlib.contextmanager
@@ -93,6 +109,7 @@ def browser() -> Iterator[Browser]:
         raise UsageError(f"--screenshots: needs {NEEDS}") from None
     options = webdriver.ChromeOptions()
     options.binary_location = program
+    options.unhandled_prompt_behavior = "dismiss"
     for flag in ("--headless=new", "--hide-scrollbars", "--mute-audio", f"--window-size={WIDTH},1000"):
         options.add_argument(flag)
     if hasattr(os, "geteuid") and os.geteuid() == 0:  # as root Chromium has no sandbox, and does not start with one

@@ -208,7 +208,8 @@ class _Maker:
     def _unwanted(self, page: Page) -> str | None:
         """Why a page that could be read is left out."""
         size = sum(2 if "\u4e00" <= letter <= "\u9fff" else 1 for letter in page.text)
-        if page.image is None and size < LEAST_CHARACTERS:
+        # A screenshot of a folder may be all that there is; a page of the web without text has not loaded.
+        if size < LEAST_CHARACTERS and (page.image is None or _is_address(page.source)):
             return f"hardly any text: {len(page.text)} characters" if page.text else "no text"
         if self.spec.after is not None:
             if page.date is None:

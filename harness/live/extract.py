@@ -15,17 +15,18 @@ from harness.errors import DataError, UsageError
 from harness.live.web import NEEDS, Fetched
 from harness.tasks.dates import read_date
 
-_WORD = "concat(' ', translate(concat({0}), '-_', '  '), ' ')"
-_BOX = _WORD.format("@class, ' ', @id")
+# A page that calls itself free of ads, or has some, is none itself.
+_PART = "//*[not(self::html or self::body or self::main or self::article or .//main or .//article)]"
+_BOX = "concat(' ', translate(concat(@class, ' ', @id), '-_', '  '), ' ')"
 ADVERTISEMENTS = (
     "//ins[contains(@class, 'adsbygoogle')]",
     "//iframe",
     "//*[@data-ad-slot or @data-ad-unit or @data-ad-client]",
     *(
-        f"//*[contains({_BOX}, ' {word} ')]"
+        f"{_PART}[contains({_BOX}, ' {word} ')]"
         for word in ("ad", "ads", "advert", "adverts", "advertisement", "advertising", "sponsored", "promo", "guanggao")
     ),
-    "//*[contains(@class, '广告') or contains(@id, '广告')]",
+    f"{_PART}[contains(@class, '广告') or contains(@id, '广告')]",
 )
 """XPath of what is no part of an article."""
 

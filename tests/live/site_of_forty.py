@@ -65,7 +65,7 @@ def english(number: int, date: str = "2026-06") -> str:
     """An article in English on a bridge of so many metres."""
     meta = f"<meta property='article:published_time' content='{date}-{number % 28 + 1:02}'>" if date else ""
     return (
-        f"<html><head><title>Bridge {number} opens</title>{meta}</head><body>{MENU}<article>"
+        f"<html><head><title>Bridge {number} opens</title>{meta}</head><body class='has-ads'>{MENU}<article>"
         f"<h1>Bridge {number} opens</h1>"
         f"<p>The bridge over river number {number} opened on Monday after three years of work, the city said in a "
         f"statement, and thousands of people walked over it in the afternoon.</p>{AD}"

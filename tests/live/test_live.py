@@ -430,11 +430,13 @@ def test_a_person_accepts_edits_and_rejects_in_a_narrow_terminal() -> None:
 def test_a_page_is_shown_by_chromium_without_its_advertisements(site: Site, server: ScriptedServer) -> None:
     if not (shutil.which("chromium") and shutil.which("chromedriver")):
         pytest.skip("runs where Chromium and its driver are installed")
-    said = "document.write('<p>' + 'The tide at river number 5 rose by four metres. '.repeat(4) + '</p>')"
+    said = "tide.innerHTML = '<p>' + 'The tide at river number 5 rose by four metres. '.repeat(4) + '</p>'"
+    said = f"alert('Cookies?'); setTimeout(() => {{ {said} }}, 200)"
     page = (
         "<html><head><title>Tide</title></head><body style='margin:0'>"
         "<div class='ad' style='background:#f00;height:900px'>BUY</div>"
-        f"<h1>Tide</h1><script>{said}</script></body></html>"
+        "<div style='position:fixed;bottom:0;background:#f00'>We value cookies</div>"
+        f"<div style='position:fixed'><h1>Tide</h1><div id='tide'></div></div><script>{said}</script></body></html>"
     )
     site.pages["/tide"] = Answer(page.encode())
     site.pages["/leads"] = Answer(b"<script>location.href = '/private/28'</script>" + page.encode())
