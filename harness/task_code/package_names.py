@@ -7,6 +7,7 @@ The formulas are those of the metrics' own scripts on the hub, and of SQuAD's ev
 from __future__ import annotations
 
 import collections
+import contextlib
 import importlib.abc
 import importlib.machinery
 import math
@@ -47,6 +48,7 @@ def _rouge(
 ) -> dict[str, Any]:
     from rouge_score import rouge_scorer, scoring
 
+    _resample_once(scoring)
     wanted = list(rouge_types or ("rouge1", "rouge2", "rougeL", "rougeLsum"))
     own = None if tokenizer is None else types.SimpleNamespace(tokenize=tokenizer)
     scorer = rouge_scorer.RougeScorer(wanted, use_stemmer=use_stemmer, tokenizer=own)
@@ -265,9 +267,31 @@ def _load(name: str, *_: Any, **__: Any) -> _Metric:
     return _Metric(name, absent)
 
 
+def _resample_once(scoring: Any) -> None:
+    """Have `rouge_score` resample one pair of texts once, and not a thousand times: all resamples of one are the same.
+
+    Tasks ask for each pair by itself (truthfulqa), which then takes longer than a small model's answer.
+    """
+    aggregator = scoring.BootstrapAggregator
+    resample = aggregator._bootstrap_resample
+    if getattr(resample, "for_one", False):
+        return
+
+    def resampled(self: Any, matrix: Any) -> Any:
+        return matrix.repeat(3, axis=0).astype(float) if len(matrix) == 1 else resample(self, matrix)
+
+    resampled.for_one = True  # type: ignore[attr-defined]
+    aggregator._bootstrap_resample = resampled
+
+
 def restore(source: str) -> None:
     """Put back what a module imports and newer packages have dropped: `datasets.load_metric`, which is `evaluate.load`
-    now. source: of the module."""
+    now; and spare it resamples of one pair of texts. source: of the module."""
+    if "BootstrapAggregator" in source:
+        with contextlib.suppress(ImportError, AttributeError):  # another version, arranged otherwise
+            from rouge_score import scoring
+
+            _resample_once(scoring)
     if not re.search(r"from datasets import .*\bload_metric\b|datasets\.load_metric", source):
         return
     import datasets
