@@ -49,6 +49,7 @@ def test_formulas_are_taken_apart_and_coloured_as_the_script_does() -> None:
         assert (None if found is None else (found.latex, list(found.tokens))) == (
             None if case["coloured"] is None else (case["coloured"], case["tokens"])
         ), case["latex"]
+    assert coloured("x\ud800") is None
     colours = [colour(index) for index in range(COLOURS)]
     assert len(set(colours)) == COLOURS
     assert not {(0, 0, 0), (255, 255, 255)} & set(colours)

@@ -57,7 +57,9 @@ def colour(index: int) -> tuple[int, int, int]:
 
 
 def coloured(latex: str) -> Coloured | None:
-    """A formula with a colour for each token; None where its braces do not match, so that it has no picture."""
+    """A formula with a colour for each token; None where its braces do not match, or no file can hold it."""
+    if any("\ud800" <= letter <= "\udfff" for letter in latex):
+        return None
     latex = latex.replace("\n", " ").replace("\\%", "<PERCENTAGETOKEN>")
     try:
         written = tokenised(latex) if latex else ""

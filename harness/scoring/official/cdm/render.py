@@ -25,7 +25,7 @@ from typing import Any
 
 MARK = "a formula begins on page "
 _PATIENCE = 10  # times the processor time, by the clock
-_MOST_PAGES = 64
+_MOST_PAGES, _MOST_PIXELS = 64, 40_000_000
 _FILE_SIZE = 64 << 20
 _RESOLUTION, _MARGIN = 200, 8  # dots an inch, pixels; latex2bbox_color.py
 _STEP, _STEPS = 15, 18  # colours.py
@@ -74,8 +74,10 @@ def _page(path: Path, count: int) -> dict[str, Any]:
     import numpy as np
     from PIL import Image
 
-    Image.MAX_IMAGE_PIXELS = 40_000_000
+    Image.MAX_IMAGE_PIXELS = None  # the limit below says so without a warning
     with Image.open(path) as file:
+        if file.width * file.height > _MOST_PIXELS:
+            raise ValueError("too large")
         picture = np.asarray(file.convert("RGB"))
         drawn = np.argwhere(np.asarray(file.convert("RGB").convert("L")) != 255)
     if not len(drawn):
@@ -120,8 +122,9 @@ def _drawn(job: dict[str, Any], order: dict[str, Any]) -> dict[str, Any]:
     answer["late"] = not _run([order["gs"], *_GHOSTSCRIPT], order)
     files = sorted(Path().glob("page-*.png"), key=lambda path: int(path.stem[5:]))
     if files and not answer["late"]:
-        counts = job["counts"]
-        answer["pages"] = [_page(path, counts[place] if place < len(counts) else 0) for place, path in enumerate(files)]
+        counts = [*job["counts"], *[0] * len(files)]
+        with contextlib.suppress(OSError, ValueError):  # no picture, or one that is far too large
+            answer["pages"] = [_page(path, count) for path, count in zip(files, counts, strict=False)]
     return answer
 
 
