@@ -65,7 +65,14 @@ def runs_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_run(task, ["A", "B", "C", "A"], folder / "runs", "first")
     write_run(task, ["A", "C", "C", "我不知道"], folder / "runs", "second")
     evil = write_task(folder / "evil", name="evil", title=HOSTILE, questions=[HOSTILE, HOSTILE])
-    write_run(evil, [HOSTILE, HOSTILE], folder / "runs", "third")
+    called = json.dumps({"name": HOSTILE, "arguments": {HOSTILE: HOSTILE}})
+    turns = [
+        {"role": "user", "content": HOSTILE},
+        {"role": "assistant", "content": f"{HOSTILE}<tool_call>{called}</tool_call><tool_call>{HOSTILE}</tool_call>"},
+        {"role": "tool", "content": json.dumps([HOSTILE] * 9)},
+        {"role": HOSTILE, "content": HOSTILE},
+    ]
+    write_run(evil, [json.dumps({"end": HOSTILE, "turns": turns}), HOSTILE], folder / "runs", "third")
     write_picture_run(folder / "pictures", folder / "runs")
     clips = folder / "clips"
     clips.mkdir()
