@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from urllib.parse import urldefrag, urljoin, urlsplit
 
 from harness.errors import DataError, UsageError
-from harness.live.web import NEEDS, Fetched
+from harness.live.web import NEEDS, Fetched, LeftOutError
 from harness.tasks.dates import read_date
 
 # A page that calls itself free of ads, or has some, is none itself.
@@ -50,7 +50,7 @@ class PageLink:
 
 
 def article_of(html: str, url: str | None = None) -> Article:
-    """The article of a page; without text where it has none."""
+    """The article of a page; without text where it has none. Raises `LeftOutError` where it cannot be read."""
     try:
         import trafilatura
     except ImportError:
@@ -58,14 +58,17 @@ def article_of(html: str, url: str | None = None) -> Article:
     for name in ("trafilatura", "htmldate"):  # a page without text is counted, and no news on stderr
         logging.getLogger(name).setLevel(logging.CRITICAL)
     # A date that is guessed from any number on the page would be none: only what the page says of itself counts.
-    found = trafilatura.bare_extraction(
-        html,
-        url=url,
-        with_metadata=True,
-        include_comments=False,
-        prune_xpath=list(ADVERTISEMENTS),
-        date_extraction_params={"extensive_search": False, "original_date": True},
-    )
+    try:
+        found = trafilatura.bare_extraction(
+            html,
+            url=url,
+            with_metadata=True,
+            include_comments=False,
+            prune_xpath=list(ADVERTISEMENTS),
+            date_extraction_params={"extensive_search": False, "original_date": True},
+        )
+    except Exception as error:  # whatever a library raises at what strangers wrote is the error of that page
+        raise LeftOutError(f"its HTML cannot be read: {type(error).__name__}") from error
     if found is None:
         return Article("", None, "")
     values = found if isinstance(found, dict) else found.as_dict()
@@ -93,7 +96,10 @@ def entries_of(fetched: Fetched) -> list[PageLink]:
         if link := each.get("link"):
             moment = each.get("published_parsed") or each.get("updated_parsed")
             date = time.strftime("%Y-%m-%d", moment) if moment else None
-            url = urldefrag(urljoin(fetched.url, link))[0]
+            try:
+                url = urldefrag(urljoin(fetched.url, link))[0]
+            except ValueError:  # no address at all, which is counted where it is asked for
+                url = link
             entries.setdefault(url, PageLink(url, _clean(each.get("title")), date))
     return list(entries.values())
 

@@ -275,6 +275,10 @@ def test_what_failed_is_tried_again_and_what_is_there_is_not_asked_for_twice(sit
     site.pages["/index"] = Answer(b"<a href='/news/1#x'>1</a><a href='mailto:x'>2</a><a href='/news/2'>")
     links = CaptureSpec((f"{site.url}/index",), links=True, pause=0.0)
     assert capture(links, LiveFolder(Path("t")), web=Web(0.0)).kept == 2
+    odd = b"<rss><channel><item><link>http://[::1</link></item><item><link>/news/3</link></item></channel></rss>"
+    site.pages["/odd.xml"] = Answer(odd, kind="application/rss+xml")
+    done = capture(CaptureSpec((f"{site.url}/odd.xml",), pause=0.0), LiveFolder(Path("u")), web=Web(0.0))
+    assert (done.kept, done.left_out) == (1, {"its address is none": 1})
 
 
 @pytest.mark.parametrize(
