@@ -140,7 +140,11 @@ class ImageProcessor:
         """The settings by which images are cut, scaled and normalised, those that were given included."""
         stored = self.processor.image_processor.to_dict()
         kept = {name: value for name, value in stored.items() if _is_json(value) and not name.startswith("_")}
-        return {**kept, **self.options}
+        # torchvision scales images otherwise than PIL, under the same name of a processor: answers of one are not those
+        # of the other.
+        kinds = {kind.__name__ for kind in type(self.processor.image_processor).__mro__}
+        backend = {"backend": "torchvision"} if "TorchvisionBackend" in kinds else {}
+        return {**kept, **backend, **self.options}
 
     @property
     def rules(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from harness import GenerationParams, Media, Message, Prompt, Request, Response,
 from harness.data.frame_sampling import FrameRule
 from harness.data.media_files import file_sha256
 from harness.data.video import frame_images, with_frames
-from harness.engine import load_processor, open_picture, picture_size
+from harness.engine import ImageProcessor, load_processor, open_picture, picture_size
 from harness.model import ModelOptions
 from harness.registry import load_plugins
 
@@ -122,6 +122,18 @@ def test_a_processor_that_hands_its_video_part_on_by_name_is_read(families: Path
     shown = processor(text="<|image|>What is it?", images=[picture(1)], return_tensors="pt")
     marks = shown["input_ids"] == processor.image_token_id
     assert int(marks.sum()) == int(shown["mm_token_type_ids"].sum()) > 1
+
+
+def test_pixels_that_torchvision_scaled_are_told_from_those_of_pil(
+    families: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = checkpoint(families, "qwen3_vl")
+    processor = ImageProcessor(str(place), transformers.AutoConfig.from_pretrained(place), {})
+    by_pil = "Pil" in type(processor.processor.image_processor).__name__
+    assert processor.identity.get("backend") == (None if by_pil else "torchvision")
+    kind = type("Qwen2VLImageProcessor", (type("TorchvisionBackend", (), {}),), {"to_dict": lambda self: {"size": 3}})
+    monkeypatch.setattr(processor.processor, "image_processor", kind())
+    assert processor.identity == {"size": 3, "backend": "torchvision"}
 
 
 # One that turns by place, one whose images see both ways, one in pieces; the others are run where there is time.
