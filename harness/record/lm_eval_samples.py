@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.record.codec import encode_messages, jsonable
-from harness.types import JSON, Prompt, Record, ScoreName
+from harness.types import JSON, Prompt, Record, Request, ScoreName
 
 INVALID = "[invalid]"
 """What lm-eval's filters give where they read nothing, unless the task names another text."""
@@ -37,6 +37,10 @@ class AsRecorded:
     def target(self, record: Record) -> JSON:
         """What is right as the task file says it: a text where it names a choice by its text."""
         return list(record.target) if isinstance(record.target, tuple) else record.target
+
+    def asked(self, record: Record) -> Sequence[Request]:
+        """What was asked, where a class of lm-eval's made the requests of a row; else none."""
+        return ()
 
     def items(self, record: Record, pipeline: str) -> Mapping[str, JSON]:
         """What a sample gives to metrics that have no value for one sample, by metric."""
@@ -62,7 +66,7 @@ def sample_line(
         "doc": doc,
         "target": target,
         "arguments": arguments,
-        **_replies(record, config, pipeline),
+        **(_replies_of_kinds(record) if shown.asked(record) else _replies(record, config, pipeline)),
         "filter": pipeline,
         "metrics": list(scores),
         "doc_hash": sha(json.dumps(doc, indent=2, ensure_ascii=False)),
@@ -112,6 +116,17 @@ def _replies(record: Record, config: Mapping[str, Any], pipeline: str) -> dict[s
     }
 
 
+def _replies_of_kinds(record: Record) -> dict[str, JSON]:
+    """Replies to the requests of a class: a text, a number and whether it is what the model says first, or a number."""
+    replies: list[Any] = [
+        [*map(str, response.logprobs), *map(str, response.is_greedy)] if response.is_greedy
+        else str(response.logprobs[0]) if response.logprobs
+        else str(response.text)
+        for response in record.responses
+    ]  # fmt: skip
+    return {"resps": [[reply] for reply in replies], "filtered_resps": replies}
+
+
 def _answers(record: Record, config: Mapping[str, Any], pipeline: str) -> list[JSON]:
     """What a pipeline read of the replies; what it could not read, as lm-eval's filter says so."""
     named = (each for each in config.get("filter_list") or () if each.get("name") == pipeline)
@@ -150,6 +165,9 @@ def _arguments(record: Record, config: Mapping[str, Any], shown: AsRecorded) -> 
 
 def _requests(record: Record, config: Mapping[str, Any], shown: AsRecorded) -> Iterator[tuple[JSON, ...]]:
     """What each request was called with."""
+    if asked := shown.asked(record):
+        yield from (_called_with(request, shown) for request in asked)
+        return
     prompt = _shown(record.prompt, shown)
     if record.contexts:
         yield from ((_shown(context, shown), record.continuation) for context in record.contexts)
@@ -168,6 +186,14 @@ def _requests(record: Record, config: Mapping[str, Any], shown: AsRecorded) -> I
         yield (prompt,)
     else:
         yield prompt, generation_kwargs(config)
+
+
+def _called_with(request: Request, shown: AsRecorded) -> tuple[JSON, ...]:
+    prompt = _shown(request.prompt, shown)
+    if request.generation is None:
+        return prompt, *request.continuations
+    generation = request.generation
+    return prompt, {"until": list(generation.until), "max_gen_toks": generation.max_new_tokens}
 
 
 def _shown(prompt: Prompt, shown: AsRecorded) -> str | list[str]:

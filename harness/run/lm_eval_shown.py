@@ -12,7 +12,7 @@ from harness.run.jobs import TaskJob
 from harness.scoring.observations import observation, recorded_sample
 from harness.task_code.client import decoded
 from harness.tasks.plain_rows import row_context
-from harness.types import JSON, Prompt, Record
+from harness.types import JSON, Prompt, Record, Request, SampleKey
 
 
 class ShownByRun(AsRecorded):
@@ -21,6 +21,7 @@ class ShownByRun(AsRecorded):
     def __init__(self, jobs: Sequence[TaskJob], model: Model) -> None:
         self._jobs = {job.task.name: job for job in jobs}
         self._model = model
+        self._asked: dict[str, dict[SampleKey, Sequence[Request]]] = {}
 
     def prompt(self, prompt: Prompt) -> str | None:
         text = self._model.render(prompt)
@@ -38,6 +39,14 @@ class ShownByRun(AsRecorded):
         except HarnessError:  # a row at fault, whose record says as much as there is
             return super().target(record)
         return rendered.continuation if rendered.contexts else rendered.target
+
+    def asked(self, record: Record) -> Sequence[Request]:
+        job = self._jobs[record.task]
+        if job.task.config.construct_requests is None:
+            return ()
+        if record.task not in self._asked:
+            self._asked[record.task] = {sample.key: sample.requests for sample in job.samples}
+        return self._asked[record.task].get(record.key, ())
 
     def items(self, record: Record, pipeline: str) -> Mapping[str, JSON]:
         found: dict[str, JSON] = {}

@@ -29,6 +29,8 @@ TOLERANCE = 2e-4
 LIMIT, GROUP_LIMIT = 6, 0.1
 GENERATION = {"max_gen_toks": 12, "do_sample": False, "temperature": 0.0}
 """Greedy: where a task samples, the two draw from generators of their own."""
+CLASSES = ("squadv2", "swde", "squad_completion", "fda")
+"""Tasks that are classes and say themselves how to generate: lm-eval gives them no --gen_kwargs, so none are given."""
 CHUNK = 16
 """Tasks that this harness runs in one command."""
 TASKS = Path(__file__).with_name("lm_eval_tasks.txt").read_text().split()
@@ -64,7 +66,6 @@ DIFFERS: dict[str, str] = {
         MAKE_ROWS,
         "asked for 1,024 tokens, which metric_list does not have: there, a value of such a name is reported too",
     ),
-    **dict.fromkeys(("squadv2", "swde", "squad_completion", "fda"), "a class of lm-eval's, which is not run here"),
     "polemo2_in": "reads its F1 from the hub, which has to be reached",
     "gpqa_main_n_shot": "its process_docs shuffles with a generator that goes on from call to call; lm-eval calls "
     "it once for what is asked and once more for what is scored, so that its golds are those of other orders",
@@ -118,8 +119,11 @@ class Bench:
         """What lm-eval makes of the tasks, by name."""
         answers = self.work / "peer.jsonl"
         done = {json.loads(line)["name"] for line in answers.read_text().splitlines()} if answers.exists() else set()
-        options = {"gen_kwargs": dict(GENERATION), "num_fewshot": self.shots}
-        left = [[name, self.limit, options] for name in names if name not in done]
+        left = [
+            [name, self.limit, {"gen_kwargs": generation(name), "num_fewshot": self.shots}]
+            for name in names
+            if name not in done
+        ]
         (self.work / "names.json").write_text(json.dumps(left))
         offline = {"HF_HUB_OFFLINE": "1", "HF_ALLOW_CODE_EVAL": "1", "HF_HOME": str(self.work / "hf")}
         package_names = Path(harness.__file__).parent / "task_code" / "package_names.py"
@@ -139,9 +143,10 @@ class Bench:
         peer = {name: peer.get(name, {"error": "it ended before"}) for name in names}
         asked = [name for name in names if "error" not in peer[name]]
         errors = {name: [f"lm-eval itself: {peer[name]['error']}"] for name in names if name not in asked}
-        for start in range(0, len(asked), CHUNK):
-            for part, refused in self.parts(asked[start : start + CHUNK]):
-                errors |= {name: refused or self.differences(peer[name], part[0]) for name in part}
+        for kind in ([name for name in asked if (name in CLASSES) is own] for own in (False, True)):
+            for start in range(0, len(kind), CHUNK):
+                for part, refused in self.parts(kind[start : start + CHUNK]):
+                    errors |= {name: refused or self.differences(peer[name], part[0]) for name in part}
         for name in names:
             yield name, errors[name]
 
@@ -170,7 +175,7 @@ class Bench:
                 overrides={name: {"metadata": METADATA} for name in names if name in MAKE_ROWS},
                 limit=self.limit,
                 num_fewshot=self.shots,
-                gen_kwargs=GENERATION,
+                gen_kwargs=generation(names[0]),
                 fewshot_sampler="lm_eval",
                 batch_size=8,
                 device="cpu",
@@ -196,6 +201,10 @@ class Bench:
             logged = [json.loads(line) for line in files[0].read_text().splitlines()] if files else []
             found += sample_differences(task, samples, logged)
         return found
+
+
+def generation(name: str) -> dict[str, Any]:
+    return {} if name in CLASSES else dict(GENERATION)
 
 
 def same(one: Any, other: Any) -> bool:

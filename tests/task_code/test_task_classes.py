@@ -84,7 +84,10 @@ def test_a_class_runs_by_consent_alone(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_a_class_asks_and_scores_by_its_own_methods(folder: Path) -> None:
-    result = evaluate("dummy", {"mode": "fixed", "text": "east"}, "rivers.yaml", trust_task_code=".", output="runs")
+    result = evaluate(
+        "dummy", {"mode": "fixed", "text": "east"}, "rivers.yaml",
+        trust_task_code=".", output="runs", output_path="out", log_samples=True,
+    )  # fmt: skip
     (task,) = result.report["tasks"]  # a file with a class is a task, not a group that names itself
     values = {
         metric["metric"]: (metric["value"], metric["n"], metric["higher_is_better"]) for metric in task["metrics"]
@@ -95,6 +98,16 @@ def test_a_class_asks_and_scores_by_its_own_methods(folder: Path) -> None:
     first = next(result.samples())
     assert (first.prompt.text, first.target) == ("Where? 0", " east")
     assert [bool(response.text) for response in first.responses] == [True, False, False]
+    (logged,) = (folder / "out").rglob("samples_rivers_*.jsonl")
+    line = json.loads(logged.read_text().splitlines()[0])
+    assert line["arguments"] == {
+        "gen_args_0": {"arg_0": "Where? 0", "arg_1": {"until": ["."], "max_gen_toks": 5}},
+        "gen_args_1": {"arg_0": "Where? 0", "arg_1": " nowhere"},
+        "gen_args_2": {"arg_0": "All of it."},
+    }
+    text, pair, whole = line["filtered_resps"]
+    assert (text, len(pair), whole) == ("east", 2, "-10.0")
+    assert line["resps"] == [[text], [pair], [whole]]
 
 
 @pytest.mark.slow
