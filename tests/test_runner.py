@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import os
 import signal
@@ -20,6 +21,7 @@ import pytest
 from harness import Metric, Model, ModelError, Observation, Request, Response, UsageError, hookimpl
 from harness.errors import ExitCode, Interrupted
 from harness.registry import Plugin, Registry, load_plugins
+from harness.run.open_requests import PendingSample
 from harness.run.rescore import score_run
 from harness.run.result import load_run
 from harness.run.runner import run
@@ -193,6 +195,35 @@ def test_an_interrupted_run_goes_on_where_it_stopped(registry: Registry, spec: R
     Adder.asked.clear()
     assert headline(run(spec, registry).report) == (1.0, 5)
     assert Adder.asked == ["3+3=", "4+4="]
+
+
+def test_a_large_run_is_asked_in_parts_and_holds_what_is_open_of_one_part_alone(
+    registry: Registry, spec: RunSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.run.runner.PART", 2)
+    numbers = [0, 1, 2, 3, 1, 4, 5, 6, 7]  # 1+1= is asked in the first part, and known in the third
+    rows = [{"question": f"{n}+{n}=", "answer": str(2 * n)} for n in numbers]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    still_open = []
+
+    def look(question: str) -> None:
+        still_open.append(sum(isinstance(each, PendingSample) for each in gc.get_objects()))
+        if question == "5+5=":
+            raise KeyboardInterrupt
+
+    Adder.before_answer = staticmethod(look)
+    with pytest.raises(Interrupted):
+        run(spec, registry)
+    assert Adder.asked == [f"{n}+{n}=" for n in range(6)]
+    assert max(still_open) <= 3  # of nine: a part, and the one that was finished last
+    Adder.before_answer = None
+    Adder.asked.clear()
+    in_parts = run(spec, registry)
+    assert Adder.asked == ["5+5=", "6+6=", "7+7="]
+    assert headline(in_parts.report) == (1.0, 9)
+    Adder.asked.clear()
+    assert headline(run(spec, registry).report) == (1.0, 9)
+    assert Adder.asked == []
 
 
 def test_a_model_that_raises_is_one_line_and_what_was_done_stays(registry: Registry, spec: RunSpec) -> None:

@@ -37,16 +37,30 @@ def open_dataset(spec: DatasetSpec, split: str, hook: Any) -> Rows:
     with lock:
         if not opened:
             opened.append(load_split(spec, split, hook))
-        return opened[0]
+        rows = opened[0]
+        if len(rows.rows) > MANY:
+            _LARGE.append(opened)
+        return rows
 
 
+MANY = 50_000
 _OPENING = threading.Lock()
+_LARGE: list[list[Rows]] = []
+"""Where rows of large splits are remembered, until `forget_large`."""
 
 
 @functools.lru_cache(maxsize=1024)
 def _place_of(hook: Any, key: str) -> tuple[threading.Lock, list[Rows]]:
     """Where the rows of a split are remembered, and the lock of whoever loads them; others load meanwhile."""
     return threading.Lock(), []
+
+
+def forget_large() -> None:
+    """Let go of splits of more than `MANY` rows: samples hold what they need of them, and no second copy is kept."""
+    with _OPENING:
+        for opened in _LARGE:
+            opened.clear()
+        _LARGE.clear()
 
 
 def make_rows(rows: Sequence[Mapping[str, JSON]], origin: str, features: JSON = None) -> Rows:

@@ -99,11 +99,12 @@ class Journal:
         place = self._places.get(line.key)
         return place is not None and place.digest == _digest(line.data)
 
-    def add(self, line: EncodedRecord) -> None:
-        """Write a line. Raises SaveError; the file is then as before."""
+    def add(self, line: EncodedRecord) -> int:
+        """Write a line. Returns where it begins. Raises SaveError; the file is then as before."""
         offset = files.append(self.path, line.data, self._size)
         self._places.put(line.key, line.at(offset))
         self._size = offset + len(line.data)
+        return offset
 
     def rewrite(self, task: str, lines: Iterable[EncodedRecord]) -> None:
         """Put new lines in the place of all lines of a task, at one stroke. Raises SaveError; all is then as before."""

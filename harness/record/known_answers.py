@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.record.codec import decode_responses, parse_line
-from harness.record.file_types import RecordLine
 from harness.types import Response
 
 if TYPE_CHECKING:
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
 class KnownAnswers(Mapping[str, Response]):
     """Request key -> answer, for all answers without error; of several answers to a key, the last.
 
-    Some 20 bytes an answer, and as many again once one is looked for. Answers are read back from their lines, so that
-    the files must not change while answers are looked for.
+    Some 20 bytes an answer, and as many again once one is looked for. Answers are read back from their lines: files may
+    grow while answers are looked for, and once they are written anew all is to be forgotten.
     """
 
     def __init__(self) -> None:
@@ -28,16 +27,19 @@ class KnownAnswers(Mapping[str, Response]):
         self._names: list[Path] = []
         self._index: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None
 
-    def learn(self, file: Path, fields: RecordLine, offset: int) -> None:
-        """Remember the answers of a line that begins at `offset` of `file`."""
-        if file not in self._names[-1:]:
+    def learn(self, file: Path, keys: Iterable[str], offset: int) -> None:
+        """Remember the line that begins at `offset` of `file`, which has answers to these keys."""
+        if file not in self._names:
             self._names.append(file)
-        for key, response in zip(fields["request_keys"], fields["responses"], strict=True):
-            if response.get("error") is None:
-                self._hashes.append(hash(key))
-                self._offsets.append(offset)
-                self._files.append(len(self._names) - 1)
+        for key in keys:
+            self._hashes.append(hash(key))
+            self._offsets.append(offset)
+            self._files.append(self._names.index(file))
         self._index = None
+
+    def forget(self) -> None:
+        """Know no answer any more."""
+        self._hashes, self._offsets, self._files, self._index = array("q"), array("q"), array("H"), None
 
     def __bool__(self) -> bool:
         return bool(self._hashes)

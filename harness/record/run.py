@@ -164,7 +164,7 @@ class RunFolder:
 
     @property
     def known(self) -> Mapping[str, Response]:
-        """Request key -> answer, for all answers without error that were on disk when the folder was opened."""
+        """Request key -> answer, for all answers without error on disk; none once the files are put in order."""
         return self._known
 
     @property
@@ -261,7 +261,9 @@ class RunFolder:
         self.begin_work()
         # Prompts first: no record on disk refers to what is not there.
         self._prompts.flush()
-        journal.add(line)
+        offset = journal.add(line)
+        answers = zip(record.request_keys, record.responses, strict=True)
+        self._known.learn(journal.path, (key for key, response in answers if response.error is None), offset)
         self._written = None if self._written is None else self._written + 1
 
     def rewrite(self, task: str, records: Iterable[Record]) -> None:
@@ -298,6 +300,7 @@ class RunFolder:
         """
         if self._written is not None:  # the work is done: what follows is no part of the time that it took
             self._manifest["sessions"][-1].setdefault("finished", manifest.now())
+        self._known.forget()
         rank = _ranking(self._manifest.get("tasks", {}))
         ordered = sorted(self._journals.values(), key=lambda journal: journal.rank(rank))
         for journal in ordered:
@@ -419,7 +422,8 @@ class RunFolder:
     def _learn(self, file: Path, fields: RecordLine, offset: int) -> Knowledge:
         """Accept a line, and learn where its answers are."""
         known = self._accept(fields, offset)
-        self._known.learn(file, fields, offset)
+        answers = zip(fields["request_keys"], fields["responses"], strict=True)
+        self._known.learn(file, (key for key, response in answers if response.get("error") is None), offset)
         return known
 
     def _line(self, record: Record) -> EncodedRecord:

@@ -6,7 +6,8 @@ RunSpec -> tasks -> samples -> requests -> [already in the run log?] -> model ->
 from __future__ import annotations
 
 import functools
-from collections import Counter, defaultdict
+import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +44,9 @@ from harness.run.stopping import note_incidents, tidy_stop
 from harness.run.summarise import summarise_run, write_submissions
 from harness.run.talks import SimulatedUser
 from harness.types import JSON, Sample
+
+PART = 50_000
+"""Samples that are asked at a time. So many share their prefixes and fill batches as well as all would."""
 
 
 def run(spec: RunSpec, registry: Registry | None = None, progress: Progress | None = None) -> RunResult:
@@ -140,7 +144,7 @@ class _Run:
         self.observers = _Observers(registry, progress)
         self.loggers = RunLoggers(folder.path, [LogTarget(*target) for target in spec.log_to], progress.message)
         self.user = user
-        self.open_requests = OpenRequests(folder, model, user.model if user is not None else None)
+        self.open_requests = self._new_requests()
         self.scoring_files = ScoringFiles(folder)
         self.rescored: set[str] = set()
         """Tasks of which no score on disk holds any more: a file by which they were scored has changed."""
@@ -180,8 +184,7 @@ class _Run:
                     self.rescored.add(job.task.name)
                     self.progress.message(changed_files(job, names, "its samples are scored again"))
             if self.draws is None:
-                self._plan(jobs)
-                self._ask()
+                self._ask_all(jobs)
             else:
                 self._draw(jobs, self.draws)
             if (told := self.opened_reasoning.settle(jobs)) is not None:
@@ -193,26 +196,47 @@ class _Run:
             self.progress.finished()
             return result
 
-    def _plan(self, jobs: Sequence[TaskJob]) -> None:
-        """Sort samples into those on disk, those whose answers are on disk, and those to ask for."""
-        states, ready = self._placed((job, sample) for job in jobs for sample in job.samples)
+    def _ask_all(self, jobs: Sequence[TaskJob]) -> None:
+        """Sort samples into those on disk, those whose answers are on disk, and those to ask for; and ask for these.
+
+        Not more than `PART` at a time: memory holds what is open of one part, keys and tokens, and not of all.
+        """
+        parts = _parts(jobs)
+        states, ready = self._placed(next(parts, []))
+        known = Counter(states)
+        if len(self.folder) and sum(len(job.samples) for job in jobs) > PART:
+            for part in itertools.islice(_parts(jobs), 1, None):  # only counted: what they want is forgotten
+                known += self._placed(part, self._new_requests())[0]
         for job in jobs:
-            for message in _changes(job.task.name, states[job.task.name]):
+            of_task = {state: n for (name, state), n in known.items() if name == job.task.name}
+            for message in _changes(job.task.name, of_task):
                 self.progress.message(message)
-        started = [(job.task.name, len(job.samples), states[job.task.name][OnDisk.DONE]) for job in jobs]
+        started = [(job.task.name, len(job.samples), known[job.task.name, OnDisk.DONE]) for job in jobs]
         self.progress.started(started, self.spec.model)
+        if sum(done for _, _, done in started) == sum(samples for _, samples, _ in started):
+            return
         for item in ready:
             self._finish(item)
+        self._ask()
+        for part in parts:
+            _, ready = self._placed(part)
+            for item in ready:
+                self._finish(item)
+            self._ask()
+
+    def _new_requests(self) -> OpenRequests:
+        return OpenRequests(self.folder, self.model, self.user.model if self.user is not None else None)
 
     def _placed(
-        self, samples: Iterable[tuple[TaskJob, Sample]]
-    ) -> tuple[dict[str, Counter[OnDisk]], list[PendingSample]]:
+        self, samples: Iterable[tuple[TaskJob, Sample]], requests: OpenRequests | None = None
+    ) -> tuple[Counter[tuple[str, OnDisk]], list[PendingSample]]:
         """How many samples of each task are how far on disk, and those that have all their answers and no record."""
-        states: dict[str, Counter[OnDisk]] = defaultdict(Counter)
+        requests = requests or self.open_requests
+        states: Counter[tuple[str, OnDisk]] = Counter()
         ready = []
         for job, sample in samples:
-            item, state = self.open_requests.placed(job, sample, outdated=job.task.name in self.rescored)
-            states[job.task.name][state] += 1
+            item, state = requests.placed(job, sample, outdated=job.task.name in self.rescored)
+            states[job.task.name, state] += 1
             if state is not OnDisk.DONE and item.complete:
                 ready.append(item)
         return states, ready
@@ -321,6 +345,13 @@ class _Run:
         self.observers.call("harness_run_finished", report=summary.asked, path=self.folder.path)
         loaded = [replace(job, samples=[]) for job in jobs]
         return RunResult(self.folder.path, summary.asked, coverage, summary.larger, loaded, self.budget)
+
+
+def _parts(jobs: Sequence[TaskJob]) -> Iterator[Sequence[tuple[TaskJob, Sample]]]:
+    """All samples in their order, `PART` at a time."""
+    samples = ((job, sample) for job in jobs for sample in job.samples)
+    while part := list(itertools.islice(samples, PART)):
+        yield part
 
 
 def _changes(task: str, states: Mapping[OnDisk, int]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.data.frame_sampling import FrameRule
 from harness.data.mirror import pull
-from harness.data.open import open_dataset
+from harness.data.open import forget_large, open_dataset
 from harness.data.subtitles import said_at, subtitles_of
 from harness.data.video import with_frames
 from harness.errors import DataError
@@ -75,6 +75,7 @@ def render_samples(
             raise DataError(f"--after {spec.after}: task '{job.task.name}' has no row that is later{known}")
         if isinstance(job.task.code, TaskCode):
             job.task = with_files(job.task, job.task.code.take_read())
+    forget_large()
     return fingerprints
 
 
