@@ -207,7 +207,8 @@ def test_a_large_run_is_asked_in_parts_and_holds_what_is_open_of_one_part_alone(
     still_open = []
 
     def look(question: str) -> None:
-        still_open.append(sum(isinstance(each, PendingSample) for each in gc.get_objects()))
+        items = (each for each in gc.get_objects() if isinstance(each, PendingSample))
+        still_open.append(sum(item.job.task.file.parent == tmp_path for item in items))
         if question == "5+5=":
             raise KeyboardInterrupt
 

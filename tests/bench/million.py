@@ -3,8 +3,8 @@
     python tests/bench/million.py [--samples 100000] [--rows jsonl|parquet] [--kind choices|replies]
 
 Runs the dummy model on made-up rows, once on a tenth of the samples and once on all, then the same command again,
-`score`, `compare` with a second run, and `report`. The bytes a sample are what the larger one took more, so that the size of the
-program itself is no part of them; processor time is that of the larger one.
+`score`, `compare` with a second run, and `report`. The bytes a sample are what the larger one took more, so that the
+size of the program itself is no part of them; processor time is that of the larger one.
 """
 
 from __future__ import annotations
@@ -67,16 +67,8 @@ def measured(samples: int, form: str, kind: str) -> dict[str, Cost]:
         task.write_text((CHOICES if kind == "choices" else REPLIES).replace("ROWS", str(rows)), encoding="utf-8")
 
         def asking(seed: int) -> list[str]:
-            return [
-                "--tasks",
-                str(task),
-                "--model",
-                "dummy",
-                "--model_args",
-                f"seed={seed}",
-                "--output",
-                str(work / str(seed)),
-            ]
+            model = ["--model", "dummy", "--model_args", f"seed={seed}"]
+            return ["--tasks", str(task), *model, "--output", str(work / str(seed))]
 
         costs = {"run": cost(asking(1)), "resume": cost(asking(1))}
         cost(asking(2))
