@@ -255,7 +255,7 @@ def measure_command(context: click.Context, /, folder: Path, **flags: Any) -> in
     for each in judged.judged:
         if each.panel:
             print_panel(each.panel, _t())
-    note_measured(live, judged)
+    note_measured(live, judged, spec, notice)
     return int(judged.exit_code)
 
 

@@ -12,5 +12,6 @@ page or a question. What is left out stays in the file, with its reason.
     DIR/checks.jsonl      check
     DIR/reviews.jsonl     review
     DIR/task/             publish    a task file and its rows
+    DIR/measures.jsonl    measure
     DIR/asked/            all that models were asked on the way: task files, rows and run folders
 """

@@ -18,8 +18,9 @@ from harness.types import JSON
 
 MANIFEST = "live.json"
 PAGES, QUESTIONS, CHECKS, REVIEWS = "pages.jsonl", "questions.jsonl", "checks.jsonl", "reviews.jsonl"
+MEASURES = "measures.jsonl"
 IMAGES, ASKED, TASK = "images", "asked", "task"
-MADE_BY = {PAGES: "capture", QUESTIONS: "write", CHECKS: "check", REVIEWS: "review"}
+MADE_BY = {PAGES: "capture", QUESTIONS: "write", CHECKS: "check", REVIEWS: "review", MEASURES: "measure"}
 """File -> the stage that writes it."""
 
 

@@ -174,7 +174,7 @@ def test_forty_pages_become_a_scored_table_twice_with_the_same_result(site: Site
     assert value == pytest.approx((10 * most + (100 * 8 / 9) / 2) / 11)
     assert other == pytest.approx(most)
     assert first["table"].count("Krippendorff's alpha") == 2
-    (measured,) = json.loads(Path("a/live.json").read_text(encoding="utf-8"))["measured"].values()
+    (measured,) = lines("a/measures.jsonl")
     assert (measured["model"], measured["judges"]) == ("small", ["judge_a", "judge_b"])
     assert measured["tasks"]["news_en"]["value"] == value and measured["tasks"]["news_en"]["equal"] == 0.0
     assert "no problems" in run_harness("check", "a/task/news_en.yaml", "a/task/news_zh.yaml").stdout
