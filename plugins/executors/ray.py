@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -230,14 +233,21 @@ class Ray(ModelExecutor):
 
         if ray.is_initialized():
             return
+        where = self.address or os.environ.get("RAY_ADDRESS") or "this machine"
+        host, colon, port = where.rpartition(":")
+        own_handler = signal.getsignal(signal.SIGTERM)
         try:
+            if colon and port.isdigit() and "/" not in host:  # Ray itself tries for minutes
+                socket.create_connection((host.strip("[]"), int(port)), 10).close()
             ray.init(
                 address=self.address, logging_level=logging.ERROR, log_to_driver=False, configure_logging=False,
-                **({} if self.address or os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}),
+                **({"include_dashboard": False} if where == "this machine" else {}),
             )  # fmt: skip
         except Exception as error:
-            where = self.address or os.environ.get("RAY_ADDRESS") or "this machine"
             raise ModelError(f"--executor ray: no Ray cluster at {where}: {one_line(error)}") from None
+        finally:
+            if threading.current_thread() is threading.main_thread():  # Ray has put one of its own there
+                signal.signal(signal.SIGTERM, own_handler)
         self._is_own = True
 
     def _grow(self) -> None:

@@ -7,7 +7,9 @@ queue and goes on in its folder.
 from __future__ import annotations
 
 import json
+import logging
 import re
+import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 from harness import MachineError, ShardExecutor, ShardJob, UsageError, hookimpl, one_line
 
 _POLL = 2.0
+_LOST = "its job ended without a word: cancelled, out of memory, or its node is gone"
 JOBS_FILE = "jobs.json"
 """Which job has which shard: a command that follows one that was killed waits for jobs that still run."""
 
@@ -99,9 +102,12 @@ class Slurm(ShardExecutor):
         waiting = self._submitted(jobs, folder)
         try:
             while waiting:
-                for part in [part for part, (_, submitted) in waiting.items() if submitted.done()]:
+                for part in [
+                    part for part, (_, submitted) in waiting.items() if submitted.done() or _is_lost(submitted)
+                ]:
                     job, submitted = waiting.pop(part)
-                    yield job, _error_of(submitted), str(submitted.paths.stderr)
+                    error = _error_of(submitted) if submitted.done() else _LOST
+                    yield job, error, str(submitted.paths.stderr)
                 if waiting:
                     time.sleep(_POLL)
         finally:
@@ -112,6 +118,7 @@ class Slurm(ShardExecutor):
         """The jobs by their parts, each with what submitit knows of it; those that still run from before stay."""
         import submitit
 
+        logging.getLogger("submitit").setLevel(logging.ERROR)  # it warns at each look where there is no sacct
         try:
             executor = submitit.AutoExecutor(folder, cluster=self.cluster, slurm_max_num_timeout=self.restarts)
         except (RuntimeError, ValueError) as error:
@@ -121,8 +128,9 @@ class Slurm(ShardExecutor):
         running = {}
         for job in jobs:
             if job_id := known.get(str(job.part)):
-                submitted = executor.job_class(folder=folder, job_id=job_id)
-                if not submitted.done(force_check=True):
+                kind = submitit.SlurmJob if self.cluster == "slurm" else submitit.LocalJob
+                submitted = kind(folder=folder, job_id=job_id)
+                if not (submitted.done(force_check=True) or _is_lost(submitted)):
                     running[job.part] = (job, submitted)
         todo = [job for job in jobs if job.part not in running]
         try:
@@ -153,6 +161,15 @@ def minutes_of(time: str | int) -> int:
     if minutes < 1:
         raise UsageError(f"time is at least a minute, not '{time}'")
     return minutes
+
+
+def _is_lost(submitted: Any) -> bool:
+    """Whether a job is in no queue and left no result. Where Slurm keeps no accounts (sacct), nothing else says so."""
+    if submitted.state != "UNKNOWN":
+        return False
+    listed = subprocess.run(["squeue", "-h", "-j", submitted.job_id], capture_output=True, text=True, check=False)
+    gone = "Invalid job id" in listed.stderr if listed.returncode else not listed.stdout.strip()
+    return gone and not submitted.paths.result_pickle.exists()
 
 
 def _error_of(submitted: Any) -> str | None:

@@ -160,3 +160,9 @@ def test_what_ray_is_told_is_checked_before_anything_starts(folder: Path) -> Non
         run(spec(folder, "bad", {"workers": 0}), registry)
     with pytest.raises(UsageError, match="takes no option 'worker'; did you mean 'workers'"):
         run(spec(folder, "bad", {"worker": 2}), registry)
+
+
+def test_an_address_where_nobody_is_is_a_line_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with pytest.raises(ModelError, match=r"--executor ray: no Ray cluster at 127\.0\.0\.1:9: .*refused"):
+        run(spec(folder, "nobody", {"address": "127.0.0.1:9"}))
