@@ -103,11 +103,22 @@ def test_the_limit_has_another_name_at_newer_models(server: ScriptedServer) -> N
     assert answer(scoring(server), choice(labels=("A", "B"))).logprobs
 
 
+def test_labels_may_be_fewer_or_other_letters_in_some_rows(server: ScriptedServer) -> None:
+    server.script(tops(("对", 0.6), ("错", 0.3)))
+    first, second = answers(scoring(server), [choice(labels=("对", "错")), choice(labels=("错", "可能", "对"))])
+    assert first.logprobs and second.logprobs
+    server.script(tops(("A", 0.6), ("B", 0.3)))
+    assert all(each.logprobs for each in answers(scoring(server), [choice(labels=(*"AB",)), choice(labels=(*"AC",))]))
+
+
 def test_options_that_are_texts_are_refused_before_anything_is_asked(server: ScriptedServer) -> None:
     with pytest.raises(UsageError, match="not texts"):
         answers(scoring(server), [choice(labels=("a red fox", "a blue whale"))])
+    with pytest.raises(UsageError, match="not texts \\('虎', '象'\\): take a variant"):
+        answers(scoring(server), [choice(labels=("象", "猫")), choice(labels=("虎", "象"))])
     with pytest.raises(UsageError, match="choices=top_logprobs"):
         answers(make(server), [choice()])
+    assert server.asked == []
     with pytest.raises(UsageError, match="add api=chat"):
         make(server, api="completions", choices="top_logprobs")
 

@@ -64,6 +64,10 @@ FUNCTIONS = [
         "<function_calls>\nweather(city='北京', days=2)\n</function_calls>",
         f'<TOOLCALL>[{{"name": "weather", "arguments": {ARGUMENTS}}}]</TOOLCALL>',
         f"weather\n{ARGUMENTS}",
+        '<|python_tag|>weather.call(city="北京", days=2)<|eom_id|>',
+        'I look.<|python_tag|>weather(city="北京", days=2)<|eot_id|>',
+        "<|python_tag|>[weather(city='北京', days=2)]",
+        "weather.call(city='北京', days=2)",
         f"✿FUNCTION✿: weather\n✿ARGS✿: {ARGUMENTS}\n✿RESULT✿: it is warm",
         f'{{"tool_calls": [{{"function": {{"name": "weather", "arguments": {json.dumps(ARGUMENTS)}}}}}]}}',
     ],
@@ -73,7 +77,18 @@ def test_a_call_in_each_form(reply: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "reply", ["", "It is warm.", "[]", "{not JSON", '{"city": "北京"}', "```\nprint(1)\n```", "[1, 2]", "[see](x)"]
+    "reply",
+    [
+        "",
+        "It is warm.",
+        "[]",
+        "{not JSON",
+        '{"city": "北京"}',
+        "```\nprint(1)\n```",
+        "[1, 2]",
+        "[see](x)",
+        "<|python_tag|>",
+    ],
 )
 def test_a_text_calls_nothing(reply: str) -> None:
     assert read_calls(reply) == ()
@@ -95,6 +110,8 @@ def test_a_text_calls_nothing(reply: str) -> None:
         '<|tool_call>call:weather{city:<|"|>北',
         "<|tool_call_start|>[weather(city='北",
         '<TOOLCALL>[{"name": "weather", "arguments": {"city": "北',
+        "<|python_tag|>import math\nprint(math.pi)",
+        "<|python_tag|>weather.call(city='北",
         "[f(a=--5)]",
         "[f(a=lambda x: x)]",
         "[f(a=9**9**9)]",
@@ -115,6 +132,28 @@ def test_several_calls_keep_their_order_and_texts_their_type() -> None:
         "<function=weather><parameter=city>7</parameter><parameter=x>7</parameter></function>", FUNCTIONS
     )
     assert call.arguments == {"city": "7", "x": 7}
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "<|python_tag|>f.call(a=1); g(b='x;y')<|eom_id|>",
+        "<|python_tag|>f(a=1)\ng.call(b='x;y')",
+        "f(a=1)\ng(b='x;y')",
+        '<|python_tag|>{"name": "f", "parameters": {"a": 1}}; {"name": "g", "parameters": {"b": "x;y"}}',
+        '<|python_tag|>{"name": "f", "parameters": {"a": 1}}<|python_tag|>{"name": "g", "parameters": {"b": "x;y"}}',
+    ],
+)
+def test_llamas_several_calls(reply: str) -> None:
+    assert read_calls(reply, [{"name": "f"}, {"name": "g"}]) == (ToolCall("f", {"a": 1}), ToolCall("g", {"b": "x;y"}))
+
+
+def test_llamas_program_is_a_call_of_the_interpreter_where_one_is_offered() -> None:
+    program = "import math\nprint(math.pi)"
+    assert read_calls(f"<|python_tag|>{program}<|eom_id|>", [{"name": "code_interpreter"}]) == (
+        ToolCall("code_interpreter", {"code": program}),
+    )
+    assert read_calls("<|python_tag|>a.call(x=1)", [{"name": "a.call"}, {"name": "python"}])[0].name == "a.call"
 
 
 def test_pythons_values() -> None:

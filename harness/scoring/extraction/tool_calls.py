@@ -4,7 +4,7 @@
     read_calls("There is nothing to call.")                                       # ()
 
 Nothing is executed. The forms are those of the models' own chat templates: JSON between tags (Hermes, Qwen),
-XML-like (Qwen3-Coder, GLM-4.5, MiniMax-M2, DeepSeek-V3.2), marked sections (DeepSeek, Kimi, Mistral, Llama,
+XML-like (Qwen3-Coder, GLM-4.5, MiniMax-M2, DeepSeek-V3.2), marked sections (DeepSeek, Kimi, Mistral, Llama 3,
 InternLM, Granite, Hunyuan, gpt-oss, Functionary), bare JSON, and Python; others differ in their tags alone
 (`harness.scoring.extraction.call_dialects`). JSON may hold what models often get wrong:
 line breaks in texts, commas too many, Python's literals. A call that was cut is none: its arguments would not be those
@@ -55,8 +55,9 @@ _FUNCTIONARY = re.compile(r"^>>>([\w.-]+)\n(.*?)(?=^>>>|\Z)", re.DOTALL | re.MUL
 _FENCE = re.compile(r"^```([A-Za-z_]*)\s*\n(.*?)\n?```$", re.DOTALL)
 _LAST_MARK = re.compile(r"(?:<\|[\w ]+\|>|</s>|<end_of_turn>)$")
 _LONGEST_MARK = 64
-_SECTIONS = ("<|python_tag|>", "<|tool_call|>", "<|action_start|><|plugin|>", "<tool_calls>")
-"""Marks behind which JSON stands: of Llama, Granite and Phi, InternLM, and Hunyuan."""
+_PYTHON_TAG = "<|python_tag|>"
+_SECTIONS = ("<|tool_call|>", "<|action_start|><|plugin|>", "<tool_calls>")
+"""Marks behind which JSON stands: of Granite and Phi, InternLM, and Hunyuan."""
 _PYTHON_LIST = re.compile(r"\[\s*[A-Za-z_][\w.]*\s*\(")
 _PYTHON_CALL = re.compile(r"([A-Za-z_][\w.]*)\s*\(.*\)\s*$", re.DOTALL)
 _NAMED_FIRST = re.compile(r"[\[\s]*\{\s*[\"'](?:name|function)[\"']\s*:")
@@ -85,6 +86,8 @@ def read_calls(reply: str, functions: Sequence[Mapping[str, Any]] = ()) -> tuple
         return tuple(_named(_kimi_name(name), body) for name, body in _KIMI.findall(reply))
     if "[TOOL_CALLS]" in reply:
         return tuple(_mistral(reply))
+    if _PYTHON_TAG in reply:
+        return _behind_python_tag(reply.partition(_PYTHON_TAG)[2].replace(_PYTHON_TAG, "\n").strip(), types)
     if section := next((mark for mark in _SECTIONS if mark in reply), None):
         return _json_calls(reply.partition(section)[2], until="<")
     if "<|message|>" in reply and (harmony := _HARMONY.findall(reply)):
@@ -203,9 +206,50 @@ def _bare(reply: str, types: Mapping[str, Mapping[str, str]]) -> tuple[ToolCall,
             return ()
     if _PYTHON_LIST.match(reply):
         return python_calls(reply)
-    if (call := _PYTHON_CALL.match(reply)) and (call[1] in types or label == "tool_code"):
-        return python_calls(reply)
+    if (call := _PYTHON_CALL.match(reply)) and (_without_call(call[1], types) in types or label == "tool_code"):
+        return _statements(reply, types)
     return ()
+
+
+def _behind_python_tag(text: str, types: Mapping[str, Mapping[str, str]]) -> tuple[ToolCall, ...]:
+    """What Llama 3 writes behind `<|python_tag|>`: JSON, calls in Python, or a program for its interpreter.
+
+    As Meta's own parser has it (llama-models, models/llama3/tool_utils.py and chat_format.py): `f.call(x="1")` calls f,
+    and what is no call is the `code` of the interpreter, here where one was offered. Raises `CallError`.
+    """
+    if _NAMED_FIRST.match(text) or text.startswith("{"):
+        return _json_calls(text, until="<")
+    interpreter = next((name for name in _INTERPRETERS if name in types), None)
+    try:
+        calls = _statements(text, types)
+    except CallError:
+        if interpreter is None:
+            raise
+        calls = ()
+    if interpreter and not (calls and all(call.name in types for call in calls)):
+        return (ToolCall(interpreter, {next(iter(types[interpreter]), "code"): text}),)
+    return calls
+
+
+_INTERPRETERS = ("code_interpreter", "python", "ipython")
+
+
+def _statements(text: str, types: Mapping[str, Mapping[str, str]]) -> tuple[ToolCall, ...]:
+    """Calls in Python, in a list, or one behind or below the other. Raises `CallError`."""
+    try:
+        body = ast.parse(text).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        body = []
+    if len(body) > 1 and all(isinstance(each, ast.Expr) for each in body):
+        calls = tuple(_python_call(each.value) for each in body if isinstance(each, ast.Expr))
+    else:
+        calls = python_calls(text)
+    return tuple(ToolCall(_without_call(call.name, types), call.arguments) for call in calls)
+
+
+def _without_call(name: str, types: Mapping[str, Mapping[str, str]]) -> str:
+    """The function that Llama's `f.call(...)` calls."""
+    return name if name in types else name.removesuffix(".call")
 
 
 def _json_calls(text: str, until: str = "") -> tuple[ToolCall, ...]:

@@ -44,7 +44,7 @@ from .client import Client
 from .connection import Connection
 from .errors import RequestError, short, wants_stream
 from .first_failures import FirstFailures
-from .labels import MOST_TOP, check_labels, label_fields, label_response
+from .labels import MOST_TOP, LabelCheck, label_fields, label_response
 from .pace import Pace, Places, rested
 from .pictures import MOST_BYTES, MOST_FRAME_BYTES, MOST_FRAME_PIXELS, MOST_PIXELS, PictureRule
 from .replies import ChatReply, CompletionReply, Whole, read_reply
@@ -238,7 +238,7 @@ class OpenAIModel(Model):
         told = one_of("thinking_dialect", thinking_dialect, THINKING_DIALECTS)
         told = dialect_of(self.address.base.hostname or "") if told == "auto" else told
         self._thinking_fields = thinking_fields(self.thinking, told)
-        self._obedience, self._tool_use = Obedience(self.thinking), ToolUse()
+        self._obedience, self._tool_use, self._label_check = Obedience(self.thinking), ToolUse(), LabelCheck()
         self.batch_api = flag("batch_api", batch_api)
         if self.batch_api:
             self.asks_one_by_one = False  # type: ignore[misc]
@@ -321,7 +321,7 @@ class OpenAIModel(Model):
         """Refuse what the API in use cannot answer, before anything runs."""
         for sample in samples:
             for request in sample.requests:
-                self._refuse_impossible(request, sample.task)
+                self._refuse_impossible(request, sample.task, sample.subset)
                 self._shown.update(media.kind for media in request.prompt.shown_media)
         if self.thinking != Thinking():
             self._check_thinking([request for sample in samples for request in sample.requests])
@@ -410,10 +410,10 @@ class OpenAIModel(Model):
         told = {name: entry.get(name) for name in _SERVED} if isinstance(entry, Mapping) else {}
         return {name: value for name, value in told.items() if value and value != self.model}
 
-    def _refuse_impossible(self, request: Request, task: str) -> None:
+    def _refuse_impossible(self, request: Request, task: str, subset: str) -> None:
         scores, prompt = request.kind != "generate", request.prompt
         if scores and self.scores_labels:
-            check_labels(request, task)
+            self._label_check.check(request, task, subset)
         elif scores and self.api == "chat":
             raise UsageError(
                 f"task '{task}' needs log-likelihoods, which the chat API does not give: "

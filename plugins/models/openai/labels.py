@@ -27,19 +27,31 @@ _AROUND = " \t\n\u2581\u0120\u010a()[]{}（）【】「」《》\"'“”‘’.
 _OPENS = ("<think>", "<thinking>", "[THINK]", "◁think▷", "<|channel|>")
 
 
-def check_labels(request: Request, task: str) -> None:
-    """Refuse options that are texts: their first token is not their probability. Raises UsageError."""
-    labels = [spelt(text) for text in request.continuations]
-    if request.kind != "loglikelihood" or request.unconditional or len(labels) < 2:
-        raise UsageError(f"task '{task}' is no choice among labels, which is all that choices=top_logprobs can score")
-    if any(not label or len(label) > _LONGEST_LABEL or " " in label for label in labels) or len(set(labels)) < len(
-        labels
-    ):
-        shown = ", ".join(repr(text) for text in request.continuations[:3])
-        raise UsageError(
-            f"task '{task}': choices=top_logprobs scores labels such as A and B by one token, not texts ({shown}): "
-            "take a variant whose options have letters, or one that generates"
-        )
+class LabelCheck:
+    """Refuses options that are texts: their first token is not their probability."""
+
+    def __init__(self) -> None:
+        self._words: dict[tuple[str, str], frozenset[str]] = {}
+
+    def check(self, request: Request, task: str, subset: str) -> None:
+        """Words that differ from row to row are texts however short they are; letters may. Raises UsageError."""
+        labels = [spelt(text) for text in request.continuations]
+        if request.kind != "loglikelihood" or request.unconditional or len(labels) < 2:
+            raise UsageError(
+                f"task '{task}' is no choice among labels, which is all that choices=top_logprobs can score"
+            )
+        distinct = frozenset(labels)
+        is_text = any(not label or len(label) > _LONGEST_LABEL or " " in label for label in labels)
+        if not is_text and not all(len(label) == 1 and label.isascii() for label in labels):
+            known = self._words.setdefault((task, subset), distinct)
+            self._words[task, subset] = known | distinct
+            is_text = not (known <= distinct or distinct <= known)
+        if is_text or len(distinct) < len(labels):
+            shown = ", ".join(repr(text) for text in request.continuations[:3])
+            raise UsageError(
+                f"task '{task}': choices=top_logprobs scores labels such as A and B by one token, not texts ({shown}): "
+                "take a variant whose options have letters, or one that generates"
+            )
 
 
 def spelt(token: str) -> str:
