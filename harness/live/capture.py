@@ -165,6 +165,8 @@ class _Maker:
         except LeftOutError as error:
             return replace(made, text="", left_out=str(error), again=error.again)
         if reason:
+            if made.image:
+                (self.folder.path / made.image).unlink(missing_ok=True)
             return replace(made, text="", image=None, left_out=reason)
         self.kept[made.digest] = made.source
         return made

@@ -197,11 +197,13 @@ def test_documents_and_screenshots_of_a_folder_become_tasks_without_a_network() 
     (docs / "zh.txt").write_bytes(("渡轮今晨六点载着四十名乘客和一头牛驶向海岛。" * 4).encode("gb18030"))
     (docs / "tiny.txt").write_text("x", encoding="utf-8")
     (docs / "bad.png").write_text("none", encoding="utf-8")
+    Image.new("RGB", (40, 30), "red").save(docs / "same.png")
     Image.new("RGB", (40, 30), "red").save(docs / "2026-07-02 board.png")
     Image.new("RGB", (40, 30), "blue").save(docs / "page_files" / "logo.png")
     done = stage("capture", "docs", "--to", "s")
     assert "s/pages.jsonl: 3 pages, 3 of them new" in done.stdout
     assert "left out: 1, hardly any text" in done.stderr and "left out: 1, its picture cannot be read" in done.stderr
+    assert "left out: 1, the same as another page" in done.stderr and len(list(Path("s/images").iterdir())) == 1
     dated = {page["source"]: page.get("date") for page in lines("s/pages.jsonl") if "left_out" not in page}
     assert dated == {"docs/2026-06-ferry.md": "2026-06", "docs/2026-07-02 board.png": "2026-07-02", "docs/zh.txt": None}
     stage("write", "s", "--model", "dummy")
