@@ -52,24 +52,34 @@ ALL = lm_eval_rows.SPLITS
 WORK = (
     Work("truthfulqa_mc2", "truthfulqa/truthful_qa", "multiple_choice", ("validation",), 0, 100),
     Work("gsm8k_cot", "openai/gsm8k", "main", ("train", "test"), 8, 48, 64),
-    Work("minerva_math_algebra", "EleutherAI/hendrycks_math", "algebra", ("train", "test"), 4, 48, 64),
-    Work("mmlu_pro_law", "TIGER-Lab/MMLU-Pro", "", ("validation", "test"), 5, 48, 64, share=14),
+    Work("minerva_math_algebra", "EleutherAI/hendrycks_math", "algebra", ("train", "test"), 4, 96, 64),
+    Work("leaderboard_math_algebra_hard", "DigitalLearningGmbH/MATH-lighteval", "algebra", ("train", "test"), 4, 96, 64,
+         share=5),
+    Work("mmlu_pro_law", "TIGER-Lab/MMLU-Pro", "", ("validation", "test"), 5, 96, 64,
+         lengths=(("question", 45), ("cot_content", 60)), share=14),
+    Work("leaderboard_mmlu_pro", "TIGER-Lab/MMLU-Pro", "", ("validation", "test"), 5, 240, lengths=(("question", 25),)),
+    Work("leaderboard_gpqa_main", "Idavidrein/gpqa", "gpqa_main", ("train",), 0, 192, lengths=(("Question", 40),)),
+    Work("agieval_aqua_rat", "hails/agieval-aqua-rat", "", ("test",), 0, 254, lengths=(("query", 40),)),
+    Work("hendrycks_math_algebra", "EleutherAI/hendrycks_math", "algebra", ("train", "test"), 0, 384, 64,
+         lengths=(("problem", 20),)),
     Work("leaderboard_bbh_boolean_expressions", "SaylorTwift/bbh", "boolean_expressions", ("test",), 3, 600),
     Work("mmlu_anatomy", "cais/mmlu", "anatomy", ("dev", "test"), 5, 400),
     Work("global_mmlu_full_en_anatomy", "CohereForAI/Global-MMLU", "en", ("dev", "test"), 5, 400, share=2),
     Work("race", "EleutherAI/race", "high", ("test",), 0, 80, lengths=(("article", 90),)),
     Work("arc_challenge", "allenai/ai2_arc", "ARC-Challenge", ALL, 5, 100),
-    Work("mbpp", "google-research-datasets/mbpp", "full", ALL, 3, 64, 64),
+    Work("mbpp", "google-research-datasets/mbpp", "full", ALL, 3, 192, 64),
     Work("truthfulqa_gen", "truthfulqa/truthful_qa", "generation", ("validation",), 0, 128, 64),
     Work("bbh_cot_fewshot_boolean_expressions", "SaylorTwift/bbh", "boolean_expressions", ("test",), 3, 64, 64),
     Work("winogrande", "allenai/winogrande", "winogrande_xl", ALL, 5, 300),
     Work("hellaswag", "Rowan/hellaswag", "", ALL, 0, 1200, lengths=(("ctx_a", 11), ("endings", 6))),
-    Work("ifeval", "google/IFEval", "", ("train",), 0, 96, 64),
+    Work("medmcqa", "openlifescienceai/medmcqa", "", ("train", "validation"), 0, 400, lengths=(("question", 10),)),
+    Work("humaneval", "openai/openai_humaneval", "", ("test",), 0, 164, 64, lengths=(("prompt", 60),)),
+    Work("ifeval", "google/IFEval", "", ("train",), 0, 384, 64, lengths=(("prompt", 25),)),
     Work("drop", "EleutherAI/drop", "", ALL, 3, 128, 32),
-)
+)  # fmt: skip
 """Fixed examples, one long prompt before all questions, a passage before its choices, examples drawn anew for each row,
 and none."""
-UNSAFE = ("mbpp",)
+UNSAFE = ("humaneval", "mbpp")
 """Tasks whose answers are programs, which lm-eval runs by consent."""
 SYLLABLES = [one + other for one in "bdfghklmnprstw" for other in "aeiou"]
 WORDS = [one + other for one in SYLLABLES for other in SYLLABLES]
