@@ -120,15 +120,19 @@ def find_recipe(name: str, folders: Sequence[tuple[str, Path]]) -> dict[str, JSO
             raise UsageError(f"--recipe {name}: there is no such file")
         return load_recipe(Path(name))
     known: dict[str, list[Path]] = {}
+    names: dict[Path, str] = {}  # what says which one is meant
     for package, path in recipe_files(folders):
         stem = _plain(path.stem)
         known.setdefault(stem, []).append(path)
         known.setdefault(f"{package}/{stem}", []).append(path)
+        names[path] = f"{package}/{stem}" if package else str(path)
     files = list(dict.fromkeys(known.get(_plain(name), ())))
     if not files:
         raise UsageError(f"--recipe: there is no recipe '{name}'{suggest(_plain(name), known)} (see `harness recipes`)")
     if len(files) > 1:
-        raise UsageError(f"--recipe {name}: several packages have it; say PACKAGE/{name}")
+        raise UsageError(
+            f"--recipe {name}: {len(files)} recipes have this name: say {' or '.join(names[path] for path in files)}"
+        )
     recipe = load_recipe(files[0])
     if _plain(str(recipe["recipe"])) != _plain(files[0].stem):
         raise TaskError(f"{files[0]}:1: recipe: is '{recipe['recipe']}', and the file is named '{files[0].stem}'")

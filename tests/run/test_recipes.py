@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from harness.errors import TaskError, UsageError
-from harness.record.published import compared, protocol_lines, read_eval_results
+from harness.record.published import compared, protocol_lines, read_eval_results, render_published
 from harness.registry import load_plugins
 from harness.run.recipes import card_scale, recipe_problems, with_recipe
 from harness.run.spec import RunSpec
@@ -192,6 +194,14 @@ def test_a_recipe_that_is_not_there_is_one_line(tmp_path: Path) -> None:
         find_recipe("made_up", [("", tmp_path)])
 
 
+def test_recipes_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    first, second = made_up(tmp_path / "a"), made_up(tmp_path / "b")
+    folders = [("mine", first.parents[1]), ("", second.parents[1])]
+    with pytest.raises(UsageError, match=f"2 recipes have this name: say mine/made_up or {second}$"):
+        find_recipe("made-up", folders)
+    assert find_recipe("mine/made-up", folders) == find_recipe(str(second), folders) == load_recipe(first)
+
+
 def test_rounding_and_intervals_decide() -> None:
     def verdict(value: float | None, interval: list[float] | None, published: float) -> str:
         metric = {"metric": "acc", "value": value, "interval": interval}
@@ -202,6 +212,15 @@ def test_rounding_and_intervals_decide() -> None:
     assert verdict(0.75, [0.70, 0.7994], 80.0) == "below"
     assert verdict(0.85, [0.806, 0.90], 80) == "above" and verdict(0.85, [0.804, 0.90], 80) == "agrees"
     assert verdict(0.8, None, 80) == "unclear" and verdict(None, None, 80) == "no value"
+
+
+def test_a_narrow_terminal_shows_the_verdict_whole() -> None:
+    metric = {"metric": "acc", "value": 0.25, "interval": [0.2, 0.3]}
+    told = compared({"task": "t", "metrics": [metric]}, {"published": 36.4}, {}, [])  # type: ignore[typeddict-item]
+    report: Any = {"tasks": [{"task": "a_task_of:variant", "metrics": [metric], "published": told}]}
+    console = Console(width=60, record=True, file=io.StringIO())
+    console.print(render_published(report))
+    assert "below" in console.export_text()
 
 
 def test_a_published_value_of_other_questions_has_an_error_of_its_own() -> None:

@@ -27,6 +27,13 @@ _AROUND = " \t\n\u2581\u0120\u010a()[]{}（）【】「」《》\"'“”‘’.
 _OPENS = ("<think>", "<thinking>", "[THINK]", "◁think▷", "<|channel|>")
 
 
+_REMEDY = "take a variant whose options have letters, or one that generates"
+
+
+def _is_letter(label: str) -> bool:
+    return len(label) == 1 and label.isascii()
+
+
 class LabelCheck:
     """Refuses options that are texts: their first token is not their probability."""
 
@@ -42,7 +49,7 @@ class LabelCheck:
             )
         distinct = frozenset(labels)
         is_text = any(not label or len(label) > _LONGEST_LABEL or " " in label for label in labels)
-        if not is_text and not all(len(label) == 1 and label.isascii() for label in labels):
+        if not is_text and not all(map(_is_letter, labels)):
             known = self._words.setdefault((task, subset), distinct)
             self._words[task, subset] = known | distinct
             is_text = not (known <= distinct or distinct <= known)
@@ -50,7 +57,7 @@ class LabelCheck:
             shown = ", ".join(repr(text) for text in request.continuations[:3])
             raise UsageError(
                 f"task '{task}': choices=top_logprobs scores labels such as A and B by one token, not texts ({shown}): "
-                "take a variant whose options have letters, or one that generates"
+                f"{_REMEDY}"
             )
 
 
@@ -111,7 +118,10 @@ def label_response(reply: ChatReply, continuations: Sequence[str], *, has_given:
     missing = sum(value == 0.0 for value in sums.values())
     if not best or (missing and best < bound):
         first = short(top[0][0])
-        raise RequestError(f"no label is certainly the likeliest among the top {len(top)} tokens (first: '{first}')")
+        raise RequestError(
+            f"no label is certainly the likeliest among the top {len(top)} tokens (first: '{first}')",
+            remedy="" if all(map(_is_letter, sums)) else _REMEDY,
+        )
     first = spelt(max(top, key=lambda each: each[1])[0])
     likeliest = names.get(first) or names.get(first.casefold())
     values = [sums[spelt(text)] or bound or 1e-30 for text in continuations]
