@@ -296,12 +296,8 @@ class OpenAIModel(Model):
         Which model: its `name`, if the user gave one; else what the server calls it, and what the server says of its
         weights, where it says anything and is there.
         """
-        if self.title is not None:
-            which: dict[str, Any] = {"name": self.title}
-        else:
-            which = {"model": self.model, **deployment(self.address), **self._served_identity()}
         return {
-            **which,
+            **self._which(),
             "api": self.api,
             "extra_body": shown(sealed(self.extra_body)),
             "omit": list(self.omit),
@@ -316,6 +312,11 @@ class OpenAIModel(Model):
             **({"sounds": asdict(self.media.sounds)} if "audio" in self._shown else {}),
             **({"choices": self.top_logprobs} if self.scores_labels else {}),
         }
+
+    def _which(self) -> Mapping[str, Any]:
+        if self.title is not None:
+            return {"name": self.title}
+        return {"model": self.model, **deployment(self.address), **self._served_identity()}
 
     def inspect_samples(self, samples: Sequence[Sample]) -> None:
         """Refuse what the API in use cannot answer, before anything runs."""
@@ -618,4 +619,6 @@ def _with_cost_of(first: Response, response: Response) -> Response:
 
 @hookimpl
 def harness_models() -> list[type[Model]]:
-    return [OpenAIModel]
+    from .started import models
+
+    return [OpenAIModel, *models()]

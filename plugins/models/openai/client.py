@@ -62,6 +62,8 @@ class Client:
         self._timeout, self._retries = timeout, retries
         self._places = places
         self.sleep = asyncio.sleep
+        self.why_ended: Callable[[], str] = lambda: ""
+        """Why nobody will answer any more, where that can be known: of a server that the run started."""
         self.waiting: dict[int, tuple[float, str]] = {}
         self.known_models: tuple[str, ...] = ()
         self.listings: list[dict[str, Any]] = []
@@ -209,6 +211,8 @@ class Client:
             message = f"{server.address.shown}: {error}"
             if error.final:
                 raise RequestError(message, cause=message) from None
+            if error.gone and (ended := self.why_ended()):
+                raise ModelError(f"{ended}; what is done is kept, the same command goes on") from None
             raise RetryableError(message, gone=error.gone) from None
         if reply.status == 200:
             return read(reply.content, reply.headers.get("content-type", ""))

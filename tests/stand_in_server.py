@@ -1,0 +1,77 @@
+"""A program that is started as vLLM's or SGLang's server is, and that starts, answers and dies as `--how` says."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+TRACEBACK = """(APIServer pid=7) ERROR 11-29 09:20:06 [core.py:97] Traceback (most recent call last):
+(EngineCore pid=9) ERROR 11-29 09:20:06 [core.py:97] ValueError: no kernel for 显卡 of this kind 😀
+(APIServer pid=7)     raise RuntimeError("Engine core initialization failed.")
+(APIServer pid=7) RuntimeError: Engine core initialization failed. See root cause above.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    for name in ("port", "served-model-name", "how", "notes", "tensor-parallel-size", "host"):
+        parser.add_argument(f"--{name}")
+    asked, _ = parser.parse_known_args()
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    with Path(asked.notes).open("a") as notes:
+        print(json.dumps({"pids": [os.getpid(), child.pid], "argv": sys.argv[1:]}), file=notes)
+    print("INFO 11-29 09:20:01 [api_server.py:1] starting", flush=True)
+    if asked.how == "dies":
+        sys.exit(TRACEBACK)
+    if asked.how == "never":
+        time.sleep(600)
+    if asked.how == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if asked.how == "loses its port" and len(Path(asked.notes).read_text().splitlines()) == 1:
+        sys.exit("[Errno 98] error while attempting to bind on address ('127.0.0.1', 1): address already in use")
+    time.sleep(0.5 if asked.how == "slow" else 0)
+    serve(int(asked.port), asked.served_model_name, asked.how)
+
+
+def serve(port: int, name: str, how: str | None) -> None:
+    answered = 0
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.reply({"data": [{"id": name}]})
+
+        def do_POST(self) -> None:
+            nonlocal answered
+            self.rfile.read(int(self.headers["Content-Length"]))
+            if how == "dies in the middle" and answered == 3:
+                print("RuntimeError: CUDA error: out of memory", flush=True)
+                os._exit(3)
+            if how == "is killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            answered += 1
+            choice = {"text": " 6", "message": {"role": "assistant", "content": "6"}, "finish_reason": "stop"}
+            self.reply({"choices": [choice]})
+
+        def reply(self, body: Any) -> None:
+            content = json.dumps(body).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+
+
+if __name__ == "__main__":
+    main()
