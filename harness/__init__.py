@@ -50,6 +50,7 @@ from harness.retry import (
     may_pass,
 )
 from harness.secret import Secret, sealed, secrets_in, secrets_of_url, shown, shown_url
+from harness.streaming import AskTimed, TimedReply
 from harness.thinking import Thinking
 from harness.types import (
     DatasetSpec,
@@ -79,6 +80,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Answered",
+    "AskTimed",
     "Asked",
     "BatchMetric",
     "ChatTemplateError",
@@ -132,6 +134,7 @@ __all__ = [
     "Table",
     "TaskError",
     "Thinking",
+    "TimedReply",
     "Undecided",
     "UsageError",
     "View",

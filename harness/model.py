@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from harness.errors import UsageError, suggest
 from harness.secret import revealed
+from harness.streaming import AskTimed
 from harness.types import Prompt, Request, RequestKind, Response, Sample
 
 
@@ -183,6 +185,13 @@ class Model(ABC):
 
         What goes wrong with one request is its response's `error`; only what ends all work is raised.
         """
+
+    def timed(self) -> AbstractAsyncContextManager[AskTimed]:
+        """For `harness bench`: asks a server for streamed replies, each exactly once and at once, and times them.
+
+        To be entered after `load`, in the event loop that asks. Raises `UsageError` where this model is no such server.
+        """
+        raise UsageError(f"model '{self.name}' is no server whose streamed replies can be timed (openai is)")
 
     def close(self) -> None:
         """Give back memory and connections."""

@@ -23,7 +23,8 @@ class Asked:
 @dataclass
 class Reply:
     """What is sent back. `cut`: close the connection after so many bytes. `wait`: set it to let the reply go.
-    `drip`: seconds between single bytes."""
+    `drip`: seconds between single bytes. `pieces`: in the place of a body, parts of a stream, each after so many
+    seconds; where one is None the connection breaks off."""
 
     body: Any = None
     status: int = 200
@@ -31,6 +32,20 @@ class Reply:
     cut: int | None = None
     wait: threading.Event | None = None
     drip: float = 0.0
+    pieces: tuple[tuple[float, bytes | None], ...] = ()
+
+
+def streamed(*words: str, first: float = 0.0, each: float = 0.0, usage: bool = True, breaks: bool = False) -> Reply:
+    """A reply of the chat API in pieces, a token a word. breaks: the connection does, in the place of the end."""
+    deltas = [{"choices": [{"delta": {"content": word}, "finish_reason": None}]} for word in words]
+    events = [(each if number else first, _event(delta)) for number, delta in enumerate(deltas)]
+    end = [(0.0, _event({"choices": [{"delta": {}, "finish_reason": "stop"}]}))]
+    end += [(0.0, _event({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": len(words)}}))] * usage
+    return Reply(pieces=(*events, *([(0.0, None)] if breaks else [*end, (0.0, b"data: [DONE]\n\n")])))
+
+
+def _event(value: Any) -> bytes:
+    return b"data: " + json.dumps(value).encode() + b"\n\n"
 
 
 def chat(text: str | None, finish_reason: str = "stop", **message: Any) -> Reply:
@@ -74,6 +89,8 @@ class ScriptedServer:
             def reply(self, reply: Reply) -> None:
                 if reply.wait is not None:
                     reply.wait.wait(10)
+                if reply.pieces:
+                    return self.stream(reply)
                 body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
                 self.send_response(reply.status)
                 for name, value in {"Content-Length": str(len(body)), **reply.headers}.items():
@@ -83,6 +100,18 @@ class ScriptedServer:
                     self.send(body, reply)
                 except OSError:
                     self.close_connection = True
+
+            def stream(self, reply: Reply) -> None:
+                self.send_response(reply.status)
+                for name, value in {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                for pause, piece in (*reply.pieces, (0.0, b"")):
+                    threading.Event().wait(pause)
+                    if piece is None:
+                        self.close_connection = True
+                        return
+                    self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
 
             def send(self, body: bytes, reply: Reply) -> None:
                 for at in range(len(body) if reply.drip else 0):

@@ -27,6 +27,7 @@ FIRST = (
     "python",
     "training",
     "machines",
+    "bench",
     "flags",
     "speed",
 )

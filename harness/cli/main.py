@@ -37,6 +37,7 @@ COMMANDS = {
     "view": "Look at runs in a browser.",
     "compare": "Compare runs, sample by sample.",
     "gain": "What images gain, and what leaked.",
+    "bench": "How fast a server is, and under how much load.",
     "verify": "Whether a served model is the model it claims to be.",
     "watch": "Measure the checkpoints of a training as they appear.",
     "gate": "Fail when a run is worse than its baseline.",

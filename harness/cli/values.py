@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -299,6 +299,31 @@ def parse_prices(given: str) -> tuple[float, float]:
     if len(prices) != 2 or not all(math.isfinite(price) and price >= 0 for price in prices):
         raise ValueError(f"'{given}' is not two prices (of a million prompt and completion tokens, as in 0.15,0.6)")
     return prices[0], prices[1]
+
+
+def parse_ladder(given: Any) -> list[float]:
+    """Read `1,2,4`: numbers above 0, each once, in their order."""
+    parts = [part.strip() for part in str(given).split(",") if part.strip()]
+    try:
+        numbers = list(dict.fromkeys(float(part) for part in parts))
+    except ValueError:
+        numbers = []
+    if not numbers or not all(math.isfinite(number) and number > 0 for number in numbers):
+        raise ValueError(f"'{given}' is not of the form N,N,N with numbers above 0, as in 1,2,4,8")
+    return numbers
+
+
+def parse_limits(given: Any, names: Collection[str]) -> dict[str, float]:
+    """Read `ttft=0.5,tpot=0.05`: seconds above 0, by some of `names`."""
+    limits = parse_pairs(given)
+    for name, value in limits.items():
+        if name not in names:
+            raise ValueError(f"'{name}' is none of {', '.join(names)}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise ValueError(f"{name}={value}: not a number of seconds above 0")
+    if not limits:
+        raise ValueError("names no limit: as in ttft=0.5,tpot=0.05 (seconds)")
+    return {name: float(value) for name, value in limits.items()}
 
 
 def parse_switch(given: str | bool) -> bool:

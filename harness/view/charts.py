@@ -22,6 +22,10 @@ LEAST_AXES = 3
 _LOCK = threading.RLock()
 Draw = Callable[["Figure", str], None]
 """Draws into a figure; the text is the colour of lines and letters."""
+Line = tuple[str, Sequence[float], Sequence[Sequence[float] | None]]
+"""Name, values and their intervals, one a place on the axis."""
+Panel = tuple[str, Sequence[Line]]
+"""The title of an axis, and the lines above it."""
 _COLOURS = ("#3b6fb5", "#c2571a", "#2e8b57", "#8a4fbf", "#b23a48", "#6b7280", "#0e8a8a", "#a37200")
 _DASHES = ("solid", (0, (5, 3)), (0, (1, 2)), (0, (5, 2, 1, 2)))
 _MARKS = ("o", "s", "^", "D", "v", "P", "X")
@@ -172,6 +176,40 @@ def scatter(points: Sequence[tuple[str, float, float]], across: str, up: str) ->
         plot.set_xlabel(across)
         plot.set_ylabel(up)
         _plain(plot, ink)
+
+    return draw
+
+
+def ladder(
+    loads: Sequence[float],
+    panels: Sequence[Panel],
+    across: str,
+    mark: float | None = None,
+) -> Draw:
+    """What changes with a load, which doubles from step to step: (axis title, lines) a panel, one above the other.
+
+    mark: the load at which a line is drawn through all panels.
+    """
+
+    def draw(made: Figure, ink: str) -> None:
+        made.set_size_inches(6.4, 1.2 + 2.2 * len(panels))
+        plots = made.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+        for plot, (up, lines) in zip(plots, panels, strict=True):
+            for number, (name, values, intervals) in enumerate(lines):
+                points = [("", value, between) for value, between in zip(values, intervals, strict=True)]
+                style: dict[str, Any] = {"color": _COLOURS[number], "marker": _MARKS[number], "label": name}
+                plot.errorbar(loads, values, _errors(points), markersize=4, capsize=3, **style)
+            plot.set_ylabel(up)
+            plot.set_ylim(bottom=0)
+            plot.set_xscale("log", base=2)
+            plot.set_xticks(list(loads), [f"{load:g}" for load in loads])
+            plot.minorticks_off()
+            if mark is not None:
+                plot.axvline(mark, color=ink, alpha=0.5, linestyle="dashed")
+            _plain(plot, ink)
+            if len(lines) > 1:
+                plot.legend(frameon=False, labelcolor=ink)
+        plots[-1].set_xlabel(across)
 
     return draw
 

@@ -94,6 +94,25 @@ def median_estimate(values: Floats, clusters: Clusters = None) -> Estimate:
     return from_draws(median, draws)
 
 
+def quantile_interval(values: Floats, share: float) -> tuple[float, float | None] | None:
+    """Interval of the quantile below which `share` of all values lie, from two of the sorted values, shape [n].
+
+    Holds for any distribution: the number of values below a quantile is binomial (H. A. David and H. N. Nagaraja, Order
+    Statistics, 3rd edition, 2003, section 7.1). The upper end is None where no value seen bounds it (the 99 % quantile
+    of fewer than 368 values); the whole is None where none bounds it from below.
+    """
+    ordered, n = np.sort(values), len(values)
+    ranks = np.arange(n + 1)
+    logs = np.array([math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in ranks])
+    below = np.cumsum(np.exp(logs + ranks * math.log(share) + (n - ranks) * math.log1p(-share)))
+    tail = (1 - LEVEL) / 2
+    low = int(np.searchsorted(below, tail, side="right"))  # P(at most low - 1 below) <= tail
+    high = int(np.searchsorted(below, 1 - tail, side="left")) + 1
+    if low < 1:
+        return None
+    return float(ordered[low - 1]), float(ordered[high - 1]) if high <= n else None
+
+
 def own_estimate(statistics: Floats, from_sums: FromSums, clusters: Clusters = None) -> Estimate:
     """A function of summed statistics, shape [n, k]: `from_sums(sums, n)`."""
     value = from_sums(tuple(statistics.sum(axis=0).tolist()), len(statistics))

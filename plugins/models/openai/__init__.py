@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from harness import (
+    AskTimed,
     ChatTemplateError,
     DataError,
     GenerationParams,
@@ -28,6 +30,7 @@ from harness import (
     Response,
     Sample,
     Thinking,
+    TimedReply,
     UsageError,
     hookimpl,
     sealed,
@@ -68,6 +71,7 @@ from .settings import (
 from .sounds import SoundRule
 from .thinking import DIALECTS as THINKING_DIALECTS
 from .thinking import Obedience, ToolUse, dialect_of, thinking_fields
+from .timing import TimedSeat
 from .wire import (
     MediaRules,
     chat_messages,
@@ -117,8 +121,8 @@ class Seat:
         return seconds
 
 
-Way = Seat | BatchSeat
-"""How a question gets to the server: at once, or by a batch."""
+Way = Seat | BatchSeat | TimedSeat
+"""How a question gets to the server: at once, by a batch, or once and timed."""
 
 
 class OpenAIModel(Model):
@@ -369,6 +373,25 @@ class OpenAIModel(Model):
             return await self._answer(request, asked, len(requests))
 
         yield from asking.answers(requests, answer, self._run)
+
+    @contextlib.asynccontextmanager
+    async def timed(self) -> AsyncIterator[AskTimed]:
+        """Asks the servers in turn, for replies in pieces, and tries nothing twice."""
+        if self.batch_api:
+            raise UsageError("--batch_api: batches are not answered while one waits, so nothing can be timed")
+        self.stream = True
+        turns = itertools.cycle(self.servers.all)
+
+        async def ask(request: Request) -> TimedReply:
+            seat = TimedSeat(self._client, next(turns))
+            try:
+                response = await self._ask(request, seat, send_stops=self.think_end_token is None)
+            except RequestError as error:
+                response = Response(error=f"{error} ({error.remedy})" if error.remedy else str(error))
+            return seat.reply(response, self.count_tokens)
+
+        async with self._connection:
+            yield ask
 
     def close(self) -> None:
         self._background.close()

@@ -196,6 +196,20 @@ class Client:
             server.broke()
         return (failure.throttled or failure.gone) and self.servers.can_hand_over(server)
 
+    async def post_once(
+        self,
+        server: ModelServer,
+        route: str,
+        body: Mapping[str, Any],
+        read: Callable[[bytes, str], Reply],
+        arrivals: list[tuple[float, int]],
+    ) -> Reply:
+        """The same of one server, asked once and without waiting; `arrivals` is told when parts of the reply come."""
+        try:
+            return await self._attempt(server, route, body, read, self._timeout, arrivals)
+        except RequestError as error:
+            raise self._hidden(error) from None
+
     async def _attempt(
         self,
         server: ModelServer,
@@ -203,10 +217,11 @@ class Client:
         body: Mapping[str, Any],
         read: Callable[[bytes, str], Reply],
         seconds: float,
+        arrivals: list[tuple[float, int]] | None = None,
     ) -> Reply:
+        content, url = json.dumps(body).encode(), server.address.of(route)
         try:
-            content = json.dumps(body).encode()
-            reply = await self.connection.send("POST", server.address.of(route), content, self._headers, seconds)
+            reply = await self.connection.send("POST", url, content, self._headers, seconds, arrivals=arrivals)
         except NoReply as error:
             message = f"{server.address.shown}: {error}"
             if error.final:

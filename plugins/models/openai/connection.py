@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+import time
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -79,10 +80,12 @@ class Connection:
         headers: Mapping[str, str],
         seconds: float,
         into: IO[bytes] | None = None,
+        arrivals: list[tuple[float, int]] | None = None,
     ) -> Received:
         """Send a request and read all of its reply, however slowly its bytes come. Raises NoReply.
 
-        into: the file that takes the content of a reply of status 200, however long it is.
+        into: the file that takes the content of a reply of status 200, however long it is. arrivals: takes
+        (`time.perf_counter()`, bytes so far) whenever some came.
         """
         import aiohttp
 
@@ -93,7 +96,7 @@ class Connection:
                 options = {"allow_redirects": False, "ssl": self._tls or False, "proxy": proxy}
                 data = _form(body) if isinstance(body, Upload) else body
                 async with session.request(method, url, data=data, headers=headers, **options) as reply:
-                    content = await _read(reply, into if reply.status == 200 else None)
+                    content = await _read(reply, into if reply.status == 200 else None, arrivals)
                     return Received(reply.status, {k.lower(): v for k, v in reply.headers.items()}, content)
         except TimeoutError as error:
             if isinstance(error, aiohttp.ServerTimeoutError):
@@ -155,7 +158,7 @@ def _form(upload: Upload) -> Any:
     return form
 
 
-async def _read(reply: Any, into: IO[bytes] | None) -> bytes:
+async def _read(reply: Any, into: IO[bytes] | None, arrivals: list[tuple[float, int]] | None) -> bytes:
     parts: list[bytes] = []
     size = 0
     async for part in reply.content.iter_chunked(2**16):
@@ -163,6 +166,8 @@ async def _read(reply: Any, into: IO[bytes] | None) -> bytes:
             into.write(part)
             continue
         size += len(part)
+        if arrivals is not None:
+            arrivals.append((time.perf_counter(), size))
         if size > MOST_BYTES:
             raise NoReply(f"the reply is longer than {MOST_BYTES // 2**20} MB", final=True)
         parts.append(part)
