@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
-from openai_asking import answer, make
-from scripted_server import Reply, ScriptedServer, chat
+from openai_asking import answer, answers, make
+from scripted_server import Reply, ScriptedServer, chat, error
 
-from harness import GenerationParams, Message, Model, Prompt, Request, Response, UsageError
+from harness import GenerationParams, Message, Model, ModelError, Prompt, Request, Response, UsageError
 from harness.engine import ChatTemplate
 from harness.registry import load_plugins
 from harness.run.prepare import check_abilities
@@ -43,6 +43,36 @@ def test_calls_that_come_in_pieces_are_joined(server: ScriptedServer) -> None:
     server.answer = lambda asked: Reply(body.encode(), headers={"Content-Type": "text/event-stream"})
     response = answer(make(server), ASKED)
     assert read_calls(response.text or "") == (ToolCall("weather", {"city": "北京"}),)
+
+
+def test_a_call_by_its_older_name_is_read_whole_and_in_pieces(server: ScriptedServer) -> None:
+    parts: list[dict[str, Any]] = [
+        {"name": "weather", "arguments": ""},
+        {"arguments": '{"city": '},
+        {"arguments": '"北京"}'},
+    ]
+    events = [{"choices": [{"delta": {"function_call": part}}]} for part in parts]
+    events.append({"choices": [{"delta": {}, "finish_reason": "function_call"}]})
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n"
+    streamed = Reply(body.encode(), headers={"Content-Type": "text/event-stream"})
+    server.script(chat(None, "function_call", function_call=CALL["function"]), streamed)
+    for response in answers(make(server), [ASKED, ASKED]):
+        assert read_calls(response.text or "") == (ToolCall("weather", {"city": "北京"}),)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set',
+        "tools param requires --jinja flag",
+        "registry.ollama.ai/library/small does not support tools",
+        "Unrecognized request argument supplied: tools",
+    ],
+)
+def test_a_server_that_takes_no_functions_is_not_asked_without(server: ScriptedServer, said: str) -> None:
+    server.answer = lambda asked: error(400, said)
+    with pytest.raises(ModelError, match="start the server so that it takes `tools`"):
+        answers(make(server), [ASKED] * 4)
 
 
 def test_what_functions_returned_goes_back_to_an_api_with_the_calls_that_asked_for_it(server: ScriptedServer) -> None:

@@ -35,8 +35,15 @@ _NO_MODEL = re.compile(
     r"|(unknown|invalid|no such) model",
     re.I,
 )
+# As vLLM, llama.cpp's server, Ollama and OpenAI's API say it.
+_NO_TOOLS = re.compile(
+    r"tool.?call.?parser|\btools? param\w* requires|(not|n't) support (tool|function)|不支持.{0,8}(tools|工具|函数)"
+    r"|(un(known|expected|recogni[sz]ed|supported)|not (allow|permit)ted).{0,40}\b(tools|tool_choice)\b"
+    r"|\b(tools|tool_choice)\b['\"`]?:? .{0,30}(unsupported|not (supported|permitted|allowed))",
+    re.I,
+)
 # Fields that a run can do without. Those that carry the question are not among them.
-_KEPT = ("model", "messages", "prompt", "echo", "logprobs", "prompt_logprobs")
+_KEPT = ("model", "messages", "prompt", "tools", "echo", "logprobs", "prompt_logprobs")
 
 
 class RequestError(Exception):
@@ -154,6 +161,9 @@ def refusal(
         there = ", ".join(list(models)[:5])
         remedy = "--model_args model=NAME names the model" + (f"; the server has {there}" if there else "")
         return RequestError(message, status, cause=message, remedy=remedy)
+    if "tools" in body and (error.param == "tools" or _NO_TOOLS.search(error.message)):
+        remedy = "start the server so that it takes `tools`; vLLM: --enable-auto-tool-choice --tool-call-parser NAME"
+        return RequestError(message, status, cause=f"{status} tools", remedy=remedy)
     if field := _refused_field(error, body):
         remedy = f"--model_args omit={'+'.join([*omitted, field])}"
         return RequestError(message, status, cause=f"{status} {field}", remedy=remedy)

@@ -87,8 +87,11 @@ class ReplyCall(_Typed):
 
 
 class ReplyMessage(_Typed):
+    """What the assistant says. `function_call` is the older name of a single call, which some servers still write."""
+
     content: str | list[dict[str, Any]] | None = None
     tool_calls: list[ReplyCall] | None = None
+    function_call: CalledFunction | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
     refusal: str | None = None
@@ -242,6 +245,8 @@ def _add(piece: Any, to: dict[str, Any]) -> None:
     for name, value in piece.items():
         if name == "tool_calls" and isinstance(value, list):
             _add_calls(value, to.setdefault(name, []))
+        elif name == "function_call" and isinstance(value, Mapping):
+            _add(value, to.setdefault(name, {}))
         elif isinstance(value, str) and isinstance(to.get(name, ""), str) and name != "role":
             to[name] = to.get(name, "") + value
         elif value is not None:

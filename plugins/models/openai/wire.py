@@ -15,7 +15,7 @@ from harness.scoring import read_calls, strip_reasoning
 
 from .errors import RetryableError, WithheldError, short
 from .pictures import MOST_FRAME_BYTES, MOST_FRAME_PIXELS, PictureRule
-from .replies import ChatReply, CompletionReply, Finish, ReplyCall, finish_of
+from .replies import CalledFunction, ChatReply, CompletionReply, Finish, finish_of
 from .sounds import SoundRule
 
 # The APIs take no more; the others are applied here, as all of them are.
@@ -114,7 +114,10 @@ def chat_response(reply: ChatReply) -> Response:
     if message is None:
         raise RetryableError("the server's reply has no message")
     text, thoughts = _texts(message.content)
-    text = "\n".join([*([text] if text else []), *map(_written, message.tool_calls or ())])
+    calls = [call.function for call in message.tool_calls or ()]
+    if message.function_call and not calls:
+        calls = [message.function_call]
+    text = "\n".join([*([text] if text else []), *map(_written, calls)])
     if message.refusal and not text:
         # What a model says in place of an answer answers nothing, whatever its text looks like.
         raise WithheldError(f"refused by the model: {short(message.refusal)}")
@@ -122,11 +125,11 @@ def chat_response(reply: ChatReply) -> Response:
     return _response(reply, text, reasoning, reason)
 
 
-def _written(call: ReplyCall) -> str:
+def _written(call: CalledFunction) -> str:
     """A call that the server has read, as text in the form of Hermes; arguments that are no JSON stay as they came."""
-    arguments = call.function.arguments
+    arguments = call.arguments
     shown = json.dumps(arguments or {}, ensure_ascii=False) if not isinstance(arguments, str) else arguments or "{}"
-    name = json.dumps(call.function.name, ensure_ascii=False)
+    name = json.dumps(call.name, ensure_ascii=False)
     return f'<tool_call>{{"name": {name}, "arguments": {shown}}}</tool_call>'
 
 
