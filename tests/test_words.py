@@ -11,7 +11,8 @@ import pytest
 
 import harness
 from harness import evaluate
-from harness.judging.questions import HIDDEN, SAME
+from harness.judging.judge import REFERENCES
+from harness.judging.questions import HIDDEN, NO_REFERENCE, SAME
 from harness.record.by_category import PARTS, WHOLE
 from harness.record.conversation import ENDS
 from harness.record.coverage import _BECAME
@@ -50,7 +51,7 @@ MADE_UP = (
     "its record names no frames: the model was not shown any that are known",
     "shared prompt", "scored behind each", "prefill", "prompt", "system", "user", "assistant", "tool",
     *ENDS.values(), *NOTE_WORDS.values(), *ORDERS,
-    HIDDEN, SAME, WHOLE, *PARTS, *VERDICTS, "results", "published", "difference",
+    HIDDEN, NO_REFERENCE, REFERENCES, SAME, WHOLE, *PARTS, *VERDICTS, "results", "published", "difference",
     *DOUBTS, *KINDS, *CHIPS, *ABILITIES, *(words for _, words in _OTHER_FIXES),
     "as if its rows were drawn at random: its error was not measured on other models",
     *_VERDICTS.values(), *DOUBTS, *KINDS, *CHIPS, *ABILITIES, *(words for _, words in _OTHER_FIXES),

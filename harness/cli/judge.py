@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +21,7 @@ from harness.words import Translate, english, locale_language, translator
 if TYPE_CHECKING:
     from harness.judging.judge import JudgeResult, JudgeSpec
     from harness.judging.panel import Panel
+    from harness.judging.strengths import TaskStrengths
 
 JUDGE_OPTIONS = [
     click.option("--rubric", metavar="NAME|FILE", help="What is judged, and how a judge replies (--list names them)."),
@@ -29,6 +32,10 @@ JUDGE_OPTIONS = [
     click.option(
         "--prices", type=Parsed("in,out", parse_prices), multiple=True, metavar="IN,OUT",
         help="Price of a million prompt and completion tokens. Once, or once a judge.",
+    ),
+    click.option(
+        "--against_references", is_flag=True, default=None,
+        help="Compare with the reference answers of the rows, by a rubric of pairs.",
     ),
     click.option("--tasks", "-t", type=NAMES, multiple=True, metavar="NAMES", help="Tasks of the run. [default: all]"),
     click.option(
@@ -51,14 +58,14 @@ JUDGE_OPTIONS = [
 
 
 @click.command("judge")
-@click.argument("runs", nargs=-1, metavar="RUN [RUN]", shell_complete=complete_runs)
+@click.argument("runs", nargs=-1, metavar="RUN...", shell_complete=complete_runs)
 @options(JUDGE_OPTIONS, MODEL_OPTIONS)
 @click.option("--dry_run", is_flag=True, help="Say what would be asked. Asks nothing.")
 @click.option("--list", "listed", is_flag=True, help="List the rubrics.")
 @click.option("--json", "as_json", is_flag=True, help="All numbers, as JSON.")
 @click.pass_context
 def command(context: click.Context, /, **flags: Any) -> int:
-    """Let models judge the answers of a finished run, or compare those of two. The answers come from the log.
+    """Let models judge the answers of a finished run, or compare those of two or more. The answers come from the log.
 
     Every judgement is on disk: the same command again goes on where it stopped, and asks nothing twice. A reply that
     cannot be read is asked for again; where that does not help, the sample has no score, and is counted.
@@ -66,6 +73,7 @@ def command(context: click.Context, /, **flags: Any) -> int:
     \b
     harness judge runs/NAME --rubric correctness_en --model openai --model_args model=JUDGE,base_url=URL
     harness judge runs/before runs/after --rubric preference_en --judge hf,pretrained=DIR --judge openai,model=JUDGE
+    harness judge runs/sft runs/step-100 runs/step-200 --rubric preference_en --against_references --model ...
     """
     listed, dry, as_json = flags.pop("listed"), flags.pop("dry_run"), flags.pop("as_json")
     if listed:
@@ -93,7 +101,7 @@ def spec_of(flags: Mapping[str, Any], command_line: str) -> JudgeSpec:
     judges: Sequence[tuple[str, Mapping[str, Any]]] = given.pop("judges", ())
     name, args, prices = given.pop("model", None), given.pop("model_args", {}), given.pop("prices", ())
     if not given.get("runs"):
-        raise UsageError("name the run that is judged, or two to compare (`harness judge --list` lists the rubrics)")
+        raise UsageError("name the run that is judged, or those to compare (`harness judge --list` lists the rubrics)")
     if not given.get("rubric"):
         raise UsageError("--rubric: name what is judged (`harness judge --list` lists the rubrics), or a file")
     if judges and (name or args):
@@ -131,19 +139,20 @@ def print_questions(spec: JudgeSpec) -> int:
     registry = load_plugins()
     progress = watch()
     try:
-        plan = plan_judging(spec, registry, progress)
-        models = prepared_judges(plan, registry, progress)
+        plans = plan_judging(spec, registry, progress)
+        models = prepared_judges(plans, registry, progress)
     finally:
         progress.finished()
-    asked = [question.request.prompt for sample in plan.samples for question in sample.questions]
+    asked = [question.request.prompt for plan in plans for sample in plan.samples for question in sample.questions]
     if asked:
         line(models[0].render(asked[0]).rstrip())
         line()
+    samples = counted(sum(len(plan.samples) for plan in plans), "sample")
     for judge, model in zip(spec.judges, models, strict=True):
         counts = [model.count_tokens(model.render(prompt)) for prompt in asked]
         known = [count for count in counts if count is not None]
         tokens = f", {counted(sum(known), 'prompt token')}" if known and len(known) == len(counts) else ""
-        line(f"{judge.name}: {counted(len(plan.samples), 'sample')}, {counted(len(asked), 'question')}{tokens}")
+        line(f"{judge.name}: {samples}, {counted(len(asked), 'question')}{tokens}")
         model.close()
     return 0
 
@@ -157,6 +166,30 @@ def print_result(result: JudgeResult) -> None:
         print_judgement(judgement.report, judgement.path, larger=judgement.larger, t=t)
     if result.panel:
         print_panel(result.panel, t)
+    for each in result.strengths:
+        print_strengths(each, t)
+
+
+def print_strengths(found: TaskStrengths, t: Translate = english) -> None:
+    """The sides of a task, the strongest first; those without a finite strength last."""
+    line(t("{task}: strength of each by the verdicts of {judge} (Bradley-Terry, in Elo points above {first})",
+           task=found.task, judge=found.judge, first=t(found.sides[0].name)))  # fmt: skip
+    names = [t(side.name) for side in found.sides]
+    rows = []
+    for side in sorted(found.sides, key=lambda side: -math.inf if side.elo is None else side.elo, reverse=True):
+        name = t(side.name)
+        # Checkpoints of one training may be called alike.
+        shown = name if names.count(name) == 1 else f"{name} ({Path(side.run).name})"
+        low, high = (f"{end:+.0f}" for end in side.interval or (0.0, 0.0))
+        interval = f"{low} .. {high}" if side.interval else ""
+        elo = t("no finite value") if side.elo is None else f"{side.elo:+.0f}"
+        rows.append((shown, elo, interval, *map(str, (side.wins, side.losses, side.ties))))
+    columns = (t("model"), "Elo", t("95% interval"), t("wins"), t("losses"), t("ties"))
+    show(table(columns, rows, [columns[0]]))
+    if found.without:
+        notice(
+            t("{task}: {n} pairs of answers have no verdict and are in no strength", task=found.task, n=found.without)
+        )
 
 
 def print_panel(panel: Panel, t: Translate = english) -> None:

@@ -239,7 +239,7 @@ def print_judgement(
     from harness.record.manifest import model_title
     from harness.record.report import render
 
-    judged = t(" against ").join(item["model"] for item in reversed(report["judged"]))
+    judged = t(" against ").join(t(item["model"]) for item in reversed(report["judged"]))
     rubric = f"{report['rubric']['name']}@{report['rubric']['digest']}"
     line(t("{models}, judged by {judge} ({rubric})", models=judged, judge=model_title(report), rubric=rubric))
     show(render(report, width(), subsets=subsets, t=t))

@@ -6,7 +6,8 @@ Everything that can be refused is refused before the first judge loads.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from harness.judging.panel import Panel, make_panel
 from harness.judging.questions import JudgedSample, QuestionMaker
 from harness.judging.rubric import Rubric, find_rubric
 from harness.judging.session import Session
+from harness.judging.strengths import TaskStrengths, task_strengths
 from harness.judging.usage import pairs_of, work_of
 from harness.judging.verdicts import scale, score_keys
 from harness.model import Model
 from harness.record.cost import Prices
 from harness.record.coverage import Coverage, coverage_of
-from harness.record.file_types import Manifest, Report
+from harness.record.file_types import JudgedRunFields, Manifest, Report
 from harness.record.manifest import identity_hash, model_title
 from harness.record.report import Missing, Usage, build_report, missing_of, watch
 from harness.record.run import RunFolder
@@ -39,6 +41,8 @@ from harness.types import JSON, Record, Result
 JUDGEMENTS = "judgements"
 """The folder of a run folder that holds the judgements of it."""
 DEFAULT_TOKENS = 1024
+REFERENCES = "the reference answers"
+"""The name of the side that a run is compared with where it is compared with no other run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +69,10 @@ class JudgeModel:
 class JudgeSpec:
     """Everything that a judging is told, named as on the command line.
 
-    runs: one, or two for a rubric of pairs; a win is then the second run's. retries: how often a reply that cannot be
-    read is asked for again. output: where folders of judgements are kept; `judgements` of the last run by default.
+    runs: one, or two for a rubric of pairs; a win is then the second run's. Of more than two, every two are compared.
+    against_references: the reference answers of the rows are one side more, the first. retries: how often a reply that
+    cannot be read is asked for again. output: where folders of judgements are kept; `judgements` of the last run by
+    default.
     """
 
     runs: tuple[str, ...]
@@ -84,6 +90,7 @@ class JudgeSpec:
     offline: bool = False
     output: str | None = None
     command: str = ""
+    against_references: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +107,11 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class JudgeResult:
-    """What every judge found, and, of several, what they found together."""
+    """What every judge found, and, of several, what they found together; of more than two runs, their strengths."""
 
     judgements: tuple[Judgement, ...]
     panel: Panel | None = None
+    strengths: tuple[TaskStrengths, ...] = ()
 
     @property
     def exit_code(self) -> ExitCode:
@@ -115,7 +123,8 @@ class JudgeResult:
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values."""
         judged = [{"path": str(each.path), **each.report} for each in self.judgements]
-        return {"judges": judged, "panel": self.panel.to_dict() if self.panel else None}
+        found: dict[str, Any] = {"judges": judged, "panel": self.panel.to_dict() if self.panel else None}
+        return {**found, "strengths": [asdict(each) for each in self.strengths]} if self.strengths else found
 
 
 @dataclass(slots=True)
@@ -141,21 +150,24 @@ def run_judges(
     accounts: of each judge, within the budget of a run.
     """
     registry, progress = registry or load_plugins(), progress or Progress()
-    done: list[Judgement] = []
+    done: list[list[Judgement]] = []
     models: list[Model] = []
     try:
-        plan = plan_judging(spec, registry, progress)
-        models = prepared_judges(plan, registry, progress)
+        plans = plan_judging(spec, registry, progress)
+        models = prepared_judges(plans, registry, progress)
         for each, model, account in zip(spec.judges, models, accounts or [None] * len(models), strict=True):
             model.say = progress.message
-            done.append(_judge_by(plan, each, model, registry, progress, account))
+            done.append(_judge_all(plans, each, model, registry, progress, account))
             model.close()  # the next judge may need its memory
     finally:
         for model in models[len(done) :]:
             model.close()
         progress.finished()
-    panel = make_panel(plan.rubric, plan.tasks, [each.path for each in done]) if len(done) > 1 else None
-    return JudgeResult(tuple(done), panel)
+    flat = tuple(judgement for column in done for judgement in column)
+    if len(plans) > 1:
+        return JudgeResult(flat, None, tuple(each for column in done for each in _strengths(plans, column)))
+    panel = make_panel(plans[0].rubric, plans[0].tasks, [each.path for each in flat]) if len(flat) > 1 else None
+    return JudgeResult(flat, panel)
 
 
 def judge(
@@ -175,34 +187,56 @@ def judge(
     return run_judges(JudgeSpec(named, str(rubric), judges, **options))
 
 
-def plan_judging(spec: JudgeSpec, registry: Registry, progress: Progress) -> JudgingPlan:
-    """Read the rubric and the runs, and render every question. Raises `UsageError`."""
+def plan_judging(spec: JudgeSpec, registry: Registry, progress: Progress) -> list[JudgingPlan]:
+    """Read the rubric and the runs, and render every question. Raises `UsageError`.
+
+    One plan; of more than two sides, one for every two of them.
+    """
     progress.stage("reading the answers that are judged")
     rubric = find_rubric(spec.rubric, tuple(registry.template_folders()))
-    wanted = 2 if rubric.pairwise else 1
-    if len(spec.runs) != wanted:
-        kind = "compares the answers of two runs" if rubric.pairwise else "judges the answers of one run"
-        raise UsageError(f"the rubric '{rubric.name}' {kind}: name {wanted}, not {len(spec.runs)}")
     if not spec.judges:
         raise UsageError("--model: name the model that judges (`harness plugins` lists what there is)")
+    if spec.against_references and (not rubric.pairwise or rubric.needs_reference):
+        why = "judges the answers of one run" if not rubric.pairwise else "shows the reference to the judge"
+        raise UsageError(f"--against_references: the rubric '{rubric.name}' {why}; take one of pairs that does not")
+    sides = (*([""] if spec.against_references else []), *spec.runs)
+    if (len(sides) < 2) if rubric.pairwise else (len(sides) != 1):
+        if rubric.pairwise:
+            how = "name two or more, or one and --against_references"
+            raise UsageError(f"the rubric '{rubric.name}' compares the answers of runs: {how}")
+        raise UsageError(f"the rubric '{rubric.name}' judges the answers of one run: name 1, not {len(sides)}")
+    if len(sides) > 2 and (twice := next((run for run in spec.runs if spec.runs.count(run) > 1), None)):
+        raise UsageError(f"{twice}: is named twice")
+    plans = []
+    for sides_of_pair in combinations(sides, 2) if rubric.pairwise else [sides]:
+        runs = tuple(side for side in sides_of_pair if side)
+        part = replace(spec, runs=runs, against_references=len(runs) < len(sides_of_pair))
+        plans.append(_plan(part, rubric, progress))
+    return plans
+
+
+def _plan(spec: JudgeSpec, rubric: Rubric, progress: Progress) -> JudgingPlan:
     runs = [open_run(path) for path in spec.runs]
     tasks = judged_tasks(runs, spec.tasks, spec.limit, progress.message)
     own = {"max_gen_toks": DEFAULT_TOKENS, **rubric.generation}
-    maker = QuestionMaker(rubric, spec.apply_chat_template, generation_params(own, spec.gen_kwargs, ()), spec.seed)
+    generation = generation_params(own, spec.gen_kwargs, ())
+    maker = QuestionMaker(rubric, spec.apply_chat_template, generation, spec.seed, spec.against_references)
     samples = [maker.judged_sample(records) for task in tasks for records in task.samples]
     return JudgingPlan(spec, rubric, runs, tasks, samples, maker)
 
 
-def prepared_judges(plan: JudgingPlan, registry: Registry, progress: Progress) -> list[Model]:
+def prepared_judges(plans: Sequence[JudgingPlan], registry: Registry, progress: Progress) -> list[Model]:
     """The judges' models, none of them loaded yet. Raises `UsageError` where one of them cannot judge this."""
-    specs = [_as_run(plan.spec, judge) for judge in plan.spec.judges]
+    specs = [_as_run(plans[0].spec, judge) for judge in plans[0].spec.judges]
     for spec in specs:
         if "generate" not in registry.model(spec.model).supports:
             raise UsageError(f"model '{spec.model}' writes no texts, so it cannot judge")
     try:
-        models = prepare_models(specs, registry, lambda: [plan.maker.sample(each) for each in plan.samples], progress)
+        models = prepare_models(
+            specs, registry, lambda: [plan.maker.sample(each) for plan in plans for each in plan.samples], progress
+        )
     except ChatTemplateError as error:
-        if not plan.maker.chat:
+        if not plans[0].maker.chat:
             raise
         raise UsageError(f"{error} (a judge is asked by chat, unless --apply_chat_template false)") from None
     try:
@@ -217,21 +251,40 @@ def prepared_judges(plan: JudgingPlan, registry: Registry, progress: Progress) -
     return models
 
 
+def _judge_all(
+    plans: Sequence[JudgingPlan],
+    judge: JudgeModel,
+    model: Model,
+    registry: Registry,
+    progress: Progress,
+    account: Account | None,
+) -> list[Judgement]:
+    """What one judge says, which is loaded once, and only if something is left to ask."""
+    for path, run in {str(run.folder.path): run for plan in plans for run in plan.runs}.items():
+        if run.folder.manifest["identity"].get("model") == {"name": model.name, **model.identity}:
+            progress.message(f"the judge is the model of {path}: models favour their own answers")
+    done, is_loaded = [], False
+    for plan in plans:
+        judgement, is_loaded = _judge_by(plan, judge, model, registry, progress, account, is_loaded=is_loaded)
+        done.append(judgement)
+    return done
+
+
 def _judge_by(
     plan: JudgingPlan,
     judge: JudgeModel,
     model: Model,
     registry: Registry,
     progress: Progress,
-    account: Account | None = None,
-) -> Judgement:
+    account: Account | None,
+    *,
+    is_loaded: bool,
+) -> tuple[Judgement, bool]:
+    """The judgement, and whether the model is loaded now."""
     described = _manifest(plan, judge, model, registry)
     identity = _identity(plan, model)
     title = Path(model_title(described)).name
     output = Path(plan.spec.output) if plan.spec.output else plan.runs[-1].folder.path / JUDGEMENTS
-    for run in plan.runs:
-        if run.folder.manifest["identity"].get("model") == {"name": model.name, **model.identity}:
-            progress.message(f"the judge is the model of {run.folder.path}: models favour their own answers")
     with RunFolder.open(output, f"{plan.rubric.name}-{title}", identity, described) as folder:
         for message in folder.take_messages():
             progress.message(message)
@@ -243,11 +296,29 @@ def _judge_by(
             "scale": list(scale(plan.rubric)),
         }
         keys = score_keys(plan.rubric)
-        session = Session(plan.maker, keys, model, judge.name, folder, progress, judged_by, plan.spec.retries, account)
+        session = Session(
+            plan.maker, keys, model, judge.name, folder, progress, judged_by, plan.spec.retries, account,
+            is_loaded=is_loaded,
+        )  # fmt: skip
         with tidy_stop(folder, model, judge.name, described["command"] or "", lambda: session.answered):
             session.go(plan.samples)
             note_incidents(folder, model, judge.name)
-            return _conclude(plan, folder, judge.token_prices)
+            return _conclude(plan, folder, judge.token_prices), session.is_loaded
+
+
+def _strengths(plans: Sequence[JudgingPlan], judgements: Sequence[Judgement]) -> list[TaskStrengths]:
+    """How strong each side is by one judge, task by task."""
+    sides: dict[str, str] = {}
+    pairs: dict[str, list[tuple[str, str, list[Record]]]] = {}
+    judge = ""
+    for plan, judgement in zip(plans, judgements, strict=True):
+        folder = RunFolder.read(judgement.path)
+        judge = model_title(folder.manifest)
+        first, second = (item["run"] for item in folder.manifest["judged"])
+        sides.update((item["run"], item["model"]) for item in folder.manifest["judged"])
+        for task in plan.tasks:
+            pairs.setdefault(task.name, []).append((first, second, list(records_of(folder, task))))
+    return [task_strengths(task, judge, sides, of_task) for task, of_task in pairs.items()]
 
 
 def _conclude(plan: JudgingPlan, folder: RunFolder, prices: Prices | None) -> Judgement:
@@ -313,6 +384,7 @@ def _identity(plan: JudgingPlan, model: Model) -> dict[str, Any]:
         "chat": plan.maker.chat,
         "generation": {**drawn, "extra": dict(generation.extra)},
         "seed": plan.spec.seed if generation.do_sample else None,
+        **({"against": "references"} if plan.spec.against_references else {}),
     }
 
 
@@ -322,6 +394,11 @@ def _manifest(plan: JudgingPlan, judge: JudgeModel, model: Model, registry: Regi
     for each in plan.spec.judges:
         command = without_secrets(command, each.args, registry.model(each.name).secrets)
     rubric = plan.rubric
+    judged: list[JudgedRunFields] = [
+        {"run": str(run.folder.path), "identity": run.identity, "model": run.title} for run in plan.runs
+    ]
+    if plan.spec.against_references:
+        judged.insert(0, {"run": "", "identity": "", "model": REFERENCES})
     return {
         "kind": "judgement",
         "command": command,
@@ -338,7 +415,7 @@ def _manifest(plan: JudgingPlan, judge: JudgeModel, model: Model, registry: Regi
             "format": rubric.format.instruction(),
             "score": rubric.score,
         },
-        "judged": [{"run": str(run.folder.path), "identity": run.identity, "model": run.title} for run in plan.runs],
+        "judged": judged,
         "tasks": {
             task.name: {**task.fields, "subsets": [name for name, _ in task.subsets], "samples": len(task.samples)}
             for task in plan.tasks

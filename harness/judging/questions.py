@@ -15,13 +15,14 @@ from typing import Any
 from harness.judging.rubric import Rubric
 from harness.reasoning import is_incomplete, strip_reasoning
 from harness.scoring.gold import gold_texts
-from harness.types import JSON, GenerationParams, Message, Prompt, Record, Request, Sample
+from harness.types import JSON, GenerationParams, Message, Prompt, Record, Request, Response, Sample
 
 # Of a reply that could not be read; a judge that ran on until it was cut off would fill the next prompt with it.
 _SHOWN_CHARACTERS = 2000
 HIDDEN = "the benchmark keeps its right answer to itself"
 SAME = "the two answers are the same"
 """Two answers without a difference are a tie without asking: a judge could only add noise, and cost."""
+NO_REFERENCE = "the row has no reference answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +53,16 @@ class JudgedSample:
 
 @dataclass(frozen=True, slots=True)
 class QuestionMaker:
-    """How a rubric's questions are put: as chat turns or as one text, and how replies are drawn."""
+    """How a rubric's questions are put: as chat turns or as one text, and how replies are drawn.
+
+    against_references: the other side of each pair is the row's reference answer (the first, where it has several).
+    """
 
     rubric: Rubric
     chat: bool
     generation: GenerationParams
     seed: int
+    against_references: bool = False
 
     def judged_sample(self, records: tuple[Record, ...]) -> JudgedSample:
         """The sample with its questions. Raises `TaskError` and `DataError` where the rubric cannot show it."""
@@ -73,8 +78,14 @@ class QuestionMaker:
             references = gold_texts(asked)
         except ValueError as error:
             return JudgedSample(records, failure=str(error))
-        if self.rubric.needs_reference and references is None:
+        if references is None and (self.rubric.needs_reference or self.against_references):
             return JudgedSample(records, skipped=HIDDEN)
+        if self.against_references:
+            if not references or not references[0].strip():
+                return JudgedSample(records, skipped=NO_REFERENCE)
+            # As often as the sample was answered; and the judge is not told which side is the reference.
+            written = tuple(Response(text=references[0]) for _ in first.responses)
+            records, references = (replace(first, responses=written, answers={}), first), None
         if self.rubric.pairwise and _texts(records[0]) == _texts(records[1]):
             return JudgedSample(records, skipped=SAME)
         questions = []

@@ -60,7 +60,10 @@ class SampleState:
 
 
 class Session:
-    """Asks one judge about many samples. `judged_by` is what every record says of the judge and the rubric."""
+    """Asks one judge about many samples. `judged_by` is what every record says of the judge and the rubric.
+
+    is_loaded: whether the model is, as another session may have left it.
+    """
 
     def __init__(
         self,
@@ -73,10 +76,12 @@ class Session:
         judged_by: Mapping[str, JSON],
         retries: int,
         account: Account | None = None,
+        *,
+        is_loaded: bool = False,
     ) -> None:
         self.maker, self.keys, self.model, self.name = maker, keys, model, name
         self.folder, self.progress, self.judged_by, self.retries = folder, progress, judged_by, retries
-        self.account = account
+        self.account, self.is_loaded = account, is_loaded
         self.answered = False
         self._known = folder.known
         self._maker = KeyMaker(model.identity)
@@ -97,9 +102,11 @@ class Session:
         if not self._pending:
             return
         self.model.folder = self.folder.path
-        self.progress.stage(f"loading judge {self.name}: its weights, or a connection")
-        with plugin_errors(self.name, "could not be loaded"):
-            self.model.load()
+        if not self.is_loaded:
+            self.progress.stage(f"loading judge {self.name}: its weights, or a connection")
+            with plugin_errors(self.name, "could not be loaded"):
+                self.model.load()
+            self.is_loaded = True
         self.folder.note_model(description(self.model, self.name))
         self.progress.stage("waiting for the first judgement")
         while self._pending:

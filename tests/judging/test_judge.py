@@ -353,7 +353,10 @@ def test_a_judge_that_answers_too_little_or_too_much(tmp_path: Path, monkeypatch
     ("change", "message"),
     [
         (lambda run: {"rubric": "quality"}, "no rubric 'quality'; did you mean 'quality_"),
-        (lambda run: {"rubric": "preference_en"}, "'preference_en' compares the answers of two runs: name 2, not 1"),
+        (
+            lambda run: {"rubric": "preference_en"},
+            "'preference_en' compares the answers of runs: name two or more, or one and",
+        ),
         (lambda run: {"runs": [run, run]}, "'quality_en' judges the answers of one run: name 1, not 2"),
         (lambda run: {"runs": f"{run}x"}, "no run folder"),
         (lambda run: {"tasks": ("talks",)}, "the run has no task 'talks'; did you mean 'talk'?"),
