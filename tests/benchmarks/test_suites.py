@@ -18,7 +18,17 @@ def entries(suite):
 
 @pytest.mark.parametrize(
     "suite",
-    ["reported_2026", "reported_video_2026", "reported_vision_2026", "zh_audio", "zh_core", "zh_full", "zh_vision"],
+    [
+        "release_zh",
+        "release_zh_judged",
+        "reported_2026",
+        "reported_video_2026",
+        "reported_vision_2026",
+        "zh_audio",
+        "zh_core",
+        "zh_full",
+        "zh_vision",
+    ],
 )
 def test_a_suite_names_each_of_its_tasks_once(suite):
     names = [entry.name for entry in entries(suite)]
@@ -41,3 +51,14 @@ def test_all_that_is_chinese_is_in_the_full_suites_of_text_of_images_and_of_soun
     assert not {entry.name for entry in chinese} - images - sounds - full
     assert not images - vision and not images & full
     assert not sounds - audio and not sounds & full
+
+
+def metrics(suite):
+    loaded = [LIBRARY.load(ref, {}) for ref in LIBRARY.select([suite])]
+    assert all(task.config.ability and "safety" in task.config.ability for task in loaded)
+    return {task.name: {metric.metric for metric in task.scoring.metrics} for task in loaded}
+
+
+def test_before_a_release_one_suite_needs_no_judge_and_the_other_has_nothing_else():
+    assert not [name for name, asked in metrics("release_zh").items() if "judge" in asked]
+    assert set(map(frozenset, metrics("release_zh_judged").values())) == {frozenset({"judge"})}
