@@ -58,7 +58,7 @@ def _linear_sum_assignment(*arguments: Any, **options: Any) -> Any:
 
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
-    """Nothing is garbage yet while modules are imported: looking through it again and again takes a tenth of the time."""
+    """Nothing is garbage yet while modules are imported: looking through it again and again takes a tenth of that."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
