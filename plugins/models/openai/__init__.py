@@ -47,6 +47,7 @@ from .client import Client
 from .connection import Connection
 from .errors import RequestError, short, wants_stream
 from .first_failures import FirstFailures
+from .flavours import PLAIN, Flavour, Needs, flavour_of, read_flavour
 from .labels import MOST_TOP, LabelCheck, label_fields, label_response
 from .pace import Pace, Places, rested
 from .pictures import MOST_BYTES, MOST_FRAME_BYTES, MOST_FRAME_PIXELS, MOST_PIXELS, PictureRule
@@ -142,6 +143,9 @@ class OpenAIModel(Model):
     stream           ask for replies in pieces; done without asking where a server gives no others
     headers          further headers, as JSON
     verify_certificate  false: trust any; a file or folder: trust these. Default: REQUESTS_CA_BUNDLE, SSL_CERT_FILE
+    flavour          what kind of server it is, where that does not show: `vllm`, `sglang`, `llama.cpp`, `ollama`,
+                     `lmdeploy`, `tensorrt_llm`, or `openai`: none of these. Fields go by the names that it knows, and
+                     what it would drop without a word is refused
     tokenizer        the model's tokenizer, a folder or an id: needed for chat prompts by completions, for texts without
                      context, and to cut prompts to `max_length` tokens
     logprobs         `echo`, `prompt_logprobs`, or `auto`: how the server gives log-probabilities of a prompt
@@ -149,7 +153,8 @@ class OpenAIModel(Model):
                      of which the server says the likeliest `top_logprobs` (20)
     think_end_token  the text that ends a reasoning block, which then does not count as answer
     thinking, reasoning_effort, thinking_budget: as the flags of these names; `thinking_dialect` says in which fields a
-                     server takes them: `template`, `enable_thinking`, `thinking`, `reasoning`, `effort`, or `auto`
+                     server takes them: `template`, `enable_thinking`, `thinking`, `reasoning`, `effort`,
+                     `ollama`, or `auto`
     max_image_pixels  the longest side of an image; a larger one is scaled to it. max_image_bytes: of its file.
                      max_frame_pixels: of a frame of a video
     batch_api        ask by batches, as the flag of this name; of `batch_requests` questions at most (50,000), looked at
@@ -220,6 +225,7 @@ class OpenAIModel(Model):
         max_image_pixels: int = MOST_PIXELS,
         max_image_bytes: int = MOST_BYTES,
         max_frame_pixels: int = MOST_FRAME_PIXELS,
+        flavour: str = "auto",
     ) -> None:
         self.model = str(model)
         addresses, implied = read_addresses(base_url)
@@ -240,8 +246,12 @@ class OpenAIModel(Model):
         self.think_end_token = think_end_token
         self.thinking = Thinking.of(thinking, reasoning_effort, thinking_budget)
         told = one_of("thinking_dialect", thinking_dialect, THINKING_DIALECTS)
-        told = dialect_of(self.address.base.hostname or "") if told == "auto" else told
-        self._thinking_fields = thinking_fields(self.thinking, told)
+        named = read_flavour(str(flavour))
+        self.flavour, self._finds_flavour = named or PLAIN, named is None
+        self._needs = Needs()
+        if told == "auto":
+            told = named.thinking if named not in (None, PLAIN) else dialect_of(self.address.base.hostname or "")
+        self._thinking_dialect, self._thinking_fields = told, thinking_fields(self.thinking, told)
         self._obedience, self._tool_use, self._label_check = Obedience(self.thinking), ToolUse(), LabelCheck()
         self.batch_api = flag("batch_api", batch_api)
         if self.batch_api:
@@ -315,6 +325,7 @@ class OpenAIModel(Model):
             **({"frames": asdict(self.media.frames)} if "video" in self._shown else {}),
             **({"sounds": asdict(self.media.sounds)} if "audio" in self._shown else {}),
             **({"choices": self.top_logprobs} if self.scores_labels else {}),
+            **({} if self._finds_flavour else {"flavour": self.flavour.name}),
         }
 
     def _which(self) -> Mapping[str, Any]:
@@ -327,9 +338,12 @@ class OpenAIModel(Model):
         for sample in samples:
             for request in sample.requests:
                 self._refuse_impossible(request, sample.task, sample.subset)
+                scores_prompt = request.kind != "generate" and not self.scores_labels
+                self._needs.note(request, sample.task, scores_prompt=scores_prompt)
                 self._shown.update(media.kind for media in request.prompt.shown_media)
         if self.thinking != Thinking():
             self._check_thinking([request for sample in samples for request in sample.requests])
+        self._needs.check(self.flavour)
 
     def load(self) -> None:
         """See whether the server is there."""
@@ -338,9 +352,21 @@ class OpenAIModel(Model):
         self._run(self._client.check())
         for problem in self._client.absent:
             self.say(f"{problem}; the others are asked")
+        if self._finds_flavour:
+            self._take_flavour(flavour_of(self._client.listings))
         if self.folder is not None and not self.batch_api and (left := BatchBook(self.folder / BATCHES).under_way):
             names = ", ".join(batch.batch or batch.file for batch in left)
             self.say(f"{names}: under way since an earlier command, and paid for: --batch_api fetches the answers")
+
+    def _take_flavour(self, found: Flavour) -> None:
+        """Ask as this kind of server wants it. Raises UsageError for what it cannot do."""
+        self._needs.check(found)
+        if self._thinking_fields and found.thinking not in ("template", self._thinking_dialect):
+            raise UsageError(
+                f"{self.thinking.flags}: this is {found.title}, which is told in fields of its own: "
+                f"--model_args flavour={found.name}"
+            )
+        self.flavour = found
 
     def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
         if self.batch_api:
@@ -407,7 +433,8 @@ class OpenAIModel(Model):
         return None if self._tokenizer is None else self._tokenizer.count(text)
 
     def describe(self) -> Mapping[str, Any]:
-        return {"base_url": self.servers.shown, "served_models": list(self._client.known_models[:20])}
+        served = list(self._client.known_models[:20])
+        return {"base_url": self.servers.shown, "flavour": self.flavour.name, "served_models": served}
 
     def _run(self, work: Any) -> Any:
         async def connected() -> Any:
@@ -511,7 +538,7 @@ class OpenAIModel(Model):
             return self._score_labels(request, asked)
         from .scoring import Dialects, PromptScorer
 
-        self._dialects = self._dialects or Dialects(self.dialect)
+        self._dialects = self._dialects or Dialects(self.dialect, self.flavour.scores)
 
         async def post(body: Mapping[str, Any]) -> CompletionReply:
             return await self._post("completions", body, asked, CompletionReply, lambda reply: reply)
@@ -548,7 +575,7 @@ class OpenAIModel(Model):
 
     def _ask(self, request: Request, asked: Way, *, send_stops: bool) -> Awaitable[Response]:
         params = request.generation or GenerationParams()
-        body = sampling_fields(params, send_stops=send_stops)
+        body = self.flavour.sampling(sampling_fields(params, send_stops=send_stops), drawn=params.do_sample)
         ask = self._ask_chat if self._by_chat(request) else self._ask_completions
         return ask(request, body, params.max_new_tokens or self.max_gen_toks, asked)
 
@@ -564,7 +591,7 @@ class OpenAIModel(Model):
         body = {**self._thinking_fields, **body, "messages": await self._messages(request.prompt)}
         if request.prompt.tools:
             body["tools"] = json.loads(request.prompt.tools)
-        if request.prompt.prefill and self.continue_final_message:
+        if request.prompt.prefill and self.continue_final_message and self.flavour.continues:
             body |= {"continue_final_message": True, "add_generation_prompt": False}
         return await self._post_chat(body, length, asked, chat_response)
 

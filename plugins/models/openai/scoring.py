@@ -1,6 +1,6 @@
 """Log-likelihoods from the completions API: the server repeats the prompt with the log-probability of each token.
 
-Two dialects: `echo` with `logprobs` (OpenAI's legacy API, vLLM, SGLang, llama.cpp's server), and vLLM's own
+Two dialects: `echo` with `logprobs` (OpenAI's legacy API, vLLM, SGLang), and vLLM's own
 `prompt_logprobs`. With a tokenizer the prompt is sent as token ids, and it is known where the continuation begins.
 Without, the server is asked for the context alone too, and the continuation begins where the two token lists part.
 """
@@ -27,8 +27,8 @@ Post = Callable[[Mapping[str, Any]], Awaitable[CompletionReply]]
 class Dialects:
     """How the server gives log-probabilities of a prompt: what may be, until one was seen to work."""
 
-    def __init__(self, dialect: str) -> None:
-        self.possible = [ECHO, PROMPT_LOGPROBS] if dialect == "auto" else [dialect]
+    def __init__(self, dialect: str, usual: Sequence[str]) -> None:
+        self.possible = list(usual) if dialect == "auto" else [dialect]
 
 
 class PromptScorer:

@@ -37,7 +37,17 @@ PLACEMENT = frozenset(
      "tp_size", "pp_size", "dp_size", "enable_prefix_caching", "disable_radix_cache")
 )  # fmt: skip
 # Of `openai`, and decided here.
-_DECIDED = ("model", "base_url", "api_key", "tokenizer", "max_length", "batch_api", "batch_requests", "batch_poll")
+_DECIDED = (
+    "model",
+    "base_url",
+    "flavour",
+    "api_key",
+    "tokenizer",
+    "max_length",
+    "batch_api",
+    "batch_requests",
+    "batch_poll",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +146,7 @@ class StartedServer(OpenAIModel):
         super().__init__(
             model=Path(str(pretrained)).name or "model",
             base_url=f"http://{HOST}:{self.port or free_port()}/v1",
+            flavour=self.engine.package,
             api_key="",  # one of the environment is for somebody else
             **{name: value for name, value in others.items() if name in asking},
         )
@@ -174,6 +185,7 @@ class StartedServer(OpenAIModel):
         deciding = {name: value for name, value in sorted(self.server_args.items()) if name not in PLACEMENT}
         return {
             **super().identity,
+            "flavour": None,
             "tokenizer": None,  # the checkpoint's says more than its path
             **self.checkpoint.identity,
             "dtype": self.dtype,

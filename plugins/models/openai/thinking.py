@@ -3,7 +3,7 @@
 Servers differ. `template`: variables of the chat template, and vLLM's `thinking_token_budget` (vLLM, SGLang,
 llama.cpp). `enable_thinking`: a field of its own, with `thinking_budget` (Alibaba Cloud, SiliconFlow). `thinking`: an
 object with a `type` (Zhipu, DeepSeek, Moonshot, Volcengine). `reasoning`: OpenRouter's object. `effort`: OpenAI's only
-dial.
+dial. `ollama`: that dial, with `none` to switch reasoning off.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from harness import Response, Thinking, UsageError
 from harness.scoring import strip_reasoning
 
-DIALECTS = ("auto", "template", "enable_thinking", "thinking", "reasoning", "effort")
+DIALECTS = ("auto", "template", "enable_thinking", "thinking", "reasoning", "effort", "ollama")
 _BY_HOST = {
     "api.openai.com": "effort",
     "aliyuncs.com": "enable_thinking",
@@ -43,6 +43,11 @@ def thinking_fields(asked: Thinking, dialect: str) -> dict[str, Any]:
         )
     if asked.budget is not None and dialect == "effort":
         raise UsageError("--thinking_budget: OpenAI's own API takes no budget: say --reasoning_effort low or high")
+    if dialect == "ollama":
+        if asked.budget is not None:
+            raise UsageError("--thinking_budget: Ollama takes no budget: say --reasoning_effort low, medium or high")
+        said = asked.effort or {"off": "none", "on": "medium"}.get(asked.mode)
+        return {} if said is None else {"reasoning_effort": said}
     fields: dict[str, Any] = {} if asked.effort is None else {"reasoning_effort": asked.effort}
     on, bounded = asked.mode == "on", {} if asked.budget is None else {"thinking_budget": asked.budget}
     if dialect == "template":
