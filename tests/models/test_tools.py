@@ -67,12 +67,16 @@ def test_a_call_by_its_older_name_is_read_whole_and_in_pieces(server: ScriptedSe
         "tools param requires --jinja flag",
         "registry.ollama.ai/library/small does not support tools",
         "Unrecognized request argument supplied: tools",
+        '[{"loc": ["body", "tools"], "msg": "Extra inputs are not permitted"}]',
     ],
 )
 def test_a_server_that_takes_no_functions_is_not_asked_without(server: ScriptedServer, said: str) -> None:
     server.answer = lambda asked: error(400, said)
     with pytest.raises(ModelError, match="start the server so that it takes `tools`"):
         answers(make(server), [ASKED] * 4)
+    server.script(error(400, "tools[0].function.parameters: 'date' is not supported"), chat("Yes."))
+    first, second = answers(make(server), [ASKED] * 2)
+    assert "start the server" not in str(first.error) and second.text == "Yes."
 
 
 def test_what_functions_returned_goes_back_to_an_api_with_the_calls_that_asked_for_it(server: ScriptedServer) -> None:

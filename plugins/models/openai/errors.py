@@ -39,7 +39,8 @@ _NO_MODEL = re.compile(
 _NO_TOOLS = re.compile(
     r"tool.?call.?parser|\btools? param\w* requires|(not|n't) support (tool|function)|不支持.{0,8}(tools|工具|函数)"
     r"|(un(known|expected|recogni[sz]ed|supported)|not (allow|permit)ted).{0,40}\b(tools|tool_choice)\b"
-    r"|\b(tools|tool_choice)\b['\"`]?:? .{0,30}(unsupported|not (supported|permitted|allowed))",
+    # Not of a part of one function, which other prompts may do without.
+    r"|\b(tools|tool_choice)\b(?![.\[]|['\"]?, ?\d).{0,40}(unsupported|not (supported|permitted|allowed))",
     re.I,
 )
 # Fields that a run can do without. Those that carry the question are not among them.
