@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 
 from harness.errors import UsageError, suggest
 from harness.secret import revealed
+from harness.stopwatch import Stopwatch
 from harness.streaming import AskTimed
 from harness.types import Prompt, Request, RequestKind, Response, Sample
 
@@ -100,6 +101,8 @@ class Model(ABC):
     folder: Path | None = None
     """The run's folder while answers go into one, from before `load`: there a model may keep, in a folder of its own,
     what lets it go on where an earlier command stopped."""
+    clock: Stopwatch = Stopwatch()
+    """A run's own, from before `load`: a model may tell it what its time goes to (`with self.clock.phase("plan")`)."""
     say: Callable[[str], None] = staticmethod(lambda text: None)
     """Tells the user something while the model works, in one line; to be called in the thread that wants answers."""
 

@@ -26,6 +26,7 @@ BASE = {
     "files",
     "secret",
     "still_images",
+    "stopwatch",
     "streaming",
     "interrupts",
     "limited",

@@ -32,6 +32,7 @@ COMMANDS = {
     "score": "Score a run again, without the model.",
     "judge": "Let models judge the answers of a run.",
     "log": "Send a run to an experiment tracker.",
+    "profile": "Where the time of a run went.",
     "report": "Print the results of a run again.",
     "export": "Write a run for other programs, the hub, or a paper's data.",
     "view": "Look at runs in a browser.",

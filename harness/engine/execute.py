@@ -28,6 +28,7 @@ from harness.engine.processor import ImageProcessor
 from harness.engine.score import SharedScorer
 from harness.engine.sounds import SoundProcessor
 from harness.engine.tokens import ScoreSequence
+from harness.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +94,11 @@ class Executor:
             self.attention = SharedAttention(self.model)
         elif self.share:
             self.notes.append(f"prefixes are not shared: {reason}")
+
+    def time_by(self, clock: Stopwatch) -> None:
+        """Tell this clock what the time goes to."""
+        if self.attention is not None:
+            self.attention.clock = clock
 
     def score(self, sequences: Sequence[ScoreSequence]) -> Iterator[Piece]:
         """Outcomes of all sequences, each as soon as it is known."""

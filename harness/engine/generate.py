@@ -54,7 +54,8 @@ class SharedGenerator:
         self.computed_tokens = 0
 
     def run(self, rows: Sequence[GenerateRow]) -> Iterator[Piece]:
-        self._prompts, self.plan = plan_generations(rows, self.plan_limits)
+        with self.attention.clock.phase("plan"):
+            self._prompts, self.plan = plan_generations(rows, self.plan_limits)
         self.decoder.place(self.plan.rows)
         self._queue = deque(self.plan.rows)
         self._ready: deque[DecodingRow] = deque()

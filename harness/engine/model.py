@@ -233,7 +233,8 @@ class TorchModel(Model):
         return replace(outlook, memory=memory.outlook(weights, cost, self.device, self.dtype_name))
 
     def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
-        encoded = self.prompts.encode(requests)
+        with self.clock.phase("tokens"):
+            encoded = self.prompts.encode(requests)
         assembler = Assembler(encoded)
         yield from assembler.start()
         for request, part, outcome, seconds in self.pieces(encoded):
@@ -249,6 +250,7 @@ class TorchModel(Model):
         self, scores: Sequence[ScoreSequence], generations: Sequence[GenerateSequence]
     ) -> Iterator[Piece]:
         """Compute token sequences on this process's copy of the model."""
+        self.executor.time_by(self.clock)
         images = {(each.request, each.part): each.images for each in scores if each.images}
         images.update({(each.request, 0): each.images for each in generations if each.images})
         broken = self._register(images.values())

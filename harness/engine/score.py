@@ -67,7 +67,8 @@ class SharedScorer:
         self._verified: set[tuple[bool, bool]] = set()
 
     def run(self, sequences: Sequence[ScoreSequence]) -> Iterator[Piece]:
-        self.inputs, self.plan = plan_scores(sequences, self.plan_limits)
+        with self.attention.clock.phase("plan"):
+            self.inputs, self.plan = plan_scores(sequences, self.plan_limits)
         self.decoder.place(self.plan.rows)
         self._left = list(self.plan.reads_left)
         self._sums = [_Sum([0.0] * len(row.sequences), [0] * len(row.sequences)) for row in self.inputs]

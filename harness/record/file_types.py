@@ -172,8 +172,18 @@ class RecordLine(TypedDict):
     seconds: NotRequired[list[Number | None] | None]
 
 
+class ProfileFields(TypedDict):
+    """Where the time of a command went. seconds: by the clock, from the reading of tasks to the end, and by phase
+    (`harness.stopwatch.PHASES`), which add up to it. processor: seconds of processor of this process and of those that
+    it waited for, in the same time."""
+
+    seconds: float
+    processor: float
+    phases: dict[str, float]
+
+
 class SessionFields(TypedDict, total=False):
-    """One command that worked on the folder. samples: how many records it wrote.
+    """One command that worked on the folder. samples: how many records it wrote. profile: where its time went.
 
     versions, environment: where they were others than those of the manifest, which are the last session's that wrote.
     shard: of a merged run, the part that the command asked; merged: how many parts the command merged.
@@ -185,6 +195,7 @@ class SessionFields(TypedDict, total=False):
     command: str | None
     samples: int
     incidents: list[dict[str, JSON]]
+    profile: ProfileFields
     versions: dict[str, str]
     environment: EnvironmentFields
     shard: str

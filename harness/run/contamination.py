@@ -21,6 +21,7 @@ from harness.run.jobs import TaskJob, close_code, load_jobs
 from harness.run.prepare import prepare_models, resolved
 from harness.run.samples import render_samples
 from harness.run.spec import Progress, RunSpec
+from harness.stopwatch import Stopwatch
 from harness.tasks.answer_options import find_options, value
 from harness.tasks.modify import infer_options
 from harness.tasks.schema import OptionsEntry, words
@@ -91,7 +92,7 @@ class Probe:
 def loaded_tasks(spec: RunSpec, registry: Registry, progress: Progress) -> list[TaskJob]:
     """The tasks of `spec` with their rows. Raises `HarnessError`."""
     jobs = load_jobs(spec, registry, progress)
-    render_samples(jobs, spec, registry, progress, shown=False)
+    render_samples(jobs, spec, registry, progress, Stopwatch(), shown=False)
     return jobs
 
 

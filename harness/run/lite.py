@@ -21,6 +21,7 @@ from harness.run.compare import RunSide
 from harness.run.jobs import TaskJob, close_code, load_jobs
 from harness.run.samples import render_samples
 from harness.run.spec import Progress, RunSpec
+from harness.stopwatch import Stopwatch
 from harness.tasks.lite_files import LiteCheck, LiteRow, LiteSet, row_hash
 from harness.types import Record
 
@@ -84,7 +85,7 @@ def make_lite_sets(
     registry, progress = registry or load_plugins(), progress or Progress()
     jobs = load_jobs(spec, registry, progress)
     try:
-        render_samples(jobs, spec, registry, progress, shown=False)
+        render_samples(jobs, spec, registry, progress, Stopwatch(), shown=False)
         for job in jobs:
             if job.task.lite is not None or job.task.modifiers:
                 raise UsageError(f"{job.task.name}: a lite set is made of a whole task as its file has it")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -33,6 +33,7 @@ from harness.run.samples import render_samples
 from harness.run.shards import RowShare, check_shard, take_share
 from harness.run.spec import Progress, RunSpec
 from harness.run.talks import SimulatedUser, as_it_goes_on, user_prompt
+from harness.stopwatch import OTHER, Stopwatch
 from harness.thinking import Thinking
 from harness.types import JSON, Request, Sample
 
@@ -45,7 +46,7 @@ class PreparedRun:
 
     specs: one a model, which differ in `model_args`. fingerprints: of the rows, by task and split. remarks: what is
     worth knowing before anything is asked, one line each. user: who plays the user of conversations, where a task has
-    one. share: the part of the rows that the jobs hold, where it is not all.
+    one. share: the part of the rows that the jobs hold, where it is not all. clock: runs since this began.
     """
 
     specs: Sequence[RunSpec]
@@ -56,6 +57,7 @@ class PreparedRun:
     remarks: Sequence[str]
     user: SimulatedUser | None = None
     share: RowShare | None = None
+    clock: Stopwatch = field(default_factory=Stopwatch)
 
     @property
     def requests(self) -> list[Request]:
@@ -90,6 +92,8 @@ def prepare_run(
     opened; it may refuse them. scoring: False where answers are not scored, on a machine that may lack what the metrics
     need.
     """
+    clock = Stopwatch()
+    clock.turn("tasks")
     registry, progress = registry or load_plugins(), progress or Progress()
     if spec.output_path:
         check_output_path(Path(spec.output_path))
@@ -117,7 +121,7 @@ def prepare_run(
         nonlocal share
         names = [each.model for each in specs]
         shown = any(registry.model(name).sees_prompts for name in names)
-        fingerprints.update(render_samples(jobs, spec, registry, progress, shown=shown))
+        fingerprints.update(render_samples(jobs, spec, registry, progress, clock, shown=shown))
         share = take_share(jobs, spec)
         asked = [sample for job in jobs for sample in job.samples]
         # What answers samples, whatever they are asked (`dummy`, `replay`), needs no turns.
@@ -126,7 +130,10 @@ def prepare_run(
         going_on = {job.task.name for job in jobs if job.task.config.environment is not None}
         return [as_it_goes_on(sample) if sample.task in going_on else sample for sample in asked]
 
+    clock.turn("prepare")
     made = prepare_models(specs, registry, samples, progress)
+    for model in made:
+        model.clock = clock
     user = None
     if not all(each.answers_samples for each in made):
         with contextlib.ExitStack() as stack:
@@ -137,7 +144,9 @@ def prepare_run(
                 stack.callback(user.model.close)
                 specs = [_with_user_prices(each, model, user.model) for each, model in zip(specs, made, strict=True)]
             stack.pop_all()
-    return PreparedRun(specs, made, jobs, registry, fingerprints, [*remarks(jobs), *attempts(jobs)], user, share)
+    clock.turn(OTHER)
+    told = [*remarks(jobs), *attempts(jobs)]
+    return PreparedRun(specs, made, jobs, registry, fingerprints, told, user, share, clock)
 
 
 def _with_user_prices(spec: RunSpec, model: Model, user: Model) -> RunSpec:

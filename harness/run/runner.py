@@ -5,6 +5,7 @@ RunSpec -> tasks -> samples -> requests -> [already in the run log?] -> model ->
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 from collections import Counter
@@ -13,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.errors import Interrupted
+from harness.errors import HarnessError, Interrupted
 from harness.executor import ShardExecutor
 from harness.model import Model
 from harness.record.cost import Prices
@@ -43,6 +44,7 @@ from harness.run.spec import Progress, RunSpec
 from harness.run.stopping import note_incidents, tidy_stop
 from harness.run.summarise import summarise_run, write_submissions
 from harness.run.talks import SimulatedUser
+from harness.stopwatch import Spent, Stopwatch
 from harness.types import JSON, Sample
 
 PART = 50_000
@@ -105,7 +107,10 @@ def _run_model(prepared: PreparedRun, index: int, progress: Progress) -> RunResu
     with RunFolder.open(Path(spec.output), title, identity, described) as folder:
         for message in folder.take_messages():
             progress.message(message)
-        return _Run(spec, registry, progress, model, folder, prepared.user, last=index == count - 1).go(jobs)
+        # What was spent before its models began is of the first of them.
+        since = prepared.clock.so_far() if index else prepared.clock.begun
+        clock, is_last = prepared.clock, index == count - 1
+        return _Run(spec, registry, progress, model, folder, clock, since, prepared.user, last=is_last).go(jobs)
 
 
 class _Observers:
@@ -136,10 +141,13 @@ class _Run:
         progress: Progress,
         model: Model,
         folder: RunFolder,
+        clock: Stopwatch,
+        since: Spent,
         user: SimulatedUser | None = None,
         *,
         last: bool,
     ) -> None:
+        self.clock, self.since = clock, since
         self.spec, self.progress, self.model, self.folder, self.last = spec, progress, model, folder, last
         self.observers = _Observers(registry, progress)
         self.loggers = RunLoggers(folder.path, [LogTarget(*target) for target in spec.log_to], progress.message)
@@ -167,11 +175,26 @@ class _Run:
     def go(self, jobs: Sequence[TaskJob]) -> RunResult:
         try:
             result = self._work(jobs)
+            self._note_profile()
         except BaseException as error:
+            with contextlib.suppress(HarnessError):  # what ends the work is the error to tell of
+                self._note_profile()
             self.loggers.end("interrupted" if isinstance(error, KeyboardInterrupt | Interrupted) else "failed")
             raise
         self.loggers.end("finished")
         return result
+
+    def _note_profile(self) -> None:
+        """Keep where the time of a session that asked something went."""
+        if self.is_loaded and self.folder.path.is_dir():
+            spent = self.clock.so_far().since(self.since)
+            self.folder.note_session(
+                profile={
+                    "seconds": sum(spent.phases.values()),
+                    "processor": spent.processor,
+                    "phases": dict(spent.phases),
+                }
+            )
 
     def _work(self, jobs: Sequence[TaskJob]) -> RunResult:
         self.observers.call("harness_run_started", manifest=self.folder.manifest, path=self.folder.path)
@@ -183,16 +206,19 @@ class _Run:
                 if names := self.scoring_files.changed(job):
                     self.rescored.add(job.task.name)
                     self.progress.message(changed_files(job, names, "its samples are scored again"))
-            if self.draws is None:
-                self._ask_all(jobs)
-            else:
-                self._draw(jobs, self.draws)
+            with self.clock.phase("known"):
+                if self.draws is None:
+                    self._ask_all(jobs)
+                else:
+                    self._draw(jobs, self.draws)
             if (told := self.opened_reasoning.settle(jobs)) is not None:
                 self.progress.message(told)
             note_incidents(self.folder, self.model, self.spec.model)  # before the report, which shows them
-            self._score_in_batches(jobs)
+            with self.clock.phase("scores"):
+                self._score_in_batches(jobs)
             self.progress.stage("summing up")
-            result = self._report(jobs)
+            with self.clock.phase("report"):
+                result = self._report(jobs)
             self.progress.finished()
             return result
 
@@ -261,7 +287,7 @@ class _Run:
             self.folder.begin_work()
             self.model.folder = self.folder.path
             self.progress.stage(f"loading model {self.spec.model}: its weights, or a connection")
-            with plugin_errors(self.spec.model, "could not be loaded"):
+            with self.clock.phase("load"), plugin_errors(self.spec.model, "could not be loaded"):
                 self.model.load()
             self._note_model()
             self.progress.stage("waiting for the first answer")
@@ -271,7 +297,7 @@ class _Run:
             asked = self.open_requests.take()
             keys = list(asked)
             given = asked_within(self.account, self.model, self.spec.model, list(asked.values()), is_new=self.is_new)
-            for index, response in given:
+            for index, response in self.clock.over("waiting" if self.model.asks_one_by_one else "model", given):
                 if not self.answered:  # by its first answer, a model may know more of itself
                     self._note_model()
                 self.answered = self.answered or response.error is None
@@ -288,7 +314,8 @@ class _Run:
         if not asked or self.user is None:
             return
         keys = list(asked)
-        for index, response in self.user.answers(list(asked.values()), self.progress.stage, self.user_account):
+        given = self.user.answers(list(asked.values()), self.progress.stage, self.user_account)
+        for index, response in self.clock.over("waiting", given):
             for item in self.open_requests.answered(keys[index], response):
                 self._finish(item)
 
@@ -297,11 +324,14 @@ class _Run:
 
     def _finish(self, item: PendingSample) -> None:
         responses = tuple(item.answers[key] for key in item.keys)
+        before = self.clock.turn("scores")
         self.opened_reasoning.watch(responses)
         scored = item.job.scorer.score(item.sample, responses)
         self.scoring_files.note(item.job)
+        self.clock.turn("records")
         record = scored_record(item.job, item.sample, responses, item.keys, scored)
         self.folder.write(record)
+        self.clock.turn(before)
         if self.draws is not None:
             self.draws.saw(record)
         self.early_stop.watch(record.task, scored.cause, record.error)

@@ -15,6 +15,7 @@ from harness.errors import DataError
 from harness.registry import Registry
 from harness.run.jobs import TaskJob, load_jobs
 from harness.run.spec import Progress, RunSpec
+from harness.stopwatch import Stopwatch
 from harness.task_code.client import TaskCode
 from harness.tasks.build import BuildOptions, SubsetNotes, build_samples
 from harness.tasks.rows import needed_splits
@@ -48,19 +49,27 @@ def build_options(spec: RunSpec, job: TaskJob, *, shown: bool = True) -> BuildOp
 
 
 def render_samples(
-    jobs: Sequence[TaskJob], spec: RunSpec, registry: Registry, progress: Progress, *, shown: bool = True
+    jobs: Sequence[TaskJob],
+    spec: RunSpec,
+    registry: Registry,
+    progress: Progress,
+    clock: Stopwatch,
+    *,
+    shown: bool = True,
 ) -> dict[str, str]:
     """Open the rows of every task and render its samples into `job.samples`, with `job.notes` of each subset.
 
     shown: whether a model looks at the prompts. Returns split -> fingerprint.
     """
     fingerprints: dict[str, str] = {}
+    before = clock.turn("prompts")
     for number, job in enumerate(jobs, 1):
         which = f" (task {number} of {len(jobs)})" if len(jobs) > 1 else ""
         progress.stage(f"opening rows and rendering prompts of {job.task.name}{which}")
 
         def open_split(dataset: DatasetSpec, split: str, task: str = job.task.name) -> Rows:
-            rows = open_dataset(dataset, split, registry.hook)
+            with clock.phase("rows"):
+                rows = open_dataset(dataset, split, registry.hook)
             fingerprints["/".join(part for part in (task, dataset.name, split) if part)] = rows.fingerprint
             return rows
 
@@ -76,6 +85,7 @@ def render_samples(
         if isinstance(job.task.code, TaskCode):
             job.task = with_files(job.task, job.task.code.take_read())
     forget_large()
+    clock.turn(before)
     return fingerprints
 
 

@@ -13,6 +13,7 @@ from harness import GenerationParams, Message, ModelOptions, Prompt, Request, Re
 from harness.engine import varlen
 from harness.engine.limits import EngineLimits, PlanLimits
 from harness.engine.score import SharedScorer
+from harness.stopwatch import Stopwatch
 from harness.testing import tiny_causal_lm
 from harness_plugins.models.hf import HuggingFace
 
@@ -336,3 +337,12 @@ def test_chat_prompts_are_scored_and_continued(tmp_path: Path) -> None:
     one, other = answers(model, [scored, written_out])
 
     assert one.logprobs == pytest.approx(other.logprobs)
+
+
+def test_a_clock_is_told_what_the_engine_does(tmp_path: Path) -> None:
+    tiny_causal_lm(tmp_path, "qwen2")
+    model = make_model(tmp_path)
+    model.clock = clock = Stopwatch()
+    for _ in clock.over("model", model.respond(requests(1))):
+        pass
+    assert {"tokens", "plan", "attention", "model"} <= set(clock.so_far().phases)

@@ -1,0 +1,109 @@
+"""`harness profile`: the phases of a run add up to its time, over all of its commands."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from scripted_server import Asked, Reply, ScriptedServer, chat
+
+from harness.stopwatch import PHASES, Stopwatch
+from harness.testing import run_harness
+from harness.words import translator
+
+TASK = """\
+task: sums
+dataset_path: sums.jsonl
+test_split: test
+output_type: generate_until
+doc_to_text: "{{ q }}"
+doc_to_target: "{{ a }}"
+metric_list: [{metric: exact_match}]
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("sums.yaml").write_text(TASK, encoding="utf-8")
+    rows = [{"q": f"{n} + {n}?", "a": str(2 * n)} for n in range(5)]
+    Path("sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    scripted = ScriptedServer()
+    yield scripted
+    scripted.close()
+
+
+def the_run() -> str:
+    (found,) = Path("runs").iterdir()
+    return str(found)
+
+
+def test_the_phases_add_up_over_all_commands(server: ScriptedServer) -> None:
+    def late(asked: Asked) -> Reply:
+        threading.Event().wait(0.03)
+        return chat("4")
+
+    server.answer = late
+    args = f"model=small,base_url={server.url},api=chat,num_concurrent=1"
+    flags = ("--tasks", "sums.yaml", "--model", "openai", "--model_args", args)
+    run_harness(*flags, "--limit", "2")
+    once = json.loads(run_harness("profile", the_run(), "--json").stdout)
+    run_harness(*flags)
+    run_harness(*flags)  # asks nothing, and so keeps nothing
+    both = json.loads(run_harness("profile", the_run(), "--json").stdout)
+    assert (once["commands"], once["samples"]) == (1, 2)
+    assert (both["commands"], both["unknown"], both["samples"]) == (2, 0, 5)
+    assert once["phases"]["waiting"] >= 0.06
+    assert both["phases"]["waiting"] >= 0.15
+    assert sum(both["phases"].values()) == pytest.approx(both["seconds"])
+    assert {"tasks", "rows", "prompts", "prepare", "known", "load", "waiting", "scores", "records", "report"} <= set(
+        both["phases"]
+    )
+    table = run_harness("profile", the_run(), "--lang", "zh").stdout
+    assert "等待服务器的回答" in table
+    assert "共 2 条命令" in table
+
+
+def test_a_run_without_times_is_one_line() -> None:
+    run_harness("--tasks", "sums.yaml", "--model", "dummy")
+    path = Path(the_run()) / "manifest.json"
+    manifest = json.loads(path.read_text("utf-8"))
+    for session in manifest["sessions"]:
+        del session["profile"]
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+    ran = run_harness("profile", the_run())
+    assert ran.exit_code == 4
+    assert "no command of this run kept where its time went" in ran.output
+    assert run_harness("profile", "nowhere").exit_code == 4
+
+
+def test_every_phase_is_explained_in_both_languages() -> None:
+    from harness.cli.profile import phase_words
+
+    english, chinese = phase_words(translator("en")), phase_words(translator("zh"))
+    assert tuple(english) == PHASES
+    assert all(english[name] != chinese[name] for name in PHASES)
+
+
+def test_each_moment_is_of_one_phase() -> None:
+    clock = Stopwatch()
+    with clock.phase("model"):
+        threading.Event().wait(0.02)
+        for _ in clock.over("waiting", range(3)):
+            with pytest.raises(ValueError, match="x"), clock.phase("plan"):
+                threading.Event().wait(0.01)
+                raise ValueError("x")
+    spent = clock.so_far()
+    assert spent.phases["plan"] >= 0.03
+    assert 0.02 <= spent.phases["model"] < spent.phases["plan"] + 0.5
+    assert spent.phases["waiting"] < 0.5
+    later = clock.so_far().since(spent)
+    assert set(later.phases) <= {"other"}
