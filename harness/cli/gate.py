@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +14,7 @@ from click.core import ParameterSource
 from harness import files
 from harness.cli.completion import complete_runs
 from harness.cli.console import counted, line, notice
+from harness.cli.options import finite
 from harness.cli.webhook import FORMATS, post
 from harness.errors import ExitCode, SaveError, UsageError
 
@@ -23,12 +23,6 @@ if TYPE_CHECKING:
     from harness.run.gate import GatePolicy
 
 _OF_THE_POLICY = ("max_drop", "alpha", "allow_missing", "min_samples", "detect")
-
-
-def _finite(context: click.Context, parameter: click.Parameter, value: float) -> float:
-    if not math.isfinite(value):  # of which click's ranges know nothing
-        raise UsageError(f"--{parameter.name}: {value} is no number to compare with")
-    return value
 
 
 @click.command("gate")
@@ -52,11 +46,11 @@ def _finite(context: click.Context, parameter: click.Parameter, value: float) ->
     "--max_drop",
     type=click.FloatRange(min=0),
     default=0.0,
-    callback=_finite,
+    callback=finite,
     help="How much worse is allowed. [default: 0]",
 )
 @click.option(
-    "--alpha", type=click.FloatRange(0, 1), default=0.05, callback=_finite, help="Level of the test. [default: 0.05]"
+    "--alpha", type=click.FloatRange(0, 1), default=0.05, callback=finite, help="Level of the test. [default: 0.05]"
 )
 @click.option("--allow_missing", is_flag=True, help="Pass although samples of the baseline are missing or unscored.")
 @click.option(
@@ -68,6 +62,7 @@ def _finite(context: click.Context, parameter: click.Parameter, value: float) ->
 @click.option(
     "--detect",
     type=click.FloatRange(min=0, min_open=True),
+    callback=finite,
     metavar="DROP",
     help="Fail where so large a drop might not have shown (at a power of 80 %).",
 )

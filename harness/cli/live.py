@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.console import line, notice, width
-from harness.cli.options import JUDGE_PRICES, JUDGES, MODEL_OPTIONS, PAIRS, SPENDING, Parsed, joined, options
+from harness.cli.options import JUDGE_PRICES, JUDGES, MODEL_OPTIONS, PAIRS, SPENDING, Parsed, finite, joined, options
 from harness.cli.run import stopped_by_sigterm
 from harness.cli.values import parse_date, parse_limit, parse_seed, parse_switch
 from harness.errors import ExitCode, UsageError
@@ -76,7 +76,7 @@ def _t() -> Translate:
 @click.option("--links", is_flag=True, help="The pages of the same server to which the named ones lead.")
 @click.option("--screenshots", is_flag=True, help="Load pages in a headless Chromium, and keep their pictures.")
 @click.option(
-    "--pause", type=click.FloatRange(min=0), default=1.0, show_default=True, metavar="SECONDS",
+    "--pause", type=click.FloatRange(min=0), default=1.0, callback=finite, show_default=True, metavar="SECONDS",
     help="Between two requests to one server; robots.txt may ask for more.",
 )  # fmt: skip
 def capture_command(sources: tuple[str, ...], to: Path, **flags: Any) -> None:

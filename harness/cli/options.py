@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,13 @@ class Parsed(click.ParamType):  # type: ignore[type-arg] # generic in the newest
             return self.parse(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+def finite(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    """A flag's callback: refuse what is no number, or has no end, of which click's ranges know nothing."""
+    if value is not None and not math.isfinite(value):
+        raise UsageError(f"--{parameter.name}: {value} is not a finite number")
+    return value
 
 
 PAIRS = Parsed("k=v,k=v", values.parse_pairs)

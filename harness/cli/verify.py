@@ -9,6 +9,7 @@ import click
 
 from harness.cli.completion import complete_runs
 from harness.cli.console import counted, line, show, table
+from harness.cli.options import finite
 from harness.errors import ExitCode
 
 COLUMNS = ("", "reference", "served", "value", "95% interval", "expected", "n", "verdict")
@@ -22,6 +23,7 @@ COLUMNS = ("", "reference", "served", "value", "95% interval", "expected", "n", 
 @click.option(
     "--margin",
     type=click.FloatRange(min=0, max=1),
+    callback=finite,
     default=0.05,
     show_default=True,
     metavar="X",

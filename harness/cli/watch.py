@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.console import line, notice, notice_path, show, table
-from harness.cli.options import DATA_OPTIONS, MODEL_OPTIONS, PROMPT_OPTIONS, TASKS, options
+from harness.cli.options import DATA_OPTIONS, MODEL_OPTIONS, PROMPT_OPTIONS, TASKS, finite, options
 from harness.cli.run import RUN_OPTIONS, Greedy, print_result, settings_of, stopped_by_sigterm
 from harness.errors import ExitCode, Interrupted, UsageError
 
@@ -33,7 +33,12 @@ _NOT_HERE = {
 @click.argument("patterns", nargs=-1, required=True, metavar="'OUT/checkpoint-*'")
 @click.option("--once", is_flag=True, default=None, help="Measure what is there, and end: for cron.")
 @click.option(
-    "--every", type=click.FloatRange(min=0.1), default=None, metavar="SECONDS", help="How often to look. [default: 30]"
+    "--every",
+    type=click.FloatRange(min=0.1),
+    default=None,
+    callback=finite,
+    metavar="SECONDS",
+    help="How often to look. [default: 30]",
 )
 @options(TASKS, MODEL_OPTIONS, PROMPT_OPTIONS, DATA_OPTIONS, RUN_OPTIONS)
 @click.pass_context

@@ -90,8 +90,10 @@ class Verification:
 def verify_runs(reference: str | Path, served: str | Path, margin: float = 0.05) -> Verification:
     """Compare `served` with `reference`. margin: how far a mean may be from that of the same model.
 
-    Raises `UsageError` for what is no run, and where no prompt is the same.
+    Raises `UsageError` for a margin or a folder that is none, and where no prompt is the same.
     """
+    if not 0 <= margin <= 1:
+        raise UsageError(f"margin: should be a number from 0 to 1, not {margin}")
     first, second = RunFolder.read(Path(reference)), RunFolder.read(Path(served))
     there = {record.key: record for record in second.records()}
     left_out: dict[str, int] = {}

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from harness import Model, Request, Response, evaluate
+from harness.errors import UsageError
 from harness.run.verify import Compared, Verification, _mean, verify_runs
 from harness.testing import run_harness
 
@@ -52,6 +53,10 @@ def test_few_samples_and_other_prompts_say_nothing(tmp_path: Path) -> None:
         "verify", "--reference", few, "--served", made(tmp_path, "c", "mode=gold", task="demo_choice_en")
     )
     assert "nothing can be compared" in done.stderr and done.exit_code == 4
+    done = run_harness("verify", "--reference", few, "--served", few, "--margin", "nan")
+    assert "--margin: nan is not a finite number" in done.stderr and done.exit_code == 4
+    with pytest.raises(UsageError, match="from 0 to 1, not nan"):
+        verify_runs(few, few, float("nan"))
 
 
 @pytest.mark.parametrize(("n", "verdict"), [(30, "unclear"), (71, "unclear"), (72, "same")])
