@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ REGISTRY = load_plugins()
 LIBRARY = TaskLibrary([("harness-eval", ROOT / "tasks")], [("harness-eval", ROOT / "templates")])
 # Compilers and a Java machine take seconds for each answer of an example.
 COMPILED = ("humaneval_x_cpp", "humaneval_x_java", "naturalcodebench_zh", "fullstackbench_zh_cpp")
+MONTH = re.compile(r"20\d\d-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?")
 NAMES = [
     pytest.param(name, marks=pytest.mark.slow) if entry.name in COMPILED else name
     for entry in LIBRARY.entries()
@@ -68,6 +70,11 @@ def rows_of(expression, limit=8, **overrides):
 def test_the_abilities_of_tasks_are_those_of_the_list():
     unknown = {entry.name: entry.ability for entry in LIBRARY.entries() if not set(entry.ability) <= set(ABILITIES)}
     assert not unknown, f"harness/tasks/abilities.py has: {', '.join(ABILITIES)}"
+
+
+def test_every_task_says_when_its_benchmark_was_published():
+    undated = {entry.name: entry.date for entry in LIBRARY.entries() if not MONTH.fullmatch(entry.date)}
+    assert not undated, 'metadata: {date: "2024-05"}, the month, or the day, of the first publication'
 
 
 def test_every_alias_names_a_task_and_no_two_tasks_share_one():
