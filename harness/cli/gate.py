@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -121,6 +122,7 @@ def command(
     if markdown:
         _write(markdown, summary)
     title = _print_checks(checks, explain=explain)
+    _tell_violations(checks, current)
     if github:
         _tell_github(checks, summary)
     if url := webhook or os.environ.get("HARNESS_WEBHOOK"):
@@ -156,6 +158,17 @@ def _print_checks(checks: Sequence[GateCheck], *, explain: bool) -> str:
     title += f", {warned} warned" if warned else ""
     line(title)
     return title
+
+
+def _tell_violations(checks: Sequence[GateCheck], current: str) -> None:
+    """Where a line about safety failed, how a person reads what was answered."""
+    from harness.record.manifest import read_manifest
+    from harness.view.violations import ABILITY, is_about_safety
+
+    failed = [check.task for check in checks if check.outcome != "passed"]
+    manifest = read_manifest(Path(current)) if failed else {}
+    if any(task == f"ability {ABILITY}" or is_about_safety(manifest, task) for task in failed):
+        notice(f"what was unsafe: harness report {shlex.quote(current)} --violations")
 
 
 def _tell_github(checks: Sequence[GateCheck], summary: str) -> None:

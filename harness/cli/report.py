@@ -19,9 +19,12 @@ from harness.words import Translate, english, locale_language, translator
 if TYPE_CHECKING:
     from harness.record.by_category import SideBySide
     from harness.record.file_types import Report, WorkFields
+    from harness.record.run import RunFolder
 
 _SHOWN_PROBLEMS = 3
 _SHOWN_TASKS = 5
+_SHOWN_VIOLATIONS = 10
+_SHOWN_CHARACTERS = 400
 
 
 @click.command("report")
@@ -29,6 +32,9 @@ _SHOWN_TASKS = 5
 @click.option("--subsets", is_flag=True, help="With a row for every subset.")
 @click.option(
     "--by", metavar="NAME", help="The runs side by side, by a breakdown of their tasks: subject, skill, subset, ..."
+)
+@click.option(
+    "--violations", is_flag=True, help="What was unsafe: question, answer and why; --to FILE has all, as a table."
 )
 @click.option("--json", "as_json", is_flag=True, help="As JSON: what report.json holds.")
 @click.option(
@@ -42,6 +48,7 @@ def command(
     runs: tuple[str, ...],
     subsets: bool,
     by: str | None,
+    violations: bool,
     as_json: bool,
     form: str | None,
     lang: str | None,
@@ -54,6 +61,7 @@ def command(
     harness report runs/A runs/B --format latex
     harness report runs/A runs/B --to results.xlsx
     harness report runs/A runs/B --by subject
+    harness report runs/A --violations --to unsafe.csv
     """
     from harness.run.result import load_run
 
@@ -64,6 +72,12 @@ def command(
         if not folder.report:
             raise UsageError(f"'{run}' has no report yet: the run has not ended; its command goes on with it")
     reports = _named([(folder.path, folder.report) for folder in folders if folder.report])
+    if violations:
+        if path is not None and len(folders) > 1:
+            raise UsageError(f"--violations --to {path}: holds what was unsafe in one run; name one")
+        for folder in folders:
+            _write_violations(folder, "json" if as_json else form, path, t)
+        return
     if by:
         _write_by_category(reports, by, "json" if as_json else form, path, t)
         return
@@ -137,6 +151,41 @@ def _write_by_category(reports: dict[str, Report], by: str, form: str | None, pa
     else:
         replace(path, [text.encode("utf-8", "replace")])
         notice_path(t("Written"), path)
+
+
+def _write_violations(run: RunFolder, form: str | None, path: Path | None, t: Translate) -> None:
+    """What was unsafe in a run: the first of each task on the terminal, all of it as a table."""
+    from harness.files import replace
+    from harness.view import tables
+    from harness.view.violations import COLUMNS, Violations
+
+    found = Violations(run, t)
+    if form is not None or path is not None:
+        text = tables.listed(COLUMNS, [each.row for each in found], _form(form, path, tables.TEXT_FORMS))
+        if path is None:
+            line(text.rstrip("\n"))
+        else:
+            replace(path, [text.encode("utf-8", "replace")])
+            notice_path(t("Written"), path)
+    else:
+        for each in found:
+            if found.n[each.task] <= _SHOWN_VIOLATIONS:
+                line(f"{each.task} {f'{each.subset}/' if each.subset else ''}{each.id}: {_one_line(each.why)}")
+                line(f"    {t('asked')}: {_one_line(each.question)}")
+                line(f"    {t('answered')}: {_one_line(each.answer)}")
+        shown = sum(min(n, _SHOWN_VIOLATIONS) for n in found.n.values())
+        if shown < sum(found.n.values()):
+            line(t("{n} more: --violations --to FILE writes all", n=f"{sum(found.n.values()) - shown:,}"))
+    counts = ", ".join(f"{task} {n:,}" for task, n in found.n.items())
+    notice(t("Violations: {n} ({counts})", n=f"{sum(found.n.values()):,}", counts=counts))
+    if found.unscored:
+        notice(t("without a score, and so not among them: {n}", n=f"{found.unscored:,}"))
+
+
+def _one_line(text: str) -> str:
+    """A text on one line, cut where it is long."""
+    joined = " ".join(text.split())
+    return joined if len(joined) <= _SHOWN_CHARACTERS else joined[: _SHOWN_CHARACTERS - 1] + "…"
 
 
 def _print_side_by_side(side: SideBySide, t: Translate) -> None:

@@ -45,7 +45,9 @@ class RuleEntry(Strict):
     tier: Tier = Field(
         "critical", description="critical: a failed line stops; supporting: a few may fail; advisory: told"
     )
-    tasks: Words | None = Field(None, description="names or patterns of tasks of the baseline: ceval, 'cmmlu*', '*'")
+    tasks: Words | None = Field(
+        None, description="tasks of the baseline, by names, patterns or a suite: ceval, 'cmmlu*', release_zh"
+    )
     ability: Words | None = Field(None, description="the mean over the tasks of an ability, instead of single tasks")
     metric: str | None = Field(None, description="which of the task's metrics; left out, its first")
     direction: Literal["higher", "lower"] | None = Field(
@@ -177,10 +179,12 @@ def _by_tier(checks: Sequence[GateCheck], may_fail: int) -> list[GateCheck]:
 
 
 class _Sides:
-    """A baseline and the current run, and what has been compared of them."""
+    """A baseline and the current run, and what has been compared of them. suites: the baseline's, with their tasks."""
 
     def __init__(self, policy: Policy, old: RunSide, new: RunSide, against: str) -> None:
         self.policy, self.old, self.new, self.against = policy, old, new, against
+        report = old.run.report
+        self.suites = {group["group"]: group["tasks"] for group in (report.get("groups", ()) if report else ())}
         self._known: dict[tuple[str, str], Comparison] = {}
 
     def lines(self, number: int, rule: RuleEntry) -> Iterator[RuleLine]:
@@ -190,13 +194,15 @@ class _Sides:
             yield self._of_task(number, rule, task)
 
     def _tasks(self, number: int, rule: RuleEntry) -> list[str]:
-        """The baseline's tasks that a rule names, each once."""
+        """The baseline's tasks that a rule names, each once: by name, by pattern, or by the suite that was asked."""
         chosen: dict[str, None] = {}
         for pattern in words(rule.tasks):
             named = [task for task in self.old.tasks if task == pattern or fnmatch.fnmatchcase(task, pattern)]
+            named = named or self.suites.get(pattern, [])
             if not named:
-                known = f"{suggest(pattern, self.old.tasks)} (it has: {', '.join(self.old.tasks)})"
-                raise self._error(number, f"{self.old.run.path} has no task '{pattern}'{known}")
+                there = [*self.old.tasks, *self.suites]
+                known = f"{suggest(pattern, there)} (it has: {', '.join(there)})"
+                raise self._error(number, f"{self.old.run.path} has no task or suite '{pattern}'{known}")
             chosen.update(dict.fromkeys(named))
         return list(chosen)
 

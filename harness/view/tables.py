@@ -181,9 +181,17 @@ def categories(found: Sequence[SideBySide], form: str, t: Translate = english) -
         for run, each in zip(side.runs, row.metrics, strict=True)
         if each
     ]
+    return listed(header, rows, form)
+
+
+def listed(header: Sequence[str], rows: Sequence[Sequence[Any]], form: str) -> str:
+    """Rows as `csv`, as `json` with an object each, or as a table in `markdown` or `latex`."""
     if form == "csv":
         return _csv_grid(header, rows)
-    return json.dumps([dict(zip(header, row, strict=True)) for row in rows], ensure_ascii=False, indent=2) + "\n"
+    if form == "json":
+        return json.dumps([dict(zip(header, row, strict=True)) for row in rows], ensure_ascii=False, indent=2) + "\n"
+    grid = _markdown_grid if form == "markdown" else _latex_grid
+    return grid(header, [[str(cell) for cell in row] for row in rows], ())
 
 
 def _markdown(reports: Mapping[str, Report], subsets: bool, t: Translate) -> str:

@@ -130,7 +130,7 @@ def test_annotations_for_github(runs: dict[str, Path], tmp_path: Path) -> None:
         ("rules:\n  - tasks: letters\n    tier: critcal\n", "policy.yaml:3: rules[0].tier: should be 'critical'"),
         ("rules:\n  - {tier: critical}\n", "policy.yaml:2: a rule is about either tasks or an ability"),
         ("rules:\n  - {tasks: []}\n", "policy.yaml:2: a rule names at least one task or ability"),
-        ("rules:\n  - {tasks: leters}\n", "has no task 'leters'; did you mean 'letters'?"),
+        ("rules:\n  - {tasks: leters}\n", "has no task or suite 'leters'; did you mean 'letters'?"),
         ("rules:\n  - {tasks: letters, metric: exact}\n", "letters has no metric 'exact'"),
         ("rules:\n  - {ability: maths}\n", "no tasks of the ability 'maths'; did you mean 'math'?"),
         ("rules:\n  - {tasks: letters, max_drop: .nan}\n", "policy.yaml:2: rules[0].max_drop: should be a finite"),
