@@ -38,10 +38,10 @@ def main() -> None:
     if asked.how == "loses its port" and len(Path(asked.notes).read_text().splitlines()) == 1:
         sys.exit("[Errno 98] error while attempting to bind on address ('127.0.0.1', 1): address already in use")
     time.sleep(0.5 if asked.how == "slow" else 0)
-    serve(int(asked.port), asked.served_model_name, asked.how)
+    serve(int(asked.port), asked.served_model_name, asked.how, Path(asked.notes))
 
 
-def serve(port: int, name: str, how: str | None) -> None:
+def serve(port: int, name: str, how: str | None, notes: Path) -> None:
     answered = 0
 
     class Handler(BaseHTTPRequestHandler):
@@ -50,7 +50,12 @@ def serve(port: int, name: str, how: str | None) -> None:
 
         def do_POST(self) -> None:
             nonlocal answered
-            self.rfile.read(int(self.headers["Content-Length"]))
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            with notes.with_name("asked").open("a") as file:
+                print(json.dumps({"path": self.path, "model": body.get("model"), **body}), file=file)
+            if self.path.endswith("load_lora_adapter") and how == "refuses adapters":
+                self.reply({"object": "error", "message": "rank 99 is too large"}, 400)
+                return
             if how == "dies in the middle" and answered == 3:
                 print("RuntimeError: CUDA error: out of memory", flush=True)
                 os._exit(3)
@@ -60,9 +65,9 @@ def serve(port: int, name: str, how: str | None) -> None:
             choice = {"text": " 6", "message": {"role": "assistant", "content": "6"}, "finish_reason": "stop"}
             self.reply({"choices": [choice]})
 
-        def reply(self, body: Any) -> None:
+        def reply(self, body: Any, status: int = 200) -> None:
             content = json.dumps(body).encode()
-            self.send_response(200)
+            self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)

@@ -6,6 +6,7 @@ a stop string that is found in the text, and text without special tokens.
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections import deque
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ class EngineArgs:
     gpu_memory_utilization: float = 0.9
     enforce_eager: bool = False
     enable_prefix_caching: bool = True
+    enable_lora: bool = False
+    max_lora_rank: int = 16
     disable_log_stats: bool = True
     limit_mm_per_prompt: dict[str, int] | None = None
     mm_processor_kwargs: dict[str, Any] | None = None
@@ -61,6 +64,13 @@ class SamplingParams:
             setattr(self, name, value)
 
 
+@dataclass
+class LoRARequest:
+    lora_name: str
+    lora_int_id: int
+    lora_path: str
+
+
 class LLM:
     def __init__(self, **args: Any) -> None:
         self.llm_engine = Engine(EngineArgs(**args))
@@ -76,6 +86,7 @@ class Shown:
     tokens: list[int]
     pixels: dict[str, Any] = field(default_factory=dict)
     image_token: int = -1
+    adapter: LoRARequest | None = None
 
 
 @dataclass
@@ -83,6 +94,7 @@ class Engine:
     args: EngineArgs
     waiting: deque[tuple[str, Shown, SamplingParams]] = field(default_factory=deque)
     blocks: set[tuple[int, ...]] = field(default_factory=set)
+    adapted: dict[int, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
@@ -98,14 +110,30 @@ class Engine:
             try_get_generation_config=lambda: self.module.generation_config.to_diff_dict()
         )
 
-    def add_request(self, name: str, prompt: dict[str, Any], params: SamplingParams) -> None:
+    def add_request(
+        self, name: str, prompt: dict[str, Any], params: SamplingParams, lora_request: LoRARequest | None = None
+    ) -> None:
         images = prompt.get("multi_modal_data", {}).get("image", [])
         if len(images) > (self.args.limit_mm_per_prompt or {}).get("image", 1):
             raise ValueError("more images than limit_mm_per_prompt allows")
         shown = self._with_images(prompt["prompt_token_ids"], images) if images else Shown(prompt["prompt_token_ids"])
         if len(shown.tokens) >= (self.args.max_model_len or sys.maxsize):
             raise ValueError("the prompt is longer than the maximum model length")
+        if lora_request is not None:
+            shown.adapter = lora_request
+            self._load_adapter(lora_request)
         self.waiting.append((name, shown, params))
+
+    def _load_adapter(self, request: LoRARequest) -> None:
+        from peft import PeftModel
+
+        if not self.args.enable_lora:
+            raise ValueError("Got lora_request but LoRA is not enabled!")
+        if request.lora_int_id not in self.adapted:
+            loaded = PeftModel.from_pretrained(copy.deepcopy(self.module), request.lora_path).eval()
+            if max(each.r for each in loaded.peft_config.values()) > self.args.max_lora_rank:
+                raise ValueError("the rank is above max_lora_rank")
+            self.adapted[request.lora_int_id] = loaded
 
     def _with_images(self, tokens: list[int], images: list[Any]) -> Shown:
         """One mark of an image is one token, in the place of which vLLM writes all that the processor does."""
@@ -134,8 +162,9 @@ class Engine:
         """One request from beginning to end."""
         name, shown, params = self.waiting.popleft()
         tokens = shown.tokens
-        cached = 0 if params.skip_reading_prefix_cache or shown.pixels else self._cached(tokens)
-        self.blocks |= {tuple(tokens[:end]) for end in range(BLOCK, len(tokens) + 1, BLOCK)}
+        number = 0 if shown.adapter is None else shown.adapter.lora_int_id
+        cached = 0 if params.skip_reading_prefix_cache or shown.pixels else self._cached(tokens, number)
+        self.blocks |= {(number, *tokens[:end]) for end in range(BLOCK, len(tokens) + 1, BLOCK)}
         logprobs = self._logprobs(tokens, shown)
         prompt = None
         if params.prompt_logprobs is not None:
@@ -153,16 +182,17 @@ class Engine:
             )
         ]
 
-    def _cached(self, tokens: list[int]) -> int:
+    def _cached(self, tokens: list[int], adapter: int) -> int:
         """At least one token is always computed."""
-        ends = [end for end in range(BLOCK, len(tokens), BLOCK) if tuple(tokens[:end]) in self.blocks]
+        ends = [end for end in range(BLOCK, len(tokens), BLOCK) if (adapter, *tokens[:end]) in self.blocks]
         return max(ends, default=0)
 
     def _logprobs(self, tokens: list[int], shown: Shown) -> torch.Tensor:
         ids = torch.tensor([tokens])
         kinds = (ids == shown.image_token).int()
         more = {"mm_token_type_ids": kinds} if "image_grid_thw" in shown.pixels else {}
-        return torch.log_softmax(self.module(ids, **shown.pixels, **more).logits[0].float(), dim=-1)
+        module = self.module if shown.adapter is None else self.adapted[shown.adapter.lora_int_id]
+        return torch.log_softmax(module(ids, **shown.pixels, **more).logits[0].float(), dim=-1)
 
     def _generate(self, shown: Shown, params: SamplingParams) -> Any:
         random = torch.Generator().manual_seed(params.seed or 0)

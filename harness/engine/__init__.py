@@ -25,6 +25,7 @@ stored_format, stored_settings, stored_identity   how a configuration says that 
 from __future__ import annotations
 
 from harness.data.shown_images import open_picture, picture_size
+from harness.engine.adapters import ADAPTER_WEIGHTS, LoraAdapter, adapter_identity
 from harness.engine.chat import ChatTemplate
 from harness.engine.checkpoint import LocalCheckpoint, is_path
 from harness.engine.devices import check_dtype, resolve_devices, resolve_dtype
@@ -50,6 +51,7 @@ from harness.engine.weights import (
 from harness.still_images import is_plain_picture
 
 __all__ = [
+    "ADAPTER_WEIGHTS",
     "FLOAT_DTYPES",
     "Assembler",
     "ChatTemplate",
@@ -60,6 +62,7 @@ __all__ = [
     "ImageProcessor",
     "ImagePromptEncoder",
     "LocalCheckpoint",
+    "LoraAdapter",
     "PromptEncoder",
     "Scored",
     "SoundProcessor",
@@ -67,6 +70,7 @@ __all__ = [
     "TextOptions",
     "TokenRules",
     "TorchModel",
+    "adapter_identity",
     "check_dtype",
     "check_files",
     "encode_requests",

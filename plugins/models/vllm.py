@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, ClassVar
 
 from harness import (
@@ -44,6 +45,7 @@ from harness.engine import (
     ImageProcessor,
     ImagePromptEncoder,
     LocalCheckpoint,
+    LoraAdapter,
     Scored,
     StopRule,
     TextOptions,
@@ -65,11 +67,13 @@ MOST_CHOICES = 128
 # One token more is generated than scored, and one more than the window is never fed.
 SPARE_TOKENS = 2
 NEEDED_FIELDS = ("logprob_token_ids", "skip_reading_prefix_cache")
+# vllm.config.lora.MaxLoRARanks
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 # Where and how fast, not what.
 PLACEMENT = frozenset(
     ("gpu_memory_utilization", "tensor_parallel_size", "pipeline_parallel_size", "max_num_seqs", "enforce_eager",
      "max_num_batched_tokens", "limit_mm_per_prompt", "swap_space", "cpu_offload_gb", "distributed_executor_backend",
-     "download_dir")
+     "download_dir", "enable_lora", "max_lora_rank", "max_loras", "max_cpu_loras")
 )  # fmt: skip
 
 Outcome = Scored | Finished | Failed
@@ -117,6 +121,7 @@ class VLLMModel(Model):
         pretrained: str,
         tokenizer: str | None = None,
         revision: str = "main",
+        peft: str | None = None,
         dtype: str = "auto",
         trust_remote_code: bool = False,
         chat_template: str | None = None,
@@ -154,6 +159,8 @@ class VLLMModel(Model):
             pretrained, tokenizer=tokenizer, revision=revision, trust_remote_code=trust_remote_code, text=text
         )
         self.dtype = str(dtype)
+        self.peft = None if peft is None else str(peft)
+        self.adapter: LoraAdapter | None = None
         self.engine_args = engine
         self.image_options = image_options(min_pixels, max_pixels, processor)
         self.processor: ImageProcessor | None = None
@@ -169,6 +176,11 @@ class VLLMModel(Model):
         (device, *_) = resolve_devices(self.options.device)
         self.checkpoint.open(offline=self.options.offline)
         self._open_processor()
+        if self.peft is not None:
+            self.adapter = LoraAdapter.open(self.peft, self.checkpoint.pretrained)
+            rank = self.adapter.rank
+            self.engine_args.setdefault("enable_lora", True)
+            self.engine_args.setdefault("max_lora_rank", next((most for most in LORA_RANKS if rank <= most), rank))
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         import vllm
 
@@ -212,7 +224,7 @@ class VLLMModel(Model):
         deciding = {name: value for name, value in sorted(self.engine_args.items()) if name not in PLACEMENT}
         return {
             **self.checkpoint.identity,
-            "peft": None,
+            "peft": None if self.adapter is None else self.adapter.identity,
             "dtype": self.dtype_name,
             **self.checkpoint.prompts.identity,
             **({"images": self.processor.identity} if self.processor is not None else {}),
@@ -242,7 +254,29 @@ class VLLMModel(Model):
     def count_tokens(self, text: str) -> int | None:
         return self.checkpoint.prompts.count_tokens(text)
 
+    def take_over(self, other: Model) -> None:
+        """Keep the engine that `other` has started, where it has room for this model's adapter."""
+        if isinstance(other, VLLMModel) and other._llm is not None and other._engine_key == self._engine_key:
+            room = other.engine_args.get("max_lora_rank", 16) if other.engine_args.get("enable_lora") else 0
+            if self.adapter is None or self.adapter.rank <= room:
+                self._llm, other._llm = other._llm, None
+                self.engine_args = {**other.engine_args, **self.engine_args, "max_lora_rank": room}
+
+    @property
+    def _engine_key(self) -> tuple[Any, ...]:
+        """What decides the engine, adapters left out."""
+        args = {name: value for name, value in self.engine_args.items() if name not in ("enable_lora", "max_lora_rank")}
+        return (self.checkpoint.identity, self.dtype_name, self.max_model_len, args, self.options)
+
     def load(self) -> None:
+        if self._llm is None:
+            self._start()
+        core = self._llm.llm_engine.engine_core
+        threading.Thread(target=_report_death, args=(core, self._closed), daemon=True).start()
+        self._defaults = self._llm.llm_engine.model_config.try_get_generation_config()
+        self._stop_ids = end_tokens(self._defaults.get("eos_token_id"), self.checkpoint.tokenizer)
+
+    def _start(self) -> None:
         import vllm
 
         if isinstance(self.options.batch_size, int):
@@ -265,10 +299,6 @@ class VLLMModel(Model):
                 f"vLLM cannot start {self.checkpoint.pretrained}: {one_line(error)} (its own log names the cause; "
                 f"{remedy})"
             ) from error
-        core = self._llm.llm_engine.engine_core
-        threading.Thread(target=_report_death, args=(core, self._closed), daemon=True).start()
-        self._defaults = self._llm.llm_engine.model_config.try_get_generation_config()
-        self._stop_ids = end_tokens(self._defaults.get("eos_token_id"), self.checkpoint.tokenizer)
 
     def close(self) -> None:
         llm, self._llm = self._llm, None
@@ -308,6 +338,7 @@ class VLLMModel(Model):
     def _stream(self, waiting: deque[Ask]) -> Iterator[tuple[Ask, Any, float]]:
         """Ask everything that is waiting (the caller may add to it), and yield each output as it is finished."""
         engine = self._llm.llm_engine
+        adapted = self._lora_request()
         opened = functools.lru_cache(IMAGES_OPEN)(open_picture)
         under_way: dict[str, tuple[Ask, float]] = {}
         count = 0
@@ -319,7 +350,7 @@ class VLLMModel(Model):
                         prompt: dict[str, Any] = {"prompt_token_ids": list(ask.tokens)}
                         if ask.images:
                             prompt["multi_modal_data"] = {"image": [opened(image) for image in ask.images]}
-                        engine.add_request(name, prompt, self._params(ask))
+                        engine.add_request(name, prompt, self._params(ask), **adapted)
                     except (ValueError, DataError) as error:
                         yield ask, error, 0.0
                         continue
@@ -331,6 +362,16 @@ class VLLMModel(Model):
         finally:
             if under_way and self._llm is not None:
                 engine.abort_request(list(under_way))
+
+    def _lora_request(self) -> dict[str, Any]:
+        """The adapter as a keyword of the engine's requests. Adapters are told apart by number, from 1 on."""
+        if self.adapter is None:
+            return {}
+        from vllm.lora.request import LoRARequest
+
+        numbers: dict[Path, int] = self._llm.__dict__.setdefault("_adapter_numbers", {})
+        number = numbers.setdefault(self.adapter.folder, len(numbers) + 1)
+        return {"lora_request": LoRARequest(self.adapter.name, number, str(self.adapter.folder))}
 
     def _step(self, engine: Any) -> Sequence[Any]:
         try:

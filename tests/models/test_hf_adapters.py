@@ -95,6 +95,49 @@ def test_every_kind_of_adapter_leaves_the_base_as_it_was(folder: Path, loads: li
     assert loads == [str(folder / "base")]
 
 
+@pytest.mark.parametrize("name", ["small", "large", "dora", "modules"])
+def test_merged_and_unmerged_agree(folder: Path, tmp_path: Path, name: str) -> None:
+    import peft
+    from transformers import AutoModelForCausalLM
+
+    shutil.copytree(folder / "base", tmp_path / "merged")
+    adapted = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder / "base"), folder / name)
+    adapted.merge_and_unload().save_pretrained(tmp_path / "merged")
+    merged = HuggingFace.create(
+        {"pretrained": str(tmp_path / "merged"), "dtype": "float32"}, ModelOptions(device="cpu")
+    )
+    merged.prepare()
+    merged.load()
+    for one, other in zip(answers(merged), answers(make(folder, name)), strict=True):
+        assert one == pytest.approx(other, abs=1e-4)
+
+
+def test_an_adapter_on_a_base_of_four_bits(tmp_path: Path) -> None:
+    """QLoRA: the base is quantised while it loads, the adapter is not; scores are near those of the whole base."""
+    pytest.importorskip("bitsandbytes")
+    import peft
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    base = tiny_causal_lm(tmp_path / "base", hidden=128)
+    torch.manual_seed(0)
+    settings = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj", "o_proj"], init_lora_weights=False)
+    peft.get_peft_model(AutoModelForCausalLM.from_pretrained(base), settings).save_pretrained(tmp_path / "small")
+
+    def scores(**args: Any) -> list[float]:
+        model = HuggingFace.create({"pretrained": str(base), "dtype": "float32", **args}, ModelOptions(device="cpu"))
+        model.prepare()
+        model.load()
+        return [value for row in answers(model) for value in row]
+
+    def distance(one: list[float], other: list[float]) -> float:
+        return sum(abs(a - b) for a, b in zip(one, other, strict=True))
+
+    adapter = {"peft": str(tmp_path / "small")}
+    quantised, whole = scores(load_in_4bit=True, **adapter), scores(**adapter)
+    assert 0 < distance(quantised, whole) < distance(scores(load_in_4bit=True), whole)
+
+
 def test_weights_that_were_changed_for_good_are_loaded_again(
     folder: Path, loads: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from harness import HarnessError, ModelError, ModelOptions, UsageError
 from harness.testing import run_harness, tiny_causal_lm
@@ -25,6 +27,20 @@ STAND_IN = Path(__file__).parents[1] / "stand_in_server.py"
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_causal_lm(tmp_path_factory.mktemp("started") / "模型")
+
+
+@pytest.fixture(scope="module")
+def adapters(checkpoint: Path) -> list[Path]:
+    """Two LoRA adapters as files: nobody computes with them here."""
+    return [lora(checkpoint.parent / name, checkpoint.name, rank) for name, rank in (("甲", 2), ("b", 8))]
+
+
+def lora(folder: Path, base: str, rank: int, **settings: Any) -> Path:
+    folder.mkdir(parents=True)
+    told = {"peft_type": "LORA", "r": rank, "base_model_name_or_path": f"/elsewhere/{base}", "bias": "none"}
+    (folder / "adapter_config.json").write_text(json.dumps({**told, **settings}))
+    save_file({"lora_A": torch.full((rank, 4), 0.5)}, folder / "adapter_model.safetensors")
+    return folder
 
 
 @pytest.fixture
@@ -174,6 +190,58 @@ def test_identity_is_of_the_weights_and_not_of_the_place(checkpoint: Path, progr
     placed = make(checkpoint, program, tensor_parallel_size=4, num_concurrent=3).identity
     quantised = make(checkpoint, program, quantization="fp8").identity
     assert plain == placed and plain != quantised and plain["weights"] and "model" not in plain
+
+
+@pytest.mark.parametrize(("kind", "named"), [("vllm_server", "{adapter}"), ("sglang_server", "模型:{adapter}")])
+def test_adapters_take_turns_on_one_server(
+    checkpoint: Path, adapters: list[Path], program: Path, kind: str, named: str
+) -> None:
+    args = f"pretrained={checkpoint},executable={program},notes={program.parent}/notes,max_lora_rank=8,enable_lora=True"
+    command = ("--model", kind, "--model_args", args, "--tasks", "demo_arithmetic", "--limit", "1", "--device", "cpu")
+    done = run_harness(*command, "--output", str(program.parent / "runs"), "--peft", "none", *map(str, adapters))
+    assert done.exit_code == 0, done.output
+    (note,) = notes(program)
+    assert note["argv"][note["argv"].index("--max-lora-rank") + 1] == "8" and "--enable-lora" in note["argv"]
+    asked = [json.loads(line) for line in (program.parent / "asked").read_text().splitlines()]
+    loaded = [(each["lora_name"], each["lora_path"]) for each in asked if "lora_name" in each]
+    assert [path for _, path in loaded] == list(map(str, adapters))
+    models = [each["model"] for each in asked if "lora_name" not in each]
+    assert models == ["模型", *(named.format(adapter=name) for name, _ in loaded)]
+    assert len(list((program.parent / "runs").iterdir())) == 3 and not left_behind(program)
+
+
+def test_an_adapter_for_which_the_server_has_no_room_gets_one_of_its_own(
+    checkpoint: Path, adapters: list[Path], program: Path
+) -> None:
+    small, large = (make(checkpoint, program, peft=str(adapter)) for adapter in adapters)
+    assert small.identity["peft"] != large.identity["peft"]
+    small.server_args["max_lora_rank"] = 4
+    small.load()
+    large.take_over(small)
+    small.close()
+    large.load()
+    large.close()
+    assert len(notes(program)) == 2 and not left_behind(program)
+
+
+def test_adapters_that_cannot_be_served_are_one_line(
+    checkpoint: Path, adapters: list[Path], program: Path, tmp_path: Path
+) -> None:
+    model = make(checkpoint, program, "refuses adapters", peft=str(adapters[0]))
+    with pytest.raises(ModelError, match=r"cannot load the adapter .*甲: .*rank 99 is too large"):
+        model.load()
+    model.close()
+    for settings, said in (
+        ({"use_dora": True}, "changes more than matrices (use_dora)"),
+        ({"bias": "all"}, "changes more than matrices (bias)"),
+        ({"peft_type": "IA3"}, "is of type IA3"),
+        ({"base_model_name_or_path": "other"}, "was trained on 'other'"),
+    ):
+        folder = lora(tmp_path / said[:9].strip() / str(len(said)), checkpoint.name, 2, **settings)
+        with pytest.raises(UsageError, match=re.escape(said)):
+            make(checkpoint, program, peft=str(folder))
+    with pytest.raises(UsageError, match="there is no such folder"):
+        make(checkpoint, program, peft="/nowhere")
 
 
 def test_what_cannot_be_is_refused_before_anything_starts(checkpoint: Path, program: Path) -> None:

@@ -31,7 +31,8 @@ SHOTS = "以下是关于大学法学的单项选择题，请直接给出正确�
 def vllm_or_stand_in() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if find_spec("vllm") is None:
-            patch.setitem(sys.modules, "vllm", stand_in_vllm)
+            for name in ("vllm", "vllm.lora", "vllm.lora.request"):
+                patch.setitem(sys.modules, name, stand_in_vllm)
         yield
 
 
@@ -250,3 +251,52 @@ def test_the_identity_is_that_of_the_weights_and_of_the_engine(folder: Path) -> 
     model.prepare()
     window = hf.identity["max_length"] - 2
     assert model.identity == {**hf.identity, "max_length": window, "engine": "vllm", "engine_args": {}}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("peft") is None, reason="runs where peft is installed")
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
+def test_adapters_take_turns_on_one_engine_and_score_as_when_merged(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import vllm
+
+    merged = [merged_adapter(folder, tmp_path / name, rank) for name, rank in (("a", 2), ("b", 8))]
+    started: list[Any] = []
+    start = vllm.LLM
+    monkeypatch.setattr(vllm, "LLM", lambda **args: started.append(args) or start(**args))
+    requests = [Request("loglikelihood", Prompt(f"{n}. 题目", SHOTS), ("A", "B", " 不知道 at all")) for n in range(3)]
+    model: VLLMModel | None = None
+    for peft, whole in ((tmp_path / "b", merged[1]), (tmp_path / "a", merged[0]), (None, folder)):
+        args = {"pretrained": str(folder), "dtype": "float32", "peft": peft and str(peft), **ENGINE}
+        before, model = model, VLLMModel.create(args, ModelOptions(device="cpu", offline=True))
+        model.prepare()
+        if before is not None:
+            model.take_over(before)
+            before.close()
+        model.load()
+        reference = HuggingFace.create({"pretrained": str(whole), "dtype": "float32"}, ModelOptions(device="cpu"))
+        reference.prepare()
+        reference.load()
+        for one, other in zip(answers(model, requests), answers(reference, requests), strict=True):
+            assert one.logprobs == pytest.approx(other.logprobs, abs=1e-3)
+    assert model is not None
+    model.close()
+    assert len(started) == 1 and started[0]["max_lora_rank"] == 8
+
+
+def merged_adapter(base: Path, adapter: Path, rank: int) -> Path:
+    """Make a LoRA adapter on `base`, and beside it the same weights merged, whose folder is returned."""
+    import peft
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(rank)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    settings = peft.LoraConfig(r=rank, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False)
+    adapted = peft.get_peft_model(model, settings)
+    adapted.save_pretrained(adapter)
+    merged = adapter.with_name(f"{adapter.name}-merged")
+    shutil.copytree(base, merged)
+    adapted.merge_and_unload().save_pretrained(merged)
+    return merged

@@ -20,6 +20,7 @@ from harness.engine import (
     LocalCheckpoint,
     TextOptions,
     TorchModel,
+    adapter_identity,
     check_dtype,
     is_out_of_memory,
     stored_format,
@@ -39,7 +40,7 @@ from .stored import (
     readers,
     unpack,
 )
-from .weights import adapter_identity, stored_bytes
+from .weights import stored_bytes
 
 log = logging.getLogger(__name__)
 

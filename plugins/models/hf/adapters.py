@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import UsageError
-from harness.engine import check_files, is_path, stored_tensors
-
-from .weights import ADAPTER_WEIGHTS
+from harness.engine import ADAPTER_WEIGHTS, check_files, is_path, stored_tensors
 
 # Parts of a module that are dictionaries of its own: a copy of the module's attributes must copy them too.
 _TABLES = ("_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks")

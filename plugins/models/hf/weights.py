@@ -1,36 +1,16 @@
-"""What an adapter is, and how much memory weights will take, without reading them."""
+"""How much memory weights will take, without reading them."""
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
-from harness.engine import FLOAT_DTYPES, read_files, short_hash, stored_tensors, weights_fingerprint
+from harness.engine import FLOAT_DTYPES, read_files, stored_tensors
 
-ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
-# What an adapter's configuration says about its origin and not about its arithmetic.
-_ORIGIN = ("base_model_name_or_path", "revision", "inference_mode", "peft_version", "auto_mapping")
 _NEVER_QUANTISED = ("embed", "lm_head", "shared.weight", "wte", "wpe")
 # Bytes a weight, with its share of a scale: 4 bits (a float32 for 64 of them), and 8 bits.
 _LOW_BYTES = {True: 0.5 + 4 / 64, False: 1.0}
-
-
-def adapter_identity(peft: str | None) -> Any:
-    """What is known of an adapter: its weights, and the settings that scale them."""
-    if peft is None:
-        return None
-    folder = Path(peft)
-    if not folder.is_dir():
-        return {"name": peft}
-    stored = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    settings = {key: value for key, value in stored.items() if key not in _ORIGIN}
-    return {
-        "name": folder.resolve().name,
-        "weights": weights_fingerprint([folder / name for name in ADAPTER_WEIGHTS if (folder / name).exists()]),
-        "config": short_hash(json.dumps(settings, sort_keys=True).encode()),
-    }
 
 
 def stored_bytes(folder: Path, dtype: Any, low_bits: Any, is_quantised: bool) -> int | None:

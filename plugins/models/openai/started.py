@@ -12,6 +12,7 @@ import inspect
 import json
 import shutil
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +21,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from harness import Model, UsageError
-from harness.engine import LocalCheckpoint, TextOptions, check_dtype, resolve_dtype
+from harness import Model, ModelError, UsageError
+from harness.engine import LocalCheckpoint, LoraAdapter, TextOptions, check_dtype, resolve_dtype
 
 from . import OpenAIModel
 from .server_process import HOST, ServerProcess, check_port, free_port, log_file
@@ -29,13 +30,17 @@ from .servers import Address
 from .settings import flag, number, whole
 
 _PORTS_TRIED, _MOST_PORT = 3, 65535
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 # Where and how fast, not what.
 PLACEMENT = frozenset(
     ("gpu_memory_utilization", "tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "max_num_seqs",
      "max_num_batched_tokens", "enforce_eager", "swap_space", "cpu_offload_gb", "distributed_executor_backend",
      "download_dir", "mem_fraction_static", "max_running_requests", "chunked_prefill_size", "disable_cuda_graph",
-     "tp_size", "pp_size", "dp_size", "enable_prefix_caching", "disable_radix_cache")
+     "tp_size", "pp_size", "dp_size", "enable_prefix_caching", "disable_radix_cache", "enable_lora", "max_lora_rank",
+     "max_loras", "max_cpu_loras", "max_loras_per_batch", "lora_target_modules")
 )  # fmt: skip
+_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""Those that vLLM reserves room for (vllm.config.lora.MaxLoRARanks)."""
 # Of `openai`, and decided here.
 _DECIDED = (
     "model",
@@ -55,7 +60,8 @@ class Engine:
     """How a kind of server is started. module: of Python. program: of its packages, with the words of its command.
 
     window, at_once: its arguments for tokens of a sequence, and for sequences at a time. negates: whether `--no-x` is
-    how a switch is turned off.
+    how a switch is turned off. adapters: further arguments where adapters are served; they are loaded at the address
+    `load_adapter`, and asked for as `adapted`.
     """
 
     title: str
@@ -67,6 +73,9 @@ class Engine:
     at_once: str
     negates: bool
     environment: Mapping[str, str]
+    adapters: Mapping[str, Any]
+    load_adapter: str
+    adapted: str
 
     def command(self, executable: str | None) -> list[str] | None:
         """What starts it, up to the name of the model; None where it is not installed."""
@@ -89,7 +98,11 @@ VLLM = Engine(
     window="max_model_len",
     at_once="max_num_seqs",
     negates=True,
-    environment={"VLLM_NO_USAGE_STATS": "1"},
+    # The second lets this process name folders to read adapters from; nobody else reaches the server's address.
+    environment={"VLLM_NO_USAGE_STATS": "1", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"},
+    adapters={},
+    load_adapter="/v1/load_lora_adapter",
+    adapted="{adapter}",
 )
 SGLANG = Engine(
     title="SGLang's server",
@@ -101,6 +114,9 @@ SGLANG = Engine(
     at_once="max_running_requests",
     negates=False,
     environment={},
+    adapters={"lora_target_modules": ["all"]},
+    load_adapter="/load_lora_adapter",
+    adapted="{base}:{adapter}",
 )
 
 
@@ -114,6 +130,7 @@ class StartedServer(OpenAIModel):
     port             default: a free one
     startup_timeout  seconds until it answers (1800)
     max_length       tokens of prompt and answer; default: the model's
+    peft             a LoRA adapter; `--peft` takes several, which take turns on one server
     Arguments of `openai` (`num_concurrent`, `api`, `extra_body`, `timeout`, ...) are as there. All others go to the
     server's command: tensor_parallel_size, pipeline_parallel_size, data_parallel_size, quantization, ...
     """
@@ -128,6 +145,7 @@ class StartedServer(OpenAIModel):
         dtype: str = "auto",
         trust_remote_code: bool = False,
         max_length: int | None = None,
+        peft: str | None = None,
         executable: str | None = None,
         port: int | None = None,
         startup_timeout: float = 1800.0,
@@ -158,6 +176,9 @@ class StartedServer(OpenAIModel):
             text=TextOptions(max_length=max_length, thinking=self.thinking),
         )
         self.dtype = str(dtype)
+        self.served_name = self.model
+        self.peft = None if peft is None else str(peft)
+        self.adapter: LoraAdapter | None = None
         self.executable = None if executable is None else str(Path(str(executable)).expanduser())
         self.startup_timeout = number("startup_timeout", startup_timeout, 1)
         self.server_args = {name: value for name, value in others.items() if name not in asking}
@@ -176,6 +197,11 @@ class StartedServer(OpenAIModel):
         kind = self.options.device.partition(":")[0]
         self.dtype = str(resolve_dtype(self.dtype, self.checkpoint.config, "cpu" if kind == "cpu" else "cuda"))
         self.dtype = self.dtype.removeprefix("torch.")
+        if self.peft is not None:
+            self.adapter = LoraAdapter.open(self.peft, self.checkpoint.pretrained)
+            rank = self.adapter.rank
+            ranks = {"max_lora_rank": next((most for most in _LORA_RANKS if rank <= most), rank)}
+            self.server_args = {"enable_lora": True, **ranks, **self.engine.adapters, **self.server_args}
         self.tokenizer_path = self.checkpoint.tokenizer_path
         self.max_length = self.checkpoint.prompts.rules.max_length
         super().prepare()
@@ -188,13 +214,52 @@ class StartedServer(OpenAIModel):
             "flavour": None,
             "tokenizer": None,  # the checkpoint's says more than its path
             **self.checkpoint.identity,
+            "peft": None if self.adapter is None else self.adapter.identity,
             "dtype": self.dtype,
             "engine": self.name,
             "engine_args": deciding,
         }
 
+    def take_over(self, other: Model) -> None:
+        """Keep the server that `other` has started, where it has room for this model's adapter."""
+        running = other._process if isinstance(other, StartedServer) else None
+        if not isinstance(other, StartedServer) or running is None or not running.is_running:
+            return
+        room = other.server_args.get("max_lora_rank", 0) if other.server_args.get("enable_lora") else 0
+        if other._server_key == self._server_key and (self.adapter is None or self.adapter.rank <= room):
+            self._process, other._process = running, None
+            self._client.why_ended = running.why_ended
+            self.server_args = other.server_args
+            self._move_to(other.address.base.port or 0)
+
+    @property
+    def _server_key(self) -> tuple[Any, ...]:
+        """What decides the server, adapters left out."""
+        lora = ("enable_lora", "max_lora_rank", *self.engine.adapters)
+        args = {name: value for name, value in self.server_args.items() if name not in lora}
+        where = (self.executable, self.port, self.max_length, self.options)
+        return (self.name, self.checkpoint.identity, self.dtype, args, where)
+
     def load(self) -> None:
         """Start the server, and wait until it answers. Raises ModelError with what its log says, where it does not."""
+        if self._process is None:
+            self._start()
+        super().load()
+        if self.adapter is not None:
+            self._load_adapter(self.adapter)
+
+    def _load_adapter(self, adapter: LoraAdapter) -> None:
+        """Have the server read the adapter, and ask for it from now on."""
+        body = json.dumps({"lora_name": adapter.name, "lora_path": str(adapter.folder)}).encode()
+        url, kind = f"http://{HOST}:{self.address.base.port}{self.engine.load_adapter}", "application/json"
+        try:
+            with _OPENER.open(urllib.request.Request(url, body, {"Content-Type": kind}), timeout=self.startup_timeout):
+                self.model = self.engine.adapted.format(base=self.served_name, adapter=adapter.name)
+        except OSError as error:
+            said = error.read().decode("utf-8", "replace") if isinstance(error, urllib.error.HTTPError) else str(error)
+            raise ModelError(f"{self.engine.title} cannot load the adapter {adapter.folder}: {said[:500]}") from None
+
+    def _start(self) -> None:
         for attempt in range(1, _PORTS_TRIED + 1):
             if self.port is None:
                 self._move_to(free_port())
@@ -211,7 +276,6 @@ class StartedServer(OpenAIModel):
                 # Between the look for a free port and the server's own another program may have taken it.
                 if self.port is not None or attempt == _PORTS_TRIED or not process.found_port_taken:
                     raise
-        super().load()
 
     def close(self) -> None:
         super().close()
@@ -245,7 +309,7 @@ class StartedServer(OpenAIModel):
             self.engine.window: self.max_length,
             **at_once,
             **self.server_args,
-            "served_model_name": self.model,
+            "served_model_name": self.served_name,
             "host": HOST,
             "port": self.address.base.port,
         }
@@ -260,12 +324,11 @@ class StartedServer(OpenAIModel):
     def _is_ready(self) -> bool:
         """Whether it says that it is well, and has this model: another program may sit at its port."""
         root = f"http://{HOST}:{self.address.base.port}"
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(f"{root}/health", timeout=5):
+            with _OPENER.open(f"{root}/health", timeout=5):
                 pass
-            with opener.open(f"{root}/v1/models", timeout=5) as reply:
-                return any(each["id"] == self.model for each in json.load(reply)["data"])
+            with _OPENER.open(f"{root}/v1/models", timeout=5) as reply:
+                return any(each["id"] == self.served_name for each in json.load(reply)["data"])
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
