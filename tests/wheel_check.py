@@ -101,9 +101,11 @@ def use(python: Path, folder: Path) -> None:
 
 
 def use_example(harness: object, elsewhere: Path) -> None:
-    """The example's task, metric, model and template work together, and the numbers are right."""
+    """The example's task, metric, model, template and recipe work together, and the numbers are right."""
     assert callable(harness)
-    harness("--tasks", "example_reading", "--model", "echo", "--model_args", "line=0", "--output", "echoes")
+    asked = ("--recipe", "example_echo", "--tasks", "example_reading", "--model", "echo", "--model_args", "line=0")
+    said = harness(*asked, "--output", "echoes")
+    expect("agrees" in said, f"the example's recipe is not compared: {said}")
     (report,) = (elsewhere / "echoes").glob("*/report.json")
     (task,) = json.loads(report.read_text(encoding="utf-8"))["tasks"]
     scores = {metric["metric"]: metric["value"] for metric in task["metrics"]}

@@ -35,6 +35,7 @@ class Work:
     """A task with its data set, examples, questions, and the tokens of a generated answer.
 
     lengths: words of columns, where the made-up ones are shorter than the real. share: one row in so many is asked.
+    passage: a column, the words of the passage that it begins with, and how many rows after one another ask about it.
     """
 
     task: str
@@ -46,6 +47,7 @@ class Work:
     tokens: int = 0
     lengths: tuple[tuple[str, int], ...] = ()
     share: int = 1
+    passage: tuple[str, int, int] | None = None
 
 
 ALL = lm_eval_rows.SPLITS
@@ -59,6 +61,10 @@ WORK = (
          lengths=(("question", 45), ("cot_content", 60)), share=14),
     Work("leaderboard_mmlu_pro", "TIGER-Lab/MMLU-Pro", "", ("validation", "test"), 5, 240, lengths=(("question", 25),)),
     Work("leaderboard_gpqa_main", "Idavidrein/gpqa", "gpqa_main", ("train",), 0, 192, lengths=(("Question", 40),)),
+    Work("leaderboard_musr_murder_mysteries", "TAUR-Lab/MuSR", "", ("murder_mysteries",), 0, 96,
+         lengths=(("narrative", 700),)),
+    Work("agieval_lsat_rc", "hails/agieval-lsat-rc", "", ("test",), 0, 132, lengths=(("query", 60),),
+         passage=("query", 400, 6)),
     Work("agieval_aqua_rat", "hails/agieval-aqua-rat", "", ("test",), 0, 254, lengths=(("query", 40),)),
     Work("hendrycks_math_algebra", "EleutherAI/hendrycks_math", "algebra", ("train", "test"), 0, 384, 64,
          lengths=(("problem", 20),)),
@@ -153,6 +159,12 @@ def make_rows(work: Work, folder: Path) -> None:
             for column, count in work.lengths:
                 texts = [" ".join(draw.choices(WORDS, k=count)) + "." for _ in range(4)]
                 row[column] = texts if isinstance(row[column], list) else texts[0]
+        if work.passage is not None:
+            column, words, questions = work.passage
+            for number, row in enumerate(rows):
+                if number % questions == 0:
+                    passage = " ".join(draw.choices(WORDS, k=words)) + ".\n"
+                row[column] = passage + row[column]
         file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 

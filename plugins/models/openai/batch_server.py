@@ -219,7 +219,8 @@ class BatchServer:
                 why = f"does not answer: {error}"
             wait = attempts.failed(pause, throttled=throttled)
             if wait is None:
-                raise ModelError(f"{where}, asked for {what}, {why}; batches go on there, and the same command here")
+                goes_on = "what it has accepted goes on there, and the same command here"
+                raise ModelError(f"{where}, asked for {what}, {why}; {goes_on}")
             tries = "" if throttled else f" (try {attempts.number + 1} of {_PATIENCE.retries + 1})"
             self._say(f"{where}, asked for {what}, {why}: asked again in {wait:.1f} s{tries}")
             await asyncio.sleep(wait)
