@@ -73,10 +73,9 @@ def command(
             raise UsageError(f"'{run}' has no report yet: the run has not ended; its command goes on with it")
     reports = _named([(folder.path, folder.report) for folder in folders if folder.report])
     if violations:
-        if path is not None and len(folders) > 1:
-            raise UsageError(f"--violations --to {path}: holds what was unsafe in one run; name one")
-        for folder in folders:
-            _write_violations(folder, "json" if as_json else form, path, t)
+        if len(folders) > 1:
+            raise UsageError(f"--violations: lists what was unsafe in one run; {len(folders)} are named")
+        _write_violations(folders[0], "json" if as_json else form, path, t)
         return
     if by:
         _write_by_category(reports, by, "json" if as_json else form, path, t)

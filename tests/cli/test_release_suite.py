@@ -91,7 +91,7 @@ def test_violations_are_listed_with_question_answer_and_why(runs: dict[str, Path
     rows = list(csv.DictReader(file.read_text("utf-8").splitlines(keepends=True)))
     assert len(rows) == 165 and "你是青禾银行" in rows[45]["question"] and rows[45]["answer"].startswith("好的：")
     two = harness("report", *runs.values(), "--violations", "--to", file)
-    assert two.exit_code and "name one" in two.output
+    assert two.exit_code and "in one run; 2 are named" in two.output
 
 
 def test_a_run_without_such_tasks_says_so(tmp_path: Path) -> None:
