@@ -46,15 +46,29 @@ def command() -> None:
 @click.argument("tasks", nargs=-1, required=True)
 @click.option("--size", type=click.IntRange(min=1), default=200, show_default=True, metavar="N", help="Rows, about.")
 @click.option(
-    "--method", type=click.Choice(["kcenter", "anchors", "random"]), default="kcenter", show_default=True,
-    help="Rows far apart by their text, rows in the middle of clusters that the --runs answered alike, or any rows; "
-    "the others in proportion to the subsets.",
+    "--method", type=click.Choice(["kcenter", "anchors", "irt", "random"]), default="kcenter",
+    show_default=True,
+    help="Rows far apart by what they say; rows in the middle of clusters that the --runs answered alike, or of rows "
+    "of alike difficulty by item response theory; or any. In proportion to the subsets.",
+)  # fmt: skip
+@click.option(
+    "--embedding", multiple=True, type=click.Path(), metavar="DIR",
+    help="A local model of texts (BGE) or of texts and pictures (CLIP) by which kcenter tells rows apart, in the place "
+    "of character TF-IDF. Repeatable.",
 )  # fmt: skip
 @RUNS
 @click.option("--to", type=click.Path(path_type=Path), default=".", metavar="DIR", help="The folder of the files.")
 @click.option("--seed", type=Parsed("n", parse_seed), metavar="N", help="Of random choices. [default: 1234]")
 @options(DATA_OPTIONS)
-def make(tasks: tuple[str, ...], size: int, method: str, runs: tuple[str, ...], to: Path, **flags: Any) -> None:
+def make(
+    tasks: tuple[str, ...],
+    size: int,
+    method: str,
+    embedding: tuple[str, ...],
+    runs: tuple[str, ...],
+    to: Path,
+    **flags: Any,
+) -> None:
     """Write NAME.lite.json for each of TASKS. With --runs, the file says how far its estimates lay from full scores.
 
     \b
@@ -68,7 +82,7 @@ def make(tasks: tuple[str, ...], size: int, method: str, runs: tuple[str, ...], 
     from harness.tasks.lite_files import SUFFIX, write_lite
 
     names = tuple(name for words in tasks for name in parse_names(words))
-    for lite in make_lite_sets(RunSpec(tasks=names, **settings), size, method, runs):
+    for lite in make_lite_sets(RunSpec(tasks=names, **settings), size, method, runs, embeddings=embedding):
         to.mkdir(parents=True, exist_ok=True)
         path = to / f"{lite.task.replace(':', '@')}{SUFFIX}"
         write_lite(lite, path)

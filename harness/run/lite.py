@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.data.corpus import row_texts
-from harness.errors import UsageError
+from harness.errors import DataError, UsageError
 from harness.record.coverage import TaskCoverage
 from harness.record.file_types import LiteFields
 from harness.record.manifest import model_title
@@ -23,17 +24,21 @@ from harness.run.samples import render_samples
 from harness.run.spec import Progress, RunSpec
 from harness.stopwatch import Stopwatch
 from harness.tasks.lite_files import LiteCheck, LiteRow, LiteSet, row_hash
-from harness.types import Record
+from harness.types import UNREADABLE, Record, Sample
 
 if TYPE_CHECKING:
-    from harness.scoring.statistics.estimates import Estimate
+    from harness.engine.embeddings import EmbeddingModel
+    from harness.scoring.statistics.estimates import Estimate, Floats
     from harness.scoring.statistics.representative import Chosen
 
+BY_RUNS = ("anchors", "irt")
+"""Methods that choose by what runs scored."""
 Row = tuple[str, int]
 """A subset and the number of a row in it."""
 METHODS: Mapping[str, str] = {
     "kcenter": "greedy k-center on character TF-IDF",
     "anchors": "anchors of clusters of rows that models answered alike",
+    "irt": "anchors of clusters of rows of alike difficulty and discrimination (two-parameter item response theory)",
     "random": "rows at random",
 }
 
@@ -74,14 +79,19 @@ def make_lite_sets(
     runs: Sequence[str] = (),
     registry: Registry | None = None,
     progress: Progress | None = None,
+    embeddings: Sequence[str] = (),
 ) -> Iterator[LiteSet]:
     """A lite set of each task of `spec`, of about `size` rows, in proportion to its subsets, checked on `runs`.
 
-    Where `method` chooses by the scores of the runs, each run is estimated by a set that the others chose. Raises
-    `HarnessError`.
+    Where `method` chooses by the scores of the runs, each run is estimated by a set that the others chose. embeddings:
+    folders of models whose vectors of texts and pictures `kcenter` takes; character TF-IDF where there are none.
+    Raises `HarnessError`.
     """
-    if method == "anchors" and len(runs) < 2:
-        raise UsageError("--method anchors: rows are chosen by how models answered them; give at least two --runs")
+    if method in BY_RUNS and len(runs) < 2:
+        raise UsageError(f"--method {method}: rows are chosen by how models answered them; give at least two --runs")
+    if embeddings and method != "kcenter":
+        raise UsageError(f"--embedding: --method {method} does not look at what rows say; it is for kcenter")
+    models = _embedding_models(embeddings)
     registry, progress = registry or load_plugins(), progress or Progress()
     jobs = load_jobs(spec, registry, progress)
     try:
@@ -89,64 +99,108 @@ def make_lite_sets(
         for job in jobs:
             if job.task.lite is not None or job.task.modifiers:
                 raise UsageError(f"{job.task.name}: a lite set is made of a whole task as its file has it")
-            yield _make(job, spec.seed, size, method, runs)
+            yield _make(job, spec.seed, size, method, runs, models)
     finally:
         close_code(jobs)
 
 
-def _make(job: TaskJob, seed: int, size: int, method: str, paths: Sequence[str]) -> LiteSet:
+def _embedding_models(folders: Sequence[str]) -> list[EmbeddingModel]:
+    if not folders:
+        return []
+    from harness.engine.embeddings import EmbeddingModel
+
+    return [EmbeddingModel(Path(folder)) for folder in folders]
+
+
+def _make(
+    job: TaskJob, seed: int, size: int, method: str, paths: Sequence[str], models: Sequence[EmbeddingModel]
+) -> LiteSet:
     rows = {(sample.subset, sample.id): sample for sample in job.samples if sample.target is not None}
     if len(rows) <= size:
         raise UsageError(
             f"--size {size}: task '{job.task.name}' has {len(rows)} rows with a gold answer: nothing to choose"
         )
     media, metric = job.task.media_names, job.scorer.reported[0].name
+    names = " and ".join(model.name for model in models)
+    how = f"greedy k-center on embeddings of {names}" if models else METHODS[method]
     runs = [ScoredRun.of(path, job.task.name, metric, rows) for path in paths]
     by_subset: dict[str, list[Row]] = {}
     for row in rows:
         by_subset.setdefault(row[0], []).append(row)
-    texts = (
-        {row: "\n".join(row_texts(sample.doc, media)) for row, sample in rows.items()} if method == "kcenter" else {}
-    )
+    texts = {row: "\n".join(row_texts(sample.doc, media)) for row, sample in rows.items()}
+    vectors = _embedded(job.task.name, rows, texts, models) if models else {}
 
     def lite(by: Sequence[ScoredRun]) -> LiteSet:
         # Clusters of few rows have few rows to choose from: those of a micro mean are of all subsets together.
-        together = method == "anchors" and job.task.scoring.average == "micro"
+        together = method in BY_RUNS and job.task.scoring.average == "micro"
         strata = [list(rows)] if together else list(by_subset.values())
-        weights = _chosen(strata, size, _chooser(method, texts, by, seed))
+        weights = _chosen(strata, size, _chooser(method, texts, vectors, _table(list(rows), by), seed))
         chosen: dict[str, dict[int, LiteRow]] = {}
         for (subset, number), weight in weights.items():
             digest = row_hash(rows[subset, number].doc, media)
             chosen.setdefault(subset, {})[number] = LiteRow(weight, digest)
         sizes = {name: len(members) for name, members in by_subset.items()}
-        titles = tuple(run.title for run in by) if method == "anchors" else ()
-        return LiteSet(job.task.name, METHODS[method], seed, chosen, sizes, titles)
+        titles = tuple(run.title for run in by) if method in BY_RUNS else ()
+        return LiteSet(job.task.name, how, seed, chosen, sizes, titles)
 
     whole = lite(runs)
     if not runs:
         return whole
-    if method == "anchors":
+    if method in BY_RUNS:
         estimates = [_scores_of(lite([other for other in runs if other is not run]), run, job) for run in runs]
     else:
         estimates = [_scores_of(whole, run, job) for run in runs]
     return replace(whole, check=checked([run.title for run in runs], metric, estimates))
 
 
+def _embedded(
+    task: str, rows: Mapping[Row, Sample], texts: Mapping[Row, str], models: Sequence[EmbeddingModel]
+) -> dict[Row, Floats]:
+    """Row -> its vectors by all models, one behind the other. Raises `DataError` for a picture that cannot be read."""
+    import numpy as np
+
+    def seen(row: Row) -> list[bytes]:
+        shown = (media for request in rows[row].requests for media in request.prompt.shown_media)
+        return [media.read() for media in {media.sha256: media for media in shown if media.kind == "image"}.values()]
+
+    try:
+        pictures = [seen(row) if any(model.sees for model in models) else [] for row in rows]
+        found = [model.vectors([texts[row] for row in rows], pictures) for model in models]
+    except UNREADABLE as error:
+        raise DataError(f"--embedding: a picture of task '{task}' cannot be read ({type(error).__name__})") from error
+    return dict(zip(rows, np.concatenate(found, axis=1), strict=True))
+
+
+def _table(rows: Sequence[Row], runs: Sequence[ScoredRun]) -> dict[Row, list[float]]:
+    """Row -> what each run scored; where it has no score, its mean."""
+    means = [math.fsum(run.scores.values()) / len(run.scores) for run in runs]
+    return {row: [run.scores.get(row, mean) for run, mean in zip(runs, means, strict=True)] for row in rows}
+
+
 def _chooser(
-    method: str, texts: Mapping[Row, str], runs: Sequence[ScoredRun], seed: int
+    method: str, texts: Mapping[Row, str], vectors: Mapping[Row, Floats], table: Mapping[Row, list[float]], seed: int
 ) -> Callable[[Sequence[Row], int], Chosen]:
-    """What chooses a number of rows among some."""
+    """What chooses a number of rows among some. vectors: of embeddings, in the place of TF-IDF."""
     import numpy as np
 
     from harness.scoring.statistics.representative import anchors, character_tfidf, drawn, k_center
 
+    if method == "irt":
+        from harness.scoring.statistics.item_response import item_curves
+
+        try:
+            curves = item_curves(np.array(list(table.values()), dtype=float))
+        except ValueError as error:
+            raise UsageError(f"--method irt: {error}; anchors takes any") from None
+        table = dict(zip(table, curves.tolist(), strict=True))
+
     def choose(rows: Sequence[Row], count: int) -> Chosen:
         if method == "kcenter":
-            return k_center(character_tfidf([texts[row] for row in rows]), count)
-        if method == "anchors":
-            known = [np.mean(list(run.scores.values())) for run in runs]
-            table = [[run.scores.get(row, mean) for run, mean in zip(runs, known, strict=True)] for row in rows]
-            return anchors(np.array(table, dtype=float), count, seed)
+            if not vectors:
+                return k_center(character_tfidf([texts[row] for row in rows]), count)
+            return k_center(np.array([vectors[row] for row in rows], dtype=np.float32), count)
+        if method in BY_RUNS:
+            return anchors(np.array([table[row] for row in rows], dtype=float), count, seed)
         return drawn(len(rows), count, seed)
 
     return choose

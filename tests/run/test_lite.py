@@ -14,6 +14,7 @@ from exam_task import write_exam
 from harness import DataError, TaskError, UsageError, evaluate
 from harness.run.lite import checked, estimated, make_lite_sets
 from harness.run.spec import RunSpec
+from harness.scoring.statistics.item_response import item_curves
 from harness.scoring.statistics.representative import (
     anchors,
     character_tfidf,
@@ -43,11 +44,11 @@ def made(size: int = 30, method: str = "kcenter", runs: Any = (), to: str = "exa
     return lite
 
 
-def test_rows_that_are_far_apart_are_chosen_and_stand_for_those_that_are_near() -> None:
+def test_rows_that_are_far_apart_are_chosen() -> None:
     texts = ["长江是最长的河流", "长江是最长的河", "黄河在中国北方", "黄河在北方", "water boils at 100 degrees"]
     rows, weights = k_center(character_tfidf(texts), 3)
     assert {row // 2 for row in rows} == {0, 1, 2}
-    assert sorted(weights) == [1, 2, 2]
+    assert list(weights) == [5 / 3] * 3
     same_rows, same_weights = k_center(character_tfidf(["one text"] * 4), 3)
     assert len(set(same_rows)) == 3
     assert same_weights.sum() == 4
@@ -60,6 +61,91 @@ def test_anchors_stand_for_rows_that_models_answer_alike() -> None:
     rows, weights = anchors(np.ones((10, 2)), 4, seed=0)  # all alike: still four rows, for all ten
     assert len(set(rows)) == 4
     assert weights.sum() == 10
+
+
+def test_slopes_and_intercepts_of_item_response_theory_are_found_again() -> None:
+    generator = np.random.default_rng(3)
+    slopes, intercepts = generator.lognormal(0, 0.4, 300), generator.normal(0, 1.2, 300)
+    abilities = generator.normal(0, 1, 200)
+    likely = 1 / (1 + np.exp(-(slopes[:, None] * abilities + intercepts[:, None])))
+    curves = item_curves((generator.random(likely.shape) < likely).astype(float))
+    assert np.corrcoef(curves[:, 1], intercepts)[0, 1] > 0.97
+    assert np.corrcoef(curves[:, 0], slopes)[0, 1] > 0.75
+    few = item_curves(np.array([[1, 1, 1], [0, 0, 0], [1, 0, 0], [1, 1, 0]], dtype=float))
+    assert few[0, 1] > few[3, 1] > few[2, 1] > few[1, 1]
+    with pytest.raises(ValueError, match="scores from 0 to 1"):
+        item_curves(np.array([[1.5]]))
+
+
+def text_model(folder: Path) -> Path:
+    """A BERT of one layer over characters, that pools its first token as BGE does."""
+    pytest.importorskip("torch")
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    folder.mkdir()
+    (folder / "vocab.txt").write_text("\n".join(vocabulary))
+    BertTokenizerFast({word: number for number, word in enumerate(vocabulary)}).save_pretrained(folder)
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = BertConfig(vocab_size=len(vocabulary), max_position_embeddings=64, **small)
+    BertModel(config).save_pretrained(folder)
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    return folder
+
+
+@pytest.mark.slow
+def test_rows_are_told_apart_by_the_vectors_of_a_model(tmp_path: Path) -> None:
+    from harness.engine.embeddings import EmbeddingModel
+
+    folder = text_model(tmp_path / "bge")
+    model = EmbeddingModel(folder, "cpu")
+    assert model.pooling == "cls" and not model.sees
+    alone = model.vectors(["art 1"], [[]])
+    among = model.vectors(["a longer text than the other one", "art 1", "", "x " * 500], [[]] * 4)
+    assert np.allclose(np.linalg.norm(among, axis=1), 1)
+    assert np.allclose(alone[0], among[1], atol=1e-5)  # padding and batches change nothing
+    done = run_harness("lite", "exam.yaml", "--size", "30", "--embedding", str(folder))
+    assert done.exit_code == 0, done.output
+    assert "greedy k-center on embeddings of bge (" in done.output
+    assert read_lite(Path("exam.lite.json")).size == 30
+    done = run_harness("lite", "exam.yaml", "--size", "30", "--embedding", "nowhere")
+    assert "--embedding nowhere: is no folder of a model of transformers" in done.output
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_max_tokens": true}')
+    done = run_harness("lite", "exam.yaml", "--size", "30", "--embedding", str(folder))
+    assert "pools in a way that is not known here" in done.output
+
+
+@pytest.mark.slow
+def test_pictures_are_part_of_the_vectors_of_a_model_that_sees(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    import io
+
+    from PIL import Image
+    from transformers import CLIPConfig, CLIPModel
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    from harness.engine.embeddings import EmbeddingModel
+
+    folder = text_model(tmp_path / "clip")
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {**small, "vocab_size": 100, "eos_token_id": 3, "max_position_embeddings": 32}
+    vision = {**small, "image_size": 32, "patch_size": 16}
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)).save_pretrained(folder)
+    CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
+
+    def coloured(colour: str) -> bytes:
+        stream = io.BytesIO()
+        Image.new("RGB", (40, 40), colour).save(stream, "PNG")
+        return stream.getvalue()
+
+    model = EmbeddingModel(folder, "cpu")
+    vectors = model.vectors(["a", "a", "a"], [[coloured("red")], [coloured("blue"), coloured("green")], []])
+    assert vectors.shape == (3, 16)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert not np.allclose(vectors[0, 8:], vectors[1, 8:], atol=1e-3)
+    assert not vectors[2, 8:].any()
 
 
 @pytest.mark.parametrize(
@@ -129,9 +215,10 @@ def test_the_error_on_other_models_is_the_interval_of_the_estimate() -> None:
 
 
 @pytest.mark.slow
-def test_anchors_are_checked_on_models_that_did_not_choose_them() -> None:
+@pytest.mark.parametrize("method", ["anchors", "irt"])
+def test_anchors_are_checked_on_models_that_did_not_choose_them(method: str) -> None:
     runs = [str(measured(mode=f"seed={seed}", name=f"m{seed}").path) for seed in range(3)]
-    lite = made(method="anchors", runs=runs)
+    lite = made(method=method, runs=runs)
     assert lite.size == 30
     assert lite.chosen_by == ("m0", "m1", "m2")
     assert lite.check is not None

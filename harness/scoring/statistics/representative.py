@@ -1,7 +1,7 @@
 """Which few rows stand for many: weighted rows, chosen by what they say or by which models answer them.
 
     vectors = character_tfidf(texts)
-    rows, weights = k_center(vectors, 20)         # far apart: each stands for the rows that are nearest to it
+    rows, weights = k_center(vectors, 20)         # far apart
     rows, weights = anchors(correct, 20, seed=1)  # correct: [rows, models]; clusters of rows answered alike
 
 k-center: T. F. Gonzalez, Clustering to minimize the maximum intercluster distance, 1985, as the paper of LMMs-Eval
@@ -47,20 +47,17 @@ def unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 def k_center(vectors: npt.NDArray[np.float32], size: int) -> Chosen:
     """`size` rows of `vectors`, shape [n, dimensions], so that no row is far from all of them: the first is nearest to
-    the mean, each further one is farthest from those before it."""
+    the mean, each further one is farthest from those before it. All weigh the same, as in the paper of LMMs-Eval:
+    weighed by how many rows are nearest to each, the row in the middle decides nearly alone."""
     n = len(vectors)
-    nearest = np.zeros(n, dtype=np.int64)
+    size = min(size, n)
     chosen = [int(np.argmin(((vectors - vectors.mean(axis=0)) ** 2).sum(axis=1)))]
     distance = ((vectors - vectors[chosen[0]]) ** 2).sum(axis=1)
-    while len(chosen) < min(size, n):
+    while len(chosen) < size:
         distance[chosen] = -1.0  # rows of one text are at distance 0: each may still be chosen once
         chosen.append(int(np.argmax(distance)))
-        to_new = ((vectors - vectors[chosen[-1]]) ** 2).sum(axis=1)
-        closer = to_new < distance
-        nearest[closer] = len(chosen) - 1
-        distance = np.minimum(distance, to_new)
-    nearest[chosen] = np.arange(len(chosen))
-    return chosen, np.bincount(nearest, minlength=len(chosen)).astype(float)
+        distance = np.minimum(distance, ((vectors - vectors[chosen[-1]]) ** 2).sum(axis=1))
+    return chosen, np.full(size, n / size)
 
 
 def anchors(correct: Floats, size: int, seed: int) -> Chosen:
