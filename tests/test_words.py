@@ -19,6 +19,8 @@ from harness.record.coverage import _BECAME
 from harness.record.html import KINDS
 from harness.record.published import VERDICTS
 from harness.record.report import _OTHER_FIXES, _VERDICTS, DOUBTS
+from harness.run.lite import METHODS
+from harness.run.probes import FINDINGS, REASONS, UNITS
 from harness.run.recipes import _DOUBTS
 from harness.tasks.abilities import ABILITIES
 from harness.testing import run_harness
@@ -55,6 +57,12 @@ MADE_UP = (
     *DOUBTS, *KINDS, *CHIPS, *ABILITIES, *(words for _, words in _OTHER_FIXES),
     "as if its rows were drawn at random: its error was not measured on other models",
     *_VERDICTS.values(), *DOUBTS, *KINDS, *CHIPS, *ABILITIES, *(words for _, words in _OTHER_FIXES),
+    *METHODS.values(), *FINDINGS, *FINDINGS.values(), *UNITS.values(), *REASONS, "questions",
+    "{effect} nats a shard", "{effect} of a rank",
+    "{task}: the model {finding} more than chance allows: it has seen them ({numbers})",
+    "{task}: the model {finding} no more than chance allows ({numbers})",
+    "second halves and Min-K% are compared with unseen rows: --unseen TASK, or --before_cutoff DATE",
+    "a broken line", "an empty document", "a picture of one colour", "a line that is no UTF-8, read with gaps",
     *_DOUBTS.values(), "; cost {cost}", "; cost at least {cost}", "; ",
     "{name} {ours} in the chat template, published with {theirs}",
     *(words for both in _BECAME.values() for words in both),
@@ -66,6 +74,7 @@ SPEAKING = (
     "record/report.py", "record/report_table.py", "record/html.py", "record/cost.py", "record/coverage.py",
     "record/published.py", "record/by_category.py", "record/capability_table.py", "record/failures.py",
     "record/shown.py", "run/recipes.py", "cli/report.py", "cli/start.py", "cli/this_machine.py", "cli/view.py", "view",
+    "run/probes.py",
 )  # fmt: skip
 """What makes the report, the viewer and the guide."""
 UNSAID = (

@@ -4,68 +4,104 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.cli.console import line, notice
-from harness.cli.options import DATA_OPTIONS, MODEL_OPTIONS, checked_folders, joined, options, with_environment
-from harness.cli.values import parse_limit, parse_names
+from harness.cli.options import DATA_OPTIONS, MODEL_OPTIONS, Parsed, checked_folders, joined, options, with_environment
+from harness.cli.values import parse_date, parse_limit, parse_names
 from harness.errors import UsageError
+from harness.words import Translate, locale_language, translator
+
+if TYPE_CHECKING:
+    from harness.run.spec import Progress, RunSpec
 
 
 @click.command("contamination", short_help="Whether a model may have seen a benchmark.")
 @click.argument("tasks", nargs=-1, required=True)
 @click.option(
     "--corpus", type=click.Path(path_type=Path), metavar="DIR",
-    help="A folder (or file) of text, JSON lines or Parquet, .gz too: which rows stand in it.",
+    help="A folder (or file) of text, JSON lines or Parquet, .gz too, and pictures: which rows stand in it.",
 )  # fmt: skip
+@click.option(
+    "--unseen", multiple=True, metavar="TASK",
+    help="A task of the same kind whose rows the model cannot have seen, to compare with. Repeatable.",
+)  # fmt: skip
+@click.option(
+    "--before_cutoff", "cutoff", type=Parsed("date", parse_date), metavar="DATE",
+    help="When the model's training data ends (2025-06): rows that are dated later are unseen ones.",
+)  # fmt: skip
+@click.option("--lang", metavar="en|zh", help="The language of what is said. [default: that of the locale]")
 @click.option("--to", type=click.Path(path_type=Path), metavar="FILE", help="Also write what was found there, as JSON.")
 @click.option("--limit", "-L", metavar="N", help="Rows of each subset: a count, or a fraction below 1.")
 @options(MODEL_OPTIONS, DATA_OPTIONS)
-def command(tasks: tuple[str, ...], corpus: Path | None, to: Path | None, limit: str | None, **flags: Any) -> int:
-    """Look for the rows of TASKS in a corpus, and ask a model whether it likes their order.
+def command(
+    tasks: tuple[str, ...],
+    corpus: Path | None,
+    to: Path | None,
+    limit: str | None,
+    unseen: tuple[str, ...],
+    cutoff: str | None,
+    lang: str | None,
+    **flags: Any,
+) -> int:
+    """Look for the rows of TASKS in a corpus, and ask a model whether it knows what nobody can guess of them.
 
     \b
     harness contamination ceval --corpus DIR
     harness contamination ceval --model hf --model_args pretrained=DIR
+    harness contamination ceval --model hf --model_args pretrained=DIR --unseen new_questions.yaml
     """
     settings = with_environment(joined(flags))
     checked_folders(settings)
     if corpus is None and "model" not in settings:
         raise UsageError("contamination: say where to look: --corpus DIR, or a model to ask, --model NAME")
     from harness.cli.progress import watch
-    from harness.data.corpus import Trouble
     from harness.files import replace_json
-    from harness.run.contamination import in_corpus, probes
+    from harness.run.contamination import probes
     from harness.run.spec import RunSpec
 
     try:
         rows = parse_limit(limit) if limit is not None else None
     except ValueError as error:
         raise UsageError(f"--limit: {error}") from None
-    names = tuple(name for words in tasks for name in parse_names(words))
-    spec, progress = RunSpec(tasks=names, limit=rows, **settings), watch()
+    names, others = (tuple(name for words in many for name in parse_names(words)) for many in (tasks, unseen))
+    spec, progress = RunSpec(tasks=names, limit=rows, cutoff=cutoff, **settings), watch()
+    t = translator(locale_language(lang))
     found: dict[str, Any] = {"corpus": [], "left_out": {}, "probes": []}
     try:
         if corpus is not None:
-            trouble = Trouble()
-            for overlap in in_corpus(spec, corpus, trouble, progress=progress):
-                line(overlap.sentence)
-                matches = [
-                    {"subset": subset, "row": number, **asdict(match)}
-                    for (subset, number), match in overlap.matches.items()
-                ]
-                found["corpus"].append({**asdict(overlap), "matches": matches})
-            for reason, count in trouble.counts.items():
-                notice(f"left out: {reason}, {count:,} times (first: {trouble.first[reason]})")
-            found["left_out"] = trouble.counts
+            found.update(_in_corpus(spec, corpus, progress, t))
         if "model" in settings:
-            for probe in probes(spec, progress=progress):
-                line(probe.sentence)
-                found["probes"].append({**asdict(probe), "sentence": probe.sentence})
+            for probe in probes(spec, others, progress=progress):
+                line(probe.said(t))
+                found["probes"].append({**asdict(probe), "sentence": probe.said(t)})
+            if all(probe["unseen"] is None for probe in found["probes"]):
+                notice(
+                    t("second halves and Min-K% are compared with unseen rows: --unseen TASK, or --before_cutoff DATE")
+                )
     finally:
         progress.finished()
     if to is not None:
         replace_json(to, found)
     return 0
+
+
+def _in_corpus(spec: RunSpec, corpus: Path, progress: Progress, t: Translate) -> dict[str, Any]:
+    """Say what of the tasks stands in a corpus; the same for the file."""
+    from harness.data.corpus import Trouble
+    from harness.run.contamination import in_corpus
+
+    trouble, found = Trouble(), []
+    for overlap in in_corpus(spec, corpus, trouble, progress=progress):
+        line(overlap.said(t))
+        matches, alike = (
+            [{"subset": subset, "row": number, **asdict(match)} for (subset, number), match in many.items()]
+            for many in (overlap.matches, overlap.alike)
+        )
+        found.append({**asdict(overlap), "matches": matches, "alike": alike, "sentence": overlap.said(t)})
+    for reason, count in trouble.counts.items():
+        first = trouble.first[reason]
+        notice(t("left out: {reason}, {n} times (first: {place})", reason=t(reason), n=f"{count:,}", place=first))
+    return {"corpus": found, "left_out": trouble.counts}

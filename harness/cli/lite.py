@@ -11,6 +11,7 @@ from harness.cli.completion import complete_runs
 from harness.cli.console import line, notice
 from harness.cli.options import DATA_OPTIONS, Parsed, checked_folders, joined, options, with_environment
 from harness.cli.values import parse_names, parse_seed
+from harness.words import locale_language, translator
 
 if TYPE_CHECKING:
     from harness.tasks.lite_files import LiteSet
@@ -88,7 +89,8 @@ def make(
         write_lite(lite, path)
         _print(lite, path)
         if lite.check is None:
-            notice(f"Its error is not known: harness lite check {path} --runs RUN --runs RUN")
+            t = translator(locale_language(None))
+            notice(t("Its error is not known: harness lite check {file} --runs RUN --runs RUN", file=path))
 
 
 @command.command("check", short_help="Measure the error of sets on runs of other models.")
@@ -113,11 +115,30 @@ def check(sets: tuple[Path, ...], runs: tuple[str, ...], **flags: Any) -> None:
 
 
 def _print(lite: LiteSet, path: Path) -> None:
-    line(f"{path}: {lite.size:,} of {sum(lite.of_rows.values()):,} rows of {lite.task}, {lite.method}")
+    t = translator(locale_language(None))
+    line(
+        t(
+            "{file}: {n} of {of} rows of {task}, {method}",
+            file=path,
+            n=f"{lite.size:,}",
+            of=f"{sum(lite.of_rows.values()):,}",
+            task=lite.task,
+            method=t(lite.method),
+        )
+    )
     if check := lite.check:
-        rank = "none" if check.rank_correlation is None else f"{check.rank_correlation:.3f}"
+        rank = t("none") if check.rank_correlation is None else f"{check.rank_correlation:.3f}"
         line(
-            f"  {check.metric} on {len(check.runs)} held-out models: mean absolute error {check.mean_absolute:.4f}, "
-            f"mean error {check.mean_error:+.4f}, rank correlation {rank}; interval ± {check.half_width:.4f}, which "
-            f"held {check.held} of {len(check.runs)}"
+            "  "
+            + t(
+                "{metric} on {n} held-out models: mean absolute error {absolute}, mean error {error}, rank correlation "
+                "{rank}; interval ± {half}, which held {held} of {n}",
+                metric=check.metric,
+                n=len(check.runs),
+                absolute=f"{check.mean_absolute:.4f}",
+                error=f"{check.mean_error:+.4f}",
+                rank=rank,
+                half=f"{check.half_width:.4f}",
+                held=check.held,
+            )
         )

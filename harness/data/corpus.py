@@ -1,7 +1,8 @@
-"""The documents of a corpus folder, one after another: texts, JSON lines and Parquet, however many there are.
+"""The documents and pictures of a corpus folder, one after another: texts, JSON lines and Parquet, picture files.
 
-    trouble = Counter()
+    trouble = Trouble()
     for place, text in documents(Path("corpus"), trouble): ...
+    for place, data in pictures(Path("corpus"), trouble): ...
 
 Nothing is kept: memory holds one document, and of a Parquet file one batch of rows. What cannot be read is left out and
 counted in `trouble`, by its reason, with the first place.
@@ -22,7 +23,10 @@ from harness.types import JSON
 TEXTS = (".txt", ".md", ".text")
 LINES = (".jsonl", ".ndjson")
 _NAMES = (*TEXTS, *LINES, ".parquet", *(f"{name}.gz" for name in (*TEXTS, *LINES)))
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 _BATCH = 1000
+_PICTURES_IN_A_BATCH = 16
+_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 MOST_CHARACTERS = 1 << 20
 """A longer document comes in pieces, which overlap by `OVERLAP` characters."""
 OVERLAP = 2000
@@ -41,13 +45,14 @@ class Trouble:
 
 
 def corpus_files(folder: Path) -> list[Path]:
-    """The files of a corpus, in the order of their names. Raises `UsageError` where there are none."""
+    """The files of a corpus, of text and pictures, in the order of their names. Raises `UsageError` where there are
+    none."""
     if not folder.exists():
         raise UsageError(f"--corpus {folder}: there is no such file or folder")
     files = [folder] if folder.is_file() else sorted(path for path in folder.rglob("*") if path.is_file())
-    known = [path for path in files if path.name.casefold().endswith(_NAMES)]
+    known = [path for path in files if path.name.casefold().endswith((*_NAMES, *PICTURES))]
     if not known:
-        raise UsageError(f"--corpus {folder}: holds no file of text ({', '.join(_NAMES)})")
+        raise UsageError(f"--corpus {folder}: holds no file of text ({', '.join(_NAMES)}) and no picture")
     return known
 
 
@@ -55,6 +60,8 @@ def documents(folder: Path, trouble: Trouble) -> Iterator[tuple[str, str]]:
     """(place, text) of each document: `FILE`, `FILE:LINE` or `FILE row N`. Raises `UsageError` as `corpus_files`."""
     for path in corpus_files(folder):
         name = str(path.relative_to(folder)) if path != folder else path.name
+        if name.casefold().endswith(PICTURES):
+            continue
         try:
             for place, text in _in_file(path, name, trouble):
                 if not text.strip():
@@ -66,10 +73,34 @@ def documents(folder: Path, trouble: Trouble) -> Iterator[tuple[str, str]]:
             trouble.note(f"a file that cannot be read to its end ({type(error).__name__})", name)
 
 
+def pictures(folder: Path, trouble: Trouble) -> Iterator[tuple[str, bytes]]:
+    """(place, bytes) of each picture: of the files, and of columns of Parquet that hold them, alone or as `bytes`."""
+    for path in corpus_files(folder):
+        name = str(path.relative_to(folder)) if path != folder else path.name
+        try:
+            if name.casefold().endswith(PICTURES):
+                yield name, path.read_bytes()
+            elif name.casefold().endswith(".parquet"):
+                for place, row in _parquet_rows(path, name, _PICTURES_IN_A_BATCH):
+                    yield from ((place, data) for data in _bytes_of(row) if data.startswith(_STARTS))
+        except (OSError, ValueError) as error:
+            trouble.note(f"a file that cannot be read to its end ({type(error).__name__})", name)
+
+
+def _bytes_of(value: Any) -> Iterator[bytes]:
+    """Every value of bytes in a row, a column or a list."""
+    if isinstance(value, bytes):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _bytes_of(item)
+
+
 def _in_file(path: Path, name: str, trouble: Trouble) -> Iterator[tuple[str, str]]:
     plain = path.name.casefold().removesuffix(".gz")
     if plain.endswith(".parquet"):
-        yield from _in_parquet(path, name)
+        for place, row in _parquet_rows(path, name, _BATCH):
+            yield place, "\n".join(texts_of(row))
         return
     with gzip.open(path, "rb") if path.name.casefold().endswith(".gz") else path.open("rb") as stream:
         if plain.endswith(TEXTS):
@@ -105,14 +136,15 @@ def _in_text(stream: Any, name: str, trouble: Trouble) -> Iterator[tuple[str, st
         yield (name if start == 1 else f"{name}:{start}"), "".join(held)
 
 
-def _in_parquet(path: Path, name: str) -> Iterator[tuple[str, str]]:
+def _parquet_rows(path: Path, name: str, batch_size: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(place, row) of a Parquet file, of which one batch is in memory."""
     import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
     number = 0
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=_BATCH):
+        for batch in file.iter_batches(batch_size=batch_size):
             for row in batch.to_pylist():
-                yield f"{name} row {number}", "\n".join(texts_of(row))
+                yield f"{name} row {number}", row
                 number += 1
 
 

@@ -6,87 +6,88 @@ for probe in probes(spec): print(probe.sentence)
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.data.corpus import Trouble, documents, row_texts
-from harness.errors import DataError, TaskError, UsageError
-from harness.model import Model
+from harness.data.corpus import Trouble, documents, pictures, row_texts
+from harness.errors import UsageError
 from harness.registry import Registry, load_plugins
-from harness.run.answers import answers, plugin_errors
+from harness.run.answers import plugin_errors
 from harness.run.jobs import TaskJob, close_code, load_jobs
 from harness.run.prepare import prepare_models, resolved
+from harness.run.probes import Probe, TextAsker, first_views, probes_of, seen_and_later
 from harness.run.samples import render_samples
 from harness.run.spec import Progress, RunSpec
 from harness.stopwatch import Stopwatch
-from harness.tasks.answer_options import find_options, value
-from harness.tasks.modify import infer_options
-from harness.tasks.schema import OptionsEntry, words
-from harness.types import Prompt, Request, Sample
+from harness.types import UNREADABLE, Sample
+from harness.words import Translate, english
 
 if TYPE_CHECKING:
-    from harness.scoring.statistics.exchange import TestResult
+    from harness.data.picture_hash import Bits
     from harness.scoring.statistics.overlap import CorpusMatch
 
-ROWS_IN_A_SHARD = 5
-CHARACTERS_IN_A_SHARD = 2000
-"""Rows that are read together; their text has to fit the model's window."""
-ORDERS = 8
-"""Other orders that each shard is compared with."""
-OPTION_ORDERS = 7
-LETTERS = "ABCDEFGHIJ"
-CLEAR = 0.01
-"""A p-value below which a probe says that the model has seen the rows."""
+RowKey = tuple[str, int]
+"""A subset and the number of a row in it."""
 
-Ask = Callable[[Sequence[str]], list[float | None]]
+
+@dataclass(frozen=True, slots=True)
+class PictureMatch:
+    """Where a picture of a row stands. differing: how many of 255 bits of its hash are others there."""
+
+    place: str
+    differing: int
 
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """What of a task stands in a corpus. rows: how many were looked for; matches: (subset, number) -> where."""
+    """What of a task stands in a corpus. rows: how many were looked for; matches: (subset, number) -> where.
+
+    pictured: how many rows show pictures that can be looked for; pictures: how many the corpus has; alike: (subset,
+    number) -> where its pictures stand.
+    """
 
     task: str
     rows: int
     too_short: int
     documents: int
-    matches: Mapping[tuple[str, int], CorpusMatch]
+    matches: Mapping[RowKey, CorpusMatch]
+    pictured: int = 0
+    pictures: int = 0
+    alike: Mapping[RowKey, PictureMatch] = field(default_factory=dict)
 
     @property
     def sentence(self) -> str:
-        what = f"{self.task}: {len(self.matches):,} of {self.rows:,} rows stand in the corpus "
-        what += f"({self.documents:,} documents"
-        what += f"; {self.too_short:,} rows are too short to be looked for)" if self.too_short else ")"
-        first = [f"{subset} {number}".strip() + f" in {each.place}" for (subset, number), each in self.matches.items()]
-        return what + (f": {', '.join(first[:3])}" + (" ..." if len(first) > 3 else "") if first else "")
+        return self.said()
+
+    def said(self, t: Translate = english) -> str:
+        """The sentence in a language; a second one of pictures, where rows show some."""
+        short = t("; {n} rows are too short to be looked for", n=f"{self.too_short:,}") if self.too_short else ""
+        said = t(
+            "{task}: {found} of {n} rows stand in the corpus ({documents} documents{short})",
+            task=self.task,
+            found=f"{len(self.matches):,}",
+            n=f"{self.rows:,}",
+            documents=f"{self.documents:,}",
+            short=short,
+        ) + _places(self.matches, t)
+        if not self.pictured:
+            return said
+        shown = t(
+            "{task}: of {n} rows with pictures, {found} show one that stands in the corpus ({pictures} pictures)",
+            task=self.task,
+            found=f"{len(self.alike):,}",
+            n=f"{self.pictured:,}",
+            pictures=f"{self.pictures:,}",
+        )
+        return f"{said}\n{shown}{_places(self.alike, t)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """What one probe says of a model and a task. left_out: reason -> rows or shards that could not be used."""
-
-    task: str
-    name: str
-    result: TestResult
-    left_out: Mapping[str, int]
-
-    @property
-    def sentence(self) -> str:
-        result = self.result
-        unit = "shards of rows" if self.name == "order of rows" else "questions"
-        if result.p is None:
-            said = f"nothing can be said from {result.n} {unit}"
-        else:
-            effect = f"{result.effect:+.3f} " + ("nats a shard" if self.name == "order of rows" else "of a rank")
-            said = (
-                f"the model likes the {self.name} of the benchmark "
-                + ("more than chance allows: it has seen them" if result.p < CLEAR else "no more than chance allows")
-                + f" (p = {result.p:.2g}, {effect}, {result.n} {unit})"
-            )
-        out = "; ".join(f"{count} left out: {reason}" for reason, count in self.left_out.items())
-        return f"{self.task}: {said}" + (f"; {out}" if out else "")
+def _places(matches: Mapping[RowKey, CorpusMatch] | Mapping[RowKey, PictureMatch], t: Translate) -> str:
+    keys = list(matches)[:3]
+    first = [t("{row} in {place}", row=f"{key[0]} {key[1]}".strip(), place=matches[key].place) for key in keys]
+    return (": " + ", ".join(first) + (" ..." if len(matches) > 3 else "")) if first else ""
 
 
 def loaded_tasks(spec: RunSpec, registry: Registry, progress: Progress) -> list[TaskJob]:
@@ -103,21 +104,30 @@ def in_corpus(
     registry: Registry | None = None,
     progress: Progress | None = None,
 ) -> list[Overlap]:
-    """Which rows of each task stand in the documents of a folder. trouble: is told what could not be read."""
+    """Which rows of each task stand in the documents of a folder, and which of their pictures in its pictures.
+
+    trouble: is told what could not be read. Raises `HarnessError`.
+    """
     from harness.scoring.statistics.overlap import OverlapIndex
 
     progress = progress or Progress()
     jobs = loaded_tasks(spec, registry or load_plugins(), progress)
     try:
-        rows = [(job, _first_views(job.samples)) for job in jobs]
+        rows = [(job, first_views(job)) for job in jobs]
         indices = [
             OverlapIndex([list(row_texts(sample.doc, job.task.media_names)) for sample in samples])
             for job, samples in rows
         ]
+        shown = [_PictureIndex(samples, trouble) for _, samples in rows]
         progress.stage("reading the corpus")
         for place, text in documents(corpus, trouble):
             for index in indices:
                 index.look(place, text)
+        if any(pictures_of.rows for pictures_of in shown):
+            for place, data in pictures(corpus, trouble):
+                if (hashed := _hashed(data, place, trouble)) is not None:
+                    for pictures_of in shown:
+                        pictures_of.look(place, hashed)
         return [
             Overlap(
                 job.task.name,
@@ -125,166 +135,97 @@ def in_corpus(
                 len(index.too_short),
                 index.documents,
                 {(samples[row].subset, samples[row].id): match for row, match in index.matches.items()},
+                len(set(pictures_of.rows)),
+                pictures_of.pictures,
+                pictures_of.matches,
             )
-            for (job, samples), index in zip(rows, indices, strict=True)
+            for (job, samples), index, pictures_of in zip(rows, indices, shown, strict=True)
         ]
     finally:
         close_code(jobs)
 
 
-def probes(spec: RunSpec, registry: Registry | None = None, progress: Progress | None = None) -> Iterator[Probe]:
-    """Ask the model of `spec` for the likelihood of the rows of each task in their order and in others, and of their
-    options in theirs and in others. Raises `HarnessError`."""
+class _PictureIndex:
+    """The hashes of the pictures of rows, and the best match of each row in what was looked at. A picture of several
+    rows is of each of them."""
+
+    def __init__(self, samples: Sequence[Sample], trouble: Trouble) -> None:
+        import numpy as np
+
+        self.rows: list[RowKey] = []
+        self.pictures = 0
+        self.matches: dict[RowKey, PictureMatch] = {}
+        known: dict[str, Bits | None] = {}
+        hashes: list[Bits] = []
+        for sample in samples:
+            for media in {
+                media.sha256: media for each in sample.requests for media in each.prompt.shown_media
+            }.values():
+                if media.kind != "image":
+                    continue
+                where = f"{sample.subset} {sample.id}".strip()
+                if media.sha256 not in known:
+                    try:
+                        known[media.sha256] = _hashed(media.read(), where, trouble)
+                    except UNREADABLE as error:
+                        trouble.note(f"a picture that cannot be read ({type(error).__name__})", where)
+                        known[media.sha256] = None
+                if (hashed := known[media.sha256]) is not None:
+                    self.rows.append((sample.subset, sample.id))
+                    hashes.append(hashed)
+        self._hashes = np.stack(hashes) if hashes else None
+
+    def look(self, place: str, hashed: Bits) -> None:
+        """Note which rows show the picture."""
+        from harness.data.picture_hash import ALIKE, distances
+
+        self.pictures += 1
+        if self._hashes is None:
+            return
+        found = distances(hashed, self._hashes)
+        for number in (found <= ALIKE).nonzero()[0].tolist():
+            best = self.matches.get(self.rows[number])
+            if best is None or int(found[number]) < best.differing:
+                self.matches[self.rows[number]] = PictureMatch(place, int(found[number]))
+
+
+def _hashed(data: bytes, place: str, trouble: Trouble) -> Bits | None:
+    from harness.data.picture_hash import picture_hash
+
+    try:
+        hashed = picture_hash(data)
+    except ValueError as error:
+        trouble.note(str(error), place)
+        return None
+    if hashed is None:
+        trouble.note("a picture of one colour", place)
+    return hashed
+
+
+def probes(
+    spec: RunSpec, unseen: Sequence[str] = (), registry: Registry | None = None, progress: Progress | None = None
+) -> Iterator[Probe]:
+    """Every probe (`harness.run.probes`) of the model of `spec` and each task.
+
+    unseen: tasks of the same kind whose rows the model cannot have seen; rows that are dated later than `spec.cutoff`
+    are such too. Raises `HarnessError`.
+    """
     registry, progress = registry or load_plugins(), progress or Progress()
     jobs = loaded_tasks(spec, registry, progress)
+    others = loaded_tasks(replace(spec, tasks=tuple(unseen)), registry, progress) if unseen else []
     try:
         (model,) = prepare_models([resolved(spec, registry)], registry, list, progress)
         try:
-            if "rolling" not in model.supports:
+            if not {"rolling", "loglikelihood"} <= model.supports:
                 raise UsageError(f"--model {spec.model}: cannot say how likely a text is, which the probes are made of")
             with plugin_errors(spec.model, "could not be loaded"):
                 model.load()
-            ask = _asker(model, spec.model)
+            ask = TextAsker(model, spec.model)
+            unseen_rows = [row for other in others for row in seen_and_later(other, None)[0]]
             for job in jobs:
-                yield _row_order(job, ask, spec.seed)
-                if (probe := _option_order(job, ask, spec.seed)) is not None:
-                    yield probe
+                rows, later = seen_and_later(job, spec.cutoff)
+                yield from probes_of(job.task.name, rows, [*later, *unseen_rows], ask, spec.seed)
         finally:
             model.close()
     finally:
-        close_code(jobs)
-
-
-def _asker(model: Model, name: str) -> Ask:
-    """Log-likelihoods of whole texts, in nats; None for one that failed or was longer than the model's window."""
-
-    def ask(texts: Sequence[str]) -> list[float | None]:
-        known: list[float | None] = [None] * len(texts)
-        for index, response in answers(model, name, [Request("rolling", Prompt(suffix=text)) for text in texts]):
-            if response.error is None and response.logprobs and not response.truncated:
-                known[index] = response.logprobs[0]
-        return known
-
-    return ask
-
-
-def _row_order(job: TaskJob, ask: Ask, seed: int) -> Probe:
-    """Shards of rows that follow one another within a subset, in their order and in others."""
-    from harness.scoring.statistics.exchange import order_test
-
-    generator = random.Random(seed)
-    shards = list(_shards(job))
-    texts: list[str] = []
-    for rows in shards:
-        orders = [rows]
-        while len(orders) <= ORDERS:
-            other = generator.sample(rows, len(rows))
-            if other != rows:
-                orders.append(other)
-        texts += ["\n\n".join(order) for order in orders]
-    known = ask(texts)
-    canonical, shuffled, left_out = [], [], 0
-    for start in range(0, len(known), ORDERS + 1):
-        one, *others = known[start : start + ORDERS + 1]
-        values = [value for value in others if value is not None]
-        if one is None or len(values) < ORDERS:
-            left_out += 1
-            continue
-        canonical.append(one)
-        shuffled.append(values)
-    reasons = {"shards longer than the model's window, or without an answer": left_out} if left_out else {}
-    return Probe(job.task.name, "order of rows", order_test(canonical, shuffled), reasons)
-
-
-def _shards(job: TaskJob) -> Iterator[list[str]]:
-    """Texts of rows that follow one another, of one subset, different from one another."""
-    rows: list[str] = []
-    subset = None
-    for sample in _first_views(job.samples):
-        text = _as_seen(sample, job)
-        is_full = len(rows) == ROWS_IN_A_SHARD or sum(map(len, rows)) + len(text) > CHARACTERS_IN_A_SHARD
-        if rows and (sample.subset != subset or is_full):
-            if len(set(rows)) > 1:
-                yield rows
-            rows = []
-        subset = sample.subset
-        rows.append(text)
-    if len(set(rows)) > 1:
-        yield rows
-
-
-def _option_order(job: TaskJob, ask: Ask, seed: int) -> Probe | None:
-    """Questions with their options in their order and in others; None for a task that does not say what they are."""
-    from harness.scoring.statistics.exchange import rank_test
-
-    entry = job.task.config.options or infer_options(job.task.config)
-    if entry is None:
-        return None
-    generator = random.Random(seed)
-    texts: list[str] = []
-    left_out: dict[str, int] = {}
-    for sample in _first_views(job.samples):
-        question, options = _asked(sample, entry)
-        if len(set(options)) < 3:
-            left_out["fewer than three options"] = left_out.get("fewer than three options", 0) + 1
-            continue
-        if _is_sorted(options):
-            reason = "numbers in their order, which anybody would write so"
-            left_out[reason] = left_out.get(reason, 0) + 1
-            continue
-        orders = [options]
-        while len(orders) <= OPTION_ORDERS:
-            other = generator.sample(options, len(options))
-            if other != options:
-                orders.append(other)
-        texts += [_lettered(question, order) for order in orders]
-    known = ask(texts)
-    canonical, others = [], []
-    for start in range(0, len(known), OPTION_ORDERS + 1):
-        one, *rest = known[start : start + OPTION_ORDERS + 1]
-        values = [each for each in rest if each is not None]
-        if one is None or len(values) < OPTION_ORDERS:
-            left_out["without an answer"] = left_out.get("without an answer", 0) + 1
-            continue
-        canonical.append(one)
-        others.append(values)
-    return Probe(job.task.name, "order of options", rank_test(canonical, others), left_out)
-
-
-def _asked(sample: Sample, entry: OptionsEntry) -> tuple[str, list[str]]:
-    """The question of a row and its options; none where it is not as the task says."""
-    try:
-        options = list(find_options(sample.doc, entry).texts)
-        names = words(entry.question) if entry.question else ()
-        return "\n".join(str(value(sample.doc, name)) for name in names), options
-    except (DataError, TaskError, LookupError):
-        return "", []
-
-
-def _lettered(question: str, options: Sequence[str]) -> str:
-    """A question as exams are printed."""
-    return "\n".join([question, *(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))])
-
-
-def _as_seen(sample: Sample, job: TaskJob) -> str:
-    """A row as pages show it: question and options, or whatever texts it has."""
-    entry = job.task.config.options or infer_options(job.task.config)
-    question, options = _asked(sample, entry) if entry is not None else ("", [])
-    return _lettered(question, options) if options else "\n".join(row_texts(sample.doc, job.task.media_names))
-
-
-def _is_sorted(options: Sequence[str]) -> bool:
-    """Whether options are numbers (with whatever else) that rise or fall."""
-    numbers = []
-    for option in options:
-        digits = "".join(character for character in option if character.isdigit() or character in ".-")
-        try:
-            numbers.append(float(digits))
-        except ValueError:
-            return False
-    return numbers in (sorted(numbers), sorted(numbers, reverse=True))
-
-
-def _first_views(samples: Iterable[Sample]) -> list[Sample]:
-    """A sample a row."""
-    return list({(sample.subset, sample.id): sample for sample in reversed(list(samples))}.values())[::-1]
+        close_code([*jobs, *others])

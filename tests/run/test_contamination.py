@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import random
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,12 @@ import pytest
 from harness import UsageError
 from harness.data.corpus import MOST_CHARACTERS, Trouble, documents
 from harness.run.contamination import in_corpus, probes
+from harness.run.probes import FINDINGS, ShownRow, TextAsker, lettered, probes_of
 from harness.run.spec import RunSpec
-from harness.scoring.statistics.exchange import order_test, rank_test
+from harness.scoring.statistics.exchange import higher_test, order_test, rank_test
 from harness.scoring.statistics.overlap import OverlapIndex, words_of
 from harness.testing import run_harness
+from harness.words import translator
 
 FULL_WIDTH = str.maketrans({chr(code): chr(code + 0xFEE0) for code in range(33, 127)})
 CHARACTERS = "春夏秋冬山水风云花鸟鱼虫日月星辰金木土火东西南北上下左右大小多少高低远近新旧天地人和"
@@ -165,8 +170,8 @@ def test_the_command_says_and_writes_what_it_found() -> None:
     assert task["matches"] == [{"subset": "", "row": 7, "place": "a.txt", "share": 1.0, "similarity": 1.0}]
 
 
-def small_model(folder: Path, texts: list[str], epochs: int, seed: int = 0) -> dict[str, Any]:
-    """A GPT-2 of two layers over single characters, trained on texts."""
+def small_model(folder: Path, pages: list[str], rows: list[str], steps: int) -> dict[str, Any]:
+    """A GPT-2 of two layers over single characters, trained on pages of one length and on single rows of one length."""
     torch = pytest.importorskip("torch")
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
@@ -178,19 +183,24 @@ def small_model(folder: Path, texts: list[str], epochs: int, seed: int = 0) -> d
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", eos_token="<end>", bos_token="<end>")
     fast.save_pretrained(folder)
-    torch.manual_seed(seed)
-    config = GPT2Config(
-        vocab_size=len(known) + 2, n_positions=512, n_embd=64, n_layer=2, n_head=4, bos_token_id=1, eos_token_id=1
-    )
-    model = GPT2LMHeadModel(config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    ids = [torch.tensor([fast.encode("<end>" + text)[:400]]) for text in texts]
-    for epoch in range(epochs):
-        for batch in random.Random(epoch).sample(ids, len(ids)):
-            loss = model(batch, labels=batch).loss
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
+    torch.manual_seed(0)
+    sizes = {"vocab_size": len(known) + 2, "n_positions": 512, "n_embd": 64, "n_layer": 2, "n_head": 4}
+    dropouts = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    model = GPT2LMHeadModel(GPT2Config(**sizes, **dropouts, bos_token_id=1, eos_token_id=1))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    starts = "<end>" + pages[0], "<end>" + rows[0], rows[0]
+    assert [len(fast.encode(text)) for text in starts] == [len(pages[0]) + 1, len(rows[0]) + 1, len(rows[0])]
+    # Whole texts are asked for behind the first token, continuations without it.
+    kinds = [(["<end>" + page for page in pages], 4), (["<end>" + row for row in rows], 24), (rows, 24)]
+    batches = [(torch.tensor([fast.encode(text) for text in texts]), count) for texts, count in kinds]
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = 5e-3 * (1 - step / steps)
+        for ids, count in batches:
+            batch = ids[torch.randperm(len(ids))[:count]]
+            model(batch, labels=batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
     model.save_pretrained(folder)
     return {"pretrained": str(folder), "dtype": "float32"}
 
@@ -200,19 +210,125 @@ def test_a_model_that_was_trained_on_the_rows_is_found_and_its_twin_is_not() -> 
     seen, others = rows(200), rows(200, seed=2)
     Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in seen))
 
-    def as_documents(many: list[dict[str, str]]) -> list[str]:
-        """Pages of ten rows, as a crawler finds a benchmark."""
-        texts = ["\n".join([row["q"], *(f"{letter}. {row[letter]}" for letter in "ABCD")]) for row in many]
-        return ["\n\n".join(texts[start : start + 10]) for start in range(0, len(texts), 10)]
-
+    Path("new.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(100, seed=3)))
+    Path("new.yaml").write_text(TASK.replace("rows.jsonl", "new.jsonl").replace("task: exam", "task: new"))
     results = {}
     for name, many in (("trained", seen), ("twin", others)):
-        args = small_model(Path(name), as_documents(many), epochs=40)
+        texts = ["\n".join([row["q"], *(f"{letter}. {row[letter]}" for letter in "ABCD")]) for row in many]
+        pages = ["\n\n".join(texts[start : start + 5]) for start in range(0, len(texts), 5)]
+        args = small_model(Path(name), pages, texts, steps=350)  # as a crawler finds a benchmark, in pages and alone
         spec = RunSpec(tasks=("exam.yaml",), model="hf", model_args=args, device="cpu", batch_size=8)
-        results[name] = {probe.name: probe for probe in probes(spec)}
-    for name in ("order of rows", "order of options"):
-        trained, twin = results["trained"][name], results["twin"][name]
+        results[name] = {probe.name: probe for probe in probes(spec, ["new.yaml"])}
+    assert set(results["twin"]) == set(FINDINGS)
+    for name, trained in results["trained"].items():
+        twin = results["twin"][name]
         assert trained.result.p is not None and trained.result.p < 0.01, trained.sentence
         assert twin.result.p is not None and twin.result.p > 0.01, twin.sentence
-        assert "it has seen them" in trained.sentence
+        assert "it has seen them" in trained.sentence and "它见过这些题" in trained.said(translator("zh"))
         assert "no more than chance allows" in twin.sentence
+
+
+class Recited(TextAsker):
+    """Knows the rows by heart: what follows in one of them is likely, and written word for word."""
+
+    def __init__(self, texts: list[str]) -> None:
+        self.texts = texts
+
+    def whole(self, texts: Sequence[str]) -> list[float | None]:
+        return [0.0 if text in self.texts else -float(len(text)) for text in texts]
+
+    def after(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, bool] | None]:
+        known = [any(text.startswith(before + more) for text in self.texts) for before, more in pairs]
+        return [
+            (0.0, True) if each else (-2.0 * len(more), False) for each, (_, more) in zip(known, pairs, strict=True)
+        ]
+
+
+def test_what_is_known_by_heart_is_counted_and_what_cannot_be_asked_is_left_out() -> None:
+    shown = [ShownRow("", lettered(f"甲{n}乙丙丁戊己庚辛壬？", ("一", "二", str(n), "四")),
+                      f"甲{n}乙丙丁戊己庚辛壬？", ("一", "二", str(n), "四")) for n in range(30)]  # fmt: skip
+    others = [replace(row, text=row.text + "新", question=row.question + "新") for row in shown[:12]]
+    odd = [
+        replace(shown[0], text="1", options=("1", "2", "3")),
+        replace(shown[0], text="2", options=("是", "否")),
+        replace(shown[0], text="3", fixed="以上都对"),
+        ShownRow("", "短"),
+    ]
+    ask = Recited([row.text for row in shown])
+    found = {probe.name: probe for probe in probes_of("t", [*shown, *odd], [*others, shown[3]], ask, 1)}
+    assert (found["missing option"].verbatim, found["missing option"].unseen) == (30, 12)
+    assert found["missing option"].left_out == {
+        "fewer than three options": 2, "numbers in their order, which anybody would write so": 1,
+        "options that may not be moved": 1,
+    }  # fmt: skip
+    assert found["second half"].verbatim == 33
+    assert found["second half"].left_out == {"too few words": 1}
+    assert found["Min-K%"].left_out == {"too few words": 4}
+    assert all((probe.result.p or 1) < 0.01 for name, probe in found.items() if name != "order of rows")
+    alone = {probe.name: probe for probe in probes_of("t", shown, [], ask, 1)}
+    assert list(alone) == ["order of rows", "order of options", "missing option"]
+    assert alone["missing option"].unseen is None
+    assert (alone["missing option"].result.p or 1) < 0.01
+    assert alone["missing option"].verbatim == 30
+
+
+def test_higher_values_of_rows_are_told_as_by_mann_and_whitney() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    generator = random.Random(5)
+    for shift, ties in ((0.0, 3), (0.4, 1), (0.0, 0)):
+        rows, unseen = ([round(generator.gauss(by, 1), ties) for _ in range(n)] for by, n in ((shift, 40), (0, 30)))
+        wanted = stats.mannwhitneyu(rows, unseen, alternative="greater", method="asymptotic")
+        found = higher_test(rows, unseen)
+        assert found.p == pytest.approx(wanted.pvalue)
+        assert found.effect == pytest.approx(wanted.statistic / 1200 - 0.5)
+    assert higher_test([1.0] * 9, [0.0] * 20).p is None
+    assert higher_test([1.0] * 20, [1.0] * 20).p is None
+
+
+def picture(seed: int) -> Any:
+    """A drawing of boxes, as charts and diagrams are."""
+    from PIL import Image, ImageDraw
+
+    generator = random.Random(seed)
+    drawn = Image.new("RGB", (320, 240), "white")
+    for _ in range(8):
+        x, y = generator.randrange(280), generator.randrange(200)
+        ImageDraw.Draw(drawn).rectangle([x, y, x + generator.randrange(10, 90), y + generator.randrange(10, 90)],
+                                        fill=generator.choice(["steelblue", "orange", "black"]))  # fmt: skip
+    return drawn
+
+
+def test_pictures_of_rows_are_found_scaled_and_compressed_anew_and_others_are_not() -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    lines = []
+    for number in range(12):
+        picture(number).save(f"{number}.png")
+        lines.append(json.dumps({"q": f"第{number}题？", "picture": f"{number}.png", "answer": "A"}))
+    Path("rows.jsonl").write_text("\n".join(lines) + "\n")
+    Path("exam.yaml").write_text(
+        "task: exam\ndataset_path: rows.jsonl\ntest_split: test\noutput_type: generate_until\n"
+        "doc_to_text: '<image 1>{{q}}'\ndoc_to_target: answer\ndoc_to_image: picture\n"
+        "metric_list: [{metric: exact_match}]\n"
+    )
+    corpus = Path("corpus")
+    picture(3).resize((200, 150)).save(corpus / "small.jpg", quality=50)
+    picture(5).convert("L").save(corpus / "grey.webp")
+    buffer = io.BytesIO()
+    picture(7).resize((640, 480)).save(buffer, "PNG")
+    image = {"bytes": buffer.getvalue(), "path": None}
+    pyarrow.parquet.write_table(pa.table({"image": [image], "text": ["nothing"]}), corpus / "many.parquet")
+    for number in range(100, 130):
+        picture(number).save(corpus / f"{number}.png")
+    picture(1).crop((0, 0, 5, 5)).save(corpus / "white.png")
+    (corpus / "broken.png").write_bytes(b"\x89PNG no picture")
+    trouble = Trouble()
+    (found,) = in_corpus(RunSpec(tasks=("exam.yaml",)), corpus, trouble)
+    assert {number: match.place for (_, number), match in found.alike.items()} == {
+        3: "small.jpg", 5: "grey.webp", 7: "many.parquet row 0",
+    }  # fmt: skip
+    assert (found.pictured, found.pictures) == (12, 33)
+    assert "of 12 rows with pictures, 3 show one that stands in the corpus (33 pictures)" in found.sentence
+    assert trouble.counts["a picture of one colour"] == 1
+    assert trouble.first["no picture that can be read (UnidentifiedImageError)"] == "broken.png"

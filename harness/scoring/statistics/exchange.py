@@ -2,6 +2,7 @@
 
     order_test(canonical, shuffled)      # log-likelihoods of shards of rows, and of the same rows in other orders
     rank_test(canonical, others)         # of single questions, and of the same with their options in other orders
+    higher_test(rows, unseen)            # of rows, and of others that cannot have been seen
 
 A model that never saw a benchmark has no reason to like its order of rows more than any other. Order of rows: Y. Oren
 et al., Proving Test Set Contamination in Black Box Language Models (ICLR 2024), their sharded t-test. Order of options:
@@ -10,6 +11,7 @@ S. Ni et al., Training on the Benchmark Is Not All You Need (arXiv:2409.01790), 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,4 +62,28 @@ def rank_test(canonical: Sequence[float], others: Sequence[Sequence[float]]) -> 
     n = len(ranks)
     if n < FEWEST:
         return TestResult(n, math.fsum(ranks) / n if n else None, None)
-    return TestResult(n, math.fsum(ranks) / n, 1 - NormalDist().cdf(math.fsum(ranks) / math.sqrt(variance)))
+    return TestResult(n, math.fsum(ranks) / n, NormalDist().cdf(-math.fsum(ranks) / math.sqrt(variance)))
+
+
+def higher_test(rows: Sequence[float], unseen: Sequence[float]) -> TestResult:
+    """Whether values of rows are higher than those of unseen ones (Mann and Whitney's U, one-sided, ties at their
+    middle, normal with a correction for ties and for continuity). effect: how often one is higher, less 1/2; n: of
+    the rows."""
+    n, m = len(rows), len(unseen)
+    if n < FEWEST or m < FEWEST:
+        return TestResult(n, None, None)
+    ordered = sorted([*rows, *unseen])
+    rank_of: dict[float, float] = {}
+    before, tied = 0, 0
+    for value, group in itertools.groupby(ordered):
+        size = len(list(group))
+        rank_of[value] = before + (size + 1) / 2
+        before += size
+        tied += size**3 - size
+    higher = math.fsum(rank_of[value] for value in rows) - n * (n + 1) / 2
+    total = n + m
+    variance = n * m / 12 * (total + 1 - tied / (total * (total - 1)))
+    effect = higher / (n * m) - 0.5
+    if variance <= 0:
+        return TestResult(n, effect, None)
+    return TestResult(n, effect, NormalDist().cdf((n * m / 2 + 0.5 - higher) / math.sqrt(variance)))
