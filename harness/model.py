@@ -34,7 +34,10 @@ class Forecast:
     requests: how many. tokens: of all inputs, were each computed alone. unique_tokens: distinct in the prefix tree.
     planned_tokens: what goes through the model, padding included. new_tokens: at most so many are generated.
     seconds: a rough estimate for the device. memory: what the model takes of it, in a line. unshared: why each input is
-    computed alone, in words; empty where prefixes are shared.
+    computed alone, in words; empty where prefixes are shared. known_by: how the seconds are, as the end of a sentence.
+    opening: seconds that loading takes at least. peak_memory: bytes of main memory that the process will have at most.
+    is_of_server: another machine computes; then `tokens` and `new_tokens` are what is paid for, and `known_by` says how
+    the first are known.
     """
 
     requests: int
@@ -45,15 +48,22 @@ class Forecast:
     seconds: float
     memory: str = ""
     unshared: str = ""
+    known_by: str = "by the rate of one product of matrices, of which half is reached"
+    opening: float = 0.0
+    peak_memory: int | None = None
+    is_of_server: bool = False
 
     @property
     def text(self) -> str:
         """One line for a person."""
+        if self.is_of_server:
+            most = f"up to {self.new_tokens:,}" if self.new_tokens else "no limit on tokens"
+            return f"{self.requests:,} requests, {self.tokens:,} tokens of prompts {self.known_by}, {most} of answers"
         generated = f", up to {self.new_tokens:,} to generate" if self.new_tokens else ""
         return (
             f"{self.requests:,} requests, {self.tokens:,} tokens, {self.unique_tokens:,} of them distinct, "
             f"{self.planned_tokens:,} to compute ({self.planned_tokens / max(1, self.unique_tokens):.2f} x distinct)"
-            f"{generated}; about {self.seconds:,.0f} s"
+            f"{generated}; about {self.seconds:,.0f} s of the model, {self.known_by}"
             + (f" (prefixes are not shared: {self.unshared})" if self.unshared else "")
         )
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -86,6 +87,16 @@ class Stopwatch:
         """What was spent until now."""
         self.turn(self._phase)
         return Spent(dict(self.seconds), _processor_seconds())
+
+
+def peak_memory() -> int:
+    """The most bytes of main memory that this process has had; 0 where the system does not say."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return 0
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most
 
 
 def _processor_seconds() -> float:

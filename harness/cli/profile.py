@@ -66,7 +66,8 @@ def command(run: Path, as_json: bool, lang: str | None) -> None:
     show(table(columns, rows, [columns[-1]]))
     line(
         t(
-            "{seconds:,.2f} s by the clock, {processor:,.2f} s of processor, {samples:,} samples written",
+            "{seconds:,.2f} s by the clock, {processor:,.2f} s of processor, {memory:,.0f} MB, {samples:,} samples",
+            memory=profile.peak_memory / 1e6,
             seconds=profile.seconds,
             processor=profile.processor,
             samples=samples,

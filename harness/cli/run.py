@@ -45,6 +45,7 @@ from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.judging.judge import JudgeModel
+    from harness.model import Forecast
     from harness.run.result import RunResult
     from harness.run.spec import RunSpec
 
@@ -417,6 +418,19 @@ def print_together(results: Mapping[str, RunResult]) -> None:
     show(render_together({name: result.report for name, result in results.items()}, t))
 
 
+def print_totals(forecast: Forecast, spent: float, samples: int, spec: RunSpec) -> None:
+    """Time, memory and money of the whole run, as far as they can be foreseen, and how they are known."""
+    from harness.run.foresee import foresee
+
+    foreseen = foresee(forecast, spent, samples, spec)
+    line(f"in all about {foreseen.seconds:,.0f} s: {foreseen.how}" if foreseen.seconds is not None else foreseen.how)
+    if forecast.peak_memory:
+        line(f"main memory: {forecast.peak_memory / 1e6:,.0f} MB at most, as with the stand-in just now")
+    if foreseen.cost is not None:
+        least, most = foreseen.cost
+        line(f"cost by these prices: {least:,.4g} for the prompts, {most:,.4g} at most with answers")
+
+
 def print_forecast(spec: RunSpec, models: Sequence[Mapping[str, Any]]) -> int:
     """Do all that a run does before weights load, and say what would follow."""
     from harness.cli.progress import watch
@@ -436,8 +450,11 @@ def print_forecast(spec: RunSpec, models: Sequence[Mapping[str, Any]]) -> int:
             line(f"{job.task.name}: {counted(len(job.samples), 'sample')}, {counted(asked, 'request')}")
             if cost := examples_of_their_own(job):
                 notice(cost)
+        spent = sum(prepared.clock.so_far().phases.values())
         forecast = prepared.forecast()
     if forecast is not None:
         line(forecast.text + (f", {len(models)} times" if len(models) > 1 else ""))
-        line(forecast.memory)
+        if forecast.memory:
+            line(forecast.memory)
+        print_totals(forecast, spent, sum(len(job.samples) for job in prepared.jobs), spec)
     return 0

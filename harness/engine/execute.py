@@ -113,7 +113,7 @@ class Executor:
 
         decoder = self.decoder
         yield from self._with_fallback(
-            lambda done: self._shared_scorer().run(left(done)),
+            lambda done: self.shared_scorer().run(left(done)),
             lambda done: PlainScorer(decoder, self._batch_limits(keeps_cache=False)).run(left(done)),
         )
 
@@ -138,7 +138,7 @@ class Executor:
             yield from plain.run(rows)
             return
         yield from self._with_fallback(
-            lambda done: self._shared_generator(rows).run(left(done)), lambda done: plain.run(left(done))
+            lambda done: self.shared_generator(rows).run(left(done)), lambda done: plain.run(left(done))
         )
 
     def _with_fallback(
@@ -175,7 +175,8 @@ class Executor:
         self.notes.append(text)
         log.warning(text)
 
-    def _shared_scorer(self) -> SharedScorer:
+    def shared_scorer(self) -> SharedScorer:
+        """What scores where prefixes are shared."""
         assert self.decoder is not None
         assert self.attention is not None
         scorer = SharedScorer(self.decoder, self.attention, self._batch_limits(keeps_cache=True))
@@ -183,7 +184,8 @@ class Executor:
         scorer.verify = self._verify_score
         return scorer
 
-    def _shared_generator(self, rows: Sequence[GenerateRow]) -> SharedGenerator:
+    def shared_generator(self, rows: Sequence[GenerateRow]) -> SharedGenerator:
+        """What generates where prefixes are shared."""
         assert self.decoder is not None
         assert self.attention is not None
         longest = max(len(row.sequence.tokens) + row.sequence.max_new_tokens for row in rows)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
-from harness.engine.limits import PlanLimits
+from harness.engine.limits import EngineLimits, PlanLimits
 from harness.engine.memory import TokenCost, batch_tokens, parameters
 from harness.engine.plan import PlanItem, make_plan
 from harness.engine.tokens import Encoded
+from harness.errors import one_line
 from harness.model import Forecast
+from harness.stopwatch import peak_memory
 
 _PROBE = 1024
 # Of what a large product of matrices reaches, a model reaches about this much.
@@ -46,6 +49,30 @@ def forecast(
         new_tokens=new_tokens,
         seconds=2 * parameters(config) * (planned + new_tokens) / (_EFFICIENCY * _rate(device, dtype) * copies),
         unshared=unshared or "",
+    )
+
+
+def probed(
+    outlook: Forecast, encoded: Encoded, config: Any, dtype: Any, tokenizer: Any, limits: EngineLimits
+) -> Forecast:
+    """The forecast with times that a stand-in of the same shape took on the processor, where one can be made."""
+    from harness.engine.probe import probe
+
+    quantised = getattr(config, "quantization_config", None) is not None
+    beams = any(dict(sequence.params.extra).get("num_beams", 1) != 1 for sequence in encoded.generations)
+    if quantised or beams or not (encoded.scores or encoded.generations):
+        return outlook
+    try:
+        found = probe(encoded, config, dtype, tokenizer, limits)
+    except Exception as error:  # an architecture with code of its own may need anything: then the rate has to do
+        return replace(outlook, known_by=f"{outlook.known_by} (no stand-in could be timed: {one_line(error)})")
+    unmade = found.unmade_weights * dtype.itemsize
+    return replace(
+        outlook,
+        seconds=found.seconds,
+        known_by=found.text,
+        opening=found.opening,
+        peak_memory=peak_memory() + unmade,
     )
 
 
@@ -85,7 +112,8 @@ def _rate(device: str, dtype: Any) -> float:
 
     from harness.engine.cpu import speed_up_linear_layers
 
-    layer = torch.nn.Linear(_PROBE, _PROBE, bias=False, device=device, dtype=dtype)
+    with torch.random.fork_rng(devices=[]):  # a layer begins with random weights
+        layer = torch.nn.Linear(_PROBE, _PROBE, bias=False, device=device, dtype=dtype)
     speed_up_linear_layers(layer)
     values = torch.ones((_PROBE, _PROBE), device=device, dtype=dtype)
     with torch.inference_mode():

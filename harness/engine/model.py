@@ -222,12 +222,14 @@ class TorchModel(Model):
 
     def forecast(self, requests: Sequence[Request]) -> Forecast:
         """What answering `requests` will compute. Works after `prepare`."""
-        from harness.engine.forecast import forecast
+        from harness.engine.forecast import forecast, probed
 
         encoded = self.prompts.encode(requests)
         # Workers on a processor share its cores.
         copies = 1 if self.spreads or self.device == "cpu" else len(self.devices)
         outlook = forecast(encoded, len(requests), self.config, self.device, self.torch_dtype, copies, self.limits.plan)
+        if self.device == "cpu" and self.processor is None and not outlook.unshared:
+            outlook = probed(outlook, encoded, self.config, self.torch_dtype, self.tokenizer, self.limits)
         weights = self.bytes_to_load() or memory.weight_bytes(self.config, self.torch_dtype.itemsize)
         cost = memory.TokenCost.of(self.config, self.torch_dtype.itemsize)
         return replace(outlook, memory=memory.outlook(weights, cost, self.device, self.dtype_name))

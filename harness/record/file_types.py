@@ -175,10 +175,12 @@ class RecordLine(TypedDict):
 class ProfileFields(TypedDict):
     """Where the time of a command went. seconds: by the clock, from the reading of tasks to the end, and by phase
     (`harness.stopwatch.PHASES`), which add up to it. processor: seconds of processor of this process and of those that
-    it waited for, in the same time."""
+    it waited for, in the same time. peak_memory: the most bytes of main memory that this process has had; 0 where the
+    system does not say."""
 
     seconds: float
     processor: float
+    peak_memory: int
     phases: dict[str, float]
 
 

@@ -17,7 +17,8 @@ class RunProfile:
     """The commands of a run together.
 
     path: of the run. commands: those whose time is known; unknown: how many others asked something. samples: that the
-    known ones wrote. seconds: by the clock; processor: of processor; phases: seconds by phase, in the order of a run.
+    known ones wrote. seconds: by the clock; processor: of processor; peak_memory:
+    the most bytes of one of them, 0 where that is not known. phases: seconds by phase, in the order of a run.
     """
 
     path: str
@@ -26,6 +27,7 @@ class RunProfile:
     samples: int
     seconds: float
     processor: float
+    peak_memory: int
     phases: Mapping[str, float]
 
     @classmethod
@@ -49,5 +51,6 @@ class RunProfile:
             samples=sum(samples for _, samples in known),
             seconds=sum(profile["seconds"] for profile, _ in known),
             processor=sum(profile["processor"] for profile, _ in known),
+            peak_memory=max(profile.get("peak_memory", 0) for profile, _ in known),
             phases={name: seconds for name, seconds in sums.items() if seconds > 0},
         )

@@ -44,7 +44,7 @@ from harness.run.spec import Progress, RunSpec
 from harness.run.stopping import note_incidents, tidy_stop
 from harness.run.summarise import summarise_run, write_submissions
 from harness.run.talks import SimulatedUser
-from harness.stopwatch import Spent, Stopwatch
+from harness.stopwatch import Spent, Stopwatch, peak_memory
 from harness.types import JSON, Sample
 
 PART = 50_000
@@ -192,6 +192,7 @@ class _Run:
                 profile={
                     "seconds": sum(spent.phases.values()),
                     "processor": spent.processor,
+                    "peak_memory": peak_memory(),
                     "phases": dict(spent.phases),
                 }
             )

@@ -72,6 +72,20 @@ def test_the_phases_add_up_over_all_commands(server: ScriptedServer) -> None:
     assert "共 2 条命令" in table
 
 
+def test_a_dry_run_foresees_tokens_money_and_the_pace_of_an_earlier_run(server: ScriptedServer) -> None:
+    args = f"model=small,base_url={server.url},api=chat,max_gen_toks=100"
+    flags = ("--tasks", "sums.yaml", "--model", "openai", "--model_args", args, "--prices", "in=1000,out=2000")
+    before = run_harness(*flags, "--dry_run").stdout
+    # 5 prompts of 6 characters, a quarter of a token each
+    assert "5 requests, 10 tokens of prompts (estimated from their characters), up to 500 of answers" in before
+    assert "cost by these prices: 0.01 for the prompts, 1.01 at most with answers" in before
+    assert "no earlier run of this model in runs tells how long it takes" in before
+    assert not server.asked
+    run_harness(*flags, "--limit", "2")
+    after = run_harness(*flags, "--dry_run").stdout
+    assert f"samples a second, as in {the_run()}" in after
+
+
 def test_a_run_without_times_is_one_line() -> None:
     run_harness("--tasks", "sums.yaml", "--model", "dummy")
     path = Path(the_run()) / "manifest.json"

@@ -71,13 +71,13 @@ def capture(step: cuda_graphs.Step) -> cuda_graphs.Step:
 def generators(monkeypatch: pytest.MonkeyPatch) -> list[SharedGenerator]:
     """Steps are captured, however long that takes; the generators that did so."""
     made: list[SharedGenerator] = []
-    make = execute.Executor._shared_generator
+    make = execute.Executor.shared_generator
 
     def remembered(self: execute.Executor, rows: Any) -> SharedGenerator:
         made.append(make(self, rows))
         return made[-1]
 
-    monkeypatch.setattr(execute.Executor, "_shared_generator", remembered)
+    monkeypatch.setattr(execute.Executor, "shared_generator", remembered)
     monkeypatch.setattr(execute, "graph_capture", lambda model, device: capture)
     return made
 

@@ -170,14 +170,14 @@ def test_sequences_end_to_end_and_batches_ahead_give_the_same_answers(
     monkeypatch.setattr(varlen, "serves", lambda query, value, rule: calls.append(rule) or rule.fast)
     monkeypatch.setattr(varlen, "_kernel", lambda: attends_as_documented)
     model = make_model(path, batch_size=4)
-    scorer = model.executor._shared_scorer
+    scorer = model.executor.shared_scorer
 
     def with_batches_ahead() -> SharedScorer:
         found = scorer()
         found.ahead = 2
         return found
 
-    monkeypatch.setattr(model.executor, "_shared_scorer", with_batches_ahead)
+    monkeypatch.setattr(model.executor, "shared_scorer", with_batches_ahead)
 
     assert_same(answers(model, requests()), plain)
     assert not [record for record in caplog.records if record.name.startswith("harness")]
@@ -190,7 +190,7 @@ def test_memory_that_runs_out_while_batches_wait_halves_and_goes_on(
     path = tiny_causal_lm(tmp_path / "model")
     plain = run_plain(path, requests(0))
     model = make_model(path)
-    scorer, hidden = model.executor._shared_scorer, model.executor.decoder.hidden
+    scorer, hidden = model.executor.shared_scorer, model.executor.decoder.hidden
     passes = []
 
     def short_of_memory(**inputs: torch.Tensor) -> torch.Tensor:
@@ -204,7 +204,7 @@ def test_memory_that_runs_out_while_batches_wait_halves_and_goes_on(
         found.ahead = 1
         return found
 
-    monkeypatch.setattr(model.executor, "_shared_scorer", with_batches_ahead)
+    monkeypatch.setattr(model.executor, "shared_scorer", with_batches_ahead)
     monkeypatch.setattr(model.executor.decoder, "hidden", short_of_memory)
 
     found = answers(model, requests(0))

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from harness import GenerationParams, ModelError, ModelOptions, Prompt, Request, Response, Sample, UsageError
+from harness.engine import probe
 from harness.testing import tiny_causal_lm
 from harness_plugins.models.hf import HuggingFace
 
@@ -233,6 +235,21 @@ def test_a_forecast_needs_no_weights(folder: Path) -> None:
     assert forecast.new_tokens == 4 * 12
     assert forecast.unique_tokens <= forecast.planned_tokens <= 1.1 * forecast.unique_tokens < 0.5 * forecast.tokens
     assert f"{forecast.planned_tokens:,} to compute" in forecast.text
+    assert "of these prompts took in a model of this shape with random weights" in forecast.text
+    assert min(forecast.seconds, forecast.opening, forecast.peak_memory or 0) > 0
+
+
+def test_a_large_model_is_foreseen_from_some_of_its_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "_WHOLE", 0)
+    path = tiny_causal_lm(tmp_path / "model", "qwen2", layers=5)
+    model = HuggingFace.create({"pretrained": str(path)}, ModelOptions(device="cpu"))
+    model.prepare()
+    state = torch.get_rng_state()
+
+    forecast = model.forecast([*choices(), *generations()])
+
+    assert "with 1 and 3 of its layers" in forecast.text
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("architecture", ["mamba", "t5"])

@@ -21,6 +21,7 @@ from harness import (
     AskTimed,
     ChatTemplateError,
     DataError,
+    Forecast,
     GenerationParams,
     HarnessError,
     Model,
@@ -70,6 +71,7 @@ from .settings import (
     whole,
 )
 from .sounds import SoundRule
+from .text_length import prompt_tokens
 from .thinking import DIALECTS as THINKING_DIALECTS
 from .thinking import Obedience, ToolUse, dialect_of, thinking_fields
 from .timing import TimedSeat
@@ -431,6 +433,25 @@ class OpenAIModel(Model):
 
     def count_tokens(self, text: str) -> int | None:
         return None if self._tokenizer is None else self._tokenizer.count(text)
+
+    def forecast(self, requests: Sequence[Request]) -> Forecast:
+        """Tokens that are sent and may come back, for what they cost. Each continuation sends its prompt."""
+        one = self.scores_labels
+        times = [1 if one or each.kind == "generate" else max(1, len(each.continuations)) for each in requests]
+        counts = [prompt_tokens(self.render(each.prompt), self.count_tokens) for each in requests]
+        asked = [each.generation for each in requests if each.kind == "generate"]
+        limits = [(each and each.max_new_tokens) or self.max_gen_toks for each in asked]
+        sent = sum(count * number for count, number in zip(counts, times, strict=True))
+        return Forecast(
+            requests=sum(times),
+            tokens=sent,
+            unique_tokens=sent,
+            planned_tokens=sent,
+            new_tokens=0 if None in limits else sum(limit or 0 for limit in limits),
+            seconds=0.0,
+            known_by="by the tokenizer" if self._tokenizer is not None else "(estimated from their characters)",
+            is_of_server=True,
+        )
 
     def describe(self) -> Mapping[str, Any]:
         served = list(self._client.known_models[:20])

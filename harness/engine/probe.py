@@ -1,0 +1,141 @@
+"""Foresees how long a model takes on a processor: some of a run's own prompts go through a model of the same shape
+whose weights are random, which takes as long.
+
+    probe(encoded, config, dtype, tokenizer, limits).seconds
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from harness.engine import memory
+from harness.engine.execute import Executor
+from harness.engine.libraries import import_model_classes
+from harness.engine.limits import EngineLimits
+from harness.engine.plain import GenerateRow
+from harness.engine.sampling import sampling_rule
+from harness.engine.score import plan_scores
+from harness.engine.stops import StopRule
+from harness.engine.tokens import Encoded, GenerateSequence, ScoreSequence
+from harness.types import GenerationParams
+
+_TOKENS = 2048
+"""That a probe of scoring computes, so that batches are as full as in the run."""
+_WHOLE = 200_000_000
+"""Weights up to which the whole model is made; of a larger one some layers are, from which the others follow."""
+_DEPTHS = (1, 3)
+_STEPS = (2, 6)
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """seconds: that scoring and generating take, if each answer has all its tokens. tokens: that went through the
+    stand-in. layers: that it had, where it had not all of them. opening: seconds until a model of the shape was made.
+    unmade_weights: of the layers that it had not."""
+
+    seconds: float
+    tokens: int
+    layers: tuple[int, ...]
+    opening: float
+    unmade_weights: int
+
+    @property
+    def text(self) -> str:
+        """How the seconds are known, as the end of a sentence."""
+        depth = f" with {' and '.join(map(str, self.layers))} of its layers" if self.layers else ""
+        return f"as {self.tokens:,} tokens of these prompts took in a model of this shape{depth} with random weights"
+
+
+def probe(encoded: Encoded, config: Any, dtype: torch.dtype, tokenizer: Any, limits: EngineLimits) -> Probe:
+    """Time a part of what is to be computed, on the processor. The random streams of torch stay as they are."""
+    depth = int(getattr(config, "num_hidden_layers", 1))
+    whole = memory.parameters(config) <= _WHOLE or depth <= _DEPTHS[-1]
+    found: list[float] = []
+    tokens, opening = 0, 0.0
+    for layers in [depth] if whole else _DEPTHS:
+        began = time.perf_counter()
+        import_model_classes()
+        executor = _stand_in(config, layers, dtype, limits)
+        opening = opening or time.perf_counter() - began
+        scoring, passed = _scoring(executor, encoded.scores)
+        generating, stepped = _generating(executor, tokenizer, encoded.generations)
+        found.append(scoring + generating)
+        tokens += passed + stepped
+    if whole:
+        return Probe(found[0], tokens, (), opening, 0)
+    per_layer = (found[1] - found[0]) / (_DEPTHS[1] - _DEPTHS[0])
+    missing = memory.parameters(config) - memory.parameters(_shape(config, _DEPTHS[-1]))
+    return Probe(found[0] + per_layer * (depth - _DEPTHS[0]), tokens, _DEPTHS, opening, missing)
+
+
+def _stand_in(config: Any, layers: int, dtype: torch.dtype, limits: EngineLimits) -> Executor:
+    from transformers import AutoModelForCausalLM
+
+    shape = _shape(config, layers)
+    with torch.random.fork_rng(devices=[]):
+        model = AutoModelForCausalLM.from_config(shape, dtype=dtype).eval()
+    return Executor(model, "cpu", str(dtype).removeprefix("torch."), 0, None, limits)
+
+
+def _shape(config: Any, layers: int) -> Any:
+    shape = copy.deepcopy(config)
+    shape.num_hidden_layers = layers
+    if getattr(shape, "layer_types", None):
+        shape.layer_types = list(shape.layer_types)[:layers]
+    return shape
+
+
+def _scoring(executor: Executor, sequences: Sequence[ScoreSequence]) -> tuple[float, int]:
+    """(seconds for all, tokens that were computed to know it)."""
+    if not sequences:
+        return 0.0, 0
+    limits = executor.limits.plan
+    ordered = sorted(sequences, key=lambda sequence: sequence.tokens)
+    planned = plan_scores(ordered, limits)[1].planned_tokens
+    count = max(1, min(len(ordered), round(len(ordered) * _TOKENS / max(1, planned))))
+    start = (len(ordered) - count) // 2
+    part = ordered[start : start + count]
+    computed = plan_scores(part, limits)[1].planned_tokens
+    scorer = executor.shared_scorer()
+    scorer.verify = None
+    list(scorer.run(part[:1]))  # what is done once is not of the rate
+    began = time.perf_counter()
+    list(scorer.run(part))
+    return (time.perf_counter() - began) * planned / max(1, computed), computed
+
+
+def _generating(executor: Executor, tokenizer: Any, sequences: Sequence[GenerateSequence]) -> tuple[float, int]:
+    """The same. Prompts and the first token of so many rows as are generated at a time, then what a step takes."""
+    if not sequences:
+        return 0.0, 0
+    ordered = sorted(sequences, key=lambda sequence: sequence.tokens)
+    rows = [_row(sequence, tokenizer, 1) for sequence in ordered]
+    slots = min(len(rows), executor.shared_generator(rows).slots)
+    part = ordered[(len(ordered) - slots) // 2 :][:slots]
+    times = [_generate(executor, [_row(sequence, tokenizer, steps) for sequence in part]) for steps in _STEPS]
+    step = max(0.0, (times[1] - times[0]) / (_STEPS[1] - _STEPS[0]))
+    prompts = max(0.0, times[0] - (_STEPS[0] - 1) * step)
+    longest = sum(sequence.max_new_tokens - 1 for sequence in ordered) / slots
+    passed = sum(len(sequence.tokens) for sequence in part) + slots * sum(_STEPS)
+    return prompts * len(ordered) / slots + step * longest, passed
+
+
+def _generate(executor: Executor, rows: list[GenerateRow]) -> float:
+    generator = executor.shared_generator(rows)
+    generator.verify = None
+    began = time.perf_counter()
+    list(generator.run(rows))
+    return time.perf_counter() - began
+
+
+def _row(sequence: GenerateSequence, tokenizer: Any, tokens: int) -> GenerateRow:
+    """The row of a prompt that ends after so many tokens and nowhere else."""
+    shorter = replace(sequence, max_new_tokens=tokens, params=GenerationParams(max_new_tokens=tokens))
+    rule = StopRule(tokenizer, (), frozenset(), tokens)
+    return GenerateRow(shorter, rule, sampling_rule(shorter.params, None))
