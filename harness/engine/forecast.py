@@ -38,7 +38,7 @@ def forecast(
     )
     new_tokens = sum(sequence.max_new_tokens for sequence in encoded.generations)
     planned = sum(plan.planned_tokens for plan in plans)
-    unshared = _why_not_shared(config)
+    unshared = unshared_reason(config)
     if unshared is not None:
         planned = _unshared_tokens(encoded, config, device, dtype)
     return Forecast(
@@ -76,7 +76,7 @@ def probed(
     )
 
 
-def _why_not_shared(config: Any) -> str | None:
+def unshared_reason(config: Any) -> str | None:
     """Why a run will not share prefixes, as far as the configuration tells; None where it will."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 

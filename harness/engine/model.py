@@ -18,6 +18,7 @@ class Mine(TorchModel):
 from __future__ import annotations
 
 import logging
+import time
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -222,14 +223,19 @@ class TorchModel(Model):
 
     def forecast(self, requests: Sequence[Request]) -> Forecast:
         """What answering `requests` will compute. Works after `prepare`."""
-        from harness.engine.forecast import forecast, probed
+        began = time.perf_counter()
+        libraries.import_model_classes()
+        from harness.engine.forecast import forecast, probed, unshared_reason
 
+        unshared_reason(self.config)  # imports the class
+        imported = time.perf_counter() - began  # a run does this while it loads
         encoded = self.prompts.encode(requests)
         # Workers on a processor share its cores.
         copies = 1 if self.spreads or self.device == "cpu" else len(self.devices)
         outlook = forecast(encoded, len(requests), self.config, self.device, self.torch_dtype, copies, self.limits.plan)
         if self.device == "cpu" and self.processor is None and not outlook.unshared:
             outlook = probed(outlook, encoded, self.config, self.torch_dtype, self.tokenizer, self.limits)
+        outlook = replace(outlook, opening=imported + outlook.opening)
         weights = self.bytes_to_load() or memory.weight_bytes(self.config, self.torch_dtype.itemsize)
         cost = memory.TokenCost.of(self.config, self.torch_dtype.itemsize)
         return replace(outlook, memory=memory.outlook(weights, cost, self.device, self.dtype_name))

@@ -193,12 +193,16 @@ def test_a_dry_run_says_what_would_be_computed(tmp_path: Path, monkeypatch: pyte
     model = tiny_causal_lm(tmp_path / "model")
     result = run_harness("--tasks", "sums.yaml", "--model", "hf", "--model_args", f"pretrained={model}", "--dry_run")
     assert result.exit_code == 0
-    first, second, third = result.stdout.splitlines()
+    first, second, third, in_all, memory = result.stdout.splitlines()
     assert re.fullmatch(
         r"\S+ [kMG]B of weights in float32 and \S+ kB of keys and values a token; \S+ has .+ free", third
     )
     assert first == "sums: 6 samples, 6 requests"
     assert re.match(r"6 requests, \d+ tokens, \d+ of them distinct, \d+ to compute", second)
+    assert re.fullmatch(
+        r"in all about \d+ s: .+ s before the model, as just now, .+ to load it, .+ of the model, .+", in_all
+    )
+    assert re.fullmatch(r"main memory: [\d,]+ MB at most, as with the stand-in just now", memory)
     assert not Path("runs").exists()
     assert run_harness(*ARGV, "--dry_run").stdout == "sums: 6 samples, 6 requests\n"
 
