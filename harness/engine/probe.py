@@ -34,7 +34,7 @@ _STEPS = (2, 6)
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class StandInTimes:
     """seconds: that scoring and generating take, if each answer has all its tokens. tokens: that went through the
     stand-in. layers: that it had, where it had not all of them. opening: seconds until a model of the shape was made.
     unmade_weights: of the layers that it had not."""
@@ -52,7 +52,7 @@ class Probe:
         return f"as {self.tokens:,} tokens of these prompts took in a model of this shape{depth} with random weights"
 
 
-def probe(encoded: Encoded, config: Any, dtype: torch.dtype, tokenizer: Any, limits: EngineLimits) -> Probe:
+def probe(encoded: Encoded, config: Any, dtype: torch.dtype, tokenizer: Any, limits: EngineLimits) -> StandInTimes:
     """Time a part of what is to be computed, on the processor. The random streams of torch stay as they are."""
     depth = int(getattr(config, "num_hidden_layers", 1))
     whole = memory.parameters(config) <= _WHOLE or depth <= _DEPTHS[-1]
@@ -68,10 +68,10 @@ def probe(encoded: Encoded, config: Any, dtype: torch.dtype, tokenizer: Any, lim
         found.append(scoring + generating)
         tokens += passed + stepped
     if whole:
-        return Probe(found[0], tokens, (), opening, 0)
+        return StandInTimes(found[0], tokens, (), opening, 0)
     per_layer = (found[1] - found[0]) / (_DEPTHS[1] - _DEPTHS[0])
     missing = memory.parameters(config) - memory.parameters(_shape(config, _DEPTHS[-1]))
-    return Probe(found[0] + per_layer * (depth - _DEPTHS[0]), tokens, _DEPTHS, opening, missing)
+    return StandInTimes(found[0] + per_layer * (depth - _DEPTHS[0]), tokens, _DEPTHS, opening, missing)
 
 
 def _stand_in(config: Any, layers: int, dtype: torch.dtype, limits: EngineLimits) -> Executor:
