@@ -16,7 +16,7 @@ SCAFFOLDS = "new"
 
 
 @click.command("new")
-@click.argument("kind", metavar="task|plugin|rubric|environment|tau_bench")
+@click.argument("kind", metavar="task|plugin|rubric|environment|tau_bench|training_loop")
 @click.argument("name")
 @click.option("--to", type=click.Path(path_type=Path), default=Path(), metavar="DIR", help="Where. [default: here]")
 @click.option(
@@ -27,9 +27,10 @@ SCAFFOLDS = "new"
 )
 @click.option("--data", type=click.Path(), multiple=True, metavar="DIR", help="Mirrors in which --from looks first.")
 def command(kind: str, name: str, to: Path, source: str | None, data: tuple[str, ...]) -> None:
-    """Start a task, a plugin, a rubric for judges or an environment with a simulated user from a scaffold.
+    """Start a task, a plugin, a rubric for judges, an environment with a simulated user or a training loop.
 
-    What is written works as it is; `tau_bench` into a clone of tau-bench, whose retail domain it asks.
+    What is written works as it is; `tau_bench` into a clone of tau-bench, whose retail domain it asks; `training_loop`
+    on the demo model.
 
     \b
     harness new task my_task
@@ -106,6 +107,8 @@ def next_steps(kind: str, name: str, to: Path) -> list[str]:
         return [f"harness judge RUN --rubric {to / name}.yaml --model dummy"]
     if kind == "task":
         return [f"harness check {to / name}.yaml", f"harness --tasks {name} --include_path {to}"]
+    if kind == "training_loop":
+        return [f"python {to / name}.py"]
     if kind == "environment":
         return [f"harness show {to / name}.yaml --trust_task_code {to} --model dummy"]
     if kind == "tau_bench":

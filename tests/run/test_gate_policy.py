@@ -66,7 +66,7 @@ def test_of_a_thousand_releases_that_are_as_good_as_allowed_one_in_twenty_is_sto
     for _ in range(1_000):
         tasks = [runs_of(n, 0.05 + allowed, 0.05, generator) for n in (60, 100, 150, 200, 300, 200)]
         alarms += stops(policy, tasks)
-    assert alarms <= 50 + 2 * 7  # two standard errors of a count of 50 in 1,000
+    assert alarms <= 50
 
 
 @pytest.mark.slow
@@ -89,13 +89,13 @@ def test_a_release_that_is_worse_than_the_margin_is_seldom_promised_and_a_good_o
     assert equal / 400 == pytest.approx(power_of(runs_of(400, 0.05, 0.05, generator), 0.05, 0.05) or 0, abs=0.1)
 
 
-def test_a_quantised_model_that_is_worse_is_stopped() -> None:
+def test_of_a_thousand_quantised_models_that_are_worse_nearly_all_are_stopped() -> None:
     generator = np.random.default_rng(5)
     policy = policy_of(RuleEntry(tasks="*", max_drop=0.01), RuleEntry(tier="supporting", tasks="*"))
     stopped = sum(
-        stops(policy, [runs_of(1000, 0.09, 0.02, generator), runs_of(200, 0.05, 0.05, generator)]) for _ in range(200)
+        stops(policy, [runs_of(1000, 0.09, 0.02, generator), runs_of(200, 0.05, 0.05, generator)]) for _ in range(1_000)
     )
-    assert stopped >= 195
+    assert stopped >= 990
 
 
 def test_too_few_samples_promise_nothing_and_say_how_many_would() -> None:
