@@ -89,6 +89,6 @@ def test_an_unknown_kind_is_told_what_there_is() -> None:
     refused = run_harness("new", "taks", "rivers")
     assert refused.exit_code == 4
     assert (
-        "no scaffold 'taks'; did you mean 'task'? (there are: environment, plugin, rubric, task, tau_bench, training_loop)"
-        in refused.stderr
+        "no scaffold 'taks'; did you mean 'task'? "
+        "(there are: environment, plugin, rubric, task, tau_bench, training_loop)" in refused.stderr
     )
