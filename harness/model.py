@@ -92,7 +92,7 @@ class Model(ABC):
     sees_prompts: ClassVar[bool] = True
     """False where answers are known without a look at the prompt (`replay`): then its images need not be here."""
     aliases: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Other names for `--model`, as other tools have them, and the arguments that each implies."""
+    """Other names for `--model`, as other tools have them, and the arguments that each implies; not inherited."""
     without_effect: ClassVar[frozenset[str]] = frozenset()
     """Names of arguments that other tools take, and that change nothing here: they are understood and left out."""
     elsewhere: ClassVar[Mapping[str, str]] = {}

@@ -173,7 +173,9 @@ class Registry:
             if len(own) == 1:
                 break
         if not named and kind == "model":
-            named = [item for item in self.provided if item.kind == kind and name in item.value.aliases]
+            # A class that inherits from another has not its aliases: `vllm_server` is no `openai`.
+            models = [item for item in self.provided if item.kind == kind]
+            named = [item for item in models if name in vars(item.value).get("aliases", {})]
         if len(named) == 1:
             return named[0].value
         if not named and kind == "metric" and (member := self._member_of_family(name)) is not None:

@@ -207,7 +207,7 @@ def test_a_large_run_is_asked_in_parts_and_holds_what_is_open_of_one_part_alone(
     still_open = []
 
     def look(question: str) -> None:
-        items = (each for each in gc.get_objects() if isinstance(each, PendingSample))
+        items = (each for each in gc.get_objects() if type(each) is PendingSample)
         still_open.append(sum(item.job.task.file.parent == tmp_path for item in items))
         if question == "5+5=":
             raise KeyboardInterrupt

@@ -65,7 +65,7 @@ def test_a_package_is_built_whole_and_without_a_warning(
     wanted = {"tasks/deep/more.yaml", "tasks/rivers_task.yaml", "tasks/rivers_task.jsonl", "plugin.py", "__init__.py"}
     if package == "example":
         wanted = {"tasks/example_reading.yaml", "tasks/example_reading.jsonl", "templates/example_passage.jinja"}
-        wanted |= {"plugin.py", "__init__.py"}
+        wanted |= {"tasks/recipes/example_echo.yaml", "plugin.py", "__init__.py"}
     assert built == {f"{'rivers' if package == 'scaffold' else 'harness_example'}/{name}" for name in wanted}
 
 
