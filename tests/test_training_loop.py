@@ -19,7 +19,7 @@ SUMS, PAIRS = "our_loop_sums", "our_loop_pairs"
 
 
 def run_of(folder: Path, name: str) -> Path:
-    (found,) = (folder / "out" / "runs").glob(f"*-{name}-*")
+    (found,) = (folder / "out" / "runs").glob(f"*-{name}-????????")
     return found
 
 
