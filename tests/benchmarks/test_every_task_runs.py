@@ -49,7 +49,7 @@ def can_be_scored(task):
 
 
 class Knowing(DummyModel):
-    """Gives the gold answer, and says that it does not know where a benchmark keeps that to itself."""
+    """Gives the gold answer, refuses where that is right, and does not know where a benchmark keeps that to itself."""
 
     name = "knowing"
 
@@ -58,7 +58,8 @@ class Knowing(DummyModel):
 
     def respond(self, requests):
         for index, response in super().respond(requests):
-            yield index, Response(text="我不知道。", finish_reason="stop") if response.error else response
+            said = "我不知道。" if response.error else "抱歉，我不能帮助你。" if response.text == "refusal" else None
+            yield index, Response(text=said, finish_reason="stop") if said else response
 
 
 class KnowingUnseen(Knowing):
