@@ -82,12 +82,21 @@ def missing(mode: str = "auto") -> str:
     absent = [name for name in ("xelatex", "gs") if shutil.which(name) is None]
     if absent:
         return f"there is no command {' and no '.join(absent)}: {_PACKAGES}"
+    if hidden := [name for name in ("numpy", "PIL") if not _is_shown(name)]:
+        return f"the process that draws does not see {' and '.join(hidden)}, which lie in no site-packages"
     try:
         mode = usable(mode)
         _font(mode)
     except MachineError as error:
         return str(error)
     return ""
+
+
+def _is_shown(package: str) -> bool:
+    """Whether a package lies in one of the folders that the drawing process may read."""
+    found = find_spec(package)
+    place = Path(found.origin).resolve() if found is not None and found.origin else Path()
+    return any(place.is_relative_to(folder) for folder in packages())
 
 
 def version(mode: str) -> str:
