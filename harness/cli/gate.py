@@ -115,7 +115,9 @@ def command(
         for name in _OF_THE_POLICY:
             if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
                 raise UsageError(f"--{name}: the rules of --policy say that; leave one of the two out")
-        checks = _by_policy(baselines, current, policy)
+        from harness.run.gate_policy import judge_policy, read_policy
+
+        checks = judge_policy(read_policy(policy), baselines, current, notice)
     summary = writers.markdown(checks, ", ".join(baselines), current)
     if junit:
         _write(junit, writers.junit_xml(checks))
@@ -138,12 +140,6 @@ def _by_flags(baselines: Sequence[str], current: str, policy: GatePolicy) -> lis
     shared = replace(policy, alpha=policy.alpha / len(several))
     checks = [(run, check) for run in several for check in gate_runs(run, current, shared, notice)]
     return [replace(check, against=run) if len(several) > 1 else check for run, check in checks]
-
-
-def _by_policy(baselines: Sequence[str], current: str, file: Path) -> list[GateCheck]:
-    from harness.run.gate_policy import judge_policy, read_policy
-
-    return judge_policy(read_policy(file), baselines, current, notice)
 
 
 def _print_checks(checks: Sequence[GateCheck], *, explain: bool) -> str:

@@ -8,18 +8,9 @@ from pathlib import Path
 
 import pytest
 from scripted_server import Asked, Reply, ScriptedServer, chat, error
+from sums_task import write_sums
 
 from harness.testing import run_harness
-
-TASK = """\
-task: sums
-dataset_path: sums.jsonl
-test_split: test
-output_type: generate_until
-doc_to_text: "{{ q }}"
-doc_to_target: "{{ a }}"
-metric_list: [{metric: exact_match}]
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -27,9 +18,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
-    Path("sums.yaml").write_text(TASK, encoding="utf-8")
-    rows = [{"q": f"{n} + {n}?", "a": str(2 * n)} for n in range(5)]
-    Path("sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_sums(5)
     return tmp_path
 
 

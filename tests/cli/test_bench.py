@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scripted_server import Asked, Reply, ScriptedServer, chat, error, streamed
+from sums_task import write_sums
 
 from harness.run.load import poisson_pauses
 from harness.run.rungs import knee, rung_of
@@ -18,15 +19,6 @@ from harness.scoring.statistics.estimates import quantile_interval
 from harness.streaming import TimedReply
 from harness.testing import run_harness
 
-TASK = """\
-task: sums
-dataset_path: sums.jsonl
-test_split: test
-output_type: generate_until
-doc_to_text: "{{ q }}"
-doc_to_target: "{{ a }}"
-metric_list: [{metric: exact_match}]
-"""
 WORDS = ("一", "二", "🙂", "四", "五")
 
 
@@ -35,9 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
-    Path("sums.yaml").write_text(TASK, encoding="utf-8")
-    rows = [{"q": f"{n} + {n} 是多少？", "a": str(2 * n)} for n in range(12)]
-    Path("sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_sums(12, "{n} + {n} 是多少？")
     return tmp_path
 
 

@@ -9,28 +9,17 @@ from pathlib import Path
 
 import pytest
 from scripted_server import Asked, Reply, ScriptedServer, chat
+from sums_task import write_sums
 
 from harness.stopwatch import PHASES, Stopwatch
 from harness.testing import run_harness
 from harness.words import translator
 
-TASK = """\
-task: sums
-dataset_path: sums.jsonl
-test_split: test
-output_type: generate_until
-doc_to_text: "{{ q }}"
-doc_to_target: "{{ a }}"
-metric_list: [{metric: exact_match}]
-"""
-
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    Path("sums.yaml").write_text(TASK, encoding="utf-8")
-    rows = [{"q": f"{n} + {n}?", "a": str(2 * n)} for n in range(5)]
-    Path("sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_sums(5)
     return tmp_path
 
 

@@ -258,7 +258,7 @@ def test_a_models_own_card_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not ORACLES.is_dir(), reason="the recorded outputs are not there")
+@pytest.mark.skipif(not ORACLES.is_dir(), reason="runs where recorded outputs lie beside the project")
 def test_recorded_outputs_agree_with_what_was_published(tmp_path: Path) -> None:
     """LLaVA-1.5-13B on MMMU: 36.4; its answers cut to nothing, as by a wrong template, are below, and it says why."""
     for kind, verdict in (("as they are", "agrees"), ("cut", "below")):

@@ -214,8 +214,9 @@ def _bare(reply: str, types: Mapping[str, Mapping[str, str]]) -> tuple[ToolCall,
 def _behind_python_tag(text: str, types: Mapping[str, Mapping[str, str]]) -> tuple[ToolCall, ...]:
     """What Llama 3 writes behind `<|python_tag|>`: JSON, calls in Python, or a program for its interpreter.
 
-    As Meta's own parser has it (llama-models, models/llama3/tool_utils.py and chat_format.py): `f.call(x="1")` calls f,
-    and what is no call is the `code` of the interpreter, here where one was offered. Raises `CallError`.
+    `f.call(x="1")`, the form of the family's built-in tools, calls f; statements are read as vLLM's parsers and BFCL's
+    handlers for Llama do; and what is no call is the `code` of the interpreter, where one was offered. Raises
+    `CallError`.
     """
     if _NAMED_FIRST.match(text) or text.startswith("{"):
         return _json_calls(text, until="<")

@@ -47,7 +47,7 @@ def unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 def k_center(vectors: npt.NDArray[np.float32], size: int) -> Chosen:
     """`size` rows of `vectors`, shape [n, dimensions], so that no row is far from all of them: the first is nearest to
-    the mean, each further one is farthest from those before it. All weigh the same, as in the paper of LMMs-Eval:
+    the mean, each further one is farthest from those before it. All weigh the same:
     weighed by how many rows are nearest to each, the row in the middle decides nearly alone."""
     n = len(vectors)
     size = min(size, n)

@@ -52,7 +52,7 @@ def write_rows(rng: Random) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]
     return sums[200:], sums[200:]
 
 
-class Rows(torch.utils.data.Dataset[dict[str, Any]]):
+class TrainingRows(torch.utils.data.Dataset[dict[str, Any]]):
     """Texts as token ids and labels; labels are -100 where nothing is learnt. fields: the completions of a row."""
 
     def __init__(self, rows: list[dict[str, Any]], tokenizer: Any, *fields: str) -> None:
@@ -101,7 +101,7 @@ def completion_logprobs(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Te
     return (found * (labels != -100)).sum(1)
 
 
-def train(kind: type[Trainer], base: Path, rows: Rows, out: Path, steps: int, rate: float) -> Path:
+def train(kind: type[Trainer], base: Path, rows: TrainingRows, out: Path, steps: int, rate: float) -> Path:
     """Trains an adapter on the base. Gives the folder of both merged; the adapter itself is in `adapter` beside it."""
     set_seed(1)
     family: Any = AutoModelForCausalLM
@@ -142,13 +142,15 @@ def main() -> int:
     sums, pairs = write_rows(Random(1))
 
     # 1. Fine-tune; is the adapter better than its base, beyond chance?
-    tuned = train(Trainer, asked.model, Rows(sums, tokenizer, "completion"), asked.out / "sft", asked.steps[0], 3e-3)
+    tuned = train(
+        Trainer, asked.model, TrainingRows(sums, tokenizer, "completion"), asked.out / "sft", asked.steps[0], 3e-3
+    )
     base = measure("base", runs, pretrained=asked.model)
     sft = measure("sft", runs, pretrained=asked.model, peft=asked.out / "sft" / "adapter")
     command("compare", base, sft)
 
     # 2. Prefer; did the rewards of the pairs move, and does a judge like the answers more?
-    both = Rows(pairs, tokenizer, "chosen", "rejected")
+    both = TrainingRows(pairs, tokenizer, "chosen", "rejected")
     final = train(DPOTrainer, tuned, both, asked.out / "dpo", asked.steps[1], 3e-4)
     dpo = measure("dpo", runs, pretrained=tuned, peft=asked.out / "dpo" / "adapter")
     command("compare", sft, dpo)
