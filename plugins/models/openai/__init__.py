@@ -49,6 +49,7 @@ from .connection import Connection
 from .errors import RequestError, short, wants_stream
 from .first_failures import FirstFailures
 from .flavours import PLAIN, Flavour, Needs, flavour_of, read_flavour
+from .http2 import Http2Connection
 from .labels import MOST_TOP, LabelCheck, label_fields, label_response
 from .pace import Pace, Places, rested
 from .pictures import MOST_BYTES, MOST_FRAME_BYTES, MOST_FRAME_PIXELS, MOST_PIXELS, PictureRule
@@ -145,6 +146,7 @@ class OpenAIModel(Model):
     stream           ask for replies in pieces; done without asking where a server gives no others
     headers          further headers, as JSON
     verify_certificate  false: trust any; a file or folder: trust these. Default: REQUESTS_CA_BUNDLE, SSL_CERT_FILE
+    http2            true: many requests on each connection, where an https server offers HTTP/2 (extra `http2`)
     flavour          what kind of server it is, where that does not show: `vllm`, `sglang`, `llama.cpp`, `ollama`,
                      `lmdeploy`, `tensorrt_llm`, or `openai`: none of these. Fields go by the names that it knows, and
                      what it would drop without a word is refused
@@ -228,6 +230,7 @@ class OpenAIModel(Model):
         max_image_bytes: int = MOST_BYTES,
         max_frame_pixels: int = MOST_FRAME_PIXELS,
         flavour: str = "auto",
+        http2: bool | str = False,
     ) -> None:
         self.model = str(model)
         addresses, implied = read_addresses(base_url)
@@ -290,7 +293,7 @@ class OpenAIModel(Model):
         self._first_failures = FirstFailures(self.servers.shown)
         self._background = Background()
         urls = [address.base.geturl() for address in addresses]
-        self._connection = Connection(urls, verify_certificate)
+        self._connection = (Http2Connection if flag("http2", http2) else Connection)(urls, verify_certificate)
         others = [*secrets_in(sealed(self.extra_body)), *(each for url in urls for each in secrets_of_url(url))]
         self._client = Client(
             self.servers, key, further, others, patience, retries, self._connection, self.places, omitted=self.omit

@@ -1,0 +1,148 @@
+"""Exchanges over HTTP/2 (RFC 9113): many requests on one connection, where a server offers it.
+
+A request costs this machine about three times the processor that it costs over HTTP/1.1, so that this is for servers
+that bound how many connections one may have, or that are far away; it is not the usual way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+from harness import UsageError
+
+from .connection import CONNECT_TIMEOUT, KEEP_ALIVE, MOST_BYTES, Connection, NoReply, Received, Upload
+
+MOST_STREAMS = 100
+"""Requests at once on one connection: as many as servers are asked to allow at least (RFC 9113, section 6.5.2)."""
+
+
+@dataclass(slots=True)
+class _Line:
+    """A client with one connection, and how many requests are under way on it."""
+
+    client: Any
+    busy: int = 0
+
+
+class Http2Connection(Connection):
+    """Connections over HTTP/2 to servers that offer it when a TLS connection begins; all others as usual.
+
+    Raises UsageError where the packages for it are missing.
+    """
+
+    def __init__(self, urls: Sequence[str], verify: bool | str) -> None:
+        super().__init__(urls, verify)
+        try:
+            import h2  # noqa: F401
+            import httpx2  # noqa: F401
+        except ModuleNotFoundError as error:
+            raise UsageError(f"http2=true needs the package {error.name}: pip install 'harness-eval[http2]'") from None
+        self._lines: dict[str, list[_Line]] = {}
+        self._offers: dict[str, bool] = {}
+        self._first = asyncio.Lock()
+
+    async def __aexit__(self, *details: object) -> None:
+        await super().__aexit__(*details)
+        if not self._users:
+            lines, self._lines = self._lines, {}
+            for line in (line for each in lines.values() for line in each):
+                await line.client.aclose()
+
+    async def send(
+        self,
+        method: str,
+        url: str,
+        body: bytes | Upload | None,
+        headers: Mapping[str, str],
+        seconds: float,
+        into: IO[bytes] | None = None,
+        arrivals: list[tuple[float, int]] | None = None,
+    ) -> Received:
+        """See `Connection.send`. The first request to a server goes alone: its reply says whether HTTP/2 is offered."""
+        server = urlsplit(url).netloc
+        usual = not url.startswith("https:") or isinstance(body, Upload) or into is not None
+        if usual or self._offers.get(server) is False:
+            return await super().send(method, url, body, headers, seconds, into, arrivals)
+        assert not isinstance(body, Upload)
+        started = time.monotonic()
+        if server not in self._offers:
+            async with self._first:
+                if server not in self._offers:
+                    return await self._exchange(server, method, url, body, headers, seconds, arrivals)
+            return await self.send(method, url, body, headers, seconds - (time.monotonic() - started), into, arrivals)
+        return await self._exchange(server, method, url, body, headers, seconds, arrivals)
+
+    async def _exchange(
+        self,
+        server: str,
+        method: str,
+        url: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        seconds: float,
+        arrivals: list[tuple[float, int]] | None,
+    ) -> Received:
+        import httpx2
+
+        line = self._line(server)
+        line.busy += 1
+        try:
+            async with asyncio.timeout(max(0.001, seconds)):
+                async with line.client.stream(method, url, content=body, headers=dict(headers)) as reply:
+                    self._offers[server] = reply.http_version == "HTTP/2"
+                    content = await _read(reply, arrivals)
+                return Received(reply.status_code, {k.lower(): v for k, v in reply.headers.items()}, content)
+        except httpx2.ConnectTimeout:
+            raise NoReply("the server could not be connected to in time", gone=True) from None
+        except TimeoutError:
+            raise NoReply(f"the reply took too long (more than {seconds:.3g} s)") from None
+        except httpx2.ConnectError as error:
+            message = str(error)
+            if "CERTIFICATE_VERIFY_FAILED" in message:
+                why = message.split("verify failed:")[-1].split("(_ssl")[0].strip() or "certificate verify failed"
+                raise NoReply(f"its certificate is not trusted: {why}", gone=True, certificate=True) from None
+            raise NoReply(message[:200] or "it could not be connected to", gone=True) from None
+        except httpx2.DecodingError as error:
+            raise NoReply(f"its reply cannot be unpacked: {str(error)[:200]}") from None
+        except httpx2.TransportError:
+            raise NoReply("the reply broke off", gone=True) from None
+        finally:
+            line.busy -= 1
+
+    def _line(self, server: str) -> _Line:
+        """The least busy connection to a server; a further one where all are full."""
+        import httpx2
+
+        lines = self._lines.setdefault(server, [])
+        line = min(lines, key=lambda each: each.busy, default=None)
+        if line is None or line.busy >= MOST_STREAMS:
+            client = httpx2.AsyncClient(
+                http2=True,
+                verify=self._tls,
+                proxy=self._proxies.get(server),
+                trust_env=False,
+                timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT),
+                limits=httpx2.Limits(max_connections=1, keepalive_expiry=KEEP_ALIVE),
+                headers={"Accept-Encoding": "gzip, deflate", "User-Agent": "harness"},
+            )
+            line = _Line(client)
+            lines.append(line)
+        return line
+
+
+async def _read(reply: Any, arrivals: list[tuple[float, int]] | None) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for part in reply.aiter_bytes():
+        size += len(part)
+        if arrivals is not None:
+            arrivals.append((time.perf_counter(), size))
+        if size > MOST_BYTES:
+            raise NoReply(f"the reply is longer than {MOST_BYTES // 2**20} MB", final=True)
+        parts.append(part)
+    return b"".join(parts)
