@@ -39,7 +39,7 @@ from harness.metrics import (
     ScoreKey,
     SetValue,
 )
-from harness.model import Forecast, Model, ModelOptions
+from harness.model import Activity, Forecast, Model, ModelOptions
 from harness.modifiers import Asked, Modifier, RowScore
 from harness.retry import (
     RetriesExhausted,
@@ -79,6 +79,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Activity",
     "Answered",
     "AskTimed",
     "Asked",

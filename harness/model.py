@@ -68,6 +68,25 @@ class Forecast:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """How hard a model works, as the board of a run shows it. None where something is not known.
+
+    operations: of floating point, in products of matrices since it was loaded, attention left out. matrix_rate: how
+    many a second its device reaches in such products, as measured. places: requests that may be under way at servers at
+    once, of which `under_way` are. sent, refused: requests to servers, and those refused for being too many (429).
+    granted: requests a second that servers let in, where they refuse more.
+    """
+
+    operations: float | None = None
+    matrix_rate: float | None = None
+    under_way: int | None = None
+    places: int | None = None
+    sent: int = 0
+    refused: int = 0
+    granted: float | None = None
+
+
 class Model(ABC):
     """Base class of all models. A life has four steps, each called once and in this order:
 
@@ -198,6 +217,11 @@ class Model(ABC):
 
         What goes wrong with one request is its response's `error`; only what ends all work is raised.
         """
+
+    def activity(self) -> Activity | None:
+        """How hard it works just now; None where that is not known. Asked a few times a second while `respond` runs, in
+        another thread: reads counters, and nothing else."""
+        return None
 
     def timed(self) -> AbstractAsyncContextManager[AskTimed]:
         """For `harness bench`: asks a server for streamed replies, each exactly once and at once, and times them.

@@ -74,7 +74,7 @@ SPEAKING = (
     "record/report.py", "record/report_table.py", "record/html.py", "record/cost.py", "record/coverage.py",
     "record/published.py", "record/by_category.py", "record/capability_table.py", "record/failures.py",
     "record/shown.py", "run/recipes.py", "cli/report.py", "cli/start.py", "cli/this_machine.py", "cli/view.py", "view",
-    "run/probes.py",
+    "run/probes.py", "cli/progress.py", "cli/speedometer.py",
 )  # fmt: skip
 """What makes the report, the viewer and the guide."""
 UNSAID = (

@@ -12,18 +12,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
-from harness.cli.console import counted
+from harness.cli.speedometer import Speedometer, packed
 from harness.run.spec import Progress
 from harness.terminal import visible
 from harness.types import Record
+from harness.words import Translate, english, locale_language, translator
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.progress import Progress as Bars
     from rich.progress import Task as Bar
 
+    from harness.run.work import Meter
+
 Clock = Callable[[], float]
-ALL_TASKS = "all tasks"
 
 
 @dataclass(slots=True)
@@ -71,10 +73,10 @@ class TaskProgress:
     def pace(self) -> str:
         return pace_text(self.speed)
 
-    def left(self) -> str:
+    def left(self, t: Translate) -> str:
         if not self.speed or self.finished:
             return ""
-        return f"{clock_text((self.total - self.done) / self.speed)} left"
+        return t("{time} left", time=clock_text((self.total - self.done) / self.speed))
 
 
 def pace_text(speed: float) -> str:
@@ -101,6 +103,8 @@ class Board(Progress):
 
     stream: TextIO
     clock: Clock = time.monotonic
+    t: Translate = english
+    speed: Speedometer | None = None
     lines: dict[str, TaskProgress] = field(default_factory=dict)
     latest: float = 0.0
     began: float = 0.0
@@ -109,8 +113,13 @@ class Board(Progress):
         self.began = self.latest = self.clock()
         self.lines = {name: TaskProgress(name, total, known, known) for name, total, known in tasks}
         whole = self.overall()
-        on_disk = f", {whole.known} of them on disk already" if whole.known else ""
-        self.message(f"{model}: {counted(len(self.lines), 'task')}, {counted(whole.total, 'sample')}{on_disk}")
+        on_disk = self.t(", {n} of them on disk already", n=whole.known) if whole.known else ""
+        tasks_word = self.t("1 task") if len(self.lines) == 1 else self.t("{n} tasks", n=len(self.lines))
+        samples = self.t("1 sample") if whole.total == 1 else self.t("{n} samples", n=whole.total)
+        self.message(self.t("{model}: {tasks}, {samples}", model=model, tasks=tasks_word, samples=samples) + on_disk)
+
+    def metered(self, meter: Meter) -> None:
+        self.speed = Speedometer(meter, self.clock)
 
     def sample_done(self, record: Record, headline: str) -> None:
         line = self.lines.get(record.task)
@@ -124,7 +133,7 @@ class Board(Progress):
         """All tasks as one."""
         lines = self.lines.values()
         total, done, known = (sum(getattr(line, name) for line in lines) for name in ("total", "done", "known"))
-        return TaskProgress(ALL_TASKS, total, done, known, self.began, self.latest)
+        return TaskProgress(self.t("all tasks"), total, done, known, self.began, self.latest)
 
     def changed(self, line: TaskProgress) -> None:
         """A sample was added to `line`."""
@@ -173,17 +182,19 @@ class PlainBoard(Board):
         if line.finished or quiet >= self.patience or (tenth > self._tenths[line.name] and quiet >= self.pause):
             self._tenths[line.name] = tenth
             self._told = line.seen
-            words = (line.name, line.counts(), line.score, line.pace(), line.left(), self._of_all())
-            self.message("  ".join(word for word in words if word))
+            words = (line.name, line.counts(), line.score, line.pace(), line.left(self.t), self._of_all())
+            speed = self.speed.phrases(self.t) if self.speed is not None and quiet >= self.pause else ()
+            self.message("  ".join(word for word in (*words, *speed) if word))
 
     def finished(self) -> None:
         self._stop_timer()
+        self.speed = None
 
     def _of_all(self) -> str:
         whole = self.overall()
         if len(self.lines) < 2 or whole.finished:
             return ""
-        return f"({', '.join(filter(None, (f'{ALL_TASKS} {whole.counts()}', whole.left())))})"
+        return f"({', '.join(filter(None, (f'{whole.name} {whole.counts()}', whole.left(self.t))))})"
 
     def _tell(self, text: str) -> None:
         self._told = self.clock()
@@ -229,6 +240,7 @@ class LiveBoard(Board):
 
     def finished(self) -> None:
         self._stage = ""
+        self.speed = None
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
@@ -242,6 +254,7 @@ class LiveBoard(Board):
         from rich.progress import Progress as Bars
         from rich.spinner import Spinner
         from rich.table import Column
+        from rich.text import Text
 
         board, spinner = self, Spinner("line")
 
@@ -250,6 +263,9 @@ class LiveBoard(Board):
 
             def get_renderables(self) -> Iterable[RenderableType]:
                 yield self.make_tasks_table(board._as_bars(board.working()))
+                speed = board.speed  # another thread may end it
+                if speed is not None and (phrases := speed.phrases(board.t)):
+                    yield Text("\n".join(packed(phrases, self.console.width)))
                 if board._stage:
                     spinner.update(text=visible(board._stage))
                     yield spinner
@@ -273,7 +289,7 @@ class LiveBoard(Board):
 
         bars = []
         for number, line in enumerate(lines):
-            cells = {"counts": line.counts(), "score": line.score, "pace": line.pace(), "left": line.left()}
+            cells = {"counts": line.counts(), "score": line.score, "pace": line.pace(), "left": line.left(self.t)}
             total = max(line.total, 1)
             bars.append(Task(TaskID(number), visible(line.name), total, line.done, self.clock, fields=cells))
         return bars
@@ -282,4 +298,5 @@ class LiveBoard(Board):
 def watch(stream: TextIO | None = None) -> Board:
     """The way of showing that suits where stderr goes."""
     stream = sys.stderr if stream is None else stream
-    return LiveBoard(stream) if stream.isatty() else PlainBoard(stream)
+    board = LiveBoard if stream.isatty() else PlainBoard
+    return board(stream, t=translator(locale_language(None)))

@@ -59,6 +59,8 @@ class Decoder:
         self._head: Any = None if name is None else _head_of(model, name)
         self._vocabulary = int(getattr(self.config, "vocab_size", 0) or 1)
         self._splits = self._head_is_the_models()
+        self.passed = self.read = 0
+        """Tokens that went through the layers, padding included, and through the head."""
 
     def place(self, rows: Sequence[PlanRow]) -> None:
         """Give the rows of a plan their positions, where these are not a count of tokens."""
@@ -79,9 +81,12 @@ class Decoder:
         """Hidden states after the last layer, [batch, length, hidden]; logits where the head cannot be run alone."""
         if not self._splits:
             logits: torch.Tensor = self.model(**inputs, use_cache=False).logits
+            self.passed += logits.shape[0] * logits.shape[1]
+            self.read += logits.shape[0] * logits.shape[1]
             return logits
         output = self.layers(**inputs, use_cache=False)
         states: torch.Tensor = output[0]
+        self.passed += states.shape[0] * states.shape[1]
         return states
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -89,6 +94,7 @@ class Decoder:
         if not self._splits:
             return hidden.float()
         logits: torch.Tensor = self._head(inputs_embeds=hidden.unsqueeze(0), use_cache=False).logits
+        self.read += hidden.shape[0]
         return logits[0].float()
 
     def chunks(self, positions: int) -> Iterator[tuple[int, int]]:

@@ -6,6 +6,7 @@ attention. Where the two differ, or the shared pass fails, the rest runs plainly
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from harness.engine.limits import EngineLimits
 from harness.engine.outcomes import Scored
 from harness.engine.plain import BatchLimits, GenerateRow, Piece, PlainGenerator, PlainScorer
 from harness.engine.processor import ImageProcessor
+from harness.engine.rate import product_sizes
 from harness.engine.score import SharedScorer
 from harness.engine.sounds import SoundProcessor
 from harness.engine.tokens import ScoreSequence
@@ -99,6 +101,23 @@ class Executor:
         """Tell this clock what the time goes to."""
         if self.attention is not None:
             self.attention.clock = clock
+
+    @functools.cached_property
+    def _product_sizes(self) -> tuple[int, int] | None:
+        """Weights in the layers and in the head; None where they do not tell what a pass takes: packed, or of a model
+        that sees or hears."""
+        plain = self.decoder is not None and self.processor is None and not getattr(self.model, "hf_quantizer", None)
+        if not plain or self.decoder is None or self.decoder.layers is None:
+            return None
+        return product_sizes(self.model, self.decoder.layers)
+
+    @property
+    def operations(self) -> float | None:
+        """Of floating point, in products of matrices so far, attention left out; None where that is not known."""
+        if self.decoder is None or self._product_sizes is None or not self.decoder.passed:
+            return None
+        layers, head = self._product_sizes
+        return 2.0 * (layers * self.decoder.passed + head * self.decoder.read)
 
     def score(self, sequences: Sequence[ScoreSequence]) -> Iterator[Piece]:
         """Outcomes of all sequences, each as soon as it is known."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -15,7 +14,6 @@ from harness.errors import one_line
 from harness.model import Forecast
 from harness.stopwatch import peak_memory
 
-_PROBE = 1024
 # Of what a large product of matrices reaches, a model reaches about this much.
 _EFFICIENCY = 0.5
 
@@ -30,6 +28,8 @@ def forecast(
     limits: PlanLimits | None = None,
 ) -> Forecast:
     """Plan the scoring and the generation of a run. copies: how many devices have the model and work at a time."""
+    from harness.engine.rate import matrix_rate
+
     scored = list(dict.fromkeys((s.tokens[:-1], s.start) for s in encoded.scores))
     prompts = list(dict.fromkeys(s.tokens for s in encoded.generations))
     plans = (
@@ -47,7 +47,7 @@ def forecast(
         unique_tokens=sum(plan.unique_tokens for plan in plans),
         planned_tokens=planned,
         new_tokens=new_tokens,
-        seconds=2 * parameters(config) * (planned + new_tokens) / (_EFFICIENCY * _rate(device, dtype) * copies),
+        seconds=2 * parameters(config) * (planned + new_tokens) / (_EFFICIENCY * matrix_rate(device, dtype) * copies),
         unshared=unshared or "",
     )
 
@@ -104,21 +104,3 @@ def _unshared_tokens(encoded: Encoded, config: Any, device: str, dtype: Any) -> 
     room = batch_tokens(device, TokenCost.of(config, dtype.itemsize), keeps_cache=False)
     batches = cut_batches(sorted(lengths, reverse=True), lambda length: length, BatchLimits(None, room))
     return sum(len(batch) * batch[0] for batch in batches)
-
-
-def _rate(device: str, dtype: Any) -> float:
-    """Floating-point operations a second of a linear layer on `device`, as the engine would run it, measured."""
-    import torch
-
-    from harness.engine.cpu import speed_up_linear_layers
-
-    with torch.random.fork_rng(devices=[]):  # a layer begins with random weights
-        layer = torch.nn.Linear(_PROBE, _PROBE, bias=False, device=device, dtype=dtype)
-    speed_up_linear_layers(layer)
-    values = torch.ones((_PROBE, _PROBE), device=device, dtype=dtype)
-    with torch.inference_mode():
-        float(layer(values)[0, 0])
-        began = time.perf_counter()
-        # Reading a value waits for a device that computes on its own.
-        float(layer(layer(values))[0, 0])
-    return 4.0 * _PROBE**3 / (time.perf_counter() - began)

@@ -33,7 +33,7 @@ from harness.engine.sounds import SoundProcessor
 from harness.engine.stops import end_tokens
 from harness.engine.tokens import GenerateSequence, PlacedImage, ScoreSequence
 from harness.errors import ModelError, UsageError
-from harness.model import Forecast, Model
+from harness.model import Activity, Forecast, Model
 from harness.types import Prompt, Request, RequestKind, Response, Sample
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ class TorchModel(Model):
     """Whether one copy of the model lies on all devices, rather than a copy on each."""
     limits: EngineLimits = EngineLimits()
     """The sizes by which its work is cut."""
+    matrix_rate: float | None = None
+    """Operations a second that its device reaches in products of matrices; known once it is loaded."""
 
     def __init__(self, where: str, text: TextOptions | None = None, dtype: str = "auto") -> None:
         """`where` names the model in errors: its folder or id."""
@@ -152,6 +154,10 @@ class TorchModel(Model):
         self._stop_ids = end_tokens(getattr(generation_config, "eos_token_id", None), self.tokenizer)
         self.executor = self._make_executor()
         self._notes_at_load = len(self.executor.notes)
+        if self.matrix_rate is None:
+            from harness.engine.rate import matrix_rate
+
+            self.matrix_rate = matrix_rate(self.device, self.torch_dtype)
 
     def bytes_to_load(self) -> int | None:
         """Bytes that the weights will take on the device: 0 where they are there already, or are spread over several;
@@ -198,6 +204,12 @@ class TorchModel(Model):
                 for kind in getattr(self.processor, "rules", ())
             },
         }
+
+    def activity(self) -> Activity | None:
+        if self._pool is not None:
+            return self._pool.activity
+        executor = self.__dict__.get("executor")
+        return None if executor is None else Activity(executor.operations, self.matrix_rate)
 
     def incidents(self) -> Sequence[Mapping[str, Any]]:
         if self._pool is not None:

@@ -39,8 +39,10 @@ def _serve(connection: Connection[Any, Any]) -> None:
                 pieces.append(piece)
                 if len(pieces) == _PIECES:
                     connection.send(("pieces", pieces))
+                    connection.send(("activity", model.activity()))
                     pieces = []
             connection.send(("pieces", pieces))
+            connection.send(("activity", model.activity()))
             connection.send(("done", [incident["text"] for incident in model.incidents()]))
         except HarnessError as error:
             # The model itself is at fault, on whichever device.

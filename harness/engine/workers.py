@@ -24,6 +24,7 @@ from harness.engine.plan import common_prefix
 from harness.engine.tokens import Encoded, GenerateSequence, ScoreSequence
 from harness.engine.worker_failures import WorkerFailure, ending
 from harness.errors import ModelError
+from harness.model import Activity
 
 if TYPE_CHECKING:
     from harness.engine.model import TorchModel
@@ -71,6 +72,7 @@ class _Worker:
     connection: Connection
     item: WorkItem | None = None
     done: set[tuple[int, int]] = field(default_factory=set)
+    activity: Activity | None = None
 
     @property
     def label(self) -> str:
@@ -91,6 +93,14 @@ class WorkerPool:
         for worker, device in zip(self._workers, devices, strict=True):
             _send(worker, (pickled, device, threads))
         self._wait_for_all()
+
+    @property
+    def activity(self) -> Activity:
+        """What all workers say of themselves together."""
+        told = [worker.activity for worker in self._workers if worker.activity is not None]
+        operations = [each.operations for each in told if each.operations is not None]
+        rates = [each.matrix_rate for each in told if each.matrix_rate is not None]
+        return Activity(sum(operations) if operations else None, sum(rates) if rates else None)
 
     def switch(self, model: TorchModel) -> None:
         """Have all workers answer for another model; each keeps what it can of what it has loaded."""
@@ -157,6 +167,8 @@ class WorkerPool:
             if worker.item.lost is not None:
                 worker.item.lost.done_by(worker.label, [piece[0] for piece in content])
             yield from content
+        elif kind == "activity":
+            worker.activity = content
         elif kind == "done":
             worker.item = None
             self.notes += [note for note in content if note not in self.notes]

@@ -44,6 +44,7 @@ from harness.run.spec import Progress, RunSpec
 from harness.run.stopping import note_incidents, tidy_stop
 from harness.run.summarise import summarise_run, write_submissions
 from harness.run.talks import SimulatedUser
+from harness.run.work import RunWork
 from harness.stopwatch import Spent, Stopwatch, peak_memory
 from harness.types import JSON, Sample
 
@@ -167,6 +168,11 @@ class _Run:
         if self.budget is not None and user is not None:
             prices = Prices.of(spec.user_prices, "--user_prices") if spec.user_prices else None
             self.user_account = self.budget.account(prices, at_first=at_first)
+        self.work = RunWork(
+            model,
+            Prices.of(spec.prices) if spec.prices else None,
+            Prices.of(spec.user_prices, "--user_prices") if spec.user_prices else None,
+        )
         self.draws: Draws | None = None
         self.is_new = False
         self.is_loaded = False
@@ -292,6 +298,7 @@ class _Run:
                 self.model.load()
             self._note_model()
             self.progress.stage("waiting for the first answer")
+            self.progress.metered(self.work.so_far)
             self.is_new, self.is_loaded = not self.folder.known, True
         while self.open_requests.any_left:  # once, unless there are conversations: then once a turn
             self._ask_user()
@@ -302,6 +309,7 @@ class _Run:
                 if not self.answered:  # by its first answer, a model may know more of itself
                     self._note_model()
                 self.answered = self.answered or response.error is None
+                self.work.add(response)
                 if self.answered:  # a folder in which nothing was answered may be taken away again
                     self.loggers.begin()
                 for item in self.open_requests.answered(keys[index], response):
@@ -317,6 +325,7 @@ class _Run:
         keys = list(asked)
         given = self.user.answers(list(asked.values()), self.progress.stage, self.user_account)
         for index, response in self.clock.over("waiting", given):
+            self.work.add_of_user(response)
             for item in self.open_requests.answered(keys[index], response):
                 self._finish(item)
 

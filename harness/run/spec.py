@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from harness.secret import sealed
 from harness.types import JSON, BadRows, Record
+
+if TYPE_CHECKING:
+    from harness.run.work import Meter
 
 DEFAULT_MODEL = "demo"
 DEMO_VISION = "demo_vision"
@@ -104,6 +107,9 @@ class Progress:
 
     def started(self, tasks: Sequence[tuple[str, int, int]], model: str) -> None:
         """`tasks` are (name, samples, samples already on disk)."""
+
+    def metered(self, meter: Meter) -> None:
+        """The model is loaded and begins to answer; `meter` says at any time what it has done so far."""
 
     def sample_done(self, record: Record, headline: str) -> None:
         """A record was written. `headline` is the key of the score to watch."""

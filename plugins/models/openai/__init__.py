@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from harness import (
+    Activity,
     AskTimed,
     ChatTemplateError,
     DataError,
@@ -454,6 +455,20 @@ class OpenAIModel(Model):
             seconds=0.0,
             known_by="by the tokenizer" if self._tokenizer is not None else "(estimated from their characters)",
             is_of_server=True,
+        )
+
+    def activity(self) -> Activity | None:
+        if self.batch_api:
+            return None
+        servers = self.servers.all
+        paces = [server.pace for server in servers]
+        limited = sum(pace.rate for pace in paces)
+        return Activity(
+            under_way=sum(server.under_way for server in servers),
+            places=int(self.places.size),
+            sent=sum(pace.sent for pace in paces),
+            refused=sum(pace.refusals for pace in paces),
+            granted=limited if limited < float("inf") else None,
         )
 
     def describe(self) -> Mapping[str, Any]:

@@ -122,11 +122,14 @@ class Pace:
         self._began = self._looked = clock()
         self._next = 0.0
         self.rate = float("inf")
+        """Requests a second."""
         self._rise = _LEAST_RISE
         self._overshoot = _OVERSHOOT
         self._memory = _SHORTEST_MEMORY
         self._starts: deque[Start] = deque(maxlen=50_000)
         self._begun = self._refused = 0
+        self.sent = self.refusals = 0
+        """Requests since the start, and those that were refused."""
         self._last_look: tuple[float, float] | None = None
         self._judged, self._generous = float("-inf"), False
 
@@ -143,6 +146,7 @@ class Pace:
             self._began = self._looked = start.moment
         self._starts.append(start)
         self._begun += 1
+        self.sent += 1
         self._look()
         return start
 
@@ -174,6 +178,7 @@ class Pace:
         """asked_pause: seconds that the server wants to pass. Its limit counts over a span of about that length."""
         start.let_in, start.is_decided = False, True
         self._refused += 1
+        self.refusals += 1
         self._memory = min(_LONGEST_MEMORY, max(self._memory, asked_pause or 0.0))
         self._look()
 
