@@ -10,7 +10,7 @@ from harness.model import Model
 from harness.record.lm_eval_samples import AsRecorded
 from harness.run.jobs import TaskJob
 from harness.scoring.observations import observation, recorded_sample
-from harness.task_code.client import decoded
+from harness.task_code.messages import decoded
 from harness.tasks.plain_rows import row_context
 from harness.types import JSON, Prompt, Record, Request, SampleKey
 

@@ -10,21 +10,10 @@ of the one sample that it was asked about; the process is started anew.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import hashlib
 import json
-import os
-import selectors
-import shutil
-import signal
-import subprocess
-import sys
-import sysconfig
-import tempfile
 import threading
-import time
-import weakref
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -32,33 +21,17 @@ from typing import Any
 
 from harness.errors import DataError, MachineError, UsageError
 from harness.scoring import sandbox
+from harness.task_code.code_process import CodeProcess, told
 from harness.task_code.consent import Consent
-from harness.task_code.tokenizers import hub_cache, tokenizer_copies
+from harness.task_code.messages import SHAPES, decoded, encoded
 from harness.tasks.functions import LoadedCode
 from harness.tasks.yaml_file import Document, KeyPath, PythonFunction
-from harness.terminal import visible
 from harness.types import JSON
 
-_HERE = Path(__file__).parent
-_PROCESS = _HERE / "process.py"
-_HALF = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if hasattr(os, "sysconf") else 16 << 30
-_LIMITS = sandbox.Limits(memory=min(16 << 30, _HALF), space=2 << 30, processes=512, file_size=1 << 30, files=1024)
-_STARTING, _IMPORTING, _WHOLE_SPLIT = 120.0, 600.0, 1800.0  # seconds by the clock
-_LEAVING = 0.5
+_IMPORTING, _WHOLE_SPLIT = 600.0, 1800.0  # seconds by the clock
 _CHUNK = 256
-_LARGEST = 1 << 30
-"""Bytes of one answer."""
-_MOST_TOLD, _LONGEST_TOLD = 40, 600
-_DEEPEST = 200
+_MOST_TOLD = 40
 _MOST_HANGS = 3
-_ENVIRONMENT = {
-    **sandbox.ENVIRONMENT,
-    "TOKENIZERS_PARALLELISM": "false",
-    "HF_HOME": "/tmp/hf",
-    "HF_HUB_OFFLINE": "1",
-    "HF_DATASETS_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-}
 _PACKAGES = {
     "bs4": "beautifulsoup4",
     "cv2": "opencv-python",
@@ -78,34 +51,6 @@ class CodeError(Exception):
 
 class MissingPackageError(CodeError):
     """A module that a task imports is not installed."""
-
-
-def _is_rows(made: Any) -> bool:
-    return isinstance(made, list) and all(isinstance(row, dict) for row in made)
-
-
-_SHAPES: Mapping[str, Callable[[Any], bool]] = {
-    "load": lambda made: (
-        isinstance(made, dict) and all(isinstance(made.get(key), list) for key in ("names", "files", "filters"))
-    ),
-    "class": lambda made: (
-        isinstance(made, dict) and isinstance(made.get("keys"), dict) and isinstance(made.get("methods"), list)
-    ),
-    "requests": lambda made: (
-        isinstance(made, list) and all(isinstance(one, list) and list(map(type, one)) == [str, list] for one in made)
-    ),
-    "media": lambda made: isinstance(made, list),
-    "rows": _is_rows,
-    "samples": _is_rows,
-    "splits": lambda made: isinstance(made, dict) and all(map(_is_rows, made.values())),
-    "values": lambda made: (
-        _is_rows(made) and all(isinstance(value, dict) for values in made for value in values.values())
-    ),
-    "score": lambda made: isinstance(made, dict),
-    "offer": lambda made: isinstance(made, dict) and isinstance(made.get("tools"), list),
-    "play": lambda made: isinstance(made, dict) and isinstance(made.get("observations"), list),
-}
-"""What an answer looks like, by what was asked for. The code can write anything in its place."""
 
 
 class TaskCode:
@@ -130,7 +75,7 @@ class TaskCode:
         self._model_args = model_args
         self._meanwhile: Callable[[], None] | None = meanwhile
         self._lock = threading.RLock()
-        self._processes: dict[bool, _CodeProcess] = {}
+        self._processes: dict[bool, CodeProcess] = {}
         self._known: dict[tuple[PythonFunction, int], tuple[Any, Any]] = {}
         self._splits: dict[tuple[PythonFunction, str], dict[str, list[dict[str, Any]]]] = {}
         self._tasks: dict[str, tuple[bool, dict[str, Any]]] = {}
@@ -357,7 +302,7 @@ class TaskCode:
             return [dict.fromkeys(functions, error)]
         return [
             {
-                name: CodeError(_told(value["error"])) if "error" in value else decoded(value.get("value"))
+                name: CodeError(told(value["error"])) if "error" in value else decoded(value.get("value"))
                 for name, value in values.items()
             }
             for values in found
@@ -378,7 +323,7 @@ class TaskCode:
             return self._answer(process, seconds, request, what=f"{first.folder} {first.name}")
 
     def _answer(
-        self, process: _CodeProcess, seconds: float, request: dict[str, Any], what: str = "", of: str = ""
+        self, process: CodeProcess, seconds: float, request: dict[str, Any], what: str = "", of: str = ""
     ) -> Any:
         """What a process answers. of: the task whose replies are scored, if any."""
         if self._hangs.get(what, 0) >= _MOST_HANGS:
@@ -396,18 +341,18 @@ class TaskCode:
             raise CodeError(str(error)) from None
         self._read.setdefault(of, {}).update(dict.fromkeys(reply["read"]))
         if process.boxed and len(self.tried) < _MOST_TOLD:
-            self.tried.update(dict.fromkeys(map(_told, reply["tried"][:_MOST_TOLD])))
+            self.tried.update(dict.fromkeys(map(told, reply["tried"][:_MOST_TOLD])))
         if "missing" in reply:
-            package = _PACKAGES.get(_told(reply["missing"]), _told(reply["missing"]))
+            package = _PACKAGES.get(told(reply["missing"]), told(reply["missing"]))
             command = f"; install it: pip install {package}" if package else ""  # code may say itself what it lacks
-            raise MissingPackageError(f"{_told(reply['error'])}{command}")
+            raise MissingPackageError(f"{told(reply['error'])}{command}")
         if "error" in reply:
-            raise CodeError(_told(reply["error"]))
-        if not _SHAPES.get(request["do"], lambda made: True)(reply["result"]):
+            raise CodeError(told(reply["error"]))
+        if not SHAPES.get(request["do"], lambda made: True)(reply["result"]):
             raise CodeError(f"its process sent what is no answer to '{request['do']}'")
         return reply["result"]
 
-    def _running(self, unboxed: bool) -> _CodeProcess:
+    def _running(self, unboxed: bool) -> CodeProcess:
         process = self._processes.get(unboxed)
         if process is None or not process.alive:
             mode = "none" if unboxed else sandbox.usable(self._mode)
@@ -416,234 +361,11 @@ class TaskCode:
                     "task code does not run in --sandbox docker, whose image has none of its packages; choose auto, or "
                     "say --trust_task_code_in_process"
                 )
-            process = self._processes[unboxed] = _CodeProcess(
-                self.consent, self._model_args, boxed=mode == "namespaces"
-            )
+            process = self._processes[unboxed] = CodeProcess(self.consent, self._model_args, boxed=mode == "namespaces")
             for function, config in self._classes.items():  # one that has ended had made them
                 if self.consent.unboxed(function) is unboxed:
                     self._answer(process, _IMPORTING, {"do": "class", "function": _pair(function), "config": config})
         return process
-
-
-class _CodeProcess:
-    """One process, from its start to its end."""
-
-    def __init__(self, consent: Consent, model_args: Mapping[str, JSON], *, boxed: bool) -> None:
-        self.boxed = boxed
-        self.tasks: set[str] = set()
-        self._asked = 0
-        self._started = False
-        self._root, self._copies = (tempfile.mkdtemp(prefix="harness-") for _ in range(2))
-        own = ["-I", "-S", "-X", "utf8", str(_PROCESS)]
-        path = _module_folders()
-        roots = [str(root) for root in consent.roots]
-        tokenizers = tokenizer_copies(model_args, Path(self._copies)) if boxed else {}
-        shown = [*roots, *path, str(_HERE), *tokenizers]
-        environment = {**_ENVIRONMENT, **_nltk(), "HF_HUB_CACHE": str(hub_cache().resolve())}
-        if boxed:
-            nltk = [environment["NLTK_DATA"]] if "NLTK_DATA" in environment else []
-            python = str(Path(sys.executable).resolve())
-            copies = {**_copies(consent.boxed, Path(self._copies)), **tokenizers}
-            command = sandbox.jailed([python, *own], _LIMITS, self._root, [*shown, *nltk], environment, copies)
-        else:
-            command, environment = [sys.executable, *own], dict(os.environ)
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment,
-            cwd=self._root,
-            start_new_session=True,
-        )
-        self._said = bytearray()
-        self._listener = threading.Thread(target=_drain, args=(self._process.stderr, self._said), daemon=True)
-        self._listener.start()
-        self._finalizer = weakref.finalize(self, _end, self._process, (self._root, self._copies))
-        assert self._process.stdout is not None
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._process.stdout, selectors.EVENT_READ)
-        limits = {"file_size": _LIMITS.file_size, "files": _LIMITS.files}
-        limits |= {"processes": _LIMITS.processes} if boxed else {}
-        seen = [*shown, sys.base_prefix, "/usr", "/lib", "/bin"] if boxed else []
-        modules = {
-            "names": "lm_eval_names",
-            "packages": "package_names",
-            "classes": "task_classes",
-            "media": "media_values",
-            "environments": "environments",
-        }
-        names = {name: str(_HERE / f"{module}.py") for name, module in modules.items()}
-        hello = {"path": path, "roots": roots, "shown": seen, "limits": limits, **names}
-        self._write(hello)
-
-    @property
-    def alive(self) -> bool:
-        return self._process.poll() is None
-
-    def send(self, request: dict[str, Any]) -> None:
-        self._asked += 1
-        self._write({**request, "number": self._asked})
-
-    def receive(self, seconds: float) -> dict[str, Any]:
-        """The answer to what was sent last. Raises `MachineError` where the process does not start, `TimeoutError`, and
-        `EOFError` where it has ended; it is no more, then."""
-        if not self._started:
-            self._started = True
-            try:
-                self._reply(0, _STARTING)
-            except (TimeoutError, EOFError) as error:
-                what = f"the process that runs task code does not start: {error or 'no word from it'}"
-                raise MachineError(what) from None
-        return self._reply(self._asked, seconds)
-
-    def end(self) -> None:
-        self._finalizer()
-
-    def _kill(self) -> None:
-        _kill(self._process)
-        self.end()
-
-    def _write(self, message: dict[str, Any]) -> None:
-        body = json.dumps(message).encode("ascii")
-        assert self._process.stdin is not None
-        with contextlib.suppress(OSError):  # it has ended, which reading finds
-            self._process.stdin.write(len(body).to_bytes(8, "big") + body)
-            self._process.stdin.flush()
-
-    def _reply(self, number: int, seconds: float) -> dict[str, Any]:
-        deadline = time.monotonic() + seconds
-        size = int.from_bytes(self._read(8, deadline), "big")
-        reply: Any = None
-        with contextlib.suppress(ValueError, RecursionError):
-            reply = json.loads(self._read(size, deadline)) if size <= _LARGEST else None
-        if not _is_reply(reply, number):
-            self._kill()
-            raise EOFError("its process sent what is no answer, and was ended")
-        answer: dict[str, Any] = reply
-        return answer
-
-    def _read(self, size: int, deadline: float) -> bytes:
-        assert self._process.stdout is not None
-        parts: list[bytes] = []
-        while size:
-            if not self._selector.select(max(0.0, deadline - time.monotonic())):
-                self._kill()
-                raise TimeoutError
-            part = os.read(self._process.stdout.fileno(), min(size, 1 << 20))
-            if not part:
-                self._process.wait()
-                code = self._process.returncode
-                self.end()
-                raise EOFError(_in_words(code, bytes(self._said)))
-            parts.append(part)
-            size -= len(part)
-        return b"".join(parts)
-
-
-def _is_reply(reply: Any, number: int) -> bool:
-    """Whether a message is an answer to the request of this number: the code can write anything in its place."""
-    if not isinstance(reply, dict) or reply.get("number") != number:
-        return False
-    lists = all(
-        isinstance(reply.get(key), list) and all(isinstance(each, str) for each in reply[key])
-        for key in ("read", "tried")
-    )
-    texts = all(isinstance(reply[key], str) for key in ("error", "missing") if key in reply)
-    return lists and texts and ("error" in reply if "missing" in reply else "error" in reply or "result" in reply)
-
-
-def _told(text: Any) -> str:
-    """What the code says of itself, fit for a line on a terminal."""
-    return visible(" ".join(str(text).split()))[:_LONGEST_TOLD]
-
-
-def _copies(folders: Sequence[Path], to: Path) -> dict[str, str]:
-    """Folders that only their owner may read, copied for all: what root starts runs as nobody in a sandbox."""
-    found = {}
-    for number, folder in enumerate(folders if os.getuid() == 0 else ()):
-        if _all_may_read(str(folder)):
-            continue
-        copy = to / str(number)
-        shutil.copytree(folder, copy, ignore_dangling_symlinks=True)
-        for path in [to, copy, *copy.rglob("*")]:
-            path.chmod(0o755 if path.is_dir() else 0o644)
-        found[str(folder)] = str(copy)
-    return found
-
-
-def _all_may_read(folder: str) -> bool:
-    """Whether everything in a folder may be read by whoever is not its owner; a link counts as what it leads to."""
-    if os.stat(folder).st_mode & 0o005 != 0o005:  # noqa: PTH116 - a library has 14,000 files, too many for a Path each
-        return False
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            try:
-                status = entry.stat()
-            except OSError:  # leads nowhere
-                continue
-            if not status.st_mode & 0o004 or (
-                entry.is_dir() and not entry.is_symlink() and not _all_may_read(entry.path)
-            ):
-                return False
-    return True
-
-
-def _module_folders() -> list[str]:
-    """Where the process finds modules: the standard library and installed packages, no folder that a user works in."""
-    own = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
-    names = ("site-packages", "dist-packages", "lib-dynload")
-    found = [entry for entry in sys.path if Path(entry).is_dir() and (entry in own or Path(entry).name in names)]
-    return list(dict.fromkeys(map(os.path.realpath, found)))
-
-
-def _in_words(code: int, said: bytes) -> str:
-    """Why a process has ended, from its exit code and its last words."""
-    if code == 124:
-        return "its process was ended: out of memory"
-    lines = said.decode("utf-8", "replace").strip().splitlines()
-    last = f": {_told(lines[-1])[:200]}" if lines else ""
-    number = -code if code < 0 else code - 128 if code > 128 else 0
-    name = signal.Signals(number).name if number in set(signal.Signals) else ""
-    return f"its process has ended ({name or f'exit code {code}'}){last}"
-
-
-def _drain(stream: Any, said: bytearray) -> None:
-    """Keep the end of what a process prints."""
-    with contextlib.suppress(OSError, ValueError):
-        while part := os.read(stream.fileno(), 65_536):
-            said += part
-            del said[:-8192]
-
-
-def _end(process: subprocess.Popen[bytes], folders: Sequence[str]) -> None:
-    """End a process: by itself, where it waits for a request, so that the system counts what it used."""
-    with contextlib.suppress(OSError):
-        if process.stdin is not None:
-            process.stdin.close()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(_LEAVING)
-    _kill(process)
-    for stream in (process.stdin, process.stdout, process.stderr):
-        with contextlib.suppress(OSError):
-            if stream is not None:
-                stream.close()
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(OSError):
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def _nltk() -> dict[str, str]:
-    """Where the data of NLTK lies, which tasks read and cannot download in a sandbox."""
-    places = [os.environ.get("NLTK_DATA") or "", str(Path("~/nltk_data").expanduser())]
-    found = next((place for place in places if place and Path(place).is_dir()), None)
-    return {} if found is None else {"NLTK_DATA": found}
 
 
 def _text_of(value: Any) -> str:
@@ -661,42 +383,3 @@ def hashed(paths: Iterable[str]) -> dict[str, str]:
         with contextlib.suppress(OSError):
             found[path] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     return found
-
-
-def encoded(value: Any) -> Any:
-    """A value of a row as the messages have it: bytes as tagged text."""
-    if isinstance(value, Mapping):
-        return {str(key): encoded(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [encoded(item) for item in value]
-    if isinstance(value, tuple):
-        return {"__tuple__": [encoded(item) for item in value]}
-    if isinstance(value, bytes | bytearray | memoryview):
-        return {"__bytes__": base64.b64encode(bytes(value)).decode("ascii")}
-    if hasattr(value, "isoformat"):
-        return value.isoformat()
-    if hasattr(value, "tolist"):
-        return encoded(value.tolist())
-    return value
-
-
-def decoded(value: Any, depth: int = 0) -> Any:
-    """A value of a message as a row holds it. What only Python can hold is shown as it prints. Raises `DataError`."""
-    if depth > _DEEPEST:
-        raise DataError(f"a value is nested more than {_DEEPEST} times")
-    if isinstance(value, list):
-        return [decoded(item, depth + 1) for item in value]
-    if isinstance(value, dict):
-        if "__tuple__" in value:
-            return [decoded(item, depth + 1) for item in value["__tuple__"]]
-        if "__bytes__" in value:
-            try:
-                return base64.b64decode(value["__bytes__"])
-            except (TypeError, ValueError) as error:
-                raise DataError(f"bytes of a value cannot be read: {error}") from None
-        if "__time__" in value:
-            return value["__time__"]
-        if "__kept__" in value:
-            return str(value.get("shown", ""))
-        return {key: decoded(item, depth + 1) for key, item in value.items()}
-    return value

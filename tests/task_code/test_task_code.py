@@ -18,7 +18,7 @@ import pytest
 
 from harness import DataError, TaskError, evaluate
 from harness.errors import HarnessError, UsageError
-from harness.task_code import client
+from harness.task_code import code_process
 from harness.task_code.client import CodeError, TaskCode
 from harness.task_code.consent import Consent
 from harness.tasks.yaml_file import PythonFunction
@@ -405,8 +405,8 @@ ENDED = {
 def test_whatever_the_code_does_to_its_process_is_the_error_of_its_row(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limits = dataclasses.replace(client._LIMITS, memory=1 << 29, space=1 << 26, file_size=1 << 25, processes=40)
-    monkeypatch.setattr(client, "_LIMITS", limits)
+    limits = dataclasses.replace(code_process._LIMITS, memory=1 << 29, space=1 << 26, file_size=1 << 25, processes=40)
+    monkeypatch.setattr(code_process, "_LIMITS", limits)
     (folder / "bad.py").write_text(WRECKERS)
     code, act = TaskCode(Consent((folder.resolve(),)), seconds=5), function(folder, "bad.act")
     for do in (*ENDED, "print", "background"):
