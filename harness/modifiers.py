@@ -17,8 +17,8 @@ from typing import ClassVar
 from harness.metrics import Metric, ScoreKey
 from harness.types import JSON, View
 
-OPTIONS, QUESTION, PARAPHRASES, IMAGES = "options", "question", "paraphrases", "images"
-NEEDS = frozenset({OPTIONS, QUESTION, PARAPHRASES, IMAGES})
+OPTIONS, QUESTION, PARAPHRASES, IMAGES, RENEWAL = "options", "question", "paraphrases", "images", "renewal"
+NEEDS = frozenset({OPTIONS, QUESTION, PARAPHRASES, IMAGES, RENEWAL})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,8 @@ class Asked:
     options: the texts of its options; empty where the task does not say where they are.
     wordings: in how many ways the task words a question, its own included. rewordings: other texts for this row's
     question, from its own columns.
+    question: the text of its question; empty where the task does not say which it is.
+    kept_options: why its options may not be changed one by one; empty where they may.
     images: hashes of its images, in their order; images that cannot be shown are left out.
     salt: differs from row to row; seed, task, subset and id decide it, and nothing else.
     """
@@ -37,6 +39,8 @@ class Asked:
     rewordings: tuple[str, ...] = ()
     salt: str = ""
     images: tuple[str, ...] = ()
+    question: str = ""
+    kept_options: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +58,9 @@ class Modifier(ABC):
 
     name: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset()
-    """What a task must say for this modifier: where its `options`, its `question`, its `images` are; `paraphrases`."""
-    several: ClassVar[bool] = False
+    """What a task must say for this modifier: where its `options`, its `question`, its `images` are; `paraphrases`;
+    `renewal`, how its numbers are drawn anew."""
+    several: bool = False
     """Whether a row is shown several times. `row_scores` then take the place of the task's own scores."""
     value: JSON = None
     """What stood behind `NAME=` on the command line."""
@@ -65,6 +70,11 @@ class Modifier(ABC):
         """The modifier as it was asked for; part of the names of modified tasks."""
         return self.name if self.value is None else f"{self.name}={self.value}"
 
+    @property
+    def identity(self) -> Mapping[str, JSON]:
+        """What decides its views beside its name and its value (the content of a file); kept in the run's manifest."""
+        return {}
+
     def keys(self, task: Mapping[str, JSON]) -> Mapping[str, JSON]:
         """Keys that take the place of the task file's own, from the keys of the file."""
         return {}
@@ -72,8 +82,9 @@ class Modifier(ABC):
     def views(self, asked: Asked) -> Sequence[View]:
         """How a row is shown. `index` and `count` are filled in by the harness.
 
-        `order` is over `asked.options`, `image_order` over `asked.images`; a row whose options cannot be moved is shown
-        once, as it is.
+        `order` is over `asked.options`, `image_order` over `asked.images`, `options` has a text for each of
+        `asked.options`; a row whose options cannot be moved is shown once, as it is, and so is one for which no other
+        numbers can be drawn (`renewal`).
         """
         return (View(),)
 

@@ -301,6 +301,9 @@ class View:
     image_order: which of the row's images stands at each place, from 0; empty leaves them.
     stand_in: what is shown in the place of each image: `blank`, a grey one of its size; `other`, one of another row.
     image_rows: numbers of the rows whose images are shown for it, filled in by the harness.
+    renewal: which drawing of other numbers the row is shown with, from 1; 0 is its own numbers.
+    options: texts that take the place of the row's options, in the row's order; empty leaves them.
+    kept: why numbers or options stay as they are although a modifier renews them; empty where they do not have to.
     """
 
     index: int = 0
@@ -313,6 +316,9 @@ class View:
     image_order: tuple[int, ...] = ()
     stand_in: Literal["", "blank", "other"] = ""
     image_rows: tuple[int, ...] = ()
+    renewal: int = 0
+    options: tuple[str, ...] = ()
+    kept: str = ""
 
     @property
     def is_moved(self) -> bool:
@@ -322,7 +328,8 @@ class View:
     @property
     def is_plain(self) -> bool:
         """Whether the row is shown as the task itself shows it."""
-        return not self.is_moved and self.wording == 0 and self.question is None and self.shows_own_images
+        asks_the_same = self.wording == 0 and self.question is None and self.renewal == 0 and not self.options
+        return asks_the_same and not self.is_moved and self.shows_own_images
 
     @property
     def shows_own_images(self) -> bool:

@@ -216,13 +216,15 @@ class EnvironmentFields(TypedDict, total=False):
 
 class TaskFields(TypedDict, total=False):
     """What a manifest says of a task. samples: how many there are to be, the views of a row each counted. code: the
-    files of its Python, with the hashes of their content."""
+    files of its Python, with the hashes of their content. modified_by: modifier -> where its texts or numbers come
+    from."""
 
     file: str
     digest: str
     num_fewshot: int | None
     split: str
     modifiers: list[str]
+    modified_by: dict[str, dict[str, JSON]]
     title: str
     date: str | None
     version: JSON

@@ -16,6 +16,7 @@ from harness.run.shards import RowShare
 from harness.run.spec import RunSpec
 from harness.secret import MASK, Secret, revealed, secrets_in, shown, shown_urls
 from harness.tasks.generation import with_one_name
+from harness.tasks.task import Task
 
 
 def run_identity(
@@ -77,6 +78,7 @@ def manifest(
                 "num_fewshot": config.num_fewshot,
                 "split": job.task.eval_split,
                 "modifiers": [modifier.label for modifier in job.task.modifiers],
+                **_renewing(job.task),
                 "title": job.task.title,
                 "date": str((config.metadata or {}).get("date") or "") or None,
                 "version": config.version if config.version is not None else (config.metadata or {}).get("version"),
@@ -93,6 +95,14 @@ def manifest(
         "data": dict(fingerprints),
         "plugins": [asdict(plugin) for plugin in registry.plugins],
     }
+
+
+def _renewing(task: Task) -> dict[str, Any]:
+    """Where other numbers and texts come from, where modifiers bring some."""
+    told: dict[str, Any] = {modifier.label: dict(modifier.identity) for modifier in task.modifiers if modifier.identity}
+    if task.renewals is not None and task.renewals.file is not None:
+        told["renewal"] = {"file": str(task.renewals.file), "digest": task.renewals.digest}
+    return {"modified_by": told} if told else {}
 
 
 def shown_args(args: Mapping[str, Any], secrets: Iterable[str]) -> dict[str, Any]:
@@ -140,14 +150,15 @@ def remarks(jobs: Sequence[TaskJob]) -> Iterator[str]:
         if 0 < hidden < len(job.samples):
             yield f"{job.task.name}: {hidden} of {len(job.samples)} samples have no gold answer (null) and no score"
         rows = [sample for sample in job.samples if sample.view is not None and sample.view.index == 0]
-        if kept := [sample for sample in rows if sample.view is not None and sample.view.fixed]:
-            first = kept[0]
-            where = f"{first.subset} {first.id}".strip()
-            reason = first.view.fixed if first.view is not None else ""
-            yield (
-                f"{job.task.name}: {len(kept)} of {len(rows)} rows keep the order of their options; the first is "
-                f"{where}: {reason}"
-            )
+        told = [(sample, sample.view) for sample in rows if sample.view is not None]
+        for what, kept in (
+            ("keep the order of their options", [(sample, view.fixed) for sample, view in told if view.fixed]),
+            ("stay as they are", [(sample, view.kept) for sample, view in told if view.kept]),
+        ):
+            if kept:
+                first, reason = kept[0]
+                where = f"{first.subset} {first.id}".strip()
+                yield f"{job.task.name}: {len(kept)} of {len(rows)} rows {what}; the first is {where}: {reason}"
 
 
 def _image_order_remarks(job: TaskJob) -> Iterator[str]:

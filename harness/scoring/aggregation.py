@@ -323,6 +323,8 @@ def _estimate(key: ScoreKey, values: Floats, clusters: Clusters) -> Estimate:
         return statistics.median_estimate(column, clusters)
     if key.aggregation in ("max", "min"):
         return statistics.Estimate(float(column.max() if key.aggregation == "max" else column.min()))
+    if key.metric.bounds == (-1.0, 1.0):
+        return statistics.difference_estimate(column, clusters)
     return statistics.mean_estimate(column, clusters)
 
 

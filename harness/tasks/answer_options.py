@@ -59,27 +59,35 @@ def find_options(row: Row, entry: OptionsEntry) -> Options:
     bare = [value[len(label) :] if label else value for value, label in zip(values, labels, strict=True)]
     if not fixed and any(value in (None, "") for value in bare):
         fixed = "an option is empty"
-    question = " ".join(str(value(row, name)) for name in words(entry.question)) if entry.question else ""
-    fixed = fixed or place_reference([str(item) for item in bare], question, entry.labels)
+    fixed = fixed or place_reference([str(item) for item in bare], question_of(row, entry), entry.labels)
     return Options(tuple(bare), tuple(labels), _golds(row, entry, values), fixed)
 
 
-def moved(row: Row, entry: OptionsEntry, found: Options, order: Sequence[int]) -> Row:
-    """The row with option `order[i]` at place `i`, and its answer after it."""
-    items = [
-        f"{label}{found.values[old]}" if label else found.values[old]
-        for label, old in zip(found.labels, order, strict=True)
-    ]
+def question_of(row: Row, entry: OptionsEntry | None) -> str:
+    """The text of a row's question, with what belongs to it; empty where the task does not say which it is."""
+    return "\n".join(str(value(row, name)) for name in words(entry.question)) if entry is not None else ""
+
+
+def moved(row: Row, entry: OptionsEntry, found: Options, order: Sequence[int], texts: Sequence[str] = ()) -> Row:
+    """The row with option `order[i]` at place `i`, and its answer after it. texts: in the place of the options' own."""
+    values: Sequence[JSON] = texts or found.values
+    items = [f"{label}{values[old]}" if label else values[old] for label, old in zip(found.labels, order, strict=True)]
     changed = dict(row)
     if isinstance(entry.columns, str):
         whole = [*items, *_values(row, entry)[len(items) :]]
         as_text = isinstance(value(row, entry.columns), str)
-        _put(changed, entry.columns, _separator(entry).join(map(str, whole)) if as_text else whole)
+        put(changed, entry.columns, _separator(entry).join(map(str, whole)) if as_text else whole)
     else:
         for name, item in zip(entry.columns, items, strict=False):
-            _put(changed, name, item)
+            put(changed, name, item)
     if entry.answer is not None and found.golds:
-        _put(changed, entry.answer, _answer(value(row, entry.answer), entry, order))
+        answer = value(row, entry.answer)
+        if texts and entry.form == "text":
+            new = dict(zip(found.values, texts, strict=True))
+            several = isinstance(answer, list | tuple)
+            put(changed, entry.answer, [new[item] for item in answer] if several else new[answer])
+        else:
+            put(changed, entry.answer, _answer(answer, entry, order))
     return changed
 
 
@@ -87,9 +95,9 @@ def asking(row: Row, entry: OptionsEntry, question: str) -> Row:
     """The row with another question. An empty one takes what belongs to it (a passage) away, too."""
     changed = dict(row)
     first, *others = words(entry.question)
-    _put(changed, first, question)
+    put(changed, first, question)
     for name in () if question else others:
-        _put(changed, name, "")
+        put(changed, name, "")
     return changed
 
 
@@ -105,14 +113,14 @@ def value(row: Row, path: str) -> JSON:
     return current
 
 
-def _put(row: dict[str, JSON], path: str, new: JSON) -> None:
-    """Replace a value in a row of our own; mappings on the way are copied."""
+def put(row: dict[str, JSON], path: str, new: JSON) -> None:
+    """Replace a value in a row of one's own, by its path as in `value`; mappings on the way are copied."""
     first, _, rest = path.partition(".")
     if path in row or not rest:
         row[path] = new
         return
     inner = dict(row[first])
-    _put(inner, rest, new)
+    put(inner, rest, new)
     row[first] = inner
 
 

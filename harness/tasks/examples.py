@@ -11,6 +11,7 @@ from harness.tasks.answer_options import find_options, moved
 from harness.tasks.build import BuildOptions, build_samples
 from harness.tasks.plain_rows import row_context
 from harness.tasks.render import gold_of
+from harness.tasks.renewal import read_renewals
 from harness.tasks.schema import Example, ExampleAnswer, FewshotConfig
 from harness.tasks.task import Task
 from harness.tasks.views import check_gold
@@ -78,11 +79,15 @@ def _as_text(prompt: Prompt) -> str:
 
 
 def _check_modifiable(task: Task, sample: Sample) -> Iterator[str]:
-    """That `options` and `paraphrases` are of this row: modifiers will rely on them."""
+    """That `options`, `renewal` and `paraphrases` are of this row: modifiers will rely on them."""
     subset = task.subset(sample.subset)
     columns = sample.doc.keys()
     for wording in task.paraphrases:
         wording.templates.doc.render(row_context(sample.doc, subset), columns)
+    renewal = task.config.renewal
+    if renewal is not None and (renewal.numbers is not None or renewal.template is not None):
+        _, problem = read_renewals(renewal, task.document, "").renewed(sample.doc, (sample.subset, sample.id), "")
+        yield from [f"renewal: its numbers cannot be drawn anew: {problem}"] if problem else ()
     entry = task.config.options
     if entry is None:
         return

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from harness.errors import UsageError
-from harness.modifiers import IMAGES, OPTIONS, PARAPHRASES, QUESTION, Modifier
+from harness.modifiers import IMAGES, OPTIONS, PARAPHRASES, QUESTION, RENEWAL, Modifier
 from harness.tasks.schema import OptionsEntry, TaskConfig, words
 from harness.tasks.yaml_file import Document
 
@@ -20,6 +20,7 @@ _REMEDY = {
     OPTIONS: "where its options are: add 'options: {columns: [A, B, C, D], answer: answer}'",
     QUESTION: "which column is the question: add 'question:' to its 'options:'",
     IMAGES: "which columns hold images: add 'doc_to_image:'",
+    RENEWAL: "how its numbers are drawn anew: add 'renewal:' (`harness help tasks`)",
     PARAPHRASES: "how else to ask: add 'paraphrases:', a list of other texts for 'doc_to_text'",
 }
 
@@ -53,6 +54,7 @@ def checked_needs(modifiers: Sequence[Modifier], config: TaskConfig, document: D
         QUESTION: config.options is not None and bool(config.options.question),
         PARAPHRASES: config.paraphrases is not None,
         IMAGES: config.doc_to_image is not None or config.doc_to_video is not None,
+        RENEWAL: config.renewal is not None,
     }
     for need, label in needs.items():
         if not said.get(need, False):

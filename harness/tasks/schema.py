@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from harness.tasks.expressions import Expression, ExpressionError
+from harness.tasks.number_templates import pieces_of
 from harness.tasks.schema_problems import MISSPELT, first_problem, unknown_key
 from harness.tasks.yaml_file import Document, KeyPath, PythonFunction
 from harness.types import JSON, OutputType
@@ -201,6 +203,25 @@ def _pattern(text: str) -> str:
     return text
 
 
+def _arithmetic(text: str) -> str:
+    try:
+        Expression(text)
+    except ExpressionError as error:
+        raise ValueError(f"arithmetic ({error})") from None
+    return text
+
+
+def _braces(text: str) -> str:
+    try:
+        pieces_of(text)
+    except ExpressionError as error:
+        raise ValueError(f"a text with arithmetic in its braces ({error})") from None
+    return text
+
+
+Arithmetic = Annotated[str, AfterValidator(_arithmetic)]
+
+
 class OptionsEntry(Strict):
     """Where a row's options are, so that `--modify` can move them. Columns can be reached into: `choices.text`."""
 
@@ -244,6 +265,33 @@ class ParaphraseEntry(Strict):
     def _says_something(self) -> ParaphraseEntry:
         if not self.model_fields_set:
             raise ValueError("a mapping with at least one key, such as 'doc_to_text'")
+        return self
+
+
+class RenewalEntry(Strict):
+    """How a row gets other numbers, for `--modify renew_numbers`: by a rule for all rows, or by a template a row."""
+
+    numbers: Annotated[dict[str, Arithmetic], Field(min_length=1)] | None = Field(
+        None, description="name -> what it is drawn from, anew for each row: range(1, 100), [5, 10, 20]"
+    )
+    conditions: list[Arithmetic] = Field([], description="what must hold of the numbers of a rule")
+    template: str | None = Field(None, description="the column of a row's template, as GSM-Symbolic has them")
+    file: str | None = Field(
+        None, description="a file or folder of templates, each with the number of its row: {row: 12, template: ...}"
+    )
+    columns: Annotated[dict[str, Annotated[str, AfterValidator(_braces)]], Field(min_length=1)] = Field(
+        {"question": "{question}", "answer": "{answer}"},
+        description="column -> its new value, with arithmetic in braces; a template gives {question} and {answer}",
+    )
+
+    @model_validator(mode="after")
+    def _is_one_way(self) -> RenewalEntry:
+        if sum(way is not None for way in (self.numbers, self.template, self.file)) > 1:
+            raise ValueError("a mapping with one of 'numbers', 'template' and 'file'")
+        if self.conditions and self.numbers is None:
+            raise ValueError("a mapping with 'conditions' only beside 'numbers'")
+        if self.numbers is not None and "columns" not in self.model_fields_set:
+            raise ValueError("a mapping with 'columns' beside 'numbers': what they change")
         return self
 
 
@@ -412,6 +460,7 @@ class TaskConfig(Strict):
         description="name -> what rows are told apart by in the report: Jinja or a column; a list counts under each",
     )
     options: OptionsEntry | None = Field(None, description="where the options are, for --modify")
+    renewal: RenewalEntry | None = Field(None, description="how numbers are drawn anew, for --modify renew_numbers")
     paraphrases: Annotated[list[str | ParaphraseEntry], Field(min_length=1)] | str | None = Field(
         None,
         description="other wordings for --modify paraphrase: doc_to_text, or keys; or a column with other questions",

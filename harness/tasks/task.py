@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.data.frame_sampling import FrameRule
 from harness.errors import HarnessError, PluginError, TaskError, UsageError, one_line, suggest
-from harness.modifiers import Modifier
+from harness.modifiers import RENEWAL, Modifier
 from harness.plugin_values import mapping
 from harness.tasks.classes import with_class
 from harness.tasks.dates import read_date
@@ -19,6 +19,7 @@ from harness.tasks.lite_files import VARIANT, LiteSet
 from harness.tasks.media import Kind, MediaColumn
 from harness.tasks.modify import checked_needs, labels_of
 from harness.tasks.render import DocTemplates, compile_doc, compile_shot
+from harness.tasks.renewal import Renewals, read_renewals
 from harness.tasks.schema import FramesEntry, MetricEntry, TaskConfig, functions_in, validate_task, words
 from harness.tasks.templates import Template, TemplateFolders, Templates, templates_of
 from harness.tasks.tolerated import tolerated
@@ -26,7 +27,7 @@ from harness.tasks.yaml_file import Document, FileLine, KeyPath, PythonFunction,
 from harness.types import JSON, FilterPipeline, FilterStep, MetricSpec, OutputType, ScoringSpec
 
 # In a variant, these mappings are merged into the task's own; all else, lists too, replaces what was there.
-MERGED = ("generation_kwargs", "fewshot_config", "metadata")
+MERGED = ("generation_kwargs", "fewshot_config", "metadata", "renewal")
 # What may change without changing a prompt or a score.
 _DESCRIPTIVE = frozenset(
     {
@@ -48,7 +49,7 @@ _DESCRIPTIVE = frozenset(
     }
 )
 # What only a modifier acts on.
-_FOR_MODIFIERS = frozenset({"options", "paraphrases"})
+_FOR_MODIFIERS = frozenset({"options", "paraphrases", "renewal"})
 _WITHOUT_EFFECT = frozenset({"doc_to_decontamination_query", "variants", "example"})
 # A variant that changes one of these words the question itself: the task's paraphrases are not of its question.
 _WORDING = frozenset({"doc_to_text", "description", "gen_prefix"})
@@ -128,7 +129,8 @@ class Task:
     headline: the metric that stands for the task.
     modifiers: what changes how rows are shown. paraphrases: the wordings beside the task's own. code: runs the task's
     Python, where it has any; code_files: the files that this is made of, with the hashes of their content. lite: the
-    rows that are asked in the place of all, where only such are.
+    rows that are asked in the place of all, where only such are. renewals: how rows get other numbers, where a modifier
+    draws them.
     """
 
     name: str
@@ -149,6 +151,7 @@ class Task:
     code: TaskFunctions | None = field(default=None, repr=False, compare=False)
     code_files: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     paraphrases: tuple[Wording, ...] = field(default=(), repr=False, compare=False)
+    renewals: Renewals | None = field(default=None, repr=False, compare=False)
     lite: LiteSet | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -238,6 +241,7 @@ def make_task(
     compiler = templates_of(document.files[0].parent, shared)
     templates = _compile(config, document, compiler, code)
     paraphrases = tuple(_paraphrases(config, document, compiler, code))
+    renewals = _renewals(config, document, modifiers)
     everything = make_subsets(config, document)
     chosen = everything if subsets is None else tuple(item for item in everything if item.name in subsets)
     template_files = _files([templates, *(wording.templates for wording in paraphrases)])
@@ -252,7 +256,7 @@ def make_task(
         all_subsets=everything,
         file=document.files[0],
         files=(*document.files, *template_files, *map(Path, code_files)),
-        digest=_digest(config, template_files if modifiers else _files([templates]), modifiers, code_files),
+        digest=_digest(config, template_files if modifiers else _files([templates]), modifiers, code_files, renewals),
         scoring=scoring,
         headline=scoring.metrics[0].metric,
         templates=templates,
@@ -261,6 +265,7 @@ def make_task(
         code=code,
         code_files=code_files,
         paraphrases=paraphrases,
+        renewals=renewals,
     )
 
 
@@ -509,6 +514,12 @@ def _paraphrases(
         yield Wording(own, _compile(own, changed(document, keys, places), compiler, code))
 
 
+def _renewals(config: TaskConfig, document: Document, modifiers: Sequence[Modifier]) -> Renewals | None:
+    """How rows get other numbers, where a modifier draws them. Raises `HarnessError`."""
+    label = next((modifier.label for modifier in modifiers if RENEWAL in modifier.needs), None)
+    return read_renewals(config.renewal, document, label) if label and config.renewal is not None else None
+
+
 def _files(several: Sequence[TaskTemplates]) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(file for templates in several for one in templates.all for file in one.files))
 
@@ -531,12 +542,20 @@ def with_files(task: Task, read: Mapping[str, str]) -> Task:
 
 
 def _digest(
-    config: TaskConfig, template_files: Sequence[Path], modifiers: Sequence[Modifier], code_files: Mapping[str, str]
+    config: TaskConfig,
+    template_files: Sequence[Path],
+    modifiers: Sequence[Modifier],
+    code_files: Mapping[str, str],
+    renewals: Renewals | None,
 ) -> str:
     unused = _DESCRIPTIVE if modifiers else _DESCRIPTIVE | _FOR_MODIFIERS
     kept = config.model_dump(mode="json", exclude=set(unused), exclude_defaults=True)
     texts = [hashlib.sha256(file.read_bytes()).hexdigest() for file in template_files]
     parts: list[JSON] = [kept, texts, labels_of(modifiers)] if modifiers else [kept, texts]
+    if more := {modifier.label: dict(modifier.identity) for modifier in modifiers if modifier.identity}:
+        parts.append(more)
+    if renewals is not None and renewals.digest:
+        parts.append(renewals.digest)
     if code_files:  # by name: the same library at another place is the same
         parts.append(sorted((Path(file).name, content) for file, content in code_files.items()))
     canonical = json.dumps(parts, sort_keys=True, ensure_ascii=False)

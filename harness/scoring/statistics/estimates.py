@@ -64,7 +64,26 @@ def mean_estimate(values: Floats, clusters: Clusters = None) -> Estimate:
         correlated = clusters is not None and stderr != 0.0 and 0.0 < mean < 1.0
         effective_size = mean * (1 - mean) / stderr**2 if correlated else units
         return Estimate(mean, stderr, wilson_interval(mean, effective_size))
-    margin = student_t_quantile(0.5 + LEVEL / 2, units - 1) * stderr
+    return _by_student(values, stderr, clusters)
+
+
+def difference_estimate(values: Floats, clusters: Clusters = None) -> Estimate:
+    """Mean of differences of two scores of a sample that lie from 0 to 1, shape [n], n > 0; see `mean_estimate`."""
+    stderr = mean_stderr(values, clusters)
+    if stderr is None or (clusters is not None and stderr > 0):
+        return _by_student(values, stderr, clusters)
+    if bool(np.isin(values, (-1.0, 0.0, 1.0)).all()):
+        units = _count_clusters(values, clusters)
+        wins, losses = (round(float(share.mean()) * units) for share in (values > 0, values < 0))
+        return Estimate(float(values.mean()), stderr, agresti_min(wins, losses, units))
+    return _by_student(values, stderr, clusters)
+
+
+def _by_student(values: Floats, stderr: float | None, clusters: Clusters) -> Estimate:
+    mean = float(values.mean())
+    if stderr is None:
+        return Estimate(mean)
+    margin = student_t_quantile(0.5 + LEVEL / 2, _count_clusters(values, clusters) - 1) * stderr
     return Estimate(mean, stderr, (mean - margin, mean + margin))
 
 
@@ -83,6 +102,17 @@ def wilson_interval(proportion: float, n: float) -> tuple[float, float]:
     centre = (proportion + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     margin = _Z / (1 + _Z**2 / n) * math.sqrt(proportion * (1 - proportion) / n + _Z**2 / (4 * n**2))
     return max(0.0, centre - margin), min(1.0, centre + margin)
+
+
+def agresti_min(wins: int, losses: int, n: int) -> tuple[float, float]:
+    """Interval of a difference of paired proportions: Wald's with half a sample added to each cell.
+
+    A. Agresti and Y. Min, Statistics in Medicine 24 (2005). It is never empty, also where no sample differs.
+    """
+    better, worse, size = wins + 0.5, losses + 0.5, n + 2
+    centre = (better - worse) / size
+    margin = _Z * math.sqrt(better + worse - (better - worse) ** 2 / size) / size
+    return max(-1.0, centre - margin), min(1.0, centre + margin)
 
 
 def median_estimate(values: Floats, clusters: Clusters = None) -> Estimate:

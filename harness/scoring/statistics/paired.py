@@ -30,6 +30,7 @@ from harness.scoring.statistics.estimates import (
     SEED,
     Floats,
     FromSums,
+    agresti_min,
     bootstrap_draws,
     mean_stderr,
     student_t_quantile,
@@ -401,22 +402,11 @@ def _interval(
     if stderr is None:
         return None
     if clusters is None and _binary(first) and _binary(second):
-        return _agresti_min(int((differences > 0).sum()), int((differences < 0).sum()), n)
+        return agresti_min(int((differences > 0).sum()), int((differences < 0).sum()), n)
     units = n if clusters is None else len(np.unique(clusters))
     margin = student_t_quantile(0.5 + LEVEL / 2, units - 1) * stderr
     mean = float(differences.mean())
     return mean - margin, mean + margin
-
-
-def _agresti_min(wins: int, losses: int, n: int) -> tuple[float, float]:
-    """Interval of a difference of paired proportions: Wald's with half a sample added to each cell.
-
-    A. Agresti and Y. Min, Statistics in Medicine 24 (2005). It is never empty, also where no sample differs.
-    """
-    better, worse, size = wins + 0.5, losses + 0.5, n + 2
-    centre = (better - worse) / size
-    margin = _Z * math.sqrt(better + worse - (better - worse) ** 2 / size) / size
-    return max(-1.0, centre - margin), min(1.0, centre + margin)
 
 
 def _binary(values: Floats) -> bool:
