@@ -205,8 +205,19 @@ def test_a_failure_stops_training_where_that_is_asked(checkpoint: Path, tasks: l
     assert trained.state.global_step == 2
 
 
+ZERO_3 = {
+    "train_micro_batch_size_per_gpu": "auto",
+    "zero_optimization": {
+        "stage": 3,
+        "stage3_gather_16bit_weights_on_model_save": True,
+        "stage3_param_persistence_threshold": 100,  # so that small weights are cut too
+    },
+    "zero_allow_untested_optimizer": True,
+    "zero_force_ds_cpu_optimizer": False,
+}
+
 TWO_RANKS = """
-import json, os, sys
+import contextlib, json, os, sys
 from pathlib import Path
 import torch
 from test_training import logged, trainer
@@ -214,7 +225,7 @@ import harness.engine.limits
 from harness.engine import live
 from harness.training import HarnessCallback
 
-checkpoint, output, use, *tasks = sys.argv[1:]
+checkpoint, output, use, sharding, *tasks = sys.argv[1:]
 computed = []
 run = live.LiveModel.run_sequences
 def counted(self, scores, generations):
@@ -223,10 +234,16 @@ def counted(self, scores, generations):
 live.LiveModel.run_sequences = counted
 live.LiveModel.limits = harness.engine.limits.EngineLimits(work_item=8)
 callbacks = [HarnessCallback(tasks)] if use == "1" else []
-trained = trainer(Path(checkpoint), Path(output), callbacks, ddp_backend="gloo", per_device_train_batch_size=1)
+options = {"deepspeed": json.loads(sharding)} if json.loads(sharding) else {"ddp_backend": "gloo"}
+trained = trainer(Path(checkpoint), Path(output), callbacks, per_device_train_batch_size=1, **options)
 trained.train()
 rank = os.environ["RANK"]
-torch.save(trained.model.state_dict(), Path(output) / f"weights-{rank}.pt")
+whole = contextlib.nullcontext()
+if "deepspeed" in options:
+    import deepspeed
+    whole = deepspeed.zero.GatheredParameters(list(trained.model.parameters()))
+with whole:
+    torch.save(trained.model.state_dict(), Path(output) / f"weights-{rank}.pt")
 found = {"computed": len(computed), "acc": logged(trained, "eval_scored_acc")}
 (Path(output) / f"found-{rank}.json").write_text(json.dumps(found))
 """
@@ -234,17 +251,23 @@ found = {"computed": len(computed), "acc": logged(trained, "eval_scored_acc")}
 
 def on_two_ranks(script: Path, *arguments: str) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, timeout=300)
+    compiled = {"DS_ACCELERATOR": "cpu", "TORCH_EXTENSIONS_DIR": str(Path.home() / ".cache" / "torch_extensions")}
+    environment = {**os.environ, **compiled, "PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.mark.slow
-def test_two_processes_share_the_work_and_train_as_without(checkpoint: Path, tasks: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("sharding", [{}, ZERO_3], ids=["DDP", "ZeRO-3"])
+def test_two_processes_share_the_work_and_train_as_without(
+    sharding: dict[str, Any], checkpoint: Path, tasks: list[str], tmp_path: Path
+) -> None:
+    if sharding:
+        pytest.importorskip("deepspeed")
     script = tmp_path / "train.py"
     script.write_text(TWO_RANKS, encoding="utf-8")
-    on_two_ranks(script, str(checkpoint), str(tmp_path / "with"), "1", *tasks)
-    on_two_ranks(script, str(checkpoint), str(tmp_path / "without"), "0", *tasks)
+    on_two_ranks(script, str(checkpoint), str(tmp_path / "with"), "1", json.dumps(sharding), *tasks)
+    on_two_ranks(script, str(checkpoint), str(tmp_path / "without"), "0", json.dumps(sharding), *tasks)
     for rank in "01":
         mine, theirs = (torch.load(tmp_path / name / f"weights-{rank}.pt") for name in ("with", "without"))
         assert all(torch.equal(mine[name], theirs[name]) for name in theirs)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from harness.engine.ranks import Ranks
     from harness.engine.tokens import Encoded
 
-# Parts of a module that are dictionaries of its own: a copy of its attributes has to copy them too.
+# Attributes of a module that are dictionaries: what they hold has to be kept too.
 _TABLES = ("_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks")
 _SAMPLED_VALUES = 1024
 # What says who wrote a configuration, or changes with how the model is run.
@@ -86,7 +86,7 @@ def why_sharded(model: Any) -> str:
 def check_sharding(model: Any) -> None:
     """Raises UsageError where `whole_weights` cannot gather the weights of a model."""
     kind = why_sharded(model)
-    if kind not in ("", "FSDP", "FSDP2"):
+    if kind not in ("", "FSDP", "FSDP2", "ZeRO-3"):
         raise UsageError(f"model: its weights are sharded by {kind}, from which they cannot be gathered here")
 
 
@@ -122,6 +122,15 @@ def whole_weights(model: Any) -> Iterator[None]:
                 if isinstance(part, FullyShardedDataParallel):
                     vars(part)["forward"] = part.module.forward
             yield
+    elif kind == "ZeRO-3":
+        import deepspeed
+
+        with deepspeed.zero.GatheredParameters(list(model.parameters())):
+            for part in model.modules():
+                for hooks in (part._forward_hooks, part._forward_pre_hooks):
+                    for number in [number for number, hook in hooks.items() if _is_of_deepspeed(hook)]:
+                        del hooks[number]  # it gathers a layer, and lets it go when the layer is done
+            yield
     else:
         check_sharding(model)
 
@@ -136,8 +145,9 @@ def as_found(model: Any, tokenizer: Any) -> Iterator[None]:
     import torch
 
     module = language_model(model)
-    parts = [(part, _copied(vars(part))) for part in model.modules()]
-    parts += [] if module is model else [(part, _copied(vars(part))) for part in module.modules()]
+    parts = [(part, dict(vars(part))) for part in {*model.modules(), *module.modules()}]
+    # The tables stay the objects that they are: the handle of a hook finds it by them.
+    tables = [(state[name], list(state[name].items())) for _, state in parts for name in _TABLES if name in state]
     trained = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
     settings = [getattr(part, name, None) for part in module.modules() for name in ("config", "generation_config")]
     saved = [(each, dict(vars(each))) for each in {id(each): each for each in settings if each is not None}.values()]
@@ -153,7 +163,10 @@ def as_found(model: Any, tokenizer: Any) -> Iterator[None]:
     finally:
         for part, state in parts:
             part.__dict__.clear()
-            part.__dict__.update(_copied(state))
+            part.__dict__.update(state)
+        for table, items in tables:
+            table.clear()
+            table.update(items)
         for parameter, trains in trained:
             if parameter.requires_grad != trains:
                 parameter.requires_grad_(trains)
@@ -294,6 +307,10 @@ def fingerprint(module: Any) -> str:
     return digest.hexdigest()[:16]
 
 
+def _is_of_deepspeed(hook: Any) -> bool:
+    return str(getattr(hook, "__module__", "")).startswith("deepspeed.")
+
+
 def _is_cut(parameter: Any) -> bool:
     """Whether a process has only its own part of a tensor (`DTensor`)."""
     return hasattr(parameter, "full_tensor")
@@ -301,10 +318,6 @@ def _is_cut(parameter: Any) -> bool:
 
 def _without_padding(tokenizer: str) -> dict[str, Any]:
     return {key: value for key, value in json.loads(tokenizer).items() if key not in ("padding", "truncation")}
-
-
-def _copied(state: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value.copy() if name in _TABLES else value for name, value in state.items()}
 
 
 def _reading_state(tokenizer: Any) -> tuple[dict[str, Any], Any, Any]:
