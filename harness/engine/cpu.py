@@ -1,4 +1,7 @@
-"""Faster float32 matrix products on processors where torch's default library leaves half of them unused.
+"""Processors: memory that is used again, and float32 matrix products where torch's library leaves half of them unused.
+
+Activations are made and dropped many times in each layer. What glibc gives back to the system in between must be
+mapped and cleared anew, which took as long as all that is not a product of matrices.
 
 torch multiplies float32 matrices with MKL, which takes its AVX2 path on processors that are not Intel's. oneDNN, which
 ships with torch too, uses AVX-512 wherever it is: 2.2 times as fast on an AMD EPYC of 2025. The arithmetic is the same
@@ -7,6 +10,8 @@ IEEE float32; only the order of sums differs.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
 import types
 from typing import Any
@@ -19,6 +24,18 @@ _ENOUGH_ROWS = 8
 _QUERIES = 512
 _SCORE_VALUES = 256 << 10
 _ENOUGH_KEYS = 128
+# glibc's malloc.h.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+# Freed memory of up to so many bytes a piece is kept; older releases of glibc take no more than the second.
+_KEPT_BYTES = (1 << 30, 32 << 20)
+
+
+def keep_freed_memory() -> bool:
+    """Let the process use memory again that was freed, instead of giving it back and asking anew. False: not glibc."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        return any(mallopt(_MMAP_THRESHOLD, most) and mallopt(_TRIM_THRESHOLD, most) for most in _KEPT_BYTES)
+    return False
 
 
 def speed_up_linear_layers(model: Any) -> int:

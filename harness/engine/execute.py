@@ -17,7 +17,7 @@ import torch
 from harness.engine import memory
 from harness.engine.attention import SharedAttention
 from harness.engine.beams import BeamGenerator
-from harness.engine.cpu import speed_up_linear_layers
+from harness.engine.cpu import keep_freed_memory, speed_up_linear_layers
 from harness.engine.cuda_graphs import DecodeSteps, graph_capture
 from harness.engine.decoder import Decoder
 from harness.engine.encoder_decoder import EncoderDecoderScorer
@@ -89,6 +89,7 @@ class Executor:
         elif not self.is_encoder_decoder:
             self.decoder = Decoder(self.model, self.device, self.dtype)
         if self.device == "cpu":
+            keep_freed_memory()
             speed_up_linear_layers(self.model)
         reason = why_not_shared(self.model, self.model.config)
         self.attention = None

@@ -1,11 +1,16 @@
-"""What is imported of transformers, and what is not."""
+"""What is imported of transformers, and how torch's threads wait."""
 
 from __future__ import annotations
 
+import os
+import platform
 import subprocess
 import sys
 
 import pytest
+
+from harness.engine import cpu
+from harness.engine.libraries import let_threads_sleep
 
 PROGRAM = """\
 import gc
@@ -26,3 +31,51 @@ def test_scipy_is_imported_only_by_who_trains_with_it() -> None:
     pytest.importorskip("scipy")
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
     assert done.stdout == "[[0, 1], [1, 0]]\n", done.stderr
+
+
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+
+
+@pytest.mark.parametrize(
+    ("given", "imported", "found"),
+    [
+        ({}, False, {"GOMP_SPINCOUNT": "2000", "KMP_BLOCKTIME": "1"}),
+        ({"OMP_WAIT_POLICY": "active"}, False, {"OMP_WAIT_POLICY": "active"}),
+        ({"KMP_BLOCKTIME": "200"}, False, {"KMP_BLOCKTIME": "200"}),
+        ({}, True, {}),
+    ],
+)
+def test_threads_sleep_unless_the_user_says_otherwise_or_torch_is_there(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], imported: bool, found: dict[str, str]
+) -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in WAITING}
+    monkeypatch.setattr(os, "environ", {**environment, **given})
+    monkeypatch.setattr(sys, "modules", {name: module for name, module in sys.modules.items() if name != "torch"})
+    if imported:
+        monkeypatch.setitem(sys.modules, "torch", os)
+    let_threads_sleep()
+    assert {name: os.environ[name] for name in WAITING if name in os.environ} == found
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
+def test_freed_memory_is_used_again() -> None:
+    """Tensors as large as activations are made without asking the system for pages each time."""
+    program = """\
+import resource
+import torch
+from harness.engine.cpu import keep_freed_memory
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        torch.ones(2_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+before = faults()
+print(keep_freed_memory(), before > 10 * faults())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout == "True True\n", done.stderr
+
+
+def test_a_library_without_mallopt_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu.ctypes, "CDLL", lambda name: object())
+    assert not cpu.keep_freed_memory()
