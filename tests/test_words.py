@@ -19,8 +19,9 @@ from harness.record.coverage import _BECAME
 from harness.record.html import KINDS
 from harness.record.published import VERDICTS
 from harness.record.report import _OTHER_FIXES, _VERDICTS, DOUBTS
+from harness.record.seen_rows import FINDINGS, UNITS
 from harness.run.lite import METHODS
-from harness.run.probes import FINDINGS, REASONS, UNITS
+from harness.run.probes import REASONS
 from harness.run.recipes import _DOUBTS
 from harness.tasks.abilities import ABILITIES
 from harness.testing import run_harness
@@ -72,9 +73,9 @@ MADE_UP = (
 
 SPEAKING = (
     "record/report.py", "record/report_table.py", "record/html.py", "record/cost.py", "record/coverage.py",
-    "record/published.py", "record/by_category.py", "record/capability_table.py", "record/failures.py",
-    "record/shown.py", "run/recipes.py", "cli/report.py", "cli/start.py", "cli/this_machine.py", "cli/view.py", "view",
-    "run/probes.py", "cli/progress.py", "cli/speedometer.py",
+    "record/published.py", "record/by_category.py", "record/capability_table.py", "record/seen_rows.py",
+    "record/failures.py", "record/shown.py", "run/recipes.py", "cli/report.py", "cli/start.py",
+    "cli/this_machine.py", "cli/view.py", "view", "run/probes.py", "cli/progress.py", "cli/speedometer.py",
 )  # fmt: skip
 """What makes the report, the viewer and the guide."""
 UNSAID = (

@@ -418,6 +418,43 @@ class LiteFields(TypedDict):
     models: int
 
 
+class ProbeFields(TypedDict):
+    """What one probe says of a model. effect: in nats, or a rank from -1/2 to 1/2. p: None where nothing can be said.
+    left_out: reason -> rows or shards that could not be used. verbatim: what the model would write word for word.
+    unseen: with how many rows they were compared."""
+
+    probe: str
+    n: int
+    effect: float | None
+    p: float | None
+    left_out: dict[str, int]
+    verbatim: int | None
+    unseen: int | None
+
+
+class OverlapFields(TypedDict):
+    """What of a task stands in a corpus. first, first_alike: the first rows, and rows with pictures, and where."""
+
+    corpus: str
+    rows: int
+    found: int
+    too_short: int
+    documents: int
+    pictured: int
+    alike: int
+    pictures: int
+    first: list[list[str]]
+    first_alike: list[list[str]]
+
+
+class ContaminationFields(TypedDict, total=False):
+    """Whether a model may have seen a task. date: the day of the last look."""
+
+    date: str
+    probes: list[ProbeFields]
+    corpus: OverlapFields
+
+
 class SideFields(TypedDict):
     """The rows on one side of a model's cut-off. value, interval: None without a scored row, or with one alone."""
 
@@ -508,6 +545,7 @@ class TaskReport(ResultFields):
     drawn: NotRequired[DrawnFields]
     lite: NotRequired[LiteFields]
     dated: NotRequired[DatedFields]
+    contamination: NotRequired[ContaminationFields]
     failures: NotRequired[list[FailureFields]]
     published: NotRequired[PublishedFields]
 

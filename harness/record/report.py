@@ -32,6 +32,7 @@ from harness.record.file_types import (
     UsageFields,
 )
 from harness.record.manifest import seconds_of
+from harness.record.seen_rows import is_found, overlap_sentences, probe_sentence
 from harness.terminal import visible
 from harness.types import (
     JSON,
@@ -281,7 +282,8 @@ def render(report: Report, width: int = 80, *, subsets: bool = False, t: Transla
     words += [Text(visible(line), style="yellow") for line in (*partial(report, t), *corrections(report, t))]
     words += [Text(visible(line), style="dim") for line in settings(report, t)]
     words += [Text(visible(line), style="dim") for line in of_parts(report, t)]
-    doubtful = (*bad_row_lines(report, t), *losses(report, t), *gaps(report, t))
+    seen = contamination_lines(report, t, found=True)
+    doubtful = (*bad_row_lines(report, t), *losses(report, t), *gaps(report, t), *seen)
     words += [Text(visible(line), style="yellow") for line in doubtful]
     words += [Text(visible(str(incident["text"])), style="yellow") for incident in report.get("incidents", ())]
     words += [Text(visible(text), style="dim") for text in scorers(report, t)]
@@ -341,6 +343,19 @@ def warnings_of(report: Report, t: Translate = english) -> Iterator[str]:
     yield from bad_row_lines(report, t)
     yield from losses(report, t)
     yield from gaps(report, t)
+    yield from contamination_lines(report, t, found=True)
+
+
+def contamination_lines(report: Report, t: Translate = english, *, found: bool) -> Iterator[str]:
+    """Of each task, what says that the model has seen its rows; or else what was looked for and not found."""
+    for task in report["tasks"]:
+        known = task.get("contamination", {})
+        for probe in known.get("probes", ()):
+            if is_found(probe) == found:
+                yield probe_sentence(_name_of(task, t), probe, t)
+        overlap = known.get("corpus")
+        if overlap is not None and bool(overlap["found"] or overlap["alike"]) == found:
+            yield from overlap_sentences(_name_of(task, t), overlap, t)
 
 
 def partial(report: Report, t: Translate = english) -> Iterator[str]:
@@ -382,10 +397,11 @@ def drawn_lines(report: Report, t: Translate = english) -> Iterator[str]:
 
 
 def of_parts(report: Report, t: Translate = english) -> Iterator[str]:
-    """What rows that were drawn or chosen say of all, and what dates say, a line each."""
+    """What rows that were drawn or chosen say of all, what dates say, and what the model was not found to have seen."""
     yield from drawn_lines(report, t)
     yield from lite_lines(report, t)
     yield from dated_lines(report, t)
+    yield from contamination_lines(report, t, found=False)
 
 
 def dated_lines(report: Report, t: Translate = english) -> Iterator[str]:

@@ -319,16 +319,20 @@ class RunFolder:
         if status == FINISHED:
             self.put_in_order()
         if report is not None:
-            plain = jsonable(report)
-            files.replace_json(self.path / REPORT_FILE, plain)
-            html = page_html(plain, page or PageSamples.of(plain, self.records()), locale_language(None))
-            files.replace(self.path / HTML_FILE, [html.encode("utf-8", "replace")])
+            self.replace_report(report, page)
         try:
             self._end_session(status)
         except SaveError:
             # Another error ends this run; that the manifest still says `running` takes nothing from the next one.
             if status == FINISHED:
                 raise
+
+    def replace_report(self, report: Report, page: PageSamples | None = None) -> None:
+        """Write `report.json` and its page anew; `page` as of `finish`. Raises SaveError."""
+        plain = jsonable(report)
+        files.replace_json(self.path / REPORT_FILE, plain)
+        html = page_html(plain, page or PageSamples.of(plain, self.records()), locale_language(None))
+        files.replace(self.path / HTML_FILE, [html.encode("utf-8", "replace")])
 
     def _end_session(self, status: str) -> None:
         if self._written is None:  # scored again: the session that asked the model keeps its times

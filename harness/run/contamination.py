@@ -8,11 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date as calendar_date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.data.corpus import Trouble, documents, pictures, row_texts
 from harness.errors import UsageError
+from harness.record.file_types import ContaminationFields, OverlapFields
+from harness.record.manifest import the_run
+from harness.record.run import RunFolder
+from harness.record.seen_rows import (
+    note_contamination,
+    overlap_sentences,
+    read_contamination,
+    write_contamination,
+)
 from harness.registry import Registry, load_plugins
 from harness.run.answers import plugin_errors
 from harness.run.jobs import TaskJob, close_code, load_jobs
@@ -20,6 +30,7 @@ from harness.run.prepare import prepare_models, resolved
 from harness.run.probes import Probe, TextAsker, first_views, probes_of, seen_and_later
 from harness.run.samples import render_samples
 from harness.run.spec import Progress, RunSpec
+from harness.secret import MASK
 from harness.stopwatch import Stopwatch
 from harness.types import UNREADABLE, Sample
 from harness.words import Translate, english
@@ -28,6 +39,12 @@ if TYPE_CHECKING:
     from harness.data.picture_hash import Bits
     from harness.scoring.statistics.overlap import CorpusMatch
 
+_NOT_ASKED = (
+    "modify", "metrics", "log_to", "shard", "executor", "precision", "until_decided", "recipe", "budget",
+    "budget_tokens", "output_path", "user_model", "num_fewshot", "fewshot_sampler", "task_gen_kwargs", "repeats",
+    "batch_api",
+)  # fmt: skip
+"""What a run may have been told that is of no use to whoever looks at its rows."""
 RowKey = tuple[str, int]
 """A subset and the number of a row in it."""
 
@@ -63,31 +80,66 @@ class Overlap:
 
     def said(self, t: Translate = english) -> str:
         """The sentence in a language; a second one of pictures, where rows show some."""
-        short = t("; {n} rows are too short to be looked for", n=f"{self.too_short:,}") if self.too_short else ""
-        said = t(
-            "{task}: {found} of {n} rows stand in the corpus ({documents} documents{short})",
-            task=self.task,
-            found=f"{len(self.matches):,}",
-            n=f"{self.rows:,}",
-            documents=f"{self.documents:,}",
-            short=short,
-        ) + _places(self.matches, t)
-        if not self.pictured:
-            return said
-        shown = t(
-            "{task}: of {n} rows with pictures, {found} show one that stands in the corpus ({pictures} pictures)",
-            task=self.task,
-            found=f"{len(self.alike):,}",
-            n=f"{self.pictured:,}",
-            pictures=f"{self.pictures:,}",
-        )
-        return f"{said}\n{shown}{_places(self.alike, t)}"
+        return "\n".join(overlap_sentences(self.task, self.fields(""), t))
+
+    def fields(self, corpus: str) -> OverlapFields:
+        """As a run folder keeps it. corpus: what is said of where it lies."""
+        return {
+            "corpus": corpus,
+            "rows": self.rows,
+            "found": len(self.matches),
+            "too_short": self.too_short,
+            "documents": self.documents,
+            "pictured": self.pictured,
+            "alike": len(self.alike),
+            "pictures": self.pictures,
+            "first": _first(self.matches),
+            "first_alike": _first(self.alike),
+        }
 
 
-def _places(matches: Mapping[RowKey, CorpusMatch] | Mapping[RowKey, PictureMatch], t: Translate) -> str:
-    keys = list(matches)[:3]
-    first = [t("{row} in {place}", row=f"{key[0]} {key[1]}".strip(), place=matches[key].place) for key in keys]
-    return (": " + ", ".join(first) + (" ..." if len(matches) > 3 else "")) if first else ""
+def _first(matches: Mapping[RowKey, CorpusMatch] | Mapping[RowKey, PictureMatch]) -> list[list[str]]:
+    """The first three rows, each with its place."""
+    return [[f"{key[0]} {key[1]}".strip(), matches[key].place] for key in list(matches)[:3]]
+
+
+def spec_of_run(path: Path, registry: Registry) -> RunSpec:
+    """What a run asked and which model, as `in_corpus` and `probes` take it. Raises `UsageError`."""
+    run = RunFolder.read(path)
+    if run.kind == "judgement" or "spec" not in run.manifest:
+        raise UsageError(f"--run {path}: holds no answers of a model to tasks, but {run.kind}s")
+    read_contamination(run.path)  # what is kept must be readable before something is added to it
+    told = RunSpec.from_json(run.manifest["spec"])
+    hidden = [name for name in registry.model(told.model).secrets if told.model_args.get(name) == MASK]
+    args = {name: value for name, value in told.model_args.items() if name not in hidden}
+    plain = RunSpec(tasks=())
+    kept = {name: getattr(plain, name) for name in _NOT_ASKED}
+    return replace(told, model_args=args, **kept)
+
+
+def keep_overlap(run: Path, overlap: Overlap, corpus: Path) -> None:
+    """Keep in a run folder what of a task stands in a corpus. Raises `HarnessError`."""
+    fields: ContaminationFields = {"date": _today(), "corpus": overlap.fields(str(corpus))}
+    write_contamination(the_run(run), overlap.task, fields)
+
+
+def keep_probe(run: Path, probe: Probe) -> None:
+    """Keep in a run folder what a probe found. Raises `HarnessError`."""
+    write_contamination(the_run(run), probe.task, {"date": _today(), "probes": [probe.fields]})
+
+
+def _today() -> str:
+    return calendar_date.today().isoformat()
+
+
+def tell_report(run: Path, progress: Progress) -> None:
+    """Have the report of a run say what is kept in its folder. Raises `HarnessError`."""
+    with RunFolder.reopen(run) as folder:
+        if (report := folder.report) is not None:
+            note_contamination(report, folder.manifest, read_contamination(folder.path))
+            folder.replace_report(report)
+        for message in folder.take_messages():
+            progress.message(message)
 
 
 def loaded_tasks(spec: RunSpec, registry: Registry, progress: Progress) -> list[TaskJob]:

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from harness.model import Model
-from harness.record.file_types import Manifest
+from harness.record.file_types import Manifest, TaskFields
 from harness.registry import Registry
 from harness.run.jobs import TaskJob
 from harness.run.shards import RowShare
@@ -17,6 +17,7 @@ from harness.run.spec import RunSpec
 from harness.secret import MASK, Secret, revealed, secrets_in, shown, shown_urls
 from harness.tasks.generation import with_one_name
 from harness.tasks.task import Task
+from harness.types import JSON
 
 
 def run_identity(
@@ -97,9 +98,11 @@ def manifest(
     }
 
 
-def _renewing(task: Task) -> dict[str, Any]:
+def _renewing(task: Task) -> TaskFields:
     """Where other numbers and texts come from, where modifiers bring some."""
-    told: dict[str, Any] = {modifier.label: dict(modifier.identity) for modifier in task.modifiers if modifier.identity}
+    told: dict[str, dict[str, JSON]] = {
+        modifier.label: dict(modifier.identity) for modifier in task.modifiers if modifier.identity
+    }
     if task.renewals is not None and task.renewals.file is not None:
         told["renewal"] = {"file": str(task.renewals.file), "digest": task.renewals.digest}
     return {"modified_by": told} if told else {}

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 from harness.data.corpus import row_texts
 from harness.errors import DataError, HarnessError, TaskError
 from harness.model import Model
+from harness.record.file_types import ProbeFields
+from harness.record.seen_rows import HALF, MIN_K, MISSING, OPTIONS, ROWS, probe_sentence
 from harness.run.answers import answers
 from harness.run.jobs import TaskJob
 from harness.tasks.answer_options import find_options, value
@@ -38,24 +40,12 @@ ORDERS = 8
 """Other orders that each shard is compared with."""
 OPTION_ORDERS = 7
 LETTERS = string.ascii_uppercase
-CLEAR = 0.01
-"""A p-value below which a probe says that the model has seen the rows."""
 RAREST = 0.2
 """Which part of a text's words Min-K% takes: 20 %, as its paper (W. Shi et al., arXiv:2310.16789)."""
 CHARACTERS_OF_A_TEXT = 400
 FEWEST_WORDS = 10
 _WORD = re.compile(r"\s*(?:[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff]|[^\W\u3040-\uffff]+|.)")
 
-ROWS, OPTIONS, MISSING, HALF, MIN_K = "order of rows", "order of options", "missing option", "second half", "Min-K%"
-FINDINGS = {
-    ROWS: "likes the order of rows of the benchmark",
-    OPTIONS: "likes the order of options of the benchmark",
-    MISSING: "guesses the missing option",
-    HALF: "expects the second half of questions",
-    MIN_K: "expects the rarest words of rows",
-}
-"""Probe -> what a model does that has seen the rows."""
-UNITS = {ROWS: "shards of rows"}
 REASONS = (
     "shards longer than the model's window, or without an answer",
     "without an answer, or longer than the model's window",
@@ -87,24 +77,21 @@ class Probe:
 
     def said(self, t: Translate = english) -> str:
         """The sentence in a language."""
+        return probe_sentence(self.task, self.fields, t)
+
+    @property
+    def fields(self) -> ProbeFields:
+        """As a run folder keeps it."""
         result = self.result
-        unit = t(UNITS.get(self.name, "questions"))
-        if result.p is None:
-            said = t("{task}: {probe}: nothing can be said from {n} {unit}", task=self.task, probe=t(self.name),
-                     n=result.n, unit=unit)  # fmt: skip
-        else:
-            seen = "{task}: the model {finding} more than chance allows: it has seen them ({numbers})"
-            not_seen = "{task}: the model {finding} no more than chance allows ({numbers})"
-            of = "{effect} nats a shard" if self.name == ROWS else "{effect} of a rank"
-            numbers = [f"p = {result.p:.2g}", t(of, effect=f"{result.effect:+.3f}"), f"{result.n} {unit}"]
-            if self.unseen is not None:
-                numbers.append(t("{n} unseen", n=self.unseen))
-            if self.verbatim is not None:
-                numbers.append(t("{n} word for word", n=self.verbatim))
-            said = t(seen if result.p < CLEAR else not_seen, task=self.task, finding=t(FINDINGS[self.name]),
-                     numbers=", ".join(numbers))  # fmt: skip
-        out = "; ".join(t("{n} left out: {reason}", n=n, reason=t(reason)) for reason, n in self.left_out.items())
-        return f"{said}; {out}" if out else said
+        return {
+            "probe": self.name,
+            "n": result.n,
+            "effect": result.effect,
+            "p": result.p,
+            "left_out": dict(self.left_out),
+            "verbatim": self.verbatim,
+            "unseen": self.unseen,
+        }
 
 
 @dataclass(frozen=True, slots=True)

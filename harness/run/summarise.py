@@ -14,6 +14,7 @@ from harness.record.file_types import AbilityFields, Manifest, RangeFields, Repo
 from harness.record.html import PageSamples
 from harness.record.report import Missing, Usage, build_report, missing_of, watch
 from harness.record.run import RunFolder
+from harness.record.seen_rows import note_contamination, read_contamination
 from harness.record.submission import write_submission
 from harness.run.dated import dated_fields
 from harness.run.drawn import drawn_fields
@@ -108,6 +109,10 @@ def _report(jobs: Sequence[TaskJob], sums: _Summary, asked: Mapping[str, Collect
         report["shard"] = {"part": shard["part"], "of": shard["of"]}
     else:  # what was published is of all rows
         note_published(report, folder.manifest)
+    try:
+        note_contamination(report, folder.manifest, read_contamination(folder.path))
+    except UsageError as error:  # a report is of more than this
+        folder.messages.append(str(error))
     _note_costs(report, folder.manifest)
     report["cutoff"] = folder.manifest.get("spec", {}).get("cutoff")
     report["abilities"] = list(map(_ability_fields, ability_scores(headlines)))

@@ -73,8 +73,9 @@ class Expression:
             if isinstance(error, ExpressionError):
                 raise
             raise ExpressionError(f"'{self.source}' is no arithmetic expression") from None
-        named = isinstance(body, ast.Call) and isinstance(body.func, ast.Name)
-        self.function = (body.func.id, len(body.args)) if named else ("", 0)
+        self.function = ("", 0)
+        if isinstance(body, ast.Call) and isinstance(body.func, ast.Name):
+            self.function = (body.func.id, len(body.args))
         """The function that the whole expression calls, and with how many arguments."""
         called = {id(node.func) for node in ast.walk(body) if isinstance(node, ast.Call)}
         self.names = frozenset(
@@ -221,7 +222,7 @@ def _compiled(node: ast.AST) -> _Evaluate:
 
 @_compiled.register
 def _(node: ast.Constant) -> _Evaluate:
-    value = node.value
+    value: Value = node.value
     if isinstance(value, float):
         value = Fraction(repr(value)) if abs(value) < 1e300 else None
     if not isinstance(value, int | Fraction | str):

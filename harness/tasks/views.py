@@ -37,8 +37,8 @@ def views_of(
     for index, each in enumerate(views):
         view, shown = replace(each, index=index, count=len(views)), renewed.get(each.renewal, row)
         if entry is not None and options is not None and (view.is_moved or view.options):
-            own = options if shown is row else find_options(shown, entry)
-            shown = moved(shown, entry, own, view.order, view.options)
+            found = options if shown is row else find_options(shown, entry)
+            shown = moved(shown, entry, found, view.order, view.options)
         if entry is not None and view.question is not None:
             shown = asking(shown, entry, view.question)
         yield view, shown

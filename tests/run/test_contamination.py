@@ -13,13 +13,19 @@ from typing import Any
 
 import pytest
 
-from harness import UsageError
+from harness import UsageError, evaluate
 from harness.data.corpus import MOST_CHARACTERS, Trouble, documents
-from harness.run.contamination import in_corpus, probes
-from harness.run.probes import FINDINGS, ShownRow, TextAsker, lettered, probes_of
-from harness.run.spec import RunSpec
+from harness.record.report import of_parts, summary_text, warnings_of
+from harness.record.seen_rows import FINDINGS
+from harness.registry import load_plugins
+from harness.run.contamination import Overlap, in_corpus, keep_overlap, keep_probe, probes, spec_of_run, tell_report
+from harness.run.probes import Probe, ShownRow, TextAsker, lettered, probes_of
+from harness.run.rescore import score_run
+from harness.run.result import load_run
+from harness.run.spec import Progress, RunSpec
+from harness.scoring.statistics.exchange import TestResult as TrialResult
 from harness.scoring.statistics.exchange import higher_test, order_test, rank_test
-from harness.scoring.statistics.overlap import OverlapIndex, words_of
+from harness.scoring.statistics.overlap import CorpusMatch, OverlapIndex, words_of
 from harness.testing import run_harness
 from harness.words import translator
 
@@ -332,3 +338,51 @@ def test_pictures_of_rows_are_found_scaled_and_compressed_anew_and_others_are_no
     assert "of 12 rows with pictures, 3 show one that stands in the corpus (33 pictures)" in found.sentence
     assert trouble.counts["a picture of one colour"] == 1
     assert trouble.first["no picture that can be read (UnidentifiedImageError)"] == "broken.png"
+
+
+def test_the_report_of_a_run_says_what_was_found_of_its_rows() -> None:
+    result = evaluate("dummy", "mode=random", "exam.yaml", modify=("shuffle_options",))
+    run = result.path
+    keep_probe(run, Probe("exam", "order of rows", TrialResult(40, 1.25, 0.0004), {}))
+    keep_probe(run, Probe("exam", "Min-K%", TrialResult(20, 0.01, 0.41), {"too few words": 2}, unseen=30))
+    keep_probe(run, Probe("exam", "Min-K%", TrialResult(20, 0.02, 0.4), {}, unseen=30))  # looked at again
+    keep_overlap(run, Overlap("exam", 20, 0, 3, {("", 7): CorpusMatch("a.txt", 1.0, 1.0)}), Path("corpus"))
+    tell_report(run, Progress())
+    seen = "the model likes the order of rows of the benchmark more than chance allows: it has seen them (p = 0.0004"
+    not_seen = "the model expects the rarest words of rows no more than chance allows (p = 0.4"
+    for report in (load_run(run).report, score_run(run).report):
+        assert report is not None
+        (known,) = (task["contamination"] for task in report["tasks"])
+        assert [(probe["probe"], probe["p"]) for probe in known["probes"]] == [
+            ("order of rows", 0.0004),
+            ("Min-K%", 0.4),
+        ]
+        assert list(warnings_of(report)) == [
+            f"exam+shuffle_options: {seen}, +1.250 nats a shard, 40 shards of rows)",
+            "exam+shuffle_options: 1 of 20 rows stand in the corpus (3 documents): 7 in a.txt",
+        ]
+        assert list(of_parts(report)) == [
+            f"exam+shuffle_options: {not_seen}, +0.020 of a rank, 20 questions, 30 unseen)"
+        ]
+        assert seen in (run / "report.html").read_text()
+        assert "1 of 20 rows stand in the corpus" in summary_text(report, 200)
+        assert "模型" in next(warnings_of(report, translator("zh")))
+    (run / "contamination.json").write_text('{"exam": {"probes": [{}]}}')
+    with pytest.raises(UsageError, match=r"contamination\.json: damaged \(exam: probes.*take it away"):
+        keep_probe(run, Probe("exam", "order of rows", TrialResult(40, 1.25, 0.0004), {}))
+    assert "contamination" not in score_run(run).report["tasks"][0]
+
+
+def test_a_run_says_itself_which_tasks_and_which_model_are_looked_at() -> None:
+    result = evaluate("dummy", "mode=random", "exam.yaml", modify=("circular",), limit=9)
+    spec = spec_of_run(result.path, load_plugins())
+    assert (spec.tasks, spec.model, dict(spec.model_args), spec.limit, spec.modify) == (
+        ("exam.yaml",), "dummy", {"mode": "random"}, 9, ()
+    )  # fmt: skip
+    done = run_harness("contamination", "exam.yaml", "--run", str(result.path))
+    assert "its tasks and its model (dummy) are looked at; name no others" in done.output
+    done = run_harness("contamination", "--run", str(result.path))
+    assert done.exit_code == 0, done.output
+    assert "exam: order of options: nothing can be said from 9 questions" in done.output
+    (known,) = (task["contamination"] for task in load_run(result.path).report["tasks"])
+    assert {probe["probe"] for probe in known["probes"]} >= {"order of rows", "order of options"}
