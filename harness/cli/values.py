@@ -172,12 +172,7 @@ def parse_date(text: Any) -> str:
 def parse_limit(given: str | float) -> int | float:
     """Read `--limit`: a count of rows, or a fraction of each subset between 0 and 1."""
     problem = f"'{given}' is neither a count of rows (such as 100) nor a fraction of them (such as 0.1)"
-    try:
-        value = float(given)
-    except (TypeError, ValueError):
-        raise ValueError(problem) from None
-    if isinstance(given, bool) or not math.isfinite(value) or value <= 0:
-        raise ValueError(problem)
+    value = _above_zero(given, problem)
     if value < 1:
         return value
     if value != int(value):
@@ -199,7 +194,10 @@ def parse_shard(given: Any) -> tuple[int, int]:
 
 def parse_precision(given: str | float) -> float:
     """Read `--precision`: half of the width that an interval may have, above 0."""
-    problem = f"'{given}' is no width above 0, such as 0.01"
+    return _above_zero(given, f"'{given}' is no width above 0, such as 0.01")
+
+
+def _above_zero(given: str | float, problem: str) -> float:
     try:
         value = float(given)
     except (TypeError, ValueError):

@@ -154,8 +154,8 @@ class _Node:
         return self.end - self.start
 
 
-def common_prefix(one: tuple[int, ...], other: tuple[int, ...]) -> int:
-    """Length of the common prefix, by bisection over slices (compared in C)."""
+def common_prefix(one: Sequence[object], other: Sequence[object]) -> int:
+    """Length of the common prefix of two tuples or two texts, by bisection over slices (compared in C)."""
     low, high = 0, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2

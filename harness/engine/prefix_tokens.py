@@ -14,6 +14,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from harness.engine.plan import common_prefix
+
 # How far from the place where texts part a cut is made: more than any pattern looks ahead.
 _MARGIN = 24
 # Texts that share fewer characters, and lists of fewer texts, are tokenised as they are.
@@ -89,7 +91,7 @@ class PrefixTokenizer:
     def _shared_prefix(self, texts: Sequence[str], run: Sequence[int], special: bool) -> tuple[list[int], int] | None:
         """(ids, characters) of the beginning that the texts of a run share, up to the start of a word."""
         first = texts[run[0]]
-        limit = min(_common_characters(first, texts[index]) for index in run[1:]) - self._margin
+        limit = min(common_prefix(first, texts[index]) for index in run[1:]) - self._margin
         whole = self._backend.encode(first, add_special_tokens=special)
         words, offsets = whole.word_ids, whole.offsets
         for token in reversed(range(1, len(words))):
@@ -159,7 +161,7 @@ def _runs(texts: Sequence[str]) -> list[list[int]]:
     shared = 0
     for index in sorted(range(len(texts)), key=lambda i: texts[i]):
         if runs:
-            common = _common_characters(texts[runs[-1][0]], texts[index])
+            common = common_prefix(texts[runs[-1][0]], texts[index])
             least = shared // 2 if len(runs[-1]) > 1 else 0
             if common >= max(_LEAST_SHARED, least):
                 shared = min(shared, common) if len(runs[-1]) > 1 else common
@@ -167,14 +169,3 @@ def _runs(texts: Sequence[str]) -> list[list[int]]:
                 continue
         runs.append([index])
     return runs
-
-
-def _common_characters(one: str, other: str) -> int:
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low

@@ -7,7 +7,7 @@ import os
 import ssl
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -96,7 +96,8 @@ class Connection:
                 options = {"allow_redirects": False, "ssl": self._tls or False, "proxy": proxy}
                 data = _form(body) if isinstance(body, Upload) else body
                 async with session.request(method, url, data=data, headers=headers, **options) as reply:
-                    content = await _read(reply, into if reply.status == 200 else None, arrivals)
+                    parts = reply.content.iter_chunked(2**16)
+                    content = await read_parts(parts, into if reply.status == 200 else None, arrivals)
                     return Received(reply.status, {k.lower(): v for k, v in reply.headers.items()}, content)
         except TimeoutError as error:
             if isinstance(error, aiohttp.ServerTimeoutError):
@@ -158,10 +159,13 @@ def _form(upload: Upload) -> Any:
     return form
 
 
-async def _read(reply: Any, into: IO[bytes] | None, arrivals: list[tuple[float, int]] | None) -> bytes:
+async def read_parts(
+    coming: AsyncIterator[bytes], into: IO[bytes] | None, arrivals: list[tuple[float, int]] | None
+) -> bytes:
+    """All of a reply, in one piece, or in a file. Raises NoReply where it is longer than a reply may be."""
     parts: list[bytes] = []
     size = 0
-    async for part in reply.content.iter_chunked(2**16):
+    async for part in coming:
         if into is not None:
             into.write(part)
             continue

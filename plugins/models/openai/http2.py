@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from harness import UsageError
 
-from .connection import CONNECT_TIMEOUT, KEEP_ALIVE, MOST_BYTES, Connection, NoReply, Received, Upload
+from .connection import CONNECT_TIMEOUT, KEEP_ALIVE, Connection, NoReply, Received, Upload, read_parts
 
 MOST_STREAMS = 100
 """Requests at once on one connection: as many as servers are asked to allow at least (RFC 9113, section 6.5.2)."""
@@ -95,7 +95,7 @@ class Http2Connection(Connection):
             async with asyncio.timeout(max(0.001, seconds)):
                 async with line.client.stream(method, url, content=body, headers=dict(headers)) as reply:
                     self._offers[server] = reply.http_version == "HTTP/2"
-                    content = await _read(reply, arrivals)
+                    content = await read_parts(reply.aiter_bytes(), None, arrivals)
                 return Received(reply.status_code, {k.lower(): v for k, v in reply.headers.items()}, content)
         except httpx2.ConnectTimeout:
             raise NoReply("the server could not be connected to in time", gone=True) from None
@@ -127,22 +127,10 @@ class Http2Connection(Connection):
                 proxy=self._proxies.get(server),
                 trust_env=False,
                 timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT),
-                limits=httpx2.Limits(max_connections=1, keepalive_expiry=KEEP_ALIVE),
+                # One is enough; a bound would have requests wait for a broken one, which httpx2 does not give up then.
+                limits=httpx2.Limits(max_connections=None, keepalive_expiry=KEEP_ALIVE),
                 headers={"Accept-Encoding": "gzip, deflate", "User-Agent": "harness"},
             )
             line = _Line(client)
             lines.append(line)
         return line
-
-
-async def _read(reply: Any, arrivals: list[tuple[float, int]] | None) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    async for part in reply.aiter_bytes():
-        size += len(part)
-        if arrivals is not None:
-            arrivals.append((time.perf_counter(), size))
-        if size > MOST_BYTES:
-            raise NoReply(f"the reply is longer than {MOST_BYTES // 2**20} MB", final=True)
-        parts.append(part)
-    return b"".join(parts)
