@@ -188,10 +188,14 @@ def _flash_cpu(
     causal: bool,
     mask: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    batch, heads, length, dim = query.shape
+    if not causal and mask is None:
+        # Without an order among queries, the heads of a group are just more queries of one key head: larger products.
+        query = query.reshape(batch, key.shape[1], -1, dim)
     # The public function does not return the log-sum-exp. This kernel groups heads by itself.
     kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     out, lse = kernel(query, key, value, 0.0, causal, attn_mask=mask, scale=scale)
-    return out, lse
+    return out.reshape(batch, heads, length, dim), lse.reshape(batch, heads, length)
 
 
 def _fused_cuda(

@@ -19,9 +19,10 @@ from harness.engine.devices import upload
 from harness.engine.plain import GenerateRow
 from harness.engine.sampling import RowChoice
 
-# Slots of similar length attend together: so many, where that spares this share of the places looked at.
-_STRETCH = 16
-_WORTH_CUTTING = 0.85
+# Slots of similar length attend together, up to so many places looked at that hold nothing: a call costs as much.
+_EMPTY_PLACES = 256
+# Slots are put in order when attention costs so much more than it would in order: that copies all of them.
+_WORTH_ORDERING = 1.1
 
 
 @dataclass(slots=True)
@@ -76,6 +77,12 @@ class DecodeCache:
         for store in (self.keys, self.values):
             for tensor in store.values():
                 tensor[target, :, :length] = tensor[source, :, :length]
+
+    def reorder(self, order: Sequence[int], length: int) -> None:
+        """Put slot `order[0]` first, and so on. length: of what the longest holds."""
+        for store in (self.keys, self.values):
+            for tensor in store.values():
+                tensor[: len(order), :, :length] = tensor[list(order), :, :length]
 
     def shrink(self, slots: int) -> None:
         """Keep the first slots only."""
@@ -273,18 +280,30 @@ def _numbers(active: Sequence[DecodingRow]) -> list[list[int]]:
     ]
 
 
-def _by_length(lengths: Sequence[int]) -> list[tuple[int, int, int]]:
-    """(first slot, last slot + 1, tokens to look at) of each stretch of slots that attend together.
+def better_order(lengths: Sequence[int]) -> list[int] | None:
+    """The slots, the longest first, where it pays to put them in this order: a slot is looked at up to the longest that
+    attends with it. None where it does not."""
+    order = sorted(range(len(lengths)), key=lambda slot: -lengths[slot])
+    ordered = _by_length([lengths[slot] for slot in order])
+    return order if _cost(_by_length(lengths)) > _WORTH_ORDERING * _cost(ordered) else None
 
-    Slots are looked at up to the longest: cut into stretches, where that spares much of what is empty.
-    """
-    whole = [(0, len(lengths), max(lengths) + 1)]
-    parts = [
-        (start, min(start + _STRETCH, len(lengths)), max(lengths[start : start + _STRETCH]) + 1)
-        for start in range(0, len(lengths), _STRETCH)
-    ]
-    spent = sum((end - start) * width for start, end, width in parts)
-    return parts if spent < _WORTH_CUTTING * len(lengths) * whole[0][2] else whole
+
+def _cost(parts: Sequence[tuple[int, int, int]]) -> int:
+    """Of attention over these stretches, in places looked at."""
+    return sum((end - start) * width + _EMPTY_PLACES for start, end, width in parts)
+
+
+def _by_length(lengths: Sequence[int]) -> list[tuple[int, int, int]]:
+    """(first slot, last slot + 1, tokens to look at) of each stretch of slots that attend together."""
+    parts: list[tuple[int, int, int]] = []
+    start = longest = held = 0
+    for slot, length in enumerate(lengths):
+        wider = max(longest, length + 1)
+        if slot > start and wider * (slot + 1 - start) - held - length > _EMPTY_PLACES:
+            parts.append((start, slot, longest))
+            start, wider, held = slot, length + 1, 0
+        longest, held = wider, held + length + 1
+    return [*parts, (start, len(lengths), longest)]
 
 
 def _by_prefix(active: Sequence[DecodingRow], device: str) -> list[_PrefixGroup]:

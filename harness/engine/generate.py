@@ -11,7 +11,7 @@ import torch
 from harness.engine.attention import SharedAttention
 from harness.engine.batches import KeyValues, PackLayout
 from harness.engine.cuda_graphs import DecodeSteps
-from harness.engine.decode_cache import DecodeCache, DecodingRow
+from harness.engine.decode_cache import DecodeCache, DecodingRow, better_order
 from harness.engine.decoder import Decoder
 from harness.engine.devices import upload
 from harness.engine.limits import PlanLimits
@@ -234,11 +234,20 @@ class SharedGenerator:
 
     @torch.inference_mode()
     def _decode(self) -> None:
+        if self.decoder.device == "cpu":
+            self._put_in_order()
         hidden = self.steps.hidden(self._active, self._cache, self._prefixes)
         self._choose(self._active, hidden, check=True)
         self.computed_tokens += len(self._active)
         for row in self._active:
             row.length += 1
+
+    def _put_in_order(self) -> None:
+        """Have slots of similar length stand together, where that spares enough."""
+        lengths = [row.length for row in self._active]
+        if (order := better_order(lengths)) is not None:
+            self._cache.reorder(order, max(lengths))
+            self._active = [self._active[slot] for slot in order]
 
     def _make_room(self) -> Iterator[Piece]:
         """Memory ran out in a step: half of the rows wait outside, or the only one fails."""

@@ -11,6 +11,8 @@ import torch
 
 from harness import GenerationParams, Message, ModelOptions, Prompt, Request, Response
 from harness.engine import varlen
+from harness.engine.batches import KeyValues
+from harness.engine.decode_cache import DecodeCache, better_order
 from harness.engine.limits import EngineLimits, PlanLimits
 from harness.engine.score import SharedScorer
 from harness.stopwatch import Stopwatch
@@ -346,3 +348,23 @@ def test_a_clock_is_told_what_the_engine_does(tmp_path: Path) -> None:
     for _ in clock.over("model", model.respond(requests(1))):
         pass
     assert {"tokens", "plan", "attention", "model"} <= set(clock.so_far().phases)
+
+
+def test_slots_are_put_in_order_where_empty_places_would_be_looked_at() -> None:
+    """A slot is looked at up to the longest that attends with it."""
+    mixed = [400, 10] * 8
+    order = better_order(mixed)
+    assert order is not None
+    assert [mixed[slot] for slot in order] == [400] * 8 + [10] * 8
+    assert better_order([mixed[slot] for slot in order]) is None
+    assert better_order([20, 30, 25, 22]) is None  # little to spare
+
+
+def test_a_slot_takes_its_keys_and_values_with_it() -> None:
+    cache = DecodeCache(3, 4)
+    for slot in range(3):
+        held = torch.full((1, 2, 1), float(slot))
+        cache.put(slot, KeyValues({0: held}, {0: -held}), 2)
+    cache.reorder([2, 0, 1], 2)
+    assert cache.keys[0][:, 0, :2, 0].tolist() == [[2, 2], [0, 0], [1, 1]]
+    assert cache.values[0][:, 0, :2, 0].tolist() == [[-2, -2], [0, 0], [-1, -1]]
