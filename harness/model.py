@@ -12,9 +12,13 @@ from typing import Any, ClassVar, Self
 
 from harness.errors import UsageError, suggest
 from harness.secret import revealed
-from harness.stopwatch import Stopwatch
+from harness.stopwatch import Seconds, Stopwatch
 from harness.streaming import AskTimed
 from harness.types import Prompt, Request, RequestKind, Response, Sample
+from harness.words import Phrase, Translate, english, phrase, said
+
+NO_TIME = Seconds()
+BY_RATE = phrase("by the rate of one product of matrices, of which half is reached")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +37,10 @@ class Forecast:
 
     requests: how many. tokens: of all inputs, were each computed alone. unique_tokens: distinct in the prefix tree.
     planned_tokens: what goes through the model, padding included. new_tokens: at most so many are generated.
-    seconds: a rough estimate for the device. memory: what the model takes of it, in a line. unshared: why each input is
-    computed alone, in words; empty where prefixes are shared. known_by: how the seconds are, as the end of a sentence.
-    opening: seconds that loading takes at least. peak_memory: bytes of main memory that the process will have at most.
+    seconds: a rough estimate for the device; processor: the same in seconds of processor, None where that is not known.
+    memory: what the model takes of the device, in a line. unshared: why each input is computed alone, in words; empty
+    where prefixes are shared. known_by: how the seconds are, as the end of a sentence. opening: that loading takes at
+    least, imports and tokens among it. peak_memory: bytes of main memory that the process will have at most.
     is_of_server: another machine computes; then `tokens` and `new_tokens` are what is paid for, and `known_by` says how
     the first are known.
     """
@@ -46,25 +51,44 @@ class Forecast:
     planned_tokens: int
     new_tokens: int
     seconds: float
-    memory: str = ""
+    memory: str | Phrase = ""
     unshared: str = ""
-    known_by: str = "by the rate of one product of matrices, of which half is reached"
-    opening: float = 0.0
+    known_by: str | Phrase = BY_RATE
+    opening: Seconds = NO_TIME
     peak_memory: int | None = None
     is_of_server: bool = False
+    processor: float | None = None
 
     @property
     def text(self) -> str:
-        """One line for a person."""
+        """One line for a person, in English."""
+        return self.said(english)
+
+    def said(self, t: Translate) -> str:
+        """The same in the language of `t`."""
         if self.is_of_server:
-            most = f"up to {self.new_tokens:,}" if self.new_tokens else "no limit on tokens"
-            return f"{self.requests:,} requests, {self.tokens:,} tokens of prompts {self.known_by}, {most} of answers"
-        generated = f", up to {self.new_tokens:,} to generate" if self.new_tokens else ""
-        return (
-            f"{self.requests:,} requests, {self.tokens:,} tokens, {self.unique_tokens:,} of them distinct, "
-            f"{self.planned_tokens:,} to compute ({self.planned_tokens / max(1, self.unique_tokens):.2f} x distinct)"
-            f"{generated}; about {self.seconds:,.0f} s of the model, {self.known_by}"
-            + (f" (prefixes are not shared: {self.unshared})" if self.unshared else "")
+            most = t("up to {n}", n=f"{self.new_tokens:,}") if self.new_tokens else t("no limit on tokens")
+            return t(
+                "{requests} requests, {tokens} tokens of prompts {how}, {most} of answers",
+                requests=f"{self.requests:,}",
+                tokens=f"{self.tokens:,}",
+                how=said(self.known_by, t),
+                most=most,
+            )
+        generated = t(", up to {n} to generate", n=f"{self.new_tokens:,}") if self.new_tokens else ""
+        unshared = t(" (prefixes are not shared: {why})", why=said(self.unshared, t)) if self.unshared else ""
+        return t(
+            "{requests} requests, {tokens} tokens, {unique} of them distinct, {planned} to compute ({times} x distinct)"
+            "{generated}; about {seconds} s of the model, {how}{unshared}",
+            requests=f"{self.requests:,}",
+            tokens=f"{self.tokens:,}",
+            unique=f"{self.unique_tokens:,}",
+            planned=f"{self.planned_tokens:,}",
+            times=f"{self.planned_tokens / max(1, self.unique_tokens):.2f}",
+            generated=generated,
+            seconds=f"{self.seconds:,.0f}",
+            how=said(self.known_by, t),
+            unshared=unshared,
         )
 
 

@@ -15,10 +15,11 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Self, TypeVar
 
 Item = TypeVar("Item")
 OTHER = "other"
+_IMPORTED = time.perf_counter()
 PHASES = (
     "tasks", "rows", "prompts", "prepare", "known", "load", "tokens", "plan", "model", "attention", "waiting", "scores",
     "records", "report", OTHER,
@@ -43,6 +44,37 @@ class Spent:
         return Spent(
             {name: seconds for name, seconds in phases.items() if seconds > 0}, self.processor - earlier.processor
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """What something takes: seconds by the clock, and of processor, of all threads together.
+
+    Of a busy machine only the latter tell what the work itself takes; see `since`.
+    """
+
+    clock: float = 0.0
+    processor: float = 0.0
+
+    @classmethod
+    def now(cls) -> Self:
+        """A moment, to be taken off a later one."""
+        return cls(time.perf_counter(), _processor_seconds())
+
+    @classmethod
+    def so_far(cls) -> Self:
+        """What this process has taken since it began; by the clock, since it imported this module."""
+        return cls(time.perf_counter() - _IMPORTED, _processor_seconds())
+
+    def since(self, earlier: Seconds) -> Seconds:
+        """From an earlier moment to this one."""
+        return Seconds(self.clock - earlier.clock, self.processor - earlier.processor)
+
+    def __add__(self, other: Seconds) -> Seconds:
+        return Seconds(self.clock + other.clock, self.processor + other.processor)
+
+    def __mul__(self, factor: float) -> Seconds:
+        return Seconds(self.clock * factor, self.processor * factor)
 
 
 class Stopwatch:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.resources import files
 
 from harness.errors import UsageError
@@ -38,6 +39,29 @@ def locale_language(asked: str | None) -> str:
 def english(text: str, **values: object) -> str:
     """The text as it is written, with its values."""
     return text.format(**values) if values else text
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """A text with its values, written before it is known in which language it will be read."""
+
+    text: str
+    values: Mapping[str, object]
+
+    def __str__(self) -> str:
+        return english(self.text, **self.values)
+
+
+def phrase(text: str, **values: object) -> Phrase:
+    """`phrase("{n} samples", n=3)`; `said` puts it into a language."""
+    return Phrase(text, values)
+
+
+def said(text: str | Phrase, t: Translate) -> str:
+    """A text or phrase in the language of `t`, and the phrases among its values too."""
+    if isinstance(text, str):
+        return t(text)
+    return t(text.text, **{name: said(v, t) if isinstance(v, Phrase) else v for name, v in text.values.items()})
 
 
 def translator(language: str) -> Translate:

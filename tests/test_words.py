@@ -64,6 +64,9 @@ MADE_UP = (
     "{task}: the model {finding} no more than chance allows ({numbers})",
     "second halves and Min-K% are compared with unseen rows: --unseen TASK, or --before_cutoff DATE",
     "a broken line", "an empty document", "a picture of one colour", "a line that is no UTF-8, read with gaps",
+    "by the tokenizer", "(estimated from their characters)",
+    "an encoder-decoder model reads each prompt as a whole", "the model carries a recurrent state",
+    "the model does not use transformers' attention interface",
     *_DOUBTS.values(), "; cost {cost}", "; cost at least {cost}", "; ",
     "{name} {ours} in the chat template, published with {theirs}",
     *(words for both in _BECAME.values() for words in both),
@@ -76,6 +79,7 @@ SPEAKING = (
     "record/published.py", "record/by_category.py", "record/capability_table.py", "record/seen_rows.py",
     "record/failures.py", "record/shown.py", "run/recipes.py", "cli/report.py", "cli/start.py",
     "cli/this_machine.py", "cli/view.py", "view", "run/probes.py", "cli/progress.py", "cli/speedometer.py",
+    "cli/dry_run.py",
 )  # fmt: skip
 """What makes the report, the viewer and the guide."""
 UNSAID = (
@@ -100,7 +104,15 @@ def unsaid(node: ast.AST, said: frozenset[str]) -> Iterator[str]:
     is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     if is_text or isinstance(node, ast.Raise | ast.Assert):
         return
-    if isinstance(node, ast.Call) and _name(node) in ("t", "NotShown", "departure", "option", "argument", "compile"):
+    if isinstance(node, ast.Call) and _name(node) in (
+        "t",
+        "NotShown",
+        "departure",
+        "phrase",
+        "option",
+        "argument",
+        "compile",
+    ):
         return
     text = ""
     if isinstance(node, ast.JoinedStr):
@@ -157,7 +169,7 @@ def said() -> Iterator[str]:
     yield from MADE_UP
     for path in ROOT.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and _name(node) in ("t", "NotShown", "departure") and node.args:
+            if isinstance(node, ast.Call) and _name(node) in ("t", "NotShown", "departure", "phrase") and node.args:
                 first = node.args[0]
                 if isinstance(first, ast.Constant) and isinstance(first.value, str):
                     yield first.value

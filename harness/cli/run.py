@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.completion import complete_loggers
-from harness.cli.console import counted, line, notice
+from harness.cli.console import line, notice
 from harness.cli.options import (
     DATA_OPTIONS,
     JUDGE_PRICES,
@@ -45,7 +45,6 @@ from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.judging.judge import JudgeModel
-    from harness.model import Forecast
     from harness.run.result import RunResult
     from harness.run.spec import RunSpec
 
@@ -265,6 +264,8 @@ def command(context: click.Context, /, **flags: Any) -> int:
     spec = RunSpec(**{"tasks": (), **settings, "command": context.obj or ""})
     models = with_adapters(spec.model_args, adapters)
     if dry:
+        from harness.cli.dry_run import print_forecast
+
         return print_forecast(spec, list(models.values()))
     with contextlib.redirect_stderr(io.StringIO()) if quiet else contextlib.nullcontext():
         if sweep is not None:
@@ -416,45 +417,3 @@ def print_together(results: Mapping[str, RunResult]) -> None:
     line()
     t = translator(locale_language(None))
     show(render_together({name: result.report for name, result in results.items()}, t))
-
-
-def print_totals(forecast: Forecast, spent: float, samples: int, spec: RunSpec) -> None:
-    """Time, memory and money of the whole run, as far as they can be foreseen, and how they are known."""
-    from harness.run.foresee import foresee
-
-    foreseen = foresee(forecast, spent, samples, spec)
-    line(f"in all about {foreseen.seconds:,.0f} s: {foreseen.how}" if foreseen.seconds is not None else foreseen.how)
-    if forecast.peak_memory:
-        line(f"main memory: {forecast.peak_memory / 1e6:,.0f} MB at most, as with the stand-in just now")
-    if foreseen.cost is not None:
-        least, most = foreseen.cost
-        line(f"cost by these prices: {least:,.4g} for the prompts, {most:,.4g} at most with answers")
-
-
-def print_forecast(spec: RunSpec, models: Sequence[Mapping[str, Any]]) -> int:
-    """Do all that a run does before weights load, and say what would follow."""
-    from harness.cli.progress import watch
-    from harness.run.describe import examples_of_their_own
-    from harness.run.prepare import prepare_run
-
-    progress = watch()
-    try:
-        prepared = prepare_run(spec, models, progress=progress)
-    finally:
-        progress.finished()
-    with prepared:
-        for message in prepared.remarks:
-            notice(message)
-        for job in prepared.jobs:
-            asked = sum(len(sample.requests) for sample in job.samples)
-            line(f"{job.task.name}: {counted(len(job.samples), 'sample')}, {counted(asked, 'request')}")
-            if cost := examples_of_their_own(job):
-                notice(cost)
-        spent = sum(prepared.clock.so_far().phases.values())
-        forecast = prepared.forecast()
-    if forecast is not None:
-        line(forecast.text + (f", {len(models)} times" if len(models) > 1 else ""))
-        if forecast.memory:
-            line(forecast.memory)
-        print_totals(forecast, spent, sum(len(job.samples) for job in prepared.jobs), spec)
-    return 0

@@ -13,6 +13,7 @@ from harness.engine.tokens import Encoded
 from harness.errors import one_line
 from harness.model import Forecast
 from harness.stopwatch import peak_memory
+from harness.words import phrase
 
 # Of what a large product of matrices reaches, a model reaches about this much.
 _EFFICIENCY = 0.5
@@ -53,9 +54,12 @@ def forecast(
 
 
 def probed(
-    outlook: Forecast, encoded: Encoded, config: Any, dtype: Any, tokenizer: Any, limits: EngineLimits
+    outlook: Forecast, encoded: Encoded, config: Any, dtype: Any, tokenizer: Any, limits: EngineLimits, rows: int | None
 ) -> Forecast:
-    """The forecast with times that a stand-in of the same shape took on the processor, where one can be made."""
+    """The forecast with times that a stand-in of the same shape took on the processor, where one can be made.
+
+    rows: the most of a batch; None for as many as fit.
+    """
     from harness.engine.probe import probe
 
     quantised = getattr(config, "quantization_config", None) is not None
@@ -63,13 +67,17 @@ def probed(
     if quantised or beams or not (encoded.scores or encoded.generations):
         return outlook
     try:
-        found = probe(encoded, config, dtype, tokenizer, limits)
+        found = probe(encoded, config, dtype, tokenizer, limits, rows)
     except Exception as error:  # an architecture with code of its own may need anything: then the rate has to do
-        return replace(outlook, known_by=f"{outlook.known_by} (no stand-in could be timed: {one_line(error)})")
+        return replace(
+            outlook,
+            known_by=phrase("{how} (no stand-in could be timed: {why})", how=outlook.known_by, why=one_line(error)),
+        )
     unmade = found.unmade_weights * dtype.itemsize
     return replace(
         outlook,
-        seconds=found.seconds,
+        seconds=found.seconds.clock,
+        processor=found.seconds.processor,
         known_by=found.text,
         opening=found.opening,
         peak_memory=peak_memory() + unmade,

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.words import Phrase, phrase
+
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "alloc_cpu", "not enough memory", "cublas_status_alloc")
 # On a processor larger batches stop paying once the matrices fill its caches.
 _CPU_BATCH_TOKENS = 2048
@@ -141,11 +143,15 @@ def too_large(weights: int, cost: TokenCost, window: int, device: str, dtype: st
     )
 
 
-def outlook(weights: int, cost: TokenCost, device: str, dtype: str) -> str:
+def outlook(weights: int, cost: TokenCost, device: str, dtype: str) -> Phrase:
     """What a model will take of a device, in a line."""
-    return (
-        f"{_size(weights)} of weights in {dtype} and {_size(cost.cache)} of keys and values a token; "
-        f"{device} has {_size(free_memory(device))} free"
+    return phrase(
+        "{weights} of weights in {dtype} and {cache} of keys and values a token; {device} has {free} free",
+        weights=_size(weights),
+        dtype=dtype,
+        cache=_size(cost.cache),
+        device=device,
+        free=_size(free_memory(device)),
     )
 
 

@@ -18,7 +18,6 @@ class Mine(TorchModel):
 from __future__ import annotations
 
 import logging
-import time
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -34,6 +33,7 @@ from harness.engine.stops import end_tokens
 from harness.engine.tokens import GenerateSequence, PlacedImage, ScoreSequence
 from harness.errors import ModelError, UsageError
 from harness.model import Activity, Forecast, Model
+from harness.stopwatch import Seconds
 from harness.types import Prompt, Request, RequestKind, Response, Sample
 
 if TYPE_CHECKING:
@@ -235,19 +235,19 @@ class TorchModel(Model):
 
     def forecast(self, requests: Sequence[Request]) -> Forecast:
         """What answering `requests` will compute. Works after `prepare`."""
-        began = time.perf_counter()
+        began = Seconds.now()
         libraries.import_model_classes()
         from harness.engine.forecast import forecast, probed, unshared_reason
 
         unshared_reason(self.config)  # imports the class
-        imported = time.perf_counter() - began  # a run does this while it loads
         encoded = self.prompts.encode(requests)
         # Workers on a processor share its cores.
         copies = 1 if self.spreads or self.device == "cpu" else len(self.devices)
+        opening = Seconds.now().since(began)  # a run does this while it loads, and after
         outlook = forecast(encoded, len(requests), self.config, self.device, self.torch_dtype, copies, self.limits.plan)
         if self.device == "cpu" and self.processor is None and not outlook.unshared:
-            outlook = probed(outlook, encoded, self.config, self.torch_dtype, self.tokenizer, self.limits)
-        outlook = replace(outlook, opening=imported + outlook.opening)
+            outlook = probed(outlook, encoded, self.config, self.torch_dtype, self.tokenizer, self.limits, self._rows)
+        outlook = replace(outlook, opening=opening + outlook.opening)
         weights = self.bytes_to_load() or memory.weight_bytes(self.config, self.torch_dtype.itemsize)
         cost = memory.TokenCost.of(self.config, self.torch_dtype.itemsize)
         return replace(outlook, memory=memory.outlook(weights, cost, self.device, self.dtype_name))
@@ -300,14 +300,20 @@ class TorchModel(Model):
         decoder.check_first(distinct.values())
         return decoder.broken
 
+    @property
+    def _rows(self) -> int | None:
+        """The most rows of a batch, as the command line allows; None for as many as fit."""
+        batch_size, most = self.options.batch_size, self.options.max_batch_size
+        return min(batch_size, most or batch_size) if isinstance(batch_size, int) else most
+
     def _make_executor(self) -> Executor:
         from harness.engine.execute import Executor
 
-        batch_size, most = self.options.batch_size, self.options.max_batch_size
-        rows = min(batch_size, most or batch_size) if isinstance(batch_size, int) else most
         pad = self.tokenizer.pad_token_id
         pad = min(self._stop_ids, default=0) if pad is None else int(pad)
-        return Executor(self.module, self.device, self.dtype_name, pad, rows, self.limits, processor=self.processor)
+        return Executor(
+            self.module, self.device, self.dtype_name, pad, self._rows, self.limits, processor=self.processor
+        )
 
     def _generate_row(self, sequence: GenerateSequence) -> GenerateRow:
         from harness.engine.plain import GenerateRow

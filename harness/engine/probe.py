@@ -7,7 +7,6 @@ whose weights are random, which takes as long.
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,7 +22,9 @@ from harness.engine.sampling import sampling_rule
 from harness.engine.score import plan_scores
 from harness.engine.stops import StopRule
 from harness.engine.tokens import Encoded, GenerateSequence, ScoreSequence
+from harness.stopwatch import Seconds
 from harness.types import GenerationParams
+from harness.words import Phrase, phrase
 
 _TOKENS = 2048
 """That a probe of scoring computes, so that batches are as full as in the run."""
@@ -39,48 +40,62 @@ class StandInTimes:
     stand-in. layers: that it had, where it had not all of them. opening: seconds until a model of the shape was made.
     unmade_weights: of the layers that it had not."""
 
-    seconds: float
+    seconds: Seconds
     tokens: int
     layers: tuple[int, ...]
-    opening: float
+    opening: Seconds
     unmade_weights: int
 
     @property
-    def text(self) -> str:
+    def text(self) -> Phrase:
         """How the seconds are known, as the end of a sentence."""
-        depth = f" with {' and '.join(map(str, self.layers))} of its layers" if self.layers else ""
-        return f"as {self.tokens:,} tokens of these prompts took in a model of this shape{depth} with random weights"
+        if not self.layers:
+            what = "as {n} tokens of these prompts took in a model of this shape with random weights"
+            return phrase(what, n=f"{self.tokens:,}")
+        few, more = self.layers
+        return phrase(
+            "as {n} tokens of these prompts took in a model of this shape with {few} and {more} of its layers with "
+            "random weights",
+            n=f"{self.tokens:,}",
+            few=few,
+            more=more,
+        )
 
 
-def probe(encoded: Encoded, config: Any, dtype: torch.dtype, tokenizer: Any, limits: EngineLimits) -> StandInTimes:
-    """Time a part of what is to be computed, on the processor. The random streams of torch stay as they are."""
+def probe(
+    encoded: Encoded, config: Any, dtype: torch.dtype, tokenizer: Any, limits: EngineLimits, rows: int | None = None
+) -> StandInTimes:
+    """Time a part of what is to be computed, on the processor. The random streams of torch stay as they are.
+
+    rows: the most of a batch; None for as many as fit.
+    """
     depth = int(getattr(config, "num_hidden_layers", 1))
     whole = memory.parameters(config) <= _WHOLE or depth <= _DEPTHS[-1]
-    found: list[float] = []
-    tokens, opening = 0, 0.0
+    found: list[Seconds] = []
+    tokens, opening = 0, Seconds()
     for layers in [depth] if whole else _DEPTHS:
-        began = time.perf_counter()
+        began = Seconds.now()
         import_model_classes()
-        executor = _stand_in(config, layers, dtype, limits)
-        opening = opening or time.perf_counter() - began
+        executor = _stand_in(config, layers, dtype, limits, rows)
+        opening = opening if found else Seconds.now().since(began)
         scoring, passed = _scoring(executor, encoded.scores)
         generating, stepped = _generating(executor, tokenizer, encoded.generations)
         found.append(scoring + generating)
         tokens += passed + stepped
     if whole:
         return StandInTimes(found[0], tokens, (), opening, 0)
-    per_layer = (found[1] - found[0]) / (_DEPTHS[1] - _DEPTHS[0])
+    per_layer = found[1].since(found[0]) * (1 / (_DEPTHS[1] - _DEPTHS[0]))
     missing = memory.parameters(config) - memory.parameters(_shape(config, _DEPTHS[-1]))
     return StandInTimes(found[0] + per_layer * (depth - _DEPTHS[0]), tokens, _DEPTHS, opening, missing)
 
 
-def _stand_in(config: Any, layers: int, dtype: torch.dtype, limits: EngineLimits) -> Executor:
+def _stand_in(config: Any, layers: int, dtype: torch.dtype, limits: EngineLimits, rows: int | None) -> Executor:
     from transformers import AutoModelForCausalLM
 
     shape = _shape(config, layers)
     with torch.random.fork_rng(devices=[]):
         model = AutoModelForCausalLM.from_config(shape, dtype=dtype).eval()
-    return Executor(model, "cpu", str(dtype).removeprefix("torch."), 0, None, limits)
+    return Executor(model, "cpu", str(dtype).removeprefix("torch."), 0, rows, limits)
 
 
 def _shape(config: Any, layers: int) -> Any:
@@ -91,10 +106,10 @@ def _shape(config: Any, layers: int) -> Any:
     return shape
 
 
-def _scoring(executor: Executor, sequences: Sequence[ScoreSequence]) -> tuple[float, int]:
-    """(seconds for all, tokens that were computed to know it)."""
+def _scoring(executor: Executor, sequences: Sequence[ScoreSequence]) -> tuple[Seconds, int]:
+    """(what all take, tokens that were computed to know it)."""
     if not sequences:
-        return 0.0, 0
+        return Seconds(), 0
     limits = executor.limits.plan
     ordered = sorted(sequences, key=lambda sequence: sequence.tokens)
     planned = plan_scores(ordered, limits)[1].planned_tokens
@@ -105,33 +120,37 @@ def _scoring(executor: Executor, sequences: Sequence[ScoreSequence]) -> tuple[fl
     scorer = executor.shared_scorer()
     scorer.verify = None
     list(scorer.run(part[:1]))  # what is done once is not of the rate
-    began = time.perf_counter()
+    began = Seconds.now()
     list(scorer.run(part))
-    return (time.perf_counter() - began) * planned / max(1, computed), computed
+    return Seconds.now().since(began) * (planned / max(1, computed)), computed
 
 
-def _generating(executor: Executor, tokenizer: Any, sequences: Sequence[GenerateSequence]) -> tuple[float, int]:
+def _generating(executor: Executor, tokenizer: Any, sequences: Sequence[GenerateSequence]) -> tuple[Seconds, int]:
     """The same. Prompts and the first token of so many rows as are generated at a time, then what a step takes."""
     if not sequences:
-        return 0.0, 0
+        return Seconds(), 0
     ordered = sorted(sequences, key=lambda sequence: sequence.tokens)
     rows = [_row(sequence, tokenizer, 1) for sequence in ordered]
     slots = min(len(rows), executor.shared_generator(rows).slots)
     part = ordered[(len(ordered) - slots) // 2 :][:slots]
     times = [_generate(executor, [_row(sequence, tokenizer, steps) for sequence in part]) for steps in _STEPS]
-    step = max(0.0, (times[1] - times[0]) / (_STEPS[1] - _STEPS[0]))
-    prompts = max(0.0, times[0] - (_STEPS[0] - 1) * step)
+    step = _not_below_zero(times[1].since(times[0]) * (1 / (_STEPS[1] - _STEPS[0])))
+    prompts = _not_below_zero(times[0].since(step * (_STEPS[0] - 1)))
     longest = sum(sequence.max_new_tokens - 1 for sequence in ordered) / slots
     passed = sum(len(sequence.tokens) for sequence in part) + slots * sum(_STEPS)
-    return prompts * len(ordered) / slots + step * longest, passed
+    return prompts * (len(ordered) / slots) + step * longest, passed
 
 
-def _generate(executor: Executor, rows: list[GenerateRow]) -> float:
+def _not_below_zero(seconds: Seconds) -> Seconds:
+    return Seconds(max(0.0, seconds.clock), max(0.0, seconds.processor))
+
+
+def _generate(executor: Executor, rows: list[GenerateRow]) -> Seconds:
     generator = executor.shared_generator(rows)
     generator.verify = None
-    began = time.perf_counter()
+    began = Seconds.now()
     list(generator.run(rows))
-    return time.perf_counter() - began
+    return Seconds.now().since(began)
 
 
 def _row(sequence: GenerateSequence, tokenizer: Any, tokens: int) -> GenerateRow:

@@ -1,7 +1,7 @@
 """What a whole run will take, from what a dry run has done already and what the model foresees.
 
 foreseen = foresee(forecast, spent, samples, spec)
-foreseen.seconds, foreseen.how
+foreseen.total, foreseen.model
 """
 
 from __future__ import annotations
@@ -16,43 +16,52 @@ from harness.record.cost import Prices
 from harness.record.file_types import Manifest
 from harness.record.manifest import MANIFEST_FILE, read_manifest
 from harness.run.spec import RunSpec
+from harness.stopwatch import Seconds
 
-_SAMPLE = 200e-6
+_SAMPLE = 300e-6
 """Seconds to score and to write one sample by a rule, and to sum it up."""
+_REPORT = 0.25
+"""Seconds to write a report, however short."""
 
 
 @dataclass(frozen=True, slots=True)
 class Foreseen:
-    """seconds: from command to report; None where nothing tells. how: what they are made of, and how that is known.
+    """What a run takes from command to report, in parts.
+
+    before: until its model says what it foresees, as this dry run did. opening: to load it. model: to answer; None
+    where nothing tells. records: to score, write and sum up. pace: of a server, seconds a sample, and the run that
+    tells them.
     cost: of the tokens by `--prices`, from the prompts alone to answers that take all tokens they may; None without
-    prices, or where answers have no limit."""
+    prices, or where answers have no limit. knows_processor: whether all parts hold seconds of processor, too.
+    """
 
-    seconds: float | None
-    how: str
+    before: Seconds
+    opening: Seconds
+    model: Seconds | None
+    records: Seconds
+    pace: tuple[float, str] | None = None
     cost: tuple[float, float] | None = None
+    knows_processor: bool = False
+
+    @property
+    def total(self) -> Seconds | None:
+        return None if self.model is None else self.before + self.opening + self.model + self.records
 
 
-def foresee(forecast: Forecast, spent: float, samples: int, spec: RunSpec) -> Foreseen:
-    """spent: seconds that this dry run took until its model said what it foresees."""
-    around = spent + _SAMPLE * samples
+def foresee(forecast: Forecast, spent: Seconds, samples: int, spec: RunSpec) -> Foreseen:
+    """spent: what this dry run took until its model said what it foresees."""
+    after = Seconds(_SAMPLE * samples + _REPORT, _SAMPLE * samples + _REPORT)
     if not forecast.is_of_server:
-        parts = (
-            f"{spent:,.1f} s before the model, as just now",
-            f"{forecast.opening:,.1f} s to load it",
-            f"{forecast.seconds:,.1f} s of the model",
-            f"{_SAMPLE * samples:,.1f} s for records",
-        )
-        return Foreseen(around + forecast.opening + forecast.seconds, ", ".join(parts))
+        model = Seconds(forecast.seconds, forecast.processor or 0.0)
+        return Foreseen(spent, forecast.opening, model, after, knows_processor=forecast.processor is not None)
     cost = None
     if spec.prices:
         prices = Prices.of(spec.prices)
         least = forecast.tokens * prices.prompt / 1e6
         cost = (least, least + forecast.new_tokens * prices.completion / 1e6)
     pace = _earlier_pace(spec)
-    if pace is None:
-        return Foreseen(None, f"no earlier run of this model in {spec.output} tells how long it takes", cost)
-    per_sample, where = pace
-    return Foreseen(around + per_sample * samples, f"at {1 / per_sample:,.2f} samples a second, as in {where}", cost)
+    waiting = None if pace is None else Seconds(pace[0] * samples)
+    return Foreseen(spent, Seconds(), waiting, after, pace, cost)
 
 
 def _earlier_pace(spec: RunSpec) -> tuple[float, str] | None:

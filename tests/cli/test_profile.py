@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,3 +111,20 @@ def test_each_moment_is_of_one_phase() -> None:
     assert spent.phases["waiting"] < 0.5
     later = clock.so_far().since(spent)
     assert set(later.phases) <= {"other"}
+
+
+def test_a_dry_run_foresees_time_and_memory_in_both_languages(monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = ("--tasks", "demo_choice_zh", "--model", "demo", "--limit", "3", "--dry_run")
+    told = run_harness(*flags).stdout
+    found = re.search(r"in all about ([\d,]+) s \(([\d,]+) s of processor\): .* s for records and report", told)
+    assert found is not None, told
+    assert int(found[2].replace(",", "")) >= 1, "what was taken before the model counts"
+    assert re.search(r"main memory: [\d,]+ MB at most", told)
+    for name in ("LC_ALL", "LC_MESSAGES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LANG", "zh_CN.UTF-8")
+    lines = run_harness(*flags).stdout.splitlines()
+    assert lines[0] == "demo_choice_zh：共 15 个样本，15 个请求"
+    assert len(lines) == 5
+    assert all(re.search("[一-鿿]", line) for line in lines)
+    assert not re.search("[a-z]{3,} [a-z]{3,}", "\n".join(lines))

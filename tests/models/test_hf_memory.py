@@ -129,7 +129,7 @@ def test_a_dry_run_says_what_the_model_takes(folder: Path, monkeypatch: pytest.M
     monkeypatch.setattr(memory, "free_memory", lambda device: 5 << 30)
     model = prepared(folder)
 
-    said = model.forecast([Request("loglikelihood", Prompt("1 + 1 ="), ("A", "B"))]).memory
+    said = str(model.forecast([Request("loglikelihood", Prompt("1 + 1 ="), ("A", "B"))]).memory)
 
     # Of each of 4 layers, 2 heads of 8 keys and 8 values in 4 bytes.
     weights = (model.bytes_to_load() or 0) / 1e3

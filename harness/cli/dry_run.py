@@ -1,0 +1,82 @@
+"""`--dry_run`: what a run would ask and compute, and what time, memory and money it would take, before weights load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from harness.cli.console import line, notice
+from harness.cli.progress import watch
+from harness.run.describe import examples_of_their_own
+from harness.run.foresee import Foreseen, foresee
+from harness.run.prepare import prepare_run
+from harness.run.spec import RunSpec
+from harness.stopwatch import Seconds
+from harness.words import Translate, locale_language, said, translator
+
+
+def print_forecast(spec: RunSpec, models: Sequence[Mapping[str, Any]]) -> int:
+    """Do all that a run does before weights load, and say what would follow."""
+    t = translator(locale_language(None))
+    progress = watch()
+    try:
+        prepared = prepare_run(spec, models, progress=progress)
+    finally:
+        progress.finished()
+    with prepared:
+        for message in prepared.remarks:
+            notice(message)
+        for job in prepared.jobs:
+            asked = sum(len(sample.requests) for sample in job.samples)
+            samples = t("1 sample") if len(job.samples) == 1 else t("{n} samples", n=len(job.samples))
+            requests = t("1 request") if asked == 1 else t("{n} requests", n=asked)
+            line(t("{task}: {samples}, {requests}", task=job.task.name, samples=samples, requests=requests))
+            if cost := examples_of_their_own(job):
+                notice(cost)
+        spent = Seconds.so_far()
+        forecast = prepared.forecast()
+    if forecast is None:
+        return 0
+    times = t(", {n} times", n=len(models)) if len(models) > 1 else ""
+    line(forecast.said(t) + times)
+    if forecast.memory:
+        line(said(forecast.memory, t))
+    foreseen = foresee(forecast, spent, sum(len(job.samples) for job in prepared.jobs), spec)
+    for told in foreseen_lines(foreseen, spec, t):
+        line(told)
+    if forecast.peak_memory:
+        size = f"{forecast.peak_memory / 1e6:,.0f}"
+        line(t("main memory: {size} MB at most, as with the stand-in just now", size=size))
+    return 0
+
+
+def foreseen_lines(foreseen: Foreseen, spec: RunSpec, t: Translate) -> Iterator[str]:
+    """Time and money of the whole run, as far as they can be foreseen, and how they are known."""
+    total, model = foreseen.total, foreseen.model
+    if total is None or model is None:
+        yield t("no earlier run of this model in {folder} tells how long it takes", folder=spec.output)
+    elif foreseen.pace is not None:
+        per_sample, run = foreseen.pace
+        how = t("at {n} samples a second, as in {run}", n=f"{1 / per_sample:,.2f}", run=run)
+        yield t("in all about {seconds} s: {how}", seconds=f"{total.clock:,.0f}", how=how)
+    else:
+        how = t(
+            "{before} s before the model, as just now, {opening} s to load it, {model} s of the model, {records} s for "
+            "records and report",
+            before=f"{foreseen.before.clock:,.1f}",
+            opening=f"{foreseen.opening.clock:,.1f}",
+            model=f"{model.clock:,.1f}",
+            records=f"{foreseen.records.clock:,.1f}",
+        )
+        if foreseen.knows_processor:
+            yield t(
+                "in all about {seconds} s ({busy} s of processor): {how}",
+                seconds=f"{total.clock:,.0f}",
+                busy=f"{total.processor:,.0f}",
+                how=how,
+            )
+        else:
+            yield t("in all about {seconds} s: {how}", seconds=f"{total.clock:,.0f}", how=how)
+    if foreseen.cost is not None:
+        least, most = (f"{cost:,.4g}" for cost in foreseen.cost)
+        yield t("cost by these prices: {least} for the prompts, {most} at most with answers", least=least, most=most)
