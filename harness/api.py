@@ -122,13 +122,13 @@ def evaluate(
     says how far the run is; left out, in notebooks alone. Raises `HarnessError`.
     """
     given = {name: value for name, value in locals().items() if name not in ("progress", "tokenizer")}
-    registry = load_plugins()
     with contextlib.ExitStack() as stack:
         if is_torch_module(model):
             model = _live(model, tokenizer)
             stack.enter_context(as_found(given["model"], tokenizer))
         elif tokenizer is not None:
             raise UsageError("tokenizer: is for a model in memory; of others, model_args says which")
+        registry = load_plugins()  # within: libraries that this imports draw random numbers
         if not isinstance(user_model, str | None):
             given["user_model"] = (named_model(user_model, None, registry, "user"), {})
         given["model"] = named_model(model, model_args, registry)
