@@ -41,7 +41,7 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [str(folder / "scored.yaml"), str(folder / "written.yaml")]
 
 
-def trainer(checkpoint: Path, output: Path, callbacks: list[Any], **options: Any) -> Any:
+def trainer(checkpoint: Path, output: Path, callbacks: list[Any], model: Any = None, **options: Any) -> Any:
     from datasets import Dataset
     from transformers import (
         AutoModelForCausalLM,
@@ -54,7 +54,7 @@ def trainer(checkpoint: Path, output: Path, callbacks: list[Any], **options: Any
 
     set_seed(3)
     family: Any = AutoModelForCausalLM
-    model, tokenizer = family.from_pretrained(checkpoint), AutoTokenizer.from_pretrained(checkpoint)
+    model, tokenizer = model or family.from_pretrained(checkpoint), AutoTokenizer.from_pretrained(checkpoint)
     rows = [tokenizer(f"{a} plus {b} makes {a + b}") for a in range(4) for b in range(4)]
     data = Dataset.from_list([{**row, "labels": row["input_ids"]} for row in rows])
     given: dict[str, Any] = {

@@ -158,6 +158,10 @@ def as_found(model: Any, tokenizer: Any) -> Iterator[None]:
         if "_original_forward" in vars(module):
             # accelerate's mixed precision: a saved checkpoint is measured in the dtype of its weights, and so is this.
             module.forward = module._original_forward
+        for part in module.modules():
+            if hasattr(part, "support_avx512bf16_for_cpu"):
+                # 4-bit layers of bitsandbytes rearrange their weights to answer faster, and then learn nothing more.
+                part.support_avx512bf16_for_cpu = False
         with torch.autocast(module.device.type, enabled=False):
             yield
     finally:
