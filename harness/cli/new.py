@@ -16,7 +16,7 @@ SCAFFOLDS = "new"
 
 
 @click.command("new")
-@click.argument("kind", metavar="task|plugin|rubric|environment|tau_bench|training_loop")
+@click.argument("kind", metavar="task|plugin|rubric|environment|tau_bench|training_loop|swift_loop")
 @click.argument("name")
 @click.option("--to", type=click.Path(path_type=Path), default=Path(), metavar="DIR", help="Where. [default: here]")
 @click.option(
@@ -30,7 +30,7 @@ def command(kind: str, name: str, to: Path, source: str | None, data: tuple[str,
     """Start a task, a plugin, a rubric for judges, an environment with a simulated user or a training loop.
 
     What is written works as it is; `tau_bench` into a clone of tau-bench, whose retail domain it asks; `training_loop`
-    on the demo model.
+    and `swift_loop` (by ms-swift's commands) on the demo model.
 
     \b
     harness new task my_task
@@ -109,6 +109,8 @@ def next_steps(kind: str, name: str, to: Path) -> list[str]:
         return [f"harness check {to / name}.yaml", f"harness --tasks {name} --include_path {to}"]
     if kind == "training_loop":
         return [f"python {to / name}.py"]
+    if kind == "swift_loop":
+        return [f"bash {to / name}.sh"]
     if kind == "environment":
         return [f"harness show {to / name}.yaml --trust_task_code {to} --model dummy"]
     if kind == "tau_bench":

@@ -90,5 +90,5 @@ def test_an_unknown_kind_is_told_what_there_is() -> None:
     assert refused.exit_code == 4
     assert (
         "no scaffold 'taks'; did you mean 'task'? "
-        "(there are: environment, plugin, rubric, task, tau_bench, training_loop)" in refused.stderr
+        "(there are: environment, plugin, rubric, swift_loop, task, tau_bench, training_loop)" in refused.stderr
     )

@@ -130,6 +130,14 @@ FORMATS = {
         {"messages": turns(("user", "1 + 2 ="), ("assistant", "3")), "rejected_response": "4"},
         'doc_to_messages: "{{ messages[:-1] }}"\ndoc_to_choice: "{{ [messages[-1].content, rejected_response] }}"\n',
     ),
+    "messages and rejected messages": (
+        {
+            "messages": turns(("user", "1 + 2 ="), ("assistant", "3")),
+            "rejected_messages": turns(("user", "1 + 2 ="), ("assistant", "4")),
+        },
+        'doc_to_messages: "{{ messages[:-1] }}"\n'
+        'doc_to_choice: "{{ [messages[-1].content, rejected_messages[-1].content] }}"\n',
+    ),
 }
 
 
