@@ -42,7 +42,7 @@ class EncoderDecoderScorer:
 
     def run(self, sequences: Sequence[ScoreSequence]) -> Iterator[Piece]:
         # A batch holds groups here: as many as their sequences would be.
-        share = max(1, len(sequences) // max(1, len({sequence.tokens[: sequence.start] for sequence in sequences})))
+        share = max(1, len(sequences) // max(1, len({sequence.context for sequence in sequences})))
         rows = None if self.limits.rows is None else max(1, self.limits.rows // share)
 
         def fail(group: Group, reason: str) -> Iterator[Piece]:
@@ -69,23 +69,23 @@ class EncoderDecoderScorer:
         """Sequences by context, the longest first; no more of them at once than a batch may hold."""
         by_context: dict[tuple[int, ...], Group] = {}
         for sequence in sorted(sequences, key=lambda sequence: (-len(sequence.tokens), sequence.tokens)):
-            by_context.setdefault(sequence.tokens[: sequence.start], []).append(sequence)
+            by_context.setdefault(sequence.context, []).append(sequence)
         groups = [
             part
             for group in by_context.values()
-            for part in cut_batches(group, lambda sequence: len(sequence.tokens) - sequence.start, self.limits)
+            for part in cut_batches(group, lambda sequence: len(sequence.scored), self.limits)
         ]
         return sorted(groups, key=lambda group: -_longest(group))
 
     @torch.inference_mode()
     def _run_batch(self, batch: list[Group]) -> Iterator[Piece]:
         began = time.perf_counter()
-        contexts = [group[0].tokens[: group[0].start] for group in batch]
+        contexts = [group[0].context for group in batch]
         sequences = [sequence for group in batch for sequence in group]
         ids, mask = self._padded(contexts)
         states = self.model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
         owners = torch.tensor([at for at, group in enumerate(batch) for _ in group], device=self.device)
-        answers = [sequence.tokens[sequence.start :] for sequence in sequences]
+        answers = [sequence.scored for sequence in sequences]
         inputs, _ = self._padded([(self.start_token, *answer[:-1]) for answer in answers])
         hidden = self._decode(
             encoder_outputs=(states[owners],), attention_mask=mask[owners], decoder_input_ids=inputs, use_cache=False
@@ -163,5 +163,5 @@ def _given_to(head: Any, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
 
 def _longest(group: Group) -> int:
     """Tokens that a group takes: its context once, and its longest answer for each of its sequences."""
-    answer = max(len(sequence.tokens) - sequence.start for sequence in group)
+    answer = max(len(sequence.scored) for sequence in group)
     return group[0].start + answer * len(group)

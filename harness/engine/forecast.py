@@ -31,7 +31,7 @@ def forecast(
     """Plan the scoring and the generation of a run. copies: how many devices have the model and work at a time."""
     from harness.engine.rate import matrix_rate
 
-    scored = list(dict.fromkeys((s.tokens[:-1], s.start) for s in encoded.scores))
+    scored = list(dict.fromkeys((s.inputs, s.start) for s in encoded.scores))
     prompts = list(dict.fromkeys(s.tokens for s in encoded.generations))
     plans = (
         make_plan([PlanItem(tokens, start - 1) for tokens, start in scored], limits),
@@ -104,9 +104,9 @@ def _unshared_tokens(encoded: Encoded, config: Any, device: str, dtype: Any) -> 
     lengths = [len(sequence.tokens) for sequence in encoded.generations]
     if config.is_encoder_decoder:
         # A context is read once for all its answers.
-        by_context = sorted(encoded.scores, key=lambda s: s.tokens[: s.start])
-        for context, group in groupby(by_context, key=lambda s: s.tokens[: s.start]):
-            lengths.append(len(context) + sum(len(s.tokens) - s.start for s in group))
+        by_context = sorted(encoded.scores, key=lambda s: s.context)
+        for context, group in groupby(by_context, key=lambda s: s.context):
+            lengths.append(len(context) + sum(len(s.scored) for s in group))
     else:
         lengths += [len(tokens) for tokens in {s.tokens[:-1] for s in encoded.scores}]
     room = batch_tokens(device, TokenCost.of(config, dtype.itemsize), keeps_cache=False)

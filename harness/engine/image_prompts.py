@@ -162,4 +162,9 @@ class ImagePromptEncoder(PromptEncoder):
             for place in range(image.first, image.first + image.count):
                 at = tokens.index(self.processor.media_token, at)
                 tokens[at] = place
-        return replace(sequence, tokens=tuple(tokens), images=images) if images else sequence
+        if not images:
+            return sequence
+        if isinstance(sequence, GenerateSequence):
+            return replace(sequence, tokens=tuple(tokens), images=images)
+        start = sequence.start
+        return replace(sequence, context=tuple(tokens[:start]), scored=tuple(tokens[start:]), images=images)

@@ -52,7 +52,7 @@ def score_rows(sequences: Sequence[ScoreSequence]) -> list[ScoreRow]:
     """Sequences with the same input are one row: the four letters of a question cost one forward pass."""
     rows: dict[tuple[int, ...], ScoreRow] = {}
     for sequence in sequences:
-        tokens = sequence.tokens[:-1]
+        tokens = sequence.inputs
         rows.setdefault(tokens, ScoreRow(tokens)).sequences.append(sequence)
     return sorted(rows.values(), key=lambda row: -len(row.tokens))
 
@@ -145,14 +145,14 @@ class ScoreTargets:
         """Take a row whose hidden states from `row.first` to its end are gathered."""
         for sequence in row.sequences:
             offset = self._count + sequence.start - 1 - row.first
-            self.add(sequence, range(offset, offset + len(sequence.tokens) - sequence.start))
+            self.add(sequence, range(offset, offset + len(sequence.scored)))
         self._count += len(row.tokens) - row.first
 
     def add(self, sequence: ScoreSequence, positions: Sequence[int]) -> None:
         """Take a sequence whose scored tokens are predicted at `positions` of the gathered hidden states."""
         self._positions += positions
-        self._tokens += sequence.tokens[sequence.start :]
-        self._owners += [len(self.sequences)] * (len(sequence.tokens) - sequence.start)
+        self._tokens += sequence.scored
+        self._owners += [len(self.sequences)] * (len(sequence.scored))
         self.sequences.append(sequence)
 
     def score(self, decoder: Decoder, hidden: torch.Tensor) -> list[tuple[ScoreSequence, SequenceOutcome]]:
@@ -166,7 +166,7 @@ class ScoreTargets:
         sums = torch.zeros(len(self.sequences), dtype=torch.float64).index_add_(0, owners, values.double())
         misses = torch.zeros(len(self.sequences)).index_add_(0, owners, (~greedy).float())
         return [
-            (sequence, Scored(total, missed == 0, len(sequence.tokens) - sequence.start))
+            (sequence, Scored(total, missed == 0, len(sequence.scored)))
             for sequence, total, missed in zip(self.sequences, sums.tolist(), misses.tolist(), strict=True)
         ]
 

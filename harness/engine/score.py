@@ -103,7 +103,7 @@ class SharedScorer:
             ended = [s for item, _ in row.ends for s in self.inputs[item].sequences if (s.request, s.part) in scored]
             if ended and kind not in self._verified:
                 self._verified.add(kind)
-                longest = max(ended, key=lambda sequence: len(sequence.tokens))
+                longest = max(ended, key=len)
                 self.verify(longest, scored[longest.request, longest.part])
 
     @torch.inference_mode()
@@ -149,7 +149,7 @@ class SharedScorer:
                     first = max(read.depth, sequence.start - 1)
                     for depth in range(first, read.depth + read.count):
                         place = places.setdefault(offset + read.local + depth - read.depth, len(places))
-                        scored.append((place, sequence.tokens[depth + 1], (read.item, number)))
+                        scored.append((place, sequence.scored[depth + 1 - sequence.start], (read.item, number)))
         scored.sort(key=lambda entry: entry[0])
         positions = torch.tensor([entry[0] for entry in scored])
         targets = torch.tensor([entry[1] for entry in scored])
@@ -175,7 +175,7 @@ class SharedScorer:
             (
                 sequence.request,
                 sequence.part,
-                Scored(logprob, missed == 0, len(sequence.tokens) - sequence.start),
+                Scored(logprob, missed == 0, len(sequence.scored)),
                 share,
             )
             for sequence, logprob, missed in zip(self.inputs[item].sequences, sums.logprobs, sums.missed, strict=True)

@@ -18,6 +18,8 @@ from harness.types import GenerationParams, Media, Prompt, Request
 DEFAULT_MAX_NEW_TOKENS = 256
 DEFAULT_MAX_LENGTH = 2048
 OVERFLOW = ("truncate", "skip", "error")
+_AT_ONCE = 2048
+"""Requests that are encoded together: what a tokenizer returns takes many times the memory of the ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +40,36 @@ class PlacedImage:
 
 @dataclass(frozen=True, slots=True)
 class ScoreSequence:
-    """Token ids of which those from `start` on are scored, each given all before it. `start` is at least 1.
+    """Token ids of which those of `scored` are scored, each given all before it.
 
-    `part` is the number of the continuation, or of the window of a rolling request. A causal model computes
-    `tokens[:-1]`; an encoder-decoder model reads `tokens[:start]` and scores the rest.
+    `part` is the number of the continuation, or of the window of a rolling request. `context` has at least one token,
+    and is one tuple for all continuations of a request. A causal model computes `tokens[:-1]`; an encoder-decoder
+    model reads `context` and scores the rest.
     """
 
     request: int
     part: int
-    tokens: tuple[int, ...]
-    start: int
+    context: tuple[int, ...]
+    scored: tuple[int, ...]
     images: tuple[PlacedImage, ...] = ()
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """All token ids; made anew each time."""
+        return self.context + self.scored
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """What a causal model computes: all but the last. No copy where one token is scored."""
+        return self.context + self.scored[:-1]
+
+    @property
+    def start(self) -> int:
+        """Where what is scored begins."""
+        return len(self.context)
+
+    def __len__(self) -> int:
+        return len(self.context) + len(self.scored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +136,11 @@ class Encoder:
         self._prefix_tokenizer = PrefixTokenizer(tokenizer)
         heads = [tokenizer.decode([rules.prefix_token]), getattr(tokenizer, "bos_token", None) or ""]
         self._bos_texts = tuple({text for text in heads if text.strip()})
+        self._ids: dict[int, int] = {}
+
+    def kept(self, ids: Sequence[int]) -> tuple[int, ...]:
+        """The ids, to be kept for the whole run: equal ones are one object, of which millions would fill memory."""
+        return tuple(map(self._ids.setdefault, ids, ids))
 
     def encode(self, texts: Sequence[str], special: bool | None = None) -> list[list[int]]:
         """Token ids of each text. `special` None adds BOS (or EOS) as the tokenizer does, but never a second one."""
@@ -179,18 +205,23 @@ def encode_requests(
     texts = _rendered(requests, [*scored, *generated], render, encoded)
     scored = [index for index in scored if index in texts]
     generated = [index for index in generated if index in texts]
-    _encode_choices(encoder, requests, scored, texts, encoded)
+    for at in range(0, len(scored), _AT_ONCE):
+        _encode_choices(encoder, requests, scored[at : at + _AT_ONCE], texts, encoded)
     for index in rolling:
         (ids,) = encoder.encode([requests[index].prompt.text], special=False)
         pieces = list(windows(ids, encoder.rules.prefix_token, encoder.rules.max_length))
         encoded.rolling.add(index)
         encoded.parts[index] = len(pieces)
         encoded.prompt_tokens[index] = len(ids)
-        encoded.scores += [ScoreSequence(index, part, sequence, start) for part, (sequence, start) in enumerate(pieces)]
-    prompts = encoder.encode([texts[index] for index in generated])
-    for index, ids in zip(generated, prompts, strict=True):
-        opened = reasoning_opened_by(requests[index].prompt, texts[index])
-        _add_generation(encoder, index, ids, requests[index], opened, encoded)
+        encoded.scores += [
+            ScoreSequence(index, part, sequence[:start], sequence[start:])
+            for part, (sequence, start) in enumerate(pieces)
+        ]
+    for at in range(0, len(generated), _AT_ONCE):
+        some = generated[at : at + _AT_ONCE]
+        for index, ids in zip(some, encoder.encode([texts[index] for index in some]), strict=True):
+            opened = reasoning_opened_by(requests[index].prompt, texts[index])
+            _add_generation(encoder, index, ids, requests[index], opened, encoded)
     if encoder.rules.on_overflow == "error":
         _refuse_overflow(encoded, where)
     if encoder.rules.vocabulary is not None:
@@ -300,11 +331,13 @@ def _add_score(encoder: Encoder, index: int, part: int, sequence: Sequence[int],
     # The last token is never an input, so that one more than the window fits (and for an encoder, only its own part).
     room = limit if encoder.rules.is_encoder_decoder else limit + 1 - scored
     cut = max(0, start - room)
-    kept = tuple(sequence[cut:])
     encoded.prompt_tokens[index] = max(encoded.prompt_tokens.get(index, 0), start - cut)
     if cut and not _accept_overflow(encoder, index, cut, encoded):
         return
-    encoded.scores.append(ScoreSequence(index, part, kept, start - cut))
+    context, before = sequence[cut:start], encoded.scores[-1] if encoded.scores else None
+    shared = before is not None and before.request == index and before.context == tuple(context)
+    kept = before.context if before is not None and shared else encoder.kept(context)
+    encoded.scores.append(ScoreSequence(index, part, kept, encoder.kept(sequence[start:])))
 
 
 def _add_generation(
@@ -326,7 +359,9 @@ def _add_generation(
     encoded.prompt_tokens[index] = len(ids) - cut
     if cut and not _accept_overflow(encoder, index, cut, encoded):
         return
-    encoded.generations.append(GenerateSequence(index, tuple(ids[cut:]), new_tokens, params, request.repeat, opened))
+    encoded.generations.append(
+        GenerateSequence(index, encoder.kept(ids[cut:]), new_tokens, params, request.repeat, opened)
+    )
 
 
 def _accept_overflow(encoder: Encoder, index: int, cut: int, encoded: Encoded) -> bool:

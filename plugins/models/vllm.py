@@ -460,14 +460,14 @@ def _asks(encoded: Encoded, budget: int | None = None) -> Iterator[Ask]:
     images = {each.request: tuple(image.media for image in each.images) for each in encoded.scores}
     images.update({each.request: tuple(image.media for image in each.images) for each in encoded.generations})
     for item in encoded.scores:
-        if item.start == len(item.tokens) - 1:
-            together.setdefault((item.request, item.tokens[:-1]), []).append((item.part, item.tokens[-1]))
+        if len(item.scored) == 1:
+            together.setdefault((item.request, item.context), []).append((item.part, item.scored[-1]))
     for (request, tokens), pairs in together.items():
         for at in range(0, len(pairs), MOST_CHOICES):
             parts, wanted = zip(*pairs[at : at + MOST_CHOICES], strict=True)
             yield Ask(request, tokens, parts, wanted, images=images[request])
     for item in encoded.scores:
-        if item.start < len(item.tokens) - 1:
+        if len(item.scored) > 1:
             yield Ask(item.request, item.tokens, (item.part,), start=item.start, images=images[item.request])
     for each in encoded.generations:
         yield Ask(

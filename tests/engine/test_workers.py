@@ -92,7 +92,7 @@ def test_a_model_that_no_worker_can_load_is_one_error(folder: Path, tmp_path: Pa
 def test_jobs_keep_together_what_shares_an_input() -> None:
     prefix = tuple(range(3000))
     encoded = Encoded(
-        scores=[ScoreSequence(i, part, (*prefix, 5000 + i, part), 3001) for i in range(50) for part in range(4)],
+        scores=[ScoreSequence(i, part, (*prefix, 5000 + i), (part,)) for i in range(50) for part in range(4)],
         generations=[GenerateSequence(100 + i, (i, 2, 3), 600, GenerationParams()) for i in range(10)],
     )
 
