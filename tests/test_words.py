@@ -13,6 +13,7 @@ import harness
 from harness import evaluate
 from harness.judging.judge import REFERENCES
 from harness.judging.questions import HIDDEN, NO_REFERENCE, SAME
+from harness.live.paraphrase import KEPT
 from harness.record.by_category import PARTS, WHOLE
 from harness.record.conversation import ENDS
 from harness.record.coverage import _BECAME
@@ -24,6 +25,7 @@ from harness.run.lite import METHODS
 from harness.run.probes import REASONS
 from harness.run.recipes import _DOUBTS
 from harness.tasks.abilities import ABILITIES
+from harness.tasks.option_texts import REFUSALS
 from harness.testing import run_harness
 from harness.view.index import ORDERS
 from harness.view.notes import NOTE_WORDS
@@ -63,6 +65,7 @@ MADE_UP = (
     "{task}: the model {finding} more than chance allows: it has seen them ({numbers})",
     "{task}: the model {finding} no more than chance allows ({numbers})",
     "second halves and Min-K% are compared with unseen rows: --unseen TASK, or --before_cutoff DATE",
+    *REFUSALS, *KEPT, "the reply could not be read",
     "a broken line", "an empty document", "a picture of one colour", "a line that is no UTF-8, read with gaps",
     "by the tokenizer", "(estimated from their characters)",
     "an encoder-decoder model reads each prompt as a whole", "the model carries a recurrent state",

@@ -101,7 +101,7 @@ def capture_command(sources: tuple[str, ...], to: Path, **flags: Any) -> None:
     finally:
         progress.finished()
     line(t("{file}: {n} pages, {new} of them new", file=to / "pages.jsonl", n=f"{done.kept:,}", new=f"{done.new:,}"))
-    _left_out(done.left_out, t)
+    say_left_out(done.left_out, t)
 
 
 @command.command("write", short_help="Have a model ask questions about the pages.")
@@ -248,7 +248,7 @@ def measure_command(context: click.Context, /, folder: Path, **flags: Any) -> in
     if not named:
         raise UsageError("measure: name who judges: --judge MODEL,K=V, once or several times")
     live = LiveFolder.of(folder)
-    spec = replace(_spec(flags, context.obj or ""), tasks=tuple(published_tasks(live)))
+    spec = replace(asking_spec(joined(flags), context.obj or ""), tasks=tuple(published_tasks(live)))
     with stopped_by_sigterm():
         (judged,) = run_judged(spec, [spec.model_args], named, watch=watch)
     print_result(judged.result)
@@ -259,11 +259,10 @@ def measure_command(context: click.Context, /, folder: Path, **flags: Any) -> in
     return int(judged.exit_code)
 
 
-def _spec(flags: Mapping[str, Any], command_line: str) -> Any:
-    """What a stage asks its model by."""
+def asking_spec(settings: Mapping[str, Any], command_line: str) -> Any:
+    """What a stage asks its model by, from its flags, joined. Raises `UsageError`."""
     from harness.run.spec import RunSpec
 
-    settings = joined(flags)
     if "model" not in settings:
         raise UsageError("--model: name the model that is asked (`harness plugins` lists what there is)")
     return RunSpec(**{"tasks": (), "apply_chat_template": True, **settings, "command": command_line})
@@ -276,20 +275,20 @@ def _asker(folder: Path, flags: dict[str, Any], command_line: str) -> Asker:
     from harness.registry import load_plugins
 
     retries = flags.pop("retries")
-    return Asker(LiveFolder.of(folder), _spec(flags, command_line), load_plugins(), watch(), retries)
+    return Asker(LiveFolder.of(folder), asking_spec(joined(flags), command_line), load_plugins(), watch(), retries)
 
 
 def _say(file: Path, done: Stage, text: str, model: str) -> int:
     """Tell what a stage left. Returns the exit code."""
     line(text.format(file=file, n=f"{done.kept:,}", model=model))
     t = _t()
-    _left_out(done.dropped, t)
+    say_left_out(done.dropped, t)
     if done.failed:
         notice(t("the same command asks again where the model failed"))
     return int(ExitCode.SAMPLES_FAILED if done.failed else ExitCode.OK)
 
 
-def _left_out(reasons: Mapping[str, int], t: Translate) -> None:
+def say_left_out(reasons: Mapping[str, int], t: Translate) -> None:
     for reason, count in reasons.items():
         notice(t("left out: {n}, {reason}", n=f"{count:,}", reason=t(reason)))
 

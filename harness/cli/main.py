@@ -43,6 +43,7 @@ COMMANDS = {
     "watch": "Measure the checkpoints of a training as they appear.",
     "gate": "Fail when a run is worse than its baseline.",
     "data": "Make a mirror of data sets.",
+    "paraphrase": "Have a model say the options of tasks in other words.",
     "lite": "Choose few rows of a task that stand for all.",
     "live": "Make a dated benchmark of what was published lately.",
     "contamination": "Whether a model may have seen a benchmark.",

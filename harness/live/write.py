@@ -83,10 +83,15 @@ def _planned(page: Page, spec: WriteSpec) -> Iterator[LiveQuestion]:
 
 
 def language_of(page: Page) -> str:
-    """`zh` where a fifth of the letters of a page are Chinese, else `en`."""
-    letters = [letter for letter in page.text or page.title if letter.isalpha()]
+    """`zh` where a page is Chinese, else `en`."""
+    return "zh" if is_chinese(page.text or page.title) else "en"
+
+
+def is_chinese(text: str) -> bool:
+    """Whether a fifth of the letters of a text are Chinese."""
+    letters = [letter for letter in text if letter.isalpha()]
     chinese = sum("\u4e00" <= letter <= "\u9fff" for letter in letters)
-    return "zh" if letters and chinese >= 0.2 * len(letters) else "en"
+    return bool(letters) and chinese >= 0.2 * len(letters)
 
 
 def source_text(page: Page) -> str:

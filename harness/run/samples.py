@@ -82,11 +82,23 @@ def render_samples(
             latest = max((notes.latest for notes in job.notes.values() if notes.latest), default=None)
             known = f"; the latest of its rows is of {latest}" if latest else "; none of its rows says a date"
             raise DataError(f"--after {spec.after}: task '{job.task.name}' has no row that is later{known}")
+        _refuse_kept(job)
         if isinstance(job.task.code, TaskCode):
             job.task = with_files(job.task, job.task.code.take_read())
     forget_large()
     clock.turn(before)
     return fingerprints
+
+
+def _refuse_kept(job: TaskJob) -> None:
+    """Refuse modifiers that had to leave every row of a task as it is."""
+    views = [sample.view for sample in job.samples if sample.view is not None and not sample.problem]
+    if views and all(view.kept and view.is_plain for view in views):
+        label = " and ".join(modifier.label for modifier in job.task.modifiers)
+        raise DataError(
+            f"--modify {label}: none of the {len(views)} rows of task '{job.task.name}' can be changed; the first: "
+            f"{views[0].kept}"
+        )
 
 
 def samples_with_frames(samples: Iterable[Sample], rule: FrameRule) -> Iterator[Sample]:

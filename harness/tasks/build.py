@@ -211,7 +211,6 @@ class _Builder:
         self.shot_nulls: dict[tuple[int, int], tuple[str, ...]] = {}
         self.openings: dict[tuple[int, str, tuple[int, ...]], Opening] = {}
         self.changes: dict[bool, int] = {True: 0, False: 0}
-        self.kept: dict[int, str] = {}
         self.offered, self.policy = self.offer()
 
     def offer(self) -> tuple[str, tuple[Message, ...]]:
@@ -488,8 +487,6 @@ class _Builder:
         samples = []
         salt = f"{self.pool.salt}\0{number}"
         for view, changed in views_of(self.task, row, salt, shown_hashes(images), (self.subset.name, number)):
-            if view.kept:
-                self.kept[number] = view.kept
             placed, rows = images_in(view, images, self.other_images, salt)
             if placed != images:
                 columns = [column for column in self.media_columns if column.kind == "image"]
@@ -500,18 +497,13 @@ class _Builder:
             if not view.is_plain:
                 is_seen = differs(plain, rendered) or (any(images) and not view.shows_own_images)
                 is_seen = is_seen or (shows_any(media) and not view.images)
+                is_seen = is_seen or bool(view.options and plain.choices != rendered.choices)
                 self.changes[is_seen] += 1
             samples.append(sample)
         return samples
 
     def refuse_idle(self) -> None:
-        """Refuse modifiers that changed no row, or not what a model sees of any of them."""
-        if self.kept and len(self.kept) == len(self.rows) and not self.changes[False] and not self.changes[True]:
-            label = " and ".join(modifier.label for modifier in self.task.modifiers)
-            raise DataError(
-                f"--modify {label}: none of the {len(self.kept)} rows of task '{self.task.name}' can be changed; the "
-                f"first: {next(iter(self.kept.values()))}"
-            )
+        """Refuse modifiers that changed rows, but not what a model sees of any of them."""
         if self.changes[False] and not self.changes[True]:
             names = [f"{self.task.base_name}:{name}" for name in self.task.config.variants or ()]
             variants = f" (its variants: {', '.join(names)})" if names else ""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness import Model, Request, Response, hookimpl
+from harness import DataError, Model, Request, Response, hookimpl
 from harness.registry import Registry, load_plugins
 from harness.run.compare import compare_runs
 from harness.run.rescore import score_run
@@ -124,3 +124,9 @@ def test_a_run_with_other_numbers_is_compared_with_a_plain_one_row_by_row(regist
     (comparison,) = compare_runs(plain.path, renewed.path, registry, across=True)
     assert (comparison.difference, len(comparison.losses)) == (-1.0, 20)
     assert comparison.interval is not None and comparison.interval[1] < -0.7
+
+
+def test_where_no_row_can_get_other_numbers_there_is_no_run(registry: Registry, tmp_path: Path) -> None:
+    rows = [{"a": 1, "b": 2, "answer": 4}, {"a": 1, "b": 1, "answer": 3}]
+    with pytest.raises(DataError, match=r"none of the 2 rows of task 'sums\+renew_numbers' can be changed"):
+        run(spec_of(tmp_path, "renew_numbers", rows=rows), registry)
