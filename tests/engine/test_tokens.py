@@ -166,6 +166,6 @@ def test_at_least_one_token_is_scored_and_all_before_it_agree(context: list[int]
 def test_options_share_the_ids_of_their_question_and_equal_ids_are_one_object() -> None:
     first, second, other = encode([choice("问题：", "甲", "乙乙"), choice("答题：", "丙")]).scores
     assert first.context is second.context is first.inputs
-    assert first.context[1] == other.context[1] > 256 and first.context[1] is other.context[1]
+    assert first.context[2] == other.context[2] > 256 and first.context[2] is other.context[2]
     assert [each.tokens for each in (first, second)] == [ids("^问题：甲"), ids("^问题：乙乙")]
     assert (len(second), second.start, second.inputs) == (6, 4, ids("^问题：乙"))
