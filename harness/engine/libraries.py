@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from harness.engine.import_structure import keep_import_structure
+
 _LOSSES = "transformers.loss.loss_utils"
 _FROM_SCIPY = "linear_sum_assignment"
 # How long a thread that has nothing to do looks for work before it sleeps: GNU's OpenMP in turns of a loop, Intel's and
@@ -20,6 +22,7 @@ _WAITING = {"GOMP_SPINCOUNT": "2000", "KMP_BLOCKTIME": "1"}
 def import_libraries() -> None:
     """Import what every model needs. What is wrong with a library is said by whoever needs it."""
     with contextlib.suppress(Exception), _no_collection():
+        keep_import_structure()
         importlib.import_module("torch")
         importlib.import_module("transformers").AutoConfig  # noqa: B018 - it is imported when it is named
         importlib.import_module("transformers").AutoTokenizer  # noqa: B018

@@ -7,7 +7,7 @@ whose weights are random, which takes as long.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,9 +15,10 @@ import torch
 
 from harness.engine import memory
 from harness.engine.execute import Executor
+from harness.engine.generate import plan_generations
 from harness.engine.libraries import import_model_classes
 from harness.engine.limits import EngineLimits
-from harness.engine.plain import GenerateRow
+from harness.engine.plain import GenerateRow, Piece
 from harness.engine.sampling import sampling_rule
 from harness.engine.score import plan_scores
 from harness.engine.stops import StopRule
@@ -31,7 +32,8 @@ _TOKENS = 2048
 _WHOLE = 200_000_000
 """Weights up to which the whole model is made; of a larger one some layers are, from which the others follow."""
 _DEPTHS = (1, 3)
-_STEPS = (2, 6)
+_PROMPTS, _STEPS = 16, 7
+"""Of a probe of generation: distinct prompts, and tokens of each answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,31 +128,49 @@ def _scoring(executor: Executor, sequences: Sequence[ScoreSequence]) -> tuple[Se
 
 
 def _generating(executor: Executor, tokenizer: Any, sequences: Sequence[GenerateSequence]) -> tuple[Seconds, int]:
-    """The same. Prompts and the first token of so many rows as are generated at a time, then what a step takes."""
+    """The same: a few prompts up to their first token, and then steps of as many rows as are generated at a time, each
+    with a prompt as long as it will be in the middle of its answer."""
     if not sequences:
         return Seconds(), 0
     ordered = sorted(sequences, key=lambda sequence: sequence.tokens)
     rows = [_row(sequence, tokenizer, 1) for sequence in ordered]
     slots = min(len(rows), executor.shared_generator(rows).slots)
-    part = ordered[(len(ordered) - slots) // 2 :][:slots]
-    times = [_generate(executor, [_row(sequence, tokenizer, steps) for sequence in part]) for steps in _STEPS]
-    step = _not_below_zero(times[1].since(times[0]) * (1 / (_STEPS[1] - _STEPS[0])))
-    prompts = _not_below_zero(times[0].since(step * (_STEPS[0] - 1)))
-    longest = sum(sequence.max_new_tokens - 1 for sequence in ordered) / slots
-    passed = sum(len(sequence.tokens) for sequence in part) + slots * sum(_STEPS)
-    return prompts * (len(ordered) / slots) + step * longest, passed
+    first = max(0, len(rows) - _PROMPTS) // 2
+    part = rows[first : first + _PROMPTS]
+    planned, computed = (plan_generations(each, executor.limits.plan)[1].planned_tokens for each in (rows, part))
+    _generate(executor, part[:1])  # what is done once is not of the rate
+    prompts, _, _ = _generate(executor, part)
+    grown = [_grown(ordered[first + index % len(part)], index, tokenizer) for index in range(slots)]
+    _, steps, number = _generate(executor, grown)
+    full_steps = sum(sequence.max_new_tokens - 1 for sequence in ordered) / slots
+    passed = computed + slots * (number + 1)
+    return prompts * (planned / max(1, computed)) + steps * (full_steps / max(1, number)), passed
 
 
-def _not_below_zero(seconds: Seconds) -> Seconds:
-    return Seconds(max(0.0, seconds.clock), max(0.0, seconds.processor))
-
-
-def _generate(executor: Executor, rows: list[GenerateRow]) -> Seconds:
+def _generate(executor: Executor, rows: list[GenerateRow]) -> tuple[Seconds, Seconds, int]:
+    """What prompts with their first token take, what all steps after it take, and how many steps those are."""
     generator = executor.shared_generator(rows)
     generator.verify = None
+    of_steps, number, step = Seconds(), 0, generator._step
+
+    def timed() -> Iterator[Piece]:
+        nonlocal of_steps, number
+        began = Seconds.now()
+        yield from list(step())
+        of_steps, number = of_steps + Seconds.now().since(began), number + 1
+
+    generator._step = timed  # type: ignore[method-assign]
     began = Seconds.now()
     list(generator.run(rows))
-    return Seconds.now().since(began)
+    return Seconds.now().since(began).since(of_steps), of_steps, number
+
+
+def _grown(sequence: GenerateSequence, request: int, tokenizer: Any) -> GenerateRow:
+    """A row whose prompt goes on with half of an answer, of tokens that stand in it already."""
+    half = (sequence.tokens * (1 + sequence.max_new_tokens // max(1, len(sequence.tokens))))[
+        : sequence.max_new_tokens // 2
+    ]
+    return _row(replace(sequence, tokens=(*sequence.tokens, *half), request=request), tokenizer, _STEPS)
 
 
 def _row(sequence: GenerateSequence, tokenizer: Any, tokens: int) -> GenerateRow:

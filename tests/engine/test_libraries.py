@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from harness.engine.libraries import let_threads_sleep
 PROGRAM = """\
 import gc
 import sys
+from pathlib import Path
 from harness.engine.libraries import import_model_classes
 import_model_classes()
 from transformers.utils import is_scipy_available
@@ -79,3 +81,43 @@ print(keep_freed_memory(), before > 10 * faults())
 def test_a_library_without_mallopt_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu.ctypes, "CDLL", lambda name: object())
     assert not cpu.keep_freed_memory()
+
+
+STRUCTURE = """\
+import sys
+from pathlib import Path
+from harness.engine.libraries import import_libraries
+import_libraries()
+import transformers
+utils = sys.modules["transformers.utils.import_utils"]
+read = utils.create_import_structure_from_path
+original = read.__closure__[[*read.__code__.co_freevars].index("read")].cell_contents
+models = str(transformers.__path__[0]) + "/models"
+assert read(models) == original(models)
+print(len(transformers.models.__all__) if hasattr(transformers.models, "__all__") else len(dir(transformers.models)))
+print(transformers.Qwen2Config.model_type)
+"""
+
+
+@pytest.mark.slow
+def test_what_transformers_reads_of_itself_is_kept_and_read_anew_where_it_is_broken(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+
+    def told() -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", STRUCTURE], capture_output=True, text=True, check=False, env=environment
+        )
+        assert not done.returncode, done.stderr
+        return done.stdout
+
+    first = told()
+    (kept,) = (tmp_path / "harness" / "imports").iterdir()
+    written = kept.stat().st_mtime_ns
+    assert told() == first
+    assert kept.stat().st_mtime_ns == written
+    kept.write_bytes(b"\xff\x00 torn")
+    assert told() == first
+    kept.unlink()
+    kept.mkdir()  # it cannot be written
+    assert told() == first
