@@ -118,7 +118,7 @@ class Model(ABC):
     2. `prepare`: reads configuration and tokenizer, and refuses what cannot work. Then `inspect_samples`. No
        weights yet.
     3. `load`: loads weights or opens connections. Not called when every answer is already on disk.
-    4. `respond`: answers; a judge is asked again for what could not be read. Then `close`.
+    4. `respond`: answers, part after part; a judge is asked again for what could not be read. Then `close`.
     """
 
     name: ClassVar[str]
@@ -131,7 +131,7 @@ class Model(ABC):
     """Whether prompts may offer functions to call (`Prompt.tools`), which the model shows in its own form."""
     answers_samples: ClassVar[bool] = False
     """True where the answer depends on which sample asks, not on the request alone (`replay`): then two samples with
-    one and the same prompt are asked for separately."""
+    one and the same prompt are asked for separately, and `take_samples` says which they are."""
     sees_prompts: ClassVar[bool] = True
     """False where answers are known without a look at the prompt (`replay`): then its images need not be here."""
     aliases: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
@@ -217,9 +217,17 @@ class Model(ABC):
     def inspect_samples(self, samples: Sequence[Sample]) -> None:
         """Look at every selected sample, once, after `prepare` and before `load`; most models need not.
 
-        For models that need more than the request: `replay` (task and id), `dummy` (target). `respond` is later given
-        the same `Request` objects that these samples hold. Raises `UsageError` for samples that it cannot answer.
+        There may be more of them than memory holds: some are made as they are looked at. Raises `UsageError` for
+        samples that it cannot answer.
         """
+
+    def take_samples(self, samples: Sequence[Sample]) -> None:
+        """Of a model whose answers are those of samples (`answers_samples`): a part of them, which is asked next.
+
+        Called after `load`, or before it, once for each part: until it is called again, `respond` is given the very
+        `Request` objects that these samples hold.
+        """
+        self.inspect_samples(samples)
 
     def forecast(self, requests: Sequence[Request]) -> Forecast | None:
         """What answering `requests` will compute; None where that cannot be known. Works after `prepare`."""

@@ -282,8 +282,11 @@ def check_model(model: Model) -> list[str]:
         model.prepare()
         identity = json.dumps(dict(model.identity), sort_keys=True)
         requests = _requests(model)
-        model.inspect_samples([Sample("task", "", n, {}, (request,), "8") for n, request in enumerate(requests)])
+        samples = [Sample("task", "", n, {}, (request,), "8") for n, request in enumerate(requests)]
+        model.inspect_samples(samples)
         model.load()
+        if model.answers_samples:
+            model.take_samples(samples)
         problems += [f"{where}: {problem}" for problem in _check_answers(requests, model)]
         if json.dumps(dict(model.identity), sort_keys=True) != identity:
             problems.append(f"{where}: identity is another after answering than after prepare")

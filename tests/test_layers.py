@@ -25,6 +25,7 @@ BASE = {
     "registry",
     "files",
     "secret",
+    "spool",
     "still_images",
     "stopwatch",
     "streaming",

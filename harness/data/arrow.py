@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, overload
 
 from harness.data.folders import inside, missing
 from harness.errors import DataError
+from harness.spool import FEW
 from harness.types import JSON
 
 if TYPE_CHECKING:
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
 
 Row = dict[str, JSON]
 SMALL = 64 * 2**20
-"""Bytes. A table below this becomes plain dicts; above, rows are made when asked for (images stay in one place)."""
+"""Bytes. A table below this, of few rows, becomes plain dicts; others are made when asked for (images stay in one
+place)."""
 _BATCH = 256
-_PIECE = 64
+_PIECE, _PIECE_WITHOUT_BYTES = 64, 2048
 
 
 class ListedRows(list[Row]):
@@ -83,6 +85,7 @@ class ParquetRows(TableRows):
         import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
         self._paths = list(paths)
+        self._piece_size = _PIECE if holds_bytes(self._paths[0]) else _PIECE_WITHOUT_BYTES
         self._count = 0
         self._groups: dict[Path, int] = {}
         for path in self._paths:
@@ -140,7 +143,7 @@ class ParquetRows(TableRows):
             for group in range(self._groups[path]):
                 # A reader keeps what it has read until it is closed: one for each row group.
                 with _readable(path), pq.ParquetFile(path) as stored:
-                    for batch in stored.iter_batches(batch_size=_PIECE, row_groups=[group]):
+                    for batch in stored.iter_batches(batch_size=self._piece_size, row_groups=[group]):
                         rows = _rows(pa.Table.from_batches([batch]))
                         yield start, rows
                         start += len(rows)
@@ -158,7 +161,27 @@ def _readable(name: Path | str) -> Iterator[None]:
 
 def rows_of_table(table: pa.Table) -> Sequence[Row]:
     """The rows of a table: plain dicts when it is small, made on demand when it is not. NaN becomes None."""
-    return ListedRows(_rows(table), features_in(table.schema)) if table.nbytes <= SMALL else TableRows(table)
+    is_small = table.nbytes <= SMALL and table.num_rows <= FEW
+    return ListedRows(_rows(table), features_in(table.schema)) if is_small else TableRows(table)
+
+
+def holds_bytes(path: Path) -> bool:
+    """Whether a Parquet file has columns of bytes, which are images or sounds."""
+    import pyarrow.parquet as pq
+
+    with _readable(path):
+        return any(_has(field.type, "is_binary", "is_large_binary") for field in pq.read_schema(path))
+
+
+def are_many(paths: Sequence[Path]) -> bool:
+    """Whether Parquet files have so many rows that these are not kept in memory."""
+    import pyarrow.parquet as pq
+
+    count = 0
+    for path in paths:
+        with _readable(path):
+            count += pq.read_metadata(path).num_rows
+    return count > FEW
 
 
 def features_in(schema: pa.Schema) -> JSON:
@@ -222,7 +245,7 @@ def read_saved(folder: Path, split: str) -> Sequence[Row]:
 
 def _rows(table: pa.Table) -> list[Row]:
     rows: list[Row] = table.to_pylist()
-    loose = [field.name for field in table.schema if _may_hold_floats(field.type)]
+    loose = [field.name for field in table.schema if _has(field.type, "is_floating")]
     if loose:
         for row in rows:
             for name in loose:
@@ -230,10 +253,13 @@ def _rows(table: pa.Table) -> list[Row]:
     return rows
 
 
-def _may_hold_floats(kind: pa.DataType) -> bool:
+def _has(kind: pa.DataType, *checks: str) -> bool:
+    """Whether a type is, or holds, one of those that `pyarrow.types` tells by these functions."""
     import pyarrow.types as kinds  # type: ignore[import-untyped]
 
-    return bool(kinds.is_floating(kind) or any(_may_hold_floats(kind.field(i).type) for i in range(kind.num_fields)))
+    if any(getattr(kinds, check)(kind) for check in checks):
+        return True
+    return any(_has(kind.field(place).type, *checks) for place in range(kind.num_fields))
 
 
 def _without_nan(value: Any) -> Any:

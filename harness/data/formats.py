@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from harness.data.data_file import DataFile, opened, refuse_pointer, text_of, zip_members
 from harness.errors import DataError, suggest
+from harness.spool import Spool
 from harness.types import JSON
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ FORMATS = ("json", "jsonl", "csv", "tsv", "parquet", "squad", "text", "conll")
 TYPES = ("text", "inferred")
 FILE_NAME = re.compile(r".\.(squad\.json|jsonl|ndjson|json|csv|tsv|parquet|txt)(\.gz|\.zip)?$", re.IGNORECASE)
 _FORMAT_OF = {"squad.json": "squad", "ndjson": "jsonl", "txt": "text"}
+LARGE_TEXT = 2**20
+"""Bytes. A larger file of JSON lines is read line by line."""
 _SPACE = re.compile(r"[ \t\r\n]*")
 _ALIASES = {"sep": "delimiter", "names": "column_names"}
 
@@ -155,6 +158,8 @@ def read_rows(file: DataFile, options: FileOptions) -> Sequence[Row]:
             refuse_pointer(stream.read(1000), file)
             stream.seek(0)
             return read_parquet(stream, str(file))
+    if kind == "jsonl" and (streamed := _streamed(file, options)) is not None:
+        return streamed
     text = text_of(file, options.encoding)
     if kind in ("csv", "tsv"):
         rows = list(_csv_rows(text, file, kind, options))
@@ -215,11 +220,16 @@ def _one_after_another(parts: Sequence[Sequence[Row]]) -> Sequence[Row]:
 
 def _are_large_parquet(files: Sequence[DataFile], options: FileOptions) -> bool:
     """Whether all of a split lies in Parquet files as they are, which together are too large to be read at once."""
-    from harness.data.arrow import SMALL
+    from harness.data.arrow import SMALL, are_many, holds_bytes
 
-    named = options.format or "parquet"
+    named, paths = options.format or "parquet", [file.path for file in files]
     plain = all(not file.member and file.path.suffix.lower() == ".parquet" for file in files) and named == "parquet"
-    return plain and all(file.path.is_file() for file in files) and sum(f.path.stat().st_size for f in files) > SMALL
+    if not files or not plain or not all(path.is_file() for path in paths):
+        return False
+    for file in files:
+        with opened(file) as stream:
+            refuse_pointer(stream.read(1000), file)
+    return sum(path.stat().st_size for path in paths) > SMALL or (are_many(paths) and not holds_bytes(paths[0]))
 
 
 def _side_by_side(files: Sequence[DataFile], options: FileOptions) -> list[Row]:
@@ -348,6 +358,27 @@ def _json_rows(text: str, file: DataFile, kind: str, options: FileOptions) -> li
         elif not isinstance(row, dict):
             raise DataError(f"{file}: row {number} is not an object but {_kind(row)}: {json.dumps(row)[:60]}")
     return list(_exploded(values, file, options.explode)) if options.explode else values
+
+
+def _streamed(file: DataFile, options: FileOptions) -> Spool[Row] | None:
+    """The rows of a large file with an object in each line, read line by line; None for any other file."""
+    changed = options.broken is not None or options.column_names or options.explode
+    is_plain = not file.member and file.path.suffix.lower() in (".jsonl", ".ndjson") and not changed
+    if not is_plain or not file.path.is_file() or file.path.stat().st_size < LARGE_TEXT:
+        return None
+    rows: Spool[Row] = Spool(block=1)
+    try:
+        with file.path.open(encoding=options.encoding, newline="\n") as lines:
+            for number, line in enumerate(lines):
+                text = line.removeprefix("\ufeff") if number == 0 else line
+                if text.strip():
+                    row = _DECODER.decode(text)
+                    if not isinstance(row, dict):
+                        return None
+                    rows.append(row)
+    except (OSError, ValueError, LookupError, RecursionError):  # what is wrong is said when the whole is read
+        return None
+    return rows
 
 
 def _exploded(rows: list[Row], file: DataFile, lists: tuple[str, ...]) -> Iterator[Row]:

@@ -31,6 +31,7 @@ from harness.registry import Registry, load_plugins
 from harness.run.budget import Account
 from harness.run.describe import shown_args, without_secrets
 from harness.run.prepare import prepare_models
+from harness.run.sample_facts import AskedSamples
 from harness.run.spec import Progress, RunSpec
 from harness.run.stopping import note_incidents, tidy_stop
 from harness.scoring.aggregation import summarise
@@ -233,7 +234,10 @@ def prepared_judges(plans: Sequence[JudgingPlan], registry: Registry, progress: 
             raise UsageError(f"model '{spec.model}' writes no texts, so it cannot judge")
     try:
         models = prepare_models(
-            specs, registry, lambda: [plan.maker.sample(each) for plan in plans for each in plan.samples], progress
+            specs,
+            registry,
+            lambda: AskedSamples.of([plan.maker.sample(each) for plan in plans for each in plan.samples]),
+            progress,
         )
     except ChatTemplateError as error:
         if not plans[0].maker.chat:

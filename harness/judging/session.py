@@ -108,6 +108,9 @@ class Session:
                 self.model.load()
             self.is_loaded = True
         self.folder.note_model(description(self.model, self.name))
+        if self.model.answers_samples:
+            with plugin_errors(self.name, "could not look at the samples"):
+                self.model.take_samples([self.maker.sample(sample) for sample in samples])
         self.progress.stage("waiting for the first judgement")
         while self._pending:
             self._round()

@@ -80,7 +80,8 @@ class TaskCoverage:
         """The samples that there must be: of a row with several views, the first."""
         left_out = self.bad if self.bad_rows == "skip" else {}
         for name in self.asked:
-            numbers = sorted(self.of_subset(name))
+            rows = self.of_subset(name)
+            numbers = rows if isinstance(rows, range) else sorted(rows)
             yield from (SampleKey(task, name, number) for number in numbers if number not in left_out.get(name, {}))
 
     def to_json(self) -> CoverageFields:

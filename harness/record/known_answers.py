@@ -15,31 +15,41 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+_RECENT = 10_000
+"""So many answers may come before all are sorted anew, and an eighth of those that are."""
+
+
 class KnownAnswers(Mapping[str, Response]):
     """Request key -> answer, for all answers without error; of several answers to a key, the last.
 
-    Some 20 bytes an answer, and as many again once one is looked for. Answers are read back from their lines: files may
+    Some 20 bytes an answer, and 12 more once one is looked for. Answers are read back from their lines: files may
     grow while answers are looked for, and once they are written anew all is to be forgotten.
     """
 
     def __init__(self) -> None:
         self._hashes, self._offsets, self._files = array("q"), array("q"), array("H")
         self._names: list[Path] = []
-        self._index: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None
+        self._sorted: tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32]] | None = None
+        """The hashes of the first answers in their order, and where each stands in the columns; equal ones in the order
+        they came."""
+        self._recent: dict[int, int] = {}
+        """Hash -> where it stands, of the answers behind those."""
 
     def learn(self, file: Path, keys: Iterable[str], offset: int) -> None:
         """Remember the line that begins at `offset` of `file`, which has answers to these keys."""
         if file not in self._names:
             self._names.append(file)
         for key in keys:
+            if self._sorted is not None:
+                self._recent[hash(key)] = len(self._hashes)
             self._hashes.append(hash(key))
             self._offsets.append(offset)
             self._files.append(self._names.index(file))
-        self._index = None
 
     def forget(self) -> None:
         """Know no answer any more."""
-        self._hashes, self._offsets, self._files, self._index = array("q"), array("q"), array("H"), None
+        self._hashes, self._offsets, self._files = array("q"), array("q"), array("H")
+        self._sorted, self._recent = None, {}
 
     def __bool__(self) -> bool:
         return bool(self._hashes)
@@ -55,21 +65,23 @@ class KnownAnswers(Mapping[str, Response]):
     def __getitem__(self, key: str) -> Response:
         if not self._hashes:
             raise KeyError(key)
-        hashes, order = self._sorted()
+        if (recent := self._recent.get(hash(key))) is not None:
+            return self._answers(recent)[key]
+        hashes, order = self._index()
         at = int(hashes.searchsorted(hash(key), side="right")) - 1
         if at < 0 or hashes[at] != hash(key):
             raise KeyError(key)
         return self._answers(int(order[at]))[key]
 
-    def _sorted(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """The hashes in their order, and where each stands in the columns; equal ones in the order they came."""
-        if self._index is None:
+    def _index(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32]]:
+        """The sorted ones; all of them, where many came since they were sorted."""
+        if self._sorted is None or len(self._recent) > _RECENT + len(self._sorted[0]) // 8:
             import numpy as np
 
             hashes = np.frombuffer(self._hashes, dtype=np.int64)
-            order = np.argsort(hashes, kind="stable")
-            self._index = hashes[order], order
-        return self._index
+            order = np.argsort(hashes, kind="stable").astype(np.uint32)
+            self._sorted, self._recent = (hashes[order], order), {}
+        return self._sorted
 
     def _answers(self, at: int) -> dict[str, Response]:
         """All answers of the line in which an answer is."""

@@ -28,6 +28,7 @@ from harness.run.answers import plugin_errors
 from harness.run.jobs import TaskJob, close_code, load_jobs
 from harness.run.prepare import prepare_models, resolved
 from harness.run.probes import Probe, TextAsker, first_views, probes_of, seen_and_later
+from harness.run.sample_facts import AskedSamples
 from harness.run.samples import render_samples
 from harness.run.spec import Progress, RunSpec
 from harness.secret import MASK
@@ -266,7 +267,7 @@ def probes(
     jobs = loaded_tasks(spec, registry, progress)
     others = loaded_tasks(replace(spec, tasks=tuple(unseen)), registry, progress) if unseen else []
     try:
-        (model,) = prepare_models([resolved(spec, registry)], registry, list, progress)
+        (model,) = prepare_models([resolved(spec, registry)], registry, lambda: AskedSamples.of(()), progress)
         try:
             if not {"rolling", "loglikelihood"} <= model.supports:
                 raise UsageError(f"--model {spec.model}: cannot say how likely a text is, which the probes are made of")

@@ -9,12 +9,10 @@ found on disk when a run goes on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-from harness.errors import UsageError
 from harness.reasoning import is_incomplete, strip_reasoning
-from harness.types import Request, Response, Sample
+from harness.types import Request, Response
 
 
 def awaited(request: Request) -> Request | None:
@@ -45,17 +43,6 @@ def unusable(answer: Response) -> str | None:
     if is_incomplete(answer) or (answer.finish_reason == "length" and not (answer.text or "").strip()):
         return "an earlier turn has no answer: it was cut before it said anything"
     return None
-
-
-def check_conversations(samples: Sequence[Sample], apply_chat_template: bool | str) -> None:
-    """Refuse what only chat turns can show, where nothing is asked as chat turns. Raises `UsageError`."""
-    if apply_chat_template:
-        return
-    for sample in samples:
-        for request in sample.requests:
-            what = "offers functions" if request.prompt.tools else "holds the model's own answers"
-            if request.prompt.tools or _first_own(request) is not None:
-                raise UsageError(f"task '{sample.task}' {what} and is asked as chat turns: add --apply_chat_template")
 
 
 def _first_own(request: Request) -> int | None:

@@ -137,7 +137,7 @@ def _leaves(value: Any) -> Iterator[str]:
 def remarks(jobs: Sequence[TaskJob]) -> Iterator[str]:
     """What is worth knowing of a run before it asks, one line each."""
     for job in jobs:
-        generation = next((request.generation for sample in job.samples[:1] for request in sample.requests), None)
+        facts, generation = job.facts, job.facts.generation
         if job.task.config.repeats > 1 and generation is not None and not generation.do_sample:
             yield (
                 f"{job.task.name}: each question is asked {job.task.config.repeats} times, but greedily, which gives "
@@ -149,41 +149,36 @@ def remarks(jobs: Sequence[TaskJob]) -> Iterator[str]:
         yield from _example_remarks(job)
         if undated := sum(notes.undated for notes in job.notes.values()):
             yield f"{job.task.name}: {undated} rows say no date and are left out"
-        hidden = sum(sample.target is None and not sample.problem for sample in job.samples)
-        if 0 < hidden < len(job.samples):
-            yield f"{job.task.name}: {hidden} of {len(job.samples)} samples have no gold answer (null) and no score"
-        rows = [sample for sample in job.samples if sample.view is not None and sample.view.index == 0]
-        told = [(sample, sample.view) for sample in rows if sample.view is not None]
-        for what, kept in (
-            ("keep the order of their options", [(sample, view.fixed) for sample, view in told if view.fixed]),
-            ("stay as they are", [(sample, view.kept) for sample, view in told if view.kept]),
-        ):
-            if kept:
-                first, reason = kept[0]
-                where = f"{first.subset} {first.id}".strip()
-                yield f"{job.task.name}: {len(kept)} of {len(rows)} rows {what}; the first is {where}: {reason}"
+        if 0 < facts.hidden < facts.samples:
+            yield f"{job.task.name}: {facts.hidden} of {facts.samples} samples have no gold answer (null) and no score"
+        for what, kept in (("keep the order of their options", facts.fixed), ("stay as they are", facts.kept)):
+            if kept.rows:
+                where = " ".join(map(str, kept.first)).strip()
+                yield (
+                    f"{job.task.name}: {kept.rows} of {facts.first_views} rows {what}; the first is {where}: "
+                    f"{kept.reason}"
+                )
 
 
 def _image_order_remarks(job: TaskJob) -> Iterator[str]:
     """How many rows have no other order of their images (`--modify shuffle_images`)."""
-    views = [sample.view for sample in job.samples if sample.view is not None and sample.view.image_order]
-    kept = sum(view.shows_own_images for view in views)
+    kept, of = job.facts.own_order, job.facts.samples
     if kept:
-        which = f"all {kept} rows" if kept == len(job.samples) else f"{kept} of {len(views)} rows"
-        remedy = ": nothing is changed, ask without the modifier" if kept == len(job.samples) else ""
+        which = f"all {kept} rows" if kept == of else f"{kept} of {job.facts.ordered} rows"
+        remedy = ": nothing is changed, ask without the modifier" if kept == of else ""
         yield f"{job.task.name}: {which} have no two images that differ and could change places{remedy}"
 
 
 def _frame_remarks(job: TaskJob) -> Iterator[str]:
     """How many frames of their videos the samples of a task are shown, and by which rule."""
-    shown = [request.prompt.shown_media for sample in job.samples for request in sample.requests[:1]]
-    videos = [media.frames for several in shown for media in several if media.frames is not None]
-    if videos:
-        counts = sorted(len(frames.indices) for frames in videos)
-        span = f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
+    frames = job.facts.frames
+    if frames:
+        least, most = min(frames), max(frames)
+        rule, decoder = job.facts.frame_rule
         yield (
-            f"{job.task.name}: {len(videos)} videos are shown as {span} frames each, {sum(counts):,} in all "
-            f"({videos[0].rule}, {videos[0].decoder}); --set frames=N changes it"
+            f"{job.task.name}: {frames.total()} videos are shown as {least if least == most else f'{least} to {most}'} "
+            f"frames each, {sum(number * videos for number, videos in frames.items()):,} in all "
+            f"({rule}, {decoder}); --set frames=N changes it"
         )
 
 
@@ -192,11 +187,10 @@ def _example_remarks(job: TaskJob) -> Iterator[str]:
     rows = [(subset, number) for subset, notes in job.notes.items() for number in notes.own_examples]
     if rows:
         fewer = sum(notes.fewer_examples for notes in job.notes.values())
-        asked = len({(sample.subset, sample.id) for sample in job.samples})
         where = " ".join(map(str, rows[0])).strip()
         yield (
-            f"{job.task.name}: {len(rows)} of {asked} rows were drawn among their own few-shot examples (the same "
-            f"question, first: row {where}); such an example is left out"
+            f"{job.task.name}: {len(rows)} of {job.facts.rows} rows were drawn among their own few-shot examples (the "
+            f"same question, first: row {where}); such an example is left out"
             + (f", and {fewer} of these rows see fewer examples" if fewer else "")
         )
 
@@ -223,14 +217,9 @@ def examples_of_their_own(job: TaskJob) -> str:
 
 def _null_remarks(job: TaskJob) -> Iterator[str]:
     """A null is shown as `None`, as lm-eval does, so that prompts stay comparable; who reads the score has to know."""
-    rows = [(sample.subset, sample.id) for sample in job.samples]
-    shown: dict[str, set[tuple[str, int]]] = {}
-    for sample, row in zip(job.samples, rows, strict=True):
-        for column in sample.nulls:
-            shown.setdefault(column, set()).add(row)
-    for column, with_null in shown.items():
-        where = " ".join(map(str, min(with_null))).strip()
+    for column, nulls in job.facts.nulls.items():
+        where = " ".join(map(str, nulls.first)).strip()
         yield (
-            f"{job.task.name}: prompts of {len(with_null)} of {len(set(rows))} rows show None where '{column}' is "
+            f"{job.task.name}: prompts of {nulls.rows} of {job.facts.rows} rows show None where '{column}' is "
             f"null, as lm-eval does (first: row {where}); {{{{ {column} or '' }}}} shows nothing"
         )

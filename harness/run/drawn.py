@@ -272,7 +272,7 @@ class Draws:
         """Let the jobs hold the samples that were asked, and their notes the numbers of these rows."""
         for drawing in self._drawings.values():
             rows = [row for drawn in drawing.task.rounds[: drawing.asked] for row in drawn]
-            drawing.job.samples = [*drawing.always, *(sample for row in rows for sample in drawing.samples[row])]
+            drawing.job.hold([*drawing.always, *(sample for row in rows for sample in drawing.samples[row])])
             chosen: dict[str, set[int]] = {name: set() for name in drawing.job.notes}
             for sample in drawing.job.samples:
                 chosen[sample.subset].add(sample.id)
@@ -291,7 +291,7 @@ def check_drawn(jobs: Sequence[TaskJob], spec: RunSpec) -> None:
 def own_job(job: TaskJob) -> TaskJob:
     """The job with samples and notes of its own, which `Draws.keep` may change."""
     notes = {name: replace(each) for name, each in job.notes.items()}
-    return replace(job, samples=list(job.samples), notes=notes)
+    return replace(job, notes=notes)
 
 
 def scored_by(job: TaskJob) -> ScoreKey:

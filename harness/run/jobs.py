@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,11 +13,13 @@ from harness.modifiers import Modifier
 from harness.record.coverage import TaskCoverage, numbered
 from harness.registry import Registry
 from harness.run.modify import make_modifiers, modified_groups
+from harness.run.sample_facts import SampleFacts
 from harness.run.spec import Progress, RunSpec
 from harness.scoring import sandbox
 from harness.scoring.groups import MemberScores, problems
 from harness.scoring.scorer import SampleScores, Scorer
 from harness.scoring.view_scorer import ViewScorer
+from harness.spool import Spool
 from harness.task_code.client import TaskCode
 from harness.task_code.code_metrics import FindFilter, FindMetric, with_code
 from harness.task_code.consent import Consent
@@ -49,17 +51,30 @@ AddedMetric = str | Mapping[str, JSON]
 class TaskJob:
     """One task of a run: how it is scored, its samples, notes on its subsets, and the groups by which it was named.
 
-    bad_rows: what becomes of rows that cannot be used. read_scoring: files that the task's Python has read while it
-    scored, beside the task file, and their hashes.
+    facts: what one look at each of the samples told. bad_rows: what becomes of rows that cannot be used. read_scoring:
+    files that the task's Python has read while it scored, beside the task file, and their hashes.
     """
 
     task: Task
     scorer: Scorer
-    samples: list[Sample] = field(default_factory=list)
+    samples: Sequence[Sample] = ()
     notes: dict[str, SubsetNotes] = field(default_factory=dict)
     memberships: tuple[Membership, ...] = ()
     bad_rows: BadRows = "refuse"
     read_scoring: dict[str, str] = field(default_factory=dict)
+    facts: SampleFacts = field(default_factory=SampleFacts)
+
+    def __post_init__(self) -> None:
+        if len(self.samples) != self.facts.samples:
+            self.hold(self.samples)
+
+    def hold(self, samples: Iterable[Sample]) -> None:
+        """Take these as the task's samples, those of one row one after another, with a look at each."""
+        self.facts, kept = SampleFacts(), Spool[Sample]()
+        for sample in samples:
+            self.facts.look(sample)
+            kept.append(sample)
+        self.samples = kept
 
     def coverage(self, limit: int | float | None) -> TaskCoverage:
         """What of the task is asked, once its rows are known."""

@@ -270,7 +270,7 @@ def _merged(
         folder.note(sessions=[*kept, *_sessions(shards), {**own, "merged": len(shards)}])
     for job in jobs:
         if job.scorer.batches is not None and job.scorer.batches.needs_all:
-            job.samples = list(_samples(job, folder))
+            job.hold(_samples(job, folder))
             records = functools.partial(folder.records, job.task.name)
             for record in score_missing(job, job.scorer.batches, records, progress):
                 folder.write(record)

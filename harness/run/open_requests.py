@@ -75,16 +75,19 @@ class OpenRequests:
 
         outdated: something by which the task is scored has changed, so that nothing of it is done.
         """
+        item, state = self.found(job, sample, outdated=outdated)
+        if item.is_whole and state is not OnDisk.DONE:
+            self._take_known(item)
+        return item, state
+
+    def found(self, job: TaskJob, sample: Sample, *, outdated: bool = False) -> tuple[PendingSample, OnDisk]:
+        """How far a sample is on disk, as `placed`; of what it lacks, only earlier turns of a talk are asked."""
         item = PendingSample(job, sample)
         self._converse(item)
         if not item.is_whole:
             return item, OnDisk.ABSENT
         state = self._folder.find(item.sample, item.keys, job.task.digest)
-        if outdated and state is OnDisk.DONE:
-            state = OnDisk.OUTDATED
-        if state is not OnDisk.DONE:
-            self._take_known(item)
-        return item, state
+        return item, OnDisk.OUTDATED if outdated and state is OnDisk.DONE else state
 
     def take(self) -> dict[str, Request]:
         """The requests that are to be asked now, by key."""

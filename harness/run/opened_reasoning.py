@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 
 from harness.reasoning import last_closing, lone_closing, strip_reasoning
 from harness.record.run import RunFolder
-from harness.run.conversations import awaited
 from harness.run.jobs import TaskJob
 from harness.run.rescore import scored_again
 from harness.tasks.build import sample_from_record
@@ -73,8 +72,7 @@ class OpenedReasoning:
 
 def _has_turns(job: TaskJob) -> bool:
     """Whether what is asked later hangs on what was said before."""
-    asked = (request for sample in job.samples[:1] for request in sample.requests)
-    return job.task.config.environment is not None or any(awaited(request) is not None for request in asked)
+    return job.task.config.environment is not None or job.facts.is_talk
 
 
 def _is_cut(response: Response) -> bool:

@@ -22,20 +22,20 @@ from harness.record.lm_eval import check_output_path
 from harness.registry import Registry, load_plugins
 from harness.run.answers import check_declared, plugin_errors, unreadable
 from harness.run.budget import Budget
-from harness.run.conversations import check_conversations
 from harness.run.describe import remarks
 from harness.run.drawn import check_drawn
 from harness.run.elsewhere import MODELS_ELSEWHERE
 from harness.run.jobs import TaskJob, attempts, close_code, load_jobs, prepare_metrics
 from harness.run.log import LogTarget
 from harness.run.remote import executor_of, remote
+from harness.run.sample_facts import AskedSamples, SampleFacts
 from harness.run.samples import render_samples
 from harness.run.shards import RowShare, check_shard, take_share
 from harness.run.spec import Progress, RunSpec
 from harness.run.talks import SimulatedUser, as_it_goes_on, user_prompt
 from harness.stopwatch import OTHER, Stopwatch
 from harness.thinking import Thinking
-from harness.types import JSON, Request, Sample
+from harness.types import JSON, Request
 
 Narrow = Callable[[Sequence[TaskJob]], Sequence[TaskJob]]
 
@@ -117,18 +117,25 @@ def prepare_run(
     fingerprints: dict[str, str] = {}
     share: RowShare | None = None
 
-    def samples() -> list[Sample]:
+    def samples() -> AskedSamples:
         nonlocal share
         names = [each.model for each in specs]
         shown = any(registry.model(name).sees_prompts for name in names)
         fingerprints.update(render_samples(jobs, spec, registry, progress, clock, shown=shown))
         share = take_share(jobs, spec)
-        asked = [sample for job in jobs for sample in job.samples]
         # What answers samples, whatever they are asked (`dummy`, `replay`), needs no turns.
         if any(kind.sees_prompts and not kind.answers_samples for kind in map(registry.model, names)):
-            check_conversations(asked, spec.apply_chat_template)
+            check_conversations({job.task.name: job.facts for job in jobs}, spec.apply_chat_template)
         going_on = {job.task.name for job in jobs if job.task.config.environment is not None}
-        return [as_it_goes_on(sample) if sample.task in going_on else sample for sample in asked]
+        return AskedSamples.joined(
+            {
+                job.task.name: (
+                    list(map(as_it_goes_on, job.samples)) if job.task.name in going_on else job.samples,
+                    job.facts,
+                )
+                for job in jobs
+            }
+        )
 
     clock.turn("prepare")
     made = prepare_models(specs, registry, samples, progress)
@@ -194,7 +201,7 @@ def prepare_user(
 
 
 def prepare_models(
-    specs: Sequence[RunSpec], registry: Registry, samples: Callable[[], Sequence[Sample]], progress: Progress
+    specs: Sequence[RunSpec], registry: Registry, samples: Callable[[], AskedSamples], progress: Progress
 ) -> list[Model]:
     """Make the model of each of `specs`, and have it look at what it will be asked; none of them loads weights.
 
@@ -212,14 +219,13 @@ def prepare_models(
                 model.prepare()
             check_declared(model, spec.model)
         asked = samples()
-        readable = [sample for sample in asked if not any(map(unreadable, sample.requests))]
         for spec, model in zip(specs, made, strict=True):
             progress.stage(f"checking prompts for model {spec.model}")
-            check_abilities(model, spec.model, asked, registry)
+            check_abilities(model, spec.model, asked.facts, registry)
             if model.sees_prompts:
-                check_media(asked)
+                check_media(asked.facts)
             with plugin_errors(spec.model, "could not look at the samples"):
-                model.inspect_samples(asked if model.answers_samples else readable)
+                model.inspect_samples(asked if model.answers_samples else asked.readable)
         stack.pop_all()
     return made
 
@@ -271,42 +277,43 @@ def thinking_args(spec: RunSpec, kind: type[Model]) -> dict[str, JSON]:
     return given
 
 
-def check_abilities(model: Model, name: str, samples: Sequence[Sample], registry: Registry) -> None:
+def check_conversations(facts: Mapping[str, SampleFacts], apply_chat_template: bool | str) -> None:
+    """Refuse what only chat turns can show, where nothing is asked as chat turns. Raises `UsageError`.
+
+    facts: by task, as in the checks that follow.
+    """
+    for task, known in facts.items() if not apply_chat_template else ():
+        if known.offers_tools or known.is_talk:
+            what = "offers functions" if known.offers_tools else "holds the model's own answers"
+            raise UsageError(f"task '{task}' {what} and is asked as chat turns: add --apply_chat_template")
+
+
+def check_abilities(model: Model, name: str, facts: Mapping[str, SampleFacts], registry: Registry) -> None:
     """Refuse samples that ask for more than the model can do. Raises `UsageError`."""
-    seen: set[str] = set()
-    shown: dict[str, set[str]] = {}
-    for sample in samples:
-        for request in sample.requests if sample.task not in seen else ():
-            if request.kind not in model.supports:
+    for task, known in facts.items():
+        for kind in known.kinds:
+            if kind not in model.supports:
                 can = ", ".join(sorted(model.supports))
                 raise UsageError(
-                    f"model '{name}' cannot answer task '{sample.task}': it needs {request.kind}, the model can do "
-                    f"{can} (look for a variant of the task with `harness tasks {sample.task}`)"
+                    f"model '{name}' cannot answer task '{task}': it needs {kind}, the model can do "
+                    f"{can} (look for a variant of the task with `harness tasks {task}`)"
                 )
-        seen.add(sample.task)
-        for request in sample.requests:
-            shown.setdefault(sample.task, set()).update(media.kind for media in request.prompt.shown_media)
-            if request.prompt.tools and model.sees_prompts and not (model.takes_tools or model.answers_samples):
-                raise UsageError(f"model '{name}' cannot be offered functions, as task '{sample.task}' does")
-    for task, kinds in shown.items():
-        if missing := kinds - model.modalities:
-            able = [each for each in registry.names("model") if kinds <= registry.model(each).modalities]
+        if known.offers_tools and model.sees_prompts and not (model.takes_tools or model.answers_samples):
+            raise UsageError(f"model '{name}' cannot be offered functions, as task '{task}' does")
+    for task, known in facts.items():
+        if missing := known.shown - model.modalities:
+            able = [each for each in registry.names("model") if known.shown <= registry.model(each).modalities]
             raise UsageError(
                 f"model '{name}' cannot see what task '{task}' shows: {', '.join(sorted(missing))}; "
                 f"--model names one that can ({', '.join(able) or 'none is installed'})"
             )
 
 
-def check_media(samples: Sequence[Sample]) -> None:
+def check_media(facts: Mapping[str, SampleFacts]) -> None:
     """Refuse a task of which no sample can be shown its images: that is a wrong folder, and no bad picture here and
     there, which is the error of its sample. Raises `DataError`."""
-    problems_of: dict[str, list[str]] = {}
-    for sample in samples:
-        media = [each for request in sample.requests for each in request.prompt.shown_media]
-        if media:
-            problem = next((each.problem for each in media if each.problem), "")
-            problems_of.setdefault(sample.task, []).append(problem)
-    for problems in problems_of.values():
-        if all(problems):
-            many = f"; none of the {len(problems)} samples with media can be shown" if len(problems) > 1 else ""
-            raise DataError(f"{problems[0]}{many}")
+    for known in facts.values():
+        n = known.with_media
+        if n and known.media_problems == n:
+            many = f"; none of the {n} samples with media can be shown" if n > 1 else ""
+            raise DataError(f"{known.first_problem}{many}")

@@ -9,7 +9,7 @@ import contextlib
 import functools
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,8 @@ from harness.types import JSON, Sample
 
 PART = 50_000
 """Samples that are asked at a time. So many share their prefixes and fill batches as well as all would."""
+PART_OF_NO_MODEL = 2000
+"""The same, where a model answers samples and computes nothing (`dummy`, `replay`): there is nothing to share."""
 
 
 def run(spec: RunSpec, registry: Registry | None = None, progress: Progress | None = None) -> RunResult:
@@ -232,47 +234,53 @@ class _Run:
     def _ask_all(self, jobs: Sequence[TaskJob]) -> None:
         """Sort samples into those on disk, those whose answers are on disk, and those to ask for; and ask for these.
 
-        Not more than `PART` at a time: memory holds what is open of one part, keys and tokens, and not of all.
+        Not more than a part at a time: memory holds what is open of one part, keys and tokens, and not of all.
         """
-        parts = _parts(jobs)
-        states, ready = self._placed(next(parts, []))
-        known = Counter(states)
-        if len(self.folder) and sum(len(job.samples) for job in jobs) > PART:
-            for part in itertools.islice(_parts(jobs), 1, None):  # only counted: what they want is forgotten
-                known += self._placed(part, self._new_requests())[0]
+        known, done = self._known(jobs)
         for job in jobs:
             of_task = {state: n for (name, state), n in known.items() if name == job.task.name}
             for message in _changes(job.task.name, of_task):
                 self.progress.message(message)
         started = [(job.task.name, len(job.samples), known[job.task.name, OnDisk.DONE]) for job in jobs]
         self.progress.started(started, self.spec.model)
-        if sum(done for _, _, done in started) == sum(samples for _, samples, _ in started):
+        samples = ((job, sample) for job in jobs for sample in job.samples)
+        open_samples = (each for place, each in enumerate(samples) if not done or not done[place])
+        size = PART_OF_NO_MODEL if self.model.answers_samples else PART
+        if done and all(done):
             return
+        while part := list(itertools.islice(open_samples, size)):
+            self._ask_part(part)
+
+    def _known(self, jobs: Sequence[TaskJob]) -> tuple[Counter[tuple[str, OnDisk]], bytearray]:
+        """How many samples of each task are how far on disk, and of each whether it is done; empty where nothing is on
+        disk. What they lack is forgotten."""
+        known: Counter[tuple[str, OnDisk]] = Counter()
+        done = bytearray()
+        for job in jobs if len(self.folder) else ():
+            for number, sample in enumerate(job.samples):
+                if number % PART == 0:
+                    requests = self._new_requests()
+                _, state = requests.found(job, sample, outdated=job.task.name in self.rescored)
+                known[job.task.name, state] += 1
+                done.append(state is OnDisk.DONE)
+        return known, done
+
+    def _ask_part(self, part: Sequence[tuple[TaskJob, Sample]]) -> None:
+        """Ask what some samples still lack, and finish them."""
+        if self.model.answers_samples:
+            with plugin_errors(self.spec.model, "could not look at the samples"):
+                self.model.take_samples([sample for _, sample in part])
+        ready = []
+        for job, sample in part:
+            item, state = self.open_requests.placed(job, sample, outdated=job.task.name in self.rescored)
+            if state is not OnDisk.DONE and item.complete:
+                ready.append(item)
         for item in ready:
             self._finish(item)
         self._ask()
-        for part in parts:
-            _, ready = self._placed(part)
-            for item in ready:
-                self._finish(item)
-            self._ask()
 
     def _new_requests(self) -> OpenRequests:
         return OpenRequests(self.folder, self.model, self.user.model if self.user is not None else None)
-
-    def _placed(
-        self, samples: Iterable[tuple[TaskJob, Sample]], requests: OpenRequests | None = None
-    ) -> tuple[Counter[tuple[str, OnDisk]], list[PendingSample]]:
-        """How many samples of each task are how far on disk, and those that have all their answers and no record."""
-        requests = requests or self.open_requests
-        states: Counter[tuple[str, OnDisk]] = Counter()
-        ready = []
-        for job, sample in samples:
-            item, state = requests.placed(job, sample, outdated=job.task.name in self.rescored)
-            states[job.task.name, state] += 1
-            if state is not OnDisk.DONE and item.complete:
-                ready.append(item)
-        return states, ready
 
     def _draw(self, jobs: Sequence[TaskJob], draws: Draws) -> None:
         """Ask rows in a random order, part after part, until each task is known; `jobs` hold those that were asked."""
@@ -281,10 +289,7 @@ class _Run:
                 draws.saw(record)
         self.progress.started([(name, samples, 0) for name, samples in draws.sizes], self.spec.model)
         while part := draws.next_samples():
-            _, ready = self._placed(part)
-            for item in ready:
-                self._finish(item)
-            self._ask()
+            self._ask_part(part)
         draws.keep()
 
     def _ask(self) -> None:
@@ -365,7 +370,7 @@ class _Run:
 
     def _report(self, jobs: Sequence[TaskJob]) -> RunResult:
         coverage = {job.task.name: job.coverage(self.spec.limit) for job in jobs}
-        asked = {job.task.name: [sample.key for sample in job.samples] for job in jobs}
+        asked = {job.task.name: job.facts.keys for job in jobs}
         told = self.folder.manifest.get("spec", {})
         for name in ("prices", "user_prices", "recipe", "name"):
             if (value := getattr(self.spec, name)) and told.get(name) != value:
@@ -385,13 +390,6 @@ class _Run:
         self.observers.call("harness_run_finished", report=summary.asked, path=self.folder.path)
         loaded = [replace(job, samples=[]) for job in jobs]
         return RunResult(self.folder.path, summary.asked, coverage, summary.larger, loaded, self.budget)
-
-
-def _parts(jobs: Sequence[TaskJob]) -> Iterator[Sequence[tuple[TaskJob, Sample]]]:
-    """All samples in their order, `PART` at a time."""
-    samples = ((job, sample) for job in jobs for sample in job.samples)
-    while part := list(itertools.islice(samples, PART)):
-        yield part
 
 
 def _changes(task: str, states: Mapping[OnDisk, int]) -> Iterator[str]:

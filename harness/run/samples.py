@@ -17,7 +17,7 @@ from harness.run.jobs import TaskJob, load_jobs
 from harness.run.spec import Progress, RunSpec
 from harness.stopwatch import Stopwatch
 from harness.task_code.client import TaskCode
-from harness.tasks.build import BuildOptions, SubsetNotes, build_samples
+from harness.tasks.build import BuildOptions, OpenSplit, SubsetNotes, build_samples
 from harness.tasks.rows import needed_splits
 from harness.tasks.task import with_files
 from harness.types import DatasetSpec, Media, Message, Prompt, Rows, Sample
@@ -73,11 +73,14 @@ def render_samples(
             fingerprints["/".join(part for part in (task, dataset.name, split) if part)] = rows.fingerprint
             return rows
 
-        for subset in job.task.subsets:
-            job.notes[subset.name] = SubsetNotes()
-            options = build_options(spec, job, shown=shown)
-            built = build_samples(job.task, subset, open_split, options, job.notes[subset.name])
-            job.samples.extend(samples_with_frames(built, job.task.frame_rule) if shown else built)
+        def built(job: TaskJob = job, open_split: OpenSplit = open_split) -> Iterator[Sample]:
+            for subset in job.task.subsets:
+                job.notes[subset.name] = SubsetNotes()
+                options = build_options(spec, job, shown=shown)
+                samples = build_samples(job.task, subset, open_split, options, job.notes[subset.name])
+                yield from samples_with_frames(samples, job.task.frame_rule) if shown else samples
+
+        job.hold(built())
         if spec.after is not None and not job.samples:
             latest = max((notes.latest for notes in job.notes.values() if notes.latest), default=None)
             known = f"; the latest of its rows is of {latest}" if latest else "; none of its rows says a date"

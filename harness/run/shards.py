@@ -60,7 +60,7 @@ def take_share(jobs: Sequence[TaskJob], spec: RunSpec) -> RowShare | None:
                 own.setdefault((row.task, row.subset), set()).add(row.number)
     for job in jobs:
         name = job.task.name
-        job.samples = [each for each in job.samples if each.id in own.get((name, each.subset), ())]
+        job.hold(each for each in job.samples if each.id in own.get((name, each.subset), ()))
         for subset, notes in job.notes.items():
             rows = own.get((name, subset), set())
             notes.chosen, notes.asked = sorted(rows), len(rows)

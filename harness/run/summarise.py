@@ -14,6 +14,7 @@ from harness.record.file_types import AbilityFields, Manifest, RangeFields, Repo
 from harness.record.html import PageSamples
 from harness.record.report import Missing, Usage, build_report, missing_of, watch
 from harness.record.run import RunFolder
+from harness.record.sample_keys import SampleKeys
 from harness.record.seen_rows import note_contamination, read_contamination
 from harness.record.submission import write_submission
 from harness.run.dated import dated_fields
@@ -183,7 +184,7 @@ class _Summary:
     usage: dict[str, Usage] = field(default_factory=dict)
     guesses: dict[str, GuessTally] = field(default_factory=dict)
     failures: dict[str, Failures] = field(default_factory=dict)
-    read: dict[str, set[SampleKey]] = field(default_factory=dict)
+    read: dict[str, SampleKeys] = field(default_factory=dict)
 
     @classmethod
     def of_jobs(cls, jobs: Sequence[TaskJob], folder: RunFolder, coverage: Coverage | None) -> Self:
@@ -194,7 +195,7 @@ class _Summary:
     def missing(self, job: TaskJob, asked: Mapping[str, Collection[SampleKey]] | None) -> Missing | None:
         """Which samples of a task there must be and are not."""
         name = job.task.name
-        read = self.read.get(name, set())
+        read = self.read.get(name, SampleKeys())
         if asked is not None:
             return missing_of(asked[name], read)
         if self.coverage and name in self.coverage:
@@ -248,7 +249,7 @@ class _Summary:
 
     def _seen(self, task: str) -> Iterator[Record]:
         """The wanted records of a task, each noted as read."""
-        read = self.read.setdefault(task, set())
+        read = self.read.setdefault(task, SampleKeys())
         is_covered = covered(self.coverage) if self.coverage else lambda record: True
         for record in self.folder.records(task):
             if is_covered(record):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from typing import Any
 
 from harness.data.open import make_rows
 from harness.errors import DataError, HarnessError, TaskError, suggest
+from harness.spool import Spool
 from harness.tasks.dates import is_later
 from harness.tasks.fewshot import Row, SameQuestion, ShotPool, make_pool
 from harness.tasks.image_views import OtherImages, images_in, shown_hashes
@@ -52,6 +54,8 @@ from harness.types import (
     View,
 )
 
+_MOST_SHOTS = 10_000
+"""Few-shot examples that are kept as they were rendered."""
 OpenSplit = Callable[[DatasetSpec, str], Rows]
 
 
@@ -131,7 +135,7 @@ def built_rows(
     """Each row of a subset: its number, and its samples or what is wrong with it. Raises as `build_samples` does for
     what is wrong with all of them."""
     builder = _Builder(task, subset, open_split, options, notes or SubsetNotes())
-    for number, row in builder.rows:
+    for number, row in builder.rows():
         try:
             with builder.naming_row(f"row {number}"):
                 samples = [builder.sample(number, row)] if not task.modifiers else builder.views(number, row)
@@ -183,20 +187,20 @@ class _Builder:
         self.media: dict[int, RowMedia] = {}
         self.unread: dict[int, tuple[Sequence[Mapping[str, Any]], int]] = {}
         self.marks = Marks(self.placed_problem)
+        parts = task.templates.doc.templates
+        self.called = [part.function for part in parts if isinstance(part, FunctionTemplate)]
         only = task.lite.rows.get(subset.name) if task.lite else None
-        rows = self.open(
+        rows, self.columns = self.open(
             task.eval_split, None if only or options.after else options.limit, task.config.process_docs, only
         )
         self.other_images = OtherImages(rows, self.images_of)
-        self.columns: Set[str] = {column for row in rows for column in row}
-        numbers = self.asked_numbers(rows)[: row_count(options.limit, len(rows))]
-        self.rows = [(number, rows[number]) for number in numbers]
-        notes.rows, notes.asked = len(rows), len(self.rows)
-        if list(numbers) != list(range(len(numbers))):
-            notes.chosen = list(numbers)
-        if task.code is not None:
-            called = [part.function for part in task.templates.doc.templates if isinstance(part, FunctionTemplate)]
-            task.code.foresee(called, [row for _, row in self.rows])
+        self.split, self.numbers = rows, self.asked_numbers(rows)[: row_count(options.limit, len(rows))]
+        notes.rows, notes.asked = len(rows), len(self.numbers)
+        self.are_first = self.numbers == range(len(self.numbers)) or self.numbers == list(range(len(self.numbers)))
+        if not self.are_first:
+            notes.chosen = list(self.numbers)
+        if task.code is not None and self.called:
+            task.code.foresee(self.called, [row for _, row in self.rows()])
         self.same_question = SameQuestion(task, self.columns)
         self.styles = [_style(wording.config, options) for wording in task.wordings]
         self.maker = RequestMaker(task, subset, options.gen_kwargs, options.seed, unconditional=options.unconditional)
@@ -212,6 +216,12 @@ class _Builder:
         self.openings: dict[tuple[int, str, tuple[int, ...]], Opening] = {}
         self.changes: dict[bool, int] = {True: 0, False: 0}
         self.offered, self.policy = self.offer()
+
+    def rows(self) -> Iterator[tuple[int, Row]]:
+        """The rows that are asked, each with its number."""
+        if self.are_first:
+            return enumerate(itertools.islice(self.split, len(self.numbers)))
+        return ((number, self.split[number]) for number in self.numbers)
 
     def offer(self) -> tuple[str, tuple[Message, ...]]:
         """What the task's environment offers, as of a `Prompt`, and its policy as a turn; nothing without one."""
@@ -260,9 +270,11 @@ class _Builder:
         limit: int | float | None = None,
         change: PythonFunction | None = None,
         only: Collection[int] | None = None,
-    ) -> Sequence[Row]:
-        """The rows of a split. change: Python that makes them anew, all of them at once. only: the numbers of those
-        that are asked."""
+    ) -> tuple[Sequence[Row], Set[str]]:
+        """The rows of a split, and all their columns.
+
+        change: Python that makes the rows anew, all of them at once. only: the numbers of those that are asked.
+        """
         try:
             opened = self.opened(split)
         except DataError as error:
@@ -279,19 +291,22 @@ class _Builder:
         # Images of rows that are only counted are not read.
         asked: Collection[int] = range(limit if isinstance(limit, int) else len(rows)) if only is None else only
         asked = range(len(rows)) if self.task.templates.where else asked
-        kept: list[Row] = []
+        # Media, and what Python of a task makes of rows, are remembered by row, which must then stay one object.
+        has_media = bool(self.media_columns or self.choosers)
+        kept: list[Row] | Spool[Row] = [] if has_media or self.called else Spool(block=1)
+        conditions, columns = self.task.templates.where, set[str]()
         for number, row in enumerate(rows):
             with NamingRow(self.task, self.subset, split, f"row {number}"):
                 row = self.plain(row, number in asked)
-                if number not in asked:
+                if has_media and number not in asked:
                     self.unread[id(row)] = (rows, number)
-                context = row_context(row, self.subset)
-                if all(condition.is_true(context) for condition in self.task.templates.where):
+                if not conditions or all(each.is_true(row_context(row, self.subset)) for each in conditions):
                     kept.append(row)
+                    columns.update(row)
         if not kept and rows:
             place, where = self.task.document.place(("where",)), place_of(self.task, self.subset, split)
             raise DataError(f"{place}: where: keeps none of the {len(rows)} rows ({where})")
-        return kept
+        return kept, columns
 
     def opened(self, split: str) -> Rows:
         """The rows as their source has them, or as the task's own Python makes them."""
@@ -356,9 +371,9 @@ class _Builder:
                 given = own.samples
             elif task.code is not None:
                 given = task.code.samples(own.samples)
-            rows = [plain_row(row) for row in given]
+            written = [plain_row(row) for row in given]
             origin = f"fewshot_config.samples of task '{task.name}'"
-            return make_pool(rows, task, origin, salt, indices, self.options.seed, holds_asked=True)
+            return make_pool(written, task, origin, salt, indices, self.options.seed, holds_asked=True)
         # lm-eval (api/task.py, `fewshot_context`) takes the row that is asked out of a pool that no key names.
         unnamed = split is None and config.test_split is None
         split = split or config.training_split or config.validation_split or config.test_split or ""
@@ -366,8 +381,9 @@ class _Builder:
             raise second_split(task, split, file)
         origin = place_of(task, self.subset, split)
         change = (own and own.process_docs) or config.process_docs
+        rows, _ = self.open(split, change=change)
         return make_pool(
-            self.open(split, change=change),
+            rows,
             task,
             origin,
             salt,
@@ -424,6 +440,9 @@ class _Builder:
         """The examples of a row, never the question itself. `rendered` is the row as it stands, in no other view."""
         if not self.pool.count:
             return ()
+        if len(self.shots) > _MOST_SHOTS:
+            for known in (self.rendered_shots, self.shots, self.shot_nulls):
+                known.clear()
 
         def is_asked(index: int) -> bool:
             if self.pool.holds_asked and self.same_question.same_columns(row, self.pool.rows[index]):

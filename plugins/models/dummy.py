@@ -50,11 +50,10 @@ class DummyModel(Model):
     def identity(self) -> Mapping[str, Any]:
         return {"mode": self.mode, "text": self.text, "index": self.index, "seed": self.seed}
 
-    def inspect_samples(self, samples: Sequence[Sample]) -> None:
+    def take_samples(self, samples: Sequence[Sample]) -> None:
         """Remember which sample asks, and which of its contexts, by the identity of its requests."""
-        for sample in samples:
-            for place, request in enumerate(sample.requests):
-                self._asked[id(request)] = sample, place
+        asked = ((sample, place, request) for sample in samples for place, request in enumerate(sample.requests))
+        self._asked = {id(request): (sample, place) for sample, place, request in asked}
 
     def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
         for index, request in enumerate(requests):

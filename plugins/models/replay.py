@@ -12,6 +12,7 @@ So a new metric, filter or variant is tried on old answers, and official scores 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections import Counter
@@ -124,8 +125,9 @@ class ReplayModel(Model):
         self.match, self.file, self.missing = match, file, missing
         self._books: list[Book] = []
         self._digest = hashlib.sha256()
-        self._answers: dict[int, Response] = {}
-        self._observed: Sequence[Sample] = ()
+        self._places: dict[tuple[str, str], tuple[Book, str]] = {}
+        """(task, subset) -> the book that answers it, and what its ids are compared with."""
+        self._asked: dict[int, tuple[Sample, int]] = {}
 
     def prepare(self) -> None:
         """Read all that was recorded."""
@@ -152,42 +154,55 @@ class ReplayModel(Model):
         return {"recorded": self._digest.hexdigest(), "match": self.match, "file": self.file, "layout": layout}
 
     def inspect_samples(self, samples: Sequence[Sample]) -> None:
-        """Find the answer of every request, and refuse records that are not about these rows."""
-        self._observed = samples
-        groups: dict[tuple[str, str], list[Sample]] = {}
-        for sample in samples:
-            groups.setdefault((sample.task, sample.subset), []).append(sample)
-        missing: list[str] = []
-        for (task, subset), members in groups.items():
-            book = self._book_for(task, subset, members, alone=len(groups) == 1)
+        """Find the book of every sample, and refuse records that are not about these rows."""
+        groups: dict[tuple[str, str], list[range]] = {}
+        start = 0
+        for place, alike in itertools.groupby(samples, key=lambda sample: (sample.task, sample.subset)):
+            stretch = range(start, start + sum(1 for _ in alike))
+            groups.setdefault(place, []).append(stretch)
+            start = stretch.stop
+        missing, first = 0, ""
+        for place, stretches in groups.items():
+            members = _Members(samples, stretches)
+            book = self._book_for(*place, members, alone=len(groups) == 1)
             match = self.match or _match_of(book, members)
-            entries = [(sample, book.entries.get(_key(sample, match))) for sample in members]
-            _refuse_other_rows(book, entries)
-            missing += [_described(sample, match) for sample, entry in entries if entry is None]
-            for sample, entry in entries:
-                self._answer(sample, entry, f"{book.source}, {_described(sample, match)}")
-        self._refuse_missing(missing, len(samples))
+            self._places[place] = book, match
+            texts = _SameTexts()
+            for sample in members:
+                entry = book.entries.get(_key(sample, match))
+                if entry is None:
+                    missing, first = missing + 1, first or _described(sample, match)
+                else:
+                    texts.compare(sample, entry)
+            texts.refuse_other_rows(book)
+        self._refuse_missing(missing, start, first)
+
+    def take_samples(self, samples: Sequence[Sample]) -> None:
+        """Remember which sample asks, and which of its requests, by the identity of its requests."""
+        asked = ((sample, place, request) for sample in samples for place, request in enumerate(sample.requests))
+        self._asked = {id(request): (sample, place) for sample, place, request in asked}
 
     def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
-        unseen = Response(error="replay has not seen the sample of this request")
         for index, request in enumerate(requests):
-            yield index, self._answers.get(id(request), unseen)
+            sample, place = self._asked.get(id(request), (None, 0))
+            if sample is None:
+                yield index, Response(error="replay has not seen the sample of this request")
+                continue
+            book, match = self._places[sample.task, sample.subset]
+            where = f"{book.source}, {_described(sample, match)}"
+            yield index, _pick(book.entries.get(_key(sample, match)), place, request, where)
 
     def close(self) -> None:
-        self._answers, self._observed = {}, ()
+        self._asked = {}
 
-    def _refuse_missing(self, missing: Sequence[str], n: int) -> None:
-        if missing and (self.missing == "error" or len(missing) == n):
+    def _refuse_missing(self, missing: int, n: int, first: str) -> None:
+        if missing and (self.missing == "error" or missing == n):
             raise UsageError(
-                f"{self.path}: {len(missing)} of {n} samples have no recorded answer, the first is {missing[0]} "
+                f"{self.path}: {missing} of {n} samples have no recorded answer, the first is {first} "
                 "(see match= and id_field= of --model_args)"
             )
 
-    def _answer(self, sample: Sample, entry: Entry | None, where: str) -> None:
-        for place, request in enumerate(sample.requests):
-            self._answers[id(request)] = _pick(entry, place, request, where)
-
-    def _book_for(self, task: str, subset: str, members: Sequence[Sample], *, alone: bool) -> Book:
+    def _book_for(self, task: str, subset: str, members: Iterable[Sample], *, alone: bool) -> Book:
         """The answers to one subset. Never a guess: two candidates are an error, and so is none."""
         wanted = subset or task.partition(":")[0]
         books = [book for book in self._books if book.task in (None, task) and book.subset in (None, subset)]
@@ -216,12 +231,12 @@ class ReplayModel(Model):
         known = ", ".join(sorted(labels)[:6])
         raise UsageError(f"{self.path}: nothing recorded for {place} (there is: {known}; see file= of --model_args)")
 
-    def _numbers(self, book: Book, members: Sequence[Sample]) -> bool:
+    def _numbers(self, book: Book, members: Iterable[Sample]) -> bool:
         """Whether the book's answers are found by the number of a row, which several subsets may share."""
         return (self.match or _match_of(book, members)) == "id"
 
 
-def _match_of(book: Book, members: Sequence[Sample]) -> str:
+def _match_of(book: Book, members: Iterable[Sample]) -> str:
     """What recorded ids are compared with where nobody says: the rows' own field of that name, or their number."""
     name = book.id_field
     if name is None or not any(name in sample.doc for sample in members):
@@ -275,26 +290,43 @@ def _pick(entry: Entry | None, place: int, request: Request, where: str) -> Resp
     return response
 
 
-def _refuse_other_rows(book: Book, found: Iterable[tuple[Sample, Entry | None]]) -> None:
-    """Refuse answers to other rows than these: the longest text that both sides have differs in most rows.
+class _SameTexts:
+    """How many rows agree with what was recorded for them, by field."""
 
-    A few differences are let pass: published outputs often quote an earlier edition of the data.
-    """
-    same: Counter[str] = Counter()
-    other: Counter[str] = Counter()
-    length: Counter[str] = Counter()
-    for sample, entry in found:
-        for name, value in (entry.row if entry is not None else {}).items():
+    def __init__(self) -> None:
+        self._same: Counter[str] = Counter()
+        self._other: Counter[str] = Counter()
+        self._length: Counter[str] = Counter()
+
+    def compare(self, sample: Sample, entry: Entry) -> None:
+        for name, value in entry.row.items():
             text = sample.doc.get(name)
             if isinstance(text, str):
-                length[name] += len(text)
-                (same if hash(text.strip()) == value else other)[name] += 1
-    for name, _ in length.most_common(1):
-        if other[name] > same[name]:
-            raise UsageError(
-                f"{book.source}: these answers belong to other rows: '{name}' differs in {other[name]} of "
-                f"{other[name] + same[name]} (is this the right task, subset, split and match=?)"
-            )
+                self._length[name] += len(text)
+                (self._same if hash(text.strip()) == value else self._other)[name] += 1
+
+    def refuse_other_rows(self, book: Book) -> None:
+        """Refuse answers to other rows than these: the longest text that both sides have differs in most rows.
+
+        A few differences are let pass: published outputs often quote an earlier edition of the data.
+        """
+        for name, _ in self._length.most_common(1):
+            same, other = self._same[name], self._other[name]
+            if other > same:
+                raise UsageError(
+                    f"{book.source}: these answers belong to other rows: '{name}' differs in {other} of "
+                    f"{other + same} (is this the right task, subset, split and match=?)"
+                )
+
+
+class _Members:
+    """The samples of one subset among all, gone through as often as wanted."""
+
+    def __init__(self, samples: Sequence[Sample], stretches: Sequence[range]) -> None:
+        self._samples, self._stretches = samples, stretches
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self._samples[place] for stretch in self._stretches for place in stretch)
 
 
 def _row(fields: Mapping[str, Any], without: Sequence[str | None] = ()) -> dict[str, int]:

@@ -28,6 +28,7 @@ def text_sample(number: int, target: Any, choices: Sequence[str] = ()) -> Sample
 def answers(model: DummyModel, samples: Sequence[Sample]) -> list[Response]:
     model.prepare()
     model.inspect_samples(samples)
+    model.take_samples(samples)
     model.load()
     requests = [request for sample in samples for request in sample.requests]
     given = dict(model.respond(requests))

@@ -34,6 +34,7 @@ def replay(path: Path, samples: Sequence[Sample], **args: Any) -> list[Response]
     model = ReplayModel.create({"path": str(path), **args}, ModelOptions())
     model.prepare()
     model.inspect_samples(samples)
+    model.take_samples(samples)
     requests = [request for each in samples for request in each.requests]
     given = dict(model.respond(requests))
     return [given[number] for number in range(len(requests))]

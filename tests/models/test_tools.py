@@ -13,6 +13,7 @@ from harness import GenerationParams, Message, Model, ModelError, Prompt, Reques
 from harness.engine import ChatTemplate
 from harness.registry import load_plugins
 from harness.run.prepare import check_abilities
+from harness.run.sample_facts import SampleFacts
 from harness.scoring import ToolCall, read_calls
 from harness.testing import tiny_tokenizer
 from harness.types import Sample
@@ -134,4 +135,5 @@ def test_a_model_that_cannot_be_offered_any_is_refused() -> None:
             yield from ()
 
     with pytest.raises(UsageError, match="cannot be offered functions"):
-        check_abilities(Plain(), "plain", [Sample("bfcl", "", 0, {}, (ASKED,), "x")], load_plugins())
+        asked = SampleFacts.of([Sample("bfcl", "", 0, {}, (ASKED,), "x")])
+        check_abilities(Plain(), "plain", {"bfcl": asked}, load_plugins())
