@@ -44,7 +44,8 @@ class NullsShown:
 class SampleFacts:
     """Counts over samples, those of one row one after another.
 
-    samples: how many there are. keys: of all samples. rows: how many rows they are of. requests: of all. hidden: without a gold answer.
+    samples: how many there are. keys: of all samples. rows: how many rows they are of. requests: of all.
+    hidden: without a gold answer.
     kinds: of the requests; shown: of their media. is_talk: whether requests hold the model's own answers.
     offers_tools: whether they offer functions. with_media: samples with media, and first_problem: of media that cannot
     be shown, in how many samples media_problems. unreadable: places of samples that no model can read.
