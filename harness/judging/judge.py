@@ -236,7 +236,7 @@ def prepared_judges(plans: Sequence[JudgingPlan], registry: Registry, progress: 
         models = prepare_models(
             specs,
             registry,
-            lambda: AskedSamples.of([plan.maker.sample(each) for plan in plans for each in plan.samples]),
+            lambda _: AskedSamples.of([plan.maker.sample(each) for plan in plans for each in plan.samples]),
             progress,
         )
     except ChatTemplateError as error:

@@ -265,6 +265,19 @@ class JudgedRunFields(TypedDict, total=False):
     model: str
 
 
+class EndedFields(TypedDict):
+    """What tells that a run has ended, and that nothing has changed since.
+
+    digest: of all that decides what is asked and how it is scored. files: name -> hash of the content. samples: by
+    task. remarks: what the run said before it asked.
+    """
+
+    digest: str
+    files: dict[str, str]
+    samples: dict[str, int]
+    remarks: list[str]
+
+
 class Manifest(TypedDict, total=False):
     """`manifest.json`: what the folder is, and how it came about.
 
@@ -294,6 +307,7 @@ class Manifest(TypedDict, total=False):
     opened_reasoning: str
     corrected: CorrectionFields
     scoring_files: dict[str, dict[str, str]]
+    ended: EndedFields
 
 
 class MetricFields(TypedDict):

@@ -26,7 +26,17 @@ from harness.record.codec import (
     parse_line,
     row_digest,
 )
-from harness.record.file_types import FORMAT, Kind, Manifest, ModelFields, RecordLine, Report, SessionFields, TaskFields
+from harness.record.file_types import (
+    FORMAT,
+    EndedFields,
+    Kind,
+    Manifest,
+    ModelFields,
+    RecordLine,
+    Report,
+    SessionFields,
+    TaskFields,
+)
 from harness.record.html import PageSamples, page_html
 from harness.record.journal import UNREADABLE, EncodedRecord, Journal, keys_digest
 from harness.record.known_answers import KnownAnswers
@@ -79,10 +89,25 @@ class RunFolder:
         self.steps = Steps(path, self.messages.append)
 
     @classmethod
-    def open(cls, output: Path, model_name: str, identity: Mapping[str, JSON], manifest_fields: Manifest) -> RunFolder:
+    def folder_of(cls, output: Path, identity: Mapping[str, JSON]) -> Path | None:
+        """Where `open` finds a run of this configuration; None where there is none. Raises UsageError."""
+        path = _find_folder(output, "", identity)
+        return path if (path / manifest.MANIFEST_FILE).is_file() else None
+
+    @classmethod
+    def open(
+        cls,
+        output: Path,
+        model_name: str,
+        identity: Mapping[str, JSON],
+        manifest_fields: Manifest,
+        *,
+        is_done: bool = False,
+    ) -> RunFolder:
         """The folder of this configuration: `output` itself, one below it, or a new one below it.
 
         identity: all that decides answers and scores, which a limit does not. manifest_fields: what else to write down.
+        is_done: nothing is left to do in it, so that its records are not read; `end_unchanged` is all that follows.
         Raises UsageError when `output` cannot be used, is a run of another configuration, or is in use.
         """
         path = _find_folder(output, model_name, identity)
@@ -101,7 +126,8 @@ class RunFolder:
             run = cls(path, fields, lock)
             run._is_new = is_new
             run._begin({**manifest_fields, "identity": manifest.plain(identity)})
-            run._recover()
+            if not is_done:
+                run._recover()
         except BaseException:
             lock.release()
             raise
@@ -208,6 +234,15 @@ class RunFolder:
         """Write into the manifest what became known of this session alone."""
         *earlier, last = self._manifest["sessions"]
         self._note({"sessions": [*earlier, {**last, **fields}]})
+
+    def note_ended(self, fields: EndedFields) -> None:
+        """Write into the manifest what tells the next command that nothing is left to do."""
+        self._manifest = {**self._manifest, "ended": fields}
+        self._save()
+
+    def end_unchanged(self) -> None:
+        """End a session that found all done. Raises SaveError."""
+        self._end_session(FINISHED)
 
     def begin_work(self) -> None:
         """Say that this session is about to ask or to write something, and what it is told, in the manifest.

@@ -267,7 +267,7 @@ def probes(
     jobs = loaded_tasks(spec, registry, progress)
     others = loaded_tasks(replace(spec, tasks=tuple(unseen)), registry, progress) if unseen else []
     try:
-        (model,) = prepare_models([resolved(spec, registry)], registry, lambda: AskedSamples.of(()), progress)
+        (model,) = prepare_models([resolved(spec, registry)], registry, lambda _: AskedSamples.of(()), progress)
         try:
             if not {"rolling", "loglikelihood"} <= model.supports:
                 raise UsageError(f"--model {spec.model}: cannot say how likely a text is, which the probes are made of")

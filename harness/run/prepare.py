@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
+from harness.data.open import forget_large
 from harness.errors import DataError, UsageError
 from harness.executor import ModelExecutor
 from harness.model import Forecast, Model, ModelOptions
@@ -25,6 +26,7 @@ from harness.run.budget import Budget
 from harness.run.describe import remarks
 from harness.run.drawn import check_drawn
 from harness.run.elsewhere import MODELS_ELSEWHERE
+from harness.run.ended import EndedRun, ended_run
 from harness.run.jobs import TaskJob, attempts, close_code, load_jobs, prepare_metrics
 from harness.run.log import LogTarget
 from harness.run.remote import executor_of, remote
@@ -46,7 +48,8 @@ class PreparedRun:
 
     specs: one a model, which differ in `model_args`. fingerprints: of the rows, by task and split. remarks: what is
     worth knowing before anything is asked, one line each. user: who plays the user of conversations, where a task has
-    one. share: the part of the rows that the jobs hold, where it is not all. clock: runs since this began.
+    one. share: the part of the rows that the jobs hold, where it is not all. clock: runs since this began. ended: the
+    run that has done all this already; the jobs then hold no samples.
     """
 
     specs: Sequence[RunSpec]
@@ -58,6 +61,7 @@ class PreparedRun:
     user: SimulatedUser | None = None
     share: RowShare | None = None
     clock: Stopwatch = field(default_factory=Stopwatch)
+    ended: EndedRun | None = None
 
     @property
     def requests(self) -> list[Request]:
@@ -85,12 +89,13 @@ def prepare_run(
     *,
     narrow: Narrow = list,
     scoring: bool = True,
+    may_have_ended: bool = False,
 ) -> PreparedRun:
     """Do all that a run of `spec` does before weights load. Raises `HarnessError`; what is returned is to be closed.
 
     models: the arguments of each model that is to answer. narrow: which of the tasks are wanted, before their rows are
     opened; it may refuse them. scoring: False where answers are not scored, on a machine that may lack what the metrics
-    need.
+    need. may_have_ended: whether nothing needs the samples of a run that has ended.
     """
     clock = Stopwatch()
     clock.turn("tasks")
@@ -116,9 +121,15 @@ def prepare_run(
     specs = [resolved(replace(spec, model_args=dict(args)), registry) for args in models]
     fingerprints: dict[str, str] = {}
     share: RowShare | None = None
+    ended: EndedRun | None = None
 
-    def samples() -> AskedSamples:
-        nonlocal share
+    def samples(made: Sequence[Model]) -> AskedSamples:
+        nonlocal share, ended
+        if may_have_ended and len(made) == 1:
+            progress.stage("looking whether anything has changed")
+            if (ended := ended_run(specs[0], made[0], jobs, registry, clock)) is not None:
+                forget_large()
+                return AskedSamples.of(())
         names = [each.model for each in specs]
         shown = any(registry.model(name).sees_prompts for name in names)
         fingerprints.update(render_samples(jobs, spec, registry, progress, clock, shown=shown))
@@ -152,8 +163,8 @@ def prepare_run(
                 specs = [_with_user_prices(each, model, user.model) for each, model in zip(specs, made, strict=True)]
             stack.pop_all()
     clock.turn(OTHER)
-    told = [*remarks(jobs), *attempts(jobs)]
-    return PreparedRun(specs, made, jobs, registry, fingerprints, told, user, share, clock)
+    told = [*(remarks(jobs) if ended is None else ended.fields["remarks"]), *attempts(jobs)]
+    return PreparedRun(specs, made, jobs, registry, fingerprints, told, user, share, clock, ended)
 
 
 def _with_user_prices(spec: RunSpec, model: Model, user: Model) -> RunSpec:
@@ -201,11 +212,12 @@ def prepare_user(
 
 
 def prepare_models(
-    specs: Sequence[RunSpec], registry: Registry, samples: Callable[[], AskedSamples], progress: Progress
+    specs: Sequence[RunSpec], registry: Registry, samples: Callable[[Sequence[Model]], AskedSamples], progress: Progress
 ) -> list[Model]:
     """Make the model of each of `specs`, and have it look at what it will be asked; none of them loads weights.
 
-    samples: renders them, once the models have said that they can work. Raises `HarnessError`, and closes all then.
+    samples: renders them, once the models have said that they can work; it is given these. Raises `HarnessError`, and
+    closes all then.
     """
     made: list[Model] = []
     with contextlib.ExitStack() as stack:
@@ -218,7 +230,7 @@ def prepare_models(
             with plugin_errors(spec.model, "could not be prepared"):
                 model.prepare()
             check_declared(model, spec.model)
-        asked = samples()
+        asked = samples(made)
         for spec, model in zip(specs, made, strict=True):
             progress.stage(f"checking prompts for model {spec.model}")
             check_abilities(model, spec.model, asked.facts, registry)

@@ -18,7 +18,7 @@ from harness.errors import HarnessError, Interrupted
 from harness.executor import ShardExecutor
 from harness.model import Model
 from harness.record.cost import Prices
-from harness.record.coverage import covered
+from harness.record.coverage import coverage_of, covered
 from harness.record.lm_eval import write_lm_eval
 from harness.record.manifest import model_title
 from harness.record.run import OnDisk, RunFolder
@@ -28,6 +28,7 @@ from harness.run.budget import FEW, Account, Budget, asked_within
 from harness.run.describe import manifest, run_identity
 from harness.run.drawn import Draws, own_job
 from harness.run.early_stop import EarlyStop
+from harness.run.ended import EndedRun, digest_of, note_ended
 from harness.run.in_shards import run_in_shards
 from harness.run.jobs import TaskJob, attempts, scored_record
 from harness.run.lm_eval_shown import ShownByRun
@@ -82,7 +83,7 @@ def run_each(
                 one = replace(spec, model_args=dict(args))
                 yield run_in_shards(one, executor, registry, progress, narrow)
             return
-        with prepare_run(spec, model_args, registry, progress, narrow=narrow) as prepared:
+        with prepare_run(spec, model_args, registry, progress, narrow=narrow, may_have_ended=True) as prepared:
             for model in prepared.models:
                 model.say = progress.message
             for message in prepared.remarks:
@@ -107,13 +108,34 @@ def _run_model(prepared: PreparedRun, index: int, progress: Progress) -> RunResu
     if count > 1:
         progress.message(f"model {index + 1} of {count}: {title}")
     identity = run_identity(spec, model, jobs, user, share)
+    if prepared.ended is not None:
+        with RunFolder.open(Path(spec.output), title, identity, described, is_done=True) as folder:
+            return _unchanged(prepared, prepared.ended, folder, progress)
     with RunFolder.open(Path(spec.output), title, identity, described) as folder:
         for message in folder.take_messages():
             progress.message(message)
         # What was spent before its models began is of the first of them.
         since = prepared.clock.so_far() if index else prepared.clock.begun
         clock, is_last = prepared.clock, index == count - 1
-        return _Run(spec, registry, progress, model, folder, clock, since, prepared.user, last=is_last).go(jobs)
+        result = _Run(spec, registry, progress, model, folder, clock, since, prepared.user, last=is_last).go(jobs)
+        if result.larger is None:
+            digest = digest_of(spec, model, jobs, registry, prepared.fingerprints)
+            note_ended(folder, digest, result.report, prepared.remarks)
+        return result
+
+
+def _unchanged(prepared: PreparedRun, ended: EndedRun, folder: RunFolder, progress: Progress) -> RunResult:
+    """Tell what a run came to that has ended, and of which nothing has changed."""
+    for message in folder.take_messages():
+        progress.message(message)
+    ended.require_same()
+    observers = _Observers(prepared.registry, progress)
+    observers.call("harness_run_started", manifest=folder.manifest, path=folder.path)
+    progress.started([(name, n, n) for name, n in ended.fields["samples"].items()], prepared.specs[0].model)
+    folder.end_unchanged()
+    observers.call("harness_run_finished", report=ended.report, path=folder.path)
+    progress.finished()
+    return RunResult(folder.path, ended.report, coverage_of(ended.report), None, prepared.jobs)
 
 
 class _Observers:

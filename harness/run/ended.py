@@ -1,0 +1,174 @@
+"""A large run that has ended: the same command finds it done, without rendering a prompt or reading a record.
+
+    note_ended(folder, digest, remarks)            # once its report is written
+    ended = ended_run(spec, model, jobs, registry) # when a command would ask the same
+
+Whether anything has changed is told by two hashes. One is of all that decides what is asked and how it is scored: the
+specification, the model's identity, the tasks, every row, the plugins, the versions of packages, and the source of the
+harness and of the plugins. The other is of the files of the run. Where either differs, or where more than that decides
+(Python of a task, media, another model), all is rendered and looked for as ever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import files, spool
+from harness.data.open import open_dataset
+from harness.errors import HarnessError
+from harness.model import Model
+from harness.record.environment import versions
+from harness.record.file_types import EndedFields, Report
+from harness.record.manifest import read_manifest, read_report
+from harness.record.run import FINISHED, REPORT_FILE, RunFolder
+from harness.registry import Registry
+from harness.run.describe import manifest, run_identity
+from harness.run.jobs import TaskJob
+from harness.run.samples import build_options
+from harness.run.spec import RunSpec
+from harness.stopwatch import Stopwatch
+from harness.tasks.rows import needed_splits
+
+_HERE = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, slots=True)
+class EndedRun:
+    """A run as it ended. report: what it came to; stats: size and time of each of its files, as they were hashed."""
+
+    path: Path
+    fields: EndedFields
+    report: Report
+    stats: Mapping[str, tuple[int, int]]
+
+    def require_same(self) -> None:
+        """Raise SaveError where somebody has written to the files since they were hashed."""
+        if self.stats != _stats(self.path):
+            raise files.disturbed(self.path)
+
+
+def digest_of(
+    spec: RunSpec, model: Model, jobs: Sequence[TaskJob], registry: Registry, fingerprints: Mapping[str, str]
+) -> str | None:
+    """A hash of all that decides what a run asks and what it comes to; None where more decides it than can be hashed.
+
+    fingerprints: of the rows, by task and split.
+    """
+    told = [spec.log_to, spec.output_path, spec.shard, spec.executor, spec.user_model, spec.precision]
+    told += [spec.until_decided, spec.budget, spec.budget_tokens]
+    if any(each not in (None, ()) for each in told) or not all(map(_is_plain, jobs)):
+        return None
+    sources = _sources(registry)
+    if sources is None:
+        return None
+    described: dict[str, Any] = {**manifest(spec, model, jobs, registry, fingerprints)}
+    described["command"] = None
+    described["spec"] = {**described["spec"], "command": None, "output": None}
+    described["tasks"] = {name: {**fields, "samples": None} for name, fields in described["tasks"].items()}
+    task_files = {str(file): _hash([file]) for job in jobs for file in (*job.task.files, *job.task.document.files)}
+    groups = [repr(job.memberships) for job in jobs]
+    machine = [versions(), platform.python_version()]
+    basis = [described, run_identity(spec, model, jobs), machine, sources, task_files, groups]
+    return hashlib.sha256(json.dumps(basis, sort_keys=True, default=repr).encode()).hexdigest()
+
+
+def _is_plain(job: TaskJob) -> bool:
+    """Whether rows and files of templates alone decide the samples of a task, and each sample its own scores."""
+    config, task = job.task.config, job.task
+    others: list[object] = [task.code_files, task.modifiers, task.lite, task.templates.media, config.environment]
+    others += [config.doc_to_image, config.doc_to_audio, config.doc_to_video, config.custom_dataset, job.read_scoring]
+    others += [job.scorer.batches, (config.metadata or {}).get("submission")]
+    return not any(others)
+
+
+def note_ended(folder: RunFolder, digest: str | None, report: Report, remarks: Sequence[str]) -> None:
+    """Note of a large run that has come to its end what tells the next command so, where no sample failed."""
+    counts = {task["task"]: task["counts"] for task in report["tasks"]}
+    n = sum(count["n"] for count in counts.values())
+    whole = not any(count["failed"] for count in counts.values()) and not any("missing" in t for t in report["tasks"])
+    if digest is None or n <= spool.FEW or not whole:
+        return
+    fields: EndedFields = {
+        "digest": digest,
+        "files": {name: _hash([folder.path / name]) for name in _stats(folder.path)},
+        "samples": {name: count["n"] for name, count in counts.items()},
+        "remarks": list(remarks),
+    }
+    if folder.manifest.get("ended") != fields:
+        folder.note_ended(fields)
+
+
+def ended_run(
+    spec: RunSpec, model: Model, jobs: Sequence[TaskJob], registry: Registry, clock: Stopwatch
+) -> EndedRun | None:
+    """The run that this one would be, where it has ended and nothing has changed since; else None."""
+    try:
+        path = RunFolder.folder_of(Path(spec.output), run_identity(spec, model, jobs))
+        fields = read_manifest(path) if path is not None else {}
+        if path is None or "ended" not in fields or fields.get("status") != FINISHED:
+            return None
+        ended = fields["ended"]
+        with clock.phase("rows"):
+            fingerprints = _fingerprints(spec, jobs, registry)
+        if digest_of(spec, model, jobs, registry, fingerprints) != ended["digest"]:
+            return None
+        stats = _stats(path)
+        with clock.phase("known"):
+            if {name: _hash([path / name]) for name in stats} != ended["files"]:
+                return None
+        report = read_report(path / REPORT_FILE)
+    except (HarnessError, OSError, LookupError, TypeError):  # what is wrong is said where all is looked at
+        return None
+    return None if report is None else EndedRun(path, ended, report, stats)
+
+
+def _fingerprints(spec: RunSpec, jobs: Sequence[TaskJob], registry: Registry) -> dict[str, str]:
+    """Those of the rows that a run is known to open, as `render_samples` names them."""
+    found = {}
+    for job in jobs:
+        for dataset, split, is_needed in needed_splits(job.task, build_options(spec, job)):
+            if is_needed:
+                rows = open_dataset(dataset, split, registry.hook)
+                found["/".join(part for part in (job.task.name, dataset.name, split) if part)] = rows.fingerprint
+    return found
+
+
+def _stats(path: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of change of the files of a run that say what came of it."""
+    found = {}
+    for file in sorted([*path.glob("*.jsonl"), *path.glob("report.*")]):
+        status = file.stat()
+        found[file.name] = status.st_size, status.st_mtime_ns
+    return found
+
+
+def _sources(registry: Registry) -> dict[str, str] | None:
+    """Hashes of the source of the harness and of all plugins, and of shared templates; None where one has no file."""
+    places = [_HERE, *(folder for _, folder in registry.template_folders())]
+    for plugin in registry.plugins:
+        module = importlib.util.find_spec(plugin.module.partition(":")[0])
+        if module is None or module.origin is None or not Path(module.origin).is_file():
+            return None
+        file = Path(module.origin)
+        places.append(file.parent if (file.parent / "__init__.py").is_file() else file)
+    return {str(place): _hash(_files(place) if place.is_dir() else [place]) for place in dict.fromkeys(places)}
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (file for file in sorted(folder.rglob("*")) if file.suffix in (".py", ".jinja", ".yaml", ".j2"))
+
+
+def _hash(paths: Iterator[Path] | Sequence[Path]) -> str:
+    """A hash of the content of some files."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as handle:
+            digest.update(hashlib.file_digest(handle, "sha256").digest())
+    return digest.hexdigest()

@@ -1,0 +1,132 @@
+"""A large run that has ended is found done without a look at its records, and only as long as nothing has changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.record.run import RunFolder
+from harness.testing import run_harness
+
+TASK = """\
+task: many
+dataset_path: rows.jsonl
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{question}}"
+doc_to_choice: choices
+doc_to_target: answer
+metric_list: [{metric: acc}]
+"""
+
+
+def row(number: int, answer: int = 1) -> dict[str, Any]:
+    return {"question": f"{number}?", "choices": ["a", "b"], "answer": answer}
+
+
+class Run:
+    """A run of ten rows, of which more than four are many. `looked` says whether a command read its records."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.looked = folder, False
+        (folder / "many.yaml").write_text(TASK, encoding="utf-8")
+        self.rows([row(number) for number in range(10)])
+
+    def rows(self, rows: list[dict[str, Any]]) -> None:
+        (self.folder / "rows.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows), encoding="utf-8")
+
+    def again(self, *flags: str) -> Any:
+        self.looked = False
+        return run_harness("--tasks", "many.yaml", "--model", "dummy", "--output", "runs", *flags)
+
+    @property
+    def path(self) -> Path:
+        (path,) = (self.folder / "runs").iterdir()
+        return path
+
+
+@pytest.fixture
+def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("harness.spool.FEW", 4)
+    run, recover = Run(tmp_path), RunFolder._recover
+
+    def looking(folder: RunFolder, **options: bool) -> None:
+        run.looked = True
+        recover(folder, **options)
+
+    monkeypatch.setattr(RunFolder, "_recover", looking)
+    assert run.again().exit_code == 0
+    return run
+
+
+def test_the_same_command_reads_no_record_and_tells_the_same(ended: Run) -> None:
+    files = {file.name: file.read_bytes() for file in ended.path.iterdir() if file.name != "manifest.json"}
+    first = ended.again("--seed", "1234")
+    assert not ended.looked
+    assert {file.name: file.read_bytes() for file in ended.path.iterdir() if file.name != "manifest.json"} == files
+    assert "10 samples, 10 of them on disk already" in first.stderr
+    assert "acc" in first.stdout
+    sessions = json.loads((ended.path / "manifest.json").read_text())["sessions"]
+    assert [(each["status"], each["samples"]) for each in sessions] == [("finished", 10), ("finished", 0)]
+
+
+def changed_row(run: Run) -> None:
+    run.rows([row(number, answer=0 if number == 3 else 1) for number in range(10)])
+
+
+def another_row(run: Run) -> None:
+    run.rows([row(number) for number in range(11)])
+
+
+def lost_record(run: Run) -> None:
+    lines = (run.path / "many.jsonl").read_bytes().splitlines(keepends=True)
+    (run.path / "many.jsonl").write_bytes(b"".join([*lines[:-2], lines[-1][:50]]))
+
+
+def lost_report(run: Run) -> None:
+    (run.path / "report.json").unlink()
+
+
+def killed(run: Run) -> None:
+    manifest = json.loads((run.path / "manifest.json").read_text())
+    (run.path / "manifest.json").write_text(json.dumps({**manifest, "status": "running"}))
+
+
+@pytest.mark.parametrize("change", [changed_row, another_row, lost_record, lost_report, killed])
+def test_whatever_has_changed_is_looked_at_and_made_good(ended: Run, change: Callable[[Run], None]) -> None:
+    change(ended)
+    done = ended.again()
+    assert (ended.looked, done.exit_code) == (True, 0)
+    n = 11 if change is another_row else 10
+    report = json.loads((ended.path / "report.json").read_text())["tasks"][0]
+    assert (report["counts"]["n"], report["counts"]["failed"], "missing" in report) == (n, 0, False)
+    records = [json.loads(line) for line in (ended.path / "many.jsonl").read_text().splitlines()]
+    assert [(each["id"], each["target"]) for each in records] == [
+        (number, 0 if change is changed_row and number == 3 else 1) for number in range(n)
+    ]
+    ended.again()
+    assert not ended.looked
+
+
+def test_another_question_is_no_ended_run(ended: Run) -> None:
+    done = ended.again("--limit", "3")
+    assert ended.looked
+    assert "3 samples, 3 of them on disk already" in done.stderr
+    ended.again()
+    assert not ended.looked  # the folder kept the larger report
+
+
+def test_samples_that_failed_are_asked_again(ended: Run) -> None:
+    (ended.folder / "many.yaml").write_text(TASK.replace("answer\n", "gold\n", 1), encoding="utf-8")
+    rows = [{**row(number), "gold": None if number == 2 else 1} for number in range(10)]
+    ended.rows(rows)
+    done = run_harness("--tasks", "many.yaml", "--model", "dummy", "--model_args", "mode=gold", "--output", "gold")
+    assert done.exit_code == 1
+    ended.looked = False
+    again = run_harness("--tasks", "many.yaml", "--model", "dummy", "--model_args", "mode=gold", "--output", "gold")
+    assert (again.exit_code, ended.looked) == (1, True)
