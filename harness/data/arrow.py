@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, overload
 
+from harness import spool
 from harness.data.folders import inside, missing
 from harness.errors import DataError
-from harness.spool import FEW
 from harness.types import JSON
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _readable(name: Path | str) -> Iterator[None]:
 
 def rows_of_table(table: pa.Table) -> Sequence[Row]:
     """The rows of a table: plain dicts when it is small, made on demand when it is not. NaN becomes None."""
-    is_small = table.nbytes <= SMALL and table.num_rows <= FEW
+    is_small = table.nbytes <= SMALL and table.num_rows <= spool.FEW
     return ListedRows(_rows(table), features_in(table.schema)) if is_small else TableRows(table)
 
 
@@ -181,7 +181,7 @@ def are_many(paths: Sequence[Path]) -> bool:
     for path in paths:
         with _readable(path):
             count += pq.read_metadata(path).num_rows
-    return count > FEW
+    return count > spool.FEW
 
 
 def features_in(schema: pa.Schema) -> JSON:

@@ -1,7 +1,7 @@
 """A large run that has ended: the same command finds it done, without rendering a prompt or reading a record.
 
     note_ended(folder, digest, remarks)            # once its report is written
-    ended = ended_run(spec, model, jobs, registry) # when a command would ask the same
+    ended = ended_run(spec, model, jobs, registry, ...) # when a command would ask the same
 
 Whether anything has changed is told by two hashes. One is of all that decides what is asked and how it is scored: the
 specification, the model's identity, the tasks, every row, the plugins, the versions of packages, and the source of the
@@ -26,13 +26,14 @@ from harness.errors import HarnessError
 from harness.model import Model
 from harness.record.environment import versions
 from harness.record.file_types import EndedFields, Report
-from harness.record.manifest import read_manifest, read_report
+from harness.record.lock import LEASE_FILE
+from harness.record.manifest import MANIFEST_FILE, read_manifest, read_report
 from harness.record.run import FINISHED, REPORT_FILE, RunFolder
 from harness.registry import Registry
 from harness.run.describe import manifest, run_identity
 from harness.run.jobs import TaskJob
 from harness.run.samples import build_options
-from harness.run.spec import RunSpec
+from harness.run.spec import Progress, RunSpec
 from harness.stopwatch import Stopwatch
 from harness.tasks.rows import needed_splits
 
@@ -106,7 +107,7 @@ def note_ended(folder: RunFolder, digest: str | None, report: Report, remarks: S
 
 
 def ended_run(
-    spec: RunSpec, model: Model, jobs: Sequence[TaskJob], registry: Registry, clock: Stopwatch
+    spec: RunSpec, model: Model, jobs: Sequence[TaskJob], registry: Registry, progress: Progress, clock: Stopwatch
 ) -> EndedRun | None:
     """The run that this one would be, where it has ended and nothing has changed since; else None."""
     try:
@@ -115,6 +116,7 @@ def ended_run(
         if path is None or "ended" not in fields or fields.get("status") != FINISHED:
             return None
         ended = fields["ended"]
+        progress.stage("looking whether anything has changed")
         with clock.phase("rows"):
             fingerprints = _fingerprints(spec, jobs, registry)
         if digest_of(spec, model, jobs, registry, fingerprints) != ended["digest"]:
@@ -141,9 +143,10 @@ def _fingerprints(spec: RunSpec, jobs: Sequence[TaskJob], registry: Registry) ->
 
 
 def _stats(path: Path) -> dict[str, tuple[int, int]]:
-    """Size and time of change of the files of a run that say what came of it."""
+    """Size and time of change of all files of a run, of which any may go into its report, but the manifest."""
     found = {}
-    for file in sorted([*path.glob("*.jsonl"), *path.glob("report.*")]):
+    others = (MANIFEST_FILE, LEASE_FILE)
+    for file in sorted(file for file in path.glob("[!.]*") if file.is_file() and file.name not in others):
         status = file.stat()
         found[file.name] = status.st_size, status.st_mtime_ns
     return found

@@ -126,10 +126,10 @@ def prepare_run(
     def samples(made: Sequence[Model]) -> AskedSamples:
         nonlocal share, ended
         if may_have_ended and len(made) == 1:
-            progress.stage("looking whether anything has changed")
-            if (ended := ended_run(specs[0], made[0], jobs, registry, clock)) is not None:
-                forget_large()
-                return AskedSamples.of(())
+            ended = ended_run(specs[0], made[0], jobs, registry, progress, clock)
+        if ended is not None:
+            forget_large()
+            return AskedSamples.of(())
         names = [each.model for each in specs]
         shown = any(registry.model(name).sees_prompts for name in names)
         fingerprints.update(render_samples(jobs, spec, registry, progress, clock, shown=shown))
