@@ -20,7 +20,7 @@ from harness.words import Translate, english, locale_language, translator
 
 if TYPE_CHECKING:
     from harness.judging.judge import JudgeResult, JudgeSpec
-    from harness.judging.panel import Panel
+    from harness.judging.panel import Agreement, Panel
     from harness.judging.strengths import TaskStrengths
 
 JUDGE_OPTIONS = [
@@ -168,6 +168,7 @@ def print_result(result: JudgeResult) -> None:
         print_panel(result.panel, t)
     for each in result.strengths:
         print_strengths(each, t)
+    print_agreement([each.agreement for each in result.strengths if each.agreement], t)
 
 
 def print_strengths(found: TaskStrengths, t: Translate = english) -> None:
@@ -197,7 +198,12 @@ def print_panel(panel: Panel, t: Translate = english) -> None:
 
     line(t("all {n} judges, on the samples that each of them scored:", n=len(panel.judges)))
     show(render(panel.report, width(), t=t))
-    for agreed in panel.agreement:
+    print_agreement(panel.agreement, t)
+
+
+def print_agreement(agreement: Sequence[Agreement], t: Translate = english) -> None:
+    """How far the judges agree, a line a task."""
+    for agreed in agreement:
         alpha = t("not defined") if agreed.alpha is None else f"{agreed.alpha:.4f}"
         low, high = (f"{end:.4f}" for end in agreed.interval or (0.0, 0.0))
         bounds = t(" (95% interval {low} .. {high})", low=low, high=high) if agreed.interval else ""
@@ -205,4 +211,5 @@ def print_panel(panel: Panel, t: Translate = english) -> None:
         if agreed.equal is not None:
             equal = t("; all say the same of {share} of {n} samples", share=f"{agreed.equal:.1%}", n=agreed.n)
         line(t("{task}: Krippendorff's alpha {alpha}", task=agreed.task, alpha=alpha) + bounds + equal)
-    notice(t("alpha: 1 is agreement throughout, 0 is what chance gives"))
+    if agreement:
+        notice(t("alpha: 1 is agreement throughout, 0 is what chance gives"))

@@ -17,7 +17,7 @@ from harness.judging.panel import Panel, make_panel
 from harness.judging.questions import JudgedSample, QuestionMaker
 from harness.judging.rubric import Rubric, find_rubric
 from harness.judging.session import Session
-from harness.judging.strengths import TaskStrengths, task_strengths
+from harness.judging.strengths import JudgedPair, TaskStrengths, task_strengths
 from harness.judging.usage import pairs_of, work_of
 from harness.judging.verdicts import scale, score_keys
 from harness.model import Model
@@ -166,7 +166,7 @@ def run_judges(
         progress.finished()
     flat = tuple(judgement for column in done for judgement in column)
     if len(plans) > 1:
-        return JudgeResult(flat, None, tuple(each for column in done for each in _strengths(plans, column)))
+        return JudgeResult(flat, None, tuple(_strengths(plans, done)))
     panel = make_panel(plans[0].rubric, plans[0].tasks, [each.path for each in flat]) if len(flat) > 1 else None
     return JudgeResult(flat, panel)
 
@@ -310,19 +310,25 @@ def _judge_by(
             return _conclude(plan, folder, judge.token_prices), session.is_loaded
 
 
-def _strengths(plans: Sequence[JudgingPlan], judgements: Sequence[Judgement]) -> list[TaskStrengths]:
-    """How strong each side is by one judge, task by task."""
+def _strengths(plans: Sequence[JudgingPlan], judgements: Sequence[Sequence[Judgement]]) -> Iterator[TaskStrengths]:
+    """How strong each side is, task by task, by each judge and by several together. judgements: a row a judge."""
+    folders = [[RunFolder.read(judgement.path) for judgement in row] for row in judgements]
+    names = [model_title(row[0].manifest) for row in folders]
     sides: dict[str, str] = {}
-    pairs: dict[str, list[tuple[str, str, list[Record]]]] = {}
-    judge = ""
-    for plan, judgement in zip(plans, judgements, strict=True):
-        folder = RunFolder.read(judgement.path)
-        judge = model_title(folder.manifest)
-        first, second = (item["run"] for item in folder.manifest["judged"])
-        sides.update((item["run"], item["model"]) for item in folder.manifest["judged"])
+    pairs: dict[str, list[JudgedPair]] = {}
+    for plan, *of_pair in zip(plans, *folders, strict=True):
+        judged = of_pair[0].manifest["judged"]
+        sides.update((item["run"], item["model"]) for item in judged)
         for task in plan.tasks:
-            pairs.setdefault(task.name, []).append((first, second, list(records_of(folder, task))))
-    return [task_strengths(task, judge, sides, of_task) for task, of_task in pairs.items()]
+            records = [list(records_of(folder, task)) for folder in of_pair]
+            pairs.setdefault(task.name, []).append(JudgedPair(judged[0]["run"], judged[1]["run"], records))
+    for number, name in enumerate(names):
+        for task_name, of_task in pairs.items():
+            own = [replace(pair, judgements=[pair.judgements[number]]) for pair in of_task]
+            yield task_strengths(task_name, [name], sides, own)
+    if len(names) > 1:
+        for task_name, of_task in pairs.items():
+            yield task_strengths(task_name, names, sides, of_task)
 
 
 def _conclude(plan: JudgingPlan, folder: RunFolder, prices: Prices | None) -> Judgement:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from harness.record.file_types import Report
 from harness.record.report import build_report
 from harness.record.run import RunFolder
 from harness.scoring.aggregation import summarise
-from harness.scoring.statistics.agreement import Level, equal_share, krippendorff_alpha
+from harness.scoring.statistics.agreement import Level, Ratings, equal_share, krippendorff_alpha
+from harness.scoring.statistics.estimates import Clusters
 from harness.types import Record, SampleKey
 
 
@@ -27,7 +29,7 @@ class Agreement:
     """How far the judges of a task agree on the headline.
 
     alpha: Krippendorff's, with its 95 % interval; None where it is not defined. equal: the share of the `n` samples,
-    those that every judge scored, on which all say the same.
+    those that every judge was asked about and scored, on which all say the same.
     """
 
     task: str
@@ -64,16 +66,23 @@ def make_panel(rubric: Rubric, tasks: Sequence[JudgedTask], paths: Sequence[Path
         for place in places:
             scores = [column[place].scores.get(key.name) if place in column else None for column in columns]
             ratings.append([score if isinstance(score, float) else None for score in scores])
-        alpha, equal = krippendorff_alpha(ratings, level), equal_share(ratings)
-        value, interval = (alpha.value, alpha.interval) if alpha else (None, None)
-        share, n = equal if equal else (None, 0)
-        agreement.append(Agreement(task.name, level, value, interval, share, n))
         subsets = [(name, title, ()) for name, title in task.subsets]
         known = {place: record for column in reversed(columns) for place, record in column.items()}
+        # Where nobody was asked, all say the same: two equal answers are a tie.
+        asked = [not (place in known and (known[place].judge or {}).get("skipped")) for place in places]
+        agreement.append(agreed(task.name, level, list(compress(ratings, asked))))
         joint = _joined(known, places, ratings, key.name)
         results += summarise(task.name, joint, subsets, (key,), task.average)
     report = build_report({"kind": "judgement", "tasks": {task.name: task.fields for task in tasks}}, results)
     return Panel(tuple(map(str, paths)), report, tuple(agreement))
+
+
+def agreed(task: str, level: Level, ratings: Ratings, clusters: Clusters = None) -> Agreement:
+    """How far judges agree on what they were asked: a row a sample, a column a judge; None where one gave no rating."""
+    alpha, equal = krippendorff_alpha(ratings, level, clusters), equal_share(ratings)
+    value, interval = (alpha.value, alpha.interval) if alpha else (None, None)
+    share, n = equal if equal else (None, 0)
+    return Agreement(task, level, value, interval, share, n)
 
 
 def _joined(

@@ -1,11 +1,14 @@
-"""Several runs in one order: how strong each is, from what a judge said of every two of them."""
+"""Several runs in one order: how strong each is, from what judges said of every two of them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from harness.judging.panel import Agreement, agreed
 from harness.judging.verdicts import WIN_RATE
 from harness.scoring.statistics.bradley_terry import PairOutcome, strengths
 from harness.types import Record
@@ -34,33 +37,53 @@ class Strength:
 
 @dataclass(frozen=True, slots=True)
 class TaskStrengths:
-    """What one judge's verdicts on a task come to. n: verdicts; without: pairs of answers that have none."""
+    """What the verdicts on a task come to, of one judge, or of several together.
+
+    judge: its name; those of several, joined by commas. n: verdicts, one for each two answers; without: pairs of
+    answers that have none of one judge or more. agreement: how far several judges agree on the pairs that they were
+    asked about.
+    """
 
     task: str
     judge: str
     sides: tuple[Strength, ...]
     n: int
     without: int
+    agreement: Agreement | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedPair:
+    """Two sides, by their folders, and the judgements on their answers: for each judge its records."""
+
+    first: str
+    second: str
+    judgements: Sequence[Sequence[Record]]
 
 
 def task_strengths(
-    task: str, judge: str, sides: Mapping[str, str], pairs: Sequence[tuple[str, str, Sequence[Record]]]
+    task: str, judges: Sequence[str], sides: Mapping[str, str], pairs: Sequence[JudgedPair]
 ) -> TaskStrengths:
-    """Fit the model of Bradley and Terry, its errors clustered by question: all pairs share the questions.
+    """Fit the model of Bradley and Terry, its errors clustered by question: all pairs and judges share the questions.
 
-    sides: folder -> name, the first is what the others are measured from. pairs: (folder of the first side, of the
-    second, judgements).
+    sides: folder -> name, the first is what the others are measured from. The verdict of several judges is the mean of
+    theirs, where every one of them gave one. The intervals are those of other questions asked of the same judges: what
+    all judges prefer wrongly shows in no interval.
     """
     place = {run: number for number, run in enumerate(sides)}
-    outcomes, without = [], 0
-    for first, second, records in pairs:
-        for record in records:
-            score = record.scores.get(WIN_RATE)
+    outcomes: list[PairOutcome] = []
+    asked: list[tuple[list[float], Hashable]] = []
+    without = 0
+    for pair in pairs:
+        for scores, record in _verdicts(pair):
             cluster = (record.subset, record.id) if record.cluster is None else record.cluster
-            if isinstance(score, float):
-                outcomes.append(PairOutcome(place[first], place[second], score, cluster))
-            else:
+            if len(scores) < len(judges):
                 without += 1
+                continue
+            mean = sum(scores) / len(scores)
+            outcomes.append(PairOutcome(place[pair.first], place[pair.second], mean, cluster))
+            if not (record.judge or {}).get("skipped"):
+                asked.append((scores, cluster))
     found = []
     for (run, name), strength in zip(sides.items(), strengths(outcomes, len(sides)), strict=True):
         own = [each.score if each.second == place[run] else 1 - each.score for each in outcomes
@@ -72,4 +95,18 @@ def task_strengths(
             stderr = None if strength.stderr is None else ELO * strength.stderr
             interval = None if strength.interval is None else (ELO * strength.interval[0], ELO * strength.interval[1])
         found.append(Strength(name, run, elo, stderr, interval, *tally))
-    return TaskStrengths(task, judge, tuple(found), len(outcomes), without)
+    agreement = None
+    if len(judges) > 1:
+        numbers = {cluster: number for number, cluster in enumerate(dict.fromkeys(cluster for _, cluster in asked))}
+        questions = np.array([numbers[cluster] for _, cluster in asked], dtype=np.int64)
+        agreement = agreed(task, "interval", [scores for scores, _ in asked], questions)
+    return TaskStrengths(task, ", ".join(judges), tuple(found), len(outcomes), without, agreement)
+
+
+def _verdicts(pair: JudgedPair) -> Iterator[tuple[list[float], Record]]:
+    """The verdicts on every two answers, of the judges that gave one, and the record of one of them."""
+    columns = [{record.key: record for record in records} for records in pair.judgements]
+    for key in dict.fromkeys(key for column in columns for key in column):
+        records = [column[key] for column in columns if key in column]
+        scores = [record.scores.get(WIN_RATE) for record in records]
+        yield [score for score in scores if isinstance(score, float)], records[0]

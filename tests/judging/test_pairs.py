@@ -125,4 +125,5 @@ def test_several_judges_of_a_pair(tmp_path: Path) -> None:
     assert result.panel is not None
     (metric,) = result.panel.report["tasks"][0]["metrics"]
     assert (metric["metric"], metric["value"]) == ("win_rate", (0.625 + 0.5) / 2)
-    assert result.panel.agreement[0].equal == 0.25
+    # One of the four pairs has equal answers: nobody was asked, and nobody agreed.
+    assert (result.panel.agreement[0].equal, result.panel.agreement[0].n) == (0.0, 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +13,12 @@ from judged_runs import Judging, headline, judge, make_run, records
 from scipy.optimize import minimize
 from test_pairs import NEW, OLD, answers, winner
 
+import harness
 from harness import UsageError
+from harness.judging.strengths import ELO, JudgedPair, task_strengths
 from harness.scoring.statistics.bradley_terry import PairOutcome, strengths
 from harness.testing import run_harness
+from harness.types import Prompt, Record
 
 
 def longer(prompt: str) -> str:
@@ -53,9 +57,15 @@ def test_several_runs_are_compared_two_by_two_and_put_in_order(tmp_path: Path) -
     result = judge(runs, "preference_en", longer, "one", "two", against_references=True)
     assert len(result.judgements) == 2 * 6
     assert Judging.loads == ["one", "two"]  # once each, not once a pair
-    found, again = result.strengths
-    assert (found.task, found.n, found.without) == ("talk", 24, 0)
+    found, again, joint = result.strengths
+    assert (found.task, found.n, found.without, found.agreement) == ("talk", 24, 0, None)
     assert [side.elo for side in found.sides] == [side.elo for side in again.sides]
+    assert (
+        joint.judge == f"{found.judge}, {again.judge}" and joint.sides == found.sides
+    )  # judges that agree are no further questions
+    assert joint.agreement is not None and (joint.agreement.alpha, joint.agreement.equal) == (1.0, 1.0)
+    said = [record for each in result.judgements[:6] for record in harness.load_run(each.path).records()]
+    assert joint.agreement.n == 24 - sum("skipped" in (record.judge or {}) for record in said) < 24
     assert [side.run for side in found.sides] == ["", *runs]
     by_name = dict(zip(("references", "old", "new", "third"), found.sides, strict=True))
     assert by_name["references"].elo == 0.0
@@ -64,6 +74,28 @@ def test_several_runs_are_compared_two_by_two_and_put_in_order(tmp_path: Path) -
     low, high = by_name["third"].interval or (0.0, 0.0)
     assert low < by_name["third"].elo < high
     assert (by_name["third"].wins, by_name["third"].losses, by_name["third"].ties) == (9, 3, 0)
+
+
+def verdict(score: float | None, question: int, **more: Any) -> Record:
+    scores: dict[str, float | tuple[float, ...] | None] = {"win_rate": score}
+    return Record(
+        task="talk", subset="", id=str(question), doc={}, prompt=Prompt(), target=None, choices=None, responses=(),
+        request_keys=(), scores=scores, **more,
+    )  # fmt: skip
+
+
+def test_several_judges_count_where_each_of_them_gave_a_verdict() -> None:
+    """Judge b has no verdict on question 3, and nobody was asked about question 4, whose answers are the same."""
+    one = [verdict(score, n) for n, score in enumerate([1.0, 1.0, 0.0, 1.0])]
+    other = [verdict(score, n) for n, score in enumerate([1.0, 0.0, 0.0, None])]
+    tie = verdict(0.5, 4, judge={"skipped": "the two answers are the same"})
+    found = task_strengths(
+        "talk", ["a", "b"], {"x": "X", "y": "Y"}, [JudgedPair("x", "y", [[*one, tie], [*other, tie]])]
+    )
+    assert (found.judge, found.n, found.without) == ("a, b", 4, 1)
+    assert (found.sides[1].wins, found.sides[1].losses, found.sides[1].ties) == (1, 1, 2)
+    assert found.sides[1].elo == pytest.approx(0.0)
+    assert found.agreement is not None and (found.agreement.n, found.agreement.equal) == (3, 2 / 3)
 
 
 @pytest.mark.slow
@@ -154,4 +186,34 @@ def test_intervals_cover_the_truth_where_questions_are_shared_by_all_pairs() -> 
         found = strengths(drawn(60), 3)[1]
         assert found is not None and found.interval is not None
         covered += found.interval[0] <= whole.value <= found.interval[1]
+    assert 0.92 <= covered / tries <= 0.98
+
+
+@pytest.mark.slow
+def test_intervals_of_several_judges_cover_the_truth() -> None:
+    """Judges have their own tastes, and share what a question favours: counted one by one, they would be too sure."""
+    truth, generator = np.array([0.0, 0.5, -0.3]), np.random.default_rng(4)
+    tastes = generator.normal(0, 0.5, (3, 3))  # of each judge for each side
+    pairs = [(0, 1), (0, 2), (1, 2)]
+
+    def drawn(questions: int) -> Any:
+        """Scores of shape [pairs, judges, questions]."""
+        favour = generator.normal(0, 1.0, (questions, 3))
+        appeal = truth + tastes[:, None, :] + favour
+        odds = np.stack([appeal[..., b] - appeal[..., a] for a, b in pairs])
+        return (generator.random(odds.shape) < 1 / (1 + np.exp(-odds))).astype(float)
+
+    means = drawn(20_000).mean(axis=1)
+    outcomes = [PairOutcome(a, b, s, n) for (a, b), row in zip(pairs, means, strict=True) for n, s in enumerate(row)]
+    whole = strengths(outcomes, 3)[1]
+    assert whole is not None
+    covered, tries, runs = 0, 300, ("a", "b", "c")
+    for _ in range(tries):
+        judged = [
+            JudgedPair(runs[a], runs[b], [[verdict(float(s), n) for n, s in enumerate(row)] for row in scores])
+            for (a, b), scores in zip(pairs, drawn(50), strict=True)
+        ]
+        found = task_strengths("talk", ["j", "k", "l"], dict.fromkeys(runs, "run"), judged).sides[1]
+        assert found.interval is not None
+        covered += found.interval[0] <= ELO * whole.value <= found.interval[1]
     assert 0.92 <= covered / tries <= 0.98

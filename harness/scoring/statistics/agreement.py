@@ -22,20 +22,24 @@ Level = Literal["nominal", "interval"]
 Ratings = Sequence[Sequence[float | None]]
 
 
-def krippendorff_alpha(ratings: Ratings, level: Level) -> Estimate | None:
-    """Alpha of `ratings`, one row a sample and one column a judge, with an interval from a bootstrap of the samples.
+def krippendorff_alpha(ratings: Ratings, level: Level, clusters: Clusters = None) -> Estimate | None:
+    """Alpha of `ratings`, one row a sample and one column a judge, with an interval from a bootstrap of the samples, or
+    of clusters of them (an integer a row).
 
     level: `nominal` where two ratings are the same or not, `interval` where their distance counts, squared. A sample
     with fewer than two ratings says nothing. None where no two ratings differ, so that chance is not defined, or where
     fewer than two samples are left.
     """
     rows = [[value for value in row if value is not None] for row in ratings]
+    if clusters is not None:
+        clusters = clusters[[len(row) > 1 for row in rows]]
     rows = [row for row in rows if len(row) > 1]
     values = sorted({value for row in rows for value in row})
     if len(rows) < 2 or len(values) < 2:
         return None
     # Where resamples may hold one value only, their alpha is not defined, and neither is the interval.
-    return _defined(own_estimate(*(_nominal(rows, values) if level == "nominal" else _interval(rows, values))))
+    statistics, alpha = _nominal(rows, values) if level == "nominal" else _interval(rows, values)
+    return _defined(own_estimate(statistics, alpha, clusters))
 
 
 def weighted_kappa(pairs: Floats, clusters: Clusters = None) -> Estimate | None:
