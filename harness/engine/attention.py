@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import torch
 
 from harness.engine import cpu
+from harness.engine.elementwise import thin_rotary
 from harness.stopwatch import Stopwatch
 
 _MATH_BYTES = 64 << 20
@@ -62,6 +63,8 @@ class SharedAttention:
         self.clock = Stopwatch()
         self._name = f"harness_shared_{next(_names)}"
         self._layout: AttentionLayout | None = None
+        # One module of each class of attention.
+        self._kinds = list({type(each): each for each in model.modules() if hasattr(each, "layer_idx")}.values())
         # The registry outlives every model: it must not keep this one's weights.
         me = weakref.ref(self)
 
@@ -77,11 +80,15 @@ class SharedAttention:
         """Within the block, the model attends by `layout`; masks that it would build are not built."""
         configs = {id(module.config): module.config for module in self.model.modules() if hasattr(module, "config")}
         before = {key: config._attn_implementation for key, config in configs.items()}
+        on_cpu = getattr(self.model, "device", torch.device("meta")).type == "cpu"
         self._layout = layout
         try:
             for config in configs.values():
                 config._attn_implementation = self._name
-            yield
+            with contextlib.ExitStack() as stack:
+                for module in self._kinds if on_cpu else ():
+                    stack.enter_context(thin_rotary(module))
+                yield
         finally:
             self._layout = None
             for key, config in configs.items():
@@ -146,10 +153,10 @@ def attend(
 def join(
     out: torch.Tensor, lse: torch.Tensor, other: torch.Tensor, other_lse: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention over the union of two disjoint sets of keys. out [..., dim] and lse [...] of each."""
+    """Attention over the union of two disjoint sets of keys. out [..., dim] and lse [...] of each; `out` is used up."""
     total = torch.logaddexp(lse, other_lse)
     mine, theirs = torch.exp(lse - total).unsqueeze(-1), torch.exp(other_lse - total).unsqueeze(-1)
-    return (out * mine.to(out.dtype)).add_(other * theirs.to(out.dtype)), total
+    return out.mul_(mine.to(out.dtype)).addcmul_(other, theirs.to(out.dtype)), total
 
 
 def apply_sinks(out: torch.Tensor, lse: torch.Tensor, sinks: torch.Tensor) -> torch.Tensor:

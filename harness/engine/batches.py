@@ -81,6 +81,11 @@ class PackLayout:
         self._tree_buckets = [self._bucket(group) for group in _group_by_length(rows, trees)]
         self._masks: dict[tuple[int, int, torch.dtype], torch.Tensor | None] = {}
         self._shared = _runs_below_one_prefix(rows, self.offsets)
+        self._read: tuple[int, torch.Tensor] | None = None
+
+    def read_only_at(self, layer: int, places: torch.Tensor) -> None:
+        """Say that of this layer's attention nothing is read but at some places of the pack."""
+        self._read = layer, places.unique()
 
     def inputs(self) -> dict[str, torch.Tensor]:
         """`input_ids` and `position_ids`, [1, tokens]."""
@@ -116,6 +121,9 @@ class PackLayout:
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rule: AttentionRule
     ) -> torch.Tensor:
         heads, tokens = query.shape[0], query.shape[1]
+        if self._read is not None and self._read[0] == layer and len(self._read[1]) == 0:
+            self._keep(layer, key, value)
+            return query.new_zeros((tokens, heads, value.shape[-1]))
         out = query.new_empty((tokens, heads, value.shape[-1]))
         lse = torch.empty((tokens, heads), dtype=torch.float32, device=query.device)
         packed = bool(self._paths) and varlen.serves(query, value, rule)
@@ -191,9 +199,16 @@ class PackLayout:
     ) -> None:
         keys, values = prefix.keys[layer], prefix.values[layer]
         mask = self._mask_above(start, end, keys.shape[2], rule.window, query)
-        above, above_lse = attend(query[None, :, start:end], keys, values, rule, mask=mask)
-        joined = join(out[start:end], lse[start:end], above[0].transpose(0, 1), above_lse[0].transpose(0, 1))
-        out[start:end], lse[start:end] = joined
+        chosen: slice | torch.Tensor = slice(start, end)
+        if self._read is not None and self._read[0] == layer:
+            read = self._read[1]
+            chosen = read[(read >= start) & (read < end)]
+            if len(chosen) == 0:
+                return
+            mask = mask if mask is None else mask[:, :, chosen - start]
+        above, above_lse = attend(query[None, :, chosen], keys, values, rule, mask=mask)
+        joined = join(out[chosen], lse[chosen], above[0].transpose(0, 1), above_lse[0].transpose(0, 1))
+        out[chosen], lse[chosen] = joined
 
     def _mask_above(
         self, start: int, end: int, keys: int, window: int | None, query: torch.Tensor

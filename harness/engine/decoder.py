@@ -7,12 +7,14 @@ is ever made.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from harness.engine.devices import upload
+from harness.engine.last_layer import LastLayer
 
 if TYPE_CHECKING:
     from harness.engine.batches import PackLayout
@@ -58,6 +60,8 @@ class Decoder:
         self.layers: Any = None if name is None else getattr(model, name)
         self._head: Any = None if name is None else _head_of(model, name)
         self._vocabulary = int(getattr(self.config, "vocab_size", 0) or 1)
+        # Elsewhere a pass costs what launching it costs, and reading with it.
+        self._last = LastLayer.of(self.layers) if device == "cpu" else None
         self._splits = self._head_is_the_models()
         self.passed = self.read = 0
         """Tokens that went through the layers, padding included, and through the head."""
@@ -89,6 +93,15 @@ class Decoder:
         self.passed += states.shape[0] * states.shape[1]
         return states
 
+    def hidden_at(self, places: torch.Tensor, layout: PackLayout, **inputs: Any) -> torch.Tensor:
+        """Hidden states [places, hidden] of the tokens of a packed pass that stand at `places`, [places]."""
+        if not self._splits or self._last is None or not self._last.is_right:
+            hidden = self.hidden(**inputs)[0]
+            return hidden[places.to(hidden.device)]
+        layout.read_only_at(self._last.index, places)
+        with self._last.only_at(places):
+            return self.hidden(**inputs)[0]
+
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Float32 logits [positions, vocabulary] of hidden states [positions, hidden]."""
         if not self._splits:
@@ -113,7 +126,8 @@ class Decoder:
         if self.layers is None:
             return False
         try:
-            states = self.layers(input_ids=tokens, use_cache=False)[0]
+            with contextlib.nullcontext() if self._last is None else self._last.checked():
+                states = self.layers(input_ids=tokens, use_cache=False)[0]
             logits = self._head(inputs_embeds=states, use_cache=False).logits
         except Exception:
             # Whatever an unknown architecture stumbles over here, its plain forward pass decides.

@@ -20,6 +20,7 @@ from harness.engine.beams import BeamGenerator
 from harness.engine.cpu import keep_freed_memory, speed_up_linear_layers
 from harness.engine.cuda_graphs import DecodeSteps, graph_capture
 from harness.engine.decoder import Decoder
+from harness.engine.elementwise import thin_out
 from harness.engine.encoder_decoder import EncoderDecoderScorer
 from harness.engine.generate import SharedGenerator
 from harness.engine.limits import EngineLimits
@@ -91,6 +92,7 @@ class Executor:
         if self.device == "cpu":
             keep_freed_memory()
             speed_up_linear_layers(self.model)
+            thin_out(self.model)
         reason = why_not_shared(self.model, self.model.config)
         self.attention = None
         if self.share and reason is None:

@@ -144,20 +144,23 @@ class SharedGenerator:
     def _pass_over(self, rows: list[PlanRow]) -> list[DecodingRow]:
         """Compute prompts; choose the first token of each of their rows."""
         layout = PackLayout(rows, self._prefixes, self.decoder.device, keep_all=True)
-        inputs = self.decoder.packed(layout)
-        with self.attention.active(layout):
-            hidden = self.decoder.hidden(**inputs)[0]
-        self.computed_tokens += hidden.shape[0]
-        entering, places = [], []
+        waiting, places = [], []
         for row, offset in zip(rows, layout.offsets, strict=True):
             for item, segment in row.ends:
                 for generated in self._prompts[item]:
-                    entering.append(self._enter(generated, row, segment, layout.cached[row.index]))
+                    waiting.append((generated, row, segment))
                     places.append(offset + row.segments[segment][1] - 1)
+        inputs = self.decoder.packed(layout)
+        with self.attention.active(layout):
+            hidden = self.decoder.hidden_at(upload(places, self.decoder.device, torch.long), layout, **inputs)
+        self.computed_tokens += sum(len(row.tokens) for row in rows)
+        entering = [
+            self._enter(generated, row, segment, layout.cached[row.index]) for generated, row, segment in waiting
+        ]
         if entering:
             # Usually the first step is checked, which needs the prompt's cache too; some rows have no step.
             check = entering[0].row.sequence.max_new_tokens == 1
-            self._choose(entering, hidden[upload(places, str(hidden.device))], check=check)
+            self._choose(entering, hidden, check=check)
         for row in rows:
             if row.children:
                 self._prefixes[row.index] = layout.cached[row.index]

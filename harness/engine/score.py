@@ -115,10 +115,9 @@ class SharedScorer:
         picked = upload(gathered, self.decoder.device, torch.long)
         inputs = self.decoder.packed(layout)
         with self.attention.active(layout):
-            hidden = self.decoder.hidden(**inputs)[0]
+            chosen = self.decoder.hidden_at(picked, layout, **inputs)
         launched = _Pass(rows, owners=owners)
         if gathered:
-            chosen = hidden[picked.to(hidden.device)]
             launched.values, launched.greedy = score_positions(self.decoder, chosen, positions, targets)
         self._prefixes.update(layout.cached)
         launched.seconds = time.perf_counter() - began
