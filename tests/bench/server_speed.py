@@ -1,14 +1,17 @@
 """`harness bench` beside vLLM's own client against the same server, whose pace is set: the ratio of each number.
 
-    python tests/bench/server_speed.py --peer-python VENV/bin/python
+    python tests/bench/server_speed.py --peer-python VENV/bin/python [--rate 4 8 --requests 240]
 
 The peer's environment has vllm and pandas. Both ask the server of `streaming_server.py` for the same number of tokens
-with the same prompts, one after the other; nothing else should run meanwhile.
+with the same prompts, one after the other; nothing else should run meanwhile. With --rate both send at random moments
+(a Poisson process). vLLM's client stretches the pauses that it drew until all are sent within requests / rate seconds;
+of our seeds that one is taken whose pauses come nearest to this by themselves.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -18,6 +21,9 @@ import time
 import urllib.request
 from pathlib import Path
 from typing import Any
+
+from harness.run.bench import Load
+from harness.run.load import poisson_pauses
 
 PORT = 8123
 ADDRESS = f"http://127.0.0.1:{PORT}"
@@ -39,7 +45,11 @@ def main() -> None:
     parser.add_argument("--peer-python", required=True, help="of an environment with vllm and pandas")
     parser.add_argument("--requests", type=int, default=48)
     parser.add_argument("--concurrency", type=int, nargs="+", default=[4, 16])
+    parser.add_argument("--rate", type=float, nargs="+", help="requests a second, in the place of --concurrency")
+    parser.add_argument("--first", type=float, default=0.1, help="seconds of the server until the first token")
+    parser.add_argument("--each", type=float, default=0.02, help="and for every other one: longer on a busy machine")
     args = parser.parse_args()
+    loads = [Load(rate=rate) for rate in args.rate] if args.rate else [Load(at_once=n) for n in args.concurrency]
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         texts = [f"{number} + {number} 是多少？" for number in range(args.requests)]
@@ -49,18 +59,18 @@ def main() -> None:
         Path("prompts.jsonl").write_text("".join(prompts), encoding="utf-8")
         _write_tokenizer()
         script = Path(__file__).with_name("streaming_server.py")
-        server = subprocess.Popen([sys.executable, str(script), "--port", str(PORT), "--places", "8"])
+        pace = ["--first", str(args.first), "--each", str(args.each)]
+        server = subprocess.Popen([sys.executable, str(script), "--port", str(PORT), "--places", "8", *pace])
         try:
             _wait()
-            print("| at once | number | vllm bench serve | harness bench | ratio |")
-            print("|---:|---|---:|---:|---:|")
-            for at_once in args.concurrency:
-                ours, theirs = _ours(at_once, args.requests), _theirs(args.peer_python, at_once, args.requests)
+            print("| load | number | vllm bench serve | harness bench | ratio |")
+            print("|---|---|---:|---:|---:|")
+            for load in loads:
+                ours = _ours(load, args.requests, args.first)
+                theirs = _theirs(args.peer_python, load, args.requests, args.first)
                 for name, value in theirs.items():
-                    print(
-                        f"| {at_once} | {name} | {value:.3f} | {ours[name]:.3f} | {ours[name] / value:.3f} |",
-                        flush=True,
-                    )
+                    ratio = f"{ours[name] / value:.3f}" if value else "-"
+                    print(f"| {load.text} | {name} | {value:.3f} | {ours[name]:.3f} | {ratio} |", flush=True)
         finally:
             server.terminate()
             server.wait()
@@ -86,9 +96,23 @@ def _wait() -> None:
     raise SystemExit("the server did not start")
 
 
-def _ours(at_once: int, requests: int) -> dict[str, float]:
+def _nearest_seed(rate: float, requests: int) -> int:
+    """The seed whose pauses end nearest to requests / rate seconds."""
+
+    def apart(seed: int) -> float:
+        pauses = poisson_pauses(rate, f"bench {seed} 0")
+        return abs(sum(itertools.islice(pauses, requests)) - requests / rate)
+
+    return min(range(200), key=apart)
+
+
+def _ours(load: Load, requests: int, first: float) -> dict[str, float]:
     args = f"model=paced,base_url={ADDRESS}/v1,api=chat"
-    flags = ["--concurrency", str(at_once), "--requests", str(requests), "--goodput", "ttft=0.3", "--to", "ours.json"]
+    if load.rate is None:
+        sent = ["--concurrency", str(load.at_once)]
+    else:
+        sent = ["--rate", str(load.rate), "--seed", str(_nearest_seed(load.rate, requests))]
+    flags = [*sent, "--requests", str(requests), "--goodput", f"ttft={3 * first:g}", "--to", "ours.json"]
     command = [sys.executable, "-m", "harness", "bench", "--tasks", "sums.yaml", "--model", "openai"]
     subprocess.run([*command, "--model_args", args, *flags], check=True, capture_output=True)
     (found,) = json.loads(Path("ours.json").read_text("utf-8"))["loads"]
@@ -104,7 +128,7 @@ def _ours(at_once: int, requests: int) -> dict[str, float]:
     }
 
 
-def _theirs(python: str, at_once: int, requests: int) -> dict[str, float]:
+def _theirs(python: str, load: Load, requests: int, first: float) -> dict[str, float]:
     flags: dict[str, object] = {
         "backend": "openai-chat",
         "base-url": ADDRESS,
@@ -115,9 +139,9 @@ def _theirs(python: str, at_once: int, requests: int) -> dict[str, float]:
         "dataset-path": "prompts.jsonl",
         "custom-output-len": TOKENS,
         "num-prompts": requests,
-        "max-concurrency": at_once,
+        **({"max-concurrency": load.at_once} if load.rate is None else {"request-rate": load.rate}),
         "num-warmups": 1,
-        "goodput": "ttft:300",
+        "goodput": f"ttft:{3000 * first:g}",
         "percentile-metrics": "ttft,tpot,e2el",
         "result-filename": "theirs.json",
     }
