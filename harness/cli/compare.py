@@ -54,7 +54,7 @@ def command(runs: tuple[str, ...], ratings: Path | None, listed: bool, as_json: 
     for other in runs[1:]:
         comparisons = compare_runs(runs[0], other, across=True, message=notice)
         if as_json:
-            line(json.dumps([asdict(item) for item in comparisons], ensure_ascii=False))
+            line(json.dumps([asdict(item) for item in comparisons], ensure_ascii=False, default=list))
             continue
         line(f"first:  {labels[runs[0]]}")
         line(f"second: {labels[other]}")

@@ -20,7 +20,15 @@ from harness.run.spec import Progress, RunSpec
 from harness.scoring.aggregation import WHOLE
 from harness.scoring.scorer import Scorer
 from harness.scoring.scores import located, statistics_of, summed
-from harness.scoring.statistics.paired import Comparison, compare, compare_macro, correct_for_many, pair, pair_by_subset
+from harness.scoring.statistics.paired import (
+    Comparison,
+    PairKeys,
+    compare,
+    compare_macro,
+    correct_for_many,
+    pair,
+    pair_by_subset,
+)
 from harness.types import Record
 
 P = ParamSpec("P")
@@ -237,7 +245,6 @@ def _with_counts(whole: Comparison, parts: Sequence[Comparison]) -> Comparison:
     for part in parts:
         for what, count in part.notes.items():
             notes[what] = notes.get(what, 0) + count
-    wins = tuple(key for part in parts for key in part.wins)
-    losses = tuple(key for part in parts for key in part.losses)
+    wins, losses = (PairKeys.joined(each) for each in ([part.wins for part in parts], [part.losses for part in parts]))
     ties, missing = sum(part.ties for part in parts), sum(part.missing for part in parts)
     return replace(whole, wins=wins, losses=losses, ties=ties, notes=notes, missing=missing)

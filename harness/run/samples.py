@@ -95,6 +95,8 @@ def render_samples(
 
 def _refuse_kept(job: TaskJob) -> None:
     """Refuse modifiers that had to leave every row of a task as it is."""
+    if not job.task.modifiers:
+        return
     views = [sample.view for sample in job.samples if sample.view is not None and not sample.problem]
     if views and all(view.kept and view.is_plain for view in views):
         label = " and ".join(modifier.label for modifier in job.task.modifiers)

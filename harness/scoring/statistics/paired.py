@@ -13,11 +13,13 @@ whole set (corpus BLEU). Many tasks at once are corrected by Holm's method.
 from __future__ import annotations
 
 import math
+import operator
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import NormalDist
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +45,48 @@ SampleKey = tuple[str, int]
 _NORMAL = NormalDist()
 _Z = _NORMAL.inv_cdf(0.5 + LEVEL / 2)
 PERMUTATIONS = 10_000
+_DENSE = 1 << 22
+"""Samples are numbered by row. Up to here a number is a place in an array."""
 _EXACT_FLIPS = 14  # up to 2^14 sign patterns are tried all
+
+
+class PairKeys(Sequence[SampleKey]):
+    """Keys of samples, made when they are looked at; 12 bytes each. names: of the subsets, which `subsets` number."""
+
+    def __init__(self, names: Sequence[str], subsets: npt.NDArray[np.int32], numbers: npt.NDArray[np.int64]) -> None:
+        self._names, self._subsets, self._numbers = names, subsets, numbers
+
+    @classmethod
+    def joined(cls, parts: Iterable[Sequence[SampleKey]]) -> Sequence[SampleKey]:
+        """The keys of several parts of one comparison, one after another."""
+        kept = [part for part in parts if len(part)]
+        if not all(isinstance(part, PairKeys) and part._names == kept[0]._names for part in kept):  # type: ignore[attr-defined]
+            return tuple(key for part in kept for key in part)
+        arrays = [(part._subsets, part._numbers) for part in kept if isinstance(part, PairKeys)]
+        if not arrays:
+            return ()
+        subsets, numbers = (np.concatenate(column) for column in zip(*arrays, strict=True))
+        return cls(kept[0]._names, subsets, numbers)  # type: ignore[attr-defined]
+
+    def take(self, places: npt.NDArray[np.intp]) -> PairKeys:
+        return PairKeys(self._names, self._subsets[places], self._numbers[places])
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> SampleKey: ...
+    @overload
+    def __getitem__(self, index: slice) -> PairKeys: ...
+    def __getitem__(self, index: int | slice) -> SampleKey | PairKeys:
+        if isinstance(index, slice):
+            return PairKeys(self._names, self._subsets[index], self._numbers[index])
+        return self._names[self._subsets[index]], int(self._numbers[index])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(operator.eq, self, other))
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +98,7 @@ class PairedScores:
     lacks. unscored: samples that at least one run could not score; lost: those of them that the first run did score.
     """
 
-    keys: tuple[SampleKey, ...]
+    keys: Sequence[SampleKey]
     first: Floats
     second: Floats
     clusters: npt.NDArray[np.int64] | None = None
@@ -88,8 +131,8 @@ class Comparison:
     test: Test | None = None
     adjusted_p: float | None = None
     detectable: float | None = None
-    wins: tuple[SampleKey, ...] = ()
-    losses: tuple[SampleKey, ...] = ()
+    wins: Sequence[SampleKey] = ()
+    losses: Sequence[SampleKey] = ()
     ties: int = 0
     higher_is_better: bool = True
     notes: Mapping[str, int] = field(default_factory=dict)
@@ -112,8 +155,8 @@ def pair(
     second_key: that of the second run, where it is another. same_rows: whether rows that differ are left out; a task
     and its modified form show the same rows differently.
     """
-    matching = _matched(first, second, key, statistics, second_key=second_key, same_rows=same_rows)
-    return _joined_pairs(matching.values(), key)
+    matching = _Matching(first, second, (key, second_key or key), statistics, same_rows=same_rows)
+    return matching.pairs(range(len(matching.states)), matching.names)
 
 
 def pair_by_subset(
@@ -126,71 +169,141 @@ def pair_by_subset(
     same_rows: bool = True,
 ) -> dict[str, PairedScores]:
     """As `pair`, for each subset apart; each record is read once."""
-    matching = _matched(first, second, key, statistics, second_key=second_key, same_rows=same_rows)
-    return {subset: _joined_pairs([found], key) for subset, found in matching.items()}
+    matching = _Matching(first, second, (key, second_key or key), statistics, same_rows=same_rows)
+    subsets = np.frombuffer(matching.subsets, dtype=np.int32)
+    order = np.argsort(subsets, kind="stable")
+    ends = np.searchsorted(subsets[order], np.arange(len(matching.names)), side="right")
+    starts = [0, *ends.tolist()]
+    names = list(matching.names)
+    return {name: matching.pairs(order[starts[at] : starts[at + 1]], [name]) for at, name in enumerate(names)}
 
 
-@dataclass(slots=True)
+_ONLY_FIRST, _CHANGED, _UNSCORED, _LOST, _PAIR = range(5)
+
+
 class _Matching:
-    """The samples of one subset. pairs: key, both scores, cluster, and place in the first run; counts: of the rest."""
+    """The samples of two runs in columns, in the order of the first: some 50 bytes each.
 
-    pairs: list[tuple[SampleKey, tuple[float, ...], tuple[float, ...], int, int]] = field(default_factory=list)
-    clustered: bool = False
-    counts: Counter[str] = field(default_factory=Counter)
+    Of the second run, only what is not in the first is kept apart, as counts by subset.
+    """
+
+    def __init__(
+        self,
+        first: Iterable[Record],
+        second: Iterable[Record],
+        keys: tuple[str, str],
+        statistics: Callable[[tuple[float, ...]], tuple[float, ...]],
+        *,
+        same_rows: bool,
+    ) -> None:
+        self.names: dict[str, int] = {}
+        self.subsets, self.numbers, self.clusters = array("i"), array("q"), array("q")
+        self.states = bytearray()
+        self.clustered: set[str] = set()
+        self.only_second: Counter[str] = Counter()
+        self._key = keys[0]
+        places: dict[str, _Places] = {}
+        contents, scored = array("q"), bytearray()
+        self.first = _Scores(keys[0])
+        for record in first:
+            code = self.names.setdefault(record.subset, len(self.names))
+            places.setdefault(record.subset, _Places()).put(record.id, len(contents))
+            self.subsets.append(code)
+            self.numbers.append(record.id)
+            contents.append(_content(record))
+            scored.append(self.first.put(len(scored), _row(record, keys[0], statistics)))
+        self.states, self.clusters = bytearray(len(scored)), array("q", bytes(8 * len(scored)))
+        self.second = _Scores(keys[1])
+        for record in second:
+            self.names.setdefault(record.subset, len(self.names))
+            place = places[record.subset].get(record.id) if record.subset in places else None
+            if place is None:
+                self.only_second[record.subset] += 1
+                continue
+            row = _row(record, keys[1], statistics)
+            if same_rows and contents[place] != _content(record):
+                self.states[place] = _CHANGED
+            elif not scored[place] or row is None:
+                self.states[place] = _LOST if scored[place] else _UNSCORED
+            else:
+                self.states[place] = _PAIR
+                self.second.put(place, row)
+                self.clusters[place] = cluster_number(record.cluster, record.subset, record.id)
+                if record.cluster is not None:
+                    self.clustered.add(record.subset)
+
+    def pairs(self, chosen: range | npt.NDArray[np.int64], names: Iterable[str]) -> PairedScores:
+        """What both runs scored, of some places, which are all of the subsets of these names."""
+        states = np.frombuffer(self.states, dtype=np.uint8)
+        here = states if isinstance(chosen, range) else states[chosen]
+        counts = np.bincount(here, minlength=_PAIR + 1).tolist()
+        places = np.flatnonzero(here == _PAIR)
+        places = places if isinstance(chosen, range) else chosen[places]
+        clusters = np.frombuffer(self.clusters, dtype=np.int64)[places]
+        names = list(names)
+        return PairedScores(
+            PairKeys(
+                tuple(self.names),
+                np.frombuffer(self.subsets, dtype=np.int32)[places],
+                np.frombuffer(self.numbers, dtype=np.int64)[places],
+            ),
+            self.first.at(places),
+            self.second.at(places),
+            clusters if self.clustered.intersection(names) else None,
+            counts[_CHANGED],
+            counts[_ONLY_FIRST],
+            sum(self.only_second[name] for name in names),
+            counts[_UNSCORED] + counts[_LOST],
+            counts[_LOST],
+        )
 
 
-def _matched(
-    first: Iterable[Record],
-    second: Iterable[Record],
-    key: str,
-    statistics: Callable[[tuple[float, ...]], tuple[float, ...]],
-    *,
-    second_key: str | None,
-    same_rows: bool,
-) -> dict[str, _Matching]:
-    known = {
-        (record.subset, record.id): (_content(record), _row(record, key, statistics), place)
-        for place, record in enumerate(first)
-    }
-    by_subset: dict[str, _Matching] = {subset: _Matching() for subset, _ in known}
-    for subset, _ in known:
-        by_subset[subset].counts["only_first"] += 1
-    for record in second:
-        place = (record.subset, record.id)
-        matching = by_subset.setdefault(record.subset, _Matching())
-        if place not in known:
-            matching.counts["only_second"] += 1
-            continue
-        matching.counts["only_first"] -= 1
-        content, row, order = known[place]
-        other = _row(record, second_key or key, statistics)
-        if same_rows and content != _content(record):
-            matching.counts["changed"] += 1
-        elif row is None or other is None:
-            matching.counts["unscored"] += 1
-            matching.counts["lost"] += row is not None
-        else:
-            matching.clustered = matching.clustered or record.cluster is not None
-            matching.pairs.append((place, row, other, cluster_number(record.cluster, *place), order))
-    return by_subset
+class _Places:
+    """Number of a row -> its place in the columns; four bytes each, where rows are numbered from 0."""
+
+    def __init__(self) -> None:
+        self._dense = array("i")
+        self._far: dict[int, int] = {}
+
+    def put(self, number: int, place: int) -> None:
+        if not 0 <= number < _DENSE:
+            self._far[number] = place
+            return
+        if number >= len(self._dense):
+            self._dense.extend([-1] * (number + 1 - len(self._dense)))
+        self._dense[number] = place
+
+    def get(self, number: int) -> int | None:
+        if not 0 <= number < len(self._dense):
+            return self._far.get(number)
+        return None if (place := self._dense[number]) < 0 else place
 
 
-def _joined_pairs(matchings: Iterable[_Matching], key: str) -> PairedScores:
-    matchings = list(matchings)
-    matched = sorted((pair for each in matchings for pair in each.pairs), key=lambda pair: pair[4])
-    counts = sum((each.counts for each in matchings), Counter[str]())
-    clustered = any(each.clustered for each in matchings)
-    return PairedScores(
-        tuple(item[0] for item in matched),
-        _table([item[1] for item in matched], key),
-        _table([item[2] for item in matched], key),
-        np.array([item[3] for item in matched], dtype=np.int64) if clustered else None,
-        counts["changed"],
-        counts["only_first"],
-        counts["only_second"],
-        counts["unscored"],
-        counts["lost"],
-    )
+class _Scores:
+    """The statistics of samples by their places. All have as many numbers as the first that comes."""
+
+    def __init__(self, key: str) -> None:
+        self._key, self._width, self._values = key, 0, array("d")
+
+    def put(self, place: int, row: tuple[float, ...] | None) -> bool:
+        """Take the numbers of a sample; False where it has none. Raises `UsageError`."""
+        if row is None:
+            return False
+        self._width = self._width or len(row)
+        if len(row) != self._width:
+            raise UsageError(f"the scores '{self._key}' of the two runs are of different kinds; score both again first")
+        start = place * self._width
+        if len(self._values) < start:
+            self._values.frombytes(bytes(8 * (start - len(self._values))))
+        self._values[start : start + self._width] = array("d", row)
+        return True
+
+    def at(self, places: npt.NDArray[np.int64]) -> Floats:
+        """Shape [places, statistics of a sample]."""
+        if not len(places):
+            return np.zeros((0, 1))
+        whole = len(self._values) // self._width * self._width
+        return np.frombuffer(self._values, dtype=np.float64)[:whole].reshape(-1, self._width)[places]
 
 
 def compare(
@@ -234,8 +347,8 @@ def compare(
         p_value,
         test,
         detectable=None if stderr is None else detectable_difference(stderr),
-        wins=tuple(pairs.keys[i] for i in np.flatnonzero(differences > 0)),
-        losses=tuple(pairs.keys[i] for i in np.flatnonzero(differences < 0)),
+        wins=_chosen(pairs.keys, np.flatnonzero(differences > 0)),
+        losses=_chosen(pairs.keys, np.flatnonzero(differences < 0)),
         ties=int((differences == 0).sum()),
         higher_is_better=higher_is_better,
         notes=notes,
@@ -422,19 +535,18 @@ def _row(
     return statistics((float(score),) if isinstance(score, int | float) else tuple(score))
 
 
+def _chosen(keys: Sequence[SampleKey], places: npt.NDArray[np.intp]) -> Sequence[SampleKey]:
+    return keys.take(places) if isinstance(keys, PairKeys) else tuple(keys[place] for place in places)
+
+
 def _content(record: Record) -> int:
     """Changes where the question or its gold does; the model's answers and few-shot examples are no part of it."""
     return hash((repr(sorted(record.doc.items())), repr(record.target), record.choices))
 
 
-def _table(rows: list[tuple[float, ...]], key: str) -> Floats:
-    if len({len(row) for row in rows}) > 1:
-        raise UsageError(f"the scores '{key}' of the two runs are of different kinds; score both again first")
-    return np.array(rows, dtype=np.float64).reshape(len(rows), -1) if rows else np.zeros((0, 1))
-
-
 __all__ = [
     "Comparison",
+    "PairKeys",
     "PairedScores",
     "compare",
     "compare_macro",
