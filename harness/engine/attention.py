@@ -196,7 +196,7 @@ def _flash_cpu(
     mask: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     batch, heads, length, dim = query.shape
-    if not causal and mask is None:
+    if not causal and (mask is None or mask.shape[1:3] == (1, 1)):
         # Without an order among queries, the heads of a group are just more queries of one key head: larger products.
         query = query.reshape(batch, key.shape[1], -1, dim)
     # The public function does not return the log-sum-exp. This kernel groups heads by itself.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -65,10 +67,42 @@ def test_a_query_that_sees_no_key_adds_nothing() -> None:
     seen = attend(query, key, value, RULE)
 
     for rule in (RULE, MATH):
-        out, lse = join(*seen, *attend(query, key, value, rule, mask=mask))
+        out, lse = join(seen[0].clone(), seen[1], *attend(query, key, value, rule, mask=mask))
         torch.testing.assert_close(out[:, :, 1], seen[0][:, :, 1])
         torch.testing.assert_close(lse[:, :, 1], seen[1][:, :, 1])
         assert torch.isfinite(out).all()
+
+
+@pytest.mark.parametrize("products", [True, False])
+def test_one_query_attends_alike_by_either_kernel(products: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "products_are_faster", lambda *shape: products)
+    generator = torch.Generator().manual_seed(3)
+    query, key, value = (
+        torch.randn(3, heads, length, 64, generator=generator) for heads, length in ((6, 1), (2, 9), (2, 9))
+    )
+    hidden = torch.arange(9) > torch.tensor([[4], [8], [-1]])  # the last row sees nothing
+    mask = additive(hidden[:, None, None], torch.float32)
+
+    out, lse = attend(query, key, value, RULE, mask=mask)
+
+    expected, expected_lse = attend(query, key, value, MATH, mask=mask)
+    torch.testing.assert_close(out[:2], expected[:2], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(lse, expected_lse, atol=1e-5, rtol=1e-5)
+    assert not out[2].any()
+
+
+@pytest.mark.parametrize(("slow", "products"), [("_by_products", False), ("_by_flash", True)])
+def test_the_slower_kernel_is_not_taken(slow: str, products: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = getattr(cpu, slow)
+
+    def busy(*tensors: Any) -> Any:
+        for _ in range(9):
+            quick(*tensors)
+        return quick(*tensors)
+
+    monkeypatch.setattr(cpu, slow, busy)
+    monkeypatch.setattr(cpu, "_TRIED_BYTES", 1 << 20)
+    assert cpu.products_are_faster.__wrapped__(2, 3, 64) == products
 
 
 @pytest.mark.parametrize("window", [None, 4])
