@@ -81,6 +81,12 @@ class HarnessCallback(TrainerCallback):
     ) -> None:
         LiveModel(given["model"], self._tokenizer(given))  # which refuses what it cannot measure
         check_sharding(given["model"])
+        never = {"evaluate": args.eval_strategy == "no", "save": args.save_strategy == "no"}
+        if never.get(str(self.when), isinstance(self.when, int) and self.when > state.max_steps):
+            log.warning(
+                "HarnessCallback(when=%r) measures nothing in this training of %d steps (eval_strategy=%s, "
+                "save_strategy=%s)", self.when, state.max_steps, args.eval_strategy.value, args.save_strategy.value,
+            )  # fmt: skip
         # What looks at scores (early stopping, say) has to come after what makes them.
         handler = _calling_trainer().callback_handler
         flow = [each for each in handler.callbacks if isinstance(each, DefaultFlowCallback)]

@@ -160,6 +160,20 @@ def test_it_measures_when_it_is_asked_to(
     assert len(list((tmp_path / "runs").iterdir())) == len(steps)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["evaluate", STEPS + 1])
+def test_a_training_in_which_it_would_measure_nothing_is_told(
+    when: Any, checkpoint: Path, tasks: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from harness.training import HarnessCallback
+
+    callback = HarnessCallback(tasks[0], when=when)
+    with caplog.at_level(logging.WARNING, logger="harness.training"):
+        trainer(checkpoint, tmp_path, [callback], eval_strategy="no", save_strategy="no").train()
+    (told,) = [record.getMessage() for record in caplog.records if record.name == "harness.training"]
+    assert f"when={when!r}) measures nothing in this training of {STEPS} steps" in told
+
+
 @pytest.fixture
 def no_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def respond(*_: Any) -> Any:

@@ -41,9 +41,9 @@ harness compare "$(run base)" "$(run sft)"
 
 # 2. Prefer; did the rewards of the pairs move?
 swift export --adapters "$sft" --merge_lora true --output_dir out/sft-merged --exist_ok true
-steps=16
+steps=12
 swift rlhf --rlhf_type dpo --model out/sft-merged $kind $training --dataset my_swift_loop_preferences.jsonl \
-    --split_dataset_ratio 0 --max_steps $steps --save_steps $steps --learning_rate 1e-3 --beta 0.1 --output_dir out/dpo
+    --split_dataset_ratio 0 --max_steps $steps --save_steps $steps --learning_rate 3e-4 --beta 0.1 --output_dir out/dpo
 dpo=out/dpo/checkpoint-$steps
 measure dpo --model_args pretrained=out/sft-merged,dtype=float32 --peft "$dpo"
 harness compare "$(run sft)" "$(run dpo)"

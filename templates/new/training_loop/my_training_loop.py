@@ -7,7 +7,8 @@ LoRA fine-tuning, compared with the base; DPO on preferences, judged; the gate; 
 bits; and the gate again, the quantised model against the full one. Exit code 1: a gate stopped it.
 
 Take your own model with --model, and put your own rows and tasks in the place of `write_rows` and the two task files.
-It needs 'harness-eval[peft,training]', and bitsandbytes for the last step, which is left out without it.
+It needs 'harness-eval[peft,training]'. The last step is done by bitsandbytes, and by GPTQ with gptqmodel and optimum,
+whichever are installed. Where TRL is, its trainers do the training.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -80,7 +82,7 @@ def batch_of(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
 
 
 class DPOTrainer(Trainer):
-    """Direct preference optimisation (Rafailov et al. 2023, equation 7); trl.DPOTrainer takes its place in earnest.
+    """Direct preference optimisation (Rafailov et al. 2023, equation 7), where TRL is not installed.
 
     The reference is the model without its adapter.
     """
@@ -107,15 +109,46 @@ def train(kind: type[Trainer], base: Path, rows: TrainingRows, out: Path, steps:
     family: Any = AutoModelForCausalLM
     config = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
     model = get_peft_model(family.from_pretrained(base, dtype=torch.float32), config)
-    arguments = TrainingArguments(
-        str(out), max_steps=steps, per_device_train_batch_size=32, learning_rate=rate, lr_scheduler_type="cosine",
-        logging_steps=max(1, steps // 4), save_strategy="no", report_to=[], remove_unused_columns=False, use_cpu=True,
-    )  # fmt: skip
-    kind(model, arguments, train_dataset=rows, data_collator=batch_of).train()
+    settings: dict[str, Any] = {
+        "output_dir": str(out), "max_steps": steps, "per_device_train_batch_size": 32, "learning_rate": rate,
+        "lr_scheduler_type": "cosine", "logging_steps": max(1, steps // 4), "save_strategy": "no", "report_to": [],
+        "use_cpu": True,
+    }  # fmt: skip
+    if importlib.util.find_spec("trl"):
+        trainer = trl_trainer(kind is DPOTrainer, model, rows, settings)
+    else:
+        arguments = TrainingArguments(**settings, remove_unused_columns=False)
+        trainer = kind(model, arguments, train_dataset=rows, data_collator=batch_of)
+    trainer.train()
     model.save_pretrained(str(out / "adapter"))
     model.merge_and_unload().save_pretrained(out / "merged")
     rows.tokenizer.save_pretrained(out / "merged")
     return out / "merged"
+
+
+def trl_trainer(prefers: bool, model: Any, rows: TrainingRows, settings: dict[str, Any]) -> Any:
+    """TRL's trainer of these rows: its SFTTrainer, or its DPOTrainer, whose reference is the model without adapter."""
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+
+    data = Dataset.from_list([{name: row[name] for name in ("prompt", *rows.fields)} for row in rows.rows])
+    given = {"model": model, "train_dataset": data, "processing_class": rows.tokenizer}
+    settings = {**settings, "bf16": False, "gradient_checkpointing": False}
+    if prefers:
+        return DPOTrainer(args=DPOConfig(**settings, beta=BETA), **given)
+    return SFTTrainer(args=SFTConfig(**settings), **given)
+
+
+def export_gptq(model: Path, texts: list[str], out: Path) -> Path:
+    """Four bits by GPTQ (Frantar et al. 2023), which keeps the errors on these texts small. Gives the folder."""
+    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # it does not start with fewer
+    from gptqmodel import GPTQModel, QuantizeConfig
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    quantised = GPTQModel.load(str(model), QuantizeConfig(bits=4, group_size=32), device=device)
+    quantised.quantize(texts[:256], batch_size=8)
+    quantised.save(str(out))
+    return out
 
 
 def measure(name: str, runs: Path, *, tasks: tuple[Path, ...] = (SUMS, PAIRS), **model: Any) -> Path:
@@ -166,11 +199,16 @@ def main() -> int:
     stopped = command("gate", "--baseline", sft, "--current", dpo, "--policy", POLICY)
     exported = measure("merged", runs, pretrained=final)
     stopped |= command("gate", "--baseline", dpo, "--current", exported, "--policy", POLICY)
+    quantised: list[Path] = []
+    if all(map(importlib.util.find_spec, ("gptqmodel", "optimum"))):
+        gptq = export_gptq(final, [row["prompt"] + row["chosen"] for row in pairs], asked.out / "gptq")
+        quantised.append(measure("gptq", runs, pretrained=gptq))
     if importlib.util.find_spec("bitsandbytes"):
-        quantised = measure("4bit", runs, pretrained=final, load_in_4bit=True)
-        stopped |= command("gate", "--baseline", exported, "--current", quantised, "--policy", POLICY, "--explain")
-    else:
-        print("\nbitsandbytes is not installed: nothing is quantised")
+        quantised.append(measure("4bit", runs, pretrained=final, load_in_4bit=True))
+    if not quantised:
+        print("\nneither gptqmodel (with optimum) nor bitsandbytes is installed: nothing is quantised")
+    for run in quantised:
+        stopped |= command("gate", "--baseline", exported, "--current", run, "--policy", POLICY, "--explain")
     return int(stopped != 0)
 
 
