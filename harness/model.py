@@ -206,6 +206,11 @@ class Model(ABC):
         Raises `UsageError` for whatever can be known now: a folder without tokenizer, an adapter for another base.
         """
 
+    def prepare_to_show(self) -> None:
+        """In the place of `prepare` where prompts are only shown and their tokens counted, and all are strings: may
+        leave out what takes long and is needed for answers alone."""
+        self.prepare()
+
     @property
     @abstractmethod
     def identity(self) -> Mapping[str, Any]:

@@ -89,13 +89,15 @@ def prepare_run(
     *,
     narrow: Narrow = list,
     scoring: bool = True,
+    showing: bool = False,
     may_have_ended: bool = False,
 ) -> PreparedRun:
     """Do all that a run of `spec` does before weights load. Raises `HarnessError`; what is returned is to be closed.
 
     models: the arguments of each model that is to answer. narrow: which of the tasks are wanted, before their rows are
     opened; it may refuse them. scoring: False where answers are not scored, on a machine that may lack what the metrics
-    need. may_have_ended: whether nothing needs the samples of a run that has ended.
+    need. showing: whether prompts are shown, and nothing is answered. may_have_ended: whether nothing needs the samples
+    of a run that has ended.
     """
     clock = Stopwatch()
     clock.turn("tasks")
@@ -112,7 +114,8 @@ def prepare_run(
         Prices.of(spec.user_prices, "--user_prices")
     progress.stage("reading tasks")
     known = spec.model in registry.names("model")  # one that is not is refused below, as `resolved` says it
-    meanwhile = registry.model(spec.model).import_libraries if known and models else lambda: None
+    showing = showing and not spec.apply_chat_template
+    meanwhile = registry.model(spec.model).import_libraries if known and models and not showing else lambda: None
     jobs = narrow(load_jobs(spec, registry, progress, meanwhile))
     check_drawn(jobs, spec)
     if scoring:
@@ -149,7 +152,7 @@ def prepare_run(
         )
 
     clock.turn("prepare")
-    made = prepare_models(specs, registry, samples, progress)
+    made = prepare_models(specs, registry, samples, progress, showing=showing)
     for model in made:
         model.clock = clock
     user = None
@@ -212,12 +215,17 @@ def prepare_user(
 
 
 def prepare_models(
-    specs: Sequence[RunSpec], registry: Registry, samples: Callable[[Sequence[Model]], AskedSamples], progress: Progress
+    specs: Sequence[RunSpec],
+    registry: Registry,
+    samples: Callable[[Sequence[Model]], AskedSamples],
+    progress: Progress,
+    *,
+    showing: bool = False,
 ) -> list[Model]:
     """Make the model of each of `specs`, and have it look at what it will be asked; none of them loads weights.
 
-    samples: renders them, once the models have said that they can work; it is given these. Raises `HarnessError`, and
-    closes all then.
+    samples: renders them, once the models have said that they can work; it is given these. showing: whether they are
+    only shown, as strings. Raises `HarnessError`, and closes all then.
     """
     made: list[Model] = []
     with contextlib.ExitStack() as stack:
@@ -228,7 +236,10 @@ def prepare_models(
         for spec, model in zip(specs, made, strict=True):
             progress.stage(f"preparing model {spec.model}: its configuration and tokenizer")
             with plugin_errors(spec.model, "could not be prepared"):
-                model.prepare()
+                if showing:
+                    model.prepare_to_show()
+                else:
+                    model.prepare()
             check_declared(model, spec.model)
         asked = samples(made)
         for spec, model in zip(specs, made, strict=True):

@@ -38,7 +38,7 @@ def preview(spec: RunSpec, registry: Registry, subset: str | None = None, doc: i
         return [job]
 
     spec = replace(spec, tasks=spec.tasks[:1], limit=doc + 1)
-    with prepare_run(spec, [spec.model_args], registry, narrow=narrow, scoring=False) as prepared:
+    with prepare_run(spec, [spec.model_args], registry, narrow=narrow, scoring=False, showing=True) as prepared:
         (job,), (model,) = prepared.jobs, prepared.models
         chosen = [sample for sample in job.samples if sample.id == doc]
         if not chosen:

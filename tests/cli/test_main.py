@@ -120,11 +120,11 @@ def test_plugins_explains_a_class_and_its_arguments() -> None:
 
 
 @pytest.mark.slow
-def test_help_tasks_and_check_import_nothing_heavy() -> None:
+def test_help_tasks_check_and_show_import_nothing_heavy() -> None:
     heavy = ("torch", "transformers", "datasets", "sympy")
     code = (
         "import sys\nfrom harness.cli.main import main\n"
-        "for argv in (['--help'], ['run', '--help'], ['tasks'], ['check', '--all']):\n"
+        "for argv in (['--help'], ['run', '--help'], ['tasks'], ['check', '--all'], ['show', 'demo_choice_zh']):\n"
         "    try: main(argv)\n"
         "    except SystemExit as done: assert not done.code, (argv, done.code)\n"
         f"print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)"

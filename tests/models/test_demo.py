@@ -8,9 +8,12 @@ from random import Random
 import pytest
 
 import harness
+from harness.model import ModelOptions
 from harness.registry import load_plugins
+from harness.run.preview import preview
+from harness.run.spec import RunSpec
 from harness.tasks.library import TaskLibrary
-from harness_plugins.models.demo import WEIGHTS, rows, world
+from harness_plugins.models.demo import WEIGHTS, DemoModel, rows, world
 from harness_plugins.models.demo.train import END, Recipe, Writer, ask, heading, make_tokenizer, train
 
 TASKS = Path(__file__).parents[2] / "tasks" / "demo"
@@ -21,6 +24,24 @@ STRANGE = "饕餮 naïve Ωmega 🙂\n\tمرحبا 1+1=2 <|im_end|> \u200b"
 def tokenizer():
     transformers = pytest.importorskip("transformers")
     return transformers.AutoTokenizer.from_pretrained(WEIGHTS)
+
+
+@pytest.mark.parametrize("task", ["demo_choice_zh", "demo_choice_en", "demo_arithmetic"])
+def test_what_only_shows_prompts_shows_and_counts_what_a_run_does(task):
+    spec = RunSpec((task,), "demo")
+    (shown,) = preview(spec, load_plugins(), doc=1)
+    asked = DemoModel.create({}, ModelOptions())
+    asked.prepare()
+    assert shown.text == asked.render(shown.sample.requests[0].prompt)
+    assert shown.tokens == asked.count_tokens(shown.text)
+    shows = DemoModel.create({}, ModelOptions())
+    shows.prepare_to_show()
+    assert shows.count_tokens(STRANGE) == asked.count_tokens(STRANGE)
+
+
+def test_a_chat_is_shown_by_the_template_of_the_model():
+    (shown,) = preview(RunSpec(("demo_choice_zh",), "demo", apply_chat_template=True), load_plugins())
+    assert shown.text.startswith("<|im_start|>")
 
 
 def test_the_embedded_model_is_small_and_whole():

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import Model, ModelError, hookimpl
+from harness import Model, ModelError, Prompt, Sample, hookimpl
 from harness.engine import TorchModel
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -26,12 +26,29 @@ class DemoModel(TorchModel):
 
     def __init__(self) -> None:
         super().__init__("the demo model", dtype="float32")
+        self._counts: Any = None
+        """Its tokenizer, where prompts are only shown."""
+
+    def prepare_to_show(self) -> None:
+        from tokenizers import Tokenizer
+
+        self._counts = Tokenizer.from_file(str(WEIGHTS / "tokenizer.json"))
+
+    def inspect_samples(self, samples: Sequence[Sample]) -> None:
+        if self._counts is None:
+            super().inspect_samples(samples)
+
+    def render(self, prompt: Prompt) -> str:
+        return prompt.text if self._counts is not None else super().render(prompt)
+
+    def count_tokens(self, text: str) -> int | None:
+        return len(self._counts.encode(text).ids) if self._counts is not None else super().count_tokens(text)
 
     @property
     def identity(self) -> Mapping[str, Any]:
         files = ("model.safetensors", "tokenizer.json")
         digests = {name: hashlib.sha256((WEIGHTS / name).read_bytes()).hexdigest()[:16] for name in files}
-        return {"pretrained": self.name, **digests, **self.text_identity}
+        return {"pretrained": self.name, **digests, **(self.text_identity if self._counts is None else {})}
 
     def open_config(self) -> Any:
         from transformers import AutoConfig
