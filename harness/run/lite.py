@@ -59,7 +59,7 @@ class ScoredRun:
         scores: dict[Row, float] = {}
         for record in side.rows(task):
             score = record.scores.get(metric)
-            if isinstance(score, int | float):
+            if isinstance(score, int | float) and math.isfinite(score):
                 scores[record.subset, record.id] = float(score)
         wanted = list(rows)
         has = sum(row in scores for row in wanted)
@@ -67,6 +67,11 @@ class ScoredRun:
             raise UsageError(
                 f"--runs {path}: it has a score '{metric}' of {has:,} of the {len(wanted):,} rows of '{task}'; a full "
                 "score is of all of them"
+            )
+        if len(set(scores.values())) == 1:
+            raise UsageError(
+                f"--runs {path}: all its scores of '{task}' are the same, and any rows would estimate them without "
+                "error; leave it out"
             )
         manifest = side.run.manifest
         return cls(str(manifest.get("spec", {}).get("name") or model_title(manifest)), scores)
@@ -91,6 +96,7 @@ def make_lite_sets(
         raise UsageError(f"--method {method}: rows are chosen by how models answered them; give at least two --runs")
     if embeddings and method != "kcenter":
         raise UsageError(f"--embedding: --method {method} does not look at what rows say; it is for kcenter")
+    _refuse_twice(runs)
     models = _embedding_models(embeddings)
     registry, progress = registry or load_plugins(), progress or Progress()
     jobs = load_jobs(spec, registry, progress)
@@ -102,6 +108,13 @@ def make_lite_sets(
             yield _make(job, spec.seed, size, method, runs, models)
     finally:
         close_code(jobs)
+
+
+def _refuse_twice(paths: Sequence[str]) -> None:
+    """A run that is named twice would be a check on itself."""
+    places = [Path(path).resolve() for path in paths]
+    if twice := next((path for path, place in zip(paths, places, strict=True) if places.count(place) > 1), None):
+        raise UsageError(f"--runs {twice}: is named twice")
 
 
 def _embedding_models(folders: Sequence[str]) -> list[EmbeddingModel]:
@@ -277,6 +290,7 @@ def _weighted(lite: LiteSet) -> Iterator[tuple[Row, LiteRow]]:
 
 def check_lite(lite: LiteSet, spec: RunSpec, paths: Sequence[str], registry: Registry | None = None) -> LiteSet:
     """The set with its errors on other runs. Raises `UsageError` for a run by whose scores the rows were chosen."""
+    _refuse_twice(paths)
     registry = registry or load_plugins()
     (job,) = load_jobs(replace(spec, tasks=(str(lite.file),)), registry, Progress())
     try:

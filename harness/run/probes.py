@@ -147,7 +147,7 @@ def seen_and_later(job: TaskJob, cutoff: str | None) -> tuple[list[ShownRow], li
 
 
 class TextAsker:
-    """Asks a model how likely texts are, in nats; None for what failed or was longer than the model's window."""
+    """Asks a model how likely texts are, in nats; None for what failed, is no number or was longer than the window."""
 
     def __init__(self, model: Model, name: str) -> None:
         self._model, self._name = model, name
@@ -163,7 +163,8 @@ class TextAsker:
     def _ask(self, requests: Sequence[Request]) -> list[tuple[float, bool] | None]:
         known: list[tuple[float, bool] | None] = [None] * len(requests)
         for index, response in answers(self._model, self._name, requests):
-            if response.error is None and response.logprobs and not response.truncated:
+            finite = bool(response.logprobs) and math.isfinite(response.logprobs[0])
+            if response.error is None and finite and not response.truncated:
                 known[index] = response.logprobs[0], bool(response.is_greedy and response.is_greedy[0])
         return known
 
@@ -359,7 +360,7 @@ def _with(left_out: Mapping[str, int], reason: str, count: int) -> dict[str, int
 
 
 def _is_sorted(options: Sequence[str]) -> bool:
-    """Whether options are numbers (with whatever else) that rise or fall."""
+    """Whether options are different numbers (with whatever else) that rise or fall."""
     numbers = []
     for option in options:
         digits = "".join(character for character in option if character.isdigit() or character in ".-")
@@ -367,4 +368,4 @@ def _is_sorted(options: Sequence[str]) -> bool:
             numbers.append(float(digits))
         except ValueError:
             return False
-    return numbers in (sorted(numbers), sorted(numbers, reverse=True))
+    return len(set(numbers)) == len(numbers) and numbers in (sorted(numbers), sorted(numbers, reverse=True))

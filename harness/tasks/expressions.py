@@ -21,7 +21,7 @@ Value = Any
 """int, Fraction, bool, str, or a sequence of these."""
 _Evaluate = Callable[[Mapping[str, Value]], Value]
 MOST_CHARACTERS = 2000
-MOST_VALUES = 100_000
+MOST_VALUES = 10_000
 _MOST_BITS = 512
 _MOST_EXPONENT = 64
 

@@ -25,6 +25,7 @@ from fractions import Fraction
 from harness.errors import suggest
 from harness.tasks.expressions import Expression, ExpressionError, Value, number_in, shown_number
 
+MOST_CHARACTERS = 50_000
 MOST_DRAWS = 20_000
 """Draws after which it is given up that numbers meet the conditions."""
 _SECTION = re.compile(r"^[ \t]*#[ \t]*(init|conditions|answer)[ \t]*[:=]?", re.MULTILINE)
@@ -127,6 +128,8 @@ def read_template(text: str) -> NumberTemplate:
 
 
 def _read(text: str) -> NumberTemplate:
+    if len(text) > MOST_CHARACTERS:
+        raise TemplateError(f"a template of {len(text):,} characters; {MOST_CHARACTERS:,} are the most")
     question, sections = _sections(text)
     marked = list(_marked(question))
     shown = {piece.name: piece.own for piece in reversed(marked) if piece.name}  # at its first place

@@ -6,14 +6,14 @@ import gzip
 import io
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness import UsageError, evaluate
+from harness import Model, Request, Response, UsageError, evaluate
 from harness.data.corpus import MOST_CHARACTERS, Trouble, documents
 from harness.record.report import of_parts, summary_text, warnings_of
 from harness.record.seen_rows import FINDINGS
@@ -386,3 +386,36 @@ def test_a_run_says_itself_which_tasks_and_which_model_are_looked_at() -> None:
     assert "exam: order of options: nothing can be said from 9 questions" in done.output
     (known,) = (task["contamination"] for task in load_run(result.path).report["tasks"])
     assert {probe["probe"] for probe in known["probes"]} >= {"order of rows", "order of options"}
+
+
+class NoNumbers(Model):
+    """A model whose likelihoods are no numbers."""
+
+    name = "no_numbers"
+    supports = frozenset({"rolling", "loglikelihood"})
+    identity: dict[str, str] = {}  # noqa: RUF012
+
+    def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
+        for index, _ in enumerate(requests):
+            yield index, Response(logprobs=(float("nan" if index % 2 else "-inf"),), is_greedy=(False,))
+
+
+def test_a_model_whose_likelihoods_are_no_numbers_is_not_said_to_have_seen_anything_or_not() -> None:
+    shown = [ShownRow("", "\n".join(row.values()), row["q"], tuple(row[x] for x in "ABCD")) for row in rows(30)]
+    found = list(probes_of("exam", shown, [], TextAsker(NoNumbers(), "no_numbers"), 1))
+    assert [(probe.name, probe.result.n, probe.result.p) for probe in found] == [
+        ("order of rows", 0, None),
+        ("order of options", 0, None),
+        ("missing option", 0, None),
+    ]
+    assert all(sum(probe.left_out.values()) in (6, 30) and "nothing can be said" in probe.sentence for probe in found)
+
+
+def test_options_that_hold_the_same_number_are_no_numbers_in_their_order() -> None:
+    model = TextAsker(load_plugins().model("dummy")(), "dummy")
+    options = [ShownRow("", f"{n}", f"{n}", tuple(f"{word} {n}" for word in ("one", "two", "six"))) for n in range(12)]
+    ranks = next(probe for probe in probes_of("exam", options, [], model, 1) if probe.name == "order of options")
+    assert (ranks.result.n, dict(ranks.left_out)) == (12, {})
+    years = [ShownRow("", f"{n}", f"{n}", ("in 1911", "in 1919", "in 1949")) for n in range(12)]
+    ranks = next(probe for probe in probes_of("exam", years, [], model, 1) if probe.name == "order of options")
+    assert dict(ranks.left_out) == {"numbers in their order, which anybody would write so": 12}

@@ -279,3 +279,11 @@ def test_what_cannot_be_chosen_is_one_line() -> None:
         made(method="anchors")
     with pytest.raises(UsageError, match=r"'exam\.lite\.json' lies neither beside"):
         measured("exam.yaml:lite")
+
+
+def test_a_run_that_says_nothing_of_the_error_has_no_part_in_it() -> None:
+    one, perfect = measured().path, measured(mode="mode=gold").path
+    with pytest.raises(UsageError, match="is named twice"):
+        made(runs=[str(one), str(one)])
+    with pytest.raises(UsageError, match="all its scores of 'exam' are the same, and any rows would estimate them"):
+        made(runs=[str(one), str(perfect)])

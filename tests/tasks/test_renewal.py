@@ -156,6 +156,7 @@ def test_words_and_lists_that_nobody_knows_stay_as_they_are() -> None:
         ("{n, many} pens\n#init:\n- $n = sample(amounts)\n#answer: n", "the list 'amounts' is not known"),
         ("{n, 3} pens\n#init:\n- $n\n#answer: n", "says nothing of the form"),
         ("", "no '#answer:'"),
+        ("{n, 3} " * 10_000, "a template of 70,000 characters; 50,000 are the most"),
     ],
 )
 def test_a_template_that_cannot_be_used_says_why(text: str, said: str) -> None:
