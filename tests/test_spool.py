@@ -8,6 +8,7 @@ import pytest
 
 from harness import Prompt, Request, Sample
 from harness.errors import SaveError
+from harness.record.run import RunFolder
 from harness.record.sample_keys import SampleKeys
 from harness.spool import Spool
 from harness.testing import run_harness
@@ -33,6 +34,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.spool.BLOCK", 3)
     monkeypatch.setattr("harness.data.formats.LARGE_TEXT", 0)
     monkeypatch.setattr("harness.run.runner.PART_OF_NO_MODEL", 3)
+    monkeypatch.setattr("harness.record.journal.FEW", 4)
 
 
 @pytest.mark.parametrize("count", [0, 3, 4, 5, 11])
@@ -102,6 +104,10 @@ def test_a_run_of_many_samples_leaves_the_files_of_a_run_of_few(
     file.write_bytes(b"".join([*kept[:5], *kept[9:], kept[6][:40]]))  # as after a kill
     assert lines("many") == in_memory
     (run,) = (tmp_path / "many").iterdir()
+    with file.open("ab") as handle:
+        handle.write(kept[3] + kept[0])  # the last line of a sample wins
+    assert [record.id for record in RunFolder.read(run).records()] == [1, 2, *range(4, 20), 3, 0]
+    file.write_bytes(b"".join(kept))
     again = run_harness("--tasks", "many.yaml", "--model", "replay", "--model_args", f"path={run}", "--output", "again")
     assert (again.exit_code, again.stdout.splitlines()[1]) == in_memory[:2]
 

@@ -100,7 +100,7 @@ def row_digest(doc: Mapping[str, JSON], target: JSON, choices: Sequence[str], cl
     The order of its columns is no part of it.
     """
     try:
-        text = json.dumps([doc, target, choices, cluster], sort_keys=True, allow_nan=False, default=_plain)
+        text = _ENCODE_ROW([doc, target, choices, cluster])
     except (TypeError, ValueError):
         text = _MARKED.decode()
     if _MARKED.decode() in text:
@@ -111,7 +111,7 @@ def row_digest(doc: Mapping[str, JSON], target: JSON, choices: Sequence[str], cl
 
 def encode_line(fields: Mapping[str, JSON]) -> bytes:
     """One line of UTF-8 JSON. Raises ValueError for NaN and infinities."""
-    text = json.dumps(fields, ensure_ascii=False, allow_nan=False, default=_plain)
+    text = _ENCODE_LINE(fields)
     for character, escape in _LINE_ENDS.items():
         if character in text:
             text = text.replace(character, escape)
@@ -426,3 +426,8 @@ def _plain(value: Any) -> JSON:
     if callable(getattr(value, "tobytes", None)):  # a decoded image
         return _plain(value.tobytes())
     return str(value)
+
+
+# Made once: `json.dumps` makes an encoder for each call that has options.
+_ENCODE_ROW = json.JSONEncoder(sort_keys=True, allow_nan=False, default=_plain).encode
+_ENCODE_LINE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_plain).encode

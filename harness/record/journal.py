@@ -12,6 +12,7 @@ from harness import files
 from harness.record.codec import key_in, line_key, parse_line, without_seconds
 from harness.record.file_types import RecordLine
 from harness.record.line_positions import DIGEST_BYTES, Knowledge, LinePosition, LinePositions
+from harness.spool import FEW
 from harness.types import SampleKey
 
 # What a line that is valid JSON, but no record, can raise while it is read.
@@ -78,7 +79,7 @@ class Journal:
 
     def survey(self) -> None:
         """Index the file as it is, without changing it and without reading more of a line than its beginning."""
-        last: dict[int, int] = {}  # by a hash of the key, which is smaller than the key
+        hashes, offsets = array("Q"), array("q")  # a hash of a key is smaller than the key
         for number, offset, line in files.lines(self.path):
             whole = line.endswith(b"\n") or files.is_whole(line)
             key = line_key(line) if whole else None
@@ -86,8 +87,9 @@ class Journal:
                 self.complain(number, ValueError("not a record" if whole else "half written"))
                 continue
             text = "\0".join(map(str, key)).encode("utf-8", "surrogatepass")
-            last[int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")] = offset
-        self._surveyed = array("q", sorted(last.values()))
+            hashes.append(int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big"))
+            offsets.append(offset)
+        self._surveyed = _last_of_each(hashes, offsets)
 
     def known(self, key: SampleKey) -> Knowledge | None:
         """What is known of a sample; None where it is not in the file."""
@@ -192,6 +194,20 @@ class Journal:
         what = "1 line that is no readable record is" if n == 1 else f"{n} lines that are no readable records are"
         self._say(f"{self.path}: {what} kept in {self.aside}")
         self._unreadable = []
+
+
+def _last_of_each(hashes: array[int], offsets: array[int]) -> array[int]:
+    """The offset of the last line of each hash, in the order of the file; offsets rise."""
+    if len(offsets) <= FEW:
+        return array("q", sorted(dict(zip(hashes, offsets, strict=True)).values()))
+    import numpy as np
+
+    order = np.argsort(np.frombuffer(hashes, dtype=np.uint64), kind="stable").astype(np.uint32)
+    by_hash = np.frombuffer(hashes, dtype=np.uint64)[order]
+    is_last = np.append(by_hash[1:] != by_hash[:-1], True)
+    del by_hash
+    kept = np.sort(order[is_last])
+    return array("q", np.frombuffer(offsets, dtype=np.int64)[kept].tobytes())
 
 
 def keys_digest(keys: Iterable[str]) -> bytes:

@@ -29,6 +29,8 @@ _JSON_SCALARS = frozenset({str, int, bool, type(None)})
 def _plain_value(value: Any) -> JSON:
     if type(value) in _JSON_SCALARS:
         return value
+    if type(value) is list:  # before the others, which are slow to tell
+        return [item if type(item) in _JSON_SCALARS else _plain_value(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
