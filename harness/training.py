@@ -1,10 +1,11 @@
 """Evaluation while a model is trained, by a callback of transformers' `Trainer` (extra `training`).
 
-    trainer = Trainer(..., callbacks=[HarnessCallback("ceval", limit=200)])
+    trainer = Trainer(..., callbacks=[HarnessCallback("ceval", limit=200, when=500)])
 
-Whenever the trainer evaluates, the tasks run on the model that is being trained. Scores go where those of the trainer
-go, under names like `eval_ceval_acc` and `eval_ceval_acc_stderr`: to the selection of the best model, to early stopping
-and to every tracker. The model, the random streams and so the training stay as they are without it.
+Every 500 steps, or whenever the trainer evaluates, the tasks run on the model that is being trained. Scores go where
+those of the trainer go, under names like `eval_ceval_acc` and `eval_ceval_acc_stderr`: to the selection of the best
+model, to early stopping and to every tracker. The model, the random streams and so the training stay as they are
+without it.
 """
 
 from __future__ import annotations
@@ -81,12 +82,8 @@ class HarnessCallback(TrainerCallback):
     ) -> None:
         LiveModel(given["model"], self._tokenizer(given))  # which refuses what it cannot measure
         check_sharding(given["model"])
-        never = {"evaluate": args.eval_strategy == "no", "save": args.save_strategy == "no"}
-        if never.get(str(self.when), isinstance(self.when, int) and self.when > state.max_steps):
-            log.warning(
-                "HarnessCallback(when=%r) measures nothing in this training of %d steps (eval_strategy=%s, "
-                "save_strategy=%s)", self.when, state.max_steps, args.eval_strategy.value, args.save_strategy.value,
-            )  # fmt: skip
+        if (why := _why_never(self.when, args, state)) and state.is_world_process_zero:
+            log.warning("NOTHING WILL BE MEASURED IN THIS TRAINING: %s", why)
         # What looks at scores (early stopping, say) has to come after what makes them.
         handler = _calling_trainer().callback_handler
         flow = [each for each in handler.callbacks if isinstance(each, DefaultFlowCallback)]
@@ -195,6 +192,19 @@ def _calling_trainer() -> Trainer:
             return found
         frame = frame.f_back
     raise UsageError("HarnessCallback is called by a Trainer of transformers, and by nothing else")
+
+
+def _why_never(when: str | int, args: TrainingArguments, state: TrainerState) -> str:
+    """Why the moment to measure does not come by itself, and what to do; empty where it does."""
+    if when == "evaluate" and args.eval_strategy == "no":
+        return (
+            "the trainer does not evaluate (eval_strategy='no'); set eval_strategy, or give when='save' or when=STEPS"
+        )
+    if when == "save" and args.save_strategy == "no":
+        return "the trainer saves no checkpoint (save_strategy='no'); set save_strategy, or give when=STEPS"
+    if isinstance(when, int) and when > state.max_steps:
+        return f"it is due after {when} steps (when={when}), and the training has {state.max_steps}"
+    return ""
 
 
 def _best_metric(args: TrainingArguments) -> str | None:

@@ -161,17 +161,25 @@ def test_it_measures_when_it_is_asked_to(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("when", ["evaluate", STEPS + 1])
-def test_a_training_in_which_it_would_measure_nothing_is_told(
-    when: Any, checkpoint: Path, tasks: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("when", "options", "remedy"),
+    [
+        ("evaluate", {"eval_strategy": "no"}, "set eval_strategy, or give when='save' or when=STEPS"),
+        ("save", {"save_strategy": "no"}, "set save_strategy, or give when=STEPS"),
+        (9, {}, "the training has 4"),
+        (2, {"eval_strategy": "no", "save_strategy": "no"}, ""),
+    ],
+)
+def test_a_training_in_which_nothing_would_be_measured_says_so(
+    when: Any, options: dict[str, Any], remedy: str, checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     from harness.training import HarnessCallback
 
-    callback = HarnessCallback(tasks[0], when=when)
+    callback = HarnessCallback("demo_choice_zh", when=when, limit=1)
     with caplog.at_level(logging.WARNING, logger="harness.training"):
-        trainer(checkpoint, tmp_path, [callback], eval_strategy="no", save_strategy="no").train()
-    (told,) = [record.getMessage() for record in caplog.records if record.name == "harness.training"]
-    assert f"when={when!r}) measures nothing in this training of {STEPS} steps" in told
+        trainer(checkpoint, tmp_path, [callback], **options).train()
+    told = [record.getMessage() for record in caplog.records if record.name == "harness.training"]
+    assert len(told) == bool(remedy) and all("NOTHING WILL BE MEASURED" in text and remedy in text for text in told)
 
 
 @pytest.fixture

@@ -51,7 +51,11 @@ _OF_THE_POLICY = ("max_drop", "alpha", "allow_missing", "min_samples", "detect")
     help="How much worse is allowed. [default: 0]",
 )
 @click.option(
-    "--alpha", type=click.FloatRange(0, 1), default=0.05, callback=finite, help="Level of the test. [default: 0.05]"
+    "--alpha",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.05,
+    callback=finite,
+    help="Level of the test. [default: 0.05]",
 )
 @click.option("--allow_missing", is_flag=True, help="Pass although samples of the baseline are missing or unscored.")
 @click.option(
@@ -119,16 +123,17 @@ def command(
 
         checks = judge_policy(read_policy(policy), baselines, current, notice)
     summary = writers.markdown(checks, ", ".join(baselines), current)
+    title = _print_checks(checks, explain=explain)
+    _tell_violations(checks, current)
+    if url := webhook or os.environ.get("HARNESS_WEBHOOK"):
+        post(url, form, checks, f"{title} ({current})", summary, os.environ.get("HARNESS_WEBHOOK_SECRET"))
+    # Files come last: where one cannot be written, the findings have been told.
+    if github:
+        _tell_github(checks, summary)
     if junit:
         _write(junit, writers.junit_xml(checks))
     if markdown:
         _write(markdown, summary)
-    title = _print_checks(checks, explain=explain)
-    _tell_violations(checks, current)
-    if github:
-        _tell_github(checks, summary)
-    if url := webhook or os.environ.get("HARNESS_WEBHOOK"):
-        post(url, form, checks, f"{title} ({current})", summary, os.environ.get("HARNESS_WEBHOOK_SECRET"))
     return ExitCode.SAMPLES_FAILED if any(check.outcome == "failed" for check in checks) else ExitCode.OK
 
 

@@ -6,6 +6,7 @@ passed = all(check.outcome == "passed" for check in checks)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ _TESTS = {
     "bootstrap": "a paired bootstrap",
     "normal": "a normal test of the mean",
 }
+_FEWEST_LOSSES, _LOSSES_SHOWN = 6, 7.906
+"""Where no sample is won, the exact McNemar test finds a loss of six at 5 %, and of no fewer. Six are reached with a
+probability of 80 % where 7.906 are lost on average (Poisson)."""
 FEWEST = 30
 """With fewer pairs, a drop that chance could have made is no reason to let a run pass."""
 
@@ -121,11 +125,12 @@ def _finding(comparison: Comparison, policy: GatePolicy) -> tuple[Finding, str]:
     values = f"{comparison.first:.4g} -> {comparison.second:.4g}"
     change = f"{values} ({comparison.difference:+.4g}, n = {comparison.n})"
     seen = smallest_visible(comparison)
-    power = "what drop would have shown cannot be said" if seen is None else f"a drop of {seen:.3g} would have shown"
+    power = visible_words(comparison) or "what drop would have shown cannot be said"
     if drop > policy.max_drop and p_value is not None and p_value < policy.alpha:
         return "regression", f"{change}, more than {policy.max_drop:g} worse; {chance}"
     if comparison.missing and not policy.allow_missing:
-        what = f"{_samples(comparison.missing)} of the baseline are missing or unscored"
+        are = "is" if comparison.missing == 1 else "are"
+        what = f"{_samples(comparison.missing)} of the baseline {are} missing or unscored"
         return "missing samples", f"{change}; {what} (--allow_missing lets them be)"
     least = policy.min_samples if policy.min_samples is not None else FEWEST if drop > policy.max_drop else 0
     if comparison.n < least:
@@ -157,16 +162,28 @@ def facts(comparison: Comparison) -> Iterator[str]:
 
 
 def smallest_visible(comparison: Comparison) -> float | None:
-    """The smallest drop that this many samples would have shown; None where nothing says it.
+    """The smallest drop that this many samples would have shown; infinite where none would, None where nothing says it.
 
-    Where no sample differs, no spread is left to say it from: then it is how far the interval reaches.
+    Where no sample differs, no spread is left to say it from: then it is how far the interval reaches, and what the
+    exact test can see at all.
     """
     reach = None
     if comparison.interval is not None and comparison.difference is not None:
         low, high = comparison.interval
         reach = comparison.difference - low if comparison.higher_is_better else high - comparison.difference
-    known = [value for value in (comparison.detectable, reach) if value]
+    exact = None
+    if comparison.test == "mcnemar":
+        exact = min(1.0, _LOSSES_SHOWN / comparison.n) if comparison.n >= _FEWEST_LOSSES else math.inf
+    known = [value for value in (comparison.detectable, reach, exact) if value]
     return max(known) if known else None
+
+
+def visible_words(comparison: Comparison) -> str:
+    """What drop would have shown, in words; empty where nothing says it."""
+    seen = smallest_visible(comparison)
+    if seen is None:
+        return ""
+    return "no drop would have shown" if math.isinf(seen) else f"a drop of {seen:.3g} would have shown"
 
 
 def _samples(n: int) -> str:

@@ -29,8 +29,16 @@ from harness.errors import suggest
 from harness.record.file_types import MetricFields
 from harness.record.junit import GateCheck
 from harness.run.compare import RunSide, compare_task, headline
-from harness.run.gate import FEWEST, facts, smallest_visible
-from harness.scoring.statistics.margins import drop_of, excess_p, power_of, samples_for, shortfall_p, worst_drop
+from harness.run.gate import FEWEST, facts, visible_words
+from harness.scoring.statistics.margins import (
+    drop_of,
+    excess_p,
+    power_of,
+    samples_for,
+    shortfall_p,
+    stderr_of_worst,
+    worst_drop,
+)
 from harness.scoring.statistics.paired import Comparison, compare_macro, holm
 from harness.tasks.schema import Strict, Words, validate, words
 from harness.tasks.yaml_file import Document, load_document
@@ -94,6 +102,8 @@ def read_policy(file: Path) -> Policy:
             raise document.error(path, "a rule names at least one task or ability")
         if rule.max_drop is not None and rule.margin is not None:
             raise document.error(path, "a rule has either max_drop or margin; make two rules of it")
+        if rule.margin is None and "power" in rule.model_fields_set:
+            raise document.error(path, "power says how surely a margin is promised: it needs 'margin'")
         if rule.ability is not None and (rule.metric or rule.direction):
             raise document.error(
                 path, "an ability is judged by the first metrics of its tasks, in their own directions"
@@ -246,8 +256,13 @@ class _Sides:
             if task not in self.new.tasks:
                 return RuleLine(number, rule, ability, "mean", self.against, None)
             metric = headline(self.old.tasks[task])
-            parts.append(_from_0_to_1(self._compared(task, metric), metric))
+            part = _from_0_to_1(self._compared(task, metric), metric)
+            if rule.margin is not None:
+                part = replace(part, stderr=stderr_of_worst(part, self.policy.config.alpha))
+            parts.append(part)
         whole = compare_macro(ability, parts)
+        if any(part.difference is None for part in parts):  # a mean of the other tasks would be another ability
+            whole = Comparison(ability, 0, None, None, None)
         missing = sum(part.missing for part in parts)
         return RuleLine(number, rule, ability, f"mean of {len(parts)}", self.against, replace(whole, missing=missing))
 
@@ -313,8 +328,8 @@ def _decide(line: RuleLine, comparison: Comparison, p_value: float | None, alpha
         return False, f"{change}; {least} samples are the least that says something (min_samples)"
     if rule.margin is not None:
         return _decide_margin(line, comparison, p_value, alpha, change)
-    seen = smallest_visible(comparison)
-    power = "" if seen is None else f"; a drop of {seen:.3g} would have shown"
+    shown = visible_words(comparison)
+    power = f"; {shown}" if shown else ""
     chance = "" if p_value is None else f": p = {p_value:.3g}"
     if drop > (rule.max_drop or 0.0):
         return True, f"{change}, but chance could do that{chance}{power}"

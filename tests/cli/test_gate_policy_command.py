@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -105,6 +106,44 @@ def test_an_ability_a_margin_and_another_metric(runs: dict[str, Path], tmp_path:
     assert told.exit_code == 1
 
 
+def spoiled(run: Path, folder: Path, task: str, score: str | None, upto: int) -> Path:
+    """A copy of a run whose first samples of a task have another score."""
+    copy = folder / f"{task}-{score}"
+    shutil.copytree(run, copy)
+    lines = [json.loads(line) for line in (copy / f"{task}.jsonl").read_text("utf-8").splitlines()]
+    for line in lines[:upto]:
+        line["scores"] = dict.fromkeys(line["scores"], score)
+    (copy / f"{task}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return copy
+
+
+@pytest.mark.parametrize("score", ["NaN", "Infinity"])
+def test_a_score_that_is_no_number_is_missing(runs: dict[str, Path], tmp_path: Path, score: str) -> None:
+    told = gate("--baseline", runs["before"], "--current", spoiled(runs["same"], tmp_path, "letters", score, 1))
+    assert told.exit_code == 1
+    assert "n = 99); 1 sample of the baseline is missing or unscored (--allow_missing lets them be)" in told.output
+
+
+def test_an_ability_of_which_a_task_has_no_score_is_not_the_mean_of_the_others(
+    runs: dict[str, Path], tmp_path: Path
+) -> None:
+    rules = policy(tmp_path, "rules:\n  - {ability: math, allow_missing: true}\n")
+    current = spoiled(runs["same"], tmp_path, "signs", None, 100)
+    told = gate("--baseline", runs["before"], "--current", current, "--policy", rules)
+    assert told.exit_code == 1 and "ability math: mean of 1: the runs share no scored sample" in told.output
+
+
+def test_what_was_found_is_told_before_a_file_that_cannot_be_written(runs: dict[str, Path], tmp_path: Path) -> None:
+    told = gate("--baseline", runs["before"], "--current", runs["worse"], "--junit", tmp_path)
+    assert told.exit_code == 2
+    assert "gate failed: 1 of 2 tasks failed" in told.output and "cannot be written" in told.output
+
+
+def test_a_level_at_which_nothing_could_fail_is_refused(runs: dict[str, Path]) -> None:
+    told = gate("--baseline", runs["before"], "--current", runs["both"], "--alpha", "0")
+    assert told.exit_code == 4 and "--alpha" in told.output
+
+
 def test_every_baseline_must_be_held(runs: dict[str, Path], tmp_path: Path) -> None:
     several = ("--baseline", runs["both"], "--baseline", runs["before"], "--current", runs["worse"])
     for extra in ((), ("--policy", policy(tmp_path, "rules:\n  - tasks: [letters]\n"))):
@@ -135,6 +174,7 @@ def test_annotations_for_github(runs: dict[str, Path], tmp_path: Path) -> None:
         ("rules:\n  - {ability: maths}\n", "no tasks of the ability 'maths'; did you mean 'math'?"),
         ("rules:\n  - {tasks: letters, max_drop: .nan}\n", "policy.yaml:2: rules[0].max_drop: should be a finite"),
         ("rules:\n  - {tasks: a, max_drop: 0.1, margin: 0.1}\n", "either max_drop or margin"),
+        ("rules:\n  - {tasks: letters, power: 0.9}\n", "policy.yaml:2: power says how surely a margin is promised"),
         ("rules: []\n", "policy.yaml:1: rules: should be something, not empty"),
         ("alpha: 2\nrules: [{tasks: a}]\n", "policy.yaml:1: alpha: should be less than 1"),
     ],

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from harness.run.gate import visible_words
 from harness.run.gate_policy import Policy, PolicyConfig, RuleEntry, RuleLine, check_lines
-from harness.scoring.statistics.margins import excess_p, power_of, samples_for, shortfall_p, worst_drop
-from harness.scoring.statistics.paired import Comparison, PairedScores, compare
+from harness.scoring.statistics.margins import excess_p, power_of, samples_for, shortfall_p, stderr_of_worst, worst_drop
+from harness.scoring.statistics.paired import Comparison, PairedScores, compare, compare_macro
 from harness.tasks.yaml_file import Document
 
 
@@ -89,6 +91,24 @@ def test_a_release_that_is_worse_than_the_margin_is_seldom_promised_and_a_good_o
     assert equal / 400 == pytest.approx(power_of(runs_of(400, 0.05, 0.05, generator), 0.05, 0.05) or 0, abs=0.1)
 
 
+@pytest.mark.parametrize(("sizes", "drops"), [((30, 300), (0.04, 0.0)), ((30,) * 5, (0.02,) * 5)])
+def test_the_mean_of_tasks_is_promised_no_sooner_because_one_of_them_is_small(
+    sizes: tuple[int, ...], drops: tuple[float, ...]
+) -> None:
+    generator, promises = np.random.default_rng(2), 0
+    for _ in range(200):
+        parts = [runs_of(n, 0.01 + drop, 0.01, generator) for n, drop in zip(sizes, drops, strict=True)]
+        mean = compare_macro("mean", [replace(part, stderr=stderr_of_worst(part, 0.05)) for part in parts])
+        promises += (shortfall_p(mean, 0.02) or 0.0) < 0.05
+    assert promises <= 10  # by the standard errors of the tasks alone it was 40 of 200
+
+
+def test_clusters_that_do_not_differ_are_as_many_as_there_are_clusters() -> None:
+    keys, scores = tuple(("", number) for number in range(100)), np.full((100, 1), 0.5)
+    comparison = compare("task", PairedScores(keys, scores, scores, np.arange(100) % 5))
+    assert shortfall_p(comparison, 0.1) == pytest.approx(0.9**5)
+
+
 def test_of_a_thousand_quantised_models_that_are_worse_nearly_all_are_stopped() -> None:
     generator = np.random.default_rng(5)
     policy = policy_of(RuleEntry(tasks="*", max_drop=0.01), RuleEntry(tier="supporting", tasks="*"))
@@ -105,6 +125,12 @@ def test_too_few_samples_promise_nothing_and_say_how_many_would() -> None:
     assert check.outcome == "failed" and "n is too small to promise this" in check.reason
     needed = samples_for(comparison, 0.02, 0.05, 0.8)
     assert needed is not None and needed > 600 and f"about {needed:,} samples would do" in check.reason
+
+
+@pytest.mark.parametrize(("n", "words"), [(5, "no drop"), (7, "a drop of 1"), (200, "a drop of 0.0395")])
+def test_what_would_have_shown_is_what_the_exact_test_sees(n: int, words: str) -> None:
+    same = runs_of(n, 0, 0, np.random.default_rng(1))
+    assert visible_words(same) == f"{words} would have shown"
 
 
 @pytest.mark.parametrize("n", [3, 60, 500])

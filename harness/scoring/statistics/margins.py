@@ -48,7 +48,7 @@ def shortfall_p(comparison: Comparison, margin: float) -> float | None:
         return None
     if comparison.stderr == 0.0 and drop == 0.0 and comparison.test != "mcnemar":
         # No pair differs: nothing but their number says how rare a loss of the whole score may be.
-        return (1 - min(margin, 1.0)) ** comparison.n
+        return (1 - min(margin, 1.0)) ** (comparison.units or comparison.n)
     statistic = _statistic(comparison, drop, margin)
     return None if statistic is None else _probability_below(comparison, statistic)
 
@@ -83,6 +83,18 @@ def worst_drop(comparison: Comparison, alpha: float) -> float | None:
         middle = (low + high) / 2
         low, high = (middle, high) if (shortfall_p(comparison, middle) or 0.0) > alpha else (low, middle)
     return high
+
+
+def stderr_of_worst(comparison: Comparison, alpha: float) -> float | None:
+    """The standard error by which a normal test at `alpha` excludes what `worst_drop` does; None where there is none.
+
+    A mean over tasks is promised by these: of a small task in which next to nothing differs, its own standard error
+    says that it is known exactly. The limits are joined as G. Y. Zou and A. Donner, Statistics in Medicine 27 (2008),
+    1693, do.
+    """
+    level = min(alpha, 0.25)  # towards one half a limit says nothing of a standard error
+    drop, worst = drop_of(comparison), worst_drop(comparison, level)
+    return None if drop is None or worst is None else (worst - drop) / _NORMAL.inv_cdf(1 - level)
 
 
 def _statistic(comparison: Comparison, drop: float, value: float) -> float | None:

@@ -532,7 +532,8 @@ def _row(
     score = record.scores.get(key)
     if score is None:
         return None
-    return statistics((float(score),) if isinstance(score, int | float) else tuple(score))
+    row = statistics((float(score),) if isinstance(score, int | float) else tuple(score))
+    return row if all(map(math.isfinite, row)) else None  # no test says anything of what is not a number
 
 
 def _chosen(keys: Sequence[SampleKey], places: npt.NDArray[np.intp]) -> Sequence[SampleKey]:
