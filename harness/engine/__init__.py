@@ -30,7 +30,7 @@ from harness.engine.chat import ChatTemplate
 from harness.engine.checkpoint import LocalCheckpoint, is_path
 from harness.engine.devices import check_dtype, resolve_devices, resolve_dtype
 from harness.engine.image_prompts import ImagePromptEncoder
-from harness.engine.libraries import let_threads_sleep
+from harness.engine.libraries import keep_to_allowed_cores, let_threads_sleep
 from harness.engine.memory import is_out_of_memory
 from harness.engine.model import TorchModel
 from harness.engine.outcomes import Assembler, Failed, Scored
@@ -98,3 +98,4 @@ __all__ = [
 
 # Every module of this room that imports torch comes after this.
 let_threads_sleep()
+keep_to_allowed_cores()

@@ -8,6 +8,7 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from harness.engine.import_structure import keep_import_structure
@@ -37,6 +38,26 @@ def let_threads_sleep() -> None:
     """
     if "torch" not in sys.modules and not {"OMP_WAIT_POLICY", *_WAITING} & os.environ.keys():
         os.environ.update(_WAITING)
+
+
+def keep_to_allowed_cores() -> None:
+    """Have torch start no more threads than the container may use of the machine's cores, before it is imported.
+
+    torch counts cores, and not what the container's quota allows of them: threads above that are stopped again and
+    again, and those that are not wait for them. Who has set `OMP_NUM_THREADS` is obeyed.
+    """
+    if "torch" not in sys.modules and allowed_cores() < (os.cpu_count() or 1):
+        os.environ.setdefault("OMP_NUM_THREADS", str(allowed_cores()))
+
+
+def allowed_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """How many cores this process may use at a time, by its affinity and its container's quota; at least 1."""
+    there = getattr(os, "sched_getaffinity", None)
+    cores = len(there(0)) if there else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):  # no such file, or `max 100000`: no quota
+        most, period = map(int, quota.read_text(encoding="ascii").split())
+        cores = min(cores, -(-most // period))
+    return max(1, cores)
 
 
 def import_model_classes() -> None:

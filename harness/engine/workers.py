@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from harness.engine.libraries import allowed_cores
 from harness.engine.outcomes import Failed
 from harness.engine.plan import common_prefix
 from harness.engine.tokens import Encoded, GenerateSequence, ScoreSequence
@@ -88,7 +89,7 @@ class WorkerPool:
         self.description: dict[str, Any] = {}
         self._least_tokens = model.limits.work_item
         self._workers = [_start(index, device) for index, device in enumerate(devices)]
-        threads = max(1, (os.cpu_count() or 1) // len(devices))
+        threads = max(1, allowed_cores() // len(devices))
         pickled = pickle.dumps(model)
         for worker, device in zip(self._workers, devices, strict=True):
             _send(worker, (pickled, device, threads))

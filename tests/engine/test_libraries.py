@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.engine import cpu
-from harness.engine.libraries import let_threads_sleep
+from harness.engine.libraries import allowed_cores, keep_to_allowed_cores, let_threads_sleep
 
 PROGRAM = """\
 import gc
@@ -121,3 +121,32 @@ def test_what_transformers_reads_of_itself_is_kept_and_read_anew_where_it_is_bro
     kept.unlink()
     kept.mkdir()  # it cannot be written
     assert told() == first
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"),
+    [("150000 100000", 2), ("50000 100000", 1), ("max 100000", 8), ("6400000 100000", 8), ("", 8), (None, 8)],
+)
+def test_a_containers_quota_bounds_the_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str | None, cores: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    file = tmp_path / "cpu.max"
+    if quota is not None:
+        file.write_text(quota + "\n", encoding="ascii")
+    assert allowed_cores(file) == cores
+
+
+@pytest.mark.parametrize(("given", "imported", "found"), [(None, False, "3"), ("8", False, "8"), (None, True, None)])
+def test_no_more_threads_than_allowed_cores(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, imported: bool, found: str | None
+) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    monkeypatch.setattr(os, "environ", environment if given is None else {**environment, "OMP_NUM_THREADS": given})
+    monkeypatch.setattr(sys, "modules", {name: module for name, module in sys.modules.items() if name != "torch"})
+    if imported:
+        monkeypatch.setitem(sys.modules, "torch", os)
+    monkeypatch.setattr("harness.engine.libraries.allowed_cores", lambda: 3)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    keep_to_allowed_cores()
+    assert os.environ.get("OMP_NUM_THREADS") == found
