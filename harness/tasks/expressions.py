@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import functools
 import operator
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
@@ -49,8 +50,8 @@ def shown_number(value: Value) -> str:
 
 
 def number_in(text: str) -> Value:
-    """The number that a text is (`40`, `1,200`, `0.25`, `3/4`, `25%` is 25); None where it is none."""
-    plain = text.strip().replace(",", "").removesuffix("%").strip()
+    """The number that a text is (`40`, `1,200`, `0.25`, `3/4`, `25%` is 25, `４０`); None where it is none."""
+    plain = unicodedata.normalize("NFKC", text[:80]).strip().replace(",", "").removesuffix("%").strip()
     try:
         return _plain(Fraction(plain)) if len(plain) <= 40 and plain.isascii() and "e" not in plain.lower() else None
     except (ValueError, ZeroDivisionError):

@@ -132,6 +132,8 @@ def _read(text: str) -> NumberTemplate:
         raise TemplateError(f"a template of {len(text):,} characters; {MOST_CHARACTERS:,} are the most")
     question, sections = _sections(text)
     marked = list(_marked(question))
+    if any(isinstance(piece.expression, str) and set("{}") & set(piece.expression) for piece in marked):
+        raise TemplateError("a brace stands alone in its question")
     shown = {piece.name: piece.own for piece in reversed(marked) if piece.name}  # at its first place
     own = {name: _own_value(text) for name, text in shown.items()}
     draws: list[Draw] = []

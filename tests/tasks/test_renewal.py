@@ -89,7 +89,7 @@ def test_arithmetic_is_exact_and_numbers_are_written_as_people_write_them() -> N
     }.items():
         assert shown_number(Expression(source).value(names)) == expected, source
     assert Expression("divides(n, 8) and is_int(n / 8) and not divides(p, 8)").value(names) is True
-    assert (number_in("1,200"), number_in("25%"), number_in("0.5")) == (1200, 25, Fraction(1, 2))
+    assert (number_in("1,200"), number_in("25%"), number_in("0.5"), number_in("４０")) == (1200, 25, Fraction(1, 2), 40)
     assert number_in("six") is number_in("1e999") is None
 
 
@@ -156,6 +156,7 @@ def test_words_and_lists_that_nobody_knows_stay_as_they_are() -> None:
         ("{n, many} pens\n#init:\n- $n = sample(amounts)\n#answer: n", "the list 'amounts' is not known"),
         ("{n, 3} pens\n#init:\n- $n\n#answer: n", "says nothing of the form"),
         ("", "no '#answer:'"),
+        ("{{n, 3}} pens\n#init:\n- $n = range(2, 9)\n#answer: n", "a brace stands alone"),
         ("{n, 3} " * 10_000, "a template of 70,000 characters; 50,000 are the most"),
     ],
 )
