@@ -1,7 +1,8 @@
 """A large run that has ended: the same command finds it done, without rendering a prompt or reading a record.
 
-    note_ended(folder, digest, remarks)            # once its report is written
-    ended = ended_run(spec, model, jobs, registry, ...) # when a command would ask the same
+    digest = digest_of(spec, model, jobs, registry, fingerprints)  # before it asks
+    note_ended(folder, digest, report, remarks)                    # once its report is written
+    ended = ended_run(spec, model, jobs, registry, ...)            # when a command would ask the same
 
 Whether anything has changed is told by two hashes. One is of all that decides what is asked and how it is scored: the
 specification, the model's identity, the tasks, every row, the plugins, the versions of packages, and the source of the
@@ -12,9 +13,9 @@ harness and of the plugins. The other is of the files of the run. Where either d
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import platform
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,20 +61,24 @@ def digest_of(
 ) -> str | None:
     """A hash of all that decides what a run asks and what it comes to; None where more decides it than can be hashed.
 
-    fingerprints: of the rows, by task and split.
+    fingerprints: of the rows, by task and split. Files are hashed as they are now: of a run, that is before it asks, as
+    one that is changed meanwhile is not what it was made from.
     """
     told = [spec.log_to, spec.output_path, spec.shard, spec.executor, spec.user_model, spec.precision]
     told += [spec.until_decided, spec.budget, spec.budget_tokens]
     if any(each not in (None, ()) for each in told) or not all(map(_is_plain, jobs)):
         return None
-    sources = _sources(registry)
+    try:
+        sources = _sources(registry)
+        task_files = {str(file): _hash([file]) for job in jobs for file in (*job.task.files, *job.task.document.files)}
+    except OSError:  # a link to nothing, a file that is being replaced: the next command looks at all
+        return None
     if sources is None:
         return None
     described: dict[str, Any] = {**manifest(spec, model, jobs, registry, fingerprints)}
     described["command"] = None
     described["spec"] = {**described["spec"], "command": None, "output": None}
     described["tasks"] = {name: {**fields, "samples": None} for name, fields in described["tasks"].items()}
-    task_files = {str(file): _hash([file]) for job in jobs for file in (*job.task.files, *job.task.document.files)}
     groups = [repr(job.memberships) for job in jobs]
     machine = [versions(), platform.python_version()]
     basis = [described, run_identity(spec, model, jobs), machine, sources, task_files, groups]
@@ -81,11 +86,12 @@ def digest_of(
 
 
 def _is_plain(job: TaskJob) -> bool:
-    """Whether rows and files of templates alone decide the samples of a task, and each sample its own scores."""
+    """Whether rows and files that are known alone decide the samples of a task, and each sample its own scores."""
     config, task = job.task.config, job.task
     others: list[object] = [task.code_files, task.modifiers, task.lite, task.templates.media, config.environment]
     others += [config.doc_to_image, config.doc_to_audio, config.doc_to_video, config.custom_dataset, job.read_scoring]
     others += [job.scorer.batches, (config.metadata or {}).get("submission")]
+    others += [template.open_ended for template in task.templates.all]  # the row may say which templates it reads
     return not any(others)
 
 
@@ -154,24 +160,44 @@ def _stats(path: Path) -> dict[str, tuple[int, int]]:
 
 def _sources(registry: Registry) -> dict[str, str] | None:
     """Hashes of the source of the harness and of all plugins, and of shared templates; None where one has no file."""
-    places = [_HERE, *(folder for _, folder in registry.template_folders())]
+    places = [_HERE]
     for plugin in registry.plugins:
-        module = importlib.util.find_spec(plugin.module.partition(":")[0])
-        if module is None or module.origin is None or not Path(module.origin).is_file():
-            return None
-        file = Path(module.origin)
-        places.append(file.parent if (file.parent / "__init__.py").is_file() else file)
-    return {str(place): _hash(_files(place) if place.is_dir() else [place]) for place in dict.fromkeys(places)}
+        if plugin.error is None:  # of one that is broken, the error is known
+            place = _place_of(plugin.module.partition(":")[0])
+            if place is None:
+                return None
+            places.append(place)
+    files = {str(place): _hash(_files(place)) for place in dict.fromkeys(places)}
+    return files | {str(folder): _hash(_files_below(folder)) for _, folder in registry.template_folders()}
+
+
+def _place_of(module: str) -> Path | None:
+    """The folder of all that a plugin may import as its own; None where its source is in no file.
+
+    That is the outermost package around it, or, of a module in none, the folder in which it and others lie.
+    """
+    parts = module.split(".")
+    for name in (".".join(parts[:count]) for count in range(1, len(parts) + 1)):
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if file is not None and name != "__main__" and Path(file).is_file():
+            return Path(file).parent
+    return None
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    return (file for file in sorted(folder.rglob("*")) if file.suffix in (".py", ".jinja", ".yaml", ".j2"))
+    """All files of a package; of a folder that is none, the modules that lie in it."""
+    return _files_below(folder) if (folder / "__init__.py").is_file() else iter(sorted(folder.glob("*.py")))
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    return (file for file in sorted(folder.rglob("*")) if file.suffix != ".pyc" and not file.is_dir())
 
 
 def _hash(paths: Iterator[Path] | Sequence[Path]) -> str:
-    """A hash of the content of some files."""
+    """A hash of the names and the content of some files."""
     digest = hashlib.sha256()
     for path in paths:
+        digest.update(hashlib.sha256(path.name.encode("utf-8", "surrogateescape")).digest())
         with path.open("rb") as handle:
             digest.update(hashlib.file_digest(handle, "sha256").digest())
     return digest.hexdigest()

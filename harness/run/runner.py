@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from harness import spool
 from harness.errors import HarnessError, Interrupted
 from harness.executor import ShardExecutor
 from harness.model import Model
@@ -117,9 +118,10 @@ def _run_model(prepared: PreparedRun, index: int, progress: Progress) -> RunResu
         # What was spent before its models began is of the first of them.
         since = prepared.clock.so_far() if index else prepared.clock.begun
         clock, is_last = prepared.clock, index == count - 1
+        is_large = sum(len(job.samples) for job in jobs) > spool.FEW
+        digest = digest_of(spec, model, jobs, registry, prepared.fingerprints) if is_large else None
         result = _Run(spec, registry, progress, model, folder, clock, since, prepared.user, last=is_last).go(jobs)
         if result.larger is None:
-            digest = digest_of(spec, model, jobs, registry, prepared.fingerprints)
             note_ended(folder, digest, result.report, prepared.remarks)
         return result
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,10 @@ from typing import Any
 import pytest
 
 from harness.record.run import RunFolder
+from harness.registry import load_plugins
+from harness.run.runner import run
+from harness.run.spec import RunSpec
+from harness.tasks.templates import templates_of
 from harness.testing import run_harness
 
 TASK = """\
@@ -130,3 +136,76 @@ def test_samples_that_failed_are_asked_again(ended: Run) -> None:
     ended.looked = False
     again = run_harness("--tasks", "many.yaml", "--model", "dummy", "--model_args", "mode=gold", "--output", "gold")
     assert (again.exit_code, ended.looked) == (1, True)
+
+
+class Plugin:
+    """A plugin in a package of the user's own, which does `meanwhile` when the first record is written."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.package = folder / "code" / "own_package"
+        (self.package / "parts").mkdir(parents=True)
+        (self.package / "__init__.py").touch()
+        (self.package / "parts" / "__init__.py").touch()
+        (self.package / "words.json").write_text('["a"]')
+        (self.package / "parts" / "plugin.py").write_text(
+            "from harness import hookimpl\n\nmeanwhile = []\n\n\n@hookimpl\ndef harness_record_written(record):\n"
+            "    if meanwhile:\n        meanwhile.pop()()\n"
+        )
+        monkeypatch.syspath_prepend(self.package.parent)
+        for name in ("own_package", "own_package.parts", "own_package.parts.plugin"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        self.module = importlib.import_module("own_package.parts.plugin")
+
+    def run(self, module: Any = None) -> None:
+        registry = load_plugins()
+        registry.register(module or self.module, package="own", name="own")
+        assert run(RunSpec(tasks=("many.yaml",), model="dummy", output="of_plugin"), registry).exit_code == 0
+
+
+@pytest.fixture
+def plugin(ended: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plugin:
+    return Plugin(tmp_path, monkeypatch)
+
+
+def looked_again(ended: Run, plugin: Plugin) -> bool:
+    ended.looked = False
+    plugin.run()
+    return ended.looked
+
+
+def test_any_file_of_a_plugins_package_decides_what_a_run_comes_to(ended: Run, plugin: Plugin) -> None:
+    plugin.run()
+    assert not looked_again(ended, plugin)
+    (plugin.package / "words.json").write_text('["b"]')  # beside the folder of the plugin itself
+    assert looked_again(ended, plugin)
+    assert not looked_again(ended, plugin)
+
+
+def test_a_source_that_cannot_be_read_ends_no_run(ended: Run, plugin: Plugin) -> None:
+    (plugin.package / ".#words.py").symlink_to("nothing")  # as an editor leaves it
+    plugin.run()
+    assert looked_again(ended, plugin)
+
+
+def test_code_of_a_session_is_in_no_file(ended: Run, plugin: Plugin) -> None:
+    plugin.run(sys.modules["__main__"])
+    ended.looked = False
+    plugin.run(sys.modules["__main__"])
+    assert ended.looked
+
+
+def test_templates_that_only_the_rows_name_are_rendered_anew(ended: Run) -> None:
+    (ended.folder / "many.yaml").write_text(TASK.replace('"{{question}}"', "\"{% include style ~ '.jinja' %}\""))
+    ended.rows([{**row(number), "style": f"style{number % 2}"} for number in range(10)])
+    for number in range(2):
+        (ended.folder / f"style{number}.jinja").write_text("{{question}}")
+    assert ended.again("--output", "styled").exit_code == 0
+    (ended.folder / "style1.jinja").write_text("What is {{question}}")
+    templates_of.cache_clear()  # another process has read no template yet
+    assert "of 5 samples the question has changed" in ended.again("--output", "styled").stderr
+
+
+def test_a_file_that_changes_during_a_run_is_not_the_one_it_was_made_from(ended: Run, plugin: Plugin) -> None:
+    plugin.module.meanwhile.append(lambda: (plugin.package / "words.json").write_text('["b"]'))
+    plugin.run()
+    assert looked_again(ended, plugin)
