@@ -441,7 +441,7 @@ class _Builder:
         if not self.pool.count:
             return ()
         if len(self.shots) > _MOST_SHOTS:
-            for known in (self.rendered_shots, self.shots, self.shot_nulls):
+            for known in (self.rendered_shots, self.shots, self.shot_nulls, self.openings):
                 known.clear()
 
         def is_asked(index: int) -> bool:
