@@ -1,10 +1,12 @@
 """Measure what a run of very many samples takes: processor time and memory, each a sample.
 
-    python tests/bench/million.py [--samples 100000] [--rows jsonl|parquet] [--kind choices|replies]
+    python tests/bench/million.py [--samples 100000] [--rows jsonl|parquet] [--kind choices|replies] [--subsets 1]
 
-Runs the dummy model on made-up rows, once on a tenth of the samples and once on all, then the same command again,
-`score`, `compare` with a second run, and `report`. The bytes a sample are what the larger one took more, so that the
-size of the program itself is no part of them; processor time is that of the larger one.
+Runs the dummy model on made-up rows, once on a quarter of the samples and once on all, then the same command again,
+`score`, `compare` with a second run, and `report`; `go on` is the command again after the last half of the records was
+lost. The bytes a sample are what the larger one took more, so that the size of the program itself is no part of them;
+so are the microseconds. Both sizes should be above 20,000, from which on a run keeps its samples in a file. `--only run
+resume` leaves the other commands out.
 """
 
 from __future__ import annotations
@@ -16,29 +18,30 @@ import random
 import subprocess
 import sys
 import tempfile
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu"]
-CHOICES = """\
+TASK = """\
 task: many
-dataset_path: ROWS
+dataset_path: "FOLDER/{{subset.name}}.FORM"
 test_split: test
-output_type: multiple_choice
+subsets: [SUBSETS]
 doc_to_text: "{{question}}\\nAnswer:"
+"""
+CHOICES = """\
+output_type: multiple_choice
 doc_to_choice: choices
 doc_to_target: answer
 metric_list: [{metric: acc}]
 """
 REPLIES = """\
-task: many
-dataset_path: ROWS
-test_split: test
 output_type: generate_until
-doc_to_text: "{{question}}\\nAnswer:"
 doc_to_target: "{{choices[answer]}}"
 generation_kwargs: {until: ["\\n"], max_gen_toks: 8}
 metric_list: [{metric: exact_match}]
 """
+COMMANDS = ("run", "resume", "score", "compare", "report", "go on")
 Cost = tuple[float, int]
 """Seconds of processor, and bytes of memory at the most."""
 
@@ -48,56 +51,70 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=100_000)
     parser.add_argument("--rows", choices=("jsonl", "parquet"), default="jsonl")
     parser.add_argument("--kind", choices=("choices", "replies"), default="choices")
+    parser.add_argument("--subsets", type=int, default=1)
+    parser.add_argument("--only", nargs="+", choices=COMMANDS, default=COMMANDS)
     arguments = parser.parse_args()
-    sizes = (arguments.samples // 10, arguments.samples)
-    small, large = (measured(size, arguments.rows, arguments.kind) for size in sizes)
-    print(f"{arguments.samples:,} samples, {arguments.kind}, rows in {arguments.rows}")
-    print(f"{'command':8} {'us a sample':>12} {'bytes a sample':>15} {'peak MB':>8}")
+    sizes = (arguments.samples // 4, arguments.samples)
+    kind = CHOICES if arguments.kind == "choices" else REPLIES
+    small, large = (measured(size, arguments.rows, kind, arguments.subsets, arguments.only) for size in sizes)
+    print(f"{sizes[1]:,} samples in {arguments.subsets} subsets, {arguments.kind}, rows in {arguments.rows}")
+    print(f"{'command':8} {'us a sample':>12} {'bytes a sample':>15} {'peak MB':>8} {'seconds':>8}")
     for command, (seconds, most) in large.items():
-        slope = (most - small[command][1]) / (sizes[1] - sizes[0])
-        print(f"{command:8} {seconds / sizes[1] * 1e6:12.1f} {slope:15,.0f} {most / 1e6:8.0f}")
+        more = sizes[1] - sizes[0]
+        time, memory = (seconds - small[command][0]) / more * 1e6, (most - small[command][1]) / more
+        print(f"{command:8} {time:12.1f} {memory:15,.0f} {most / 1e6:8.0f} {seconds:8.1f}")
 
 
-def measured(samples: int, form: str, kind: str) -> dict[str, Cost]:
+def measured(samples: int, form: str, kind: str, subsets: int, only: Collection[str]) -> dict[str, Cost]:
     """What each command costs with so many samples."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        rows = write_rows(work / f"test.{form}", samples)
+        names = [f"part{number}" for number in range(subsets)]
+        for number, name in enumerate(names):
+            write_rows(work / f"{name}.{form}", samples // subsets, seed=number)
         task = work / "many.yaml"
-        task.write_text((CHOICES if kind == "choices" else REPLIES).replace("ROWS", str(rows)), encoding="utf-8")
+        head = TASK.replace("FOLDER", str(work)).replace("FORM", form).replace("SUBSETS", ", ".join(names))
+        task.write_text(head + kind, encoding="utf-8")
 
         def asking(seed: int) -> list[str]:
             model = ["--model", "dummy", "--model_args", f"seed={seed}"]
             return ["--tasks", str(task), *model, "--output", str(work / str(seed))]
 
-        costs = {"run": cost(asking(1)), "resume": cost(asking(1))}
-        cost(asking(2))
-        first, second = (str(next((work / name).iterdir())) for name in ("1", "2"))
-        costs["score"] = cost(["score", first])
-        costs["compare"] = cost(["compare", first, second])
-        costs["report"] = cost(["report", first])
-        return costs
+        costs = {"run": cost(asking(1))}
+        (first,) = (work / "1").iterdir()
+        commands = {"resume": asking(1), "score": ["score", str(first)], "report": ["report", str(first)]}
+        if "compare" in only:
+            cost(asking(2))
+            (second,) = (work / "2").iterdir()
+            commands["compare"] = ["compare", str(first), str(second)]
+        costs |= {name: cost(command) for name, command in commands.items() if name in only}
+        if "go on" in only:
+            (records,) = first.glob("many.jsonl")
+            os.truncate(records, records.stat().st_size // 2)
+            costs["go on"] = cost(asking(1))
+        return {name: costs[name] for name in COMMANDS if name in costs}
 
 
-def write_rows(path: Path, samples: int) -> Path:
-    draw = random.Random(1)
-    rows = (
-        {
-            "question": f"Question {number}: {' '.join(draw.choices(WORDS, k=20))}?",
-            "choices": [f"{draw.choice(WORDS)}{place}" for place in range(4)],
-            "answer": draw.randrange(4),
-        }
-        for number in range(samples)
-    )
+def write_rows(path: Path, samples: int, seed: int) -> None:
+    """Write a file of rows, of which memory holds a part at a time."""
+    draw = random.Random(seed)
+
+    def rows() -> Iterator[dict[str, object]]:
+        for number in range(samples):
+            yield {
+                "question": f"Question {number}: {' '.join(draw.choices(WORDS, k=20))}?",
+                "choices": [f"{draw.choice(WORDS)}{place}" for place in range(4)],
+                "answer": draw.randrange(4),
+            }
+
     if path.suffix == ".parquet":
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        pq.write_table(pa.Table.from_pylist(list(rows)), path)
+        pq.write_table(pa.Table.from_pylist(list(rows())), path)
     else:
         with path.open("w", encoding="utf-8") as handle:
-            handle.writelines(json.dumps(row) + "\n" for row in rows)
-    return path
+            handle.writelines(json.dumps(row) + "\n" for row in rows())
 
 
 def cost(arguments: list[str]) -> Cost:
