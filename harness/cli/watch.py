@@ -13,7 +13,7 @@ import click
 from harness.cli.console import line, notice, notice_path, show, table
 from harness.cli.options import DATA_OPTIONS, MODEL_OPTIONS, PROMPT_OPTIONS, TASKS, finite, options
 from harness.cli.run import RUN_OPTIONS, Greedy, print_result, settings_of, stopped_by_sigterm
-from harness.errors import ExitCode, Interrupted, UsageError
+from harness.errors import ExitCode, HarnessError, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from harness.run.watch import Curve, Watch
@@ -107,7 +107,11 @@ def _print_curves(watch: Watch) -> None:
     from harness.registry import load_plugins
     from harness.run.watch import curves
 
-    found = curves(watch.measured(), load_plugins())
+    try:
+        found = curves(watch.measured(), load_plugins())
+    except HarnessError as error:  # a run that cannot be read is no reason to measure no other
+        notice(f"no curves: {error}")
+        return
     rows = [
         [f"{curve.task}, {curve.metric}", folder.name, number(point["value"]), number(point["stderr"]), str(point["n"])]
         for curve in found

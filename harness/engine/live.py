@@ -159,6 +159,9 @@ def as_found(model: Any, tokenizer: Any) -> Iterator[None]:
             # accelerate's mixed precision: a saved checkpoint is measured in the dtype of its weights, and so is this.
             module.forward = module._original_forward
         for part in module.modules():
+            if vars(part).get("_compiled_call_impl") is not None:
+                # `Module.compile`: each new shape of a batch would be compiled anew, for longer than it takes to run.
+                part._compiled_call_impl = None
             if hasattr(part, "support_avx512bf16_for_cpu"):
                 # 4-bit layers of bitsandbytes rearrange their weights to answer faster, and then learn nothing more.
                 part.support_avx512bf16_for_cpu = False

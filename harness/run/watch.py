@@ -36,7 +36,10 @@ _LEVEL = 0.05
 
 
 def found(patterns: Sequence[str]) -> list[Path]:
-    """The folders that the patterns name, by the numbers in their names: checkpoint-900 before checkpoint-1000."""
+    """The folders that the patterns name, by the numbers in their names: checkpoint-900 before checkpoint-1000.
+
+    A link to one of them (`checkpoint-latest`) is no other one.
+    """
     folders: set[Path] = set()
     for pattern in patterns:
         whole = Path(pattern).expanduser().absolute()
@@ -46,7 +49,10 @@ def found(patterns: Sequence[str]) -> list[Path]:
         parts = re.split(r"(\d+)", str(folder))
         return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
 
-    return sorted((folder for folder in folders if folder.is_dir()), key=order)
+    there = [folder for folder in folders if folder.is_dir()]
+    themselves = {folder for folder in there if not folder.is_symlink()}
+    links = {folder for folder in there if folder.is_symlink() and folder.resolve() not in themselves}
+    return sorted(themselves | links, key=order)
 
 
 def step_of(folder: Path) -> int | None:
@@ -134,7 +140,13 @@ class Watch:
                 if not self._is_known(folder):
                     self.waiting[folder] = problem
                 continue
-            weights = weights_fingerprint(_weights(folder))
+            try:
+                there = _weights(folder)
+                weights = weights_fingerprint(there)
+            except (OSError, UsageError):
+                continue
+            if not there:  # its trainer has removed it meanwhile, as `save_total_limit` says
+                continue
             is_done = self._is_known(folder) and self._known[str(folder)]["weights"] == weights
             if not is_done and self._failed_as.get(folder) != weights:
                 pending.append(folder)
@@ -191,7 +203,7 @@ class Watch:
         self.failed[folder] = one_line(error)
         try:
             self._failed_as[folder] = weights_fingerprint(_weights(folder))
-        except OSError:  # it was removed while it was measured
+        except (OSError, UsageError):  # it was removed while it was measured
             self._failed_as.pop(folder, None)
 
     def _is_known(self, folder: Path) -> bool:

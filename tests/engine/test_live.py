@@ -86,6 +86,22 @@ def test_what_is_changed_on_a_model_is_put_back_also_after_an_error(checkpoint: 
     assert model.lm_head.weight.requires_grad
 
 
+def test_a_compiled_model_is_not_compiled_anew_for_each_shape(
+    checkpoint: Path, tasks: list[str], tmp_path: Path
+) -> None:
+    model, tokenizer = opened(checkpoint)
+    shapes: list[int] = []
+
+    def compiler(graph: Any, inputs: list[Any]) -> Any:
+        shapes.append(len(inputs))
+        return graph.forward
+
+    model.compile(backend=compiler)
+    compiled = model._compiled_call_impl
+    harness.evaluate(model, tokenizer=tokenizer, tasks=tasks, output=tmp_path / "runs")
+    assert not shapes and model._compiled_call_impl is compiled
+
+
 def test_one_changed_value_is_another_model(checkpoint: Path) -> None:
     model, _ = opened(checkpoint)
     first = fingerprint(model)

@@ -19,6 +19,8 @@ from safetensors.torch import save_file
 
 import harness
 from harness.registry import load_plugins
+from harness.run import watch
+from harness.run.spec import RunSpec
 from harness.run.watch import Measured, curves, found, why_not_whole
 from harness.testing import run_harness, tiny_causal_lm
 
@@ -40,6 +42,32 @@ def test_checkpoints_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-5").write_text("a file")
     names = [folder.name for folder in found([str(tmp_path / "checkpoint-*"), str(tmp_path / "*-20")])]
     assert names == ["checkpoint-20", "checkpoint-900", "checkpoint-1000"]
+
+
+def test_a_link_to_a_checkpoint_is_no_other_one(tmp_path: Path) -> None:
+    for name in ("out/checkpoint-20", "elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+    for name, target in (("latest", "out/checkpoint-20"), ("best", "elsewhere"), ("gone", "nowhere")):
+        (tmp_path / "out" / f"checkpoint-{name}").symlink_to(tmp_path / target)
+    names = [folder.name for folder in found([str(tmp_path / "out" / "checkpoint-*")])]
+    assert names == ["checkpoint-20", "checkpoint-best"]
+
+
+def test_a_checkpoint_that_is_removed_while_it_is_looked_at_stops_no_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, kept = (checkpoint(tmp_path / f"checkpoint-{number}") for number in (1, 2))
+    look = watch.why_not_whole
+
+    def then_removed(folder: Path) -> str:
+        found = look(folder)
+        if folder == gone and gone.exists():
+            shutil.rmtree(gone)
+        return found
+
+    monkeypatch.setattr(watch, "why_not_whole", then_removed)
+    watched = watch.Watch(RunSpec(("demo_choice_en",), "hf", output=str(tmp_path)), [str(tmp_path / "checkpoint-*")])
+    assert watched.pending() == [kept]
 
 
 def cut(folder: Path) -> None:
