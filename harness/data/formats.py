@@ -371,7 +371,7 @@ def _streamed(file: DataFile, options: FileOptions) -> Spool[Row] | None:
         with file.path.open(encoding=options.encoding, newline="\n") as lines:
             for number, line in enumerate(lines):
                 text = line.removeprefix("\ufeff") if number == 0 else line
-                if text.strip():
+                if text.strip(" \t\r\n"):
                     row = _DECODER.decode(text)
                     if not isinstance(row, dict):
                         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from task_files import CHOICE, build, load, prompts
 
 from harness.run.describe import examples_of_their_own
@@ -40,6 +41,17 @@ def test_only_a_row_that_was_drawn_itself_sees_another_example_in_its_place(tmp_
         assert prompt.count("question") == 4
         assert prompt.count(f"question {number}\n") == 1
         assert all(prompt.count(f"{name}\n") == 1 for name in usual)
+
+
+def test_examples_that_are_forgotten_for_room_are_rendered_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for sampler in ("once", "default"):
+        text = ONCE.replace("once", sampler)
+        kept = prompts(samples(tmp_path, text))
+        with monkeypatch.context() as patch:
+            patch.setattr("harness.tasks.build._MOST_SHOTS", 2)
+            assert prompts(samples(tmp_path, text)) == kept
 
 
 def test_a_dry_run_says_what_it_costs_that_each_row_has_its_own(tmp_path: Path) -> None:
