@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import inspect
 import operator
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -73,7 +74,7 @@ class Expression:
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             if isinstance(error, ExpressionError):
                 raise
-            raise ExpressionError(f"'{self.source}' is no arithmetic expression") from None
+            raise ExpressionError(f"'{_start(self.source)}' is no arithmetic expression") from None
         self.function = ("", 0)
         if isinstance(body, ast.Call) and isinstance(body.func, ast.Name):
             self.function = (body.func.id, len(body.args))
@@ -88,11 +89,16 @@ class Expression:
         try:
             return self._evaluate(names)
         except ExpressionError as error:
-            raise ExpressionError(f"{self.source}: {error}") from None
+            raise ExpressionError(f"{_start(self.source)}: {error}") from None
         except ZeroDivisionError:
-            raise ExpressionError(f"{self.source}: division by zero") from None
+            raise ExpressionError(f"{_start(self.source)}: division by zero") from None
         except (TypeError, ValueError, IndexError, OverflowError, RecursionError, MemoryError) as error:
-            raise ExpressionError(f"{self.source}: {error}") from None
+            raise ExpressionError(f"{_start(self.source)}: {error}") from None
+
+
+def _start(text: str) -> str:
+    """As much of a text as a line of a message bears."""
+    return text if len(text) <= 80 else f"{text[:80]} ..."
 
 
 def _plain(value: Fraction) -> Value:
@@ -109,15 +115,22 @@ def _bounded(value: Value) -> Value:
     elif isinstance(value, int):
         if value.bit_length() > _MOST_BITS:
             raise ExpressionError("a number of too many digits")
-    elif isinstance(value, str | list | tuple) and len(value) > MOST_VALUES:
+    elif isinstance(value, str | list | tuple) and _size(value) > MOST_VALUES:
         raise ExpressionError(f"more than {MOST_VALUES:,} values")
     return value
+
+
+def _size(value: Value) -> int:
+    """How many values a list holds, those of lists in it too; characters of a text; 1 of a number."""
+    if isinstance(value, list | tuple):
+        return sum(_size(item) if isinstance(item, list | tuple | range) else 1 for item in value)
+    return len(value) if isinstance(value, str | range) else 1
 
 
 def _number(value: Value) -> Value:
     if isinstance(value, int | Fraction):
         return value
-    raise ExpressionError(f"{value!r} is no number")
+    raise ExpressionError(f"{_start(repr(value))} is no number")
 
 
 def _divided(left: Value, right: Value) -> Value:
@@ -133,13 +146,15 @@ def _power(left: Value, right: Value) -> Value:
 
 def _added(left: Value, right: Value) -> Value:
     if isinstance(left, list | tuple | range) and isinstance(right, list | tuple | range):
+        if _size(left) + _size(right) > MOST_VALUES:
+            raise ExpressionError(f"more than {MOST_VALUES:,} values")
         return [*left, *right]
     return _number(left) + _number(right)
 
 
 def _times(left: Value, right: Value) -> Value:
     if isinstance(left, list | tuple | range) and isinstance(right, int):
-        if right > MOST_VALUES // max(1, len(left)):
+        if right > MOST_VALUES // max(1, _size(left)):
             raise ExpressionError(f"more than {MOST_VALUES:,} values")
         return list(left) * right
     return _number(left) * _number(right)
@@ -174,8 +189,15 @@ def _rounded(value: Value, places: int = 0) -> Value:
 
 def _sequence(values: Value, *_: Value) -> Value:
     if not isinstance(values, list | tuple | range):
-        raise ExpressionError(f"{values!r} is no list to draw from")
+        raise ExpressionError(f"{_start(repr(values))} is no list to draw from")
     return values
+
+
+def _is_in(item: Value, items: Value) -> bool:
+    """As Python's `in`, which would go through a range one by one for what is no whole number."""
+    if not isinstance(items, range):
+        return item in items
+    return isinstance(item, int | Fraction) and item == int(item) and int(item) in items
 
 
 FUNCTIONS: Mapping[str, Callable[..., Value]] = {
@@ -211,8 +233,8 @@ _COMPARED: Mapping[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.LtE: operator.le,
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
-    ast.In: lambda item, items: item in items,
-    ast.NotIn: lambda item, items: item not in items,
+    ast.In: _is_in,
+    ast.NotIn: lambda item, items: not _is_in(item, items),
 }
 
 
@@ -298,7 +320,7 @@ def _(node: ast.IfExp) -> _Evaluate:
 @_compiled.register(ast.Tuple)
 def _(node: ast.List | ast.Tuple) -> _Evaluate:
     parts = [_compiled(part) for part in node.elts]
-    return lambda names: [part(names) for part in parts]
+    return lambda names: _bounded([part(names) for part in parts])
 
 
 @_compiled.register
@@ -314,6 +336,10 @@ def _(node: ast.Call) -> _Evaluate:
         called = name or ast.unparse(node.func)
         raise ExpressionError(f"there is no function '{called}'{suggest(called, FUNCTIONS)}")
     function, parts = FUNCTIONS[name], list(_arguments(node.args))
+    try:
+        inspect.signature(function).bind(*parts)
+    except TypeError as error:
+        raise ExpressionError(f"{name}: {error}") from None
     return lambda names: _bounded(function(*(part(names) for part in parts)))
 
 

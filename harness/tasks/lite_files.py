@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,25 +111,33 @@ def read_lite(path: Path) -> LiteSet:
         rows: dict[str, dict[int, LiteRow]] = {}
         for place, entry in enumerate(told["rows"]):
             subset, number, weight, digest = _entry(entry, place)
-            rows.setdefault(subset, {})[number] = LiteRow(weight, digest)
+            if number in rows.setdefault(subset, {}):
+                raise ValueError(f"rows[{place}] names row {number} of '{subset}' a second time")
+            rows[subset][number] = LiteRow(weight, digest)
         if not rows:
             raise ValueError("it has no rows")
+        of_rows = {str(name): int(count) for name, count in told["of_rows"].items()}
+        stand_for = sum(row.weight for chosen in rows.values() for row in chosen.values())
+        if not math.isclose(stand_for, sum(of_rows.values()), rel_tol=1e-3):
+            raise ValueError(
+                f"its weights stand for {stand_for:,.6g} rows, and 'of_rows' counts {sum(of_rows.values()):,}"
+            )
         check = told.get("check")
         return LiteSet(
             task=str(told["task"]),
             method=str(told["method"]),
             seed=int(told["seed"]),
             rows=rows,
-            of_rows={str(name): int(count) for name, count in told["of_rows"].items()},
+            of_rows=of_rows,
             chosen_by=tuple(map(str, told.get("chosen_by", ()))),
-            check=LiteCheck(**{**check, "runs": tuple(check["runs"])}) if check else None,
+            check=_check(check) if check else None,
             file=path,
         )
     except OSError as error:
         raise TaskError(f"{path}: cannot be read ({error.strerror or error})") from error
     except KeyError as error:
         raise TaskError(f"{path}: is no lite set: it lacks {error} (`harness lite TASK` makes one)") from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise TaskError(f"{path}: is no lite set: {error} (`harness lite TASK` makes one)") from error
 
 
@@ -141,10 +150,20 @@ def check_row(lite: LiteSet, subset: str, number: int, row: Row, media: Collecti
 
 def _entry(entry: Any, place: int) -> tuple[str, int, float, str]:
     subset, number, weight, digest = entry
-    plain = isinstance(subset, str) and isinstance(number, int) and isinstance(digest, str)
+    plain = isinstance(subset, str) and type(number) is int and isinstance(digest, str)
     if not plain or isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < float("inf"):
         raise ValueError(f"rows[{place}] should be [subset, number, weight above 0, hash], found {entry!r:.80}")
     return subset, number, float(weight), digest
+
+
+def _check(told: Any) -> LiteCheck:
+    """The check that a file holds, of whose numbers an interval can be made."""
+    check = LiteCheck(**{**told, "runs": tuple(told["runs"])})
+    for name in ("half_width", "root_mean_square"):
+        width = getattr(check, name)
+        if isinstance(width, bool) or not isinstance(width, int | float) or not 0 <= width < math.inf:
+            raise ValueError(f"check.{name} should be a number of 0 or more, found {width!r:.80}")
+    return check
 
 
 def _rows_json(lite: LiteSet) -> list[list[JSON]]:

@@ -17,6 +17,7 @@ import hashlib
 import json
 import random
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -83,8 +84,9 @@ class Renewals:
         own = template.answer.value(template.own)
         for name, pieces in self.columns.items():
             if any(isinstance(piece, Expression) and "answer" in piece.names for piece in pieces):
-                said = _last_number(value(row, name))
-                if said is not None and own != said:
+                said = _said(value(row, name), own)
+                if own != said:
+                    said = "one that can be read" if said is None else said
                     raise _KeptError(
                         f"with its own numbers, the template's answer is {shown_number(own)}, and not {said}"
                     )
@@ -135,7 +137,9 @@ def read_renewals(entry: RenewalEntry, document: Document, label: str) -> Renewa
     columns = {name: pieces_of(text) for name, text in entry.columns.items()}
     if entry.numbers is not None:
         draws = tuple(Draw((name,), Expression(text)) for name, text in entry.numbers.items())
-        return Renewals(entry, columns, draws, tuple(map(Expression, entry.conditions)))
+        conditions = tuple(map(Expression, entry.conditions))
+        _check_rule(draws, conditions, document)
+        return Renewals(entry, columns, draws, conditions)
     if entry.template is not None:
         return Renewals(entry, columns)
     if entry.file is None:
@@ -150,6 +154,21 @@ def read_renewals(entry: RenewalEntry, document: Document, label: str) -> Renewa
     path = beside if beside.exists() else path
     templates, digest = _read_file(path)
     return Renewals(entry, columns, templates=templates, file=path, digest=digest)
+
+
+def _check_rule(draws: Sequence[Draw], conditions: Sequence[Expression], document: Document) -> None:
+    """Refuse a rule that gives no row any numbers, where that does not depend on a row: each row would need all draws
+    to find it out. Raises `TaskError`."""
+    drawn: set[str] = set()
+    for draw in draws:
+        if not draw.source.names <= drawn:
+            return
+        drawn.update(draw.names)
+    if all(condition.names <= drawn for condition in conditions):
+        try:
+            next(drawn_numbers(draws, conditions, {}, random.Random(0)))
+        except NoNumbersError as error:
+            raise document.error(("renewal",), f"renewal: {error}") from None
 
 
 def _read_file(path: Path) -> tuple[dict[tuple[str, int], str], str]:
@@ -206,9 +225,13 @@ def _read(item: JSON) -> Value:
     return str(item)
 
 
-def _last_number(item: JSON) -> Value:
-    """The number that an answer ends with (`... #### 10`); None where there is none."""
-    found = _NUMBER.findall(str(item))
+def _said(item: JSON, own: Value) -> Value:
+    """The number that an answer ends with (`... #### 10`), in full-width digits too; None where there is none. All of
+    it where the template's own answer is no number but a text."""
+    text = unicodedata.normalize("NFKC", str(item))
+    if isinstance(own, str):
+        return text.strip()
+    found = _NUMBER.findall(text)
     return number_in(found[-1]) if found else None
 
 

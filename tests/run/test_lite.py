@@ -271,6 +271,42 @@ def test_changed_data_and_damaged_files_are_named() -> None:
         measured("exam.lite.json")
 
 
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"rows": [["law", 1, 40, "x"], ["law", 1, 20, "x"]]}, r"rows\[1\] names row 1 of 'law' a second time"),
+        ({"rows": [["law", 1, 600, "x"]]}, "its weights stand for 600 rows, and 'of_rows' counts 60"),
+        ({"rows": [["law", True, 60, "x"]]}, r"rows\[0\] should be"),
+        ({"check": {"half_width": "wide"}}, r"check\.half_width should be a number of 0 or more, found 'wide'"),
+        ({"check": {"half_width": float("nan")}}, r"check\.half_width should be .* found nan"),
+    ],
+)
+def test_a_set_that_was_edited_by_hand_is_refused(change: dict[str, Any], problem: str) -> None:
+    write_lite(
+        LiteSet(
+            "exam", "by hand", 1, {"law": {1: LiteRow(60, "x")}}, {"law": 60}, check=checked("ab", "acc", [(1, 1)] * 2)
+        ),
+        Path("exam.lite.json"),
+    )
+    told = json.loads(Path("exam.lite.json").read_text())
+    read_lite(Path("exam.lite.json"))
+    change = {name: {**told["check"], **value} if name == "check" else value for name, value in change.items()}
+    Path("exam.lite.json").write_text(json.dumps({**told, **change}))
+    with pytest.raises(TaskError, match=rf"exam\.lite\.json: is no lite set: {problem}"):
+        read_lite(Path("exam.lite.json"))
+
+
+def test_what_is_nested_too_deeply_is_no_lite_set() -> None:
+    Path("exam.lite.json").write_text("[" * 100_000)
+    with pytest.raises(TaskError, match=r"exam\.lite\.json: is no lite set"):
+        read_lite(Path("exam.lite.json"))
+
+
+def test_a_run_that_is_given_twice_is_no_second_model() -> None:
+    with pytest.raises(UsageError, match=r"--runs \./a: is given twice"):
+        next(make_lite_sets(RunSpec(tasks=("exam.yaml",)), 10, "random", ["a", "./a"]))
+
+
 @pytest.mark.slow
 def test_what_cannot_be_chosen_is_one_line() -> None:
     with pytest.raises(UsageError, match="has 90 rows with a gold answer: nothing to choose"):
