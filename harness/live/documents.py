@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import date as calendar_date
 from pathlib import Path
 
 import yaml
 
 from harness.errors import UsageError
-from harness.live.extract import Article, article_of, known_date
+from harness.live.extract import Article, article_of, clean_text, known_date
 from harness.live.web import LARGEST_PAGE, LeftOutError, decoded
 
 TEXTS, PAGES = (".txt", ".md", ".markdown", ".text"), (".html", ".htm", ".xhtml")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif")
+_CONTROLS = tuple(chr(code) for code in range(32) if chr(code) not in "\t\n\f\r")
+"""What no text has; of other files that were named like one, more than a hundredth."""
 _DATED_NAME = re.compile(r"(?:19|20)\d\d(?:-\d\d(?:-\d\d)?|\d{4})(?!\d)")
 _HEADING = re.compile(r"#{1,2}\s+(.+)")
 
@@ -66,13 +69,18 @@ def _article(path: Path) -> Article:
         text = decoded(path.read_bytes())
     except OSError as error:
         raise LeftOutError(f"cannot be read: {error.strerror or error}", again=True) from None
+    if sum(map(text.count, _CONTROLS)) > len(text) / 100:
+        raise LeftOutError("no text, but other bytes")
     if path.suffix.lower() in PAGES:
         return article_of(text)
+    text = clean_text(text)
     about, text = _front_matter(text)
     heading = _HEADING.match(text.lstrip())
-    title = str(about.get("title") or (heading[1] if heading else ""))
+    own = about.get("title")
+    title = str(own) if own and isinstance(own, str | int | float) else heading[1] if heading else ""
     date = about.get("date")
-    return Article(title.strip(), known_date(None if date is None else str(date)), text.strip())
+    said = str(date) if isinstance(date, str | int | calendar_date) else None
+    return Article(title.strip(), known_date(said), text.strip())
 
 
 def _front_matter(text: str) -> tuple[dict[str, object], str]:
@@ -82,6 +90,6 @@ def _front_matter(text: str) -> tuple[dict[str, object], str]:
         return {}, text
     try:
         about = yaml.safe_load(match[1])
-    except (yaml.YAMLError, ValueError):
+    except (yaml.YAMLError, ValueError, RecursionError):
         return {}, text
     return (about, text[match.end() :]) if isinstance(about, dict) else ({}, text)

@@ -72,7 +72,7 @@ def article_of(html: str, url: str | None = None) -> Article:
     if found is None:
         return Article("", None, "")
     values = found if isinstance(found, dict) else found.as_dict()
-    return Article(_clean(values.get("title")), known_date(values.get("date")), _clean(values.get("text")))
+    return Article(clean_text(values.get("title")), known_date(values.get("date")), clean_text(values.get("text")))
 
 
 def is_feed(fetched: Fetched) -> bool:
@@ -100,7 +100,7 @@ def entries_of(fetched: Fetched) -> list[PageLink]:
                 url = urldefrag(urljoin(fetched.url, link))[0]
             except ValueError:  # no address at all, which is counted where it is asked for
                 url = link
-            entries.setdefault(url, PageLink(url, _clean(each.get("title")), date))
+            entries.setdefault(url, PageLink(url, clean_text(each.get("title")), date))
     return list(entries.values())
 
 
@@ -122,7 +122,7 @@ def links_of(fetched: Fetched) -> list[PageLink]:
         except ValueError:
             continue
         if is_here and url != fetched.url and urlsplit(url).scheme in ("http", "https"):
-            urls.setdefault(url, PageLink(url, _clean(anchor.text_content()), None))
+            urls.setdefault(url, PageLink(url, clean_text(anchor.text_content()), None))
     return list(urls.values())
 
 
@@ -140,7 +140,7 @@ def earlier(one: str | None, other: str | None) -> str | None:
     return min(known) if known else None
 
 
-def _clean(value: object) -> str:
+def clean_text(value: object) -> str:
     """Text without what no reader sees: control characters, and spaces at the ends of lines."""
     text = "".join(letter for letter in str(value or "") if letter >= " " or letter in "\n\t")
     return "\n".join(line.rstrip() for line in text.split("\n")).strip()

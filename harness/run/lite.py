@@ -92,7 +92,6 @@ def make_lite_sets(
     folders of models whose vectors of texts and pictures `kcenter` takes; character TF-IDF where there are none.
     Raises `HarnessError`.
     """
-    _check_runs(runs)
     if method in BY_RUNS and len(runs) < 2:
         raise UsageError(f"--method {method}: rows are chosen by how models answered them; give at least two --runs")
     if embeddings and method != "kcenter":
@@ -289,22 +288,9 @@ def _weighted(lite: LiteSet) -> Iterator[tuple[Row, LiteRow]]:
             yield (subset, number), row
 
 
-def _check_runs(paths: Sequence[str]) -> None:
-    """Refuse a run that is given twice, which would count as two models. Raises `UsageError`."""
-    seen: set[Path] = set()
-    for path in paths:
-        if (place := Path(path).resolve()) in seen:
-            raise UsageError(f"--runs {path}: is given twice; each run is one model")
-        seen.add(place)
-
-
 def check_lite(lite: LiteSet, spec: RunSpec, paths: Sequence[str], registry: Registry | None = None) -> LiteSet:
     """The set with its errors on other runs. Raises `UsageError` for a run by whose scores the rows were chosen."""
-<<<<<<< HEAD
     _refuse_twice(paths)
-=======
-    _check_runs(paths)
->>>>>>> fde7898 (Edited lite sets, rules that nothing meets and endless lists in templates are refused)
     registry = registry or load_plugins()
     (job,) = load_jobs(replace(spec, tasks=(str(lite.file),)), registry, Progress())
     try:

@@ -42,6 +42,8 @@ OPTION_ORDERS = 7
 LETTERS = string.ascii_uppercase
 RAREST = 0.2
 """Which part of a text's words Min-K% takes: 20 %, as its paper (W. Shi et al., arXiv:2310.16789)."""
+_FEW, _MOST_DRAWS = 5, 1000
+"""Texts of which all orders are listed; of more, so many are drawn at most."""
 CHARACTERS_OF_A_TEXT = 400
 FEWEST_WORDS = 10
 _WORD = re.compile(r"\s*(?:[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff]|[^\W\u3040-\uffff]+|.)")
@@ -190,9 +192,12 @@ def _row_order(task: str, rows: Sequence[ShownRow], ask: TextAsker, seed: int) -
 
     generator = random.Random(seed)
     texts: list[str] = []
+    sizes: list[int] = []
     for shard in _shards(rows):
-        texts += ["\n\n".join(order) for order in [shard, *_other_orders(shard, ORDERS, generator)]]
-    canonical, others, left_out = _compared(ask.whole(texts), [ORDERS + 1] * (len(texts) // (ORDERS + 1)))
+        orders = [shard, *_other_orders(shard, ORDERS, generator)]
+        texts += map("\n\n".join, orders)
+        sizes.append(len(orders))
+    canonical, others, left_out = _compared(ask.whole(texts), sizes)
     reasons = {REASONS[0]: left_out} if left_out else {}
     return Probe(task, ROWS, order_test(canonical, others), reasons)
 
@@ -220,10 +225,12 @@ def _option_order(task: str, rows: Sequence[ShownRow], ask: TextAsker, seed: int
     generator = random.Random(seed)
     usable, left_out = _with_options(rows)
     texts: list[str] = []
+    sizes: list[int] = []
     for row in usable:
         orders = [list(row.options), *_other_orders(row.options, OPTION_ORDERS, generator)]
         texts += [lettered(row.question, order) for order in orders]
-    canonical, others, silent = _compared(ask.whole(texts), [OPTION_ORDERS + 1] * len(usable))
+        sizes.append(len(orders))
+    canonical, others, silent = _compared(ask.whole(texts), sizes)
     return Probe(task, OPTIONS, rank_test(canonical, others), _with(left_out, REASONS[1], silent))
 
 
@@ -326,13 +333,19 @@ def _with_options(rows: Sequence[ShownRow]) -> tuple[list[ShownRow], dict[str, i
 
 
 def _other_orders(texts: Sequence[str], count: int, generator: random.Random) -> list[list[str]]:
-    """`count` other orders of texts of which at least two differ; the same may come twice."""
-    orders: list[list[str]] = []
-    while len(orders) < count:
-        other = generator.sample(texts, len(texts))
-        if other != list(texts):
-            orders.append(other)
-    return orders
+    """Up to `count` other orders of texts of which at least two differ, each once: where one came twice, the rank of
+    the texts' own order among them would vary more than ranks that are equally likely."""
+    if len(texts) <= _FEW:
+        different = list(dict.fromkeys(itertools.permutations(texts)))[1:]
+        return [list(order) for order in generator.sample(different, min(count, len(different)))]
+    orders: dict[tuple[str, ...], None] = {}
+    for _ in range(_MOST_DRAWS):
+        if len(orders) == count:
+            break
+        other = tuple(generator.sample(texts, len(texts)))
+        if other != tuple(texts):
+            orders[other] = None
+    return list(map(list, orders))
 
 
 def _compared(known: Sequence[float | None], sizes: Sequence[int]) -> tuple[list[float], list[list[float]], int]:

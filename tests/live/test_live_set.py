@@ -245,6 +245,34 @@ def test_a_page_is_read_by_what_it_says_of_itself_and_else_by_what_fits() -> Non
     assert "\ufffd" in decoded(b"\xff\xff\xff")
 
 
+def test_a_document_is_text_and_its_front_matter_cannot_stop_a_capture(tmp_path: Path) -> None:
+    body = (
+        "The bridge at Lower Marsh was opened on the third of June, and three thousand people walked over it that day."
+    )
+    many = "\n".join(
+        f"{name}: &{name} [{', '.join([before] * 9)}]" for before, name in [("x", "a"), ("*a", "b"), ("*b", "c")]
+    )
+    documents = {
+        "bytes.txt": bytes(range(256)) * 40,
+        "nul.txt": f"{body}\0".encode(),
+        "deep.md": f"---\ntitle: {'[' * 5000}\n---\n{body} (deep)".encode(),
+        "many.md": f"---\n{many}\ntitle: *c\ndate: 2026-06-01\n---\n{body} (many)".encode(),
+    }
+    (tmp_path / "papers").mkdir()
+    for name, content in documents.items():
+        (tmp_path / "papers" / name).write_bytes(content)
+    done = run_harness("live", "capture", str(tmp_path / "papers"), "--to", "odd")
+    assert done.exit_code == 0, done.output
+    pages = {
+        page["source"].rpartition("/")[2]: page
+        for page in map(json.loads, Path("odd/pages.jsonl").read_text().splitlines())
+    }
+    assert pages["bytes.txt"]["left_out"] == "no text, but other bytes"
+    assert pages["nul.txt"]["text"] == body
+    assert pages["deep.md"]["text"].endswith("(deep)")
+    assert (pages["many.md"]["title"], pages["many.md"]["date"]) == ("many", "2026-06-01")
+
+
 def test_robots_txt_that_cannot_be_had_forbids_and_one_that_is_not_there_allows(site: Site) -> None:
     def reason(path: str) -> str:
         try:

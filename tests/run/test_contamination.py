@@ -16,7 +16,7 @@ import pytest
 from harness import Model, Request, Response, UsageError, evaluate
 from harness.data.corpus import MOST_CHARACTERS, Trouble, documents
 from harness.record.report import of_parts, summary_text, warnings_of
-from harness.record.seen_rows import FINDINGS
+from harness.record.seen_rows import FINDINGS, OPTIONS
 from harness.registry import load_plugins
 from harness.run.contamination import Overlap, in_corpus, keep_overlap, keep_probe, probes, spec_of_run, tell_report
 from harness.run.probes import Probe, ShownRow, TextAsker, lettered, probes_of
@@ -419,3 +419,28 @@ def test_options_that_hold_the_same_number_are_no_numbers_in_their_order() -> No
     years = [ShownRow("", f"{n}", f"{n}", ("in 1911", "in 1919", "in 1949")) for n in range(12)]
     ranks = next(probe for probe in probes_of("exam", years, [], model, 1) if probe.name == "order of options")
     assert dict(ranks.left_out) == {"numbers in their order, which anybody would write so": 12}
+
+
+class Indifferent(TextAsker):
+    """Likes each text as chance has it, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def whole(self, texts: Sequence[str]) -> list[float | None]:
+        self.asked += texts
+        return [-random.Random(text).random() for text in texts]
+
+    def after(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, bool] | None]:
+        return [None] * len(pairs)
+
+
+@pytest.mark.parametrize(("options", "others"), [(3, 5), (4, 7), (6, 7)])
+def test_each_other_order_of_options_is_asked_once(options: int, others: int) -> None:
+    """One that came twice would make ranks vary more than equally likely ones do: p below 0.05 in 7 % of cases."""
+    shown = [ShownRow("", f"q{n}", f"q{n}", tuple(f"{n} {letter}" for letter in "xyzuvw"[:options])) for n in range(30)]
+    ask = Indifferent()
+    (found,) = (each for each in probes_of("exam", shown, [], ask, 1) if each.name == OPTIONS)
+    orders = [text for text in ask.asked if text.startswith("q7\nA. ")]
+    assert len(orders) == len(set(orders)) == others + 1
+    assert found.result.n == 30

@@ -302,11 +302,6 @@ def test_what_is_nested_too_deeply_is_no_lite_set() -> None:
         read_lite(Path("exam.lite.json"))
 
 
-def test_a_run_that_is_given_twice_is_no_second_model() -> None:
-    with pytest.raises(UsageError, match=r"--runs \./a: is given twice"):
-        next(make_lite_sets(RunSpec(tasks=("exam.yaml",)), 10, "random", ["a", "./a"]))
-
-
 @pytest.mark.slow
 def test_what_cannot_be_chosen_is_one_line() -> None:
     with pytest.raises(UsageError, match="has 90 rows with a gold answer: nothing to choose"):
