@@ -164,7 +164,7 @@ def parse_metrics(given: str | Mapping[str, Any]) -> list[str | dict[str, Any]]:
 def parse_date(text: Any) -> str:
     """A year, a month or a day: `2025`, `2025-06`, `2025-06-30`."""
     date = str(text)
-    if not re.fullmatch(r"\d{4}(?:-(?:0[1-9]|1[0-2])(?:-(?:0[1-9]|[12]\d|3[01]))?)?", date):
+    if not re.fullmatch(r"\d{4}(?:-(?:0[1-9]|1[0-2])(?:-(?:0[1-9]|[12]\d|3[01]))?)?", date, re.ASCII):
         raise ValueError(f"'{date}' is no date such as 2025, 2025-06 or 2025-06-30")
     return date
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from harness.errors import DataError
 from harness.types import JSON
@@ -15,10 +16,11 @@ _DATE = re.compile(
 
 def read_date(value: JSON) -> str | None:
     """`2025`, `2025-06` or `2025-06-30` of what a row says (`2025/6/30`, `20250630`, `2025年6月30日`, a time stamp in
-    ISO 8601); None for nothing. Raises `DataError` for what is no date."""
+    ISO 8601), in full-width digits too; None for nothing. Raises `DataError` for what is no date."""
     if value is None or value == "":
         return None
-    match = None if isinstance(value, bool) or not isinstance(value, str | int) else _DATE.match(str(value))
+    is_date = isinstance(value, str | int) and not isinstance(value, bool)
+    match = _DATE.match(unicodedata.normalize("NFKC", str(value))) if is_date else None
     if match is None:
         raise DataError(f"doc_to_date: {value!r:.60} is no date such as 2025, 2025-06 or 2025-06-30")
     year, _, *parts = match.groups()
