@@ -39,7 +39,7 @@ def command(runs: tuple[str, ...], base: str | None, as_json: bool) -> None:
 
     gains = multimodal_gains(runs[0], runs[1] if len(runs) == 2 else None, base, message=notice)
     if as_json:
-        line(json.dumps([_fields(each) for each in gains], ensure_ascii=False))
+        line(json.dumps([_fields(each) for each in gains], ensure_ascii=False, default=list))
         return
     show(table(COLUMNS, [_row(each) for each in gains], ["task"]))
     for each in gains:

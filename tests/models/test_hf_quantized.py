@@ -78,9 +78,9 @@ def test_a_model_of_fewer_bits(folder: Path, args: dict[str, Any], share: float,
     assert model.executor.notes == []
     assert model.describe()["weight_bytes"] < share * whole.describe()["weight_bytes"]
     assert model.identity != whole.identity
-    # The faster matrix products for whole layers leave these alone.
-    changed = [part for part in model.module.modules() if "forward" in vars(part)]
-    assert [type(part).__name__ for part in changed] in ([], ["Linear"])
+    # The faster matrix products for whole layers leave these alone; norms hold whole weights.
+    changed = [type(part).__name__ for part in model.module.modules() if "forward" in vars(part)]
+    assert [name for name in changed if not name.endswith("RMSNorm")] in ([], ["Linear"])
 
 
 def test_a_folder_that_was_saved_quantised_needs_no_flag(folder: Path, tmp_path: Path) -> None:
