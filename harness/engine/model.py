@@ -154,10 +154,9 @@ class TorchModel(Model):
         self._stop_ids = end_tokens(getattr(generation_config, "eos_token_id", None), self.tokenizer)
         self.executor = self._make_executor()
         self._notes_at_load = len(self.executor.notes)
-        if self.matrix_rate is None:
-            from harness.engine.rate import matrix_rate
+        from harness.engine.rate import matrix_rate
 
-            self.matrix_rate = matrix_rate(self.device, self.torch_dtype)
+        self.matrix_rate = matrix_rate(self.device, self.torch_dtype)
 
     def bytes_to_load(self) -> int | None:
         """Bytes that the weights will take on the device: 0 where they are there already, or are spread over several;

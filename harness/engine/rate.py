@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -18,11 +19,13 @@ _SLOW, _ENOUGH = 0.005, 0.01
 _FEWEST = 2
 
 
+@functools.cache
 def matrix_rate(device: str, dtype: torch.dtype) -> float:
     """Floating-point operations a second of a linear layer on `device`, as the engine runs it.
 
-    The best of a few products, some hundredths of a second in all; random streams stay as they are. Of a processor it
-    is the rate of one thread, by its own time, as many times as there are threads: other processes do not change it.
+    The best of a few products, some hundredths of a second in all, once in a process; random streams stay as they are.
+    Of a processor it is the rate of one thread, by its own time, as many times as there are threads: other processes do
+    not change it.
     """
     on_processor = device == "cpu"
     threads = torch.get_num_threads() if on_processor else 1
