@@ -129,7 +129,7 @@ class Slurm(ShardExecutor):
         for job in jobs:
             if job_id := known.get(str(job.part)):
                 kind = submitit.SlurmJob if self.cluster == "slurm" else submitit.LocalJob
-                submitted = kind(folder=folder, job_id=job_id)
+                submitted: submitit.Job[Any] = kind(folder=folder, job_id=job_id)
                 if not (submitted.done(force_check=True) or _is_lost(submitted)):
                     running[job.part] = (job, submitted)
         todo = [job for job in jobs if job.part not in running]

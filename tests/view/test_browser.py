@@ -180,6 +180,7 @@ def test_a_note_is_made_and_read_in_the_page(address: tuple[str, list[str]]) -> 
         driver.get(f"{base}?token=t")
         driver.get(f"{base}run/{run}/sample/4?lang=en")
         WebDriverWait(driver, 30).until(lambda found: found.find_elements("css selector", "form.note"))
+        console_errors(driver)  # a page that waits for the run to be indexed is a 503, and looks again
         driver.execute_script("document.querySelectorAll('details').forEach((each) => (each.open = true))")
         driver.find_element("css selector", "form.note input[value=gold]").click()
         driver.find_element("css selector", "form.note textarea").send_keys("<script>alert(1)</script> 有误")
