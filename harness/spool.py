@@ -99,11 +99,12 @@ class Spool(Sequence[T]):
                 weakref.finalize(self, self._file.close)
             whole = len(self._last) // self._block * self._block
             for start in range(0, whole, self._block):
-                data = _dumped(self._last[start : start + self._block])
-                left = memoryview(data)
+                stream = io.BytesIO()
+                _Pickler(stream, pickle.HIGHEST_PROTOCOL).dump(self._last[start : start + self._block])
+                left, end = stream.getbuffer(), self._ends[-1] + stream.tell()
                 while left:
                     left = left[self._file.write(left) :]
-                self._ends.append(self._ends[-1] + len(data))
+                self._ends.append(end)
         except OSError as error:
             folder, cause = tempfile.gettempdir(), error.strerror or error
             raise SaveError(
@@ -140,9 +141,3 @@ class _Pickler(pickle.Pickler):
 
 _FIELDS: dict[type, Callable[[Any], tuple[Any, ...]] | None] = {}
 """What gives the fields of a frozen dataclass, in their order; None for all other types."""
-
-
-def _dumped(values: Sequence[Any]) -> bytes:
-    stream = io.BytesIO()
-    _Pickler(stream, pickle.HIGHEST_PROTOCOL).dump(values)
-    return stream.getvalue()

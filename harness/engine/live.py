@@ -128,8 +128,9 @@ def whole_weights(model: Any) -> Iterator[None]:
         with deepspeed.zero.GatheredParameters(list(model.parameters())):
             for part in model.modules():
                 for hooks in (part._forward_hooks, part._forward_pre_hooks):
-                    for number in [number for number, hook in hooks.items() if _is_of_deepspeed(hook)]:
-                        del hooks[number]  # it gathers a layer, and lets it go when the layer is done
+                    for number, hook in list(hooks.items()):
+                        if str(getattr(hook, "__module__", "")).startswith("deepspeed."):
+                            del hooks[number]  # it gathers a layer, and lets it go when the layer is done
             yield
     else:
         check_sharding(model)
@@ -312,10 +313,6 @@ def fingerprint(module: Any) -> str:
         samples = values[:: max(1, len(values) // _SAMPLED_VALUES)].clone()
         digest.update(samples.cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _is_of_deepspeed(hook: Any) -> bool:
-    return str(getattr(hook, "__module__", "")).startswith("deepspeed.")
 
 
 def _is_cut(parameter: Any) -> bool:

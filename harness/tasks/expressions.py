@@ -13,7 +13,7 @@ import functools
 import inspect
 import operator
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -335,14 +335,9 @@ def _(node: ast.Call) -> _Evaluate:
     if name not in FUNCTIONS or node.keywords:
         called = name or ast.unparse(node.func)
         raise ExpressionError(f"there is no function '{called}'{suggest(called, FUNCTIONS)}")
-    function, parts = FUNCTIONS[name], list(_arguments(node.args))
+    function, parts = FUNCTIONS[name], [_compiled(argument) for argument in node.args]
     try:
         inspect.signature(function).bind(*parts)
     except TypeError as error:
         raise ExpressionError(f"{name}: {error}") from None
     return lambda names: _bounded(function(*(part(names) for part in parts)))
-
-
-def _arguments(nodes: Sequence[ast.expr]) -> Iterator[_Evaluate]:
-    for node in nodes:
-        yield _compiled(node)
