@@ -11,10 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from harness.engine.deferred_compiler import defer_compiler, import_compiler_as_ever
 from harness.engine.import_structure import keep_import_structure
 
 _LOSSES = "transformers.loss.loss_utils"
 _FROM_SCIPY = "linear_sum_assignment"
+_DISTRIBUTED = "is_torch_distributed_available"
+# What starts the processes of a model that is spread over them says so in these.
+_PROCESS_GROUP = ("WORLD_SIZE", "RANK", "LOCAL_RANK")
 # How long a thread that has nothing to do looks for work before it sleeps: GNU's OpenMP in turns of a loop, Intel's and
 # LLVM's in milliseconds.
 _WAITING = {"GOMP_SPINCOUNT": "2000", "KMP_BLOCKTIME": "1"}
@@ -64,12 +68,36 @@ def import_model_classes() -> None:
     """Import what every model class of transformers derives from; its file imports the rest.
 
     Every one of them imports every loss. Those for finding objects are all that needs SciPy, for one function: half a
-    second, which is left to who trains such a model.
+    second, which is left to who trains such a model. Nor are torch's compiler and what spreads a model over processes
+    imported, where there is one process: a second of processor, SymPy's part included.
     """
     with contextlib.suppress(ImportError, AttributeError), _no_collection():  # another version, arranged otherwise
+        defer_compiler()
+        _leave_out_process_groups()
         if _LOSSES not in sys.modules and "scipy.optimize" not in sys.modules:
             _import_losses_without_scipy()
-        importlib.import_module("transformers.modeling_utils")
+        try:
+            importlib.import_module("transformers.modeling_utils")
+        except Exception:  # it asks for more of the compiler than was expected
+            import_compiler_as_ever()
+            importlib.import_module("transformers.modeling_utils")
+
+
+def _leave_out_process_groups() -> None:
+    """Have transformers take it that torch cannot spread a model over processes, as it is built on some platforms.
+
+    Nothing where this process is one of several, or where transformers looked already.
+    """
+    if any(name in os.environ for name in _PROCESS_GROUP) or "transformers.distributed.utils" in sys.modules:
+        return
+    for module in ("transformers.utils.import_utils", "transformers.utils"):
+        found = importlib.import_module(module)
+        if hasattr(found, _DISTRIBUTED):
+            setattr(found, _DISTRIBUTED, _is_no_process_group)
+
+
+def _is_no_process_group() -> bool:
+    return False
 
 
 def _import_losses_without_scipy() -> None:

@@ -144,8 +144,11 @@ class TorchModel(Model):
         # Where main memory runs out, the system ends the process without a word: that is worth looking first.
         if needed is not None and needed > memory.free_memory(self.device):
             raise self._too_large(needed)
+        from harness.engine.unset_weights import UnsetWeights
+
         try:
-            self.module = self.open_model(self.device, self.torch_dtype).eval()
+            with UnsetWeights():
+                self.module = self.open_model(self.device, self.torch_dtype).eval()
         except (RuntimeError, MemoryError) as error:
             if not memory.is_out_of_memory(error):
                 raise

@@ -12,7 +12,9 @@ import pytest
 
 from harness.engine import cpu
 from harness.engine.libraries import allowed_cores, keep_to_allowed_cores, let_threads_sleep
+from harness.testing import tiny_causal_lm
 
+PROCESS_GROUP = ("WORLD_SIZE", "RANK", "LOCAL_RANK")
 PROGRAM = """\
 import gc
 import sys
@@ -33,6 +35,53 @@ def test_scipy_is_imported_only_by_who_trains_with_it() -> None:
     pytest.importorskip("scipy")
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
     assert done.stdout == "[[0, 1], [1, 0]]\n", done.stderr
+
+
+DEFERRED = """\
+import sys
+from harness.engine.libraries import import_model_classes
+import_model_classes()
+import torch
+from harness.engine.unset_weights import UnsetWeights
+from transformers import AutoModelForCausalLM
+with UnsetWeights():
+    model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
+tokens = torch.tensor([[5, 6, 7]])
+with torch.no_grad():
+    plain = model(tokens).logits
+    assert "sympy" not in sys.modules and "torch.distributed.tensor" not in sys.modules
+    compiled = torch.compile(model, backend="eager")(tokens).logits
+assert torch.equal(plain, compiled)
+from torch import _dynamo
+from transformers.integrations.finegrained_fp8 import _load_finegrained_fp8_kernel as decorated
+assert type(_dynamo) is type(sys) and id(decorated) in _dynamo.trace_rules._allowed_callable_ids
+assert _dynamo._trace_wrapped_higher_order_op is sys.modules["torch._dynamo._trace_wrapped_higher_order_op"]
+print("the same")
+"""
+
+
+@pytest.mark.slow
+def test_the_compiler_is_imported_when_something_is_compiled(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", DEFERRED, str(tiny_causal_lm(tmp_path))], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "the same\n", done.stderr
+
+
+@pytest.mark.slow
+def test_one_of_several_processes_can_spread_a_model_with_transformers() -> None:
+    program = """\
+from harness.engine.libraries import import_model_classes
+import_model_classes()
+from transformers.distributed.utils import is_torch_distributed_available
+print(is_torch_distributed_available())
+"""
+    for given, found in (({}, "False\n"), ({"WORLD_SIZE": "2"}, "True\n")):
+        environment = {name: value for name, value in os.environ.items() if name not in PROCESS_GROUP}
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=False, env={**environment, **given}
+        )
+        assert done.stdout == found, done.stderr
 
 
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")

@@ -1,0 +1,161 @@
+"""Has torch's compiler imported when something is compiled, not because transformers names it in its own files.
+
+They import `torch._dynamo`, and SymPy with it, for three decorators that mean something to compiled code alone: a fifth
+of the time until the first question. Until anything else of it is asked for, these three are all of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.abc
+import importlib.machinery
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+_COMPILER = "torch._dynamo"
+_ALONE = f"{_COMPILER}._trace_wrapped_higher_order_op"
+"""What transformers takes a class from, and needs nothing of the rest."""
+_LOCK = threading.RLock()
+
+
+def defer_compiler() -> None:
+    """From now on `import torch._dynamo` is a promise. Nothing where it is imported already."""
+    if _COMPILER not in sys.modules and not any(isinstance(each, _Finder) for each in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+
+
+def import_compiler_as_ever() -> None:
+    """Take the promise back, where something could not be imported with it. Nothing where it was kept."""
+    sys.meta_path[:] = [each for each in sys.meta_path if not isinstance(each, _Finder)]
+    if isinstance(sys.modules.get(_COMPILER), _Promise):
+        for name in [name for name in sys.modules if name == _COMPILER or name.startswith(f"{_COMPILER}.")]:
+            del sys.modules[name]
+
+
+class _Finder:
+    """Finds the module that is deferred. What is below it is found as ever, once its lines have run."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name == _COMPILER:
+            spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+            if spec is not None and spec.loader is not None:
+                spec.loader = _Loader(spec.loader, self)
+            return spec
+        if not name.startswith(f"{_COMPILER}.") or name == _ALONE:
+            return None
+        package = sys.modules.get(_COMPILER)
+        if isinstance(package, _Promise):
+            package.keep()
+        known = sys.modules.get(name)
+        return None if known is None else importlib.machinery.ModuleSpec(name, _Known(known))
+
+
+class _Known(importlib.abc.Loader):
+    """Gives a module that was imported while it was looked for."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self._module, self._spec = module, module.__spec__
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        return self._module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self._spec
+
+
+class _Loader(importlib.abc.Loader):
+    """Makes the promise in place of the module; `load` keeps it."""
+
+    def __init__(self, loader: Any, finder: _Finder) -> None:
+        self._loader, self._finder = loader, finder
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        return _Promise(spec.name)
+
+    def exec_module(self, module: Any) -> None:
+        module._promised = Decorators(module)
+        vars(module).update(
+            disable=module._promised.disable,
+            allow_in_graph=functools.partial(module._promised.mark, "allow_in_graph"),
+            assume_constant_result=functools.partial(module._promised.mark, "assume_constant_result"),
+        )
+
+    def load(self, module: _Promise) -> None:
+        self._loader.exec_module(module)
+        module.__loader__ = self._loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        if self._finder in sys.meta_path:
+            sys.meta_path.remove(self._finder)
+        vars(module).pop("_promised", None)
+        made: ModuleType = module
+        made.__class__ = ModuleType  # from now on a module like any other
+
+
+class _Promise(ModuleType):
+    """A package of which no line has run. Any name that it lacks has it run, and so has any submodule but one."""
+
+    _promised: Decorators | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name != "__all__":  # what goes through all modules asks for these
+            raise AttributeError(f"module '{self.__name__}' has no attribute '{name}'")
+        self.keep()
+        if name in vars(self):
+            return vars(self)[name]
+        raise AttributeError(f"module '{self.__name__}' has no attribute '{name}'")
+
+    def keep(self) -> None:
+        """Run it. Nothing where it runs already: it may ask for what it has not got to yet."""
+        with _LOCK:
+            promised, self._promised = self._promised, None
+            if promised is None:
+                return
+            loader: Any = self.__loader__
+            try:
+                loader.load(self)
+            except BaseException:
+                self._promised = promised
+                raise
+            for decorate in promised.waiting:
+                decorate()
+
+
+class Decorators:
+    """What decorates functions until the compiler is there, which then learns of all that were decorated."""
+
+    def __init__(self, module: _Promise) -> None:
+        self._module: Any = module
+        self.waiting: list[Callable[[], Any]] = []
+
+    def mark(self, decorator: str, function: Any) -> Any:
+        """`function` itself, which the decorator of this name leaves as it is."""
+        if not callable(function):
+            self._module.keep()
+            return getattr(self._module, decorator)(function)
+        self.waiting.append(lambda: getattr(self._module, decorator)(function))
+        return function
+
+    def disable(self, function: Any = None, *arguments: Any, **options: Any) -> Any:
+        """`function`, which no compiler looks into; without one, what decorates it."""
+        if function is None:
+            return functools.partial(self._disable, arguments, options)
+        return self._disable(arguments, options, function)
+
+    def _disable(self, arguments: Any, options: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+        made: list[Callable[..., Any]] = []
+        self.waiting.append(lambda: made.append(self._module.disable(function, *arguments, **options)))
+
+        @functools.wraps(function)
+        def disabled(*given: Any, **named: Any) -> Any:
+            return (made[0] if made else function)(*given, **named)  # without a compiler nothing looks into it
+
+        return disabled
