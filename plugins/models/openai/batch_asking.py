@@ -23,8 +23,8 @@ from harness import ModelError, Request, Response, UsageError
 from .batch_book import BatchBook, SentBatch, question_id
 from .batch_server import FULL, MOST_BATCH_BYTES, Batch, BatchServer, NotBegun
 from .client import Client
-from .connection import Received
 from .errors import RequestError, RetryableError, short
+from .received import Received
 
 Reply = TypeVar("Reply")
 Run = Callable[[Coroutine[Any, Any, Any]], Any]

@@ -20,8 +20,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from harness import ModelError, RetryPolicy, asked_pause, is_throttling, may_pass
 
 from .client import Client
-from .connection import NoReply, Received, Upload
+from .connection import Upload
 from .errors import message_of, short
+from .received import NoReply, Received
 
 MOST_REQUESTS = 50_000
 MOST_BATCH_BYTES = 200 * 10**6

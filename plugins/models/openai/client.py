@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 
 from harness import ModelError, RetryPolicy, Secret, UsageError, asked_pause, is_throttling, may_pass
 
-from .connection import CONNECT_TIMEOUT, Connection, NoReply, Received, Upload
+from .connection import Connection, Upload
 from .errors import (
     RequestError,
     RetryableError,
@@ -28,6 +28,7 @@ from .errors import (
     short,
 )
 from .pace import Pace, Places
+from .received import CONNECT_TIMEOUT, NoReply, Received
 from .servers import ModelServer, Servers
 
 Reply = TypeVar("Reply")

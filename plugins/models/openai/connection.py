@@ -17,32 +17,11 @@ import certifi
 
 from harness import UsageError
 
+from .http1 import HEADERS, Http1
+from .received import CONNECT_TIMEOUT, KEEP_ALIVE, MOST_BYTES, NoReply, Received, too_long
+
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
-CONNECT_TIMEOUT = 10.0
-# Below the five seconds after which uvicorn, and so most servers of models, drops a connection that nobody uses.
-KEEP_ALIVE = 4.0
-MOST_BYTES = 64 * 2**20
-"""Of one reply, after it was unpacked. The log-probabilities of 100,000 tokens take a tenth of it."""
 _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
-
-
-class NoReply(Exception):
-    """The exchange did not end with a reply. `gone`: nobody took the call, or the line broke. `final`: nor will it."""
-
-    def __init__(self, message: str, *, gone: bool = False, final: bool = False, certificate: bool = False) -> None:
-        super().__init__(message)
-        self.gone = gone
-        self.final = final
-        self.certificate = certificate
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A reply as it came. The names of `headers` are in lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    content: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +34,17 @@ class Upload:
 
 
 class Connection:
-    """Keep-alive connections to servers, closed when the last `async with` on it ends. For one event loop."""
+    """Keep-alive connections to servers, closed when the last `async with` on it ends. For one event loop.
+
+    Requests whose replies are read as a whole go by connections of this module's own (`Http1`); those by a proxy, files
+    that go up or come down, and replies whose pieces are timed go by aiohttp.
+    """
 
     def __init__(self, urls: Sequence[str], verify: bool | str) -> None:
-        self._tls = tls_context(verify) if any(url.startswith("https:") for url in urls) else False
+        self._tls = tls_context(verify) if any(url.startswith("https:") for url in urls) else None
         self._proxies = {urlsplit(url).netloc: proxy for url in urls if (proxy := _proxy_for(url))}
+        self._plain = all(Http1.takes(url) for url in urls) and not self._proxies
+        self._http1 = Http1(self._tls)
         self._session: Any = None
         self._users = 0
 
@@ -68,7 +53,10 @@ class Connection:
 
     async def __aexit__(self, *_: object) -> None:
         self._users -= 1
-        if not self._users and self._session is not None:
+        if self._users:
+            return
+        self._http1.close()
+        if self._session is not None:
             session, self._session = self._session, None
             await session.close()
 
@@ -87,6 +75,26 @@ class Connection:
         into: the file that takes the content of a reply of status 200, however long it is. arrivals: takes
         (`time.perf_counter()`, bytes so far) whenever some came.
         """
+        try:
+            if self._plain and into is None and arrivals is None and not isinstance(body, Upload):
+                return await self._http1.exchange(method, url, body, headers, max(0.001, seconds))
+            return await self._by_aiohttp(method, url, body, headers, seconds, into, arrivals)
+        except TimeoutError:
+            raise NoReply(f"the reply took too long (more than {seconds:.3g} s)") from None
+        except OSError as error:
+            raise NoReply(_describe(error), gone=True) from None
+
+    async def _by_aiohttp(
+        self,
+        method: str,
+        url: str,
+        body: bytes | Upload | None,
+        headers: Mapping[str, str],
+        seconds: float,
+        into: IO[bytes] | None,
+        arrivals: list[tuple[float, int]] | None,
+    ) -> Received:
+        """The same by a general client. Raises TimeoutError beside NoReply."""
         import aiohttp
 
         try:
@@ -99,10 +107,8 @@ class Connection:
                     parts = reply.content.iter_chunked(2**16)
                     content = await read_parts(parts, into if reply.status == 200 else None, arrivals)
                     return Received(reply.status, {k.lower(): v for k, v in reply.headers.items()}, content)
-        except TimeoutError as error:
-            if isinstance(error, aiohttp.ServerTimeoutError):
-                raise NoReply("the server could not be connected to in time", gone=True) from None
-            raise NoReply(f"the reply took too long (more than {seconds:.3g} s)") from None
+        except aiohttp.ServerTimeoutError:
+            raise NoReply("the server could not be connected to in time", gone=True) from None
         except aiohttp.ClientConnectorCertificateError as error:
             why = getattr(error.certificate_error, "verify_message", "") or "certificate verify failed"
             raise NoReply(f"its certificate is not trusted: {why}", gone=True, certificate=True) from None
@@ -110,7 +116,7 @@ class Connection:
             raise NoReply("the reply broke off", gone=True) from None
         except aiohttp.ServerDisconnectedError:
             raise NoReply("the server closed the connection", gone=True) from None
-        except (aiohttp.ClientError, ValueError, OSError) as error:
+        except (aiohttp.ClientError, ValueError) as error:
             gone = isinstance(error, aiohttp.ClientConnectionError | OSError)
             raise NoReply(_describe(error), gone=gone) from None
 
@@ -123,7 +129,7 @@ class Connection:
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
-                headers={"Accept-Encoding": "gzip, deflate", "User-Agent": "harness"},
+                headers=HEADERS,
             )
         return self._session
 
@@ -173,7 +179,7 @@ async def read_parts(
         if arrivals is not None:
             arrivals.append((time.perf_counter(), size))
         if size > MOST_BYTES:
-            raise NoReply(f"the reply is longer than {MOST_BYTES // 2**20} MB", final=True)
+            raise too_long()
         parts.append(part)
     return b"".join(parts)
 
@@ -191,6 +197,8 @@ def _proxy_for(url: str) -> str | None:
 def _describe(error: BaseException) -> str:
     """The innermost cause in a few words: `ConnectionRefusedError: Connection refused`."""
     inner = getattr(error, "os_error", None) or error.__cause__ or error
+    if isinstance(inner, ssl.SSLError):  # its number is none of the system's
+        return f"{type(inner).__name__}: {(inner.reason or str(inner)).replace('_', ' ').lower()}"
     number = inner.errno if isinstance(inner, OSError) else None
     text = os.strerror(number) if number is not None and number > 0 else str(inner)
     return f"{type(inner).__name__}: {' '.join(text.split())[:200]}".removesuffix(": ")

@@ -15,7 +15,9 @@ from urllib.parse import urlsplit
 
 from harness import UsageError
 
-from .connection import CONNECT_TIMEOUT, KEEP_ALIVE, Connection, NoReply, Received, Upload, read_parts
+from .connection import Connection, Upload, read_parts
+from .http1 import HEADERS
+from .received import CONNECT_TIMEOUT, KEEP_ALIVE, NoReply, Received
 
 MOST_STREAMS = 100
 """Requests at once on one connection: as many as servers are asked to allow at least (RFC 9113, section 6.5.2)."""
@@ -123,13 +125,13 @@ class Http2Connection(Connection):
         if line is None or line.busy >= MOST_STREAMS:
             client = httpx2.AsyncClient(
                 http2=True,
-                verify=self._tls,
+                verify=self._tls or False,
                 proxy=self._proxies.get(server),
                 trust_env=False,
                 timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT),
                 # One is enough; a bound would have requests wait for a broken one, which httpx2 does not give up then.
                 limits=httpx2.Limits(max_connections=None, keepalive_expiry=KEEP_ALIVE),
-                headers={"Accept-Encoding": "gzip, deflate", "User-Agent": "harness"},
+                headers=HEADERS,
             )
             line = _Line(client)
             lines.append(line)
