@@ -130,3 +130,32 @@ def test_auto_grows_while_replies_stay_quick_and_no_further() -> None:
     for _ in range(5000):
         busy.answered(0.2 * max(1.0, busy.size / 16))
     assert AUTO_FIRST <= busy.size <= 48
+
+
+async def away(clock: Callable[[], float], *, unavailable: bool) -> float:
+    """How long 4,000 requests of 50 ms take, 64 at once, with a server that lets nobody in from 1 to 3 s."""
+    pace, places = Pace(clock=clock), Places(64, adapts=False)
+
+    async def one(index: int) -> None:
+        while True:
+            start = await pace.turn()
+            if not 1 < clock() < 3:
+                await asyncio.sleep(0.05)
+                pace.answered(start)
+                return places.give()
+            pace.refused(start, 1.0, unavailable=unavailable)
+            await asyncio.sleep(1 + 0.1 * (index % 10) / 10)
+
+    tasks = []
+    for index in range(4000):
+        await places.take(index)
+        tasks.append(asyncio.create_task(one(index)))
+    await asyncio.gather(*tasks)
+    return clock()
+
+
+def test_a_server_that_was_away_is_asked_as_before_when_it_is_back() -> None:
+    """Nothing was learnt about its limit; where it says that there are too many, the rate rises step by step."""
+    limit = 4000 / 64 * 0.05 + 2
+    back = simulated(lambda clock: away(clock, unavailable=True))
+    assert limit < back < limit + 2 < simulated(lambda clock: away(clock, unavailable=False))

@@ -95,6 +95,12 @@ def test_a_retry_after_beyond_all_patience_is_not_waited_for(server: ScriptedSer
     )
 
 
+def test_an_absurd_retry_after_of_a_server_that_answers_others_is_not_taken_at_its_word(server: ScriptedServer) -> None:
+    server.answer = lambda asked: error(429, Retry_After="259200") if asked.number in (0, 9) else chat("yes")
+    given = answers(make(server, num_concurrent=4), [ask(f"question {n}") for n in range(20)])
+    assert not any(response.error for response in given) and len(server.asked) == 22
+
+
 def test_pauses_grow_and_vary(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     server.script(error(500))
     model = make(server, retry_delay=1.0, max_retries=8)

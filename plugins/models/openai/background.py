@@ -7,7 +7,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from .connection import Connection
 from .pace import Places
@@ -27,8 +27,41 @@ NO_MORE = -2
 _COUNTED = 0.005
 """Seconds until it is looked again whether an answer has been counted."""
 
+_REST, _LONGEST_REST = 0.002, 0.02
+"""Seconds for which answers are held: until no more come for so long, and no longer than the second."""
+
 ENDING = 2.0
 """Seconds for connections to be closed in."""
+
+
+class _Answers(Generic[Answer]):
+    """Answers on their way to the caller's thread.
+
+    Those that come at nearly the same moment go together, when their places have been filled again: what the caller
+    does with them takes the processor from the loop, and servers should have their next requests before.
+    """
+
+    def __init__(self) -> None:
+        self.handed_over: queue.SimpleQueue[list[tuple[int, Answer | None, BaseException | None]]] = queue.SimpleQueue()
+        self._held: list[tuple[int, Answer | None, BaseException | None]] = []
+        self._seen = 0
+        self._since = 0.0
+
+    def put(self, index: int, answer: Answer | None, error: BaseException | None = None) -> None:
+        """An answer, or what went wrong. For the loop's thread."""
+        self._held.append((index, answer, error))
+        if len(self._held) == 1:
+            loop = asyncio.get_running_loop()
+            self._since = loop.time()
+            self._look(loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._seen == len(self._held) or loop.time() - self._since > _LONGEST_REST:
+            self.handed_over.put(self._held)
+            self._held, self._seen = [], 0
+        else:
+            self._seen = len(self._held)
+            loop.call_later(_REST, self._look, loop)
 
 
 class Background:
@@ -57,18 +90,21 @@ class Background:
         caller's thread, after some seconds without an answer. `connection` is closed in the end. `admits`: see
         `Model.admits`.
         """
-        done: queue.SimpleQueue[tuple[int, Answer | None, BaseException | None]] = queue.SimpleQueue()
+        done: _Answers[Answer] = _Answers()
         work = asyncio.run_coroutine_threadsafe(
             _ask_all(ask, questions, places, done, connection, admits), self._started()
         )
         try:
-            for _ in questions:
-                index, answer, error = _next(done, quiet)
-                if index == NO_MORE:
-                    break
-                if error is not None:
-                    raise error
-                yield index, answer
+            left = len(questions)
+            while left > 0:
+                for index, answer, error in _next(done.handed_over, quiet):
+                    if index == NO_MORE:
+                        left = 0
+                        break
+                    if error is not None:
+                        raise error
+                    left -= 1
+                    yield index, answer
             with contextlib.suppress(TimeoutError):
                 work.result(ENDING)  # connections are closed
         finally:
@@ -120,7 +156,7 @@ async def _ask_all(
     ask: Ask[Question, Answer],
     questions: Sequence[Question],
     places: Places,
-    done: queue.SimpleQueue[Any],
+    done: _Answers[Answer],
     connection: Connection,
     admits: Admits,
 ) -> None:
@@ -131,10 +167,10 @@ async def _ask_all(
     async def one(index: int, question: Question) -> None:
         nonlocal failed
         try:
-            done.put((index, await ask(index, question), None))
+            done.put(index, await ask(index, question))
         except Exception as error:
             failed = True
-            done.put((index, None, error))
+            done.put(index, None, error)
         places.give()
 
     places.begin()
@@ -151,9 +187,9 @@ async def _ask_all(
                 task.add_done_callback(tasks.discard)
             while tasks:
                 await asyncio.wait(tasks)
-            done.put((NO_MORE, None, None))
+            done.put(NO_MORE, None)
         except Exception as error:
-            done.put((-1, None, error))
+            done.put(-1, None, error)
         finally:
             for task in tasks:
                 task.cancel()

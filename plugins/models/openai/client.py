@@ -27,7 +27,7 @@ from .errors import (
     refusal,
     short,
 )
-from .pace import Pace, Places
+from .pace import Pace, Places, rested
 from .received import CONNECT_TIMEOUT, NoReply, Received
 from .servers import ModelServer, Servers
 
@@ -135,21 +135,28 @@ class Client:
             finally:
                 self.servers.give(server)
             if failure.status in (429, 503, 529):
-                server.pace.refused(start, failure.pause)
+                server.pace.refused(start, failure.pause, unavailable=failure.status == 503)
             attempts.spend(time.monotonic() - started)
             if self._hands_over(server, failure) and handed_over < len(self.servers.all) - 1 and attempts.left > 0:
                 refused_by, handed_over = server, handed_over + 1
                 continue
             refused_by, handed_over = None, 0
-            pause = attempts.failed(failure.pause, throttled=failure.throttled)
+            wish = failure.pause
+            if failure.throttled and wish is not None and wish >= attempts.left:
+                # Three days, it says. If it answers others, or may do so, it is asked again as if it had said nothing.
+                may_answer = server.pace.lets_in or (server.under_way > 0 and attempts.number == 0)
+                wish = None if may_answer else wish
+            pause = attempts.failed(wish, throttled=failure.throttled)
             if pause is None:
                 break
             ticket = id(failure)
             self.waiting[ticket] = (time.monotonic() + pause, self.hide(str(failure)))
             try:
+                least = min(pause, _LEAST_REST * 2.0 ** min(attempts.number - 1, 8) * random.uniform(0.5, 1.5))
                 if failure.throttled:
-                    least = min(pause, _LEAST_REST * 2.0 ** min(attempts.number - 1, 8) * random.uniform(0.5, 1.5))
                     attempts.spend(await rest(pause, least, server.pace) - pause)
+                elif failure.status == 503:  # in its place, so that a server that is away is asked by few
+                    attempts.spend(await rested(pause, least, server.pace) - pause)
                 else:
                     await self.sleep(pause)
             finally:

@@ -217,6 +217,9 @@ class _Line(asyncio.Protocol):
         except NoReply as error:
             self.fail(error)
 
+    def eof_received(self) -> None:
+        self._idle.pop(self, None)  # the server sends no more: the connection is closed next
+
     def connection_lost(self, error: Exception | None) -> None:
         self._lines.discard(self)
         self._idle.pop(self, None)

@@ -1,6 +1,6 @@
 """Exchanges over HTTP/2 (RFC 9113): many requests on one connection, where a server offers it.
 
-A request costs this machine about three times the processor that it costs over HTTP/1.1, so that this is for servers
+A request costs this machine several times the processor that it costs over HTTP/1.1, so that this is for servers
 that bound how many connections one may have, or that are far away; it is not the usual way.
 """
 

@@ -127,11 +127,14 @@ class Pace:
         self._overshoot = _OVERSHOOT
         self._memory = _SHORTEST_MEMORY
         self._starts: deque[Start] = deque(maxlen=50_000)
-        self._begun = self._refused = 0
+        self._begun = self._refused = self._unavailable = 0
         self.sent = self.refusals = 0
         """Requests since the start, and those that were refused."""
         self._last_look: tuple[float, float] | None = None
         self._judged, self._generous = float("-inf"), False
+        self._let_in = self._away = float("-inf")
+        self._rate_before = 0.0
+        """The rate before the server was away; 0 where it was not."""
 
     async def turn(self) -> Start:
         """Wait until a request may start."""
@@ -153,6 +156,12 @@ class Pace:
     def answered(self, start: Start) -> None:
         """The server has let it in."""
         start.is_decided = True
+        self._let_in = self._clock()
+
+    @property
+    def lets_in(self) -> bool:
+        """Whether the server has answered a request within the last seconds."""
+        return self._clock() - self._let_in < _LONGEST_EVIDENCE
 
     @property
     def is_generous(self) -> bool:
@@ -174,10 +183,14 @@ class Pace:
         self._generous = answered >= _MANY_LET_IN and refused <= _MANY_REFUSED * (answered + refused)
         return self._generous
 
-    def refused(self, start: Start, asked_pause: float | None) -> None:
-        """asked_pause: seconds that the server wants to pass. Its limit counts over a span of about that length."""
+    def refused(self, start: Start, asked_pause: float | None, *, unavailable: bool = False) -> None:
+        """asked_pause: seconds that the server wants to pass. Its limit counts over a span of about that length.
+
+        unavailable: it said that it is not there, and not that there are too many.
+        """
         start.let_in, start.is_decided = False, True
         self._refused += 1
+        self._unavailable += unavailable
         self.refusals += 1
         self._memory = min(_LONGEST_MEMORY, max(self._memory, asked_pause or 0.0))
         self._look()
@@ -189,10 +202,12 @@ class Pace:
         many = self._refused >= 8 and 2 * self._refused > self._begun
         if not many and span < max(_OBSERVED, 3 / self.rate):
             return
-        begun, refused = self._begun, self._refused
-        self._begun = self._refused = 0
+        begun, refused, unavailable = self._begun, self._refused, self._unavailable
+        self._begun = self._refused = self._unavailable = 0
         self._looked = now
         if begun == 0 or (refused == 0 and self.rate == float("inf")):
+            return
+        if self._was_away(now, begun, refused, unavailable):
             return
         if not many and self.rate < float("inf") and begun < 0.7 * self.rate * span:
             return  # there was less to ask than might have been
@@ -209,6 +224,19 @@ class Pace:
             if self.rate > 3 * self._let_in_rate(now):
                 self.rate = float("inf")
         self._next = min(self._next, now + 1 / self.rate)
+
+    def _was_away(self, now: float, begun: int, refused: int, unavailable: int) -> bool:
+        """Whether the server is back after a time in which nobody was let in; then it is asked as it was before.
+
+        Of one that restarts behind a proxy nothing is learnt about how much it grants.
+        """
+        if unavailable == refused >= begun:
+            self._rate_before, self._away = self._rate_before or self.rate, now
+        elif self._rate_before and self._let_in > self._away and refused < _MANY_REFUSED * begun:
+            self.rate, self._rate_before = self._rate_before, 0.0
+            self._next = now
+            return True
+        return False
 
     def _let_in_rate(self, now: float) -> float:
         """Requests a second that were let in: of those begun within the memory, or of the last ten of them."""

@@ -142,21 +142,43 @@ class CompletionChoice(_Choice):
     prompt_logprobs: list[dict[str, PromptToken] | None] | None = None
 
 
-class ChatReply(_Typed):
+class _Reply(_Typed):
+    usage: ReplyUsage | None = None
+    error: Any = None
+
+
+class ChatReply(_Reply):
     choices: list[ChatChoice] = Field(min_length=1)
-    usage: ReplyUsage | None = None
 
 
-class CompletionReply(_Typed):
+class CompletionReply(_Reply):
     choices: list[CompletionChoice] = Field(min_length=1)
-    usage: ReplyUsage | None = None
     prompt_logprobs: list[dict[str, PromptToken] | None] | None = None
 
 
 def read_reply(kind: type[Whole], content: bytes, content_type: str = "") -> Whole:
     """A reply of status 200. Raises RequestError, of the retryable kind where another try may bring a whole one."""
     is_stream = content_type.startswith("text/event-stream") or content.startswith((b"data:", b": ", b"event:"))
-    fields = _joined(content) if is_stream else _json(content)
+    reply = None if is_stream else _whole_at_once(kind, content)
+    if reply is None:
+        reply = _whole(kind, _joined(content) if is_stream else _json(content), content)
+    choice = reply.choices[0]
+    if choice.error:
+        raise error_in_reply(choice.error, "the server failed while it answered")
+    return reply
+
+
+def _whole_at_once(kind: type[Whole], content: bytes) -> Whole | None:
+    """A reply as it should be, read in one step. None where anything is odd about it, which `_whole` tells in words."""
+    try:
+        reply = kind.model_validate_json(content)
+    except ValidationError:
+        return None
+    return None if reply.error else reply
+
+
+def _whole(kind: type[Whole], fields: Any, content: bytes) -> Whole:
+    """The reply that these fields are. Raises RequestError."""
     if not isinstance(fields, dict):
         raise _unusable(short(json.dumps(fields, ensure_ascii=False)))
     if fields.get("error"):
@@ -164,17 +186,13 @@ def read_reply(kind: type[Whole], content: bytes, content_type: str = "") -> Who
     if not fields.get("choices"):
         raise _unusable(message_of(content))
     try:
-        reply = kind.model_validate(fields)
+        return kind.model_validate(fields)
     except ValidationError as error:
         # `usage.prompt_tokens: input should be a valid integer`; of a union's branches, the first.
         first = error.errors(include_url=False, include_input=False)[0]
         where = [str(step) for step in first["loc"] if not str(step).endswith("]") and str(step) not in ("str", "int")]
         problem = f"{'.'.join(where)}: {first['msg'][:1].lower()}{first['msg'][1:]}"
         raise RequestError(f"the server's reply is not what the API promises: {problem}") from None
-    choice = reply.choices[0]
-    if choice.error:
-        raise error_in_reply(choice.error, "the server failed while it answered")
-    return reply
 
 
 def finish_of(choice: ChatChoice | CompletionChoice) -> Finish | Literal["withheld"] | None:

@@ -10,6 +10,7 @@ is no reply is refused, and never guessed at.
 
 from __future__ import annotations
 
+import functools
 import re
 import zlib
 
@@ -20,10 +21,20 @@ MOST_HEAD = 256 * 2**10
 _MOST_CHUNK_LINE = 4096
 _STATUS = re.compile(r"HTTP/1\.([01]) ([1-5]\d\d)(?: .*)?")
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
+_LENGTHS = ("content-length", "transfer-encoding")
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;.*)?\r?")
 _GZIP = b"\x1f\x8b"
 _WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 _NOT_OFFERED = ("br", "zstd", "compress", "x-compress")
+
+
+@functools.lru_cache(512)
+def _header(line: str) -> tuple[str, str]:
+    """(name in lower case, value): most lines are the same in all replies of a server. Raises NoReply."""
+    name, colon, value = line.partition(":")
+    if not colon or not name or name != name.strip():
+        raise NoReply(f"the reply has a line that is no header: {line[:60]!r}")
+    return name.lower(), value.strip()
 
 
 class ReplyReader:
@@ -96,11 +107,8 @@ class ReplyReader:
             if line[:1] in (" ", "\t") and name:  # the older way to write a long value (RFC 9112, section 5.2)
                 headers[name] += f" {line.strip()}"
                 continue
-            name, colon, value = line.partition(":")
-            name, value = name.lower(), value.strip()
-            if not colon or not name or name != name.strip():
-                raise NoReply(f"the reply has a line that is no header: {line[:60]!r}")
-            if name in ("content-length", "transfer-encoding") and headers.get(name, value) != value:
+            name, value = _header(line)
+            if name in headers and name in _LENGTHS and headers[name] != value:
                 raise NoReply(f"the reply says two different things of its length: {name}")
             headers[name] = value
         self._headers = headers

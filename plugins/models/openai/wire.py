@@ -66,10 +66,11 @@ def chat_messages(prompt: Prompt, rules: MediaRules = _AS_THEY_ARE) -> list[dict
 
     A video is its chosen frames. rules: how media are made to fit. Raises DataError for one that cannot be shown.
     """
-    prompt = frames_as_images(prompt)
+    prompt = frames_as_images(prompt) if has_media(prompt) else prompt
     turns = prompt.messages or (Message("user", (*prompt.media, prompt.text) if prompt.media else prompt.text),)
     messages = [{"role": turn.role, "content": _content(turn.content, rules)} for turn in turns]
-    _name_calls(messages, [each["function"] for each in json.loads(prompt.tools or "[]")])
+    if any(turn.role == "tool" for turn in turns):
+        _name_calls(messages, [each["function"] for each in json.loads(prompt.tools or "[]")])
     if prompt.prefill:
         messages.append({"role": "assistant", "content": prompt.prefill})
     return messages
@@ -178,6 +179,8 @@ def finish(response: Response, until: Sequence[str], think_end: str | None, *, o
     cuts = [at for at in (text.find(stop, start) for stop in until if stop) if at >= 0]
     if cuts:
         return replace(response, text=text[: min(cuts)], reasoning=reasoning, finish_reason="stop")
+    if text == response.text and reasoning == response.reasoning:
+        return response
     return replace(response, text=text, reasoning=reasoning)
 
 
