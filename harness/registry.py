@@ -6,10 +6,12 @@ A plugin that cannot be imported is kept, with its cause, and named in the error
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import Distribution, EntryPoint, distributions
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, TypeVar
 
 import pluggy
@@ -201,7 +203,7 @@ class Registry:
 
 def load_plugins(sources: Iterable[tuple[EntryPoint, Distribution]] | None = None) -> Registry:
     """Load every installed plugin, in the order of their names."""
-    manager = pluggy.PluginManager(hooks.PROJECT)
+    manager = _PluginManager(hooks.PROJECT)
     manager.add_hookspecs(hooks)
     registry = Registry(manager)
     found = list(sources if sources is not None else _entry_points())
@@ -211,6 +213,15 @@ def load_plugins(sources: Iterable[tuple[EntryPoint, Distribution]] | None = Non
         plugin = Plugin(entry_point.name, *owners[id(distribution)], entry_point.value)
         registry.plugins.append(_load(manager, plugin, entry_point.load))
     return registry
+
+
+class _PluginManager(pluggy.PluginManager):
+    """Looks for hooks among the functions of a module alone: pluggy looks at every name as if it could do something."""
+
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
+        if isinstance(plugin, ModuleType) and not inspect.isroutine(vars(plugin).get(name)):
+            return None
+        return super().parse_hookimpl_opts(plugin, name)
 
 
 def _check_class(kind: Kind, hook_name: str, value: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import platform
 import re
@@ -40,6 +41,11 @@ def describe() -> Manifest:
 
 def versions() -> dict[str, str]:
     """Package -> version, for this package and everything that it can use and that is installed."""
+    return dict(_installed())
+
+
+@functools.cache  # each version is a file of metadata to read, and what was imported stays as it was
+def _installed() -> dict[str, str]:
     try:
         requirements = requires(DISTRIBUTION) or []
     except PackageNotFoundError:  # run from a checkout that was never installed
