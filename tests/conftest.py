@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -12,9 +13,18 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Tables are cut to the terminal, and where there is none, to what the system takes for one.
 os.environ["COLUMNS"] = "160"
+# Tests start a hundred commands, and each would compile the same sources anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # The same inputs each time: a draw by chance would fail once in a while, and for nobody else.
 hypothesis.settings.register_profile("fixed", derandomize=True)
 hypothesis.settings.load_profile("fixed")
+# What is imported while tests are collected stays: no look for garbage among it, neither now nor while tests run.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
-from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "transformers", "datasets", "sympy", "sacrebleu", "rouge_score", "sklearn", "peft")
@@ -68,12 +67,37 @@ PUBLIC_ROOMS = {
 }
 
 
-def imported_modules(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+@dataclass
+class Module:
+    """What a module imports, the private names that it defines (or sets on `self`) and reads, its public classes."""
+
+    imports: list[str] = field(default_factory=list)
+    defined: set[str] = field(default_factory=set)
+    used: set[str] = field(default_factory=set)
+    classes: dict[str, int] = field(default_factory=dict)
+    """Name -> line."""
+
+
+@functools.cache
+def read(path: Path) -> Module:
+    module = Module()
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            module.imports += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
+            module.imports.append(node.module)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            module.defined.add(node.name)
+        elif isinstance(node, ast.Name):
+            (module.defined if isinstance(node.ctx, ast.Store) else module.used).add(node.id)
+        elif isinstance(node, ast.Attribute):
+            (module.defined if isinstance(node.ctx, ast.Store) else module.used).add(node.attr)
+    for names in (module.defined, module.used):
+        names -= {name for name in names if not name.startswith("_") or name.startswith("__") or name == "_"}
+    classes = (node for node in tree.body if isinstance(node, ast.ClassDef))
+    module.classes = {node.name: node.lineno for node in classes if not node.name.startswith("_")}
+    return module
 
 
 def room_of(path: Path) -> str:
@@ -85,24 +109,24 @@ def core_files() -> list[Path]:
     return sorted((ROOT / "harness").rglob("*.py"))
 
 
-@pytest.mark.parametrize("path", core_files(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_room_imports_only_from_rooms_above_it(path: Path) -> None:
-    room = room_of(path)
-    if room not in BASE and room not in BELOW:  # cli, testing and the package itself may see everything
-        return
-    allowed = BASE | ({room} | BELOW[room] if room in BELOW else set())
-    wanted = {name.split(".")[1] for name in imported_modules(path) if name.startswith("harness.")}
-    assert wanted <= allowed, f"{path.name} may not import {sorted(wanted - allowed)}"
+def test_a_room_imports_only_from_rooms_above_it() -> None:
+    for path in core_files():
+        room = room_of(path)
+        if room not in BASE and room not in BELOW:  # cli, testing and the package itself may see everything
+            continue
+        allowed = BASE | ({room} | BELOW[room] if room in BELOW else set())
+        wanted = {name.split(".")[1] for name in read(path).imports if name.startswith("harness.")}
+        assert wanted <= allowed, f"{path.relative_to(ROOT)} may not import {sorted(wanted - allowed)}"
 
 
 def test_the_core_never_imports_a_plugin() -> None:
     for path in core_files():
-        assert not [name for name in imported_modules(path) if name.startswith("harness_")], path
+        assert not [name for name in read(path).imports if name.startswith("harness_")], path
 
 
 def test_plugins_import_only_the_public_api() -> None:
     for path in sorted((ROOT / "plugins").rglob("*.py")):
-        for name in imported_modules(path):
+        for name in read(path).imports:
             if name.split(".")[0] == "harness":
                 assert name in PUBLIC_ROOMS, f"{path.relative_to(ROOT)} imports {name}, which is not public"
 
@@ -116,34 +140,18 @@ def plugin_of(path: Path) -> str:
 def test_plugins_import_their_own_modules_relatively_and_no_other_plugin() -> None:
     """So a plugin's file or folder can be copied out as it is; ruff keeps relative imports within the folder."""
     for path in sorted((ROOT / "plugins").rglob("*.py")):
-        absolute = [name for name in imported_modules(path) if name.split(".")[0] == "harness_plugins"]
+        absolute = [name for name in read(path).imports if name.split(".")[0] == "harness_plugins"]
         assert not absolute, f"{path.relative_to(ROOT)} imports {absolute}: write `from .module import ...`"
 
 
-def private_names(path: Path) -> tuple[set[str], set[str]]:
-    """Names with one leading underscore in a file: those that are defined (or set on `self`), and those it reads."""
-    defined: set[str] = set()
-    used: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            defined.add(node.name)
-        elif isinstance(node, ast.Name):
-            (defined if isinstance(node.ctx, ast.Store) else used).add(node.id)
-        elif isinstance(node, ast.Attribute):
-            (defined if isinstance(node.ctx, ast.Store) else used).add(node.attr)
-    private = {name for name in defined | used if name.startswith("_") and not name.startswith("__") and len(name) > 1}
-    return defined & private, used & private
-
-
 def test_no_plugin_reaches_for_a_private_name_of_the_core_or_of_another_plugin() -> None:
-    core = set[str]().union(*(private_names(path)[0] for path in core_files()))
+    core = set[str]().union(*(read(path).defined for path in core_files()))
     defined: dict[str, set[str]] = {}
     used: dict[str, set[str]] = {}
     for path in sorted((ROOT / "plugins").rglob("*.py")):
         plugin = plugin_of(path)
-        names = private_names(path)
-        defined[plugin] = defined.get(plugin, set()) | names[0]
-        used[plugin] = used.get(plugin, set()) | names[1]
+        defined[plugin] = defined.get(plugin, set()) | read(path).defined
+        used[plugin] = used.get(plugin, set()) | read(path).used
     for plugin, own in defined.items():
         others = set[str]().union(*(names for other, names in defined.items() if other != plugin))
         borrowed = (used[plugin] - own) & (core | others)
@@ -173,9 +181,8 @@ def project_modules() -> list[Path]:
 def test_no_two_public_classes_have_one_name() -> None:
     places: dict[str, list[str]] = {}
     for path in project_modules():
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                places.setdefault(node.name, []).append(f"{path.relative_to(ROOT)}:{node.lineno}")
+        for name, line in read(path).classes.items():
+            places.setdefault(name, []).append(f"{path.relative_to(ROOT)}:{line}")
     assert not {name: found for name, found in places.items() if len(found) > 1}
 
 

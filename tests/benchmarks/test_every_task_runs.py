@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections import defaultdict
 from dataclasses import asdict
@@ -29,8 +30,12 @@ ROOT = Path(__file__).parents[2]
 MIRROR = ROOT.parent / "shared" / "mirror"
 REGISTRY = load_plugins()
 LIBRARY = TaskLibrary([("harness-eval", ROOT / "tasks")], [("harness-eval", ROOT / "templates")])
-TASKS = {entry.name: LIBRARY.load(LIBRARY.select([entry.name])[0], {}) for entry in LIBRARY.entries()}
 LIMIT = 20
+
+
+@functools.cache
+def tasks():
+    return {entry.name: LIBRARY.load(LIBRARY.select([entry.name])[0], {}) for entry in LIBRARY.entries()}
 
 
 def can_be_scored(task):
@@ -98,7 +103,7 @@ def gold_misread(result, report):
     # No value: what a judge scores. No gold: instructions that programs check.
     if best is None or best >= 0.998 or any(record.target is None for record in result.samples(report["task"])):
         return []
-    return [] if TASKS[report["task"]].config.output_type == "loglikelihood_rolling" else values
+    return [] if tasks()[report["task"]].config.output_type == "loglikelihood_rolling" else values
 
 
 class Plugin:
@@ -128,7 +133,7 @@ def _place(spec):
 def test_every_task_runs_over_its_example(tmp_path):
     plugin = Plugin()
     names, shots, missing = {}, {}, []
-    for name, task in TASKS.items():
+    for name, task in tasks().items():
         if not can_be_scored(task):
             missing.append(name)
             continue
@@ -147,7 +152,7 @@ def test_every_task_runs_over_its_example(tmp_path):
             names[f"{name}/{subset.name}" if subset.name else name] = name
     files = {
         name: [each for each in task.templates.media if each.template or each.kind == "video"]
-        for name, task in TASKS.items()
+        for name, task in tasks().items()
     }
     clips = {name for name, columns in files.items() if columns}
     assert clips & set(names.values())
@@ -157,7 +162,7 @@ def test_every_task_runs_over_its_example(tmp_path):
         overrides = {name: {"num_fewshot": count} for name, count in shots.items() if is_there(name)}
         reports |= finished(tmp_path / model, asked, plugin, model, overrides=overrides)[1]
     assert set(reports) == set(names.values())
-    assert set(reports) | set(missing) == set(TASKS)
+    assert set(reports) | set(missing) == set(tasks())
     assert all(report["counts"]["n"] >= 1 for report in reports.values())
 
 
@@ -180,7 +185,7 @@ def rows_in_mirror(task):
 @pytest.mark.skipif(not MIRROR.is_dir(), reason="runs where a mirror of real rows lies beside the project")
 def test_every_task_of_which_there_are_real_rows_runs_over_them(tmp_path):
     expressions, expected = [], {}
-    for name, task in TASKS.items():
+    for name, task in tasks().items():
         if task.templates.media:  # the mirror holds rows alone, and no pictures
             continue
         if can_be_scored(task) and (found := rows_in_mirror(task)):
@@ -193,7 +198,7 @@ def test_every_task_of_which_there_are_real_rows_runs_over_them(tmp_path):
         asked = {subset: count for subset, (count, _) in by_subset.items()}
         full = {subset: min(LIMIT, count) for subset, count in found.items()}
         assert asked.keys() == full.keys(), name
-        if not TASKS[name].config.where:  # which leaves out rows
+        if not tasks()[name].config.where:  # which leaves out rows
             assert asked == full, name
     misread = {name: gold_misread(result, report) for name, report in reports.items()}
     assert not {name: values for name, values in misread.items() if values}
