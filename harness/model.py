@@ -206,9 +206,9 @@ class Model(ABC):
         Raises `UsageError` for whatever can be known now: a folder without tokenizer, an adapter for another base.
         """
 
-    def prepare_to_show(self) -> None:
-        """In the place of `prepare` where prompts are only shown and their tokens counted, and all are strings: may
-        leave out what takes long and is needed for answers alone."""
+    def prepare_to_show(self, chats: bool = False) -> None:
+        """In the place of `prepare` where prompts are only shown and their tokens counted: may leave out what takes
+        long and is needed for answers alone. chats: whether they are shown as chats; all are strings where not."""
         self.prepare()
 
     @property

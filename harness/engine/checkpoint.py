@@ -31,6 +31,7 @@ from harness.engine.weights import (
 from harness.errors import UsageError, one_line
 
 _TOKENIZER = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "sentencepiece.bpe.model")
+_UNUSUAL = frozenset({"auto_map", "quantization_config", "compression_config", "text_config"})
 # Where the files lie and who wrote them decides nothing.
 _UNDECIDING = ("_name_or_path", "transformers_version")
 
@@ -66,6 +67,38 @@ class LocalCheckpoint:
         self.open_tokenizer(offline=offline)
         self.prompts = PromptEncoder(self.config, self.tokenizer, self.text_options, self.pretrained)
 
+    def open_to_show(self, *, offline: bool = False) -> bool:
+        """Read what prompts need, which is the tokenizer, without importing torch: the others are not known then.
+
+        False, and nothing is known, where the configuration is not in a folder, has code of its own, quantised weights
+        or several parts, or cannot be read so, and where the tokenizer is in another folder.
+        """
+        from harness.engine.deferred_imports import defer_torch
+        from harness.engine.import_structure import keep_import_structure
+
+        folder = Path(self.pretrained).expanduser()
+        if not (folder / "config.json").is_file() or self.trust_remote_code:
+            return False
+        self._check_folder()
+        if self.tokenizer_path != self.pretrained:
+            return False
+        keep_import_structure()
+        defer_torch()
+        stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        try:
+            from transformers import CONFIG_MAPPING
+
+            # transformers makes a dtype of torch of its name, and of nothing else here anything of torch.
+            told = {key: value for key, value in stored.items() if key not in ("dtype", "torch_dtype")}
+            if told.get("model_type") not in CONFIG_MAPPING or not _UNUSUAL.isdisjoint(told):
+                return False
+            self.config = CONFIG_MAPPING[told["model_type"]].from_dict(told, name_or_path=self.pretrained)
+        except (ValueError, TypeError, KeyError, ImportError, AttributeError):
+            return False
+        tokenizer = self.open_tokenizer(offline=offline, config=self.config)
+        self.prompts = PromptEncoder(self.config, tokenizer, self.text_options, self.pretrained)
+        return True
+
     def open_config(self, *, offline: bool = False) -> Any:
         """Read the configuration, and see that weights are beside it."""
         from transformers import AutoConfig
@@ -91,8 +124,8 @@ class LocalCheckpoint:
         self.config = config
         return config
 
-    def open_tokenizer(self, *, offline: bool = False) -> Any:
-        """Read the tokenizer."""
+    def open_tokenizer(self, *, offline: bool = False, config: Any = None) -> Any:
+        """Read the tokenizer. config: what transformers need not read again, where it is of the same folder."""
         from transformers import AutoTokenizer
 
         folder = Path(self.tokenizer_path).expanduser()
@@ -101,6 +134,8 @@ class LocalCheckpoint:
                 f"{folder} has no tokenizer (none of {', '.join(_TOKENIZER)}): give one with --model_args tokenizer=DIR"
             )
         options = self.source(offline=offline)
+        if config is not None:
+            options["config"] = config
         if self.text_options.add_bos_token is not None:
             options["add_bos_token"] = self.text_options.add_bos_token
         try:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.engine.deferred_compiler import defer_compiler, import_compiler_as_ever
+from harness.engine.deferred_imports import defer_compiler, import_compiler_as_ever
 from harness.engine.import_structure import keep_import_structure
 
 _LOSSES = "transformers.loss.loss_utils"

@@ -68,6 +68,7 @@ class TorchModel(Model):
         self.tokenizer: Any = None
         self.device = ""
         self.devices: tuple[str, ...] = ()
+        self.processor: ImageProcessor | SoundProcessor | None = None
         self.module: Any = None
         """The model, once it is loaded in this process; None where worker processes have it."""
         self._pool: WorkerPool | None = None

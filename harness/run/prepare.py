@@ -114,7 +114,6 @@ def prepare_run(
         Prices.of(spec.user_prices, "--user_prices")
     progress.stage("reading tasks")
     known = spec.model in registry.names("model")  # one that is not is refused below, as `resolved` says it
-    showing = showing and not spec.apply_chat_template
     meanwhile = registry.model(spec.model).import_libraries if known and models and not showing else lambda: None
     jobs = narrow(load_jobs(spec, registry, progress, meanwhile))
     check_drawn(jobs, spec)
@@ -225,7 +224,7 @@ def prepare_models(
     """Make the model of each of `specs`, and have it look at what it will be asked; none of them loads weights.
 
     samples: renders them, once the models have said that they can work; it is given these. showing: whether they are
-    only shown, as strings. Raises `HarnessError`, and closes all then.
+    only shown. Raises `HarnessError`, and closes all then.
     """
     made: list[Model] = []
     with contextlib.ExitStack() as stack:
@@ -237,7 +236,7 @@ def prepare_models(
             progress.stage(f"preparing model {spec.model}: its configuration and tokenizer")
             with plugin_errors(spec.model, "could not be prepared"):
                 if showing:
-                    model.prepare_to_show()
+                    model.prepare_to_show(bool(spec.apply_chat_template))
                 else:
                     model.prepare()
             check_declared(model, spec.model)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -210,3 +212,47 @@ def test_a_header_that_only_its_reader_refuses(folder: Path, tmp_path: Path) -> 
 
     with pytest.raises(ModelError, match="a file of weights is damaged, or was not copied to its end"):
         prepared(target).load()
+
+
+@pytest.mark.parametrize("args", [{}, {"max_length": 9, "on_overflow": "error"}, {"add_bos_token": True}])
+def test_what_is_shown_is_what_is_asked(folder: Path, args: dict[str, Any]) -> None:
+    asked = prepared(folder, **args)
+    shown = HuggingFace.create({"pretrained": str(folder), **args}, ModelOptions(offline=True))
+    shown.prepare_to_show(chats=True)
+    text, chat = Prompt(suffix="汉字 and 42 😀 <|im_end|>"), Prompt(messages=(Message("user", "hello"),))
+    for prompt in (text, chat):
+        rendered = asked.render(prompt)
+        assert shown.render(prompt) == rendered
+        assert shown.count_tokens(rendered) == asked.count_tokens(rendered)
+    assert shown.prompts.rules == asked.prompts.rules
+    assert not hasattr(shown, "torch_dtype")
+
+
+def test_showing_refuses_what_asking_refuses(folder: Path, tmp_path: Path) -> None:
+    bare = without(folder, tmp_path / "bare", "tokenizer*")
+    unknown = without(folder, tmp_path / "unknown")
+    (unknown / "config.json").write_text('{"model_type": "no_such_model", "vocab_size": 7}', encoding="utf-8")
+    for kept, args in ((bare, {}), (unknown, {}), (folder, {"dtype": "float32", "device": "cuda:99"})):
+        options = ModelOptions(device=args.pop("device", "cpu"), offline=True)
+        asked = HuggingFace.create({"pretrained": str(kept), **args}, options)
+        shown = HuggingFace.create({"pretrained": str(kept), **args}, options)
+        with pytest.raises(UsageError) as said:
+            asked.prepare()
+        with pytest.raises(UsageError) as also:
+            shown.prepare_to_show(chats=False)
+        assert str(said.value) == str(also.value)
+
+
+@pytest.mark.slow
+def test_a_prompt_is_shown_without_torch(folder: Path) -> None:
+    program = """\
+import sys
+from harness.cli.main import main
+arguments = ["show", "demo_choice_zh", "--apply_chat_template", "--model", "hf", "--model_args"]
+try:
+    main.main([*arguments, f"pretrained={sys.argv[1]}"])
+except SystemExit as ended:
+    print(ended.code, "torch._C" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(folder)], capture_output=True, text=True, check=False)
+    assert done.stdout.endswith("0 False\n"), done.stderr  # the prompt itself stands before it

@@ -29,7 +29,10 @@ class DemoModel(TorchModel):
         self._counts: Any = None
         """Its tokenizer, where prompts are only shown."""
 
-    def prepare_to_show(self) -> None:
+    def prepare_to_show(self, chats: bool = False) -> None:
+        if chats:
+            self.prepare()
+            return
         from tokenizers import Tokenizer
 
         self._counts = Tokenizer.from_file(str(WEIGHTS / "tokenizer.json"))

@@ -151,6 +151,7 @@ class HuggingFace(TorchModel):
             load_in_4bit, load_in_8bit, bnb_4bit_quant_type, bnb_4bit_use_double_quant, bnb_4bit_compute_dtype
         )
         self._base: Base | None = None
+        self._is_shown = False
 
     def prepare(self) -> None:
         for package, wanted, flag in (
@@ -177,6 +178,16 @@ class HuggingFace(TorchModel):
                 allow_other_base=self.allow_other_base,
             )
 
+    def prepare_to_show(self, chats: bool = False) -> None:
+        """Without torch, where a tokenizer in a folder is all that decides what is shown."""
+        plain = type(self) is HuggingFace and self.options.device in ("auto", "cpu")
+        if not plain or self.low_bits or self.spreads or self.peft is not None:
+            self.prepare()
+        elif self.checkpoint.open_to_show(offline=self.options.offline):
+            self.prompts, self._is_shown = self.checkpoint.prompts, True
+        else:
+            self.prepare()
+
     @property
     def pretrained(self) -> str:
         """The folder, or the id on the hub."""
@@ -184,7 +195,9 @@ class HuggingFace(TorchModel):
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """Which weights, read how; see `LocalCheckpoint.identity`."""
+        """Which weights, read how; see `LocalCheckpoint.identity`. Where prompts are only shown, its name alone."""
+        if self._is_shown:
+            return {"pretrained": self.pretrained}
         known = self.checkpoint.identity
         return {
             **known,

@@ -1,7 +1,8 @@
-"""Has torch's compiler imported when something is compiled, not because transformers names it in its own files.
+"""Has torch, or its compiler, imported when something of it is used, and not because transformers names it.
 
-They import `torch._dynamo`, and SymPy with it, for three decorators that mean something to compiled code alone: a fifth
-of the time until the first question. Until anything else of it is asked for, these three are all of it.
+The compiler (`torch._dynamo`, and SymPy with it) is named for three decorators that mean something to compiled code
+alone: a fifth of the time until the first question. Until anything else of it is asked for, these three are all of it.
+A tokenizer needs nothing of torch.
 """
 
 from __future__ import annotations
@@ -15,42 +16,53 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
-_COMPILER = "torch._dynamo"
+_TORCH, _COMPILER = "torch", "torch._dynamo"
+# What transformers takes a class from, and needs nothing of the rest.
 _ALONE = f"{_COMPILER}._trace_wrapped_higher_order_op"
-"""What transformers takes a class from, and needs nothing of the rest."""
 _LOCK = threading.RLock()
+
+
+def defer_torch() -> None:
+    """From now on `import torch` is a promise. Nothing where it is imported already."""
+    _defer(_TORCH)
 
 
 def defer_compiler() -> None:
     """From now on `import torch._dynamo` is a promise. Nothing where it is imported already."""
-    if _COMPILER not in sys.modules and not any(isinstance(each, _Finder) for each in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
+    _defer(_COMPILER)
 
 
 def import_compiler_as_ever() -> None:
     """Take the promise back, where something could not be imported with it. Nothing where it was kept."""
-    sys.meta_path[:] = [each for each in sys.meta_path if not isinstance(each, _Finder)]
+    sys.meta_path[:] = [each for each in sys.meta_path if not (isinstance(each, _Finder) and each.name == _COMPILER)]
     if isinstance(sys.modules.get(_COMPILER), _Promise):
         for name in [name for name in sys.modules if name == _COMPILER or name.startswith(f"{_COMPILER}.")]:
             del sys.modules[name]
 
 
-class _Finder:
+def _defer(name: str) -> None:
+    if name not in sys.modules and not any(isinstance(each, _Finder) and each.name == name for each in sys.meta_path):
+        sys.meta_path.insert(0, _Finder(name))
+
+
+class _Finder(importlib.abc.MetaPathFinder):
     """Finds the module that is deferred. What is below it is found as ever, once its lines have run."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if name == _COMPILER:
+        if name == self.name:
             spec = importlib.machinery.PathFinder.find_spec(name, path, target)
             if spec is not None and spec.loader is not None:
                 spec.loader = _Loader(spec.loader, self)
             return spec
-        if not name.startswith(f"{_COMPILER}.") or name == _ALONE:
+        package = sys.modules.get(self.name)
+        if not isinstance(package, _Promise) or not name.startswith(f"{self.name}.") or name == _ALONE:
             return None
-        package = sys.modules.get(_COMPILER)
-        if isinstance(package, _Promise):
-            package.keep()
+        package.keep()
         known = sys.modules.get(name)
         return None if known is None else importlib.machinery.ModuleSpec(name, _Known(known))
 
@@ -82,11 +94,12 @@ class _Loader(importlib.abc.Loader):
 
     def exec_module(self, module: Any) -> None:
         module._promised = Decorators(module)
-        vars(module).update(
-            disable=module._promised.disable,
-            allow_in_graph=functools.partial(module._promised.mark, "allow_in_graph"),
-            assume_constant_result=functools.partial(module._promised.mark, "assume_constant_result"),
-        )
+        if self._finder.name == _COMPILER:
+            vars(module).update(
+                disable=module._promised.disable,
+                allow_in_graph=functools.partial(module._promised.mark, "allow_in_graph"),
+                assume_constant_result=functools.partial(module._promised.mark, "assume_constant_result"),
+            )
 
     def load(self, module: _Promise) -> None:
         self._loader.exec_module(module)
