@@ -12,6 +12,7 @@ import torch
 from harness.engine import varlen
 from harness.engine.attention import AttentionRule, additive, apply_sinks, attend, join, window_mask
 from harness.engine.devices import upload
+from harness.engine.kernels import Jobs, Kernels, kernels_for
 from harness.engine.plan import PlanRow
 
 # Rows of one attention call are padded to the longest: at most this much is spent on that.
@@ -126,6 +127,11 @@ class PackLayout:
             return query.new_zeros((tokens, heads, value.shape[-1]))
         out = query.new_empty((tokens, heads, value.shape[-1]))
         lse = torch.empty((tokens, heads), dtype=torch.float32, device=query.device)
+        kernels = kernels_for(query, key, value, rule)
+        if kernels is not None and (rule.window is None or max(self._at) < rule.window):
+            self._attend_compiled(kernels, layer, query, key, value, rule.scale, out, lse)
+            self._keep(layer, key, value)
+            return out if rule.sinks is None else apply_sinks(out, lse, rule.sinks)
         packed = bool(self._paths) and varlen.serves(query, value, rule)
         if packed:
             self._attend_paths(query, key, value, rule, out, lse)
@@ -135,6 +141,45 @@ class PackLayout:
             self._attend_above(layer, start, end, self._prefixes[prefix], query, rule, out, lse)
         self._keep(layer, key, value)
         return out if rule.sinks is None else apply_sinks(out, lse, rule.sinks)
+
+    def _attend_compiled(
+        self,
+        kernels: Kernels,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scale: float,
+        out: torch.Tensor,
+        lse: torch.Tensor,
+    ) -> None:
+        """All rows to themselves, then those below a shared prefix to that; where little is read, only what is."""
+        for causal, jobs in self._own_jobs:
+            kernels.attend(query, key, value, scale, out, lse, jobs, causal=causal)
+        read = None if self._read is None or self._read[0] != layer else self._read[1]
+        for start, end, index in self._shared:
+            prefix = self._prefixes[index]
+            keys, values = prefix.keys[layer][0], prefix.values[layer][0]
+            places = None if read is None else read[(read >= start) & (read < end)]
+            first, count = (start, end - start) if places is None else (0, len(places))
+            jobs = Jobs.of([(first, count, 0, keys.shape[1], -1)])
+            kernels.attend(query, keys, values, scale, out, lse, jobs, join=True, places=places)
+
+    @functools.cached_property
+    def _own_jobs(self) -> list[tuple[bool, Jobs]]:
+        """What rows attend to of themselves, by whether a token sees nothing after it; trees by masks."""
+        groups: dict[bool, list[tuple[int, int, int, int, int]]] = {}
+        masks: dict[bool, list[torch.Tensor]] = {True: [], False: []}
+        for row, offset in zip(self.rows, self.offsets, strict=True):
+            length, causal, begins = len(row.tokens), not row.blocks, -1
+            if not row.is_path:
+                begins = sum(len(mask) for mask in masks[causal])
+                masks[causal].append(additive(_hidden(row, length), torch.float32).flatten())
+            groups.setdefault(causal, []).append((offset, length, offset, length, begins))
+        return [
+            (causal, Jobs.of(jobs, torch.cat(masks[causal]) if masks[causal] else None))
+            for causal, jobs in groups.items()
+        ]
 
     def _attend_paths(
         self,

@@ -16,6 +16,7 @@ from harness.engine import varlen
 from harness.engine.attention import AttentionRule, additive, apply_sinks, attend, join, window_mask
 from harness.engine.batches import KeyValues
 from harness.engine.devices import upload
+from harness.engine.kernels import Jobs, Kernels, kernels_for
 from harness.engine.plain import GenerateRow
 from harness.engine.sampling import RowChoice
 
@@ -133,6 +134,12 @@ class DecodeLayout:
             if layer not in store:
                 # No row has anything of its own yet: all are ends of shared prefixes.
                 store[layer] = new.new_zeros((self.cache.size, new.shape[0], self.cache.capacity, new.shape[2]))
+        if (kernels := kernels_for(query, key, value, rule)) is not None:
+            out, lse = kernels.attend_slots(query, key, value, keys[layer], values[layer], self._lengths, rule)
+            for group in self._groups:
+                out, lse = self._attend_compiled(kernels, layer, query, group, rule, out, lse)
+            return out if rule.sinks is None else apply_sinks(out, lse, rule.sinks)
+        for store, new in ((keys, key), (values, value)):
             # A model that is spread over devices has layers elsewhere than the step was made.
             place = (self._slots.to(new.device), slice(None), self._lengths.to(new.device))
             store[layer][place] = new.transpose(0, 1)
@@ -186,6 +193,25 @@ class DecodeLayout:
             used=self._used,
         )
         return out.reshape(rows, heads, dim), lse.reshape(rows, heads)
+
+    def _attend_compiled(
+        self,
+        kernels: Kernels,
+        layer: int,
+        query: torch.Tensor,
+        group: _PrefixGroup,
+        rule: AttentionRule,
+        out: torch.Tensor,
+        lse: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        prefix = self._prefixes[group.prefix]
+        keys, values = prefix.keys[layer][0], prefix.values[layer][0]
+        if rule.window is not None and group.latest >= rule.window:
+            return self._attend_above(layer, query, group, rule, out, lse)
+        rows = query.shape[1] if group.members is None else len(group.members)
+        jobs = Jobs.of([(0, rows, 0, keys.shape[1], -1)])
+        kernels.attend(query, keys, values, rule.scale, out, lse, jobs, join=True, places=group.members)
+        return out, lse
 
     def _attend_above(
         self,

@@ -1,0 +1,373 @@
+/* Attention on a processor, compiled where it runs for its instructions and for one shape of head.
+ *
+ * -DDIM=64        values of a head; a multiple of LANES
+ * -DGROUP=3       query heads of a key head
+ * -DHALF=0        1: tensors are bfloat16; all arithmetic is float32 in either case
+ *
+ * Softmax is taken a block of keys at a time, with the largest score and the sum carried along (Milakov and Gimelshein
+ * 2018, "Online normalizer calculation for softmax"; Dao et al. 2022, "FlashAttention"). Strides count values.
+ */
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#ifdef __AVX512F__
+#define LANES 16
+#else
+#define LANES 8
+#endif
+typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t whole __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+#if HALF
+typedef uint16_t value;
+typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
+static inline vec load(const value *from) {
+    return (vec)(__builtin_convertvector(*(const halves *)from, whole) << 16);
+}
+static inline float number(value half) {
+    union { uint32_t bits; float number; } both = {(uint32_t)half << 16};
+    return both.number;
+}
+static inline void store(value *to, vec numbers) { /* to the nearest, ties to even; a NaN stays one */
+    for (int lane = 0; lane < LANES; lane++) {
+        union { float number; uint32_t bits; } both = {numbers[lane]};
+        to[lane] = numbers[lane] != numbers[lane] ? 0x7fc0 : (both.bits + 0x7fff + (both.bits >> 16 & 1)) >> 16;
+    }
+}
+#else
+typedef float value;
+static inline vec load(const value *from) { return *(const vec *)from; }
+static inline float number(value one) { return one; }
+static inline void store(value *to, vec numbers) { *(vec *)to = numbers; }
+#endif
+
+#define ROWS 6                  /* a register tile is ROWS queries by two vectors */
+#define TILE (2 * LANES)
+#define KEYS 128                /* of a block */
+#define PART 48                 /* queries whose scores of a block stay in the first cache */
+#define QUERIES (DIM <= 64 ? 240 : DIM <= 128 ? 144 : 96) /* that share a packed block of keys */
+#define WIDE (DIM / LANES)
+
+static inline vec all(float one) { return one - (vec){0}; }
+
+static inline vec choose(whole which, vec one, vec other) {
+    return (vec)((which & (whole)one) | (~which & (whole)other));
+}
+
+static inline float largest(vec of) {
+    float found = of[0];
+    for (int lane = 1; lane < LANES; lane++) found = of[lane] > found ? of[lane] : found;
+    return found;
+}
+
+static inline float sum(vec of) {
+    float half[LANES];
+    *(vec *)half = of;
+    for (int width = LANES / 2; width; width /= 2)
+        for (int lane = 0; lane < width; lane++) half[lane] += half[lane + width];
+    return half[0];
+}
+
+/* e^x for x <= 0, to a unit or two in the last place; NaN stays NaN. 2^n times a polynomial in the rest. */
+static inline vec exponential(vec x) {
+    vec shifted = x * 1.44269504f + 12582912.0f;
+    vec n = shifted - 12582912.0f;
+    vec rest = x - n * 0.693359375f + n * 2.12194440e-4f;
+    vec power = all(1.9875691500e-4f);
+    power = power * rest + 1.3981999507e-3f;
+    power = power * rest + 8.3334519073e-3f;
+    power = power * rest + 4.1665795894e-2f;
+    power = power * rest + 1.6666665459e-1f;
+    power = power * rest + 5.0000001201e-1f;
+    power = power * rest * rest + rest + 1.0f;
+    whole small = x < -87.0f;
+    vec scale = (vec)(((whole)shifted << 23) + 0x3f800000);
+    return choose(small, (vec){0}, power * scale);
+}
+
+/* A register tile: to[row][TILE] = (add ? to : 0) + left[row][0..inner) times right[0..inner)[TILE]. */
+static inline __attribute__((always_inline)) void tile(
+    int rows, int inner, const float *left, int left_row, const float *right, int right_row, float *to, int to_row,
+    int add) {
+    vec sums[ROWS][2];
+    for (int row = 0; row < rows; row++)
+        for (int side = 0; side < 2; side++)
+            sums[row][side] = add ? *(vec *)(to + row * to_row + side * LANES) : (vec){0};
+    for (int step = 0; step < inner; step++) {
+        vec first = *(const vec *)(right + (long)step * right_row);
+        vec second = *(const vec *)(right + (long)step * right_row + LANES);
+        for (int row = 0; row < rows; row++) {
+            vec one = all(left[row * left_row + step]);
+            sums[row][0] += one * first;
+            sums[row][1] += one * second;
+        }
+    }
+    for (int row = 0; row < rows; row++)
+        for (int side = 0; side < 2; side++) *(vec *)(to + row * to_row + side * LANES) = sums[row][side];
+}
+
+/* What keys and values, and their masks, stand where. */
+struct store {
+    const value *keys, *values;
+    long key_head, key_row, value_head, value_row;
+};
+
+/* Fold one block's scores into the running softmax of a query. scores [count] become weights; the rest of KEYS 0. */
+static inline float fold(float *scores, int count, float *most, float *total) {
+    for (int key = count; key < KEYS && key < (count + LANES - 1) / LANES * LANES; key++) scores[key] = -INFINITY;
+    vec high = all(-INFINITY);
+    for (int key = 0; key < count; key += LANES) {
+        vec some = *(vec *)(scores + key);
+        high = choose(some > high, some, high);
+    }
+    float before = *most, now = largest(high);
+    if (!(now > before)) now = before;
+    float base = now == -INFINITY ? 0 : now;
+    vec added = {0};
+    for (int key = 0; key < count; key += LANES) {
+        vec weight = exponential(*(vec *)(scores + key) - base);
+        *(vec *)(scores + key) = weight;
+        added += weight;
+    }
+    float kept = before == -INFINITY ? 0 : expf(before - base);
+    *total = *total * kept + sum(added);
+    *most = now;
+    return kept;
+}
+
+/* Queries [from, from + count) of a job: query i is head i % GROUP of token i / GROUP. */
+static void attend_block(
+    const value *query, long query_head, long query_row, const int64_t *places, long first, long from, int count,
+    const struct store *from_store, long key_start, long keys, const float *mask, long mask_row, int causal,
+    float scale, value *out, long out_row, float *lse, long lse_row, int join) {
+    float queries[QUERIES + ROWS][DIM], sums[QUERIES + ROWS][DIM], most[QUERIES], total[QUERIES];
+    float packed[KEYS / TILE][DIM][TILE], scores[PART + ROWS][KEYS];
+#if HALF
+    float held[KEYS][DIM];
+#endif
+    for (int at = 0; at < count; at++) {
+        long token = first + (from + at) / GROUP, head = (from + at) % GROUP;
+        const value *mine = query + head * query_head + (places ? places[token] : token) * query_row;
+        for (int part = 0; part < WIDE; part++)
+            *(vec *)&queries[at][part * LANES] = load(mine + part * LANES) * scale;
+        most[at] = -INFINITY;
+        total[at] = 0;
+    }
+    memset(queries[count], 0, sizeof queries[0] * ROWS);
+    memset(sums, 0, sizeof sums[0] * (count + ROWS));
+    long last = causal ? (from + count - 1) / GROUP + 1 : keys; /* keys that any of these queries sees */
+    if (last > keys) last = keys;
+    for (long start = 0; start < last; start += KEYS) {
+        int width = last - start < KEYS ? last - start : KEYS;
+        const value *key = from_store->keys + (key_start + start) * from_store->key_row;
+        const value *block = from_store->values + (key_start + start) * from_store->value_row;
+        for (int one = 0; one < (width + TILE - 1) / TILE * TILE; one++)
+            for (int place = 0; place < DIM; place++)
+                packed[one / TILE][place][one % TILE] = one < width ? number(key[one * from_store->key_row + place]) : 0;
+#if HALF
+        for (int one = 0; one < width; one++)
+            for (int part = 0; part < WIDE; part++)
+                *(vec *)&held[one][part * LANES] = load(block + one * from_store->value_row + part * LANES);
+        const float *right = held[0];
+        long right_row = DIM;
+#else
+        const float *right = block;
+        long right_row = from_store->value_row;
+#endif
+        for (int part = 0; part < count; part += PART) {
+            int many = count - part < PART ? count - part : PART;
+            int whole_rows = (many + ROWS - 1) / ROWS * ROWS;
+            long ends = causal ? (from + part + many - 1) / GROUP + 1 - start : width;
+            if (ends <= 0) continue;
+            int seen = ends < width ? ends : width;
+            for (int row = 0; row < whole_rows; row += ROWS)
+                for (int one = 0; one < seen; one += TILE)
+                    tile(ROWS, DIM, queries[part + row], DIM, packed[one / TILE][0], TILE, &scores[row][one], KEYS, 0);
+            for (int row = 0; row < many; row++) {
+                long token = (from + part + row) / GROUP;
+                int mine = seen;
+                if (causal && token + 1 - start < mine) mine = token + 1 - start > 0 ? token + 1 - start : 0;
+                if (mask)
+                    for (int one = 0; one < mine; one++) scores[row][one] += mask[token * mask_row + start + one];
+                float kept = fold(scores[row], mine, &most[part + row], &total[part + row]);
+                for (int one = mine; one < seen; one++) scores[row][one] = 0;
+                if (kept != 1)
+                    for (int place = 0; place < WIDE; place++) *(vec *)&sums[part + row][place * LANES] *= kept;
+            }
+            for (int row = many; row < whole_rows; row++) memset(scores[row], 0, sizeof scores[row]);
+            for (int place = 0; place < DIM; place += TILE)
+                for (int row = 0; row < whole_rows; row += ROWS)
+                    tile(ROWS, seen, scores[row], KEYS, right + place, right_row, &sums[part + row][place], DIM, 1);
+        }
+    }
+    for (int at = 0; at < count; at++) {
+        long token = first + (from + at) / GROUP, head = (from + at) % GROUP;
+        if (places) token = places[token];
+        float mine = total[at] == 0 ? -INFINITY : most[at] + logf(total[at]);
+        float share = total[at] == 0 ? 0 : 1 / total[at], other = 0;
+        value *to = out + token * out_row + head * DIM;
+        float *log = lse + token * lse_row + head;
+        if (join && *log != -INFINITY) {
+            float before = *log, high = before > mine ? before : mine;
+            float both = high + logf(expf(before - high) + expf(mine - high));
+            other = expf(before - both);
+            share *= expf(mine - both);
+            *log = both;
+        } else
+            *log = mine;
+        for (int place = 0; place < WIDE; place++) {
+            vec found = *(vec *)&sums[at][place * LANES] * share;
+            if (other) found += load(to + place * LANES) * other;
+            store(to + place * LANES, found);
+        }
+    }
+}
+
+/* Attention of many queries. query [heads, tokens, DIM]; keys and values [heads / GROUP, tokens, DIM]; out [tokens,
+ * heads, DIM]; lse [tokens, heads]. jobs [count][5]: first token and how many, first key and how many, and where in
+ * `mask` its additive mask [tokens, keys] begins, or -1. join: out and lse hold what was found over other keys. */
+void attend(
+    const value *query, long query_head, long query_row, const value *keys, long key_head, long key_row,
+    const value *values, long value_head, long value_row, value *out, float *lse, long heads, const int64_t *places,
+    const int64_t *jobs, long count, const float *mask, int causal, float scale, int join, int threads) {
+    long units[count + 1], kv_heads = heads / GROUP;
+    units[0] = 0;
+    for (long job = 0; job < count; job++)
+        units[job + 1] = units[job] + (jobs[5 * job + 1] * GROUP + QUERIES - 1) / QUERIES * kv_heads;
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (long unit = 0; unit < units[count]; unit++) {
+        long job = 0, above = count;
+        while (above - job > 1) {
+            long middle = (job + above) / 2;
+            if (units[middle] <= unit) job = middle; else above = middle;
+        }
+        const int64_t *mine = jobs + 5 * job;
+        long pieces = (units[job + 1] - units[job]) / kv_heads, all_queries = mine[1] * GROUP;
+        long head = (unit - units[job]) / pieces, piece = (unit - units[job]) % pieces;
+        long step = ((all_queries + pieces - 1) / pieces + ROWS - 1) / ROWS * ROWS; /* equal pieces: none is short */
+        long from = piece * step, left = all_queries - from;
+        if (left <= 0) continue;
+        struct store store = {
+            keys + head * key_head, values + head * value_head, key_head, key_row, value_head, value_row};
+        attend_block(
+            query + head * GROUP * query_head, query_head, query_row, places, mine[0], from,
+            left < step ? left : step, &store, mine[2], mine[3], mask && mine[4] >= 0 ? mask + mine[4] : 0, mine[3],
+            causal, scale, out + head * GROUP * DIM, heads * DIM, lse + head * GROUP, heads, join);
+    }
+}
+
+#define HEADS (GROUP < 6 ? GROUP : 6) /* that are computed together in registers */
+#define NEAR (12 / HEADS)             /* keys, or vectors of a value, at a time beside them */
+
+/* Scores of `heads` queries to keys [0, count), a few of each at a time. */
+static inline __attribute__((always_inline)) void scores_of(
+    int heads, int near, float queries[][DIM], const value *key, long key_row, long count, float *to, long to_row) {
+    for (long start = 0; start < count; start += near) {
+        vec sums[NEAR][HEADS];
+        for (int one = 0; one < near; one++)
+            for (int head = 0; head < heads; head++) sums[one][head] = (vec){0};
+        for (int part = 0; part < WIDE; part++)
+            for (int one = 0; one < near; one++) {
+                /* Past the end the last key is taken again. */
+                long at = start + one < count ? start + one : count - 1;
+                vec mine = load(key + at * key_row + part * LANES);
+                for (int head = 0; head < heads; head++)
+                    sums[one][head] += mine * *(vec *)&queries[head][part * LANES];
+            }
+        for (int one = 0; one < near && start + one < count; one++)
+            for (int head = 0; head < heads; head++) to[head * to_row + start + one] = sum(sums[one][head]);
+    }
+}
+
+/* One query a head to the keys of one slot; `room` holds HEADS * count scores. */
+static void attend_slot(
+    const value *query, long query_head, const value *key, long key_row, const value *values, long value_row,
+    long count, float scale, value *out, float *lse, int heads, float *room) {
+    float queries[HEADS][DIM], share[HEADS];
+    for (int head = 0; head < heads; head++)
+        for (int part = 0; part < WIDE; part++)
+            *(vec *)&queries[head][part * LANES] = load(query + head * query_head + part * LANES) * scale;
+    long width = (count + LANES - 1) / LANES * LANES;
+    if (heads == HEADS)
+        scores_of(HEADS, NEAR, queries, key, key_row, count, room, width);
+    else
+        for (int head = 0; head < heads; head++)
+            scores_of(1, NEAR, queries + head, key, key_row, count, room + head * width, width);
+    for (int head = 0; head < heads; head++) {
+        float *mine = room + head * width;
+        vec high = all(-INFINITY), total = {0};
+        for (long at = count; at < width; at++) mine[at] = -INFINITY;
+        for (long at = 0; at < width; at += LANES) {
+            vec some = *(vec *)(mine + at);
+            high = choose(some > high, some, high);
+        }
+        float most = largest(high);
+        for (long at = 0; at < width; at += LANES) {
+            vec weight = exponential(*(vec *)(mine + at) - most);
+            *(vec *)(mine + at) = weight;
+            total += weight;
+        }
+        float all_of_it = sum(total);
+        lse[head] = most + logf(all_of_it);
+        share[head] = 1 / all_of_it;
+    }
+    for (int part = 0; part < WIDE; part += NEAR) {
+        int many = WIDE - part < NEAR ? WIDE - part : NEAR;
+        vec sums[HEADS][NEAR];
+        for (int head = 0; head < HEADS; head++)
+            for (int one = 0; one < NEAR; one++) sums[head][one] = (vec){0};
+        for (long at = 0; at < count; at++) {
+            vec mine[NEAR];
+            for (int one = 0; one < NEAR; one++)
+                mine[one] = load(values + at * value_row + (one < many ? part + one : part) * LANES);
+            for (int head = 0; head < HEADS; head++) {
+                vec weight = all(room[(head < heads ? head : 0) * width + at]);
+                for (int one = 0; one < NEAR; one++) sums[head][one] += weight * mine[one];
+            }
+        }
+        for (int head = 0; head < heads; head++)
+            for (int one = 0; one < many; one++)
+                store(out + head * DIM + (part + one) * LANES, sums[head][one] * share[head]);
+    }
+}
+
+/* One step of decoding: each row puts its new key and value into its slot, and attends to what the slot holds.
+ * query [heads, rows, DIM]; new_keys, new_values [kv heads, rows, DIM]; keys, values [slots, kv heads, places, DIM],
+ * row i in slot i; lengths [rows]: places filled before. window: places seen, 0 for all. room: threads * HEADS *
+ * places rounded up to LANES. out [rows, heads, DIM], lse [rows, heads]. */
+void attend_slots(
+    const value *query, long query_head, long query_row, const value *new_keys, long new_key_head, long new_key_row,
+    const value *new_values, long new_value_head, long new_value_row, value *keys, value *values, long places,
+    value *out, float *lse, long heads, long rows, const int64_t *lengths, long window, float scale, float *room,
+    long room_row, int threads) {
+    long kv_heads = heads / GROUP;
+#pragma omp parallel num_threads(threads)
+    {
+#ifdef _OPENMP
+        float *mine = room + omp_get_thread_num() * room_row;
+#else
+        float *mine = room;
+#endif
+#pragma omp for schedule(dynamic, 4)
+        for (long row = 0; row < rows; row++)
+            for (long head = 0; head < kv_heads; head++) {
+                long slot = (row * kv_heads + head) * places * DIM, length = lengths[row];
+                memcpy(keys + slot + length * DIM, new_keys + head * new_key_head + row * new_key_row,
+                       DIM * sizeof(value));
+                memcpy(values + slot + length * DIM, new_values + head * new_value_head + row * new_value_row,
+                       DIM * sizeof(value));
+                long first = window && length + 1 > window ? length + 1 - window : 0;
+                for (int from = 0; from < GROUP; from += HEADS) {
+                    long query_at = head * GROUP + from, to = row * heads + query_at;
+                    attend_slot(
+                        query + query_at * query_head + row * query_row, query_head, keys + slot + first * DIM, DIM,
+                        values + slot + first * DIM, DIM, length + 1 - first, scale, out + to * DIM, lse + to,
+                        GROUP - from < HEADS ? GROUP - from : HEADS, mine);
+                }
+            }
+    }
+}
