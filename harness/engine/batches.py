@@ -128,7 +128,7 @@ class PackLayout:
         out = query.new_empty((tokens, heads, value.shape[-1]))
         lse = torch.empty((tokens, heads), dtype=torch.float32, device=query.device)
         kernels = kernels_for(query, key, value, rule)
-        if kernels is not None and (rule.window is None or max(self._at) < rule.window):
+        if kernels is not None and kernels.attends and (rule.window is None or max(self._at) < rule.window):
             self._attend_compiled(kernels, layer, query, key, value, rule.scale, out, lse)
             self._keep(layer, key, value)
             return out if rule.sinks is None else apply_sinks(out, lse, rule.sinks)

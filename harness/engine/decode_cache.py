@@ -49,10 +49,14 @@ class DecodingRow:
 
 @dataclass
 class DecodeCache:
-    """Keys and values of all active rows: [slots, kv heads, capacity, dim] a layer. The first slots are in use."""
+    """Keys and values of all active rows: [slots, kv heads, capacity, dim] a layer. The first slots are in use.
+
+    padded: slots attend together up to the longest of them, so that their order matters.
+    """
 
     size: int
     capacity: int
+    padded: bool = True
     keys: dict[int, torch.Tensor] = field(default_factory=dict)
     values: dict[int, torch.Tensor] = field(default_factory=dict)
 
@@ -135,6 +139,7 @@ class DecodeLayout:
                 # No row has anything of its own yet: all are ends of shared prefixes.
                 store[layer] = new.new_zeros((self.cache.size, new.shape[0], self.cache.capacity, new.shape[2]))
         if (kernels := kernels_for(query, key, value, rule)) is not None:
+            self.cache.padded = False
             out, lse = kernels.attend_slots(query, key, value, keys[layer], values[layer], self._lengths, rule)
             for group in self._groups:
                 out, lse = self._attend_compiled(kernels, layer, query, group, rule, out, lse)
@@ -206,7 +211,7 @@ class DecodeLayout:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         prefix = self._prefixes[group.prefix]
         keys, values = prefix.keys[layer][0], prefix.values[layer][0]
-        if rule.window is not None and group.latest >= rule.window:
+        if not kernels.attends or (rule.window is not None and group.latest >= rule.window):
             return self._attend_above(layer, query, group, rule, out, lse)
         rows = query.shape[1] if group.members is None else len(group.members)
         jobs = Jobs.of([(0, rows, 0, keys.shape[1], -1)])

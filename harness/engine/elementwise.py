@@ -1,13 +1,15 @@
 """What a layer does beside its products, in fewer passes over memory, on a processor.
 
 Norms, rotary positions and gated activations are a few operations a value, each of which reads and writes the whole
-activation. Here they are done with as few intermediate results as the operators of torch allow. Each replacement is
-compared with the architecture's own code, on random values, before it is used.
+activation. Here they are done in one pass by compiled functions (`elementwise.c`), or, where there is no compiler, with
+as few intermediate results as the operators of torch allow. Each replacement is compared with the architecture's own
+code, on random values, before it is used.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import sys
 import types
@@ -15,6 +17,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+
+from harness.engine.compiled import compiled
 
 _ROTARY = "apply_rotary_pos_emb"
 
@@ -67,6 +71,13 @@ def _rms_norm(module: Any, hidden_states: torch.Tensor) -> torch.Tensor:
     if hidden_states.dtype != torch.float32 or torch.is_grad_enabled():
         normed: torch.Tensor = type(module).forward(module, hidden_states)
         return normed
+    library, threads = _library(), torch.get_num_threads()
+    if library is not None and hidden_states.is_contiguous():
+        out, width = torch.empty_like(hidden_states), hidden_states.shape[-1]
+        rows, epsilon = hidden_states.numel() // width, module.variance_epsilon
+        weight = module.weight.data_ptr()
+        library.rms_norm(hidden_states.data_ptr(), weight, out.data_ptr(), rows, width, epsilon, threads)
+        return out
     scale = torch.linalg.vector_norm(hidden_states, dim=-1, keepdim=True)
     scale = scale.square_().div_(hidden_states.shape[-1]).add_(module.variance_epsilon).rsqrt_()
     scaled: torch.Tensor = hidden_states * scale
@@ -78,9 +89,27 @@ def _gated(module: Any, values: torch.Tensor) -> torch.Tensor:
     if torch.is_grad_enabled():
         plain: torch.Tensor = type(module).forward(module, values)
         return plain
-    gate = torch.nn.functional.silu(module.gate_proj(values), inplace=True)
-    down: torch.Tensor = module.down_proj(gate.mul_(module.up_proj(values)))
+    gate, up = module.gate_proj(values), module.up_proj(values)
+    library = _library() if gate.dtype == up.dtype == torch.float32 else None
+    if library is not None and gate.is_contiguous() and up.is_contiguous():
+        library.gated(gate.data_ptr(), up.data_ptr(), gate.numel(), torch.get_num_threads())
+    else:
+        gate = torch.nn.functional.silu(gate, inplace=True).mul_(up)
+    down: torch.Tensor = module.down_proj(gate)
     return down
+
+
+@functools.cache
+def _library() -> ctypes.CDLL | None:
+    """The compiled functions of `elementwise.c`."""
+    library = compiled("elementwise.c")
+    if library is not None:
+        pointer, long, integer = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
+        library.rms_norm.argtypes = [pointer, pointer, pointer, long, long, ctypes.c_float, integer]
+        library.gated.argtypes = [pointer, pointer, long, integer]
+        library.rotated.argtypes = [pointer, long, long, pointer, pointer, pointer, long, long, long, integer]
+        library.rms_norm.restype = library.gated.restype = library.rotated.restype = None
+    return library
 
 
 @contextlib.contextmanager
@@ -122,6 +151,21 @@ def _rotary(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Rotary positions (Su et al. 2021), where the halves of a head are the pairs. q, k [batch, heads, tokens, dim];
     cos, sin [batch, tokens, dim]."""
+    library, threads = _library(), torch.get_num_threads()
+    one = len(q) == len(k) == len(cos) == 1 and all(each.dtype == torch.float32 for each in (q, k, cos, sin))
+    if library is not None and one and all(each.stride(-1) == 1 for each in (q, k)) and not torch.is_grad_enabled():
+        cos, sin = cos.contiguous(), sin.contiguous()
+
+        def compiled_rotated(values: torch.Tensor) -> torch.Tensor:
+            _, heads, tokens, dim = values.shape
+            out = values.new_empty((1, tokens, heads, dim))
+            library.rotated(
+                values.data_ptr(), values.stride(2), values.stride(1), cos.data_ptr(), sin.data_ptr(), out.data_ptr(),
+                tokens, heads, dim, threads,
+            )  # fmt: skip
+            return out.transpose(1, 2)
+
+        return compiled_rotated(q), compiled_rotated(k)
     cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
     half = sin.shape[-1] // 2
 

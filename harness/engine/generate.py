@@ -237,7 +237,7 @@ class SharedGenerator:
 
     @torch.inference_mode()
     def _decode(self) -> None:
-        if self.decoder.device == "cpu":
+        if self.decoder.device == "cpu" and self._cache.padded:
             self._put_in_order()
         hidden = self.steps.hidden(self._active, self._cache, self._prefixes)
         self._choose(self._active, hidden, check=True)

@@ -7,20 +7,11 @@
  * Softmax is taken a block of keys at a time, with the largest score and the sum carried along (Milakov and Gimelshein
  * 2018, "Online normalizer calculation for softmax"; Dao et al. 2022, "FlashAttention"). Strides count values.
  */
-#include <math.h>
-#include <stdint.h>
-#include <string.h>
 #ifdef _OPENMP
 #include <omp.h>
 #endif
 
-#ifdef __AVX512F__
-#define LANES 16
-#else
-#define LANES 8
-#endif
-typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef int32_t whole __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+#include "vectors.h"
 
 #if HALF
 typedef uint16_t value;
@@ -51,43 +42,6 @@ static inline void store(value *to, vec numbers) { *(vec *)to = numbers; }
 #define PART 48                 /* queries whose scores of a block stay in the first cache */
 #define QUERIES (DIM <= 64 ? 240 : DIM <= 128 ? 144 : 96) /* that share a packed block of keys */
 #define WIDE (DIM / LANES)
-
-static inline vec all(float one) { return one - (vec){0}; }
-
-static inline vec choose(whole which, vec one, vec other) {
-    return (vec)((which & (whole)one) | (~which & (whole)other));
-}
-
-static inline float largest(vec of) {
-    float found = of[0];
-    for (int lane = 1; lane < LANES; lane++) found = of[lane] > found ? of[lane] : found;
-    return found;
-}
-
-static inline float sum(vec of) {
-    float half[LANES];
-    *(vec *)half = of;
-    for (int width = LANES / 2; width; width /= 2)
-        for (int lane = 0; lane < width; lane++) half[lane] += half[lane + width];
-    return half[0];
-}
-
-/* e^x for x <= 0, to a unit or two in the last place; NaN stays NaN. 2^n times a polynomial in the rest. */
-static inline vec exponential(vec x) {
-    vec shifted = x * 1.44269504f + 12582912.0f;
-    vec n = shifted - 12582912.0f;
-    vec rest = x - n * 0.693359375f + n * 2.12194440e-4f;
-    vec power = all(1.9875691500e-4f);
-    power = power * rest + 1.3981999507e-3f;
-    power = power * rest + 8.3334519073e-3f;
-    power = power * rest + 4.1665795894e-2f;
-    power = power * rest + 1.6666665459e-1f;
-    power = power * rest + 5.0000001201e-1f;
-    power = power * rest * rest + rest + 1.0f;
-    whole small = x < -87.0f;
-    vec scale = (vec)(((whole)shifted << 23) + 0x3f800000);
-    return choose(small, (vec){0}, power * scale);
-}
 
 /* A register tile: to[row][TILE] = (add ? to : 0) + left[row][0..inner) times right[0..inner)[TILE]. */
 static inline __attribute__((always_inline)) void tile(
@@ -262,11 +216,16 @@ void attend(
 
 #define HEADS (GROUP < 6 ? GROUP : 6) /* that are computed together in registers */
 #define NEAR (12 / HEADS)             /* keys, or vectors of a value, at a time beside them */
+#define AHEAD 8                       /* rows of keys and values that are fetched before they are needed */
+#define LINE (64 / sizeof(value))
 
 /* Scores of `heads` queries to keys [0, count), a few of each at a time. */
 static inline __attribute__((always_inline)) void scores_of(
     int heads, int near, float queries[][DIM], const value *key, long key_row, long count, float *to, long to_row) {
     for (long start = 0; start < count; start += near) {
+        for (int one = 0; one < near; one++)
+            for (int place = 0; place < DIM; place += LINE)
+                __builtin_prefetch(key + (start + one + AHEAD) * key_row + place);
         vec sums[NEAR][HEADS];
         for (int one = 0; one < near; one++)
             for (int head = 0; head < heads; head++) sums[one][head] = (vec){0};
@@ -321,6 +280,8 @@ static void attend_slot(
         for (int head = 0; head < HEADS; head++)
             for (int one = 0; one < NEAR; one++) sums[head][one] = (vec){0};
         for (long at = 0; at < count; at++) {
+            for (int place = 0; place < NEAR * LANES; place += LINE)
+                __builtin_prefetch(values + (at + AHEAD) * value_row + part * LANES + place);
             vec mine[NEAR];
             for (int one = 0; one < NEAR; one++)
                 mine[one] = load(values + at * value_row + (one < many ? part + one : part) * LANES);
