@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from harness import GenerationParams, ModelOptions, Prompt, Request, Response
-from harness.engine import cuda_graphs, execute, varlen
+from harness.engine import cuda_graphs, elementwise, execute, kernels, varlen
 from harness.engine.generate import SharedGenerator
 from harness.engine.limits import EngineLimits, GraphLimits, PlanLimits
 from harness.testing import tiny_causal_lm
@@ -65,6 +65,13 @@ def capture(step: cuda_graphs.Step) -> cuda_graphs.Step:
         return result
 
     return replay
+
+
+@pytest.fixture(autouse=True)
+def operators_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a card there are no compiled functions of a processor, and a tape would not see them."""
+    monkeypatch.setattr(kernels, "_kernels", lambda *_: None)
+    monkeypatch.setattr(elementwise, "_library", lambda: None)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from harness import GenerationParams, Message, ModelOptions, Prompt, Request, Response
-from harness.engine import varlen
+from harness.engine import elementwise, kernels, varlen
 from harness.engine.batches import KeyValues
 from harness.engine.decode_cache import DecodeCache, better_order
 from harness.engine.limits import EngineLimits, PlanLimits
@@ -124,6 +124,20 @@ def test_attention_without_fused_kernels_gives_the_same_answers(tmp_path: Path) 
 
     assert_same(answers(model, requests()), run_plain(path, requests()))
     assert model.executor.attention is not None
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "gemma3_text", "gpt_neox"])
+def test_torchs_operators_and_compiled_functions_give_the_same_answers(
+    architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Heads of sixteen values are the smallest that are compiled.
+    path = tiny_causal_lm(tmp_path / "model", architecture, hidden=64, **ARCHITECTURES.get(architecture, {}))
+    usual = answers(make_model(path), requests())
+    assert_same(usual, run_plain(path, requests()))
+    monkeypatch.setattr(kernels, "_kernels", lambda *_: None)
+    monkeypatch.setattr(elementwise, "_library", lambda: None)
+
+    assert_same(answers(make_model(path), requests()), usual)
 
 
 def attends_as_documented(
