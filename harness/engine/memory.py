@@ -35,11 +35,15 @@ def wanted(error: BaseException) -> str:
     return f" (it wanted {amount[1]} more)" if amount else ""
 
 
-def release(device: str) -> None:
-    """Give cached memory back after running out, so that the smaller batch finds it."""
+def release(device: str, collect: bool = True) -> None:
+    """Give cached memory back after running out, so that the smaller batch finds it.
+
+    collect: whether something that holds memory may refer to itself, which takes tenths of a second to find.
+    """
     import torch
 
-    gc.collect()
+    if collect:
+        gc.collect()
     if device.startswith("cuda"):
         torch.cuda.empty_cache()
     elif device == "mps":

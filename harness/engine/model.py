@@ -18,6 +18,7 @@ class Mine(TorchModel):
 from __future__ import annotations
 
 import logging
+import weakref
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -98,6 +99,7 @@ class TorchModel(Model):
         return None
 
     def prepare(self) -> None:
+        libraries.import_libraries()
         self.devices = self.open_devices()
         self.device = self.devices[0]
         self.config = self.open_config()
@@ -176,10 +178,11 @@ class TorchModel(Model):
         if self._pool is not None:
             self._pool.close()
             self._pool = None
+        known = None if self.module is None else weakref.ref(self.module)
         self.module = None
         self.__dict__.pop("executor", None)
-        if self.device:
-            memory.release(self.device)
+        if known is not None:
+            memory.release(self.device, collect=known() is not None)
 
     def render(self, prompt: Prompt) -> str:
         return self.prompts.render(prompt)
