@@ -27,6 +27,7 @@ LATENCY = 0.2
 SCENES: dict[str, tuple[dict[str, Any], int]] = {
     "plain, 64 at once": ({}, 64),
     "plain, 256 at once": ({}, 256),
+    "plain, 1,024 at once, 20,000": ({"number": 20_000}, 1024),
     "1,024 at once, 10,000 that take 2 s": ({"number": 10_000, "latency": 2.0}, 1024),
     "5 % refused, Retry-After 1": ({"refuse": 0.05, "retry_after": "1"}, 64),
     "5 % refused, Retry-After 5": ({"refuse": 0.05, "retry_after": "5"}, 64),
@@ -69,67 +70,114 @@ tasks: {sums: {published: 99.0, repeats: 4}}
 """
 
 
-async def _serve(port: Any, counter: Any, seen: Any, **how: Any) -> None:
-    from aiohttp import web
+class _Limits:
+    """Which requests a server refuses: some at random, those beyond a rate, those beyond a number at once."""
 
-    rng = random.Random(1)
-    tokens, filled, window, busy = float(how.get("burst", 0)), time.monotonic(), 0.0, 0
+    def __init__(self, how: dict[str, Any]) -> None:
+        self.how, self.busy = how, 0
+        self._rng = random.Random(1)
+        self._tokens, self._filled, self._window = float(how.get("burst", 0)), time.monotonic(), 0.0
 
-    def refuses() -> bool:
-        nonlocal tokens, filled, window
-        now = time.monotonic()
-        if rng.random() < how.get("refuse", 0):
-            return True
-        if busy >= how.get("at_once", 1e9):
+    def refuse(self) -> bool:
+        how, now = self.how, time.monotonic()
+        if self._rng.random() < how.get("refuse", 0) or self.busy >= how.get("at_once", 1e9):
             return True
         if "each" in how:
-            if now // how["each"] != window:
-                window, tokens = now // how["each"], how["rate"] * how["each"]
+            if now // how["each"] != self._window:
+                self._window, self._tokens = now // how["each"], how["rate"] * how["each"]
         elif "rate" in how:
-            tokens, filled = min(how["burst"], tokens + (now - filled) * how["rate"]), now
+            self._tokens = min(how["burst"], self._tokens + (now - self._filled) * how["rate"])
+            self._filled = now
         else:
             return False
-        if tokens < 1:
+        if self._tokens < 1:
             return True
-        tokens -= 1
+        self._tokens -= 1
         return False
 
-    async def answer(request: web.Request) -> web.Response:
-        nonlocal busy
-        counter.value += 1
-        seen[0] = seen[0] or time.time()
-        await request.read()
-        if refuses():
-            headers = {"Retry-After": how["retry_after"]} if "retry_after" in how else {}
-            return web.json_response({"error": {"message": "too many requests"}}, status=429, headers=headers)
-        busy += 1
-        await asyncio.sleep(how.get("latency", LATENCY))
-        busy -= 1
-        seen[1] = time.time()
-        message = {"content": "42", "reasoning_content": "Let me think. " * 20}
-        usage = {"prompt_tokens": 20, "completion_tokens": 90, "completion_tokens_details": {"reasoning_tokens": 80}}
-        reply = {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}
-        return web.Response(text=json.dumps(reply), content_type="application/json")
 
-    app = web.Application()
-    app.router.add_get("/v1/models", lambda request: web.json_response({"data": []}))
-    app.router.add_post("/v1/chat/completions", answer)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, backlog=2048)
-    await site.start()
-    port.value = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
-    await asyncio.sleep(3600)
+def _reply(status: str, content: Any, *headers: str) -> bytes:
+    body = json.dumps(content).encode()
+    lines = [f"HTTP/1.1 {status}", "Content-Type: application/json", f"Content-Length: {len(body)}", *headers]
+    return "".join(f"{line}\r\n" for line in lines).encode() + b"\r\n" + body
+
+
+class _Connection(asyncio.Protocol):
+    """Reads requests of HTTP/1.1 and no more of them than it must: the server has to take little of the processor."""
+
+    def __init__(self, limits: _Limits, counter: Any, seen: Any) -> None:
+        how = limits.how
+        self._limits, self._counter, self._seen = limits, counter, seen
+        self._latency = how.get("latency", LATENCY)
+        message = {"role": "assistant", "content": "42", "reasoning_content": "Let me think. " * 20}
+        usage = {"prompt_tokens": 20, "completion_tokens": 90, "completion_tokens_details": {"reasoning_tokens": 80}}
+        reply = {
+            "id": "1",
+            "object": "chat.completion",
+            "created": 1,
+            "model": "m",
+            "usage": {**usage, "total_tokens": 110},
+        }
+        reply["choices"] = [{"index": 0, "message": message, "finish_reason": "stop"}]
+        after = [f"Retry-After: {how['retry_after']}"] if "retry_after" in how else []
+        self._answer = _reply("200 OK", reply)
+        self._no = _reply("429 Too Many Requests", {"error": {"message": "too many requests"}}, *after)
+        self._models = _reply("200 OK", {"data": []})
+        self._came = b""
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._came += data
+        while (end := self._came.find(b"\r\n\r\n")) >= 0:
+            head = self._came[:end].lower()
+            at = head.find(b"content-length:")
+            after = end + 4 + (int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0)
+            if len(self._came) < after:
+                break
+            self._came = self._came[after:]
+            if head.startswith(b"get"):
+                self._transport.write(self._models)
+            else:
+                self._take()
+
+    def _take(self) -> None:
+        self._counter.value += 1
+        self._seen[0] = self._seen[0] or time.time()
+        if self._limits.refuse():
+            self._transport.write(self._no)
+            return
+        self._limits.busy += 1
+        asyncio.get_running_loop().call_later(self._latency, self._reply)
+
+    def _reply(self) -> None:
+        self._limits.busy -= 1
+        self._seen[1] = time.time()
+        self._seen[3] += 1
+        self._transport.write(self._answer)
+
+
+async def _serve(port: Any, counter: Any, seen: Any, how: dict[str, Any]) -> None:
+    limits, loop = _Limits(how), asyncio.get_running_loop()
+    server = await loop.create_server(lambda: _Connection(limits, counter, seen), "127.0.0.1", 0, backlog=2048)
+    port.value = server.sockets[0].getsockname()[1]
+    while True:
+        await asyncio.sleep(0.1)
+        seen[2] = time.process_time()
 
 
 def _process(port: Any, counter: Any, seen: Any, how: dict[str, Any]) -> None:
-    asyncio.run(_serve(port, counter, seen, **how))
+    asyncio.run(_serve(port, counter, seen, how))
 
 
-def _started(how: dict[str, Any]) -> tuple[Any, str, Any, Any]:
-    """(process, address, number of requests, moments of the first request and the last reply) of a server."""
-    port, counter = multiprocessing.Value("i", 0), multiprocessing.Value("i", 0)
-    seen = multiprocessing.Array("d", 2)
+def started(how: dict[str, Any]) -> tuple[Any, str, Any, Any]:
+    """(process, address, number of requests, what was seen) of a server that runs in a process of its own.
+
+    Seen are the moments of the first request and of the last answer, the server's processor seconds, and its answers.
+    """
+    port, counter = multiprocessing.Value("i", 0, lock=False), multiprocessing.Value("i", 0, lock=False)
+    seen = multiprocessing.Array("d", 4, lock=False)
     server = multiprocessing.Process(target=_process, args=(port, counter, seen, how), daemon=True)
     server.start()
     while not port.value:
@@ -139,7 +187,7 @@ def _started(how: dict[str, Any]) -> tuple[Any, str, Any, Any]:
 
 def measure_command(number: int) -> list[str]:
     """A line as the server saw it, and one as the shell did."""
-    server, url, counter, seen = _started({})
+    server, url, counter, seen = started({})
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "sums.yaml").write_text(TASK)
@@ -158,9 +206,9 @@ def measure_command(number: int) -> list[str]:
         ]
         args += ["-a", f"model=m,base_url={url},api=chat,num_concurrent=64", "--thinking", "on"]
         args += ["--prices", "in=1,out=2", "--budget", "1"]
-        before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+        before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
         subprocess.run([sys.executable, "-m", "harness", *args], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-        took, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+        took, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
         (path,) = folder.glob("runs/*/sums.jsonl")
         failed = sum(json.loads(line)["error"] is not None for line in path.open())
     server.kill()
@@ -178,15 +226,15 @@ def asked(urls: list[str], at_once: int, number: int) -> tuple[float, int, float
     model = OpenAIModel.create(args, ModelOptions())
     model.load()
     requests = [Request("generate", Prompt(f"question {n}")) for n in range(number)]
-    before, started = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
+    before, began = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
     failed = sum(response.error is not None for _, response in model.respond(requests))
-    took, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF)
+    took, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF)
     model.close()
     return took, failed, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def measure(how: dict[str, Any], at_once: int, number: int) -> str:
-    server, url, counter, _ = _started(how)
+    server, url, counter, _ = started(how)
     number = how.get("number", number)
     took, failed, used = asked([url], at_once, number)
     server.kill()
@@ -197,11 +245,11 @@ def measure(how: dict[str, Any], at_once: int, number: int) -> str:
 
 
 def measure_shared(servers: list[dict[str, Any]], at_once: int, rate: float, number: int) -> str:
-    started = [_started(how) for how in servers]
-    took, failed, used = asked([*(url for _, url, _, _ in started), DEAD], at_once, number)
-    for server, *_ in started:
+    there = [started(how) for how in servers]
+    took, failed, used = asked([*(url for _, url, _, _ in there), DEAD], at_once, number)
+    for server, *_ in there:
         server.kill()
-    sent, limit = sum(counter.value for _, _, counter, _ in started), number / rate
+    sent, limit = sum(counter.value for _, _, counter, _ in there), number / rate
     return f"{took:7.1f} {limit:7.1f} {limit / took:6.2f} {sent:7} {failed:6} {used:6.1f}"
 
 
