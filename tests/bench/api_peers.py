@@ -3,10 +3,10 @@
     python tests/bench/api_peers.py lm-eval=/venvs/lmeval/bin/python inspect=/venvs/inspect/bin/python
 
 A name is `lm-eval`, `inspect` or `evalscope`, and what follows it the interpreter that has its package. `--number` says
-how many prompts, `--scene` which scenes of `api.py` (by default four). Each harness is run as a whole command, one after the
-other. Printed are the seconds from the first request to the last answer, as the server saw them, the limit's part of
-these, requests that were sent, prompts without answer, and the command's processor seconds, in all and for each prompt
-beyond those of a command of ten.
+how many prompts, `--scene` which scenes of `api.py`, by default four. Each harness is run as a whole command, one after
+another. Printed are the seconds from the first request to the last answer, as the server saw them, the part of these
+that is the limit, requests that were sent, prompts without answer, and the processor seconds of the command, in all
+and for each prompt beyond those of a command of ten.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
+import random
 import selectors
 from collections.abc import Callable
 from typing import Any
@@ -130,6 +132,30 @@ def test_auto_grows_while_replies_stay_quick_and_no_further() -> None:
     for _ in range(5000):
         busy.answered(0.2 * max(1.0, busy.size / 16))
     assert AUTO_FIRST <= busy.size <= 48
+
+
+@pytest.mark.parametrize(
+    ("seconds", "least"),
+    [
+        (lambda rng, number: rng.lognormvariate(0, 1), 48),
+        (lambda rng, number: 0.1 if rng.random() < 0.5 else 3.0, 48),
+        (lambda rng, number: (0.2 if number < 500 else 3.0) * rng.lognormvariate(0, 0.3), 60),
+    ],
+)
+def test_auto_takes_long_answers_for_no_line(seconds: Callable[[random.Random, int], float], least: int) -> None:
+    """A few long answers among short ones, or long ones after a task of short ones, are no sign of too many at once."""
+    in_use = []
+    for seed in range(4):
+        rng, places, clock, area = random.Random(seed), Places(AUTO_MOST, adapts=True), 0.0, 0.0
+        under_way: list[tuple[float, float]] = []
+        for number in range(4000):
+            while len(under_way) < int(places.size):
+                heapq.heappush(under_way, (clock + seconds(rng, number), clock))
+            end, begun = heapq.heappop(under_way)
+            area, clock = area + (end - clock) * (len(under_way) + 1), end
+            places.answered(end - begun)
+        in_use.append(area / clock)
+    assert sum(in_use) / 4 > least
 
 
 async def away(clock: Callable[[], float], *, unavailable: bool) -> float:

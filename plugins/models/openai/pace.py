@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
+import statistics
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -19,6 +21,10 @@ Sleep = Callable[[float], Awaitable[None]]
 Clock = Callable[[], float]
 
 AUTO_FIRST, AUTO_MOST = 8, 64
+_SLOW, _QUICKER = math.log(2), math.log(0.7)
+"""How much longer than usual replies take that may wait in a line, and how much less when half as many are asked."""
+_RECENT = 0.25
+"""The weight of the newest round in what is usual, if it was quicker."""
 _OBSERVED = 0.5
 """Seconds between two looks at what was granted and what was refused."""
 _GLANCE = 0.1
@@ -39,9 +45,9 @@ _OVERSHOOT, _MOST_OVERSHOOT = 1.02, 2.0
 class Places:
     """As many samples at once as `most`; with `adapts` it begins with a few and grows while replies stay quick.
 
-    It doubles with every round until replies take twice as long as they did at best (then requests only wait in the
-    server's own line): then half of it is taken back, and from there on growth is additive, by four a round, and
-    taken back by a tenth.
+    It doubles with every round until replies take more than twice as long as usual. Then half of it is taken back. If
+    that makes replies quicker, they had only waited in the server's own line, and from there on growth is additive, by
+    four a round; if not, the questions themselves take longer now, which is usual from then on, and it grows on.
     """
 
     def __init__(self, most: int, adapts: bool) -> None:
@@ -52,7 +58,11 @@ class Places:
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._order = itertools.count()
         self._round: list[float] = []
-        self._best = float("inf")
+        self._begun_before = 0
+        """Replies to come of requests that were under way when the size was halved."""
+        self._usual: float | None = None
+        self._before_halving: float | None = None
+        self._slow = False
         self._doubles = True
 
     def begin(self) -> None:
@@ -87,17 +97,30 @@ class Places:
         """A reply came after so many seconds."""
         if not self._adapts:
             return
-        self._round.append(seconds)
+        if self._begun_before > 0:
+            self._begun_before -= 1
+            return
+        self._round.append(math.log(max(seconds, 1e-3)))
         if len(self._round) < int(self.size):
             return
-        middle = sorted(self._round)[len(self._round) // 2]
+        # Of logarithms, since few answers are long and most are short; their mean is known to about its standard error.
+        mean = statistics.fmean(self._round)
+        error = statistics.stdev(self._round) / math.sqrt(len(self._round))
         self._round.clear()
-        self._best = min(self._best, middle)
-        if middle > 2 * self._best:
-            self.size = max(AUTO_FIRST, self.size * (0.5 if self._doubles else 0.9))
+        if self._before_halving is not None:
+            before, self._before_halving = self._before_halving, None
+            if mean > before + _QUICKER:
+                self._usual, self.size = mean, min(self.most, 2 * self.size)
+                return
             self._doubles = False
-        else:
+        usual = mean if self._usual is None else self._usual
+        was_slow, self._slow = self._slow, mean > usual + _SLOW + error and self.size > AUTO_FIRST
+        if self._slow and was_slow:  # the round before was in part of requests that were begun when there were fewer
+            self._before_halving, self._begun_before, self._slow = mean, self._taken, False
+            self.size = max(AUTO_FIRST, self.size / 2)
+        elif not self._slow:
             self.size = min(self.most, 2 * self.size if self._doubles else self.size + 4)
+        self._usual = min(usual, usual + _RECENT * (mean - usual))
 
 
 @dataclass(slots=True)
