@@ -17,6 +17,8 @@ Say = Callable[[str], None]
 UNFINISHED = ".tmp"
 """How the names end of files that are being written. One that is still there was left by a kill."""
 _BLOCK = 1 << 16
+_STAYS_OPEN = os.name == "posix"
+"""Elsewhere nobody can delete or replace a file that is open."""
 _REMEDIES = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some of your quota",
@@ -41,17 +43,40 @@ def disturbed(path: Path) -> SaveError:
 
 
 def append(path: Path, data: bytes, size: int | None = None) -> int:
-    """Add whole lines to a file, all of them or none. Returns the offset of the first. Raises SaveError.
+    """Add whole lines to a file as `GrowingFile` does, and let go of it."""
+    file = GrowingFile()
+    try:
+        return file.append(path, data, size)
+    finally:
+        file.close()
 
-    size: how many bytes the file must have by now; if it has others, somebody else writes to it or has deleted it.
-    """
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o644)
-    except OSError as error:
-        raise save_error(path, error) from error
-    try:
-        start = os.fstat(handle).st_size
-        if size is not None and start != size:
+
+class GrowingFile:
+    """Adds whole lines to files, one after another: the file of the last ones stays open for the next."""
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._handle: int | None = None
+
+    def append(self, path: Path, data: bytes, size: int | None = None) -> int:
+        """Add lines to a file, all of them or none. Returns the offset of the first. Raises SaveError.
+
+        size: how many bytes the file must have by now; if it has others, somebody else writes to it or has deleted it.
+        """
+        if path != self._path:
+            self.close()
+        try:
+            if self._handle is None:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+                self._handle, self._path = os.open(path, flags, 0o644), path
+            handle = self._handle
+            status = os.fstat(handle)
+        except OSError as error:
+            self._let_go()
+            raise save_error(path, error) from error
+        start = status.st_size
+        if size is not None and (start != size or not status.st_nlink):  # without a name: deleted, or replaced
+            self._let_go()
             raise disturbed(path)
         try:
             left = memoryview(data)
@@ -61,12 +86,26 @@ def append(path: Path, data: bytes, size: int | None = None) -> int:
             # A part of a line may be there: on a full disk, or when Ctrl-C comes between two writes.
             with contextlib.suppress(OSError):
                 os.ftruncate(handle, start)
+            self._let_go()
             if isinstance(error, OSError):
                 raise save_error(path, error) from error
             raise
+        if not _STAYS_OPEN:
+            self.close()
         return start
-    finally:
-        os.close(handle)
+
+    def close(self) -> None:
+        """Let go of the file: before it is replaced, and at the end. SaveError, as some disks are full only then."""
+        path = self._path
+        try:
+            self._let_go()
+        except OSError as error:
+            raise save_error(path or Path(), error) from error
+
+    def _let_go(self) -> None:
+        handle, self._handle, self._path = self._handle, None, None
+        if handle is not None:
+            os.close(handle)
 
 
 def beside(path: Path) -> Path:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from harness.quick import quick
 from harness.types import JSON, OutputType, Response, Sample, View
 
 ALL_OUTPUT_TYPES: frozenset[OutputType] = frozenset(
@@ -39,6 +40,7 @@ class Answered:
     right: int = 0
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Observation:
     """What a metric sees of one sample.

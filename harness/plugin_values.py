@@ -60,6 +60,8 @@ def text(value: object, what: str) -> str:
 
 def items(value: object, what: str) -> list[object]:
     """What a list, tuple or array holds. Raises TypeError for a text, a number and what holds nothing."""
+    if type(value) is tuple or type(value) is list:  # before the others, which are slow to tell
+        return list(value)
     if isinstance(value, str | bytes | bytearray) or not isinstance(value, Iterable):
         raise TypeError(f"{what} is a tuple, not {shown(value)}")
     try:

@@ -25,7 +25,7 @@ T = TypeVar("T")
 FEW = 20_000
 """So many values are kept in memory as they are."""
 BLOCK = 256
-"""Values that are written and read at once. Within a block equal objects that were one stay one."""
+"""About so many values are written and read at once. Within a block equal objects that were one stay one."""
 
 
 class Spool(Sequence[T]):
@@ -37,6 +37,7 @@ class Spool(Sequence[T]):
 
     def __init__(self, values: Iterable[T] = (), *, block: int = 0) -> None:
         self._block = block or BLOCK
+        self._several = max(1, BLOCK // self._block)
         self._last: list[T] = []
         """The values behind those that are in the file."""
         self._ends = array("Q", [0])
@@ -46,7 +47,7 @@ class Spool(Sequence[T]):
 
     def append(self, value: T) -> None:
         self._last.append(value)
-        if len(self._last) >= (FEW if self._file is None else self._block):
+        if len(self._last) >= (FEW if self._file is None else self._several * self._block):
             self._write()
 
     def extend(self, values: Iterable[T]) -> None:
@@ -57,8 +58,12 @@ class Spool(Sequence[T]):
         return self._written + len(self._last)
 
     def __iter__(self) -> Iterator[T]:
-        for block in range(len(self._ends) - 1):
-            yield from self._load(block)
+        block = 0
+        while (last := min(block + self._several, len(self._ends) - 1)) > block:
+            data, start = memoryview(self._bytes(block, last)), self._ends[block]
+            for each in range(block, last):
+                yield from pickle.loads(data[self._ends[each] - start : self._ends[each + 1] - start])
+            block = last
         yield from self._last
 
     @overload
@@ -98,13 +103,16 @@ class Spool(Sequence[T]):
                 self._file = tempfile.TemporaryFile(prefix="harness-", buffering=0)  # noqa: SIM115
                 weakref.finalize(self, self._file.close)
             whole = len(self._last) // self._block * self._block
-            for start in range(0, whole, self._block):
-                stream = io.BytesIO()
-                _Pickler(stream, pickle.HIGHEST_PROTOCOL).dump(self._last[start : start + self._block])
-                left, end = stream.getbuffer(), self._ends[-1] + stream.tell()
+            at_once = self._several * self._block
+            for first in range(0, whole, at_once):
+                stream, begin, ends = io.BytesIO(), self._ends[-1], array("Q")
+                for start in range(first, min(first + at_once, whole), self._block):
+                    _Pickler(stream, pickle.HIGHEST_PROTOCOL).dump(self._last[start : start + self._block])
+                    ends.append(begin + stream.tell())
+                left = stream.getbuffer()
                 while left:
                     left = left[self._file.write(left) :]
-                self._ends.append(end)
+                self._ends.extend(ends)
         except OSError as error:
             folder, cause = tempfile.gettempdir(), error.strerror or error
             raise SaveError(
@@ -114,16 +122,19 @@ class Spool(Sequence[T]):
         del self._last[:whole]
 
     def _load(self, block: int) -> list[T]:
-        assert self._file is not None
-        start, end = self._ends[block], self._ends[block + 1]
-        if hasattr(os, "pread"):  # a process that was forked, and another thread, have places of their own
-            data = os.pread(self._file.fileno(), end - start, start)
-        else:
-            self._file.seek(start)
-            data = self._file.read(end - start)
-            self._file.seek(0, os.SEEK_END)
-        values: list[T] = pickle.loads(data)
+        values: list[T] = pickle.loads(self._bytes(block, block + 1))
         return values
+
+    def _bytes(self, first: int, last: int) -> bytes:
+        """What the file holds of the blocks from `first` until before `last`."""
+        assert self._file is not None
+        start, end = self._ends[first], self._ends[last]
+        if hasattr(os, "pread"):  # a process that was forked, and another thread, have places of their own
+            return os.pread(self._file.fileno(), end - start, start)
+        self._file.seek(start)
+        data = self._file.read(end - start)
+        self._file.seek(0, os.SEEK_END)
+        return data
 
 
 class _Pickler(pickle.Pickler):

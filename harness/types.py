@@ -2,7 +2,7 @@
 
     Task (YAML) -> Sample (one row, rendered) -> Request -> Response -> Record (one JSON line)
 
-Every room may import this module; it imports none of them but the errors.
+Every room may import this module; it imports none of them but the errors and `quick`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from harness.errors import DataError
+from harness.quick import quick
 
 OutputType = Literal["multiple_choice", "loglikelihood", "loglikelihood_rolling", "generate_until"]
 RequestKind = Literal["loglikelihood", "rolling", "generate"]
@@ -97,6 +98,7 @@ class Media:
         return f"{self.path}/{self.member}" if self.member else self.path or f"{self.kind} {self.sha256[:12]}"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Message:
     """One turn of a chat. `content` is text, or text and `Media` in the order in which they are shown.
@@ -128,6 +130,7 @@ class Message:
         return "".join(part for part in self.content if isinstance(part, str))
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """What a model is shown, either as a string or as chat turns.
@@ -183,6 +186,7 @@ class GenerationParams:
     extra: tuple[tuple[str, JSON], ...] = ()
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Request:
     """One self-contained question to a model.
@@ -204,6 +208,7 @@ class Request:
     unconditional: bool = False
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Response:
     """A model's answer to one request. Natural logarithms, in nats.
@@ -353,6 +358,7 @@ NO_CHOICE = -100
 """The gold index of a row whose gold is none of its choices, where such a row counts as wrong, as in lm-eval."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One row of a benchmark, rendered: what is asked and what would be right.
@@ -434,6 +440,7 @@ class GroupMembers:
     tasks: tuple[tuple[str, tuple[str, ...] | None], ...]
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Record:
     """One finished sample: a line of `<task>.jsonl`.
@@ -563,6 +570,7 @@ class MetricResult:
     setting: str = ""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Counts:
     """How many samples there were, and how many of them are in doubt.
@@ -580,7 +588,15 @@ class Counts:
     refused: int = 0
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
+        return Counts(
+            self.n + other.n,
+            self.failed + other.failed,
+            self.unparsed + other.unparsed,
+            self.truncated + other.truncated,
+            self.empty + other.empty,
+            self.cut + other.cut,
+            self.refused + other.refused,
+        )
 
 
 @dataclass(frozen=True, slots=True)

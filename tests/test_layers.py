@@ -33,6 +33,7 @@ BASE = {
     "logger",
     "patterns",
     "plugin_values",
+    "quick",
     "reasoning",
     "retry",
     "terminal",

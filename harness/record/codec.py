@@ -144,12 +144,15 @@ def without_seconds(line: bytes) -> bytes:
     return line[: line.rfind(b', "seconds": ')]
 
 
-def parse_line(line: bytes) -> RecordLine:
-    """The fields of a line, each of its type. Raises ValueError where it is no line of a record, naming the field."""
+def parse_line(line: bytes, *, is_known: bool = False) -> RecordLine:
+    """The fields of a line, each of its type. Raises ValueError where it is no line of a record, naming the field.
+
+    is_known: whether this process has written the line, or looked at it already.
+    """
     fields = json.loads(line.decode())
     if not isinstance(fields, dict) or not {"task", "subset", "id", "responses"} <= fields.keys():
         raise ValueError("not a record")
-    if problem := problem_of(fields, RecordLine):
+    if not is_known and (problem := problem_of(fields, RecordLine)):
         raise ValueError(problem)
     return cast(RecordLine, fields)
 
@@ -317,9 +320,10 @@ def encode_response(response: Response) -> dict[str, JSON]:
 
 
 def decode_response(fields: ResponseFields, seconds: Number | None) -> Response:
+    logprobs = fields.get("logprobs", ())
     return Response(
         text=fields.get("text"),
-        logprobs=tuple(map(_number, fields.get("logprobs", ()))),
+        logprobs=tuple(map(_number, logprobs) if {*map(type, logprobs)} != {float} else logprobs),
         is_greedy=tuple(fields.get("is_greedy", ())),
         token_counts=tuple(fields.get("token_counts", ())),
         reasoning=fields.get("reasoning"),

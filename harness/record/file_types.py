@@ -7,15 +7,12 @@ been written today (`upgraded_...`); one of a later version is refused. A field 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, NotRequired, final
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NotRequired, final
 
 from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
 
 from harness.types import JSON, BadRows
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
 
 FORMAT = 2
 """Of a run folder and its report.
@@ -666,11 +663,13 @@ def upgraded(fields: Mapping[str, JSON]) -> dict[str, JSON]:
 
 def problem_of(fields: Mapping[str, JSON], kind: type) -> str | None:
     """What is wrong with the fields of one of the types above, in one line; None where all is well."""
-    from pydantic import ValidationError
-
     try:
-        _adapter(kind).validate_python(fields, strict=True)
-    except ValidationError as error:
+        _validator(kind)(fields, strict=True)
+    except ValueError as error:
+        from pydantic import ValidationError
+
+        if not isinstance(error, ValidationError):
+            raise
         first = error.errors(include_url=False, include_context=False)[0]
         # Of a value that may be of several types, each type complains; their names in the path are no part of the file.
         parts = [str(part) for part in first["loc"]]
@@ -682,8 +681,8 @@ def problem_of(fields: Mapping[str, JSON], kind: type) -> str | None:
 
 
 @functools.cache
-def _adapter(kind: type) -> TypeAdapter[Any]:
+def _validator(kind: type) -> Callable[..., Any]:
     # pydantic takes a while to import, and whoever reads no file of a run needs none of it.
     from pydantic import TypeAdapter
 
-    return TypeAdapter(kind)
+    return TypeAdapter(kind).validator.validate_python

@@ -78,15 +78,15 @@ class _Tally:
                 self.letters[answer, gold] += 1
         # Of more than there is room for, those whose hashes are smallest: a draw that each run repeats. Some of each
         # subset are kept, too, so that each has its turn.
-        key = "\0".join(map(str, record.key)).encode("utf-8", "surrogatepass")
+        key = f"{record.task}\0{record.subset}\0{record.id}\0{record.key.view}".encode("utf-8", "surrogatepass")
         place = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")
         drawn = (-place, self.kinds[kind], record)
         for subset, room in ((None, quota), (record.subset, -(-quota // self.subsets))):
             kept = self.kept.setdefault((kind, subset), [])
             if len(kept) < room:
                 heapq.heappush(kept, drawn)
-            else:
-                heapq.heappushpop(kept, drawn)
+            elif drawn > kept[0]:  # of a long run few are
+                heapq.heapreplace(kept, drawn)
 
     def samples(self, quotas: Mapping[str, int]) -> Iterator[tuple[str, Record]]:
         """(kind, record) of what is shown: the first of each subset, then the second; in the order they came."""

@@ -6,7 +6,7 @@ import hashlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from harness import files
 from harness.record.codec import key_in, line_key, parse_line, without_seconds
@@ -22,23 +22,32 @@ UNREADABLE_FOLDER = "unreadable"
 
 
 class EncodedRecord(NamedTuple):
-    """An encoded record on its way to the file."""
+    """An encoded record on its way to the file, made by `of`. digest: of `LinePosition`."""
 
     key: SampleKey
     data: bytes
-    known: Knowledge
+    digest: bytes
     prefix: str | None
 
-    def at(self, offset: int) -> LinePosition:
-        return LinePosition(offset, len(self.data), _digest(self.data), self.known, self.prefix)
+    @classmethod
+    def of(cls, key: SampleKey, data: bytes, prefix: str | None) -> Self:
+        return cls(key, data, _digest(data), prefix)
+
+    def at(self, offset: int, known: Knowledge | None = None) -> LinePosition:
+        return LinePosition(offset, len(self.data), self.digest, known, self.prefix)
 
 
 class Journal:
     """One `<task>.jsonl`. Opened for writing by `recover`, for reading by `survey`."""
 
-    def __init__(self, path: Path, say: files.Say) -> None:
+    def __init__(
+        self, path: Path, say: files.Say, file: files.GrowingFile, know: Callable[[RecordLine], Knowledge]
+    ) -> None:
+        """file: what adds lines for all journals of a folder, so that one of them is open. know: what a line says."""
         self.path = path
         self._say = say
+        self._file = file
+        self._know = know
         self._places = LinePositions()
         self._surveyed: array[int] | None = None
         """Where the winning lines begin, of a file that is only read: a million places take 8 MB so."""
@@ -55,11 +64,16 @@ class Journal:
         return self.path.parent / UNREADABLE_FOLDER / self.path.name
 
     @property
+    def is_looked_at(self) -> bool:
+        """Whether every line that is read from it was written by this process, or looked at by `recover`."""
+        return self._surveyed is None
+
+    @property
     def unreadable(self) -> int:
         """How many lines of the file are no records."""
         return len(self._unreadable)
 
-    def recover(self, accept: Callable[[RecordLine, int], Knowledge]) -> None:
+    def recover(self, accept: Callable[[RecordLine, int], Knowledge | None]) -> None:
         """Repair the file and index it. `accept` sees the fields of every line, and where it begins, and refuses one by
         raising.
 
@@ -72,7 +86,8 @@ class Journal:
                 fields = parse_line(line)
                 known = accept(fields, offset)
                 key = key_in(fields)
-                self._places.put(key, EncodedRecord(key, line, known, fields["prompt"].get("prefix")).at(offset))
+                prefix = fields["prompt"].get("prefix")
+                self._places.put(key, EncodedRecord.of(key, line, prefix).at(offset, known))
             except UNREADABLE as error:
                 self._unreadable.append((offset, len(line)))
                 self.complain(number, error)
@@ -94,16 +109,22 @@ class Journal:
     def known(self, key: SampleKey) -> Knowledge | None:
         """What is known of a sample; None where it is not in the file."""
         place = self._places.get(key)
-        return place.known if place else None
+        if place is None or place.known is not None:
+            return place and place.known
+        (line,) = self._pick([place])
+        try:
+            return self._know(parse_line(line))
+        except UNREADABLE:
+            return None
 
     def says(self, line: EncodedRecord) -> bool:
         """Whether the file says already what the line says."""
         place = self._places.get(line.key)
-        return place is not None and place.digest == _digest(line.data)
+        return place is not None and place.digest == line.digest
 
     def add(self, line: EncodedRecord) -> int:
         """Write a line. Returns where it begins. Raises SaveError; the file is then as before."""
-        offset = files.append(self.path, line.data, self._size)
+        offset = self._file.append(self.path, line.data, self._size)
         self._places.put(line.key, line.at(offset))
         self._size = offset + len(line.data)
         return offset
@@ -125,8 +146,12 @@ class Journal:
                 yield line.data
 
         self._set_aside()
+        self._file.close()
+        if all(key.task == task for key in self._places.groups()):
+            # The lines are still read, for the new ones are made from them; that takes their places and no more.
+            self._surveyed, self._places = self._places.offsets(), LinePositions()
         files.replace(self.path, chunks())
-        self._places = places
+        self._places, self._surveyed = places, None
         self._size = places.size()
 
     def read(self) -> Iterator[tuple[int, bytes]]:
@@ -143,6 +168,7 @@ class Journal:
 
     def compact(self, rank: Callable[[SampleKey], tuple[int, ...]]) -> None:
         """Leave one line a sample, in the order (rank, subset, id, view). A file that is so already is not touched."""
+        self._file.close()
         length = self._places.size()
         if self._size and not (self.path.is_file() and self.path.stat().st_size == self._size):
             raise files.disturbed(self.path)

@@ -40,9 +40,10 @@ class KnownAnswers(Mapping[str, Response]):
         if file not in self._names:
             self._names.append(file)
         for key in keys:
+            key_hash = hash(key)
             if self._sorted is not None:
-                self._recent[hash(key)] = len(self._hashes)
-            self._hashes.append(hash(key))
+                self._recent[key_hash] = len(self._hashes)
+            self._hashes.append(key_hash)
             self._offsets.append(offset)
             self._files.append(self._names.index(file))
 
@@ -62,16 +63,29 @@ class KnownAnswers(Mapping[str, Response]):
         for key_hash, at in last.items():
             yield next(key for key in self._answers(at) if hash(key) == key_hash)
 
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and self._place(key) is not None
+
+    def get(self, key: str, default: Response | None = None) -> Response | None:  # type: ignore[override]
+        at = self._place(key)
+        return default if at is None else self._answers(at).get(key, default)
+
     def __getitem__(self, key: str) -> Response:
+        at = self._place(key)
+        if at is None:
+            raise KeyError(key)
+        return self._answers(at)[key]
+
+    def _place(self, key: str) -> int | None:
+        """Where a key stands in the columns; for one that is not there, hardly ever, that of another one."""
         if not self._hashes:
-            raise KeyError(key)
-        if (recent := self._recent.get(hash(key))) is not None:
-            return self._answers(recent)[key]
+            return None
+        key_hash = hash(key)
+        if (recent := self._recent.get(key_hash)) is not None:
+            return recent
         hashes, order = self._index()
-        at = int(hashes.searchsorted(hash(key), side="right")) - 1
-        if at < 0 or hashes[at] != hash(key):
-            raise KeyError(key)
-        return self._answers(int(order[at]))[key]
+        at = int(hashes.searchsorted(key_hash, side="right")) - 1
+        return None if at < 0 or hashes[at] != key_hash else int(order[at])
 
     def _index(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32]]:
         """The sorted ones; all of them, where many came since they were sorted."""

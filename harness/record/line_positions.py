@@ -1,4 +1,4 @@
-"""Where the lines of samples are in a file, and what is known of each: some 60 bytes a sample, in columns."""
+"""Where the lines of samples are in a file, and what is known of each: 40 to 65 bytes a sample, in columns."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import NamedTuple
 from harness.types import SampleKey
 
 DIGEST_BYTES = 8
+_UNKNOWN, _OPEN, _ANSWERED = range(3)
 _DENSE = 1 << 22
 """Samples are numbered by row. Up to here a number is a place in an array; what is beyond is looked up by its key."""
 
@@ -29,13 +30,13 @@ class LinePosition(NamedTuple):
     """Where the winning line of a sample is, and what must be known of it without reading it again.
 
     digest: of the whole line but its seconds; tells whether a new line says anything new.
-    prefix: the reference to the shared part of its prompt.
+    known: None where only the line itself says it. prefix: the reference to the shared part of its prompt.
     """
 
     offset: int
     length: int
     digest: bytes
-    known: Knowledge
+    known: Knowledge | None
     prefix: str | None
 
 
@@ -64,9 +65,9 @@ class LinePositions:
         self._group_of: dict[tuple[str, str, int], int] = {}
         self._ids, self._group = array("q"), array("I")
         self._offsets, self._lengths = array("q"), array("Q")
-        self._digests, self._answered, self._rows = array("Q"), array("Q"), array("Q")
-        self._is_answered = array("B")
-        self._rules, self._prefixes = array("I"), array("I")
+        self._digests, self._prefixes = array("Q"), array("I")
+        self._state, self._answered, self._rows, self._rules = array("B"), array("Q"), array("Q"), array("I")
+        """What is known of the lines, up to the last one of which anything is."""
         self._rule_names, self._prefix_names = _Names(), _Names()
 
     def __len__(self) -> int:
@@ -80,12 +81,13 @@ class LinePositions:
         at = self._find(key)
         if at is None:
             at = self._append(key)
-        known = place.known
         self._offsets[at], self._lengths[at] = place.offset, place.length
-        self._digests[at], self._rows[at] = _number(place.digest), _number(known.row)
-        self._answered[at], self._is_answered[at] = _number(known.answered or b""), known.answered is not None
-        self._rules[at] = self._rule_names.number(known.rules)
+        self._digests[at] = _number(place.digest)
         self._prefixes[at] = self._prefix_names.number(place.prefix)
+        if place.known is not None:
+            self._know(at, place.known)
+        elif at < len(self._state):
+            self._state[at] = _UNKNOWN
 
     def items(self) -> Iterator[tuple[SampleKey, LinePosition]]:
         """All, in the order in which they came."""
@@ -164,20 +166,28 @@ class LinePositions:
         else:
             self._far[key] = at
         self._group.append(self._group_of[group])
-        for column in (self._offsets, self._lengths, self._digests, self._answered, self._rows):
-            column.append(0)
-        for column in (self._is_answered, self._rules, self._prefixes):
+        for column in (self._offsets, self._lengths, self._digests, self._prefixes):
             column.append(0)
         return at
+
+    def _know(self, at: int, known: Knowledge) -> None:
+        if (lacking := at + 1 - len(self._state)) > 0:
+            for column in (self._state, self._answered, self._rows, self._rules):
+                column.frombytes(bytes(lacking * column.itemsize))
+        self._state[at] = _OPEN if known.answered is None else _ANSWERED
+        self._answered[at], self._rows[at] = _number(known.answered or b""), _number(known.row)
+        self._rules[at] = self._rule_names.number(known.rules)
 
     def _key(self, at: int) -> SampleKey:
         task, subset, view = self._groups[self._group[at]]
         return SampleKey(task, subset, self._ids[at], view)
 
     def _at(self, at: int) -> LinePosition:
-        answered = _digest(self._answered[at]) if self._is_answered[at] else None
-        rules = self._rule_names.texts[self._rules[at]] or ""
-        known = Knowledge(answered, _digest(self._rows[at]), rules)
+        known = None
+        if at < len(self._state) and self._state[at] != _UNKNOWN:
+            answered = _digest(self._answered[at]) if self._state[at] == _ANSWERED else None
+            rules = self._rule_names.texts[self._rules[at]] or ""
+            known = Knowledge(answered, _digest(self._rows[at]), rules)
         prefix = self._prefix_names.texts[self._prefixes[at]]
         return LinePosition(self._offsets[at], self._lengths[at], _digest(self._digests[at]), known, prefix)
 

@@ -86,6 +86,7 @@ class RunFolder:
         self._known = KnownAnswers()
         self._prompts = SharedPrompts(path / PROMPTS_FILE)
         self._journals: dict[str, Journal] = {}
+        self._file = files.GrowingFile()
         self.steps = Steps(path, self.messages.append)
 
     @classmethod
@@ -320,7 +321,7 @@ class RunFolder:
         for journal in list(self._journals.values()) if task is None else [own] if own else []:
             for number, line in journal.read():
                 try:
-                    fields = parse_line(line)
+                    fields = parse_line(line, is_known=journal.is_looked_at)
                     record = decode_record(fields, self._prompts.resolve)
                 except UNREADABLE as error:
                     journal.complain(number, error)
@@ -390,8 +391,11 @@ class RunFolder:
 
     def close(self) -> None:
         """Let other processes in."""
-        if self._lock is not None:
-            self._lock.release()
+        try:
+            self._file.close()
+        finally:
+            if self._lock is not None:
+                self._lock.release()
 
     def __enter__(self) -> Self:
         return self
@@ -441,16 +445,25 @@ class RunFolder:
         record_files = self._record_files()
         self._prompts.load(self.messages.append, repair=True)
         for file in record_files:
-            self._journal(file.name).recover(functools.partial(self._learn, file) if learn else self._accept)
+            self._journal(file.name).recover(functools.partial(self._learn, file) if learn else self._check)
 
-    def _accept(self, fields: RecordLine, offset: int) -> Knowledge:
-        """What a line says of its sample; see `Journal.recover`. What is accepted can be read back whole."""
+    def _check(self, fields: RecordLine, offset: int) -> None:
+        """Accept a line; see `Journal.recover`. What is accepted can be read back whole."""
+        self._readable(fields)
+
+    def _readable(self, fields: RecordLine) -> Record:
         prefix = fields["prompt"].get("prefix")
         if prefix is not None and prefix not in self._prompts:
             raise ValueError(f"its shared prompt {prefix} is not in {PROMPTS_FILE}")
         record = decode_record(fields, self._prompts.resolve)
-        answers = [response.error is None for _, response in zip(record.request_keys, record.responses, strict=True)]
-        done = all(answers) and record.error is None
+        if len(record.request_keys) != len(record.responses):
+            raise ValueError(f"{len(record.request_keys)} request_keys for {len(record.responses)} responses")
+        return record
+
+    def _knowledge(self, fields: RecordLine) -> Knowledge:
+        """What a line says of its sample."""
+        record = self._readable(fields)
+        done = record.error is None and all(response.error is None for response in record.responses)
         rules = record.rules
         if not rules and "rescored" not in self._manifest:
             # Version 1 did not say by which rules: unless it was scored again later, by those of the run.
@@ -460,17 +473,14 @@ class RunFolder:
 
     def _learn(self, file: Path, fields: RecordLine, offset: int) -> Knowledge:
         """Accept a line, and learn where its answers are."""
-        known = self._accept(fields, offset)
+        known = self._knowledge(fields)
         answers = zip(fields["request_keys"], fields["responses"], strict=True)
         self._known.learn(file, (key for key, response in answers if response.get("error") is None), offset)
         return known
 
     def _line(self, record: Record) -> EncodedRecord:
         reference = self._prompts.refer(record.prompt)
-        done = record.error is None and all(response.error is None for response in record.responses)
-        row = row_digest(record.doc, record.target, record.choices, record.cluster)
-        known = Knowledge(keys_digest(record.request_keys) if done else None, row, record.rules)
-        return EncodedRecord(record.key, encode_record(record, reference), known, reference)
+        return EncodedRecord.of(record.key, encode_record(record, reference), reference)
 
     def _record_files(self) -> list[Path]:
         record_files = sorted(self.path.glob("*.jsonl"))
@@ -483,7 +493,7 @@ class RunFolder:
         # Names that differ in case alone are one file on some systems, so they are one journal on all.
         folded = name.casefold()
         if folded not in self._journals:
-            self._journals[folded] = Journal(self.path / name, self.messages.append)
+            self._journals[folded] = Journal(self.path / name, self.messages.append, self._file, self._knowledge)
         return self._journals[folded]
 
 

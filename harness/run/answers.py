@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from harness.types import Request, Response
 T = TypeVar("T")
 # Log-probabilities are computed in floating point: so far above 0 one may come out.
 _ABOVE_ZERO = 1e-3
+_TOLD_COUNTS = ("prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens")
 _HALF = re.compile("[\ud800-\udfff]")
 
 
@@ -95,6 +97,8 @@ def checked_response(response: object, request: Request, name: str) -> Response:
 
 
 def _plain(response: Response, request: Request) -> Response:
+    if _is_plain(response, request):
+        return response
     error: object = response.error  # an exception says what it says; an empty text is still an error
     values: dict[str, Any] = {
         "truncated": integer(response.truncated, "truncated"),
@@ -124,6 +128,27 @@ def _plain(response: Response, request: Request) -> Response:
         is_greedy=_each(flag, response.is_greedy, "is_greedy", wanted, may_lack=True),
         token_counts=_each(integer, response.token_counts, "token_counts", wanted, may_lack=True),
         **values,
+    )
+
+
+def _is_plain(response: Response, request: Request) -> bool:
+    """Whether scores of continuations are for certain as they should be, as those of most models are."""
+    wanted = 1 if request.kind == "rolling" else len(request.continuations)
+    logprobs, is_greedy, token_counts = response.logprobs, response.is_greedy, response.token_counts
+    return (
+        request.kind != "generate"
+        and response.error is response.reasoning is response.finish_reason is response.text is None
+        and response.user is None
+        and {type(logprobs), type(is_greedy), type(token_counts)} == {tuple}
+        and len(logprobs) == len(is_greedy) == len(token_counts) == wanted > 0
+        and {*map(type, logprobs)} == {float}
+        and {*map(type, is_greedy)} == {bool}
+        and {*map(type, token_counts), type(response.truncated)} == {int}
+        and {type(getattr(response, name)) for name in _TOLD_COUNTS} <= {int, type(None)}
+        and type(response.seconds) in (float, type(None))
+        and response.by_batch is False
+        and math.isfinite(sum(logprobs) + (response.seconds or 0.0))
+        and max(logprobs) <= _ABOVE_ZERO
     )
 
 

@@ -132,9 +132,12 @@ class OpenRequests:
         if item.job.task.config.environment is not None and not self._of_samples:
             item.keys, item.is_whole = tuple(map(functools.partial(self._talk_key, item), item.sample.requests)), True
             return
+        if self._of_samples or not any(request.prompt.messages for request in item.sample.requests):
+            item.keys, item.is_whole = self._keys_of(item), True
+            return
         requests, problem = [], None
         for request in item.sample.requests:
-            while not self._of_samples and (asked := awaited(request)) is not None:
+            while (asked := awaited(request)) is not None:
                 key = self._keys.key(asked)
                 answer = self._known(key)
                 if answer is None:
@@ -145,7 +148,7 @@ class OpenRequests:
                 request = continued(request, answer)
             requests.append(request)
         item.sample = replace(item.sample, requests=tuple(requests))
-        if problem or self._of_samples or not any(map(awaited, requests)):
+        if problem or not any(map(awaited, requests)):
             item.keys, item.is_whole = self._keys_of(item), True
         if problem:
             item.answers = dict.fromkeys(item.keys, Response(error=problem))

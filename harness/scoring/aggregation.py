@@ -17,7 +17,7 @@ from harness.reasoning import is_incomplete, strip_reasoning
 from harness.scoring.observations import observation, recorded_sample
 from harness.scoring.scores import aggregated, identity_of, located, statistics_of, summed
 from harness.scoring.statistics.clusters import cluster_number
-from harness.types import JSON, Counts, MetricResult, Record, Result, ScoreName
+from harness.types import JSON, Counts, MetricResult, Record, Response, Result, ScoreName
 
 if TYPE_CHECKING:
     from harness.scoring.corpus import Measured
@@ -192,7 +192,17 @@ def _item(metric: CorpusMetric, record: Record, pipeline: str | None) -> Any | N
         return None
 
 
+_ONE = Counts(n=1)
+
+
+def _is_plain(response: Response) -> bool:
+    """Whether an answer is log-probabilities, of which nothing was cut: in no doubt."""
+    return response.text is None and response.finish_reason is None and not response.truncated
+
+
 def _count(record: Record) -> Counts:
+    if record.error is None and not record.unparsed and all(map(_is_plain, record.responses)):
+        return _ONE
     incomplete = any(map(is_incomplete, record.responses))
     texts = [each.text for each in record.responses if each.text is not None and not is_incomplete(each)]
     return Counts(

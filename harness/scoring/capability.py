@@ -73,7 +73,7 @@ class GuessTally:
         for record in records:
             if record.choices and record.target is not None:
                 golds = record.target if isinstance(record.target, tuple) else (record.target,)
-                right = sum(gold != NO_CHOICE for gold in golds)
+                right = len(golds) - golds.count(NO_CHOICE)
                 self.sum += min(1.0, right / len(record.choices))
                 self.count += 1
             yield record

@@ -293,8 +293,16 @@ class _Builder:
         asked = range(len(rows)) if self.task.templates.where else asked
         # Media, and what Python of a task makes of rows, are remembered by row, which must then stay one object.
         has_media = bool(self.media_columns or self.choosers)
-        kept: list[Row] | Spool[Row] = [] if has_media or self.called else Spool(block=1)
         conditions, columns = self.task.templates.where, set[str]()
+        if isinstance(rows, Spool) and not has_media and not self.called and not conditions:
+            for row in rows:
+                columns.update(row)
+                if row != plain_row(row):
+                    columns.clear()
+                    break
+            else:
+                return rows, columns  # they are in a file already, as they are wanted
+        kept: list[Row] | Spool[Row] = [] if has_media or self.called else Spool(block=1)
         for number, row in enumerate(rows):
             with NamingRow(self.task, self.subset, split, f"row {number}"):
                 row = self.plain(row, number in asked)

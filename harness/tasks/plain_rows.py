@@ -16,7 +16,7 @@ from harness.types import JSON
 
 def plain_row(row: Row) -> Row:
     """The row as JSON keeps it: what is not a number (NaN, infinity) is null; times and bytes as the data door says."""
-    if not isinstance(row, Mapping):
+    if type(row) is not dict and not isinstance(row, Mapping):
         raise DataError(f"should be a mapping of columns to values, found {type(row).__name__}")
     if all(type(column) is str and type(value) in _JSON_SCALARS for column, value in row.items()):
         return row

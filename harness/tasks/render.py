@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import cast, get_args
 
 from harness.errors import DataError, suggest
+from harness.quick import quick
 from harness.tasks.functions import TaskFunctions
 from harness.tasks.schema import Choices, TaskConfig
 from harness.tasks.templates import Context, FunctionTemplate, Template, Templates, as_literal, function_template
@@ -21,6 +22,7 @@ from harness.types import JSON, NO_CHOICE, Message, OutputType, Role
 Gold = int | str | tuple[int, ...] | tuple[str, ...] | None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Rendered:
     """A row as it is shown.

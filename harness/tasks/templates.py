@@ -98,7 +98,7 @@ class Template:
 
     def shown_nulls(self, context: Context) -> tuple[str, ...]:
         """The variables without a value (null, or with one inside) in the place of which the text shows `None`."""
-        empty = [name for name in sorted(self.names) if _holds_null(context.get(name))]
+        empty = sorted(name for name in self.names if _holds_null(context.get(name)))
         count = self._count_nulls(context) if empty else 0
         if not count or len(empty) == 1:
             return tuple(empty) if count else ()
@@ -229,7 +229,9 @@ class Templates:
         names = meta.find_undeclared_variables(tree) - ({"column"} if called else set()) | called
         wanted = list(meta.find_referenced_templates(tree))
         files = self._files(wanted, set())
-        return self.environment.from_string(source), frozenset(names), bool(wanted), tuple(sorted(files))
+        compiled = self.environment.from_string(source)
+        compiled.globals = dict(compiled.globals)  # a row's context is made of them: of a chain of mappings, slowly
+        return compiled, frozenset(names), bool(wanted), tuple(sorted(files))
 
     def _files(self, wanted: Iterable[str | None], seen: set[Path]) -> set[Path]:
         for name in wanted:
@@ -264,6 +266,8 @@ def as_literal(text: str, brackets: Sequence[str] = ("[]",)) -> JSON:
 
 
 def _holds_null(value: JSON) -> bool:
+    if type(value) is str:  # before the others, which are slow to tell
+        return False
     if isinstance(value, Mapping):
         return any(map(_holds_null, value.values()))
     return value is None or (isinstance(value, list | tuple) and any(map(_holds_null, value)))
