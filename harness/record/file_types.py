@@ -275,6 +275,17 @@ class EndedFields(TypedDict):
     remarks: list[str]
 
 
+class BegunFields(TypedDict):
+    """What tells the next command how much of a run that did not come to its end needs no second look.
+
+    digest, remarks: as of `EndedFields`. files: name -> size and SHA-256 of what was written of it.
+    """
+
+    digest: str
+    files: dict[str, tuple[int, str]]
+    remarks: list[str]
+
+
 class Manifest(TypedDict, total=False):
     """`manifest.json`: what the folder is, and how it came about.
 

@@ -6,10 +6,10 @@ import hashlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from harness import files
-from harness.record.codec import key_in, line_key, parse_line, without_seconds
+from harness.record.codec import Glance, glance, key_in, line_key, parse_line, without_seconds
 from harness.record.file_types import RecordLine
 from harness.record.line_positions import DIGEST_BYTES, Knowledge, LinePosition, LinePositions
 from harness.spool import FEW
@@ -17,8 +17,26 @@ from harness.types import SampleKey
 
 # What a line that is valid JSON, but no record, can raise while it is read.
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+_BLOCK = 1 << 20
 UNREADABLE_FOLDER = "unreadable"
 """The folder of a run folder that keeps lines which cannot be read. Nothing that a run holds is ever deleted."""
+
+
+class FileBeginning(NamedTuple):
+    """The first bytes of a file: how many, and their SHA-256."""
+
+    size: int
+    sha256: str
+
+
+def beginning_of(path: Path, size: int) -> FileBeginning | None:
+    """The first bytes of a file; None where it has fewer. Raises OSError."""
+    digest, left = hashlib.sha256(), size
+    with path.open("rb") as handle:
+        while left and (data := handle.read(min(left, _BLOCK))):
+            digest.update(data)
+            left -= len(data)
+    return None if left else FileBeginning(size, digest.hexdigest())
 
 
 class EncodedRecord(NamedTuple):
@@ -49,6 +67,8 @@ class Journal:
         self._file = file
         self._know = know
         self._places = LinePositions()
+        self._hash: Any = hashlib.sha256()
+        """Of all of the file; None once it was written anew."""
         self._surveyed: array[int] | None = None
         """Where the winning lines begin, of a file that is only read: a million places take 8 MB so."""
         self._size = 0
@@ -73,15 +93,30 @@ class Journal:
         """How many lines of the file are no records."""
         return len(self._unreadable)
 
-    def recover(self, accept: Callable[[RecordLine, int], Knowledge | None]) -> None:
+    def recover(
+        self,
+        accept: Callable[[RecordLine, int], Knowledge | None],
+        trust: Callable[[Glance, int], bool] = lambda seen, offset: False,
+        beginning: FileBeginning | None = None,
+    ) -> None:
         """Repair the file and index it. `accept` sees the fields of every line, and where it begins, and refuses one by
         raising.
 
-        What cannot be read is named, with its line, and left out; its sample runs again.
+        What cannot be read is named, with its line, and left out; its sample runs again. beginning: of the file, as an
+        earlier session has left it: of its lines only as much is read as a glance takes, and `trust` says whether that
+        is enough. Raises SaveError where the file begins otherwise.
         """
         files.repair(self.path, self._say, self.aside)
+        if beginning is not None and beginning != beginning_of(self.path, beginning.size):
+            raise files.disturbed(self.path)
+        trusted = 0 if beginning is None else beginning.size
         for number, offset, line in files.lines(self.path):
             self._size = offset + len(line)
+            if self._hash is not None:
+                self._hash.update(line)
+            if self._size <= trusted and (seen := glance(line)) is not None and trust(seen, offset):
+                self._places.put(seen.key, EncodedRecord.of(seen.key, line, seen.prefix).at(offset))
+                continue
             try:
                 fields = parse_line(line)
                 known = accept(fields, offset)
@@ -127,7 +162,15 @@ class Journal:
         offset = self._file.append(self.path, line.data, self._size)
         self._places.put(line.key, line.at(offset))
         self._size = offset + len(line.data)
+        if self._hash is not None:
+            self._hash.update(line.data)
         return offset
+
+    @property
+    def beginning(self) -> FileBeginning | None:
+        """The file until now; None where it was written anew, or has lines that cannot be read."""
+        is_whole = self._hash is not None and not self._unreadable
+        return FileBeginning(self._size, self._hash.hexdigest()) if is_whole else None
 
     def rewrite(self, task: str, lines: Iterable[EncodedRecord]) -> None:
         """Put new lines in the place of all lines of a task, at one stroke. Raises SaveError; all is then as before."""
@@ -151,7 +194,7 @@ class Journal:
             # The lines are still read, for the new ones are made from them; that takes their places and no more.
             self._surveyed, self._places = self._places.offsets(), LinePositions()
         files.replace(self.path, chunks())
-        self._places, self._surveyed = places, None
+        self._places, self._surveyed, self._hash = places, None, None
         self._size = places.size()
 
     def read(self) -> Iterator[tuple[int, bytes]]:
@@ -175,6 +218,7 @@ class Journal:
         before, self._places = self._places, self._places.ordered(rank)
         if self._places is not before or length != self._size:
             self._set_aside()
+            self._hash = None
             lines = (place for key, _ in self._places.items() if (place := before.get(key)) is not None)
             try:
                 files.replace(self.path, self._pick(lines))

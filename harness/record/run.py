@@ -8,7 +8,9 @@ with RunFolder.open(Path("runs"), "Qwen3-0.6B", identity, manifest) as run:
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
@@ -19,6 +21,7 @@ from harness import files
 from harness.errors import SaveError, UsageError
 from harness.record import environment, manifest
 from harness.record.codec import (
+    Glance,
     decode_record,
     encode_record,
     jsonable,
@@ -28,6 +31,7 @@ from harness.record.codec import (
 )
 from harness.record.file_types import (
     FORMAT,
+    BegunFields,
     EndedFields,
     Kind,
     Manifest,
@@ -38,7 +42,7 @@ from harness.record.file_types import (
     TaskFields,
 )
 from harness.record.html import PageSamples, page_html
-from harness.record.journal import UNREADABLE, EncodedRecord, Journal, keys_digest
+from harness.record.journal import UNREADABLE, EncodedRecord, FileBeginning, Journal, keys_digest
 from harness.record.known_answers import KnownAnswers
 from harness.record.line_positions import Knowledge
 from harness.record.lock import LEASE_FILE, FolderLock
@@ -50,6 +54,7 @@ from harness.words import locale_language, translator
 
 REPORT_FILE = "report.json"
 HTML_FILE = "report.html"
+BEGUN_FILE = ".begun.json"
 RUNNING, FINISHED = "running", "finished"
 
 
@@ -104,11 +109,13 @@ class RunFolder:
         manifest_fields: Manifest,
         *,
         is_done: bool = False,
+        beginnings: Mapping[str, FileBeginning] | None = None,
     ) -> RunFolder:
         """The folder of this configuration: `output` itself, one below it, or a new one below it.
 
         identity: all that decides answers and scores, which a limit does not. manifest_fields: what else to write down.
         is_done: nothing is left to do in it, so that its records are not read; `end_unchanged` is all that follows.
+        beginnings: of files, which are as they were left, so that a glance at their lines is enough.
         Raises UsageError when `output` cannot be used, is a run of another configuration, or is in use.
         """
         path = _find_folder(output, model_name, identity)
@@ -128,7 +135,7 @@ class RunFolder:
             run._is_new = is_new
             run._begin({**manifest_fields, "identity": manifest.plain(identity)})
             if not is_done:
-                run._recover()
+                run._recover(beginnings=beginnings or {})
         except BaseException:
             lock.release()
             raise
@@ -240,6 +247,18 @@ class RunFolder:
         """Write into the manifest what tells the next command that nothing is left to do."""
         self._manifest = {**self._manifest, "ended": fields}
         self._save()
+
+    def note_begun(self, digest: str, remarks: Sequence[str]) -> None:
+        """Write down how far the files are, for a session that would ask the same. Raises SaveError."""
+        beginnings = {journal.path.name: journal.beginning for journal in self._journals.values()}
+        known = {name: beginning for name, beginning in beginnings.items() if beginning is not None}
+        fields: BegunFields = {"digest": digest, "files": dict(known), "remarks": list(remarks)}
+        files.replace_json(self.path / BEGUN_FILE, fields)
+
+    def forget_begun(self) -> None:
+        """Take away what `note_begun` wrote: the run has come to its end."""
+        with contextlib.suppress(OSError):
+            (self.path / BEGUN_FILE).unlink(missing_ok=True)
 
     def end_unchanged(self) -> None:
         """End a session that found all done. Raises SaveError."""
@@ -436,7 +455,7 @@ class RunFolder:
                 f"'{told['name']}' from now on (a second run of it needs another --output)"
             )
 
-    def _recover(self, *, learn: bool = True) -> None:
+    def _recover(self, *, learn: bool = True, beginnings: Mapping[str, FileBeginning] | None = None) -> None:
         """Repair and index the files. learn: keep the answers, which nobody asks for where no model will be asked."""
         if self._lock is not None and self._lock.is_lease:
             self.messages.append(f"{self.path}: this file system knows no locks; the file {LEASE_FILE} stands for one")
@@ -445,7 +464,9 @@ class RunFolder:
         record_files = self._record_files()
         self._prompts.load(self.messages.append, repair=True)
         for file in record_files:
-            self._journal(file.name).recover(functools.partial(self._learn, file) if learn else self._check)
+            journal, beginning = self._journal(file.name), (beginnings or {}).get(file.name)
+            accept = functools.partial(self._learn, file) if learn else self._check
+            journal.recover(accept, functools.partial(self._trust, file), beginning)
 
     def _check(self, fields: RecordLine, offset: int) -> None:
         """Accept a line; see `Journal.recover`. What is accepted can be read back whole."""
@@ -471,6 +492,13 @@ class RunFolder:
             rules = of_run.get(record.task, "") if isinstance(of_run, dict) else ""
         return Knowledge(keys_digest(record.request_keys) if done else None, line_digest(fields), rules)
 
+    def _trust(self, file: Path, seen: Glance, offset: int) -> bool:
+        """Whether a glance at a line is enough; then learn where its answers are."""
+        if seen.prefix is not None and seen.prefix not in self._prompts:
+            return False
+        self._known.learn(file, seen.request_keys, offset)
+        return True
+
     def _learn(self, file: Path, fields: RecordLine, offset: int) -> Knowledge:
         """Accept a line, and learn where its answers are."""
         known = self._knowledge(fields)
@@ -495,6 +523,15 @@ class RunFolder:
         if folded not in self._journals:
             self._journals[folded] = Journal(self.path / name, self.messages.append, self._file, self._knowledge)
         return self._journals[folded]
+
+
+def read_begun(path: Path) -> BegunFields | None:
+    """What `RunFolder.note_begun` wrote; None where nothing is there that can be read."""
+    try:
+        fields = json.loads(files.read_text(path / BEGUN_FILE))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return cast(BegunFields, fields) if isinstance(fields, dict) else None
 
 
 def folders_of(output: Path, identity_hash: str) -> list[Path]:

@@ -34,6 +34,17 @@ class SampleKeys(Collection[SampleKey]):
             bits[place] |= bit
             self._count += 1
 
+    def discard(self, key: SampleKey) -> None:
+        """Take a key out, if it is there."""
+        if key not in self:
+            return
+        self._count -= 1
+        task, subset, number, view = key
+        if not 0 <= number < _DENSE:
+            self._far.remove(key)
+        else:
+            self._bits[task, subset, view][number >> 3] &= ~(1 << (number & 7))
+
     def __contains__(self, key: object) -> bool:
         if not isinstance(key, SampleKey):
             return False

@@ -87,7 +87,7 @@ def manifest(
                     mode="json", exclude_unset=True, exclude={"example", "subsets", "variants"}
                 ),
                 "subsets": [subset.name for subset in job.task.subsets],
-                "samples": len(job.samples),
+                "samples": job.count,
                 **({"code": dict(job.task.code_files)} if job.task.code_files else {}),
             }
             for job in jobs

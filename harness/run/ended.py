@@ -2,12 +2,15 @@
 
     digest = digest_of(spec, model, jobs, registry, fingerprints)  # before it asks
     note_ended(folder, digest, report, remarks)                    # once its report is written
-    ended = ended_run(spec, model, jobs, registry, ...)            # when a command would ask the same
+    earlier = earlier_run(spec, model, jobs, registry, ...)        # when a command would ask the same
 
 Whether anything has changed is told by two hashes. One is of all that decides what is asked and how it is scored: the
 specification, the model's identity, the tasks, every row, the plugins, the versions of packages, and the source of the
 harness and of the plugins. The other is of the files of the run. Where either differs, or where more than that decides
 (Python of a task, media, another model), all is rendered and looked for as ever.
+
+A run notes the same now and then while it goes on. Where it is killed, the next command renders and asks what was not
+yet written then, and of the records before that it takes a glance at each line.
 """
 
 from __future__ import annotations
@@ -25,11 +28,14 @@ from harness import files, spool
 from harness.data.open import open_dataset
 from harness.errors import HarnessError
 from harness.model import Model
+from harness.record.codec import line_key, may_have_failed
 from harness.record.environment import versions
-from harness.record.file_types import EndedFields, Report
+from harness.record.file_types import BegunFields, EndedFields, Report
+from harness.record.journal import FileBeginning, beginning_of
 from harness.record.lock import LEASE_FILE
 from harness.record.manifest import MANIFEST_FILE, read_manifest, read_report
-from harness.record.run import FINISHED, REPORT_FILE, RunFolder
+from harness.record.run import FINISHED, REPORT_FILE, RunFolder, read_begun
+from harness.record.sample_keys import SampleKeys
 from harness.registry import Registry
 from harness.run.describe import manifest, run_identity
 from harness.run.jobs import TaskJob
@@ -54,6 +60,17 @@ class EndedRun:
         """Raise SaveError where somebody has written to the files since they were hashed."""
         if self.stats != _stats(self.path):
             raise files.disturbed(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class BegunRun:
+    """A run that did not come to its end. done: samples that need no second look. beginnings: what was looked at of its
+    files, by name. remarks: what the run said before it asked."""
+
+    path: Path
+    done: SampleKeys
+    beginnings: Mapping[str, FileBeginning]
+    remarks: Sequence[str]
 
 
 def digest_of(
@@ -112,29 +129,53 @@ def note_ended(folder: RunFolder, digest: str | None, report: Report, remarks: S
         folder.note_ended(fields)
 
 
-def ended_run(
+def earlier_run(
     spec: RunSpec, model: Model, jobs: Sequence[TaskJob], registry: Registry, progress: Progress, clock: Stopwatch
-) -> EndedRun | None:
-    """The run that this one would be, where it has ended and nothing has changed since; else None."""
+) -> EndedRun | BegunRun | None:
+    """The run that this one would be, where it has ended or come some way and nothing has changed since; else None."""
     try:
         path = RunFolder.folder_of(Path(spec.output), run_identity(spec, model, jobs))
         fields = read_manifest(path) if path is not None else {}
-        if path is None or "ended" not in fields or fields.get("status") != FINISHED:
+        ended = fields.get("ended") if fields.get("status") == FINISHED else None
+        begun = read_begun(path) if path is not None else None
+        if path is None or (ended is None and begun is None):
             return None
-        ended = fields["ended"]
         progress.stage("looking whether anything has changed")
         with clock.phase("rows"):
             fingerprints = _fingerprints(spec, jobs, registry)
-        if digest_of(spec, model, jobs, registry, fingerprints) != ended["digest"]:
-            return None
-        stats = _stats(path)
+        digest = digest_of(spec, model, jobs, registry, fingerprints)
         with clock.phase("known"):
-            if {name: _hash([path / name]) for name in stats} != ended["files"]:
-                return None
-        report = read_report(path / REPORT_FILE)
-    except (HarnessError, OSError, LookupError, TypeError):  # what is wrong is said where all is looked at
+            if ended is not None and digest == ended["digest"]:
+                return _ended_run(path, ended)
+            if begun is not None and digest == begun["digest"]:
+                return _begun_run(path, begun)
+    except (HarnessError, OSError, LookupError, TypeError, ValueError):  # what is wrong is said where all is looked at
+        pass
+    return None
+
+
+def _ended_run(path: Path, ended: EndedFields) -> EndedRun | None:
+    stats = _stats(path)
+    if {name: _hash([path / name]) for name in stats} != ended["files"]:
         return None
+    report = read_report(path / REPORT_FILE)
     return None if report is None else EndedRun(path, ended, report, stats)
+
+
+def _begun_run(path: Path, begun: BegunFields) -> BegunRun | None:
+    """Which samples need no second look: those whose lines are as they were written, with nothing added later."""
+    done = SampleKeys()
+    beginnings = {name: FileBeginning(*noted) for name, noted in begun["files"].items()}
+    for name, beginning in beginnings.items():
+        if beginning_of(path / name, beginning.size) != beginning:
+            return None
+        for _, offset, line in files.lines(path / name):
+            key, is_noted = line_key(line), offset + len(line) <= beginning.size
+            if key is not None and is_noted and not may_have_failed(line):
+                done.add(key)
+            elif key is not None:
+                done.discard(key)
+    return BegunRun(path, done, beginnings, begun["remarks"])
 
 
 def _fingerprints(spec: RunSpec, jobs: Sequence[TaskJob], registry: Registry) -> dict[str, str]:

@@ -41,6 +41,7 @@ from harness.types import (
     Response,
     Result,
     Sample,
+    SampleKey,
 )
 
 AddedMetric = str | Mapping[str, JSON]
@@ -51,6 +52,7 @@ AddedMetric = str | Mapping[str, JSON]
 class TaskJob:
     """One task of a run: how it is scored, its samples, notes on its subsets, and the groups by which it was named.
 
+    done: how many other samples it has, that are done and that nobody looks at again; their keys are in `facts`, too.
     facts: what one look at each of the samples told. bad_rows: what becomes of rows that cannot be used. read_scoring:
     files that the task's Python has read while it scored, beside the task file, and their hashes.
     """
@@ -63,6 +65,7 @@ class TaskJob:
     bad_rows: BadRows = "refuse"
     read_scoring: dict[str, str] = field(default_factory=dict)
     facts: SampleFacts = field(default_factory=SampleFacts)
+    done: int = 0
 
     def __post_init__(self) -> None:
         if len(self.samples) != self.facts.samples:
@@ -70,11 +73,21 @@ class TaskJob:
 
     def hold(self, samples: Iterable[Sample]) -> None:
         """Take these as the task's samples, those of one row one after another, with a look at each."""
-        self.facts, kept = SampleFacts(), Spool[Sample]()
+        self.facts, self.done, kept = SampleFacts(), 0, Spool[Sample]()
         for sample in samples:
             self.facts.look(sample)
             kept.append(sample)
         self.samples = kept
+
+    def pass_over(self, key: SampleKey) -> None:
+        """Count a sample that is done. Called where `hold` takes the others."""
+        self.done += 1
+        self.facts.keys.add(key)
+
+    @property
+    def count(self) -> int:
+        """How many samples the task has here, done ones included."""
+        return len(self.samples) + self.done
 
     def coverage(self, limit: int | float | None) -> TaskCoverage:
         """What of the task is asked, once its rows are known."""

@@ -26,7 +26,7 @@ from harness.run.budget import Budget
 from harness.run.describe import remarks
 from harness.run.drawn import check_drawn
 from harness.run.elsewhere import MODELS_ELSEWHERE
-from harness.run.ended import EndedRun, ended_run
+from harness.run.ended import BegunRun, EndedRun, earlier_run
 from harness.run.jobs import TaskJob, attempts, close_code, load_jobs, prepare_metrics
 from harness.run.log import LogTarget
 from harness.run.remote import executor_of, remote
@@ -49,7 +49,8 @@ class PreparedRun:
     specs: one a model, which differ in `model_args`. fingerprints: of the rows, by task and split. remarks: what is
     worth knowing before anything is asked, one line each. user: who plays the user of conversations, where a task has
     one. share: the part of the rows that the jobs hold, where it is not all. clock: runs since this began. ended: the
-    run that has done all this already; the jobs then hold no samples.
+    run that has done all this already; the jobs then hold no samples. begun: the run that has done a part of it, which
+    the jobs then do not hold.
     """
 
     specs: Sequence[RunSpec]
@@ -62,6 +63,7 @@ class PreparedRun:
     share: RowShare | None = None
     clock: Stopwatch = field(default_factory=Stopwatch)
     ended: EndedRun | None = None
+    begun: BegunRun | None = None
 
     @property
     def requests(self) -> list[Request]:
@@ -124,17 +126,20 @@ def prepare_run(
     fingerprints: dict[str, str] = {}
     share: RowShare | None = None
     ended: EndedRun | None = None
+    begun: BegunRun | None = None
 
     def samples(made: Sequence[Model]) -> AskedSamples:
-        nonlocal share, ended
+        nonlocal share, ended, begun
         if may_have_ended and len(made) == 1:
-            ended = ended_run(specs[0], made[0], jobs, registry, progress, clock)
+            earlier = earlier_run(specs[0], made[0], jobs, registry, progress, clock)
+            ended, begun = (earlier, None) if isinstance(earlier, EndedRun) else (None, earlier)
         if ended is not None:
             forget_large()
             return AskedSamples.of(())
         names = [each.model for each in specs]
         shown = any(registry.model(name).sees_prompts for name in names)
-        fingerprints.update(render_samples(jobs, spec, registry, progress, clock, shown=shown))
+        done = begun.done if begun is not None else None
+        fingerprints.update(render_samples(jobs, spec, registry, progress, clock, shown=shown, done=done))
         share = take_share(jobs, spec)
         # What answers samples, whatever they are asked (`dummy`, `replay`), needs no turns.
         if any(kind.sees_prompts and not kind.answers_samples for kind in map(registry.model, names)):
@@ -165,8 +170,9 @@ def prepare_run(
                 specs = [_with_user_prices(each, model, user.model) for each, model in zip(specs, made, strict=True)]
             stack.pop_all()
     clock.turn(OTHER)
-    told = [*(remarks(jobs) if ended is None else ended.fields["remarks"]), *attempts(jobs)]
-    return PreparedRun(specs, made, jobs, registry, fingerprints, told, user, share, clock, ended)
+    said = begun.remarks if begun is not None else ended.fields["remarks"] if ended is not None else remarks(jobs)
+    told = [*said, *attempts(jobs)]
+    return PreparedRun(specs, made, jobs, registry, fingerprints, told, user, share, clock, ended, begun)
 
 
 def _with_user_prices(spec: RunSpec, model: Model, user: Model) -> RunSpec:

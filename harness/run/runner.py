@@ -56,6 +56,10 @@ PART_OF_NO_MODEL = 2000
 """The same, where a model answers samples and computes nothing (`dummy`, `replay`): there is nothing to share."""
 
 
+NOTED = 5000
+"""After so many records it is noted how far a large run is."""
+
+
 def run(spec: RunSpec, registry: Registry | None = None, progress: Progress | None = None) -> RunResult:
     """Run `spec` from task files to report. Raises `HarnessError`; what was done before an error stays on disk."""
     (result,) = run_each(spec, [spec.model_args], registry, progress)
@@ -112,15 +116,19 @@ def _run_model(prepared: PreparedRun, index: int, progress: Progress) -> RunResu
     if prepared.ended is not None:
         with RunFolder.open(Path(spec.output), title, identity, described, is_done=True) as folder:
             return _unchanged(prepared, prepared.ended, folder, progress)
-    with RunFolder.open(Path(spec.output), title, identity, described) as folder:
+    beginnings = prepared.begun.beginnings if prepared.begun is not None else None
+    with RunFolder.open(Path(spec.output), title, identity, described, beginnings=beginnings) as folder:
         for message in folder.take_messages():
             progress.message(message)
         # What was spent before its models began is of the first of them.
         since = prepared.clock.so_far() if index else prepared.clock.begun
         clock, is_last = prepared.clock, index == count - 1
-        is_large = sum(len(job.samples) for job in jobs) > spool.FEW
+        is_large = sum(job.count for job in jobs) > spool.FEW
         digest = digest_of(spec, model, jobs, registry, prepared.fingerprints) if is_large else None
-        result = _Run(spec, registry, progress, model, folder, clock, since, prepared.user, last=is_last).go(jobs)
+        work = _Run(spec, registry, progress, model, folder, clock, since, prepared.user, last=is_last)
+        work.digest, work.remarks = digest, prepared.remarks
+        result = work.go(jobs)
+        folder.forget_begun()
         if result.larger is None:
             note_ended(folder, digest, result.report, prepared.remarks)
         return result
@@ -200,6 +208,10 @@ class _Run:
             Prices.of(spec.user_prices, "--user_prices") if spec.user_prices else None,
         )
         self.draws: Draws | None = None
+        self.digest: str | None = None
+        """Of all that decides the run, where how far it is may be noted; see `harness.run.ended`."""
+        self.remarks: Sequence[str] = ()
+        self.not_noted = 0
         self.is_new = False
         self.is_loaded = False
         self.answered = False
@@ -211,6 +223,7 @@ class _Run:
         except BaseException as error:
             with contextlib.suppress(HarnessError):  # what ends the work is the error to tell of
                 self._note_profile()
+                self._note_begun()
             self.loggers.end("interrupted" if isinstance(error, KeyboardInterrupt | Interrupted) else "failed")
             raise
         self.loggers.end("finished")
@@ -228,6 +241,12 @@ class _Run:
                     "phases": dict(spent.phases),
                 }
             )
+
+    def _note_begun(self) -> None:
+        """Note how far the records are, where something was added to them."""
+        if self.digest is not None and self.not_noted:
+            self.folder.note_begun(self.digest, self.remarks)
+        self.not_noted = 0
 
     def _work(self, jobs: Sequence[TaskJob]) -> RunResult:
         self.observers.call("harness_run_started", manifest=self.folder.manifest, path=self.folder.path)
@@ -265,7 +284,9 @@ class _Run:
             of_task = {state: n for (name, state), n in known.items() if name == job.task.name}
             for message in _changes(job.task.name, of_task):
                 self.progress.message(message)
-        started = [(job.task.name, len(job.samples), known[job.task.name, OnDisk.DONE]) for job in jobs]
+        if self.rescored or any(state in (OnDisk.OUTDATED, OnDisk.ASKED_OTHERWISE) for _, state in known):
+            self.digest = None  # some records on disk are not what this run would write
+        started = [(job.task.name, job.count, known[job.task.name, OnDisk.DONE]) for job in jobs]
         self.progress.started(started, self.spec.model)
         samples = ((job, sample) for job in jobs for sample in job.samples)
         open_samples = (each for place, each in enumerate(samples) if not done or not done[place])
@@ -281,6 +302,7 @@ class _Run:
         known: Counter[tuple[str, OnDisk]] = Counter()
         done = bytearray()
         for job in jobs if len(self.folder) else ():
+            known[job.task.name, OnDisk.DONE] += job.done
             for number, sample in enumerate(job.samples):
                 if number % PART == 0:
                     requests = self._new_requests()
@@ -370,6 +392,9 @@ class _Run:
         self.clock.turn("records")
         record = scored_record(item.job, item.sample, responses, item.keys, scored)
         self.folder.write(record)
+        self.not_noted += 1
+        if self.not_noted == NOTED:
+            self._note_begun()
         self.clock.turn(before)
         if self.draws is not None:
             self.draws.saw(record)

@@ -12,6 +12,7 @@ from harness.data.open import forget_large, open_dataset
 from harness.data.subtitles import said_at, subtitles_of
 from harness.data.video import with_frames
 from harness.errors import DataError
+from harness.record.sample_keys import SampleKeys
 from harness.registry import Registry
 from harness.run.jobs import TaskJob, load_jobs
 from harness.run.spec import Progress, RunSpec
@@ -20,10 +21,12 @@ from harness.task_code.client import TaskCode
 from harness.tasks.build import BuildOptions, OpenSplit, SubsetNotes, build_samples
 from harness.tasks.rows import needed_splits
 from harness.tasks.task import with_files
-from harness.types import DatasetSpec, Media, Message, Prompt, Rows, Sample
+from harness.types import DatasetSpec, Media, Message, Prompt, Rows, Sample, SampleKey
 
 
-def build_options(spec: RunSpec, job: TaskJob, *, shown: bool = True) -> BuildOptions:
+def build_options(
+    spec: RunSpec, job: TaskJob, *, shown: bool = True, is_done: Callable[[SampleKey], bool] | None = None
+) -> BuildOptions:
     """How this run renders the rows of a task."""
     return BuildOptions(
         seed=spec.seed,
@@ -45,6 +48,7 @@ def build_options(spec: RunSpec, job: TaskJob, *, shown: bool = True) -> BuildOp
             for name, value in spec.model_args.items()
             if isinstance(value, str | int | float)
         },
+        is_done=is_done,
     )
 
 
@@ -56,10 +60,11 @@ def render_samples(
     clock: Stopwatch,
     *,
     shown: bool = True,
+    done: SampleKeys | None = None,
 ) -> dict[str, str]:
     """Open the rows of every task and render its samples into `job.samples`, with `job.notes` of each subset.
 
-    shown: whether a model looks at the prompts. Returns split -> fingerprint.
+    shown: whether a model looks at the prompts. done: samples that are passed over. Returns split -> fingerprint.
     """
     fingerprints: dict[str, str] = {}
     before = clock.turn("prompts")
@@ -73,15 +78,21 @@ def render_samples(
             fingerprints["/".join(part for part in (task, dataset.name, split) if part)] = rows.fingerprint
             return rows
 
+        def passed_over(key: SampleKey, job: TaskJob = job) -> bool:
+            if done is None or key not in done:
+                return False
+            job.pass_over(key)
+            return True
+
         def built(job: TaskJob = job, open_split: OpenSplit = open_split) -> Iterator[Sample]:
             for subset in job.task.subsets:
                 job.notes[subset.name] = SubsetNotes()
-                options = build_options(spec, job, shown=shown)
+                options = build_options(spec, job, shown=shown, is_done=passed_over if done else None)
                 samples = build_samples(job.task, subset, open_split, options, job.notes[subset.name])
                 yield from samples_with_frames(samples, job.task.frame_rule) if shown else samples
 
         job.hold(built())
-        if spec.after is not None and not job.samples:
+        if spec.after is not None and not job.count:
             latest = max((notes.latest for notes in job.notes.values() if notes.latest), default=None)
             known = f"; the latest of its rows is of {latest}" if latest else "; none of its rows says a date"
             raise DataError(f"--after {spec.after}: task '{job.task.name}' has no row that is later{known}")

@@ -51,6 +51,7 @@ from harness.types import (
     Request,
     Rows,
     Sample,
+    SampleKey,
     View,
 )
 
@@ -65,7 +66,7 @@ class BuildOptions:
     prompts; where none does, rows may come without their columns of images. bad_rows: what becomes of rows that cannot
     be asked or scored: their sample fails, they are left out, or they are scored as lm-eval scores them. code_options:
     what `custom_dataset` gets beside the task's metadata: the model's arguments, as in lm-eval. after: only rows that
-    are dated later than this are asked."""
+    are dated later than this are asked. is_done: whether a sample is passed over, as it needs no look."""
 
     seed: int = 1234
     apply_chat_template: bool = False
@@ -81,6 +82,7 @@ class BuildOptions:
     after: str | None = None
     bad_rows: BadRows = "refuse"
     code_options: Mapping[str, JSON] = field(default_factory=dict)
+    is_done: Callable[[SampleKey], bool] | None = None
 
 
 @dataclass(slots=True)
@@ -135,7 +137,10 @@ def built_rows(
     """Each row of a subset: its number, and its samples or what is wrong with it. Raises as `build_samples` does for
     what is wrong with all of them."""
     builder = _Builder(task, subset, open_split, options, notes or SubsetNotes())
+    is_done = options.is_done
     for number, row in builder.rows():
+        if is_done is not None and is_done(SampleKey(task.name, subset.name, number)):
+            continue
         try:
             with builder.naming_row(f"row {number}"):
                 samples = [builder.sample(number, row)] if not task.modifiers else builder.views(number, row)

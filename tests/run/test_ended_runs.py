@@ -1,4 +1,4 @@
-"""A large run that has ended is found done without a look at its records, and only as long as nothing has changed."""
+"""Of a large run nothing is looked at twice, once it has ended or was noted before a kill, while nothing changes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from harness.record.run import RunFolder
 from harness.registry import load_plugins
 from harness.run.runner import run
 from harness.run.spec import RunSpec
+from harness.tasks.build import _Builder
 from harness.tasks.templates import templates_of
 from harness.testing import run_harness
+from harness.types import Response
+from harness_plugins.models.dummy import DummyModel
 
 TASK = """\
 task: many
@@ -61,7 +64,7 @@ def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr("harness.spool.FEW", 4)
     run, recover = Run(tmp_path), RunFolder._recover
 
-    def looking(folder: RunFolder, **options: bool) -> None:
+    def looking(folder: RunFolder, **options: Any) -> None:
         run.looked = True
         recover(folder, **options)
 
@@ -209,3 +212,93 @@ def test_a_file_that_changes_during_a_run_is_not_the_one_it_was_made_from(ended:
     plugin.module.meanwhile.append(lambda: (plugin.package / "words.json").write_text('["b"]'))
     plugin.run()
     assert looked_again(ended, plugin)
+
+
+class BegunRun(Run):
+    """A run of ten rows that is killed after eight records, of which six were noted. `rendered`: rows, by command."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(folder)
+        self.rendered: list[int] = []
+        sample, forget = _Builder.sample, RunFolder.forget_begun
+
+        def rendering(builder: Any, number: int, row: Any) -> Any:
+            self.rendered.append(number)
+            return sample(builder, number, row)
+
+        monkeypatch.setattr(_Builder, "sample", rendering)
+        monkeypatch.setattr("harness.run.runner.NOTED", 6)
+        monkeypatch.setattr(RunFolder, "forget_begun", lambda folder: None)
+        self.again()
+        monkeypatch.setattr(RunFolder, "forget_begun", forget)
+        self.whole = self.file.read_bytes()
+        self.file.write_bytes(b"".join(self.whole.splitlines(keepends=True)[:8]) + self.whole[:40])
+        killed(self)
+
+    @property
+    def file(self) -> Path:
+        return self.path / "many.jsonl"
+
+    def again(self, *flags: str) -> Any:
+        self.rendered.clear()
+        return super().again(*flags)
+
+
+@pytest.fixture
+def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BegunRun:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("harness.spool.FEW", 4)
+    return BegunRun(tmp_path, monkeypatch)
+
+
+def test_of_a_run_that_was_killed_the_noted_records_are_not_rendered_again(begun: BegunRun) -> None:
+    report = json.loads((begun.path / "report.json").read_text())["tasks"]
+    done = begun.again()
+    assert (done.exit_code, begun.rendered) == (0, [6, 7, 8, 9])
+    assert "10 samples, 8 of them on disk already" in done.stderr
+    assert begun.file.read_bytes() == begun.whole
+    assert json.loads((begun.path / "report.json").read_text())["tasks"] == report
+    assert json.loads((begun.path / "manifest.json").read_text())["tasks"]["many"]["samples"] == 10
+    assert not (begun.path / ".begun.json").exists()
+    assert "10 samples, 10 of them on disk already" in begun.again().stderr
+    assert begun.rendered == []
+
+
+def altered_record(run: Run) -> None:
+    data = (run.path / "many.jsonl").read_bytes()
+    (run.path / "many.jsonl").write_bytes(data.replace(b'"question": "3?"', b'"question": "4?"'))
+
+
+def torn_note(run: Run) -> None:
+    (run.path / ".begun.json").write_bytes((run.path / ".begun.json").read_bytes()[:50])
+
+
+@pytest.mark.parametrize("change", [changed_row, another_row, altered_record, torn_note])
+def test_where_anything_has_changed_all_of_a_killed_run_is_rendered(
+    begun: BegunRun, change: Callable[[Run], None]
+) -> None:
+    change(begun)
+    n = 11 if change is another_row else 10
+    assert begun.again().exit_code == 0
+    assert begun.rendered == list(range(n))
+    records = [json.loads(line) for line in begun.file.read_text().splitlines()]
+    assert [(each["doc"]["question"], each["target"]) for each in records] == [
+        (f"{number}?", 0 if change is changed_row and number == 3 else 1) for number in range(n)
+    ]
+
+
+def test_a_sample_that_failed_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("harness.spool.FEW", 4)
+    answer = DummyModel._answer
+
+    def failing(model: Any, request: Any) -> Response:
+        return Response(error="lost") if request.prompt.text == "2?" else answer(model, request)
+
+    monkeypatch.setattr(DummyModel, "_answer", failing)
+    run = BegunRun(tmp_path, monkeypatch)
+    monkeypatch.setattr(DummyModel, "_answer", answer)
+    assert run.again().exit_code == 0
+    assert run.rendered == [2, 6, 7, 8, 9]
+    records = [json.loads(line) for line in run.file.read_text().splitlines()]
+    assert [(each["id"], each["error"]) for each in records] == [(number, None) for number in range(10)]
