@@ -22,28 +22,27 @@ from harness.scoring.extraction.final_answers import (
 TABLE = yaml.safe_load((Path(__file__).parent / "replies.yaml").read_text(encoding="utf-8"))
 
 
-def rows(kind):
-    return [pytest.param(row[0], row[1], row[2] if len(row) > 2 else {}, id=repr(row[0])[:60]) for row in TABLE[kind]]
+def misread(kind, read):
+    """Rows of the table that are read in another way: thousands of them, so that a test each would be slow."""
+    rows = [(reply, reading, more[0] if more else {}) for reply, reading, *more in TABLE[kind]]
+    readings = [(reply, options, reading, read(reply, **options)) for reply, reading, options in rows]
+    return [row for row in readings if row[2] != row[3]]
 
 
-@pytest.mark.parametrize(("reply", "reading", "options"), rows("letter"))
-def test_one_letter(reply, reading, options):
-    assert choice_letter(reply, **options) == reading
+def test_one_letter():
+    assert misread("letter", choice_letter) == []
 
 
-@pytest.mark.parametrize(("reply", "reading", "options"), rows("letters"))
-def test_several_letters(reply, reading, options):
-    assert choice_letters(reply, **options) == reading
+def test_several_letters():
+    assert misread("letters", choice_letters) == []
 
 
-@pytest.mark.parametrize(("reply", "reading", "options"), rows("number"))
-def test_the_final_number(reply, reading, options):
-    assert final_number(reply) == reading
+def test_the_final_number():
+    assert misread("number", final_number) == []
 
 
-@pytest.mark.parametrize(("reply", "reading", "options"), rows("reasoning"))
-def test_reasoning_is_taken_off(reply, reading, options):
-    assert strip_reasoning(reply)[0] == reading
+def test_reasoning_is_taken_off():
+    assert misread("reasoning", lambda reply: strip_reasoning(reply)[0]) == []
 
 
 def test_the_table_is_large_enough_to_mean_something():

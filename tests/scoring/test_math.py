@@ -24,12 +24,9 @@ TABLE = yaml.safe_load((Path(__file__).parent / "equalities.yaml").read_text(enc
 MIRROR = Path(__file__).parents[2].parent / "shared" / "mirror"
 
 
-@pytest.mark.parametrize(
-    ("answer", "gold", "same"), [pytest.param(*row, id=f"{row[0]!r} {row[1]!r}"[:60]) for row in TABLE]
-)
-def test_equal_or_not(answer, gold, same):
-    assert math_equal(answer, gold) is same
-    assert math_equal(gold, answer) is same
+def test_equal_or_not():
+    told = [(row, math_equal(row[0], row[1]), math_equal(row[1], row[0])) for row in TABLE]
+    assert [each for each in told if each[1] is not each[0][2] or each[2] is not each[0][2]] == []
 
 
 @pytest.mark.slow
