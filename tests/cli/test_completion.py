@@ -8,19 +8,30 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from harness.cli.main import main
 from harness.errors import UsageError
 from harness.model import ModelOptions
 from harness.registry import load_plugins
 from harness.testing import run_harness
 
 
+def asked(line: str) -> dict[str, str]:
+    """What a shell sets when it asks the command for completions."""
+    return {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1), "_HARNESS_COMPLETE": "bash_complete"}
+
+
 def completed(line: str) -> list[str]:
-    words = line.split()
-    variables = {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1), "_HARNESS_COMPLETE": "bash_complete"}
+    said = CliRunner().invoke(main, prog_name="harness", env=asked(line)).stdout
+    return [item.partition(",")[2] for item in said.split()]
+
+
+def test_a_shell_gets_completions_from_a_process() -> None:
     command = [sys.executable, "-c", "from harness.cli.main import main; main(prog_name='harness')"]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **variables}, check=False)
-    return [item.partition(",")[2] for item in done.stdout.split()]
+    environment = {**os.environ, **asked("harness --ta")}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert "plain,--tasks" in done.stdout.split()
 
 
 @pytest.mark.parametrize(
@@ -72,9 +83,10 @@ def test_quiet_writes_the_table_alone_and_verbose_shows_the_traceback(
     done = run_harness("--tasks", "demo_arithmetic", "--model", "dummy", "--limit", "1", "--quiet")
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.startswith("task ")
-    command = [sys.executable, "-m", "harness", "--tasks", "no_such_task"]
-    assert "Traceback" not in subprocess.run(command, capture_output=True, text=True, check=False).stderr
-    assert "Traceback" in subprocess.run([*command, "-v"], capture_output=True, text=True, check=False).stderr
+    short = run_harness("--tasks", "no_such_task")
+    assert short.exit_code == 4 and "no_such_task" in short.stderr and "Traceback" not in short.stderr
+    command = [sys.executable, "-m", "harness", "--tasks", "no_such_task", "-v"]
+    assert "Traceback" in subprocess.run(command, capture_output=True, text=True, check=False).stderr
 
 
 def test_models_of_lm_eval_are_understood_or_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
