@@ -1,15 +1,21 @@
 """Measure the engine against lm-evaluation-harness (lm-eval): the same task files, whole commands, one machine.
 
     python tests/bench/engine.py --data MIRROR --peer-python PYTHON [--work cmmlu,logiqa0,logiqa3,gsm8k] [--rows N]
+    python tests/bench/engine.py --data MIRROR --peer-python PYTHON --size 120m --work cmmlu --subjects 1
+    python tests/bench/engine.py --data MIRROR --vllm-python PYTHON [--rows 128] [--tokens 96] [--dtype bfloat16]
 
-MIRROR is a folder laid out as `--data` wants it. PYTHON is the interpreter of an environment that has lm-eval[hf]. The
-model is a random Qwen2 of about 20 million parameters in float32; --size 1.5b makes one of that size for a GPU
-(--device cuda --dtype bfloat16 --peer-batch auto --subjects 67). Both sides read the same YAML files and rows, and are
-timed from the start of the command to its end: imports, loading, tokenising, computing, scoring, logs. Processor
-seconds stand beside the time on the clock: on a machine that is busy with other things only they compare. Prints a
-table, and exits 1 when answers differ: texts, or log-likelihoods by more than 1e-4. There a float64 pass of the same
-weights decides: float32 itself steps by 6e-5 at 600 nats, and the harness may not be off by more than 1e-4 unless
-lm-eval is further off.
+MIRROR is a folder laid out as `--data` wants it. PYTHON is the interpreter of an environment that has lm-eval[hf], or
+vLLM. The model is a random Qwen2 of about 20 million parameters in float32; --size 120m has 12 layers of 1,024, and
+--size 1.5b is for a GPU (--device cuda --dtype bfloat16 --peer-batch auto --subjects 67). Both sides take as many
+threads as they do by themselves, unless --threads says how many.
+
+Beside lm-eval, both read the same YAML files and rows, and are timed from the start of the command to its end: imports,
+loading, tokenising, computing, scoring, logs. Beside vLLM, which this harness runs over the same file, answers of GSM8K
+are timed from loaded weights to the last one. Processor seconds stand beside the time on the clock: on a machine that
+is busy with other things only they compare. Prints a table for each, and exits 1 when answers differ from lm-eval's:
+texts, or log-likelihoods by more than 1e-4. There a float64 pass of the same weights decides: float32 itself steps by
+6e-5 at 600 nats, and the harness may not be off by more than 1e-4 unless lm-eval is further off. How many texts are
+vLLM's is only said: its kernels round otherwise, and a token that wins by less than that may be another one.
 """
 
 from __future__ import annotations
@@ -28,10 +34,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import sides
+
 TOLERANCE = 1e-4
 WORK = ("cmmlu", "logiqa0", "logiqa3", "gsm8k")
 SIZES: Mapping[str, Mapping[str, Any]] = {
     "20m": {"vocab_size": 16_000, "hidden": 384, "layers": 8, "num_attention_heads": 6},
+    "120m": {"vocab_size": 16_000, "hidden": 1024, "layers": 12, "num_attention_heads": 16},
     "1.5b": {
         "vocab_size": 32_000, "hidden": 1536, "layers": 28, "num_attention_heads": 12, "head_dim": 128,
         "intermediate_size": 8960, "initializer_range": 0.02,
@@ -62,6 +71,14 @@ doc_to_target: "{{answer}}"
 generation_kwargs: {until: ["Question:", "</s>", "<|im_end|>"], do_sample: false, max_gen_toks: 128}
 metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]
 """
+PEER_HEAD = (
+    "| work | samples | lm-eval | harness | faster | lm-eval processor | harness processor | less | lm-eval peak "
+    "| harness peak | planned / unique | differences |\n|---|" + "---:|" * 11
+)
+VLLM_HEAD = (
+    "| answers | new tokens | vLLM | harness | faster | vLLM processor | harness processor | less | equal texts |\n|"
+    + "---:|" * 9
+)
 LETTERS = "{{question}}\nA. {{A}}\nB. {{B}}\nC. {{C}}\nD. {{D}}\n答案："
 PASSAGE = "文章：{{passage}}\n问题：{{question}}\n选项：\n{{listed}}\n答案："
 Key = tuple[str, int]
@@ -80,26 +97,30 @@ class Side:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--peer-python", required=True)
-    parser.add_argument("--work", default=",".join(WORK))
+    parser.add_argument("--peer-python", help="an interpreter with lm-eval[hf]")
+    parser.add_argument("--vllm-python", help="an interpreter with vllm, of the same version of Python")
+    parser.add_argument("--work", default=",".join(WORK), help="beside lm-eval")
     parser.add_argument("--rows", type=int, help="questions of each work; default: as in the table of the README")
     parser.add_argument("--subjects", type=int, default=10, help="subjects of CMMLU")
-    parser.add_argument("--threads", type=int, help="threads of each side; default: one a core")
+    parser.add_argument("--tokens", type=int, default=96, help="new tokens of an answer, beside vLLM")
+    parser.add_argument("--threads", type=int, help="threads of each side; default: as many as it takes by itself")
     parser.add_argument("--size", choices=SIZES, default="20m")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--peer-batch", default="16")
     args = parser.parse_args()
+    if args.peer_python is None and args.vllm_python is None:
+        parser.error("nothing to compare with: --peer-python, --vllm-python, or both")
+    wrong = 0
     with tempfile.TemporaryDirectory() as folder:
         model = make_model(Path(folder) / "model", args)
-        results = [measure(work, args, model, Path(folder) / work) for work in args.work.split(",")]
-    print(
-        "| work | samples | lm-eval | harness | faster | lm-eval processor | harness processor | less | lm-eval peak "
-        "| harness peak | planned / unique | differences |\n|---|" + "---:|" * 11
-    )
-    for line, _ in results:
-        print(line)
-    return int(any(wrong for _, wrong in results))
+        if args.peer_python is not None:
+            results = [measure(work, args, model, Path(folder) / work) for work in args.work.split(",")]
+            wrong = sum(count for _, count in results)
+            print("\n".join([PEER_HEAD, *(line for line, _ in results)]))
+        if args.vllm_python is not None:
+            print(f"{VLLM_HEAD}\n{beside_vllm(args, model, Path(folder) / 'vllm')}")
+    return int(wrong > 0)
 
 
 def measure(work: str, args: argparse.Namespace, model: Path, folder: Path) -> tuple[str, int]:
@@ -109,8 +130,7 @@ def measure(work: str, args: argparse.Namespace, model: Path, folder: Path) -> t
         "--model", "hf", "--model_args", f"pretrained={model},dtype={args.dtype}", "--tasks", f"bench_{work}",
         "--include_path", str(folder / "tasks"), "--device", args.device, "--log_samples",
     ]  # fmt: skip
-    cores = {"OMP_NUM_THREADS": str(args.threads)} if args.threads else {}
-    environment = {**os.environ, **cores, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hf")}
+    environment = surroundings(args, folder)
     their_command = [args.peer_python, "-m", "lm_eval", *asked, "--batch_size", args.peer_batch]
     theirs = timed([*their_command, "--output_path", str(folder / "theirs")], folder / "theirs", environment)
     our_command = [sys.executable, "-m", "harness", *asked, "--output", str(folder / "runs")]
@@ -124,6 +144,43 @@ def measure(work: str, args: argparse.Namespace, model: Path, folder: Path) -> t
     )
     print(line, file=sys.stderr)
     return line, wrong
+
+
+def surroundings(args: argparse.Namespace, folder: Path) -> dict[str, str]:
+    """The environment of each side's command."""
+    cores = {"OMP_NUM_THREADS": str(args.threads), "VLLM_CPU_OMP_THREADS_BIND": "nobind"} if args.threads else {}
+    return {**os.environ, **cores, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hf")}
+
+
+def beside_vllm(args: argparse.Namespace, model: Path, folder: Path) -> str:
+    """A line of the table: the same questions answered by this engine and by vLLM, loading left out."""
+    (folder / "tasks").mkdir(parents=True)
+    write_tasks("gsm8k", argparse.Namespace(data=args.data, rows=args.rows or 128), folder)
+    told, texts = {}, {}
+    for kind in ("vllm", "hf"):
+        settings = f"pretrained={model},dtype={args.dtype}"
+        if kind == "vllm":
+            settings += ",enforce_eager=True"  # without compilation, which takes longer than these answers
+        if kind == "vllm" and args.device == "cpu":
+            settings += ",gpu_memory_utilization=0.1"  # of main memory, which others use too
+        notes, out = folder / f"{kind}.json", folder / kind
+        command, environment = sides.command(
+            args.vllm_python if kind == "vllm" else sys.executable, "harness", notes, [
+                "--model", kind, "--model_args", settings, "--tasks", "bench_gsm8k", "--include_path",
+                str(folder / "tasks"), "--device", args.device, "--gen_kwargs", f"max_gen_toks={args.tokens}",
+                "--log_samples", "--output", str(folder / "runs"), "--output_path", str(out),
+            ],
+        )  # fmt: skip
+        samples = timed(command, out, {**environment, **surroundings(args, folder)}).samples
+        texts[kind] = {key: first(sample) for key, sample in samples.items()}
+        told[kind] = json.loads(notes.read_text(encoding="utf-8"))
+    theirs, ours = told["vllm"], told["hf"]
+    equal = sum(texts["vllm"].get(key) == text for key, text in texts["hf"].items())
+    return (
+        f"| {len(texts['hf'])} | {args.tokens} | {theirs['answering']:.1f} s | {ours['answering']:.1f} s | "
+        f"{theirs['answering'] / ours['answering']:.1f} x | {theirs['busy']:.1f} s | {ours['busy']:.1f} s | "
+        f"{theirs['busy'] / ours['busy']:.1f} x | {equal} |"
+    )
 
 
 def timed(command: list[str], out: Path, environment: Mapping[str, str]) -> Side:

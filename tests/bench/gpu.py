@@ -4,7 +4,8 @@ Started by gpu.sh. Models are random Qwen2 of 1.5 and 7 billion parameters in bf
 Without --data rows are made up: as many as the real ones have (11,582 and 1,319), of about their length. Seconds are
 of whole commands, and of answering alone (from loaded weights to the last answer). The share of the card's rate is
 2 x weights x computed tokens a second, attention left out, over the rate of products of square matrices that is
-measured first. Steps that the time does not suffice for are named in the table, never left out of it.
+measured first. Steps that the time does not suffice for are named in the table, never left out of it, and the table is
+written anew with each of its lines: whoever ends this early finds those that were measured.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import json
 import os
 import platform
 import random
-import runpy
 import shutil
 import signal
 import subprocess
@@ -27,8 +27,11 @@ from pathlib import Path
 from typing import Any
 
 import engine
+import sides
 
 SUBJECTS, QUESTIONS, PROBLEMS = 67, 173, 1319
+TINY_SUBJECTS, TINY_QUESTIONS, TINY_PROBLEMS, TINY_SHOTS, TINY_TOKENS = 4, 2, 4, 1, 16
+TINY_LENGTH = 2048  # lm-eval tries its automatic batch of 64 at the full length: of 4,096, that takes most of a minute
 SHAPES: Mapping[str, Mapping[str, int]] = {
     "1.5b": {"hidden_size": 1536, "num_hidden_layers": 28, "num_attention_heads": 12, "num_key_value_heads": 2,
              "intermediate_size": 8960},
@@ -64,15 +67,20 @@ class Bench:
     def row(self, *cells: Any) -> None:
         self.lines.append("| " + " | ".join(map(str, cells)) + " |")
         print(self.lines[-1], file=sys.stderr, flush=True)
+        self.write()
+
+    def write(self) -> str:
+        """The table so far, which is also in the file."""
+        table = "\n".join([*heading(self), *self.lines, "", *agreement(self)]) + "\n"
+        self.args.out.write_text(table, encoding="utf-8")
+        return table
 
 
 def main() -> int:
-    if sys.argv[1:2] == ["--side"]:
-        return side(sys.argv[2], Path(sys.argv[3]), sys.argv[4:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="a mirror with the real rows")
     parser.add_argument("--peer-python", help="an interpreter with lm-eval[hf]")
-    parser.add_argument("--vllm-python", help="an interpreter with vllm and this project")
+    parser.add_argument("--vllm-python", help="an interpreter with vllm, of the same version of Python")
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--tiny", action="store_true", help="a tiny shape and few rows, on a processor too")
     parser.add_argument("--out", type=Path, default=Path("gpu.md"))
@@ -92,9 +100,7 @@ def main() -> int:
         bench = Bench(args, Path(folder), device, dtype, rate, ends)
         for shape in ["tiny"] if args.tiny else ["1.5b", "7b"]:
             measure_shape(bench, shape)
-        table = "\n".join([*heading(bench), *bench.lines, "", *agreement(bench)])
-    args.out.write_text(table + "\n", encoding="utf-8")
-    print(table)
+        print(bench.write(), end="")
     return 0
 
 
@@ -120,22 +126,25 @@ def measure_shape(bench: Bench, shape: str) -> None:
     for work in ("cmmlu", "gsm8k"):
         write_rows(bench, work)
     peers = {"harness hf": sys.executable, "harness vllm": bench.args.vllm_python, "lm-eval hf": bench.args.peer_python}
-    for name in SIDES:
-        for work in ("cmmlu", "gsm8k"):
-            python = peers[name]
-            if python is None:
-                bench.row(shape, work, name, *["not measured"] * 6, "no interpreter given")
-            elif shape == "7b" and name == "lm-eval hf":
-                bench.row(shape, work, name, *["not measured"] * 6, "only at 1.5b: it would take all of the time")
-            else:
-                measure(bench, shape, work, name, python, model, weights)
+    steps = [(name, work) for name in SIDES for work in ("cmmlu", "gsm8k")]
+    for number, (name, work) in enumerate(steps, 1):
+        python = peers[name]
+        if python is None:
+            bench.row(shape, work, name, *["not measured"] * 6, "no interpreter given")
+        elif shape == "7b" and name == "lm-eval hf":
+            bench.row(shape, work, name, *["not measured"] * 6, "only at 1.5b: it would take all of the time")
+        else:
+            share = 1.0 if shape == "tiny" and number == len(steps) else SHARE_OF_TIME[name]
+            measure(bench, shape, work, name, python, model, weights, share * bench.left)
     for file in model.glob("*.safetensors"):
         file.unlink()  # 15 GB of the disk
 
 
-def measure(bench: Bench, shape: str, work: str, name: str, python: str, model: Path, weights: float) -> None:
-    """One command: its line of the table."""
-    program, kind = name.split()
+def measure(
+    bench: Bench, shape: str, work: str, name: str, python: str, model: Path, weights: float, seconds: float
+) -> None:
+    """One command, which is stopped after so many seconds: its line of the table."""
+    program, kind = name.replace("-", "_").split()
     settings = f"pretrained={model},dtype={bench.dtype}"
     if kind == "vllm" and bench.device == "cpu":
         settings += ",gpu_memory_utilization=0.1,enforce_eager=True"  # of main memory, which others use too
@@ -147,11 +156,13 @@ def measure(bench: Bench, shape: str, work: str, name: str, python: str, model: 
     ]  # fmt: skip
     if program == "harness":
         asked += ["--output", str(bench.folder / "runs")]
-    seconds = max(1.0, SHARE_OF_TIME[name] * bench.left)
+    if bench.args.tiny and work == "gsm8k":
+        asked += ["--gen_kwargs", f"max_gen_toks={TINY_TOKENS}"]
+    seconds = max(1.0, seconds)
     began = time.monotonic()
     with (bench.folder / "log").open("w+") as log:
-        command = [python, __file__, "--side", program, str(stats), *asked]
-        environment = {**os.environ, "HF_HOME": str(bench.folder)}
+        command, environment = sides.command(python, program, stats, asked)
+        environment = {**environment, "HF_HOME": str(bench.folder)}
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
         try:
             status = process.wait(seconds)
@@ -172,7 +183,7 @@ def measure(bench: Bench, shape: str, work: str, name: str, python: str, model: 
     samples = dict(engine.logged(out.rglob("samples_*.jsonl")))
     bench.answers[shape, f"{work} {name}"] = samples
     tokens = computed_tokens(bench, asked, samples) if name == "harness hf" else None
-    answering, speed, share = told["answering"], "-", "-"
+    answering, speed, share = told.get("answering"), "-", "-"
     if tokens and answering:
         speed = f"{tokens / answering:,.0f}"
         share = f"{2 * weights * tokens / answering / bench.rate:.1%}"
@@ -220,82 +231,6 @@ def agreement(bench: Bench) -> list[str]:
     return lines
 
 
-def side(program: str, stats: Path, words: list[str]) -> int:
-    """One side as a program of its own: run it, and write down its memory, its steps and when it answered."""
-    import torch
-
-    counts = {"captured": 0, "replayed": 0}
-    loaded: list[float] = []
-    if torch.cuda.is_available():
-        for name, method in (("captured", "capture_end"), ("replayed", "replay")):
-            _count(torch.cuda.CUDAGraph, method, counts, name)
-    if program == "harness":
-        from harness_plugins.models.hf import HuggingFace
-        from harness_plugins.models.vllm import VLLMModel
-
-        _note_end(HuggingFace, "load", loaded)
-        _note_end(VLLMModel, "load", loaded)
-    else:
-        from lm_eval.models.huggingface import HFLM
-
-        _note_end(HFLM, "__init__", loaded)
-    sys.argv = [program, *words]
-    status: Any = 0
-    try:
-        runpy.run_module("harness" if program == "harness" else "lm_eval", run_name="__main__", alter_sys=True)
-    except SystemExit as ended:
-        status = ended.code
-    import resource
-
-    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    memory = max(resource.getrusage(who).ru_maxrss for who in whose) * 1024
-    if torch.cuda.is_available():
-        memory = torch.cuda.max_memory_allocated() or _card_memory()
-    notes = f"{counts['captured']} steps recorded, replayed {counts['replayed']:,} times"
-    if words[words.index("--model") + 1] == "vllm":
-        notes = "in an engine of its own"
-    elif program == "harness":
-        notes = f"{_self_check(words)}; {notes}"
-    answering = time.monotonic() - loaded[0] if loaded else None
-    stats.write_text(json.dumps({"memory": memory, "answering": answering, "notes": notes}))
-    return int(status or 0)
-
-
-def _self_check(words: list[str]) -> str:
-    """What the engine said of its first batch, with shared prefixes and without."""
-    runs = Path(words[words.index("--output") + 1])
-    newest = max(runs.glob("*/manifest.json"), key=lambda file: file.stat().st_mtime)
-    said = json.loads(newest.read_text(encoding="utf-8"))["model"].get("sharing", "")
-    return said if isinstance(said, str) else "; ".join(map(str, said))
-
-
-def _count(kind: Any, method: str, counts: dict[str, int], name: str) -> None:
-    original = getattr(kind, method)
-
-    def counted(self: Any, *args: Any, **options: Any) -> Any:
-        counts[name] += 1
-        return original(self, *args, **options)
-
-    setattr(kind, method, counted)
-
-
-def _note_end(kind: Any, method: str, loaded: list[float]) -> None:
-    original = getattr(kind, method)
-
-    def noted(self: Any, *args: Any, **options: Any) -> Any:
-        result = original(self, *args, **options)
-        loaded.append(time.monotonic())
-        return result
-
-    setattr(kind, method, noted)
-
-
-def _card_memory() -> int:
-    """What all processes hold of the first card: vLLM's engine is one of its own."""
-    query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
-    return int(subprocess.run(query, capture_output=True, text=True).stdout.split()[0]) * 2**20
-
-
 def matrix_rate(device: str, dtype: str, size: int) -> float:
     """FLOP/s of products of square matrices: the best of five, of three products each."""
     import torch
@@ -323,7 +258,8 @@ def make_model(bench: Bench, shape: str) -> Path:
     texts = [made_up(draw, 400) for _ in range(20 if shape == "tiny" else 400)]
     tiny_causal_lm(path, vocab_size=400 if shape == "tiny" else 32_000, texts=texts)  # for its tokenizer
     tokenizer = AutoTokenizer.from_pretrained(path)
-    config = Qwen2Config(vocab_size=-(-len(tokenizer) // 64) * 64, max_position_embeddings=4096, **SHAPES[shape])
+    length = TINY_LENGTH if shape == "tiny" and not bench.args.data else 4096
+    config = Qwen2Config(vocab_size=-(-len(tokenizer) // 64) * 64, max_position_embeddings=length, **SHAPES[shape])
     config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
     torch.manual_seed(1)
     before = torch.get_default_dtype()
@@ -347,20 +283,23 @@ def write_rows(bench: Bench, work: str) -> None:
     if (folder / "tasks").exists():
         return
     (folder / "tasks").mkdir(parents=True)
-    few = {"subjects": SUBJECTS, "rows": (2 * SUBJECTS if work == "cmmlu" else 4) if bench.args.tiny else None}
+    tiny = bench.args.tiny
+    subjects = TINY_SUBJECTS if tiny else SUBJECTS
     if bench.args.data:
-        engine.write_tasks(work, argparse.Namespace(data=bench.args.data, **few), folder)
+        whole = {"cmmlu": None, "gsm8k": PROBLEMS}
+        rows = {"cmmlu": TINY_QUESTIONS * subjects, "gsm8k": TINY_PROBLEMS}[work] if tiny else whole[work]
+        engine.write_tasks(work, argparse.Namespace(data=bench.args.data, subjects=subjects, rows=rows), folder)
         return
-    draw = random.Random(2)
+    draw, count = random.Random(2), TINY_SHOTS if tiny else 5
     if work == "gsm8k":
-        rows = [problem(draw) for _ in range(4 if bench.args.tiny else PROBLEMS)]
-        engine.write_task(folder, work, "bench_gsm8k_all", [problem(draw) for _ in range(5)], rows, 5, engine.GENERATE)
+        shots, rows = ([problem(draw) for _ in range(n)] for n in (count, TINY_PROBLEMS if tiny else PROBLEMS))
+        engine.write_task(folder, work, "bench_gsm8k_all", shots, rows, count, engine.GENERATE)
         return
-    for subject in range(SUBJECTS):
-        shots, rows = ([question(draw) for _ in range(n)] for n in (5, 2 if bench.args.tiny else QUESTIONS))
+    for subject in range(subjects):
+        shots, rows = ([question(draw) for _ in range(n)] for n in (count, TINY_QUESTIONS if tiny else QUESTIONS))
         title = f"以下是关于第{subject}门课的单项选择题，请直接给出正确答案的选项。\n\n"
         name = f"bench_cmmlu_{subject}"
-        engine.write_task(folder, work, name, shots, rows, 5, engine.CHOOSE, engine.LETTERS, title)
+        engine.write_task(folder, work, name, shots, rows, count, engine.CHOOSE, engine.LETTERS, title)
 
 
 def question(draw: random.Random) -> dict[str, Any]:
