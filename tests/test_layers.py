@@ -29,6 +29,7 @@ BASE = {
     "stopwatch",
     "streaming",
     "interrupts",
+    "later_patterns",
     "limited",
     "logger",
     "patterns",

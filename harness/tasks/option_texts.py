@@ -20,19 +20,20 @@ from typing import Any
 
 from harness import files
 from harness.errors import UsageError
+from harness.later_patterns import later_pattern
 
 SUFFIX = ".options.json"
 _FORMAT = "harness option texts 1"
-_AMOUNT = re.compile(r"\d+(?:[.,:/]\d+)*\s?(?:[%‰°℃Ω]|[A-Za-zμ]+|[\u4e00-\u9fff])?")
-_FORMULA = re.compile(r"\$[^$]*\$|\\\w+")
-_WORDS = re.compile(r"[^\W\d_]{2}|[\u4e00-\u9fff]")
-_TALK = re.compile(
+_AMOUNT = later_pattern(r"\d+(?:[.,:/]\d+)*\s?(?:[%‰°℃Ω]|[A-Za-zμ]+|[\u4e00-\u9fff])?")
+_FORMULA = later_pattern(r"\$[^$]*\$|\\\w+")
+_WORDS = later_pattern(r"[^\W\d_]{2}|[\u4e00-\u9fff]")
+_TALK = later_pattern(
     r"^\s*(?:sure|certainly|of course|here (?:is|are)|okay|好的|当然|以下是|改写)|"
     r"\b(?:option|choice|answer)\s+[A-J]\b|\b(?:correct|right|wrong|incorrect) (?:option|answer|choice)\b|"
     r"(?:正确|错误)(?:选项|答案)|选项\s*[A-J](?![A-Za-z])|```",
     re.IGNORECASE,
 )
-_LETTERED = re.compile(r"^\s*[(（]?[A-J][)）.．、:：]\s*\S")
+_LETTERED = later_pattern(r"^\s*[(（]?[A-J][)）.．、:：]\s*\S")
 _MUCH, _MORE = 3, 40
 """Other words are not longer than three times the option's own and 40 characters more: else they explain."""
 

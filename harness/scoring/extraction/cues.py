@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from harness.later_patterns import later_pattern
+
 _NOTHING = r"(?!)"
 
 # What may stand between a cue and the letter.
@@ -158,44 +160,44 @@ _NO_VERDICT = (
 _BOTH = r"\s*[)\]]?\s*(?:[、/&]|,?\s*\band\b|和|与|及|以及)\s*(?:选项|option\b)?\s*[(\[]?"
 _AFTER_ITEM = r"""[)\]"'”’]*\s*"""
 
-HEDGED = re.compile(r"可能|也许|或许|大概|could|might|may\b|maybe|perhaps")
+HEDGED = later_pattern(r"可能|也许|或许|大概|could|might|may\b|maybe|perhaps")
 # A/B leaves a choice; A/B/D is a list.
-OPEN = re.compile(r"或|还是|\bor\b|\bvs|^[^/]*/[^/]*$")
-JOINING_WORDS = re.compile(r"\b(?:and|or|vs|option|either)\b", re.IGNORECASE)
-SMALL_LINE = re.compile(r"\W*[a-z](?:\W*[,、&]\W*[a-z])*\W*")
+OPEN = later_pattern(r"或|还是|\bor\b|\bvs|^[^/]*/[^/]*$")
+JOINING_WORDS = later_pattern(r"\b(?:and|or|vs|option|either)\b", re.IGNORECASE)
+SMALL_LINE = later_pattern(r"\W*[a-z](?:\W*[,、&]\W*[a-z])*\W*")
 
 # After a letter: what makes the claim a denial or a question.
-DENIED_AFTER = re.compile(
+DENIED_AFTER = later_pattern(
     rf"\s*{_AFTER_ITEM}(?:选项|项)?(?:(?:是|为|显然|肯定|也|都|就|则|明显|会|的说法|答案|这个)*"
     r"(?:不(?:对|正确|成立|合适|符合|可能|行|恰当|是答案|是正确|太)|错|有误|误|吗|么|呢)"
     r"|\s+(?:is|was|are|would be|seems|must be)\s+(?:also |clearly |obviously |definitely |probably )*"
     r"(?:not\b|wrong|incorrect|false|invalid|out\b|impossible|unlikely|n't)|\s+(?:isn't|can't|cannot)\b|\s*\?)"
 )
 # After a letter: words of which it is a part (B型血, C major).
-NOUN_AFTER = re.compile(
+NOUN_AFTER = later_pattern(
     r"(?:型(?!的选项)|类|级|语言|股|轮|楼|座|区|班|组|肝|超|站|线|字|罩|货币|国|公司|同学|市|城|君|先生|队|层|栋|族|片|大调"
     r"|小调|调|度|品牌|点(?!正确|对)|[两三四五六几]个|之间)"
     r"|\s+(?:good|better|new|great|very|few|lot|little|number|man|woman|person|major|minor|sharp|flat|single|simple)\b"
 )
 # After the article or the pronoun that A and I may be: words that can follow an answer.
-ANSWER_GOES_ON = re.compile(
+ANSWER_GOES_ON = later_pattern(
     r"\s+(?:because|since|as|for|which|so|due|with|given|and|but|not|rather|in|based|according|here|from|that|is)\b"
 )
 # Before a cue: what makes the claim a denial, a supposition, or somebody else's.
-DENIED_BEFORE = re.compile(
+DENIED_BEFORE = later_pattern(
     r"(?:(?<![无非])不(?:能|应|应该|该|可|可以|会|要|宜|必|用|再|敢|想|得)?(?:再|直接|轻易)?|别|勿|莫|误|错|排除|难以|无法"
     r"|没有|未|防止|避免)\s*$"
     r"|(?:\b(?:not|never|cannot|without|avoid|neither|rather than|instead of|nor|do not)|n['’]t)"
     r"\s+(?:to\s+|be\s+|just\s+|simply\s+)?$",
     re.IGNORECASE,
 )
-SUPPOSED_BEFORE = re.compile(
+SUPPOSED_BEFORE = later_pattern(
     r"(?:如果|若是?|假如|假设|假定|要是|倘若|即使|即便|(?<!应)当|是否|要不要|为什么|为何|何时)"
     r"(?:我们|你|我|考生|正确|题目|该题|本题)*\s*$"
     r"|\b(?:if|suppose|assuming|whether|unless|were|why|had)\s+(?:the|you|we|i|one|they)?\s*(?:correct\s|right\s)?$",
     re.IGNORECASE,
 )
-OTHERS_BEFORE = re.compile(
+OTHERS_BEFORE = later_pattern(
     r"(?:有人|的人|[甲乙丙丁]|小[\u4e00-\u9fff]|学生|同学|考生|多人|大家|他们?|她|某些模型|容易|易|往往)"
     r"(?:可能|也许|往往|常常|容易|会|都|也|就|想|去|首先)*\s*$"
     r"|\b(?:some|many|most|students?|people|others?|might|they)\s+(?:people\s|students\s|would\s|might\s|may\s|will\s)*$",
@@ -225,28 +227,28 @@ _RIGHT = (
 _GOOD = r"(?:√|正确|对|符合题意|(?i:correct|right|true|yes)\b)"
 _BAD = r"(?:×|不正确|不对|错误|错|有误|不符合题意|不符合|(?i:incorrect|wrong|false|no)\b)"
 # In what stands behind another option's label: that the reply says something of it, and does not only repeat it.
-SAYS_WHY = re.compile(
+SAYS_WHY = later_pattern(
     r"^\s*(?:选?项|是|不|没|错|对|也|都|则|虽|因|与|只|\(|(?:is|are|was|were|does|do|has|have|would|can|cannot|could|isn't"
     r"|doesn't|because|since|fails?|lacks?|refers?)\b)|错误|有误|不符|不对|不正确|不选|排除|正确|不是|不能|不会|不可|不属于|符合|因为|所以"
     r"|\b(?:in)?correct\b|\bwrong\b|\bfalse\b|\bnot\b|\bbecause\b|\btherefore\b",
     re.IGNORECASE,
 )
 # At the end of what stands in front of one.
-LEADS_ON = re.compile(
+LEADS_ON = later_pattern(
     r"(?:\b(?:because|since|not|than|while|whereas|but|as|if|of|or|and|both)|因为|由于|而|不是|比|如果|但)\s*\(?$",
     re.IGNORECASE,
 )
-VERDICT_TEXT = re.compile(rf"\W*(?:{_GOOD}|{_BAD})\W*")
+VERDICT_TEXT = later_pattern(rf"\W*(?:{_GOOD}|{_BAD})\W*")
 _VERDICT_ENDS = (
     r"(?=\s*(?:$|[\n.,;:。、|)\]!—–√×-]|因为|because\b|since\b|as\b|[(\[]?(?i:option\s*|choice\s*)?[A-Z](?![A-Za-z])))"
 )
-NOT_ALL = re.compile(r"(?:不是|并非|未必|不|非|not)\s*$", re.IGNORECASE)
+NOT_ALL = later_pattern(r"(?:不是|并非|未必|不|非|not)\s*$", re.IGNORECASE)
 # In the cue of a claim that takes back the one before.
-CORRECTS = re.compile(r"不|改|更正|纠正|错|而|\b(?:actually|rather|instead|but)\b", re.IGNORECASE)
-STRONG_WORD = re.compile(r"答案|answer|正确|correct|right|best|选", re.IGNORECASE)
-ANSWER_WORD = re.compile(r"答案|answer", re.IGNORECASE)
+CORRECTS = later_pattern(r"不|改|更正|纠正|错|而|\b(?:actually|rather|instead|but)\b", re.IGNORECASE)
+STRONG_WORD = later_pattern(r"答案|answer|正确|correct|right|best|选", re.IGNORECASE)
+ANSWER_WORD = later_pattern(r"答案|answer", re.IGNORECASE)
 # Where a base model goes on with the next question of its own.
-NEXT_QUESTION = re.compile(
+NEXT_QUESTION = later_pattern(
     r"\n[\s#*]*(?:(?:Question|Q|Problem|Exercise|Human|User|Instruction)\b(?:\s*\d+)?[*\s]*[:.：]"
     r"|(?:题目|问题|问|例|下一题|用户)\s*\d*\s*[:：]|第\S{1,3}题[:：\s])"
     # 2. Which planet ...? and its options
@@ -257,11 +259,11 @@ _BULLET = (
     r"(?:\A|\n)\s*(?:[-•·]|\d+[.)])[ \t]*(?:选项|(?i:option)\s)?[A-Z]"
     r"(?:[.、:)](?![^\n]*(?:错|对|正确|[√×]|(?i:correct|wrong|true|false)))[^\n]*)?(?=\n|$)"
 )
-LETTER_LINES = re.compile(rf"(?:(?<=:)|\A)(?:{_BULLET}){{2,}}")
+LETTER_LINES = later_pattern(rf"(?:(?<=:)|\A)(?:{_BULLET}){{2,}}")
 _LISTED_OPTION = r"[A-Z][.、)]\s?(?:(?!错|对|正确|符合|[√×]|(?i:correct|wrong|true|false|right))[^\n。;,A-Z]){1,60}"
-_LISTED_OPTIONS = re.compile(rf"(?<=[:是为有])\s*{_LISTED_OPTION}(?:\s*[;,、\n]\s*{_LISTED_OPTION})+")
-_VERDICT_WORD = re.compile(r"[√×]|错|正确|correct|false|true", re.IGNORECASE)
-_OPTION_LINE = re.compile(r"\s*\W{0,3}([A-Z])[.、)]\s?[^\n]*")
+_LISTED_OPTIONS = later_pattern(rf"(?<=[:是为有])\s*{_LISTED_OPTION}(?:\s*[;,、\n]\s*{_LISTED_OPTION})+")
+_VERDICT_WORD = later_pattern(r"[√×]|错|正确|correct|false|true", re.IGNORECASE)
+_OPTION_LINE = later_pattern(r"\s*\W{0,3}([A-Z])[.、)]\s?[^\n]*")
 
 
 def as_one_list(text: str, labels: str) -> str:
@@ -279,10 +281,10 @@ def as_one_list(text: str, labels: str) -> str:
 
 
 # `A: B` of a model that goes on with questions and answers.
-ANSWER_MARK = re.compile(r"\A\s*A\s?:\s*(?=[(]?[A-Z][)]?\s*(?:[.,\n]|$))")
+ANSWER_MARK = later_pattern(r"\A\s*A\s?:\s*(?=[(]?[A-Z][)]?\s*(?:[.,\n]|$))")
 # What an option's text follows where it is the answer, and what makes a sentence no statement.
-COPULA_END = re.compile(r"(?:\b(?:is|are|was|were|be|called)(?: the| an?)?\s|[是为叫即]\s?|=\s?)$")
-NOT_STATED = re.compile(
+COPULA_END = later_pattern(r"(?:\b(?:is|are|was|were|be|called)(?: the| an?)?\s|[是为叫即]\s?|=\s?)$")
+NOT_STATED = later_pattern(
     r"[不非没未若]|如果|无法|可能|也许|\b(?:not|never|neither|nor|no|if|could|might|may|cannot)\b|n t\b"
 )
 
@@ -295,7 +297,7 @@ def one_line(match: re.Match[str]) -> str:
 
 
 # The reply says that the question asks for the option that is wrong.
-ASKS_WRONG = re.compile(
+ASKS_WRONG = later_pattern(
     r"选非题|(?:要求|选出|选择|找出|问的?是?|题为|要选)[^。\n]{0,12}(?:不正确|不恰当|错误|有误|不符合|不属于)"
     r"|\b(?:asks|asking|asked|find|choose|select|which)\b[^.\n]{0,40}\b(?:not|incorrect|false|wrong|except(?:ion)?)\b",
     re.IGNORECASE,
@@ -303,7 +305,7 @@ ASKS_WRONG = re.compile(
 
 
 # 四个选项全部正确, 以上都对, all (four) options are correct
-ALL_RIGHT = re.compile(
+ALL_RIGHT = later_pattern(
     r"(?:(?:[三四五六]个|所有|全部|以上)?选项|以上(?:各项|说法)?)(?:全部|全|均|都)(?:是)?(?:正确|对|符合)"
     r"|\ball (?:of )?(?:the )?(?:(?:three|four|five|six) )?"
     r"(?:above|options|choices|statements|answers)(?: above)?"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from harness.later_patterns import later_pattern
+
 # Full-width ASCII and the wide space; signs that look like a hyphen.
 _WIDTH: dict[int, int | str] = {0xFF01 + i: 0x21 + i for i in range(94)}
 _WIDTH |= {0x3000: 0x20}
@@ -32,25 +34,25 @@ _FRACTIONS: dict[int, int | str] = {
 _NUMBERS = _WIDTH | _TRADITIONAL | _MINUS | _FRACTIONS
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
 
-_MARKUP = re.compile(
+_MARKUP = later_pattern(
     r"\*+|`+|\$+|__|\\[()\[\]]|\\(?:text|textbf|textrm|mathrm|mathbf|mathsf|bf|rm|operatorname)\s*(?=\{)"
     r"|</?(?:b|strong|em|i|u|p|br|span|font|div|mark|code)\b[^<>]*>"
 )
-_ANSWER_TAG = re.compile(r"<((?:final[ _-]?)?answer|final|ans|choice|答案)>(.*?)</\1>", re.DOTALL | re.IGNORECASE)
+_ANSWER_TAG = later_pattern(r"<((?:final[ _-]?)?answer|final|ans|choice|答案)>(.*?)</\1>", re.DOTALL | re.IGNORECASE)
 # What a model itself has struck out.
-_STRUCK = re.compile(r"~~[^~\n]{1,200}~~|<(del|s|strike)>[^<>\n]{1,200}</\1>")
-_TEXT_COMMAND = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|mathsf)\s*\{([^{}]*)\}")
+_STRUCK = later_pattern(r"~~[^~\n]{1,200}~~|<(del|s|strike)>[^<>\n]{1,200}</\1>")
+_TEXT_COMMAND = later_pattern(r"\\(?:text|textbf|textrm|mathrm|mathbf|mathsf)\s*\{([^{}]*)\}")
 # Marks with which a model ends its turn, and that a server did not take off. What follows them is not its answer.
-_END_OF_TURN = re.compile(
+_END_OF_TURN = later_pattern(
     r"<\|(?:endoftext|end_of_text|im_end|eot_id|eom_id|end|user|observation)\|>|<(?:/s|eos|end_of_turn)>|<｜end▁of▁sentence｜>"
 )
-_TERMINAL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[@-Z\\^_])")
-_BOX_TOKENS = re.compile(r"<\|begin_of_box\|>(.*?)<\|end_of_box\|>", re.DOTALL)
+_TERMINAL = later_pattern(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[@-Z\\^_])")
+_BOX_TOKENS = later_pattern(r"<\|begin_of_box\|>(.*?)<\|end_of_box\|>", re.DOTALL)
 _FORMAL = str.maketrans("壹贰貳叁參肆伍陆陸柒捌玖拾佰仟萬億兩", "一二二三三四五六六七八九十百千万亿两")
-_FORMAL_NUMERAL = re.compile(r"[零壹贰貳叁參肆伍陆陸柒捌玖拾佰仟万萬亿億]{2,40}(?=[元圆圓整]|\W|$)")
+_FORMAL_NUMERAL = later_pattern(r"[零壹贰貳叁參肆伍陆陸柒捌玖拾佰仟万萬亿億]{2,40}(?=[元圆圓整]|\W|$)")
 # option (b): no word can be meant
-_OPTION_IN_BRACKETS = re.compile(r"\b((?i:option|choice)\s?\()([a-z])(?=\))")
-_REPEATED_SPACE = re.compile(r"(\s)\1{2,}")
+_OPTION_IN_BRACKETS = later_pattern(r"\b((?i:option|choice)\s?\()([a-z])(?=\))")
+_REPEATED_SPACE = later_pattern(r"(\s)\1{2,}")
 
 
 def own_turn(text: str) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal, localcontext
 
+from harness.later_patterns import later_pattern
 from harness.reasoning import strip_reasoning
 from harness.scoring.extraction.cues import NEXT_QUESTION
 from harness.scoring.extraction.markup import answer_tags, boxed, own_turn, plain_numbers
@@ -23,7 +24,7 @@ _PLAIN = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
 _POWER = r"(?:[eE](?P<e>[+-]?\d+)(?![\d.])|\s*(?:×|x|\*|\\times|\\cdot)\s*10\s*\^\s*\{?\s*(?P<power>[+-]?\d+)\s*\}?)"
 # 3万, 5千, 2亿5千万; not 2千克 and not 百分.
 _UNITS = r"\s?(?:[百千]?[万亿]+|[百千](?![克米瓦卡赫帕伏分字兆]))"
-_ARABIC = re.compile(
+_ARABIC = later_pattern(
     rf"(?<![A-Za-z_\d.\\])(?<![A-Za-z]-)(?P<sign>(?<![\d)\]A-Za-z}}%])-\s*|零下\s*)?"
     rf"(?:\\[dt]?frac\s*\{{\s*(?P<above>-?\d+)\s*\}}\s*\{{\s*(?P<below>\d+)\s*\}}"
     rf"|(?P<whole>{_PLAIN})(?:{_POWER}|\s*\^\s*(?:(?P<raised>-?\d{{1,3}})(?![\d.])|\{{\s*(?P<raised_>-?\d{{1,3}})\s*\}})"
@@ -33,18 +34,18 @@ _ARABIC = re.compile(
 )
 _WORDS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _MOST_DIGITS = 400  # of a power; what is longer is no answer
-_NOT_COUNTED_BEFORE = re.compile(
+_NOT_COUNTED_BEFORE = later_pattern(
     r"(?:第|步骤|步|图|表|\b(?:step|no\.|item|figure|table|question|problem|section|chapter|page))\s*$", re.IGNORECASE
 )
-_MARKER = re.compile(r"(?:^|\n)[ \t]*[(]?\d{1,2}(?:[、)]|\.(?!\d))[ \t]*(?=\S)")
-_CUE = re.compile(
+_MARKER = later_pattern(r"(?:^|\n)[ \t]*[(]?\d{1,2}(?:[、)]|\.(?!\d))[ \t]*(?=\S)")
+_CUE = later_pattern(
     r"最[终后](?:得到|得出|得)|(?:答案|结果)(?:应该|应|就|便)?(?:是|为|等于|[:=]|即)+\s*[:=]?|答\s*:|(?<=[\"'])answer[\"']\s*:"
     r"|\b(?:answer|result|total)\b(?:\s+(?:to|for|of)\s[^.\n:]{1,60}?)?\s*(?:is|:|=|equals|would be|should be|must be)"
     r"(?:\s+(?:therefore|thus|approximately|about|simply))?",
     re.IGNORECASE,
 )
 _MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*\.?"
-_DATE = re.compile(
+_DATE = later_pattern(
     r"(?:\d{2,4}\s*年\s*)?(?<!\d)\d{1,2}\s*月\s*\d{1,2}\s*[日号]"
     r"|(?<![\d.])(?:19|20)\d\d([-/.])(?:0?[1-9]|1[0-2])\1(?:0?[1-9]|[12]\d|3[01])(?![\d/.-]\d|\d)"
     rf"|\b{_MONTH}\s+\d{{1,2}}(?:st|nd|rd|th)?,?\s+(?:19|20)\d\d\b|\b\d{{1,2}}(?:st|nd|rd|th)?\s+{_MONTH},?\s+(?:19|20)\d\d\b"
@@ -53,23 +54,23 @@ _DATE = re.compile(
     r"|(?<![\d.])\d+(?:\.\d+){2,}(?![\d.])"
 )
 # 3元5角 is one amount, 3.5.
-_MONEY = re.compile(
+_MONEY = later_pattern(
     r"(?P<yuan>(?<![\d.,])\d{1,15}|(?<![零一二两三四五六七八九十百千万])[零一二两三四五六七八九十百千万]{1,20})\s*[元块]\s*[零]?(?:(?P<jiao>\d|[一二三四五六七八九])\s*[角毛])(?:\s*(?P<fen>\d|[一二三四五六七八九])\s*分)?"
 )
 _NUMBER = rf"-?(?:{_PLAIN})\s?[^\s\d,.;。，]{{0,6}}?"
-_RANGE = re.compile(
+_RANGE = later_pattern(
     rf"\bbetween\s+\W?{_NUMBER}\s+and\s+\W?(?:{_PLAIN})|(?:{_PLAIN})\s?[^\s\d]{{0,3}}?\s*(?:到|至|和|与|-|~|—)\s*{_NUMBER}之间"
 )
 # 3-5, 10%~20%, 10到15: not 10-3, which is a difference, nor 5-8=-3.
-_SPAN = re.compile(
+_SPAN = later_pattern(
     rf"(?<![\d.,A-Za-z+*/×^_(-])(?P<low>{_PLAIN})\s?[%％°℃]?(?:-|\s?(?:~|—|到|至)\s?)[$￥¥€£]?(?P<high>{_PLAIN})(?![\d.]*\d|\s*[=+*/×^-]|\s?[年月日号])"
 )
 _BETWEEN = "¤"  # stands for a range
-_MIXED = re.compile(
+_MIXED = later_pattern(
     r"(?<![\d.,/^\w\\])(\d{1,6})(?:\s*\\[dt]?frac\s*\{\s*(\d{1,4})\s*\}\s*\{\s*(\d{1,4})\s*\}"
     r"| (\d{1,3})/(\d{1,3})(?![\d/.]|-[A-Za-z]))"
 )
-_EXPLAINED = re.compile(
+_EXPLAINED = later_pattern(
     r"\s*([^\n]{1,80})\n\s*[\W_]*(?:explanation|reason|because|解析|解释|理由|分析|说明|过程)", re.IGNORECASE
 )
 

@@ -6,17 +6,19 @@ import re
 from decimal import Decimal
 from fractions import Fraction
 
+from harness.later_patterns import later_pattern
+
 _DIGITS = {"零": 0, "〇": 0, "一": 1, "二": 2, "两": 2, "三": 3, "四": 4, "五": 5, "六": 6, "七": 7, "八": 8, "九": 9}
 TENS = {"十": 10, "百": 100, "千": 1000}
 _CHEQUE_DIGITS = str.maketrans("壹贰叁肆伍陆柒捌玖拾佰仟萬億", "一二三四五六七八九十百千万亿")
 MYRIADS = {"万": 10_000, "亿": 100_000_000}
 _NUMERAL = r"[零〇一二两三四五六七八九十百千万亿]{1,40}"
-_CHINESE = re.compile(
+_CHINESE = later_pattern(
     rf"(?P<sign>负|零下)?(?:(?:(?P<mixed>{_NUMERAL})又)?(?P<below>百|千|万|{_NUMERAL})分之(?P<above>{_NUMERAL}(?:点[零〇一二三四五六七八九]{{1,40}})?)"
     rf"|(?P<whole>{_NUMERAL})(?:点(?P<decimals>[零〇一二三四五六七八九]{{1,40}}))?)"
 )
 # 一个半小时, 两公里半; not ten semicircles.
-_AND_A_HALF = re.compile(rf"({_NUMERAL})(?:个|年|天|公里|里|斤|米|倍)半(?![圆径球数价岛决成])")
+_AND_A_HALF = later_pattern(rf"({_NUMERAL})(?:个|年|天|公里|里|斤|米|倍)半(?![圆径球数价岛决成])")
 _ONES = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen"
@@ -26,7 +28,7 @@ _ENGLISH_WORDS = {word: value for value, word in enumerate(_ONES.split(" "))}
 _ENGLISH_WORDS |= {word: 20 + 10 * place for place, word in enumerate(_DECADES.split(" "))}
 _ENGLISH_THOUSANDS = {"thousand": 1000, "million": 10**6, "billion": 10**9}
 _SMALL = "|".join(_ENGLISH_WORDS)
-_ENGLISH = re.compile(
+_ENGLISH = later_pattern(
     rf"(?:about |approximately |exactly |only )?(?P<sign>(?:minus|negative) )?(?:{_SMALL})\b"
     rf"(?:(?:\s+and\s+|\s*-\s*|\s+)(?:{_SMALL}|hundred|{'|'.join(_ENGLISH_THOUSANDS)})\b){{0,12}}",
     re.IGNORECASE,
@@ -44,15 +46,15 @@ _PARTS = {
     "ninth": 9,
 }
 _PARTS |= {"tenth": 10}
-_ENGLISH_PARTS = re.compile(rf"[\s-]+((?:{'|'.join(_PARTS)})(?:s|f|ves)?)\b", re.IGNORECASE)
+_ENGLISH_PARTS = later_pattern(rf"[\s-]+((?:{'|'.join(_PARTS)})(?:s|f|ves)?)\b", re.IGNORECASE)
 # Words in which 一 and its like count nothing; a lone numeral counts only before what can be counted, or alone.
-_WORDS = re.compile(
+_WORDS = later_pattern(
     r"一(?:起|样|般|定|直|些|旦|切|致|边|下|方面|共|次性|同|点(?![零〇一二三四五六七八九])|步|是|种|道)|统一|唯一|万一|(?<!分)之一|逐一|第[零〇一二两三四五六七八九十百千]+"
     r"|[三四五六]角形?|四边形|十分(?!之)|千万(?!\S*[零一二三四五六七八九])|百科|万物|一二"
     # about thirty to forty; seven or eight of them
     r"|(?<![零〇一二三四五六七八九十百千万亿])[一二三四五六七八九]{2}(?=[十百千万亿]|[个只元块条张本名人次天年月岁件页颗棵位座间双](?![零〇一二三四五六七八九十]))[十百千万亿]*"
 )
-_COUNTED = re.compile(
+_COUNTED = later_pattern(
     r"$|[\s。,.;!、)）]|[个只元块条张本名人次天年月日小时分秒米克吨升里斤公倍种台辆件岁页颗棵支枝头匹位座间组队套双对把]"
     r"|[瓶杯盒袋箱包层排行列厘毫平立度角毛]"
 )

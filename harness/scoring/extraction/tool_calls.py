@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.later_patterns import later_pattern
 from harness.scoring.extraction.call_dialects import as_known_form
 from harness.types import JSON
 
@@ -37,30 +38,32 @@ class ToolCall:
     arguments: Mapping[str, JSON]
 
 
-_FUNCTION = re.compile(r"<function=([^>\s]+)>(.*?)(</function>|(?=<function=)|$)", re.DOTALL)
-_PARAMETER = re.compile(r"<parameter=([^>\s]+)>\n?(.*?)\n?</parameter>", re.DOTALL)
-_INVOKE = re.compile(r"<invoke name=\"?([^\">]+)\"?>(.*?)(</invoke>|(?=<invoke name=)|$)", re.DOTALL)
-_DSML_INVOKE = re.compile(r"<｜DSML｜invoke name=\"([^\">]+)\">(.*?)(</｜DSML｜invoke>|$)", re.DOTALL)
-_DSML_PARAMETER = re.compile(
+_FUNCTION = later_pattern(r"<function=([^>\s]+)>(.*?)(</function>|(?=<function=)|$)", re.DOTALL)
+_PARAMETER = later_pattern(r"<parameter=([^>\s]+)>\n?(.*?)\n?</parameter>", re.DOTALL)
+_INVOKE = later_pattern(r"<invoke name=\"?([^\">]+)\"?>(.*?)(</invoke>|(?=<invoke name=)|$)", re.DOTALL)
+_DSML_INVOKE = later_pattern(r"<｜DSML｜invoke name=\"([^\">]+)\">(.*?)(</｜DSML｜invoke>|$)", re.DOTALL)
+_DSML_PARAMETER = later_pattern(
     r"<｜DSML｜parameter name=\"([^\">]+)\" string=\"(true|false)\">(.*?)</｜DSML｜parameter>", re.DOTALL
 )
-_HARMONY = re.compile(r"to=functions\.([\w.-]+).*?<\|message\|>(.*?)(?=<\|call\|>|<\|start\|>|$)", re.DOTALL)
-_NAMED_PARAMETER = re.compile(r"<parameter name=\"?([^\">]+)\"?>\n?(.*?)\n?</parameter>", re.DOTALL)
-_ARG_PAIR = re.compile(r"<arg_key>\s*(.*?)\s*</arg_key>\s*<arg_value>\n?(.*?)\n?</arg_value>", re.DOTALL)
-_DEEPSEEK = re.compile(r"<｜tool▁call▁begin｜>(.*?)<｜tool▁sep｜>(.*?)(?:<｜tool▁call▁end｜>|$)", re.DOTALL)
-_KIMI = re.compile(r"<\|tool_call_begin\|>(.*?)<\|tool_call_argument_begin\|>(.*?)(?:<\|tool_call_end\|>|$)", re.DOTALL)
-_KIMI_NAME = re.compile(r"^(?:functions\.)?(.*?)(?::\d+)?$", re.DOTALL)
-_MISTRAL = re.compile(r"\[TOOL_CALLS\]\s*([\w.-]+)\s*(?:\[CALL_ID\][^\[{]*)?(?:\[ARGS\])?\s*(?=\{)")
-_FUNCTIONARY = re.compile(r"^>>>([\w.-]+)\n(.*?)(?=^>>>|\Z)", re.DOTALL | re.MULTILINE)
-_FENCE = re.compile(r"^```([A-Za-z_]*)\s*\n(.*?)\n?```$", re.DOTALL)
-_LAST_MARK = re.compile(r"(?:<\|[\w ]+\|>|</s>|<end_of_turn>)$")
+_HARMONY = later_pattern(r"to=functions\.([\w.-]+).*?<\|message\|>(.*?)(?=<\|call\|>|<\|start\|>|$)", re.DOTALL)
+_NAMED_PARAMETER = later_pattern(r"<parameter name=\"?([^\">]+)\"?>\n?(.*?)\n?</parameter>", re.DOTALL)
+_ARG_PAIR = later_pattern(r"<arg_key>\s*(.*?)\s*</arg_key>\s*<arg_value>\n?(.*?)\n?</arg_value>", re.DOTALL)
+_DEEPSEEK = later_pattern(r"<｜tool▁call▁begin｜>(.*?)<｜tool▁sep｜>(.*?)(?:<｜tool▁call▁end｜>|$)", re.DOTALL)
+_KIMI = later_pattern(
+    r"<\|tool_call_begin\|>(.*?)<\|tool_call_argument_begin\|>(.*?)(?:<\|tool_call_end\|>|$)", re.DOTALL
+)
+_KIMI_NAME = later_pattern(r"^(?:functions\.)?(.*?)(?::\d+)?$", re.DOTALL)
+_MISTRAL = later_pattern(r"\[TOOL_CALLS\]\s*([\w.-]+)\s*(?:\[CALL_ID\][^\[{]*)?(?:\[ARGS\])?\s*(?=\{)")
+_FUNCTIONARY = later_pattern(r"^>>>([\w.-]+)\n(.*?)(?=^>>>|\Z)", re.DOTALL | re.MULTILINE)
+_FENCE = later_pattern(r"^```([A-Za-z_]*)\s*\n(.*?)\n?```$", re.DOTALL)
+_LAST_MARK = later_pattern(r"(?:<\|[\w ]+\|>|</s>|<end_of_turn>)$")
 _LONGEST_MARK = 64
 _PYTHON_TAG = "<|python_tag|>"
 _SECTIONS = ("<|tool_call|>", "<|action_start|><|plugin|>", "<tool_calls>")
 """Marks behind which JSON stands: of Granite and Phi, InternLM, and Hunyuan."""
-_PYTHON_LIST = re.compile(r"\[\s*[A-Za-z_][\w.]*\s*\(")
-_PYTHON_CALL = re.compile(r"([A-Za-z_][\w.]*)\s*\(.*\)\s*$", re.DOTALL)
-_NAMED_FIRST = re.compile(r"[\[\s]*\{\s*[\"'](?:name|function)[\"']\s*:")
+_PYTHON_LIST = later_pattern(r"\[\s*[A-Za-z_][\w.]*\s*\(")
+_PYTHON_CALL = later_pattern(r"([A-Za-z_][\w.]*)\s*\(.*\)\s*$", re.DOTALL)
+_NAMED_FIRST = later_pattern(r"[\[\s]*\{\s*[\"'](?:name|function)[\"']\s*:")
 
 
 def read_calls(reply: str, functions: Sequence[Mapping[str, Any]] = ()) -> tuple[ToolCall, ...]:
@@ -289,7 +292,7 @@ def _read_json(text: str, at: int) -> tuple[JSON, int]:
 
 
 _DECODER = json.JSONDecoder(strict=False)
-_WORDS = re.compile(r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|\b(?:true|false|null)\b""", re.DOTALL)
+_WORDS = later_pattern(r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|\b(?:true|false|null)\b""", re.DOTALL)
 
 
 def _python_word(match: re.Match[str]) -> str:

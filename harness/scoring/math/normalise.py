@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from harness.later_patterns import later_pattern
 from harness.scoring.extraction.markup import boxed
 from harness.scoring.extraction.numerals import chinese_value
 
@@ -20,27 +21,27 @@ _SIGNS: dict[int, int | str] = {
         "\u3000": " ", "（": "(", "）": ")", "［": "[", "］": "]",
     }.items()
 }  # fmt: skip
-_DROPPED = re.compile(
+_DROPPED = later_pattern(
     r"\\(?:left|right|bigg?|Bigg?|displaystyle|textstyle|limits|quad|qquad|mathstrut|big[lr])(?![A-Za-z])"
     r"|(?<!\\)\\[,!;:> $]|~|\$|\*\*(?=[^*]*\*\*\s*$)|(?<=\S)\*\*\s*$|^\s*(?:\\approx|约|大约|about\b|approximately\b)"
 )
 # The one formula of a sentence: 最小值为 $\frac{1}{2}$。 And the words in front of an answer: 答案是5, the answer is 5.
-_FORMULA = re.compile(r"(?<!\\)\$\$?([^$]+)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
-_WORDS_BEFORE = re.compile(
+_FORMULA = later_pattern(r"(?<!\\)\$\$?([^$]+)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_WORDS_BEFORE = later_pattern(
     r"^\s*(?:[\u4e00-\u9fff,\s]{1,30}?(?:是|为|等于|得)\s*[:：]?|[\u4e00-\u9fff]{1,12}\s*[:：]"
     r"|(?:(?:so|thus|therefore|hence),?\s+)?(?:the\s+)?(?:final\s+|correct\s+)?answer\s*(?:is|:)\s*:?)\s*(?=\S)",
     re.IGNORECASE,
 )
-_SAYS_NOT = re.compile(r"[不非没未]|\b(?:not|no|never|isn)\b", re.IGNORECASE)
-_WORDS_ALONE = re.compile(r"[^\d=<>\\^_+*/|(){}\[\]-]*")
-_REALS = re.compile(r"\\math(?:bb|bf)\s*\{?\s*R\s*\}?|\\R(?![A-Za-z])|ℝ")
+_SAYS_NOT = later_pattern(r"[不非没未]|\b(?:not|no|never|isn)\b", re.IGNORECASE)
+_WORDS_ALONE = later_pattern(r"[^\d=<>\\^_+*/|(){}\[\]-]*")
+_REALS = later_pattern(r"\\math(?:bb|bf)\s*\{?\s*R\s*\}?|\\R(?![A-Za-z])|ℝ")
 # 0.1\overline{6}, 0.\dot{3}, 0.\dot{1}4\dot{2}
-_RECURRING = re.compile(
+_RECURRING = later_pattern(
     r"(?<![\d.])(\d*)\.(\d*)(?:\\overline\s*\{\s*(\d+)\s*\}|\\dot\s*\{?\s*(\d)\s*\}?(?:(\d*)\\dot\s*\{?\s*(\d)\s*\}?)?)"
 )
-_DEGREES = re.compile(r"(?<=[\d)}])\s*(?:degrees?\b|度(?!\w))")
-_WRAPPED = re.compile(r"\\(?:mathrm|mathbf|mathit|mathsf|mathcal|boldsymbol|operatorname|rm|bf)\s*\{([^{}]*)\}")
-_TEXT = re.compile(r"\\(?:text|mbox|textrm|textbf|textit)\s*\{([^{}]*)\}")
+_DEGREES = later_pattern(r"(?<=[\d)}])\s*(?:degrees?\b|度(?!\w))")
+_WRAPPED = later_pattern(r"\\(?:mathrm|mathbf|mathit|mathsf|mathcal|boldsymbol|operatorname|rm|bf)\s*\{([^{}]*)\}")
+_TEXT = later_pattern(r"\\(?:text|mbox|textrm|textbf|textit)\s*\{([^{}]*)\}")
 
 # Unit: (dimension, how many of the dimension's base unit). Counters have no dimension: 3 个 is 3.
 _UNITS: dict[str, tuple[str, Fraction]] = {}
@@ -70,32 +71,32 @@ _NUMBER_TEXT = rf"\d+(?:,\d{{3}})*(?:\.\d+)?|[{_NUMERALS}]+(?:点[{_NUMERALS}]+)
 _NAMES = "|".join(re.escape(name) for name in sorted(_UNITS, key=len, reverse=True) if _UNITS[name][0])
 # Units that have a short name beside larger ones of their kind: 3小时30分, 3元5角2分.
 _SHORT_UNITS = {("time", "分"): Fraction(60), ("money", "分"): Fraction(1, 100)}
-_PART = re.compile(
+_PART = later_pattern(
     rf"(?:\s*(?:,|\band\b|又|零(?=\d))?\s*)(?P<number>{_NUMBER_TEXT})\s*(?P<unit>{_NAMES}|分)(?![A-Za-z^])\s*"
 )
-_HALVES = re.compile(
+_HALVES = later_pattern(
     rf"(?:(?P<whole>{_NUMBER_TEXT})个半\s*(?P<unit>{_NAMES}|钟)?|半个?(?P<of>{_NAMES})|(?P<number>{_NUMBER_TEXT})\s*(?P<last>{_NAMES})半)"
 )
-_ARC = re.compile(
+_ARC = later_pattern(
     r"(-?)(\d+)\s*(?:°|度|\^\s*\{?\s*\\circ\s*\}?)\s*(\d+(?:\.\d+)?)\s*(?:'|′|’|分|\^\s*\{?\s*\\prime\s*\}?)"
     r"(?:\s*(\d+(?:\.\d+)?)\s*(?:''|″|”|\"|′′|秒|\^\s*\{?\s*\\prime\s*\\prime\s*\}?))?"
 )
-_TEMPERATURE = re.compile(
+_TEMPERATURE = later_pattern(
     rf"(-|−|零下|负)?\s*({_NUMBER_TEXT})\s*"
     r"(℃|℉|摄氏度|华氏度|(?:°|\^\s*\{?\s*\\circ\s*\}?)\s*[CF]|degrees? (?:Celsius|Fahrenheit))"
 )
-_WORDS_IN_COMMAND = re.compile(r"\\(?:text|mbox|textrm|mathrm|rm)\s*\{([^{}]*)\}")
+_WORDS_IN_COMMAND = later_pattern(r"\\(?:text|mbox|textrm|mathrm|rm)\s*\{([^{}]*)\}")
 _CURRENCIES = {"$": "dollars", "¥": "元", "￥": "元", "€": "euros", "£": "英镑"}
-_CURRENCY = re.compile(r"^\s*(?:US)?\\?(?P<sign>[$¥￥€£])\s*(?=[\d.])")
-_ANGLE = re.compile(r"^\s*<([^<>=]+,[^<>=]+)>\s*$|⟨([^⟨⟩]+)⟩")
-_PIECES = re.compile(r"(\\begin\s*\{cases\})(.*?)(\\end\s*\{cases\})", re.DOTALL)
-_OTHERWISE = re.compile(
+_CURRENCY = later_pattern(r"^\s*(?:US)?\\?(?P<sign>[$¥￥€£])\s*(?=[\d.])")
+_ANGLE = later_pattern(r"^\s*<([^<>=]+,[^<>=]+)>\s*$|⟨([^⟨⟩]+)⟩")
+_PIECES = later_pattern(r"(\\begin\s*\{cases\})(.*?)(\\end\s*\{cases\})", re.DOTALL)
+_OTHERWISE = later_pattern(
     r"(?:\\(?:text|mbox|textrm|mathrm)\s*\{\s*(?:otherwise|else|其他|其它|否则)\s*[.。]?\s*\}|\botherwise\b|\belse\b|其他|其它|否则)"
 )
-_CONDITION_WORDS = re.compile(
+_CONDITION_WORDS = later_pattern(
     r"([&,\s])\s*(?:\\(?:text|mbox|textrm|mathrm)\s*\{\s*,?\s*(?:if|when|for|当|若|如果|时)\s*\}|(?:if|when|for)\b|当|若|如果|时)"
 )
-_UNIT_END = re.compile(
+_UNIT_END = later_pattern(
     rf"(?<=[\d)}}\]{_NUMERALS}])"
     r"(?P<unit>\s*(?:"
     + "|".join(re.escape(name) for name in sorted(_UNITS, key=len, reverse=True) if len(name) > 1 or not name.isascii())

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
+from harness.later_patterns import later_pattern
 from harness.types import JSON
 
 Language = Literal["java", "javascript"]
@@ -28,7 +29,7 @@ TYPES: Mapping[Language, Mapping[str, type]] = {
 }  # fmt: skip
 WITH_ITEMS = frozenset({"Array", "ArrayList", "array"})
 """Types whose items have one, which the function names."""
-_INTEGER = re.compile(r"^-?\d+$")
+_INTEGER = later_pattern(r"^-?\d+$")
 _NUMBER = r"^-?\d+(\.\d+)?([eE][+-]?\d+)?"
 _JAVA_NUMBERS = {
     **dict.fromkeys(("byte", "short", "integer"), (_INTEGER, int)),
@@ -36,15 +37,15 @@ _JAVA_NUMBERS = {
     "float": (re.compile(_NUMBER + "[fF]$"), float),
     "double": (re.compile(_NUMBER + "$"), float),
 }
-_AS_LIST = re.compile(r"new\s+ArrayList<\w*>\(Arrays\.asList\((.+?)\)\)")
-_ADDED = re.compile(r"new\s+ArrayList<\w*>\(\)\s*\{\{\s*(.+?)\s*\}\}", re.DOTALL)
-_EMPTY_LIST = re.compile(r"new\s+ArrayList<\w*>\(\)")
-_ARRAY = re.compile(r"new\s+\w+\[\]\s*\{(.*?)\}")
-_MAP = re.compile(r"new\s+HashMap<.*?>\s*\(\)\s*\{\s*\{?\s*(.*?)\s*\}?\s*\}", re.DOTALL)
-_EMPTY_MAP = re.compile(r"new\s+HashMap<.*?>\s*\(\)")
-_JS_ROWS = re.compile(r"\[\s*\[.*?\]\s*(,\s*\[.*?\]\s*)*\]|\bnew\s+Array\(\s*\[.*?\]\s*(,\s*\[.*?\]\s*)*\)")
-_JS_ARRAY = re.compile(r"\[(.*?)\]|\bnew\s+Array\((.*?)\)")
-_JS_PAIRS = re.compile(r"([^:]+):\s*(.*?)(?:,\s*(?=[^,]+:)|$)")
+_AS_LIST = later_pattern(r"new\s+ArrayList<\w*>\(Arrays\.asList\((.+?)\)\)")
+_ADDED = later_pattern(r"new\s+ArrayList<\w*>\(\)\s*\{\{\s*(.+?)\s*\}\}", re.DOTALL)
+_EMPTY_LIST = later_pattern(r"new\s+ArrayList<\w*>\(\)")
+_ARRAY = later_pattern(r"new\s+\w+\[\]\s*\{(.*?)\}")
+_MAP = later_pattern(r"new\s+HashMap<.*?>\s*\(\)\s*\{\s*\{?\s*(.*?)\s*\}?\s*\}", re.DOTALL)
+_EMPTY_MAP = later_pattern(r"new\s+HashMap<.*?>\s*\(\)")
+_JS_ROWS = later_pattern(r"\[\s*\[.*?\]\s*(,\s*\[.*?\]\s*)*\]|\bnew\s+Array\(\s*\[.*?\]\s*(,\s*\[.*?\]\s*)*\)")
+_JS_ARRAY = later_pattern(r"\[(.*?)\]|\bnew\s+Array\((.*?)\)")
+_JS_PAIRS = later_pattern(r"([^:]+):\s*(.*?)(?:,\s*(?=[^,]+:)|$)")
 
 
 def literal_value(language: Language, text: str, kind: str, items: str | None) -> JSON:

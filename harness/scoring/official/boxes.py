@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+from harness.later_patterns import later_pattern
+
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom."""
 Scale = Literal["fraction", "percent", "thousand", "pixels"]
@@ -18,20 +20,20 @@ SCALES: tuple[Scale, ...] = ("fraction", "percent", "thousand", "pixels")
 
 _NUMBER = r"(-?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?)(?:\s*(?:%|px))?"
 _GAP = r"\s*[,;，、\s]\s*"
-_OFFICIAL = re.compile(r"\[\s*" + r",\s*".join([r"(-?\d+(?:\.\d+)?)"] * 4) + r"\s*\]")
+_OFFICIAL = later_pattern(r"\[\s*" + r",\s*".join([r"(-?\d+(?:\.\d+)?)"] * 4) + r"\s*\]")
 _CORNER = rf"[(\[（]\s*{_NUMBER}{_GAP}{_NUMBER}\s*[)\]）]"
 # Two corners in brackets of their own: (x1,y1),(x2,y2), [[x1, y1], [x2, y2]], "from (x1, y1) to (x2, y2)".
-_CORNERS = re.compile(rf"{_CORNER}[^\d()\[\]（）]{{0,40}}{_CORNER}")
-_BRACKETS = re.compile(r"[\[({<>（]\s*" + _GAP.join([_NUMBER] * 4) + r"\s*[\])}<）]")
-_NAMED = re.compile(
+_CORNERS = later_pattern(rf"{_CORNER}[^\d()\[\]（）]{{0,40}}{_CORNER}")
+_BRACKETS = later_pattern(r"[\[({<>（]\s*" + _GAP.join([_NUMBER] * 4) + r"\s*[\])}<）]")
+_NAMED = later_pattern(
     r"[\"']?(?:x_?1|x_?min|xmin|left)[\"']?\s*[:=]\s*" + _NUMBER + r"\W+"
     r"(?:y_?1|y_?min|ymin|top)[\"']?\s*[:=]\s*" + _NUMBER + r"\W+"
     r"(?:x_?2|x_?max|xmax|right)[\"']?\s*[:=]\s*" + _NUMBER + r"\W+"
     r"(?:y_?2|y_?max|ymax|bottom)[\"']?\s*[:=]\s*" + _NUMBER,
     re.IGNORECASE,
 )
-_LOCATIONS = re.compile(r"(?:<loc_?\d+>\s*){4}")
-_BARE = re.compile(r"\s*" + _GAP.join([_NUMBER] * 4) + r"\s*\.?\s*")
+_LOCATIONS = later_pattern(r"(?:<loc_?\d+>\s*){4}")
+_BARE = later_pattern(r"\s*" + _GAP.join([_NUMBER] * 4) + r"\s*\.?\s*")
 
 
 def lmms_eval_box(reply: str) -> Box | None:

@@ -8,18 +8,19 @@ tokenizer in Java; `caption_tokens` splits contractions and leaves punctuation o
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Sequence
+
+from harness.later_patterns import later_pattern
 
 Tokens = Sequence[str]
 Item = tuple[Tokens, Sequence[Tokens]]
 """A caption and its references, as tokens."""
 Ngrams = Counter[tuple[str, ...]]
 
-_WORD = re.compile(r"n't|[^\W_]+(?:[-.][^\W_]+)*|'(?:s|re|ve|ll|d|m)\b")
-_NOT = re.compile(r"n't\b")
-_CHARACTER = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]|[^\W\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+")
+_WORD = later_pattern(r"n't|[^\W_]+(?:[-.][^\W_]+)*|'(?:s|re|ve|ll|d|m)\b")
+_NOT = later_pattern(r"n't\b")
+_CHARACTER = later_pattern(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]|[^\W\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+")
 _SIGMA = 6.0
 _LONGEST = 4
 _BETA = 1.2

@@ -12,15 +12,16 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from harness.later_patterns import later_pattern
 from harness.scoring.official.cdm.katex import FormulaNode, Parser, Unparsable
 from harness.scoring.official.cdm.names import LINES, OVERLAPS
 
 _REPEATS = 300
 """So many of a kind the script replaces in a formula."""
-_LINE_ENDS = re.compile(r"\r\n|[\r\n\u2028\u2029]")
-_ALIGNED = re.compile(r"\\begin{(split|align|alignedat|alignat|eqnarray)\*?}(.+?)\\end{\1\*?}", re.DOTALL)
-_SMALL_MATRIX = re.compile(r"\\begin{(smallmatrix)\*?}(.+?)\\end{\1\*?}", re.DOTALL)
-_LABEL = re.compile(r"\\label { .*? }")
+_LINE_ENDS = later_pattern(r"\r\n|[\r\n\u2028\u2029]")
+_ALIGNED = later_pattern(r"\\begin{(split|align|alignedat|alignat|eqnarray)\*?}(.+?)\\end{\1\*?}", re.DOTALL)
+_SMALL_MATRIX = later_pattern(r"\\begin{(smallmatrix)\*?}(.+?)\\end{\1\*?}", re.DOTALL)
+_LABEL = later_pattern(r"\\label { .*? }")
 _OPERATORS = (
     *("arccos", "arcsin", "arctan", "arg", "cos", "cosh", "cot", "coth", "csc", "deg", "det", "dim", "exp", "gcd"),
     *("hom", "inf", "injlim", "ker", "lg", "lim", "liminf", "limsup", "ln", "log", "max", "min", "Pr", "projlim"),
@@ -28,7 +29,7 @@ _OPERATORS = (
 )
 # The script allows a space after each character of the list but the last: so there is none before the
 # first name, nor after the last.
-_OPERATOR = re.compile(r"\\operatorname {(" + r"\s?".join("|".join(_OPERATORS)) + ")}")
+_OPERATOR = later_pattern(r"\\operatorname {(" + r"\s?".join("|".join(_OPERATORS)) + ")}")
 
 
 def tokenised(latex: str) -> str:
