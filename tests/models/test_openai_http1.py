@@ -177,7 +177,11 @@ def raw() -> Iterator[Callable[[Behave], RawServer]]:
 YES = json.dumps({"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}]}).encode()
 
 
-def test_a_kept_connection_that_closes_without_a_word_costs_no_try(raw: Callable[[Behave], RawServer]) -> None:
+def test_a_kept_connection_that_closes_without_a_word_costs_no_try(
+    raw: Callable[[Behave], RawServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness_plugins.models.openai.http1._DROPPED_WITHIN", 60.0)  # a busy machine may be late
+
     def behave(connection: socket.socket, number: int) -> bool:
         if number == 1:
             connection.sendall(sized(YES))
@@ -187,6 +191,24 @@ def test_a_kept_connection_that_closes_without_a_word_costs_no_try(raw: Callable
     given = answers(make(None, base_url=server.url, max_retries=0), [ask(str(n)) for n in range(4)])
     assert [response.text for response in given] == ["yes"] * 4
     assert server.asked in ([1, 2, 1, 2, 1, 2, 1], [1, 1, 1, 1])
+
+
+def test_a_server_that_dies_over_a_request_is_a_failed_try(
+    raw: Callable[[Behave], RawServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had begun to work: it did not drop a connection that nobody used."""
+    monkeypatch.setattr("harness_plugins.models.openai.http1._DROPPED_WITHIN", 0.05)
+
+    def behave(connection: socket.socket, number: int) -> bool:
+        if number == 1:
+            connection.sendall(sized(YES))
+        else:
+            threading.Event().wait(0.2)
+        return number == 1
+
+    server = raw(behave)
+    first, second = answers(make(None, base_url=server.url, max_retries=0), [ask("a"), ask("b")])
+    assert first.text == "yes" and "closed the connection" in str(second.error) and server.asked == [1, 2]
 
 
 def test_a_new_connection_that_closes_without_a_word_is_a_failed_try(raw: Callable[[Behave], RawServer]) -> None:

@@ -4,8 +4,8 @@
     while not reader.feed(piece): ...
     reader.received, reader.keeps_alive
 
-Written for what a server of models sends, a head and some JSON, at a third of the processor of a general client. What
-is no reply is refused, and never guessed at.
+Written for what a server of models sends, a head and some JSON, at little cost to the processor. What is no reply is
+refused, and never guessed at.
 """
 
 from __future__ import annotations
