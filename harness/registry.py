@@ -6,12 +6,11 @@ A plugin that cannot be imported is kept, with its cause, and named in the error
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import Distribution, EntryPoint, distributions
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any, Literal, TypeVar
 
 import pluggy
@@ -46,6 +45,7 @@ _BASE_OF_KIND: dict[Kind, type] = {
     "logger": Logger,
     "executor": RunExecutor,
 }
+_HOOKABLE = (FunctionType, MethodType, staticmethod, classmethod)
 T = TypeVar("T")
 
 
@@ -216,11 +216,16 @@ def load_plugins(sources: Iterable[tuple[EntryPoint, Distribution]] | None = Non
 
 
 class _PluginManager(pluggy.PluginManager):
-    """Looks for hooks among the functions of a module alone: pluggy looks at every name as if it could do something."""
+    """Looks for hooks among the marked functions of a module alone.
+
+    pluggy looks at each name as if to read it could do something: all plugins together have thousands.
+    """
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
-        if isinstance(plugin, ModuleType) and not inspect.isroutine(vars(plugin).get(name)):
-            return None
+        if isinstance(plugin, ModuleType):
+            value = vars(plugin).get(name)
+            if not (isinstance(value, _HOOKABLE) and hasattr(value, f"{self.project_name}_impl")):
+                return None
         return super().parse_hookimpl_opts(plugin, name)
 
 
