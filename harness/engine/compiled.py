@@ -18,6 +18,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from harness.data.download import cache_folder
 
 log = logging.getLogger(__name__)
@@ -34,7 +36,7 @@ def compiled(source: str, defines: Sequence[str] = ()) -> ctypes.CDLL | None:
     """The functions of a C file of this room, for this machine's instructions; None where it cannot be compiled."""
     if os.environ.get(SWITCH) == "0" or sys.platform != "linux":
         return None
-    compiler = next((found for name in ("gcc", "cc") if (found := shutil.which(name))), None)
+    compiler = shutil.which("gcc")  # another one has an OpenMP of its own
     if compiler is None:
         log.info("there is no C compiler: torch's operators are used for all that a model computes")
         return None
@@ -83,9 +85,11 @@ def _instructions() -> str:
 
 
 def _offer_threads_of_torch() -> None:
-    """Let a library that is opened next find the OpenMP that torch uses. OSError where that is not one of GNU's."""
+    """Let a library that is opened next find the OpenMP that torch uses. OSError where that is not GNU's."""
     mapped = Path("/proc/self/maps").read_text("utf-8", "replace").splitlines()
     paths = {line.split(maxsplit=5)[-1] for line in mapped if "libgomp" in line}
-    if len(paths) != 1:
-        raise OSError(f"torch's threads are not those of one GNU OpenMP, but of {len(paths)}")
-    ctypes.CDLL(paths.pop(), mode=ctypes.RTLD_GLOBAL)
+    # Other packages may have brought one too.
+    own = {path for path in paths if str(Path(torch.__file__).parent) in path} or paths
+    if len(own) != 1:
+        raise OSError(f"which OpenMP torch's threads are of is not known: {', '.join(sorted(own)) or 'none of GNU'}")
+    ctypes.CDLL(own.pop(), mode=ctypes.RTLD_GLOBAL)
