@@ -21,6 +21,9 @@ class _Later:
     def __init__(self, pattern: str, flags: re.RegexFlag | int) -> None:
         self._arguments = pattern, flags
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return later_pattern, self._arguments
+
     def __getattr__(self, name: str) -> Any:
         if name not in _METHODS:
             raise AttributeError(f"a pattern has no attribute '{name}'")
