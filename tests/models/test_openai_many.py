@@ -95,3 +95,23 @@ def test_auto_asks_more_and_more_at_once_while_replies_stay_quick(server: Script
     server.answer = reply
     answers(make(server, num_concurrent="auto"), [ask(str(number)) for number in range(300)])
     assert 8 < server.most_at_once <= 64
+
+
+@pytest.mark.skipif(os.name == "nt", reason="runs where a process has a limit of open files")
+def test_as_many_connections_as_are_asked_for_may_be_open(server: ScriptedServer) -> None:
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        make(server, num_concurrent=700).load()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 700
+        if before[1] == resource.RLIM_INFINITY:
+            return
+        said: list[str] = []
+        model = make(server, num_concurrent=before[1])
+        model.say = said.append
+        model.load()
+        assert len(said) == 1 and "ulimit -Hn" in said[0]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -46,7 +46,7 @@ from .batch_asking import BatchAsking, BatchSeat
 from .batch_book import BatchBook
 from .batch_server import MOST_REQUESTS
 from .client import Client
-from .connection import Connection
+from .connection import Connection, let_open
 from .errors import RequestError, short, wants_stream
 from .first_failures import FirstFailures
 from .flavours import PLAIN, Flavour, Needs, flavour_of, read_flavour
@@ -355,6 +355,10 @@ class OpenAIModel(Model):
         """See whether the server is there."""
         if self.address.shown == OPENAI and not self._opens_itself:
             raise UsageError("no key for api.openai.com: set OPENAI_API_KEY, or name a server of your own by base_url=")
+        if (most := let_open(self.places.most)) < self.places.most:
+            self.say(
+                f"this system lets a process have about {most} connections (ulimit -Hn): num_concurrent is too high"
+            )
         self._run(self._client.check())
         for problem in self._client.absent:
             self.say(f"{problem}; the others are asked")

@@ -21,6 +21,8 @@ from .http1 import HEADERS, Http1
 from .received import CONNECT_TIMEOUT, KEEP_ALIVE, MOST_BYTES, NoReply, Received, too_long
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
+_OTHER_FILES = 128
+"""Files that a run has open beside its connections, at most."""
 _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 
 
@@ -132,6 +134,24 @@ class Connection:
                 headers=HEADERS,
             )
         return self._session
+
+
+def let_open(connections: int) -> int:
+    """Let this process have so many connections beside its files. Returns how many it can have."""
+    try:
+        import resource
+    except ImportError:  # Windows counts them otherwise
+        return connections
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _OTHER_FILES
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return connections
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    except (ValueError, OSError):  # macOS has a further limit
+        most = soft
+    return most - _OTHER_FILES
 
 
 def tls_context(verify: bool | str) -> ssl.SSLContext:
