@@ -2,11 +2,11 @@
 
     python tests/bench/api_peers.py lm-eval=/venvs/lmeval/bin/python inspect=/venvs/inspect/bin/python
 
-A name is `lm-eval`, `inspect` or `evalscope`, and what follows it the interpreter that has its package. `--number` says
-how many prompts, `--scene` which scenes of `api.py`, by default four. Each harness is run as a whole command, one after
-another. Printed are the seconds from the first request to the last answer, as the server saw them, the part of these
-that is the limit, requests that were sent, prompts without answer, and the processor seconds of the command, in all
-and for each prompt beyond those of a command of ten.
+A name is `lm-eval` or `inspect`, and what follows it the interpreter that has its package. `--number` says how many
+prompts, `--scene` which scenes of `api.py`, by default four. Each harness is run as a whole command, one after another.
+Printed are the seconds from the first request to the last answer, as the server saw them, the part of these that is the
+limit, requests that were sent, prompts without answer, and the processor seconds of the command, in all and for each
+prompt beyond those of a command of ten.
 """
 
 from __future__ import annotations
@@ -46,15 +46,6 @@ def sums():
     rows = json_dataset({rows!r}, lambda row: Sample(input=row["question"], target="42"))
     return Task(dataset=rows, solver=generate(), scorer=exact())
 """
-EVALSCOPE = """
-from evalscope import TaskConfig, run_task
-
-run_task(TaskConfig(
-    model="m", api_url={url!r}, api_key="none", eval_type="openai_api", datasets=["general_qa"],
-    dataset_args={{"general_qa": {{"local_path": {folder!r}, "subset_list": ["sums"]}}}},
-    eval_batch_size={at_once}, generation_config={{"max_tokens": 64, "temperature": 0, "batch_size": {at_once}}},
-))
-"""
 USUAL = (
     "plain, 64 at once",
     "plain, 1,024 at once, 20,000",
@@ -72,9 +63,6 @@ def command(name: str, python: str, url: str, at_once: int, folder: Path) -> lis
         inspect = [str(Path(python).parent / "inspect"), "eval", "sums.py", "--model", "openai-api/bench/m"]
         inspect += ["--max-connections", str(at_once), "--max-samples", str(at_once), "--max-tokens", "64"]
         return [*inspect, "--display", "none", "--temperature", "0"]
-    if name == "evalscope":
-        (folder / "sums.py").write_text(EVALSCOPE.format(url=url, folder=str(folder), at_once=at_once))
-        return [python, "sums.py"]
     (folder / "sums.yaml").write_text(TASK.format(rows=rows))
     if name == "lm-eval":
         args = f"model=m,base_url={url}/chat/completions,num_concurrent={at_once},max_retries=10,tokenizer_backend=None"
@@ -114,10 +102,7 @@ def measured(name: str, python: str, how: dict[str, Any], at_once: int, number: 
     try:
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
-            rows = (
-                {"question": f"What is {n} + {n}?", "query": f"What is {n} + {n}?", "response": "42"}
-                for n in range(number)
-            )
+            rows = ({"question": f"What is {n} + {n}?"} for n in range(number))
             (folder / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
             ended = subprocess.run(
