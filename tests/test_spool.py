@@ -79,6 +79,9 @@ def test_keys_are_a_set_whatever_their_numbers() -> None:
     assert all(key in held for key in keys)
     assert not any(key._replace(id=key.id + 1, subset="b") in held for key in keys)
     assert SampleKey("t", "a", 9) not in held
+    for key in (*keys[::2], keys[0], SampleKey("t", "c", 3)):
+        held.discard(key)
+    assert (len(held), {*held}) == (5, {*keys[1::2]})
 
 
 @pytest.mark.parametrize("model", ["dummy,mode=gold", "dummy,seed=3"])

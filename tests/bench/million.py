@@ -3,10 +3,10 @@
     python tests/bench/million.py [--samples 100000] [--rows jsonl|parquet] [--kind choices|replies] [--subsets 1]
 
 Runs the dummy model on made-up rows, once on a quarter of the samples and once on all, then the same command again,
-`score`, `compare` with a second run, and `report`; `go on` is the command again after the last half of the records was
-lost. The bytes a sample are what the larger one took more, so that the size of the program itself is no part of them;
-so are the microseconds. Both sizes should be above 20,000, from which on a run keeps its samples in a file. `--only run
-resume` leaves the other commands out.
+`score`, `compare` with a second run, and `report`; `go on` is a command that finishes a run which was killed (-9) when
+half of its records were there. The bytes a sample are what the larger one took more, so that the size of the program
+itself is no part of them; so are the microseconds. Both sizes should be above 20,000, from which on a run keeps its
+samples in a file. `--only run resume` leaves the other commands out.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ import random
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from subprocess import DEVNULL
 
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu"]
 TASK = """\
@@ -89,9 +91,8 @@ def measured(samples: int, form: str, kind: str, subsets: int, only: Collection[
             commands["compare"] = ["compare", str(first), str(second)]
         costs |= {name: cost(command) for name, command in commands.items() if name in only}
         if "go on" in only:
-            (records,) = first.glob("many.jsonl")
-            os.truncate(records, records.stat().st_size // 2)
-            costs["go on"] = cost(asking(1))
+            kill_when(asking(3), work / "3", (first / "many.jsonl").stat().st_size // 2)
+            costs["go on"] = cost(asking(3))
         return {name: costs[name] for name in COMMANDS if name in costs}
 
 
@@ -115,6 +116,15 @@ def write_rows(path: Path, samples: int, seed: int) -> None:
     else:
         with path.open("w", encoding="utf-8") as handle:
             handle.writelines(json.dumps(row) + "\n" for row in rows())
+
+
+def kill_when(arguments: list[str], output: Path, size: int) -> None:
+    """Run a command, and kill it once its records are so many bytes."""
+    process = subprocess.Popen([sys.executable, "-m", "harness", *arguments], stdout=DEVNULL, stderr=DEVNULL)
+    while process.poll() is None and all(file.stat().st_size < size for file in output.glob("*/many.jsonl")):
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
 
 
 def cost(arguments: list[str]) -> Cost:
