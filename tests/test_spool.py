@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import errno
+import gzip
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness import Prompt, Request, Sample
-from harness.errors import SaveError
+from harness.data.data_file import DataFile
+from harness.data.formats import FileOptions, read_rows
+from harness.errors import DataError, SaveError
 from harness.record.run import RunFolder
 from harness.record.sample_keys import SampleKeys
 from harness.spool import Spool
@@ -113,6 +117,39 @@ def test_a_run_of_many_samples_leaves_the_files_of_a_run_of_few(
     file.write_bytes(b"".join(kept))
     again = run_harness("--tasks", "many.yaml", "--model", "replay", "--model_args", f"path={run}", "--output", "again")
     assert (again.exit_code, again.stdout.splitlines()[1]) == in_memory[:2]
+
+
+CSV = '\ufeffquestion,note\r\n1?,"two\nlines"\r\n\r\n中文?,"a ""b"", c"\r\n3?,\r\n4?,d\r\n5?,e\r\n'
+LINES = '\ufeff{"n": 1}\n\n{"n": "中文", "x": [1.5, null]}\r\n{"n": 3}\n{"n": 4}\n{"n": NaN}'
+
+
+@pytest.mark.parametrize(
+    "name", ["rows.csv", "rows.csv.gz", "rows.jsonl", "rows.jsonl.gz", "rows.csv.zip", "rows.ndjson"]
+)
+def test_a_large_file_packed_or_not_has_the_rows_of_a_small_one(
+    tmp_path: Path, name: str, request: pytest.FixtureRequest
+) -> None:
+    data = (CSV if ".csv" in name else LINES).encode()
+    path = tmp_path / name
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("inside.csv", data)
+    else:
+        path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    small = read_rows(DataFile(path), FileOptions())
+    request.getfixturevalue("few")
+    large = read_rows(DataFile(path), FileOptions())
+    assert (type(small), type(large)) == (list, Spool)
+    assert [*large] == small and len(small) == 5
+
+
+def test_a_large_table_that_is_torn_is_told_as_a_small_one(few: None, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv.gz").write_bytes(gzip.compress(b"a,b\n1,2\n3\n"))
+    with pytest.raises(DataError, match=r"rows\.csv\.gz:3: has 1 cells, but there are 2 columns"):
+        read_rows(DataFile(tmp_path / "rows.csv.gz"), FileOptions())
+    (tmp_path / "torn.csv.gz").write_bytes(gzip.compress(CSV.encode())[:-20])
+    with pytest.raises(DataError, match=r"torn\.csv\.gz: cannot be read"):
+        read_rows(DataFile(tmp_path / "torn.csv.gz"), FileOptions())
 
 
 def test_lines_that_are_no_objects_are_told_as_of_a_small_file(few: None, tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from harness.errors import DataError
 
@@ -65,6 +65,20 @@ def opened(file: DataFile) -> Iterator[IO[bytes]]:
         raise DataError(f"{file}: there is no such file in the zip") from error
     except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError) as error:
         raise DataError(f"{file}: cannot be read: {error}") from error
+
+
+@contextmanager
+def unpacking(file: DataFile) -> Iterator[IO[bytes]]:
+    """The file's bytes, unpacked while they are read. Raises what reading raises."""
+    with ExitStack() as stack:
+        if file.member:
+            archive = stack.enter_context(zipfile.ZipFile(file.path))
+            stream: IO[bytes] = stack.enter_context(archive.open(file.member))
+        else:
+            stream = stack.enter_context(file.path.open("rb"))
+        if file.name.lower().endswith(".gz"):
+            stream = cast(IO[bytes], stack.enter_context(gzip.open(stream)))
+        yield stream
 
 
 def _unpacked(stream: IO[bytes], name: str) -> bytes:

@@ -13,14 +13,22 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
-from harness.data.data_file import DataFile, opened, refuse_pointer, text_of, zip_members
+from harness.data.data_file import (
+    LARGEST_UNPACKED,
+    DataFile,
+    opened,
+    refuse_pointer,
+    text_of,
+    unpacking,
+    zip_members,
+)
 from harness.errors import DataError, suggest
 from harness.spool import Spool
-from harness.types import JSON
+from harness.types import JSON, UNREADABLE
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -31,7 +39,7 @@ TYPES = ("text", "inferred")
 FILE_NAME = re.compile(r".\.(squad\.json|jsonl|ndjson|json|csv|tsv|parquet|txt)(\.gz|\.zip)?$", re.IGNORECASE)
 _FORMAT_OF = {"squad.json": "squad", "ndjson": "jsonl", "txt": "text"}
 LARGE_TEXT = 2**20
-"""Bytes. A larger file of JSON lines is read line by line."""
+"""Bytes. A larger file of JSON lines, or of a table, is read line by line."""
 _SPACE = re.compile(r"[ \t\r\n]*")
 _ALIASES = {"sep": "delimiter", "names": "column_names"}
 
@@ -158,11 +166,11 @@ def read_rows(file: DataFile, options: FileOptions) -> Sequence[Row]:
             refuse_pointer(stream.read(1000), file)
             stream.seek(0)
             return read_parquet(stream, str(file))
-    if kind == "jsonl" and (streamed := _streamed(file, options)) is not None:
+    if kind in ("jsonl", "csv", "tsv") and (streamed := _streamed(file, kind, options)) is not None:
         return streamed
     text = text_of(file, options.encoding)
     if kind in ("csv", "tsv"):
-        rows = list(_csv_rows(text, file, kind, options))
+        rows = list(_csv_rows(io.StringIO(text, newline=""), file, kind, options))
         if options.types == "text":
             return rows
         from harness.data.arrow import infer_types
@@ -360,25 +368,39 @@ def _json_rows(text: str, file: DataFile, kind: str, options: FileOptions) -> li
     return list(_exploded(values, file, options.explode)) if options.explode else values
 
 
-def _streamed(file: DataFile, options: FileOptions) -> Spool[Row] | None:
-    """The rows of a large file with an object in each line, read line by line; None for any other file."""
-    changed = options.broken is not None or options.column_names or options.explode
-    is_plain = not file.member and file.path.suffix.lower() in (".jsonl", ".ndjson") and not changed
-    if not is_plain or not file.path.is_file() or file.path.stat().st_size < LARGE_TEXT:
+def _streamed(file: DataFile, kind: str, options: FileOptions) -> Spool[Row] | None:
+    """The rows of a large file of JSON lines or of a table, packed or not, read piece by piece; None for others."""
+    changed = options.broken is not None or options.explode or (options.column_names and kind == "jsonl")
+    if changed or (kind != "jsonl" and options.types != "text") or not file.path.is_file():
         return None
-    rows: Spool[Row] = Spool(block=1)
+    if file.path.stat().st_size < LARGE_TEXT:
+        return None
     try:
-        with file.path.open(encoding=options.encoding, newline="\n") as lines:
-            for number, line in enumerate(lines):
-                text = line.removeprefix("\ufeff") if number == 0 else line
-                if text.strip(" \t\r\n"):
-                    row = _DECODER.decode(text)
-                    if not isinstance(row, dict):
-                        return None
-                    rows.append(row)
-    except (OSError, ValueError, LookupError, RecursionError):  # what is wrong is said when the whole is read
+        ends = "\n" if kind == "jsonl" else ""
+        with unpacking(file) as stream, io.TextIOWrapper(stream, options.encoding, newline=ends) as text:
+            lines = _lines(text)
+            if kind != "jsonl":
+                return Spool(_csv_rows(lines, file, kind, options), block=1)
+            return Spool((_object(line) for line in lines if line.strip(" \t\r\n")), block=1)
+    except (*UNREADABLE, DataError, LookupError, RecursionError):  # what is wrong is said when the whole is read
         return None
-    return rows
+
+
+def _lines(stream: Iterable[str]) -> Iterator[str]:
+    """The lines of a stream without its byte order mark. Raises ValueError where they are too long together."""
+    size = 0
+    for number, line in enumerate(stream):
+        size += len(line)
+        if size > LARGEST_UNPACKED:
+            raise ValueError("unpacks to too much")
+        yield line if number else line.removeprefix("\ufeff")
+
+
+def _object(line: str) -> Row:
+    row = _DECODER.decode(line)
+    if not isinstance(row, dict):
+        raise ValueError("no object")
+    return row
 
 
 def _exploded(rows: list[Row], file: DataFile, lists: tuple[str, ...]) -> Iterator[Row]:
@@ -428,7 +450,7 @@ def _kind(value: JSON) -> str:
     return names.get(type(value), "a number")
 
 
-def _csv_rows(text: str, file: DataFile, kind: str, options: FileOptions) -> Iterator[Row]:
+def _csv_rows(text: Iterable[str], file: DataFile, kind: str, options: FileOptions) -> Iterator[Row]:
     reader = _reader(text, kind, options)
     columns = list(options.column_names) if options.column_names else None
     skip_header = options.header if options.header is not None else columns is None
@@ -463,12 +485,12 @@ def _row(columns: list[str], cells: list[str], file: DataFile) -> Row:
     return row
 
 
-def _reader(text: str, kind: str, options: FileOptions) -> Reader:
+def _reader(text: Iterable[str], kind: str, options: FileOptions) -> Reader:
     # A passage may be longer than the 128 KiB that the csv module allows a cell by default.
     csv.field_size_limit(max(csv.field_size_limit(), 1 << 30))
     quoted = options.quotechar or ('"' if kind == "csv" else None)
     return csv.reader(
-        io.StringIO(text, newline=""),
+        text,
         delimiter=options.delimiter or ("," if kind == "csv" else "\t"),
         quotechar=quoted,
         quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
