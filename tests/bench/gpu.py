@@ -31,7 +31,7 @@ import sides
 
 SUBJECTS, QUESTIONS, PROBLEMS = 67, 173, 1319
 TINY_SUBJECTS, TINY_QUESTIONS, TINY_PROBLEMS, TINY_SHOTS, TINY_TOKENS = 4, 2, 4, 1, 16
-TINY_LENGTH = 2048  # lm-eval tries its automatic batch of 64 at the full length: of 4,096, that takes most of a minute
+TINY_LENGTH = 1024  # lm-eval tries its automatic batch of 64 at the full length: of 4,096, that takes most of a minute
 SHAPES: Mapping[str, Mapping[str, int]] = {
     "1.5b": {"hidden_size": 1536, "num_hidden_layers": 28, "num_attention_heads": 12, "num_key_value_heads": 2,
              "intermediate_size": 8960},
@@ -292,7 +292,8 @@ def write_rows(bench: Bench, work: str) -> None:
         return
     draw, count = random.Random(2), TINY_SHOTS if tiny else 5
     if work == "gsm8k":
-        shots, rows = ([problem(draw) for _ in range(n)] for n in (count, TINY_PROBLEMS if tiny else PROBLEMS))
+        numbers = (count, TINY_PROBLEMS if tiny else PROBLEMS)
+        shots, rows = ([problem(draw, 2 if tiny else 1) for _ in range(n)] for n in numbers)
         engine.write_task(folder, work, "bench_gsm8k_all", shots, rows, count, engine.GENERATE)
         return
     for subject in range(subjects):
@@ -307,8 +308,9 @@ def question(draw: random.Random) -> dict[str, Any]:
     return {"question": made_up(draw, draw.randint(15, 60)), **options, "options": list("ABCD"), "gold": 0}
 
 
-def problem(draw: random.Random) -> dict[str, Any]:
-    return {"question": made_up(draw, draw.randint(60, 120)), "answer": made_up(draw, draw.randint(60, 150))}
+def problem(draw: random.Random, shorter: int) -> dict[str, Any]:
+    lengths = {"question": draw.randint(60, 120), "answer": draw.randint(60, 150)}
+    return {name: made_up(draw, length // shorter) for name, length in lengths.items()}
 
 
 def made_up(draw: random.Random, length: int) -> str:
