@@ -181,7 +181,7 @@ def test_weights_that_do_not_look_like_weights_are_not_sped_up(monkeypatch: pyte
     packed.weight = Packed(torch.zeros(8, 8))
     wrapped.forward = lambda values: values  # type: ignore[method-assign]
     del bare.weight
-    monkeypatch.setattr(cpu, "_pays", lambda: True)
+    monkeypatch.setattr(cpu, "_pays", lambda dtype: True)
     model = torch.nn.ModuleList([plain, packed, wrapped, bare])
 
     assert cpu.speed_up_linear_layers(model) == 1
