@@ -1,4 +1,4 @@
-"""Ctrl-C while the command starts, before there is anybody to catch it: the process ends, without a traceback.
+"""Ctrl-C while the command starts or ends, when there is nobody to catch it: the process ends, without a traceback.
 
 Only in the program `harness`: who imports the package keeps their own handling of signals.
 """
@@ -22,5 +22,10 @@ def interrupt_as_usual() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-if _in_the_program() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def interrupt_at_once() -> None:
+    """Have Ctrl-C end the process: nobody catches it from here on."""
+    if _in_the_program() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+interrupt_at_once()

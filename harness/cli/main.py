@@ -15,7 +15,7 @@ from click.shell_completion import CompletionItem
 from harness.cli.console import notice, open_streams, write_what_can_be_written
 from harness.cli.mistakes import message_of, unknown_command
 from harness.errors import ExitCode, HarnessError, Interrupted
-from harness.interrupts import interrupt_as_usual
+from harness.interrupts import interrupt_as_usual, interrupt_at_once
 from harness.secret import secrets_of_command, shown_command
 
 COMMANDS = {
@@ -66,17 +66,17 @@ class Main(click.Group):
     ) -> Any:
         arguments = list(sys.argv[1:] if args is None else args)
         command = shown_command(["harness", *arguments])
-        interrupt_as_usual()
-        open_streams()
-        write_what_can_be_written()
         # Samples are small objects without cycles: looking for garbage among them as often as usual costs a fifth of
         # the time of scoring them.
         gc.set_threshold(50_000, 20, 20)
+        open_streams()
+        write_what_can_be_written()
         try:
+            interrupt_as_usual()
             code = super().main(arguments, prog_name or "harness", complete_var, False, obj=command, **extra)
         except click.ClickException as error:
             code = _fail(_without(arguments, message_of(error, arguments)), ExitCode.USAGE)
-        except click.Abort:
+        except (click.Abort, KeyboardInterrupt):
             code = _fail(f"interrupted; go on with: {command}", ExitCode.INTERRUPTED, quiet=True)
         except HarnessError as error:
             if _shows_tracebacks(arguments):
@@ -87,6 +87,7 @@ class Main(click.Group):
             if _shows_tracebacks(arguments):
                 raise
             code = _output_failed(error)
+        interrupt_at_once()
         sys.exit(int(code or ExitCode.OK))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
