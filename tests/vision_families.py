@@ -17,13 +17,13 @@ from harness.testing import tiny_tokenizer
 SIZE = 32
 PATCH = 8
 TEXT = {
-    "hidden_size": 32,
+    "hidden_size": 64,
     "intermediate_size": 64,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "max_position_embeddings": 4096,
-    "head_dim": 8,
+    "head_dim": 16,  # the smallest that is compiled
     "bos_token_id": None,
     "eos_token_id": 0,
     "pad_token_id": 0,
