@@ -47,7 +47,7 @@ def compiled(source: str, defines: Sequence[str] = ()) -> ctypes.CDLL | None:
             return ctypes.CDLL(str(library))
         library.unlink()  # it was not whole
         return ctypes.CDLL(str(_library(compiler, source, defines)))
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # RuntimeError: whoever runs this has no home
         detail = " ".join(str(getattr(error, "stderr", None) or error).split())
         log.info("%s was not compiled, torch's operators are used: %s", source, detail)
         return None
