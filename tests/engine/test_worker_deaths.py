@@ -96,10 +96,13 @@ def assert_same(found: RunResult, expected: RunResult) -> None:
 
 
 def test_a_killed_worker_is_named_and_costs_no_sample(folder: Path, undisturbed: RunResult, pids: list[int]) -> None:
-    result = run(spec(folder, "killed", "cpu:0,1"), load_plugins(), Killer(pids, 1))
-
-    assert_same(result, undisturbed)
-    (incident,) = result.report["incidents"]
+    for attempt in range(5):
+        pids.clear()
+        result = run(spec(folder, f"killed{attempt}", "cpu:0,1"), load_plugins(), Killer(pids, 1))
+        assert_same(result, undisturbed)
+        (incident,) = result.report["incidents"]
+        if incident["returned"]:  # else it had just answered all that it had
+            break
     assert (incident["worker"], incident["device"], incident["pid"]) == ("worker 0", "cpu", pids[0])
     assert (incident["signal"], incident["failed"]) == ("SIGKILL", 0)
     assert incident["returned"] > 0
