@@ -45,30 +45,24 @@ static inline void store(value *to, vec numbers) { *(vec *)to = numbers; }
 
 /* A register tile: to[row][TILE] = (add ? to : 0) + left[row][0..inner) times right[0..inner)[TILE]. */
 static inline __attribute__((always_inline)) void tile(
-    int rows, int inner, const float *left, int left_row, const float *right, int right_row, float *to, int to_row,
+    int inner, const float *left, int left_row, const float *right, int right_row, float *to, int to_row,
     int add) {
     vec sums[ROWS][2];
-    for (int row = 0; row < rows; row++)
+    for (int row = 0; row < ROWS; row++)
         for (int side = 0; side < 2; side++)
             sums[row][side] = add ? *(vec *)(to + row * to_row + side * LANES) : (vec){0};
     for (int step = 0; step < inner; step++) {
         vec first = *(const vec *)(right + (long)step * right_row);
         vec second = *(const vec *)(right + (long)step * right_row + LANES);
-        for (int row = 0; row < rows; row++) {
+        for (int row = 0; row < ROWS; row++) {
             vec one = all(left[row * left_row + step]);
             sums[row][0] += one * first;
             sums[row][1] += one * second;
         }
     }
-    for (int row = 0; row < rows; row++)
+    for (int row = 0; row < ROWS; row++)
         for (int side = 0; side < 2; side++) *(vec *)(to + row * to_row + side * LANES) = sums[row][side];
 }
-
-/* What keys and values, and their masks, stand where. */
-struct store {
-    const value *keys, *values;
-    long key_head, key_row, value_head, value_row;
-};
 
 /* Fold one block's scores into the running softmax of a query. scores [count] become weights; the rest of KEYS 0. */
 static inline float fold(float *scores, int count, float *most, float *total) {
@@ -96,8 +90,8 @@ static inline float fold(float *scores, int count, float *most, float *total) {
 /* Queries [from, from + count) of a job: query i is head i % GROUP of token i / GROUP. */
 static void attend_block(
     const value *query, long query_head, long query_row, const int64_t *places, long first, long from, int count,
-    const struct store *from_store, long key_start, long keys, const float *mask, long mask_row, int causal,
-    float scale, value *out, long out_row, float *lse, long lse_row, int join) {
+    const value *all_keys, long key_row, const value *all_values, long value_row, long keys, const float *mask,
+    int causal, float scale, value *out, long out_row, float *lse, long lse_row, int join) {
     float queries[QUERIES + ROWS][DIM], sums[QUERIES + ROWS][DIM], most[QUERIES], total[QUERIES];
     float packed[KEYS / TILE][DIM][TILE], scores[PART + ROWS][KEYS];
 #if HALF
@@ -117,20 +111,20 @@ static void attend_block(
     if (last > keys) last = keys;
     for (long start = 0; start < last; start += KEYS) {
         int width = last - start < KEYS ? last - start : KEYS;
-        const value *key = from_store->keys + (key_start + start) * from_store->key_row;
-        const value *block = from_store->values + (key_start + start) * from_store->value_row;
+        const value *key = all_keys + start * key_row;
+        const value *block = all_values + start * value_row;
         for (int one = 0; one < (width + TILE - 1) / TILE * TILE; one++)
             for (int place = 0; place < DIM; place++)
-                packed[one / TILE][place][one % TILE] = one < width ? number(key[one * from_store->key_row + place]) : 0;
+                packed[one / TILE][place][one % TILE] = one < width ? number(key[one * key_row + place]) : 0;
 #if HALF
         for (int one = 0; one < width; one++)
             for (int part = 0; part < WIDE; part++)
-                *(vec *)&held[one][part * LANES] = load(block + one * from_store->value_row + part * LANES);
+                *(vec *)&held[one][part * LANES] = load(block + one * value_row + part * LANES);
         const float *right = held[0];
         long right_row = DIM;
 #else
         const float *right = block;
-        long right_row = from_store->value_row;
+        long right_row = value_row;
 #endif
         for (int part = 0; part < count; part += PART) {
             int many = count - part < PART ? count - part : PART;
@@ -140,13 +134,13 @@ static void attend_block(
             int seen = ends < width ? ends : width;
             for (int row = 0; row < whole_rows; row += ROWS)
                 for (int one = 0; one < seen; one += TILE)
-                    tile(ROWS, DIM, queries[part + row], DIM, packed[one / TILE][0], TILE, &scores[row][one], KEYS, 0);
+                    tile(DIM, queries[part + row], DIM, packed[one / TILE][0], TILE, &scores[row][one], KEYS, 0);
             for (int row = 0; row < many; row++) {
                 long token = (from + part + row) / GROUP;
                 int mine = seen;
                 if (causal && token + 1 - start < mine) mine = token + 1 - start > 0 ? token + 1 - start : 0;
                 if (mask)
-                    for (int one = 0; one < mine; one++) scores[row][one] += mask[token * mask_row + start + one];
+                    for (int one = 0; one < mine; one++) scores[row][one] += mask[token * keys + start + one];
                 float kept = fold(scores[row], mine, &most[part + row], &total[part + row]);
                 for (int one = mine; one < seen; one++) scores[row][one] = 0;
                 if (kept != 1)
@@ -155,7 +149,7 @@ static void attend_block(
             for (int row = many; row < whole_rows; row++) memset(scores[row], 0, sizeof scores[row]);
             for (int place = 0; place < DIM; place += TILE)
                 for (int row = 0; row < whole_rows; row += ROWS)
-                    tile(ROWS, seen, scores[row], KEYS, right + place, right_row, &sums[part + row][place], DIM, 1);
+                    tile(seen, scores[row], KEYS, right + place, right_row, &sums[part + row][place], DIM, 1);
         }
     }
     for (int at = 0; at < count; at++) {
@@ -205,12 +199,12 @@ void attend(
         long step = ((all_queries + pieces - 1) / pieces + ROWS - 1) / ROWS * ROWS; /* equal pieces: none is short */
         long from = piece * step, left = all_queries - from;
         if (left <= 0) continue;
-        struct store store = {
-            keys + head * key_head, values + head * value_head, key_head, key_row, value_head, value_row};
         attend_block(
             query + head * GROUP * query_head, query_head, query_row, places, mine[0], from,
-            left < step ? left : step, &store, mine[2], mine[3], mask && mine[4] >= 0 ? mask + mine[4] : 0, mine[3],
-            causal, scale, out + head * GROUP * DIM, heads * DIM, lse + head * GROUP, heads, join);
+            left < step ? left : step, keys + head * key_head + mine[2] * key_row, key_row,
+            values + head * value_head + mine[2] * value_row, value_row, mine[3],
+            mask && mine[4] >= 0 ? mask + mine[4] : 0, causal, scale, out + head * GROUP * DIM, heads * DIM,
+            lse + head * GROUP, heads, join);
     }
 }
 

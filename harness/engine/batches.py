@@ -128,42 +128,33 @@ class PackLayout:
         out = query.new_empty((tokens, heads, value.shape[-1]))
         lse = torch.empty((tokens, heads), dtype=torch.float32, device=query.device)
         kernels = kernels_for(query, key, value, rule)
-        if kernels is not None and kernels.attends and (rule.window is None or max(self._at) < rule.window):
-            self._attend_compiled(kernels, layer, query, key, value, rule.scale, out, lse)
-            self._keep(layer, key, value)
-            return out if rule.sinks is None else apply_sinks(out, lse, rule.sinks)
+        if kernels is not None and not (kernels.attends and (rule.window is None or max(self._at) < rule.window)):
+            kernels = None
+        if kernels is not None:
+            for causal, jobs in self._own_jobs:
+                kernels.attend(query, key, value, rule.scale, out, lse, jobs, causal=causal)
+        else:
+            self._attend_own(query, key, value, rule, out, lse)
+        for start, end, prefix in self._shared:
+            self._attend_above(layer, start, end, self._prefixes[prefix], query, rule, kernels, out, lse)
+        self._keep(layer, key, value)
+        return out if rule.sinks is None else apply_sinks(out, lse, rule.sinks)
+
+    def _attend_own(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        rule: AttentionRule,
+        out: torch.Tensor,
+        lse: torch.Tensor,
+    ) -> None:
+        """All rows to themselves, by torch's operators."""
         packed = bool(self._paths) and varlen.serves(query, value, rule)
         if packed:
             self._attend_paths(query, key, value, rule, out, lse)
         for bucket in self._tree_buckets if packed else (*self._path_buckets, *self._tree_buckets):
             self._attend_within(bucket, query, key, value, rule, out, lse)
-        for start, end, prefix in self._shared:
-            self._attend_above(layer, start, end, self._prefixes[prefix], query, rule, out, lse)
-        self._keep(layer, key, value)
-        return out if rule.sinks is None else apply_sinks(out, lse, rule.sinks)
-
-    def _attend_compiled(
-        self,
-        kernels: Kernels,
-        layer: int,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        scale: float,
-        out: torch.Tensor,
-        lse: torch.Tensor,
-    ) -> None:
-        """All rows to themselves, then those below a shared prefix to that; where little is read, only what is."""
-        for causal, jobs in self._own_jobs:
-            kernels.attend(query, key, value, scale, out, lse, jobs, causal=causal)
-        read = None if self._read is None or self._read[0] != layer else self._read[1]
-        for start, end, index in self._shared:
-            prefix = self._prefixes[index]
-            keys, values = prefix.keys[layer][0], prefix.values[layer][0]
-            places = None if read is None else read[(read >= start) & (read < end)]
-            first, count = (start, end - start) if places is None else (0, len(places))
-            jobs = Jobs.of([(first, count, 0, keys.shape[1], -1)])
-            kernels.attend(query, keys, values, scale, out, lse, jobs, join=True, places=places)
 
     @functools.cached_property
     def _own_jobs(self) -> list[tuple[bool, Jobs]]:
@@ -239,6 +230,7 @@ class PackLayout:
         prefix: KeyValues,
         query: torch.Tensor,
         rule: AttentionRule,
+        kernels: Kernels | None,
         out: torch.Tensor,
         lse: torch.Tensor,
     ) -> None:
@@ -251,6 +243,12 @@ class PackLayout:
             if len(chosen) == 0:
                 return
             mask = mask if mask is None else mask[:, :, chosen - start]
+        if kernels is not None:
+            places = None if isinstance(chosen, slice) else chosen
+            first, count = (start, end - start) if places is None else (0, len(places))
+            jobs = Jobs.of([(first, count, 0, keys.shape[2], -1)])
+            kernels.attend(query, keys[0], values[0], rule.scale, out, lse, jobs, join=True, places=places)
+            return
         above, above_lse = attend(query[None, :, chosen], keys, values, rule, mask=mask)
         joined = join(out[chosen], lse[chosen], above[0].transpose(0, 1), above_lse[0].transpose(0, 1))
         out[chosen], lse[chosen] = joined

@@ -138,23 +138,26 @@ class DecodeLayout:
             if layer not in store:
                 # No row has anything of its own yet: all are ends of shared prefixes.
                 store[layer] = new.new_zeros((self.cache.size, new.shape[0], self.cache.capacity, new.shape[2]))
-        if (kernels := kernels_for(query, key, value, rule)) is not None:
+        kernels = kernels_for(query, key, value, rule)
+        if kernels is not None:
             self.cache.padded = False
             out, lse = kernels.attend_slots(query, key, value, keys[layer], values[layer], self._lengths, rule)
-            for group in self._groups:
-                out, lse = self._attend_compiled(kernels, layer, query, group, rule, out, lse)
-            return out if rule.sinks is None else apply_sinks(out, lse, rule.sinks)
+        else:
+            out, lse = self._attend_own(layer, query, key, value, rule)
+        for group in self._groups:
+            out, lse = self._attend_above(layer, query, group, rule, kernels, out, lse)
+        return out if rule.sinks is None else apply_sinks(out, lse, rule.sinks)
+
+    def _attend_own(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rule: AttentionRule
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Put each row's new key and value into its slot, and attend to all that it holds, by torch's operators."""
+        keys, values = self.cache.keys[layer], self.cache.values[layer]
         for store, new in ((keys, key), (values, value)):
             # A model that is spread over devices has layers elsewhere than the step was made.
-            place = (self._slots.to(new.device), slice(None), self._lengths.to(new.device))
-            store[layer][place] = new.transpose(0, 1)
-        if varlen.serves(query, value, rule):
-            out, lse = self._attend_filled(query, keys[layer], values[layer], rule)
-        else:
-            out, lse = self._attend_padded(query, keys[layer], values[layer], rule)
-        for group in self._groups:
-            out, lse = self._attend_above(layer, query, group, rule, out, lse)
-        return out if rule.sinks is None else apply_sinks(out, lse, rule.sinks)
+            store[self._slots.to(new.device), :, self._lengths.to(new.device)] = new.transpose(0, 1)
+        attends = self._attend_filled if varlen.serves(query, value, rule) else self._attend_padded
+        return attends(query, keys, values, rule)
 
     def _attend_padded(
         self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rule: AttentionRule
@@ -199,39 +202,26 @@ class DecodeLayout:
         )
         return out.reshape(rows, heads, dim), lse.reshape(rows, heads)
 
-    def _attend_compiled(
-        self,
-        kernels: Kernels,
-        layer: int,
-        query: torch.Tensor,
-        group: _PrefixGroup,
-        rule: AttentionRule,
-        out: torch.Tensor,
-        lse: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        prefix = self._prefixes[group.prefix]
-        keys, values = prefix.keys[layer][0], prefix.values[layer][0]
-        if not kernels.attends or (rule.window is not None and group.latest >= rule.window):
-            return self._attend_above(layer, query, group, rule, out, lse)
-        rows = query.shape[1] if group.members is None else len(group.members)
-        jobs = Jobs.of([(0, rows, 0, keys.shape[1], -1)])
-        kernels.attend(query, keys, values, rule.scale, out, lse, jobs, join=True, places=group.members)
-        return out, lse
-
     def _attend_above(
         self,
         layer: int,
         query: torch.Tensor,
         group: _PrefixGroup,
         rule: AttentionRule,
+        kernels: Kernels | None,
         out: torch.Tensor,
         lse: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         prefix = self._prefixes[group.prefix]
         keys, values = prefix.keys[layer], prefix.values[layer]
         members = None if group.members is None else group.members.to(query.device)
-        chosen = query if members is None else query[:, members]
         mask = self._mask_above(group, keys.shape[2], rule.window, query)
+        if kernels is not None and kernels.attends and mask is None:
+            rows = query.shape[1] if members is None else len(members)
+            jobs = Jobs.of([(0, rows, 0, keys.shape[2], -1)])
+            kernels.attend(query, keys[0], values[0], rule.scale, out, lse, jobs, join=True, places=members)
+            return out, lse
+        chosen = query if members is None else query[:, members]
         above, above_lse = attend(chosen.unsqueeze(0), keys, values, rule, mask=mask)
         other, other_lse = above[0].transpose(0, 1), above_lse[0].transpose(0, 1)
         if members is None:

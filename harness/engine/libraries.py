@@ -93,11 +93,7 @@ def _leave_out_process_groups() -> None:
     for module in ("transformers.utils.import_utils", "transformers.utils"):
         found = importlib.import_module(module)
         if hasattr(found, _DISTRIBUTED):
-            setattr(found, _DISTRIBUTED, _is_no_process_group)
-
-
-def _is_no_process_group() -> bool:
-    return False
+            setattr(found, _DISTRIBUTED, lambda: False)
 
 
 def _import_losses_without_scipy() -> None:
