@@ -38,6 +38,7 @@ from harness.data.locations import (
 )
 from harness.data.open import dataset_title, fingerprint, make_rows, open_dataset, remedy
 from harness.data.video import frames_as_images
+from harness.spool import Spool
 
 __all__ = [
     "BUILDERS",
@@ -46,6 +47,7 @@ __all__ = [
     "FileSource",
     "HubSplit",
     "Server",
+    "Spool",
     "Unreachable",
     "cache_folder",
     "card_config",

@@ -187,6 +187,8 @@ def test_a_field_of_the_reply_is_not_taken_for_the_row(tmp_path: Path) -> None:
         ({}, '{"meta": "m", "rows": [{"text": "x"}]}', "records_field=rows"),
         ({}, '["x"]', "record 1 is str"),
         ({}, "[1,", "not valid JSON"),
+        ({}, '[{"id": 0, "text": "x"}] more', "not valid JSON: Extra data: line 1 column 26"),
+        ({}, '[{"id": 0, "text": "x"} {}]', "not valid JSON: Expecting ',' delimiter"),
         ({"match": "uid"}, '[{"id": 0, "text": "x"}]', "no such field.*question"),
         ({"missing": "skip"}, "[]", "missing must be one of"),
         ({}, "[]", "no recorded answers"),
@@ -206,6 +208,46 @@ def test_a_bad_line_is_named(tmp_path: Path) -> None:
     path.write_text('{"id": 0, "text": "x"}\n{"id": 1, "te')
     with pytest.raises(UsageError, match=r"out\.jsonl:2: not valid JSON"):
         replay(path, [sample(0)])
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_byte_order_mark_windows_line_ends_and_empty_lines_are_nothing(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_bytes(("\ufeff" + end.join(['{"id": 0, "text": "a\\nb"}', "", '{"id": 1, "text": "c"}', ""])).encode())
+    assert texts(path, [sample(0), sample(1)]) == ["a\nb", "c"]
+
+
+def test_a_long_answer_and_many_short_ones_are_found_in_any_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.spool.FEW", 100)
+    said = {number: f"answer {number}" for number in range(1000)} | {7: "x" * 3_000_000}
+    samples = [sample(number) for number in (999, 7, 0, 500)]
+    lines = [{"id": number, "text": text} for number, text in said.items()]
+    for name in ("lines.jsonl", "list.json"):
+        assert texts(write(tmp_path / name, lines), samples) == [said[each.id] for each in samples]
+
+
+def test_two_answers_for_one_id_are_told_apart_in_a_large_file_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.spool.FEW", 100)
+    lines = [{"id": number % 600, "text": str(number % 600)} for number in range(1200)]
+    assert texts(write(tmp_path / "out.jsonl", lines), [sample(599)]) == ["599"]
+    lines[-1]["text"] = "another"
+    with pytest.raises(UsageError, match="two different answers for id 599"):
+        replay(write(tmp_path / "out.jsonl", lines), [sample(0)])
+
+
+def test_what_becomes_of_the_file_after_it_was_read_changes_no_answer(tmp_path: Path) -> None:
+    path = write(tmp_path / "out.jsonl", [{"id": 0, "text": "as recorded"}])
+    model = ReplayModel.create({"path": str(path)}, ModelOptions())
+    model.prepare()
+    path.write_text("")
+    asked = sample(0)
+    model.inspect_samples([asked])
+    model.take_samples([asked])
+    assert dict(model.respond(asked.requests))[0].text == "as recorded"
 
 
 def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -13,70 +13,21 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness import Model, Request, Response, Sample, UsageError, View, hookimpl
+from harness import Model, Request, Response, Sample, UsageError, hookimpl
 
-# As harness, lm-eval, lmms-eval, VLMEvalKit (`index`, `prediction`), LLaVA and the authors of benchmarks name them.
-ID_FIELDS = ("id", "doc_id", "index", "question_id", "questionId", "pid", "qid")
-TEXT_FIELDS = (
-    "text",
-    "response",
-    "output",
-    "resps",
-    "prediction",
-    "model_output",
-    "model_answer",
-    "generated_text",
-    "filtered_resps",
-)
-FILE_TYPES = (".json", ".jsonl", ".tsv", ".csv", ".xlsx")
+from .books import Book, Entry
+from .recorded import FILE_TYPES, RecordFields, books_of_file, books_of_run, hash_of, id_words, view_words
+
 MISSING = ("sample", "error")
 _FIELD = "row."
 """Stands before a field of the row, whose name may be `id`, in what recorded ids are compared with."""
-
-
-@dataclass(slots=True)
-class Entry:
-    """What was recorded for one row. `row` holds hashes of the row's plain fields, to notice another row."""
-
-    responses: tuple[Response, ...]
-    row: Mapping[str, int]
-    by_repeat: bool = True
-
-
-@dataclass(slots=True)
-class Book:
-    """The answers of one file, or of one subset in a run folder, by the recorded id.
-
-    `names` are the names under which a subset may ask for it; empty where it serves all. `id_field` is the field of the
-    records that named them; None where they are numbered.
-    """
-
-    source: str
-    task: str | None = None
-    subset: str | None = None
-    names: frozenset[str] = frozenset()
-    id_field: str | None = None
-    entries: dict[str, Entry] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class RecordFields:
-    """Which fields of a record hold what. None: the usual names are tried."""
-
-    records: str | None
-    id: str | None
-    text: str | None
-    logprobs: str
-    task: str | None
-    subset: str | None
 
 
 class ReplayModel(Model):
@@ -130,23 +81,36 @@ class ReplayModel(Model):
         self._asked: dict[int, tuple[Sample, int]] = {}
 
     def prepare(self) -> None:
-        """Read all that was recorded."""
+        """Read all that was recorded, into a file of this process: what becomes of the original later changes nothing.
+        Memory holds 20 bytes of each answer."""
+        from harness.data import Spool
+
         if not self.path.exists():
             raise UsageError(f"--model_args path={self.path}: there is no such file or folder")
-        if (self.path / "manifest.json").is_file():
-            self._books = _books_of_run(self.path)
-            files = sorted(self.path.glob("*.jsonl"))
-        else:
-            files = [self.path]
-            if not self.path.is_file():
-                below = (file for file in self.path.rglob("*") if file.suffix in FILE_TYPES)
-                files = sorted(file for file in below if not file.name.startswith("."))
-            self._books = [book for file in files for book in _books_of_file(file, self.path, self.layout)]
+        kept = Spool[Entry](block=1)
+        is_run = (self.path / "manifest.json").is_file()
+        files = self._files(is_run)
+        before = [(file.stat().st_size, file.stat().st_mtime_ns) for file in files]
         for file in files:
-            self._digest.update(hashlib.sha256(file.read_bytes()).digest())
+            self._digest.update(hash_of(file))
+        if is_run:
+            self._books = books_of_run(self.path, kept)
+        else:
+            self._books = [book for file in files for book in books_of_file(file, self.path, self.layout, kept)]
+        for file, known in zip(files, before, strict=True):
+            if known != (file.stat().st_size, file.stat().st_mtime_ns):
+                raise UsageError(f"{file}: was changed while it was read; run the same command again")
         if not any(book.entries for book in self._books):
             kinds = ", ".join(FILE_TYPES)
             raise UsageError(f"--model_args path={self.path}: no recorded answers ({kinds} files) are there")
+
+    def _files(self, is_run: bool) -> list[Path]:
+        if is_run:
+            return sorted(self.path.glob("*.jsonl"))
+        if self.path.is_file():
+            return [self.path]
+        below = (file for file in self.path.rglob("*") if file.suffix in FILE_TYPES)
+        return sorted(file for file in below if not file.name.startswith("."))
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -190,7 +154,8 @@ class ReplayModel(Model):
                 continue
             book, match = self._places[sample.task, sample.subset]
             where = f"{book.source}, {_described(sample, match)}"
-            yield index, _pick(book.entries.get(_key(sample, match)), place, request, where)
+            number = request.repeat if book.by_repeat else place
+            yield index, _pick(book.entries.get(_key(sample, match)), number, request, where)
 
     def close(self) -> None:
         self._asked = {}
@@ -248,33 +213,27 @@ def _match_of(book: Book, members: Iterable[Sample]) -> str:
 def _key(sample: Sample, match: str) -> str:
     """What names the sample in a book. An answer to a row as it is never answers one that was changed."""
     if match == "id":
-        return f"{sample.id}{_view(sample.view)}"
+        return f"{sample.id}{view_words(sample.view)}"
     name = match.removeprefix(_FIELD)
     if name not in sample.doc:
         raise UsageError(
             f"--model_args match={name}: the rows of task '{sample.task}' have no such field "
             f"(they have: {', '.join(map(str, sample.doc))})"
         )
-    return f"{_id(sample.doc[name])}{_view(sample.view)}"
-
-
-def _id(value: Any) -> str:
-    """An id as a text; a table with a gap in a column of numbers has them as 3.0."""
-    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+    return f"{id_words(sample.doc[name])}{view_words(sample.view)}"
 
 
 def _described(sample: Sample, match: str) -> str:
     place = f"{sample.task}/{sample.subset}" if sample.subset else sample.task
     named = replace(sample, view=None)
-    shown = " as its modifier shows it" if _view(sample.view) else ""
+    shown = " as its modifier shows it" if view_words(sample.view) else ""
     return f"{place} {match.removeprefix(_FIELD)} {_key(named, match)}{shown}"
 
 
-def _pick(entry: Entry | None, place: int, request: Request, where: str) -> Response:
-    """The recorded answer to one request, or an error that says what is missing."""
+def _pick(entry: Entry | None, number: int, request: Request, where: str) -> Response:
+    """The recorded answer of this number to a request, or an error that says what is missing."""
     if entry is None:
         return Response(error=f"no recorded answer ({where})")
-    number = request.repeat if entry.by_repeat else place
     if number >= len(entry.responses):
         return Response(error=f"{len(entry.responses)} recorded answers, number {number + 1} is asked for ({where})")
     response = entry.responses[number]
@@ -327,159 +286,6 @@ class _Members:
 
     def __iter__(self) -> Iterator[Sample]:
         return (self._samples[place] for stretch in self._stretches for place in stretch)
-
-
-def _row(fields: Mapping[str, Any], without: Sequence[str | None] = ()) -> dict[str, int]:
-    """Hashes of the texts of a row, by field."""
-    return {
-        name: hash(value.strip()) for name, value in fields.items() if isinstance(value, str) and name not in without
-    }
-
-
-def _view(view: View | None) -> str:
-    """How a row was shown, where it was not as it is."""
-    if view is None or view.is_plain:
-        return ""
-    shown = replace(view, index=0, count=1, fixed="")  # how many views there are changes none of them
-    return "@" + ";".join(f"{each.name}={getattr(shown, each.name)!r}" for each in fields(shown))
-
-
-def _books_of_run(path: Path) -> list[Book]:
-    from harness import load_run
-
-    books: dict[tuple[str, str], Book] = {}
-    for record in load_run(path).records():
-        place = record.task, record.subset
-        if place not in books:
-            books[place] = Book("/".join(part for part in (path.name, *place) if part), *place)
-        responses = tuple(replace(response, seconds=None) for response in record.responses)
-        books[place].entries[f"{record.id}{_view(record.view)}"] = Entry(responses, _row(record.doc), by_repeat=False)
-    return list(books.values())
-
-
-def _books_of_file(file: Path, root: Path, layout: RecordFields) -> list[Book]:
-    """The answers of one file, one book for each task and subset that its records name."""
-    source = file.relative_to(root).as_posix() if file != root else file.name
-    content = _parse(file)
-    records = _records(content, file, layout)
-    if records is None:
-        return []  # another file of the folder, without records: a summary of scores, a configuration
-    folders = file.relative_to(root).parts[:-1] if file != root else ()
-    # Some files say at their top what they are about: `"keyword": "2010-2022_..."`.
-    texts = [value for value in content.values() if isinstance(value, str)] if isinstance(content, dict) else []
-    names = frozenset({file.stem, *folders, *texts}) if file != root else frozenset()
-    books: dict[tuple[str | None, str | None], Book] = {}
-    for position, record in enumerate(records):
-        task, subset = (None if name is None else str(record.get(name, "")) for name in (layout.task, layout.subset))
-        place = (task, subset)
-        if place not in books:
-            books[place] = Book(source, task, subset, frozenset() if layout.subset else names)
-        _enter(books[place], position, record, file, layout)
-    return list(books.values())
-
-
-def _parse(file: Path) -> Any:
-    if file.suffix in (".tsv", ".csv", ".xlsx"):
-        return _parse_table(file)
-    text = file.read_text(encoding="utf-8-sig")
-    if file.suffix == ".json":
-        try:
-            return json.loads(text)
-        except ValueError as error:
-            raise UsageError(f"{file}: not valid JSON: {error}") from error
-    rows = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        try:
-            if line.strip():
-                rows.append(json.loads(line))
-        except ValueError as error:
-            raise UsageError(f"{file}:{number}: not valid JSON: {error}") from error
-    return rows
-
-
-def _parse_table(file: Path) -> list[dict[str, str]]:
-    """The rows of a table, every cell a text. An empty cell is an empty text: an empty answer is an answer."""
-    import pandas  # type: ignore[import-untyped]
-
-    try:
-        if file.suffix == ".xlsx":
-            table = pandas.read_excel(file, dtype=str, keep_default_na=False)
-        else:
-            table = pandas.read_csv(file, sep="\t" if file.suffix == ".tsv" else ",", dtype=str, keep_default_na=False)
-    except ImportError as error:
-        raise UsageError(f"{file}: reading a spreadsheet needs a package: pip install 'harness-eval[excel]'") from error
-    except Exception as error:
-        raise UsageError(f"{file}: cannot be read as a table: {' '.join(str(error).split())}") from error
-    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
-
-
-def _records(content: Any, file: Path, layout: RecordFields) -> list[dict[str, Any]] | None:
-    """The records of a parsed file; None for a file of a folder that has no `records_field`."""
-    if layout.records is not None and isinstance(content, dict):
-        if layout.records not in content:
-            return None
-        content = content[layout.records]
-    if isinstance(content, dict):
-        lists = [name for name, value in content.items() if isinstance(value, list)]
-        if lists and not all(isinstance(value, list) for value in content.values()):
-            raise UsageError(f"{file}: which field holds the records? (--model_args records_field={lists[0]})")
-        # From id to record, or from id to text.
-        content = [
-            {"id": key, **(value if isinstance(value, dict) else {"text": value})} for key, value in content.items()
-        ]
-    if not isinstance(content, list):
-        raise UsageError(f"{file}: expected a list of records, found {type(content).__name__}")
-    for position, record in enumerate(content):
-        if not isinstance(record, dict):
-            raise UsageError(f"{file}: record {position + 1} is {type(record).__name__}, not an object")
-        if "request_keys" in record:
-            raise UsageError(f"{file}: this belongs to a run folder: give the folder, --model_args path={file.parent}")
-    return content
-
-
-def _enter(book: Book, position: int, record: Mapping[str, Any], file: Path, layout: RecordFields) -> None:
-    key = _field(record, layout.id, ID_FIELDS, file, "id_field", needed=False)
-    # A mapping from id to record: where the record says that id too, its field has the name that the rows know.
-    book.id_field = next(
-        (field for field in ID_FIELDS if field != key and key and record.get(field) == record[key]), key
-    )
-    name = _id(record[key]) if key is not None else str(position)
-    text = layout.text or next((name for name in TEXT_FIELDS if name in record), None)
-    row = record["doc"] if isinstance(record.get("doc"), dict) else record
-    entry = Entry(_responses(record, file, layout), _row(row, without=(key, text)))
-    known = book.entries.setdefault(name, entry)
-    # lm-eval's sample files hold a line for each filter, with the same answer in each.
-    if known.responses != entry.responses:
-        raise UsageError(f"{file}: two different answers for id {name} (is id_field= unique within a subset?)")
-
-
-def _responses(record: Mapping[str, Any], file: Path, layout: RecordFields) -> tuple[Response, ...]:
-    logprobs = record.get(layout.logprobs)
-    scores = tuple(map(float, logprobs)) if isinstance(logprobs, list) else ()
-    key = _field(record, layout.text, TEXT_FIELDS, file, "text_field", needed=not scores)
-    texts = _flat(record[key]) if key is not None else [None]
-    return tuple(Response(text=text, logprobs=scores) for text in texts)
-
-
-def _flat(value: Any) -> list[str | None]:
-    if isinstance(value, list):
-        return [text for item in value for text in _flat(item)]
-    return [value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)]
-
-
-def _field(
-    record: Mapping[str, Any], given: str | None, usual: Sequence[str], file: Path, argument: str, *, needed: bool
-) -> str | None:
-    names = usual if given is None else (given,)
-    for name in names:
-        if name in record:
-            return name
-    if needed or given is not None:
-        wanted, there = "' or '".join(names), ", ".join(record)
-        raise UsageError(
-            f"{file}: a record has no field '{wanted}': say which, --model_args {argument}=... (it has: {there})"
-        )
-    return None
 
 
 @hookimpl
