@@ -51,12 +51,12 @@ class DecodingRow:
 class DecodeCache:
     """Keys and values of all active rows: [slots, kv heads, capacity, dim] a layer. The first slots are in use.
 
-    padded: slots attend together up to the longest of them, so that their order matters.
+    padded: slots attend together up to the longest of them, as a step has shown, so that their order matters.
     """
 
     size: int
     capacity: int
-    padded: bool = True
+    padded: bool = False
     keys: dict[int, torch.Tensor] = field(default_factory=dict)
     values: dict[int, torch.Tensor] = field(default_factory=dict)
 
@@ -140,7 +140,6 @@ class DecodeLayout:
                 store[layer] = new.new_zeros((self.cache.size, new.shape[0], self.cache.capacity, new.shape[2]))
         kernels = kernels_for(query, key, value, rule)
         if kernels is not None:
-            self.cache.padded = False
             out, lse = kernels.attend_slots(query, key, value, keys[layer], values[layer], self._lengths, rule)
         else:
             out, lse = self._attend_own(layer, query, key, value, rule)
@@ -156,7 +155,8 @@ class DecodeLayout:
         for store, new in ((keys, key), (values, value)):
             # A model that is spread over devices has layers elsewhere than the step was made.
             store[self._slots.to(new.device), :, self._lengths.to(new.device)] = new.transpose(0, 1)
-        attends = self._attend_filled if varlen.serves(query, value, rule) else self._attend_padded
+        self.cache.padded = not varlen.serves(query, value, rule)
+        attends = self._attend_padded if self.cache.padded else self._attend_filled
         return attends(query, keys, values, rule)
 
     def _attend_padded(

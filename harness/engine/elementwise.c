@@ -1,4 +1,4 @@
-/* What a layer does beside its products, each in one pass over memory. All tensors are float32. */
+/* What is done beside products, each in one pass over memory. All tensors are float32. */
 #include "vectors.h"
 
 #define WORTH_THREADS 32768 /* values */
@@ -52,4 +52,36 @@ void rotated(
                 to[at + half] = from[at + half] * cosine[at + half] + from[at] * sine[at + half];
             }
         }
+}
+
+/* The largest value of each row, and the first place that holds it; NaN where the row holds one. */
+void greatest(const float *values, long rows, long width, float *tops, int64_t *places, int threads) {
+    long whole_part = width / LANES * LANES;
+#pragma omp parallel for num_threads(rows * width > WORTH_THREADS ? threads : 1)
+    for (long row = 0; row < rows; row++) {
+        const float *from = values + row * width;
+        vec high = all(-INFINITY);
+        whole broken = {0}, where = {0};
+        for (long at = 0; at < whole_part; at += LANES) {
+            vec some = *(const vec *)(from + at);
+            whole higher = some > high;
+            high = choose(higher, some, high);
+            where = (higher & (int32_t)at) | (~higher & where);
+            broken |= some != some;
+        }
+        float top = -INFINITY;
+        long place = 0;
+        int bad = 0;
+        for (int lane = 0; lane < LANES; lane++) {
+            long here = where[lane] + lane;
+            bad |= broken[lane];
+            if (high[lane] > top || (high[lane] == top && here < place)) top = high[lane], place = here;
+        }
+        for (long at = whole_part; at < width; at++) {
+            bad |= from[at] != from[at];
+            if (from[at] > top) top = from[at], place = at;
+        }
+        tops[row] = bad ? NAN : top;
+        places[row] = place;
+    }
 }

@@ -99,6 +99,19 @@ def _gated(module: Any, values: torch.Tensor) -> torch.Tensor:
     return down
 
 
+def greatest(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest value of each row of [rows, width], float32, and where it first stands; NaN of a row with a NaN."""
+    plain = values.device.type == "cpu" and values.is_contiguous() and values.dtype == torch.float32
+    library = _library() if plain else None
+    if library is None:
+        top, places = values.max(dim=-1)
+        return top, places
+    rows, width = values.shape
+    tops, places = values.new_empty(rows), torch.empty(rows, dtype=torch.long)
+    library.greatest(values.data_ptr(), rows, width, tops.data_ptr(), places.data_ptr(), torch.get_num_threads())
+    return tops, places
+
+
 @functools.cache
 def _library() -> ctypes.CDLL | None:
     """The compiled functions of `elementwise.c`."""
@@ -108,6 +121,8 @@ def _library() -> ctypes.CDLL | None:
         library.rms_norm.argtypes = [pointer, pointer, pointer, long, long, ctypes.c_float, integer]
         library.gated.argtypes = [pointer, pointer, long, integer]
         library.rotated.argtypes = [pointer, long, long, pointer, pointer, pointer, long, long, long, integer]
+        library.greatest.argtypes = [pointer, long, long, pointer, pointer, integer]
+        library.greatest.restype = None
         library.rms_norm.restype = library.gated.restype = library.rotated.restype = None
     return library
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from harness.engine.compiled import compiled
+from harness.engine.cpu import best_times
 
 if TYPE_CHECKING:
     from harness.engine.attention import AttentionRule
@@ -163,18 +163,12 @@ def _is_not_slower(kernels: Kernels, dtype: torch.dtype) -> bool:
         torch.empty((tokens, heads)),
         Jobs.of([(0, tokens, 0, keys, -1)]),
     )
-    ways: tuple[Callable[[], object], ...] = (
+    compiled_time, torch_time = best_times(
         lambda: kernels.attend(query, key, key, 1.0, out, lse, jobs),
         lambda: attend(query[None], key[None], key[None], AttentionRule(1.0)),
+        turns=_TURNS,
     )
-    best = [float("inf")] * len(ways)
-    for turn in range(_TURNS + 1):
-        for number, way in enumerate(ways):
-            began = time.thread_time()
-            way()
-            if turn:  # what a library makes once it makes in the first
-                best[number] = min(best[number], time.thread_time() - began)
-    return best[0] < _CLEARLY * best[1]
+    return compiled_time < _CLEARLY * torch_time
 
 
 @torch.inference_mode()

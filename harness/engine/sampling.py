@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from harness.engine.devices import upload
+from harness.engine.elementwise import greatest
 from harness.errors import ModelError, UsageError, suggest
 from harness.types import GenerationParams
 
@@ -181,7 +182,7 @@ def choose_tokens(logits: torch.Tensor, rows: Sequence[RowChoice], dtype: str) -
     for index, row in enumerate(rows):
         if row.rule.penalises:
             _penalise(logits[index], row)
-    top, chosen = logits.max(dim=-1)
+    top, chosen = greatest(logits)
     drawn = [index for index, row in enumerate(rows) if row.rule.temperature > 0]
     if drawn:
         places = upload(drawn, str(logits.device))

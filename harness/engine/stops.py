@@ -1,13 +1,14 @@
 """When a generated row is finished, and which part of it is the answer.
 
-A stop string may end in the middle of a token or span several, so it is looked for in decoded text; only the last few
-tokens are decoded at each step.
+A stop string may end in the middle of a token or span several, so it is looked for in decoded text: of the last few
+tokens, and only where the newest of them holds the end of a stop string.
 """
 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+import weakref
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +16,10 @@ from harness.reasoning import begins_with_reasoning, last_closing, strip_reasoni
 
 # A window may begin inside a character, and some tokens decode to nothing.
 _SLACK = 4
+# What stands for bytes that are no whole character.
+_BROKEN = "\N{REPLACEMENT CHARACTER}"
+# Of each tokenizer: the characters that a token brings.
+_CHARACTERS: MutableMapping[Any, dict[int, frozenset[str]]] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +66,13 @@ class StopRule:
         self.think_end = next(iter(ends), think_end)
         self.opened = opened
         self._window = max((len(stop.encode()) for stop in self.until), default=0) + _SLACK
+        self._endings = frozenset(stop[-1] for stop in self.until) | {_BROKEN}
 
     def ends(self, tokens: list[int]) -> bool:
         """Whether a row is finished with the token it got last."""
         if len(tokens) >= self.max_new_tokens or tokens[-1] in self.eos_ids:
             return True
-        if not self.until:
+        if not self.until or self._endings.isdisjoint(self._characters(tokens[-1])):
             return False
         tail = self._decode(tokens[-self._window :])
         if not any(stop in tail for stop in self.until):
@@ -75,6 +81,14 @@ class StopRule:
         if self.think_end is not None and reasoning is None:
             return False
         return any(stop in text for stop in self.until)
+
+    def _characters(self, token: int) -> frozenset[str]:
+        """The characters that a token may add to a text."""
+        known = _CHARACTERS.setdefault(self.tokenizer, {})
+        if token not in known:
+            # A space comes and goes by what stands beside it.
+            known[token] = frozenset(self._decode([token] * 3)) | {" "}
+        return known[token]
 
     def finish(self, tokens: list[int]) -> Finished:
         """Cut a finished row: EOS and special tokens go, the reasoning goes aside, the first stop string ends it."""

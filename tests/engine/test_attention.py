@@ -105,6 +105,25 @@ def test_the_slower_kernel_is_not_taken(slow: str, products: bool, monkeypatch: 
     assert cpu.products_are_faster.__wrapped__(2, 3, 64) == products
 
 
+@pytest.mark.parametrize("gain", [2.0, 1.0])
+def test_few_rows_meet_a_large_weight_by_the_faster_library(gain: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "_pays", lambda dtype: False)
+    monkeypatch.setattr(cpu, "best_times", lambda *ways, turns: [gain, 1.0])
+    monkeypatch.setattr(cpu, "_pays_for_few_rows", cpu._pays_for_few_rows.__wrapped__)
+    monkeypatch.setattr(cpu, "_LARGE_BYTES", 4 * 100 * 64)
+    calls: list[int] = []
+    quick = cpu._by_onednn
+    monkeypatch.setattr(cpu, "_by_onednn", lambda values, *more: calls.append(len(values)) or quick(values, *more))
+    model = torch.nn.Sequential(torch.nn.Linear(64, 100), torch.nn.Linear(64, 99))
+
+    assert cpu.speed_up_linear_layers(model) == (1 if gain > 1 else 0)
+    layer = model[0]
+    for rows in (1, 40, 256, 257):
+        values = torch.randn(rows, 64, generator=torch.Generator().manual_seed(rows))
+        torch.testing.assert_close(layer(values), torch.nn.functional.linear(values, layer.weight, layer.bias))
+    assert calls == ([40, 256] if gain > 1 else [])
+
+
 @pytest.mark.parametrize("window", [None, 4])
 @pytest.mark.parametrize("filled", [False, True])
 def test_a_gpus_kernel_takes_what_it_is_given(window: int | None, filled: bool) -> None:

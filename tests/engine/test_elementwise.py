@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from harness.engine.attention import SharedAttention
 from harness.engine.batches import PackLayout
 from harness.engine.decoder import Decoder
-from harness.engine.elementwise import thin_out
+from harness.engine.elementwise import greatest, thin_out
 from harness.engine.limits import PlanLimits
 from harness.engine.plan import PlanItem, make_plan
 from harness.testing import tiny_causal_lm
@@ -90,3 +90,19 @@ def test_the_last_layer_is_computed_where_it_is_read(tmp_path: Path, architectur
             assert blocks == [len(places) if cut else len(row.tokens)]
             assert torch.allclose(found, whole[places], atol=1e-5)
         cached[row.index] = layout.cached[row.index]
+
+
+def test_the_greatest_of_a_row_is_the_first_of_equals_and_nan_where_there_is_one() -> None:
+    generator = torch.Generator().manual_seed(4)
+    for width in (*range(1, 40), 70, 4099):
+        values = torch.randn(6, width, generator=generator).round(decimals=1)
+        values[1], values[2] = values[1].round(), float("-inf")
+        values[3, width // 2], values[4, width // 3] = float("inf"), float("nan")
+
+        tops, places = greatest(values)
+
+        assert tops.isnan().tolist() == [False] * 4 + [True, False]
+        numbers = [0, 1, 2, 3, 5]
+        assert torch.equal(tops[numbers], values[numbers].amax(dim=-1))
+        firsts = [row.tolist().index(top) for row, top in zip(values[numbers], tops[numbers].tolist(), strict=True)]
+        assert places[numbers].tolist() == firsts

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 from harness.engine.stops import StopRule
 
@@ -124,3 +127,34 @@ def test_marks_that_do_not_begin_the_answer_are_a_part_of_it() -> None:
     found = rule().finish([A, THINK, X, THINK_END, 0])
 
     assert (found.text, found.reasoning) == ("a<think>x</think>", None)
+
+
+@pytest.mark.parametrize("merges", [0, 60])
+@pytest.mark.parametrize("stop", ["问题：", "👍🏽", "\n\n", ". ", "Question:"])
+def test_a_stop_string_of_broken_characters_ends_a_row_with_its_last_byte(stop: str, merges: int) -> None:
+    text = f"一个答案👍 it is so{stop}"
+    bytes_of = Tokenizer(models.BPE())
+    bytes_of.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bytes_of.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=256 + merges, initial_alphabet=alphabet, show_progress=False)
+    bytes_of.train_from_iterator([text] * 2, trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bytes_of)
+    tokens = tokenizer(text).input_ids
+    rule = StopRule(tokenizer, (stop,), frozenset(), 999)
+
+    assert [rule.ends(tokens[:end]) for end in range(1, len(tokens) + 1)] == [False] * (len(tokens) - 1) + [True]
+    assert rule.finish(tokens).text == text.removesuffix(stop)
+
+
+def test_a_row_is_decoded_only_where_its_last_token_holds_the_end_of_a_stop_string() -> None:
+    stop, decoded = rule("\nQ"), []
+
+    def decode(tokens: Sequence[int]) -> str:
+        decoded.append(list(tokens))
+        return StopRule._decode(stop, tokens)
+
+    stop._decode = decode  # type: ignore[method-assign]
+    tokens = [A, X, BLANK, A, 3]
+    assert [stop.ends(tokens[:end]) for end in range(1, len(tokens) + 1)] == [False] * 4 + [True]
+    assert [row for row in decoded if len(set(row)) > 1][0] == tokens
