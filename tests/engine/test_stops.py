@@ -157,4 +157,4 @@ def test_a_row_is_decoded_only_where_its_last_token_holds_the_end_of_a_stop_stri
     stop._decode = decode  # type: ignore[method-assign]
     tokens = [A, X, BLANK, A, 3]
     assert [stop.ends(tokens[:end]) for end in range(1, len(tokens) + 1)] == [False] * 4 + [True]
-    assert [row for row in decoded if len(set(row)) > 1][0] == tokens
+    assert next(row for row in decoded if len(set(row)) > 1) == tokens
