@@ -63,6 +63,8 @@ class SharedAttention:
         self.clock = Stopwatch()
         self._name = f"harness_shared_{next(_names)}"
         self._layout: AttentionLayout | None = None
+        configs = {id(module.config): module.config for module in model.modules() if hasattr(module, "config")}
+        self._configs = list(configs.values())
         # One module of each class of attention.
         self._kinds = list({type(each): each for each in model.modules() if hasattr(each, "layer_idx")}.values())
         # The registry outlives every model: it must not keep this one's weights.
@@ -78,12 +80,11 @@ class SharedAttention:
     @contextlib.contextmanager
     def active(self, layout: AttentionLayout) -> Iterator[None]:
         """Within the block, the model attends by `layout`; masks that it would build are not built."""
-        configs = {id(module.config): module.config for module in self.model.modules() if hasattr(module, "config")}
-        before = {key: config._attn_implementation for key, config in configs.items()}
+        before = [config._attn_implementation for config in self._configs]
         on_cpu = getattr(self.model, "device", torch.device("meta")).type == "cpu"
         self._layout = layout
         try:
-            for config in configs.values():
+            for config in self._configs:
                 config._attn_implementation = self._name
             with contextlib.ExitStack() as stack:
                 for module in self._kinds if on_cpu else ():
@@ -91,8 +92,8 @@ class SharedAttention:
                 yield
         finally:
             self._layout = None
-            for key, config in configs.items():
-                config._attn_implementation = before[key]
+            for config, own in zip(self._configs, before, strict=True):
+                config._attn_implementation = own
 
     def _forward(
         self,
