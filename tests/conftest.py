@@ -15,8 +15,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["COLUMNS"] = "160"
 # Tests start a hundred commands, and each would compile the same sources anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-# The same inputs each time: a draw by chance would fail once in a while, and for nobody else.
-hypothesis.settings.register_profile("fixed", derandomize=True)
+# The same inputs each time: a draw by chance would fail once in a while, and for nobody else. Nor does a busy machine
+# fail a test.
+slowness = [hypothesis.HealthCheck.too_slow]
+hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, suppress_health_check=slowness)
 hypothesis.settings.load_profile("fixed")
 # What is imported while tests are collected stays: no look for garbage among it, neither now nor while tests run.
 gc.disable()
