@@ -157,12 +157,15 @@ def read_text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """(number, offset, line with its end) of every line; only `\\n` ends one. A file that is not there has none."""
-    offset = 0
+def lines(path: Path, offset: int = 0, first: int = 1) -> Iterator[tuple[int, int, bytes]]:
+    """(number, offset, line with its end) of every line; only `\\n` ends one. A file that is not there has none.
+
+    offset, first: where to begin, and the number of the line there.
+    """
     try:
         with path.open("rb") as handle:
-            for number, line in enumerate(handle, 1):
+            handle.seek(offset)
+            for number, line in enumerate(handle, first):
                 yield number, offset, line
                 offset += len(line)
     except FileNotFoundError:

@@ -18,7 +18,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from harness.record.file_types import (
     FORMAT,
@@ -39,8 +39,6 @@ _HEAD = re.compile(
     rb'\{"task": ("(?:[^"\\]|\\.)*"), "subset": ("(?:[^"\\]|\\.)*"), "id": (-?\d+), '
     rb'(?:"view": \{"index": (\d+)[,}])?'
 )
-_PROMPT = re.compile(rb'"prompt": \{(?:"prefix": "([0-9a-f]+)")?')
-_REQUEST_KEYS = re.compile(rb'"request_keys": (\[[^\]]*\])')
 _MARKED = b'{"$'
 # How a mapping begins that is one of our markers, or could be taken for one.
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -137,33 +135,6 @@ def line_key(line: bytes) -> SampleKey | None:
         return None
     try:
         return SampleKey(json.loads(head[1]), json.loads(head[2]), int(head[3]), int(head[4] or 0))
-    except ValueError:
-        return None
-
-
-class Glance(NamedTuple):
-    """What a line says to whoever knows that it is as it was written. prefix: the reference to its shared prompt."""
-
-    key: SampleKey
-    prefix: str | None
-    request_keys: list[str]
-
-
-def may_have_failed(line: bytes) -> bool:
-    """Whether something in a line is an error: of its sample, of an answer, or a column of its row."""
-    return b'"error": "' in line
-
-
-def glance(line: bytes) -> Glance | None:
-    """A look at the line of a sample that is done, without a parser; None where it failed, or a parser has to tell."""
-    if may_have_failed(line):
-        return None
-    # Before both there are texts and names alone, in which quotes are escaped: the first that fits is the line's own.
-    key, prompt, keys = line_key(line), _PROMPT.search(line), _REQUEST_KEYS.search(line)
-    if key is None or prompt is None or keys is None:
-        return None
-    try:
-        return Glance(key, prompt[1].decode() if prompt[1] else None, json.loads(keys[1]))
     except ValueError:
         return None
 

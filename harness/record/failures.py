@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from harness.record.file_types import FailureFields, Report
@@ -29,14 +29,12 @@ class Failures:
     counts: Counter[str] = field(default_factory=Counter)
     messages: dict[str, str] = field(default_factory=dict)
 
-    def watch(self, records: Iterable[Record]) -> Iterator[Record]:
-        """Hand the records on, and count those that failed."""
-        for record in records:
-            if record.error is not None:
-                cause = cause_of(record.error)
-                self.counts[cause] += 1
-                self.messages.setdefault(cause, record.error)
-            yield record
+    def add(self, record: Record) -> None:
+        """Count a record that failed; one that did not changes nothing."""
+        if record.error is not None:
+            cause = cause_of(record.error)
+            self.counts[cause] += 1
+            self.messages.setdefault(cause, record.error)
 
     def to_json(self) -> list[FailureFields]:
         """The commonest causes, as the report has them: `{n, message}`, the commonest first."""

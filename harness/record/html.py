@@ -13,10 +13,10 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import Self
+from typing import Any, Self
 
 import jinja2
 from markupsafe import Markup
@@ -56,15 +56,50 @@ Target = int | str | Sequence[int | str] | None
 
 
 @dataclass(slots=True)
-class _Tally:
+class Tally:
     """What the records of a task say beside its numbers."""
 
     kinds: Counter[str] = field(default_factory=Counter)
     chances: dict[str, tuple[float, int]] = field(default_factory=dict)
     letters: Counter[tuple[str, str]] = field(default_factory=Counter)
+    new_letters: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Those since `new` was called; they are not in `letters` yet."""
     confidences: Calibration = field(default_factory=Calibration)
     subsets: int = 1
     kept: dict[tuple[str, str | None], list[tuple[int, int, Record]]] = field(default_factory=dict)
+
+    def new(self) -> dict[str, Any]:
+        """What came since this was last called, for a file of JSON; of what does not grow, all."""
+        new, self.new_letters = self.new_letters, Counter()
+        self.letters.update(new)
+        kept: dict[str, list[Any]] = {kind: [] for kind in KINDS}
+        for (kind, of), some in self.kept.items():
+            kept[kind].append([of, [(place, number, record.subset, record.id) for place, number, record in some]])
+        return {
+            "kinds": self.kinds,
+            "chances": self.chances,
+            "letters": [(*pair, n) for pair, n in new.items()],
+            "confidences": [self.confidences.counts, self.confidences.confidences, self.confidences.hits],
+            "kept": kept,
+        }
+
+    def extend(self, fields: Mapping[str, Any]) -> None:
+        """Take what `new` gave, in its order, but the records: those that the last one names are for `keep`."""
+        self.kinds = Counter(fields["kinds"])
+        self.chances = {subset: (total, n) for subset, (total, n) in fields["chances"].items()}
+        self.confidences = Calibration(*fields["confidences"])
+        for answer, gold, n in fields["letters"]:
+            self.letters[answer, gold] += n
+
+    def keep(self, fields: Mapping[str, Any], find: Callable[[str, int], Record]) -> None:
+        """Keep the records that `new` named. find: reads the one of a subset and id."""
+        for kind, parts in fields["kept"].items():
+            for of, some in parts:
+                self.kept[kind, of] = [(place, number, find(subset, row)) for place, number, subset, row in some]
+
+    def letter_counts(self) -> list[tuple[str, str, int]]:
+        """(answer, gold, n) of wrong samples whose answers are short."""
+        return [(*pair, n) for pair, n in (self.letters + self.new_letters).items()]
 
     def add(self, record: Record, kind: str, quota: int) -> None:
         self.kinds[kind] += 1
@@ -75,7 +110,7 @@ class _Tally:
         if kind == "wrong":
             answer, gold = answer_of(record), gold_words(record.target, record.choices)
             if answer and max(len(answer), len(gold)) <= _SHORT:
-                self.letters[answer, gold] += 1
+                self.new_letters[answer, gold] += 1
         # Of more than there is room for, those whose hashes are smallest: a draw that each run repeats. Some of each
         # subset are kept, too, so that each has its turn.
         key = f"{record.task}\0{record.subset}\0{record.id}\0{record.key.view}".encode("utf-8", "surrogatepass")
@@ -126,8 +161,10 @@ class PageSamples:
     """
 
     def __init__(self, headlines: Mapping[str, str], subsets: Mapping[str, int]) -> None:
-        self._headlines = headlines
-        self.tallies = {task: _Tally(subsets=max(1, subsets[task])) for task in headlines}
+        self._headlines, self._subsets = headlines, subsets
+        self.tallies: dict[str, Tally] = {}
+        for task in headlines:
+            self.forget(task)
         share = min(1.0, _MOST_SAMPLES / (sum(_QUOTAS.values()) * max(1, len(headlines))))
         self.quotas = {kind: max(1, int(quota * share)) for kind, quota in _QUOTAS.items()}
 
@@ -136,17 +173,19 @@ class PageSamples:
         """Those of the records that a report is about."""
         headlines = {task["task"]: task["metrics"][0]["metric"] if task["metrics"] else "" for task in report["tasks"]}
         page = cls(headlines, {task["task"]: len(task["subsets"]) for task in report["tasks"]})
-        for _ in page.watch(filter(covered(coverage_of(report)), records)):
-            pass
+        for record in filter(covered(coverage_of(report)), records):
+            page.look(record)
         return page
 
-    def watch(self, records: Iterable[Record]) -> Iterator[Record]:
-        """Hand the records on, each looked at."""
-        for record in records:
-            if record.task in self.tallies:
-                kind = kind_of(record, self._headlines[record.task])
-                self.tallies[record.task].add(record, kind, self.quotas[kind])
-            yield record
+    def forget(self, task: str) -> None:
+        """Know nothing of a task's samples."""
+        self.tallies[task] = Tally(subsets=max(1, self._subsets[task]))
+
+    def look(self, record: Record) -> None:
+        """Look at the next record."""
+        if record.task in self.tallies:
+            kind = kind_of(record, self._headlines[record.task])
+            self.tallies[record.task].add(record, kind, self.quotas[kind])
 
 
 def report_html(report: Report, records: Iterable[Record], language: str = "en") -> str:
@@ -163,7 +202,7 @@ def page_html(report: Report, page: PageSamples, language: str = "en") -> str:
             [_sample(kind, record, t) for kind, record in tally.samples(page.quotas)],
             tally.kinds,
             tally.confidences.bins(),
-            letter_table([(*pair, n) for pair, n in tally.letters.items()], tally.kinds["wrong"]),
+            letter_table(tally.letter_counts(), tally.kinds["wrong"]),
         )
         for task, tally in ((task, page.tallies[task["task"]]) for task in report["tasks"])
     ]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from harness import files
-from harness.record.codec import Glance, glance, key_in, line_key, parse_line, without_seconds
+from harness.record.codec import key_in, line_key, parse_line, without_seconds
 from harness.record.file_types import RecordLine
 from harness.record.line_positions import DIGEST_BYTES, Knowledge, LinePosition, LinePositions
 from harness.spool import FEW
@@ -29,14 +30,37 @@ class FileBeginning(NamedTuple):
     sha256: str
 
 
-def beginning_of(path: Path, size: int) -> FileBeginning | None:
-    """The first bytes of a file; None where it has fewer. Raises OSError."""
+def _hash_of_beginning(path: Path, size: int) -> Any:
+    """The SHA-256 of the first bytes of a file, which goes on behind them; None where it has fewer. Raises OSError."""
     digest, left = hashlib.sha256(), size
     with path.open("rb") as handle:
         while left and (data := handle.read(min(left, _BLOCK))):
             digest.update(data)
             left -= len(data)
-    return None if left else FileBeginning(size, digest.hexdigest())
+    return None if left else digest
+
+
+@dataclass(slots=True)
+class NotedLines:
+    """The first lines of a file as they were noted, and still are. hash: of them; as_found: of `_as_found`."""
+
+    size: int
+    hash: Any
+    as_found: tuple[int, ...]
+    places: LinePositions = field(default_factory=LinePositions)
+
+    @classmethod
+    def of(cls, path: Path, beginning: FileBeginning) -> Self | None:
+        """None where the file begins otherwise. Raises OSError."""
+        as_found, digest = _as_found(path), _hash_of_beginning(path, beginning.size)
+        is_same = digest is not None and digest.hexdigest() == beginning.sha256
+        return cls(beginning.size, digest, as_found) if is_same else None
+
+
+def _as_found(path: Path) -> tuple[int, ...]:
+    """What tells whether somebody has written to a file since."""
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class EncodedRecord(NamedTuple):
@@ -51,8 +75,8 @@ class EncodedRecord(NamedTuple):
     def of(cls, key: SampleKey, data: bytes, prefix: str | None) -> Self:
         return cls(key, data, _digest(data), prefix)
 
-    def at(self, offset: int, known: Knowledge | None = None) -> LinePosition:
-        return LinePosition(offset, len(self.data), self.digest, known, self.prefix)
+    def at(self, offset: int) -> LinePosition:
+        return LinePosition(offset, len(self.data), self.digest, None, self.prefix)
 
 
 class Journal:
@@ -95,34 +119,28 @@ class Journal:
 
     def recover(
         self,
-        accept: Callable[[RecordLine, int], Knowledge | None],
-        trust: Callable[[Glance, int], bool] = lambda seen, offset: False,
-        beginning: FileBeginning | None = None,
+        accept: Callable[[RecordLine, LinePosition], LinePosition],
+        noted: NotedLines | None = None,
     ) -> None:
-        """Repair the file and index it. `accept` sees the fields of every line, and where it begins, and refuses one by
-        raising.
+        """Repair the file and index it. `accept` sees the fields of every line, and where it is, adds what is known of
+        it, and refuses one by raising.
 
-        What cannot be read is named, with its line, and left out; its sample runs again. beginning: of the file, as an
-        earlier session has left it: of its lines only as much is read as a glance takes, and `trust` says whether that
-        is enough. Raises SaveError where the file begins otherwise.
+        What cannot be read is named, with its line, and left out; its sample runs again. noted: the first lines, which
+        are not looked at. Raises SaveError where somebody has written to the file since these were noted.
         """
+        if noted is not None:
+            if noted.as_found != _as_found(self.path):
+                raise files.disturbed(self.path)
+            self._places, self._size, self._hash = noted.places, noted.size, noted.hash
         files.repair(self.path, self._say, self.aside)
-        if beginning is not None and beginning != beginning_of(self.path, beginning.size):
-            raise files.disturbed(self.path)
-        trusted = 0 if beginning is None else beginning.size
-        for number, offset, line in files.lines(self.path):
+        for number, offset, line in files.lines(self.path, self._size, len(self._places) + 1):
             self._size = offset + len(line)
-            if self._hash is not None:
-                self._hash.update(line)
-            if self._size <= trusted and (seen := glance(line)) is not None and trust(seen, offset):
-                self._places.put(seen.key, EncodedRecord.of(seen.key, line, seen.prefix).at(offset))
-                continue
+            self._hash.update(line)
             try:
                 fields = parse_line(line)
-                known = accept(fields, offset)
                 key = key_in(fields)
                 prefix = fields["prompt"].get("prefix")
-                self._places.put(key, EncodedRecord.of(key, line, prefix).at(offset, known))
+                self._places.put(key, accept(fields, EncodedRecord.of(key, line, prefix).at(offset)))
             except UNREADABLE as error:
                 self._unreadable.append((offset, len(line)))
                 self.complain(number, error)
@@ -152,25 +170,41 @@ class Journal:
         except UNREADABLE:
             return None
 
+    def line(self, key: SampleKey) -> bytes:
+        """The line of a sample that the file has. Raises SaveError where it is not as it was."""
+        place = self._places.get(key)
+        assert place is not None
+        (line,) = self._pick([place])
+        return line
+
     def says(self, line: EncodedRecord) -> bool:
         """Whether the file says already what the line says."""
         place = self._places.get(line.key)
         return place is not None and place.digest == line.digest
 
-    def add(self, line: EncodedRecord) -> int:
-        """Write a line. Returns where it begins. Raises SaveError; the file is then as before."""
-        offset = self._file.append(self.path, line.data, self._size)
-        self._places.put(line.key, line.at(offset))
-        self._size = offset + len(line.data)
+    def add(self, line: EncodedRecord) -> LinePosition:
+        """Write a line. Returns where it is. Raises SaveError; the file is then as before."""
+        place = line.at(self._file.append(self.path, line.data, self._size))
+        self._places.put(line.key, place)
+        self._size = place.offset + place.length
         if self._hash is not None:
             self._hash.update(line.data)
-        return offset
+        return place
 
     @property
     def beginning(self) -> FileBeginning | None:
         """The file until now; None where it was written anew, or has lines that cannot be read."""
         is_whole = self._hash is not None and not self._unreadable
         return FileBeginning(self._size, self._hash.hexdigest()) if is_whole else None
+
+    @property
+    def is_as_written(self) -> bool:
+        """Whether the file holds what this process has written or looked at, byte by byte, and nothing else."""
+        beginning = self.beginning
+        if beginning is None or not self.path.is_file() or self.path.stat().st_size != beginning.size:
+            return False
+        digest = _hash_of_beginning(self.path, beginning.size)
+        return digest is not None and bool(digest.hexdigest() == beginning.sha256)
 
     def rewrite(self, task: str, lines: Iterable[EncodedRecord]) -> None:
         """Put new lines in the place of all lines of a task, at one stroke. Raises SaveError; all is then as before."""
@@ -197,12 +231,13 @@ class Journal:
         self._places, self._surveyed, self._hash = places, None, None
         self._size = places.size()
 
-    def read(self) -> Iterator[tuple[int, bytes]]:
-        """(line number, line) of the winning lines, in the order of the file."""
+    def read(self, skip: int = 0) -> Iterator[tuple[int, bytes]]:
+        """(line number, line) of the winning lines but the first `skip`, in the order of the file."""
         winners = self._places.offsets() if self._surveyed is None else self._surveyed
-        wanted = iter(winners)
+        wanted = iter(winners[skip:])
         next_winner = next(wanted, None)
-        for number, offset, line in files.lines(self.path):
+        begin = (next_winner or 0, skip + 1) if skip else (0, 1)
+        for number, offset, line in files.lines(self.path, *begin):
             if next_winner is None:
                 break
             if offset == next_winner:

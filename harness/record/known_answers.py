@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,12 +36,18 @@ class KnownAnswers(Mapping[str, Response]):
         self._recent: dict[int, int] = {}
         """Hash -> where it stands, of the answers behind those."""
 
-    def learn(self, file: Path, keys: Iterable[str], offset: int) -> None:
-        """Remember the line that begins at `offset` of `file`, which has answers to these keys."""
+    def learn(self, file: Path, keys: Iterable[str], offset: int) -> Sequence[int]:
+        """Remember the line that begins at `offset` of `file`, which has answers to these keys. Returns their hashes,
+        which are the same in every process."""
+        hashes = list(map(_hash, keys))
+        self.learn_hashes(file, hashes, offset)
+        return hashes
+
+    def learn_hashes(self, file: Path, hashes: Iterable[int], offset: int) -> None:
+        """Do as `learn`, which has given these hashes."""
         if file not in self._names:
             self._names.append(file)
-        for key in keys:
-            key_hash = hash(key)
+        for key_hash in hashes:
             if self._sorted is not None:
                 self._recent[key_hash] = len(self._hashes)
             self._hashes.append(key_hash)
@@ -61,7 +68,7 @@ class KnownAnswers(Mapping[str, Response]):
     def __iter__(self) -> Iterator[str]:
         last = {key_hash: at for at, key_hash in enumerate(self._hashes)}
         for key_hash, at in last.items():
-            yield next(key for key in self._answers(at) if hash(key) == key_hash)
+            yield next(key for key in self._answers(at) if _hash(key) == key_hash)
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and self._place(key) is not None
@@ -80,7 +87,7 @@ class KnownAnswers(Mapping[str, Response]):
         """Where a key stands in the columns; for one that is not there, hardly ever, that of another one."""
         if not self._hashes:
             return None
-        key_hash = hash(key)
+        key_hash = _hash(key)
         if (recent := self._recent.get(key_hash)) is not None:
             return recent
         hashes, order = self._index()
@@ -103,3 +110,9 @@ class KnownAnswers(Mapping[str, Response]):
             handle.seek(self._offsets[at])
             fields = parse_line(handle.readline())
         return dict(zip(fields["request_keys"], decode_responses(fields), strict=True))
+
+
+def _hash(key: str) -> int:
+    return int.from_bytes(
+        hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big", signed=True
+    )

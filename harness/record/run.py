@@ -8,23 +8,22 @@ with RunFolder.open(Path("runs"), "Qwen3-0.6B", identity, manifest) as run:
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
 from pathlib import Path
-from typing import Self, Unpack, cast
+from typing import Any, Self, Unpack, cast
 
 from harness import files
 from harness.errors import SaveError, UsageError
 from harness.record import environment, manifest
+from harness.record.begun import BEGUN_FILE, INDEX_FILE, Begun, BegunIndex, forget_begun
 from harness.record.codec import (
-    Glance,
     decode_record,
     encode_record,
     jsonable,
+    key_in,
     line_digest,
     parse_line,
     row_digest,
@@ -42,9 +41,9 @@ from harness.record.file_types import (
     TaskFields,
 )
 from harness.record.html import PageSamples, page_html
-from harness.record.journal import UNREADABLE, EncodedRecord, FileBeginning, Journal, keys_digest
+from harness.record.journal import UNREADABLE, EncodedRecord, Journal, keys_digest
 from harness.record.known_answers import KnownAnswers
-from harness.record.line_positions import Knowledge
+from harness.record.line_positions import Knowledge, LinePosition
 from harness.record.lock import LEASE_FILE, FolderLock
 from harness.record.prompts import PROMPTS_FILE, SharedPrompts
 from harness.record.report_table import report_table
@@ -54,7 +53,6 @@ from harness.words import locale_language, translator
 
 REPORT_FILE = "report.json"
 HTML_FILE = "report.html"
-BEGUN_FILE = ".begun.json"
 RUNNING, FINISHED = "running", "finished"
 
 
@@ -92,6 +90,8 @@ class RunFolder:
         self._prompts = SharedPrompts(path / PROMPTS_FILE)
         self._journals: dict[str, Journal] = {}
         self._file = files.GrowingFile()
+        self._index: BegunIndex | None = None
+        self._noted_sums: list[Mapping[str, Any]] = []
         self.steps = Steps(path, self.messages.append)
 
     @classmethod
@@ -109,13 +109,15 @@ class RunFolder:
         manifest_fields: Manifest,
         *,
         is_done: bool = False,
-        beginnings: Mapping[str, FileBeginning] | None = None,
+        begun: Begun | None = None,
+        noting: bool = False,
     ) -> RunFolder:
         """The folder of this configuration: `output` itself, one below it, or a new one below it.
 
         identity: all that decides answers and scores, which a limit does not. manifest_fields: what else to write down.
         is_done: nothing is left to do in it, so that its records are not read; `end_unchanged` is all that follows.
-        beginnings: of files, which are as they were left, so that a glance at their lines is enough.
+        begun: what an earlier session has noted of it, of which the records are not read. noting: whether
+        `note_begun` will be called.
         Raises UsageError when `output` cannot be used, is a run of another configuration, or is in use.
         """
         path = _find_folder(output, model_name, identity)
@@ -134,8 +136,9 @@ class RunFolder:
             run = cls(path, fields, lock)
             run._is_new = is_new
             run._begin({**manifest_fields, "identity": manifest.plain(identity)})
+            run._index = BegunIndex(path, begun) if noting and not is_done else None
             if not is_done:
-                run._recover(beginnings=beginnings or {})
+                run._recover(begun=begun)
         except BaseException:
             lock.release()
             raise
@@ -248,17 +251,33 @@ class RunFolder:
         self._manifest = {**self._manifest, "ended": fields}
         self._save()
 
-    def note_begun(self, digest: str, remarks: Sequence[str]) -> None:
-        """Write down how far the files are, for a session that would ask the same. Raises SaveError."""
+    def note_begun(self, digest: str, remarks: Sequence[str], sums: Mapping[str, Any]) -> None:
+        """Write down how far the files are, for a session that would ask the same. Raises SaveError.
+
+        sums: what came since the last call, as `take_noted_sums` gives all of them.
+        """
         beginnings = {journal.path.name: journal.beginning for journal in self._journals.values()}
         known = {name: beginning for name, beginning in beginnings.items() if beginning is not None}
-        fields: BegunFields = {"digest": digest, "files": dict(known), "remarks": list(remarks)}
+        if self._index is None or len(known) < len(beginnings):
+            return
+        fields: BegunFields = {
+            "digest": digest,
+            "files": {**known, INDEX_FILE: self._index.note(sums)},
+            "remarks": list(remarks),
+        }
         files.replace_json(self.path / BEGUN_FILE, fields)
+
+    def take_noted_sums(self) -> list[Mapping[str, Any]]:
+        """The sums that earlier sessions have noted of the records on disk, in their order; once."""
+        noted, self._noted_sums = self._noted_sums, []
+        return noted
 
     def forget_begun(self) -> None:
         """Take away what `note_begun` wrote: the run has come to its end."""
-        with contextlib.suppress(OSError):
-            (self.path / BEGUN_FILE).unlink(missing_ok=True)
+        if self._index is not None:
+            self._index.close()
+        self._index = None
+        forget_begun(self.path)
 
     def end_unchanged(self) -> None:
         """End a session that found all done. Raises SaveError."""
@@ -316,9 +335,12 @@ class RunFolder:
         self.begin_work()
         # Prompts first: no record on disk refers to what is not there.
         self._prompts.flush()
-        offset = journal.add(line)
+        place = journal.add(line)
         answers = zip(record.request_keys, record.responses, strict=True)
-        self._known.learn(journal.path, (key for key, response in answers if response.error is None), offset)
+        keys = [key for key, response in answers if response.error is None]
+        self._note_line(
+            journal.path, line.key, place, keys, failed=record.error is not None or len(keys) < len(record.responses)
+        )
         self._written = None if self._written is None else self._written + 1
 
     def rewrite(self, task: str, records: Iterable[Record]) -> None:
@@ -331,14 +353,15 @@ class RunFolder:
 
         self._journal(manifest.record_file(task)).rewrite(task, lines())
 
-    def records(self, task: str | None = None) -> Iterator[Record]:
+    def records(self, task: str | None = None, skip: int = 0) -> Iterator[Record]:
         """The records of a task, or all, one at a time, each sample's last line only.
 
-        A line that cannot be read is left out and named in `messages`.
+        A line that cannot be read is left out and named in `messages`. skip: so many of the first are left out, of a
+        file in which each sample has one line.
         """
         own = self._journals.get(manifest.record_file(task).casefold()) if task is not None else None
         for journal in list(self._journals.values()) if task is None else [own] if own else []:
-            for number, line in journal.read():
+            for number, line in journal.read(skip):
                 try:
                     fields = parse_line(line, is_known=journal.is_looked_at)
                     record = decode_record(fields, self._prompts.resolve)
@@ -347,6 +370,20 @@ class RunFolder:
                     continue
                 if task is None or record.task == task:
                     yield record
+
+    def record(self, key: SampleKey) -> Record:
+        """The record of a sample that is on disk. Raises SaveError where its line is not as it was."""
+        line = self._journal(manifest.record_file(key.task)).line(key)
+        return decode_record(parse_line(line, is_known=True), self._prompts.resolve)
+
+    def count(self, task: str) -> int:
+        """How many samples are in the file of a task."""
+        own = self._journals.get(manifest.record_file(task).casefold())
+        return len(own) if own is not None else 0
+
+    def is_as_written(self, task: str) -> bool:
+        """Whether the file of a task holds what this process has written or looked at, and nothing else."""
+        return self._journal(manifest.record_file(task)).is_as_written
 
     def put_in_order(self) -> None:
         """One line a sample, by subset (in the order of the manifest's `tasks`) and id. Raises SaveError.
@@ -412,6 +449,8 @@ class RunFolder:
         """Let other processes in."""
         try:
             self._file.close()
+            if self._index is not None:
+                self._index.close()
         finally:
             if self._lock is not None:
                 self._lock.release()
@@ -455,7 +494,7 @@ class RunFolder:
                 f"'{told['name']}' from now on (a second run of it needs another --output)"
             )
 
-    def _recover(self, *, learn: bool = True, beginnings: Mapping[str, FileBeginning] | None = None) -> None:
+    def _recover(self, *, learn: bool = True, begun: Begun | None = None) -> None:
         """Repair and index the files. learn: keep the answers, which nobody asks for where no model will be asked."""
         if self._lock is not None and self._lock.is_lease:
             self.messages.append(f"{self.path}: this file system knows no locks; the file {LEASE_FILE} stands for one")
@@ -463,14 +502,19 @@ class RunFolder:
             temporary.unlink()
         record_files = self._record_files()
         self._prompts.load(self.messages.append, repair=True)
+        if begun is not None:
+            self._known, self._noted_sums = begun.answers, begun.sums
+        noted = begun.lines if begun is not None else {}
         for file in record_files:
-            journal, beginning = self._journal(file.name), (beginnings or {}).get(file.name)
             accept = functools.partial(self._learn, file) if learn else self._check
-            journal.recover(accept, functools.partial(self._trust, file), beginning)
+            self._journal(file.name).recover(accept, noted.get(file.name))
+        if lost := next((name for name in noted if self.path / name not in record_files), None):
+            raise files.disturbed(self.path / lost)
 
-    def _check(self, fields: RecordLine, offset: int) -> None:
+    def _check(self, fields: RecordLine, place: LinePosition) -> LinePosition:
         """Accept a line; see `Journal.recover`. What is accepted can be read back whole."""
         self._readable(fields)
+        return place
 
     def _readable(self, fields: RecordLine) -> Record:
         prefix = fields["prompt"].get("prefix")
@@ -492,19 +536,21 @@ class RunFolder:
             rules = of_run.get(record.task, "") if isinstance(of_run, dict) else ""
         return Knowledge(keys_digest(record.request_keys) if done else None, line_digest(fields), rules)
 
-    def _trust(self, file: Path, seen: Glance, offset: int) -> bool:
-        """Whether a glance at a line is enough; then learn where its answers are."""
-        if seen.prefix is not None and seen.prefix not in self._prompts:
-            return False
-        self._known.learn(file, seen.request_keys, offset)
-        return True
-
-    def _learn(self, file: Path, fields: RecordLine, offset: int) -> Knowledge:
+    def _learn(self, file: Path, fields: RecordLine, place: LinePosition) -> LinePosition:
         """Accept a line, and learn where its answers are."""
         known = self._knowledge(fields)
         answers = zip(fields["request_keys"], fields["responses"], strict=True)
-        self._known.learn(file, (key for key, response in answers if response.get("error") is None), offset)
-        return known
+        keys = [key for key, response in answers if response.get("error") is None]
+        self._note_line(file, key_in(fields), place, keys, failed=known.answered is None)
+        return place._replace(known=known)
+
+    def _note_line(
+        self, file: Path, key: SampleKey, place: LinePosition, answered: Sequence[str], *, failed: bool
+    ) -> None:
+        """Learn where the answers to some requests are, and keep it for the next session."""
+        hashes = self._known.learn(file, answered, place.offset)
+        if self._index is not None:
+            self._index.add(file.name, key, place, hashes, failed=failed)
 
     def _line(self, record: Record) -> EncodedRecord:
         reference = self._prompts.refer(record.prompt)
@@ -523,15 +569,6 @@ class RunFolder:
         if folded not in self._journals:
             self._journals[folded] = Journal(self.path / name, self.messages.append, self._file, self._knowledge)
         return self._journals[folded]
-
-
-def read_begun(path: Path) -> BegunFields | None:
-    """What `RunFolder.note_begun` wrote; None where nothing is there that can be read."""
-    try:
-        fields = json.loads(files.read_text(path / BEGUN_FILE))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return cast(BegunFields, fields) if isinstance(fields, dict) else None
 
 
 def folders_of(output: Path, identity_hash: str) -> list[Path]:

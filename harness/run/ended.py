@@ -10,7 +10,7 @@ harness and of the plugins. The other is of the files of the run. Where either d
 (Python of a task, media, another model), all is rendered and looked for as ever.
 
 A run notes the same now and then while it goes on. Where it is killed, the next command renders and asks what was not
-yet written then, and of the records before that it takes a glance at each line.
+yet written then, and reads none of the records before that.
 """
 
 from __future__ import annotations
@@ -28,14 +28,12 @@ from harness import files, spool
 from harness.data.open import open_dataset
 from harness.errors import HarnessError
 from harness.model import Model
-from harness.record.codec import line_key, may_have_failed
+from harness.record.begun import Begun, read_begun
 from harness.record.environment import versions
-from harness.record.file_types import BegunFields, EndedFields, Report
-from harness.record.journal import FileBeginning, beginning_of
+from harness.record.file_types import EndedFields, Report
 from harness.record.lock import LEASE_FILE
 from harness.record.manifest import MANIFEST_FILE, read_manifest, read_report
-from harness.record.run import FINISHED, REPORT_FILE, RunFolder, read_begun
-from harness.record.sample_keys import SampleKeys
+from harness.record.run import FINISHED, REPORT_FILE, RunFolder
 from harness.registry import Registry
 from harness.run.describe import manifest, run_identity
 from harness.run.jobs import TaskJob
@@ -60,17 +58,6 @@ class EndedRun:
         """Raise SaveError where somebody has written to the files since they were hashed."""
         if self.stats != _stats(self.path):
             raise files.disturbed(self.path)
-
-
-@dataclass(frozen=True, slots=True)
-class BegunRun:
-    """A run that did not come to its end. done: samples that need no second look. beginnings: what was looked at of its
-    files, by name. remarks: what the run said before it asked."""
-
-    path: Path
-    done: SampleKeys
-    beginnings: Mapping[str, FileBeginning]
-    remarks: Sequence[str]
 
 
 def digest_of(
@@ -131,7 +118,7 @@ def note_ended(folder: RunFolder, digest: str | None, report: Report, remarks: S
 
 def earlier_run(
     spec: RunSpec, model: Model, jobs: Sequence[TaskJob], registry: Registry, progress: Progress, clock: Stopwatch
-) -> EndedRun | BegunRun | None:
+) -> EndedRun | Begun | None:
     """The run that this one would be, where it has ended or come some way and nothing has changed since; else None."""
     try:
         path = RunFolder.folder_of(Path(spec.output), run_identity(spec, model, jobs))
@@ -148,7 +135,7 @@ def earlier_run(
             if ended is not None and digest == ended["digest"]:
                 return _ended_run(path, ended)
             if begun is not None and digest == begun["digest"]:
-                return _begun_run(path, begun)
+                return Begun.of(path, begun)
     except (HarnessError, OSError, LookupError, TypeError, ValueError):  # what is wrong is said where all is looked at
         pass
     return None
@@ -160,22 +147,6 @@ def _ended_run(path: Path, ended: EndedFields) -> EndedRun | None:
         return None
     report = read_report(path / REPORT_FILE)
     return None if report is None else EndedRun(path, ended, report, stats)
-
-
-def _begun_run(path: Path, begun: BegunFields) -> BegunRun | None:
-    """Which samples need no second look: those whose lines are as they were written, with nothing added later."""
-    done = SampleKeys()
-    beginnings = {name: FileBeginning(*noted) for name, noted in begun["files"].items()}
-    for name, beginning in beginnings.items():
-        if beginning_of(path / name, beginning.size) != beginning:
-            return None
-        for _, offset, line in files.lines(path / name):
-            key, is_noted = line_key(line), offset + len(line) <= beginning.size
-            if key is not None and is_noted and not may_have_failed(line):
-                done.add(key)
-            elif key is not None:
-                done.discard(key)
-    return BegunRun(path, done, beginnings, begun["remarks"])
 
 
 def _fingerprints(spec: RunSpec, jobs: Sequence[TaskJob], registry: Registry) -> dict[str, str]:

@@ -18,6 +18,7 @@ from harness.data.open import forget_large
 from harness.errors import DataError, UsageError
 from harness.executor import ModelExecutor
 from harness.model import Forecast, Model, ModelOptions
+from harness.record.begun import Begun
 from harness.record.cost import Prices
 from harness.record.lm_eval import check_output_path
 from harness.registry import Registry, load_plugins
@@ -26,7 +27,7 @@ from harness.run.budget import Budget
 from harness.run.describe import remarks
 from harness.run.drawn import check_drawn
 from harness.run.elsewhere import MODELS_ELSEWHERE
-from harness.run.ended import BegunRun, EndedRun, earlier_run
+from harness.run.ended import EndedRun, earlier_run
 from harness.run.jobs import TaskJob, attempts, close_code, load_jobs, prepare_metrics
 from harness.run.log import LogTarget
 from harness.run.remote import executor_of, remote
@@ -63,7 +64,7 @@ class PreparedRun:
     share: RowShare | None = None
     clock: Stopwatch = field(default_factory=Stopwatch)
     ended: EndedRun | None = None
-    begun: BegunRun | None = None
+    begun: Begun | None = None
 
     @property
     def requests(self) -> list[Request]:
@@ -126,7 +127,7 @@ def prepare_run(
     fingerprints: dict[str, str] = {}
     share: RowShare | None = None
     ended: EndedRun | None = None
-    begun: BegunRun | None = None
+    begun: Begun | None = None
 
     def samples(made: Sequence[Model]) -> AskedSamples:
         nonlocal share, ended, begun

@@ -45,6 +45,7 @@ from harness.run.scoring_files import ScoringFiles, changed_files
 from harness.run.spec import Progress, RunSpec
 from harness.run.stopping import note_incidents, tidy_stop
 from harness.run.summarise import summarise_run, write_submissions
+from harness.run.sums import RunSums
 from harness.run.talks import SimulatedUser
 from harness.run.work import RunWork
 from harness.stopwatch import Spent, Stopwatch, peak_memory
@@ -116,15 +117,15 @@ def _run_model(prepared: PreparedRun, index: int, progress: Progress) -> RunResu
     if prepared.ended is not None:
         with RunFolder.open(Path(spec.output), title, identity, described, is_done=True) as folder:
             return _unchanged(prepared, prepared.ended, folder, progress)
-    beginnings = prepared.begun.beginnings if prepared.begun is not None else None
-    with RunFolder.open(Path(spec.output), title, identity, described, beginnings=beginnings) as folder:
+    is_large = sum(job.count for job in jobs) > spool.FEW
+    digest = digest_of(spec, model, jobs, registry, prepared.fingerprints) if is_large else None
+    output, begun = Path(spec.output), prepared.begun
+    with RunFolder.open(output, title, identity, described, begun=begun, noting=digest is not None) as folder:
         for message in folder.take_messages():
             progress.message(message)
         # What was spent before its models began is of the first of them.
         since = prepared.clock.so_far() if index else prepared.clock.begun
         clock, is_last = prepared.clock, index == count - 1
-        is_large = sum(job.count for job in jobs) > spool.FEW
-        digest = digest_of(spec, model, jobs, registry, prepared.fingerprints) if is_large else None
         work = _Run(spec, registry, progress, model, folder, clock, since, prepared.user, last=is_last)
         work.digest, work.remarks = digest, prepared.remarks
         result = work.go(jobs)
@@ -208,6 +209,8 @@ class _Run:
             Prices.of(spec.user_prices, "--user_prices") if spec.user_prices else None,
         )
         self.draws: Draws | None = None
+        self.sums: RunSums | None = None
+        """Of what is on disk and what is written, where no row is drawn."""
         self.digest: str | None = None
         """Of all that decides the run, where how far it is may be noted; see `harness.run.ended`."""
         self.remarks: Sequence[str] = ()
@@ -244,8 +247,10 @@ class _Run:
 
     def _note_begun(self) -> None:
         """Note how far the records are, where something was added to them."""
-        if self.digest is not None and self.not_noted:
-            self.folder.note_begun(self.digest, self.remarks)
+        if self.digest is not None and self.sums is not None and self.not_noted:
+            digest, self.digest = self.digest, None  # what was not noted whole is not noted any further
+            self.folder.note_begun(digest, self.remarks, self.sums.new())
+            self.digest = digest
         self.not_noted = 0
 
     def _work(self, jobs: Sequence[TaskJob]) -> RunResult:
@@ -260,6 +265,7 @@ class _Run:
                     self.progress.message(changed_files(job, names, "its samples are scored again"))
             with self.clock.phase("known"):
                 if self.draws is None:
+                    self.sums = RunSums.of_folder(jobs, self.folder)
                     self._ask_all(jobs)
                 else:
                     self._draw(jobs, self.draws)
@@ -392,6 +398,8 @@ class _Run:
         self.clock.turn("records")
         record = scored_record(item.job, item.sample, responses, item.keys, scored)
         self.folder.write(record)
+        if self.sums is not None:
+            self.sums.add(record)
         self.not_noted += 1
         if self.not_noted == NOTED:
             self._note_begun()
@@ -424,7 +432,7 @@ class _Run:
         for name in ("prices", "user_prices", "recipe", "name"):
             if (value := getattr(self.spec, name)) and told.get(name) != value:
                 self.folder.begin_work()  # where nothing is left to ask, a report by other prices or names is
-        summary = summarise_run(jobs, self.folder, coverage, asked)
+        summary = summarise_run(jobs, self.folder, coverage, asked, self.sums)
         for job in jobs:
             self.scoring_files.settle(job)
         for message in [*self.folder.take_messages(), *attempts(jobs)]:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Self
 
 from harness.errors import UsageError
 from harness.record.cost import joined_usage, note_cost
 from harness.record.coverage import Coverage, TaskCoverage, counted_coverage, covered
-from harness.record.failures import Failures
 from harness.record.file_types import AbilityFields, Manifest, RangeFields, Report, TaskReport
-from harness.record.html import PageSamples
-from harness.record.report import Missing, Usage, build_report, missing_of, watch
+from harness.record.report import Missing, build_report, missing_of
 from harness.record.run import RunFolder
 from harness.record.sample_keys import SampleKeys
 from harness.record.seen_rows import note_contamination, read_contamination
@@ -23,10 +20,11 @@ from harness.run.jobs import TaskJob, groups_of
 from harness.run.lite import lite_fields
 from harness.run.recipes import note_published
 from harness.run.spec import RunSpec
-from harness.scoring.capability import AbilityScore, GuessTally, RangedValue, TaskValue, ability_scores
+from harness.run.sums import RunSums
+from harness.scoring.capability import AbilityScore, RangedValue, TaskValue, ability_scores
 from harness.scoring.groups import group_result
 from harness.tasks.schema import words
-from harness.tasks.task import Subset, Task
+from harness.tasks.task import Task
 from harness.types import GroupMembers, GroupResult, MetricResult, Record, Result, SampleKey
 
 
@@ -44,6 +42,7 @@ def summarise_run(
     folder: RunFolder,
     coverage: Coverage | None = None,
     asked: Mapping[str, Collection[SampleKey]] | None = None,
+    sums: RunSums | None = None,
 ) -> RunSummary:
     """Sum up the records on disk and write the report.
 
@@ -51,6 +50,7 @@ def summarise_run(
     an earlier report is about more, that is what is written, from the records beside: a smaller ask takes nothing away.
     asked: by task, the samples that there must be. Those that cannot be read back are named in the report: a number of
     what happens to be left would look like the whole. Where nobody says, the coverage or the manifest does.
+    sums: of the records that were taken while they were written; of the other tasks they are read.
     """
     # A bootstrap is of the rows as they come: those that a batch answered first must not decide an error bar.
     folder.put_in_order()
@@ -59,14 +59,14 @@ def summarise_run(
     except (UsageError, LookupError, TypeError):  # a report that cannot be read is written anew
         earlier = None
     coverage = coverage or earlier
-    sums = _Summary.of_jobs(jobs, folder, coverage)
-    report = _report(jobs, sums, asked)
+    summary = _Summary(folder, coverage, sums or RunSums(jobs), has_sums=sums is not None)
+    report = _report(jobs, summary, asked)
     larger = None
     if coverage and earlier and not all(coverage[name].includes(earlier[name]) for name in coverage if name in earlier):
         whole = {name: each.joined(earlier[name]) if name in earlier else each for name, each in coverage.items()}
-        sums = _Summary.of_jobs(jobs, folder, whole)
-        larger = _report(jobs, sums, None)
-    folder.finish("finished", larger or report, sums.page)
+        summary = _Summary(folder, whole, RunSums(jobs))
+        larger = _report(jobs, summary, None)
+    folder.finish("finished", larger or report, summary.sums.page)
     return RunSummary(report, coverage, larger)
 
 
@@ -81,19 +81,20 @@ def write_submissions(jobs: Sequence[TaskJob], folder: RunFolder, say: Callable[
             say(f"{name}: answers for the leaderboard are in {path}; {lacking} samples have none")
 
 
-def _report(jobs: Sequence[TaskJob], sums: _Summary, asked: Mapping[str, Collection[SampleKey]] | None) -> Report:
+def _report(jobs: Sequence[TaskJob], summary: _Summary, asked: Mapping[str, Collection[SampleKey]] | None) -> Report:
     """The report of the records that are covered."""
-    folder, coverage = sums.folder, sums.coverage
-    results = {job.task.name: sums.of(job, job.task.subsets) for job in jobs}
+    folder, coverage = summary.folder, summary.coverage
+    results = {job.task.name: summary.of(job) for job in jobs}
     known = {job.task.name: job for job in jobs}
-    groups = [sums.of_group(members, known, results) for members in groups_of(jobs)]
+    groups = [summary.of_group(members, known, results) for members in groups_of(jobs)]
     everything = [each for of_task in results.values() for each in of_task]
-    missing = {job.task.name: lost for job in jobs if (lost := sums.missing(job, asked))}
-    report = build_report(folder.manifest, everything, sums.usage, groups, missing)
-    headlines = [sums.headline(job, results[job.task.name]) for job in jobs]
+    missing = {job.task.name: lost for job in jobs if (lost := summary.missing(job, asked))}
+    usage = {name: task.usage for name, task in summary.sums.tasks.items()}
+    report = build_report(folder.manifest, everything, usage, groups, missing)
+    headlines = [summary.headline(job, results[job.task.name]) for job in jobs]
     for task in report["tasks"]:
         name = task["task"]
-        if causes := sums.failures[name].to_json():
+        if causes := summary.sums.tasks[name].failures.to_json():
             task["failures"] = causes
         if lite := lite_fields(known[name], (coverage or {}).get(name), folder.records(name)):
             task["lite"] = lite
@@ -172,30 +173,23 @@ def _mark_parts(entry: TaskReport, task: Task) -> None:
 
 @dataclass
 class _Summary:
-    """Reads the records of a run, one task at a time.
+    """The records of a run, one task at a time. has_sums: whether `sums` hold those that were taken as they came.
 
-    usage: what the answers of each task cost. guesses: what blind choices would score in each. failures: why samples
-    failed. page: what the report's page says of the samples.
+    read: the samples that were read, of each task that was.
     """
 
     folder: RunFolder
     coverage: Coverage | None
-    page: PageSamples
-    usage: dict[str, Usage] = field(default_factory=dict)
-    guesses: dict[str, GuessTally] = field(default_factory=dict)
-    failures: dict[str, Failures] = field(default_factory=dict)
+    sums: RunSums
+    has_sums: bool = False
     read: dict[str, SampleKeys] = field(default_factory=dict)
-
-    @classmethod
-    def of_jobs(cls, jobs: Sequence[TaskJob], folder: RunFolder, coverage: Coverage | None) -> Self:
-        headlines = {job.task.name: job.scorer.reported[0].name for job in jobs}
-        subsets = {job.task.name: len(job.task.subsets) for job in jobs}
-        return cls(folder, coverage, PageSamples(headlines, subsets))
 
     def missing(self, job: TaskJob, asked: Mapping[str, Collection[SampleKey]] | None) -> Missing | None:
         """Which samples of a task there must be and are not."""
         name = job.task.name
-        read = self.read.get(name, SampleKeys())
+        if name not in self.read:  # all that was asked was taken
+            return None
+        read = self.read[name]
         if asked is not None:
             return missing_of(asked[name], read)
         if self.coverage and name in self.coverage:
@@ -203,12 +197,12 @@ class _Summary:
         there_must_be = self.folder.manifest.get("tasks", {}).get(name, {}).get("samples", 0)
         return Missing(there_must_be - len(read)) if there_must_be > len(read) else None
 
-    def of(self, job: TaskJob, subsets: Sequence[Subset]) -> list[Result]:
-        """All results of a task. Its records are read once, for all that the report and its page say of them."""
-        guesses = self.guesses.setdefault(job.task.name, GuessTally())
-        failures = self.failures.setdefault(job.task.name, Failures())
-        records = watch(failures.watch(self._seen(job.task.name)), self.usage)
-        return self._results(job, subsets, guesses.watch(self.page.watch(records)))
+    def of(self, job: TaskJob) -> list[Result]:
+        """All results of a task. Its records are read once at most, for all that report and page say of them."""
+        if self.has_sums and self.sums.know(job, self.folder):
+            return self.sums.tasks[job.task.name].results()
+        self.read[job.task.name] = SampleKeys()
+        return self.sums.read(job, self._seen(job.task.name)).results()
 
     def of_group(
         self, members: GroupMembers, jobs: Mapping[str, TaskJob], results: Mapping[str, Sequence[Result]]
@@ -218,7 +212,8 @@ class _Summary:
             job, of_task = jobs[name], results[name]
             subsets = [subset for subset in job.task.subsets if chosen is None or subset.name in chosen]
             if len(subsets) < len(job.task.subsets):  # the run asks for more of the task than the group does
-                of_task = self._results(job, subsets, self._seen(name))
+                named = [(subset.name, subset.title, subset.groups) for subset in subsets]
+                of_task = job.scorer.summarise(name, self._seen(name), named)
             scores[name] = job.member_scores([result for result in of_task if result.level == "task"])
         return group_result(members, scores)
 
@@ -235,23 +230,15 @@ class _Summary:
             n=metric.n,
             bounds=key.metric.bounds,
             higher_is_better=key.higher_is_better,
-            chance=self.guesses[job.task.name].value if key.higher_is_better else None,
+            chance=self.sums.tasks[job.task.name].guesses.value if key.higher_is_better else None,
         )
-
-    def _results(self, job: TaskJob, subsets: Sequence[Subset], seen: Iterable[Record]) -> list[Result]:
-        named = [(subset.name, subset.title, subset.groups) for subset in subsets]
-        task = job.task
-
-        def categories(record: Record) -> list[tuple[str, str]]:
-            return list(task.categories(record.doc, record.subset))
-
-        return job.scorer.summarise(task.name, seen, named, categories if task.templates.breakdown else None)
 
     def _seen(self, task: str) -> Iterator[Record]:
         """The wanted records of a task, each noted as read."""
-        read = self.read.setdefault(task, SampleKeys())
+        read = self.read.get(task)
         is_covered = covered(self.coverage) if self.coverage else lambda record: True
         for record in self.folder.records(task):
             if is_covered(record):
-                read.add(record.key)
+                if read is not None:
+                    read.add(record.key)
                 yield record

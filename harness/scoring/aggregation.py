@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.metrics import BatchMetric, CorpusMetric, Metric, ScoreKey
@@ -56,6 +56,23 @@ class _Column:
     width: int = 0
     values: array[float] = field(default_factory=lambda: array("d"))
     clusters: array[int] = field(default_factory=lambda: array("q"))
+    noted: int = 0
+    """How many samples of it `ScoreSums.new` has given."""
+
+    def new(self) -> dict[str, Any]:
+        """The samples behind those that were noted."""
+        start, self.noted = self.noted, len(self.clusters)
+        return {
+            "width": self.width,
+            "values": self.values[start * self.width :].tolist(),
+            "clusters": self.clusters[start:].tolist(),
+        }
+
+    def extend(self, fields: Mapping[str, Any]) -> None:
+        self.width = fields["width"]
+        self.values.extend(fields["values"])
+        self.clusters.extend(fields["clusters"])
+        self.noted = len(self.clusters)
 
     def add(self, key: ScoreKey, score: float | Sequence[float], cluster: int) -> bool:
         """Take a score; False for one that no value can hold, of another width than the others: its sample failed."""
@@ -105,6 +122,23 @@ class _Table:
     reasoned: Counter[str] = field(default_factory=Counter)
     clustered: bool = False
 
+    def new(self) -> dict[str, Any]:
+        """See `ScoreSums.new`."""
+        return {
+            "counts": list(astuple(self.counts)),
+            "columns": {name: column.new() for name, column in self.columns.items()},
+            "truncated": self.truncated,
+            "reasoned": self.reasoned,
+            "clustered": self.clustered,
+        }
+
+    def extend(self, fields: Mapping[str, Any]) -> None:
+        """See `ScoreSums.extend`."""
+        self.counts, self.clustered = Counts(*fields["counts"]), fields["clustered"]
+        self.truncated, self.reasoned = Counter(fields["truncated"]), Counter(fields["reasoned"])
+        for name, column in fields["columns"].items():
+            self.columns.setdefault(name, _Column()).extend(column)
+
     def add(self, record: Record, keys: Iterable[ScoreKey]) -> None:
         self.counts += _count(record)
         self.clustered = self.clustered or record.cluster is not None
@@ -129,6 +163,56 @@ class _Table:
                     kept.answered += is_answered
 
 
+class ScoreSums:
+    """The scores of a task, taken one record a row at a time.
+
+    subsets, categories: as of `Scorer.summarise`. keys: what is reported.
+    """
+
+    def __init__(
+        self,
+        subsets: Sequence[tuple[str, str, Sequence[str]]],
+        keys: Sequence[ScoreKey],
+        average: Average,
+        categories: Categories | None = None,
+    ) -> None:
+        self._subsets, self._keys, self._average, self._categories = subsets, keys, average, categories
+        self._tables = {name: _Table() for name, _, _ in subsets}
+        self._by_category: dict[tuple[str, str], _Table] = {}
+
+    def add(self, row: Record) -> None:
+        """Take a row; one of a subset that is not named is passed over."""
+        table = self._tables.get(row.subset)
+        if table is None:
+            return
+        table.add(row, self._keys)
+        for category in dict.fromkeys(self._categories(row)) if self._categories else ():
+            self._by_category.setdefault(category, _Table()).add(row, self._keys)
+
+    @property
+    def can_be_noted(self) -> bool:
+        """Whether numbers are all that is kept."""
+        return self._categories is None and not any(isinstance(key.metric, CorpusMetric) for key in self._keys)
+
+    def new(self) -> dict[str, Any]:
+        """What came since this was last called, for a file of JSON; of what does not grow, all. See `can_be_noted`."""
+        return {name: table.new() for name, table in self._tables.items() if table.counts.n}
+
+    def extend(self, fields: Mapping[str, Any]) -> None:
+        """Take what `new` gave, in its order."""
+        for name, of_subset in fields.items():
+            self._tables[name].extend(of_subset)
+
+    def results(self, task: str) -> list[Result]:
+        """The results of each subset, each group of subsets, and the task, and then of each category."""
+        results = _over_subsets(task, self._subsets, self._tables, self._keys, self._average)
+        order = list(dict.fromkeys(breakdown for breakdown, _ in self._by_category))
+        categories = sorted(self._by_category.items(), key=lambda item: (order.index(item[0][0]), item[0][1]))
+        for (breakdown, name), table in categories:
+            results.append(_single(task, name, "category", breakdown, table, self._keys))
+        return results
+
+
 def summarise(
     task: str,
     rows: Iterable[Record],
@@ -138,20 +222,10 @@ def summarise(
     categories: Categories | None = None,
 ) -> list[Result]:
     """See `Scorer.summarise`."""
-    tables = {name: _Table() for name, _, _ in subsets}
-    by_category: dict[tuple[str, str], _Table] = {}
-    for record in rows:
-        table = tables.get(record.subset)
-        if table is None:
-            continue
-        table.add(record, keys)
-        for category in dict.fromkeys(categories(record)) if categories else ():
-            by_category.setdefault(category, _Table()).add(record, keys)
-    results = _over_subsets(task, subsets, tables, keys, average)
-    order = list(dict.fromkeys(breakdown for breakdown, _ in by_category))
-    for (breakdown, name), table in sorted(by_category.items(), key=lambda item: (order.index(item[0][0]), item[0][1])):
-        results.append(_single(task, name, "category", breakdown, table, keys))
-    return results
+    sums = ScoreSums(subsets, keys, average, categories)
+    for row in rows:
+        sums.add(row)
+    return sums.results(task)
 
 
 def _over_subsets(

@@ -10,7 +10,7 @@ Zou and Donner 2008, doi 10.1002/sim.3095).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.types import NO_CHOICE, Record
@@ -64,19 +64,17 @@ def ability_scores(values: Sequence[TaskValue]) -> list[AbilityScore]:
 
 @dataclass(slots=True)
 class GuessTally:
-    """Adds up, while records pass by, what a blind choice among the options would score."""
+    """Adds up what a blind choice among the options of records would score."""
 
     sum: float = 0.0
     count: int = 0
 
-    def watch(self, records: Iterable[Record]) -> Iterator[Record]:
-        for record in records:
-            if record.choices and record.target is not None:
-                golds = record.target if isinstance(record.target, tuple) else (record.target,)
-                right = len(golds) - golds.count(NO_CHOICE)
-                self.sum += min(1.0, right / len(record.choices))
-                self.count += 1
-            yield record
+    def add(self, record: Record) -> None:
+        if record.choices and record.target is not None:
+            golds = record.target if isinstance(record.target, tuple) else (record.target,)
+            right = len(golds) - golds.count(NO_CHOICE)
+            self.sum += min(1.0, right / len(record.choices))
+            self.count += 1
 
     @property
     def value(self) -> float | None:

@@ -18,7 +18,7 @@ from harness.filters import Filter
 from harness.metrics import BatchMetric, CorpusMetric, Metric, MetricOptions, Observation, RepeatMetric, ScoreKey
 from harness.quick import quick
 from harness.reasoning import is_incomplete
-from harness.scoring.aggregation import AGGREGATIONS, OWN, Categories, summarise
+from harness.scoring.aggregation import AGGREGATIONS, OWN, Categories, ScoreSums, summarise
 from harness.scoring.batches import BatchScorer
 from harness.scoring.construct import construct
 from harness.scoring.observations import split_by_condition
@@ -221,7 +221,13 @@ class Scorer:
 
         A value over several subsets comes twice, as `micro` and as `macro` mean; the task's own average comes first.
         """
-        return summarise(task, rows, subsets, self.reported, self._spec.average, categories)
+        return summarise(task, self.rows(rows), subsets, self.reported, self._spec.average, categories)
+
+    def sums(
+        self, subsets: Sequence[tuple[str, str, Sequence[str]]], categories: Categories | None = None
+    ) -> ScoreSums:
+        """What takes the `rows` of the records one at a time, and gives the same results."""
+        return ScoreSums(subsets, self.reported, self._spec.average, categories)
 
     def rows(self, records: Iterable[Record]) -> Iterator[Record]:
         """One record a row, with the scores that are reported: the records themselves."""

@@ -11,12 +11,11 @@ from harness.filters import Filter
 from harness.metrics import Answered, Metric, Observation, ScoreKey
 from harness.modifiers import Modifier, RowScore
 from harness.plugin_values import flag, items, shown, text
-from harness.scoring.aggregation import Categories, summarise
 from harness.scoring.observations import recorded_sample, split_by_condition
 from harness.scoring.row_metrics import FIRST, averaged
 from harness.scoring.scorer import Scorer
 from harness.scoring.scores import Score, check_declared, checked, located
-from harness.types import Record, Result, ScoreName, ScoringSpec, View
+from harness.types import Record, ScoreName, ScoringSpec, View
 
 
 class ViewScorer(Scorer):
@@ -82,15 +81,6 @@ class ViewScorer(Scorer):
     def _key(self, score: RowScore) -> ScoreKey:
         pipeline, metric = self._of[score.of].pipeline, score.metric
         return ScoreKey(score.name, pipeline, metric, metric.aggregation, score.higher_is_better)
-
-    def summarise(
-        self,
-        task: str,
-        rows: Iterable[Record],
-        subsets: Sequence[tuple[str, str, Sequence[str]]],
-        categories: Categories | None = None,
-    ) -> list[Result]:
-        return summarise(task, self.rows(rows), subsets, self.reported, self._spec.average, categories)
 
     def rows(self, records: Iterable[Record]) -> Iterator[Record]:
         """One record a row, with the scores that are reported: its first view, with the responses of all.
