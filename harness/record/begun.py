@@ -2,7 +2,8 @@
 
 `.begun.index` is a line of JSON for some thousand records: where each is, and which requests it answers. Between such
 lines stand others with what the records add up to. `.begun.json` says how much of it and of the records holds, with the
-SHA-256 of both. What is behind that in the files is looked at as ever, and all is where they are not as they were noted.
+SHA-256 of both. What is behind that in the files is looked at as ever, and where they are not as they were noted, all
+is.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from harness.record.sample_keys import SampleKeys
 from harness.types import JSON, SampleKey
 
 BEGUN_FILE, INDEX_FILE = ".begun.json", ".begun.index"
-_AT_ONCE = 5000
+AT_ONCE = 5000
 """Records of one line of the index."""
 
 
@@ -94,7 +95,7 @@ class BegunIndex:
 
     def add(self, name: str, key: SampleKey, place: LinePosition, answers: Sequence[int], *, failed: bool) -> None:
         """Take a record of the file of this name. answers: hashes of the requests that it answers. Raises SaveError."""
-        if name != self._name or len(self._records) >= _AT_ONCE:
+        if name != self._name or len(self._records) >= AT_ONCE:
             self._write_records()
         self._name = name
         group = self._groups.setdefault((key.task, key.subset, key.view), len(self._groups))

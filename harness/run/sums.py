@@ -1,7 +1,7 @@
 """What a report adds up over the records of a run, taken record by record: as they are written, or as they are read.
 
-Of records that a session has written itself, or whose sums an earlier one has noted, nothing is read again for the
-report, as long as they came in the order in which the file has them: then the sums are those of the file to the last bit.
+Records that a session has written itself, or whose sums an earlier one has noted, are not read again for the report,
+where they came in the order in which the file has them: the sums are then those of the file to the last bit.
 """
 
 from __future__ import annotations

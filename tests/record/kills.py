@@ -4,6 +4,7 @@ python kills.py FOLDER KILLS SEED [KIND ...]
 
 A command runs in a fork of this process, which has imported what it needs, so that a kill costs no start. Each folder
 is killed one to four times, and then the command runs to its end. What may differ: times, and the list of sessions.
+`large` is a run that notes how far it is, as one of many samples does.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ def contents(folder: Path) -> dict[str, Any]:
 
 
 def timeless(value: Any) -> Any:
-    times = ("started", "finished", "rescored", "sessions", "seconds")
+    times = ("started", "finished", "rescored", "sessions", "seconds", "ended")  # hashes of files that hold times
     if isinstance(value, dict):
         return {name: timeless(item) for name, item in value.items() if name not in times}
     return [timeless(item) for item in value] if isinstance(value, list) else value
@@ -161,14 +162,17 @@ def main(folder: Path, kills: int, seed: int, kinds: list[str], model: str, here
     served = ["--model", "openai", "--model_args", f"model=small,base_url={url},api=chat,num_concurrent=3"]
     commands: dict[str, Command] = {
         "dummy": lambda path: dummy,
+        "large": lambda path: dummy,
         "hf": lambda path: [*ask, *hf],
         "openai": lambda path: [*only, *served],
         "judge": lambda path: ["judge", str(run_folder(path)), *rubric],
         "score": lambda path: ["score", str(run_folder(path))],
     }
     wrong, done = 0, 0
+    usual = spool.FEW, runner.NOTED, begun.AT_ONCE
     try:
         for kind in kinds:
+            spool.FEW, runner.NOTED, begun.AT_ONCE = (4, 3, 2) if kind == "large" else usual
             before = template(folder / kind / "before", kind, dummy)
             whole = folder / kind / "whole"
             shutil.copytree(before, whole)
@@ -204,11 +208,14 @@ if __name__ == "__main__":
     import harness.cli.run
     import harness.cli.score
     import harness.judging.judge  # noqa: F401
+    from harness import spool
+    from harness.record import begun
     from harness.registry import load_plugins
+    from harness.run import runner
 
     load_plugins()
 
-    kinds = sys.argv[6:] or ["dummy", "openai", "judge", "score", "hf"]
+    kinds = sys.argv[6:] or ["dummy", "large", "openai", "judge", "score", "hf"]
     if "hf" in kinds:
         import torch
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from harness.record.codec import decode_record
+from harness.record.html import KINDS
 from harness.record.run import RunFolder
 from harness.registry import load_plugins
 from harness.run.runner import run
@@ -264,6 +266,28 @@ def test_of_a_run_that_was_killed_the_noted_records_are_not_rendered_again(begun
     assert begun.rendered == []
 
 
+def test_of_a_run_that_was_killed_the_noted_records_are_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("harness.spool.FEW", 4)
+    monkeypatch.setattr("harness.record.html._QUOTAS", dict.fromkeys(KINDS, 1))
+    begun = BegunRun(tmp_path, monkeypatch)
+    report = json.loads((begun.path / "report.json").read_text())["tasks"]
+    with (begun.path / ".begun.index").open("ab") as index:
+        index.write(b'{"sums": {"many": null')  # written, but not noted, when the kill came
+    read: list[int] = []
+
+    def reading(fields: Any, resolve: Any) -> Any:
+        read.append(fields["id"])
+        return decode_record(fields, resolve)
+
+    monkeypatch.setattr("harness.record.run.decode_record", reading)
+    assert begun.again().exit_code == 0
+    assert len({number for number in read if number < 6}) <= 2  # a right one and a wrong one, which the page shows
+    assert json.loads((begun.path / "report.json").read_text())["tasks"] == report
+
+
 def altered_record(run: Run) -> None:
     data = (run.path / "many.jsonl").read_bytes()
     (run.path / "many.jsonl").write_bytes(data.replace(b'"question": "3?"', b'"question": "4?"'))
@@ -273,7 +297,23 @@ def torn_note(run: Run) -> None:
     (run.path / ".begun.json").write_bytes((run.path / ".begun.json").read_bytes()[:50])
 
 
-@pytest.mark.parametrize("change", [changed_row, another_row, altered_record, torn_note])
+def torn_index(run: Run) -> None:
+    (run.path / ".begun.index").write_bytes((run.path / ".begun.index").read_bytes()[:-20])
+
+
+def lost_index(run: Run) -> None:
+    (run.path / ".begun.index").unlink()
+
+
+def altered_index(run: Run) -> None:
+    data = (run.path / ".begun.index").read_bytes()
+    assert data.count(b'"n":6,') == 1
+    (run.path / ".begun.index").write_bytes(data.replace(b'"n":6,', b'"n":5,'))
+
+
+@pytest.mark.parametrize(
+    "change", [changed_row, another_row, altered_record, torn_note, torn_index, lost_index, altered_index]
+)
 def test_where_anything_has_changed_all_of_a_killed_run_is_rendered(
     begun: BegunRun, change: Callable[[Run], None]
 ) -> None:
