@@ -238,18 +238,19 @@ class _Matching:
         here = states if isinstance(chosen, range) else states[chosen]
         counts = np.bincount(here, minlength=_PAIR + 1).tolist()
         places = np.flatnonzero(here == _PAIR)
-        places = places if isinstance(chosen, range) else chosen[places]
-        clusters = np.frombuffer(self.clusters, dtype=np.int64)[places]
+        wanted: npt.NDArray[np.int64] | slice = places if isinstance(chosen, range) else chosen[places]
+        if len(places) == len(states):  # most often: a view of the columns, and no copy
+            wanted = slice(None)
         names = list(names)
         return PairedScores(
             PairKeys(
                 tuple(self.names),
-                np.frombuffer(self.subsets, dtype=np.int32)[places],
-                np.frombuffer(self.numbers, dtype=np.int64)[places],
+                np.frombuffer(self.subsets, dtype=np.int32)[wanted],
+                np.frombuffer(self.numbers, dtype=np.int64)[wanted],
             ),
-            self.first.at(places),
-            self.second.at(places),
-            clusters if self.clustered.intersection(names) else None,
+            self.first.at(wanted),
+            self.second.at(wanted),
+            np.frombuffer(self.clusters, dtype=np.int64)[wanted] if self.clustered.intersection(names) else None,
             counts[_CHANGED],
             counts[_ONLY_FIRST],
             sum(self.only_second[name] for name in names),
@@ -298,9 +299,9 @@ class _Scores:
         self._values[start : start + self._width] = array("d", row)
         return True
 
-    def at(self, places: npt.NDArray[np.int64]) -> Floats:
+    def at(self, places: npt.NDArray[np.int64] | slice) -> Floats:
         """Shape [places, statistics of a sample]."""
-        if not len(places):
+        if not self._width:
             return np.zeros((0, 1))
         whole = len(self._values) // self._width * self._width
         return np.frombuffer(self._values, dtype=np.float64)[:whole].reshape(-1, self._width)[places]
