@@ -47,8 +47,10 @@ def strip_reasoning(reply: str) -> tuple[str, str | None]:
     follows. An opening mark that is never closed (the reply was cut) begins reasoning that has no end: the answer is
     what stands before it, most often nothing.
     """
-    if bare := _BARE_CHANNELS.match(reply) or _BARE_ANALYSIS.match(reply):
+    if reply.startswith("analysis") and (bare := _BARE_CHANNELS.match(reply) or _BARE_ANALYSIS.match(reply)):
         return reply[bare.end() :].strip(), bare[1].strip()
+    if "<" not in reply and "[" not in reply and "◁" not in reply:  # as every mark begins; most answers have none
+        return reply, None
     answer = _OTHER_CASE.sub(lambda mark: mark.group().lower(), reply) if "<" in reply else reply
     thoughts: list[str] = []
     for opening, closing in _PAIRS:

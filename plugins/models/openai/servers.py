@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, urlunsplit
+from urllib.parse import SplitResult
 
 from .pace import Pace
 
@@ -27,7 +27,7 @@ class Address:
 
     def of(self, route: str) -> str:
         scheme, host, path, query, _ = self.base
-        return urlunsplit((scheme, host, f"{path.rstrip('/')}/{route}", query, ""))
+        return f"{scheme}://{host}{path.rstrip('/')}/{route}{'?' if query else ''}{query}"
 
 
 @dataclass
