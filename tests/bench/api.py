@@ -1,17 +1,18 @@
 """How near to a server's limit the openai model comes: `python tests/bench/api.py [REQUESTS [PART OF A SCENE'S NAME]]`.
 
 A server in a process of its own answers after 200 ms, and may refuse requests: some at random, or those beyond a rate.
-Printed are seconds, seconds of the limit, the ratio, requests that were sent, failed samples and processor seconds. The
-last rows are of a whole command with a recipe, thinking, costs, a budget and repeats: as the server sees it, from its
-first request to its last reply, and from the shell.
+Printed are seconds, seconds of the limit, the ratio, requests that were sent, failed samples and processor seconds;
+where none is refused, also the server's processor seconds and the ratio of a client of C that only asks, which is what
+this machine can do. 2,000 requests are 32 rounds of 64, and the limit 31.25 of them: no ratio comes above 0.98.
+The last rows are of whole commands with 64 at once, the second with a recipe, thinking, costs, repeats and a budget,
+which waits for one answer before it allows a second question: as the server sees it, from its first request to its last
+reply, and from the shell.
 """
 
 from __future__ import annotations
 
-import asyncio
+import gc
 import json
-import multiprocessing
-import random
 import resource
 import subprocess
 import sys
@@ -20,10 +21,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from api_servers import LATENCY, least_seconds, started
+
 from harness import ModelOptions, Prompt, Request
 from harness_plugins.models.openai import OpenAIModel
 
-LATENCY = 0.2
 SCENES: dict[str, tuple[dict[str, Any], int]] = {
     "plain, 64 at once": ({}, 64),
     "plain, 256 at once": ({}, 256),
@@ -46,7 +48,7 @@ SHARED: dict[str, tuple[list[dict[str, Any]], int, float]] = {
 }
 """Scenes of several servers that share the work: what they are like, requests at each, and their rate together."""
 DEAD = "http://127.0.0.1:9/v1"
-WHOLE = "a whole command, 64 at once"
+ALONE, WITH_ALL = "a whole command", "a whole command with all"
 TASK = """
 task: sums
 dataset_path: rows.jsonl
@@ -70,154 +72,43 @@ tasks: {sums: {published: 99.0, repeats: 4}}
 """
 
 
-class _Limits:
-    """Which requests a server refuses: some at random, those beyond a rate, those beyond a number at once."""
-
-    def __init__(self, how: dict[str, Any]) -> None:
-        self.how, self.busy = how, 0
-        self._rng = random.Random(1)
-        self._tokens, self._filled, self._window = float(how.get("burst", 0)), time.monotonic(), 0.0
-
-    def refuse(self) -> bool:
-        how, now = self.how, time.monotonic()
-        if self._rng.random() < how.get("refuse", 0) or self.busy >= how.get("at_once", 1e9):
-            return True
-        if "each" in how:
-            if now // how["each"] != self._window:
-                self._window, self._tokens = now // how["each"], how["rate"] * how["each"]
-        elif "rate" in how:
-            self._tokens = min(how["burst"], self._tokens + (now - self._filled) * how["rate"])
-            self._filled = now
-        else:
-            return False
-        if self._tokens < 1:
-            return True
-        self._tokens -= 1
-        return False
-
-
-def _reply(status: str, content: Any, *headers: str) -> bytes:
-    body = json.dumps(content).encode()
-    lines = [f"HTTP/1.1 {status}", "Content-Type: application/json", f"Content-Length: {len(body)}", *headers]
-    return "".join(f"{line}\r\n" for line in lines).encode() + b"\r\n" + body
-
-
-class _Connection(asyncio.Protocol):
-    """Reads requests of HTTP/1.1 and no more of them than it must: the server has to take little of the processor."""
-
-    def __init__(self, limits: _Limits, counter: Any, seen: Any) -> None:
-        how = limits.how
-        self._limits, self._counter, self._seen = limits, counter, seen
-        self._latency = how.get("latency", LATENCY)
-        message = {"role": "assistant", "content": "42", "reasoning_content": "Let me think. " * 20}
-        usage = {"prompt_tokens": 20, "completion_tokens": 90, "completion_tokens_details": {"reasoning_tokens": 80}}
-        reply = {
-            "id": "1",
-            "object": "chat.completion",
-            "created": 1,
-            "model": "m",
-            "usage": {**usage, "total_tokens": 110},
-        }
-        reply["choices"] = [{"index": 0, "message": message, "finish_reason": "stop"}]
-        after = [f"Retry-After: {how['retry_after']}"] if "retry_after" in how else []
-        self._answer = _reply("200 OK", reply)
-        self._no = _reply("429 Too Many Requests", {"error": {"message": "too many requests"}}, *after)
-        self._models = _reply("200 OK", {"data": []})
-        self._came = b""
-
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._came += data
-        while (end := self._came.find(b"\r\n\r\n")) >= 0:
-            head = self._came[:end].lower()
-            at = head.find(b"content-length:")
-            after = end + 4 + (int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0)
-            if len(self._came) < after:
-                break
-            self._came = self._came[after:]
-            if head.startswith(b"get"):
-                self._transport.write(self._models)
-            else:
-                self._take()
-
-    def _take(self) -> None:
-        self._counter.value += 1
-        self._seen[0] = self._seen[0] or time.time()
-        if self._limits.refuse():
-            self._transport.write(self._no)
-            return
-        self._limits.busy += 1
-        asyncio.get_running_loop().call_later(self._latency, self._reply)
-
-    def _reply(self) -> None:
-        self._limits.busy -= 1
-        self._seen[1] = time.time()
-        self._seen[3] += 1
-        self._transport.write(self._answer)
-
-
-async def _serve(port: Any, counter: Any, seen: Any, how: dict[str, Any]) -> None:
-    limits, loop = _Limits(how), asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Connection(limits, counter, seen), "127.0.0.1", 0, backlog=2048)
-    port.value = server.sockets[0].getsockname()[1]
-    while True:
-        await asyncio.sleep(0.1)
-        seen[2] = time.process_time()
-
-
-def _process(port: Any, counter: Any, seen: Any, how: dict[str, Any]) -> None:
-    asyncio.run(_serve(port, counter, seen, how))
-
-
-def started(how: dict[str, Any]) -> tuple[Any, str, Any, Any]:
-    """(process, address, number of requests, what was seen) of a server that runs in a process of its own.
-
-    Seen are the moments of the first request and of the last answer, the server's processor seconds, and its answers.
-    """
-    port, counter = multiprocessing.Value("i", 0, lock=False), multiprocessing.Value("i", 0, lock=False)
-    seen = multiprocessing.Array("d", 4, lock=False)
-    server = multiprocessing.Process(target=_process, args=(port, counter, seen, how), daemon=True)
-    server.start()
-    while not port.value:
-        time.sleep(0.01)
-    return server, f"http://127.0.0.1:{port.value}/v1", counter, seen
-
-
-def measure_command(number: int) -> list[str]:
-    """A line as the server saw it, and one as the shell did."""
-    server, url, counter, seen = started({})
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "sums.yaml").write_text(TASK)
+def measure_command(number: int, *, whole: bool) -> list[str]:
+    """Lines of a command as the server saw it, and as the shell did. whole: with a recipe, thinking, costs, a budget
+    and repeats, and not with the task alone."""
+    name = WITH_ALL if whole else ALONE
+    repeats = 4 if whole else 1
+    server = started({})
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        (folder / "sums.yaml").write_text(
+            TASK if whole else TASK.replace(", {metric: avg_at_k}, {metric: pass_at_k}", "")
+        )
         (folder / "bench.yaml").write_text(RECIPE)
-        rows = (json.dumps({"question": f"What is {n} + {n}?"}) for n in range(number // 4))
+        rows = (json.dumps({"question": f"What is {n} + {n}?"}) for n in range(number // repeats))
         (folder / "rows.jsonl").write_text("\n".join(rows))
-        args = [
-            "--recipe",
-            "bench.yaml",
-            "--tasks",
-            "sums.yaml",
-            "--model",
-            "openai",
-            "--apply_chat_template",
-            "--quiet",
-        ]
-        args += ["-a", f"model=m,base_url={url},api=chat,num_concurrent=64", "--thinking", "on"]
-        args += ["--prices", "in=1,out=2", "--budget", "1"]
+        words = ["--tasks", "sums.yaml", "--model", "openai", "--apply_chat_template", "--quiet"]
+        words += ["-a", f"model=m,base_url={server.url},api=chat,num_concurrent=64"]
+        if whole:
+            words += ["--recipe", "bench.yaml", "--thinking", "on", "--prices", "in=1,out=2", "--budget", "1"]
         before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-        subprocess.run([sys.executable, "-m", "harness", *args], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-        took, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "harness", *words], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        ended, after = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
         (path,) = folder.glob("runs/*/sums.jsonl")
         failed = sum(json.loads(line)["error"] is not None for line in path.open())
-    server.kill()
+    seen = server.end()
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    number, limit, asked = counter.value, counter.value / 64 * LATENCY, seen[1] - seen[0]
+    limit = seen.requests / 64 * LATENCY
     return [
-        f"{WHOLE + ': its requests':44} {asked:7.1f} {limit:7.1f} {limit / asked:6.2f} {number:7} {failed:6}",
-        f"{WHOLE + ': all of it':44} {took:7.1f} {limit:7.1f} {limit / took:6.2f} {number:7} {failed:6} {used:6.1f}",
+        f"{name + ': its requests':44} {row(seen.seconds, limit, seen.requests, failed)}",
+        f"{name + ': all of it':44} {row(ended - began, limit, seen.requests, failed, used)}",
+        f"    {seen.first - began:.1f} s until the first request, {ended - seen.last:.1f} s after the last answer",
     ]
+
+
+def row(took: float, limit: float, sent: int, failed: int, used: float | None = None) -> str:
+    return f"{took:7.1f} {limit:7.1f} {limit / took:6.2f} {sent:7} {failed:6}" + (
+        "" if used is None else f" {used:6.1f}"
+    )
 
 
 def asked(urls: list[str], at_once: int, number: int) -> tuple[float, int, float]:
@@ -234,36 +125,42 @@ def asked(urls: list[str], at_once: int, number: int) -> tuple[float, int, float
 
 
 def measure(how: dict[str, Any], at_once: int, number: int) -> str:
-    server, url, counter, _ = started(how)
     number = how.get("number", number)
-    took, failed, used = asked([url], at_once, number)
-    server.kill()
+    server = started(how)
+    took, failed, used = asked([server.url], at_once, number)
+    seen = server.end()
     most = min(at_once, how.get("at_once", at_once)) / how.get("latency", LATENCY)
     rate = min(most, how.get("rate", most))
     limit = (number - how.get("burst", how.get("rate", 0) if "each" in how else 0)) / rate
-    return f"{took:7.1f} {limit:7.1f} {limit / took:6.2f} {counter.value:7} {failed:6} {used:6.1f}"
+    line = row(took, limit, seen.requests, failed, used)
+    if not how.keys() & {"refuse", "rate", "each", "at_once"}:
+        least = least_seconds(at_once, number, how.get("latency", LATENCY))
+        line += f"   server {seen.processor:.1f}" + ("" if least is None else f", a client of C {limit / least:.2f}")
+    return line
 
 
 def measure_shared(servers: list[dict[str, Any]], at_once: int, rate: float, number: int) -> str:
     there = [started(how) for how in servers]
-    took, failed, used = asked([*(url for _, url, _, _ in there), DEAD], at_once, number)
-    for server, *_ in there:
-        server.kill()
-    sent, limit = sum(counter.value for _, _, counter, _ in there), number / rate
-    return f"{took:7.1f} {limit:7.1f} {limit / took:6.2f} {sent:7} {failed:6} {used:6.1f}"
+    took, failed, used = asked([*(server.url for server in there), DEAD], at_once, number)
+    sent = sum(server.end().requests for server in there)
+    return row(took, number / rate, sent, failed, used)
 
 
 def main() -> None:
+    # As the command does, whose samples are asked here without it.
+    gc.set_threshold(50_000, 20, 20)
     number = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
+    wanted = sys.argv[2] if len(sys.argv) > 2 else ""
     print(f"{'':44}       s   limit  ratio    sent failed  cpu s")
     for name, (how, at_once) in SCENES.items():
-        if len(sys.argv) < 3 or sys.argv[2] in name:
+        if wanted in name:
             print(f"{name:44} {measure(how, at_once, number)}", flush=True)
     for name, (servers, at_once, rate) in SHARED.items():
-        if len(sys.argv) < 3 or sys.argv[2] in name:
+        if wanted in name:
             print(f"{name:44} {measure_shared(servers, at_once, rate, number)}", flush=True)
-    if len(sys.argv) < 3 or sys.argv[2] in WHOLE:
-        print(*measure_command(number), sep="\n", flush=True)
+    for name in (ALONE, WITH_ALL):
+        if wanted in name:
+            print(*measure_command(number, whole=name == WITH_ALL), sep="\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from api import LATENCY, SCENES, started
+from api import SCENES
+from api_servers import LATENCY, started
 
 TASK = """
 task: sums
@@ -96,7 +97,8 @@ def command(name: str, python: str, url: str, at_once: int, folder: Path) -> lis
 
 def measured(name: str, python: str, how: dict[str, Any], at_once: int, number: int) -> tuple[float, int, int, float]:
     """(seconds as the server saw them, requests, prompts without answer, processor seconds) of one command."""
-    server, url, counter, seen = started(how)
+    server = started(how)
+    url = server.url
     environment = {**os.environ, "OPENAI_API_KEY": "none", "BENCH_API_KEY": "none", "BENCH_BASE_URL": url}
     environment |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     try:
@@ -115,11 +117,11 @@ def measured(name: str, python: str, how: dict[str, Any], at_once: int, number: 
             )
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
     finally:
-        server.kill()
+        seen = server.end()
     if ended.returncode:
         print(f"    {name} ended with {ended.returncode}: {' '.join(ended.stdout[-600:].split())}", flush=True)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return seen[1] - seen[0], counter.value, number - int(seen[3]), used
+    return seen.seconds, seen.requests, number - seen.answers, used
 
 
 def main() -> None:

@@ -2,8 +2,9 @@
    programs of C leave of a machine is what any harness on it can use.
 
        cc -O2 -o api_server api_server.c
-       api_server serve MILLISECONDS < REPLY      prints its port; at SIGTERM: requests, answers, seconds from the
-                                                  first request to the last answer, processor seconds
+       api_server serve MILLISECONDS < REPLY      prints its port; at SIGTERM: requests, answers, when the first
+                                                  request came and the last answer went (seconds of CLOCK_MONOTONIC),
+                                                  processor seconds
        api_server ask PORT CONNECTIONS NUMBER < REQUEST   prints seconds and processor seconds
 
    REPLY and REQUEST are whole messages of HTTP/1.1. A GET is answered by an empty list of models. */
@@ -144,7 +145,7 @@ static void serve(double latency) {
             }
         }
     }
-    printf("%d %d %.6f %.6f\n", requests, answers, last - first, processor());
+    printf("%d %d %.6f %.6f %.6f\n", requests, answers, first, last, processor());
 }
 
 static void ask(int port, int connections, int left) {

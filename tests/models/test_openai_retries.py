@@ -55,7 +55,7 @@ def waited(model: OpenAIModel, monkeypatch: pytest.MonkeyPatch) -> list[float]:
         pauses.append(seconds)
 
     monkeypatch.setattr(model._client, "sleep", sleep)
-    monkeypatch.setattr("harness_plugins.models.openai.asyncio.sleep", sleep)
+    monkeypatch.setattr("harness_plugins.models.openai.pace.asyncio.sleep", sleep)
     return pauses
 
 

@@ -11,13 +11,13 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import IO, Any, TypeVar
 from urllib.parse import urlencode
 
-from harness import ModelError, RetryPolicy, Secret, UsageError, asked_pause, is_throttling, may_pass
+from harness import ModelError, UsageError, asked_pause, is_throttling, may_pass
 
-from .connection import Connection, Upload
+from .connection import Connection, Outgoing, Upload
 from .errors import (
     RequestError,
     RetryableError,
@@ -27,9 +27,10 @@ from .errors import (
     refusal,
     short,
 )
-from .pace import Pace, Places, rested
+from .pace import Pace, rested
 from .received import CONNECT_TIMEOUT, NoReply, Received
 from .servers import ModelServer, Servers
+from .settings import Settings
 
 Reply = TypeVar("Reply")
 Rest = Callable[[float, float, Pace], Awaitable[float]]
@@ -39,29 +40,13 @@ _LEAST_REST = 0.25
 
 
 class Client:
-    """Asks one server, or several that share the work. `known_models` is what they serve, once they were asked.
+    """Asks one server, or several that share the work. `known_models` is what they serve, once they were asked."""
 
-    others: further secrets in what is sent, which the server may repeat. timeout: seconds for one reply. retries: how
-    often one request is sent again. places: told how long each reply took. omitted: fields left out, for remedies.
-    """
-
-    def __init__(
-        self,
-        servers: Servers,
-        key: Secret | None,
-        headers: Mapping[str, Secret],
-        others: Sequence[Secret],
-        timeout: float,
-        retries: RetryPolicy,
-        connection: Connection,
-        places: Places,
-        omitted: Sequence[str] = (),
-    ) -> None:
-        self.servers, self.omitted = servers, omitted
+    def __init__(self, servers: Servers, settings: Settings, connection: Connection) -> None:
+        self.servers, self.connection = servers, connection
+        self.omitted = settings.omit
         self.address = servers.all[0].address
-        self.connection = connection
-        self._timeout, self._retries = timeout, retries
-        self._places = places
+        self._timeout, self._retries, self._places = settings.patience, settings.retries, settings.places
         self.sleep = asyncio.sleep
         self.why_ended: Callable[[], str] = lambda: ""
         """Why nobody will answer any more, where that can be known: of a server that the run started."""
@@ -71,14 +56,11 @@ class Client:
         """What each server that is there says of its models."""
         self.absent: list[str] = []
         """What to say of those that are not."""
-        self._secrets = [*([key] if key is not None else ()), *headers.values(), *others]
-        self._headers = {"Content-Type": "application/json"}
-        if key is not None and "authorization" not in {name.lower() for name in headers}:
-            self._headers["Authorization"] = f"Bearer {key.reveal()}"
-        self._headers |= {name: value.reveal() for name, value in headers.items()}
+        self._secrets = settings.secrets
+        self._headers = settings.sent_headers
         self._answered = False
         self._fruitless = 0
-        self._most_fruitless = max(3, places.most)
+        self._most_fruitless = max(3, settings.places.most)
 
     async def check(self) -> dict[str, Any]:
         """What the servers say of the models that they have, to notice one that is not there before any work is done.
@@ -97,7 +79,9 @@ class Client:
 
     async def _listing(self, server: ModelServer) -> dict[str, Any]:
         try:
-            reply = await self.connection.send("GET", server.address.of("models"), None, self._headers, CONNECT_TIMEOUT)
+            reply = await self.connection.send(
+                Outgoing("GET", server.address.of("models"), None, self._headers, CONNECT_TIMEOUT)
+            )
         except NoReply as error:
             server.broke()
             remedy = "is the server running? --model_args base_url=http://HOST:PORT/v1"
@@ -184,7 +168,7 @@ class Client:
         headers = self._headers
         if isinstance(body, Upload):  # a form says its own
             headers = {name: value for name, value in headers.items() if name.lower() != "content-type"}
-        return await self.connection.send(method, url, body, headers, seconds, into)
+        return await self.connection.send(Outgoing(method, url, body, headers, seconds, into))
 
     def waits(self) -> str:
         """What is waited for, in words; empty where nothing is."""
@@ -229,7 +213,7 @@ class Client:
     ) -> Reply:
         content, url = json.dumps(body).encode(), server.address.of(route)
         try:
-            reply = await self.connection.send("POST", url, content, self._headers, seconds, arrivals=arrivals)
+            reply = await self.connection.send(Outgoing("POST", url, content, self._headers, seconds, None, arrivals))
         except NoReply as error:
             message = f"{server.address.shown}: {error}"
             if error.final:

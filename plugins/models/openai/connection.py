@@ -35,6 +35,23 @@ class Upload:
     fields: Mapping[str, str]
 
 
+@dataclass(slots=True)
+class Outgoing:
+    """A request, and what becomes of its reply.
+
+    seconds: until the whole reply has to be there. into: the file that takes the content of a reply of status 200,
+    however long it is. arrivals: takes (`time.perf_counter()`, bytes so far) whenever some came.
+    """
+
+    method: str
+    url: str
+    body: bytes | Upload | None
+    headers: Mapping[str, str]
+    seconds: float
+    into: IO[bytes] | None = None
+    arrivals: list[tuple[float, int]] | None = None
+
+
 class Connection:
     """Keep-alive connections to servers, closed when the last `async with` on it ends. For one event loop.
 
@@ -62,53 +79,32 @@ class Connection:
             session, self._session = self._session, None
             await session.close()
 
-    async def send(
-        self,
-        method: str,
-        url: str,
-        body: bytes | Upload | None,
-        headers: Mapping[str, str],
-        seconds: float,
-        into: IO[bytes] | None = None,
-        arrivals: list[tuple[float, int]] | None = None,
-    ) -> Received:
-        """Send a request and read all of its reply, however slowly its bytes come. Raises NoReply.
-
-        into: the file that takes the content of a reply of status 200, however long it is. arrivals: takes
-        (`time.perf_counter()`, bytes so far) whenever some came.
-        """
+    async def send(self, sent: Outgoing) -> Received:
+        """Send a request and read all of its reply, however slowly its bytes come. Raises NoReply."""
+        body, seconds = sent.body, max(0.001, sent.seconds)
         try:
-            if self._plain and into is None and arrivals is None and not isinstance(body, Upload):
-                return await self._http1.exchange(method, url, body, headers, max(0.001, seconds))
-            return await self._by_aiohttp(method, url, body, headers, seconds, into, arrivals)
+            if self._plain and sent.into is None and sent.arrivals is None and not isinstance(body, Upload):
+                return await self._http1.exchange(sent.method, sent.url, body, sent.headers, seconds)
+            async with asyncio.timeout(seconds):
+                return await self._by_aiohttp(sent)
         except TimeoutError:
-            raise NoReply(f"the reply took too long (more than {seconds:.3g} s)") from None
+            raise NoReply(f"the reply took too long (more than {sent.seconds:.3g} s)") from None
         except OSError as error:
             raise NoReply(_describe(error), gone=True) from None
 
-    async def _by_aiohttp(
-        self,
-        method: str,
-        url: str,
-        body: bytes | Upload | None,
-        headers: Mapping[str, str],
-        seconds: float,
-        into: IO[bytes] | None,
-        arrivals: list[tuple[float, int]] | None,
-    ) -> Received:
-        """The same by a general client. Raises TimeoutError beside NoReply."""
+    async def _by_aiohttp(self, sent: Outgoing) -> Received:
+        """The same by a general client, however long it takes."""
         import aiohttp
 
         try:
-            async with asyncio.timeout(max(0.001, seconds)):
-                session = self._open()
-                proxy = self._proxies.get(urlsplit(url).netloc) if self._proxies else None
-                options = {"allow_redirects": False, "ssl": self._tls or False, "proxy": proxy}
-                data = _form(body) if isinstance(body, Upload) else body
-                async with session.request(method, url, data=data, headers=headers, **options) as reply:
-                    parts = reply.content.iter_chunked(2**16)
-                    content = await read_parts(parts, into if reply.status == 200 else None, arrivals)
-                    return Received(reply.status, {k.lower(): v for k, v in reply.headers.items()}, content)
+            session = self._open()
+            proxy = self._proxies.get(urlsplit(sent.url).netloc) if self._proxies else None
+            options = {"allow_redirects": False, "ssl": self._tls or False, "proxy": proxy}
+            data = _form(sent.body) if isinstance(sent.body, Upload) else sent.body
+            async with session.request(sent.method, sent.url, data=data, headers=sent.headers, **options) as reply:
+                parts = reply.content.iter_chunked(2**16)
+                content = await read_parts(parts, sent.into if reply.status == 200 else None, sent.arrivals)
+                return Received(reply.status, {k.lower(): v for k, v in reply.headers.items()}, content)
         except aiohttp.ServerTimeoutError:
             raise NoReply("the server could not be connected to in time", gone=True) from None
         except aiohttp.ClientConnectorCertificateError as error:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import IO, Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import urlsplit
 
 from harness import UsageError
 
-from .connection import Connection, Upload, read_parts
+from .connection import Connection, Outgoing, Upload, read_parts
 from .http1 import HEADERS
 from .received import CONNECT_TIMEOUT, KEEP_ALIVE, NoReply, Received
 
@@ -55,54 +55,36 @@ class Http2Connection(Connection):
             for line in (line for each in lines.values() for line in each):
                 await line.client.aclose()
 
-    async def send(
-        self,
-        method: str,
-        url: str,
-        body: bytes | Upload | None,
-        headers: Mapping[str, str],
-        seconds: float,
-        into: IO[bytes] | None = None,
-        arrivals: list[tuple[float, int]] | None = None,
-    ) -> Received:
+    async def send(self, sent: Outgoing) -> Received:
         """See `Connection.send`. The first request to a server goes alone: its reply says whether HTTP/2 is offered."""
-        server = urlsplit(url).netloc
-        usual = not url.startswith("https:") or isinstance(body, Upload) or into is not None
+        server = urlsplit(sent.url).netloc
+        usual = not sent.url.startswith("https:") or isinstance(sent.body, Upload) or sent.into is not None
         if usual or self._offers.get(server) is False:
-            return await super().send(method, url, body, headers, seconds, into, arrivals)
-        assert not isinstance(body, Upload)
+            return await super().send(sent)
         started = time.monotonic()
         if server not in self._offers:
             async with self._first:
                 if server not in self._offers:
-                    return await self._exchange(server, method, url, body, headers, seconds, arrivals)
-            return await self.send(method, url, body, headers, seconds - (time.monotonic() - started), into, arrivals)
-        return await self._exchange(server, method, url, body, headers, seconds, arrivals)
+                    return await self._exchange(server, sent)
+            return await self.send(replace(sent, seconds=sent.seconds - (time.monotonic() - started)))
+        return await self._exchange(server, sent)
 
-    async def _exchange(
-        self,
-        server: str,
-        method: str,
-        url: str,
-        body: bytes | None,
-        headers: Mapping[str, str],
-        seconds: float,
-        arrivals: list[tuple[float, int]] | None,
-    ) -> Received:
+    async def _exchange(self, server: str, sent: Outgoing) -> Received:
         import httpx2
 
         line = self._line(server)
         line.busy += 1
         try:
-            async with asyncio.timeout(max(0.001, seconds)):
-                async with line.client.stream(method, url, content=body, headers=dict(headers)) as reply:
+            async with asyncio.timeout(max(0.001, sent.seconds)):
+                headers = dict(sent.headers)
+                async with line.client.stream(sent.method, sent.url, content=sent.body, headers=headers) as reply:
                     self._offers[server] = reply.http_version == "HTTP/2"
-                    content = await read_parts(reply.aiter_bytes(), None, arrivals)
+                    content = await read_parts(reply.aiter_bytes(), None, sent.arrivals)
                 return Received(reply.status_code, {k.lower(): v for k, v in reply.headers.items()}, content)
         except httpx2.ConnectTimeout:
             raise NoReply("the server could not be connected to in time", gone=True) from None
         except TimeoutError:
-            raise NoReply(f"the reply took too long (more than {seconds:.3g} s)") from None
+            raise NoReply(f"the reply took too long (more than {sent.seconds:.3g} s)") from None
         except httpx2.ConnectError as error:
             message = str(error)
             if "CERTIFICATE_VERIFY_FAILED" in message:

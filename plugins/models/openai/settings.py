@@ -6,17 +6,143 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-from harness import RetryPolicy, Secret, UsageError, shown_url
+from harness import RetryPolicy, Secret, Thinking, UsageError, sealed, secrets_in, secrets_of_url, shown_url
 
+from .flavours import PLAIN, Flavour, read_flavour
 from .pace import AUTO_MOST, Places
+from .pictures import MOST_FRAME_BYTES, PictureRule
 from .servers import Address
+from .sounds import SoundRule
+from .thinking import DIALECTS as THINKING_DIALECTS
+from .thinking import dialect_of
+from .wire import MediaRules
 
+APIS = ("auto", "chat", "completions")
+DIALECTS = ("auto", "echo", "prompt_logprobs")
+CHOICES = ("none", "top_logprobs")
 OPENAI = "https://api.openai.com/v1"
 _ROUTES = {"/chat/completions": "chat", "/completions": "completions"}
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The arguments of the model by their types; what they mean stands with `OpenAIModel`.
+
+    at_one: requests at once at one server. patience: seconds for one reply. flavour: None where the server's list of
+    models tells it. scores_labels: choices=top_logprobs.
+    """
+
+    model: str
+    title: str | None
+    addresses: Sequence[Address]
+    key: Secret | None
+    headers: Mapping[str, Secret]
+    verify_certificate: bool | str
+    http2: bool
+    places: Places
+    at_one: int
+    patience: float
+    retries: RetryPolicy
+    api: str
+    flavour: Flavour | None
+    extra_body: Mapping[str, Any]
+    omit: Sequence[str]
+    stream: bool
+    tokenizer: str | None
+    max_length: int | None
+    max_gen_toks: int | None
+    dialect: str
+    scores_labels: bool
+    top_logprobs: int
+    think_end_token: str | None
+    thinking: Thinking
+    thinking_dialect: str
+    continue_final_message: bool
+    batch_api: bool
+    batch_requests: int
+    batch_poll: float
+    media: MediaRules
+
+    @property
+    def opens_server(self) -> bool:
+        """Whether something is sent that may open a server: a key, headers, or what the address itself carries."""
+        address = self.addresses[0].base
+        return self.key is not None or bool(self.headers) or "@" in address.netloc or bool(parse_qsl(address.query))
+
+    @property
+    def sent_headers(self) -> Mapping[str, str]:
+        """The headers of every request, secrets in clear; a header of the user's own goes before the key."""
+        headers = {"Content-Type": "application/json"}
+        if self.key is not None and "authorization" not in {name.lower() for name in self.headers}:
+            headers["Authorization"] = f"Bearer {self.key.reveal()}"
+        return headers | {name: value.reveal() for name, value in self.headers.items()}
+
+    @property
+    def secrets(self) -> Sequence[Secret]:
+        """What is secret of all that is sent, which a server may repeat."""
+        of_urls = (secret for each in self.addresses for secret in secrets_of_url(each.base.geturl()))
+        keys = () if self.key is None else (self.key,)
+        return [*keys, *self.headers.values(), *secrets_in(sealed(self.extra_body)), *of_urls]
+
+
+def read_settings(given: Mapping[str, Any]) -> Settings:
+    """The settings that all arguments of the model make, each of which is given. Raises UsageError."""
+    addresses, implied = read_addresses(given["base_url"])
+    places, at_one = read_places(given["num_concurrent"], len(addresses))
+    flavour, told = read_flavour(str(given["flavour"])), given["thinking_dialect"]
+    if one_of("thinking_dialect", told, THINKING_DIALECTS) == "auto":
+        told = dialect_of(addresses[0].base.hostname or "") if flavour in (None, PLAIN) else flavour.thinking
+    omit, tokenizer, new = given["omit"], given["tokenizer"], given["max_gen_toks"]
+    frames = PictureRule(given["max_frame_pixels"], MOST_FRAME_BYTES)
+    settings = Settings(
+        model=str(given["model"]),
+        title=None if given["name"] is None else str(given["name"]),
+        addresses=addresses,
+        key=read_key(given["api_key"]),
+        headers=read_headers(given["headers"]),
+        verify_certificate=given["verify_certificate"],
+        http2=flag("http2", given["http2"]),
+        places=places,
+        at_one=at_one,
+        patience=number("timeout", given["timeout"], 0.001),
+        retries=read_retries(given["total_timeout"], given["max_retries"], given["retry_delay"]),
+        api=one_of("api", implied if given["api"] == "auto" and implied else given["api"], APIS),
+        flavour=flavour,
+        extra_body=json_object("extra_body", given["extra_body"]),
+        omit=tuple(omit.split("+")) if isinstance(omit, str) else tuple(omit),
+        stream=flag("stream", given["stream"]),
+        tokenizer=None if tokenizer is None else str(tokenizer),
+        max_length=read_max_length(given["max_length"], tokenizer),
+        max_gen_toks=None if new is None else whole("max_gen_toks", new, 1),
+        dialect=one_of("logprobs", given["logprobs"], DIALECTS),
+        scores_labels=one_of("choices", given["choices"], CHOICES) == "top_logprobs",
+        top_logprobs=whole("top_logprobs", given["top_logprobs"], 2),
+        think_end_token=given["think_end_token"],
+        thinking=Thinking.of(given["thinking"], given["reasoning_effort"], given["thinking_budget"]),
+        thinking_dialect=told,
+        continue_final_message=flag("continue_final_message", given["continue_final_message"]),
+        batch_api=flag("batch_api", given["batch_api"]),
+        batch_requests=whole("batch_requests", given["batch_requests"], 1),
+        batch_poll=number("batch_poll", given["batch_poll"], 0.001),
+        media=MediaRules(PictureRule(given["max_image_pixels"], given["max_image_bytes"]), frames, SoundRule()),
+    )
+    _refuse_contradictions(settings)
+    return settings
+
+
+def _refuse_contradictions(settings: Settings) -> None:
+    """Raise UsageError for arguments that do not go together."""
+    if settings.batch_api and len(settings.addresses) > 1:
+        raise UsageError("--batch_api: a batch is of one server: name one by base_url=")
+    if settings.batch_api and settings.stream:
+        raise UsageError("--batch_api: a batch has no replies in pieces: leave stream=true out")
+    if settings.scores_labels and settings.api != "chat":
+        raise UsageError("--model_args: choices=top_logprobs is of the chat API: add api=chat")
 
 
 def read_address(base_url: str | None) -> tuple[Address, str]:
@@ -60,11 +186,6 @@ def deployment(address: Address) -> dict[str, str]:
     """The model that the address itself names, as Azure's do: there the model of a request's body may be anything."""
     named = re.search(r"/deployments/([^/]+)", address.base.path)
     return {"deployment": named[1]} if named else {}
-
-
-def names_secret(address: Address) -> bool:
-    """Whether the address itself carries what opens the server: a password, or a key in its query."""
-    return "@" in address.base.netloc or bool(parse_qsl(address.base.query))
 
 
 def read_key(given: str | None) -> Secret | None:

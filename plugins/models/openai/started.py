@@ -176,7 +176,7 @@ class StartedServer(OpenAIModel):
             text=TextOptions(max_length=max_length, thinking=self.thinking),
         )
         self.dtype = str(dtype)
-        self.served_name = self.model
+        self.served_name = self.settings.model
         self.peft = None if peft is None else str(peft)
         self.adapter: LoraAdapter | None = None
         self.executable = None if executable is None else str(Path(str(executable)).expanduser())
@@ -254,7 +254,7 @@ class StartedServer(OpenAIModel):
         url, kind = f"http://{HOST}:{self.address.base.port}{self.engine.load_adapter}", "application/json"
         try:
             with _OPENER.open(urllib.request.Request(url, body, {"Content-Type": kind}), timeout=self.startup_timeout):
-                self.model = self.engine.adapted.format(base=self.served_name, adapter=adapter.name)
+                self._asking.model = self.engine.adapted.format(base=self.served_name, adapter=adapter.name)
         except OSError as error:
             said = error.read().decode("utf-8", "replace") if isinstance(error, urllib.error.HTTPError) else str(error)
             raise ModelError(f"{self.engine.title} cannot load the adapter {adapter.folder}: {said[:500]}") from None
