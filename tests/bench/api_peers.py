@@ -2,11 +2,11 @@
 
     python tests/bench/api_peers.py lm-eval=/venvs/lmeval/bin/python inspect=/venvs/inspect/bin/python
 
-A name is `lm-eval` or `inspect`, and what follows it the interpreter that has its package. `--number` says how many
-prompts, `--scene` which scenes of `api.py`, by default four. Each harness is run as a whole command, one after another.
-Printed are the seconds from the first request to the last answer, as the server saw them, the part of these that is the
-limit, requests that were sent, prompts without answer, and the processor seconds of the command, in all and for each
-prompt beyond those of a command of ten.
+A name is `lm-eval`, `inspect` or `evalscope`, and what follows it the interpreter that has its package. `--number` says
+how many prompts, `--scene` which scenes of `api.py`, by default four. Each harness is run as a whole command, one after
+another. Printed are the seconds from the first request to the last answer, as the server saw them, the part of these
+that is the limit, requests that were sent, prompts without answer, and the processor seconds of the command, in all and
+for each prompt beyond those of a command of ten.
 """
 
 from __future__ import annotations
@@ -64,6 +64,17 @@ def command(name: str, python: str, url: str, at_once: int, folder: Path) -> lis
         inspect = [str(Path(python).parent / "inspect"), "eval", "sums.py", "--model", "openai-api/bench/m"]
         inspect += ["--max-connections", str(at_once), "--max-samples", str(at_once), "--max-tokens", "64"]
         return [*inspect, "--display", "none", "--temperature", "0"]
+    if name == "evalscope":
+        (folder / "rows").mkdir()
+        lines = (json.loads(line)["question"] for line in Path(rows).read_text().splitlines())
+        pairs = "".join(json.dumps({"query": question, "response": "42"}) + "\n" for question in lines)
+        (folder / "rows" / "sums.jsonl").write_text(pairs)
+        exact = {"metric_list": ["exact_match"], "primary_metric": "exact_match"}
+        data = {"general_qa": {"local_path": "rows", "subset_list": ["sums"], **exact}}
+        evalscope = [str(Path(python).parent / "evalscope"), "eval", "--model", "m", "--api-url", url]
+        evalscope += ["--api-key", "none", "--eval-type", "openai_api", "--datasets", "general_qa"]
+        evalscope += ["--dataset-args", json.dumps(data), "--eval-batch-size", str(at_once)]
+        return [*evalscope, "--generation-config", json.dumps({"temperature": 0, "max_tokens": 64})]
     (folder / "sums.yaml").write_text(TASK.format(rows=rows))
     if name == "lm-eval":
         args = f"model=m,base_url={url}/chat/completions,num_concurrent={at_once},max_retries=10,tokenizer_backend=None"

@@ -9,6 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.reasoning import _PAIRS
 from harness.scoring.extraction.final_answers import (
     boxed,
     chinese_number,
@@ -167,3 +168,9 @@ def test_any_words_can_be_read(words, between):
 
 def test_long_numbers_keep_all_their_digits():
     assert final_number("-" + "1234567890" * 5) == "-" + "1234567890" * 5
+
+
+@pytest.mark.parametrize(("opening", "closing"), _PAIRS)
+def test_every_mark_of_reasoning_is_seen_in_a_reply_that_has_no_other(opening: str, closing: str) -> None:
+    assert strip_reasoning(f"{opening}6 times 7{closing}42") == ("42", "6 times 7")
+    assert strip_reasoning(f"{opening}6 times") == ("", "6 times")

@@ -19,7 +19,7 @@ from .flavours import PLAIN
 from .labels import label_fields, label_response
 from .pace import Pace, Places, rested
 from .replies import ChatReply, CompletionReply, Whole, read_reply
-from .settings import Settings
+from .settings import OpenAISettings
 from .thinking import Obedience, ToolUse, thinking_fields
 from .timing import TimedSeat
 from .wire import (
@@ -72,7 +72,9 @@ class Asking:
     API, and those of them of which only a bound is known.
     """
 
-    def __init__(self, settings: Settings, first_failures: FirstFailures, render: Callable[[Prompt], str]) -> None:
+    def __init__(
+        self, settings: OpenAISettings, first_failures: FirstFailures, render: Callable[[Prompt], str]
+    ) -> None:
         self.settings, self.first_failures, self._render = settings, first_failures, render
         self.model = settings.model
         self.flavour = settings.flavour or PLAIN

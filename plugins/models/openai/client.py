@@ -30,7 +30,7 @@ from .errors import (
 from .pace import Pace, rested
 from .received import CONNECT_TIMEOUT, NoReply, Received
 from .servers import ModelServer, Servers
-from .settings import Settings
+from .settings import OpenAISettings
 
 Reply = TypeVar("Reply")
 Rest = Callable[[float, float, Pace], Awaitable[float]]
@@ -42,7 +42,7 @@ _LEAST_REST = 0.25
 class Client:
     """Asks one server, or several that share the work. `known_models` is what they serve, once they were asked."""
 
-    def __init__(self, servers: Servers, settings: Settings, connection: Connection) -> None:
+    def __init__(self, servers: Servers, settings: OpenAISettings, connection: Connection) -> None:
         self.servers, self.connection = servers, connection
         self.omitted = settings.omit
         self.address = servers.all[0].address

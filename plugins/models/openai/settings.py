@@ -30,7 +30,7 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class OpenAISettings:
     """The arguments of the model by their types; what they mean stands with `OpenAIModel`.
 
     at_one: requests at once at one server. patience: seconds for one reply. flavour: None where the server's list of
@@ -90,7 +90,7 @@ class Settings:
         return [*keys, *self.headers.values(), *secrets_in(sealed(self.extra_body)), *of_urls]
 
 
-def read_settings(given: Mapping[str, Any]) -> Settings:
+def read_settings(given: Mapping[str, Any]) -> OpenAISettings:
     """The settings that all arguments of the model make, each of which is given. Raises UsageError."""
     addresses, implied = read_addresses(given["base_url"])
     places, at_one = read_places(given["num_concurrent"], len(addresses))
@@ -99,7 +99,7 @@ def read_settings(given: Mapping[str, Any]) -> Settings:
         told = dialect_of(addresses[0].base.hostname or "") if flavour in (None, PLAIN) else flavour.thinking
     omit, tokenizer, new = given["omit"], given["tokenizer"], given["max_gen_toks"]
     frames = PictureRule(given["max_frame_pixels"], MOST_FRAME_BYTES)
-    settings = Settings(
+    settings = OpenAISettings(
         model=str(given["model"]),
         title=None if given["name"] is None else str(given["name"]),
         addresses=addresses,
@@ -135,7 +135,7 @@ def read_settings(given: Mapping[str, Any]) -> Settings:
     return settings
 
 
-def _refuse_contradictions(settings: Settings) -> None:
+def _refuse_contradictions(settings: OpenAISettings) -> None:
     """Raise UsageError for arguments that do not go together."""
     if settings.batch_api and len(settings.addresses) > 1:
         raise UsageError("--batch_api: a batch is of one server: name one by base_url=")
