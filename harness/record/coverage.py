@@ -6,12 +6,14 @@ chosen are named. Of two reports of one run folder one holds the other, or both 
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
 from harness.record.file_types import BadRowFields, CoverageFields, PartCoverage, Report, TaskReport
+from harness.record.row_set import RowSet
 from harness.types import BadRows, Record, SampleKey
 from harness.words import Translate, english
 
@@ -23,7 +25,7 @@ _BECAME: Mapping[BadRows, tuple[str, str]] = {
     "lm_eval": ("is at fault and scored as lm-eval scores it", "are at fault and scored as lm-eval scores them"),
 }
 """What became of bad rows: of one, of several."""
-RowNumbers = range | frozenset[int]
+RowNumbers = range | RowSet
 """Rows of a subset: the first ones, or those with these numbers."""
 NAMED = 5
 """How many of many things a line names."""
@@ -70,7 +72,7 @@ class TaskCoverage:
         names = [*self.asked, *(name for name in other.asked if name not in self.asked)]
         together = {name: _joined(self.of_subset(name), other.of_subset(name)) for name in names}
         asked = {name: len(rows) for name, rows in together.items()}
-        chosen = {name: rows for name, rows in together.items() if isinstance(rows, frozenset)}
+        chosen = {name: rows for name, rows in together.items() if isinstance(rows, RowSet)}
         both = {name: {**other.bad.get(name, {}), **self.bad.get(name, {})} for name in names}
         bad = {name: rows for name, rows in both.items() if rows}
         rows, of_subsets = {**other.rows, **self.rows}, max(self.of_subsets, other.of_subsets)
@@ -81,8 +83,7 @@ class TaskCoverage:
         left_out = self.bad if self.bad_rows == "skip" else {}
         for name in self.asked:
             rows = self.of_subset(name)
-            numbers = rows if isinstance(rows, range) else sorted(rows)
-            yield from (SampleKey(task, name, number) for number in numbers if number not in left_out.get(name, {}))
+            yield from (SampleKey(task, name, number) for number in rows if number not in left_out.get(name, {}))
 
     def to_json(self) -> CoverageFields:
         """As the report has it: `subsets` of `of_subsets`, `rows` of `of_rows`, and both by subset."""
@@ -99,10 +100,10 @@ class TaskCoverage:
             named = {name: {str(row): why for row, why in rows.items()} for name, rows in self.bad.items()}
             fields["bad_rows"] = {"handling": self.bad_rows, "by_subset": named}
         if self.chosen:
-            fields["chosen"] = {name: sorted(rows) for name, rows in self.chosen.items()}
+            fields["chosen"] = {name: list(rows) for name, rows in self.chosen.items()}
         if self.drawn_from:
             fields["drawn_from"] = {
-                name: len(rows) if isinstance(rows, range) else sorted(rows) for name, rows in self.drawn_from.items()
+                name: len(rows) if isinstance(rows, range) else list(rows) for name, rows in self.drawn_from.items()
             }
         return fields
 
@@ -135,18 +136,19 @@ def _read(covers: CoverageFields) -> TaskCoverage:
         covers["limit"],
         {name: {int(row): why for row, why in rows.items()} for name, rows in bad["by_subset"].items()},
         bad["handling"],
-        {name: frozenset(rows) for name, rows in covers.get("chosen", {}).items()},
+        {name: RowSet(rows) for name, rows in covers.get("chosen", {}).items()},
         {
-            name: range(rows) if isinstance(rows, int) else frozenset(rows)
+            name: range(rows) if isinstance(rows, int) else RowSet(rows)
             for name, rows in covers.get("drawn_from", {}).items()
         },
     )
 
 
-def numbered(rows: Collection[int]) -> RowNumbers:
+def numbered(rows: Iterable[int]) -> RowNumbers:
     """Numbers of rows as a coverage keeps them: a range, where they are the first."""
-    first = range(len(rows))
-    return first if all(number in rows for number in first) else frozenset(rows)
+    held = rows if isinstance(rows, RowSet) else RowSet(rows)
+    first = range(len(held))
+    return first if all(number in held for number in first) else held
 
 
 def _includes(rows: RowNumbers, others: RowNumbers) -> bool:
@@ -158,7 +160,7 @@ def _includes(rows: RowNumbers, others: RowNumbers) -> bool:
 def _joined(rows: RowNumbers, others: RowNumbers) -> RowNumbers:
     if isinstance(rows, range) and isinstance(others, range):
         return max(rows, others, key=len)
-    return numbered({*rows, *others})
+    return numbered(itertools.chain(rows, others))
 
 
 def covered(coverage: Coverage) -> Callable[[Record], bool]:

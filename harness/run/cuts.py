@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+from array import array
 from collections.abc import Sequence
 
 from harness.executor import WorkPiece
@@ -50,10 +51,10 @@ def parts_of(groups: Sequence[object], weights: Sequence[int], of: int) -> list[
 
     groups: what each item would rather stay with. All is in whole numbers, so that every machine cuts alike.
     """
-    starts = list(itertools.accumulate(weights, initial=0))
+    starts = array("q", itertools.accumulate(weights, initial=0))
     total = max(1, starts[-1])
     # Every place is counted `of` times, and so the cuts are whole numbers too.
-    edges = [start * of for place, start in enumerate(starts[:-1]) if place and groups[place] != groups[place - 1]]
+    edges = [starts[place] * of for place in range(1, len(groups)) if groups[place] != groups[place - 1]]
     cuts = []
     for target in range(total, total * of, total):
         near = bisect.bisect_left(edges, target)

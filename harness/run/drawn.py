@@ -1,8 +1,8 @@
 """Rows in a random order until a task is known: as narrowly as `--precision` asks, or against `--until_decided`'s run.
 
     draws = Draws.of(jobs, spec)                       # None where all rows are asked
-    while part := draws.next_samples():
-        ...                                            # ask them; each finished record: draws.saw(record)
+    for look in draws.looks():
+        ...                                            # ask its samples; each finished record: draws.saw(record)
     draws.keep()                                       # the jobs hold what was asked
 
 What is estimated is the score that all rows would have; the intervals are those of
@@ -12,37 +12,71 @@ that stopped goes on in it.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import hashlib
+import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
 from harness.metrics import BatchMetric, CorpusMetric, ScoreKey
 from harness.record.coverage import TaskCoverage
 from harness.record.file_types import DecisionFields, DrawnFields
+from harness.record.row_set import RowSet
 from harness.run.compare import RunSide
 from harness.run.jobs import TaskJob
 from harness.run.spec import RunSpec
-from harness.types import Record, Sample, SampleKey
+from harness.spool import Spool
+from harness.types import Record, Sample
 
 if TYPE_CHECKING:
-    from harness.scoring.statistics.sequences import MeanSequence
+    from harness.scoring.statistics.sequences import MeanSequence, Rows
 
-Row = tuple[str, int]
-"""A subset and the number of a row in it."""
 _GROWTH = (1.1, 2.0)
 """By how much the rows grow from one look to the next, at least and at most: models answer many at once better."""
 
 
+class RowPlaces:
+    """The rows of some subsets in one line, by subset and number: each has a place, from 0."""
+
+    def __init__(self, rows: Mapping[str, Iterable[int]]) -> None:
+        self.numbers: dict[str, range | array[int]] = {
+            name: given if isinstance(given, range) else array("q", sorted(given)) for name, given in rows.items()
+        }
+        self.starts = [0, *itertools.accumulate(map(len, self.numbers.values()))]
+        self._names = list(self.numbers)
+        self._start_of = dict(zip(self._names, self.starts, strict=False))
+
+    def __len__(self) -> int:
+        return self.starts[-1]
+
+    def place(self, subset: str, number: int) -> int | None:
+        """Where a row is; None where it is none of them."""
+        numbers = self.numbers.get(subset, range(0))
+        at = bisect.bisect_left(numbers, number)
+        return self._start_of[subset] + at if at < len(numbers) and numbers[at] == number else None
+
+    def row(self, place: int) -> tuple[str, int]:
+        """The subset and the number of the row at a place."""
+        at = bisect.bisect_right(self.starts, place) - 1
+        return self._names[at], self.numbers[self._names[at]][place - self.starts[at]]
+
+    def scores(self) -> array[float]:
+        """A score for each place, not a number yet: none that is known."""
+        return array("d", [math.nan]) * len(self)
+
+
 @dataclass
 class Rival:
-    """What another run scored on the rows of a task."""
+    """What another run scored on the rows of a task: scores, by place."""
 
     run: str
-    scores: Mapping[Row, float]
+    rows: RowPlaces
+    scores: array[float]
 
     @classmethod
     def of(cls, path: str, job: TaskJob) -> Rival:
@@ -51,11 +85,31 @@ class Rival:
         side = RunSide(path, None)
         if name not in side.tasks:
             raise UsageError(f"--until_decided {path}: the run has no task '{name}' (it has {', '.join(side.tasks)})")
-        scored = {(record.subset, record.id): record.scores.get(key) for record in side.rows(name)}
-        scores = {row: float(score) for row, score in scored.items() if isinstance(score, int | float)}
-        if not scores:
+        numbers: dict[str, array[int]] = {}
+        values: dict[str, array[float]] = {}
+        for record in side.rows(name):
+            if isinstance(score := record.scores.get(key), int | float):
+                numbers.setdefault(record.subset, array("q")).append(record.id)
+                values.setdefault(record.subset, array("d")).append(score)
+        if not numbers:
             raise UsageError(f"--until_decided {path}: task '{name}' has no sample with a score '{key}' there")
-        return cls(path, scores)
+        rows = RowPlaces(numbers)
+        scores = rows.scores()
+        for subset, of_subset in numbers.items():
+            for number, score in zip(of_subset, values[subset], strict=True):
+                if (place := rows.place(subset, number)) is not None:
+                    scores[place] = score
+        return cls(path, rows, scores)
+
+    def knows(self, subset: str, number: int) -> bool:
+        return self.rows.place(subset, number) is not None
+
+    def scores_of(self, rows: RowPlaces) -> Iterator[float]:
+        """The scores of rows that it knows, in their order."""
+        for row in map(rows.row, range(len(rows))):
+            place = self.rows.place(*row)
+            assert place is not None
+            yield self.scores[place]
 
 
 class DrawnTask:
@@ -72,48 +126,53 @@ class DrawnTask:
 
         self.key = scored_by(job)
         self.rival = rival
-        named = [(number, (subset, row)) for number, subset in enumerate(rows) for row in sorted(rows[subset])]
-        strata, self._rows = np.array([number for number, _ in named], dtype=np.int64), [row for _, row in named]
-        sizes = np.bincount(strata, minlength=1).astype(float)
-        weights = np.ones(len(named))
+        self.rows = RowPlaces(rows)
+        sizes = np.array([len(numbers) for numbers in self.rows.numbers.values()] or [0], dtype=float)
+        weights = np.ones(len(sizes))
         if job.task.scoring.average == "macro":
-            weights = (sizes.sum() / (sizes > 0).sum() / np.maximum(sizes, 1))[strata]
-        self._most = float(weights.max(initial=1.0))
-        self._weights = dict(zip(self._rows, weights / self._most, strict=True))
+            weights = sizes.sum() / max(1, (sizes > 0).sum()) / np.maximum(sizes, 1)
+        self._most = float(weights[sizes > 0].max(initial=1.0))
+        self._weights = weights / self._most
+        """Of the rows of each subset."""
         text = f"{seed}\0{job.task.base_name}"
-        rounds = drawing_rounds(strata, int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big"))
-        self.rounds = [[self._rows[index] for index in drawn] for drawn in rounds]
+        strata = np.repeat(np.arange(len(sizes)), sizes.astype(np.int64))
+        self.rounds = drawing_rounds(
+            strata, int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+        )
+        """The places of the rows that are drawn together."""
         self.seen_rounds = 0
-        self.mean = MeanSequence(len(named))
-        self.difference = MeanSequence(len(named)) if rival else None
+        self.mean = MeanSequence(len(self.rows))
+        self.difference = MeanSequence(len(self.rows)) if rival else None
+        self._others = array("d", rival.scores_of(self.rows) if rival else ())
 
     @property
     def of_rows(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     @property
     def n(self) -> int:
         return self.mean.n
 
-    def take(self, scores: Mapping[Row, float | None], rounds: int) -> None:
-        """Take the scores of all rounds before number `rounds` that were not taken. A row without a score may have had
-        any."""
+    def take(self, scores: Sequence[float], rounds: int) -> None:
+        """Take the scores of all rounds before number `rounds` that were not taken. scores: by place; a row without one
+        (not a number) may have had any."""
         least, greatest = self.key.metric.bounds or (0.0, 1.0)
         for drawn in self.rounds[self.seen_rounds : rounds]:
-            ranges = [_range(scores.get(row), least, greatest) for row in drawn]
+            places = drawn.tolist()
+            ranges = [_range(scores[place], least, greatest) for place in places]
             self._add(self.mean, drawn, [_within(pair, least, greatest) for pair in ranges])
-            if self.difference is not None and self.rival is not None:
-                others = [self.rival.scores[row] for row in drawn]
+            if self.difference is not None:
+                others = (self._others[place] for place in places)
                 gains = [(low - other, high - other) for (low, high), other in zip(ranges, others, strict=True)]
                 span = greatest - least
                 self._add(self.difference, drawn, [_within(pair, -span, span) for pair in gains])
         self.seen_rounds = max(rounds, self.seen_rounds)
 
-    def _add(self, sequence: MeanSequence, drawn: Sequence[Row], ranges: Sequence[tuple[float, float]]) -> None:
+    def _add(self, sequence: MeanSequence, drawn: Rows, ranges: Sequence[tuple[float, float]]) -> None:
         """Add values in [0, 1], weighted around 1/2."""
         import numpy as np
 
-        weights = np.array([self._weights[row] for row in drawn])
+        weights = self._weights[np.searchsorted(self.rows.starts, drawn, side="right") - 1]
         low, high = np.array(ranges).T
         sequence.add(0.5 + weights * (low - 0.5), 0.5 + weights * (high - 0.5))
 
@@ -178,18 +237,84 @@ class DrawnTask:
         return fields
 
 
-@dataclass
 class _Drawing:
-    """One task while it is drawn. always: samples that are no part of any estimate, as nothing can be asked of them."""
+    """One task while it is drawn: the samples of its rows lie in a file, in memory are numbers.
 
-    job: TaskJob
-    task: DrawnTask
-    samples: Mapping[Row, Sequence[Sample]]
-    always: list[Sample]
-    scores: dict[Row, float | None] = field(default_factory=dict)
-    views: dict[Row, dict[SampleKey, Record]] = field(default_factory=dict)
-    asked: int = 0
-    is_known: bool = False
+    always: samples that are no part of any estimate, as nothing can be asked of them. scores: by place of the row.
+    """
+
+    def __init__(self, job: TaskJob, spec: RunSpec) -> None:
+        rival = Rival.of(spec.until_decided, job) if spec.until_decided else None
+        self.job = job
+        self.always: list[Sample] = []
+        self._samples = Spool[tuple[Sample, ...]](block=1)
+        rows = {subset.name: array("q") for subset in job.task.subsets}
+        entries = {name: array("I") for name in rows}
+        counts = array("I")
+        drawn = (sample for sample in job.samples if self._is_drawn(sample, rival))
+        for (subset, number), views in itertools.groupby(drawn, key=lambda sample: (sample.subset, sample.id)):
+            rows[subset].append(number)
+            entries[subset].append(len(counts))
+            self._samples.append(of_row := tuple(views))
+            counts.append(len(of_row))
+        if not self._samples:
+            raise UsageError(
+                f"{job.task.name}: no row has a gold answer"
+                + (f" here and a score in {rival.run}" if rival else "")
+                + ": nothing can be drawn until it is known"
+            )
+        for name, notes in job.notes.items():
+            notes.drawn_from = RowSet(rows[name])
+        self.task = DrawnTask(job, rows, spec.seed, rival)
+        self.scores = self.task.rows.scores()
+        self._entries = array("I", [0]) * len(counts)
+        views_of = array("I", [0]) * len(counts)
+        for name in rows:
+            for number, entry in zip(rows[name], entries[name], strict=True):
+                place = self.task.rows.place(name, number)
+                assert place is not None
+                self._entries[place], views_of[place] = entry, counts[entry]
+        self._views = array("I", itertools.accumulate(views_of, initial=0))
+        """Where the views of the row at a place begin, among those of all rows."""
+        self._records = Spool[Record](block=1)
+        self._seen = array("q", [-1]) * self.count
+        """By view: which of the records is the last one of it. Kept where a row has several: one may be asked again."""
+        self.asked = 0
+        self.is_known = False
+
+    def _is_drawn(self, sample: Sample, rival: Rival | None) -> bool:
+        if sample.problem:
+            self.always.append(sample)
+            return False
+        return sample.target is not None and (rival is None or rival.knows(sample.subset, sample.id))
+
+    @property
+    def count(self) -> int:
+        """How many samples all rows have."""
+        return self._views[-1]
+
+    def samples(self, first: int, last: int) -> Iterator[Sample]:
+        """Those of the rounds from `first` until before `last`."""
+        if not first:
+            yield from self.always
+        for drawn in self.task.rounds[first:last]:
+            for place in drawn.tolist():
+                yield from self._samples[self._entries[place]]
+
+    def saw(self, record: Record) -> None:
+        """Note the scores of a finished sample; a row that is shown in several ways is scored once all are there."""
+        place = self.task.rows.place(record.subset, record.id)
+        if place is None:
+            return
+        views, (begin, end) = [record], self._views[place : place + 2]
+        if end - begin > 1:
+            self._seen[begin + (record.view.index if record.view else 0)] = len(self._records)
+            self._records.append(record)
+            views = [self._records[at] for at in self._seen[begin:end] if at >= 0]
+        if len(views) == end - begin:
+            (joined,) = self.job.scorer.rows(iter(views))
+            score = joined.scores.get(self.task.key.name)
+            self.scores[place] = score if isinstance(score, int | float) else math.nan
 
 
 class Draws:
@@ -205,75 +330,38 @@ class Draws:
         if spec.precision is None and spec.until_decided is None:
             return None
         check_drawn(jobs, spec)
-        drawings = []
-        for job in jobs:
-            rival = Rival.of(spec.until_decided, job) if spec.until_decided else None
-            samples: dict[Row, list[Sample]] = {}
-            always = []
-            for sample in job.samples:
-                if sample.problem:
-                    always.append(sample)
-                elif sample.target is not None and (rival is None or (sample.subset, sample.id) in rival.scores):
-                    samples.setdefault((sample.subset, sample.id), []).append(sample)
-            if not samples:
-                raise UsageError(
-                    f"{job.task.name}: no row has a gold answer"
-                    + (f" here and a score in {rival.run}" if rival else "")
-                    + ": nothing can be drawn until it is known"
-                )
-            rows: dict[str, list[int]] = {subset.name: [] for subset in job.task.subsets}
-            for subset, number in samples:
-                rows[subset].append(number)
-            for name, notes in job.notes.items():
-                notes.drawn_from = rows[name]
-            drawings.append(_Drawing(job, DrawnTask(job, rows, spec.seed, rival), samples, always))
-        return cls(drawings, spec.precision)
+        return cls([_Drawing(job, spec) for job in jobs], spec.precision)
 
     @property
     def sizes(self) -> list[tuple[str, int]]:
         """(task, samples) if all were asked."""
-        return [(name, sum(map(len, each.samples.values()))) for name, each in self._drawings.items()]
+        return [(name, each.count) for name, each in self._drawings.items()]
 
-    def next_samples(self) -> list[tuple[TaskJob, Sample]]:
-        """What is to be asked before the next look; empty once every task is known."""
-        part: list[tuple[TaskJob, Sample]] = []
-        for drawing in self._drawings.values():
-            if drawing.asked:
-                drawing.task.take(drawing.scores, drawing.asked)
-                drawing.is_known = drawing.task.is_known(self._precision)
-            if drawing.is_known:
-                continue
-            look = drawing.task.next_look(self._precision)
-            rows = [row for drawn in drawing.task.rounds[drawing.asked : look] for row in drawn]
-            samples = [
-                *([] if drawing.asked else drawing.always),
-                *(each for row in rows for each in drawing.samples[row]),
-            ]
-            drawing.asked = look
-            part += [(drawing.job, sample) for sample in samples]
-        return part
+    def looks(self) -> Iterator[Iterator[tuple[TaskJob, Sample]]]:
+        """What is to be asked before each look, until every task is known. All of it must be seen before the next."""
+        while True:
+            wanted = [(each, each.asked) for each in self._drawings.values() if not self._is_known(each)]
+            if not wanted:
+                return
+            for drawing, _ in wanted:
+                drawing.asked = drawing.task.next_look(self._precision)
+            yield ((each.job, sample) for each, first in wanted for sample in each.samples(first, each.asked))
+
+    def _is_known(self, drawing: _Drawing) -> bool:
+        if drawing.asked:
+            drawing.task.take(drawing.scores, drawing.asked)
+            drawing.is_known = drawing.task.is_known(self._precision)
+        return drawing.is_known
 
     def saw(self, record: Record) -> None:
-        """Note the scores of a finished sample; a row that is shown in several ways is scored once all are there."""
-        drawing = self._drawings[record.task]
-        row = record.subset, record.id
-        if row not in drawing.samples:
-            return
-        views = [record]
-        if (count := len(drawing.samples[row])) > 1:  # kept: one of them may be asked again
-            drawing.views.setdefault(row, {})[record.key] = record
-            views = list(drawing.views[row].values())
-        if len(views) == count:
-            (joined,) = drawing.job.scorer.rows(iter(views))
-            score = joined.scores.get(drawing.task.key.name)
-            drawing.scores[row] = float(score) if isinstance(score, int | float) else None
+        """Note the scores of a finished sample."""
+        self._drawings[record.task].saw(record)
 
     def keep(self) -> None:
         """Let the jobs hold the samples that were asked, and their notes the numbers of these rows."""
         for drawing in self._drawings.values():
-            rows = [row for drawn in drawing.task.rounds[: drawing.asked] for row in drawn]
-            drawing.job.hold([*drawing.always, *(sample for row in rows for sample in drawing.samples[row])])
-            chosen: dict[str, set[int]] = {name: set() for name in drawing.job.notes}
+            drawing.job.hold(drawing.samples(0, drawing.asked))
+            chosen = {name: RowSet() for name in drawing.job.notes}
             for sample in drawing.job.samples:
                 chosen[sample.subset].add(sample.id)
             for name, notes in drawing.job.notes.items():
@@ -311,19 +399,27 @@ def drawn_fields(job: TaskJob, coverage: TaskCoverage, records: Iterable[Record]
     if spec.until_decided:
         with contextlib.suppress(UsageError):  # of a run that is gone since, the interval alone is left
             rival = Rival.of(spec.until_decided, job)
-        if rival and any((name, number) not in rival.scores for name, numbers in rows.items() for number in numbers):
+        if rival and any(not rival.knows(name, number) for name, numbers in rows.items() for number in numbers):
             rival = None
     task = DrawnTask(job, rows, spec.seed, rival)
+    asked = {name: coverage.of_subset(name) for name in rows}
     done = 0
-    while done < len(task.rounds) and all(row in coverage.of_subset(name) for name, row in task.rounds[done]):
+    while done < len(task.rounds):
+        drawn = map(task.rows.row, task.rounds[done].tolist())
+        if not all(number in asked[name] for name, number in drawn):
+            break
         done += 1
-    scores = {(record.subset, record.id): record.scores.get(task.key.name) for record in job.scorer.rows(records)}
-    task.take({row: float(score) for row, score in scores.items() if isinstance(score, int | float)}, done)
+    scores = task.rows.scores()
+    for record in job.scorer.rows(records):
+        score, place = record.scores.get(task.key.name), task.rows.place(record.subset, record.id)
+        if place is not None and isinstance(score, int | float):
+            scores[place] = score
+    task.take(scores, done)
     return task.fields() if task.n else None
 
 
-def _range(score: float | None, least: float, greatest: float) -> tuple[float, float]:
-    return (least, greatest) if score is None or not math.isfinite(score) else (score, score)
+def _range(score: float, least: float, greatest: float) -> tuple[float, float]:
+    return (score, score) if math.isfinite(score) else (least, greatest)
 
 
 def _within(pair: tuple[float, float], least: float, greatest: float) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from harness.errors import UsageError, suggest
 from harness.metrics import MetricOptions, RepeatMetric
 from harness.modifiers import Modifier
 from harness.record.coverage import TaskCoverage, numbered
+from harness.record.row_set import RowSet
 from harness.registry import Registry
 from harness.run.modify import make_modifiers, modified_groups
 from harness.run.sample_facts import SampleFacts
@@ -103,7 +104,7 @@ class TaskJob:
             limit,
             bad,
             self.bad_rows,
-            {name: numbers for name, numbers in chosen.items() if isinstance(numbers, frozenset)},
+            {name: numbers for name, numbers in chosen.items() if isinstance(numbers, RowSet)},
             drawn,
         )
 

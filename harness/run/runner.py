@@ -296,11 +296,8 @@ class _Run:
         self.progress.started(started, self.spec.model)
         samples = ((job, sample) for job in jobs for sample in job.samples)
         open_samples = (each for place, each in enumerate(samples) if not done or not done[place])
-        size = PART_OF_NO_MODEL if self.model.answers_samples else PART
-        if done and all(done):
-            return
-        while part := list(itertools.islice(open_samples, size)):
-            self._ask_part(part)
+        if not done or not all(done):
+            self._ask_parts(open_samples)
 
     def _known(self, jobs: Sequence[TaskJob]) -> tuple[Counter[tuple[str, OnDisk]], bytearray]:
         """How many samples of each task are how far on disk, and of each whether it is done; empty where nothing is on
@@ -316,6 +313,12 @@ class _Run:
                 known[job.task.name, state] += 1
                 done.append(state is OnDisk.DONE)
         return known, done
+
+    def _ask_parts(self, samples: Iterator[tuple[TaskJob, Sample]]) -> None:
+        """Ask samples, a part at a time."""
+        size = PART_OF_NO_MODEL if self.model.answers_samples else PART
+        while part := list(itertools.islice(samples, size)):
+            self._ask_part(part)
 
     def _ask_part(self, part: Sequence[tuple[TaskJob, Sample]]) -> None:
         """Ask what some samples still lack, and finish them."""
@@ -340,8 +343,8 @@ class _Run:
             for record in self.folder.records(job.task.name):
                 draws.saw(record)
         self.progress.started([(name, samples, 0) for name, samples in draws.sizes], self.spec.model)
-        while part := draws.next_samples():
-            self._ask_part(part)
+        for look in draws.looks():
+            self._ask_parts(look)
         draws.keep()
 
     def _ask(self) -> None:

@@ -8,10 +8,13 @@ begins alike stays together, and no part gets only the slow tasks.
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.errors import UsageError
+from harness.record.coverage import RowNumbers
+from harness.record.row_set import RowSet
 from harness.run.cuts import opening_of, parts_of, weight_of
 from harness.run.jobs import TaskJob
 from harness.run.spec import RunSpec
@@ -50,54 +53,64 @@ def take_share(jobs: Sequence[TaskJob], spec: RunSpec) -> RowShare | None:
         return None
     part, of = spec.shard
     digest = hashlib.blake2b(digest_size=8)
-    own: dict[tuple[str, str], set[int]] = {}
+    own: dict[tuple[str, str], RowSet] = {}
     for generates in (True, False):
-        line = [row for job in jobs if _generates(job) is generates for row in _weighed(job, spec)]
-        groups, weights = [(row.task, row.subset) for row in line], [row.weight for row in line]
-        for row, at in zip(line, parts_of(groups, weights, of), strict=True):
-            digest.update(f"{row.task}\0{row.subset}\0{row.number}\0{row.weight}\n".encode("utf-8", "surrogatepass"))
-            if at == part - 1:
-                own.setdefault((row.task, row.subset), set()).add(row.number)
+        line = [rows for job in jobs if _generates(job) is generates for rows in _weighed(job, spec)]
+        groups, weights = array("I"), array("q")
+        for group, rows in enumerate(line):
+            groups.extend(array("I", [group]) * len(rows.weights))
+            weights.extend(rows.weights)
+        places = iter(parts_of(groups, weights, of))
+        for rows in line:
+            chosen = own.setdefault((rows.task, rows.subset), RowSet())
+            for number, weight, place in zip(rows.numbers, rows.weights, places, strict=False):
+                digest.update(f"{rows.task}\0{rows.subset}\0{number}\0{weight}\n".encode("utf-8", "surrogatepass"))
+                if place == part - 1:
+                    chosen.add(number)
     for job in jobs:
         name = job.task.name
         job.hold(each for each in job.samples if each.id in own.get((name, each.subset), ()))
         for subset, notes in job.notes.items():
-            rows = own.get((name, subset), set())
-            notes.chosen, notes.asked = sorted(rows), len(rows)
-            notes.bad = {number: why for number, why in notes.bad.items() if number in rows}
-            notes.own_examples = [number for number in notes.own_examples if number in rows]
+            asked = own.get((name, subset), RowSet())
+            notes.chosen, notes.asked = asked, len(asked)
+            notes.bad = {number: why for number, why in notes.bad.items() if number in asked}
+            notes.own_examples = [number for number in notes.own_examples if number in asked]
             notes.fewer_examples = 0  # counted over all rows: how many of these it is, is not known
     return RowShare(part, of, digest.hexdigest())
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class _Rows:
+    """Rows of a subset in their order, each with the work that all of its samples are."""
+
     task: str
     subset: str
-    number: int
-    weight: int
+    numbers: RowNumbers
+    weights: array[int]
 
 
 def _generates(job: TaskJob) -> bool:
     return job.task.config.output_type == "generate_until"
 
 
-def _weighed(job: TaskJob, spec: RunSpec) -> Iterator[_Row]:
-    """The rows of a task in their order, each with the work that all of its samples are. One that is left out as a bad
-    row has no sample, and weighs nothing."""
-    weights: dict[tuple[str, int], int] = {}
+def _weighed(job: TaskJob, spec: RunSpec) -> Iterator[_Rows]:
+    """The rows of a task. One that is left out as a bad row has no sample, and weighs nothing."""
+    by_number: dict[str, array[int]] = {}
     opening: tuple[str, ...] | None = None
     for sample in job.samples:
         weight = 1
         for request in sample.requests:
             weight += weight_of(request, opening)
             opening = opening_of(request.prompt)
-        row = (sample.subset, sample.id)
-        weights[row] = weights.get(row, 0) + weight
+        weights = by_number.setdefault(sample.subset, array("q"))
+        if sample.id >= len(weights):
+            weights.extend(array("q", [0]) * (sample.id + 1 - len(weights)))
+        weights[sample.id] += weight
     coverage = job.coverage(spec.limit)
     for subset in coverage.asked:
-        for number in sorted(coverage.of_subset(subset)):
-            yield _Row(job.task.name, subset, number, weights.get((subset, number), 0))
+        numbers, weights = coverage.of_subset(subset), by_number.get(subset, array("q"))
+        own = array("q", (weights[number] if number < len(weights) else 0 for number in numbers))
+        yield _Rows(job.task.name, subset, numbers, own)
 
 
 def shard_words(shard: Mapping[str, object]) -> str:

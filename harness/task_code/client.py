@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import threading
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from harness.errors import DataError, MachineError, UsageError
 from harness.scoring import sandbox
+from harness.spool import FEW, Spool
 from harness.task_code.code_process import CodeProcess, told
 from harness.task_code.consent import Consent
 from harness.task_code.messages import SHAPES, decoded, encoded
@@ -28,6 +30,7 @@ from harness.tasks.functions import LoadedCode
 from harness.tasks.yaml_file import Document, KeyPath, PythonFunction
 from harness.types import JSON
 
+Row = Mapping[str, Any]
 _IMPORTING, _WHOLE_SPLIT = 600.0, 1800.0  # seconds by the clock
 _CHUNK = 256
 _MOST_TOLD = 40
@@ -76,8 +79,10 @@ class TaskCode:
         self._meanwhile: Callable[[], None] | None = meanwhile
         self._lock = threading.RLock()
         self._processes: dict[bool, CodeProcess] = {}
-        self._known: dict[tuple[PythonFunction, int], tuple[Any, Any]] = {}
-        self._splits: dict[tuple[PythonFunction, str], dict[str, list[dict[str, Any]]]] = {}
+        self._known: dict[int, tuple[Row, Mapping[PythonFunction, Any]]] = {}
+        """By the identity of a row: the row, and the values of functions."""
+        self._foreseen: Spool[Mapping[PythonFunction, Any]] = Spool()
+        self._splits: dict[tuple[PythonFunction, str], dict[str, Sequence[dict[str, Any]]]] = {}
         self._tasks: dict[str, tuple[bool, dict[str, Any]]] = {}
         self._classes: dict[PythonFunction, Any] = {}
         self._hangs: dict[str, int] = {}
@@ -125,16 +130,23 @@ class TaskCode:
 
     def rows(
         self, function: PythonFunction, rows: Sequence[Mapping[str, Any]], features: JSON = None, label: str = "test"
-    ) -> list[dict[str, Any]]:
-        """`process_docs` of a whole split. Raises `DataError`."""
-        given = [encoded(row) for row in rows]
+    ) -> Sequence[dict[str, Any]]:
+        """`process_docs` of a whole split, which its process holds as a whole; here it goes by in parts. Raises
+        `DataError`."""
         try:
-            made = self._ask(
-                function, _WHOLE_SPLIT, do="rows", function=_pair(function), rows=given, features=features, label=label
-            )
+            self._ask(function, _WHOLE_SPLIT, do="give", rows=[], begin=True)
+            for part in _parts(rows):
+                self._ask(function, _WHOLE_SPLIT, do="give", rows=list(map(encoded, part)), begin=False)
+            about = {"function": _pair(function), "features": features, "label": label, "count": len(rows)}
+            self._ask(function, _WHOLE_SPLIT, do="rows", **about)
+            return Spool(self._made(function, ""), block=1)
         except CodeError as error:
             raise DataError(f"process_docs: {function}: {error}") from None
-        return [decoded(row) for row in made]
+
+    def _made(self, function: PythonFunction, name: str) -> Iterator[dict[str, Any]]:
+        """The rows that a function has made, part after part. Raises `CodeError` and `DataError`."""
+        while part := self._ask(function, _WHOLE_SPLIT, do="take", name=name):
+            yield from map(decoded, part)
 
     def samples(self, function: PythonFunction) -> list[dict[str, Any]]:
         """Few-shot examples that a function gives. Raises `DataError`."""
@@ -144,16 +156,16 @@ class TaskCode:
             raise DataError(f"fewshot_config: samples: {function}: {error}") from None
         return [decoded(row) for row in made]
 
-    def splits(self, function: PythonFunction, options: Mapping[str, JSON]) -> dict[str, list[dict[str, Any]]]:
+    def splits(self, function: PythonFunction, options: Mapping[str, JSON]) -> Mapping[str, Sequence[dict[str, Any]]]:
         """All rows that `custom_dataset` makes, by split. Raises `DataError`."""
         given = {name: value for name, value in options.items() if name != "trust_remote_code"}
         key = (function, json.dumps(given, sort_keys=True, default=str))
         if key not in self._splits:
             try:
-                made = self._ask(function, _WHOLE_SPLIT, do="splits", function=_pair(function), options=given)
+                names = self._ask(function, _WHOLE_SPLIT, do="splits", function=_pair(function), options=given)
+                self._splits[key] = {name: Spool(self._made(function, name), block=1) for name in names}
             except CodeError as error:
                 raise DataError(f"custom_dataset: {function}: {error}") from None
-            self._splits[key] = {split: [decoded(row) for row in rows] for split, rows in made.items()}
         return self._splits[key]
 
     def media(self, kind: str, function: PythonFunction, row: Mapping[str, Any]) -> list[Any]:
@@ -164,29 +176,43 @@ class TaskCode:
         except CodeError as error:
             raise DataError(f"doc_to_{kind}: {function}: {error}") from None
 
-    def foresee(self, functions: Sequence[PythonFunction], rows: Sequence[Mapping[str, Any]]) -> None:
-        """Have the values of `functions` for all rows made at once; `value` finds them then. `forget` drops them."""
+    def foresee(self, functions: Sequence[PythonFunction], rows: Iterable[Row]) -> None:
+        """Have the values of `functions` for all rows made at once; `value` finds them then, of many rows as long as
+        `known` gives the row. `forget` drops them."""
         by_name = {str(index): function for index, function in enumerate(functions)}
-        for start in range(0, len(rows) if functions else 0, _CHUNK):
-            part = rows[start : start + _CHUNK]
+        self._known, self._foreseen = {}, Spool()
+        for part in _parts(rows) if functions else ():
             for row, values in zip(part, self._values(by_name, part), strict=True):
-                for name, function in by_name.items():
-                    self._known[function, id(row)] = (row, values[name])
+                of_row = {function: values[name] for name, function in by_name.items()}
+                self._foreseen.append(of_row)
+                if len(self._foreseen) <= FEW:  # examples may be the same rows
+                    self._known[id(row)] = row, of_row
+
+    def known(self, rows: Iterable[tuple[int, Row]]) -> Iterator[tuple[int, Row]]:
+        """The rows that `foresee` was told, in their order and with their numbers, each while its values are known."""
+        if len(self._foreseen) <= FEW:
+            yield from rows
+            return
+        for (number, row), values in zip(rows, self._foreseen, strict=True):
+            self._known = {id(row): (row, values)}
+            yield number, row
 
     def forget(self) -> None:
         """Drop what `foresee` and `splits` hold."""
-        self._known.clear()
+        self._known, self._foreseen = {}, Spool()
         self._splits.clear()
 
     def value(self, function: PythonFunction, row: Mapping[str, Any]) -> Any:
         """What a function makes of a row. Raises `DataError`."""
-        held = self._known.get((function, id(row)))
-        if held is None or held[0] is not row:
+        held = self._known.get(id(row))
+        if held is not None and held[0] is row and function in held[1]:
+            value = held[1][function]
+        else:
             (found,) = self._values({"0": function}, [row])
-            held = (row, found["0"])
-        if isinstance(held[1], CodeError):
-            raise DataError(f"{function}: {held[1]}")
-        return held[1]
+            value = found["0"]
+        if isinstance(value, CodeError):
+            raise DataError(f"{function}: {value}")
+        return value
 
     def offer(self, environment: Mapping[str, PythonFunction]) -> tuple[JSON, str]:
         """The functions of an environment, as a list of JSON Schemas, and its policy. Raises `DataError`."""
@@ -366,6 +392,12 @@ class TaskCode:
                 if self.consent.unboxed(function) is unboxed:
                     self._answer(process, _IMPORTING, {"do": "class", "function": _pair(function), "config": config})
         return process
+
+
+def _parts(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    rest = iter(rows)
+    while part := list(itertools.islice(rest, _CHUNK)):
+        yield part
 
 
 def _text_of(value: Any) -> str:

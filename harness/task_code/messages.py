@@ -15,6 +15,10 @@ def _is_rows(made: Any) -> bool:
     return isinstance(made, list) and all(isinstance(row, dict) for row in made)
 
 
+def _is_names(made: Any) -> bool:
+    return isinstance(made, list) and all(isinstance(name, str) for name in made)
+
+
 SHAPES: Mapping[str, Callable[[Any], bool]] = {
     "load": lambda made: (
         isinstance(made, dict) and all(isinstance(made.get(key), list) for key in ("names", "files", "filters"))
@@ -26,9 +30,11 @@ SHAPES: Mapping[str, Callable[[Any], bool]] = {
         isinstance(made, list) and all(isinstance(one, list) and list(map(type, one)) == [str, list] for one in made)
     ),
     "media": lambda made: isinstance(made, list),
-    "rows": _is_rows,
+    "give": lambda made: isinstance(made, int),
+    "rows": _is_names,
+    "take": _is_rows,
     "samples": _is_rows,
-    "splits": lambda made: isinstance(made, dict) and all(map(_is_rows, made.values())),
+    "splits": _is_names,
     "values": lambda made: (
         _is_rows(made) and all(isinstance(value, dict) for values in made for value in values.values())
     ),

@@ -13,6 +13,7 @@ import datetime
 import functools
 import importlib.machinery
 import importlib.util
+import itertools
 import json
 import math
 import os
@@ -45,6 +46,8 @@ _TRIED = {
 """Events of Python's audit hooks that a task's code has no reason for, in words."""
 _FILE_ACTS = ("to write", "to remove", "to rename")
 _MOST_TOLD = 40
+_AT_ONCE = 256
+"""Rows that are sent at once."""
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
@@ -141,6 +144,9 @@ class _Process:
         self.names.settings = self.classes.Settings
         self.environments: Any = _module("_environments", hello["environments"])
         self.instances: dict[tuple[str, str], Any] = {}
+        self.given: list[Any] = []
+        self.made: dict[str, Iterator[list[Any]]] = {}
+        """Rows that were made and not taken yet, in parts: by split, or by no name."""
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         do: Callable[..., Any] = getattr(self, f"do_{request.pop('do')}")
@@ -185,12 +191,30 @@ class _Process:
         """What a class asks about a row: [kind, arguments] of each request."""
         return _encoded(self.function(*function)(_decoded(row), context))
 
-    def do_rows(self, function: list[str], rows: list[Any], features: Any, label: str) -> Any:
-        """`process_docs`, on a data set as lm-eval gives it."""
+    def do_give(self, rows: list[Any], begin: bool) -> Any:
+        """Take a part of the rows that `do_rows` is about. begin: whether it is the first."""
+        if begin:
+            self.given, self.made = [], {}
+        self.given += [_decoded(row) for row in rows]
+        return len(self.given)
+
+    def do_rows(self, function: list[str], features: Any, label: str, count: int) -> Any:
+        """`process_docs`, on a data set as lm-eval gives it, of the rows that were given; `do_take` has the result."""
+        rows, self.given = self.given, []
+        if len(rows) != count:
+            raise _Refused("its process has ended in between")
         made = self.function(*function)
-        dataset = _dataset([_decoded(row) for row in rows], features, label)
+        dataset = _dataset(rows, features, label)
+        del rows
         _seed()
-        return _rows_of(made(dataset))
+        self.made = {"": _parts_of(made(dataset))}
+        return [""]
+
+    def do_take(self, name: str) -> Any:
+        """The next part of the rows that were made; empty behind the last."""
+        if name not in self.made:
+            raise _Refused("its process has ended in between")
+        return next(self.made[name], [])
 
     def do_samples(self, function: list[str]) -> Any:
         """A function that gives few-shot examples."""
@@ -199,11 +223,12 @@ class _Process:
         return [_encoded(row) for row in made()]
 
     def do_splits(self, function: list[str], options: dict[str, Any]) -> Any:
-        """`custom_dataset`: all splits, with their rows; or a list, which is the split `test`."""
+        """`custom_dataset`: the names of all splits; or a list, which is the split `test`. `do_take` gives the rows."""
         made = self.function(*function)
         _seed()
         splits = {"test": made} if isinstance(made, list | tuple) else made(**options)
-        return {str(split): _rows_of(dataset) for split, dataset in splits.items()}
+        self.made = {str(split): _parts_of(dataset) for split, dataset in splits.items()}
+        return list(self.made)
 
     def do_values(self, functions: dict[str, list[str]], rows: list[Any]) -> Any:
         """What each of `functions` makes of each row: {"value": ...} or {"error": ...} by key."""
@@ -542,11 +567,21 @@ def _column(values: list[Any], written: Any) -> tuple[list[Any], Any]:
     return values, datasets.Dataset.from_dict({"it": values}).features["it"]
 
 
-def _rows_of(made: Any) -> list[Any]:
-    """Rows as JSON, of a data set or of anything that gives mappings. Pictures and sounds of a data set stay files."""
-    if hasattr(made, "to_list"):
-        made = made.to_list()
-    return [_encoded(row.model_dump() if hasattr(row, "model_dump") else dict(row)) for row in made]
+def _parts_of(made: Any) -> Iterator[list[Any]]:
+    """Rows as JSON, some at a time, of a data set or of anything that gives mappings. Pictures and sounds of a data set
+    stay files."""
+    rows = _listed(made) if hasattr(made, "to_list") else iter(made)
+    while part := list(itertools.islice(rows, _AT_ONCE)):
+        yield [_encoded(row.model_dump() if hasattr(row, "model_dump") else dict(row)) for row in part]
+
+
+def _listed(made: Any) -> Iterator[Any]:
+    if not hasattr(made, "select"):
+        yield from made.to_list()
+        return
+    step = 16 * _AT_ONCE  # each has its price
+    for start in range(0, len(made), step):
+        yield from made.select(range(start, min(start + step, len(made)))).to_list()
 
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})

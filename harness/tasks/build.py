@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+from array import array
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -138,7 +139,8 @@ def built_rows(
     what is wrong with all of them."""
     builder = _Builder(task, subset, open_split, options, notes or SubsetNotes())
     is_done = options.is_done
-    for number, row in builder.rows():
+    rows = builder.rows() if task.code is None else task.code.known(builder.rows())
+    for number, row in rows:
         if is_done is not None and is_done(SampleKey(task.name, subset.name, number)):
             continue
         try:
@@ -201,11 +203,11 @@ class _Builder:
         self.other_images = OtherImages(rows, self.images_of)
         self.split, self.numbers = rows, self.asked_numbers(rows)[: row_count(options.limit, len(rows))]
         notes.rows, notes.asked = len(rows), len(self.numbers)
-        self.are_first = self.numbers == range(len(self.numbers)) or self.numbers == list(range(len(self.numbers)))
+        self.are_first = all(number == place for place, number in enumerate(self.numbers))
         if not self.are_first:
-            notes.chosen = list(self.numbers)
+            notes.chosen = self.numbers
         if task.code is not None and self.called:
-            task.code.foresee(self.called, [row for _, row in self.rows()])
+            task.code.foresee(self.called, (row for _, row in self.rows()))
         self.same_question = SameQuestion(task, self.columns)
         self.styles = [_style(wording.config, options) for wording in task.wordings]
         self.maker = RequestMaker(task, subset, options.gen_kwargs, options.seed, unconditional=options.unconditional)
@@ -243,13 +245,17 @@ class _Builder:
         numbers = self.lite_numbers(rows)
         if self.options.after is None:
             return numbers
-        dates: dict[int, str | None] = {}
+        later = array("q")
         for number in numbers:
             with self.naming_row(f"row {number}"):
-                dates[number] = self.task.date_of(rows[number], self.subset.name)
-        self.notes.undated = sum(date is None for date in dates.values())
-        self.notes.latest = max((date for date in dates.values() if date is not None), default=None)
-        return [number for number, date in dates.items() if date is not None and is_later(date, self.options.after)]
+                date = self.task.date_of(rows[number], self.subset.name)
+            if date is None:
+                self.notes.undated += 1
+                continue
+            self.notes.latest = max(date, self.notes.latest or date)
+            if is_later(date, self.options.after):
+                later.append(number)
+        return later
 
     def lite_numbers(self, rows: Sequence[Row]) -> Sequence[int]:
         """The numbers of all rows, or of those of a lite set."""
@@ -296,10 +302,10 @@ class _Builder:
         # Images of rows that are only counted are not read.
         asked: Collection[int] = range(limit if isinstance(limit, int) else len(rows)) if only is None else only
         asked = range(len(rows)) if self.task.templates.where else asked
-        # Media, and what Python of a task makes of rows, are remembered by row, which must then stay one object.
+        # Media are remembered by row, which must then stay one object.
         has_media = bool(self.media_columns or self.choosers)
         conditions, columns = self.task.templates.where, set[str]()
-        if isinstance(rows, Spool) and not has_media and not self.called and not conditions:
+        if isinstance(rows, Spool) and not has_media and not conditions:
             for row in rows:
                 columns.update(row)
                 if row != plain_row(row):
@@ -307,7 +313,7 @@ class _Builder:
                     break
             else:
                 return rows, columns  # they are in a file already, as they are wanted
-        kept: list[Row] | Spool[Row] = [] if has_media or self.called else Spool(block=1)
+        kept: list[Row] | Spool[Row] = [] if has_media else Spool(block=1)
         for number, row in enumerate(rows):
             with NamingRow(self.task, self.subset, split, f"row {number}"):
                 row = self.plain(row, number in asked)

@@ -5,7 +5,7 @@ This room only names it; `harness/task_code/` is where it happens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,20 +40,23 @@ class TaskFunctions(Protocol):
 
     def rows(
         self, function: PythonFunction, rows: Sequence[Mapping[str, Any]], features: JSON = None, label: str = ""
-    ) -> list[dict[str, Any]]:
+    ) -> Sequence[dict[str, Any]]:
         """`process_docs` of a split. Raises `DataError`."""
 
     def samples(self, function: PythonFunction) -> list[dict[str, Any]]:
         """Few-shot examples. Raises `DataError`."""
 
-    def splits(self, function: PythonFunction, options: Mapping[str, JSON]) -> Mapping[str, list[dict[str, Any]]]:
+    def splits(self, function: PythonFunction, options: Mapping[str, JSON]) -> Mapping[str, Sequence[dict[str, Any]]]:
         """`custom_dataset`: rows by split. Raises `DataError`."""
 
     def media(self, kind: str, function: PythonFunction, row: Mapping[str, Any]) -> list[Any]:
         """`doc_to_image` or `doc_to_audio`: what is shown of a row, as `media_of` takes it. Raises `DataError`."""
 
-    def foresee(self, functions: Sequence[PythonFunction], rows: Sequence[Mapping[str, Any]]) -> None:
+    def foresee(self, functions: Sequence[PythonFunction], rows: Iterable[Mapping[str, Any]]) -> None:
         """Have the values of functions for many rows made at once, for `value` to find."""
+
+    def known(self, rows: Iterable[tuple[int, Mapping[str, Any]]]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """The rows that `foresee` was told, each while `value` finds its values."""
 
     def forget(self) -> None:
         """Drop what `foresee` and `splits` hold."""

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 
 from harness.data.locations import local_path
 from harness.errors import DataError, TaskError, suggest
+from harness.spool import Spool
 from harness.tasks.schema import words
 from harness.tasks.task import Subset, Task
 from harness.tasks.templates import as_literal
@@ -112,14 +113,14 @@ def exploded(rows: Sequence[Mapping[str, Any]], columns: Columns | None) -> Sequ
     """
     if not columns:
         return rows
-    many: list[Mapping[str, Any]] = []
+    many = Spool[Mapping[str, Any]](block=1)
     for number, row in enumerate(rows):
         lists = _lists(row, columns)
         if len({len(items) for items in lists.values()}) > 1:
             lengths = ", ".join(f"'{name}' has {len(items)}" for name, items in lists.items())
             raise DataError(f"explode: row {number}: the lists are not equally long: {lengths} items")
         items = zip(*lists.values(), strict=True)
-        many += [{**row, **dict(zip(lists, each, strict=True))} for each in items] if lists else [row]
+        many.extend([{**row, **dict(zip(lists, each, strict=True))} for each in items] if lists else [row])
     return many
 
 
