@@ -252,8 +252,9 @@ class SetValue:
 class CorpusMetric(Metric):
     """A metric that only a whole set of samples has: no sample has a score, and no sums of numbers make the value.
 
-    What `item` returns is kept in memory for every sample of the set: for what can be summed, define `from_sums` of a
-    plain metric instead.
+    What `item` returns is kept for every sample of the set: tuples of numbers in memory, values of which few are
+    different once each, others in a file, and in memory where there are resamples. For what can be summed, define
+    `from_sums` of a plain metric instead.
     """
 
     aggregation: ClassVar[str] = "self"
@@ -280,6 +281,8 @@ class CorpusMetric(Metric):
     @abstractmethod
     def measure(self, items: Sequence[Any]) -> float | SetValue | Mapping[str, float | SetValue]:
         """The value of a set, or several by name, of which each is reported as `<metric>_<name>`.
+
+        items: a list; of more than 20,000 a sequence that makes each item as it is looked at.
 
         One under the metric's own name is reported as `<metric>`.
         """

@@ -21,6 +21,7 @@ from harness.types import JSON, Counts, MetricResult, Record, Response, Result, 
 
 if TYPE_CHECKING:
     from harness.scoring.corpus import Measured
+    from harness.scoring.set_items import SetItems
     from harness.scoring.statistics.estimates import Clusters, Estimate, Floats
 
 Average = Literal["micro", "macro"]
@@ -88,6 +89,12 @@ class _Column:
         return True
 
 
+def _set_items() -> SetItems:
+    from harness.scoring.set_items import SetItems
+
+    return SetItems()
+
+
 @dataclass
 class _Items:
     """What a metric of whole sets keeps of one subset, and its values, which several means are made of.
@@ -95,8 +102,8 @@ class _Items:
     answered: how many of the items are of samples that have an answer.
     """
 
-    items: list[Any] = field(default_factory=list)
-    clusters: list[int] = field(default_factory=list)
+    items: SetItems = field(default_factory=_set_items)
+    clusters: array[int] = field(default_factory=lambda: array("q"))
     answered: int = 0
     measured: Measured | None = None
 
@@ -106,6 +113,17 @@ class _Items:
         if self.measured is None:
             self.measured = measure(metric, self.items, self.clusters)
         return self.measured
+
+
+def _joined_items(parts: Sequence[_Items]) -> _Items:
+    """The items of several subsets as those of one set."""
+    if len(parts) == 1:
+        return parts[0]
+    joined = _Items()
+    for part in parts:
+        joined.items.extend(part.items.all())
+        joined.clusters.extend(part.clusters)
+    return joined
 
 
 @dataclass
@@ -369,8 +387,7 @@ def _corpus(key: ScoreKey, metric: CorpusMetric, tables: Sequence[_Table], avera
         if average == "macro":
             values = mean_of([part.measure(metric) for part in parts])
         else:
-            clusters = [cluster for part in parts for cluster in part.clusters]
-            values = _Items([item for part in parts for item in part.items], clusters).measure(metric)
+            values = _joined_items(parts).measure(metric)
     except (Exception, SystemExit) as error:
         return [_without_value(key, error, n, tables)]
     # `evaluate/rouge_rouge1@strict` for the value `rouge1` under the key `evaluate/rouge@strict`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from harness.metrics import CorpusMetric, SetValue
 from harness.plugin_values import integer, number, text
+from harness.scoring.set_items import SetItems
 from harness.scoring.statistics.estimates import SEED, Estimate, from_draws, macro_estimate
 
 
@@ -25,16 +27,13 @@ Measured = Mapping[str, SetEstimate]
 """Name of a value (empty for the metric's only one) -> what was measured."""
 
 
-def measure(metric: CorpusMetric, items: Sequence[Any], clusters: Sequence[int]) -> Measured:
+def measure(metric: CorpusMetric, items: SetItems, clusters: array[int]) -> Measured:
     """All values of the set `items`, n > 0; `clusters` holds one integer an item, equal within a cluster.
 
     Raises whatever the metric raises, `ValueError` where a value is not finite, and `TypeError` where it is no number.
     """
-    values = _values(metric, items)
-    units: dict[int, list[Any]] = {}
-    for item, cluster in zip(items, clusters, strict=True):
-        units.setdefault(cluster, []).append(item)
-    draws = _draws(metric, list(units.values())) if len(units) > 1 and metric.resamples > 1 else []
+    values = _values(metric, items.all())
+    draws = _draws(metric, items, clusters) if metric.resamples > 1 else []
     estimates = {}
     for name, (value, unknown) in values.items():
         known = [draw[name] for draw in draws if name in draw]
@@ -71,14 +70,29 @@ def _value(given: object, what: str) -> tuple[float | None, int]:
     return None if given.value is None else number(given.value, what), integer(given.unknown, f"unknown of {what}")
 
 
-def _draws(metric: CorpusMetric, units: Sequence[Sequence[Any]]) -> list[dict[str, float]]:
-    """The values of resamples. One that has none (a label was not drawn, for example) is empty."""
+def _draws(metric: CorpusMetric, items: SetItems, clusters: array[int]) -> list[dict[str, float]]:
+    """The values of resamples of clusters. One that has none (a label was not drawn, for example) is empty."""
+    _, firsts, unit_of, sizes = np.unique(
+        np.frombuffer(clusters, dtype=np.int64), return_index=True, return_inverse=True, return_counts=True
+    )
+    if len(firsts) < 2:
+        return []
+    items.in_memory()
+    # Clusters count in the order in which they came first; the items of one come in their own.
+    by_first = np.argsort(firsts)
+    rank = np.empty_like(by_first)
+    rank[by_first] = np.arange(len(by_first))
+    members, sizes = np.argsort(rank[unit_of], kind="stable"), sizes[by_first]
+    starts = np.cumsum(sizes) - sizes
     generator = np.random.default_rng(SEED)
     draws: list[dict[str, float]] = []
     for _ in range(metric.resamples):
-        picks = generator.integers(0, len(units), len(units))
+        picks = generator.integers(0, len(firsts), len(firsts))
+        drawn = sizes[picks]
+        # Of each cluster that was drawn, its first member and those behind it.
+        behind = np.arange(drawn.sum()) - np.repeat(np.cumsum(drawn) - drawn, drawn)
         try:
-            values = _values(metric, [item for pick in picks for item in units[pick]])
+            values = _values(metric, items.picked(members[np.repeat(starts[picks], drawn) + behind]))
             draws.append({name: value for name, (value, _) in values.items() if value is not None})
         except Exception:
             draws.append({})

@@ -65,7 +65,8 @@ def rank_correlation(pairs: Sequence[tuple[float, ...]]) -> float:
     """Spearman's rho: Pearson's r of ranks, of which equal numbers share the mean. NaN where one side is constant."""
     if len(pairs) < 2:
         return math.nan
-    x, y = (_ranks(np.array(side, dtype=np.float64)) for side in zip(*pairs, strict=True))
+    table: Floats = np.fromiter(pairs, dtype=np.dtype((np.float64, 2)), count=len(pairs))
+    x, y = _ranks(table[:, 0]), _ranks(table[:, 1])
     x, y = x - x.mean(), y - y.mean()
     spread = math.sqrt(float(x @ x) * float(y @ y))
     return float(x @ y) / spread if spread > 0 else math.nan
