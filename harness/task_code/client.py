@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from harness.errors import DataError, MachineError, UsageError
 from harness.scoring import sandbox
@@ -30,6 +30,7 @@ from harness.tasks.functions import LoadedCode
 from harness.tasks.yaml_file import Document, KeyPath, PythonFunction
 from harness.types import JSON
 
+T = TypeVar("T")
 Row = Mapping[str, Any]
 _IMPORTING, _WHOLE_SPLIT = 600.0, 1800.0  # seconds by the clock
 _CHUNK = 256
@@ -134,9 +135,9 @@ class TaskCode:
         """`process_docs` of a whole split, which its process holds as a whole; here it goes by in parts. Raises
         `DataError`."""
         try:
-            self._ask(function, _WHOLE_SPLIT, do="give", rows=[], begin=True)
+            self._ask(function, _WHOLE_SPLIT, do="give", values=[], begin=True)
             for part in _parts(rows):
-                self._ask(function, _WHOLE_SPLIT, do="give", rows=list(map(encoded, part)), begin=False)
+                self._ask(function, _WHOLE_SPLIT, do="give", values=list(map(encoded, part)), begin=False)
             about = {"function": _pair(function), "features": features, "label": label, "count": len(rows)}
             self._ask(function, _WHOLE_SPLIT, do="rows", **about)
             return Spool(self._made(function, ""), block=1)
@@ -283,7 +284,10 @@ class TaskCode:
 
     def join(self, task: str, metric: str, items: Sequence[Any]) -> Any:
         """One value of the scores of a set, as `score` gave them. Raises `CodeError`."""
-        return self._ask_task(task, _WHOLE_SPLIT, "join", metric=metric, items=list(items))
+        self._ask_task(task, _WHOLE_SPLIT, "give", values=[], begin=True)
+        for part in _parts(items):
+            self._ask_task(task, _WHOLE_SPLIT, "give", values=part, begin=False)
+        return self._ask_task(task, _WHOLE_SPLIT, "join", metric=metric, count=len(items))
 
     def take_read(self) -> dict[str, str]:
         """The local files that the code has read since this was asked last, with their hashes; not those that it read
@@ -394,8 +398,8 @@ class TaskCode:
         return process
 
 
-def _parts(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    rest = iter(rows)
+def _parts(values: Iterable[T]) -> Iterator[list[T]]:
+    rest = iter(values)
     while part := list(itertools.islice(rest, _CHUNK)):
         yield part
 

@@ -191,21 +191,25 @@ class _Process:
         """What a class asks about a row: [kind, arguments] of each request."""
         return _encoded(self.function(*function)(_decoded(row), context))
 
-    def do_give(self, rows: list[Any], begin: bool) -> Any:
-        """Take a part of the rows that `do_rows` is about. begin: whether it is the first."""
+    def do_give(self, values: list[Any], begin: bool, task: str = "") -> Any:
+        """Take a part of the rows that `do_rows` is about, or of what `do_join` is about. begin: whether it is the
+        first."""
         if begin:
             self.given, self.made = [], {}
-        self.given += [_decoded(row) for row in rows]
+        self.given += [_decoded(value) for value in values]
         return len(self.given)
+
+    def taken(self, count: int) -> list[Any]:
+        """All that was given."""
+        given, self.given = self.given, []
+        if len(given) != count:
+            raise _Refused("its process has ended in between")
+        return given
 
     def do_rows(self, function: list[str], features: Any, label: str, count: int) -> Any:
         """`process_docs`, on a data set as lm-eval gives it, of the rows that were given; `do_take` has the result."""
-        rows, self.given = self.given, []
-        if len(rows) != count:
-            raise _Refused("its process has ended in between")
         made = self.function(*function)
-        dataset = _dataset(rows, features, label)
-        del rows
+        dataset = _dataset(self.taken(count), features, label)
         _seed()
         self.made = {"": _parts_of(made(dataset))}
         return [""]
@@ -306,13 +310,13 @@ class _Process:
             scores = self.choice_scores(kept, gold, results)
         return {str(name): _encoded(value) for name, value in dict(scores).items()}
 
-    def do_join(self, task: str, metric: str, items: list[Any]) -> Any:
-        """One value from what `do_score` gave for all samples of a set."""
+    def do_join(self, task: str, metric: str, count: int) -> Any:
+        """One value from what `do_score` gave for all samples of a set, and `do_give` took."""
         kept = next(entry for entry in self.tasks[task]["metrics"] if entry["name"] == metric)
         how = kept["join"] or self.names.AGGREGATIONS.get(kept["aggregation"])
         if how is None:
             raise _Refused(f"there is no aggregation '{kept['aggregation']}'")
-        return _encoded(how([_decoded(item) for item in items]))
+        return _encoded(how(self.taken(count)))
 
     # How it is done.
 
