@@ -289,6 +289,69 @@ def test_an_exit_a_death_and_a_loop_are_errors_of_the_row(folder: Path, code: Ta
     assert "no end within" in str(looped)
 
 
+PARTS = """\
+import os
+
+
+def process_docs(dataset):
+    shuffled = dataset.shuffle(seed=3).filter(lambda doc: doc["n"] % 5)
+    return shuffled.map(lambda doc: {"twice": 2 * doc["n"]})
+
+
+def splits(**options):
+    yielded = ({"n": n} for n in range(options["count"]))
+    broken = ({"n": 1 / (300 - n)} for n in range(400))
+    return {"train": [{"n": -1}], "test": yielded, "empty": [], "broken": broken}
+
+
+def few(**options):
+    return {"test": ({"n": n} if n < 300 else os._exit(9) for n in range(400))}
+
+
+def counted(doc):
+    counted.calls = getattr(counted, "calls", 0) + 1
+    return counted.calls
+"""
+
+
+def test_whole_splits_come_in_parts_as_they_were_made(folder: Path, code: TaskCode) -> None:
+    (folder / "parts.py").write_text(PARTS)
+    rows = [{"n": n, "list": [n], "float": n / 3} for n in range(4500)]
+    made = code.rows(function(folder, "parts.process_docs"), rows)
+    assert sorted(row["n"] for row in made) == [n for n in range(4500) if n % 5]
+    assert [row["n"] for row in made][:3] != [1, 2, 3]
+    assert all(row == {**rows[row["n"]], "twice": 2 * row["n"]} for row in made)
+    with pytest.raises(DataError, match=r"custom_dataset: .*parts\.splits: ZeroDivisionError"):
+        code.splits(function(folder, "parts.splits"), {"count": 700})
+    with pytest.raises(DataError, match=r"custom_dataset: .*parts\.few: its process has ended \(exit code 9\)"):
+        code.splits(function(folder, "parts.few"), {})
+    (folder / "parts.py").write_text(PARTS.replace("range(400)", "range(200)"))
+    code.close()
+    found = code.splits(function(folder, "parts.splits"), {"count": 700})
+    assert {name: len(of_split) for name, of_split in found.items()} == {
+        "train": 1,
+        "test": 700,
+        "empty": 0,
+        "broken": 200,
+    }
+    assert list(found["test"]) == [{"n": n} for n in range(700)]
+
+
+def test_values_of_many_rows_are_found_row_by_row(
+    folder: Path, code: TaskCode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.task_code.client.FEW", 100)
+    monkeypatch.setattr("harness.spool.FEW", 100)
+    (folder / "parts.py").write_text(PARTS)
+    counted = function(folder, "parts.counted")
+    for count in (50, 700):
+        rows = [{"n": n} for n in range(count)]
+        code.foresee([counted], rows)
+        found = [code.value(counted, row) for _, row in code.known(enumerate(rows))]
+        assert found == list(range(found[0], found[0] + count))
+        code.forget()
+
+
 def test_last_words_of_a_process_send_nothing_to_the_terminal(folder: Path, code: TaskCode) -> None:
     (folder / "bad.py").write_text("import os\ndef act(doc):\n    os.write(2, b'\\x1b[2Jbye\\x07')\n    os._exit(9)\n")
     with pytest.raises(DataError, match=r"its process has ended \(exit code 9\): .*bye") as caught:
