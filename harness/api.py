@@ -31,7 +31,7 @@ from harness.cli.values import (
     recipe_judge,
 )
 from harness.engine.live import LiveModel, as_found, is_torch_module, why_sharded
-from harness.errors import UsageError
+from harness.errors import PluginError, UsageError
 from harness.hooks import hookimpl
 from harness.judging.judge import JudgeModel
 from harness.judging.judged_metrics import priced_judges, run_judged
@@ -182,8 +182,9 @@ def named_model(model: Any, model_args: Any, registry: Registry, role: str = "mo
     if not issubclass(kind, Model):
         return model
     if kind is model:
-        if kind in [each.value for each in registry.provided if each.kind == "model"]:
-            return kind.name
+        with contextlib.suppress(PluginError):
+            if registry.model(kind.name) is kind:
+                return kind.name
     elif model_args:
         raise UsageError(f"model_args: the model is made already, as {kind.__name__}(...)")
     else:

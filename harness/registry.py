@@ -1,14 +1,21 @@
 """Finds plugins through entry points and answers by name: which model, metric, filter, modifier, logger, executor.
 
 A plugin that cannot be imported is kept, with its cause, and named in the error of whatever needed it.
+
+A built-in plugin of which `plugins/names.json` tells all names is imported when one of them is asked for: all of them
+together take a third of the time in which a command answers. Every other plugin is imported at once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+import json
+import threading
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.metadata import Distribution, EntryPoint, distributions
+from importlib.util import find_spec
 from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
 from typing import Any, Literal, TypeVar
@@ -28,6 +35,8 @@ from harness.plugin_values import items, shown, text
 ENTRY_POINT_GROUP = "harness"
 BUILT_IN = "harness-eval"
 """The package of the plugins that come with the harness."""
+NAMES_FILE = "names.json"
+"""Beside the built-in plugins: plugin -> kind -> the names under which it is found, those of aliases included."""
 Kind = Literal["model", "metric", "filter", "modifier", "logger", "executor"]
 _HOOK_OF_KIND: dict[Kind, str] = {
     "model": "harness_models",
@@ -46,6 +55,7 @@ _BASE_OF_KIND: dict[Kind, type] = {
     "executor": RunExecutor,
 }
 _HOOKABLE = (FunctionType, MethodType, staticmethod, classmethod)
+NamesByKind = Mapping[str, Sequence[str]]
 T = TypeVar("T")
 
 
@@ -74,13 +84,24 @@ class Provided:
         return f"{self.plugin.package}/{self.name}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A plugin that is not imported yet, and what it will bring."""
+
+    load: Callable[[], Any]
+    names: NamesByKind
+
+
 @dataclass
 class Registry:
     """All plugins of this process. Made by `load_plugins`."""
 
     manager: pluggy.PluginManager
     plugins: list[Plugin] = field(default_factory=list)
-    _provided: list[Provided] | None = field(default=None, init=False, repr=False)
+    _waiting: dict[str, _Waiting] = field(default_factory=dict, init=False, repr=False)
+    _provided: list[Provided] = field(default_factory=list, init=False, repr=False)
+    _unasked: set[str] = field(default_factory=set, init=False, repr=False)
+    _lock: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False)
 
     @property
     def hook(self) -> Any:
@@ -89,19 +110,18 @@ class Registry:
 
     @property
     def broken(self) -> list[Plugin]:
+        """Those that could not be loaded, of all that were asked for until now; see `load_all`."""
         return [plugin for plugin in self.plugins if plugin.error]
 
     @property
     def provided(self) -> list[Provided]:
-        """Everything that was registered, in the order of the plugins' names."""
-        if self._provided is None:
-            self._provided = [
-                Provided(kind, value.name, value, plugin)
-                for kind, hook_name in _HOOK_OF_KIND.items()
-                for plugin, values in self._call_each(hook_name, functools.partial(_check_class, kind, hook_name))
-                for value in values
-            ]
-        return self._provided
+        """Everything that is registered, in the order of the plugins' names. Loads every plugin."""
+        self.load_all()
+        return list(self._loaded())
+
+    def load_all(self) -> None:
+        """Load the plugins that wait until one of their names is asked for, so that all that are broken are known."""
+        self._load_waiting(lambda _: True)
 
     def model(self, name: str) -> type[Model]:
         return self._find("model", name)
@@ -124,7 +144,8 @@ class Registry:
         return self._find("executor", name)
 
     def names(self, kind: Kind) -> list[str]:
-        return sorted({item.name for item in self.provided if item.kind == kind})
+        self._load_waiting(lambda names: kind in names)
+        return sorted({item.name for item in self._loaded() if item.kind == kind})
 
     def task_folders(self) -> list[tuple[str, Path]]:
         """(package, folder) of every folder of task files."""
@@ -139,24 +160,39 @@ class Registry:
         modules = ((plugin, self.manager.get_plugin(plugin.name)) for plugin in self.plugins if plugin.error is None)
         return [(plugin, getattr(module, hook_name)) for plugin, module in modules if hasattr(module, hook_name)]
 
+    def add(self, plugin: Plugin, load: Callable[[], Any], names: NamesByKind | None = None) -> None:
+        """Load a plugin; one of which all `names` are known waits until the first of them is asked for."""
+        if self.manager.has_plugin(plugin.name) or plugin.name in self._waiting:
+            plugin = replace(plugin, error=f"the plugin name '{plugin.name}' is taken by another package")
+        elif names:
+            self._waiting[plugin.name] = _Waiting(load, names)
+        else:
+            plugin = self._load(plugin, load)
+        self.plugins.append(plugin)
+
     def register(self, module: Any, *, package: str, name: str, version: str = "0") -> None:
         """Add a plugin that is not installed (tests, notebooks)."""
         self.manager.register(module, name=name)
         self.manager.check_pending()
         self.plugins.append(Plugin(name, package, version, getattr(module, "__name__", name)))
-        self._provided = None
+        self._unasked.add(name)
 
     def _folders(self, hook_name: str) -> list[tuple[str, Path]]:
         found = self._call_each(hook_name, functools.partial(_check_folder, hook_name))
         return [(plugin.package, Path(folder)) for plugin, folders in found for folder in folders]
 
-    def _call_each(self, hook_name: str, check: Callable[[Any], None]) -> list[tuple[Plugin, Sequence[Any]]]:
+    def _call_each(
+        self, hook_name: str, check: Callable[[Any], None], among: Container[str] | None = None
+    ) -> list[tuple[Plugin, Sequence[Any]]]:
         """Call a registration hook plugin by plugin, so that one that raises is named and the others still count.
 
-        check: raises TypeError for what the hook may not return.
+        check: raises TypeError for what the hook may not return. among: the names of the plugins to call; all
+        by default.
         """
         results: list[tuple[Plugin, Sequence[Any]]] = []
         for plugin, function in self.implementations(hook_name):
+            if among is not None and plugin.name not in among:
+                continue
             try:
                 found = items(function(), f"what {hook_name} returns")
                 for value in found:
@@ -166,9 +202,58 @@ class Registry:
                 self.plugins[self.plugins.index(plugin)] = _broken(plugin, error)
         return results
 
+    def _load_waiting(self, wanted: Callable[[NamesByKind], bool]) -> None:
+        """wanted: told a plugin's names by kind."""
+        with self._lock:
+            for name in [name for name, each in self._waiting.items() if wanted(each.names)]:
+                place = [plugin.name for plugin in self.plugins].index(name)
+                self.plugins[place] = self._load(self.plugins[place], self._waiting.pop(name).load)
+
+    def _load(self, plugin: Plugin, load: Callable[[], Any]) -> Plugin:
+        try:
+            self.manager.register(load(), name=plugin.name)
+            self.manager.check_pending()
+        except (Exception, SystemExit) as error:
+            if self.manager.has_plugin(plugin.name):
+                self.manager.unregister(name=plugin.name)
+            return _broken(plugin, error)
+        self._unasked.add(plugin.name)
+        return plugin
+
+    def _loaded(self) -> list[Provided]:
+        """What the plugins that are loaded registered, by kind and in the order of their names."""
+        with self._lock:
+            if self._unasked:
+                for kind, hook_name in _HOOK_OF_KIND.items():
+                    check = functools.partial(_check_class, kind, hook_name)
+                    for plugin, values in self._call_each(hook_name, check, self._unasked):
+                        self._provided += [Provided(kind, value.name, value, plugin) for value in values]
+                self._unasked.clear()
+                kinds, names = list(_HOOK_OF_KIND), [plugin.name for plugin in self.plugins]
+                self._provided.sort(key=lambda item: (kinds.index(item.kind), names.index(item.plugin.name)))
+            return self._provided
+
     def _find(self, kind: Kind, name: str, preferred: Sequence[str] = ()) -> type[Any]:
         """preferred: the packages of which one is meant where several have the name, the first of them first."""
-        named = [item for item in self.provided if item.kind == kind and name in (item.name, item.qualified_name)]
+        own = name.removeprefix(f"{BUILT_IN}/")
+        asked = {own, own.partition("/")[0]}  # `evaluate/accuracy` is of the family `evaluate`
+        self._load_waiting(lambda names: not asked.isdisjoint(names.get(kind, ())))
+        named = self._named(kind, name, preferred)
+        if not named and self._waiting:
+            self.load_all()
+            named = self._named(kind, name, preferred)
+        if len(named) == 1:
+            return named[0].value
+        if named:
+            owners = " and ".join(item.qualified_name for item in named)
+            raise PluginError(f"{kind} '{name}' is registered by more than one package: say which, {owners}")
+        message = f"unknown {kind} '{name}'{suggest(name, self.names(kind))}"
+        raise PluginError(f"{message}{self.missing_plugins} (`harness plugins` lists every {kind})")
+
+    def _named(self, kind: Kind, name: str, preferred: Sequence[str]) -> list[Provided]:
+        """What has this name among what is loaded: as its own, as an alias, or as the member of a family."""
+        items = [item for item in self._loaded() if item.kind == kind]
+        named = [item for item in items if name in (item.name, item.qualified_name)]
         for package in preferred if len(named) > 1 else ():
             own = [item for item in named if item.plugin.package == package]
             named = own or named
@@ -176,23 +261,13 @@ class Registry:
                 break
         if not named and kind == "model":
             # A class that inherits from another has not its aliases: `vllm_server` is no `openai`.
-            models = [item for item in self.provided if item.kind == kind]
-            named = [item for item in models if name in vars(item.value).get("aliases", {})]
-        if len(named) == 1:
-            return named[0].value
-        if not named and kind == "metric" and (member := self._member_of_family(name)) is not None:
-            return member
-        if named:
-            owners = " and ".join(item.qualified_name for item in named)
-            raise PluginError(f"{kind} '{name}' is registered by more than one package: say which, {owners}")
-        message = f"unknown {kind} '{name}'{suggest(name, self.names(kind))}"
-        raise PluginError(f"{message}{self.missing_plugins} (`harness plugins` lists every {kind})")
-
-    def _member_of_family(self, name: str) -> type[Metric] | None:
-        """`evaluate/accuracy`: what the metric `evaluate` has under the name `accuracy`, if it is a family."""
-        families = {item.name: item.value for item in self.provided if item.kind == "metric"}
-        family, slash, rest = name.partition("/")
-        return families[family].member(rest) if slash and rest and family in families else None
+            named = [item for item in items if name in vars(item.value).get("aliases", {})]
+        family, _, rest = name.partition("/")
+        if not named and kind == "metric" and rest:
+            family_of = {item.name: item for item in items}.get(family)
+            member = family_of.value.member(rest) if family_of is not None else None
+            named = [replace(family_of, name=name, value=member)] if family_of is not None and member else []
+        return named
 
     @property
     def missing_plugins(self) -> str:
@@ -202,17 +277,29 @@ class Registry:
 
 
 def load_plugins(sources: Iterable[tuple[EntryPoint, Distribution]] | None = None) -> Registry:
-    """Load every installed plugin, in the order of their names."""
+    """Load every installed plugin, in the order of their names; those that can wait, once they are asked for."""
     manager = _PluginManager(hooks.PROJECT)
     manager.add_hookspecs(hooks)
     registry = Registry(manager)
     found = list(sources if sources is not None else _entry_points())
     # A distribution reads its whole metadata for each of these, every time.
     owners = {id(owner): (owner.name, owner.version) for owner in {id(owner): owner for _, owner in found}.values()}
+    names = _built_in_names(entry for entry, owner in found if owners[id(owner)][0] == BUILT_IN)
     for entry_point, distribution in sorted(found, key=lambda item: (item[0].name, owners[id(item[1])])):
         plugin = Plugin(entry_point.name, *owners[id(distribution)], entry_point.value)
-        registry.plugins.append(_load(manager, plugin, entry_point.load))
+        registry.add(plugin, entry_point.load, names.get(plugin.name) if plugin.package == BUILT_IN else None)
     return registry
+
+
+def _built_in_names(entry_points: Iterable[EntryPoint]) -> Mapping[str, NamesByKind]:
+    """What `names.json` says, by plugin; nothing where there is no such file, so that all plugins are imported."""
+    found: dict[str, NamesByKind] = {}
+    for package in {entry_point.value.partition(".")[0] for entry_point in entry_points}:
+        spec = find_spec(package)
+        for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
+            with contextlib.suppress(OSError, ValueError):
+                found |= json.loads((Path(folder) / NAMES_FILE).read_bytes())
+    return found
 
 
 class _PluginManager(pluggy.PluginManager):
@@ -241,23 +328,9 @@ def _check_folder(hook_name: str, value: object) -> None:
         raise TypeError(f"{hook_name} returns folders, not {shown(value)}")
 
 
-def _load(manager: pluggy.PluginManager, plugin: Plugin, load: Callable[[], Any]) -> Plugin:
-    if manager.has_plugin(plugin.name):
-        taken = f"the plugin name '{plugin.name}' is taken by another package"
-        return Plugin(plugin.name, plugin.package, plugin.version, plugin.module, taken)
-    try:
-        manager.register(load(), name=plugin.name)
-        manager.check_pending()
-    except Exception as error:
-        if manager.has_plugin(plugin.name):
-            manager.unregister(name=plugin.name)
-        return _broken(plugin, error)
-    return plugin
-
-
 def _broken(plugin: Plugin, error: BaseException) -> Plugin:
     cause = " ".join(str(error).split())
-    return Plugin(plugin.name, plugin.package, plugin.version, plugin.module, f"{type(error).__name__}: {cause}")
+    return replace(plugin, error=f"{type(error).__name__}: {cause}")
 
 
 def _entry_points() -> list[tuple[EntryPoint, Distribution]]:

@@ -6,6 +6,8 @@ import re
 import tomllib
 from pathlib import Path
 
+import plugin_names
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
@@ -19,6 +21,12 @@ def test_every_plugin_file_has_an_entry_point() -> None:
     assert declared == present, (
         "pyproject.toml [project.entry-points.harness] and plugins/ differ: add or remove "
         f"{sorted(declared ^ present)}, then `pip install -e .` again"
+    )
+
+
+def test_the_names_of_built_in_plugins_are_written_down() -> None:
+    assert plugin_names.FILE.read_text(encoding="utf-8") == plugin_names.text(), (
+        "plugins/names.json is not what the plugins register: run `python tests/plugin_names.py`"
     )
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import types
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness import Metric, PluginError, hookimpl
-from harness.registry import Registry, load_plugins
+from harness.registry import BUILT_IN, NAMES_FILE, Registry, load_plugins
 from harness.run.jobs import load_job
 from harness.run.spec import RunSpec
 from harness.tasks.library import TaskLibrary
@@ -47,6 +50,95 @@ def metric_plugin(metric_name: str) -> types.ModuleType:
 def registry_of(**plugins: object) -> Registry:
     sources = [(FakeEntryPoint(name, module), FakeDistribution(f"{name}-dist")) for name, module in plugins.items()]
     return load_plugins(sources)  # type: ignore[arg-type]
+
+
+KIT = {"kit.one": {"metric": ["one"]}, "kit.two": {"metric": ["two"]}}
+ONE_METRIC = """
+from harness import Metric, hookimpl
+
+class Constant(Metric):
+    name = "{name}"
+
+    def score(self, seen):
+        return 1.0
+
+@hookimpl
+def harness_metrics():
+    return [Constant]
+"""
+
+
+@pytest.fixture
+def kit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package of two plugins with a metric each, which says their names as the built-in plugins do."""
+    (tmp_path / "kit").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / "kit" / f"{name}.py").write_text(ONE_METRIC.format(name=name))
+    (tmp_path / "kit" / "__init__.py").touch()
+    (tmp_path / "kit" / NAMES_FILE).write_text(json.dumps(KIT))
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("kit", "kit.one", "kit.two"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return tmp_path / "kit"
+
+
+def registry_of_kit(**others: object) -> Registry:
+    sources: list[Any] = [(EntryPoint(name, name, "harness"), FakeDistribution(BUILT_IN)) for name in KIT]
+    return load_plugins(sources + [(FakeEntryPoint(name, it), FakeDistribution(name)) for name, it in others.items()])
+
+
+def imported() -> list[str]:
+    return [name for name in KIT if name in sys.modules]
+
+
+def test_a_built_in_plugin_is_imported_when_one_of_its_names_is_asked_for(kit: Path) -> None:
+    registry = registry_of_kit()
+    assert ([plugin.name for plugin in registry.plugins], imported()) == (["kit.one", "kit.two"], [])
+    assert (registry.metric("one").name, imported()) == ("one", ["kit.one"])
+    assert (registry.metric(f"{BUILT_IN}/two").name, imported()) == ("two", ["kit.one", "kit.two"])
+
+
+@pytest.mark.parametrize("said", ["{}", "not JSON", json.dumps({"kit.two": {"metric": ["too"]}})])
+def test_a_name_that_was_not_written_down_is_found(kit: Path, said: str) -> None:
+    (kit / NAMES_FILE).write_text(said)
+    assert registry_of_kit().metric("two").name == "two"
+    (kit / NAMES_FILE).unlink()
+    assert registry_of_kit().metric("two").name == "two"
+
+
+def test_a_name_that_was_written_down_and_is_gone_is_unknown(kit: Path) -> None:
+    (kit / NAMES_FILE).write_text(
+        json.dumps({**KIT, "kit.two": {"metric": ["two", "three"]}, "gone": {"metric": ["x"]}})
+    )
+    for name in ("three", "x"):
+        with pytest.raises(PluginError, match=f"unknown metric '{name}'"):
+            registry_of_kit().metric(name)
+
+
+def test_the_error_for_an_unknown_name_knows_the_names_of_plugins_that_wait(kit: Path) -> None:
+    with pytest.raises(PluginError, match=r"unknown metric 'tvo'; did you mean 'two'\?"):
+        registry_of_kit().metric("tvo")
+    assert registry_of_kit().names("metric") == ["one", "two"]
+    assert [item.name for item in registry_of_kit().provided] == ["one", "two"]
+
+
+@pytest.mark.parametrize("line", ["raise ImportError('no quantum')", "import quantum_kit", "import sys; sys.exit(3)"])
+def test_a_built_in_plugin_that_is_broken_is_told_when_it_is_asked_for(kit: Path, line: str) -> None:
+    (kit / "two.py").write_text(line)
+    registry = registry_of_kit()
+    assert (registry.metric("one").name, registry.broken) == ("one", [])
+    with pytest.raises(PluginError, match=r"kit\.two of harness-eval: (ImportError|ModuleNotFoundError|SystemExit): "):
+        registry.metric("two")
+    assert [plugin.name for plugin in registry.broken] == ["kit.two"]
+
+
+def test_two_packages_may_not_claim_the_name_of_a_plugin_or_metric_that_waits(kit: Path) -> None:
+    registry = registry_of_kit(other=metric_plugin("two"), **{"kit.one": metric_plugin("mine")})
+    assert [(plugin.package, plugin.error) for plugin in registry.broken] == [
+        ("kit.one", "the plugin name 'kit.one' is taken by another package")
+    ]
+    assert registry.metric("two").__module__ == "kit.two"  # a task of the harness, or of nobody, means the built-in one
+    assert registry.metric("two", of="other") is registry.metric("other/two") is not registry.metric("two")
 
 
 def test_a_metric_is_found_by_its_name_and_by_its_full_name() -> None:
@@ -147,6 +239,7 @@ def test_plugins_load_in_the_order_of_their_names() -> None:
 
 def test_our_own_plugins_come_through_entry_points() -> None:
     registry = load_plugins()
+    registry.load_all()
     assert registry.broken == []
     assert {plugin.package for plugin in registry.plugins} >= {"harness-eval"}
     assert isinstance(EntryPoint("library", "harness_plugins.library", "harness").load(), types.ModuleType)

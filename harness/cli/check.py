@@ -99,6 +99,7 @@ class Checker:
         """The plugins of a package, what they brought, and its tasks. `thorough`: have its classes work."""
         from harness.testing import check_model, check_modifier
 
+        self.registry.load_all()
         for plugin in self.registry.plugins:
             if plugin.package == package:
                 self.plugins += 1

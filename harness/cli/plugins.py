@@ -32,6 +32,7 @@ def command(names: tuple[str, ...], as_json: bool) -> int:
     from harness.registry import load_plugins
 
     registry = load_plugins()
+    registry.load_all()
     if names:
         for name in names:
             explain(name, registry)

@@ -9,13 +9,14 @@ A run goes on from here, a dry run and `harness show` print what is here, and a 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
 from harness.data.open import forget_large
-from harness.errors import DataError, UsageError
+from harness.errors import DataError, PluginError, UsageError
 from harness.executor import ModelExecutor
 from harness.model import Forecast, Model, ModelOptions
 from harness.record.begun import Begun
@@ -116,8 +117,7 @@ def prepare_run(
     if spec.user_prices:
         Prices.of(spec.user_prices, "--user_prices")
     progress.stage("reading tasks")
-    known = spec.model in registry.names("model")  # one that is not is refused below, as `resolved` says it
-    meanwhile = registry.model(spec.model).import_libraries if known and models and not showing else lambda: None
+    meanwhile = functools.partial(_import_libraries, spec.model, registry) if models and not showing else lambda: None
     jobs = narrow(load_jobs(spec, registry, progress, meanwhile))
     check_drawn(jobs, spec)
     if scoring:
@@ -174,6 +174,12 @@ def prepare_run(
     said = begun.remarks if begun is not None else ended.fields["remarks"] if ended is not None else remarks(jobs)
     told = [*said, *attempts(jobs)]
     return PreparedRun(specs, made, jobs, registry, fingerprints, told, user, share, clock, ended, begun)
+
+
+def _import_libraries(model: str, registry: Registry) -> None:
+    """Import what a model needs. A model that is not there is refused later, as `resolved` says it."""
+    with contextlib.suppress(PluginError):
+        registry.model(model).import_libraries()
 
 
 def _with_user_prices(spec: RunSpec, model: Model, user: Model) -> RunSpec:
