@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from harness.errors import MachineError
+from harness.quick import dataclass
 from harness.types import JSON
 
 RunStatus = Literal["finished", "failed", "interrupted"]

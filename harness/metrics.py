@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.quick import quick
+from harness.quick import dataclass
 from harness.types import JSON, OutputType, Response, Sample, View
 
 ALL_OUTPUT_TYPES: frozenset[OutputType] = frozenset(
@@ -40,7 +40,6 @@ class Answered:
     right: int = 0
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Observation:
     """What a metric sees of one sample.

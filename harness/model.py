@@ -6,11 +6,11 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from harness.errors import UsageError, suggest
+from harness.quick import dataclass
 from harness.secret import revealed
 from harness.stopwatch import Seconds, Stopwatch
 from harness.streaming import AskTimed

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from harness.metrics import Metric, ScoreKey
+from harness.quick import dataclass
 from harness.types import JSON, View
 
 OPTIONS, QUESTION, PARAPHRASES, IMAGES, RENEWAL = "options", "question", "paraphrases", "images", "renewal"

@@ -13,7 +13,7 @@ import functools
 import json
 import threading
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from importlib.metadata import Distribution, EntryPoint, distributions
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,6 +31,7 @@ from harness.metrics import Metric
 from harness.model import Model
 from harness.modifiers import Modifier
 from harness.plugin_values import items, shown, text
+from harness.quick import dataclass
 
 ENTRY_POINT_GROUP = "harness"
 BUILT_IN = "harness-eval"

@@ -9,17 +9,16 @@ Files from the web, both hubs and models behind an API are asked under this one 
 
 from __future__ import annotations
 
-import email.utils
 import math
 import os
 import random
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
 from harness.errors import UsageError
+from harness.quick import dataclass
 
 DELAY_VARIABLE = "HARNESS_RETRY_DELAY"
 LONGEST_PAUSE = 60.0
@@ -194,8 +193,10 @@ def _seconds_until(value: str) -> float | None:
         return moment - time.time() if number > _EPOCH else number
     if re.fullmatch(_SPAN, value, re.I):
         return _span(value)
+    from email.utils import parsedate_to_datetime  # as long to import as the rest of this module, and rarely needed
+
     try:
-        return email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+        return parsedate_to_datetime(value).timestamp() - time.time()
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
 

@@ -14,8 +14,9 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Self, TypeVar
+
+from harness.quick import dataclass
 
 Item = TypeVar("Item")
 OTHER = "other"

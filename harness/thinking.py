@@ -7,10 +7,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Self
 
 from harness.errors import UsageError, suggest
+from harness.quick import dataclass
 from harness.types import Request
 
 MODES = ("auto", "on", "off")

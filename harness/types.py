@@ -12,12 +12,12 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from harness.errors import DataError
-from harness.quick import quick
+from harness.quick import dataclass
 
 OutputType = Literal["multiple_choice", "loglikelihood", "loglikelihood_rolling", "generate_until"]
 RequestKind = Literal["loglikelihood", "rolling", "generate"]
@@ -98,7 +98,6 @@ class Media:
         return f"{self.path}/{self.member}" if self.member else self.path or f"{self.kind} {self.sha256[:12]}"
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Message:
     """One turn of a chat. `content` is text, or text and `Media` in the order in which they are shown.
@@ -130,7 +129,6 @@ class Message:
         return "".join(part for part in self.content if isinstance(part, str))
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """What a model is shown, either as a string or as chat turns.
@@ -186,7 +184,6 @@ class GenerationParams:
     extra: tuple[tuple[str, JSON], ...] = ()
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Request:
     """One self-contained question to a model.
@@ -208,7 +205,6 @@ class Request:
     unconditional: bool = False
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Response:
     """A model's answer to one request. Natural logarithms, in nats.
@@ -358,7 +354,6 @@ NO_CHOICE = -100
 """The gold index of a row whose gold is none of its choices, where such a row counts as wrong, as in lm-eval."""
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One row of a benchmark, rendered: what is asked and what would be right.
@@ -440,7 +435,6 @@ class GroupMembers:
     tasks: tuple[tuple[str, tuple[str, ...] | None], ...]
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Record:
     """One finished sample: a line of `<task>.jsonl`.
@@ -570,7 +564,6 @@ class MetricResult:
     setting: str = ""
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Counts:
     """How many samples there were, and how many of them are in doubt.

@@ -10,10 +10,10 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from importlib.resources import files
 
 from harness.errors import UsageError
+from harness.quick import dataclass
 
 Translate = Callable[..., str]
 LANGUAGES = {"en": "English", "zh": "中文"}

@@ -11,7 +11,6 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from harness.cli.completion import complete_runs, complete_tasks
 from harness.cli.console import line, show, width
 from harness.cli.this_machine import LocalModel, local_gpus, local_mirrors, local_models, local_runs
 from harness.errors import UsageError, suggest
+from harness.quick import dataclass
 
 if TYPE_CHECKING:
     from harness.tasks.library import TaskEntry

@@ -8,10 +8,10 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.quick import dataclass
 from harness.record.file_types import Report
 from harness.record.manifest import read_report, runs_below
 from harness.record.run import REPORT_FILE

@@ -12,11 +12,11 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
 from harness.errors import DataError
+from harness.quick import dataclass
 
 LARGEST_UNPACKED = 2 << 30
 """Bytes that one packed file of rows may come to. A bomb of some megabytes comes to as much within seconds."""

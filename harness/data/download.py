@@ -9,13 +9,14 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from io import BufferedRandom
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness import files
 from harness.errors import DataError
+from harness.quick import dataclass
 from harness.retry import RetriesExhausted, Retryable, RetryPolicy, asked_pause, is_throttling, may_pass
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from harness.data.data_file import (
@@ -27,6 +27,7 @@ from harness.data.data_file import (
     zip_members,
 )
 from harness.errors import DataError, suggest
+from harness.quick import dataclass
 from harness.spool import Spool
 from harness.types import JSON, UNREADABLE
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from harness.errors import DataError
+from harness.quick import dataclass
 
 # Times are sums of fractions: a frame that is due at a point is shown there although it comes out a little later.
 _FUZZ = 1e-6

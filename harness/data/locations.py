@@ -6,12 +6,13 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path, PurePosixPath
 
 from harness.data.folders import is_data_folder, is_relative, missing, strings
 from harness.data.formats import FileOptions, is_data_file
 from harness.errors import DataError
+from harness.quick import dataclass
 from harness.types import JSON, DatasetSpec
 
 BUILDERS = ("json", "csv", "parquet", "text", "arrow", "imagefolder", "audiofolder", "webdataset")

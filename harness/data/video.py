@@ -15,13 +15,14 @@ import functools
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.data.frame_sampling import FrameRule, by_change, within
 from harness.data.media_files import file_sha256, media_file, pictures_in
 from harness.errors import DataError, UsageError, one_line
+from harness.quick import dataclass
 from harness.still_images import open_picture, picture_size
 from harness.types import Frames, Media, Prompt
 

@@ -7,12 +7,12 @@ adapter.rank, adapter.name, adapter.identity
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.engine.weights import check_files, short_hash, weights_fingerprint
 from harness.errors import UsageError
+from harness.quick import dataclass
 
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 # What an adapter's configuration says about its origin and not about its arithmetic.

@@ -15,13 +15,13 @@ import contextlib
 import itertools
 import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 
 from harness.engine import cpu
 from harness.engine.elementwise import thin_rotary
+from harness.quick import dataclass
 from harness.stopwatch import Stopwatch
 
 _MATH_BYTES = 64 << 20

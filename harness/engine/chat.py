@@ -12,11 +12,12 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError, one_line
+from harness.quick import dataclass
 from harness.reasoning import strip_reasoning
 from harness.time_limit import TooSlowError, time_limit
 from harness.types import Media, Message, Prompt

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from harness.engine.devices import upload
 from harness.engine.kernels import Jobs, Kernels, kernels_for
 from harness.engine.plain import GenerateRow
 from harness.engine.sampling import RowChoice
+from harness.quick import dataclass
 
 # Slots of similar length attend together, up to so many places looked at that hold nothing: a call costs as much.
 _EMPTY_PLACES = 256

@@ -8,7 +8,7 @@ the prefix tree shares an image exactly where its questions have it in common.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from harness.data.video import frames_as_images
@@ -17,6 +17,7 @@ from harness.engine.prompt_encoder import PromptEncoder, TextOptions
 from harness.engine.sounds import SoundProcessor
 from harness.engine.tokens import Encoded, GenerateSequence, PlacedImage, ScoreSequence, encode_requests
 from harness.errors import DataError, UsageError
+from harness.quick import dataclass
 from harness.types import Media, Message, Prompt, Request
 
 FIRST_ID = 1 << 24

@@ -11,13 +11,13 @@ import ctypes
 import functools
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from harness.engine.compiled import compiled
 from harness.engine.cpu import best_times
+from harness.quick import dataclass
 
 if TYPE_CHECKING:
     from harness.engine.attention import AttentionRule

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from harness.engine.stops import Finished
 from harness.engine.tokens import Encoded
+from harness.quick import dataclass
 from harness.types import Response
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeVar
 
 import torch
@@ -20,6 +20,7 @@ from harness.engine.sampling import RowChoice, SamplingRule, check_finite, choos
 from harness.engine.stops import StopRule
 from harness.engine.thinking_budget import ThinkingBudget
 from harness.engine.tokens import GenerateSequence, ScoreSequence
+from harness.quick import dataclass
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -12,9 +12,10 @@ a batch are laid end to end, so that no padding is computed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from harness.engine.limits import PlanLimits
+from harness.quick import dataclass
 
 
 @dataclass(frozen=True, slots=True)

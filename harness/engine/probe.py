@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from harness.engine.sampling import sampling_rule
 from harness.engine.score import plan_scores
 from harness.engine.stops import StopRule
 from harness.engine.tokens import Encoded, GenerateSequence, ScoreSequence
+from harness.quick import dataclass
 from harness.stopwatch import Seconds
 from harness.types import GenerationParams
 from harness.words import Phrase, phrase

@@ -8,12 +8,12 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from harness.data.shown_images import picture_size
 from harness.errors import DataError, UsageError, one_line, suggest
+from harness.quick import dataclass
 from harness.still_images import RULE
 from harness.types import Media
 

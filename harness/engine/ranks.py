@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from harness.engine.workers import cut_work
 from harness.errors import ModelError, one_line
+from harness.quick import dataclass
 
 if TYPE_CHECKING:
     from harness.engine.model import TorchModel

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ import torch
 from harness.engine.devices import upload
 from harness.engine.elementwise import greatest
 from harness.errors import ModelError, UsageError, suggest
+from harness.quick import dataclass
 from harness.types import GenerationParams
 
 _PENALTIES = ("presence_penalty", "frequency_penalty")

@@ -9,9 +9,9 @@ from __future__ import annotations
 import bisect
 import weakref
 from collections.abc import MutableMapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
+from harness.quick import dataclass
 from harness.reasoning import begins_with_reasoning, last_closing, strip_reasoning
 
 # A window may begin inside a character, and some tokens decode to nothing.

@@ -7,11 +7,12 @@ Pure Python. It asks a transformers tokenizer only to encode strings. The rules 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from harness.engine.prefix_tokens import PrefixTokenizer
 from harness.errors import UsageError
+from harness.quick import dataclass
 from harness.reasoning import opened_by
 from harness.types import GenerationParams, Media, Prompt, Request
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from harness.engine.attention import AttentionRule
 from harness.engine.devices import upload
+from harness.quick import dataclass
 
 _LARGEST_HEAD = 256
 # Ampere; older cards have no such kernel.

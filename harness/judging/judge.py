@@ -6,7 +6,7 @@ Everything that can be refused is refused before the first judge loads.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,14 @@ from harness.judging.strengths import JudgedPair, TaskStrengths, task_strengths
 from harness.judging.usage import pairs_of, work_of
 from harness.judging.verdicts import scale, score_keys
 from harness.model import Model
+from harness.quick import dataclass
 from harness.record.cost import Prices
 from harness.record.coverage import Coverage, coverage_of
 from harness.record.file_types import JudgedRunFields, Manifest, Report
 from harness.record.manifest import identity_hash, model_title
-from harness.record.report import Missing, Usage, build_report, missing_of, watch
+from harness.record.report import Missing, build_report, missing_of
 from harness.record.run import RunFolder
+from harness.record.usage import Usage, watch
 from harness.registry import Registry, load_plugins
 from harness.run.budget import Account
 from harness.run.describe import shown_args, without_secrets

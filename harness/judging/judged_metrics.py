@@ -8,13 +8,14 @@ The judgements are kept in the run folder, so that nothing is asked twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from harness.errors import ExitCode, HarnessError, TaskError, UsageError
 from harness.judging.judge import JudgeModel, JudgeResult, JudgeSpec, run_judges
 from harness.judging.rubric import find_rubric
 from harness.judging.verdicts import score_keys
+from harness.quick import dataclass
 from harness.record.cost import Prices, cost_of, joined_usage
 from harness.record.coverage import Coverage
 from harness.record.file_types import Report, UsageFields

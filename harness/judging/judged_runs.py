@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast
 
 from harness.errors import UsageError, suggest
+from harness.quick import dataclass
 from harness.record.coverage import TaskCoverage, coverage_of, covered
 from harness.record.file_types import Report, TaskFields, TaskReport
 from harness.record.manifest import identity_hash, model_title

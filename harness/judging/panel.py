@@ -7,7 +7,7 @@ happen to be there would move with who failed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from harness.judging.judged_runs import JudgedTask
 from harness.judging.rubric import Rubric
 from harness.judging.verdicts import score_keys
+from harness.quick import dataclass
 from harness.record.file_types import Report
 from harness.record.report import build_report
 from harness.record.run import RunFolder

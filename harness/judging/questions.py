@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from harness.judging.rubric import Rubric
+from harness.quick import dataclass
 from harness.reasoning import is_incomplete, strip_reasoning
 from harness.scoring.gold import gold_texts
 from harness.types import JSON, GenerationParams, Message, Prompt, Record, Request, Response, Sample

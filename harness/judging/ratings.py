@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from harness.errors import UsageError
 from harness.judging.judge import JUDGEMENTS
+from harness.quick import dataclass
 from harness.record.file_types import Report
 from harness.record.manifest import model_title, runs_below
 from harness.record.run import RunFolder

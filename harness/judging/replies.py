@@ -14,9 +14,10 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
+from harness.quick import dataclass
 from harness.types import JSON
 
 FieldType = Literal["integer", "number", "boolean", "choice", "text"]

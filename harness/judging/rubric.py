@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,6 +24,7 @@ from pydantic import Field
 
 from harness.errors import TaskError, UsageError, suggest
 from harness.judging.replies import FieldType, Language, ReplyField, ReplyFormat, WrittenFormat
+from harness.quick import dataclass
 from harness.record.keys import canonical_json
 from harness.tasks.schema import GenerationKwargs, Strict, Words, validate, words
 from harness.tasks.templates import Template, TemplateFolders, Templates

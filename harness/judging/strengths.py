@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from harness.judging.panel import Agreement, agreed
 from harness.judging.verdicts import WIN_RATE
+from harness.quick import dataclass
 from harness.scoring.statistics.bradley_terry import PairOutcome, strengths
 from harness.types import Record
 

@@ -6,12 +6,13 @@ A sample with one reply that could not be read has no score: the mean of what is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
 
 from harness.judging.replies import ReplyField
 from harness.judging.rubric import FIRST, TIE, Rubric
 from harness.metrics import Metric, Observation, ScoreKey
+from harness.quick import dataclass
 
 WIN_RATE = "win_rate"
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 
 from harness import files
@@ -15,6 +15,7 @@ from harness.errors import UsageError
 from harness.judging.replies import ReplyError
 from harness.live.folder import ASKED, LiveFolder
 from harness.live.forms import Form
+from harness.quick import dataclass
 from harness.reasoning import strip_reasoning
 from harness.record.file_types import Manifest
 from harness.record.manifest import model_title

@@ -7,12 +7,12 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
 from harness.live.extract import ADVERTISEMENTS
 from harness.live.web import AGENT, NEEDS, LeftOutError
+from harness.quick import dataclass
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date as calendar_date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from harness.live.documents import LocalDocument, documents_of
 from harness.live.extract import Article, PageLink, article_of, earlier, entries_of, is_feed, links_of
 from harness.live.folder import IMAGES, PAGES, LiveFolder, NothingLeft, Page, as_line, counted
 from harness.live.web import Fetched, LeftOutError, Web
+from harness.quick import dataclass
 from harness.run.spec import Progress
 from harness.tasks.dates import is_later
 

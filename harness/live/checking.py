@@ -7,7 +7,6 @@ an answer without it, and then whether the two mean what the writer's answer mea
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import date as calendar_date
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from harness.live.ask import Asker, ModelQuery, Reply
 from harness.live.folder import CHECKS, LiveFolder, LiveQuestion, NothingLeft, Page, counted
 from harness.live.forms import Form, find_form
 from harness.live.write import Stage, source_text
+from harness.quick import dataclass
 from harness.types import JSON
 
 UNANSWERABLE = "unanswerable from the source"

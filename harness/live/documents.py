@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date as calendar_date
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import yaml
 from harness.errors import UsageError
 from harness.live.extract import Article, article_of, clean_text, known_date
 from harness.live.web import LARGEST_PAGE, LeftOutError, decoded
+from harness.quick import dataclass
 
 TEXTS, PAGES = (".txt", ".md", ".markdown", ".text"), (".html", ".htm", ".xhtml")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif")

@@ -8,11 +8,11 @@ from __future__ import annotations
 import logging
 import re
 import time
-from dataclasses import dataclass
 from urllib.parse import urldefrag, urljoin, urlsplit
 
 from harness.errors import DataError, UsageError
 from harness.live.web import NEEDS, Fetched, LeftOutError
+from harness.quick import dataclass
 from harness.tasks.dates import read_date
 
 # A page that calls itself free of ads, or has some, is none itself.

@@ -6,12 +6,13 @@ import contextlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
 from harness import files
 from harness.errors import DataError, ExitCode, HarnessError, UsageError
+from harness.quick import dataclass
 from harness.record.codec import jsonable
 from harness.record.lock import FolderLock
 from harness.types import JSON

@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +25,7 @@ from pydantic import Field
 from harness.errors import UsageError, suggest
 from harness.judging.replies import Language, ReplyFormat
 from harness.judging.rubric import FieldEntry, fenced, reply_fields
+from harness.quick import dataclass
 from harness.record.keys import canonical_json
 from harness.tasks.schema import GenerationKwargs, Strict, validate
 from harness.tasks.templates import Context, Template, TemplateFolders, Templates

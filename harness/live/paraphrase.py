@@ -9,7 +9,7 @@ row's own options is refused and counted, with its reason.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date as calendar_date
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from harness.live.ask import Asker, ModelQuery, Reply
 from harness.live.folder import LiveFolder, counted
 from harness.live.forms import Form, find_form
 from harness.live.write import is_chinese
+from harness.quick import dataclass
 from harness.run.contamination import loaded_tasks
 from harness.run.describe import shown_args
 from harness.run.jobs import TaskJob, close_code

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import date as calendar_date
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from harness.errors import UsageError
 from harness.live.folder import IMAGES, TASK, LiveFolder, LiveQuestion, Page
 from harness.live.review import reviewed_questions
 from harness.live.write import source_text
+from harness.quick import dataclass
 from harness.record.manifest import safe_name
 from harness.types import JSON
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date as calendar_date
 from typing import Literal
 
 from harness.live.checking import passed_questions
 from harness.live.folder import REVIEWS, LiveFolder, LiveQuestion, Page
+from harness.quick import dataclass
 from harness.types import JSON
 
 Verdict = Literal["accepted", "edited", "rejected"]

@@ -9,12 +9,13 @@ from __future__ import annotations
 import codecs
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from harness.data.download import TIMEOUT, steadily
 from harness.errors import DataError, UsageError
+from harness.quick import dataclass
 from harness.retry import RetriesExhausted, Retryable, RetryPolicy, asked_pause, is_throttling, may_pass
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date as calendar_date
 from pathlib import Path
 from typing import Literal
@@ -14,6 +13,7 @@ from harness.live.ask import FAILED, Asker, ModelQuery, Reply
 from harness.live.capture import kept_pages
 from harness.live.folder import QUESTIONS, LiveQuestion, NothingLeft, Page, as_line, counted
 from harness.live.forms import Form, find_form
+from harness.quick import dataclass
 from harness.types import JSON
 
 By = Literal["auto", "text", "screenshot"]

@@ -7,9 +7,9 @@ for table in by_category({"qwen3": report, "llava": other}, "subject"):
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from harness.errors import UsageError, suggest
+from harness.quick import dataclass
 from harness.record.file_types import MetricFields, PartFields, Report, TaskReport
 from harness.record.report import EXTREMES
 from harness.record.shown import finite, value

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from harness.quick import dataclass
 from harness.types import Record
 
 # The metric whose score of a sample is (confidence, 1 where right).

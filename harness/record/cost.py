@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Self, cast
 
 from harness.errors import UsageError, suggest
+from harness.quick import dataclass
 from harness.record.file_types import Report, UsageFields
-from harness.record.report import Usage
+from harness.record.usage import Usage
 from harness.types import JSON
 from harness.words import Translate, english
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Self
 
+from harness.quick import dataclass
 from harness.record.file_types import BadRowFields, CoverageFields, PartCoverage, Report, TaskReport
 from harness.record.row_set import RowSet
 from harness.types import BadRows, Record, SampleKey

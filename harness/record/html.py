@@ -14,13 +14,14 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from importlib.resources import files
 from typing import Any, Self
 
 import jinja2
 from markupsafe import Markup
 
+from harness.quick import dataclass
 from harness.record.calibration import Bin, Calibration
 from harness.record.codec import jsonable
 from harness.record.conversation import conversation_in, last_words

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from harness.quick import dataclass
 from harness.record.coverage import part_words, row_words
 from harness.record.file_types import Manifest, Report, TaskReport
 from harness.record.manifest import safe_name

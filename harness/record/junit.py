@@ -10,9 +10,9 @@ import re
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
+from harness.quick import dataclass
 from harness.record.report import number
 
 # Characters that XML 1.0 does not have, not even as references (https://www.w3.org/TR/xml/#charsets).

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from harness.errors import UsageError
+from harness.quick import dataclass
 from harness.record.manifest import read_manifest, the_run
 from harness.stopwatch import PHASES
 

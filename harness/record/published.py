@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from statistics import NormalDist
@@ -21,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.errors import UsageError
+from harness.quick import dataclass
 from harness.record.file_types import DepartureFields, MetricFields, PublishedFields, Report, TaskReport
 from harness.terminal import visible
 from harness.types import JSON

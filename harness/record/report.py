@@ -9,14 +9,15 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, cast
+from dataclasses import asdict
+from typing import Literal, cast
 
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from harness.quick import dataclass
 from harness.record.coverage import NAMED, and_more, bad_row_lines, part_words, setting_words
 from harness.record.file_types import (
     FORMAT,
@@ -29,10 +30,10 @@ from harness.record.file_types import (
     Report,
     ResultFields,
     TaskReport,
-    UsageFields,
 )
 from harness.record.manifest import seconds_of
 from harness.record.seen_rows import is_found, overlap_sentences, probe_sentence
+from harness.record.usage import Usage
 from harness.terminal import visible
 from harness.types import (
     JSON,
@@ -40,8 +41,6 @@ from harness.types import (
     GroupResult,
     GroupScore,
     MetricResult,
-    Record,
-    Response,
     Result,
     SampleKey,
     ScoreName,
@@ -66,61 +65,6 @@ _FROM_MANIFEST = ("command", "model", "plugins", "versions", "environment", "sta
 _FROM_TASK = ("title", "date", "version", "num_fewshot", "split")
 
 
-@dataclass(slots=True)
-class Usage:
-    """What answers cost, as far as the model says: tokens, prompt tokens cut off, and seconds of the model's time.
-
-    cached_tokens are among the prompt's, reasoning_tokens among the completion's, and those of answers that came by a
-    batch API, batch_*, among the others. replies_without_tokens: how many
-    answers came without a word of what they took, and are in no sum; answers: how many texts there are. user: the same
-    of whoever played the user of conversations, which is in none of the others.
-    """
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    reasoning_tokens: int = 0
-    cached_tokens: int = 0
-    batch_prompt_tokens: int = 0
-    batch_completion_tokens: int = 0
-    batch_cached_tokens: int = 0
-    replies_without_tokens: int = 0
-    answers: int = 0
-    truncated_tokens: int = 0
-    seconds: float = 0.0
-    user: Usage | None = None
-
-    def add(self, response: Response) -> None:
-        """Count one answer."""
-        self.prompt_tokens += response.prompt_tokens or 0
-        self.completion_tokens += response.completion_tokens or 0
-        self.reasoning_tokens += response.reasoning_tokens or 0
-        self.cached_tokens += response.cached_tokens or 0
-        if response.by_batch:
-            self.batch_prompt_tokens += response.prompt_tokens or 0
-            self.batch_completion_tokens += response.completion_tokens or 0
-            self.batch_cached_tokens += response.cached_tokens or 0
-        generated = response.text is not None
-        self.replies_without_tokens += generated and None in (response.prompt_tokens, response.completion_tokens)
-        self.answers += generated
-        self.truncated_tokens += response.truncated
-        self.seconds += response.seconds or 0.0
-        if response.user is not None:
-            self.user = self.user or Usage()
-            self.user.add(response.user)
-
-    def to_json(self) -> UsageFields:
-        """As a report holds it."""
-        told = {name: getattr(self, name) for name in self.__slots__}
-        fields = {name: value for name, value in told.items() if value or not name.startswith(("batch_", "user"))}
-        return cast(UsageFields, {**fields, **({"user": self.user.to_json()} if self.user is not None else {})})
-
-    @classmethod
-    def from_json(cls, fields: UsageFields) -> Usage:
-        """What a report holds, without what it says of costs."""
-        known = {name: value for name, value in fields.items() if name in cls.__slots__ and name != "user"}
-        return cls(**cast(Any, known), user=cls.from_json(fields["user"]) if "user" in fields else None)
-
-
 @dataclass(frozen=True, slots=True)
 class Missing:
     """Samples that were asked and cannot be read back: how many, and the names of the first of them, where known."""
@@ -134,15 +78,6 @@ def missing_of(asked: Iterable[SampleKey], on_disk: Collection[SampleKey]) -> Mi
     lost = [key for key in asked if key not in on_disk]
     named = [(key.subset, str(key.id), f"view {key.view}" if key.view else "") for key in lost[:NAMED]]
     return Missing(len(lost), tuple(" ".join(filter(None, parts)) for parts in named)) if lost else None
-
-
-def watch(records: Iterable[Record], usage: dict[str, Usage]) -> Iterator[Record]:
-    """Hand the records on, and add up in `usage` (by task) what their answers cost."""
-    for record in records:
-        total = usage.setdefault(record.task, Usage())
-        for response in record.responses:
-            total.add(response)
-        yield record
 
 
 def build_report(

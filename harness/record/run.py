@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
 from pathlib import Path
-from typing import Any, Self, Unpack, cast
+from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
 from harness import files
 from harness.errors import SaveError, UsageError
@@ -40,16 +40,17 @@ from harness.record.file_types import (
     SessionFields,
     TaskFields,
 )
-from harness.record.html import PageSamples, page_html
 from harness.record.journal import UNREADABLE, EncodedRecord, Journal, keys_digest
 from harness.record.known_answers import KnownAnswers
 from harness.record.line_positions import Knowledge, LinePosition
 from harness.record.lock import LEASE_FILE, FolderLock
 from harness.record.prompts import PROMPTS_FILE, SharedPrompts
-from harness.record.report_table import report_table
 from harness.record.steps import Steps
 from harness.types import JSON, Record, Response, Sample, SampleKey
 from harness.words import locale_language, translator
+
+if TYPE_CHECKING:
+    from harness.record.html import PageSamples
 
 REPORT_FILE = "report.json"
 HTML_FILE = "report.html"
@@ -211,6 +212,8 @@ class RunFolder:
 
     def _repr_html_(self) -> str:
         """The result table, as a notebook shows it, in the language of the locale."""
+        from harness.record.report_table import report_table
+
         t, report = translator(locale_language(None)), self.report
         if report is None:
             told = t("{run}: {n} samples, no report yet", run=self.path, n=f"{len(self):,}")
@@ -421,6 +424,8 @@ class RunFolder:
 
     def replace_report(self, report: Report, page: PageSamples | None = None) -> None:
         """Write `report.json` and its page anew; `page` as of `finish`. Raises SaveError."""
+        from harness.record.html import PageSamples, page_html  # a run ends with it, and few commands get there
+
         plain = jsonable(report)
         files.replace_json(self.path / REPORT_FILE, plain)
         html = page_html(plain, page or PageSamples.of(plain, self.records()), locale_language(None))

@@ -7,9 +7,9 @@ card(task, chances, sort="value")
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from harness.quick import dataclass
 from harness.record.coverage import part_words, row_words
 from harness.record.file_types import Manifest, MetricFields, Number, PartFields, Report, TaskReport
 from harness.record.manifest import model_title

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from harness.errors import ExitCode, ModelError, UsageError
+from harness.quick import dataclass
 from harness.registry import Registry
 from harness.run.answers import plugin_errors, unreadable
 from harness.run.load import closed_loop, open_loop, poisson_pauses

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from harness.errors import ExitCode, HarnessError, ModelError, UsageError
 from harness.model import Model
 from harness.record.cost import Prices
-from harness.record.report import Usage
+from harness.record.usage import Usage
 from harness.run.answers import answers
 from harness.run.spec import RunSpec
 from harness.types import Request, Response

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from harness.errors import HarnessError, UsageError
 from harness.metrics import Metric
+from harness.quick import dataclass
 from harness.record.coverage import coverage_of, covered, part_words
 from harness.record.file_types import MetricFields, TaskReport
 from harness.record.manifest import model_title

@@ -7,13 +7,14 @@ for probe in probes(spec): print(probe.sentence)
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import date as calendar_date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.data.corpus import Trouble, documents, pictures, row_texts
 from harness.errors import UsageError
+from harness.quick import dataclass
 from harness.record.file_types import ContaminationFields, OverlapFields
 from harness.record.manifest import the_run
 from harness.record.run import RunFolder

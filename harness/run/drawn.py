@@ -27,7 +27,6 @@ from harness.metrics import BatchMetric, CorpusMetric, ScoreKey
 from harness.record.coverage import TaskCoverage
 from harness.record.file_types import DecisionFields, DrawnFields
 from harness.record.row_set import RowSet
-from harness.run.compare import RunSide
 from harness.run.jobs import TaskJob
 from harness.run.spec import RunSpec
 from harness.spool import Spool
@@ -81,6 +80,8 @@ class Rival:
     @classmethod
     def of(cls, path: str, job: TaskJob) -> Rival:
         """Raises `UsageError` where the run cannot be compared with."""
+        from harness.run.compare import RunSide  # with all that compares runs
+
         name, key = job.task.name, job.scorer.reported[0].name
         side = RunSide(path, None)
         if name not in side.tasks:

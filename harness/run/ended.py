@@ -20,7 +20,6 @@ import json
 import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from harness import files, spool
 from harness.data.open import open_dataset
 from harness.errors import HarnessError
 from harness.model import Model
+from harness.quick import dataclass
 from harness.record.begun import Begun, read_begun
 from harness.record.environment import versions
 from harness.record.file_types import EndedFields, Report

@@ -7,11 +7,11 @@ foreseen.total, foreseen.model
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UsageError
 from harness.model import Forecast
+from harness.quick import dataclass
 from harness.record.cost import Prices
 from harness.record.file_types import Manifest
 from harness.record.manifest import MANIFEST_FILE, read_manifest

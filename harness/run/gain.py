@@ -10,10 +10,10 @@ language model that the model was made from, on the same text, and never below 0
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.quick import dataclass
 from harness.record.file_types import MetricFields
 from harness.registry import Registry
 from harness.run.compare import RunSide, ScoreOfRun, compare_scores, headline

@@ -13,11 +13,12 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 
 from harness import files
 from harness.errors import UsageError
+from harness.quick import dataclass
 from harness.record.codec import jsonable
 from harness.record.file_types import CorrectionFields, MetricFields, Report
 from harness.record.manifest import MANIFEST_FILE, safe_name

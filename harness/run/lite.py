@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.data.corpus import row_texts
 from harness.errors import DataError, UsageError
+from harness.quick import dataclass
 from harness.record.coverage import TaskCoverage
 from harness.record.file_types import LiteFields
 from harness.record.manifest import model_title

@@ -13,19 +13,18 @@ import json
 import secrets
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, cast
 
 from harness import files
 from harness.errors import ExitCode, HarnessError, UsageError
 from harness.logger import LoggedResults, LoggedRun, Logger, RunStatus, Table
+from harness.quick import dataclass
 from harness.record.file_types import Manifest, Report
 from harness.record.keys import canonical_json
 from harness.record.manifest import model_title, safe_name
-from harness.record.report import DOUBTS
 from harness.record.run import HTML_FILE, REPORT_FILE, RunFolder
-from harness.record.shown import finite
 from harness.registry import Registry
 from harness.run.frames import value_rows
 from harness.scoring.construct import construct
@@ -257,6 +256,9 @@ def results_of(folder: RunFolder, report: Report, samples: int, step: int) -> Lo
 
 
 def _scores(report: Report) -> Iterator[tuple[str, float]]:
+    from harness.record.report import DOUBTS  # with rich's tables, for which a prompt that is shown has no use
+    from harness.record.shown import finite
+
     parts = [(task["task"], task) for task in report["tasks"]]
     for name, part in [*parts, *((group["group"], group) for group in report.get("groups", ()))]:
         for metric in part["metrics"]:

@@ -11,11 +11,11 @@ import contextlib
 import functools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from harness.errors import HarnessError, Interrupted, UsageError
+from harness.quick import dataclass
 from harness.record.coverage import Coverage, TaskCoverage, and_more, coverage_of, numbered
 from harness.record.file_types import Manifest, SessionFields
 from harness.record.manifest import MANIFEST_FILE, model_title, read_manifest, runs_below, shown_differences

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from harness.data.formats import is_data_file
 from harness.data.open import open_dataset
 from harness.errors import DataError, HarnessError, UsageError
 from harness.files import replace
+from harness.quick import dataclass
 from harness.registry import Registry
 from harness.tasks.build import BuildOptions, build_samples
 from harness.tasks.library import TaskLibrary

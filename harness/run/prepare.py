@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Self
 
@@ -19,6 +19,7 @@ from harness.data.open import forget_large
 from harness.errors import DataError, PluginError, UsageError
 from harness.executor import ModelExecutor
 from harness.model import Forecast, Model, ModelOptions
+from harness.quick import dataclass
 from harness.record.begun import Begun
 from harness.record.cost import Prices
 from harness.record.lm_eval import check_output_path

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from harness.errors import UsageError, suggest
+from harness.quick import dataclass
 from harness.registry import Registry
 from harness.run.answers import plugin_errors, unreadable
 from harness.run.jobs import TaskJob

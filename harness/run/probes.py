@@ -13,12 +13,12 @@ import random
 import re
 import string
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.data.corpus import row_texts
 from harness.errors import DataError, HarnessError, TaskError
 from harness.model import Model
+from harness.quick import dataclass
 from harness.record.file_types import ProbeFields
 from harness.record.seen_rows import HALF, MIN_K, MISSING, OPTIONS, ROWS, probe_sentence
 from harness.run.answers import answers

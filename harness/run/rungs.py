@@ -20,10 +20,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from harness.quick import dataclass
 from harness.scoring.statistics.estimates import (
     LEVEL,
     mean_estimate,

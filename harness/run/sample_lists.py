@@ -12,12 +12,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from harness.data.data_file import DataFile
 from harness.data.formats import FileOptions, read_rows
 from harness.errors import UsageError, suggest
+from harness.quick import dataclass
 from harness.types import JSON, SampleKey
 
 _ID = re.compile(r"(?:(?P<subset>.*)/)?(?P<id>[0-9]{1,15})(?:\.0)?")

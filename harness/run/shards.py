@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from harness.errors import UsageError
+from harness.quick import dataclass
 from harness.record.coverage import RowNumbers
 from harness.record.row_set import RowSet
 from harness.run.cuts import opening_of, parts_of, weight_of

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Self
 
+from harness.quick import dataclass
 from harness.secret import sealed
 from harness.types import JSON, BadRows, Record
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from harness.errors import UsageError
+from harness.quick import dataclass
 from harness.record.cost import joined_usage, note_cost
 from harness.record.coverage import Coverage, TaskCoverage, counted_coverage, covered
 from harness.record.file_types import AbilityFields, Manifest, RangeFields, Report, TaskReport

@@ -11,8 +11,8 @@ from typing import Any, Self
 
 from harness.record.failures import Failures
 from harness.record.html import PageSamples
-from harness.record.report import Usage
 from harness.record.run import RunFolder
+from harness.record.usage import Usage
 from harness.run.jobs import TaskJob
 from harness.scoring.capability import GuessTally
 from harness.types import Record, Response, Result, SampleKey

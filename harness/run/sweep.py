@@ -6,12 +6,13 @@ harness --tasks aime25 --model openai ... --sweep reasoning_effort=low,high
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from harness.errors import UsageError
+from harness.quick import dataclass
 from harness.record.file_types import Report
 from harness.run.recipes import under_flags
 from harness.run.result import RunResult

@@ -15,11 +15,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 from harness.errors import DataError
 from harness.model import Model
+from harness.quick import dataclass
 from harness.reasoning import strip_reasoning
 from harness.run.answers import plugin_errors
 from harness.run.budget import Account, asked_within

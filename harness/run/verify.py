@@ -19,13 +19,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from harness.errors import UsageError
+from harness.quick import dataclass
 from harness.reasoning import is_incomplete
 from harness.record.run import RunFolder
 from harness.run.compare import compare_runs

@@ -12,13 +12,14 @@ import json
 import re
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from harness import files
 from harness.engine.weights import check_checkpoint, check_files, weight_files, weights_fingerprint
 from harness.errors import HarnessError, Interrupted, SaveError, UsageError, one_line
+from harness.quick import dataclass
 from harness.record.file_types import MetricFields
 from harness.record.keys import canonical_json
 from harness.record.shown import finite

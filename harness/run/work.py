@@ -8,11 +8,11 @@ work.so_far().requests      # from any thread
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from harness.model import Activity, Model
+from harness.quick import dataclass
 from harness.record.cost import Prices
-from harness.record.report import Usage
+from harness.record.usage import Usage
 from harness.types import Response
 
 

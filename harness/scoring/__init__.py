@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from harness.patterns import find_all, replace_all
 from harness.scoring import sandbox
 from harness.scoring.extraction.code_blocks import fenced_blocks, program_in
@@ -42,8 +44,10 @@ from harness.scoring.row_metrics import (
     shares,
 )
 from harness.scoring.scorer import SampleScores, Scorer
-from harness.scoring.statistics.agreement import rank_correlation
 from harness.types import NO_CHOICE
+
+if TYPE_CHECKING:
+    from harness.scoring.statistics.agreement import rank_correlation
 
 __all__ = [
     "FIRST",
@@ -97,3 +101,11 @@ __all__ = [
     "shares",
     "strip_reasoning",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "rank_correlation":  # it needs numpy, which commands that score nothing do without
+        from harness.scoring.statistics.agreement import rank_correlation
+
+        return rank_correlation
+    raise AttributeError(f"module 'harness.scoring' has no attribute '{name}'")

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from harness.quick import dataclass
 from harness.types import NO_CHOICE, Record
 
 

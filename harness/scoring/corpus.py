@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from harness.metrics import CorpusMetric, SetValue
 from harness.plugin_values import integer, number, text
+from harness.quick import dataclass
 from harness.scoring.set_items import SetItems
 from harness.scoring.statistics.estimates import SEED, Estimate, from_draws, macro_estimate
 

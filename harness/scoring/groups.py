@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from harness.errors import suggest
 from harness.metrics import ScoreKey
+from harness.quick import dataclass
 from harness.scoring.aggregation import Average
 from harness.types import Counts, GroupMembers, GroupMetric, GroupResult, GroupScore, MetricResult, Result, ScoreName
 

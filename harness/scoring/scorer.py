@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from harness.errors import HarnessError, UsageError, suggest
 from harness.filters import Filter
 from harness.metrics import BatchMetric, CorpusMetric, Metric, MetricOptions, Observation, RepeatMetric, ScoreKey
-from harness.quick import quick
+from harness.quick import dataclass
 from harness.reasoning import is_incomplete
 from harness.scoring.aggregation import AGGREGATIONS, OWN, Categories, ScoreSums, summarise
 from harness.scoring.batches import BatchScorer
@@ -40,7 +40,6 @@ TEXT_OPTIONS = frozenset({"ignore_case", "ignore_punctuation", "ignore_numbers",
 (api/task.py, `process_results`): those that a metric of choices does not take are passed over."""
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class SampleScores:
     """What scoring decides of a `Record`; fields as there.

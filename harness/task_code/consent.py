@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.quick import dataclass
 from harness.tasks.functions import file_of, refused
 from harness.tasks.yaml_file import Document, KeyPath, PythonFunction
 

@@ -5,7 +5,7 @@ A task file may say others; these are the ones by which the project's own tasks 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from harness.quick import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from harness.errors import DataError, suggest
+from harness.quick import dataclass
 from harness.tasks.references import place_reference
 from harness.tasks.schema import OptionsEntry, words
 from harness.types import JSON

@@ -7,11 +7,12 @@ import itertools
 import json
 from array import array
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from harness.data.open import make_rows
 from harness.errors import DataError, HarnessError, TaskError, suggest
+from harness.quick import dataclass
 from harness.spool import Spool
 from harness.tasks.dates import is_later
 from harness.tasks.fewshot import Row, SameQuestion, ShotPool, make_pool

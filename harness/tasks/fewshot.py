@@ -6,9 +6,9 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass
 
 from harness.errors import DataError
+from harness.quick import dataclass
 from harness.tasks.render import Rendered
 from harness.tasks.task import Task
 from harness.types import JSON

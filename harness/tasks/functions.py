@@ -6,11 +6,12 @@ This room only names it; `harness/task_code/` is where it happens.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Protocol
 
 from harness.errors import TaskError
+from harness.quick import dataclass
 from harness.tasks.yaml_file import Document, KeyPath, PythonFunction, shown
 from harness.types import JSON
 

@@ -7,10 +7,11 @@ group override those of its members, and what names a group overrides the keys o
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 
 from harness.errors import suggest
+from harness.quick import dataclass
 from harness.tasks.schema import REFUSED, GroupConfig, TaskConfig, validate_group, words
 from harness.tasks.tolerated import tolerated
 from harness.tasks.yaml_file import Document, FileLine, part_of

@@ -12,12 +12,13 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any
 
 from harness import files
 from harness.errors import SaveError, TaskError
+from harness.quick import dataclass
 from harness.tasks.schema import words
 from harness.tasks.yaml_file import Document, PythonFunction, load_document, read_text
 from harness.types import JSON

@@ -14,13 +14,14 @@ import functools
 import importlib.util
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from harness.data.download import cache_folder
 from harness.errors import TaskError, UsageError, suggest
 from harness.modifiers import Modifier
+from harness.quick import dataclass
 from harness.tasks.abilities import ability_name
 from harness.tasks.functions import TaskFunctions
 from harness.tasks.groups import Changes, Enclosing, Member, Membership, members_of

@@ -10,12 +10,13 @@ import hashlib
 import json
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from harness import files
 from harness.errors import DataError, TaskError
+from harness.quick import dataclass
 from harness.types import JSON
 
 Row = Mapping[str, JSON]

@@ -10,12 +10,13 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from harness.data.media_files import file_head, file_sha256, kept_file
 from harness.errors import DataError
+from harness.quick import dataclass
 from harness.still_images import picture_size
 from harness.tasks.media_places import bytes_in_row, find_file, find_folder, image_mime
 from harness.tasks.render import Rendered

@@ -19,10 +19,10 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 
 from harness.errors import suggest
+from harness.quick import dataclass
 from harness.tasks.expressions import Expression, ExpressionError, Value, number_in, shown_number
 
 MOST_CHARACTERS = 50_000

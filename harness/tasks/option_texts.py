@@ -14,13 +14,14 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from harness import files
 from harness.errors import UsageError
 from harness.later_patterns import later_pattern
+from harness.quick import dataclass
 
 SUFFIX = ".options.json"
 _FORMAT = "harness option texts 1"

@@ -7,8 +7,8 @@ api/utils.py: `maybe_delimit`, `multiturn_to_singleturn`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from harness.quick import dataclass
 from harness.tasks.render import Rendered, answer_text
 from harness.types import Message, Prompt, Role
 

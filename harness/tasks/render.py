@@ -7,11 +7,10 @@ its value; digits that a template of a task with choices renders are an index; a
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
 from typing import cast, get_args
 
 from harness.errors import DataError, suggest
-from harness.quick import quick
+from harness.quick import dataclass
 from harness.tasks.functions import TaskFunctions
 from harness.tasks.schema import Choices, TaskConfig
 from harness.tasks.templates import Context, FunctionTemplate, Template, Templates, as_literal, function_template
@@ -22,7 +21,6 @@ from harness.types import JSON, NO_CHOICE, Message, OutputType, Role
 Gold = int | str | tuple[int, ...] | tuple[str, ...] | None
 
 
-@quick
 @dataclass(frozen=True, slots=True)
 class Rendered:
     """A row as it is shown.

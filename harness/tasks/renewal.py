@@ -19,12 +19,13 @@ import random
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from fractions import Fraction
 from pathlib import Path
 
 from harness import files
 from harness.errors import DataError
+from harness.quick import dataclass
 from harness.tasks.answer_options import Row, put, value
 from harness.tasks.expressions import Expression, ExpressionError, Value, number_in, shown_number
 from harness.tasks.number_templates import Draw, NoNumbersError, TemplateError, drawn_numbers, pieces_of, read_template

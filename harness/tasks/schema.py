@@ -52,13 +52,13 @@ MOST_REPEATS = 10_000
 class Strict(BaseModel):
     """No unknown keys, and no value is bent into another type."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 class Open(BaseModel):
     """Named keys are checked; all others are handed on as options."""
 
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True, defer_build=True)
 
 
 class MetricEntry(Open):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 
 from harness.data.frame_sampling import FrameRule
 from harness.errors import HarnessError, PluginError, TaskError, UsageError, one_line, suggest
 from harness.modifiers import RENEWAL, Modifier
 from harness.plugin_values import mapping
+from harness.quick import dataclass
 from harness.tasks.classes import with_class
 from harness.tasks.dates import read_date
 from harness.tasks.functions import TaskFunctions, refused

@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from types import GeneratorType
 from typing import Any
@@ -23,6 +23,7 @@ from jinja2.exceptions import SecurityError
 
 from harness.errors import DataError, HarnessError, TaskError, suggest
 from harness.patterns import replace_all
+from harness.quick import dataclass
 from harness.tasks.functions import TaskFunctions
 from harness.tasks.template_limits import EndlessTemplateError, Environment, bounded
 from harness.tasks.yaml_file import FileLine, PythonFunction, shown

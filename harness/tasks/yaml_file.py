@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from pydantic_core import core_schema
 from yaml.constructor import SafeConstructor
 
 from harness.errors import TaskError, suggest
+from harness.quick import dataclass
 from harness.types import JSON
 
 KeyPath = tuple[str | int, ...]

@@ -16,12 +16,12 @@ import hashlib
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from harness.quick import dataclass
 from harness.record.html import KINDS
 from harness.view.filters import WHOLE_SUBSET, Filters, signs_of
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import string
-from dataclasses import dataclass
+
+from harness.quick import dataclass
 
 # Chinese has no spaces: each character is a word of the index, and a search for several of them is one for a phrase.
 # So is each emoji.

@@ -21,11 +21,12 @@ import os
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from harness.errors import UsageError
+from harness.quick import dataclass
 from harness.record.codec import key_in, parse_line, row_digest
 from harness.record.conversation import conversation_in, last_words
 from harness.record.failures import cause_of

@@ -12,12 +12,13 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zipfile import ZipFile
 
 from harness.errors import DataError, HarnessError, one_line
+from harness.quick import dataclass
 from harness.record.file_types import Manifest
 from harness.types import UNREADABLE, Media, SampleKey
 

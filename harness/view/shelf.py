@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
+from harness.quick import dataclass
 from harness.record.file_types import AbilityFields, Manifest, Report, TaskReport
 from harness.record.manifest import MANIFEST_FILE, read_manifest, read_report
 from harness.record.run import REPORT_FILE

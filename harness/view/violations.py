@@ -9,10 +9,10 @@ A violation is a sample of a task of the ability `safety` whose score is not the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from harness.errors import UsageError
 from harness.judging.judge import JUDGEMENTS
+from harness.quick import dataclass
 from harness.record.coverage import coverage_of, covered
 from harness.record.file_types import Manifest, MetricFields
 from harness.record.html import answer_of, gold_words

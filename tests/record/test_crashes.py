@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from record_samples import IDENTITY, MANIFEST, REPORT, make_record, on_disk, open_run
 
 from harness import Prompt, SaveError, UsageError, files
-from harness.record.report import watch
 from harness.record.run import OnDisk, RunFolder
+from harness.record.usage import watch
 
 HERE = str(Path(__file__).parent)
 WRITER = """\

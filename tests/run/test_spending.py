@@ -14,7 +14,7 @@ from scripted_server import ScriptedServer, chat
 from harness import Prompt, Request, Response
 from harness.errors import UsageError
 from harness.record.cost import Prices
-from harness.record.report import Usage
+from harness.record.usage import Usage
 from harness.run.budget import Budget, BudgetReached
 from harness.run.spec import RunSpec
 from harness.run.sweep import swept

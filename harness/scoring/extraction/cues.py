@@ -8,9 +8,9 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from harness.later_patterns import later_pattern
+from harness.quick import dataclass
 
 _NOTHING = r"(?!)"
 

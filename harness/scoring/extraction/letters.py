@@ -21,8 +21,8 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from harness.quick import dataclass
 from harness.reasoning import strip_reasoning
 from harness.scoring.extraction import cues
 from harness.scoring.extraction.cues import Patterns, patterns_for

@@ -18,10 +18,10 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from harness.later_patterns import later_pattern
+from harness.quick import dataclass
 from harness.scoring.extraction.call_dialects import as_known_form
 from harness.types import JSON
 

@@ -10,10 +10,11 @@ Decimals are exact fractions. Letters are symbols, `e`, `i` and `\\pi` the const
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 import sympy  # type: ignore[import-untyped]
+
+from harness.quick import dataclass
 
 
 class MathSyntaxError(ValueError):

@@ -19,7 +19,6 @@ from harness.scoring.official.boxes import (
     upright,
 )
 from harness.scoring.official.captions import caption_rouge, caption_tokens, cider, corpus_bleu
-from harness.scoring.official.cdm import missing as cdm_missing
 from harness.scoring.official.cmmmu import cmmmu_blank_correct, cmmmu_choice, cmmmu_judgement
 from harness.scoring.official.cmmu import cmmu_blank_correct, cmmu_letters
 from harness.scoring.official.edit_distance import edit_distance
@@ -37,7 +36,7 @@ from harness.scoring.official.letters import (
 from harness.scoring.official.mathvision import mathvision_answer, mathvision_correct
 from harness.scoring.official.mathvista import mathvista_extract, mathvista_normalise
 from harness.scoring.official.mmmu import mmmu_choice, mmmu_open_correct, mmmu_pro_choice, video_mmmu_choice
-from harness.scoring.official.omnidocbench import omnidocbench_cdm, omnidocbench_page
+from harness.scoring.official.omnidocbench import cdm_missing, omnidocbench_cdm, omnidocbench_page
 from harness.scoring.official.option_matching import vlmevalkit_option
 from harness.scoring.official.vqa import anls, ocrbench_correct, relaxed_correct, vqa_accuracy, vqa_normalise
 from harness.scoring.official.yes_no import (

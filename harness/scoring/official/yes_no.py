@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
+from harness.quick import dataclass
 from harness.scoring.official.vqa import vlmevalkit_punctuation
 
 PERCEPTION = (

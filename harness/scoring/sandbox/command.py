@@ -8,8 +8,9 @@ import os
 import sys
 import sysconfig
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from harness.quick import dataclass
 
 _PACKAGE = "harness.scoring.sandbox"
 _HERE = Path(__file__).parent

@@ -29,11 +29,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from harness.errors import MachineError, UsageError, suggest
+from harness.quick import dataclass
 from harness.scoring.sandbox.command import PROGRAM_ENVIRONMENT, Limits, command_line, packages
 
 MODES = ("auto", "namespaces", "docker", "none")

@@ -15,9 +15,9 @@ import json
 import random
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from harness.quick import dataclass
 from harness.scoring.sandbox.command import Limits
 from harness.scoring.sandbox.execute import ProgramOutcome, run_script
 

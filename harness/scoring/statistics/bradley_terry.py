@@ -9,10 +9,10 @@ with the probability 1 / (1 + exp(s_i - s_j)). A tie is half a win, as usual whe
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from harness.quick import dataclass
 from harness.scoring.statistics.estimates import LEVEL, Estimate, Floats, student_t_quantile, sums_by_cluster
 
 _STEPS = 100

@@ -26,11 +26,12 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
+
+from harness.quick import dataclass
 
 Floats = npt.NDArray[np.float64]
 Clusters = npt.NDArray[np.int64] | None

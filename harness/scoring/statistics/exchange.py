@@ -14,9 +14,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import NormalDist
 
+from harness.quick import dataclass
 from harness.scoring.statistics.estimates import student_t_cdf
 
 FEWEST = 10

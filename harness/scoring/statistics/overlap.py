@@ -19,10 +19,11 @@ import re
 import unicodedata
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from harness.quick import dataclass
 
 Hashes = npt.NDArray[np.uint64]
 

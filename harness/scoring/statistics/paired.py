@@ -17,7 +17,7 @@ import operator
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from statistics import NormalDist
 from typing import Literal, overload
 
@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.errors import UsageError
+from harness.quick import dataclass
 from harness.scoring.statistics.clusters import cluster_number
 from harness.scoring.statistics.estimates import (
     LEVEL,

@@ -7,9 +7,9 @@ import io
 import itertools
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.quick import dataclass
 from harness.record.coverage import part_words
 from harness.record.file_types import MetricFields
 from harness.record.shown import Shown, finite, interval_of, is_share, shown_part, value

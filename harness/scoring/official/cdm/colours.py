@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+from harness.quick import dataclass
 from harness.scoring.official.cdm.katex import Unparsable
 from harness.scoring.official.cdm.names import name_group
 from harness.scoring.official.cdm.tokenise import tokenised

@@ -8,8 +8,9 @@ same. As `visual_matcher.py` and `cdm_metric.py` of OmniDocBench 1.5 (`metrics`)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from harness.quick import dataclass
 
 _COST_OF_PLACE, _COST_OF_ORDER, _COST_OF_NAME = 0.05, 0.15, 0.05
 _FIRST, _ROUNDS, _TRIALS, _SEED = 3, 3, 50, 42

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+
+from harness.quick import dataclass
 
 _GROUPS: dict[str, str] = yaml.safe_load((Path(__file__).parent / "katex.yaml").read_text("utf-8"))
 

@@ -17,7 +17,6 @@ from typing import Any
 
 from harness.errors import Undecided
 from harness.limited import LimitedWorker
-from harness.scoring.official.cdm import cdm
 
 SECONDS = 120.0
 SCORES = ("text_edit", "formula_edit", "table_edit", "table_teds", "table_teds_structure", "order_edit")
@@ -33,6 +32,13 @@ def omnidocbench_page(page: Mapping[str, Any], reply: str) -> Mapping[str, float
     return _compared(page, reply)[0]
 
 
+def cdm_missing(mode: str = "auto") -> str:
+    """What is missing to draw formulas here, in a line with what to install; empty if nothing is. mode: of sandbox."""
+    from harness.scoring.official.cdm import missing  # what draws reads tables of names, and few runs draw
+
+    return missing(mode)
+
+
 def omnidocbench_cdm(
     page: Mapping[str, Any], reply: str, mode: str = "auto", folder: Path | None = None
 ) -> float | None:
@@ -41,6 +47,8 @@ def omnidocbench_cdm(
     A formula that the reply has read as text is compared as text, and not here. mode, folder: as `cdm` has them.
     Raises `Undecided`, and `MachineError` where LaTeX cannot run.
     """
+    from harness.scoring.official.cdm import cdm
+
     formulas = _compared(page, reply)[1]
     scores = cdm(formulas, mode, folder)
     return sum(scores) / len(scores) if scores else None

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
+from harness.quick import dataclass
 from harness.scoring.official.omnidocbench.markdown_tables import bar_rows, with_html_tables
 
 Kind = Literal["text_all", "equation_isolated", "html_table", "latex_table"]

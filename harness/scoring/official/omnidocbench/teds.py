@@ -8,8 +8,10 @@ Needs lxml, numpy and rapidfuzz.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
+
+from harness.quick import dataclass
 
 if TYPE_CHECKING:
     import numpy as np
