@@ -109,15 +109,19 @@ class Tally:
             total, n = self.chances.get(record.subset, (0.0, 0))
             self.chances[record.subset] = (total + chance, n + 1)
         if kind == "wrong":
-            answer, gold = answer_of(record), gold_words(record.target, record.choices)
-            if answer and max(len(answer), len(gold)) <= _SHORT:
-                self.new_letters[answer, gold] += 1
+            answer = answer_of(record)
+            if answer and len(answer) <= _SHORT:
+                gold = gold_words(record.target, record.choices)
+                if len(gold) <= _SHORT:
+                    self.new_letters[answer, gold] += 1
         # Of more than there is room for, those whose hashes are smallest: a draw that each run repeats. Some of each
         # subset are kept, too, so that each has its turn.
-        key = f"{record.task}\0{record.subset}\0{record.id}\0{record.key.view}".encode("utf-8", "surrogatepass")
+        view = record.view.index if record.view is not None else 0
+        key = f"{record.task}\0{record.subset}\0{record.id}\0{view}".encode("utf-8", "surrogatepass")
         place = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")
         drawn = (-place, self.kinds[kind], record)
-        for subset, room in ((None, quota), (record.subset, -(-quota // self.subsets))):
+        parts = ((None, quota), (record.subset, -(-quota // self.subsets)))
+        for subset, room in parts if self.subsets > 1 else parts[:1]:
             kept = self.kept.setdefault((kind, subset), [])
             if len(kept) < room:
                 heapq.heappush(kept, drawn)
@@ -260,6 +264,8 @@ def golds_of(target: Target) -> Sequence[int | str]:
 
 def chance_of(target: Target, choices: Sequence[str]) -> float | None:
     """What a guess among the options would score; None where there are none to guess among."""
+    if isinstance(target, int) and choices:
+        return 1 / len(choices)
     golds = golds_of(target)
     return len(golds) / len(choices) if choices and golds and all(isinstance(gold, int) for gold in golds) else None
 
@@ -285,8 +291,10 @@ def answer_of(record: Record) -> str:
     """What was read from the reply, or the likeliest option; empty where there is neither."""
     for answers in record.answers.values():
         return last_words(str(answers[0])) if answers and answers[0] is not None else ""
-    shares = option_shares(record.choices, record.logprobs)
-    return record.choices[max(range(len(shares)), key=shares.__getitem__)] if shares else ""
+    choices, logprobs = record.choices, record.logprobs
+    if not choices or len(logprobs) != len(choices) or not all(map(math.isfinite, logprobs)):
+        return ""
+    return choices[max(range(len(choices)), key=logprobs.__getitem__)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +324,8 @@ def _groups(report: Report) -> Iterator[_GroupCard]:
 def kind_of(record: Record, headline: str) -> str:
     """What a reader wants to know first of a sample."""
     # A view of a row has the task's own scores; the headline is of all views together.
-    score = record.scores.get(headline, next(iter(record.scores.values()), None))
+    scores = record.scores
+    score = scores[headline] if headline in scores else next(iter(scores.values()), None)
     return sample_kind(record.error, record.unparsed, score, record.judge.get("scale"))
 
 

@@ -174,7 +174,9 @@ def unreadable(request: Request) -> str | None:
     image cannot be shown."""
     prompt = request.prompt
     texts = [prompt.prefix, prompt.suffix, prompt.prefill, *request.continuations]
-    for part in [*texts, *(message.text for message in prompt.messages)]:
+    if prompt.messages:
+        texts += [message.text for message in prompt.messages]
+    for part in texts:
         if not part.isascii() and (half := _HALF.search(part)):
             return f"its text holds half of a character (U+{ord(half[0]):04X}), which no model can read: mend the row"
     return unshowable(request)
@@ -182,6 +184,8 @@ def unreadable(request: Request) -> str | None:
 
 def unshowable(request: Request) -> str | None:
     """Why an image of the request cannot be shown."""
+    if not request.prompt.messages and not request.prompt.media:
+        return None
     return next((media.problem for media in request.prompt.shown_media if media.problem), None)
 
 

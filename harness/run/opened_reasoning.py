@@ -30,7 +30,7 @@ class OpenedReasoning:
         for response in responses:
             if _is_cut(response):
                 self.any_cut = True
-            elif (mark := lone_closing(response.text or "")) is not None:
+            elif response.text and (mark := lone_closing(response.text)) is not None:
                 self.marks.add(mark)
 
     def settle(self, jobs: Sequence[TaskJob]) -> str | None:

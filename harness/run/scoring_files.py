@@ -50,7 +50,7 @@ class ScoringFiles:
     def _read(self, job: TaskJob) -> bool:
         """Take what was read, into `job.read_scoring`: code may keep what it has read, for the next model of a run."""
         code = job.task.code
-        if not isinstance(code, TaskCode):
+        if code is None or not isinstance(code, TaskCode):
             return False
         home = job.task.file.parent
         known = {*job.task.code_files, *(str(_path(home, name)) for name in job.read_scoring)}

@@ -133,12 +133,18 @@ class _Table:
     truncated: samples of which a metric cut a text, by key. reasoned: those of which it scored the reasoning too.
     """
 
-    counts: Counts = field(default_factory=Counts)
     columns: dict[str, _Column] = field(default_factory=dict)
     items: dict[str, _Items] = field(default_factory=dict)
     truncated: Counter[str] = field(default_factory=Counter)
     reasoned: Counter[str] = field(default_factory=Counter)
     clustered: bool = False
+    _plain: int = 0
+    _others: Counts = field(default_factory=Counts)
+    """Of the samples that are in some doubt; of the other ones there is only a number."""
+
+    @property
+    def counts(self) -> Counts:
+        return self._others + Counts(n=self._plain)
 
     def new(self) -> dict[str, Any]:
         """See `ScoreSums.new`."""
@@ -152,19 +158,25 @@ class _Table:
 
     def extend(self, fields: Mapping[str, Any]) -> None:
         """See `ScoreSums.extend`."""
-        self.counts, self.clustered = Counts(*fields["counts"]), fields["clustered"]
+        self._plain, self._others, self.clustered = 0, Counts(*fields["counts"]), fields["clustered"]
         self.truncated, self.reasoned = Counter(fields["truncated"]), Counter(fields["reasoned"])
         for name, column in fields["columns"].items():
             self.columns.setdefault(name, _Column()).extend(column)
 
     def add(self, record: Record, keys: Iterable[ScoreKey]) -> None:
-        self.counts += _count(record)
+        if (counted := _count(record)) is _ONE:
+            self._plain += 1
+        else:
+            self._others += counted
         self.clustered = self.clustered or record.cluster is not None
         cluster = cluster_number(record.cluster, record.subset, record.id)
         for key in keys:
             score = record.scores.get(key.name)
-            if score is not None and not self.columns.setdefault(key.name, _Column()).add(key, score, cluster):
-                self.counts += Counts(failed=0 if record.error else 1)
+            if score is not None:
+                if (column := self.columns.get(key.name)) is None:
+                    column = self.columns[key.name] = _Column()
+                if not column.add(key, score, cluster):
+                    self._others += Counts(failed=0 if record.error else 1)
             if (scored := record.scored_by.get(key.group)) is not None and scored.truncated:
                 self.truncated[key.name] += 1
             # A judge is shown answers alone.

@@ -39,7 +39,7 @@ from harness.tasks.row_errors import NamingRow, place_of, placed
 from harness.tasks.rows import dataset_spec, exploded, one_file, second_split
 from harness.tasks.schema import TaskConfig
 from harness.tasks.task import Subset, Task
-from harness.tasks.templates import Context, FunctionTemplate, Template
+from harness.tasks.templates import Context, FunctionTemplate, Template, holds_null
 from harness.tasks.tools import offered
 from harness.tasks.views import check_gold, differs, views_of
 from harness.tasks.yaml_file import PythonFunction
@@ -222,6 +222,9 @@ class _Builder:
         self.shots: dict[tuple[int, int], tuple[Any, ...]] = {}
         self.shot_nulls: dict[tuple[int, int], tuple[str, ...]] = {}
         self.openings: dict[tuple[int, str, tuple[int, ...]], Opening] = {}
+        self.read = {name for each in task.wordings for part in each.templates.doc.templates for name in part.names}
+        self.read -= {"subset"} if subset.name else set()
+        self.fields_are_whole = not holds_null(subset.context)
         self.changes: dict[bool, int] = {True: 0, False: 0}
         self.offered, self.policy = self.offer()
 
@@ -578,6 +581,8 @@ class _Builder:
 
     def nulls(self, row: Row, drawn: tuple[int, ...], wording: int) -> tuple[str, ...]:
         """Columns of the row and of its examples in the place of which `None` is shown."""
+        if not drawn and self.fields_are_whole and row.keys() >= self.read and not any(map(holds_null, row.values())):
+            return ()
         own = self.task.wordings[wording].templates.doc.shown_nulls(row_context(row, self.subset), self.columns)
         shown = (name for index in drawn for name in self.shot_nulls[wording, index])
         return tuple(dict.fromkeys([*own, *shown]))
@@ -593,10 +598,10 @@ def _sample(
     columns: Set[str],
     view: View | None = None,
 ) -> Sample:
-    context = row_context(row, subset)
     cluster = task.templates.cluster
     value = None
     if cluster is not None:
+        context = row_context(row, subset)
         value = context.get(cluster.source) if cluster.source in columns else cluster.value(context)
     return Sample(
         task=task.name,

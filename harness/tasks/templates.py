@@ -99,7 +99,7 @@ class Template:
 
     def shown_nulls(self, context: Context) -> tuple[str, ...]:
         """The variables without a value (null, or with one inside) in the place of which the text shows `None`."""
-        empty = sorted(name for name in self.names if _holds_null(context.get(name)))
+        empty = sorted(name for name in self.names if holds_null(context.get(name)))
         count = self._count_nulls(context) if empty else 0
         if not count or len(empty) == 1:
             return tuple(empty) if count else ()
@@ -266,12 +266,13 @@ def as_literal(text: str, brackets: Sequence[str] = ("[]",)) -> JSON:
     return text
 
 
-def _holds_null(value: JSON) -> bool:
+def holds_null(value: JSON) -> bool:
+    """Whether a value is null, or has one inside."""
     if type(value) is str:  # before the others, which are slow to tell
         return False
     if isinstance(value, Mapping):
-        return any(map(_holds_null, value.values()))
-    return value is None or (isinstance(value, list | tuple) and any(map(_holds_null, value)))
+        return any(map(holds_null, value.values()))
+    return value is None or (isinstance(value, list | tuple) and any(map(holds_null, value)))
 
 
 def _parsed(text: str) -> JSON:
