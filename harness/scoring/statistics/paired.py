@@ -213,7 +213,7 @@ class _Matching:
             self.numbers.append(record.id)
             contents.append(_content(record))
             scored.append(self.first.put(len(scored), _row(record, keys[0], statistics)))
-        self.states, self.clusters = bytearray(len(scored)), array("q", bytes(8 * len(scored)))
+        self.states = bytearray(len(scored))
         self.second = _Scores(keys[1])
         for record in second:
             self.names.setdefault(record.subset, len(self.names))
@@ -229,9 +229,16 @@ class _Matching:
             else:
                 self.states[place] = _PAIR
                 self.second.put(place, row)
-                self.clusters[place] = cluster_number(record.cluster, record.subset, record.id)
                 if record.cluster is not None:
                     self.clustered.add(record.subset)
+                    self.clusters = self.clusters or self._own_clusters()
+                    self.clusters[place] = cluster_number(record.cluster, record.subset, record.id)
+
+    def _own_clusters(self) -> array[int]:
+        """The clusters of all places, where each sample is one of its own."""
+        names = list(self.names)
+        places = zip(self.subsets, self.numbers, strict=True)
+        return array("q", (cluster_number(None, names[subset], number) for subset, number in places))
 
     def pairs(self, chosen: range | npt.NDArray[np.int64], names: Iterable[str]) -> PairedScores:
         """What both runs scored, of some places, which are all of the subsets of these names."""
