@@ -24,7 +24,8 @@ from harness.api import named_model, spec_of
 from harness.engine.live import LiveModel, as_found, check_sharding, whole_weights
 from harness.engine.ranks import Ranks
 from harness.errors import HarnessError, Interrupted, UsageError, one_line
-from harness.record.file_types import MetricFields, Report
+from harness.record.report_fields import Report
+from harness.record.score_fields import MetricFields
 from harness.record.shown import finite
 from harness.registry import load_plugins
 from harness.run.jobs import close_code, load_jobs

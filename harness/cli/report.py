@@ -18,7 +18,7 @@ from harness.words import Translate, english, locale_language, translator
 
 if TYPE_CHECKING:
     from harness.record.by_category import SideBySide
-    from harness.record.file_types import Report, WorkFields
+    from harness.record.report_fields import Report, WorkFields
     from harness.record.run import RunFolder
 
 _SHOWN_PROBLEMS = 3

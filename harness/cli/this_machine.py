@@ -12,8 +12,8 @@ from pathlib import Path
 
 from harness.errors import UsageError
 from harness.quick import dataclass
-from harness.record.file_types import Report
 from harness.record.manifest import read_report, runs_below
+from harness.record.report_fields import Report
 from harness.record.run import REPORT_FILE
 from harness.record.shown import short_title, value
 

@@ -24,9 +24,10 @@ from harness.model import Model
 from harness.quick import dataclass
 from harness.record.cost import Prices
 from harness.record.coverage import Coverage, coverage_of
-from harness.record.file_types import JudgedRunFields, Manifest, Report
 from harness.record.manifest import identity_hash, model_title
+from harness.record.manifest_fields import JudgedRunFields, Manifest
 from harness.record.report import Missing, build_report, missing_of
+from harness.record.report_fields import Report
 from harness.record.run import RunFolder
 from harness.record.usage import Usage, watch
 from harness.registry import Registry, load_plugins

@@ -18,7 +18,7 @@ from harness.judging.verdicts import score_keys
 from harness.quick import dataclass
 from harness.record.cost import Prices, cost_of, joined_usage
 from harness.record.coverage import Coverage
-from harness.record.file_types import Report, UsageFields
+from harness.record.report_fields import Report, UsageFields
 from harness.record.run import RunFolder
 from harness.registry import Registry, load_plugins
 from harness.run.budget import Budget

@@ -10,8 +10,9 @@ from typing import Literal, cast
 from harness.errors import UsageError, suggest
 from harness.quick import dataclass
 from harness.record.coverage import TaskCoverage, coverage_of, covered
-from harness.record.file_types import Report, TaskFields, TaskReport
 from harness.record.manifest import identity_hash, model_title
+from harness.record.manifest_fields import TaskFields
+from harness.record.report_fields import Report, TaskReport
 from harness.record.run import FINISHED, RunFolder
 from harness.tasks.plain_rows import row_count
 from harness.types import Record, SampleKey

@@ -16,8 +16,8 @@ from harness.judging.judged_runs import JudgedTask
 from harness.judging.rubric import Rubric
 from harness.judging.verdicts import score_keys
 from harness.quick import dataclass
-from harness.record.file_types import Report
 from harness.record.report import build_report
+from harness.record.report_fields import Report
 from harness.record.run import RunFolder
 from harness.scoring.aggregation import summarise
 from harness.scoring.statistics.agreement import Level, Ratings, equal_share, krippendorff_alpha

@@ -17,8 +17,8 @@ import numpy as np
 from harness.errors import UsageError
 from harness.judging.judge import JUDGEMENTS
 from harness.quick import dataclass
-from harness.record.file_types import Report
 from harness.record.manifest import model_title, runs_below
+from harness.record.report_fields import Report
 from harness.record.run import RunFolder
 from harness.run.result import load_run
 from harness.run.sample_lists import ListedSample, SampleNames, read_sample_list

@@ -9,7 +9,7 @@ from typing import cast
 
 from harness.judging.verdicts import WIN_RATE
 from harness.record.cost import Prices
-from harness.record.file_types import PairFields, WorkFields
+from harness.record.report_fields import PairFields, WorkFields
 from harness.record.usage import Usage
 from harness.scoring.statistics.paired import mcnemar_p
 from harness.types import JSON, Record

@@ -17,8 +17,8 @@ from harness.live.folder import ASKED, LiveFolder
 from harness.live.forms import Form
 from harness.quick import dataclass
 from harness.reasoning import strip_reasoning
-from harness.record.file_types import Manifest
 from harness.record.manifest import model_title
+from harness.record.manifest_fields import Manifest
 from harness.registry import Registry
 from harness.run.result import load_run
 from harness.run.runner import run

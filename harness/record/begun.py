@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 from harness import files
-from harness.record.file_types import BegunFields
 from harness.record.journal import FileBeginning, NotedLines
 from harness.record.known_answers import KnownAnswers
 from harness.record.line_positions import LinePosition
+from harness.record.manifest_fields import BegunFields
 from harness.record.sample_keys import SampleKeys
 from harness.types import JSON, SampleKey
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.record.file_types import Report
+from harness.record.report_fields import Report
 from harness.terminal import visible
 from harness.words import Translate, english
 

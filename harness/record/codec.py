@@ -20,16 +20,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-from harness.record.file_types import (
-    FORMAT,
-    MediaFields,
-    MessageFields,
-    Number,
-    PromptFields,
-    RecordLine,
-    ResponseFields,
-    problem_of,
-)
+from harness.record.file_types import FORMAT, Number, problem_of
+from harness.record.record_fields import MediaFields, MessageFields, PromptFields, RecordLine, ResponseFields
 from harness.types import JSON, Frames, Media, Message, Prompt, Record, Response, Role, SampleKey, ScoredBy, View
 
 Resolve = Callable[[str], str | tuple[Message, ...]]

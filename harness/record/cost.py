@@ -12,7 +12,7 @@ from typing import Any, Self, cast
 
 from harness.errors import UsageError, suggest
 from harness.quick import dataclass
-from harness.record.file_types import Report, UsageFields
+from harness.record.report_fields import Report, UsageFields
 from harness.record.usage import Usage
 from harness.types import JSON
 from harness.words import Translate, english

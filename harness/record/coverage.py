@@ -13,7 +13,7 @@ from dataclasses import field
 from typing import Self
 
 from harness.quick import dataclass
-from harness.record.file_types import BadRowFields, CoverageFields, PartCoverage, Report, TaskReport
+from harness.record.report_fields import BadRowFields, CoverageFields, PartCoverage, Report, TaskReport
 from harness.record.row_set import RowSet
 from harness.types import BadRows, Record, SampleKey
 from harness.words import Translate, english

@@ -9,7 +9,7 @@ import platform
 import re
 from importlib.metadata import PackageNotFoundError, requires, version
 
-from harness.record.file_types import Manifest
+from harness.record.manifest_fields import Manifest
 from harness.secret import shown_urls
 
 DISTRIBUTION = "harness-eval"

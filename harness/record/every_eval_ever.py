@@ -15,10 +15,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from harness.record.file_types import Manifest, MetricFields, Report, TaskReport
 from harness.record.hub_results import hub_dataset
 from harness.record.keys import canonical_json
 from harness.record.manifest import model_title, safe_name
+from harness.record.manifest_fields import Manifest
+from harness.record.report_fields import Report, TaskReport
+from harness.record.score_fields import MetricFields
 from harness.record.shown import finite, interval_of
 from harness.types import JSON, Record
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from harness.record.file_types import FailureFields, Report
+from harness.record.report_fields import FailureFields, Report
 from harness.types import Record
 from harness.words import Translate, english
 

@@ -28,7 +28,6 @@ from harness.record.conversation import conversation_in, last_words
 from harness.record.cost import cost_lines
 from harness.record.coverage import coverage_of, covered
 from harness.record.failures import failure_lines
-from harness.record.file_types import Report
 from harness.record.published import protocol_lines, published_rows, source_lines
 from harness.record.report import (
     doubts_about_metrics,
@@ -39,6 +38,7 @@ from harness.record.report import (
     scorers,
     warnings_of,
 )
+from harness.record.report_fields import Report
 from harness.record.shown import Card, Part, Shown, card, chips, counted, percent, short_title, value
 from harness.types import Prompt, Record, ScoreName
 from harness.words import Translate, english, translator

@@ -13,9 +13,10 @@ from typing import Any
 
 from harness.quick import dataclass
 from harness.record.coverage import part_words, row_words
-from harness.record.file_types import Manifest, Report, TaskReport
 from harness.record.manifest import safe_name
+from harness.record.manifest_fields import Manifest
 from harness.record.report import number
+from harness.record.report_fields import Report, TaskReport
 from harness.record.shown import finite
 from harness.types import JSON
 

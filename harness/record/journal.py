@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, Self
 
 from harness import files
 from harness.record.codec import key_in, line_key, parse_line, without_seconds
-from harness.record.file_types import RecordLine
 from harness.record.line_positions import DIGEST_BYTES, Knowledge, LinePosition, LinePositions
+from harness.record.record_fields import RecordLine
 from harness.spool import FEW
 from harness.types import SampleKey
 

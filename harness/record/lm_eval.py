@@ -21,10 +21,11 @@ from harness import files
 from harness.errors import SaveError, UsageError
 from harness.record.codec import encode_line, jsonable
 from harness.record.coverage import part_words
-from harness.record.file_types import GroupReport, MetricFields, Report, ResultFields, TaskReport
 from harness.record.lm_eval_samples import AsRecorded, generation_kwargs, sample_line, sha, their_name
 from harness.record.manifest import model_title, record_file
+from harness.record.report_fields import GroupReport, Report, ResultFields, TaskReport
 from harness.record.run import RunFolder
+from harness.record.score_fields import MetricFields
 from harness.types import JSON, Record, ScoreName
 
 _WRITE_BYTES = 1 << 20

@@ -15,8 +15,10 @@ from typing import cast
 
 from harness import files
 from harness.errors import UsageError, suggest
-from harness.record.file_types import FORMAT, Manifest, Report, SessionFields, problem_of, upgraded
+from harness.record.file_types import FORMAT, problem_of, upgraded
 from harness.record.keys import canonical_json
+from harness.record.manifest_fields import Manifest, SessionFields
+from harness.record.report_fields import Report
 from harness.types import JSON
 
 MANIFEST_FILE = "manifest.json"

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from harness import files
 from harness.record.codec import decode_messages, encode_line, encode_messages
-from harness.record.file_types import SharedPromptFields, problem_of
+from harness.record.file_types import problem_of
 from harness.record.journal import UNREADABLE_FOLDER
+from harness.record.record_fields import SharedPromptFields
 from harness.types import JSON, Message, Prompt
 
 PROMPTS_FILE = "prompts.jsonl"

@@ -21,7 +21,8 @@ from rich.text import Text
 
 from harness.errors import UsageError
 from harness.quick import dataclass
-from harness.record.file_types import DepartureFields, MetricFields, PublishedFields, Report, TaskReport
+from harness.record.report_fields import DepartureFields, PublishedFields, Report, TaskReport
+from harness.record.score_fields import MetricFields
 from harness.terminal import visible
 from harness.types import JSON
 from harness.words import Translate, english

@@ -19,19 +19,11 @@ from rich.text import Text
 
 from harness.quick import dataclass
 from harness.record.coverage import NAMED, and_more, bad_row_lines, part_words, setting_words
-from harness.record.file_types import (
-    FORMAT,
-    CategoryFields,
-    GroupReport,
-    Manifest,
-    MetricFields,
-    Number,
-    PartFields,
-    Report,
-    ResultFields,
-    TaskReport,
-)
+from harness.record.file_types import FORMAT, Number
 from harness.record.manifest import seconds_of
+from harness.record.manifest_fields import Manifest
+from harness.record.report_fields import CategoryFields, GroupReport, PartFields, Report, ResultFields, TaskReport
+from harness.record.score_fields import MetricFields
 from harness.record.seen_rows import is_found, overlap_sentences, probe_sentence
 from harness.record.usage import Usage
 from harness.terminal import visible

@@ -28,23 +28,15 @@ from harness.record.codec import (
     parse_line,
     row_digest,
 )
-from harness.record.file_types import (
-    FORMAT,
-    BegunFields,
-    EndedFields,
-    Kind,
-    Manifest,
-    ModelFields,
-    RecordLine,
-    Report,
-    SessionFields,
-    TaskFields,
-)
+from harness.record.file_types import FORMAT, Kind
 from harness.record.journal import UNREADABLE, EncodedRecord, Journal, keys_digest
 from harness.record.known_answers import KnownAnswers
 from harness.record.line_positions import Knowledge, LinePosition
 from harness.record.lock import LEASE_FILE, FolderLock
+from harness.record.manifest_fields import BegunFields, EndedFields, Manifest, ModelFields, SessionFields, TaskFields
 from harness.record.prompts import PROMPTS_FILE, SharedPrompts
+from harness.record.record_fields import RecordLine
+from harness.record.report_fields import Report
 from harness.record.steps import Steps
 from harness.types import JSON, Record, Response, Sample, SampleKey
 from harness.words import locale_language, translator

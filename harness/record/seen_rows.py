@@ -12,8 +12,10 @@ from typing import Any
 
 from harness import files
 from harness.errors import UsageError
-from harness.record.file_types import ContaminationFields, Manifest, OverlapFields, ProbeFields, Report, problem_of
+from harness.record.file_types import problem_of
 from harness.record.lock import FolderLock
+from harness.record.manifest_fields import Manifest
+from harness.record.report_fields import ContaminationFields, OverlapFields, ProbeFields, Report
 from harness.types import JSON
 from harness.words import Translate
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
-from harness.record.file_types import UsageFields
+from harness.record.report_fields import UsageFields
 from harness.types import Record, Response
 
 

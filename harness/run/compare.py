@@ -12,9 +12,10 @@ from harness.errors import HarnessError, UsageError
 from harness.metrics import Metric
 from harness.quick import dataclass
 from harness.record.coverage import coverage_of, covered, part_words
-from harness.record.file_types import MetricFields, TaskReport
 from harness.record.manifest import model_title
+from harness.record.report_fields import TaskReport
 from harness.record.run import RunFolder
+from harness.record.score_fields import MetricFields
 from harness.registry import Registry, load_plugins
 from harness.run.jobs import TaskJob, load_jobs
 from harness.run.spec import Progress, RunSpec

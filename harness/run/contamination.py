@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from harness.data.corpus import Trouble, documents, pictures, row_texts
 from harness.errors import UsageError
 from harness.quick import dataclass
-from harness.record.file_types import ContaminationFields, OverlapFields
 from harness.record.manifest import the_run
+from harness.record.report_fields import ContaminationFields, OverlapFields
 from harness.record.run import RunFolder
 from harness.record.seen_rows import (
     note_contamination,

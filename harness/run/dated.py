@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
-from harness.record.file_types import DatedFields, SideFields
+from harness.record.report_fields import DatedFields, SideFields
 from harness.run.jobs import TaskJob
 from harness.scoring.statistics.clusters import cluster_number
 from harness.tasks.dates import is_later

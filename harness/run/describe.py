@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from harness.model import Model
-from harness.record.file_types import Manifest, TaskFields
+from harness.record.manifest_fields import Manifest, TaskFields
 from harness.registry import Registry
 from harness.run.jobs import TaskJob
 from harness.run.shards import RowShare

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from harness.errors import UsageError
 from harness.metrics import BatchMetric, CorpusMetric, ScoreKey
 from harness.record.coverage import TaskCoverage
-from harness.record.file_types import DecisionFields, DrawnFields
+from harness.record.report_fields import DecisionFields, DrawnFields
 from harness.record.row_set import RowSet
 from harness.run.jobs import TaskJob
 from harness.run.spec import RunSpec

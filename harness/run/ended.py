@@ -30,9 +30,10 @@ from harness.model import Model
 from harness.quick import dataclass
 from harness.record.begun import Begun, read_begun
 from harness.record.environment import versions
-from harness.record.file_types import EndedFields, Report
 from harness.record.lock import LEASE_FILE
 from harness.record.manifest import MANIFEST_FILE, read_manifest, read_report
+from harness.record.manifest_fields import EndedFields
+from harness.record.report_fields import Report
 from harness.record.run import FINISHED, REPORT_FILE, RunFolder
 from harness.registry import Registry
 from harness.run.describe import manifest, run_identity

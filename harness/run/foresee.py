@@ -13,8 +13,8 @@ from harness.errors import UsageError
 from harness.model import Forecast
 from harness.quick import dataclass
 from harness.record.cost import Prices
-from harness.record.file_types import Manifest
 from harness.record.manifest import MANIFEST_FILE, read_manifest
+from harness.record.manifest_fields import Manifest
 from harness.run.spec import RunSpec
 from harness.stopwatch import Seconds
 

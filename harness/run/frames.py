@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 from harness.errors import MachineError, UsageError, suggest
 from harness.record.coverage import part_words
-from harness.record.file_types import MetricFields, Report, ResultFields
+from harness.record.report_fields import Report, ResultFields
 from harness.record.run import RunFolder
+from harness.record.score_fields import MetricFields
 from harness.record.shown import finite, interval_of, short_title
 from harness.types import Record
 

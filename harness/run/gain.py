@@ -14,7 +14,7 @@ from pathlib import Path
 
 from harness.errors import UsageError
 from harness.quick import dataclass
-from harness.record.file_types import MetricFields
+from harness.record.score_fields import MetricFields
 from harness.registry import Registry
 from harness.run.compare import RunSide, ScoreOfRun, compare_scores, headline
 from harness.scoring.row_metrics import FIRST

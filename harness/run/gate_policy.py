@@ -26,8 +26,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from harness.errors import suggest
-from harness.record.file_types import MetricFields
 from harness.record.junit import GateCheck
+from harness.record.score_fields import MetricFields
 from harness.run.compare import RunSide, compare_task, headline
 from harness.run.gate import FEWEST, facts, visible_words
 from harness.scoring.statistics.margins import (

@@ -20,9 +20,10 @@ from harness import files
 from harness.errors import UsageError
 from harness.quick import dataclass
 from harness.record.codec import jsonable
-from harness.record.file_types import CorrectionFields, MetricFields, Report
 from harness.record.manifest import MANIFEST_FILE, safe_name
+from harness.record.report_fields import Report
 from harness.record.run import REPORT_FILE, RunFolder
+from harness.record.score_fields import CorrectionFields, MetricFields
 from harness.record.shown import short_title
 from harness.run.sample_lists import ListedSample, SampleNames, read_sample_list
 from harness.types import Record, Sample, SampleKey

@@ -16,8 +16,8 @@ from harness.data.corpus import row_texts
 from harness.errors import DataError, UsageError
 from harness.quick import dataclass
 from harness.record.coverage import TaskCoverage
-from harness.record.file_types import LiteFields
 from harness.record.manifest import model_title
+from harness.record.report_fields import LiteFields
 from harness.registry import Registry, load_plugins
 from harness.run.compare import RunSide
 from harness.run.jobs import TaskJob, close_code, load_jobs

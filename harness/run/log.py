@@ -21,9 +21,10 @@ from harness import files
 from harness.errors import ExitCode, HarnessError, UsageError
 from harness.logger import LoggedResults, LoggedRun, Logger, RunStatus, Table
 from harness.quick import dataclass
-from harness.record.file_types import Manifest, Report
 from harness.record.keys import canonical_json
 from harness.record.manifest import model_title, safe_name
+from harness.record.manifest_fields import Manifest
+from harness.record.report_fields import Report
 from harness.record.run import HTML_FILE, REPORT_FILE, RunFolder
 from harness.registry import Registry
 from harness.run.frames import value_rows

@@ -17,8 +17,8 @@ from typing import Any, cast
 from harness.errors import HarnessError, Interrupted, UsageError
 from harness.quick import dataclass
 from harness.record.coverage import Coverage, TaskCoverage, and_more, coverage_of, numbered
-from harness.record.file_types import Manifest, SessionFields
 from harness.record.manifest import MANIFEST_FILE, model_title, read_manifest, runs_below, shown_differences
+from harness.record.manifest_fields import Manifest, SessionFields
 from harness.record.run import FINISHED, RunFolder
 from harness.registry import Registry, load_plugins
 from harness.run.jobs import TaskJob, attempts, close_code, load_jobs, prepare_metrics

@@ -19,7 +19,7 @@ from harness.data.corpus import row_texts
 from harness.errors import DataError, HarnessError, TaskError
 from harness.model import Model
 from harness.quick import dataclass
-from harness.record.file_types import ProbeFields
+from harness.record.report_fields import ProbeFields
 from harness.record.seen_rows import HALF, MIN_K, MISSING, OPTIONS, ROWS, probe_sentence
 from harness.run.answers import answers
 from harness.run.jobs import TaskJob

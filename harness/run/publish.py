@@ -20,9 +20,9 @@ import yaml
 from harness import files
 from harness.errors import UsageError
 from harness.record.every_eval_ever import EveryEvalEver, sample_lines
-from harness.record.file_types import Report
 from harness.record.hub_results import hub_results
 from harness.record.manifest import safe_name
+from harness.record.report_fields import Report
 from harness.record.run import RunFolder
 from harness.run.parquet import write_parquet
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from harness.errors import HarnessError, UsageError, suggest
-from harness.record.file_types import DepartureFields, Manifest, Report, TaskReport
 from harness.record.hub_results import hub_dataset
+from harness.record.manifest_fields import Manifest
 from harness.record.published import HUB_FOLDER, compared, departure, read_eval_results
+from harness.record.report_fields import DepartureFields, Report, TaskReport
 from harness.registry import Registry
 from harness.run.spec import DEFAULT_MODEL
 from harness.tasks.generation import with_one_name

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import ExitCode, UsageError, suggest
 from harness.record.coverage import Coverage, covered
-from harness.record.file_types import Report
 from harness.record.report import number, summary_text
+from harness.record.report_fields import Report
 from harness.record.report_table import report_table
 from harness.record.run import RunFolder
 from harness.run.jobs import TaskJob

@@ -9,8 +9,9 @@ from harness.errors import UsageError
 from harness.quick import dataclass
 from harness.record.cost import joined_usage, note_cost
 from harness.record.coverage import Coverage, TaskCoverage, counted_coverage, covered
-from harness.record.file_types import AbilityFields, Manifest, RangeFields, Report, TaskReport
+from harness.record.manifest_fields import Manifest
 from harness.record.report import Missing, build_report, missing_of
+from harness.record.report_fields import AbilityFields, RangeFields, Report, TaskReport
 from harness.record.run import RunFolder
 from harness.record.sample_keys import SampleKeys
 from harness.record.seen_rows import note_contamination, read_contamination

@@ -13,7 +13,7 @@ import numpy as np
 
 from harness.errors import UsageError
 from harness.quick import dataclass
-from harness.record.file_types import Report
+from harness.record.report_fields import Report
 from harness.run.recipes import under_flags
 from harness.run.result import RunResult
 from harness.run.spec import RunSpec

@@ -20,8 +20,8 @@ from harness import files
 from harness.engine.weights import check_checkpoint, check_files, weight_files, weights_fingerprint
 from harness.errors import HarnessError, Interrupted, SaveError, UsageError, one_line
 from harness.quick import dataclass
-from harness.record.file_types import MetricFields
 from harness.record.keys import canonical_json
+from harness.record.score_fields import MetricFields
 from harness.record.shown import finite
 from harness.registry import Registry
 from harness.run.compare import RunSide, compare_task, headline

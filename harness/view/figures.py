@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import MachineError, UsageError
-from harness.record.file_types import Report
+from harness.record.report_fields import Report
 from harness.record.run import RunFolder
 from harness.record.shown import short_title
 from harness.view import charts

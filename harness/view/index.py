@@ -30,11 +30,11 @@ from harness.quick import dataclass
 from harness.record.codec import key_in, parse_line, row_digest
 from harness.record.conversation import conversation_in, last_words
 from harness.record.failures import cause_of
-from harness.record.file_types import RecordLine
 from harness.record.html import KINDS, chance_of, first_line, gold_words, option_shares, sample_kind
 from harness.record.journal import UNREADABLE
 from harness.record.manifest import read_report
 from harness.record.prompts import PROMPTS_FILE
+from harness.record.record_fields import RecordLine
 from harness.record.run import REPORT_FILE
 from harness.types import JSON
 from harness.view.filters import Filters, phrases_of, separated, signs_in, signs_of

@@ -19,7 +19,7 @@ from zipfile import ZipFile
 
 from harness.errors import DataError, HarnessError, one_line
 from harness.quick import dataclass
-from harness.record.file_types import Manifest
+from harness.record.manifest_fields import Manifest
 from harness.types import UNREADABLE, Media, SampleKey
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from typing import Any
 
 from harness.errors import UsageError
 from harness.quick import dataclass
-from harness.record.file_types import AbilityFields, Manifest, Report, TaskReport
 from harness.record.manifest import MANIFEST_FILE, read_manifest, read_report
+from harness.record.manifest_fields import Manifest
+from harness.record.report_fields import AbilityFields, Report, TaskReport
 from harness.record.run import REPORT_FILE
 from harness.record.shown import short_title
 from harness.view.index import SampleIndex

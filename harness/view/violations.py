@@ -14,10 +14,11 @@ from harness.errors import UsageError
 from harness.judging.judge import JUDGEMENTS
 from harness.quick import dataclass
 from harness.record.coverage import coverage_of, covered
-from harness.record.file_types import Manifest, MetricFields
 from harness.record.html import answer_of, gold_words
 from harness.record.manifest import read_manifest, runs_below
+from harness.record.manifest_fields import Manifest
 from harness.record.run import RunFolder
+from harness.record.score_fields import MetricFields
 from harness.run.compare import headline
 from harness.types import Message, Prompt, Record, SampleKey
 from harness.words import Translate, english

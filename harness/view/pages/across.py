@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.quick import dataclass
 from harness.record.coverage import part_words
-from harness.record.file_types import MetricFields
+from harness.record.score_fields import MetricFields
 from harness.record.shown import Shown, finite, interval_of, is_share, shown_part, value
 from harness.view import charts
 from harness.view.index import PAGE, SampleIndex

@@ -12,7 +12,7 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from harness.record.file_types import TaskReport
+from harness.record.report_fields import TaskReport
 from harness.scoring.statistics.clusters import cluster_number
 from harness.scoring.statistics.paired import Comparison, PairedScores, compare_macro
 from harness.scoring.statistics.paired import compare as compare_pairs
