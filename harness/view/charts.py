@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import math
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,8 @@ from harness.words import Translate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+log = logging.getLogger(__name__)
 
 LEAST_AXES = 3
 _LOCK = threading.RLock()
@@ -30,6 +34,8 @@ _COLOURS = ("#3b6fb5", "#c2571a", "#2e8b57", "#8a4fbf", "#b23a48", "#6b7280", "#
 _DASHES = ("solid", (0, (5, 3)), (0, (1, 2)), (0, (5, 2, 1, 2)))
 _MARKS = ("o", "s", "^", "D", "v", "P", "X")
 _FONTS = ["DejaVu Sans", "Noto Sans CJK SC", "Noto Sans SC", "PingFang SC", "Microsoft YaHei", "WenQuanYi Micro Hei"]
+# How matplotlib's warning of each letter begins that no font has.
+_MISSING = "Glyph "
 
 
 def letters(t: Translate, *words: str) -> Sequence[str]:
@@ -79,8 +85,13 @@ def png(draw: Draw, dpi: int = 200) -> bytes:
 
 def _saved(draw: Draw, form: str, *, dark: bool, **options: Any) -> bytes:
     data = io.BytesIO()
-    with _settings():  # ticks get their letters when they are drawn
+    with _settings(), warnings.catch_warnings(record=True) as said:  # ticks get their letters when they are drawn
+        warnings.filterwarnings("always", message=_MISSING)
         figure(draw, dark=dark).savefig(data, format=form, **options)
+    if any(str(warning.message).startswith(_MISSING) for warning in said):
+        log.warning(
+            "a chart has letters of which no font is installed, and boxes in their place: install Noto Sans CJK SC"
+        )
     return data.getvalue()
 
 

@@ -21,7 +21,7 @@ from harness.errors import UsageError
 from harness.run.compare import compare_runs
 from harness.run.result import load_run
 from harness.testing import run_harness
-from harness.view import tables
+from harness.view import charts, tables
 from harness.view.app import make_app
 from harness.view.export import export_pages, export_single
 from harness.view.filters import Filters
@@ -298,6 +298,17 @@ def test_results_are_written_for_papers_and_sheets(runs: Path, tmp_path: Path) -
         tables.write(both, form, tmp_path / f"r.{form}")
         assert (tmp_path / f"r.{form}").read_bytes().startswith(begins)
     assert "%" in tables.text(both, "badge")
+
+
+def test_a_letter_that_no_font_has_is_said_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    name = "\U000e0041\U00013000\u7532"  # of which no machine has all
+
+    for form in (charts.svg, charts.png):
+        caplog.clear()
+        assert form(charts.bars({"a": [(name, 0.5, None)]}))
+        assert [record.message for record in caplog.records if "font" in record.message] == [
+            "a chart has letters of which no font is installed, and boxes in their place: install Noto Sans CJK SC"
+        ]
 
 
 def test_a_hostile_name_is_a_text_in_every_form(runs: Path, tmp_path: Path) -> None:
