@@ -100,7 +100,7 @@ def test_what_is_no_table_or_has_no_number_for_a_span_is_unlike_any() -> None:
 def test_a_table_that_is_repeated_until_it_is_cut_is_scored_in_the_time_of_a_page(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(omnidocbench, "SECONDS", 4.0)
+    monkeypatch.setattr(omnidocbench, "SECONDS", 12.0)
     rows = "".join(f"<tr>{''.join(f'<td>{row * cell}</td>' for cell in range(8))}</tr>" for row in range(40))
     gold = {"category_type": "table", "html": f"<table>{rows}</table>", "latex": ""}
     scores = official.omnidocbench_page(page(TEXT, gold), f"The boat sails.\n\n<table>{rows * 6}</table>")
