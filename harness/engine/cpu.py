@@ -5,8 +5,8 @@ mapped and cleared anew, which took as long as all that is not a product of matr
 
 torch multiplies float32 matrices with MKL, which takes its AVX2 path on processors that are not Intel's. oneDNN, which
 ships with torch too, uses AVX-512 wherever it is: 2.2 times as fast on an AMD EPYC of 2025. With AVX2 alone it gains
-where few rows meet a weight that no cache holds, as in decoding: 1.1 to 1.7 times as fast on an EPYC. The arithmetic is
-the same IEEE float32; only the order of sums differs.
+where few rows meet a weight that no cache holds, as in decoding: up to 1.7 times as fast on an EPYC, 1.2 for half of
+the shapes. The arithmetic is the same IEEE float32; only the order of sums differs.
 
 Half precision is multiplied by a loop where the processor has no instructions for it, nine times as slow as float32 on
 AVX2: there, layers widen what they multiply, and round the result once, as such instructions do.
@@ -26,7 +26,7 @@ import torch
 
 # Below this many rows oneDNN's own overhead outweighs its speed.
 _ENOUGH_ROWS = 8
-# Above so many rows MKL is as fast for weights of any size, and below so many bytes for any number of rows.
+# Above so many rows MKL was about as fast for large weights, and for weights of fewer bytes whatever the rows.
 _FEW_ROWS, _LARGE_BYTES = 256, 8 << 20
 # The two are tried on a weight [outputs, inputs] with so many rows.
 _TRIED_WEIGHT, _TRIED_ROWS = (4096, 1024), 32
