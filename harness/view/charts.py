@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.terminal import visible_line
-from harness.words import Translate
+from harness.words import Translate, locale_language, translator
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,9 +89,8 @@ def _saved(draw: Draw, form: str, *, dark: bool, **options: Any) -> bytes:
         warnings.filterwarnings("always", message=_MISSING)
         figure(draw, dark=dark).savefig(data, format=form, **options)
     if any(str(warning.message).startswith(_MISSING) for warning in said):
-        log.warning(
-            "a chart has letters of which no font is installed, and boxes in their place: install Noto Sans CJK SC"
-        )
+        t = translator(locale_language(None))
+        log.warning(t("a chart has boxes for letters that no installed font has; Noto Sans CJK SC has Chinese ones"))
     return data.getvalue()
 
 
