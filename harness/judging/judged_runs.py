@@ -12,8 +12,9 @@ from harness.quick import dataclass
 from harness.record.coverage import TaskCoverage, coverage_of, covered
 from harness.record.manifest import identity_hash, model_title
 from harness.record.manifest_fields import TaskFields
+from harness.record.manifest_file import FINISHED
 from harness.record.report_fields import Report, TaskReport
-from harness.record.run import FINISHED, RunFolder
+from harness.record.run import RunFolder
 from harness.tasks.plain_rows import row_count
 from harness.types import Record, SampleKey
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
 from harness import files
 from harness.errors import SaveError, UsageError
-from harness.record import environment, manifest
+from harness.record import manifest
 from harness.record.begun import BEGUN_FILE, INDEX_FILE, Begun, BegunIndex, forget_begun
 from harness.record.codec import (
     decode_record,
@@ -28,12 +28,13 @@ from harness.record.codec import (
     parse_line,
     row_digest,
 )
-from harness.record.file_types import FORMAT, Kind
+from harness.record.file_types import Kind
 from harness.record.journal import UNREADABLE, EncodedRecord, Journal, keys_digest
 from harness.record.known_answers import KnownAnswers
 from harness.record.line_positions import Knowledge, LinePosition
 from harness.record.lock import LEASE_FILE, FolderLock
 from harness.record.manifest_fields import BegunFields, EndedFields, Manifest, ModelFields, SessionFields, TaskFields
+from harness.record.manifest_file import FINISHED, ManifestFile
 from harness.record.prompts import PROMPTS_FILE, SharedPrompts
 from harness.record.record_fields import RecordLine
 from harness.record.report_fields import Report
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 
 REPORT_FILE = "report.json"
 HTML_FILE = "report.html"
-RUNNING, FINISHED = "running", "finished"
 
 
 class OnDisk(Enum):
@@ -72,12 +72,8 @@ class RunFolder:
     def __init__(self, path: Path, fields: Manifest, lock: FolderLock | None) -> None:
         self.path = path
         self.messages: list[str] = []
-        self._manifest = fields
+        self._manifest = ManifestFile(path, fields)
         self._lock = lock
-        self._told: Manifest | None = None
-        """What this session says of itself, which stands in the manifest once it has changed something."""
-        self._written: int | None = None
-        """How many records this session has put on disk; None where the folder is in no session."""
         self._is_new = False
         self._known = KnownAnswers()
         self._prompts = SharedPrompts(path / PROMPTS_FILE)
@@ -128,7 +124,7 @@ class RunFolder:
                 fields = manifest.read_manifest(path)
             run = cls(path, fields, lock)
             run._is_new = is_new
-            run._begin({**manifest_fields, "identity": manifest.plain(identity)})
+            run._manifest.begin_session({**manifest_fields, "identity": manifest.plain(identity)}, run.messages.append)
             run._index = BegunIndex(path, begun) if noting and not is_done else None
             if not is_done:
                 run._recover(begun=begun)
@@ -174,7 +170,7 @@ class RunFolder:
     @property
     def manifest(self) -> Manifest:
         """What `manifest.json` holds."""
-        return self._manifest.copy()
+        return self._manifest.fields.copy()
 
     def take_messages(self) -> list[str]:
         """The messages that came since they were last taken, each once."""
@@ -185,7 +181,7 @@ class RunFolder:
     @property
     def kind(self) -> Kind:
         """What the folder holds."""
-        return self._manifest["kind"]
+        return self._manifest.fields["kind"]
 
     @property
     def unreadable(self) -> int:
@@ -230,7 +226,7 @@ class RunFolder:
     def note(self, **fields: Unpack[Manifest]) -> None:
         """Write into the manifest what became known later; a mapping is merged into the one that is there."""
         self.begin_work()
-        self._note(fields)
+        self._manifest.note(fields)
 
     def note_model(self, described: Mapping[str, JSON]) -> None:
         """Write into the manifest what the model says of itself."""
@@ -238,13 +234,11 @@ class RunFolder:
 
     def note_session(self, **fields: Unpack[SessionFields]) -> None:
         """Write into the manifest what became known of this session alone."""
-        *earlier, last = self._manifest["sessions"]
-        self._note({"sessions": [*earlier, {**last, **fields}]})
+        self._manifest.note_session(fields)
 
     def note_ended(self, fields: EndedFields) -> None:
         """Write into the manifest what tells the next command that nothing is left to do."""
-        self._manifest = {**self._manifest, "ended": fields}
-        self._save()
+        self._manifest.note_ended(fields)
 
     def note_begun(self, digest: str, remarks: Sequence[str], sums: Mapping[str, Any]) -> None:
         """Write down how far the files are, for a session that would ask the same. Raises SaveError.
@@ -276,7 +270,7 @@ class RunFolder:
 
     def end_unchanged(self) -> None:
         """End a session that found all done. Raises SaveError."""
-        self._end_session(FINISHED)
+        self._manifest.end_session(FINISHED)
 
     def begin_work(self) -> None:
         """Say that this session is about to ask or to write something, and what it is told, in the manifest.
@@ -284,40 +278,7 @@ class RunFolder:
         Until then the manifest tells of the earlier sessions, with the bare fact of this one: a command that finds
         everything done changes nothing. What the model has said of itself stays until it says something else.
         """
-        if self._told is None:
-            return
-        told, self._told = self._told, None
-        before = self._manifest
-        sessions = [session.copy() for session in before["sessions"]]
-        differing: SessionFields = {}
-        if "versions" in before and before["versions"] != told.get("versions"):
-            differing["versions"] = before["versions"]
-        if "environment" in before and before["environment"] != told.get("environment"):
-            differing["environment"] = before["environment"]
-        if differing and len(sessions) > 1:  # where the answers of before came from is not forgotten
-            sessions[-2] = {**differing, **sessions[-2]}
-        del sessions[-1]["samples"]  # how many, it will say at its end
-        self._manifest = {
-            **before,
-            **told,
-            "format": FORMAT,
-            "kind": self.kind,
-            "status": RUNNING,
-            "sessions": sessions,
-            "model": {**before.get("model", {}), **told.get("model", {})},
-        }
-        self._save()
-
-    def _note(self, fields: Manifest) -> None:
-        noted: dict[str, JSON] = {**self._manifest}
-        for name, value in jsonable(fields).items():
-            old = noted.get(name)
-            noted[name] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
-        self._manifest = cast(Manifest, noted)
-        self._save()
-
-    def _save(self) -> None:
-        files.replace_json(self.path / manifest.MANIFEST_FILE, self._manifest)
+        self._manifest.begin_work()
 
     def write(self, record: Record) -> None:
         """Put a record on disk; a kill right after this call does not lose it. Raises SaveError."""
@@ -336,7 +297,7 @@ class RunFolder:
         self._note_line(
             journal.path, line.key, place, keys, failed=record.error is not None or len(keys) < len(record.responses)
         )
-        self._written = None if self._written is None else self._written + 1
+        self._manifest.count_record()
 
     def rewrite(self, task: str, records: Iterable[Record]) -> None:
         """Put new records in the place of all of a task's, at one stroke (re-scoring). Raises SaveError."""
@@ -385,10 +346,9 @@ class RunFolder:
 
         What is computed from the records afterwards does not depend on the order in which a model gave its answers.
         """
-        if self._written is not None:  # the work is done: what follows is no part of the time that it took
-            self._manifest["sessions"][-1].setdefault("finished", manifest.now())
+        self._manifest.end_work()
         self._known.forget()
-        rank = _ranking(self._manifest.get("tasks", {}))
+        rank = _ranking(self._manifest.fields.get("tasks", {}))
         ordered = sorted(self._journals.values(), key=lambda journal: journal.rank(rank))
         for journal in ordered:
             journal.compact(rank)
@@ -408,7 +368,7 @@ class RunFolder:
         if report is not None:
             self.replace_report(report, page)
         try:
-            self._end_session(status)
+            self._manifest.end_session(status)
         except SaveError:
             # Another error ends this run; that the manifest still says `running` takes nothing from the next one.
             if status == FINISHED:
@@ -422,16 +382,6 @@ class RunFolder:
         files.replace_json(self.path / REPORT_FILE, plain)
         html = page_html(plain, page or PageSamples.of(plain, self.records()), locale_language(None))
         files.replace(self.path / HTML_FILE, [html.encode("utf-8", "replace")])
-
-    def _end_session(self, status: str) -> None:
-        if self._written is None:  # scored again: the session that asked the model keeps its times
-            self._note({"rescored": manifest.now()})
-            return
-        *earlier, last = self._manifest["sessions"]
-        last = {"finished": manifest.now(), **last, "status": status, "samples": self._written}
-        changed = self._told is None or self._manifest.get("status") != FINISHED
-        whole: Manifest = {"status": status, "finished": last["finished"]} if changed else {}
-        self._note({**whole, "sessions": [*earlier, last]})
 
     def discard_if_new(self) -> None:
         """Take the folder away where this process made it: nothing came of the work, and `report` would find it.
@@ -457,39 +407,6 @@ class RunFolder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _begin(self, fields: Manifest) -> None:
-        """Write the manifest first: a folder with records always says what they are."""
-        session: SessionFields = {"started": manifest.now(), "command": fields.get("command"), "samples": 0}
-        sessions = [*self._manifest.get("sessions", []), session]
-        self._told = {**environment.describe(), **cast(Manifest, jsonable(fields))}
-        self._written = 0
-        if self._manifest:
-            self._keep_name(self._told.get("spec", {}))
-            self._manifest["sessions"] = sessions
-            self._save()
-            return
-        self._manifest = {
-            "format": FORMAT,
-            "kind": fields.get("kind", "run"),
-            "status": RUNNING,
-            "started": session["started"],
-            "sessions": sessions,
-        }
-        self.begin_work()
-
-    def _keep_name(self, told: dict[str, JSON]) -> None:
-        """The name that a run was given stays until it is given another one, of which the user is told: answers are
-        found by what decides them, so that a new name makes no new run."""
-        before = self._manifest.get("spec", {}).get("name")
-        if not told.get("name"):
-            told["name"] = before
-        elif told["name"] != before:
-            called = f", called '{before}'" if before else ""
-            self.messages.append(
-                f"{self.path}: is a run of the same configuration{called}; it goes on there and is called "
-                f"'{told['name']}' from now on (a second run of it needs another --output)"
-            )
 
     def _recover(self, *, learn: bool = True, begun: Begun | None = None) -> None:
         """Repair and index the files. learn: keep the answers, which nobody asks for where no model will be asked."""
@@ -527,9 +444,9 @@ class RunFolder:
         record = self._readable(fields)
         done = record.error is None and all(response.error is None for response in record.responses)
         rules = record.rules
-        if not rules and "rescored" not in self._manifest:
+        if not rules and "rescored" not in self._manifest.fields:
             # Version 1 did not say by which rules: unless it was scored again later, by those of the run.
-            of_run = self._manifest.get("identity", {}).get("tasks")
+            of_run = self._manifest.fields.get("identity", {}).get("tasks")
             rules = of_run.get(record.task, "") if isinstance(of_run, dict) else ""
         return Knowledge(keys_digest(record.request_keys) if done else None, line_digest(fields), rules)
 

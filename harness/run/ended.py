@@ -33,8 +33,9 @@ from harness.record.environment import versions
 from harness.record.lock import LEASE_FILE
 from harness.record.manifest import MANIFEST_FILE, read_manifest, read_report
 from harness.record.manifest_fields import EndedFields
+from harness.record.manifest_file import FINISHED
 from harness.record.report_fields import Report
-from harness.record.run import FINISHED, REPORT_FILE, RunFolder
+from harness.record.run import REPORT_FILE, RunFolder
 from harness.registry import Registry
 from harness.run.describe import manifest, run_identity
 from harness.run.jobs import TaskJob

@@ -15,7 +15,8 @@ from harness.errors import HarnessError, Interrupted, ModelError, UsageError, st
 from harness.executor import ShardExecutor, ShardJob
 from harness.record.coverage import and_more
 from harness.record.manifest import identity_hash, read_manifest, read_report
-from harness.record.run import FINISHED, REPORT_FILE, folders_of
+from harness.record.manifest_file import FINISHED
+from harness.record.run import REPORT_FILE, folders_of
 from harness.registry import Registry
 from harness.run.describe import run_identity
 from harness.run.merge import merge

@@ -19,7 +19,8 @@ from harness.quick import dataclass
 from harness.record.coverage import Coverage, TaskCoverage, and_more, coverage_of, numbered
 from harness.record.manifest import MANIFEST_FILE, model_title, read_manifest, runs_below, shown_differences
 from harness.record.manifest_fields import Manifest, SessionFields
-from harness.record.run import FINISHED, RunFolder
+from harness.record.manifest_file import FINISHED
+from harness.record.run import RunFolder
 from harness.registry import Registry, load_plugins
 from harness.run.jobs import TaskJob, attempts, close_code, load_jobs, prepare_metrics
 from harness.run.rescore import score_missing
