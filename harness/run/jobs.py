@@ -28,10 +28,13 @@ from harness.task_code.end_state import with_environment
 from harness.tasks.build import SubsetNotes
 from harness.tasks.groups import Membership, group_members
 from harness.tasks.library import TaskLibrary, TaskRef
+from harness.tasks.make import with_files
 from harness.tasks.modify import labels_of, option_labels
+from harness.tasks.overrides import changed
 from harness.tasks.recipe_files import task_changes
 from harness.tasks.schema import validate_task
-from harness.tasks.task import Task, changed, scoring_spec, with_files
+from harness.tasks.scoring_spec import scoring_spec
+from harness.tasks.task import Task
 from harness.tasks.yaml_file import Document, FileLine
 from harness.types import (
     JSON,

@@ -19,8 +19,8 @@ from harness.run.spec import Progress, RunSpec
 from harness.stopwatch import Stopwatch
 from harness.task_code.client import TaskCode
 from harness.tasks.build import BuildOptions, OpenSplit, SubsetNotes, build_samples
+from harness.tasks.make import with_files
 from harness.tasks.rows import needed_splits
-from harness.tasks.task import with_files
 from harness.types import DatasetSpec, Media, Message, Prompt, Rows, Sample, SampleKey
 
 

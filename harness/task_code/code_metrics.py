@@ -17,7 +17,8 @@ from harness.metrics import CorpusMetric, Metric, Observation
 from harness.task_code.client import CodeError, TaskCode
 from harness.task_code.lm_eval_names import DEFAULT_AGGREGATIONS, FILTERS, LESS_IS_BETTER
 from harness.tasks.schema import FilterStepEntry, MetricEntry, functions_in
-from harness.tasks.task import AT, Task, is_code_metric
+from harness.tasks.scoring_spec import AT, is_code_metric
+from harness.tasks.task import Task
 from harness.tasks.yaml_file import PythonFunction
 from harness.types import JSON, FilterPipeline, FilterStep, Response, Sample, ScoringSpec
 

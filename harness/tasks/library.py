@@ -27,8 +27,9 @@ from harness.tasks.functions import TaskFunctions
 from harness.tasks.groups import Changes, Enclosing, Member, Membership, members_of
 from harness.tasks.index import TaskEntry, read_file, read_folder
 from harness.tasks.lite_files import SUFFIX, VARIANT, LiteSet, read_lite
+from harness.tasks.make import lite_task, make_task
 from harness.tasks.schema import validate_task
-from harness.tasks.task import Task, lite_task, make_task
+from harness.tasks.task import Task
 from harness.tasks.yaml_file import Document, load_document, shown
 from harness.types import JSON
 
