@@ -19,7 +19,8 @@ from harness.record.conversation import ENDS
 from harness.record.coverage import _BECAME
 from harness.record.html import KINDS
 from harness.record.published import VERDICTS
-from harness.record.report import _OTHER_FIXES, _VERDICTS, DOUBTS
+from harness.record.report_lines import _OTHER_FIXES, _VERDICTS
+from harness.record.result_rows import DOUBTS
 from harness.record.seen_rows import FINDINGS, UNITS
 from harness.run.lite import METHODS
 from harness.run.probes import REASONS
@@ -78,11 +79,11 @@ MADE_UP = (
 
 
 SPEAKING = (
-    "record/report.py", "record/report_table.py", "record/html.py", "record/cost.py", "record/coverage.py",
-    "record/published.py", "record/by_category.py", "record/capability_table.py", "record/seen_rows.py",
-    "record/failures.py", "record/shown.py", "run/recipes.py", "cli/report.py", "cli/start.py",
-    "cli/this_machine.py", "cli/view.py", "view", "run/probes.py", "cli/progress.py", "cli/speedometer.py",
-    "cli/dry_run.py",
+    "record/report.py", "record/report_lines.py", "record/result_rows.py", "record/console_table.py",
+    "record/report_table.py", "record/html.py", "record/cost.py", "record/coverage.py", "record/published.py",
+    "record/by_category.py", "record/capability_table.py", "record/seen_rows.py", "record/failures.py",
+    "record/shown.py", "run/recipes.py", "cli/report.py", "cli/start.py", "cli/this_machine.py", "cli/view.py", "view",
+    "run/probes.py", "cli/progress.py", "cli/speedometer.py", "cli/dry_run.py",
 )  # fmt: skip
 """What makes the report, the viewer and the guide."""
 UNSAID = (

@@ -194,7 +194,7 @@ def print_strengths(found: TaskStrengths, t: Translate = english) -> None:
 
 
 def print_panel(panel: Panel, t: Translate = english) -> None:
-    from harness.record.report import render
+    from harness.record.console_table import render
 
     line(t("all {n} judges, on the samples that each of them scored:", n=len(panel.judges)))
     show(render(panel.report, width(), t=t))

@@ -219,11 +219,11 @@ def print_report(
     larger: the report that the folder keeps in the place of this one. language: that of the locale, unless given.
     """
     from harness.record.capability_table import capability_table, cutoff_line
+    from harness.record.console_table import render
     from harness.record.cost import cost_lines
     from harness.record.coverage import failed_rows
     from harness.record.failures import failure_lines
     from harness.record.published import render_published
-    from harness.record.report import render
 
     t = translator(language or locale_language(None))
     show(render(report, width(), subsets=subsets, t=t))
@@ -256,7 +256,7 @@ def print_report(
 def _print_larger(larger: Report | None, path: Path, t: Translate = english) -> None:
     """What the folder keeps in the place of the report that was shown, if anything."""
     from harness.record.coverage import setting_words
-    from harness.record.report import number
+    from harness.record.result_rows import number
 
     if larger is None:
         return
@@ -284,8 +284,8 @@ def print_judgement(
     report: Report, path: Path, *, subsets: bool = False, larger: Report | None = None, t: Translate = english
 ) -> None:
     """The table of a judge, and what it took. larger: the report that the folder keeps in the place of this one."""
+    from harness.record.console_table import render
     from harness.record.manifest import model_title
-    from harness.record.report import render
 
     judged = t(" against ").join(t(item["model"]) for item in reversed(report["judged"]))
     rubric = f"{report['rubric']['name']}@{report['rubric']['digest']}"

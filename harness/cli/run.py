@@ -411,7 +411,7 @@ def print_result(result: RunResult) -> int:
 def print_together(results: Mapping[str, RunResult]) -> None:
     """One table of the main numbers of several runs."""
     from harness.cli.console import show
-    from harness.record.report import render_together
+    from harness.record.console_table import render_together
     from harness.words import locale_language, translator
 
     line()

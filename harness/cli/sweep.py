@@ -22,7 +22,7 @@ _FEW = 30
 
 def print_sweep(name: str, results: Mapping[str, RunResult], output: Path) -> None:
     """Print one row for each task and value, and write a chart of score against tokens, where tokens are known."""
-    from harness.record.report import number
+    from harness.record.result_rows import number
     from harness.run.sweep import DIALS, dial_effects, sweep_points
 
     points = sorted(

@@ -103,7 +103,7 @@ def _watch(watch: Watch, *, once: bool, every: float) -> int:
 
 def _print_curves(watch: Watch) -> None:
     """The values of all checkpoints, what they say, and a chart a task."""
-    from harness.record.report import number
+    from harness.record.result_rows import number
     from harness.registry import load_plugins
     from harness.run.watch import curves
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from harness.errors import UsageError, suggest
 from harness.quick import dataclass
-from harness.record.report import EXTREMES
 from harness.record.report_fields import PartFields, Report, TaskReport
+from harness.record.result_rows import EXTREMES
 from harness.record.score_fields import MetricFields
 from harness.record.shown import finite, value
 from harness.words import Translate, english

@@ -29,16 +29,9 @@ from harness.record.cost import cost_lines
 from harness.record.coverage import coverage_of, covered
 from harness.record.failures import failure_lines
 from harness.record.published import protocol_lines, published_rows, source_lines
-from harness.record.report import (
-    doubts_about_metrics,
-    interval,
-    number,
-    of_parts,
-    remarks_on_asking,
-    scorers,
-    warnings_of,
-)
 from harness.record.report_fields import Report
+from harness.record.report_lines import doubts_about_metrics, of_parts, remarks_on_asking, scorers, warnings_of
+from harness.record.result_rows import interval, number
 from harness.record.shown import Card, Part, Shown, card, chips, counted, percent, short_title, value
 from harness.types import Prompt, Record, ScoreName
 from harness.words import Translate, english, translator

@@ -15,8 +15,8 @@ from harness.quick import dataclass
 from harness.record.coverage import part_words, row_words
 from harness.record.manifest import safe_name
 from harness.record.manifest_fields import Manifest
-from harness.record.report import number
 from harness.record.report_fields import Report, TaskReport
+from harness.record.result_rows import number
 from harness.record.shown import finite
 from harness.types import JSON
 

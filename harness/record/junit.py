@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from harness.quick import dataclass
-from harness.record.report import number
+from harness.record.result_rows import number
 
 # Characters that XML 1.0 does not have, not even as references (https://www.w3.org/TR/xml/#charsets).
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from harness.record.report import DOUBTS, TableRow, rows
 from harness.record.report_fields import Report
+from harness.record.result_rows import DOUBTS, TableRow, rows
 from harness.record.shown import short_title, value
 from harness.terminal import visible
 from harness.words import Translate, english

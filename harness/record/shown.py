@@ -14,8 +14,8 @@ from harness.record.coverage import part_words, row_words
 from harness.record.file_types import Number
 from harness.record.manifest import model_title
 from harness.record.manifest_fields import Manifest
-from harness.record.report import DOUBTS, number
 from harness.record.report_fields import PartFields, Report, TaskReport
+from harness.record.result_rows import DOUBTS, number
 from harness.record.score_fields import MetricFields
 from harness.types import JSON
 from harness.words import Translate, english

@@ -257,7 +257,7 @@ def results_of(folder: RunFolder, report: Report, samples: int, step: int) -> Lo
 
 
 def _scores(report: Report) -> Iterator[tuple[str, float]]:
-    from harness.record.report import DOUBTS  # with rich's tables, for which a prompt that is shown has no use
+    from harness.record.result_rows import DOUBTS  # for which a prompt that is shown has no use
     from harness.record.shown import finite
 
     parts = [(task["task"], task) for task in report["tasks"]]

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ExitCode, UsageError, suggest
+from harness.record.console_table import summary_text
 from harness.record.coverage import Coverage, covered
-from harness.record.report import number, summary_text
 from harness.record.report_fields import Report
 from harness.record.report_table import report_table
+from harness.record.result_rows import number
 from harness.record.run import RunFolder
 from harness.run.jobs import TaskJob
 from harness.types import Record

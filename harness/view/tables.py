@@ -20,8 +20,8 @@ from typing import Any
 from harness import files
 from harness.errors import MachineError, UsageError
 from harness.record.by_category import SideBySide
-from harness.record.report import DOUBTS, TableRow, rows
 from harness.record.report_fields import Report
+from harness.record.result_rows import DOUBTS, TableRow, rows
 from harness.record.shown import finite, interval_of, value
 from harness.terminal import visible, visible_line
 from harness.view import charts

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from harness import Request, Response, Sample, UsageError
-from harness.record.report import build_report, rows
+from harness.record.report import build_report
+from harness.record.result_rows import rows
 from harness.registry import load_plugins
 from harness.run.result import load_run
 from harness.scoring import Scorer

@@ -14,8 +14,10 @@ from rich.cells import cell_len
 
 from harness import Media, Message, MetricResult, Prompt, Record, Response
 from harness.record.codec import jsonable
+from harness.record.console_table import summary_text
 from harness.record.html import first_line, kind_of, report_html
-from harness.record.report import build_report, number, summary_text
+from harness.record.report import build_report
+from harness.record.result_rows import number
 from harness.record.usage import Usage, watch
 from harness.testing import run_harness
 from harness.types import Counts, Result

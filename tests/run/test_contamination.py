@@ -15,7 +15,8 @@ import pytest
 
 from harness import Model, Request, Response, UsageError, evaluate
 from harness.data.corpus import MOST_CHARACTERS, Trouble, documents
-from harness.record.report import of_parts, summary_text, warnings_of
+from harness.record.console_table import summary_text
+from harness.record.report_lines import of_parts, warnings_of
 from harness.record.seen_rows import FINDINGS, OPTIONS
 from harness.registry import load_plugins
 from harness.run.contamination import Overlap, in_corpus, keep_overlap, keep_probe, probes, spec_of_run, tell_report

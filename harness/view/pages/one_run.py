@@ -9,7 +9,7 @@ from harness.record.cost import cost_lines
 from harness.record.failures import failure_lines
 from harness.record.html import letter_table
 from harness.record.published import protocol_lines, published_rows, source_lines
-from harness.record.report import doubts_about_metrics, of_parts, remarks_on_asking, scorers, warnings_of
+from harness.record.report_lines import doubts_about_metrics, of_parts, remarks_on_asking, scorers, warnings_of
 from harness.record.shown import SORTS, card, chips
 from harness.view.filters import Filters
 from harness.view.index import SampleIndex
