@@ -93,6 +93,9 @@ class CodeProcess:
             "classes": "task_classes",
             "media": "media_values",
             "environments": "environments",
+            "watch": "code_watch",
+            "data_sets": "data_sets",
+            "scores": "lm_eval_scores",
         }
         names = {name: str(_HERE / f"{module}.py") for name, module in modules.items()}
         hello = {"path": path, "roots": roots, "shown": seen, "limits": limits, **names}

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import datetime
 import functools
 import importlib.machinery
 import importlib.util
 import itertools
 import json
-import math
 import os
 import pickle
 import random
@@ -23,84 +21,14 @@ import signal
 import sys
 import traceback
 import types
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-_TRIED = {
-    "socket.connect": "to connect to {1}",
-    "socket.getaddrinfo": "to reach {0}",
-    "socket.bind": "to bind a socket to {1}",
-    "subprocess.Popen": "to start {1}",
-    "os.system": "to start {0}",
-    "os.exec": "to start {0}",
-    "os.posix_spawn": "to start {0}",
-    "os.fork": "to fork",
-    "os.forkpty": "to fork",
-    "os.kill": "to end process {0}",
-    "os.remove": "to remove {0}",
-    "os.rename": "to rename {0}",
-    "os.rmdir": "to remove {0}",
-    "shutil.rmtree": "to remove {0}",
-}
-"""Events of Python's audit hooks that a task's code has no reason for, in words."""
-_FILE_ACTS = ("to write", "to remove", "to rename")
-_MOST_TOLD = 40
 _AT_ONCE = 256
 """Rows that are sent at once."""
-_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
-
-
-class _Watch:
-    """What the code does with files, processes and the network, as Python's audit hooks tell it."""
-
-    def __init__(self, roots: Sequence[str], shown: Sequence[str]) -> None:
-        self.roots = tuple(roots)
-        self.shown = tuple(shown)
-        self.on = False
-        self.read: dict[str, None] = {}
-        self.tried: dict[str, None] = {}
-        sys.addaudithook(self._heard)
-
-    def _heard(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if not self.on:
-            return
-        try:
-            if event == "open":
-                self._opened(*arguments)
-            elif event in _TRIED:
-                self._say(_TRIED[event].format(*map(_short, (*arguments, "", ""))))
-        except Exception:  # what is heard must never change what the code does
-            return
-
-    def _say(self, told: str) -> None:
-        """Note what the code tried; not what a package does while it is imported, nor what stays in /tmp."""
-        own = "/tmp/" in told and not any(root in told for root in self.roots)
-        if len(self.tried) >= _MOST_TOLD or (told.startswith(_FILE_ACTS) and (own or "/dev/" in told)):
-            return
-        frame = sys._getframe(1)
-        while frame is not None and not frame.f_code.co_filename.startswith(self.roots):
-            if frame.f_code.co_filename.startswith("<frozen importlib"):
-                return
-            frame = frame.f_back  # type: ignore[assignment]
-        if frame is not None:
-            self.tried[told] = None
-
-    def _opened(self, path: Any, mode: Any, flags: int) -> None:
-        if not isinstance(path, str | bytes | os.PathLike):
-            return
-        file = os.path.normpath(Path.cwd() / os.fsdecode(path))
-        if flags & _WRITING:
-            self._say(f"to write {'/tmp/' if file == '/tmp' else file}")
-        elif file.startswith(self.roots):
-            self.read[file] = None
-        elif self.shown and not file.startswith(("/tmp/", "/proc", "/sys", "/dev", *self.shown)):
-            self._say(f"to read {file}")
-
-    def take(self) -> dict[str, list[str]]:
-        taken = {"read": list(self.read), "tried": list(self.tried)[:_MOST_TOLD]}
-        self.read, self.tried = {}, {}
-        return taken
+_OWN = {str(Path(__file__).with_name(name)) for name in ("process.py", "data_sets.py", "lm_eval_scores.py")}
+"""Files whose lines are no place of an error in the task's code."""
 
 
 def _short(value: Any) -> str:
@@ -135,7 +63,8 @@ class _Process:
         self.own_filters = frozenset(self.names.FILTERS)
         self.packages = _module("_package_names", hello["packages"])
         self.packages.install(bool(hello["shown"]))
-        self.watch = self.names.watch = _Watch([f"{root}/" for root in self.roots], hello["shown"])
+        watch = _module("_code_watch", hello["watch"])
+        self.watch = self.names.watch = watch.CodeWatch([f"{root}/" for root in self.roots], hello["shown"], _short)
         self.modules: dict[str, types.ModuleType] = {}
         self.files: dict[str, set[str]] = {}
         self.tasks: dict[str, dict[str, Any]] = {}
@@ -143,6 +72,8 @@ class _Process:
         self.media: Any = _module("_media_values", hello["media"])
         self.names.settings = self.classes.Settings
         self.environments: Any = _module("_environments", hello["environments"])
+        self.data_sets: Any = _module("_data_sets", hello["data_sets"])
+        self.scores: Any = _module("_lm_eval_scores", hello["scores"])
         self.instances: dict[tuple[str, str], Any] = {}
         self.given: list[Any] = []
         self.made: dict[str, Iterator[list[Any]]] = {}
@@ -209,7 +140,7 @@ class _Process:
     def do_rows(self, function: list[str], features: Any, label: str, count: int) -> Any:
         """`process_docs`, on a data set as lm-eval gives it, of the rows that were given; `do_take` has the result."""
         made = self.function(*function)
-        dataset = _dataset(self.taken(count), features, label)
+        dataset = self.data_sets.dataset(self.taken(count), features, label)
         _seed()
         self.made = {"": _parts_of(made(dataset))}
         return [""]
@@ -305,9 +236,11 @@ class _Process:
         if kept["process_results"] is not None:
             scores = kept["process_results"](doc, results)
         elif replies is not None:
-            scores = self.text_scores(kept, _decoded(gold["target"]), results[0], gold["choices"])
+            scores = self.scores.text_scores(
+                kept, _decoded(gold["target"]), results[0], gold["choices"], self.names.exact_match
+            )
         else:
-            scores = self.choice_scores(kept, gold, results)
+            scores = self.scores.choice_scores(kept, gold, results)
         return {str(name): _encoded(value) for name, value in dict(scores).items()}
 
     def do_join(self, task: str, metric: str, count: int) -> Any:
@@ -423,60 +356,6 @@ class _Process:
             read = list(make(**options).apply(read, [doc]))
         return read[0]
 
-    def choice_scores(self, kept: dict[str, Any], gold: dict[str, Any], results: list[Any]) -> dict[str, Any]:
-        """lm-eval's own metrics of log-likelihoods (api/task.py, `process_results`), as they go to aggregations."""
-        if kept["output_type"] == "loglikelihood":
-            value, greedy = results[0]
-            return {"perplexity": value, "acc": int(greedy)}
-        if kept["output_type"] == "loglikelihood_rolling":
-            text = str(gold["target"])
-            words, size = len(self.names.re.split(r"\s+", text)), len(text.encode("utf-8"))
-            by_size = (results[0], size)
-            return {"word_perplexity": (results[0], words), "byte_perplexity": by_size, "bits_per_byte": by_size}
-        choices = gold["choices"]
-        values = [value for value, _ in results][: len(choices)]
-        greedy = [flag for _, flag in results][: len(choices)]
-        right = gold["target"] if isinstance(gold["target"], list) else [gold["target"]]
-        best = {
-            "acc": _argmax(values),
-            "acc_norm": _argmax([value / len(choice) for value, choice in zip(values, choices, strict=True)]),
-            "acc_bytes": _argmax([value / len(choice.encode()) for value, choice in zip(values, choices, strict=True)]),
-        }
-        first = gold["target"] if len(right) > 1 else right[0]
-        top = max(values)
-        weights = [math.exp(value - top) for value in values]
-        shares = [weight / sum(weights) for weight in weights]
-        return {
-            **{name: 1.0 if place in right else 0.0 for name, place in best.items()},
-            "exact_match": int(any(greedy[place] for place in right)),
-            "f1": (first, best["acc"]),
-            "mcc": (first, best["acc"]),
-            "brier_score": (first, shares),
-            "likelihood": (first, values),
-        }
-
-    def text_scores(self, kept: dict[str, Any], gold: Any, result: Any, choices: list[str]) -> dict[str, Any]:
-        """The metrics of a generated answer, of the task and lm-eval's own (api/task.py, `process_results`)."""
-        several = isinstance(gold, list)
-        if choices and not several:
-            gold = choices[gold]
-        elif not several and type(gold) is not type(result) and not isinstance(result, list):
-            gold = type(result)(gold)
-        scores: dict[str, Any] = {}
-        for metric in kept["metrics"]:
-            name, options = metric["name"], metric["options"]
-            call: Any = metric["call"] or (self.names.exact_match if name == "exact_match" else None)
-            if several and name == "exact_match":
-                hits = call(references=gold, predictions=[result] * len(gold), **options)
-                score: Any = 1.0 if (hits[name] if isinstance(hits, dict) else hits) > 0 else 0.0
-            elif several:
-                tries = [_metric(call, one, result, options) for one in gold]
-                score = 1.0 if any(one[name] if isinstance(one, dict) else one for one in tries) else 0.0
-            else:
-                score = _metric(call, gold, result, options)
-            scores.update(score if isinstance(score, dict) else {name: score})
-        return scores
-
 
 def _module(name: str, file: str) -> Any:
     """A file of our own as a module of this name."""
@@ -486,20 +365,6 @@ def _module(name: str, file: str) -> Any:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
-
-
-def _metric(call: Any, gold: Any, result: Any, options: dict[str, Any]) -> Any:
-    """lm-eval calls a metric by two keywords, and where it does not take these, with the pair itself."""
-    if call is None:  # lm-eval's own metrics of whole sets hand the pair on
-        return [gold, result]
-    try:
-        return call(references=[gold], predictions=[result], **options)
-    except TypeError:
-        return call([gold, result])
-
-
-def _argmax(values: Sequence[float]) -> int:
-    return max(range(len(values)), key=values.__getitem__)
 
 
 def _attempt(call: Callable[[Any], Any], row: Any) -> dict[str, Any]:
@@ -513,7 +378,7 @@ def _told(error: BaseException) -> str:
     """An exception on one line, with the place in the task's code."""
     what = " ".join(str(error).split())
     text = f"{type(error).__name__}: {what[:400]}" if what else type(error).__name__
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename not in _OWN]
     own = [frame for frame in frames if "site-packages" not in frame.filename or "/lm_eval/" in frame.filename]
     place = (own or frames)[-1:]
     return text + "".join(f" ({frame.filename}:{frame.lineno})" for frame in place)
@@ -533,42 +398,6 @@ def _seed() -> None:
         sys.modules["numpy"].random.seed(1234)
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(1234)
-
-
-def _dataset(rows: list[Any], features: Any, label: str) -> Any:
-    import datasets
-
-    datasets.disable_caching()
-    datasets.disable_progress_bars()
-    with contextlib.suppress(AttributeError):
-        datasets.config.HF_DATASETS_OFFLINE = True
-    names = dict.fromkeys([*(features or {}), *(name for row in rows for name in row)])
-    columns = {name: [row.get(name) for row in rows] for name in names}
-    kinds = datasets.Features()
-    for name, values in columns.items():
-        columns[name], kinds[name] = _column(values, (features or {}).get(name))
-    return datasets.Dataset.from_dict(columns, features=kinds, split=datasets.NamedSplit(label))
-
-
-def _column(values: list[Any], written: Any) -> tuple[list[Any], Any]:
-    """The values of a column and their type. written: the type as its source has it; without, or where the values are
-    not of it, the one that `datasets` finds in them."""
-    import datasets
-
-    if written is not None:
-        with contextlib.suppress(Exception):  # a type of another version of `datasets`, or sounds, which need a package
-            kind = datasets.Features.from_dict({"it": written})
-            if str(getattr(kind["it"], "dtype", "")).startswith(("timestamp", "date")):
-                values = [datetime.datetime.fromisoformat(value) if value else None for value in values]
-            datasets.Dataset.from_dict({"it": values}, features=kind)
-            return values, kind["it"]
-    are_images = (
-        isinstance(value, dict) and set(value) == {"bytes", "path"} and isinstance(value["bytes"], bytes)
-        for value in values
-    )
-    if written is None and any(are_images):
-        return values, datasets.Image()
-    return values, datasets.Dataset.from_dict({"it": values}).features["it"]
 
 
 def _parts_of(made: Any) -> Iterator[list[Any]]:
