@@ -239,6 +239,47 @@ def test_process_docs_gets_a_data_set_with_the_features_of_its_source(folder: Pa
     ]
 
 
+SCORES = """\
+def near(references, predictions, within=0):
+    return float(abs(int(references[0]) - int(predictions[0])) <= within)
+
+
+def listed(pair):
+    gold, reply = pair
+    return float(gold == reply)
+
+
+def total(items):
+    return sum(items)
+
+
+def first_seen(items):
+    return min(gold + best for gold, best in items)
+"""
+
+
+def test_a_metric_of_the_task_gets_gold_and_reply_by_keyword_or_as_a_pair(folder: Path) -> None:
+    (folder / "code.py").write_text(SCORES)
+    (folder / "sums.yaml").write_text(
+        "task: sums\ndataset_path: rows.jsonl\ntest_split: test\noutput_type: generate_until\n"
+        "doc_to_text: '{{ a }}'\ndoc_to_target: '{{ b }}'\nmetric_list:\n"
+        "  - {metric: !function code.near, aggregation: mean, within: 1}\n"
+        "  - {metric: !function code.listed, aggregation: !function code.total}\n"
+    )
+    assert run(folder, trust_task_code=".") == {"near": 1.0, "listed": 4.0}
+
+
+def test_an_aggregation_of_the_task_gets_what_lm_eval_has_of_each_choice(folder: Path) -> None:
+    (folder / "code.py").write_text(SCORES)
+    (folder / "sums.yaml").write_text(
+        "task: sums\ndataset_path: rows.jsonl\ntest_split: test\noutput_type: multiple_choice\n"
+        "doc_to_text: 'Is {{ a }} right?'\ndoc_to_choice: [wrong, right]\ndoc_to_target: 1\nmetric_list:\n"
+        "  - {metric: acc, aggregation: !function code.total}\n"
+        "  - {metric: f1, aggregation: !function code.first_seen}\n"
+    )
+    assert run(folder, trust_task_code=".") == {"acc": 4.0, "f1": 2.0}
+
+
 @pytest.mark.slow
 def test_code_and_the_files_that_it_reads_belong_to_what_a_task_is(folder: Path) -> None:
     def digest() -> str:
