@@ -52,9 +52,16 @@ def append(path: Path, data: bytes, size: int | None = None) -> int:
 
 
 class GrowingFile:
-    """Adds whole lines to files, one after another: the file of the last ones stays open for the next."""
+    """Adds whole lines to files, one after another: the file of the last ones stays open for the next.
+
+    gathers: so many bytes may wait for `flush`, to be written with those that follow them.
+    """
 
     def __init__(self) -> None:
+        self.gathers = 0
+        self._waiting: list[bytes] = []
+        self._start = self._end = 0
+        """Where what waits begins and ends in its file."""
         self._path: Path | None = None
         self._handle: int | None = None
 
@@ -65,19 +72,42 @@ class GrowingFile:
         """
         if path != self._path:
             self.close()
+        if not self._waiting:
+            self._start = self._end = self._size(path, size)
+        start = self._end
+        self._waiting.append(data)
+        self._end += len(data)
+        if self._end - self._start >= self.gathers:
+            self.flush()
+        return start
+
+    def flush(self) -> None:
+        """Write what waits. Raises SaveError; the file is then as it was before."""
+        waiting, self._waiting = self._waiting, []
+        if len(waiting) > 1 and self._path is not None:
+            self._size(self._path, self._start)
+        if waiting:
+            self._write(b"".join(waiting))
+
+    def _size(self, path: Path, size: int | None) -> int:
+        """The bytes of a file, which is opened."""
         try:
             if self._handle is None:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
                 self._handle, self._path = os.open(path, flags, 0o644), path
-            handle = self._handle
-            status = os.fstat(handle)
+            status = os.fstat(self._handle)
         except OSError as error:
             self._let_go()
             raise save_error(path, error) from error
-        start = status.st_size
-        if size is not None and (start != size or not status.st_nlink):  # without a name: deleted, or replaced
+        if size is not None and (status.st_size != size or not status.st_nlink):  # without a name: deleted, or replaced
             self._let_go()
             raise disturbed(path)
+        return status.st_size
+
+    def _write(self, data: bytes) -> None:
+        """Write what begins at `_start`, all of it or nothing."""
+        path, handle = self._path, self._handle
+        assert path is not None and handle is not None
         try:
             left = memoryview(data)
             while left:
@@ -85,17 +115,17 @@ class GrowingFile:
         except BaseException as error:
             # A part of a line may be there: on a full disk, or when Ctrl-C comes between two writes.
             with contextlib.suppress(OSError):
-                os.ftruncate(handle, start)
+                os.ftruncate(handle, self._start)
             self._let_go()
             if isinstance(error, OSError):
                 raise save_error(path, error) from error
             raise
         if not _STAYS_OPEN:
             self.close()
-        return start
 
     def close(self) -> None:
         """Let go of the file: before it is replaced, and at the end. SaveError, as some disks are full only then."""
+        self.flush()
         path = self._path
         try:
             self._let_go()

@@ -91,7 +91,7 @@ def plain(value: Any) -> JSON:
 
 
 _CANONICAL = json.JSONEncoder(
-    ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False, default=plain
+    check_circular=False, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False, default=plain
 ).encode
 
 
@@ -104,7 +104,7 @@ def fingerprint(rows: Sequence[Mapping[str, JSON]], where: str = "rows") -> str:
     for number, row in enumerate(rows, 1):
         try:
             digest.update(_CANONICAL(row).encode("utf-8", "surrogatepass"))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise DataError(f"{where}: row {number} cannot be kept as JSON: {error}") from error
         digest.update(b"\n")
     return digest.hexdigest()

@@ -22,6 +22,7 @@ from harness.types import GenerationParams, Media, Message, Request
 KEY_FORMAT = "harness-request-1"
 KEY_LENGTH = 32
 _CACHE_SIZE = 256
+_ENCODE = json.JSONEncoder(check_circular=False).encode
 
 
 def request_key(request: Request, identity: Mapping[str, Any]) -> str:
@@ -80,7 +81,7 @@ class KeyMaker:
         media = [_part(item) for item in prompt.media]
         fields = [request.kind, prompt.is_chat, prompt.prefill, media, request.continuations, request.repeat]
         fields += [prompt.tools] if prompt.tools else []
-        return f"{json.dumps(fields)}{self._generation[1]}".encode()
+        return f"{_ENCODE(fields)}{self._generation[1]}".encode()
 
 
 def _message_json(role: str, *content: str | Media) -> bytes:

@@ -57,11 +57,7 @@ def _given(
 ) -> Iterator[tuple[int, Response]]:
     """What the model yields, checked; see `answers`."""
     left = dict.fromkeys(range(len(requests)))
-    with plugin_errors(name, "stopped"):
-        given = iter(model.respond(requests))
-    while True:
-        with plugin_errors(name, "stopped"):
-            answer = next(given, None)
+    for answer in _yielded(model, name, requests):
         if answer is None:
             break
         index, response = _numbered(answer, name, len(requests))
@@ -71,6 +67,11 @@ def _given(
     if left:
         refuse(len(left))
     yield from ((index, Response(error=f"model '{name}' gave no answer")) for index in left)
+
+
+def _yielded(model: Model, name: str, requests: Sequence[Request]) -> Iterator[object]:
+    with plugin_errors(name, "stopped"):
+        yield from model.respond(requests)
 
 
 def _numbered(answer: object, name: str, count: int) -> tuple[int, object]:

@@ -43,9 +43,7 @@ class RowPlaces:
     """The rows of some subsets in one line, by subset and number: each has a place, from 0."""
 
     def __init__(self, rows: Mapping[str, Iterable[int]]) -> None:
-        self.numbers: dict[str, range | array[int]] = {
-            name: given if isinstance(given, range) else array("q", sorted(given)) for name, given in rows.items()
-        }
+        self.numbers = {name: _rising(given) for name, given in rows.items()}
         self.starts = [0, *itertools.accumulate(map(len, self.numbers.values()))]
         self._names = list(self.numbers)
         self._start_of = dict(zip(self._names, self.starts, strict=False))
@@ -136,7 +134,7 @@ class DrawnTask:
         self._weights = weights / self._most
         """Of the rows of each subset."""
         text = f"{seed}\0{job.task.base_name}"
-        strata = np.repeat(np.arange(len(sizes)), sizes.astype(np.int64))
+        strata = np.repeat(np.arange(len(sizes), dtype=np.uint32), sizes.astype(np.int64))
         self.rounds = drawing_rounds(
             strata, int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
         )
@@ -278,7 +276,7 @@ class _Drawing:
         self._views = array("I", itertools.accumulate(views_of, initial=0))
         """Where the views of the row at a place begin, among those of all rows."""
         self._records = Spool[Record](block=1)
-        self._seen = array("q", [-1]) * self.count
+        self._seen = array("q", [-1]) * (self.count if self.count > len(counts) else 0)
         """By view: which of the records is the last one of it. Kept where a row has several: one may be asked again."""
         self.asked = 0
         self.is_known = False
@@ -417,6 +415,16 @@ def drawn_fields(job: TaskJob, coverage: TaskCoverage, records: Iterable[Record]
             scores[place] = score
     task.take(scores, done)
     return task.fields() if task.n else None
+
+
+def _rising(numbers: Iterable[int]) -> range | array[int]:
+    """Different numbers, the least first: without gaps they are a range, which takes no room."""
+    if isinstance(numbers, range):
+        return numbers
+    kept = array("q", numbers)
+    if any(before > after for before, after in itertools.pairwise(kept)):
+        kept = array("q", sorted(kept))
+    return range(kept[0], kept[-1] + 1) if kept and kept[-1] - kept[0] + 1 == len(kept) else kept
 
 
 def _range(score: float, least: float, greatest: float) -> tuple[float, float]:

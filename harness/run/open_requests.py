@@ -65,6 +65,8 @@ class OpenRequests:
         self._for_user: dict[str, Request] = {}
         self._of_samples = model.answers_samples
         """Whether a replayed answer is its sample's, whatever was asked before: equal prompts may have got others."""
+        self._has_known = bool(folder.known) or not self._of_samples
+        """Whether an answer to a sample that was not placed yet may be known."""
         self._waiting: dict[str, list[PendingSample]] = {}
         self._requests: dict[str, Request] = {}
         self._turns: dict[str, Response] = {}
@@ -161,6 +163,8 @@ class OpenRequests:
         return tuple(self._keys.key(request) + suffix for request in sample.requests)
 
     def _known(self, key: str) -> Response | None:
+        if not self._has_known:
+            return None
         return self._folder.known.get(key) or self._turns.get(key)
 
     def _take_known(self, item: PendingSample) -> None:

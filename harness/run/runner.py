@@ -325,14 +325,15 @@ class _Run:
         if self.model.answers_samples:
             with plugin_errors(self.spec.model, "could not look at the samples"):
                 self.model.take_samples([sample for _, sample in part])
-        ready = []
-        for job, sample in part:
-            item, state = self.open_requests.placed(job, sample, outdated=job.task.name in self.rescored)
-            if state is not OnDisk.DONE and item.complete:
-                ready.append(item)
-        for item in ready:
-            self._finish(item)
-        self._ask()
+        with self.folder.gathering() if self.model.answers_samples else contextlib.nullcontext():
+            ready = []
+            for job, sample in part:
+                item, state = self.open_requests.placed(job, sample, outdated=job.task.name in self.rescored)
+                if state is not OnDisk.DONE and item.complete:
+                    ready.append(item)
+            for item in ready:
+                self._finish(item)
+            self._ask()
 
     def _new_requests(self) -> OpenRequests:
         return OpenRequests(self.folder, self.model, self.user.model if self.user is not None else None)
@@ -346,6 +347,7 @@ class _Run:
         for look in draws.looks():
             self._ask_parts(look)
         draws.keep()
+        self.draws = None  # the report has an order of all rows of its own: memory holds one at a time
 
     def _ask(self) -> None:
         if not self.open_requests.any_left:

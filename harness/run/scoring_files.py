@@ -50,8 +50,10 @@ class ScoringFiles:
     def _read(self, job: TaskJob) -> bool:
         """Take what was read, into `job.read_scoring`: code may keep what it has read, for the next model of a run."""
         code = job.task.code
-        if code is None or not isinstance(code, TaskCode):
+        if not isinstance(code, TaskCode):
             return False
+        if not code.has_read_scoring(job.task.name):
+            return bool(job.read_scoring)
         home = job.task.file.parent
         known = {*job.task.code_files, *(str(_path(home, name)) for name in job.read_scoring)}
         for path, content in code.take_read_scoring(job.task.name, known).items():

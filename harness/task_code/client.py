@@ -294,6 +294,10 @@ class TaskCode:
         while it scored."""
         return hashed(self._own_files(self._read.pop("", ())))
 
+    def has_read_scoring(self, task: str) -> bool:
+        """Whether `take_read_scoring` may have something to give."""
+        return task in self._read
+
     def take_read_scoring(self, task: str, known: Container[str] = ()) -> dict[str, str]:
         """The same of what it read while it scored replies of a task (`open_task`, `read`, `score`, `join`).
 

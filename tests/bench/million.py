@@ -4,9 +4,10 @@
 
 Runs the dummy model on made-up rows, once on a quarter of the samples and once on all, then the same command again,
 `score`, `compare` with a second run, and `report`; `go on` is a command that finishes a run which was killed (-9) when
-half of its records were there. The bytes a sample are what the larger one took more, so that the size of the program
-itself is no part of them; so are the microseconds. Both sizes should be above 20,000, from which on a run keeps its
-samples in a file. `--only run resume` leaves the other commands out.
+half of its records were there, and `draw` asks all rows in a random order (`--precision`). The bytes a sample are what
+the larger one took more, so that the size of the program itself is no part of them; so are the microseconds. Both sizes
+should be above 20,000, from which on a run keeps its samples in a file. `--only run resume` leaves the other commands
+out.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ doc_to_target: "{{choices[answer]}}"
 generation_kwargs: {until: ["\\n"], max_gen_toks: 8}
 metric_list: [{metric: exact_match}]
 """
-COMMANDS = ("run", "resume", "score", "compare", "report", "go on")
+COMMANDS = ("run", "resume", "score", "compare", "report", "go on", "draw")
 Cost = tuple[float, int]
 """Seconds of processor, and bytes of memory at the most."""
 
@@ -93,6 +94,8 @@ def measured(samples: int, form: str, kind: str, subsets: int, only: Collection[
         if "go on" in only:
             kill_when(asking(3), work / "3", (first / "many.jsonl").stat().st_size // 2)
             costs["go on"] = cost(asking(3))
+        if "draw" in only:
+            costs["draw"] = cost([*asking(4), "--precision", "1e-9"])
         return {name: costs[name] for name in COMMANDS if name in costs}
 
 

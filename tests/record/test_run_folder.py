@@ -12,6 +12,7 @@ import pytest
 from record_samples import IDENTITY, MANIFEST, REPORT, SHOTS, make_record, on_disk, open_run
 
 from harness import Message, Prompt, Record, Response, UsageError
+from harness.errors import SaveError
 from harness.record import manifest
 from harness.record.codec import without_seconds
 from harness.record.run import OnDisk, RunFolder
@@ -51,6 +52,32 @@ def test_a_record_is_on_disk_when_write_returns(tmp_path: Path) -> None:
     with open_run(tmp_path) as run:
         run.write(make_record(1))
         assert [record.id for record in RunFolder.read(run.path).records()] == [1]
+
+
+def test_records_that_are_gathered_are_all_on_disk_afterwards_whatever_ends_the_work(tmp_path: Path) -> None:
+    records = [make_record(n) for n in range(300)]
+    with open_run(tmp_path) as run:
+        with run.gathering():
+            for record in records:
+                run.write(record)
+            assert len(RunFolder.read(run.path)) < 300
+        assert list(RunFolder.read(run.path).records()) == records
+        with pytest.raises(KeyboardInterrupt), run.gathering():
+            run.write(make_record(300))
+            raise KeyboardInterrupt
+        assert len(RunFolder.read(run.path)) == 301
+
+
+def test_nothing_is_gathered_behind_what_somebody_else_has_written(tmp_path: Path) -> None:
+    with open_run(tmp_path) as run:
+        run.write(make_record(0))
+        file = run.path / "law.jsonl"
+        with pytest.raises(SaveError, match=r"was changed or deleted by somebody else"), run.gathering():
+            run.write(make_record(1))
+            run.write(make_record(2))
+            with file.open("ab") as other:
+                other.write(b"{}\n")
+        assert file.read_bytes().endswith(b"{}\n")
 
 
 def test_the_same_configuration_goes_on_in_the_same_folder(tmp_path: Path) -> None:

@@ -47,6 +47,11 @@ def test_each_subset_has_its_share_at_every_moment_and_all_rows_come_once() -> N
         assert abs((subsets[drawn[:end]] == 1).mean() - 0.25) < 0.06
 
 
+def test_the_order_is_the_one_of_earlier_versions_so_that_their_runs_go_on_in_it() -> None:
+    drawn = np.concatenate(drawing_rounds(np.arange(40) % 3, 7))
+    assert drawn[:12].tolist() == [9, 6, 37, 31, 11, 3, 33, 7, 32, 29, 12, 4]
+
+
 def test_the_interval_narrows_to_the_mean_of_all() -> None:
     values = np.arange(64) % 4 / 3
     known, widths = MeanSequence(64), []

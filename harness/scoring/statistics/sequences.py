@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from harness.scoring.statistics.estimates import LEVEL, Floats
 
-Rows = npt.NDArray[np.int64]
+Rows = npt.NDArray[np.integer]
 
 SEGMENTS = 64
 """Rows that a round draws; of a small set, an eighth of it."""
@@ -40,14 +40,17 @@ the width that is asked for, so that a run which stopped goes on to a narrower i
 
 
 def drawing_rounds(strata: Rows, seed: int) -> list[Rows]:
-    """Which rows are drawn in which round. strata: shape [n], a number a row. All rows are drawn in the end."""
+    """Which rows are drawn in which round. strata: shape [n], a number a row. All rows are drawn in the end.
+
+    Rows are numbers of 32 bits: where there are many of them, they are most of what a run keeps in memory.
+    """
     generator = np.random.default_rng(seed)
     n = len(strata)
     segments = min(SEGMENTS, max(1, n // 8))
-    order = generator.permutation(n)
-    first, rest = order[: n % segments], order[n % segments :]
+    order = generator.permutation(n).astype(np.uint32)
+    first, rest = order[: n % segments].copy(), order[n % segments :]
     table = rest[np.argsort(strata[rest], kind="stable")].reshape(segments, -1)
-    table = generator.permuted(table, axis=1)
+    generator.permuted(table, axis=1, out=table)
     return [rows for rows in (first, *table.T) if len(rows)]
 
 
