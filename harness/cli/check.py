@@ -184,7 +184,7 @@ class Checker:
     def _rows(self, ref: TaskRef, library: TaskLibrary) -> Iterator[str]:
         """Print what the rows of a task are like; yield what makes them unfit."""
         from harness.data.open import open_dataset
-        from harness.tasks.build import BuildOptions
+        from harness.tasks.build_options import BuildOptions
         from harness.tasks.row_report import report_rows
 
         options = BuildOptions(mirrors=self.mirrors, offline=True)

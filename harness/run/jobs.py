@@ -25,7 +25,7 @@ from harness.task_code.client import TaskCode
 from harness.task_code.code_metrics import FindFilter, FindMetric, with_code
 from harness.task_code.consent import Consent
 from harness.task_code.end_state import with_environment
-from harness.tasks.build import SubsetNotes
+from harness.tasks.build_options import SubsetNotes
 from harness.tasks.groups import Membership, group_members
 from harness.tasks.library import TaskLibrary, TaskRef
 from harness.tasks.make import with_files

@@ -15,7 +15,8 @@ from harness.errors import DataError, HarnessError, UsageError
 from harness.files import replace
 from harness.quick import dataclass
 from harness.registry import Registry
-from harness.tasks.build import BuildOptions, build_samples
+from harness.tasks.build import build_samples
+from harness.tasks.build_options import BuildOptions
 from harness.tasks.library import TaskLibrary
 from harness.tasks.propose import Proposal, propose, quoted, task_keys
 from harness.types import JSON, DatasetSpec, Rows, Sample

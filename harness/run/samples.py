@@ -18,9 +18,11 @@ from harness.run.jobs import TaskJob, load_jobs
 from harness.run.spec import Progress, RunSpec
 from harness.stopwatch import Stopwatch
 from harness.task_code.client import TaskCode
-from harness.tasks.build import BuildOptions, OpenSplit, SubsetNotes, build_samples
+from harness.tasks.build import build_samples
+from harness.tasks.build_options import BuildOptions, SubsetNotes
 from harness.tasks.make import with_files
 from harness.tasks.rows import needed_splits
+from harness.tasks.splits import OpenSplit
 from harness.types import DatasetSpec, Media, Message, Prompt, Rows, Sample, SampleKey
 
 

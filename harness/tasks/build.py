@@ -2,111 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 from array import array
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
-from dataclasses import field, replace
-from typing import Any
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import replace
 
-from harness.data.open import make_rows
 from harness.errors import DataError, HarnessError, TaskError, suggest
-from harness.quick import dataclass
-from harness.spool import Spool
+from harness.tasks.build_options import BuildOptions, SubsetNotes
 from harness.tasks.dates import is_later
-from harness.tasks.fewshot import Row, SameQuestion, ShotPool, make_pool
+from harness.tasks.fewshot import Row
 from harness.tasks.image_views import OtherImages, images_in, shown_hashes
 from harness.tasks.lite_files import check_row
-from harness.tasks.media import (
-    Images,
-    Kind,
-    Marks,
-    MediaColumn,
-    RowMedia,
-    files_in,
-    media_of,
-    shows_any,
-    unmarked,
-    without_bytes,
-)
-from harness.tasks.media_places import roots_of
-from harness.tasks.plain_rows import plain_row, row_context, row_count
-from harness.tasks.prompts import Opening, Style, opening, shot_turns, system_text
+from harness.tasks.media import Marks, RowMedia, shows_any, unmarked, without_bytes
+from harness.tasks.plain_rows import row_context, row_count
+from harness.tasks.prompts import Style
 from harness.tasks.render import Gold, Rendered, gold_of
 from harness.tasks.requests import RequestMaker
 from harness.tasks.row_errors import NamingRow, place_of, placed
-from harness.tasks.rows import dataset_spec, exploded, one_file, second_split
+from harness.tasks.rows import dataset_spec
 from harness.tasks.schema import TaskConfig
+from harness.tasks.shots import Shots
+from harness.tasks.splits import OpenSplit, SplitReader
 from harness.tasks.task import Subset, Task
-from harness.tasks.templates import Context, FunctionTemplate, Template, holds_null
+from harness.tasks.templates import FunctionTemplate, holds_null
 from harness.tasks.tools import offered
 from harness.tasks.views import check_gold, differs, views_of
-from harness.tasks.yaml_file import PythonFunction
-from harness.types import (
-    JSON,
-    BadRows,
-    DatasetSpec,
-    Media,
-    Message,
-    Record,
-    Request,
-    Rows,
-    Sample,
-    SampleKey,
-    View,
-)
-
-_MOST_SHOTS = 10_000
-"""Few-shot examples that are kept as they were rendered."""
-OpenSplit = Callable[[DatasetSpec, str], Rows]
-
-
-@dataclass(frozen=True, slots=True)
-class BuildOptions:
-    """How a run renders rows. limit: rows a subset, or a fraction of them below 1. shown: whether a model looks at the
-    prompts; where none does, rows may come without their columns of images. bad_rows: what becomes of rows that cannot
-    be asked or scored: their sample fails, they are left out, or they are scored as lm-eval scores them. code_options:
-    what `custom_dataset` gets beside the task's metadata: the model's arguments, as in lm-eval. after: only rows that
-    are dated later than this are asked. is_done: whether a sample is passed over, as it needs no look."""
-
-    seed: int = 1234
-    apply_chat_template: bool = False
-    fewshot_as_multiturn: bool = True
-    system_instruction: str | None = None
-    gen_kwargs: Mapping[str, JSON] = field(default_factory=dict)
-    limit: int | float | None = None
-    hub: Any = "hf"
-    mirrors: tuple[str, ...] = ()
-    offline: bool = False
-    unconditional: bool = False
-    shown: bool = True
-    after: str | None = None
-    bad_rows: BadRows = "refuse"
-    code_options: Mapping[str, JSON] = field(default_factory=dict)
-    is_done: Callable[[SampleKey], bool] | None = None
-
-
-@dataclass(slots=True)
-class SubsetNotes:
-    """What is worth knowing of a subset beside its samples.
-
-    rows: how many it has, whatever the limit; asked: how many of them, from the first. chosen: the numbers of those
-    that are asked, where they are not the first; drawn_from: of those that they were drawn from. own_examples: numbers
-    of those that were drawn as their own few-shot example, which was left out. fewer_examples: how many of them see
-    fewer examples for it. undated: how many rows say no date, and latest: the latest date of the others, where dates
-    decide what is asked. bad: number of a row that cannot be used as it is, and is not refused -> why.
-    """
-
-    rows: int = 0
-    asked: int = 0
-    own_examples: list[int] = field(default_factory=list)
-    fewer_examples: int = 0
-    bad: dict[int, str] = field(default_factory=dict)
-    chosen: Collection[int] | None = None
-    drawn_from: Collection[int] | None = None
-    undated: int = 0
-    latest: str | None = None
+from harness.types import BadRows, Message, Record, Request, Sample, SampleKey, View
 
 
 def build_samples(
@@ -180,28 +102,22 @@ def sample_from_record(task: Task, record: Record, bad_rows: BadRows = "refuse")
 
 
 class _Builder:
-    """All that the rows of one subset share: the columns, the examples, and openings that are joined once."""
+    """All that the rows of one subset share: their columns, their media, their few-shot examples."""
 
     def __init__(
         self, task: Task, subset: Subset, open_split: OpenSplit, options: BuildOptions, notes: SubsetNotes
     ) -> None:
         self.task, self.subset, self.options, self.notes = task, subset, options, notes
-        self.open_split = open_split
-        self.spec = dataset_spec(task, subset, options)
-        self.media_columns = task.templates.media
-        given: dict[Kind, Any] = {"image": task.config.doc_to_image, "audio": task.config.doc_to_audio}
-        self.choosers = {kind: shown for kind, shown in given.items() if isinstance(shown, PythonFunction)}
-        self.roots = roots_of(self.spec) if self.media_columns or self.choosers else []
-        self.media: dict[int, RowMedia] = {}
-        self.unread: dict[int, tuple[Sequence[Mapping[str, Any]], int]] = {}
+        spec = dataset_spec(task, subset, options)
+        self.splits = SplitReader(task, subset, open_split, spec, options.code_options)
         self.marks = Marks(self.placed_problem)
         parts = task.templates.doc.templates
         self.called = [part.function for part in parts if isinstance(part, FunctionTemplate)]
         only = task.lite.rows.get(subset.name) if task.lite else None
-        rows, self.columns = self.open(
+        rows, self.columns = self.splits.read(
             task.eval_split, None if only or options.after else options.limit, task.config.process_docs, only
         )
-        self.other_images = OtherImages(rows, self.images_of)
+        self.other_images = OtherImages(rows, self.splits.images_of)
         self.split, self.numbers = rows, self.asked_numbers(rows)[: row_count(options.limit, len(rows))]
         notes.rows, notes.asked = len(rows), len(self.numbers)
         self.are_first = all(number == place for place, number in enumerate(self.numbers))
@@ -209,19 +125,13 @@ class _Builder:
             notes.chosen = self.numbers
         if task.code is not None and self.called:
             task.code.foresee(self.called, (row for _, row in self.rows()))
-        self.same_question = SameQuestion(task, self.columns)
         self.styles = [_style(wording.config, options) for wording in task.wordings]
         self.maker = RequestMaker(task, subset, options.gen_kwargs, options.seed, unconditional=options.unconditional)
-        self.pool = self.make_pool()
-        for column in self.media_columns if rows and options.shown else ():
+        self.shots = Shots(task, subset, options, notes, self.splits, self.columns, self.marks, self.styles)
+        for column in self.splits.media_columns if rows and options.shown else ():
             if column.template is None and column.name not in self.columns:
                 what = f"doc_to_{column.kind}: no row has a column '{column.name}'{suggest(column.name, self.columns)}"
                 raise self.task.document.error((f"doc_to_{column.kind}",), what)
-        self.shot_columns = self.columns | {column for row in self.pool.rows for column in row}
-        self.rendered_shots: dict[tuple[int, int], Rendered] = {}
-        self.shots: dict[tuple[int, int], tuple[Any, ...]] = {}
-        self.shot_nulls: dict[tuple[int, int], tuple[str, ...]] = {}
-        self.openings: dict[tuple[int, str, tuple[int, ...]], Opening] = {}
         self.read = {name for each in task.wordings for part in each.templates.doc.templates for name in part.names}
         self.read -= {"subset"} if subset.name else set()
         self.fields_are_whole = not holds_null(subset.context)
@@ -279,208 +189,9 @@ class _Builder:
     def naming_row(self, what: str) -> NamingRow:
         return NamingRow(self.task, self.subset, self.task.eval_split, what)
 
-    def open(
-        self,
-        split: str,
-        limit: int | float | None = None,
-        change: PythonFunction | None = None,
-        only: Collection[int] | None = None,
-    ) -> tuple[Sequence[Row], Set[str]]:
-        """The rows of a split, and all their columns.
-
-        change: Python that makes the rows anew, all of them at once. only: the numbers of those that are asked.
-        """
-        try:
-            opened = self.opened(split)
-        except DataError as error:
-            place = self.task.document.place(("dataset_path",))
-            raise DataError(f"{error} (task '{self.task.name}', {place})") from error
-        rows = opened.rows
-        if change is not None and self.task.code is not None:
-            with NamingRow(self.task, self.subset, split, f"all {len(rows)} rows"):
-                rows = self.task.code.rows(change, rows, opened.features, split)
-        with NamingRow(self.task, self.subset, split, "its lists"):
-            rows = exploded(rows, self.task.config.explode)
-        if opened.made and isinstance(limit, int) and not self.task.templates.where:
-            rows = rows[: row_count(limit, len(rows))]
-        # Images of rows that are only counted are not read.
-        asked: Collection[int] = range(limit if isinstance(limit, int) else len(rows)) if only is None else only
-        asked = range(len(rows)) if self.task.templates.where else asked
-        # Media are remembered by row, which must then stay one object.
-        has_media = bool(self.media_columns or self.choosers)
-        conditions, columns = self.task.templates.where, set[str]()
-        if isinstance(rows, Spool) and not has_media and not conditions:
-            for row in rows:
-                columns.update(row)
-                if row != plain_row(row):
-                    columns.clear()
-                    break
-            else:
-                return rows, columns  # they are in a file already, as they are wanted
-        kept: list[Row] | Spool[Row] = [] if has_media else Spool(block=1)
-        for number, row in enumerate(rows):
-            with NamingRow(self.task, self.subset, split, f"row {number}"):
-                row = self.plain(row, number in asked)
-                if has_media and number not in asked:
-                    self.unread[id(row)] = (rows, number)
-                if not conditions or all(each.is_true(row_context(row, self.subset)) for each in conditions):
-                    kept.append(row)
-                    columns.update(row)
-        if not kept and rows:
-            place, where = self.task.document.place(("where",)), place_of(self.task, self.subset, split)
-            raise DataError(f"{place}: where: keeps none of the {len(rows)} rows ({where})")
-        return kept, columns
-
-    def opened(self, split: str) -> Rows:
-        """The rows as their source has them, or as the task's own Python makes them."""
-        config, code = self.task.config, self.task.code
-        if config.custom_dataset is None or code is None:
-            return self.open_split(self.spec, split)
-        options = {**(config.metadata or {}), **self.options.code_options, **(config.dataset_kwargs or {})}
-        splits = code.splits(config.custom_dataset, options)
-        if split not in splits:
-            raise DataError(f"{config.custom_dataset}: makes no split '{split}'{suggest(split, splits)}")
-        return make_rows(splits[split], str(config.custom_dataset))
-
-    def plain(self, row: Mapping[str, Any], is_asked: bool = True) -> Row:
-        """The row as JSON keeps it; its media are kept aside."""
-        if not self.media_columns and not self.choosers:
-            return plain_row(row)
-        columns = self.media_columns
-        if self.choosers:  # whichever they choose: a log holds no picture
-            columns = (*columns, *files_in(row))
-        names = {column.name for column in columns if column.template is None}
-        if not is_asked:
-            return plain_row({name: None if name in names else value for name, value in row.items()})
-        media = media_of(row, row_context(row, self.subset), columns, self.roots)
-        kept = plain_row(without_bytes(row, columns, media, sized=self.task.config.image_sizes))
-        self.media[id(kept)] = self.media_in(row) if self.choosers else media
-        return kept
-
-    def media_in(self, row: Mapping[str, Any]) -> RowMedia:
-        """The media of a row as its source has it."""
-        media = media_of(row, row_context(row, self.subset), self.media_columns, self.roots)
-        return {**media, **{kind: self.chosen(kind, function, row) for kind, function in self.choosers.items()}}
-
-    def images_of(self, row: Row) -> Images:
-        """The images of a row. Those of rows that are only counted are read when another row is shown them."""
-        if id(row) not in self.media and id(row) in self.unread:
-            rows, number = self.unread[id(row)]
-            self.media[id(row)] = self.media_in(rows[number])
-        return self.media.get(id(row), {}).get("image", ())
-
-    def chosen(self, kind: Kind, function: PythonFunction, row: Mapping[str, Any]) -> Images:
-        """The media that Python of the task chooses of a row; where it fails, one with a problem."""
-        assert self.task.code is not None
-        try:
-            shown = self.task.code.media(kind, function, row)
-        except DataError as error:
-            return (Media(kind, "", problem=str(error)),)
-        column = MediaColumn(kind, f"doc_to_{kind}")
-        return media_of({column.name: shown}, {}, (column,), self.roots).get(kind, ())
-
-    def make_pool(self) -> ShotPool:
-        """The examples' pool: a split, rows of the task file, or lm-eval's order training, validation, test."""
-        task, config = self.task, self.task.config
-        salt = f"{self.options.seed}\0{task.base_name}\0{self.subset.name}"
-        if not config.num_fewshot:
-            return ShotPool((), 0, first_n=True, origin="", salt=salt)
-        own = config.fewshot_config
-        split = (own and own.split) or config.fewshot_split
-        indices = own.fewshot_indices if own else None
-        if split is None and own is not None and own.samples is not None:
-            given: Sequence[Row] = []
-            if not isinstance(own.samples, PythonFunction):
-                given = own.samples
-            elif task.code is not None:
-                given = task.code.samples(own.samples)
-            written = [plain_row(row) for row in given]
-            origin = f"fewshot_config.samples of task '{task.name}'"
-            return make_pool(written, task, origin, salt, indices, self.options.seed, holds_asked=True)
-        # lm-eval (api/task.py, `fewshot_context`) takes the row that is asked out of a pool that no key names.
-        unnamed = split is None and config.test_split is None
-        split = split or config.training_split or config.validation_split or config.test_split or ""
-        if split != task.eval_split and (file := one_file(self.spec)):
-            raise second_split(task, split, file)
-        origin = place_of(task, self.subset, split)
-        change = (own and own.process_docs) or config.process_docs
-        rows, _ = self.open(split, change=change)
-        return make_pool(
-            rows,
-            task,
-            origin,
-            salt,
-            indices,
-            self.options.seed,
-            holds_asked=unnamed or split == task.eval_split,
-        )
-
-    def opening(self, drawn: tuple[int, ...], context: Context, wording: int) -> Opening:
-        """What stands before a row's question; one object for all rows with the same description and examples."""
-        description = _resolved(self.task.wordings[wording].templates.description, context)
-        key = (wording, description, drawn)
-        known = self.openings.get(key)
-        if known is None:
-            system = system_text(self.options.system_instruction, description, self.task.config.fewshot_delimiter)
-            known = opening(system, [self.shot(index, wording) for index in drawn], self.styles[wording])
-            if not self.pool.is_fixed:  # the views of one row share theirs, and no other row does
-                self.openings.clear()
-            self.openings[key] = known
-        return known
-
-    def shot(self, index: int, wording: int) -> tuple[Any, ...]:
-        """The turns of a few-shot example."""
-        key = (wording, index)
-        if key not in self.shots:
-            templates = self.task.wordings[wording].templates.shot
-            rendered = self.rendered_shot(index, wording)
-            with self.example_errors(index):
-                context = row_context(self.pool.rows[index], self.subset)
-                self.shot_nulls[key] = templates.shown_nulls(context, self.shot_columns)
-                self.shots[key] = shot_turns(rendered, self.styles[wording])
-        return self.shots[key]
-
-    def rendered_shot(self, index: int, wording: int) -> Rendered:
-        key = (wording, index)
-        if key not in self.rendered_shots:
-            with self.example_errors(index):
-                context = row_context(self.pool.rows[index], self.subset)
-                templates = self.task.wordings[wording].templates.shot
-                media = self.media.get(id(self.pool.rows[index]), {})
-                self.rendered_shots[key] = self.marks.marked(templates.render(context, self.shot_columns), media)
-        return self.rendered_shots[key]
-
-    @contextlib.contextmanager
-    def example_errors(self, index: int) -> Iterator[None]:
-        """Say of an error which few-shot example it is about."""
-        try:
-            yield
-        except HarnessError as error:
-            text = placed(self.task, error, ("fewshot_config",))
-            raise type(error)(f"{text} (few-shot example {index} of {self.pool.origin})") from error
-
-    def draw(self, number: int, row: Row, rendered: Rendered) -> tuple[int, ...]:
-        """The examples of a row, never the question itself. `rendered` is the row as it stands, in no other view."""
-        if not self.pool.count:
-            return ()
-        if len(self.shots) > _MOST_SHOTS:
-            for known in (self.rendered_shots, self.shots, self.shot_nulls, self.openings):
-                known.clear()
-
-        def is_asked(index: int) -> bool:
-            if self.pool.holds_asked and self.same_question.same_columns(row, self.pool.rows[index]):
-                return True
-            return self.same_question.same_text(rendered, self.rendered_shot(index, 0))
-
-        drawn, left_out = self.pool.draw(number, is_asked, lambda index: self.pool.rows[index] == row)
-        if any(not self.pool.holds_asked or self.pool.rows[index] != row for index in left_out):
-            self.notes.own_examples.append(number)
-            self.notes.fewer_examples += len(drawn) < self.pool.count
-        return drawn
-
     def sample(self, number: int, row: Row) -> Sample:
-        rendered = self.rendered(row, self.media.get(id(row), {}))
-        return self.asked(number, row, rendered, self.draw(number, row, rendered))
+        rendered = self.rendered(row, self.splits.media_of(row))
+        return self.asked(number, row, rendered, self.shots.draw(number, row, rendered))
 
     def salvaged(self, number: int, row: Row, error: HarnessError) -> list[Sample] | HarnessError:
         """What becomes of a row that is at fault: its samples, as `bad_rows` says, or the error."""
@@ -504,10 +215,10 @@ class _Builder:
 
     def forgiven(self, number: int, row: Row) -> Sample:
         """A row as lm-eval takes it, although it is at fault; a column that it lacks is null, as `datasets` has it."""
-        templates, media = replace(self.task.templates.doc, forgiving=True), self.media.get(id(row), {})
+        templates, media = replace(self.task.templates.doc, forgiving=True), self.splits.media_of(row)
         row = {**dict.fromkeys(self.columns), **row}
         rendered = self.marks.marked(templates.render(row_context(row, self.subset), self.columns), media)
-        return self.asked(number, row, rendered, self.draw(number, row, rendered))
+        return self.asked(number, row, rendered, self.shots.draw(number, row, rendered))
 
     def rendered(self, row: Row, media: RowMedia, wording: int = 0) -> Rendered:
         """A row as a model is asked, with marks in the place of its media."""
@@ -522,16 +233,16 @@ class _Builder:
 
     def views(self, number: int, row: Row) -> list[Sample]:
         """The samples of a row of a modified task. All views of it are shown the examples of the plain row."""
-        media = self.media.get(id(row), {})
+        media = self.splits.media_of(row)
         images = media.get("image", ())
         plain = self.rendered(row, media)
-        drawn = self.draw(number, row, plain)
+        drawn = self.shots.draw(number, row, plain)
         samples = []
-        salt = f"{self.pool.salt}\0{number}"
+        salt = f"{self.shots.pool.salt}\0{number}"
         for view, changed in views_of(self.task, row, salt, shown_hashes(images), (self.subset.name, number)):
             placed, rows = images_in(view, images, self.other_images, salt)
             if placed != images:
-                columns = [column for column in self.media_columns if column.kind == "image"]
+                columns = [column for column in self.splits.media_columns if column.kind == "image"]
                 view, changed = replace(view, image_rows=rows), without_bytes(changed, columns, {"image": placed})
             rendered = self.rendered(changed, {**media, "image": placed} if images else media, view.wording)
             sample = self.asked(number, changed, rendered, drawn, view)
@@ -565,9 +276,9 @@ class _Builder:
         view: View | None = None,
     ) -> Sample:
         wording = view.wording if view else 0
-        before = self.opening(drawn, row_context(row, self.subset), wording)
+        before = self.shots.opening(drawn, row_context(row, self.subset), wording)
         requests = self.maker.requests(number, row, rendered, before, self.styles[wording])
-        if self.media_columns or self.choosers:
+        if self.splits.has_media:
             finish = self.marks.with_media if view is None or view.images else unmarked
             requests = tuple(replace(request, prompt=finish(request.prompt)) for request in requests)
         sample = _sample(self.task, self.subset, number, row, rendered, requests, self.columns, view)
@@ -584,8 +295,7 @@ class _Builder:
         if not drawn and self.fields_are_whole and row.keys() >= self.read and not any(map(holds_null, row.values())):
             return ()
         own = self.task.wordings[wording].templates.doc.shown_nulls(row_context(row, self.subset), self.columns)
-        shown = (name for index in drawn for name in self.shot_nulls[wording, index])
-        return tuple(dict.fromkeys([*own, *shown]))
+        return tuple(dict.fromkeys([*own, *self.shots.nulls(drawn, wording)]))
 
 
 def _sample(
@@ -625,16 +335,6 @@ def _gold(task: Task, rendered: Rendered) -> Gold:
         if task.config.process_results is None or task.config.output_type.startswith("loglikelihood"):
             raise
         return json.dumps(rendered.target, ensure_ascii=False, default=str)
-
-
-def _resolved(template: Template | None, context: Context) -> str:
-    """lm-eval's `resolve_field`: the column of that name, or else the rendered template."""
-    if template is None:
-        return ""
-    if template.source in context:
-        value = context[template.source]
-        return "" if value is None else str(value)
-    return template.text(context)
 
 
 def _style(config: TaskConfig, options: BuildOptions) -> Style:

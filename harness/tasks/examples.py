@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from harness.errors import DataError, HarnessError
 from harness.tasks.answer_options import find_options, moved
-from harness.tasks.build import BuildOptions, build_samples
+from harness.tasks.build import build_samples
+from harness.tasks.build_options import BuildOptions
 from harness.tasks.plain_rows import row_context
 from harness.tasks.render import gold_of
 from harness.tasks.renewal import read_renewals

@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from harness.errors import HarnessError
-from harness.tasks.build import BuildOptions, OpenSplit, built_rows
+from harness.tasks.build import built_rows
+from harness.tasks.build_options import BuildOptions
+from harness.tasks.splits import OpenSplit
 from harness.tasks.task import Task
 from harness.types import DatasetSpec, Rows, Sample
 

@@ -19,7 +19,7 @@ from harness.registry import load_plugins
 from harness.run.runner import run
 from harness.run.spec import RunSpec
 from harness.scoring import Scorer
-from harness.tasks.build import BuildOptions
+from harness.tasks.build_options import BuildOptions
 from harness.tasks.library import TaskLibrary
 from harness.tasks.rows import dataset_spec, needed_splits
 from harness.types import DatasetSpec, Rows

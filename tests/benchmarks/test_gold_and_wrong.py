@@ -10,7 +10,8 @@ from harness import Response
 from harness.errors import UsageError
 from harness.registry import load_plugins
 from harness.scoring import Scorer, gold_indices, gold_texts
-from harness.tasks.build import BuildOptions, build_samples
+from harness.tasks.build import build_samples
+from harness.tasks.build_options import BuildOptions
 from harness.tasks.library import TaskLibrary
 from harness.types import Rows
 

@@ -8,7 +8,8 @@ from harness import Rows, TaskError
 from harness.data.open import open_dataset
 from harness.registry import load_plugins
 from harness.run.modify import make_modifiers
-from harness.tasks.build import BuildOptions, build_samples
+from harness.tasks.build import build_samples
+from harness.tasks.build_options import BuildOptions
 from harness.tasks.library import TaskLibrary
 
 pytestmark = pytest.mark.slow

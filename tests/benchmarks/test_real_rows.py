@@ -9,7 +9,8 @@ import pytest
 from harness.data.open import open_dataset
 from harness.registry import load_plugins
 from harness.scoring import Scorer
-from harness.tasks.build import BuildOptions, build_samples
+from harness.tasks.build import build_samples
+from harness.tasks.build_options import BuildOptions
 from harness.tasks.library import TaskLibrary
 from harness.tasks.row_report import report_rows
 from harness.types import Response

@@ -16,7 +16,8 @@ from harness.metrics import MetricOptions
 from harness.registry import load_plugins
 from harness.scoring import Scorer
 from harness.tasks.abilities import ABILITIES
-from harness.tasks.build import BuildOptions, build_samples
+from harness.tasks.build import build_samples
+from harness.tasks.build_options import BuildOptions
 from harness.tasks.examples import check_examples
 from harness.tasks.library import TaskLibrary
 

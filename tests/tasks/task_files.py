@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from harness import DatasetSpec, Rows, Sample
-from harness.tasks.build import BuildOptions, SubsetNotes, build_samples
+from harness.tasks.build import build_samples
+from harness.tasks.build_options import BuildOptions, SubsetNotes
 from harness.tasks.library import TaskLibrary
 from harness.tasks.task import Task
 

@@ -9,7 +9,7 @@ from task_files import CHOICE, build, load, prompts
 
 from harness.run.describe import examples_of_their_own
 from harness.run.jobs import TaskJob
-from harness.tasks.build import SubsetNotes
+from harness.tasks.build_options import SubsetNotes
 from harness.types import Sample
 
 ROWS = [{"q": f"question {number}", "a": "yes"} for number in range(12)]
@@ -50,7 +50,7 @@ def test_examples_that_are_forgotten_for_room_are_rendered_again(
         text = ONCE.replace("once", sampler)
         kept = prompts(samples(tmp_path, text))
         with monkeypatch.context() as patch:
-            patch.setattr("harness.tasks.build._MOST_SHOTS", 2)
+            patch.setattr("harness.tasks.shots._MOST_SHOTS", 2)
             assert prompts(samples(tmp_path, text)) == kept
 
 

@@ -11,7 +11,7 @@ from task_files import CHOICE, REPLY, build, load, prompts
 
 from harness.run.describe import remarks
 from harness.run.jobs import TaskJob
-from harness.tasks.build import SubsetNotes
+from harness.tasks.build_options import SubsetNotes
 
 DEV = [{"q": f"d{n}", "a": n % 2, "id": n} for n in range(4)]
 FIRST = "num_fewshot: 2\nfewshot_config: {sampler: first_n}\n"
