@@ -11,7 +11,7 @@ from harness.judging.verdicts import WIN_RATE
 from harness.record.cost import Prices
 from harness.record.report_fields import PairFields, WorkFields
 from harness.record.usage import Usage
-from harness.scoring.statistics.paired import mcnemar_p
+from harness.scoring.statistics.significance import mcnemar_p
 from harness.types import JSON, Record
 
 _TOKENS = ("prompt_tokens", "completion_tokens", "batch_prompt_tokens", "batch_completion_tokens")

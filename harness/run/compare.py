@@ -22,15 +22,8 @@ from harness.run.spec import Progress, RunSpec
 from harness.scoring.aggregation import WHOLE
 from harness.scoring.scorer import Scorer
 from harness.scoring.scores import located, statistics_of, summed
-from harness.scoring.statistics.paired import (
-    Comparison,
-    PairKeys,
-    compare,
-    compare_macro,
-    correct_for_many,
-    pair,
-    pair_by_subset,
-)
+from harness.scoring.statistics.paired import Comparison, compare, compare_macro, correct_for_many
+from harness.scoring.statistics.pairs import PairKeys, pair, pair_by_subset
 from harness.types import Record
 
 P = ParamSpec("P")

@@ -39,7 +39,8 @@ from harness.scoring.statistics.margins import (
     stderr_of_worst,
     worst_drop,
 )
-from harness.scoring.statistics.paired import Comparison, compare_macro, holm
+from harness.scoring.statistics.paired import Comparison, compare_macro
+from harness.scoring.statistics.significance import holm
 from harness.tasks.schema import Strict, Words, validate, words
 from harness.tasks.yaml_file import Document, load_document
 

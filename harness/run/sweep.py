@@ -17,7 +17,7 @@ from harness.record.report_fields import Report
 from harness.run.recipes import under_flags
 from harness.run.result import RunResult
 from harness.run.spec import RunSpec
-from harness.scoring.statistics.paired import columns_p
+from harness.scoring.statistics.significance import columns_p
 from harness.tasks.generation import generation_params
 from harness.thinking import Thinking
 from harness.types import JSON, SampleKey

@@ -11,7 +11,8 @@ import pytest
 from harness.run.gate import visible_words
 from harness.run.gate_policy import Policy, PolicyConfig, RuleEntry, RuleLine, check_lines
 from harness.scoring.statistics.margins import excess_p, power_of, samples_for, shortfall_p, stderr_of_worst, worst_drop
-from harness.scoring.statistics.paired import Comparison, PairedScores, compare, compare_macro
+from harness.scoring.statistics.paired import Comparison, compare, compare_macro
+from harness.scoring.statistics.pairs import PairedScores
 from harness.tasks.yaml_file import Document
 
 

@@ -10,17 +10,13 @@ from hypothesis import strategies as st
 from harness import Prompt, Record, UsageError
 from harness.run.gate import GatePolicy, gate
 from harness.scoring.statistics.clusters import cluster_number
-from harness.scoring.statistics.paired import (
-    Comparison,
-    compare,
-    compare_macro,
-    correct_for_many,
+from harness.scoring.statistics.paired import Comparison, compare, compare_macro, correct_for_many
+from harness.scoring.statistics.pairs import pair, pair_by_subset
+from harness.scoring.statistics.significance import (
     detectable_difference,
     holm,
     mcnemar_p,
     normal_p,
-    pair,
-    pair_by_subset,
     permutation_p,
     samples_needed,
 )

@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from harness.record.report_fields import TaskReport
 from harness.scoring.statistics.clusters import cluster_number
-from harness.scoring.statistics.paired import Comparison, PairedScores, compare_macro
+from harness.scoring.statistics.paired import Comparison, compare_macro
 from harness.scoring.statistics.paired import compare as compare_pairs
+from harness.scoring.statistics.pairs import PairedScores
 from harness.view.columns import Mask, Places
 from harness.view.index import SampleIndex
 
