@@ -26,7 +26,8 @@ from harness.errors import TaskError, UsageError, suggest
 from harness.judging.replies import FieldType, Language, ReplyField, ReplyFormat, WrittenFormat
 from harness.quick import dataclass
 from harness.record.keys import canonical_json
-from harness.tasks.schema import GenerationKwargs, Strict, Words, validate, words
+from harness.tasks.file_models import Strict, Words, validate, words
+from harness.tasks.schema_entries import GenerationKwargs
 from harness.tasks.templates import Template, TemplateFolders, Templates
 from harness.tasks.yaml_file import Document, load_document
 from harness.types import JSON

@@ -27,7 +27,8 @@ from harness.judging.replies import Language, ReplyFormat
 from harness.judging.rubric import FieldEntry, fenced, reply_fields
 from harness.quick import dataclass
 from harness.record.keys import canonical_json
-from harness.tasks.schema import GenerationKwargs, Strict, validate
+from harness.tasks.file_models import Strict, validate
+from harness.tasks.schema_entries import GenerationKwargs
 from harness.tasks.templates import Context, Template, TemplateFolders, Templates
 from harness.tasks.yaml_file import load_document
 from harness.types import JSON

@@ -34,7 +34,7 @@ from harness.tasks.option_texts import (
     says_words,
     write_option_texts,
 )
-from harness.tasks.schema import OptionsEntry
+from harness.tasks.schema_entries import OptionsEntry
 from harness.types import JSON, Sample
 
 ASKED_SUFFIX = ".options"

@@ -41,7 +41,7 @@ from harness.scoring.statistics.margins import (
 )
 from harness.scoring.statistics.paired import Comparison, compare_macro
 from harness.scoring.statistics.significance import holm
-from harness.tasks.schema import Strict, Words, validate, words
+from harness.tasks.file_models import Strict, Words, validate, words
 from harness.tasks.yaml_file import Document, load_document
 
 Tier = Literal["critical", "supporting", "advisory"]

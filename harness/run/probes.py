@@ -25,8 +25,8 @@ from harness.run.answers import answers
 from harness.run.jobs import TaskJob
 from harness.tasks.answer_options import find_options, value
 from harness.tasks.dates import is_later
+from harness.tasks.file_models import words
 from harness.tasks.modify import infer_options
-from harness.tasks.schema import words
 from harness.types import Prompt, Request, Sample
 from harness.words import Translate, english
 

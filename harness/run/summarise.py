@@ -25,7 +25,7 @@ from harness.run.spec import RunSpec
 from harness.run.sums import RunSums
 from harness.scoring.capability import AbilityScore, RangedValue, TaskValue, ability_scores
 from harness.scoring.groups import group_result
-from harness.tasks.schema import words
+from harness.tasks.file_models import words
 from harness.tasks.task import Task
 from harness.types import GroupMembers, GroupResult, MetricResult, Record, Result, SampleKey
 

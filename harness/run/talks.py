@@ -26,9 +26,9 @@ from harness.run.answers import plugin_errors
 from harness.run.budget import Account, asked_within
 from harness.run.conversations import unusable
 from harness.scoring.extraction.tool_calls import CallError, ToolCall, read_calls
+from harness.tasks.file_models import words
 from harness.tasks.generation import generation_params
 from harness.tasks.plain_rows import row_context
-from harness.tasks.schema import words
 from harness.tasks.task import Task
 from harness.types import JSON, GenerationParams, Message, Prompt, Request, Response, Sample
 

@@ -16,7 +16,8 @@ from harness.filters import Filter
 from harness.metrics import CorpusMetric, Metric, Observation
 from harness.task_code.client import CodeError, TaskCode
 from harness.task_code.lm_eval_names import DEFAULT_AGGREGATIONS, FILTERS, LESS_IS_BETTER
-from harness.tasks.schema import FilterStepEntry, MetricEntry, functions_in
+from harness.tasks.file_models import functions_in
+from harness.tasks.schema_entries import FilterStepEntry, MetricEntry
 from harness.tasks.scoring_spec import AT, is_code_metric
 from harness.tasks.task import Task
 from harness.tasks.yaml_file import PythonFunction

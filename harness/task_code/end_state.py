@@ -16,7 +16,7 @@ from harness.errors import DataError
 from harness.metrics import Metric, Observation
 from harness.task_code.client import TaskCode
 from harness.task_code.code_metrics import FindMetric
-from harness.tasks.schema import words
+from harness.tasks.file_models import words
 from harness.tasks.task import Task
 from harness.types import JSON
 

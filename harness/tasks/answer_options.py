@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 
 from harness.errors import DataError, suggest
 from harness.quick import dataclass
+from harness.tasks.file_models import words
 from harness.tasks.references import place_reference
-from harness.tasks.schema import OptionsEntry, words
+from harness.tasks.schema_entries import OptionsEntry
 from harness.types import JSON
 
 Row = Mapping[str, JSON]

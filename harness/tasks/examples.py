@@ -13,7 +13,7 @@ from harness.tasks.build_options import BuildOptions
 from harness.tasks.plain_rows import row_context
 from harness.tasks.render import gold_of
 from harness.tasks.renewal import read_renewals
-from harness.tasks.schema import Example, ExampleAnswer, FewshotConfig
+from harness.tasks.schema_entries import Example, ExampleAnswer, FewshotConfig
 from harness.tasks.task import Task
 from harness.tasks.views import check_gold
 from harness.types import JSON, DatasetSpec, Prompt, Response, Rows, Sample, View

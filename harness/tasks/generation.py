@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.errors import UsageError
-from harness.tasks.schema import GenerationKwargs, TaskConfig
+from harness.tasks.schema import TaskConfig
+from harness.tasks.schema_entries import GenerationKwargs
 from harness.tasks.schema_problems import in_our_words
 from harness.types import JSON, GenerationParams
 

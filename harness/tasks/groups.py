@@ -12,7 +12,8 @@ from pathlib import Path
 
 from harness.errors import suggest
 from harness.quick import dataclass
-from harness.tasks.schema import REFUSED, GroupConfig, TaskConfig, validate_group, words
+from harness.tasks.file_models import words
+from harness.tasks.schema import REFUSED, GroupConfig, TaskConfig, validate_group
 from harness.tasks.tolerated import tolerated
 from harness.tasks.yaml_file import Document, FileLine, part_of
 from harness.types import JSON, GroupMembers, GroupMetric, TaskGroup

@@ -19,7 +19,7 @@ from typing import Any
 from harness import files
 from harness.errors import SaveError, TaskError
 from harness.quick import dataclass
-from harness.tasks.schema import words
+from harness.tasks.file_models import words
 from harness.tasks.yaml_file import Document, PythonFunction, load_document, read_text
 from harness.types import JSON
 

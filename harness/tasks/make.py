@@ -11,6 +11,7 @@ from pathlib import Path
 from harness.errors import TaskError, UsageError, suggest
 from harness.modifiers import RENEWAL, Modifier
 from harness.tasks.classes import with_class
+from harness.tasks.file_models import functions_in, words
 from harness.tasks.functions import TaskFunctions, refused
 from harness.tasks.lite_files import VARIANT, LiteSet
 from harness.tasks.media import Kind, MediaColumn
@@ -18,7 +19,7 @@ from harness.tasks.modify import checked_needs, labels_of
 from harness.tasks.overrides import changed, modified, overridden, pick_variant
 from harness.tasks.render import compile_doc, compile_shot
 from harness.tasks.renewal import Renewals, read_renewals
-from harness.tasks.schema import TaskConfig, functions_in, validate_task, words
+from harness.tasks.schema import TaskConfig, validate_task
 from harness.tasks.scoring_spec import scoring_spec
 from harness.tasks.task import Subset, Task, TaskTemplates, Wording
 from harness.tasks.templates import Template, TemplateFolders, Templates, templates_of

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from harness.errors import UsageError
 from harness.modifiers import IMAGES, OPTIONS, PARAPHRASES, QUESTION, RENEWAL, Modifier
-from harness.tasks.schema import OptionsEntry, TaskConfig, words
+from harness.tasks.file_models import words
+from harness.tasks.schema import TaskConfig
+from harness.tasks.schema_entries import OptionsEntry
 from harness.tasks.yaml_file import Document
 
 _VARIABLE = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}")

@@ -21,7 +21,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from harness.errors import TaskError, UsageError, suggest
-from harness.tasks.schema import MOST_REPEATS, GenerationKwargs, Strict, validate
+from harness.tasks.file_models import Strict, validate
+from harness.tasks.schema import MOST_REPEATS
+from harness.tasks.schema_entries import GenerationKwargs
 from harness.tasks.yaml_file import load_document, read_text
 from harness.thinking import Thinking
 from harness.types import JSON

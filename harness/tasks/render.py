@@ -12,7 +12,8 @@ from typing import cast, get_args
 from harness.errors import DataError, suggest
 from harness.quick import dataclass
 from harness.tasks.functions import TaskFunctions
-from harness.tasks.schema import Choices, TaskConfig
+from harness.tasks.schema import TaskConfig
+from harness.tasks.schema_entries import Choices
 from harness.tasks.templates import Context, FunctionTemplate, Template, Templates, as_literal, function_template
 from harness.tasks.tools import offered
 from harness.tasks.yaml_file import Document, KeyPath, PythonFunction

@@ -29,7 +29,7 @@ from harness.quick import dataclass
 from harness.tasks.answer_options import Row, put, value
 from harness.tasks.expressions import Expression, ExpressionError, Value, number_in, shown_number
 from harness.tasks.number_templates import Draw, NoNumbersError, TemplateError, drawn_numbers, pieces_of, read_template
-from harness.tasks.schema import RenewalEntry
+from harness.tasks.schema_entries import RenewalEntry
 from harness.tasks.yaml_file import Document
 from harness.types import JSON
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 from harness.data.locations import local_path
 from harness.errors import DataError, TaskError, suggest
 from harness.spool import Spool
-from harness.tasks.schema import words
+from harness.tasks.file_models import words
 from harness.tasks.task import Subset, Task
 from harness.tasks.templates import as_literal
 from harness.types import JSON, DatasetSpec

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harness.tasks.schema import MetricEntry, TaskConfig
+from harness.tasks.schema import TaskConfig
+from harness.tasks.schema_entries import MetricEntry
 from harness.tasks.yaml_file import Document, PythonFunction
 from harness.types import FilterPipeline, FilterStep, MetricSpec, OutputType, ScoringSpec
 

@@ -16,7 +16,8 @@ from harness.tasks.lite_files import LiteSet
 from harness.tasks.media import MediaColumn
 from harness.tasks.render import DocTemplates
 from harness.tasks.renewal import Renewals
-from harness.tasks.schema import FramesEntry, TaskConfig
+from harness.tasks.schema import TaskConfig
+from harness.tasks.schema_entries import FramesEntry
 from harness.tasks.templates import Template, Templates
 from harness.tasks.yaml_file import Document
 from harness.types import JSON, ScoringSpec

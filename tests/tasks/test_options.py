@@ -14,7 +14,7 @@ from harness import DataError, TaskError
 from harness.tasks.answer_options import find_options, moved
 from harness.tasks.modify import infer_options
 from harness.tasks.references import place_reference
-from harness.tasks.schema import OptionsEntry
+from harness.tasks.schema_entries import OptionsEntry
 
 ROW = {"question": "哪一个是红色的？🍎", "A": "草", "B": "血", "C": "天", "D": "雪", "answer": "B"}
 COLUMNS = {"columns": ["A", "B", "C", "D"], "answer": "answer"}
