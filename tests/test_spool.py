@@ -10,7 +10,8 @@ import pytest
 
 from harness import Prompt, Request, Sample
 from harness.data.data_file import DataFile
-from harness.data.formats import FileOptions, read_rows
+from harness.data.file_options import FileOptions
+from harness.data.formats import read_rows
 from harness.errors import DataError, SaveError
 from harness.record.run import RunFolder
 from harness.record.sample_keys import SampleKeys
@@ -167,7 +168,7 @@ def test_rows_of_parquet_are_those_of_json_lines(few: None, tmp_path: Path, comp
 
     from harness.data.arrow import ParquetRows
     from harness.data.data_file import DataFile
-    from harness.data.formats import FileOptions, read_all
+    from harness.data.formats import read_all
 
     rows = [{"n": n, "x": float("nan") if n == 3 else n / 2, "l": ["长", str(n)]} for n in range(9)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet", compression=compression, row_group_size=4)

@@ -11,6 +11,7 @@ from harness.data.arrow import read_saved, rows_of_table
 from harness.data.audio import open_sound, wav_bytes
 from harness.data.data_file import DataFile
 from harness.data.download import Server, Unreachable, cache_folder
+from harness.data.file_options import FileOptions
 from harness.data.folders import (
     card_config,
     card_files,
@@ -24,7 +25,7 @@ from harness.data.folders import (
     split_of_file,
     stem_of_file,
 )
-from harness.data.formats import FileOptions, is_data_file, read_all, read_rows
+from harness.data.formats import is_data_file, read_all, read_rows
 from harness.data.locations import (
     BUILDERS,
     FileSource,

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import field, replace
 from pathlib import Path, PurePosixPath
 
+from harness.data.file_options import FileOptions
 from harness.data.folders import is_data_folder, is_relative, missing, strings
-from harness.data.formats import FileOptions, is_data_file
+from harness.data.formats import is_data_file
 from harness.errors import DataError
 from harness.quick import dataclass
 from harness.types import JSON, DatasetSpec

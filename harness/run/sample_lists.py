@@ -15,7 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from harness.data.data_file import DataFile
-from harness.data.formats import FileOptions, read_rows
+from harness.data.file_options import FileOptions
+from harness.data.formats import read_rows
 from harness.errors import UsageError, suggest
 from harness.quick import dataclass
 from harness.types import JSON, SampleKey
