@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
 from typing import Self
@@ -107,16 +107,7 @@ def prepare_run(
     clock = Stopwatch()
     clock.turn("tasks")
     registry, progress = registry or load_plugins(), progress or Progress()
-    if spec.output_path:
-        check_output_path(Path(spec.output_path))
-    for target in spec.log_to:
-        LogTarget(*target).make(registry)
-    Budget.of(spec)
-    check_shard(spec)
-    if spec.prices:
-        Prices.of(spec.prices)
-    if spec.user_prices:
-        Prices.of(spec.user_prices, "--user_prices")
+    _check_flags(spec, registry)
     progress.stage("reading tasks")
     meanwhile = functools.partial(_import_libraries, spec.model, registry) if models and not showing else lambda: None
     jobs = narrow(load_jobs(spec, registry, progress, meanwhile))
@@ -125,40 +116,9 @@ def prepare_run(
         progress.stage("preparing metrics")
         prepare_metrics(jobs, spec)
     specs = [resolved(replace(spec, model_args=dict(args)), registry) for args in models]
-    fingerprints: dict[str, str] = {}
-    share: RowShare | None = None
-    ended: EndedRun | None = None
-    begun: Begun | None = None
-
-    def samples(made: Sequence[Model]) -> AskedSamples:
-        nonlocal share, ended, begun
-        if may_have_ended and len(made) == 1:
-            earlier = earlier_run(specs[0], made[0], jobs, registry, progress, clock)
-            ended, begun = (earlier, None) if isinstance(earlier, EndedRun) else (None, earlier)
-        if ended is not None:
-            forget_large()
-            return AskedSamples.of(())
-        names = [each.model for each in specs]
-        shown = any(registry.model(name).sees_prompts for name in names)
-        done = begun.done if begun is not None else None
-        fingerprints.update(render_samples(jobs, spec, registry, progress, clock, shown=shown, done=done))
-        share = take_share(jobs, spec)
-        # What answers samples, whatever they are asked (`dummy`, `replay`), needs no turns.
-        if any(kind.sees_prompts and not kind.answers_samples for kind in map(registry.model, names)):
-            check_conversations({job.task.name: job.facts for job in jobs}, spec.apply_chat_template)
-        going_on = {job.task.name for job in jobs if job.task.config.environment is not None}
-        return AskedSamples.joined(
-            {
-                job.task.name: (
-                    list(map(as_it_goes_on, job.samples)) if job.task.name in going_on else job.samples,
-                    job.facts,
-                )
-                for job in jobs
-            }
-        )
-
+    asked = _AskedRows(spec, specs, jobs, registry, progress, clock, may_have_ended and len(specs) == 1)
     clock.turn("prepare")
-    made = prepare_models(specs, registry, samples, progress, showing=showing)
+    made = prepare_models(specs, registry, asked.samples, progress, showing=showing)
     for model in made:
         model.clock = clock
     user = None
@@ -172,9 +132,81 @@ def prepare_run(
                 specs = [_with_user_prices(each, model, user.model) for each, model in zip(specs, made, strict=True)]
             stack.pop_all()
     clock.turn(OTHER)
-    said = begun.remarks if begun is not None else ended.fields["remarks"] if ended is not None else remarks(jobs)
-    told = [*said, *attempts(jobs)]
-    return PreparedRun(specs, made, jobs, registry, fingerprints, told, user, share, clock, ended, begun)
+    told = [*asked.remarks, *attempts(jobs)]
+    return PreparedRun(
+        specs, made, jobs, registry, asked.fingerprints, told, user, asked.share, clock, asked.ended, asked.begun
+    )
+
+
+def _check_flags(spec: RunSpec, registry: Registry) -> None:
+    """Refuse what flags say by themselves, before any task is read. Raises `HarnessError`."""
+    if spec.output_path:
+        check_output_path(Path(spec.output_path))
+    for target in spec.log_to:
+        LogTarget(*target).make(registry)
+    Budget.of(spec)
+    check_shard(spec)
+    if spec.prices:
+        Prices.of(spec.prices)
+    if spec.user_prices:
+        Prices.of(spec.user_prices, "--user_prices")
+
+
+@dataclass(slots=True)
+class _AskedRows:
+    """The rows that a run asks, rendered once its models can work, and what an earlier session has done of them.
+
+    may_have_ended: whether an earlier session is looked for, one that was told what this one is told.
+    """
+
+    spec: RunSpec
+    specs: Sequence[RunSpec]
+    jobs: Sequence[TaskJob]
+    registry: Registry
+    progress: Progress
+    clock: Stopwatch
+    may_have_ended: bool
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    share: RowShare | None = None
+    ended: EndedRun | None = None
+    begun: Begun | None = None
+
+    def samples(self, made: Sequence[Model]) -> AskedSamples:
+        """The samples of all tasks, none where the run has ended. made: the models. Raises `HarnessError`."""
+        jobs, spec = self.jobs, self.spec
+        if self.may_have_ended:
+            earlier = earlier_run(self.specs[0], made[0], jobs, self.registry, self.progress, self.clock)
+            self.ended, self.begun = (earlier, None) if isinstance(earlier, EndedRun) else (None, earlier)
+        if self.ended is not None:
+            forget_large()
+            return AskedSamples.of(())
+        kinds = [self.registry.model(each.model) for each in self.specs]
+        shown = any(kind.sees_prompts for kind in kinds)
+        done = self.begun.done if self.begun is not None else None
+        self.fingerprints.update(
+            render_samples(jobs, spec, self.registry, self.progress, self.clock, shown=shown, done=done)
+        )
+        self.share = take_share(jobs, spec)
+        # What answers samples, whatever they are asked (`dummy`, `replay`), needs no turns.
+        if any(kind.sees_prompts and not kind.answers_samples for kind in kinds):
+            check_conversations({job.task.name: job.facts for job in jobs}, spec.apply_chat_template)
+        going_on = {job.task.name for job in jobs if job.task.config.environment is not None}
+        return AskedSamples.joined(
+            {
+                job.task.name: (
+                    list(map(as_it_goes_on, job.samples)) if job.task.name in going_on else job.samples,
+                    job.facts,
+                )
+                for job in jobs
+            }
+        )
+
+    @property
+    def remarks(self) -> Iterable[str]:
+        """What is worth knowing of them: as the earlier session said it, where there was one."""
+        if self.begun is not None:
+            return self.begun.remarks
+        return self.ended.fields["remarks"] if self.ended is not None else remarks(self.jobs)
 
 
 def _import_libraries(model: str, registry: Registry) -> None:
