@@ -56,67 +56,29 @@ def make_app(
     mirrors: folders in which pictures of rows are looked for, where they are not at the place that a record names.
     language: of pages for which nobody chooses one; left out, that of the browser, then of the locale.
     """
-    shelf = Shelf(folders, mirrors)
-
-    def page(path: str, template: str, make: Page) -> Route:
-        async def answer(request: Request) -> Response:
-            return await run_in_threadpool(_page, request, shelf, template, make)
-
-        return Route(path, answer)
-
-    def chart(name: str, make: Page) -> Route:
-        def answer(request: Request) -> Response:
-            asked = _asked(request)
-            figure = make(shelf, {**asked, "t": translator(_language(request, asked))})
-            return Response(charts.svg(figure["draw"], dark="dark" in request.query_params), media_type="image/svg+xml")
-
-        return Route(f"/chart/{name}", answer)
-
-    async def note(request: Request) -> Response:
-        if int(request.headers.get("content-length") or _LARGEST_FORM + 1) > _LARGEST_FORM:
-            return _refused(request, "a note is shorter than this", 413)
-        form = dict(parse_qsl((await request.body()).decode("utf-8", "replace"), keep_blank_values=True))
-        run = shelf.get(request.path_params["run"])
-        kind = next((kind for kind in NoteKind if kind.value == form.get("kind")), NoteKind.NONE)
-        number, why, gold = int(request.path_params["n"]), form.get("why", ""), form.get("gold", "")
-        share = await run_in_threadpool(shelf.progress, run)
-        try:
-            await run_in_threadpool(add_note, run.path, number, kind, why, gold)
-        except UsageError as error:
-            raise error if share is None else BeingIndexed(run.key, share) from error
-        return RedirectResponse(str(request.url.path).removesuffix("/note"), 303)
-
-    def media(request: Request) -> Response:
-        picture = pages.media(shelf, _asked(request))
-        return Response(picture.data, media_type=picture.kind)
-
-    def table(request: Request) -> Response:
-        answer = Response(pages.leaderboard_csv(shelf, _asked(request)), media_type="text/csv; charset=utf-8")
-        answer.headers["Content-Disposition"] = "attachment; filename=leaderboard.csv"
-        return answer
-
     made = Starlette(
         routes=[
-            page("/", "runs.html.j2", pages.runs),
-            page("/run/{run}", "run.html.j2", pages.run),
-            page("/run/{run}/samples", "samples.html.j2", pages.samples),
-            page("/run/{run}/sample/{n:int}", "sample.html.j2", pages.sample),
-            page("/run/{run}/errors", "errors.html.j2", pages.errors),
-            page("/compare", "compare.html.j2", pages.compare),
-            page("/changed", "changed.html.j2", pages.changed),
-            page("/trends", "trends.html.j2", pages.trends),
-            page("/leaderboard", "leaderboard.html.j2", pages.leaderboard),
-            Route("/leaderboard.csv", table),
-            Route("/run/{run}/media/{n:int}/{name}", media),
-            chart("radar.svg", pages.radar),
-            chart("trend.svg", pages.trend_chart),
-            chart("tokens.svg", pages.tokens_chart),
-            Route("/run/{run}/sample/{n:int}/note", note, methods=["POST"]),
+            _page("/", "runs.html.j2", pages.runs),
+            _page("/run/{run}", "run.html.j2", pages.run),
+            _page("/run/{run}/samples", "samples.html.j2", pages.samples),
+            _page("/run/{run}/sample/{n:int}", "sample.html.j2", pages.sample),
+            _page("/run/{run}/errors", "errors.html.j2", pages.errors),
+            _page("/compare", "compare.html.j2", pages.compare),
+            _page("/changed", "changed.html.j2", pages.changed),
+            _page("/trends", "trends.html.j2", pages.trends),
+            _page("/leaderboard", "leaderboard.html.j2", pages.leaderboard),
+            Route("/leaderboard.csv", _leaderboard_csv),
+            Route("/run/{run}/media/{n:int}/{name}", _media),
+            _chart("radar.svg", pages.radar),
+            _chart("trend.svg", pages.trend_chart),
+            _chart("tokens.svg", pages.tokens_chart),
+            Route("/run/{run}/sample/{n:int}/note", _note, methods=["POST"]),
             Route("/static/{name}", _static),
         ],
         middleware=[Middleware(_Guard, token=token, hosts=hosts)],
         exception_handlers={HarnessError: _mistake, 404: _missing},
     )
+    made.state.shelf = Shelf(folders, mirrors)
     made.state.language = language
     return made
 
@@ -182,11 +144,68 @@ def _asked(request: Request) -> dict[str, Any]:
     return {**dict(query), **request.path_params, "all": {name: query.getlist(name) for name in query}}
 
 
-def _page(request: Request, shelf: Shelf, template: str, make: Page) -> Response:
+def _page(path: str, template: str, make: Page) -> Route:
+    """An address with a page: what `make` finds on the shelf, in a template."""
+
+    async def answer(request: Request) -> Response:
+        return await run_in_threadpool(_page_of, request, template, make)
+
+    return Route(path, answer)
+
+
+def _page_of(request: Request, template: str, make: Page) -> Response:
     asked = _asked(request)
-    answer = _rendered(request, asked, template, make(shelf, {**asked, "t": translator(_language(request, asked))}))
+    answer = _rendered(request, asked, template, _made(request, asked, make))
     if asked.get("lang") in LANGUAGES:
         answer.set_cookie("lang", asked["lang"], samesite="strict")
+    return answer
+
+
+def _made(request: Request, asked: Mapping[str, Any], make: Page) -> Mapping[str, Any]:
+    """What `make` finds, in the words of the language that is asked for."""
+    return make(_shelf(request), {**asked, "t": translator(_language(request, asked))})
+
+
+def _shelf(request: Request) -> Shelf:
+    shelf: Shelf = request.app.state.shelf
+    return shelf
+
+
+def _chart(name: str, make: Page) -> Route:
+    """An address with a drawing of what `make` finds."""
+
+    def answer(request: Request) -> Response:
+        figure = _made(request, _asked(request), make)
+        return Response(charts.svg(figure["draw"], dark="dark" in request.query_params), media_type="image/svg+xml")
+
+    return Route(f"/chart/{name}", answer)
+
+
+async def _note(request: Request) -> Response:
+    """Keep the note that a reader made on a sample, and show the sample again."""
+    if int(request.headers.get("content-length") or _LARGEST_FORM + 1) > _LARGEST_FORM:
+        return _refused(request, "a note is shorter than this", 413)
+    form = dict(parse_qsl((await request.body()).decode("utf-8", "replace"), keep_blank_values=True))
+    shelf = _shelf(request)
+    run = shelf.get(request.path_params["run"])
+    kind = next((kind for kind in NoteKind if kind.value == form.get("kind")), NoteKind.NONE)
+    number, why, gold = int(request.path_params["n"]), form.get("why", ""), form.get("gold", "")
+    share = await run_in_threadpool(shelf.progress, run)
+    try:
+        await run_in_threadpool(add_note, run.path, number, kind, why, gold)
+    except UsageError as error:
+        raise error if share is None else BeingIndexed(run.key, share) from error
+    return RedirectResponse(str(request.url.path).removesuffix("/note"), 303)
+
+
+def _media(request: Request) -> Response:
+    picture = pages.media(_shelf(request), _asked(request))
+    return Response(picture.data, media_type=picture.kind)
+
+
+def _leaderboard_csv(request: Request) -> Response:
+    answer = Response(pages.leaderboard_csv(_shelf(request), _asked(request)), media_type="text/csv; charset=utf-8")
+    answer.headers["Content-Disposition"] = "attachment; filename=leaderboard.csv"
     return answer
 
 
