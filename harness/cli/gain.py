@@ -39,16 +39,14 @@ def command(runs: tuple[str, ...], base: str | None, as_json: bool) -> None:
 
     gains = multimodal_gains(runs[0], runs[1] if len(runs) == 2 else None, base, message=notice)
     if as_json:
-        line(json.dumps([_fields(each) for each in gains], ensure_ascii=False, default=list))
+        fields = [
+            {**asdict(each), "leakage": each.leakage, "leakage_interval": each.leakage_interval} for each in gains
+        ]
+        line(json.dumps(fields, ensure_ascii=False, default=list))
         return
     show(table(COLUMNS, [_row(each) for each in gains], ["task"]))
     for each in gains:
         _explain(each)
-
-
-def _fields(each: MultimodalGain) -> dict[str, object]:
-    own = {"leakage": each.leakage, "leakage_interval": each.leakage_interval}
-    return {**asdict(each), **own}
 
 
 def _row(each: MultimodalGain) -> tuple[str, ...]:

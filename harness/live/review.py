@@ -57,7 +57,9 @@ def reviewed_questions(folder: LiveFolder) -> list[tuple[LiveQuestion, bool]]:
         if entry is None:
             kept.append((question, False))
         elif entry["verdict"] != "rejected":
-            kept.append((_as_left(question, entry), True))
+            criteria = tuple(entry["criteria"])
+            left = replace(question, question=entry["question"], answer=entry["answer"], criteria=criteria)
+            kept.append((left, True))
     return kept
 
 
@@ -65,7 +67,3 @@ def _is_decided(question: LiveQuestion, decided: dict[str, dict[str, JSON]]) -> 
     """A question that was written anew since is another one."""
     entry = decided.get(question.id)
     return entry is not None and entry.get("of") == question.question
-
-
-def _as_left(question: LiveQuestion, entry: dict[str, JSON]) -> LiveQuestion:
-    return replace(question, question=entry["question"], answer=entry["answer"], criteria=tuple(entry["criteria"]))

@@ -166,13 +166,14 @@ class EveryEvalEver:
         references = [_gold(gold, record.choices) for gold in golds if gold is not None]
         read = next(((name, answers[0]) for name, answers in record.answers.items() if answers), None)
         raw, joined = _clean(record.prompt.text), "".join(references)
+        view = f"@{record.view.index}" if record.view is not None else ""
         line: dict[str, JSON] = {
             "schema_version": SCHEMA_VERSION,
             "evaluation_id": self.evaluation_id(record.task),
             "model_id": self.model_id,
             "evaluation_name": record.task,
             "evaluation_result_id": f"{self.evaluation_id(record.task)}/{key}",
-            "sample_id": "/".join(filter(None, (record.subset, str(record.id)))) + _view(record),
+            "sample_id": "/".join(filter(None, (record.subset, str(record.id)))) + view,
             "sample_hash": hashlib.sha256((raw + joined).encode("utf-8", "replace")).hexdigest(),
             "interaction_type": "single_turn",
             "input": {"raw": raw, "reference": references, "choices": [_clean(c) for c in record.choices] or None},
@@ -191,10 +192,6 @@ class EveryEvalEver:
             "metadata": {"subset": record.subset, "unparsed": str(record.unparsed).lower()},
         }
         return line
-
-
-def _view(record: Record) -> str:
-    return f"@{record.view.index}" if record.view is not None else ""
 
 
 def _gold(gold: int | str, choices: tuple[str, ...]) -> str:

@@ -330,18 +330,15 @@ def _completed(config: Mapping[str, Any], task: TaskReport) -> dict[str, JSON]:
         **{key: whole.get(key) for key in _OF_EXAMPLES},
         **(config.get("fewshot_config") or {}),
     }
-    generates = {"generation_kwargs": generation_kwargs(whole)} if _generates(whole) else {}
-    return {**whole, "fewshot_config": examples, **generates}
+    generates = whole.get("output_type", "generate_until") == "generate_until"
+    generation = {"generation_kwargs": generation_kwargs(whole)} if generates else {}
+    return {**whole, "fewshot_config": examples, **generation}
 
 
 def _version(task: TaskReport) -> JSON:
     """Of a task that says none, what lm-eval writes of a YAML file (lm_eval/api/task.py, `ConfigurableTask`)."""
     version = task.get("version")
     return "Yaml" if version is None else version
-
-
-def _generates(config: Mapping[str, Any]) -> bool:
-    return bool(config.get("output_type", "generate_until") == "generate_until")
 
 
 _OF_EXAMPLES = ("doc_to_text", "doc_to_choice", "doc_to_target", "gen_prefix", "fewshot_delimiter", "target_delimiter")

@@ -23,7 +23,7 @@ from harness.record.codec import jsonable
 from harness.record.manifest import MANIFEST_FILE, safe_name
 from harness.record.report_fields import Report
 from harness.record.run import REPORT_FILE, RunFolder
-from harness.record.score_fields import CorrectionFields, MetricFields
+from harness.record.score_fields import CorrectionFields
 from harness.record.shown import short_title
 from harness.run.sample_lists import ListedSample, SampleNames, read_sample_list
 from harness.types import Record, Sample, SampleKey
@@ -130,7 +130,7 @@ def corrected_copy(path: Path, fixes_file: Path, say: Say) -> Iterator[tuple[Pat
         told = CorrectionFields(
             of=str(folder.path),
             file=str(fixes_file),
-            before=_before(report),
+            before={task["task"]: task["metrics"] for task in report["tasks"]},
             changed=counts["changed"],
             as_before=counts["as_before"],
             unknown=counts["unknown"],
@@ -168,10 +168,6 @@ def _matched(
         raise UsageError(f"--gold_fixes: changes no gold of this run ({len(golds)} stand so already, {len(unknown)} "
                          "are of samples that it does not have)")  # fmt: skip
     return golds, {"changed": changed, "as_before": len(golds) - changed, "unknown": len(unknown)}
-
-
-def _before(report: Report) -> dict[str, list[MetricFields]]:
-    return {task["task"]: task["metrics"] for task in report["tasks"]}
 
 
 def _place_of(run: Path, fixes_file: Path, golds: Mapping[SampleKey, Gold]) -> Path:

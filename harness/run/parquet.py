@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,8 @@ def write_parquet(folder: RunFolder, path: Path, task: str | None = None) -> int
     count = 0
     try:
         with files.replacing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-            for batch in _batches(folder.records(task)):
+            records = folder.records(task)
+            while batch := list(itertools.islice(records, BATCH)):
                 writer.write_batch(_record_batch(batch, kinds, schema))
                 count += len(batch)
     except OSError as error:
@@ -126,8 +127,3 @@ def _text(value: Any) -> str:
     """A text without halves of characters, which Arrow refuses; JSON for anything else."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text.encode("utf-8", "replace").decode()
-
-
-def _batches(records: Iterator[Record]) -> Iterator[Sequence[Record]]:
-    while batch := list(itertools.islice(records, BATCH)):
-        yield batch

@@ -55,7 +55,8 @@ def take_share(jobs: Sequence[TaskJob], spec: RunSpec) -> RowShare | None:
     digest = hashlib.blake2b(digest_size=8)
     own: dict[tuple[str, str], RowSet] = {}
     for generates in (True, False):
-        line = [rows for job in jobs if _generates(job) is generates for rows in _weighed(job, spec)]
+        of_kind = [job for job in jobs if (job.task.config.output_type == "generate_until") is generates]
+        line = [rows for job in of_kind for rows in _weighed(job, spec)]
         groups, weights = array("I"), array("q")
         for group, rows in enumerate(line):
             groups.extend(array("I", [group]) * len(rows.weights))
@@ -87,10 +88,6 @@ class _Rows:
     subset: str
     numbers: RowNumbers
     weights: array[int]
-
-
-def _generates(job: TaskJob) -> bool:
-    return job.task.config.output_type == "generate_until"
 
 
 def _weighed(job: TaskJob, spec: RunSpec) -> Iterator[_Rows]:

@@ -39,7 +39,8 @@ class MLflow(Logger):
         from mlflow import MlflowClient
 
         self._client = MlflowClient(self.tracking_uri)
-        place = self._experiment_id()
+        experiment = self._client.get_experiment_by_name(self.experiment)
+        place = experiment.experiment_id if experiment else self._client.create_experiment(self.experiment)
         known = self._client.search_runs([place], f"tags.`{_KEY_TAG}` = '{run.key}'", max_results=1)
         if known:
             self._run_id = known[0].info.run_id
@@ -50,10 +51,6 @@ class MLflow(Logger):
             self._log_config(run.config)
         self._client.log_dict(self._run_id, dict(run.config), "config.json")
         return f"{self._client.tracking_uri} experiment {self.experiment}, run {self._run_id}"
-
-    def _experiment_id(self) -> Any:
-        known = self._client.get_experiment_by_name(self.experiment)
-        return known.experiment_id if known else self._client.create_experiment(self.experiment)
 
     def _log_config(self, config: Mapping[str, Any]) -> None:
         from mlflow.entities import Param

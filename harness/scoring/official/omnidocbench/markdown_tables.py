@@ -53,7 +53,8 @@ def _joined(text: str) -> str:
             inside = True
             table += last
         elif inside:
-            if not _rules_off(last) and "</thead>" not in last:
+            # The line below a heading (`|---|:---|`) is any with a colon or three dashes.
+            if not any(mark in last for mark in (":", "---", "</thead>")):
                 table += "\n" + last
             if "</table>" in last:
                 inside = False
@@ -65,11 +66,6 @@ def _joined(text: str) -> str:
     if last:
         done.append(_one_table(f"{table}\n{last}") if inside or "</table>" in last else last)
     return "\n".join(done)
-
-
-def _rules_off(line: str) -> bool:
-    """Whether a line may be the one below a heading (`|---|:---|`): any with a colon or three dashes."""
-    return ":" in line or "---" in line
 
 
 def _one_table(text: str) -> str:
