@@ -25,7 +25,9 @@ from harness.record.keys import canonical_json
 from harness.record.manifest import model_title, safe_name
 from harness.record.manifest_fields import Manifest
 from harness.record.report_fields import Report
+from harness.record.result_rows import DOUBTS
 from harness.record.run import HTML_FILE, REPORT_FILE, RunFolder
+from harness.record.shown import finite
 from harness.registry import Registry
 from harness.run.frames import value_rows
 from harness.scoring.construct import construct
@@ -257,9 +259,6 @@ def results_of(folder: RunFolder, report: Report, samples: int, step: int) -> Lo
 
 
 def _scores(report: Report) -> Iterator[tuple[str, float]]:
-    from harness.record.result_rows import DOUBTS  # for which a prompt that is shown has no use
-    from harness.record.shown import finite
-
     parts = [(task["task"], task) for task in report["tasks"]]
     for name, part in [*parts, *((group["group"], group) for group in report.get("groups", ()))]:
         for metric in part["metrics"]:
