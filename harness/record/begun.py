@@ -11,7 +11,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, cast
@@ -29,11 +30,35 @@ AT_ONCE = 5000
 """Records of one line of the index."""
 
 
+class NotedSums:
+    """What sessions have noted that their records add up to, in its order.
+
+    It is read from the index whenever it is asked for: together it takes more memory than what it is added to.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path, self._offsets = path, array("q")
+
+    def add(self, offset: int) -> None:
+        """Take the line that begins there."""
+        self._offsets.append(offset)
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        if self._path is not None and self._offsets:
+            with self._path.open("rb") as handle:
+                for offset in self._offsets:
+                    handle.seek(offset)
+                    yield json.loads(handle.readline())["sums"]
+
+
 @dataclass(slots=True)
 class Begun:
     """What was noted of a run that did not come to its end.
 
-    done: samples that need no second look. lines: those of each file. sums: what was noted of them, in its order.
+    done: samples that need no second look. lines: those of each file. sums: what was noted of them.
     remarks: what the run said before it asked. index: the file that this was read from.
     """
 
@@ -43,14 +68,14 @@ class Begun:
     done: SampleKeys = field(default_factory=SampleKeys)
     lines: dict[str, NotedLines] = field(default_factory=dict)
     answers: KnownAnswers = field(default_factory=KnownAnswers)
-    sums: list[Mapping[str, Any]] = field(default_factory=list)
+    sums: NotedSums = field(default_factory=NotedSums)
 
     @classmethod
     def of(cls, folder: Path, fields: BegunFields) -> Self | None:
         """What is noted in a folder; None where a file is not as it was. Raises OSError and ValueError."""
         known = {name: FileBeginning(*noted) for name, noted in fields["files"].items()}
         index = known.pop(INDEX_FILE)
-        begun = cls(fields["remarks"], hashlib.sha256(), index.size)
+        begun = cls(fields["remarks"], hashlib.sha256(), index.size, sums=NotedSums(folder / INDEX_FILE))
         for name, beginning in known.items():
             noted = NotedLines.of(folder / name, beginning)
             if noted is None:
@@ -60,12 +85,12 @@ class Begun:
             if offset >= index.size:
                 break
             begun.index.update(line)
-            begun._take(folder, json.loads(line))
+            begun._take(folder, json.loads(line), offset)
         return begun if begun.index.hexdigest() == index.sha256 else None
 
-    def _take(self, folder: Path, noted: Mapping[str, Any]) -> None:
+    def _take(self, folder: Path, noted: Mapping[str, Any], offset: int) -> None:
         if "sums" in noted:
-            self.sums.append(noted["sums"])
+            self.sums.add(offset)
             return
         file, groups = folder / noted["file"], noted["groups"]
         places = self.lines[noted["file"]].places

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 from harness import files
 from harness.errors import SaveError, UsageError
 from harness.record import manifest
-from harness.record.begun import BEGUN_FILE, INDEX_FILE, Begun, BegunIndex, forget_begun
+from harness.record.begun import BEGUN_FILE, INDEX_FILE, Begun, BegunIndex, NotedSums, forget_begun
 from harness.record.codec import (
     decode_record,
     encode_record,
@@ -83,7 +83,7 @@ class RunFolder:
         self._journals: dict[str, Journal] = {}
         self._file = files.GrowingFile()
         self._index: BegunIndex | None = None
-        self._noted_sums: list[Mapping[str, Any]] = []
+        self._noted_sums = NotedSums()
         self.steps = Steps(path, self.messages.append)
 
     @classmethod
@@ -246,7 +246,7 @@ class RunFolder:
     def note_begun(self, digest: str, remarks: Sequence[str], sums: Mapping[str, Any]) -> None:
         """Write down how far the files are, for a session that would ask the same. Raises SaveError.
 
-        sums: what came since the last call, as `take_noted_sums` gives all of them.
+        sums: what came since the last call, as `noted_sums` has all of them.
         """
         self._file.flush()
         beginnings = {journal.path.name: journal.beginning for journal in self._journals.values()}
@@ -260,10 +260,10 @@ class RunFolder:
         }
         files.replace_json(self.path / BEGUN_FILE, fields)
 
-    def take_noted_sums(self) -> list[Mapping[str, Any]]:
-        """The sums that earlier sessions have noted of the records on disk, in their order; once."""
-        noted, self._noted_sums = self._noted_sums, []
-        return noted
+    @property
+    def noted_sums(self) -> NotedSums:
+        """The sums that earlier sessions have noted of the records on disk."""
+        return self._noted_sums
 
     def forget_begun(self) -> None:
         """Take away what `note_begun` wrote: the run has come to its end."""

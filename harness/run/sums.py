@@ -91,13 +91,14 @@ class TaskSums:
             "scores": self._scores.new(),
         }
 
-    def restore(self, noted: Sequence[Mapping[str, Any]], folder: RunFolder) -> None:
-        """Take all that `new` gave in an earlier session, and the records that came behind it."""
+    def extend(self, noted: Mapping[str, Any]) -> None:
+        """Take what `new` gave in an earlier session, in its order."""
+        self.page.tallies[self.name].extend(noted["page"])
+        self._scores.extend(noted["scores"])
+
+    def go_on(self, last: Mapping[str, Any], folder: RunFolder) -> None:
+        """Take what the last of it gives alone, and the records that came behind it."""
         tally = self.page.tallies[self.name]
-        for fields in noted:
-            tally.extend(fields["page"])
-            self._scores.extend(fields["scores"])
-        last = noted[-1]
         self.n, self._last = last["n"], (last["last"][0], last["last"][1])
         self.usage, self.guesses = Usage.from_json(last["usage"]), GuessTally(*last["guesses"])
         tally.keep(last["page"], lambda subset, row: folder.record(SampleKey(self.name, subset, row)))
@@ -117,12 +118,19 @@ class RunSums:
     def of_folder(cls, jobs: Sequence[TaskJob], folder: RunFolder) -> Self:
         """Those of the records on disk before anything is asked, as far as an earlier session has noted them."""
         sums = cls(jobs)
-        noted = folder.take_noted_sums()
+        noted = folder.noted_sums
+        lacking = {name for fields in noted for name in sums.tasks if fields.get(name) is None}
+        known = {
+            name: task for name, task in sums.tasks.items() if len(noted) and task.is_in_order and name not in lacking
+        }
+        last: Mapping[str, Any] = {}
+        for fields in noted:
+            last = fields
+            for name, task in known.items():
+                task.extend(fields[name])
         for name, task in sums.tasks.items():
-            of_task = [fields.get(name) for fields in noted]
-            known = [fields for fields in of_task if fields is not None]
-            if len(known) == len(noted) > 0 and task.is_in_order:
-                task.restore(known, folder)
+            if name in known:
+                task.go_on(last[name], folder)
             else:
                 task.is_in_order = task.is_in_order and not folder.count(name)
         return sums
