@@ -12,9 +12,9 @@ from harness.errors import HarnessError, UsageError
 from harness.metrics import Metric
 from harness.quick import dataclass
 from harness.record.coverage import coverage_of, covered, part_words
-from harness.record.manifest import model_title
+from harness.record.manifest import model_title, read_manifest, read_report, the_run
 from harness.record.report_fields import TaskReport
-from harness.record.run import RunFolder
+from harness.record.run import REPORT_FILE, RunFolder
 from harness.record.score_fields import MetricFields
 from harness.registry import Registry, load_plugins
 from harness.run.jobs import TaskJob, load_jobs
@@ -51,7 +51,7 @@ def compare_runs(
         common = [(name, other) for name in old.tasks for other in new.tasks if old.base(name) == new.base(other)]
     if not common:
         there, here = ", ".join(old.tasks), ", ".join(new.tasks)
-        raise UsageError(f"the runs share no task: {old.run.path} has {there}; {new.run.path} has {here}")
+        raise UsageError(f"the runs share no task: {old.path} has {there}; {new.path} has {here}")
     comparisons = correct_for_many([compare_task(old, new, *names) for names in common])
     for side in (old, new):
         for problem in side.run.take_messages():
@@ -61,7 +61,7 @@ def compare_runs(
 
 def run_labels(paths: Sequence[str | Path]) -> list[str]:
     """What tells runs apart: the model, the arguments in which it differs, when the run began, its folder."""
-    manifests = [RunFolder.read(Path(path)).manifest for path in paths]
+    manifests = [read_manifest(the_run(Path(path))) for path in paths]
     titles = [manifest.get("spec", {}).get("name") or model_title(manifest) for manifest in manifests]
     args = [{**manifest.get("model", {}).get("args", {})} for manifest in manifests]
     named = dict.fromkeys(key for own in args for key in own)
@@ -86,20 +86,26 @@ class RunSide:
     """One of two runs: its report, and its records as rows, the views of a modified task joined."""
 
     def __init__(self, path: str | Path, registry: Registry | None) -> None:
-        self.run = RunFolder.read(Path(path))
+        self.path = the_run(Path(path))
+        self.manifest = read_manifest(self.path)
         self.registry = registry
-        report = self.run.report
+        report = read_report(self.path / REPORT_FILE)
         if report is None:
-            raise UsageError(f"{self.run.path}: has no report yet: the run has not ended; its command goes on with it")
+            raise UsageError(f"{self.path}: has no report yet: the run has not ended; its command goes on with it")
         self.tasks = {task["task"]: task for task in report["tasks"]}
         self._is_covered = covered(coverage_of(report))
 
     @functools.cached_property
+    def run(self) -> RunFolder:
+        """The folder with its records, which are looked through for it."""
+        return RunFolder.read(self.path)
+
+    @functools.cached_property
     def jobs(self) -> dict[str, TaskJob]:
         """The tasks of the run, from their files."""
-        if "spec" not in self.run.manifest:
+        if "spec" not in self.manifest:
             raise UsageError("it holds judgements, which know no task files")
-        spec = RunSpec.from_json(self.run.manifest["spec"])
+        spec = RunSpec.from_json(self.manifest["spec"])
         return {job.task.name: job for job in load_jobs(spec, self.registry or load_plugins(), Progress())}
 
     def base(self, task: str) -> str:
@@ -107,7 +113,7 @@ class RunSide:
         return task.removesuffix("".join(f"+{name}" for name in self.modifiers(task)))
 
     def modifiers(self, task: str) -> Sequence[str]:
-        return self.run.manifest["tasks"][task].get("modifiers") or ()
+        return self.manifest["tasks"][task].get("modifiers") or ()
 
     def rows(self, task: str) -> Iterator[Record]:
         records: Iterator[Record] = filter(self._is_covered, self.run.records(task))  # as the report is
@@ -217,7 +223,7 @@ def _common_part(first: TaskReport, second: TaskReport) -> str:
 
 def _rows_of(side: RunSide, task: str) -> dict[str, str]:
     """Fingerprints of the rows that a task read, by split."""
-    data = side.run.manifest.get("data", {})
+    data = side.manifest.get("data", {})
     return {name.removeprefix(task): value for name, value in data.items() if name.startswith(f"{task}/")}
 
 
@@ -229,8 +235,8 @@ def _require_one_scorer(metric: MetricFields, old: RunSide, name: str, new: RunS
     for what in [*first, *second]:
         if first.get(what) != second.get(what):
             raise UsageError(
-                f"{name}: '{key}' was scored with {what} {first.get(what)} in {old.run.path} and {second.get(what)} "
-                f"in {new.run.path}: score both with the same, by `harness score RUN`"
+                f"{name}: '{key}' was scored with {what} {first.get(what)} in {old.path} and {second.get(what)} "
+                f"in {new.path}: score both with the same, by `harness score RUN`"
             )
 
 

@@ -65,10 +65,10 @@ def multimodal_gains(
     found = [_scores(side, sees=number == 0) for number, side in enumerate(sides)]
     for side, scores, ways in zip(sides, found, (SIGHTED, BLINDED, BLINDED), strict=False):
         if not scores:
-            raise UsageError(f"{side.run.path}: has no score of a task {ways}")
+            raise UsageError(f"{side.path}: has no score of a task {ways}")
     shared = [name for name in found[0] if all(name in scores for scores in found)]
     if not shared:
-        has = "; ".join(f"{side.run.path} has {', '.join(scores)}" for side, scores in zip(sides, found, strict=True))
+        has = "; ".join(f"{side.path} has {', '.join(scores)}" for side, scores in zip(sides, found, strict=True))
         raise UsageError(f"the runs share no task: {has}")
     gains = []
     for name in shared:

@@ -213,7 +213,7 @@ class _Sides:
             if not named:
                 there = [*self.old.tasks, *self.suites]
                 known = f"{suggest(pattern, there)} (it has: {', '.join(there)})"
-                raise self._error(number, f"{self.old.run.path} has no task or suite '{pattern}'{known}")
+                raise self._error(number, f"{self.old.path} has no task or suite '{pattern}'{known}")
             chosen.update(dict.fromkeys(named))
         return list(chosen)
 
@@ -251,7 +251,7 @@ class _Sides:
         abilities = {found["ability"]: found["tasks"] for found in (report.get("abilities", ()) if report else ())}
         if ability not in abilities:
             known = f"{suggest(ability, abilities)} (it has: {', '.join(abilities)})"
-            raise self._error(number, f"{self.old.run.path} has no tasks of the ability '{ability}'{known}")
+            raise self._error(number, f"{self.old.path} has no tasks of the ability '{ability}'{known}")
         parts = []
         for task in abilities[ability]:
             if task not in self.new.tasks:

@@ -74,7 +74,7 @@ class ScoredRun:
                 f"--runs {path}: all its scores of '{task}' are the same, and any rows would estimate them without "
                 "error; leave it out"
             )
-        manifest = side.run.manifest
+        manifest = side.manifest
         return cls(str(manifest.get("spec", {}).get("name") or model_title(manifest)), scores)
 
 
