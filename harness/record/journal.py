@@ -250,16 +250,14 @@ class Journal:
         length = self._places.size()
         if self._size and not (self.path.is_file() and self.path.stat().st_size == self._size):
             raise files.disturbed(self.path)
-        before, self._places = self._places, self._places.ordered(rank)
-        if self._places is not before or length != self._size:
+        order = self._places.order(rank)
+        if order is not None or length != self._size:
             self._set_aside()
             self._hash = None
-            lines = (place for key, _ in self._places.items() if (place := before.get(key)) is not None)
-            try:
-                files.replace(self.path, self._pick(lines))
-            except BaseException:
-                self._places = before
-                raise
+            wanted = range(len(self._places)) if order is None else order
+            files.replace(self.path, self._pick(self._places.at(wanted)))
+            if order is not None:
+                self._places.reorder(order)
         self._size = length
 
     def rank(self, rank: Callable[[SampleKey], tuple[int, ...]]) -> tuple[tuple[int, ...], str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from harness.types import SampleKey
@@ -52,6 +52,11 @@ class _Names:
         if number == len(self.texts):
             self.texts.append(text)
         return number
+
+
+_COLUMNS = ("_ids", "_group", "_lengths", "_digests", "_prefixes")
+_OF_KNOWN = ("_state", "_answered", "_rows", "_rules")
+"""What each line has, beside where it begins; and what there is of lines up to the last of which anything is known."""
 
 
 class LinePositions:
@@ -112,23 +117,44 @@ class LinePositions:
         names = (self._prefix_names.texts[number] for number in dict.fromkeys(self._prefixes))
         return (name for name in names if name is not None)
 
-    def ordered(self, rank: Callable[[SampleKey], tuple[int, ...]]) -> LinePositions:
-        """The same in the order (rank, subset, id, view), as they are in a file that holds their lines alone.
-
-        Itself, where they are so already. rank: of a task and a subset.
+    def order(self, rank: Callable[[SampleKey], tuple[int, ...]]) -> array[int] | None:
+        """What `at` and `reorder` take for the order (rank, subset, id, view); None where all are as they would be in a
+        file that holds their lines alone. rank: of a task and a subset.
         """
-        order = array("q", self._in_order(rank))
-        start, moved = 0, False
+        order = array("I", self._in_order(rank))
+        start = 0
         for at, place in enumerate(order):
-            moved = moved or at != place or self._offsets[place] != start
+            if at != place or self._offsets[place] != start:
+                return order
             start += self._lengths[place]
-        if not moved:
-            return self
-        ordered, start = LinePositions(), 0
-        for place in order:
-            ordered.put(self._key(place), self._at(place)._replace(offset=start))
-            start += self._lengths[place]
-        return ordered
+        return None
+
+    def at(self, order: Iterable[int]) -> Iterator[LinePosition]:
+        """All, in an order."""
+        return map(self._at, order)
+
+    def reorder(self, order: array[int]) -> None:
+        """Take an order, as of a file that holds the lines in it and nothing else. In place, column by column: memory
+        holds one of them twice."""
+        for name in _COLUMNS:
+            column = getattr(self, name)
+            setattr(self, name, array(column.typecode, (column[at] for at in order)))
+        if known := len(self._state):
+            for name in _OF_KNOWN:
+                column = getattr(self, name)
+                setattr(self, name, array(column.typecode, (column[at] if at < known else 0 for at in order)))
+        start = 0
+        for at, length in enumerate(self._lengths):
+            self._offsets[at] = start
+            start += length
+        now = array("I", bytes(4 * len(order)))
+        for at, place in enumerate(order):
+            now[place] = at
+        for numbers in self._dense.values():
+            for number, at in enumerate(numbers):
+                if at:
+                    numbers[number] = now[at - 1] + 1
+        self._far = {key: now[at] for key, at in self._far.items()}
 
     def _in_order(self, rank: Callable[[SampleKey], tuple[int, ...]]) -> Iterator[int]:
         views: dict[tuple[str, str], list[int]] = {}

@@ -34,11 +34,36 @@ def test_order_is_by_rank_subset_row_and_view_whatever_numbers_the_rows_have():
     places = LinePositions()
     for offset, key in enumerate(reversed(keys)):
         places.put(key, line(offset * 10))
-    ordered = places.ordered(lambda key: (key.subset == "a",))
-    assert [key for key, _ in ordered.items()] == keys[8:] + keys[:8]
-    assert [place.offset for _, place in ordered.items()] == list(range(0, 160, 10))
-    assert ordered.ordered(lambda key: (key.subset == "a",)) is ordered
+    rank = lambda key: (key.subset == "a",)  # noqa: E731
+    order = places.order(rank)
+    assert order is not None
+    before = list(places.at(order))
+    assert [place.offset for place in before[:2]] == [10 * (15 - 8), 10 * (15 - 9)]
+    places.reorder(order)
+    assert [key for key, _ in places.items()] == keys[8:] + keys[:8]
+    assert [place.offset for _, place in places.items()] == list(range(0, 160, 10))
+    assert [places.get(key) for key in keys[8:] + keys[:8]] == [
+        place._replace(offset=at * 10) for at, place in enumerate(before)
+    ]
+    assert places.order(rank) is None
     assert places.offsets() == array("q", range(0, 160, 10))
+
+
+def test_what_is_known_of_some_lines_goes_with_them_into_another_order():
+    places, keys = LinePositions(), [SampleKey("t", "", number) for number in (2, 0, 1)]
+    lines = [line(0, prefix="a"), line(10, answered=None), line(20)._replace(known=None)]
+    for key, place in zip(keys, lines, strict=True):
+        places.put(key, place)
+    order = places.order(lambda key: ())
+    assert order is not None
+    places.reorder(order)
+    assert [places.get(key) for key in keys] == [
+        lines[0]._replace(offset=20),
+        lines[1]._replace(offset=0),
+        lines[2]._replace(offset=10),
+    ]
+    places.put(SampleKey("t", "", 3), line(30))
+    assert places.get(SampleKey("t", "", 3)) == line(30)
 
 
 def test_a_number_that_no_row_can_have_is_refused_and_leaves_the_index_as_it_was():
