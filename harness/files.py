@@ -29,11 +29,15 @@ _REMEDIES = {
 }
 
 
+def remedy(error: OSError) -> str:
+    """What helps where a file cannot be written."""
+    return _REMEDIES.get(error.errno or 0, "check the disk")
+
+
 def save_error(path: Path, error: OSError) -> SaveError:
     """One line: which file, why, and how to go on."""
-    remedy = _REMEDIES.get(error.errno or 0, "check the disk")
     cause = error.strerror or str(error)
-    return SaveError(f"{path}: cannot be written: {cause}; {remedy} and run the same command again")
+    return SaveError(f"{path}: cannot be written: {cause}; {remedy(error)} and run the same command again")
 
 
 def disturbed(path: Path) -> SaveError:

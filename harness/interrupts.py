@@ -1,13 +1,16 @@
-"""Ctrl-C while the command starts or ends, when there is nobody to catch it: the process ends, without a traceback.
+"""Ctrl-C where an exception would not do: nobody catches it yet, or no more, or somebody catches it wrongly.
 
-Only in the program `harness`: who imports the package keeps their own handling of signals.
+While the command starts or ends, the process ends at once, without a traceback; only in the program `harness`: who
+imports the package keeps their own handling of signals.
 """
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 
 
 def _in_the_program() -> bool:
@@ -26,6 +29,28 @@ def interrupt_at_once() -> None:
     """Have Ctrl-C end the process: nobody catches it from here on."""
     if _in_the_program() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def interrupts_wait() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait until the block has ended: for what takes moments, and loses exceptions or breaks by
+    them. Where pydantic makes a validator, an interrupt is printed and forgotten, or becomes an error of the schema."""
+    if threading.current_thread() is not threading.main_thread():  # where none arrives
+        yield
+        return
+    came: list[int] = []
+    before = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if callable(handler := signal.getsignal(number)):
+                before[number] = handler
+                signal.signal(number, lambda number, _: came.append(number))
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came[:1]:
+            signal.raise_signal(number)
 
 
 interrupt_at_once()

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any, TypeVar, overload
 
 from harness.errors import SaveError
+from harness.files import remedy
 
 T = TypeVar("T")
 FEW = 20_000
@@ -116,7 +117,7 @@ class Spool(Sequence[T]):
         except OSError as error:
             folder, cause = tempfile.gettempdir(), error.strerror or error
             raise SaveError(
-                f"{folder}: rows and prompts cannot be kept there while the command works: {cause}; free some space, "
+                f"{folder}: rows and prompts cannot be kept there while the command works: {cause}; {remedy(error)}, "
                 "or name another folder in TMPDIR, and run the same command again"
             ) from error
         del self._last[:whole]

@@ -12,6 +12,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+from harness.interrupts import interrupts_wait
 from harness.types import JSON
 
 FORMAT = 2
@@ -57,4 +58,5 @@ def _validator(kind: type) -> Callable[..., Any]:
     # pydantic takes a while to import, and whoever reads no file of a run needs none of it.
     from pydantic import TypeAdapter
 
-    return TypeAdapter(kind).validator.validate_python
+    with interrupts_wait():
+        return TypeAdapter(kind).validator.validate_python

@@ -22,6 +22,7 @@ from harness.record.cost import Prices
 from harness.record.coverage import coverage_of, covered
 from harness.record.lm_eval import write_lm_eval
 from harness.record.manifest import model_title
+from harness.record.manifest_file import FINISHED
 from harness.record.run import OnDisk, RunFolder
 from harness.registry import Registry, load_plugins
 from harness.run.answers import description, plugin_errors
@@ -144,6 +145,7 @@ def _unchanged(prepared: PreparedRun, ended: EndedRun, folder: RunFolder, progre
     observers.call("harness_run_started", manifest=folder.manifest, path=folder.path)
     progress.started([(name, n, n) for name, n in ended.fields["samples"].items()], prepared.specs[0].model)
     folder.end_unchanged()
+    folder.forget_begun()  # a smaller command that was killed may have left it
     observers.call("harness_run_finished", report=ended.report, path=folder.path)
     progress.finished()
     return RunResult(folder.path, ended.report, coverage_of(ended.report), None, prepared.jobs)
@@ -433,9 +435,11 @@ class _Run:
     def _report(self, jobs: Sequence[TaskJob]) -> RunResult:
         coverage = {job.task.name: job.coverage(self.spec.limit) for job in jobs}
         asked = {job.task.name: job.facts.keys for job in jobs}
-        told = self.folder.manifest.get("spec", {})
-        for name in ("prices", "user_prices", "recipe", "name"):
-            if (value := getattr(self.spec, name)) and told.get(name) != value:
+        told = self.folder.manifest
+        if told["status"] != FINISHED:
+            self.folder.begin_work()  # what the report is by is this command, and no larger one that was stopped
+        for name in ("prices", "user_prices", "recipe", "name", "cutoff", "until_decided"):
+            if (value := getattr(self.spec, name)) and told.get("spec", {}).get(name) != value:
                 self.folder.begin_work()  # where nothing is left to ask, a report by other prices or names is
         summary = summarise_run(jobs, self.folder, coverage, asked, self.sums)
         for job in jobs:

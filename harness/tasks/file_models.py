@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from harness.interrupts import interrupts_wait
 from harness.tasks.schema_problems import first_problem
 from harness.tasks.yaml_file import Document, KeyPath, PythonFunction
 from harness.types import JSON
@@ -50,6 +51,9 @@ def words(value: Words | None) -> tuple[str, ...]:
 def validate(model: type[M], data: Mapping[str, JSON], document: Document) -> M:
     """Check the content of a file by a model of its keys. Raises `TaskError` with the line of the first problem."""
     _refuse_python(data, document)
+    if not model.__pydantic_complete__:
+        with interrupts_wait():
+            model.model_rebuild()
     try:
         return model.model_validate(data)
     except ValidationError as error:

@@ -105,6 +105,14 @@ def test_an_interrupted_run_names_the_command_that_goes_on(
     assert "1.0000" in finished.stdout
 
 
+def test_a_report_is_by_the_command_that_came_to_its_end(stopping: Callable[[Callable[[], object]], None]) -> None:
+    stopping(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert run_harness(*ARGV).exit_code == 2
+    assert run_harness(*ARGV, "--limit", "2").exit_code == 0  # both rows are on disk by now
+    for name in ("manifest.json", "report.json"):
+        assert json.loads((run_folder() / name).read_text())["command"].endswith("--limit 2")
+
+
 def test_a_larger_limit_goes_on_in_the_same_folder() -> None:
     run_harness(*ARGV, "--limit", "2")
     more = run_harness(*ARGV)

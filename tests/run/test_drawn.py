@@ -64,6 +64,13 @@ def test_the_same_command_goes_on_to_more_precision_and_keeps_what_it_has() -> N
     assert json.loads((again.path / "report.json").read_text())["tasks"][0]["drawn"] == task_of(narrow)["drawn"]
 
 
+def test_a_verdict_is_given_where_all_that_it_takes_was_asked_before() -> None:
+    other = measured("gold", output="other")
+    measured(precision=0.02)
+    task = task_of(measured(until_decided=str(other.path)))
+    assert task["drawn"]["against"]["verdict"] == "worse"
+
+
 @pytest.mark.slow
 def test_where_all_rows_are_asked_the_report_is_that_of_a_whole_run() -> None:
     drawn, whole = measured(precision=1e-6, output="drawn"), measured(output="whole")

@@ -216,6 +216,17 @@ def test_a_file_that_changes_during_a_run_is_not_the_one_it_was_made_from(ended:
     assert looked_again(ended, plugin)
 
 
+def test_what_a_smaller_command_noted_before_a_kill_does_not_stay(ended: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {file.name for file in ended.path.iterdir()}
+    with monkeypatch.context() as kill:
+        kill.setattr(RunFolder, "forget_begun", lambda folder: None)
+        kill.setattr("harness.record.begun.AT_ONCE", 2)
+        ended.again("--limit", "6")
+    assert ended.again().exit_code == 0
+    assert not ended.looked
+    assert {file.name for file in ended.path.iterdir()} == files
+
+
 class BegunRun(Run):
     """A run of ten rows that is killed after eight records, of which six were noted. `rendered`: rows, by command."""
 
