@@ -48,7 +48,7 @@ _CHAT_TEMPLATE = (
 
 
 def tiny_causal_lm(
-    path: Path,
+    path: Path | str,
     architecture: str = "qwen2",
     *,
     vocab_size: int = 400,
@@ -72,6 +72,7 @@ def tiny_causal_lm(
 
     quiet: Any = logging
     quiet.disable_progress_bar()
+    path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     tokenizer = tiny_tokenizer(vocab_size, texts)
     tokenizer.save_pretrained(path)

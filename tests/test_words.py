@@ -83,7 +83,8 @@ SPEAKING = (
     "record/report_table.py", "record/html.py", "record/cost.py", "record/coverage.py", "record/published.py",
     "record/by_category.py", "record/capability_table.py", "record/seen_rows.py", "record/failures.py",
     "record/shown.py", "run/recipes.py", "cli/report.py", "cli/start.py", "cli/this_machine.py", "cli/view.py", "view",
-    "run/probes.py", "cli/progress.py", "cli/speedometer.py", "cli/dry_run.py",
+    "run/probes.py", "cli/progress.py", "cli/speedometer.py", "cli/dry_run.py", "cli/bench.py", "cli/profile.py",
+    "cli/sweep.py",
 )  # fmt: skip
 """What makes the report, the viewer and the guide."""
 UNSAID = (
@@ -142,6 +143,17 @@ def test_no_line_that_people_read_is_in_english_alone() -> None:
     assert len(paths) > 25
     found = [f"{path.relative_to(ROOT)}: {text}" for path in paths for text in unsaid(_tree(path), known)]
     assert not found, "\n".join(["put these through `t`, and their Chinese into words.zh.yaml:", *found])
+
+
+def test_no_stage_of_a_run_is_in_english_alone() -> None:
+    stages = {}
+    for path in ROOT.rglob("*.py"):
+        for node in ast.walk(_tree(path)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("progress.stage"):
+                stages[f"{path.relative_to(ROOT)}: {ast.unparse(node.args[0])}"] = node.args[0]
+    assert len(stages) > 15
+    plain = [where for where, said in stages.items() if not (isinstance(said, ast.Call) and _name(said) == "phrase")]
+    assert not plain, "\n".join(["say these by `phrase`, and their Chinese in words.zh.yaml:", *plain])
 
 
 def test_no_template_says_a_word_that_is_not_translated() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.console import line, notice_path, show, table
+from harness.cli.console import line, notice_path, show_in_parts
 from harness.cli.options import DATA_OPTIONS, MODEL_OPTIONS, PROMPT_OPTIONS, TASKS, Parsed, options
 from harness.cli.run import settings_of, stopped_by_sigterm
 from harness.cli.values import parse_ladder, parse_limit, parse_limits
@@ -171,7 +171,7 @@ def _print(spec: RunSpec, limits: Mapping[str, float], rungs: Sequence[Rung], t:
         *([t("goodput/s")] if limits else []),
         t("failed"),
     ]
-    show(table(columns, [_row(rung, limits) for rung in rungs], columns[1:6]))
+    show_in_parts(columns, [_row(rung, limits) for rung in rungs], columns[1:6])
     line(t("latencies: median / 99 % quantile; ± half of a 95 % interval"))
     for words in _remarks(rungs, limits, t):
         line(words)
@@ -226,22 +226,22 @@ def _remarks(rungs: Sequence[Rung], limits: Mapping[str, float], t: Translate) -
             )
         )  # fmt: skip
     if uncounted := sum(rung.uncounted for rung in rungs):
+        one = uncounted == 1
+        replies = t("1 reply without") if one else t("{n} replies without", n=uncounted)
         words.append(
-            t("{n} replies without a count of tokens: tokenizer=DIR among --model_args counts them here", n=uncounted)
+            t("{replies} a count of tokens: tokenizer=DIR among --model_args counts them here", replies=replies)
         )
     if held := sum(rung.in_one_piece for rung in rungs):
-        words.append(
-            t(
-                "{n} replies came in one piece: what stands before the server holds them back, and times are of that",
-                n=held,
-            )
-        )
+        came = t("1 reply came in one piece") if held == 1 else t("{n} replies came in one piece", n=held)
+        words.append(t("{came}: what stands before the server holds them back, and times are of that", came=came))
     if again := sum(rung.asked_before for rung in rungs):
-        words.append(t("{n} prompts were asked before: a server that keeps prefixes answers those sooner", n=again))
+        asked = t("1 prompt was asked before") if again == 1 else t("{n} prompts were asked before", n=again)
+        words.append(t("{asked}: a server that keeps prefixes answers those sooner", asked=asked))
     for error, count in sorted(
         {error: sum(rung.errors.get(error, 0) for rung in rungs) for rung in rungs for error in rung.errors}.items()
     )[:5]:
         words.append(t("{n} failed: {error}", n=count, error=error))
     if unsent := sum(rung.asked - rung.sent for rung in rungs):
-        words.append(t("{n} requests were not sent any more", n=unsent))
+        requests = t("1 request was") if unsent == 1 else t("{n} requests were", n=unsent)
+        words.append(t("{requests} not sent any more", requests=requests))
     return words

@@ -137,11 +137,33 @@ def table(
             column,
             no_wrap=not folds,
             overflow="ellipsis" if shrinks else "fold",
-            min_width=max(6 if folds or shrinks else widest, len(column)),
+            min_width=max(6 if folds or shrinks else widest, cell_len(column)),
         )
     for row in rows:
         made.add_row(*(Text(visible(cell)) for cell in row))
     return made
+
+
+def show_in_parts(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], flexible: Sequence[str], kept: int = 1
+) -> None:
+    """Print a table of which no column may be lost. Where a terminal is too narrow for all of them, it is cut into
+    tables below one another, each of which begins with the `kept` first columns."""
+    from rich.cells import cell_len
+
+    def least(number: int) -> int:
+        column = columns[number]
+        widest = 6 if column in flexible else max((cell_len(visible(row[number])) for row in rows), default=0)
+        return max(widest, cell_len(column)) + 2
+
+    first = list(range(kept))
+    parts = [[*first]]
+    for number in range(kept, len(columns)):
+        if len(parts[-1]) > kept and sum(map(least, [*parts[-1], number])) - 2 > width():
+            parts.append([*first])
+        parts[-1].append(number)
+    for part in parts:
+        show(table([columns[n] for n in part], [[row[n] for n in part] for row in rows], flexible))
 
 
 def long_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

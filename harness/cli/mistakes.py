@@ -44,7 +44,7 @@ def message_of(error: click.ClickException, arguments: Sequence[str]) -> str:
     if isinstance(error, click.NoSuchOption):
         return _unknown_flag(error)
     if isinstance(error, click.MissingParameter) and error.param:
-        return f"{_name(error.param)} is missing{_newest_run(error.param)}{_help_of(error)}"
+        return f"{_name(error.param)} is missing{_newest_run(error)}{_help_of(error)}"
     if isinstance(error, click.BadParameter) and error.param:
         return f"{_name(error.param)}: {_bad_value(error)}"
     if isinstance(error, click.exceptions.NoArgsIsHelpError) and error.ctx:
@@ -60,6 +60,10 @@ def unknown_command(name: str, known: Iterable[str]) -> str:
     """What was meant by a word in the place of a command."""
     if name in COMMANDS_ELSEWHERE:
         return f"'{name}' of lm-eval is `{COMMANDS_ELSEWHERE[name]}` here"
+    from harness.cli.help import topics
+
+    if name in topics():
+        return f"unknown command '{name}' (`harness help {name}` is the page of this name)"
     near = suggest(name, known) or f" (to run a task of this name: harness --tasks {name})"
     return f"unknown command '{name}'{near}"
 
@@ -95,12 +99,14 @@ def _name(param: click.Parameter) -> str:
     return max(param.opts, key=len) if isinstance(param, click.Option) else param.human_readable_name
 
 
-def _newest_run(param: click.Parameter) -> str:
+def _newest_run(error: click.MissingParameter) -> str:
     """The run that was most likely meant."""
-    if _name(param) not in ("RUN", "RUNS"):
+    if error.param is None or _name(error.param) not in ("RUN", "RUNS"):
         return ""
     from harness.record.manifest import newest_run
 
+    if error.ctx and error.ctx.info_name == "merge":
+        return ": the folders of the shards, or a folder that holds them, as in `harness merge runs`"
     newest = newest_run()
     return f"; the newest here is {newest}" if newest else ""
 

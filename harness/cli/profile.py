@@ -73,11 +73,9 @@ def command(run: Path, as_json: bool, lang: str | None) -> None:
             samples=samples,
         )
     )
-    if profile.commands > 1 or profile.unknown:
-        line(
-            t(
-                "of {n} commands together; {unknown} others kept no times",
-                n=profile.commands,
-                unknown=profile.unknown,
-            )
-        )
+    if profile.commands > 1:
+        line(t("of {n} commands together", n=profile.commands))
+    if profile.unknown == 1:
+        line(t("1 other command kept no times"))
+    elif profile.unknown:
+        line(t("{n} other commands kept no times", n=profile.unknown))

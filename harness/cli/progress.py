@@ -16,7 +16,7 @@ from harness.cli.speedometer import Speedometer, packed
 from harness.run.spec import Progress
 from harness.terminal import visible
 from harness.types import Record
-from harness.words import Translate, english, locale_language, translator
+from harness.words import Phrase, Translate, english, locale_language, said, translator
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -109,14 +109,17 @@ class Board(Progress):
     latest: float = 0.0
     began: float = 0.0
 
-    def started(self, tasks: Sequence[tuple[str, int, int]], model: str) -> None:
+    def started(self, tasks: Sequence[tuple[str, int, int]], model: str | Phrase) -> None:
         self.began = self.latest = self.clock()
         self.lines = {name: TaskProgress(name, total, known, known) for name, total, known in tasks}
         whole = self.overall()
         on_disk = self.t(", {n} of them on disk already", n=whole.known) if whole.known else ""
         tasks_word = self.t("1 task") if len(self.lines) == 1 else self.t("{n} tasks", n=len(self.lines))
         samples = self.t("1 sample") if whole.total == 1 else self.t("{n} samples", n=whole.total)
-        self.message(self.t("{model}: {tasks}, {samples}", model=model, tasks=tasks_word, samples=samples) + on_disk)
+        self.message(
+            self.t("{model}: {tasks}, {samples}", model=said(model, self.t), tasks=tasks_word, samples=samples)
+            + on_disk
+        )
 
     def metered(self, meter: Meter) -> None:
         self.speed = Speedometer(meter, self.clock)
@@ -138,8 +141,8 @@ class Board(Progress):
     def changed(self, line: TaskProgress) -> None:
         """A sample was added to `line`."""
 
-    def message(self, text: str) -> None:
-        self.stream.write(visible(text) + "\n")
+    def message(self, text: str | Phrase) -> None:
+        self.stream.write(visible(said(text, self.t)) + "\n")
         self.stream.flush()
 
 
@@ -158,18 +161,19 @@ class PlainBoard(Board):
     _tenths: dict[str, int] = field(default_factory=dict)
     _timer: threading.Timer | None = None
 
-    def stage(self, name: str) -> None:
+    def stage(self, name: str | Phrase) -> None:
         self._stop_timer()
+        words = f"{said(name, self.t)} ..."
         if self._told == float("-inf"):
             self._told = self.clock()
         if self.clock() - self._told >= 2 * self.stage_patience:
-            self._tell(f"{name} ...")
+            self._tell(words)
         else:
-            self._timer = threading.Timer(self.stage_patience, self._tell, [f"{name} ..."])
+            self._timer = threading.Timer(self.stage_patience, self._tell, [words])
             self._timer.daemon = True
             self._timer.start()
 
-    def started(self, tasks: Sequence[tuple[str, int, int]], model: str) -> None:
+    def started(self, tasks: Sequence[tuple[str, int, int]], model: str | Phrase) -> None:
         self._stop_timer()
         super().started(tasks, model)
         self._told = self.clock()
@@ -217,11 +221,11 @@ class LiveBoard(Board):
     _kept: set[str] = field(default_factory=set)
     _stage: str = ""
 
-    def stage(self, name: str) -> None:
-        self._stage = name
+    def stage(self, name: str | Phrase) -> None:
+        self._stage = said(name, self.t)
         self._show()
 
-    def started(self, tasks: Sequence[tuple[str, int, int]], model: str) -> None:
+    def started(self, tasks: Sequence[tuple[str, int, int]], model: str | Phrase) -> None:
         super().started(tasks, model)
         self._kept = set()
         self._show()
@@ -232,11 +236,11 @@ class LiveBoard(Board):
             self._kept.add(line.name)
             self._bars.console.print(self._bars.make_tasks_table(self._as_bars([line])))
 
-    def message(self, text: str) -> None:
+    def message(self, text: str | Phrase) -> None:
         if self._bars is None:
             super().message(text)
         else:
-            self._bars.console.print(visible(text), markup=False)
+            self._bars.console.print(visible(said(text, self.t)), markup=False)
 
     def finished(self) -> None:
         self._stage = ""

@@ -8,13 +8,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli.console import line, notice_path, show, table
+from harness.cli.console import line, notice_path, show_in_parts
+from harness.words import Translate, locale_language, translator
 
 if TYPE_CHECKING:
     from harness.run.result import RunResult
     from harness.run.sweep import DialEffect, SweepPoint
-
-COLUMNS = ("task, metric", "setting", "value", "stderr", "n", "tokens an answer", "of reasoning", "cut")
 
 _CHANCE = 0.05
 _FEW = 30
@@ -25,6 +24,11 @@ def print_sweep(name: str, results: Mapping[str, RunResult], output: Path) -> No
     from harness.record.result_rows import number
     from harness.run.sweep import DIALS, dial_effects, sweep_points
 
+    t = translator(locale_language(None))
+    columns = (
+        t("task, metric"), t("setting"), t("value"), t("stderr"), "n", t("tokens an answer"), t("of reasoning"),
+        t("cut"),
+    )  # fmt: skip
     points = sorted(
         sweep_points({label: result.report for label, result in results.items()}), key=lambda point: point.task
     )
@@ -34,30 +38,31 @@ def print_sweep(name: str, results: Mapping[str, RunResult], output: Path) -> No
         first = (f"{point.task}, {point.metric}", point.label, number(point.value), number(point.stderr), str(point.n))
         rows.append([*first, tokens, reasoning, str(point.cut or "")])
     line()
-    show(table(COLUMNS, rows, flexible=COLUMNS[:2]))
+    show_in_parts(columns, rows, columns[:2], kept=2)
     for effect in dial_effects(results) if name in DIALS else ():
-        for text in _doubts(name, effect):
+        for text in _doubts(name, effect, t):
             line(text)
-    _write_charts(name, points, output)
+    _write_charts(name, points, output, t)
 
 
-def _doubts(name: str, effect: DialEffect) -> Iterator[str]:
+def _doubts(name: str, effect: DialEffect, t: Translate) -> Iterator[str]:
     """Why a setting may have done nothing, in words."""
     if not effect.reasoned:
-        yield f"{effect.task}: no answer shows or counts any reasoning, whatever {name} says"
+        yield t("{task}: no answer shows or counts any reasoning, whatever {name} says", task=effect.task, name=name)
     if effect.p is None:
-        yield f"{effect.task}: nobody counts the tokens of the same questions with each {name}"
+        yield t("{task}: nobody counts the tokens of the same questions with each {name}", task=effect.task, name=name)
     elif effect.p > _CHANCE:
-        what = "tokens of reasoning" if effect.of_reasoning else "tokens of the answers"
-        questions = "1 question" if effect.questions == 1 else f"{effect.questions} questions"
-        yield (
-            f"{effect.task}: {what} do not differ by {name} beyond chance (p = {effect.p:.2f}, permutation test on "
-            f"{questions}): the model or its server may ignore it"
-            + (", or these are too few to tell" if effect.questions < _FEW else "")
-        )
+        what = t("tokens of reasoning") if effect.of_reasoning else t("tokens of the answers")
+        questions = t("1 question") if effect.questions == 1 else t("{n} questions", n=effect.questions)
+        told = t(
+            "{task}: {what} do not differ by {name} beyond chance (p = {p:.2f}, permutation test on {questions}): the "
+            "model or its server may ignore it",
+            task=effect.task, what=what, name=name, p=effect.p, questions=questions,
+        )  # fmt: skip
+        yield told + (t(", or these are too few to tell") if effect.questions < _FEW else "")
 
 
-def _write_charts(name: str, points: Sequence[SweepPoint], output: Path) -> None:
+def _write_charts(name: str, points: Sequence[SweepPoint], output: Path, t: Translate) -> None:
     if find_spec("matplotlib") is None:
         return
     from harness.view.charts import scatter, svg
@@ -70,5 +75,5 @@ def _write_charts(name: str, points: Sequence[SweepPoint], output: Path) -> None
         ]
         if len(drawn) > 1:
             path = output / f"sweep_{re.sub(r'[^A-Za-z0-9_-]+', '_', f'{name}_{task}')}.svg"
-            path.write_bytes(svg(scatter(drawn, "tokens an answer", task), ground="white"))
-            notice_path("Chart", path)
+            path.write_bytes(svg(scatter(drawn, t("tokens an answer"), task), ground="white"))
+            notice_path(t("Chart"), path)

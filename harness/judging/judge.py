@@ -41,6 +41,7 @@ from harness.scoring.aggregation import summarise
 from harness.secret import sealed
 from harness.tasks.generation import generation_params
 from harness.types import JSON, Record, Result
+from harness.words import phrase
 
 JUDGEMENTS = "judgements"
 """The folder of a run folder that holds the judgements of it."""
@@ -196,7 +197,7 @@ def plan_judging(spec: JudgeSpec, registry: Registry, progress: Progress) -> lis
 
     One plan; of more than two sides, one for every two of them.
     """
-    progress.stage("reading the answers that are judged")
+    progress.stage(phrase("reading the answers that are judged"))
     rubric = find_rubric(spec.rubric, tuple(registry.template_folders()))
     if not spec.judges:
         raise UsageError("--model: name the model that judges (`harness plugins` lists what there is)")

@@ -23,6 +23,7 @@ from harness.run.answers import description, plugin_errors
 from harness.run.budget import Account, asked_within
 from harness.run.spec import Progress
 from harness.types import JSON, Prompt, Record, Request, Response
+from harness.words import phrase
 
 
 @dataclass(slots=True)
@@ -103,7 +104,7 @@ class Session:
             return
         self.model.folder = self.folder.path
         if not self.is_loaded:
-            self.progress.stage(f"loading judge {self.name}: its weights, or a connection")
+            self.progress.stage(phrase("loading judge {name}: its weights, or a connection", name=self.name))
             with plugin_errors(self.name, "could not be loaded"):
                 self.model.load()
             self.is_loaded = True
@@ -111,7 +112,7 @@ class Session:
         if self.model.answers_samples:
             with plugin_errors(self.name, "could not look at the samples"):
                 self.model.take_samples([self.maker.sample(sample) for sample in samples])
-        self.progress.stage("waiting for the first judgement")
+        self.progress.stage(phrase("waiting for the first judgement"))
         while self._pending:
             self._round()
         # A model may know more of itself by now.

@@ -24,6 +24,7 @@ from harness.live.web import Fetched, LeftOutError, Web
 from harness.quick import dataclass
 from harness.run.spec import Progress
 from harness.tasks.dates import is_later
+from harness.words import phrase
 
 if TYPE_CHECKING:
     from harness.live.browser import Browser
@@ -84,7 +85,7 @@ def capture(
         if spec.screenshots and any(map(_is_address, spec.sources)):
             from harness.live.browser import browser
 
-            progress.stage("starting Chromium")
+            progress.stage(phrase("starting Chromium"))
             show = stack.enter_context(browser())
         maker = _Maker(spec, folder, web or Web(spec.pause), show, known.values())
         kept = before
@@ -93,7 +94,7 @@ def capture(
                 break
             if (page := known.get(found.source)) is not None and not _is_wanted_again(page, spec):
                 continue
-            progress.stage(f"page {len(known) + 1}: {found.source}")
+            progress.stage(phrase("page {n}: {source}", n=len(known) + 1, source=found.source))
             page = maker.page(found)
             folder.append(PAGES, as_line(page))
             known[page.source] = page
@@ -142,7 +143,7 @@ class _Maker:
             if not _is_address(source):
                 yield from (_Found(each.source, document=each) for each in documents_of(Path(source)))
                 continue
-            progress.stage(f"looking at {source}")
+            progress.stage(phrase("looking at {source}", source=source))
             try:
                 fetched = self.web.get(source)
             except LeftOutError as error:

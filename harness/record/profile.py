@@ -47,7 +47,10 @@ class RunProfile:
         return cls(
             path=str(folder),
             commands=len(known),
-            unknown=sum("profile" not in each and bool(each.get("samples")) for each in sessions),
+            # A merge copies what its shards computed, whose times are here.
+            unknown=sum(
+                "profile" not in each and "merged" not in each and bool(each.get("samples")) for each in sessions
+            ),
             samples=sum(samples for _, samples in known),
             seconds=sum(profile["seconds"] for profile, _ in known),
             processor=sum(profile["processor"] for profile, _ in known),

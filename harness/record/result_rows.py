@@ -35,13 +35,10 @@ class TableRow:
     part: bool = False
 
     def cells(self, columns: Sequence[str]) -> list[str]:
-        ends, stderr = self.result["interval"], self.result["stderr"]
-        # Where all samples score alike, what is 0 is the spread that was seen, not the doubt.
-        unknown = stderr == 0 and ends and float(ends[0]) < float(ends[1])
         known = {
             "metric": self.metric,
             "value": number(self.result["value"]),
-            "stderr": number(None if unknown else stderr),
+            "stderr": number(known_stderr(self.result)),
             "95% interval": interval(self.result),
             "n": str(self.result["n"]),
         }
@@ -143,6 +140,15 @@ def metric_label(metric: MetricFields, average: str | None, t: Translate = engli
     gap = f", {t('not of all tasks')}" if metric.get("missing") else ""
     words = filter(None, (str(metric["metric"]), metric.get("setting"), average and t(average)))
     return f"{', '.join(words)}{gap}{arrow}"
+
+
+def known_stderr(metric: MetricFields) -> float | None:
+    """The standard error; None where all samples score alike: what is 0 then is the spread that was seen, not the
+    doubt, which the interval tells."""
+    ends, stderr = metric["interval"], metric["stderr"]
+    if stderr is None or (stderr == 0 and ends and float(ends[0]) < float(ends[1])):
+        return None
+    return float(stderr)
 
 
 def number(value: Number | None) -> str:

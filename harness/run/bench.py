@@ -19,6 +19,7 @@ from harness.run.rungs import Rung, rung_of
 from harness.run.spec import Progress, RunSpec
 from harness.streaming import AskTimed, TimedReply
 from harness.types import Request
+from harness.words import Phrase, phrase
 
 LEAST_REQUESTS = 20
 PER_PLACE = 5
@@ -40,8 +41,10 @@ class Load:
         return self.requests or max(LEAST_REQUESTS, PER_PLACE * (self.at_once or 0))
 
     @property
-    def text(self) -> str:
-        return f"{self.at_once} at once" if self.at_once is not None else f"{self.rate:g} requests a second"
+    def text(self) -> Phrase:
+        if self.at_once is not None:
+            return phrase("{load:g} at once", load=self.at_once)
+        return phrase("{load:g} requests a second", load=self.rate)
 
 
 def bench(
@@ -72,7 +75,7 @@ def bench(
                 "(gsm8k, or the variant `gen` of one with choices)"
             )
         client = model.timed()
-        progress.stage(f"looking for {spec.model}")
+        progress.stage(phrase("looking for {model}", model=spec.model))
         with plugin_errors(spec.model, "could not be loaded"):
             model.load()
 
@@ -81,7 +84,7 @@ def bench(
                 await _warm(ask, requests[:1] * warmup, progress)
                 drawn = _Prompts(requests, spec.seed)
                 for number, load in enumerate(loads):
-                    progress.stage(f"{load.text}: {load.count} requests")
+                    progress.stage(phrase("{load}: {n} requests", load=load.text, n=load.count))
                     await _measure(ask, load, drawn, limits, f"bench {spec.seed} {number}", keep)
 
         with plugin_errors(spec.model, "failed while it was measured"):
@@ -106,7 +109,7 @@ class _Prompts:
 
 async def _warm(ask: AskTimed, requests: Sequence[Request], progress: Progress) -> None:
     for request in requests:
-        progress.stage("the first request, which is not counted")
+        progress.stage(phrase("the first request, which is not counted"))
         reply = await ask(request)
         if reply.error:
             raise ModelError(f"the first request failed, so nothing was measured: {reply.error}")

@@ -35,7 +35,7 @@ from harness.run.spec import Progress, RunSpec
 from harness.secret import MASK
 from harness.stopwatch import Stopwatch
 from harness.types import UNREADABLE, Sample
-from harness.words import Translate, english
+from harness.words import Translate, english, phrase
 
 if TYPE_CHECKING:
     from harness.data.picture_hash import Bits
@@ -173,7 +173,7 @@ def in_corpus(
             for job, samples in rows
         ]
         shown = [_PictureIndex(samples, trouble) for _, samples in rows]
-        progress.stage("reading the corpus")
+        progress.stage(phrase("reading the corpus"))
         for place, text in documents(corpus, trouble):
             for index in indices:
                 index.look(place, text)

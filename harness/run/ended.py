@@ -43,6 +43,7 @@ from harness.run.samples import build_options
 from harness.run.spec import Progress, RunSpec
 from harness.stopwatch import Stopwatch
 from harness.tasks.rows import needed_splits
+from harness.words import phrase
 
 _HERE = Path(__file__).parents[1]
 
@@ -129,7 +130,7 @@ def earlier_run(
         begun = read_begun(path) if path is not None else None
         if path is None or (ended is None and begun is None):
             return None
-        progress.stage("looking whether anything has changed")
+        progress.stage(phrase("looking whether anything has changed"))
         with clock.phase("rows"):
             fingerprints = _fingerprints(spec, jobs, registry)
         digest = digest_of(spec, model, jobs, registry, fingerprints)

@@ -24,15 +24,16 @@ from harness.run.prepare import Narrow, prepare_run
 from harness.run.result import RunResult
 from harness.run.spec import Progress, RunSpec
 from harness.secret import secrets_in
+from harness.words import Phrase, phrase
 
 
 class _Lines(Progress):
     """Tells of a run in the log of its job."""
 
-    def stage(self, name: str) -> None:
+    def stage(self, name: str | Phrase) -> None:
         self.message(name)
 
-    def message(self, text: str) -> None:
+    def message(self, text: str | Phrase) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
@@ -74,9 +75,15 @@ def run_in_shards(
     executor.say = progress.message
     folder = output / f"{executor.name}-{whole}-jobs"
     if todo:
-        known = f", {len(jobs) - len(todo)} of them done already" if len(todo) < len(jobs) else ""
-        progress.message(f"{executor.name}: {len(jobs)} shards{known}; logs are in {folder}")
-        progress.stage("waiting for the shards")
+        done = len(jobs) - len(todo)
+        known = phrase(", {n} of them done already", n=done) if done else ""
+        progress.message(
+            phrase(
+                "{name}: {n} shards{known}; logs are in {folder}",
+                name=executor.name, n=len(jobs), known=known, folder=folder,
+            )
+        )  # fmt: skip
+        progress.stage(phrase("waiting for the shards"))
         _do(todo, executor, folder, progress)
     paths = [folders_of(output, job.identity)[-1] for job in jobs if folders_of(output, job.identity)]
     return merge(paths, output, registry, progress)
@@ -115,8 +122,13 @@ def _do(todo: Sequence[RunShard], executor: ShardExecutor, folder: Path, progres
     try:
         for job, error, log in executor.run(todo, folder):
             ended += 1
-            how = "is done" if not error else f"failed: {error} (log: {log})"
-            progress.message(f"shard {job.part} of {job.of} {how}; {ended} of {len(todo)}")
+            how = phrase("failed: {error} (log: {log})", error=error, log=log) if error else phrase("is done")
+            progress.message(
+                phrase(
+                    "shard {part} of {of} {how}; {ended} of {todo}",
+                    part=job.part, of=job.of, how=how, ended=ended, todo=len(todo),
+                )
+            )  # fmt: skip
             failed += [f"shard {job.part} of {job.of}: {error} (log: {log})"] if error else []
     except KeyboardInterrupt:
         raise Interrupted("interrupted, and the jobs are ended; the same command goes on") from None

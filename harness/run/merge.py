@@ -31,6 +31,7 @@ from harness.run.summarise import summarise_run, write_submissions
 from harness.task_code.client import TaskCode
 from harness.tasks.build import sample_from_record
 from harness.types import JSON, Sample
+from harness.words import phrase
 
 _FLAG = re.compile(r"\s--shard(?:=|\s+)\S+")
 # What a merged manifest has from its shards as it is.
@@ -180,8 +181,11 @@ def check_all_there(shards: Sequence[Shard]) -> None:
         by_part[part] = shard
     if missing := [f"{part}/{of}" for part in range(1, of + 1) if part not in by_part]:
         which = "shard is" if len(missing) == 1 else "shards are"
-        command = f"; run it with --shard {missing[0]}" if len(missing) == 1 else ", each run with --shard"
-        raise UsageError(f"{len(missing)} {which} missing: {and_more(missing)}{command}")
+        known = str(shards[0].manifest.get("command") or "")
+        command, found = re.subn(r"--shard[= ]\S+", f"--shard {missing[0]}", known)
+        which_one = "it" if len(missing) == 1 else "the first"
+        how = f"; run {which_one} with{f': {command}' if found == 1 else f' --shard {missing[0]}'}"
+        raise UsageError(f"{len(missing)} {which} missing: {and_more(missing)}{how}")
     for shard in shards:
         with RunFolder.read(shard.path) as folder:
             there, asked = len(folder), sum(task.get("samples", 0) for task in folder.manifest["tasks"].values())
@@ -255,8 +259,8 @@ def _merged(
     shards: Sequence[Shard], jobs: Sequence[TaskJob], folder: RunFolder, coverage: Coverage, progress: Progress
 ) -> RunResult:
     samples = {name: fields.get("samples", 0) for name, fields in folder.manifest["tasks"].items()}
-    progress.stage("merging")
-    progress.started([(name, n, 0) for name, n in samples.items()], f"{len(shards)} shards")
+    progress.stage(phrase("merging"))
+    progress.started([(name, n, 0) for name, n in samples.items()], phrase("{n} shards", n=len(shards)))
     headlines = {job.task.name: job.scorer.headline for job in jobs}
     for shard in shards:
         with RunFolder.read(shard.path) as part:

@@ -41,6 +41,7 @@ from harness.run.talks import SimulatedUser, as_it_goes_on, user_prompt
 from harness.stopwatch import OTHER, Stopwatch
 from harness.thinking import Thinking
 from harness.types import JSON, Request
+from harness.words import phrase
 
 Narrow = Callable[[Sequence[TaskJob]], Sequence[TaskJob]]
 
@@ -108,12 +109,12 @@ def prepare_run(
     clock.turn("tasks")
     registry, progress = registry or load_plugins(), progress or Progress()
     _check_flags(spec, registry)
-    progress.stage("reading tasks")
+    progress.stage(phrase("reading tasks"))
     meanwhile = functools.partial(_import_libraries, spec.model, registry) if models and not showing else lambda: None
     jobs = narrow(load_jobs(spec, registry, progress, meanwhile))
     check_drawn(jobs, spec)
     if scoring:
-        progress.stage("preparing metrics")
+        progress.stage(phrase("preparing metrics"))
         prepare_metrics(jobs, spec)
     specs = [resolved(replace(spec, model_args=dict(args)), registry) for args in models]
     asked = _AskedRows(spec, specs, jobs, registry, progress, clock, may_have_ended and len(specs) == 1)
@@ -249,7 +250,7 @@ def prepare_user(
     for job in wanting:
         for sample in job.samples:
             user_prompt(job.task, sample)  # what a template lacks is said now
-    progress.stage(f"preparing the simulated user, {name}")
+    progress.stage(phrase("preparing the simulated user, {name}", name=name))
     user = create_model(plain, registry)
     with plugin_errors(name, "could not be prepared"):
         user.prepare()
@@ -279,7 +280,7 @@ def prepare_models(
             made.append(remote(model, spec, executor, registry) if isinstance(executor, ModelExecutor) else model)
             stack.callback(made[-1].close)
         for spec, model in zip(specs, made, strict=True):
-            progress.stage(f"preparing model {spec.model}: its configuration and tokenizer")
+            progress.stage(phrase("preparing model {model}: its configuration and tokenizer", model=spec.model))
             with plugin_errors(spec.model, "could not be prepared"):
                 if showing:
                     model.prepare_to_show(bool(spec.apply_chat_template))
@@ -288,7 +289,7 @@ def prepare_models(
             check_declared(model, spec.model)
         asked = samples(made)
         for spec, model in zip(specs, made, strict=True):
-            progress.stage(f"checking prompts for model {spec.model}")
+            progress.stage(phrase("checking prompts for model {model}", model=spec.model))
             check_abilities(model, spec.model, asked.facts, registry)
             if model.sees_prompts:
                 check_media(asked.facts)

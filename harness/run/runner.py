@@ -51,6 +51,7 @@ from harness.run.talks import SimulatedUser
 from harness.run.work import RunWork
 from harness.stopwatch import Spent, Stopwatch, peak_memory
 from harness.types import JSON, Sample
+from harness.words import phrase
 
 PART = 50_000
 """Samples that are asked at a time. So many share their prefixes and fill batches as well as all would."""
@@ -276,7 +277,7 @@ class _Run:
             note_incidents(self.folder, self.model, self.spec.model)  # before the report, which shows them
             with self.clock.phase("scores"):
                 self._score_in_batches(jobs)
-            self.progress.stage("summing up")
+            self.progress.stage(phrase("summing up"))
             with self.clock.phase("report"):
                 result = self._report(jobs)
             self.progress.finished()
@@ -357,11 +358,11 @@ class _Run:
         if not self.is_loaded:
             self.folder.begin_work()
             self.model.folder = self.folder.path
-            self.progress.stage(f"loading model {self.spec.model}: its weights, or a connection")
+            self.progress.stage(phrase("loading model {model}: its weights, or a connection", model=self.spec.model))
             with self.clock.phase("load"), plugin_errors(self.spec.model, "could not be loaded"):
                 self.model.load()
             self._note_model()
-            self.progress.stage("waiting for the first answer")
+            self.progress.stage(phrase("waiting for the first answer"))
             self.progress.metered(self.work.so_far)
             self.is_new, self.is_loaded = not self.folder.known, True
         while self.open_requests.any_left:  # once, unless there are conversations: then once a turn

@@ -24,6 +24,7 @@ from harness.tasks.make import with_files
 from harness.tasks.rows import needed_splits
 from harness.tasks.splits import OpenSplit
 from harness.types import DatasetSpec, Media, Message, Prompt, Rows, Sample, SampleKey
+from harness.words import phrase
 
 
 def build_options(
@@ -71,8 +72,8 @@ def render_samples(
     fingerprints: dict[str, str] = {}
     before = clock.turn("prompts")
     for number, job in enumerate(jobs, 1):
-        which = f" (task {number} of {len(jobs)})" if len(jobs) > 1 else ""
-        progress.stage(f"opening rows and rendering prompts of {job.task.name}{which}")
+        which = phrase(" (task {n} of {count})", n=number, count=len(jobs)) if len(jobs) > 1 else ""
+        progress.stage(phrase("opening rows and rendering prompts of {task}{which}", task=job.task.name, which=which))
 
         def open_split(dataset: DatasetSpec, split: str, task: str = job.task.name) -> Rows:
             with clock.phase("rows"):

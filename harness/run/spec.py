@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from harness.quick import dataclass
 from harness.secret import sealed
 from harness.types import JSON, BadRows, Record
+from harness.words import Phrase
 
 if TYPE_CHECKING:
     from harness.run.work import Meter
@@ -103,10 +104,10 @@ class RunSpec:
 class Progress:
     """What a run tells whoever watches it. The base class is silent."""
 
-    def stage(self, name: str) -> None:
+    def stage(self, name: str | Phrase) -> None:
         """What the run does from here on, until the next stage, or until samples come: `reading tasks`."""
 
-    def started(self, tasks: Sequence[tuple[str, int, int]], model: str) -> None:
+    def started(self, tasks: Sequence[tuple[str, int, int]], model: str | Phrase) -> None:
         """`tasks` are (name, samples, samples already on disk)."""
 
     def metered(self, meter: Meter) -> None:
@@ -115,7 +116,7 @@ class Progress:
     def sample_done(self, record: Record, headline: str) -> None:
         """A record was written. `headline` is the key of the score to watch."""
 
-    def message(self, text: str) -> None:
+    def message(self, text: str | Phrase) -> None:
         """One line for the user."""
 
     def finished(self) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from harness.errors import UsageError
 from harness.quick import dataclass
 from harness.record.report_fields import Report
+from harness.record.result_rows import known_stderr
 from harness.run.recipes import under_flags
 from harness.run.result import RunResult
 from harness.run.spec import RunSpec
@@ -126,7 +127,7 @@ def sweep_points(reports: Mapping[str, Report]) -> Iterator[SweepPoint]:
                 str(metric["metric"]),
                 label,
                 None if metric["value"] is None else float(metric["value"]),
-                None if metric["stderr"] is None else float(metric["stderr"]),
+                known_stderr(metric),
                 int(metric["n"]),
                 tokens / answers if answers and tokens else None,
                 reasoning / answers if answers and reasoning else None,

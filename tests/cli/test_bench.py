@@ -112,6 +112,14 @@ def test_what_cannot_be_measured_is_one_line(server: ScriptedServer, answer: Any
     assert not found
 
 
+def test_no_column_is_lost_on_a_narrow_terminal(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    text, _ = bench(server, "--concurrency", "1,2")
+    heads = [line for line in text.splitlines() if line.startswith("at once")]
+    assert len(heads) == 2 and "requests/s" in heads[0]
+    assert "whole reply, s" in heads[1] and heads[1].endswith("failed")
+
+
 def test_a_server_that_dies_leaves_what_was_measured(server: ScriptedServer) -> None:
     server.answer = lambda asked: streamed(*WORDS, breaks=asked.number > 32)
     text, found = bench(server, "--concurrency", "1,2,4", "--requests", "30", code=2)

@@ -64,6 +64,8 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], Result
         (["tesks"], "error: unknown command 'tesks'; did you mean 'tasks'?"),
         (["ceval"], "error: unknown command 'ceval' (to run a task of this name: harness --tasks ceval)"),
         (["report"], "error: RUNS is missing"),
+        (["merge"], "error: RUNS is missing: the folders of the shards"),
+        (["models"], "error: unknown command 'models' (`harness help models` is the page of this name)"),
         (["new", "task", "Bad Name"], "error: NAME: 'Bad Name' must be lower-case letters"),
         (["new", "metrik", "x"], "error: there is no scaffold 'metrik'"),
     ],

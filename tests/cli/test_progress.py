@@ -11,6 +11,7 @@ from rich.cells import cell_len
 
 from harness.cli.progress import Board, LiveBoard, PlainBoard, clock_text, pace_text, watch
 from harness.types import Prompt, Record
+from harness.words import phrase, translator
 
 
 def record(task: str, score: float | tuple[float, ...] | None = 1.0) -> Record:
@@ -86,6 +87,20 @@ def test_a_stage_is_named_in_a_pipe_when_it_takes_long() -> None:
     board.stage("loading model hf")
     assert stream.getvalue() == "reading tasks ...\nloading model hf ...\n"
     board.finished()
+
+
+def test_stages_and_lines_are_in_the_language_of_the_locale() -> None:
+    stream = io.StringIO()
+    board = PlainBoard(stream, Clock(), t=translator("zh"), stage_patience=0)
+    board.stage(phrase("loading model {model}: its weights, or a connection", model="hf"))
+    board.started([("a", 1, 0)], phrase("{n} shards", n=4))
+    board.message("as a plugin says it")
+    board.finished()
+    assert stream.getvalue().splitlines() == [
+        "加载模型 hf：权重，或建立连接 ...",
+        "4 个分片：共 1 个任务，1 个样本",
+        "as a plugin says it",
+    ]
 
 
 def test_quick_stages_say_nothing_in_a_pipe() -> None:

@@ -16,6 +16,7 @@ from harness.run.runner import run
 from harness.run.spec import Progress, RunSpec
 from harness.tasks import library
 from harness.testing import run_harness, tiny_causal_lm
+from harness.words import Phrase
 
 TASK = """\
 task: sums
@@ -87,8 +88,8 @@ def test_every_stage_is_named_as_it_starts() -> None:
     stages: list[str] = []
 
     class Listener(Progress):
-        def stage(self, name: str) -> None:
-            stages.append(name)
+        def stage(self, name: str | Phrase) -> None:
+            stages.append(str(name))
 
         def started(self, tasks: object, model: str) -> None:
             stages.append("started")

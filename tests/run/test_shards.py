@@ -16,6 +16,7 @@ from harness.errors import UsageError
 from harness.record.run import RunFolder
 from harness.run.cuts import parts_of
 from harness.run.merge import merge
+from harness.testing import run_harness
 
 _TIMES = re.compile(r"started|finished|seconds|sessions|command|output")
 
@@ -145,6 +146,15 @@ def test_what_cannot_be_merged_is_one_line_and_writes_nothing(parts: Path, tmp_p
         merge([folder], tmp_path / "merged")
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "merged").exists()
+
+
+def test_a_missing_shard_is_named_with_its_command(tmp_path: Path) -> None:
+    flags = "--tasks demo_choice_zh --model dummy --limit 1 --shard 2/3 --output"
+    run_harness(*flags.split(), str(tmp_path / "parts"))
+    done = run_harness("merge", str(tmp_path / "parts"))
+    assert done.exit_code == 4
+    assert "2 shards are missing: 1/3, 3/3; run the first with: harness --tasks demo_choice_zh" in done.stderr
+    assert "--shard 1/3" in done.stderr
 
 
 def test_mixed_versions_are_merged_on_request_and_named(parts: Path, tmp_path: Path) -> None:

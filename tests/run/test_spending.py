@@ -131,6 +131,7 @@ def test_a_sweep_draws_one_table(server: ScriptedServer, tmp_path: Path) -> None
     assert (
         "tokens of the answers do not differ by reasoning_effort beyond chance (p = 1.00, permutation test on 2" in said
     )
+    assert "0.0000 - 2 3.0" in said  # two that score alike: no error is known, as in the table of each run
     labels = swept(RunSpec(("t",)), "temperature", [0, 0.6])
     assert [run.gen_kwargs for run in labels.values()] == [{"temperature": 0}, {"temperature": 0.6}]
     for name, values, message in (
