@@ -17,6 +17,7 @@ import contextlib
 import hashlib
 import itertools
 import math
+import operator
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -266,14 +267,14 @@ class _Drawing:
             notes.drawn_from = RowSet(rows[name])
         self.task = DrawnTask(job, rows, spec.seed, rival)
         self.scores = self.task.rows.scores()
-        self._entries = array("I", [0]) * len(counts)
-        views_of = array("I", [0]) * len(counts)
+        entry_of, views_of = (array("I", [0]) * len(counts) for _ in range(2))
         for name in rows:
             for number, entry in zip(rows[name], entries[name], strict=True):
                 place = self.task.rows.place(name, number)
                 assert place is not None
-                self._entries[place], views_of[place] = entry, counts[entry]
-        self._views = array("I", itertools.accumulate(views_of, initial=0))
+                entry_of[place], views_of[place] = entry, counts[entry]
+        self._entries = _counted_up(entry_of)
+        self._views = _counted_up(array("I", itertools.accumulate(views_of, initial=0)))
         """Where the views of the row at a place begin, among those of all rows."""
         self._records = Spool[Record](block=1)
         self._seen = array("q", [-1]) * (self.count if self.count > len(counts) else 0)
@@ -418,13 +419,20 @@ def drawn_fields(job: TaskJob, coverage: TaskCoverage, records: Iterable[Record]
 
 
 def _rising(numbers: Iterable[int]) -> range | array[int]:
-    """Different numbers, the least first: without gaps they are a range, which takes no room."""
+    """Numbers, the least first."""
     if isinstance(numbers, range):
         return numbers
     kept = array("q", numbers)
     if any(before > after for before, after in itertools.pairwise(kept)):
         kept = array("q", sorted(kept))
-    return range(kept[0], kept[-1] + 1) if kept and kept[-1] - kept[0] + 1 == len(kept) else kept
+    return _counted_up(kept)
+
+
+def _counted_up(numbers: array[int]) -> range | array[int]:
+    """Numbers of which each is by one greater than the one before are a range, which takes no room."""
+    if numbers and all(map(operator.eq, numbers, itertools.count(numbers[0]))):
+        return range(numbers[0], numbers[0] + len(numbers))
+    return numbers
 
 
 def _range(score: float, least: float, greatest: float) -> tuple[float, float]:
