@@ -111,6 +111,13 @@ class Activity:
     granted: float | None = None
 
 
+GENERATION = frozenset({
+    "temperature", "top_p", "top_k", "min_p", "do_sample", "num_beams", "repetition_penalty", "presence_penalty",
+    "frequency_penalty", "max_gen_toks", "max_new_tokens", "max_tokens", "until",
+})  # fmt: skip
+"""What belongs to `--gen_kwargs` and is often given to the model."""
+
+
 class Model(ABC):
     """Base class of all models. A life has four steps, each called once and in this order:
 
@@ -183,6 +190,10 @@ class Model(ABC):
         for name in args:
             if name not in known and name in cls.elsewhere:
                 raise UsageError(f"--model_args: '{name}' of lm-eval is not here: {cls.elsewhere[name]}")
+            if name not in known and not open_ended and name in GENERATION:
+                raise UsageError(
+                    f"--model_args: '{name}' says how answers are generated: write --gen_kwargs {name}={args[name]}"
+                )
             if name not in known and not open_ended:
                 takes = f"(it takes: {', '.join(known) or 'none'})"
                 raise UsageError(

@@ -68,6 +68,7 @@ def test_values_that_are_not_known(folder: Path) -> None:
     )
     assert "--device: unknown device 'gpu'" in refusal(folder, device="gpu")
     assert "takes no argument 'dtyp'; did you mean 'dtype'?" in refusal(folder, dtyp="float32")
+    assert "how answers are generated: write --gen_kwargs num_beams=4" in refusal(folder, num_beams=4)
 
 
 def test_a_device_that_is_not_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
