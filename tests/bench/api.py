@@ -11,6 +11,7 @@ reply, and from the shell.
 
 from __future__ import annotations
 
+import argparse
 import gc
 import json
 import resource
@@ -149,8 +150,11 @@ def measure_shared(servers: list[dict[str, Any]], at_once: int, rate: float, num
 def main() -> None:
     # As the command does, whose samples are asked here without it.
     gc.set_threshold(50_000, 20, 20)
-    number = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
-    wanted = sys.argv[2] if len(sys.argv) > 2 else ""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("number", nargs="?", type=int, default=2000, help="requests of most scenes")
+    parser.add_argument("wanted", nargs="?", default="", help="only scenes whose name holds this")
+    given = parser.parse_args()
+    number, wanted = given.number, given.wanted
     print(f"{'':44}       s   limit  ratio    sent failed  cpu s")
     for name, (how, at_once) in SCENES.items():
         if wanted in name:

@@ -7,8 +7,8 @@ MIRROR is a folder as `--data` takes it, with `openai/openai_humaneval` and `git
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,12 @@ def _passed(rows: list[dict[str, Any]], replies: list[str]) -> int:
 
 def main() -> int:
     """Print a line a file and kind of solution. Returns 1 where one passed or failed that should not."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("mirror", type=Path)
+    mirror = parser.parse_args().mirror
     wrong = 0
     for name in _FILES:
-        rows = [json.loads(line) for line in (Path(sys.argv[1]) / name).read_text("utf-8").splitlines() if line]
+        rows = [json.loads(line) for line in (mirror / name).read_text("utf-8").splitlines() if line]
         for kind, replies, expected in (
             ("own", [row["canonical_solution"] for row in rows], len(rows)),
             ("broken", ["    return NotImplemented\n"] * len(rows), 0),
