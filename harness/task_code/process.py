@@ -380,6 +380,8 @@ def _told(error: BaseException) -> str:
     text = f"{type(error).__name__}: {what[:400]}" if what else type(error).__name__
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename not in _OWN]
     own = [frame for frame in frames if "site-packages" not in frame.filename or "/lm_eval/" in frame.filename]
+    if isinstance(error, RecursionError) and not frames:
+        text = "RecursionError: a value that it gives holds itself, or is nested too deep"
     place = (own or frames)[-1:]
     return text + "".join(f" ({frame.filename}:{frame.lineno})" for frame in place)
 

@@ -26,19 +26,25 @@ def plain_row(row: Row) -> Row:
 _JSON_SCALARS = frozenset({str, int, bool, type(None)})
 
 
-def _plain_value(value: Any) -> JSON:
+_DEEPEST = 200
+"""Lists and mappings that may lie in one another: what walks through a row later needs several calls for each."""
+
+
+def _plain_value(value: Any, depth: int = 1) -> JSON:
     if type(value) in _JSON_SCALARS:
         return value
+    if depth > _DEEPEST:
+        raise DataError(f"a value is nested more than {_DEEPEST} times")
     if type(value) is list:  # before the others, which are slow to tell
-        return [item if type(item) in _JSON_SCALARS else _plain_value(item) for item in value]
+        return [item if type(item) in _JSON_SCALARS else _plain_value(item, depth + 1) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): _plain_value(item) for key, item in value.items()}
+        return {str(key): _plain_value(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain_value(item) for item in value]
+        return [_plain_value(item, depth + 1) for item in value]
     if hasattr(value, "tolist"):  # numpy
-        return _plain_value(value.tolist())
+        return _plain_value(value.tolist(), depth)
     if isinstance(value, str | int):
         return value
     try:

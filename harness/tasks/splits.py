@@ -77,7 +77,11 @@ class SplitReader:
         if isinstance(rows, Spool) and not has_media and not conditions:
             for row in rows:
                 columns.update(row)
-                if row != plain_row(row):
+                try:
+                    is_plain = row == plain_row(row)
+                except DataError:  # which row it is, is said below
+                    is_plain = False
+                if not is_plain:
                     columns.clear()
                     break
             else:

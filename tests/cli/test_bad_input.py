@@ -170,6 +170,21 @@ def test_a_gold_answer_outside_the_choices() -> None:
     refused(run(), "error: rivers.yaml:7: doc_to_target: ", "row 0", "7", "3 choices")
 
 
+@pytest.mark.parametrize("few", [20_000, 2])
+@pytest.mark.parametrize(("opens", "closes"), [("[", "]"), ('{"a": ', "}")])
+def test_a_row_that_is_nested_too_deep_is_refused_by_its_number(
+    opens: str, closes: str, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.spool.FEW", few)
+    rows = Path("rivers.jsonl").read_text(encoding="utf-8").splitlines()
+    for depth in (150, 450):
+        rows[3] = '{"question": "?", "answer": 0, "deep": ' + opens * depth + "1" + closes * depth + "}"
+        Path("rivers.jsonl").write_text("".join(row + "\n" for row in rows), encoding="utf-8")
+        if depth == 150:
+            assert run("--output", "deep").exit_code == 0
+    refused(run(), "a value is nested more than 200 times (task 'rivers', split 'test', row 3)")
+
+
 def test_an_override_of_a_task_that_does_not_run() -> None:
     refused(run("--set", "lakes.num_fewshot=0"), "--set", "'lakes'")
 

@@ -498,7 +498,7 @@ ENDED = {
     "a list": "what is no answer",
     "forged": "what is no answer",
     "too long": "what is no answer",
-    "deep": "RecursionError",
+    "deep": "a value that it gives holds itself, or is nested too deep",
     "builtins": "no end|ended|Error",
     "close": "its process has ended",
     "fill": "File too large",
