@@ -66,6 +66,7 @@ MADE_UP = (
     "{task}: the model {finding} more than chance allows: it has seen them ({numbers})",
     "{task}: the model {finding} no more than chance allows ({numbers})",
     "second halves and Min-K% are compared with unseen rows: --unseen TASK, or --before_cutoff DATE",
+    "changed", "only in the first run", "only in the second run", "unscored",
     *REFUSALS, *KEPT, "the reply could not be read",
     "a broken line", "an empty document", "a picture of one colour", "a line that is no UTF-8, read with gaps",
     "by the tokenizer", "(estimated from their characters)",
@@ -84,7 +85,7 @@ SPEAKING = (
     "record/by_category.py", "record/capability_table.py", "record/seen_rows.py", "record/failures.py",
     "record/shown.py", "run/recipes.py", "cli/report.py", "cli/start.py", "cli/this_machine.py", "cli/view.py", "view",
     "run/probes.py", "cli/progress.py", "cli/speedometer.py", "cli/dry_run.py", "cli/bench.py", "cli/profile.py",
-    "cli/sweep.py",
+    "cli/sweep.py", "cli/compare.py",
 )  # fmt: skip
 """What makes the report, the viewer and the guide."""
 UNSAID = (

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli.completion import complete_runs
-from harness.cli.console import counted, line, notice, show, table
+from harness.cli.console import line, notice, show, table
 from harness.errors import UsageError
+from harness.words import Translate, locale_language, translator
 
 if TYPE_CHECKING:
     from harness.judging.ratings import RatingAgreement
     from harness.scoring.statistics.estimates import Estimate
     from harness.scoring.statistics.paired import Comparison
-
-COLUMNS = ("task", "first", "second", "difference", "p", "n")
 
 
 @click.command("compare")
@@ -32,7 +31,8 @@ COLUMNS = ("task", "first", "second", "difference", "p", "n")
 )
 @click.option("--list", "listed", is_flag=True, help="Name the samples that were won and lost.")
 @click.option("--json", "as_json", is_flag=True, help="All numbers, as JSON.")
-def command(runs: tuple[str, ...], ratings: Path | None, listed: bool, as_json: bool) -> None:
+@click.option("--lang", metavar="en|zh", help="Language of the table. [default: that of the locale]")
+def command(runs: tuple[str, ...], ratings: Path | None, listed: bool, as_json: bool, lang: str | None) -> None:
     """Compare runs with the first of them, sample by sample.
 
     The difference is that of the same questions; p is of an exact McNemar or permutation test (a bootstrap for values
@@ -43,8 +43,9 @@ def command(runs: tuple[str, ...], ratings: Path | None, listed: bool, as_json: 
     harness compare runs/before runs/after
     harness compare runs/A --ratings people.csv      what judges said of A, against what people said
     """
+    t = translator(locale_language(lang))
     if ratings is not None:
-        _compare_ratings(runs, ratings, as_json=as_json)
+        _compare_ratings(runs, ratings, t, as_json=as_json)
         return
     if len(runs) < 2:
         raise UsageError("name two runs or more: the first is what the others are compared with")
@@ -56,17 +57,19 @@ def command(runs: tuple[str, ...], ratings: Path | None, listed: bool, as_json: 
         if as_json:
             line(json.dumps([asdict(item) for item in comparisons], ensure_ascii=False, default=list))
             continue
-        line(f"first:  {labels[runs[0]]}")
-        line(f"second: {labels[other]}")
-        show(table(COLUMNS, [_row(item) for item in comparisons], ["task"]))
+        line(t("first:  {run}", run=labels[runs[0]]))
+        line(t("second: {run}", run=labels[other]))
+        columns = (t("task"), t("first"), t("second"), t("difference"), "p", "n")
+        show(table(columns, [_row(item) for item in comparisons], columns[:1]))
         for item in comparisons:
-            _explain(item, listed=listed)
-        for which, names in zip(("first", "second"), unshared_tasks(runs[0], other), strict=True):
+            _explain(item, t, listed=listed)
+        in_first, in_second = unshared_tasks(runs[0], other)
+        for where, names in ((t("only in the first run"), in_first), (t("only in the second run"), in_second)):
             if names:
-                line(f"only in the {which} run: {', '.join(names)}")
+                line(f"{where}: {', '.join(names)}")
 
 
-def _compare_ratings(runs: Sequence[str], file: Path, *, as_json: bool) -> None:
+def _compare_ratings(runs: Sequence[str], file: Path, t: Translate, *, as_json: bool) -> None:
     from harness.judging.ratings import compare_ratings
 
     if len(runs) != 1:
@@ -80,26 +83,31 @@ def _compare_ratings(runs: Sequence[str], file: Path, *, as_json: bool) -> None:
         rows = [
             (name, *_estimate(given), str(n))
             for name, given, n in (
-                ("exact agreement", each.exact, each.ratings),
-                ("kappa, quadratic weights", each.kappa, each.ratings),
-                ("Spearman's rho", each.rho, each.n),
-                *((("people among themselves, alpha", each.between, each.n),) if each.between else ()),
+                (t("exact agreement"), each.exact, each.ratings),
+                (t("kappa, quadratic weights"), each.kappa, each.ratings),
+                (t("Spearman's rho"), each.rho, each.n),
+                *(((t("people among themselves, alpha"), each.between, each.n),) if each.between else ()),
             )
         ]
-        show(table(("measure", "value", "95% interval", "n"), rows, ["measure"]))
-        for text in _remarks(each):
+        columns = (t("measure"), t("value"), t("95% interval"), "n")
+        show(table(columns, rows, columns[:1]))
+        for text in _remarks(each, t):
             line(text)
 
 
-def _remarks(each: RatingAgreement) -> Iterator[str]:
+def _remarks(each: RatingAgreement, t: Translate) -> Iterator[str]:
     if each.unscored:
-        yield f"{counted(each.unscored, 'rated sample')} without a score: left out"
+        rated = t("1 rated sample") if each.unscored == 1 else t("{n} rated samples", n=each.unscored)
+        yield t("{samples} without a score: left out", samples=rated)
     if each.out_of_scale and each.bounds:
-        scale = f"{each.bounds[0]:g} to {each.bounds[1]:g}"
-        number = counted(each.out_of_scale, "rating")
-        yield f"{number} outside the judge's scale of {scale}; numbers are compared as they are"
+        low, high = each.bounds
+        ratings = t("1 rating") if each.out_of_scale == 1 else t("{n} ratings", n=each.out_of_scale)
+        yield t(
+            "{ratings} outside the judge's scale of {low:g} to {high:g}; numbers are compared as they are",
+            ratings=ratings, low=low, high=high,
+        )  # fmt: skip
     if each.kappa is None or each.rho is None:
-        yield "- : not defined, where one side says the same of every sample"
+        yield t("- : not defined, where one side says the same of every sample")
 
 
 def _estimate(given: Estimate | None) -> tuple[str, str]:
@@ -117,21 +125,25 @@ def _row(pair: Comparison) -> tuple[str, ...]:
     return (pair.name, *numbers, difference, as_text(p_value), str(pair.n))
 
 
-def _explain(pair: Comparison, *, listed: bool) -> None:
+def _explain(pair: Comparison, t: Translate, *, listed: bool) -> None:
     """What the table has no room for."""
     # A sample is won where the second run is better, whichever direction that is.
     won, lost = (pair.wins, pair.losses) if pair.higher_is_better else (pair.losses, pair.wins)
     facts = []
     if pair.interval is not None:
-        facts.append(f"95% interval {pair.interval[0]:+.4f} .. {pair.interval[1]:+.4f}")
+        low, high = pair.interval
+        facts.append(t("95% interval {low:+.4f} .. {high:+.4f}", low=low, high=high))
     if won or lost or pair.ties:
-        facts.append(f"{len(won)} won, {len(lost)} lost, {counted(pair.ties, 'tie')}")
+        ties = t("1 tie") if pair.ties == 1 else t("{n} ties", n=pair.ties)
+        facts.append(t("{won} won, {lost} lost, {ties}", won=len(won), lost=len(lost), ties=ties))
     if pair.detectable:
-        facts.append(f"a difference below {pair.detectable:.4f} would hardly show")
-    facts += [f"{counted(count, 'sample')} left out: {what}" for what, count in pair.notes.items()]
+        facts.append(t("a difference below {least:.4f} would hardly show", least=pair.detectable))
+    for what, count in pair.notes.items():
+        samples = t("1 sample") if count == 1 else t("{n} samples", n=count)
+        facts.append(t("{samples} left out: {what}", samples=samples, what=t(what)))
     if facts:
         line(f"{pair.name}: {'; '.join(facts)}")
     if listed:
-        for title, samples in (("won", won), ("lost", lost)):
-            named = [f"{subset}/{number}" if subset else str(number) for subset, number in samples]
-            line(f"{pair.name}: {title}: {', '.join(named) or 'none'}")
+        for title, keys in ((t("won"), won), (t("lost"), lost)):
+            named = [f"{subset}/{number}" if subset else str(number) for subset, number in keys]
+            line(f"{pair.name}: {title}: {', '.join(named) or t('none')}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
@@ -238,3 +239,12 @@ def test_a_value_of_a_set_that_cannot_be_made_is_one_line(tmp_path: Path, make_r
 
     assert result.exit_code == 4 and "Traceback" not in result.output
     assert "letters: exact_match cannot be compared: TypeError: what from_means gave is a number" in result.output
+
+
+def test_a_comparison_is_said_in_chinese_where_it_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for mode in ("gold", "random"):
+        harness("--tasks", "demo_choice_zh", "--model", "dummy", "--model_args", f"mode={mode}", "--limit", "2")
+    told = harness("compare", *map(str, sorted(Path("runs").iterdir())), "--list", "--lang", "zh").stdout
+    assert "第一次：" in told and "差值" in told and "95% 区间" in told
+    assert not re.search(r"\b(first|second|won|lost|ties|would)\b", told)

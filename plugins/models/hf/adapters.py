@@ -96,7 +96,9 @@ def check_adapter(
     try:
         adapter = PeftConfig.from_pretrained(peft, local_files_only=offline)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{where}: {' '.join(str(error).split()) or type(error).__name__}") from None
+        cause = " ".join(str(error).split()) or type(error).__name__
+        absent = "" if Path(peft).is_dir() else "there is no such folder, and no adapter of this name on the hub: "
+        raise UsageError(f"{where}: {absent}{cause}") from None
     kind = getattr(adapter.peft_type, "value", str(adapter.peft_type))
     if adapter.is_prompt_learning:
         raise UsageError(
