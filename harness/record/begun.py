@@ -22,6 +22,7 @@ from harness.record.journal import FileBeginning, NotedLines
 from harness.record.known_answers import KnownAnswers
 from harness.record.line_positions import LinePosition
 from harness.record.manifest_fields import BegunFields
+from harness.record.prompts import PROMPTS_FILE, SharedPrompts
 from harness.record.sample_keys import SampleKeys
 from harness.types import JSON, SampleKey
 
@@ -72,7 +73,8 @@ class Begun:
 
     @classmethod
     def of(cls, folder: Path, fields: BegunFields) -> Self | None:
-        """What is noted in a folder; None where a file is not as it was. Raises OSError and ValueError."""
+        """What is noted in a folder; None where a file is not as it was, or the shared prompts of its records are not
+        all there. Raises OSError and ValueError."""
         known = {name: FileBeginning(*noted) for name, noted in fields["files"].items()}
         index = known.pop(INDEX_FILE)
         begun = cls(fields["remarks"], hashlib.sha256(), index.size, sums=NotedSums(folder / INDEX_FILE))
@@ -86,7 +88,10 @@ class Begun:
                 break
             begun.index.update(line)
             begun._take(folder, json.loads(line), offset)
-        return begun if begun.index.hexdigest() == index.sha256 else None
+        prompts = SharedPrompts(folder / PROMPTS_FILE)
+        prompts.load(lambda text: None, repair=False)
+        are_there = all(prefix in prompts for noted in begun.lines.values() for prefix in noted.places.prefixes())
+        return begun if are_there and begun.index.hexdigest() == index.sha256 else None
 
     def _take(self, folder: Path, noted: Mapping[str, Any], offset: int) -> None:
         if "sums" in noted:

@@ -28,6 +28,7 @@ task: many
 dataset_path: rows.jsonl
 test_split: test
 output_type: multiple_choice
+description: "Choose.\\n"
 doc_to_text: "{{question}}"
 doc_to_choice: choices
 doc_to_target: answer
@@ -316,6 +317,10 @@ def lost_index(run: Run) -> None:
     (run.path / ".begun.index").unlink()
 
 
+def lost_prompts(run: Run) -> None:
+    (run.path / "prompts.jsonl").unlink()
+
+
 def altered_index(run: Run) -> None:
     data = (run.path / ".begun.index").read_bytes()
     assert data.count(b'"n":6,') == 1
@@ -323,7 +328,8 @@ def altered_index(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [changed_row, another_row, altered_record, torn_note, torn_index, lost_index, altered_index]
+    "change",
+    [changed_row, another_row, altered_record, torn_note, torn_index, lost_index, altered_index, lost_prompts],
 )
 def test_where_anything_has_changed_all_of_a_killed_run_is_rendered(
     begun: BegunRun, change: Callable[[Run], None]
@@ -344,7 +350,7 @@ def test_a_sample_that_failed_is_asked_again(tmp_path: Path, monkeypatch: pytest
     answer = DummyModel._answer
 
     def failing(model: Any, request: Any) -> Response:
-        return Response(error="lost") if request.prompt.text == "2?" else answer(model, request)
+        return Response(error="lost") if request.prompt.suffix == "2?" else answer(model, request)
 
     monkeypatch.setattr(DummyModel, "_answer", failing)
     run = BegunRun(tmp_path, monkeypatch)
