@@ -14,6 +14,7 @@ from harness.cli.console import line, notice, notice_path, show, table
 from harness.cli.options import DATA_OPTIONS, MODEL_OPTIONS, PROMPT_OPTIONS, TASKS, finite, options
 from harness.cli.run import RUN_OPTIONS, Greedy, print_result, settings_of, stopped_by_sigterm
 from harness.errors import ExitCode, HarnessError, Interrupted, UsageError
+from harness.words import Translate, locale_language, translator
 
 if TYPE_CHECKING:
     from harness.run.watch import Curve, Watch
@@ -80,9 +81,10 @@ def _watch(watch: Watch, *, once: bool, every: float) -> int:
 
     registry = load_plugins()
     close_code(load_jobs(watch.spec, registry, Progress()))  # a wrong task is told now, and not by each checkpoint
+    t = translator(locale_language(None))
     told: dict[Path, str] = {}
     if watch.measured():
-        _print_curves(watch)
+        _print_curves(watch, t)
     while True:
         for folder in watch.measure(watch.pending(), registry, board()):
             line()
@@ -91,17 +93,20 @@ def _watch(watch: Watch, *, once: bool, every: float) -> int:
             report = load_run(run).report
             if report is not None:
                 print_result(RunResult(run, report))
-            _print_curves(watch)
+            _print_curves(watch, t)
         for folder, problem in {**watch.waiting, **watch.failed}.items():
             if told.get(folder) != problem:
                 told[folder] = problem
-                notice(f"{folder}: {'not measured' if folder in watch.failed else 'waited for'}: {problem}")
+                how = t("not measured") if folder in watch.failed else t("waited for")
+                notice(f"{folder}: {how}: {problem}")
         if once:
+            if not (watch.measured() or watch.waiting or watch.failed):
+                notice(t("no checkpoint yet: {patterns}", patterns=", ".join(watch.patterns)))
             return int(ExitCode.SAMPLES_FAILED if watch.failed else ExitCode.OK)
         time.sleep(every)
 
 
-def _print_curves(watch: Watch) -> None:
+def _print_curves(watch: Watch, t: Translate) -> None:
     """The values of all checkpoints, what they say, and a chart a task."""
     from harness.record.result_rows import number
     from harness.registry import load_plugins
@@ -110,7 +115,7 @@ def _print_curves(watch: Watch) -> None:
     try:
         found = curves(watch.measured(), load_plugins())
     except HarnessError as error:  # a run that cannot be read is no reason to measure no other
-        notice(f"no curves: {error}")
+        notice(t("no curves: {error}", error=error))
         return
     rows = [
         [f"{curve.task}, {curve.metric}", folder.name, number(point["value"]), number(point["stderr"]), str(point["n"])]
@@ -118,28 +123,40 @@ def _print_curves(watch: Watch) -> None:
         for folder, point in curve.points
     ]
     line()
-    show(table(("task, metric", "checkpoint", "value", "stderr", "n"), rows, flexible=("task, metric", "checkpoint")))
+    columns = (t("task, metric"), t("checkpoint"), t("value"), t("stderr"), "n")
+    show(table(columns, rows, flexible=columns[:2]))
     for curve in found:
-        for text in _said(curve):
+        for text in _said(curve, t):
             line(text)
-        _draw(curve, watch.note.parent)
+        _draw(curve, watch.note.parent, t)
 
 
-def _said(curve: Curve) -> Sequence[str]:
+def _said(curve: Curve, t: Translate) -> Sequence[str]:
     if curve.best is None or len(curve.points) < 2:
         return ()
     others = [folder for folder, _ in curve.points if folder != curve.best]
     if len(curve.above) == len(others):
-        said = [f"{curve.task}: {curve.best.name} is best, beyond chance"]
+        said = [t("{task}: {best} is best, beyond chance", task=curve.task, best=curve.best.name)]
     else:
         close = ", ".join(folder.name for folder in others if folder not in curve.above)
-        said = [f"{curve.task}: {curve.best.name} has the best value; by chance it may be no better than {close}"]
+        words = t(
+            "{task}: {best} has the best value; by chance it may be no better than {others}",
+            task=curve.task, best=curve.best.name, others=close,
+        )  # fmt: skip
+        said = [words]
     if curve.fell is not None:
-        said.append(f"{curve.task}: it fell at {curve.fell[0].name}: worse, beyond chance, than {curve.fell[1].name}")
+        where, before = (folder.name for folder in curve.fell)
+        words = t(
+            "{task}: it fell at {where}: worse, beyond chance, than {before}",
+            task=curve.task,
+            where=where,
+            before=before,
+        )
+        said.append(words)
     return said
 
 
-def _draw(curve: Curve, folder: Path) -> None:
+def _draw(curve: Curve, folder: Path, t: Translate) -> None:
     from importlib.util import find_spec
 
     from harness.record.shown import finite
@@ -155,5 +172,5 @@ def _draw(curve: Curve, folder: Path) -> None:
     from harness.view.charts import scatter, svg
 
     path = folder / f"watch_{re.sub(r'[^A-Za-z0-9_-]+', '_', curve.task)}.svg"
-    path.write_bytes(svg(scatter(drawn, "step", f"{curve.task}, {curve.metric}"), ground="white"))
-    notice_path("Chart", path)
+    path.write_bytes(svg(scatter(drawn, t("step"), f"{curve.task}, {curve.metric}"), ground="white"))
+    notice_path(t("Chart"), path)

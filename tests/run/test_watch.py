@@ -232,3 +232,9 @@ def test_a_watch_goes_on_after_it_was_killed_at_any_moment(training: Path, tmp_p
     subprocess.run(command("killed"), check=True, capture_output=True)
     assert of_runs(tmp_path / "killed") == of_runs(tmp_path / "straight")
     assert list(of_runs(tmp_path / "killed")) and len(list((tmp_path / "killed").glob("*/report.json"))) == 3
+
+
+def test_a_pattern_that_names_nothing_yet_is_said(tmp_path: Path) -> None:
+    done = run_harness("watch", str(tmp_path / "checkpoint-*"), "--tasks", "demo_choice_en", "--once")
+    assert done.exit_code == 0
+    assert f"no checkpoint yet: {tmp_path / 'checkpoint-*'}" in done.stderr
