@@ -8,7 +8,7 @@ from dataclasses import asdict
 import click
 
 from harness.cli.completion import complete_runs
-from harness.cli.console import counted, line, show, table
+from harness.cli.console import counted, line, show_in_parts
 from harness.cli.options import finite
 from harness.errors import ExitCode
 
@@ -56,7 +56,7 @@ def command(reference: str, served: str, margin: float, as_json: bool) -> int:
             verdict = each.verdict if each.counts else ""
             sides = ("-" if side is None else f"{side:.4f}" for side in (each.reference, each.served))
             rows.append((each.name, *sides, f"{each.value:.4f}", ends, f"{each.expected:g}", str(each.n), verdict))
-        show(table(COLUMNS, rows, flexible=COLUMNS[:1]))
+        show_in_parts(COLUMNS, rows, COLUMNS[:1])
         for reason, count in found.left_out.items():
             line(f"{counted(count, 'sample')} left out: {reason}")
         if found.verdict == "unclear" and found.pairs < found.fewest:

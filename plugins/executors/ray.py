@@ -387,8 +387,12 @@ class Ray(ModelExecutor):
         import ray
 
         there = ray.cluster_resources()
-        has = f"{there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs"
-        return f"each takes {self.cpus} CPUs and {self.gpus:g} GPUs, and the cluster has {has}"
+        has = _resources(there.get("CPU", 0), there.get("GPU", 0))
+        return f"each takes {_resources(self.cpus, self.gpus)}, and the cluster has {has}"
+
+
+def _resources(cpus: float, gpus: float) -> str:
+    return f"{cpus:g} CPU{'' if cpus == 1 else 's'} and {gpus:g} GPU{'' if gpus == 1 else 's'}"
 
 
 def _cause(error: Exception) -> str:
