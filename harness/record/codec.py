@@ -114,9 +114,20 @@ def encode_line(fields: Mapping[str, JSON]) -> bytes:
 
 
 def jsonable(value: Any) -> Any:
-    """The value as JSON can hold it: numbers that are not finite by their names, all else as `encode_record` does."""
+    """The value as JSON can hold it: numbers that are not finite by their names, all else as `encode_record` does.
+
+    Loops and no comprehensions: rows may be deep.
+    """
     if isinstance(value, Mapping):
-        return {str(name): jsonable(item) for name, item in value.items()}
+        named = {}
+        for name, item in value.items():
+            named[str(name)] = jsonable(item)
+        return named
+    if isinstance(value, list | tuple):
+        items = []
+        for item in value:
+            items.append(jsonable(item))
+        return items
     return _name_numbers(value) if isinstance(value, float) else _each(value, jsonable)
 
 

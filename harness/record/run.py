@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack, cast
@@ -26,6 +26,7 @@ from harness.record.codec import (
     jsonable,
     key_in,
     line_digest,
+    line_key,
     parse_line,
     row_digest,
 )
@@ -327,20 +328,35 @@ class RunFolder:
     def records(self, task: str | None = None, skip: int = 0) -> Iterator[Record]:
         """The records of a task, or all, one at a time, each sample's last line only.
 
-        A line that cannot be read is left out and named in `messages`. skip: so many of the first are left out, of a
-        file in which each sample has one line.
+        A line that cannot be read is left out and named in `messages`; where the sample has an earlier one, that comes
+        last. skip: so many of the first are left out, of a file in which each sample has one line.
         """
         own = self._journals.get(manifest.record_file(task).casefold()) if task is not None else None
         for journal in list(self._journals.values()) if task is None else [own] if own else []:
+            unread: set[SampleKey] = set()
             for number, line in journal.read(skip):
                 try:
                     fields = parse_line(line, is_known=journal.is_looked_at)
                     record = decode_record(fields, self._prompts.resolve)
                 except UNREADABLE as error:
                     journal.complain(number, error)
+                    if not journal.is_looked_at and (key := line_key(line)) is not None:
+                        unread.add(key)
                     continue
                 if task is None or record.task == task:
                     yield record
+            for record in self._earlier(journal.path, unread) if unread else ():
+                if task is None or record.task == task:
+                    yield record
+
+    def _earlier(self, file: Path, keys: Collection[SampleKey]) -> Iterator[Record]:
+        """The last records that can be read of samples whose last line cannot."""
+        found: dict[SampleKey, Record] = {}
+        for _, _, line in files.lines(file):
+            if (key := line_key(line)) is not None and key in keys:
+                with contextlib.suppress(*UNREADABLE):
+                    found[key] = decode_record(parse_line(line), self._prompts.resolve)
+        yield from found.values()
 
     def record(self, key: SampleKey) -> Record:
         """The record of a sample that is on disk. Raises SaveError where its line is not as it was."""

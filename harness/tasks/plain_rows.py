@@ -26,8 +26,8 @@ def plain_row(row: Row) -> Row:
 _JSON_SCALARS = frozenset({str, int, bool, type(None)})
 
 
-_DEEPEST = 200
-"""Lists and mappings that may lie in one another: what walks through a row later needs several calls for each."""
+_DEEPEST = 400
+"""Lists and mappings that may lie in one another: what walks through a row later needs a call or two for each."""
 
 
 def _plain_value(value: Any, depth: int = 1) -> JSON:

@@ -177,12 +177,12 @@ def test_a_row_that_is_nested_too_deep_is_refused_by_its_number(
 ) -> None:
     monkeypatch.setattr("harness.spool.FEW", few)
     rows = Path("rivers.jsonl").read_text(encoding="utf-8").splitlines()
-    for depth in (150, 450):
+    for depth in (390, 450):
         rows[3] = '{"question": "?", "answer": 0, "deep": ' + opens * depth + "1" + closes * depth + "}"
         Path("rivers.jsonl").write_text("".join(row + "\n" for row in rows), encoding="utf-8")
-        if depth == 150:
+        if depth == 390:
             assert run("--output", "deep").exit_code == 0
-    refused(run(), "a value is nested more than 200 times (task 'rivers', split 'test', row 3)")
+    refused(run(), "a value is nested more than 400 times (task 'rivers', split 'test', row 3)")
 
 
 def test_an_override_of_a_task_that_does_not_run() -> None:

@@ -68,6 +68,18 @@ def test_compare_as_json(make_run: Run) -> None:
     assert found["p_value"] == pytest.approx(2 / 2**10)
 
 
+def test_a_sample_whose_last_line_is_damaged_is_compared_by_the_one_before(make_run: Run) -> None:
+    first, second = make_run("first", 40), make_run("second", 20)
+    whole = harness("compare", first, second, "--json").stdout
+    file = second / "letters.jsonl"
+    damaged = {**json.loads(file.read_text(encoding="utf-8").splitlines()[5]), "scores": "none"}
+    with file.open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(damaged) + "\n")
+    result = harness("compare", first, second, "--json")
+    assert result.stdout == whole
+    assert f"{file}:61: not a readable record" in result.stderr
+
+
 @pytest.mark.parametrize("arguments", [["only-one"], ["absent", "absent-too"]])
 def test_what_cannot_be_compared_is_one_line(arguments: Sequence[str]) -> None:
     result = harness("compare", *arguments)
