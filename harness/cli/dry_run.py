@@ -41,12 +41,16 @@ def print_forecast(spec: RunSpec, models: Sequence[Mapping[str, Any]]) -> int:
     line(forecast.said(t) + times)
     if forecast.memory:
         line(said(forecast.memory, t))
+    if spec.precision is not None or spec.until_decided is not None:
+        line(t("all rows are counted; the run may stop before it has asked them"))
     foreseen = foresee(forecast, spent, sum(len(job.samples) for job in prepared.jobs), spec)
     for told in foreseen_lines(foreseen, spec, t):
         line(told)
     if forecast.peak_memory:
         size = f"{forecast.peak_memory / 1e6:,.0f}"
         line(t("main memory: {size} MB at most, as with the stand-in just now", size=size))
+    if spec.executor is not None:
+        line(t("time and memory are those of one process on this machine; {name} does the work", name=spec.executor[0]))
     return 0
 
 

@@ -64,6 +64,13 @@ def run_in_shards(
     failed and their logs."""
     if spec.shard is not None:
         raise UsageError(f"--shard does not go with --executor {executor.name}, which cuts the run itself")
+    cuts = f"does not go with --executor {executor.name}, which cuts the run into shards"
+    if spec.precision is not None or spec.until_decided is not None:
+        flag = "--precision" if spec.precision is not None else "--until_decided"
+        raise UsageError(f"{flag} {cuts}: when to stop is decided over all rows")
+    if spec.output_path is not None:
+        how = "the same command without --executor, afterwards, writes that file, and asks nothing"
+        raise UsageError(f"--output_path {cuts}; {how}")
     if next(secrets_in([spec.model_args, spec.user_model, spec.log_to]), None) is not None:
         raise UsageError(
             f"--executor {executor.name}: a secret among the arguments would lie in a file of each job; "

@@ -181,10 +181,11 @@ def check_all_there(shards: Sequence[Shard]) -> None:
         by_part[part] = shard
     if missing := [f"{part}/{of}" for part in range(1, of + 1) if part not in by_part]:
         which = "shard is" if len(missing) == 1 else "shards are"
-        known = str(shards[0].manifest.get("command") or "")
-        command, found = re.subn(r"--shard[= ]\S+", f"--shard {missing[0]}", known)
-        which_one = "it" if len(missing) == 1 else "the first"
-        how = f"; run {which_one} with{f': {command}' if found == 1 else f' --shard {missing[0]}'}"
+        flag, known = f"--shard {missing[0]}", str(shards[0].manifest.get("command") or "")
+        command, found = re.subn(r"--shard[= ]\S+", flag, known)
+        if known and not found:  # a file of flags names the shard: the flag goes before it
+            command = f"{known} {flag}"
+        how = f"; run {'it' if len(missing) == 1 else 'the first'} with{':' * bool(command)} {command or flag}"
         raise UsageError(f"{len(missing)} {which} missing: {and_more(missing)}{how}")
     for shard in shards:
         with RunFolder.read(shard.path) as folder:

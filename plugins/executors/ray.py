@@ -388,7 +388,7 @@ class Ray(ModelExecutor):
 
         there = ray.cluster_resources()
         has = _resources(there.get("CPU", 0), there.get("GPU", 0))
-        return f"each takes {_resources(self.cpus, self.gpus)}, and the cluster has {has}"
+        return f"each takes {_resources(self.cpus, self.gpus or 0)}, and the cluster has {has}"
 
 
 def _resources(cpus: float, gpus: float) -> str:

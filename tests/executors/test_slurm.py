@@ -15,6 +15,7 @@ from harness.errors import ExitCode
 from harness.record.lock import FolderLock
 from harness.run.runner import run
 from harness.run.spec import Progress, RunSpec
+from harness.words import Phrase
 from harness_plugins.executors.slurm import Resumable, Slurm, minutes_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -24,8 +25,8 @@ class Lines(Progress):
     def __init__(self) -> None:
         self.said: list[str] = []
 
-    def message(self, text: str) -> None:
-        self.said.append(text)
+    def message(self, text: str | Phrase) -> None:
+        self.said.append(str(text))
 
 
 def spec(folder: Path, shards: int | None) -> RunSpec:
@@ -67,6 +68,14 @@ def test_a_shard_that_fails_is_named_with_its_log_and_submitted_again(tmp_path: 
     result = run(spec(tmp_path, 2), progress=lines)
     assert any("2 shards, 1 of them done already" in text for text in lines.said)
     assert len(load_run(result.path)) == 24
+
+
+def test_what_shards_cannot_do_is_refused_in_the_words_of_the_command(tmp_path: Path) -> None:
+    pytest.importorskip("submitit")
+    with pytest.raises(UsageError, match="--precision does not go with --executor slurm, which cuts the run into shar"):
+        run(replace(spec(tmp_path, 2), precision=0.1))
+    with pytest.raises(UsageError, match=r"--output_path does not go with --executor slurm.*the same command without"):
+        run(replace(spec(tmp_path, 2), output_path=str(tmp_path / "out")))
 
 
 @dataclass

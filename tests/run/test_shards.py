@@ -155,6 +155,11 @@ def test_a_missing_shard_is_named_with_its_command(tmp_path: Path) -> None:
     assert done.exit_code == 4
     assert "2 shards are missing: 1/3, 3/3; run the first with: harness --tasks demo_choice_zh" in done.stderr
     assert "--shard 1/3" in done.stderr
+    config = tmp_path / "flags.yaml"
+    config.write_text("tasks: demo_choice_zh\nmodel: dummy\nlimit: 1\nshard: 1/2\n", encoding="utf-8")
+    run_harness("--config", str(config), "--output", str(tmp_path / "by_file"))
+    done = run_harness("merge", str(tmp_path / "by_file"))
+    assert re.search("1 shard is missing: 2/2; run it with: harness --config .* --shard 2/2$", done.stderr.strip())
 
 
 def test_mixed_versions_are_merged_on_request_and_named(parts: Path, tmp_path: Path) -> None:
