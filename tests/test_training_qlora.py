@@ -46,6 +46,10 @@ def adapted(checkpoint: Path) -> Any:
     bits = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.float32)
     base = family.from_pretrained(checkpoint, quantization_config=bits, dtype=torch.float32)
     base = peft.prepare_model_for_kbit_training(base, use_gradient_checkpointing=False)
+    for layer in base.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            # bitsandbytes (0.50) rearranges weights when a trainer evaluates, and gets them wrong when it then saves.
+            layer.support_avx512bf16_for_cpu = False
     torch.manual_seed(5)
     return peft.get_peft_model(base, peft.LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
 

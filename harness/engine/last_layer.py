@@ -67,6 +67,8 @@ class LastLayer:
         layer = self.layer
         attended = layer.self_attn(hidden_states=layer.input_layernorm(hidden_states), **options)[0]
         there = hidden_states[:, places] + attended[:, places]
+        if not len(places):  # bitsandbytes (0.50) divides by the rows of a product on a processor with AVX-512
+            return there
         whole: torch.Tensor = layer.mlp(layer.post_attention_layernorm(there)).add(there)
         return whole
 

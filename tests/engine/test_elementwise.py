@@ -87,7 +87,8 @@ def test_the_last_layer_is_computed_where_it_is_read(tmp_path: Path, architectur
             blocks.clear()
             with attention.active(layout):
                 found = decoder.hidden_at(torch.tensor(places, dtype=torch.long), layout, **layout.inputs())
-            assert blocks == [len(places) if cut else len(row.tokens)]
+            # Of no token not even an empty product is made: 4-bit layers divide by how many rows it has.
+            assert blocks == ([len(row.tokens)] if not cut else [len(places)] if places else [])
             assert torch.allclose(found, whole[places], atol=1e-5)
         cached[row.index] = layout.cached[row.index]
 
