@@ -66,7 +66,7 @@ class LastLayer:
     def _at(self, places: torch.Tensor, hidden_states: torch.Tensor, **options: Any) -> torch.Tensor:
         layer = self.layer
         attended = layer.self_attn(hidden_states=layer.input_layernorm(hidden_states), **options)[0]
-        there = hidden_states[:, places] + attended[:, places]
+        there: torch.Tensor = hidden_states[:, places] + attended[:, places]
         if not len(places):  # bitsandbytes (0.50) divides by the rows of a product on a processor with AVX-512
             return there
         whole: torch.Tensor = layer.mlp(layer.post_attention_layernorm(there)).add(there)
