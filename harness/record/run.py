@@ -84,7 +84,8 @@ class RunFolder:
         self._journals: dict[str, Journal] = {}
         self._file = files.GrowingFile()
         self._index: BegunIndex | None = None
-        self._noted_sums = NotedSums()
+        self.noted_sums = NotedSums()
+        """What earlier sessions have noted that the records on disk add up to."""
         self.steps = Steps(path, self.messages.append)
 
     @classmethod
@@ -260,11 +261,6 @@ class RunFolder:
             "remarks": list(remarks),
         }
         files.replace_json(self.path / BEGUN_FILE, fields)
-
-    @property
-    def noted_sums(self) -> NotedSums:
-        """The sums that earlier sessions have noted of the records on disk."""
-        return self._noted_sums
 
     def forget_begun(self) -> None:
         """Take away what `note_begun` wrote: the run has come to its end."""
@@ -448,7 +444,7 @@ class RunFolder:
         record_files = self._record_files()
         self._prompts.load(self.messages.append, repair=True)
         if begun is not None:
-            self._known, self._noted_sums = begun.answers, begun.sums
+            self._known, self.noted_sums = begun.answers, begun.sums
         noted = begun.lines if begun is not None else {}
         for file in record_files:
             accept = functools.partial(self._learn, file) if learn else self._check
