@@ -22,6 +22,7 @@ from harness.record.published import VERDICTS
 from harness.record.report_lines import _OTHER_FIXES, _VERDICTS
 from harness.record.result_rows import DOUBTS
 from harness.record.seen_rows import FINDINGS, UNITS
+from harness.run.gate import _TESTS
 from harness.run.lite import METHODS
 from harness.run.probes import REASONS
 from harness.run.recipes import _DOUBTS
@@ -75,6 +76,8 @@ MADE_UP = (
     *_DOUBTS.values(), "; cost {cost}", "; cost at least {cost}", "; ",
     "{name} {ours} in the chat template, published with {theirs}",
     *(words for both in _BECAME.values() for words in both),
+    *_TESTS.values(), "no test", "passed", "failed", "warned", "skipped", "same", "differs", "unclear", "tier",
+    "not in the served run", "asked otherwise",
 )  # fmt: skip
 """What is put together, or chosen from a table, and so stands in no call of `t`."""
 
@@ -85,7 +88,8 @@ SPEAKING = (
     "record/by_category.py", "record/capability_table.py", "record/seen_rows.py", "record/failures.py",
     "record/shown.py", "run/recipes.py", "cli/report.py", "cli/start.py", "cli/this_machine.py", "cli/view.py", "view",
     "run/probes.py", "cli/progress.py", "cli/speedometer.py", "cli/dry_run.py", "cli/bench.py", "cli/profile.py",
-    "cli/sweep.py", "cli/compare.py",
+    "cli/sweep.py", "cli/compare.py", "cli/gate.py", "cli/webhook.py", "cli/verify.py", "cli/watch.py",
+    "record/junit.py", "run/gate.py", "run/gate_policy.py", "run/verify.py", "run/watch.py",
 )  # fmt: skip
 """What makes the report, the viewer and the guide."""
 UNSAID = (
@@ -94,6 +98,9 @@ UNSAID = (
     r"outside lower center|offset points",  # for the library of charts
     r"nor can the rows be opened|there are: …|its tasks have none|price of a million|part of the price",  # in errors
     r"has no score|say its `scale`",  # of a recipe that is checked
+    r"^(not worse|too few|missing samples|no data)$|^harness gate$|^<\?xml",  # findings, and of JUnit
+    r"\(it has: …\)|the reference has no samples|what is watched|^the reply$",  # in errors of the gate and its like
+    r"^adapters among|^judge the runs|^give its settings|^one setting|^try the settings|^all checkpoints",  # of a watch
 )
 PHRASE = re.compile(r"[A-Za-z]{2,}[,;:]? [a-z]{2,}")
 
@@ -117,6 +124,7 @@ def unsaid(node: ast.AST, said: frozenset[str]) -> Iterator[str]:
         "phrase",
         "option",
         "argument",
+        "Field",
         "compile",
     ):
         return

@@ -14,10 +14,11 @@ from click.core import ParameterSource
 
 from harness import files
 from harness.cli.completion import complete_runs
-from harness.cli.console import counted, line, notice
+from harness.cli.console import line, notice
 from harness.cli.options import finite
 from harness.cli.webhook import FORMATS, post
 from harness.errors import ExitCode, SaveError, UsageError
+from harness.words import Translate, locale_language, translator
 
 if TYPE_CHECKING:
     from harness.record.junit import GateCheck
@@ -113,55 +114,61 @@ def command(
     from harness.record import junit as writers
     from harness.run.gate import GatePolicy
 
+    t = translator(locale_language(None))
     if policy is None:
-        checks = _by_flags(baselines, current, GatePolicy(max_drop, alpha, allow_missing, min_samples, detect))
+        checks = _by_flags(baselines, current, GatePolicy(max_drop, alpha, allow_missing, min_samples, detect), t)
     else:
         for name in _OF_THE_POLICY:
             if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
                 raise UsageError(f"--{name}: the rules of --policy say that; leave one of the two out")
         from harness.run.gate_policy import judge_policy, read_policy
 
-        checks = judge_policy(read_policy(policy), baselines, current, notice)
-    summary = writers.markdown(checks, ", ".join(baselines), current)
-    title = _print_checks(checks, explain=explain)
-    _tell_violations(checks, current)
+        checks = judge_policy(read_policy(policy), baselines, current, notice, t)
+    summary = writers.markdown(checks, ", ".join(baselines), current, t)
+    title = _print_checks(checks, t, explain=explain)
+    _tell_violations(checks, current, t)
     if url := webhook or os.environ.get("HARNESS_WEBHOOK"):
-        post(url, form, checks, f"{title} ({current})", summary, os.environ.get("HARNESS_WEBHOOK_SECRET"))
+        post(url, form, checks, f"{title} ({current})", summary, os.environ.get("HARNESS_WEBHOOK_SECRET"), t)
     # Files come last: where one cannot be written, the findings have been told.
     if github:
-        _tell_github(checks, summary)
+        _tell_github(checks, summary, t)
     if junit:
-        _write(junit, writers.junit_xml(checks))
+        _write(junit, writers.junit_xml(checks, t))
     if markdown:
         _write(markdown, summary)
     return ExitCode.SAMPLES_FAILED if any(check.outcome == "failed" for check in checks) else ExitCode.OK
 
 
-def _by_flags(baselines: Sequence[str], current: str, policy: GatePolicy) -> list[GateCheck]:
+def _by_flags(baselines: Sequence[str], current: str, policy: GatePolicy, t: Translate) -> list[GateCheck]:
     """Judge against each baseline. Several share the level, so that more of them make no more false alarms."""
     from harness.run.gate import gate_runs
 
     several = list(dict.fromkeys(baselines))
     shared = replace(policy, alpha=policy.alpha / len(several))
-    checks = [(run, check) for run in several for check in gate_runs(run, current, shared, notice)]
+    checks = [(run, check) for run in several for check in gate_runs(run, current, shared, notice, t)]
     return [replace(check, against=run) if len(several) > 1 else check for run, check in checks]
 
 
-def _print_checks(checks: Sequence[GateCheck], *, explain: bool) -> str:
+def _print_checks(checks: Sequence[GateCheck], t: Translate, *, explain: bool) -> str:
     """Print a line a check and the verdict, which is returned."""
     for check in checks:
-        line(f"{check.outcome}: {check.label}: {check.reason}")
+        line(f"{t(check.outcome)}: {check.label(t)}: {check.reason}")
         for step in check.steps if explain else ():
             line(f"    {step}")
     failed, warned = (sum(check.outcome == outcome for check in checks) for outcome in ("failed", "warned"))
-    what = "line" if any(check.tier for check in checks) else "task"
-    title = f"gate {'failed' if failed else 'passed'}: {failed} of {counted(len(checks), what)} failed"
-    title += f", {warned} warned" if warned else ""
+    n = len(checks)
+    if any(check.tier for check in checks):
+        judged = t("1 line") if n == 1 else t("{n} lines", n=n)
+    else:
+        judged = t("1 task") if n == 1 else t("{n} tasks", n=n)
+    tally = t("{failed} of {judged} failed", failed=failed, judged=judged)
+    tally += t(", {n} warned", n=warned) if warned else ""
+    title = t("gate failed: {tally}", tally=tally) if failed else t("gate passed: {tally}", tally=tally)
     line(title)
     return title
 
 
-def _tell_violations(checks: Sequence[GateCheck], current: str) -> None:
+def _tell_violations(checks: Sequence[GateCheck], current: str, t: Translate) -> None:
     """Where a line about safety failed, how a person reads what was answered."""
     from harness.record.manifest import read_manifest
     from harness.view.violations import ABILITY, is_about_safety
@@ -169,13 +176,13 @@ def _tell_violations(checks: Sequence[GateCheck], current: str) -> None:
     failed = [check.task for check in checks if check.outcome != "passed"]
     manifest = read_manifest(Path(current)) if failed else {}
     if any(task == f"ability {ABILITY}" or is_about_safety(manifest, task) for task in failed):
-        notice(f"what was unsafe: harness report {shlex.quote(current)} --violations")
+        notice(t("what was unsafe: {command}", command=f"harness report {shlex.quote(current)} --violations"))
 
 
-def _tell_github(checks: Sequence[GateCheck], summary: str) -> None:
+def _tell_github(checks: Sequence[GateCheck], summary: str, t: Translate) -> None:
     from harness.record.junit import github_annotations
 
-    for annotation in github_annotations(checks):
+    for annotation in github_annotations(checks, t):
         line(annotation)
     if path := os.environ.get("GITHUB_STEP_SUMMARY"):
         try:

@@ -8,11 +8,10 @@ from dataclasses import asdict
 import click
 
 from harness.cli.completion import complete_runs
-from harness.cli.console import counted, line, show_in_parts
+from harness.cli.console import line, show_in_parts
 from harness.cli.options import finite
 from harness.errors import ExitCode
-
-COLUMNS = ("", "reference", "served", "value", "95% interval", "expected", "n", "verdict")
+from harness.words import english, locale_language, translator
 
 
 @click.command("verify")
@@ -44,7 +43,8 @@ def command(reference: str, served: str, margin: float, as_json: bool) -> int:
     """  # fmt: skip
     from harness.run.verify import verify_runs
 
-    found = verify_runs(reference, served, margin)
+    t = english if as_json else translator(locale_language(None))
+    found = verify_runs(reference, served, margin, t)
     if as_json:
         agreements = [{**asdict(each), "verdict": each.verdict} for each in found.agreements]
         told = {"verdict": found.verdict, "pairs": found.pairs, "left_out": found.left_out, "agreements": agreements}
@@ -53,13 +53,26 @@ def command(reference: str, served: str, margin: float, as_json: bool) -> int:
         rows = []
         for each in found.agreements:
             ends = f"{each.interval[0]:.4f} .. {each.interval[1]:.4f}" if each.interval else "-"
-            verdict = each.verdict if each.counts else ""
+            verdict = t(each.verdict) if each.counts else ""
             sides = ("-" if side is None else f"{side:.4f}" for side in (each.reference, each.served))
             rows.append((each.name, *sides, f"{each.value:.4f}", ends, f"{each.expected:g}", str(each.n), verdict))
-        show_in_parts(COLUMNS, rows, COLUMNS[:1])
+        columns = ("", t("reference"), t("served"), t("value"), t("95% interval"), t("expected"), "n", t("verdict"))
+        show_in_parts(columns, rows, columns[:1])
         for reason, count in found.left_out.items():
-            line(f"{counted(count, 'sample')} left out: {reason}")
+            samples = t("1 sample") if count == 1 else t("{n} samples", n=count)
+            line(t("{samples} left out: {what}", samples=samples, what=reason))
         if found.verdict == "unclear" and found.pairs < found.fewest:
-            line(f"within this margin no fewer than {found.fewest} pairs, all alike, show that two models are the same")
-        line(f"verdict: {found.verdict} ({counted(found.pairs, 'pair')} of answers, margin {margin:g})")
+            line(
+                t(
+                    "within this margin no fewer than {n} pairs, all alike, show that two models are the same",
+                    n=found.fewest,
+                )
+            )
+        pairs = t("1 pair") if found.pairs == 1 else t("{n} pairs", n=found.pairs)
+        line(
+            t(
+                "verdict: {verdict} ({pairs} of answers, margin {margin:g})",
+                verdict=t(found.verdict), pairs=pairs, margin=margin,
+            )
+        )  # fmt: skip
     return ExitCode.SAMPLES_FAILED if found.verdict == "differs" else ExitCode.OK

@@ -64,7 +64,8 @@ def command(context: click.Context, /, patterns: tuple[str, ...], **flags: Any) 
     from harness.run.watch import Watch
 
     settings.setdefault("model", "hf")
-    watch = Watch(RunSpec(**{"tasks": (), **settings, "command": context.obj or ""}), patterns)
+    spec = RunSpec(**{"tasks": (), **settings, "command": context.obj or ""})
+    watch = Watch(spec, patterns, translator(locale_language(None)))
     with stopped_by_sigterm():
         try:
             return _watch(watch, once=once, every=every)
@@ -81,7 +82,7 @@ def _watch(watch: Watch, *, once: bool, every: float) -> int:
 
     registry = load_plugins()
     close_code(load_jobs(watch.spec, registry, Progress()))  # a wrong task is told now, and not by each checkpoint
-    t = translator(locale_language(None))
+    t = watch.t
     told: dict[Path, str] = {}
     if watch.measured():
         _print_curves(watch, t)

@@ -18,6 +18,7 @@ from urllib.parse import quote, urlsplit
 from harness.cli.console import notice
 from harness.secret import Secret, secrets_of_url
 from harness.time_limit import time_limit
+from harness.words import Translate, english
 
 if TYPE_CHECKING:
     from harness.record.junit import GateCheck
@@ -41,13 +42,21 @@ def format_of(url: str) -> str:
     return _HOSTS.get(urlsplit(url).hostname or "", "json")
 
 
-def post(url: str, form: str, checks: Sequence[GateCheck], title: str, summary: str, secret: str | None = None) -> None:
+def post(
+    url: str,
+    form: str,
+    checks: Sequence[GateCheck],
+    title: str,
+    summary: str,
+    secret: str | None = None,
+    t: Translate = english,
+) -> None:
     """Tell a server. That it cannot be told changes nothing of the verdict, and is said in one line."""
     import requests
 
     form = format_of(url) if form == "auto" else form
-    host = urlsplit(url).hostname or "the address"
-    body = body_of(form, checks, title, summary)
+    host = urlsplit(url).hostname or t("the address")
+    body = body_of(form, checks, title, summary, t)
     if secret:
         url, body = signed(url, form, body, secret, time.time())
     try:
@@ -57,7 +66,8 @@ def post(url: str, form: str, checks: Sequence[GateCheck], title: str, summary: 
             requests.post(url, json=body, timeout=SECONDS, stream=True) as response,
         ):
             response.raise_for_status()
-            problem = "" if form in ("json", "slack") else _refusal(response.raw.read(_MOST_REPLY, decode_content=True))
+            says_why = form not in ("json", "slack")
+            problem = _refusal(response.raw.read(_MOST_REPLY, decode_content=True), t) if says_why else ""
     except (requests.RequestException, OSError) as error:
         status = getattr(getattr(error, "response", None), "status_code", "")
         problem = f"{type(error).__name__} {status}".rstrip()
@@ -67,15 +77,17 @@ def post(url: str, form: str, checks: Sequence[GateCheck], title: str, summary: 
         parts = (url, urlsplit(url).path, urlsplit(url).path.rpartition("/")[2], secret or "")
         for each in (*map(Secret, parts), *secrets_of_url(url)):
             problem = each.hide_in(problem)
-        notice(f"--webhook: {host} could not be told: {problem}")
+        notice(t("--webhook: {host} could not be told: {problem}", host=host, problem=problem))
 
 
-def body_of(form: str, checks: Sequence[GateCheck], title: str, summary: str) -> Mapping[str, Any]:
+def body_of(
+    form: str, checks: Sequence[GateCheck], title: str, summary: str, t: Translate = english
+) -> Mapping[str, Any]:
     """What is posted. summary: Markdown with a table, for programs; chats get lines, as few show tables."""
     if form == "json":
         passed = not any(check.outcome == "failed" for check in checks)
         return {"passed": passed, "checks": [asdict(check) for check in checks], "text": summary}
-    text = chat_text(checks, title, _MOST_BYTES[form])
+    text = chat_text(checks, title, _MOST_BYTES[form], t)
     made: Mapping[str, Callable[[], Mapping[str, Any]]] = {
         "slack": lambda: {"text": _escaped(text)},
         "feishu": lambda: {"msg_type": "text", "content": {"text": text}},
@@ -87,14 +99,14 @@ def body_of(form: str, checks: Sequence[GateCheck], title: str, summary: str) ->
     return made[form]()
 
 
-def chat_text(checks: Sequence[GateCheck], title: str, most_bytes: int) -> str:
+def chat_text(checks: Sequence[GateCheck], title: str, most_bytes: int, t: Translate = english) -> str:
     """The verdict, then a line each of what failed and what is a warning, as many as there is room for."""
     lines = [title]
     told = [check for check in checks if check.outcome in ("failed", "warned")]
     told.sort(key=lambda check: check.outcome != "failed")
     for number, check in enumerate(told):
-        words = " ".join(f"- {check.outcome}: {check.task}: {check.metric}: {check.reason}".split())
-        rest = f"... and {len(told) - number} more"
+        words = " ".join(f"- {t(check.outcome)}: {check.task}: {check.metric}: {check.reason}".split())
+        rest = t("... and {n} more", n=len(told) - number)
         if len("\n".join([*lines, words, rest]).encode("utf-8", "replace")) > most_bytes:
             lines.append(rest)
             break
@@ -120,14 +132,16 @@ def _hmac(key: str, text: str) -> str:
     return base64.b64encode(hmac.new(key.encode(), text.encode(), hashlib.sha256).digest()).decode()
 
 
-def _refusal(reply: bytes) -> str:
+def _refusal(reply: bytes, t: Translate) -> str:
     """What these services say in a reply of status 200 that they did not take the message; empty where they did."""
     try:
         said = json.loads(reply)
     except ValueError:
         return ""
     code = said.get("errcode", said.get("code", said.get("StatusCode", 0))) if isinstance(said, dict) else 0
-    return "" if code == 0 else f"it says {code}: {said.get('errmsg') or said.get('msg') or ''}"
+    if code == 0:
+        return ""
+    return t("it says {code}: {message}", code=code, message=said.get("errmsg") or said.get("msg") or "")
 
 
 def _escaped(text: str) -> str:

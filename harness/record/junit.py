@@ -14,6 +14,7 @@ from typing import Literal
 
 from harness.quick import dataclass
 from harness.record.result_rows import number
+from harness.words import Translate, english
 
 # Characters that XML 1.0 does not have, not even as references (https://www.w3.org/TR/xml/#charsets).
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -42,53 +43,59 @@ class GateCheck:
     against: str = ""
     steps: tuple[str, ...] = ()
 
-    @property
-    def label(self) -> str:
+    def label(self, t: Translate = english) -> str:
         """What was checked, in words: `critical: ceval: acc, against runs/A`."""
-        against = f", against {self.against}" if self.against else ""
-        return ": ".join(filter(None, (self.tier, self.task, self.metric))) + against
+        return ": ".join(filter(None, (self.tier, self.task, self.metric_against(t))))
+
+    def metric_against(self, t: Translate = english) -> str:
+        """The metric, and which baseline it is of where there are several."""
+        return self.metric + (t(", against {run}", run=self.against) if self.against else "")
 
     @property
     def difference(self) -> float | None:
         return None if self.baseline is None or self.current is None else self.current - self.baseline
 
 
-def junit_xml(checks: Sequence[GateCheck]) -> str:
+def junit_xml(checks: Sequence[GateCheck], t: Translate = english) -> str:
     """A JUnit file: a test case a check, a failure for each that failed, the numbers in its text."""
     count = Counter[str](check.outcome for check in checks)
     totals = {"name": _SUITE, "tests": str(len(checks)), "failures": str(count["failed"]), "errors": "0"}
     suites = ET.Element("testsuites", totals)
     suite = ET.SubElement(suites, "testsuite", {**totals, "skipped": str(count["skipped"] + count["warned"])})
     for check in checks:
-        name = ", ".join(filter(None, (check.metric, check.tier, check.against and f"against {check.against}")))
+        against = t("against {run}", run=check.against) if check.against else ""
+        name = ", ".join(filter(None, (check.metric, check.tier, against)))
         case = ET.SubElement(suite, "testcase", classname=_xml(check.task), name=_xml(name), time="0")
         if check.outcome == "failed":
-            ET.SubElement(case, "failure", message=_xml(check.reason), type="regression").text = _xml(_numbers(check))
+            ET.SubElement(case, "failure", message=_xml(check.reason), type="regression").text = _xml(
+                _numbers(check, t)
+            )
         elif check.outcome in ("skipped", "warned"):  # a CI takes any failure for one that stops
-            said = check.reason if check.outcome == "skipped" else f"warning: {check.reason}"
+            said = check.reason if check.outcome == "skipped" else t("warning: {reason}", reason=check.reason)
             ET.SubElement(case, "skipped", message=_xml(said))
         else:
-            ET.SubElement(case, "system-out").text = _xml(_numbers(check))
+            ET.SubElement(case, "system-out").text = _xml(_numbers(check, t))
     ET.indent(suites)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(suites, encoding="unicode")}\n'
 
 
-def markdown(checks: Sequence[GateCheck], baseline: str, current: str) -> str:
+def markdown(checks: Sequence[GateCheck], baseline: str, current: str, t: Translate = english) -> str:
     """A summary for a pull request: the verdict, then a table with what failed first."""
     count = Counter[str](check.outcome for check in checks)
     order = ("failed", "warned", "skipped", "passed")
-    verdict = "failed" if count["failed"] else "passed"
-    tally = ", ".join(f"{count[outcome]} {outcome}" for outcome in order if count[outcome])
+    tally = t(", ").join(f"{count[outcome]} {t(outcome)}" for outcome in order if count[outcome])
+    tally = tally or t("nothing to check")
+    verdict = t("Gate failed: {tally}", tally=tally) if count["failed"] else t("Gate passed: {tally}", tally=tally)
     has_tiers = any(check.tier for check in checks)
-    rows = [_row(check, tier=has_tiers) for check in sorted(checks, key=lambda check: order.index(check.outcome))]
+    rows = [_row(check, t, tier=has_tiers) for check in sorted(checks, key=lambda check: order.index(check.outcome))]
+    named = [t("task"), t("metric"), t("baseline"), t("current"), t("difference"), t("95% interval"), "p", "n"]
     return "\n".join(
         [
-            f"## Gate {verdict}: {tally or 'nothing to check'}",
+            f"## {verdict}",
             "",
-            f"Baseline {_code(baseline)}, current {_code(current)}.",
+            t("Baseline {baseline}, current {current}.", baseline=_code(baseline), current=_code(current)),
             "",
-            f"| | {'tier | ' if has_tiers else ''}task | metric | baseline | current | difference "
-            "| 95% interval | p | n | |",
+            f"| | {' | '.join([*([t('tier')] if has_tiers else []), *named])} | |",
             f"|---|{'---|' if has_tiers else ''}---|---|---:|---:|---:|---:|---:|---:|---|",
             *rows,
             "",
@@ -96,7 +103,7 @@ def markdown(checks: Sequence[GateCheck], baseline: str, current: str) -> str:
     )
 
 
-def github_annotations(checks: Sequence[GateCheck]) -> Iterator[str]:
+def github_annotations(checks: Sequence[GateCheck], t: Translate = english) -> Iterator[str]:
     """Workflow commands of GitHub Actions: an error for what failed, a warning for what stops nothing.
 
     https://docs.github.com/actions/reference/workflow-commands-for-github-actions
@@ -104,7 +111,7 @@ def github_annotations(checks: Sequence[GateCheck]) -> Iterator[str]:
     for check in checks:
         if check.outcome in ("failed", "warned"):
             kind = "error" if check.outcome == "failed" else "warning"
-            yield f"::{kind} title={_property(f'gate: {check.label}')}::{_command_text(check.reason)}"
+            yield f"::{kind} title={_property(f'gate: {check.label(t)}')}::{_command_text(check.reason)}"
 
 
 def _command_text(text: str) -> str:
@@ -115,12 +122,12 @@ def _property(text: str) -> str:
     return _command_text(text).replace(":", "%3A").replace(",", "%2C")
 
 
-def _row(check: GateCheck, *, tier: bool) -> str:
+def _row(check: GateCheck, t: Translate, *, tier: bool) -> str:
     cells = [
-        f"**{check.outcome}**" if check.outcome == "failed" else check.outcome,
+        f"**{t(check.outcome)}**" if check.outcome == "failed" else t(check.outcome),
         *([_cell(check.tier)] if tier else []),
         _cell(check.task),
-        _cell(f"{check.metric}, against {check.against}" if check.against else check.metric),
+        _cell(check.metric_against(t)),
         number(check.baseline),
         number(check.current),
         _signed(check.difference),
@@ -132,11 +139,12 @@ def _row(check: GateCheck, *, tier: bool) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _numbers(check: GateCheck) -> str:
-    return (
-        f"baseline {number(check.baseline)}, current {number(check.current)}, difference {_signed(check.difference)}, "
-        f"95% interval {_interval(check)}, p {p_value(check.p_value)}, n {check.n}"
-    )
+def _numbers(check: GateCheck, t: Translate) -> str:
+    return t(
+        "baseline {baseline}, current {current}, difference {difference}, 95% interval {interval}, p {p}, n {n}",
+        baseline=number(check.baseline), current=number(check.current), difference=_signed(check.difference),
+        interval=_interval(check), p=p_value(check.p_value), n=check.n,
+    )  # fmt: skip
 
 
 def _signed(value: float | None) -> str:

@@ -15,6 +15,7 @@ from typing import Literal
 from harness.record.junit import GateCheck
 from harness.run.compare import RunSide, compare_runs, unshared_tasks
 from harness.scoring.statistics.paired import Comparison
+from harness.words import Translate, english
 
 Finding = Literal["regression", "not worse", "unclear", "too few", "missing samples", "no data"]
 
@@ -65,43 +66,48 @@ def gate_runs(
     current: str | Path,
     policy: GatePolicy = GatePolicy(),
     message: Callable[[str], None] = lambda text: None,
+    t: Translate = english,
 ) -> list[GateCheck]:
     """Judge every task of the baseline. One that the current run lacks has failed: nothing shows it to be no worse.
 
-    message: is told what of a folder cannot be read.
+    message: is told what of a folder cannot be read. t: the language of the reasons.
     """
-    checks = check_gate(compare_runs(baseline, current, message=message), policy)
+    checks = check_gate(compare_runs(baseline, current, message=message), policy, t)
     tasks, (missing, _) = RunSide(baseline, None).tasks, unshared_tasks(baseline, current)
     for name in missing:
         metric = tasks[name]["metrics"][0]
-        value, reason = None if metric["value"] is None else float(metric["value"]), "the current run has no such task"
+        value = None if metric["value"] is None else float(metric["value"])
+        reason = t("the current run has no such task")
         checks.append(GateCheck(name, metric["metric"], value, None, None, None, 0, "failed", reason))
     return checks
 
 
-def check_gate(comparisons: Sequence[Comparison], policy: GatePolicy = GatePolicy()) -> list[GateCheck]:
+def check_gate(
+    comparisons: Sequence[Comparison], policy: GatePolicy = GatePolicy(), t: Translate = english
+) -> list[GateCheck]:
     """Judge comparisons of a baseline with a current run; `outcome` of each says whether it passed."""
     checks = []
-    for verdict in gate(comparisons, policy):
+    for verdict in gate(comparisons, policy, t):
         pair = verdict.comparison
         task, _, metric = pair.name.partition(": ")
         p_value = pair.p_value if pair.adjusted_p is None else pair.adjusted_p
         outcome: Literal["passed", "failed"] = "passed" if verdict.passed else "failed"
         values = pair.first, pair.second, pair.interval
         tested = (
-            "no test was possible"
+            t("no test was possible")
             if p_value is None
-            else (
-                f"p = {p_value:.3g} of no difference, corrected for the number of tasks; an alarm: < {policy.alpha:g}, "
-                f"and worse by more than {policy.max_drop:g}"
+            else t(
+                "p = {p:.3g} of no difference, corrected for the number of tasks; an alarm: < {alpha:g}, and worse by "
+                "more than {drop:g}",
+                p=p_value, alpha=policy.alpha, drop=policy.max_drop,
             )
-        )
-        steps = (*facts(pair), tested, f"so it {outcome}: {verdict.reason}")
+        )  # fmt: skip
+        steps = (*facts(pair, t), tested, outcome_words(verdict.passed, verdict.reason, t))
         checks.append(GateCheck(task, metric, *values, p_value, pair.n, outcome, verdict.reason, steps=steps))
     return checks
 
 
-def gate(comparisons: Sequence[Comparison], policy: GatePolicy = GatePolicy()) -> list[Verdict]:
+def gate(comparisons: Sequence[Comparison], policy: GatePolicy = GatePolicy(), t: Translate = english) -> list[Verdict]:
     """Judge each comparison of a baseline (first) with a current run (second).
 
     A regression is a drop by more than `max_drop` whose p-value, Holm-adjusted where that was done, is below `alpha`.
@@ -110,55 +116,83 @@ def gate(comparisons: Sequence[Comparison], policy: GatePolicy = GatePolicy()) -
     """
     verdicts = []
     for comparison in comparisons:
-        finding, reason = _finding(comparison, policy)
-        left_out = [f"{_samples(n)} left out: {what}" for what, n in comparison.notes.items()]
-        verdicts.append(Verdict(comparison, finding, "; ".join([reason, *left_out])))
+        finding, reason = _finding(comparison, policy, t)
+        left_out = [
+            t("{samples} left out: {what}", samples=_samples(n, t), what=t(what))
+            for what, n in comparison.notes.items()
+        ]
+        verdicts.append(Verdict(comparison, finding, t("; ").join([reason, *left_out])))
     return verdicts
 
 
-def _finding(comparison: Comparison, policy: GatePolicy) -> tuple[Finding, str]:
+def _finding(comparison: Comparison, policy: GatePolicy, t: Translate) -> tuple[Finding, str]:
     if comparison.difference is None:
-        return "no data", "the runs share no scored sample"
+        return "no data", t("the runs share no scored sample")
     drop = -comparison.difference if comparison.higher_is_better else comparison.difference
     p_value = comparison.p_value if comparison.adjusted_p is None else comparison.adjusted_p
-    chance = "no test was possible" if p_value is None else f"p = {p_value:.3g}"
-    values = f"{comparison.first:.4g} -> {comparison.second:.4g}"
-    change = f"{values} ({comparison.difference:+.4g}, n = {comparison.n})"
+    chance = t("no test was possible") if p_value is None else f"p = {p_value:.3g}"
+    change = change_words(comparison)
     seen = smallest_visible(comparison)
-    power = visible_words(comparison) or "what drop would have shown cannot be said"
+    power = visible_words(comparison, t) or t("what drop would have shown cannot be said")
     if drop > policy.max_drop and p_value is not None and p_value < policy.alpha:
-        return "regression", f"{change}, more than {policy.max_drop:g} worse; {chance}"
+        words = t("{change}, more than {drop:g} worse; {chance}", change=change, drop=policy.max_drop, chance=chance)
+        return "regression", words
     if comparison.missing and not policy.allow_missing:
-        are = "is" if comparison.missing == 1 else "are"
-        what = f"{_samples(comparison.missing)} of the baseline {are} missing or unscored"
-        return "missing samples", f"{change}; {what} (--allow_missing lets them be)"
+        lacking = missing_words(comparison, t)
+        return "missing samples", t(
+            "{change}; {lacking} (--allow_missing lets them be)", change=change, lacking=lacking
+        )
     least = policy.min_samples if policy.min_samples is not None else FEWEST if drop > policy.max_drop else 0
     if comparison.n < least:
-        return "too few", f"{change}; {least} samples are the least that says something (--min_samples); {power}"
+        few = t("{n} samples are the least that says something ({flag})", n=least, flag="--min_samples")
+        return "too few", t("; ").join([change, few, power])
     if policy.detect is not None and (seen is None or seen > policy.detect):
-        return "too few", f"{change}; a drop of {policy.detect:g} might not have shown (--detect); {power}"
+        hidden = t("a drop of {drop:g} might not have shown (--detect)", drop=policy.detect)
+        return "too few", t("; ").join([change, hidden, power])
     if drop <= policy.max_drop:
-        return "not worse", f"{change}; a drop of {policy.max_drop:g} is allowed; {power}"
-    return "unclear", f"{change}, but chance could do that: {chance}; {power}"
+        return "not worse", t("; ").join([change, t("a drop of {drop:g} is allowed", drop=policy.max_drop), power])
+    by_chance = t("{change}, but chance could do that: {chance}", change=change, chance=chance)
+    return "unclear", t("; ").join([by_chance, power])
 
 
-def facts(comparison: Comparison) -> Iterator[str]:
+def change_words(comparison: Comparison) -> str:
+    """`0.6 -> 0.3 (-0.3, n = 100)`."""
+    return f"{comparison.first:.4g} -> {comparison.second:.4g} ({comparison.difference:+.4g}, n = {comparison.n})"
+
+
+def missing_words(comparison: Comparison, t: Translate = english) -> str:
+    """How many samples of the baseline have no pair."""
+    if comparison.missing == 1:
+        return t("1 sample of the baseline is missing or unscored")
+    return t("{n} samples of the baseline are missing or unscored", n=comparison.missing)
+
+
+def outcome_words(passed: bool, reason: str, t: Translate = english) -> str:
+    """What follows from the steps before."""
+    return t("so it passes: {reason}", reason=reason) if passed else t("so it fails: {reason}", reason=reason)
+
+
+def facts(comparison: Comparison, t: Translate = english) -> Iterator[str]:
     """What a comparison rests on, a line each."""
     if comparison.difference is None:
-        yield "no pair: the runs share no scored sample"
+        yield t("no pair: the runs share no scored sample")
         return
-    better = "higher" if comparison.higher_is_better else "lower"
     won, lost = len(comparison.wins), len(comparison.losses)
     up, down = (won, lost) if comparison.higher_is_better else (lost, won)
-    pairs = f"{comparison.n} pairs" + (
-        f" in {comparison.units} clusters" if 0 < comparison.units < comparison.n else ""
-    )
-    lacking = f"{comparison.missing} missing; {better} is better"
-    yield f"{pairs}: {up} better, {down} worse, {comparison.ties} the same; {lacking}"
-    interval = "no interval"
+    pairs = t("1 pair") if comparison.n == 1 else t("{n} pairs", n=comparison.n)
+    if 0 < comparison.units < comparison.n:
+        pairs = t("{pairs} in {n} clusters", pairs=pairs, n=comparison.units)
+    yield t(
+        "{pairs}: {up} better, {down} worse, {ties} the same; {missing} missing; {better}",
+        pairs=pairs, up=up, down=down, ties=comparison.ties, missing=comparison.missing,
+        better=t("higher is better") if comparison.higher_is_better else t("lower is better"),
+    )  # fmt: skip
+    interval = t("no interval")
     if comparison.interval is not None:
-        interval = f"95 % interval {comparison.interval[0]:+.4g} .. {comparison.interval[1]:+.4g}"
-    yield f"difference {comparison.difference:+.4g}, {interval}, by {_TESTS.get(comparison.test or '', 'no test')}"
+        low, high = comparison.interval
+        interval = t("95 % interval {low:+.4g} .. {high:+.4g}", low=low, high=high)
+    test = t(_TESTS.get(comparison.test or "", "no test"))
+    yield t("difference {value:+.4g}, {interval}, by {test}", value=comparison.difference, interval=interval, test=test)
 
 
 def smallest_visible(comparison: Comparison) -> float | None:
@@ -178,13 +212,15 @@ def smallest_visible(comparison: Comparison) -> float | None:
     return max(known) if known else None
 
 
-def visible_words(comparison: Comparison) -> str:
+def visible_words(comparison: Comparison, t: Translate = english) -> str:
     """What drop would have shown, in words; empty where nothing says it."""
     seen = smallest_visible(comparison)
     if seen is None:
         return ""
-    return "no drop would have shown" if math.isinf(seen) else f"a drop of {seen:.3g} would have shown"
+    if math.isinf(seen):
+        return t("no drop would have shown")
+    return t("a drop of {drop:.3g} would have shown", drop=seen)
 
 
-def _samples(n: int) -> str:
-    return f"{n} {'sample' if n == 1 else 'samples'}"
+def _samples(n: int, t: Translate) -> str:
+    return t("1 sample") if n == 1 else t("{n} samples", n=n)

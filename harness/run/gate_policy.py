@@ -29,7 +29,7 @@ from harness.errors import suggest
 from harness.record.junit import GateCheck
 from harness.record.score_fields import MetricFields
 from harness.run.compare import RunSide, compare_task, headline
-from harness.run.gate import FEWEST, facts, visible_words
+from harness.run.gate import FEWEST, change_words, facts, missing_words, outcome_words, visible_words
 from harness.scoring.statistics.margins import (
     drop_of,
     excess_p,
@@ -43,6 +43,7 @@ from harness.scoring.statistics.paired import Comparison, compare_macro
 from harness.scoring.statistics.significance import holm
 from harness.tasks.file_models import Strict, Words, validate, words
 from harness.tasks.yaml_file import Document, load_document
+from harness.words import Translate, english
 
 Tier = Literal["critical", "supporting", "advisory"]
 Share = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
@@ -138,26 +139,29 @@ def judge_policy(
     baselines: Sequence[str | Path],
     current: str | Path,
     message: Callable[[str], None] = lambda text: None,
+    t: Translate = english,
 ) -> list[GateCheck]:
     """Judge the current run by every rule against every baseline; a check whose outcome is `failed` stops the release.
 
-    message: is told what of a folder cannot be read. Raises `UsageError` for a rule that is about nothing there.
+    message: is told what of a folder cannot be read. t: the language of the reasons. Raises `UsageError` for a rule
+    that is about nothing there.
     """
     lines: list[RuleLine] = []
     for path in dict.fromkeys(map(str, baselines)):
-        sides = _Sides(policy, RunSide(path, None), RunSide(current, None), path if len(baselines) > 1 else "")
+        against = path if len(baselines) > 1 else ""
+        sides = _Sides(policy, RunSide(path, None), RunSide(current, None), against, t)
         for number, rule in enumerate(policy.config.rules):
             lines += sides.lines(number, rule)
         for side in (sides.old, sides.new):
             for problem in side.run.take_messages():
                 message(problem)
-    return check_lines(policy, lines)
+    return check_lines(policy, lines, t)
 
 
-def check_lines(policy: Policy, lines: Sequence[RuleLine]) -> list[GateCheck]:
+def check_lines(policy: Policy, lines: Sequence[RuleLine], t: Translate = english) -> list[GateCheck]:
     """Judge all lines of a policy together: their p-values are corrected for one another."""
     adjusted = _adjusted(lines)
-    checks = [_check(policy, line, p_value) for line, p_value in zip(lines, adjusted, strict=True)]
+    checks = [_check(policy, line, p_value, t) for line, p_value in zip(lines, adjusted, strict=True)]
     return _by_tier(checks, policy.config.supporting_may_fail)
 
 
@@ -192,8 +196,8 @@ def _by_tier(checks: Sequence[GateCheck], may_fail: int) -> list[GateCheck]:
 class _Sides:
     """A baseline and the current run, and what has been compared of them. suites: the baseline's, with their tasks."""
 
-    def __init__(self, policy: Policy, old: RunSide, new: RunSide, against: str) -> None:
-        self.policy, self.old, self.new, self.against = policy, old, new, against
+    def __init__(self, policy: Policy, old: RunSide, new: RunSide, against: str, t: Translate) -> None:
+        self.policy, self.old, self.new, self.against, self.t = policy, old, new, against, t
         report = old.run.report
         self.suites = {group["group"]: group["tasks"] for group in (report.get("groups", ()) if report else ())}
         self._known: dict[tuple[str, str], Comparison] = {}
@@ -255,7 +259,7 @@ class _Sides:
         parts = []
         for task in abilities[ability]:
             if task not in self.new.tasks:
-                return RuleLine(number, rule, ability, "mean", self.against, None)
+                return RuleLine(number, rule, ability, self.t("mean"), self.against, None)
             metric = headline(self.old.tasks[task])
             part = _from_0_to_1(self._compared(task, metric), metric)
             if rule.margin is not None:
@@ -265,7 +269,8 @@ class _Sides:
         if any(part.difference is None for part in parts):  # a mean of the other tasks would be another ability
             whole = Comparison(ability, 0, None, None, None)
         missing = sum(part.missing for part in parts)
-        return RuleLine(number, rule, ability, f"mean of {len(parts)}", self.against, replace(whole, missing=missing))
+        mean = self.t("mean of {n}", n=len(parts))
+        return RuleLine(number, rule, ability, mean, self.against, replace(whole, missing=missing))
 
 
 def _from_0_to_1(comparison: Comparison, metric: MetricFields) -> Comparison:
@@ -288,15 +293,15 @@ def _from_0_to_1(comparison: Comparison, metric: MetricFields) -> Comparison:
     )
 
 
-def _check(policy: Policy, line: RuleLine, p_value: float | None) -> GateCheck:
-    comparison = line.comparison
+def _check(policy: Policy, line: RuleLine, p_value: float | None, t: Translate) -> GateCheck:
+    comparison, alpha = line.comparison, policy.config.alpha
     name = f"ability {line.task}" if line.rule.ability is not None else line.task
     values: tuple[float | None, float | None, tuple[float, float] | None] = line.before, None, None
     if comparison is None:
-        passed, reason, steps = False, "the current run has no such task", [_rule_text(policy, line)]
+        passed, reason, steps = False, t("the current run has no such task"), [_rule_text(policy, line, t)]
     else:
-        passed, reason = _decide(line, comparison, p_value, policy.config.alpha)
-        steps = [_rule_text(policy, line), *facts(comparison), *_test_text(line, p_value, policy.config.alpha)]
+        passed, reason = _decide(line, comparison, p_value, alpha, t)
+        steps = [_rule_text(policy, line, t), *facts(comparison, t), *_test_text(line, p_value, alpha, t)]
         values = comparison.first, comparison.second, comparison.interval
     return GateCheck(
         name,
@@ -308,79 +313,93 @@ def _check(policy: Policy, line: RuleLine, p_value: float | None) -> GateCheck:
         reason,
         tier=line.rule.tier,
         against=line.against,
-        steps=(*steps, f"so it {'passes' if passed else 'fails'}: {reason}"),
+        steps=(*steps, outcome_words(passed, reason, t)),
     )
 
 
-def _decide(line: RuleLine, comparison: Comparison, p_value: float | None, alpha: float) -> tuple[bool, str]:
+def _decide(
+    line: RuleLine, comparison: Comparison, p_value: float | None, alpha: float, t: Translate
+) -> tuple[bool, str]:
     """Whether a line passes, and why."""
     drop, rule = drop_of(comparison), line.rule
     if drop is None:
-        return False, "the runs share no scored sample"
-    change = f"{comparison.first:.4g} -> {comparison.second:.4g} ({comparison.difference:+.4g}, n = {comparison.n})"
-    is_significant = p_value is not None and p_value < alpha
-    if rule.margin is None and is_significant:
-        return False, f"{change}, more than {rule.max_drop or 0:g} worse; p = {p_value:.3g}"
+        return False, t("the runs share no scored sample")
+    change, allowed = change_words(comparison), rule.max_drop or 0.0
+    chance = "" if p_value is None else f"p = {p_value:.3g}"
+    if rule.margin is None and p_value is not None and p_value < alpha:
+        return False, t("{change}, more than {drop:g} worse; {chance}", change=change, drop=allowed, chance=chance)
     if comparison.missing and not rule.allow_missing:
-        return False, f"{change}; {comparison.missing} samples of the baseline are missing or unscored (allow_missing)"
-    came_out_worse = drop > (rule.max_drop or 0.0) or rule.margin is not None
+        lacking = missing_words(comparison, t)
+        return False, t("{change}; {lacking} (allow_missing lets them be)", change=change, lacking=lacking)
+    came_out_worse = drop > allowed or rule.margin is not None
     least = rule.min_samples if rule.min_samples is not None else FEWEST if came_out_worse else 0
     if comparison.n < least:
-        return False, f"{change}; {least} samples are the least that says something (min_samples)"
+        few = t("{n} samples are the least that says something ({flag})", n=least, flag="min_samples")
+        return False, t("; ").join([change, few])
     if rule.margin is not None:
-        return _decide_margin(line, comparison, p_value, alpha, change)
-    shown = visible_words(comparison)
-    power = f"; {shown}" if shown else ""
-    chance = "" if p_value is None else f": p = {p_value:.3g}"
-    if drop > (rule.max_drop or 0.0):
-        return True, f"{change}, but chance could do that{chance}{power}"
-    return True, f"{change}; a drop of {rule.max_drop or 0:g} is allowed{power}"
+        return _decide_margin(line, comparison, p_value, alpha, change, t)
+    if drop <= allowed:
+        why = t("; ").join([change, t("a drop of {drop:g} is allowed", drop=allowed)])
+    elif chance:
+        why = t("{change}, but chance could do that: {chance}", change=change, chance=chance)
+    else:
+        why = t("{change}, but chance could do that", change=change)
+    return True, t("; ").join(filter(None, [why, visible_words(comparison, t)]))
 
 
 def _decide_margin(
-    line: RuleLine, comparison: Comparison, p_value: float | None, alpha: float, change: str
+    line: RuleLine, comparison: Comparison, p_value: float | None, alpha: float, change: str, t: Translate
 ) -> tuple[bool, str]:
     margin, asked = line.rule.margin or 0.0, line.rule.power
     if p_value is None:
-        return False, f"{change}; no test was possible, and so nothing can be promised"
+        return False, t("; ").join([change, t("no test was possible, and so nothing can be promised")])
     if p_value < alpha:
-        return True, f"{change}; a drop of {margin:g} is excluded: p = {p_value:.3g}"
+        return True, t("; ").join([change, t("a drop of {drop:g} is excluded: p = {p:.3g}", drop=margin, p=p_value)])
     shown = excess_p(comparison, margin)
     if shown is not None and shown < alpha:
-        return False, f"{change}, more than {margin:g} worse; p = {shown:.3g}"
+        chance = f"p = {shown:.3g}"
+        return False, t("{change}, more than {drop:g} worse; {chance}", change=change, drop=margin, chance=chance)
     power = power_of(comparison, margin, alpha)
     if power is not None and power < asked:
+        few = t(
+            "n is too small to promise this: of two equal models {power:.0%} would pass with a margin of {margin:g}, "
+            "{asked:.0%} are asked",
+            power=power, margin=margin, asked=asked,
+        )  # fmt: skip
         needed = samples_for(comparison, margin, alpha, asked)
-        enough = "" if needed is None else f"; about {needed:,} samples would do"
-        return False, (
-            f"{change}; n is too small to promise this: of two equal models {power:.0%} would pass with a margin of "
-            f"{margin:g}, {asked:.0%} are asked{enough}"
-        )
+        enough = "" if needed is None else t("about {n:,} samples would do", n=needed)
+        return False, t("; ").join(filter(None, [change, few, enough]))
     worst = worst_drop(comparison, alpha)
-    most = "" if worst is None else f"; it may be as much as {worst:.3g}"
-    return False, f"{change}; a drop of {margin:g} is not excluded: p = {p_value:.3g}{most}"
+    open_yet = t("a drop of {drop:g} is not excluded: p = {p:.3g}", drop=margin, p=p_value)
+    most = "" if worst is None else t("it may be as much as {worst:.3g}", worst=worst)
+    return False, t("; ").join(filter(None, [change, open_yet, most]))
 
 
-def _rule_text(policy: Policy, line: RuleLine) -> str:
+def _rule_text(policy: Policy, line: RuleLine, t: Translate) -> str:
     rule = line.rule
     must = (
         f"margin {rule.margin:g}, power {rule.power:g}"
         if rule.margin is not None
         else f"max_drop {rule.max_drop or 0:g}"
     )
-    against = f", against {line.against}" if line.against else ""
-    return f"rule {policy.place(line.number)}: {rule.tier}, {must}{against}"
+    against = t(", against {run}", run=line.against) if line.against else ""
+    place = policy.place(line.number)
+    return t("rule {place}: {tier}, {must}{against}", place=place, tier=rule.tier, must=must, against=against)
 
 
-def _test_text(line: RuleLine, p_value: float | None, alpha: float) -> Iterator[str]:
+def _test_text(line: RuleLine, p_value: float | None, alpha: float, t: Translate) -> Iterator[str]:
     """How the p-value came about."""
     own = line.p_value
     if own is None or p_value is None:
-        yield "no test was possible"
+        yield t("no test was possible")
     elif line.rule.margin is not None:
-        yield f"if the true drop were {line.rule.margin:g}, one as small as this came up with p = {own:.3g}"
-        yield f"asked for is p < {alpha:g}, of each such line alone"
+        drop = line.rule.margin
+        yield t("if the true drop were {drop:g}, one as small as this came up with p = {p:.3g}", drop=drop, p=own)
+        yield t("asked for is p < {alpha:g}, of each such line alone", alpha=alpha)
     else:
-        allowed = line.rule.max_drop or 0.0
-        yield f"if the true drop were {allowed:g}, one as large as this came up with p = {own:.3g}"
-        yield f"p = {p_value:.3g} after Holm's correction for all lines that count with it; an alarm: < {alpha:g}"
+        drop = line.rule.max_drop or 0.0
+        yield t("if the true drop were {drop:g}, one as large as this came up with p = {p:.3g}", drop=drop, p=own)
+        yield t(
+            "p = {p:.3g} after Holm's correction for all lines that count with it; an alarm: < {alpha:g}",
+            p=p_value, alpha=alpha,
+        )  # fmt: skip

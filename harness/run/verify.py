@@ -33,6 +33,7 @@ from harness.run.compare import compare_runs
 from harness.scoring.extraction.call_schemas import calls_fit
 from harness.scoring.statistics.estimates import LEVEL, mean_estimate, mean_stderr, own_estimate, student_t_quantile
 from harness.types import Record, Response, SampleKey
+from harness.words import Translate, english
 
 Verdict = Literal["same", "differs", "unclear"]
 FEWEST = 30
@@ -88,8 +89,11 @@ class Verification:
         return "same" if verdicts and all(verdict == "same" for verdict in verdicts) else "unclear"
 
 
-def verify_runs(reference: str | Path, served: str | Path, margin: float = 0.05) -> Verification:
-    """Compare `served` with `reference`. margin: how far a mean may be from that of the same model.
+def verify_runs(
+    reference: str | Path, served: str | Path, margin: float = 0.05, t: Translate = english
+) -> Verification:
+    """Compare `served` with `reference`. margin: how far a mean may be from that of the same model. t: the language of
+    names and reasons.
 
     Raises `UsageError` for a margin or a folder that is none, and where no prompt is the same.
     """
@@ -100,7 +104,7 @@ def verify_runs(reference: str | Path, served: str | Path, margin: float = 0.05)
     left_out: dict[str, int] = {}
     pairs: list[tuple[Record, Record]] = []
     for record in first.records():
-        reason = _why_not(record, there)
+        reason = t(_why_not(record, there))
         if reason:
             left_out[reason] = left_out.get(reason, 0) + 1
         else:
@@ -109,10 +113,10 @@ def verify_runs(reference: str | Path, served: str | Path, margin: float = 0.05)
         why = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "the reference has no samples"
         raise UsageError(f"--served {served}: nothing can be compared with {reference}: {why}")
     agreements = [
-        *_of_texts(pairs, margin),
-        *_of_calls(pairs, margin),
-        *_of_choices(pairs, margin),
-        *_of_scores(reference, served, margin),
+        *_of_texts(pairs, margin, t),
+        *_of_calls(pairs, margin, t),
+        *_of_choices(pairs, margin, t),
+        *_of_scores(reference, served, margin, t),
     ]
     fewest = FEWEST if margin in (0, 1) else max(FEWEST, math.ceil(math.log((1 - LEVEL) / 2) / math.log1p(-margin)))
     return Verification(tuple(agreements), len(pairs), left_out, fewest)
@@ -135,7 +139,7 @@ def _asked(record: Record) -> tuple[object, ...]:
     return prompt.text, prompt.messages, prompt.prefill, prompt.tools, record.choices, len(record.responses)
 
 
-def _of_texts(pairs: Sequence[tuple[Record, Record]], margin: float) -> Iterator[Compared]:
+def _of_texts(pairs: Sequence[tuple[Record, Record]], margin: float, t: Translate) -> Iterator[Compared]:
     replies = list(_replies(pairs))
     if not replies:
         return
@@ -143,15 +147,15 @@ def _of_texts(pairs: Sequence[tuple[Record, Record]], margin: float) -> Iterator
     texts = [((one.text or "").strip(), (other.text or "").strip()) for _, one, other in replies]
     # Two servers of one model part at ties of rounding: that is told, and decides nothing.
     equal = [float(one == other) for one, other in texts]
-    yield _mean("texts that are equal", equal, questions, 1.0, margin, counts=False)
+    yield _mean(t("texts that are equal"), equal, questions, 1.0, margin, counts=False)
     alike = [_common(one, other) for one, other in texts]
-    yield _mean("what texts have in common", alike, questions, 1.0, margin, counts=False)
+    yield _mean(t("what texts have in common"), alike, questions, 1.0, margin, counts=False)
     lengths = [_length(other) - _length(one) for _, one, other in replies]
-    yield _mean("length of texts, log ratio", lengths, questions, 0.0, 4 * margin)
+    yield _mean(t("length of texts, log ratio"), lengths, questions, 0.0, 4 * margin)
     judged = [(question, _valid_json(one), _valid_json(other)) for question, one, other in replies]
     if known := [(question, a, b) for question, a, b in judged if a is not None or b is not None]:
         differences = [float(b or 0) - float(a or 0) for _, a, b in known]
-        yield _mean("replies that are JSON, difference", differences, [each[0] for each in known], 0.0, margin)
+        yield _mean(t("replies that are JSON, difference"), differences, [each[0] for each in known], 0.0, margin)
 
 
 def _replies(pairs: Sequence[tuple[Record, Record]]) -> Iterator[tuple[int, Response, Response]]:
@@ -162,7 +166,7 @@ def _replies(pairs: Sequence[tuple[Record, Record]]) -> Iterator[tuple[int, Resp
                 yield question, one, other
 
 
-def _of_calls(pairs: Sequence[tuple[Record, Record]], margin: float) -> Iterator[Compared]:
+def _of_calls(pairs: Sequence[tuple[Record, Record]], margin: float, t: Translate) -> Iterator[Compared]:
     """What replies call, where functions were offered. Incomplete replies call nothing that counts."""
     rows, questions = [], []
     for question, one, other in _replies(pairs):
@@ -178,19 +182,19 @@ def _of_calls(pairs: Sequence[tuple[Record, Record]], margin: float) -> Iterator
     called = table[:, [0, 2]]
     n = len(rows)
     shares = called.mean(axis=0)
-    rate = _mean("replies that call, difference", called[:, 1] - called[:, 0], questions, 0.0, margin)
+    rate = _mean(t("replies that call, difference"), called[:, 1] - called[:, 0], questions, 0.0, margin)
     yield replace(rate, reference=float(shares[0]), served=float(shares[1]))
     both, either = called.prod(axis=1), called.sum(axis=1)
     if either.any():
         same = own_estimate(np.stack([2 * both, either], axis=1), _ratio, clusters)
         interval = _with_unseen(same.value, same.stderr, len(np.unique(clusters[either > 0])), within=(0.0, 1.0))
-        yield Compared("calls at the same prompts, F1", same.value, interval, n, 1.0, margin, False)
+        yield Compared(t("calls at the same prompts, F1"), same.value, interval, n, 1.0, margin, False)
     if called.any(axis=0).all():
         fits = own_estimate(table, _difference_of_ratios, clusters)
         sums = table.sum(axis=0)
         calling = min(len(np.unique(clusters[side > 0])) for side in called.T)
         yield Compared(
-            "calls that fit what is offered, difference",
+            t("calls that fit what is offered, difference"),
             fits.value,
             _with_unseen(fits.value, fits.stderr, calling),
             n,
@@ -234,14 +238,14 @@ def _valid_json(response: Response) -> bool | None:
     return True
 
 
-def _of_choices(pairs: Sequence[tuple[Record, Record]], margin: float) -> Iterator[Compared]:
+def _of_choices(pairs: Sequence[tuple[Record, Record]], margin: float, t: Translate) -> Iterator[Compared]:
     scored = [(a.logprobs, b.logprobs) for a, b in pairs if len(a.logprobs) > 1 and len(a.logprobs) == len(b.logprobs)]
     if not scored:
         return
     alike = [float(max(a) == a[_best(b)] and max(b) == b[_best(a)]) for a, b in scored]
     questions = list(range(len(scored)))
-    yield _mean("choices that are the same", alike, questions, 1.0, margin)
-    yield _mean("distance of choice probabilities", [_distance(a, b) for a, b in scored], questions, 0.0, margin)
+    yield _mean(t("choices that are the same"), alike, questions, 1.0, margin)
+    yield _mean(t("distance of choice probabilities"), [_distance(a, b) for a, b in scored], questions, 0.0, margin)
 
 
 def _best(values: Sequence[float]) -> int:
@@ -258,12 +262,12 @@ def _distance(one: Sequence[float], other: Sequence[float]) -> float:
     return sum(abs(a - b) for a, b in zip(shares(one), shares(other), strict=True)) / 2
 
 
-def _of_scores(reference: str | Path, served: str | Path, margin: float) -> Iterator[Compared]:
+def _of_scores(reference: str | Path, served: str | Path, margin: float, t: Translate) -> Iterator[Compared]:
     for each in compare_runs(reference, served):
         if each.difference is not None:
             bounded = each.first is not None and 0 <= each.first <= 1
             yield Compared(
-                f"{each.name}: score, difference",
+                t("{score}: score, difference", score=each.name),
                 each.difference,
                 _with_unseen(each.difference, each.stderr, each.units or each.n) if bounded else each.interval,
                 each.n,

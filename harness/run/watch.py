@@ -28,6 +28,7 @@ from harness.run.compare import RunSide, compare_task, headline
 from harness.run.runner import run_each
 from harness.run.spec import Progress, RunSpec
 from harness.scoring.statistics.paired import Comparison, correct_for_many
+from harness.words import Translate, english
 
 _SETTLED_SECONDS = 10.0
 """A folder in which nothing says that it is finished is taken as whole when nothing in it has changed for so long."""
@@ -67,7 +68,7 @@ def is_adapter(folder: Path) -> bool:
     return (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
 
 
-def why_not_whole(folder: Path) -> str:
+def why_not_whole(folder: Path, t: Translate = english) -> str:
     """What a checkpoint lacks, in words; empty where it is whole.
 
     A Trainer of transformers writes `trainer_state.json` last. Where there is none, the folder must have been left
@@ -76,11 +77,11 @@ def why_not_whole(folder: Path) -> str:
     try:
         weights = _weights(folder)
         if not weights:
-            return "it has no weights yet"
+            return t("it has no weights yet")
         if is_adapter(folder):
             check_files([folder / "adapter_config.json", *weights])
         elif not (folder / "config.json").is_file():
-            return "it has no config.json yet"
+            return t("it has no config.json yet")
         else:
             check_checkpoint(folder)
         state = folder / _STATE
@@ -91,8 +92,8 @@ def why_not_whole(folder: Path) -> str:
     except UsageError as error:
         return one_line(error)
     except OSError as error:  # what is written anew is renamed and removed meanwhile
-        return f"it is being written ({error.strerror})"
-    return "" if time.time() - newest >= _SETTLED_SECONDS else "it was written to just now"
+        return t("it is being written ({error})", error=error.strerror)
+    return "" if time.time() - newest >= _SETTLED_SECONDS else t("it was written to just now")
 
 
 def _weights(folder: Path) -> list[Path]:
@@ -115,11 +116,12 @@ class Watch:
 
     The arguments of `spec.model_args` are those of every checkpoint; its `pretrained` is the base of adapters.
     failed: why a checkpoint could not be measured, by its folder; it is tried again when its weights change, and by the
-    next watch. waiting: what checkpoints lack that are not whole yet.
+    next watch. waiting: what checkpoints lack that are not whole yet, in the language of `t`.
     """
 
     spec: RunSpec
     patterns: Sequence[str]
+    t: Translate = english
     failed: dict[Path, str] = field(default_factory=dict)
     waiting: dict[Path, str] = field(default_factory=dict)
     _failed_as: dict[Path, str] = field(default_factory=dict)
@@ -136,7 +138,7 @@ class Watch:
         pending: list[Path] = []
         self.waiting = {}
         for folder in found(self.patterns):
-            problem = why_not_whole(folder)
+            problem = why_not_whole(folder, self.t)
             if problem:
                 if not self._is_known(folder):
                     self.waiting[folder] = problem

@@ -59,8 +59,8 @@ def test_a_checkpoint_that_is_removed_while_it_is_looked_at_stops_no_watch(
     gone, kept = (checkpoint(tmp_path / f"checkpoint-{number}") for number in (1, 2))
     look = watch.why_not_whole
 
-    def then_removed(folder: Path) -> str:
-        found = look(folder)
+    def then_removed(folder: Path, *language: Any) -> str:
+        found = look(folder, *language)
         if folder == gone and gone.exists():
             shutil.rmtree(gone)
         return found
