@@ -60,7 +60,7 @@ def command(reference: str, served: str, margin: float, as_json: bool) -> int:
         show_in_parts(columns, rows, columns[:1])
         for reason, count in found.left_out.items():
             samples = t("1 sample") if count == 1 else t("{n} samples", n=count)
-            line(t("{samples} left out: {what}", samples=samples, what=reason))
+            line(t("{samples} left out: {what}", samples=samples, what=t(reason)))
         if found.verdict == "unclear" and found.pairs < found.fewest:
             line(
                 t(

@@ -97,9 +97,9 @@ def check_gate(
             t("no test was possible")
             if p_value is None
             else t(
-                "p = {p:.3g} of no difference, corrected for the number of tasks; an alarm: < {alpha:g}, and worse by "
+                "{p} of no difference, corrected for the number of tasks; an alarm: < {alpha:g}, and worse by "
                 "more than {drop:g}",
-                p=p_value, alpha=policy.alpha, drop=policy.max_drop,
+                p=p_words(p_value), alpha=policy.alpha, drop=policy.max_drop,
             )
         )  # fmt: skip
         steps = (*facts(pair, t), tested, outcome_words(verdict.passed, verdict.reason, t))
@@ -130,7 +130,7 @@ def _finding(comparison: Comparison, policy: GatePolicy, t: Translate) -> tuple[
         return "no data", t("the runs share no scored sample")
     drop = -comparison.difference if comparison.higher_is_better else comparison.difference
     p_value = comparison.p_value if comparison.adjusted_p is None else comparison.adjusted_p
-    chance = t("no test was possible") if p_value is None else f"p = {p_value:.3g}"
+    chance = t("no test was possible") if p_value is None else p_words(p_value)
     change = change_words(comparison)
     seen = smallest_visible(comparison)
     power = visible_words(comparison, t) or t("what drop would have shown cannot be said")
@@ -153,6 +153,11 @@ def _finding(comparison: Comparison, policy: GatePolicy, t: Translate) -> tuple[
         return "not worse", t("; ").join([change, t("a drop of {drop:g} is allowed", drop=policy.max_drop), power])
     by_chance = t("{change}, but chance could do that: {chance}", change=change, chance=chance)
     return "unclear", t("; ").join([by_chance, power])
+
+
+def p_words(p_value: float) -> str:
+    """`p = 0.0412`. One that floats cannot tell from 0 is not 0."""
+    return f"p = {p_value:.3g}" if p_value > 0 else "p < 1e-15"
 
 
 def change_words(comparison: Comparison) -> str:
@@ -182,11 +187,14 @@ def facts(comparison: Comparison, t: Translate = english) -> Iterator[str]:
     pairs = t("1 pair") if comparison.n == 1 else t("{n} pairs", n=comparison.n)
     if 0 < comparison.units < comparison.n:
         pairs = t("{pairs} in {n} clusters", pairs=pairs, n=comparison.units)
-    yield t(
-        "{pairs}: {up} better, {down} worse, {ties} the same; {missing} missing; {better}",
-        pairs=pairs, up=up, down=down, ties=comparison.ties, missing=comparison.missing,
-        better=t("higher is better") if comparison.higher_is_better else t("lower is better"),
-    )  # fmt: skip
+    if up or down or comparison.ties:  # of a mean over tasks nobody counts them
+        pairs = t(
+            "{pairs}: {up} better, {down} worse, {ties} the same",
+            pairs=pairs, up=up, down=down, ties=comparison.ties,
+        )  # fmt: skip
+    missing = t("{n} missing", n=comparison.missing)
+    better = t("higher is better") if comparison.higher_is_better else t("lower is better")
+    yield t("; ").join([pairs, missing, better])
     interval = t("no interval")
     if comparison.interval is not None:
         low, high = comparison.interval

@@ -29,7 +29,7 @@ from harness.errors import suggest
 from harness.record.junit import GateCheck
 from harness.record.score_fields import MetricFields
 from harness.run.compare import RunSide, compare_task, headline
-from harness.run.gate import FEWEST, change_words, facts, missing_words, outcome_words, visible_words
+from harness.run.gate import FEWEST, change_words, facts, missing_words, outcome_words, p_words, visible_words
 from harness.scoring.statistics.margins import (
     drop_of,
     excess_p,
@@ -325,7 +325,7 @@ def _decide(
     if drop is None:
         return False, t("the runs share no scored sample")
     change, allowed = change_words(comparison), rule.max_drop or 0.0
-    chance = "" if p_value is None else f"p = {p_value:.3g}"
+    chance = "" if p_value is None else p_words(p_value)
     if rule.margin is None and p_value is not None and p_value < alpha:
         return False, t("{change}, more than {drop:g} worse; {chance}", change=change, drop=allowed, chance=chance)
     if comparison.missing and not rule.allow_missing:
@@ -354,10 +354,10 @@ def _decide_margin(
     if p_value is None:
         return False, t("; ").join([change, t("no test was possible, and so nothing can be promised")])
     if p_value < alpha:
-        return True, t("; ").join([change, t("a drop of {drop:g} is excluded: p = {p:.3g}", drop=margin, p=p_value)])
+        return True, t("; ").join([change, t("a drop of {drop:g} is excluded: {p}", drop=margin, p=p_words(p_value))])
     shown = excess_p(comparison, margin)
     if shown is not None and shown < alpha:
-        chance = f"p = {shown:.3g}"
+        chance = p_words(shown)
         return False, t("{change}, more than {drop:g} worse; {chance}", change=change, drop=margin, chance=chance)
     power = power_of(comparison, margin, alpha)
     if power is not None and power < asked:
@@ -370,7 +370,7 @@ def _decide_margin(
         enough = "" if needed is None else t("about {n:,} samples would do", n=needed)
         return False, t("; ").join(filter(None, [change, few, enough]))
     worst = worst_drop(comparison, alpha)
-    open_yet = t("a drop of {drop:g} is not excluded: p = {p:.3g}", drop=margin, p=p_value)
+    open_yet = t("a drop of {drop:g} is not excluded: {p}", drop=margin, p=p_words(p_value))
     most = "" if worst is None else t("it may be as much as {worst:.3g}", worst=worst)
     return False, t("; ").join(filter(None, [change, open_yet, most]))
 
@@ -394,12 +394,12 @@ def _test_text(line: RuleLine, p_value: float | None, alpha: float, t: Translate
         yield t("no test was possible")
     elif line.rule.margin is not None:
         drop = line.rule.margin
-        yield t("if the true drop were {drop:g}, one as small as this came up with p = {p:.3g}", drop=drop, p=own)
+        yield t("if the true drop were {drop:g}, one as small as this came up with {p}", drop=drop, p=p_words(own))
         yield t("asked for is p < {alpha:g}, of each such line alone", alpha=alpha)
     else:
         drop = line.rule.max_drop or 0.0
-        yield t("if the true drop were {drop:g}, one as large as this came up with p = {p:.3g}", drop=drop, p=own)
+        yield t("if the true drop were {drop:g}, one as large as this came up with {p}", drop=drop, p=p_words(own))
         yield t(
-            "p = {p:.3g} after Holm's correction for all lines that count with it; an alarm: < {alpha:g}",
-            p=p_value, alpha=alpha,
+            "{p} after Holm's correction for all lines that count with it; an alarm: < {alpha:g}",
+            p=p_words(p_value), alpha=alpha,
         )  # fmt: skip

@@ -93,7 +93,7 @@ def verify_runs(
     reference: str | Path, served: str | Path, margin: float = 0.05, t: Translate = english
 ) -> Verification:
     """Compare `served` with `reference`. margin: how far a mean may be from that of the same model. t: the language of
-    names and reasons.
+    names.
 
     Raises `UsageError` for a margin or a folder that is none, and where no prompt is the same.
     """
@@ -104,7 +104,7 @@ def verify_runs(
     left_out: dict[str, int] = {}
     pairs: list[tuple[Record, Record]] = []
     for record in first.records():
-        reason = t(_why_not(record, there))
+        reason = _why_not(record, there)
         if reason:
             left_out[reason] = left_out.get(reason, 0) + 1
         else:
