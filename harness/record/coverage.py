@@ -39,7 +39,7 @@ class TaskCoverage:
     has, as far as that is known. of_subsets: how many subsets the task has, asked or not. limit: as it was given. bad:
     subset -> number of a row that cannot be used as it is -> why. bad_rows: what became of those. chosen: subset -> its
     rows that are asked, where these are not the first. drawn_from: subset -> the rows that they were drawn from, in a
-    random order, where they were drawn.
+    random order, where they were drawn. rival: the run with which they were compared until it was decided.
     """
 
     asked: Mapping[str, int]
@@ -50,6 +50,7 @@ class TaskCoverage:
     bad_rows: BadRows = "refuse"
     chosen: Mapping[str, RowNumbers] = field(default_factory=dict)
     drawn_from: Mapping[str, RowNumbers] = field(default_factory=dict)
+    rival: str | None = None
 
     @property
     def is_part(self) -> bool:
@@ -115,7 +116,7 @@ Coverage = Mapping[str, TaskCoverage]
 
 def coverage_of(report: Report) -> dict[str, TaskCoverage]:
     """What a report says that it is about; without the tasks of which an older one does not say so."""
-    return {task["task"]: _read(task["covers"]) for task in report["tasks"] if "covers" in task}
+    return {task["task"]: _read(task, task["covers"]) for task in report["tasks"] if "covers" in task}
 
 
 def counted_coverage(report: Report) -> dict[str, TaskCoverage]:
@@ -127,7 +128,7 @@ def counted_coverage(report: Report) -> dict[str, TaskCoverage]:
     return {task: TaskCoverage(asked, {}, len(asked)) for task, asked in counts.items()} | coverage_of(report)
 
 
-def _read(covers: CoverageFields) -> TaskCoverage:
+def _read(task: TaskReport, covers: CoverageFields) -> TaskCoverage:
     by_subset = covers["by_subset"].items()
     bad = covers.get("bad_rows", _NO_BAD_ROWS)
     return TaskCoverage(
@@ -142,6 +143,7 @@ def _read(covers: CoverageFields) -> TaskCoverage:
             name: range(rows) if isinstance(rows, int) else RowSet(rows)
             for name, rows in covers.get("drawn_from", {}).items()
         },
+        against["run"] if (against := task.get("drawn", {}).get("against")) else None,
     )
 
 

@@ -393,15 +393,15 @@ def scored_by(job: TaskJob) -> ScoreKey:
     return key
 
 
-def drawn_fields(job: TaskJob, coverage: TaskCoverage, records: Iterable[Record], spec: RunSpec) -> DrawnFields | None:
+def drawn_fields(job: TaskJob, coverage: TaskCoverage, records: Iterable[Record], seed: int) -> DrawnFields | None:
     """What the records of a run say of all rows that its own were drawn from."""
     rows, rival = coverage.drawn_from, None
-    if spec.until_decided:
+    if coverage.rival:
         with contextlib.suppress(UsageError):  # of a run that is gone since, the interval alone is left
-            rival = Rival.of(spec.until_decided, job)
+            rival = Rival.of(coverage.rival, job)
         if rival and any(not rival.knows(name, number) for name, numbers in rows.items() for number in numbers):
             rival = None
-    task = DrawnTask(job, rows, spec.seed, rival)
+    task = DrawnTask(job, rows, seed, rival)
     asked = {name: coverage.of_subset(name) for name in rows}
     done = 0
     while done < len(task.rounds):

@@ -434,7 +434,10 @@ class _Run:
                     self.observers.call("harness_record_written", record=record)
 
     def _report(self, jobs: Sequence[TaskJob]) -> RunResult:
-        coverage = {job.task.name: job.coverage(self.spec.limit) for job in jobs}
+        # Which run a verdict is about is said by the command that asks for one, whatever an earlier one here did.
+        coverage = {
+            job.task.name: replace(job.coverage(self.spec.limit), rival=self.spec.until_decided) for job in jobs
+        }
         asked = {job.task.name: job.facts.keys for job in jobs}
         told = self.folder.manifest
         if told["status"] != FINISHED:

@@ -153,7 +153,7 @@ def _note_drawn(entry: TaskReport, job: TaskJob, coverage: TaskCoverage, folder:
     """Give the headline of a task whose rows were drawn the interval that is valid however often one looked."""
     spec = RunSpec.from_json(folder.manifest["spec"])
     records = filter(coverage.holds, folder.records(job.task.name))
-    drawn = drawn_fields(job, coverage, records, spec)
+    drawn = drawn_fields(job, coverage, records, spec.seed)
     if drawn is None:
         return
     entry["drawn"] = drawn

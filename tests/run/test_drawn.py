@@ -71,6 +71,25 @@ def test_a_verdict_is_given_where_all_that_it_takes_was_asked_before() -> None:
     assert task["drawn"]["against"]["verdict"] == "worse"
 
 
+def test_a_verdict_is_of_the_command_that_asked_for_it() -> None:
+    rivals = {mode: str(measured(mode, output=mode).path) for mode in ("gold", "random")}
+    decided = measured(until_decided=rivals["gold"])
+
+    def kept() -> Any:
+        return json.loads((decided.path / "report.json").read_text())["tasks"][0]["drawn"]
+
+    other = measured(until_decided=rivals["random"])
+    assert other.path == decided.path
+    assert task_of(other)["drawn"]["against"]["run"] == rivals["random"]
+    few = measured(precision=0.4)  # asks for less: the folder keeps the larger report, with its verdict
+    assert "against" not in task_of(few)["drawn"] and "better than" not in few.summary()
+    assert few.larger is not None and "against" in kept()
+    assert task_of(score_run(decided.path))["drawn"]["against"] == kept()["against"]
+    many = measured(precision=0.02)
+    assert "against" not in task_of(many)["drawn"] and "against" not in kept()
+    assert "drawn" not in task_of(measured())
+
+
 @pytest.mark.slow
 def test_where_all_rows_are_asked_the_report_is_that_of_a_whole_run() -> None:
     drawn, whole = measured(precision=1e-6, output="drawn"), measured(output="whole")
