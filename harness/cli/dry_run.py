@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from harness.cli.console import line, notice
 from harness.cli.progress import watch
-from harness.run.describe import examples_of_their_own
+from harness.judging.judge import JudgeModel
+from harness.judging.judged_metrics import judges_checked
+from harness.record.run import RunFolder
+from harness.registry import load_plugins
+from harness.run.describe import examples_of_their_own, run_identity
 from harness.run.foresee import Foreseen, foresee
 from harness.run.prepare import prepare_run
 from harness.run.spec import RunSpec
@@ -15,15 +20,29 @@ from harness.stopwatch import Seconds
 from harness.words import Translate, locale_language, said, translator
 
 
-def print_forecast(spec: RunSpec, models: Sequence[Mapping[str, Any]]) -> int:
-    """Do all that a run does before weights load, and say what would follow."""
+def print_forecast(
+    spec: RunSpec,
+    models: Sequence[Mapping[str, Any]],
+    judges: Sequence[JudgeModel] = (),
+    optional: bool = False,
+    runs: int = 1,
+) -> int:
+    """Do all that a run does before weights load, and say what would follow.
+
+    judges, optional: as of `run_judged`. runs: how many such runs the command makes, of each model.
+    """
     t = translator(locale_language(None))
+    registry = load_plugins()
+    narrow = judges_checked(spec, list(judges), registry, optional=optional)
     progress = watch()
     try:
-        prepared = prepare_run(spec, models, progress=progress)
+        prepared = prepare_run(spec, models, registry, progress, narrow=narrow)
     finally:
         progress.finished()
     with prepared:
+        user = prepared.user.model if prepared.user is not None else None
+        for each, model in zip(prepared.specs, prepared.models, strict=True):
+            RunFolder.check(Path(spec.output), run_identity(each, model, prepared.jobs, user, prepared.share))
         for message in prepared.remarks:
             notice(message)
         for job in prepared.jobs:
@@ -37,7 +56,7 @@ def print_forecast(spec: RunSpec, models: Sequence[Mapping[str, Any]]) -> int:
         forecast = prepared.forecast()
     if forecast is None:
         return 0
-    times = t(", {n} times", n=len(models)) if len(models) > 1 else ""
+    times = t(", {n} times", n=len(models) * runs) if len(models) * runs > 1 else ""
     line(forecast.said(t) + times)
     if forecast.memory:
         line(said(forecast.memory, t))

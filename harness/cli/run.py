@@ -266,7 +266,8 @@ def command(context: click.Context, /, **flags: Any) -> int:
     if dry:
         from harness.cli.dry_run import print_forecast
 
-        return print_forecast(spec, list(models.values()))
+        runs = [spec] if sweep is None else list(swept_runs(spec, sweep, models).values())
+        return print_forecast(runs[0], list(models.values()), judges, optional, len(runs))
     with contextlib.redirect_stderr(io.StringIO()) if quiet else contextlib.nullcontext():
         if sweep is not None:
             return run_sweep(spec, sweep, models, judges, optional)
@@ -333,18 +334,26 @@ def run_sweep(
 ) -> int:
     """Run `spec` with each value of one setting, and print their scores against their tokens."""
     from harness.cli.sweep import print_sweep
-    from harness.run.sweep import swept
 
-    if len(models) > 1:
-        raise UsageError("--sweep: with several --peft it is not clear what is compared; give one of them")
     results: dict[str, RunResult] = {}
     codes = []
-    for label, run in swept(spec, *sweep).items():
+    for label, run in swept_runs(spec, sweep, models).items():
         kept: list[RunResult] = []
         codes.append(run_all(run, models, judges, optional, kept.append))
         results[label] = kept[0]
     print_sweep(sweep[0], results, Path(spec.output))
     return max(codes)
+
+
+def swept_runs(
+    spec: RunSpec, sweep: tuple[str, Sequence[Any]], models: Mapping[str, Mapping[str, Any]]
+) -> dict[str, RunSpec]:
+    """Label -> the run with each value of the setting. Raises `UsageError`."""
+    from harness.run.sweep import swept
+
+    if len(models) > 1:
+        raise UsageError("--sweep: with several --peft it is not clear what is compared; give one of them")
+    return swept(spec, *sweep)
 
 
 def with_adapters(model_args: Mapping[str, Any], adapters: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -23,7 +23,7 @@ from harness.record.run import RunFolder
 from harness.registry import Registry, load_plugins
 from harness.run.budget import Budget
 from harness.run.jobs import TaskJob, close_code, load_jobs
-from harness.run.prepare import create_model
+from harness.run.prepare import Narrow, create_model
 from harness.run.result import RunResult
 from harness.run.runner import run_each
 from harness.run.spec import Progress, RunSpec
@@ -136,20 +136,8 @@ def run_judged(
     """
     registry = registry or load_plugins()
     asked = list(judges)
-    if asked and spec.shard is not None:
-        if not optional:
-            how = "after `harness merge`, the same command without --shard asks the judge, and nothing else"
-            raise UsageError(f"--judge does not go with --shard: {how}")
-        asked.clear()
-
-    def checked(jobs: Sequence[TaskJob]) -> Sequence[TaskJob]:
-        if optional and not any(judged_metrics(job.task) for job in jobs):
-            asked.clear()
-        if asked:
-            check_judges(jobs, spec, asked, registry)
-        return jobs
-
-    for result in run_each(spec, model_args, registry, watch(), narrow=checked):
+    narrow = judges_checked(spec, asked, registry, optional=optional)
+    for result in run_each(spec, model_args, registry, watch(), narrow=narrow):
         if asked:
             yield fill_judged_scores(
                 result.path,
@@ -163,6 +151,27 @@ def run_judged(
             )
         else:
             yield JudgedRun(result, ())
+
+
+def judges_checked(spec: RunSpec, asked: list[JudgeModel], registry: Registry, *, optional: bool = False) -> Narrow:
+    """What refuses judges that cannot judge a run, once its tasks are read; see `prepare_run`.
+
+    asked: the judges; those of a recipe (`optional`) are taken out where nothing waits for them. Raises `UsageError`.
+    """
+    if asked and spec.shard is not None:
+        if not optional:
+            how = "after `harness merge`, the same command without --shard asks the judge, and nothing else"
+            raise UsageError(f"--judge does not go with --shard: {how}")
+        asked.clear()
+
+    def checked(jobs: Sequence[TaskJob]) -> Sequence[TaskJob]:
+        if optional and not any(judged_metrics(job.task) for job in jobs):
+            asked.clear()
+        if asked:
+            check_judges(jobs, spec, asked, registry)
+        return jobs
+
+    return checked
 
 
 def fill_judged_scores(

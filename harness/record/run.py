@@ -37,6 +37,7 @@ from harness.record.line_positions import Knowledge, LinePosition
 from harness.record.lock import LEASE_FILE, FolderLock
 from harness.record.manifest_fields import BegunFields, EndedFields, Manifest, ModelFields, SessionFields, TaskFields
 from harness.record.manifest_file import FINISHED, ManifestFile
+from harness.record.output import check_output, find_folder, unusable
 from harness.record.prompts import PROMPTS_FILE, SharedPrompts
 from harness.record.record_fields import RecordLine
 from harness.record.report_fields import Report
@@ -91,8 +92,17 @@ class RunFolder:
     @classmethod
     def folder_of(cls, output: Path, identity: Mapping[str, JSON]) -> Path | None:
         """Where `open` finds a run of this configuration; None where there is none. Raises UsageError."""
-        path = _find_folder(output, "", identity)
+        path = find_folder(output, "", identity)
         return path if (path / manifest.MANIFEST_FILE).is_file() else None
+
+    @classmethod
+    def check(cls, output: Path, identity: Mapping[str, JSON]) -> None:
+        """Refuse, without a change, what `open` refuses: an output that cannot be used, or is a run of another
+        configuration. Raises UsageError."""
+        check_output(output)
+        path = find_folder(output, "", identity)
+        if (path / manifest.MANIFEST_FILE).exists():
+            manifest.require_same(path, identity)
 
     @classmethod
     def open(
@@ -114,14 +124,13 @@ class RunFolder:
         `note_begun` will be called.
         Raises UsageError when `output` cannot be used, is a run of another configuration, or is in use.
         """
-        path = _find_folder(output, model_name, identity)
+        path = find_folder(output, model_name, identity)
         is_new = not path.exists()
         try:
             path.mkdir(parents=True, exist_ok=True)
             lock = FolderLock(path)
         except OSError as error:
-            cause = error.strerror or error
-            raise UsageError(f"--output {output}: cannot be written ({cause}); choose another folder") from error
+            raise unusable(output, error.strerror or str(error)) from error
         try:
             fields: Manifest = {}
             if (path / manifest.MANIFEST_FILE).exists():
@@ -510,20 +519,6 @@ class RunFolder:
         if folded not in self._journals:
             self._journals[folded] = Journal(self.path / name, self.messages.append, self._file, self._knowledge)
         return self._journals[folded]
-
-
-def folders_of(output: Path, identity_hash: str) -> list[Path]:
-    """The run folders of a configuration directly in `output`, the newest last."""
-    return sorted(output.glob(f"*-{identity_hash}")) if output.is_dir() else []
-
-
-def _find_folder(output: Path, model_name: str, identity: Mapping[str, JSON]) -> Path:
-    if output.exists() and not output.is_dir():
-        raise UsageError(f"--output {output}: a file, not a folder; choose another folder")
-    if (output / manifest.MANIFEST_FILE).is_file():
-        return output
-    folders = folders_of(output, manifest.identity_hash(identity))
-    return folders[-1] if folders else output / manifest.folder_name(model_name, identity)
 
 
 def _ranking(tasks: Mapping[str, TaskFields]) -> Callable[[SampleKey], tuple[int, int]]:

@@ -11,19 +11,20 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from harness.errors import HarnessError, Interrupted, ModelError, UsageError, stopped
+from harness.errors import HarnessError, Interrupted, ModelError, stopped
 from harness.executor import ShardExecutor, ShardJob
 from harness.record.coverage import and_more
 from harness.record.manifest import identity_hash, read_manifest, read_report
 from harness.record.manifest_file import FINISHED
-from harness.record.run import REPORT_FILE, folders_of
+from harness.record.output import folders_of, unusable
+from harness.record.run import REPORT_FILE
 from harness.registry import Registry
 from harness.run.describe import run_identity
 from harness.run.merge import merge
 from harness.run.prepare import Narrow, prepare_run
 from harness.run.result import RunResult
+from harness.run.shards import check_cut
 from harness.run.spec import Progress, RunSpec
-from harness.secret import secrets_in
 from harness.words import Phrase, phrase
 
 
@@ -62,20 +63,7 @@ def run_in_shards(
 ) -> RunResult:
     """Have the executor do the shards that are not done, and merge all. Raises `HarnessError`, naming shards that
     failed and their logs."""
-    if spec.shard is not None:
-        raise UsageError(f"--shard does not go with --executor {executor.name}, which cuts the run itself")
-    cuts = f"does not go with --executor {executor.name}, which cuts the run into shards"
-    if spec.precision is not None or spec.until_decided is not None:
-        flag = "--precision" if spec.precision is not None else "--until_decided"
-        raise UsageError(f"{flag} {cuts}: when to stop is decided over all rows")
-    if spec.output_path is not None:
-        how = "the same command without --executor, afterwards, writes that file, and asks nothing"
-        raise UsageError(f"--output_path {cuts}; {how}")
-    if next(secrets_in([spec.model_args, spec.user_model, spec.log_to]), None) is not None:
-        raise UsageError(
-            f"--executor {executor.name}: a secret among the arguments would lie in a file of each job; "
-            "set it in the environment instead"
-        )
+    check_cut(spec, executor.name)
     output = Path(spec.output)
     jobs, whole = _jobs(spec, executor.shards, registry, progress, narrow)
     todo = [job for job in jobs if not _is_done(output, job)]
@@ -90,6 +78,10 @@ def run_in_shards(
                 name=executor.name, n=len(jobs), known=known, folder=folder,
             )
         )  # fmt: skip
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unusable(output, error.strerror or str(error)) from error
         progress.stage(phrase("waiting for the shards"))
         _do(todo, executor, folder, progress)
     paths = [folders_of(output, job.identity)[-1] for job in jobs if folders_of(output, job.identity)]

@@ -17,12 +17,13 @@ from typing import Self
 
 from harness.data.open import forget_large
 from harness.errors import DataError, PluginError, UsageError
-from harness.executor import ModelExecutor
+from harness.executor import ModelExecutor, ShardExecutor
 from harness.model import Forecast, Model, ModelOptions
 from harness.quick import dataclass
 from harness.record.begun import Begun
 from harness.record.cost import Prices
 from harness.record.lm_eval import check_output_path
+from harness.record.output import check_output
 from harness.registry import Registry, load_plugins
 from harness.run.answers import check_declared, plugin_errors, unreadable
 from harness.run.budget import Budget
@@ -35,7 +36,7 @@ from harness.run.log import LogTarget
 from harness.run.remote import executor_of, remote
 from harness.run.sample_facts import AskedSamples, SampleFacts
 from harness.run.samples import render_samples
-from harness.run.shards import RowShare, check_shard, take_share
+from harness.run.shards import RowShare, check_cut, check_shard, take_share
 from harness.run.spec import Progress, RunSpec
 from harness.run.talks import SimulatedUser, as_it_goes_on, user_prompt
 from harness.stopwatch import OTHER, Stopwatch
@@ -109,6 +110,8 @@ def prepare_run(
     clock.turn("tasks")
     registry, progress = registry or load_plugins(), progress or Progress()
     _check_flags(spec, registry)
+    if scoring:
+        check_output(Path(spec.output))
     progress.stage(phrase("reading tasks"))
     meanwhile = functools.partial(_import_libraries, spec.model, registry) if models and not showing else lambda: None
     jobs = narrow(load_jobs(spec, registry, progress, meanwhile))
@@ -141,6 +144,9 @@ def prepare_run(
 
 def _check_flags(spec: RunSpec, registry: Registry) -> None:
     """Refuse what flags say by themselves, before any task is read. Raises `HarnessError`."""
+    executor = executor_of(spec, registry)
+    if isinstance(executor, ShardExecutor):
+        check_cut(spec, executor.name)
     if spec.output_path:
         check_output_path(Path(spec.output_path))
     for target in spec.log_to:

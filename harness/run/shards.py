@@ -10,14 +10,17 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from harness.errors import UsageError
 from harness.quick import dataclass
 from harness.record.coverage import RowNumbers
+from harness.record.manifest import MANIFEST_FILE
 from harness.record.row_set import RowSet
 from harness.run.cuts import opening_of, parts_of, weight_of
 from harness.run.jobs import TaskJob
 from harness.run.spec import RunSpec
+from harness.secret import secrets_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,29 @@ def check_shard(spec: RunSpec) -> None:
         raise UsageError(f"{flag} does not go with --shard: when to stop is decided over all rows")
     if spec.output_path is not None:
         raise UsageError(f"--output_path {later} writes that file, and asks nothing")
+
+
+def check_cut(spec: RunSpec, executor: str) -> None:
+    """Refuse what an executor that cuts the run into shards cannot do. Raises `UsageError`."""
+    if spec.shard is not None:
+        raise UsageError(f"--shard does not go with --executor {executor}, which cuts the run itself")
+    cuts = f"does not go with --executor {executor}, which cuts the run into shards"
+    if spec.precision is not None or spec.until_decided is not None:
+        flag = "--precision" if spec.precision is not None else "--until_decided"
+        raise UsageError(f"{flag} {cuts}: when to stop is decided over all rows")
+    if spec.output_path is not None:
+        how = "the same command without --executor, afterwards, writes that file, and asks nothing"
+        raise UsageError(f"--output_path {cuts}; {how}")
+    if next(secrets_in([spec.model_args, spec.user_model, spec.log_to]), None) is not None:
+        raise UsageError(
+            f"--executor {executor}: a secret among the arguments would lie in a file of each job; "
+            "set it in the environment instead"
+        )
+    if (Path(spec.output) / MANIFEST_FILE).is_file():
+        raise UsageError(
+            f"--output {spec.output}: a run folder, and --executor {executor} makes one of each shard; name the folder "
+            "that is to hold them"
+        )
 
 
 def take_share(jobs: Sequence[TaskJob], spec: RunSpec) -> RowShare | None:

@@ -7,6 +7,7 @@ gives its piece back; machines may join and leave while the run goes on.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import socket
@@ -134,9 +135,14 @@ class Ray(ModelExecutor):
         tensor_parallel: int | None = None,
         wait: float = _WAIT,
     ) -> None:
-        for name, value in (("workers", workers), ("cpus_per_worker", cpus_per_worker)):
+        for name, value in (
+            ("workers", workers), ("cpus_per_worker", cpus_per_worker), ("tensor_parallel", tensor_parallel),
+        ):  # fmt: skip
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise UsageError(f"{name} is a whole number of at least 1, not '{value}'")
+        for name, amount in (("gpus_per_worker", 0 if gpus_per_worker is None else gpus_per_worker), ("wait", wait)):
+            if type(amount) not in (int, float) or not 0 <= amount < math.inf:
+                raise UsageError(f"{name} is a number of at least 0, not '{amount}'")
         self.address, self.workers, self.wait = address, workers, wait
         self.gpus, self.cpus, self.tensor_parallel = gpus_per_worker, cpus_per_worker, tensor_parallel
         self._members: list[_Member] = []

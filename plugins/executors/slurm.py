@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import subprocess
 import time
@@ -77,23 +78,30 @@ class Slurm(ShardExecutor):
         slurm: Mapping[str, Any] | None = None,
         cluster: str = "slurm",
     ) -> None:
-        if isinstance(shards, bool) or not isinstance(shards, int) or shards < 1:
-            raise UsageError(f"shards is a whole number of at least 1, not '{shards}'")
+        counts = {"gpus": (gpus, 0), "cpus": (cpus, 1), "parallel": (parallel, 1), "restarts": (restarts, 0)}
+        for name, (value, least) in {"shards": (shards, 1), **counts}.items():
+            is_whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
+            if not is_whole and (value is not None or name in ("shards", "restarts")):
+                raise UsageError(f"{name} is a whole number of at least {least}, not '{value}'")
+        if memory is not None and not (type(memory) in (int, float) and 0 < memory < math.inf):
+            raise UsageError(f"memory is a number of GB above 0, not '{memory}'")
         if cluster not in ("slurm", "local"):
             raise UsageError(f"cluster is slurm or local, not '{cluster}'")
+        commands = [setup] if isinstance(setup, str) else setup
+        if not isinstance(commands, list | tuple) or not all(isinstance(each, str) for each in commands):
+            raise UsageError(f"setup is a command, or a list of them, not '{setup}'")
+        if slurm is not None and not isinstance(slurm, Mapping):
+            raise UsageError(f"slurm is options of sbatch by name, as in slurm={{mail-type: END}}, not '{slurm}'")
         self.shards, self.cluster, self.restarts = shards, cluster, restarts
-        commands = [setup] if isinstance(setup, str) else list(setup)
+        named = {"partition": partition, "account": account, "qos": qos, "constraint": constraint}
         asked = {
             "timeout_min": minutes_of(time),
             "gpus_per_node": gpus,
             "cpus_per_task": cpus,
             "mem_gb": memory,
-            "slurm_partition": partition,
-            "slurm_account": account,
-            "slurm_qos": qos,
-            "slurm_constraint": constraint,
+            **{f"slurm_{name}": None if value is None else str(value) for name, value in named.items()},
             "slurm_array_parallelism": parallel or shards,
-            "slurm_setup": commands or None,
+            "slurm_setup": list(commands) or None,
             "slurm_additional_parameters": dict(slurm) if slurm else None,
         }
         self.parameters = {name: value for name, value in asked.items() if value is not None}

@@ -160,6 +160,9 @@ def test_what_ray_is_told_is_checked_before_anything_starts(folder: Path) -> Non
         run(spec(folder, "bad", {"workers": 0}), registry)
     with pytest.raises(UsageError, match="takes no option 'worker'; did you mean 'workers'"):
         run(spec(folder, "bad", {"worker": 2}), registry)
+    for option, value in {"tensor_parallel": 0, "gpus_per_worker": -1, "wait": "soon", "cpus_per_worker": 0.5}.items():
+        with pytest.raises(UsageError, match=f"{option} is a .*number of at least [01], not '{value}'"):
+            run(spec(folder, "bad", {option: value}), registry)
 
 
 def test_an_address_where_nobody_is_is_a_line_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,6 +125,13 @@ def test_times_are_those_of_slurm_and_what_it_cannot_be_is_a_line(tmp_path: Path
             minutes_of(given)
     with pytest.raises(UsageError, match="shards is a whole number of at least 1, not '0'"):
         Slurm(shards=0)
+    for option, value in {"gpus": -1, "cpus": 0, "parallel": 1.5, "restarts": None, "memory": "lots"}.items():
+        with pytest.raises(UsageError, match=f"{option} is a .*number .*not '{value}'"):
+            Slurm(2, **{option: value})  # type: ignore[arg-type]
+    for option in ("setup", "slurm"):
+        with pytest.raises(UsageError, match=f"{option} is .*, not '5'"):
+            Slurm(2, **{option: 5})  # type: ignore[arg-type]
+    assert Slurm(2, partition=3, memory=1.5).parameters["slurm_partition"] == "3"  # type: ignore[arg-type]
     pytest.importorskip("submitit")
     secret = replace(spec(tmp_path, 2), model="openai", model_args={"model": "x", "api_key": "sk-secret"})
     with pytest.raises(UsageError, match="a secret among the arguments would lie in a file of each job") as raised:

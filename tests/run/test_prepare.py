@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ metric_list: [{metric: exact_match}]
 """
 
 
+SLURM = "slurm,shards=2,cluster=local"
+
+
 @pytest.fixture(autouse=True)
 def _a_task_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -49,18 +53,58 @@ def _a_task_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("--model", "hf", "--model_args", "pretrained=model", "--gen_kwargs", "foo=1"),
         ("--model", "replay", "--model_args", "path=answers.jsonl,missing=error"),
         ("--model", "dummy", "--output_path", "sums.yaml/results"),
+        ("--model", "dummy", "--output", "sums.yaml"),
+        ("--model", "dummy", "--output", "sums.yaml/deep/er"),
+        ("--model", "dummy", "--judge", "dummy"),
+        ("--model", "dummy", "--sweep", "temperature=1"),
+        ("--model", "dummy", "--executor", f"{SLURM},memory=lots"),
+        ("--model", "dummy", "--executor", f"{SLURM},nodes=2"),
+        ("--model", "dummy", "--executor", SLURM, "--shard", "1/2"),
+        ("--model", "dummy", "--executor", SLURM, "--precision", "0.1"),
+        ("--model", "dummy", "--executor", SLURM, "--output_path", "out"),
+        ("--model", "dummy", "--executor", SLURM, "--output", "sums.yaml"),
+        ("--model", "nosuch", "--executor", SLURM),
+        (
+            "--model",
+            "openai",
+            "--model_args",
+            "model=x,api_key=sk-1,base_url=http://localhost:9/v1",
+            "--executor",
+            SLURM,
+        ),
     ],
     ids=lambda flags: " ".join(flags),
 )
 def test_a_dry_run_refuses_what_the_run_refuses(flags: tuple[str, ...]) -> None:
     if "hf" in flags:
         tiny_causal_lm(Path("model"))
+    if "--executor" in flags:
+        pytest.importorskip("submitit")
     dry, real = run_harness("--tasks", "sums.yaml", *flags, "--dry_run"), run_harness("--tasks", "sums.yaml", *flags)
 
     (error,) = [line for line in dry.stderr.splitlines() if line.startswith("error: ")]
     assert error in real.stderr.splitlines()
     assert (dry.exit_code, real.exit_code) == (4, 4)
     assert not Path("runs").exists()
+
+
+def test_a_dry_run_refuses_the_folder_of_another_run_as_the_run_does() -> None:
+    run_harness("--tasks", "sums.yaml", "--model", "dummy")
+    (made,) = Path("runs").iterdir()
+    flags = ("--tasks", "sums.yaml", "--model", "dummy", "--model_args", "mode=gold", "--output", str(made))
+    dry, real = run_harness(*flags, "--dry_run"), run_harness(*flags)
+
+    assert "a run of another configuration" in dry.stderr
+    assert (dry.exit_code, dry.stderr.splitlines()[-1]) == (real.exit_code, real.stderr.splitlines()[-1])
+    if find_spec("submitit"):
+        dry, real = run_harness(*flags, "--executor", SLURM, "--dry_run"), run_harness(*flags, "--executor", SLURM)
+        assert "a run folder, and --executor slurm makes one of each shard" in dry.stderr
+        assert (dry.exit_code, dry.stderr) == (4, real.stderr)
+
+
+def test_a_dry_run_of_a_sweep_counts_its_runs() -> None:
+    told = run_harness("--tasks", "sums.yaml", "--model", "demo", "--sweep", "temperature=0,1", "--dry_run")
+    assert ", 2 times" in told.stdout, told.stdout + told.stderr
 
 
 def test_a_wrong_generation_parameter_is_refused_by_show_too() -> None:
