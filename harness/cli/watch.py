@@ -81,6 +81,7 @@ def _watch(watch: Watch, *, once: bool, every: float) -> int:
     from harness.run.spec import Progress
 
     registry = load_plugins()
+    watch.check(registry)
     close_code(load_jobs(watch.spec, registry, Progress()))  # a wrong task is told now, and not by each checkpoint
     t = watch.t
     told: dict[Path, str] = {}

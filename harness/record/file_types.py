@@ -9,7 +9,9 @@ been written today (`upgraded_...`); one of a later version is refused. A field 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Mapping
+from dataclasses import is_dataclass
 from typing import Any, Literal
 
 from harness.interrupts import interrupts_wait
@@ -35,9 +37,13 @@ def upgraded(fields: Mapping[str, JSON]) -> dict[str, JSON]:
 
 
 def problem_of(fields: Mapping[str, JSON], kind: type) -> str | None:
-    """What is wrong with the fields of one of those types, in one line; None where all is well."""
+    """What is wrong with the fields of one of those types, or of a dataclass as JSON has it, in one line; None where
+    all is well."""
     try:
-        _validator(kind)(fields, strict=True)
+        if is_dataclass(kind):  # of which a list may be a tuple
+            _validator(kind).validate_json(json.dumps(fields), strict=True)
+        else:
+            _validator(kind).validate_python(fields, strict=True)
     except ValueError as error:
         from pydantic import ValidationError
 
@@ -54,9 +60,9 @@ def problem_of(fields: Mapping[str, JSON], kind: type) -> str | None:
 
 
 @functools.cache
-def _validator(kind: type) -> Callable[..., Any]:
+def _validator(kind: type) -> Any:
     # pydantic takes a while to import, and whoever reads no file of a run needs none of it.
     from pydantic import TypeAdapter
 
     with interrupts_wait():
-        return TypeAdapter(kind).validator.validate_python
+        return TypeAdapter(kind).validator

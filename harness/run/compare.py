@@ -93,6 +93,9 @@ class RunSide:
         if report is None:
             raise UsageError(f"{self.path}: has no report yet: the run has not ended; its command goes on with it")
         self.tasks = {task["task"]: task for task in report["tasks"]}
+        if bare := [name for name, task in self.tasks.items() if not task["metrics"]]:
+            file, again = self.path / REPORT_FILE, f"`harness score {self.path}` writes it anew"
+            raise UsageError(f"{file}: damaged (task '{bare[0]}' has no score); {again}")
         self._is_covered = covered(coverage_of(report))
 
     @functools.cached_property

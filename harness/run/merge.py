@@ -26,7 +26,7 @@ from harness.run.jobs import TaskJob, attempts, close_code, load_jobs, prepare_m
 from harness.run.rescore import score_missing
 from harness.run.result import RunResult
 from harness.run.shards import shard_words
-from harness.run.spec import Progress, RunSpec
+from harness.run.spec import Progress, RunSpec, problem_of_saved
 from harness.run.summarise import summarise_run, write_submissions
 from harness.task_code.client import TaskCode
 from harness.tasks.build import sample_from_record
@@ -123,7 +123,23 @@ def _opened(path: Path) -> Shard:
     manifest = read_manifest(path)
     if "shard" not in manifest["identity"]:
         raise UsageError(f"{path}: is no shard of a run: its command had no --shard")
+    if problem := _problem_of(manifest):
+        raise UsageError(f"{path / MANIFEST_FILE}: damaged ({problem}); make the shard again in another --output")
     return Shard(path, manifest)
+
+
+def _problem_of(manifest: Manifest) -> str | None:
+    """What of a shard's manifest cannot be: its place among the shards, its tasks, or what it was told."""
+    identity = manifest["identity"]
+    shard, tasks = identity["shard"], identity.get("tasks")
+    if not isinstance(shard, dict) or not isinstance(shard.get("rows"), str):
+        return "identity.shard is no part of a run"
+    part, of = shard.get("part"), shard.get("of")
+    if type(part) is not int or type(of) is not int or not 1 <= part <= of:
+        return f"identity.shard is part {part} of {of}"
+    if not isinstance(tasks, dict) or tasks.keys() != manifest.get("tasks", {}).keys():
+        return "its tasks are not those of its identity"
+    return problem_of_saved(manifest.get("spec", {}))
 
 
 def check_one_run(shards: Sequence[Shard], *, mixed_versions: bool = False) -> None:

@@ -109,7 +109,7 @@ def prepare_run(
     clock = Stopwatch()
     clock.turn("tasks")
     registry, progress = registry or load_plugins(), progress or Progress()
-    _check_flags(spec, registry)
+    check_flags(spec, registry)
     if scoring:
         check_output(Path(spec.output))
     progress.stage(phrase("reading tasks"))
@@ -142,7 +142,7 @@ def prepare_run(
     )
 
 
-def _check_flags(spec: RunSpec, registry: Registry) -> None:
+def check_flags(spec: RunSpec, registry: Registry) -> None:
     """Refuse what flags say by themselves, before any task is read. Raises `HarnessError`."""
     executor = executor_of(spec, registry)
     if isinstance(executor, ShardExecutor):

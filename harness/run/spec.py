@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, fields
 from typing import TYPE_CHECKING, Any, Self
 
+from harness.errors import UsageError
 from harness.quick import dataclass
+from harness.record.file_types import problem_of
 from harness.secret import sealed
 from harness.types import JSON, BadRows, Record
 from harness.words import Phrase
@@ -94,11 +96,22 @@ class RunSpec:
 
     @classmethod
     def from_json(cls, saved: Mapping[str, JSON]) -> Self:
-        """Read back what a manifest holds; lists become tuples again."""
+        """Read back what a manifest holds; lists become tuples again. Raises `UsageError` for what is no such thing."""
+        if problem := problem_of_saved(saved):
+            raise UsageError(f"the run's manifest.json: damaged ({problem})")
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()
         }
         return cls(**values)
+
+
+def problem_of_saved(saved: Mapping[str, JSON]) -> str | None:
+    """What is wrong with the `spec` of a manifest, in one line; None where all is well."""
+    known = {each.name for each in fields(RunSpec)}
+    if unknown := [name for name in saved if name not in known]:
+        return f"spec.{unknown[0]}: no setting that this version of harness knows"
+    problem = problem_of(saved, RunSpec)
+    return f"spec.{problem}" if problem else None
 
 
 class Progress:

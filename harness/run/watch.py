@@ -21,10 +21,12 @@ from harness.engine.weights import check_checkpoint, check_files, weight_files, 
 from harness.errors import HarnessError, Interrupted, SaveError, UsageError, one_line
 from harness.quick import dataclass
 from harness.record.keys import canonical_json
+from harness.record.output import check_output
 from harness.record.score_fields import MetricFields
 from harness.record.shown import finite
 from harness.registry import Registry
 from harness.run.compare import RunSide, compare_task, headline
+from harness.run.prepare import check_flags, resolved
 from harness.run.runner import run_each
 from harness.run.spec import Progress, RunSpec
 from harness.scoring.statistics.paired import Comparison, correct_for_many
@@ -40,12 +42,19 @@ _LEVEL = 0.05
 def found(patterns: Sequence[str]) -> list[Path]:
     """The folders that the patterns name, by the numbers in their names: checkpoint-900 before checkpoint-1000.
 
-    A link to one of them (`checkpoint-latest`) is no other one.
+    A link to one of them (`checkpoint-latest`) is no other one. Raises `UsageError` for what is no pattern.
     """
     folders: set[Path] = set()
     for pattern in patterns:
-        whole = Path(pattern).expanduser().absolute()
-        folders.update(Path(whole.anchor).glob(str(whole.relative_to(whole.anchor))))
+        try:
+            whole = Path(pattern).expanduser().absolute()
+            if not pattern or whole == Path(whole.anchor):
+                raise ValueError("it names no folder below another")
+            folders.update(Path(whole.anchor).glob(str(whole.relative_to(whole.anchor))))
+        except (ValueError, RuntimeError, OSError) as error:  # of `a**b`, a home that nobody has, too long a name
+            raise UsageError(
+                f"'{pattern}' is no pattern of folders, as 'OUT/checkpoint-*' is: {one_line(error)}"
+            ) from None
 
     def order(folder: Path) -> list[tuple[bool, int, str]]:
         parts = re.split(r"(\d+)", str(folder))
@@ -132,6 +141,17 @@ class Watch:
         digest = hashlib.sha256(canonical_json({"spec": asked, "places": places}, "what is watched")).hexdigest()
         self.note = Path(self.spec.output) / f"watch-{digest[:8]}.json"
         self._known: dict[str, dict[str, str]] = _read(self.note)
+
+    def check(self, registry: Registry) -> None:
+        """Refuse now what each checkpoint would be refused for. Raises `HarnessError`."""
+        check_flags(self.spec, registry)
+        check_output(Path(self.spec.output))
+        spec = resolved(self.spec, registry)
+        if not registry.model(spec.model).takes("pretrained"):
+            raise UsageError(f"--model {spec.model}: takes no checkpoint (pretrained=DIR); hf and vllm do")
+        found(self.patterns)
+        if plain := [pattern for pattern in self.patterns if Path(pattern).is_file()]:
+            raise UsageError(f"'{plain[0]}' is a file, and a checkpoint is a folder")
 
     def pending(self) -> list[Path]:
         """Whole checkpoints that are not measured yet, in order. `waiting` says of the others what they lack."""

@@ -68,6 +68,17 @@ def test_compare_as_json(make_run: Run) -> None:
     assert found["p_value"] == pytest.approx(2 / 2**10)
 
 
+def test_a_report_whose_task_has_no_score_is_refused(make_run: Run) -> None:
+    whole, bare = make_run("whole", 30), make_run("bare", 30)
+    report = json.loads((bare / "report.json").read_text(encoding="utf-8"))
+    report["tasks"][0]["metrics"] = []
+    (bare / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    for command in (("compare", bare, whole), ("gate", "--baseline", bare, "--current", whole)):
+        result = harness(*command)
+        assert result.exit_code == 4
+        assert "report.json: damaged (task 'letters' has no score); `harness score" in result.output
+
+
 def test_a_sample_whose_last_line_is_damaged_is_compared_by_the_one_before(make_run: Run) -> None:
     first, second = make_run("first", 40), make_run("second", 20)
     whole = harness("compare", first, second, "--json").stdout

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
@@ -104,6 +105,29 @@ def test_an_ability_a_margin_and_another_metric(runs: dict[str, Path], tmp_path:
     assert f"rule {rules}:2: critical, max_drop 0.05" in told.output
     assert "100 pairs: 0 better, 0 worse, 100 the same; 0 missing; higher is better" in told.output
     assert told.exit_code == 1
+
+
+def test_a_gate_is_chinese_where_the_locale_is(runs: dict[str, Path], tmp_path: Path) -> None:
+    chinese = {"LC_ALL": "", "LC_MESSAGES": "", "LANG": "zh_CN.UTF-8"}
+    told = gate("--baseline", runs["before"], "--current", runs["worse"], "--explain", **chinese)
+    assert told.exit_code == 1
+    assert told.output.startswith("失败: letters: exact_match: 0.6 -> 0.3 (-0.3, n = 100)，变差超过 0；p = ")
+    assert "100 对：0 变好，30 变差，70 相同；缺失 0；越高越好" in told.output
+    assert told.output.splitlines()[-1] == "门禁未通过：2 个任务中有 1 个未通过"
+    rules = policy(tmp_path, "rules: [{tasks: letters, margin: 0.001}, {ability: math, tier: advisory}]\n")
+    files = ("--junit", tmp_path / "gate.xml", "--markdown", tmp_path / "gate.md", "--github")
+    asked = ("--baseline", runs["before"], "--baseline", runs["both"], "--current", runs["same"], "--policy", rules)
+    both = gate(*asked, "--explain", *files, **chinese)
+    assert "n 太小，不能作此保证" in both.output and f"对比 {runs['both']}" in both.output
+    written = (tmp_path / "gate.md").read_text("utf-8")
+    assert "| 级别 | 任务 | 指标 | 基线 | 当前 |" in written
+    assert "基线 0.6000，当前 0.6000" in (tmp_path / "gate.xml").read_text("utf-8")
+    left = re.sub(
+        r"/\S+|::error title|ability math|max_drop|allow_missing|min_samples",
+        "",
+        f"{told.output}{both.output}{written}",
+    )
+    assert re.findall("[a-z]{2,} [a-z]{2,}", left) == [], left
 
 
 def spoiled(run: Path, folder: Path, task: str, score: str | None, upto: int) -> Path:

@@ -132,6 +132,20 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         _change("-2-of-2-", status="running"),
         "shard 2 of 2 .* is not finished: it holds 10 of 10 samples",
     ),
+    "no part": (
+        _change("-2-of-2-", identity__shard=5),
+        r"manifest\.json: damaged \(identity\.shard is no part of a run",
+    ),
+    "a part beyond the last": (
+        _change("-2-of-2-", identity__shard={"part": 3, "of": 2, "rows": "0"}),
+        r"damaged \(identity\.shard is part 3 of 2\)",
+    ),
+    "no tasks": (_change("-2-of-2-", tasks={}), r"damaged \(its tasks are not those of its identity\)"),
+    "tasks that are none": (
+        _change("-2-of-2-", spec__tasks=5),
+        r"damaged \(spec\.tasks: input should be a valid array",
+    ),
+    "a setting of tomorrow": (_change("-2-of-2-", spec__mood="good"), r"spec\.mood: no setting that this version of h"),
     "cut off": (_cut_off, "shard 2 of 2 .* is not finished: it holds 9 of 10 samples; go on with: "),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -32,6 +33,20 @@ def test_a_verdict_for_texts(tmp_path: Path, served: str, verdict: str, code: in
     reference = made(tmp_path, "reference", "mode=gold")
     done = run_harness("verify", "--reference", reference, "--served", made(tmp_path, "served", served))
     assert f"verdict: {verdict} (80 pairs" in done.stdout and done.exit_code == code, done.stdout + done.stderr
+
+
+def test_a_verdict_and_what_was_left_out_are_chinese_where_the_locale_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference, served = made(tmp_path, "reference", "mode=gold", limit=9), made(tmp_path, "few", "mode=gold", limit=5)
+    for name, language in (("LC_ALL", ""), ("LC_MESSAGES", ""), ("LANG", "zh_CN.UTF-8")):
+        monkeypatch.setenv(name, language)
+    told = run_harness("verify", "--reference", reference, "--served", served).stdout
+    assert "4 个样本未计入：服务端的评测中没有" in told and "判定：无法判断（5 对回答，界限 0.05）" in told
+    assert not re.search("[a-z]{3,} [a-z]{2,}", told), told
+    as_json = json.loads(run_harness("verify", "--reference", reference, "--served", served, "--json").stdout)
+    assert as_json["verdict"] == "unclear" and as_json["left_out"] == {"not in the served run": 4}
+    assert as_json["agreements"][0]["name"] == "texts that are equal"
 
 
 def test_choices_and_their_probabilities(tmp_path: Path) -> None:

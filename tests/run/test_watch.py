@@ -99,6 +99,41 @@ def test_a_half_written_checkpoint_is_not_whole(spoil: Callable[[Path], Any], la
     assert lacks in why_not_whole(folder)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "flags", "said"),
+    [
+        ("a**b", (), "'a**b' is no pattern of folders"),
+        ("/", (), "'/' is no pattern of folders, as 'OUT/checkpoint-*' is: it names no folder below another"),
+        ("", (), "'' is no pattern of folders"),
+        ("~nobody-of-this-name/x", (), "is no pattern of folders"),
+        ("file", (), "'file' is a file, and a checkpoint is a folder"),
+        ("out/*", ("--model", "nosuch"), "unknown model 'nosuch'"),
+        ("out/*", ("--model", "dummy"), "--model dummy: takes no checkpoint"),
+        ("out/*", ("--output", "file"), "--output file: a file, not a folder"),
+        ("out/*", ("--log_to", "nosuch"), "--log_to: unknown logger 'nosuch'"),
+    ],
+)
+def test_what_no_checkpoint_could_be_measured_by_is_refused_before_there_is_one(
+    pattern: str, flags: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("")
+    done = run_harness("watch", pattern, "--tasks", "demo_choice_en", "--once", *flags)
+    assert done.exit_code == 4
+    assert said in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_what_a_checkpoint_lacks_is_said_in_chinese_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, language in (("LC_ALL", ""), ("LC_MESSAGES", ""), ("LANG", "zh_CN.UTF-8")):
+        monkeypatch.setenv(name, language)
+    (tmp_path / "checkpoint-1").mkdir()
+    (checkpoint(tmp_path / "checkpoint-2") / "config.json").unlink()
+    checkpoint(tmp_path / "checkpoint-3", state=False)
+    flags = ("--tasks", "demo_choice_en", "--once", "--output", str(tmp_path / "runs"))
+    told = run_harness("watch", str(tmp_path / "checkpoint-*"), *flags).stderr.splitlines()
+    assert [line.partition("等待中")[2] for line in told] == [": 还没有权重", ": 还没有 config.json", ": 刚刚有写入"]
+
+
 def test_without_a_trainers_last_file_a_folder_has_to_be_left_alone(tmp_path: Path) -> None:
     assert why_not_whole(checkpoint(tmp_path / "a", state=False)) == "it was written to just now"
     assert why_not_whole(checkpoint(tmp_path / "b", state=False, age=60)) == ""
