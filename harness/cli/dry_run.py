@@ -8,13 +8,16 @@ from typing import Any
 
 from harness.cli.console import line, notice
 from harness.cli.progress import watch
+from harness.executor import ShardExecutor
 from harness.judging.judge import JudgeModel
 from harness.judging.judged_metrics import judges_checked
 from harness.record.run import RunFolder
 from harness.registry import load_plugins
 from harness.run.describe import examples_of_their_own, run_identity
 from harness.run.foresee import Foreseen, foresee
+from harness.run.in_shards import check_shards
 from harness.run.prepare import prepare_run
+from harness.run.remote import executor_of
 from harness.run.spec import RunSpec
 from harness.stopwatch import Seconds
 from harness.words import Translate, locale_language, said, translator
@@ -43,6 +46,9 @@ def print_forecast(
         user = prepared.user.model if prepared.user is not None else None
         for each, model in zip(prepared.specs, prepared.models, strict=True):
             RunFolder.check(Path(spec.output), run_identity(each, model, prepared.jobs, user, prepared.share))
+        executor = executor_of(spec, registry)
+        if isinstance(executor, ShardExecutor):
+            check_shards(prepared, executor.shards)
         for message in prepared.remarks:
             notice(message)
         for job in prepared.jobs:

@@ -7,7 +7,7 @@ not done again, and all are merged in the end: the same command goes on wherever
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -21,10 +21,11 @@ from harness.record.run import REPORT_FILE
 from harness.registry import Registry
 from harness.run.describe import run_identity
 from harness.run.merge import merge
-from harness.run.prepare import Narrow, prepare_run
+from harness.run.prepare import Narrow, PreparedRun, prepare_run
 from harness.run.result import RunResult
-from harness.run.shards import check_cut
+from harness.run.shards import RowShare, check_cut, first_share
 from harness.run.spec import Progress, RunSpec
+from harness.types import JSON
 from harness.words import Phrase, phrase
 
 
@@ -66,7 +67,7 @@ def run_in_shards(
     check_cut(spec, executor.name)
     output = Path(spec.output)
     jobs, whole = _jobs(spec, executor.shards, registry, progress, narrow)
-    todo = [job for job in jobs if not _is_done(output, job)]
+    todo = [job for job in jobs if not _is_done(output, job.identity)]
     executor.say = progress.message
     folder = output / f"{executor.name}-{whole}-jobs"
     if todo:
@@ -99,16 +100,30 @@ def _jobs(spec: RunSpec, of: int, registry: Registry, progress: Progress, narrow
         assert share is not None
         specs = [replace(part, model=prepared.specs[0].model) for part in parts]
         identity = run_identity(prepared.specs[0], model, prepared.jobs, user)
-    shares = [{**asdict(share), "part": part} for part in range(1, of + 1)]
-    hashes = [identity_hash({**identity, "shard": each}) for each in shares]
+    hashes = _hashes(identity, share)
     return [RunShard(each, n, of, name) for n, (each, name) in enumerate(zip(specs, hashes, strict=True), 1)], (
         identity_hash(identity)
     )
 
 
-def _is_done(output: Path, job: RunShard) -> bool:
+def _hashes(identity: Mapping[str, JSON], share: RowShare) -> list[str]:
+    """Of the identities of all shards of a run, by which their folders are found. share: any of them."""
+    shares = [{**asdict(share), "part": part} for part in range(1, share.of + 1)]
+    return [identity_hash({**identity, "shard": each}) for each in shares]
+
+
+def check_shards(prepared: PreparedRun, of: int) -> None:
+    """Refuse folders of shards that the run could not read. prepared: of all rows. Raises `UsageError`."""
+    user = prepared.user.model if prepared.user is not None else None
+    for spec, model in zip(prepared.specs, prepared.models, strict=True):
+        identity = run_identity(spec, model, prepared.jobs, user)
+        for name in _hashes(identity, first_share(prepared.jobs, spec, of)):
+            _is_done(Path(spec.output), name)
+
+
+def _is_done(output: Path, identity: str) -> bool:
     """Whether a shard came to its end, and no sample of it failed: one that did is tried again."""
-    for path in folders_of(output, job.identity)[-1:]:
+    for path in folders_of(output, identity)[-1:]:
         report = read_report(path / REPORT_FILE)
         failed = report is None or any(task["counts"].get("failed") or task.get("missing") for task in report["tasks"])
         return read_manifest(path).get("status") == FINISHED and not failed

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from harness.errors import UsageError
@@ -77,23 +78,8 @@ def take_share(jobs: Sequence[TaskJob], spec: RunSpec) -> RowShare | None:
     """Leave the jobs the rows of the run's shard, in their samples and notes. None where all rows are asked."""
     if spec.shard is None:
         return None
-    part, of = spec.shard
-    digest = hashlib.blake2b(digest_size=8)
-    own: dict[tuple[str, str], RowSet] = {}
-    for generates in (True, False):
-        of_kind = [job for job in jobs if (job.task.config.output_type == "generate_until") is generates]
-        line = [rows for job in of_kind for rows in _weighed(job, spec)]
-        groups, weights = array("I"), array("q")
-        for group, rows in enumerate(line):
-            groups.extend(array("I", [group]) * len(rows.weights))
-            weights.extend(rows.weights)
-        places = iter(parts_of(groups, weights, of))
-        for rows in line:
-            chosen = own.setdefault((rows.task, rows.subset), RowSet())
-            for number, weight, place in zip(rows.numbers, rows.weights, places, strict=False):
-                digest.update(f"{rows.task}\0{rows.subset}\0{number}\0{weight}\n".encode("utf-8", "surrogatepass"))
-                if place == part - 1:
-                    chosen.add(number)
+    share = RowShare(*spec.shard, "")
+    own, rows = _cut(jobs, spec, share)
     for job in jobs:
         name = job.task.name
         job.hold(each for each in job.samples if each.id in own.get((name, each.subset), ()))
@@ -103,7 +89,34 @@ def take_share(jobs: Sequence[TaskJob], spec: RunSpec) -> RowShare | None:
             notes.bad = {number: why for number, why in notes.bad.items() if number in asked}
             notes.own_examples = [number for number in notes.own_examples if number in asked]
             notes.fewer_examples = 0  # counted over all rows: how many of these it is, is not known
-    return RowShare(part, of, digest.hexdigest())
+    return replace(share, rows=rows)
+
+
+def first_share(jobs: Sequence[TaskJob], spec: RunSpec, of: int) -> RowShare:
+    """The first of so many shares of the jobs' rows, all of which the jobs keep."""
+    share = RowShare(1, of, "")
+    return replace(share, rows=_cut(jobs, spec, share)[1])
+
+
+def _cut(jobs: Sequence[TaskJob], spec: RunSpec, share: RowShare) -> tuple[dict[tuple[str, str], RowSet], str]:
+    """The rows of a share, by task and subset, and the digest of all rows."""
+    digest = hashlib.blake2b(digest_size=8)
+    own: dict[tuple[str, str], RowSet] = {}
+    for generates in (True, False):
+        of_kind = [job for job in jobs if (job.task.config.output_type == "generate_until") is generates]
+        line = [rows for job in of_kind for rows in _weighed(job, spec)]
+        groups, weights = array("I"), array("q")
+        for group, rows in enumerate(line):
+            groups.extend(array("I", [group]) * len(rows.weights))
+            weights.extend(rows.weights)
+        places = iter(parts_of(groups, weights, share.of))
+        for rows in line:
+            chosen = own.setdefault((rows.task, rows.subset), RowSet())
+            for number, weight, place in zip(rows.numbers, rows.weights, places, strict=False):
+                digest.update(f"{rows.task}\0{rows.subset}\0{number}\0{weight}\n".encode("utf-8", "surrogatepass"))
+                if place == share.part - 1:
+                    chosen.add(number)
+    return own, digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from harness import MachineError, ShardExecutor, ShardJob, UsageError, hookimpl,
 
 _POLL = 2.0
 _LOST = "its job ended without a word: cancelled, out of memory, or its node is gone"
+_MOST_SHARDS = 10_000
 JOBS_FILE = "jobs.json"
 """Which job has which shard: a command that follows one that was killed waits for jobs that still run."""
 
@@ -83,6 +84,8 @@ class Slurm(ShardExecutor):
             is_whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
             if not is_whole and (value is not None or name in ("shards", "restarts")):
                 raise UsageError(f"{name} is a whole number of at least {least}, not '{value}'")
+        if shards > _MOST_SHARDS:
+            raise UsageError(f"shards is at most {_MOST_SHARDS}, not '{shards}'")
         if memory is not None and not (type(memory) in (int, float) and 0 < memory < math.inf):
             raise UsageError(f"memory is a number of GB above 0, not '{memory}'")
         if cluster not in ("slurm", "local"):

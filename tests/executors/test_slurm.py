@@ -125,6 +125,8 @@ def test_times_are_those_of_slurm_and_what_it_cannot_be_is_a_line(tmp_path: Path
             minutes_of(given)
     with pytest.raises(UsageError, match="shards is a whole number of at least 1, not '0'"):
         Slurm(shards=0)
+    with pytest.raises(UsageError, match="shards is at most 10000, not '99999999999'"):
+        Slurm(shards=99_999_999_999)
     for option, value in {"gpus": -1, "cpus": 0, "parallel": 1.5, "restarts": None, "memory": "lots"}.items():
         with pytest.raises(UsageError, match=f"{option} is a .*number .*not '{value}'"):
             Slurm(2, **{option: value})  # type: ignore[arg-type]

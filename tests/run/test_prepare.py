@@ -102,6 +102,16 @@ def test_a_dry_run_refuses_the_folder_of_another_run_as_the_run_does() -> None:
         assert (dry.exit_code, dry.stderr) == (4, real.stderr)
 
 
+def test_a_dry_run_refuses_the_damaged_folder_of_a_shard_as_the_run_does() -> None:
+    pytest.importorskip("submitit")
+    flags = ("--tasks", "sums.yaml", "--model", "dummy")
+    run_harness(*flags, "--shard", "2/2")
+    next(Path("runs").glob("*/manifest.json")).write_text("{")
+    dry, real = (run_harness(*flags, "--executor", SLURM, *more) for more in (("--dry_run",), ()))
+    assert "manifest.json: not JSON" in dry.stderr
+    assert (dry.exit_code, dry.stderr) == (real.exit_code, real.stderr)
+
+
 def test_a_dry_run_of_a_sweep_counts_its_runs() -> None:
     told = run_harness("--tasks", "sums.yaml", "--model", "demo", "--sweep", "temperature=0,1", "--dry_run")
     assert ", 2 times" in told.stdout, told.stdout + told.stderr
