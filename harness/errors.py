@@ -24,7 +24,10 @@ class ExitCode(IntEnum):
 
 
 class HarnessError(Exception):
-    """Base of all errors that a user is meant to read. `str()` of it is one line, without the password of any URL."""
+    """Base of all errors that a user is meant to read. `str()` of it is one line, without the password of any URL.
+
+    One that is made of a `Phrase` can be said in the language of whoever reads it.
+    """
 
     exit_code: ExitCode = ExitCode.USAGE
 

@@ -6,7 +6,9 @@ import ast
 import functools
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -119,6 +121,30 @@ def test_a_room_imports_only_from_rooms_above_it() -> None:
         allowed = BASE | ({room} | BELOW[room] if room in BELOW else set())
         wanted = {name.split(".")[1] for name in read(path).imports if name.startswith("harness.")}
         assert wanted <= allowed, f"{path.relative_to(ROOT)} may not import {sorted(wanted - allowed)}"
+
+
+def _at_import(body: list[ast.stmt]) -> Iterator[tuple[str, str]]:
+    """(module, name) of what is imported while a module is: not in functions, and not for types alone."""
+    for node in body:
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from ((node.module, alias.name) for alias in node.names)
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            yield from _at_import(node.orelse)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            for part in ("body", "orelse", "finalbody", "handlers"):
+                yield from _at_import(getattr(node, part, []))
+
+
+def test_no_module_is_imported_by_what_it_imports() -> None:
+    files = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in core_files()}
+    files = {name.removesuffix(".__init__"): path for name, path in files.items()}
+    graph = {}
+    for name, path in files.items():
+        wanted = _at_import(ast.parse(path.read_text(encoding="utf-8")).body)
+        graph[name] = {f"{module}.{of}" if f"{module}.{of}" in files else module for module, of in wanted}
+    TopologicalSorter(graph).prepare()  # raises CycleError, with the modules
 
 
 def test_the_core_never_imports_a_plugin() -> None:

@@ -89,7 +89,7 @@ SPEAKING = (
     "record/shown.py", "run/recipes.py", "cli/report.py", "cli/start.py", "cli/this_machine.py", "cli/view.py", "view",
     "run/probes.py", "cli/progress.py", "cli/speedometer.py", "cli/dry_run.py", "cli/bench.py", "cli/profile.py",
     "cli/sweep.py", "cli/compare.py", "cli/gate.py", "cli/webhook.py", "cli/verify.py", "cli/watch.py",
-    "record/junit.py", "run/gate.py", "run/gate_policy.py", "run/verify.py", "run/watch.py",
+    "engine/weights.py", "record/junit.py", "run/gate.py", "run/gate_policy.py", "run/verify.py", "run/watch.py",
 )  # fmt: skip
 """What makes the report, the viewer and the guide."""
 UNSAID = (

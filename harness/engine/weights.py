@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
+from harness.words import Phrase, phrase
 
 _SAMPLE_BYTES = 65536
 _SAMPLES = 8
-_AGAIN = "; get the model again"
 _SETTINGS = ("config.json", "generation_config.json", "tokenizer_config.json", "preprocessor_config.json")
 _POINTER = b"version "  # how the text begins that stands for a file in a clone without Git LFS
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
@@ -67,11 +67,18 @@ def _shards(index: Path) -> list[Path]:
     except (ValueError, KeyError, TypeError, AttributeError):
         shards = []
     if not shards:
-        raise UsageError(f"{index} is damaged: it has no JSON with a 'weight_map' of names to files{_AGAIN}")
+        fault = phrase("is damaged: it has no JSON with a 'weight_map' of names to files")
+        raise UsageError(phrase("{file} {fault}; get the model again", file=index, fault=fault))
     missing = [shard.name for shard in shards if not shard.is_file()]
     if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise UsageError(f"{index.parent} lacks {missing[0]}{more}, which {index.name} names{_AGAIN}")
+        first, others = missing[0], len(missing) - 1
+        lacking = phrase("{names} and {n} more", names=first, n=others) if others else first
+        raise UsageError(
+            phrase(
+                "{folder} lacks {names}, which {index} names; get the model again",
+                folder=index.parent, names=lacking, index=index.name,
+            )
+        )  # fmt: skip
     return shards
 
 
@@ -90,29 +97,33 @@ def check_files(files: Iterable[Path]) -> None:
         try:
             fault = _fault(file)
         except OSError as error:
-            raise UsageError(f"{file} cannot be read: {error.strerror}") from None
+            raise UsageError(phrase("{file} cannot be read: {error}", file=file, error=error.strerror)) from None
         if fault:
-            raise UsageError(f"{file} {fault}{_AGAIN}")
+            raise UsageError(phrase("{file} {fault}; get the model again", file=file, fault=fault))
 
 
-def _fault(file: Path) -> str | None:
+def _fault(file: Path) -> Phrase | None:
     size = file.stat().st_size
     if not size:
-        return "is empty"
+        return phrase("is empty")
     with file.open("rb") as stream:
         start = stream.read(8)
     if start.startswith(_POINTER):
-        return "is a pointer of Git LFS, and what it stands for was not fetched (git lfs pull)"
+        return phrase("is a pointer of Git LFS, and what it stands for was not fetched (git lfs pull)")
     if file.suffix == ".json":
-        return None if _is_object(file.read_bytes()) else "is damaged: it holds no JSON object"
+        return None if _is_object(file.read_bytes()) else phrase("is damaged: it holds no JSON object")
     if file.suffix == ".safetensors":
         expected = max((entry["data_offsets"][1] for _, entry in stored_tensors(file)), default=0)
         expected += 8 + struct.unpack("<Q", start)[0]
-        held = f"it has {size:,} bytes where its header announces {expected:,}"
-        return None if size == expected else f"is damaged, or was not copied to its end: {held}"
+        if size == expected:
+            return None
+        return phrase(
+            "is damaged, or was not copied to its end: it has {size:,} bytes where its header announces {expected:,}",
+            size=size, expected=expected,
+        )  # fmt: skip
     # What torch writes is a zip archive, whose directory stands at the end; before torch 1.6 it was a pickle.
     is_whole = zipfile.is_zipfile(file) or start.startswith(b"\x80")
-    return None if is_whole else "is damaged, or was not copied to its end: it is no archive of torch"
+    return None if is_whole else phrase("is damaged, or was not copied to its end: it is no archive of torch")
 
 
 def _is_object(text: bytes) -> bool:
@@ -133,7 +144,8 @@ def stored_tensors(file: Path) -> list[tuple[str, Mapping[str, Any]]]:
         start = stream.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         if not 0 < length <= room:
-            raise UsageError(f"{file} is damaged, or was not copied to its end: its header is not whole{_AGAIN}")
+            fault = phrase("is damaged, or was not copied to its end: its header is not whole")
+            raise UsageError(phrase("{file} {fault}; get the model again", file=file, fault=fault))
         header = stream.read(length)
     try:
         entries = [(name, entry) for name, entry in json.loads(header).items() if name != "__metadata__"]
@@ -144,7 +156,8 @@ def stored_tensors(file: Path) -> list[tuple[str, Mapping[str, Any]]]:
     except (ValueError, KeyError, TypeError, AttributeError):
         is_header = False
     if not is_header:
-        raise UsageError(f"{file} is damaged: its header is not that of a safetensors file{_AGAIN}")
+        fault = phrase("is damaged: its header is not that of a safetensors file")
+        raise UsageError(phrase("{file} {fault}; get the model again", file=file, fault=fault))
     return entries
 
 

@@ -30,7 +30,7 @@ from harness.run.prepare import check_flags, resolved
 from harness.run.runner import run_each
 from harness.run.spec import Progress, RunSpec
 from harness.scoring.statistics.paired import Comparison, correct_for_many
-from harness.words import Translate, english
+from harness.words import Translate, english, said
 
 _SETTLED_SECONDS = 10.0
 """A folder in which nothing says that it is finished is taken as whole when nothing in it has changed for so long."""
@@ -99,7 +99,7 @@ def why_not_whole(folder: Path, t: Translate = english) -> str:
             return ""
         newest = max(file.stat().st_mtime for file in folder.iterdir())
     except UsageError as error:
-        return one_line(error)
+        return " ".join(said(error.args[0], t).split())
     except OSError as error:  # what is written anew is renamed and removed meanwhile
         return t("it is being written ({error})", error=error.strerror)
     return "" if time.time() - newest >= _SETTLED_SECONDS else t("it was written to just now")

@@ -129,9 +129,12 @@ def test_what_a_checkpoint_lacks_is_said_in_chinese_too(tmp_path: Path, monkeypa
     (tmp_path / "checkpoint-1").mkdir()
     (checkpoint(tmp_path / "checkpoint-2") / "config.json").unlink()
     checkpoint(tmp_path / "checkpoint-3", state=False)
+    cut(checkpoint(tmp_path / "checkpoint-4"))
     flags = ("--tasks", "demo_choice_en", "--once", "--output", str(tmp_path / "runs"))
     told = run_harness("watch", str(tmp_path / "checkpoint-*"), *flags).stderr.splitlines()
-    assert [line.partition("等待中")[2] for line in told] == [": 还没有权重", ": 还没有 config.json", ": 刚刚有写入"]
+    *others, damaged = [line.partition("等待中: ")[2] for line in told]
+    assert others == ["还没有权重", "还没有 config.json", "刚刚有写入"]
+    assert "model.safetensors 已损坏或没有复制完：有 " in damaged and damaged.endswith("；请重新获取模型")
 
 
 def test_without_a_trainers_last_file_a_folder_has_to_be_left_alone(tmp_path: Path) -> None:
