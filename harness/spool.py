@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import operator
 import os
 import pickle
 import tempfile
 import weakref
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any, TypeVar, overload
 
+from harness.column import Column
 from harness.errors import SaveError
 from harness.files import remedy
 
@@ -41,7 +42,7 @@ class Spool(Sequence[T]):
         self._several = max(1, BLOCK // self._block)
         self._last: list[T] = []
         """The values behind those that are in the file."""
-        self._ends = array("Q", [0])
+        self._ends = Column([0])
         self._file: IO[bytes] | None = None
         self._read: tuple[int, list[T]] = (-1, [])
         self.extend(values)
@@ -61,9 +62,9 @@ class Spool(Sequence[T]):
     def __iter__(self) -> Iterator[T]:
         block = 0
         while (last := min(block + self._several, len(self._ends) - 1)) > block:
-            data, start = memoryview(self._bytes(block, last)), self._ends[block]
-            for each in range(block, last):
-                yield from pickle.loads(data[self._ends[each] - start : self._ends[each + 1] - start])
+            data, ends = memoryview(self._bytes(block, last)), self._ends[block : last + 1]
+            for begin, end in itertools.pairwise(ends):
+                yield from pickle.loads(data[begin - ends[0] : end - ends[0]])
             block = last
         yield from self._last
 
@@ -106,7 +107,7 @@ class Spool(Sequence[T]):
             whole = len(self._last) // self._block * self._block
             at_once = self._several * self._block
             for first in range(0, whole, at_once):
-                stream, begin, ends = io.BytesIO(), self._ends[-1], array("Q")
+                stream, begin, ends = io.BytesIO(), self._ends[-1], []
                 for start in range(first, min(first + at_once, whole), self._block):
                     _Pickler(stream, pickle.HIGHEST_PROTOCOL).dump(self._last[start : start + self._block])
                     ends.append(begin + stream.tell())

@@ -16,6 +16,7 @@ HEAVY = ("torch", "transformers", "datasets", "sympy", "sacrebleu", "rouge_score
 
 BASE = {
     "types",
+    "column",
     "errors",
     "executor",
     "model",

@@ -1,4 +1,4 @@
-"""Where the lines of samples are in a file, and what is known of each: 40 to 65 bytes a sample, in columns."""
+"""Where the lines of samples are in a file, and what is known of each: 24 to 48 bytes a sample, in columns."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from harness.column import Column
 from harness.types import SampleKey
 
 DIGEST_BYTES = 8
@@ -68,10 +69,11 @@ class LinePositions:
         self._far: dict[SampleKey, int] = {}
         self._groups: list[tuple[str, str, int]] = []
         self._group_of: dict[tuple[str, str, int], int] = {}
-        self._ids, self._group = array("q"), array("I")
-        self._offsets, self._lengths = array("q"), array("Q")
-        self._digests, self._prefixes = array("Q"), array("I")
-        self._state, self._answered, self._rows, self._rules = array("B"), array("Q"), array("Q"), array("I")
+        self._ids, self._group = Column(), Column()
+        self._offsets, self._lengths = Column(), Column()
+        self._digests, self._prefixes = Column(widths="Q"), Column()
+        self._state, self._rules = Column(), Column()
+        self._answered, self._rows = Column(widths="Q"), Column(widths="Q")
         """What is known of the lines, up to the last one of which anything is."""
         self._rule_names, self._prefix_names = _Names(), _Names()
 
@@ -85,10 +87,11 @@ class LinePositions:
     def put(self, key: SampleKey, place: LinePosition) -> None:
         at = self._find(key)
         if at is None:
-            at = self._append(key)
-        self._offsets[at], self._lengths[at] = place.offset, place.length
-        self._digests[at] = _number(place.digest)
-        self._prefixes[at] = self._prefix_names.number(place.prefix)
+            at = self._append(key, place)
+        else:
+            self._offsets[at], self._lengths[at] = place.offset, place.length
+            self._digests[at] = _number(place.digest)
+            self._prefixes[at] = self._prefix_names.number(place.prefix)
         if place.known is not None:
             self._know(at, place.known)
         elif at < len(self._state):
@@ -136,13 +139,10 @@ class LinePositions:
     def reorder(self, order: array[int]) -> None:
         """Take an order, as of a file that holds the lines in it and nothing else. In place, column by column: memory
         holds one of them twice."""
-        for name in _COLUMNS:
-            column = getattr(self, name)
-            setattr(self, name, array(column.typecode, (column[at] for at in order)))
-        if known := len(self._state):
-            for name in _OF_KNOWN:
-                column = getattr(self, name)
-                setattr(self, name, array(column.typecode, (column[at] if at < known else 0 for at in order)))
+        if self._state:
+            self._know_up_to(len(self))
+        for name in (*_COLUMNS, *(_OF_KNOWN if self._state else ())):
+            setattr(self, name, getattr(self, name).picked(order))
         start = 0
         for at, length in enumerate(self._lengths):
             self._offsets[at] = start
@@ -175,7 +175,7 @@ class LinePositions:
         at = numbers[key.id] if numbers is not None and key.id < len(numbers) else 0
         return at - 1 if at else None
 
-    def _append(self, key: SampleKey) -> int:
+    def _append(self, key: SampleKey, place: LinePosition) -> int:
         group, at = (key.task, key.subset, key.view), len(self)
         try:
             self._ids.append(key.id)
@@ -192,17 +192,23 @@ class LinePositions:
         else:
             self._far[key] = at
         self._group.append(self._group_of[group])
-        for column in (self._offsets, self._lengths, self._digests, self._prefixes):
-            column.append(0)
+        self._offsets.append(place.offset)
+        self._lengths.append(place.length)
+        self._digests.append(_number(place.digest))
+        self._prefixes.append(self._prefix_names.number(place.prefix))
         return at
 
     def _know(self, at: int, known: Knowledge) -> None:
-        if (lacking := at + 1 - len(self._state)) > 0:
-            for column in (self._state, self._answered, self._rows, self._rules):
-                column.frombytes(bytes(lacking * column.itemsize))
+        self._know_up_to(at + 1)
         self._state[at] = _OPEN if known.answered is None else _ANSWERED
         self._answered[at], self._rows[at] = _number(known.answered or b""), _number(known.row)
         self._rules[at] = self._rule_names.number(known.rules)
+
+    def _know_up_to(self, count: int) -> None:
+        """Have so many lines of which something may be known."""
+        if (lacking := count - len(self._state)) > 0:
+            for column in (self._state, self._answered, self._rows, self._rules):
+                column.add_zeros(lacking)
 
     def _key(self, at: int) -> SampleKey:
         task, subset, view = self._groups[self._group[at]]

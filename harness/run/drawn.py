@@ -12,23 +12,23 @@ that stopped goes on in it.
 
 from __future__ import annotations
 
-import bisect
 import contextlib
 import hashlib
 import itertools
 import math
-import operator
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from harness.column import Column
 from harness.errors import UsageError
 from harness.metrics import BatchMetric, CorpusMetric, ScoreKey
 from harness.record.coverage import TaskCoverage
 from harness.record.report_fields import DecisionFields, DrawnFields
 from harness.record.row_set import RowSet
 from harness.run.jobs import TaskJob
+from harness.run.row_scores import RowPlaces, RowScores, counted_up
 from harness.run.spec import RunSpec
 from harness.spool import Spool
 from harness.types import Record, Sample
@@ -40,41 +40,13 @@ _GROWTH = (1.1, 2.0)
 """By how much the rows grow from one look to the next, at least and at most: models answer many at once better."""
 
 
-class RowPlaces:
-    """The rows of some subsets in one line, by subset and number: each has a place, from 0."""
-
-    def __init__(self, rows: Mapping[str, Iterable[int]]) -> None:
-        self.numbers = {name: _rising(given) for name, given in rows.items()}
-        self.starts = [0, *itertools.accumulate(map(len, self.numbers.values()))]
-        self._names = list(self.numbers)
-        self._start_of = dict(zip(self._names, self.starts, strict=False))
-
-    def __len__(self) -> int:
-        return self.starts[-1]
-
-    def place(self, subset: str, number: int) -> int | None:
-        """Where a row is; None where it is none of them."""
-        numbers = self.numbers.get(subset, range(0))
-        at = bisect.bisect_left(numbers, number)
-        return self._start_of[subset] + at if at < len(numbers) and numbers[at] == number else None
-
-    def row(self, place: int) -> tuple[str, int]:
-        """The subset and the number of the row at a place."""
-        at = bisect.bisect_right(self.starts, place) - 1
-        return self._names[at], self.numbers[self._names[at]][place - self.starts[at]]
-
-    def scores(self) -> array[float]:
-        """A score for each place, not a number yet: none that is known."""
-        return array("d", [math.nan]) * len(self)
-
-
 @dataclass
 class Rival:
     """What another run scored on the rows of a task: scores, by place."""
 
     run: str
     rows: RowPlaces
-    scores: array[float]
+    scores: RowScores
 
     @classmethod
     def of(cls, path: str, job: TaskJob) -> Rival:
@@ -85,16 +57,16 @@ class Rival:
         side = RunSide(path, None)
         if name not in side.tasks:
             raise UsageError(f"--until_decided {path}: the run has no task '{name}' (it has {', '.join(side.tasks)})")
-        numbers: dict[str, array[int]] = {}
+        numbers: dict[str, Column] = {}
         values: dict[str, array[float]] = {}
         for record in side.rows(name):
             if isinstance(score := record.scores.get(key), int | float):
-                numbers.setdefault(record.subset, array("q")).append(record.id)
+                numbers.setdefault(record.subset, Column()).append(record.id)
                 values.setdefault(record.subset, array("d")).append(score)
         if not numbers:
             raise UsageError(f"--until_decided {path}: task '{name}' has no sample with a score '{key}' there")
         rows = RowPlaces(numbers)
-        scores = rows.scores()
+        scores = RowScores(len(rows))
         for subset, of_subset in numbers.items():
             for number, score in zip(of_subset, values[subset], strict=True):
                 if (place := rows.place(subset, number)) is not None:
@@ -104,12 +76,14 @@ class Rival:
     def knows(self, subset: str, number: int) -> bool:
         return self.rows.place(subset, number) is not None
 
-    def scores_of(self, rows: RowPlaces) -> Iterator[float]:
-        """The scores of rows that it knows, in their order."""
-        for row in map(rows.row, range(len(rows))):
-            place = self.rows.place(*row)
+    def scores_of(self, rows: RowPlaces) -> RowScores:
+        """The scores of rows that it knows, by their places."""
+        scores = RowScores(len(rows))
+        for own in range(len(rows)):
+            place = self.rows.place(*rows.row(own))
             assert place is not None
-            yield self.scores[place]
+            scores[own] = self.scores[place]
+        return scores
 
 
 class DrawnTask:
@@ -135,7 +109,7 @@ class DrawnTask:
         self._weights = weights / self._most
         """Of the rows of each subset."""
         text = f"{seed}\0{job.task.base_name}"
-        strata = np.repeat(np.arange(len(sizes), dtype=np.uint32), sizes.astype(np.int64))
+        strata = np.arange(len(sizes), dtype=np.min_scalar_type(len(sizes))).repeat(sizes.astype(np.int64))
         self.rounds = drawing_rounds(
             strata, int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
         )
@@ -143,7 +117,7 @@ class DrawnTask:
         self.seen_rounds = 0
         self.mean = MeanSequence(len(self.rows))
         self.difference = MeanSequence(len(self.rows)) if rival else None
-        self._others = array("d", rival.scores_of(self.rows) if rival else ())
+        self._others = rival.scores_of(self.rows) if rival else RowScores(0)
 
     @property
     def of_rows(self) -> int:
@@ -153,7 +127,7 @@ class DrawnTask:
     def n(self) -> int:
         return self.mean.n
 
-    def take(self, scores: Sequence[float], rounds: int) -> None:
+    def take(self, scores: RowScores, rounds: int) -> None:
         """Take the scores of all rounds before number `rounds` that were not taken. scores: by place; a row without one
         (not a number) may have had any."""
         least, greatest = self.key.metric.bounds or (0.0, 1.0)
@@ -248,9 +222,9 @@ class _Drawing:
         self.job = job
         self.always: list[Sample] = []
         self._samples = Spool[tuple[Sample, ...]](block=1)
-        rows = {subset.name: array("q") for subset in job.task.subsets}
-        entries = {name: array("I") for name in rows}
-        counts = array("I")
+        rows = {subset.name: Column() for subset in job.task.subsets}
+        entries = {name: Column() for name in rows}
+        counts = Column()
         drawn = (sample for sample in job.samples if self._is_drawn(sample, rival))
         for (subset, number), views in itertools.groupby(drawn, key=lambda sample: (sample.subset, sample.id)):
             rows[subset].append(number)
@@ -266,19 +240,23 @@ class _Drawing:
         for name, notes in job.notes.items():
             notes.drawn_from = RowSet(rows[name])
         self.task = DrawnTask(job, rows, spec.seed, rival)
-        self.scores = self.task.rows.scores()
-        entry_of, views_of = (array("I", [0]) * len(counts) for _ in range(2))
+        self.scores = RowScores(len(counts))
+        entry_of, views_of = Column(), Column()
+        for column in (entry_of, views_of):
+            column.add_zeros(len(counts))
         for name in rows:
             for number, entry in zip(rows[name], entries[name], strict=True):
                 place = self.task.rows.place(name, number)
                 assert place is not None
                 entry_of[place], views_of[place] = entry, counts[entry]
-        self._entries = _counted_up(entry_of)
-        self._views = _counted_up(array("I", itertools.accumulate(views_of, initial=0)))
+        self._entries = counted_up(entry_of)
+        self._views = counted_up(Column(itertools.accumulate(views_of, initial=0)))
         """Where the views of the row at a place begin, among those of all rows."""
         self._records = Spool[Record](block=1)
-        self._seen = array("q", [-1]) * (self.count if self.count > len(counts) else 0)
-        """By view: which of the records is the last one of it. Kept where a row has several: one may be asked again."""
+        self._seen = Column()
+        """By view: how many records there were once the last one of it came; 0 where none did. Kept where a row has
+        several: one may be asked again."""
+        self._seen.add_zeros(self.count if self.count > len(counts) else 0)
         self.asked = 0
         self.is_known = False
 
@@ -308,9 +286,9 @@ class _Drawing:
             return
         views, (begin, end) = [record], self._views[place : place + 2]
         if end - begin > 1:
-            self._seen[begin + (record.view.index if record.view else 0)] = len(self._records)
             self._records.append(record)
-            views = [self._records[at] for at in self._seen[begin:end] if at >= 0]
+            self._seen[begin + (record.view.index if record.view else 0)] = len(self._records)
+            views = [self._records[count - 1] for count in self._seen[begin:end] if count]
         if len(views) == end - begin:
             (joined,) = self.job.scorer.rows(iter(views))
             score = joined.scores.get(self.task.key.name)
@@ -409,30 +387,13 @@ def drawn_fields(job: TaskJob, coverage: TaskCoverage, records: Iterable[Record]
         if not all(number in asked[name] for name, number in drawn):
             break
         done += 1
-    scores = task.rows.scores()
+    scores = RowScores(len(task.rows))
     for record in job.scorer.rows(records):
         score, place = record.scores.get(task.key.name), task.rows.place(record.subset, record.id)
         if place is not None and isinstance(score, int | float):
             scores[place] = score
     task.take(scores, done)
     return task.fields() if task.n else None
-
-
-def _rising(numbers: Iterable[int]) -> range | array[int]:
-    """Numbers, the least first."""
-    if isinstance(numbers, range):
-        return numbers
-    kept = array("q", numbers)
-    if any(before > after for before, after in itertools.pairwise(kept)):
-        kept = array("q", sorted(kept))
-    return _counted_up(kept)
-
-
-def _counted_up(numbers: array[int]) -> range | array[int]:
-    """Numbers of which each is by one greater than the one before are a range, which takes no room."""
-    if numbers and all(map(operator.eq, numbers, itertools.count(numbers[0]))):
-        return range(numbers[0], numbers[0] + len(numbers))
-    return numbers
 
 
 def _range(score: float, least: float, greatest: float) -> tuple[float, float]:

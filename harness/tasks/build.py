@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 from array import array
@@ -110,7 +111,8 @@ class _Builder:
         self.task, self.subset, self.options, self.notes = task, subset, options, notes
         spec = dataset_spec(task, subset, options)
         self.splits = SplitReader(task, subset, open_split, spec, options.code_options)
-        self.marks = Marks(self.placed_problem)
+        # None of what it keeps refers to the builder: it goes with its last row, and the file of the rows with it.
+        self.marks = Marks(functools.partial(_placed_problem, task, subset))
         parts = task.templates.doc.templates
         self.called = [part.function for part in parts if isinstance(part, FunctionTemplate)]
         only = task.lite.rows.get(subset.name) if task.lite else None
@@ -285,17 +287,17 @@ class _Builder:
         nulls = self.nulls(row, drawn, wording)
         return replace(sample, nulls=nulls) if nulls else sample
 
-    def placed_problem(self, problem: str) -> str:
-        """What is wrong with an image, with the line of the task file and the split."""
-        text = placed(self.task, DataError(problem))
-        return f"{text} ({place_of(self.task, self.subset, self.task.eval_split)})"
-
     def nulls(self, row: Row, drawn: tuple[int, ...], wording: int) -> tuple[str, ...]:
         """Columns of the row and of its examples in the place of which `None` is shown."""
         if not drawn and self.fields_are_whole and row.keys() >= self.read and not any(map(holds_null, row.values())):
             return ()
         own = self.task.wordings[wording].templates.doc.shown_nulls(row_context(row, self.subset), self.columns)
         return tuple(dict.fromkeys([*own, *self.shots.nulls(drawn, wording)]))
+
+
+def _placed_problem(task: Task, subset: Subset, problem: str) -> str:
+    """What is wrong with an image, with the line of the task file and the split."""
+    return f"{placed(task, DataError(problem))} ({place_of(task, subset, task.eval_split)})"
 
 
 def _sample(

@@ -47,9 +47,12 @@ def drawing_rounds(strata: Rows, seed: int) -> list[Rows]:
     generator = np.random.default_rng(seed)
     n = len(strata)
     segments = min(SEGMENTS, max(1, n // 8))
-    order = generator.permutation(n).astype(np.uint32)
+    order = np.arange(n, dtype=np.uint32)
+    generator.shuffle(order)  # as `generator.permutation(n)` does, whose numbers are twice as wide
     first, rest = order[: n % segments].copy(), order[n % segments :]
-    table = rest[np.argsort(strata[rest], kind="stable")].reshape(segments, -1)
+    if n and strata.min() < strata.max():
+        rest = rest[np.argsort(strata[rest], kind="stable")]
+    table = rest.reshape(segments, -1)
     generator.permuted(table, axis=1, out=table)
     return [rows for rows in (first, *table.T) if len(rows)]
 
