@@ -22,63 +22,64 @@ class Column(Sequence[int]):
     widths: the type codes that an array may have, the narrowest first.
     """
 
-    __slots__ = ("_numbers", "_widths")
+    __slots__ = ("_widths", "numbers")
 
     def __init__(self, numbers: Iterable[int] = (), *, widths: str = _WIDTHS) -> None:
         self._widths = widths
-        self._numbers = array(widths[0])
+        self.numbers = array(widths[0])
+        """As they are now, to be read in a hurry; a wider number puts another array in its place."""
         self.extend(numbers)
 
     def append(self, number: int) -> None:
         try:
-            self._numbers.append(number)
+            self.numbers.append(number)
         except OverflowError:
             self._widen(number)
-            self._numbers.append(number)
+            self.numbers.append(number)
 
     def extend(self, numbers: Iterable[int]) -> None:
         for number in numbers:
             self.append(number)
 
     def add_zeros(self, count: int) -> None:
-        self._numbers.frombytes(bytes(count * self._numbers.itemsize))
+        self.numbers.frombytes(bytes(count * self.numbers.itemsize))
 
     def picked(self, places: Iterable[int]) -> Self:
         """The numbers at some places, in their order."""
         other = type(self)(widths=self._widths)
-        other._numbers = array(self._numbers.typecode, map(self._numbers.__getitem__, places))
+        other.numbers = array(self.numbers.typecode, map(self.numbers.__getitem__, places))
         return other
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self.numbers)
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._numbers)
+        return iter(self.numbers)
 
     @overload
     def __getitem__(self, index: int) -> int: ...
     @overload
     def __getitem__(self, index: slice) -> array[int]: ...
     def __getitem__(self, index: int | slice) -> int | array[int]:
-        return self._numbers[index]
+        return self.numbers[index]
 
     def __setitem__(self, place: int, number: int) -> None:
         try:
-            self._numbers[place] = number
+            self.numbers[place] = number
         except OverflowError:
             self._widen(number)
-            self._numbers[place] = number
+            self.numbers[place] = number
 
     def __sizeof__(self) -> int:
-        return object.__sizeof__(self) + self._numbers.__sizeof__()
+        return object.__sizeof__(self) + self.numbers.__sizeof__()
 
     def _widen(self, number: int) -> None:
         """Take the next width that holds a number. Raises OverflowError where none does."""
-        for code in self._widths[self._widths.index(self._numbers.typecode) + 1 :]:
+        for code in self._widths[self._widths.index(self.numbers.typecode) + 1 :]:
             try:
                 array(code, (number,))
             except OverflowError:
                 continue
-            self._numbers = array(code, self._numbers)
+            self.numbers = array(code, self.numbers)
             return
         raise OverflowError(f"{number} takes more bits than a column has")

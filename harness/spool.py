@@ -96,7 +96,7 @@ class Spool(Sequence[T]):
 
     @property
     def _written(self) -> int:
-        return (len(self._ends) - 1) * self._block
+        return (len(self._ends.numbers) - 1) * self._block
 
     def _write(self) -> None:
         """Put whole blocks of what is in memory into the file."""
@@ -130,7 +130,8 @@ class Spool(Sequence[T]):
     def _bytes(self, first: int, last: int) -> bytes:
         """What the file holds of the blocks from `first` until before `last`."""
         assert self._file is not None
-        start, end = self._ends[first], self._ends[last]
+        ends = self._ends.numbers
+        start, end = ends[first], ends[last]
         if hasattr(os, "pread"):  # a process that was forked, and another thread, have places of their own
             return os.pread(self._file.fileno(), end - start, start)
         self._file.seek(start)

@@ -1,4 +1,4 @@
-"""Where the lines of samples are in a file, and what is known of each: 24 to 48 bytes a sample, in columns."""
+"""Where the lines of samples are in a file, and what is known of each: 24 to 52 bytes a sample, in columns."""
 
 from __future__ import annotations
 
@@ -216,12 +216,13 @@ class LinePositions:
 
     def _at(self, at: int) -> LinePosition:
         known = None
-        if at < len(self._state) and self._state[at] != _UNKNOWN:
-            answered = _digest(self._answered[at]) if self._state[at] == _ANSWERED else None
-            rules = self._rule_names.texts[self._rules[at]] or ""
-            known = Knowledge(answered, _digest(self._rows[at]), rules)
-        prefix = self._prefix_names.texts[self._prefixes[at]]
-        return LinePosition(self._offsets[at], self._lengths[at], _digest(self._digests[at]), known, prefix)
+        if at < len(self._state.numbers) and (state := self._state.numbers[at]) != _UNKNOWN:
+            answered = _digest(self._answered.numbers[at]) if state == _ANSWERED else None
+            rules = self._rule_names.texts[self._rules.numbers[at]] or ""
+            known = Knowledge(answered, _digest(self._rows.numbers[at]), rules)
+        prefix = self._prefix_names.texts[self._prefixes.numbers[at]]
+        offset, length = self._offsets.numbers[at], self._lengths.numbers[at]
+        return LinePosition(offset, length, _digest(self._digests.numbers[at]), known, prefix)
 
 
 def _number(digest: bytes) -> int:

@@ -7,6 +7,7 @@ from array import array
 
 import pytest
 
+from harness.column import Column
 from harness.record.line_positions import Knowledge, LinePosition, LinePositions
 from harness.types import SampleKey
 
@@ -74,9 +75,29 @@ def test_a_number_that_no_row_can_have_is_refused_and_leaves_the_index_as_it_was
     assert [key.id for key, _ in places.items()] == [0]
 
 
-def test_a_sample_takes_at_most_seventy_bytes():
+def test_lines_behind_four_gigabytes_and_as_long_are_found_again():
+    places = LinePositions()
+    keys = [SampleKey("t", "", number) for number in (1, 0, 70_000)]
+    lines = [line(0, 1 << 33, "a"), line(1 << 33, 300), line((1 << 33) + 300, 70_000)]
+    for key, place in zip(keys, lines, strict=True):
+        places.put(key, place)
+    assert [places.get(key) for key in keys] == lines
+    assert places.size() == (1 << 33) + 70_300
+    assert list(places.offsets()) == [place.offset for place in lines]
+    order = places.order(lambda key: ())
+    assert order is not None
+    places.reorder(order)
+    assert [places.get(keys[at]) for at in (1, 0, 2)] == [
+        lines[1]._replace(offset=0),
+        lines[0]._replace(offset=300),
+        lines[2],
+    ]
+
+
+def test_a_sample_takes_at_most_forty_five_bytes():
     places, n = LinePositions(), 20_000
     for number in range(n):
         places.put(SampleKey("t", "", number), line(number * 1000, 1000, "shared"))
-    columns = [value for value in vars(places).values() if isinstance(value, array)]
-    assert sum(map(sys.getsizeof, [*columns, *places._dense.values()])) < 70 * n
+    columns = [value for value in vars(places).values() if isinstance(value, Column)]
+    assert len(columns) == 10
+    assert sum(map(sys.getsizeof, [*columns, *places._dense.values()])) < 45 * n

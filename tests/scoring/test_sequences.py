@@ -50,6 +50,8 @@ def test_each_subset_has_its_share_at_every_moment_and_all_rows_come_once() -> N
 def test_the_order_is_the_one_of_earlier_versions_so_that_their_runs_go_on_in_it() -> None:
     drawn = np.concatenate(drawing_rounds(np.arange(40) % 3, 7))
     assert drawn[:12].tolist() == [9, 6, 37, 31, 11, 3, 33, 7, 32, 29, 12, 4]
+    of_one_subset = np.concatenate(drawing_rounds(np.zeros(45, dtype=np.uint8), 7))
+    assert of_one_subset[:12].tolist() == [19, 24, 3, 26, 25, 43, 35, 17, 30, 23, 28, 4]
 
 
 def test_the_interval_narrows_to_the_mean_of_all() -> None:

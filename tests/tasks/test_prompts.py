@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import weakref
 from pathlib import Path
 
 import pytest
 from task_files import CHOICE, REPLY, build, load, prompts
 
 from harness import DataError, Message, Record, Response, TaskError
+from harness.spool import Spool
 from harness.tasks.build import sample_from_record
 
 ROWS = [{"q": f"q{n}", "a": n % 2} for n in range(6)]
@@ -277,3 +279,11 @@ def test_what_is_no_conversation_is_refused(tmp_path: Path, turns: object, what:
 def test_a_conversation_takes_no_examples_and_no_other_wordings(tmp_path: Path, key: str) -> None:
     with pytest.raises(TaskError, match="doc_to_messages"):
         load(tmp_path, TALK + key + "\n")
+
+
+def test_rows_that_lie_in_a_file_are_let_go_with_the_last_sample(tmp_path: Path) -> None:
+    rows = Spool(ROWS, block=1)
+    is_there = weakref.ref(rows)
+    samples = build(load(tmp_path, CHOICE), rows, DEV)
+    del rows
+    assert (len(samples), is_there()) == (len(ROWS), None)
