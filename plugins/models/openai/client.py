@@ -136,7 +136,8 @@ class Client:
             ticket = id(failure)
             self.waiting[ticket] = (time.monotonic() + pause, self.hide(str(failure)))
             try:
-                least = min(pause, _LEAST_REST * 2.0 ** min(attempts.number - 1, 8) * random.uniform(0.5, 1.5))
+                longer = 1 if server.pace.refuses_at_random else 8  # to wait longer makes no difference there
+                least = min(pause, _LEAST_REST * 2.0 ** min(attempts.number - 1, longer) * random.uniform(0.5, 1.5))
                 if failure.throttled:
                     attempts.spend(await rest(pause, least, server.pace) - pause)
                 elif failure.status == 503:  # in its place, so that a server that is away is asked by few

@@ -2,7 +2,8 @@
 
 `Places` bounds how many samples are being asked at once. `Pace` spaces the starts of requests once a server has said
 that there are too many: at slightly more than the rate that it granted lately, so that its limit is used up and a
-rise of it is noticed, while few requests are refused. A refused request waits for itself, without a place.
+rise of it is noticed, while few requests are refused. What it refuses however few are asked is no reason to ask less.
+A refused request waits for itself, without a place.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+
+from .trial import PART, Count, Start, Trial, begun_between, refused_all_the_same
 
 Sleep = Callable[[float], Awaitable[None]]
 Clock = Callable[[], float]
@@ -39,7 +41,15 @@ _MANY_REFUSED, _FEW_REFUSED = 0.12, 0.03
 """Shares of requests whose refusal is a reason to be slower: with a rate of one's own, and without."""
 _ENOUGH, _MANY_LET_IN, _LONGEST_EVIDENCE = 32, 16, 10.0
 """Replies that tell how freely a server lets in, how many must be answers, and for how many seconds they tell."""
+_DOUBT = 1.5
+"""Standard errors within which a share may be what it usually is."""
 _OVERSHOOT, _MOST_OVERSHOOT = 1.02, 2.0
+"""Of what the server lets in, that is asked: at first, and where it takes more to be let in as often."""
+_MOST_RANDOM = 0.5
+"""A server that refuses more than that is asked less, for whatever cause."""
+_BETWEEN_TRIALS, _FIRST_CHECK = 5, 2.0
+"""How many times as long as a trial it lasts until the next, and seconds that pass at least until what one found is
+looked at again; twice as long each time that it is confirmed, up to eight times."""
 
 
 class Places:
@@ -123,20 +133,13 @@ class Places:
         self._usual = min(usual, usual + _RECENT * (mean - usual))
 
 
-@dataclass(slots=True)
-class Start:
-    """A request that was begun: when, whether the server let it in, as far as one knows, and whether it has replied."""
-
-    moment: float
-    let_in: bool = True
-    is_decided: bool = False
-
-
 class Pace:
     """When the next request may start. Without limit until the server refuses many for being too many.
 
     Then the rate is a little above that of the requests which it let in lately. It rises while hardly any is refused,
     by more each time, and is without limit again when the requests themselves come no faster.
+
+    Where as many are refused at the lower rate, a trial finds out how many are whatever the rate. These count no more.
     """
 
     def __init__(self, sleep: Sleep = asyncio.sleep, clock: Clock = time.monotonic) -> None:
@@ -146,6 +149,8 @@ class Pace:
         self._next = 0.0
         self.rate = float("inf")
         """Requests a second."""
+        self.random = Count()
+        """What the server refuses however few are asked."""
         self._rise = _LEAST_RISE
         self._overshoot = _OVERSHOOT
         self._memory = _SHORTEST_MEMORY
@@ -154,6 +159,16 @@ class Pace:
         self.sent = self.refusals = 0
         """Requests since the start, and those that were refused."""
         self._last_look: tuple[float, float] | None = None
+        self._trial: Trial | None = None
+        self._tried = (0.0, 0.0)
+        """When the latest trial began, and when it ended."""
+        self._next_trial = self._next_check = float("-inf")
+        self._unlimited = Count()
+        """What was refused when the rate was first limited."""
+        self._held_back = False
+        self._notice = 0.0
+        """Seconds after which a refusal is known."""
+        self._confirmed = 0
         self._judged, self._generous = float("-inf"), False
         self._let_in = self._away = float("-inf")
         self._rate_before = 0.0
@@ -167,7 +182,7 @@ class Pace:
                     await self._sleep(min(wait, _OBSERVED))  # the rate may have changed meanwhile
                     self._look()
                 self._next = max(self._next, self._clock() - _SLACK) + 1 / self.rate
-        start = Start(self._clock())
+        start = Start(self._clock(), self._held_back)
         if not self._starts:
             self._began = self._looked = start.moment
         self._starts.append(start)
@@ -180,6 +195,11 @@ class Pace:
         """The server has let it in."""
         start.is_decided = True
         self._let_in = self._clock()
+
+    @property
+    def refuses_at_random(self) -> bool:
+        """Whether it is known to refuse requests however few are asked."""
+        return self.random.refused > 0
 
     @property
     def lets_in(self) -> bool:
@@ -203,7 +223,7 @@ class Pace:
             answered += start.is_decided and start.let_in
             refused += not start.let_in
         self._judged = now
-        self._generous = answered >= _MANY_LET_IN and refused <= _MANY_REFUSED * (answered + refused)
+        self._generous = answered >= _MANY_LET_IN and not self._is_excess(Count(refused, answered + refused), _MANY_REFUSED)
         return self._generous
 
     def refused(self, start: Start, asked_pause: float | None, *, unavailable: bool = False) -> None:
@@ -215,6 +235,7 @@ class Pace:
         self._refused += 1
         self._unavailable += unavailable
         self.refusals += 1
+        self._notice = max(self._clock() - start.moment, 0.9 * self._notice)
         self._memory = min(_LONGEST_MEMORY, max(self._memory, asked_pause or 0.0))
         self._look()
 
@@ -222,63 +243,130 @@ class Pace:
         """Learn from what was begun and refused since the last look, if that is long enough ago."""
         now = self._clock()
         span = now - self._looked
-        many = self._refused >= 8 and 2 * self._refused > self._begun
-        if not many and span < max(_OBSERVED, 3 / self.rate):
+        if self._trial is not None:
+            self._judge(self._trial, now)
             return
-        begun, refused, unavailable = self._begun, self._refused, self._unavailable
+        count, is_limited = Count(self._refused, self._begun), self.rate < float("inf")
+        many = count.refused >= 8 and self._excess(count) > 0.5
+        enough = count.begun >= (10 if is_limited else _ENOUGH) or span >= _LONGEST_EVIDENCE / 2 or not 0 < count.refused < count.begun
+        if not many and (span < max(_OBSERVED, 3 / self.rate) or not enough):
+            return
+        unavailable = self._unavailable
+        self._forget(now)
+        if count.begun == 0 or (count.refused == 0 and not is_limited and not self.refuses_at_random):
+            return
+        if self._was_away(now, count.begun, count.refused, unavailable):
+            return
+        if not many and is_limited and count.begun < 0.7 * self.rate * span:
+            return  # there was less to ask than might have been
+        if not many and self._tried[1] and not self.refuses_at_random:
+            self._learn_overshoot(self._excess(count), (count.begun - count.refused) / max(span, _SHORTEST))
+        if self._is_excess(count, _FEW_REFUSED if is_limited else _MANY_REFUSED):
+            self._lower(now, count, span, many=many)
+        else:
+            self._raise(now)
+            if self.refuses_at_random and now >= self._next_check and (is_limited or count.begun >= _ENOUGH):
+                self._try(now, count, span, self.rate, count, self.random)
+        self._next = min(self._next, now + 1 / self.rate)
+
+    def _forget(self, now: float) -> None:
+        """Count anew."""
         self._begun = self._refused = self._unavailable = 0
         self._looked = now
-        if begun == 0 or (refused == 0 and self.rate == float("inf")):
-            return
-        if self._was_away(now, begun, refused, unavailable):
-            return
-        if not many and self.rate < float("inf") and begun < 0.7 * self.rate * span:
-            return  # there was less to ask than might have been
-        share = min(1.0, refused / begun)
-        if not many:
-            self._learn_overshoot(share, (begun - refused) / max(span, _SHORTEST))
-        if share >= (_FEW_REFUSED if self.rate < float("inf") else _MANY_REFUSED):
-            self.rate = self._overshoot * self._let_in_rate(now)
-            self._rise = _LEAST_RISE if not many else _FIRST_RISE
-        elif self.rate < float("inf"):
+
+    def _excess(self, count: Count) -> float:
+        """The share of requests that were refused beyond those that are refused anyway."""
+        random = self.random.share
+        return (count.share - random) / (1 - random)
+
+    def _is_excess(self, count: Count, most: float) -> bool:
+        """Whether that share is `most` or more, beyond what may be chance."""
+        random = self.random.share
+        doubt = _DOUBT * math.hypot(count.doubt(random), self.random.doubt(random))
+        return self._excess(count) >= most + doubt / (1 - random)
+
+    def _lower(self, now: float, count: Count, span: float, *, many: bool) -> None:
+        """Ask hardly more than is let in; or find out whether that helps, where it was done and did not."""
+        if self.rate == float("inf"):
+            self._unlimited = count
+        elif not many and count.begun - count.refused >= 5 and now >= self._next_trial:
+            since = begun_between(self._starts, max(self._tried[1], now - _LONGEST_MEMORY), now - self._notice)
+            expected = 1 - (1 - self.random.share) / self._overshoot
+            if (known := refused_all_the_same(since, expected)) is not None:
+                self._confirmed = 0
+                self._try(now, count, span, float("inf"), self._unlimited, known)
+                return
+        self.rate = self._overshoot * self._let_in_rate(now) / (1 - self.random.share)
+        self._rise = _LEAST_RISE if count.share <= 0.5 else _FIRST_RISE
+        self._held_back = True
+
+    def _raise(self, now: float) -> None:
+        self._held_back = False
+        if self.rate < float("inf"):
             self.rate *= self._rise
             self._rise = min(_MOST_RISE, self._rise**1.5)
             self._memory = max(_SHORTEST_MEMORY, self._memory * 0.9)
             if self.rate > 3 * self._let_in_rate(now):
                 self.rate = float("inf")
+
+    def _try(self, now: float, count: Count, span: float, rate: float, usual: Count, known: Count) -> None:
+        """Ask less than is let in, for a while."""
+        let_in = self._let_in_rate(now)
+        self._trial, self._held_back = Trial(now, let_in, rate, usual, known), False
+        self.rate = PART * min(let_in, (count.begun - count.refused) / span)
+
+    def _judge(self, trial: Trial, now: float) -> None:
+        """Go on by what a trial has shown, if it has."""
+        found = trial.verdict(self._starts, now - self._notice)
+        if found is None:
+            return
+        self.random = found if found.share <= _MOST_RANDOM else Count()
+        took = now - trial.began
+        self._trial, self._tried = None, (trial.began, now)
+        if not self.refuses_at_random:
+            self._next_trial = now + _BETWEEN_TRIALS * took
+        self._next_check = now + max(_FIRST_CHECK, _BETWEEN_TRIALS * took) * 2.0 ** min(self._confirmed, 3)
+        self._confirmed += 1
+        self._last_look = None
+        self._forget(now)
+        is_usual = not self._is_excess(trial.usual, _FEW_REFUSED if trial.rate < float("inf") else _MANY_REFUSED)
+        self.rate = trial.rate if is_usual else self._overshoot * trial.let_in / (1 - self.random.share)
+        self._rise = _LEAST_RISE
         self._next = min(self._next, now + 1 / self.rate)
 
-    def _was_away(self, now: float, begun: int, refused: int, unavailable: int) -> bool:
+    def _was_away(self, now: float, begun: float, refused: float, unavailable: int) -> bool:
         """Whether the server is back after a time in which nobody was let in; then it is asked as it was before.
 
         Of one that restarts behind a proxy nothing is learnt about how much it grants.
         """
         if unavailable == refused >= begun:
             self._rate_before, self._away = self._rate_before or self.rate, now
-        elif self._rate_before and self._let_in > self._away and refused < _MANY_REFUSED * begun:
+        elif self._rate_before and self._let_in > self._away and self._excess(Count(refused, begun)) < _MANY_REFUSED:
             self.rate, self._rate_before = self._rate_before, 0.0
             self._next = now
             return True
         return False
 
     def _let_in_rate(self, now: float) -> float:
-        """Requests a second that were let in: of those begun within the memory, or of the last ten of them."""
+        """Requests a second that were let in: of those begun within the memory, or of the last ten of them. A trial,
+        in which fewer were asked than might have been, does not count."""
         number, since = 0, max(self._began, now - self._memory)
+        tried, ended = self._tried
         for start in reversed(self._starts):
             if start.moment < since and number >= 10:
                 break
-            if start.let_in:
+            if start.let_in and not tried <= start.moment < ended:
                 number += 1
                 since = min(since, start.moment)
         else:
             since = min(since, self._began)
-        return max(1, number) / max(now - since, _SHORTEST)
+        return max(1, number) / max(now - since - max(0.0, ended - max(tried, since)), _SHORTEST)
 
-    def _learn_overshoot(self, share: float, let_in: float) -> None:
-        """Some servers refuse at random, however few are asked: then it takes more of them to be let in as often."""
+    def _learn_overshoot(self, excess: float, let_in: float) -> None:
+        """Where not every request takes as long, or as many tokens, it takes more of them to use a limit up."""
         before = self._last_look
         self._last_look = (min(self.rate, 1e6), let_in)
-        if before is None or share < _MANY_REFUSED or self.rate > before[0] * 0.97:
+        if before is None or excess < _MANY_REFUSED or self.rate > before[0] * 0.97:
             self._overshoot = max(_OVERSHOOT, self._overshoot * 0.98)
         elif let_in < before[1] * (1 - 0.5 * (1 - self.rate / before[0])):
             self._overshoot = min(_MOST_OVERSHOOT, self._overshoot * 1.25)

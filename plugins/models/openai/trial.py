@@ -1,0 +1,123 @@
+"""Whether a server refuses requests however few are asked: then asking fewer helps nobody, and costs time."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+PART = 0.6
+"""Of what the server lets in, that is asked in a trial."""
+_RARE, _OFTEN = 0.01, 0.1
+"""Shares that are refused in a trial: where the rate is the cause, and where it is not."""
+_MOVED, _UNMOVED = 0.02, 0.13
+"""Shares that are refused at a rate that was lowered to what is let in: where that helps, and where it does not."""
+_CERTAIN, _LIKELY = math.log(100), math.log(10)
+"""Odds at which refusals are taken for random, and for the rate's."""
+_LEAST, _MOST = 60, 300
+"""Requests from which a share is known, and after which a trial ends as it stands."""
+_HOPELESS, _HARDLY_ANY = 24, 0.75
+"""Requests after which a trial is given up where such a share is refused."""
+
+
+@dataclass(slots=True)
+class Start:
+    """A request that was begun: when, whether the server let it in, as far as one knows, and whether it has replied.
+
+    held_back: the rate had been lowered to what the server lets in.
+    """
+
+    moment: float
+    held_back: bool = False
+    let_in: bool = True
+    is_decided: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Requests, and those of them that were refused."""
+
+    refused: float = 0.0
+    begun: float = 0.0
+
+    @property
+    def share(self) -> float:
+        return min(1.0, self.refused / max(1.0, self.begun))
+
+    def doubt(self, share: float) -> float:
+        """The standard error of the share of so many, where it is `share` in truth."""
+        return math.sqrt(share * (1 - share) / max(1.0, self.begun))
+
+    def __add__(self, other: Count) -> Count:
+        return Count(self.refused + other.refused, self.begun + other.begun)
+
+    @staticmethod
+    def of(starts: Sequence[Start]) -> Count:
+        return Count(sum(not start.let_in for start in starts), len(starts))
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A time of asking less than the server lets in, to see whether it refuses requests all the same.
+
+    Whatever limits a rate lets all of them in, once it has let in one: a window that was used up is over then, and a
+    bucket fills faster than it empties. The test is Wald's ("Sequential Tests of Statistical Hypotheses", 1945).
+
+    began: when. let_in: requests a second that were let in before. rate, usual: the rate to go back to, and what was
+    refused at it. known: what is taken to be refused whatever the rate.
+    """
+
+    began: float
+    let_in: float
+    rate: float
+    usual: Count
+    known: Count
+
+    def verdict(self, starts: Sequence[Start], until: float) -> Count | None:
+        """What is refused whatever the rate; nothing where the rate is the cause. None: it is open.
+
+        until: when the latest of the requests was begun whose refusal would be known by now.
+        """
+        tried = begun_between(starts, self.began, until)
+        told = telling(tried)
+        count, odds = Count.of(told), sum(_weights(told, _RARE, _OFTEN))
+        if odds <= -_LIKELY or (len(tried) >= _HOPELESS and Count.of(tried).share > _HARDLY_ANY):
+            return Count()
+        if count.begun < _LEAST or (odds < _CERTAIN and count.begun < _MOST):
+            return None
+        if odds <= 0:
+            return Count()
+        both = count + self.known
+        doubt = math.hypot(count.doubt(both.share), self.known.doubt(both.share))
+        return both if abs(count.share - self.known.share) <= 2 * doubt else count
+
+
+def refused_all_the_same(starts: Sequence[Start], expected: float) -> Count | None:
+    """What is refused lately of requests that were held back; None where it may be hardly more than `expected`.
+
+    By Page's test of a change ("Continuous Inspection Schemes", 1954).
+    """
+    held_back = [start for start in telling(starts) if start.held_back]
+    few, many = (expected + share * (1 - expected) for share in (_MOVED, _UNMOVED))
+    sums = list(itertools.accumulate(_weights(reversed(held_back), few, many)))
+    most = max(sums, default=0.0)
+    return Count.of(held_back[-1 - sums.index(most) :]) if most > _LIKELY else None
+
+
+def telling(starts: Sequence[Start]) -> list[Start]:
+    """Those that follow one that was let in. Where a window is used up, one refusal follows another, and of all these
+    only the first tells anything."""
+    return [start for before, start in itertools.pairwise(starts) if before.let_in]
+
+
+def begun_between(starts: Sequence[Start], since: float, until: float) -> list[Start]:
+    """Those of the starts, which are in the order of time."""
+    late = itertools.takewhile(lambda start: start.moment >= since, reversed(starts))
+    return [start for start in late if start.moment <= until][::-1]
+
+
+def _weights(starts: Iterable[Start], few: float, many: float) -> Iterable[float]:
+    """By how much each start speaks for the share `many` and against `few`: logarithms of odds."""
+    let_in, refused = math.log((1 - many) / (1 - few)), math.log(many / few)
+    return (let_in if start.let_in else refused for start in starts)
