@@ -35,9 +35,16 @@ SCENES: dict[str, tuple[dict[str, Any], int]] = {
     "5 % refused, Retry-After 1": ({"refuse": 0.05, "retry_after": "1"}, 64),
     "5 % refused, Retry-After 5": ({"refuse": 0.05, "retry_after": "5"}, 64),
     "20 % refused, Retry-After 1": ({"refuse": 0.2, "retry_after": "1"}, 64),
+    "20 % refused": ({"refuse": 0.2}, 64),
+    "20 % refused, Retry-After 1, 10,000": ({"number": 10_000, "refuse": 0.2, "retry_after": "1"}, 64),
+    "40 % refused, Retry-After 1, 10,000": ({"number": 10_000, "refuse": 0.4, "retry_after": "1"}, 64),
+    "20 % answered 503, Retry-After 1": ({"refuse": 0.2, "status": "503 Busy", "retry_after": "1"}, 64),
+    "100 a second, and 10 % refused": ({"rate": 100, "burst": 10, "refuse": 0.1, "retry_after": "1"}, 64),
     "100 a second (bucket of 10), Retry-After 1": ({"rate": 100, "burst": 10, "retry_after": "1"}, 64),
     "100 a second (bucket of 100)": ({"rate": 100, "burst": 100}, 64),
     "100 each second of the clock, Retry-After 1": ({"each": 1.0, "rate": 100, "retry_after": "1"}, 64),
+    "100 a second (bucket of 10), Retry-After a date": ({"rate": 100, "burst": 10, "retry_after": "date"}, 64),
+    "100 a second (bucket of 10), x-ratelimit-reset": ({"rate": 100, "burst": 10, "retry_after": "reset"}, 64),
     "16 at once, else 429": ({"at_once": 16}, 64),
 }
 

@@ -7,6 +7,7 @@ request, so that what is measured on a machine of few cores is who asks. All oth
 from __future__ import annotations
 
 import asyncio
+import email.utils
 import functools
 import json
 import multiprocessing
@@ -150,6 +151,18 @@ def _reply(status: str, content: Any, *headers: str) -> bytes:
     return "".join(f"{line}\r\n" for line in lines).encode() + b"\r\n" + body
 
 
+def _no(how: dict[str, Any]) -> bytes:
+    """A refusal of status 429, or `status`; `retry_after` is seconds, or `date` for the date in two seconds, or
+    `reset` for a second in the headers of OpenAI's API."""
+    after = {
+        "date": f"Retry-After: {email.utils.formatdate(time.time() + 2, usegmt=True)}",
+        "reset": "x-ratelimit-remaining-requests: 0\r\nx-ratelimit-reset-requests: 1s",
+    }
+    wish = how.get("retry_after")
+    headers = [] if wish is None else [after.get(wish, f"Retry-After: {wish}")]
+    return _reply(how.get("status", "429 Too Many Requests"), {"error": {"message": "too many requests"}}, *headers)
+
+
 class _Connection(asyncio.Protocol):
     """Reads requests of HTTP/1.1 and no more of them than it must: the server has to take little of the processor."""
 
@@ -157,9 +170,7 @@ class _Connection(asyncio.Protocol):
         how = limits.how
         self._limits, self._seen = limits, seen
         self._latency = how.get("latency", LATENCY)
-        after = [f"Retry-After: {how['retry_after']}"] if "retry_after" in how else []
         self._answer = _reply("200 OK", ANSWER)
-        self._no = _reply("429 Too Many Requests", {"error": {"message": "too many requests"}}, *after)
         self._models = _reply("200 OK", {"data": []})
         self._came = b""
 
@@ -184,7 +195,7 @@ class _Connection(asyncio.Protocol):
         self._seen[0] += 1
         self._seen[2] = self._seen[2] or time.monotonic()
         if self._limits.refuse():
-            self._transport.write(self._no)
+            self._transport.write(_no(self._limits.how))
             return
         self._limits.busy += 1
         asyncio.get_running_loop().call_later(self._latency, self._reply)

@@ -51,7 +51,7 @@ class Limited:
 
 
 async def served(
-    clock: Callable[[], float], server: Limited, number: int, at_once: int, pause: float
+    clock: Callable[[], float], server: Limited | Unlucky, number: int, at_once: int, pause: float
 ) -> dict[str, Any]:
     """How long a server takes for so many requests, each of 200 ms, and how many of them it refused."""
     pace, places = Pace(clock=clock), Places(at_once, adapts=False)
@@ -92,15 +92,110 @@ def test_three_requests_a_minute_are_waited_for_and_few_are_refused() -> None:
 
 
 def test_a_few_refusals_at_random_slow_nothing_down() -> None:
-    class Unlucky(Limited):
+    class EveryTwentieth(Limited):
         count = 0
 
         def lets_in(self) -> bool:
             self.count += 1
             return self.count % 20 != 0
 
-    found = simulated(lambda clock: served(clock, Unlucky(clock, 0, 0), 2000, 64, 1.0))
+    found = simulated(lambda clock: served(clock, EveryTwentieth(clock, 0, 0), 2000, 64, 1.0))
     assert found["seconds"] < 2000 / 64 * 0.2 + 2.5
+
+
+class Unlucky:
+    """Refuses a share of the requests at random, however few they are, and those beyond a limit, if it has one; each
+    of them may change with time."""
+
+    def __init__(
+        self, clock: Callable[[], float], share: Callable[[float], float], rate: Callable[[float], float], seed: int = 1
+    ) -> None:
+        self.clock, self.share, self.rate = clock, share, rate
+        self.limit, self.rng = Limited(clock, rate(0.0), rate(0.0) / 10), random.Random(seed)
+        self.asked: list[float] = []
+
+    def lets_in(self) -> bool:
+        now = self.clock()
+        self.asked.append(now)
+        self.limit.rate = self.rate(now)
+        self.limit.burst = self.limit.rate / 10
+        return self.rng.random() >= self.share(now) and self.limit.lets_in()
+
+    def asked_between(self, since: float, until: float) -> int:
+        return sum(since <= moment < until for moment in self.asked)
+
+
+ALL = 1e6
+
+
+@pytest.mark.parametrize(("share", "part"), [(0.1, 0.9), (0.2, 0.88), (0.3, 0.78), (0.4, 0.7)])
+def test_refusals_however_few_are_asked_slow_nothing_down(share: float, part: float) -> None:
+    """Only the first seconds are lost, until it is known that fewer requests are refused as often."""
+
+    def work(clock: Callable[[], float]) -> Any:
+        return served(clock, Unlucky(clock, lambda now: share, lambda now: ALL, 4), 6000, 64, 0.25)
+
+    assert 6000 / 64 * 0.2 / simulated(work)["seconds"] > part
+
+
+@pytest.mark.parametrize("phase", [0.0, 0.3, 0.7])
+def test_windows_of_a_second_are_no_refusals_at_random(phase: float) -> None:
+    class Windows(Limited):
+        window = -1
+
+        def lets_in(self) -> bool:
+            window = int(self.clock() + phase)
+            if window != self.window:
+                self.window, self.saved = window, self.rate
+            self.saved -= 1
+            return self.saved >= 0
+
+    found = simulated(lambda clock: served(clock, Windows(clock, 100, 100), 4000, 64, 1.0))
+    assert 3900 / 100 / found["seconds"] >= 0.95
+    assert found["refused"] < 800
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("share", [0.1, 0.2])
+def test_a_limit_is_used_up_though_some_are_refused_at_random(share: float, seed: int) -> None:
+    def work(clock: Callable[[], float]) -> Any:
+        return served(clock, Unlucky(clock, lambda now: share, lambda now: 100.0, seed), 4000, 64, 1.0)
+
+    found = simulated(work)
+    assert 40 / found["seconds"] > 0.85
+    assert found["refused"] < 4000 * (share / (1 - share) + 0.35)
+
+
+def test_a_limit_after_refusals_at_random_is_met_and_not_overrun() -> None:
+    made: list[Unlucky] = []
+
+    def work(clock: Callable[[], float]) -> Any:
+        server = Unlucky(clock, lambda now: 0.2 if now < 10 else 0.0, lambda now: ALL if now < 10 else 100.0)
+        made.append(server)
+        return served(clock, server, 5000, 64, 1.0)
+
+    assert simulated(work)["seconds"] < 10 + 2000 / 100 + 4
+    assert made[0].asked_between(20, 25) < 5 * 100 * 1.3
+
+
+def test_a_limit_that_changes_is_followed() -> None:
+    def work(clock: Callable[[], float]) -> Any:
+        limits = Unlucky(clock, lambda now: 0.0, lambda now: 100.0 if now < 10 else 50.0 if now < 20 else 200.0)
+        return served(clock, limits, 5500, 64, 1.0)
+
+    assert simulated(work)["seconds"] < (20 + 4000 / 200) / 0.9
+
+
+def test_who_refused_some_at_random_and_now_refuses_all_is_left_in_peace() -> None:
+    made: list[Unlucky] = []
+
+    def work(clock: Callable[[], float]) -> Any:
+        made.append(Unlucky(clock, lambda now: 1.0 if 10 < now < 40 else 0.2, lambda now: ALL))
+        return served(clock, made[0], 6000, 64, 1.0)
+
+    assert simulated(work)["seconds"] < 90
+    assert made[0].asked_between(5, 10) > 5 * 300
+    assert made[0].asked_between(15, 40) < 25 * 20
 
 
 def test_a_free_place_goes_to_the_first_question() -> None:

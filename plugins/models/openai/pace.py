@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from .trial import PART, Count, Start, Trial, begun_between, refused_all_the_same
+from .trial import LEAST_RATE, PART, Count, Start, Trial, begun_between, refused_all_the_same
 
 Sleep = Callable[[float], Awaitable[None]]
 Clock = Callable[[], float]
@@ -47,7 +47,9 @@ _OVERSHOOT, _MOST_OVERSHOOT = 1.02, 2.0
 """Of what the server lets in, that is asked: at first, and where it takes more to be let in as often."""
 _MOST_RANDOM = 0.5
 """A server that refuses more than that is asked less, for whatever cause."""
-_BETWEEN_TRIALS, _FIRST_CHECK = 5, 2.0
+_REMEMBERED = 120
+"""Requests of which that share is known, at most: what was long ago counts for less."""
+_BETWEEN_TRIALS, _FIRST_CHECK = 10, 2.0
 """How many times as long as a trial it lasts until the next, and seconds that pass at least until what one found is
 looked at again; twice as long each time that it is confirmed, up to eight times."""
 
@@ -223,7 +225,9 @@ class Pace:
             answered += start.is_decided and start.let_in
             refused += not start.let_in
         self._judged = now
-        self._generous = answered >= _MANY_LET_IN and not self._is_excess(Count(refused, answered + refused), _MANY_REFUSED)
+        self._generous = answered >= _MANY_LET_IN and not self._is_excess(
+            Count(refused, answered + refused), _MANY_REFUSED
+        )
         return self._generous
 
     def refused(self, start: Start, asked_pause: float | None, *, unavailable: bool = False) -> None:
@@ -248,7 +252,11 @@ class Pace:
             return
         count, is_limited = Count(self._refused, self._begun), self.rate < float("inf")
         many = count.refused >= 8 and self._excess(count) > 0.5
-        enough = count.begun >= (10 if is_limited else _ENOUGH) or span >= _LONGEST_EVIDENCE / 2 or not 0 < count.refused < count.begun
+        enough = (
+            count.begun >= (10 if is_limited else _ENOUGH)
+            or span >= _LONGEST_EVIDENCE / 2
+            or not 0 < count.refused < count.begun
+        )
         if not many and (span < max(_OBSERVED, 3 / self.rate) or not enough):
             return
         unavailable = self._unavailable
@@ -290,11 +298,12 @@ class Pace:
         if self.rate == float("inf"):
             self._unlimited = count
         elif not many and count.begun - count.refused >= 5 and now >= self._next_trial:
-            since = begun_between(self._starts, max(self._tried[1], now - _LONGEST_MEMORY), now - self._notice)
+            since = max(self._tried[1], now - _LONGEST_MEMORY)
+            starts = begun_between(self._starts, since, self._latest_known(now))
             expected = 1 - (1 - self.random.share) / self._overshoot
-            if (known := refused_all_the_same(since, expected)) is not None:
+            known = refused_all_the_same(starts, expected)
+            if known is not None and self._try(now, count, span, float("inf"), self._unlimited, known):
                 self._confirmed = 0
-                self._try(now, count, span, float("inf"), self._unlimited, known)
                 return
         self.rate = self._overshoot * self._let_in_rate(now) / (1 - self.random.share)
         self._rise = _LEAST_RISE if count.share <= 0.5 else _FIRST_RISE
@@ -309,18 +318,25 @@ class Pace:
             if self.rate > 3 * self._let_in_rate(now):
                 self.rate = float("inf")
 
-    def _try(self, now: float, count: Count, span: float, rate: float, usual: Count, known: Count) -> None:
-        """Ask less than is let in, for a while."""
-        let_in = self._let_in_rate(now)
-        self._trial, self._held_back = Trial(now, let_in, rate, usual, known), False
-        self.rate = PART * min(let_in, (count.begun - count.refused) / span)
+    def _try(self, now: float, count: Count, span: float, rate: float, usual: Count, known: Count) -> bool:
+        """Ask less than is let in, for a while; unless that is so little that it would take long."""
+        let_in = lately = self._let_in_rate(now)
+        if count.begun - count.refused >= _MANY_LET_IN:
+            lately = min(let_in, (count.begun - count.refused) / span)
+        if PART * lately < LEAST_RATE:
+            return False
+        is_check = self.refuses_at_random
+        self._trial = Trial(now, let_in, rate, usual, self.random if is_check else known, is_check)
+        self._held_back = False
+        self.rate = PART * lately
+        return True
 
     def _judge(self, trial: Trial, now: float) -> None:
         """Go on by what a trial has shown, if it has."""
-        found = trial.verdict(self._starts, now - self._notice)
+        found = trial.verdict(self._starts, self._latest_known(now))
         if found is None:
             return
-        self.random = found if found.share <= _MOST_RANDOM else Count()
+        self.random = found.at_most(_REMEMBERED) if found.share <= _MOST_RANDOM else Count()
         took = now - trial.began
         self._trial, self._tried = None, (trial.began, now)
         if not self.refuses_at_random:
@@ -333,6 +349,10 @@ class Pace:
         self.rate = trial.rate if is_usual else self._overshoot * trial.let_in / (1 - self.random.share)
         self._rise = _LEAST_RISE
         self._next = min(self._next, now + 1 / self.rate)
+
+    def _latest_known(self, now: float) -> float:
+        """When the latest request was begun whose refusal would be known by now."""
+        return now - 1.5 * self._notice - _GLANCE / 4
 
     def _was_away(self, now: float, begun: float, refused: float, unavailable: int) -> bool:
         """Whether the server is back after a time in which nobody was let in; then it is asked as it was before.

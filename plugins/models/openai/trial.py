@@ -13,10 +13,16 @@ _RARE, _OFTEN = 0.01, 0.1
 """Shares that are refused in a trial: where the rate is the cause, and where it is not."""
 _MOVED, _UNMOVED = 0.02, 0.13
 """Shares that are refused at a rate that was lowered to what is let in: where that helps, and where it does not."""
-_CERTAIN, _LIKELY = math.log(100), math.log(10)
+_CERTAIN, _LIKELY = math.log(100), math.log(20)
 """Odds at which refusals are taken for random, and for the rate's."""
-_LEAST, _MOST = 60, 300
+_SUSPECT = math.log(10)
+"""Odds at which a trial begins."""
+_LEAST, _MOST = 40, 300
 """Requests from which a share is known, and after which a trial ends as it stands."""
+LEAST_RATE = 1.0
+"""Requests a second below which a trial would take too long."""
+_LATEST = 2000
+"""Requests that are looked at, of those before this moment."""
 _HOPELESS, _HARDLY_ANY = 24, 0.75
 """Requests after which a trial is given up where such a share is refused."""
 
@@ -52,6 +58,11 @@ class Count:
     def __add__(self, other: Count) -> Count:
         return Count(self.refused + other.refused, self.begun + other.begun)
 
+    def at_most(self, number: float) -> Count:
+        """The same share, of so many requests at most."""
+        part = min(1.0, number / max(1.0, self.begun))
+        return Count(self.refused * part, self.begun * part)
+
     @staticmethod
     def of(starts: Sequence[Start]) -> Count:
         return Count(sum(not start.let_in for start in starts), len(starts))
@@ -65,7 +76,7 @@ class Trial:
     bucket fills faster than it empties. The test is Wald's ("Sequential Tests of Statistical Hypotheses", 1945).
 
     began: when. let_in: requests a second that were let in before. rate, usual: the rate to go back to, and what was
-    refused at it. known: what is taken to be refused whatever the rate.
+    refused at it. known: what is taken to be refused whatever the rate; is_check: by an earlier trial.
     """
 
     began: float
@@ -73,6 +84,7 @@ class Trial:
     rate: float
     usual: Count
     known: Count
+    is_check: bool
 
     def verdict(self, starts: Sequence[Start], until: float) -> Count | None:
         """What is refused whatever the rate; nothing where the rate is the cause. None: it is open.
@@ -82,15 +94,15 @@ class Trial:
         tried = begun_between(starts, self.began, until)
         told = telling(tried)
         count, odds = Count.of(told), sum(_weights(told, _RARE, _OFTEN))
-        if odds <= -_LIKELY or (len(tried) >= _HOPELESS and Count.of(tried).share > _HARDLY_ANY):
-            return Count()
-        if count.begun < _LEAST or (odds < _CERTAIN and count.begun < _MOST):
+        if len(tried) >= _HOPELESS and Count.of(tried).share > _HARDLY_ANY:
+            return self.known if self.is_check else Count()
+        if odds > -_LIKELY and (count.begun < _LEAST or (odds < _CERTAIN and count.begun < _MOST)):
             return None
-        if odds <= 0:
-            return Count()
         both = count + self.known
         doubt = math.hypot(count.doubt(both.share), self.known.doubt(both.share))
-        return both if abs(count.share - self.known.share) <= 2 * doubt else count
+        if abs(count.share - self.known.share) <= 2 * doubt and (odds > 0 or self.is_check):
+            return both
+        return count if odds > 0 else Count()
 
 
 def refused_all_the_same(starts: Sequence[Start], expected: float) -> Count | None:
@@ -102,7 +114,7 @@ def refused_all_the_same(starts: Sequence[Start], expected: float) -> Count | No
     few, many = (expected + share * (1 - expected) for share in (_MOVED, _UNMOVED))
     sums = list(itertools.accumulate(_weights(reversed(held_back), few, many)))
     most = max(sums, default=0.0)
-    return Count.of(held_back[-1 - sums.index(most) :]) if most > _LIKELY else None
+    return Count.of(held_back[-1 - sums.index(most) :]) if most > _SUSPECT else None
 
 
 def telling(starts: Sequence[Start]) -> list[Start]:
@@ -112,8 +124,8 @@ def telling(starts: Sequence[Start]) -> list[Start]:
 
 
 def begun_between(starts: Sequence[Start], since: float, until: float) -> list[Start]:
-    """Those of the starts, which are in the order of time."""
-    late = itertools.takewhile(lambda start: start.moment >= since, reversed(starts))
+    """Those of the latest starts, which are in the order of time."""
+    late = itertools.takewhile(lambda start: start.moment >= since, itertools.islice(reversed(starts), _LATEST))
     return [start for start in late if start.moment <= until][::-1]
 
 
