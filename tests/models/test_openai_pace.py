@@ -150,9 +150,9 @@ def test_windows_of_a_second_are_no_refusals_at_random(phase: float) -> None:
             self.saved -= 1
             return self.saved >= 0
 
-    found = simulated(lambda clock: served(clock, Windows(clock, 100, 100), 4000, 64, 1.0))
-    assert 3900 / 100 / found["seconds"] >= 0.95
-    assert found["refused"] < 800
+    found = simulated(lambda clock: served(clock, Windows(clock, 100, 100), 8000, 64, 1.0))
+    assert 7900 / 100 / found["seconds"] >= 0.95
+    assert found["refused"] < 1600
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

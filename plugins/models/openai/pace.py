@@ -267,7 +267,7 @@ class Pace:
             return
         if not many and is_limited and count.begun < 0.7 * self.rate * span:
             return  # there was less to ask than might have been
-        if not many and self._tried[1] and not self.refuses_at_random:
+        if not many and not self.refuses_at_random and (self._tried[1] or PART * self.rate < LEAST_RATE):
             self._learn_overshoot(self._excess(count), (count.begun - count.refused) / max(span, _SHORTEST))
         if self._is_excess(count, _FEW_REFUSED if is_limited else _MANY_REFUSED):
             self._lower(now, count, span, many=many)

@@ -19,7 +19,7 @@ _SUSPECT = math.log(10)
 """Odds at which a trial begins."""
 _LEAST, _MOST = 40, 300
 """Requests from which a share is known, and after which a trial ends as it stands."""
-LEAST_RATE = 1.0
+LEAST_RATE = 0.5
 """Requests a second below which a trial would take too long."""
 _LATEST = 2000
 """Requests that are looked at, of those before this moment."""
