@@ -38,7 +38,7 @@ _LEAST_RISE, _FIRST_RISE, _MOST_RISE = 1.04, 1.3, 1.6
 _SLACK = 0.05
 """Seconds by which late starts are made up for: timers and a busy processor make them late."""
 _MANY_REFUSED, _FEW_REFUSED = 0.12, 0.03
-"""Shares of requests whose refusal is a reason to be slower: with a rate of one's own, and without."""
+"""Shares of requests whose refusal is a reason to be slower: without a rate of one's own, and with one."""
 _ENOUGH, _MANY_LET_IN, _LONGEST_EVIDENCE = 32, 16, 10.0
 """Replies that tell how freely a server lets in, how many must be answers, and for how many seconds they tell."""
 _DOUBT = 1.5
@@ -225,9 +225,9 @@ class Pace:
             answered += start.is_decided and start.let_in
             refused += not start.let_in
         self._judged = now
-        self._generous = answered >= _MANY_LET_IN and not self._is_excess(
-            Count(refused, answered + refused), _MANY_REFUSED
-        )
+        count = Count(refused, answered + refused)
+        most = _MANY_REFUSED + _DOUBT * count.doubt(_MANY_REFUSED)
+        self._generous = answered >= _MANY_LET_IN and not self._is_excess(count, most)
         return self._generous
 
     def refused(self, start: Start, asked_pause: float | None, *, unavailable: bool = False) -> None:

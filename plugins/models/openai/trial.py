@@ -1,4 +1,7 @@
-"""Whether a server refuses requests however few are asked: then asking fewer helps nobody, and costs time."""
+"""Whether a server refuses requests however few are asked: then asking fewer helps nobody, and costs time.
+
+`refused_all_the_same` raises the suspicion, `Trial` decides.
+"""
 
 from __future__ import annotations
 
