@@ -128,4 +128,7 @@ def _no_collection() -> Iterator[None]:
         yield
     finally:
         if was_enabled:
+            if not gc.get_freeze_count():  # nobody else's is thawed
+                gc.freeze()
+                gc.unfreeze()  # together they make all that was imported old, without a look at it
             gc.enable()
