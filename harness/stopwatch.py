@@ -94,6 +94,11 @@ class Stopwatch:
         self._phase, self._since = phase, now
         return before
 
+    def move(self, phase: str, seconds: float) -> None:
+        """So many seconds of the phase that it is now were of another one: of threads beside the one that is timed."""
+        for name, more in ((phase, seconds), (self._phase, -seconds)):
+            self.seconds[name] = self.seconds.get(name, 0.0) + more
+
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Within the block it is this phase; not to be held open where a generator yields."""

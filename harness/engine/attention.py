@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import threading
 import weakref
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -21,6 +22,7 @@ import torch
 
 from harness.engine import cpu
 from harness.engine.elementwise import thin_rotary
+from harness.engine.lanes import Common, Halted
 from harness.quick import dataclass
 from harness.stopwatch import Stopwatch
 
@@ -52,8 +54,18 @@ class AttentionLayout(Protocol):
         """query [heads, tokens, dim], key and value [kv heads, tokens, dim] -> [tokens, heads, value dim]."""
 
 
+class _Here(threading.local):
+    """What the thread at hand is doing: the layout of its pass, and the clock of its lane."""
+
+    layout: AttentionLayout | None = None
+    clock: Stopwatch | None = None
+
+
 class SharedAttention:
-    """Makes one model attend by a `AttentionLayout`, while it is active; otherwise the model is as it was."""
+    """Makes one model attend by a `AttentionLayout`, while it is active; otherwise the model is as it was.
+
+    Threads can have passes of the model at once, each by its own layout. halted: those of all lanes are given up.
+    """
 
     def __init__(self, model: Any) -> None:
         from transformers import AttentionInterface
@@ -61,8 +73,10 @@ class SharedAttention:
         self.model = model
         self.fast = True
         self.clock = Stopwatch()
+        self.halted = False
+        self._here = _Here()
+        self._common = Common(self._registered)
         self._name = f"harness_shared_{next(_names)}"
-        self._layout: AttentionLayout | None = None
         configs = {id(module.config): module.config for module in model.modules() if hasattr(module, "config")}
         self._configs = list(configs.values())
         # One module of each class of attention.
@@ -79,10 +93,27 @@ class SharedAttention:
 
     @contextlib.contextmanager
     def active(self, layout: AttentionLayout) -> Iterator[None]:
-        """Within the block, the model attends by `layout`; masks that it would build are not built."""
+        """Within the block, the model attends by `layout` in this thread."""
+        with self._common:
+            self._here.layout = layout
+            try:
+                yield
+            finally:
+                self._here.layout = None
+
+    def inactive(self) -> contextlib.AbstractContextManager[None]:
+        """Within the block, the model attends as it does by itself, in all threads: the others wait."""
+        return self._common.undone()
+
+    def time_here(self, clock: Stopwatch) -> None:
+        """Tell this clock, and no other, what the passes of this thread take."""
+        self._here.clock = clock
+
+    @contextlib.contextmanager
+    def _registered(self) -> Iterator[None]:
+        """Within the block, the model calls `_forward`; masks that it would build are not built."""
         before = [config._attn_implementation for config in self._configs]
         on_cpu = getattr(self.model, "device", torch.device("meta")).type == "cpu"
-        self._layout = layout
         try:
             for config in self._configs:
                 config._attn_implementation = self._name
@@ -91,7 +122,6 @@ class SharedAttention:
                     stack.enter_context(thin_rotary(module))
                 yield
         finally:
-            self._layout = None
             for config, own in zip(self._configs, before, strict=True):
                 config._attn_implementation = own
 
@@ -110,14 +140,17 @@ class SharedAttention:
     ) -> tuple[torch.Tensor, None]:
         """transformers' attention interface: tensors [1, heads, tokens, dim] -> [1, tokens, heads, dim]."""
         del attention_mask
-        assert self._layout is not None
+        layout, clock = self._here.layout, self._here.clock or self.clock
+        assert layout is not None
+        if self.halted and self._here.clock is not None:
+            raise Halted
         scale = query.shape[-1] ** -0.5 if scaling is None else float(scaling)
         rule = AttentionRule(scale, softcap, sliding_window, s_aux, self.fast)
         if query.device.type != "cpu":  # there, what is asked for here is computed later
-            return self._layout.attend(module.layer_idx, query[0], key[0], value[0], rule).unsqueeze(0), None
-        before = self.clock.turn("attention")
-        out = self._layout.attend(module.layer_idx, query[0], key[0], value[0], rule)
-        self.clock.turn(before)
+            return layout.attend(module.layer_idx, query[0], key[0], value[0], rule).unsqueeze(0), None
+        before = clock.turn("attention")
+        out = layout.attend(module.layer_idx, query[0], key[0], value[0], rule)
+        clock.turn(before)
         return out.unsqueeze(0), None
 
 

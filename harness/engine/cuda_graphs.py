@@ -70,7 +70,7 @@ class DecodeSteps:
             self._place = place
         if self._replay is not None and self._layout is not None:
             self.replayed += 1
-            self.decoder.passed += len(active)
+            self.decoder.count(len(active))
             return _replayed(self._layout, active, self._replay)[: len(active)]
         self._taken += 1
         hidden = self._take(DecodeLayout(active, cache, prefixes, self.decoder.device))

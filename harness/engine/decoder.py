@@ -8,6 +8,7 @@ is ever made.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -65,6 +66,13 @@ class Decoder:
         self._splits = self._head_is_the_models()
         self.passed = self.read = 0
         """Tokens that went through the layers, padding included, and through the head."""
+        self._counting = threading.Lock()
+
+    def count(self, passed: int = 0, read: int = 0) -> None:
+        """Add tokens to those that went through the layers, and through the head."""
+        with self._counting:
+            self.passed += passed
+            self.read += read
 
     def place(self, rows: Sequence[PlanRow]) -> None:
         """Give the rows of a plan their positions, where these are not a count of tokens."""
@@ -85,12 +93,12 @@ class Decoder:
         """Hidden states after the last layer, [batch, length, hidden]; logits where the head cannot be run alone."""
         if not self._splits:
             logits: torch.Tensor = self.model(**inputs, use_cache=False).logits
-            self.passed += logits.shape[0] * logits.shape[1]
-            self.read += logits.shape[0] * logits.shape[1]
+            tokens = logits.shape[0] * logits.shape[1]
+            self.count(tokens, tokens)
             return logits
         output = self.layers(**inputs, use_cache=False)
         states: torch.Tensor = output[0]
-        self.passed += states.shape[0] * states.shape[1]
+        self.count(states.shape[0] * states.shape[1])
         return states
 
     def hidden_at(self, places: torch.Tensor, layout: PackLayout, **inputs: Any) -> torch.Tensor:
@@ -107,7 +115,7 @@ class Decoder:
         if not self._splits:
             return hidden.float()
         logits: torch.Tensor = self._head(inputs_embeds=hidden.unsqueeze(0), use_cache=False).logits
-        self.read += hidden.shape[0]
+        self.count(read=hidden.shape[0])
         return logits[0].float()
 
     def chunks(self, positions: int) -> Iterator[tuple[int, int]]:

@@ -23,6 +23,7 @@ from harness.engine.decoder import Decoder
 from harness.engine.elementwise import thin_out
 from harness.engine.encoder_decoder import EncoderDecoderScorer
 from harness.engine.generate import SharedGenerator
+from harness.engine.lanes import lanes_for
 from harness.engine.limits import EngineLimits
 from harness.engine.outcomes import Scored
 from harness.engine.plain import BatchLimits, GenerateRow, Piece, PlainGenerator, PlainScorer
@@ -201,7 +202,9 @@ class Executor:
         """What scores where prefixes are shared."""
         assert self.decoder is not None
         assert self.attention is not None
-        scorer = SharedScorer(self.decoder, self.attention, self._batch_limits(keeps_cache=True))
+        lanes = lanes_for(self.model, self.device) if type(self.decoder) is Decoder else 1
+        limits = BatchLimits(self.rows, memory.batch_tokens(self.device, self.cost, True, lanes))
+        scorer = SharedScorer(self.decoder, self.attention, limits, lanes)
         scorer.plan_limits = self.limits.plan
         scorer.verify = self._verify_score
         return scorer

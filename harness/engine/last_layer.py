@@ -7,12 +7,21 @@ keys and values and no more. Most tokens of a prompt are such, and a share of on
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
+from harness.engine.lanes import Common
+
 _PARTS = ("input_layernorm", "self_attn", "post_attention_layernorm", "mlp")
+
+
+class _Here(threading.local):
+    """Of the pass of the thread at hand: the places of which something is read. None: all of them."""
+
+    places: torch.Tensor | None = None
 
 
 class LastLayer:
@@ -23,6 +32,8 @@ class LastLayer:
         self.layer = layer
         self.index = int(layer.self_attn.layer_idx)
         self.is_right = False
+        self._here = _Here()
+        self._cut = Common(lambda: self._calling(self._forward))
 
     @classmethod
     def of(cls, body: Any) -> LastLayer | None:
@@ -55,13 +66,19 @@ class LastLayer:
 
     @contextlib.contextmanager
     def only_at(self, places: torch.Tensor) -> Iterator[None]:
-        """Within the block, hidden states after the layer are those of the tokens at `places`: [1, places, hidden]."""
+        """Within the block, hidden states after the layer are those of the tokens at `places`, [1, places, hidden], in
+        the passes of this thread."""
+        with self._cut:
+            self._here.places = places
+            try:
+                yield
+            finally:
+                self._here.places = None
 
-        def forward(hidden_states: torch.Tensor, **options: Any) -> torch.Tensor:
-            return self._at(places, hidden_states, **options)
-
-        with self._calling(forward):
-            yield
+    def _forward(self, hidden_states: torch.Tensor, **options: Any) -> Any:
+        if self._here.places is None:
+            return type(self.layer).forward(self.layer, hidden_states, **options)
+        return self._at(self._here.places, hidden_states, **options)
 
     def _at(self, places: torch.Tensor, hidden_states: torch.Tensor, **options: Any) -> torch.Tensor:
         layer = self.layer

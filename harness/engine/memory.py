@@ -105,11 +105,11 @@ def _layers(text: Any) -> list[Any]:
     return [text] * count
 
 
-def batch_tokens(device: str, cost: TokenCost, keeps_cache: bool) -> int:
-    """How many tokens, padding included, one batch may hold."""
+def batch_tokens(device: str, cost: TokenCost, keeps_cache: bool, at_once: int = 1) -> int:
+    """How many tokens, padding included, each of so many batches at once may hold."""
     ceiling = _CPU_BATCH_TOKENS if device == "cpu" else _GPU_BATCH_TOKENS
     per_token = cost.work + (cost.cache if keeps_cache else 0)
-    return max(1, min(ceiling, int(free_memory(device) * _SHARE_OF_FREE) // per_token))
+    return max(1, min(ceiling, int(free_memory(device) * _SHARE_OF_FREE) // (per_token * at_once)))
 
 
 def cached_tokens(device: str, cost: TokenCost) -> int:

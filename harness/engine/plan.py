@@ -138,6 +138,15 @@ def fill_batches(rows: Sequence[PlanRow], max_tokens: int, max_rows: int | None 
         yield batch
 
 
+def in_time(rows: Sequence[PlanRow], tokens: int) -> list[PlanRow]:
+    """The rows of a plan, with each shared prefix so many tokens earlier: what continues it need not wait for it."""
+    begins, at = [], 0
+    for row in rows:
+        begins.append(at - (tokens if row.children else 0))
+        at += len(row.tokens)
+    return [rows[place] for place in sorted(range(len(rows)), key=lambda place: begins[place])]
+
+
 @dataclass(slots=True, eq=False)
 class _Node:
     """Tokens `start` to `end` of `source`, seen by all items below. size and longest are of the subtree."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -13,10 +14,11 @@ from harness.engine.attention import SharedAttention
 from harness.engine.batches import KeyValues, PackLayout
 from harness.engine.decoder import Decoder, score_positions
 from harness.engine.devices import upload
+from harness.engine.lanes import Lanes
 from harness.engine.limits import PlanLimits
 from harness.engine.outcomes import Failed, Scored
 from harness.engine.plain import BatchLimits, Piece, ScoreRow, run_halving, score_rows
-from harness.engine.plan import Plan, PlanItem, PlanRow, fill_batches, make_plan
+from harness.engine.plan import Plan, PlanItem, PlanRow, fill_batches, in_time, make_plan
 from harness.engine.sampling import check_finite
 from harness.engine.tokens import ScoreSequence
 
@@ -54,15 +56,17 @@ class _Pass:
 class SharedScorer:
     """Scores sequences by a plan. `limits.tokens` counts tokens, of which none is padding.
 
-    ahead: how many batches may wait on the device while the next one is prepared; a processor has nothing to wait for.
+    lanes: how many batches are computed at once. ahead: how many may be under way while the next one is prepared.
     """
 
-    def __init__(self, decoder: Decoder, attention: SharedAttention, limits: BatchLimits) -> None:
+    def __init__(self, decoder: Decoder, attention: SharedAttention, limits: BatchLimits, lanes: int = 1) -> None:
         self.decoder = decoder
         self.attention = attention
         self.limits = limits
+        self.lanes = lanes
         self.plan_limits: PlanLimits | None = None
-        self.ahead = 1 if decoder.device.startswith("cuda") else 0
+        # A card computes on its own; a processor, with one lane, has nothing to wait for.
+        self.ahead = lanes if lanes > 1 else int(decoder.device.startswith("cuda"))
         self.verify: Callable[[ScoreSequence, Scored], None] | None = None
         self._verified: set[tuple[bool, bool]] = set()
 
@@ -74,24 +78,47 @@ class SharedScorer:
         self._sums = [_Sum([0.0] * len(row.sequences), [0] * len(row.sequences)) for row in self.inputs]
         self._prefixes: dict[int, KeyValues] = {}
         self._children = {row.index: row.children for row in self.plan.rows}
-        under_way: deque[_Pass] = deque()
-        for batch in fill_batches(self.plan.rows, self.limits.tokens, self.limits.rows):
+        rows = self.plan.rows if self.lanes == 1 else in_time(self.plan.rows, (self.lanes + 1) * self.limits.tokens)
+        with Lanes(self.lanes, self.attention) as lanes:
+            yield from self._run(rows, lanes)
+
+    def _run(self, rows: Sequence[PlanRow], lanes: Lanes) -> Iterator[Piece]:
+        # What waits for a batch that is under way, and the shared prefixes that it computes.
+        under_way: deque[tuple[Callable[[], Iterable[_Pass]], set[int]]] = deque()
+
+        def collect() -> Iterator[Piece]:
+            wait, _ = under_way.popleft()
+            for done in wait():
+                yield from self._collect(done)
+            lanes.tell()
+
+        for batch in fill_batches(rows, self.limits.tokens, self.limits.rows):
+            above = {row.parent for row in batch}
+            while any(not above.isdisjoint(computed) for _, computed in under_way):
+                yield from collect()
             alive = [row for row in batch if row.parent is None or row.parent in self._prefixes]
             # What continues a shared prefix that did not fit cannot be computed either.
             for row in batch:
                 if row not in alive:
                     yield from self._pieces_without(row, "the shared part of this request did not fit into memory")
+                    self._leave(row)
             if alive:
-                under_way += run_halving(alive, self._launch, self._fail, self.decoder.device)
-            for row in batch:
-                if row.parent is not None:
-                    self._children[row.parent] -= 1
-                    if self._children[row.parent] == 0:  # nothing is left to continue the shared prefix
-                        self._prefixes.pop(row.parent, None)
+                launched = lanes.begin(functools.partial(self._launched, alive))
+                under_way.append((launched, {row.index for row in alive if row.children}))
             while len(under_way) > self.ahead:
-                yield from self._collect(under_way.popleft())
+                yield from collect()
         while under_way:
-            yield from self._collect(under_way.popleft())
+            yield from collect()
+
+    def _launched(self, rows: list[PlanRow]) -> list[_Pass]:
+        return list(run_halving(rows, self._launch, self._fail, self.decoder.device))
+
+    def _leave(self, row: PlanRow) -> None:
+        """Forget the shared prefix that a row continues when nothing is left to continue it."""
+        if row.parent is not None:
+            self._children[row.parent] -= 1
+            if self._children[row.parent] == 0:
+                self._prefixes.pop(row.parent, None)
 
     def _check(self, rows: list[PlanRow], pieces: list[Piece]) -> None:
         """Have one sequence of each kind of row compared with a plain pass: below a prefix or not, tree or path."""
@@ -104,7 +131,8 @@ class SharedScorer:
             if ended and kind not in self._verified:
                 self._verified.add(kind)
                 longest = max(ended, key=len)
-                self.verify(longest, scored[longest.request, longest.part])
+                with self.attention.inactive():
+                    self.verify(longest, scored[longest.request, longest.part])
 
     @torch.inference_mode()
     def _launch(self, rows: list[PlanRow]) -> Iterator[_Pass]:
@@ -133,6 +161,8 @@ class SharedScorer:
             for (item, number), value, greedy in outcomes:
                 self._sums[item].logprobs[number] += value
                 self._sums[item].missed[number] += not greedy
+        for row in done.rows:
+            self._leave(row)
         done.seconds += time.perf_counter() - began
         pieces = done.failed or self._finished(done.rows, done.seconds)
         self._check(done.rows, pieces)

@@ -1,0 +1,146 @@
+"""Several passes at once on a processor: what is Python in one of them runs beside the products of another.
+
+A pass is hundreds of operations with a little Python between any two of them, for which all threads that share its
+products wait; and where others want the cores too, every product takes as long as the slowest of its threads. Two
+passes on half of the threads each wait for nothing of one another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import torch
+
+from harness.stopwatch import Stopwatch
+
+if TYPE_CHECKING:
+    from harness.engine.attention import SharedAttention
+
+Found = TypeVar("Found")
+
+_LANES = 2
+# Who binds threads to cores means those of one team: a second one would be bound to the same.
+_BOUND_BY = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
+# Rotary positions that an architecture changes by the longest row of a pass, in the module itself.
+_CHANGING = ("dynamic", "longrope")
+
+
+class Halted(Exception):
+    """A pass was given up because whoever asked for it left."""
+
+
+def lanes_for(model: Any, device: str) -> int:
+    """How many passes of a model may run at once: where that is right, and each can have a thread of its own."""
+    if device != "cpu" or torch.get_num_threads() < _LANES or any(name in os.environ for name in _BOUND_BY):
+        return 1
+    # What others wrote may keep something of a pass in itself.
+    own = type(model).__module__.startswith("transformers.") and getattr(model, "hf_quantizer", None) is None
+    return _LANES if own and not any(_changes(module) for module in model.modules()) else 1
+
+
+def _changes(module: Any) -> bool:
+    kinds = getattr(module, "rope_type", "")
+    names = list(kinds.values()) if isinstance(kinds, dict) else [str(kinds)]
+    return any(changing in name for name in names for changing in _CHANGING) or hasattr(module, "_hf_hook")
+
+
+class Common(AbstractContextManager[None]):
+    """A change of what threads share: the first to enter makes it, and the last to leave takes it back."""
+
+    def __init__(self, change: Callable[[], AbstractContextManager[None]]) -> None:
+        self._change = change
+        self._door = threading.Condition()
+        self._inside = self._alone = 0
+        self._made: AbstractContextManager[None] = contextlib.nullcontext()
+
+    def __enter__(self) -> None:
+        with self._door:
+            self._door.wait_for(lambda: not self._alone)
+            if not self._inside:
+                self._made = self._change()
+                self._made.__enter__()
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._door:
+            self._inside -= 1
+            if not self._inside:
+                self._made.__exit__(None, None, None)
+                self._door.notify_all()
+
+    @contextlib.contextmanager
+    def undone(self) -> Iterator[None]:
+        """Within the block nobody is inside: who wants in waits."""
+        with self._door:
+            self._alone += 1
+            try:
+                self._door.wait_for(lambda: not self._inside)
+                yield
+            finally:
+                self._alone -= 1
+                self._door.notify_all()
+
+
+class Lanes:
+    """Threads that each do one thing at a time, with its share of torch's threads. With one lane all is done at once.
+
+    Leaving the block by an exception gives up what is under way, in the midst of a pass.
+    """
+
+    def __init__(self, count: int, attention: SharedAttention) -> None:
+        self.count = count
+        self._attention = attention
+        self._clocks: list[Stopwatch] = []
+        self._attended = 0.0
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        if self.count > 1:
+            self._threads = torch.get_num_threads()
+            self._shares = [
+                self._threads // self.count + (lane < self._threads % self.count) for lane in range(self.count)
+            ]
+            self._pool = ThreadPoolExecutor(self.count, "harness-lane", self._open)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool is None:
+            return
+        self._attention.halted = kind is not None
+        self._pool.shutdown(cancel_futures=True)
+        self._attention.halted = False
+        torch.set_num_threads(self._threads)  # some libraries have one number for all threads
+        self.tell()
+
+    def begin(self, work: Callable[[], Found]) -> Callable[[], Found]:
+        """Do this in a lane, as soon as one is free. Returns what waits for its end and gives what it gave."""
+        if self._pool is None:
+            found = work()
+            return lambda: found
+        return self._pool.submit(work).result
+
+    def widen(self) -> None:
+        """Give the lane that calls this all of torch's threads: the others have nothing left to do."""
+        if self._pool is not None:
+            torch.set_num_threads(self._threads)
+
+    def tell(self) -> None:
+        """Say to the clock of the run how much of the time since it was last told went to attention."""
+        attended = sum(clock.seconds.get("attention", 0.0) for clock in self._clocks) / self.count
+        self._attention.clock.move("attention", attended - self._attended)
+        self._attended = attended
+
+    def _open(self) -> None:
+        torch.set_num_threads(self._shares.pop())
+        clock = Stopwatch()
+        self._clocks.append(clock)
+        self._attention.time_here(clock)
