@@ -52,6 +52,9 @@ _FOREIGN_GENERATION = (
     "min_new_tokens",
 )
 _GENERATED_ROWS = {"cpu": 128, "cuda": 384}
+# Each of several lanes reads all weights in each step: with fewer rows for each thread it would wait for memory. Types
+# that processors multiply faster need more.
+_ROWS_A_THREAD = {"float32": 32, "bfloat16": 64, "float16": 64}
 
 
 class SharingDiffersError(Exception):
@@ -202,26 +205,29 @@ class Executor:
         """What scores where prefixes are shared."""
         assert self.decoder is not None
         assert self.attention is not None
-        lanes = lanes_for(self.model, self.device) if type(self.decoder) is Decoder else 1
-        limits = BatchLimits(self.rows, memory.batch_tokens(self.device, self.cost, True, lanes))
-        scorer = SharedScorer(self.decoder, self.attention, limits, lanes)
+        lanes = self._lanes
+        scorer = SharedScorer(self.decoder, self.attention, self._batch_limits(keeps_cache=True, at_once=lanes), lanes)
         scorer.plan_limits = self.limits.plan
         scorer.verify = self._verify_score
         return scorer
 
-    def shared_generator(self, rows: Sequence[GenerateRow]) -> SharedGenerator:
-        """What generates where prefixes are shared."""
+    def shared_generator(self, rows: Sequence[GenerateRow], of: int | None = None) -> SharedGenerator:
+        """What generates where prefixes are shared. of: of how many rows these are a part."""
         assert self.decoder is not None
         assert self.attention is not None
         longest = max(len(row.sequence.tokens) + row.sequence.max_new_tokens for row in rows)
-        slots = self.rows
-        if slots is None:
-            room = memory.cached_tokens(self.device, self.cost) // longest
-            slots = max(1, min(room, _GENERATED_ROWS.get(self.device.split(":")[0], 64)))
-        generator = SharedGenerator(self.decoder, self.attention, self._batch_limits(keeps_cache=True), slots)
+        room = memory.cached_tokens(self.device, self.cost) // longest
+        at_once = min(self.rows or room, of or len(rows))
+        lanes = self._lanes if at_once >= _ROWS_A_THREAD[self.dtype] * torch.get_num_threads() else 1
+        most = lanes * _GENERATED_ROWS.get(self.device.split(":")[0], 64)
+        slots = self.rows or max(1, min(room, most))
+        limits = self._batch_limits(keeps_cache=True, at_once=lanes)
+        generator = SharedGenerator(self.decoder, self.attention, limits, slots, lanes)
         generator.plan_limits = self.limits.plan
         capture = graph_capture(self.model, self.device)
-        generator.steps = DecodeSteps(self.decoder, self.attention, capture, self._tolerance(), self.limits.graphs)
+        generator.steps = functools.partial(
+            DecodeSteps, self.decoder, self.attention, capture, self._tolerance(), self.limits.graphs
+        )
         generator.verify = self._verify_logits
         return generator
 
@@ -251,9 +257,16 @@ class Executor:
         quantised = getattr(self.model, "hf_quantizer", None) is not None
         return 1e-3 if self.dtype == "float32" and not quantised else 0.1
 
-    def _batch_limits(self, *, keeps_cache: bool) -> BatchLimits:
+    def _batch_limits(self, *, keeps_cache: bool, at_once: int = 1) -> BatchLimits:
         """A number of rows that the user chose is the most that a batch holds; long rows make it hold fewer."""
-        return BatchLimits(self.rows, memory.batch_tokens(self.device, self.cost, keeps_cache))
+        rows = None if self.rows is None else self.rows // at_once
+        return BatchLimits(rows, memory.batch_tokens(self.device, self.cost, keeps_cache, at_once))
+
+    @property
+    def _lanes(self) -> int:
+        """How many passes are computed at once. A decoder of one's own places positions pass by pass."""
+        several = type(self.decoder) is Decoder and self.rows != 1
+        return lanes_for(self.model, self.device) if several else 1
 
 
 def why_not_shared(model: Any, config: Any) -> str | None:

@@ -2,289 +2,121 @@
 
 from __future__ import annotations
 
-import time
-from collections import deque
+import functools
+import queue
+import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
 from harness.engine.attention import SharedAttention
-from harness.engine.batches import KeyValues, PackLayout
 from harness.engine.cuda_graphs import DecodeSteps
-from harness.engine.decode_cache import DecodeCache, DecodingRow, better_order
+from harness.engine.decode_cache import DecodeCache
 from harness.engine.decoder import Decoder
-from harness.engine.devices import upload
+from harness.engine.generation_lane import GenerationLane
+from harness.engine.lanes import Lanes
 from harness.engine.limits import PlanLimits
-from harness.engine.memory import is_out_of_memory, release
-from harness.engine.outcomes import Failed
 from harness.engine.plain import BatchLimits, GenerateRow, Piece
-from harness.engine.plan import Plan, PlanItem, PlanRow, make_plan
-from harness.engine.sampling import RowChoice, choose_tokens, random_stream
+from harness.engine.prompt_queue import PromptQueue, plan_generations
 
-# New rows enter when this share of the places is free: one by one they would be computed one by one.
-_REFILL = 8
 Verify = Callable[[Sequence[int], torch.Tensor], None]
 """(tokens, logits of what follows them): raises when a plain pass gives something else. Called once."""
-
-
-def plan_generations(
-    rows: Sequence[GenerateRow], limits: PlanLimits | None = None
-) -> tuple[list[list[GenerateRow]], Plan]:
-    """Rows by prompt (repetitions share theirs), and the plan over the prompts."""
-    prompts: dict[tuple[int, ...], list[GenerateRow]] = {}
-    for row in rows:
-        prompts.setdefault(row.sequence.tokens, []).append(row)
-    return list(prompts.values()), make_plan([PlanItem(tokens, len(tokens) - 1) for tokens in prompts], limits)
 
 
 class SharedGenerator:
     """Continues prompts by a plan.
 
-    limits.tokens: tokens of one pass over prompts. limits.rows: how many rows are generated at a time.
+    limits.tokens: tokens of one pass over prompts. slots: how many rows are generated at a time, in all lanes together.
+    steps: makes what takes the steps of a lane.
     """
 
-    def __init__(self, decoder: Decoder, attention: SharedAttention, limits: BatchLimits, slots: int) -> None:
+    def __init__(
+        self, decoder: Decoder, attention: SharedAttention, limits: BatchLimits, slots: int, lanes: int = 1
+    ) -> None:
         self.decoder = decoder
         self.attention = attention
         self.limits = limits
         self.slots = slots
         self.plan_limits: PlanLimits | None = None
-        self.steps = DecodeSteps(decoder, attention)
+        self.steps: Callable[[], DecodeSteps] = lambda: DecodeSteps(decoder, attention)
         self.verify: Verify | None = None
-        self.computed_tokens = 0
+        self.lanes: list[GenerationLane] = []
+        self._count = lanes
+        self._checking = threading.Lock()
+        self._checked = threading.Event()
+
+    @property
+    def computed_tokens(self) -> int:
+        """Of prompts and answers, so far."""
+        return sum(lane.computed_tokens for lane in self.lanes)
 
     def run(self, rows: Sequence[GenerateRow]) -> Iterator[Piece]:
         with self.attention.clock.phase("plan"):
-            self._prompts, self.plan = plan_generations(rows, self.plan_limits)
+            prompts, self.plan = plan_generations(rows, self.plan_limits)
         self.decoder.place(self.plan.rows)
-        self._queue = deque(self.plan.rows)
-        self._ready: deque[DecodingRow] = deque()
-        self._active: list[DecodingRow] = []
-        self._prefixes: dict[int, KeyValues] = {}
-        # How many rows still look up to a shared prefix: those of the plan, and those being generated.
-        self._users = {row.index: row.children for row in self.plan.rows}
-        self._cache = DecodeCache(min(self.slots, len(rows)), self._longest_slot())
-        while self._queue or self._ready or self._active:
-            yield from self._fill()
-            if self._active:
-                yield from self._step()
+        ahead = 0 if self._count == 1 else (self._count + 1) * self.limits.tokens
+        waiting = PromptQueue(prompts, self.plan, ahead)
+        # Each lane takes its part of the rows: what is left to one alone at the end has half of the threads.
+        size = -(-min(self.slots, len(rows)) // self._count)
+        longest = self._longest_slot(prompts)
+        with Lanes(self._count, self.attention) as lanes:
+            self.lanes = [
+                GenerationLane(
+                    self.decoder,
+                    waiting,
+                    self.limits,
+                    self.steps(),
+                    DecodeCache(size, longest),
+                    self._check,
+                    lanes.widen,
+                )
+                for _ in range(self._count)
+            ]
+            yield from self.lanes[0].run() if self._count == 1 else self._run_in(lanes)
 
-    def _fill(self) -> Iterator[Piece]:
-        """Fill free slots, computing the prompts of new rows when enough slots are free."""
-        free = self._cache.size - len(self._active)
-        if self._active and free < max(1, self._cache.size // _REFILL):
-            return
-        while len(self._active) < self._cache.size and (self._ready or self._queue):
-            if not self._ready:
-                yield from self._prefill(self._next_rows(self._cache.size - len(self._active)))
-                continue
-            entering = self._ready.popleft()
-            if entering.own is not None:
-                self._cache.put(len(self._active), entering.own, entering.length)
-                entering.own = None
-            self._active.append(entering)
+    def _run_in(self, lanes: Lanes) -> Iterator[Piece]:
+        """What all lanes give, as it comes; nothing of it before one of their steps was checked."""
+        given: queue.SimpleQueue[Piece | int] = queue.SimpleQueue()
 
-    def _longest_slot(self) -> int:
+        def work(number: int) -> None:
+            try:
+                for piece in self.lanes[number].run():
+                    given.put(piece)
+            finally:
+                given.put(number)
+
+        if self.verify is None:
+            self._checked.set()
+        ends = [lanes.begin(functools.partial(work, number)) for number in range(len(self.lanes))]
+        early: list[Piece] = []
+        left = len(ends)
+        while left:
+            found = given.get()
+            lanes.tell()
+            if isinstance(found, int):
+                ends[found]()
+                left -= 1
+            elif self._checked.is_set():
+                yield from early
+                early.clear()
+                yield found
+            else:
+                early.append(found)
+        yield from early
+
+    def _longest_slot(self, prompts: Sequence[Sequence[GenerateRow]]) -> int:
         """Tokens that a slot may come to hold: reserved once, since growing would copy all slots."""
         return max(
             sum(end - start for start, end in ([] if row.children else row.path(segment)))
-            + max(generated.sequence.max_new_tokens for generated in self._prompts[item])
+            + max(generated.sequence.max_new_tokens for generated in prompts[item])
             for row in self.plan.rows
             for item, segment in row.ends
         )
 
-    def _next_rows(self, free: int) -> list[PlanRow]:
-        """Rows of the plan for one pass: up to so many prompts, none with the shared prefix that it continues."""
-        batch: list[PlanRow] = []
-        tokens = prompts = 0
-        while self._queue:
-            row = self._queue[0]
-            full = tokens + len(row.tokens) > self.limits.tokens or prompts >= free
-            if batch and (full or any(other.index == row.parent for other in batch)):
-                break
-            batch.append(self._queue.popleft())
-            tokens += len(row.tokens)
-            prompts += sum(len(self._prompts[item]) for item, _ in row.ends)
-        return batch
-
-    def _prefill(self, rows: list[PlanRow]) -> Iterator[Piece]:
-        alive = [row for row in rows if row.parent is None or row.parent in self._prefixes]
-        for row in rows:
-            if row not in alive:
-                yield from self._fail(row, "the shared part of this request did not fit into memory")
-        if not alive:
-            return
-        began = time.perf_counter()
-        try:
-            entering = self._pass_over(alive)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            entering = None
-        if entering is None:
-            release(self.decoder.device)
-            if len(alive) == 1:
-                yield from self._fail(alive[0], f"{self.decoder.device} has too little memory for this prompt alone")
-            else:
-                middle = len(alive) // 2
-                yield from self._prefill(alive[:middle])
-                yield from self._prefill(alive[middle:])
-            return
-        share = (time.perf_counter() - began) / max(1, len(entering))
-        for active in entering:
-            active.seconds += share
-            if active.row.stop.ends(active.tokens):
-                yield self._finish(active)
-            else:
-                self._ready.append(active)
-        for row in alive:
-            self._leave(row.parent)
-
-    @torch.inference_mode()
-    def _pass_over(self, rows: list[PlanRow]) -> list[DecodingRow]:
-        """Compute prompts; choose the first token of each of their rows."""
-        layout = PackLayout(rows, self._prefixes, self.decoder.device, keep_all=True)
-        waiting, places = [], []
-        for row, offset in zip(rows, layout.offsets, strict=True):
-            for item, segment in row.ends:
-                for generated in self._prompts[item]:
-                    waiting.append((generated, row, segment))
-                    places.append(offset + row.segments[segment][1] - 1)
-        inputs = self.decoder.packed(layout)
-        with self.attention.active(layout):
-            hidden = self.decoder.hidden_at(upload(places, self.decoder.device, torch.long), layout, **inputs)
-        self.computed_tokens += sum(len(row.tokens) for row in rows)
-        entering = [
-            self._enter(generated, row, segment, layout.cached[row.index]) for generated, row, segment in waiting
-        ]
-        if entering:
-            # Usually the first step is checked, which needs the prompt's cache too; some rows have no step.
-            check = entering[0].row.sequence.max_new_tokens == 1
-            self._choose(entering, hidden, check=check)
-        for row in rows:
-            if row.children:
-                self._prefixes[row.index] = layout.cached[row.index]
-        for active in entering:
-            if active.prefix is not None:
-                self._users[active.prefix] += 1
-        return entering
-
-    def _enter(self, generated: GenerateRow, row: PlanRow, segment: int, cached: KeyValues) -> DecodingRow:
-        sequence = generated.sequence
-        history = list(sequence.tokens)
-        shift = row.shifts[segment] if row.shifts else 0
-        choice = RowChoice(generated.rule, random_stream(sequence.params.seed, sequence.repeat), history, len(history))
-        if row.children:
-            return DecodingRow(generated, choice, history, row.index, len(sequence.tokens), 0, [], None, shift=shift)
-        spans = row.path(segment)
-
-        def own(store: dict[int, torch.Tensor]) -> dict[int, torch.Tensor]:
-            return {
-                layer: torch.cat([tensor[0, :, start:end] for start, end in spans], dim=1)
-                for layer, tensor in store.items()
-            }
-
-        length = sum(end - start for start, end in spans)
-        return DecodingRow(
-            generated,
-            choice,
-            history,
-            row.parent,
-            row.start,
-            length,
-            [],
-            KeyValues(own(cached.keys), own(cached.values)),
-            shift=shift,
-        )
-
-    def _choose(self, rows: Sequence[DecodingRow], hidden: torch.Tensor, *, check: bool) -> None:
-        """Append to each row the token that follows, given hidden states [rows, hidden]."""
-        chosen: list[int] = []
-        for start, end in self.decoder.chunks(len(hidden)):
-            logits = self.decoder.logits(hidden[start:end])
-            if check and self.verify is not None and start == 0:
-                self.verify(rows[0].history, logits[0])
-                self.verify = None
-            chosen += choose_tokens(logits, [row.choice for row in rows[start:end]], self.decoder.dtype)
-        for row, drawn in zip(rows, chosen, strict=True):
-            token = row.row.token_after(row.tokens, drawn)
-            row.tokens.append(token)
-            row.history.append(token)
-
-    def _step(self) -> Iterator[Piece]:
-        """Give each active row its next token; finished rows leave."""
-        began = time.perf_counter()
-        try:
-            self._decode()
-            fits = True
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            fits = False
-        if not fits:
-            yield from self._make_room()
-            return
-        share = (time.perf_counter() - began) / len(self._active)
-        for slot in reversed(range(len(self._active))):
-            row = self._active[slot]
-            row.seconds += share
-            if row.row.stop.ends(row.tokens):
-                yield self._finish(row)
-                last = self._active.pop()
-                if last is not row:
-                    self._active[slot] = last
-                    self._cache.move(len(self._active), slot, last.length)
-
-    @torch.inference_mode()
-    def _decode(self) -> None:
-        if self.decoder.device == "cpu" and self._cache.padded:
-            self._put_in_order()
-        hidden = self.steps.hidden(self._active, self._cache, self._prefixes)
-        self._choose(self._active, hidden, check=True)
-        self.computed_tokens += len(self._active)
-        for row in self._active:
-            row.length += 1
-
-    def _put_in_order(self) -> None:
-        """Have slots of similar length stand together, where that spares enough."""
-        lengths = [row.length for row in self._active]
-        if (order := better_order(lengths)) is not None:
-            self._cache.reorder(order, max(lengths))
-            self._active = [self._active[slot] for slot in order]
-
-    def _make_room(self) -> Iterator[Piece]:
-        """Memory ran out in a step: half of the rows wait outside, or the only one fails."""
-        self.steps.forget()
-        release(self.decoder.device)
-        if len(self._active) == 1:
-            (row,) = self._active
-            self._active = []
-            self._leave(row.prefix)
-            yield row.row.sequence.request, 0, Failed(f"{self.decoder.device} ran out of memory at this answer"), 0.0
-            return
-        kept = len(self._active) // 2
-        for slot in range(kept, len(self._active)):
-            row = self._active[slot]
-            row.own = self._cache.take(slot, row.length, "cpu")
-            self._ready.append(row)
-        self._active = self._active[:kept]
-        self._cache.shrink(kept)
-        release(self.decoder.device)
-
-    def _finish(self, row: DecodingRow) -> Piece:
-        self._leave(row.prefix)
-        return row.row.sequence.request, 0, row.row.stop.finish(row.tokens), row.seconds
-
-    def _leave(self, prefix: int | None) -> None:
-        """Forget a shared prefix's keys and values when nothing looks up to it any more."""
-        if prefix is None:
-            return
-        self._users[prefix] -= 1
-        if self._users[prefix] == 0:
-            self._prefixes.pop(prefix, None)
-
-    def _fail(self, row: PlanRow, reason: str) -> Iterator[Piece]:
-        self._leave(row.parent)
-        for item, _ in row.ends:
-            for generated in self._prompts[item]:
-                yield generated.sequence.request, 0, Failed(reason), 0.0
+    def _check(self, tokens: Sequence[int], logits: torch.Tensor) -> None:
+        with self._checking:
+            verify, self.verify = self.verify, None
+        if verify is not None:
+            with self.attention.inactive():
+                verify(tokens, logits)
+            self._checked.set()

@@ -40,15 +40,20 @@ def lanes_for(model: Any, device: str) -> int:
     """How many passes of a model may run at once: where that is right, and each can have a thread of its own."""
     if device != "cpu" or torch.get_num_threads() < _LANES or any(name in os.environ for name in _BOUND_BY):
         return 1
-    # What others wrote may keep something of a pass in itself.
+    # What others wrote may keep something of a pass in itself, and what is set for one thread is not for another.
     own = type(model).__module__.startswith("transformers.") and getattr(model, "hf_quantizer", None) is None
-    return _LANES if own and not any(_changes(module) for module in model.modules()) else 1
+    alone = torch.is_autocast_enabled("cpu") or (
+        torch.distributed.is_available() and torch.distributed.is_initialized()
+    )
+    return _LANES if own and not alone and not any(map(_is_of_one_pass, model.modules())) else 1
 
 
-def _changes(module: Any) -> bool:
+def _is_of_one_pass(module: Any) -> bool:
+    """Whether a module keeps something of the pass that it is in, or is called by others too."""
     kinds = getattr(module, "rope_type", "")
-    names = list(kinds.values()) if isinstance(kinds, dict) else [str(kinds)]
-    return any(changing in name for name in names for changing in _CHANGING) or hasattr(module, "_hf_hook")
+    names = map(str, kinds.values()) if isinstance(kinds, dict) else [str(kinds)]
+    hooked = module._forward_hooks or module._forward_pre_hooks or hasattr(module, "_hf_hook")
+    return bool(hooked) or any(changing in name for name in names for changing in _CHANGING)
 
 
 class Common(AbstractContextManager[None]):
@@ -99,6 +104,7 @@ class Lanes:
         self._attention = attention
         self._clocks: list[Stopwatch] = []
         self._attended = 0.0
+        self._left = 0
         self._pool: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Self:
@@ -126,11 +132,18 @@ class Lanes:
         if self._pool is None:
             found = work()
             return lambda: found
-        return self._pool.submit(work).result
+        self._left += 1
+        return self._pool.submit(self._done, work).result
+
+    def _done(self, work: Callable[[], Found]) -> Found:
+        try:
+            return work()
+        finally:
+            self._left -= 1
 
     def widen(self) -> None:
-        """Give the lane that calls this all of torch's threads: the others have nothing left to do."""
-        if self._pool is not None:
+        """Give the lane that calls this all of torch's threads, where the others have nothing left to do."""
+        if self._pool is not None and self._left == 1 and torch.get_num_threads() < self._threads:
             torch.set_num_threads(self._threads)
 
     def tell(self) -> None:

@@ -7,7 +7,7 @@ whose weights are random, which takes as long.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,10 +15,10 @@ import torch
 
 from harness.engine import memory
 from harness.engine.execute import Executor
-from harness.engine.generate import plan_generations
 from harness.engine.libraries import import_model_classes
 from harness.engine.limits import EngineLimits
-from harness.engine.plain import GenerateRow, Piece
+from harness.engine.plain import GenerateRow
+from harness.engine.prompt_queue import plan_generations
 from harness.engine.sampling import sampling_rule
 from harness.engine.score import plan_scores
 from harness.engine.stops import StopRule
@@ -139,31 +139,27 @@ def _generating(executor: Executor, tokenizer: Any, sequences: Sequence[Generate
     first = max(0, len(rows) - _PROMPTS) // 2
     part = rows[first : first + _PROMPTS]
     planned, computed = (plan_generations(each, executor.limits.plan)[1].planned_tokens for each in (rows, part))
-    _generate(executor, part[:1])  # what is done once is not of the rate
-    prompts, _, _ = _generate(executor, part)
+    _generate(executor, part[:1], 1)  # what is done once is not of the rate
+    prompts, _, _ = _generate(executor, part, len(rows))
     grown = [_grown(ordered[first + index % len(part)], index, tokenizer) for index in range(slots)]
-    _, steps, number = _generate(executor, grown)
+    _, steps, number = _generate(executor, grown, len(rows))
     full_steps = sum(sequence.max_new_tokens - 1 for sequence in ordered) / slots
     passed = computed + slots * (number + 1)
     return prompts * (planned / max(1, computed)) + steps * (full_steps / max(1, number)), passed
 
 
-def _generate(executor: Executor, rows: list[GenerateRow]) -> tuple[Seconds, Seconds, int]:
-    """What prompts with their first token take, what all steps after it take, and how many steps those are."""
-    generator = executor.shared_generator(rows)
+def _generate(executor: Executor, rows: list[GenerateRow], of: int) -> tuple[Seconds, Seconds, int]:
+    """What prompts with their first token take, what all steps after it take, and how many steps those are.
+
+    of: how many rows the run has.
+    """
+    generator = executor.shared_generator(rows, of)
     generator.verify = None
-    of_steps, number, step = Seconds(), 0, generator._step
-
-    def timed() -> Iterator[Piece]:
-        nonlocal of_steps, number
-        began = Seconds.now()
-        yield from list(step())
-        of_steps, number = of_steps + Seconds.now().since(began), number + 1
-
-    generator._step = timed  # type: ignore[method-assign]
     began = Seconds.now()
     list(generator.run(rows))
-    return Seconds.now().since(began).since(of_steps), of_steps, number
+    ended = Seconds.now()
+    stepping = max((lane.begun for lane in generator.lanes if lane.begun), key=lambda at: at.clock, default=ended)
+    return stepping.since(began), ended.since(stepping), max(lane.taken for lane in generator.lanes)
 
 
 def _grown(sequence: GenerateSequence, request: int, tokenizer: Any) -> GenerateRow:

@@ -80,8 +80,8 @@ def generators(monkeypatch: pytest.MonkeyPatch) -> list[SharedGenerator]:
     made: list[SharedGenerator] = []
     make = execute.Executor.shared_generator
 
-    def remembered(self: execute.Executor, rows: Any) -> SharedGenerator:
-        made.append(make(self, rows))
+    def remembered(self: execute.Executor, rows: Any, of: int | None = None) -> SharedGenerator:
+        made.append(make(self, rows, of))
         return made[-1]
 
     monkeypatch.setattr(execute.Executor, "shared_generator", remembered)
@@ -130,12 +130,12 @@ def test_captured_steps_give_the_same_answers(
 ) -> None:
     path = tiny_causal_lm(tmp_path / "model", architecture, **ARCHITECTURES[architecture])
     found = texts(answers(make_model(path), requests(prefix)))
-    assert generators[0].steps.replayed > 30
+    assert generators[0].lanes[0].steps.replayed > 30
     assert any(row.children for row in generators[0].plan.rows) == bool(prefix)
 
     monkeypatch.setattr(execute, "graph_capture", lambda model, device: None)
     assert found == texts(answers(make_model(path), requests(prefix)))
-    assert generators[1].steps.replayed == 0
+    assert generators[1].lanes[0].steps.replayed == 0
 
 
 def test_a_window_that_leaves_the_shared_prefix_behind_after_the_capture(
@@ -146,7 +146,7 @@ def test_a_window_that_leaves_the_shared_prefix_behind_after_the_capture(
     assert tokens is not None
     path = tiny_causal_lm(tmp_path / "model", "gemma3_text", sliding_window=tokens + 5)
     found = texts(answers(make_model(path), asked))
-    assert generators[0].steps.replayed > 30
+    assert generators[0].lanes[0].steps.replayed > 30
 
     monkeypatch.setattr(execute, "graph_capture", lambda model, device: None)
     assert found == texts(answers(make_model(path), asked))
@@ -179,7 +179,7 @@ def test_steps_with_a_gpus_kernel_are_captured_too(
     monkeypatch.setattr(varlen, "serves", lambda query, value, rule: query.shape[1] == SLOTS)
 
     assert texts(answers(make_model(path), requests())) == plain
-    assert generators[-1].steps.replayed > 30
+    assert generators[-1].lanes[0].steps.replayed > 30
 
 
 @pytest.mark.parametrize("wrong", ["values", "refused", "memory", "slower"])
@@ -204,7 +204,7 @@ def test_a_capture_that_is_not_right_or_not_faster_is_not_used(
         model = make_model(path, most=0.0 if wrong == "slower" else float("inf"))
         found = texts(answers(model, requests()))
 
-    assert generators[0].steps.replayed == 0
+    assert generators[0].lanes[0].steps.replayed == 0
     said = {"values": "20.0% away", "refused": "capturing", "memory": "out of memory", "slower": "takes"}[wrong]
     assert said in caplog.text
     monkeypatch.setattr(execute, "graph_capture", lambda model, device: None)
