@@ -75,7 +75,7 @@ class SharedAttention:
         self.clock = Stopwatch()
         self.halted = False
         self._here = _Here()
-        self._common = Common(self._registered)
+        self._common = Common()
         self._name = f"harness_shared_{next(_names)}"
         configs = {id(module.config): module.config for module in model.modules() if hasattr(module, "config")}
         self._configs = list(configs.values())
@@ -94,7 +94,7 @@ class SharedAttention:
     @contextlib.contextmanager
     def active(self, layout: AttentionLayout) -> Iterator[None]:
         """Within the block, the model attends by `layout` in this thread."""
-        with self._common:
+        with self._common.within(self._registered):
             self._here.layout = layout
             try:
                 yield

@@ -56,29 +56,32 @@ def _is_of_one_pass(module: Any) -> bool:
     return bool(hooked) or any(changing in name for name in names for changing in _CHANGING)
 
 
-class Common(AbstractContextManager[None]):
+class Common:
     """A change of what threads share: the first to enter makes it, and the last to leave takes it back."""
 
-    def __init__(self, change: Callable[[], AbstractContextManager[None]]) -> None:
-        self._change = change
+    def __init__(self) -> None:
         self._door = threading.Condition()
         self._inside = self._alone = 0
         self._made: AbstractContextManager[None] = contextlib.nullcontext()
 
-    def __enter__(self) -> None:
+    @contextlib.contextmanager
+    def within(self, change: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+        """Within the block the change is made."""
         with self._door:
             self._door.wait_for(lambda: not self._alone)
             if not self._inside:
-                self._made = self._change()
+                self._made = change()
                 self._made.__enter__()
             self._inside += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._door:
-            self._inside -= 1
-            if not self._inside:
-                self._made.__exit__(None, None, None)
-                self._door.notify_all()
+        try:
+            yield
+        finally:
+            with self._door:
+                self._inside -= 1
+                if not self._inside:
+                    self._made.__exit__(None, None, None)
+                    self._made = contextlib.nullcontext()  # it knows what it changes, which would keep a model
+                    self._door.notify_all()
 
     @contextlib.contextmanager
     def undone(self) -> Iterator[None]:

@@ -33,7 +33,7 @@ class LastLayer:
         self.index = int(layer.self_attn.layer_idx)
         self.is_right = False
         self._here = _Here()
-        self._cut = Common(lambda: self._calling(self._forward))
+        self._cut = Common()
 
     @classmethod
     def of(cls, body: Any) -> LastLayer | None:
@@ -68,7 +68,7 @@ class LastLayer:
     def only_at(self, places: torch.Tensor) -> Iterator[None]:
         """Within the block, hidden states after the layer are those of the tokens at `places`, [1, places, hidden], in
         the passes of this thread."""
-        with self._cut:
+        with self._cut.within(lambda: self._calling(self._forward)):
             self._here.places = places
             try:
                 yield

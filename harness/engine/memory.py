@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.interrupts import interrupts_wait
 from harness.words import Phrase, phrase
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "alloc_cpu", "not enough memory", "cublas_status_alloc")
@@ -43,7 +44,8 @@ def release(device: str, collect: bool = True) -> None:
     import torch
 
     if collect:
-        gc.collect()
+        with interrupts_wait():  # it calls what watches objects, where an interrupt is printed and forgotten
+            gc.collect()
     if device.startswith("cuda"):
         torch.cuda.empty_cache()
     elif device == "mps":
