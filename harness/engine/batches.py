@@ -84,6 +84,10 @@ class PackLayout:
         self._shared = _runs_below_one_prefix(rows, self.offsets)
         self._read: tuple[int, torch.Tensor] | None = None
 
+    def __len__(self) -> int:
+        """Tokens of all rows. A pass may have more of them, behind: nothing is read there."""
+        return len(self._at)
+
     def read_only_at(self, layer: int, places: torch.Tensor) -> None:
         """Say that of this layer's attention nothing is read but at some places of the pack."""
         self._read = layer, places.unique()
@@ -127,6 +131,8 @@ class PackLayout:
             return query.new_zeros((tokens, heads, value.shape[-1]))
         out = query.new_empty((tokens, heads, value.shape[-1]))
         lse = torch.empty((tokens, heads), dtype=torch.float32, device=query.device)
+        if tokens > len(self):
+            out[len(self) :], lse[len(self) :] = 0.0, 0.0
         kernels = kernels_for(query, key, value, rule)
         if kernels is not None and not (kernels.attends and (rule.window is None or max(self._at) < rule.window)):
             kernels = None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from harness.engine.cpu import padded_size
 from harness.engine.devices import upload
 from harness.engine.last_layer import LastLayer
 
@@ -79,7 +80,12 @@ class Decoder:
 
     def packed(self, layout: PackLayout) -> dict[str, Any]:
         """What the model is given for one pass over the rows of a plan."""
-        return dict(layout.inputs())
+        inputs = dict(layout.inputs())
+        tokens = len(layout)
+        if self.device == "cpu" and (more := padded_size(tokens, self.model.dtype) - tokens):
+            # Nobody looks at what follows the rows.
+            inputs = {name: torch.nn.functional.pad(values, (0, more)) for name, values in inputs.items()}
+        return inputs
 
     def padded(self, rows: Sequence[Sequence[int]]) -> dict[str, Any]:
         """What the model is given for rows of equal length."""

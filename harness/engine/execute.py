@@ -201,11 +201,11 @@ class Executor:
         self.notes.append(text)
         log.warning(text)
 
-    def shared_scorer(self) -> SharedScorer:
-        """What scores where prefixes are shared."""
+    def shared_scorer(self, lanes: int | None = None) -> SharedScorer:
+        """What scores where prefixes are shared. lanes: how many batches at once; None: as many as may be."""
         assert self.decoder is not None
         assert self.attention is not None
-        lanes = self._lanes
+        lanes = lanes or self._lanes
         scorer = SharedScorer(self.decoder, self.attention, self._batch_limits(keeps_cache=True, at_once=lanes), lanes)
         scorer.plan_limits = self.limits.plan
         scorer.verify = self._verify_score
@@ -217,10 +217,9 @@ class Executor:
         assert self.attention is not None
         longest = max(len(row.sequence.tokens) + row.sequence.max_new_tokens for row in rows)
         room = memory.cached_tokens(self.device, self.cost) // longest
-        at_once = min(self.rows or room, of or len(rows))
-        lanes = self._lanes if at_once >= _ROWS_A_THREAD[self.dtype] * torch.get_num_threads() else 1
-        most = lanes * _GENERATED_ROWS.get(self.device.split(":")[0], 64)
-        slots = self.rows or max(1, min(room, most))
+        slots = self.rows or max(1, min(room, _GENERATED_ROWS.get(self.device.split(":")[0], 64)))
+        enough = min(slots, of or len(rows)) >= _ROWS_A_THREAD[self.dtype] * torch.get_num_threads()
+        lanes = self._lanes if enough else 1
         limits = self._batch_limits(keeps_cache=True, at_once=lanes)
         generator = SharedGenerator(self.decoder, self.attention, limits, slots, lanes)
         generator.plan_limits = self.limits.plan

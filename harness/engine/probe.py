@@ -120,7 +120,7 @@ def _scoring(executor: Executor, sequences: Sequence[ScoreSequence]) -> tuple[Se
     start = (len(ordered) - count) // 2
     part = ordered[start : start + count]
     computed = plan_scores(part, limits)[1].planned_tokens
-    scorer = executor.shared_scorer()
+    scorer = executor.shared_scorer(lanes=1)  # a batch by itself would have the threads of one lane
     scorer.verify = None
     list(scorer.run(part[:1]))  # what is done once is not of the rate
     began = Seconds.now()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from harness import GenerationParams, Message, ModelOptions, Prompt, Request, Response
-from harness.engine import elementwise, kernels, varlen
+from harness.engine import cpu, decoder, elementwise, kernels, varlen
 from harness.engine.batches import KeyValues
 from harness.engine.decode_cache import DecodeCache, better_order
 from harness.engine.limits import EngineLimits, PlanLimits
@@ -382,3 +382,26 @@ def test_a_slot_takes_its_keys_and_values_with_it() -> None:
     cache.reorder([2, 0, 1], 2)
     assert cache.keys[0][:, 0, :2, 0].tolist() == [[2, 2], [0, 0], [1, 1]]
     assert cache.values[0][:, 0, :2, 0].tolist() == [[-2, -2], [0, 0], [-1, -1]]
+
+
+def test_what_fills_up_a_pass_changes_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tiny_causal_lm(tmp_path, architecture="gemma2", **ARCHITECTURES["gemma2"])
+    monkeypatch.setattr(decoder, "padded_size", lambda tokens, dtype: tokens)
+    expected = answers(make_model(path), requests())
+    monkeypatch.setattr(decoder, "padded_size", lambda tokens, dtype: tokens + 7)
+    model = make_model(path)
+    found = answers(model, requests())
+    assert model.executor.attention is not None and model.executor.attention.fast and model.executor.notes == []
+    for one, other in zip(found, expected, strict=True):
+        assert one.text == other.text
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+
+
+@pytest.mark.parametrize("compiles_for_each", [True, False])
+def test_few_sizes_of_passes_where_each_is_compiled_for(
+    compiles_for_each: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu, "_pays", lambda dtype: compiles_for_each)
+    sizes = [cpu.padded_size(tokens, torch.float32) for tokens in range(1, 2049)]
+    assert all(tokens <= size <= tokens + tokens // 16 for tokens, size in enumerate(sizes, 1))
+    assert len(set(sizes)) < 256 if compiles_for_each else sizes == list(range(1, 2049))
