@@ -56,7 +56,7 @@ class SharedGenerator:
         self.decoder.place(self.plan.rows)
         ahead = 0 if self._count == 1 else (self._count + 1) * self.limits.tokens
         waiting = PromptQueue(prompts, self.plan, ahead)
-        # Each lane takes its part of the rows: what is left to one alone at the end has half of the threads.
+        # Equal parts of the rows, where these are fewer than there is room for.
         size = -(-min(self.slots, len(rows)) // self._count)
         longest = self._longest_slot(prompts)
         with Lanes(self._count, self.attention) as lanes:

@@ -108,6 +108,7 @@ class Lanes:
         self._clocks: list[Stopwatch] = []
         self._attended = 0.0
         self._left = 0
+        self._counting = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Self:
@@ -135,14 +136,18 @@ class Lanes:
         if self._pool is None:
             found = work()
             return lambda: found
-        self._left += 1
+        self._count(1)
         return self._pool.submit(self._done, work).result
 
     def _done(self, work: Callable[[], Found]) -> Found:
         try:
             return work()
         finally:
-            self._left -= 1
+            self._count(-1)
+
+    def _count(self, more: int) -> None:
+        with self._counting:
+            self._left += more
 
     def widen(self) -> None:
         """Give the lane that calls this all of torch's threads, where the others have nothing left to do."""

@@ -46,7 +46,7 @@ class PromptQueue:
     def take(self, most: int, limits: BatchLimits, *, wait: bool) -> list[PlanRow]:
         """Rows for one pass: up to so many prompts, none with the shared prefix that it continues.
 
-        None where nothing is left, or where what is next hangs on a pass that is under way; wait: for that first.
+        Empty where nothing is left, or where what is next hangs on a pass that is under way; wait: for that first.
         """
         with self._changed:
             while self._queue and self._queue[0].parent in self._under_way and wait:
