@@ -57,7 +57,7 @@ def test_streams_that_cannot_be_written_cost_no_run(folder: Path, line: str, cod
         assert (next(folder.glob("runs/*/sums.jsonl")).read_bytes()).startswith(b'{"task": "sums"')
 
 
-@pytest.mark.parametrize("later", [0.0, 0.05, 0.5])
+@pytest.mark.parametrize("later", [0.0, 0.05, 0.2])
 def test_ctrl_c_at_the_start_leaves_no_traceback(folder: Path, later: float) -> None:
     command = [HARNESS, "--tasks", "sums.yaml", "--model", "dummy"]
     process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, preexec_fn=heeds_interrupts)
@@ -65,9 +65,10 @@ def test_ctrl_c_at_the_start_leaves_no_traceback(folder: Path, later: float) -> 
         while process.poll() is None and catches_interrupts(process.pid) is not state:
             time.sleep(0.001)
     time.sleep(later)
+    had_ended = process.poll() == 0  # on a machine as fast as that
     process.send_signal(signal.SIGINT)
     assert "Traceback" not in process.communicate(timeout=60)[1]
-    assert process.returncode in (2, -signal.SIGINT)
+    assert process.returncode in (2, -signal.SIGINT) or had_ended
 
 
 def heeds_interrupts() -> None:
