@@ -310,18 +310,18 @@ def test_a_step_that_differs_falls_back_and_says_so(
 def test_running_out_of_memory_while_generating_keeps_every_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.engine import generate
+    from harness.engine import generation_lane
 
     path = tiny_causal_lm(tmp_path / "model")
     expected = run_plain(path, requests(generated=6))
-    whole_step = generate.SharedGenerator._decode
+    whole_step = generation_lane.GenerationLane._decode
 
     def small_step(self: Any) -> None:
         if len(self._active) > 5:
             raise RuntimeError("out of memory")
         whole_step(self)
 
-    monkeypatch.setattr(generate.SharedGenerator, "_decode", small_step)
+    monkeypatch.setattr(generation_lane.GenerationLane, "_decode", small_step)
 
     assert_same(answers(make_model(path), requests(generated=6)), expected)
 
