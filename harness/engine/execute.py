@@ -54,7 +54,8 @@ _FOREIGN_GENERATION = (
 _GENERATED_ROWS = {"cpu": 128, "cuda": 384}
 # Each of several lanes reads all weights in each step: with fewer rows for each thread it would wait for memory. Types
 # that processors multiply faster need more.
-_ROWS_A_THREAD = {"float32": 32, "bfloat16": 64, "float16": 64}
+_ROWS_A_THREAD = {"float32": 32}
+_MORE_ROWS_A_THREAD = 64
 
 
 class SharingDiffersError(Exception):
@@ -218,8 +219,8 @@ class Executor:
         longest = max(len(row.sequence.tokens) + row.sequence.max_new_tokens for row in rows)
         room = memory.cached_tokens(self.device, self.cost) // longest
         slots = self.rows or max(1, min(room, _GENERATED_ROWS.get(self.device.split(":")[0], 64)))
-        enough = min(slots, of or len(rows)) >= _ROWS_A_THREAD[self.dtype] * torch.get_num_threads()
-        lanes = self._lanes if enough else 1
+        enough = _ROWS_A_THREAD.get(self.dtype, _MORE_ROWS_A_THREAD) * torch.get_num_threads()
+        lanes = self._lanes if min(slots, of or len(rows)) >= enough else 1
         limits = self._batch_limits(keeps_cache=True, at_once=lanes)
         generator = SharedGenerator(self.decoder, self.attention, limits, slots, lanes)
         generator.plan_limits = self.limits.plan

@@ -13,6 +13,7 @@ from harness import GenerationParams, Message, ModelOptions, Prompt, Request, Re
 from harness.engine import cpu, decoder, elementwise, kernels, varlen
 from harness.engine.batches import KeyValues
 from harness.engine.decode_cache import DecodeCache, better_order
+from harness.engine.execute import Executor
 from harness.engine.limits import EngineLimits, PlanLimits
 from harness.engine.score import SharedScorer
 from harness.stopwatch import Stopwatch
@@ -405,3 +406,18 @@ def test_few_sizes_of_passes_where_each_is_compiled_for(
     sizes = [cpu.padded_size(tokens, torch.float32) for tokens in range(1, 2049)]
     assert all(tokens <= size <= tokens + tokens // 16 for tokens, size in enumerate(sizes, 1))
     assert len(set(sizes)) < 256 if compiles_for_each else sizes == list(range(1, 2049))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16", "float16"])
+def test_any_type_of_weights_has_its_prefixes_shared(dtype: str, tmp_path: Path) -> None:
+    path = tiny_causal_lm(tmp_path)
+    model = HuggingFace.create({"pretrained": str(path), "dtype": "float32"}, ModelOptions(device="cpu"))
+    model.limits = SMALL
+    model.prepare()
+    model.load()
+    model.module.to(getattr(torch, dtype))
+    executor = Executor(model.module, "cpu", dtype, 0, None, SMALL)
+    asked = [request for request in requests() if request.kind == "generate"]
+    rows = [model._generate_row(sequence) for sequence in model_sequences(model, asked)]
+    assert len(list(executor.generate(rows))) == len(rows)
+    assert executor.notes == [] and executor.attention is not None
