@@ -52,7 +52,8 @@ def message_of(error: click.ClickException, arguments: Sequence[str]) -> str:
         names = ", ".join(command.commands) if isinstance(command, click.Group) else ""
         return f"`{error.ctx.command_path}` needs to know what to do: {names}{_help_of(error)}"
     if extra := re.search(r"unexpected extra arguments? \((.*)\)", error.format_message()):
-        return _extra(extra[1], arguments) + _help_of(error)
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        return _extra(extra[1], arguments, context.command if context else None) + _help_of(error)
     return _one_line(error.format_message()) + _help_of(error)
 
 
@@ -76,12 +77,19 @@ def _unknown_flag(error: click.NoSuchOption) -> str:
     return f"unknown flag {error.option_name}{suggest(name, known)}{_help_of(error)}"
 
 
-def _extra(extra: str, arguments: Sequence[str]) -> str:
-    """An argument where none is taken: most often one of a flag that lacks a dash, or a task without `--tasks`."""
+def _extra(extra: str, arguments: Sequence[str], command: click.Command | None) -> str:
+    """An argument where none is taken: most often one of a flag that lacks a dash, or that takes one value at a time,
+    or a task without `--tasks`."""
+    first = extra.split()[0]
     for flag, value in itertools.pairwise(arguments):
-        if value == extra.split()[0] and re.match(r"-[a-z_]{2,}$", flag):
+        if value == first and re.match(r"-[a-z_]{2,}$", flag):
             return f"unexpected argument '{extra}': {flag} is read as -{flag[1]}; write -{flag} {extra}"
-    return f"unexpected argument '{extra}' (tasks are named by --tasks {extra})"
+    flags = {name: param for param in (command.params if command else ()) for name in param.opts}
+    before = itertools.takewhile(lambda argument: argument != first, arguments)
+    flag = next((argument for argument in reversed(list(before)) if argument.startswith("-")), "")
+    if getattr(flags.get(flag), "multiple", False):
+        return f"unexpected argument '{extra}': {flag} takes one value; write it before each: {flag} {first}"
+    return f"unexpected argument '{extra}'" + (f" (tasks are named by --tasks {extra})" if "--tasks" in flags else "")
 
 
 def _bad_value(error: click.BadParameter) -> str:

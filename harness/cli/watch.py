@@ -85,6 +85,7 @@ def _watch(watch: Watch, *, once: bool, every: float) -> int:
     close_code(load_jobs(watch.spec, registry, Progress()))  # a wrong task is told now, and not by each checkpoint
     t = watch.t
     told: dict[Path, str] = {}
+    is_awaited = False
     if watch.measured():
         _print_curves(watch, t)
     while True:
@@ -101,9 +102,10 @@ def _watch(watch: Watch, *, once: bool, every: float) -> int:
                 told[folder] = problem
                 how = t("not measured") if folder in watch.failed else t("waited for")
                 notice(f"{folder}: {how}: {problem}")
+        if not (is_awaited or watch.measured() or watch.waiting or watch.failed):
+            notice(t("no checkpoint yet: {patterns}", patterns=", ".join(watch.patterns)))
+        is_awaited = True
         if once:
-            if not (watch.measured() or watch.waiting or watch.failed):
-                notice(t("no checkpoint yet: {patterns}", patterns=", ".join(watch.patterns)))
             return int(ExitCode.SAMPLES_FAILED if watch.failed else ExitCode.OK)
         time.sleep(every)
 

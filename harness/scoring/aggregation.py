@@ -372,7 +372,7 @@ def _macro(key: ScoreKey, tables: Sequence[_Table]) -> list[MetricResult]:
     scored = [table for table in tables if _scored(key, [table])]
     try:
         estimates = [_estimate(key, *_joined(key, [table])) for table in scored]
-        return [_result(key, macro_estimate(estimates) if scored else None, n, tables)]
+        return [_result(key, macro_estimate(estimates, key.metric.bounds) if scored else None, n, tables)]
     except (Exception, SystemExit) as error:
         return [_without_value(key, error, n, tables)]
 

@@ -135,9 +135,9 @@ def mean_of(
 ) -> MetricResult:
     """The mean of several tasks' values, by the formulas above; no error where one of them has none.
 
-    The interval is normal, within the metric's bounds.
+    The interval is that of `interval_of_mean`, within the metric's bounds.
     """
-    from harness.scoring.statistics.estimates import normal_interval
+    from harness.scoring.statistics.estimates import Estimate, interval_of_mean
 
     known = [(value.value, value.n) for value in values if value.value is not None]
     sizes = [n for _, n in known]
@@ -151,7 +151,12 @@ def mean_of(
     if len(errors) < len(values):
         return MetricResult("", mean, sum(sizes), bounds=bounds)
     stderr = pooled_stderr(errors, sizes) if average == "micro" else math.hypot(*errors) / len(errors)
-    low, high = normal_interval(mean, stderr)
+    total = sum(weights)
+    parts = [
+        (weight / total, Estimate(value, each.stderr, each.interval))
+        for each, (value, _), weight in zip(values, known, weights, strict=True)
+    ]
+    low, high = interval_of_mean(mean, stderr, parts, bounds)
     least, greatest = bounds or (-math.inf, math.inf)
     return MetricResult("", mean, sum(sizes), stderr, (max(least, low), min(greatest, high)), bounds=bounds)
 

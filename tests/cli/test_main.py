@@ -50,6 +50,11 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], Result
         (["--model"], "error: Option '--model' requires an argument"),
         (["run", "demo"], "error: unexpected argument 'demo' (tasks are named by --tasks demo)"),
         (["-tasks", "demo"], "error: unexpected argument 'demo': -tasks is read as -t; write --tasks demo"),
+        (
+            ["gate", "--current", "c", "--baseline", "a", "b"],
+            "error: unexpected argument 'b': --baseline takes one value; write it before each: --baseline b",
+        ),
+        (["profile", "a", "b"], "error: unexpected argument 'b' (see `harness profile --help`)"),
         (["run", "--num_fewshot", "five"], "error: --num_fewshot: 'five' is not a whole number of at least 0"),
         (
             ["gate", "--baseline", "a", "--current", "b", "--alpha", "x"],

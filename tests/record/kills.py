@@ -4,7 +4,9 @@ python kills.py FOLDER KILLS SEED [KIND ...]
 
 A command runs in a fork of this process, which has imported what it needs, so that a kill costs no start. Each folder
 is killed one to four times, and then the command runs to its end. What may differ: times, and the list of sessions.
-`large` is a run that notes how far it is, as one of many samples does.
+`large` is a run that notes how far it is, as one of many samples does. `shards` are two and their merge, `drawn` asks
+rows until the score is known, and `decided` until it is known which of two runs is better; `turns` are conversations
+whose later turns hold the model's own answers, and `judged` has a judge score the answers.
 """
 
 from __future__ import annotations
@@ -45,6 +47,26 @@ doc_to_choice: "{{ options }}"
 doc_to_target: answer
 metric_list: [{metric: acc}]
 """
+TURNS = """\
+task: turns
+dataset_path: turns.jsonl
+test_split: test
+subsets: {first: {turn: 1}, second: {turn: 2}, third: {turn: 3}}
+doc_to_messages: "{{ asked[: subset.turn] | with_own_answers }}"
+doc_to_target: "{{ gold }}"
+cluster_key: id
+where: subset.turn <= asked | length
+metric_list: [{metric: exact_match}]
+"""
+JUDGED = """\
+task: judged
+dataset_path: sums.jsonl
+test_split: test
+doc_to_text: "{{ q }} ="
+doc_to_target: "{{ a }}"
+generation_kwargs: {until: ["\\n"], max_gen_toks: 4}
+metric_list: [{metric: exact_match}, {metric: judge, rubric: correctness_en}, {metric: bleu}]
+"""
 SERVER = """\
 import sys, time
 sys.path.insert(0, sys.argv[1])
@@ -57,7 +79,7 @@ server.answer = answer
 print(server.url, flush=True)
 time.sleep(3600)
 """
-Command = Callable[[Path], list[str]]
+Commands = Callable[[Path], list[list[str]]]
 
 
 def write_tasks(folder: Path) -> None:
@@ -66,7 +88,10 @@ def write_tasks(folder: Path) -> None:
     (folder / "pick.yaml").write_text(CHOOSES, encoding="utf-8")
     sums = [{"q": f"{n} + {n}", "a": str(2 * n), "note": "数" * n} for n in range(ROWS)]
     picks = [{"q": f"Which is {n}?", "options": ["0", "1", "2"], "answer": n % 3} for n in range(ROWS)]
-    for name, rows in (("sums", sums), ("pick", picks)):
+    turns = [{"id": n, "asked": [f"one {n}", f"two {n}", f"three {n}"], "gold": "3"} for n in range(ROWS // 3)]
+    (folder / "turns.yaml").write_text(TURNS, encoding="utf-8")
+    (folder / "judged.yaml").write_text(JUDGED, encoding="utf-8")
+    for name, rows in (("sums", sums), ("pick", picks), ("turns", turns)):
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
 
@@ -76,8 +101,8 @@ def run_folder(folder: Path) -> Path:
     return found.relative_to(folder)
 
 
-def started(folder: Path, argv: list[str]) -> int:
-    """The process id of a fork that runs the command in the folder."""
+def started(folder: Path, argvs: list[list[str]]) -> int:
+    """The process id of a fork that runs the commands in the folder, one after another."""
     child = os.fork()
     if child:
         return child
@@ -88,21 +113,24 @@ def started(folder: Path, argv: list[str]) -> int:
         os.dup2(os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), 2)
         from harness.cli.main import main
 
-        main(argv)
-    except SystemExit as end:
-        os._exit(int(end.code or 0))
+        for argv in argvs:
+            try:
+                main(argv)
+            except SystemExit as end:
+                if end.code or argv is argvs[-1]:
+                    os._exit(int(end.code or 0))
     except BaseException as error:
         os.write(2, f"{type(error).__name__}: {error}\n".encode())
     os._exit(99)
 
 
-def finished(folder: Path, argv: list[str]) -> float:
-    """Run the command to its end. Returns how many seconds it took."""
+def finished(folder: Path, argvs: list[list[str]]) -> float:
+    """Run the commands to their end. Returns how many seconds it took."""
     begin = time.monotonic()
-    status = os.waitstatus_to_exitcode(os.waitpid(started(folder, argv), 0)[1])
+    status = os.waitstatus_to_exitcode(os.waitpid(started(folder, argvs), 0)[1])
     if status not in (0, 1):
         log = (folder / "log").read_text(encoding="utf-8")
-        raise RuntimeError(f"{argv}: ended with {status}: {log[-2000:]}")
+        raise RuntimeError(f"{argvs}: ended with {status}: {log[-2000:]}")
     return time.monotonic() - begin
 
 
@@ -144,9 +172,38 @@ def differences(one: Any, other: Any, where: str = "") -> Iterator[str]:
 def template(folder: Path, kind: str, answers: list[str]) -> Path:
     """What is there before the command: the tasks, and for what works on a finished run, that."""
     write_tasks(folder / "task")
-    if kind in ("judge", "score"):
-        finished(folder, answers)
+    if kind in ("judge", "score", "decided"):
+        finished(folder, [answers])
     return folder
+
+
+def commands_of(url: str, model: str) -> dict[str, Commands]:
+    """The commands of each kind, by the folder that they run in. url: of a server. model: folder of a small model."""
+    ask = ["--tasks", TASKS, "--output", "runs"]
+    only = ["--tasks", "task/sums.yaml", "--output", "runs"]
+    dummy = [*ask, "--model", "dummy", "--model_args", "mode=random"]
+    rubric = ["--rubric", "correctness_en", "--model", "dummy", "--model_args", "mode=random", "--tasks", "sums"]
+    hf = ["--model", "hf", "--model_args", f"pretrained={model},dtype=float32", "--device", "cpu"]
+    served = ["--model", "openai", "--model_args", f"model=small,base_url={url},api=chat,num_concurrent=3"]
+    drawn = [*dummy, "--precision", "0.25"]
+    rival = [*ask, "--model", "dummy", "--model_args", "mode=gold", "--until_decided"]
+    turns = ["--tasks", "task/turns.yaml", "--output", "runs", "--apply_chat_template"]
+    judged = ["--tasks", "task/judged.yaml", "--output", "runs", "--judge", "dummy,mode=random", *dummy[-4:]]
+    shards = [[*dummy, "--shard", f"{part}/2"] for part in (1, 2)]
+    return {
+        "dummy": lambda path: [dummy],
+        "large": lambda path: [dummy],
+        "hf": lambda path: [[*ask, *hf]],
+        "openai": lambda path: [[*only, *served]],
+        "judge": lambda path: [["judge", str(run_folder(path)), *rubric]],
+        "score": lambda path: [["score", str(run_folder(path))]],
+        "shards": lambda path: [*shards, ["merge", "runs", "--out", "merged"]],
+        "drawn": lambda path: [drawn],
+        "drawn large": lambda path: [drawn],
+        "decided": lambda path: [[*rival, str(run_folder(path)), "--output", "decided"]],
+        "turns": lambda path: [[*turns, *served]],
+        "judged": lambda path: [judged],
+    }
 
 
 def main(folder: Path, kills: int, seed: int, kinds: list[str], model: str, here: str) -> int:
@@ -154,25 +211,13 @@ def main(folder: Path, kills: int, seed: int, kinds: list[str], model: str, here
     server = subprocess.Popen([sys.executable, "-c", SERVER, here], stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     url = server.stdout.readline().strip()
-    ask = ["--tasks", TASKS, "--output", "runs"]
-    only = ["--tasks", "task/sums.yaml", "--output", "runs"]
-    dummy = [*ask, "--model", "dummy", "--model_args", "mode=random"]
-    rubric = ["--rubric", "correctness_en", "--model", "dummy", "--model_args", "mode=random", "--tasks", "sums"]
-    hf = ["--model", "hf", "--model_args", f"pretrained={model},dtype=float32", "--device", "cpu"]
-    served = ["--model", "openai", "--model_args", f"model=small,base_url={url},api=chat,num_concurrent=3"]
-    commands: dict[str, Command] = {
-        "dummy": lambda path: dummy,
-        "large": lambda path: dummy,
-        "hf": lambda path: [*ask, *hf],
-        "openai": lambda path: [*only, *served],
-        "judge": lambda path: ["judge", str(run_folder(path)), *rubric],
-        "score": lambda path: ["score", str(run_folder(path))],
-    }
+    commands = commands_of(url, model)
+    dummy = commands["dummy"](folder)[0]
     wrong, done = 0, 0
     usual = spool.FEW, runner.NOTED, begun.AT_ONCE
     try:
         for kind in kinds:
-            spool.FEW, runner.NOTED, begun.AT_ONCE = (4, 3, 2) if kind == "large" else usual
+            spool.FEW, runner.NOTED, begun.AT_ONCE = (4, 3, 2) if "large" in kind else usual
             before = template(folder / kind / "before", kind, dummy)
             whole = folder / kind / "whole"
             shutil.copytree(before, whole)
@@ -215,7 +260,7 @@ if __name__ == "__main__":
 
     load_plugins()
 
-    kinds = sys.argv[6:] or ["dummy", "large", "openai", "judge", "score", "hf"]
+    kinds = sys.argv[6:] or [*commands_of("", "")]
     if "hf" in kinds:
         import torch
 

@@ -11,6 +11,7 @@ import pytest
 from harness.testing import tiny_causal_lm
 
 HERE = Path(__file__).parent
+KINDS = "dummy, large, openai, judge, score, shards, drawn, drawn large, decided, turns, judged, hf".split(", ")
 
 
 def killed(folder: Path, kills: int, seed: int, *kinds: str, model: str = "none") -> str:
@@ -26,8 +27,24 @@ def test_a_few_kills_change_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["dummy", "large", "openai", "judge", "score", "hf"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "dummy",
+        "large",
+        "openai",
+        "judge",
+        "score",
+        "shards",
+        "drawn",
+        "drawn large",
+        "decided",
+        "turns",
+        "judged",
+        "hf",
+    ],
+)
 def test_many_kills_change_nothing(tmp_path: Path, kind: str) -> None:
-    """A hundred, twenty of each kind."""
+    """Twenty of each kind."""
     model = str(tiny_causal_lm(tmp_path / "model")) if kind == "hf" else "none"
     assert "0 folders differ" in killed(tmp_path / "runs", 20, 7, kind, model=model)

@@ -276,3 +276,25 @@ def test_a_pattern_that_names_nothing_yet_is_said(tmp_path: Path) -> None:
     done = run_harness("watch", str(tmp_path / "checkpoint-*"), "--tasks", "demo_choice_en", "--once")
     assert done.exit_code == 0
     assert f"no checkpoint yet: {tmp_path / 'checkpoint-*'}" in done.stderr
+
+
+def test_a_watch_says_what_it_waits_for(tmp_path: Path) -> None:
+    watch = [
+        sys.executable,
+        "-m",
+        "harness",
+        "watch",
+        "OUT/checkpoint-*",
+        "--tasks",
+        "demo_choice_en",
+        "--every",
+        "0.1",
+    ]
+    process = subprocess.Popen(watch, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert process.stderr is not None
+    try:
+        assert process.stderr.readline() == "no checkpoint yet: OUT/checkpoint-*\n"
+    finally:
+        process.terminate()
+        rest = process.communicate()[1]
+    assert rest.startswith("stopped; go on with") and rest.count("\n") == 1, rest

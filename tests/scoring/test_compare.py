@@ -185,6 +185,12 @@ def test_runs_without_a_common_sample_show_nothing():
     assert (result.n, result.difference, result.p_value) == (0, None, None)
 
 
+def test_a_macro_difference_of_which_no_sample_differs_is_not_known_exactly():
+    part = Comparison("a", 20, 1.0, 1.0, 0.0, 0.0, (-0.09, 0.09))
+    joined = compare_macro("all", [part, part, part, part])
+    assert joined.interval == pytest.approx((-0.045, 0.045)) and joined.p_value == 1.0
+
+
 def test_macro_differences_join_independent_errors():
     parts = [Comparison("a", 10, 0.5, 0.6, 0.1, 0.03), Comparison("b", 20, 0.4, 0.2, -0.2, 0.04)]
     joined = compare_macro("all", [*parts, Comparison("c", 0, None, None, None)])

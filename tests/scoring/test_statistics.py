@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.scoring.groups import mean_of
 from harness.scoring.statistics import estimates as statistics
+from harness.types import MetricResult
 
 QUICK = settings(max_examples=40, derandomize=True, deadline=None)
 SCORES = st.lists(st.floats(-10, 10), min_size=2, max_size=60)
@@ -126,6 +128,47 @@ def test_macro_error_joins_independent_errors():
     joined = statistics.macro_estimate(parts)
     assert (joined.value, joined.stderr) == (pytest.approx(0.6), pytest.approx(0.025))
     assert statistics.macro_estimate([*parts, statistics.Estimate(0.1)]).stderr is None
+
+
+@pytest.mark.parametrize("right", [1.0, 0.0])
+def test_a_macro_mean_of_subsets_that_are_all_right_or_all_wrong_is_not_known_exactly(right):
+    parts = [statistics.mean_estimate(np.full(20, right)) for _ in range(5)]
+    low, high = statistics.macro_estimate(parts, (0.0, 1.0)).interval
+    assert (low, high) == pytest.approx(statistics.wilson_interval(right, 100)) and 0.03 < high - low < 0.04
+    unequal = [statistics.mean_estimate(np.full(n, right)) for n in (10, 1000)]
+    low, high = statistics.macro_estimate(unequal, (0.0, 1.0)).interval
+    assert (low, high) == pytest.approx(statistics.wilson_interval(right, 4 / (1 / 10 + 1 / 1000)))
+
+
+def test_a_macro_mean_of_one_subset_all_right_and_one_all_wrong_is_not_known_exactly():
+    parts = [statistics.mean_estimate(np.full(20, value)) for value in (0.0, 1.0)]
+    low, high = statistics.macro_estimate(parts, (0.0, 1.0)).interval
+    assert low < 0.45 and high > 0.55
+
+
+def test_the_interval_of_a_macro_mean_of_proportions_holds_it_as_often_as_it_says():
+    generator = np.random.default_rng(7)
+    for true, sizes in [((0.99, 0.99), (20, 20)), ((0.97,) * 67, (12,) * 67), ((0.98, 0.97, 0.95, 0.6), (20,) * 4)]:
+        held = 0
+        for _ in range(1000):
+            drawn = [(generator.random(n) < p).astype(float) for p, n in zip(true, sizes, strict=True)]
+            low, high = statistics.macro_estimate(
+                [statistics.mean_estimate(each) for each in drawn], (0.0, 1.0)
+            ).interval
+            held += 0 <= low <= np.mean(true) <= high <= 1
+        assert held >= 920
+
+
+@pytest.mark.parametrize("average", ["micro", "macro"])
+def test_a_group_whose_tasks_are_all_right_is_not_known_exactly(average):
+    task = MetricResult("acc", 1.0, 20, 0.0, statistics.wilson_interval(1.0, 20), bounds=(0.0, 1.0))
+    assert mean_of([task, task], average, (0.0, 1.0)).interval == pytest.approx(statistics.wilson_interval(1.0, 40))
+
+
+def test_scores_that_are_no_proportions_have_a_normal_interval():
+    parts = [statistics.mean_estimate(np.array([3.0, 5.0])), statistics.mean_estimate(np.array([2.0, 2.5]))]
+    joined = statistics.macro_estimate(parts, (0.0, 10.0))
+    assert joined.interval == pytest.approx(statistics.normal_interval(joined.value, joined.stderr))
 
 
 def test_a_value_only_its_metric_can_form_is_resampled_too():

@@ -16,7 +16,10 @@ distance    (a calibration error: an own value that noise alone makes positive) 
             sample is than the truth, so the interval is the basic one, 2 value - quantiles (A. C. Davison and D. V.
             Hinkley, Bootstrap Methods and their Application, 1997, section 5.2). It begins at 0 where noise alone
             reaches the value in more than 2.5 % of resamples.
-macro       mean of k values with independent errors: se = sqrt(sum se_i^2) / k, normal interval.
+macro       mean of k values with independent errors: se = sqrt(sum se_i^2) / k. Interval of scores from 0 to 1: Wilson,
+            with the effective n = v (1 - v) / se^2, which is as sure as the error says and not empty near 0 and 1.
+            Where no score within any of the k differs, n is that of the k intervals, 1 / n = sum 1 / (k^2 n_i).
+            Interval of other scores: normal.
 
 Every bootstrap has the same fixed seed: the same scores give the same error.
 """
@@ -216,15 +219,33 @@ def opaque_estimate(scores: list[tuple[float, ...]], aggregate: Callable[[list[t
     return from_draws(value, np.array([aggregate([scores[i] for i in pick]) for pick in picks]))
 
 
-def macro_estimate(parts: Sequence[Estimate]) -> Estimate:
-    """The unweighted mean of independent values. No error where one of them has none."""
+def macro_estimate(parts: Sequence[Estimate], bounds: tuple[float, float] | None = None) -> Estimate:
+    """The unweighted mean of independent values. No error where one of them has none. bounds: of the single scores."""
     k = len(parts)
     value = sum(part.value for part in parts) / k
     errors = [part.stderr for part in parts if part.stderr is not None]
     if len(errors) < k:
         return Estimate(value)
     stderr = math.sqrt(sum(error**2 for error in errors)) / k
-    return Estimate(value, stderr, normal_interval(value, stderr))
+    return Estimate(value, stderr, interval_of_mean(value, stderr, [(1 / k, part) for part in parts], bounds))
+
+
+def interval_of_mean(
+    value: float, stderr: float, parts: Sequence[tuple[float, Estimate]], bounds: tuple[float, float] | None
+) -> tuple[float, float]:
+    """The 95 % interval of a mean of independent values; parts: (weight, value), the weights add up to 1.
+
+    bounds: of the single scores. The interval is within [0, 1] where they are.
+    """
+    if bounds != (0.0, 1.0) or not 0 <= value <= 1:
+        return normal_interval(value, stderr)
+    if stderr > 0 and 0 < value < 1:
+        return wilson_interval(value, value * (1 - value) / stderr**2)
+    # Wilson's interval of a value of 0 or 1 is z^2 / (n + z^2) wide.
+    widths = [(weight, part.interval[1] - part.interval[0]) for weight, part in parts if part.interval is not None]
+    if len(widths) < len(parts) or not all(0 < width < 1 for _, width in widths):
+        return normal_interval(value, stderr)
+    return wilson_interval(value, 1 / sum(weight**2 * width / (_Z**2 * (1 - width)) for weight, width in widths))
 
 
 def normal_interval(value: float, stderr: float) -> tuple[float, float]:

@@ -124,7 +124,11 @@ def compare(
 
 
 def compare_macro(name: str, parts: Sequence[Comparison]) -> Comparison:
-    """Compare unweighted means over subsets (or tasks) from the comparisons of each; a normal test and interval."""
+    """Compare unweighted means over subsets (or tasks) from the comparisons of each; a normal test and interval.
+
+    Where the differences within each are all the same, no spread is left to say the interval from: it is then joined
+    from those of the parts (G. Y. Zou and A. Donner, Statistics in Medicine 27 (2008)).
+    """
     scored = [part for part in parts if part.difference is not None]
     if not scored:
         return Comparison(name, 0, None, None, None)
@@ -139,12 +143,23 @@ def compare_macro(name: str, parts: Sequence[Comparison]) -> Comparison:
         sum(part.second or 0.0 for part in scored) / k,
         difference,
         stderr,
-        None if stderr is None else (difference - _Z * stderr, difference + _Z * stderr),
+        None if stderr is None else _macro_interval(difference, stderr, scored),
         None if stderr is None else normal_p(difference, stderr),
         None if stderr is None else "normal",
         detectable=None if stderr is None else detectable_difference(stderr),
         higher_is_better=scored[0].higher_is_better,
     )
+
+
+def _macro_interval(difference: float, stderr: float, parts: Sequence[Comparison]) -> tuple[float, float]:
+    below = above = _Z * stderr
+    if stderr == 0:
+        ends = [(part.difference or 0.0, *part.interval) for part in parts if part.interval is not None]
+        below, above = (
+            math.hypot(*(own - low for own, low, _ in ends)) / len(parts),
+            math.hypot(*(high - own for own, _, high in ends)) / len(parts),
+        )
+    return difference - below, difference + above
 
 
 def correct_for_many(comparisons: Sequence[Comparison]) -> list[Comparison]:
