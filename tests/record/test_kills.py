@@ -11,7 +11,7 @@ import pytest
 from harness.testing import tiny_causal_lm
 
 HERE = Path(__file__).parent
-KINDS = "dummy, large, openai, judge, score, shards, drawn, drawn large, decided, turns, judged, hf".split(", ")
+KINDS = ["dummy", "large", "openai", "judge", "score", "shards", "drawn", "drawn large", "decided", "turns", "judged"]
 
 
 def killed(folder: Path, kills: int, seed: int, *kinds: str, model: str = "none") -> str:
