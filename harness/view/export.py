@@ -110,7 +110,8 @@ def _pages(folders: Sequence[Path], mirrors: Sequence[Path], language: str | Non
         while b"data-indexing" in data:
             time.sleep(0.2)
             status, content, data = asyncio.run(_ask(app, address))
-        if status != 200:
+        # What a page says that cannot be shown is shown, and leads nowhere.
+        if status != 200 and (content != "text/html" or "/media/" in address):
             continue
         found[address] = (content, data)
         for link in _LINK.finditer(data.decode()) if content == "text/html" else ():

@@ -125,6 +125,14 @@ class SampleIndex:
                 continue
         raise UsageError(f"{folder}: neither beside the run nor in {_cached(folder).parent} can an index be written")
 
+    @classmethod
+    def snapshot(cls, folder: Path) -> Self:
+        """The index as it is at the first look into it: another one may be reading on beside it, and a page that saw
+        some columns before a batch of samples was added and some behind it would hold what never was."""
+        index = cls.of(folder)
+        index.connection.execute("BEGIN")
+        return index
+
     def close(self) -> None:
         self.connection.close()
 
@@ -314,6 +322,7 @@ class SampleIndex:
         if not found:
             return
         # The last line of a sample wins, as in the record itself.
+        found = [_storable(each) for each in found]
         marks = ", ".join("?" * len(found[0].row))
         self.connection.executemany(f"INSERT OR REPLACE INTO samples VALUES({marks})", (each.row for each in found))
         self.connection.executemany(
@@ -397,6 +406,15 @@ class _Found(NamedTuple):
     row: tuple[Any, ...]
     values: tuple[Any, ...]
     words: str
+
+
+def _storable(found: _Found) -> _Found:
+    """The same with a mark in the place of each half of a character, which no database takes."""
+
+    def whole(value: Any) -> Any:
+        return value.encode("utf-8", "replace").decode() if isinstance(value, str) and not value.isascii() else value
+
+    return _Found(*map(whole, found[:2]), tuple(map(whole, found.row)), found.values, whole(found.words))
 
 
 def _found(fields: RecordLine, headlines: Mapping[str, str], place: tuple[int, str, int, int]) -> _Found:

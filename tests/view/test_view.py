@@ -14,7 +14,7 @@ import numpy as np
 import openpyxl
 import pytest
 from starlette.testclient import TestClient
-from viewer_runs import HOSTILE, write_run, write_task
+from viewer_runs import HOSTILE, QUESTIONS, write_run, write_task
 
 import harness.view
 from harness.errors import UsageError
@@ -221,6 +221,49 @@ def test_the_index_follows_a_run_that_goes_on(runs: Path, tmp_path: Path) -> Non
         other.replace(path)  # written anew, as at the end of a run
         index.update()
         assert [sample.id for sample in index.page(Filters(task="quiz"))] == [3]
+
+
+def test_what_a_page_reads_is_of_one_moment_while_samples_are_added(runs: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(sorted(runs.iterdir())[0], run, ignore=shutil.ignore_patterns(".view"))
+    path = run / "quiz.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:2]))
+    with SampleIndex.of(run) as writing:
+        writing.update()
+        with SampleIndex.snapshot(run) as page:
+            before = page.columns["kind"]
+            with path.open("ab") as handle:
+                handle.writelines(lines[2:])
+            writing.update()
+            assert len(before) == len(page.columns["confidence"]) == 2 and len(writing) == 4
+            assert page.columns.calibration("quiz") == []
+            assert [sample.id for sample in page.page(Filters())] == [0, 1]
+
+
+def test_half_a_character_hides_no_sample(tmp_path: Path) -> None:
+    task = write_task(tmp_path, questions=["half \ud800 here", *QUESTIONS[1:]])
+    write_run(task, ["A \udfff", "B", "C", "D"], tmp_path / "runs", "half")
+    assert export_pages([tmp_path / "runs"], tmp_path / "site") > 10
+    assert any("half ? here" in page.read_text(encoding="utf-8") for page in (tmp_path / "site").glob("run-*"))
+    with SampleIndex.of(next((tmp_path / "runs").iterdir())) as index:
+        (found,) = index.page(Filters(text="half"))
+        assert (found.id, found.question) == (0, "half ? here")
+
+
+def test_exported_pages_say_why_a_run_cannot_be_shown(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: SampleIndex, progress: object) -> None:
+        raise ValueError("this index is broken")
+
+    run = tmp_path / "runs" / "alone"
+    shutil.copytree(sorted(runs.iterdir())[0], run, ignore=shutil.ignore_patterns(".view"))
+    monkeypatch.setattr(SampleIndex, "update", broken)
+    export_pages([run.parent], tmp_path / "site")
+    (page,) = (tmp_path / "site").glob("run-alone-p*.html")
+    assert "cannot be indexed: this index is broken" in page.read_text(encoding="utf-8")
+    assert page.name in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
 
 
 def test_columns_give_the_same_values_piece_by_piece(

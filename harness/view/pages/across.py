@@ -91,7 +91,7 @@ def opened(shelf: Shelf, run: ShelvedRun) -> SampleIndex:
     share = shelf.progress(run)
     if share is not None:
         raise BeingIndexed(run.key, share)
-    return SampleIndex.of(run.path)
+    return SampleIndex.snapshot(run.path)
 
 
 def changed(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:

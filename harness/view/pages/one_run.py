@@ -25,7 +25,7 @@ def run(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
     share = shelf.progress(found)
     t = asked["t"]
     sort = next((name for name in SORTS if name == asked.get("sort")), "file")
-    with SampleIndex.of(found.path) as index:
+    with SampleIndex.snapshot(found.path) as index:
         cards = [
             {
                 "card": card(task, index.columns.chances(task["task"]), sort, t),
@@ -80,7 +80,7 @@ def errors(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
     """The page `/run/KEY/errors`: what is not right, by subset, by what was chosen, by length and by cause."""
     found = shelf.get(asked["run"])
     share = shelf.progress(found)
-    with SampleIndex.of(found.path) as index:
+    with SampleIndex.snapshot(found.path) as index:
         names = index.tasks()
         task = next((name for name in names if name == asked.get("task")), names[0] if names else "")
         totals = index.columns.totals(task)

@@ -49,7 +49,7 @@ def samples(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
     filters = filters_of(asked, run)
     order = next((name for name in ORDERS if name == asked.get("order")), "file")
     start = place_in(asked)
-    with SampleIndex.of(run.path) as index:
+    with SampleIndex.snapshot(run.path) as index:
         page = index.page(filters, start, order)
         counts = index.kinds(filters)
         names = index.tasks()
@@ -82,7 +82,7 @@ def sample(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
     """The page `/run/KEY/sample/N`. Asked: the filters of the list it was opened from, and `with`, another run."""
     run = shelf.get(asked["run"])
     share = shelf.progress(run)
-    with SampleIndex.of(run.path) as index:
+    with SampleIndex.snapshot(run.path) as index:
         if share is not None and index.sample(asked["n"]) is None:
             raise BeingIndexed(run.key, share)
         found = _asked_sample(run, index, asked)
@@ -119,7 +119,7 @@ def media(shelf: Shelf, asked: Mapping[str, Any]) -> Picture:
     """The image, frame or sound at `/run/KEY/media/N/NAME` (see `name_of`): one that sample N shows. Raises UsageError
     where there is none."""
     run = shelf.get(asked["run"])
-    with SampleIndex.of(run.path) as index:
+    with SampleIndex.snapshot(run.path) as index:
         record = _record(run, index, _asked_sample(run, index, asked))
     shown = {name_of(part): part for each in _media_of(record) for part in parts_of(each)}
     if asked["name"] not in shown:
@@ -161,7 +161,7 @@ def _record(run: ShelvedRun, index: SampleIndex, found: IndexedSample) -> Record
 def _same(run: ShelvedRun, shelf: Shelf, sample: IndexedSample) -> tuple[IndexedSample, dict[str, Any]] | None:
     """The same question in another run."""
     shelf.progress(run)
-    with SampleIndex.of(run.path) as index:
+    with SampleIndex.snapshot(run.path) as index:
         found = index.find(*_key(sample), sample.view)
         return (found, _side(_record(run, index, found))) if found else None
 
