@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
+import sys
 from pathlib import Path
 
 import click
@@ -77,12 +79,18 @@ def command(
     app = make_app(folders, token, [f"{host}:{port}" for host in _LOCAL], data, lang)
     address = f"http://127.0.0.1:{port}/?token={token}"
     notice(t("Runs can be seen at {address} until Ctrl-C", address=address))
-    if not no_browser:
+    if not no_browser and has_screen():
         click.launch(address)
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=1
     )
     uvicorn.Server(config).run(sockets=[listener])
+
+
+def has_screen() -> bool:
+    """Whether a browser can open beside the terminal: on a machine that is worked on from afar, none can."""
+    is_unix = sys.platform not in ("darwin", "win32")
+    return not is_unix or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 def _listener(port: int) -> socket.socket:

@@ -27,6 +27,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from harness.errors import HarnessError, UsageError
 from harness.record import html
 from harness.record.conversation import indented
+from harness.record.junit import p_value
 from harness.view import charts, pages
 from harness.view.notes import NoteKind, add_note
 from harness.view.shelf import BeingIndexed, NotShown, Shelf
@@ -264,5 +265,12 @@ def environment() -> jinja2.Environment:
     base = html.environment()
     loaders = [jinja2.PackageLoader("harness.view"), *([base.loader] if base.loader else [])]
     made = base.overlay(loader=jinja2.ChoiceLoader(loaders))
-    made.filters = {**base.filters, "rich": rich, "marked": marked, "clean": html.inert, "indented": indented}
+    made.filters = {
+        **base.filters,
+        "rich": rich,
+        "marked": marked,
+        "clean": html.inert,
+        "indented": indented,
+        "p_value": p_value,
+    }
     return made

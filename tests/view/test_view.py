@@ -17,6 +17,8 @@ from starlette.testclient import TestClient
 from viewer_runs import HOSTILE, QUESTIONS, write_run, write_task
 
 import harness.view
+from harness import evaluate
+from harness.cli.view import has_screen
 from harness.errors import UsageError
 from harness.run.compare import compare_runs
 from harness.run.result import load_run
@@ -432,6 +434,52 @@ def test_neighbours_of_one_task_have_the_p_value_of_their_comparison(client: Tes
     (said,) = compare_runs(first, second)
     page = client.get("/leaderboard", params={"significance": 1, "lang": "en"}).text
     assert f">{said.p_value:.4f}<" in page and "of the one task" in page
+
+
+def ranked(folder: Path) -> list[list[str]]:
+    """The rows of the leaderboard of some runs, as its CSV has them."""
+    with TestClient(make_app([folder], "secret", [HOST]), base_url=f"http://{HOST}") as client:
+        client.get("/?token=secret")
+        return [line[:1] + line[2:] for line in csv.reader(client.get("/leaderboard.csv").text.splitlines())]
+
+
+def test_two_models_of_one_name_are_two_rows_of_the_leaderboard(tmp_path: Path) -> None:
+    """A value of one beside a value of the other, and a mean over both, would be those of no model."""
+    first, second = write_task(tmp_path / "a"), write_task(tmp_path / "b", name="other")
+    evaluate("dummy", {"mode": "gold"}, [first], output=tmp_path / "runs")
+    evaluate("dummy", {"mode": "fixed", "text": "A"}, [second], output=tmp_path / "runs")
+    evaluate("dummy", {"mode": "gold"}, [second], output=tmp_path / "runs", limit=4)
+    head, *rows = ranked(tmp_path / "runs")
+    assert head == ["model", "other", "quiz"]
+    assert sorted(rows) == [["dummy, mode=fixed, text=A", "0.25", ""], ["dummy, mode=gold", "1.0", "1.0"]]
+
+
+def test_runs_that_were_given_one_name_are_one_row_of_the_leaderboard(tmp_path: Path) -> None:
+    first, second = write_task(tmp_path / "a"), write_task(tmp_path / "b", name="other")
+    evaluate("dummy", {"mode": "gold"}, [first], output=tmp_path / "runs", name="mine")
+    evaluate("dummy", {"mode": "fixed", "text": "A"}, [second], output=tmp_path / "runs", name="mine")
+    assert ranked(tmp_path / "runs")[1:] == [["mine", "0.25", "1.0"]]
+
+
+def test_a_small_p_value_is_not_0_on_any_page(tmp_path: Path) -> None:
+    task = write_task(tmp_path, questions=[f"question {n}" for n in range(40)])
+    for name, text in (("gold", "{answer}"), ("fixed", "no")):
+        evaluate("dummy", {"mode": "gold", "text": text}, [task], output=tmp_path / "runs", name=name)
+    fixed, gold = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    with TestClient(make_app([tmp_path / "runs"], "secret", [HOST]), base_url=f"http://{HOST}") as client:
+        client.get("/?token=secret")
+        for address in (f"/compare?run={fixed}&run={gold}", "/leaderboard?significance=1"):
+            page = client.get(f"{address}&lang=en").text
+            assert "&lt;0.0001" in page and "0.0000" not in page, address
+
+
+def test_a_browser_is_opened_where_there_is_a_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    assert not has_screen()
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert has_screen()
 
 
 def test_a_value_says_of_how_many_samples_it_is(client: TestClient, runs: Path, tmp_path: Path) -> None:

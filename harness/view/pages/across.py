@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import json
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from harness.quick import dataclass
 from harness.record.coverage import part_words
 from harness.record.score_fields import MetricFields
 from harness.record.shown import Shown, finite, interval_of, is_share, shown_part, value
+from harness.types import JSON
 from harness.view import charts
 from harness.view.index import PAGE, SampleIndex
 from harness.view.pages.asked import place_in
@@ -221,7 +224,7 @@ def leaderboard(shelf: Shelf, asked: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _ModelRow:
-    """A model of the leaderboard: its newest value of each task, and the run that it is from."""
+    """A model of the leaderboard, by what it is called: its newest value of each task, and the run that it is from."""
 
     model: str
     cells: Mapping[str, tuple[MetricFields, Shown]]
@@ -234,7 +237,9 @@ class _Leaderboard:
         chosen, wanted = set(asked["all"].get("run", ())), (asked.get("task") or "").casefold()
         cells: dict[str, dict[str, tuple[MetricFields, Shown]]] = {}
         runs: dict[str, dict[str, ShelvedRun]] = {}
+        newest: dict[str, ShelvedRun] = {}
         for run in shelf.runs():
+            model = _model_of(run)
             for task in run.tasks if not chosen or run.key in chosen else ():
                 name = task["task"]
                 cell = _headline(run, name)
@@ -243,16 +248,17 @@ class _Leaderboard:
                     cell
                     and wanted in name.casefold()
                     and not part_words(task.get("covers"))
-                    and name not in cells.get(run.title, {})
+                    and name not in cells.get(model, {})
                 ):
-                    cells.setdefault(run.title, {})[name] = cell
-                    runs.setdefault(run.title, {})[name] = run
+                    cells.setdefault(model, {})[name] = cell
+                    runs.setdefault(model, {})[name] = run
+                    newest.setdefault(model, run)
         self.tasks = sorted({task for found in cells.values() for task in found})
         # A mean over other tasks is another mean: only what every model has counts.
         self.shared = [task for task in self.tasks if all(task in found for found in cells.values())]
         rows = [
-            _ModelRow(model, found, runs[model], _mean([found[task][0] for task in self.shared]))
-            for model, found in cells.items()
+            _ModelRow(label, cells[model], runs[model], _mean([cells[model][task][0] for task in self.shared]))
+            for model, label in _model_labels(newest).items()
         ]
         self.rows = sorted(rows, key=lambda row: (row.mean is not None, row.mean or 0.0), reverse=True)
 
@@ -270,6 +276,42 @@ class _Leaderboard:
             # Of one task, it is what the page of comparisons says.
             comparison = parts[0] if len(parts) == 1 else compare_macro("", parts)
             yield {"above": above.model, "below": below.model, "comparison": comparison}
+
+
+_REASONING = ("thinking", "reasoning_effort", "thinking_budget")
+
+
+def _model_of(run: ShelvedRun) -> str:
+    """What is the same for runs of one model: its name and what decides its answers, or the name that runs were given.
+
+    Two checkpoints of one name, or a model that reasons and the same that does not, are two models: a mean over tasks
+    of both would be that of neither.
+    """
+    spec: Mapping[str, JSON] = run.manifest.get("spec") or {}
+    model = run.manifest.get("model") or {}
+    if spec.get("name"):
+        return run.title
+    reasons = [spec.get(name) for name in _REASONING]
+    return json.dumps([run.title, model.get("identity", model.get("args")), reasons], sort_keys=True)
+
+
+def _model_labels(newest: Mapping[str, ShelvedRun]) -> dict[str, str]:
+    """What each model is called: where a title stands twice, with what it was told, and where that is the same, with
+    the end of its newest run's name. newest: by model."""
+    told = {}
+    for model, run in newest.items():
+        spec: Mapping[str, JSON] = run.manifest.get("spec") or {}
+        args: Mapping[str, JSON] = (run.manifest.get("model") or {}).get("args") or {}
+        told[model] = {**args, **{name: spec[name] for name in _REASONING if spec.get(name) is not None}}
+    labels = {}
+    for model, run in newest.items():
+        alike = [told[other] for other, each in newest.items() if each.title == run.title]
+        differing = [name for name, own in told[model].items() if any(each.get(name) != own for each in alike)]
+        labels[model] = ", ".join([run.title, *(f"{name}={told[model][name]}" for name in differing)])
+    twice = [label for label, n in Counter(labels.values()).items() if n > 1]
+    return {
+        model: f"{label} · {newest[model].key[-8:]}" if label in twice else label for model, label in labels.items()
+    }
 
 
 def _mean(metrics: Sequence[MetricFields]) -> float | None:
