@@ -414,7 +414,8 @@ def _storable(found: _Found) -> _Found:
     def whole(value: Any) -> Any:
         return value.encode("utf-8", "replace").decode() if isinstance(value, str) and not value.isascii() else value
 
-    return _Found(*map(whole, found[:2]), tuple(map(whole, found.row)), found.values, whole(found.words))
+    row = tuple(map(whole, found.row))
+    return _Found(whole(found.task), whole(found.subset), row, found.values, whole(found.words))
 
 
 def _found(fields: RecordLine, headlines: Mapping[str, str], place: tuple[int, str, int, int]) -> _Found:
