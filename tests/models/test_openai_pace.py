@@ -5,33 +5,13 @@ from __future__ import annotations
 import asyncio
 import heapq
 import random
-import selectors
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from openai_clock import Fixed, Sliding, asked, simulated
 
 from harness_plugins.models.openai.pace import AUTO_FIRST, AUTO_MOST, Pace, Places
-
-
-class _Instant(selectors.SelectSelector):
-    """Waits by moving the clock."""
-
-    now = 0.0
-
-    def select(self, timeout: float | None = None) -> list[Any]:
-        self.now += max(0.0, timeout or 0.0)
-        return super().select(0)
-
-
-def simulated(work: Callable[[Callable[[], float]], Any]) -> Any:
-    selector = _Instant()
-    loop = asyncio.SelectorEventLoop(selector)
-    loop.time = lambda: selector.now  # type: ignore[method-assign]
-    try:
-        return loop.run_until_complete(work(lambda: selector.now))
-    finally:
-        loop.close()
 
 
 class Limited:
@@ -276,7 +256,24 @@ async def away(clock: Callable[[], float], *, unavailable: bool) -> float:
 
 
 def test_a_server_that_was_away_is_asked_as_before_when_it_is_back() -> None:
-    """Nothing was learnt about its limit; where it says that there are too many, the rate rises step by step."""
+    """Nothing was learnt about its limit, whether it was not there or its window was used up."""
     limit = 4000 / 64 * 0.05 + 2
-    back = simulated(lambda clock: away(clock, unavailable=True))
-    assert limit < back < limit + 2 < simulated(lambda clock: away(clock, unavailable=False))
+    for unavailable in (True, False):
+        assert limit < simulated(lambda clock, how=unavailable: away(clock, unavailable=how)) < limit + 2
+
+
+@pytest.mark.parametrize("says", [True, False])
+@pytest.mark.parametrize(
+    ("windows", "number", "seconds"),
+    [
+        (lambda says: Sliding(600, 60, says=says), 3000, 4 * 60),
+        (lambda says: Fixed(600, 60, 20, says=says), 3000, 20 + 3 * 60),
+        (lambda says: Sliding(60, 60, says=says), 300, 4 * 60),
+        (lambda says: Fixed(100, 10, 5, says=says), 2000, 5 + 18 * 10),
+    ],
+)
+def test_a_window_is_used_up_soon_after_it_opens(
+    monkeypatch: pytest.MonkeyPatch, windows: Callable[[bool], Any], number: int, seconds: float, says: bool
+) -> None:
+    found = asked(monkeypatch, windows(says), number)
+    assert not found.errors and seconds < found.seconds < seconds / 0.94

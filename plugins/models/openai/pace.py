@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+from .closure import Closure, closure
 from .trial import LEAST_RATE, PART, Count, Start, Trial, begun_between, refused_all_the_same
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -157,7 +158,7 @@ class Pace:
         self._overshoot = _OVERSHOOT
         self._memory = _SHORTEST_MEMORY
         self._starts: deque[Start] = deque(maxlen=50_000)
-        self._begun = self._refused = self._unavailable = 0
+        self._begun = self._refused = 0
         self.sent = self.refusals = 0
         """Requests since the start, and those that were refused."""
         self._last_look: tuple[float, float] | None = None
@@ -172,9 +173,12 @@ class Pace:
         """Seconds after which a refusal is known."""
         self._confirmed = 0
         self._judged, self._generous = float("-inf"), False
-        self._let_in = self._away = float("-inf")
-        self._rate_before = 0.0
-        """The rate before the server was away; 0 where it was not."""
+        self._let_in = float("-inf")
+        self._closure: Closure | None = None
+        self.openings = 0
+        """How often it let in again after it had let nobody in."""
+        self._opened = clock()
+        """When the server last began to let in."""
 
     async def turn(self) -> Start:
         """Wait until a request may start."""
@@ -184,9 +188,9 @@ class Pace:
                     await self._sleep(min(wait, _OBSERVED))  # the rate may have changed meanwhile
                     self._look()
                 self._next = max(self._next, self._clock() - _SLACK) + 1 / self.rate
-        start = Start(self._clock(), self._held_back)
+        start = Start(self._clock(), self._held_back, self.rate)
         if not self._starts:
-            self._began = self._looked = start.moment
+            self._began = self._looked = self._opened = start.moment
         self._starts.append(start)
         self._begun += 1
         self.sent += 1
@@ -236,17 +240,22 @@ class Pace:
         unavailable: it said that it is not there, and not that there are too many.
         """
         start.let_in, start.is_decided = False, True
+        start.pause, start.unavailable = asked_pause or 0.0, unavailable
         self._refused += 1
-        self._unavailable += unavailable
         self.refusals += 1
         self._notice = max(self._clock() - start.moment, 0.9 * self._notice)
         self._memory = min(_LONGEST_MEMORY, max(self._memory, asked_pause or 0.0))
+        if self._closure is not None and start.moment >= self._closure.noticed:
+            self._closure.refused(start)
         self._look()
 
     def _look(self) -> None:
         """Learn from what was begun and refused since the last look, if that is long enough ago."""
         now = self._clock()
         span = now - self._looked
+        if self._closure is not None:
+            self._wait_for_the_end(self._closure, now)
+            return
         if self._trial is not None:
             self._judge(self._trial, now)
             return
@@ -259,11 +268,12 @@ class Pace:
         )
         if not many and (span < max(_OBSERVED, 3 / self.rate) or not enough):
             return
-        unavailable = self._unavailable
         self._forget(now)
-        if count.begun == 0 or (count.refused == 0 and not is_limited and not self.refuses_at_random):
+        self._closure = closure(self._starts, self._opened, self._latest_known(now), now)
+        if self._closure is not None:
+            self._wait_for_the_end(self._closure, now)
             return
-        if self._was_away(now, count.begun, count.refused, unavailable):
+        if count.begun == 0 or (count.refused == 0 and not is_limited and not self.refuses_at_random):
             return
         if not many and is_limited and count.begun < 0.7 * self.rate * span:
             return  # there was less to ask than might have been
@@ -279,7 +289,7 @@ class Pace:
 
     def _forget(self, now: float) -> None:
         """Count anew."""
-        self._begun = self._refused = self._unavailable = 0
+        self._begun = self._refused = 0
         self._looked = now
 
     def _excess(self, count: Count) -> float:
@@ -354,18 +364,19 @@ class Pace:
         """When the latest request was begun whose refusal would be known by now."""
         return now - 1.5 * self._notice - _GLANCE / 4
 
-    def _was_away(self, now: float, begun: float, refused: float, unavailable: int) -> bool:
-        """Whether the server is back after a time in which nobody was let in; then it is asked as it was before.
-
-        Of one that restarts behind a proxy nothing is learnt about how much it grants.
-        """
-        if unavailable == refused >= begun:
-            self._rate_before, self._away = self._rate_before or self.rate, now
-        elif self._rate_before and self._let_in > self._away and self._excess(Count(refused, begun)) < _MANY_REFUSED:
-            self.rate, self._rate_before = self._rate_before, 0.0
-            self._next = now
-            return True
-        return False
+    def _wait_for_the_end(self, closed: Closure, now: float) -> None:
+        """Ask now and then whether the server lets in again; then it is asked as before, if that was right."""
+        if not closed.is_over(self._starts, self._latest_known(now)):
+            pause = closed.pause(now)
+            self.rate, self._next = 1 / pause, min(self._next, now + pause)
+            return
+        self._memory = min(_LONGEST_MEMORY, max(self._memory, now - closed.since))
+        before = closed.rate_before(self._starts)
+        self.rate = self._overshoot * self._let_in_rate(now) if before is None else before
+        self._closure, self._opened, self._next = None, now, now
+        self.openings += 1
+        self._last_look, self._rise, self._held_back = None, _LEAST_RISE, False
+        self._forget(now)
 
     def _let_in_rate(self, now: float) -> float:
         """Requests a second that were let in: of those begun within the memory, or of the last ten of them. A trial,
@@ -393,11 +404,13 @@ class Pace:
 
 
 async def rested(most: float, least: float, pace: Pace) -> float:
-    """Wait for `most` seconds, or for as few as `least` while the server lets others in. Returns how many it were."""
+    """Wait for `most` seconds, or for as few as `least` while the server lets others in, or where it was closed and
+    opens. Returns how many it were."""
+    openings = pace.openings
     await asyncio.sleep(least)
     passed = least
-    while passed < most and not pace.is_generous:
-        step = min(max(_GLANCE, passed / 8), most - passed)
+    while passed < most and not pace.is_generous and pace.openings == openings:
+        step = min(max(_GLANCE, passed / 16), most - passed)
         await asyncio.sleep(step)
         passed += step
     return passed

@@ -34,13 +34,17 @@ _HOPELESS, _HARDLY_ANY = 24, 0.75
 class Start:
     """A request that was begun: when, whether the server let it in, as far as one knows, and whether it has replied.
 
-    held_back: the rate had been lowered to what the server lets in.
+    held_back: the rate had been lowered to what the server lets in. rate: requests a second, when it was begun.
+    pause: seconds that the server wants to pass. unavailable: it said that it is not there.
     """
 
     moment: float
     held_back: bool = False
+    rate: float = math.inf
     let_in: bool = True
     is_decided: bool = False
+    pause: float = 0.0
+    unavailable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
