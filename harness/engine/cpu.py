@@ -4,9 +4,10 @@ Activations are made and dropped many times in each layer. What glibc gives back
 mapped and cleared anew, which took as long as all that is not a product of matrices.
 
 torch multiplies float32 matrices with MKL, which takes its AVX2 path on processors that are not Intel's. oneDNN, which
-ships with torch too, uses AVX-512 wherever it is: 2.2 times as fast on an AMD EPYC of 2025. With AVX2 alone it gains
-where few rows meet a weight that no cache holds, as in decoding: up to 1.7 times as fast on an EPYC, 1.2 for half of
-the shapes. The arithmetic is the same IEEE float32; only the order of sums differs.
+ships with torch too, uses AVX-512 wherever it is: 2.2 times as fast on an AMD EPYC of 2025, and no faster than MKL on
+an Intel Xeon. With AVX2 alone it gains where few rows meet a weight that no cache holds, as in decoding: up to 1.7
+times as fast on an EPYC, 1.2 for half of the shapes. So both are tried. The arithmetic is the same IEEE float32; only
+the order of sums differs.
 
 Half precision is multiplied by a loop where the processor has no instructions for it, nine times as slow as float32 on
 AVX2: there, layers widen what they multiply, and round the result once, as such instructions do.
@@ -28,15 +29,17 @@ import torch
 _ENOUGH_ROWS = 8
 # Above so many rows MKL was about as fast for large weights, and for weights of fewer bytes whatever the rows.
 _FEW_ROWS, _LARGE_BYTES = 256, 8 << 20
-# The two are tried on a weight [outputs, inputs] with so many rows.
-_TRIED_WEIGHT, _TRIED_ROWS = (4096, 1024), 32
+# The two are tried on a weight [outputs, inputs] with so many rows: of a layer, and where few meet a large one.
+_TRIED_LAYER, _TRIED_LARGE = (1024, 1024, 128), (4096, 1024, 32)
 # Scores of one piece of attention stay in a core's own cache: so many queries, and so many values.
 _QUERIES = 512
 _SCORE_VALUES = 256 << 10
 _ENOUGH_KEYS = 128
-# Two kernels are held against each other on keys of so many bytes, which no cache holds, with so many places a row, and
-# so often. The second is taken where the first takes so much longer: of attention, and of products.
-_TRIED_BYTES, _TRIED_PLACES, _TURNS, _CLEARLY, _CLEARLY_IN_PRODUCTS = 24 << 20, 192, 2, 1.3, 1.15
+# Two kernels of attention are held against each other on keys of so many bytes, which no cache holds, with so many
+# places a row, and so often; two products, which take less time, more often. The second is taken where the first takes
+# so much longer.
+_TRIED_BYTES, _TRIED_PLACES, _TURNS, _CLEARLY = 24 << 20, 192, 2, 1.3
+_TURNS_OF_PRODUCTS, _CLEARLY_IN_PRODUCTS = 8, 1.15
 # glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 # Freed memory of up to so many bytes a piece is kept; older releases of glibc take no more than the second.
@@ -116,7 +119,8 @@ def padded_size(tokens: int, dtype: torch.dtype) -> int:
 def attend_to_all(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention of every query to every key, by oneDNN: 1.3 to 1.6 times as fast as torch's fused kernel on MKL.
+    """Attention of every query to every key, by oneDNN: where its products are faster than MKL's (`pays_to_attend`),
+    1.3 to 1.6 times as fast as torch's fused kernel.
 
     query [heads, L, dim]; key, value [kv heads, S, dim], float32. Returns out [heads, L, dim] and lse [heads, L].
     Where there is no order among queries, the heads of a group are just more queries of one key head.
@@ -195,14 +199,21 @@ def products_are_faster(kv_heads: int, group: int, dim: int) -> bool:
 
 @torch.inference_mode()
 def best_times(*ways: Callable[[], object], turns: int) -> list[float]:
-    """Processor seconds of one thread that each way takes, at best, when all are tried by turns so often."""
-    best = [float("inf")] * len(ways)
-    for turn in range(turns + 1):
-        for number, way in enumerate(ways):
-            began = time.thread_time()
-            way()
-            if turn:  # what a library makes once it makes in the first
-                best[number] = min(best[number], time.thread_time() - began)
+    """Processor seconds that each way takes one thread, at best, when all are tried by turns so often.
+
+    Several would wait for one another on a busy machine, some ways with their eyes open.
+    """
+    best, threads = [float("inf")] * len(ways), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for turn in range(turns + 1):
+            for number, way in enumerate(ways):
+                began = time.thread_time()
+                way()
+                if turn:  # what a library makes once it makes in the first
+                    best[number] = min(best[number], time.thread_time() - began)
+    finally:
+        torch.set_num_threads(threads)
     return best
 
 
@@ -225,17 +236,21 @@ def _pays(dtype: torch.dtype) -> bool:
     """Whether layers of this type multiply faster otherwise than as torch has it."""
     if dtype in (torch.bfloat16, torch.float16):
         return not multiplies(dtype)
-    return _has_onednn(dtype) and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    has_wide = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    return has_wide and _has_onednn(dtype) and _onednn_is_faster(*_TRIED_LAYER)
 
 
 @functools.cache
 def _pays_for_few_rows(dtype: torch.dtype) -> bool:
-    """Whether oneDNN is clearly faster where few rows meet a large weight: measured once."""
-    if not _has_onednn(dtype):
-        return False
-    weight, values = torch.ones(_TRIED_WEIGHT), torch.ones(_TRIED_ROWS, _TRIED_WEIGHT[1])
+    """Whether oneDNN is clearly faster where few rows meet a large weight."""
+    return _has_onednn(dtype) and _onednn_is_faster(*_TRIED_LARGE)
+
+
+def _onednn_is_faster(outputs: int, inputs: int, rows: int) -> bool:
+    """Whether oneDNN takes clearly less time than torch by itself to multiply rows by a weight: measured."""
+    weight, values = torch.ones(outputs, inputs), torch.ones(rows, inputs)
     ways = (functools.partial(way, values, weight) for way in (torch.nn.functional.linear, _by_onednn))
-    plain, other = best_times(*ways, turns=_TURNS)
+    plain, other = best_times(*ways, turns=_TURNS_OF_PRODUCTS)
     return plain > _CLEARLY_IN_PRODUCTS * other
 
 

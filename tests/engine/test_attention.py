@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -103,6 +104,30 @@ def test_the_slower_kernel_is_not_taken(slow: str, products: bool, monkeypatch: 
     monkeypatch.setattr(cpu, slow, busy)
     monkeypatch.setattr(cpu, "_TRIED_BYTES", 1 << 20)
     assert cpu.products_are_faster.__wrapped__(2, 3, 64) == products
+
+
+@pytest.mark.parametrize("gain", [2.0, 1.0])
+def test_wide_processors_multiply_by_the_faster_library(gain: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    def best_times(*ways: Any, turns: int) -> list[float]:
+        tried.append(turns)
+        return [gain, 1.0]
+
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr(cpu, "best_times", best_times)
+    monkeypatch.setattr(cpu, "_pays", functools.cache(cpu._pays.__wrapped__))
+    model = torch.nn.Sequential(*(torch.nn.Linear(64, 64) for _ in range(3)))
+    assert cpu.speed_up_linear_layers(model) == (3 if gain > 1 else 0)
+    assert len(tried) == 1, "tried once"
+    assert cpu.pays_to_attend(*torch.ones(2, 1, 6, 200, 64)) == (gain > 1)
+
+
+def test_kernels_are_tried_by_one_thread() -> None:
+    before, seen = torch.get_num_threads(), set()
+    cpu.best_times(lambda: seen.add(torch.get_num_threads()), turns=2)
+    assert seen == {1}
+    assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize("gain", [2.0, 1.0])
