@@ -27,9 +27,9 @@ PHASES = (
 )  # fmt: skip
 """In the order of a run. tasks: task files and metrics read. rows: data sets opened. prompts: rows rendered. prepare:
 the model's configuration and tokenizer, and its look at the prompts. known: what is on disk already. load: weights, or
-a connection. tokens: prompts tokenised. plan: the tree of shared prefixes. model: forward passes, without attention
-where that is told apart. waiting: for a server's answers. scores: answers extracted and scored. records: written.
-report: summed up and written."""
+a connection. tokens: prompts tokenised, where the model waits for it. plan: the tree of shared prefixes. model: forward
+passes, without attention where that is told apart. waiting: for a server's answers. scores: answers extracted and
+scored. records: written. report: summed up and written."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ def phase_words(t: Translate) -> dict[str, str]:
         "prepare": t("the model's configuration and tokenizer, prompts checked"),
         "known": t("what is on disk already, keys of requests"),
         "load": t("weights loaded, or a connection opened"),
-        "tokens": t("prompts tokenised"),
+        "tokens": t("prompts tokenised, where the model waits for it"),
         "plan": t("the tree of shared prefixes"),
         "model": t("forward passes and what lies between them"),
         "attention": t("attention in these passes (on a processor)"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +60,37 @@ _MORE_ROWS_A_THREAD = 64
 
 class SharingDiffersError(Exception):
     """A shared pass and a plain pass of the same tokens disagree."""
+
+
+class _Asked:
+    """Sequences that come a portion at a time, and may be wanted once more where a pass over them was given up.
+
+    problem: what ended the portions before their end; it is no fault of a pass.
+    """
+
+    def __init__(self, portions: Iterable[Sequence[ScoreSequence]]) -> None:
+        self.problem: Exception | None = None
+        self._portions = iter(portions)
+        self._taken: list[ScoreSequence] = []
+
+    def left(self, done: set[tuple[int, int]]) -> Iterator[Sequence[ScoreSequence]]:
+        """What is not done of the portions that were taken before, and then the others."""
+        if again := [each for each in self._taken if (each.request, each.part) not in done]:
+            yield again
+        while self.problem is None:
+            try:
+                portion = next(self._portions)
+            except StopIteration:
+                return
+            except Exception as error:
+                self.problem = error
+                return
+            self._taken += portion
+            yield portion
+
+    def all_left(self, done: set[tuple[int, int]]) -> list[ScoreSequence]:
+        """The same in one."""
+        return [sequence for portion in self.left(done) for sequence in portion]
 
 
 @dataclass
@@ -127,22 +158,21 @@ class Executor:
         layers, head = self._product_sizes
         return 2.0 * (layers * self.decoder.passed + head * self.decoder.read)
 
-    def score(self, sequences: Sequence[ScoreSequence]) -> Iterator[Piece]:
-        """Outcomes of all sequences, each as soon as it is known."""
-        if self.decoder is None:
+    def score(self, portions: Iterable[Sequence[ScoreSequence]]) -> Iterator[Piece]:
+        """Outcomes of all sequences, which come a portion at a time, each as soon as it is known."""
+        asked = _Asked(portions)
+        decoder = self.decoder
+        if decoder is None:
             limits = self._batch_limits(keeps_cache=False)
             scorer = EncoderDecoderScorer(self.model, limits, self.device, self.dtype, self.pad_token)
-            yield from scorer.run(sequences)
-            return
-
-        def left(done: set[tuple[int, int]]) -> list[ScoreSequence]:
-            return [sequence for sequence in sequences if (sequence.request, sequence.part) not in done]
-
-        decoder = self.decoder
-        yield from self._with_fallback(
-            lambda done: self.shared_scorer().run(left(done)),
-            lambda done: PlainScorer(decoder, self._batch_limits(keeps_cache=False)).run(left(done)),
-        )
+            yield from scorer.run(asked.all_left(set()))
+        else:
+            yield from self._with_fallback(
+                lambda done: self.shared_scorer().run(asked.left(done)),
+                lambda done: PlainScorer(decoder, self._batch_limits(keeps_cache=False)).run(asked.all_left(done)),
+            )
+        if asked.problem is not None:
+            raise asked.problem
 
     def generate(self, rows: Sequence[GenerateRow]) -> Iterator[Piece]:
         """Outcomes of all rows, each as soon as it is finished."""

@@ -7,7 +7,7 @@ the prefix tree shares an image exactly where its questions have it in common.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -79,6 +79,10 @@ class ImagePromptEncoder(PromptEncoder):
         encoded.scores = [each for each in encoded.scores if each.request not in encoded.errors]
         encoded.generations = [each for each in encoded.generations if each.request not in encoded.errors]
         return encoded
+
+    def portions(self, requests: Sequence[Request]) -> Iterator[Encoded]:
+        """All at once: what requests show is known to the decoder before any of them is computed."""
+        yield self.encode(requests)
 
     def encode_marked(self, requests: Sequence[Request]) -> Encoded:
         """Token ids with the model's own mark in the place of each image, for a backend that writes its tokens itself.

@@ -14,19 +14,19 @@ import hashlib
 import json
 import random
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.engine.model import TorchModel
 from harness.engine.prompt_encoder import TextOptions
 from harness.engine.quantised import stored_identity
+from harness.engine.tokens import Encoded
 from harness.engine.weights import short_hash
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.engine.plain import Piece
     from harness.engine.ranks import Ranks
-    from harness.engine.tokens import Encoded
 
 # Attributes of a module that are dictionaries: what they hold has to be kept too.
 _TABLES = ("_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks")
@@ -266,8 +266,8 @@ class LiveModel(TorchModel):
     def bytes_to_load(self) -> int | None:
         return 0
 
-    def pieces(self, encoded: Encoded) -> Iterator[Piece]:
-        return super().pieces(encoded) if self.ranks is None else self.ranks.run(self, encoded)
+    def pieces(self, portions: Iterable[Encoded]) -> Iterator[Piece]:
+        return super().pieces(portions) if self.ranks is None else self.ranks.run(self, Encoded.joined(portions))
 
     def describe(self) -> Mapping[str, Any]:
         return {**super().describe(), **({} if self.ranks is None else {"processes": self.ranks.size})}

@@ -27,11 +27,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from harness.engine import devices, libraries, memory
 from harness.engine.limits import EngineLimits
 from harness.engine.outcomes import Assembler, Failed
+from harness.engine.prefetch import prefetched
 from harness.engine.processor import ImageProcessor
 from harness.engine.prompt_encoder import PromptEncoder, TextOptions
 from harness.engine.sounds import SoundProcessor
 from harness.engine.stops import end_tokens
-from harness.engine.tokens import GenerateSequence, PlacedImage, ScoreSequence
+from harness.engine.tokens import Encoded, GenerateSequence, PlacedImage, ScoreSequence
 from harness.errors import ModelError, UsageError
 from harness.model import Activity, Forecast, Model
 from harness.stopwatch import Seconds
@@ -40,7 +41,6 @@ from harness.types import Prompt, Request, RequestKind, Response, Sample
 if TYPE_CHECKING:
     from harness.engine.execute import Executor
     from harness.engine.plain import GenerateRow, Piece
-    from harness.engine.tokens import Encoded
     from harness.engine.workers import WorkerPool
 
 log = logging.getLogger(__name__)
@@ -259,36 +259,57 @@ class TorchModel(Model):
         return replace(outlook, memory=memory.outlook(weights, cost, self.device, self.dtype_name))
 
     def respond(self, requests: Sequence[Request]) -> Iterator[tuple[int, Response]]:
-        with self.clock.phase("tokens"):
-            encoded = self.prompts.encode(requests)
-        assembler = Assembler(encoded)
-        yield from assembler.start()
-        for request, part, outcome, seconds in self.pieces(encoded):
-            yield from assembler.add(request, part, outcome, seconds)
+        assembler = Assembler()
 
-    def pieces(self, encoded: Encoded) -> Iterator[Piece]:
+        def expected() -> Iterator[Encoded]:
+            for portion in self.clock.over("tokens", prefetched(self.prompts.portions(requests))):
+                assembler.expect(portion)
+                yield portion
+
+        for request, part, outcome, seconds in self.pieces(expected()):
+            yield from assembler.start()
+            yield from assembler.add(request, part, outcome, seconds)
+        yield from assembler.start()
+
+    def pieces(self, portions: Iterable[Encoded]) -> Iterator[Piece]:
         """Outcomes of all sequences, each as soon as it is known, here or in other processes."""
         if self._pool is not None:
-            return self._pool.run(encoded)
-        return self.run_sequences(encoded.scores, encoded.generations)
+            return self._pool.run(Encoded.joined(portions))
+        return self.run_portions(portions)
 
     def run_sequences(
         self, scores: Sequence[ScoreSequence], generations: Sequence[GenerateSequence]
     ) -> Iterator[Piece]:
         """Compute token sequences on this process's copy of the model."""
+        return self.run_portions([Encoded(list(scores), list(generations))])
+
+    def run_portions(self, portions: Iterable[Encoded]) -> Iterator[Piece]:
+        """The same for sequences that come a portion at a time."""
         self.executor.time_by(self.clock)
-        images = {(each.request, each.part): each.images for each in scores if each.images}
-        images.update({(each.request, 0): each.images for each in generations if each.images})
+        if self.processor is None:
+            yield from self._compute(portions)
+            return
+        encoded = Encoded.joined(portions)
+        images = {(each.request, each.part): each.images for each in encoded.scores if each.images}
+        images.update({(each.request, 0): each.images for each in encoded.generations if each.images})
         broken = self._register(images.values())
-        for request, part, outcome, seconds in self._compute(scores, generations):
+        for request, part, outcome, seconds in self._compute([encoded]):
             reason = next(
                 (broken[image.first] for image in images.get((request, part), ()) if image.first in broken), ""
             )
             yield request, part, Failed(reason) if reason else outcome, seconds
 
-    def _compute(self, scores: Sequence[ScoreSequence], generations: Sequence[GenerateSequence]) -> Iterator[Piece]:
-        if scores:
-            yield from self.executor.score(scores)
+    def _compute(self, portions: Iterable[Encoded]) -> Iterator[Piece]:
+        """What is generated begins when all is scored."""
+        generations: list[GenerateSequence] = []
+
+        def scores() -> Iterator[Sequence[ScoreSequence]]:
+            for portion in portions:
+                generations.extend(portion.generations)
+                if portion.scores:
+                    yield portion.scores
+
+        yield from self.executor.score(scores())
         if generations:
             yield from self.executor.generate([self._generate_row(sequence) for sequence in generations])
 

@@ -34,19 +34,29 @@ SequenceOutcome = Scored | Finished | Failed
 class Assembler:
     """Collects outcomes by request and hands out a response as soon as all parts of a request are there."""
 
-    def __init__(self, encoded: Encoded) -> None:
-        self._encoded = encoded
+    def __init__(self, *portions: Encoded) -> None:
+        self._encoded = Encoded()
+        self._begun: list[Encoded] = []
+        for portion in portions:
+            self.expect(portion)
         self._parts: dict[int, dict[int, SequenceOutcome]] = {}
         self._seconds: dict[int, float] = {}
         self._done: set[int] = set()
 
+    def expect(self, portion: Encoded) -> None:
+        """More requests, of which outcomes may come from now on."""
+        self._encoded.take_facts(portion)
+        self._begun.append(portion)
+
     def start(self) -> Iterator[tuple[int, Response]]:
         """What is answered before anything ran: requests that failed to encode, and texts without tokens."""
-        for index, reason in self._encoded.errors.items():
-            yield self._finish(index, Response(error=reason))
-        for index, count in self._encoded.parts.items():
-            if count == 0 and index not in self._done:
-                yield self._finish(index, Response(logprobs=(0.0,), is_greedy=(True,), token_counts=(0,)))
+        while self._begun:
+            portion = self._begun.pop()
+            for index, reason in portion.errors.items():
+                yield self._finish(index, Response(error=reason))
+            for index, count in portion.parts.items():
+                if count == 0 and index not in self._done:
+                    yield self._finish(index, Response(logprobs=(0.0,), is_greedy=(True,), token_counts=(0,)))
 
     def add(self, request: int, part: int, outcome: SequenceOutcome, seconds: float) -> Iterator[tuple[int, Response]]:
         """Take one outcome; yield the response of its request when it was the last missing one."""

@@ -18,9 +18,9 @@ from harness.engine.execute import Executor
 from harness.engine.libraries import import_model_classes
 from harness.engine.limits import EngineLimits
 from harness.engine.plain import GenerateRow
+from harness.engine.planned_scores import plan_scores
 from harness.engine.prompt_queue import plan_generations
 from harness.engine.sampling import sampling_rule
-from harness.engine.score import plan_scores
 from harness.engine.stops import StopRule
 from harness.engine.tokens import Encoded, GenerateSequence, ScoreSequence
 from harness.quick import dataclass
@@ -122,9 +122,9 @@ def _scoring(executor: Executor, sequences: Sequence[ScoreSequence]) -> tuple[Se
     computed = plan_scores(part, limits)[1].planned_tokens
     scorer = executor.shared_scorer(lanes=1)  # a batch by itself would have the threads of one lane
     scorer.verify = None
-    list(scorer.run(part[:1]))  # what is done once is not of the rate
+    list(scorer.run([part[:1]]))  # what is done once is not of the rate
     began = Seconds.now()
-    list(scorer.run(part))
+    list(scorer.run([part]))
     return Seconds.now().since(began) * (planned / max(1, computed)), computed
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from harness.engine.tokens import (
     Encoded,
     Encoder,
     TokenRules,
+    encode_in_portions,
     encode_requests,
     reasoning_opened_by,
 )
@@ -111,6 +112,13 @@ class PromptEncoder:
     def encode(self, requests: Sequence[Request]) -> Encoded:
         """Token ids of all requests. Raises UsageError for what `on_overflow=error` and the vocabulary forbid."""
         return encode_requests(self.encoder, requests, self.render, self.where)
+
+    def portions(self, requests: Sequence[Request]) -> Iterator[Encoded]:
+        """The same, as it is done, so many at a time; at once where any request may have to be refused."""
+        if self.rules.may_refuse:
+            yield self.encode(requests)
+        else:
+            yield from encode_in_portions(self.encoder, requests, self.render)
 
     def check(self, requests: Sequence[Request]) -> None:
         """Refuse before weights load what `encode` would refuse later. Raises UsageError."""

@@ -6,10 +6,11 @@ Pure Python. It asks a transformers tokenizer only to encode strings. The rules 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
+from harness.engine.plan import common_prefix
 from harness.engine.prefix_tokens import PrefixTokenizer
 from harness.errors import UsageError
 from harness.quick import dataclass
@@ -21,6 +22,10 @@ DEFAULT_MAX_LENGTH = 2048
 OVERFLOW = ("truncate", "skip", "error")
 _AT_ONCE = 2048
 """Requests that are encoded together: what a tokenizer returns takes many times the memory of the ids."""
+_LEAST_PORTION, _LARGEST_PORTION = 512, 4096
+"""Requests of a portion: with so many it ends where the next prompt begins otherwise, and with so many in any case."""
+_ALIKE = 256
+"""Characters; what two prompts share of fewer is little to compute twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,7 @@ class GenerateSequence:
 
 @dataclass
 class Encoded:
-    """All requests of a run as token ids. `parts[i]` says how many pieces request i was split into.
+    """Requests as token ids. `parts[i]` says how many pieces request i was split into.
 
     rolling: the requests whose pieces are windows of one text, to be added up.
     """
@@ -103,6 +108,24 @@ class Encoded:
     truncated: dict[int, int] = field(default_factory=dict)
     prompt_tokens: dict[int, int] = field(default_factory=dict)
     rolling: set[int] = field(default_factory=set)
+
+    @classmethod
+    def joined(cls, portions: Iterable[Encoded]) -> Encoded:
+        """One of several that hold different requests."""
+        whole = cls()
+        for portion in portions:
+            whole.scores += portion.scores
+            whole.generations += portion.generations
+            whole.take_facts(portion)
+        return whole
+
+    def take_facts(self, other: Encoded) -> None:
+        """Add all that another one says of its requests, without their sequences."""
+        self.errors.update(other.errors)
+        self.parts.update(other.parts)
+        self.truncated.update(other.truncated)
+        self.prompt_tokens.update(other.prompt_tokens)
+        self.rolling |= other.rolling
 
 
 @dataclass(frozen=True)
@@ -199,30 +222,7 @@ def encode_requests(
     encoder: Encoder, requests: Sequence[Request], render: Callable[[Prompt], str], where: str
 ) -> Encoded:
     """Turn requests into token sequences. What is wrong with one request is its error and stops no other."""
-    encoded = Encoded()
-    scored = [i for i, request in enumerate(requests) if request.kind == "loglikelihood"]
-    rolling = [i for i, request in enumerate(requests) if request.kind == "rolling"]
-    generated = [i for i, request in enumerate(requests) if request.kind == "generate"]
-    texts = _rendered(requests, [*scored, *generated], render, encoded)
-    scored = [index for index in scored if index in texts]
-    generated = [index for index in generated if index in texts]
-    for at in range(0, len(scored), _AT_ONCE):
-        _encode_choices(encoder, requests, scored[at : at + _AT_ONCE], texts, encoded)
-    for index in rolling:
-        (ids,) = encoder.encode([requests[index].prompt.text], special=False)
-        pieces = list(windows(ids, encoder.rules.prefix_token, encoder.rules.max_length))
-        encoded.rolling.add(index)
-        encoded.parts[index] = len(pieces)
-        encoded.prompt_tokens[index] = len(ids)
-        encoded.scores += [
-            ScoreSequence(index, part, sequence[:start], sequence[start:])
-            for part, (sequence, start) in enumerate(pieces)
-        ]
-    for at in range(0, len(generated), _AT_ONCE):
-        some = generated[at : at + _AT_ONCE]
-        for index, ids in zip(some, encoder.encode([texts[index] for index in some]), strict=True):
-            opened = reasoning_opened_by(requests[index].prompt, texts[index])
-            _add_generation(encoder, index, ids, requests[index], opened, encoded)
+    encoded = Encoded.joined(encode_in_portions(encoder, requests, render))
     if encoder.rules.on_overflow == "error":
         _refuse_overflow(encoded, where)
     if encoder.rules.vocabulary is not None:
@@ -230,22 +230,54 @@ def encode_requests(
     return encoded
 
 
+def encode_in_portions(
+    encoder: Encoder, requests: Sequence[Request], render: Callable[[Prompt], str]
+) -> Iterator[Encoded]:
+    """The same, as it is done: each portion holds all of its requests, and those that begin alike are mostly in one.
+
+    Requests with continuations come first, and all others in the last portion. Nothing is refused.
+    """
+    encoded, texts, before = Encoded(), dict[int, str](), ""
+    for index, request in enumerate(requests):
+        if request.kind != "loglikelihood" or (text := _rendered(index, request, render, encoded)) is None:
+            continue
+        parted = len(texts) >= _LEAST_PORTION and common_prefix(before, text) < _ALIKE
+        if parted or len(texts) == _LARGEST_PORTION:
+            _encode_choices(encoder, requests, texts, encoded)
+            yield encoded
+            encoded, texts = Encoded(), {}
+        texts[index] = before = text
+    _encode_choices(encoder, requests, texts, encoded)
+    texts = {}
+    for index, request in enumerate(requests):
+        if request.kind == "rolling":
+            _encode_rolling(encoder, index, request, encoded)
+        elif request.kind == "generate" and (text := _rendered(index, request, render, encoded)) is not None:
+            texts[index] = text
+    for some in _cut(list(texts)):
+        for index, ids in zip(some, encoder.encode([texts[index] for index in some]), strict=True):
+            opened = reasoning_opened_by(requests[index].prompt, texts[index])
+            _add_generation(encoder, index, ids, requests[index], opened, encoded)
+    yield encoded
+
+
+def _cut(indices: Sequence[int]) -> Iterator[Sequence[int]]:
+    for at in range(0, len(indices), _AT_ONCE):
+        yield indices[at : at + _AT_ONCE]
+
+
 def reasoning_opened_by(prompt: Prompt, text: str) -> str | None:
     """The mark by which a prompt, rendered as `text`, has opened reasoning that it does not close."""
     return opened_by(text, prompt.messages[-1].text if prompt.is_chat else "")
 
 
-def _rendered(
-    requests: Sequence[Request], indices: Sequence[int], render: Callable[[Prompt], str], encoded: Encoded
-) -> dict[int, str]:
-    """The strings of these requests. A prompt that cannot be rendered is the error of its request."""
-    texts: dict[int, str] = {}
-    for index in indices:
-        try:
-            texts[index] = render(requests[index].prompt)
-        except UsageError as error:
-            encoded.errors[index] = str(error)
-    return texts
+def _rendered(index: int, request: Request, render: Callable[[Prompt], str], encoded: Encoded) -> str | None:
+    """The string of a request. A prompt that cannot be rendered is the error of its request."""
+    try:
+        return render(request.prompt)
+    except UsageError as error:
+        encoded.errors[index] = str(error)
+        return None
 
 
 def split_whitespace(context: str, continuation: str) -> tuple[str, str]:
@@ -285,7 +317,13 @@ def windows(tokens: Sequence[int], prefix_token: int, max_length: int) -> Iterat
         done = end
 
 
-def _encode_choices(
+def _encode_choices(encoder: Encoder, requests: Sequence[Request], texts: Mapping[int, str], encoded: Encoded) -> None:
+    """Add the sequences of requests with continuations, whose prompts these are."""
+    for some in _cut(list(texts)):
+        _encode_some_choices(encoder, requests, some, texts, encoded)
+
+
+def _encode_some_choices(
     encoder: Encoder,
     requests: Sequence[Request],
     indices: Sequence[int],
@@ -339,6 +377,18 @@ def _add_score(encoder: Encoder, index: int, part: int, sequence: Sequence[int],
     shared = before is not None and before.request == index and before.context == tuple(context)
     kept = before.context if before is not None and shared else encoder.kept(context)
     encoded.scores.append(ScoreSequence(index, part, kept, encoder.kept(sequence[start:])))
+
+
+def _encode_rolling(encoder: Encoder, index: int, request: Request, encoded: Encoded) -> None:
+    """Add the windows of a text."""
+    (ids,) = encoder.encode([request.prompt.text], special=False)
+    pieces = list(windows(ids, encoder.rules.prefix_token, encoder.rules.max_length))
+    encoded.rolling.add(index)
+    encoded.parts[index] = len(pieces)
+    encoded.prompt_tokens[index] = len(ids)
+    encoded.scores += [
+        ScoreSequence(index, part, sequence[:start], sequence[start:]) for part, (sequence, start) in enumerate(pieces)
+    ]
 
 
 def _add_generation(

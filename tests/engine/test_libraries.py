@@ -132,6 +132,25 @@ def test_a_library_without_mallopt_is_no_error(monkeypatch: pytest.MonkeyPatch) 
     assert not cpu.keep_freed_memory()
 
 
+OPENED = """\
+import sys
+from pathlib import Path
+from harness.engine import libraries
+libraries._open_torch()
+print("libtorch_cpu.so" in Path("/proc/self/maps").read_text(), "torch" in sys.modules)
+libraries.import_libraries()
+import torch
+print(torch.ones(2, 3).matmul(torch.ones(3, 1)).sum().item())
+libraries._open_torch()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch opens its library itself")
+def test_the_largest_library_of_torch_is_opened_without_python() -> None:
+    done = subprocess.run([sys.executable, "-c", OPENED], capture_output=True, text=True, check=False)
+    assert done.stdout == "True False\n6.0\n", done.stderr
+
+
 STRUCTURE = """\
 import sys
 from pathlib import Path
