@@ -13,29 +13,6 @@
 
 #include "vectors.h"
 
-#if HALF
-typedef uint16_t value;
-typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
-static inline vec load(const value *from) {
-    return (vec)(__builtin_convertvector(*(const halves *)from, whole) << 16);
-}
-static inline float number(value half) {
-    union { uint32_t bits; float number; } both = {(uint32_t)half << 16};
-    return both.number;
-}
-static inline void store(value *to, vec numbers) { /* to the nearest, ties to even; a NaN stays one */
-    for (int lane = 0; lane < LANES; lane++) {
-        union { float number; uint32_t bits; } both = {numbers[lane]};
-        to[lane] = numbers[lane] != numbers[lane] ? 0x7fc0 : (both.bits + 0x7fff + (both.bits >> 16 & 1)) >> 16;
-    }
-}
-#else
-typedef float value;
-static inline vec load(const value *from) { return *(const vec *)from; }
-static inline float number(value one) { return one; }
-static inline void store(value *to, vec numbers) { *(vec *)to = numbers; }
-#endif
-
 #define ROWS 6                  /* a register tile is ROWS queries by two vectors */
 #define TILE (2 * LANES)
 #define KEYS 128                /* of a block */

@@ -21,8 +21,8 @@ from typing import Any, Protocol
 import torch
 
 from harness.engine import cpu
-from harness.engine.elementwise import thin_rotary
 from harness.engine.lanes import Common, Halted
+from harness.engine.rotary import thin_rotary
 from harness.quick import dataclass
 from harness.stopwatch import Stopwatch
 

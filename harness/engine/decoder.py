@@ -16,6 +16,7 @@ import torch
 
 from harness.engine.cpu import padded_size
 from harness.engine.devices import upload
+from harness.engine.elementwise import log_sums
 from harness.engine.last_layer import LastLayer
 
 if TYPE_CHECKING:
@@ -117,12 +118,12 @@ class Decoder:
             return self.hidden(**inputs)[0]
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Float32 logits [positions, vocabulary] of hidden states [positions, hidden]."""
+        """Logits [positions, vocabulary] of hidden states [positions, hidden], in the type that the model gives."""
         if not self._splits:
-            return hidden.float()
+            return hidden
         logits: torch.Tensor = self._head(inputs_embeds=hidden.unsqueeze(0), use_cache=False).logits
         self.count(read=hidden.shape[0])
-        return logits[0].float()
+        return logits[0]
 
     def chunks(self, positions: int) -> Iterator[tuple[int, int]]:
         """Cut a number of positions such that the logits of one piece stay small."""
@@ -153,7 +154,7 @@ class Head(Protocol):
     """What gives logits for hidden states, a piece at a time."""
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Float32 logits [positions, vocabulary] of hidden states [positions, hidden]."""
+        """Logits [positions, vocabulary] of hidden states [positions, hidden]."""
 
     def chunks(self, positions: int) -> Iterator[tuple[int, int]]:
         """Cut a number of positions such that the logits of one piece stay small."""
@@ -176,6 +177,12 @@ def score_positions(
         first, last = torch.searchsorted(positions, torch.tensor([start, end])).tolist()
         logits = decoder.logits(hidden[start:end])
         at, target = there[first:last] - start, wanted[first:last]
+        if (found := log_sums(logits)) is not None:
+            _, places, sums = found
+            greedy[first:last] = places[at] == target
+            values[first:last] = logits[at, target] - sums[at]
+            continue
+        logits = logits.float()
         chosen, top = logits[at, target], logits.amax(dim=-1)
         greedy[first:last] = _is_first_greatest(logits, at, target, chosen == top[at])
         total = logits.sub_(top.unsqueeze(-1)).exp_().sum(dim=-1)

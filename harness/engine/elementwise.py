@@ -1,193 +1,236 @@
 """What a layer does beside its products, in fewer passes over memory, on a processor.
 
-Norms, rotary positions and gated activations are a few operations a value, each of which reads and writes the whole
-activation. Here they are done in one pass by compiled functions (`elementwise.c`), or, where there is no compiler, with
-as few intermediate results as the operators of torch allow. Each replacement is compared with the architecture's own
-code, on random values, before it is used.
+Norms and activations are a few operations a value, each of which reads and writes the whole tensor. Here they are done
+in one pass by compiled functions (`elementwise.c`), or, where there is no compiler, with as few intermediate results as
+the operators of torch allow. In bfloat16 they round wherever the architecture's own operators do. Each replacement is
+compared with the architecture's own code, on some values, before it is used.
 """
 
 from __future__ import annotations
 
-import contextlib
+import copy
 import ctypes
 import functools
-import sys
 import types
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import torch
 
 from harness.engine.compiled import compiled
 
-_ROTARY = "apply_rotary_pos_emb"
+_Forward: TypeAlias = Callable[..., torch.Tensor]
+# Values to try a module on, and what its forward pass might be replaced by.
+_Ways: TypeAlias = tuple[torch.Tensor, Sequence[_Forward]]
+_HALF_VALUES = 1 << 16
+# (what is added to the weight, whether nothing is rounded before it is multiplied by): Llama's, OLMo 2's and Gemma's.
+_NORMS = ((0.0, False), (0.0, True), (1.0, True))
+_ACTIVATIONS = ("transformers.activations", "torch.nn.modules.activation")
 
 
 def thin_out(model: Any) -> int:
-    """Let a model's RMS norms, in float32, and gated feed-forward blocks make fewer passes over memory.
+    """Let a model's RMS norms and gated feed-forward blocks, and in bfloat16 all activations, make fewer passes over
+    memory.
 
     Modules are changed one by one, in place, where their class gives the same. Returns how many were changed.
     """
     changed = 0
-    right: dict[type, bool] = {}
+    right: dict[tuple[type, torch.dtype], int | None] = {}
     for module in model.modules():
         own = type(module)
-        found = _replacement(module)
-        if found is None or not own.__module__.startswith("transformers.") or "forward" in vars(module):
+        if not own.__module__.startswith(("transformers.", *_ACTIVATIONS)) or "forward" in vars(module):
             continue
-        if own not in right:
-            right[own] = _gives_the_same(module, *found)
-        if right[own]:
-            module.forward = types.MethodType(found[0], module)
+        found = _gated_block(module) or _norm(module) or _activation(module, getattr(model, "dtype", None))
+        if found is None:
+            continue
+        values, ways = found
+        kind = (own, values.dtype)
+        if kind not in right:
+            same = (number for number, way in enumerate(ways) if _gives_the_same(module, way, values))
+            right[kind] = next(same, None)
+        if (number := right[kind]) is not None:
+            module.forward = types.MethodType(ways[number], module)
             changed += 1
     return changed
 
 
-def _replacement(module: Any) -> tuple[Callable[..., torch.Tensor], torch.Tensor] | None:
-    """What a module's forward pass can be replaced by, and values to try it on; None for other modules."""
-    parts = [getattr(module, name, None) for name in ("gate_proj", "up_proj", "down_proj")]
-    if all(type(part) is torch.nn.Linear and part.weight.device.type == "cpu" for part in parts):
-        silu = type(getattr(module, "act_fn", None)).__name__ in ("SiLU", "SiLUActivation")
-        return (_gated, _some_values(module.gate_proj.weight)) if silu else None
-    weight = getattr(module, "weight", None)
-    if isinstance(weight, torch.Tensor) and hasattr(module, "variance_epsilon") and weight.device.type == "cpu":
-        return (_rms_norm, _some_values(weight)) if weight.dtype == torch.float32 else None
-    return None
+def _gated_block(module: Any) -> _Ways | None:
+    """A feed-forward block with a gate; Phi-3 and GLM have the gate in one weight with what it is multiplied by."""
+    names = next((names for names in (("gate_proj", "up_proj"), ("gate_up_proj",)) if hasattr(module, names[0])), None)
+    parts: list[Any] = [getattr(module, name, None) for name in (*(names or ()), "down_proj")]
+    if names is None or not all(type(part) is torch.nn.Linear and part.weight.device.type == "cpu" for part in parts):
+        return None
+    weight, act = parts[0].weight, getattr(module, "act_fn", getattr(module, "activation_fn", None))
+    values = _some_values(weight.shape[1], weight.dtype)
+    if weight.dtype == torch.bfloat16 and library(weight.dtype) is not None:
+        table = _table(act)
+        return None if table is None else (values, [functools.partial(_gated, names=names, table=table)])
+    silu = type(act).__name__ in ("SiLU", "SiLUActivation")
+    return (values, [functools.partial(_gated, names=names, table=None)]) if silu else None
 
 
-def _some_values(weight: torch.Tensor) -> torch.Tensor:
-    """[1, 3, width] of what goes into a module with this weight."""
-    return torch.linspace(-2.0, 9.0, 3 * weight.shape[-1]).sin().view(1, 3, -1).to(weight.dtype)
+def _norm(module: Any) -> _Ways | None:
+    """A root mean square norm with a weight."""
+    weight: Any = getattr(module, "weight", None)
+    epsilon = getattr(module, "variance_epsilon", getattr(module, "eps", None))
+    one = isinstance(weight, torch.Tensor) and weight.dim() == 1 and weight.device.type == "cpu"
+    if not one or not isinstance(epsilon, float):
+        return None
+    # Without compiled functions there is something to gain in float32 alone.
+    kinds = _NORMS if library(weight.dtype) is not None else _NORMS[:1] if weight.dtype == torch.float32 else ()
+    ways = [functools.partial(_rms_norm, epsilon=epsilon, more=more, once=once) for more, once in kinds]
+    return _some_values(len(weight), weight.dtype), ways
 
 
-def _gives_the_same(module: Any, replacement: Callable[..., torch.Tensor], values: torch.Tensor) -> bool:
+def _activation(module: Any, dtype: torch.dtype | None) -> _Ways | None:
+    """An activation by itself, of values of this type."""
+    if dtype != torch.bfloat16 or type(module).__module__ not in _ACTIVATIONS or library(dtype) is None:
+        return None
+    table = _table(module)
+    return None if table is None else (_some_values(100, dtype), [functools.partial(_activated, table=table)])
+
+
+def _some_values(width: int, dtype: torch.dtype) -> torch.Tensor:
+    """[1, 3, width] of what goes into a module. Sums of their squares are exact, in whichever order."""
+    return (torch.arange(3 * width).mul_(7).remainder_(33) - 16).div(8).view(1, 3, width).to(dtype)
+
+
+def _gives_the_same(module: Any, way: _Forward, values: torch.Tensor) -> bool:
+    weight = module._parameters.get("weight")
+    if weight is not None:  # it may be all ones, of which nothing is seen
+        module = copy.copy(module)
+        module._parameters = {"weight": torch.nn.Parameter(_some_values(len(weight), weight.dtype)[0, 0] + 0.25)}
     with torch.inference_mode():  # as a decorator it would import torch where a prompt is only shown
-        expected, found = module(values.clone()), replacement(module, values)
-    return isinstance(expected, torch.Tensor) and torch.allclose(found, expected, atol=1e-6, rtol=1e-5)
+        expected, found = module(values.clone()), way(module, values)
+    if not isinstance(expected, torch.Tensor) or expected.dtype != found.dtype:
+        return False
+    if values.dtype == torch.bfloat16:
+        return torch.equal(found, expected)
+    return torch.allclose(found, expected, atol=1e-6, rtol=1e-5)
 
 
-def _rms_norm(module: Any, hidden_states: torch.Tensor) -> torch.Tensor:
-    """Root mean square norm (Zhang and Sennrich 2019) with a weight."""
-    if hidden_states.dtype != torch.float32 or torch.is_grad_enabled():
+def _rms_norm(module: Any, hidden_states: torch.Tensor, *, epsilon: float, more: float, once: bool) -> torch.Tensor:
+    """Root mean square norm (Zhang and Sennrich 2019) with a weight, to which `more` is added. once: in bfloat16, the
+    product with the weight is rounded, and not what is multiplied too."""
+    weight = module.weight
+    compiled_code = library(weight.dtype)
+    same = hidden_states.dtype == weight.dtype and not torch.is_grad_enabled()
+    if not same or (compiled_code is not None and not hidden_states.is_contiguous()):
         normed: torch.Tensor = type(module).forward(module, hidden_states)
         return normed
-    library, threads = _library(), torch.get_num_threads()
-    if library is not None and hidden_states.is_contiguous():
+    if compiled_code is not None:
         out, width = torch.empty_like(hidden_states), hidden_states.shape[-1]
-        rows, epsilon = hidden_states.numel() // width, module.variance_epsilon
-        weight = module.weight.data_ptr()
-        library.rms_norm(hidden_states.data_ptr(), weight, out.data_ptr(), rows, width, epsilon, threads)
+        compiled_code.rms_norm(
+            hidden_states.data_ptr(), weight.data_ptr(), out.data_ptr(), hidden_states.numel() // width, width,
+            epsilon, more, once, torch.get_num_threads(),
+        )  # fmt: skip
         return out
     scale = torch.linalg.vector_norm(hidden_states, dim=-1, keepdim=True)
-    scale = scale.square_().div_(hidden_states.shape[-1]).add_(module.variance_epsilon).rsqrt_()
+    scale = scale.square_().div_(hidden_states.shape[-1]).add_(epsilon).rsqrt_()
     scaled: torch.Tensor = hidden_states * scale
-    return scaled.mul_(module.weight)
+    return scaled.mul_(weight)
 
 
-def _gated(module: Any, values: torch.Tensor) -> torch.Tensor:
-    """A feed-forward block with a gate: down(silu(gate) * up) (Shazeer 2020, SwiGLU)."""
+def _gated(module: Any, values: torch.Tensor, *, names: tuple[str, ...], table: torch.Tensor | None) -> torch.Tensor:
+    """A feed-forward block with a gate: down(act(gate) * up) (Shazeer 2020). names: of the layers of gate and up, or of
+    the one that has both. table: the activation's; None: it is silu."""
     if torch.is_grad_enabled():
         plain: torch.Tensor = type(module).forward(module, values)
         return plain
-    gate, up = module.gate_proj(values), module.up_proj(values)
-    library = _library() if gate.dtype == up.dtype == torch.float32 else None
-    if library is not None and gate.is_contiguous() and up.is_contiguous():
-        library.gated(gate.data_ptr(), up.data_ptr(), gate.numel(), torch.get_num_threads())
+    both = [getattr(module, name)(values) for name in names]
+    gate, up = both if len(both) == 2 else both[0].chunk(2, dim=-1)
+    compiled_code = library(gate.dtype)
+    if compiled_code is not None and gate.dtype == up.dtype and (table is not None) == (gate.dtype == torch.bfloat16):
+        width, pointer = gate.shape[-1], None if table is None else table.data_ptr()
+        out = gate if gate.is_contiguous() else torch.empty_like(gate, memory_format=torch.contiguous_format)
+        gate, up = gate.reshape(-1, width), up.reshape(-1, width)
+        compiled_code.gated(
+            gate.data_ptr(), gate.stride(0), up.data_ptr(), up.stride(0), pointer, out.data_ptr(), len(gate), width,
+            torch.get_num_threads(),
+        )  # fmt: skip
+    elif table is None:
+        out = torch.nn.functional.silu(gate, inplace=True).mul_(up)
     else:
-        gate = torch.nn.functional.silu(gate, inplace=True).mul_(up)
-    down: torch.Tensor = module.down_proj(gate)
+        out = (module.act_fn if hasattr(module, "act_fn") else module.activation_fn)(gate).mul(up)
+    down: torch.Tensor = module.down_proj(out)
     return down
 
 
+def _activated(module: Any, values: torch.Tensor, *, table: torch.Tensor) -> torch.Tensor:
+    """An activation of bfloat16, looked up."""
+    compiled_code = library(torch.bfloat16)
+    if values.dtype != torch.bfloat16 or not values.is_contiguous() or torch.is_grad_enabled() or compiled_code is None:
+        plain: torch.Tensor = type(module).forward(module, values)
+        return plain
+    out = torch.empty_like(values)
+    pointers = values.data_ptr(), table.data_ptr(), out.data_ptr()
+    compiled_code.activated(*pointers, values.numel(), torch.get_num_threads())
+    return out
+
+
+def _table(act: Any) -> torch.Tensor | None:
+    """What an activation makes of each of the values of bfloat16, in the order of their bits; None where what it makes
+    hangs on more."""
+    if type(act).__module__ not in _ACTIVATIONS or next(act.parameters(), None) is not None:
+        return None
+    values = torch.arange(_HALF_VALUES, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
+    with torch.inference_mode():
+        made = act(values)
+    same = isinstance(made, torch.Tensor) and made.dtype == torch.bfloat16 and made.shape == values.shape
+    return _kept(made.view(torch.int16).numpy().tobytes()) if same else None
+
+
+@functools.cache
+def _kept(table: bytes) -> torch.Tensor:
+    """One table for all layers, so that it stays in the processor's cache."""
+    return torch.frombuffer(bytearray(table), dtype=torch.int16)
+
+
 def greatest(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The largest value of each row of [rows, width], float32, and where it first stands; NaN of a row with a NaN."""
-    plain = values.device.type == "cpu" and values.is_contiguous() and values.dtype == torch.float32
-    library = _library() if plain else None
-    if library is None:
+    """The largest value of each row of [rows, width], as float32, and where it first stands; NaN of a row with a
+    NaN."""
+    compiled_code = library(values.dtype) if values.device.type == "cpu" and values.is_contiguous() else None
+    if compiled_code is None:
         top, places = values.max(dim=-1)
-        return top, places
+        return top.float(), places
     rows, width = values.shape
-    tops, places = values.new_empty(rows), torch.empty(rows, dtype=torch.long)
-    library.greatest(values.data_ptr(), rows, width, tops.data_ptr(), places.data_ptr(), torch.get_num_threads())
+    tops, places = torch.empty(rows), torch.empty(rows, dtype=torch.long)
+    pointers = tops.data_ptr(), places.data_ptr()
+    compiled_code.greatest(values.data_ptr(), rows, width, *pointers, torch.get_num_threads())
     return tops, places
 
 
-@functools.cache
-def _library() -> ctypes.CDLL | None:
-    """The compiled functions of `elementwise.c`."""
-    library = compiled("elementwise.c")
-    if library is not None:
-        pointer, long, integer = ctypes.c_void_p, ctypes.c_long, ctypes.c_int
-        library.rms_norm.argtypes = [pointer, pointer, pointer, long, long, ctypes.c_float, integer]
-        library.gated.argtypes = [pointer, pointer, long, integer]
-        library.rotated.argtypes = [pointer, long, long, pointer, pointer, pointer, long, long, long, integer]
-        library.greatest.argtypes = [pointer, long, long, pointer, pointer, integer]
-        library.greatest.restype = None
-        library.rms_norm.restype = library.gated.restype = library.rotated.restype = None
-    return library
-
-
-@contextlib.contextmanager
-def thin_rotary(module: Any) -> Iterator[None]:
-    """Within the block, the architecture of an attention module rotates its queries and keys in fewer passes."""
-    source = sys.modules.get(type(module).__module__)
-    own = vars(source).get(_ROTARY) if source is not None else None
-    if own is None or not type(module).__module__.startswith("transformers.") or not _rotates_halves(own):
-        yield
-        return
-
-    def rotate(
-        q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, *more: Any, **options: Any
-    ) -> Any:
-        # Some architectures rotate a part of each head.
-        whole = cos.dim() == 3 and cos.shape[-1] == q.shape[-1] == k.shape[-1]
-        return _rotary(q, k, cos, sin) if whole and not more and not options else own(q, k, cos, sin, *more, **options)
-
-    setattr(source, _ROTARY, rotate)
-    try:
-        yield
-    finally:
-        setattr(source, _ROTARY, own)
+def log_sums(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
+    """The largest of each row of logits [rows, width], where it first stands, and the logarithm of the sum of the
+    exponentials, in float32; None where nothing is compiled for them."""
+    compiled_code = library(logits.dtype) if logits.device.type == "cpu" and logits.is_contiguous() else None
+    if compiled_code is None:
+        return None
+    rows, width = logits.shape
+    tops, places, sums = torch.empty(rows), torch.empty(rows, dtype=torch.long), torch.empty(rows)
+    pointers = tops.data_ptr(), places.data_ptr(), sums.data_ptr()
+    compiled_code.log_sums(logits.data_ptr(), rows, width, *pointers, torch.get_num_threads())
+    return tops, places, sums
 
 
 @functools.cache
-def _rotates_halves(own: Callable[..., Any]) -> bool:
-    """Whether a function is `_rotary` done otherwise."""
-    query, key = (torch.linspace(-1.0, size, 6 * size).view(1, size, 3, 2).repeat(1, 1, 1, 4) for size in (2, 1))
-    angles = torch.linspace(0.0, 9.0, 24).view(1, 3, 8)
-    with contextlib.suppress(Exception):
-        expected, found = (rotate(query, key, angles.cos(), angles.sin()) for rotate in (own, _rotary))
-        return all(torch.allclose(one, other, atol=1e-6) for one, other in zip(expected, found, strict=True))
-    return False
-
-
-def _rotary(
-    q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rotary positions (Su et al. 2021), where the halves of a head are the pairs. q, k [batch, heads, tokens, dim];
-    cos, sin [batch, tokens, dim]."""
-    library, threads = _library(), torch.get_num_threads()
-    one = len(q) == len(k) == len(cos) == 1 and all(each.dtype == torch.float32 for each in (q, k, cos, sin))
-    if library is not None and one and all(each.stride(-1) == 1 for each in (q, k)) and not torch.is_grad_enabled():
-        cos, sin = cos.contiguous(), sin.contiguous()
-
-        def compiled_rotated(values: torch.Tensor) -> torch.Tensor:
-            _, heads, tokens, dim = values.shape
-            out = values.new_empty((1, tokens, heads, dim))
-            library.rotated(
-                values.data_ptr(), values.stride(2), values.stride(1), cos.data_ptr(), sin.data_ptr(), out.data_ptr(),
-                tokens, heads, dim, threads,
-            )  # fmt: skip
-            return out.transpose(1, 2)
-
-        return compiled_rotated(q), compiled_rotated(k)
-    cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
-    half = sin.shape[-1] // 2
-
-    def rotated(values: torch.Tensor) -> torch.Tensor:
-        out = values * cos
-        out[..., :half].addcmul_(values[..., half:], sin[..., :half], value=-1)
-        out[..., half:].addcmul_(values[..., :half], sin[..., half:])
-        return out
-
-    return rotated(q), rotated(k)
+def library(dtype: torch.dtype) -> ctypes.CDLL | None:
+    """The compiled functions of `elementwise.c` for tensors of a type; None where there are none."""
+    if dtype not in (torch.float32, torch.bfloat16):
+        return None
+    found = compiled("elementwise.c", (f"-DHALF={int(dtype == torch.bfloat16)}",))
+    if found is None:
+        return None
+    pointer, long, integer, number = ctypes.c_void_p, ctypes.c_long, ctypes.c_int, ctypes.c_float
+    found.rms_norm.argtypes = [pointer, pointer, pointer, long, long, number, number, integer, integer]
+    found.gated.argtypes = [pointer, long, pointer, long, pointer, pointer, long, long, integer]
+    found.rotated_heads.argtypes = [pointer, long, long, pointer, pointer, pointer, long, long, long, long, integer]
+    found.greatest.argtypes = [pointer, long, long, pointer, pointer, integer]
+    found.log_sums.argtypes = [pointer, long, long, pointer, pointer, pointer, integer]
+    functions = [found.rms_norm, found.gated, found.rotated_heads, found.greatest, found.log_sums]
+    if dtype == torch.bfloat16:
+        found.activated.argtypes = [pointer, pointer, pointer, long, integer]
+        functions.append(found.activated)
+    for function in functions:
+        function.restype = None
+    return found

@@ -277,7 +277,7 @@ class Executor:
     def _verify_logits(self, tokens: Sequence[int], logits: torch.Tensor) -> None:
         """Raise SharingDiffersError when a plain pass predicts otherwise what follows `tokens`."""
         assert self.decoder is not None
-        plain = self.decoder.logits(self.decoder.hidden(**self.decoder.padded([tokens]))[0, -1:])[0]
+        plain = self.decoder.logits(self.decoder.hidden(**self.decoder.padded([tokens]))[0, -1:])[0].float()
         apart = float((logits - plain).norm() / plain.norm().clamp(min=1e-6))
         if not apart <= self._tolerance():
             raise SharingDiffersError(f"a shared step's logits are {apart:.1%} away from those of a plain pass")

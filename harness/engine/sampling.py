@@ -175,10 +175,12 @@ class RowChoice:
 
 
 def choose_tokens(logits: torch.Tensor, rows: Sequence[RowChoice], dtype: str) -> list[int]:
-    """The next token of each row of `logits` [rows, vocabulary] (float32; may be changed in place).
+    """The next token of each row of `logits` [rows, vocabulary] (may be changed in place).
 
     Raises ModelError when the logits are not numbers.
     """
+    if logits.is_cuda or not all(row.rule.is_plain_argmax for row in rows):
+        logits = logits.float()
     for index, row in enumerate(rows):
         if row.rule.penalises:
             _penalise(logits[index], row)

@@ -11,11 +11,52 @@
 #endif
 typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int32_t whole __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef uint32_t bits __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 static inline vec all(float one) { return one - (vec){0}; }
 
 static inline vec choose(whole which, vec one, vec other) {
     return (vec)((which & (whole)one) | (~which & (whole)other));
+}
+
+/* Values of a tensor; HALF: they are bfloat16. All arithmetic is float32 in either case. */
+#if HALF
+typedef uint16_t value;
+typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
+static inline vec load(const value *from) {
+    return (vec)(__builtin_convertvector(*(const halves *)from, bits) << 16);
+}
+static inline float number(value half) {
+    union { uint32_t bits; float number; } both = {(uint32_t)half << 16};
+    return both.number;
+}
+/* To the nearest bfloat16, ties to even, in the upper half of each lane; a NaN stays one. */
+static inline bits nearest(vec numbers) {
+    bits own = (bits)numbers, broken = (bits)(numbers != numbers);
+    return (~broken & (own + 0x7fff + (own >> 16 & 1))) | (broken & 0x7fc00000);
+}
+static inline vec rounded(vec numbers) { return (vec)(nearest(numbers) & 0xffff0000); }
+static inline void store(value *to, vec numbers) {
+    *(halves *)to = __builtin_convertvector(nearest(numbers) >> 16, halves);
+}
+#else
+typedef float value;
+static inline vec load(const value *from) { return *(const vec *)from; }
+static inline float number(value one) { return one; }
+static inline vec rounded(vec numbers) { return numbers; }
+static inline void store(value *to, vec numbers) { *(vec *)to = numbers; }
+#endif
+
+/* The same of fewer values than a vector has; the rest is 0. */
+static inline vec load_some(const value *from, long count) {
+    value all_of_it[LANES] = {0};
+    memcpy(all_of_it, from, count * sizeof(value));
+    return load(all_of_it);
+}
+static inline void store_some(value *to, vec numbers, long count) {
+    value all_of_it[LANES];
+    store(all_of_it, numbers);
+    memcpy(to, all_of_it, count * sizeof(value));
 }
 
 static inline float largest(vec of) {

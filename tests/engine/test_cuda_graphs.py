@@ -71,7 +71,7 @@ def capture(step: cuda_graphs.Step) -> cuda_graphs.Step:
 def operators_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a card there are no compiled functions of a processor, and a tape would not see them."""
     monkeypatch.setattr(kernels, "_kernels", lambda *_: None)
-    monkeypatch.setattr(elementwise, "_library", lambda: None)
+    monkeypatch.setattr(elementwise, "library", lambda _: None)
 
 
 @pytest.fixture
