@@ -2,7 +2,7 @@
  *
  * -DDIM=64        values of a head; a multiple of LANES
  * -DGROUP=3       query heads of a key head
- * -DHALF=0        1: tensors are bfloat16; all arithmetic is float32 in either case
+ * -DHALF=0        1: tensors are bfloat16; all arithmetic is float32 in either case, or as exact
  *
  * Softmax is taken a block of keys at a time, with the largest score and the sum carried along (Milakov and Gimelshein
  * 2018, "Online normalizer calculation for softmax"; Dao et al. 2022, "FlashAttention"). Strides count values.
@@ -12,6 +12,16 @@
 #endif
 
 #include "vectors.h"
+#if HALF && defined __AMX_BF16__ && defined __linux__ && DIM % 32 == 0
+#include "tiles.h"
+#else
+static int tiles_are_allowed(void) { return 0; }
+#endif
+
+static int by_tiles;
+
+/* Called once, before all else. Whether products of many queries go by the processor's matrix unit. */
+int prepare(void) { return by_tiles = tiles_are_allowed(); }
 
 #define ROWS 6                  /* a register tile is ROWS queries by two vectors */
 #define TILE (2 * LANES)
@@ -62,6 +72,33 @@ static inline float fold(float *scores, int count, float *most, float *total) {
     *total = *total * kept + sum(added);
     *most = now;
     return kept;
+}
+
+/* What was found of queries [from, from + count) of a job goes to `out` and `lse`. */
+static inline void finish(
+    float sums[][DIM], const float *most, const float *total, const int64_t *places, long first, long from, int count,
+    value *out, long out_row, float *lse, long lse_row, int join) {
+    for (int at = 0; at < count; at++) {
+        long token = first + (from + at) / GROUP, head = (from + at) % GROUP;
+        if (places) token = places[token];
+        float mine = total[at] == 0 ? -INFINITY : most[at] + logf(total[at]);
+        float share = total[at] == 0 ? 0 : 1 / total[at], other = 0;
+        value *to = out + token * out_row + head * DIM;
+        float *log = lse + token * lse_row + head;
+        if (join && *log != -INFINITY) {
+            float before = *log, high = before > mine ? before : mine;
+            float both = high + logf(expf(before - high) + expf(mine - high));
+            other = expf(before - both);
+            share *= expf(mine - both);
+            *log = both;
+        } else
+            *log = mine;
+        for (int place = 0; place < WIDE; place++) {
+            vec found = *(vec *)&sums[at][place * LANES] * share;
+            if (other) found += load(to + place * LANES) * other;
+            store(to + place * LANES, found);
+        }
+    }
 }
 
 /* Queries [from, from + count) of a job: query i is head i % GROUP of token i / GROUP. */
@@ -129,28 +166,73 @@ static void attend_block(
                     tile(seen, scores[row], KEYS, right + place, right_row, &sums[part + row][place], DIM, 1);
         }
     }
+    finish(sums, most, total, places, first, from, count, out, out_row, lse, lse_row, join);
+}
+
+#if HALF && defined __AMX_BF16__ && defined __linux__ && DIM % 32 == 0
+#define PAIR 32    /* queries of two strips of tiles, and keys or values beside each other */
+#define BLOCK 256  /* keys */
+
+/* The same by tiles. Weights are two numbers of bfloat16 each, the second what the first is short of. */
+static void attend_block_by_tiles(
+    const value *query, long query_head, long query_row, const int64_t *places, long first, long from, int count,
+    const value *all_keys, long key_row, const value *all_values, long value_row, long keys, const float *mask,
+    int causal, float scale, value *out, long out_row, float *lse, long lse_row, int join) {
+    value queries[QUERIES + PAIR][DIM], high[PAIR][BLOCK], low[PAIR][BLOCK];
+    float sums[QUERIES + PAIR][DIM], most[QUERIES], total[QUERIES], scores[PAIR][BLOCK];
+    vec totals[QUERIES];
+    uint32_t packed[BLOCK / 16][DIM / 2][16], held[BLOCK / 2][DIM];
     for (int at = 0; at < count; at++) {
         long token = first + (from + at) / GROUP, head = (from + at) % GROUP;
-        if (places) token = places[token];
-        float mine = total[at] == 0 ? -INFINITY : most[at] + logf(total[at]);
-        float share = total[at] == 0 ? 0 : 1 / total[at], other = 0;
-        value *to = out + token * out_row + head * DIM;
-        float *log = lse + token * lse_row + head;
-        if (join && *log != -INFINITY) {
-            float before = *log, high = before > mine ? before : mine;
-            float both = high + logf(expf(before - high) + expf(mine - high));
-            other = expf(before - both);
-            share *= expf(mine - both);
-            *log = both;
-        } else
-            *log = mine;
-        for (int place = 0; place < WIDE; place++) {
-            vec found = *(vec *)&sums[at][place * LANES] * share;
-            if (other) found += load(to + place * LANES) * other;
-            store(to + place * LANES, found);
+        memcpy(queries[at], query + head * query_head + (places ? places[token] : token) * query_row, sizeof queries[0]);
+        most[at] = -INFINITY;
+        totals[at] = (vec){0};
+    }
+    memset(queries[count], 0, sizeof queries[0] * PAIR);
+    memset(sums, 0, sizeof sums[0] * (count + PAIR));
+    long last = causal ? (from + count - 1) / GROUP + 1 : keys; /* keys that any of these queries sees */
+    if (last > keys) last = keys;
+    begin_tiles();
+    for (long start = 0; start < last; start += BLOCK) {
+        int width = last - start < BLOCK ? last - start : BLOCK, pairs = (width + PAIR - 1) / PAIR;
+        for (int one = 0; one < pairs * PAIR; one += 16)
+            turn_pairs(all_keys + (start + one) * key_row, key_row, width - one, DIM / 2, packed[one / 16]);
+        for (int one = 0; one < pairs * PAIR; one += 2) {
+            const value *row = all_values + (start + one) * value_row;
+            if (one < width) pair_rows(row, one + 1 < width ? row + value_row : 0, DIM, held[one / 2]);
+            else memset(held[one / 2], 0, sizeof held[0]);
+        }
+        for (int part = 0; part < count; part += PAIR) {
+            int many = count - part < PAIR ? count - part : PAIR, strips = many > 16 ? 2 : 1;
+            long ends = causal ? (from + part + many - 1) / GROUP + 1 - start : width;
+            if (ends <= 0) continue;
+            int seen = ends < width ? ends : width, steps = (seen + PAIR - 1) / PAIR;
+            for (int one = 0; one < seen; one += PAIR)
+                multiply_tiles(strips, DIM / 32, queries[part], 0, DIM, packed[one / 16][0], 16, DIM / 2 * 16,
+                               &scores[0][one], BLOCK, 0);
+            for (int row = 0; row < many; row++) {
+                long token = (from + part + row) / GROUP;
+                int mine = seen;
+                if (causal && token + 1 - start < mine) mine = token + 1 - start > 0 ? token + 1 - start : 0;
+                if (mask)
+                    for (int one = 0; one < mine; one++)
+                        scores[row][one] = scores[row][one] * scale + mask[token * keys + start + one];
+                float kept = fold_in_tiles(scores[row], mine, steps * PAIR, mask ? 1 : scale, &most[part + row],
+                                           &totals[part + row], high[row], low[row]);
+                if (kept != 1)
+                    for (int place = 0; place < WIDE; place++) *(vec *)&sums[part + row][place * LANES] *= kept;
+            }
+            for (int place = 0; place < DIM; place += PAIR)
+                multiply_tiles(strips, steps, high[0], low[0], BLOCK, &held[0][place], DIM, 16, &sums[part][place], DIM, 1);
         }
     }
+    _tile_release();
+    for (int at = 0; at < count; at++) total[at] = sum(totals[at]);
+    finish(sums, most, total, places, first, from, count, out, out_row, lse, lse_row, join);
 }
+#else
+#define attend_block_by_tiles attend_block
+#endif
 
 /* Attention of many queries. query [heads, tokens, DIM]; keys and values [heads / GROUP, tokens, DIM]; out [tokens,
  * heads, DIM]; lse [tokens, heads]. jobs [count][5]: first token and how many, first key and how many, and where in
@@ -176,7 +258,7 @@ void attend(
         long step = ((all_queries + pieces - 1) / pieces + ROWS - 1) / ROWS * ROWS; /* equal pieces: none is short */
         long from = piece * step, left = all_queries - from;
         if (left <= 0) continue;
-        attend_block(
+        (by_tiles ? attend_block_by_tiles : attend_block)(
             query + head * GROUP * query_head, query_head, query_row, places, mine[0], from,
             left < step ? left : step, keys + head * key_head + mine[2] * key_row, key_row,
             values + head * value_head + mine[2] * value_row, value_row, mine[3],

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 SWITCH = "HARNESS_COMPILE"
 """The variable of the environment that forbids compiling where it is `0`."""
 _FOLDER = Path(__file__).parent
-_SHARED = "vectors.h"
+_SHARED = ("vectors.h", "tiles.h")
 _OPTIONS = ("-std=gnu11", "-O3", "-march=native", "-ffp-contract=fast", "-fopenmp", "-fPIC")
 _COMPILING_S = 120
 
@@ -55,7 +55,7 @@ def compiled(source: str, defines: Sequence[str] = ()) -> ctypes.CDLL | None:
 
 def _library(compiler: str, source: str, defines: Sequence[str]) -> Path:
     """The library, out of the cache or compiled into it."""
-    texts = [(_FOLDER / name).read_text("utf-8") for name in (source, _SHARED)]
+    texts = [(_FOLDER / name).read_text("utf-8") for name in (source, *_SHARED)]
     identity = "\0".join((*texts, compiler, *_OPTIONS, *defines, _instructions()))
     name = f"{Path(source).stem}-{hashlib.sha256(identity.encode()).hexdigest()[:24]}.so"
     made = cache_folder("compiled") / name

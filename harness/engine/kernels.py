@@ -142,6 +142,7 @@ def _kernels(dim: int, group: int, dtype: torch.dtype) -> Kernels | None:
     library = compiled("attention.c", (f"-DDIM={dim}", f"-DGROUP={group}", f"-DHALF={half}"))
     if library is None:
         return None
+    library.prepare()
     found = Kernels(library, dim, group)
     apart = _difference(found, dtype)
     if not apart <= _TOLERANCES[dtype]:
