@@ -268,30 +268,36 @@ void attend(
 }
 
 #define HEADS (GROUP < 6 ? GROUP : 6) /* that are computed together in registers */
-#define NEAR (12 / HEADS)             /* keys, or vectors of a value, at a time beside them */
+#define NEAR (12 / HEADS)             /* vectors of a value at a time beside them */
+#define BESIDE (HEADS == 1 ? 8 : HEADS < 4 ? 4 : 2) /* keys at a time beside them: LANES are a multiple */
 #define AHEAD 8                       /* rows of keys and values that are fetched before they are needed */
 #define LINE (64 / sizeof(value))
 
-/* Scores of `heads` queries to keys [0, count), a few of each at a time. */
+/* Scores of `heads` queries to keys [0, count), a few of each at a time; `to` has room for a multiple of LANES. */
 static inline __attribute__((always_inline)) void scores_of(
     int heads, int near, float queries[][DIM], const value *key, long key_row, long count, float *to, long to_row) {
-    for (long start = 0; start < count; start += near) {
-        for (int one = 0; one < near; one++)
-            for (int place = 0; place < DIM; place += LINE)
-                __builtin_prefetch(key + (start + one + AHEAD) * key_row + place);
-        vec sums[NEAR][HEADS];
-        for (int one = 0; one < near; one++)
-            for (int head = 0; head < heads; head++) sums[one][head] = (vec){0};
-        for (int part = 0; part < WIDE; part++)
-            for (int one = 0; one < near; one++) {
-                /* Past the end the last key is taken again. */
-                long at = start + one < count ? start + one : count - 1;
-                vec mine = load(key + at * key_row + part * LANES);
-                for (int head = 0; head < heads; head++)
-                    sums[one][head] += mine * *(vec *)&queries[head][part * LANES];
-            }
-        for (int one = 0; one < near && start + one < count; one++)
-            for (int head = 0; head < heads; head++) to[head * to_row + start + one] = sum(sums[one][head]);
+    for (long start = 0; start < count; start += LANES) {
+        vec found[HEADS][LANES];
+        for (long first = 0; first < LANES; first += near) {
+            for (int one = 0; one < near; one++)
+                for (int place = 0; place < DIM; place += LINE)
+                    __builtin_prefetch(key + (start + first + one + AHEAD) * key_row + place);
+            vec added[BESIDE][HEADS];
+            for (int one = 0; one < near; one++)
+                for (int head = 0; head < heads; head++) added[one][head] = (vec){0};
+            for (int part = 0; part < WIDE; part++)
+                for (int one = 0; one < near; one++) {
+                    /* Past the end the last key is taken again. */
+                    long at = start + first + one < count ? start + first + one : count - 1;
+                    vec mine = load(key + at * key_row + part * LANES);
+                    for (int head = 0; head < heads; head++)
+                        added[one][head] += mine * *(vec *)&queries[head][part * LANES];
+                }
+            for (int one = 0; one < near; one++)
+                for (int head = 0; head < heads; head++) found[head][first + one] = added[one][head];
+            if (start + first + near >= count) break;
+        }
+        for (int head = 0; head < heads; head++) *(vec *)(to + head * to_row + start) = sums(found[head]);
     }
 }
 
@@ -305,10 +311,10 @@ static void attend_slot(
             *(vec *)&queries[head][part * LANES] = load(query + head * query_head + part * LANES) * scale;
     long width = (count + LANES - 1) / LANES * LANES;
     if (heads == HEADS)
-        scores_of(HEADS, NEAR, queries, key, key_row, count, room, width);
+        scores_of(HEADS, BESIDE, queries, key, key_row, count, room, width);
     else
         for (int head = 0; head < heads; head++)
-            scores_of(1, NEAR, queries + head, key, key_row, count, room + head * width, width);
+            scores_of(1, BESIDE, queries + head, key, key_row, count, room + head * width, width);
     for (int head = 0; head < heads; head++) {
         float *mine = room + head * width;
         vec high = all(-INFINITY), total = {0};

@@ -73,6 +73,32 @@ static inline float sum(vec of) {
     return half[0];
 }
 
+/* The sums of as many vectors as a vector has lanes, each as `sum` takes it; `of` is used up. */
+static inline vec sums(vec *of) {
+#if LANES == 16
+#define ADD(WIDTH, FIRST, SECOND)           \
+    for (int one = 0; one < WIDTH; one++) \
+        of[one] = __builtin_shuffle(of[one], of[one + WIDTH], (whole)FIRST) + \
+                  __builtin_shuffle(of[one], of[one + WIDTH], (whole)SECOND);
+#define LIST(...) {__VA_ARGS__}
+    ADD(8, LIST(0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23),
+        LIST(8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31))
+    ADD(4, LIST(0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27),
+        LIST(4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31))
+    ADD(2, LIST(0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29),
+        LIST(2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31))
+    ADD(1, LIST(0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30),
+        LIST(1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31))
+#undef LIST
+#undef ADD
+    return of[0];
+#else
+    vec found;
+    for (int one = 0; one < LANES; one++) found[one] = sum(of[one]);
+    return found;
+#endif
+}
+
 /* e^x for x <= 0, to a unit or two in the last place; NaN stays NaN. 2^n times a polynomial in the rest, with the
  * coefficients of Cephes' expf (Moshier). */
 static inline vec exponential(vec x) {
