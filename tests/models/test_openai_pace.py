@@ -277,3 +277,10 @@ def test_a_window_is_used_up_soon_after_it_opens(
 ) -> None:
     found = asked(monkeypatch, windows(says), number)
     assert not found.errors and seconds < found.seconds < seconds / 0.94
+
+
+def test_a_sample_that_is_refused_at_random_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of those that answer others a 503 is no failure of this request: six of them in a row are chance."""
+    rng = random.Random(1)
+    found = asked(monkeypatch, lambda now: (503, {}) if rng.random() < 0.4 else None, 4000)
+    assert not found.errors and found.seconds < 4000 / 64 * 0.2 / 0.6

@@ -1,8 +1,9 @@
 """Asks a server: tries again what may work later, and says clearly what will not.
 
 Tried again, with growing and random pauses: 408, 5xx, broken connections, timeouts, replies that are no replies. A
-429 is no try: the request waits as the server asks, for as long as its time lasts. An error of one request: every other
-4xx. The end of the run: a wrong key, model or address, a server that is gone, and a mistake that all requests share.
+429 is no try, and nor is a 503 of a server that answers others: the request waits as the server asks, for as long as
+its time lasts. An error of one request: every other 4xx. The end of the run: a wrong key, model or address, a server
+that is gone, and a mistake that all requests share.
 """
 
 from __future__ import annotations
@@ -126,11 +127,13 @@ class Client:
                 continue
             refused_by, handed_over = None, 0
             wish = failure.pause
-            if failure.throttled and wish is not None and wish >= attempts.left:
+            # Of a server that answers others a 503 says no more of this request than a 429 does.
+            throttled = failure.throttled or (failure.status == 503 and server.pace.lets_in)
+            if throttled and wish is not None and wish >= attempts.left:
                 # Three days, it says. If it answers others, or may do so, it is asked again as if it had said nothing.
                 may_answer = server.pace.lets_in or (server.under_way > 0 and attempts.number == 0)
                 wish = None if may_answer else wish
-            pause = attempts.failed(wish, throttled=failure.throttled)
+            pause = attempts.failed(wish, throttled=throttled)
             if pause is None:
                 break
             ticket = id(failure)

@@ -46,7 +46,7 @@ _DOUBT = 1.5
 """Standard errors within which a share may be what it usually is."""
 _OVERSHOOT, _MOST_OVERSHOOT = 1.02, 2.0
 """Of what the server lets in, that is asked: at first, and where it takes more to be let in as often."""
-_MOST_RANDOM = 0.5
+_MOST_RANDOM = 0.75
 """A server that refuses more than that is asked less, for whatever cause."""
 _REMEMBERED = 120
 """Requests of which that share is known, at most: what was long ago counts for less."""

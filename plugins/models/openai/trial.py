@@ -26,7 +26,7 @@ LEAST_RATE = 0.5
 """Requests a second below which a trial would take too long."""
 _LATEST = 2000
 """Requests that are looked at, of those before this moment."""
-_HOPELESS, _HARDLY_ANY = 24, 0.75
+_HOPELESS, _HARDLY_ANY = 24, 0.9
 """Requests after which a trial is given up where such a share is refused."""
 
 
