@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import click
 
@@ -69,7 +70,7 @@ def print_new_task(name: str, source: str, to: Path, data: tuple[str, ...]) -> N
 
 def find_scaffold(kind: str) -> Path:
     """The folder that is copied. Scaffolds come from plugins' template folders, our own included."""
-    from harness.registry import load_plugins
+    from harness.registry import Kind, load_plugins
 
     scaffolds: dict[str, Path] = {}
     for _, folder in load_plugins().template_folders():
@@ -78,7 +79,9 @@ def find_scaffold(kind: str) -> Path:
                 scaffolds.setdefault(child.name, child)
     if kind not in scaffolds:
         there_are = ", ".join(sorted(scaffolds))
-        raise UsageError(f"there is no scaffold '{kind}'{suggest(kind, scaffolds)} (there are: {there_are})")
+        is_provided = kind in get_args(Kind)
+        near = f": a {kind} comes with `harness new plugin NAME`" if is_provided else suggest(kind, scaffolds)
+        raise UsageError(f"there is no scaffold '{kind}'{near} (there are: {there_are})")
     return scaffolds[kind]
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import click
 
-from harness.cli.console import counted, line, long_table, notice
+from harness.cli.console import counted, line, long_table, notice, show, table
 from harness.cli.options import INCLUDE_PATH, checked_folders
 from harness.errors import ExitCode, HarnessError
 
@@ -41,7 +42,11 @@ def command(name: str | None, include_path: tuple[str, ...], as_json: bool) -> i
         line(json.dumps(recipes, ensure_ascii=False, indent=2))
     else:
         rows = [[each["recipe"], each["title"], each["date"], ", ".join(each["tasks"])] for each in recipes]
-        line(long_table(["recipe", "model", "date", "tasks"], rows))
+        columns = ["recipe", "model", "date", "tasks"]
+        if sys.stdout.isatty():
+            show(table(columns, rows, shortened=["model", "tasks"]))
+        else:
+            line(long_table(columns, rows))
     for problem in problems:
         notice(problem)
     if not as_json:

@@ -92,3 +92,8 @@ def test_an_unknown_kind_is_told_what_there_is() -> None:
         "no scaffold 'taks'; did you mean 'task'? "
         "(there are: environment, plugin, rubric, swift_loop, task, tau_bench, training_loop)" in refused.stderr
     )
+
+
+def test_what_a_plugin_brings_is_started_by_the_scaffold_of_plugins() -> None:
+    refused = run_harness("new", "metric", "mine")
+    assert "no scaffold 'metric': a metric comes with `harness new plugin NAME` (there are: " in refused.stderr

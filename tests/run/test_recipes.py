@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -286,3 +290,22 @@ def test_recorded_outputs_agree_with_what_was_published(tmp_path: Path) -> None:
         assert f" {verdict} " in table, done.stdout + done.stderr
         found = re.search(r"not as published: (\d+) of 900 answers unparsed", table)
         assert found and (int(found[1]) > 300) is (verdict == "below")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a terminal of its own")
+def test_the_list_of_recipes_fits_a_narrow_terminal() -> None:
+    import pty
+
+    terminal, end = pty.openpty()
+    command = [sys.executable, "-m", "harness", "recipes"]
+    environment = {**os.environ, "COLUMNS": "60", "NO_COLOR": "1", "TERM": "xterm"}
+    with subprocess.Popen(command, stdout=end, stderr=subprocess.DEVNULL, env=environment) as process:
+        os.close(end)
+        written = b""
+        with contextlib.suppress(OSError):  # how the end of a terminal reads on Linux
+            while part := os.read(terminal, 1 << 16):
+                written += part
+    os.close(terminal)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", written.decode()).split("\r\n")
+    assert process.returncode == 0 and any(line.startswith("deepseek_r1 ") for line in lines)
+    assert max(map(len, lines)) <= 60
