@@ -35,18 +35,17 @@ def open_dataset(spec: DatasetSpec, split: str, hook: Any) -> Rows:
     with _OPENING:
         lock, opened = _place_of(hook, key)
     with lock:
-        if not opened:
-            opened.append(load_split(spec, split, hook))
-        rows = opened[0]
-        if len(rows.rows) > MANY:
-            _LARGE.append(opened)
-        return rows
+        found = list(opened)  # another thread may let go of it
+        if not found:
+            found = opened[:] = [load_split(spec, split, hook)]
+        _remember(opened, len(found[0].rows))
+        return found[0]
 
 
 MANY = 50_000
 _OPENING = threading.Lock()
-_LARGE: list[list[Rows]] = []
-"""Where rows of large splits are remembered, until `forget_large`."""
+_REMEMBERED: dict[int, tuple[list[Rows], int]] = {}
+"""Where rows are remembered, and how many: by the place's own number, the one that was asked for last at the end."""
 
 
 @functools.lru_cache(maxsize=1024)
@@ -55,12 +54,25 @@ def _place_of(hook: Any, key: str) -> tuple[threading.Lock, list[Rows]]:
     return threading.Lock(), []
 
 
+def _remember(opened: list[Rows], count: int) -> None:
+    """Let go of the splits that were asked for longest ago while all together have more than `MANY` rows."""
+    with _OPENING:
+        _REMEMBERED.pop(id(opened), None)
+        left = MANY - count - sum(n for _, n in _REMEMBERED.values())
+        while left < 0 and _REMEMBERED:
+            place, n = _REMEMBERED.pop(next(iter(_REMEMBERED)))
+            place.clear()
+            left += n
+        _REMEMBERED[id(opened)] = opened, count
+
+
 def forget_large() -> None:
     """Let go of splits of more than `MANY` rows: samples hold what they need of them, and no second copy is kept."""
     with _OPENING:
-        for opened in _LARGE:
-            opened.clear()
-        _LARGE.clear()
+        for number, (opened, count) in list(_REMEMBERED.items()):
+            if count > MANY:
+                opened.clear()
+                del _REMEMBERED[number]
 
 
 def make_rows(rows: Sequence[Mapping[str, JSON]], origin: str, features: JSON = None) -> Rows:
