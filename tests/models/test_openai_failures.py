@@ -42,10 +42,46 @@ def test_a_missing_model_is_told_what_there_is(server: ScriptedServer) -> None:
         answer(make(server, model="smal"), ask())
 
 
-def test_an_exhausted_quota_is_not_waited_for(server: ScriptedServer) -> None:
-    server.script(Reply({"error": {"message": "no more", "code": "insufficient_quota"}}, 429))
-    with pytest.raises(ModelError, match="no quota left"):
-        answer(make(server), ask())
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (429, {"message": "no more", "code": "insufficient_quota"}),
+        (429, {"message": "no more", "type": "insufficient_quota", "code": None}),
+        (429, {"message": "no more", "type": "exceeded_current_quota_error"}),
+        (429, {"message": "no more: 您的账户已欠费", "code": "1113"}),
+        (402, {"message": "no more"}),
+        (400, {"message": "no more", "code": "Arrearage"}),
+    ],
+)
+def test_an_account_without_money_ends_the_run_at_once(
+    server: ScriptedServer, status: int, said: dict[str, str | None]
+) -> None:
+    server.script(chat("fine"), Reply({"error": said}, status))
+    with pytest.raises(ModelError, match=rf"answers {status}: no more.*no quota left"):
+        answers(make(server), [ask(), ask()])
+    assert len(server.asked) == 2
+
+
+def test_a_prompt_about_debts_and_a_limit_called_quota_end_no_run(server: ScriptedServer) -> None:
+    exceeded = error(429, "You exceeded your current quota. Please retry in 0.01s.")
+    server.script(error(400, "no such field in: 欠费怎么办"), exceeded, chat("fine"))
+    refused, fine = answers(make(server), [ask(), ask()])
+    assert str(refused.error).startswith("status 400") and fine.text == "fine"
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (Reply(b"<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>", 502), "502 Bad Gateway"),
+        (Reply(b"<!DOCTYPE html>\n<html><style>h1 {}</style><h1>Busy</h1></html>", 502), "a web page: Busy"),
+        (Reply(b"", 500), "status 500: (empty)"),
+        (Reply(b""), "not usable: (empty)"),
+    ],
+)
+def test_what_is_no_json_is_said_in_a_few_words(server: ScriptedServer, reply: Reply, said: str) -> None:
+    server.script(chat("fine"), reply)
+    _, failed = answers(make(server, max_retries=0), [ask(), ask()])
+    assert said in str(failed.error) and "<" not in str(failed.error)
 
 
 def test_a_moderated_prompt_fails_alone(server: ScriptedServer) -> None:

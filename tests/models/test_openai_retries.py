@@ -48,6 +48,22 @@ def test_it_gives_up_after_the_retries_and_goes_on_with_the_others(server: Scrip
     assert len(server.asked) == 5
 
 
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        Reply({"error": {"message": "busy", "type": "overloaded_error"}}, 500),
+        Reply({"error": {"message": "busy", "code": "429"}}),
+        Reply({"error": {"message": "busy", "code": 529}}),
+        Reply({"error": {"message": "busy", "code": "rate_limit_exceeded"}}),
+    ],
+)
+def test_a_server_that_is_overloaded_is_waited_for_under_whichever_status(
+    server: ScriptedServer, refusal: Reply
+) -> None:
+    server.script(*[refusal] * 4, chat("at last"))
+    assert answer(make(server, max_retries=0), ask()).text == "at last"
+
+
 def waited(model: OpenAIModel, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses that the model makes, which then take no time."""
     pauses: list[float] = []

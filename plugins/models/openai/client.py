@@ -22,6 +22,8 @@ from .connection import Connection, Outgoing, Upload
 from .errors import (
     RequestError,
     RetryableError,
+    is_overload,
+    is_unpaid,
     is_withheld,
     message_of,
     parse_error,
@@ -119,7 +121,7 @@ class Client:
                 raise self._hidden(error) from None
             finally:
                 self.servers.give(server)
-            if failure.status in (429, 503, 529):
+            if failure.throttled or failure.status == 503:
                 server.pace.refused(start, failure.pause, unavailable=failure.status == 503)
             attempts.spend(time.monotonic() - started)
             if self._hands_over(server, failure) and handed_over < len(self.servers.all) - 1 and attempts.left > 0:
@@ -235,11 +237,11 @@ class Client:
         error, status = parse_error(reply.content), reply.status
         server = server or self.servers.all[0]
         self._fruitless = 0 if status < 500 else self._fruitless
-        if status == 429 and b"insufficient_quota" in reply.content:
-            raise self._end(server, status, error.message)
+        if is_unpaid(error, status):
+            raise self._end(server, status, error.message, "the account has no quota left")
         if may_pass(status):
             pause = asked_pause(reply.headers, error.message)
-            throttled = is_throttling(status, pause)
+            throttled = is_throttling(status, pause) or is_overload(error)
             return RetryableError(f"status {status}: {error.message}", status, pause=pause, throttled=throttled)
         # After an answer, a 403 is about this prompt (a provider's moderation), not about the key.
         moderated = status == 403 and (self._answered or is_withheld(error))
@@ -257,11 +259,10 @@ class Client:
                 f"{self.hide(str(failure))}; what is done is kept, the same command goes on"
             )
 
-    def _end(self, server: ModelServer, status: int, message: str) -> ModelError:
-        remedy = {
+    def _end(self, server: ModelServer, status: int, message: str, remedy: str = "") -> ModelError:
+        remedy = remedy or {
             401: "check the key: OPENAI_API_KEY, or --model_args api_key=...",
             403: "this key may not use this model: --model_args api_key=..., model=...",
-            429: "the account has no quota left",
         }.get(status, "check --model_args base_url=..., model=... and api=chat|completions")
         if status == 404 and self.known_models:
             remedy += f"; the server has {', '.join(self.known_models[:5])}"

@@ -43,6 +43,17 @@ _NO_TOOLS = re.compile(
     r"|\b(tools|tool_choice)\b(?![.\[]|['\"]?, ?\d).{0,40}(unsupported|not (supported|permitted|allowed))",
     re.I,
 )
+# An account without money or quota, as OpenAI, Alibaba Cloud, Moonshot, Zhipu and DeepSeek name it. That a quota "is
+# exceeded" is no such name: Gemini says so of its limits a minute.
+_UNPAID = re.compile(
+    r"insufficient.?(quota|balance|funds|credits?)|billing.?hard.?limit|arrear|exceeded_current_quota_error"
+    r"|欠费|余额不足",
+    re.I,
+)
+_OVERLOADED = re.compile(r"overloaded|rate.?limit|too.?many.?requests", re.I)
+_PAGE = re.compile(r"\s*(<!doctype html|<html)", re.I)
+_TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.I | re.DOTALL)
+_TAG = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.I | re.DOTALL)
 # Fields that a run can do without. Those that carry the question are not among them.
 _KEPT = ("model", "messages", "prompt", "tools", "echo", "logprobs", "prompt_logprobs")
 
@@ -96,8 +107,18 @@ def parse_error(content: bytes) -> ServerError:
     try:
         value: Any = json.loads(content)
     except (ValueError, RecursionError):
-        return ServerError(short(content[:20_000].decode("utf-8", "replace")))
+        return ServerError(_of_text(content[:20_000].decode("utf-8", "replace")))
     return _error_of(value)
+
+
+def _of_text(text: str) -> str:
+    """What a body says that is no JSON: that it is empty, or a page's title, as proxies write them, or the text."""
+    if not text.strip():
+        return "(empty)"
+    if not _PAGE.match(text):
+        return short(text)
+    title = _TITLE.search(text)
+    return f"a web page: {short(_TAG.sub(' ', title[1] if title else text)) or '(empty)'}"
 
 
 def _error_of(value: Any) -> ServerError:
@@ -124,20 +145,33 @@ def message_of(content: bytes) -> str:
 def error_in_reply(value: Any, what: str) -> RequestError:
     """The error inside a reply of status 200, of a choice or in the place of the choices."""
     error = _error_of(value)
-    status = value.get("code") if isinstance(value, dict) else None
-    status = status if isinstance(status, int) and 400 <= status < 600 else 0
+    status = int(error.code) if re.fullmatch("[45][0-9][0-9]", error.code) else 0
     message = f"{what}: {error.message}"
     if is_withheld(error):
         return WithheldError(f"refused by the server: {error.message}", status)
     if is_overflow(error.message):
         return RequestError(message, 400)
-    if status == 429:
-        return RetryableError(message, status, throttled=True)
+    if status in (429, 529) or is_overload(error):
+        return RetryableError(message, status or 429, throttled=True)
     return RetryableError(message, status)
 
 
 def is_overflow(message: str) -> bool:
     return bool(_OVERFLOW.search(message))
+
+
+def is_unpaid(error: ServerError, status: int) -> bool:
+    """Whether an account has no money or quota left, which no waiting mends. A message may repeat the prompt: it counts
+    only where the status is not about that."""
+    if status == 402:
+        return True
+    said = f"{error.code} {error.message}" if status == 429 else error.code
+    return status in (400, 403, 429) and _UNPAID.search(said) is not None
+
+
+def is_overload(error: ServerError) -> bool:
+    """Whether an error's name, under whichever status, says that there are too many requests."""
+    return _OVERLOADED.search(error.code) is not None
 
 
 def is_withheld(error: ServerError) -> bool:
