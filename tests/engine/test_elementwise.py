@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 from transformers.activations import ACT2FN
+from transformers.models.convnext.modeling_convnext import ConvNextLayerNorm
 from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 from transformers.models.gpt_neox.modeling_gpt_neox import apply_rotary_pos_emb as rotate_a_part
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm, apply_rotary_pos_emb
@@ -84,6 +85,14 @@ def test_activations_of_bfloat16_are_torchs_to_the_bit() -> None:
         assert thin_out(one_of(act)) == 1
         assert same_bits(act(values), expected)
         assert same_bits(act(values.t()), expected.t())
+
+
+@needs_compiler
+def test_what_only_looks_like_a_norm_or_an_activation_is_left_alone() -> None:
+    channels_first = ConvNextLayerNorm(8, data_format="channels_first").to(HALF)
+    assert thin_out(one_of(channels_first)) == 0
+    assert thin_out(one_of(torch.nn.Softmax(dim=1))) == 0
+    assert thin_out(one_of(torch.nn.Softmax(dim=0))) == 0
 
 
 def one_of(module: torch.nn.Module) -> torch.nn.Module:
