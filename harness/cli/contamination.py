@@ -147,5 +147,8 @@ def _in_corpus(spec: RunSpec, corpus: Path, run: Path | None, progress: Progress
         found.append({**asdict(overlap), "matches": matches, "alike": alike, "sentence": overlap.said(t)})
     for reason, count in trouble.counts.items():
         first = trouble.first[reason]
+        if count == 1:
+            notice(t("left out: {reason}, once: {place}", reason=t(reason), place=first))
+            continue
         notice(t("left out: {reason}, {n} times (first: {place})", reason=t(reason), n=f"{count:,}", place=first))
     return {"corpus": found, "left_out": trouble.counts}

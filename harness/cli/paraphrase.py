@@ -55,7 +55,10 @@ def command(
     with stopped_by_sigterm():
         for done in paraphrase_options(asker, names, forms):
             told = {"file": done.file, "n": f"{done.reworded:,}", "of": f"{done.rows:,}", "model": done.model}
-            line(t("{file}: the options of {n} of {of} rows in other words, by {model}", **told))
+            if done.model:
+                line(t("{file}: the options of {n} of {of} rows in other words, by {model}", **told))
+            else:  # nothing was left to be asked
+                line(t("{file}: the options of {n} of {of} rows in other words", **told))
             say_left_out(done.kept, t)
             failed += done.failed
     if failed:

@@ -209,3 +209,9 @@ def test_files_that_are_none_are_one_line() -> None:
     assert "name the file that `harness paraphrase` wrote" in said("3")
     strangers = written([{**ROWS[0], "q": "Another question?"}])
     assert "none of the 8 rows of task 'quiz+paraphrase_options=quiz' can be changed" in said(strangers)
+
+
+def test_where_nothing_was_left_to_ask_nobody_is_named(server: ScriptedServer) -> None:
+    write_rows(ROWS[6:])
+    done = paraphrase(server)
+    assert "words/quiz.options.json: the options of 0 of 2 rows in other words\n" in done.stdout

@@ -445,3 +445,9 @@ def test_each_other_order_of_options_is_asked_once(options: int, others: int) ->
     orders = [text for text in ask.asked if text.startswith("q7\nA. ")]
     assert len(orders) == len(set(orders)) == others + 1
     assert found.result.n == 30
+
+
+def test_what_is_left_out_once_is_said_so() -> None:
+    Path("corpus/b.jsonl").write_text("{broken\n", encoding="utf-8")
+    done = run_harness("contamination", "exam.yaml", "--corpus", "corpus")
+    assert "left out: a broken line, once: b.jsonl:1" in done.output, done.output
