@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from openai_clock import Fixed, Sliding, asked, simulated
+from openai_clock import Fixed, Sliding, Wish, asked, simulated
 
 from harness_plugins.models.openai.pace import AUTO_FIRST, AUTO_MOST, Pace, Places
 
@@ -284,3 +284,19 @@ def test_a_sample_that_is_refused_at_random_is_not_given_up(monkeypatch: pytest.
     rng = random.Random(1)
     found = asked(monkeypatch, lambda now: (503, {}) if rng.random() < 0.4 else None, 4000)
     assert not found.errors and found.seconds < 4000 / 64 * 0.2 / 0.6
+
+
+def test_two_servers_with_limits_end_their_work_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Questions wait for whichever server has a turn first, and not in the line of the slower one."""
+    clock = [0.0]
+    limits = [Limited(lambda: clock[0], 50, 5), Limited(lambda: clock[0], 100, 10)]
+
+    def server(limit: Limited) -> Callable[[float], Wish | None]:
+        def decide(now: float) -> Wish | None:
+            clock[0] = now
+            return None if limit.lets_in() else (429, {})
+
+        return decide
+
+    found = asked(monkeypatch, [server(limit) for limit in limits], 2000)
+    assert not found.errors and 2000 / 150 / found.seconds > 0.95

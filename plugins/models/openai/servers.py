@@ -13,6 +13,9 @@ from .pace import Pace
 
 _RECENT = 0.1
 """The weight of the newest reply in a server's mean time."""
+_LINE = 0.25
+"""Seconds of requests that may wait for their turn at a server which grants so many a second. Those that wait for any
+server go to the one that is free first: in the end none has a line left while another has nothing to do."""
 _FIRST_ABSENCE, _LONGEST_ABSENCE = 0.5, 30.0
 """Seconds for which a server that broke off is left alone: twice as long each time."""
 
@@ -42,6 +45,12 @@ class ModelServer:
     breaks: int = 0
     """How often in a row it broke off, or did not answer."""
     away_until: float = 0.0
+
+    def most(self, places: int) -> float:
+        """Of so many requests at once, those that it can do with at the rate that it grants."""
+        if not self.seconds:
+            return places
+        return min(places, 1 + self.pace.rate * (self.seconds + _LINE))
 
     def answered(self, seconds: float) -> None:
         """A reply came after so many seconds."""
@@ -74,27 +83,30 @@ class Servers:
 
         but: who just said no to this request.
         """
+        queue = self._waiting.append
         while (server := self._next(but)) is None:
             turn = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
+            queue(turn)
             await turn
+            queue = self._waiting.appendleft  # it was the first
         server.under_way += 1
         return server
 
     def give(self, server: ModelServer) -> None:
         """A request to a server is over."""
         server.under_way -= 1
-        while self._waiting:
+        woken = 0
+        while self._waiting and woken < 2:  # the second, since there is room for more where the rate has risen
             turn = self._waiting.popleft()
             if not turn.done():
                 turn.set_result(None)
-                break
+                woken += 1
 
     def _next(self, but: ModelServer | None) -> ModelServer | None:
         if len(self.all) == 1:
             return self.all[0]
         there = [server for server in self._there() if server is not but]
-        free = [server for server in there if server.under_way < self._most]
+        free = [server for server in there if server.under_way < server.most(self._most)]
         usual = min((server.seconds for server in self.all if server.seconds), default=1.0)
         if free:
             return min(free, key=lambda server: (server.under_way + 1) * (server.seconds or usual))
