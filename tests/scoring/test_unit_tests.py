@@ -158,3 +158,10 @@ def test_an_altered_version_says_something_else_in_the_tests_that_it_names_alone
             if "".join(old.split()).replace('"', "'").split("@")[0] != "".join(new.split()).split("@")[0]
         }
         assert names and changed == names
+
+
+def test_no_test_is_left_alone_in_all_versions() -> None:
+    for seed in range(30):
+        for name in ("test_values", "test_patched"):
+            _, names = altered(TESTS, random.Random(seed), frozenset({name}))
+            assert names >= {"test_values", "test_patched", "test_errors", "test_kind"} - {name}

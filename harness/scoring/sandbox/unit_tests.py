@@ -149,7 +149,8 @@ def _versions(tests: str, reference: str, limits: Limits, mode: str) -> tuple[Ve
     versions: list[Version] = []
     drawn = random.SystemRandom()
     for _ in range(_MOST_DRAWS):
-        text, names = altered(tests, drawn)
+        is_last = len(versions) == _VERSIONS - 1
+        text, names = altered(tests, drawn, frozenset().union(*(each.fails for each in versions)) if is_last else None)
         passed = _run(reference, text, limits, mode).passed
         if fails := names - passed:
             versions.append(Version(text, fails, passed - names))
@@ -160,8 +161,11 @@ def _versions(tests: str, reference: str, limits: Limits, mode: str) -> tuple[Ve
     return tuple(versions)
 
 
-def altered(tests: str, drawn: random.Random) -> tuple[str, frozenset[str]]:
-    """A version of tests in which some, at least one, assert something else; and the names of those."""
+def altered(tests: str, drawn: random.Random, before: frozenset[str] | None = None) -> tuple[str, frozenset[str]]:
+    """A version of tests in which some, at least one, assert something else; and the names of those.
+
+    before: tests that were altered in earlier versions; all others are in this one. None: others will come.
+    """
     tree = ast.parse(tests)
     methods = [
         method
@@ -172,7 +176,9 @@ def altered(tests: str, drawn: random.Random) -> tuple[str, frozenset[str]]:
     ]
     if not methods:
         raise _UselessTests("there are no tests")
-    chosen = [method for method in methods if drawn.random() < 0.5] or [drawn.choice(methods)]
+    chosen = [
+        method for method in methods if drawn.random() < 0.5 or (before is not None and method.name not in before)
+    ] or [drawn.choice(methods)]
     for method in chosen:
         _alter(method, drawn)
     return ast.unparse(ast.fix_missing_locations(tree)), frozenset(method.name for method in chosen)
