@@ -20,9 +20,10 @@ import torch
 
 from harness.engine.compiled import compiled
 
-_Forward: TypeAlias = Callable[..., torch.Tensor]
+# Texts, since a prompt is shown without torch.
+_Forward: TypeAlias = "Callable[..., torch.Tensor]"
 # Values to try a module on, and what its forward pass might be replaced by.
-_Ways: TypeAlias = tuple[torch.Tensor, Sequence[_Forward]]
+_Ways: TypeAlias = "tuple[torch.Tensor, Sequence[_Forward]]"
 _HALF_VALUES = 1 << 16
 # (what is added to the weight, whether nothing is rounded before it is multiplied by): Llama's, OLMo 2's and Gemma's.
 _NORMS = ((0.0, False), (0.0, True), (1.0, True))

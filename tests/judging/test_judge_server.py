@@ -68,7 +68,7 @@ def test_a_judge_behind_http(tmp_path: Path, server: ScriptedServer) -> None:
     [
         (lambda asked: error(500), "status 500: went wrong (tried 3 times)"),
         (lambda asked: error(400, "no such thing"), "status 400: no such thing"),
-        (lambda asked: Reply(b"<html>busy</html>"), "the server's reply is not usable: <html>busy</html>"),
+        (lambda asked: Reply(b"<html>busy</html>"), "the server's reply is not usable: a web page: busy"),
         (lambda asked: Reply({"choices": []}), "the server's reply is not usable"),
         (lambda asked: Reply({"choices": [{"message": {"content": GOOD}}]}, cut=9), "tried 3 times"),
         (lambda asked: Reply({}, wait=threading.Event()), "tried 3 times"),
