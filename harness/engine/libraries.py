@@ -31,7 +31,8 @@ def import_libraries() -> None:
     """Import what every model needs. What is wrong with a library is said by whoever needs it."""
     with contextlib.suppress(Exception), _no_collection():
         keep_import_structure()
-        threading.Thread(target=_open_torch, name="harness-open-torch", daemon=True).start()
+        if sys.platform == "linux" and "torch" not in sys.modules:
+            threading.Thread(target=_open_torch, name="harness-open-torch", daemon=True).start()
         importlib.import_module("transformers")  # as far as it needs no torch
         importlib.import_module("torch")
         importlib.import_module("transformers").AutoConfig  # noqa: B018 - it is imported when it is named
@@ -45,8 +46,8 @@ def _open_torch() -> None:
     lock to whoever imports something meanwhile.
     """
     with contextlib.suppress(Exception):
-        found = None if "torch" in sys.modules else importlib.util.find_spec("torch")
-        if sys.platform == "linux" and found is not None and found.origin is not None:
+        found = importlib.util.find_spec("torch")
+        if found is not None and found.origin is not None:
             opens = ctypes.CDLL(None).dlopen
             opens.restype = ctypes.c_void_p
             opens(str(Path(found.origin).with_name("lib") / "libtorch_cpu.so").encode(), os.RTLD_LAZY)

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from test_lanes import make_model
 
-from harness import ModelOptions, Prompt, Request, Response
+from harness import Prompt, Request, Response
 from harness.engine import memory, tokens
 from harness.engine.execute import SharingDiffersError
-from harness.engine.limits import EngineLimits, PlanLimits
 from harness.engine.prefetch import prefetched
 from harness.engine.tokens import Encoded, encode_in_portions
 from harness.testing import tiny_causal_lm
@@ -37,14 +37,6 @@ def small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokens, "_LARGEST_PORTION", 9)
     monkeypatch.setattr(tokens, "_ALIKE", 40)
     monkeypatch.setattr(memory, "_CPU_BATCH_TOKENS", 96)
-
-
-def make_model(path: Path) -> HuggingFace:
-    model = HuggingFace.create({"pretrained": str(path), "dtype": "float32"}, ModelOptions(device="cpu"))
-    model.limits = EngineLimits(PlanLimits(leaf=48, long_leaf=96, gain=16))
-    model.prepare()
-    model.load()
-    return model
 
 
 def requests() -> list[Request]:
