@@ -51,8 +51,9 @@ static inline __attribute__((always_inline)) void tile(
         for (int side = 0; side < 2; side++) *(vec *)(to + row * to_row + side * LANES) = sums[row][side];
 }
 
-/* Fold one block's scores into the running softmax of a query. scores [count] become weights; the rest of KEYS 0. */
-static inline float fold(float *scores, int count, float *most, float *total) {
+/* Fold one block's scores into the running softmax of a query, whose sum is kept in lanes. scores [count] become
+ * weights. Gives what the values that were added up before are to be multiplied by. */
+static inline float fold(float *scores, int count, float *most, vec *total) {
     for (int key = count; key < KEYS && key < (count + LANES - 1) / LANES * LANES; key++) scores[key] = -INFINITY;
     vec high = all(-INFINITY);
     for (int key = 0; key < count; key += LANES) {
@@ -61,15 +62,14 @@ static inline float fold(float *scores, int count, float *most, float *total) {
     }
     float before = *most, now = largest(high);
     if (!(now > before)) now = before;
-    float base = now == -INFINITY ? 0 : now;
-    vec added = {0};
+    float base = now == -INFINITY ? 0 : now, kept = now == before ? 1 : before == -INFINITY ? 0 : expf(before - base);
+    vec added = *total * kept;
     for (int key = 0; key < count; key += LANES) {
         vec weight = exponential(*(vec *)(scores + key) - base);
         *(vec *)(scores + key) = weight;
         added += weight;
     }
-    float kept = before == -INFINITY ? 0 : expf(before - base);
-    *total = *total * kept + sum(added);
+    *total = added;
     *most = now;
     return kept;
 }
@@ -107,6 +107,7 @@ static void attend_block(
     const value *all_keys, long key_row, const value *all_values, long value_row, long keys, const float *mask,
     int causal, float scale, value *out, long out_row, float *lse, long lse_row, int join) {
     float queries[QUERIES + ROWS][DIM], sums[QUERIES + ROWS][DIM], most[QUERIES], total[QUERIES];
+    vec totals[QUERIES];
     float packed[KEYS / TILE][DIM][TILE], scores[PART + ROWS][KEYS];
 #if HALF
     float held[KEYS][DIM];
@@ -117,7 +118,7 @@ static void attend_block(
         for (int part = 0; part < WIDE; part++)
             *(vec *)&queries[at][part * LANES] = load(mine + part * LANES) * scale;
         most[at] = -INFINITY;
-        total[at] = 0;
+        totals[at] = (vec){0};
     }
     memset(queries[count], 0, sizeof queries[0] * ROWS);
     memset(sums, 0, sizeof sums[0] * (count + ROWS));
@@ -127,9 +128,15 @@ static void attend_block(
         int width = last - start < KEYS ? last - start : KEYS;
         const value *key = all_keys + start * key_row;
         const value *block = all_values + start * value_row;
-        for (int one = 0; one < (width + TILE - 1) / TILE * TILE; one++)
-            for (int place = 0; place < DIM; place++)
-                packed[one / TILE][place][one % TILE] = one < width ? number(key[one * key_row + place]) : 0;
+        for (int one = 0; one < (width + TILE - 1) / TILE * TILE; one += LANES)
+            for (int place = 0; place < DIM; place += LANES) {
+                bits rows[LANES];
+                for (int row = 0; row < LANES; row++)
+                    rows[row] = one + row < width ? (bits)load(key + (one + row) * key_row + place) : (bits){0};
+                turn(rows);
+                for (int row = 0; row < LANES; row++)
+                    *(bits *)&packed[one / TILE][place + row][one % TILE] = rows[row];
+            }
 #if HALF
         for (int one = 0; one < width; one++)
             for (int part = 0; part < WIDE; part++)
@@ -155,7 +162,7 @@ static void attend_block(
                 if (causal && token + 1 - start < mine) mine = token + 1 - start > 0 ? token + 1 - start : 0;
                 if (mask)
                     for (int one = 0; one < mine; one++) scores[row][one] += mask[token * keys + start + one];
-                float kept = fold(scores[row], mine, &most[part + row], &total[part + row]);
+                float kept = fold(scores[row], mine, &most[part + row], &totals[part + row]);
                 for (int one = mine; one < seen; one++) scores[row][one] = 0;
                 if (kept != 1)
                     for (int place = 0; place < WIDE; place++) *(vec *)&sums[part + row][place * LANES] *= kept;
@@ -166,6 +173,7 @@ static void attend_block(
                     tile(seen, scores[row], KEYS, right + place, right_row, &sums[part + row][place], DIM, 1);
         }
     }
+    for (int at = 0; at < count; at++) total[at] = sum(totals[at]);
     finish(sums, most, total, places, first, from, count, out, out_row, lse, lse_row, join);
 }
 

@@ -59,19 +59,27 @@ static inline void store_some(value *to, vec numbers, long count) {
     memcpy(to, all_of_it, count * sizeof(value));
 }
 
-static inline float largest(vec of) {
-    float found = of[0];
-    for (int lane = 1; lane < LANES; lane++) found = of[lane] > found ? of[lane] : found;
-    return found;
+typedef float four __attribute__((vector_size(16), may_alias));
+typedef int32_t four_whole __attribute__((vector_size(16)));
+
+static inline four plus(four one, four other) { return one + other; }
+static inline four higher(four one, four other) {
+    four_whole which = one > other;
+    return (four)((which & (four_whole)one) | (~which & (four_whole)other));
 }
 
-static inline float sum(vec of) {
-    float half[LANES];
-    *(vec *)half = of;
-    for (int width = LANES / 2; width; width /= 2)
-        for (int lane = 0; lane < width; lane++) half[lane] += half[lane + width];
-    return half[0];
-}
+/* One number of all lanes: half of them is put on the other half, and so on until one is left. */
+#define FOLDED(ON)                                                                  \
+    const four *part = (const four *)&of;                                           \
+    four low = part[0], high = part[1];                                             \
+    if (LANES == 16)                                                                \
+        low = ON(low, part[LANES / 4 - 2]), high = ON(high, part[LANES / 4 - 1]);   \
+    low = ON(low, high);                                                            \
+    low = ON(low, __builtin_shuffle(low, (four_whole){2, 3, 0, 1}));                \
+    return ON(low, __builtin_shuffle(low, (four_whole){1, 0, 3, 2}))[0];
+static inline float sum(vec of) { FOLDED(plus) }
+static inline float largest(vec of) { FOLDED(higher) }
+#undef FOLDED
 
 /* The sums of as many vectors as a vector has lanes, each as `sum` takes it; `of` is used up. */
 static inline vec sums(vec *of) {
@@ -97,6 +105,34 @@ static inline vec sums(vec *of) {
     for (int one = 0; one < LANES; one++) found[one] = sum(of[one]);
     return found;
 #endif
+}
+
+/* As many vectors as a vector has lanes, turned: lane i of vector j becomes lane j of vector i. */
+static inline __attribute__((always_inline)) void turn(bits *rows) {
+#define SWAP(WIDTH, FIRST, SECOND)                                             \
+    for (int one = 0; one < LANES; one++)                                      \
+        if (!(one & WIDTH)) {                                                  \
+            bits upper = rows[one], lower = rows[one + WIDTH];                 \
+            rows[one] = __builtin_shuffle(upper, lower, (bits)FIRST);          \
+            rows[one + WIDTH] = __builtin_shuffle(upper, lower, (bits)SECOND); \
+        }
+#define LIST(...) {__VA_ARGS__}
+#if LANES == 16
+    SWAP(1, LIST(0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30),
+         LIST(1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31))
+    SWAP(2, LIST(0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29),
+         LIST(2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31))
+    SWAP(4, LIST(0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27),
+         LIST(4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31))
+    SWAP(8, LIST(0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23),
+         LIST(8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31))
+#else
+    SWAP(1, LIST(0, 8, 2, 10, 4, 12, 6, 14), LIST(1, 9, 3, 11, 5, 13, 7, 15))
+    SWAP(2, LIST(0, 1, 8, 9, 4, 5, 12, 13), LIST(2, 3, 10, 11, 6, 7, 14, 15))
+    SWAP(4, LIST(0, 1, 2, 3, 8, 9, 10, 11), LIST(4, 5, 6, 7, 12, 13, 14, 15))
+#endif
+#undef LIST
+#undef SWAP
 }
 
 /* e^x for x <= 0, to a unit or two in the last place; NaN stays NaN. 2^n times a polynomial in the rest, with the
