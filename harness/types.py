@@ -16,6 +16,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from harness.encodings import opened_zip
 from harness.errors import DataError
 from harness.quick import dataclass
 
@@ -80,7 +81,7 @@ class Media:
             return self.data
         try:
             if self.member:
-                with zipfile.ZipFile(self.path) as archive:
+                with opened_zip(self.path) as archive:
                     data = archive.read(self.member)
             else:
                 data = Path(self.path).read_bytes()

@@ -17,6 +17,7 @@ HEAVY = ("torch", "transformers", "datasets", "sympy", "sacrebleu", "rouge_score
 BASE = {
     "types",
     "column",
+    "encodings",
     "errors",
     "executor",
     "model",

@@ -91,6 +91,7 @@ class ParquetRows(TableRows):
         for path in self._paths:
             with _readable(path):
                 metadata = pq.read_metadata(path)
+                _refuse_twins(metadata.schema.to_arrow_schema(), path)
             self._count += metadata.num_rows
             self._groups[path] = metadata.num_row_groups
         self._piece: tuple[int, list[Row]] = (0, [])
@@ -149,6 +150,13 @@ class ParquetRows(TableRows):
                         start += len(rows)
 
 
+def _refuse_twins(schema: pa.Schema, name: Path | str) -> None:
+    """Raise DataError where two columns share a name: a row would have the last of them, without a word."""
+    twin = next((column for column in schema.names if schema.names.count(column) > 1), None)
+    if twin is not None:
+        raise DataError(f"{name}: two columns are called '{twin}'; rename one of them")
+
+
 @contextlib.contextmanager
 def _readable(name: Path | str) -> Iterator[None]:
     import pyarrow as pa
@@ -200,6 +208,8 @@ def read_parquet(stream: IO[bytes], name: str) -> Sequence[Row]:
     import pyarrow.parquet as pq
 
     with _readable(name):
+        _refuse_twins(pq.read_schema(stream), name)
+        stream.seek(0)
         return rows_of_table(pq.read_table(stream))
 
 

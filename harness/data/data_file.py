@@ -11,10 +11,11 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, cast
 
+from harness.encodings import likely_encoding, opened_zip, wide_encoding
 from harness.errors import DataError
 from harness.quick import dataclass
 
@@ -41,7 +42,7 @@ class DataFile:
 def zip_members(path: Path) -> list[str]:
     """The names of the files in a zip, folders and macOS' resource forks left out."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with opened_zip(path) as archive:
             names = [item.filename for item in archive.infolist() if not item.is_dir()]
     except (zipfile.BadZipFile, OSError) as error:
         raise DataError(f"{path}: cannot be read as a zip: {error}") from error
@@ -53,7 +54,7 @@ def opened(file: DataFile) -> Iterator[IO[bytes]]:
     """The file's bytes, unpacked. What goes wrong on the way is a DataError that names the file."""
     try:
         if file.member:
-            with zipfile.ZipFile(file.path) as archive, archive.open(file.member) as stream:
+            with opened_zip(file.path) as archive, archive.open(file.member) as stream:
                 yield io.BytesIO(_unpacked(stream, file.member))
         elif file.path.suffix.lower() == ".gz":
             with file.path.open("rb") as stream:
@@ -72,7 +73,7 @@ def unpacking(file: DataFile) -> Iterator[IO[bytes]]:
     """The file's bytes, unpacked while they are read. Raises what reading raises."""
     with ExitStack() as stack:
         if file.member:
-            archive = stack.enter_context(zipfile.ZipFile(file.path))
+            archive = stack.enter_context(opened_zip(file.path))
             stream: IO[bytes] = stack.enter_context(archive.open(file.member))
         else:
             stream = stack.enter_context(file.path.open("rb"))
@@ -105,18 +106,27 @@ def text_of(file: DataFile, encoding: str) -> str:
     refuse_pointer(data[:1000], file)
     try:
         # A byte order mark is no part of the first row, whoever wrote it.
-        return data.decode(encoding).removeprefix("\ufeff")
+        text = data.decode(encoding).removeprefix("\ufeff")
+        if "\0" in text[:1000] and (other := wide_encoding(data)):  # ASCII in UTF-16 is UTF-8, too
+            raise DataError(f"{file}:1: is not {encoding}; {_encoding_remedy(other)}")
+        return text
     except LookupError as error:
         raise DataError(f"{file}: unknown encoding '{encoding}'") from error
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        # Tables of a spreadsheet are often in one of these.
-        other = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "gb18030"
-        remedy = "say its `encoding:` (in dataset_kwargs)"
-        with suppress(UnicodeDecodeError):
-            data.decode(other)
-            remedy = f"it reads as {other}: say `encoding: {other}` (in dataset_kwargs)"
-        raise DataError(f"{file}:{line}: is not {encoding}; {remedy}") from error
+        raise DataError(f"{file}:{line}: is not {encoding}; {_encoding_remedy(likely_encoding(data))}") from error
+
+
+def _encoding_remedy(other: str | None) -> str:
+    if other is None:
+        return "say its `encoding:`, such as cp1252 (in dataset_kwargs)"
+    return f"it reads as {other}: say `encoding: {other}` (in dataset_kwargs)"
+
+
+def refuse_page(text: str, file: DataFile) -> None:
+    """Raise DataError where a download left a web page in the place of rows."""
+    if text[:200].lstrip().lower().startswith(("<!doctype html", "<html")):
+        raise DataError(f"{file}: is a web page and holds no rows; download the file again")
 
 
 def refuse_pointer(head: bytes, file: DataFile) -> None:

@@ -14,7 +14,16 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from harness.data.data_file import LARGEST_UNPACKED, DataFile, opened, refuse_pointer, text_of, unpacking, zip_members
+from harness.data.data_file import (
+    LARGEST_UNPACKED,
+    DataFile,
+    opened,
+    refuse_page,
+    refuse_pointer,
+    text_of,
+    unpacking,
+    zip_members,
+)
 from harness.data.file_options import FORMATS, FileOptions, Row
 from harness.data.json_rows import json_rows, parse, row_of_line, squad_rows
 from harness.data.text_rows import conll_rows, csv_rows, text_rows
@@ -23,6 +32,7 @@ from harness.spool import Spool
 from harness.types import JSON, UNREADABLE
 
 FILE_NAME = re.compile(r".\.(squad\.json|jsonl|ndjson|json|csv|tsv|parquet|txt)(\.gz|\.zip)?$", re.IGNORECASE)
+_PACKED = re.compile(r"\.(tar\.gz|tgz|tar|zst|xz|bz2|7z|rar|lz4|br)$", re.IGNORECASE)
 _FORMAT_OF = {"squad.json": "squad", "ndjson": "jsonl", "txt": "text"}
 LARGE_TEXT = 2**20
 """Bytes. A larger file of JSON lines, or of a table, is read line by line."""
@@ -50,6 +60,8 @@ def read_rows(file: DataFile, options: FileOptions) -> Sequence[Row]:
     if kind in ("jsonl", "csv", "tsv") and (streamed := _streamed(file, kind, options)) is not None:
         return streamed
     text = text_of(file, options.encoding)
+    if kind not in ("text", "conll"):
+        refuse_page(text, file)
     if kind in ("csv", "tsv"):
         rows = list(csv_rows(io.StringIO(text, newline=""), file, kind, options))
         if options.types == "text":
@@ -159,6 +171,8 @@ def _format_of(file: DataFile) -> str:
     if match is None:
         if file.name.lower().endswith((".xlsx", ".xls", ".ods")):
             raise DataError(f"{file}: is a spreadsheet; save it as CSV (UTF-8)")
+        if packed := _PACKED.search(file.name):
+            raise DataError(f"{file}: is packed as {packed[0]}, which is not read; unpack it (.gz and .zip are read)")
         known = ", ".join(FORMATS)
         raise DataError(f"{file}: cannot tell the format from the name; say `format:` in dataset_kwargs ({known})")
     extension = match[1].lower()

@@ -50,8 +50,11 @@ def _values(text: str, file: DataFile) -> list[JSON]:
             # A value that runs on to a later line was torn where it began, as far as a reader can tell.
             line = min(error.lineno, _line(text, position)) if "jsonl" in file.name else error.lineno
             raise DataError(f"{file}:{line}: is not valid JSON: {error.msg}") from error
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{file}:{_line(text, position)}: is not valid JSON: {error}") from error
+        except RecursionError as error:
+            raise DataError(f"{file}:{_line(text, position)}: is nested too deeply") from error
+        except ValueError as error:
+            what = "a number has more than 4,300 digits" if "integer string conversion" in str(error) else error
+            raise DataError(f"{file}:{_line(text, position)}: is not valid JSON: {what}") from error
         values.append(value)
         position = _end_of_space(text, position)
     return values
@@ -105,6 +108,8 @@ def _rows_of_object(value: Row, file: DataFile, options: FileOptions) -> list[JS
     tables = [key for key, item in value.items() if isinstance(item, list) and item and isinstance(item[0], dict)]
     if field is None:
         if not tables:
+            if problem := _no_row(value):
+                raise DataError(f"{file}: is one object, {problem}")
             return [value]
         if "data" in tables and "paragraphs" in value["data"][0]:
             raise DataError(f"{file}: looks like SQuAD; say `format: squad` (in dataset_kwargs)")
@@ -116,6 +121,22 @@ def _rows_of_object(value: Row, file: DataFile, options: FileOptions) -> list[JS
     if not isinstance(rows, list):
         raise DataError(f"{file}: field '{field}' is not a list of rows but {_kind(rows)}")
     return rows
+
+
+def _no_row(value: Row) -> str:
+    """Why an object is not a row: it holds columns, or rows by their keys; empty where it may be one."""
+    items = list(value.values())
+    columns = "which holds columns and no rows; write it row by row (pandas: orient='records')"
+    if len(items) < 2:
+        return ""
+    if all(isinstance(item, list) for item in items):
+        return columns if len(set(map(len, items))) == 1 and len(items[0]) > 1 else ""
+    if not all(isinstance(item, dict) and item for item in items):
+        return ""
+    if all(list(item) == list(map(str, range(len(item)))) for item in items):
+        return columns
+    alike = len(set(map(frozenset, items))) == 1
+    return "whose values seem to be its rows: say `keyed_by: id` (in dataset_kwargs)" if alike else ""
 
 
 def _exploded(rows: list[Row], file: DataFile, lists: tuple[str, ...]) -> Iterator[Row]:

@@ -11,13 +11,13 @@ import hashlib
 import re
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from harness.data.download import cache_folder
+from harness.encodings import opened_zip
 from harness.errors import DataError
 from harness.files import beside
 from harness.types import UNREADABLE, Media
@@ -113,7 +113,7 @@ def opened_file(path: str, member: str = "") -> Iterator[BinaryIO]:
         with Path(path).open("rb") as file:
             yield file
         return
-    with zipfile.ZipFile(path) as archive, archive.open(member) as unpacked:
+    with opened_zip(path) as archive, archive.open(member) as unpacked:
         yield unpacked  # type: ignore[misc]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from harness.data.data_file import DataFile
@@ -17,11 +19,20 @@ if TYPE_CHECKING:
 
 def csv_rows(text: Iterable[str], file: DataFile, kind: str, options: FileOptions) -> Iterator[Row]:
     """One row a line of a table. kind: csv or tsv."""
-    reader = _reader(text, kind, options)
+    lines = iter(text)
+    first = next(lines, "")
+    # Excel reads a first line `sep=;` as its separator, and no row.
+    said = re.fullmatch(r"sep=(.)\s*", first, re.IGNORECASE) if kind == "csv" else None
+    if said:
+        options = replace(options, delimiter=options.delimiter or said[1])
+    reader = _reader(lines if said else chain([first], lines), kind, options)
+    skipped = 1 if said else 0
     columns = list(options.column_names) if options.column_names else None
     skip_header = options.header if options.header is not None else columns is None
+    line = 1 + skipped
     try:
         for cells in reader:
+            begins, line = line, reader.line_num + 1 + skipped  # a row that cannot be read is named by where it begins
             if not cells:
                 continue
             if skip_header:
@@ -30,13 +41,27 @@ def csv_rows(text: Iterable[str], file: DataFile, kind: str, options: FileOption
             elif columns is None:
                 raise DataError(f"{file}: with `header: false` say `column_names:` (in dataset_kwargs)")
             elif len(cells) != len(columns):
-                raise DataError(
-                    f"{file}:{reader.line_num}: has {len(cells)} cells, but there are {len(columns)} columns"
-                )
+                raise DataError(f"{file}:{begins}: has {len(cells)} cells, but there are {len(columns)} columns")
             else:
                 yield _row(columns, cells, file)
     except csv.Error as error:
-        raise DataError(f"{file}:{reader.line_num}: {error}") from error
+        raise DataError(f"{file}:{line}: {_csv_problem(error, columns)}") from error
+
+
+def _csv_problem(error: csv.Error, columns: list[str] | None) -> str:
+    """What the reader says of a row, and what is to be done about it."""
+    if columns and len(columns) == 1 and (mark := likely_delimiter(columns[0])):
+        return f"{error}; is it separated by {mark!r}? Say `delimiter:` (in dataset_kwargs)"
+    if "unexpected end of data" in str(error):
+        return "a quote that opens in this row is never closed"
+    if "expected after" in str(error):
+        return f'{error}; a quote within a quoted cell is written twice ("")'
+    return str(error)
+
+
+def likely_delimiter(header: str) -> str | None:
+    """What seems to separate names in a line that was taken for one name; None where nothing does."""
+    return max((mark for mark in ";\t|," if mark in header), key=header.count, default=None)
 
 
 def _row(columns: list[str], cells: list[str], file: DataFile) -> Row:

@@ -151,6 +151,16 @@ def remarks(jobs: Sequence[TaskJob]) -> Iterator[str]:
             yield f"{job.task.name}: {undated} rows say no date and are left out"
         if 0 < facts.hidden < facts.samples:
             yield f"{job.task.name}: {facts.hidden} of {facts.samples} samples have no gold answer (null) and no score"
+        if 0 < facts.empty_golds < facts.samples:
+            yield (
+                f"{job.task.name}: {facts.empty_golds} of {facts.samples} samples have an empty text as gold answer, "
+                "which only an empty answer equals (null says that the answer is hidden)"
+            )
+        if facts.single_choices:
+            yield (
+                f"{job.task.name}: {facts.single_choices} of {facts.samples} samples have a single choice, "
+                "which is right whatever the model is"
+            )
         for what, kept in (("keep the order of their options", facts.fixed), ("stay as they are", facts.kept)):
             if kept.rows:
                 where = " ".join(map(str, kept.first)).strip()

@@ -45,7 +45,8 @@ class SampleFacts:
     """Counts over samples, those of one row one after another.
 
     samples: how many there are. keys: of all samples. rows: how many rows they are of. requests: of all.
-    hidden: without a gold answer.
+    hidden: without a gold answer. empty_golds: whose gold answer is a text without characters. single_choices: of
+    multiple choice, with one choice.
     kinds: of the requests; shown: of their media. is_talk: whether requests hold the model's own answers.
     offers_tools: whether they offer functions. with_media: samples with media, and first_problem: of media that cannot
     be shown, in how many samples media_problems. unreadable: places of samples that no model can read.
@@ -60,6 +61,8 @@ class SampleFacts:
     rows: int = 0
     requests: int = 0
     hidden: int = 0
+    empty_golds: int = 0
+    single_choices: int = 0
     kinds: dict[RequestKind, None] = field(default_factory=dict)
     shown: set[str] = field(default_factory=set)
     is_talk: bool = False
@@ -94,6 +97,8 @@ class SampleFacts:
             self.rows, self._row = self.rows + 1, row
         self.keys.add(sample.key)
         self.hidden += sample.target is None and not sample.problem
+        self.empty_golds += sample.target == ""
+        self.single_choices += len(sample.choices) == 1
         if not self.samples and sample.requests:
             self.generation = sample.requests[0].generation
         for place, request in enumerate(sample.requests):

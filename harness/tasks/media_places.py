@@ -6,13 +6,13 @@ import base64
 import functools
 import io
 import re
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from harness.data.audio import wav_of_samples
+from harness.encodings import opened_zip
 from harness.errors import DataError
 from harness.types import UNREADABLE, DatasetSpec
 
@@ -160,7 +160,7 @@ def _members(archive: str, changed: int) -> tuple[Mapping[str, str], Mapping[str
     """The members of a zip by their path, with slashes for backslashes, too, and by their file name."""
     del changed
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with opened_zip(archive) as opened:
             names = [name for name in opened.namelist() if not name.endswith("/")]
     except UNREADABLE:
         return {}, {}

@@ -14,7 +14,15 @@ from harness.quick import dataclass
 from harness.tasks.functions import TaskFunctions
 from harness.tasks.schema import TaskConfig
 from harness.tasks.schema_entries import Choices
-from harness.tasks.templates import Context, FunctionTemplate, Template, Templates, as_literal, function_template
+from harness.tasks.templates import (
+    Context,
+    FunctionTemplate,
+    Template,
+    Templates,
+    as_literal,
+    function_template,
+    is_array_of_numpy,
+)
 from harness.tasks.tools import offered
 from harness.tasks.yaml_file import Document, KeyPath, PythonFunction
 from harness.types import JSON, NO_CHOICE, Message, OutputType, Role
@@ -147,6 +155,8 @@ class DocTemplates:
 
     def _choices(self, context: Context, columns: Set[str]) -> tuple[str, ...]:
         if self.choice is None or isinstance(self.choice, tuple):
+            if self.choice and "" in self.choice and not self.forgiving:
+                raise DataError(f"doc_to_choice: choice {self.choice.index('') + 1} is empty")
             return self.choice or ()
         is_column = _is_column(self.choice, columns)
         value = _column(self.choice, context) if is_column else self.choice.value(context)
@@ -158,7 +168,11 @@ class DocTemplates:
             return DataError(f"{place}: doc_to_choice: {what}")
 
         if not isinstance(value, list | tuple):
+            if isinstance(value, str) and is_array_of_numpy(value):
+                raise bad(f"{_NUMPY_ARRAY}, found {describe(value)}")
             near = suggest(value, columns) if isinstance(value, str) else ""
+            if isinstance(value, Mapping):
+                near = "; its texts are {{ COLUMN.values() | list }}, its labels {{ COLUMN | list }}"
             raise bad(f"should be a list of texts, found {describe(value)}{near}")
         if not value:
             raise bad("there are no choices")
@@ -185,6 +199,8 @@ class DocTemplates:
         if has_choices and _is_index(text):
             return int(text)
         listed = as_literal(text)
+        if is_array_of_numpy(text):
+            raise DataError(f"{self.target.place}: doc_to_target: {_NUMPY_ARRAY}, found {describe(text)}")
         # [2, 3] is a list of right choices, or else the text of an interval: never a list of right texts.
         kinds = {str, int} if has_choices else {str}
         if isinstance(listed, list) and listed and {type(item) for item in listed} <= kinds:
@@ -365,4 +381,5 @@ def _compile(
     return DocTemplates(text, choice, target, gen_prefix, config.output_type, messages, tools=tools)
 
 
+_NUMPY_ARRAY = "is an array as NumPy prints it, whose texts no comma divides; write the rows as JSON lines or Parquet"
 _KEYS = ("doc_to_text", "doc_to_choice", "doc_to_target", "gen_prefix")

@@ -203,6 +203,8 @@ class TaskConfig(Strict):
             raise ValueError("missing key 'doc_to_text'")
         if self.output_type == "multiple_choice" and self.doc_to_choice is None:
             raise ValueError("output_type multiple_choice needs 'doc_to_choice'")
+        if self.output_type == "multiple_choice" and self.doc_to_choice == []:
+            raise ValueError("doc_to_choice: there are no choices")
         if self.repeats > 1 and self.output_type != "generate_until":
             raise ValueError(f"'repeats' has no meaning for output_type {self.output_type}")
         return self

@@ -106,7 +106,7 @@ class GenerationKwargs(Open):
     do_sample: bool | None = Field(
         None, description="draw tokens, or take the likeliest; implied by a temperature above 0"
     )
-    temperature: Annotated[float, Field(ge=0)] | None = Field(None, description="of sampling")
+    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(None, description="of sampling")
     top_p: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None, description="sample among the likeliest tokens that together have this probability"
     )

@@ -47,6 +47,9 @@ def first_problem(error: ValidationError, model: type[BaseModel], data: JSON, do
     hint = " (a text needs quotes)" if "valid string" in expected and isinstance(value, int | float) else ""
     if "valid integer" in expected and isinstance(value, str) and value.strip().isdecimal():
         hint = " (a number takes no quotes)"
+    if "valid number" in expected and isinstance(value, str) and re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", value):
+        mantissa, _, exponent = value.lower().partition("e")
+        hint = f" (YAML reads it as a text: write {mantissa}.0e{int(exponent):+d})"
     return TaskError(f"{place}: {_dotted(path)}: should be {expected}, found {_describe(value)}{hint}")
 
 

@@ -9,8 +9,11 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import io
+import itertools
 import json
 import re
+import tokenize
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
@@ -21,6 +24,7 @@ import jinja2
 from jinja2 import meta, nodes
 from jinja2.exceptions import SecurityError
 
+from harness.data.text_rows import likely_delimiter
 from harness.errors import DataError, HarnessError, TaskError, suggest
 from harness.patterns import replace_all
 from harness.quick import dataclass
@@ -30,6 +34,7 @@ from harness.tasks.yaml_file import FileLine, PythonFunction, shown
 from harness.types import JSON
 
 Context = Mapping[str, JSON]
+_TEXTS_WITHOUT_COMMA = re.compile(r"['\"]\s+['\"]")
 TemplateFolders = tuple[tuple[str, Path], ...]
 
 
@@ -143,7 +148,7 @@ class Template:
                 shown = [*known[:20], f"and {len(known) - 20} more"] if len(known) > 20 else known
                 has = f"(it has: {', '.join(shown) or 'none'})"
                 # A table that was cut at commas, and is not separated by them, has one column with all names in it.
-                separator = next((mark for mark in ";\t|" if len(known) == 1 and mark in known[0]), "")
+                separator = likely_delimiter(known[0]) if len(known) == 1 else None
                 if separator:
                     has += f"; is it separated by {separator!r}? Say `delimiter:` (in dataset_kwargs)"
                 return f"the row has no field '{name}'{suggest(name, known)} {has}"
@@ -260,10 +265,26 @@ def as_literal(text: str, brackets: Sequence[str] = ("[]",)) -> JSON:
     """
     if len(text) >= 2 and text[0] + text[-1] in brackets:
         try:
-            return ast.literal_eval(text)
+            value = ast.literal_eval(text)
         except (SyntaxError, ValueError, MemoryError, RecursionError):
             return text
+        return text if is_array_of_numpy(text) else value
     return text
+
+
+def is_array_of_numpy(text: str) -> bool:
+    """Whether a text is an array of texts as NumPy prints it, and pandas writes it to CSV: `['a' 'b']`.
+
+    It has no commas, and Python joins its texts to one.
+    """
+    if not _TEXTS_WITHOUT_COMMA.search(text) or not text.startswith("["):
+        return False
+    try:
+        kinds = [token.type for token in tokenize.generate_tokens(io.StringIO(text).readline)]
+    except (tokenize.TokenError, SyntaxError):
+        return False
+    kinds = [kind for kind in kinds if kind != tokenize.NL]
+    return (tokenize.STRING, tokenize.STRING) in itertools.pairwise(kinds)
 
 
 def holds_null(value: JSON) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import yaml
 from pydantic_core import core_schema
 from yaml.constructor import SafeConstructor
 
+from harness.encodings import likely_encoding
 from harness.errors import TaskError, suggest
 from harness.quick import dataclass
 from harness.types import JSON
@@ -20,6 +21,9 @@ KeyPath = tuple[str | int, ...]
 FAST_LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
 _MAX_NODES = 200_000
+_WIDE_COLON = re.compile(r"[\s-]*\w+(：|:\xa0)")
+# YAML 1.1 counts in eights behind a leading 0, and in sixties between colons.
+_OTHER_BASE = re.compile(r"[-+]?0[0-7_]+|[-+]?\d+(?::[0-5]?\d)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +163,8 @@ def read_text(file: Path) -> str:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         remedy = "save the file as UTF-8"
-        with contextlib.suppress(UnicodeDecodeError):
-            raw.decode("gb18030")
-            remedy += " (it reads as gb18030: iconv -f gb18030 -t utf-8)"
+        if other := likely_encoding(raw):
+            remedy += f" (it reads as {other}: iconv -f {other} -t utf-8)"
         raise TaskError(f"{shown(file)}:{line}: is not UTF-8 text; {remedy}") from error
 
 
@@ -201,6 +204,10 @@ def _yaml_error(file: Path, text: str, error: yaml.YAMLError) -> TaskError:
         what = "a second document ('---') begins here; a task file holds one"
     if "\t" in (lines[line - 1] if line <= len(lines) else "")[: (mark.column + 1 if mark else 0)]:
         what = "a tab cannot be used for indentation; use spaces"
+    for number in (line - 1, line) if "could not find expected ':'" in str(what) else ():
+        if wide := _WIDE_COLON.match(lines[number - 1] if 0 < number <= len(lines) else ""):
+            found = "a no-break space" if "\xa0" in wide[1] else "the full-width colon"
+            line, what = number, f"{found} behind '{wide[0][: wide.start(1)].strip()}' is none of YAML's: write ': '"
     return TaskError(f"{shown(file)}:{line}: {' '.join(str(what).split())}")
 
 
@@ -224,7 +231,7 @@ class _Reader:
         self.places.setdefault(path, FileLine(self.file, node.start_mark.line + 1))
         if isinstance(node, yaml.ScalarNode):
             return self.scalar(node)
-        if not node.tag.startswith(_TAG):
+        if node.tag not in (f"{_TAG}seq", f"{_TAG}map"):
             raise self.error(node, f"unknown tag '{node.tag}'")
         self.open.add(id(node))
         value: Any
@@ -251,10 +258,7 @@ class _Reader:
             key = self.key(key_node)
             line = key_node.start_mark.line + 1
             if key in own:
-                place = FileLine(self.file, line)
-                self.warnings.append(
-                    f"{place}: key '{key}' is given twice; line {line} counts, line {own[key]} does not"
-                )
+                self.warn(key_node, f"key '{key}' is given twice; line {line} counts, line {own[key]} does not")
             own[key] = line
             if (*path, key) in self.places:  # a merge, or the same key, was here first
                 self.places = {old: at for old, at in self.places.items() if old[: len(path) + 1] != (*path, key)}
@@ -279,10 +283,20 @@ class _Reader:
             return node.value
         if not node.tag.startswith(_TAG) or node.tag == f"{_TAG}binary":
             raise self.error(node, f"unknown tag '{node.tag}'")
+        if not node.style and len(node.value) > 1 and node.value[0] == "“" and node.value[-1] == "”":
+            self.warn(node, f"the quotes of {node.value} are part of the text: YAML's own are straight")
+        if node.tag == f"{_TAG}int" and _OTHER_BASE.fullmatch(node.value):
+            number = self.scalars.construct_object(node)
+            self.warn(
+                node, f"{node.value} is the number {number} in YAML: write {number}, or '{node.value}' for a text"
+            )
         try:
             return self.scalars.construct_object(node)
         except (yaml.YAMLError, ValueError, TypeError, KeyError, IndexError) as error:
             raise self.error(node, f"'{node.value}' cannot be read as {node.tag.removeprefix(_TAG)}") from error
+
+    def warn(self, node: yaml.Node, message: str) -> None:
+        self.warnings.append(f"{FileLine(self.file, node.start_mark.line + 1)}: {message}")
 
     def error(self, node: yaml.Node, message: str) -> TaskError:
         return TaskError(f"{FileLine(self.file, node.start_mark.line + 1)}: {message}")

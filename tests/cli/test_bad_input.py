@@ -310,10 +310,38 @@ def test_slips_in_a_task_file_are_told_apart() -> None:
     refused(run(), "rivers.yaml:10: num_fewshot: should be a valid integer, found '5' (a number takes no quotes)")
     write(TASK.replace("- metric: acc", "- acc"))
     refused(run(), "rivers.yaml:9: metric_list[0]: should be a mapping of keys to values, as in `metric: NAME`, found")
+    for colon, what in (("：", "the full-width colon"), (":\xa0", "a no-break space")):
+        write(TASK.replace("test_split: ", f"test_split{colon}"))
+        refused(run(), f"rivers.yaml:3: {what} behind 'test_split' is none of YAML's: write ': '")
+    write(GENERATED + "generation_kwargs: {temperature: 1e-3}\n")
+    refused(run(), "rivers.yaml:9: generation_kwargs.temperature: ", "(YAML reads it as a text: write 1.0e-3)")
+    write(TASK + "metadata: !!python/tuple [1]\n")
+    refused(run(), "rivers.yaml:10: unknown tag 'tag:yaml.org,2002:python/tuple'")
+    write(TASK.replace("[甲, 乙, 丙]", "[]"))
+    refused(run(), "doc_to_choice: there are no choices")
+    write(TASK.replace("[甲, 乙, 丙]", '[甲, ""]'))
+    refused(run(), "doc_to_choice: choice 2 is empty")
     write(GENERATED + "generation_kwargs:\n  temprature: 1\n")
     refused(run(), "rivers.yaml:9: generation_kwargs: unknown key 'temprature'; did you mean 'temperature'?")
     Path("rivers.yaml").write_bytes(TASK.encode("gbk"))
     refused(run(), "rivers.yaml:6: is not UTF-8 text; save the file as UTF-8 (it reads as gb18030: iconv -f gb18030")
+
+
+def test_a_value_that_yaml_reads_in_its_own_way_is_told() -> None:
+    write(TASK.replace('"{{ question }}"', "“{{ question }}”") + "version: 1:30\nmetadata: {n: 010, m: 0, k: 0x10}\n")
+    said = run().stderr
+    assert "rivers.yaml:5: the quotes of “{{ question }}” are part of the text: YAML's own are straight" in said
+    assert "rivers.yaml:10: 1:30 is the number 90 in YAML: write 90, or '1:30' for a text" in said
+    assert "rivers.yaml:11: 010 is the number 8 in YAML: write 8, or '010' for a text" in said
+    assert said.count("in YAML") == 2
+
+
+def test_an_array_that_numpy_printed_into_a_table_is_no_choice() -> None:
+    write(TASK.replace("rivers.jsonl", "rows.csv").replace("[甲, 乙, 丙]", '"{{ options }}"'))
+    Path("rows.csv").write_text("question,options,answer\nq,\"['a' 'b'\n 'c']\",0\n")
+    refused(run(), "rivers.yaml:6: doc_to_choice: is an array as NumPy prints it", "write the rows as JSON lines")
+    Path("rows.csv").write_text("question,options,answer\nq,\"['a', 'b', 'it\\'s \\'c\\' \\'d\\'']\",a\n")
+    assert run().exit_code == 0
 
 
 def test_a_flag_is_blamed_by_its_own_name() -> None:
@@ -327,3 +355,8 @@ def test_what_has_no_effect_is_said() -> None:
     assert "--log_samples without --output_path" in run("--log_samples").stderr
     Path("rivers.jsonl").write_text('{"question": "a", "answer": 0}\n{"question": "b", "answer": null}\n')
     assert "rivers: 1 of 2 samples have no gold answer (null) and no score" in run().stderr
+    write(TASK.replace("[甲, 乙, 丙]", "[甲]"))
+    assert "rivers: 2 of 2 samples have a single choice, which is right whatever the model is" in run().stderr
+    Path("rivers.jsonl").write_text('{"question": "a", "answer": "b"}\n{"question": "b", "answer": ""}\n')
+    write(GENERATED)
+    assert "rivers: 1 of 2 samples have an empty text as gold answer, which only an empty answer eq" in run().stderr

@@ -46,6 +46,7 @@ CSV = 'id,q\r\n007,"问题😀\r\n第二行"\r\nNA,\r\n'
         ("b.csv", "\ufeff" + CSV, {}),
         ("c.csv", CSV.encode("gb18030"), {"encoding": "gb18030"}),
         ("a.tsv", CSV.replace(",", "\t"), {"quotechar": '"'}),
+        ("excel.csv", "sep=;\r\n" + CSV.replace(",", ";"), {}),
     ],
 )
 def test_the_same_rows_come_from_every_format(
@@ -87,6 +88,42 @@ def test_a_zip_of_one_file_is_that_file(registry: Registry, tmp_path: Path) -> N
     with zipfile.ZipFile(tmp_path / "rows.zip", "w") as archive:
         archive.writestr("inner/rows.jsonl", LINES)
     assert rows_of(registry, tmp_path / "rows.zip") == ROWS
+
+
+def test_the_names_in_a_zip_are_those_that_its_writer_meant(registry: Registry, tmp_path: Path) -> None:
+    for encoding in ("gb18030", "utf-8", "cp437"):
+        path = tmp_path / f"{encoding}.zip"
+        name = "café.jsonl" if encoding == "cp437" else "试题.jsonl"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("-" * len(name.encode(encoding)), LINES)
+        # An archiver of Windows writes names in its own encoding, without the flag that says UTF-8.
+        path.write_bytes(path.read_bytes().replace(b"-" * len(name.encode(encoding)), name.encode(encoding)))
+        assert rows_of(registry, tmp_path, data_files={"test": f"zip://{name}::{path.name}"}) == ROWS
+
+
+def test_an_object_that_holds_columns_or_keyed_rows_is_no_row(registry: Registry, tmp_path: Path) -> None:
+    columns = "which holds columns and no rows; write it row by row"
+    for value, said in (
+        ({"q": ["a", "b"], "gold": ["A", "B"]}, columns),
+        ({"q": {"0": "a", "1": "b"}, "gold": {"0": "A", "1": "B"}}, columns),
+        ({"7": {"q": "a", "gold": "A"}, "9": {"q": "b", "gold": "B"}}, "say `keyed_by: id`"),
+    ):
+        with pytest.raises(DataError, match=said):
+            rows_of(registry, write(tmp_path / "a.json", json.dumps(value)))
+    one = {"q": "a", "choices": ["x", "y"], "labels": ["A", "B"]}
+    assert rows_of(registry, write(tmp_path / "a.json", json.dumps(one))) == [one]
+
+
+def test_two_columns_of_one_name_are_refused(registry: Registry, tmp_path: Path, monkeypatch: Any) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = [pa.array(["a"]), pa.array(["b"])]
+    pq.write_table(pa.Table.from_arrays(columns, names=["q", "q"]), tmp_path / "a.parquet")
+    for small in (1 << 20, 0):
+        monkeypatch.setattr("harness.data.arrow.SMALL", small)
+        with pytest.raises(DataError, match=r"a\.parquet: two columns are called 'q'; rename one of them"):
+            rows_of(registry, tmp_path / "a.parquet")
 
 
 def test_arrays_get_names_and_lists_become_rows(registry: Registry, tmp_path: Path) -> None:
@@ -224,6 +261,19 @@ def test_what_is_not_a_number_is_null(registry: Registry, tmp_path: Path) -> Non
         ("a.csv", "a,b\n1,2\n1,2,3\n", "a.csv:3"),
         ("a.jsonl", b'{"x": "\xff"}\n', "a.jsonl"),
         ("a.parquet", b"PAR1 but not really", "a.parquet"),
+        ("a.csv", 'a,b\n1,2\n"1,2\n3,4\n', "a.csv:3: a quote that opens in this row is never closed"),
+        ("a.csv", 'a,b\n"1\n2",3\n"x "y"",2\n', r'a.csv:4: .* a quote within a quoted cell is written twice \(""\)'),
+        ("a.csv", 'a;b\n1;"2"\n"1";2\n', "a.csv:3: .* is it separated by ';'"),
+        ("a.csv", "a,b\n1,2\n".encode("utf-16-le"), "a.csv:1: .* say `encoding: utf-16-le`"),
+        ("a.csv", "a,b\n1,2\n".encode("utf-32"), "a.csv:1: .* say `encoding: utf-32`"),
+        ("a.csv", "a,b\n台灣的首都是哪裡,2\n".encode("big5"), "a.csv:2: .* say `encoding: big5`"),
+        ("a.csv", "a,b\n日本の首都はどこですか,2\n".encode("shift_jis"), "a.csv:2: .* say `encoding: shift_jis`"),
+        ("a.csv", "a,b\nÀ quelle année ?,2\n".encode("cp1252"), "a.csv:2: .* say its `encoding:`, such as cp1252"),
+        ("a.jsonl", '{"x": ' + "9" * 5000 + "}", "a.jsonl:1: .* a number has more than 4,300 digits"),
+        ("a.jsonl", " <!DOCTYPE html><title>404</title>", "a.jsonl: is a web page and holds no rows"),
+        ("a.csv", "<html>\n<title>404</title>", "a.csv: is a web page and holds no rows"),
+        ("a.jsonl.zst", b"\x28\xb5\x2f\xfd", "a.jsonl.zst: is packed as .zst, which is not read; unpack it"),
+        ("a.tar.gz", b"\x1f\x8b", "a.tar.gz: is packed as .tar.gz, which is not read"),
     ],
 )
 def test_a_bad_row_is_named_with_its_line(
