@@ -77,7 +77,7 @@ MADE_UP = (
     "{name} {ours} in the chat template, published with {theirs}",
     *(words for both in _BECAME.values() for words in both),
     *_TESTS.values(), "no test", "passed", "failed", "warned", "skipped", "same", "differs", "unclear", "tier",
-    "not in the served run", "asked otherwise",
+    "not in the served run", "not in the reference run", "asked otherwise",
 )  # fmt: skip
 """What is put together, or chosen from a table, and so stands in no call of `t`."""
 

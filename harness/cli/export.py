@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from harness.cli.completion import complete_runs
-from harness.cli.console import counted, line
+from harness.cli.console import counted, line, notice
 from harness.errors import UsageError
 
 FORMS = ("parquet", "hub", "every_eval_ever")
@@ -68,3 +68,5 @@ def command(
         told = export_every_eval_ever(folder, target, organization=organization, relationship=relationship)
     for text in told:
         line(text)
+    for problem in folder.take_messages():
+        notice(problem)

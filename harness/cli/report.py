@@ -76,13 +76,19 @@ def command(
         if len(folders) > 1:
             raise UsageError(f"--violations: lists what was unsafe in one run; {len(folders)} are named")
         _write_violations(folders[0], "json" if as_json else form, path, t)
-        return
-    if by:
+    elif by:
         _write_by_category(reports, by, "json" if as_json else form, path, t)
-        return
-    if form or path:
+    elif form or path:
         _write_tables(reports, form, path, subsets=subsets, t=t)
-        return
+    else:
+        _print(folders, as_json=as_json, subsets=subsets, language=language)
+    for problem in (problem for folder in folders for problem in folder.take_messages()):
+        notice(problem)
+
+
+def _print(folders: Sequence[RunFolder], *, as_json: bool, subsets: bool, language: str) -> None:
+    """The tables of runs and judgements, one after another."""
+    t = translator(language)
     for folder in folders:
         if as_json:
             line(json.dumps(folder.report, ensure_ascii=False, indent=2))

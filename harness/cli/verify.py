@@ -8,7 +8,7 @@ from dataclasses import asdict
 import click
 
 from harness.cli.completion import complete_runs
-from harness.cli.console import line, show_in_parts
+from harness.cli.console import line, notice, show_in_parts
 from harness.cli.options import finite
 from harness.errors import ExitCode
 from harness.words import english, locale_language, translator
@@ -44,7 +44,7 @@ def command(reference: str, served: str, margin: float, as_json: bool) -> int:
     from harness.run.verify import verify_runs
 
     t = english if as_json else translator(locale_language(None))
-    found = verify_runs(reference, served, margin, t)
+    found = verify_runs(reference, served, margin, t, notice)
     if as_json:
         agreements = [{**asdict(each), "verdict": each.verdict} for each in found.agreements]
         told = {"verdict": found.verdict, "pairs": found.pairs, "left_out": found.left_out, "agreements": agreements}

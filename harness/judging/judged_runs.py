@@ -116,7 +116,7 @@ def _task(runs: Sequence[Run], name: str, limit: int | float | None, say: Say) -
         {record.key: record for record in filter(covered(coverage_of(run.report)), run.folder.records(name))}
         for run in runs
     ]
-    for message in (message for run in runs for message in run.folder.messages):
+    for message in (message for run in runs for message in run.folder.take_messages()):
         say(message)
     told: Mapping[str, object] = known
     fields = cast(TaskFields, {key: told[key] for key in _TOLD if key in told})

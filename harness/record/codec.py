@@ -25,7 +25,7 @@ from harness.record.record_fields import MediaFields, MessageFields, PromptField
 from harness.types import JSON, Frames, Media, Message, Prompt, Record, Response, Role, SampleKey, ScoredBy, View
 
 Resolve = Callable[[str], str | tuple[Message, ...]]
-"""Finds the shared part of a prompt by its reference. Raises KeyError for an unknown one."""
+"""Finds the shared part of a prompt by its reference. Raises ValueError for an unknown one."""
 
 _HEAD = re.compile(
     rb'\{"task": ("(?:[^"\\]|\\.)*"), "subset": ("(?:[^"\\]|\\.)*"), "id": (-?\d+), '

@@ -80,8 +80,14 @@ class TaskCoverage:
         rows, of_subsets = {**other.rows, **self.rows}, max(self.of_subsets, other.of_subsets)
         return type(self)(asked, rows, of_subsets, bad=bad, bad_rows=self.bad_rows, chosen=chosen)
 
+    @property
+    def count(self) -> int:
+        """How many samples there must be: of a row with several views, the first."""
+        skipped = sum(map(len, self.bad.values())) if self.bad_rows == "skip" else 0
+        return sum(len(self.of_subset(name)) for name in self.asked) - skipped
+
     def keys(self, task: str) -> Iterator[SampleKey]:
-        """The samples that there must be: of a row with several views, the first."""
+        """The samples that `count` counts."""
         left_out = self.bad if self.bad_rows == "skip" else {}
         for name in self.asked:
             rows = self.of_subset(name)

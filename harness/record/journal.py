@@ -19,6 +19,8 @@ from harness.types import SampleKey
 # What a line that is valid JSON, but no record, can raise while it is read.
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 _BLOCK = 1 << 20
+_NAMED = 5
+"""So many unreadable lines of a file are named each by itself."""
 UNREADABLE_FOLDER = "unreadable"
 """The folder of a run folder that keeps lines which cannot be read. Nothing that a run holds is ever deleted."""
 
@@ -98,6 +100,9 @@ class Journal:
         self._size = 0
         self._unreadable: list[tuple[int, int]] = []
         """(offset, length) of the lines that are no records; they leave the file when it is written anew."""
+        self._complained: set[int] = set()
+        """The numbers of the lines that were found unreadable."""
+        self._untold = 0
 
     def __len__(self) -> int:
         return len(self._places) if self._surveyed is None else len(self._surveyed)
@@ -136,6 +141,8 @@ class Journal:
         for number, offset, line in files.lines(self.path, self._size, len(self._places) + 1):
             self._size = offset + len(line)
             self._hash.update(line)
+            if line.isspace():  # an editor's, and it says nothing
+                continue
             try:
                 fields = parse_line(line)
                 key = key_in(fields)
@@ -149,6 +156,8 @@ class Journal:
         """Index the file as it is, without changing it and without reading more of a line than its beginning."""
         hashes, offsets = array("Q"), array("q")  # a hash of a key is smaller than the key
         for number, offset, line in files.lines(self.path):
+            if line.isspace():
+                continue
             whole = line.endswith(b"\n") or files.is_whole(line)
             key = line_key(line) if whole else None
             if key is None:
@@ -269,9 +278,25 @@ class Journal:
         return self._places.prefixes()
 
     def complain(self, number: int, error: Exception) -> None:
-        """Name a line that cannot be read."""
+        """Name a line that cannot be read; of many, the first ones, and the others are counted."""
+        if number in self._complained:
+            return
+        self._complained.add(number)
+        if len(self._complained) > _NAMED:
+            self._untold += 1
+            return
         cause = " ".join(str(error).split()) or type(error).__name__
         self._say(f"{self.path}:{number}: not a readable record ({cause}); the line is left out")
+
+    def take_untold(self) -> str:
+        """How many lines more cannot be read than were named since this was last asked; empty where there are none."""
+        untold, self._untold = self._untold, 0
+        what = (
+            "1 more line is no readable record and is"
+            if untold == 1
+            else (f"{untold} more lines are no readable records and are")
+        )
+        return f"{self.path}: {what} left out" if untold else ""
 
     def _pick(self, places: Iterable[LinePosition]) -> Iterator[bytes]:
         """The lines of some samples, each as it was written. Raises SaveError where one is not."""

@@ -42,6 +42,8 @@ class SharedPrompts:
             files.repair(self.path, say, self._aside)
         for number, offset, line in files.lines(self.path):
             self._size = offset + len(line)
+            if line.isspace():
+                continue
             try:
                 fields = json.loads(line)
                 if problem_of(fields, SharedPromptFields) is not None:
@@ -70,7 +72,7 @@ class SharedPrompts:
         return reference
 
     def resolve(self, reference: str) -> Shared:
-        """The shared part itself; one object for all who ask. Raises KeyError for an unknown reference."""
+        """The shared part itself; one object for all who ask. Raises ValueError for an unknown reference."""
         return self._text(reference)
 
     def _read_text(self, reference: str) -> Shared:
@@ -107,7 +109,7 @@ class SharedPrompts:
         if reference in self._pending:
             return self._pending[reference]
         if reference not in self._places:
-            raise KeyError(f"its shared prompt {reference} is not in {PROMPTS_FILE}")
+            raise ValueError(f"its shared prompt {reference} is not in {PROMPTS_FILE}")
         offset, length = self._places[reference]
         try:
             with self.path.open("rb") as handle:

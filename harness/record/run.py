@@ -30,6 +30,7 @@ from harness.record.codec import (
     parse_line,
     row_digest,
 )
+from harness.record.coverage import coverage_of
 from harness.record.file_types import Kind
 from harness.record.journal import UNREADABLE, EncodedRecord, Journal, keys_digest
 from harness.record.known_answers import KnownAnswers
@@ -179,6 +180,7 @@ class RunFolder:
         run._prompts.load(run.messages.append, repair=False)
         for file in record_files:
             run._journal(file.name).survey()
+        run._tell_lost()
         return run
 
     @property
@@ -187,8 +189,9 @@ class RunFolder:
         return self._manifest.fields.copy()
 
     def take_messages(self) -> list[str]:
-        """The messages that came since they were last taken, each once."""
-        taken = list(dict.fromkeys(self.messages))
+        """The messages that came since they were last taken, each once; of many lines that cannot be read, how many."""
+        uncounted = filter(None, (journal.take_untold() for journal in self._journals.values()))
+        taken = list(dict.fromkeys([*self.messages, *uncounted]))
         self.messages.clear()
         return taken
 
@@ -443,6 +446,17 @@ class RunFolder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _tell_lost(self) -> None:
+        """Name the files that hold fewer samples than the report is of: one was cut, or is gone."""
+        if self.kind != "run":  # a judge has no answer of what it was not asked
+            return
+        with contextlib.suppress(UsageError):  # whoever needs the report is told what is wrong with it
+            for task, covered in coverage_of(self.report or {"kind": "run", "tasks": []}).items():
+                if (lost := covered.count - self.count(task)) > 0:
+                    file, of = self.path / manifest.record_file(task), f"the report is of {covered.count} samples"
+                    n = "1 is" if lost == 1 else f"{lost} are"
+                    self.messages.append(f"{file}: {of}, of which {n} not there; the command of the run asks again")
 
     def _recover(self, *, learn: bool = True, begun: Begun | None = None) -> None:
         """Repair and index the files. learn: keep the answers, which nobody asks for where no model will be asked."""

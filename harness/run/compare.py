@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,10 @@ from harness.errors import HarnessError, UsageError
 from harness.metrics import Metric
 from harness.quick import dataclass
 from harness.record.coverage import coverage_of, covered, part_words
-from harness.record.manifest import model_title, read_manifest, read_report, the_run
+from harness.record.manifest import MANIFEST_FILE, model_title, read_manifest, read_report, the_run
 from harness.record.report_fields import TaskReport
 from harness.record.run import REPORT_FILE, RunFolder
+from harness.record.sample_keys import SampleKeys
 from harness.record.score_fields import MetricFields
 from harness.registry import Registry, load_plugins
 from harness.run.jobs import TaskJob, load_jobs
@@ -24,7 +26,7 @@ from harness.scoring.scorer import Scorer
 from harness.scoring.scores import located, statistics_of, summed
 from harness.scoring.statistics.paired import Comparison, compare, compare_macro, correct_for_many
 from harness.scoring.statistics.pairs import PairKeys, pair, pair_by_subset
-from harness.types import Record
+from harness.types import Record, SampleKey
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -96,7 +98,13 @@ class RunSide:
         if bare := [name for name, task in self.tasks.items() if not task["metrics"]]:
             file, again = self.path / REPORT_FILE, f"`harness score {self.path}` writes it anew"
             raise UsageError(f"{file}: damaged (task '{bare[0]}' has no score); {again}")
-        self._is_covered = covered(coverage_of(report))
+        absent = [name for name in self.tasks if name not in self.manifest.get("tasks", {})]
+        if absent and self.manifest["kind"] == "run":
+            told = f"it knows no task '{absent[0]}', of which {REPORT_FILE} tells"
+            raise UsageError(f"{self.path / MANIFEST_FILE}: damaged ({told}); copy the run folder again")
+        self._coverage = coverage_of(report)
+        self._is_covered = covered(self._coverage)
+        self._read: dict[str, SampleKeys] = {}
 
     @functools.cached_property
     def run(self) -> RunFolder:
@@ -116,13 +124,30 @@ class RunSide:
         return task.removesuffix("".join(f"+{name}" for name in self.modifiers(task)))
 
     def modifiers(self, task: str) -> Sequence[str]:
-        return self.manifest["tasks"][task].get("modifiers") or ()
+        return self.manifest.get("tasks", {}).get(task, {}).get("modifiers") or ()
 
     def rows(self, task: str) -> Iterator[Record]:
-        records: Iterator[Record] = filter(self._is_covered, self.run.records(task))  # as the report is
+        records: Iterator[Record] = self._noted(task)
         if self.modifiers(task):
             records = iter(self._scorer(task, "its views are joined").rows(records))
         return records
+
+    def _noted(self, task: str) -> Iterator[Record]:
+        """The records that the report is about, each row noted that is there with all of its views."""
+        read = self._read[task] = SampleKeys()
+        views: Counter[SampleKey] = Counter()
+        for record in filter(self._is_covered, self.run.records(task)):
+            key = record.key._replace(view=0)
+            if record.view is not None:
+                views[key] += 1
+            if record.view is None or views[key] == record.view.count:
+                read.add(key)
+            yield record
+
+    def lost(self, task: str) -> int:
+        """How many rows its report is about whose records are not there, of a task whose `rows` were read."""
+        covers = self._coverage.get(task) if self.manifest["kind"] == "run" else None
+        return max(0, covers.count - len(self._read[task])) if covers is not None else 0
 
     def own_metric(self, task: str, key: str) -> Metric:
         """The metric that forms a value from sufficient statistics (corpus BLEU, points), as the task file says it."""
@@ -188,9 +213,13 @@ def compare_scores(first: ScoreOfRun, second: ScoreOfRun, title: str) -> Compari
         pairs = pair_by_subset(*rows, key, statistics, second_key=second.key, same_rows=same)
         known = [subset["name"] for subset in task["subsets"]]
         parts = [compare(subset, pairs[subset], better, from_sums) for subset in known if subset in pairs]
-        return _within_bounds(_with_counts(compare_macro(title, parts), parts), first.metric)
-    pairs_of_all = pair(*rows, key, statistics, second_key=second.key, same_rows=same)
-    return _within_bounds(compare(title, pairs_of_all, better, from_sums), first.metric)
+        comparison = _with_counts(compare_macro(title, parts), parts)
+    else:
+        pairs_of_all = pair(*rows, key, statistics, second_key=second.key, same_rows=same)
+        comparison = compare(title, pairs_of_all, better, from_sums)
+    # What the first run scored and holds no more is in no pair, and unknown all the same.
+    comparison = replace(comparison, missing=comparison.missing + old.lost(name))
+    return _within_bounds(comparison, first.metric)
 
 
 def _within_bounds(comparison: Comparison, metric: MetricFields) -> Comparison:

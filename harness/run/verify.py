@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -90,10 +90,14 @@ class Verification:
 
 
 def verify_runs(
-    reference: str | Path, served: str | Path, margin: float = 0.05, t: Translate = english
+    reference: str | Path,
+    served: str | Path,
+    margin: float = 0.05,
+    t: Translate = english,
+    message: Callable[[str], None] = lambda text: None,
 ) -> Verification:
     """Compare `served` with `reference`. margin: how far a mean may be from that of the same model. t: the language of
-    names.
+    names. message: is told what of a folder cannot be read.
 
     Raises `UsageError` for a margin or a folder that is none, and where no prompt is the same.
     """
@@ -103,12 +107,18 @@ def verify_runs(
     there = {record.key: record for record in second.records()}
     left_out: dict[str, int] = {}
     pairs: list[tuple[Record, Record]] = []
+    in_both = 0
     for record in first.records():
+        in_both += record.key in there
         reason = _why_not(record, there)
         if reason:
             left_out[reason] = left_out.get(reason, 0) + 1
         else:
             pairs.append((record, there[record.key]))
+    for problem in [*first.take_messages(), *second.take_messages()]:
+        message(problem)
+    if extra := len(there) - in_both:
+        left_out["not in the reference run"] = extra
     if not pairs:
         why = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "the reference has no samples"
         raise UsageError(f"--served {served}: nothing can be compared with {reference}: {why}")

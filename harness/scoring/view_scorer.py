@@ -104,7 +104,8 @@ class ViewScorer(Scorer):
         complete = len(records) == _view(first).count
         errors = [record.error for record in records if record.error is not None]
         scores.update(dict.fromkeys(score.name for score in self._row_scores))
-        scores.update({f"{FIRST}_{key.name}": first.scores.get(key.name) for key in self._firsts})
+        shown_first = first.scores if _view(first).index == 0 else {}
+        scores.update({f"{FIRST}_{key.name}": shown_first.get(key.name) for key in self._firsts})
         if complete and not errors:
             errors += self._score_row(records, scores)
         return replace(

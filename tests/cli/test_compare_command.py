@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -247,6 +248,57 @@ def test_what_of_a_folder_cannot_be_read_is_told(make_run: Run, command: list[st
     result = harness(*command, *named)
 
     assert f"{after}/letters.jsonl:8: not a readable record" in result.stderr
+
+
+@pytest.mark.parametrize("lines", [0, 20])
+def test_a_baseline_that_has_lost_records_lets_nothing_through(make_run: Run, tmp_path: Path, lines: int) -> None:
+    """A copy that was broken off between two lines: nothing in what is left says so, but its report does."""
+    before, after = make_run("before", 30), make_run("after", 40)
+    records = (before / "letters.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (before / "letters.jsonl").write_text("".join(records[:lines]), encoding="utf-8")
+    told = f"{before}/letters.jsonl: the report is of 60 samples, of which {60 - lines} are not there"
+
+    for current in (after, before):
+        result = harness("gate", "--baseline", before, "--current", current)
+        assert result.exit_code == 1, result.output
+        assert told in result.stderr
+        assert not lines or f"{60 - lines} samples of the baseline are missing or unscored" in result.stdout
+    rules = tmp_path / "policy.yaml"
+    rules.write_text("rules: [{tier: critical, tasks: '*', max_drop: 0}]\n", encoding="utf-8")
+    assert harness("gate", "--baseline", before, "--current", after, "--policy", rules).exit_code == 1
+    for command in (
+        ["compare", before, after],
+        ["report", before],
+        ["export", before, "--parquet", tmp_path / "samples.parquet"],
+        ["judge", before, "--rubric", "correctness_en", "--model", "dummy"],
+    ):
+        assert told in harness(*command).stderr, command
+
+
+def test_a_baseline_that_has_lost_a_view_of_a_row_lets_nothing_through(tmp_path: Path) -> None:
+    shown: dict[str, Any] = {"tasks": ["demo_choice_en:letters"], "limit": 10, "modify": ["circular"]}
+    modes = ("random", "gold")
+    runs = [evaluate("dummy", {"mode": mode}, output=str(tmp_path / mode), **shown) for mode in modes]
+    baseline, current = (str(run.path) for run in runs)
+    assert harness("gate", "--baseline", baseline, "--current", current).exit_code == 0
+    (file,) = Path(baseline).glob("demo_choice_en*.jsonl")
+    records = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    file.write_text("".join([*records[:5], *records[6:]]), encoding="utf-8")
+
+    result = harness("gate", "--baseline", baseline, "--current", current)
+
+    assert result.exit_code == 1 and "1 sample of the baseline is missing or unscored" in result.stdout, result.output
+
+
+def test_a_manifest_that_is_of_another_run_is_one_line(make_run: Run, tmp_path: Path) -> None:
+    run = make_run("before", 30)
+    fields = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+    fields["tasks"] = {"other": fields["tasks"]["letters"]}
+    (run / "manifest.json").write_text(json.dumps(fields), encoding="utf-8")
+    for command in (["compare", run, run], ["gain", run, run], ["gate", "--baseline", run, "--current", run]):
+        result = harness(*command)
+        assert result.exit_code == 4
+        assert result.stderr.startswith(f"error: {run / 'manifest.json'}: damaged (it knows no task 'letters'")
 
 
 def test_a_value_of_a_set_that_cannot_be_made_is_one_line(tmp_path: Path, make_run: Run) -> None:

@@ -217,6 +217,35 @@ def test_windows_line_ends_are_read(tmp_path: Path) -> None:
         assert list(again.records()) == [make_record(1), make_record(2)]
 
 
+def test_empty_lines_between_records_are_nothing(tmp_path: Path) -> None:
+    with open_run(tmp_path) as run:
+        run.write(make_record(1))
+        run.write(make_record(2))
+    whole = {file: file.read_bytes() for file in run.path.glob("*.jsonl")}
+    for file, data in whole.items():
+        file.write_bytes(b"\n" + data.replace(b"\n", b"\n \r\n\n"))
+    read = RunFolder.read(run.path)
+    assert list(read.records()) == [make_record(1), make_record(2)]
+    with open_run(tmp_path) as again:
+        assert list(again.records()) == [make_record(1), make_record(2)]
+        again.finish("finished")
+    assert read.take_messages() == again.take_messages() == []
+    assert (run.path / "law.jsonl").read_bytes() == whole[run.path / "law.jsonl"]
+
+
+def test_of_many_lines_that_cannot_be_read_the_first_are_named_and_the_others_counted(tmp_path: Path) -> None:
+    with open_run(tmp_path) as run:
+        for number in range(100):
+            run.write(make_record(number))
+    (run.path / "prompts.jsonl").unlink()
+    read = RunFolder.read(run.path)
+    assert [*read.records(), *read.records()] == []
+    *named, counted = read.take_messages()
+    assert len(named) == 5 and all("its shared prompt" in message for message in named)
+    assert counted == f"{run.path / 'law.jsonl'}: 95 more lines are no readable records and are left out"
+    assert read.take_messages() == []
+
+
 class FullDisk:
     """Stands for `os.write` on a disk with `room` bytes left."""
 

@@ -49,6 +49,19 @@ def test_a_verdict_and_what_was_left_out_are_chinese_where_the_locale_is(
     assert as_json["agreements"][0]["name"] == "texts that are equal"
 
 
+def test_samples_of_one_side_alone_are_counted_and_lines_that_cannot_be_read_told(tmp_path: Path) -> None:
+    reference, served = (
+        made(tmp_path, "reference", "mode=gold", limit=9),
+        made(tmp_path, "served", "mode=gold", limit=9),
+    )
+    records = (reference / "demo_arithmetic.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (reference / "demo_arithmetic.jsonl").write_text("".join([*records[:5], "torn\n", *records[7:]]), encoding="utf-8")
+    result = run_harness("verify", "--reference", reference, "--served", served)
+    assert "2 samples left out: not in the reference run" in result.stdout and "(7 pairs of answers" in result.stdout
+    assert "demo_arithmetic.jsonl:6: not a readable record" in result.stderr
+    assert "the report is of 9 samples, of which 2 are not there" in result.stderr
+
+
 def test_choices_and_their_probabilities(tmp_path: Path) -> None:
     reference = made(tmp_path, "reference", "mode=gold", task="demo_choice_en", limit=20)
     other = made(tmp_path, "other", "mode=random,seed=3", task="demo_choice_en", limit=20)

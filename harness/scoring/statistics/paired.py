@@ -48,7 +48,8 @@ class Comparison:
     wins, losses, ties: samples on which the second run scores higher, lower, the same (direction not regarded).
     p_value: of a test of no difference; adjusted_p: after Holm's correction, where several were made.
     detectable: the smallest true difference that this many samples would have shown, with a power of 80 % at 5 %.
-    missing: samples that the first run scored and the second does not hold, holds otherwise, or did not score.
+    missing: samples that the first run scored and the second does not hold, holds otherwise, or did not score, and
+    those that the first has lost.
     units: how many of the pairs are independent: all, or the clusters; 0 where nobody says.
     """
 
