@@ -185,10 +185,11 @@ def replace_json(path: Path, value: JSON) -> None:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file whose reading comes to an end. Raises OSError, also for a pipe or a device."""
+    """The text of a file whose reading comes to an end, without the mark that some editors put before it. Raises
+    OSError, also for a pipe or a device."""
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "no regular file")
-    return path.read_text(encoding="utf-8")
+    return path.read_text(encoding="utf-8-sig")
 
 
 def lines(path: Path, offset: int = 0, first: int = 1) -> Iterator[tuple[int, int, bytes]]:

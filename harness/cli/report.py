@@ -281,7 +281,11 @@ def print_judgements_of(run: Path, *, subsets: bool = False, t: Translate = engl
     from harness.run.result import load_run
 
     for path in runs_below(run / JUDGEMENTS):
-        report = load_run(path).report
+        try:
+            report = load_run(path).report
+        except UsageError as error:  # the run has been told, and the other judges may be
+            notice(str(error))
+            continue
         if report and report["kind"] == "judgement":
             print_judgement(report, path, subsets=subsets, t=t)
 

@@ -340,7 +340,10 @@ def _conclude(plan: JudgingPlan, folder: RunFolder, prices: Prices | None) -> Ju
     folder.put_in_order()
     coverage = {task.name: task.coverage(plan.spec.limit) for task in plan.tasks}
     report = _report(plan, plan.tasks, coverage, folder, prices)
-    earlier = coverage_of(folder.report) if folder.report else {}
+    try:
+        earlier = coverage_of(folder.report) if folder.report else {}
+    except UsageError:  # a report that cannot be read is written anew
+        earlier = {}
     larger = None
     if not all(name in coverage and coverage[name].includes(other) for name, other in earlier.items()):
         whole = {name: each.joined(earlier[name]) if name in earlier else each for name, each in coverage.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -105,7 +106,7 @@ def read_manifest(folder: Path) -> Manifest:
     run folders near it, and where the file cannot be used.
     """
     path = folder / MANIFEST_FILE
-    again = "the run cannot go on, start it in another --output"
+    again = "take it out of the folder, and the command of the run goes on with the answers that are there"
     try:
         manifest = json.loads(files.read_text(path))
     except (FileNotFoundError, NotADirectoryError):
@@ -133,14 +134,22 @@ def read_report(path: Path) -> Report | None:
         return None
     except (OSError, ValueError, RecursionError) as error:
         cause = "nested too deeply" if isinstance(error, RecursionError) else error
-        raise UsageError(f"{path}: cannot be read ({cause}); `harness score {path.parent}` writes it anew") from None
+        raise UsageError(f"{path}: cannot be read ({cause}); {_written_anew(path.parent)}") from None
     if not isinstance(value, dict):
-        raise UsageError(f"{path}: not a report; `harness score {path.parent}` writes it anew")
+        raise UsageError(f"{path}: not a report; {_written_anew(path.parent)}")
     _refuse_later(path, value)
     value = upgraded(value)
     if problem := problem_of(value, Report):
-        raise UsageError(f"{path}: damaged ({problem}); `harness score {path.parent}` writes it anew")
+        raise UsageError(f"{path}: damaged ({problem}); {_written_anew(path.parent)}")
     return cast(Report, value)
+
+
+def _written_anew(folder: Path) -> str:
+    """By what a report that cannot be used is written anew."""
+    with contextlib.suppress(UsageError):
+        if read_manifest(folder)["kind"] == "judgement":
+            return "the command that judged writes it anew, and asks nothing"
+    return f"`harness score {folder}` writes it anew"
 
 
 def _refuse_later(path: Path, value: Mapping[str, JSON]) -> None:

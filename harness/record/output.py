@@ -42,7 +42,10 @@ def find_folder(output: Path, model_name: str, identity: Mapping[str, JSON]) -> 
     _require_folder(output)
     if (output / manifest.MANIFEST_FILE).is_file():
         return output
-    folders = folders_of(output, manifest.identity_hash(identity))
+    own_hash = manifest.identity_hash(identity)
+    if output.name.endswith(f"-{own_hash}") and output.is_dir():  # its manifest was damaged, and taken away
+        return output
+    folders = folders_of(output, own_hash)
     return folders[-1] if folders else output / manifest.folder_name(model_name, identity)
 
 

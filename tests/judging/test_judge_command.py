@@ -46,6 +46,21 @@ def test_the_report_of_a_run_ends_with_what_judges_said(run: str) -> None:
     assert "correct" in page and "北京" in page
 
 
+def test_a_judgement_with_a_damaged_report_is_named_and_mended_by_its_own_command(run: str) -> None:
+    argv = ["judge", run, "--rubric", "correctness_en", "--model", "dummy", "--model_args", "mode=gold"]
+    run_harness(*argv)
+    (folder,) = (Path(run) / "judgements").iterdir()
+    whole = (folder / "report.json").read_bytes()
+    (folder / "report.json").write_bytes(whole[:1000])
+
+    shown = run_harness("report", run)
+    assert shown.exit_code == 0 and "exact_match" in shown.stdout
+    assert "report.json: cannot be read" in shown.stderr and "the command that judged writes it anew" in shown.stderr
+    again = run_harness(*argv)
+    assert again.exit_code == 0 and "4 of them on disk already" in again.stderr
+    assert (folder / "report.json").read_bytes() == whole
+
+
 def test_several_judges_on_one_line_each(run: str) -> None:
     argv = ["judge", run, "--rubric", "quality_zh", "--judge", "dummy", "--judge", "dummy,seed=2"]
     done = run_harness(*argv)

@@ -212,6 +212,7 @@ def test_windows_line_ends_are_read(tmp_path: Path) -> None:
         run.write(make_record(2))
     for file in run.path.glob("*.jsonl"):
         file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    (run.path / "manifest.json").write_bytes(b"\xef\xbb\xbf" + (run.path / "manifest.json").read_bytes())
     assert list(RunFolder.read(run.path).records()) == [make_record(1), make_record(2)]
     with open_run(tmp_path) as again:
         assert list(again.records()) == [make_record(1), make_record(2)]

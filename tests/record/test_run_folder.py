@@ -369,7 +369,11 @@ def test_a_folder_that_is_no_run_names_runs_near_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "cause"),
-    [("{", "not JSON"), ("[]", "not the manifest of a run"), ('{"identity": {}, "format": 99}', "a later version")],
+    [
+        ("{", "not JSON .*take it out of the folder, and the command of the run goes on"),
+        ("[]", "not the manifest of a run"),
+        ('{"identity": {}, "format": 99}', "a later version"),
+    ],
 )
 def test_a_manifest_that_cannot_be_used_is_refused(tmp_path: Path, text: str, cause: str) -> None:
     with open_run(tmp_path) as run:
@@ -383,6 +387,9 @@ def test_a_manifest_that_cannot_be_used_is_refused(tmp_path: Path, text: str, ca
 def test_a_folder_without_its_manifest_is_taken_up_again(tmp_path: Path) -> None:
     """What a kill between making the folder and writing the manifest leaves."""
     with open_run(tmp_path) as run:
+        (run.path / "manifest.json").unlink()
+    with RunFolder.open(run.path, "tiny", IDENTITY, MANIFEST) as again:
+        assert again.path == run.path
         (run.path / "manifest.json").unlink()
     with open_run(tmp_path) as again:
         assert again.path == run.path

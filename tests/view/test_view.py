@@ -297,6 +297,17 @@ def test_a_run_with_a_damaged_report_still_shows_its_samples(runs: Path, tmp_pat
         assert client.get("/run/damaged/sample/1").status_code == 200
 
 
+def test_a_sample_whose_prompt_is_lost_is_named_and_hides_no_other_page(runs: Path, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "damaged"
+    shutil.copytree(next(path for path in sorted(runs.iterdir()) if path.is_dir()), run)
+    shutil.rmtree(run / ".view", ignore_errors=True)
+    for file in run.glob("*.jsonl"):
+        file.write_text(file.read_text("utf-8").replace('"prompt": {', '"prompt": {"prefix": "lost", '), "utf-8")
+    assert export_pages([run.parent], tmp_path / "site") > 5
+    pages = [page.read_text(encoding="utf-8") for page in (tmp_path / "site").glob("run-*-sample-*.html")]
+    assert pages and all("this sample cannot be read: its shared prompt" in page for page in pages)
+
+
 def test_the_viewer_speaks_chinese() -> None:
     said = set()
     for template in (*(FOLDER / "templates").iterdir(), FOLDER.parent / "record" / "parts.html.j2"):

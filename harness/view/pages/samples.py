@@ -10,6 +10,7 @@ from harness.errors import UsageError
 from harness.record.codec import decode_record, jsonable
 from harness.record.conversation import ENDS, Call, conversation_in, pieces_of
 from harness.record.html import KINDS, golds_of, option_shares
+from harness.record.journal import UNREADABLE
 from harness.record.prompts import PROMPTS_FILE, SharedPrompts
 from harness.types import Media, Prompt, Record
 from harness.view.filters import Filters
@@ -154,8 +155,8 @@ def _record(run: ShelvedRun, index: SampleIndex, found: IndexedSample) -> Record
     prompts.load(lambda _: None, repair=False)
     try:
         return decode_record(fields, prompts.resolve)
-    except KeyError as error:
-        raise NotShown("{run}: the shared prompt {name} of this sample is gone", run=run.path, name=error) from None
+    except UNREADABLE as error:
+        raise NotShown("{run}: this sample cannot be read: {why}", run=run.path, why=error) from None
 
 
 def _same(run: ShelvedRun, shelf: Shelf, sample: IndexedSample) -> tuple[IndexedSample, dict[str, Any]] | None:
