@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -62,6 +63,13 @@ def test_what_cannot_be_told_is_undecided(monkeypatch):
     os.kill(equality._worker._process.pid, signal.SIGSTOP)
     with pytest.raises(Undecided, match="too busy"):
         math_equal("x+x", "2x+1", seconds=0.1)
+
+
+@pytest.mark.parametrize("part", ["三", "1万", "万", "3个苹果", "分之", "1,", "5 cm ", "⁰", "k\\in", "\\text{", "1'"])
+def test_a_long_answer_is_prepared_at_once(part):
+    began = time.process_time()
+    prepare(part * (2000 // len(part)))
+    assert time.process_time() - began < 1.0
 
 
 @pytest.mark.parametrize(

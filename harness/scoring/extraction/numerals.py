@@ -157,6 +157,19 @@ def english_number(text: str) -> str | None:
     return f"{sign}{total + part}"
 
 
+def english_value(text: str) -> Fraction | None:
+    """The value of a text that is one number in English words: twelve, two-thirds; None for anything else."""
+    words = text.strip()
+    match = _ENGLISH.match(words) if len(words) <= 100 and words[:1].isalpha() else None
+    if match is None:
+        return None
+    part_of = _ENGLISH_PARTS.match(words, match.end())
+    if (part_of or match).end() != len(words):
+        return None
+    value = english_number(words)
+    return None if value is None else Fraction(value)
+
+
 def fraction(above: str, below: str) -> str:
     return f"{above}/{below}".replace("--", "")
 

@@ -16,11 +16,11 @@ from fractions import Fraction
 
 from harness.limited import LimitedWorker
 from harness.scoring.extraction.numerals import chinese_value
-from harness.scoring.math.normalise import prepare, rational, unit_ratio
+from harness.scoring.math.normalise import LONGEST, prepare, rational, unit_ratio
 
 SECONDS = 2.0
 _FLOAT_DIGITS = 15  # that a floating-point number holds at least
-_LONGEST = 2000  # characters; what is longer is no final answer
+_WORDS = re.compile(r"[^\W\d_]{4,}|(?<=\d)(?:AM|PM)\b")
 _worker = LimitedWorker("harness.scoring.math.worker", "compares mathematics")
 
 
@@ -37,12 +37,14 @@ def math_equal(
     """
     first, first_unit = prepare(answer)
     second, second_unit = prepare(gold)
-    if not first or not second or max(len(first), len(second)) > _LONGEST:
+    if _compact(answer) == _compact(gold) and first and len(first) <= LONGEST:
+        return True  # 2 N and 2N: whatever the letter is
+    if not first or not second or max(len(first), len(second)) > LONGEST:
         return False
     ratio = unit_ratio(first_unit, second_unit)
     if ratio is None:
         return False
-    if (_compact(first) == _compact(second) and first[:1].isupper() == second[:1].isupper()) and ratio == 1:
+    if ratio == 1 and _same_text(first, second):
         return True
     left, right = _number(first), _number(second)
     if left is not None and right is not None:
@@ -56,9 +58,18 @@ def math_equal(
     return bool(_worker.ask(request, seconds)["equal"])
 
 
+def _same_text(first: str, second: str) -> bool:
+    """Whether two texts are the same, words without case (no solution, 3:00 PM): x and X are two letters."""
+    return _in_lower_case(_compact(first)) == _in_lower_case(_compact(second))
+
+
+def _in_lower_case(text: str) -> str:
+    return _WORDS.sub(lambda match: match.group().casefold(), text)
+
+
 def _compact(text: str) -> str:
     """Without white space, but for that between two digits: 2 1/2 is not 21/2."""
-    return re.sub(r"(?<!\d)\s+|\s+(?!\d)", "", text).casefold()
+    return re.sub(r"(?<!\d)\s+|\s+(?!\d)", "", text)
 
 
 def _number(text: str) -> Fraction | None:

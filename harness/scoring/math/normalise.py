@@ -8,7 +8,10 @@ from fractions import Fraction
 from harness.later_patterns import later_pattern
 from harness.scoring.extraction.markup import boxed
 from harness.scoring.extraction.numerals import chinese_value
+from harness.scoring.math.notation import one_notation
 
+LONGEST = 2000  # characters; what is longer is no final answer
+_LONGEST_AMOUNT = 100
 _WIDTH: dict[int, int | str] = {0xFF01 + i: 0x21 + i for i in range(94)}
 _SIGNS: dict[int, int | str] = {
     ord(sign): f" {command} "
@@ -40,32 +43,94 @@ _RECURRING = later_pattern(
     r"(?<![\d.])(\d*)\.(\d*)(?:\\overline\s*\{\s*(\d+)\s*\}|\\dot\s*\{?\s*(\d)\s*\}?(?:(\d*)\\dot\s*\{?\s*(\d)\s*\}?)?)"
 )
 _DEGREES = later_pattern(r"(?<=[\d)}])\s*(?:degrees?\b|度(?!\w))")
-_WRAPPED = later_pattern(r"\\(?:mathrm|mathbf|mathit|mathsf|mathcal|boldsymbol|operatorname|rm|bf)\s*\{([^{}]*)\}")
+_WRAPPED = later_pattern(
+    r"\\(?:mathrm|mathbf|mathit|mathsf|mathcal|boldsymbol|operatorname|rm|bf|underline)\s*\{([^{}]*)\}"
+)
 _TEXT = later_pattern(r"\\(?:text|mbox|textrm|textbf|textit)\s*\{([^{}]*)\}")
 
 # Unit: (dimension, how many of the dimension's base unit). Counters have no dimension: 3 个 is 3.
 _UNITS: dict[str, tuple[str, Fraction]] = {}
 for _dimension, _members in {
-    "length": "mm 毫米 1/1000,cm 厘米 1/100,dm 分米 1/10,m 米 1,meter 1,meters 1,metres 1,km 千米 公里 1000",
-    "area": "cm^2 平方厘米 1/10000,dm^2 平方分米 1/100,m^2 平方米 1,km^2 平方千米 平方公里 1000000,公顷 10000",
-    "volume": "cm^3 立方厘米 毫升 ml mL 1/1000000,dm^3 立方分米 升 L 1/1000,m^3 立方米 1",
-    "mass": "g 克 1/1000,kg 千克 公斤 1,t 吨 1000,斤 1/2,grams 1/1000",
-    "time": "s 秒 秒钟 second seconds 1,min mins 分钟 minute minutes 60,刻钟 900,h hr hrs 小时 钟头 hour hours 3600,"
-    "天 日 day days 86400,周 星期 week weeks 604800",
-    "months": "个月 month months 1,年 year years 12",
+    "length": "mm 毫米 millimeter millimetre 1/1000,cm 厘米 centimeter centimetre 1/100,"
+    "dm 分米 1/10,m 米 meter metre 1,"
+    "km 千米 公里 kilometer kilometre 1000,"
+    "in inch inches 寸 0.0254,ft foot feet 0.3048,yard 0.9144,mi mile 1609.344,"
+    "nm 1/1000000000",
+    "area": "mm^2 平方毫米 1/1000000,cm^2 平方厘米 1/10000,dm^2 平方分米 1/100,m^2 平方米 1,"
+    "km^2 平方千米 平方公里 1000000,"
+    "公顷 hectare 10000,亩 2000/3,ft^2 0.09290304,in^2 0.00064516",
+    "volume": "mm^3 立方毫米 1/1000000000,cm^3 立方厘米 毫升 ml mL milliliter 1/1000000,"
+    "dm^3 立方分米 升 L liter litre 1/1000,m^3 立方米 1",
+    "mass": "mg 毫克 milligram 1/1000000,g 克 gram 1/1000,kg 千克 公斤 kilogram 1,t 吨 ton tonne 1000,斤 1/2,"
+    "lb lbs pound 0.45359237,ounce oz 0.028349523125",
+    "time": "ms 毫秒 millisecond 1/1000,s 秒 秒钟 second sec 1,min mins 分钟 minute 60,刻钟 900,"
+    "h hr hrs 小时 钟头 hour 3600,天 日 day 86400,周 星期 week 604800",
+    "months": "个月 month 1,年 year 12",
     "temperature": "℃ 1",
     "fahrenheit": "℉ 1",
-    "money": "分钱 1/100,角 毛 1/10,元 块 块钱 圆 人民币 1",
-    "dollar": "cents 1/100,dollars dollar 美元 1",
+    "kelvin": "K kelvin 开尔文 开 1",
+    "money": "分钱 1/100,角 毛 1/10,元 块 块钱 圆 人民币 RMB yuan 1",
+    "dollar": "cents cent 1/100,dollars dollar 美元 USD 1",
     "euro": "euros euro 欧元 1",
     "sterling": "英镑 1",
-    "speed": "km/h 千米/时 千米/小时 5/18,m/s 米/秒 1",
+    "speed": "km/h 千米/时 千米/小时 公里/小时 kph 5/18,m/s 米/秒 1,mph 0.44704,cm/s 1/100",
+    "acceleration": "m/s^2 米/秒^2 1",
+    "force": "N 牛 牛顿 newton 1,kN 千牛 1000",
+    "energy": "J 焦 焦耳 joule 1,kJ 千焦 1000,cal 4.184,kcal 4184,eV 0.0000000000000000001602176634",
+    "power": "W 瓦 瓦特 watt 1,kW 千瓦 1000",
+    "voltage": "V 伏 伏特 volt 1,kV 1000,mV 1/1000",
+    "current": "A 安 安培 ampere amp 1,mA 毫安 1/1000",
+    "resistance": "Ω \\Omega 欧 欧姆 ohm 1,kΩ 1000",
+    "frequency": "Hz 赫兹 hertz 1,kHz 1000,MHz 1000000",
+    "pressure": "Pa 帕 帕斯卡 1,kPa 千帕 1000,MPa 兆帕 1000000,atm 101325",
+    "amount": "mol 摩尔 mole 1",
+    "concentration": "mol/L M 摩尔/升 1",
+    "molar mass": "g/mol 克/摩尔 1",
+    "density": "kg/m^3 千克/立方米 1,g/cm^3 克/立方厘米 1000",
+    "charge": "C 库仑 库 coulomb 1",
+    "flux": "T 特斯拉 tesla 1",
     "": "个 只 本 人 名 次 件 张 条 支 枝 棵 块儿 岁 页 颗 辆 台 位 座 间 组 队 套 双 种 倍 袋 箱 盒 包 瓶 杯 根 朵"
-    " 头 匹 units unit square 1",
+    " 头 匹 分 unit square rad radian 弧度 1",
 }.items():
     for _entry in _members.split(","):
         *_names, _factor = _entry.split()
-        _UNITS |= {name: (_dimension, Fraction(_factor)) for name in _names}
+        _value_of_unit = Fraction(_factor)
+        for _name in _names:
+            _UNITS[_name] = (_dimension, _value_of_unit)
+            if _name.isascii() and _name.isalpha() and len(_name) > 3:
+                _UNITS.setdefault(f"{_name}s", (_dimension, _value_of_unit))
+# Squares and cubes in words: square centimeters, sq cm, cubic feet.
+for _name, (_dimension, _factor_of_unit) in list(_UNITS.items()):
+    if _dimension == "length" and _name.isascii():
+        _UNITS |= {word + _name: ("area", _factor_of_unit**2) for word in ("square ", "sq ", "sq. ")}
+        _UNITS |= {word + _name: ("volume", _factor_of_unit**3) for word in ("cubic ", "cu ", "cu. ")}
+# Short names that may also be a product of two letters: as a unit they stand apart (3 ms), as single letters do (2 t).
+_APART = frozenset(
+    (
+        "m",
+        "g",
+        "t",
+        "s",
+        "h",
+        "L",
+        "N",
+        "J",
+        "W",
+        "V",
+        "A",
+        "K",
+        "C",
+        "T",
+        "M",
+        "ms",
+        "nm",
+        "mi",
+        "in",
+        "ft",
+        "lb",
+        "oz",
+    )
+) | frozenset(("mV", "mA", "kN", "kJ", "kW", "kV", "eV"))
 _NUMERALS = "零〇一二两三四五六七八九十百千万亿壹贰叁肆伍陆柒捌玖拾佰仟"
 _NUMBER_TEXT = rf"\d+(?:,\d{{3}})*(?:\.\d+)?|[{_NUMERALS}]+(?:点[{_NUMERALS}]+)?"
 _NAMES = "|".join(re.escape(name) for name in sorted(_UNITS, key=len, reverse=True) if _UNITS[name][0])
@@ -86,8 +151,8 @@ _TEMPERATURE = later_pattern(
     r"(℃|℉|摄氏度|华氏度|(?:°|\^\s*\{?\s*\\circ\s*\}?)\s*[CF]|degrees? (?:Celsius|Fahrenheit))"
 )
 _WORDS_IN_COMMAND = later_pattern(r"\\(?:text|mbox|textrm|mathrm|rm)\s*\{([^{}]*)\}")
-_CURRENCIES = {"$": "dollars", "¥": "元", "￥": "元", "€": "euros", "£": "英镑"}
-_CURRENCY = later_pattern(r"^\s*(?:US)?\\?(?P<sign>[$¥￥€£])\s*(?=[\d.])")
+_CURRENCIES = {"$": "dollars", "¥": "元", "￥": "元", "€": "euros", "£": "英镑", "RMB": "元", "USD": "dollars"}
+_CURRENCY = later_pattern(r"^\s*(?:(?:US)?\\?(?P<sign>[$¥￥€£])|(?P<code>RMB|USD))\s*(?=[\d.])")
 _ANGLE = later_pattern(r"^\s*<([^<>=]+,[^<>=]+)>\s*$|⟨([^⟨⟩]+)⟩")
 _PIECES = later_pattern(r"(\\begin\s*\{cases\})(.*?)(\\end\s*\{cases\})", re.DOTALL)
 _OTHERWISE = later_pattern(
@@ -99,15 +164,24 @@ _CONDITION_WORDS = later_pattern(
 _UNIT_END = later_pattern(
     rf"(?<=[\d)}}\]{_NUMERALS}])"
     r"(?P<unit>\s*(?:"
-    + "|".join(re.escape(name) for name in sorted(_UNITS, key=len, reverse=True) if len(name) > 1 or not name.isascii())
-    # A letter may be a variable (2t); as a unit it stands apart (2 t).
-    + r")|\s+[mgtshL])\s*$"
+    + "|".join(re.escape(name) for name in sorted(_UNITS, key=len, reverse=True) if name not in _APART)
+    + rf")|\s+(?:{'|'.join(sorted(_APART))}))\s*$"
 )
+# What is counted, behind its counter: 12名学生.
+_COUNTERS = "|".join(name for name in _UNITS if not _UNITS[name][0] and not name.isascii() and name != "分")
+_COUNTED = later_pattern(
+    rf"(?P<number>[-+]?\d[\d,]*(?:\.\d+)?|[{_NUMERALS}]{{1,20}})\s*(?:{_COUNTERS})(?P<what>[\u4e00-\u9fff]{{1,6}})"
+)
+_MORE_OR_LESS = later_pattern(r"[以至到或不非没未半多余之]")
 
 
 def prepare(text: str) -> tuple[str, str | None]:
     """Return (expression, unit): the last box if there is one, without decoration, and a known unit at its end."""
-    text = _formula((boxed(text) or [text])[-1])
+    while boxes := boxed(text):
+        text = boxes[-1]
+    if len(text) > LONGEST:
+        return text, None
+    text = one_notation(_formula(text))
     if (amount := _amount(text)) is not None:
         return amount
     currency = _CURRENCY.match(text) if text.count("$") < 2 else None
@@ -121,23 +195,27 @@ def prepare(text: str) -> tuple[str, str | None]:
     text = text.translate(_WIDTH).translate(_SIGNS)
     text = _RECURRING.sub(_recurring, _REALS.sub(r"(-\\infty,\\infty)", text))
     text = _DEGREES.sub(r"^\\circ", _DROPPED.sub(" ", text))
-    text, unit = _text_unit(_WRAPPED.sub(r"\1", text))
+    for _ in range(2):  # m^{2} within \\mathrm{} and alone
+        text = _WRAPPED.sub(r"\1", re.sub(r"(?<=[A-Za-z])\s*\^\s*\{([23])\}\s*(?=\}|$)", r"^\1", text))
+    text, unit = _text_unit(text)
     text = (
         re.sub(r"(?<=\d)\{,\}(?=\d)", ",", text)
         .replace(r"\%", "%")
         .replace(r"\{", r"\lbrace ")
         .replace(r"\}", r"\rbrace ")
     )
-    text = re.sub(r"(?<![A-Za-z\\])(?:or|and)(?![A-Za-z])|或者?|以及|和", " , ", text)
+    text = re.sub(r"(?<![A-Za-z\\])(?:or|and)(?![A-Za-z])|或者?|以及|和|且", " , ", text)
     text = _WORDS_BEFORE.sub("", text) if not _SAYS_NOT.search(text) else text
     text = re.sub(r"(?<=\d) +(?=\d{3}(?:\D|$))(?!\d{3}\s*/)", "", text).strip().rstrip(".,;:").strip()
     # The argument belongs to the name: f(x)=x^2 is f_{x}=x^2, and f(1)=2 is not f(2)=2.
-    text = re.sub(r"^([fghFGHP])\s*\(([A-Za-z]|-?\d{1,3})\)\s*=(?!.*=)", r"\1_{\2}=", text)
+    text = re.sub(r"^([fghFGHP])('{0,3})\s*\(([A-Za-z]|-?\d{1,3})\)\s*=(?!.*=)", r"\1_{\3}\2=", text)
     if unit is None:
         match = _UNIT_END.search(text)
         if match:
             text, unit = text[: match.start()].rstrip(), match["unit"].strip()
-    return text.strip(), unit or (_CURRENCIES[currency["sign"]] if currency else None)
+        elif (counted := _COUNTED.fullmatch(text)) and not _MORE_OR_LESS.search(counted["what"]):
+            text = counted["number"]
+    return text.strip(), unit or (_CURRENCIES[currency["sign"] or currency["code"]] if currency else None)
 
 
 def _amount(text: str) -> tuple[str, str | None] | None:
@@ -147,6 +225,8 @@ def _amount(text: str) -> tuple[str, str | None] | None:
     """
     plain = _WORDS_IN_COMMAND.sub(r" \1 ", text).translate(_WIDTH)
     plain = re.sub(r"\\[,;:! ]|~|(?<!\\)\$|[.。]\s*$", " ", plain).strip()
+    if len(plain) > _LONGEST_AMOUNT:
+        return None
     plain = _WORDS_BEFORE.sub("", plain) if not _SAYS_NOT.search(plain) else plain
     if match := _ARC.fullmatch(plain):
         degrees = _value(match[2]) + _value(match[3]) / 60 + _value(match[4] or "0") / 3600

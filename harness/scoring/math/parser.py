@@ -78,7 +78,8 @@ _OVER = ("/", r"\div")
 _CLOSING = {"(": (")", "]"), "[": ("]", ")"), r"\lbrace": (r"\rbrace",), "{": ("}",)}
 # Commands that begin no factor: what follows them is not multiplied.
 _NO_FACTOR = frozenset(
-    {r"\cup", r"\cap", r"\pm", r"\rbrace", r"\circ", r"\lor", r"\vee", r"\rfloor", r"\rceil", r"\rvert"}
+    {r"\cup", r"\cap", r"\setminus", r"\backslash", r"\over", r"\pm", r"\rbrace", r"\circ", r"\lor", r"\vee"}
+    | {r"\rfloor", r"\rceil", r"\rvert"}
 )
 _DEPTH = 60
 
@@ -165,11 +166,14 @@ class _Parser:
         items = [self.ratio()]
         while self.accept(r"\cup"):
             items.append(self.ratio())
-        return items[0] if len(items) == 1 else Collection("union", tuple(items))
+        value = items[0] if len(items) == 1 else Collection("union", tuple(items))
+        return _without(value, self.ratio()) if self.accept(r"\setminus", r"\backslash") else value
 
     def ratio(self) -> Any:
         """2 : 3, the quotient; 1 : 2 : 3, as multiples of the first."""
         items = [self.sum()]
+        if self.accept(r"\over"):
+            return _combine("/", items[0], self.sum())
         while self.accept(":"):
             items.append(self.sum())
         if len(items) == 1:
@@ -292,17 +296,17 @@ class _Parser:
             raise MathSyntaxError("an index that is no base of a number")
         return sympy.Integer(int(digits, int(base)))
 
-    def _conditions(self) -> Any:
-        """What follows `{x |`, where that is one condition on x."""
+    def _conditions(self, opening: str) -> Any:
+        """What follows `{x |`: one condition on x, or several."""
         self._place += 2
-        value = self.relation()
-        self.take(r"\rbrace")
+        value = self.statement()
+        self.take(*_CLOSING[opening])
         return value
 
     def _brackets(self, opening: str) -> Any:
         ahead = self._tokens[self._place : self._place + 2]
-        if opening == r"\lbrace" and len(ahead) == 2 and ahead[0].isalpha() and ahead[1] in ("|", r"\mid", ":"):
-            return self._conditions()
+        if opening in (r"\lbrace", "{") and len(ahead) == 2 and ahead[0].isalpha() and ahead[1] in ("|", r"\mid", ":"):
+            return self._conditions(opening)
         bars, self._bars = self._bars, 0
         items: list[Any] = []
         while self.token not in _CLOSING[opening]:
@@ -311,7 +315,7 @@ class _Parser:
                 break
         closing = self.take(*_CLOSING[opening])
         self._bars = bars
-        if opening == r"\lbrace":
+        if opening == r"\lbrace" or (opening == "{" and len(items) > 1):
             return Collection("set", tuple(dict.fromkeys(items)))
         if len(items) == 1 and (opening, closing) in (("(", ")"), ("{", "}"), ("[", "]")):
             return items[0]
@@ -411,7 +415,7 @@ class _Parser:
     def _matrix(self, kind: str) -> Any:
         if kind == "cases":
             return self._cases()
-        if kind not in ("matrix", "pmatrix", "bmatrix", "vmatrix", "Bmatrix", "array"):
+        if kind not in ("matrix", "pmatrix", "bmatrix", "vmatrix", "Bmatrix", "smallmatrix", "array"):
             raise MathSyntaxError(f"unknown environment '{kind}'")
         if kind == "array" and self.token == "{":
             while self.take() != "}":
@@ -493,6 +497,25 @@ def _combine(operator: str, left: Any, right: Any) -> Any:
             raise MathSyntaxError("division by zero")
         return left / right
     return left**right
+
+
+def _without(value: Any, taken: Any) -> Any:
+    """R \\setminus {1, 2} and R \\setminus [1, 2]: the intervals that are left of one."""
+    if not isinstance(value, Bracketed) or len(value.items) != 2:
+        raise MathSyntaxError("something else than an interval from which something is taken")
+    if isinstance(taken, Collection) and taken.kind == "set":
+        cuts = [Bracketed("[", "]", (item, item)) for item in taken.items]
+    else:
+        cuts = [taken] if isinstance(taken, Bracketed) and len(taken.items) == 2 else []
+    ends = [_expression(end) for cut in (value, *cuts) for end in cut.items]
+    if not cuts or not all(end.is_extended_real and end.is_number for end in ends):
+        raise MathSyntaxError("something that cannot be taken from an interval")
+    parts, (opening, start) = [], (value.opening, value.items[0])
+    for cut in sorted(cuts, key=lambda cut: cut.items[0]):
+        parts.append(Bracketed(opening, ")" if cut.opening == "[" else "]", (start, cut.items[0])))
+        opening, start = "(" if cut.closing == "]" else "[", cut.items[1]
+    parts.append(Bracketed(opening, value.closing, (start, value.items[1])))
+    return Collection("union", tuple(part for part in parts if part.items[0] < part.items[1]))
 
 
 def _plus_minus(left: Any, right: Any) -> Collection:

@@ -6,6 +6,7 @@ evaluation at points with 60 digits. What comes to no end within its processor t
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -100,7 +101,7 @@ def _named(value: Any) -> Any:
 def _plain(value: Any) -> Any:
     """`x = 4`, `x \\in [0, 1]`, `0 < x \\le 1` and `x > 3` name what the letter is: compare that."""
     if isinstance(value, Collection):
-        return Collection(value.kind, tuple(_plain(item) for item in value.items))
+        return _between(value) or Collection(value.kind, tuple(_plain(item) for item in value.items))
     if not isinstance(value, Relation):
         return value
     sides, operators = value.sides, value.operators
@@ -113,6 +114,8 @@ def _plain(value: Any) -> Any:
         return Collection("union", ends)
     if len(sides) == 2 and symbols[0] and operators[0] in ("=", "in") and not symbols[1]:
         return _plain(sides[1])
+    if operators == ("=",) and _names_a_value(*sides):
+        return sides[1]
     if len(sides) == 2 and symbols[1] and operators == ("=",) and not symbols[0]:
         return _plain(sides[0])
     if len(sides) == 2 and set(operators) <= {"<", "<="} and symbols != [True, True] and any(symbols):
@@ -125,6 +128,36 @@ def _plain(value: Any) -> Any:
     if len(sides) > 2 and symbols[0] and set(operators) == {"="}:
         return _plain(sides[-1])
     return value
+
+
+def _names_a_value(left: Any, right: Any) -> bool:
+    """AB = 5, a + b = 5, \\sin A = 1/2: what is 5 has a name that is no single letter. 2x = 10 says something else."""
+    if not (isinstance(left, sympy.Expr) and isinstance(right, sympy.Expr) and right.free_symbols <= {_DEGREE}):
+        return False
+    return len(left.free_symbols) > 1 or isinstance(left, sympy.Function)
+
+
+def _between(value: Any) -> Any:
+    """The interval of `x > 1, x < 3`, and the union of `x != 1, x != 2`; None for other lists.
+
+    As alternatives they would be all numbers, which nobody writes so.
+    """
+    if not all(isinstance(item, Relation) for item in value.items) or len({_named(item) for item in value.items}) != 1:
+        return None
+    if all(item.operators == ("!=",) and isinstance(item.sides[0], sympy.Symbol) for item in value.items):
+        sides = [item.sides for item in value.items]
+        if len({letter for letter, _ in sides}) != 1 or not all(x.is_number and x.is_real for _, x in sides):
+            return None
+        places = (-sympy.oo, *sorted(number for _, number in sides), sympy.oo)
+        return Collection("union", tuple(Bracketed("(", ")", each) for each in itertools.pairwise(places)))
+    parts = [_plain(item) for item in value.items]
+    if len(parts) != 2 or not all(isinstance(part, Bracketed) and len(part.items) == 2 for part in parts):
+        return None
+    above, below = sorted(parts, key=lambda part: part.items[0] == -sympy.oo)
+    start, end = above.items[0], below.items[1]
+    if above.items[1] != sympy.oo or below.items[0] != -sympy.oo or not (start.is_number and end.is_number):
+        return None
+    return Bracketed(above.opening, below.closing, (start, end)) if bool(start < end) else None
 
 
 def _members(value: Any) -> tuple[Any, ...]:
@@ -209,6 +242,11 @@ def _matrices_equal(first: Any, second: Any, tolerance: float) -> bool:
 def _as_matrix(value: Any) -> Any:
     if isinstance(value, Bracketed) and all(isinstance(item, sympy.Expr) for item in value.items):
         return sympy.ImmutableMatrix([list(value.items)])
+    rows = value.items if isinstance(value, Bracketed) else ()
+    if len(rows) > 1 and all(isinstance(row, Bracketed) and len(row.items) == len(rows[0].items) for row in rows):
+        if all(isinstance(item, sympy.Expr) for row in rows for item in row.items):
+            return sympy.ImmutableMatrix([list(row.items) for row in rows])  # [[1, 2], [3, 4]]
+        return None
     return value if isinstance(value, sympy.MatrixBase) else None
 
 
