@@ -9,8 +9,11 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from harness.data.data_file import DataFile, opened
 from harness.data.formats import is_data_file
 from harness.data.open import open_dataset
+from harness.data.text_rows import likely_delimiter
+from harness.encodings import likely_encoding, wide_encoding
 from harness.errors import DataError, HarnessError, UsageError
 from harness.files import replace
 from harness.quick import dataclass
@@ -77,6 +80,8 @@ def write_task(
         replace(file, [(text + _example_text(proposal, sample)).encode()])
     except HarnessError as error:
         proposal.doubts.append(f"the first row cannot be shown yet: {error}")
+    if encoding := rows.keys.get("dataset_kwargs", {}).get("encoding"):
+        proposal.doubts.append(f"the rows were read as {encoding}, which is a guess")
     left = ["title, ability, license and paper are still to be said"]
     if not proposal.options or proposal.form == "free text":
         left.append("how an answer is read from a longer reply: filter_list")
@@ -88,7 +93,8 @@ def _open(source: str, to: Path, registry: Registry, mirrors: tuple[str, ...], *
     local = path.exists() or is_data_file(source)
     where = os.path.relpath(path, to) if local else source
     where, _, config = (where, "", "") if local else where.partition(":")
-    spec = DatasetSpec(where, config or None, mirrors=mirrors, offline=offline, base=str(to))
+    settings = _how_read(path) if path.is_file() else {}
+    spec = DatasetSpec(where, config or None, kwargs=settings, mirrors=mirrors, offline=offline, base=str(to))
     errors: list[str] = []
     for split in SPLITS:
         try:
@@ -98,15 +104,36 @@ def _open(source: str, to: Path, registry: Registry, mirrors: tuple[str, ...], *
             continue
         if not rows:
             raise UsageError(f"--from {source}: holds no rows")
-        named = {"dataset_name": config} if config else {}
+        named: dict[str, JSON] = {"dataset_name": config} if config else {}
+        if settings:
+            named["dataset_kwargs"] = settings
         return _Source(rows, split, {"dataset_path": where, **named, _ASKED_KEY.get(split, "test_split"): split})
     raise UsageError(f"--from {source}: {errors[0]}")
+
+
+def _how_read(path: Path) -> dict[str, JSON]:
+    """`dataset_kwargs` for a file that is no UTF-8, or a table that is not separated as its name says."""
+    file = DataFile(path)
+    if not path.name.lower().endswith((".csv", ".tsv", ".json", ".jsonl", ".txt")):
+        return {}
+    with opened(file) as stream:
+        data = stream.read()
+    try:
+        encoding = wide_encoding(data) or ("utf-8" if data.decode() or not data else None)
+    except UnicodeDecodeError:
+        encoding = likely_encoding(data)
+    settings: dict[str, JSON] = {} if encoding in ("utf-8", None) else {"encoding": encoding}
+    first = data.decode(encoding or "utf-8", "replace").removeprefix("\ufeff").partition("\n")[0]
+    own = {".csv": ",", ".tsv": "\t"}.get(path.suffix.lower())
+    if own and own not in first and not first.startswith("sep=") and (other := likely_delimiter(first)):
+        settings["delimiter"] = other
+    return settings
 
 
 def _file_text(keys: Mapping[str, JSON], proposal: Proposal) -> str:
     """The task file without its example."""
     language = "zh" if proposal.chinese else "en"
-    data = ("dataset_path", "dataset_name", "test_split", "validation_split")
+    data = ("dataset_path", "dataset_name", "dataset_kwargs", "test_split", "validation_split")
     lines = [
         f"task: {keys['task']}",
         "title: what it measures, in a few words",
@@ -128,8 +155,8 @@ def _file_text(keys: Mapping[str, JSON], proposal: Proposal) -> str:
 
 def _example_text(proposal: Proposal, sample: Sample) -> str:
     """The first row, its prompt, and what a right and a wrong answer score."""
-    options = (column.partition(".")[0] for column in proposal.options)
-    columns = {proposal.question, proposal.passage, proposal.answer, *options}
+    options = (name for column in proposal.options for name in (column, column.partition(".")[0]))
+    columns = {proposal.question, proposal.passage, proposal.behind, proposal.answer, *options}
     shown = {column: value for column, value in sample.doc.items() if column in columns}
     lines = ["", "# The task tests itself: this row gives this prompt, and these answers get these scores.", "example:"]
     lines += [f"  row: {quoted(shown)}", f"  prompt: {quoted(sample.requests[0].prompt.text)}", "  scores:"]

@@ -7,29 +7,67 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from harness.tasks.option_columns import LABEL_IN_FRONT, LABELS, OptionColumns, find_option_columns, jinja_name
 from harness.types import JSON
 
 Row = Mapping[str, JSON]
 AnswerForm = Literal["letter", "index from 0", "index from 1", "text of an option", "free text"]
 
-LABELS = "ABCDEFGHIJ"
-# In the order of preference; compared in lower case.
+# In the order of preference; compared without case, spaces, dashes and underscores.
 _QUESTION = (
-    *("question", "问题", "题目", "题干", "stem", "problem", "prompt", "query"),
-    *("instruction", "input", "text", "sentence"),
+    *(
+        "question",
+        "问题",
+        "题目",
+        "题干",
+        "問題",
+        "題目",
+        "題幹",
+        "stem",
+        "problem",
+        "prompt",
+        "query",
+        "q",
+        "提问",
+        "题目内容",
+    ),
+    *("instruction", "input", "text", "sentence", "content"),
 )
 _PASSAGE = ("context", "passage", "article", "材料", "文章", "paragraph", "document", "story", "premise")
 _ANSWER = (
-    *("answer", "答案", "answerkey", "answer_key", "label", "gold", "target", "correct", "correct_answer"),
-    *("output", "solution"),
+    *(
+        "answer",
+        "答案",
+        "answerkey",
+        "label",
+        "gold",
+        "target",
+        "correct",
+        "correctanswer",
+        "answers",
+        "正确答案",
+        "正確答案",
+    ),
+    *(
+        "标准答案",
+        "参考答案",
+        "正确选项",
+        "标签",
+        "output",
+        "solution",
+        "response",
+        "completion",
+        "reference",
+        "expected",
+    ),
+    *("groundtruth", "class", "category", "类别"),
 )
-_OPTIONS = ("options", "choices", "选项", "candidates", "answers", "endings")
-_STEMS = "option|choice|opt|op|ans|answer|ending|sol|选项"
-_NUMBERED = re.compile(rf"(?P<stem>(?:{_STEMS})?[ _-]?)(?P<place>[A-J]|\d)", re.IGNORECASE)
+_ID = re.compile(r"(.*[ _-])?(id|idx|index|uid|qid|no)|题号|编号|序号|__index_level_\d+__", re.IGNORECASE)
 _CJK = re.compile(r"[\u3400-\u9fff]")
 
 
@@ -37,32 +75,39 @@ _CJK = re.compile(r"[\u3400-\u9fff]")
 class Proposal:
     """What the columns seem to be.
 
-    options: one column an option, or the one that holds them all (`choices.text` reaches into a mapping); empty where
-    answers are texts. doubts: what a person should look at, one line each.
+    behind: a column that belongs to the question and stands behind it. option_columns: where the options are; none
+    where answers are texts. labels: the letters of options that stand in the question. letters: what each answer means,
+    where answers are letters but written otherwise: `(B)`, `Ｂ`. ends_in_number: whether the answer is what stands
+    behind `####`, as in GSM8K. doubts: what a person should look at, one line each.
     """
 
     question: str
     passage: str | None
-    options: tuple[str, ...]
+    option_columns: OptionColumns
     answer: str
     form: AnswerForm
     chinese: bool
+    behind: str | None = None
+    labels: str = ""
+    letters: Mapping[str, str] = field(default_factory=dict)
+    ends_in_number: bool = False
     doubts: list[str] = field(default_factory=list)
 
     @property
-    def options_in_one_column(self) -> bool:
-        return len(self.options) == 1
+    def options(self) -> tuple[str, ...]:
+        return self.option_columns.columns
 
 
 def propose(rows: Sequence[Row]) -> Proposal:
     """Guess from all rows. Raises `ValueError` where there is no question or no answer to be found."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    options = _option_columns(columns, rows)
-    taken = {column.partition(".")[0] for column in options}
+    options = find_option_columns(columns, rows)
+    taken = {column.partition(".")[0] for column in options.columns} | set(options.columns)
     left = [column for column in columns if column not in taken]
     texts = [column for column in left if all(isinstance(row.get(column), str) for row in rows if column in row)]
     lengths = {column: sum(len(str(row.get(column) or "")) for row in rows[:100]) for column in texts}
-    question = _named(_QUESTION, texts) or max(texts, key=lengths.__getitem__, default="")
+    unlike_answers = [column for column in texts if _plain(column) not in _ANSWER]
+    question = _named(_QUESTION, texts) or max(unlike_answers, key=lengths.__getitem__, default="")
     if not question:
         raise ValueError(f"no column holds texts, so that none can be the question (there are: {', '.join(columns)})")
     passage = _named(_PASSAGE, [column for column in texts if column != question])
@@ -73,142 +118,164 @@ def propose(rows: Sequence[Row]) -> Proposal:
     questions = [str(row.get(question) or "") for row in rows[:100]]
     chinese = sum(bool(_CJK.search(text)) for text in questions) * 2 > len(questions)
     proposal = Proposal(question, passage, options, answer, "free text", chinese)
-    if options:
-        proposal.form = _form(proposal, rows)
+    if _plain(question) == "instruction":
+        proposal.behind = _named(("input",), [column for column in texts if column != answer])
+    _read_answers(proposal, rows)
     for column in (question, answer):
         empty = sum(row.get(column) in (None, "") for row in rows)
         if empty:
             proposal.doubts.append(f"'{column}' is empty in {empty} of {len(rows)} rows")
+    used = {question, passage, answer, proposal.behind}
+    unused = [column for column in left if column not in used and not _ID.fullmatch(column)]
+    if unused:
+        proposal.doubts.append(f"what the model is not shown: {', '.join(unused)}")
     return proposal
-
-
-def options_of(proposal: Proposal, row: Row) -> list[str]:
-    """The texts of a row's options."""
-    if not proposal.options_in_one_column:
-        return [str(row[column]) for column in proposal.options if row.get(column) not in (None, "")]
-    value: JSON = row
-    for part in proposal.options[0].split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return [str(item) for item in value] if isinstance(value, list) else []
 
 
 def task_keys(proposal: Proposal) -> dict[str, JSON]:
     """The keys of a task file that follow from a proposal."""
     cue = "答案：" if proposal.chinese else "Answer:"
-    passage = f"{{{{ {proposal.passage} }}}}\n\n" if proposal.passage else ""
-    question = f"{passage}{{{{ {proposal.question} }}}}\n"
-    if not proposal.options or proposal.form == "free text":
+    passage = f"{{{{ {jinja_name(proposal.passage)} }}}}\n\n" if proposal.passage else ""
+    behind = jinja_name(proposal.behind) if proposal.behind else ""
+    behind = f"{{% if {behind} %}}{{{{ {behind} }}}}\n{{% endif %}}" if behind else ""
+    question = f"{passage}{{{{ {jinja_name(proposal.question)} }}}}\n{behind}{_shown_options(proposal)}{cue}"
+    if proposal.form == "free text":
         return {
             "output_type": "generate_until",
-            "doc_to_text": question + cue,
-            "doc_to_target": f"{{{{ {proposal.answer} }}}}",
+            "doc_to_text": question,
+            "doc_to_target": _target(proposal),
             "generation_kwargs": {"until": ["\n\n"], "max_gen_toks": 256},
             "metric_list": [{"metric": "exact_match"}],
         }
-    shown, choices, entry = _shown_options(proposal)
+    entry = _entry(proposal)
     return {
         "output_type": "multiple_choice",
-        "doc_to_text": question + shown + cue,
-        "doc_to_choice": choices,
+        "doc_to_text": question,
+        "doc_to_choice": _choices(proposal),
         "doc_to_target": _target(proposal),
         "metric_list": [{"metric": "acc"}],
         **({"options": entry} if entry else {}),
     }
 
 
-def _shown_options(proposal: Proposal) -> tuple[str, JSON, dict[str, JSON]]:
-    """How the options stand in the prompt, what is scored, and what `options:` says; nothing where it cannot say it."""
-    entry: dict[str, JSON] = {"answer": proposal.answer, "question": proposal.question}
-    if proposal.form == "text of an option":
-        entry["form"] = "text"
-    if proposal.form == "index from 1":
-        entry = {}
-    if proposal.options_in_one_column:
-        column = proposal.options[0]
-        shown = f"{{% for option in {column} %}}{{{{ '{LABELS}'[loop.index0] }}}}. {{{{ option }}}}\n{{% endfor %}}"
-        choices = f"{{{{ '{LABELS}'[:{column} | length] | list }}}}"
-        return shown, choices, {"columns": column, **entry} if entry else {}
-    labels = LABELS[: len(proposal.options)]
-    lines = [f"{label}. {{{{ {column} }}}}\n" for label, column in zip(labels, proposal.options, strict=True)]
-    return "".join(lines), list(labels), {"columns": list(proposal.options), **entry} if entry else {}
+def _shown_options(proposal: Proposal) -> str:
+    """How the options stand in the prompt: one a line, each with its letter."""
+    found = proposal.option_columns
+    if len(found.columns) < 2:
+        label = "" if found.labelled else f"{{{{ '{LABELS}'[loop.index0] }}}}. "
+        line = f"{label}{{{{ option }}}}\n"
+        return f"{{% for option in {found.listed} %}}{line}{{% endfor %}}" if found.columns else ""
+    lines = []
+    for label, column in zip(LABELS, map(jinja_name, found.columns), strict=False):
+        line = f"{'' if found.labelled else f'{label}. '}{{{{ {column} }}}}\n"
+        lines.append(f"{{% if {column} %}}{line}{{% endif %}}" if found.optional else line)
+    return "".join(lines)
+
+
+def _choices(proposal: Proposal) -> JSON:
+    """What is scored: the letters."""
+    found = proposal.option_columns
+    if len(found.columns) == 1 or found.optional:
+        return f"{{{{ '{LABELS}'[:({found.listed}) | length] | list }}}}"
+    return list(proposal.labels or LABELS[: len(found.columns)])
+
+
+def _entry(proposal: Proposal) -> dict[str, JSON]:
+    """What `options:` says; nothing where it cannot say it."""
+    found = proposal.option_columns
+    if found.movable is None or proposal.letters or proposal.form == "index from 1":
+        return {}
+    form: dict[str, JSON] = {"form": "text"} if proposal.form == "text of an option" else {}
+    prefix: dict[str, JSON] = {"prefix": LABEL_IN_FRONT} if found.labelled else {}
+    separator: dict[str, JSON] = {"separator": found.separator} if found.separator.strip() else {}
+    said = {"columns": found.movable, "answer": proposal.answer, "question": proposal.question}
+    return {**said, **form, **prefix, **separator}
 
 
 def _target(proposal: Proposal) -> str:
-    answer = proposal.answer
+    answer = jinja_name(proposal.answer)
+    if proposal.ends_in_number:
+        return f"{{{{ {answer}.split('####')[-1] | trim }}}}"
+    if proposal.letters:
+        return f"{{{{ {quoted(dict(proposal.letters))}[{answer}] }}}}"
     if proposal.form == "letter":
         return f"{{{{ {answer} | trim | upper }}}}"
     if proposal.form == "index from 1":
         return f"{{{{ {answer} | int - 1 }}}}"
     if proposal.form == "text of an option":
-        several = proposal.options[0] if proposal.options_in_one_column else f"[{', '.join(proposal.options)}]"
-        return f"{{{{ {several}.index({answer}) }}}}"
-    return f"{{{{ {answer} | int }}}}"
+        text = f"{answer} | string" if "map('string')" in proposal.option_columns.listed else answer
+        return f"{{{{ ({proposal.option_columns.listed}).index({text}) }}}}"
+    return f"{{{{ {answer} | int }}}}" if proposal.form == "index from 0" else f"{{{{ {answer} }}}}"
 
 
-def _option_columns(columns: Sequence[str], rows: Sequence[Row]) -> tuple[str, ...]:
-    """Columns A, B, C ... (option_a, choice1, ...), or one that holds a list."""
-    families: dict[str, list[str]] = {}
-    for column in columns:
-        if match := _NUMBERED.fullmatch(column):
-            families.setdefault(match["stem"].lower(), []).append(column)
-    for family in families.values():
-        places = [column[-1].lower() for column in family]
-        if len(family) >= 2 and any("".join(places) in alphabet for alphabet in ("abcdefghij", "0123456789")):
-            return tuple(family)
-    for column in [*filter(lambda column: column.lower() in _OPTIONS, columns), *columns]:
-        values = [row.get(column) for row in rows]
-        if all(_is_list_of_texts(value) for value in values):
-            return (column,)
-        if all(isinstance(value, Mapping) and _is_list_of_texts(value.get("text")) for value in values):
-            return (f"{column}.text",)
-    return ()
-
-
-def _is_list_of_texts(value: JSON) -> bool:
-    return isinstance(value, list) and len(value) >= 2 and all(isinstance(item, str) for item in value)
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]", "", name).lower()
 
 
 def _named(names: Sequence[str], columns: Sequence[str]) -> str | None:
-    lower = {column.lower(): column for column in reversed(columns)}
-    return next((lower[name] for name in names if name in lower), None)
+    plain = {_plain(column): column for column in reversed(columns)}
+    return next((plain[name] for name in names if name in plain), None)
 
 
 def _answer_by_values(
-    columns: Sequence[str], options: tuple[str, ...], rows: Sequence[Row], others: Sequence[str | None]
+    columns: Sequence[str], options: OptionColumns, rows: Sequence[Row], others: Sequence[str | None]
 ) -> str | None:
     """A column whose values are all letters or places of options, whatever it is called."""
-    if not options:
-        return None
-    for column in columns:
+    for column in columns if options.columns else ():
         if column not in others:
             guess = Proposal("", None, options, column, "free text", chinese=False)
-            if _form(guess, rows) != "free text":
+            _read_answers(guess, rows)
+            if guess.form != "free text":
                 return column
     return None
 
 
-def _form(proposal: Proposal, rows: Sequence[Row]) -> AnswerForm:
-    """How the answers say which option is right, where all of them say it in one way; notes doubts."""
-    pairs = [(row.get(proposal.answer), options_of(proposal, row)) for row in rows]
-    known = [(value, options) for value, options in pairs if value not in (None, "")]
-    letters = [str(value).strip().upper() for value, _ in known]
-    if known and all(len(text) == 1 and text in LABELS[: len(o)] for text, (_, o) in zip(letters, known, strict=True)):
+def _read_answers(proposal: Proposal, rows: Sequence[Row]) -> None:
+    """Find out how the answers say what is right, where all of them say it in one way; notes doubts."""
+    known = [row for row in rows if row.get(proposal.answer) not in (None, "")]
+    answers = [row[proposal.answer] for row in known]
+    if not answers:
+        return
+    letters = {str(answer): _letter(answer) for answer in answers}
+    if proposal.options:
+        proposal.form = _form(proposal, [proposal.option_columns.texts(row) for row in known], answers, letters)
+        if proposal.form == "free text":
+            shown = f"'{proposal.answer}' is no letter, place or text of an option in every row"
+            proposal.doubts.append(f"{shown} (such as {answers[0]!r})")
+    elif all(letters.values()) and len(set(letters.values())) > 1:
+        labels = LABELS[: LABELS.index(max(letters.values())) + 1]
+        questions = [str(row.get(proposal.question)) for row in known]
+        if all(re.search(rf"(?:^|\s)[(（]?{label}[.、．:：)）]", text) for text in questions for label in labels):
+            proposal.form, proposal.labels = "letter", labels
+            proposal.doubts.append(f"the options {', '.join(labels)} are thought to stand in '{proposal.question}'")
+    if proposal.form == "letter" and any(answer.strip().upper() != letter for answer, letter in letters.items()):
+        proposal.letters = letters
+    texts = [answer for answer in answers if isinstance(answer, str)]
+    proposal.ends_in_number = len(texts) == len(answers) and all("####" in text for text in texts)
+
+
+def _letter(answer: JSON) -> str:
+    """The one letter that an answer is, with or without brackets and dots, in full width or not; else empty."""
+    bare = unicodedata.normalize("NFKC", answer).strip(" .、,:()[]\n\t").upper() if isinstance(answer, str) else ""
+    return bare if len(bare) == 1 and bare in LABELS else ""
+
+
+def _form(
+    proposal: Proposal, options: Sequence[Sequence[str]], answers: Sequence[JSON], letters: Mapping[str, str]
+) -> AnswerForm:
+    pairs = list(zip(answers, options, strict=True))
+    if all(letters[str(answer)] and letters[str(answer)] in LABELS[: len(texts)] for answer, texts in pairs):
         return "letter"
-    if known and all(str(value) in options for value, options in known):
+    if all(str(answer) in texts for answer, texts in pairs):
         return "text of an option"
-    numbers = [int(text) if text.isascii() and text.isdigit() else None for text in letters]
-    if known and all(number is not None for number in numbers):
-        places = [(number or 0, len(options)) for number, (_, options) in zip(numbers, known, strict=True)]
-        if all(number < count for number, count in places) and any(number == 0 for number, _ in places):
-            return "index from 0"
-        if all(1 <= number <= count for number, count in places):
-            if not any(number == count for number, count in places):
-                proposal.doubts.append(f"'{proposal.answer}' is never 0 and never the last: does it count from 1?")
-            return "index from 1"
-    bad = next((value for value, _ in known), None)
-    proposal.doubts.append(
-        f"'{proposal.answer}' is no letter, place or text of an option in every row (such as {bad!r})"
-    )
+    numbers = [int(str(answer)) if str(answer).isascii() and str(answer).isdigit() else -1 for answer in answers]
+    places = list(zip(numbers, map(len, options), strict=True))
+    if all(0 <= number < count for number, count in places) and 0 in numbers:
+        return "index from 0"
+    if all(1 <= number <= count for number, count in places):
+        if not any(number == count for number, count in places):
+            proposal.doubts.append(f"'{proposal.answer}' is never 0 and never the last: does it count from 1?")
+        return "index from 1"
     return "free text"
 
 
