@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PIPE_WIDTH = 120
+_LONGEST_WORD = 24
 
 
 def width() -> int:
@@ -153,8 +154,11 @@ def show_in_parts(
 
     def least(number: int) -> int:
         column = columns[number]
-        widest = 6 if column in flexible else max((cell_len(visible(row[number])) for row in rows), default=0)
-        return max(widest, cell_len(column)) + 2
+        cells = [visible(row[number]) for row in rows]
+        if column in flexible:  # it folds between words, and breaks long ones alone
+            cells = [word for cell in cells for word in cell.split()]
+        widest = max(map(cell_len, cells), default=0)
+        return max(min(widest, _LONGEST_WORD) if column in flexible else widest, cell_len(column)) + 2
 
     first = list(range(kept))
     parts = [[*first]]

@@ -47,6 +47,7 @@ def command(
     harness export runs/NAME --format hub --to upload
     harness export runs/NAME --format every_eval_ever --to upload --organization Lab --relationship third_party
     """
+    from harness.record.manifest_file import FINISHED
     from harness.run.parquet import write_parquet
     from harness.run.publish import export_every_eval_ever, export_hub
     from harness.run.result import load_run
@@ -59,8 +60,10 @@ def command(
         raise UsageError(f"say what to write: --parquet FILE, or --format {', '.join(FORMS[1:])} with --to DIR")
     folder = load_run(run)
     if parquet is not None:
-        parquet.parent.mkdir(parents=True, exist_ok=True)
         line(f"{parquet}: {counted(write_parquet(folder, parquet), 'sample')}")
+        if folder.manifest.get("status") != FINISHED:
+            asked = sum(task.get("samples", 0) for task in folder.manifest["tasks"].values())
+            notice(f"partial: the run has not ended and asks {counted(asked, 'sample')}; its command goes on with it")
     told: Iterator[str] = iter(())
     if form == "hub" and target is not None:
         told = export_hub(folder, target, source_url, partial=partial)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import inspect
 import json
+import textwrap
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.console import line, show, table
+from harness.cli.console import line, show, table, width
 from harness.errors import ExitCode, UsageError, suggest
 
 if TYPE_CHECKING:
     from harness.registry import Plugin, Registry
+
+NARROW = 90
+"""Columns of a terminal below which a plugin takes several lines."""
 
 
 @click.command("plugins")
@@ -42,9 +46,14 @@ def command(names: tuple[str, ...], as_json: bool) -> int:
         described = [{**asdict(plugin), "provides": brought[plugin.name]} for plugin in registry.plugins]
         line(json.dumps(described, ensure_ascii=False, indent=2))
     else:
-        show(
-            table(["plugin", "package", "provides"], [_row(p, brought[p.name]) for p in registry.plugins], ["provides"])
-        )
+        rows = [_row(plugin, brought[plugin.name]) for plugin in registry.plugins]
+        if width() < NARROW:  # the column for what they provide would break names
+            for name, package, provides in rows:
+                line(f"{name}  {package}")
+                for text in textwrap.wrap(provides, width() - 4, break_long_words=False, break_on_hyphens=False):
+                    line(f"    {text}")
+        else:
+            show(table(["plugin", "package", "provides"], rows, ["provides"]))
         for plugin in registry.broken:
             line(f"broken: {plugin.name} of {plugin.package} {plugin.version} ({plugin.module}): {plugin.error}")
     return ExitCode.USAGE if registry.broken else ExitCode.OK

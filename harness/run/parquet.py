@@ -38,6 +38,7 @@ def write_parquet(folder: RunFolder, path: Path, task: str | None = None) -> int
     schema = pyarrow.schema([(name, _types()[kind]) for name, kind in kinds.items()])
     count = 0
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with files.replacing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
             records = folder.records(task)
             while batch := list(itertools.islice(records, BATCH)):

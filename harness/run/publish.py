@@ -44,7 +44,6 @@ def export_hub(
         yield _written(target / found.file, [text.encode("utf-8", "replace")])
     for task in report["tasks"]:
         path = target / "details" / f"{safe_name(task['task'].replace(':', '@'))}.parquet"
-        _make_parent(path)
         count = write_parquet(folder, path, task["task"])
         yield f"{path}: {count:,} samples"
 
@@ -92,13 +91,9 @@ def _hashed(lines: Iterator[bytes], digest: Any) -> Iterator[bytes]:
 
 
 def _written(path: Path, chunks: Any) -> str:
-    _make_parent(path)
-    files.replace(path, chunks)
-    return str(path)
-
-
-def _make_parent(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise files.save_error(path, error) from error
+    files.replace(path, chunks)
+    return str(path)

@@ -15,6 +15,8 @@ from click.testing import CliRunner, Result
 from harness.cli import plugins, schema
 from harness.cli.main import COMMANDS, main
 from harness.errors import ExitCode, UsageError
+from harness.registry import load_plugins
+from harness.testing import run_harness
 
 
 def harness(*argv: str) -> Result:
@@ -166,3 +168,11 @@ def test_a_reader_that_goes_away_is_no_error(argv: str) -> None:
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_plugins_are_listed_whole_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    listed = run_harness("plugins").stdout
+    assert max(map(len, listed.splitlines())) <= 60
+    words = set(listed.replace(",", " ").replace(";", " ").split())
+    assert {item.name for item in load_plugins().provided} <= words

@@ -197,7 +197,7 @@ def commands_of(url: str, model: str) -> dict[str, Commands]:
         "openai": lambda path: [[*only, *served]],
         "judge": lambda path: [["judge", str(run_folder(path)), *rubric]],
         "score": lambda path: [["score", str(run_folder(path))]],
-        "shards": lambda path: [*shards, ["merge", "runs", "--out", "merged"]],
+        "shards": lambda path: [*shards, ["merge", "runs", "--output", "merged"]],
         "drawn": lambda path: [drawn],
         "drawn large": lambda path: [drawn],
         "decided": lambda path: [[*rival, str(run_folder(path)), "--output", "decided"]],

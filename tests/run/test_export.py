@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,22 @@ def test_a_parquet_file_holds_every_sample_in_one_schema(run: RunFolder, tmp_pat
     scores = table.column("score.exact_match").to_pylist()
     assert scores[0] == 1.0 and scores[1] == 0.0
     assert table.equals(harness.samples_frame(run.records(), "arrow"))
+
+
+def test_an_unfinished_run_is_exported_as_a_part(run: RunFolder, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run.path, copy)
+    manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
+    manifest["status"] = "running"
+    (copy / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    lines = (copy / "quiz.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (copy / "quiz.jsonl").write_text("".join(lines[:2]), encoding="utf-8")
+    told = run_harness("export", str(copy), "--parquet", str(tmp_path / "samples.parquet"))
+    assert told.exit_code == 0 and "2 samples" in told.stdout
+    assert "partial: the run has not ended and asks 3 samples; its command goes on with it" in told.stderr
+    assert "partial" not in run_harness("export", str(run.path), "--parquet", str(tmp_path / "b.parquet")).stderr
+    refused = run_harness("export", str(run.path), "--parquet", str(copy / "quiz.jsonl" / "c.parquet"))
+    assert refused.exit_code != 0 and "cannot be written" in refused.stderr and "Traceback" not in refused.stderr
 
 
 def test_frames_come_in_each_library(run: RunFolder) -> None:

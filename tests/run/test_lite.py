@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,20 @@ def test_rows_that_are_far_apart_are_chosen() -> None:
     same_rows, same_weights = k_center(character_tfidf(["one text"] * 4), 3)
     assert len(set(same_rows)) == 3
     assert same_weights.sum() == 4
+
+
+def test_vectors_of_many_texts_are_held_once() -> None:
+    texts = [f"{n * 7919} {n * n}" for n in range(12_000)]
+    tracemalloc.start()
+    try:
+        vectors = character_tfidf(texts)
+        rows, _ = k_center(vectors, 3)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.6 * vectors.nbytes
+    far = ((vectors[:, None] - vectors[rows[:2]]) ** 2).sum(axis=2).min(axis=1)
+    assert rows[2] == int(np.argmax(far))
 
 
 def test_anchors_stand_for_rows_that_models_answer_alike() -> None:

@@ -176,6 +176,13 @@ def test_a_missing_shard_is_named_with_its_command(tmp_path: Path) -> None:
     assert re.search("1 shard is missing: 2/2; run it with: harness --config .* --shard 2/2$", done.stderr.strip())
 
 
+@pytest.mark.parametrize("flag", ["--output", "--out"])
+def test_where_the_merged_run_lies_is_said_as_elsewhere(parts: Path, tmp_path: Path, flag: str) -> None:
+    done = run_harness("merge", str(parts), flag, str(tmp_path / "all"))
+    assert done.exit_code == 0, done.output
+    assert [path.parent for path in (tmp_path / "all").glob("*/report.json")]
+
+
 def test_mixed_versions_are_merged_on_request_and_named(parts: Path, tmp_path: Path) -> None:
     shutil.copytree(parts, tmp_path / "parts")
     _change("-2-of-2-", versions={"torch": "1.0"})(tmp_path / "parts")
