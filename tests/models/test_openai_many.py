@@ -46,6 +46,15 @@ def test_a_caller_that_stops_listening_stops_the_asking(server: ScriptedServer) 
     assert len(server.asked) <= seen + 4 < 500
 
 
+def test_a_caller_that_is_slow_is_not_run_away_from(server: ScriptedServer) -> None:
+    """What has come and is not yet written is lost in a kill: however slow a metric is, that is not the whole run."""
+    replies = make(server, num_concurrent=4).respond([ask(str(number)) for number in range(300)])
+    next(replies)
+    threading.Event().wait(1)
+    assert len(server.asked) <= 40
+    assert len(list(replies)) == 299 and len(server.asked) == 300
+
+
 def test_a_model_answers_again_after_it_was_interrupted(server: ScriptedServer) -> None:
     model = make(server)
     first = model.respond([ask(), ask()])

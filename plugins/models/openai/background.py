@@ -27,6 +27,9 @@ NO_MORE = -2
 _COUNTED = 0.005
 """Seconds until it is looked again whether an answer has been counted."""
 
+_UNREAD = 32
+"""So many answers, or twice as many as are under way, may wait for the caller: a kill loses what it has not taken."""
+
 _REST, _LONGEST_REST = 0.002, 0.02
 """Seconds for which answers are held: until no more come for so long, and no longer than the second."""
 
@@ -43,12 +46,20 @@ class _Answers(Generic[Answer]):
 
     def __init__(self) -> None:
         self.handed_over: queue.SimpleQueue[list[tuple[int, Answer | None, BaseException | None]]] = queue.SimpleQueue()
+        self.taken = 0
+        """How many the caller is done with; counted in its thread."""
         self._held: list[tuple[int, Answer | None, BaseException | None]] = []
-        self._seen = 0
+        self._put = self._seen = 0
         self._since = 0.0
+
+    @property
+    def unread(self) -> int:
+        """How many the caller is not done with."""
+        return self._put - self.taken
 
     def put(self, index: int, answer: Answer | None, error: BaseException | None = None) -> None:
         """An answer, or what went wrong. For the loop's thread."""
+        self._put += 1
         self._held.append((index, answer, error))
         if len(self._held) == 1:
             loop = asyncio.get_running_loop()
@@ -105,6 +116,7 @@ class Background:
                         raise error
                     left -= 1
                     yield index, answer
+                    done.taken += 1
             with contextlib.suppress(TimeoutError):
                 work.result(ENDING)  # connections are closed
         finally:
@@ -178,6 +190,9 @@ async def _ask_all(
         try:
             for index, question in enumerate(questions):
                 await places.take(index)
+                # A caller that is slow, as one that runs programs is, gets no more answers than it can take.
+                while done.unread >= max(_UNREAD, 2 * int(places.size)) and not failed:
+                    await asyncio.sleep(_COUNTED)
                 while (admitted := admits()) is None and not failed:
                     await asyncio.sleep(_COUNTED)
                 if failed or not admitted:
