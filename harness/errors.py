@@ -13,8 +13,8 @@ class ExitCode(IntEnum):
     """What a command ends with.
 
     OK: all is well. SAMPLES_FAILED: the run came to its end and has a report, and some samples failed (of `gate`: a run
-    is worse). INTERRUPTED: stopped before the end, by Ctrl-C, a full disk, or a model that went away; what is done is
-    on disk, and the same command goes on. USAGE: a mistake in a command, a file or a configuration.
+    is worse). INTERRUPTED: stopped before the end, by Ctrl-C and its like, a full disk, or a model that went away; what
+    is done is on disk, and the same command goes on. USAGE: a mistake in a command, a file or a configuration.
     """
 
     OK = 0

@@ -12,6 +12,8 @@ import sys
 import threading
 from collections.abc import Iterator
 
+_STOPPING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
 
 def _in_the_program() -> bool:
     program = sys.argv[0].replace("\\", "/").rpartition("/")[2] if getattr(sys, "argv", None) else ""
@@ -32,8 +34,29 @@ def interrupt_at_once() -> None:
 
 
 @contextlib.contextmanager
+def stopped_tidily() -> Iterator[None]:
+    """Let SIGTERM, which schedulers send, and SIGHUP of a terminal that goes away end a command as Ctrl-C does. What
+    is ignored (`nohup`), or handled by somebody else, stays so."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    numbers = [number for number in _STOPPING if signal.getsignal(number) is signal.SIG_DFL]
+    try:
+        for number in numbers:
+            signal.signal(number, stop)
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
 def interrupts_wait() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait until the block has ended: for what takes moments, and loses exceptions or breaks by
+    """Let Ctrl-C and its like wait until the block has ended: for what takes moments, and loses exceptions or breaks by
     them. Where pydantic makes a validator, an interrupt is printed and forgotten, or becomes an error of the schema."""
     if threading.current_thread() is not threading.main_thread():  # where none arrives
         yield
@@ -41,7 +64,7 @@ def interrupts_wait() -> Iterator[None]:
     came: list[int] = []
     before = {}
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, *_STOPPING):
             if callable(handler := signal.getsignal(number)):
                 before[number] = handler
                 signal.signal(number, lambda number, _: came.append(number))

@@ -12,7 +12,7 @@ import click
 
 from harness.cli.console import line, notice_path, show_in_parts
 from harness.cli.options import DATA_OPTIONS, MODEL_OPTIONS, PROMPT_OPTIONS, TASKS, Parsed, options
-from harness.cli.run import settings_of, stopped_by_sigterm
+from harness.cli.run import settings_of
 from harness.cli.values import parse_ladder, parse_limit, parse_limits
 from harness.errors import ExitCode, UsageError
 from harness.words import Translate, locale_language, translator
@@ -104,8 +104,7 @@ def command(context: click.Context, /, **flags: Any) -> int:
 
     progress = watch()
     try:
-        with stopped_by_sigterm():
-            bench(spec, loads, load_plugins(), progress, limits=limits, warmup=own["warmup"], keep=keep)
+        bench(spec, loads, load_plugins(), progress, limits=limits, warmup=own["warmup"], keep=keep)
     finally:
         progress.finished()
         if rungs:

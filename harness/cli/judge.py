@@ -13,7 +13,6 @@ import click
 from harness.cli.completion import complete_runs
 from harness.cli.console import counted, line, notice, show, table, width
 from harness.cli.options import MODEL_OPTIONS, NAMES, PAIRS, Parsed, joined, options
-from harness.cli.run import stopped_by_sigterm
 from harness.cli.values import parse_judge, parse_limit, parse_prices, parse_seed, parse_switch
 from harness.errors import UsageError
 from harness.words import Translate, english, locale_language, translator
@@ -84,8 +83,7 @@ def command(context: click.Context, /, **flags: Any) -> int:
 
     if dry:
         return print_questions(spec)
-    with stopped_by_sigterm():
-        result = run_judges(spec, progress=watch())
+    result = run_judges(spec, progress=watch())
     if as_json:
         line(json.dumps(result.to_dict(), ensure_ascii=False, indent=2))
     else:

@@ -12,7 +12,6 @@ import click
 
 from harness.cli.console import line, notice, width
 from harness.cli.options import JUDGE_PRICES, JUDGES, MODEL_OPTIONS, PAIRS, SPENDING, Parsed, finite, joined, options
-from harness.cli.run import stopped_by_sigterm
 from harness.cli.values import parse_date, parse_limit, parse_seed, parse_switch
 from harness.errors import ExitCode, UsageError
 from harness.words import Translate, locale_language, translator
@@ -96,8 +95,7 @@ def capture_command(sources: tuple[str, ...], to: Path, **flags: Any) -> None:
 
     progress, t = watch(), _t()
     try:
-        with stopped_by_sigterm():
-            done = capture(CaptureSpec(tuple(sources), **flags), LiveFolder(to), progress)
+        done = capture(CaptureSpec(tuple(sources), **flags), LiveFolder(to), progress)
     finally:
         progress.finished()
     line(t("{file}: {n} pages, {new} of them new", file=to / "pages.jsonl", n=f"{done.kept:,}", new=f"{done.new:,}"))
@@ -131,8 +129,7 @@ def write_command(
     from harness.live.write import WriteSpec, write_questions
 
     asker = _asker(folder, flags, context.obj or "")
-    with stopped_by_sigterm():
-        done = write_questions(WriteSpec(questions, language, by, forms), asker)
+    done = write_questions(WriteSpec(questions, language, by, forms), asker)
     return _say(folder / "questions.jsonl", done, _t()("{file}: {n} questions by {model}"), asker.model)
 
 
@@ -153,8 +150,7 @@ def check_command(context: click.Context, /, folder: Path, forms: Path | None, *
     from harness.live.checking import check_questions
 
     asker = _asker(folder, flags, context.obj or "")
-    with stopped_by_sigterm():
-        done = check_questions(asker, forms)
+    done = check_questions(asker, forms)
     t = _t()
     code = _say(folder / "checks.jsonl", done, t("{file}: {n} questions stand, by {model}"), asker.model)
     if asker.folder.manifest["check"]["by_the_writer"]:
@@ -249,8 +245,7 @@ def measure_command(context: click.Context, /, folder: Path, **flags: Any) -> in
         raise UsageError("measure: name who judges: --judge MODEL,K=V, once or several times")
     live = LiveFolder.of(folder)
     spec = replace(asking_spec(joined(flags), context.obj or ""), tasks=tuple(published_tasks(live)))
-    with stopped_by_sigterm():
-        (judged,) = run_judged(spec, [spec.model_args], named, watch=watch)
+    (judged,) = run_judged(spec, [spec.model_args], named, watch=watch)
     print_result(judged.result)
     for each in judged.judged:
         if each.panel:

@@ -16,7 +16,7 @@ from click.shell_completion import CompletionItem
 from harness.cli.console import notice, open_streams, write_what_can_be_written
 from harness.cli.mistakes import message_of, unknown_command
 from harness.errors import ExitCode, HarnessError, Interrupted
-from harness.interrupts import interrupt_as_usual, interrupt_at_once
+from harness.interrupts import interrupt_as_usual, interrupt_at_once, stopped_tidily
 from harness.secret import secrets_of_command, shown_command
 
 COMMANDS = {
@@ -76,7 +76,8 @@ class Main(click.Group):
         write_what_can_be_written()
         try:
             interrupt_as_usual()
-            code = super().main(arguments, prog_name or "harness", complete_var, False, obj=command, **extra)
+            with stopped_tidily():
+                code = super().main(arguments, prog_name or "harness", complete_var, False, obj=command, **extra)
         except click.ClickException as error:
             code = _fail(_without(arguments, message_of(error, arguments)), ExitCode.USAGE)
         except (click.Abort, KeyboardInterrupt):

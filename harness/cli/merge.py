@@ -26,13 +26,12 @@ def command(runs: tuple[Path, ...], output: Path | None, mixed_versions: bool) -
     harness merge node1/runs/*-shard-* node2/runs/*-shard-* --output runs
     """
     from harness.cli.progress import watch
-    from harness.cli.run import print_result, stopped_by_sigterm
+    from harness.cli.run import print_result
     from harness.run.merge import merge
 
-    with stopped_by_sigterm():
-        progress = watch()
-        try:
-            result = merge(runs, output, progress=progress, mixed_versions=mixed_versions)
-        finally:
-            progress.finished()
+    progress = watch()
+    try:
+        result = merge(runs, output, progress=progress, mixed_versions=mixed_versions)
+    finally:
+        progress.finished()
     return print_result(result)

@@ -10,7 +10,6 @@ import click
 from harness.cli.console import line, notice
 from harness.cli.live import ASKING, FORMS, asking_spec, say_left_out
 from harness.cli.options import DATA_OPTIONS, checked_folders, joined, options, with_environment
-from harness.cli.run import stopped_by_sigterm
 from harness.cli.values import parse_limit, parse_names
 from harness.errors import ExitCode, UsageError
 from harness.words import locale_language, translator
@@ -52,15 +51,14 @@ def command(
     t, failed = translator(locale_language(None)), 0
     asker = Asker(LiveFolder(to), spec, load_plugins(), watch(), retries)
     names = [name for words in tasks for name in parse_names(words)]
-    with stopped_by_sigterm():
-        for done in paraphrase_options(asker, names, forms):
-            told = {"file": done.file, "n": f"{done.reworded:,}", "of": f"{done.rows:,}", "model": done.model}
-            if done.model:
-                line(t("{file}: the options of {n} of {of} rows in other words, by {model}", **told))
-            else:  # nothing was left to be asked
-                line(t("{file}: the options of {n} of {of} rows in other words", **told))
-            say_left_out(done.kept, t)
-            failed += done.failed
+    for done in paraphrase_options(asker, names, forms):
+        told = {"file": done.file, "n": f"{done.reworded:,}", "of": f"{done.rows:,}", "model": done.model}
+        if done.model:
+            line(t("{file}: the options of {n} of {of} rows in other words, by {model}", **told))
+        else:  # nothing was left to be asked
+            line(t("{file}: the options of {n} of {of} rows in other words", **told))
+        say_left_out(done.kept, t)
+        failed += done.failed
     if failed:
         notice(t("the same command asks again where the model failed"))
     return int(ExitCode.SAMPLES_FAILED if failed else ExitCode.OK)

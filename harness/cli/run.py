@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -311,15 +309,14 @@ def run_all(
     from harness.cli.progress import watch
     from harness.judging.judged_metrics import run_judged
 
-    with stopped_by_sigterm():
-        results, codes = [], []
-        for judged in run_judged(spec, list(models.values()), judges, watch=watch, optional=optional):
-            results.append(judged.result)
-            codes.append(int(judged.exit_code))
-            if not judged.judged:
-                say_what_waits(judged.result)
-            print_result(judged.result)
-            keep(judged.result)
+    results, codes = [], []
+    for judged in run_judged(spec, list(models.values()), judges, watch=watch, optional=optional):
+        results.append(judged.result)
+        codes.append(int(judged.exit_code))
+        if not judged.judged:
+            say_what_waits(judged.result)
+        print_result(judged.result)
+        keep(judged.result)
     if len(results) > 1:
         print_together(dict(zip(models, results, strict=True)))
     return max(codes)
@@ -370,23 +367,6 @@ def with_adapters(model_args: Mapping[str, Any], adapters: Sequence[str]) -> dic
         name: {**model_args, **({} if adapter == NO_ADAPTER else {"peft": adapter})}
         for name, adapter in zip(names, chosen, strict=True)
     }
-
-
-@contextlib.contextmanager
-def stopped_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM, which schedulers send, end a run as tidily as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
-        yield
-        return
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def judged_result(result: RunResult, judges: Sequence[JudgeModel]) -> tuple[RunResult, int]:

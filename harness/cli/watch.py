@@ -12,7 +12,7 @@ import click
 
 from harness.cli.console import line, notice, notice_path, show, table
 from harness.cli.options import DATA_OPTIONS, MODEL_OPTIONS, PROMPT_OPTIONS, TASKS, finite, options
-from harness.cli.run import RUN_OPTIONS, Greedy, print_result, settings_of, stopped_by_sigterm
+from harness.cli.run import RUN_OPTIONS, Greedy, print_result, settings_of
 from harness.errors import ExitCode, HarnessError, Interrupted, UsageError
 from harness.words import Translate, locale_language, translator
 
@@ -66,11 +66,10 @@ def command(context: click.Context, /, patterns: tuple[str, ...], **flags: Any) 
     settings.setdefault("model", "hf")
     spec = RunSpec(**{"tasks": (), **settings, "command": context.obj or ""})
     watch = Watch(spec, patterns, translator(locale_language(None)))
-    with stopped_by_sigterm():
-        try:
-            return _watch(watch, once=once, every=every)
-        except KeyboardInterrupt:
-            raise Interrupted(f"stopped; go on with: {context.obj or 'the same command'}") from None
+    try:
+        return _watch(watch, once=once, every=every)
+    except KeyboardInterrupt:
+        raise Interrupted(f"stopped; go on with: {context.obj or 'the same command'}") from None
 
 
 def _watch(watch: Watch, *, once: bool, every: float) -> int:

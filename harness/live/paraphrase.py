@@ -120,8 +120,10 @@ def _of_task(asker: Asker, job: TaskJob, forms: Path | None) -> Reworded:
         texts = {**{key: each for key, each in before.texts.items() if key not in refused}, **texts}
         refused = {**{key: each for key, each in before.refused.items() if key not in texts}, **refused}
     told, day = asker.told, calendar_date.today().isoformat()
-    plugin = dict(told["plugin"])
-    write_option_texts(OptionTexts(job.task.name, str(told["model"]), form, day, texts, refused, plugin), file)
+    written_by = OptionTexts(job.task.name, str(told["model"]), form, day, texts, refused, dict(told["plugin"]))
+    if before is not None and not wanted:  # nobody was asked now: the words are still whose they were
+        written_by = replace(written_by, model=before.model, form=before.form, plugin=before.plugin)
+    write_option_texts(written_by, file)
     failed = sum(replies[row.key].failed for row in wanted)
     return Reworded(file, str(told["model"]), len(rows), count, kept, failed)
 
@@ -140,7 +142,8 @@ def _before(asker: Asker, file: Path, form: str) -> OptionTexts | None:
     before = read_option_texts(file)
     secrets = asker.registry.model(asker.spec.model).secrets
     own = {"name": asker.spec.model, "args": shown_args(asker.spec.model_args, secrets)}
-    if dict(before.plugin) != own or before.form != form:
+    # Where no row was to be asked, nobody was, by no form.
+    if before.plugin and form and (dict(before.plugin) != own or before.form != form):
         raise UsageError(
             f"{file}: has the words of another model or form ({before.model or before.plugin.get('name')}, "
             f"{before.form}); choose another folder, --to DIR"

@@ -85,14 +85,14 @@ def test_score_needs_neither_rows_nor_model(monkeypatch: pytest.MonkeyPatch) -> 
     assert (again.exit_code, again.stdout) == (0, first.stdout)
 
 
-@pytest.mark.parametrize("how", ["ctrl-c", "sigterm"])
+@pytest.mark.parametrize("how", ["ctrl-c", "SIGTERM", "SIGHUP"])
 def test_an_interrupted_run_names_the_command_that_goes_on(
     how: str, stopping: Callable[[Callable[[], object]], None]
 ) -> None:
     def ctrl_c() -> None:
         raise KeyboardInterrupt
 
-    stopping(ctrl_c if how == "ctrl-c" else lambda: os.kill(os.getpid(), signal.SIGTERM))
+    stopping(ctrl_c if how == "ctrl-c" else lambda: os.kill(os.getpid(), getattr(signal, how)))
     stopped = run_harness(*ARGV)
     assert stopped.exit_code == 2
     assert shlex.join(["harness", *ARGV]) in stopped.stderr.splitlines()[-1]

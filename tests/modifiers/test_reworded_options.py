@@ -147,6 +147,20 @@ def test_a_model_is_asked_once_and_what_it_may_not_say_is_counted(server: Script
     assert "has the words of another model or form (writer, options_en@" in other.output
 
 
+def test_where_no_row_is_to_be_asked_the_same_command_says_so_again_and_words_stay(server: ScriptedServer) -> None:
+    server.answer = says
+    write_rows(ROWS[6:])  # numbers, and options that may not be moved
+    for _ in range(2):
+        done = paraphrase(server)
+        assert done.exit_code == 0 and "the options of 0 of 2 rows in other words" in done.output
+    write_rows(ROWS)
+    assert "the options of 2 of 8 rows in other words, by writer" in paraphrase(server).stdout
+    write_rows(ROWS[6:])
+    assert paraphrase(server).exit_code == 0
+    kept = read_option_texts(Path("words/quiz.options.json"))
+    assert (kept.model, len(kept.texts)) == ("writer", 2) and kept.form.startswith("options_en@")
+
+
 def texts_of(rows: list[dict[str, str]]) -> Mapping[str, tuple[str, ...]]:
     return {
         options_key(row["q"], [row[letter] for letter in "ABC"]): tuple(other_words(row[letter]) for letter in "ABC")
