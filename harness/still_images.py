@@ -70,6 +70,16 @@ def _eight_bits(image: Image) -> Image:
     return PIL.Image.fromarray((values // 257).astype(numpy.uint8)).convert("RGB")
 
 
+def _pages(image: Image, frames: int) -> int:
+    """How many of a TIFF's images are pages, and no smaller copies of one (tag 254, NewSubfileType)."""
+    pages = 0
+    for frame in range(frames):
+        image.seek(frame)
+        pages += not image.tag_v2.get(254, 0) & 1  # type: ignore[attr-defined]
+    image.seek(0)
+    return pages
+
+
 @contextmanager
 def _opened(media: Media) -> Iterator[Image]:
     try:
@@ -83,6 +93,8 @@ def _opened(media: Media) -> Iterator[Image]:
                 frames = int(getattr(image, "n_frames", 1))
                 if frames > 1 and image.format in _ANIMATED:
                     raise ValueError(f"it is animated ({frames} frames): give one frame of it, or the clip as a video")
+                if frames > 1 and image.format == "TIFF" and (pages := _pages(image, frames)) > 1:
+                    raise ValueError(f"it has {pages} pages: give one of them")
                 if min(image.size) < 1:
                     raise ValueError("it has no pixels")
                 yield image

@@ -20,7 +20,17 @@ def _constant(name: str) -> None:
         raise ValueError(f"{name} is not a JSON value")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_constant)
+def _object(pairs: list[tuple[str, JSON]]) -> Row:
+    """An object, in which no key may stand twice: Python would take the last value without a word."""
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key '{twice}' is given twice in one object")
+    return value
+
+
+_DECODER = json.JSONDecoder(parse_constant=_constant, object_pairs_hook=_object)
 
 
 def row_of_line(line: str) -> Row:

@@ -279,6 +279,6 @@ def _opened(column: MediaColumn, value: Any, roots: Sequence[Path]) -> Media:
     if column.rate is not None and (folder := find_folder(named, roots)):
         return Media(column.kind, file_sha256(folder), path=folder, rate=column.rate)
     path, member = find_file(column.what, named, roots)
-    what = f"{column.what} names '{named[:80]}', which"
+    what = f"{column.what} names {named[:80]!r}, which"
     mime = image_mime(what, file_head(path, member)) if column.kind == "image" else ""
     return Media(column.kind, file_sha256(path, member), mime=mime, path=path, member=member)

@@ -101,13 +101,13 @@ def find_file(what: str, named: str, roots: Sequence[Path]) -> tuple[str, str]:
             return found.pop()
         if found:
             names = " and ".join(sorted(f"{PurePosixPath(archive).name}/{member}" for archive, member in found)[:3])
-            raise DataError(f"{what} names '{named[:80]}', which may be {names}: give more of its path")
+            raise DataError(f"{what} names {named[:80]!r}, which may be {names}: give more of its path")
     places = ", ".join(map(str, roots)) or "no folder"
     missing = f"is not below {places}"
     if is_address:
         place = f" (as url/{ways[0][:80]}, for example)" if ways else ""
         missing = f"is an address, of which no mirror holds the file{place}"
-    raise DataError(f"{what} names '{named[:80]}', which {missing}")
+    raise DataError(f"{what} names {named[:80]!r}, which {missing}")
 
 
 def find_folder(named: str, roots: Sequence[Path]) -> str | None:

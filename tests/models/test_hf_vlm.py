@@ -14,10 +14,10 @@ import pytest
 import torch
 import transformers
 from clips import write_clip
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 from vision_families import FAMILIES, picture, save_family
 
-from harness import GenerationParams, Media, Message, Prompt, Request, Response, UsageError
+from harness import DataError, GenerationParams, Media, Message, Prompt, Request, Response, UsageError
 from harness.data.frame_sampling import FrameRule
 from harness.data.media_files import file_sha256
 from harness.data.video import frame_images, with_frames
@@ -200,6 +200,16 @@ def test_images_of_all_kinds_are_shown_in_one_way() -> None:
     assert picture_size(media(stream.getvalue())) == open_picture(media(stream.getvalue())).size == (4, 8)
     assert open_picture(media(half)).getpixel((0, 0)) == (255, 255, 255)
     assert open_picture(media(Image.new("I;16", (8, 8), 32896))).getpixel((0, 0)) == (128, 128, 128)
+    pages = io.BytesIO()
+    half.save(pages, "TIFF", save_all=True, append_images=[Image.new("RGB", (8, 4))])
+    with pytest.raises(DataError, match="the image cannot be shown: it has 2 pages: give one of them"):
+        open_picture(media(pages.getvalue()))
+    pages = io.BytesIO()
+    writer = TiffImagePlugin.AppendingTiffWriter(pages, new=True)
+    for kind in (0, 1):  # tag 254: the second is a smaller copy of the page before it
+        Image.new("RGB", (8, 4)).save(writer, "TIFF", tiffinfo={254: kind})
+        writer.newFrame()
+    assert open_picture(media(pages.getvalue())).size == (8, 4)
     assert open_picture(media(_tiff(Image.new("CMYK", (8, 8), (0, 255, 255, 0))))).getpixel((0, 0)) == (255, 0, 0)
     assert open_picture(media(Image.new("1", (8, 8), 1))).mode == "RGB"
 

@@ -185,6 +185,7 @@ def test_each_picture_that_is_none_has_its_own_error() -> None:
         "circle.png": "'circle.png'",
         "broken.png": "broken.png: cannot be read",
         "page.png": "column 'image' names 'page.png', which holds no PNG",
+        "two\nlines.png": r"names 'two\nlines.png', which",
         "https://[x/a.png": "an address",
         "data:image/png;base64,é": "not base64",
     }
