@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from harness.errors import SaveError
+from harness.errors import SaveError, UsageError
 from harness.types import JSON
 
 Say = Callable[[str], None]
@@ -38,6 +38,22 @@ def save_error(path: Path, error: OSError) -> SaveError:
     """One line: which file, why, and how to go on."""
     cause = error.strerror or str(error)
     return SaveError(f"{path}: cannot be written: {cause}; {remedy(error)} and run the same command again")
+
+
+def check_folder(flag: str, folder: Path, named: str = "", wanted: str = "a folder") -> None:
+    """Raise `UsageError`, before work begins, where nothing can be written in `folder`, which may not be there yet.
+
+    flag, named: how the user named it, for the message. wanted: what may be named. Makes nothing.
+    """
+    what = f"{flag} {named or folder}"
+    try:
+        there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    except OSError as error:  # a name that is too long, or a loop of links
+        raise UsageError(f"{what}: {error.strerror or error}; choose another folder") from None
+    if not there.is_dir():
+        raise UsageError(f"{what}: '{there}' is a file; name {wanted}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"{what}: '{there}' cannot be written; choose another folder")
 
 
 def disturbed(path: Path) -> SaveError:

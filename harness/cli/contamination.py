@@ -14,6 +14,7 @@ from harness.cli.console import line, notice
 from harness.cli.options import DATA_OPTIONS, MODEL_OPTIONS, Parsed, checked_folders, joined, options, with_environment
 from harness.cli.values import parse_date, parse_limit, parse_names
 from harness.errors import UsageError
+from harness.files import check_folder, replace_json
 from harness.words import Translate, locale_language, translator
 
 if TYPE_CHECKING:
@@ -64,11 +65,12 @@ def command(
     """
     settings = with_environment(joined(flags))
     checked_folders(settings)
+    if to is not None:
+        check_folder("--to", to.parent, str(to))
     asks_model = corpus is None if run is not None else "model" in settings
     if corpus is None and not asks_model:
         raise UsageError("contamination: say where to look: --corpus DIR, or a model to ask, --model NAME")
     from harness.cli.progress import watch
-    from harness.files import replace_json
     from harness.run.contamination import tell_report
 
     try:

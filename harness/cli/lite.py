@@ -11,6 +11,7 @@ from harness.cli.completion import complete_runs
 from harness.cli.console import line, notice
 from harness.cli.options import DATA_OPTIONS, Parsed, checked_folders, joined, options, with_environment
 from harness.cli.values import parse_names, parse_seed
+from harness.files import check_folder
 from harness.words import locale_language, translator
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def make(
     """
     settings = with_environment(joined(flags))
     checked_folders(settings)
+    check_folder("--to", to)
     from harness.run.lite import make_lite_sets
     from harness.run.spec import RunSpec
     from harness.tasks.lite_files import SUFFIX, write_lite

@@ -14,6 +14,7 @@ from harness.cli.console import line, notice, width
 from harness.cli.options import JUDGE_PRICES, JUDGES, MODEL_OPTIONS, PAIRS, SPENDING, Parsed, finite, joined, options
 from harness.cli.values import parse_date, parse_limit, parse_seed, parse_switch
 from harness.errors import ExitCode, UsageError
+from harness.files import check_folder
 from harness.words import Translate, locale_language, translator
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def capture_command(sources: tuple[str, ...], to: Path, **flags: Any) -> None:
     from harness.live.capture import CaptureSpec, capture
     from harness.live.folder import LiveFolder
 
+    check_folder("--to", to)
     progress, t = watch(), _t()
     try:
         done = capture(CaptureSpec(tuple(sources), **flags), LiveFolder(to), progress)

@@ -12,6 +12,7 @@ from harness.cli.live import ASKING, FORMS, asking_spec, say_left_out
 from harness.cli.options import DATA_OPTIONS, checked_folders, joined, options, with_environment
 from harness.cli.values import parse_limit, parse_names
 from harness.errors import ExitCode, UsageError
+from harness.files import check_folder
 from harness.words import locale_language, translator
 
 
@@ -47,6 +48,7 @@ def command(
         raise UsageError(f"--limit: {error}") from None
     settings = with_environment(joined(flags))
     checked_folders(settings)
+    check_folder("--to", to)
     spec = asking_spec({**settings, "limit": rows}, context.obj or "")
     t, failed = translator(locale_language(None)), 0
     asker = Asker(LiveFolder(to), spec, load_plugins(), watch(), retries)

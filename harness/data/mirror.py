@@ -32,9 +32,12 @@ def pull(
     A file that is there already with the same rows is left as it is. Raises `DataError` and `SaveError`.
     """
     written: dict[Path, str] = {}
+    local: set[str] = set()
     for spec, split, required in wanted:
         if spec.path in BUILDERS or local_path(spec):
-            message(f"{dataset_title(spec)}: is a local file, which travels with its task")
+            if (title := dataset_title(spec)) not in local:
+                message(f"{title}: is a local file, which travels with its task")
+            local.add(title)
             continue
         # Rows that an earlier pull put here are what may be out of date.
         others = tuple(folder for folder in spec.mirrors if Path(folder).expanduser().resolve() != to.resolve())

@@ -8,7 +8,6 @@ subtasks are `<task>_<subset>`. A group of tasks is a group there, too.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,19 +34,14 @@ _LONGEST_NAME = 200
 
 def check_output_path(output_path: Path) -> None:
     """Raise `UsageError`, before a model loads, where nothing can be written there. Makes no folder."""
-    folder = output_path.parent if output_path.suffix == ".json" else output_path
-    try:
-        if output_path.suffix == ".json":
+    folder, named = output_path, str(output_path)
+    if output_path.suffix == ".json":
+        folder = output_path.parent
+        try:
             output_path.with_name(f"{output_path.stem}_{datetime.now().isoformat()}.json").exists()
-        there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    except OSError as error:  # a name that is too long, or a loop of links
-        raise UsageError(f"--output_path {output_path}: {error.strerror or error}; choose another folder") from None
-    if not there.is_dir():
-        raise UsageError(
-            f"--output_path {output_path}: '{there}' is a file; name a folder, or a file that ends in .json"
-        )
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise UsageError(f"--output_path {output_path}: '{there}' cannot be written; choose another folder")
+        except OSError as error:  # a name that is too long
+            raise UsageError(f"--output_path {named}: {error.strerror or error}; choose another folder") from None
+    files.check_folder("--output_path", folder, named, "a folder, or a file that ends in .json")
 
 
 def write_lm_eval(

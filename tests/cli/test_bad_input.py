@@ -336,6 +336,20 @@ def test_a_value_that_yaml_reads_in_its_own_way_is_told() -> None:
     assert said.count("in YAML") == 2
 
 
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("lite", "rivers.yaml", "--size", "2"),
+        ("paraphrase", "rivers.yaml", "--model", "dummy"),
+        ("contamination", "rivers.yaml", "--corpus", "."),
+        ("live", "capture", ".", "--date", "2026-06"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(argv: tuple[str, ...]) -> None:
+    told = run_harness(*argv, "--to", "rivers.jsonl/deep/x")
+    refused(told, "error: --to rivers.jsonl/deep", "rivers.jsonl' is a file; name a folder")
+
+
 def test_an_array_that_numpy_printed_into_a_table_is_no_choice() -> None:
     write(TASK.replace("rivers.jsonl", "rows.csv").replace("[甲, 乙, 丙]", '"{{ options }}"'))
     Path("rows.csv").write_text("question,options,answer\nq,\"['a' 'b'\n 'c']\",0\n")
