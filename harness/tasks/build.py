@@ -26,7 +26,7 @@ from harness.tasks.schema import TaskConfig
 from harness.tasks.shots import Shots
 from harness.tasks.splits import OpenSplit, SplitReader
 from harness.tasks.task import Subset, Task
-from harness.tasks.templates import FunctionTemplate, holds_null
+from harness.tasks.templates import FunctionTemplate, column_or_value, holds_null
 from harness.tasks.tools import offered
 from harness.tasks.views import check_gold, differs, views_of
 from harness.types import BadRows, Message, Record, Request, Sample, SampleKey, View
@@ -134,6 +134,11 @@ class _Builder:
             if column.template is None and column.name not in self.columns:
                 what = f"doc_to_{column.kind}: no row has a column '{column.name}'{suggest(column.name, self.columns)}"
                 raise self.task.document.error((f"doc_to_{column.kind}",), what)
+        for template in (task.templates.cluster, task.templates.date, *task.templates.breakdown.values()):
+            # A text without Jinja can only be the name of a column.
+            if rows and template is not None and template.compiled is None and template.source not in self.columns:
+                near = suggest(template.source, self.columns)
+                raise TaskError(f"{template.place}: {template.key}: no row has a column '{template.source}'{near}")
         self.read = {name for each in task.wordings for part in each.templates.doc.templates for name in part.names}
         self.read -= {"subset"} if subset.name else set()
         self.fields_are_whole = not holds_null(subset.context)
@@ -314,7 +319,7 @@ def _sample(
     value = None
     if cluster is not None:
         context = row_context(row, subset)
-        value = context.get(cluster.source) if cluster.source in columns else cluster.value(context)
+        value = column_or_value(cluster, context, columns)
     return Sample(
         task=task.name,
         subset=subset.name,

@@ -18,7 +18,7 @@ from harness.tasks.render import DocTemplates
 from harness.tasks.renewal import Renewals
 from harness.tasks.schema import TaskConfig
 from harness.tasks.schema_entries import FramesEntry
-from harness.tasks.templates import Template, Templates
+from harness.tasks.templates import Template, Templates, column_or_value
 from harness.tasks.yaml_file import Document
 from harness.types import JSON, ScoringSpec
 
@@ -135,7 +135,7 @@ class Task:
         if template is None:
             return None
         context = {**doc, "subset": self.subset(subset).context} if subset else doc
-        return read_date(doc[template.source] if template.source in doc else template.value(context))
+        return read_date(column_or_value(template, context, doc))
 
     def categories(self, doc: Mapping[str, JSON], subset: str) -> Iterator[tuple[str, str]]:
         """What the report counts a row under: (name of the breakdown, value), none where the row has no value.
@@ -144,7 +144,7 @@ class Task:
         """
         context = {**doc, "subset": self.subset(subset).context} if subset else doc
         for name, template in self.templates.breakdown.items():
-            found = context.get(template.source) if template.source in doc else template.value(context)
+            found = column_or_value(template, context, doc)
             values = found if isinstance(found, list | tuple) else (found,)
             yield from ((name, str(value)) for value in values if value is not None and value != "")
 

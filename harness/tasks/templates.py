@@ -14,7 +14,7 @@ import itertools
 import json
 import re
 import tokenize
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from types import GeneratorType
@@ -256,6 +256,13 @@ class Templates:
 def templates_of(folder: Path, shared: TemplateFolders) -> Templates:
     """The templates of the task files of one folder."""
     return Templates(folder, shared)
+
+
+def column_or_value(template: Template, context: Context, columns: Container[str]) -> JSON:
+    """What a row has in the column that a template names, null where the row lacks it, or what its Jinja gives."""
+    if template.compiled is None or template.source in columns:
+        return context.get(template.source)
+    return template.value(context)
 
 
 def as_literal(text: str, brackets: Sequence[str] = ("[]",)) -> JSON:

@@ -103,3 +103,16 @@ def test_of_many_categories_the_table_names_the_three_best_and_the_three_worst(t
     result = evaluate("replay", {"path": str(tmp_path / "said.jsonl")}, [str(file)], output=str(tmp_path / "out"))
     shown = run_harness("report", str(result.path)).stdout
     assert shown.count("kind, best: ") == 3 and shown.count("kind, worst: ") == 3 and "kind, worst: kind 09" in shown
+
+
+def test_a_row_without_the_column_is_in_no_category_and_a_column_that_no_row_has_is_told(task: str) -> None:
+    rows = [*ROWS[:3], {key: value for key, value in ROWS[3].items() if key != "skills"}]
+    Path("sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (found,) = evaluate("replay", {"path": "said.jsonl"}, [task]).report["tasks"]
+    named = {part["name"] for part in found["categories"] if part["breakdown"] == "skills"}
+    assert named == {"adding", "one digit"}
+    for key, place in (("breakdown: {size: skils}", 7), ("cluster_key: skils", 7), ("doc_to_date: skils", 7)):
+        Path("sums.yaml").write_text(TASK.split("breakdown")[0] + key + "\n", encoding="utf-8")
+        told = run_harness("--tasks", "sums.yaml", "--model", "dummy")
+        name = key.partition(":")[0]
+        assert f"sums.yaml:{place}: {name}: no row has a column 'skils'; did you mean 'skills'" in told.output
