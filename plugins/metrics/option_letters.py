@@ -22,6 +22,7 @@ from harness.scoring.official import (
     mvbench_letter,
     scienceqa_letter,
     seed_bench_letter,
+    supergpqa_letter,
     video_mme_letter,
     vlmevalkit_option,
     words_only,
@@ -33,7 +34,7 @@ _BY_REPLY = {
     "seed_bench": seed_bench_letter,
     "video_mme": video_mme_letter,
 }
-RULES = ("vlmevalkit", "blink", "mmmu", "mvbench", *_BY_REPLY)
+RULES = ("vlmevalkit", "blink", "mmmu", "mvbench", "supergpqa", *_BY_REPLY)
 ROTATION = 1_000_000
 """What VLMEvalKit adds to a row's index for each rotation of its options."""
 
@@ -45,8 +46,9 @@ class OfficialLetter(Filter):
     `seed_bench` (the first character), `scienceqa` (a letter alone, or followed by a full stop), `video_mme` (the first
     capital from A to D), `lvbench` (what stands in the first brackets), `mvbench` (the first word), `blink` (the reply
     itself, or the only letter in brackets between blanks; where the script asks a model, this project's `choice_letter`
-    is asked) or `mmmu` (MMMU's, which MuirBench uses; what they draw at random is none). columns: a column for each
-    option, or the one that holds them all; `vlmevalkit` and `mmmu` look for their texts, too.
+    is asked), `supergpqa` (what the last line or the reply states) or `mmmu` (MMMU's, which MuirBench uses; what they
+    draw at random is none). columns: a column for each option, or the one that holds them all; `vlmevalkit`, `mmmu` and
+    `supergpqa` look for their texts, too.
     """
 
     name = "official_letter"
@@ -64,6 +66,8 @@ class OfficialLetter(Filter):
             return _BY_REPLY[self._rule](reply)
         if self._rule == "mvbench":
             return mvbench_letter(reply, "".join(self._options(doc)))
+        if self._rule == "supergpqa":
+            return supergpqa_letter(reply, list(self._options(doc).values()))
         if self._rule == "mmmu":
             return mmmu_choice(reply, self._options(doc))
         if self._rule == "blink":

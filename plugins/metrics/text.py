@@ -22,7 +22,8 @@ class ExactMatch(Metric):
     """1 where the answer equals a gold answer. Options and their order as in lm-evaluation-harness.
 
     regexes_to_ignore: patterns deleted from answer and gold, first. ignore_case, ignore_punctuation, ignore_numbers:
-    ASCII punctuation and digits are deleted. On multiple choice: 1 where greedy decoding would give the gold choice.
+    ASCII punctuation and digits are deleted. words: `triviaqa` compares the words of both, as TriviaQA's script has
+    them. On multiple choice: 1 where greedy decoding would give the gold choice.
     """
 
     name = "exact_match"
@@ -35,7 +36,11 @@ class ExactMatch(Metric):
         ignore_punctuation: bool = False,
         ignore_numbers: bool = False,
         regexes_to_ignore: Sequence[str] = (),
+        words: str | None = None,
     ) -> None:
+        if words not in (None, "triviaqa"):
+            raise ValueError(f"words is '{words}'; it can be 'triviaqa'")
+        self._words = words
         patterns = [regexes_to_ignore] if isinstance(regexes_to_ignore, str) else list(regexes_to_ignore or ())
         self._ignored = [re.compile(pattern) for pattern in patterns]
         self._ignore_case = ignore_case
@@ -53,15 +58,17 @@ class ExactMatch(Metric):
         for pattern in self._ignored:
             text = replace_all(pattern, "", text)
         text = text.lower() if self._ignore_case else text
-        return text.translate(self._deleted)
+        text = text.translate(self._deleted)
+        return text if self._words is None else " ".join(triviaqa_tokens(text))
 
 
 class TokenF1(Metric):
     """Overlap of answer and gold as bags of tokens: 2 P R / (P + R).
 
-    level: `word` (SQuAD 1.1's evaluate-v1.1.py: lower case, without punctuation and a, an, the), or `char` for Chinese:
-    each Chinese character is a token, other scripts keep their words, punctuation of any script is left out.
-    On multiple choice, `f1` is `LabelF1`.
+    level: `word` (SQuAD 1.1's evaluate-v1.1.py: lower case, without punctuation and a, an, the), `triviaqa` (its
+    script has a blank where punctuation was), or `char` for Chinese: each Chinese character is a token, other scripts
+    keep their words, punctuation of any script is left out. Where nothing is left of either text, they are alike, as
+    SQuAD 2.0's script has it; TriviaQA's has 0. On multiple choice, `f1` is `LabelF1`.
     """
 
     name = "f1"
@@ -69,9 +76,9 @@ class TokenF1(Metric):
     bounds = (0.0, 1.0)
 
     def __init__(self, level: str = "word") -> None:
-        if level not in ("word", "char"):
-            raise ValueError(f"level is '{level}'; it can be 'word' or 'char'")
-        self._tokens = squad_tokens if level == "word" else mixed_tokens
+        if level not in _TOKENS:
+            raise ValueError(f"level is '{level}'; it can be {' or '.join(map(repr, _TOKENS))}")
+        self._tokens = _TOKENS[level]
 
     @classmethod
     def for_output_type(cls, output_type: str) -> type[Metric]:
@@ -81,7 +88,7 @@ class TokenF1(Metric):
         def bag_f1(answer: str, gold: str) -> float:
             given, wanted = self._tokens(answer), self._tokens(gold)
             if not given or not wanted:
-                return float(given == wanted)
+                return float(given == wanted and self._tokens is not triviaqa_tokens)
             return 2 * sum((Counter(given) & Counter(wanted)).values()) / (len(given) + len(wanted))
 
         return _best_mean(seen, bag_f1)
@@ -154,10 +161,22 @@ def squad_tokens(text: str) -> list[str]:
     return re.sub(r"\b(a|an|the)\b", " ", bare).split()
 
 
+def triviaqa_tokens(text: str) -> list[str]:
+    """Tokens of TriviaQA's script (mandarjoshi90/triviaqa, `triviaqa_evaluation.py`): punctuation is a blank."""
+    marks = string.punctuation + "‘’´`"
+    return re.sub(r"\b(a|an|the)\b", " ", text.lower().translate(dict.fromkeys(map(ord, marks), " "))).split()
+
+
 def mixed_tokens(text: str) -> list[str]:
     """Chinese, Japanese and Korean characters one by one, runs of other letters and digits as words, lower case."""
     return re.findall(rf"[{CJK}]|[^\W_{CJK}]+", unicodedata.normalize("NFKC", text).lower())
 
+
+_TOKENS: dict[str, Callable[[str], list[str]]] = {
+    "word": squad_tokens,
+    "char": mixed_tokens,
+    "triviaqa": triviaqa_tokens,
+}
 
 # Unified ideographs (with extension A and the astral extensions), compatibility ideographs, kana, hangul syllables.
 CJK = "\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"

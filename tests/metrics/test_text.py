@@ -24,6 +24,22 @@ def test_options_are_applied_to_answer_and_gold(text_seen):
     assert ExactMatch(ignore_punctuation=True, ignore_numbers=True).score(text_seen("a.b1", "ab")) == 1.0
 
 
+@pytest.mark.parametrize(
+    ("gold", "answer", "exact", "overlap"),
+    [
+        ("The Nile.", "‘Nile’", 1.0, 1.0),
+        ("The Nile", "The_Nile", 1.0, 1.0),
+        ("cooperate", "co-operate", 0.0, 0.0),
+        ("AC/DC", "It is AC/DC", 0.0, 2 / 3),
+        ("New York", "newyork", 0.0, 0.0),
+        ("A", "a", 1.0, 0.0),  # nothing but an article
+    ],
+)
+def test_words_as_triviaqa_has_them(text_seen, gold, answer, exact, overlap):
+    assert ExactMatch(words="triviaqa").score(text_seen(gold, answer)) == exact
+    assert TokenF1("triviaqa").score(text_seen(gold, answer)) == pytest.approx(overlap)
+
+
 def test_of_several_gold_answers_one_is_enough(text_seen):
     assert ExactMatch().score(text_seen(("NYC", "New York"), "New York")) == 1.0
 

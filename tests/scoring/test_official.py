@@ -14,7 +14,7 @@ from harness.scoring.official.cmmmu import cmmmu_blank_correct, cmmmu_choice, cm
 from harness.scoring.official.cmmu import cmmu_blank_correct, cmmu_letters
 from harness.scoring.official.edit_distance import edit_distance
 from harness.scoring.official.guess import choice_scores
-from harness.scoring.official.letters import blink_letter
+from harness.scoring.official.letters import blink_letter, supergpqa_letter
 from harness.scoring.official.mathvision import mathvision_correct
 from harness.scoring.official.mathvista import mathvista_extract, mathvista_normalise
 from harness.scoring.official.mmmu import DISCIPLINES, mmmu_choice, mmmu_open, mmmu_open_correct, mmmu_pro_choice
@@ -353,3 +353,23 @@ def test_mathvision_compares_formulas_as_its_parser_reads_them(answer, gold, rig
 )
 def test_blink_reads_a_letter_alone_between_blanks(reply: str, letter: str | None) -> None:
     assert blink_letter(reply, "ABCD") == letter
+
+
+@pytest.mark.parametrize(
+    ("reply", "letter"),
+    [
+        ("First A, then more.\nAnswer: $\\boxed{B}$.", "B"),
+        ("The best option is **C**", "C"),
+        ("The answer is (D).\nSo it must be", "D"),
+        ("The answer is (D).\nI am sure of it", "I"),  # the script's own reading
+        ("**B) dog**", "B"),
+        ("answer: b", "b"),
+        ("So the answer is bird.", "C"),
+        ("fish", "D"),
+        ("It is a bird", None),
+        ("", None),
+        ("(" * 5000, None),
+    ],
+)
+def test_supergpqa_looks_at_the_last_line_first(reply, letter):
+    assert supergpqa_letter(reply, list(ANIMALS.values())) == letter

@@ -31,6 +31,7 @@ from harness.scoring.official.letters import (
     mvbench_letter,
     scienceqa_letter,
     seed_bench_letter,
+    supergpqa_letter,
     video_mme_letter,
 )
 from harness.scoring.official.mathvision import mathvision_answer, mathvision_correct
@@ -96,6 +97,7 @@ __all__ = [
     "relaxed_correct",
     "scienceqa_letter",
     "seed_bench_letter",
+    "supergpqa_letter",
     "upright",
     "video_mme_letter",
     "video_mmmu_choice",

@@ -5,11 +5,13 @@ reads them at 75571cf (`tasks/seedbench/utils.py`, `tasks/scienceqa/utils.py`; t
 `eval_science_qa.py`). Video-MME: BradyFU/Video-MME, `evaluation/eval_your_results.py` at 4e7566d. LVBench:
 zai-org/LVBench, `lvbench/utils/answer_util.py` at 1dd4612. MVBench: `check_ans` of OpenGVLab/Ask-Anything,
 `video_chat2/mvbench.ipynb`. BLINK: `analyze_answer` of zeyofu/BLINK_Benchmark, `eval/test_benchmark.py`.
+SuperGPQA: SuperGPQA/SuperGPQA, `eval/eval.py` at 03a3e27.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 # As the script has them: two of its strings have no comma between them and are one.
 _VIDEO_MME_PREFIXES = (
@@ -91,3 +93,37 @@ def mvbench_letter(reply: str, letters: str) -> str | None:
     options = {letter: f"({letter.lower()})" for letter in letters}
     found = [letter for letter, option in options.items() if first.replace(".", "") in option or option in first]
     return found[0] if len(found) == 1 else None
+
+
+def supergpqa_letter(reply: str, options: Sequence[str]) -> str | None:
+    """The letter that the last line states, else the whole reply; else the letter of the option whose text one states.
+
+    A small letter is what it is, and no right one. Of options with the same text the first counts.
+    """
+    text = reply.rstrip()
+    places = (text.split("\n")[-1], text)
+    letter = _stated(_supergpqa_patterns("[A-J]", "is?", r"[*\s]*:", re.IGNORECASE), places)
+    if letter is not None:
+        return letter
+    texts = "|".join(re.escape(option) for option in options)
+    stated = _stated(_supergpqa_patterns(texts, "is", r"\s*", re.NOFLAG), places)
+    return chr(ord("A") + options.index(stated)) if stated else None
+
+
+def _supergpqa_patterns(answer: str, verb: str, colon: str, flags: re.RegexFlag) -> list[re.Pattern[str]]:
+    # Brackets, dollars and commands may stand around the answer in any number. The script nests its repetitions, which
+    # match the same and can take for ever: here each is one, of a length that no reply needs.
+    command = r"\\(?:boxed|mathbf|mathrm|text)\{"
+    opening = rf"(?:{command}|[*${{(\[\\]){{0,100}}\s*"
+    closing = r"[\\}$)\]]*(?:[\s:.*)]|$)"
+    cues = (
+        rf"[Tt]he\s+(?:\w+\s+)?(?:answer|option)(?:\w+\s+)?\s+{verb}:?\s*",
+        rf"(?i:Answer){colon}\s*",
+        rf"^(?:(?!{command})[^\w\r\n]){{0,100}}",
+    )
+    return [re.compile(rf"{cue}{opening}({answer}){closing}", flags) for cue in cues]
+
+
+def _stated(patterns: Sequence[re.Pattern[str]], places: Sequence[str]) -> str | None:
+    found = (pattern.search(place) for place in places for pattern in patterns)
+    return next((match[1] for match in found if match), None)
