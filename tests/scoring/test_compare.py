@@ -276,3 +276,10 @@ def test_a_task_without_a_common_score_does_not_pass_and_says_what_was_left_out(
     (verdict,) = gate([compare("t", pair(records([1.0, 1.0]), records([None, None]), "acc"))])
     assert not verdict.passed
     assert verdict.reason == "the runs share no scored sample; 2 samples left out: unscored"
+
+
+@pytest.mark.parametrize(
+    ("distance", "p"), [(0.0, 1.0), (1.959964, 0.05), (9.0, 2.2571768e-19), (30.0, 9.8130775e-198)]
+)
+def test_a_normal_p_value_is_right_far_out(distance, p):
+    assert normal_p(-distance * 0.25, 0.25) == pytest.approx(p, rel=1e-5)

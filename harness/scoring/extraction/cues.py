@@ -29,13 +29,13 @@ _THINK = (
 )
 _ZH_CUES = (
     # 答案是, 答案选, 【答案】, 正解：, 答：
-    rf"(?:答案|正解)(?:选项|如下)?[】\])]?(?:\([^()\n]{{1,20}}\)(?=\s*[:是为]))?\s*{_MAY}\s*(?:是|为|选择|选|即|填)?",
+    rf"(?:答案|正解)(?:选项|如下)?[】\])]?(?:\([^()\n]{{1,20}}\)(?=\s*[:是为]))?\s*{_MAY}\s*(?:是|为|选择|选|即|填|は)?",
     r"答(?<![回解应问]答):",
     # 正确的(选项)是, 最合适的一项为, 正确选项：
     rf"(?:正确|对|最佳|最优|[^\s不错误非的,。;:A-Za-z]{{1,6}})的{_KIND}?{_MAY}(?:是|为)",
     r"(?:^|\n)\s*是",
     # 输出：B, alone in its line
-    rf"(?:^|\n)\W*(?:助手|输出|回答|结果|解答|我的回答|判断结果)\s*(?:是|为|:)(?={_ALONE})",
+    rf"(?:^|\n)\W*(?:助手|输出|回答|结果|解答|解|我的回答|判断结果)\s*(?:是|为|:)(?={_ALONE})",
 )
 _ZH_SIGNS = "正对符\"“'只剩最合恰选认觉应可大八多当或也显肯估猜蒙投那就而即匹与必一确因所综总故从结倾不并错更纠改"
 _ZH_CUES_BY_SIGN = (
@@ -121,6 +121,11 @@ _EN_CUES = (
     # not A but B
     r"but\b(?=\W*[A-Z]\W*(?:$|\n|[.,;]))",
 )
+# In the languages of MMMLU and its like, as OpenAI's simple-evals knows them (common.py).
+_ELSEWHERE = (
+    r"(?:r[ée]ponse|respuesta|resposta|risposta|antwort|jawaban|jawapan|jibu|[ìi]d[áa]h[ùu]n|答え|정답|답변?|الإجابة|الجواب"
+    r"|إجابة|उत्तर|उत्तरः|উত্তর|ответ)"
+)
 # One look at the sign with which a cue begins spares trying all the others: most places of a text end there.
 _CUES = "|".join(
     (
@@ -129,6 +134,7 @@ _CUES = "|".join(
         rf"\b(?=[a-z])(?:{'|'.join(_EN_CUES)})",
         rf"(?:^|\n)\s*{_ANSWER_ALONE}",
         rf"(?:^|\n)\W*(?:assistant|response|output|result|reply|letter|key|vote)\b\s*:(?={_ALONE})",
+        rf"(?:^|\n)\W*{_ELSEWHERE}(?:\s+\w{{1,12}}){{0,3}}\s*:(?=\W*[A-Z](?![A-Za-z]))",
         rf"(?:^|\n)(?:the )?letter is(?={_ALONE})",
         rf"(?:^|\n)\s*(?:→|=+>|⇒|∴)(?={_ALONE})",
         r"#{3,4}",
@@ -194,6 +200,7 @@ DENIED_BEFORE = later_pattern(
 SUPPOSED_BEFORE = later_pattern(
     r"(?:如果|若是?|假如|假设|假定|要是|倘若|即使|即便|(?<!应)当|是否|要不要|为什么|为何|何时)"
     r"(?:我们|你|我|考生|正确|题目|该题|本题)*\s*$"
+    r"|\b(?:was|were)\s+(?:going|about|tempted|inclined)\s+to\s*$"
     r"|\b(?:if|suppose|assuming|whether|unless|were|why|had)\s+(?:the|you|we|i|one|they)?\s*(?:correct\s|right\s)?$",
     re.IGNORECASE,
 )

@@ -25,7 +25,7 @@ _POWER = r"(?:[eE](?P<e>[+-]?\d+)(?![\d.])|\s*(?:×|x|\*|\\times|\\cdot)\s*10\s*
 # 3万, 5千, 2亿5千万; not 2千克 and not 百分.
 _UNITS = r"\s?(?:[百千]?[万亿]+|[百千](?![克米瓦卡赫帕伏分字兆]))"
 _ARABIC = later_pattern(
-    rf"(?<![A-Za-z_\d.\\])(?<![A-Za-z]-)(?P<sign>(?<![\d)\]A-Za-z}}%])-\s*|零下\s*)?"
+    rf"(?<![A-Za-z_\d.\\])(?<![A-Za-z]-)(?P<sign>(?<![\d)\]A-Za-z}}%])-\s*|零下\s*|(?<![正\d])负(?=\d))?"
     rf"(?:\\[dt]?frac\s*\{{\s*(?P<above>-?\d+)\s*\}}\s*\{{\s*(?P<below>\d+)\s*\}}"
     rf"|(?P<whole>{_PLAIN})(?:{_POWER}|\s*\^\s*(?:(?P<raised>-?\d{{1,3}})(?![\d.])|\{{\s*(?P<raised_>-?\d{{1,3}})\s*\}})"
     r"|\s*/\s*(?P<over>\d+)(?![\d/]|\.\d))?"
@@ -70,6 +70,11 @@ _MIXED = later_pattern(
     r"(?<![\d.,/^\w\\])(\d{1,6})(?:\s*\\[dt]?frac\s*\{\s*(\d{1,4})\s*\}\s*\{\s*(\d{1,4})\s*\}"
     r"| (\d{1,3})/(\d{1,3})(?![\d/.]|-[A-Za-z]))"
 )
+# 5分之3, 1又5分之3, 1又1/2, 百分之20
+_ZH_FRACTION = later_pattern(
+    r"(?:(?P<mixed>\d{1,6})又)?(?P<below>\d{1,6})分之(?P<above>\d{1,6})(?![\d.])"
+    r"|(?P<whole>\d{1,6})又(?P<over>\d{1,6})/(?P<under>\d{1,6})(?![\d/])"
+)
 _EXPLAINED = later_pattern(
     r"\s*([^\n]{1,80})\n\s*[\W_]*(?:explanation|reason|because|解析|解释|理由|分析|说明|过程)", re.IGNORECASE
 )
@@ -109,7 +114,8 @@ def _between(match: re.Match[str]) -> str:
 
 def numbers_in(text: str) -> list[str]:
     """All numbers of a text in their order; Chinese numerals only where there is no Arabic one."""
-    text = _MONEY.sub(_amount, _MIXED.sub(_improper, plain_numbers(text)))
+    text = _MIXED.sub(_improper, _ZH_FRACTION.sub(_quotient, plain_numbers(text)))
+    text = _MONEY.sub(_amount, text)
     markers = {place for match in _MARKER.finditer(text) for place in range(*match.span())}
     numbers = []
     for match in _ARABIC.finditer(text):
@@ -124,6 +130,13 @@ def _improper(match: re.Match[str]) -> str:
     """3 1/4 as 13/4."""
     above, below = int(match[2] or match[4]), int(match[3] or match[5])
     return f"{int(match[1]) * below + above}/{below}" if above < below else match.group()
+
+
+def _quotient(match: re.Match[str]) -> str:
+    """5分之3 as 3/5, and 1又5分之3 as 8/5."""
+    whole = int(match["mixed"] or match["whole"] or 0)
+    above, below = int(match["above"] or match["over"]), int(match["below"] or match["under"])
+    return f"{whole * below + above}/{below}"
 
 
 def _amount(match: re.Match[str]) -> str:

@@ -81,7 +81,7 @@ def normal_p(difference: float, stderr: float) -> float:
     """Two-sided p-value of a difference with a known standard error."""
     if stderr == 0.0:
         return 1.0 if difference == 0.0 else 0.0
-    return 2 * (1 - _NORMAL.cdf(abs(difference) / stderr))
+    return math.erfc(abs(difference) / (stderr * math.sqrt(2)))  # exact far out, where 1 - cdf is 0
 
 
 def detectable_difference(stderr: float, alpha: float = 0.05, power: float = 0.8) -> float:
