@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from openai_asking import answer, answers, ask, make
 from scripted_server import Asked, Reply, ScriptedServer, chat, error
@@ -51,6 +53,9 @@ def test_a_missing_model_is_told_what_there_is(server: ScriptedServer) -> None:
         (429, {"message": "no more: 您的账户已欠费", "code": "1113"}),
         (402, {"message": "no more"}),
         (400, {"message": "no more", "code": "Arrearage"}),
+        (429, {"message": "no more", "type": "insufficient_quota", "code": 429}),
+        (200, {"message": "no more", "code": "insufficient_quota"}),
+        (200, {"message": "no more", "type": "insufficient_quota", "code": 0}),
     ],
 )
 def test_an_account_without_money_ends_the_run_at_once(
@@ -58,6 +63,21 @@ def test_an_account_without_money_ends_the_run_at_once(
 ) -> None:
     server.script(chat("fine"), Reply({"error": said}, status))
     with pytest.raises(ModelError, match=rf"answers {status}: no more.*no quota left"):
+        answers(make(server), [ask(), ask()])
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"code": 429, "message": "no more: insufficient balance"}},
+        {"code": "Arrearage", "message": "no more"},
+        {"choices": [{"message": {"content": "ha"}, "error": {"code": "insufficient_quota", "message": "no more"}}]},
+    ],
+)
+def test_so_does_one_whose_reply_says_so_elsewhere(server: ScriptedServer, body: dict[str, Any]) -> None:
+    server.script(chat("fine"), Reply(body))
+    with pytest.raises(ModelError, match=r"no more.*no quota left"):
         answers(make(server), [ask(), ask()])
     assert len(server.asked) == 2
 

@@ -250,4 +250,4 @@ def _with_cost_of(first: Response, response: Response) -> Response:
     """The answer, with the tokens that a reply before it took, which was thrown away."""
     names = ("prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens")
     counts = {name: (getattr(first, name), getattr(response, name)) for name in names}
-    return replace(response, **{name: a + b for name, (a, b) in counts.items() if a is not None and b is not None})
+    return replace(response, **{name: None if None in both else sum(both) for name, both in counts.items()})

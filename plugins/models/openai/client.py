@@ -22,6 +22,7 @@ from .connection import Connection, Outgoing, Upload
 from .errors import (
     RequestError,
     RetryableError,
+    UnpaidError,
     is_overload,
     is_unpaid,
     is_withheld,
@@ -40,6 +41,7 @@ Rest = Callable[[float, float, Pace], Awaitable[float]]
 """Lets others have one's place for so many seconds, or for as few as the second number while the server lets others
 in. Returns how many it were."""
 _LEAST_REST = 0.25
+_UNPAID = "the account has no quota left"
 
 
 class Client:
@@ -229,7 +231,10 @@ class Client:
                 raise ModelError(f"{ended}; what is done is kept, the same command goes on") from None
             raise RetryableError(message, gone=error.gone) from None
         if reply.status == 200:
-            return read(reply.content, reply.headers.get("content-type", ""))
+            try:
+                return read(reply.content, reply.headers.get("content-type", ""))
+            except UnpaidError as error:
+                raise self._end(server, error.status or 200, str(error), _UNPAID) from None
         raise self.failure(reply, body, server)
 
     def failure(self, reply: Received, body: Mapping[str, Any], server: ModelServer | None = None) -> RequestError:
@@ -238,7 +243,7 @@ class Client:
         server = server or self.servers.all[0]
         self._fruitless = 0 if status < 500 else self._fruitless
         if is_unpaid(error, status):
-            raise self._end(server, status, error.message, "the account has no quota left")
+            raise self._end(server, status, error.message, _UNPAID)
         if may_pass(status):
             pause = asked_pause(reply.headers, error.message)
             throttled = is_throttling(status, pause) or is_overload(error)

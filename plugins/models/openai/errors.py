@@ -87,6 +87,10 @@ class RetryableError(RequestError):
         self.gone = gone
 
 
+class UnpaidError(RequestError):
+    """The account has no money or quota left, which every other request will meet too."""
+
+
 class WithheldError(RequestError):
     """The server's moderation, or the model itself, declined."""
 
@@ -95,11 +99,17 @@ class WithheldError(RequestError):
 
 @dataclass(frozen=True, slots=True)
 class ServerError:
-    """The error of a reply in one form: what it says, and the names that some servers give."""
+    """The error of a reply in one form: what it says, and the names that some servers give: a code, which may be a
+    number, and a kind beside it."""
 
     message: str
     code: str = ""
     param: str = ""
+    kind: str = ""
+
+    @property
+    def names(self) -> str:
+        return f"{self.code} {self.kind}"
 
 
 def parse_error(content: bytes) -> ServerError:
@@ -122,13 +132,14 @@ def _of_text(text: str) -> str:
 
 
 def _error_of(value: Any) -> ServerError:
-    code = param = ""
+    code = param = kind = ""
     for name in ("error", "message", "detail"):
         if isinstance(value, dict):
-            code = str(value.get("code") or value.get("type") or code)
+            code = str(value.get("code") or code)
+            kind = str(value.get("type") or kind)
             param = str(value.get("param") or param)
             value = value.get(name) or value
-    return ServerError(short(value if isinstance(value, str) else _as_json(value)), code, param)
+    return ServerError(short(value if isinstance(value, str) else _as_json(value)), code, param, kind)
 
 
 def _as_json(value: Any) -> str:
@@ -147,6 +158,8 @@ def error_in_reply(value: Any, what: str) -> RequestError:
     error = _error_of(value)
     status = int(error.code) if re.fullmatch("[45][0-9][0-9]", error.code) else 0
     message = f"{what}: {error.message}"
+    if is_unpaid(error, status or 400):
+        return UnpaidError(error.message, status)
     if is_withheld(error):
         return WithheldError(f"refused by the server: {error.message}", status)
     if is_overflow(error.message):
@@ -165,17 +178,17 @@ def is_unpaid(error: ServerError, status: int) -> bool:
     only where the status is not about that."""
     if status == 402:
         return True
-    said = f"{error.code} {error.message}" if status == 429 else error.code
+    said = f"{error.names} {error.message}" if status == 429 else error.names
     return status in (400, 403, 429) and _UNPAID.search(said) is not None
 
 
 def is_overload(error: ServerError) -> bool:
     """Whether an error's name, under whichever status, says that there are too many requests."""
-    return _OVERLOADED.search(error.code) is not None
+    return _OVERLOADED.search(error.names) is not None
 
 
 def is_withheld(error: ServerError) -> bool:
-    return bool(_WITHHELD.search(error.code) or _WITHHELD.search(error.message))
+    return bool(_WITHHELD.search(error.names) or _WITHHELD.search(error.message))
 
 
 def wants_stream(message: str) -> bool:

@@ -10,13 +10,23 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, core_schema
 
 from .errors import RequestError, RetryableError, error_in_reply, message_of, short
 
 Finish = Literal["stop", "length"]
 Whole = TypeVar("Whole", "ChatReply", "CompletionReply")
-Count = Annotated[int, Field(ge=0, le=2**53)]
+
+
+class _OrUnknown:
+    """What a reply says there is taken as unsaid where it is not of the right type: no answer is lost over a count."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.with_default_schema(handler(source), default=None, on_error="default")
+
+
+Count = Annotated[int | None, Field(ge=0, le=2**53), _OrUnknown()]
 
 _FINISHED: dict[str, Finish] = {
     **dict.fromkeys(
@@ -37,24 +47,25 @@ class _Typed(BaseModel):
 
 
 class PromptDetails(_Typed):
-    cached_tokens: Count | None = None
+    cached_tokens: Count = None
 
 
 class CompletionDetails(_Typed):
-    reasoning_tokens: Count | None = None
+    reasoning_tokens: Count = None
 
 
 class ReplyUsage(_Typed):
-    """What a reply took. Those of cache and reasoning stand in details or beside the totals (DeepSeek, Moonshot)."""
+    """What a reply took, as far as that can be read. Tokens of cache and reasoning stand in details or beside the
+    totals (DeepSeek, Moonshot)."""
 
-    prompt_tokens: Count | None = None
-    completion_tokens: Count | None = None
-    total_tokens: Count | None = None
-    prompt_tokens_details: PromptDetails | None = None
-    completion_tokens_details: CompletionDetails | None = None
-    prompt_cache_hit_tokens: Count | None = None
-    cached_tokens: Count | None = None
-    reasoning_tokens: Count | None = None
+    prompt_tokens: Count = None
+    completion_tokens: Count = None
+    total_tokens: Count = None
+    prompt_tokens_details: Annotated[PromptDetails | None, _OrUnknown()] = None
+    completion_tokens_details: Annotated[CompletionDetails | None, _OrUnknown()] = None
+    prompt_cache_hit_tokens: Count = None
+    cached_tokens: Count = None
+    reasoning_tokens: Count = None
 
     @property
     def completed(self) -> int | None:
@@ -143,7 +154,7 @@ class CompletionChoice(_Choice):
 
 
 class _Reply(_Typed):
-    usage: ReplyUsage | None = None
+    usage: Annotated[ReplyUsage | None, _OrUnknown()] = None
     error: Any = None
 
 
@@ -184,7 +195,8 @@ def _whole(kind: type[Whole], fields: Any, content: bytes) -> Whole:
     if fields.get("error"):
         raise error_in_reply(fields["error"], "the server's reply is an error")
     if not fields.get("choices"):
-        raise _unusable(message_of(content))
+        said = {name: fields[name] for name in ("code", "type", "message", "detail") if fields.get(name)}
+        raise error_in_reply(said, "the server's reply is not usable") if said else _unusable(message_of(content))
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
