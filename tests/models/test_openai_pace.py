@@ -269,7 +269,8 @@ def test_a_server_that_was_away_is_asked_as_before_when_it_is_back() -> None:
         (lambda says: Sliding(600, 60, says=says), 3000, 4 * 60),
         (lambda says: Fixed(600, 60, 20, says=says), 3000, 20 + 3 * 60),
         (lambda says: Sliding(60, 60, says=says), 300, 4 * 60),
-        (lambda says: Fixed(100, 10, 5, says=says), 2000, 5 + 18 * 10),
+        (lambda says: Fixed(100, 10, 5, says=says), 1200, 5 + 10 * 10),
+        (lambda says: Fixed(10, 60, 20, says=says), 60, 20 + 4 * 60),
     ],
 )
 def test_a_window_is_used_up_soon_after_it_opens(
@@ -279,11 +280,62 @@ def test_a_window_is_used_up_soon_after_it_opens(
     assert not found.errors and seconds < found.seconds < seconds / 0.94
 
 
-def test_a_sample_that_is_refused_at_random_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("status", "share", "seconds", "part"),
+    [
+        (429, 0.2, 0.2, 0.88),
+        (503, 0.4, 0.2, 0.8),
+        (429, 0.7, 0.2, 0.5),
+        (503, 0.7, 0.2, 0.45),
+        (429, 0.1, 5.0, 0.8),
+        (503, 0.3, 20.0, 0.9),
+    ],
+)
+def test_a_sample_that_is_refused_at_random_is_not_given_up(
+    monkeypatch: pytest.MonkeyPatch, status: int, share: float, seconds: float, part: float
+) -> None:
     """Of those that answer others a 503 is no failure of this request: six of them in a row are chance."""
-    rng = random.Random(1)
-    found = asked(monkeypatch, lambda now: (503, {}) if rng.random() < 0.4 else None, 4000)
-    assert not found.errors and found.seconds < 4000 / 64 * 0.2 / 0.6
+    rng, number = random.Random(1), 3000 if seconds < 1 else 1500
+    found = asked(monkeypatch, lambda now: (status, {}) if rng.random() < share else None, number, seconds)
+    assert not found.errors and number / 64 * seconds / found.seconds > part
+
+
+@pytest.mark.parametrize("seconds", [5.0, 20.0])
+def test_a_low_limit_is_told_from_chance_where_answers_take_long(
+    monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    clock = [0.0]
+    limit = Limited(lambda: clock[0], 5, 5)
+
+    def decide(now: float) -> Wish | None:
+        clock[0] = now
+        return None if limit.lets_in() else (429, {})
+
+    found = asked(monkeypatch, decide, 600, seconds)
+    assert not found.errors and max(595 / 5, 600 / 64 * seconds) / found.seconds > 0.88
+    assert found.sent < 600 * 2.5
+
+
+def test_who_was_refused_when_a_window_closed_comes_first_when_it_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None waits for a second window: its patience would not last for many."""
+    assert asked(monkeypatch, Sliding(600, 60, says=True), 1800).longest < 90
+
+
+def test_two_servers_whose_limit_is_lifted_are_soon_asked_as_fast_as_they_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def server() -> Callable[[float], Wish | None]:
+        clock = [0.0]
+        limit = Limited(lambda: clock[0], 5, 5)
+
+        def decide(now: float) -> Wish | None:
+            clock[0] = now
+            return None if now > 20 or limit.lets_in() else (429, {})
+
+        return decide
+
+    found = asked(monkeypatch, [server(), server()], 12000)
+    assert not found.errors and found.seconds < (20 + 11800 / 640) / 0.8
 
 
 def test_two_servers_with_limits_end_their_work_together(monkeypatch: pytest.MonkeyPatch) -> None:

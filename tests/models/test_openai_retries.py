@@ -11,7 +11,6 @@ from openai_asking import answer, answers, ask, make
 from scripted_server import Asked, Reply, ScriptedServer, chat, error
 
 from harness_plugins.models.openai import OpenAIModel
-from harness_plugins.models.openai.trial import Count
 
 
 @pytest.mark.parametrize(
@@ -104,17 +103,16 @@ def test_a_server_that_refuses_many_is_waited_for(server: ScriptedServer, monkey
     assert sum(pauses) > 30
 
 
-@pytest.mark.parametrize("by_chance", [False, True])
-def test_a_503_keeps_its_place_unless_the_server_is_known_to_refuse_at_random(
-    server: ScriptedServer, by_chance: bool
+@pytest.mark.parametrize(
+    ("refused", "order"), [(0, ["first", "first", "second", "third"]), (1, ["first", "second", "third", "second"])]
+)
+def test_a_503_keeps_its_place_unless_the_server_answers_others(
+    server: ScriptedServer, refused: int, order: list[str]
 ) -> None:
-    server.answer = lambda asked: error(503) if asked.number == 0 else chat("yes")
+    server.answer = lambda asked: error(503) if asked.number == refused else chat("yes")
     model = make(server, retry_delay=0.01)
-    if by_chance:
-        model.servers.all[0].pace.random = Count(refused=20, begun=100)
-    assert not any(response.error for response in answers(model, [ask("first"), ask("second")]))
-    order = [asked.body["messages"][0]["content"] for asked in server.asked]
-    assert order == (["first", "second", "first"] if by_chance else ["first", "first", "second"])
+    assert not any(response.error for response in answers(model, [ask("first"), ask("second"), ask("third")]))
+    assert [asked.body["messages"][0]["content"] for asked in server.asked] == order
 
 
 def test_a_retry_after_beyond_all_patience_is_not_waited_for(server: ScriptedServer) -> None:

@@ -143,11 +143,12 @@ class Client:
             ticket = id(failure)
             self.waiting[ticket] = (time.monotonic() + pause, self.hide(str(failure)))
             try:
-                by_chance = server.pace.refuses_at_random  # then to wait longer makes no difference
-                doublings = min(attempts.number - 1, 1 if by_chance else 8)
+                by_chance = server.pace.refuses_at_random and server.pace.lets_in
+                doublings = 0 if by_chance else min(attempts.number - 1, 8)
                 least = min(pause, _LEAST_REST * 2.0**doublings * random.uniform(0.5, 1.5))
-                if failure.throttled or (by_chance and failure.status == 503):
-                    attempts.spend(await rest(pause, least, server.pace) - pause)
+                longest = least if by_chance else pause  # to wait longer makes no difference there
+                if throttled:
+                    attempts.spend(await rest(longest, least, server.pace) - pause)
                 elif failure.status == 503:  # in its place, so that a server that is away is asked by few
                     attempts.spend(await rested(pause, least, server.pace) - pause)
                 else:

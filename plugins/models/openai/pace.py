@@ -30,7 +30,7 @@ _RECENT = 0.25
 """The weight of the newest round in what is usual, if it was quicker."""
 _OBSERVED = 0.5
 """Seconds between two looks at what was granted and what was refused."""
-_GLANCE = 0.1
+_GLANCE, _LONGEST_GLANCE = 0.1, 0.5
 """Seconds between two looks of a request that waits."""
 _SHORTEST = 0.1
 """Seconds: what was let in at one moment is taken for what is let in within so many."""
@@ -46,7 +46,7 @@ _DOUBT = 1.5
 """Standard errors within which a share may be what it usually is."""
 _OVERSHOOT, _MOST_OVERSHOOT = 1.02, 2.0
 """Of what the server lets in, that is asked: at first, and where it takes more to be let in as often."""
-_MOST_RANDOM = 0.75
+_MOST_RANDOM = 0.9
 """A server that refuses more than that is asked less, for whatever cause."""
 _REMEMBERED = 120
 """Requests of which that share is known, at most: what was long ago counts for less."""
@@ -260,7 +260,7 @@ class Pace:
             self._judge(self._trial, now)
             return
         count, is_limited = Count(self._refused, self._begun), self.rate < float("inf")
-        many = count.refused >= 8 and self._excess(count) > 0.5
+        many = not self._held_back and count.refused >= 8 and self._excess(count) > 0.5
         enough = (
             count.begun >= (10 if is_limited else _ENOUGH)
             or span >= _LONGEST_EVIDENCE / 2
@@ -305,9 +305,10 @@ class Pace:
 
     def _lower(self, now: float, count: Count, span: float, *, many: bool) -> None:
         """Ask hardly more than is let in; or find out whether that helps, where it was done and did not."""
-        if self.rate == float("inf"):
+        was_limited = self.rate < float("inf")
+        if not was_limited:
             self._unlimited = count
-        elif not many and count.begun - count.refused >= 5 and now >= self._next_trial:
+        elif now >= self._next_trial:
             since = max(self._tried[1], now - _LONGEST_MEMORY)
             starts = begun_between(self._starts, since, self._latest_known(now))
             expected = 1 - (1 - self.random.share) / self._overshoot
@@ -315,9 +316,10 @@ class Pace:
             if known is not None and self._try(now, count, span, float("inf"), self._unlimited, known):
                 self._confirmed = 0
                 return
-        self.rate = self._overshoot * self._let_in_rate(now) / (1 - self.random.share)
+        let_in = max(self._let_in_rate(now), (count.begun - count.refused) / max(span, _SHORTEST))
+        self.rate = self._overshoot * let_in / (1 - self.random.share)
         self._rise = _LEAST_RISE if count.share <= 0.5 else _FIRST_RISE
-        self._held_back = True
+        self._held_back = was_limited or not many
 
     def _raise(self, now: float) -> None:
         self._held_back = False
@@ -330,9 +332,8 @@ class Pace:
 
     def _try(self, now: float, count: Count, span: float, rate: float, usual: Count, known: Count) -> bool:
         """Ask less than is let in, for a while; unless that is so little that it would take long."""
-        let_in = lately = self._let_in_rate(now)
-        if count.begun - count.refused >= _MANY_LET_IN:
-            lately = min(let_in, (count.begun - count.refused) / span)
+        let_in = self._let_in_rate(now)
+        lately = min(let_in, (count.begun - count.refused) / max(span, _SHORTEST))
         if PART * lately < LEAST_RATE:
             return False
         is_check = self.refuses_at_random
@@ -410,7 +411,7 @@ async def rested(most: float, least: float, pace: Pace) -> float:
     await asyncio.sleep(least)
     passed = least
     while passed < most and not pace.is_generous and pace.openings == openings:
-        step = min(max(_GLANCE, passed / 16), most - passed)
+        step = min(max(_GLANCE, passed / 16), _LONGEST_GLANCE, most - passed)
         await asyncio.sleep(step)
         passed += step
     return passed

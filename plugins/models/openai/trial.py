@@ -13,11 +13,12 @@ from dataclasses import dataclass
 PART = 0.6
 """Of what the server lets in, that is asked in a trial."""
 _RARE, _OFTEN = 0.01, 0.1
-"""Shares that are refused in a trial: where the rate is the cause, and where it is not."""
+"""Shares that are refused in a trial: where the rate is the cause, and at least where it is not. Of many that are
+suspected half of them have to be seen: the more it is, the fewer requests decide."""
 _MOVED, _UNMOVED = 0.02, 0.13
 """Shares that are refused at a rate that was lowered to what is let in: where that helps, and where it does not."""
-_CERTAIN, _LIKELY = math.log(100), math.log(20)
-"""Odds at which refusals are taken for random, and for the rate's."""
+_CERTAIN, _LIKELY, _BEYOND_DOUBT = math.log(100), math.log(20), math.log(1e6)
+"""Odds at which refusals are taken for random, and for the rate's; and for random however few requests tell of them."""
 _SUSPECT = math.log(10)
 """Odds at which a trial begins."""
 _LEAST, _MOST = 40, 300
@@ -100,10 +101,11 @@ class Trial:
         """
         tried = begun_between(starts, self.began, until)
         told = telling(tried)
-        count, odds = Count.of(told), sum(_weights(told, _RARE, _OFTEN))
+        count, odds = Count.of(told), sum(_weights(told, _RARE, max(_OFTEN, self.known.share / 2)))
         if len(tried) >= _HOPELESS and Count.of(tried).share > _HARDLY_ANY:
             return self.known if self.is_check else Count()
-        if odds > -_LIKELY and (count.begun < _LEAST or (odds < _CERTAIN and count.begun < _MOST)):
+        few = count.begun < _LEAST or (odds < _CERTAIN and count.begun < _MOST)
+        if few and -_LIKELY < odds < _BEYOND_DOUBT:
             return None
         both = count + self.known
         doubt = math.hypot(count.doubt(both.share), self.known.doubt(both.share))
