@@ -249,5 +249,6 @@ class Asking:
 def _with_cost_of(first: Response, response: Response) -> Response:
     """The answer, with the tokens that a reply before it took, which was thrown away."""
     names = ("prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens")
-    counts = {name: (getattr(first, name), getattr(response, name)) for name in names}
-    return replace(response, **{name: None if None in both else sum(both) for name, both in counts.items()})
+    both = {name: (getattr(first, name), getattr(response, name)) for name in names}
+    sums: dict[str, Any] = {name: None if None in counts else sum(counts) for name, counts in both.items()}
+    return replace(response, **sums)
