@@ -12,8 +12,15 @@ from typing import ParamSpec, TypeVar
 from harness.errors import HarnessError, UsageError
 from harness.metrics import Metric
 from harness.quick import dataclass
-from harness.record.coverage import coverage_of, covered, part_words
-from harness.record.manifest import MANIFEST_FILE, model_title, read_manifest, read_report, the_run
+from harness.record.coverage import NAMED, coverage_of, covered, part_words
+from harness.record.manifest import (
+    MANIFEST_FILE,
+    model_title,
+    read_manifest,
+    read_report,
+    shown_differences,
+    the_run,
+)
 from harness.record.report_fields import TaskReport
 from harness.record.run import REPORT_FILE, RunFolder
 from harness.record.sample_keys import SampleKeys
@@ -26,8 +33,13 @@ from harness.scoring.scorer import Scorer
 from harness.scoring.scores import located, statistics_of, summed
 from harness.scoring.statistics.paired import Comparison, compare, compare_macro, correct_for_many
 from harness.scoring.statistics.pairs import PairKeys, pair, pair_by_subset
-from harness.types import Record, SampleKey
+from harness.types import JSON, Record, SampleKey
 
+_ASKED_BY = (
+    "apply_chat_template", "fewshot_as_multiturn", "system_instruction", "gen_kwargs", "task_gen_kwargs", "seed",
+    "user_model", "bad_rows",
+)  # fmt: skip
+"""What a run's identity says of how it was asked, whoever answered."""
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -55,10 +67,34 @@ def compare_runs(
         there, here = ", ".join(old.tasks), ", ".join(new.tasks)
         raise UsageError(f"the runs share no task: {old.path} has {there}; {new.path} has {here}")
     comparisons = correct_for_many([compare_task(old, new, *names) for names in common])
-    for side in (old, new):
-        for problem in side.run.take_messages():
-            message(problem)
+    for problem in [
+        *told_of_sides(old, new),
+        *asked_otherwise(old, new, [name for name, other in common if name == other]),
+    ]:
+        message(problem)
     return comparisons
+
+
+def told_of_sides(old: RunSide, new: RunSide) -> Iterator[str]:
+    """What of the folders of two runs cannot be read and so is in no number, a line each."""
+    for side in (old, new):
+        yield from side.run.take_messages()
+
+
+def asked_otherwise(old: RunSide, new: RunSide, tasks: Sequence[str]) -> Iterator[str]:
+    """What was asked or scored otherwise in the second run, whose scores then differ for more than the model, in lines:
+    of the runs, and of their common tasks."""
+    sides = f"in {old.path}", f"in {new.path}"
+    of_runs = [{key: side.manifest["identity"].get(key) for key in _ASKED_BY} for side in (old, new)]
+    if others := shown_differences(*of_runs, *sides):
+        yield f"the runs were not asked alike: {others}"
+    digests = {name: (old.digest(name), new.digest(name)) for name in tasks}
+    differing = [name for name, (first, second) in digests.items() if first and second and first != second]
+    for name in differing[:NAMED]:
+        others = shown_differences(old.config(name), new.config(name), *sides) or "a file that it reads has changed"
+        yield f"{name}: is not asked and scored alike: {others}"
+    if len(differing) > NAMED:
+        yield f"nor are {len(differing) - NAMED} more tasks"
 
 
 def run_labels(paths: Sequence[str | Path]) -> list[str]:
@@ -125,6 +161,14 @@ class RunSide:
 
     def modifiers(self, task: str) -> Sequence[str]:
         return self.manifest.get("tasks", {}).get(task, {}).get("modifiers") or ()
+
+    def digest(self, task: str) -> str | None:
+        """Of all that decides how a task is asked and scored."""
+        return self.manifest.get("tasks", {}).get(task, {}).get("digest")
+
+    def config(self, task: str) -> dict[str, JSON]:
+        """What the task's file says."""
+        return self.manifest.get("tasks", {}).get(task, {}).get("config", {})
 
     def rows(self, task: str) -> Iterator[Record]:
         records: Iterator[Record] = self._noted(task)

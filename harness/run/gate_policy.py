@@ -28,7 +28,7 @@ from pydantic import Field
 from harness.errors import suggest
 from harness.record.junit import GateCheck
 from harness.record.score_fields import MetricFields
-from harness.run.compare import RunSide, compare_task, headline
+from harness.run.compare import RunSide, asked_otherwise, compare_task, headline, told_of_sides
 from harness.run.gate import FEWEST, change_words, facts, missing_words, outcome_words, p_words, visible_words
 from harness.scoring.statistics.margins import (
     drop_of,
@@ -152,9 +152,9 @@ def judge_policy(
         sides = _Sides(policy, RunSide(path, None), RunSide(current, None), against, t)
         for number, rule in enumerate(policy.config.rules):
             lines += sides.lines(number, rule)
-        for side in (sides.old, sides.new):
-            for problem in side.run.take_messages():
-                message(problem)
+        common = [name for name in sides.old.tasks if name in sides.new.tasks]
+        for problem in [*told_of_sides(sides.old, sides.new), *asked_otherwise(sides.old, sides.new, common)]:
+            message(problem)
     return check_lines(policy, lines, t)
 
 

@@ -290,6 +290,25 @@ def test_a_baseline_that_has_lost_a_view_of_a_row_lets_nothing_through(tmp_path:
     assert result.exit_code == 1 and "1 sample of the baseline is missing or unscored" in result.stdout, result.output
 
 
+def test_what_was_asked_or_scored_otherwise_is_told(make_run: Run, tmp_path: Path) -> None:
+    before = make_run("before", 30)
+    assert "alike" not in harness("gate", "--baseline", before, "--current", make_run("after", 40)).stderr
+    task = tmp_path / "letters.yaml"
+    task.write_text(TASK.replace("metric: exact_match", "metric: exact_match, ignore_case: true"), encoding="utf-8")
+    gen = {"max_gen_toks": 3}
+    run = evaluate("dummy", {}, [str(task)], output=str(tmp_path / "other"), gen_kwargs=gen).path
+    rules = tmp_path / "policy.yaml"
+    rules.write_text("rules: [{tier: critical, tasks: '*', max_drop: 0}]\n", encoding="utf-8")
+    for command in (
+        ["compare", before, run],
+        ["gate", "--baseline", before, "--current", run],
+        ["gate", "--baseline", before, "--current", run, "--policy", rules],
+    ):
+        told = harness(*command).stderr
+        assert f"the runs were not asked alike: gen_kwargs.max_gen_toks is unset in {before} and 3 in {run}" in told
+        assert 'letters: is not asked and scored alike: metric_list is [{"metric": "exact_match"}]' in told
+
+
 def test_a_manifest_that_is_of_another_run_is_one_line(make_run: Run, tmp_path: Path) -> None:
     run = make_run("before", 30)
     fields = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
