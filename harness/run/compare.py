@@ -85,11 +85,11 @@ def asked_otherwise(old: RunSide, new: RunSide, tasks: Sequence[str]) -> Iterato
     """What was asked or scored otherwise in the second run, whose scores then differ for more than the model, in lines:
     of the runs, and of their common tasks."""
     sides = f"in {old.path}", f"in {new.path}"
-    of_runs = [{key: side.manifest["identity"].get(key) for key in _ASKED_BY} for side in (old, new)]
-    if others := shown_differences(*of_runs, *sides):
+    first, second = ({key: side.manifest["identity"].get(key) for key in _ASKED_BY} for side in (old, new))
+    if others := shown_differences(first, second, *sides):
         yield f"the runs were not asked alike: {others}"
     digests = {name: (old.digest(name), new.digest(name)) for name in tasks}
-    differing = [name for name, (first, second) in digests.items() if first and second and first != second]
+    differing = [name for name, (one, other) in digests.items() if one and other and one != other]
     for name in differing[:NAMED]:
         others = shown_differences(old.config(name), new.config(name), *sides) or "a file that it reads has changed"
         yield f"{name}: is not asked and scored alike: {others}"
