@@ -163,7 +163,7 @@ def _readable(name: Path | str) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{name}: is not a readable Parquet file: {' '.join(str(error).split())}") from error
 
 
@@ -254,7 +254,10 @@ def read_saved(folder: Path, split: str) -> Sequence[Row]:
 
 
 def _rows(table: pa.Table) -> list[Row]:
-    rows: list[Row] = table.to_pylist()
+    try:
+        rows: list[Row] = table.to_pylist()
+    except UnicodeDecodeError as error:  # writers do not look at what they are given
+        raise DataError(f"a column of text holds bytes that are no UTF-8: {error.object[:40]!r}") from error
     loose = [field.name for field in table.schema if _has(field.type, "is_floating")]
     if loose:
         for row in rows:

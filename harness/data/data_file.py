@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import gzip
 import io
-import lzma
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, cast
 
 from harness.encodings import likely_encoding, opened_zip, wide_encoding
-from harness.errors import DataError
+from harness.errors import DataError, one_line
 from harness.quick import dataclass
+from harness.types import UNREADABLE
 
 LARGEST_UNPACKED = 2 << 30
 """Bytes that one packed file of rows may come to. A bomb of some megabytes comes to as much within seconds."""
@@ -44,8 +42,8 @@ def zip_members(path: Path) -> list[str]:
     try:
         with opened_zip(path) as archive:
             names = [item.filename for item in archive.infolist() if not item.is_dir()]
-    except (zipfile.BadZipFile, OSError) as error:
-        raise DataError(f"{path}: cannot be read as a zip: {error}") from error
+    except UNREADABLE as error:
+        raise DataError(f"{path}: cannot be read as a zip: {one_line(error)}") from error
     return sorted(name for name in names if not name.startswith("__MACOSX/"))
 
 
@@ -64,8 +62,8 @@ def opened(file: DataFile) -> Iterator[IO[bytes]]:
                 yield stream
     except KeyError as error:
         raise DataError(f"{file}: there is no such file in the zip") from error
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError) as error:
-        raise DataError(f"{file}: cannot be read: {error}") from error
+    except UNREADABLE as error:
+        raise DataError(f"{file}: cannot be read: {one_line(error)}") from error
 
 
 @contextmanager
@@ -115,6 +113,8 @@ def text_of(file: DataFile, encoding: str) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise DataError(f"{file}:{line}: is not {encoding}; {_encoding_remedy(likely_encoding(data))}") from error
+    except ValueError as error:  # of codecs that are for other things than files: punycode
+        raise DataError(f"{file}: is not {encoding}: {one_line(error)}") from error
 
 
 def _encoding_remedy(other: str | None) -> str:

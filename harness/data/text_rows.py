@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness.data.data_file import DataFile
 from harness.data.file_options import FileOptions, Row
-from harness.errors import DataError
+from harness.errors import DataError, one_line
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -51,12 +51,12 @@ def csv_rows(text: Iterable[str], file: DataFile, kind: str, options: FileOption
 def _csv_problem(error: csv.Error, columns: list[str] | None) -> str:
     """What the reader says of a row, and what is to be done about it."""
     if columns and len(columns) == 1 and (mark := likely_delimiter(columns[0])):
-        return f"{error}; is it separated by {mark!r}? Say `delimiter:` (in dataset_kwargs)"
+        return f"{one_line(error)}; is it separated by {mark!r}? Say `delimiter:` (in dataset_kwargs)"
     if "unexpected end of data" in str(error):
         return "a quote that opens in this row is never closed"
     if "expected after" in str(error):
-        return f'{error}; a quote within a quoted cell is written twice ("")'
-    return str(error)
+        return f'{one_line(error)}; a quote within a quoted cell is written twice ("")'
+    return one_line(error)
 
 
 def likely_delimiter(header: str) -> str | None:

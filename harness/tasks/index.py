@@ -222,7 +222,7 @@ def _subsets(given: JSON) -> tuple[dict[str, list[str]], dict[str, str]]:
     if not isinstance(given, dict):
         return ({str(name): [] for name in given} if isinstance(given, list) else {}), {}
     groups = {name: _listed(fields.get("group")) if isinstance(fields, dict) else [] for name, fields in given.items()}
-    titles = {name: value if isinstance(value, str) else (value or {}).get("title") for name, value in given.items()}
+    titles = {name: value.get("title") if isinstance(value, dict) else value for name, value in given.items()}
     return groups, {name: title for name, title in titles.items() if isinstance(title, str)}
 
 

@@ -317,6 +317,8 @@ def test_slips_in_a_task_file_are_told_apart() -> None:
     refused(run(), "rivers.yaml:9: generation_kwargs.temperature: ", "(YAML reads it as a text: write 1.0e-3)")
     write(TASK + "metadata: !!python/tuple [1]\n")
     refused(run(), "rivers.yaml:10: unknown tag 'tag:yaml.org,2002:python/tuple'")
+    write(TASK + "subsets: {a: {title: A}, b: true}\n")
+    refused(run(), "rivers.yaml:10: subsets.b: should be ")
     write(TASK.replace("[甲, 乙, 丙]", "[]"))
     refused(run(), "doc_to_choice: there are no choices")
     write(TASK.replace("[甲, 乙, 丙]", '[甲, ""]'))

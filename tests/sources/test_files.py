@@ -114,6 +114,28 @@ def test_an_object_that_holds_columns_or_keyed_rows_is_no_row(registry: Registry
     assert rows_of(registry, write(tmp_path / "a.json", json.dumps(one))) == [one]
 
 
+def test_texts_that_are_no_utf8_and_archives_of_another_kind_are_one_line(registry: Registry, tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    spoilt = pa.array([b"\xa0 spoilt"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"q": spoilt}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a column of text holds bytes that are no UTF-8: .*spoilt"):
+        rows_of(registry, tmp_path / "a.parquet")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("rows.jsonl", LINES)
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    data[data.index(b"PK\x01\x02") + 6] = 99  # the version that is needed to unpack it
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(DataError, match=r"a\.zip: cannot be read as a zip: zip file version 9.9"):
+        rows_of(registry, tmp_path / "a.zip")
+    with pytest.raises(DataError, match=r"a\.csv: is not punycode"):
+        rows_of(registry, write(tmp_path / "a.csv", "a,b\n-1,2\n"), encoding="punycode")
+    with pytest.raises(DataError, match=r"a\.csv:2: .* expected after") as told:
+        rows_of(registry, write(tmp_path / "a.csv", 'a\n"b"c\n'), delimiter="\n")
+    assert "\n" not in str(told.value)
+
+
 def test_two_columns_of_one_name_are_refused(registry: Registry, tmp_path: Path, monkeypatch: Any) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
