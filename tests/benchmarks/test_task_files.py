@@ -26,11 +26,11 @@ MIRROR = ROOT.parent / "shared" / "mirror"
 ORACLES = ROOT.parent / "shared" / "oracles"
 REGISTRY = load_plugins()
 LIBRARY = TaskLibrary([("harness-eval", ROOT / "tasks")], [("harness-eval", ROOT / "templates")])
-# Compilers and a Java machine take seconds for each answer of an example.
+# Compilers and a Java machine take seconds for each answer of an example. Variants of LiveCodeBench share its example.
 COMPILED = ("humaneval_x_cpp", "humaneval_x_java", "naturalcodebench_zh", "fullstackbench_zh_cpp")
 MONTH = re.compile(r"20\d\d-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?")
 NAMES = [
-    pytest.param(name, marks=pytest.mark.slow) if entry.name in COMPILED else name
+    pytest.param(name, marks=pytest.mark.slow) if entry.name in COMPILED or name.startswith("livecodebench:") else name
     for entry in LIBRARY.entries()
     for name in (entry.name, *(f"{entry.name}:{variant}" for variant in entry.variants))
 ]

@@ -165,6 +165,7 @@ def attend_filled(
     return out, lse
 
 
+@pytest.mark.slow
 def test_steps_with_a_gpus_kernel_are_captured_too(
     tmp_path: Path, generators: list[SharedGenerator], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +183,7 @@ def test_steps_with_a_gpus_kernel_are_captured_too(
     assert generators[-1].lanes[0].steps.replayed > 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", ["values", "refused", "memory", "slower"])
 def test_a_capture_that_is_not_right_or_not_faster_is_not_used(
     wrong: str,

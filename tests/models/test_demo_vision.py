@@ -29,6 +29,7 @@ def scores(*flags: str) -> dict[str, float]:
     return {task["task"]: task["metrics"][0]["value"] for task in tasks} | every
 
 
+@pytest.mark.slow
 def test_it_sees_what_is_shown_and_in_which_order() -> None:
     seen = scores(
         "--tasks",

@@ -283,6 +283,7 @@ def test_awq(base: Path, tmp_path: Path, uncompiled: None) -> None:
     check(folder, f"awq 4 bit, groups of {GROUP}, gemm", near=3e-3, error=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_compressed_tensors_of_weights_alone(base: Path, tmp_path: Path, symmetric: bool) -> None:
     pytest.importorskip("compressed_tensors")
@@ -294,6 +295,7 @@ def test_compressed_tensors_of_weights_alone(base: Path, tmp_path: Path, symmetr
     assert model.describe()["weight_bytes"] == loaded(base).describe()["weight_bytes"]
 
 
+@pytest.mark.slow
 def test_compressed_tensors_that_round_activations_too(base: Path, tmp_path: Path) -> None:
     pytest.importorskip("compressed_tensors")
     settings = settings_of_ct("int-quantized", {"num_bits": 8, "strategy": "channel"}, input_activations=DYNAMIC)
