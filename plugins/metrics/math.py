@@ -7,6 +7,7 @@ gold answers, one is enough.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Sequence
 
 from harness import Metric, Observation, Undecided, hookimpl
@@ -16,21 +17,33 @@ from harness.scoring import arithmetic_value, math_equal, mean_over_predictions,
 class MathEqual(Metric):
     """1 where the answer is mathematically equal to a gold answer (`harness.scoring.math_equal`).
 
-    tolerance: largest relative difference of numbers that counts as equal. percent: whether 50% also equals 50.
-    seconds: of processor time for a comparison. One that comes to no end fails the sample, and is no wrong answer.
+    tolerance: largest relative difference of numbers that counts as equal. error: a column with the largest difference
+    itself (OlympiadBench: `1e-2`, of several numbers the largest counts). percent: whether 50% also equals 50. seconds:
+    of processor time for a comparison. One that comes to no end fails the sample, and is no wrong answer.
     """
 
     name = "math_equal"
     output_types = frozenset({"generate_until"})
     bounds = (0.0, 1.0)
 
-    def __init__(self, tolerance: float = 0.0, percent: bool = False, seconds: float = 2.0) -> None:
+    def __init__(
+        self, tolerance: float = 0.0, percent: bool = False, seconds: float = 2.0, error: str | None = None
+    ) -> None:
         if tolerance < 0 or seconds <= 0:
             raise ValueError("tolerance must not be negative, and seconds must be positive")
         self._equal = functools.partial(math_equal, tolerance=tolerance, percent=percent, seconds=seconds)
+        self._error = error
 
     def score(self, seen: Observation) -> float | None:
-        return _share(seen, self._equal)
+        if self._error is None:
+            return _share(seen, self._equal)
+        stated = str(seen.sample.doc.get(self._error) or "0")
+        try:
+            largest = max(float(each or 0) for each in re.split(r"\s*[,，]\s*", stated))
+        except ValueError:
+            raise ValueError(f"the row's {self._error} '{stated}' is no number") from None
+        absolute = 1.01 * largest  # the script allows a hundredth more, for numbers that are rounded themselves
+        return _share(seen, functools.partial(self._equal, absolute=absolute))
 
 
 class ArithmeticEqual(Metric):

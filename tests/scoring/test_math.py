@@ -94,6 +94,11 @@ def test_tolerance_and_percent_are_asked_for():
     assert math_equal("3.14", r"\pi", tolerance=1e-3) is True
     assert math_equal("3.2", r"\pi", tolerance=1e-3) is False
     assert math_equal("70005", "70000", tolerance=1e-4) is True
+    assert math_equal("3.14", r"\pi", absolute=0.01) is True
+    assert math_equal("3.1", r"\pi", absolute=0.01) is False
+    assert math_equal("2.95, 10", "10, 3", absolute=0.1) is True
+    assert math_equal("15.06", "15.1", absolute=0.05) is True
+    assert math_equal("x+0.001", "x", absolute=0.01) is False  # it is of numbers
     assert math_equal("50%", "50") is False
     assert math_equal("50%", "50", percent=True) is True
     assert math_equal("5", "50", percent=True) is False
@@ -153,6 +158,12 @@ def test_as_metrics():
     with pytest.raises(Undecided):
         endless.score(seen(("9**9**9", "3"), "2.0 + x"))
     assert MathEqual(tolerance=0.01).score(seen("100", "100.5")) == 1.0
+    row = Observation(Sample("t", "", 0, {"error": "1e-2,1e-1"}, (), "3"), (), (), ("3.05", "3.2"))
+    assert MathEqual(error="error").score(row) == 0.5
+    assert MathEqual(error="none").score(row) == 0.0
+    wrong = Observation(Sample("t", "", 0, {"error": "small"}, (), "3"), (), (), ("3",))
+    with pytest.raises(ValueError, match="the row's error 'small' is no number"):
+        MathEqual(error="error").score(wrong)
     assert CodeEqual().score(seen("x = 1", "x=1  # one")) == 1.0
     assert CodeEqual(rename=True).score(seen("def f(a): return a", "def f(b): return b")) == 1.0
     with pytest.raises(ValueError, match="must be positive"):

@@ -25,11 +25,18 @@ _worker = LimitedWorker("harness.scoring.math.worker", "compares mathematics")
 
 
 def math_equal(
-    answer: str, gold: str, *, tolerance: float = 0.0, percent: bool = False, seconds: float = SECONDS
+    answer: str,
+    gold: str,
+    *,
+    tolerance: float = 0.0,
+    absolute: float = 0.0,
+    percent: bool = False,
+    seconds: float = SECONDS,
 ) -> bool:
     """Return whether an answer equals the gold. Raises `Undecided` where that cannot be told in time.
 
     tolerance: largest relative difference of numbers that still counts as equal; 0 means exactly.
+    absolute: the same, whatever the gold number is.
     percent: whether `50%` also equals `50`. It always equals `0.5`.
     seconds: of processor time, after which a comparison is given up.
 
@@ -53,8 +60,9 @@ def math_equal(
         candidates = [left * ratio]
         if percent and first.endswith("%") != second.endswith("%"):
             candidates += [left * ratio * 100, left * ratio / 100]
-        return any(abs(value - right) <= Fraction(tolerance) * abs(right) for value in candidates)
-    request = {"first": first, "second": second, "ratio": str(ratio), "tolerance": tolerance}
+        allowed = max(Fraction(tolerance) * abs(right), Fraction(absolute))
+        return any(abs(value - right) <= allowed for value in candidates)
+    request = {"first": first, "second": second, "ratio": str(ratio), "tolerance": tolerance, "absolute": absolute}
     return bool(_worker.ask(request, seconds)["equal"])
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import sympy  # type: ignore[import-untyped]
 
 from harness.limited import serve
+from harness.quick import dataclass
 from harness.scoring.math.parser import OTHERWISE, Bracketed, Collection, Relation, parse
 
 _DIGITS = 60
@@ -27,10 +28,24 @@ _READINGS = {
 _POINTS = (sympy.Rational(17, 23), sympy.Rational(-31, 19), sympy.Rational(283, 97))
 
 
-def equal(first: Any, second: Any, tolerance: float = 0.0) -> bool:
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """Largest differences of numbers that still count as equal, relative to the second and by themselves."""
+
+    relative: float
+    absolute: float
+
+    def of(self, value: Any) -> Any:
+        return max(sympy.Rational(self.relative) * abs(value), sympy.Rational(self.absolute))
+
+
+EXACT = Tolerance(0.0, 0.0)
+
+
+def equal(first: Any, second: Any, tolerance: Tolerance = EXACT) -> bool:
     """Whether two values of `math_parser.parse` mean the same.
 
-    tolerance: largest relative difference of numbers that still counts as equal.
+    tolerance: what difference of numbers still counts as equal.
     """
     names = {_named(first), _named(second)} - {None}
     if len(names) > 1:
@@ -185,7 +200,7 @@ def _joined(parts: Sequence[Any]) -> list[Any]:
     return joined
 
 
-def _pieces_equal(first: Sequence[Any], second: Sequence[Any], tolerance: float) -> bool:
+def _pieces_equal(first: Sequence[Any], second: Sequence[Any], tolerance: Tolerance) -> bool:
     """Whether two functions in pieces have the same ones. `otherwise` is what the others leave of the real line."""
     if _unordered_equal(first, second, tolerance):
         return True
@@ -202,7 +217,7 @@ def _pieces_equal(first: Sequence[Any], second: Sequence[Any], tolerance: float)
     return covers and equal(one.items[0], other.items[0], tolerance)
 
 
-def _unordered_equal(first: Sequence[Any], second: Sequence[Any], tolerance: float) -> bool:
+def _unordered_equal(first: Sequence[Any], second: Sequence[Any], tolerance: Tolerance) -> bool:
     """As sets: each item of one has its equal in the other, and there are as many."""
     if len(first) != len(second):
         return False
@@ -215,7 +230,7 @@ def _unordered_equal(first: Sequence[Any], second: Sequence[Any], tolerance: flo
     return True
 
 
-def _bracketed_equal(first: Any, second: Any, tolerance: float) -> bool:
+def _bracketed_equal(first: Any, second: Any, tolerance: Tolerance) -> bool:
     if not (isinstance(first, Bracketed) and isinstance(second, Bracketed)):
         return False
     if len(first.items) != len(second.items):
@@ -227,7 +242,7 @@ def _bracketed_equal(first: Any, second: Any, tolerance: float) -> bool:
     return low and high and all(equal(a, b, tolerance) for a, b in zip(first.items, second.items, strict=True))
 
 
-def _matrices_equal(first: Any, second: Any, tolerance: float) -> bool:
+def _matrices_equal(first: Any, second: Any, tolerance: Tolerance) -> bool:
     """Matrices entry by entry; a vector, of a row or a column, may be written in brackets."""
     brackets = isinstance(first, Bracketed) or isinstance(second, Bracketed)
     first, second = _as_matrix(first), _as_matrix(second)
@@ -250,7 +265,7 @@ def _as_matrix(value: Any) -> Any:
     return value if isinstance(value, sympy.MatrixBase) else None
 
 
-def _relations_equal(first: Any, second: Any, tolerance: float) -> bool:
+def _relations_equal(first: Any, second: Any, tolerance: Tolerance) -> bool:
     if isinstance(second, Relation) and not isinstance(first, Relation):
         first, second = second, first
     if not isinstance(second, Relation):
@@ -271,7 +286,7 @@ def _relations_equal(first: Any, second: Any, tolerance: float) -> bool:
     return bool(ratio.is_number and ratio != 0 and ratio.is_finite)
 
 
-def _expressions_equal(first: Any, second: Any, tolerance: float) -> bool:
+def _expressions_equal(first: Any, second: Any, tolerance: Tolerance) -> bool:
     if not (isinstance(first, sympy.Basic) and isinstance(second, sympy.Basic)):
         return False
     for symbol, readings in _READINGS.items():
@@ -283,11 +298,11 @@ def _expressions_equal(first: Any, second: Any, tolerance: float) -> bool:
         return False
     first, second = _with_real_roots(first), _with_real_roots(second)
     if first.is_Rational and second.is_Rational:
-        return bool(tolerance and abs(first - second) <= sympy.Rational(tolerance) * abs(second))
+        return bool(abs(first - second) <= tolerance.of(second))
     difference = first - second
     if not _vanishes(difference, first, second, tolerance):
         return False
-    if tolerance or (difference.free_symbols and difference.has(sympy.Abs, sympy.sign, sympy.log)):
+    if tolerance != EXACT or (difference.free_symbols and difference.has(sympy.Abs, sympy.sign, sympy.log)):
         return True  # letters stand for real numbers, and sympy would try complex ones, where log(x^2) is not 2 log |x|
     return difference.equals(0) is not False
 
@@ -306,7 +321,7 @@ def _with_real_roots(value: Any) -> Any:
     return value.replace(is_odd_root, real)
 
 
-def _vanishes(difference: Any, first: Any, second: Any, tolerance: float) -> bool:
+def _vanishes(difference: Any, first: Any, second: Any, tolerance: Tolerance) -> bool:
     """Whether the difference is 0 to 50 digits (or within the tolerance) at every point where it can be evaluated."""
     symbols = sorted(first.free_symbols | second.free_symbols, key=str)
     evaluated = 0
@@ -316,14 +331,15 @@ def _vanishes(difference: Any, first: Any, second: Any, tolerance: float) -> boo
         if not (left.is_number and value.is_number) or left.has(sympy.nan, sympy.zoo, sympy.oo):
             continue
         evaluated += 1
-        limit = sympy.Float(tolerance) * abs(value) if tolerance else (1 + abs(value)) * sympy.Float(10) ** -50
+        allowed = tolerance if not symbols else Tolerance(tolerance.relative, 0.0)  # of a number, not of a function
+        limit = max(allowed.of(abs(value)), (1 + abs(value)) * sympy.Float(10) ** -50)
         if not bool(abs(left) <= limit):
             return False
     return evaluated > 0
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Handle one request of `equality.py`: {"first", "second", "ratio", "tolerance"} -> {"equal"}."""
+    """Handle one request of `equality.py`: {"first", "second", "ratio", "tolerance", "absolute"} -> {"equal"}."""
     try:
         first, second = parse(request["first"]), parse(request["second"])
         if request["ratio"] != "1":
@@ -332,7 +348,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         raise
     except Exception:  # no mathematics that can be read, and as text they differ
         return {"equal": False}
-    return {"equal": equal(first, second, request["tolerance"])}
+    return {"equal": equal(first, second, Tolerance(request["tolerance"], request["absolute"]))}
 
 
 if __name__ == "__main__":
