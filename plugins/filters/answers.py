@@ -59,10 +59,11 @@ class LastNumber(Filter):
 class MathAnswer(Filter):
     """The expression that a reply gives as its answer, for `math_equal`. Reasoning is left out.
 
-    What the last `\\boxed{}` holds; else what follows the last cue (答案是, "answer is", ####) on its line; else a
-    reply that is one line of mathematics; else the last formula between dollar signs; else the number at which it
-    arrives. words: an answer may also be in words, which is what a reply of one line without numbers or formulas is.
-    letters: of options; where the gold is one of them, the letter that the reply chooses (sets of both kinds).
+    What the last `\\boxed{}` holds (of several side by side, all of them); else what follows the last cue (答案是,
+    "answer is", ####) on its line; else a reply that is one line of mathematics; else the last formula between dollar
+    signs; else the number at which it arrives. words: an answer may also be in words, which is what a reply of one line
+    without numbers or formulas is. letters: of options; where the gold is one of them, the letter that the reply
+    chooses (sets of both kinds).
     """
 
     name = "math_answer"
@@ -82,12 +83,16 @@ class MathAnswer(Filter):
         if self._words and "\n" not in line and not re.search(r"(?<![A-Za-z])[0-9]|[$\\]|答案|answer", line):
             return line or None
         if boxes := boxed(reply):
-            return boxes[-1].strip() or None
+            return _boxes_at_the_end(reply, boxes) or None
         if cues := _CUE.findall(reply):
-            after = cues[-1].strip().rstrip("。．.*")
+            after = _REASON.split(_BOLD.sub(lambda match: match[1] or "", cues[-1]).strip(), maxsplit=1)[0].rstrip(
+                "。．.* "
+            )
             formulas = _FORMULA.findall(after)
             return "".join(formulas[0]) if len(formulas) == 1 else after
         line = line.rstrip("。．.")
+        if "\\boxed{" in line.replace(" ", ""):
+            return None  # cut off within its box
         if "\n" not in line and _SIGNS.fullmatch(line) and not _WORDS.search(_COMMAND.sub("", line)):
             return line  # nothing but mathematics; several results stand side by side
         if formulas := _FORMULA.findall(reply):
@@ -95,11 +100,31 @@ class MathAnswer(Filter):
         return final_number(reply)
 
 
-_CUE = re.compile(r"(?:答案(?:应该|应)?(?:是|为|為|:|：)|\banswer(?: is|:)|####)[:：]?\s*(\S[^\n]*)", re.IGNORECASE)
+def _boxes_at_the_end(reply: str, boxes: Sequence[str]) -> str:
+    """The last box, with a percent sign behind it, and those beside it in its line with at most `and` between."""
+    last = boxes[-1]
+    place = reply.rfind(last)
+    sign = re.match(r"\}\s*[$)\\]*\s*%", reply[place + len(last) :])
+    joined = last.strip() + (r"\%" if sign and last.strip() and "%" not in last else "")
+    for content in boxes[-2::-1]:
+        start = reply.rfind(content, 0, place)
+        if not joined or content.strip() == joined or not _BESIDE.fullmatch(reply, start + len(content), place):
+            break
+        joined, place = f"{content.strip()}, {joined}", start
+    return joined
+
+
+_BESIDE = re.compile(r"\}[ \t,，、;；$)\\]*(?:and|or|和|或|与|以及)?[ \t$(\\]*\\(?:boxed|fbox)\s*\{\s*")
+# **5**, and the ** with which **Answer:** ends; not 2**10.
+_BOLD = re.compile(r"(?<![\w)}])\*\*(?=[^\s*])([^*\n]+)(?:\*\*|$)|\A\*\*(?=\s)")
+_REASON = re.compile(r"\s*[,，;；(（]?\s*(?:因为|由于|\bbecause\b|\bsince\b)")
+_CUE = re.compile(
+    r"(?:答案(?:应该|应)?(?:是|为|為|:|：)|\banswers?(?: is| are|:)|####)[:：]?\s*(\S[^\n]*)", re.IGNORECASE
+)
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _SIGNS = re.compile(r"[\x20-\x7e±√π°∞∪∩≤≥≠，；：]+")
-_WORDS = re.compile(r"[A-Za-z]{4,} +[A-Za-z]{2,}")
+_WORDS = re.compile(r"\b(?!(?:or|and)\b)[A-Za-z']{2,} +(?!(?:or|and)\b)[A-Za-z']{2,}")
 
 
 @hookimpl

@@ -69,7 +69,7 @@ def one_notation(text: str) -> str:
     text = re.sub(r"\\(?:text|mbox|textrm)\s*\{\s*([-+]?\d[\d.,/]*)\s*\}", r" \1 ", text)
     text = re.sub(r"(?<=[\d}])\s*[xX×]\s*(?=10\s*\^)", r"\\times ", text)
     text = text.replace(r"\mp", r"\pm") if r"\pm" not in text else text
-    text = _grouped(_THEREFORE.sub("", text.strip().strip("`").strip()))
+    text = _grouped(_THEREFORE.sub("", text.strip().strip("`").removeprefix("=").strip()))
     text = re.sub(r"\\{1,2}\s*$", "", re.sub(r"^([\"'])([^\"']+)\1$|^“([^“”]+)”$", r"\2\3", text))
     text = re.sub(r"\\(?:angle|triangle)(?![A-Za-z])", "", text)
     return _in_signs(_without_estimate(_whole_numbers(text)))

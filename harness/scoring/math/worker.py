@@ -146,10 +146,10 @@ def _plain(value: Any) -> Any:
 
 
 def _names_a_value(left: Any, right: Any) -> bool:
-    """AB = 5, a + b = 5, \\sin A = 1/2: what is 5 has a name that is no single letter. 2x = 10 says something else."""
+    """AB = 5, a + b = 5, \\sin A = 1/2, 2 + 3 = 5: what is 5 has a name that is no single letter. 2x = 10 has none."""
     if not (isinstance(left, sympy.Expr) and isinstance(right, sympy.Expr) and right.free_symbols <= {_DEGREE}):
         return False
-    return len(left.free_symbols) > 1 or isinstance(left, sympy.Function)
+    return len(left.free_symbols) > 1 or isinstance(left, sympy.Function) or left == right
 
 
 def _between(value: Any) -> Any:
