@@ -58,7 +58,11 @@ def opened_zip(path: Path | str) -> zipfile.ZipFile:
     names = "\n".join(name for name in said if not name.isascii()).encode("cp437", "replace")
     if not names:
         return archive
-    encoding = "utf-8" if _decoded(names, "utf-8") is not None else likely_encoding(names)
+    text = _decoded(names, "utf-8")
+    wide = [character for character in text or "" if character > "\x7f"]
+    # A few characters of GBK are UTF-8 by chance, and then from scripts that no name mixes: 图片 is ͼƬ.
+    is_utf8 = any(character >= "\u0800" for character in wide) or max(wide, default="\uffff") <= "\u017f"
+    encoding = "utf-8" if is_utf8 else likely_encoding(names)
     if encoding is None:
         return archive
     archive.close()

@@ -119,7 +119,7 @@ def text_of(file: DataFile, encoding: str) -> str:
 
 def _encoding_remedy(other: str | None) -> str:
     if other is None:
-        return "say its `encoding:`, such as cp1252 (in dataset_kwargs)"
+        return "save it as UTF-8, or say its `encoding:`, such as cp1252 (in dataset_kwargs)"
     return f"it reads as {other}: say `encoding: {other}` (in dataset_kwargs)"
 
 

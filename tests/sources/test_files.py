@@ -290,7 +290,11 @@ def test_what_is_not_a_number_is_null(registry: Registry, tmp_path: Path) -> Non
         ("a.csv", "a,b\n1,2\n".encode("utf-32"), "a.csv:1: .* say `encoding: utf-32`"),
         ("a.csv", "a,b\n台灣的首都是哪裡,2\n".encode("big5"), "a.csv:2: .* say `encoding: big5`"),
         ("a.csv", "a,b\n日本の首都はどこですか,2\n".encode("shift_jis"), "a.csv:2: .* say `encoding: shift_jis`"),
-        ("a.csv", "a,b\nÀ quelle année ?,2\n".encode("cp1252"), "a.csv:2: .* say its `encoding:`, such as cp1252"),
+        (
+            "a.csv",
+            "a,b\nÀ quelle année ?,2\n".encode("cp1252"),
+            "a.csv:2: .* save it as UTF-8, or say its `encoding:`, such as cp1252",
+        ),
         ("a.jsonl", '{"x": 1}\n{"y": {"x": 1, "z": 2, "x": 3}}', "a.jsonl:2: .* the key 'x' is given twice"),
         ("a.jsonl", '{"x": ' + "9" * 5000 + "}", "a.jsonl:1: .* a number has more than 4,300 digits"),
         ("a.jsonl", " <!DOCTYPE html><title>404</title>", "a.jsonl: is a web page and holds no rows"),

@@ -211,6 +211,18 @@ def test_images_lie_in_a_zip_in_a_mirror_and_behind_an_address() -> None:
     assert (image.member, image.read()) == ("deep/1.png", png(21))
 
 
+def test_names_in_a_zip_of_chinese_windows_are_found() -> None:
+    name = "图片/一.png"
+    with zipfile.ZipFile("pictures.zip", "w") as archive:
+        archive.writestr("-" * len(name.encode("gbk")), png(31))
+    Path("pictures.zip").write_bytes(
+        Path("pictures.zip").read_bytes().replace(b"-" * len(name.encode("gbk")), name.encode("gbk"))
+    )
+    records = ask([{"q": "q", "a": "x", "image": each} for each in (name, "一.png")])
+    assert [shown(record)[0] for record in records] == [sha(31), sha(31)]
+    assert [image.read() for image in records[0].prompt.shown_media] == [png(31)]
+
+
 def test_an_address_names_no_picture_by_its_file_name_alone() -> None:
     with zipfile.ZipFile("pictures.zip", "w") as archive:
         archive.writestr("val2017/1.png", png(21))
