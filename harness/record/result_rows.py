@@ -21,6 +21,8 @@ _SHOWN_SUBSETS = 12
 EXTREMES = 3
 """How many of the best, and of the worst, categories of a breakdown a table shows."""
 DOUBTS = ("failed", "refused", "unparsed", "truncated", "empty", "cut")
+_LONGEST_NAME = 60
+"""Characters of a category's name that a table shows: a column may hold whole texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,9 @@ def rows(report: Report, *, subsets: bool = False, t: Translate = english) -> It
         for category, place in shown_categories(entry.get("categories", ()), every=subsets):
             for metric in category["metrics"][:1]:
                 label = metric_label(metric, None, t)
-                words = f"{t(f'{{breakdown}}{place}', breakdown=category['breakdown'])}: {category['name']}"
+                name = " ".join(category["name"].split())
+                name = f"{name[: _LONGEST_NAME - 1]}…" if len(name) > _LONGEST_NAME else name
+                words = f"{t(f'{{breakdown}}{place}', breakdown=category['breakdown'])}: {name}"
                 yield TableRow(words, depth + 1, label, metric, category["counts"], part=True)
 
 

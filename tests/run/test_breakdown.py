@@ -116,3 +116,11 @@ def test_a_row_without_the_column_is_in_no_category_and_a_column_that_no_row_has
         told = run_harness("--tasks", "sums.yaml", "--model", "dummy")
         name = key.partition(":")[0]
         assert f"sums.yaml:{place}: {name}: no row has a column 'skils'; did you mean 'skills'" in told.output
+
+
+def test_a_category_that_is_a_long_text_takes_one_line_of_the_table(task: str) -> None:
+    rows = [{**row, "skills": "a\nlong text " * 99} for row in ROWS]
+    Path("sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    shown = run_harness("--tasks", task, "--model", "replay", "--model_args", "path=said.jsonl").stdout
+    assert "skills: a long text a long text" in shown and "…" in shown
+    assert max(map(len, shown.splitlines())) <= 140
