@@ -204,7 +204,8 @@ def prepare(text: str) -> tuple[str, str | None]:
         .replace(r"\{", r"\lbrace ")
         .replace(r"\}", r"\rbrace ")
     )
-    text = re.sub(r"(?<![A-Za-z\\])(?:or|and)(?![A-Za-z])|或者?|以及|和|且", " , ", text)
+    text = re.sub(r"(?<![A-Za-z\\])or(?![A-Za-z])|或者?", r" \\lor ", text)
+    text = re.sub(r"(?<![A-Za-z\\])and(?![A-Za-z])|以及|和|且", " , ", text)
     text = _WORDS_BEFORE.sub("", text) if not _SAYS_NOT.search(text) else text
     text = re.sub(r"(?<=\d) +(?=\d{3}(?:\D|$))(?!\d{3}\s*/)", "", text).strip().rstrip(".,;:").strip()
     # The argument belongs to the name: f(x)=x^2 is f_{x}=x^2, and f(1)=2 is not f(2)=2.

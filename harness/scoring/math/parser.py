@@ -32,7 +32,8 @@ class Bracketed:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """A set, or several answers: the order is nothing. `kind`: `set` (braces), `list`, `union` or `either` (of ±)."""
+    """A set, or several answers: the order is nothing. `kind`: `set` (braces), `list`, `alternatives` (with
+    an or), `union` or `either` (of ±)."""
 
     kind: str
     items: tuple[Any, ...]
@@ -145,10 +146,11 @@ class _Parser:
 
     def statement(self) -> Any:
         """A list of relations: `1, 2`, `x = 1, y = 2`, `x = 1 or x = 2`."""
-        items = [self.relation()]
-        while self.accept(",", ";", r"\lor", r"\vee"):
+        items, kind = [self.relation()], "list"
+        while separator := self.accept(",", ";", r"\lor", r"\vee"):
+            kind = "list" if kind == "list" and separator in (",", ";") else "alternatives"
             items.append(self.relation())
-        return items[0] if len(items) == 1 else Collection("list", tuple(items))
+        return items[0] if len(items) == 1 else Collection(kind, tuple(items))
 
     def relation(self) -> Any:
         sides, operators = [self.union()], []
@@ -311,7 +313,7 @@ class _Parser:
         items: list[Any] = []
         while self.token not in _CLOSING[opening]:
             items.append(self.relation())
-            if not self.accept(",", ";"):
+            if not self.accept(",", ";", r"\lor"):
                 break
         closing = self.take(*_CLOSING[opening])
         self._bars = bars

@@ -155,9 +155,11 @@ def _names_a_value(left: Any, right: Any) -> bool:
 def _between(value: Any) -> Any:
     """The interval of `x > 1, x < 3`, and the union of `x != 1, x != 2`; None for other lists.
 
-    As alternatives they would be all numbers, which nobody writes so.
+    As alternatives they would be all numbers, which nobody means without an or.
     """
-    if not all(isinstance(item, Relation) for item in value.items) or len({_named(item) for item in value.items}) != 1:
+    if value.kind != "list" or not all(isinstance(item, Relation) for item in value.items):
+        return None
+    if len({_named(item) for item in value.items}) != 1:
         return None
     if all(item.operators == ("!=",) and isinstance(item.sides[0], sympy.Symbol) for item in value.items):
         sides = [item.sides for item in value.items]
