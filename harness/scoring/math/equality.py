@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from typing import NamedTuple
 
 from harness.limited import LimitedWorker
 from harness.scoring.extraction.numerals import chinese_value
@@ -42,6 +43,9 @@ def math_equal(
 
     What is no mathematics is compared as text, without case and white space.
     """
+    allowed = _Allowed(tolerance, absolute, percent)
+    if (left := rational(answer)) is not None and (right := rational(gold)) is not None:
+        return _numbers_equal(answer.strip(), left, gold.strip(), right, allowed)  # nothing has to be prepared
     first, first_unit = prepare(answer)
     second, second_unit = prepare(gold)
     if _compact(answer) == _compact(gold) and first and len(first) <= LONGEST:
@@ -55,15 +59,28 @@ def math_equal(
         return True
     left, right = _number(first), _number(second)
     if left is not None and right is not None:
-        if ratio == 1 and (_is_written_out(first, right) or _is_written_out(second, left)):
-            return True
-        candidates = [left * ratio]
-        if percent and first.endswith("%") != second.endswith("%"):
-            candidates += [left * ratio * 100, left * ratio / 100]
-        allowed = max(Fraction(tolerance) * abs(right), Fraction(absolute))
-        return any(abs(value - right) <= allowed for value in candidates)
+        return _numbers_equal(first, left, second, right, allowed, ratio)
     request = {"first": first, "second": second, "ratio": str(ratio), "tolerance": tolerance, "absolute": absolute}
     return bool(_worker.ask(request, seconds)["equal"])
+
+
+class _Allowed(NamedTuple):
+    tolerance: float
+    absolute: float
+    percent: bool
+
+
+def _numbers_equal(
+    first: str, left: Fraction, second: str, right: Fraction, allowed: _Allowed, ratio: Fraction = Fraction(1)
+) -> bool:
+    """Whether two numbers are equal; `first` and `second` are how they are written."""
+    if ratio == 1 and (_is_written_out(first, right) or _is_written_out(second, left)):
+        return True
+    candidates = [left * ratio]
+    if allowed.percent and first.endswith("%") != second.endswith("%"):
+        candidates += [left * ratio * 100, left * ratio / 100]
+    limit = max(Fraction(allowed.tolerance) * abs(right), Fraction(allowed.absolute))
+    return any(abs(value - right) <= limit for value in candidates)
 
 
 def _same_text(first: str, second: str) -> bool:
