@@ -22,8 +22,21 @@ def test_a_refused_request_fails_alone_and_is_not_repeated(server: ScriptedServe
     assert fine.text == "fine" and len(server.asked) == 2
 
 
-def test_a_prompt_that_is_too_long_is_called_so(server: ScriptedServer) -> None:
-    server.script(error(400, "This model's maximum context length is 8192 tokens, you requested 9000"))
+@pytest.mark.parametrize(
+    "said",
+    [
+        "This model's maximum context length is 8192 tokens, you requested 9000",
+        "The decoder prompt (length 9000) is longer than the maximum model length of 8192.",
+        "The input (9000 tokens) is longer than the model's context length (8192 tokens).",
+        "the request exceeds the available context size, try increasing it",
+        "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
+        "Range of input length should be [1, 129024]",
+        "Invalid request: Your request exceeded model token limit: 8192",
+        "Prompt 超长",
+    ],
+)
+def test_a_prompt_that_is_too_long_is_called_so(server: ScriptedServer, said: str) -> None:
+    server.script(error(400, said))
     assert str(answer(make(server), ask()).error).startswith("the prompt does not fit the model's window")
 
 

@@ -187,6 +187,37 @@ def test_a_stream_that_breaks_off_is_no_answer(server: ScriptedServer, broken: R
     assert second.text is None and second.error is not None
 
 
+EVENTS = {"Content-Type": "text/event-stream"}
+OTHER = {"index": 1, "delta": {"content": "no"}, "finish_reason": "stop"}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        Reply({"choices": [{"index": 1, "message": {"content": "no"}}, {**GOOD["choices"][0], "index": 0}]}),
+        Reply({"choices": [{**GOOD["choices"][0], "logprobs": {"content": "none"}}]}),
+        stream({"choices": [OTHER, piece(content="ye")["choices"][0]]}, piece(content="s"), piece("stop")),
+        Reply(
+            b"\xef\xbb\xbf" + b"data: " + json.dumps(piece("stop", content="yes")).encode() + b"\n\ndata: [DONE]\n\n",
+            headers=EVENTS,
+        ),
+        stream(piece(content="yes"), piece("stop"), end="data: [DONE]\r\n\r\n"),
+    ],
+)
+def test_what_stands_beside_an_answer_changes_nothing_of_it(server: ScriptedServer, odd: Reply) -> None:
+    """Other choices, log-probabilities that nobody asked for, a mark of the byte order."""
+    _, second, _ = odd_one_out(server, odd, lambda asked: chat("yes"))
+    assert (second.text, second.error) == ("yes", None)
+
+
+@pytest.mark.parametrize("character", ["\u2028", "\u2029", "\x85"])
+def test_a_line_separator_in_a_streamed_text_ends_no_line(server: ScriptedServer, character: str) -> None:
+    event = {"choices": [{"delta": {"content": f"one{character}two"}, "finish_reason": "stop"}]}
+    body = f"data: {json.dumps(event, ensure_ascii=False)}\n\ndata: [DONE]\n\n".encode()
+    server.script(Reply(body, headers={"Content-Type": "text/event-stream"}))
+    assert answers(make(server), [ask()])[0].text == f"one{character}two"
+
+
 FORTY = {"reasoning_tokens": 40}
 
 

@@ -49,7 +49,7 @@ class Sent:
 
 def echoed_tokens(reply: CompletionReply, sent: Sent) -> list[Token] | None:
     """The prompt's tokens of an `echo` reply; None where there is nothing of the prompt in it. Raises RequestError."""
-    echo = reply.choices[0].logprobs
+    echo = reply.choice.logprobs
     if echo is None or not echo.tokens or not echo.token_logprobs or len(echo.tokens) < 2:
         return None
     if len(echo.tokens) != len(echo.token_logprobs):
@@ -73,7 +73,7 @@ def echoed_tokens(reply: CompletionReply, sent: Sent) -> list[Token] | None:
 
 def vllm_tokens(reply: CompletionReply, sent: Sent) -> list[Token] | None:
     """The prompt's tokens of a `prompt_logprobs` reply (vLLM): one entry a token, none for the first."""
-    items = reply.choices[0].prompt_logprobs or reply.prompt_logprobs
+    items = reply.choice.prompt_logprobs or reply.prompt_logprobs
     if not items:
         return None
     if sent.ids and len(items) != len(sent.ids):

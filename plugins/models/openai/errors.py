@@ -12,7 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 SHOWN_CHARACTERS = 300
-_OVERFLOW = re.compile(r"context.?(length|window|size)|maximum (input|sequence) length|too many tokens|too long", re.I)
+# As servers of one's own say it (vLLM to TGI), and providers (OpenAI, Anthropic, Gemini, Moonshot, Alibaba Cloud, Zhipu).
+_OVERFLOW = re.compile(
+    r"context.?(length|window|size)|maximum (input|sequence|model) length|maximum number of tokens|too many tokens"
+    r"|too long|session_len|model token limit|range of input length|`max_new_tokens` must be <=|超长|长度超过",
+    re.I,
+)
 # Moderation, as OpenAI, Azure, Alibaba Cloud, Zhipu, Baidu and Tencent name it.
 _WITHHELD = re.compile(
     r"content.?(filter|policy|management)|responsibleaipolicy|data.?inspection|moderation|flagged"

@@ -85,7 +85,7 @@ def label_response(reply: ChatReply, continuations: Sequence[str], *, has_given:
     has_given: whether the server gave `top_logprobs` before. Raises RequestError where the reply decides nothing, and
     ModelError where the server gives no `top_logprobs` at all.
     """
-    choice = reply.choices[0]
+    choice = reply.choice
     message = choice.message
     if finish_of(choice) == "withheld":
         raise WithheldError("refused by the server: its content filter withheld the answer")

@@ -7,6 +7,7 @@ reply of status 200), all spellings are read. A reply in pieces (server-sent eve
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -17,6 +18,9 @@ from .errors import RequestError, RetryableError, error_in_reply, message_of, sh
 
 Finish = Literal["stop", "length"]
 Whole = TypeVar("Whole", "ChatReply", "CompletionReply")
+
+
+_END_OF_LINE = re.compile(r"\r\n|\n|\r")
 
 
 class _OrUnknown:
@@ -33,7 +37,9 @@ _FINISHED: dict[str, Finish] = {
         ("stop", "eos", "eos_token", "stop_sequence", "stop_token", "stop_str", "end_turn", "complete", "completed"),
         "stop",
     ),
-    **dict.fromkeys(("length", "max_tokens", "model_length", "model_context_window_exceeded"), "length"),
+    **dict.fromkeys(
+        ("length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded"), "length"
+    ),
 }
 # A call of a tool that nobody offered is what the model said, if not a text.
 _ODD_BUT_FINISHED = ("tool_calls", "function_call", "tool_use")
@@ -138,19 +144,25 @@ class ChatLogprobs(_Typed):
 
 
 class _Choice(_Typed):
+    index: Annotated[int | None, _OrUnknown()] = None
     finish_reason: str | None = None
     error: Any = None
 
 
 class ChatChoice(_Choice):
     message: ReplyMessage | None = None
-    logprobs: ChatLogprobs | None = None
+    logprobs: Annotated[ChatLogprobs | None, _OrUnknown()] = None
 
 
 class CompletionChoice(_Choice):
     text: str | None = None
     logprobs: EchoLogprobs | None = None
     prompt_logprobs: list[dict[str, PromptToken] | None] | None = None
+
+
+def _number(choice: _Choice) -> int:
+    """Of several choices, which nobody asked for, the one with the least number is the answer."""
+    return choice.index or 0
 
 
 class _Reply(_Typed):
@@ -161,10 +173,18 @@ class _Reply(_Typed):
 class ChatReply(_Reply):
     choices: list[ChatChoice] = Field(min_length=1)
 
+    @property
+    def choice(self) -> ChatChoice:
+        return min(self.choices, key=_number)
+
 
 class CompletionReply(_Reply):
     choices: list[CompletionChoice] = Field(min_length=1)
     prompt_logprobs: list[dict[str, PromptToken] | None] | None = None
+
+    @property
+    def choice(self) -> CompletionChoice:
+        return min(self.choices, key=_number)
 
 
 def read_reply(kind: type[Whole], content: bytes, content_type: str = "") -> Whole:
@@ -173,7 +193,7 @@ def read_reply(kind: type[Whole], content: bytes, content_type: str = "") -> Who
     reply = None if is_stream else _whole_at_once(kind, content)
     if reply is None:
         reply = _whole(kind, _joined(content) if is_stream else _json(content), content)
-    choice = reply.choices[0]
+    choice = reply.choice
     if choice.error:
         raise error_in_reply(choice.error, "the server failed while it answered")
     return reply
@@ -195,8 +215,10 @@ def _whole(kind: type[Whole], fields: Any, content: bytes) -> Whole:
     if fields.get("error"):
         raise error_in_reply(fields["error"], "the server's reply is an error")
     if not fields.get("choices"):
-        said = {name: fields[name] for name in ("code", "type", "message", "detail") if fields.get(name)}
-        raise error_in_reply(said, "the server's reply is not usable") if said else _unusable(message_of(content))
+        if isinstance(fields.get("message") or fields.get("detail"), str):
+            said = {name: fields.get(name) for name in ("code", "type", "message", "detail")}
+            raise error_in_reply(said, "the server's reply is not usable")
+        raise _unusable(message_of(content))
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
@@ -232,7 +254,7 @@ def _unusable(what: str) -> RetryableError:
 
 def _events(content: bytes) -> Iterator[dict[str, Any]]:
     """The JSON of each server-sent event before `[DONE]` (WHATWG's HTML standard, 9.2.6); comments are passed over."""
-    for line in content.decode("utf-8", "replace").splitlines():
+    for line in _END_OF_LINE.split(content.decode("utf-8-sig", "replace")):  # U+2028 and the like may stand in a text
         data = line.removeprefix("data:").strip()
         if not line.startswith("data:") or not data:
             continue
@@ -246,9 +268,9 @@ def _events(content: bytes) -> Iterator[dict[str, Any]]:
 
 def _joined(content: bytes) -> dict[str, Any]:
     """The pieces of a streamed reply as one reply. Raises RetryableError where it broke off."""
-    choice: dict[str, Any] = {}
     whole: dict[str, Any] = {}
-    message: dict[str, Any] = {}
+    choices: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
+    """By their numbers: what is said of a choice, and its message."""
     for event in _events(content):
         if event.get("error"):
             return {"error": event["error"]}
@@ -260,9 +282,12 @@ def _joined(content: bytes) -> dict[str, Any]:
         for piece in pieces:
             if not isinstance(piece, dict):
                 raise _unusable("an event's choice is not an object")
+            number = piece.get("index")
+            choice, message = choices.setdefault(number if isinstance(number, int) else 0, ({}, {}))
             _add(piece.get("delta") or piece.get("message") or {}, message)
             _add({name: piece[name] for name in ("text",) if name in piece}, choice)
             choice |= {name: piece[name] for name in ("finish_reason", "error") if piece.get(name)}
+    choice, message = choices[min(choices)] if choices else ({}, {})
     if not choice.get("finish_reason") and not choice.get("error") and b"[DONE]" not in content[-200:]:
         raise RetryableError("the server's reply broke off: the stream has no end")
     return {**whole, "choices": [{**choice, "message": message} if message or "text" not in choice else choice]}

@@ -107,7 +107,7 @@ def has_media(prompt: Prompt) -> bool:
 
 def chat_response(reply: ChatReply) -> Response:
     """The assistant's message, its reasoning, and what it cost. Raises RequestError where it is no answer."""
-    choice = reply.choices[0]
+    choice = reply.choice
     reason = finish_of(choice)
     message = choice.message
     if reason == "withheld":
@@ -136,7 +136,7 @@ def _written(call: CalledFunction) -> str:
 
 def completion_response(reply: CompletionReply) -> Response:
     """The text and what it cost. Raises RequestError where it is no answer."""
-    choice = reply.choices[0]
+    choice = reply.choice
     reason = finish_of(choice)
     if reason == "withheld":
         raise WithheldError("refused by the server: its content filter withheld the answer")
