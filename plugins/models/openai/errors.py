@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 SHOWN_CHARACTERS = 300
-# As servers of one's own say it (vLLM to TGI), and providers (OpenAI, Anthropic, Gemini, Moonshot, Alibaba Cloud, Zhipu).
+# As OpenAI, vLLM, SGLang, llama.cpp, Ollama, LMDeploy, TGI, Anthropic, Gemini, Moonshot, DashScope and Zhipu say it.
 _OVERFLOW = re.compile(
     r"context.?(length|window|size)|maximum (input|sequence|model) length|maximum number of tokens|too many tokens"
     r"|too long|session_len|model token limit|range of input length|`max_new_tokens` must be <=|超长|长度超过",
