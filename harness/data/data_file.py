@@ -101,7 +101,7 @@ def text_of(file: DataFile, encoding: str) -> str:
     """The file's text. DataError where it is a pointer alone, or not in this encoding."""
     with opened(file) as stream:
         data = stream.read()
-    refuse_pointer(data[:1000], file)
+    refuse_pointer(data[:1000], f"{file}:")
     try:
         # A byte order mark is no part of the first row, whoever wrote it.
         text = data.decode(encoding).removeprefix("\ufeff")
@@ -129,7 +129,7 @@ def refuse_page(text: str, file: DataFile) -> None:
         raise DataError(f"{file}: is a web page and holds no rows; download the file again")
 
 
-def refuse_pointer(head: bytes, file: DataFile) -> None:
-    """Raise DataError where a file's first bytes are those of a pointer, which stands for data left elsewhere."""
+def refuse_pointer(head: bytes, what: str) -> None:
+    """Raise DataError where a file's first 1,000 bytes are a pointer's, which stands for data left elsewhere."""
     if head.startswith(_POINTERS[0]) or (len(head) < 1000 and _POINTERS[1] in head):
-        raise DataError(f"{file}: is only a pointer to the data (Git LFS or git-annex); fetch the file itself")
+        raise DataError(f"{what} is only a pointer to the data (Git LFS or git-annex); fetch the file itself")

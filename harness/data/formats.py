@@ -54,7 +54,7 @@ def read_rows(file: DataFile, options: FileOptions) -> Sequence[Row]:
         from harness.data.arrow import read_parquet
 
         with opened(file) as stream:
-            refuse_pointer(stream.read(1000), file)
+            refuse_pointer(stream.read(1000), f"{file}:")
             stream.seek(0)
             return read_parquet(stream, str(file))
     if kind in ("jsonl", "csv", "tsv") and (streamed := _streamed(file, kind, options)) is not None:
@@ -129,7 +129,7 @@ def _are_large_parquet(files: Sequence[DataFile], options: FileOptions) -> bool:
         return False
     for file in files:
         with opened(file) as stream:
-            refuse_pointer(stream.read(1000), file)
+            refuse_pointer(stream.read(1000), f"{file}:")
     return sum(path.stat().st_size for path in paths) > SMALL or (are_many(paths) and not holds_bytes(paths[0]))
 
 

@@ -58,7 +58,7 @@ def file_head(path: str, member: str = "") -> bytes:
     """The first bytes of a file, or of a member of a zip, by which its kind is told. Raises DataError."""
     try:
         with opened_file(path, member) as stream:
-            return stream.read(16)
+            return stream.read(1000)
     except UNREADABLE as error:
         raise DataError(f"{path}{'/' if member else ''}{member}: cannot be read: {error}") from error
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.data.data_file import refuse_pointer
 from harness.data.media_files import file_head, file_sha256, kept_file
 from harness.errors import DataError
 from harness.quick import dataclass
@@ -280,5 +281,7 @@ def _opened(column: MediaColumn, value: Any, roots: Sequence[Path]) -> Media:
         return Media(column.kind, file_sha256(folder), path=folder, rate=column.rate)
     path, member = find_file(column.what, named, roots)
     what = f"{column.what} names {named[:80]!r}, which"
-    mime = image_mime(what, file_head(path, member)) if column.kind == "image" else ""
+    head = file_head(path, member)
+    refuse_pointer(head, what)
+    mime = image_mime(what, head) if column.kind == "image" else ""
     return Media(column.kind, file_sha256(path, member), mime=mime, path=path, member=member)

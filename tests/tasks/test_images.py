@@ -180,7 +180,9 @@ def test_each_picture_that_is_none_has_its_own_error() -> None:
     whole[60:80] = bytes(20)
     Path("broken.zip").write_bytes(whole)
     Path("page.png").write_text("<html>404</html>", encoding="utf-8")
+    Path("pointer.png").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:aa\n", encoding="utf-8")
     named = {
+        "pointer.png": "names 'pointer.png', which is only a pointer to the data (Git LFS or git-annex)",
         "gone.png": "'gone.png'",
         "circle.png": "'circle.png'",
         "broken.png": "broken.png: cannot be read",
