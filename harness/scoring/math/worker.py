@@ -294,6 +294,8 @@ def _expressions_equal(first: Any, second: Any, tolerance: Tolerance) -> bool:
     for symbol, readings in _READINGS.items():
         if symbol in first.free_symbols | second.free_symbols:
             return any(_expressions_equal(first.subs(symbol, x), second.subs(symbol, x), tolerance) for x in readings)
+    if first.has(sympy.nan, sympy.zoo) or second.has(sympy.nan, sympy.zoo):
+        return False  # the logarithm of 0 is not that and 1, though sympy has one word for both
     if first == second:
         return True
     if first.is_infinite or second.is_infinite:
