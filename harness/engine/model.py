@@ -262,7 +262,7 @@ class TorchModel(Model):
         assembler = Assembler()
 
         def expected() -> Iterator[Encoded]:
-            for portion in self.clock.over("tokens", prefetched(self.prompts.portions(requests))):
+            for portion in self.clock.over("tokens", prefetched(self._portions(requests))):
                 assembler.expect(portion)
                 yield portion
 
@@ -271,10 +271,17 @@ class TorchModel(Model):
             yield from assembler.add(request, part, outcome, seconds)
         yield from assembler.start()
 
+    def _portions(self, requests: Sequence[Request]) -> Iterator[Encoded]:
+        """What is asked, so many prompts at a time; at once where several devices are to begin with what takes longest,
+        which is what is generated."""
+        portions = self.prompts.portions(requests)
+        mixed = len({request.kind == "generate" for request in requests}) == 2
+        return iter([Encoded.joined(portions)]) if self._pool is not None and mixed else portions
+
     def pieces(self, portions: Iterable[Encoded]) -> Iterator[Piece]:
         """Outcomes of all sequences, each as soon as it is known, here or in other processes."""
         if self._pool is not None:
-            return self._pool.run(Encoded.joined(portions))
+            return self._pool.run(portions)
         return self.run_portions(portions)
 
     def run_sequences(

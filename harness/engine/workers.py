@@ -14,7 +14,7 @@ import pickle
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -111,10 +111,19 @@ class WorkerPool:
             _send(worker, pickled)
         self._wait_for_all()
 
-    def run(self, encoded: Encoded) -> Iterator[Piece]:
-        """Outcomes of all sequences, each as soon as some worker has it."""
-        queue = deque(cut_work(encoded, len(self._workers) * _ITEMS_A_WORKER, self._least_tokens))
-        while queue or any(worker.item for worker in self._workers):
+    def run(self, portions: Iterable[Encoded]) -> Iterator[Piece]:
+        """Outcomes of all sequences, each as soon as some worker has it. A portion is asked for where less is left than
+        a piece for each worker."""
+        coming = (cut_work(each, len(self._workers) * _ITEMS_A_WORKER, self._least_tokens) for each in portions)
+        queue: deque[WorkItem] = deque()
+        more = True
+        while True:
+            while more and len(queue) < len(self._workers):
+                items = next(coming, None)
+                queue.extend(items or [])
+                more = items is not None
+            if not queue and all(worker.item is None for worker in self._workers):
+                return
             for worker in self._workers:
                 if worker.item is None and queue:
                     item = queue.popleft()

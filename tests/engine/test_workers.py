@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness import GenerationParams, ModelError, ModelOptions, Prompt, Request, Response
+from harness.engine import tokens
 from harness.engine.limits import EngineLimits
 from harness.engine.tokens import Encoded, GenerateSequence, ScoreSequence
 from harness.engine.workers import WorkerPool, cut_work
@@ -78,6 +80,33 @@ def test_workers_share_the_work_and_survive_each_other(pair: HuggingFace, alone:
     assert_same([found[index] for index in range(len(requests()))], alone)
     (lost,) = pool.lost
     assert (lost.pid, lost.status, lost.failed) == (victim.process.pid, -9, 0)
+
+
+def test_workers_begin_before_the_last_prompt_is_tokenised(
+    pair: HuggingFace, alone: list[Response], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "_LEAST_PORTION", 4)
+    monkeypatch.setattr(tokens, "_LARGEST_PORTION", 4)
+    scored = requests()[:40]
+    made: list[int] = []
+    encode = tokens._encode_choices
+
+    def counted(encoder: Any, asked: Any, texts: Any, encoded: Encoded) -> None:
+        made.append(len(texts))
+        encode(encoder, asked, texts, encoded)
+
+    monkeypatch.setattr(tokens, "_encode_choices", counted)
+
+    stream = pair.respond(scored)
+    first = next(stream)
+    assert sum(made) < 40, "some prompts are not tokenised yet"
+    pool = pair._pool
+    assert isinstance(pool, WorkerPool)
+    pool._workers[0].process.kill()
+    found = dict([first, *stream])
+
+    assert_same([found[index] for index in range(40)], alone[:40])
+    assert sum(made) == 40
 
 
 def test_a_model_that_no_worker_can_load_is_one_error(folder: Path, tmp_path: Path) -> None:
