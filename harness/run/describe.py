@@ -156,6 +156,11 @@ def remarks(jobs: Sequence[TaskJob]) -> Iterator[str]:
                 f"{job.task.name}: {facts.empty_golds} of {facts.samples} samples have an empty text as gold answer, "
                 "which only an empty answer equals (null says that the answer is hidden)"
             )
+        if facts.twin_golds:
+            yield (
+                f"{job.task.name}: {facts.twin_golds} of {facts.samples} samples have the text of the right choice "
+                "twice, of which only one counts as right"
+            )
         if facts.single_choices:
             yield (
                 f"{job.task.name}: {facts.single_choices} of {facts.samples} samples have a single choice, "

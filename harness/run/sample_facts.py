@@ -46,7 +46,7 @@ class SampleFacts:
 
     samples: how many there are. keys: of all samples. rows: how many rows they are of. requests: of all.
     hidden: without a gold answer. empty_golds: whose gold answer is a text without characters. single_choices: of
-    multiple choice, with one choice.
+    multiple choice, with one choice. twin_golds: whose right choice has the text of another one.
     kinds: of the requests; shown: of their media. is_talk: whether requests hold the model's own answers.
     offers_tools: whether they offer functions. with_media: samples with media, and first_problem: of media that cannot
     be shown, in how many samples media_problems. unreadable: places of samples that no model can read.
@@ -63,6 +63,7 @@ class SampleFacts:
     hidden: int = 0
     empty_golds: int = 0
     single_choices: int = 0
+    twin_golds: int = 0
     kinds: dict[RequestKind, None] = field(default_factory=dict)
     shown: set[str] = field(default_factory=set)
     is_talk: bool = False
@@ -99,6 +100,11 @@ class SampleFacts:
         self.hidden += sample.target is None and not sample.problem
         self.empty_golds += sample.target == ""
         self.single_choices += len(sample.choices) == 1
+        if len(set(sample.choices)) < len(sample.choices):
+            golds = sample.target if isinstance(sample.target, tuple) else (sample.target,)
+            right = {gold for gold in golds if isinstance(gold, int)}
+            texts = {sample.choices[gold] for gold in right if 0 <= gold < len(sample.choices)}
+            self.twin_golds += any(text in texts and n not in right for n, text in enumerate(sample.choices))
         if not self.samples and sample.requests:
             self.generation = sample.requests[0].generation
         for place, request in enumerate(sample.requests):

@@ -371,6 +371,10 @@ def test_what_has_no_effect_is_said() -> None:
     assert "--log_samples without --output_path" in run("--log_samples").stderr
     Path("rivers.jsonl").write_text('{"question": "a", "answer": 0}\n{"question": "b", "answer": null}\n')
     assert "rivers: 1 of 2 samples have no gold answer (null) and no score" in run().stderr
+    write(TASK.replace("[甲, 乙, 丙]", "[甲, 乙, 甲, 丙, 丙]"))
+    Path("rivers.jsonl").write_text('{"question": "a", "answer": 2}\n{"question": "b", "answer": 1}\n')
+    assert "rivers: 1 of 2 samples have the text of the right choice twice, of which only one counts" in run().stderr
+    Path("rivers.jsonl").write_text('{"question": "a", "answer": 0}\n{"question": "b", "answer": null}\n')
     write(TASK.replace("[甲, 乙, 丙]", "[甲]"))
     assert "rivers: 2 of 2 samples have a single choice, which is right whatever the model is" in run().stderr
     Path("rivers.jsonl").write_text('{"question": "a", "answer": "b"}\n{"question": "b", "answer": ""}\n')
