@@ -262,6 +262,11 @@ def test_a_server_that_was_away_is_asked_as_before_when_it_is_back() -> None:
         assert limit < simulated(lambda clock, how=unavailable: away(clock, unavailable=how)) < limit + 2
 
 
+def test_a_server_that_starts_again_within_half_a_minute_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = asked(monkeypatch, lambda now: (502, {}) if 2 < now < 32 else None, 2000)
+    assert not found.errors and found.seconds < 70
+
+
 @pytest.mark.parametrize("says", [True, False])
 @pytest.mark.parametrize(
     ("windows", "number", "seconds"),

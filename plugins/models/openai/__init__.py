@@ -71,8 +71,9 @@ class OpenAIModel(Model):
     api              `chat`, `completions`, or `auto`: chat for chat prompts and media, completions for the rest
     num_concurrent   requests under way at once at a server; `auto`: up to 64, as long as replies stay quick
     timeout          seconds for one reply; `total_timeout`: for one sample with all its retries and waits
-    max_retries      on 5xx, timeouts and broken connections; `retry_delay`: seconds before the first. A 429 is no try,
-                     nor a 503 of a server that answers others: the request waits as asked, within total_timeout
+    max_retries      on 5xx, timeouts and broken connections (6: half a minute to a minute in all, in which a server may
+                     start again); `retry_delay`: seconds before the first. A 429 is no try, nor a 503 of a server that
+                     answers others: the request waits as asked, within total_timeout
     max_gen_toks     tokens of an answer where the task says nothing (default: 256 by completions, the server's by chat)
     extra_body       further fields of every request, as JSON; `omit`: fields that this server refuses, `+` between them
     stream           ask for replies in pieces; done without asking where a server gives no others
@@ -136,7 +137,7 @@ class OpenAIModel(Model):
         num_concurrent: int | str = "auto",
         timeout: float = 300.0,
         total_timeout: float = 900.0,
-        max_retries: int = 5,
+        max_retries: int = 6,
         retry_delay: float = 1.0,
         max_gen_toks: int | None = None,
         extra_body: Mapping[str, Any] | str | None = None,
