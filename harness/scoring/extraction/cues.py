@@ -37,7 +37,7 @@ _ZH_CUES = (
     # 输出：B, alone in its line
     rf"(?:^|\n)\W*(?:助手|输出|回答|结果|解答|解|我的回答|判断结果)\s*(?:是|为|:)(?={_ALONE})",
 )
-_ZH_SIGNS = "正对符\"“'只剩最合恰选认觉应可大八多当或也显肯估猜蒙投那就而即匹与必一确因所综总故从结倾不并错更纠改"
+_ZH_SIGNS = "正对符\"“'只剩最合恰选认觉应可大八多当或也显肯估猜蒙投那就而即匹与必一确因所综总故从结倾不并错更纠改修"
 _ZH_CUES_BY_SIGN = (
     # 正确的有A、C, "选项": "C"
     rf"(?:正确|对|符合题意)的{_KIND}?(?:分别)?(?:有|包括|包含)",
@@ -69,7 +69,7 @@ _ZH_CUES_BY_SIGN = (
     r"倾向于?(?:选择?)?|(?:故|应|所以|因此)填",
     # 不是A，是B
     r"(?:不是|并非|不选)[^。;\n]{1,6}[,;]\s*(?:而?是|而?选)",
-    r"(?:不对|不是|错了|更正|纠正|改为|改选)[,:。]?\s*(?:应该|应)?(?:是|为)",
+    r"(?:不对|不是|错了|更正|纠正|改选)[,:。]?\s*(?:应该|应)?(?:是|为)|(?:改|更正|修正|纠正)(?:为|成)了?",
 )
 _COULD = r"(?:could|might|may|can)(?: also| well)? be"
 _IS = (
@@ -251,7 +251,7 @@ _VERDICT_ENDS = (
 )
 NOT_ALL = later_pattern(r"(?:不是|并非|未必|不|非|not)\s*$", re.IGNORECASE)
 # In the cue of a claim that takes back the one before.
-CORRECTS = later_pattern(r"不|改|更正|纠正|错|而|\b(?:actually|rather|instead|but)\b", re.IGNORECASE)
+CORRECTS = later_pattern(r"不|改|更正|修正|纠正|错|而|\b(?:actually|rather|instead|but)\b", re.IGNORECASE)
 STRONG_WORD = later_pattern(r"答案|answer|正确|correct|right|best|选", re.IGNORECASE)
 ANSWER_WORD = later_pattern(r"答案|answer", re.IGNORECASE)
 # Where a base model goes on with the next question of its own.
@@ -316,7 +316,9 @@ ALL_RIGHT = later_pattern(
     r"(?:(?:[三四五六]个|所有|全部|以上)?选项|以上(?:各项|说法)?)(?:全部|全|均|都)(?:是)?(?:正确|对|符合)"
     r"|\ball (?:of )?(?:the )?(?:(?:three|four|five|six) )?"
     r"(?:above|options|choices|statements|answers)(?: above)?"
-    r" (?:are|is) (?:correct|right|true)\b",
+    r" (?:are|is) (?:correct|right|true)\b"
+    r"|\A\W*(?:答案[是为]?[:\s]*)?(?:应该?|应当)?(?:全选|都选|全部(?:都)?选|以上皆[是对])\W*\Z"
+    r"|\A\W*all of the above\W*\Z",
     re.IGNORECASE,
 )
 
