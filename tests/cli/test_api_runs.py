@@ -71,7 +71,7 @@ def test_refused_answers_are_counted_and_have_no_score(server: ScriptedServer) -
 
 
 def test_one_odd_reply_leaves_the_run_whole_and_is_asked_again(server: ScriptedServer) -> None:
-    odd = Reply({**chat("4").body, "usage": {"prompt_tokens": "12", "completion_tokens": {}}})
+    odd = Reply({**chat("4").body, "choices": [{"message": "4"}]})
     server.answer = lambda asked: odd if asked.number == 2 else right(asked)
     said = run(server.url)
     assert "1 sample failed" in said and "Traceback" not in said
@@ -80,6 +80,13 @@ def test_one_odd_reply_leaves_the_run_whole_and_is_asked_again(server: ScriptedS
     server.answer = right
     assert "4 of them on disk already" in run(server.url)
     assert len(server.asked) == 6
+
+
+def test_an_answer_with_odd_counts_of_tokens_is_an_answer(server: ScriptedServer) -> None:
+    odd = {"prompt_tokens": "12", "completion_tokens": {}}
+    server.answer = lambda asked: Reply({**right(asked).body, "usage": odd}) if asked.number == 2 else right(asked)
+    said = run(server.url)
+    assert "exact_match 1.000" in said and "failed" not in said
 
 
 def test_a_mistake_of_all_requests_stops_early_and_leaves_no_folder(server: ScriptedServer) -> None:

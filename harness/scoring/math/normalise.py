@@ -105,32 +105,7 @@ for _name, (_dimension, _factor_of_unit) in list(_UNITS.items()):
         _UNITS |= {word + _name: ("area", _factor_of_unit**2) for word in ("square ", "sq ", "sq. ")}
         _UNITS |= {word + _name: ("volume", _factor_of_unit**3) for word in ("cubic ", "cu ", "cu. ")}
 # Short names that may also be a product of two letters: as a unit they stand apart (3 ms), as single letters do (2 t).
-_APART = frozenset(
-    (
-        "m",
-        "g",
-        "t",
-        "s",
-        "h",
-        "L",
-        "N",
-        "J",
-        "W",
-        "V",
-        "A",
-        "K",
-        "C",
-        "T",
-        "M",
-        "ms",
-        "nm",
-        "mi",
-        "in",
-        "ft",
-        "lb",
-        "oz",
-    )
-) | frozenset(("mV", "mA", "kN", "kJ", "kW", "kV", "eV"))
+_APART = {*"mgtshLNJWVAKCTM", "ms", "nm", "mi", "in", "ft", "lb", "oz", "mV", "mA", "kN", "kJ", "kW", "kV", "eV"}
 _NUMERALS = "零〇一二两三四五六七八九十百千万亿壹贰叁肆伍陆柒捌玖拾佰仟"
 _NUMBER_TEXT = rf"\d+(?:,\d{{3}})*(?:\.\d+)?|[{_NUMERALS}]+(?:点[{_NUMERALS}]+)?"
 _NAMES = "|".join(re.escape(name) for name in sorted(_UNITS, key=len, reverse=True) if _UNITS[name][0])
