@@ -321,6 +321,12 @@ def test_a_low_limit_is_told_from_chance_where_answers_take_long(
     assert found.sent < 600 * 2.5
 
 
+def test_a_window_is_used_up_for_as_long_as_a_run_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was let in while the window was closed is no reason to take a rate for far above what is asked."""
+    found = asked(monkeypatch, Sliding(60, 60, says=True), 900)
+    assert not found.errors and 14 * 60 / found.seconds > 0.92
+
+
 def test_who_was_refused_when_a_window_closed_comes_first_when_it_opens(monkeypatch: pytest.MonkeyPatch) -> None:
     """None waits for a second window: its patience would not last for many."""
     assert asked(monkeypatch, Sliding(600, 60, says=True), 1800).longest < 90

@@ -282,7 +282,7 @@ class Pace:
         if self._is_excess(count, _FEW_REFUSED if is_limited else _MANY_REFUSED):
             self._lower(now, count, span, many=many)
         else:
-            self._raise(now)
+            self._raise(now, count, span)
             if self.refuses_at_random and now >= self._next_check and (is_limited or count.begun >= _ENOUGH):
                 self._try(now, count, span, self.rate, count, self.random)
         self._next = min(self._next, now + 1 / self.rate)
@@ -316,18 +316,17 @@ class Pace:
             if known is not None and self._try(now, count, span, float("inf"), self._unlimited, known):
                 self._confirmed = 0
                 return
-        let_in = max(self._let_in_rate(now), (count.begun - count.refused) / max(span, _SHORTEST))
-        self.rate = self._overshoot * let_in / (1 - self.random.share)
+        self.rate = self._overshoot * self._granted(now, count, span) / (1 - self.random.share)
         self._rise = _LEAST_RISE if count.share <= 0.5 else _FIRST_RISE
         self._held_back = was_limited or not many
 
-    def _raise(self, now: float) -> None:
+    def _raise(self, now: float, count: Count, span: float) -> None:
         self._held_back = False
         if self.rate < float("inf"):
             self.rate *= self._rise
             self._rise = min(_MOST_RISE, self._rise**1.5)
             self._memory = max(_SHORTEST_MEMORY, self._memory * 0.9)
-            if self.rate > 3 * self._let_in_rate(now):
+            if self.rate > 3 * self._granted(now, count, span):
                 self.rate = float("inf")
 
     def _try(self, now: float, count: Count, span: float, rate: float, usual: Count, known: Count) -> bool:
@@ -393,6 +392,11 @@ class Pace:
         else:
             since = min(since, self._began)
         return max(1, number) / max(now - since - max(0.0, ended - max(tried, since)), _SHORTEST)
+
+    def _granted(self, now: float, count: Count, span: float) -> float:
+        """Requests a second that were let in lately: since the last look, or within the memory, which may reach back
+        into a time in which nobody was, or be shorter than a reply takes; whichever is more."""
+        return max(self._let_in_rate(now), (count.begun - count.refused) / max(span, _SHORTEST))
 
     def _learn_overshoot(self, excess: float, let_in: float) -> None:
         """Where not every request takes as long, or as many tokens, it takes more of them to use a limit up."""
